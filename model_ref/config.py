@@ -1,0 +1,187 @@
+"""Which network is computed: the shape of a MatMul-free language model (arXiv 2406.02528, section 3).
+
+``ModelConfig`` reads and writes the ``config.json`` of the published checkpoints (``model_type`` ``hgrn_bit``).  Options
+of that file that change what is computed and that Lutern does not build are refused by name; options that only steer
+the published training code are ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import LuternError
+
+MODEL_TYPE = "hgrn_bit"
+NORM_EPS = 1e-6  # the eps inside every norm, also those of the BitLinear layers (their class says 1e-8, the kernel 1e-6)
+
+# Bounds that a hostile config cannot exceed; the largest published model has d 2560, m 6912, L 32, V 32000.
+MAX_VOCAB_SIZE = 1 << 18
+MAX_HIDDEN_SIZE = 1 << 14
+MAX_INTERMEDIATE_SIZE = 1 << 16
+MAX_LAYERS = 256
+MAX_CONFIG_BYTES = 1 << 20
+
+# Options whose other values mean another network: name, the values built, the value when the key is absent.
+_BUILT: tuple[tuple[str, tuple[Any, ...], Any], ...] = (
+    ("model_type", (MODEL_TYPE,), None),
+    ("num_heads", (1,), 1),
+    ("expand_ratio", (1,), 1),
+    ("use_short_conv", (False,), False),
+    ("hidden_act", ("swish", "silu"), "swish"),
+    ("tie_word_embeddings", (False,), False),
+    ("rms_norm_eps", (NORM_EPS,), NORM_EPS),
+)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network.
+
+    Parameters
+    ----------
+    vocab_size: V, tokens the model knows.
+    hidden_size: d, channels of the residual stream and of each layer's recurrent state.
+    num_hidden_layers: L, layers of one token mixer (MLGRU) and one channel mixer (GLU) each.
+    intermediate_size: m, channels inside the channel mixer.
+    use_lower_bound: whether layers above the first raise their forget gate by a learned bound.
+    rms_norm_eps: the constant inside every norm; only 1e-6 is built.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    intermediate_size: int
+    use_lower_bound: bool = True
+    rms_norm_eps: float = NORM_EPS
+
+    def __post_init__(self) -> None:
+        for name, largest in (
+            ("vocab_size", MAX_VOCAB_SIZE),
+            ("hidden_size", MAX_HIDDEN_SIZE),
+            ("num_hidden_layers", MAX_LAYERS),
+            ("intermediate_size", MAX_INTERMEDIATE_SIZE),
+        ):
+            value = getattr(self, name)
+            if not _is_int(value) or not 1 <= value <= largest:
+                raise LuternError(f"config: {name} is {value!r}, but must be an integer from 1 to {largest}.")
+        if not isinstance(self.use_lower_bound, bool):
+            raise LuternError(f"config: use_lower_bound is {self.use_lower_bound!r}, but must be true or false.")
+        if self.rms_norm_eps != NORM_EPS:
+            raise LuternError(f"config: rms_norm_eps is {self.rms_norm_eps!r}, but only {NORM_EPS} is built.")
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> ModelConfig:
+        """Read a ``config.json`` of the published format."""
+        path = Path(path)
+        try:
+            if path.stat().st_size > MAX_CONFIG_BYTES:
+                raise LuternError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes, so it is no model config.")
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise LuternError(
+                f"{path} cannot be read ({error.strerror}); a checkpoint folder needs a config.json."
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise LuternError(f"{path} is not valid JSON; restore the config.json of the checkpoint.") from error
+        if not isinstance(values, dict):
+            raise LuternError(f"{path} holds no JSON object; restore the config.json of the checkpoint.")
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Build from the published keys.  Refuses, by name, every option that would be another network."""
+        for name, built, default in _BUILT:
+            value = values.get(name, default)
+            if not any(type(value) in (type(b), int) and value == b for b in built):
+                wanted = " or ".join(repr(b) for b in built)
+                raise LuternError(
+                    f"config: {name} is {value!r}, but only {wanted} is built; choose a checkpoint without that option."
+                )
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers"):
+            if name not in values:
+                raise LuternError(f"config: {name} is missing; add it to config.json.")
+        intermediate_size = values.get("intermediate_size")
+        if intermediate_size is None:
+            intermediate_size = _default_intermediate_size(values["hidden_size"], values.get("hidden_ratio"))
+        return cls(
+            vocab_size=values["vocab_size"],
+            hidden_size=values["hidden_size"],
+            num_hidden_layers=values["num_hidden_layers"],
+            intermediate_size=intermediate_size,
+            use_lower_bound=values.get("use_lower_bound", True),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The published keys, enough for the published implementation to load the checkpoint."""
+        return {
+            "architectures": ["HGRNBitForCausalLM"],
+            "model_type": MODEL_TYPE,
+            "attn_mode": "fused_recurrent",
+            "num_heads": 1,
+            "expand_ratio": 1,
+            "use_short_conv": False,
+            "hidden_act": "swish",
+            "tie_word_embeddings": False,
+            "hidden_ratio": 4,
+            **asdict(self),
+        }
+
+    @property
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """Every ternary matrix by its tensor name without ``.weight``, in the order a token reads them: (rows, columns)."""
+        d, m = self.hidden_size, self.intermediate_size
+        shapes: dict[str, tuple[int, int]] = {}
+        for layer in range(self.num_hidden_layers):
+            prefix = f"model.layers.{layer}."
+            for name in "ifgo":
+                shapes[f"{prefix}attn.{name}_proj"] = (d, d)
+            shapes[f"{prefix}mlp.gate_proj"] = (2 * m, d)
+            shapes[f"{prefix}mlp.down_proj"] = (d, m)
+        shapes["lm_head"] = (self.vocab_size, d)
+        return shapes
+
+    @property
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor of a checkpoint of this shape, by its published name."""
+        d, layers = self.hidden_size, self.num_hidden_layers
+        shapes: dict[str, tuple[int, ...]] = {"model.embeddings.weight": (self.vocab_size, d)}
+        if self.use_lower_bound:
+            shapes["model.lower_bounds"] = (layers, d)
+        for layer in range(layers):
+            for name in ("attn_norm", "attn.g_norm", "mlp_norm"):
+                shapes[f"model.layers.{layer}.{name}.weight"] = (d,)
+        for name, (rows, columns) in self.projections.items():
+            shapes[f"{name}.weight"] = (rows, columns)
+            shapes[f"{name}.norm.weight"] = (columns,)
+        shapes["model.norm.weight"] = (d,)
+        return shapes
+
+    @property
+    def trits(self) -> int:
+        """Ternary weights of the whole model, lm_head included; the embedding table is not ternary."""
+        return sum(rows * columns for rows, columns in self.projections.values())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the shape in canonical JSON, in hexadecimal; equal exactly for equal configs."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _default_intermediate_size(hidden_size: Any, hidden_ratio: Any) -> int:
+    """Published rule: int(d * hidden_ratio * 2 / 3), rounded up to a multiple of 256."""
+    ratio = 4 if hidden_ratio is None else hidden_ratio
+    if not _is_int(hidden_size) or not 1 <= hidden_size <= MAX_HIDDEN_SIZE:
+        raise LuternError(f"config: hidden_size is {hidden_size!r}, but must be an integer from 1 to {MAX_HIDDEN_SIZE}.")
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 64:
+        raise LuternError(f"config: hidden_ratio is {ratio!r}, but must be a number above 0 and at most 64.")
+    return -(-int(hidden_size * ratio * 2 / 3) // 256) * 256
