@@ -1,0 +1,1 @@
+"""The command `lutern`: parse, call, print."""

@@ -1,0 +1,1 @@
+"""How do weights and tokens reach the chip: the host side."""

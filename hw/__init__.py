@@ -1,0 +1,1 @@
+"""How is it computed: the gateware, in Amaranth."""

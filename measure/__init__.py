@@ -1,0 +1,1 @@
+"""What does it cost: cycles, bytes, energy."""

@@ -1,0 +1,1 @@
+"""Where do weights come from: training in PyTorch, an optional extra."""
