@@ -48,7 +48,9 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Read a checkpoint folder; every tensor's presence, type, shape and finiteness is checked."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise LuternError(f"there is no checkpoint folder {folder}; give a folder with {CONFIG_FILE} and {WEIGHTS_FILE}.")
+        raise LuternError(
+            f"there is no folder {folder}; give a checkpoint folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
+        )
     config = ModelConfig.from_json(folder / CONFIG_FILE)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
@@ -78,7 +80,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
                 if not np.isfinite(tensors[name]).all():
                     raise LuternError(f"{path}: {name} holds NaN or infinity; give a checkpoint with finite weights.")
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise LuternError(f"{path} is truncated or no safetensors file ({error}); download or write it again.") from error
+        raise LuternError(f"{path} is truncated or no safetensors file ({error}); fetch or write it again.") from error
     return Checkpoint(config, tensors, folder)
 
 
@@ -97,8 +99,8 @@ def save_checkpoint(
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
             raise LuternError(
-                f"the checkpoint cannot be written: {name} has shape {list(tensors[name].shape)}, but the config asks for "
-                f"{list(shape)}; give exactly the config's tensors."
+                f"the checkpoint cannot be written: {name} has shape {list(tensors[name].shape)}, but the config asks "
+                f"for {list(shape)}; give exactly the config's tensors."
             )
         stored[name] = np.ascontiguousarray(tensors[name].astype(_WRITABLE[dtype]))
     folder = Path(folder)

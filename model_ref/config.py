@@ -1,8 +1,8 @@
 """Which network is computed: the shape of a MatMul-free language model (arXiv 2406.02528, section 3).
 
-``ModelConfig`` reads and writes the ``config.json`` of the published checkpoints (``model_type`` ``hgrn_bit``).  Options
-of that file that change what is computed and that Lutern does not build are refused by name; options that only steer
-the published training code are ignored.
+``ModelConfig`` reads and writes the ``config.json`` of the published checkpoints (``model_type`` ``hgrn_bit``).
+Options of that file that change what is computed and that Lutern does not build are refused by name; options that
+only steer the published training code are ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from .errors import LuternError
 
 MODEL_TYPE = "hgrn_bit"
-NORM_EPS = 1e-6  # the eps inside every norm, also those of the BitLinear layers (their class says 1e-8, the kernel 1e-6)
+NORM_EPS = 1e-6  # inside every norm, also those of the BitLinear layers (their class says 1e-8, the kernel uses 1e-6)
 
 # Bounds that a hostile config cannot exceed; the largest published model has d 2560, m 6912, L 32, V 32000.
 MAX_VOCAB_SIZE = 1 << 18
@@ -68,7 +68,7 @@ class ModelConfig:
         ):
             value = getattr(self, name)
             if not _is_int(value) or not 1 <= value <= largest:
-                raise LuternError(f"config: {name} is {value!r}, but must be an integer from 1 to {largest}.")
+                raise LuternError(f"config: {name} is {value!r}, but wants an integer from 1 to {largest}.")
         if not isinstance(self.use_lower_bound, bool):
             raise LuternError(f"config: use_lower_bound is {self.use_lower_bound!r}, but must be true or false.")
         if self.rms_norm_eps != NORM_EPS:
@@ -133,7 +133,7 @@ class ModelConfig:
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:
-        """Every ternary matrix by its tensor name without ``.weight``, in the order a token reads them: (rows, columns)."""
+        """Every ternary matrix in the order a token reads them: tensor name without ``.weight`` to (rows, columns)."""
         d, m = self.hidden_size, self.intermediate_size
         shapes: dict[str, tuple[int, int]] = {}
         for layer in range(self.num_hidden_layers):
@@ -181,7 +181,7 @@ def _default_intermediate_size(hidden_size: Any, hidden_ratio: Any) -> int:
     """Published rule: int(d * hidden_ratio * 2 / 3), rounded up to a multiple of 256."""
     ratio = 4 if hidden_ratio is None else hidden_ratio
     if not _is_int(hidden_size) or not 1 <= hidden_size <= MAX_HIDDEN_SIZE:
-        raise LuternError(f"config: hidden_size is {hidden_size!r}, but must be an integer from 1 to {MAX_HIDDEN_SIZE}.")
+        raise LuternError(f"config: hidden_size is {hidden_size!r}, but wants an integer from 1 to {MAX_HIDDEN_SIZE}.")
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 64:
         raise LuternError(f"config: hidden_ratio is {ratio!r}, but must be a number above 0 and at most 64.")
     return -(-int(hidden_size * ratio * 2 / 3) // 256) * 256

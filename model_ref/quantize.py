@@ -27,6 +27,6 @@ def ternarize(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
     wide = weight.astype(np.float64)
     scale = max(float(np.abs(wide).mean()), SMALLEST_SCALE)
     if not np.isfinite(scale):
-        raise LuternError("a weight that is not finite cannot be ternarised; give a checkpoint without NaN and infinity.")
+        raise LuternError("a weight holds NaN or infinity and cannot be ternarised; give a finite checkpoint.")
     trits = np.clip(np.rint(wide / scale), -1, 1).astype(np.int8)
     return trits, scale

@@ -73,7 +73,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     try:
         return Tokenizer(tokenizers.Tokenizer.from_file(str(path)))
     except Exception as error:  # the library raises bare Exception for every malformed file
-        raise LuternError(f"{path} is not a tokenizer the tokenizers library reads ({error}); restore the file.") from error
+        raise LuternError(f"{path} is no tokenizer that the tokenizers library reads ({error}).") from error
 
 
 def character_tokenizer(characters: Sequence[str]) -> tokenizers.Tokenizer:

@@ -1,0 +1,171 @@
+"""The published network in NumPy float32 (arXiv 2406.02528, sections 3.1 to 3.3, as the released code has it).
+
+    ids ─► embeddings ─► h ─┬─ L times ──────────────────────────────────────────────────┐
+                            │  x = rms(h)   i, f, g = BL(x)   S = f S + (1-f) silu(i)    │
+                            │  h += BL_o(rms(g) * S * sigmoid(S))                        │
+                            │  gate, up = BL_gate(rms(h))   h += BL_down(silu(gate) up)  │
+                            └──────────────────────────► rms ─► BL_lm_head ─► logits     ┘
+
+    BL(x) : y = rms(x, w);  a = max(max|y|, 1e-5);  q = clamp(round(127 y / a), -128, 127);  out = (T q) s a / 127
+
+A step takes one token of every stream; B below is the number of streams.  The trits are made once; their products with
+int8 codes run in float32 and are exact, because a sum of m <= 65536 codes stays below 2^24.  Cost of a step:
+B * ``config.trits`` multiplications and additions, and about 30 B L d elementwise operations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .checkpoint import Checkpoint
+from .config import NORM_EPS
+from .errors import LuternError
+from .quantize import ternarize
+
+Floats = NDArray[np.float32]
+
+SMALLEST_ABSMAX = np.float32(1e-5)  # of the published code: keeps an all-zero vector from dividing by zero
+
+
+def rms(x: Floats, gain: Floats) -> Floats:
+    """Root-mean-square norm over the last axis, without mean subtraction (section 3.1)."""
+    mean_square = np.mean(x * x, axis=-1, keepdims=True)
+    normed: Floats = x * (1 / np.sqrt(mean_square + np.float32(NORM_EPS))) * gain
+    return normed
+
+
+def sigmoid(x: Floats) -> Floats:
+    """1 / (1 + exp(-x)) through tanh, which does not overflow."""
+    half = np.float32(0.5)
+    value: Floats = half + half * np.tanh(half * x)
+    return value
+
+
+def silu(x: Floats) -> Floats:
+    return x * sigmoid(x)
+
+
+def codes(y: Floats) -> tuple[Floats, Floats]:
+    """int8 codes of each vector, as float32, and the value of one code step [..., 1]."""
+    factor = 127 / np.maximum(np.abs(y).max(axis=-1, keepdims=True), SMALLEST_ABSMAX)
+    scaled = y * factor
+    # Half away from zero, as the fused kernel rounds; np.rint would round half to even.
+    rounded = np.copysign(np.floor(np.abs(scaled) + np.float32(0.5)), scaled)
+    return np.clip(rounded, -128, 127), 1 / factor
+
+
+@dataclass(frozen=True)
+class BitLinear:
+    """One ternary projection with its norm: [B, columns] to [B, rows]."""
+
+    gain: Floats  # [columns], of the norm inside
+    trits: Floats  # [columns, rows], transposed for the product
+    scale: np.float32
+
+    def __call__(self, x: Floats) -> Floats:
+        q, step = codes(rms(x, self.gain))  # [B, columns], [B, 1]
+        out: Floats = (q @ self.trits) * (self.scale * step)  # [B, rows]
+        return out
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Parameters of one layer, by the checkpoint's names."""
+
+    attn_norm: Floats  # [d]
+    i_proj: BitLinear  # [d, d]
+    f_proj: BitLinear  # [d, d]
+    g_proj: BitLinear  # [d, d]
+    g_norm: Floats  # [d]
+    o_proj: BitLinear  # [d, d]
+    lower_bound: Floats  # [d], what the forget gate cannot go below; 0 in the first layer
+    mlp_norm: Floats  # [d]
+    gate_proj: BitLinear  # [2m, d], gate rows then up rows
+    down_proj: BitLinear  # [d, m]
+
+
+def lower_bounds(weights: Floats) -> Floats:
+    """LB [L, d]: softmax over the layers, then the running sum less the first layer's share (section 3.3.1)."""
+    exponentials = np.exp(weights - weights.max(axis=0))
+    shares = exponentials / exponentials.sum(axis=0)
+    bounds: Floats = np.cumsum(shares, axis=0, dtype=np.float32) - shares[0]
+    return bounds
+
+
+class FloatModel:
+    """The float network of one checkpoint; ``step`` decodes one token of every stream."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.config = checkpoint.config
+        tensors = checkpoint.tensors
+
+        def bit_linear(name: str) -> BitLinear:
+            trits, scale = ternarize(tensors[f"{name}.weight"])
+            transposed = np.ascontiguousarray(trits.T.astype(np.float32))
+            return BitLinear(tensors[f"{name}.norm.weight"], transposed, np.float32(scale))
+
+        layers, d = self.config.num_hidden_layers, self.config.hidden_size
+        bounds = np.zeros((layers, d), np.float32)  # a bound of 0 leaves f unchanged
+        if self.config.use_lower_bound:
+            bounds = lower_bounds(tensors["model.lower_bounds"])
+            bounds[0] = 0
+        self.embeddings = tensors["model.embeddings.weight"]  # [V, d]
+        self.layers = []
+        for index in range(layers):
+            prefix = f"model.layers.{index}."
+            self.layers.append(
+                Layer(
+                    attn_norm=tensors[f"{prefix}attn_norm.weight"],
+                    i_proj=bit_linear(f"{prefix}attn.i_proj"),
+                    f_proj=bit_linear(f"{prefix}attn.f_proj"),
+                    g_proj=bit_linear(f"{prefix}attn.g_proj"),
+                    g_norm=tensors[f"{prefix}attn.g_norm.weight"],
+                    o_proj=bit_linear(f"{prefix}attn.o_proj"),
+                    lower_bound=bounds[index],
+                    mlp_norm=tensors[f"{prefix}mlp_norm.weight"],
+                    gate_proj=bit_linear(f"{prefix}mlp.gate_proj"),
+                    down_proj=bit_linear(f"{prefix}mlp.down_proj"),
+                )
+            )
+        self.norm = tensors["model.norm.weight"]  # [d]
+        self.lm_head = bit_linear("lm_head")  # [V, d]
+
+    def initial_state(self, streams: int) -> Floats:
+        """State before the first token: zeros, [L, B, d]."""
+        return np.zeros((self.config.num_hidden_layers, streams, self.config.hidden_size), np.float32)
+
+    def step(self, ids: ArrayLike, state: Floats, hidden: list[Floats] | None = None) -> tuple[Floats, Floats]:
+        """One token of every stream.
+
+        Parameters
+        ----------
+        ids: [B] token numbers.
+        state: [L, B, d], not changed.
+        hidden: if given, receives the embedding and each layer's output, L + 1 arrays [B, d].
+
+        Returns logits [B, V] and the next state [L, B, d].
+        """
+        ids = np.asarray(ids)
+        vocab_size = self.config.vocab_size
+        if ids.ndim != 1 or ids.dtype.kind not in "iu" or ((ids < 0) | (ids >= vocab_size)).any():
+            raise LuternError(f"step wants one token number below {vocab_size} for each stream, but was given {ids!r}.")
+        next_state = np.empty_like(state)
+        h = self.embeddings[ids]  # [B, d]
+        if hidden is not None:
+            hidden.append(h)
+        for index, layer in enumerate(self.layers):
+            # Token mixer, the MLGRU (section 3.3.1).
+            x = rms(h, layer.attn_norm)  # [B, d]
+            f = layer.lower_bound + (1 - layer.lower_bound) * sigmoid(layer.f_proj(x))  # [B, d]
+            s = f * state[index] + (1 - f) * silu(layer.i_proj(x))  # [B, d]
+            h = h + layer.o_proj(rms(layer.g_proj(x), layer.g_norm) * silu(s))  # [B, d]
+            # Channel mixer, the GLU (section 3.3.2).
+            gate, up = np.split(layer.gate_proj(rms(h, layer.mlp_norm)), 2, axis=-1)  # [B, m] each
+            h = h + layer.down_proj(silu(gate) * up)  # [B, d]
+            next_state[index] = s
+            if hidden is not None:
+                hidden.append(h)
+        return self.lm_head(rms(h, self.norm)), next_state  # [B, V], [L, B, d]
