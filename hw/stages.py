@@ -1,0 +1,72 @@
+"""A linear pipeline under one enable.
+
+Every arithmetic block of Lutern is a chain of registers that all advance together::
+
+    advance = ~o.valid | o.ready          the output slot is free, or freed now
+    i.ready = advance
+
+so an item appears at ``o`` exactly ``latency`` advances after it entered at ``i``, bubbles keep their place, and without
+back-pressure the block accepts one item a cycle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike, signed
+
+
+class Stages:
+    """Registers of one block: ``register`` delays by one advance, ``delay`` by several."""
+
+    def __init__(self, m: Module, advance: Value) -> None:
+        self._m = m
+        self._advance = advance
+        self._count = 0
+
+    def register(self, value: ValueLike, name: str | None = None, *, reset_less: bool = True) -> Any:
+        """``value`` one advance later, of the same shape."""
+        value = Value.cast(value)
+        self._count += 1
+        held = Signal(value.shape(), name=name or f"stage_{self._count}", reset_less=reset_less)
+        with self._m.If(self._advance):
+            self._m.d.sync += held.eq(value)
+        return held
+
+    def delay(self, value: ValueLike, stages: int, name: str | None = None, *, reset_less: bool = True) -> Any:
+        """``value`` that many advances later."""
+        delayed: Any = Value.cast(value)
+        for index in range(stages):
+            delayed = self.register(delayed, f"{name}_{index + 1}" if name else None, reset_less=reset_less)
+        return delayed
+
+    def valid(self, accepted: ValueLike, stages: int) -> Any:
+        """The valid bit that travels along; cleared by reset."""
+        return self.delay(accepted, stages, "valid", reset_less=False)
+
+
+def round_shift(value: Value, shift: int) -> Value:
+    """Twin of ``fixed.rsh`` for a constant right shift: one adder, halves up. Never overflows."""
+    if shift == 0:
+        return value
+    return (value + (1 << (shift - 1))) >> shift
+
+
+def saturate(value: Value, bits: int) -> Value:
+    """Twin of ``fixed.saturate``: signed ``value`` clamped to ``bits`` signed bits, symmetric."""
+    limit = (1 << (bits - 1)) - 1
+    clamped = Mux(value > limit, Const(limit, signed(bits)), Mux(value < -limit, Const(-limit, signed(bits)), value))
+    return clamped[:bits].as_signed()
+
+
+def magnitude(value: Value) -> Value:
+    """``|value|`` of a symmetric signed value, one bit narrower than the value."""
+    return Mux(value[-1], -value, value)[: len(value) - 1]
+
+
+def pack(values: list[Value]) -> Value:
+    """Equal-width values as one flat vector, the first in the lowest bits (an ArrayLayout confuses ABC9's names)."""
+    return Cat(*[value[: len(value)] for value in values])
+
+
+__all__ = ["Stages", "magnitude", "pack", "round_shift", "saturate"]

@@ -1,0 +1,52 @@
+"""Sigmoid from a table of 512 straight segments; silu is one multiplication more.
+
+    |a| < 16, 17 fraction bits:   index (9 bits) | remainder (12 bits)
+    sigma(-|a|) = base[index] - slope[index] * remainder / 2^12              17 fraction bits
+
+Each node is lowered by ``h^2 f'' / 16``, which halves the largest error of the chords. Largest error 2^-16.3 (table and
+rounding together, over all 2^21 arguments). One 512 x 28 table, one 11 x 12 bit product a value.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lutern.model_ref.fixed import MANTISSA_MAX, Int, rsh
+
+ARGUMENT_FRAC_BITS = 17
+ARGUMENT_MAX = (16 << ARGUMENT_FRAC_BITS) - 1
+"""Arguments are clamped below 16, where sigma(-a) is 1e-7: less than one unit."""
+SEGMENT_BITS = 9
+REMAINDER_BITS = 12
+SIGMOID_FRAC_BITS = 17
+
+
+def _segments() -> tuple[Int, Int]:
+    """Base (17 bits) and slope (11 bits) of every segment."""
+    width = 16.0 / (1 << SEGMENT_BITS)
+    x = np.arange((1 << SEGMENT_BITS) + 1) * width
+    s = 1.0 / (1.0 + np.exp(x))  # sigma(-x)
+    curvature = s * (1.0 - s) * (1.0 - 2.0 * s)
+    node = np.rint((s - width * width / 16.0 * curvature) * 2.0**SIGMOID_FRAC_BITS).astype(np.int64)
+    return node[:-1], node[:-1] - node[1:]
+
+
+SEGMENT_BASE, SEGMENT_SLOPE = _segments()
+
+
+def sigmoid(x: Int, frac_bits: Int | int) -> Int:
+    """``sigma(x)`` with 17 fraction bits, at most 2^17 - 1, for ``x`` with ``frac_bits`` fraction bits.
+
+    The magnitude is brought to 17 fraction bits by dropping bits (no rounding) or appending zeros, then clamped.
+    """
+    x = np.asarray(x, dtype=np.int64)
+    argument = np.minimum((np.abs(x) << ARGUMENT_FRAC_BITS) >> frac_bits, ARGUMENT_MAX)
+    segment = argument >> REMAINDER_BITS
+    remainder = argument & ((1 << REMAINDER_BITS) - 1)
+    falling = SEGMENT_BASE[segment] - rsh(SEGMENT_SLOPE[segment] * remainder, REMAINDER_BITS)
+    return np.where(x < 0, falling, np.minimum((1 << SIGMOID_FRAC_BITS) - falling, MANTISSA_MAX))
+
+
+def silu(x: Int, frac_bits: Int | int) -> Int:
+    """``x sigma(x)``: one 18 x 18 product; format of the result is that of ``x`` (18 bits)."""
+    return rsh(x * sigmoid(x, frac_bits), SIGMOID_FRAC_BITS)

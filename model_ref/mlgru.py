@@ -1,0 +1,53 @@
+"""MLGRU: the gated linear recurrence that takes the place of attention.
+
+    f rows:  z  = sigma(-f) * (1 - LB)                    z = 1 - forget gate, 0.17
+    i rows:  il = silu(i);  S += z * (il - S)             S: one vector a layer, the whole memory of the past
+    g rows:  v  = g * S * sigma(S)                        v enters the norm ahead of o_proj
+
+The order of matrices is f, i, g: the new state, and with it its largest magnitude, is complete before g needs it. Only
+``z = 1 - f`` is ever formed: near f = 1 it keeps the bits that f would lose. Products an element: f 2, i 2, g 2, and one
+for the sum of squares of g (each with its interpolation product in ``activation.py``).
+
+Paper: section 3.3.1, with the released code's gate direction and lower bounds: f = LB + (1 - LB) sigma(f_proj).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lutern.model_ref.activation import SIGMOID_FRAC_BITS, sigmoid, silu
+from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Int, bit_length, rsh, saturate
+
+FORGET_FRAC_BITS = 13
+"""f is Q4.13 in every model: it saturates at +-16 by design, where sigma is 1e-7 from its limit."""
+STATE_GUARD_BITS = 14
+"""S has these fraction bits more than silu(i): at z = 2^-14 a step still moves it."""
+Z_BITS = 17
+
+
+def forget_gate(f: Int, one_minus_lower_bound: Int) -> Int:
+    """``z [B, d]`` with 17 fraction bits of ``f [B, d]`` (Q4.13, s18) and ``1 - LB [d]`` (0.17)."""
+    return rsh(sigmoid(-f, FORGET_FRAC_BITS) * one_minus_lower_bound, SIGMOID_FRAC_BITS)
+
+
+def update_state(state: Int, z: Int, i: Int, frac_bits: int) -> Int:
+    """New state ``[B, d]`` (s32, ``frac_bits + 14`` fraction bits) of gate ``z`` and pre-activation ``i`` (s18).
+
+    The difference fits 18 bits because S stays in the hull of silu; both saturations are stated, not reached.
+    """
+    difference = saturate(silu(i, frac_bits) - rsh(state, STATE_GUARD_BITS), S18_MAX)
+    return saturate(state + rsh(z * difference, Z_BITS - STATE_GUARD_BITS), S32_MAX)
+
+
+def state_shift(state: Int) -> Int:
+    """Right shift ``[B]`` that brings the largest magnitude of ``state [B, d]`` to 17 bits (negative: left)."""
+    return bit_length(np.bitwise_or.reduce(np.abs(state), axis=-1)) - MANTISSA_BITS
+
+
+def gated_output(g: Int, state: Int, state_frac_bits: int) -> Int:
+    """``v [B, d]`` = g * swish(S): 35-bit integers, exponent ``cut + state_shift - state_frac_bits``.
+
+    ``g`` are cut sums (s18): their scale cancels in the norm that follows.
+    """
+    aligned = saturate(rsh(state, state_shift(state)[..., None]), S18_MAX)
+    return g * rsh(aligned * sigmoid(state, state_frac_bits), SIGMOID_FRAC_BITS)

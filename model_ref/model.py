@@ -1,0 +1,133 @@
+"""The integer network: exactly what the gateware computes, one token at a time, batched over streams.
+
+Reads top to bottom as ``float_model.py`` does. B streams, d channels, m channels of the mixer, L layers, V tokens; all
+arrays int64, every rounding in ``fixed.py``. ``Trace`` hands out what the gateware's debug tap shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lutern.model_ref import glu, head, mlgru, norm
+from lutern.model_ref.fixed import S18_MAX, S32_MAX, Int, add_float, rsh, saturate
+from lutern.model_ref.norm import Gains, Vector
+from lutern.model_ref.quantize import IntegerLayer, IntegerWeights, Matrix
+from lutern.model_ref.ternary import cut_sums, scale_sums, ternary_sums
+
+Trace = Callable[[str, int, Int], None]
+"""Called with (stage, layer, values [B, n]) in the order in which the gateware produces them.
+
+Stages: ``h`` (layer -1: embedding; then after o_proj and after down_proj), ``codes`` (of every matrix, f i g o gate down,
+lm_head with layer L), ``S`` (new state), ``sums`` (of lm_head).
+"""
+
+
+class IntegerModel:
+    """The golden model. ``step`` has the interface that ``evaluate.bits_per_character`` wants."""
+
+    def __init__(self, weights: IntegerWeights) -> None:
+        self.weights = weights
+        self.config = weights.config
+
+    def initial_state(self, streams: int) -> Int:
+        """Zero state ``[L, B, d]``."""
+        return np.zeros((self.config.num_hidden_layers, streams, self.config.hidden_size), dtype=np.int64)
+
+    def step(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[np.ndarray, Int]:
+        """Logits float64 ``[B, V]`` and the new state, for one token of every stream (``ids [B]``)."""
+        sums, scale, state = self.decode(ids, state, trace)
+        return head.logits(sums, scale), state
+
+    def decode(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[Int, tuple[Int, Int], Int]:
+        """Raw logits ``[B, V]`` (21-bit sums), their scale ``[B]`` and the new state ``[L, B, d]``."""
+        emit = trace or (lambda stage, layer, values: None)
+        weights = self.weights
+        new_state = np.empty_like(state)
+
+        h = embed(weights, np.asarray(ids))  # [B, d] s32
+        emit("h", -1, h)
+        for index, layer in enumerate(weights.layers):
+            # token mixer: x = norm(h); f, i, g share it
+            x = norm.gather(h, layer.x_gains[0], layer.x_gains[1])
+            f_sums, f_scale = project(layer.f_proj, x, 0, index, emit)  # [B, d], [B]
+            i_sums, i_scale = project(layer.i_proj, x, 1, index, emit)
+            g_sums, g_scale = project(layer.g_proj, x, 2, index, emit)
+
+            f = scale_sums(f_sums, layer.f_proj.cut, f_scale, mlgru.FORGET_FRAC_BITS, S18_MAX)
+            z = mlgru.forget_gate(f, layer.one_minus_lower_bound)  # [B, d] 0.17
+            i = scale_sums(i_sums, layer.i_proj.cut, i_scale, layer.i_proj.frac_bits, S18_MAX)
+            s = mlgru.update_state(state[index], z, i, layer.i_proj.frac_bits)  # [B, d] s32
+            emit("S", index, s)
+            new_state[index] = s
+            g = cut_sums(g_sums, layer.g_proj.cut)
+            v = mlgru.gated_output(g, s, layer.state_frac_bits)  # [B, d] 35 bits
+
+            y = norm.gather(v, *layer.v_gains)
+            eps = o_eps(layer, g, g_scale, s)
+            o_sums, o_scale = project(layer.o_proj, y, 0, index, emit, eps)
+            h = add_residual(h, o_sums, layer.o_proj, o_scale)
+            emit("h", index, h)
+
+            # channel mixer: gate and up share codes and scale
+            y = norm.gather(h, *layer.y_gains)
+            gate_sums, gate_scale = project(layer.gate_proj, y, 0, index, emit)  # [B, 2m]
+            m = self.config.intermediate_size
+            a = scale_sums(gate_sums[:, :m], layer.gate_proj.cut, gate_scale, layer.gate_proj.frac_bits, S18_MAX)
+            up = cut_sums(gate_sums[:, m:], layer.gate_proj.cut)
+            v = glu.mix(glu.gate(a, layer.gate_proj.frac_bits), up)  # [B, m] 35 bits
+
+            y = norm.gather(v, None, layer.w_gains[1])
+            zero = np.zeros_like(gate_scale[0])
+            eps = norm.eps_term(layer.down_proj.scale, gate_scale, (zero, zero))
+            down_sums, down_scale = project(layer.down_proj, y, 0, index, emit, eps)
+            h = add_residual(h, down_sums, layer.down_proj, down_scale)
+            emit("h", index, h)
+
+        x = norm.gather(h, *weights.final_gains)
+        sums, scale = project(weights.lm_head, x, 0, len(weights.layers), emit)  # [B, V], [B]
+        emit("sums", len(weights.layers), sums)
+        return sums, scale, new_state
+
+
+def embed(weights: IntegerWeights, ids: Int) -> Int:
+    """h ``[B, d]`` of tokens ``[B]``: one shift an element."""
+    table = weights.embeddings
+    shift = table.exponent[ids] - table.base - weights.h_frac_bits
+    return saturate(rsh(table.mantissa[ids], shift), S32_MAX)
+
+
+def project(
+    matrix: Matrix,
+    vector: Vector,
+    which: int,
+    layer: int,
+    emit: Trace,
+    eps: tuple[Int, Int] | None = None,
+) -> tuple[Int, tuple[Int, Int]]:
+    """Sums ``[B, rows]`` and scale ``[B]`` of the ``which``-th matrix on a vector."""
+    codes = norm.quantise(vector.u[which], vector.largest[which])
+    emit("codes", layer, codes)
+    ss = add_float(vector.ss, eps) if eps else vector.ss
+    scale = norm.scale_of(vector.largest[which], ss, matrix.scale)
+    return ternary_sums(codes, matrix.columns_f32), scale
+
+
+def o_eps(layer: IntegerLayer, g: Int, g_scale: tuple[Int, Int], state: Int) -> tuple[Int, Int]:
+    """Eps ahead of o_proj, in units of ss: ``2^(-2 shift) e2 (sum g^2 + e1 / g_scale^2)``, see docs/engine.md."""
+    term = norm.eps_term(layer.o_proj.scale, g_scale, integer_square_sum(g))
+    return term[0], np.where(term[0] == 0, 0, term[1] - 2 * mlgru.state_shift(state))
+
+
+def integer_square_sum(g: Int) -> tuple[Int, Int]:
+    """Sum of squares ``[B]`` of cut sums ``[B, d]`` (at most 47 bits) as a short float, truncated to 17 bits."""
+    return norm.square_sum((g, np.zeros_like(g)))
+
+
+def add_residual(h: Int, sums: Int, matrix: Matrix, scale: tuple[Int, Int]) -> Int:
+    """``h + BL(x)``, s32 with the fraction bits of h."""
+    return saturate(h + scale_sums(sums, matrix.cut, scale, matrix.frac_bits, S32_MAX), S32_MAX)
+
+
+__all__ = ["Gains", "IntegerModel", "Trace", "add_residual", "embed", "project"]

@@ -1,0 +1,160 @@
+"""RMSNorm and the int8 codes of a BitLinear, without a division per element.
+
+The codes do not depend on the root mean square, only the scale of the sums does::
+
+    x ─► X = short float(x) ─┬─► u_k = X * G_k ─► largest |u_k| ──► R = 127 / largest ──► codes_k = round(u_k * R)
+                             └─► p = X * w1 ──► ss = sum p^2 ──► y = 1 / sqrt(ss + eps) ──► scale_k = largest_k * y * K_k
+
+``w1`` are the gains of the outer norm, ``G_k = w1 * w2_k`` the product with the norm inside the k-th BitLinear; i, f and
+g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. Everything that is
+gathered (``ss``, largest) is independent of the order of elements: squares are added as integers, short floats compare
+as integers. Per vector: one reciprocal a matrix and one reciprocal square root.
+
+Paper: section 3.2 (BitLinear with fused RMSNorm); eps 1e-6 inside every norm, as the released code runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lutern.model_ref.fixed import (
+    MANTISSA_BITS,
+    MANTISSA_MAX,
+    Int,
+    add_float,
+    multiply_float,
+    reciprocal,
+    reciprocal_float,
+    rsh,
+    rsqrt_float,
+    to_float,
+)
+
+X_BITS = 35
+"""Signed width of a norm's input: h has 32 bits, the products v of MLGRU and GLU have 35."""
+GAIN_EXPONENT_BITS = 4
+GAIN_EXPONENT_MAX = (1 << GAIN_EXPONENT_BITS) - 1
+"""A gain is ``mantissa * 2^-17 * 2^-exponent``, mantissa normalised, relative to the largest gain of its vector."""
+KEY_EXPONENT_BIAS = 33
+"""Exponents of u and p lie in [-32, 17]; with this bias the pair (exponent, magnitude) is a 23-bit unsigned key."""
+CODE_MAX = 127
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Gains of one vector: normalised mantissas ``[n]`` (s18), exponents ``[n]`` in 0..15, one exponent for all.
+
+    real gain = mantissa * 2^-17 * 2^-exponent * 2^vector_exponent; a gain below 2^-15 of the largest is 0.
+    """
+
+    mantissa: Int
+    exponent: Int
+    vector_exponent: int
+
+    @classmethod
+    def from_real(cls, gains: np.ndarray) -> Gains:
+        """Nearest coding of real gains ``[n]``. The largest relative error is 2^-17, for gains that are not flushed."""
+        fraction, exponent = np.frexp(np.asarray(gains, dtype=np.float64))
+        used = gains != 0
+        top = int(exponent[used].max()) if used.any() else 0
+        relative = top - exponent
+        mantissa = np.clip(np.rint(fraction * 2.0**MANTISSA_BITS), -MANTISSA_MAX, MANTISSA_MAX).astype(np.int64)
+        keep = used & (relative <= GAIN_EXPONENT_MAX)
+        return cls(np.where(keep, mantissa, 0), np.where(keep, relative, 0).astype(np.int64), top)
+
+    def real(self) -> np.ndarray:
+        """The coded gains as float64 ``[n]``."""
+        return self.mantissa * 2.0 ** (self.vector_exponent - MANTISSA_BITS - self.exponent.astype(np.float64))
+
+    def factors(self) -> tuple[Int, Int]:
+        """The gains as short floats without the vector's exponent."""
+        return self.mantissa, -MANTISSA_BITS - self.exponent
+
+
+@dataclass(frozen=True)
+class ScaleConstants:
+    """Constants of one norm and matrix, short floats of the image.
+
+    ``k``: scale = largest * y * k. ``e1``, ``e2``: the eps term ``e2 * (extra + e1 / producer_scale^2)``, see ``Eps``.
+    """
+
+    k: tuple[int, int]
+    e1: tuple[int, int] = (0, 0)
+    e2: tuple[int, int] = (0, 0)
+
+
+@dataclass
+class Vector:
+    """What is kept of a vector for its matrices: ``u_k`` as (mantissa, exponent) ``[B, n]``, largest and ``ss`` ``[B]``."""
+
+    u: list[tuple[Int, Int]]
+    largest: list[tuple[Int, Int]]
+    ss: tuple[Int, Int]
+
+
+def square_sum(p: tuple[Int, Int]) -> tuple[Int, Int]:
+    """Sum of squares ``[B]`` of short floats ``[B, n]``, as a short float.
+
+    Each square (34 bits) is shifted to units of ``x``'s last place and truncated, the 82-bit sum is exact, and its 17
+    leading bits are kept (truncated). Sums run in two halves of 17 bits because an int64 is too small.
+    """
+    square = p[0] * p[0]
+    left = 2 * np.maximum(p[1], 0)
+    square = square >> np.minimum(-2 * np.minimum(p[1], 0), 62)
+    low = ((square & MANTISSA_MAX).astype(np.uint64) << left.astype(np.uint64)).sum(axis=-1)
+    high = ((square >> MANTISSA_BITS).astype(np.uint64) << left.astype(np.uint64)).sum(axis=-1)
+    totals = [(int(h) << MANTISSA_BITS) + int(x) for h, x in zip(high.ravel(), low.ravel(), strict=True)]
+    exponents = [t.bit_length() - MANTISSA_BITS if t else 0 for t in totals]
+    mantissas = [t >> e if e >= 0 else t << -e for t, e in zip(totals, exponents, strict=True)]
+    return np.array(mantissas, dtype=np.int64).reshape(high.shape), np.array(exponents, dtype=np.int64).reshape(high.shape)
+
+
+def largest_float(u: tuple[Int, Int]) -> tuple[Int, Int]:
+    """Short float of the largest magnitude along the last axis: magnitudes compare as (exponent, mantissa) keys."""
+    magnitude = np.abs(u[0])
+    key = np.where(magnitude == 0, 0, ((u[1] + KEY_EXPONENT_BIAS) << MANTISSA_BITS) + magnitude).max(axis=-1)
+    return key & MANTISSA_MAX, np.where(key == 0, 0, (key >> MANTISSA_BITS) - KEY_EXPONENT_BIAS)
+
+
+def gather(x: Int, outer: Gains | None, inner: list[Gains]) -> Vector:
+    """Statistics of ``x [B, n]`` (35-bit integers), gathered while it is produced.
+
+    ``outer`` are the gains w1 (None: no outer norm, as ahead of down_proj), ``inner`` one G a matrix.
+    """
+    short = to_float(x)
+    p = multiply_float(short, outer.factors()) if outer else short
+    u = [multiply_float(short, gains.factors()) for gains in inner]
+    return Vector(u, [largest_float(v) for v in u], square_sum(p))
+
+
+def quantise(u: tuple[Int, Int], largest: tuple[Int, Int]) -> Int:
+    """Int8 codes ``[B, n]`` of ``u [B, n]``: the largest magnitude gives exactly 127, -128 never occurs.
+
+    ``R = 127 / largest`` once a vector, then one shift, one 17 x 17 product and one rounding an element.
+    """
+    factor = reciprocal(largest[0])
+    factor = np.minimum(rsh(CODE_MAX * factor, 7), MANTISSA_MAX)[..., None]
+    aligned = rsh(np.abs(u[0]), np.where(u[0] == 0, 0, largest[1][..., None] - u[1]))
+    codes = np.minimum(rsh(aligned * factor, 26), CODE_MAX)
+    return np.where(largest[0][..., None] == 0, 0, np.where(u[0] < 0, -codes, codes))
+
+
+def eps_term(constants: ScaleConstants, producer_scale: tuple[Int, Int], extra: tuple[Int, Int]) -> tuple[Int, Int]:
+    """``e2 * (extra + e1 / producer_scale^2)``: the eps of the norms ahead of o_proj and down_proj, in units of ``ss``.
+
+    ``producer_scale`` is the scale of g (o_proj) or of gate and up (down_proj); ``extra`` the sum of squares of g, or 0.
+    """
+    inverse = reciprocal_float(producer_scale)
+    e1 = np.broadcast_to(constants.e1[0], inverse[0].shape), np.broadcast_to(constants.e1[1], inverse[0].shape)
+    term = add_float(extra, multiply_float(multiply_float(inverse, inverse), e1))
+    return multiply_float(term, (np.int64(constants.e2[0]), np.int64(constants.e2[1])))
+
+
+def scale_of(largest: tuple[Int, Int], ss: tuple[Int, Int], constants: ScaleConstants) -> tuple[Int, Int]:
+    """Scale of the sums of one matrix: ``largest / sqrt(ss) * k``, a short float ``[B]``; 0 for an all-zero vector."""
+    y = rsqrt_float(ss)
+    scale = multiply_float(multiply_float(largest, y), (np.int64(constants.k[0]), np.int64(constants.k[1])))
+    zero = (largest[0] == 0) | (ss[0] == 0)
+    return np.where(zero, 0, scale[0]), np.where(zero, 0, scale[1])

@@ -1,0 +1,47 @@
+"""The ternary accumulate unit: int8 codes times trits, summed exactly; then the one scale of a row.
+
+    sums[r] = sum over j of trits[r, j] * codes[j]          exact, 21 bits up to 8192 columns
+    scaled  = round(sums * mantissa * 2^-shift)             one 18 x 18 product a row
+
+Paper: equation (5), arXiv 2406.02528; sums need no multiplier because a trit is -1, 0 or +1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lutern.model_ref.fixed import S18_MAX, Int, rsh, saturate
+
+SUM_BITS = 21
+
+
+def ternary_sums(codes: Int, trits_f32: np.ndarray) -> Int:
+    """``codes [B, n]`` times ``trits [rows, n]``: ``[B, rows]``.
+
+    The product runs in float32 and is exact: every partial sum is an integer below 127 * 8192 < 2^24.
+    """
+    return np.rint(codes.astype(np.float32) @ trits_f32.T).astype(np.int64)
+
+
+def cut_sums(sums: Int, cut: int) -> Int:
+    """Sums as an 18-bit operand: ``cut`` low bits are rounded away (0 up to 1,032 trits that are not zero a row)."""
+    return saturate(rsh(sums, cut), S18_MAX)
+
+
+def scale_sums(sums: Int, cut: int, scale: tuple[Int, Int], frac_bits: int, limit: int) -> Int:
+    """Sums times the token's scale ``(mantissa, exponent)``, with ``frac_bits`` fraction bits, saturated at ``limit``.
+
+    ``sums [B, rows]``, scale arrays ``[B]``. The shift is ``-(exponent + cut + frac_bits)``; see ``scale_shift``.
+    """
+    product = cut_sums(sums, cut) * scale[0][:, None]
+    return saturate(rsh(product, scale_shift(scale[1], cut, frac_bits)[:, None]), limit)
+
+
+SHIFT_MIN, SHIFT_MAX = -15, 40
+"""A product of a cut sum that is not zero and a mantissa lies in [2^16, 2^34): left by 15 it fills 32 bits and
+saturates whatever its value, right by 40 it is zero; nothing beyond these shifts can differ."""
+
+
+def scale_shift(exponent: Int, cut: int, frac_bits: int) -> Int:
+    """Right shift that turns ``sums * mantissa`` into a number with ``frac_bits`` fraction bits."""
+    return np.clip(-(np.asarray(exponent) + cut + frac_bits), SHIFT_MIN, SHIFT_MAX)
