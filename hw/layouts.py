@@ -1,0 +1,190 @@
+"""Layouts that host and gateware share: records of the stream, operations, gains, the byte code of trits.
+
+Everything here is data; ``firmware/`` packs with it, ``hw/`` unpacks with it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from amaranth.hdl import Shape, signed, unsigned
+from amaranth.lib.data import StructLayout
+
+from lutern.hw.config import HwConfig, TRITS_PER_BYTE
+from lutern.model_ref.fixed import MANTISSA_BITS, SCALAR_EXPONENT_BITS
+from lutern.model_ref.norm import CODE_MAX, GAIN_EXPONENT_BITS, X_BITS
+from lutern.model_ref.ternary import SUM_BITS
+
+CODE_BITS = CODE_MAX.bit_length() + 1
+GAIN_BITS = MANTISSA_BITS + 1 + GAIN_EXPONENT_BITS
+"""A gain: signed mantissa (18 bits, low), exponent (4 bits)."""
+TUPLE_GAINS = 4
+"""Most gains an element has: w1 and one G for each of f, i, g."""
+VALUE_BITS = 32
+"""An element of the elementwise path after the scale: h needs 32 bits, everything else 18 or 21."""
+BOUND_BITS = MANTISSA_BITS
+"""1 - LB, 0.17."""
+EMBEDDING_BITS = 16
+HEADER_KIND_BITS = 4
+HEADER_LENGTH_BITS = 20
+
+
+class Record(IntEnum):
+    """Kind of a record of the stream. 0 is no record: erased memory is not a program."""
+
+    OP = 1
+    GAINS = 2
+    TRITS = 3
+    EMBED = 4
+
+
+class Op(IntEnum):
+    """Operation of the program: one matrix (UP: the second half of gate_proj's rows), or the embedding row."""
+
+    EMBED = 1
+    F = 2
+    I = 3  # noqa: E741  the matrix's name
+    G = 4
+    RESIDUAL = 5
+    GATE = 6
+    UP = 7
+    HEAD = 8
+
+
+class Eps(IntEnum):
+    """What the eps term of an operation's norm is made of; see ``model_ref.norm.eps_term``."""
+
+    NONE = 0
+    O_PROJ = 1
+    DOWN_PROJ = 2
+
+
+SCALAR = StructLayout({"mantissa": unsigned(MANTISSA_BITS), "exponent": signed(SCALAR_EXPONENT_BITS)})
+"""Short float that is not negative: mantissa * 2^exponent."""
+
+OPERATION = StructLayout(
+    {
+        "op": 4,
+        "eps": 2,
+        "new_vector": 1,  # the quantiser waits for the vector that the results make
+        "slot": 2,  # which u of the vector
+        "reuse": 1,  # codes and scale of the operation before (UP)
+        "keep": 1,  # the engine leaves the codes for the operation after (GATE)
+        "makes_vector": 1,  # results enter the norm
+        "outer": 1,  # ... with gains w1
+        "matrices": 2,  # ... and so many G
+        "last_layer": 1,  # spare for the host
+        "row_groups": 16,
+        "column_beats": 12,
+        "last_results": 8,  # P-beats drained of the last row group
+        "elements": 16,  # columns of the matrix: codes to make, in beats of Q
+        "cut": 3,
+        "frac": signed(7),  # fraction bits of the scaled value (F, I, GATE, RESIDUAL); G: of S; EMBED: of h
+        "base": signed(7),  # EMBED: exponent of the table
+        "state_base": 16,  # I, G: first word of the layer's state, in beats of P
+        "k": SCALAR,
+        "e1": SCALAR,
+        "e2": SCALAR,
+    }
+)
+"""One operation, padded to ``OPERATION_BITS`` in its record."""
+OPERATION_BITS = 208
+
+
+def gain(width: int = GAIN_BITS) -> StructLayout:
+    """Layout of one gain."""
+    return StructLayout({"mantissa": signed(MANTISSA_BITS + 1), "exponent": unsigned(width - MANTISSA_BITS - 1)})
+
+
+def header(kind: Record, length: int) -> int:
+    """Header word of a record with ``length`` words behind it."""
+    assert 0 <= length < 1 << HEADER_LENGTH_BITS
+    return int(kind) | length << HEADER_KIND_BITS
+
+
+def group_shape(config: HwConfig, item_bits: int, items: int) -> tuple[int, int]:
+    """(groups a word, words a group) of groups of ``items`` for each of P elements; one of the two is 1."""
+    bits = config.results_per_cycle * items * item_bits
+    return max(1, config.word_bits // bits), -(-bits // config.word_bits)
+
+
+# Stream payloads -------------------------------------------------------------------------------------------------
+
+
+def codes_payload(config: HwConfig) -> StructLayout:
+    """Codes of one beat for the ternary unit."""
+    return StructLayout(
+        {"codes": config.columns * CODE_BITS, "last_column": 1, "last_row_group": 1,
+         "results": (config.rows // config.results_per_cycle).bit_length()}
+    )
+
+
+def sums_payload(config: HwConfig) -> StructLayout:
+    """P sums of consecutive rows."""
+    return StructLayout({"sums": config.results_per_cycle * SUM_BITS, "last": 1})
+
+
+def values_payload(config: HwConfig) -> StructLayout:
+    """P scaled (or cut, or raw) values with what the elementwise blocks need to know of their operation."""
+    return StructLayout(
+        {"values": config.results_per_cycle * VALUE_BITS, "bounds": config.results_per_cycle * BOUND_BITS,
+         "op": 4, "frac": signed(7), "state_base": 16, "last": 1}
+    )
+
+
+def x_payload(config: HwConfig) -> StructLayout:
+    """P elements of a vector that enters the norm."""
+    return StructLayout({"x": config.results_per_cycle * X_BITS, "last": 1})
+
+
+def gathered_payload(config: HwConfig) -> StructLayout:
+    """P elements with their gains; ``outer`` and ``matrices`` are constant over a vector."""
+    return StructLayout(
+        {"x": config.results_per_cycle * X_BITS, "gains": config.results_per_cycle * TUPLE_GAINS * GAIN_BITS,
+         "outer": 1, "matrices": 2, "last": 1}
+    )
+
+
+def quantised_payload(config: HwConfig) -> StructLayout:
+    """Q codes of consecutive elements."""
+    return StructLayout({"codes": config.codes_per_cycle * CODE_BITS, "last": 1})
+
+
+# Five trits in a byte ------------------------------------------------------------------------------------------------
+
+TRIT_OF_CODE = (0, 1, -1)
+"""Two-bit code of a trit: 0, 1, 2; code 3 escapes."""
+
+
+def decode_byte(byte: int) -> tuple[int, int, int, int, int] | None:
+    """Five trits of a byte ``t[2] p[3] q[3]`` (t in the top bits), None for the 13 bytes that no encoder writes.
+
+    p and q name one of the eight pairs other than (0, 0): index + 1 = 3 a + b in two-bit codes. t = 3 escapes:
+    q[2] = 0: Q is (0, 0), first trit q[1:0]; q[2] = 1, q[1:0] != 3: P is (0, 0), Q is coded in p, first trit q[1:0];
+    q = 7: both are (0, 0), first trit p[1:0].
+    """
+    t, p, q = byte >> 6, byte >> 3 & 7, byte & 7
+
+    def pair(index: int) -> tuple[int, int]:
+        return divmod(index + 1, 3)
+
+    if t != 3:
+        codes = (t, *pair(p), *pair(q))
+    elif q < 4:
+        codes = (q, *pair(p), 0, 0)
+    elif q < 7:
+        codes = (q & 3, 0, 0, *pair(p))
+    else:
+        codes = (p & 3, 0, 0, 0, 0)
+    if codes[0] == 3 or (t == 3 and q == 7 and p > 2):
+        return None
+    return tuple(TRIT_OF_CODE[c] for c in codes)  # type: ignore[return-value]
+
+
+def shape_bits(layout: StructLayout) -> int:
+    """Bits of a layout."""
+    return Shape.cast(layout).width
+
+
+assert shape_bits(OPERATION) <= OPERATION_BITS
+assert TRITS_PER_BYTE == 5
