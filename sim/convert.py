@@ -1,10 +1,10 @@
 """An Amaranth component, as RTLIL, as Verilog, and as a list of its ports.
 
-    component ──elaborate──► RTLIL ──yosys──► Verilog          about 0.3 s, after 5 s once per process for yosys in WebAssembly
-                               └─────► digest                  what a build cache is keyed by: yosys itself is not needed to look
+    component ──elaborate──► RTLIL ──yosys──► Verilog   0.3 s, and 5 s the first time ever (WebAssembly)
+                               └────► digest            what a build cache is keyed by: no need to run yosys to look
 
-Ports of streams are named as Amaranth names them: port `i` becomes `i__valid`, `i__ready`, `i__payload`, and a payload with a
-layout stays one flat vector in the layout's bit order. `clk` and `rst` of domain `sync` are added by Amaranth.
+Ports of streams are named as Amaranth names them: port `i` becomes `i__valid`, `i__ready`, `i__payload`, and a payload
+with a layout stays one flat vector in the layout's bit order. `clk` and `rst` of domain `sync` are added by Amaranth.
 """
 
 import hashlib

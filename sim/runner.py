@@ -6,9 +6,10 @@
     def test_norm() -> None:
         run_bench(Norm(config), "lutern.sim.tb_norm", parameters={"columns": 8}, seed=7)
 
-Inside the bench, `bench_parameters()` and `bench_seed()` give back what was passed. A failing bench raises AssertionError with
-the cocotb test's name, its message, the seed and the log's path. Only the ports of the component can be read and driven: with
-every signal public, Verilator optimises nothing. `public="all"` opens the inside too, for debugging.
+Inside the bench, `bench_parameters()` and `bench_seed()` give back what was passed. A failing bench raises
+AssertionError with the cocotb test's name, its message, the seed and the log's path. Only the ports of the component
+can be read and driven: with every signal public, Verilator optimises nothing. `public="all"` opens the inside too, for
+debugging. Verilator's own runtime is compiled once and shared by all benches: it is most of a small bench's build.
 """
 
 import contextlib
@@ -91,7 +92,13 @@ def require_compiler() -> None:
 
 
 def _build(component: wiring.Component, folder: Path, public: str, waves: bool) -> None:
-    from cocotb_tools.runner import get_runner
+    from cocotb_tools.runner import Verilator  # cocotb is there for tests only
+
+    class PortsOnly(Verilator):
+        """Without the --public-flat-rw that cocotb always passes."""
+
+        def _build_command(self) -> list[Any]:
+            return [[item for item in command if item != "--public-flat-rw"] for command in super()._build_command()]
 
     require_compiler()
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,17 +107,13 @@ def _build(component: wiring.Component, folder: Path, public: str, waves: bool) 
         if (folder / "built").exists():
             return
         (folder / "top.v").write_text(convert_verilog(component))
-        # The component's own ports and nothing else: `--public-flat-rw`, which cocotb always passes, is taken out below.
+        # The component's own ports and nothing else.
         names = ["clk", "rst", *(port.name for port in list_ports(component))]
         rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
         (folder / "public.vlt").write_text("`verilator_config\n" + "".join(rules))
         with _environment(verilator_environment()):
-            runner = get_runner("verilator")
-            if public == "ports":
-                command = runner._build_command
-                runner._build_command = lambda: [[a for a in c if a != "--public-flat-rw"] for c in command()]
             try:
-                runner.build(
+                (PortsOnly() if public == "ports" else Verilator()).build(
                     sources=[folder / "public.vlt", folder / "top.v"], hdl_toplevel="top", build_dir=folder,
                     build_args=[*_FLAGS, *(_TRACE_FLAGS if waves else ())], waves=waves, always=True,
                     timescale=("1ns", "1ps"), log_file=folder / "build.log",
@@ -138,8 +141,8 @@ def run_bench(
 ) -> Path:
     """Build `component` with Verilator (cached) and run the cocotb tests of `testbench_module` on it.
 
-    `parameters` must survive JSON. `testcase` names one or several cocotb tests, all of them otherwise. Returns the folder of
-    the run: bench.log, results.xml, dump.vcd with `waves`, and whatever the bench itself wrote into its working folder.
+    `parameters` must survive JSON. `testcase` names one or several cocotb tests, all of them otherwise. Returns the
+    folder of the run: bench.log, results.xml, dump.vcd with `waves`, and what the bench wrote into its working folder.
     """
     from cocotb_tools.runner import get_runner
 
@@ -190,5 +193,5 @@ def _read_results(path: Path) -> tuple[list[str], int]:
         for case in ElementTree.parse(path).iter("testcase"):
             bad = [*case.iter("failure"), *case.iter("error")]
             passed += not bad and not list(case.iter("skipped"))
-            failures += [f"{case.get('name')}: {item.get('message') or item.get('error_msg') or item.text}" for item in bad]
+            failures += [f"{case.get('name')}: {b.get('message') or b.get('error_msg') or b.text}" for b in bad]
     return failures, passed

@@ -1,0 +1,250 @@
+"""Both ends of an Amaranth stream for cocotb benches, and the watcher between them.
+
+    StreamSource(dut, "i") ──► i__valid i__payload │ block │ o__valid o__payload ──► StreamSink(dut, "o")
+                           ◄── i__ready            │       │ o__ready            ◄──
+                                      StreamMonitor(dut, "i") and ("o") watch, check the contract, count cycles
+
+All of them drive right after the rising edge and look at the falling edge, when every combinational path has settled:
+what is valid and ready there is transferred by the next rising edge. Cycle k is the time between rising edges k and
+k + 1, so that the difference of two monitors' cycles is a latency. Payloads are flat unsigned integers; `pack` and
+`unpack` translate layouts.
+
+The contract: once valid, valid and payload stay until ready. A block whose valid waits for ready hangs with the sink's
+pause pattern "after_valid", which raises ready only when it has seen valid.
+"""
+
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import cocotb
+from amaranth.hdl import Const
+from amaranth.lib import data
+from cocotb.clock import Clock
+from cocotb.triggers import Event, FallingEdge, RisingEdge
+from cocotb.utils import get_sim_time
+
+PERIOD_NS = 10
+PAUSES = ("none", "random", "bursty", "alternating")
+
+
+class ContractError(AssertionError):
+    """A stream broke valid or payload."""
+
+
+def pack(layout: data.Layout, fields: Any) -> int:
+    """The flat integer of `fields` (a mapping, or a sequence for an array layout)."""
+    return int(Const.cast(layout.const(fields)).value)
+
+
+def unpack(layout: data.StructLayout, value: int) -> dict[str, int]:
+    """The fields of a flat integer; signed members come out signed, nested layouts as flat integers."""
+    fields = {}
+    for name, field in layout:
+        raw = value >> field.offset & (1 << field.width) - 1
+        signed = getattr(field.shape, "signed", False)
+        fields[str(name)] = to_signed(raw, field.width) if signed else raw
+    return fields
+
+
+def to_signed(value: int, bits: int) -> int:
+    """Two's complement of a flat integer."""
+    return value - (1 << bits) if value >> (bits - 1) & 1 else value
+
+
+def cycle_now() -> int:
+    """Rising edges so far."""
+    return int(get_sim_time("ns")) // PERIOD_NS
+
+
+def pauses(pattern: str, seed: int = 0, share: float = 0.5) -> Iterator[bool]:
+    """An endless pattern, True where an end pauses for a cycle.
+
+    "random" pauses in `share` of all cycles, "bursty" for runs of 1 to 20 cycles and then not for as long.
+    """
+    if pattern == "none":
+        return itertools.repeat(False)
+    if pattern == "alternating":
+        return itertools.cycle((False, True))
+    generator = random.Random(f"{pattern}-{seed}")
+    if pattern == "random":
+        return (generator.random() < share for _ in itertools.count())
+    if pattern == "bursty":
+        runs = (itertools.repeat(bool(i % 2), generator.randint(1, 20)) for i in itertools.count())
+        return itertools.chain.from_iterable(runs)
+    raise ValueError(f"pause pattern {pattern!r} is not one of {', '.join(PAUSES)}")
+
+
+async def start(dut: Any, *, reset_cycles: int = 2) -> None:
+    """Start the clock, hold reset for `reset_cycles`, release it right after a rising edge."""
+    Clock(dut.clk, PERIOD_NS, "ns").start()
+    await reset(dut, reset_cycles)
+
+
+async def reset(dut: Any, cycles: int = 1) -> None:
+    """Pulse `rst` for `cycles` rising edges."""
+    await RisingEdge(dut.clk)
+    dut.rst.value = 1
+    for _ in range(cycles):
+        await RisingEdge(dut.clk)
+    dut.rst.value = 0
+
+
+class _Port:
+    """The three signals of a stream; a payload of no bits has no signal."""
+
+    def __init__(self, dut: Any, prefix: str) -> None:
+        self.dut, self.prefix, self.clk = dut, prefix, dut.clk
+        self.valid, self.ready = getattr(dut, f"{prefix}__valid"), getattr(dut, f"{prefix}__ready")
+        self.payload = getattr(dut, f"{prefix}__payload", None)
+        self.payload_bits = 0 if self.payload is None else len(self.payload)
+
+    def read_payload(self) -> int:
+        return 0 if self.payload is None else to_int(self.payload)
+
+    def fires(self) -> bool:
+        return bool(to_int(self.valid) and to_int(self.ready))
+
+
+def to_int(signal: Any) -> int:
+    """A port's value as an unsigned integer, whatever its width."""
+    value = signal.value
+    return int(value) if len(signal) == 1 else int(value.to_unsigned())
+
+
+class StreamSource(_Port):
+    """Drives a block's input stream from a queue. While nothing is valid, the payload is junk."""
+
+    def __init__(self, dut: Any, prefix: str, *, pause: str = "none", seed: int = 0) -> None:
+        super().__init__(dut, prefix)
+        self.pending: deque[int] = deque()
+        self.pause = pauses(pause, seed)
+        self.sent_count = 0
+        self._junk = random.Random(f"junk-{prefix}-{seed}")
+        self._moved = Event()
+        self.valid.value = 0
+        cocotb.start_soon(self._drive())
+
+    def queue(self, payloads: Iterable[int]) -> None:
+        """Hand over payloads, to be sent in order."""
+        self.pending.extend(payloads)
+
+    async def send(self, *payloads: int) -> None:
+        """Queue and wait until the last one was taken."""
+        self.queue(payloads)
+        await self.drained()
+
+    async def drained(self) -> None:
+        """Wait until all that is queued was taken."""
+        while self.pending:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _drive(self) -> None:
+        offered = False
+        while True:
+            await RisingEdge(self.clk)
+            if not offered:
+                offered = bool(self.pending) and not next(self.pause)
+            self.valid.value = int(offered)
+            if self.payload is not None:
+                self.payload.value = self.pending[0] if offered else self._junk.getrandbits(self.payload_bits)
+            await FallingEdge(self.clk)
+            if offered and to_int(self.ready) and not to_int(self.dut.rst):
+                offered = False
+                self.pending.popleft()
+                self.sent_count += 1
+                self._moved.set()
+
+    def clear(self) -> None:
+        """Drop what is queued, as a bench does around a reset; call it while `rst` is high."""
+        self.pending.clear()
+        self._moved.set()
+
+
+class StreamSink(_Port):
+    """Takes a block's output stream. Patterns of `pauses`, and "after_valid": ready waits for valid."""
+
+    def __init__(self, dut: Any, prefix: str, *, pause: str = "none", seed: int = 0) -> None:
+        super().__init__(dut, prefix)
+        self.received: deque[int] = deque()
+        self.after_valid = pause == "after_valid"
+        self.pause = pauses("none" if self.after_valid else pause, seed)
+        self._moved = Event()
+        self.ready.value = 0
+        cocotb.start_soon(self._drive())
+
+    async def receive(self, count: int, timeout_cycles: int = 100_000) -> list[int]:
+        """The next `count` payloads; a block that stays silent for `timeout_cycles` fails the bench."""
+        waited_from, seen = cycle_now(), len(self.received)
+        while len(self.received) < count:
+            await FallingEdge(self.clk)
+            if len(self.received) > seen:
+                waited_from, seen = cycle_now(), len(self.received)
+            if cycle_now() - waited_from > timeout_cycles:
+                raise TimeoutError(
+                    f"{self.prefix}: {seen} of {count} payloads came, then nothing for {timeout_cycles} cycles"
+                )
+        return [self.received.popleft() for _ in range(count)]
+
+    async def _drive(self) -> None:
+        seen_valid = False
+        while True:
+            await RisingEdge(self.clk)
+            self.ready.value = int(seen_valid if self.after_valid else not next(self.pause))
+            await FallingEdge(self.clk)
+            fires = self.fires() and not to_int(self.dut.rst)
+            if fires:
+                self.received.append(self.read_payload())
+            seen_valid = bool(to_int(self.valid)) and not fires
+
+
+class StreamMonitor(_Port):
+    """Records (cycle, payload) of every transfer and raises ContractError at the first broken rule.
+
+    `on_item(cycle, payload)` is called at every transfer: feed a model with it, or check with a Scoreboard.
+    """
+
+    def __init__(self, dut: Any, prefix: str, *, on_item: Callable[[int, int], None] | None = None) -> None:
+        super().__init__(dut, prefix)
+        self.items: list[tuple[int, int]] = []
+        self.on_item = on_item
+        cocotb.start_soon(self._watch())
+
+    @property
+    def payloads(self) -> list[int]:
+        return [payload for _, payload in self.items]
+
+    async def _watch(self) -> None:
+        held: int | None = None
+        while True:
+            await FallingEdge(self.clk)
+            if to_int(self.dut.rst):
+                held = None  # a reset may take a payload back
+                continue
+            if not to_int(self.valid):
+                if held is not None:
+                    self._fail(f"valid fell before {self.prefix}__ready rose")
+                continue
+            payload = self.read_payload()
+            if held is not None and payload != held:
+                self._fail(f"payload changed from {held:#x} to {payload:#x} before {self.prefix}__ready rose")
+            if to_int(self.ready):
+                held = None
+                self.items.append((cycle_now(), payload))
+                if self.on_item is not None:
+                    self.on_item(cycle_now(), payload)
+            else:
+                held = payload
+
+    def _fail(self, what: str) -> NoReturn:
+        raise ContractError(f"cycle {cycle_now()}: {self.prefix}__{what}")
+
+
+def set_ports(dut: Any, values: Mapping[str, int]) -> None:
+    """Drive plain input ports by name; negative values become two's complement."""
+    for name, value in values.items():
+        port = getattr(dut, name)
+        port.value = value & (1 << len(port)) - 1
