@@ -111,6 +111,9 @@ def _build(component: wiring.Component, folder: Path, public: str, waves: bool) 
         names = ["clk", "rst", *(port.name for port in list_ports(component))]
         rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
         (folder / "public.vlt").write_text("`verilator_config\n" + "".join(rules))
+        runtime = folder.parent / f".runtime-{digest(*_FLAGS, str(waves))[:12]}"
+        for item in runtime.glob("*.o"):
+            shutil.copy(item, folder)  # newer than its source, so make leaves it alone
         with _environment(verilator_environment()):
             try:
                 (PortsOnly() if public == "ports" else Verilator()).build(
@@ -122,6 +125,14 @@ def _build(component: wiring.Component, folder: Path, public: str, waves: bool) 
                 raise AssertionError(f"Verilator could not build {type(component).__name__}: {error}\n"
                                      + _tail(folder / "build.log")) from None
         (folder / "built").touch()
+    if not runtime.exists():
+        fresh = folder.parent / f"{runtime.name}-{uuid.uuid4().hex}"
+        fresh.mkdir()
+        for item in folder.glob("verilated*.o"):
+            shutil.copy(item, fresh)
+        with contextlib.suppress(OSError):
+            fresh.rename(runtime)  # refused where another process was first
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _tail(path: Path, count: int = 40) -> str:
@@ -181,7 +192,7 @@ def run_bench(
 
 def _prune(folder: Path, keep: int) -> None:
     """Keep the newest `keep` folders of `folder`."""
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    entries = sorted(folder.glob("[!.]*"), key=lambda entry: entry.stat().st_mtime, reverse=True)
     for entry in entries[keep:]:
         shutil.rmtree(entry, ignore_errors=True)
 
