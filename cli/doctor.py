@@ -117,8 +117,9 @@ def doctor() -> None:
     """Say what is installed, what for, and how to get what is missing."""
     checks = all_checks()
     table = Table(box=None, pad_edge=False)
-    for heading in ("", "version", "needed for", "how to get it"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("", "version", "needed for"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("how to get it", overflow="fold")
     for check in checks:
         found = check.found is not None
         table.add_row(check.name, check.found or "missing", check.purpose, "" if found else check.remedy,
