@@ -94,11 +94,18 @@ def require_compiler() -> None:
 def _build(component: wiring.Component, folder: Path, public: str, waves: bool) -> None:
     from cocotb_tools.runner import Verilator  # cocotb is there for tests only
 
-    class PortsOnly(Verilator):
-        """Without the --public-flat-rw that cocotb always passes."""
+    runtime = folder.parent / f".runtime-{digest(*_FLAGS, str(waves))[:12]}"
+    dropped = "--public-flat-rw" if public == "ports" else ""
+
+    class Builder(Verilator):
+        """Opens only the ports, and takes the compiled runtime over between verilating and compiling."""
 
         def _build_command(self) -> list[Any]:
-            return [[item for item in command if item != "--public-flat-rw"] for command in super()._build_command()]
+            verilate, make = super()._build_command()
+            objects = [str(item) for item in runtime.glob("*.o")]
+            # cp -p would keep a time older than the generated header that make compares with.
+            take = [["cp", *objects, str(folder)]] if objects else []
+            return [[item for item in verilate if item != dropped], *take, make]
 
     require_compiler()
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,12 +118,9 @@ def _build(component: wiring.Component, folder: Path, public: str, waves: bool) 
         names = ["clk", "rst", *(port.name for port in list_ports(component))]
         rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
         (folder / "public.vlt").write_text("`verilator_config\n" + "".join(rules))
-        runtime = folder.parent / f".runtime-{digest(*_FLAGS, str(waves))[:12]}"
-        for item in runtime.glob("*.o"):
-            shutil.copy(item, folder)  # newer than its source, so make leaves it alone
         with _environment(verilator_environment()):
             try:
-                (PortsOnly() if public == "ports" else Verilator()).build(
+                Builder().build(
                     sources=[folder / "public.vlt", folder / "top.v"], hdl_toplevel="top", build_dir=folder,
                     build_args=[*_FLAGS, *(_TRACE_FLAGS if waves else ())], waves=waves, always=True,
                     timescale=("1ns", "1ps"), log_file=folder / "build.log",
