@@ -1,0 +1,177 @@
+"""The framed protocol of host and gateware: opcodes, records, limits. Both ends import this file.
+
+    END │ opcode u8 │ sequence u8 │ payload 0..520 bytes │ CRC-32C u32 │ END          all numbers little endian
+          └────────────── the CRC covers these ────────┘
+
+Between the two END bytes SLIP (RFC 1055) writes a byte END as ESC ESC_END and a byte ESC as ESC ESC_ESC. Every command
+gets one response with the same sequence number and opcode | 0x80, or Opcode.ERROR with one byte of ErrorCode. A frame that
+is too short, too long, wrongly escaped or has a wrong CRC is dropped and counted; the next END puts both ends in step.
+
+| command  | payload                                     | payload of the response                               |
+|----------|---------------------------------------------|-------------------------------------------------------|
+| INFO     |                                             | INFO                                                  |
+| WRITE    | address u32, k ≥ 1 words of word_bytes each | the address after the last word written, u32          |
+| CHECKSUM | address u32, count u32                      | CRC-32C of the bytes of those words, read back, u32   |
+| SETUP    | SETUP                                       |                                                       |
+| RUN      | RUN                                         | RUN_DONE, then RUN_DONE.count tokens of u16           |
+| LOGITS   | offset u16, count u16                       | count sums of i32                                     |
+
+Addresses and counts of memory are in words; the first byte of a word is its bits 7..0.
+
+A command with the sequence number and the CRC of the command before is a resend. A resent RUN is not run again: its
+stored response is sent again. All other commands may be executed twice without harm.
+
+Reference: RFC 1055 (SLIP); CRC-32C as in RFC 3720, CRC-32/ISCSI in the catalogue of amaranth.lib.crc.
+"""
+
+import struct
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Any
+
+from amaranth.hdl import Shape, signed, unsigned
+from amaranth.lib import data
+
+PROTOCOL_VERSION = 1
+
+END, ESC, ESC_END, ESC_ESC = 0xC0, 0xDB, 0xDC, 0xDD  # RFC 1055
+RESPONSE = 0x80  # set in the opcode of a response
+HEADER_BYTES = 2  # opcode, sequence
+CRC_BYTES = 4
+CHUNK_BYTES = 512  # CRC-32C finds all errors of up to 5 bits in frames of this length (Koopman 2002)
+PAYLOAD_BYTES = CHUNK_BYTES + 8
+FRAME_BYTES = HEADER_BYTES + PAYLOAD_BYTES + CRC_BYTES  # before escaping
+RUN_TOKENS = 128  # most tokens of one RUN
+LOGITS_COUNT = 128  # most sums of one LOGITS: 4 bytes each fill a chunk
+DIGEST_BYTES = 16
+ADDRESS_BITS = 24  # word addresses inside the chip
+
+
+class Opcode(IntEnum):
+    """What the host asks for."""
+
+    INFO = 0x01
+    WRITE = 0x02
+    CHECKSUM = 0x03
+    SETUP = 0x04
+    RUN = 0x05
+    LOGITS = 0x06
+    ERROR = 0xFF  # response only
+
+
+class ErrorCode(IntEnum):
+    """Why the gateware refused a command that arrived intact."""
+
+    UNKNOWN_OPCODE = 1
+    BAD_LENGTH = 2
+    BAD_ADDRESS = 3
+    BAD_COUNT = 4
+    NOT_SET_UP = 5
+    BAD_TOKEN = 6
+    BAD_SETUP = 7
+
+
+class Record:
+    """A little-endian record without gaps, as a struct for the host and as a layout for the gateware.
+
+    `fields` maps names to codes of the struct module: B H I unsigned, h i signed, 16s a digest.
+    """
+
+    def __init__(self, **fields: str) -> None:
+        self.names = tuple(fields)
+        self._struct = struct.Struct("<" + "".join(fields.values()))
+        self.layout = data.StructLayout({name: self._shape(code) for name, code in fields.items()})
+
+    @staticmethod
+    def _shape(code: str) -> Shape:
+        bits = 8 * struct.calcsize("<" + code)
+        return signed(bits) if code in "bhi" else unsigned(bits)
+
+    @property
+    def byte_count(self) -> int:
+        return self._struct.size
+
+    def pack(self, **values: Any) -> bytes:
+        """The bytes of `values`, one for each field."""
+        if set(values) != set(self.names):
+            raise TypeError(f"fields {sorted(values)} given, {sorted(self.names)} wanted")
+        return self._struct.pack(*(values[name] for name in self.names))
+
+    def unpack(self, payload: bytes) -> dict[str, Any]:
+        """The fields of the first bytes of `payload`."""
+        return dict(zip(self.names, self._struct.unpack_from(payload), strict=True))
+
+
+INFO = Record(
+    protocol_version="H", word_bytes="H", rows="H", columns="H", results_per_cycle="B", codes_per_cycle="B",
+    memory_words="I", max_width="H", max_state="I", max_vocab="H", clock_hz="I", hw_digest="16s", dropped_frames="I",
+)
+WRITE = Record(address="I")  # then the words
+WRITE_DONE = Record(next_address="I")
+CHECKSUM = Record(address="I", count="I")
+CHECKSUM_DONE = Record(crc="I")
+SETUP = Record(
+    head_words="I", stream_base="I", stream_words="I", embedding_base="I", embedding_row_words="H",
+    vocab="H", spare="I",
+)
+RUN = Record(token="H", count="H", fresh="B")
+RUN_DONE = Record(
+    count="H", cycles="I", beats="I", total_cycles="I", scale_mantissa="I", scale_exponent="h", saturations="H",
+)  # then the tokens
+LOGITS = Record(offset="H", count="H")
+ERROR = Record(code="B")
+
+# Payload bytes of the commands whose length is fixed; WRITE is the other one.
+COMMAND_BYTES = {
+    Opcode.INFO: 0,
+    Opcode.CHECKSUM: CHECKSUM.byte_count,
+    Opcode.SETUP: SETUP.byte_count,
+    Opcode.RUN: RUN.byte_count,
+    Opcode.LOGITS: LOGITS.byte_count,
+}
+
+# Payloads of the ports between host port, memory and decoder.
+SETUP_LAYOUT = SETUP.layout
+READ_LAYOUT = data.StructLayout({"address": ADDRESS_BITS, "count": ADDRESS_BITS})
+RUN_LAYOUT = data.StructLayout({"token": 16, "count": 16, "fresh": 1})
+TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})
+# What the decoder tells with each token; `cycles` and `beats` are of that token, `scale_*` of its logits.
+STATUS_LAYOUT = data.StructLayout(
+    {"cycles": 32, "beats": 32, "scale_mantissa": 17, "scale_exponent": signed(12), "saturations": 16}
+)
+
+
+def write_layout(word_bytes: int) -> data.StructLayout:
+    """One word on its way into the memory."""
+    return data.StructLayout({"address": ADDRESS_BITS, "word": 8 * word_bytes})
+
+
+def capability(config: Any, dropped_frames: int = 0) -> bytes:
+    """The INFO record of a configuration (any object with these attributes; `digest` is a hexadecimal text)."""
+    digest = bytes.fromhex(config.digest)[:DIGEST_BYTES]
+    names = ("word_bytes", "rows", "columns", "results_per_cycle", "codes_per_cycle", "memory_words", "max_width",
+             "max_state", "max_vocab", "clock_hz")
+    return INFO.pack(
+        protocol_version=PROTOCOL_VERSION, hw_digest=digest, dropped_frames=dropped_frames,
+        **{name: int(getattr(config, name)) for name in names},
+    )
+
+
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)  # Castagnoli's polynomial, bits reversed
+        table.append(value)
+    return tuple(table)
+
+
+_CRC_TABLE = _crc_table()
+
+
+def crc32c(payload: Iterable[int], before: int = 0) -> int:
+    """CRC-32C of `payload`, going on from the CRC `before`: crc32c(b, crc32c(a)) == crc32c(a + b)."""
+    crc, table = ~before & 0xFFFFFFFF, _CRC_TABLE
+    for byte in payload:
+        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return ~crc & 0xFFFFFFFF
