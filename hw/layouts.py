@@ -10,7 +10,7 @@ from enum import IntEnum
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib.data import StructLayout
 
-from lutern.hw.config import HwConfig, TRITS_PER_BYTE
+from lutern.hw.config import TRITS_PER_BYTE, HwConfig
 from lutern.model_ref.fixed import MANTISSA_BITS, SCALAR_EXPONENT_BITS
 from lutern.model_ref.norm import CODE_MAX, GAIN_EXPONENT_BITS, X_BITS
 from lutern.model_ref.ternary import SUM_BITS
@@ -43,7 +43,7 @@ class Op(IntEnum):
 
     EMBED = 1
     F = 2
-    I = 3  # noqa: E741  the matrix's name
+    I = 3
     G = 4
     RESIDUAL = 5
     GATE = 6
@@ -73,11 +73,10 @@ OPERATION = StructLayout(
         "makes_vector": 1,  # results enter the norm
         "outer": 1,  # ... with gains w1
         "matrices": 2,  # ... and so many G
-        "last_layer": 1,  # spare for the host
         "row_groups": 16,
         "column_beats": 12,
         "last_results": 8,  # P-beats drained of the last row group
-        "elements": 16,  # columns of the matrix: codes to make, in beats of Q
+        "beats": 16,  # codes to make, in beats of Q; EMBED: elements, in beats of P
         "cut": 3,
         "frac": signed(7),  # fraction bits of the scaled value (F, I, GATE, RESIDUAL); G: of S; EMBED: of h
         "base": signed(7),  # EMBED: exponent of the table
@@ -89,6 +88,20 @@ OPERATION = StructLayout(
 )
 """One operation, padded to ``OPERATION_BITS`` in its record."""
 OPERATION_BITS = 208
+
+ENGINE_OP = StructLayout({"row_groups": 16, "column_beats": 12, "last_results": 8, "keep": 1})
+"""What the engine needs of an operation."""
+QUANTISE_OP = StructLayout(
+    {"slot": 2, "new_vector": 1, "eps": 2, "beats": 16, "k": SCALAR, "e1": SCALAR, "e2": SCALAR}
+)
+"""What the norm needs of an operation; ``beats`` of Q codes."""
+RESULTS_OP = StructLayout(
+    {"op": 4, "scaled": 1, "cut": 3, "frac": signed(7), "base": signed(7), "state_base": 16, "beats": 16}
+)
+"""What the results stage needs of an operation; ``scaled``: a scale belongs to it."""
+GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
+"""Whose gains come next: ``bounds`` for the rows of f, else those of a vector."""
+SCALE_SHIFT_BITS = SCALAR_EXPONENT_BITS + 1
 
 
 def gain(width: int = GAIN_BITS) -> StructLayout:

@@ -69,4 +69,21 @@ def pack(values: list[Value]) -> Value:
     return Cat(*[value[: len(value)] for value in values])
 
 
-__all__ = ["Stages", "magnitude", "pack", "round_shift", "saturate"]
+def link(m: Module, output: Any, input_: Any) -> None:
+    """Join an output stream to an input stream of the same payload; unequal payloads are refused.
+
+    (``wiring.connect`` compares widths only.)
+    """
+    if output.signature.members["payload"].shape != input_.signature.members["payload"].shape:
+        raise TypeError(
+            f"cannot link a stream of {output.signature.members['payload'].shape} to one of "
+            f"{input_.signature.members['payload'].shape}: the payload layouts differ"
+        )
+    m.d.comb += [
+        input_.valid.eq(output.valid),
+        Value.cast(input_.payload).eq(Value.cast(output.payload)),
+        output.ready.eq(input_.ready),
+    ]
+
+
+__all__ = ["Stages", "link", "magnitude", "pack", "round_shift", "saturate"]

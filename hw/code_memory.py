@@ -1,0 +1,120 @@
+"""Two banks of int8 codes between the quantiser and the ternary unit.
+
+    Q codes a beat ─► bank w ... bank r ─► C codes a beat, once a row group
+
+While one operation's rows run from bank r, the quantiser fills the other. The first row group does not wait for the
+whole vector: a beat is read as soon as its C codes are written.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_payload
+
+
+class CodeMemory(wiring.Component):
+    """Feeds the ternary unit with codes, row group after row group.
+
+    Members: ``i_codes`` from the quantiser, operation after operation; ``i_op`` engine operations (``ENGINE_OP``) in
+    the same order, of which those with ``reuse`` have no codes of their own; ``o`` codes for the ternary unit.
+
+    Latency: C codes written in cycle t are valid at ``o`` in cycle t + 2; an operation may follow the one before it
+    without an idle cycle when its codes are there.
+    """
+
+    latency = 2
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i_codes": In(stream.Signature(quantised_payload(config))),
+                "i_op": In(stream.Signature(ENGINE_OP)),
+                "o": Out(stream.Signature(codes_payload(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        config = self.config
+        parts = config.columns // config.codes_per_cycle
+        beats = -(-config.max_width // config.columns)
+        part_bits = config.codes_per_cycle * CODE_BITS
+
+        # write side: part p of column beat b of the bank being filled
+        part = Signal(range(parts)) if parts > 1 else Signal(1)
+        column = Signal(range(beats + 1))
+        bank_w = Signal()
+        full = [Signal(name=f"full_{bank}") for bank in range(2)]
+        written = [Signal(range(beats + 1), name=f"written_{bank}") for bank in range(2)]
+        can_write = ~Array(full)[bank_w]
+        store = self.i_codes.valid & can_write
+        last_part = (part == parts - 1) | self.i_codes.payload.last
+        m.d.comb += self.i_codes.ready.eq(can_write)
+
+        # read side
+        op = self.i_op.payload
+        row_group, beat = Signal(16), Signal(range(beats + 1))
+        bank_r = Signal()
+        valid = Signal()
+        advance = ~valid | self.o.ready
+        there = Array(full)[bank_r] | (Array(written)[bank_r] > beat)
+        issue = self.i_op.valid & there & advance
+        last_column = beat == op.column_beats - 1
+        last_row_group = row_group == op.row_groups - 1
+        m.d.comb += self.i_op.ready.eq(there & advance & last_column & last_row_group)
+
+        reads = []
+        for index in range(parts):
+            memory = Memory(shape=part_bits, depth=2 * beats, init=[])
+            m.submodules[f"part_{index}"] = memory
+            write, read = memory.write_port(), memory.read_port()
+            m.d.comb += [
+                write.addr.eq(Mux(bank_w, column + beats, column)),
+                write.data.eq(self.i_codes.payload.codes),
+                write.en.eq(store & (part == index)),
+                read.addr.eq(Mux(bank_r, beat + beats, beat)),
+                read.en.eq(advance),
+            ]
+            reads.append(read.data)
+        o = self.o.payload
+        flags = Signal(len(o.as_value()) - len(o.codes), reset_less=True)
+        m.d.comb += [
+            self.o.valid.eq(valid),
+            o.codes.eq(Cat(*reads)),
+            Cat(o.last_column, o.last_row_group, o.results).eq(flags),
+        ]
+
+        with m.If(store):
+            m.d.sync += part.eq(part + 1)
+            with m.If(last_part):
+                m.d.sync += [part.eq(0), column.eq(column + 1)]
+                for bank in range(2):
+                    with m.If(bank_w == bank):
+                        m.d.sync += written[bank].eq(column + 1)
+            with m.If(self.i_codes.payload.last):
+                m.d.sync += [column.eq(0), bank_w.eq(~bank_w)]
+                for bank in range(2):
+                    with m.If(bank_w == bank):
+                        m.d.sync += full[bank].eq(1)
+
+        with m.If(advance):
+            results = Mux(last_row_group, op.last_results, config.rows // config.results_per_cycle)
+            m.d.sync += [valid.eq(issue), flags.eq(Cat(last_column, last_row_group, results[: len(o.results)]))]
+        with m.If(issue):
+            m.d.sync += beat.eq(beat + 1)
+            with m.If(last_column):
+                m.d.sync += [beat.eq(0), row_group.eq(row_group + 1)]
+                with m.If(last_row_group):
+                    m.d.sync += row_group.eq(0)
+                    with m.If(~op.keep):
+                        m.d.sync += bank_r.eq(~bank_r)
+                        for bank in range(2):
+                            with m.If(bank_r == bank):
+                                m.d.sync += [full[bank].eq(0), written[bank].eq(0)]
+        return m

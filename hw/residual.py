@@ -1,0 +1,95 @@
+"""The residual stream h: written by the embedding row, added to by o_proj and down_proj.
+
+    values ─► h[j] = value (EMBED)  or  h[j] + value (RESIDUAL), saturated to 32 bits ─► memory
+                                                                                   └─► x, into the next norm
+
+One read, one addition and one write an element.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
+from lutern.hw.stages import Stages, saturate
+from lutern.model_ref.norm import X_BITS
+
+
+class Residual(wiring.Component):
+    """Keeps h and sends it on.
+
+    Members: ``i`` values of EMBED (the new h) or RESIDUAL (what is added), s32 with the fraction bits of h; ``o`` the
+    new h, sign-extended to 35 bits; ``saturated`` pulses when h did not fit; ``tap_valid``, ``tap`` the new h as written (P x 32 bits).
+
+    Numerics: ``saturate(h + value)`` symmetric at 32 bits; twin of ``model_ref.model.add_residual``.
+
+    Latency: 2. An element is not read again within a vector, and vectors are a barrier apart.
+    """
+
+    latency = 2
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(values_payload(config))),
+                "o": Out(stream.Signature(x_payload(config))),
+                "saturated": Out(1),
+                "tap_valid": Out(1),
+                "tap": Out(config.results_per_cycle * VALUE_BITS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        lanes, depth = self.config.results_per_cycle, self.config.max_width // self.config.results_per_cycle
+        m.submodules.memory = memory = Memory(shape=lanes * VALUE_BITS, depth=depth, init=[])
+        read, write = memory.read_port(), memory.write_port()
+        advance = ~self.o.valid | self.o.ready
+        stages = Stages(m, advance)
+        i = self.i.payload
+        index = Signal(range(depth))
+        accepted = self.i.valid & advance
+        m.d.comb += [self.i.ready.eq(advance), read.addr.eq(index), read.en.eq(advance)]
+        with m.If(accepted):
+            m.d.sync += index.eq(Mux(i.last, 0, index + 1))
+
+        # 1: h is read; 2: the sum
+        valid = stages.valid(self.i.valid, 1)
+        values = stages.register(i.values, "values")
+        adds = stages.register(i.op == Op.RESIDUAL, "adds")
+        where = stages.register(index, "where")
+        new, outside = [], []
+        for lane in range(lanes):
+            old = Signal(signed(VALUE_BITS), name=f"old_{lane}")
+            m.d.comb += old.eq(Mux(adds, read.data.word_select(lane, VALUE_BITS), 0))
+            total = Signal(signed(VALUE_BITS + 1), name=f"total_{lane}")
+            m.d.comb += total.eq(old + values.word_select(lane, VALUE_BITS).as_signed())
+            new.append(saturate(total, VALUE_BITS))
+            outside.append(total != new[-1])
+        packed = Signal(lanes * VALUE_BITS)
+        m.d.comb += [
+            packed.eq(Cat(*new)),
+            write.addr.eq(where),
+            write.data.eq(packed),
+            write.en.eq(valid & advance),
+            self.saturated.eq(write.en & Cat(*outside).any()),
+            self.tap_valid.eq(write.en),
+            self.tap.eq(packed),
+        ]
+        held = stages.register(packed, "held")
+        wide = []
+        for lane in range(lanes):
+            element = Signal(signed(X_BITS), name=f"x_{lane}")
+            m.d.comb += element.eq(held.word_select(lane, VALUE_BITS).as_signed())
+            wide.append(element)
+        m.d.comb += [
+            self.o.valid.eq(stages.valid(valid, 1)),
+            self.o.payload.x.eq(Cat(*wide)),
+            self.o.payload.last.eq(stages.delay(i.last, 2, "last")),
+        ]
+        return m

@@ -1,0 +1,135 @@
+"""The one scale of a row: sums to values of the elementwise path.
+
+    sums 21 ─► round away cut bits (s18) ─► * mantissa (17) ─► >> shift, rounded ─► saturate ─► value
+               G, UP: the cut sums themselves           HEAD: the raw sums
+    EMBED:     12-bit mantissa of e4s12 ─────────────► >> shift + exponent of the element
+
+One product a row. The definition is ``model_ref.ternary.scale_sums`` (and ``model_ref.model.embed``).
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.data import StructLayout
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import BOUND_BITS, SCALE_SHIFT_BITS, VALUE_BITS, Op, values_payload
+from lutern.hw.stages import Stages, saturate
+from lutern.model_ref.fixed import MANTISSA_BITS
+from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS
+
+SHIFT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
+CUT_MAX = 7
+PRODUCT_BITS = 18 + MANTISSA_BITS
+
+
+def scale_payload(config: HwConfig) -> StructLayout:
+    """P sums with the constants of their operation; ``shift`` counts from ``SHIFT_MIN``."""
+    return StructLayout(
+        {
+            "sums": config.results_per_cycle * SUM_BITS,
+            "bounds": config.results_per_cycle * BOUND_BITS,
+            "op": 4,
+            "cut": 3,
+            "mantissa": MANTISSA_BITS,
+            "shift": signed(SCALE_SHIFT_BITS),
+            "frac": signed(7),
+            "state_base": 16,
+            "last": 1,
+        }
+    )
+
+
+class SumScale(wiring.Component):
+    """Scales P sums a cycle.
+
+    Members: ``i`` sums with the constants of their operation (``scale_payload``); for EMBED a sum's low 16 bits are
+    the e4s12 code. ``o`` values (``values_payload``): s18 for F, I, G, GATE, UP; s32 for RESIDUAL and EMBED; the raw
+    sums for HEAD. ``saturated`` pulses with a value of I, GATE or RESIDUAL that did not fit (a proved model has none).
+
+    Latency: 6. One 18 x 18 product a lane.
+    """
+
+    latency = 6
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(scale_payload(config))),
+                "o": Out(stream.Signature(values_payload(config))),
+                "saturated": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        advance = ~self.o.valid | self.o.ready
+        stages = Stages(m, advance)
+        i = self.i.payload
+        m.d.comb += self.i.ready.eq(advance)
+        self_valid = stages.valid(self.i.valid, self.latency)
+        carried = stages.delay(Cat(i.bounds, i.op, i.frac, i.state_base, i.last), self.latency, "carried")
+        op_early = stages.register(i.op, "op_early")
+        op_late = stages.delay(op_early, 4, "op_late")
+        mantissa = stages.register(i.mantissa, "mantissa")
+        shift = stages.register(i.shift, "shift")
+
+        lanes = [
+            self._lane(m, stages, i.sums.word_select(lane, SUM_BITS).as_signed(), i, mantissa, shift, op_early, op_late)
+            for lane in range(self.config.results_per_cycle)
+        ]
+        o = self.o.payload
+        m.d.comb += [
+            self.o.valid.eq(self_valid),
+            o.values.eq(Cat(*[value for value, _ in lanes])),
+            self.saturated.eq(self.o.valid & self.o.ready & Cat(*[outside for _, outside in lanes]).any()),
+            Cat(o.bounds, o.op, o.frac, o.state_base, o.last).eq(carried),
+        ]
+        return m
+
+    def _lane(
+        self,
+        m: Module,
+        stages: Stages,
+        sums: Value,
+        i: Value,
+        mantissa: Value,
+        shift: Value,
+        op_early: Value,
+        op_late: Value,
+    ) -> tuple[Value, Value]:
+        # 1: cut to 18 bits
+        half = Signal(CUT_MAX)
+        m.d.comb += half.eq((1 << i.cut) >> 1)
+        rounded = Signal(signed(SUM_BITS + 1))
+        m.d.comb += rounded.eq((sums + half) >> i.cut)
+        cut = stages.register(Mux(i.op == Op.EMBED, sums[:12].as_signed(), saturate(rounded, 18)), "cut")
+        exponent = stages.register(Mux(i.op == Op.EMBED, sums[12:16], 0), "exponent")
+        raw = stages.register(sums, "raw")
+
+        # 2: product; the shift of the element, from 0 (left by 15) on
+        product = stages.register(cut * mantissa.as_unsigned(), "product")
+        total = Signal(signed(SCALE_SHIFT_BITS + 1))
+        m.d.comb += total.eq(shift + exponent)
+        clamped = Mux(total < SHIFT_MIN, SHIFT_MIN, Mux(total > SHIFT_MAX, SHIFT_MAX, total))
+        amount = stages.register((clamped - SHIFT_MIN)[:SHIFT_BITS], "amount")
+        plain = Mux(op_early == Op.HEAD, raw, cut)
+
+        # 3, 4: barrel shift with one fraction bit more, coarse then fine
+        wide = Cat(Const(0, 1 - SHIFT_MIN), product).as_signed()
+        coarse = stages.register(wide >> Cat(Const(0, 3), amount[3:]), "coarse")
+        fine_amount = stages.register(amount[:3], "fine_amount")
+        fine = stages.register((coarse >> fine_amount)[: PRODUCT_BITS - SHIFT_MIN + 1].as_signed(), "fine")
+
+        # 5: round; 6: saturate and select
+        nearest = stages.register((fine + 1) >> 1, "nearest")
+        small = (op_late == Op.F) | (op_late == Op.I) | (op_late == Op.GATE)
+        scaled = Mux(small, saturate(nearest, 18), saturate(nearest, VALUE_BITS))
+        unscaled = (op_late == Op.G) | (op_late == Op.UP) | (op_late == Op.HEAD)
+        chosen = Signal(signed(VALUE_BITS))
+        m.d.comb += chosen.eq(Mux(unscaled, stages.delay(plain, 4, "plain"), scaled))
+        counted = (op_late == Op.I) | (op_late == Op.GATE) | (op_late == Op.RESIDUAL)
+        return stages.register(chosen, "chosen"), stages.register(counted & (scaled != nearest), "outside")

@@ -1,0 +1,64 @@
+"""The top level: everything between the bytes of the link and the memory.
+
+    rx bytes ─► host port ─► image memory ─► reader ─► decoder ─┐
+    tx bytes ◄──────┴────────────── tokens, logits, status ◄────┘
+
+A board adds pins, clocks and the converter from its link to bytes; the simulated board adds nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Elaboratable, Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.config import HwConfig
+from lutern.hw.decoder import Decoder, taps
+from lutern.hw.host_port import HostPort
+from lutern.hw.memory import ImageMemory
+from lutern.hw.stages import link
+
+
+class Top(wiring.Component):
+    """Host port, image memory and decoder.
+
+    Members: ``rx``, ``tx`` bytes of the link; with ``debug_tap`` the decoder's taps.
+    """
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        ports: dict[str, Any] = {"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))}
+        if config.debug_tap:
+            for name, bits in taps(config).items():
+                ports[f"tap_{name}_valid"] = Out(1)
+                ports[f"tap_{name}_payload"] = Out(bits)
+        super().__init__(ports)
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.host = host = HostPort(self.config)
+        m.submodules.memory = memory = ImageMemory(self.config)
+        m.submodules.decoder = decoder = Decoder(self.config)
+        link(m, self.rx, host.i_rx)
+        link(m, host.o_tx, self.tx)
+        link(m, host.o_write, memory.i_write)
+        link(m, host.o_read, memory.i_read)
+        link(m, memory.o_read, host.i_read)
+        link(m, host.o_run, decoder.i_run)
+        link(m, decoder.o_start, memory.i_start)
+        link(m, memory.o_words, decoder.i_words)
+        link(m, decoder.o_token, host.i_token)
+        m.d.comb += [
+            memory.setup.eq(host.setup),
+            decoder.vocab.eq(host.setup.vocab),
+            host.status.eq(decoder.status),
+            decoder.logits_address.eq(host.logits_address),
+            host.logits_data.eq(decoder.logits_data),
+        ]
+        if self.config.debug_tap:
+            for name in taps(self.config):
+                for part in ("valid", "payload"):
+                    m.d.comb += getattr(self, f"tap_{name}_{part}").eq(getattr(decoder, f"tap_{name}_{part}"))
+        return m
