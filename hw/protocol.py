@@ -4,8 +4,8 @@
           └────────────── the CRC covers these ────────┘
 
 Between the two END bytes SLIP (RFC 1055) writes a byte END as ESC ESC_END and a byte ESC as ESC ESC_ESC. Every command
-gets one response with the same sequence number and opcode | 0x80, or Opcode.ERROR with one byte of ErrorCode. A frame that
-is too short, too long, wrongly escaped or has a wrong CRC is dropped and counted; the next END puts both ends in step.
+gets one response with the same sequence number and opcode | 0x80, or Opcode.ERROR with one byte of ErrorCode. A frame
+that is too short, too long, wrongly escaped or has a wrong CRC is dropped and counted; the next END puts both in step.
 
 | command  | payload                                     | payload of the response                               |
 |----------|---------------------------------------------|-------------------------------------------------------|
@@ -136,7 +136,7 @@ READ_LAYOUT = data.StructLayout({"address": ADDRESS_BITS, "count": ADDRESS_BITS}
 RUN_LAYOUT = data.StructLayout({"token": 16, "count": 16, "fresh": 1})
 TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})
 # What the decoder tells with each token; `cycles` and `beats` are of that token, `scale_*` of its logits.
-STATUS_LAYOUT = data.StructLayout(
+STATUS = data.StructLayout(
     {"cycles": 32, "beats": 32, "scale_mantissa": 17, "scale_exponent": signed(12), "saturations": 16}
 )
 

@@ -1,0 +1,311 @@
+"""The gateware's end of the link: takes commands apart, carries them out one at a time, answers each.
+
+    i_rx ─► Deframer ─► buffer (block RAM) ─┬─ WRITE ────► o_write            word by word, after the CRC was right
+                                            ├─ CHECKSUM ─► o_read, i_read     CRC-32C of what the memory gives back
+                                            ├─ SETUP ────► setup              held until the next one
+                                            ├─ RUN ──────► o_run, i_token     tokens and figures into the reply buffer
+                                            └─ LOGITS ───► logits_address, logits_data
+    o_tx ◄─ Framer ◄─ Reply ◄───────────────┘
+
+Formats: hw/protocol.py. Nothing is carried out before the whole frame has come and its CRC was right.
+While a command is carried out, i_rx takes only the first bytes of the next frame, then waits.
+
+Cost: a WRITE of n bytes takes n cycles to come, n (1 + 1 / word_bytes) cycles to be written, some 30 to be answered; a
+CHECKSUM one cycle a byte. One block RAM of 1024 bytes, one of 128 tokens; one word of registers, shifted both ways.
+"""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.crc.catalog import CRC32_ISCSI
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from lutern.hw import protocol
+from lutern.hw.protocol import ADDRESS_BITS, FRAME_BYTES, HEADER_BYTES, RUN_DONE, RUN_TOKENS, ErrorCode, Opcode
+from lutern.hw.reply import FIXED_BYTES, LOGIT_BITS, Reply
+from lutern.hw.slip import Deframer, Framer
+
+ARGUMENT_BYTES = max(protocol.COMMAND_BYTES.values())
+WORDS_AT = HEADER_BYTES + protocol.WRITE.byte_count  # where the words of a WRITE begin
+
+
+class HostPort(wiring.Component):
+    """Commands of the host to memory and decoder.
+
+    Parameters: `config`, any object with the attributes that `protocol.capability` reads.
+
+    Members: `i_rx`, `o_tx` raw bytes; `o_write` one word and its address; `o_read` asks for words, of which exactly as
+    many must come on `i_read`; `setup` the last SETUP record; `o_run` starts a run, after which one item for each token
+    must come on `i_token`, the final one marked, with `status` right in the same cycle; `logits_address` is read
+    synchronously, `logits_data` comes one cycle later.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.info = protocol.capability(config)
+        word_bits = 8 * config.word_bytes
+        super().__init__(
+            {
+                "i_rx": In(stream.Signature(8)),
+                "o_tx": Out(stream.Signature(8)),
+                "o_write": Out(stream.Signature(protocol.write_layout(config.word_bytes))),
+                "o_read": Out(stream.Signature(protocol.READ_LAYOUT)),
+                "i_read": In(stream.Signature(word_bits)),
+                "setup": Out(protocol.SETUP_LAYOUT),
+                "o_run": Out(stream.Signature(protocol.RUN_LAYOUT)),
+                "i_token": In(stream.Signature(protocol.TOKEN_LAYOUT)),
+                "status": In(protocol.STATUS),
+                "logits_address": Out(16),
+                "logits_data": In(signed(LOGIT_BITS)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        config = self.config
+        m.submodules.deframer = deframer = Deframer()
+        m.submodules.framer = framer = Framer()
+        m.submodules.reply = reply = Reply()
+        m.submodules.checksum = checksum = CRC32_ISCSI(8).create()
+        m.submodules.buffer = buffer = Memory(shape=8, depth=1024, init=[])
+        m.submodules.tokens = tokens = Memory(shape=16, depth=RUN_TOKENS, init=[])
+        wiring.connect(m, wiring.flipped(self.i_rx), deframer.i)
+        wiring.connect(m, reply.o, framer.i)
+        wiring.connect(m, framer.o, wiring.flipped(self.o_tx))
+
+        # The frame: all of it in the buffer, its first bytes in registers too.
+        position = Signal(range(FRAME_BYTES))  # bytes of the frame so far
+        head = Signal(8 * (HEADER_BYTES + ARGUMENT_BYTES))
+        opcode, sequence, arguments = head[0:8], head[8:16], head[16:]
+        records = (protocol.WRITE, protocol.CHECKSUM, protocol.SETUP, protocol.RUN, protocol.LOGITS)
+        write, check, setup, run, logits = (
+            data.View(record.layout, arguments[: record.layout.size]) for record in records
+        )
+        frame_crc = Signal(32)
+        phase = Signal(range(config.word_bytes))  # bytes of an unfinished word: arriving, being written, being summed
+        phase_ends = phase == config.word_bytes - 1
+        frame_words = Signal(range(FRAME_BYTES))  # whole words that came
+        partial = Signal()  # and part of one
+
+        store = buffer.write_port()
+        fetch = buffer.read_port()
+        pointer, advance = Signal(range(FRAME_BYTES)), Signal()
+        m.d.comb += [
+            store.addr.eq(position),
+            store.data.eq(deframer.o.p.byte),
+            fetch.addr.eq(pointer + advance),  # so that fetch.data is the byte at pointer, without a wait
+            fetch.en.eq(1),
+        ]
+        m.d.sync += pointer.eq(pointer + advance)
+
+        # A word on its way to the memory or back, its first byte lowest.
+        word = Signal(8 * config.word_bytes)
+        address = Signal(32)
+        words_left = Signal(ADDRESS_BITS)
+        loaded = Signal()
+        m.d.comb += [
+            self.o_write.p.address.eq(address),
+            self.o_write.p.word.eq(word),
+            self.o_read.p.address.eq(check.address),
+            self.o_read.p.count.eq(check.count),
+            self.o_run.p.token.eq(run.token),
+            self.o_run.p.count.eq(run.count),
+            self.o_run.p.fresh.eq(run.fresh),
+            checksum.data.eq(word[:8]),
+        ]
+
+        # What a response is made of; that of a RUN stays for a resend.
+        error = Signal(ErrorCode)
+        dropped_frames = Signal(32)
+        done = Signal(RUN_DONE.layout)
+        last_sequence, last_crc = Signal(8), Signal(32)
+        can_resend = Signal()
+        is_set_up = Signal()
+        span_end = Signal(33)  # first address, or first logit, behind what the command wants
+
+        def refuse(code: ErrorCode) -> None:
+            m.d.sync += error.eq(code)
+            m.next = "REPLY"
+
+        with m.FSM():
+            with m.State("RECEIVE"):
+                m.d.comb += deframer.o.ready.eq(1)
+                m.d.sync += [pointer.eq(WORDS_AT), error.eq(0)]
+                with m.If(deframer.o.valid & deframer.o.p.end):
+                    m.d.sync += [phase.eq(0), partial.eq(phase != 0), frame_crc.eq(deframer.crc)]
+                    with m.If(deframer.o.p.good):
+                        m.next = "DECODE"
+                    with m.Else():
+                        m.d.sync += [dropped_frames.eq(dropped_frames + 1), position.eq(0), frame_words.eq(0)]
+                with m.Elif(deframer.o.valid):
+                    m.d.comb += store.en.eq(1)
+                    m.d.sync += position.eq(position + 1)
+                    with m.If(position < HEADER_BYTES + ARGUMENT_BYTES):
+                        m.d.sync += head.word_select(position[: bits_for(ARGUMENT_BYTES)], 8).eq(deframer.o.p.byte)
+                    with m.If(position >= WORDS_AT):
+                        m.d.sync += phase.eq(phase + 1)
+                        with m.If(phase_ends):
+                            m.d.sync += [phase.eq(0), frame_words.eq(frame_words + 1)]
+
+            with m.State("DECODE"):
+                m.next = "CHECK"
+                with m.Switch(opcode):
+                    for fixed_opcode, byte_count in protocol.COMMAND_BYTES.items():
+                        with m.Case(fixed_opcode):
+                            with m.If(position != HEADER_BYTES + byte_count):
+                                refuse(ErrorCode.BAD_LENGTH)
+                    with m.Case(Opcode.WRITE):
+                        with m.If((position < WORDS_AT) | partial | (frame_words == 0)):
+                            refuse(ErrorCode.BAD_LENGTH)
+                    with m.Default():
+                        refuse(ErrorCode.UNKNOWN_OPCODE)
+                with m.Switch(opcode):
+                    with m.Case(Opcode.WRITE):
+                        m.d.sync += span_end.eq(write.address + frame_words)
+                    with m.Case(Opcode.CHECKSUM):
+                        m.d.sync += span_end.eq(check.address + check.count)
+                    with m.Case(Opcode.SETUP):
+                        m.d.sync += span_end.eq(setup.stream_base + setup.stream_words)
+                    with m.Case(Opcode.LOGITS):
+                        m.d.sync += span_end.eq(logits.offset + logits.count)
+
+            with m.State("CHECK"):
+                resent = can_resend & (sequence == last_sequence) & (frame_crc == last_crc)
+                m.d.sync += [can_resend.eq(resent), address.eq(write.address), words_left.eq(check.count), loaded.eq(0)]
+                m.next = "REPLY"
+                with m.Switch(opcode):
+                    with m.Case(Opcode.WRITE):
+                        m.next = "COLLECT"
+                        with m.If(span_end > config.memory_words):
+                            refuse(ErrorCode.BAD_ADDRESS)
+                    with m.Case(Opcode.CHECKSUM):
+                        m.next = "REQUEST"
+                        with m.If(check.count == 0):
+                            refuse(ErrorCode.BAD_COUNT)
+                        with m.Elif(span_end > config.memory_words):
+                            refuse(ErrorCode.BAD_ADDRESS)
+                    with m.Case(Opcode.SETUP):
+                        with m.If(
+                            (span_end > config.memory_words) | (setup.head_words > setup.stream_words)
+                            | (setup.stream_words == 0) | (setup.embedding_base >= config.memory_words)
+                            | (setup.vocab == 0) | (setup.vocab > config.max_vocab)
+                        ):
+                            refuse(ErrorCode.BAD_SETUP)
+                        with m.Else():
+                            m.d.sync += [self.setup.eq(setup), is_set_up.eq(1)]
+                    with m.Case(Opcode.RUN):
+                        with m.If(~resent):
+                            m.d.sync += done.eq(0)
+                            m.next = "RUN"
+                            with m.If(~is_set_up):
+                                refuse(ErrorCode.NOT_SET_UP)
+                            with m.Elif((run.count == 0) | (run.count > RUN_TOKENS)):
+                                refuse(ErrorCode.BAD_COUNT)
+                            with m.Elif(run.token >= self.setup.vocab):
+                                refuse(ErrorCode.BAD_TOKEN)
+                    with m.Case(Opcode.LOGITS):
+                        with m.If(
+                            (logits.count == 0) | (logits.count > protocol.LOGITS_COUNT) | (span_end > config.max_vocab)
+                        ):
+                            refuse(ErrorCode.BAD_COUNT)
+
+            # WRITE: a byte a cycle into the word, then the word to the memory.
+            with m.State("COLLECT"):
+                m.d.comb += advance.eq(1)
+                m.d.sync += [word.eq(Cat(word[8:], fetch.data)), phase.eq(phase + 1)]
+                with m.If(phase_ends):
+                    m.d.sync += [phase.eq(0), frame_words.eq(frame_words - 1)]
+                    m.next = "STORE"
+            with m.State("STORE"):
+                m.d.comb += self.o_write.valid.eq(1)
+                with m.If(self.o_write.ready):
+                    m.d.sync += address.eq(address + 1)
+                    m.next = "COLLECT"
+                    with m.If(frame_words == 0):
+                        m.next = "REPLY"
+
+            # CHECKSUM: a word from the memory, a byte a cycle out of it; the next one comes with its last byte.
+            with m.State("REQUEST"):
+                m.d.comb += [self.o_read.valid.eq(1), checksum.start.eq(1)]
+                with m.If(self.o_read.ready):
+                    m.next = "SUM"
+            with m.State("SUM"):
+                m.d.comb += [
+                    checksum.valid.eq(loaded),
+                    self.i_read.ready.eq((~loaded | phase_ends) & (words_left != 0)),
+                ]
+                with m.If(loaded):
+                    m.d.sync += [word.eq(word >> 8), phase.eq(phase + 1)]
+                    with m.If(phase_ends):
+                        m.d.sync += [phase.eq(0), loaded.eq(0)]
+                        with m.If(words_left == 0):
+                            m.next = "REPLY"
+                with m.If(self.i_read.valid & self.i_read.ready):
+                    m.d.sync += [word.eq(self.i_read.payload), loaded.eq(1), words_left.eq(words_left - 1)]
+
+            # RUN: the tokens into their buffer, the figures of the last one into the response.
+            with m.State("RUN"):
+                m.d.comb += self.o_run.valid.eq(1)
+                with m.If(self.o_run.ready):
+                    m.next = "TOKENS"
+            with m.State("TOKENS"):
+                m.d.comb += self.i_token.ready.eq(1)
+                m.d.sync += done.total_cycles.eq(done.total_cycles + 1)
+                with m.If(self.i_token.valid):
+                    m.d.sync += [
+                        done.count.eq(done.count + 1),
+                        done.cycles.eq(self.status.cycles),
+                        done.beats.eq(self.status.beats),
+                        done.scale_mantissa.eq(self.status.scale_mantissa),
+                        done.scale_exponent.eq(self.status.scale_exponent),
+                        done.saturations.eq(self.status.saturations),
+                    ]
+                    with m.If(self.i_token.p.last):
+                        m.d.sync += [can_resend.eq(1), last_sequence.eq(sequence), last_crc.eq(frame_crc)]
+                        m.next = "REPLY"
+
+            with m.State("REPLY"):
+                m.d.comb += reply.i.valid.eq(1)
+                m.d.sync += [position.eq(0), frame_words.eq(0)]
+                with m.If(reply.i.ready):
+                    m.next = "RECEIVE"
+
+        take = tokens.write_port()
+        give = tokens.read_port()
+        m.d.comb += [
+            take.addr.eq(done.count),
+            take.data.eq(self.i_token.p.token),
+            take.en.eq(self.i_token.valid & self.i_token.ready),
+            give.addr.eq(reply.item_address),
+            give.en.eq(1),
+            self.logits_address.eq(reply.item_address),
+            reply.token_data.eq(give.data),
+            reply.logits_data.eq(self.logits_data),
+            reply.i.p.opcode.eq(opcode),
+            reply.i.p.sequence.eq(sequence),
+        ]
+
+        def answer(fixed: Value, byte_count: int) -> None:
+            m.d.comb += [reply.i.p.fixed.eq(fixed), reply.i.p.fixed_count.eq(byte_count)]
+
+        with m.If(error != 0):
+            m.d.comb += reply.i.p.opcode.eq(Opcode.ERROR)
+            answer(Value.cast(error), 1)
+        with m.Else():
+            with m.Switch(opcode):
+                with m.Case(Opcode.INFO):
+                    known = self.info[: -len(dropped_frames) // 8]
+                    answer(Cat(Const(int.from_bytes(known, "little"), 8 * len(known)), dropped_frames), FIXED_BYTES)
+                with m.Case(Opcode.WRITE):
+                    answer(address, 4)
+                with m.Case(Opcode.CHECKSUM):
+                    answer(checksum.crc, 4)
+                with m.Case(Opcode.RUN):
+                    answer(done.as_value(), RUN_DONE.byte_count)
+                    m.d.comb += reply.i.p.item_count.eq(done.count)
+                with m.Case(Opcode.LOGITS):
+                    m.d.comb += [reply.i.p.item_count.eq(logits.count), reply.i.p.item_offset.eq(logits.offset)]
+        return m
