@@ -1,0 +1,35 @@
+"""One line that says how a long run is doing: rewritten in place on a terminal, now and then a plain line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+
+class Progress:
+    """``show`` the state of a run of ``total`` steps; about twice a second on a terminal, every 30 s in a pipe."""
+
+    def __init__(self, name: str, total: int, stream: TextIO | None = None) -> None:
+        self._name, self._total = name, total
+        self._stream = sys.stderr if stream is None else stream
+        self._live = self._stream.isatty()
+        self._every_s = 0.5 if self._live else 30.0
+        self._next_s = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether a line would be shown now; asking first spares the caller reading values back from a GPU."""
+        return time.monotonic() >= self._next_s
+
+    def show(self, step: int, text: str, end: bool = False) -> None:
+        """Show ``text`` for this step if it is time to, or, with ``end``, whatever the time."""
+        if not (end or self.due):
+            return
+        self._next_s = time.monotonic() + self._every_s
+        line = f"{self._name} {step:>{len(str(self._total))}}/{self._total}  {text}"
+        if self._live:
+            self._stream.write("\r\x1b[K" + line + ("\n" if end else ""))
+        else:
+            self._stream.write(line + "\n")
+        self._stream.flush()

@@ -1,0 +1,56 @@
+"""The scan of recurrence.py as one Triton kernel: a program takes one stream and a block of channels.
+
+Time goes in chunks.  Inside a chunk the pairs (f, x) are combined by an associative scan; between chunks one row of
+states is carried.  Reversed, the same kernel walks time backwards and reads f one time later.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+CHUNK = 64  # times a scan combines at once
+BLOCK = 32  # channels a program takes: one full memory transaction of 128 bytes a row
+
+
+@triton.jit
+def _combine(f1, x1, f2, x2):  # type: ignore[no-untyped-def]
+    return f1 * f2, f2 * x1 + x2
+
+
+@triton.jit
+def _kernel(f_ptr, x_ptr, start_ptr, out_ptr, length, channels, REVERSE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: E501
+    stream = tl.program_id(0).to(tl.int64)
+    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    row = tl.arange(0, CHUNK)[:, None]
+    carried = tl.load(start_ptr + stream * channels + channel, mask=channel < channels, other=0.0)
+    for begin in range(0, length, CHUNK):
+        position = begin + row
+        inside = (position < length) & (channel < channels)
+        if REVERSE:
+            t = length - 1 - position
+            f_inside = inside & (t + 1 < length)
+            f_at = (stream * length + t + 1) * channels + channel
+        else:
+            t = position
+            f_inside = inside
+            f_at = (stream * length + t) * channels + channel
+        at = (stream * length + t) * channels + channel
+        # Beyond the end f is 1 and x is 0, so that the last row still carries the state.
+        f = tl.load(f_ptr + f_at, mask=f_inside, other=1.0)
+        x = tl.load(x_ptr + at, mask=inside, other=0.0)
+        decay, states = tl.associative_scan((f, x), 0, _combine)
+        states = decay * carried + states
+        tl.store(out_ptr + at, states, mask=inside)
+        carried = tl.sum(tl.where(row == CHUNK - 1, states, 0.0), axis=0, keep_dims=True)
+
+
+def scan_on_gpu(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
+    """States of the recurrence: f, x [B, T, d] and start [B, d], contiguous float32, to [B, T, d]."""
+    streams, length, channels = x.shape
+    out = torch.empty_like(x)
+    grid = (streams, triton.cdiv(channels, BLOCK))
+    _kernel[grid](f, x, start, out, length, channels, REVERSE=reverse, CHUNK=CHUNK, BLOCK=BLOCK, num_warps=4)
+    return out
