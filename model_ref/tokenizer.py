@@ -32,6 +32,10 @@ class Tokenizer:
     def vocab_size(self) -> int:
         return int(self._library.get_vocab_size())
 
+    def to_json(self) -> str:
+        """Content of the ``tokenizer.json`` that ``load_tokenizer`` reads."""
+        return str(self._library.to_str(pretty=True))
+
     def encode(self, text: str) -> list[int]:
         """Token numbers of ``text``; a character that the tokenizer lacks raises, with its position."""
         encoding = self._library.encode(text, add_special_tokens=False)
