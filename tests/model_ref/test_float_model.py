@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.evaluate import bits_per_character
