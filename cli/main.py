@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from lutern.cli import doctor
+from lutern.cli import doctor, train
 from lutern.model_ref.errors import LuternError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ def lutern() -> None:
 
 # Every command of `lutern`, in the order that a newcomer meets them.
 app.command("doctor")(doctor.doctor)
+app.command("train")(train.train)
 
 
 def main() -> None:

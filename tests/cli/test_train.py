@@ -1,0 +1,80 @@
+"""`lutern train` hands on what it was told, and says in one sentence what it cannot use."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+import lutern.train
+from lutern.cli.main import app
+from lutern.cli.train import FLAGS, parse_setting
+from lutern.model_ref.errors import LuternError
+from lutern.train.options import TrainOptions
+
+Calls = list[tuple[Path, Path, TrainOptions]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """What the trainer was called with; nothing is trained."""
+    made: Calls = []
+
+    def train(text_path: Path, out_dir: Path, options: TrainOptions) -> dict[str, float]:
+        made.append((text_path, out_dir, options))
+        return {"trits": 1024, "validation_bits_per_character": 2.5}
+
+    trainer = ModuleType("lutern.train.trainer")
+    monkeypatch.setattr(trainer, "train", train, raising=False)
+    monkeypatch.setitem(sys.modules, "lutern.train.trainer", trainer)
+    monkeypatch.setattr(lutern.train, "trainer", trainer, raising=False)
+    return made
+
+
+def test_defaults(calls: Calls) -> None:
+    result = CliRunner().invoke(app, ["train", "text.txt", "--out", "model"])
+    assert result.exit_code == 0, result.output
+    assert calls == [(Path("text.txt"), Path("model"), TrainOptions())]
+    assert result.stdout == "model: 1,024 trits, 2.5000 bits per character of the validation text.\n"
+
+
+def test_options(calls: Calls) -> None:
+    flags = "--steps 5 --seed 3 --device cpu --resume --set hidden_size=64 --set compile=false"
+    result = CliRunner().invoke(app, ["train", "text.txt", "--out", "model", *flags.split()])
+    assert result.exit_code == 0, result.output
+    wanted = TrainOptions(steps=5, seed=3, device="cpu", resume=True, hidden_size=64, compile=False)
+    assert calls == [(Path("text.txt"), Path("model"), wanted)]
+
+
+def test_every_other_option_can_be_set() -> None:
+    for name, value in vars(TrainOptions()).items():
+        if name in FLAGS:
+            continue
+        text = "true" if value is None or isinstance(value, bool) else str(value)
+        assert parse_setting(f"{name}={text}") == (name, True if text == "true" else value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("batch", "NAME=VALUE is wanted"),
+        ("steps=5", "with a NAME out of hidden_size, "),
+        ("batch=ten", "batch wants a whole number"),
+        ("dropout=some", "dropout wants a number"),
+        ("compile=yes", "compile wants true or false"),
+    ],
+)
+def test_settings_that_cannot_be_used(setting: str, message: str) -> None:
+    with pytest.raises(LuternError, match=f"^--set {setting}: .*{message}"):
+        parse_setting(setting)
+
+
+def test_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name == "torch" or name.startswith(("torch.", "lutern.train."))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delattr(lutern.train, "trainer", raising=False)
+    result = CliRunner().invoke(app, ["train", "text.txt", "--out", "model"])
+    assert isinstance(result.exception, LuternError)
+    assert str(result.exception).endswith("run pip install 'lutern[train]'.")
