@@ -1,7 +1,5 @@
 """The ternary unit against the golden model."""
 
-from dataclasses import asdict
-
 import pytest
 
 import lutern.hw.ternary as unit
@@ -15,14 +13,9 @@ SHAPES = {(4, 4, 1): 3, (4, 16, 2): 4, (6, 8, 2): 4, (3, 2, 1): 3, (2, 1, 1): 2}
 """
 
 
-def config_of(rows: int, columns: int, results: int) -> HwConfig:
-    return HwConfig("bench", rows=rows, columns=columns, results_per_cycle=results, codes_per_cycle=columns)
-
-
 def run(shape: tuple[int, int, int], pause: str = "none", testcase: str | None = None) -> None:
-    config = config_of(*shape)
-    values = {name: value for name, value in asdict(config).items() if name != "name"}
-    run_bench(unit.TernaryUnit(config), "lutern.sim.tb_ternary", seed=SEED, testcase=testcase,
+    values = {"rows": shape[0], "columns": shape[1], "results_per_cycle": shape[2], "codes_per_cycle": shape[1]}
+    run_bench(unit.TernaryUnit(HwConfig("bench", **values)), "lutern.sim.tb_ternary", seed=SEED, testcase=testcase,
               parameters={"config": values, "pause": pause, "latency": SHAPES[shape]})
 
 
@@ -55,5 +48,5 @@ def test_mutation_of_the_decoder_is_found(table: int, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("constant", "value"), [("OFFSET", 129), ("SUM_BITS", 20), ("LEVELS_PER_STAGE", 1)])
 def test_mutation_of_a_constant_is_found(constant: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unit, constant, value)
-    with pytest.raises(AssertionError, match="seed 7"):
+    with pytest.raises(AssertionError, match=r"got 0x.* expected 0x.* seed 7|row groups ended in cycles"):
         run((4, 4, 1))
