@@ -1,0 +1,161 @@
+"""Trits and gains as bytes: in the order of one machine, and in the canonical order of the image file.
+
+    trits [rows, n] ─┬─► pack_trits      words: row groups of R rows, in each the beats of C columns, five in a byte
+                     └─► pack_canonical  all rows in order, five trits in a byte
+
+    items [elements, T] ──► pack_groups  P elements with their T items are a group; groups are aligned to words
+
+The byte code of five trits is ``layouts.decode_byte``; thirteen bytes are no code and are refused. A trit costs 1.6
+bits. Packing runs at more than 50 MB of packed bytes a second.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.hw.config import TRITS_PER_BYTE, HwConfig
+from lutern.hw.layouts import GAIN_BITS, decode_byte, group_shape
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.fixed import MANTISSA_BITS
+from lutern.model_ref.norm import Gains
+
+
+def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.bool_]]:
+    """Byte of a number in balanced base 3 modulo 256; trits of a byte [256, 5]; which bytes are codes [256]."""
+    encode, decode, known = np.zeros(256, np.uint8), np.zeros((256, TRITS_PER_BYTE), np.int8), np.zeros(256, bool)
+    for byte in range(256):
+        trits = decode_byte(byte)
+        if trits is not None:
+            number = 0
+            for trit in trits:
+                number = 3 * number + trit
+            encode[number & 0xFF], decode[byte], known[byte] = byte, trits, True
+    return encode, decode, known
+
+
+_BYTE_OF_NUMBER, _TRITS_OF_BYTE, _IS_CODE = _tables()
+
+
+def _encode(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Trits [..., 5 k] to bytes [..., k]. Balanced base 3 stays within int8: five trits are -121 to 121."""
+    number = trits[..., 0::TRITS_PER_BYTE].copy()
+    for place in range(1, TRITS_PER_BYTE):
+        number *= 3
+        number += trits[..., place::TRITS_PER_BYTE]
+    return _BYTE_OF_NUMBER[number.view(np.uint8)]
+
+
+def _decode(data: NDArray[np.uint8], what: str) -> NDArray[np.int8]:
+    """Bytes [..., k] to trits [..., 5 k]; ``LuternError`` for a byte that is no code."""
+    known = _IS_CODE[data]
+    if not known.all():
+        place = int(np.argmin(known.ravel()))
+        value = int(data.ravel()[place])
+        raise LuternError(f"{what}: byte {place} is {value:#04x}, which names no five trits; write or fetch it again.")
+    return _TRITS_OF_BYTE[data].reshape(*data.shape[:-1], -1)
+
+
+def pack_trits(trits: NDArray[np.int8], config: HwConfig) -> NDArray[np.uint8]:
+    """Trits [rows, n] to words ``[words, word_bytes]``, padded with zeros to whole row groups and beats."""
+    rows, columns = trits.shape
+    groups, beats = -(-rows // config.rows), -(-columns // config.columns)
+    padded = np.zeros((groups * config.rows, beats * config.columns), np.int8)
+    padded[:rows, :columns] = trits
+    lanes = np.zeros((groups, beats, config.word_bytes * TRITS_PER_BYTE), np.int8)
+    lanes[..., : config.lanes].reshape(groups, beats, config.rows, config.columns)[...] = padded.reshape(
+        groups, config.rows, beats, config.columns
+    ).transpose(0, 2, 1, 3)
+    return _encode(lanes).reshape(groups * beats, config.word_bytes)
+
+
+def unpack_trits(words: NDArray[np.uint8], rows: int, columns: int, config: HwConfig) -> NDArray[np.int8]:
+    """Inverse of ``pack_trits``: trits [rows, columns] of words ``[words, word_bytes]``."""
+    groups, beats = -(-rows // config.rows), -(-columns // config.columns)
+    if words.shape != (groups * beats, config.word_bytes):
+        raise LuternError(
+            f"words of shape {list(words.shape)} are no {rows} x {columns} trits for {config.name}; "
+            f"give {groups * beats} words of {config.word_bytes} bytes."
+        )
+    lanes = _decode(words, f"{rows} x {columns} trits")[:, : config.lanes]
+    shape = (groups, beats, config.rows, config.columns)
+    padded = lanes.reshape(shape).transpose(0, 2, 1, 3).reshape(groups * config.rows, beats * config.columns)
+    return padded[:rows, :columns].copy()
+
+
+def canonical_bytes(rows: int, columns: int) -> int:
+    """Length of the canonical packing."""
+    return -(-rows * columns // TRITS_PER_BYTE)
+
+
+def pack_canonical(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Trits [rows, n], row by row, five in a byte, the last byte filled with zeros."""
+    flat = np.zeros(canonical_bytes(*trits.shape) * TRITS_PER_BYTE, np.int8)
+    flat[: trits.size] = trits.ravel()
+    return _encode(flat)
+
+
+def unpack_canonical(data: NDArray[np.uint8], rows: int, columns: int, what: str = "trits") -> NDArray[np.int8]:
+    """Inverse of ``pack_canonical``; ``what`` names the data in the sentence that refuses it."""
+    if data.shape != (canonical_bytes(rows, columns),):
+        raise LuternError(
+            f"{what}: shape {list(data.shape)}, but {rows} x {columns} trits are {canonical_bytes(rows, columns)} "
+            "bytes; write or fetch it again."
+        )
+    trits = _decode(data, what)
+    if trits[rows * columns :].any():
+        raise LuternError(f"{what}: the last byte holds trits beyond {rows} x {columns}; write or fetch it again.")
+    return trits[: rows * columns].reshape(rows, columns)
+
+
+def pack_groups(items: NDArray[np.uint64], item_bits: int, config: HwConfig) -> NDArray[np.uint8]:
+    """Items [elements, T] to words ``[words, word_bytes]``; see ``layouts.group_shape``.
+
+    A group is P elements, element 0's T items in the lowest bits. The last group and the last word are filled with 0.
+    """
+    elements, per_element = items.shape
+    assert not (items >> np.uint64(item_bits)).any()
+    groups_a_word, words_a_group = group_shape(config, item_bits, per_element)
+    group_bits = config.results_per_cycle * per_element * item_bits
+    groups = -(-elements // config.results_per_cycle)
+    words = -(-groups // groups_a_word) * words_a_group
+
+    raw = np.ascontiguousarray(items).astype("<u8").view(np.uint8).reshape(elements, per_element, 8)
+    bits = np.unpackbits(raw, axis=-1, bitorder="little")[..., :item_bits].reshape(elements, per_element * item_bits)
+    filled = np.zeros((words // words_a_group * groups_a_word * config.results_per_cycle, bits.shape[1]), np.uint8)
+    filled[:elements] = bits
+    spread = np.zeros((words // words_a_group, words_a_group * config.word_bits), np.uint8)
+    spread[:, : groups_a_word * group_bits] = filled.reshape(len(spread), groups_a_word * group_bits)
+    return np.packbits(spread, axis=-1, bitorder="little").reshape(words, config.word_bytes)
+
+
+def unpack_groups(
+    words: NDArray[np.uint8], elements: int, per_element: int, item_bits: int, config: HwConfig
+) -> NDArray[np.uint64]:
+    """Inverse of ``pack_groups``: items [elements, per_element]."""
+    groups_a_word, words_a_group = group_shape(config, item_bits, per_element)
+    group_bits = config.results_per_cycle * per_element * item_bits
+    groups = -(-elements // config.results_per_cycle)
+    wanted = -(-groups // groups_a_word) * words_a_group
+    if words.shape != (wanted, config.word_bytes):
+        raise LuternError(
+            f"words of shape {list(words.shape)} are no {elements} x {per_element} items of {item_bits} bits for "
+            f"{config.name}; give {wanted} words of {config.word_bytes} bytes."
+        )
+    spread = np.unpackbits(words.reshape(-1, words_a_group * config.word_bytes), axis=-1, bitorder="little")
+    bits = spread[:, : groups_a_word * group_bits].reshape(-1, per_element, item_bits)[:elements]
+    raw = np.zeros((elements, per_element, 64), np.uint8)
+    raw[..., :item_bits] = bits
+    return np.packbits(raw, axis=-1, bitorder="little").view("<u8")[..., 0].astype(np.uint64)
+
+
+def gain_items(gains: Gains) -> NDArray[np.uint64]:
+    """Gains as items of 22 bits [n]: mantissa (s18, two's complement) low, exponent above."""
+    mantissa = gains.mantissa & ((1 << (MANTISSA_BITS + 1)) - 1)
+    items = (mantissa | gains.exponent << (MANTISSA_BITS + 1)).astype(np.uint64)
+    assert not (items >> np.uint64(GAIN_BITS)).any()
+    return items
+
+
+__all__ = ["canonical_bytes", "gain_items", "pack_canonical", "pack_groups", "pack_trits", "unpack_canonical",
+           "unpack_groups", "unpack_trits"]
