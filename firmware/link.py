@@ -1,0 +1,130 @@
+"""The host's end of the link: one command at a time, resent until its answer comes.
+
+    transact(opcode, payload) ─► frame ─► Link.write ═► gateware ═► Link.read ─► the frame with our number
+                                   ▲                                    │
+                                   └────── again, up to 4 times ◄───────┘ none in time
+
+A damaged frame is dropped by whoever receives it: any damage shows as silence, and silence is answered by a resend,
+which is safe (see hw/protocol.py).
+"""
+
+from typing import Protocol
+
+from lutern.firmware.slip import FrameDecoder, encode_frame
+from lutern.hw.protocol import (
+    CHECKSUM,
+    ERROR,
+    FRAME_BYTES,
+    INFO,
+    PAYLOAD_BYTES,
+    PROTOCOL_VERSION,
+    RESPONSE,
+    RUN,
+    ErrorCode,
+    Opcode,
+)
+from lutern.model_ref.errors import LuternError
+
+TRIES = 4
+TIMEOUT_S = 1.0
+TOKEN_TIMEOUT_S = 1.0  # more, for each token of a RUN
+CHECKSUM_WORDS_PER_S = 5_000  # a simulated board sums a byte in about a microsecond
+
+REASONS = {
+    ErrorCode.UNKNOWN_OPCODE: "it does not know this command; use gateware and program of the same release",
+    ErrorCode.BAD_LENGTH: "the command has the wrong length; use gateware and program of the same release",
+    ErrorCode.BAD_ADDRESS: "the address is beyond the end of its memory; choose a smaller model or a larger memory",
+    ErrorCode.BAD_COUNT: "the count is 0 or too large; ask for fewer at a time",
+    ErrorCode.NOT_SET_UP: "no model is set up; load one first",
+    ErrorCode.BAD_TOKEN: "the token is not in the vocabulary of the model that is set up; use that model's tokenizer",
+    ErrorCode.BAD_SETUP: "the model's addresses or its vocabulary do not fit; lay it out for this configuration",
+}
+
+
+class LinkError(LuternError):
+    """The other end did not answer, or not sensibly."""
+
+
+class RefusedError(LinkError):
+    """The gateware answered with an ErrorCode."""
+
+    def __init__(self, opcode: Opcode, code: int) -> None:
+        known = code in ErrorCode.__members__.values()
+        reason = REASONS[ErrorCode(code)] if known else f"with error code {code}, unknown here; update this program"
+        super().__init__(f"The board refused {opcode.name}: {reason}.")
+        self.opcode, self.code = opcode, code
+
+
+class Link(Protocol):
+    """A way to a board: a simulated one, or a serial port."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`."""
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        """At most `limit` bytes, as soon as there are any; none when `timeout_s` has passed."""
+
+
+class Client:
+    """Commands and their answers over a Link. `resent_count` tells how good the line is."""
+
+    def __init__(self, link: Link, *, timeout_s: float = TIMEOUT_S, tries: int = TRIES) -> None:
+        self.link = link
+        self.timeout_s = timeout_s
+        self.tries = tries
+        self.resent_count = 0
+        self.decoder = FrameDecoder()
+        self._sequence = 0
+        self._is_greeted = False
+
+    def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
+        """The payload of the answer to one command.
+
+        Raises RefusedError when the gateware refuses, LinkError when no answer comes. The first command of all is INFO,
+        by itself if need be: it shows that the other end speaks this version, and it keeps a RUN of an earlier program
+        with the same sequence number from being taken for ours.
+        """
+        if len(payload) > PAYLOAD_BYTES:
+            raise LinkError(
+                f"{opcode.name} has {len(payload)} bytes of payload, but a frame holds {PAYLOAD_BYTES}; split it."
+            )
+        if not self._is_greeted:
+            self._greet()
+        return self._exchange(opcode, payload, self._patience(opcode, payload) if timeout_s is None else timeout_s)
+
+    def _greet(self) -> None:
+        version = INFO.unpack(self._exchange(Opcode.INFO, b"", self.timeout_s))["protocol_version"]
+        if version != PROTOCOL_VERSION:
+            raise LinkError(
+                f"The board speaks protocol version {version}, this program version {PROTOCOL_VERSION}; "
+                "use gateware and program of the same release."
+            )
+        self._is_greeted = True
+
+    def _patience(self, opcode: Opcode, payload: bytes) -> float:
+        if opcode == Opcode.RUN and len(payload) == RUN.byte_count:
+            return self.timeout_s + TOKEN_TIMEOUT_S * float(RUN.unpack(payload)["count"])
+        if opcode == Opcode.CHECKSUM and len(payload) == CHECKSUM.byte_count:
+            return self.timeout_s + float(CHECKSUM.unpack(payload)["count"]) / CHECKSUM_WORDS_PER_S
+        return self.timeout_s
+
+    def _exchange(self, opcode: Opcode, payload: bytes, timeout_s: float) -> bytes:
+        self._sequence = (self._sequence + 1) & 0xFF
+        frame = encode_frame(opcode, self._sequence, payload)
+        for attempt in range(self.tries):
+            self.resent_count += attempt > 0
+            self.link.write(frame)
+            budget_bytes = 16 * FRAME_BYTES  # a line that babbles is as bad as a silent one
+            while budget_bytes > 0 and (data := self.link.read(2 * FRAME_BYTES, timeout_s)):
+                budget_bytes -= len(data)
+                for answer in self.decoder.feed(data):
+                    if answer.sequence != self._sequence:
+                        continue  # the late answer to a command that was resent
+                    if answer.opcode == Opcode.ERROR and len(answer.payload) == ERROR.byte_count:
+                        raise RefusedError(opcode, answer.payload[0])
+                    if answer.opcode == opcode | RESPONSE:
+                        return answer.payload
+        raise LinkError(
+            f"The board did not answer {opcode.name}, asked {self.tries} times with {timeout_s:g} s of patience each; "
+            "check the cable, the port and that the board runs Lutern."
+        )

@@ -1,0 +1,68 @@
+"""Frames as the host sees them: the same bytes that hw/slip.py makes and takes.
+
+Formats: hw/protocol.py. `encode_frame` makes one; `FrameDecoder` finds them in a stream of bytes, whatever its pieces,
+and drops what was damaged.
+
+Reference: RFC 1055.
+"""
+
+from typing import NamedTuple
+
+from lutern.hw.protocol import CRC_BYTES, END, ESC, ESC_END, ESC_ESC, FRAME_BYTES, HEADER_BYTES, crc32c
+
+_END, _ESC = bytes([END]), bytes([ESC])
+_ESCAPED_END, _ESCAPED_ESC = bytes([ESC, ESC_END]), bytes([ESC, ESC_ESC])
+
+
+class Frame(NamedTuple):
+    """What stands between two END bytes, checked and without its CRC."""
+
+    opcode: int
+    sequence: int
+    payload: bytes
+
+
+def encode_frame(opcode: int, sequence: int, payload: bytes = b"") -> bytes:
+    """The bytes of one frame, from END to END."""
+    body = bytes([opcode, sequence]) + payload
+    body += crc32c(body).to_bytes(CRC_BYTES, "little")
+    return _END + body.replace(_ESC, _ESCAPED_ESC).replace(_END, _ESCAPED_END) + _END
+
+
+def decode_body(body: bytes) -> Frame | None:
+    """The frame in the bytes between two END bytes; None where anything is wrong with it."""
+    parts = body.split(_ESC)
+    if any(part[:1] not in (b"\xdc", b"\xdd") for part in parts[1:]):
+        return None  # an ESC in front of something that is never escaped
+    raw = body.replace(_ESCAPED_END, _END).replace(_ESCAPED_ESC, _ESC)
+    if not HEADER_BYTES + CRC_BYTES <= len(raw) <= FRAME_BYTES:
+        return None
+    if crc32c(raw[:-CRC_BYTES]) != int.from_bytes(raw[-CRC_BYTES:], "little"):
+        return None
+    return Frame(raw[0], raw[1], raw[HEADER_BYTES:-CRC_BYTES])
+
+
+class FrameDecoder:
+    """Cuts a byte stream into frames. `dropped_count` counts the damaged ones."""
+
+    def __init__(self) -> None:
+        self.dropped_count = 0
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes."""
+        *bodies, self._rest = (self._rest + data).split(_END)
+        if len(self._rest) > 2 * FRAME_BYTES:  # a line that babbles without END must not fill the memory
+            self._rest = self._rest[: 2 * FRAME_BYTES]
+        frames = []
+        for body in filter(None, bodies):
+            frame = decode_body(body)
+            if frame is None:
+                self.dropped_count += 1
+            else:
+                frames.append(frame)
+        return frames
+
+    def clear(self) -> None:
+        """Forget an unfinished frame."""
+        self._rest = b""

@@ -1,0 +1,181 @@
+"""The simulated board: the compiled top level behind the same `Link` as a serial port.
+
+    Client ─► SimulatedBoard.write ─► rx queue ─► gateware ─► tx queue ─► SimulatedBoard.read ─► Client
+                                                     └─► taps ─► board.taps("codes")
+
+Time passes only inside `read`. A second of a reader's patience is `cycles_per_second` cycles, so that what happens does
+not depend on how fast this computer simulates.
+"""
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from amaranth.lib import wiring
+from numpy.typing import NDArray
+
+from lutern.model_ref.errors import LuternError
+from lutern.sim.verilate import list_taps, verilate
+
+PATIENCE_CYCLES_PER_SECOND = 2_000_000  # about what a small design simulates in a second
+_SLICE_CYCLES = 500_000  # one call into the library: Ctrl-C is seen between two of them
+
+
+@dataclass(frozen=True)
+class TapLog:
+    """What a tap recorded: `cycles` [n] and `payloads` [n, bytes], little endian."""
+
+    cycles: NDArray[np.uint64]
+    payloads: NDArray[np.uint8]
+    bits: int
+    is_signed: bool
+
+    def __len__(self) -> int:
+        return len(self.cycles)
+
+    def integers(self) -> NDArray[Any]:
+        """The payloads as numbers: int64 up to 63 bits (64 if signed), Python integers beyond."""
+        if self.bits + (not self.is_signed) > 64:
+            return np.array([self._integer(row.tobytes()) for row in self.payloads], dtype=object)
+        padded = np.zeros((len(self), 8), np.uint8)
+        padded[:, : self.payloads.shape[1]] = self.payloads
+        values = padded.view("<i8")[:, 0]
+        return values << (64 - self.bits) >> (64 - self.bits) if self.is_signed else values
+
+    def lanes(self, bits: int, is_signed: bool = True) -> NDArray[np.int64]:
+        """A flat vector's equal parts of `bits` each, lowest first: [n, parts]."""
+        parts = self.bits // bits
+        columns = np.unpackbits(self.payloads, axis=1, bitorder="little")[:, : parts * bits].reshape(-1, parts, bits)
+        weights = np.left_shift(np.int64(1), np.arange(bits, dtype=np.int64))
+        if is_signed:
+            weights[-1] = -weights[-1]
+        return np.asarray(columns.astype(np.int64) @ weights)
+
+    def _integer(self, raw: bytes) -> int:
+        value = int.from_bytes(raw, "little")
+        return value - (1 << self.bits) if self.is_signed and value >> (self.bits - 1) else value
+
+
+def _load(path: str) -> ctypes.CDLL:
+    library = ctypes.CDLL(path)
+    board, size, u32, u64, text = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_char_p
+    for name, result, arguments in (
+        ("create", board, ()),
+        ("destroy", None, (board,)),
+        ("reset", None, (board, u64)),
+        ("pause", None, (board, u64, u32, u32)),
+        ("write", None, (board, text, size)),
+        ("run", size, (board, u64)),
+        ("read", size, (board, text, size)),
+        ("cycle", u64, (board,)),
+        ("record", None, (board, u32, ctypes.c_bool)),
+        ("tap_count", size, (board, u32)),
+        ("tap_cycles", board, (board, u32)),
+        ("tap_payloads", board, (board, u32)),
+        ("tap_clear", None, (board, u32)),
+    ):
+        function = getattr(library, f"lutern_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+class SimulatedBoard:
+    """The gateware of `component` (byte streams rx and tx, taps) as a link.
+
+    Parameters: `pause_share` makes both streams pause in that share of all cycles, seeded by `seed`.
+    """
+
+    def __init__(
+        self,
+        component: wiring.Component,
+        *,
+        pause_share: float = 0.0,
+        seed: int = 0,
+        cycles_per_second: int = PATIENCE_CYCLES_PER_SECOND,
+    ) -> None:
+        self._taps = {tap.name: (index, tap) for index, tap in enumerate(list_taps(component))}
+        self._library = _load(str(verilate(component)))
+        self._board: int | None = self._library.lutern_create()
+        self.cycles_per_second = cycles_per_second
+        share = round(65536 * pause_share)
+        self._library.lutern_pause(self._board, seed, share, share)
+        self.reset()
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; the gateware takes them while `read` lets time pass."""
+        self._library.lutern_write(self._board, data, len(data))
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        """Simulate until a frame has come or `timeout_s` seconds' worth of cycles have passed."""
+        budget = round(timeout_s * self.cycles_per_second)
+        waiting = self.run(0)
+        while not waiting and budget > 0:
+            step = min(budget, _SLICE_CYCLES)
+            waiting = self.run(step)
+            budget -= step
+        if not waiting:
+            return b""
+        buffer = ctypes.create_string_buffer(min(limit, waiting))
+        count = self._library.lutern_read(self._board, buffer, len(buffer))
+        return buffer.raw[:count]
+
+    def run(self, cycles: int) -> int:
+        """Let up to `cycles` cycles pass, fewer if a frame leaves; the number of bytes that wait to be read."""
+        return int(self._library.lutern_run(self._board, cycles))
+
+    def reset(self, cycles: int = 2) -> None:
+        """Pull the reset pin. Bytes under way in either direction are lost."""
+        self._library.lutern_reset(self._board, cycles)
+
+    def pause(self, share: float, seed: int) -> None:
+        """From now on pause both streams in that share of all cycles."""
+        self._library.lutern_pause(self._board, seed, round(65536 * share), round(65536 * share))
+
+    @property
+    def cycles(self) -> int:
+        """Cycles since power-up."""
+        return int(self._library.lutern_cycle(self._board))
+
+    @property
+    def tap_names(self) -> list[str]:
+        return list(self._taps)
+
+    def record(self, *names: str, on: bool = True) -> None:
+        """Begin (or end) to record these taps, all of them if none is named."""
+        for name in names or self._taps:
+            self._library.lutern_record(self._board, self._index(name), on)
+
+    def taps(self, name: str, *, clear: bool = False) -> TapLog:
+        """What the tap recorded so far; `clear` forgets it after that."""
+        index, tap = self._index(name), self._taps[name][1]
+        count = self._library.lutern_tap_count(self._board, index)
+        cycles = np.zeros(count, np.uint64)
+        payloads = np.zeros((count, tap.byte_count), np.uint8)
+        if count:
+            ctypes.memmove(cycles.ctypes.data, self._library.lutern_tap_cycles(self._board, index), cycles.nbytes)
+            ctypes.memmove(payloads.ctypes.data, self._library.lutern_tap_payloads(self._board, index), payloads.nbytes)
+        if clear:
+            self._library.lutern_tap_clear(self._board, index)
+        return TapLog(cycles, payloads, tap.bits, tap.is_signed)
+
+    def _index(self, name: str) -> int:
+        if name not in self._taps:
+            raise LuternError(f"The simulated board has no tap {name!r}; it has {', '.join(self._taps) or 'none'}.")
+        return self._taps[name][0]
+
+    def close(self) -> None:
+        """Free the simulation."""
+        board, self._board = self._board, None
+        if board is not None:
+            self._library.lutern_destroy(board)
+
+    def __enter__(self) -> "SimulatedBoard":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_board", None) is not None:
+            self.close()

@@ -1,0 +1,178 @@
+// The simulated board: the Verilated top level, its two byte streams, its taps.
+//
+//   write ─► queue ─► rx ─► Vtop ─► tx ─► queue ─► read          one call simulates up to millions of cycles
+//                            └─► taps (cycle, payload) ─► logs
+//
+// A cycle is: drive the inputs, clock low, look at valid and ready and at the taps, clock high. The harness knows nothing of
+// the design but its ports; taps.h, written for each design, lists TAPS(X) as X(index, name, bytes). Verilator spells the
+// double underscore of Amaranth's port names ___05F.
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "Vtop.h"
+#include "taps.h"
+#include "verilated.h"
+
+namespace {
+
+constexpr uint8_t kEnd = 0xC0;  // SLIP's END: a frame is complete
+
+// xorshift64*: seeded pauses must be the same on every machine.
+struct Random {
+    uint64_t state = 1;
+    uint32_t next() {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        return static_cast<uint32_t>((state * 0x2545F4914F6CDD1Dull) >> 32);
+    }
+    bool chance(uint32_t share_per_65536) { return share_per_65536 != 0 && (next() & 0xFFFF) < share_per_65536; }
+};
+
+struct Log {
+    bool recording = false;
+    std::vector<uint64_t> cycles;
+    std::vector<uint8_t> payloads;
+};
+
+struct Board {
+    VerilatedContext context;
+    std::unique_ptr<Vtop> top;
+    uint64_t cycle = 0;
+    std::vector<uint8_t> rx, tx;
+    size_t rx_at = 0, tx_at = 0;
+    bool rx_offered = false;  // valid must stay until ready, so a pause may not begin in between
+    bool in_frame = false;    // tx: bytes since the last END
+    uint32_t rx_pause = 0, tx_pause = 0;
+    Random random;
+    bool any_tap = false;
+    Log logs[TAP_COUNT + 1];
+};
+
+inline void record(Log& log, uint64_t cycle, const void* payload, size_t bytes) {
+    log.cycles.push_back(cycle);
+    const auto* first = static_cast<const uint8_t*>(payload);  // little endian; wide ports are arrays of 32-bit words
+    log.payloads.insert(log.payloads.end(), first, first + bytes);
+}
+
+inline void look_at_taps(Board& board) {
+    Vtop* top = board.top.get();
+    (void)top;
+#define LOOK(index, name, bytes)                                    \
+    if (board.logs[index].recording && top->tap_##name##_valid)     \
+        record(board.logs[index], board.cycle, &top->tap_##name##_payload, bytes);
+    TAPS(LOOK)
+#undef LOOK
+}
+
+// One cycle; true when it ended a frame on tx.
+inline bool step(Board& board) {
+    Vtop* top = board.top.get();
+    if (!board.rx_offered) board.rx_offered = board.rx_at < board.rx.size() && !board.random.chance(board.rx_pause);
+    top->rx___05Fvalid = board.rx_offered;
+    top->rx___05Fpayload = board.rx_offered ? board.rx[board.rx_at] : 0;
+    top->tx___05Fready = !board.random.chance(board.tx_pause);
+    top->clk = 0;
+    top->eval();
+    if (board.any_tap) look_at_taps(board);
+    if (board.rx_offered && top->rx___05Fready) {
+        board.rx_offered = false;
+        if (++board.rx_at == board.rx.size()) {
+            board.rx.clear();
+            board.rx_at = 0;
+        }
+    }
+    bool frame = false;
+    if (top->tx___05Fvalid && top->tx___05Fready) {
+        const uint8_t byte = top->tx___05Fpayload;
+        board.tx.push_back(byte);
+        frame = byte == kEnd && board.in_frame;
+        board.in_frame = byte != kEnd;
+    }
+    top->clk = 1;
+    top->eval();
+    ++board.cycle;
+    return frame;
+}
+
+}  // namespace
+
+extern "C" {
+
+Board* lutern_create() {
+    auto* board = new Board;
+    board->context.randReset(0);
+    board->top.reset(new Vtop(&board->context, "top"));
+    return board;
+}
+
+void lutern_destroy(Board* board) {
+    board->top->final();
+    delete board;
+}
+
+// Hold reset for some cycles. Bytes that wait in the queues are lost, as on a board.
+void lutern_reset(Board* board, uint64_t cycles) {
+    board->rx.clear();
+    board->tx.clear();
+    board->rx_at = board->tx_at = 0;
+    board->rx_offered = board->in_frame = false;
+    board->top->rst = 1;
+    for (uint64_t i = 0; i < cycles; ++i) step(*board);
+    board->top->rst = 0;
+    board->tx.clear();
+    board->in_frame = false;
+}
+
+// Random pauses on rx and tx, in 65536ths of all cycles.
+void lutern_pause(Board* board, uint64_t seed, uint32_t rx_share, uint32_t tx_share) {
+    board->random.state = seed * 0x9E3779B97F4A7C15ull | 1;
+    board->rx_pause = rx_share;
+    board->tx_pause = tx_share;
+}
+
+void lutern_write(Board* board, const uint8_t* bytes, size_t count) {
+    board->rx.insert(board->rx.end(), bytes, bytes + count);
+}
+
+// Simulate until a frame has left or so many cycles have passed; the number of bytes that wait to be read.
+size_t lutern_run(Board* board, uint64_t cycles) {
+    for (uint64_t i = 0; i < cycles; ++i) {
+        if (step(*board)) break;
+    }
+    return board->tx.size() - board->tx_at;
+}
+
+size_t lutern_read(Board* board, uint8_t* bytes, size_t limit) {
+    size_t count = board->tx.size() - board->tx_at;
+    if (count > limit) count = limit;
+    std::memcpy(bytes, board->tx.data() + board->tx_at, count);
+    board->tx_at += count;
+    if (board->tx_at == board->tx.size()) {
+        board->tx.clear();
+        board->tx_at = 0;
+    }
+    return count;
+}
+
+uint64_t lutern_cycle(const Board* board) { return board->cycle; }
+
+void lutern_record(Board* board, uint32_t tap, bool on) {
+    board->logs[tap].recording = on;
+    board->any_tap = false;
+    for (uint32_t i = 0; i < TAP_COUNT; ++i) board->any_tap |= board->logs[i].recording;
+}
+
+size_t lutern_tap_count(const Board* board, uint32_t tap) { return board->logs[tap].cycles.size(); }
+const uint64_t* lutern_tap_cycles(const Board* board, uint32_t tap) { return board->logs[tap].cycles.data(); }
+const uint8_t* lutern_tap_payloads(const Board* board, uint32_t tap) { return board->logs[tap].payloads.data(); }
+
+void lutern_tap_clear(Board* board, uint32_t tap) {
+    board->logs[tap].cycles.clear();
+    board->logs[tap].payloads.clear();
+}
+
+}  // extern "C"

