@@ -1,0 +1,176 @@
+"""RMSNorm and the int8 codes of a BitLinear; formulas in ``model_ref.norm``, which this computes bit for bit.
+
+    i_x, P a cycle ─► NormStatistics ─┬─ u ─────────────────────────► Quantiser ─► o_codes, Q a cycle
+                                      └─ largest, ss ─► NormScalar ── R ──┘
+    i_op ───────────────────────────────────────────────────┴─────────────────────► o_scale, one an operation
+
+An element costs 1/P cycle as it arrives and 1/Q cycle as codes are made; an operation 9 + 7 cycles until its first
+codes, of which a second operation on the same vector hides 9 behind the codes of the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth.hdl import Elaboratable, Module, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from lutern.hw import layouts
+from lutern.hw.config import HwConfig
+from lutern.hw.norm_scalar import G_SQUARES_BITS, NORM_OPERATION, NormScalar
+from lutern.hw.norm_statistics import NormStatistics
+from lutern.hw.quantiser import Quantiser
+from lutern.model_ref import norm
+from lutern.model_ref.fixed import MANTISSA_BITS, Int, add_float
+from lutern.model_ref.norm import Gains, ScaleConstants
+
+
+@dataclass(frozen=True)
+class NormInput:
+    """One vector for `RmsNorm.model`: x ``[n]``, gains, and what an O_PROJ operation samples."""
+
+    x: Int
+    outer: Gains | None
+    inner: list[Gains]
+    g_squares: int = 0
+    state_shift: int = 0
+
+
+@dataclass(frozen=True)
+class NormOp:
+    """One operation for `RmsNorm.model`."""
+
+    slot: int
+    new_vector: bool
+    constants: ScaleConstants
+    eps: layouts.Eps = layouts.Eps.NONE
+
+
+class RmsNorm(wiring.Component):
+    """The norm of the engine.
+
+    Parameters
+    ----------
+    config
+        ``results_per_cycle`` P, ``codes_per_cycle`` Q, ``max_width``.
+
+    Members
+    -------
+    i_x : P elements and their gains. Item 0 of a tuple is w1 (ignored unless ``outer``), items 1 to 3 are G_0 to G_2;
+        u of slot k >= ``matrices`` is of no meaning.
+    i_op : ``NORM_OPERATION``, one for each operation with codes. ``new_vector``: for the next vector; else for the
+        vector of the operation before. An eps operation has ``new_vector``. May come before, while or after its vector.
+    g_squares, state_shift : sum of squares of g and ``mlgru.state_shift``, sampled when an O_PROJ operation takes its
+        vector: steady from the last beat of x on, for as long as the operation's codes have not begun.
+    o_codes : Q codes a beat, ``last`` with the operation's last. Elements past the vector are unspecified.
+    o_scale : mantissa and exponent of each operation, in order; a FIFO of 4.
+
+    Contract: a beat of x of the next vector comes only when the last codes of the vector before have been read, at the
+    earliest 7 cycles before its ``last`` beat appears at ``o_codes``. (Earlier, u would be overwritten.)
+    ``|x| < 2^34``; gains' mantissas are symmetric.
+
+    Numerics: exact. Reference: ``model_ref.norm.gather``, ``quantise``, ``scale_of``; ``model_ref.model.o_eps``.
+
+    Latency: ``latency``, ``scale_latency(eps)`` and ``next_latency``, all for an operation that was there 16 cycles
+    ahead and without pauses at the outputs.
+    """
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        self.statistics = NormStatistics(config)
+        self.scalar = NormScalar()
+        self.quantiser = Quantiser(config)
+        super().__init__(
+            {
+                "i_x": In(stream.Signature(layouts.gathered_payload(config))),
+                "i_op": In(stream.Signature(NORM_OPERATION)),
+                "g_squares": In(G_SQUARES_BITS),
+                "state_shift": In(signed(7)),
+                "o_codes": Out(stream.Signature(layouts.quantised_payload(config))),
+                "o_scale": Out(stream.Signature(layouts.SCALAR)),
+            }
+        )
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the last beat of x to the first beat of codes."""
+        return self.statistics.largest_latency + self.scalar.factor_latency + self.quantiser.latency
+
+    def scale_latency(self, eps: layouts.Eps) -> int:
+        """Cycles from the last beat of x to the scale of the vector's first operation."""
+        return {layouts.Eps.NONE: 41, layouts.Eps.O_PROJ: 56, layouts.Eps.DOWN_PROJ: 50}[eps] + exact_log2(
+            self.config.results_per_cycle
+        )
+
+    @property
+    def next_latency(self) -> int:
+        """Cycles from one scale to the next of the same vector; the factor is there 7 cycles before the scale."""
+        return 16
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.statistics = statistics = self.statistics
+        m.submodules.scalar = scalar = self.scalar
+        m.submodules.quantiser = quantiser = self.quantiser
+        wiring.connect(m, wiring.flipped(self.i_x), statistics.i_x)
+        wiring.connect(m, wiring.flipped(self.i_op), scalar.i_op)
+        wiring.connect(m, scalar.o_factor, quantiser.i_factor)
+        wiring.connect(m, quantiser.o, wiring.flipped(self.o_codes))
+        wiring.connect(m, scalar.o_scale, wiring.flipped(self.o_scale))
+        m.d.comb += [
+            quantiser.u.eq(statistics.u),
+            quantiser.u_valid.eq(statistics.u_valid),
+            quantiser.u_last.eq(statistics.u_last),
+            scalar.largest.eq(statistics.largest),
+            scalar.largest_valid.eq(statistics.largest_valid),
+            statistics.largest_take.eq(scalar.largest_take),
+            scalar.squares.eq(statistics.squares),
+            scalar.squares_valid.eq(statistics.squares_valid),
+            statistics.squares_take.eq(scalar.squares_take),
+            scalar.g_squares.eq(self.g_squares),
+            scalar.state_shift.eq(self.state_shift),
+        ]
+        return m
+
+    @staticmethod
+    def model(vectors: Iterable[NormInput], ops: Sequence[NormOp]) -> list[tuple[Int, tuple[int, int]]]:
+        """Codes ``[n]`` and scale of each operation, after a reset."""
+        remaining = iter(vectors)
+        scale: tuple[Int, Int] = np.array(0), np.array(0)
+        results = []
+        for op in ops:
+            if op.new_vector:
+                source = next(remaining)
+                vector = norm.gather(source.x, source.outer, source.inner)
+                ss = vector.ss
+                if op.eps is not layouts.Eps.NONE:
+                    ss = add_float(ss, RmsNorm._eps(op, source, scale))
+            codes = norm.quantise(vector.u[op.slot], vector.largest[op.slot])
+            scale = norm.scale_of(vector.largest[op.slot], ss, op.constants)
+            results.append((codes, (int(scale[0]), int(scale[1]))))
+        return results
+
+    @staticmethod
+    def _eps(op: NormOp, source: NormInput, producer_scale: tuple[Int, Int]) -> tuple[Int, Int]:
+        """``model_ref.model.o_eps`` and its counterpart ahead of down_proj, from sums that the hardware is given."""
+        if op.eps is layouts.Eps.DOWN_PROJ:
+            return norm.eps_term(op.constants, producer_scale, (np.array(0), np.array(0)))
+        exponent = source.g_squares.bit_length() - MANTISSA_BITS if source.g_squares else 0
+        mantissa = source.g_squares >> exponent if exponent >= 0 else source.g_squares << -exponent
+        term = norm.eps_term(op.constants, producer_scale, (np.array(mantissa), np.array(exponent)))
+        return term[0], np.where(term[0] == 0, 0, term[1] - 2 * source.state_shift)
+
+
+def pack_gains(outer: Gains | None, inner: Sequence[Gains], element: int) -> int:
+    """The tuple of one element as a flat integer: w1 (0 without), then G_k."""
+    flat = 0
+    for item, gains in enumerate([outer, *inner]):
+        if gains is not None:
+            mantissa = int(gains.mantissa[element]) & ((1 << (MANTISSA_BITS + 1)) - 1)
+            gain = mantissa | int(gains.exponent[element]) << (MANTISSA_BITS + 1)
+            flat |= gain << (item * layouts.GAIN_BITS)
+    return flat

@@ -1,0 +1,119 @@
+"""u_k of a vector in memory, and its int8 codes Q a cycle: ``code = sign(u) * min(127, rsh(rsh(|u|, s) * R, 26))``.
+
+    P x 3 elements ─► Q/P banks ─║─ slot ─║─ s = e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─║─►
+                                 1        2                     3         4         5       6                    7   Q
+
+One pass an operation; the next begins in the cycle after the last read of the one before, when its factor is there.
+Cost of a code a cycle: 1 multiplier, 200 LUTs; memory 72 bits an element (all three u side by side).
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from lutern.hw import layouts
+from lutern.hw.config import HwConfig
+from lutern.hw.norm_scalar import FACTOR
+from lutern.hw.norm_statistics import KEY_BITS, SLOTS, U_BITS, pick
+from lutern.hw.short_float import align, round_aligned
+from lutern.hw.stages import Stages
+from lutern.model_ref.fixed import MANTISSA_BITS
+from lutern.model_ref.norm import CODE_MAX
+
+CODE_SHIFT = 26
+"""|u| 2^shift and R have 17 bits each, and R is 127/128 of 2^33 / largest: 33 - 7 bits."""
+CODE_ROUND = 1 << (CODE_SHIFT - 1)
+
+
+class Quantiser(wiring.Component):
+    """Memory of u and the code pass.
+
+    Parameters: ``config``; vectors of at most ``max_width`` elements.
+
+    Members: ``u``, ``u_valid``, ``u_last`` as `NormStatistics` gives them; ``i_factor`` describes a pass and is taken
+    with the pass's last read; ``o`` the codes, ``last`` with the last beat of the pass.
+
+    Numerics: exact, ``model_ref.norm.quantise``. Elements beyond the vector in its last beat are old ones: any code.
+
+    Latency: ``latency`` from ``i_factor.valid`` to the first codes, a beat a cycle from then on.
+    """
+
+    latency = 7
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "u": In(config.results_per_cycle * SLOTS * U_BITS),
+                "u_valid": In(1),
+                "u_last": In(1),
+                "i_factor": In(stream.Signature(FACTOR)),
+                "o": Out(stream.Signature(layouts.quantised_payload(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        config = self.config
+        banks = config.codes_per_cycle // config.results_per_cycle
+        depth = -(-config.max_width // config.codes_per_cycle)
+        bank_bits = exact_log2(banks)
+        advance = ~self.o.valid | self.o.ready
+        s = Stages(m, advance)
+
+        # Written a beat of P at a time, bank by bank.
+        written = Signal(range(depth * banks))
+        with m.If(self.u_valid):
+            m.d.sync += written.eq(Mux(self.u_last, 0, written + 1))
+
+        # Read: the row counter is 0 whenever no pass runs.
+        factor = self.i_factor.payload
+        row = Signal(range(depth))
+        last = row + 1 == factor.beats
+        with m.If(self.i_factor.valid & advance):
+            m.d.sync += row.eq(Mux(last, 0, row + 1))
+        m.d.comb += self.i_factor.ready.eq(advance & last)
+
+        words = []
+        for bank in range(banks):
+            memory = Memory(shape=config.results_per_cycle * SLOTS * U_BITS, depth=depth, init=[])
+            m.submodules[f"bank_{bank}"] = memory
+            write, read = memory.write_port(), memory.read_port()
+            m.d.comb += [
+                write.en.eq(self.u_valid & (written[:bank_bits] == bank)),
+                write.addr.eq(written[bank_bits:]),
+                write.data.eq(self.u),
+                read.en.eq(advance),
+                read.addr.eq(row),
+            ]
+            words.append(read.data)
+        elements = Cat(*words)
+
+        slot = s.register(factor.slot)
+        exponent = s.delay(factor.exponent, 2)
+        multiplier = s.delay(factor.factor, 5)
+        codes = [
+            self._code(s, elements.word_select(index, SLOTS * U_BITS), slot, exponent, multiplier)
+            for index in range(config.codes_per_cycle)
+        ]
+        m.d.comb += [
+            self.o.valid.eq(s.valid(self.i_factor.valid, self.latency)),
+            self.o.payload.last.eq(s.delay(last, self.latency)),
+            self.o.payload.codes.eq(Cat(*codes)),
+        ]
+        return m
+
+    @staticmethod
+    def _code(s: Stages, us: Value, slot: Value, exponent: Value, multiplier: Value) -> Value:
+        """Register 7 of one code, from the memory's output (register 1)."""
+        u = s.register(pick(us, slot))
+        shift = s.register((exponent - u[MANTISSA_BITS:KEY_BITS])[: KEY_BITS - MANTISSA_BITS])
+        aligned = s.register(align(s.register(u[:MANTISSA_BITS]), shift))
+        product = s.register(s.register(round_aligned(aligned)) * multiplier)
+        size = ((product + CODE_ROUND) >> CODE_SHIFT)[: 2 * MANTISSA_BITS + 1 - CODE_SHIFT]
+        clamped = Mux(size > CODE_MAX, CODE_MAX, size)[: layouts.CODE_BITS]
+        return s.register(Mux(s.delay(u[-1], 4), -clamped, clamped)[: layouts.CODE_BITS])

@@ -1,0 +1,285 @@
+"""Bench of the norm: programs of operations on vectors, what passes the ports goes to the golden model, exact checks.
+
+The bench keeps the block's one contract: x of a vector comes only when all codes of the vector before have left.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import ClockCycles, FallingEdge
+
+from lutern.hw import layouts
+from lutern.hw.config import HwConfig
+from lutern.hw.norm import NormInput, NormOp, RmsNorm, pack_gains
+from lutern.hw.norm_scalar import NORM_OPERATION
+from lutern.model_ref.fixed import MANTISSA_ONE
+from lutern.model_ref.norm import X_BITS, Gains, ScaleConstants
+from lutern.sim.runner import bench_parameters, bench_seed
+from lutern.sim.scoreboard import Scoreboard
+from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, reset, set_ports, start, unpack
+
+X_MAX = (1 << (X_BITS - 1)) - 1
+EDGES = ("zeros", "largest", "all_minus", "one", "powers", "rounding", "small", "last_only")
+QUIET_CYCLES = 80
+"""Longer than any operation: then a vector meets an idle unit whose next operation waits for it."""
+
+
+@dataclass
+class Case:
+    """A vector and the operations on it."""
+
+    name: str
+    vector: NormInput
+    ops: list[NormOp]
+
+
+def edge_vector(name: str, elements: int, rng: np.random.Generator) -> np.ndarray:
+    """A named vector, or a random one of random size."""
+    x = np.zeros(elements, dtype=np.int64)
+    if name == "largest":
+        x[:] = X_MAX
+    elif name == "all_minus":
+        x[:] = -X_MAX
+    elif name == "one":
+        x[elements // 2] = -1
+    elif name == "powers":
+        x[:] = [(1 << i % (X_BITS - 1)) * (-1) ** (i // 3) for i in range(elements)]
+    elif name == "rounding":  # mantissas that round up to 2^17, and halves
+        x[:] = [((1 << 18) - 1 - 2 * (i % 2)) << i % 16 for i in range(elements)]
+    elif name == "small":
+        x[:] = rng.integers(-3, 4, elements)
+    elif name == "last_only":
+        x[-1] = X_MAX
+    elif name == "random":
+        size = 2.0 ** (rng.uniform(0, 33) - rng.exponential(3, elements))
+        x[:] = np.rint(size * rng.standard_normal(elements)).clip(-X_MAX, X_MAX)
+    return x
+
+
+def random_gains(elements: int, rng: np.random.Generator) -> Gains:
+    """Gains over the whole range of exponents, some 0."""
+    real = rng.standard_normal(elements) * 2.0 ** -rng.exponential(2, elements)
+    return Gains.from_real(real * (rng.random(elements) > 0.05))
+
+
+def short_float(rng: np.random.Generator, exponent: float, spread: int = 3) -> tuple[int, int]:
+    """Random mantissa, exponent near the given one."""
+    return int(rng.integers(MANTISSA_ONE, 2 * MANTISSA_ONE)), round(exponent) + int(rng.integers(-spread, spread + 1))
+
+
+def build_cases(names: list[str], elements: list[int], seed: int) -> list[Case]:
+    """The four kinds of operations in the order of a layer, with an eps term of about the size of ss or far from it."""
+    rng = np.random.default_rng(seed)
+    cases: list[Case] = []
+    scale = 0.0
+    for index, name in enumerate(names):
+        eps = (layouts.Eps.NONE, layouts.Eps.O_PROJ, layouts.Eps.NONE, layouts.Eps.DOWN_PROJ)[index % 4]
+        length = elements[index % len(elements)]
+        x = edge_vector(name, length, rng)
+        matrices = 3 if index % 4 == 0 else 1
+        outer = None if eps == layouts.Eps.DOWN_PROJ else random_gains(length, rng)
+        g_squares = int(rng.integers(1 << 47)) >> int(rng.integers(48)) if eps == layouts.Eps.O_PROJ else 0
+        shift = int(rng.integers(-17, 16))
+        vector = NormInput(x, outer, [random_gains(length, rng) for _ in range(matrices)], g_squares, shift)
+        inverse = -2 * np.log2(scale) if scale else 0.0
+        extra = float(np.log2(g_squares + 1.0)) if g_squares else float(rng.integers(0, 40))
+        e1 = short_float(rng, extra - inverse - 16, 12)
+        squares = 2 * np.log2(np.abs(x).max() + 1.0) - extra - 16 + (2 * shift if eps == layouts.Eps.O_PROJ else 0)
+        constants = [
+            ScaleConstants(short_float(rng, -30, 8), e1, short_float(rng, squares, 8)) for _ in range(matrices)
+        ]
+        ops = [NormOp(slot, slot == 0, constants[slot], eps) for slot in range(matrices)]
+        cases.append(Case(name, vector, ops))
+        results = RmsNorm.model([case.vector for case in cases], [op for case in cases for op in case.ops])
+        mantissa, exponent = results[-1][1]
+        scale = mantissa * 2.0**exponent
+    return cases
+
+
+class NormBench:
+    """Drivers, monitors and the model between them."""
+
+    def __init__(self, dut: Any) -> None:
+        parameters, seed = bench_parameters(), bench_seed()
+        self.dut, self.config = dut, HwConfig("bench", **parameters["config"])
+        pause = parameters.get("pause", "none")
+        self.exact = bool(parameters.get("exact"))
+        self.elements = list(parameters["elements"])
+        names = [*EDGES, *["random"] * parameters["random"]]
+        self.cases = build_cases(names, self.elements, seed)
+        self.x = StreamSource(dut, "i_x", pause=pause, seed=seed)
+        self.op = StreamSource(dut, "i_op", pause=pause, seed=seed + 1)
+        self.codes_sink = StreamSink(dut, "o_codes", pause=parameters.get("sink", pause), seed=seed + 2)
+        self.scale_sink = StreamSink(dut, "o_scale", pause=parameters.get("sink", pause), seed=seed + 3)
+        self.codes = Scoreboard("norm.codes", seed=seed, bits=8)
+        self.scales = Scoreboard("norm.scale", seed=seed, bits=29, decode=lambda value: unpack(layouts.SCALAR, value))
+        self.fresh()
+        StreamMonitor(dut, "i_x", on_item=self.x_came)
+        StreamMonitor(dut, "i_op", on_item=self.op_came)
+        StreamMonitor(dut, "o_codes", on_item=self.codes_came)
+        StreamMonitor(dut, "o_scale", on_item=self.scale_came)
+
+    def fresh(self) -> None:
+        """As after a reset."""
+        self.beats: list[dict[str, int]] = []
+        self.vectors: list[NormInput] = []
+        self.ops: list[NormOp] = []
+        self.lengths: list[int] = []  # of the operations whose codes are still to come
+        self.expected_count = self.code_position = 0
+        self.last_x_cycle: list[int] = []
+        self.first_code_cycle: list[int] = []
+        self.scale_cycle: list[int] = []
+        self.passes_done = 0
+
+    # Inputs, as seen at the ports ------------------------------------------------------------------------------------
+
+    def x_came(self, cycle: int, payload: int) -> None:
+        self.beats.append(unpack(layouts.gathered_payload(self.config), payload))
+        if not self.beats[-1]["last"]:
+            return
+        per_beat = self.config.results_per_cycle
+        x, gains = [], []
+        for beat in self.beats:
+            for index in range(per_beat):
+                value = beat["x"] >> (index * X_BITS) & ((1 << X_BITS) - 1)
+                x.append(value - (value >> (X_BITS - 1) << X_BITS))
+                item = beat["gains"] >> (index * layouts.TUPLE_GAINS * layouts.GAIN_BITS)
+                gains.append([unpack(layouts.gain(), item >> (t * layouts.GAIN_BITS) & (1 << layouts.GAIN_BITS) - 1)
+                              for t in range(layouts.TUPLE_GAINS)])
+        tuples = [Gains(np.array([g[t]["mantissa"] for g in gains]), np.array([g[t]["exponent"] for g in gains]), 0)
+                  for t in range(layouts.TUPLE_GAINS)]
+        driven = self.cases[len(self.vectors)].vector
+        outer = tuples[0] if self.beats[0]["outer"] else None
+        self.vectors.append(NormInput(np.array(x), outer, tuples[1:], driven.g_squares, driven.state_shift))
+        self.last_x_cycle.append(cycle)
+        self.beats = []
+        self.expect()
+
+    def op_came(self, cycle: int, payload: int) -> None:
+        fields = unpack(NORM_OPERATION, payload)
+        k, e1, e2 = (tuple(unpack(layouts.SCALAR, fields[name]).values()) for name in ("k", "e1", "e2"))
+        constants = ScaleConstants(k, e1, e2)  # type: ignore[arg-type]
+        self.ops.append(NormOp(fields["slot"], bool(fields["new_vector"]), constants, layouts.Eps(fields["eps"])))
+        self.expect()
+
+    def expect(self) -> None:
+        """Whatever the model can tell now."""
+        known = list(self.ops)
+        while sum(op.new_vector for op in known) > len(self.vectors):
+            known.pop()
+        results = RmsNorm.model(self.vectors, known)
+        for index in range(self.expected_count, len(known)):
+            codes, scale = results[index]
+            vector = sum(op.new_vector for op in known[: index + 1]) - 1
+            self.codes.expect_all(codes, token=vector, layer=index)
+            self.lengths.append(len(codes))
+            self.scales.expect(pack(layouts.SCALAR, {"mantissa": scale[0], "exponent": scale[1]}), token=vector,
+                               layer=index, index=0)
+        self.expected_count = len(known)
+
+    # Outputs ---------------------------------------------------------------------------------------------------------
+
+    def codes_came(self, cycle: int, payload: int) -> None:
+        fields = unpack(layouts.quantised_payload(self.config), payload)
+        per_beat = self.config.codes_per_cycle
+        if self.code_position == 0:
+            self.first_code_cycle.append(cycle)
+        length = self.lengths[0] if self.lengths else 0
+        for index in range(min(per_beat, max(1, length - self.code_position))):
+            self.codes.check(cycle, fields["codes"] >> (8 * index) & 255)
+        self.code_position += per_beat
+        ended = self.code_position >= length
+        assert fields["last"] == ended, f"norm.codes: last is {fields['last']} at code {self.code_position} of {length}"
+        if ended:
+            self.lengths.pop(0)
+            self.code_position = 0
+            self.passes_done += 1
+
+    def scale_came(self, cycle: int, payload: int) -> None:
+        self.scales.check(cycle, payload)
+        self.scale_cycle.append(cycle)
+
+    # Running ---------------------------------------------------------------------------------------------------------
+
+    def x_beats(self, case: Case) -> list[int]:
+        """Payloads of a vector; gains that no matrix uses are random."""
+        per_beat, vector = self.config.results_per_cycle, case.vector
+        rng = random.Random(len(case.vector.x))
+        used = layouts.GAIN_BITS * (1 + len(vector.inner))
+        beats = []
+        for first in range(0, len(vector.x), per_beat):
+            x = gains = 0
+            for index in range(per_beat):
+                x |= (int(vector.x[first + index]) & (1 << X_BITS) - 1) << (index * X_BITS)
+                spare = rng.getrandbits(layouts.TUPLE_GAINS * layouts.GAIN_BITS) >> used << used
+                bits = index * layouts.TUPLE_GAINS * layouts.GAIN_BITS
+                gains |= (pack_gains(vector.outer, vector.inner, first + index) | spare) << bits
+            last = first + per_beat >= len(vector.x)
+            beats.append(pack(layouts.gathered_payload(self.config), {
+                "x": x, "gains": gains, "outer": vector.outer is not None, "matrices": len(vector.inner), "last": last}))
+        return beats
+
+    def op_payload(self, op: NormOp, elements: int) -> int:
+        k, e1, e2 = ({"mantissa": m, "exponent": e} for m, e in (op.constants.k, op.constants.e1, op.constants.e2))
+        return pack(NORM_OPERATION, {"slot": op.slot, "new_vector": op.new_vector, "eps": op.eps, "k": k, "e1": e1,
+                                     "e2": e2, "beats": -(-elements // self.config.codes_per_cycle)})
+
+    async def run(self) -> None:
+        """All cases, and the checks that only the end allows."""
+        for case in self.cases:
+            self.op.queue(self.op_payload(op, len(case.vector.x)) for op in case.ops)
+        ops_done = 0
+        for case in self.cases:
+            set_ports(self.dut, {"g_squares": case.vector.g_squares, "state_shift": case.vector.state_shift})
+            await self.x.send(*self.x_beats(case))
+            ops_done += len(case.ops)
+            waited_from = cycle_now()
+            while self.passes_done < ops_done or (self.exact and len(self.scale_cycle) < ops_done):
+                await FallingEdge(self.dut.clk)
+                assert cycle_now() - waited_from < 5000, f"codes: {self.passes_done} of {ops_done} operations ended"
+            if self.exact:
+                await ClockCycles(self.dut.clk, QUIET_CYCLES)
+        await ClockCycles(self.dut.clk, QUIET_CYCLES * 3)
+        self.codes.finish()
+        self.scales.finish()
+
+    def check_latencies(self) -> None:
+        """Exact cycles of an idle unit without pauses."""
+        norm = RmsNorm(self.config)
+        op_index, seen = 0, set()
+        for case, x_cycle in zip(self.cases, self.last_x_cycle, strict=True):
+            beats = -(-len(case.vector.x) // self.config.codes_per_cycle)
+            assert self.first_code_cycle[op_index] - x_cycle == norm.latency, (case.name, norm.latency)
+            scale_latency = self.scale_cycle[op_index] - x_cycle
+            seen.add((case.ops[0].eps.name, scale_latency))
+            assert scale_latency == norm.scale_latency(case.ops[0].eps), (case.name, case.ops[0].eps, scale_latency)
+            for index in range(op_index + 1, op_index + len(case.ops)):
+                step = self.scale_cycle[index] - self.scale_cycle[index - 1]
+                # the factor is given when the pass before has been read; its codes come 7 cycles later
+                assert step >= norm.next_latency, step
+                gap = self.first_code_cycle[index] - self.first_code_cycle[index - 1] - beats
+                seen.add(("gap", beats, gap))
+                seen.add(("step", beats, step))
+            op_index += len(case.ops)
+        print(f"latency {norm.latency}, scales and gaps {sorted(seen, key=str)}")
+
+
+@cocotb.test()
+async def codes_and_scales_are_the_models(dut: Any) -> None:
+    bench = NormBench(dut)
+    set_ports(dut, {"g_squares": 0, "state_shift": 0})
+    await start(dut)
+    if bench_parameters().get("reset"):
+        bench.op.queue([bench.op_payload(bench.cases[0].ops[0], len(bench.cases[0].vector.x))])
+        bench.x.queue(bench.x_beats(bench.cases[0])[: bench_parameters()["reset"]])
+        await ClockCycles(dut.clk, bench_parameters()["reset"] + 4)
+        bench.op.clear()
+        bench.x.clear()
+        await reset(dut)
+        bench.fresh()
+    await bench.run()
+    if bench.exact:
+        bench.check_latencies()
