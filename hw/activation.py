@@ -1,0 +1,141 @@
+"""Sigmoid of P values a cycle: a piece of other blocks' pipelines, and a block of its own.
+
+    sigma(-|x|) = base[segment] - slope[segment] * remainder / 2^12           17 fraction bits, 512 segments up to 16
+
+    x ─► |x| ─► >> to 17 fraction bits ─► clamp ─► table ─► hold ─► slope * remainder ─► base ± product ─► sigma
+        1      2                                 3        4       5                    6                  stages
+
+Cost an element: one 11 x 12 bit product, half a block RAM (512 x 28, two read ports each), one barrel shifter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import VALUE_BITS, values_payload
+from lutern.hw.stages import Stages, pack
+from lutern.model_ref import activation
+from lutern.model_ref.activation import ARGUMENT_FRAC_BITS, REMAINDER_BITS, SEGMENT_BITS, SIGMOID_FRAC_BITS
+from lutern.model_ref.fixed import MANTISSA_MAX, Int
+
+SIGMOID_STAGES = 6
+SIGMOID_FRAC_RANGE = range(31)
+"""Fraction bits that an argument may have."""
+
+ARGUMENT_MAX = activation.ARGUMENT_MAX
+ARGUMENT_BITS = SEGMENT_BITS + REMAINDER_BITS
+BASE_BITS = SIGMOID_FRAC_BITS
+SLOPE_BITS = 11
+SEGMENT_TABLE = [
+    int(base) | int(slope) << BASE_BITS
+    for base, slope in zip(activation.SEGMENT_BASE, activation.SEGMENT_SLOPE, strict=True)
+]
+PRODUCT_HALF = 1 << (REMAINDER_BITS - 1)
+"""Rounds the interpolation's product."""
+
+
+def sigmoid_stages(
+    m: Module, stages: Stages, advance: Value, arguments: list[Any], frac_bits: Value
+) -> tuple[list[Any], int]:
+    """``sigma`` of signed ``arguments`` (up to 32 bits, ``frac_bits`` fraction bits) and how many stages later it is.
+
+    Adds one table with a read port an argument to ``m``; call it once a module. ``advance`` is what ``stages`` obeys.
+    """
+    table = m.submodules.sigmoid_table = Memory(
+        shape=BASE_BITS + SLOPE_BITS, depth=1 << SEGMENT_BITS, init=SEGMENT_TABLE
+    )
+    frac = stages.register(frac_bits[: SIGMOID_FRAC_RANGE[-1].bit_length()], "sigmoid_frac")
+    results = []
+    for lane, argument in enumerate(arguments):
+        magnitude = stages.register(
+            Mux(argument[-1], -argument, argument)[: len(argument)], f"sigmoid_magnitude_{lane}"
+        )
+        shifted = stages.register((magnitude << ARGUMENT_FRAC_BITS) >> frac, f"sigmoid_shifted_{lane}")
+        clamped = Mux(shifted[ARGUMENT_BITS:].any(), Const(ARGUMENT_MAX, ARGUMENT_BITS), shifted[:ARGUMENT_BITS])
+        port = table.read_port()
+        m.d.comb += [port.addr.eq(clamped[REMAINDER_BITS:]), port.en.eq(advance)]
+        remainder = stages.delay(clamped[:REMAINDER_BITS], 2, f"sigmoid_remainder_{lane}")
+        held = stages.register(port.data, f"sigmoid_segment_{lane}")
+        negative = stages.delay(argument[-1], 4, f"sigmoid_negative_{lane}")
+
+        # base - step is ~(~base + step), 1 - (base - step) is (1 - base) + step: one adder serves both halves.
+        base, slope = held[:BASE_BITS], held[BASE_BITS:]
+        product = stages.register(slope * remainder, f"sigmoid_product_{lane}")
+        begin = stages.register(
+            Mux(negative, ~base, (Const(1 << BASE_BITS) - base)[: BASE_BITS + 1]), f"sigmoid_begin_{lane}"
+        )
+        negative = stages.register(negative, f"sigmoid_negative_{lane}_5")
+        total = (Cat(Const(PRODUCT_HALF, REMAINDER_BITS), begin) + product)[REMAINDER_BITS:]
+        rising = Mux(total[BASE_BITS], Const(MANTISSA_MAX, BASE_BITS), total[:BASE_BITS])
+        results.append(stages.register(Mux(negative, ~total[:BASE_BITS], rising), f"sigmoid_{lane}"))
+    return results, SIGMOID_STAGES
+
+
+class Sigmoid(wiring.Component):
+    """``sigma`` of P values a cycle, as a block.
+
+    Parameters
+    ----------
+    config
+        ``results_per_cycle`` (P) values enter and leave together.
+
+    Members
+    -------
+    i
+        ``layouts.values_payload``, of which ``values`` (32 bits signed) and ``frac`` (0 to 30) are used.
+    o
+        P results of 17 bits, element 0 in the lowest bits.
+
+    Numerics
+    --------
+    ``model_ref.activation.sigmoid``: error below 2^-16.3, monotone rounding as stated there.
+
+    Latency
+    -------
+    ``latency`` = 6 advances, one item a cycle.
+
+    Reference
+    ---------
+    Paper, section 3.3.1: the gates of MLGRU and, through silu, of the GLU.
+    """
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(values_payload(config))),
+                "o": Out(stream.Signature(config.results_per_cycle * SIGMOID_FRAC_BITS)),
+            }
+        )
+
+    @property
+    def latency(self) -> int:
+        """Advances from a transfer at ``i`` to its item at ``o``."""
+        return SIGMOID_STAGES
+
+    @staticmethod
+    def model(values: Int, frac_bits: Int | int) -> Int:
+        """What leaves for ``values``."""
+        return activation.sigmoid(values, frac_bits)
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        advance = ~self.o.valid | self.o.ready
+        stages = Stages(m, advance)
+        values = [
+            self.i.payload.values.word_select(lane, VALUE_BITS).as_signed()
+            for lane in range(self.config.results_per_cycle)
+        ]
+        results, count = sigmoid_stages(m, stages, advance, values, self.i.payload.frac)
+        m.d.comb += [
+            self.i.ready.eq(advance),
+            self.o.valid.eq(stages.valid(self.i.valid, count)),
+            self.o.payload.eq(pack(results)),
+        ]
+        return m
