@@ -1,0 +1,146 @@
+"""GLU: P elements a cycle of silu(gate) * up.
+
+    gate ─► value ─► sigma ─► value * sigma ─► round ─► gl memory          op GATE: no output
+           1        7        8                9
+    up ───────────────────────────► gl read ─► hold ─► gl * up ─► v        op UP
+                                   1          2       3
+
+Cost an element: three products (interpolation, silu, gate), 18 bits of memory a channel of the widest mixer. UP does
+not pass the sigmoid's stages: a beat of UP that comes sooner than its gate is written waits at the input.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.activation import sigmoid_stages
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
+from lutern.hw.stages import Stages, pack
+from lutern.model_ref import glu
+from lutern.model_ref.activation import SIGMOID_FRAC_BITS
+from lutern.model_ref.fixed import Int
+from lutern.model_ref.norm import X_BITS
+
+ELEMENT_BITS = 18
+SILU_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
+"""Rounds value * sigma."""
+LATENCY = 3
+
+
+class Glu(wiring.Component):
+    """The channel mixer's gate.
+
+    Parameters
+    ----------
+    config
+        ``results_per_cycle`` (P) elements a beat, ``max_width`` the longest vector.
+
+    Members
+    -------
+    i
+        ``layouts.values_payload``: a vector of op GATE (``values``, 18 bits signed, with ``frac`` fraction bits), then
+        one of op UP (``values``: cut sums, 18 bits signed) of the same length, each ended by ``last``. ``bounds`` and
+        ``state_base`` are not looked at.
+    o
+        ``layouts.x_payload``: v of op UP.
+
+    Numerics
+    --------
+    ``model_ref.glu``: silu rounded to the format of its argument, v exact.
+
+    Latency
+    -------
+    ``latency`` = 3 advances from a beat of UP to its v. A beat of UP is accepted from the 10th advance after that of
+    its GATE on; vectors of 10 beats and more never wait.
+
+    Reference
+    ---------
+    Paper, section 3.3.2, equation (10).
+    """
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(values_payload(config))),
+                "o": Out(stream.Signature(x_payload(config))),
+            }
+        )
+
+    @property
+    def latency(self) -> int:
+        """Advances from a beat of UP at ``i`` to its v at ``o``."""
+        return LATENCY
+
+    @staticmethod
+    def model(gate: Int, up: Int, frac_bits: int) -> Int:
+        """v of whole vectors."""
+        return glu.mix(glu.gate(gate, frac_bits), np.asarray(up, dtype=np.int64))
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        lanes = range(self.config.results_per_cycle)
+        depth = -(-self.config.max_width // len(lanes))
+        p = self.i.payload
+
+        advance, accepted, is_gate = Signal(), Signal(), Signal()
+        stages = Stages(m, advance)
+        index = Signal(range(depth))  # of the beat at the input
+        written = Signal(range(depth + 1))  # gates of this vector that are in memory
+        m.d.comb += [
+            is_gate.eq(p.op == int(Op.GATE)),
+            accepted.eq(self.i.valid & (is_gate | (index < written))),
+            advance.eq(~self.o.valid | self.o.ready),
+            self.i.ready.eq(advance & (is_gate | (index < written))),
+        ]
+        with m.If(advance & accepted):
+            m.d.sync += index.eq(index + 1)
+            with m.If(p.last):
+                m.d.sync += index.eq(0)
+
+        values = [
+            stages.register(p.values.word_select(lane, VALUE_BITS)[:ELEMENT_BITS].as_signed(), f"value_{lane}")
+            for lane in lanes
+        ]
+
+        # GATE
+        sigmas, count = sigmoid_stages(m, stages, advance, values, stages.register(p.frac, "frac"))
+        gates = []
+        for lane in lanes:
+            argument = stages.delay(values[lane], count, f"argument_{lane}")
+            product = stages.register(argument * sigmas[lane], f"silu_product_{lane}")
+            rounded = ((product + SILU_HALF) >> SIGMOID_FRAC_BITS)[:ELEMENT_BITS]
+            gates.append(stages.register(rounded, f"gate_{lane}"))
+        finished = stages.valid(accepted & is_gate, count + 3)
+
+        memory = m.submodules.gate_memory = Memory(shape=len(lanes) * ELEMENT_BITS, depth=depth, init=[])
+        write, read = memory.write_port(), memory.read_port()
+        m.d.comb += [
+            write.addr.eq(written[: len(index)]),
+            write.data.eq(Cat(*gates)),
+            write.en.eq(finished & advance),
+            read.addr.eq(index),
+            read.en.eq(advance),
+        ]
+        with m.If(advance & finished):
+            m.d.sync += written.eq(written + 1)
+        with m.If(advance & accepted & is_gate & (index == 0)):
+            m.d.sync += written.eq(0)  # the gates before have all been used
+
+        # UP
+        outputs = []
+        for lane in lanes:
+            gate = stages.register(read.data.word_select(lane, ELEMENT_BITS).as_signed(), f"held_gate_{lane}")
+            up = stages.register(values[lane], f"up_{lane}")
+            outputs.append(stages.register((gate * up)[:X_BITS], f"v_{lane}"))
+        m.d.comb += [
+            self.o.valid.eq(stages.valid(accepted & ~is_gate, LATENCY)),
+            self.o.payload.x.eq(pack(outputs)),
+            self.o.payload.last.eq(stages.delay(p.last, LATENCY, "last")),
+        ]
+        return m
