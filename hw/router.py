@@ -52,7 +52,7 @@ class RecordRouter(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         op_words = -(-OPERATION_BITS // self.config.word_bits)
-        kind, left = Signal(Record), Signal(HEADER_LENGTH_BITS)
+        kind, left = Signal(HEADER_KIND_BITS), Signal(HEADER_LENGTH_BITS)
         assembled = Signal(op_words * self.config.word_bits)
         op_left = Signal(range(op_words + 1), init=op_words)
         moved = self.i.valid & self.i.ready
@@ -60,12 +60,7 @@ class RecordRouter(wiring.Component):
         with m.If(left == 0):
             m.d.comb += self.i.ready.eq(1)
             with m.If(moved):
-                m.d.sync += Cat(kind.as_value(), left).eq(
-                    Cat(
-                        self.i.payload[: len(kind.as_value())],
-                        self.i.payload[HEADER_KIND_BITS : HEADER_KIND_BITS + HEADER_LENGTH_BITS],
-                    )
-                )
+                m.d.sync += Cat(kind, left).eq(self.i.payload)
         with m.Else():
             with m.If(moved):
                 m.d.sync += left.eq(left - 1)
@@ -101,9 +96,9 @@ class RecordRouter(wiring.Component):
 class GroupUnpacker(wiring.Component):
     """Words to groups: P elements with 1, 2 or 4 items each, aligned to words as ``layouts.group_shape`` says.
 
-    Members: ``i`` words; ``items`` (1, 2 or 4; held while groups of one operation are taken; 0: no operation, nothing is taken); ``o`` one group a
-    transfer, element-major, first item lowest (unused upper bits are junk); ``flush`` with the transfer of an
-    operation's last group: what is left of its word is dropped.
+    Members: ``i`` words; ``items`` (1, 2 or 4; held while groups of one operation are taken; 0: no operation, nothing
+    is taken); ``o`` one group a transfer, element-major, first item lowest (unused upper bits are junk); ``flush`` with
+    the transfer of an operation's last group: what is left of its word is dropped.
 
     Throughput: one group a cycle where a word holds one or more, else one word a cycle. Latency: 1.
     """
