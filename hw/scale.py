@@ -9,20 +9,30 @@ One product a row. The definition is ``model_ref.ternary.scale_sums`` (and ``mod
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, SCALE_SHIFT_BITS, VALUE_BITS, Op, values_payload
+from lutern.hw.layouts import BOUND_BITS, EMBEDDING_BITS, SCALE_SHIFT_BITS, VALUE_BITS, Op, values_payload
 from lutern.hw.stages import Stages, saturate
-from lutern.model_ref.fixed import MANTISSA_BITS
-from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS
+from lutern.model_ref import model as network
+from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Int
+from lutern.model_ref.quantize import IntegerWeights
+from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS, cut_sums, scale_sums
 
 SHIFT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
 CUT_MAX = 7
 PRODUCT_BITS = 18 + MANTISSA_BITS
+HALF = 1
+"""Rounds the product, which is shifted with one fraction bit more."""
+EMBED_MANTISSA_BITS = 12
+"""Low bits of e4s12, signed; the exponent stands above them."""
 
 
 def scale_payload(config: HwConfig) -> StructLayout:
@@ -63,6 +73,23 @@ class SumScale(wiring.Component):
                 "saturated": Out(1),
             }
         )
+
+    @staticmethod
+    def model(op: Op, sums: Int, cut: int, mantissa: int, shift: int) -> tuple[Int, bool]:
+        """Values of a beat and whether one of them counts as saturated; ``sums`` of EMBED are codes of e4s12."""
+        sums = np.asarray(sums, dtype=np.int64)
+        if op == Op.HEAD:
+            return sums, False
+        if op in (Op.G, Op.UP):
+            return cut_sums(sums, cut), False
+        if op == Op.EMBED:
+            table = SimpleNamespace(mantissa=((sums & 0xFFF) ^ 0x800) - 0x800, exponent=sums >> 12 & 15, base=0)
+            weights = SimpleNamespace(embeddings=table, h_frac_bits=MANTISSA_BITS - 1 - shift)
+            return network.embed(cast(IntegerWeights, weights), np.arange(sums.size)), False
+        scale = np.array([mantissa]), np.array([-shift - cut])
+        wide = scale_sums(sums[None], cut, scale, 0, 1 << 62)[0]
+        values = scale_sums(sums[None], cut, scale, 0, S32_MAX if op == Op.RESIDUAL else S18_MAX)[0]
+        return values, bool((op != Op.F) and (values != wide).any())
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -106,8 +133,9 @@ class SumScale(wiring.Component):
         m.d.comb += half.eq((1 << i.cut) >> 1)
         rounded = Signal(signed(SUM_BITS + 1))
         m.d.comb += rounded.eq((sums + half) >> i.cut)
-        cut = stages.register(Mux(i.op == Op.EMBED, sums[:12].as_signed(), saturate(rounded, 18)), "cut")
-        exponent = stages.register(Mux(i.op == Op.EMBED, sums[12:16], 0), "exponent")
+        embed = i.op == Op.EMBED
+        cut = stages.register(Mux(embed, sums[:EMBED_MANTISSA_BITS].as_signed(), saturate(rounded, 18)), "cut")
+        exponent = stages.register(Mux(embed, sums[EMBED_MANTISSA_BITS:EMBEDDING_BITS], 0), "exponent")
         raw = stages.register(sums, "raw")
 
         # 2: product; the shift of the element, from 0 (left by 15) on
@@ -125,7 +153,7 @@ class SumScale(wiring.Component):
         fine = stages.register((coarse >> fine_amount)[: PRODUCT_BITS - SHIFT_MIN + 1].as_signed(), "fine")
 
         # 5: round; 6: saturate and select
-        nearest = stages.register((fine + 1) >> 1, "nearest")
+        nearest = stages.register((fine + HALF) >> 1, "nearest")
         small = (op_late == Op.F) | (op_late == Op.I) | (op_late == Op.GATE)
         scaled = Mux(small, saturate(nearest, 18), saturate(nearest, VALUE_BITS))
         unscaled = (op_late == Op.G) | (op_late == Op.UP) | (op_late == Op.HEAD)

@@ -1,0 +1,19 @@
+"""Vectors as the gateware's flat payloads hold them: element 0 in the lowest bits."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.sim.streams import to_signed
+
+
+def flat(values: Iterable[int], bits: int) -> int:
+    """Numbers of ``bits`` bits each as one; negative values become two's complement."""
+    return sum((int(value) & (1 << bits) - 1) << bits * index for index, value in enumerate(values))
+
+
+def split(value: int, bits: int, count: int, *, signed: bool = True) -> NDArray[np.int64]:
+    """The numbers of a flat vector."""
+    parts = [value >> bits * index & (1 << bits) - 1 for index in range(count)]
+    return np.array([to_signed(part, bits) if signed else part for part in parts], dtype=np.int64)
