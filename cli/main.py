@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from lutern.cli import doctor, train
+from lutern.cli import doctor, evaluate, generate, train
 from lutern.model_ref.errors import LuternError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ def lutern() -> None:
 
 # Every command of `lutern`, in the order that a newcomer meets them.
 app.command("doctor")(doctor.doctor)
+app.command("generate")(generate.generate_text)
+app.command("eval")(evaluate.evaluate)
 app.command("train")(train.train)
 
 

@@ -29,8 +29,9 @@ class HwConfig:
         depth of the image memory, in words of ``word_bytes``.
     max_width, max_state, max_vocab
         longest vector (hidden or intermediate size), state words (layers * hidden size), tokens.
-    stream_fifo_words, gain_fifo_words
-        depth of the stream ahead of the router, and of the gains behind it.
+    trit_fifo_words, gain_fifo_words
+        words of trits and of gains that wait behind the router: it runs ahead during a barrier, so that the words
+        that are no trits pass then.
     clock_hz
         the clock that tokens per second are stated for; what a board reaches is its build's report.
     debug_tap
@@ -46,7 +47,7 @@ class HwConfig:
     max_width: int = 512
     max_state: int = 2048
     max_vocab: int = 256
-    stream_fifo_words: int = 64
+    trit_fifo_words: int = 64
     gain_fifo_words: int = 64
     clock_hz: int = 80_000_000
     debug_tap: bool = True
@@ -96,7 +97,7 @@ PRESETS = {
     config.name: config
     for config in (
         HwConfig("tiny", rows=4, columns=4, codes_per_cycle=2, memory_words=1 << 13, max_width=64, max_state=128,
-                 max_vocab=64, stream_fifo_words=16, gain_fifo_words=32),
+                 max_vocab=64, trit_fifo_words=16, gain_fifo_words=32),
         HwConfig("sim-64"),
     )
 }

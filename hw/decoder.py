@@ -1,9 +1,9 @@
 """The decoder: everything between the stream of words and the chosen token.
 
-    words ─► FIFO ─► router ─┬─ trits ─► ternary ─► results ─► scale ─┬─► mlgru ────┐
-                             ├─ gains ─► FIFO ─► unpacker             ├─► glu ──────┼─► gain join ─► norm ─► codes ─┐
-                             ├─ row ───► FIFO ─► unpacker             ├─► residual ─┘                               │
-                             └─ operations ─► sequencer               └─► head ─► token          code memory ◄──────┘
+    words ─► router ─┬─ trits ─► FIFO ─► ternary ─► results ─► scale ─┬─► mlgru ────┐
+                     ├─ gains ─► FIFO ─► unpacker             ├─► glu ──────┼─► gain join ─► norm ─► codes ─┐
+                     ├─ row ───► FIFO ─► unpacker             ├─► residual ─┘                               │
+                     └─ operations ─► sequencer               └─► head ─► token          code memory ◄──────┘
                                                                                                      └─► ternary
 
 This file only joins blocks; what each does stands in its own module, when it does it in docs/engine.md.
@@ -99,9 +99,9 @@ class Decoder(wiring.Component):
 
         # the stream, taken apart
         row_words = -(-config.max_width * EMBEDDING_BITS // config.word_bits)
-        link(m, self._buffer(m, "stream_fifo", self.i_words, config.stream_fifo_words), router.i)
+        link(m, self.i_words, router.i)
         link(m, router.o_op, sequencer.i_op)
-        link(m, router.o_trits, ternary.i_weights)
+        link(m, self._buffer(m, "trit_fifo", router.o_trits, config.trit_fifo_words), ternary.i_weights)
         link(m, self._buffer(m, "gain_fifo", router.o_gains, config.gain_fifo_words), gains.i)
         link(m, self._buffer(m, "row_fifo", router.o_embed, row_words + 8), row.i)
 

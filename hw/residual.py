@@ -8,6 +8,7 @@ One read, one addition and one write an element.
 
 from __future__ import annotations
 
+import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
@@ -16,14 +17,22 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, saturate
+from lutern.model_ref.fixed import S32_MAX, Int
+from lutern.model_ref.fixed import saturate as golden_saturate
 from lutern.model_ref.norm import X_BITS
+
+ADDS = int(Op.RESIDUAL)
+"""The operation that adds; the other one, EMBED, starts from zero."""
+H_BITS = 32
+"""h saturates at so many bits."""
 
 
 class Residual(wiring.Component):
     """Keeps h and sends it on.
 
     Members: ``i`` values of EMBED (the new h) or RESIDUAL (what is added), s32 with the fraction bits of h; ``o`` the
-    new h, sign-extended to 35 bits; ``saturated`` pulses when h did not fit; ``tap_valid``, ``tap`` the new h as written (P x 32 bits).
+    new h, sign-extended to 35 bits; ``saturated`` pulses when h did not fit; ``tap_valid``, ``tap`` the new h as written
+    (P x 32 bits).
 
     Numerics: ``saturate(h + value)`` symmetric at 32 bits; twin of ``model_ref.model.add_residual``.
 
@@ -61,7 +70,7 @@ class Residual(wiring.Component):
         # 1: h is read; 2: the sum
         valid = stages.valid(self.i.valid, 1)
         values = stages.register(i.values, "values")
-        adds = stages.register(i.op == Op.RESIDUAL, "adds")
+        adds = stages.register(i.op == ADDS, "adds")
         where = stages.register(index, "where")
         new, outside = [], []
         for lane in range(lanes):
@@ -69,7 +78,7 @@ class Residual(wiring.Component):
             m.d.comb += old.eq(Mux(adds, read.data.word_select(lane, VALUE_BITS), 0))
             total = Signal(signed(VALUE_BITS + 1), name=f"total_{lane}")
             m.d.comb += total.eq(old + values.word_select(lane, VALUE_BITS).as_signed())
-            new.append(saturate(total, VALUE_BITS))
+            new.append(saturate(total, H_BITS))
             outside.append(total != new[-1])
         packed = Signal(lanes * VALUE_BITS)
         m.d.comb += [

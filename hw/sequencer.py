@@ -11,7 +11,7 @@ here: the chosen token starts the next pass without the host.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.fifo import SyncFIFO
@@ -79,10 +79,9 @@ class Sequencer(wiring.Component):
             fifo = SyncFIFO(width=shape_bits(layout), depth=QUEUE_DEPTH)
             m.submodules += fifo
             room.append(fifo.w_rdy)
-            fields = [derived[name] if name in derived else op[name] for name, _ in layout]
-            values = [field if isinstance(field, int) else getattr(field, "as_value", lambda f=field: f)() for field in fields]
+            fields = [Value.cast(derived[name] if name in derived else op[name]) for name, _ in layout]
             m.d.comb += [
-                fifo.w_data.eq(Cat(*values)),
+                fifo.w_data.eq(Cat(*fields)),
                 fifo.w_en.eq(self.i_op.valid & self.i_op.ready & wanted),
                 output.valid.eq(fifo.r_rdy),
                 output.payload.as_value().eq(fifo.r_data),

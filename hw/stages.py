@@ -5,8 +5,8 @@ Every arithmetic block of Lutern is a chain of registers that all advance togeth
     advance = ~o.valid | o.ready          the output slot is free, or freed now
     i.ready = advance
 
-so an item appears at ``o`` exactly ``latency`` advances after it entered at ``i``, bubbles keep their place, and without
-back-pressure the block accepts one item a cycle.
+so an item appears at ``o`` exactly ``latency`` advances after it entered at ``i``, bubbles keep their place, and
+without back-pressure the block accepts one item a cycle.
 """
 
 from __future__ import annotations

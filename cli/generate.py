@@ -1,0 +1,102 @@
+"""`lutern generate`: text from the simulated board, or from the integer model, token by token."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lutern.cli.models import Model, open_model
+from lutern.cli.progress import progress_bar
+from lutern.firmware.link import Client
+from lutern.firmware.session import GoldenSession, Machine, Run, Sampling, Session, generate
+from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.hw.top import Top
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.sim.board import SimulatedBoard
+from lutern.sim.lockstep import LockStep
+
+TARGETS = ("sim", "golden")
+CHECK_NEEDS_SIM = "--check compares the simulated board with the integer model; leave it out with --on golden."
+
+
+def generate_text(
+    prompt: Annotated[str, typer.Argument(help="Text to go on from.")] = "once upon a time",
+    model: Annotated[str, typer.Option(help="demo, demo-small, or a checkpoint folder.")] = "demo",
+    on: Annotated[str, typer.Option(help="sim: the simulated board; golden: the integer model.")] = "sim",
+    tokens: Annotated[int, typer.Option("-n", "--tokens", min=1, help="Tokens to generate.")] = 200,
+    temperature: Annotated[float, typer.Option("-t", help="0 takes the chip's own choice.")] = 0.8,
+    top_k: Annotated[int, typer.Option("--top-k", help="Sample among the k likeliest; 0: all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 1,
+    check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
+    preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
+) -> None:
+    """Let a model write: on real gateware, simulated, or on the integer model it is proved equal to."""
+    if on not in TARGETS:
+        raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}.")
+    if check and on != "sim":
+        raise LuternError(CHECK_NEEDS_SIM)
+    sampling = Sampling(temperature, top_k, seed)
+    opened = open_model(model)
+    ids = opened.tokenizer.encode(prompt)
+    config = preset(preset_name)
+    weights = integer_weights(opened.checkpoint)
+    machine = _sim(weights, config, check) if on == "sim" else GoldenSession(weights)
+    _write(machine, opened, prompt, ids, tokens, sampling, config)
+
+
+def _sim(weights: IntegerWeights, config: HwConfig, check: bool) -> Machine:
+    """A session with the simulated board; the board is built when it is not in the cache."""
+    board = SimulatedBoard(Top(config))
+    with progress_bar("loading the model over the link") as advance:
+        session = Session(Client(board), weights, config, progress=advance)
+    return LockStep(session, board, weights) if check else session
+
+
+def _write(
+    machine: Machine, model: Model, prompt: str, ids: list[int], count: int, sampling: Sampling, config: HwConfig
+) -> None:
+    """Print prompt and text as they come, then what it took, on stderr."""
+    console = Console(stderr=True, highlight=False)
+    out = sys.stdout
+    out.write(prompt)
+    out.flush()
+    runs: list[Run] = []
+    start = time.monotonic()
+    try:
+        for token, run in generate(machine, ids, count, sampling):
+            runs.append(run)
+            out.write(model.tokenizer.decode([token]))
+            out.flush()
+    finally:
+        out.write("\n")
+        out.flush()
+    seconds = time.monotonic() - start
+    for line in summary(runs, len(ids) - 1 + count, seconds, machine, model, config):
+        console.print(line, style="dim")
+
+
+def summary(
+    runs: list[Run], steps: int, seconds: float, machine: Machine, model: Model, config: HwConfig
+) -> list[str]:
+    """What a run took: speed here, cycles, lane use, and the speed that the cycles mean at the preset's clock."""
+    trits = model.checkpoint.config.trits
+    if isinstance(machine, GoldenSession):
+        return [f"integer model: {steps / seconds:.1f} tokens/s"]
+    cycles = sum(run.cycles for run in runs) / len(runs)
+    lines = [
+        f"{config.name}, {config.lanes} lanes, simulated: {steps / seconds:.1f} tokens/s "
+        f"({steps} tokens, {cycles * steps / seconds / 1e3:,.0f} thousand cycles/s)",
+        f"{cycles:,.0f} cycles/token; lane use {trits / config.lanes / cycles:.1%} of {trits:,} trits; "
+        f"{config.clock_hz / cycles:,.0f} tokens/s at {config.clock_hz / 1e6:.0f} MHz",
+    ]
+    saturated = max(run.saturations for run in runs)
+    if saturated:
+        lines.append(f"{saturated} values saturated in one token: the model's ranges are not proved")
+    if isinstance(machine, LockStep):
+        lines.append(f"checked {machine.checked:,} values against the integer model: no difference")
+    return lines
