@@ -8,7 +8,6 @@ One read, one addition and one write an element.
 
 from __future__ import annotations
 
-import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
@@ -17,8 +16,8 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, saturate
-from lutern.model_ref.fixed import S32_MAX, Int
-from lutern.model_ref.fixed import saturate as golden_saturate
+from lutern.model_ref import fixed
+from lutern.model_ref.fixed import Int
 from lutern.model_ref.norm import X_BITS
 
 ADDS = int(Op.RESIDUAL)
@@ -31,8 +30,8 @@ class Residual(wiring.Component):
     """Keeps h and sends it on.
 
     Members: ``i`` values of EMBED (the new h) or RESIDUAL (what is added), s32 with the fraction bits of h; ``o`` the
-    new h, sign-extended to 35 bits; ``saturated`` pulses when h did not fit; ``tap_valid``, ``tap`` the new h as written
-    (P x 32 bits).
+    new h, sign-extended to 35 bits; ``saturated`` pulses when h did not fit; ``tap_valid``, ``tap`` the new h as
+    written (P x 32 bits).
 
     Numerics: ``saturate(h + value)`` symmetric at 32 bits; twin of ``model_ref.model.add_residual``.
 
@@ -52,6 +51,13 @@ class Residual(wiring.Component):
                 "tap": Out(config.results_per_cycle * VALUE_BITS),
             }
         )
+
+    @staticmethod
+    def model(h: Int, values: Int, op: Op) -> tuple[Int, bool]:
+        """The new h of a beat, and whether it did not fit."""
+        total = values if op == Op.EMBED else h + values
+        new = fixed.saturate(total, fixed.S32_MAX)
+        return new, bool((new != total).any())
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

@@ -146,7 +146,7 @@ class StreamSource(_Port):
         offered = False
         while True:
             await RisingEdge(self.clk)
-            if not offered:
+            if not (offered and self.pending):  # a cleared source takes its offer back
                 offered = bool(self.pending) and not next(self.pause)
             self.valid.value = int(offered)
             if self.payload is not None:
