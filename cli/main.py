@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from lutern.cli import doctor, evaluate, generate, train
+from lutern.cli import doctor
 from lutern.model_ref.errors import LuternError
 
 app = typer.Typer(
@@ -21,16 +21,26 @@ def lutern() -> None:
     """MatMul-free language models as FPGA gateware."""
 
 
-# Every command of `lutern`, in the order that a newcomer meets them.
+# Every command of `lutern`. Doctor comes first, and runs where packages that the others import are missing.
 app.command("doctor")(doctor.doctor)
-app.command("generate")(generate.generate_text)
-app.command("eval")(evaluate.evaluate)
-app.command("train")(train.train)
+missing: str | None = None
+try:
+    from lutern.cli import evaluate, generate, train
+except ModuleNotFoundError as error:
+    missing = (error.name or "").split(".")[0]
+    if missing in ("", "lutern"):
+        raise
+else:
+    app.command("generate")(generate.generate_text)
+    app.command("eval")(evaluate.evaluate)
+    app.command("train")(train.train)
 
 
 def main() -> None:
     """Run the command line. What a user can mend ends with one sentence and status 1, Ctrl-C with 130 and silence."""
     try:
+        if missing is not None and sys.argv[1:] != ["doctor"]:
+            raise LuternError(f"the package {missing} is not installed; run `lutern doctor`, which says how to get it.")
         app()
     except LuternError as error:
         print(f"lutern: {error}", file=sys.stderr)

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+import lutern.train
 from lutern.model_ref.errors import LuternError
-from lutern.train.options import TrainOptions
+from lutern.train import TrainOptions
 
 FLAGS = ("steps", "seed", "device", "resume")  # fields of TrainOptions with a flag of their own; --set takes the others
 KINDS = {int: "a whole number", float: "a number"}
@@ -51,12 +52,6 @@ def train(
     values: dict[str, Any] = {"steps": steps, "seed": seed, "device": device, "resume": resume}
     values.update(parse_setting(setting) for setting in settings or [])
     options = TrainOptions(**values)
-    try:
-        from lutern.train import trainer
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise LuternError("Training needs PyTorch, which is not installed: run pip install 'lutern[train]'.") from None
-    report = trainer.train(text, out, options)
+    report = lutern.train.train(text, out, options)
     bits = report["validation_bits_per_character"]
     print(f"{out}: {report['trits']:,} trits, {bits:.4f} bits per character of the validation text.")

@@ -44,6 +44,14 @@ def test_defect(tmp_path: Path) -> None:
     assert done.stderr.startswith("Traceback (most recent call last):")
 
 
+def test_missing_package(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['numpy'] = None; sys.argv = ['lutern', 'generate']\n" \
+              "from lutern.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "lutern: the package numpy is not installed; run `lutern doctor`, which says how to get it.\n"
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--help"]], ids=["all", "doctor"])
 def test_help(tmp_path: Path, arguments: list[str]) -> None:
     lutern = Path(sys.executable).parent / "lutern"

@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +10,7 @@ import lutern.train
 from lutern.cli.main import app
 from lutern.cli.train import FLAGS, parse_setting
 from lutern.model_ref.errors import LuternError
-from lutern.train.options import TrainOptions
+from lutern.train import TrainOptions
 
 Calls = list[tuple[Path, Path, TrainOptions]]
 
@@ -25,10 +24,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         made.append((text_path, out_dir, options))
         return {"trits": 1024, "validation_bits_per_character": 2.5}
 
-    trainer = ModuleType("lutern.train.trainer")
-    monkeypatch.setattr(trainer, "train", train, raising=False)
-    monkeypatch.setitem(sys.modules, "lutern.train.trainer", trainer)
-    monkeypatch.setattr(lutern.train, "trainer", trainer, raising=False)
+    monkeypatch.setattr(lutern.train, "train", train)
     return made
 
 
@@ -71,10 +67,7 @@ def test_settings_that_cannot_be_used(setting: str, message: str) -> None:
 
 
 def test_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name == "torch" or name.startswith(("torch.", "lutern.train."))]:
-        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delattr(lutern.train, "trainer", raising=False)
     result = CliRunner().invoke(app, ["train", "text.txt", "--out", "model"])
     assert isinstance(result.exception, LuternError)
     assert str(result.exception).endswith("run pip install 'lutern[train]'.")
