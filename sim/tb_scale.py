@@ -60,7 +60,7 @@ class Bench:
         op = Op(int(draw.integers(1, 9)))
         mantissa = int(draw.integers(1 << 16, 1 << 17))
         bits = int(draw.integers(1, SUM_BITS))
-        sums = draw.integers(-(1 << bits), 1 << bits, self.lanes)
+        sums: Any = draw.integers(-(1 << bits), 1 << bits, self.lanes)
         if op == Op.EMBED:
             sums, mantissa = draw.integers(0, 1 << 16, self.lanes), 1 << 16
         return self.beat(op, sums, int(draw.integers(0, 8)), mantissa, int(draw.integers(SHIFT_MIN - 2, SHIFT_MAX + 3)))
@@ -74,8 +74,8 @@ class Bench:
             if op != Op.EMBED:
                 items += [self.beat(op, np.full(self.lanes, value), cut) for value in SUMS]
         for shift, exponent in product(range(-30, 48, 3), range(16)):  # h_frac_bits and base of any table
-            mantissa = self.generator.choice((0, 1, 0x7FF, 0x800, 0xFFF, 0x555), self.lanes)
-            items.append(self.beat(Op.EMBED, mantissa | exponent << 12, shift=shift))
+            codes = self.generator.choice((0, 1, 0x7FF, 0x800, 0xFFF, 0x555), self.lanes)
+            items.append(self.beat(Op.EMBED, codes | exponent << 12, shift=shift))
         return items
 
     def on_input(self, cycle: int, payload: int) -> None:

@@ -1,0 +1,53 @@
+"""The residual stream against the golden model."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lutern.hw import residual
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import Op
+from lutern.hw.scale import SumScale
+from lutern.model_ref.model import add_residual
+from lutern.sim.runner import run_bench
+
+LATENCY = 2
+
+
+def run(lanes: int, source: str = "none", sink: str = "none", testcase: str | None = None) -> None:
+    values = {"results_per_cycle": lanes, "max_width": 32}
+    block = residual.Residual(HwConfig("bench", **values))
+    assert block.latency == LATENCY
+    run_bench(block, "lutern.sim.tb_residual", seed=20 + lanes, testcase=testcase,
+              parameters={"config": values, "source": source, "sink": sink, "latency": LATENCY, "tokens": 10})
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_h_latency_and_reset(lanes: int) -> None:
+    run(lanes)
+
+
+@pytest.mark.parametrize(("source", "sink"), [("random", "random"), ("none", "bursty"), ("alternating", "after_valid")])
+def test_pauses(source: str, sink: str) -> None:
+    run(2, source, sink)
+
+
+def test_scale_and_residual_together_are_add_residual() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(200):
+        h, sums = generator.integers(-(1 << 31) + 1, 1 << 31, 16), generator.integers(-(1 << 20), 1 << 20, 16)
+        cut, frac, mantissa = int(generator.integers(0, 4)), int(generator.integers(10, 31)), 70000
+        exponent = int(generator.integers(-50, -10))
+        values, _ = SumScale.model(Op.RESIDUAL, sums, cut, mantissa, -(exponent + cut + frac))
+        matrix: Any = SimpleNamespace(cut=cut, frac_bits=frac)
+        expected = add_residual(h[None], sums[None], matrix, (np.array([mantissa]), np.array([exponent])))
+        assert np.array_equal(residual.Residual.model(h, values, Op.RESIDUAL)[0], expected[0])
+
+
+@pytest.mark.parametrize(("constant", "bit"), [("ADDS", 1), ("H_BITS", 1), ("X_BITS", 1)])
+def test_mutation_is_found(constant: str, bit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residual, constant, getattr(residual, constant) ^ bit)
+    with pytest.raises(AssertionError, match=r"residual\.(x|tap): layer \d+, index \d+, cycle \d+: got 0x.* seed 22"):
+        run(2, testcase="edges_then_random")
