@@ -44,7 +44,7 @@ def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, 
         while not (sigma & 1 and il & 1 and abs(il) > 8):
             f, i = (int(v) for v in generator.integers(-LARGEST, LARGEST + 1, 2))
             f = -LARGEST if k % 2 else f >> 2
-            sigma, il = int(sigmoid(np.int64(-f), 13)), int(silu(np.int64(i), frac))
+            sigma, il = int(sigmoid(np.array(-f), 13)), int(silu(np.array(i), frac))
         bound = ((1 << 16) - below) * pow(sigma, -1, 1 << 17) % (1 << 17)
         if k % 2:
             z = 8 * ((1 << 13) - below) * pow(il, -1, 1 << 17) % (1 << 17)
