@@ -9,6 +9,7 @@ with a layout stays one flat vector in the layout's bit order. `clk` and `rst` o
 
 import hashlib
 import importlib.metadata
+import re
 from dataclasses import dataclass
 
 from amaranth.back import rtlil, verilog
@@ -36,14 +37,26 @@ def list_ports(component: wiring.Component) -> list[Port]:
     return ports
 
 
+# Amaranth writes the initial value of every memory bit by bit: 7 MB of zeros for a large one, and then one Verilog statement
+# for each word. Verilator's --x-initial 0 says the same.
+_ZERO_MEMORY = re.compile(
+    r"^  cell \$meminit_v2 [^\n]*\n(?:    parameter [^\n]*\n|    connect \\(?:ADDR|EN) [^\n]*\n)*"
+    r"    connect \\DATA \d+'0+\n(?:    connect [^\n]*\n)*  end\n",
+    re.MULTILINE,
+)
+
+
 def convert_rtlil(component: wiring.Component, name: str = "top") -> str:
-    """RTLIL without source positions, so that moving a line does not rebuild what it did not change."""
-    return rtlil.convert(component, name=name, emit_src=False)
+    """RTLIL without source positions (moving a line rebuilds nothing) and without memories' zeros (see --x-initial)."""
+    return _ZERO_MEMORY.sub("", rtlil.convert(component, name=name, emit_src=False))
 
 
-def convert_verilog(component: wiring.Component, name: str = "top") -> str:
-    """Verilog, through the yosys that Amaranth finds."""
-    return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+def convert_verilog(rtlil_text: str) -> str:
+    """Verilog of what `convert_rtlil` gave, through the yosys that Amaranth finds.
+
+    The function behind `amaranth.back.verilog.convert`, which would elaborate once more: seconds, for a whole decoder.
+    """
+    return verilog._convert_rtlil_text(rtlil_text, strip_internal_attrs=True)
 
 
 def digest(*parts: str | bytes) -> str:

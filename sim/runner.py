@@ -32,7 +32,7 @@ from lutern.sim.tools import prune, require_compiler, tail, verilator_environmen
 
 _PARAMETERS = "LUTERN_BENCH_PARAMETERS"
 _SEED = "LUTERN_BENCH_SEED"
-_FLAGS = ("-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast", "-O3", "-CFLAGS", "-O1")
+_FLAGS = ("-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "0", "-O3", "-CFLAGS", "-O1")
 _TRACE_FLAGS = ("-CFLAGS", "-UVM_TRACE -DVM_TRACE=1")  # cocotb 2.1 leaves VM_TRACE at 0 otherwise
 
 
@@ -73,7 +73,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _build(component: wiring.Component, folder: Path, public: str, waves: bool) -> None:
+def _build(component: wiring.Component, folder: Path, rtlil_text: str, public: str, waves: bool) -> None:
     from cocotb_tools.runner import Verilator  # cocotb is there for tests only
 
     runtime = folder.parent / f".runtime-{digest(*_FLAGS, str(waves))[:12]}"
@@ -95,7 +95,7 @@ def _build(component: wiring.Component, folder: Path, public: str, waves: bool) 
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes may want the same bench
         if (folder / "built").exists():
             return
-        (folder / "top.v").write_text(convert_verilog(component))
+        (folder / "top.v").write_text(convert_verilog(rtlil_text))
         # The component's own ports and nothing else.
         names = ["clk", "rst", *(port.name for port in list_ports(component))]
         rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
@@ -142,7 +142,7 @@ def run_bench(
     key = digest(rtlil_text, public, str(waves), *_FLAGS)[:20]
     folder = build_root() / "benches" / f"{type(component).__name__}-{key}"
     if not (folder / "built").exists():
-        _build(component, folder, public, waves)
+        _build(component, folder, rtlil_text, public, waves)
 
     os.utime(folder)
     if (folder / "runs").exists():

@@ -10,6 +10,7 @@ done.
 """
 
 import contextlib
+import inspect
 import os
 import platform
 import shutil
@@ -22,6 +23,8 @@ from pathlib import Path
 
 from amaranth.lib import wiring
 
+import lutern.hw
+import lutern.model_ref
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports
 from lutern.sim.tools import prune, require_compiler, tail, verilator_environment
@@ -32,7 +35,7 @@ _KEPT_BUILDS = 10
 _STALE_SECONDS = 6 * 3600.0
 _FLAGS = (
     "--cc", "--exe", "--build", "-j", "2", "--threads", "1", "--prefix", "Vtop", "--top-module", "top", "--Mdir", ".",
-    "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing", "-Wno-fatal", "-Wno-lint",
+    "-O3", "--x-assign", "fast", "--x-initial", "0", "--noassert", "--no-timing", "-Wno-fatal", "-Wno-lint",
     "--output-split", "20000", "--output-split-cfuncs", "500", "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared",
     "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 OPT_GLOBAL=-O2", "-o", LIBRARY,
 )
@@ -79,16 +82,48 @@ def verilate(component: wiring.Component) -> Path:
     """The shared library of `component`, built if it is not in the cache."""
     taps = list_taps(component)
     header = _header(taps)
-    key = digest(convert_rtlil(component), _HARNESS.read_bytes(), header, *_FLAGS, platform.machine())
-    folder = cache_folder() / f"board-{key[:32]}"
+    built_with = (_HARNESS.read_bytes(), header, *_FLAGS, platform.machine())
+    known = _known_as(component, *built_with)
+    folder = cache_folder() / (known.read_text() if known and known.exists() else "unknown")
     if not (folder / LIBRARY).exists():
-        require_compiler()
-        with _progress(f"Compiling {type(component).__name__} (once; kept in {cache_folder()})"):
-            _build(component, header, folder)
+        name = type(component).__name__
+        with _progress(f"Compiling {name} (once; kept in {cache_folder()})"):
+            rtlil_text = convert_rtlil(component)
+            folder = cache_folder() / f"board-{digest(rtlil_text, *built_with)[:32]}"
+            if not (folder / LIBRARY).exists():
+                require_compiler()
+                _build(name, rtlil_text, header, folder)
+        if known:
+            _note(known, folder.name)
     with contextlib.suppress(OSError):
         os.utime(folder)
     prune(folder.parent, _KEPT_BUILDS, "board-*")
     return folder / LIBRARY
+
+
+def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | None:
+    """The note that says which build this component is, so that a second start need not elaborate it.
+
+    It is named by what the gateware is made from: the component's class, its config's digest and the text of all sources
+    that a component may be made of. Only for components whose one parameter is `config`.
+    """
+    config = getattr(component, "config", None)
+    parameters = list(inspect.signature(type(component).__init__).parameters)
+    if parameters != ["self", "config"] or not hasattr(config, "digest"):
+        return None
+    folders = [Path(lutern.hw.__file__).parent, Path(lutern.model_ref.__file__).parent]
+    sources = sorted({*folders[0].glob("*.py"), *folders[1].glob("*.py"), Path(inspect.getfile(type(component)))})
+    texts = [text for path in sources for text in (path.name, path.read_bytes())]
+    name = f"{type(component).__module__}.{type(component).__qualname__}"
+    return cache_folder() / f"note-{digest(name, config.digest, *texts, *built_with)[:32]}"
+
+
+def _note(path: Path, text: str) -> None:
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_text(text)
+    fresh.replace(path)
+    for old in sorted(path.parent.glob("note-*"), key=lambda item: item.stat().st_mtime)[: -4 * _KEPT_BUILDS]:
+        old.unlink(missing_ok=True)
 
 
 def _header(taps: list[Tap]) -> str:
@@ -98,7 +133,7 @@ def _header(taps: list[Tap]) -> str:
     return f"#pragma once\n#define TAP_COUNT {len(taps)}\n#define TAPS(X) {items}\n"
 
 
-def _build(component: wiring.Component, header: str, folder: Path) -> None:
+def _build(name: str, rtlil_text: str, header: str, folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
@@ -109,7 +144,7 @@ def _build(component: wiring.Component, header: str, folder: Path) -> None:
             "set LUTERN_CACHE to another one."
         ) from None
     try:
-        (work / "top.v").write_text(convert_verilog(component))
+        (work / "top.v").write_text(convert_verilog(rtlil_text))
         (work / "taps.h").write_text(header)
         shutil.copy(_HARNESS, work)
         command = ["verilator", *_FLAGS, "top.v", "harness.cpp"]
@@ -119,7 +154,7 @@ def _build(component: wiring.Component, header: str, folder: Path) -> None:
         if done.returncode or not (work / LIBRARY).exists():
             kept = folder.parent / "failed.log"
             shutil.copy(work / "build.log", kept)
-            raise LuternError(f"Verilator or the C++ compiler failed on {type(component).__name__} (exit code "
+            raise LuternError(f"Verilator or the C++ compiler failed on {name} (exit code "
                               f"{done.returncode}); read the log:\n{tail(kept, 20)}")
         for item in work.iterdir():  # sources and objects are many times as large as the library
             if item.name not in (LIBRARY, "top.v", "taps.h", "build.log"):
