@@ -17,12 +17,11 @@ import numpy as np
 from amaranth.hdl import Elaboratable, Module, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
 
 from lutern.hw import layouts
 from lutern.hw.config import HwConfig
 from lutern.hw.norm_scalar import G_SQUARES_BITS, NORM_OPERATION, NormScalar
-from lutern.hw.norm_statistics import NormStatistics
+from lutern.hw.norm_statistics import NormStatistics, largest_latency
 from lutern.hw.quantiser import Quantiser
 from lutern.model_ref import norm
 from lutern.model_ref.fixed import MANTISSA_BITS, Int, add_float
@@ -75,15 +74,13 @@ class RmsNorm(wiring.Component):
 
     Numerics: exact. Reference: ``model_ref.norm.gather``, ``quantise``, ``scale_of``; ``model_ref.model.o_eps``.
 
-    Latency: ``latency``, ``scale_latency(eps)`` and ``next_latency``, all for an operation that was there 16 cycles
-    ahead and without pauses at the outputs.
+    Latency: ``latency``, ``scale_latency(eps)``, ``first_interval`` and ``next_interval``, all for an operation that
+    was there 16 cycles ahead and without pauses at the outputs. Between passes on one vector no cycle is lost when the
+    first has ``first_interval`` beats and the others ``next_interval``.
     """
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
-        self.statistics = NormStatistics(config)
-        self.scalar = NormScalar()
-        self.quantiser = Quantiser(config)
         super().__init__(
             {
                 "i_x": In(stream.Signature(layouts.gathered_payload(config))),
@@ -98,24 +95,28 @@ class RmsNorm(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from the last beat of x to the first beat of codes."""
-        return self.statistics.largest_latency + self.scalar.factor_latency + self.quantiser.latency
+        return largest_latency(self.config) + NormScalar.factor_latency + Quantiser.latency
 
     def scale_latency(self, eps: layouts.Eps) -> int:
         """Cycles from the last beat of x to the scale of the vector's first operation."""
-        return {layouts.Eps.NONE: 41, layouts.Eps.O_PROJ: 56, layouts.Eps.DOWN_PROJ: 50}[eps] + exact_log2(
-            self.config.results_per_cycle
-        )
+        after_largest = {layouts.Eps.NONE: 34, layouts.Eps.O_PROJ: 49, layouts.Eps.DOWN_PROJ: 43}
+        return largest_latency(self.config) + after_largest[eps]
 
     @property
-    def next_latency(self) -> int:
-        """Cycles from one scale to the next of the same vector; the factor is there 7 cycles before the scale."""
+    def first_interval(self) -> int:
+        """Least cycles from the first codes of a vector's first operation (without eps) to those of its second."""
+        return 34
+
+    @property
+    def next_interval(self) -> int:
+        """Least cycles from the first codes of a later operation to those of the next on the same vector."""
         return 16
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        m.submodules.statistics = statistics = self.statistics
-        m.submodules.scalar = scalar = self.scalar
-        m.submodules.quantiser = quantiser = self.quantiser
+        m.submodules.statistics = statistics = NormStatistics(self.config)
+        m.submodules.scalar = scalar = NormScalar()
+        m.submodules.quantiser = quantiser = Quantiser(self.config)
         wiring.connect(m, wiring.flipped(self.i_x), statistics.i_x)
         wiring.connect(m, wiring.flipped(self.i_op), scalar.i_op)
         wiring.connect(m, scalar.o_factor, quantiser.i_factor)

@@ -18,7 +18,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw import layouts
 from lutern.hw.norm_statistics import KEY_BITS, SLOTS, SQUARES_BITS, pick
-from lutern.hw.short_float import LeadingBits, align, round_aligned, round_product, round_up
+from lutern.hw.short_float import LeadingBits, add_states, round_product, scalar_signal
 from lutern.model_ref.fixed import (
     MANTISSA_BITS,
     MANTISSA_MAX,
@@ -204,7 +204,7 @@ class NormScalar(wiring.Component):
                 m.d.sync += adding_squares.eq(0)
                 with m.If(extra_ready):
                     m.next = "ADD"
-            self._add(m, augend, t, adding_squares)
+            add_states(m, augend, t, adding_squares)
             exponent = t.exponent + op.e2.exponent - Mux(op.eps == layouts.Eps.O_PROJ, state_shift << 1, 0)
             multiply("EPS E2", t.mantissa, op.e2.mantissa, exponent, "SQUARES")
             with m.State("SQUARES"):
@@ -293,43 +293,3 @@ class NormScalar(wiring.Component):
                     m.next = "READY"
         exponent = SQUARES_BITS - MANTISSA_BITS - leading.zeros
         return leading.mantissa, exponent, extra_ready, fsm.ongoing("READY") & leading.done
-
-    @staticmethod
-    def _add(m: Module, augend: data.View, t: data.View, second: Value) -> None:
-        """``fixed.add_float``: ``t = augend + t`` in six states, then on to ROOT (``second``) or EPS E2."""
-        difference = Signal(signed(SCALAR_EXPONENT_BITS + 1), reset_less=True)
-        large, small = Signal(MANTISSA_BITS, reset_less=True), Signal(MANTISSA_BITS, reset_less=True)
-        shift = Signal(SCALAR_EXPONENT_BITS, reset_less=True)
-        aligned = Signal(MANTISSA_BITS + 1, reset_less=True)
-        total = Signal(MANTISSA_BITS + 1, reset_less=True)
-        with m.State("ADD"):
-            m.d.sync += difference.eq(augend.exponent - t.exponent)
-            m.next = "ADD SELECT"
-        with m.State("ADD SELECT"):
-            m.d.sync += [large.eq(augend.mantissa), small.eq(t.mantissa), shift.eq(difference)]
-            m.next = "ADD ALIGN"
-            with m.If((t.mantissa != 0) & ((augend.mantissa == 0) | (difference < 0))):
-                m.d.sync += [large.eq(t.mantissa), small.eq(augend.mantissa), shift.eq(-difference)]
-            with m.Else():
-                m.d.sync += t.exponent.eq(augend.exponent)
-        with m.State("ADD ALIGN"):
-            m.d.sync += aligned.eq(align(small, shift))
-            m.next = "ADD ROUND"
-        with m.State("ADD ROUND"):
-            m.d.sync += small.eq(round_aligned(aligned))
-            m.next = "ADD SUM"
-        with m.State("ADD SUM"):
-            m.d.sync += total.eq(large + small)
-            m.next = "ADD CARRY"
-        with m.State("ADD CARRY"):
-            carry = total[-1]
-            rounded = round_up(Mux(carry, total[1:], total[:MANTISSA_BITS]), carry & total[0])
-            m.d.sync += [t.mantissa.eq(rounded), t.exponent.eq(t.exponent + carry)]
-            m.next = "EPS E2"
-            with m.If(second):
-                m.next = "ROOT"
-
-
-def scalar_signal(name: str) -> data.View:
-    """A register for a short float that is not negative; cleared, so that the first producer scale is 0."""
-    return Signal(layouts.SCALAR, name=name)

@@ -49,7 +49,7 @@ class NormStatistics(wiring.Component):
 
     Numerics: exact, ``model_ref.norm.gather``. ``|x| < 2^34``; gains' mantissas are symmetric 18-bit numbers.
 
-    Latency: properties ``largest_latency`` and ``squares_latency``, from the last beat to the valid bit.
+    Latency: `largest_latency` from the last beat to ``largest_valid``, four cycles more to ``squares_valid``.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -69,22 +69,9 @@ class NormStatistics(wiring.Component):
             }
         )
 
-    @property
-    def _levels(self) -> int:
-        return exact_log2(self.config.results_per_cycle)
-
-    @property
-    def largest_latency(self) -> int:
-        """Cycles from the last beat to ``largest_valid``."""
-        return 7 + self._levels
-
-    @property
-    def squares_latency(self) -> int:
-        """Cycles from the last beat to ``squares_valid``."""
-        return 11 + self._levels
-
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
+        levels = exact_log2(self.config.results_per_cycle)
         s = Stages(m, Const(1))
         beat = self.i_x.payload
         pending, first = Signal(), Signal(init=1)
@@ -110,8 +97,8 @@ class NormStatistics(wiring.Component):
         while len(tree) > 1:
             tree = [[s.register(larger(a, b)) for a, b in zip(left, right, strict=True)]
                     for left, right in zip(tree[::2], tree[1::2], strict=True)]
-        go = s.valid(valid, self._levels)
-        start, stop = s.delay(begins, self._levels), s.delay(last, self._levels)
+        go = s.valid(valid, levels)
+        start, stop = s.delay(begins, levels), s.delay(last, levels)
         running = [Signal(KEY_BITS, name=f"largest_{slot}", reset_less=True) for slot in range(SLOTS)]
         with m.If(go):
             for key, new in zip(running, tree[0], strict=True):
@@ -126,7 +113,7 @@ class NormStatistics(wiring.Component):
                       for a, b in zip(halves[::2], halves[1::2], strict=True)]
         go, start, stop = s.valid(go, 3), s.delay(start, 3), s.delay(stop, 3)
         low = Signal(LOW_BITS, reset_less=True)
-        carry = Signal(self._levels + 1, reset_less=True)
+        carry = Signal(levels + 1, reset_less=True)
         with m.If(go):
             m.d.sync += Cat(low, carry).eq(Mux(start, 0, low) + halves[0][0])
         go, start, stop, high_part = s.valid(go, 1), s.register(start), s.register(stop), s.register(halves[0][1])
@@ -187,6 +174,11 @@ class NormStatistics(wiring.Component):
         for step in range(3, 6):
             moved = Mux(distance[step], moved >> (2 << step), moved)[:SQUARE_BITS]
         return s.register(moved)
+
+
+def largest_latency(config: HwConfig) -> int:
+    """Cycles from a vector's last beat until its largest keys are there."""
+    return 7 + exact_log2(config.results_per_cycle)
 
 
 def pick(slots: Value, slot: Value) -> Value:

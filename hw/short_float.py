@@ -3,6 +3,7 @@
     to_float        integer ─► magnitude ─║─ normalise_coarse ─║─ normalise_fine ─║─ round_up ─║─ mantissa
     multiply_float  mantissas ─║─ product ─║─ round_product ─║─ mantissa, "one bit higher"
     rsh by data     mantissa ─► align ─║─ round_aligned ─║─
+    add_float       six states of an FSM: add_states
 
 ║ marks a register that the caller places. Mantissas are magnitudes of 17 bits with the sign beside them: products need
 no complement, and (exponent, mantissa) compares as one unsigned key.
@@ -13,11 +14,12 @@ in 11 cycles for three LUTs a bit instead of seven.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX
+from lutern.hw.layouts import SCALAR
+from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, SCALAR_EXPONENT_BITS
 
 PRODUCT_BITS = 2 * MANTISSA_BITS
 ALIGN_STEPS = 5
@@ -125,6 +127,46 @@ class LeadingBits(wiring.Component):
             with m.If(empty):
                 m.d.sync += [number.eq(moved), zeros.eq(zeros + distance)]
         return m
+
+
+def add_states(m: Module, augend: data.View, t: data.View, second: Value) -> None:
+    """``fixed.add_float``: ``t = augend + t`` in six states, then on to ROOT (``second``) or EPS E2."""
+    difference = Signal(signed(SCALAR_EXPONENT_BITS + 1), reset_less=True)
+    large, small = Signal(MANTISSA_BITS, reset_less=True), Signal(MANTISSA_BITS, reset_less=True)
+    shift = Signal(SCALAR_EXPONENT_BITS, reset_less=True)
+    aligned = Signal(MANTISSA_BITS + 1, reset_less=True)
+    total = Signal(MANTISSA_BITS + 1, reset_less=True)
+    with m.State("ADD"):
+        m.d.sync += difference.eq(augend.exponent - t.exponent)
+        m.next = "ADD SELECT"
+    with m.State("ADD SELECT"):
+        m.d.sync += [large.eq(augend.mantissa), small.eq(t.mantissa), shift.eq(difference)]
+        m.next = "ADD ALIGN"
+        with m.If((t.mantissa != 0) & ((augend.mantissa == 0) | (difference < 0))):
+            m.d.sync += [large.eq(t.mantissa), small.eq(augend.mantissa), shift.eq(-difference)]
+        with m.Else():
+            m.d.sync += t.exponent.eq(augend.exponent)
+    with m.State("ADD ALIGN"):
+        m.d.sync += aligned.eq(align(small, shift))
+        m.next = "ADD ROUND"
+    with m.State("ADD ROUND"):
+        m.d.sync += small.eq(round_aligned(aligned))
+        m.next = "ADD SUM"
+    with m.State("ADD SUM"):
+        m.d.sync += total.eq(large + small)
+        m.next = "ADD CARRY"
+    with m.State("ADD CARRY"):
+        carry = total[-1]
+        rounded = round_up(Mux(carry, total[1:], total[:MANTISSA_BITS]), carry & total[0])
+        m.d.sync += [t.mantissa.eq(rounded), t.exponent.eq(t.exponent + carry)]
+        m.next = "EPS E2"
+        with m.If(second):
+            m.next = "ROOT"
+
+
+def scalar_signal(name: str) -> data.View:
+    """A register for a short float that is not negative; cleared, so that the first producer scale is 0."""
+    return Signal(SCALAR, name=name)
 
 
 assert MANTISSA_MAX == (1 << 17) - 1 and PRODUCT_BITS == 34

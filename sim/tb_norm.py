@@ -22,7 +22,7 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, reset, set_ports, start, unpack
 
 X_MAX = (1 << (X_BITS - 1)) - 1
-EDGES = ("zeros", "largest", "all_minus", "one", "powers", "rounding", "small", "last_only")
+EDGES = ("zeros", "largest", "all_minus", "one", "powers", "rounding", "small", "last_only", "ties")
 QUIET_CYCLES = 80
 """Longer than any operation: then a vector meets an idle unit whose next operation waits for it."""
 
@@ -53,14 +53,20 @@ def edge_vector(name: str, elements: int, rng: np.random.Generator) -> np.ndarra
         x[:] = rng.integers(-3, 4, elements)
     elif name == "last_only":
         x[-1] = X_MAX
+    elif name == "ties":  # with equal gains: halfway between two codes
+        halves = (rng.integers(0, 127, elements) + 0.5) * rng.choice([-1, 1], elements)
+        x[:] = np.rint((X_MAX - (1 << 29)) / 127 * halves)
+        x[0] = X_MAX - (1 << 29)
     elif name == "random":
         size = 2.0 ** (rng.uniform(0, 33) - rng.exponential(3, elements))
         x[:] = np.rint(size * rng.standard_normal(elements)).clip(-X_MAX, X_MAX)
     return x
 
 
-def random_gains(elements: int, rng: np.random.Generator) -> Gains:
-    """Gains over the whole range of exponents, some 0."""
+def random_gains(name: str, elements: int, rng: np.random.Generator) -> Gains:
+    """Gains over the whole range of exponents, some 0; for "ties" all the same."""
+    if name == "ties":
+        return Gains(np.full(elements, rng.integers(MANTISSA_ONE, 2 * MANTISSA_ONE)), np.zeros(elements, dtype=np.int64), 0)
     real = rng.standard_normal(elements) * 2.0 ** -rng.exponential(2, elements)
     return Gains.from_real(real * (rng.random(elements) > 0.05))
 
@@ -80,10 +86,10 @@ def build_cases(names: list[str], elements: list[int], seed: int) -> list[Case]:
         length = elements[index % len(elements)]
         x = edge_vector(name, length, rng)
         matrices = 3 if index % 4 == 0 else 1
-        outer = None if eps == layouts.Eps.DOWN_PROJ else random_gains(length, rng)
+        outer = None if eps == layouts.Eps.DOWN_PROJ else random_gains(name, length, rng)
         g_squares = int(rng.integers(1 << 47)) >> int(rng.integers(48)) if eps == layouts.Eps.O_PROJ else 0
         shift = int(rng.integers(-17, 16))
-        vector = NormInput(x, outer, [random_gains(length, rng) for _ in range(matrices)], g_squares, shift)
+        vector = NormInput(x, outer, [random_gains(name, length, rng) for _ in range(matrices)], g_squares, shift)
         inverse = -2 * np.log2(scale) if scale else 0.0
         extra = float(np.log2(g_squares + 1.0)) if g_squares else float(rng.integers(0, 40))
         e1 = short_float(rng, extra - inverse - 16, 12)
@@ -218,8 +224,8 @@ class NormBench:
                 bits = index * layouts.TUPLE_GAINS * layouts.GAIN_BITS
                 gains |= (pack_gains(vector.outer, vector.inner, first + index) | spare) << bits
             last = first + per_beat >= len(vector.x)
-            beats.append(pack(layouts.gathered_payload(self.config), {
-                "x": x, "gains": gains, "outer": vector.outer is not None, "matrices": len(vector.inner), "last": last}))
+            fields = {"x": x, "gains": gains, "outer": vector.outer is not None, "matrices": len(vector.inner)}
+            beats.append(pack(layouts.gathered_payload(self.config), {**fields, "last": last}))
         return beats
 
     def op_payload(self, op: NormOp, elements: int) -> int:
@@ -249,22 +255,22 @@ class NormBench:
     def check_latencies(self) -> None:
         """Exact cycles of an idle unit without pauses."""
         norm = RmsNorm(self.config)
-        op_index, seen = 0, set()
+        assert norm.latency <= 25 and max(map(norm.scale_latency, layouts.Eps)) <= 60
+        op_index, scale_latencies, gaps = 0, set(), set()
         for case, x_cycle in zip(self.cases, self.last_x_cycle, strict=True):
             beats = -(-len(case.vector.x) // self.config.codes_per_cycle)
             assert self.first_code_cycle[op_index] - x_cycle == norm.latency, (case.name, norm.latency)
-            scale_latency = self.scale_cycle[op_index] - x_cycle
-            seen.add((case.ops[0].eps.name, scale_latency))
-            assert scale_latency == norm.scale_latency(case.ops[0].eps), (case.name, case.ops[0].eps, scale_latency)
-            for index in range(op_index + 1, op_index + len(case.ops)):
-                step = self.scale_cycle[index] - self.scale_cycle[index - 1]
-                # the factor is given when the pass before has been read; its codes come 7 cycles later
-                assert step >= norm.next_latency, step
-                gap = self.first_code_cycle[index] - self.first_code_cycle[index - 1] - beats
-                seen.add(("gap", beats, gap))
-                seen.add(("step", beats, step))
+            eps, scale_latency = case.ops[0].eps, self.scale_cycle[op_index] - x_cycle
+            assert scale_latency == norm.scale_latency(eps), (case.name, eps, scale_latency)
+            scale_latencies.add((eps.name, scale_latency))
+            for index in range(1, len(case.ops)):
+                cycle = self.first_code_cycle[op_index + index]
+                interval = cycle - self.first_code_cycle[op_index + index - 1]
+                expected = max(beats, norm.first_interval if index == 1 else norm.next_interval)
+                assert interval == expected, (case.name, index, beats, interval, expected)
+                gaps.add((index, beats, interval - beats))
             op_index += len(case.ops)
-        print(f"latency {norm.latency}, scales and gaps {sorted(seen, key=str)}")
+        print(f"latency {norm.latency}, scales {sorted(scale_latencies)}, gaps {sorted(gaps)}")
 
 
 @cocotb.test()

@@ -1,0 +1,80 @@
+"""The norm against `model_ref.norm`, bit for bit: shapes, pauses, reset, latencies; and what altered constants do."""
+
+from typing import Any
+
+import pytest
+
+from lutern.hw import norm_scalar, norm_statistics, quantiser
+from lutern.hw.config import HwConfig
+from lutern.hw.norm import RmsNorm
+from lutern.model_ref import norm
+from lutern.sim.runner import run_bench
+
+ELEMENTS = [24, 16, 64, 4, 20]
+SEED = 11
+
+
+def run_norm(results: int, codes: int, *, random: int = 12, seed: int = SEED, **parameters: Any) -> None:
+    """All edge vectors, then random ones, each with the operations of its place in a layer."""
+    config = {"results_per_cycle": results, "codes_per_cycle": codes, "max_width": 64}
+    run_bench(
+        RmsNorm(HwConfig("bench", **config)), "lutern.sim.tb_norm", seed=seed,
+        parameters={"config": config, "elements": ELEMENTS, "random": random, **parameters},
+    )
+
+
+@pytest.mark.parametrize(("results", "codes"), [(1, 4), (2, 4)])
+def test_latencies_are_exact(results: int, codes: int) -> None:
+    run_norm(results, codes, exact=True)
+
+
+@pytest.mark.parametrize("pause", ["none", "random", "bursty", "alternating"])
+def test_pauses(pause: str) -> None:
+    run_norm(2, 4, pause=pause, seed=5)
+
+
+def test_outputs_do_not_wait_for_ready() -> None:
+    run_norm(1, 4, sink="after_valid", random=4)
+
+
+@pytest.mark.parametrize("beats", [1, 15])
+def test_reset_in_mid_vector(beats: int) -> None:
+    run_norm(1, 4, reset=beats, pause="random", random=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("results", "codes"), [(1, 1), (1, 2), (2, 2), (4, 4), (4, 8)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_shapes(results: int, codes: int, seed: int) -> None:
+    run_norm(results, codes, random=40, seed=seed, exact=seed == 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "constant", "value", "stage"),
+    [
+        (quantiser, "CODE_ROUND", 0, "codes"),
+        (norm_scalar, "ROUND_FACTOR", 0, "codes"),
+        (norm_scalar, "ROOT_EXPONENT", -25 ^ 1, "scale"),
+        (norm_scalar, "RECIPROCAL_EXPONENT", -33 ^ 2, "scale"),
+        (norm_statistics, "TOP_EXPONENT", 17 ^ 1, "scale"),
+    ],
+)
+def test_mutation_of_a_constant_is_found(
+    module: Any, constant: str, value: int, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (getattr(module, constant) ^ value).bit_count() == 1
+    monkeypatch.setattr(module, constant, value)
+    with pytest.raises(AssertionError, match=rf"norm\.{stage}: token .* got .* expected .* seed {SEED}"):
+        run_norm(1, 4)
+
+
+def test_mutation_of_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lutern.sim.tb_norm import EDGES, build_cases
+
+    words = list(norm_scalar.TABLE_WORDS)
+    case = build_cases([*EDGES, "random"], ELEMENTS, SEED)[-1]
+    largest = norm.gather(case.vector.x, case.vector.outer, case.vector.inner).largest[0]
+    words[512 + (int(largest[0]) >> 8 & 255)] ^= 1 << 12
+    monkeypatch.setattr(norm_scalar, "TABLE_WORDS", words)
+    with pytest.raises(AssertionError, match=r"norm\.(codes|scale): token .* got .* expected"):
+        run_norm(1, 4)
