@@ -18,9 +18,15 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, values_payload
 from lutern.hw.stages import Stages
+from lutern.model_ref import head
+from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
 
 TOKEN = StructLayout({"token": 16})
+LOWEST = -(1 << (SUM_BITS - 1))
+"""What a padding row counts as: below every sum, whose magnitude is at most 127 * 8192."""
+LOGIT_BITS = SUM_BITS
+"""Bits of a sum that are compared and kept."""
 
 
 class Head(wiring.Component):
@@ -46,6 +52,11 @@ class Head(wiring.Component):
                 "data": Out(signed(24)),
             }
         )
+
+    @staticmethod
+    def model(sums: Int) -> int:
+        """The token of sums [V]."""
+        return int(head.argmax(sums))
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -80,10 +91,10 @@ class Head(wiring.Component):
             ]
 
         # 1: the best of the beat; a padding row is below every sum
-        lowest = Const(-(1 << (SUM_BITS - 1)), signed(SUM_BITS))
+        lowest = Const(LOWEST, signed(SUM_BITS))
         candidates = []
         for index in range(lanes):
-            value = i.values.word_select(index, VALUE_BITS)[:SUM_BITS].as_signed()
+            value = i.values.word_select(index, VALUE_BITS)[:LOGIT_BITS].as_signed()
             counts = beat * lanes + index < self.vocab
             candidates.append((Mux(counts, value, lowest), Const(index, range(max(2, lanes)))))
         while len(candidates) > 1:
