@@ -5,7 +5,7 @@
     x ─► |x| ─► >> to 17 fraction bits ─► clamp ─► table ─► hold ─► slope * remainder ─► base ± product ─► sigma
         1      2                                 3        4       5                    6                  stages
 
-Cost an element: one 11 x 12 bit product, half a block RAM (512 x 28, two read ports each), one barrel shifter.
+Cost an element: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter.
 """
 
 from __future__ import annotations
