@@ -66,7 +66,8 @@ def edge_vector(name: str, elements: int, rng: np.random.Generator) -> np.ndarra
 def random_gains(name: str, elements: int, rng: np.random.Generator) -> Gains:
     """Gains over the whole range of exponents, some 0; for "ties" all the same."""
     if name == "ties":
-        return Gains(np.full(elements, rng.integers(MANTISSA_ONE, 2 * MANTISSA_ONE)), np.zeros(elements, dtype=np.int64), 0)
+        mantissa = np.full(elements, rng.integers(MANTISSA_ONE, 2 * MANTISSA_ONE))
+        return Gains(mantissa, np.zeros_like(mantissa), 0)
     real = rng.standard_normal(elements) * 2.0 ** -rng.exponential(2, elements)
     return Gains.from_real(real * (rng.random(elements) > 0.05))
 
