@@ -7,7 +7,7 @@
                                                                     7        8      9          10          11
 
 Nothing in it ever waits: a vector is refused at the door (``i_x.ready``) while the statistics of the one before are
-still untaken. Cost of an element a cycle: 5 multipliers, 1,000 LUTs, of which the shift of the square is a quarter.
+still untaken. Cost of an element a cycle: 5 multipliers.
 """
 
 from __future__ import annotations

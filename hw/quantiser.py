@@ -4,7 +4,7 @@
                                  1        2                     3         4         5       6                    7   Q
 
 One pass an operation; the next begins in the cycle after the last read of the one before, when its factor is there.
-Cost of a code a cycle: 1 multiplier, 200 LUTs; memory 72 bits an element (all three u side by side).
+Cost of a code a cycle: 1 multiplier; memory 72 bits an element (all three u side by side).
 """
 
 from __future__ import annotations
