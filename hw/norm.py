@@ -5,8 +5,8 @@
     i_op ───────────────────────────────────────────────────┴─────────────────────► o_scale, one an operation
 
 An element costs 1/P cycle as it arrives and 1/Q cycle as codes are made; an operation 9 + 7 cycles until its first
-codes, of which a second operation on the same vector hides 9 behind the codes of the first.
-ECP5 (yosys 0.70) with P = 1, Q = 4, 512 elements: 2,768 LUT4, 482 CCU2C, 2,485 flip-flops, 10 multipliers, 9 block RAMs.
+codes, of which another operation on the same vector hides 9 when the codes before take long enough (`first_interval`).
+ECP5, P = 1, Q = 4, 512 elements: 2,768 LUT4, 482 CCU2C, 2,485 flip-flops, 10 multipliers, 9 block RAMs (yosys).
 """
 
 from __future__ import annotations
