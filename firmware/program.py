@@ -119,7 +119,7 @@ def lay_out(weights: IntegerWeights, config: HwConfig) -> Program:
 def _steps(weights: IntegerWeights, config: HwConfig) -> list[Step]:
     """The operations of a token, in order."""
     model, layers = weights.config, weights.layers
-    vectors: list[VectorGains] = [layer.x_gains for layer in layers] + [weights.final_gains]
+    vectors: list[VectorGains] = [*(layer.x_gains for layer in layers), weights.final_gains]
     embed = Step(
         "embeddings",
         {

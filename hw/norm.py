@@ -21,7 +21,8 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw import layouts
 from lutern.hw.config import HwConfig
-from lutern.hw.norm_scalar import G_SQUARES_BITS, NORM_OPERATION, NormScalar
+from lutern.hw.layouts import QUANTISE_OP
+from lutern.hw.norm_scalar import G_SQUARES_BITS, NormScalar
 from lutern.hw.norm_statistics import NormStatistics, largest_latency
 from lutern.hw.quantiser import Quantiser
 from lutern.model_ref import norm
@@ -62,7 +63,7 @@ class RmsNorm(wiring.Component):
     -------
     i_x : P elements and their gains. Item 0 of a tuple is w1 (ignored unless ``outer``), items 1 to 3 are G_0 to G_2;
         u of slot k >= ``matrices`` is of no meaning.
-    i_op : ``NORM_OPERATION``, one for each operation with codes. ``new_vector``: for the next vector; else for the
+    i_op : ``QUANTISE_OP``, one for each operation with codes. ``new_vector``: for the next vector; else for the
         vector of the operation before. An eps operation has ``new_vector``. May come before, while or after its vector.
     g_squares, state_shift : sum of squares of g and ``mlgru.state_shift``, sampled when an O_PROJ operation takes its
         vector: steady from the last beat of x on, for as long as the operation's codes have not begun.
@@ -85,7 +86,7 @@ class RmsNorm(wiring.Component):
         super().__init__(
             {
                 "i_x": In(stream.Signature(layouts.gathered_payload(config))),
-                "i_op": In(stream.Signature(NORM_OPERATION)),
+                "i_op": In(stream.Signature(QUANTISE_OP)),
                 "g_squares": In(G_SQUARES_BITS),
                 "state_shift": In(signed(7)),
                 "o_codes": Out(stream.Signature(layouts.quantised_payload(config))),

@@ -17,6 +17,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw import layouts
+from lutern.hw.layouts import QUANTISE_OP
 from lutern.hw.norm_statistics import KEY_BITS, SLOTS, SQUARES_BITS, pick
 from lutern.hw.short_float import LeadingBits, add_states, round_product, scalar_signal
 from lutern.model_ref.fixed import (
@@ -29,10 +30,6 @@ from lutern.model_ref.fixed import (
 )
 from lutern.model_ref.norm import KEY_EXPONENT_BIAS
 
-NORM_OPERATION = data.StructLayout(
-    {"slot": 2, "new_vector": 1, "eps": 2, "beats": 16, "k": layouts.SCALAR, "e1": layouts.SCALAR, "e2": layouts.SCALAR}
-)
-"""What the norm knows of an operation that has codes; ``beats`` of Q codes."""
 FACTOR = data.StructLayout({"factor": MANTISSA_BITS, "exponent": KEY_BITS - MANTISSA_BITS, "slot": 2, "beats": 16})
 """A code pass: R, the biased exponent of the largest, which u, how many beats."""
 G_SQUARES_BITS = 48
@@ -62,7 +59,7 @@ class NormScalar(wiring.Component):
     def __init__(self) -> None:
         super().__init__(
             {
-                "i_op": In(stream.Signature(NORM_OPERATION)),
+                "i_op": In(stream.Signature(QUANTISE_OP)),
                 "g_squares": In(G_SQUARES_BITS),
                 "state_shift": In(signed(7)),
                 "largest": In(SLOTS * KEY_BITS),
@@ -87,7 +84,7 @@ class NormScalar(wiring.Component):
             fifo.r_en.eq(self.o_scale.ready),
         ]
 
-        op = Signal(NORM_OPERATION, reset_less=True)
+        op = Signal(QUANTISE_OP, reset_less=True)
         largest = Signal(SLOTS * KEY_BITS, reset_less=True)
         state_shift = Signal(signed(7), reset_less=True)
         chosen = pick(largest, op.slot)

@@ -11,6 +11,8 @@ here: the chosen token starts the next pass without the host.
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
@@ -68,7 +70,7 @@ class Sequencer(wiring.Component):
         op = self.i_op.payload
         embed = op.op == Op.EMBED
         own_codes = ~embed & ~op.reuse
-        queues = (
+        queues: tuple[tuple[Any, StructLayout, Any, dict[str, Any]], ...] = (
             (self.o_quantise, QUANTISE_OP, own_codes, {}),
             (self.o_engine, ENGINE_OP, ~embed, {}),
             (self.o_results, RESULTS_OP, 1, {"scaled": own_codes}),

@@ -4,9 +4,9 @@
                └────► gain FIFO ─► groups ──────────────────────────────────────────────────► join ◄──┤
                               codes ◄── quantiser ◄── R = 127 / largest ◄── last element ◄── norm ◄───┘
 
-The only rules are "a cycle later than", "when both are there" and "one a cycle", so every time is a maximum of sums, and
-a token is worked through once, in the order of its stream. docs/engine.md says the same in words. Tests hold the RTL to
-it, cycle by cycle. It assumes on-chip memory (a word a cycle) and a host that takes the token at once.
+The only rules are "a cycle later than", "when both are there" and "one a cycle", so every time is a maximum of sums,
+and a token is worked through once, in the order of its stream. docs/engine.md says the same in words. Tests hold the
+RTL to it, cycle by cycle. It assumes on-chip memory (a word a cycle) and a host that takes the token at once.
 
 Times are cycles since the one in which the token was accepted. Cost: some microseconds a word in Python.
 """

@@ -137,7 +137,7 @@ RSQRT_TABLE = _rsqrt_table()
 def rsqrt(m: Int) -> Int:
     """About ``2^25 / sqrt(m)`` for ``m`` in [2^16, 2^18): table of 384 and one Newton step.
 
-    Largest error 1.5 units of the last place (relative 2^-15.9), over all inputs. The 18th bit of ``m`` is added
+    Largest error 1.5 units of the last place (relative 2^-15.4), over all inputs. The 18th bit of ``m`` is added
     separately, so that no operand exceeds 18 signed bits.
     """
     m = np.asarray(m, dtype=np.int64)
@@ -148,7 +148,7 @@ def rsqrt(m: Int) -> Int:
 
 
 def rsqrt_float(a: tuple[Int, Int]) -> tuple[Int, Int]:
-    """``1 / sqrt(a)`` of a short float ``m 2^e``: the exponent is made even by doubling ``m`` (18 bits) when it is odd."""
+    """``1 / sqrt(a)`` of a short float ``m 2^e``: an odd exponent is made even by doubling ``m`` (18 bits)."""
     odd = np.asarray(a[1]) & 1
     m = (np.asarray(a[0], dtype=np.int64) | MANTISSA_ONE) << odd  # 0 behaves as 2^16, see ``reciprocal``
     return rsqrt(m), -((np.asarray(a[1]) - odd) >> 1) - 25

@@ -5,8 +5,8 @@
     g rows:  v  = g * S * sigma(S)                        v enters the norm ahead of o_proj
 
 The order of matrices is f, i, g: the new state, and with it its largest magnitude, is complete before g needs it. Only
-``z = 1 - f`` is ever formed: near f = 1 it keeps the bits that f would lose. Products an element: f 2, i 2, g 2, and one
-for the sum of squares of g (each with its interpolation product in ``activation.py``).
+``z = 1 - f`` is ever formed: near f = 1 it keeps the bits that f would lose. Products an element: f 2, i 2, g 2, and
+one for the sum of squares of g (each with its interpolation product in ``activation.py``).
 
 Paper: section 3.3.1, with the released code's gate direction and lower bounds: f = LB + (1 - LB) sigma(f_proj).
 """

@@ -19,8 +19,8 @@ from lutern.model_ref.ternary import cut_sums, scale_sums, ternary_sums
 Trace = Callable[[str, int, Int], None]
 """Called with (stage, layer, values [B, n]) in the order in which the gateware produces them.
 
-Stages: ``h`` (layer -1: embedding; then after o_proj and after down_proj), ``codes`` (of every matrix, f i g o gate down,
-lm_head with layer L), ``S`` (new state), ``sums`` (of lm_head).
+Stages: ``h`` (layer -1: embedding; then after o_proj and after down_proj), ``codes`` (of every matrix, f i g o gate
+down, lm_head with layer L), ``S`` (new state), ``sums`` (of lm_head).
 """
 
 

@@ -2,12 +2,12 @@
 
 The codes do not depend on the root mean square, only the scale of the sums does::
 
-    x ─► X = short float(x) ─┬─► u_k = X * G_k ─► largest |u_k| ──► R = 127 / largest ──► codes_k = round(u_k * R)
-                             └─► p = X * w1 ──► ss = sum p^2 ──► y = 1 / sqrt(ss + eps) ──► scale_k = largest_k * y * K_k
+    x ─► X = short float(x) ─┬─► u_k = X * G_k ─► largest |u_k| ─► R = 127 / largest ─► codes_k = round(u_k * R)
+                             └─► p = X * w1 ─► ss = sum p^2 ─► y = 1 / sqrt(ss + eps) ─► scale_k = largest_k * y * K_k
 
-``w1`` are the gains of the outer norm, ``G_k = w1 * w2_k`` the product with the norm inside the k-th BitLinear; i, f and
-g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. Everything that is
-gathered (``ss``, largest) is independent of the order of elements: squares are added as integers, short floats compare
+``w1`` are the gains of the outer norm, ``G_k = w1 * w2_k`` the product with the norm inside the k-th BitLinear; i, f
+and g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. Everything that
+is gathered (``ss``, largest) is independent of the order of elements: squares are added as integers, short floats compare
 as integers. Per vector: one reciprocal a matrix and one reciprocal square root.
 
 Paper: section 3.2 (BitLinear with fused RMSNorm); eps 1e-6 inside every norm, as the released code runs.
@@ -85,9 +85,14 @@ class ScaleConstants:
     e2: tuple[int, int] = (0, 0)
 
 
+def scalar(constant: tuple[int, int]) -> tuple[Int, Int]:
+    """A constant of the image, as an operand for every stream."""
+    return np.array(constant[0]), np.array(constant[1])
+
+
 @dataclass
 class Vector:
-    """What is kept of a vector for its matrices: ``u_k`` as (mantissa, exponent) ``[B, n]``, largest and ``ss`` ``[B]``."""
+    """What is kept of a vector: ``u_k`` as (mantissa, exponent) ``[B, n]``, the largest of each and ``ss`` ``[B]``."""
 
     u: list[tuple[Int, Int]]
     largest: list[tuple[Int, Int]]
@@ -98,7 +103,8 @@ def square_sum(p: tuple[Int, Int]) -> tuple[Int, Int]:
     """Sum of squares ``[B]`` of short floats ``[B, n]``, as a short float.
 
     Each square (34 bits) is shifted to units of ``x``'s last place and truncated, the 82-bit sum is exact, and its 17
-    leading bits are kept (truncated). Sums run in two halves of 17 bits because an int64 is too small.
+    leading bits are kept (truncated). Sums run in two halves of 17 bits because an int64 is too small; with these no
+    vector of at most 8192 elements (``quantize.MAX_WIDTH``) overflows.
     """
     square = p[0] * p[0]
     left = 2 * np.maximum(p[1], 0)
@@ -108,7 +114,8 @@ def square_sum(p: tuple[Int, Int]) -> tuple[Int, Int]:
     totals = [(int(h) << MANTISSA_BITS) + int(x) for h, x in zip(high.ravel(), low.ravel(), strict=True)]
     exponents = [t.bit_length() - MANTISSA_BITS if t else 0 for t in totals]
     mantissas = [t >> e if e >= 0 else t << -e for t, e in zip(totals, exponents, strict=True)]
-    return np.array(mantissas, dtype=np.int64).reshape(high.shape), np.array(exponents, dtype=np.int64).reshape(high.shape)
+    shape = high.shape
+    return np.array(mantissas, dtype=np.int64).reshape(shape), np.array(exponents, dtype=np.int64).reshape(shape)
 
 
 def largest_float(u: tuple[Int, Int]) -> tuple[Int, Int]:
@@ -144,17 +151,16 @@ def quantise(u: tuple[Int, Int], largest: tuple[Int, Int]) -> Int:
 def eps_term(constants: ScaleConstants, producer_scale: tuple[Int, Int], extra: tuple[Int, Int]) -> tuple[Int, Int]:
     """``e2 * (extra + e1 / producer_scale^2)``: the eps of the norms ahead of o_proj and down_proj, in units of ``ss``.
 
-    ``producer_scale`` is the scale of g (o_proj) or of gate and up (down_proj); ``extra`` the sum of squares of g, or 0.
+    ``producer_scale`` is the scale of g (o_proj) or of gate and up (down_proj); ``extra`` the sum of g^2, or 0.
     """
     inverse = reciprocal_float(producer_scale)
-    e1 = np.broadcast_to(constants.e1[0], inverse[0].shape), np.broadcast_to(constants.e1[1], inverse[0].shape)
-    term = add_float(extra, multiply_float(multiply_float(inverse, inverse), e1))
-    return multiply_float(term, (np.int64(constants.e2[0]), np.int64(constants.e2[1])))
+    term = add_float(extra, multiply_float(multiply_float(inverse, inverse), scalar(constants.e1)))
+    return multiply_float(term, scalar(constants.e2))
 
 
 def scale_of(largest: tuple[Int, Int], ss: tuple[Int, Int], constants: ScaleConstants) -> tuple[Int, Int]:
     """Scale of the sums of one matrix: ``largest / sqrt(ss) * k``, a short float ``[B]``; 0 for an all-zero vector."""
     y = rsqrt_float(ss)
-    scale = multiply_float(multiply_float(largest, y), (np.int64(constants.k[0]), np.int64(constants.k[1])))
+    scale = multiply_float(multiply_float(largest, y), scalar(constants.k))
     zero = (largest[0] == 0) | (ss[0] == 0)
     return np.where(zero, 0, scale[0]), np.where(zero, 0, scale[1])

@@ -44,6 +44,8 @@ def ternarize(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
     return trits, scale
 
 
+MAX_WIDTH = 8192
+"""Longest vector: sums of codes fit 21 bits and float32, sums of squares 82 bits."""
 EMBEDDING_MANTISSA_MAX = (1 << 11) - 1
 EMBEDDING_EXPONENT_MAX = 15
 
@@ -165,6 +167,11 @@ def integer_weights(checkpoint: Checkpoint) -> IntegerWeights:
     """Quantise a checkpoint. Pure arithmetic on the stored weights; no text is looked at."""
     config, tensors = checkpoint.config, checkpoint.tensors
     d, m = config.hidden_size, config.intermediate_size
+    if max(d, m) > MAX_WIDTH:
+        raise LuternError(
+            f"the model has vectors of {max(d, m)} elements, but sums and squares are exact up to {MAX_WIDTH}; "
+            "choose a smaller model."
+        )
     olb = one_minus_lower_bounds(config, tensors)
     ternary = {name: ternarize(tensors[f"{name}.weight"]) for name in config.projections}
     bounds = {

@@ -14,7 +14,7 @@ from cocotb.triggers import ClockCycles, FallingEdge
 from lutern.hw import layouts
 from lutern.hw.config import HwConfig
 from lutern.hw.norm import NormInput, NormOp, RmsNorm, pack_gains
-from lutern.hw.norm_scalar import NORM_OPERATION
+from lutern.hw.layouts import QUANTISE_OP
 from lutern.model_ref.fixed import MANTISSA_ONE
 from lutern.model_ref.norm import X_BITS, Gains, ScaleConstants
 from lutern.sim.runner import bench_parameters, bench_seed
@@ -166,7 +166,7 @@ class NormBench:
         self.expect()
 
     def op_came(self, cycle: int, payload: int) -> None:
-        fields = unpack(NORM_OPERATION, payload)
+        fields = unpack(QUANTISE_OP, payload)
         k, e1, e2 = (tuple(unpack(layouts.SCALAR, fields[name]).values()) for name in ("k", "e1", "e2"))
         constants = ScaleConstants(k, e1, e2)  # type: ignore[arg-type]
         self.ops.append(NormOp(fields["slot"], bool(fields["new_vector"]), constants, layouts.Eps(fields["eps"])))
@@ -231,7 +231,7 @@ class NormBench:
 
     def op_payload(self, op: NormOp, elements: int) -> int:
         k, e1, e2 = ({"mantissa": m, "exponent": e} for m, e in (op.constants.k, op.constants.e1, op.constants.e2))
-        return pack(NORM_OPERATION, {"slot": op.slot, "new_vector": op.new_vector, "eps": op.eps, "k": k, "e1": e1,
+        return pack(QUANTISE_OP, {"slot": op.slot, "new_vector": op.new_vector, "eps": op.eps, "k": k, "e1": e1,
                                      "e2": e2, "beats": -(-elements // self.config.codes_per_cycle)})
 
     async def run(self) -> None:
