@@ -1,0 +1,113 @@
+"""Bench of the record router: records of every kind, length and neighbour, each word where its header says."""
+
+import random
+from typing import Any
+
+import cocotb
+from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import HEADER_LENGTH_BITS, OPERATION, OPERATION_BITS, Record, header
+from lutern.sim.runner import bench_parameters, bench_seed
+from lutern.sim.scoreboard import Scoreboard
+from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, start
+
+OUTPUTS = {Record.OP: "o_op", Record.GAINS: "o_gains", Record.TRITS: "o_trits", Record.EMBED: "o_embed"}
+UNKNOWN = (0, *range(5, 16))
+
+
+class Bench:
+    """Drives one RecordRouter; the reference takes what it accepts apart."""
+
+    def __init__(self, dut: Any) -> None:
+        parameters = bench_parameters()
+        self.dut, self.seed, pause = dut, bench_seed(), parameters["pause"]
+        self.bits = HwConfig("bench", **parameters["config"]).word_bits
+        self.op_words = -(-OPERATION_BITS // self.bits)
+        self.draw = random.Random(self.seed)
+        self.source = StreamSource(dut, "i", pause=pause, seed=self.seed)
+        self.boards, self.left = {}, {}
+        self.entered = StreamMonitor(dut, "i", on_item=self.on_word)
+        for index, (kind, name) in enumerate(OUTPUTS.items()):
+            StreamSink(dut, name, pause=pause, seed=self.seed + 1 + index)
+            bits = OPERATION.size if kind == Record.OP else self.bits
+            self.boards[kind] = Scoreboard(f"router.{name}", seed=self.seed, bits=bits)
+            self.left[kind] = StreamMonitor(dut, name, on_item=self.boards[kind].check)
+        self.restart()
+
+    def restart(self) -> None:
+        self.kind, self.to_come, self.words = 0, 0, list[int]()
+        self.op_ends: list[int] = []
+        for board in self.boards.values():
+            board.pending.clear()
+
+    def record(self, kind: int, length: int) -> list[int]:
+        """Header and words; what the header does not use is random."""
+        junk = self.draw.getrandbits(self.bits) >> 24 << 24
+        top = header(Record.OP, length) - Record.OP + kind
+        return [(top | junk) & (1 << self.bits) - 1, *(self.draw.getrandbits(self.bits) for _ in range(length))]
+
+    def records(self, count: int) -> list[int]:
+        """Named ones first: empty ones, operations in a row, every unknown kind, a long one."""
+        pairs = [(kind, length) for kind in (*UNKNOWN, 2, 3, 4) for length in (0, 1, 3)]
+        pairs += [(Record.OP, self.op_words)] * 4 + [(Record.TRITS, 300)]
+        for _ in range(count):
+            kind = self.draw.choice([*Record, Record.OP, self.draw.choice(UNKNOWN)])
+            pairs.append((kind, self.op_words if kind == Record.OP else self.draw.randrange(9)))
+        return [word for kind, length in pairs for word in self.record(kind, length)]
+
+    def on_word(self, cycle: int, word: int) -> None:
+        if self.to_come == 0:
+            self.kind, self.to_come = word & 15, word >> 4 & (1 << HEADER_LENGTH_BITS) - 1
+            return
+        self.to_come -= 1
+        if self.kind == Record.OP:
+            self.words.append(word)
+            if len(self.words) == self.op_words:
+                whole = sum(part << self.bits * place for place, part in enumerate(self.words))
+                self.boards[Record.OP].expect(whole & (1 << OPERATION.size) - 1)
+                self.op_ends.append(cycle)
+                self.words = []
+        elif self.kind in (Record.GAINS, Record.TRITS, Record.EMBED):
+            self.boards[Record(self.kind)].expect(word)
+
+    async def run(self, words: list[int]) -> None:
+        await self.source.send(*words)
+        await ClockCycles(self.dut.clk, 40)
+        for board in self.boards.values():
+            board.finish()
+
+
+@cocotb.test()
+async def records_go_where_they_belong(dut: Any) -> None:
+    bench = Bench(dut)
+    await start(dut)
+    words = bench.records(200)
+    await bench.run(words)
+    if bench_parameters()["pause"] == "none":
+        taken = {cycle: word for cycle, word in bench.entered.items}
+        for kind in (Record.GAINS, Record.TRITS, Record.EMBED):
+            assert all(taken[cycle] == word for cycle, word in bench.left[kind].items), "latency 0"
+        op_cycles = [cycle for cycle, _ in bench.left[Record.OP].items]
+        assert op_cycles == [cycle + 1 for cycle in bench.op_ends], "latency 1"
+        assert bench.entered.items[-1][0] - bench.entered.items[0][0] == len(words) - 1, "a bubble"
+
+
+@cocotb.test()
+async def reset_in_mid_record(dut: Any) -> None:
+    bench = Bench(dut)
+    await start(dut)
+    for kind in (Record.OP, Record.TRITS, 9):
+        for cycles in (2, 3):
+            bench.source.queue(bench.record(kind, 9))
+            await ClockCycles(dut.clk, cycles)
+            dut.rst.value = 1
+            bench.source.clear()
+            words = bench.records(30)
+            bench.source.queue(words)
+            await ClockCycles(dut.clk, 2)
+            await FallingEdge(dut.clk)
+            bench.restart()
+            await RisingEdge(dut.clk)
+            dut.rst.value = 0
+            await bench.run([])
