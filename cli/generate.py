@@ -12,9 +12,11 @@ from rich.console import Console
 from lutern.cli.models import Model, open_model
 from lutern.cli.progress import progress_bar
 from lutern.firmware.link import Client
-from lutern.firmware.session import GoldenSession, Machine, Run, Sampling, Session, generate
+from lutern.firmware.program import lay_out
+from lutern.firmware.session import EMPTY_PROMPT, GoldenSession, Machine, Run, Sampling, Session, generate
 from lutern.hw.config import PRESETS, HwConfig, preset
 from lutern.hw.top import Top
+from lutern.measure.cycles import token_cycles
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantize import IntegerWeights, integer_weights
 from lutern.sim.board import SimulatedBoard
@@ -43,6 +45,8 @@ def generate_text(
     sampling = Sampling(temperature, top_k, seed)
     opened = open_model(model)
     ids = opened.tokenizer.encode(prompt)
+    if not ids:
+        raise LuternError(EMPTY_PROMPT)
     config = preset(preset_name)
     weights = integer_weights(opened.checkpoint)
     machine = _sim(weights, config, check) if on == "sim" else GoldenSession(weights)
@@ -50,10 +54,11 @@ def generate_text(
 
 
 def _sim(weights: IntegerWeights, config: HwConfig, check: bool) -> Machine:
-    """A session with the simulated board; the board is built when it is not in the cache."""
+    """A session with the simulated board; a model that fits, then a board: built when it is not in the cache."""
+    program = lay_out(weights, config)
     board = SimulatedBoard(Top(config))
     with progress_bar("loading the model over the link") as advance:
-        session = Session(Client(board), weights, config, progress=advance)
+        session = Session(Client(board), program, config, progress=advance)
     return LockStep(session, board, weights) if check else session
 
 
@@ -87,12 +92,16 @@ def summary(
     trits = model.checkpoint.config.trits
     if isinstance(machine, GoldenSession):
         return [f"integer model: {steps / seconds:.1f} tokens/s"]
+    session = machine.session if isinstance(machine, LockStep) else machine
+    assert isinstance(session, Session)
     cycles = sum(run.cycles for run in runs) / len(runs)
+    model_cycles = token_cycles(session.program, config).cycles
     lines = [
         f"{config.name}, {config.lanes} lanes, simulated: {steps / seconds:.1f} tokens/s "
         f"({steps} tokens, {cycles * steps / seconds / 1e3:,.0f} thousand cycles/s)",
-        f"{cycles:,.0f} cycles/token; lane use {trits / config.lanes / cycles:.1%} of {trits:,} trits; "
-        f"{config.clock_hz / cycles:,.0f} tokens/s at {config.clock_hz / 1e6:.0f} MHz",
+        f"{cycles:,.0f} cycles/token (cycle model {model_cycles:,}; trits / lanes {trits / config.lanes:,.0f}: "
+        f"lane use {trits / config.lanes / cycles:.1%}); {config.clock_hz / cycles:,.0f} tokens/s at "
+        f"{config.clock_hz / 1e6:.0f} MHz",
     ]
     saturated = max(run.saturations for run in runs)
     if saturated:

@@ -31,4 +31,10 @@ def open_model(name: str) -> Model:
             f"there is no model {name}; give one of {', '.join(SHIPPED)}, or a folder with config.json and "
             "model.safetensors."
         )
-    return Model(name, load_checkpoint(folder), load_tokenizer(folder))
+    model = Model(name, load_checkpoint(folder), load_tokenizer(folder))
+    if model.tokenizer.vocab_size > model.checkpoint.config.vocab_size:
+        raise LuternError(
+            f"the tokenizer of {name} has {model.tokenizer.vocab_size} tokens, but the model knows "
+            f"{model.checkpoint.config.vocab_size}; give the tokenizer that the model was trained with."
+        )
+    return model

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lutern.firmware.link import Client
 from lutern.firmware.loader import load_words
-from lutern.firmware.program import Program, lay_out
+from lutern.firmware.program import Program
 from lutern.hw.config import HwConfig
 from lutern.hw.protocol import DIGEST_BYTES, INFO, LOGITS, LOGITS_COUNT, RUN, RUN_DONE, SETUP, Opcode
 from lutern.model_ref import head
@@ -26,6 +26,7 @@ from lutern.model_ref.model import IntegerModel
 from lutern.model_ref.quantize import IntegerWeights
 
 Progress = Callable[[int, int], None]
+EMPTY_PROMPT = "the prompt is empty; give at least one character."
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,16 @@ class Machine(Protocol):
 
 
 class Session:
-    """A model loaded into the chip behind ``client``.
+    """A program, laid out for ``config``, loaded into the chip behind ``client``.
 
-    Raises ``LuternError`` when the chip is not the one that ``config`` describes, when the model does not fit, or when
-    what the chip's memory holds is not what was sent.
+    Raises ``LuternError`` when the chip is not the one that ``config`` describes, or when what the chip's memory holds
+    is not what was sent.
     """
 
-    def __init__(
-        self, client: Client, weights: IntegerWeights, config: HwConfig, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, client: Client, program: Program, config: HwConfig, progress: Progress | None = None) -> None:
         self.client = client
         self.config = config
+        self.program = program
         self.info = INFO.unpack(client.transact(Opcode.INFO))
         wanted = bytes.fromhex(config.digest)[:DIGEST_BYTES]
         if self.info["hw_digest"] != wanted:
@@ -68,8 +68,7 @@ class Session:
                 f"the chip was built for machine {self.info['hw_digest'].hex()}, but preset {config.name} is "
                 f"{wanted.hex()}; choose the preset of the bitstream or rebuild it."
             )
-        self.program: Program = lay_out(weights, config)
-        load_words(client, self.program.words, config.memory_words, progress=progress)
+        load_words(client, program.words, config.memory_words, progress=progress)
         self.set_up()
 
     def set_up(self) -> None:
@@ -152,7 +151,7 @@ def sample(logits: NDArray[np.float64], sampling: Sampling, random: np.random.Ge
 def generate(machine: Machine, prompt: list[int], count: int, sampling: Sampling) -> Iterator[tuple[int, Run]]:
     """Feed a prompt (at least one token, from a zero state) and yield ``count`` tokens with the run each came from."""
     if not prompt:
-        raise LuternError("the prompt is empty; give at least one character.")
+        raise LuternError(EMPTY_PROMPT)
     random = np.random.default_rng(sampling.seed)
     for position, token in enumerate(prompt):
         run = machine.run(token, fresh=position == 0)

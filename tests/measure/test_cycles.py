@@ -33,8 +33,9 @@ def measured(config: HwConfig, models: tuple[ModelConfig, ...]) -> None:
     with SimulatedBoard(Top(config)) as board:
         for model in models:
             weights = integer_weights(random_checkpoint(model, SEED))
-            session = Session(Client(board), weights, config)
-            expected = token_cycles(session.program, config)
+            program = lay_out(weights, config)
+            session = Session(Client(board), program, config)
+            expected = token_cycles(program, config)
             for fresh in (True, False):
                 run = session.run(3, fresh=fresh)
                 where = f"{config.name}, {model}, seed {SEED}"

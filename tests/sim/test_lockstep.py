@@ -9,6 +9,7 @@ import pytest
 
 from lutern.cli.models import Model, open_model
 from lutern.firmware.link import Client
+from lutern.firmware.program import lay_out
 from lutern.firmware.session import GoldenSession, Sampling, Session, generate
 from lutern.firmware.slip import encode_frame
 from lutern.hw.config import preset
@@ -39,7 +40,7 @@ def machine(demo: tuple[Model, IntegerWeights]) -> Iterator[LockStep]:
     """The demo, loaded over the link into the default board."""
     config = preset("sim-64")
     with SimulatedBoard(Top(config)) as board:
-        yield LockStep(Session(Client(board), demo[1], config), board, demo[1])
+        yield LockStep(Session(Client(board), lay_out(demo[1], config), config), board, demo[1])
 
 
 def texts(machine: LockStep, demo: tuple[Model, IntegerWeights], prompt: str, sampling: Sampling, count: int) -> None:
@@ -92,13 +93,13 @@ def test_backpressure_on_the_link_changes_nothing(demo: tuple[Model, IntegerWeig
 class TestTiny:
     """A small machine with a random model: what goes wrong is found and named."""
 
-    @pytest.fixture()
+    @pytest.fixture
     def tiny(self) -> Iterator[LockStep]:
         config = preset("tiny")
         model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
         weights = integer_weights(random_checkpoint(model, SEED))
         with SimulatedBoard(Top(config)) as board:
-            yield LockStep(Session(Client(board), weights, config), board, weights)
+            yield LockStep(Session(Client(board), lay_out(weights, config), config), board, weights)
 
     def test_a_flipped_trit_is_named(self, tiny: LockStep) -> None:
         """One wrong word of weights behind the loader's back: the first wrong value is told, with its place."""
@@ -108,8 +109,7 @@ class TestTiny:
         words[0] ^= 0x55
         tiny.session.client.transact(Opcode.WRITE, WRITE.pack(address=address) + words.tobytes())
         with pytest.raises(Difference, match=NAMED):
-            for token in range(20):
-                tiny.run(token, fresh=token == 0)
+            tiny.run(3, count=20, fresh=True)
 
     def test_reset_in_mid_token(self, tiny: LockStep) -> None:
         """The reset pin at any cycle of a token; the next token equals a cold start."""
@@ -131,8 +131,8 @@ def test_models_too_large_are_refused_by_name_and_number() -> None:
     large = integer_weights(
         random_checkpoint(ModelConfig(vocab_size=37, hidden_size=128, num_hidden_layers=1, intermediate_size=48), SEED)
     )
-    with SimulatedBoard(Top(config)) as board, pytest.raises(LuternError) as caught:
-        Session(Client(board), large, config)
+    with pytest.raises(LuternError) as caught:
+        lay_out(large, config)
     assert str(caught.value) == (
         "the model's hidden size is 128, but tiny holds at most 64 (max_width); "
         "choose a larger preset or a smaller model."

@@ -1,0 +1,149 @@
+"""`lutern generate` as a user runs it: text, figures, and one sentence for each thing that can be wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+
+CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+SEED = 9
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small random checkpoint with letters and a space."""
+    folder = tmp_path / "model"
+    save_checkpoint(folder, CONFIG, random_checkpoint(CONFIG, SEED).tensors)
+    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
+    (folder / "tokenizer.json").write_text(tokenizer.to_json())
+    return folder
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `lutern generate`."""
+    return subprocess.run(
+        [sys.executable, "-m", "lutern.cli.main", "generate", *arguments],
+        capture_output=True, text=True, timeout=600, env={**os.environ, **environment},
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], sentence: str) -> None:
+    """One sentence on stderr, nothing on stdout, exit code not zero."""
+    assert done.stderr == f"lutern: {sentence}\n"
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_sim_and_golden_write_the_same(folder: Path) -> None:
+    common = ("ab", "--model", str(folder), "-n", "12", "-t", "0.9", "--seed", "4")
+    sim = run(*common, "--preset", "tiny", "--check")
+    golden = run(*common, "--on", "golden")
+    assert (sim.returncode, golden.returncode) == (0, 0), sim.stderr + golden.stderr
+    assert sim.stdout == golden.stdout
+    assert re.fullmatch(r"ab[ a-z]{12}\n", sim.stdout)
+    assert "no difference" in sim.stderr
+    cycles, of_model = re.search(r"([\d,]+) cycles/token \(cycle model ([\d,]+);", sim.stderr).groups()  # type: ignore[union-attr]
+    assert cycles == of_model
+
+
+def test_missing_checkpoint() -> None:
+    assert_refused(
+        run("--model", "nowhere"),
+        "there is no model nowhere; give one of demo, demo-small, or a folder with config.json and model.safetensors.",
+    )
+
+
+def test_truncated_checkpoint(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert_refused(
+        run("ab", "--model", str(folder)),
+        f"{path} is truncated or no safetensors file (Error while deserializing header: incomplete metadata, file not "
+        "fully covered); fetch or write it again.",
+    )
+
+
+def test_another_model_type(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "llama"}))
+    assert_refused(
+        run("ab", "--model", str(folder)),
+        "config: model_type is 'llama', but only 'hgrn_bit' is built; choose a checkpoint without that option.",
+    )
+
+
+def test_tensor_of_the_wrong_shape_or_missing(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_hidden_layers": 3}))
+    done = run("ab", "--model", str(folder))
+    assert_refused(
+        done,
+        f"{folder}/model.safetensors: model.lower_bounds has shape [2, 32], but config.json asks for [3, 32]; "
+        "correct the one that is wrong.",
+    )
+    path.write_text(json.dumps({**json.loads(path.read_text()), "use_lower_bound": False}))
+    assert_refused(
+        run("ab", "--model", str(folder)),
+        f"{folder}/model.safetensors has no tensor model.layers.2.attn_norm.weight, which a model of 3 layers needs; "
+        "restore the file or correct config.json.",
+    )
+
+
+def test_prompt_with_an_unknown_character(folder: Path) -> None:
+    assert_refused(
+        run("a$b", "--model", str(folder)),
+        "the tokenizer has no token for '$' at position 1; leave that character out or write it differently.",
+    )
+
+
+def test_empty_prompt(folder: Path) -> None:
+    assert_refused(run("", "--model", str(folder), "--on", "golden"),
+                   "the prompt is empty; give at least one character.")
+
+
+def test_model_too_large_for_the_board(folder: Path) -> None:
+    large = ModelConfig(vocab_size=27, hidden_size=96, num_hidden_layers=1, intermediate_size=48)
+    save_checkpoint(folder, large, random_checkpoint(large, SEED).tensors)
+    assert_refused(
+        run("ab", "--model", str(folder), "--preset", "tiny"),
+        "the model's hidden size is 96, but tiny holds at most 64 (max_width); choose a larger preset or a smaller "
+        "model.",
+    )
+
+
+def test_no_compiler(folder: Path, tmp_path: Path) -> None:
+    """Nothing is left in the cache either."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("make", "perl"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    cache = tmp_path / "cache"
+    done = run("ab", "--model", str(folder), "--preset", "tiny", PATH=str(programs), LUTERN_CACHE=str(cache))
+    assert_refused(
+        done,
+        "No c++ on PATH: simulation compiles the gateware, so install g++ (Debian and Ubuntu: apt install g++).",
+    )
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (("--on", "fpga"), "there is nothing called fpga to run on; give one of sim, golden."),
+    (("--on", "golden", "--check"),
+     "--check compares the simulated board with the integer model; leave it out with --on golden."),
+    (("--preset", "huge"), "there is no preset huge; choose one of tiny, sim-64."),
+    (("-t", "-1"), "the temperature is -1.0; give 0 (argmax) or a positive number."),
+    (("--top-k", "-1"), "top-k is -1; give 0 (all tokens) or a positive number."),
+], ids=["target", "check", "preset", "temperature", "top-k"])
+def test_options(folder: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    assert_refused(run("ab", "--model", str(folder), *arguments), sentence)
