@@ -96,7 +96,7 @@ class ResultsControl(wiring.Component):
             self.i_bounds.ready.eq(moved & bounded),
             self.i_op.ready.eq(moved & last),
             o.sums.eq(Mux(embed, Cat(*rows), self.i_sums.payload.sums)),
-            o.bounds.eq(Cat(*bounds)),
+            o.bounds.eq(Mux(bounded, Cat(*bounds), 0)),  # held, whatever the unpacker does meanwhile
             o.op.eq(op.op),
             o.cut.eq(op.cut),
             o.mantissa.eq(Mux(embed, MANTISSA_ONE, scale.mantissa)),
