@@ -28,7 +28,7 @@ class ImageMemory(wiring.Component):
     words; ``i_start`` {token} answered on ``o_words`` with the stream of one token; ``setup`` held while running.
     Requests are served one at a time; host reads and tokens never overlap because the host port is one thread.
 
-    Latency: the first word is valid 2 cycles after a request is accepted.
+    The head of the stream has at least one word. Latency: the first word is valid 2 cycles after a request is accepted.
     """
 
     latency = 2
@@ -61,7 +61,7 @@ class ImageMemory(wiring.Component):
         setup = self.setup
         address, left = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         span = Signal(2)  # spans still to come after this one
-        row = Signal(ADDRESS_BITS)
+        offset, row = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         to_host, valid = Signal(), Signal()
         idle = (left == 0) & (span == 0) & ~valid
         output_ready = Mux(to_host, self.o_read.ready, self.o_words.ready)
@@ -77,6 +77,7 @@ class ImageMemory(wiring.Component):
             self.o_read.payload.eq(read.data),
             self.o_words.payload.eq(read.data),
         ]
+        m.d.sync += row.eq(setup.embedding_base + offset)  # the product has a register of its own
         with m.If(advance):
             m.d.sync += valid.eq(left != 0)
         with m.If(issue):
@@ -101,7 +102,7 @@ class ImageMemory(wiring.Component):
                 to_host.eq(0),
                 address.eq(setup.stream_base),
                 left.eq(setup.head_words),
-                row.eq(setup.embedding_base + self.i_start.payload.token * setup.embedding_row_words),
+                offset.eq(self.i_start.payload.token * setup.embedding_row_words),
                 span.eq(2),
             ]
         return m
