@@ -20,8 +20,8 @@ from lutern.model_ref.quantize import integer_weights
 
 
 def evaluate(
+    model: Annotated[str, typer.Argument(help="demo, demo-small, or a checkpoint folder.")],
     text: Annotated[Path, typer.Argument(help="Text file, plain or .xz; its last 5 % are evaluated.")],
-    model: Annotated[str, typer.Option(help="demo, demo-small, or a checkpoint folder.")] = "demo",
     whole: Annotated[bool, typer.Option("--whole", help="Evaluate the whole text, not its last 5 %.")] = False,
     streams: Annotated[int, typer.Option(min=1, help="Parallel streams that the text is cut into.")] = 64,
 ) -> None:
