@@ -68,9 +68,17 @@ class Link(Protocol):
 class Client:
     """Commands and their answers over a Link. `resent_count` tells how good the line is."""
 
-    def __init__(self, link: Link, *, timeout_s: float = TIMEOUT_S, tries: int = TRIES) -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        token_timeout_s: float = TOKEN_TIMEOUT_S,
+        tries: int = TRIES,
+    ) -> None:
         self.link = link
         self.timeout_s = timeout_s
+        self.token_timeout_s = token_timeout_s
         self.tries = tries
         self.resent_count = 0
         self.decoder = FrameDecoder()
@@ -103,7 +111,7 @@ class Client:
 
     def _patience(self, opcode: Opcode, payload: bytes) -> float:
         if opcode == Opcode.RUN and len(payload) == RUN.byte_count:
-            return self.timeout_s + TOKEN_TIMEOUT_S * float(RUN.unpack(payload)["count"])
+            return self.timeout_s + self.token_timeout_s * float(RUN.unpack(payload)["count"])
         if opcode == Opcode.CHECKSUM and len(payload) == CHECKSUM.byte_count:
             return self.timeout_s + float(CHECKSUM.unpack(payload)["count"]) / CHECKSUM_WORDS_PER_S
         return self.timeout_s

@@ -37,8 +37,8 @@ def list_ports(component: wiring.Component) -> list[Port]:
     return ports
 
 
-# Amaranth writes the initial value of every memory bit by bit: 7 MB of zeros for a large one, and then one Verilog statement
-# for each word. Verilator's --x-initial 0 says the same.
+# Amaranth writes the initial value of every memory bit by bit: 7 MB of zeros for a large one, and then one Verilog
+# statement for each word. Verilator's --x-initial 0 says the same.
 _ZERO_MEMORY = re.compile(
     r"^  cell \$meminit_v2 [^\n]*\n(?:    parameter [^\n]*\n|    connect \\(?:ADDR|EN) [^\n]*\n)*"
     r"    connect \\DATA \d+'0+\n(?:    connect [^\n]*\n)*  end\n",

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from amaranth.lib import wiring
 
@@ -85,7 +86,9 @@ def verilate(component: wiring.Component) -> Path:
     built_with = (_HARNESS.read_bytes(), header, *_FLAGS, platform.machine())
     known = _known_as(component, *built_with)
     folder = cache_folder() / (known.read_text() if known and known.exists() else "unknown")
-    if not (folder / LIBRARY).exists():
+    if (folder / LIBRARY).exists():
+        component._MustUse__used = True  # Amaranth warns of components that nobody elaborates
+    else:
         name = type(component).__name__
         with _progress(f"Compiling {name} (once; kept in {cache_folder()})"):
             rtlil_text = convert_rtlil(component)
@@ -104,15 +107,16 @@ def verilate(component: wiring.Component) -> Path:
 def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | None:
     """The note that says which build this component is, so that a second start need not elaborate it.
 
-    It is named by what the gateware is made from: the component's class, its config's digest and the text of all sources
-    that a component may be made of. Only for components whose one parameter is `config`.
+    It is named by what the gateware is made from: the component's class, its config's digest and the text of all
+    sources that a component may be made of. Only for components whose one parameter is `config`.
     """
-    config = getattr(component, "config", None)
+    config: Any = getattr(component, "config", None)
     parameters = list(inspect.signature(type(component).__init__).parameters)
     if parameters != ["self", "config"] or not hasattr(config, "digest"):
         return None
     folders = [Path(lutern.hw.__file__).parent, Path(lutern.model_ref.__file__).parent]
-    sources = sorted({*folders[0].glob("*.py"), *folders[1].glob("*.py"), Path(inspect.getfile(type(component)))})
+    sources = sorted({path for folder in folders for path in folder.rglob("*.py")})
+    sources.append(Path(inspect.getfile(type(component))))
     texts = [text for path in sources for text in (path.name, path.read_bytes())]
     name = f"{type(component).__module__}.{type(component).__qualname__}"
     return cache_folder() / f"note-{digest(name, config.digest, *texts, *built_with)[:32]}"
