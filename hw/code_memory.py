@@ -20,8 +20,9 @@ from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_pay
 class CodeMemory(wiring.Component):
     """Feeds the ternary unit with codes, row group after row group.
 
-    Members: ``i_codes`` from the quantiser, operation after operation; ``i_op`` engine operations (``ENGINE_OP``) in
-    the same order, of which those with ``reuse`` have no codes of their own; ``o`` codes for the ternary unit.
+    Members: ``i_codes`` from the quantiser, vector after vector; ``i_op`` engine operations (``ENGINE_OP``) in the same
+    order, of which those behind one with ``keep`` use its codes; ``o`` codes for the ternary unit. Behind the end of a
+    vector the last beat holds what stood there before.
 
     Latency: C codes written in cycle t are valid at ``o`` in cycle t + 2; an operation may follow the one before it
     without an idle cycle when its codes are there.

@@ -52,6 +52,12 @@ def scale_payload(config: HwConfig) -> StructLayout:
     )
 
 
+def beyond(value: Value, bits: int) -> Value:
+    """Whether ``saturate(value, bits)`` changes the value."""
+    limit = (1 << (bits - 1)) - 1
+    return (value > limit) | (value < -limit)
+
+
 class SumScale(wiring.Component):
     """Scales P sums a cycle.
 
@@ -159,5 +165,7 @@ class SumScale(wiring.Component):
         unscaled = (op_late == Op.G) | (op_late == Op.UP) | (op_late == Op.HEAD)
         chosen = Signal(signed(VALUE_BITS))
         m.d.comb += chosen.eq(Mux(unscaled, stages.delay(plain, 4, "plain"), scaled))
+        # Compared with the limits and not with the value chosen: one carry chain behind the register, not two.
+        outside = Mux(small, beyond(nearest, 18), beyond(nearest, VALUE_BITS))
         counted = (op_late == Op.I) | (op_late == Op.GATE) | (op_late == Op.RESIDUAL)
-        return stages.register(chosen, "chosen"), stages.register(counted & (scaled != nearest), "outside")
+        return stages.register(chosen, "chosen"), stages.register(counted & outside, "outside")
