@@ -15,6 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
+from lutern.hw.scale import beyond
 from lutern.hw.stages import Stages, saturate
 from lutern.model_ref import fixed
 from lutern.model_ref.fixed import Int
@@ -35,10 +36,10 @@ class Residual(wiring.Component):
 
     Numerics: ``saturate(h + value)`` symmetric at 32 bits; twin of ``model_ref.model.add_residual``.
 
-    Latency: 2. An element is not read again within a vector, and vectors are a barrier apart.
+    Latency: 4. An element is not read again within a vector, and vectors are a barrier apart (or have 4 beats or more).
     """
 
-    latency = 2
+    latency = 4
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -73,19 +74,18 @@ class Residual(wiring.Component):
         with m.If(accepted):
             m.d.sync += index.eq(Mux(i.last, 0, index + 1))
 
-        # 1: h is read; 2: the sum
-        valid = stages.valid(self.i.valid, 1)
-        values = stages.register(i.values, "values")
+        # 1: h is read; 2: held, because a block RAM is slow; 3: the sum; 4: saturated and written
+        valid = stages.valid(self.i.valid, 3)
+        values = stages.delay(i.values, 2, "values")
         adds = stages.register(i.op == ADDS, "adds")
-        where = stages.register(index, "where")
+        where = stages.delay(index, 3, "where")
+        olds = stages.register(Mux(adds, read.data, 0), "olds")
         new, outside = [], []
         for lane in range(lanes):
-            old = Signal(signed(VALUE_BITS), name=f"old_{lane}")
-            m.d.comb += old.eq(Mux(adds, read.data.word_select(lane, VALUE_BITS), 0))
-            total = Signal(signed(VALUE_BITS + 1), name=f"total_{lane}")
-            m.d.comb += total.eq(old + values.word_select(lane, VALUE_BITS).as_signed())
+            old, value = (vector.word_select(lane, VALUE_BITS).as_signed() for vector in (olds, values))
+            total = stages.register(old + value, f"total_{lane}")
             new.append(saturate(total, H_BITS))
-            outside.append(total != new[-1])
+            outside.append(beyond(total, H_BITS))
         packed = Signal(lanes * VALUE_BITS)
         m.d.comb += [
             packed.eq(Cat(*new)),
@@ -105,6 +105,6 @@ class Residual(wiring.Component):
         m.d.comb += [
             self.o.valid.eq(stages.valid(valid, 1)),
             self.o.payload.x.eq(Cat(*wide)),
-            self.o.payload.last.eq(stages.delay(i.last, 2, "last")),
+            self.o.payload.last.eq(stages.delay(i.last, 4, "last")),
         ]
         return m

@@ -65,10 +65,10 @@ class SumScale(wiring.Component):
     the e4s12 code. ``o`` values (``values_payload``): s18 for F, I, G, GATE, UP; s32 for RESIDUAL and EMBED; the raw
     sums for HEAD. ``saturated`` pulses with a value of I, GATE or RESIDUAL that did not fit (a proved model has none).
 
-    Latency: 6. One 18 x 18 product a lane.
+    Latency: 7. One 18 x 18 product a lane.
     """
 
-    latency = 6
+    latency = 7
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -105,9 +105,9 @@ class SumScale(wiring.Component):
         m.d.comb += self.i.ready.eq(advance)
         self_valid = stages.valid(self.i.valid, self.latency)
         carried = stages.delay(Cat(i.bounds, i.op, i.frac, i.state_base, i.last), self.latency, "carried")
-        op_early = stages.register(i.op, "op_early")
+        op_early = stages.delay(i.op, 2, "op_early")
         op_late = stages.delay(op_early, 4, "op_late")
-        mantissa = stages.register(i.mantissa, "mantissa")
+        mantissa = stages.delay(i.mantissa, 2, "mantissa")
         shift = stages.register(i.shift, "shift")
 
         lanes = [
@@ -134,31 +134,30 @@ class SumScale(wiring.Component):
         op_early: Value,
         op_late: Value,
     ) -> tuple[Value, Value]:
-        # 1: cut to 18 bits
+        # 1: round away the cut bits; 2: saturate to 18 bits; the shift of the element
         half = Signal(CUT_MAX)
         m.d.comb += half.eq((1 << i.cut) >> 1)
         rounded = Signal(signed(SUM_BITS + 1))
-        m.d.comb += rounded.eq((sums + half) >> i.cut)
         embed = i.op == Op.EMBED
-        cut = stages.register(Mux(embed, sums[:EMBED_MANTISSA_BITS].as_signed(), saturate(rounded, 18)), "cut")
+        m.d.comb += rounded.eq(Mux(embed, sums[:EMBED_MANTISSA_BITS].as_signed(), (sums + half) >> i.cut))
+        cut = stages.register(saturate(stages.register(rounded, "rounded"), 18), "cut")
         exponent = stages.register(Mux(embed, sums[EMBED_MANTISSA_BITS:EMBEDDING_BITS], 0), "exponent")
-        raw = stages.register(sums, "raw")
+        raw = stages.delay(sums, 2, "raw")
+        total = stages.register(shift + exponent, "total")
 
-        # 2: product; the shift of the element, from 0 (left by 15) on
+        # 3: product; the shift from 0 (left by 15) on
         product = stages.register(cut * mantissa.as_unsigned(), "product")
-        total = Signal(signed(SCALE_SHIFT_BITS + 1))
-        m.d.comb += total.eq(shift + exponent)
         clamped = Mux(total < SHIFT_MIN, SHIFT_MIN, Mux(total > SHIFT_MAX, SHIFT_MAX, total))
         amount = stages.register((clamped - SHIFT_MIN)[:SHIFT_BITS], "amount")
         plain = Mux(op_early == Op.HEAD, raw, cut)
 
-        # 3, 4: barrel shift with one fraction bit more, coarse then fine
+        # 4, 5: barrel shift with one fraction bit more, coarse then fine
         wide = Cat(Const(0, 1 - SHIFT_MIN), product).as_signed()
         coarse = stages.register(wide >> Cat(Const(0, 3), amount[3:]), "coarse")
         fine_amount = stages.register(amount[:3], "fine_amount")
         fine = stages.register((coarse >> fine_amount)[: PRODUCT_BITS - SHIFT_MIN + 1].as_signed(), "fine")
 
-        # 5: round; 6: saturate and select
+        # 6: round; 7: saturate and select
         nearest = stages.register((fine + HALF) >> 1, "nearest")
         small = (op_late == Op.F) | (op_late == Op.I) | (op_late == Op.GATE)
         scaled = Mux(small, saturate(nearest, 18), saturate(nearest, VALUE_BITS))

@@ -92,13 +92,13 @@ class Bench:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Vectors back to back, from two beats to the longest."""
+    """Vectors back to back, from four beats to the longest."""
     bench = Bench(dut)
     await start(dut)
     longest = bench.config.max_width // bench.lanes
     items = [item for name in EDGES for item in bench.token(name, longest)]
     for _ in range(bench_parameters()["tokens"]):
-        items += bench.token("random", int(bench.generator.integers(2, longest + 1)))
+        items += bench.token("random", int(bench.generator.integers(4, longest + 1)))
     bench.source.queue(items)
     await bench.run(len(items))
     assert bench.saturations

@@ -13,7 +13,7 @@ from lutern.hw.scale import SumScale
 from lutern.model_ref.model import add_residual
 from lutern.sim.runner import run_bench
 
-LATENCY = 2
+LATENCY = 4
 
 
 def run(lanes: int, source: str = "none", sink: str = "none", testcase: str | None = None) -> None:

@@ -6,7 +6,7 @@ from lutern.hw import scale
 from lutern.hw.config import HwConfig
 from lutern.sim.runner import run_bench
 
-LATENCY = 6
+LATENCY = 7
 
 
 def run(lanes: int, source: str = "none", sink: str = "none", testcase: str | None = None, beats: int = 300) -> None:
