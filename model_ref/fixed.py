@@ -17,12 +17,15 @@ Newton iterations; tables have the smallest size for which one iteration is enou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Int: TypeAlias = NDArray[np.int64]
+Clipped: TypeAlias = Callable[[int], None]
+"""Is told how many values a saturation changed."""
 
 MANTISSA_BITS = 17
 """Magnitude of a short float and of every table value; with a sign it is the 18-bit operand of MULT18X18D."""
@@ -43,8 +46,10 @@ def rsh(x: Int, shift: Int | int) -> Int:
     return ((x << left) + half) >> right
 
 
-def saturate(x: Int, limit: int) -> Int:
+def saturate(x: Int, limit: int, clipped: Clipped | None = None) -> Int:
     """Clamp to ``[-limit, limit]``; symmetric, so that a magnitude never needs one bit more than its value."""
+    if clipped is not None:
+        clipped(int(np.count_nonzero((x > limit) | (x < -limit))))
     return np.clip(x, -limit, limit)
 
 

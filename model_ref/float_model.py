@@ -15,7 +15,9 @@ B * ``config.trits`` multiplications and additions, and about 30 B L d elementwi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +27,7 @@ from .config import NORM_EPS
 from .errors import LuternError
 from .quantize import ternarize
 
-Floats = NDArray[np.float32]
+Floats: TypeAlias = NDArray[np.float32]
 
 SMALLEST_ABSMAX = np.float32(1e-5)  # of the published code: keeps an all-zero vector from dividing by zero
 
@@ -71,20 +73,24 @@ class BitLinear:
         return out
 
 
+Projection: TypeAlias = Callable[[Floats], Floats]
+"""A BitLinear, or something around one that looks at what passes."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """Parameters of one layer, by the checkpoint's names."""
 
     attn_norm: Floats  # [d]
-    i_proj: BitLinear  # [d, d]
-    f_proj: BitLinear  # [d, d]
-    g_proj: BitLinear  # [d, d]
+    i_proj: Projection  # [d, d]
+    f_proj: Projection  # [d, d]
+    g_proj: Projection  # [d, d]
     g_norm: Floats  # [d]
-    o_proj: BitLinear  # [d, d]
+    o_proj: Projection  # [d, d]
     lower_bound: Floats  # [d], what the forget gate cannot go below; 0 in the first layer
     mlp_norm: Floats  # [d]
-    gate_proj: BitLinear  # [2m, d], gate rows then up rows
-    down_proj: BitLinear  # [d, m]
+    gate_proj: Projection  # [2m, d], gate rows then up rows
+    down_proj: Projection  # [d, m]
 
 
 def lower_bounds(weights: Floats) -> Floats:
@@ -95,43 +101,54 @@ def lower_bounds(weights: Floats) -> Floats:
     return bounds
 
 
+def bit_linear(checkpoint: Checkpoint, name: str) -> BitLinear:
+    """One projection by its tensor's name without ``.weight``."""
+    trits, scale = ternarize(checkpoint.tensors[f"{name}.weight"])
+    transposed = np.ascontiguousarray(trits.T.astype(np.float32))
+    return BitLinear(checkpoint.tensors[f"{name}.norm.weight"], transposed, np.float32(scale))
+
+
+def build_layer(checkpoint: Checkpoint, index: int) -> Layer:
+    """One layer's parameters."""
+    tensors, prefix = checkpoint.tensors, f"model.layers.{index}."
+    bound = np.zeros(checkpoint.config.hidden_size, np.float32)  # a bound of 0 leaves f unchanged
+    if checkpoint.config.use_lower_bound and index > 0:
+        bound = lower_bounds(tensors["model.lower_bounds"])[index]
+    return Layer(
+        attn_norm=tensors[f"{prefix}attn_norm.weight"],
+        i_proj=bit_linear(checkpoint, f"{prefix}attn.i_proj"),
+        f_proj=bit_linear(checkpoint, f"{prefix}attn.f_proj"),
+        g_proj=bit_linear(checkpoint, f"{prefix}attn.g_proj"),
+        g_norm=tensors[f"{prefix}attn.g_norm.weight"],
+        o_proj=bit_linear(checkpoint, f"{prefix}attn.o_proj"),
+        lower_bound=bound,
+        mlp_norm=tensors[f"{prefix}mlp_norm.weight"],
+        gate_proj=bit_linear(checkpoint, f"{prefix}mlp.gate_proj"),
+        down_proj=bit_linear(checkpoint, f"{prefix}mlp.down_proj"),
+    )
+
+
+def layer_step(layer: Layer, h: Floats, state: Floats) -> tuple[Floats, Floats]:
+    """One layer for one token of every stream: h ``[B, d]`` and the state ``[B, d]`` that it leaves."""
+    # Token mixer, the MLGRU (section 3.3.1).
+    x = rms(h, layer.attn_norm)  # [B, d]
+    f: Floats = layer.lower_bound + (1 - layer.lower_bound) * sigmoid(layer.f_proj(x))  # [B, d]
+    s: Floats = f * state + (1 - f) * silu(layer.i_proj(x))  # [B, d]
+    h = h + layer.o_proj(rms(layer.g_proj(x), layer.g_norm) * silu(s))  # [B, d]
+    # Channel mixer, the GLU (section 3.3.2).
+    gate, up = np.split(layer.gate_proj(rms(h, layer.mlp_norm)), 2, axis=-1)  # [B, m] each
+    return h + layer.down_proj(silu(gate) * up), s  # [B, d]
+
+
 class FloatModel:
     """The float network of one checkpoint; ``step`` decodes one token of every stream."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config = checkpoint.config
-        tensors = checkpoint.tensors
-
-        def bit_linear(name: str) -> BitLinear:
-            trits, scale = ternarize(tensors[f"{name}.weight"])
-            transposed = np.ascontiguousarray(trits.T.astype(np.float32))
-            return BitLinear(tensors[f"{name}.norm.weight"], transposed, np.float32(scale))
-
-        layers, d = self.config.num_hidden_layers, self.config.hidden_size
-        bounds = np.zeros((layers, d), np.float32)  # a bound of 0 leaves f unchanged
-        if self.config.use_lower_bound:
-            bounds = lower_bounds(tensors["model.lower_bounds"])
-            bounds[0] = 0
-        self.embeddings = tensors["model.embeddings.weight"]  # [V, d]
-        self.layers = []
-        for index in range(layers):
-            prefix = f"model.layers.{index}."
-            self.layers.append(
-                Layer(
-                    attn_norm=tensors[f"{prefix}attn_norm.weight"],
-                    i_proj=bit_linear(f"{prefix}attn.i_proj"),
-                    f_proj=bit_linear(f"{prefix}attn.f_proj"),
-                    g_proj=bit_linear(f"{prefix}attn.g_proj"),
-                    g_norm=tensors[f"{prefix}attn.g_norm.weight"],
-                    o_proj=bit_linear(f"{prefix}attn.o_proj"),
-                    lower_bound=bounds[index],
-                    mlp_norm=tensors[f"{prefix}mlp_norm.weight"],
-                    gate_proj=bit_linear(f"{prefix}mlp.gate_proj"),
-                    down_proj=bit_linear(f"{prefix}mlp.down_proj"),
-                )
-            )
-        self.norm = tensors["model.norm.weight"]  # [d]
-        self.lm_head = bit_linear("lm_head")  # [V, d]
+        self.embeddings = checkpoint.tensors["model.embeddings.weight"]  # [V, d]
+        self.layers = [build_layer(checkpoint, index) for index in range(self.config.num_hidden_layers)]
+        self.norm = checkpoint.tensors["model.norm.weight"]  # [d]
+        self.lm_head = bit_linear(checkpoint, "lm_head")  # [V, d]
 
     def initial_state(self, streams: int) -> Floats:
         """State before the first token: zeros, [L, B, d]."""
@@ -157,15 +174,7 @@ class FloatModel:
         if hidden is not None:
             hidden.append(h)
         for index, layer in enumerate(self.layers):
-            # Token mixer, the MLGRU (section 3.3.1).
-            x = rms(h, layer.attn_norm)  # [B, d]
-            f = layer.lower_bound + (1 - layer.lower_bound) * sigmoid(layer.f_proj(x))  # [B, d]
-            s = f * state[index] + (1 - f) * silu(layer.i_proj(x))  # [B, d]
-            h = h + layer.o_proj(rms(layer.g_proj(x), layer.g_norm) * silu(s))  # [B, d]
-            # Channel mixer, the GLU (section 3.3.2).
-            gate, up = np.split(layer.gate_proj(rms(h, layer.mlp_norm)), 2, axis=-1)  # [B, m] each
-            h = h + layer.down_proj(silu(gate) * up)  # [B, d]
-            next_state[index] = s
+            h, next_state[index] = layer_step(layer, h, state[index])
             if hidden is not None:
                 hidden.append(h)
         return self.lm_head(rms(h, self.norm)), next_state  # [B, V], [L, B, d]

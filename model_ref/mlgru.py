@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS, sigmoid, silu
-from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Int, bit_length, rsh, saturate
+from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Clipped, Int, bit_length, rsh, saturate
 
 FORGET_FRAC_BITS = 13
 """f is Q4.13 in every model: it saturates at +-16 by design, where sigma is 1e-7 from its limit."""
@@ -30,14 +30,14 @@ def forget_gate(f: Int, one_minus_lower_bound: Int) -> Int:
     return rsh(sigmoid(-f, FORGET_FRAC_BITS) * one_minus_lower_bound, SIGMOID_FRAC_BITS)
 
 
-def update_state(state: Int, z: Int, i: Int, frac_bits: int) -> Int:
+def update_state(state: Int, z: Int, i: Int, frac_bits: int, clipped: Clipped | None = None) -> Int:
     """New state ``[B, d]`` (s32, ``frac_bits + 14`` fraction bits) of gate ``z`` and pre-activation ``i`` (s18).
 
     S stays in the hull of silu, so the difference fits 18 bits while |i| keeps the bound that chose ``frac_bits``
     (``quantize.pre_activation_frac_bits``); both saturations are stated, not reached.
     """
-    difference = saturate(silu(i, frac_bits) - rsh(state, STATE_GUARD_BITS), S18_MAX)
-    return saturate(state + rsh(z * difference, Z_BITS - STATE_GUARD_BITS), S32_MAX)
+    difference = saturate(silu(i, frac_bits) - rsh(state, STATE_GUARD_BITS), S18_MAX, clipped)
+    return saturate(state + rsh(z * difference, Z_BITS - STATE_GUARD_BITS), S32_MAX, clipped)
 
 
 def state_shift(state: Int) -> Int:

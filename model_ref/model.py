@@ -7,12 +7,13 @@ arrays int64, every rounding in ``fixed.py``. ``Trace`` hands out what the gatew
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from lutern.model_ref import glu, head, mlgru, norm
-from lutern.model_ref.fixed import S18_MAX, S32_MAX, Int, add_float, rsh, saturate
-from lutern.model_ref.norm import Gains, Vector
+from lutern.model_ref.fixed import S18_MAX, S32_MAX, Clipped, Int, add_float, rsh, saturate
+from lutern.model_ref.norm import Vector
 from lutern.model_ref.quantize import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.ternary import cut_sums, scale_sums, ternary_sums
 
@@ -24,12 +25,46 @@ down, lm_head with layer L), ``S`` (new state), ``sums`` (of lm_head).
 """
 
 
-class IntegerModel:
-    """The golden model. ``step`` has the interface that ``evaluate.bits_per_character`` wants."""
+class Saturations:
+    """How many values were clipped, by tensor (``h``, ``i``, ``S``, ``gate``) and layer (-1: embedding).
 
-    def __init__(self, weights: IntegerWeights) -> None:
+    All stay 0 while every range is proved from the weights (``IntegerWeights.calibrated`` is empty).
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, int], int] = {}
+
+    def at(self, tensor: str, layer: int) -> Clipped:
+        """What counts for one tensor of one layer."""
+
+        def clipped(count: int) -> None:
+            self.counts[tensor, layer] = self.counts.get((tensor, layer), 0) + count
+
+        return clipped
+
+    def of(self, tensor: str) -> int:
+        """Values of one tensor over all layers."""
+        return sum(count for (name, _), count in self.counts.items() if name == tensor)
+
+
+COUNTED = ("h", "i", "S", "gate")
+"""What ``Saturations`` counts. f is limited by design, sums cannot leave their words."""
+
+
+class IntegerModel:
+    """The golden model. ``step`` has the interface that ``evaluate.bits_per_character`` wants.
+
+    ``saturations``, where given, counts what is clipped; without it nothing is spent on counting.
+    """
+
+    def __init__(self, weights: IntegerWeights, saturations: Saturations | None = None) -> None:
         self.weights = weights
         self.config = weights.config
+        self.saturations = saturations
+
+    def multiply(self, codes: Int, matrix: Matrix) -> Int:
+        """Sums ``[B, rows]`` of codes ``[B, columns]``; ``fast_model.py`` computes the same without wide copies."""
+        return ternary_sums(codes, matrix.columns_f32)
 
     def initial_state(self, streams: int) -> Int:
         """Zero state ``[L, B, d]``."""
@@ -43,10 +78,12 @@ class IntegerModel:
     def decode(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[Int, tuple[Int, Int], Int]:
         """Raw logits ``[B, V]`` (21-bit sums), their scale ``[B]`` and the new state ``[L, B, d]``."""
         emit = trace or (lambda stage, layer, values: None)
+        count = self.saturations.at if self.saturations else (lambda tensor, layer: None)
+        project = partial(_project, self.multiply)
         weights = self.weights
         new_state = np.empty_like(state)
 
-        h = embed(weights, np.asarray(ids))  # [B, d] s32
+        h = embed(weights, np.asarray(ids), count("h", -1))  # [B, d] s32
         emit("h", -1, h)
         for index, layer in enumerate(weights.layers):
             # token mixer: x = norm(h); f, i, g share it
@@ -57,8 +94,8 @@ class IntegerModel:
 
             f = scale_sums(f_sums, layer.f_proj.cut, f_scale, mlgru.FORGET_FRAC_BITS, S18_MAX)
             z = mlgru.forget_gate(f, layer.one_minus_lower_bound)  # [B, d] 0.17
-            i = scale_sums(i_sums, layer.i_proj.cut, i_scale, layer.i_proj.frac_bits, S18_MAX)
-            s = mlgru.update_state(state[index], z, i, layer.i_proj.frac_bits)  # [B, d] s32
+            i = scale_sums(i_sums, layer.i_proj.cut, i_scale, layer.i_proj.frac_bits, S18_MAX, count("i", index))
+            s = mlgru.update_state(state[index], z, i, layer.i_proj.frac_bits, count("S", index))  # [B, d] s32
             emit("S", index, s)
             new_state[index] = s
             g = cut_sums(g_sums, layer.g_proj.cut)
@@ -67,14 +104,17 @@ class IntegerModel:
             y = norm.gather(v, *layer.v_gains)
             eps = o_eps(layer, g, g_scale, s)
             o_sums, o_scale = project(layer.o_proj, y, 0, index, emit, eps)
-            h = add_residual(h, o_sums, layer.o_proj, o_scale)
+            h = add_residual(h, o_sums, layer.o_proj, o_scale, count("h", index))
             emit("h", index, h)
 
             # channel mixer: gate and up share codes and scale
             y = norm.gather(h, *layer.y_gains)
             gate_sums, gate_scale = project(layer.gate_proj, y, 0, index, emit)  # [B, 2m]
             m = self.config.intermediate_size
-            a = scale_sums(gate_sums[:, :m], layer.gate_proj.cut, gate_scale, layer.gate_proj.frac_bits, S18_MAX)
+            a = scale_sums(
+                gate_sums[:, :m], layer.gate_proj.cut, gate_scale, layer.gate_proj.frac_bits, S18_MAX,
+                count("gate", index),
+            )
             up = cut_sums(gate_sums[:, m:], layer.gate_proj.cut)
             v = glu.mix(glu.gate(a, layer.gate_proj.frac_bits), up)  # [B, m] 35 bits
 
@@ -82,7 +122,7 @@ class IntegerModel:
             zero = np.zeros_like(gate_scale[0])
             eps = norm.eps_term(layer.down_proj.scale, gate_scale, (zero, zero))
             down_sums, down_scale = project(layer.down_proj, y, 0, index, emit, eps)
-            h = add_residual(h, down_sums, layer.down_proj, down_scale)
+            h = add_residual(h, down_sums, layer.down_proj, down_scale, count("h", index))
             emit("h", index, h)
 
         x = norm.gather(h, *weights.final_gains)
@@ -91,14 +131,15 @@ class IntegerModel:
         return sums, scale, new_state
 
 
-def embed(weights: IntegerWeights, ids: Int) -> Int:
+def embed(weights: IntegerWeights, ids: Int, clipped: Clipped | None = None) -> Int:
     """h ``[B, d]`` of tokens ``[B]``: one shift an element."""
     table = weights.embeddings
     shift = table.exponent[ids] - table.base - weights.h_frac_bits
-    return saturate(rsh(table.mantissa[ids], shift), S32_MAX)
+    return saturate(rsh(table.mantissa[ids], shift), S32_MAX, clipped)
 
 
-def project(
+def _project(
+    multiply: Callable[[Int, Matrix], Int],
     matrix: Matrix,
     vector: Vector,
     which: int,
@@ -111,7 +152,7 @@ def project(
     emit("codes", layer, codes)
     ss = add_float(vector.ss, eps) if eps else vector.ss
     scale = norm.scale_of(vector.largest[which], ss, matrix.scale)
-    return ternary_sums(codes, matrix.columns_f32), scale
+    return multiply(codes, matrix), scale
 
 
 def o_eps(layer: IntegerLayer, g: Int, g_scale: tuple[Int, Int], state: Int) -> tuple[Int, Int]:
@@ -125,9 +166,12 @@ def integer_square_sum(g: Int) -> tuple[Int, Int]:
     return norm.square_sum((g, np.zeros_like(g)))
 
 
-def add_residual(h: Int, sums: Int, matrix: Matrix, scale: tuple[Int, Int]) -> Int:
+def add_residual(
+    h: Int, sums: Int, matrix: Matrix, scale: tuple[Int, Int], clipped: Clipped | None = None
+) -> Int:
     """``h + BL(x)``, s32 with the fraction bits of h."""
-    return saturate(h + scale_sums(sums, matrix.cut, scale, matrix.frac_bits, S32_MAX), S32_MAX)
+    added = scale_sums(sums, matrix.cut, scale, matrix.frac_bits, S32_MAX, clipped)
+    return saturate(h + added, S32_MAX, clipped)
 
 
-__all__ = ["Gains", "IntegerModel", "Trace", "add_residual", "embed", "project"]
+__all__ = ["COUNTED", "IntegerModel", "Saturations", "Trace", "add_residual", "embed"]

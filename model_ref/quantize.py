@@ -6,14 +6,18 @@
 (arXiv 2406.02528, section 3.1; the weight quantiser of BitNet b1.58.) Weights enter as stored, in float32: rounding
 them to float16 first flips trits.
 
-Binary points are proved, not calibrated. A BitLinear's input is ``t * w2`` with ``|t|_2 <= sqrt(n)``, so by Cauchy and
-Schwarz row r of its output is at most ``s sqrt(n) |T_r * w2|_2`` plus what the rounding of the codes adds. Every word
-position follows from these bounds, hence nothing can saturate whatever the text is.
+Binary points are proved from the weights. A BitLinear's input is ``t * w2`` with ``|t|_2 <= sqrt(n)``, so by Cauchy
+and Schwarz row r of its output is at most ``s sqrt(n) |T_r * w2|_2`` plus what the rounding of the codes adds. Every
+word position follows from these bounds, hence nothing can saturate whatever the text is.
+
+Where a proved word would lose the signal, the largest value on calibration tokens times 16 takes the place of the bound
+if it is smaller, the tensor is marked ``calibrated``, and ``model.Saturations`` counts what leaves the word.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +32,19 @@ from .norm import CODE_MAX, Gains, ScaleConstants
 SMALLEST_SCALE = 1e-5  # of the published code: keeps an all-zero matrix from dividing by zero
 
 
+CHUNK = 1 << 16
+"""Elements that a pass over a matrix takes at a time: its float64 temporaries stay in the cache."""
+
+
+def _sum_of_magnitudes(flat: NDArray[np.float32]) -> float:
+    """Sum of |w| in float64, in the order of NumPy's pairwise sum: bit for bit that of the whole array at once."""
+    if flat.size <= CHUNK:
+        return float(np.abs(flat.astype(np.float64)).sum())
+    half = flat.size // 2
+    half -= half % 8
+    return _sum_of_magnitudes(flat[:half]) + _sum_of_magnitudes(flat[half:])
+
+
 def ternarize(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
     """Trits (int8, -1, 0 or 1, shape of ``weight``) and the scale that multiplies them.
 
@@ -36,18 +53,25 @@ def ternarize(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
     """
     if weight.size == 0:
         raise LuternError("a matrix without elements cannot be ternarised; give a weight with at least one element.")
-    wide = weight.astype(np.float64)
-    scale = max(float(np.abs(wide).mean()), SMALLEST_SCALE)
+    flat = weight.reshape(-1)
+    scale = max(_sum_of_magnitudes(flat) / flat.size, SMALLEST_SCALE)
     if not np.isfinite(scale):
         raise LuternError("a weight holds NaN or infinity and cannot be ternarised; give a finite checkpoint.")
-    trits = np.clip(np.rint(wide / scale), -1, 1).astype(np.int8)
-    return trits, scale
+    trits = np.empty(flat.size, np.int8)
+    for start in range(0, flat.size, CHUNK):
+        part = flat[start : start + CHUNK].astype(np.float64)
+        part /= scale
+        np.rint(part, out=part)
+        trits[start : start + CHUNK] = np.clip(part, -1, 1, out=part)
+    return trits.reshape(weight.shape), scale
 
 
 MAX_WIDTH = 8192
 """Longest vector: sums of codes fit 21 bits and float32, sums of squares 82 bits."""
 EMBEDDING_MANTISSA_MAX = (1 << 11) - 1
 EMBEDDING_EXPONENT_MAX = 15
+FRAC_BITS_MIN = -64
+"""Operations hold fraction bits in 7 signed bits."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +86,11 @@ class EmbeddingTable:
     base: int
 
     @classmethod
-    def from_real(cls, table: NDArray[np.float32]) -> EmbeddingTable:
-        """Nearest coding of a real table [V, d]."""
+    def from_real(cls, table: NDArray[np.float32], top: int | None = None) -> EmbeddingTable:
+        """Nearest coding of a real table [V, d], or of some rows of one whose ``embedding_top`` is given."""
         exponents = np.frexp(table.astype(np.float64))[1].astype(np.int64)
-        top = int(exponents[table != 0].max()) if table.any() else 0
-        exponent = np.where(table == 0, 0, np.minimum(top - exponents, EMBEDDING_EXPONENT_MAX))
+        top = embedding_top(table) if top is None else top
+        exponent = np.where(table == 0, 0, np.clip(top - exponents, 0, EMBEDDING_EXPONENT_MAX))
         mantissa = np.rint(np.ldexp(table.astype(np.float64), (exponent + 11 - top).astype(np.int32)))
         mantissa = np.clip(mantissa, -EMBEDDING_MANTISSA_MAX, EMBEDDING_MANTISSA_MAX).astype(np.int64)
         return cls(mantissa, exponent, top - 11)
@@ -76,26 +100,39 @@ class EmbeddingTable:
         return np.ldexp(self.mantissa.astype(np.float64), (self.base - self.exponent).astype(np.int32))
 
 
+def embedding_top(table: NDArray[np.float32]) -> int:
+    """Exponent of the largest magnitude of a table, below 2^top; 0 if all are zero."""
+    largest = max(float(table.max()), -float(table.min()))
+    return int(np.frexp(largest)[1]) if largest else 0
+
+
 @dataclass(frozen=True)
 class Matrix:
     """One ternary matrix [rows, columns] and the constants of its norm and output.
 
     ``cut``: low bits of the sums rounded away; ``frac_bits``: fraction bits of the scaled output (i, f, gate: s18;
-    o, down: those of h; g, up and lm_head use sums without a scale).
+    o, down: those of h; g, up and lm_head use sums without a scale). ``calibrated``: the output's word is not proved.
     """
 
     trits: NDArray[np.int8]
     cut: int
     frac_bits: int
     scale: ScaleConstants
-    columns_f32: NDArray[np.float32] = field(repr=False, compare=False)
+    calibrated: bool = False
+
+    @cached_property
+    def columns_f32(self) -> NDArray[np.float32]:
+        """The trits as operand of an exact float32 product."""
+        return self.trits.astype(np.float32)
 
     @classmethod
-    def build(cls, trits: NDArray[np.int8], frac_bits: int, scale: ScaleConstants, cut: bool = True) -> Matrix:
+    def build(
+        cls, trits: NDArray[np.int8], frac_bits: int, scale: ScaleConstants, cut: bool = True, calibrated: bool = False
+    ) -> Matrix:
         """``cut=False`` leaves the sums whole (lm_head)."""
         largest = CODE_MAX * int(np.abs(trits).sum(axis=1, dtype=np.int64).max())
         bits = max(0, largest.bit_length() - MANTISSA_BITS) if cut else 0
-        return cls(trits, bits, frac_bits, scale, trits.astype(np.float32))
+        return cls(trits, bits, frac_bits, scale, calibrated)
 
 
 @dataclass(frozen=True)
@@ -130,6 +167,16 @@ class IntegerWeights:
     layers: list[IntegerLayer]
     final_gains: tuple[Gains, list[Gains]]
     lm_head: Matrix
+    h_calibrated: bool = False
+
+    @property
+    def calibrated(self) -> list[str]:
+        """Tensors whose words rest on calibration, not on a proof: ``h``, ``i of layer 3``, ``gate of layer 0``."""
+        found = ["h"] if self.h_calibrated else []
+        for index, layer in enumerate(self.layers):
+            found += [f"i of layer {index}"] if layer.i_proj.calibrated else []
+            found += [f"gate of layer {index}"] if layer.gate_proj.calibrated else []
+        return found
 
 
 def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -137,12 +184,17 @@ def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]
 
     Cauchy and Schwarz on ``T_r * w2``, half a code step for each trit that is not zero, 0.1 % for rounded scalars.
     """
-    columns = trits.shape[1]
+    rows, columns = trits.shape
     w2 = gains.astype(np.float64)
-    exact = np.sqrt(columns) * np.sqrt((trits.astype(np.float64) ** 2) @ (w2**2))
-    nonzero = np.abs(trits).sum(axis=1, dtype=np.int64)
-    rounding = nonzero * (0.5 / CODE_MAX) * np.sqrt(columns) * np.abs(w2).max()
-    return 1.001 * scale * (exact + rounding)
+    squares, largest = w2**2, np.abs(w2).max()
+    bounds = np.empty(rows)
+    step = max(1, 16 * CHUNK // columns)
+    for start in range(0, rows, step):
+        part = np.abs(trits[start : start + step])
+        exact = np.sqrt(columns) * np.sqrt(part.astype(np.float64) @ squares)
+        rounding = np.count_nonzero(part, axis=1) * (0.5 / CODE_MAX) * np.sqrt(columns) * largest
+        bounds[start : start + step] = 1.001 * scale * (exact + rounding)
+    return bounds
 
 
 def pre_activation_frac_bits(bound: float) -> int:
@@ -151,7 +203,51 @@ def pre_activation_frac_bits(bound: float) -> int:
     return int(np.clip(MANTISSA_BITS - integer_bits, 0, 16))
 
 
-def one_minus_lower_bounds(config: ModelConfig, tensors: dict[str, NDArray[np.float32]]) -> Int:
+CALIBRATION_MARGIN = 16.0
+"""Times the largest value on the calibration tokens: four bits of room for other texts."""
+LOOSE_FRAC_BITS = 8
+"""i and gate with fewer fraction bits show the sigmoid steps of more than 2^-8: the bound is too loose."""
+LOOSE_H_STEPS = 2.0**11
+"""h is too coarse when the deviation of a middling channel of the embedding has fewer steps than its own mantissa."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Largest magnitudes on calibration tokens: pre-activations of i and gate for each layer, and h."""
+
+    i: list[float]
+    gate: list[float]
+    h: float
+
+
+def residual_frac_bits(bound: float) -> int:
+    """Fraction bits, at most 30, with which 32 bits hold h: |h| <= bound."""
+    return min(30, 31 - int(np.ceil(np.log2(max(bound, 2.0**-30)))))
+
+
+def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
+    """Fraction bits of i or gate, and whether they rest on calibration: only where the proof is too loose."""
+    proved = pre_activation_frac_bits(bound)
+    if proved >= LOOSE_FRAC_BITS:
+        return proved, False
+    chosen = pre_activation_frac_bits(calibrated_bound(bound, observed))
+    return chosen, chosen > proved or bound + 0.29 > 2.0**MANTISSA_BITS
+
+
+def calibrated_bound(bound: float, observed: float) -> float:
+    """The smaller of bound and observation with margin; a tensor that stayed 0 says nothing."""
+    return min(bound, CALIBRATION_MARGIN * observed) if observed > 0 else bound
+
+
+def channel_rms(table: NDArray[np.float32]) -> float:
+    """Root mean square of the middling channel of an embedding table [V, d]: an outlier channel does not count."""
+    squares = np.zeros(table.shape[1])
+    for start in range(0, len(table), 1024):
+        squares += (table[start : start + 1024].astype(np.float64) ** 2).sum(axis=0)
+    return float(np.median(np.sqrt(squares / len(table))))
+
+
+def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> Int:
     """1 - LB of every layer [L, d] with 17 fraction bits, at most 2^17 - 1; 1 where there is no bound."""
     shape = (config.num_hidden_layers, config.hidden_size)
     bounds = np.zeros(shape)
@@ -163,84 +259,179 @@ def one_minus_lower_bounds(config: ModelConfig, tensors: dict[str, NDArray[np.fl
     return np.minimum(np.rint((1 - bounds) * 2.0**17), 2**17 - 1).astype(np.int64)
 
 
-def integer_weights(checkpoint: Checkpoint) -> IntegerWeights:
-    """Quantise a checkpoint. Pure arithmetic on the stored weights; no text is looked at."""
-    config, tensors = checkpoint.config, checkpoint.tensors
-    d, m = config.hidden_size, config.intermediate_size
-    if max(d, m) > MAX_WIDTH:
+@dataclass(frozen=True)
+class MatrixFacts:
+    """What is kept of a ternary matrix besides its trits.
+
+    ``bound``: largest magnitude that a row's output can have; of gate_proj the gate rows only, up has no scale.
+    """
+
+    scale: float
+    cut: int
+    bound: float
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Binary points, scales and gains of a network; keys are names of matrices and norms without ``.weight``."""
+
+    h_frac_bits: int
+    frac_bits: dict[str, int]
+    scales: dict[str, ScaleConstants]
+    gains: dict[str, Gains]
+
+
+VectorNames = tuple[str | None, tuple[str, ...]]
+VECTORS: dict[str, VectorNames] = {
+    "x_gains": ("attn_norm", ("attn.f_proj", "attn.i_proj", "attn.g_proj")),
+    "v_gains": ("attn.g_norm", ("attn.o_proj",)),
+    "y_gains": ("mlp_norm", ("mlp.gate_proj",)),
+    "w_gains": (None, ("mlp.down_proj",)),
+}
+"""Fields of ``IntegerLayer``: the outer norm of each vector, and the matrices that it enters."""
+FINAL_VECTOR: VectorNames = ("model.norm", ("lm_head",))
+NORMS_OF_H = ("attn_norm", "mlp_norm", "norm")
+
+
+def vectors_of(config: ModelConfig) -> list[VectorNames]:
+    """Every vector of a token in order, with full names."""
+    found: list[VectorNames] = []
+    for index in range(config.num_hidden_layers):
+        prefix = f"model.layers.{index}."
+        for outer, inner in VECTORS.values():
+            found.append((prefix + outer if outer else None, tuple(prefix + name for name in inner)))
+    return [*found, FINAL_VECTOR]
+
+
+def check_width(config: ModelConfig) -> None:
+    """Refuse vectors for which the integer arithmetic is not exact."""
+    widest = max(config.hidden_size, config.intermediate_size)
+    if widest > MAX_WIDTH:
         raise LuternError(
-            f"the model has vectors of {max(d, m)} elements, but sums and squares are exact up to {MAX_WIDTH}; "
+            f"the model has vectors of {widest} elements, but sums and squares are exact up to {MAX_WIDTH}; "
             "choose a smaller model."
         )
-    olb = one_minus_lower_bounds(config, tensors)
-    ternary = {name: ternarize(tensors[f"{name}.weight"]) for name in config.projections}
-    bounds = {
-        name: row_bounds(trits, scale, tensors[f"{name}.norm.weight"]) for name, (trits, scale) in ternary.items()
-    }
-    embeddings = EmbeddingTable.from_real(tensors["model.embeddings.weight"])
-    adders = [name for name in config.projections if name.endswith(("o_proj", "down_proj"))]
-    h_bound = float(np.abs(embeddings.real()).max()) + sum(float(bounds[name].max()) for name in adders)
-    h_frac_bits = min(30, 31 - int(np.ceil(np.log2(max(h_bound, 2.0**-30)))))
 
-    def gains(outer: str | None, inner: list[str]) -> tuple[Gains | None, list[Gains]]:
-        w1 = tensors[f"{outer}.weight"].astype(np.float64) if outer else 1.0
-        return (
-            Gains.from_real(tensors[f"{outer}.weight"]) if outer else None,
-            [Gains.from_real(w1 * tensors[f"{name}.norm.weight"].astype(np.float64)) for name in inner],
+
+def quantise_matrix(
+    config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], name: str
+) -> tuple[NDArray[np.int8], MatrixFacts]:
+    """Trits and facts of one matrix; reads its weight and its norm's, and keeps neither."""
+    trits, scale = ternarize(tensors[f"{name}.weight"])
+    if not trits.any():
+        raise LuternError(
+            f"{name}.weight gives no trit that is not zero, so nothing can pass it; give a trained checkpoint."
         )
+    bounds = row_bounds(trits, scale, tensors[f"{name}.norm.weight"])
+    if name.endswith("gate_proj"):
+        bounds = bounds[: config.intermediate_size]
+    return trits, MatrixFacts(scale, 0 if name == "lm_head" else cut_bits(trits), float(bounds.max()))
 
-    def constant(name: str, vector: tuple[Gains | None, list[Gains]], index: int, h_norm: bool) -> tuple[int, int]:
-        """K = s sqrt(n) / 127, the exponents of the gains, and for norms over h the inner eps."""
-        outer, inner = vector
-        k = ternary[name][1] * np.sqrt(config.projections[name][1]) / CODE_MAX
-        k *= 2.0 ** (inner[index].vector_exponent - (outer.vector_exponent if outer else 0))
-        if h_norm and outer is not None and outer.mantissa.any():
-            k /= np.sqrt(1 + NORM_EPS / np.mean(outer.real() ** 2))
-        return scalar_from_real(float(k))
+
+def constants(
+    config: ModelConfig,
+    tensors: Mapping[str, NDArray[np.float32]],
+    facts: Mapping[str, MatrixFacts],
+    largest_embedding: float,
+) -> Constants:
+    """Everything that follows from the facts of all matrices, the gains and the largest coded embedding."""
+    h_bound = largest_embedding + sum(
+        facts[name].bound for name in config.projections if name.endswith(("o_proj", "down_proj"))
+    )
+    h_frac_bits = min(30, 31 - int(np.ceil(np.log2(max(h_bound, 2.0**-30)))))
+    if h_frac_bits < FRAC_BITS_MIN:
+        raise LuternError(
+            f"the residual stream can reach {h_bound:.3g}, but words reach {2.0 ** (31 - FRAC_BITS_MIN):.3g} at most; "
+            "give a checkpoint with smaller weights."
+        )
+    gains: dict[str, Gains] = {}
+    scales: dict[str, tuple[int, int]] = {}
+    for outer, inner in vectors_of(config):
+        w1: Any = 1.0
+        if outer is not None:
+            w1 = tensors[f"{outer}.weight"].astype(np.float64)
+            gains[outer] = Gains.from_real(tensors[f"{outer}.weight"])
+        for name in inner:
+            own = gains[f"{name}.norm"] = Gains.from_real(w1 * tensors[f"{name}.norm.weight"].astype(np.float64))
+            # K = s sqrt(n) / 127, the exponents of the gains, and for norms over h the inner eps
+            k = facts[name].scale * np.sqrt(config.projections[name][1]) / CODE_MAX
+            k *= 2.0 ** (own.vector_exponent - (gains[outer].vector_exponent if outer else 0))
+            if outer is not None and outer.rsplit(".", 1)[-1] in NORMS_OF_H and gains[outer].mantissa.any():
+                k /= np.sqrt(1 + NORM_EPS / np.mean(gains[outer].real() ** 2))
+            scales[name] = scalar_from_real(float(k))
+    frac_bits = {name: _frac_bits(name, facts[name], h_frac_bits) for name in config.projections}
+    eps = {name: _eps(config, name, facts, frac_bits, gains) for name in config.projections}
+    return Constants(
+        h_frac_bits, frac_bits, {name: ScaleConstants(k, *eps[name]) for name, k in scales.items()}, gains
+    )
+
+
+def _frac_bits(name: str, facts: MatrixFacts, h_frac_bits: int) -> int:
+    """Fraction bits of a matrix's scaled output; 0 where sums are used without a scale."""
+    kind = name.rsplit(".", 1)[-1]
+    if kind in ("i_proj", "gate_proj"):
+        return pre_activation_frac_bits(facts.bound)
+    return {"f_proj": FORGET_FRAC_BITS, "o_proj": h_frac_bits, "down_proj": h_frac_bits}.get(kind, 0)
+
+
+def _eps(
+    config: ModelConfig,
+    name: str,
+    facts: Mapping[str, MatrixFacts],
+    frac_bits: Mapping[str, int],
+    gains: Mapping[str, Gains],
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The constants e1 and e2 of a matrix whose input comes from other matrices' sums; elsewhere zeros."""
+    block = name.rsplit(".", 1)[0]
+    if name.endswith("o_proj"):
+        e1 = config.hidden_size * NORM_EPS * 4.0 ** -facts[f"{block}.g_proj"].cut
+        exponent = frac_bits[f"{block}.i_proj"] + STATE_GUARD_BITS - gains[f"{block}.g_norm"].vector_exponent
+        return scalar_from_real(e1), scalar_from_real(NORM_EPS * 4.0**exponent)
+    if name.endswith("down_proj"):
+        gate = f"{block}.gate_proj"
+        e1 = config.intermediate_size * NORM_EPS * 4.0 ** (frac_bits[gate] - facts[gate].cut)
+        return scalar_from_real(e1), scalar_from_real(1.0)
+    return (0, 0), (0, 0)
+
+
+def assemble(
+    config: ModelConfig,
+    embeddings: EmbeddingTable,
+    h_frac_bits: int,
+    lower_bounds: Callable[[int], Int],
+    gains: Callable[[str], Gains],
+    matrix: Callable[[str], Matrix],
+) -> IntegerWeights:
+    """The network from parts that are asked for by name (see ``Constants``); ``lower_bounds`` by layer."""
+
+    def vector(names: VectorNames, prefix: str = "") -> tuple[Any, list[Gains]]:
+        outer, inner = names
+        return gains(prefix + outer) if outer else None, [gains(f"{prefix}{name}.norm") for name in inner]
 
     layers = []
     for index in range(config.num_hidden_layers):
         prefix = f"model.layers.{index}."
-        f, i, g, o = (f"{prefix}attn.{x}_proj" for x in "figo")
-        gate, down = f"{prefix}mlp.gate_proj", f"{prefix}mlp.down_proj"
-        x_gains = gains(f"{prefix}attn_norm", [f, i, g])
-        v_gains = gains(f"{prefix}attn.g_norm", [o])
-        y_gains = gains(f"{prefix}mlp_norm", [gate])
-        w_gains = gains(None, [down])
+        fields: dict[str, Any] = {field: vector(names, prefix) for field, names in VECTORS.items()}
+        for _, inner in VECTORS.values():
+            fields |= {name.rsplit(".", 1)[-1]: matrix(prefix + name) for name in inner}
+        layers.append(IntegerLayer(one_minus_lower_bound=lower_bounds(index), **fields))
+    return IntegerWeights(config, embeddings, h_frac_bits, layers, vector(FINAL_VECTOR), matrix("lm_head"))
 
-        def plain(name: str, vector: tuple[Gains | None, list[Gains]], which: int, frac_bits: int) -> Matrix:
-            return Matrix.build(ternary[name][0], frac_bits, ScaleConstants(constant(name, vector, which, True)))
 
-        i_matrix = plain(i, x_gains, 1, pre_activation_frac_bits(float(bounds[i].max())))
-        g_matrix = plain(g, x_gains, 2, 0)
-        gate_matrix = plain(gate, y_gains, 0, pre_activation_frac_bits(float(bounds[gate][:m].max())))
-        assert v_gains[0] is not None
-        o_scale = ScaleConstants(
-            constant(o, v_gains, 0, False),
-            scalar_from_real(d * NORM_EPS * 4.0**-g_matrix.cut),
-            scalar_from_real(NORM_EPS * 4.0 ** (i_matrix.frac_bits + STATE_GUARD_BITS - v_gains[0].vector_exponent)),
-        )
-        down_scale = ScaleConstants(
-            constant(down, w_gains, 0, False),
-            scalar_from_real(m * NORM_EPS * 4.0 ** (gate_matrix.frac_bits - gate_matrix.cut)),
-            scalar_from_real(1.0),
-        )
-        layers.append(
-            IntegerLayer(
-                x_gains,  # type: ignore[arg-type]
-                olb[index],
-                plain(f, x_gains, 0, FORGET_FRAC_BITS),
-                i_matrix,
-                g_matrix,
-                v_gains,  # type: ignore[arg-type]
-                Matrix.build(ternary[o][0], h_frac_bits, o_scale),
-                y_gains,  # type: ignore[arg-type]
-                gate_matrix,
-                w_gains,  # type: ignore[arg-type]
-                Matrix.build(ternary[down][0], h_frac_bits, down_scale),
-            )
-        )
-    final_gains = gains("model.norm", ["lm_head"])
-    head = ScaleConstants(constant("lm_head", final_gains, 0, True))
-    lm_head = Matrix.build(ternary["lm_head"][0], 0, head, cut=False)
-    return IntegerWeights(config, embeddings, h_frac_bits, layers, final_gains, lm_head)  # type: ignore[arg-type]
+def integer_weights(checkpoint: Checkpoint) -> IntegerWeights:
+    """Quantise a checkpoint. Pure arithmetic on the stored weights; no text is looked at."""
+    config, tensors = checkpoint.config, checkpoint.tensors
+    check_width(config)
+    quantised = {name: quantise_matrix(config, tensors, name) for name in config.projections}
+    embeddings = EmbeddingTable.from_real(tensors["model.embeddings.weight"])
+    facts = {name: facts for name, (_, facts) in quantised.items()}
+    known = constants(config, tensors, facts, float(np.abs(embeddings.real()).max()))
+    bounds = one_minus_lower_bounds(config, tensors)
+
+    def matrix(name: str) -> Matrix:
+        trits = quantised[name][0]
+        return Matrix(trits, facts[name].cut, known.frac_bits[name], known.scales[name], trits.astype(np.float32))
+
+    return assemble(
+        config, embeddings, known.h_frac_bits, bounds.__getitem__, known.gains.__getitem__, matrix
+    )

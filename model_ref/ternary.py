@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lutern.model_ref.fixed import S18_MAX, Int, rsh, saturate
+from lutern.model_ref.fixed import S18_MAX, Clipped, Int, rsh, saturate
 
 SUM_BITS = 21
 
@@ -28,13 +28,15 @@ def cut_sums(sums: Int, cut: int) -> Int:
     return saturate(rsh(sums, cut), S18_MAX)
 
 
-def scale_sums(sums: Int, cut: int, scale: tuple[Int, Int], frac_bits: int, limit: int) -> Int:
+def scale_sums(
+    sums: Int, cut: int, scale: tuple[Int, Int], frac_bits: int, limit: int, clipped: Clipped | None = None
+) -> Int:
     """Sums times the token's scale ``(mantissa, exponent)``, with ``frac_bits`` fraction bits, saturated at ``limit``.
 
     ``sums [B, rows]``, scale arrays ``[B]``. The shift is ``-(exponent + cut + frac_bits)``; see ``scale_shift``.
     """
     product = cut_sums(sums, cut) * scale[0][:, None]
-    return saturate(rsh(product, scale_shift(scale[1], cut, frac_bits)[:, None]), limit)
+    return saturate(rsh(product, scale_shift(scale[1], cut, frac_bits)[:, None]), limit, clipped)
 
 
 SHIFT_MIN, SHIFT_MAX = -15, 40
