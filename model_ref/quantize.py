@@ -12,12 +12,20 @@ word position follows from these bounds, hence nothing can saturate whatever the
 
 Where a proved word would lose the signal, the largest value on calibration tokens times 16 takes the place of the bound
 if it is smaller, the tensor is marked ``calibrated``, and ``model.Saturations`` counts what leaves the word.
+
+    weights ─► quantise_matrix, one at a time ─┬─► trits
+                                               └─► MatrixFacts ─► constants ─► Constants
+
+A matrix is looked at once and alone; everything else follows from a few numbers of each. So ``integer_weights``, which
+keeps all trits, and the image's writer, which keeps none, compute the same. Large temporaries are made in chunks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,9 +138,13 @@ class Matrix:
         cls, trits: NDArray[np.int8], frac_bits: int, scale: ScaleConstants, cut: bool = True, calibrated: bool = False
     ) -> Matrix:
         """``cut=False`` leaves the sums whole (lm_head)."""
-        largest = CODE_MAX * int(np.abs(trits).sum(axis=1, dtype=np.int64).max())
-        bits = max(0, largest.bit_length() - MANTISSA_BITS) if cut else 0
-        return cls(trits, bits, frac_bits, scale, calibrated)
+        return cls(trits, cut_bits(trits) if cut else 0, frac_bits, scale, calibrated)
+
+
+def cut_bits(trits: NDArray[np.int8]) -> int:
+    """Low bits of a matrix's sums that are rounded away, so that the largest possible sum fits 18 signed bits."""
+    largest = CODE_MAX * int(np.count_nonzero(trits, axis=1).max())
+    return max(0, largest.bit_length() - MANTISSA_BITS)
 
 
 @dataclass(frozen=True)
@@ -279,6 +291,7 @@ class Constants:
     frac_bits: dict[str, int]
     scales: dict[str, ScaleConstants]
     gains: dict[str, Gains]
+    calibrated: frozenset[str]  # names whose output's word rests on calibration; "h" for the residual stream
 
 
 VectorNames = tuple[str | None, tuple[str, ...]]
@@ -329,21 +342,17 @@ def quantise_matrix(
 
 
 def constants(
-    config: ModelConfig,
-    tensors: Mapping[str, NDArray[np.float32]],
+    checkpoint: Checkpoint,
     facts: Mapping[str, MatrixFacts],
     largest_embedding: float,
+    calibration: Int | None = None,
 ) -> Constants:
-    """Everything that follows from the facts of all matrices, the gains and the largest coded embedding."""
-    h_bound = largest_embedding + sum(
-        facts[name].bound for name in config.projections if name.endswith(("o_proj", "down_proj"))
-    )
-    h_frac_bits = min(30, 31 - int(np.ceil(np.log2(max(h_bound, 2.0**-30)))))
-    if h_frac_bits < FRAC_BITS_MIN:
-        raise LuternError(
-            f"the residual stream can reach {h_bound:.3g}, but words reach {2.0 ** (31 - FRAC_BITS_MIN):.3g} at most; "
-            "give a checkpoint with smaller weights."
-        )
+    """Everything that follows from the facts of all matrices, the gains and the largest coded embedding.
+
+    Only where a bound is too loose for its word, the float network runs over the tokens ``calibration``.
+    """
+    config, tensors = checkpoint.config, checkpoint.tensors
+    frac_bits, calibrated = _frac_bits(checkpoint, facts, largest_embedding, calibration)
     gains: dict[str, Gains] = {}
     scales: dict[str, tuple[int, int]] = {}
     for outer, inner in vectors_of(config):
@@ -359,19 +368,44 @@ def constants(
             if outer is not None and outer.rsplit(".", 1)[-1] in NORMS_OF_H and gains[outer].mantissa.any():
                 k /= np.sqrt(1 + NORM_EPS / np.mean(gains[outer].real() ** 2))
             scales[name] = scalar_from_real(float(k))
-    frac_bits = {name: _frac_bits(name, facts[name], h_frac_bits) for name in config.projections}
     eps = {name: _eps(config, name, facts, frac_bits, gains) for name in config.projections}
-    return Constants(
-        h_frac_bits, frac_bits, {name: ScaleConstants(k, *eps[name]) for name, k in scales.items()}, gains
-    )
+    all_scales = {name: ScaleConstants(k, *eps[name]) for name, k in scales.items()}
+    return Constants(frac_bits["h"], frac_bits, all_scales, gains, calibrated)
 
 
-def _frac_bits(name: str, facts: MatrixFacts, h_frac_bits: int) -> int:
-    """Fraction bits of a matrix's scaled output; 0 where sums are used without a scale."""
-    kind = name.rsplit(".", 1)[-1]
-    if kind in ("i_proj", "gate_proj"):
-        return pre_activation_frac_bits(facts.bound)
-    return {"f_proj": FORGET_FRAC_BITS, "o_proj": h_frac_bits, "down_proj": h_frac_bits}.get(kind, 0)
+def _frac_bits(
+    checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None
+) -> tuple[dict[str, int], frozenset[str]]:
+    """Fraction bits of h and of every matrix's scaled output, and which of them rest on calibration."""
+    config = checkpoint.config
+    adders = [name for name in config.projections if name.endswith(("o_proj", "down_proj"))]
+    activated = [name for name in config.projections if name.endswith(("i_proj", "gate_proj"))]
+    h_bound = largest_embedding + sum(facts[name].bound for name in adders)
+    frac_bits = dict.fromkeys(config.projections, 0)  # sums of g, up and lm_head are used without a scale
+    frac_bits |= {name: FORGET_FRAC_BITS for name in config.projections if name.endswith("f_proj")}
+    frac_bits |= {name: pre_activation_frac_bits(facts[name].bound) for name in activated}
+    frac_bits["h"] = residual_frac_bits(h_bound)
+    calibrated = set()
+    h_steps = channel_rms(checkpoint.tensors["model.embeddings.weight"]) * 2.0 ** frac_bits["h"]
+    h_loose = 0 < h_steps < LOOSE_H_STEPS
+    if h_loose or any(frac_bits[name] < LOOSE_FRAC_BITS for name in activated):
+        from .calibrate import observe  # runs the float network, which takes its trits from here
+
+        observed = observe(checkpoint, calibration)
+        for name in activated:
+            largest = observed.gate if name.endswith("gate_proj") else observed.i
+            chosen = calibrated_frac_bits(facts[name].bound, largest[int(name.split(".")[2])])
+            frac_bits[name] = chosen[0]
+            calibrated |= {name} if chosen[1] else set()
+        if h_loose:
+            proved, frac_bits["h"] = frac_bits["h"], residual_frac_bits(calibrated_bound(h_bound, observed.h))
+            calibrated |= {"h"} if frac_bits["h"] > proved else set()
+    if frac_bits["h"] < FRAC_BITS_MIN:
+        raise LuternError(
+            f"the residual stream can reach {h_bound:.3g}, but words reach {2.0 ** (31 - FRAC_BITS_MIN):.3g} at most; "
+            "give a checkpoint with smaller weights."
+        )
+    return frac_bits | dict.fromkeys(adders, frac_bits["h"]), frozenset(calibrated)
 
 
 def _eps(
@@ -401,6 +435,7 @@ def assemble(
     lower_bounds: Callable[[int], Int],
     gains: Callable[[str], Gains],
     matrix: Callable[[str], Matrix],
+    h_calibrated: bool = False,
 ) -> IntegerWeights:
     """The network from parts that are asked for by name (see ``Constants``); ``lower_bounds`` by layer."""
 
@@ -415,23 +450,29 @@ def assemble(
         for _, inner in VECTORS.values():
             fields |= {name.rsplit(".", 1)[-1]: matrix(prefix + name) for name in inner}
         layers.append(IntegerLayer(one_minus_lower_bound=lower_bounds(index), **fields))
-    return IntegerWeights(config, embeddings, h_frac_bits, layers, vector(FINAL_VECTOR), matrix("lm_head"))
+    final = vector(FINAL_VECTOR)
+    return IntegerWeights(config, embeddings, h_frac_bits, layers, final, matrix("lm_head"), h_calibrated)
 
 
-def integer_weights(checkpoint: Checkpoint) -> IntegerWeights:
-    """Quantise a checkpoint. Pure arithmetic on the stored weights; no text is looked at."""
+def integer_weights(checkpoint: Checkpoint, calibration: Int | None = None) -> IntegerWeights:
+    """Quantise a checkpoint.
+
+    Pure arithmetic on the stored weights, unless a bound is too loose for its word: then the float network runs over
+    the tokens ``calibration [T]`` or ``[T, B]``, seeded random ones if None.
+    """
     config, tensors = checkpoint.config, checkpoint.tensors
     check_width(config)
     quantised = {name: quantise_matrix(config, tensors, name) for name in config.projections}
+    facts = {name: known for name, (_, known) in quantised.items()}
     embeddings = EmbeddingTable.from_real(tensors["model.embeddings.weight"])
-    facts = {name: facts for name, (_, facts) in quantised.items()}
-    known = constants(config, tensors, facts, float(np.abs(embeddings.real()).max()))
+    found = constants(checkpoint, facts, float(np.abs(embeddings.real()).max()), calibration)
     bounds = one_minus_lower_bounds(config, tensors)
 
     def matrix(name: str) -> Matrix:
-        trits = quantised[name][0]
-        return Matrix(trits, facts[name].cut, known.frac_bits[name], known.scales[name], trits.astype(np.float32))
+        scale, calibrated = found.scales[name], name in found.calibrated
+        return Matrix(quantised[name][0], facts[name].cut, found.frac_bits[name], scale, calibrated)
 
+    gains = found.gains.__getitem__
     return assemble(
-        config, embeddings, known.h_frac_bits, bounds.__getitem__, known.gains.__getitem__, matrix
+        config, embeddings, found.h_frac_bits, bounds.__getitem__, gains, matrix, "h" in found.calibrated
     )
