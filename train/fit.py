@@ -67,7 +67,8 @@ def fit(
     """
     device = network.lm_head.weight.device
     optimizer = _optimizer(network, schedule.weight_decay)
-    begin, record, average = 0, [], torch.zeros((), device=device)
+    begin, average = 0, torch.zeros((), device=device)
+    record: list[dict[str, float]] = []
     if resume and save.is_file():
         begin, record, average = _restore(save, network, optimizer, settings)
     run: Any = torch.compile(network, fullgraph=True) if compiled and begin < schedule.steps else network
@@ -108,7 +109,7 @@ def fit(
 
 @contextmanager
 def half_precision(network: Network) -> Iterator[None]:
-    """bfloat16 products for a float teacher on a GPU; a ternary network keeps TF32, which holds its integers exactly."""
+    """bfloat16 products for a float teacher on a GPU; a ternary network keeps TF32, exact for its integers."""
     on = network.lm_head.weight.is_cuda and not network.lm_head.ternary
     with torch.autocast("cuda", torch.bfloat16, enabled=on):
         yield

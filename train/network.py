@@ -148,11 +148,17 @@ class Network(nn.Module):
         bounds = self._bounds()
         last = []
         for index, layer in enumerate(self.model.layers):
+            assert isinstance(layer, Layer)
             mixed, final = layer.attn(layer.attn_norm(h), bounds[index], state[index])
             h = h + drop(mixed)
             h = h + drop(layer.mlp(layer.mlp_norm(h)))
             last.append(final)
         return self.lm_head(self.model.norm(drop(h))).float(), torch.stack(last)
+
+    @torch.no_grad()
+    def divide_logits(self, temperature: float) -> None:
+        """Fold a temperature into the head: logits are linear in the gain of its norm, and codes do not change."""
+        self.lm_head.norm.weight.div_(temperature)
 
     def _bounds(self) -> Tensor:
         """LB [L, d]: softmax over the layers, running sum, less the first layer's share."""

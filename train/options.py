@@ -20,7 +20,8 @@ class TrainOptions:
     learning_rate: AdamW's, at the top of the schedule.
     warmup_steps: steps from zero to the top.
     weight_decay: AdamW's, on matrices only.
-    dropout: share of embedding, mixer outputs and last hidden vector that is zeroed while training.
+    dropout: share of embedding, mixer outputs and last hidden vector that is zeroed while training; needless with
+        teachers that write enough text.
     gradient_clip: largest norm of the gradient.
     teachers: float networks trained first and distilled into the model; 0 trains on the text alone.
     teacher_hidden_size, teacher_num_hidden_layers, teacher_intermediate_size, teacher_steps, teacher_batch,
@@ -38,28 +39,28 @@ class TrainOptions:
     """
 
     hidden_size: int = 256
-    num_hidden_layers: int = 3
-    intermediate_size: int = 512
+    num_hidden_layers: int = 4
+    intermediate_size: int = 256
     steps: int = 10_000
-    batch: int = 64
-    sequence_length: int = 512
-    learning_rate: float = 3e-3
+    batch: int = 32
+    sequence_length: int = 1024
+    learning_rate: float = 8e-3
     warmup_steps: int = 300
     weight_decay: float = 0.1
     dropout: float = 0.1
     gradient_clip: float = 1.0
     teachers: int = 0
-    teacher_hidden_size: int = 512
-    teacher_num_hidden_layers: int = 4
-    teacher_intermediate_size: int = 1024
-    teacher_steps: int = 5_000
-    teacher_batch: int = 64
+    teacher_hidden_size: int = 384
+    teacher_num_hidden_layers: int = 8
+    teacher_intermediate_size: int = 512
+    teacher_steps: int = 2_500
+    teacher_batch: int = 32
     teacher_learning_rate: float = 2e-3
-    teacher_weight_decay: float = 0.1
-    teacher_dropout: float = 0.4
+    teacher_weight_decay: float = 1.0
+    teacher_dropout: float = 0.25
     synthetic_characters: int = 64_000_000
-    synthetic_share: float = 0.5
-    label_weight: float = 0.3
+    synthetic_share: float = 0.7
+    label_weight: float = 0.2
     seed: int = 1
     device: str = "auto"
     compile: bool | None = None
@@ -79,7 +80,8 @@ class TrainOptions:
         ):
             if getattr(self, name) < 1:
                 raise LuternError(f"training: {name} is {getattr(self, name)}, but wants at least 1.")
-        for name in ("warmup_steps", "weight_decay", "teachers", "teacher_weight_decay", "synthetic_characters", "seed"):
+        not_negative = ("weight_decay", "warmup_steps", "teachers", "teacher_weight_decay", "synthetic_characters")
+        for name in (*not_negative, "seed"):
             if getattr(self, name) < 0:
                 raise LuternError(f"training: {name} is {getattr(self, name)}, but must not be negative.")
         for name in ("dropout", "teacher_dropout", "synthetic_share", "label_weight"):

@@ -6,6 +6,7 @@ import lzma
 from dataclasses import replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from lutern.model_ref.checkpoint import load_checkpoint, load_tokenizer
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.evaluate import bits_per_character, split
 from lutern.model_ref.float_model import FloatModel
+from lutern.model_ref.quantize import ternarize
 from lutern.train import TrainOptions, train
 
 torch = pytest.importorskip("torch", reason="training is an optional extra")
@@ -110,7 +112,10 @@ def test_training_writes_a_checkpoint_and_its_figure(text: Path, tmp_path: Path)
     assert json.loads((out / "training_report.json").read_text()) == report
 
 
-@pytest.mark.parametrize("options", [OPTIONS, TEACHERS], ids=["text alone", "teachers"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(OPTIONS, id="text alone"), pytest.param(TEACHERS, id="teachers", marks=pytest.mark.slow)],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(
     options: TrainOptions, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,3 +175,54 @@ def test_options_out_of_range_are_named() -> None:
         TrainOptions(device="tpu")
     with pytest.raises(LuternError, match="steps is 0"):
         TrainOptions(steps=0)
+
+
+def test_a_temperature_folds_into_the_head() -> None:
+    from lutern.train.network import Network
+
+    network = Network(load_checkpoint(TINY).config).eval()
+    ids, state = torch.arange(8)[None], network.initial_state(1)
+    with torch.no_grad():
+        before, _ = network(ids, state)
+        network.divide_logits(1.5)
+        after, _ = network(ids, state)
+    assert torch.allclose(after * 1.5, before, rtol=1e-5, atol=1e-5)
+
+
+def test_calibration_finds_the_temperature_of_an_overconfident_network() -> None:
+    from lutern.train.distill import calibrated
+    from lutern.train.network import Network
+
+    torch.manual_seed(8)
+    network = Network(replace(load_checkpoint(TINY).config, vocab_size=8), ternary=False).eval()
+    with torch.no_grad():  # text drawn from the network itself, so that its own temperature is 1
+        ids, state = torch.zeros(1, 1, dtype=torch.long), network.initial_state(1)
+        network.divide_logits(0.2)
+        text = [ids]
+        for _ in range(3000):
+            logits, state = network(text[-1], state)
+            text.append(torch.multinomial(logits[:, 0].softmax(-1), 1))
+        network.divide_logits(1 / 1.5)
+    assert calibrated([network], torch.cat(text, 1)[0]).temperature == pytest.approx(1.5, abs=0.15)
+
+
+def test_rounding_to_bfloat16_keeps_every_trit() -> None:
+    from lutern.train.bfloat16 import rounded_with_trits_kept
+
+    seed = 9
+    generator = np.random.default_rng(seed)
+    weight = generator.normal(0, 0.02, (96, 64)).astype(np.float32)
+    # Trained weights gather at the threshold, half the scale; the scale moves with them, so a few rounds place them.
+    crowd, near = generator.random(weight.shape) < 0.2, generator.uniform(0.998, 1.002, weight.shape)
+    for _ in range(20):
+        _, scale = ternarize(weight)
+        weight[crowd] = (np.sign(weight) * scale / 2 * near)[crowd]
+    wanted, scale = ternarize(weight)
+    plain = weight.astype(ml_dtypes.bfloat16).astype(np.float32)
+    assert (ternarize(plain)[0] != wanted).mean() > 0.01, f"seed {seed}: the case is too easy"
+    kept = rounded_with_trits_kept(weight)
+    trits, kept_scale = ternarize(kept)
+    assert np.array_equal(trits, wanted), f"seed {seed}"
+    assert kept_scale == pytest.approx(scale, rel=2e-3)
+    assert np.array_equal(kept, kept.astype(ml_dtypes.bfloat16).astype(np.float32))
+    assert np.abs(kept - weight).max() <= np.abs(weight).max() * 2**-7
