@@ -40,8 +40,10 @@ SCALAR_EXPONENT_BITS = 12
 def rsh(x: Int, shift: Int | int) -> Int:
     """``x * 2^-shift`` rounded to nearest, halves up; a negative shift multiplies. Shifts above 62 give 0."""
     x = np.asarray(x, dtype=np.int64)
-    right = np.clip(shift, 0, 62)
-    left = np.clip(-np.asarray(shift), 0, 62)
+    if isinstance(shift, int) and 0 < shift <= 62:  # the same, without arrays of shifts
+        return (x + (1 << (shift - 1))) >> shift
+    right = np.minimum(np.maximum(shift, 0), 62)
+    left = np.minimum(np.maximum(-np.asarray(shift), 0), 62)
     half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), 0)
     return ((x << left) + half) >> right
 
@@ -50,7 +52,7 @@ def saturate(x: Int, limit: int, clipped: Clipped | None = None) -> Int:
     """Clamp to ``[-limit, limit]``; symmetric, so that a magnitude never needs one bit more than its value."""
     if clipped is not None:
         clipped(int(np.count_nonzero((x > limit) | (x < -limit))))
-    return np.clip(x, -limit, limit)
+    return np.minimum(np.maximum(x, -limit), limit)
 
 
 def bit_length(x: Int) -> Int:

@@ -1,0 +1,90 @@
+"""The float network as a float16 run of the published code computes it: what the integer network is compared with.
+
+    weights ─► float16 ─► trits and scale in float16     (`weight_quant` works in the type of the weights)
+    BL(x) : norm and codes in float32 inside the kernel, q / factor ─► float16, T s in float16, sums in float32 ─► float16
+    every other operation: operands float16, computed in float32, result ─► float16; the state S stays float32
+
+float16 values are kept in float32 arrays and rounded by `half`; the order of BLAS additions is not that of a GPU, which
+changes the error by a tenth. Cost: that of the float network, and some 20 roundings an element of h.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.model_ref.checkpoint import Checkpoint
+from lutern.model_ref.float_model import Floats, codes, lower_bounds, rms, sigmoid, silu
+from lutern.model_ref.quantize import SMALLEST_SCALE
+
+
+def half(x: Any) -> Floats:
+    """Rounded to the nearest float16; beyond 65504 infinity, as in float16."""
+    with np.errstate(over="ignore"):
+        rounded: Floats = np.asarray(x, np.float32).astype(np.float16).astype(np.float32)
+    return rounded
+
+
+@dataclass(frozen=True)
+class HalfLinear:
+    """One ternary projection; ``weight`` holds T s rounded to float16, transposed."""
+
+    gain: Floats
+    weight: Floats
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, name: str) -> HalfLinear:
+        stored = half(checkpoint.tensors[f"{name}.weight"])
+        mean = half(np.float32(np.abs(stored).mean(dtype=np.float64)))
+        factor = half(1 / np.maximum(mean, np.float32(SMALLEST_SCALE)))
+        trits = np.clip(np.rint(half(stored * factor)), -1, 1)
+        weight = np.ascontiguousarray(half(trits / factor).T)
+        return cls(half(checkpoint.tensors[f"{name}.norm.weight"]), weight)
+
+    def __call__(self, x: Floats) -> Floats:
+        q, step = codes(rms(x, self.gain))
+        return half(half(q * step) @ self.weight)
+
+
+class Float16Model:
+    """The float16 run of one checkpoint; ``step`` as ``FloatModel``."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.config = checkpoint.config
+        self.gains: dict[str, Floats] = {
+            name: half(tensor) for name, tensor in checkpoint.tensors.items() if name.endswith("norm.weight")
+        }
+        self.embeddings = checkpoint.tensors["model.embeddings.weight"]
+        self.linear = {name: HalfLinear.of(checkpoint, name) for name in checkpoint.config.projections}
+        bounds = np.zeros((self.config.num_hidden_layers, self.config.hidden_size), np.float32)
+        if self.config.use_lower_bound:
+            bounds = half(lower_bounds(half(checkpoint.tensors["model.lower_bounds"])))
+            bounds[0] = 0
+        self.bounds = bounds
+
+    def initial_state(self, streams: int) -> Floats:
+        return np.zeros((self.config.num_hidden_layers, streams, self.config.hidden_size), np.float32)
+
+    def step(self, ids: NDArray[np.int64], state: Floats) -> tuple[Floats, Floats]:
+        """Logits [B, V] and the next state [L, B, d] of one token of every stream."""
+        h = half(self.embeddings[ids])
+        new_state = np.empty_like(state)
+        for index in range(self.config.num_hidden_layers):
+            prefix, bound = f"model.layers.{index}.", self.bounds[index]
+            attn = {x: self.linear[f"{prefix}attn.{x}_proj"] for x in "ifgo"}
+            x = half(rms(h, self.gains[f"{prefix}attn_norm.weight"]))
+            f = half(bound + half(half(1 - bound) * half(sigmoid(attn["f"](x)))))
+            i = half(silu(attn["i"](x)) * half(1 - f))
+            new_state[index] = f * state[index] + i
+            g = rms(attn["g"](x), self.gains[f"{prefix}attn.g_norm.weight"])
+            h = half(h + attn["o"](half(g * silu(half(new_state[index])))))
+            y = half(rms(h, self.gains[f"{prefix}mlp_norm.weight"]))
+            gate, up = np.split(self.linear[f"{prefix}mlp.gate_proj"](y), 2, axis=-1)
+            h = half(h + self.linear[f"{prefix}mlp.down_proj"](half(silu(gate) * up)))
+        return self.linear["lm_head"](half(rms(h, self.gains["model.norm.weight"]))), new_state
+
+
+__all__ = ["Float16Model", "half"]
