@@ -3,8 +3,8 @@
     sums ─► largest so far (lowest index wins a tie) ─► token
        └──► logit memory ─► host
 
-One comparison a row. Twin of ``model_ref.head.argmax``; the scale of lm_head is positive and common to all rows, so the
-raw sums order the tokens.
+One comparison a row; one lane costs 91 LUT4 and 30 CCU2C beside its memory. Twin of ``model_ref.head.argmax``; the
+scale of lm_head is positive and common to all rows, so the raw sums order the tokens.
 """
 
 from __future__ import annotations

@@ -65,7 +65,9 @@ class SumScale(wiring.Component):
     the e4s12 code. ``o`` values (``values_payload``): s18 for F, I, G, GATE, UP; s32 for RESIDUAL and EMBED; the raw
     sums for HEAD. ``saturated`` pulses with a value of I, GATE or RESIDUAL that did not fit (a proved model has none).
 
-    Latency: 7. One 18 x 18 product a lane.
+    Latency: 7. Cost of a lane: 613 LUT4, 120 CCU2C, 783 flip-flops, one 18 x 18 product.
+
+    Reference: ``model``.
     """
 
     latency = 7

@@ -6,7 +6,7 @@
                                                                           └─► gains     (F, and what makes a vector)
 
 The queues hold 4 operations each, so that the quantiser works one matrix ahead of the engine. The token loop closes
-here: the chosen token starts the next pass without the host.
+here: the chosen token starts the next pass without the host. 143 LUT4, 40 CCU2C, 52 DPR16X4.
 """
 
 from __future__ import annotations
