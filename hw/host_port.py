@@ -26,7 +26,7 @@ from amaranth.utils import bits_for
 from lutern.hw import protocol
 from lutern.hw.protocol import ADDRESS_BITS, FRAME_BYTES, HEADER_BYTES, RUN_DONE, RUN_TOKENS, ErrorCode, Opcode
 from lutern.hw.reply import FIXED_BYTES, LOGIT_BITS, Reply
-from lutern.hw.slip import Deframer, Framer
+from lutern.hw.slip import FRAMED, Deframer, Framer
 
 ARGUMENT_BYTES = max(protocol.COMMAND_BYTES.values())
 WORDS_AT = HEADER_BYTES + protocol.WRITE.byte_count  # where the words of a WRITE begin
@@ -73,8 +73,13 @@ class HostPort(wiring.Component):
         m.submodules.buffer = buffer = Memory(shape=8, depth=1024, init=[])
         m.submodules.tokens = tokens = Memory(shape=16, depth=RUN_TOKENS, init=[])
         wiring.connect(m, wiring.flipped(self.i_rx), deframer.i)
-        wiring.connect(m, reply.o, framer.i)
         wiring.connect(m, framer.o, wiring.flipped(self.o_tx))
+
+        # Which byte of the response is next, and how it is escaped: a register between the two.
+        held, holds = Signal(FRAMED), Signal()
+        m.d.comb += [framer.i.p.eq(held), framer.i.valid.eq(holds), reply.o.ready.eq(~holds | framer.i.ready)]
+        with m.If(reply.o.ready):
+            m.d.sync += [held.eq(reply.o.p), holds.eq(reply.o.valid)]
 
         # The frame: all of it in the buffer, its first bytes in registers too.
         position = Signal(range(FRAME_BYTES))  # bytes of the frame so far
