@@ -1,0 +1,215 @@
+"""The safetensors container: headers read strictly, tensors mapped one at a time, files written part by part.
+
+    8 bytes: length of the header ─► JSON: name ─► dtype, shape, data_offsets;  __metadata__ ─► tensors, without gaps
+
+What a hostile file can cost is bounded: the header by ``MAX_HEADER_BYTES`` before it is read, a tensor by the size of
+the file, because its shape must fill exactly the range that the header gives it. Numbers are Python's, nothing wraps.
+A mapped tensor lives as long as the array; memory that a reader needs is that of the tensors that it holds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import LuternError
+
+MAX_HEADER_BYTES = 1 << 23
+"""A model of 256 layers needs 0.7 MB, its image 1.1 MB."""
+LENGTH_BYTES = 8
+METADATA = "__metadata__"
+TYPES: dict[str, Any] = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": np.uint8, "F8_E5M2": np.uint8, "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
+    "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.uint8,
+}
+"""Types of the format and how they are mapped; those of 8 bits that NumPy lacks as bytes."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a file: ``start`` counts from the beginning of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def byte_count(self) -> int:
+        return math.prod(self.shape) * int(np.dtype(TYPES[self.dtype]).itemsize)
+
+
+@dataclass(frozen=True)
+class Container:
+    """Header of one file. Nothing of its data has been read."""
+
+    path: Path
+    entries: dict[str, Entry]
+    metadata: dict[str, str]
+
+    def map(self, name: str) -> NDArray[Any]:
+        """A tensor as stored, read-only and memory-mapped."""
+        entry = self.entries[name]
+        if not entry.byte_count:
+            return np.zeros(entry.shape, TYPES[entry.dtype])
+        try:
+            return np.asarray(np.memmap(self.path, TYPES[entry.dtype], "r", entry.start, entry.shape))
+        except (OSError, ValueError) as error:
+            raise LuternError(f"{self.path} cannot be read any more ({error}); leave it where it is.") from error
+
+
+def open_container(path: str | Path, what: str = "safetensors file") -> Container:
+    """Read and check the header of a file; ``what`` names the kind of file in the sentence that refuses it."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
+                raise ValueError(f"the header is {length} bytes long, the file {size}")
+            if length > MAX_HEADER_BYTES:
+                raise ValueError(f"the header is {length} bytes long, the largest allowed {MAX_HEADER_BYTES}")
+            header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_without_duplicates)
+        if not isinstance(header, dict):
+            raise ValueError("the header is no JSON object")
+        metadata = header.pop(METADATA, {})
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("the header's metadata are no texts")
+        data = LENGTH_BYTES + length
+        ranges = {name: _checked(name, value, size - data) for name, value in header.items()}
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        if isinstance(error, RecursionError | json.JSONDecodeError | UnicodeDecodeError):
+            reason = "the header is no valid JSON"
+        raise LuternError(f"{path} is truncated or no {what} ({reason}); fetch or write it again.") from error
+    at = 0
+    for name, (start, stop, _, _) in sorted(ranges.items(), key=lambda item: item[1][:2]):
+        if start != at:
+            problem = "overlaps the tensor before it" if start < at else "leaves a gap before it"
+            raise LuternError(f"{path} is truncated or no {what} ({_short(name)} {problem}); fetch or write it again.")
+        at = stop
+    if at != size - data:
+        raise LuternError(
+            f"{path} is truncated or no {what} (tensors fill {at} of {size - data} bytes); fetch or write it again."
+        )
+    return Container(
+        path, {name: Entry(dtype, shape, data + start) for name, (start, _, dtype, shape) in ranges.items()}, metadata
+    )
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("the header names something twice")
+    return found
+
+
+def _checked(name: str, value: Any, data_bytes: int) -> tuple[int, int, str, tuple[int, ...]]:
+    """(start, stop, dtype, shape) of a header's entry, when they agree with one another and the file's size."""
+    name = _short(name)
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name} is not given as dtype, shape and data_offsets")
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in TYPES:
+        raise ValueError(f"{name} has the unknown type {_short(str(dtype))}")
+    for numbers, count in ((shape, 8), (offsets, 2)):
+        if not isinstance(numbers, list) or len(numbers) > count:
+            raise ValueError(f"{name} has no shape or range")
+        if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
+            raise ValueError(f"{name} has a shape or range with a number that is none")
+    if len(offsets) != 2 or not offsets[0] <= offsets[1] <= data_bytes:
+        raise ValueError(f"{name} lies outside the file")
+    entry = Entry(dtype, tuple(shape), 0)
+    if entry.byte_count != offsets[1] - offsets[0]:
+        raise ValueError(f"{name} of shape {shape} does not fill its range")
+    return offsets[0], offsets[1], dtype, entry.shape
+
+
+def _short(text: str) -> str:
+    """A name out of a file, fit for one line."""
+    return text[:80] if text.isprintable() else ascii(text[:80])
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears whole or not at all: written beside ``path``, then renamed; no reader sees half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner reads
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class ContainerWriter:
+    """Writes tensors in any order, each whole or in successive parts; ``metadata`` may be set until the end.
+
+    ``largest_metadata`` has at least the length of what ``metadata`` will be: the header's room is fixed first.
+    """
+
+    def __init__(
+        self, file: IO[bytes], shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]
+    ) -> None:
+        self.file, self.metadata = file, dict(largest_metadata)
+        self.entries: dict[str, Entry] = {}
+        at = 0
+        for name, (dtype, shape) in shapes.items():
+            self.entries[name] = Entry(dtype, shape, at)
+            at += self.entries[name].byte_count
+        length = len(self._header())
+        self.room = length + -length % LENGTH_BYTES
+        self.written = dict.fromkeys(self.entries, 0)
+
+    def _header(self) -> bytes:
+        header: dict[str, Any] = {METADATA: self.metadata} if self.metadata else {}
+        for name, entry in self.entries.items():
+            offsets = [entry.start, entry.start + entry.byte_count]
+            header[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": offsets}
+        return json.dumps(header, separators=(",", ":")).encode()
+
+    def write(self, name: str, part: NDArray[Any]) -> None:
+        """The next elements of a tensor, in its type."""
+        entry = self.entries[name]
+        assert part.dtype == np.dtype(TYPES[entry.dtype]).newbyteorder("<"), name
+        self.file.seek(LENGTH_BYTES + self.room + entry.start + self.written[name])
+        self.file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        self.written[name] += part.nbytes
+
+    def finish(self) -> None:
+        """The header, once every tensor is whole."""
+        for name, entry in self.entries.items():
+            assert self.written[name] == entry.byte_count, f"{name}: {self.written[name]} bytes"
+        header = self._header()
+        assert len(header) <= self.room
+        self.file.seek(0)
+        self.file.write(self.room.to_bytes(LENGTH_BYTES, "little") + header.ljust(self.room))
+
+
+@contextmanager
+def write_container(
+    path: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]
+) -> Iterator[ContainerWriter]:
+    """A writer of a file that appears whole or not at all."""
+    with atomic_file(path) as file:
+        writer = ContainerWriter(file, shapes, largest_metadata)
+        yield writer
+        writer.finish()
+
+
+__all__ = ["Container", "ContainerWriter", "Entry", "atomic_file", "open_container", "write_container"]
