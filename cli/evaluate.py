@@ -1,47 +1,73 @@
-"""`lutern eval`: bits per character of a model on a text, float and integer side by side."""
+"""`lutern eval`: bits per character and per token of a model on a text, float and integer side by side."""
 
 from __future__ import annotations
 
 import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 
-from lutern.cli.models import open_model
+from lutern.cli.models import open_network
 from lutern.cli.progress import progress_bar
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.evaluate import SteppedModel, bits_per_character, split
+from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.float_model import FloatModel
-from lutern.model_ref.model import IntegerModel
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.model import COUNTED, Saturations
+from lutern.model_ref.tokenizer import Tokenizer
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="demo, demo-small, or a checkpoint folder.")],
+    model: Annotated[str, typer.Argument(help="demo, demo-small, a checkpoint folder, or an image.")],
     text: Annotated[Path, typer.Argument(help="Text file, plain or .xz; its last 5 % are evaluated.")],
     whole: Annotated[bool, typer.Option("--whole", help="Evaluate the whole text, not its last 5 %.")] = False,
     streams: Annotated[int, typer.Option(min=1, help="Parallel streams that the text is cut into.")] = 64,
 ) -> None:
-    """Print bits per character, float and integer."""
-    opened = open_model(model)
-    ids = np.array(opened.tokenizer.encode(read_text(text)))
+    """Print bits per character and per token, float and integer, and how many values saturated."""
+    network = open_network(model)
+    tokenizer = network.tokenizer()
+    ids = np.array(tokenizer.encode(read_text(text)), dtype=np.int64)
     if not whole:
         ids = split(ids)[1]
-    models: dict[str, SteppedModel] = {
-        "float": FloatModel(opened.checkpoint),
-        "integer": IntegerModel(integer_weights(opened.checkpoint)),
-    }
     console = Console(highlight=False)
-    console.print(f"{opened.name}: {len(ids):,} characters in {streams} streams")
-    results = {}
-    for name, candidate in models.items():
+    weights = network.weights()
+    counts = Saturations()
+    checkpoint = network.checkpoint
+    makers: dict[str, Callable[[], SteppedModel]] = {"integer": lambda: FastModel(weights, counts)}
+    if checkpoint is not None:
+        makers = {"float": lambda: FloatModel(checkpoint), **makers}
+    results: dict[str, float] = {}
+    per_character = 0.0
+    for name, make in makers.items():
         with progress_bar(name) as advance:
-            results[name] = bits_per_character(candidate, ids, streams, advance)
-        console.print(f"{name:8} {results[name]:.5f} bits per character")
-    console.print(f"integer - float {results['integer'] - results['float']:+.5f}")
+            results[name] = bits_per_character(make(), ids, streams, advance)
+        if not per_character:  # now known to be at least two tokens a stream
+            characters, tokens = counted(tokenizer, ids, streams)
+            per_character = tokens / characters
+            console.print(f"{network.name}: {tokens:,} tokens, {characters:,} characters in {streams} streams")
+        bits = results[name]
+        console.print(f"{name:8} {bits * per_character:.5f} bits per character  {bits:.5f} bits per token")
+    if "float" in results:
+        difference = results["integer"] - results["float"]
+        console.print(f"integer - float {difference * per_character:+.5f} bits per character")
+    console.print("saturated: " + ", ".join(f"{name} {counts.of(name):,}" for name in COUNTED))
+    for (name, layer), count in counts.counts.items():
+        if count:
+            console.print(f"  {name} of layer {layer}: {count:,}" if layer >= 0 else f"  embedding: {count:,}")
+    console.print(f"ranges: calibrated for {', '.join(weights.calibrated)}" if weights.calibrated else "ranges: proved")
+
+
+def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple[int, int]:
+    """Characters and tokens that ``bits_per_character`` counts: all but each stream's first token."""
+    length = len(ids) // streams
+    parts = ids[: length * streams].reshape(streams, length)
+    characters = sum(len(tokenizer.decode(part)) - len(tokenizer.decode(part[:1])) for part in parts.tolist())
+    return max(characters, 1), (length - 1) * streams
 
 
 def read_text(path: Path) -> str:

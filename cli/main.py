@@ -25,7 +25,7 @@ def lutern() -> None:
 app.command("doctor")(doctor.doctor)
 missing: str | None = None
 try:
-    from lutern.cli import cost, evaluate, generate, train
+    from lutern.cli import cost, evaluate, generate, logits, train
 except ModuleNotFoundError as error:
     missing = (error.name or "").split(".")[0]
     if missing in ("", "lutern"):
@@ -33,6 +33,7 @@ except ModuleNotFoundError as error:
 else:
     app.command("generate")(generate.generate_text)
     app.command("eval")(evaluate.evaluate)
+    app.command("logits")(logits.write_logits)
     app.command("train")(train.train)
     app.command("cost")(cost.cost)
 

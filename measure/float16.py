@@ -1,7 +1,7 @@
 """The float network as a float16 run of the published code computes it: what the integer network is compared with.
 
     weights ─► float16 ─► trits and scale in float16     (`weight_quant` works in the type of the weights)
-    BL(x) : norm and codes in float32 inside the kernel, q / factor ─► float16, T s in float16, sums in float32 ─► float16
+    BL(x) : norm and codes in float32 inside the kernel, q / factor ─► float16, T s in float16, sums ─► float16
     every other operation: operands float16, computed in float32, result ─► float16; the state S stays float32
 
 float16 values are kept in float32 arrays and rounded by `half`; the order of BLAS additions is not that of a GPU, which

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 
+from lutern.cli.evaluate import counted
+from lutern.firmware.image import write_image
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.evaluate import bits_per_character
 from lutern.model_ref.float_model import FloatModel
+from lutern.model_ref.quantize import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 
@@ -22,7 +26,7 @@ TEXT = "abca cab " * 40
 SEED = 2
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     save_checkpoint(folder, CONFIG, random_checkpoint(CONFIG, SEED).tensors)
@@ -44,6 +48,27 @@ def test_float_and_integer_side_by_side(folder: Path, tmp_path: Path) -> None:
     ids = np.array([" abc".index(character) for character in TEXT])
     assert figures["float"] == pytest.approx(bits_per_character(FloatModel(load_checkpoint(folder)), ids, 4), abs=1e-5)
     assert abs(figures["integer"] - figures["float"]) < 0.02
+    assert "saturated: h 0, i 0, S 0, gate 0\nranges: proved\n" in done.stdout
+
+
+def test_image_has_integer_figures_only(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    image = tmp_path / "model.lutern"
+    write_image(image, integer_weights(load_checkpoint(folder)), (folder / "tokenizer.json").read_text(), "a test")
+    results = [run(str(model), str(tmp_path / "text.txt"), "--whole", "--streams", "4") for model in (folder, image)]
+    assert [done.returncode for done in results] == [0, 0]
+    lines = [[line for line in done.stdout.splitlines() if line.startswith("integer  ")] for done in results]
+    assert lines[0] == lines[1] and len(lines[0]) == 1
+    assert not re.search("float", results[1].stdout)
+
+
+def test_characters_and_tokens_are_told_apart() -> None:
+    """Tokens of two characters: half as many tokens as characters, each stream's first left out of both."""
+    library = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"a": 0, "b": 1, "ab": 2}, merges=[("a", "b")]))
+    library.decoder = tokenizers.decoders.Fuse()
+    tokenizer = Tokenizer(library)
+    ids = np.array(tokenizer.encode("ab" * 20))
+    assert counted(tokenizer, ids, 4) == (2 * 16, 16)
 
 
 def test_missing_text(folder: Path, tmp_path: Path) -> None:

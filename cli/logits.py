@@ -1,0 +1,94 @@
+"""`lutern logits`: what a model computes on given tokens, as arrays, for comparison with any other implementation."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from rich.console import Console
+
+from lutern.cli.models import Network, open_network
+from lutern.cli.progress import progress_bar
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.fast_model import FastModel
+from lutern.model_ref.float_model import FloatModel
+from lutern.model_ref.record import rows_of
+
+NUMERICS = ("float", "integer")
+_MENDED = "save a one-dimensional integer array with numpy.save"
+
+
+def write_logits(
+    model: Annotated[str, typer.Argument(help="demo, demo-small, a checkpoint folder, or an image.")],
+    tokens: Annotated[Path, typer.Option("--tokens", help="Token numbers: one integer array saved by numpy.save.")],
+    out: Annotated[Path, typer.Option("-o", "--output", help="File to write, .npz.")],
+    numerics: Annotated[str, typer.Option(help="float, or integer: what the gateware computes.")] = "integer",
+) -> None:
+    """Write logits [T, V] and hidden [T, L+1, d] (embedding and every layer's output) of a text's tokens."""
+    if numerics not in NUMERICS:
+        raise LuternError(f"there are no {numerics} numerics; give one of {', '.join(NUMERICS)}.")
+    if not out.parent.is_dir():
+        raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
+    network = open_network(model)
+    ids = read_ids(tokens, network.config.vocab_size)
+    evaluator = float_model(network) if numerics == "float" else FastModel(network.weights())
+    shape = network.config.num_hidden_layers + 1, network.config.hidden_size
+    kind = np.float32 if numerics == "float" else np.float64
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
+            # Through files: 10,000 tokens of 32,000 logits are more than memory may hold.
+            arrays: dict[str, NDArray[Any]] = {
+                "logits": open_memmap(
+                    Path(place, "logits"), mode="w+", dtype=kind, shape=(len(ids), network.config.vocab_size)
+                ),
+                "hidden": open_memmap(Path(place, "hidden"), mode="w+", dtype=kind, shape=(len(ids), *shape)),
+            }
+            with progress_bar(numerics) as advance:
+                for index, row in enumerate(rows_of(evaluator, ids)):
+                    arrays["logits"][index], arrays["hidden"][index] = row
+                    advance(index + 1, len(ids))
+            whole = Path(place, "whole.npz")
+            np.savez(whole, allow_pickle=False, **arrays)
+            os.replace(whole, out)
+    except OSError as error:
+        raise LuternError(f"{out} cannot be written ({error.strerror}); choose a folder with room.") from error
+    Console(highlight=False).print(f"{out}: logits {list(arrays['logits'].shape)}, hidden {[len(ids), *shape]}")
+
+
+def float_model(network: Network) -> FloatModel:
+    """The float network, which an image does not hold."""
+    if network.checkpoint is None:
+        raise LuternError(
+            f"{network.name} is an image, which holds no float weights; give --numerics integer, or the checkpoint."
+        )
+    return FloatModel(network.checkpoint)
+
+
+def read_ids(path: Path, vocab_size: int) -> NDArray[np.int64]:
+    """Token numbers [T] of a file that numpy.save wrote; nothing in it is ever unpickled or larger than the file."""
+    try:
+        ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise LuternError(f"there is no file {path}; {_MENDED}.") from None
+    except Exception as error:  # NumPy's header parser lets through what Python's own parser raises
+        raise LuternError(f"{path} is no array that numpy.save wrote; {_MENDED}.") from error
+    if not isinstance(ids, np.ndarray):
+        raise LuternError(f"{path} holds several arrays; {_MENDED}.")
+    if ids.dtype.kind not in "iu":
+        raise LuternError(f"{path} holds {ids.dtype}, but token numbers are integers; {_MENDED}.")
+    if ids.ndim != 1 or not ids.size:
+        raise LuternError(f"{path} has shape {list(ids.shape)}, but must be [T] with at least one token; {_MENDED}.")
+    wrong = (ids < 0) | (ids >= vocab_size)
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise LuternError(
+            f"{path}: token {ids[place]} at position {place} is outside the vocabulary of {vocab_size} tokens; "
+            "encode the text with this model's tokenizer."
+        )
+    return ids.astype(np.int64)
