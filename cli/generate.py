@@ -82,7 +82,7 @@ def _write(
         out.flush()
     seconds = time.monotonic() - start
     for line in summary(runs, len(ids) - 1 + count, seconds, machine, model, config):
-        console.print(line, style="dim")
+        console.print(line, style="dim", soft_wrap=True)
 
 
 def summary(

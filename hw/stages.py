@@ -69,6 +69,12 @@ def pack(values: list[Value]) -> Value:
     return Cat(*[value[: len(value)] for value in values])
 
 
+def described(component: Any) -> Any:
+    """A component that is only asked for its latency or its ports, never built: Amaranth shall not warn of it."""
+    component._MustUse__used = True
+    return component
+
+
 def link(m: Module, output: Any, input_: Any) -> None:
     """Join an output stream to an input stream of the same payload; unequal payloads are refused.
 
@@ -86,4 +92,4 @@ def link(m: Module, output: Any, input_: Any) -> None:
     ]
 
 
-__all__ = ["Stages", "link", "magnitude", "pack", "round_shift", "saturate"]
+__all__ = ["Stages", "described", "link", "magnitude", "pack", "round_shift", "saturate"]

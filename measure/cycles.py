@@ -28,6 +28,7 @@ from lutern.hw.quantiser import Quantiser
 from lutern.hw.residual import Residual
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import QUEUE_DEPTH
+from lutern.hw.stages import described
 from lutern.hw.ternary import TernaryUnit
 
 FIRST_ISSUE = 2  # the token is accepted in 0, the reader starts in 1, and reads in 2
@@ -151,17 +152,17 @@ class TokenModel:
     def __init__(self, program: Program, config: HwConfig) -> None:
         self.config = config
         self.program = program
-        self.norm = RmsNorm(config)
+        self.norm = described(RmsNorm(config))
         self.largest_latency = largest_latency(config)
         # the link from words to results
         self.trits = Fifo(config.trit_fifo_words)
         self.gains = Groups(config, GAIN_BITS, config.gain_fifo_words)
         self.row = Groups(config, EMBEDDING_BITS, -(-config.max_width * EMBEDDING_BITS // config.word_bits) + 8)
-        self.ternary = Pipe(TernaryUnit(config).latency - 1)
+        self.ternary = Pipe(described(TernaryUnit(config)).latency - 1)
         self.scale = Pipe(SumScale.latency)
         self.blocks = {
-            "mlgru": Pipe(Mlgru(config).latency),
-            "glu": Pipe(Glu(config).latency),
+            "mlgru": Pipe(described(Mlgru(config)).latency),
+            "glu": Pipe(described(Glu(config)).latency),
             "residual": Pipe(Residual.latency),
         }
         self.quantiser = Pipe(Quantiser.latency)

@@ -26,6 +26,7 @@ from amaranth.lib import wiring
 
 import lutern.hw
 import lutern.model_ref
+from lutern.hw.stages import described
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports
 from lutern.sim.tools import prune, require_compiler, tail, verilator_environment
@@ -84,7 +85,7 @@ def verilate(component: wiring.Component) -> Path:
     taps = list_taps(component)
     header = _header(taps)
     built_with = (_HARNESS.read_bytes(), header, *_FLAGS, platform.machine())
-    known = _known_as(component, *built_with)
+    known = _known_as(described(component), *built_with)
     folder = cache_folder() / (known.read_text() if known and known.exists() else "unknown")
     if (folder / LIBRARY).exists():
         component._MustUse__used = True  # Amaranth warns of components that nobody elaborates
