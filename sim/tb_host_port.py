@@ -17,6 +17,7 @@ from lutern.hw.protocol import (
     CHECKSUM,
     CHUNK_BYTES,
     LOGITS,
+    PAYLOAD_BYTES,
     READ_LAYOUT,
     RUN,
     RUN_DONE,
@@ -111,11 +112,11 @@ class Surroundings:
     async def answered(self) -> None:
         """Until a whole answer has come."""
         wanted = self.answer_count + 1
-        for _ in range(200_000):
+        for _ in range(20_000):
             if self.answer_count == wanted:
                 return
             await FallingEdge(self.dut.clk)
-        raise TimeoutError(f"no answer for 200000 cycles, seed {self.seed}")
+        raise TimeoutError(f"no answer for 20000 cycles, seed {self.seed}")
 
     def _take_answer(self, cycle: int, byte: int) -> None:
         self.answers.check(cycle, byte)
@@ -201,6 +202,55 @@ async def runs(dut: Any) -> None:
             await around.answered()
     assert around.runs.finish() == 4
     around.answers.finish()
+
+
+@cocotb.test()
+async def limits(dut: Any) -> None:
+    """The longest and shortest frame, one byte beyond either, broken escapes; the last word, the largest counts."""
+    around, parameters = surround(dut)
+    word_bytes, memory_words, vocab = parameters["word_bytes"], parameters["memory_words"], parameters["max_vocab"]
+    await start(dut)
+    unknown = bytes([ErrorCode.UNKNOWN_OPCODE])
+    await around.ask(0x10, 1, bytes(PAYLOAD_BYTES), unknown, Opcode.ERROR)
+    short = b"\x01"
+    bad_frames = [
+        encode_frame(0x10, 2, bytes(PAYLOAD_BYTES + 1)),
+        encode_frame(0x10, 2, bytes(3 * PAYLOAD_BYTES)),
+        b"\xc0" + short + crc32c(short).to_bytes(4, "little") + b"\xc0",
+        encode_frame(0x10, 2, b"\xdb").replace(b"\xdb\xdd", b"\xdb\x00"),
+        encode_frame(0x10, 2, b"\xdb").replace(b"\xdb\xdd", b"\xdb\xdb\xdd"),
+        encode_frame(0x10, 2, b"x")[:-1] + b"\xdb\xc0",
+    ]
+    for count, frame in enumerate(bad_frames, 1):
+        around.rx.queue(frame + b"\xc0\xc0\xc0")  # empty frames are not counted
+        await around.ask(Opcode.INFO, count, b"", around.info[:-4] + count.to_bytes(4, "little"))
+
+    command = around.write_command(memory_words - 1, [1])
+    await around.ask(Opcode.WRITE, 1, command, memory_words.to_bytes(4, "little"))
+    crc = crc32c((1).to_bytes(word_bytes, "little")).to_bytes(4, "little")
+    await around.ask(Opcode.CHECKSUM, 2, CHECKSUM.pack(address=memory_words - 1, count=1), crc)
+    bad_address = bytes([ErrorCode.BAD_ADDRESS])
+    await around.ask(
+        Opcode.WRITE, 3, WRITE.pack(address=memory_words) + bytes(word_bytes), bad_address, Opcode.ERROR
+    )
+    await around.ask(Opcode.CHECKSUM, 4, CHECKSUM.pack(address=memory_words, count=1), bad_address, Opcode.ERROR)
+
+    good = {"head_words": 9, "stream_base": memory_words - 9, "stream_words": 9, "embedding_base": memory_words - 1,
+            "embedding_row_words": 1, "vocab": vocab, "spare": 0}
+    await around.ask(Opcode.SETUP, 1, SETUP.pack(**good), b"")
+    for name, value in (("head_words", 10), ("stream_base", memory_words - 8), ("stream_words", 0),
+                        ("embedding_base", memory_words), ("vocab", vocab + 1), ("vocab", 0)):
+        bad = SETUP.pack(**{**good, name: value})
+        await around.ask(Opcode.SETUP, 2, bad, bytes([ErrorCode.BAD_SETUP]), Opcode.ERROR)
+    sums = b"".join(around.logit(k).to_bytes(4, "little", signed=True) for k in range(vocab - 128, vocab))
+    await around.ask(Opcode.LOGITS, 3, LOGITS.pack(offset=vocab - 128, count=128), sums)
+    bad_count = bytes([ErrorCode.BAD_COUNT])
+    for offset, count in ((vocab - 127, 128), (0, 129), (0, 0)):
+        await around.ask(Opcode.LOGITS, 4, LOGITS.pack(offset=offset, count=count), bad_count, Opcode.ERROR)
+    for count in (0, 129):
+        await around.ask(Opcode.RUN, 5, RUN.pack(token=0, count=count, fresh=0), bad_count, Opcode.ERROR)
+    bad_token = bytes([ErrorCode.BAD_TOKEN])
+    await around.ask(Opcode.RUN, 6, RUN.pack(token=vocab, count=1, fresh=0), bad_token, Opcode.ERROR)
 
 
 @cocotb.test()
