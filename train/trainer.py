@@ -35,7 +35,7 @@ from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer
 from .bfloat16 import rounded_with_trits_kept
 from .data import Corpus, generator_of, make_ids, read_text
 from .distill import Ensemble, calibrated, labelled, written
-from .fit import Schedule, fit
+from .fit import Draw, Schedule, fit
 from .network import Network
 from .options import TrainOptions
 from .progress import Progress
@@ -207,7 +207,7 @@ def write_checkpoint(network: Network, out: Path) -> None:
 
 def _fit(
     network: Network,
-    draw: Any,
+    draw: Draw,
     schedule: Schedule,
     name: str,
     save: Path,
