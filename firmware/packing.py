@@ -83,6 +83,10 @@ def unpack_trits(words: NDArray[np.uint8], rows: int, columns: int, config: HwCo
     return padded[:rows, :columns].copy()
 
 
+CHUNK_BYTES = 1 << 16
+"""Packed bytes that are encoded at a time: their temporaries stay in the cache."""
+
+
 def canonical_bytes(rows: int, columns: int) -> int:
     """Length of the canonical packing."""
     return -(-rows * columns // TRITS_PER_BYTE)
@@ -90,9 +94,17 @@ def canonical_bytes(rows: int, columns: int) -> int:
 
 def pack_canonical(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Trits [rows, n], row by row, five in a byte, the last byte filled with zeros."""
-    flat = np.zeros(canonical_bytes(*trits.shape) * TRITS_PER_BYTE, np.int8)
-    flat[: trits.size] = trits.ravel()
-    return _encode(flat)
+    flat = trits.reshape(-1)
+    packed = np.empty(canonical_bytes(*trits.shape), np.uint8)
+    whole = flat.size // TRITS_PER_BYTE
+    for start in range(0, whole, CHUNK_BYTES):
+        stop = min(start + CHUNK_BYTES, whole)
+        packed[start:stop] = _encode(flat[start * TRITS_PER_BYTE : stop * TRITS_PER_BYTE])
+    if whole < len(packed):
+        last = np.zeros(TRITS_PER_BYTE, np.int8)
+        last[: flat.size - whole * TRITS_PER_BYTE] = flat[whole * TRITS_PER_BYTE :]
+        packed[whole:] = _encode(last)
+    return packed
 
 
 def unpack_canonical(data: NDArray[np.uint8], rows: int, columns: int, what: str = "trits") -> NDArray[np.int8]:

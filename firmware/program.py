@@ -265,10 +265,10 @@ class _Writer:
     def embedding_table(self, weights: IntegerWeights) -> int:
         """One EMBED record a token; returns the words of each."""
         table = weights.embeddings
-        codes = (table.mantissa & 0xFFF | table.exponent << 12).astype(np.uint64)
+        codes = table.codes
         before = self.count
         for row in codes:
-            self.record(Record.EMBED, pack_groups(row[:, None], EMBEDDING_BITS, self.config))
+            self.record(Record.EMBED, pack_groups(row[:, None].astype(np.uint64), EMBEDDING_BITS, self.config))
         return (self.count - before) // len(codes)
 
 

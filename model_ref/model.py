@@ -134,7 +134,7 @@ class IntegerModel:
 def embed(weights: IntegerWeights, ids: Int, clipped: Clipped | None = None) -> Int:
     """h ``[B, d]`` of tokens ``[B]``: one shift an element."""
     table = weights.embeddings
-    shift = table.exponent[ids] - table.base - weights.h_frac_bits
+    shift = table.exponent[ids].astype(np.int64) - table.base - weights.h_frac_bits
     return saturate(rsh(table.mantissa[ids], shift), S32_MAX, clipped)
 
 

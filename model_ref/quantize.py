@@ -76,6 +76,7 @@ def ternarize(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
 
 MAX_WIDTH = 8192
 """Longest vector: sums of codes fit 21 bits and float32, sums of squares 82 bits."""
+EMBEDDING_MANTISSA_BITS = 12
 EMBEDDING_MANTISSA_MAX = (1 << 11) - 1
 EMBEDDING_EXPONENT_MAX = 15
 FRAC_BITS_MIN = -64
@@ -89,23 +90,47 @@ class EmbeddingTable:
     Holds bfloat16 values exactly down to 2^-18 of the largest, and decodes with one shift.
     """
 
-    mantissa: Int
-    exponent: Int
+    mantissa: NDArray[Any]  # int16: a full-size table stays small
+    exponent: NDArray[Any]  # int8
     base: int
+
+    @classmethod
+    def from_codes(cls, codes: NDArray[np.uint16], base: int) -> EmbeddingTable:
+        """Inverse of ``codes``."""
+        return cls((codes << 4).view(np.int16) >> 4, (codes >> EMBEDDING_MANTISSA_BITS).astype(np.int8), base)
 
     @classmethod
     def from_real(cls, table: NDArray[np.float32], top: int | None = None) -> EmbeddingTable:
         """Nearest coding of a real table [V, d], or of some rows of one whose ``embedding_top`` is given."""
-        exponents = np.frexp(table.astype(np.float64))[1].astype(np.int64)
         top = embedding_top(table) if top is None else top
-        exponent = np.where(table == 0, 0, np.clip(top - exponents, 0, EMBEDDING_EXPONENT_MAX))
-        mantissa = np.rint(np.ldexp(table.astype(np.float64), (exponent + 11 - top).astype(np.int32)))
-        mantissa = np.clip(mantissa, -EMBEDDING_MANTISSA_MAX, EMBEDDING_MANTISSA_MAX).astype(np.int64)
-        return cls(mantissa, exponent, top - 11)
+        mantissas, found = np.empty(table.shape, np.int16), np.empty(table.shape, np.int8)
+        step = max(1, CHUNK // table.shape[1])
+        for start in range(0, len(table), step):
+            rows = slice(start, start + step)
+            wide = table[rows].astype(np.float64)
+            exponent = np.where(wide == 0, 0, np.clip(top - np.frexp(wide)[1], 0, EMBEDDING_EXPONENT_MAX))
+            mantissa = np.rint(np.ldexp(wide, exponent + 11 - top))
+            mantissas[rows] = np.clip(mantissa, -EMBEDDING_MANTISSA_MAX, EMBEDDING_MANTISSA_MAX)
+            found[rows] = exponent
+        return cls(mantissas, found, top - 11)
+
+    @property
+    def codes(self) -> NDArray[np.uint16]:
+        """16 bits an element: mantissa low in two's complement, exponent above."""
+        low = self.mantissa.astype(np.uint16) & np.uint16((1 << EMBEDDING_MANTISSA_BITS) - 1)
+        return low | self.exponent.astype(np.uint16) << np.uint16(EMBEDDING_MANTISSA_BITS)
+
+    @property
+    def largest(self) -> float:
+        """Largest coded magnitude."""
+        step = max(1, CHUNK // self.mantissa.shape[1])
+        starts = range(0, len(self.mantissa), step)
+        parts = (EmbeddingTable(self.mantissa[x : x + step], self.exponent[x : x + step], self.base) for x in starts)
+        return max(float(np.abs(part.real()).max()) for part in parts)
 
     def real(self) -> NDArray[np.float64]:
         """The coded table as float64 [V, d]."""
-        return np.ldexp(self.mantissa.astype(np.float64), (self.base - self.exponent).astype(np.int32))
+        return np.ldexp(self.mantissa.astype(np.float64), self.base - self.exponent.astype(np.int32))
 
 
 def embedding_top(table: NDArray[np.float32]) -> int:
@@ -465,7 +490,7 @@ def integer_weights(checkpoint: Checkpoint, calibration: Int | None = None) -> I
     quantised = {name: quantise_matrix(config, tensors, name) for name in config.projections}
     facts = {name: known for name, (_, known) in quantised.items()}
     embeddings = EmbeddingTable.from_real(tensors["model.embeddings.weight"])
-    found = constants(checkpoint, facts, float(np.abs(embeddings.real()).max()), calibration)
+    found = constants(checkpoint, facts, embeddings.largest, calibration)
     bounds = one_minus_lower_bounds(config, tensors)
 
     def matrix(name: str) -> Matrix:

@@ -12,7 +12,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from lutern.firmware.image import Image, _digest, read_image, seal, write_image
+from lutern.firmware.image import Image, read_image, seal, write_image
+from lutern.firmware.image_format import digest_of
 from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.model import IntegerModel
@@ -173,7 +174,7 @@ def test_hostile_files_are_refused(path: Path, tmp_path: Path, change: Change, t
     body.pop("digest")
     digests = body["digests"]
     change(body, tensors)
-    digests.update({name: _digest(tensor) for name, tensor in tensors.items()})
+    digests.update({name: digest_of(tensor) for name, tensor in tensors.items()})
     (tmp_path / "hostile").write_bytes(save(tensors, metadata={"lutern": seal(body)}))
     with pytest.raises(LuternError, match=text):
         read_image(tmp_path / "hostile")

@@ -1,0 +1,77 @@
+"""What an image file consists of: names, types and shapes of its tensors, its metadata and the digests in them.
+
+``image.py`` describes the format and reads it, ``image_writer.py`` writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.firmware.packing import canonical_bytes
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+
+FORMAT, VERSION = "lutern-image", 1
+METADATA_KEY = "lutern"
+EMBEDDINGS, LOWER_BOUNDS, TOKENIZER = "model.embeddings.weight", "model.lower_bounds", "tokenizer.json"
+MAX_METADATA_BYTES = 1 << 22  # 256 layers need 0.4 MB
+FRAC_BITS_RANGE = -64, 63
+BASE_RANGE = -2048, 2047  # exponents of gain vectors and of the embedding table
+
+
+def image_shapes(config: ModelConfig, tokenizer_bytes: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of every tensor in the order of the file: wide types first, so that each is aligned."""
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name, shape in config.tensor_shapes.items():
+        shapes[name] = ("I32", shape)
+    for name, (rows, columns) in config.projections.items():
+        shapes[f"{name}.weight"] = ("U8", (canonical_bytes(rows, columns),))
+    shapes[EMBEDDINGS] = ("U16", (config.vocab_size, config.hidden_size))
+    shapes[LOWER_BOUNDS] = ("I32", (config.num_hidden_layers, config.hidden_size))
+    shapes[TOKENIZER] = ("U8", (tokenizer_bytes,))
+    return {name: shapes[name] for kind in ("I32", "U16", "U8") for name in shapes if shapes[name][0] == kind}
+
+
+def digest_of(tensor: NDArray[Any]) -> str:
+    """SHA-256 of a tensor's bytes, in hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def seal(body: Mapping[str, Any]) -> str:
+    """Metadata as canonical JSON with the digest of everything else in it."""
+    return json.dumps({"digest": hashlib.sha256(_canonical(body)).hexdigest(), **body}, sort_keys=True)
+
+
+def unseal(text: str, path: Path) -> tuple[dict[str, Any], str]:
+    """Metadata and their digest; refuses what ``seal`` did not write."""
+    foreign = LuternError(f"{path} is no Lutern image; give a file that Lutern wrote from a checkpoint.")
+    try:
+        body = json.loads(text) if len(text) <= MAX_METADATA_BYTES else None
+    except (ValueError, RecursionError):
+        raise foreign from None
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        raise foreign
+    if body.get("version") != VERSION:
+        raise LuternError(
+            f"{path} is an image of version {body.get('version')!r}, but this program reads version {VERSION}; "
+            "write the image again."
+        )
+    digest = body.pop("digest", None)
+    if digest != hashlib.sha256(_canonical(body)).hexdigest():
+        raise LuternError(f"{path}: the digest of its metadata is wrong; fetch or write the image again.")
+    return body, str(digest)
+
+
+def _canonical(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+__all__ = ["EMBEDDINGS", "FORMAT", "LOWER_BOUNDS", "METADATA_KEY", "TOKENIZER", "VERSION", "digest_of", "image_shapes",
+           "seal", "unseal"]

@@ -1,0 +1,226 @@
+"""Writes image files: from integer weights, or straight from a checkpoint, one tensor at a time.
+
+    checkpoint ─► weight of one matrix ─► trits ─► five in a byte ─► file      facts of every matrix ─► metadata
+
+Both ways give the same bytes. ``convert`` holds one tensor in float32 and a few chunks; a matrix costs some 15 ns a
+weight, nearly all of it passes over float64 chunks (``quantize.ternarize``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.firmware.image_format import (
+    BASE_RANGE,
+    EMBEDDINGS,
+    FORMAT,
+    FRAC_BITS_RANGE,
+    LOWER_BOUNDS,
+    METADATA_KEY,
+    TOKENIZER,
+    VERSION,
+    image_shapes,
+    seal,
+)
+from lutern.firmware.packing import gain_items, pack_canonical
+from lutern.model_ref.checkpoint import Checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.container import ContainerWriter, write_container
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.fixed import MANTISSA_MAX, SCALAR_EXPONENT_BITS, Int
+from lutern.model_ref.norm import Gains, ScaleConstants
+from lutern.model_ref.quantize import (
+    FINAL_VECTOR,
+    VECTORS,
+    Constants,
+    EmbeddingTable,
+    IntegerWeights,
+    Matrix,
+    MatrixFacts,
+    VectorNames,
+    check_width,
+    constants,
+    embedding_top,
+    one_minus_lower_bounds,
+    quantise_matrix,
+    vectors_of,
+)
+
+Advance = Callable[[int, int, str], None]
+"""Called with (done, total, name of the tensor that comes next)."""
+ROWS = 1024
+"""Rows of the embedding table that are coded at a time."""
+
+
+class _ImageWriter:
+    """Tensors as they come, their digests, and the metadata at the end."""
+
+    def __init__(self, file: ContainerWriter) -> None:
+        self.file = file
+        self.hashes = {name: hashlib.sha256() for name in file.entries}
+
+    def write(self, name: str, part: NDArray[Any]) -> None:
+        part = np.ascontiguousarray(part)
+        self.hashes[name].update(part.reshape(-1).view(np.uint8).data)
+        self.file.write(name, part)
+
+    def constants(self, found: Constants, lower_bounds: Int) -> None:
+        self.write(LOWER_BOUNDS, lower_bounds.astype("<i4"))
+        for name, gains in found.gains.items():
+            self.write(f"{name}.weight", gain_items(gains).astype("<i4"))
+
+
+@contextmanager
+def _image_file(
+    path: Path, config: ModelConfig, tokenizer: bytes, source: str, synthetic: str
+) -> Iterator[_ImageWriter]:
+    shapes = image_shapes(config, len(tokenizer))
+    largest = seal(_body(config, source, synthetic, _widest(config), BASE_RANGE[0], dict.fromkeys(shapes, "0" * 64)))
+    try:
+        with write_container(path, shapes, {METADATA_KEY: largest}) as file:
+            writer = _ImageWriter(file)
+            writer.write(TOKENIZER, np.frombuffer(tokenizer, dtype=np.uint8))
+            yield writer
+    except OSError as error:
+        raise LuternError(
+            f"{path} cannot be written ({error.strerror}); choose a folder that exists and has room."
+        ) from error
+
+
+def _finish(writer: _ImageWriter, config: ModelConfig, source: str, synthetic: str, found: Constants, base: int) -> str:
+    digests = {name: known.hexdigest() for name, known in writer.hashes.items()}
+    sealed = seal(_body(config, source, synthetic, found, base, digests))
+    writer.file.metadata = {METADATA_KEY: sealed}
+    return str(json.loads(sealed)["digest"])
+
+
+def _body(
+    config: ModelConfig, source: str, synthetic: str, found: Constants, base: int, digests: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "source": source,
+        "synthetic": synthetic,
+        "config": config.to_dict(),
+        "config_digest": config.digest,
+        "h_frac_bits": found.h_frac_bits,
+        "embeddings_base": base,
+        "calibrated": sorted(found.calibrated),
+        "vector_exponents": {name: gains.vector_exponent for name, gains in found.gains.items()},
+        "matrices": {
+            name: {"frac_bits": found.frac_bits[name], "k": scale.k, "e1": scale.e1, "e2": scale.e2}
+            for name, scale in found.scales.items()
+        },
+        "digests": digests,
+    }
+
+
+def _widest(config: ModelConfig) -> Constants:
+    """Constants whose metadata are at least as long as those of any image of this shape."""
+    low = FRAC_BITS_RANGE[0]
+    scalar = MANTISSA_MAX, -(1 << (SCALAR_EXPONENT_BITS - 1))
+    nothing = np.zeros(0, np.int64)
+    vector = Gains(nothing, nothing, BASE_RANGE[0])
+    names = [name for outer, inner in vectors_of(config) for name in (outer, *(f"{x}.norm" for x in inner)) if name]
+    return Constants(
+        low,
+        dict.fromkeys(config.projections, low),
+        dict.fromkeys(config.projections, ScaleConstants(scalar, scalar, scalar)),
+        dict.fromkeys(names, vector),
+        frozenset(("h", *config.projections)),
+    )
+
+
+def write_image(
+    path: str | Path, weights: IntegerWeights, tokenizer_json: str | bytes, source: str, synthetic: str = ""
+) -> str:
+    """Write an image; the file appears whole or not at all. Returns its digest; equal inputs give equal files."""
+    text = tokenizer_json.encode() if isinstance(tokenizer_json, str) else tokenizer_json
+    config, matrices = weights.config, _matrices_of(weights)
+    calibrated = {name for name, matrix in matrices.items() if matrix.calibrated}
+    found = Constants(
+        weights.h_frac_bits,
+        {name: matrix.frac_bits for name, matrix in matrices.items()},
+        {name: matrix.scale for name, matrix in matrices.items()},
+        _gains_of(weights),
+        frozenset(calibrated | ({"h"} if weights.h_calibrated else set())),
+    )
+    with _image_file(Path(path), config, text, source, synthetic) as writer:
+        for name, matrix in matrices.items():
+            writer.write(f"{name}.weight", pack_canonical(matrix.trits))
+        writer.write(EMBEDDINGS, weights.embeddings.codes.astype("<u2"))
+        writer.constants(found, np.stack([layer.one_minus_lower_bound for layer in weights.layers]))
+        return _finish(writer, config, source, synthetic, found, weights.embeddings.base)
+
+
+def convert(
+    path: str | Path,
+    checkpoint: Checkpoint,
+    tokenizer_json: bytes,
+    source: str,
+    calibration: Int | None = None,
+    advance: Advance = lambda done, total, name: None,
+) -> str:
+    """Write the image of a checkpoint, one tensor at a time; the same file that ``write_image`` writes."""
+    config, tensors = checkpoint.config, checkpoint.tensors
+    check_width(config)
+    total = len(config.projections) + 2
+    facts: dict[str, MatrixFacts] = {}
+    with _image_file(Path(path), config, tokenizer_json, source, checkpoint.synthetic) as writer:
+        advance(0, total, EMBEDDINGS)
+        base, largest = _write_embeddings(writer, tensors[EMBEDDINGS])
+        for index, name in enumerate(config.projections):
+            advance(index + 1, total, name)
+            trits, facts[name] = quantise_matrix(config, tensors, name)
+            writer.write(f"{name}.weight", pack_canonical(trits))
+            del trits
+        advance(total - 1, total, "norms")
+        found = constants(checkpoint, facts, largest, calibration)
+        writer.constants(found, one_minus_lower_bounds(config, tensors))
+        digest = _finish(writer, config, source, checkpoint.synthetic, found, base)
+        advance(total, total, "norms")
+    return digest
+
+
+def _write_embeddings(writer: _ImageWriter, values: NDArray[np.float32]) -> tuple[int, float]:
+    """Base of the coded table and its largest magnitude."""
+    top, base, largest = embedding_top(values), 0, 0.0
+    for start in range(0, len(values), ROWS):
+        table = EmbeddingTable.from_real(values[start : start + ROWS], top)
+        writer.write(EMBEDDINGS, table.codes.astype("<u2"))
+        base, largest = table.base, max(largest, table.largest)
+    return base, largest
+
+
+def _gains_of(weights: IntegerWeights) -> dict[str, Gains]:
+    """Every gain vector by its tensor's name without ``.weight``; a matrix's own is its ``norm``."""
+    found: dict[str, Gains] = {}
+
+    def add(prefix: str, names: VectorNames, gains: tuple[Gains | None, list[Gains]]) -> None:
+        if names[0] is not None and gains[0] is not None:
+            found[prefix + names[0]] = gains[0]
+        found.update((f"{prefix}{name}.norm", value) for name, value in zip(names[1], gains[1], strict=True))
+
+    for index, layer in enumerate(weights.layers):
+        for field, names in VECTORS.items():
+            add(f"model.layers.{index}.", names, getattr(layer, field))
+    add("", FINAL_VECTOR, weights.final_gains)
+    return found
+
+
+def _matrices_of(weights: IntegerWeights) -> dict[str, Matrix]:
+    found = {name: getattr(weights.layers[int(name.split(".")[2])], name.rsplit(".", 1)[-1])
+             for name in weights.config.projections if name != "lm_head"}
+    return {**found, "lm_head": weights.lm_head}
+
+
+__all__ = ["Advance", "convert", "write_image"]
