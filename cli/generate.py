@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lutern.cli.models import Model, open_model
+from lutern.cli.models import Network, open_network
 from lutern.cli.progress import progress_bar
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
@@ -18,7 +18,8 @@ from lutern.hw.config import PRESETS, HwConfig, preset
 from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.quantize import IntegerWeights
+from lutern.model_ref.tokenizer import Tokenizer
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import LockStep
 
@@ -28,7 +29,7 @@ CHECK_NEEDS_SIM = "--check compares the simulated board with the integer model; 
 
 def generate_text(
     prompt: Annotated[str, typer.Argument(help="Text to go on from.")] = "once upon a time",
-    model: Annotated[str, typer.Option(help="demo, demo-small, or a checkpoint folder.")] = "demo",
+    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
     on: Annotated[str, typer.Option(help="sim: the simulated board; golden: the integer model.")] = "sim",
     tokens: Annotated[int, typer.Option("-n", "--tokens", min=1, help="Tokens to generate.")] = 200,
     temperature: Annotated[float, typer.Option("-t", help="0 takes the chip's own choice.")] = 0.8,
@@ -43,14 +44,15 @@ def generate_text(
     if check and on != "sim":
         raise LuternError(CHECK_NEEDS_SIM)
     sampling = Sampling(temperature, top_k, seed)
-    opened = open_model(model)
-    ids = opened.tokenizer.encode(prompt)
+    opened = open_network(model)
+    tokenizer = opened.tokenizer()
+    ids = tokenizer.encode(prompt)
     if not ids:
         raise LuternError(EMPTY_PROMPT)
     config = preset(preset_name)
-    weights = integer_weights(opened.checkpoint)
+    weights = opened.weights()
     machine = _sim(weights, config, check) if on == "sim" else GoldenSession(weights)
-    _write(machine, opened, prompt, ids, tokens, sampling, config)
+    _write(machine, opened, tokenizer, prompt, ids, tokens, sampling, config)
 
 
 def _sim(weights: IntegerWeights, config: HwConfig, check: bool) -> Machine:
@@ -63,7 +65,14 @@ def _sim(weights: IntegerWeights, config: HwConfig, check: bool) -> Machine:
 
 
 def _write(
-    machine: Machine, model: Model, prompt: str, ids: list[int], count: int, sampling: Sampling, config: HwConfig
+    machine: Machine,
+    model: Network,
+    tokenizer: Tokenizer,
+    prompt: str,
+    ids: list[int],
+    count: int,
+    sampling: Sampling,
+    config: HwConfig,
 ) -> None:
     """Print prompt and text as they come, then what it took, on stderr."""
     console = Console(stderr=True, highlight=False)
@@ -75,7 +84,7 @@ def _write(
     try:
         for token, run in generate(machine, ids, count, sampling):
             runs.append(run)
-            out.write(model.tokenizer.decode([token]))
+            out.write(tokenizer.decode([token]))
             out.flush()
     finally:
         out.write("\n")
@@ -86,12 +95,12 @@ def _write(
 
 
 def summary(
-    runs: list[Run], steps: int, seconds: float, machine: Machine, model: Model, config: HwConfig
+    runs: list[Run], steps: int, seconds: float, machine: Machine, model: Network, config: HwConfig
 ) -> list[str]:
     """What a run took: speed here, cycles, lane use, and the speed that the cycles mean at the preset's clock."""
-    trits = model.checkpoint.config.trits
+    trits = model.config.trits
     if isinstance(machine, GoldenSession):
-        return [f"integer model: {steps / seconds:.1f} tokens/s"]
+        return [f"integer model: {steps / seconds:.1f} tokens/s", *_synthetic(model)]
     session = machine.session if isinstance(machine, LockStep) else machine
     assert isinstance(session, Session)
     cycles = sum(run.cycles for run in runs) / len(runs)
@@ -108,4 +117,9 @@ def summary(
         lines.append(f"{saturated} values saturated in one token: the model's ranges are not proved")
     if isinstance(machine, LockStep):
         lines.append(f"checked {machine.checked:,} values against the integer model: no difference")
-    return lines
+    return lines + _synthetic(model)
+
+
+def _synthetic(model: Network) -> list[str]:
+    """The line that every figure of random weights carries."""
+    return [f"synthetic weights ({model.synthetic})"] if model.synthetic else []

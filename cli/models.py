@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import tokenizers
-
-from lutern.firmware.image import Image, read_image
+from lutern.firmware.image import open_image
 from lutern.model_ref.checkpoint import Checkpoint, Tokenizer, load_checkpoint, load_tokenizer
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.tokenizer import TOKENIZER_FILE
 
 SHIPPED = ("demo", "demo-small")
 
@@ -29,13 +28,9 @@ class Model:
 
 def open_model(name: str) -> Model:
     """Load ``demo``, ``demo-small`` or a folder in the published format."""
-    folder = _folder(name)
+    folder = checkpoint_folder(name)
     model = Model(name, load_checkpoint(folder), load_tokenizer(folder))
-    if model.tokenizer.vocab_size > model.checkpoint.config.vocab_size:
-        raise LuternError(
-            f"the tokenizer of {name} has {model.tokenizer.vocab_size} tokens, but the model knows "
-            f"{model.checkpoint.config.vocab_size}; give the tokenizer that the model was trained with."
-        )
+    model.tokenizer.check_fits(model.checkpoint.config.vocab_size, name)
     return model
 
 
@@ -48,27 +43,26 @@ class Network:
     checkpoint: Checkpoint | None
     weights: Callable[[], IntegerWeights]
     tokenizer: Callable[[], Tokenizer]
+    synthetic: str = ""  # how random weights were made; every figure measured on such a model says so
 
 
 def open_network(name: str) -> Network:
     """Load what ``open_model`` loads, or an image file."""
     if Path(name).is_file():
-        image = read_image(name)
-        return Network(name, image.weights.config, None, lambda: image.weights, lambda: _tokenizer(image, name))
-    folder = _folder(name)
-    checkpoint = load_checkpoint(folder)
+        image = open_image(name)
+
+        def of_image() -> Tokenizer:
+            tokenizer = Tokenizer.from_json(image.tokenizer_json, f"{name}: {TOKENIZER_FILE}")
+            tokenizer.check_fits(image.config.vocab_size, name)
+            return tokenizer
+
+        return Network(name, image.config, None, image.weights, of_image, image.synthetic)
+    checkpoint = load_checkpoint(checkpoint_folder(name))
     return Network(name, checkpoint.config, checkpoint, lambda: integer_weights(checkpoint),
-                   lambda: open_model(name).tokenizer)
+                   lambda: open_model(name).tokenizer, checkpoint.synthetic)
 
 
-def _tokenizer(image: Image, name: str) -> Tokenizer:
-    try:
-        return Tokenizer(tokenizers.Tokenizer.from_str(image.tokenizer_json))
-    except Exception as error:  # the library raises bare Exception for every malformed file
-        raise LuternError(f"{name} holds no tokenizer that the tokenizers library reads; write it again.") from error
-
-
-def _folder(name: str) -> Path:
+def checkpoint_folder(name: str) -> Path:
     """Folder of a shipped model's name or of a path."""
     folder = Path(name)
     if name in SHIPPED:

@@ -6,7 +6,7 @@
                       *norm.weight             int32  [n]     gains, 22 bits; those of a matrix include the outer norm's
                       model.embeddings.weight  uint16 [V, d]  12-bit mantissa low, 4-bit exponent above
                       *_proj.weight, lm_head.weight  uint8    trits, five in a byte (packing.pack_canonical)
-                      tokenizer.json           uint8
+                      tokenizer.json           uint8          deflated; its digest is that of the text
 
 About 1.6 bits a ternary weight, 16 an embedding. ``program.py`` lays an image out for one ``HwConfig``. A digest stands
 above every tensor and one above the metadata, so that a damaged file is refused before anything is computed with it;
@@ -33,6 +33,8 @@ Reading, two ways:
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -165,8 +167,16 @@ class OpenImage:
     @cached_property
     def tokenizer_json(self) -> str:
         """Content of the tokenizer.json."""
+        inflater = zlib.decompressobj()
         try:
-            return self.tensor(TOKENIZER).tobytes().decode()
+            text = inflater.decompress(self.file.map(TOKENIZER).tobytes(), MAX_TOKENIZER_BYTES)
+        except zlib.error:
+            text = b""
+        damaged = not inflater.eof or inflater.unused_data
+        if damaged or hashlib.sha256(text).hexdigest() != self.digests.get(TOKENIZER):
+            raise LuternError(f"{self.path}: the digest of {TOKENIZER} is wrong; fetch or write the image again.")
+        try:
+            return text.decode()
         except UnicodeDecodeError:
             raise LuternError(f"{self.path}: {TOKENIZER} is not UTF-8; write the image again.") from None
 

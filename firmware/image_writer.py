@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,7 @@ from lutern.model_ref.quantize import (
     quantise_matrix,
     vectors_of,
 )
+from lutern.model_ref.tokenizer import MAX_TOKENIZER_BYTES
 
 Advance = Callable[[int, int, str], None]
 """Called with (done, total, name of the tensor that comes next)."""
@@ -82,12 +84,16 @@ class _ImageWriter:
 def _image_file(
     path: Path, config: ModelConfig, tokenizer: bytes, source: str, synthetic: str
 ) -> Iterator[_ImageWriter]:
-    shapes = image_shapes(config, len(tokenizer))
+    if len(tokenizer) > MAX_TOKENIZER_BYTES:
+        raise LuternError(f"the tokenizer is larger than {MAX_TOKENIZER_BYTES} bytes; give that of the checkpoint.")
+    packed = zlib.compress(tokenizer, 9)
+    shapes = image_shapes(config, len(packed))
     largest = seal(_body(config, source, synthetic, _widest(config), BASE_RANGE[0], dict.fromkeys(shapes, "0" * 64)))
     try:
         with write_container(path, shapes, {METADATA_KEY: largest}) as file:
             writer = _ImageWriter(file)
-            writer.write(TOKENIZER, np.frombuffer(tokenizer, dtype=np.uint8))
+            writer.file.write(TOKENIZER, np.frombuffer(packed, dtype=np.uint8))
+            writer.hashes[TOKENIZER].update(tokenizer)
             yield writer
     except OSError as error:
         raise LuternError(

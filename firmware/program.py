@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lutern.firmware.packing import gain_items, pack_groups, pack_trits
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import EMBEDDING_BITS, GAIN_BITS, OPERATION, OPERATION_BITS, Eps, Op, Record, group_shape, header
+from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.norm import Gains, ScaleConstants
 from lutern.model_ref.quantize import IntegerLayer, IntegerWeights, Matrix
@@ -64,9 +65,8 @@ class Program:
         }
 
 
-def check_fit(weights: IntegerWeights, config: HwConfig) -> None:
-    """Refuse, by name and number, a model that the machine cannot hold."""
-    model = weights.config
+def check_fit(model: ModelConfig, config: HwConfig) -> int:
+    """Refuse, by name and number, a shape that the machine cannot hold; returns the words of memory that it takes."""
     limits = (
         ("hidden size", model.hidden_size, "max_width", config.max_width),
         ("intermediate size", model.intermediate_size, "max_width", config.max_width),
@@ -85,11 +85,46 @@ def check_fit(weights: IntegerWeights, config: HwConfig) -> None:
                 f"the model's {what} is {value}, no multiple of the {config.results_per_cycle} results a cycle of "
                 f"{config.name}; choose a preset with fewer results a cycle."
             )
+    words = program_words(model, config)
+    if words > config.memory_words:
+        raise LuternError(
+            f"the model needs {words} words of {config.word_bytes} bytes, but {config.name} has "
+            f"{config.memory_words} (memory_words); choose a larger preset or a smaller model."
+        )
+    return words
+
+
+def program_words(model: ModelConfig, config: HwConfig) -> int:
+    """Words of memory that ``lay_out`` fills for a shape, whatever its weights are."""
+    d, m, vocab = model.hidden_size, model.intermediate_size, model.vocab_size
+    counter = _Writer(config)
+
+    def group_words(elements: int, items: int, item_bits: int = GAIN_BITS) -> int:
+        groups_a_word, words_a_group = group_shape(config, item_bits, items)
+        groups = -(-elements // config.results_per_cycle)
+        return -(-groups // groups_a_word) * words_a_group
+
+    def matrix_words(rows: int, columns: int, items: int) -> int:
+        operation = 1 - (-OPERATION_BITS // config.word_bits)
+        chunk = counter.chunk_rows(items) if items else rows
+        words = operation
+        for start in range(0, rows, chunk):
+            count = min(chunk, rows - start)
+            words += 1 - (-count // config.rows) * -(-columns // config.columns)
+            words += 1 + group_words(count, items) if items else 0
+        return words
+
+    # rows, columns and items a row (a vector's gains, or the lower bound) of f, i, g, o, gate, up, down
+    layer = ((d, d, 1), (d, d, 0), (d, d, 2), (d, d, 2), (m, d, 0), (m, d, 1))
+    words = 1 - (-OPERATION_BITS // config.word_bits) + 1 + group_words(d, 4)
+    words += model.num_hidden_layers * sum(matrix_words(*shape) for shape in layer)
+    words += (model.num_hidden_layers - 1) * matrix_words(d, m, 4) + matrix_words(d, m, 2)
+    return words + matrix_words(vocab, d, 0) + vocab * (1 + group_words(d, 1, EMBEDDING_BITS))
 
 
 def lay_out(weights: IntegerWeights, config: HwConfig) -> Program:
     """Lay a model out for a machine; ``LuternError`` when it does not fit."""
-    check_fit(weights, config)
+    words_needed = check_fit(weights.config, config)
     writer = _Writer(config)
     steps = _steps(weights, config)
     embed, matrices = steps[0], steps[1:]
@@ -108,11 +143,7 @@ def lay_out(weights: IntegerWeights, config: HwConfig) -> Program:
 
     row_words = writer.embedding_table(weights)
     words = np.concatenate(writer.parts)
-    if len(words) > config.memory_words:
-        raise LuternError(
-            f"the model needs {len(words)} words of {config.word_bytes} bytes, but {config.name} has "
-            f"{config.memory_words} (memory_words); choose a larger preset or a smaller model."
-        )
+    assert len(words) == words_needed, f"{len(words)} words, {words_needed} expected"
     return Program(words, head_words, stream_words, row_words, weights.config.vocab_size, weights.config.trits)
 
 
@@ -243,12 +274,12 @@ class _Writer:
         if step.items is None:
             self.record(Record.TRITS, pack_trits(step.trits, self.config))
             return
-        rows = self._chunk_rows(step.items.shape[1])
+        rows = self.chunk_rows(step.items.shape[1])
         for start in range(0, len(step.trits), rows):
             self.gains(step.items[start : start + rows])
             self.record(Record.TRITS, pack_trits(step.trits[start : start + rows], self.config))
 
-    def _chunk_rows(self, items: int) -> int:
+    def chunk_rows(self, items: int) -> int:
         """Rows whose gains fill at most half of the gain FIFO: whole row groups, whole words."""
         config = self.config
         groups, words = group_shape(config, GAIN_BITS, items)
@@ -272,4 +303,4 @@ class _Writer:
         return (self.count - before) // len(codes)
 
 
-__all__ = ["LOOKAHEAD", "Program", "check_fit", "lay_out"]
+__all__ = ["LOOKAHEAD", "Program", "check_fit", "lay_out", "program_words"]

@@ -2,19 +2,38 @@
 
 Matrices are normal with a deviation of 0.02 (the published initialisation), gains near 1, lower bounds normal: every
 stage sees ordinary values. The seed decides everything.
+
+``random_checkpoint`` makes one in memory. ``write_random_checkpoint`` writes one of any size as the releases are
+stored, a few rows at a time, marked synthetic in the metadata of every file.
 """
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 
-from lutern.model_ref.checkpoint import Checkpoint
-from lutern.model_ref.config import ModelConfig
+from .checkpoint import INDEX_FILE, SYNTHETIC, WEIGHTS_FILE, Checkpoint, save_config, write_atomically
+from .config import ModelConfig
+from .container import write_container
+from .errors import LuternError
+from .tokenizer import TOKENIZER_FILE, Tokenizer, character_tokenizer
 
 INITIALIZER_RANGE = 0.02
 GAIN_RANGE = 0.1
+PUBLISHED = {
+    "370m": ModelConfig(vocab_size=32000, hidden_size=1024, num_hidden_layers=24, intermediate_size=2816),
+    "1.3b": ModelConfig(vocab_size=32000, hidden_size=2048, num_hidden_layers=24, intermediate_size=5632),
+    "2.7b": ModelConfig(vocab_size=32000, hidden_size=2560, num_hidden_layers=32, intermediate_size=6912),
+}
+"""Shapes of the released models."""
+SHARD_BYTES = 2_000_000_000
+CHUNK_ELEMENTS = 1 << 20
 
 
 def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
@@ -22,12 +41,87 @@ def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
     random = np.random.default_rng(seed)
     tensors = {}
     for name, shape in config.tensor_shapes.items():
+        offset, deviation = _distribution(name)
         values = random.standard_normal(shape)
-        if "norm" in name:
-            values = 1 + GAIN_RANGE * values
-        elif name == "model.embeddings.weight":
-            pass
-        elif name != "model.lower_bounds":
-            values = INITIALIZER_RANGE * values
-        tensors[name] = values.astype(np.float32)
-    return Checkpoint(config, tensors, Path("synthetic"))
+        tensors[name] = (offset + deviation * values if offset else deviation * values).astype(np.float32)
+    return Checkpoint(config, tensors, Path("synthetic"), f"random numbers, seed {seed}")
+
+
+def _distribution(name: str) -> tuple[float, float]:
+    """Mean and deviation of a tensor's elements."""
+    if "norm" in name:
+        return 1.0, GAIN_RANGE
+    return 0.0, 1.0 if name in ("model.embeddings.weight", "model.lower_bounds") else INITIALIZER_RANGE
+
+
+def write_random_checkpoint(
+    folder: str | Path,
+    config: ModelConfig,
+    seed: int,
+    mark: str,
+    shard_bytes: int = SHARD_BYTES,
+    advance: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> None:
+    """Write a random checkpoint in bfloat16, in files of at most ``shard_bytes`` unless one tensor is larger.
+
+    ``mark`` says how it was made and stands in the metadata; the values are not those of ``random_checkpoint``.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise LuternError(f"{folder} is there and not empty; give a folder that is new.")
+    shards = _shards(config, shard_bytes)
+    names = [WEIGHTS_FILE] if len(shards) == 1 else [
+        f"model-{index + 1:05}-of-{len(shards):05}.safetensors" for index in range(len(shards))
+    ]
+    numbers = {name: index for index, name in enumerate(config.tensor_shapes)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file_name, shard in zip(names, shards, strict=True):
+            stored = {name: ("BF16", config.tensor_shapes[name]) for name in shard}
+            with write_container(folder / file_name, stored, {"format": "pt", SYNTHETIC: mark}) as writer:
+                for name in shard:
+                    advance(numbers[name], len(numbers), name)
+                    random = np.random.default_rng((seed, numbers[name]))
+                    elements = math.prod(stored[name][1])
+                    for start in range(0, elements, CHUNK_ELEMENTS):
+                        count = min(CHUNK_ELEMENTS, elements - start)
+                        writer.write(name, _values(random, name, count).astype(ml_dtypes.bfloat16))
+        if len(shards) > 1:
+            total = sum(2 * math.prod(shape) for shape in config.tensor_shapes.values())
+            places = {name: file_name for file_name, shard in zip(names, shards, strict=True) for name in shard}
+            index = {"metadata": {"total_size": total, SYNTHETIC: mark}, "weight_map": places}
+            write_atomically(folder / INDEX_FILE, (json.dumps(index, indent=2) + "\n").encode())
+        write_atomically(folder / TOKENIZER_FILE, synthetic_tokenizer(config.vocab_size).to_json().encode())
+        save_config(folder, config, "bfloat16")
+    except OSError as error:
+        raise LuternError(f"{folder} cannot be written ({error.strerror}); choose a place with room.") from error
+    advance(len(numbers), len(numbers), "")
+
+
+def _values(random: np.random.Generator, name: str, count: int) -> NDArray[np.float32]:
+    offset, deviation = _distribution(name)
+    values = random.standard_normal(count, dtype=np.float32)
+    values *= np.float32(deviation)
+    values += np.float32(offset)
+    return values
+
+
+def _shards(config: ModelConfig, shard_bytes: int) -> list[list[str]]:
+    """Tensors of each file, in order; a file is full when the next tensor would exceed its size."""
+    shards: list[list[str]] = []
+    room = 0
+    for name, shape in config.tensor_shapes.items():
+        size = 2 * math.prod(shape)
+        if not shards or size > room:
+            shards.append([])
+            room = shard_bytes
+        shards[-1].append(name)
+        room -= size
+    return shards
+
+
+def synthetic_tokenizer(vocab_size: int) -> Tokenizer:
+    """Reads printable ASCII one token a character; the other tokens are called ``<synthetic 95>`` and so on."""
+    known = ["\n", *map(chr, range(32, 127))][:vocab_size]
+    others = [f"<synthetic {token}>" for token in range(len(known), vocab_size)]
+    return Tokenizer(character_tokenizer(known + others))

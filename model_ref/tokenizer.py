@@ -21,8 +21,16 @@ MAX_TOKENIZER_BYTES = 1 << 26  # the largest published tokenizers are some 20 MB
 class Tokenizer:
     """``encode`` and ``decode`` of one tokenizer; never maps a character to the unknown token."""
 
-    def __init__(self, library: tokenizers.Tokenizer) -> None:
+    def __init__(self, library: tokenizers.Tokenizer, where: str = "the tokenizer") -> None:
         self._library = library
+        vocabulary = library.get_vocab(with_added_tokens=True)
+        owners: dict[int, str] = {}
+        for token, number in vocabulary.items():
+            if owners.setdefault(number, token) != token:
+                raise LuternError(
+                    f"{where} gives number {number} to {owners[number][:40]!r} and {token[:40]!r}; give each its own."
+                )
+        self._vocab_size = 1 + max(owners, default=-1)
         unknown = getattr(library.model, "unk_token", None)
         self._unknown_id = library.token_to_id(unknown) if unknown else None
         # A character tokenizer only joins its tokens, so it keeps spaces; word-level ones may drop and restore them.
@@ -30,7 +38,30 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        return int(self._library.get_vocab_size())
+        """One more than the largest token number."""
+        return self._vocab_size
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Tokenizer:
+        """Read the content of a ``tokenizer.json``; ``where`` names it in the sentence that refuses it."""
+        if len(text) > MAX_TOKENIZER_BYTES:
+            raise LuternError(f"{where} is larger than {MAX_TOKENIZER_BYTES} bytes, so it is no tokenizer.")
+        try:
+            library = tokenizers.Tokenizer.from_str(text)
+        except BaseException as error:  # the library raises bare Exception, and panics as BaseException
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise LuternError(f"{where} is no tokenizer that the tokenizers library reads ({reason}).") from error
+        return cls(library, where)
+
+    def check_fits(self, vocab_size: int, where: str) -> None:
+        """Refuse a tokenizer with numbers that a model of ``vocab_size`` tokens does not know."""
+        if self.vocab_size > vocab_size:
+            raise LuternError(
+                f"the tokenizer of {where} has {self.vocab_size} tokens, but the model knows {vocab_size}; "
+                "give the tokenizer that the model was trained with."
+            )
 
     def to_json(self) -> str:
         """Content of the ``tokenizer.json`` that ``load_tokenizer`` reads."""
@@ -75,9 +106,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     if path.stat().st_size > MAX_TOKENIZER_BYTES:
         raise LuternError(f"{path} is larger than {MAX_TOKENIZER_BYTES} bytes, so it is no tokenizer.")
     try:
-        return Tokenizer(tokenizers.Tokenizer.from_file(str(path)))
-    except Exception as error:  # the library raises bare Exception for every malformed file
-        raise LuternError(f"{path} is no tokenizer that the tokenizers library reads ({error}).") from error
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LuternError(f"{path} cannot be read as UTF-8 text; restore the file.") from error
+    return Tokenizer.from_json(text, str(path))
 
 
 def character_tokenizer(characters: Sequence[str]) -> tokenizers.Tokenizer:

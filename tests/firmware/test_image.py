@@ -1,7 +1,9 @@
 """The image file: the same network comes back, and no damaged or hostile file gets far."""
 
+import hashlib
 import json
 import random
+import zlib
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -134,6 +136,16 @@ def set_tensor(name: str, value: np.ndarray) -> Change:
     return lambda body, tensors: tensors.__setitem__(name, value)
 
 
+def set_tokenizer(text: bytes) -> Change:
+    """Deflated, with the digest of the text: bombs too."""
+
+    def change(body: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        tensors["tokenizer.json"] = np.frombuffer(zlib.compress(text), np.uint8)
+        body["text"] = hashlib.sha256(text).hexdigest()
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -160,7 +172,11 @@ def set_tensor(name: str, value: np.ndarray) -> Change:
         (set_item("model.embeddings.weight", 0x0800), "model.embeddings.weight holds a number"),
         (set_tensor("model.norm.weight", np.zeros(3, np.int32)), r"model.norm.weight is I32 \[3\], but must be I32"),
         (set_tensor("tokenizer.json", np.zeros((), np.uint8)), r"tokenizer.json is U8 \[\], but must be U8"),
-        (set_tensor("tokenizer.json", np.full(3, 255, np.uint8)), "tokenizer.json is not UTF-8"),
+        (set_tensor("tokenizer.json", np.full(3, 255, np.uint8)), "the digest of tokenizer.json is wrong"),
+        (set_tokenizer(b"\xff\xff"), "tokenizer.json is not UTF-8"),
+        (set_tokenizer(bytes((1 << 26) + 1)), "the digest of tokenizer.json is wrong"),
+        (set_body("calibrated", ["x"]), "calibrated holds"),
+        (set_body("calibrated", [[]]), "calibrated holds"),
         (set_tensor("extra", np.zeros(3, np.int32)), "extra is there, but no tensor of this model"),
         (lambda body, tensors: tensors.pop("lm_head.weight"), "lm_head.weight is missing"),
         (lambda body, tensors: tensors.pop("tokenizer.json"), "tokenizer.json is missing"),
@@ -174,7 +190,8 @@ def test_hostile_files_are_refused(path: Path, tmp_path: Path, change: Change, t
     body.pop("digest")
     digests = body["digests"]
     change(body, tensors)
-    digests.update({name: digest_of(tensor) for name, tensor in tensors.items()})
+    digests.update({name: digest_of(tensor) for name, tensor in tensors.items() if name != "tokenizer.json"})
+    digests["tokenizer.json"] = body.pop("text", digests["tokenizer.json"])
     (tmp_path / "hostile").write_bytes(save(tensors, metadata={"lutern": seal(body)}))
     with pytest.raises(LuternError, match=text):
         read_image(tmp_path / "hostile")

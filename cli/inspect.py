@@ -1,0 +1,119 @@
+"""`lutern inspect`: what a checkpoint or an image consists of, and which machines hold it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lutern.cli.models import checkpoint_folder
+from lutern.cli.progress import named_progress_bar
+from lutern.firmware.contents import (
+    STATE_BYTES,
+    Part,
+    bfloat16_bytes,
+    grouped,
+    image_bytes,
+    memory_bytes,
+    parts_of,
+    reason_against,
+)
+from lutern.firmware.image import OpenImage, open_image
+from lutern.hw.config import PRESETS
+from lutern.model_ref.checkpoint import Checkpoint, load_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+
+TENSORS = ("tensor", "shape", "count", "stored as", "zeros", "bits per weight", "bytes")
+NUMBERS = ("count", "zeros", "bits per weight", "bytes")
+MACHINES = ("preset", "image memory", "state", "fits")
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="An image, demo, demo-small, or a checkpoint folder.")],
+    every: Annotated[bool, typer.Option("--all", help="One line a tensor, layers apart.")] = False,
+) -> None:
+    """Print tensors, shapes, share of zeros and sizes, the memory that the model needs, and the presets it fits."""
+    opened: OpenImage | Checkpoint
+    opened = open_image(model) if Path(model).is_file() else load_checkpoint(checkpoint_folder(model))
+    with named_progress_bar("reading") as advance:
+        parts = parts_of(opened, advance)
+    print_table(TENSORS, [part_cells(part) for part in (parts if every else grouped(parts))])
+    print()
+    for line in totals(opened, parts):
+        print(line)
+    print()
+    print_table(MACHINES, [machine_cells(opened.config, name) for name in PRESETS])
+
+
+def part_cells(part: Part) -> list[str]:
+    """The texts of a tensor's line."""
+    shape = " x ".join(map(str, part.shape)) or "1"
+    share = "" if part.kind.endswith("text") else f"{part.zeros / max(1, part.elements):.1%}"
+    return [part.name, shape, str(part.count), part.kind, share, f"{part.bits:.2f}", f"{part.byte_count:,}"]
+
+
+def totals(opened: OpenImage | Checkpoint, parts: list[Part]) -> list[str]:
+    """What the whole model is and takes."""
+    config = opened.config
+    names = {f"{name}.weight" for name in config.projections}
+    ternary = [part for part in parts if part.name in names]
+    byte_count, ternary_bytes = sum(part.byte_count for part in parts), sum(part.byte_count for part in ternary)
+    released = bfloat16_bytes(config)
+    lines = [
+        f"{config.num_hidden_layers} layers, hidden size {config.hidden_size}, intermediate size "
+        f"{config.intermediate_size}, {config.vocab_size} tokens: {config.trits:,} ternary weights, "
+        f"{sum(part.zeros for part in ternary) / config.trits:.1%} of them zero",
+    ]
+    if isinstance(opened, OpenImage):
+        lines += [
+            f"image of {opened.path.stat().st_size:,} bytes, {released / opened.path.stat().st_size:.2f} times smaller "
+            f"than bfloat16; ternary weights {2 * config.trits / ternary_bytes:.2f} times",
+            f"made from {printable(opened.source)}, digest {opened.digest}",
+            f"words that rest on calibration: {', '.join(sorted(opened.calibrated)) or 'none, all are proved'}",
+        ]
+    else:
+        of_image, of_trits = image_bytes(config)
+        lines += [
+            f"{byte_count:,} bytes; as an image {of_image:,}, {byte_count / of_image:.2f} times smaller; "
+            f"ternary weights {ternary_bytes / of_trits:.2f} times",
+        ]
+    if opened.synthetic:
+        lines.append(f"synthetic: {printable(opened.synthetic)}")
+    return lines
+
+
+def printable(text: str) -> str:
+    """A text out of a file, safe for a terminal."""
+    return text if text.isprintable() else ascii(text)
+
+
+def machine_cells(config: ModelConfig, name: str) -> list[str]:
+    """The texts of a preset's line."""
+    machine = PRESETS[name]
+    try:
+        memory = f"{memory_bytes(config, machine):,} bytes"
+    except LuternError:
+        memory = ""  # the reason says which part has no room
+    state = f"{config.num_hidden_layers * config.hidden_size * STATE_BYTES:,} bytes"
+    reason = reason_against(config, machine)
+    return [name, memory, state, "yes" if reason is None else f"no: {reason}"]
+
+
+def print_table(headings: tuple[str, ...], rows: list[list[str]]) -> None:
+    """A table on a terminal, lines with tabs in a pipe."""
+    if not sys.stdout.isatty():
+        for row in [list(headings), *rows]:
+            print("\t".join(row))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in NUMBERS else "left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(highlight=False).print(table)

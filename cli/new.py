@@ -1,0 +1,33 @@
+"""`lutern new`: a random checkpoint of a published shape, so that everything can be tried at full size."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lutern.cli.progress import named_progress_bar
+from lutern.model_ref.config import MAX_LAYERS
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.synthetic import PUBLISHED, SHARD_BYTES, write_random_checkpoint
+
+
+def new(
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
+    shape: Annotated[str, typer.Option("--preset", help=f"Shape: {', '.join(PUBLISHED)}.")] = "370m",
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
+    layers: Annotated[int | None, typer.Option(min=1, max=MAX_LAYERS, help="Another number of layers.")] = None,
+    shard_bytes: Annotated[int, typer.Option(min=1, help="Largest size of a file.")] = SHARD_BYTES,
+) -> None:
+    """Write a checkpoint of random numbers in the published format and shape, marked synthetic."""
+    if shape not in PUBLISHED:
+        raise LuternError(f"there is no shape {shape}; choose one of {', '.join(PUBLISHED)}.")
+    config = PUBLISHED[shape]
+    if layers is not None:
+        config = dataclasses.replace(config, num_hidden_layers=layers)
+    mark = f"random numbers: lutern new --preset {shape} --seed {seed}" + (f" --layers {layers}" if layers else "")
+    with named_progress_bar("writing") as advance:
+        write_random_checkpoint(out, config, seed, mark, shard_bytes, advance)
+    print(f"{out}: {config.trits:,} ternary weights, synthetic ({mark}).")

@@ -1,0 +1,125 @@
+"""What a checkpoint or an image consists of, and which machines hold it: the tables of `lutern inspect`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lutern.firmware.image import OpenImage
+from lutern.firmware.image_format import EMBEDDINGS, TOKENIZER, image_shapes
+from lutern.firmware.program import check_fit, program_words
+from lutern.hw.config import HwConfig
+from lutern.model_ref.checkpoint import Checkpoint, LazyTensors
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.container import Entry
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantize import ternarize
+
+Advance = Callable[[int, int, str], None]
+STATE_BYTES, H_BYTES = 4, 4
+BFLOAT16_BITS = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tensor, or ``count`` of the same kind; ``zeros`` counts elements that are 0, of a matrix its trits."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    byte_count: int
+    elements: int
+    zeros: int
+    count: int = 1
+
+    @property
+    def bits(self) -> float:
+        """Bits an element."""
+        return 8 * self.byte_count / max(1, self.elements)
+
+
+def parts_of(model: OpenImage | Checkpoint, advance: Advance) -> list[Part]:
+    """Every tensor of an image or a checkpoint folder; reads all of them once."""
+    if isinstance(model, OpenImage):
+        parts = _parts_of_image(model)
+        total = len(model.file.entries)
+    else:
+        parts = _parts_of_checkpoint(model)
+        total = len(model.config.tensor_shapes)
+    found: list[Part] = []
+    for part in parts:
+        found.append(part)
+        advance(len(found), total, part.name)
+    return found
+
+
+def _parts_of_image(image: OpenImage) -> Iterable[Part]:
+    shapes = image.config.projections
+    for name, entry in image.file.entries.items():
+        matrix = name.removesuffix(".weight")
+        if matrix in shapes:
+            zeros = sum(int(block.size - np.count_nonzero(block)) for _, block in image.matrix(matrix).blocks())
+            yield Part(name, shapes[matrix], "trits", entry.byte_count, math.prod(shapes[matrix]), zeros)
+        else:
+            stored = image.file.map(name) if name == TOKENIZER else image.tensor(name)
+            kind = {EMBEDDINGS: "e4s12", TOKENIZER: "deflated text"}.get(name, "gains" if "norm" in name else "Q0.17")
+            zeros = int(stored.size - np.count_nonzero(stored))
+            yield Part(name, entry.shape, kind, entry.byte_count, stored.size, zeros)
+
+
+def _parts_of_checkpoint(checkpoint: Checkpoint) -> Iterable[Part]:
+    tensors, shapes = checkpoint.tensors, checkpoint.config.projections
+    for name in checkpoint.config.tensor_shapes:
+        values = tensors[name]
+        entry = tensors.entry(name) if isinstance(tensors, LazyTensors) else Entry("F32", values.shape, 0)
+        counted = ternarize(values)[0] if name.removesuffix(".weight") in shapes else values
+        zeros = int(values.size - np.count_nonzero(counted))
+        yield Part(name, entry.shape, entry.dtype, entry.byte_count, values.size, zeros)
+
+
+def grouped(parts: list[Part]) -> list[Part]:
+    """Tensors that differ only in their layer's number as one line each, in order of appearance."""
+    groups: dict[tuple[str, tuple[int, ...], str], Part] = {}
+    for part in parts:
+        name = re.sub(r"\.layers\.\d+\.", ".layers.*.", part.name)
+        key = name, part.shape, part.kind
+        if key in groups:
+            one = groups[key]
+            groups[key] = replace(one, byte_count=one.byte_count + part.byte_count, zeros=one.zeros + part.zeros,
+                                  elements=one.elements + part.elements, count=one.count + 1)
+        else:
+            groups[key] = replace(part, name=name)
+    return list(groups.values())
+
+
+def image_bytes(config: ModelConfig) -> tuple[int, int]:
+    """Bytes of an image of a shape without its header and tokenizer, and of the ternary part alone."""
+    shapes = image_shapes(config, 0)
+    sizes = {name: Entry(dtype, shape, 0).byte_count for name, (dtype, shape) in shapes.items()}
+    return sum(sizes.values()), sum(sizes[f"{name}.weight"] for name in config.projections)
+
+
+def bfloat16_bytes(config: ModelConfig) -> int:
+    """Bytes of the tensors of a checkpoint as released."""
+    return sum(math.prod(shape) for shape in config.tensor_shapes.values()) * BFLOAT16_BITS // 8
+
+
+def memory_bytes(config: ModelConfig, machine: HwConfig) -> int:
+    """Bytes of a machine's image memory that a shape takes."""
+    return program_words(config, machine) * machine.word_bytes
+
+
+def reason_against(config: ModelConfig, machine: HwConfig) -> str | None:
+    """Why a machine does not hold a shape; None if it does."""
+    try:
+        check_fit(config, machine)
+    except LuternError as error:
+        return str(error).partition(";")[0]
+    return None
+
+
+__all__ = ["Part", "bfloat16_bytes", "grouped", "image_bytes", "memory_bytes", "parts_of", "reason_against"]
