@@ -7,8 +7,8 @@ The codes do not depend on the root mean square, only the scale of the sums does
 
 ``w1`` are the gains of the outer norm, ``G_k = w1 * w2_k`` the product with the norm inside the k-th BitLinear; i, f
 and g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. Everything that
-is gathered (``ss``, largest) is independent of the order of elements: squares are added as integers, short floats compare
-as integers. Per vector: one reciprocal a matrix and one reciprocal square root.
+is gathered (``ss``, largest) is independent of the order of elements: squares are added as integers, short floats
+compare as integers. Per vector: one reciprocal a matrix and one reciprocal square root.
 
 Paper: section 3.2 (BitLinear with fused RMSNorm); eps 1e-6 inside every norm, as the released code runs.
 """

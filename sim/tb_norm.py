@@ -13,8 +13,8 @@ from cocotb.triggers import ClockCycles, FallingEdge
 
 from lutern.hw import layouts
 from lutern.hw.config import HwConfig
-from lutern.hw.norm import NormInput, NormOp, RmsNorm, pack_gains
 from lutern.hw.layouts import QUANTISE_OP
+from lutern.hw.norm import NormInput, NormOp, RmsNorm, pack_gains
 from lutern.model_ref.fixed import MANTISSA_ONE
 from lutern.model_ref.norm import X_BITS, Gains, ScaleConstants
 from lutern.sim.runner import bench_parameters, bench_seed

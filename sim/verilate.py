@@ -87,9 +87,7 @@ def verilate(component: wiring.Component) -> Path:
     built_with = (_HARNESS.read_bytes(), header, *_FLAGS, platform.machine())
     known = _known_as(described(component), *built_with)
     folder = cache_folder() / (known.read_text() if known and known.exists() else "unknown")
-    if (folder / LIBRARY).exists():
-        component._MustUse__used = True  # Amaranth warns of components that nobody elaborates
-    else:
+    if not (folder / LIBRARY).exists():
         name = type(component).__name__
         with _progress(f"Compiling {name} (once; kept in {cache_folder()})"):
             rtlil_text = convert_rtlil(component)
