@@ -25,7 +25,7 @@ def lutern() -> None:
 app.command("doctor")(doctor.doctor)
 missing: str | None = None
 try:
-    from lutern.cli import convert, cost, evaluate, generate, inspect, logits, new, train
+    from lutern.cli import compare, convert, cost, evaluate, generate, inspect, logits, new, train
 except ModuleNotFoundError as error:
     missing = (error.name or "").split(".")[0]
     if missing in ("", "lutern"):
@@ -33,6 +33,7 @@ except ModuleNotFoundError as error:
 else:
     app.command("generate")(generate.generate_text)
     app.command("eval")(evaluate.evaluate)
+    app.command("compare")(compare.compare)
     app.command("logits")(logits.write_logits)
     app.command("convert")(convert.convert)
     app.command("inspect")(inspect.inspect)

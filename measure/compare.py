@@ -1,0 +1,116 @@
+"""How far the integer network is from float32, beside a float16 run of the same checkpoint.
+
+    tokens ─┬─► float32 ─────────────────► logits ─┐
+            ├─► integer (what the chip computes) ──┼─► relative RMS error, and its share of the float16 run's
+            └─► float16 (measure/float16.py) ──────┘
+
+A gate, not an argument: the integer network must stay below 0.8 of the float16 run. A code that flips between two
+neighbours flips others downstream, which makes the error of logits a plateau; word lengths are justified stage by stage
+in ``word_lengths.py``. Cost: three networks over 48 tokens; V = 32000 with d 1024 takes half a minute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.measure.float16 import Float16Model
+from lutern.model_ref.checkpoint import Checkpoint, load_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.evaluate import SteppedModel
+from lutern.model_ref.fast_model import FastModel
+from lutern.model_ref.float_model import FloatModel
+from lutern.model_ref.model import COUNTED, Saturations
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.record import relative_error
+
+SEED, TOKENS, STREAMS = 1, 24, 2
+GATE = 0.8
+"""Largest share of the float16 run's error that is allowed."""
+REFERENCE = Path(__file__).parents[1] / "tests" / "data" / "tiny"
+"""The published implementation's own checkpoint and logits; there in a clone, not in an installed wheel."""
+SHAPES = {
+    "odd width": ModelConfig(vocab_size=64, hidden_size=97, num_hidden_layers=3, intermediate_size=255),
+    "no lower bound": ModelConfig(
+        vocab_size=256, hidden_size=128, num_hidden_layers=2, intermediate_size=512, use_lower_bound=False
+    ),
+    "no power of two": ModelConfig(vocab_size=256, hidden_size=320, num_hidden_layers=6, intermediate_size=896),
+}
+DEVIATIONS = (
+    ("norm", (1.05, 0.26)),
+    ("embeddings", (0.0, 0.6)),
+    ("lower_bounds", (0.0, 0.5)),
+    ("", (0.0, 0.02)),
+)
+"""Mean and deviation of the reference's tensors by a part of the name; the first that fits."""
+LARGE = {"V 32000": ModelConfig(vocab_size=32000, hidden_size=1024, num_hidden_layers=4, intermediate_size=2816)}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Errors of one checkpoint's logits against float32, and how many values the integer network clipped."""
+
+    name: str
+    config: ModelConfig
+    integer: float
+    float16: float
+    saturated: int
+
+    @property
+    def share(self) -> float:
+        """Of the float16 run's error; a run that overflows is infinitely far off."""
+        return self.integer / self.float16 if np.isfinite(self.float16) else 0.0
+
+    @property
+    def passes(self) -> bool:
+        return self.share <= GATE and not self.saturated
+
+
+def compare(name: str, checkpoint: Checkpoint, expected: tuple[NDArray, NDArray] | None = None) -> Comparison:
+    """Compare on seeded tokens, or on ids [T] with the published float32 logits [T, V]."""
+    if expected is None:
+        random = np.random.default_rng(SEED)
+        ids = random.integers(0, checkpoint.config.vocab_size, (TOKENS, STREAMS))
+        wanted = logits(FloatModel(checkpoint), ids)
+    else:
+        ids, wanted = expected[0][:, None], expected[1][:, None]
+    counts = Saturations()
+    integer = relative_error(logits(FastModel(integer_weights(checkpoint), counts), ids), wanted)
+    float16 = relative_error(logits(Float16Model(checkpoint), ids), wanted)
+    return Comparison(name, checkpoint.config, integer, float16, sum(counts.of(tensor) for tensor in COUNTED))
+
+
+def synthetic(config: ModelConfig, bfloat16: bool = False, seed: int = SEED) -> Checkpoint:
+    """A random checkpoint with the deviations of the reference's tensors, in float32 as it is, or in bfloat16.
+
+    Stored in bfloat16, as the releases are, weights survive float16 with fewer flipped trits.
+    """
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for name, shape in config.tensor_shapes.items():
+        mean, deviation = next(value for part, value in DEVIATIONS if part in name)
+        values = (mean + deviation * random.standard_normal(shape)).astype(np.float32)
+        tensors[name] = values.astype(ml_dtypes.bfloat16).astype(np.float32) if bfloat16 else values
+    return Checkpoint(config, tensors, Path("synthetic"))
+
+
+def reference() -> Comparison | None:
+    """The published network's own vectors, where they are."""
+    if not REFERENCE.is_dir():
+        return None
+    expected = np.load(REFERENCE / "expected.npz")
+    return compare("tests/data/tiny", load_checkpoint(REFERENCE), (expected["ids"], expected["logits"]))
+
+
+def logits(model: SteppedModel, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Logits [T, B, V] of tokens [T, B]."""
+    state = model.initial_state(ids.shape[1])
+    rows = []
+    for tokens in ids:
+        row, state = model.step(tokens, state)
+        rows.append(np.asarray(row, np.float64))
+    return np.array(rows)

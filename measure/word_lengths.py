@@ -1,0 +1,306 @@
+"""What each word length costs, stage by stage: every stage is fed the float64 input and only one word is shortened.
+
+    float64 network ─► inputs of a stage ─► stage with a word of b bits ─► norm ─► 127 u / max|u|   against exact codes
+
+Two figures a cell: RMS error of ``127 u / max|u|`` in steps of the int8 code, and the share of codes that differ after
+rounding. Both grow with the word's own error and with nothing else: unlike the error of logits, where one flipped code
+flips others downstream, they have no plateau. As words grow by 2 bits the error falls to a quarter until the next stage
+is blind to it; 0.01 steps flip about 0.5 % of the codes, of which the network itself flips more from one float32 run to
+the next. The last rows run the integer stages of ``model_ref`` as built.
+
+Cost: seconds for d = 128, one float64 pass over T x B tokens and a state of 2,000 steps for every width of the guard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.model_ref import glu, mlgru, norm
+from lutern.model_ref.checkpoint import Checkpoint
+from lutern.model_ref.config import NORM_EPS
+from lutern.model_ref.fixed import S18_MAX, Int, scalar_from_real
+from lutern.model_ref.mlgru import FORGET_FRAC_BITS
+from lutern.model_ref.norm import CODE_MAX
+from lutern.model_ref.quantize import EMBEDDING_EXPONENT_MAX, IntegerWeights, integer_weights, ternarize
+from lutern.model_ref.ternary import cut_sums, scale_sums
+
+Real: TypeAlias = NDArray[np.float64]
+Widths: TypeAlias = tuple[int, ...]
+SEED, TOKENS, STREAMS, LONG_STEPS = 1, 48, 4, 2000
+LONG_Z = 2.0**-11
+"""1 - LB of the long memory: a state that forgets over 4,000 tokens."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Bits of the word, error in steps of the code (None where only codes are known), share of codes that differ."""
+
+    bits: int
+    steps: float | None
+    differ: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One word: how many bits are built, whose codes show its error, and what widths cost."""
+
+    word: str
+    built: int
+    codes_of: str
+    cells: list[Cell]
+
+
+def rounded_mantissa(x: Real, bits: int) -> Real:
+    """Magnitudes with ``bits`` leading bits, each element with an exponent of its own."""
+    fraction, exponent = np.frexp(x)
+    return np.ldexp(np.rint(np.ldexp(fraction, bits)), exponent - bits)
+
+
+def rounded_fraction(x: Real, bits: int) -> Real:
+    """``bits`` bits behind the binary point."""
+    return np.ldexp(np.rint(np.ldexp(x, bits)), -bits)
+
+
+def rms(x: Real, gain: Real | float = 1.0) -> Real:
+    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + NORM_EPS) * gain
+
+
+def sigmoid(x: Real) -> Real:
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
+
+
+def positions(u: Real) -> Real:
+    """``127 u / max|u|``: codes before they are rounded."""
+    return CODE_MAX * u / np.maximum(np.abs(u).max(axis=-1, keepdims=True), 1e-300)
+
+
+def codes_at(position: Real) -> Real:
+    """Rounded half away from zero."""
+    return np.copysign(np.floor(np.abs(position) + 0.5), position)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """One layer in float64: [T, B, n] inputs and outputs of its stages, and its weights."""
+
+    h: Real
+    x: Real  # normed with attn_norm
+    gain: Real  # w1 w2 of f
+    a: dict[str, Real]  # scaled outputs of f, i, g, gate, up, o
+    scale: dict[str, Real]  # value of one sum, [T, B, 1]
+    sums: dict[str, Real]
+    z: Real
+    keep: Real  # 1 - LB
+    state: Real
+    o_gain: Real
+    h_middle: Real
+    y_gain: Real  # w1 w2 of gate
+    down_gain: Real
+
+
+def exact_layers(checkpoint: Checkpoint, ids: Int) -> list[Exact]:
+    """The float64 network over tokens [T, B], layer by layer."""
+    tensors = {name: tensor.astype(np.float64) for name, tensor in checkpoint.tensors.items()}
+    config = checkpoint.config
+    bounds = np.zeros((config.num_hidden_layers, config.hidden_size))
+    if config.use_lower_bound:
+        shares = np.exp(tensors["model.lower_bounds"] - tensors["model.lower_bounds"].max(axis=0))
+        shares /= shares.sum(axis=0)
+        bounds = np.cumsum(shares, axis=0) - shares[0]
+    h = tensors["model.embeddings.weight"][ids]
+    layers = []
+    for index in range(config.num_hidden_layers):
+        layer, h = _exact_layer(checkpoint, tensors, index, 1 - bounds[index], h)
+        layers.append(layer)
+    return layers
+
+
+def _exact_layer(
+    checkpoint: Checkpoint, tensors: dict[str, Real], index: int, keep: Real, h: Real
+) -> tuple[Exact, Real]:
+    """One layer over all tokens, and its output [T, B, d]; ``keep`` is 1 - LB."""
+    prefix = f"model.layers.{index}."
+    scale: dict[str, Real] = {}
+    sums: dict[str, Real] = {}
+    outputs: dict[str, Real] = {}
+
+    def gain(name: str) -> Real:
+        return tensors[f"{prefix}{name}.weight"]
+
+    def project(name: str, x: Real) -> Real:
+        trits, s = ternarize(checkpoint.tensors[f"{prefix}{name}_proj.weight"])
+        u, short = rms(x, gain(f"{name}_proj.norm")), name.split(".")[1]
+        scale[short] = s * np.abs(u).max(axis=-1, keepdims=True) / CODE_MAX
+        sums[short] = codes_at(positions(u)) @ trits.T.astype(np.float64)
+        outputs[short] = sums[short] * scale[short]
+        return outputs[short]
+
+    x = rms(h, gain("attn_norm"))
+    z = sigmoid(-project("attn.f", x)) * keep
+    i = project("attn.i", x)
+    state = recurrence(z, _silu(i))
+    middle = h + project("attn.o", rms(project("attn.g", x), gain("attn.g_norm")) * _silu(state))
+    outputs["gate"], outputs["up"] = np.split(project("mlp.gate", rms(middle, gain("mlp_norm"))), 2, axis=-1)
+    layer = Exact(
+        h=h, x=rms(h), gain=gain("attn_norm") * gain("attn.f_proj.norm"), a=outputs, scale=scale, sums=sums, z=z,
+        keep=keep, state=state, o_gain=gain("attn.g_norm") * gain("attn.o_proj.norm"), h_middle=middle,
+        y_gain=gain("mlp_norm") * gain("mlp.gate_proj.norm"), down_gain=gain("mlp.down_proj.norm"),
+    )
+    return layer, middle + project("mlp.down", _silu(outputs["gate"]) * outputs["up"])
+
+
+def recurrence(z: Real, silu: Real, frac_bits: int | None = None) -> Real:
+    """States of all tokens [T, B, d]; rounded to ``frac_bits`` after every step, not at all if None."""
+    state, states = np.zeros(z.shape[1:]), np.empty_like(z)
+    for step in range(len(z)):
+        state = state + z[step] * (silu[step] - state)
+        if frac_bits is not None:
+            state = rounded_fraction(state, frac_bits)
+        states[step] = state
+    return states
+
+
+def cell(bits: int, got: Real, wanted: Real) -> Cell:
+    """Compare positions, codes before they are rounded."""
+    differ = codes_at(got) != codes_at(wanted)
+    return Cell(bits, float(np.sqrt(((got - wanted) ** 2).mean())), float(differ.mean()))
+
+
+def sweep(checkpoint: Checkpoint) -> list[Row]:
+    """Every word of the last layer (of the first for the embedding), at its own widths."""
+    config = checkpoint.config
+    ids = np.random.default_rng(SEED).integers(0, config.vocab_size, (TOKENS, STREAMS))
+    layers, weights = exact_layers(checkpoint, ids), integer_weights(checkpoint)
+    e, built = layers[-1], weights.layers[-1]
+    h_bits, i_bits, gate_bits = weights.h_frac_bits, built.i_proj.frac_bits, built.gate_proj.frac_bits
+    u = e.x * e.gain
+    silu_i = _silu(e.a["i"])
+
+    def mixed(state: Real, swish: Callable[[Real], Real] | None = None) -> Real:
+        return e.sums["g"] * (swish or _silu)(state) * e.o_gain
+
+    def gated(a: Real) -> Real:
+        return _silu(a) * e.a["up"] * e.down_gain
+
+    def block(x: Real, bits: int) -> Real:
+        """``bits`` bits of magnitude below the largest of the vector: one exponent for all."""
+        unit = np.exp2(np.ceil(np.log2(np.abs(x).max(axis=-1, keepdims=True))) - bits)
+        return np.rint(x / unit) * unit
+
+    def norm_path(bits: int) -> Real:
+        short = rounded_mantissa(rounded_mantissa(e.x, bits) * rounded_mantissa(e.gain, bits), bits)
+        largest = np.abs(short).max(axis=-1, keepdims=True)
+        return short * rounded_mantissa(CODE_MAX / largest, bits)
+
+    wanted_o, wanted_gate = mixed(e.state), rms(e.h_middle) * e.y_gain
+    long_z, long_silu = _long(sigmoid(-e.a["f"]) * LONG_Z), _long(silu_i)
+    long_wanted = recurrence(long_z, long_silu)[-TOKENS:]
+    z_plain = sigmoid(-e.a["f"])
+
+    def forget(z: Real) -> Real:
+        return mixed(recurrence(z * e.keep, silu_i))
+
+    def long_state(guard: int) -> Real:
+        return mixed(recurrence(long_z, long_silu, i_bits + guard)[-TOKENS:])
+
+    def sigma(bits: int) -> Real:
+        i = e.a["i"] * rounded_fraction(sigmoid(e.a["i"]), bits)
+        state = recurrence(rounded_fraction(z_plain, bits) * e.keep, i)
+        return mixed(state, lambda s: s * rounded_fraction(sigmoid(s), bits))
+
+    def row(word: str, built: int, codes_of: str, widths: Widths, f: Callable[[int], Real], exact: Real) -> Row:
+        return Row(word, built, codes_of, [cell(bits, positions(f(bits)), positions(exact)) for bits in widths])
+
+    seventeen, state_wanted = (11, 13, 15, 17, 19), mixed(long_wanted)
+    return [
+        row("embedding mantissa", 11, "f", (7, 9, 11, 13, 15),
+            lambda b: _embedding(checkpoint, ids, b) * layers[0].gain, layers[0].x * layers[0].gain),
+        row("x mantissa", 17, "f", seventeen, lambda b: rounded_mantissa(e.x, b) * e.gain, u),
+        row("gain mantissa", 17, "f", seventeen, lambda b: e.x * rounded_mantissa(e.gain, b), u),
+        row("product u mantissa", 17, "f", seventeen, lambda b: rounded_mantissa(u, b), u),
+        Row("x, gain, u and 127/max", 17, "f", [cell(bits, norm_path(bits), positions(u)) for bits in seventeen]),
+        row("f, fraction bits", FORGET_FRAC_BITS, "o", (7, 9, 11, 13, 15),
+            lambda b: forget(sigmoid(-rounded_fraction(e.a["f"], b))), wanted_o),
+        row("1 - f, fraction bits", 17, "o", seventeen,
+            lambda b: mixed(recurrence(rounded_fraction(e.z, b), silu_i)), wanted_o),
+        row("1 - f, long memory", 17, "o", seventeen,
+            lambda b: mixed(recurrence(rounded_fraction(long_z, b), long_silu)[-TOKENS:]), state_wanted),
+        row("sigmoid, fraction bits", 17, "o", seventeen, sigma, wanted_o),
+        row("i, word", 18, "o", (12, 14, 16, 18, 20),
+            lambda b: mixed(recurrence(e.z, _silu(rounded_fraction(e.a["i"], i_bits - 18 + b)))), wanted_o),
+        row("S, guard bits", 14, "o", (6, 8, 10, 14, 16),
+            lambda b: mixed(recurrence(e.z, silu_i, i_bits + b)), wanted_o),
+        row("S, guard, long memory", 14, "o", (6, 8, 10, 14, 16), long_state, state_wanted),
+        row("S at the swish", 17, "o", seventeen,
+            lambda b: mixed(e.state, lambda s: block(s, b) * sigmoid(s)), wanted_o),
+        row("scale mantissa, f and i", 17, "o", seventeen, lambda b: mixed(recurrence(
+            sigmoid(-e.sums["f"] * rounded_mantissa(e.scale["f"], b)) * e.keep,
+            _silu(e.sums["i"] * rounded_mantissa(e.scale["i"], b)))), wanted_o),
+        row("scale mantissa, o", 17, "gate", seventeen,
+            lambda b: rms(e.h + e.sums["o"] * rounded_mantissa(e.scale["o"], b)) * e.y_gain, wanted_gate),
+        row("h, word", 32, "gate", (16, 20, 24, 28, 32),
+            lambda b: rms(rounded_fraction(e.h_middle, h_bits - 32 + b)) * e.y_gain, wanted_gate),
+        row("gate, word", 18, "down", (12, 14, 16, 18, 20),
+            lambda b: gated(rounded_fraction(e.a["gate"], gate_bits - 18 + b)), gated(e.a["gate"])),
+        *as_built(e, weights),
+    ]
+
+
+def as_built(e: Exact, weights: IntegerWeights) -> list[Row]:
+    """The integer stages of the last layer, each fed the float64 input; share of its codes that differ."""
+    layer, streams = weights.layers[-1], e.h.shape[1]
+    d, m = weights.config.hidden_size, weights.config.intermediate_size
+
+    def scaled(name: str, sums: Real, step: int, frac_bits: int) -> Int:
+        scales = [scalar_from_real(float(value)) for value in e.scale[name][step, :, 0]]
+        pair = np.array([s[0] for s in scales]), np.array([s[1] for s in scales])
+        cut = layer.gate_proj.cut if name == "gate" else layer.f_proj.cut if name == "f" else layer.i_proj.cut
+        return scale_sums(sums[step].astype(np.int64), cut, pair, frac_bits, S18_MAX)
+
+    def differ(vector: norm.Vector, wanted: Real) -> Any:
+        return norm.quantise(vector.u[0], vector.largest[0]) != codes_at(positions(wanted))
+
+    state = np.zeros((streams, d), dtype=np.int64)
+    found: dict[str, list[Any]] = {"f": [], "o": [], "down": []}
+    exact_v = e.sums["g"] * _silu(e.state) * e.o_gain
+    exact_w = _silu(e.a["gate"]) * e.a["up"] * e.down_gain
+    for step in range(len(e.h)):
+        h = np.rint(e.h[step] * 2.0**weights.h_frac_bits).astype(np.int64)
+        found["f"].append(differ(norm.gather(h, *layer.x_gains), (e.x * e.gain)[step]))
+        z = mlgru.forget_gate(scaled("f", e.sums["f"], step, FORGET_FRAC_BITS), layer.one_minus_lower_bound)
+        bits = layer.i_proj.frac_bits
+        state = mlgru.update_state(state, z, scaled("i", e.sums["i"], step, bits), bits)
+        g = cut_sums(e.sums["g"][step].astype(np.int64), layer.g_proj.cut)
+        v = mlgru.gated_output(g, state, layer.state_frac_bits)
+        found["o"].append(differ(norm.gather(v, *layer.v_gains), exact_v[step]))
+        bits = layer.gate_proj.frac_bits
+        a = scaled("gate", e.sums["gate"][..., :m], step, bits)
+        up = cut_sums(e.sums["gate"][step, :, m:].astype(np.int64), layer.gate_proj.cut)
+        w = norm.gather(glu.mix(glu.gate(a, bits), up), None, layer.w_gains[1])
+        found["down"].append(differ(w, exact_w[step]))
+    words = {"f": "norm, as built", "o": "MLGRU and norm, as built", "down": "GLU and norm, as built"}
+    return [Row(words[name], 18, name, [Cell(18, None, float(np.mean(flips)))]) for name, flips in found.items()]
+
+
+def _silu(a: Real) -> Real:
+    return a * sigmoid(a)
+
+
+def _long(x: Real) -> Real:
+    """Repeated until LONG_STEPS tokens, so that the last TOKENS are the sequence once more."""
+    repeats = -(-LONG_STEPS // len(x))
+    return np.concatenate([x] * repeats)
+
+
+def _embedding(checkpoint: Checkpoint, ids: Int, bits: int) -> Real:
+    """Normed embeddings whose table has mantissas of ``bits`` bits and 4-bit exponents."""
+    table = checkpoint.tensors["model.embeddings.weight"].astype(np.float64)
+    top = int(np.frexp(np.abs(table).max())[1])
+    values = table[ids]
+    exponent = np.maximum(np.frexp(values)[1], top - EMBEDDING_EXPONENT_MAX)
+    return rms(np.ldexp(np.rint(np.ldexp(values, bits - exponent)), exponent - bits))
