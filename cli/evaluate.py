@@ -55,6 +55,8 @@ def evaluate(
     if "float" in results:
         difference = results["integer"] - results["float"]
         console.print(f"integer - float {difference * per_character:+.5f} bits per character")
+    if network.synthetic:
+        console.print(f"synthetic weights ({network.synthetic})")
     console.print("saturated: " + ", ".join(f"{name} {counts.of(name):,}" for name in COUNTED))
     for (name, layer), count in counts.counts.items():
         if count:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,16 +50,21 @@ def write_logits(
                 ),
                 "hidden": open_memmap(Path(place, "hidden"), mode="w+", dtype=kind, shape=(len(ids), *shape)),
             }
+            start = time.monotonic()
             with progress_bar(numerics) as advance:
                 for index, row in enumerate(rows_of(evaluator, ids)):
                     arrays["logits"][index], arrays["hidden"][index] = row
                     advance(index + 1, len(ids))
+            speed = len(ids) / (time.monotonic() - start)
             whole = Path(place, "whole.npz")
             np.savez(whole, allow_pickle=False, **arrays)
             os.replace(whole, out)
     except OSError as error:
         raise LuternError(f"{out} cannot be written ({error.strerror}); choose a folder with room.") from error
-    Console(highlight=False).print(f"{out}: logits {list(arrays['logits'].shape)}, hidden {[len(ids), *shape]}")
+    note = f" ({network.synthetic})" if network.synthetic else ""
+    Console(highlight=False, soft_wrap=True).print(
+        f"{out}: logits {list(arrays['logits'].shape)}, hidden {[len(ids), *shape]}; {speed:.1f} tokens/s{note}"
+    )
 
 
 def float_model(network: Network) -> FloatModel:

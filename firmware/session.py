@@ -22,7 +22,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.protocol import DIGEST_BYTES, INFO, LOGITS, LOGITS_COUNT, RUN, RUN_DONE, SETUP, Opcode
 from lutern.model_ref import head
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.model import IntegerModel
+from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.quantize import IntegerWeights
 
 Progress = Callable[[int, int], None]
@@ -102,7 +102,7 @@ class GoldenSession:
     """The integer model behind the same calls; cycles and beats are 0, it has none."""
 
     def __init__(self, weights: IntegerWeights) -> None:
-        self.model = IntegerModel(weights)
+        self.model = FastModel(weights)
         self._state = self.model.initial_state(1)
         self._sums = np.zeros(weights.config.vocab_size, dtype=np.int64)
 

@@ -17,6 +17,8 @@ from lutern.model_ref.quantize import Matrix
 
 BLOCK_ELEMENTS = 1 << 16
 """256 KiB of float32: stays in the second-level cache between widening and product."""
+MANY_STREAMS = 8
+"""From here on the product costs more than the widening, and BLAS wants larger blocks."""
 
 
 class FastModel(IntegerModel):
@@ -27,7 +29,8 @@ class FastModel(IntegerModel):
         trits = matrix.trits
         rows, columns = trits.shape
         wide_codes = np.ascontiguousarray(codes.T.astype(np.float32))  # [columns, B]
-        step = max(1, BLOCK_ELEMENTS // columns)
+        elements = BLOCK_ELEMENTS if len(codes) < MANY_STREAMS else 16 * BLOCK_ELEMENTS
+        step = max(1, min(rows, elements // columns))
         block = np.empty((step, columns), np.float32)
         sums = np.empty((rows, len(codes)), np.float32)
         for start in range(0, rows, step):

@@ -13,7 +13,7 @@ from lutern.model_ref.synthetic import random_checkpoint
 SEED = 11
 
 
-@pytest.mark.parametrize("streams", [1, 3])
+@pytest.mark.parametrize("streams", [1, 3, 9])
 @pytest.mark.parametrize("config", [
     ModelConfig(vocab_size=301, hidden_size=96, num_hidden_layers=3, intermediate_size=1100),
     ModelConfig(vocab_size=40, hidden_size=33, num_hidden_layers=1, intermediate_size=47, use_lower_bound=False),
