@@ -416,7 +416,10 @@ def _frac_bits(
     if h_loose or any(frac_bits[name] < LOOSE_FRAC_BITS for name in activated):
         from .calibrate import observe  # runs the float network, which takes its trits from here
 
-        observed = observe(checkpoint, calibration)
+        with np.errstate(all="ignore"):  # what overflows is refused below
+            observed = observe(checkpoint, calibration)
+        if not np.isfinite([*observed.i, *observed.gate, observed.h]).all():
+            raise LuternError("the float network overflows on the calibration tokens; give a trained checkpoint.")
         for name in activated:
             largest = observed.gate if name.endswith("gate_proj") else observed.i
             chosen = calibrated_frac_bits(facts[name].bound, largest[int(name.split(".")[2])])

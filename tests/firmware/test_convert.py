@@ -1,0 +1,124 @@
+"""Checkpoint to image, one tensor at a time: the bytes of the way through memory, and what `inspect` says of them."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lutern.firmware.contents import grouped, image_bytes, parts_of, reason_against
+from lutern.firmware.image import convert, open_image, read_image, write_image
+from lutern.firmware.program import lay_out, program_words
+from lutern.hw.config import PRESETS, HwConfig
+from lutern.model_ref.checkpoint import load_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint, write_random_checkpoint
+
+CONFIG = ModelConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+SEED = 12
+
+
+@pytest.mark.parametrize("config", [
+    CONFIG,
+    ModelConfig(vocab_size=1100, hidden_size=93, num_hidden_layers=3, intermediate_size=77, use_lower_bound=False),
+], ids=["small", "odd"])
+def test_both_ways_give_the_same_bytes(tmp_path: Path, config: ModelConfig) -> None:
+    write_random_checkpoint(tmp_path / "model", config, SEED, "test", shard_bytes=20_000)
+    checkpoint = load_checkpoint(tmp_path / "model")
+    names: list[str] = []
+    digest = convert(tmp_path / "a", checkpoint, b"{}", "x", advance=lambda done, total, name: names.append(name))
+    assert write_image(tmp_path / "b", integer_weights(checkpoint), "{}", "x", "test") == digest
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert set(config.projections) < set(names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "model"]
+
+
+def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    config = ModelConfig(vocab_size=6000, hidden_size=512, num_hidden_layers=6, intermediate_size=1024)
+    write_random_checkpoint(tmp_path / "model", config, SEED, "test")
+    checkpoint = load_checkpoint(tmp_path / "model")
+    tracemalloc.start()
+    convert(tmp_path / "image", checkpoint, b"{}", "x")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 6000 * 512 * 2.2, f"{peak} bytes"
+
+
+def test_parts_of_an_open_image(tmp_path: Path) -> None:
+    weights = integer_weights(random_checkpoint(CONFIG, SEED))
+    write_image(tmp_path / "image", weights, "{}", "x")
+    image = open_image(tmp_path / "image")
+    layer = weights.layers[1]
+    packed = image.matrix("model.layers.1.mlp.down_proj")
+    for trits in (1, 100, 1 << 20):
+        blocks = list(packed.blocks(trits))
+        assert np.array_equal(np.concatenate([block for _, block in blocks]), layer.down_proj.trits)
+        assert [row for row, _ in blocks] == list(np.cumsum([0, *(len(block) for _, block in blocks)])[:-1])
+    assert packed.build().cut == layer.down_proj.cut and packed.frac_bits == layer.down_proj.frac_bits
+    assert np.array_equal(image.gains("model.layers.1.attn.g_norm").mantissa, layer.v_gains[0].mantissa)
+    assert np.array_equal(image.lower_bounds(1), layer.one_minus_lower_bound)
+    rows = image.embedding_rows(np.array([3, 0, 39]))
+    assert np.array_equal(rows.real(), weights.embeddings.real()[[3, 0, 39]])
+
+
+def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
+    write_random_checkpoint(tmp_path / "model", CONFIG, SEED, "test")
+    checkpoint = load_checkpoint(tmp_path / "model")
+
+    def fail(done: int, total: int, name: str) -> None:
+        if done == 5:
+            raise LuternError("enough.")
+
+    with pytest.raises(LuternError, match="enough"):
+        convert(tmp_path / "image", checkpoint, b"{}", "x", advance=fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("machine", [
+    PRESETS["tiny"].with_(memory_words=1 << 20),
+    PRESETS["sim-64"],
+    HwConfig("wide", rows=12, columns=16, results_per_cycle=4, gain_fifo_words=256),
+], ids=lambda machine: machine.name)
+def test_words_are_known_before_they_are_laid_out(machine: HwConfig) -> None:
+    for config in (CONFIG, ModelConfig(vocab_size=61, hidden_size=52, num_hidden_layers=1, intermediate_size=64)):
+        program = lay_out(integer_weights(random_checkpoint(config, SEED)), machine)
+        assert program_words(config, machine) == len(program.words)
+
+
+def test_machines_are_refused_by_name_and_number() -> None:
+    assert reason_against(CONFIG, PRESETS["tiny"]) is None
+    reason = reason_against(PUBLISHED["370m"], PRESETS["sim-64"])
+    assert reason == "the model's hidden size is 1024, but sim-64 holds at most 512 (max_width)"
+    small = PRESETS["tiny"].with_(memory_words=100)
+    assert "but tiny has 100 (memory_words)" in str(reason_against(CONFIG, small))
+
+
+def test_contents(tmp_path: Path) -> None:
+    write_random_checkpoint(tmp_path / "model", CONFIG, SEED, "test")
+    checkpoint = load_checkpoint(tmp_path / "model")
+    convert(tmp_path / "image", checkpoint, b"{}", "x")
+    image = open_image(tmp_path / "image")
+    ours, theirs = parts_of(image, lambda *_: None), parts_of(checkpoint, lambda *_: None)
+    zeros = {part.name: part.zeros for part in theirs}
+    for part in ours:
+        if part.kind == "trits":
+            assert part.zeros == zeros[part.name] and part.elements > part.zeros > 0, part.name
+    assert sum(part.byte_count for part in ours if part.name != "tokenizer.json") == image_bytes(CONFIG)[0]
+    lines = {part.name: part for part in grouped(ours)}
+    assert lines["model.layers.*.attn.f_proj.weight"].count == CONFIG.num_hidden_layers
+    assert sum(part.byte_count for part in lines.values()) == sum(part.byte_count for part in ours)
+    assert read_image(tmp_path / "image").synthetic == "test"
+
+
+def test_full_size_images_are_small() -> None:
+    """5.5 times smaller than bfloat16 in all, 10 times in the ternary part."""
+    config = PUBLISHED["370m"]
+    whole, ternary = image_bytes(config)
+    room_for_header_and_tokenizer = 900_000
+    released = sum(2 * int(np.prod(shape)) for shape in config.tensor_shapes.values())
+    assert released / (whole + room_for_header_and_tokenizer) >= 5.5
+    assert 2 * config.trits / ternary >= 9.999
