@@ -13,6 +13,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,24 @@ from lutern.model_ref.tokenizer import MAX_TOKENIZER_BYTES
 
 Advance = Callable[[int, int, str], None]
 """Called with (done, total, name of the tensor that comes next)."""
-ROWS = 1024
+ROWS = 128
 """Rows of the embedding table that are coded at a time."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of a checkpoint: the image's digest, and what the coding cost.
+
+    ``embedding_error``: relative RMS error of the embeddings as the first norm weighs them; above
+    ``LARGEST_EMBEDDING_ERROR`` it is no longer small beside a code step. ``calibrated``: see ``quantize.Constants``.
+    """
+
+    digest: str
+    embedding_error: float
+    calibrated: frozenset[str]
+
+
+LARGEST_EMBEDDING_ERROR = 2.0**-8
 
 
 class _ImageWriter:
@@ -175,7 +192,7 @@ def convert(
     source: str,
     calibration: Int | None = None,
     advance: Advance = lambda done, total, name: None,
-) -> str:
+) -> Conversion:
     """Write the image of a checkpoint, one tensor at a time; the same file that ``write_image`` writes."""
     config, tensors = checkpoint.config, checkpoint.tensors
     check_width(config)
@@ -183,7 +200,8 @@ def convert(
     facts: dict[str, MatrixFacts] = {}
     with _image_file(Path(path), config, tokenizer_json, source, checkpoint.synthetic) as writer:
         advance(0, total, EMBEDDINGS)
-        base, largest = _write_embeddings(writer, tensors[EMBEDDINGS])
+        first_norm = tensors["model.layers.0.attn_norm.weight"]
+        base, largest, error = _write_embeddings(writer, tensors[EMBEDDINGS], first_norm)
         for index, name in enumerate(config.projections):
             advance(index + 1, total, name)
             trits, facts[name] = quantise_matrix(config, tensors, name)
@@ -194,17 +212,23 @@ def convert(
         writer.constants(found, one_minus_lower_bounds(config, tensors))
         digest = _finish(writer, config, source, checkpoint.synthetic, found, base)
         advance(total, total, "norms")
-    return digest
+    return Conversion(digest, error, found.calibrated)
 
 
-def _write_embeddings(writer: _ImageWriter, values: NDArray[np.float32]) -> tuple[int, float]:
-    """Base of the coded table and its largest magnitude."""
+def _write_embeddings(
+    writer: _ImageWriter, values: NDArray[np.float32], gains: NDArray[np.float32]
+) -> tuple[int, float, float]:
+    """Base of the coded table, its largest magnitude and the relative RMS error of table times gains."""
     top, base, largest = embedding_top(values), 0, 0.0
+    squares, errors = 0.0, 0.0
     for start in range(0, len(values), ROWS):
         table = EmbeddingTable.from_real(values[start : start + ROWS], top)
         writer.write(EMBEDDINGS, table.codes.astype("<u2"))
         base, largest = table.base, max(largest, table.largest)
-    return base, largest
+        wide = values[start : start + ROWS].astype(np.float64)
+        errors += float((((table.real() - wide) * gains) ** 2).sum())
+        squares += float(((wide * gains) ** 2).sum())
+    return base, largest, float(np.sqrt(errors / squares)) if squares else 0.0
 
 
 def _gains_of(weights: IntegerWeights) -> dict[str, Gains]:
@@ -229,4 +253,4 @@ def _matrices_of(weights: IntegerWeights) -> dict[str, Matrix]:
     return {**found, "lm_head": weights.lm_head}
 
 
-__all__ = ["Advance", "convert", "write_image"]
+__all__ = ["LARGEST_EMBEDDING_ERROR", "Advance", "Conversion", "convert", "write_image"]

@@ -1,0 +1,90 @@
+"""`lutern new`, `convert` and `inspect` as a user runs them, and `generate` on what they make."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.synthetic import write_random_checkpoint
+
+CONFIG = ModelConfig(vocab_size=96, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+SEED = 2
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `lutern`."""
+    return subprocess.run(
+        [sys.executable, "-m", "lutern.cli.main", *arguments], capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small sharded checkpoint and its image."""
+    folder = tmp_path_factory.mktemp("models")
+    write_random_checkpoint(folder / "model", CONFIG, SEED, "random numbers", shard_bytes=20_000)
+    done = run("convert", str(folder / "model"), "-o", str(folder / "image"))
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert f"{CONFIG.trits:,} ternary weights" in done.stdout and "synthetic (random numbers)" in done.stdout
+    return folder
+
+
+def test_an_image_writes_what_its_checkpoint_writes(folder: Path) -> None:
+    common = ("ab", "--on", "golden", "-n", "8", "-t", "0.9", "--model")
+    texts = [run("generate", *common, str(folder / name)) for name in ("model", "image")]
+    assert texts[0].stdout == texts[1].stdout and texts[0].stdout.startswith("ab"), texts[1].stderr
+    assert all("synthetic weights (random numbers)" in text.stderr for text in texts)
+
+
+@pytest.mark.parametrize("name", ["model", "image"])
+def test_inspect(folder: Path, name: str) -> None:
+    done = run("inspect", str(folder / name))
+    assert (done.returncode, done.stderr) == (0, "")
+    tensors, totals, machines = done.stdout.split("\n\n")
+    lines = [line.split("\t") for line in tensors.splitlines()]
+    assert lines[0] == ["tensor", "shape", "count", "stored as", "zeros", "bits per weight", "bytes"]
+    gate = next(line for line in lines if line[0] == "model.layers.*.mlp.gate_proj.weight")
+    assert gate[1:4] == ["96 x 32", "2", "trits" if name == "image" else "BF16"]
+    assert "synthetic: random numbers" in totals and f"{CONFIG.trits:,} ternary weights" in totals
+    fits = {line.split("\t")[0]: line.split("\t")[-1] for line in machines.splitlines()}
+    assert fits["sim-64"] == "yes"
+    assert fits["tiny"] == "no: the model's vocabulary is 96, but tiny holds at most 64 (max_vocab)"
+    one_each = run("inspect", "--all", str(folder / name)).stdout
+    assert "model.layers.1.mlp.gate_proj.weight" in one_each and "layers.*" not in one_each
+
+
+def test_tokenizer_of_another_model(folder: Path, tmp_path: Path) -> None:
+    for path in (folder / "model").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["~"] = 96
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    done = run("convert", str(tmp_path), "-o", str(tmp_path / "image"))
+    assert done.stderr == f"lutern: the tokenizer of {tmp_path} has 97 tokens, but the model knows 96; " \
+                          "give the tokenizer that the model was trained with.\n"
+    assert not (tmp_path / "image").exists()
+
+
+def test_images_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes((folder / "image").read_bytes()[:-1])
+    for command in (["inspect"], ["generate", "--on", "golden", "--model"]):
+        done = run(*command, str(tmp_path / "image"))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"lutern: {tmp_path}/image is truncated or no image file"), done.stderr
+
+
+def test_new(tmp_path: Path) -> None:
+    out = str(tmp_path / "model")
+    done = run("new", "--preset", "370m", "--layers", "1", "--seed", "3", "--shard-bytes", "80000000", "-o", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "random numbers: lutern new --preset 370m --seed 3 --layers 1" in done.stdout
+    assert len(list((tmp_path / "model").glob("model-*-of-00003.safetensors"))) == 3
+    again = run("new", "--preset", "370m", "-o", out)
+    assert again.stderr == f"lutern: {out} is there and not empty; give a folder that is new.\n"
+    other = run("new", "--preset", "7b", "-o", out)
+    assert other.stderr == "lutern: there is no shape 7b; choose one of 370m, 1.3b, 2.7b.\n"
