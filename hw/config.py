@@ -33,7 +33,8 @@ class HwConfig:
         words of trits and of gains that wait behind the router: it runs ahead during a barrier, so that the words
         that are no trits pass then.
     clock_hz
-        the clock that tokens per second are stated for; what a board reaches is its build's report.
+        the clock that tokens per second are stated for, below what the decoder routes to (`lutern cost decoder
+        --routed`); what a board reaches is its build's report.
     debug_tap
         adds the ports with which the simulated board shows h, S, codes and sums.
     """
@@ -49,7 +50,7 @@ class HwConfig:
     max_vocab: int = 256
     trit_fifo_words: int = 64
     gain_fifo_words: int = 64
-    clock_hz: int = 80_000_000
+    clock_hz: int = 60_000_000
     debug_tap: bool = True
 
     def __post_init__(self) -> None:
