@@ -17,7 +17,7 @@ from lutern.model_ref.checkpoint import Checkpoint, LazyTensors
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import Entry
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import ternarize
+from lutern.model_ref.ternarize import ternarize
 
 Advance = Callable[[int, int, str], None]
 STATE_BYTES, H_BYTES = 4, 4

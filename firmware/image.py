@@ -62,10 +62,11 @@ from lutern.firmware.image_writer import convert, write_image
 from lutern.firmware.packing import TRITS_PER_BYTE, unpack_canonical
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import Container, open_container
+from lutern.model_ref.embedding import EMBEDDING_MANTISSA_MAX, EmbeddingTable
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, MANTISSA_ONE, SCALAR_EXPONENT_BITS, Int
 from lutern.model_ref.norm import GAIN_EXPONENT_MAX, Gains, ScaleConstants
-from lutern.model_ref.quantize import EMBEDDING_MANTISSA_MAX, EmbeddingTable, IntegerWeights, Matrix, assemble
+from lutern.model_ref.quantize import IntegerWeights, Matrix, assemble
 from lutern.model_ref.tokenizer import MAX_TOKENIZER_BYTES
 
 BLOCK_TRITS = 1 << 22

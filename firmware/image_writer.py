@@ -36,6 +36,7 @@ from lutern.firmware.packing import gain_items, pack_canonical
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import ContainerWriter, write_container
+from lutern.model_ref.embedding import EmbeddingTable, embedding_top
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_MAX, SCALAR_EXPONENT_BITS, Int
 from lutern.model_ref.norm import Gains, ScaleConstants
@@ -43,14 +44,12 @@ from lutern.model_ref.quantize import (
     FINAL_VECTOR,
     VECTORS,
     Constants,
-    EmbeddingTable,
     IntegerWeights,
     Matrix,
     MatrixFacts,
     VectorNames,
     check_width,
     constants,
-    embedding_top,
     one_minus_lower_bounds,
     quantise_matrix,
     vectors_of,

@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from lutern.model_ref import glu, mlgru, norm
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import NORM_EPS
+from lutern.model_ref.embedding import EMBEDDING_EXPONENT_MAX
 from lutern.model_ref.fixed import S18_MAX, Int, scalar_from_real
 from lutern.model_ref.mlgru import FORGET_FRAC_BITS
 from lutern.model_ref.norm import CODE_MAX
-from lutern.model_ref.quantize import EMBEDDING_EXPONENT_MAX, IntegerWeights, integer_weights, ternarize
+from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.ternarize import ternarize
 from lutern.model_ref.ternary import cut_sums, scale_sums
 
 Real: TypeAlias = NDArray[np.float64]

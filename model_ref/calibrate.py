@@ -16,7 +16,7 @@ from .checkpoint import Checkpoint
 from .errors import LuternError
 from .fixed import Int
 from .float_model import Floats, Projection, build_layer, layer_step
-from .quantize import Observed
+from .ranges import Observed
 
 TOKENS, STREAMS, SEED = 64, 4, 0
 """What is drawn where no text is given: every token of the vocabulary is equally likely."""

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from .checkpoint import Checkpoint
 from .config import NORM_EPS
 from .errors import LuternError
-from .quantize import ternarize
+from .ternarize import ternarize
 
 Floats: TypeAlias = NDArray[np.float32]
 

@@ -32,111 +32,26 @@ from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint
 from .config import NORM_EPS, ModelConfig
+from .embedding import EmbeddingTable, channel_rms
 from .errors import LuternError
 from .fixed import MANTISSA_BITS, Int, scalar_from_real
 from .mlgru import FORGET_FRAC_BITS, STATE_GUARD_BITS
 from .norm import CODE_MAX, Gains, ScaleConstants
-
-SMALLEST_SCALE = 1e-5  # of the published code: keeps an all-zero matrix from dividing by zero
-
-
-CHUNK = 1 << 16
-"""Elements that a pass over a matrix takes at a time: its float64 temporaries stay in the cache."""
-
-
-def _sum_of_magnitudes(flat: NDArray[np.float32]) -> float:
-    """Sum of |w| in float64, in the order of NumPy's pairwise sum: bit for bit that of the whole array at once."""
-    if flat.size <= CHUNK:
-        return float(np.abs(flat.astype(np.float64)).sum())
-    half = flat.size // 2
-    half -= half % 8
-    return _sum_of_magnitudes(flat[:half]) + _sum_of_magnitudes(flat[half:])
-
-
-def ternarize(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
-    """Trits (int8, -1, 0 or 1, shape of ``weight``) and the scale that multiplies them.
-
-    Mean and quotient are float64: a float32 mean depends on the order of its additions, and so would a trit whose
-    quotient lies next to one half.
-    """
-    if weight.size == 0:
-        raise LuternError("a matrix without elements cannot be ternarised; give a weight with at least one element.")
-    flat = weight.reshape(-1)
-    scale = max(_sum_of_magnitudes(flat) / flat.size, SMALLEST_SCALE)
-    if not np.isfinite(scale):
-        raise LuternError("a weight holds NaN or infinity and cannot be ternarised; give a finite checkpoint.")
-    trits = np.empty(flat.size, np.int8)
-    for start in range(0, flat.size, CHUNK):
-        part = flat[start : start + CHUNK].astype(np.float64)
-        part /= scale
-        np.rint(part, out=part)
-        trits[start : start + CHUNK] = np.clip(part, -1, 1, out=part)
-    return trits.reshape(weight.shape), scale
-
+from .ranges import (
+    LOOSE_FRAC_BITS,
+    LOOSE_H_STEPS,
+    calibrated_bound,
+    calibrated_frac_bits,
+    pre_activation_frac_bits,
+    residual_frac_bits,
+    row_bounds,
+)
+from .ternarize import ternarize
 
 MAX_WIDTH = 8192
 """Longest vector: sums of codes fit 21 bits and float32, sums of squares 82 bits."""
-EMBEDDING_MANTISSA_BITS = 12
-EMBEDDING_MANTISSA_MAX = (1 << 11) - 1
-EMBEDDING_EXPONENT_MAX = 15
 FRAC_BITS_MIN = -64
 """Operations hold fraction bits in 7 signed bits."""
-
-
-@dataclass(frozen=True)
-class EmbeddingTable:
-    """Embeddings as e4s12: value = mantissa * 2^(base - exponent); 12-bit signed mantissas and 4-bit exponents [V, d].
-
-    Holds bfloat16 values exactly down to 2^-18 of the largest, and decodes with one shift.
-    """
-
-    mantissa: NDArray[Any]  # int16: a full-size table stays small
-    exponent: NDArray[Any]  # int8
-    base: int
-
-    @classmethod
-    def from_codes(cls, codes: NDArray[np.uint16], base: int) -> EmbeddingTable:
-        """Inverse of ``codes``."""
-        return cls((codes << 4).view(np.int16) >> 4, (codes >> EMBEDDING_MANTISSA_BITS).astype(np.int8), base)
-
-    @classmethod
-    def from_real(cls, table: NDArray[np.float32], top: int | None = None) -> EmbeddingTable:
-        """Nearest coding of a real table [V, d], or of some rows of one whose ``embedding_top`` is given."""
-        top = embedding_top(table) if top is None else top
-        mantissas, found = np.empty(table.shape, np.int16), np.empty(table.shape, np.int8)
-        step = max(1, CHUNK // table.shape[1])
-        for start in range(0, len(table), step):
-            rows = slice(start, start + step)
-            wide = table[rows].astype(np.float64)
-            exponent = np.where(wide == 0, 0, np.clip(top - np.frexp(wide)[1], 0, EMBEDDING_EXPONENT_MAX))
-            mantissa = np.rint(np.ldexp(wide, exponent + 11 - top))
-            mantissas[rows] = np.clip(mantissa, -EMBEDDING_MANTISSA_MAX, EMBEDDING_MANTISSA_MAX)
-            found[rows] = exponent
-        return cls(mantissas, found, top - 11)
-
-    @property
-    def codes(self) -> NDArray[np.uint16]:
-        """16 bits an element: mantissa low in two's complement, exponent above."""
-        low = self.mantissa.astype(np.uint16) & np.uint16((1 << EMBEDDING_MANTISSA_BITS) - 1)
-        return low | self.exponent.astype(np.uint16) << np.uint16(EMBEDDING_MANTISSA_BITS)
-
-    @property
-    def largest(self) -> float:
-        """Largest coded magnitude."""
-        step = max(1, CHUNK // self.mantissa.shape[1])
-        starts = range(0, len(self.mantissa), step)
-        parts = (EmbeddingTable(self.mantissa[x : x + step], self.exponent[x : x + step], self.base) for x in starts)
-        return max(float(np.abs(part.real()).max()) for part in parts)
-
-    def real(self) -> NDArray[np.float64]:
-        """The coded table as float64 [V, d]."""
-        return np.ldexp(self.mantissa.astype(np.float64), self.base - self.exponent.astype(np.int32))
-
-
-def embedding_top(table: NDArray[np.float32]) -> int:
-    """Exponent of the largest magnitude of a table, below 2^top; 0 if all are zero."""
-    largest = max(float(table.max()), -float(table.min()))
-    return int(np.frexp(largest)[1]) if largest else 0
 
 
 @dataclass(frozen=True)
@@ -214,74 +129,6 @@ class IntegerWeights:
             found += [f"i of layer {index}"] if layer.i_proj.calibrated else []
             found += [f"gate of layer {index}"] if layer.gate_proj.calibrated else []
         return found
-
-
-def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Largest magnitude of each output row [rows] of a BitLinear, whatever its input is.
-
-    Cauchy and Schwarz on ``T_r * w2``, half a code step for each trit that is not zero, 0.1 % for rounded scalars.
-    """
-    rows, columns = trits.shape
-    w2 = gains.astype(np.float64)
-    squares, largest = w2**2, np.abs(w2).max()
-    bounds = np.empty(rows)
-    step = max(1, 16 * CHUNK // columns)
-    for start in range(0, rows, step):
-        part = np.abs(trits[start : start + step])
-        exact = np.sqrt(columns) * np.sqrt(part.astype(np.float64) @ squares)
-        rounding = np.count_nonzero(part, axis=1) * (0.5 / CODE_MAX) * np.sqrt(columns) * largest
-        bounds[start : start + step] = 1.001 * scale * (exact + rounding)
-    return bounds
-
-
-def pre_activation_frac_bits(bound: float) -> int:
-    """Fraction bits (0..16) with which 18 bits hold a, silu(a) and their difference: |a| <= bound, silu >= -0.2785."""
-    integer_bits = max(0, int(np.ceil(np.log2(bound + 0.29))))
-    return int(np.clip(MANTISSA_BITS - integer_bits, 0, 16))
-
-
-CALIBRATION_MARGIN = 16.0
-"""Times the largest value on the calibration tokens: four bits of room for other texts."""
-LOOSE_FRAC_BITS = 8
-"""i and gate with fewer fraction bits show the sigmoid steps of more than 2^-8: the bound is too loose."""
-LOOSE_H_STEPS = 2.0**11
-"""h is too coarse when the deviation of a middling channel of the embedding has fewer steps than its own mantissa."""
-
-
-@dataclass(frozen=True)
-class Observed:
-    """Largest magnitudes on calibration tokens: pre-activations of i and gate for each layer, and h."""
-
-    i: list[float]
-    gate: list[float]
-    h: float
-
-
-def residual_frac_bits(bound: float) -> int:
-    """Fraction bits, at most 30, with which 32 bits hold h: |h| <= bound."""
-    return min(30, 31 - int(np.ceil(np.log2(max(bound, 2.0**-30)))))
-
-
-def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
-    """Fraction bits of i or gate, and whether they rest on calibration: only where the proof is too loose."""
-    proved = pre_activation_frac_bits(bound)
-    if proved >= LOOSE_FRAC_BITS:
-        return proved, False
-    chosen = pre_activation_frac_bits(calibrated_bound(bound, observed))
-    return chosen, chosen > proved or bound + 0.29 > 2.0**MANTISSA_BITS
-
-
-def calibrated_bound(bound: float, observed: float) -> float:
-    """The smaller of bound and observation with margin; a tensor that stayed 0 says nothing."""
-    return min(bound, CALIBRATION_MARGIN * observed) if observed > 0 else bound
-
-
-def channel_rms(table: NDArray[np.float32]) -> float:
-    """Root mean square of the middling channel of an embedding table [V, d]: an outlier channel does not count."""
-    squares = np.zeros(table.shape[1])
-    for start in range(0, len(table), 1024):
-        squares += (table[start : start + 1024].astype(np.float64) ** 2).sum(axis=0)
-    return float(np.median(np.sqrt(squares / len(table))))
 
 
 def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> Int:

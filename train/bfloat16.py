@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from lutern.model_ref.quantize import ternarize
+from lutern.model_ref.ternarize import ternarize
 
 ROUNDS = 16  # two or three suffice
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lutern.model_ref import float_model
 from lutern.model_ref.config import NORM_EPS, ModelConfig
-from lutern.model_ref.quantize import SMALLEST_SCALE
+from lutern.model_ref.ternarize import SMALLEST_SCALE
 
 from .recurrence import recurrence
 

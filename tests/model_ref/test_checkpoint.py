@@ -15,8 +15,9 @@ from lutern.model_ref.checkpoint import load_checkpoint, load_tokenizer, save_ch
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import open_container
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import CHUNK, integer_weights, ternarize
+from lutern.model_ref.quantize import integer_weights
 from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint, write_random_checkpoint
+from lutern.model_ref.ternarize import CHUNK, ternarize
 
 CONFIG = ModelConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 SEED = 11

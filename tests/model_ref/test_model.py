@@ -9,9 +9,11 @@ import pytest
 
 from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import EmbeddingTable
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import IntegerModel
-from lutern.model_ref.quantize import EmbeddingTable, integer_weights, row_bounds
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.ranges import row_bounds
 from lutern.model_ref.synthetic import random_checkpoint
 
 TINY = Path(__file__).parents[1] / "data" / "tiny"

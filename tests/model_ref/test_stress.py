@@ -19,7 +19,8 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.evaluate import SteppedModel
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import COUNTED, IntegerModel, Saturations
-from lutern.model_ref.quantize import CALIBRATION_MARGIN, LOOSE_FRAC_BITS, integer_weights
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.ranges import CALIBRATION_MARGIN, LOOSE_FRAC_BITS
 from lutern.model_ref.record import relative_error
 from lutern.model_ref.synthetic import random_checkpoint
 

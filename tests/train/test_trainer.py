@@ -14,7 +14,7 @@ from lutern.model_ref.checkpoint import load_checkpoint, load_tokenizer
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.evaluate import bits_per_character, split
 from lutern.model_ref.float_model import FloatModel
-from lutern.model_ref.quantize import ternarize
+from lutern.model_ref.ternarize import ternarize
 from lutern.train import TrainOptions, train
 
 torch = pytest.importorskip("torch", reason="training is an optional extra")

@@ -1,0 +1,78 @@
+"""How large a network's numbers can be, and which words hold them.
+
+    |BL(x)_r| <= s sqrt(n) |T_r * w2|_2 + rounding of the codes            (Cauchy and Schwarz; |t|_2 <= sqrt(n))
+
+The bounds hold whatever the text is. Where one is too loose for its word, ``Observed`` numbers with a margin replace
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .fixed import MANTISSA_BITS
+from .norm import CODE_MAX
+from .ternarize import CHUNK
+
+
+def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Largest magnitude of each output row [rows] of a BitLinear, whatever its input is.
+
+    Cauchy and Schwarz on ``T_r * w2``, half a code step for each trit that is not zero, 0.1 % for rounded scalars.
+    """
+    rows, columns = trits.shape
+    w2 = gains.astype(np.float64)
+    squares, largest = w2**2, np.abs(w2).max()
+    bounds = np.empty(rows)
+    step = max(1, 16 * CHUNK // columns)
+    for start in range(0, rows, step):
+        part = np.abs(trits[start : start + step])
+        exact = np.sqrt(columns) * np.sqrt(part.astype(np.float64) @ squares)
+        rounding = np.count_nonzero(part, axis=1) * (0.5 / CODE_MAX) * np.sqrt(columns) * largest
+        bounds[start : start + step] = 1.001 * scale * (exact + rounding)
+    return bounds
+
+
+def pre_activation_frac_bits(bound: float) -> int:
+    """Fraction bits (0..16) with which 18 bits hold a, silu(a) and their difference: |a| <= bound, silu >= -0.2785."""
+    integer_bits = max(0, int(np.ceil(np.log2(bound + 0.29))))
+    return int(np.clip(MANTISSA_BITS - integer_bits, 0, 16))
+
+
+CALIBRATION_MARGIN = 16.0
+"""Times the largest value on the calibration tokens: four bits of room for other texts."""
+LOOSE_FRAC_BITS = 8
+"""i and gate with fewer fraction bits show the sigmoid steps of more than 2^-8: the bound is too loose."""
+LOOSE_H_STEPS = 2.0**11
+"""h is too coarse when the deviation of a middling channel of the embedding has fewer steps than its own mantissa."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Largest magnitudes on calibration tokens: pre-activations of i and gate for each layer, and h."""
+
+    i: list[float]
+    gate: list[float]
+    h: float
+
+
+def residual_frac_bits(bound: float) -> int:
+    """Fraction bits, at most 30, with which 32 bits hold h: |h| <= bound."""
+    return min(30, 31 - int(np.ceil(np.log2(max(bound, 2.0**-30)))))
+
+
+def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
+    """Fraction bits of i or gate, and whether they rest on calibration: only where the proof is too loose."""
+    proved = pre_activation_frac_bits(bound)
+    if proved >= LOOSE_FRAC_BITS:
+        return proved, False
+    chosen = pre_activation_frac_bits(calibrated_bound(bound, observed))
+    return chosen, chosen > proved or bound + 0.29 > 2.0**MANTISSA_BITS
+
+
+def calibrated_bound(bound: float, observed: float) -> float:
+    """The smaller of bound and observation with margin; a tensor that stayed 0 says nothing."""
+    return min(bound, CALIBRATION_MARGIN * observed) if observed > 0 else bound
