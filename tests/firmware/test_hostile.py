@@ -33,7 +33,7 @@ CONFIG = ModelConfig(vocab_size=5, hidden_size=3, num_hidden_layers=1, intermedi
 MEMORY_BYTES = 96 << 20
 SECONDS = 5
 hostile = settings(
-    derandomize=True, database=None, max_examples=120, deadline=timedelta(seconds=SECONDS),
+    derandomize=True, database=None, max_examples=80, deadline=timedelta(seconds=SECONDS),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
