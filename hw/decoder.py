@@ -22,7 +22,7 @@ from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import TOKEN, Head
-from lutern.hw.layouts import EMBEDDING_BITS, GAIN_BITS, TUPLE_GAINS, VALUE_BITS, Op
+from lutern.hw.layouts import EMBEDDING_BITS, GAIN_BITS, TUPLE_GAINS, VALUE_BITS, Op, x_payload
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.protocol import STATUS
@@ -31,6 +31,7 @@ from lutern.hw.results import GainJoin, ResultsControl
 from lutern.hw.router import GroupUnpacker, RecordRouter
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import CHOSEN, RUN_REQUEST, Sequencer
+from lutern.hw.skid import Skid
 from lutern.hw.stages import link
 from lutern.hw.ternary import TernaryUnit
 
@@ -110,12 +111,15 @@ class Decoder(wiring.Component):
         link(m, norm.o_codes, codes.i_codes)
         link(m, sequencer.o_engine, codes.i_op)
         link(m, codes.o, ternary.i_codes)
-        link(m, ternary.o_sums, results.i_sums)
+        link(m, self._skid(m, "sums_skid", ternary.o_sums), results.i_sums)
         link(m, norm.o_scale, results.i_scale)
         link(m, sequencer.o_results, results.i_op)
         link(m, results.o, scale.i)
         self._route_values(m, scale, {"mlgru": mlgru, "glu": glu, "residual": residual, "head": head})
-        self._merge_vectors(m, (mlgru.o, glu.o, residual.o), join.i_x)
+        merged = Skid(x_payload(config))
+        m.submodules.x_skid = merged
+        self._merge_vectors(m, (mlgru.o, glu.o, residual.o), merged.i)
+        link(m, merged.o, join.i_x)
         link(m, join.o, norm.i_x)
         m.d.comb += [norm.g_squares.eq(mlgru.g_squares), norm.state_shift.eq(mlgru.state_shift)]
 
@@ -172,6 +176,14 @@ class Decoder(wiring.Component):
         m.submodules[name] = fifo
         link(m, words, fifo.w_stream)
         return fifo.r_stream
+
+    @staticmethod
+    def _skid(m: Module, name: str, output: Any) -> Any:
+        """A stream whose ready is a register."""
+        skid = Skid(output.signature.members["payload"].shape)
+        m.submodules[name] = skid
+        link(m, output, skid.i)
+        return skid.o
 
     @staticmethod
     def _route_values(m: Module, scale: SumScale, blocks: dict[str, Any]) -> None:

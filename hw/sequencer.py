@@ -5,7 +5,7 @@
           └── token of the largest logit ◄── head                         ├─► results   (all)
                                                                           └─► gains     (F, and what makes a vector)
 
-The queues hold 4 operations each, so that the quantiser works one matrix ahead of the engine. The token loop closes
+The queues hold 5 operations each, so that the quantiser works one matrix ahead of the engine. The token loop closes
 here: the chosen token starts the next pass without the host. 143 LUT4, 40 CCU2C, 52 DPR16X4.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.head import TOKEN
@@ -26,7 +26,8 @@ RUN_REQUEST = StructLayout({"token": 16, "count": 16, "fresh": 1})
 """Generate ``count`` tokens from ``token`` on; ``fresh``: the state counts as zero at the first."""
 CHOSEN = StructLayout({"token": 16, "last": 1})
 """A chosen token; ``last`` of its run."""
-QUEUE_DEPTH = 4
+QUEUE_DEPTH = 5
+"""Four operations and the register in which the next one stands."""
 
 
 class Sequencer(wiring.Component):
@@ -37,7 +38,7 @@ class Sequencer(wiring.Component):
     head; ``o_token`` {token, last} to the host; ``fresh`` the state counts as zero (held through the first token);
     ``beat`` a beat of the ternary unit (counted); ``cycles``, ``beats`` of the last token, from start to choice.
 
-    Latency: an operation reaches an empty queue's output 1 cycle after it is accepted; a chosen token starts the
+    Latency: an operation reaches an empty queue's output 2 cycles after it is accepted; a chosen token starts the
     reader 1 cycle after it is accepted.
     """
 
@@ -78,7 +79,7 @@ class Sequencer(wiring.Component):
         )
         room = []
         for output, layout, wanted, derived in queues:
-            fifo = SyncFIFO(width=shape_bits(layout), depth=QUEUE_DEPTH)
+            fifo = SyncFIFOBuffered(width=shape_bits(layout), depth=QUEUE_DEPTH)
             m.submodules += fifo
             room.append(fifo.w_rdy)
             fields = [Value.cast(derived[name] if name in derived else op[name]) for name, _ in layout]

@@ -83,6 +83,24 @@ class Pipe:
         return max(arrival, when)
 
 
+@dataclass
+class Slot:
+    """A skid buffer (``hw/skid.py``): one item more is taken while the way on is blocked."""
+
+    _left: int = -1
+    _held: bool = False
+
+    def enter(self, when: int) -> int:
+        """The first cycle from ``when`` on in which an item is taken."""
+        return max(when, self._left + 1) if self._held else when
+
+    def leave(self, entered: int, when: int) -> int:
+        """The item goes on at ``when`` at the earliest."""
+        self._left = max(entered, when)
+        self._held = self._left > entered
+        return self._left
+
+
 class Fifo:
     """amaranth.lib.fifo.SyncFIFOBuffered: a memory of ``depth - 1`` words, then a register."""
 
@@ -91,13 +109,15 @@ class Fifo:
         self.written: list[int] = []
         self.moved: list[int] = []
 
+    def room(self, when: int) -> int:
+        """The first cycle from ``when`` on in which a word can be written."""
+        behind = len(self.written) - self.inner
+        return max(when, self.moved[behind] + 1) if behind >= 0 else when
+
     def write(self, when: int) -> int:
         """Write at ``when`` or as soon as there is room."""
-        behind = len(self.written) - self.inner
-        if behind >= 0:
-            when = max(when, self.moved[behind] + 1)
-        self.written.append(when)
-        return when
+        self.written.append(self.room(when))
+        return self.written[-1]
 
     def shows(self, popped_before: int) -> int:
         """The cycle from which the next word shows, given when the one before it was taken."""
@@ -166,11 +186,11 @@ class TokenModel:
             "residual": Pipe(Residual.latency),
         }
         self.quantiser = Pipe(Quantiser.latency)
+        self.sums_slot, self.x_slot = Slot(), Slot()
         # operations: when each shows at the head of its queues, and when it left them
         self.ops: list[Operation] = []
-        self.shows: list[int] = []
-        self.pops: dict[str, list[int]] = {name: [] for name in ("quantise", "engine", "results", "gains")}
-        self.queued: dict[str, int] = dict.fromkeys(self.pops, 0)
+        self.queues = {name: Fifo(QUEUE_DEPTH) for name in ("quantise", "engine", "results", "gains")}
+        self.popped = dict.fromkeys(self.queues, -1)
         # state of the stages
         self.scalar_idle = 0
         self.last_read = 0
@@ -187,6 +207,7 @@ class TokenModel:
         self.vectors: list[int] = []
         self.vector_last = -1
         self.embedded = 0
+        self.embed_shows = -1
         self.beats = 0
 
     def run(self) -> TokenCycles:
@@ -247,18 +268,24 @@ class TokenModel:
 
     def _deal(self, op: Operation, when: int) -> int:
         """An operation enters the queues as soon as all have room; returns when it was accepted."""
-        for name, pops in self.pops.items():
-            behind = self.queued[name] - QUEUE_DEPTH
-            if behind >= 0:
-                when = max(when, pops[behind] + 1)
+        for queue in self.queues.values():
+            when = queue.room(when)
         embed = op["op"] == Op.EMBED
-        self.queued["quantise"] += not embed and not op["reuse"]
-        self.queued["engine"] += not embed
-        self.queued["results"] += 1
-        self.queued["gains"] += op["op"] == Op.F or op["makes_vector"]
+        wanted = {
+            "quantise": not embed and not op["reuse"],
+            "engine": not embed,
+            "results": True,
+            "gains": op["op"] == Op.F or op["makes_vector"],
+        }
+        for name, queue in self.queues.items():
+            if wanted[name]:
+                queue.write(when)
         self.ops.append(op)
-        self.shows.append(when + 1)
         return when
+
+    def _next_op(self, name: str) -> int:
+        """The cycle from which a stage's next operation shows."""
+        return self.queues[name].shows(self.popped[name])
 
     # ------------------------------------------------------------------------------------------ embedding
 
@@ -266,9 +293,12 @@ class TokenModel:
         """The elements of the embedding's vector whose gains are among the first ``gain_words`` words."""
         op = self.ops[0]
         groups, words = group_shape(self.config, GAIN_BITS, op["outer"] + op["matrices"])
+        if self.embed_shows < 0:
+            self.embed_shows = self._next_op("results")
+            self.gains.open(self._next_op("gains"))
         while self.embedded < min(op["beats"], gain_words // words * groups):
             last = self.embedded == op["beats"] - 1
-            entered = self.scale.enter(max(self.row.next(1), self.shows[0]))
+            entered = self.scale.enter(max(self.row.next(1), self.embed_shows))
             self.row.take(entered, last)
             self._result(op, entered, last)
             self.embedded += 1
@@ -277,10 +307,10 @@ class TokenModel:
 
     # ------------------------------------------------------------------------------------------ codes
 
-    def _quantise(self, op: Operation, shows: int) -> None:
+    def _quantise(self, op: Operation) -> None:
         """Scalars and code pass of an operation: when each column beat is written, and when its scale shows."""
-        accepted = max(shows, self.scalar_idle)
-        self.pops["quantise"].append(accepted)
+        accepted = max(self._next_op("quantise"), self.scalar_idle)
+        self.popped["quantise"] = accepted
         largest = accepted + 1
         if op["new_vector"]:
             ready = accepted + 1 + (EPS_STATES if op["eps"] else 0)
@@ -306,14 +336,14 @@ class TokenModel:
 
     def _rows(self, index: int) -> Iterator[tuple[bool, int]]:
         """Every beat of an operation, each after its word was written to the trit FIFO."""
-        op, shows = self.ops[index], self.shows[index]
+        op, shows = self.ops[index], self._next_op("engine")
         if not op["reuse"]:
-            self._quantise(op, shows)
+            self._quantise(op)
         else:
             self.column_ready = [0] * op["column_beats"]
-        start = self._start_results(op, shows)
+        start = self._start_results(op, self._next_op("results"))
         if op["op"] == Op.F or op["makes_vector"]:
-            self.gains.open(shows)
+            self.gains.open(self._next_op("gains"))
         of_group = self.config.rows // self.config.results_per_cycle
         for group in range(op["row_groups"]):
             for column in range(op["column_beats"]):
@@ -324,7 +354,7 @@ class TokenModel:
                 self.beats += 1
                 last_beat = group == op["row_groups"] - 1 and column == op["column_beats"] - 1
                 if last_beat:
-                    self.pops["engine"].append(self.issue)
+                    self.popped["engine"] = self.issue
                     if not op["keep"]:
                         self.bank_free[self.bank] = self.issue + 1
                         self.bank = 1 - self.bank
@@ -345,7 +375,8 @@ class TokenModel:
         arrival = self.ternary.arrive(self.beat)
         shows = self.ternary.leave(arrival, self.drained) + 1
         for index in range(results):
-            when = max(shows, start)
+            drained = self.sums_slot.enter(shows)
+            when = max(drained, start)
             last = last_group and index == results - 1
             if op["op"] == Op.F:
                 when = max(when, self.gains.next(1))
@@ -353,12 +384,13 @@ class TokenModel:
             if op["op"] == Op.F:
                 self.gains.take(entered, last)
                 if last:
-                    self.pops["gains"].append(entered)
+                    self.popped["gains"] = entered
             self._result(op, entered, last)
-            shows = entered + 1
+            self.sums_slot.leave(drained, entered)
+            shows = drained + 1
         self.drained = shows - 1
         if last_group:
-            self._end_results(self.drained)
+            self._end_results(entered)
 
     def _result(self, op: Operation, entered: int, last: bool) -> None:
         """A beat of P values through scale and its block, into the norm."""
@@ -373,17 +405,18 @@ class TokenModel:
         self.scale.leave(arrival, inside)
         items = op["outer"] + op["matrices"]
         shows = block.arrive(inside)
-        joined = block.leave(shows, max(self.gains.next(items), self.vector_last + 1))
+        left = block.leave(shows, self.x_slot.enter(shows))
+        joined = self.x_slot.leave(left, max(self.gains.next(items), self.vector_last + 1))
         self.vector_last = joined
         self.gains.take(joined, last)
         if last:
-            self.pops["gains"].append(joined)
+            self.popped["gains"] = joined
             self.vector_end = joined
             self.vectors.append(joined)
 
     def _end_results(self, when: int) -> None:
         self.result_end = when
-        self.pops["results"].append(when)
+        self.popped["results"] = when
 
 
 def token_cycles(program: Program, config: HwConfig) -> TokenCycles:

@@ -8,7 +8,7 @@ from lutern.sim.runner import run_bench
 
 def run(pause: str = "none", testcase: str | None = None) -> None:
     run_bench(sequencer.Sequencer(), "lutern.sim.tb_sequencer", seed=41, testcase=testcase,
-              parameters={"pause": pause, "latency": 1, "depth": 4})
+              parameters={"pause": pause, "latency": 2, "depth": 5})
 
 
 @pytest.mark.parametrize("pause", ["none", "random", "bursty", "alternating"])
@@ -17,6 +17,6 @@ def test_operations_and_tokens(pause: str) -> None:
 
 
 def test_mutation_of_the_depth_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequencer, "QUEUE_DEPTH", 5)
-    with pytest.raises(AssertionError, match="5 operations in a queue"):
+    monkeypatch.setattr(sequencer, "QUEUE_DEPTH", 4)
+    with pytest.raises(AssertionError, match="4 operations in a queue"):
         run(testcase="a_full_queue_stops_the_stream")
