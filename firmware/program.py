@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 
 from lutern.firmware.packing import gain_items, pack_groups, pack_trits
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import EMBEDDING_BITS, GAIN_BITS, OPERATION, OPERATION_BITS, Eps, Op, Record, group_shape, header
+from lutern.hw.layouts import (
+    EMBEDDING_BITS,
+    GAIN_BITS,
+    HEADER_LENGTH_BITS,
+    OPERATION,
+    OPERATION_BITS,
+    Eps,
+    Op,
+    Record,
+    group_shape,
+    header,
+)
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.norm import Gains, ScaleConstants
@@ -106,7 +117,7 @@ def program_words(model: ModelConfig, config: HwConfig) -> int:
 
     def matrix_words(rows: int, columns: int, items: int) -> int:
         operation = 1 - (-OPERATION_BITS // config.word_bits)
-        chunk = counter.chunk_rows(items) if items else rows
+        chunk = counter.chunk_rows(columns, items)
         words = operation
         for start in range(0, rows, chunk):
             count = min(chunk, rows - start)
@@ -271,17 +282,22 @@ class _Writer:
     def matrix(self, step: Step) -> None:
         """The trits of a matrix, in chunks of rows that follow their gains."""
         assert step.trits is not None
-        if step.items is None:
-            self.record(Record.TRITS, pack_trits(step.trits, self.config))
-            return
-        rows = self.chunk_rows(step.items.shape[1])
-        for start in range(0, len(step.trits), rows):
-            self.gains(step.items[start : start + rows])
+        count, columns = step.trits.shape
+        rows = self.chunk_rows(columns, 0 if step.items is None else step.items.shape[1])
+        for start in range(0, count, rows):
+            if step.items is not None:
+                self.gains(step.items[start : start + rows])
             self.record(Record.TRITS, pack_trits(step.trits[start : start + rows], self.config))
 
-    def chunk_rows(self, items: int) -> int:
-        """Rows whose gains fill at most half of the gain FIFO: whole row groups, whole words."""
+    def chunk_rows(self, columns: int, items: int) -> int:
+        """Rows that stand in one record of trits: whole row groups, as many as a header can count.
+
+        With gains, ``items`` a row: no more than fill half of the gain FIFO, in whole words.
+        """
         config = self.config
+        counted = ((1 << HEADER_LENGTH_BITS) - 1) // -(-columns // config.columns) * config.rows
+        if items == 0:
+            return counted
         groups, words = group_shape(config, GAIN_BITS, items)
         unit = int(np.lcm(config.rows, config.results_per_cycle * groups))
         unit_words = unit // config.results_per_cycle // groups * words

@@ -50,7 +50,7 @@ class HwConfig:
     max_vocab: int = 256
     trit_fifo_words: int = 64
     gain_fifo_words: int = 64
-    clock_hz: int = 60_000_000
+    clock_hz: int = 75_000_000
     debug_tap: bool = True
 
     def __post_init__(self) -> None:
