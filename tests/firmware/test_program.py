@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -52,7 +53,8 @@ def test_the_trits_are_all_there_in_order(weights: IntegerWeights, config: HwCon
         halves = np.split(matrix.trits, 2) if rows == 2 * MODEL.intermediate_size else [matrix.trits]
         for half in halves:
             count = -(-len(half) // config.rows) * -(-columns // config.columns)
-            assert np.array_equal(unpack_trits(beats[at : at + count], len(half), columns, config), half), f"seed {SEED}"
+            read = unpack_trits(beats[at : at + count], len(half), columns, config)
+            assert np.array_equal(read, half), f"seed {SEED}"
             at += count
     assert at == len(beats)
 
@@ -71,7 +73,7 @@ def test_gains_stand_ahead_of_their_rows_and_fit_the_fifo(weights: IntegerWeight
     rest = records(lay_out(weights, config).words)[1:]
     chunks = [len(words) for kind, words in rest if kind is Record.GAINS][1:]  # the first is the embedding's
     assert max(chunks) <= config.gain_fifo_words // 2
-    for (kind, _), (after, _) in zip(rest, rest[1:], strict=False):
+    for (kind, _), (after, _) in itertools.pairwise(rest):
         assert kind is not Record.GAINS or after is Record.TRITS or after is Record.OP
 
 
