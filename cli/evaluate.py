@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +13,11 @@ from rich.console import Console
 
 from lutern.cli.models import open_network
 from lutern.cli.progress import progress_bar
-from lutern.model_ref.errors import LuternError
 from lutern.model_ref.evaluate import SteppedModel, bits_per_character, split
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import COUNTED, Saturations
+from lutern.model_ref.text import read_text
 from lutern.model_ref.tokenizer import Tokenizer
 
 
@@ -70,14 +69,3 @@ def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple
     parts = ids[: length * streams].reshape(streams, length)
     characters = sum(len(tokenizer.decode(part)) - len(tokenizer.decode(part[:1])) for part in parts.tolist())
     return max(characters, 1), (length - 1) * streams
-
-
-def read_text(path: Path) -> str:
-    """Contents of a UTF-8 text file, unpacked if its name ends in .xz."""
-    try:
-        if path.suffix == ".xz":
-            with lzma.open(path, "rt", encoding="utf-8") as file:
-                return file.read()
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
-        raise LuternError(f"{path} cannot be read as text ({error}); give a UTF-8 text file, plain or .xz.") from error

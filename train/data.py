@@ -7,9 +7,7 @@ A batch depends only on the seed and the step's number, so that a resumed run re
 
 from __future__ import annotations
 
-import lzma
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,18 +16,6 @@ from torch import Tensor
 
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
-
-
-def read_text(path: str | Path) -> str:
-    """A text file in UTF-8, plain or .xz."""
-    path = Path(path)
-    try:
-        raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
-        return raw.decode("utf-8").replace("\r\n", "\n")
-    except OSError as error:
-        raise LuternError(f"{path} cannot be read ({error.strerror}); give a text file, .txt or .txt.xz.") from error
-    except (lzma.LZMAError, UnicodeDecodeError) as error:
-        raise LuternError(f"{path} is no UTF-8 text, plain or .xz ({error}); convert it.") from error
 
 
 def make_ids(text: str) -> tuple[NDArray[np.int64], Tokenizer]:

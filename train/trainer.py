@@ -30,10 +30,11 @@ from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.evaluate import bits_per_character, split
 from lutern.model_ref.float_model import FloatModel
+from lutern.model_ref.text import read_text
 from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer
 
 from .bfloat16 import rounded_with_trits_kept
-from .data import Corpus, generator_of, make_ids, read_text
+from .data import Corpus, generator_of, make_ids
 from .distill import Ensemble, calibrated, labelled, written
 from .fit import Draw, Schedule, fit
 from .network import Network

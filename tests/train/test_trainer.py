@@ -2,7 +2,6 @@
 
 import io
 import json
-import lzma
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,17 +141,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         train(text, tmp_path / "parts", replace(options, resume=True, learning_rate=0.5))
 
 
-def test_compressed_text_reads_the_same_and_bad_text_is_refused(text: Path, tmp_path: Path) -> None:
-    from lutern.train.data import read_text
-
-    packed = tmp_path / "text.txt.xz"
-    packed.write_bytes(lzma.compress(text.read_bytes()))
-    assert read_text(packed) == read_text(text)
-    packed.write_bytes(packed.read_bytes()[:40])
-    with pytest.raises(LuternError, match=r"no UTF-8 text, plain or \.xz"):
-        read_text(packed)
-    with pytest.raises(LuternError, match="cannot be read"):
-        read_text(tmp_path / "absent.txt")
+def test_short_text_is_refused(text: Path, tmp_path: Path) -> None:
     text.write_text("short")
     with pytest.raises(LuternError, match="too few"):
         train(text, tmp_path / "out", OPTIONS)
