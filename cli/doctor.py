@@ -83,13 +83,13 @@ def check_verilator_program() -> Check:
 
 
 def check_build_folder() -> Check:
-    """Where compiled gateware is kept must be writable."""
-    name, remedy = "build folder, writable", "set LUTERN_BUILD to a folder that you may write to"
+    """Where `make demo` keeps compiled gateware must be writable."""
+    name, remedy = "build folder, writable", "set LUTERN_CACHE to a folder that you may write to"
     try:
-        from lutern.sim.runner import build_root
+        from lutern.sim.verilate import cache_folder
     except ImportError as error:
         return Check(name, DEMO, None, f"unknown while {error.name} is missing")
-    folder = build_root()
+    folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

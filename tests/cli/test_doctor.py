@@ -77,10 +77,10 @@ def test_without_a_package_that_the_demo_needs(monkeypatch: pytest.MonkeyPatch) 
 
 def test_build_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("LUTERN_BUILD", str(tmp_path / "file" / "build"))
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "file"))
     result = run_doctor()
     assert result.exit_code == 1
-    assert "Not a directory; set LUTERN_BUILD" in row(result, "build folder, writable")
+    assert "Not a directory; set LUTERN_CACHE" in row(result, "build folder, writable")
 
 
 def test_packages_that_cannot_be_imported(tmp_path: Path) -> None:
