@@ -54,7 +54,7 @@ def test_other_machines_are_exact(name: str) -> None:
 
 def test_lane_use_of_the_demo_shape() -> None:
     """At 64 lanes the demo's shape keeps the lanes at least 80 % busy, by the model that is held to the RTL above."""
-    model = ModelConfig(vocab_size=38, hidden_size=256, num_hidden_layers=3, intermediate_size=512)
+    model = ModelConfig(vocab_size=38, hidden_size=256, num_hidden_layers=4, intermediate_size=256)
     config = preset("sim-64")
     cycles = token_cycles(lay_out(integer_weights(random_checkpoint(model, SEED)), config), config).cycles
     assert model.trits / config.lanes / cycles >= 0.8
