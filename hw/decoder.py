@@ -25,12 +25,12 @@ from lutern.hw.head import TOKEN, Head
 from lutern.hw.layouts import EMBEDDING_BITS, GAIN_BITS, TUPLE_GAINS, VALUE_BITS, Op, x_payload
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
-from lutern.hw.protocol import STATUS
+from lutern.hw.protocol import RUN_LAYOUT, STATUS, TOKEN_LAYOUT
 from lutern.hw.residual import Residual
 from lutern.hw.results import GainJoin, ResultsControl
 from lutern.hw.router import GroupUnpacker, RecordRouter
 from lutern.hw.scale import SumScale
-from lutern.hw.sequencer import CHOSEN, RUN_REQUEST, Sequencer
+from lutern.hw.sequencer import Sequencer
 from lutern.hw.skid import Skid
 from lutern.hw.stages import link
 from lutern.hw.ternary import TernaryUnit
@@ -66,9 +66,9 @@ class Decoder(wiring.Component):
         self.config = config
         ports: dict[str, Any] = {
             "i_words": In(stream.Signature(config.word_bits)),
-            "i_run": In(stream.Signature(RUN_REQUEST)),
+            "i_run": In(stream.Signature(RUN_LAYOUT)),
             "o_start": Out(stream.Signature(TOKEN)),
-            "o_token": Out(stream.Signature(CHOSEN)),
+            "o_token": Out(stream.Signature(TOKEN_LAYOUT)),
             "vocab": In(16),
             "status": Out(STATUS),
             "logits_address": In(16),

@@ -104,9 +104,8 @@ GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
 SCALE_SHIFT_BITS = SCALAR_EXPONENT_BITS + 1
 
 
-def gain(width: int = GAIN_BITS) -> StructLayout:
-    """Layout of one gain."""
-    return StructLayout({"mantissa": signed(MANTISSA_BITS + 1), "exponent": unsigned(width - MANTISSA_BITS - 1)})
+GAIN = StructLayout({"mantissa": signed(MANTISSA_BITS + 1), "exponent": unsigned(GAIN_EXPONENT_BITS)})
+"""One gain."""
 
 
 def header(kind: Record, length: int) -> int:

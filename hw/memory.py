@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import StructLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.head import TOKEN
-from lutern.hw.protocol import ADDRESS_BITS, SETUP
+from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT, write_layout
 
 
 class ImageMemory(wiring.Component):
@@ -37,12 +36,12 @@ class ImageMemory(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "i_write": In(stream.Signature(StructLayout({"address": ADDRESS_BITS, "word": config.word_bits}))),
-                "i_read": In(stream.Signature(StructLayout({"address": ADDRESS_BITS, "count": ADDRESS_BITS}))),
+                "i_write": In(stream.Signature(write_layout(config.word_bytes))),
+                "i_read": In(stream.Signature(READ_LAYOUT)),
                 "o_read": Out(stream.Signature(config.word_bits)),
                 "i_start": In(stream.Signature(TOKEN)),
                 "o_words": Out(stream.Signature(config.word_bits)),
-                "setup": In(SETUP.layout),
+                "setup": In(SETUP_LAYOUT),
             }
         )
 

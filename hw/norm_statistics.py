@@ -144,7 +144,7 @@ class NormStatistics(wiring.Component):
         gains = s.delay(payload.gains.word_select(index, layouts.TUPLE_GAINS * layouts.GAIN_BITS), 3)
         products = []
         for item in range(layouts.TUPLE_GAINS):
-            gain = View(layouts.gain(), gains.word_select(item, layouts.GAIN_BITS))
+            gain = View(layouts.GAIN, gains.word_select(item, layouts.GAIN_BITS))
             factor = s.register(magnitude(gain.mantissa))
             zero = s.delay(~moved[-1] | (gain.mantissa == 0), 2)
             below = s.delay(zeros + gain.exponent, 2)

@@ -133,6 +133,7 @@ COMMAND_BYTES = {
 # Payloads of the ports between host port, memory and decoder.
 SETUP_LAYOUT = SETUP.layout
 READ_LAYOUT = data.StructLayout({"address": ADDRESS_BITS, "count": ADDRESS_BITS})
+# `count` tokens are chosen, `token` is fed first; `fresh`: the state counts as zero there. `last`: of its run.
 RUN_LAYOUT = data.StructLayout({"token": 16, "count": 16, "fresh": 1})
 TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})
 # What the decoder tells with each token; `cycles` and `beats` are of that token, `scale_*` of its logits.

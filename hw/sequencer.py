@@ -21,11 +21,8 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.head import TOKEN
 from lutern.hw.layouts import ENGINE_OP, GAINS_OP, OPERATION, QUANTISE_OP, RESULTS_OP, Op, shape_bits
+from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT
 
-RUN_REQUEST = StructLayout({"token": 16, "count": 16, "fresh": 1})
-"""Generate ``count`` tokens from ``token`` on; ``fresh``: the state counts as zero at the first."""
-CHOSEN = StructLayout({"token": 16, "last": 1})
-"""A chosen token; ``last`` of its run."""
 QUEUE_DEPTH = 5
 """Four operations and the register in which the next one stands."""
 
@@ -50,10 +47,10 @@ class Sequencer(wiring.Component):
                 "o_engine": Out(stream.Signature(ENGINE_OP)),
                 "o_results": Out(stream.Signature(RESULTS_OP)),
                 "o_gains": Out(stream.Signature(GAINS_OP)),
-                "i_run": In(stream.Signature(RUN_REQUEST)),
+                "i_run": In(stream.Signature(RUN_LAYOUT)),
                 "o_start": Out(stream.Signature(TOKEN)),
                 "i_token": In(stream.Signature(TOKEN)),
-                "o_token": Out(stream.Signature(CHOSEN)),
+                "o_token": Out(stream.Signature(TOKEN_LAYOUT)),
                 "fresh": Out(1),
                 "beat": In(1),
                 "cycles": Out(32),

@@ -45,13 +45,6 @@ class Stages:
         return self.delay(accepted, stages, "valid", reset_less=False)
 
 
-def round_shift(value: Value, shift: int) -> Value:
-    """Twin of ``fixed.rsh`` for a constant right shift: one adder, halves up. Never overflows."""
-    if shift == 0:
-        return value
-    return (value + (1 << (shift - 1))) >> shift
-
-
 def saturate(value: Value, bits: int) -> Value:
     """Twin of ``fixed.saturate``: signed ``value`` clamped to ``bits`` signed bits, symmetric."""
     limit = (1 << (bits - 1)) - 1
@@ -92,4 +85,4 @@ def link(m: Module, output: Any, input_: Any) -> None:
     ]
 
 
-__all__ = ["Stages", "described", "link", "magnitude", "pack", "round_shift", "saturate"]
+__all__ = ["Stages", "described", "link", "magnitude", "pack", "saturate"]

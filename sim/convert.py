@@ -23,17 +23,16 @@ class Port:
 
     name: str
     bits: int
-    is_input: bool
     is_signed: bool
 
 
 def list_ports(component: wiring.Component) -> list[Port]:
     """The flat ports of `component` in the order of its signature, without clk and rst."""
     ports = []
-    for path, member, value in component.signature.flatten(component):
+    for path, _, value in component.signature.flatten(component):
         flat = value.as_value() if isinstance(value, ValueCastable) else value
         shape = Shape.cast(flat.shape())
-        ports.append(Port("__".join(map(str, path)), shape.width, member.flow == wiring.In, shape.signed))
+        ports.append(Port("__".join(map(str, path)), shape.width, shape.signed))
     return ports
 
 

@@ -154,7 +154,7 @@ class NormBench:
                 value = beat["x"] >> (index * X_BITS) & ((1 << X_BITS) - 1)
                 x.append(value - (value >> (X_BITS - 1) << X_BITS))
                 item = beat["gains"] >> (index * layouts.TUPLE_GAINS * layouts.GAIN_BITS)
-                gains.append([unpack(layouts.gain(), item >> (t * layouts.GAIN_BITS) & (1 << layouts.GAIN_BITS) - 1)
+                gains.append([unpack(layouts.GAIN, item >> (t * layouts.GAIN_BITS) & (1 << layouts.GAIN_BITS) - 1)
                               for t in range(layouts.TUPLE_GAINS)])
         tuples = [Gains(np.array([g[t]["mantissa"] for g in gains]), np.array([g[t]["exponent"] for g in gains]), 0)
                   for t in range(layouts.TUPLE_GAINS)]

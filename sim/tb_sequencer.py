@@ -8,7 +8,8 @@ import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 from lutern.hw.layouts import ENGINE_OP, GAINS_OP, OPERATION, QUANTISE_OP, RESULTS_OP, Op
-from lutern.hw.sequencer import CHOSEN, QUEUE_DEPTH, RUN_REQUEST
+from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT
+from lutern.hw.sequencer import QUEUE_DEPTH
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
@@ -171,8 +172,9 @@ class Loop:
             if begun is not None:
                 cocotb.start_soon(self.choose(self.draw.randrange(1 << 16)))
             self.samples.append(Sample(
-                cycle_now(), None if run is None else unpack(RUN_REQUEST, run), begun, to_int(self.dut.o_start__valid),
-                self.taken("i_token"), None if chosen is None else unpack(CHOSEN, chosen), to_int(self.dut.fresh), beat,
+                cycle_now(), None if run is None else unpack(RUN_LAYOUT, run), begun, to_int(self.dut.o_start__valid),
+                self.taken("i_token"), None if chosen is None else unpack(TOKEN_LAYOUT, chosen), to_int(self.dut.fresh),
+                beat,
                 (to_int(self.dut.cycles), to_int(self.dut.beats)),
             ))
 
@@ -212,7 +214,7 @@ async def tokens_loop_on_the_chip(dut: Any) -> None:
     counts = [1, 2, 1, 1, 5, 20, 3]
     for count in counts:
         request = {"token": loop.draw.randrange(1 << 16), "count": count, "fresh": loop.draw.randrange(2)}
-        loop.runs.queue([pack(RUN_REQUEST, request)])
+        loop.runs.queue([pack(RUN_LAYOUT, request)])
     await loop.sink.receive(sum(counts), 500)
     await ClockCycles(dut.clk, 20)
     assert loop.check() == sum(counts)
@@ -222,7 +224,7 @@ async def tokens_loop_on_the_chip(dut: Any) -> None:
 async def reset_ends_a_run(dut: Any) -> None:
     loop = Loop(dut)
     await start(dut)
-    loop.runs.queue([pack(RUN_REQUEST, {"token": 5, "count": 500, "fresh": 1})])
+    loop.runs.queue([pack(RUN_LAYOUT, {"token": 5, "count": 500, "fresh": 1})])
     await loop.sink.receive(3)
     await ClockCycles(dut.clk, 2)
     dut.rst.value = 1
@@ -230,7 +232,7 @@ async def reset_ends_a_run(dut: Any) -> None:
     loop.head.clear()
     loop.samples.clear()
     loop.sink.received.clear()
-    loop.runs.queue([pack(RUN_REQUEST, {"token": 6, "count": 2, "fresh": 0})])
+    loop.runs.queue([pack(RUN_LAYOUT, {"token": 6, "count": 2, "fresh": 0})])
     dut.rst.value = 0
     await loop.sink.receive(2, 500)
     await ClockCycles(dut.clk, 20)
