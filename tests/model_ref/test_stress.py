@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lutern.measure.compare import logits
 from lutern.measure.float16 import Float16Model
 from lutern.model_ref.calibrate import observe
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.evaluate import SteppedModel
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import COUNTED, IntegerModel, Saturations
 from lutern.model_ref.quantize import integer_weights
@@ -29,16 +29,6 @@ SEED, STREAMS, TOKENS = 1, 2, 24
 OF_FLOAT16 = 0.8
 CHANNEL = 5
 NORMS_OF_H = ("attn_norm.weight", "mlp_norm.weight", "model.norm.weight")
-
-
-def logits(model: SteppedModel, ids: np.ndarray) -> np.ndarray:
-    """Logits [T, B, V] of tokens [T, B]."""
-    state = model.initial_state(ids.shape[1])
-    rows = []
-    for tokens in ids:
-        row, state = model.step(tokens, state)
-        rows.append(np.asarray(row, np.float64))
-    return np.array(rows)
 
 
 def changed(checkpoint: Checkpoint, change: Callable[[str, np.ndarray], np.ndarray]) -> Checkpoint:
