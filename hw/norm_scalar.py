@@ -50,8 +50,8 @@ class NormScalar(wiring.Component):
     Numerics: ``model_ref.norm.quantise`` (the factor), ``scale_of``, ``eps_term``, ``model_ref.model.o_eps``; exponents
     in 12 bits.
 
-    Latency: ``factor_latency`` from ``largest_valid`` to ``o_factor.valid``. An eps operation takes 14 cycles before
-    its vector can be taken; every operation takes a cycle to be accepted.
+    Latency: ``factor_latency`` from ``largest_valid`` to ``o_factor.valid``. A vector is taken 1 cycle
+    after its operation is accepted at the earliest, 13 with an eps term.
     """
 
     factor_latency = 9

@@ -44,7 +44,8 @@ class ResultsControl(wiring.Component):
     ``i_bounds`` groups of 1 - LB, joined with the sums of F; ``i_row`` groups of e4s12 codes, the input of EMBED;
     ``o`` to ``SumScale``; ``scale`` the last scale taken (HEAD's at the end of a token).
 
-    Latency: 0 for sums; an operation starts 2 cycles after the last sum of the one before it, if its scale is there.
+    Latency: 0 for sums; an operation starts 2 cycles after the last sum of the one before it, if its scale is there
+    (UP, which has none of its own: 1 cycle).
     """
 
     def __init__(self, config: HwConfig) -> None:
