@@ -1,19 +1,29 @@
-"""The integer network at full size: the same integers as ``model.py``, with trits that stay int8.
+"""The integer network at full size and over many streams: the same integers as ``model.py``, sooner.
 
     trits int8 [rows, n] ─► some 64 rows as float32, in the cache ─► BLAS product with the codes ─► sums, exact
+    all else ─► ``doubles.py``: integers in float64
 
-``model.py`` keeps every trit as float32, 1.4 GB for a 370M model. Here a block is widened, used, forgotten: memory is
-one byte a trit, time that of widening, some 0.3 s a token for 370M on two cores. Several streams share the widening.
-Every partial sum is an integer below 127 * 8192 < 2^24, so float32 is exact in whatever order BLAS adds.
+``model.py`` is the one to read, and ``decode`` below follows it line by line. Its products keep every trit as float32,
+1.4 GB for a 370M model. Here a block is widened, used, forgotten: memory is one byte a trit, time that of widening, some
+0.1 s a token for 370M on two cores. Several streams share the widening. Every partial sum is an integer below
+127 * 8192 < 2^24, so float32 is exact in whatever order BLAS adds.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from functools import partial
 
-from lutern.model_ref.fixed import Int
-from lutern.model_ref.model import IntegerModel
-from lutern.model_ref.quantize import Matrix
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.model_ref import doubles, norm
+from lutern.model_ref.doubles import Doubles, Factors, Vector
+from lutern.model_ref.fixed import S18_MAX, S32_MAX, Clipped, Int, add_float
+from lutern.model_ref.mlgru import FORGET_FRAC_BITS
+from lutern.model_ref.model import IntegerModel, Saturations, Trace, embed
+from lutern.model_ref.norm import scalar
+from lutern.model_ref.quantize import IntegerWeights, Matrix
 
 BLOCK_ELEMENTS = 1 << 16
 """256 KiB of float32: stays in the second-level cache between widening and product."""
@@ -22,20 +32,113 @@ MANY_STREAMS = 8
 
 
 class FastModel(IntegerModel):
-    """``IntegerModel`` with another product and nothing else; equal to it bit for bit."""
+    """``IntegerModel`` in other arithmetic; equal to it bit for bit, in what it returns, traces and counts."""
 
-    def multiply(self, codes: Int, matrix: Matrix) -> Int:
-        """Sums ``[B, rows]`` of codes ``[B, columns]``, block of rows by block of rows."""
-        trits = matrix.trits
-        rows, columns = trits.shape
-        wide_codes = np.ascontiguousarray(codes.T.astype(np.float32))  # [columns, B]
-        elements = BLOCK_ELEMENTS if len(codes) < MANY_STREAMS else 16 * BLOCK_ELEMENTS
-        step = max(1, min(rows, elements // columns))
-        block = np.empty((step, columns), np.float32)
-        sums = np.empty((rows, len(codes)), np.float32)
-        for start in range(0, rows, step):
-            part = trits[start : start + step]
-            wide = block[: len(part)]
-            np.copyto(wide, part)
-            np.matmul(wide, wide_codes, out=sums[start : start + len(part)])
-        return np.rint(sums.T).astype(np.int64)
+    def __init__(self, weights: IntegerWeights, saturations: Saturations | None = None) -> None:
+        super().__init__(weights, saturations)
+        self._factors = [
+            (Factors.of(*layer.x_gains), Factors.of(*layer.v_gains), Factors.of(*layer.y_gains),
+             Factors.of(*layer.w_gains))
+            for layer in weights.layers
+        ]
+        self._final_factors = Factors.of(*weights.final_gains)
+        self._bounds = [layer.one_minus_lower_bound.astype(np.float64) for layer in weights.layers]
+
+    def decode(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[Int, tuple[Int, Int], Int]:
+        """See ``IntegerModel``."""
+        weights = self.weights
+        count = self.saturations.at if self.saturations else (lambda tensor, layer: None)
+
+        def emit(stage: str, layer: int, values: Doubles) -> None:
+            if trace is not None:
+                trace(stage, layer, values.astype(np.int64))
+
+        project = partial(_project, emit)  # of all matrices of a vector
+        new_state = np.empty_like(state)
+
+        h = embed(weights, np.asarray(ids), count("h", -1)).astype(np.float64)
+        emit("h", -1, h)
+        for index, layer in enumerate(weights.layers):
+            x_factors, v_factors, y_factors, w_factors = self._factors[index]
+            x = doubles.gather(h, x_factors)
+            (f_sums, i_sums, g_sums), (f_scale, i_scale, g_scale) = project(
+                [layer.f_proj, layer.i_proj, layer.g_proj], x, index
+            )
+
+            f = doubles.scale_sums(f_sums, layer.f_proj.cut, f_scale, FORGET_FRAC_BITS, S18_MAX)
+            z = doubles.forget_gate(f, self._bounds[index])
+            frac_bits = layer.i_proj.frac_bits
+            i = doubles.scale_sums(i_sums, layer.i_proj.cut, i_scale, frac_bits, S18_MAX, count("i", index))
+            s = doubles.update_state(state[index].astype(np.float64), z, i, frac_bits, count("S", index))
+            emit("S", index, s)
+            new_state[index] = s
+            g = doubles.cut_sums(g_sums, layer.g_proj.cut)
+            shift = doubles.largest_shift(s)
+            v = doubles.gated_output(g, s, shift, layer.state_frac_bits)
+
+            y = doubles.gather(v, v_factors)
+            term = norm.eps_term(layer.o_proj.scale, g_scale, doubles.integer_square_sum(g))
+            eps = term[0], np.where(term[0] == 0, 0, term[1] - 2 * shift)
+            sums, scales = project([layer.o_proj], y, index, eps)
+            h = _add_residual(h, sums[0], layer.o_proj, scales[0], count("h", index))
+            emit("h", index, h)
+
+            y = doubles.gather(h, y_factors)
+            (gate_sums,), (gate_scale,) = project([layer.gate_proj], y, index)
+            m, frac_bits, cut = self.config.intermediate_size, layer.gate_proj.frac_bits, layer.gate_proj.cut
+            a = doubles.scale_sums(gate_sums[:, :m], cut, gate_scale, frac_bits, S18_MAX, count("gate", index))
+            v = doubles.silu(a, frac_bits) * doubles.cut_sums(gate_sums[:, m:], cut)
+
+            y = doubles.gather(v, w_factors)
+            zero = np.zeros_like(gate_scale[0])
+            eps = norm.eps_term(layer.down_proj.scale, gate_scale, (zero, zero))
+            sums, scales = project([layer.down_proj], y, index, eps)
+            h = _add_residual(h, sums[0], layer.down_proj, scales[0], count("h", index))
+            emit("h", index, h)
+
+        x = doubles.gather(h, self._final_factors)
+        sums, scales = project([weights.lm_head], x, len(weights.layers))
+        emit("sums", len(weights.layers), sums[0])
+        return sums[0].astype(np.int64), scales[0], new_state
+
+
+def _project(
+    emit: Callable[[str, int, Doubles], None],
+    matrices: list[Matrix],
+    vector: Vector,
+    layer: int,
+    eps: tuple[Int, Int] | None = None,
+) -> tuple[list[Doubles], list[tuple[Int, Int]]]:
+    """Sums ``[B, rows]`` and scale ``[B]`` of every matrix of a vector."""
+    sums = []
+    for codes, matrix in zip(doubles.quantise(vector), matrices, strict=True):
+        emit("codes", layer, codes)
+        sums.append(block_sums(codes, matrix.trits).astype(np.float64, order="C"))
+    constants = [scalar(matrix.scale.k) for matrix in matrices]
+    mantissa, exponent = (np.stack(part)[:, None] for part in zip(*constants, strict=True))
+    ss = add_float(vector.ss, eps) if eps else vector.ss
+    scales = doubles.scales_of(vector, ss, (mantissa, exponent))
+    return sums, list(zip(*scales, strict=True))
+
+
+def block_sums(codes: Doubles | Int, trits: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Sums ``[B, rows]`` of codes ``[B, columns]``, block of rows by block of rows."""
+    rows, columns = trits.shape
+    wide_codes = np.ascontiguousarray(codes.T.astype(np.float32))  # [columns, B]
+    elements = BLOCK_ELEMENTS if len(codes) < MANY_STREAMS else 16 * BLOCK_ELEMENTS
+    step = max(1, min(rows, elements // columns))
+    block = np.empty((step, columns), np.float32)
+    sums = np.empty((rows, len(codes)), np.float32)
+    for start in range(0, rows, step):
+        part = trits[start : start + step]
+        wide = block[: len(part)]
+        np.copyto(wide, part)
+        np.matmul(wide, wide_codes, out=sums[start : start + len(part)])
+    return sums.T
+
+
+def _add_residual(
+    h: Doubles, sums: Doubles, matrix: Matrix, scale: tuple[Int, Int], clipped: Clipped | None = None
+) -> Doubles:
+    added = doubles.scale_sums(sums, matrix.cut, scale, matrix.frac_bits, S32_MAX, clipped)
+    return doubles.saturate(h + added, S32_MAX, clipped)

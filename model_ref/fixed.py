@@ -44,7 +44,7 @@ def rsh(x: Int, shift: Int | int) -> Int:
         return (x + (1 << (shift - 1))) >> shift
     right = np.minimum(np.maximum(shift, 0), 62)
     left = np.minimum(np.maximum(-np.asarray(shift), 0), 62)
-    half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), 0)
+    half = (np.int64(1) << right) >> 1
     return ((x << left) + half) >> right
 
 

@@ -141,11 +141,15 @@ def quantise(u: tuple[Int, Int], largest: tuple[Int, Int]) -> Int:
 
     ``R = 127 / largest`` once a vector, then one shift, one 17 x 17 product and one rounding an element.
     """
-    factor = reciprocal(largest[0])
-    factor = np.minimum(rsh(CODE_MAX * factor, 7), MANTISSA_MAX)[..., None]
+    factor, shift = code_factor(largest)
     aligned = rsh(np.abs(u[0]), np.where(u[0] == 0, 0, largest[1][..., None] - u[1]))
-    codes = np.minimum(rsh(aligned * factor, 26), CODE_MAX)
+    codes = np.minimum(rsh(aligned * factor[..., None], shift), CODE_MAX)
     return np.where(largest[0][..., None] == 0, 0, np.where(u[0] < 0, -codes, codes))
+
+
+def code_factor(largest: tuple[Int, Int]) -> tuple[Int, int]:
+    """``R = 127 / largest`` of each vector, 17 bits, and the right shift of what is multiplied with it."""
+    return np.minimum(rsh(CODE_MAX * reciprocal(largest[0]), 7), MANTISSA_MAX), 26
 
 
 def eps_term(constants: ScaleConstants, producer_scale: tuple[Int, Int], extra: tuple[Int, Int]) -> tuple[Int, Int]:

@@ -1,0 +1,250 @@
+"""The arithmetic of the integer network on float64 arrays: the same integers, without int64's slow paths.
+
+float64 holds every integer below 2^53, and no product of the network has more than 36 bits. So a shift to the right
+with rounding is a product with a power of two and a floor, and a short float is simply a float64 with 17 bits. NumPy
+does all that in vector instructions, where shifts by another number an element, ``where`` and ``frexp`` are loops.
+
+    fixed.rsh(x, n)          floor(x * 2^-n + 1/2)
+    fixed.to_float(x)        17 leading bits of a float64, rounded in its own bits
+    fixed.multiply_float     the same of a product
+
+Every function is the twin of the one that its ``Reference`` line names and is tested equal to it; what is counted once
+a vector instead of once an element (scales, reciprocals) calls the reference itself. Arguments are not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.model_ref import activation
+from lutern.model_ref.activation import (
+    ARGUMENT_FRAC_BITS,
+    ARGUMENT_MAX,
+    REMAINDER_BITS,
+    SEGMENT_BASE,
+    SEGMENT_BITS,
+    SEGMENT_SLOPE,
+    SIGMOID_FRAC_BITS,
+)
+from lutern.model_ref.fixed import (
+    MANTISSA_BITS,
+    MANTISSA_MAX,
+    S18_MAX,
+    S32_MAX,
+    Clipped,
+    Int,
+    bit_length,
+    multiply_float,
+    rsqrt_float,
+)
+from lutern.model_ref.mlgru import FORGET_FRAC_BITS, STATE_GUARD_BITS, Z_BITS, state_shift
+from lutern.model_ref.norm import CODE_MAX, Gains, code_factor
+from lutern.model_ref.ternary import scale_shift
+
+Doubles: TypeAlias = NDArray[np.float64]
+
+FRACTION_BITS = 52
+"""Of a float64, below its leading one."""
+FRACTION = np.uint64((1 << FRACTION_BITS) - 1)
+DROPPED_BITS = FRACTION_BITS + 1 - MANTISSA_BITS
+HALF = np.uint64(1 << (DROPPED_BITS - 1))
+KEPT = ~np.uint64((1 << DROPPED_BITS) - 1)
+HALF_SUM_BITS = 34
+"""Sums of squares run in two parts: a square has 70 bits, and 8192 parts of 36 bits stay below 2^53."""
+SLOPE = SEGMENT_SLOPE * 2.0**-REMAINDER_BITS
+RISE = 2.0 ** (SIGMOID_FRAC_BITS - 1) - SEGMENT_BASE - SEGMENT_SLOPE * np.arange(1 << SEGMENT_BITS)
+"""``RISE[segment] + SLOPE[segment] * argument`` is sigma above 1/2: the line of a segment, taken back to argument 0."""
+
+
+def nearest(x: Doubles, shift: int = 0) -> Doubles:
+    """``x * 2^-shift`` rounded to nearest, halves up. Reference: ``fixed.rsh``."""
+    y = x * 2.0**-shift
+    y += 0.5
+    return np.floor(y, out=y)
+
+
+def saturate(x: Doubles, limit: int, clipped: Clipped | None = None) -> Doubles:
+    """``x`` within ``[-limit, limit]``. Reference: ``fixed.saturate``."""
+    y = np.clip(x, -limit, limit)
+    if clipped is not None:
+        clipped(int(np.count_nonzero(x != y)))
+    return y
+
+
+def short(x: Doubles) -> Doubles:
+    """The short float of each value. Reference: ``fixed.to_float``, and of products ``fixed.multiply_float``.
+
+    Half of the last kept place is added to the bits of the float64; a carry out of the fraction would double the
+    value, there all kept bits are ones instead.
+    """
+    bits = x.view(np.uint64)
+    rounded = bits + HALF
+    np.minimum(rounded, bits | FRACTION, out=rounded)
+    rounded &= KEPT
+    return rounded.view(np.float64)
+
+
+def parts(x: Doubles) -> tuple[Int, Int]:
+    """Mantissa and exponent of short floats that are not negative, as the reference holds them."""
+    fraction, exponent = np.frexp(x)
+    mantissa = np.ldexp(fraction, MANTISSA_BITS).astype(np.int64)
+    return mantissa, np.where(mantissa == 0, 0, exponent.astype(np.int64) - MANTISSA_BITS)
+
+
+def square_sum(p: Doubles) -> tuple[Int, Int]:
+    """Sum of the squares ``[B]`` of ``p [B, n]``, each truncated. Reference: ``norm.square_sum``."""
+    square = p * p
+    np.floor(square, out=square)
+    high = square * 2.0**-HALF_SUM_BITS
+    np.floor(high, out=high)
+    upper = high.sum(axis=-1).astype(np.int64)
+    high *= 2.0**HALF_SUM_BITS
+    square -= high
+    lower = square.sum(axis=-1).astype(np.int64)
+    upper += lower >> HALF_SUM_BITS
+    wide = upper >> MANTISSA_BITS != 0  # then the 17 leading bits are all in the upper part
+    total = np.where(wide, upper, (upper << HALF_SUM_BITS) + (lower & (1 << HALF_SUM_BITS) - 1))
+    return leading(total, np.where(wide, HALF_SUM_BITS, 0))
+
+
+def integer_square_sum(g: Doubles) -> tuple[Int, Int]:
+    """Sum of squares ``[B]`` of cut sums ``[B, d]``, 47 bits. Reference: ``model.integer_square_sum``."""
+    total = np.einsum("bd,bd->b", g, g).astype(np.int64)
+    return leading(total, np.zeros_like(total))
+
+
+def leading(total: Int, exponent: Int) -> tuple[Int, Int]:
+    """The 17 leading bits of ``total * 2^exponent``, truncated."""
+    shift = bit_length(total) - MANTISSA_BITS
+    mantissa = (total << np.maximum(-shift, 0)) >> np.maximum(shift, 0)
+    return mantissa, np.where(total == 0, 0, exponent + shift)
+
+
+@dataclass
+class Factors:
+    """Gains of one vector as float64: of the outer norm (None: there is none), and one a matrix."""
+
+    outer: Doubles | None
+    inner: list[Doubles]
+
+    @classmethod
+    def of(cls, outer: Gains | None, inner: list[Gains]) -> Factors:
+        """The fields of ``IntegerLayer`` whose names end in ``_gains``."""
+
+        def values(gains: Gains) -> Doubles:
+            mantissa, exponent = gains.factors()
+            return np.ldexp(mantissa.astype(np.float64), exponent)
+
+        return cls(values(outer) if outer else None, [values(gains) for gains in inner])
+
+
+@dataclass
+class Vector:
+    """What ``norm.Vector`` keeps, with ``u_k`` ``[B, n]`` as float64 and ``largest`` as short floats ``[k, B]``."""
+
+    u: list[Doubles]
+    largest: tuple[Int, Int]
+    ss: tuple[Int, Int]
+
+
+def gather(x: Doubles, factors: Factors) -> Vector:
+    """Statistics of ``x [B, n]``. Reference: ``norm.gather``."""
+    x = short(x)
+    u = [short(x * gains) for gains in factors.inner]
+    p = x if factors.outer is None else short(x * factors.outer)
+    largest = np.stack([np.abs(v).max(axis=-1) for v in u])
+    return Vector(u, parts(largest), square_sum(p))
+
+
+def quantise(vector: Vector) -> list[Doubles]:
+    """Int8 codes ``[B, n]`` of every ``u_k``. Reference: ``norm.quantise``."""
+    factors, shift = code_factor(vector.largest)
+    units = np.ldexp(1.0, -vector.largest[1])
+    scaled = np.ldexp(factors.astype(np.float64), -shift)
+    return [_codes(u, unit[:, None], factor[:, None]) for u, unit, factor in zip(vector.u, units, scaled, strict=True)]
+
+
+def _codes(u: Doubles, unit: Doubles, factor: Doubles) -> Doubles:
+    """``nearest(nearest(|u| unit) factor)``, at most 127, with the sign of u."""
+    codes = np.abs(u)
+    for scale in (unit, factor):
+        codes *= scale
+        codes += 0.5
+        np.floor(codes, out=codes)
+    np.clip(codes, 0, CODE_MAX, out=codes)
+    return np.copysign(codes, u, out=codes)
+
+
+def scales_of(vector: Vector, ss: tuple[Int, Int], k: tuple[Int, Int]) -> tuple[Int, Int]:
+    """Scales ``[k, B]`` of the sums of all matrices, constants ``k [k, 1]``. Reference: ``norm.scale_of``."""
+    scale = multiply_float(multiply_float(vector.largest, rsqrt_float(ss)), k)
+    zero = (vector.largest[0] == 0) | (ss[0] == 0)
+    return np.where(zero, 0, scale[0]), np.where(zero, 0, scale[1])
+
+
+def cut_sums(sums: Doubles, cut: int) -> Doubles:
+    """Sums as an 18-bit operand. Reference: ``ternary.cut_sums``."""
+    return saturate(nearest(sums, cut) if cut else sums, S18_MAX)
+
+
+def scale_sums(
+    sums: Doubles, cut: int, scale: tuple[Int, Int], frac_bits: int, limit: int, clipped: Clipped | None = None
+) -> Doubles:
+    """Sums times the token's scale. Reference: ``ternary.scale_sums``."""
+    factor = np.ldexp(scale[0].astype(np.float64), -scale_shift(scale[1], cut, frac_bits))
+    return saturate(nearest(cut_sums(sums, cut) * factor[:, None]), limit, clipped)
+
+
+def sigmoid(x: Doubles, frac_bits: int) -> Doubles:
+    """``sigma(x)`` with 17 fraction bits, of 32-bit ``x``. Reference: ``activation.sigmoid``."""
+    argument = np.abs(x)
+    argument *= 2.0 ** (ARGUMENT_FRAC_BITS - frac_bits)
+    np.floor(argument, out=argument)
+    np.clip(argument, 0, ARGUMENT_MAX, out=argument)
+    segment = (argument * 2.0**-REMAINDER_BITS).astype(np.intp)
+    value = nearest(SLOPE.take(segment) * argument)
+    value += RISE.take(segment)
+    np.copysign(value, x, out=value)
+    value += 2.0 ** (SIGMOID_FRAC_BITS - 1)
+    return np.clip(value, 0, MANTISSA_MAX, out=value)
+
+
+@cache
+def table(function: Callable[[Int, int], Int], frac_bits: int) -> Doubles:
+    """Every value of a function of 18-bit integers: those of 0, 1, ..., then those of ..., -2, -1."""
+    x = np.arange(-S18_MAX - 1, S18_MAX + 1)
+    return np.roll(function(x, frac_bits), -S18_MAX - 1).astype(np.float64)
+
+
+def silu(x: Doubles, frac_bits: int) -> Doubles:
+    """``x sigma(x)`` of 18-bit ``x``, in its format. Reference: ``activation.silu``."""
+    return table(activation.silu, frac_bits).take(x.astype(np.intp))
+
+
+def forget_gate(f: Doubles, one_minus_lower_bound: Doubles) -> Doubles:
+    """``z [B, d]`` with 17 fraction bits. Reference: ``mlgru.forget_gate``."""
+    falling = table(activation.sigmoid, FORGET_FRAC_BITS).take((-f).astype(np.intp))
+    return nearest(falling * one_minus_lower_bound, SIGMOID_FRAC_BITS)
+
+
+def update_state(state: Doubles, z: Doubles, i: Doubles, frac_bits: int, clipped: Clipped | None = None) -> Doubles:
+    """New state ``[B, d]``. Reference: ``mlgru.update_state``."""
+    difference = saturate(silu(i, frac_bits) - nearest(state, STATE_GUARD_BITS), S18_MAX, clipped)
+    return saturate(state + nearest(z * difference, Z_BITS - STATE_GUARD_BITS), S32_MAX, clipped)
+
+
+def gated_output(g: Doubles, state: Doubles, shift: Int, state_frac_bits: int) -> Doubles:
+    """``v [B, d]`` = g * swish(S); ``shift [B]`` is ``mlgru.state_shift``. Reference: ``mlgru.gated_output``."""
+    aligned = saturate(nearest(state * np.ldexp(1.0, -shift)[:, None]), S18_MAX)
+    return g * nearest(aligned * sigmoid(state, state_frac_bits), SIGMOID_FRAC_BITS)
+
+
+def largest_shift(state: Doubles) -> Int:
+    """Right shift ``[B]`` of ``state [B, d]``. Reference: ``mlgru.state_shift``, of the largest magnitude alone."""
+    return state_shift(np.abs(state).max(axis=-1, keepdims=True).astype(np.int64))
