@@ -112,9 +112,8 @@ def summary(
         f"lane use {trits / config.lanes / cycles:.1%}); {config.clock_hz / cycles:,.0f} tokens/s at "
         f"{config.clock_hz / 1e6:.0f} MHz",
     ]
-    saturated = max(run.saturations for run in runs)
-    if saturated:
-        lines.append(f"{saturated} values saturated in one token: the model's ranges are not proved")
+    if clipped := sum(run.saturations for run in runs):
+        lines.append(f"values were clipped in {clipped} beats: the model's ranges are calibrated, not proved")
     if isinstance(machine, LockStep):
         lines.append(f"checked {machine.checked:,} values against the integer model: no difference")
     return lines + _synthetic(model)

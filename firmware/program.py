@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from amaranth.hdl import Shape
 from numpy.typing import NDArray
 
 from lutern.firmware.packing import gain_items, pack_groups, pack_trits
@@ -35,6 +36,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.norm import Gains, ScaleConstants
 from lutern.model_ref.quantize import IntegerLayer, IntegerWeights, Matrix
 
+HEADER_BYTES = 4
 LOOKAHEAD = 2
 """Operations that are sent ahead of their trits, so that their codes are made during the rows before."""
 
@@ -78,6 +80,11 @@ class Program:
 
 def check_fit(model: ModelConfig, config: HwConfig) -> int:
     """Refuse, by name and number, a shape that the machine cannot hold; returns the words of memory that it takes."""
+    if config.word_bytes < HEADER_BYTES:
+        raise LuternError(
+            f"{config.name} has words of {config.word_bytes} bytes, but a record's header takes {HEADER_BYTES}; "
+            "choose a machine of 16 lanes or more."
+        )
     limits = (
         ("hidden size", model.hidden_size, "max_width", config.max_width),
         ("intermediate size", model.intermediate_size, "max_width", config.max_width),
@@ -263,13 +270,15 @@ class _Writer:
     def record(self, kind: Record, words: NDArray[np.uint8]) -> None:
         """A header and its words."""
         head = np.zeros((1, self.config.word_bytes), dtype=np.uint8)
-        head[0, :4] = np.frombuffer(header(kind, len(words)).to_bytes(4, "little"), dtype=np.uint8)
+        raw = header(kind, len(words)).to_bytes(HEADER_BYTES, "little")
+        head[0, :HEADER_BYTES] = np.frombuffer(raw, dtype=np.uint8)
         self.parts += [head, words]
         self.count += 1 + len(words)
 
     def operation(self, fields: dict[str, object]) -> None:
         """One operation; fields that are not named are 0."""
         word_bytes = self.config.word_bytes
+        _check_fields(fields)
         value = OPERATION.const(fields).as_value().value
         size = -(-OPERATION_BITS // self.config.word_bits) * word_bytes
         raw = np.frombuffer(value.to_bytes(size, "little"), dtype=np.uint8)
@@ -317,6 +326,20 @@ class _Writer:
         for row in codes:
             self.record(Record.EMBED, pack_groups(row[:, None].astype(np.uint64), EMBEDDING_BITS, self.config))
         return (self.count - before) // len(codes)
+
+
+def _check_fields(fields: dict[str, object]) -> None:
+    """Refuse a number that its field of the operation cannot hold, rather than let it wrap."""
+    for name, value in fields.items():
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        for part, number in parts:
+            shape = Shape.cast(OPERATION[name].shape.members[part] if part else OPERATION[name].shape)
+            low, high = (-1 << shape.width - 1, 1 << shape.width - 1) if shape.signed else (0, 1 << shape.width)
+            if not low <= int(number) < high:
+                raise LuternError(
+                    f"the model needs {number} for {name} {part} in an operation, which holds {low} to {high - 1}; "
+                    "choose a wider machine or a smaller model."
+                )
 
 
 __all__ = ["LOOKAHEAD", "Program", "check_fit", "lay_out", "program_words"]

@@ -23,6 +23,7 @@ from lutern.hw.protocol import DIGEST_BYTES, INFO, LOGITS, LOGITS_COUNT, RUN, RU
 from lutern.model_ref import head
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
+from lutern.model_ref.model import Saturations
 from lutern.model_ref.quantize import IntegerWeights
 
 Progress = Callable[[int, int], None]
@@ -31,7 +32,11 @@ EMPTY_PROMPT = "the prompt is empty; give at least one character."
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of ``len(tokens)`` tokens gave; ``cycles`` and ``beats`` (of the ternary unit) of its last token."""
+    """What a run of ``len(tokens)`` tokens gave; ``cycles`` and ``beats`` (of the ternary unit) of its last token.
+
+    ``saturations``: beats of the elementwise path in which a value of h, i or gate was clipped (the integer model
+    counts values). 0 for a model whose ranges are proved.
+    """
 
     tokens: list[int]
     cycles: int
@@ -102,12 +107,14 @@ class GoldenSession:
     """The integer model behind the same calls; cycles and beats are 0, it has none."""
 
     def __init__(self, weights: IntegerWeights) -> None:
-        self.model = FastModel(weights)
+        self.saturations = Saturations()
+        self.model = FastModel(weights, self.saturations)
         self._state = self.model.initial_state(1)
         self._sums = np.zeros(weights.config.vocab_size, dtype=np.int64)
 
     def run(self, token: int, count: int = 1, fresh: bool = False) -> Run:
         """See ``Machine``."""
+        self.saturations.counts.clear()
         if fresh:
             self._state = self.model.initial_state(1)
         tokens: list[int] = []
@@ -117,7 +124,7 @@ class GoldenSession:
             self._sums, scale = sums[0], (int(scales[0][0]), int(scales[1][0]))
             token = int(head.argmax(self._sums))
             tokens.append(token)
-        return Run(tokens, 0, 0, 0, scale)
+        return Run(tokens, 0, 0, sum(self.saturations.counts.values()), scale)
 
     def sums(self) -> NDArray[np.int64]:
         """See ``Machine``."""

@@ -64,6 +64,19 @@ class HwConfig:
                     f"HwConfig {self.name}: {large} is {getattr(self, large)}, no multiple of "
                     f"{small} {getattr(self, small)}; choose one."
                 )
+        for name, value, lowest, highest in (
+            ("rows / results_per_cycle", self.rows // self.results_per_cycle, 1, 255),
+            ("memory_words", self.memory_words, 1, 1 << 24),
+            ("max_width", self.max_width, 1, 8192),
+            ("max_vocab", self.max_vocab, 1, (1 << 16) - 1),
+            ("max_state / results_per_cycle", self.max_state // self.results_per_cycle, 1, 1 << 16),
+            ("trit_fifo_words", self.trit_fifo_words, 4, 1 << 16),
+            ("gain_fifo_words", self.gain_fifo_words, 4, 1 << 16),
+        ):
+            if not lowest <= value <= highest:
+                raise LuternError(
+                    f"HwConfig {self.name}: {name} is {value}; fields of the gateware hold {lowest} to {highest}."
+                )
         for name in ("results_per_cycle", "codes_per_cycle", "columns"):
             value = getattr(self, name)
             if value & (value - 1):

@@ -22,7 +22,7 @@ from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import TOKEN, Head
-from lutern.hw.layouts import EMBEDDING_BITS, GAIN_BITS, TUPLE_GAINS, VALUE_BITS, Op, x_payload
+from lutern.hw.layouts import EMBEDDING_BITS, GAIN_BITS, TUPLE_GAINS, VALUE_BITS, Op, row_fifo_words, x_payload
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.protocol import RUN_LAYOUT, STATUS, TOKEN_LAYOUT
@@ -99,12 +99,11 @@ class Decoder(wiring.Component):
         m.submodules.row = row = GroupUnpacker(config, EMBEDDING_BITS, (1,))
 
         # the stream, taken apart
-        row_words = -(-config.max_width * EMBEDDING_BITS // config.word_bits)
         link(m, self.i_words, router.i)
         link(m, router.o_op, sequencer.i_op)
         link(m, self._buffer(m, "trit_fifo", router.o_trits, config.trit_fifo_words), ternary.i_weights)
         link(m, self._buffer(m, "gain_fifo", router.o_gains, config.gain_fifo_words), gains.i)
-        link(m, self._buffer(m, "row_fifo", router.o_embed, row_words + 8), row.i)
+        link(m, self._buffer(m, "row_fifo", router.o_embed, row_fifo_words(config)), row.i)
 
         # codes and sums
         link(m, sequencer.o_quantise, norm.i_op)
@@ -144,8 +143,8 @@ class Decoder(wiring.Component):
         saturations = Signal(16)
         with m.If(self.i_run.valid & self.i_run.ready):
             m.d.sync += saturations.eq(0)
-        with m.Elif((scale.saturated | residual.saturated) & ~saturations.all()):
-            m.d.sync += saturations.eq(saturations + 1)
+        with m.Elif(~saturations[1:].all()):
+            m.d.sync += saturations.eq(saturations + scale.saturated + residual.saturated)
         m.d.comb += [
             mlgru.fresh.eq(sequencer.fresh),
             head.vocab.eq(self.vocab),

@@ -195,7 +195,8 @@ class HostPort(wiring.Component):
                     with m.Case(Opcode.SETUP):
                         with m.If(
                             (span_end > config.memory_words) | (setup.head_words > setup.stream_words)
-                            | (setup.stream_words == 0) | (setup.embedding_base >= config.memory_words)
+                            | (setup.head_words == 0) | (setup.embedding_row_words == 0)
+                            | (setup.embedding_base >= config.memory_words)
                             | (setup.vocab == 0) | (setup.vocab > config.max_vocab)
                         ):
                             refuse(ErrorCode.BAD_SETUP)

@@ -120,6 +120,13 @@ def group_shape(config: HwConfig, item_bits: int, items: int) -> tuple[int, int]
     return max(1, config.word_bits // bits), -(-bits // config.word_bits)
 
 
+def row_fifo_words(config: HwConfig) -> int:
+    """Depth of the FIFO that holds a whole row of the embedding table: the gains behind it in the stream must pass."""
+    groups, words = group_shape(config, EMBEDDING_BITS, 1)
+    beats = -(-config.max_width // config.results_per_cycle)
+    return -(-beats // groups) * words + 8
+
+
 # Stream payloads -------------------------------------------------------------------------------------------------
 
 

@@ -62,7 +62,7 @@ class Residual(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        lanes, depth = self.config.results_per_cycle, self.config.max_width // self.config.results_per_cycle
+        lanes, depth = self.config.results_per_cycle, -(-self.config.max_width // self.config.results_per_cycle)
         m.submodules.memory = memory = Memory(shape=lanes * VALUE_BITS, depth=depth, init=[])
         read, write = memory.read_port(), memory.write_port()
         advance = ~self.o.valid | self.o.ready

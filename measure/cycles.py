@@ -20,7 +20,17 @@ from lutern.firmware.program import Program
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
-from lutern.hw.layouts import EMBEDDING_BITS, GAIN_BITS, HEADER_KIND_BITS, OPERATION, Eps, Op, Record, group_shape
+from lutern.hw.layouts import (
+    EMBEDDING_BITS,
+    GAIN_BITS,
+    HEADER_KIND_BITS,
+    OPERATION,
+    Eps,
+    Op,
+    Record,
+    group_shape,
+    row_fifo_words,
+)
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.norm_statistics import largest_latency
@@ -177,7 +187,7 @@ class TokenModel:
         # the link from words to results
         self.trits = Fifo(config.trit_fifo_words)
         self.gains = Groups(config, GAIN_BITS, config.gain_fifo_words)
-        self.row = Groups(config, EMBEDDING_BITS, -(-config.max_width * EMBEDDING_BITS // config.word_bits) + 8)
+        self.row = Groups(config, EMBEDDING_BITS, row_fifo_words(config))
         self.ternary = Pipe(described(TernaryUnit(config)).latency - 1)
         self.scale = Pipe(SumScale.latency)
         self.blocks = {

@@ -187,7 +187,7 @@ async def runs(dut: Any) -> None:
     """RUN: the request, the tokens, the figures; and a resend that reaches nobody but the host."""
     around, parameters = surround(dut)
     await start(dut)
-    setup = SETUP.pack(head_words=0, stream_base=0, stream_words=1, embedding_base=0, embedding_row_words=1,
+    setup = SETUP.pack(head_words=1, stream_base=0, stream_words=1, embedding_base=0, embedding_row_words=1,
                        vocab=parameters["max_vocab"], spare=0)
     await around.ask(Opcode.SETUP, 0, setup, b"")
     for sequence, count in enumerate((1, 2, 7, 128), 1):
@@ -238,8 +238,8 @@ async def limits(dut: Any) -> None:
     good = {"head_words": 9, "stream_base": memory_words - 9, "stream_words": 9, "embedding_base": memory_words - 1,
             "embedding_row_words": 1, "vocab": vocab, "spare": 0}
     await around.ask(Opcode.SETUP, 1, SETUP.pack(**good), b"")
-    for name, value in (("head_words", 10), ("stream_base", memory_words - 8), ("stream_words", 0),
-                        ("embedding_base", memory_words), ("vocab", vocab + 1), ("vocab", 0)):
+    for name, value in (("head_words", 10), ("head_words", 0), ("embedding_row_words", 0),
+                        ("stream_base", memory_words - 8), ("stream_words", 0), ("embedding_base", memory_words), ("vocab", vocab + 1), ("vocab", 0)):
         bad = SETUP.pack(**{**good, name: value})
         await around.ask(Opcode.SETUP, 2, bad, bytes([ErrorCode.BAD_SETUP]), Opcode.ERROR)
     sums = b"".join(around.logit(k).to_bytes(4, "little", signed=True) for k in range(vocab - 128, vocab))

@@ -42,3 +42,26 @@ def test_reset_in_mid_token() -> None:
 )
 def test_other_machines(shape: dict[str, int]) -> None:
     run(preset("tiny").with_(name="shaped", gain_fifo_words=64, **shape))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ModelConfig(vocab_size=2, hidden_size=8, num_hidden_layers=1, intermediate_size=4),
+        ModelConfig(vocab_size=3, hidden_size=12, num_hidden_layers=3, intermediate_size=20, use_lower_bound=False),
+        ModelConfig(vocab_size=40, hidden_size=64, num_hidden_layers=1, intermediate_size=64),
+        ModelConfig(vocab_size=5, hidden_size=22, num_hidden_layers=2, intermediate_size=30),
+    ],
+    ids=lambda model: f"V{model.vocab_size}-d{model.hidden_size}-L{model.num_hidden_layers}-m{model.intermediate_size}",
+)
+def test_other_shapes(model: ModelConfig) -> None:
+    """Vectors shorter than the pipelines, no multiple of rows or columns, one row group, the widest that fits."""
+    run(preset("tiny"), model=model)
+    run(preset("tiny").with_(name="shaped", rows=8, columns=8, results_per_cycle=2, codes_per_cycle=4), model=model)
+
+
+def test_the_widest_row_of_the_embedding_fits_its_fifo() -> None:
+    """P 4: a group of four 16-bit codes wastes most of a word, and the whole row waits for the gains behind it."""
+    model = ModelConfig(vocab_size=6, hidden_size=64, num_hidden_layers=1, intermediate_size=64)
+    run(preset("tiny").with_(name="wasteful", rows=4, columns=6 * 4 - 8, results_per_cycle=4, codes_per_cycle=4,
+                             gain_fifo_words=64), model=model)
