@@ -44,7 +44,7 @@ from lutern.model_ref.fixed import (
     rsqrt_float,
 )
 from lutern.model_ref.mlgru import FORGET_FRAC_BITS, STATE_GUARD_BITS, Z_BITS, state_shift
-from lutern.model_ref.norm import CODE_MAX, Gains, code_factor
+from lutern.model_ref.norm import Gains, code_factor
 from lutern.model_ref.ternary import scale_shift
 
 Doubles: TypeAlias = NDArray[np.float64]
@@ -171,13 +171,15 @@ def quantise(vector: Vector) -> list[Doubles]:
 
 
 def _codes(u: Doubles, unit: Doubles, factor: Doubles) -> Doubles:
-    """``nearest(nearest(|u| unit) factor)``, at most 127, with the sign of u."""
+    """``nearest(nearest(|u| unit) factor)`` with the sign of u.
+
+    The reference's clamp at 127 never acts: ``largest * R`` lies within 0.004 of 127.
+    """
     codes = np.abs(u)
     for scale in (unit, factor):
         codes *= scale
         codes += 0.5
         np.floor(codes, out=codes)
-    np.clip(codes, 0, CODE_MAX, out=codes)
     return np.copysign(codes, u, out=codes)
 
 
@@ -189,8 +191,8 @@ def scales_of(vector: Vector, ss: tuple[Int, Int], k: tuple[Int, Int]) -> tuple[
 
 
 def cut_sums(sums: Doubles, cut: int) -> Doubles:
-    """Sums as an 18-bit operand. Reference: ``ternary.cut_sums``."""
-    return saturate(nearest(sums, cut) if cut else sums, S18_MAX)
+    """Sums as an 18-bit operand; where nothing is cut, they fit. Reference: ``ternary.cut_sums``."""
+    return saturate(nearest(sums, cut), S18_MAX) if cut else sums
 
 
 def scale_sums(
@@ -216,21 +218,25 @@ def sigmoid(x: Doubles, frac_bits: int) -> Doubles:
 
 
 @cache
-def table(function: Callable[[Int, int], Int], frac_bits: int) -> Doubles:
-    """Every value of a function of 18-bit integers: those of 0, 1, ..., then those of ..., -2, -1."""
+def table(function: Callable[[Int, int], Int], frac_bits: int) -> NDArray[np.float32]:
+    """Every value (18 bits) of a function of 18-bit integers: those of 0, 1, ..., then those of ..., -2, -1."""
     x = np.arange(-S18_MAX - 1, S18_MAX + 1)
-    return np.roll(function(x, frac_bits), -S18_MAX - 1).astype(np.float64)
+    return np.roll(function(x, frac_bits), -S18_MAX - 1).astype(np.float32)
+
+
+def looked_up(function: Callable[[Int, int], Int], frac_bits: int, x: Doubles) -> Doubles:
+    """A function of 18-bit ``x`` out of its table, which 1 MB of the second-level cache holds."""
+    return table(function, frac_bits).take(x.astype(np.intp)).astype(np.float64)
 
 
 def silu(x: Doubles, frac_bits: int) -> Doubles:
     """``x sigma(x)`` of 18-bit ``x``, in its format. Reference: ``activation.silu``."""
-    return table(activation.silu, frac_bits).take(x.astype(np.intp))
+    return looked_up(activation.silu, frac_bits, x)
 
 
 def forget_gate(f: Doubles, one_minus_lower_bound: Doubles) -> Doubles:
     """``z [B, d]`` with 17 fraction bits. Reference: ``mlgru.forget_gate``."""
-    falling = table(activation.sigmoid, FORGET_FRAC_BITS).take((-f).astype(np.intp))
-    return nearest(falling * one_minus_lower_bound, SIGMOID_FRAC_BITS)
+    return nearest(looked_up(activation.sigmoid, FORGET_FRAC_BITS, -f) * one_minus_lower_bound, SIGMOID_FRAC_BITS)
 
 
 def update_state(state: Doubles, z: Doubles, i: Doubles, frac_bits: int, clipped: Clipped | None = None) -> Doubles:

@@ -22,7 +22,6 @@ from lutern.model_ref.doubles import Doubles, Factors, Vector
 from lutern.model_ref.fixed import S18_MAX, S32_MAX, Clipped, Int, add_float
 from lutern.model_ref.mlgru import FORGET_FRAC_BITS
 from lutern.model_ref.model import IntegerModel, Saturations, Trace, embed
-from lutern.model_ref.norm import scalar
 from lutern.model_ref.quantize import IntegerWeights, Matrix
 
 BLOCK_ELEMENTS = 1 << 16
@@ -114,8 +113,7 @@ def _project(
     for codes, matrix in zip(doubles.quantise(vector), matrices, strict=True):
         emit("codes", layer, codes)
         sums.append(block_sums(codes, matrix.trits).astype(np.float64, order="C"))
-    constants = [scalar(matrix.scale.k) for matrix in matrices]
-    mantissa, exponent = (np.stack(part)[:, None] for part in zip(*constants, strict=True))
+    mantissa, exponent = np.array([matrix.scale.k for matrix in matrices]).T[..., None]
     ss = add_float(vector.ss, eps) if eps else vector.ss
     scales = doubles.scales_of(vector, ss, (mantissa, exponent))
     return sums, list(zip(*scales, strict=True))
@@ -124,7 +122,7 @@ def _project(
 def block_sums(codes: Doubles | Int, trits: NDArray[np.int8]) -> NDArray[np.float32]:
     """Sums ``[B, rows]`` of codes ``[B, columns]``, block of rows by block of rows."""
     rows, columns = trits.shape
-    wide_codes = np.ascontiguousarray(codes.T.astype(np.float32))  # [columns, B]
+    wide_codes = codes.astype(np.float32).T  # [columns, B]
     elements = BLOCK_ELEMENTS if len(codes) < MANY_STREAMS else 16 * BLOCK_ELEMENTS
     step = max(1, min(rows, elements // columns))
     block = np.empty((step, columns), np.float32)
