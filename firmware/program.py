@@ -12,6 +12,7 @@ The image file knows nothing of this; the same image is laid out anew for every 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from amaranth.hdl import Shape
@@ -328,14 +329,14 @@ class _Writer:
         return (self.count - before) // len(codes)
 
 
-def _check_fields(fields: dict[str, object]) -> None:
+def _check_fields(fields: dict[str, Any]) -> None:
     """Refuse a number that its field of the operation cannot hold, rather than let it wrap."""
     for name, value in fields.items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
         for part, number in parts:
             shape = Shape.cast(OPERATION[name].shape.members[part] if part else OPERATION[name].shape)
             low, high = (-1 << shape.width - 1, 1 << shape.width - 1) if shape.signed else (0, 1 << shape.width)
-            if not low <= int(number) < high:
+            if not low <= number < high:
                 raise LuternError(
                     f"the model needs {number} for {name} {part} in an operation, which holds {low} to {high - 1}; "
                     "choose a wider machine or a smaller model."

@@ -239,7 +239,8 @@ async def limits(dut: Any) -> None:
             "embedding_row_words": 1, "vocab": vocab, "spare": 0}
     await around.ask(Opcode.SETUP, 1, SETUP.pack(**good), b"")
     for name, value in (("head_words", 10), ("head_words", 0), ("embedding_row_words", 0),
-                        ("stream_base", memory_words - 8), ("stream_words", 0), ("embedding_base", memory_words), ("vocab", vocab + 1), ("vocab", 0)):
+                        ("stream_base", memory_words - 8), ("stream_words", 0),
+                        ("embedding_base", memory_words), ("vocab", vocab + 1), ("vocab", 0)):
         bad = SETUP.pack(**{**good, name: value})
         await around.ask(Opcode.SETUP, 2, bad, bytes([ErrorCode.BAD_SETUP]), Opcode.ERROR)
     sums = b"".join(around.logit(k).to_bytes(4, "little", signed=True) for k in range(vocab - 128, vocab))
