@@ -11,26 +11,38 @@ from lutern.cli.models import checkpoint_folder
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.image_writer import LARGEST_EMBEDDING_ERROR
 from lutern.firmware.image_writer import convert as write_converted
+from lutern.model_ref.calibrate import TEXT_CHARACTERS, text_tokens
 from lutern.model_ref.checkpoint import load_checkpoint, load_tokenizer
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.text import read_text
 from lutern.model_ref.tokenizer import TOKENIZER_FILE
 
 
 def convert(
     checkpoint: Annotated[str, typer.Argument(help="demo, demo-small, or a checkpoint folder.")],
     out: Annotated[Path, typer.Option("-o", "--output", help="Image file to write.")],
+    calibrate: Annotated[Path | None, typer.Option(
+        help="Text, plain or .xz, whose first 2,048 tokens take the place of random ones where words need calibration."
+    )] = None,
 ) -> None:
     """Quantise a checkpoint into an image: the file that goes into the board's memory, whatever the board."""
     folder = checkpoint_folder(checkpoint)
     opened = load_checkpoint(folder)
-    load_tokenizer(folder).check_fits(opened.config.vocab_size, checkpoint)
+    reader = load_tokenizer(folder)
+    reader.check_fits(opened.config.vocab_size, checkpoint)
+    tokens = text_tokens(reader.encode(read_text(calibrate)[:TEXT_CHARACTERS])) if calibrate else None
+    if tokens is not None and not tokens.size:
+        raise LuternError(f"{calibrate} holds no text; give some to calibrate on, 2,048 tokens or more.")
     tokenizer = (folder / TOKENIZER_FILE).read_bytes()
     with named_progress_bar("converting") as advance:
-        done = write_converted(out, opened, tokenizer, folder.resolve().name, advance=advance)
+        done = write_converted(out, opened, tokenizer, folder.resolve().name, tokens, advance)
     marked = f", synthetic ({opened.synthetic})" if opened.synthetic else ""
     size = out.stat().st_size
     print(f"{out}: {size:,} bytes, {opened.config.trits:,} ternary weights, digest {done.digest[:16]}{marked}.")
     print(f"embeddings coded with a relative error of {done.embedding_error:.1e}.")
     if done.embedding_error > LARGEST_EMBEDDING_ERROR:
         print(f"warning: that is above {LARGEST_EMBEDDING_ERROR:.1e}; compare with the checkpoint by `lutern eval`.")
+    if tokens is not None:
+        print(f"calibrated on {tokens.size:,} tokens of {calibrate}; `lutern inspect` prints the activations.")
     if done.calibrated:
         print(f"warning: {len(done.calibrated)} words rest on calibration, see `lutern inspect`; they may saturate.")

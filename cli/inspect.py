@@ -30,7 +30,9 @@ from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 
 TENSORS = ("tensor", "shape", "count", "stored as", "zeros", "bits per weight", "bytes")
-NUMBERS = ("count", "zeros", "bits per weight", "bytes")
+NUMBERS = ("count", "zeros", "bits per weight", "bytes", "word holds", "largest", "RMS")
+H_BITS, I_BITS = 32, 18  # i and gate alike
+ACTIVATIONS = ("activation", "word holds", "rests on", "largest", "RMS")
 MACHINES = ("preset", "image memory", "state", "fits")
 
 
@@ -47,6 +49,9 @@ def inspect(
     print()
     for line in totals(opened, parts):
         print(line)
+    if isinstance(opened, OpenImage) and opened.activations:
+        print()
+        print_table(ACTIVATIONS, [activation_cells(opened, name) for name in opened.activations])
     print()
     print_table(MACHINES, [machine_cells(opened.config, name) for name in PRESETS])
 
@@ -86,6 +91,14 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Part]) -> list[str]:
     if opened.synthetic:
         lines.append(f"synthetic: {printable(opened.synthetic)}")
     return lines
+
+
+def activation_cells(image: OpenImage, name: str) -> list[str]:
+    """The texts of a line of a calibrated image: what a word holds, and what calibration saw in it."""
+    word, frac_bits = (H_BITS, image.h_frac_bits) if name == "h" else (I_BITS, image.matrix(name).frac_bits)
+    rests_on = "calibration" if name in image.calibrated else "proof"
+    seen = image.activations[name]
+    return [name, f"{2.0 ** (word - 1 - frac_bits):g}", rests_on, f"{seen.largest:.3g}", f"{seen.rms:.3g}"]
 
 
 def printable(text: str) -> str:

@@ -1,6 +1,7 @@
 """The image file: a quantised model with its tokenizer, the same for every machine.
 
-    safetensors ─┬─ metadata "lutern": format, version, source, config, constants, calibrated, digests, digest
+    safetensors ─┬─ metadata "lutern": format, version, source, config, constants, calibrated, activations,
+                 │            digests, digest
                  └─ tensors, named as in the checkpoint:
                       model.lower_bounds       int32  [L, d]  1 - LB, 17 fraction bits
                       *norm.weight             int32  [n]     gains, 22 bits; those of a matrix include the outer norm's
@@ -21,7 +22,9 @@ Reading, two ways:
     ``OpenImage``, of which nothing but the metadata is in memory. Everything else is memory-mapped, compared with its
     digest when it is first asked for, and decoded then::
 
-        image.config, image.h_frac_bits, image.source, image.synthetic, image.calibrated, image.digest
+        image.config, image.h_frac_bits, image.source, image.synthetic, image.digest
+        image.calibrated                            names of matrices, and h, whose words rest on calibration
+        image.activations                           largest and RMS of h, i and gate there; empty without calibration
         image.matrix("model.layers.0.attn.f_proj")  PackedMatrix: packed (bytes, five trits each), rows, columns,
                                                     frac_bits, scale, calibrated; blocks() gives trits int8, a few
                                                     rows at a time; build() the whole Matrix, with its cut
@@ -34,6 +37,7 @@ Reading, two ways:
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -53,6 +57,7 @@ from lutern.firmware.image_format import (
     METADATA_KEY,
     TOKENIZER,
     VERSION,
+    activation_names,
     digest_of,
     image_shapes,
     seal,
@@ -67,6 +72,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, MANTISSA_ONE, SCALAR_EXPONENT_BITS, Int
 from lutern.model_ref.norm import GAIN_EXPONENT_MAX, Gains, ScaleConstants
 from lutern.model_ref.quantize import IntegerWeights, Matrix, assemble
+from lutern.model_ref.ranges import Activation
 from lutern.model_ref.tokenizer import MAX_TOKENIZER_BYTES
 
 BLOCK_TRITS = 1 << 22
@@ -138,6 +144,19 @@ class OpenImage:
         calibrated = self._part(self.body, "calibrated", list)
         self._check(all(name in ("h", *self.config.projections) for name in calibrated), "calibrated")
         self.calibrated: frozenset[str] = frozenset(calibrated)
+        self.activations = self._activations()
+
+    def _activations(self) -> dict[str, Activation]:
+        """Of every tensor with a binary point of its own, or of none."""
+        if "activations" not in self.body:
+            return {}
+        stored = self._part(self.body, "activations", dict)
+        names = activation_names(self.config)
+        self._check(set(stored) == set(names), "activations")
+        for pair in stored.values():
+            numbers = isinstance(pair, list) and len(pair) == 2 and all(type(value) is float for value in pair)
+            self._check(numbers and all(0 <= value < math.inf for value in pair), "activations")
+        return {name: Activation(*stored[name]) for name in names}
 
     def _check_shapes(self) -> None:
         """Every tensor is there, with the type and shape that the config gives it."""
@@ -217,7 +236,7 @@ class OpenImage:
         """Everything, in memory."""
         return assemble(
             self.config, self.embedding_rows(), self.h_frac_bits, self.lower_bounds, self.gains,
-            lambda name: self.matrix(name).build(), "h" in self.calibrated,
+            lambda name: self.matrix(name).build(), "h" in self.calibrated, self.activations,
         )
 
     def _scalar(self, constants: dict[str, Any], field: str, name: str) -> tuple[int, int]:

@@ -26,6 +26,11 @@ FRAC_BITS_RANGE = -64, 63
 BASE_RANGE = -2048, 2047  # exponents of gain vectors and of the embedding table
 
 
+def activation_names(config: ModelConfig) -> list[str]:
+    """Tensors with a binary point of their own, whose activations a calibrated image keeps."""
+    return ["h", *(name for name in config.projections if name.endswith(("i_proj", "gate_proj")))]
+
+
 def image_shapes(config: ModelConfig, tokenizer_bytes: int) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of every tensor in the order of the file: wide types first, so that each is aligned."""
     shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -73,5 +78,5 @@ def _canonical(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
-__all__ = ["EMBEDDINGS", "FORMAT", "LOWER_BOUNDS", "METADATA_KEY", "TOKENIZER", "VERSION", "digest_of", "image_shapes",
-           "seal", "unseal"]
+__all__ = ["EMBEDDINGS", "FORMAT", "LOWER_BOUNDS", "METADATA_KEY", "TOKENIZER", "VERSION", "activation_names",
+           "digest_of", "image_shapes", "seal", "unseal"]

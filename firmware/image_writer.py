@@ -29,6 +29,7 @@ from lutern.firmware.image_format import (
     METADATA_KEY,
     TOKENIZER,
     VERSION,
+    activation_names,
     image_shapes,
     seal,
 )
@@ -54,6 +55,7 @@ from lutern.model_ref.quantize import (
     quantise_matrix,
     vectors_of,
 )
+from lutern.model_ref.ranges import Activation
 from lutern.model_ref.tokenizer import MAX_TOKENIZER_BYTES
 
 Advance = Callable[[int, int, str], None]
@@ -67,15 +69,18 @@ class Conversion:
     """What became of a checkpoint: the image's digest, and what the coding cost.
 
     ``embedding_error``: relative RMS error of the embeddings as the first norm weighs them; above
-    ``LARGEST_EMBEDDING_ERROR`` it is no longer small beside a code step. ``calibrated``: see ``quantize.Constants``.
+    ``LARGEST_EMBEDDING_ERROR`` it is no longer small beside a code step. ``calibrated``, ``activations``: see
+    ``quantize.Constants``.
     """
 
     digest: str
     embedding_error: float
     calibrated: frozenset[str]
+    activations: dict[str, Activation]
 
 
 LARGEST_EMBEDDING_ERROR = 2.0**-8
+LONGEST_ACTIVATION = Activation(9.99e15, 9.99e15)  # 18 characters each; from 1e16 on Python writes exponents
 
 
 class _ImageWriter:
@@ -127,7 +132,7 @@ def _finish(writer: _ImageWriter, config: ModelConfig, source: str, synthetic: s
 def _body(
     config: ModelConfig, source: str, synthetic: str, found: Constants, base: int, digests: dict[str, str]
 ) -> dict[str, Any]:
-    return {
+    body = {
         "format": FORMAT,
         "version": VERSION,
         "source": source,
@@ -144,6 +149,9 @@ def _body(
         },
         "digests": digests,
     }
+    if found.activations:
+        body["activations"] = {name: [seen.largest, seen.rms] for name, seen in found.activations.items()}
+    return body
 
 
 def _widest(config: ModelConfig) -> Constants:
@@ -159,6 +167,7 @@ def _widest(config: ModelConfig) -> Constants:
         dict.fromkeys(config.projections, ScaleConstants(scalar, scalar, scalar)),
         dict.fromkeys(names, vector),
         frozenset(("h", *config.projections)),
+        dict.fromkeys(activation_names(config), LONGEST_ACTIVATION),
     )
 
 
@@ -175,6 +184,7 @@ def write_image(
         {name: matrix.scale for name, matrix in matrices.items()},
         _gains_of(weights),
         frozenset(calibrated | ({"h"} if weights.h_calibrated else set())),
+        weights.activations,
     )
     with _image_file(Path(path), config, text, source, synthetic) as writer:
         for name, matrix in matrices.items():
@@ -211,7 +221,7 @@ def convert(
         writer.constants(found, one_minus_lower_bounds(config, tensors))
         digest = _finish(writer, config, source, checkpoint.synthetic, found, base)
         advance(total, total, "norms")
-    return Conversion(digest, error, found.calibrated)
+    return Conversion(digest, error, found.calibrated, found.activations)
 
 
 def _write_embeddings(

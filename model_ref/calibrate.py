@@ -1,6 +1,7 @@
 """Largest values on calibration tokens, for words that no proof makes narrow enough (``quantize.py``).
 
-    tokens [T, B] ─► embeddings ─► h [T, B, d] ─► layer 0 over all tokens ─► layer 1 ─► ... ─► Observed(i, gate, h)
+    tokens [T, B] ─► embeddings ─► h [T, B, d] ─► layer 0 over all tokens ─► layer 1 ─► ...
+                                                       └─► largest and RMS of i, gate and h
 
 The float network, layer by layer: a layer's state depends on its own past only, so that one layer's weights are in
 memory at a time. Cost: one float step a token, and 4 T B d bytes.
@@ -16,27 +17,57 @@ from .checkpoint import Checkpoint
 from .errors import LuternError
 from .fixed import Int
 from .float_model import Floats, Projection, build_layer, layer_step
-from .ranges import Observed
+from .ranges import Activation
 
 TOKENS, STREAMS, SEED = 64, 4, 0
 """What is drawn where no text is given: every token of the vocabulary is equally likely."""
+TEXT_TOKENS, TEXT_STREAMS = 2048, 16
+"""What is taken of a text at most, and into how many streams it is cut."""
+TEXT_CHARACTERS = 16 * TEXT_TOKENS
+"""What is looked at of a text: tokens of ordinary text have some four characters."""
 
 
-class _Largest:
-    """A projection that remembers the largest magnitude of its first ``rows`` outputs."""
+class _Statistics:
+    """Largest magnitude and root mean square of everything that is added."""
+
+    def __init__(self) -> None:
+        self.largest, self.squares, self.count = 0.0, 0.0, 0
+
+    def add(self, values: Floats) -> None:
+        self.largest = float(np.maximum(self.largest, np.abs(values).max()))  # NaN stays
+        self.squares += float(np.square(values, dtype=np.float64).sum())
+        self.count += values.size
+
+    def activation(self) -> Activation:
+        return Activation(self.largest, float(np.sqrt(self.squares / self.count)))
+
+
+class _Seen:
+    """A projection that remembers its last output, and the statistics of the first ``rows`` of all."""
 
     def __init__(self, inner: Projection, rows: int) -> None:
         self.inner, self.rows = inner, rows
-        self.largest = 0.0
+        self.statistics = _Statistics()
 
     def __call__(self, x: Floats) -> Floats:
-        out = self.inner(x)
-        self.largest = max(self.largest, float(np.abs(out[:, : self.rows]).max()))
-        return out
+        self.last = self.inner(x)
+        self.statistics.add(self.last[:, : self.rows])
+        return self.last
 
 
-def observe(checkpoint: Checkpoint, ids: Int | None = None) -> Observed:
-    """Run the float network over tokens ``[T]`` or ``[T, B]`` (B streams), seeded random ones if None."""
+def text_tokens(ids: list[int]) -> Int:
+    """Calibration tokens ``[T, B]`` from those of a text: the first 2,048, in 16 streams if there are so many."""
+    streams = max(1, min(TEXT_STREAMS, len(ids)))
+    length = min(len(ids), TEXT_TOKENS) // streams
+    return np.array(ids[: length * streams], dtype=np.int64).reshape(streams, length).T
+
+
+def observe(checkpoint: Checkpoint, ids: Int | None = None) -> dict[str, Activation]:
+    """Run the float network over tokens ``[T]`` or ``[T, B]`` (B streams), seeded random ones if None.
+
+    Gives h (embedding, and behind each mixer of each layer) and the pre-activations of i and gate, by the names of
+    their matrices: ``h``, ``model.layers.0.attn.i_proj``, ``model.layers.0.mlp.gate_proj`` ...
+    """
     config = checkpoint.config
     if ids is None:
         ids = np.random.default_rng(SEED).integers(0, config.vocab_size, (TOKENS, STREAMS))
@@ -45,18 +76,20 @@ def observe(checkpoint: Checkpoint, ids: Int | None = None) -> Observed:
     if ids.ndim != 2 or not ids.size or ids.min() < 0 or ids.max() >= config.vocab_size:
         raise LuternError(f"calibration wants token numbers below {config.vocab_size}, at least one.")
     h = checkpoint.tensors["model.embeddings.weight"][ids]  # [T, B, d]
-    found = Observed([], [], float(np.abs(h).max()))
+    found: dict[str, Activation] = {}
     d, m = config.hidden_size, config.intermediate_size
-    largest_h = found.h
+    residual = _Statistics()
+    residual.add(h)
     for index in range(config.num_hidden_layers):
         layer = build_layer(checkpoint, index)
-        i, o, gate = _Largest(layer.i_proj, d), _Largest(layer.o_proj, d), _Largest(layer.gate_proj, m)
+        i, o, gate = _Seen(layer.i_proj, d), _Seen(layer.o_proj, d), _Seen(layer.gate_proj, m)
         layer = replace(layer, i_proj=i, o_proj=o, gate_proj=gate)
         state = np.zeros(h.shape[1:], np.float32)
-        before = largest_h
         for step in range(len(h)):
-            h[step], state = layer_step(layer, h[step], state)
-        largest_h = max(before + o.largest, float(np.abs(h).max()))  # between the mixers too
-        found.i.append(i.largest)
-        found.gate.append(gate.largest)
-    return replace(found, h=largest_h)
+            after, state = layer_step(layer, h[step], state)
+            residual.add(h[step] + o.last)  # between the mixers
+            residual.add(after)
+            h[step] = after
+        found[f"model.layers.{index}.attn.i_proj"] = i.statistics.activation()
+        found[f"model.layers.{index}.mlp.gate_proj"] = gate.statistics.activation()
+    return {"h": residual.activation(), **found}

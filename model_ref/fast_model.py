@@ -4,8 +4,8 @@
     all else ─► ``doubles.py``: integers in float64
 
 ``model.py`` is the one to read, and ``decode`` below follows it line by line. Its products keep every trit as float32,
-1.4 GB for a 370M model. Here a block is widened, used, forgotten: memory is one byte a trit, time that of widening, some
-0.1 s a token for 370M on two cores. Several streams share the widening. Every partial sum is an integer below
+1.4 GB for a 370M model. Here a block is widened, used, forgotten: memory is one byte a trit, time that of widening,
+some 0.1 s a token for 370M on two cores. Several streams share the widening. Every partial sum is an integer below
 127 * 8192 < 2^24, so float32 is exact in whatever order BLAS adds.
 """
 

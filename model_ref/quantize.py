@@ -23,7 +23,7 @@ keeps all trits, and the image's writer, which keeps none, compute the same. Lar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -40,6 +40,7 @@ from .norm import CODE_MAX, Gains, ScaleConstants
 from .ranges import (
     LOOSE_FRAC_BITS,
     LOOSE_H_STEPS,
+    Activation,
     calibrated_bound,
     calibrated_frac_bits,
     pre_activation_frac_bits,
@@ -120,6 +121,7 @@ class IntegerWeights:
     final_gains: tuple[Gains, list[Gains]]
     lm_head: Matrix
     h_calibrated: bool = False
+    activations: dict[str, Activation] = field(default_factory=dict)  # as ``Constants.activations``
 
     @property
     def calibrated(self) -> list[str]:
@@ -164,6 +166,8 @@ class Constants:
     scales: dict[str, ScaleConstants]
     gains: dict[str, Gains]
     calibrated: frozenset[str]  # names whose output's word rests on calibration; "h" for the residual stream
+    activations: dict[str, Activation] = field(default_factory=dict)
+    """h and the outputs of i_proj and gate_proj on the calibration tokens; empty if there was no calibration."""
 
 
 VectorNames = tuple[str | None, tuple[str, ...]]
@@ -221,10 +225,11 @@ def constants(
 ) -> Constants:
     """Everything that follows from the facts of all matrices, the gains and the largest coded embedding.
 
-    Only where a bound is too loose for its word, the float network runs over the tokens ``calibration``.
+    The float network runs over the tokens ``calibration`` if they are given; if not, over random ones, and only where
+    a bound is too loose for its word.
     """
     config, tensors = checkpoint.config, checkpoint.tensors
-    frac_bits, calibrated = _frac_bits(checkpoint, facts, largest_embedding, calibration)
+    frac_bits, calibrated, activations = _frac_bits(checkpoint, facts, largest_embedding, calibration)
     gains: dict[str, Gains] = {}
     scales: dict[str, tuple[int, int]] = {}
     for outer, inner in vectors_of(config):
@@ -242,13 +247,13 @@ def constants(
             scales[name] = scalar_from_real(float(k))
     eps = {name: _eps(config, name, facts, frac_bits, gains) for name in config.projections}
     all_scales = {name: ScaleConstants(k, *eps[name]) for name, k in scales.items()}
-    return Constants(frac_bits["h"], frac_bits, all_scales, gains, calibrated)
+    return Constants(frac_bits["h"], frac_bits, all_scales, gains, calibrated, activations)
 
 
 def _frac_bits(
     checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None
-) -> tuple[dict[str, int], frozenset[str]]:
-    """Fraction bits of h and of every matrix's scaled output, and which of them rest on calibration."""
+) -> tuple[dict[str, int], frozenset[str], dict[str, Activation]]:
+    """Fraction bits of h and of every matrix's scaled output, which of them rest on calibration, and on what."""
     config = checkpoint.config
     adders = [name for name in config.projections if name.endswith(("o_proj", "down_proj"))]
     activated = [name for name in config.projections if name.endswith(("i_proj", "gate_proj"))]
@@ -257,30 +262,32 @@ def _frac_bits(
     frac_bits |= {name: FORGET_FRAC_BITS for name in config.projections if name.endswith("f_proj")}
     frac_bits |= {name: pre_activation_frac_bits(facts[name].bound) for name in activated}
     frac_bits["h"] = residual_frac_bits(h_bound)
-    calibrated = set()
+    calibrated: set[str] = set()
+    observed: dict[str, Activation] = {}
     h_steps = channel_rms(checkpoint.tensors["model.embeddings.weight"]) * 2.0 ** frac_bits["h"]
     h_loose = 0 < h_steps < LOOSE_H_STEPS
-    if h_loose or any(frac_bits[name] < LOOSE_FRAC_BITS for name in activated):
+    if calibration is not None or h_loose or any(frac_bits[name] < LOOSE_FRAC_BITS for name in activated):
         from .calibrate import observe  # runs the float network, which takes its trits from here
 
         with np.errstate(all="ignore"):  # what overflows is refused below
             observed = observe(checkpoint, calibration)
-        if not np.isfinite([*observed.i, *observed.gate, observed.h]).all():
+        if not np.isfinite([[seen.largest, seen.rms] for seen in observed.values()]).all():
             raise LuternError("the float network overflows on the calibration tokens; give a trained checkpoint.")
         for name in activated:
-            largest = observed.gate if name.endswith("gate_proj") else observed.i
-            chosen = calibrated_frac_bits(facts[name].bound, largest[int(name.split(".")[2])])
+            chosen = calibrated_frac_bits(facts[name].bound, observed[name].largest)
             frac_bits[name] = chosen[0]
             calibrated |= {name} if chosen[1] else set()
         if h_loose:
-            proved, frac_bits["h"] = frac_bits["h"], residual_frac_bits(calibrated_bound(h_bound, observed.h))
+            proved = frac_bits["h"]
+            frac_bits["h"] = residual_frac_bits(calibrated_bound(h_bound, observed["h"].largest))
             calibrated |= {"h"} if frac_bits["h"] > proved else set()
     if frac_bits["h"] < FRAC_BITS_MIN:
         raise LuternError(
             f"the residual stream can reach {h_bound:.3g}, but words reach {2.0 ** (31 - FRAC_BITS_MIN):.3g} at most; "
             "give a checkpoint with smaller weights."
         )
-    return frac_bits | dict.fromkeys(adders, frac_bits["h"]), frozenset(calibrated)
+    activations = {name: seen.rounded() for name, seen in observed.items()}
+    return frac_bits | dict.fromkeys(adders, frac_bits["h"]), frozenset(calibrated), activations
 
 
 def _eps(
@@ -311,6 +318,7 @@ def assemble(
     gains: Callable[[str], Gains],
     matrix: Callable[[str], Matrix],
     h_calibrated: bool = False,
+    activations: dict[str, Activation] | None = None,
 ) -> IntegerWeights:
     """The network from parts that are asked for by name (see ``Constants``); ``lower_bounds`` by layer."""
 
@@ -326,14 +334,16 @@ def assemble(
             fields |= {name.rsplit(".", 1)[-1]: matrix(prefix + name) for name in inner}
         layers.append(IntegerLayer(one_minus_lower_bound=lower_bounds(index), **fields))
     final = vector(FINAL_VECTOR)
-    return IntegerWeights(config, embeddings, h_frac_bits, layers, final, matrix("lm_head"), h_calibrated)
+    return IntegerWeights(
+        config, embeddings, h_frac_bits, layers, final, matrix("lm_head"), h_calibrated, activations or {}
+    )
 
 
 def integer_weights(checkpoint: Checkpoint, calibration: Int | None = None) -> IntegerWeights:
     """Quantise a checkpoint.
 
-    Pure arithmetic on the stored weights, unless a bound is too loose for its word: then the float network runs over
-    the tokens ``calibration [T]`` or ``[T, B]``, seeded random ones if None.
+    Pure arithmetic on the stored weights, unless a bound is too loose for its word, or there are tokens ``calibration
+    [T]`` or ``[T, B]``: then the float network runs over these, seeded random ones if None.
     """
     config, tensors = checkpoint.config, checkpoint.tensors
     check_width(config)
@@ -349,5 +359,6 @@ def integer_weights(checkpoint: Checkpoint, calibration: Int | None = None) -> I
 
     gains = found.gains.__getitem__
     return assemble(
-        config, embeddings, found.h_frac_bits, bounds.__getitem__, gains, matrix, "h" in found.calibrated
+        config, embeddings, found.h_frac_bits, bounds.__getitem__, gains, matrix, "h" in found.calibrated,
+        found.activations,
     )

@@ -2,8 +2,8 @@
 
     |BL(x)_r| <= s sqrt(n) |T_r * w2|_2 + rounding of the codes            (Cauchy and Schwarz; |t|_2 <= sqrt(n))
 
-The bounds hold whatever the text is. Where one is too loose for its word, ``Observed`` numbers with a margin replace
-it.
+The bounds hold whatever the text is. Where one is too loose for its word, the largest ``Activation`` with a margin
+replaces it.
 """
 
 from __future__ import annotations
@@ -51,12 +51,15 @@ LOOSE_H_STEPS = 2.0**11
 
 
 @dataclass(frozen=True)
-class Observed:
-    """Largest magnitudes on calibration tokens: pre-activations of i and gate for each layer, and h."""
+class Activation:
+    """What calibration tokens made of one tensor: its largest magnitude and its root mean square."""
 
-    i: list[float]
-    gate: list[float]
-    h: float
+    largest: float
+    rms: float
+
+    def rounded(self) -> Activation:
+        """Three digits, as the image keeps them: further ones depend on the order in which a machine adds."""
+        return Activation(float(f"{self.largest:.3g}"), float(f"{self.rms:.3g}"))
 
 
 def residual_frac_bits(bound: float) -> int:

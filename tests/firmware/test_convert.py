@@ -12,6 +12,7 @@ from lutern.firmware.contents import grouped, image_bytes, parts_of, reason_agai
 from lutern.firmware.image import convert, open_image, read_image, write_image
 from lutern.firmware.program import lay_out, program_words
 from lutern.hw.config import PRESETS, HwConfig
+from lutern.model_ref.calibrate import observe
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -62,7 +63,26 @@ def test_calibrated_words_are_marked(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert name in done.calibrated
     assert open_image(tmp_path / "a").calibrated == done.calibrated
-    assert read_image(tmp_path / "a").weights.calibrated == weights.calibrated
+    read = read_image(tmp_path / "a").weights
+    assert read.calibrated == weights.calibrated == ["gate of layer 1"]
+    assert read.activations == weights.activations == done.activations and read.activations[name].largest > 1e3
+    assert list(read.activations) == ["h", *(f"model.layers.{layer}.{matrix}" for layer in range(2)
+                                             for matrix in ("attn.i_proj", "mlp.gate_proj"))]
+
+
+def test_calibration_text_is_kept_where_all_is_proved(tmp_path: Path) -> None:
+    """Tokens that are given are looked at even if no word needs them; without them a proved image keeps none."""
+    write_random_checkpoint(tmp_path / "model", CONFIG, SEED, "test")
+    checkpoint = load_checkpoint(tmp_path / "model")
+    assert convert(tmp_path / "proved", checkpoint, b"{}", "x").activations == {}
+    assert open_image(tmp_path / "proved").activations == {}
+    ids = np.arange(30).reshape(15, 2)
+    done = convert(tmp_path / "a", checkpoint, b"{}", "x", ids)
+    write_image(tmp_path / "b", integer_weights(checkpoint, ids), b"{}", "x", "test")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    seen, read = observe(checkpoint, ids), open_image(tmp_path / "a").activations
+    assert not done.calibrated and read == done.activations == {name: one.rounded() for name, one in seen.items()}
+    assert read["h"].largest == pytest.approx(seen["h"].largest, rel=0.005)
 
 
 def test_parts_of_an_open_image(tmp_path: Path) -> None:

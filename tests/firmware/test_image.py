@@ -24,6 +24,7 @@ from lutern.model_ref.quantize import IntegerWeights, integer_weights
 TINY = Path(__file__).parents[1] / "data" / "tiny"
 TOKENIZER = '{"version": "1.0", "text": "ä"}'
 F_PROJ = "model.layers.0.attn.f_proj"
+ACTIVATIONS = ["h", *(f"model.layers.{layer}.{name}" for layer in (0, 1) for name in ("attn.i_proj", "mlp.gate_proj"))]
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,11 @@ def set_tokenizer(text: bytes) -> Change:
         (set_tokenizer(bytes((1 << 26) + 1)), "the digest of tokenizer.json is wrong"),
         (set_body("calibrated", ["x"]), "calibrated holds"),
         (set_body("calibrated", [[]]), "calibrated holds"),
+        (set_body("activations", []), "metadata's activations is not as Lutern writes it"),
+        (set_body("activations", {}), "activations holds"),
+        (set_body("activations", {"h": [1.0, 1.0]}), "activations holds"),
+        *((set_body("activations", dict.fromkeys(ACTIVATIONS, pair)), "activations holds")
+          for pair in (1.0, [], [1.0], [1.0, 1], [1.0, True], [1.0, -1.0], [float("nan"), 1.0], [float("inf"), 1.0])),
         (set_tensor("extra", np.zeros(3, np.int32)), "extra is there, but no tensor of this model"),
         (lambda body, tensors: tensors.pop("lm_head.weight"), "lm_head.weight is missing"),
         (lambda body, tensors: tensors.pop("tokenizer.json"), "tokenizer.json is missing"),

@@ -13,14 +13,14 @@ import pytest
 
 from lutern.measure.compare import logits
 from lutern.measure.float16 import Float16Model
-from lutern.model_ref.calibrate import observe
+from lutern.model_ref.calibrate import observe, text_tokens
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import COUNTED, IntegerModel, Saturations
 from lutern.model_ref.quantize import integer_weights
-from lutern.model_ref.ranges import CALIBRATION_MARGIN, LOOSE_FRAC_BITS
+from lutern.model_ref.ranges import LOOSE_FRAC_BITS
 from lutern.model_ref.record import relative_error
 from lutern.model_ref.synthetic import random_checkpoint
 
@@ -159,6 +159,25 @@ def test_what_no_word_holds_is_marked_and_counted() -> None:
     assert counts.of("i") > 0 and counts.of("gate") > 0
 
 
+def test_statistics_of_a_residual_stream() -> None:
+    """Without projections h stays the embedding, before and behind each mixer."""
+    checkpoint = changed(random_checkpoint(CONFIG, SEED), lambda name, tensor: (
+        tensor * 0 if name.endswith(("o_proj.norm.weight", "down_proj.norm.weight")) else tensor
+    ))
+    ids = np.arange(12).reshape(6, 2)
+    rows = checkpoint.tensors["model.embeddings.weight"][ids]
+    seen = observe(checkpoint, ids)["h"]
+    assert seen.largest == np.abs(rows).max() and seen.rms == pytest.approx(np.sqrt(np.mean(rows**2)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("length", "shape"), [(1, (1, 1)), (15, (1, 15)), (40, (2, 16)), (2047, (127, 16)),
+                                               (9999, (128, 16))])
+def test_tokens_of_a_text(length: int, shape: tuple[int, int]) -> None:
+    """Streams are successive parts of the text's beginning."""
+    ids = text_tokens(list(range(length)))
+    assert ids.shape == shape and ids.T.ravel().tolist() == list(range(ids.size))
+
+
 def test_observation_is_that_of_the_float_network() -> None:
     checkpoint = random_checkpoint(CONFIG, SEED)
     ids = np.arange(10)
@@ -168,7 +187,10 @@ def test_observation_is_that_of_the_float_network() -> None:
     for token in ids:
         _, state = model.step(np.array([token]), state, hidden)
     largest = max(float(np.abs(h).max()) for h in hidden)
-    assert largest <= found.h <= CALIBRATION_MARGIN * largest
-    assert len(found.i) == len(found.gate) == 2 and min(found.i + found.gate) > 0
+    rms = float(np.sqrt(np.mean(np.square(hidden))))
+    assert largest <= found["h"].largest <= 2 * largest and rms / 2 < found["h"].rms < 2 * rms
+    assert list(found) == ["h", *(f"model.layers.{index}.{name}" for index in range(2)
+                                  for name in ("attn.i_proj", "mlp.gate_proj"))]
+    assert all(0 < seen.rms < seen.largest for seen in found.values())
     with pytest.raises(LuternError, match="token numbers below 64"):
         observe(checkpoint, np.array([64]))

@@ -1,0 +1,69 @@
+"""`lutern convert --calibrate` and what `lutern inspect` prints of it."""
+
+from __future__ import annotations
+
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lutern.firmware.image import open_image
+from lutern.model_ref.calibrate import observe, text_tokens
+from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+
+CONFIG = ModelConfig(vocab_size=4, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
+GATE = "model.layers.0.mlp.gate_proj"
+TEXT = "abca cab " * 300
+SEED = 3
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    tensors = dict(random_checkpoint(CONFIG, SEED).tensors)
+    tensors[f"{GATE}.weight"] = tensors[f"{GATE}.weight"] * np.float32(1e6)
+    save_checkpoint(folder, CONFIG, tensors)
+    (folder / "tokenizer.json").write_text(Tokenizer(character_tokenizer(" abc")).to_json())
+    return folder
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `lutern`."""
+    command = [sys.executable, "-m", "lutern.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_calibrated_on_a_text(folder: Path, tmp_path: Path, packed: bool) -> None:
+    text = tmp_path / ("text.txt.xz" if packed else "text.txt")
+    text.write_bytes(lzma.compress(TEXT.encode()) if packed else TEXT.encode())
+    image = tmp_path / "image"
+    done = run("convert", str(folder), "-o", str(image), "--calibrate", str(text))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"calibrated on 2,048 tokens of {text}" in done.stdout and "warning: 1 words rest on" in done.stdout
+    opened = open_image(image)
+    assert opened.calibrated == {GATE}
+    ids = text_tokens([" abc".index(character) for character in TEXT])
+    wanted = {name: seen.rounded() for name, seen in observe(load_checkpoint(folder), ids).items()}
+    assert opened.activations == wanted
+    lines = [line.split("\t") for line in run("inspect", str(image)).stdout.splitlines()]
+    assert ["activation", "word holds", "rests on", "largest", "RMS"] in lines
+    cells = {line[0]: line[1:] for line in lines if line[0] in wanted and len(line) == 5}
+    assert set(cells) == set(wanted)
+    for name, (holds, rests_on, largest, rms) in cells.items():
+        assert rests_on == ("calibration" if name == GATE else "proof")
+        assert (float(largest), float(rms)) == (wanted[name].largest, wanted[name].rms)
+        assert float(holds) > float(largest) or name == GATE
+
+
+def test_what_cannot_calibrate(folder: Path, tmp_path: Path) -> None:
+    for content, reason in (("", "holds no text"), ("abd", "has no token for 'd'")):
+        (tmp_path / "text").write_text(content)
+        done = run("convert", str(folder), "-o", str(tmp_path / "image"), "--calibrate", str(tmp_path / "text"))
+        assert done.returncode == 1 and reason in done.stderr and not (tmp_path / "image").exists()
