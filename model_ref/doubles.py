@@ -57,7 +57,7 @@ HALF = np.uint64(1 << (DROPPED_BITS - 1))
 KEPT = ~np.uint64((1 << DROPPED_BITS) - 1)
 HALF_SUM_BITS = 34
 """Sums of squares run in two parts: a square has 70 bits, and 8192 parts of 36 bits stay below 2^53."""
-SLOPE: Doubles = SEGMENT_SLOPE * 2.0**-REMAINDER_BITS
+SLOPE: Doubles = SEGMENT_SLOPE.astype(np.float64) * 2.0**-REMAINDER_BITS
 RISE: Doubles = 2.0 ** (SIGMOID_FRAC_BITS - 1) - SEGMENT_BASE - SEGMENT_SLOPE * np.arange(1 << SEGMENT_BITS)
 """``RISE[segment] + SLOPE[segment] * argument`` is sigma above 1/2: the line of a segment, taken back to argument 0."""
 

@@ -27,7 +27,12 @@ from lutern.model_ref.quantize import IntegerWeights, Matrix
 BLOCK_ELEMENTS = 1 << 16
 """256 KiB of float32: stays in the second-level cache between widening and product."""
 MANY_STREAMS = 8
-"""From here on the product costs more than the widening, and BLAS wants larger blocks."""
+"""From here on the product costs more than the widening, and BLAS wants larger blocks ..."""
+UNTHREADED = 1 << 18
+"""... or blocks of so few multiplications that OpenBLAS keeps them on one core: a product of a millisecond gains nothing
+from a second one, and where other programs use that core, waiting for it takes ten times as long."""
+SMALLEST_BLOCK = 16
+"""Rows of a block that are worth a call."""
 
 
 class FastModel(IntegerModel):
@@ -123,8 +128,11 @@ def block_sums(codes: Doubles | Int, trits: NDArray[np.int8]) -> NDArray[np.floa
     """Sums ``[B, rows]`` of codes ``[B, columns]``, block of rows by block of rows."""
     rows, columns = trits.shape
     wide_codes = codes.astype(np.float32).T  # [columns, B]
-    elements = BLOCK_ELEMENTS if len(codes) < MANY_STREAMS else 16 * BLOCK_ELEMENTS
-    step = max(1, min(rows, elements // columns))
+    step = max(1, BLOCK_ELEMENTS // columns)
+    if len(codes) >= MANY_STREAMS:
+        step = UNTHREADED // (columns * len(codes))
+        step = step if step >= SMALLEST_BLOCK else max(1, 16 * BLOCK_ELEMENTS // columns)
+    step = min(rows, step)
     block = np.empty((step, columns), np.float32)
     sums = np.empty((rows, len(codes)), np.float32)
     for start in range(0, rows, step):
