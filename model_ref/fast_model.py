@@ -29,8 +29,8 @@ BLOCK_ELEMENTS = 1 << 16
 MANY_STREAMS = 8
 """From here on the product costs more than the widening, and BLAS wants larger blocks ..."""
 UNTHREADED = 1 << 18
-"""... or blocks of so few multiplications that OpenBLAS keeps them on one core: a product of a millisecond gains nothing
-from a second one, and where other programs use that core, waiting for it takes ten times as long."""
+"""... or blocks of so few multiplications that OpenBLAS keeps them on one core: these gain nothing from a second one,
+and where other programs use it, waiting for it takes ten times as long."""
 SMALLEST_BLOCK = 16
 """Rows of a block that are worth a call."""
 
