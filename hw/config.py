@@ -13,6 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from lutern.model_ref.errors import LuternError
 
 TRITS_PER_BYTE = 5
+TRIT_MEMORY = 1 << 23
+"""Word address from which on the host writes the memory of trits: ``TRIT_MEMORY | beat << part_bits | part``."""
+
+
+SOURCES = ("resident", "stream")
+CELLS = ("generic", "ecp5")
 
 
 @dataclass(frozen=True)
@@ -21,20 +27,31 @@ class HwConfig:
 
     rows, columns
         the ternary unit takes ``rows * columns = lanes`` trits a cycle: ``columns`` codes against ``rows`` rows.
+    tokens
+        activation vectors that every trit is applied to (streams); most streams of a run.
     results_per_cycle
         sums that leave the ternary unit in a cycle, width of the elementwise path (divides ``rows``).
     codes_per_cycle
         codes that the quantiser makes in a cycle (divides ``columns``; a multiple of ``results_per_cycle``).
+    source
+        "resident": trits in block RAM, a beat a cycle, operations and gains beside them in a memory of words.
+        "stream": one memory of words holds everything, and delivers a word a cycle at best.
+    word_bytes
+        bytes of a word of memory: what the host writes, and what the stream of records consists of.
     memory_words
-        depth of the image memory, in words of ``word_bytes``.
+        depth of the memory of words.
+    trit_beats
+        resident: depth of the memory of trits, in beats; the embedding table stands behind the trits.
     max_width, max_state, max_vocab
-        longest vector (hidden or intermediate size), state words (layers * hidden size), tokens.
+        longest vector (hidden or intermediate size), state words (layers * hidden size * streams), tokens.
     trit_fifo_words, gain_fifo_words
-        words of trits and of gains that wait behind the router: it runs ahead during a barrier, so that the words
-        that are no trits pass then.
+        words of trits (stream only) and of gains that wait behind the router: it runs ahead during a barrier.
+    top_k
+        the largest logits that are kept for the host; 0 keeps all of them.
     clock_hz
-        the clock that tokens per second are stated for, below what the decoder routes to (`lutern cost decoder
-        --routed`); what a board reaches is its build's report.
+        the clock that tokens per second are stated for; what a board reaches is its build's report.
+    cells
+        "ecp5" builds lanes of CCU2C cells; "generic" leaves them to the synthesis, and is what is simulated.
     debug_tap
         adds the ports with which the simulated board shows h, S, codes and sums.
     """
@@ -42,21 +59,33 @@ class HwConfig:
     name: str
     rows: int = 4
     columns: int = 16
+    tokens: int = 1
     results_per_cycle: int = 1
     codes_per_cycle: int = 4
-    memory_words: int = 1 << 16
+    source: str = "resident"
+    word_bytes: int = 8
+    memory_words: int = 1 << 14
+    trit_beats: int = 1 << 15
     max_width: int = 512
     max_state: int = 2048
     max_vocab: int = 256
     trit_fifo_words: int = 64
     gain_fifo_words: int = 64
+    top_k: int = 0
     clock_hz: int = 75_000_000
+    cells: str = "generic"
     debug_tap: bool = True
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                raise LuternError(f"HwConfig {self.name}: {name} is {value}; give a number above 0.")
+            lowest = 0 if name == "top_k" else 1
+            if isinstance(value, int) and not isinstance(value, bool) and value < lowest:
+                raise LuternError(f"HwConfig {self.name}: {name} is {value}; give a number from {lowest} on.")
+        for name, choices in (("source", SOURCES), ("cells", CELLS)):
+            if getattr(self, name) not in choices:
+                raise LuternError(
+                    f"HwConfig {self.name}: {name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}."
+                )
         for small, large in (("results_per_cycle", "rows"), ("codes_per_cycle", "columns"),
                              ("results_per_cycle", "codes_per_cycle")):
             if getattr(self, large) % getattr(self, small):
@@ -64,20 +93,29 @@ class HwConfig:
                     f"HwConfig {self.name}: {large} is {getattr(self, large)}, no multiple of "
                     f"{small} {getattr(self, small)}; choose one."
                 )
+        if self.source == "stream" and self.beat_bytes % self.word_bytes:
+            raise LuternError(
+                f"HwConfig {self.name}: a beat of trits has {self.beat_bytes} bytes, no multiple of word_bytes "
+                f"{self.word_bytes}; choose a word that beats consist of."
+            )
         for name, value, lowest, highest in (
             ("rows / results_per_cycle", self.rows // self.results_per_cycle, 1, 255),
-            ("memory_words", self.memory_words, 1, 1 << 24),
+            ("tokens", self.tokens, 1, 16),
+            ("word_bytes", self.word_bytes, 2, 64),
+            ("memory_words", self.memory_words, 1, TRIT_MEMORY),
+            ("trit_beats << part_bits", self.trit_beats << self.part_bits, 1, TRIT_MEMORY),
             ("max_width", self.max_width, 1, 8192),
             ("max_vocab", self.max_vocab, 1, (1 << 16) - 1),
             ("max_state / results_per_cycle", self.max_state // self.results_per_cycle, 1, 1 << 16),
             ("trit_fifo_words", self.trit_fifo_words, 4, 1 << 16),
             ("gain_fifo_words", self.gain_fifo_words, 4, 1 << 16),
+            ("top_k", self.top_k, 0, 128),
         ):
             if not lowest <= value <= highest:
                 raise LuternError(
                     f"HwConfig {self.name}: {name} is {value}; fields of the gateware hold {lowest} to {highest}."
                 )
-        for name in ("results_per_cycle", "codes_per_cycle", "columns"):
+        for name in ("results_per_cycle", "codes_per_cycle", "columns", "tokens"):
             value = getattr(self, name)
             if value & (value - 1):
                 raise LuternError(f"HwConfig {self.name}: {name} is {value}; give a power of two.")
@@ -88,14 +126,40 @@ class HwConfig:
         return self.rows * self.columns
 
     @property
-    def word_bytes(self) -> int:
-        """Bytes of a memory word: the trits of one beat, five in a byte."""
+    def beat_bytes(self) -> int:
+        """Bytes of the trits of one beat, five in a byte."""
         return -(-self.lanes // TRITS_PER_BYTE)
+
+    @property
+    def beat_bits(self) -> int:
+        """Bits of the trits of one beat."""
+        return 8 * self.beat_bytes
 
     @property
     def word_bits(self) -> int:
         """Bits of a memory word."""
         return 8 * self.word_bytes
+
+    @property
+    def parts(self) -> int:
+        """Words that a resident beat is written in; the last one may be cut short."""
+        return -(-self.beat_bytes // self.word_bytes)
+
+    @property
+    def part_bits(self) -> int:
+        """Low bits of a trit memory's address that name the part of a beat."""
+        return (self.parts - 1).bit_length()
+
+    @property
+    def stream_bits(self) -> int:
+        """Bits that name one of ``tokens`` streams; 1 for a single stream, always 0."""
+        return max(1, (self.tokens - 1).bit_length())
+
+    @property
+    def index_bits(self) -> int:
+        """Bits that name a beat of P elements of a vector (or of logits)."""
+        beats = -(-max(self.max_width, self.max_vocab) // self.results_per_cycle)
+        return max(1, (beats - 1).bit_length())
 
     @property
     def digest(self) -> str:
@@ -110,9 +174,18 @@ class HwConfig:
 PRESETS = {
     config.name: config
     for config in (
-        HwConfig("tiny", rows=4, columns=4, codes_per_cycle=2, memory_words=1 << 13, max_width=64, max_state=128,
-                 max_vocab=64, trit_fifo_words=16, gain_fifo_words=32),
+        HwConfig("tiny", rows=4, columns=4, codes_per_cycle=2, word_bytes=4, memory_words=1 << 12, trit_beats=1 << 12,
+                 max_width=64, max_state=128, max_vocab=64, gain_fifo_words=64),
         HwConfig("sim-64"),
+        HwConfig("resident-25f", rows=8, columns=16, codes_per_cycle=8, word_bytes=9, memory_words=1024,
+                 trit_beats=4096, max_width=192, max_state=384, max_vocab=64),
+        HwConfig("resident-85f", rows=32, columns=32, results_per_cycle=4, codes_per_cycle=16, word_bytes=18,
+                 memory_words=2048, trit_beats=2048, max_width=256, max_state=1024, max_vocab=64),
+        HwConfig("stream-x16", rows=5, columns=4, tokens=8, source="stream", word_bytes=2, memory_words=1 << 19,
+                 max_width=1024, max_state=8192, max_vocab=256, trit_fifo_words=1024, gain_fifo_words=1024),
+        HwConfig("stream-x32", rows=10, columns=4, tokens=8, results_per_cycle=2, source="stream", word_bytes=4,
+                 memory_words=1 << 19, max_width=1024, max_state=8192, max_vocab=256, trit_fifo_words=1024,
+                 gain_fifo_words=1024),
     )
 }
 

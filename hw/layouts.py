@@ -12,19 +12,20 @@ from amaranth.lib.data import StructLayout
 
 from lutern.hw.config import TRITS_PER_BYTE, HwConfig
 from lutern.model_ref.fixed import MANTISSA_BITS, SCALAR_EXPONENT_BITS
-from lutern.model_ref.norm import CODE_MAX, GAIN_EXPONENT_BITS, X_BITS
+from lutern.model_ref.norm import CODE_MAX, GAIN_EXPONENT_BITS, GAIN_MANTISSA_BITS, X_BITS
 from lutern.model_ref.ternary import SUM_BITS
 
 CODE_BITS = CODE_MAX.bit_length() + 1
-GAIN_BITS = MANTISSA_BITS + 1 + GAIN_EXPONENT_BITS
-"""A gain: signed mantissa (18 bits, low), exponent (4 bits)."""
+ITEM_BITS = GAIN_MANTISSA_BITS + GAIN_EXPONENT_BITS
+"""An item of the stream, 16 bits: a gain, a lower bound (1 - LB) or an element of the embedding table. Each is a signed
+mantissa (12 bits, low) and an exponent (4 bits) that counts down from the largest."""
+
 TUPLE_GAINS = 4
 """Most gains an element has: w1 and one G for each of f, i, g."""
 VALUE_BITS = 32
 """An element of the elementwise path after the scale: h needs 32 bits, everything else 18 or 21."""
 BOUND_BITS = MANTISSA_BITS
 """1 - LB, 0.17."""
-EMBEDDING_BITS = 16
 HEADER_KIND_BITS = 4
 HEADER_LENGTH_BITS = 20
 
@@ -104,8 +105,8 @@ GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
 SCALE_SHIFT_BITS = SCALAR_EXPONENT_BITS + 1
 
 
-GAIN = StructLayout({"mantissa": signed(MANTISSA_BITS + 1), "exponent": unsigned(GAIN_EXPONENT_BITS)})
-"""One gain."""
+GAIN = StructLayout({"mantissa": signed(GAIN_MANTISSA_BITS), "exponent": unsigned(GAIN_EXPONENT_BITS)})
+"""One item."""
 
 
 def header(kind: Record, length: int) -> int:
@@ -114,59 +115,77 @@ def header(kind: Record, length: int) -> int:
     return int(kind) | length << HEADER_KIND_BITS
 
 
-def group_shape(config: HwConfig, item_bits: int, items: int) -> tuple[int, int]:
+def header_words(config: HwConfig) -> int:
+    """Words of a record's header."""
+    return -(-(HEADER_KIND_BITS + HEADER_LENGTH_BITS) // config.word_bits)
+
+
+def group_shape(config: HwConfig, items: int) -> tuple[int, int]:
     """(groups a word, words a group) of groups of ``items`` for each of P elements; one of the two is 1."""
-    bits = config.results_per_cycle * items * item_bits
+    bits = config.results_per_cycle * items * ITEM_BITS
     return max(1, config.word_bits // bits), -(-bits // config.word_bits)
 
 
 def row_fifo_words(config: HwConfig) -> int:
-    """Depth of the FIFO that holds a whole row of the embedding table: the gains behind it in the stream must pass."""
-    groups, words = group_shape(config, EMBEDDING_BITS, 1)
+    """Depth of the FIFO that holds a whole row of the embedding table."""
+    groups, words = group_shape(config, 1)
     beats = -(-config.max_width // config.results_per_cycle)
     return -(-beats // groups) * words + 8
 
 
 # Stream payloads -------------------------------------------------------------------------------------------------
+#
+# T streams share every block but the lanes' sums. Whatever belongs to one of them names it in ``stream`` (0 to N - 1 of
+# the run's N streams). Results come in blocks: a row group's P-beats of stream 0, then of stream 1, ...; ``index`` is
+# the beat's place in its vector, ``last`` marks the last beat of its stream's vector.
 
 
 def codes_payload(config: HwConfig) -> StructLayout:
-    """Codes of one beat for the ternary unit."""
+    """Codes of one beat for the ternary unit: C codes of stream 0, then of stream 1, ..."""
     return StructLayout(
-        {"codes": config.columns * CODE_BITS, "last_column": 1, "last_row_group": 1,
+        {"codes": config.tokens * config.columns * CODE_BITS, "last_column": 1, "last_row_group": 1,
          "results": (config.rows // config.results_per_cycle).bit_length()}
     )
 
 
 def sums_payload(config: HwConfig) -> StructLayout:
     """P sums of consecutive rows."""
-    return StructLayout({"sums": config.results_per_cycle * SUM_BITS, "last": 1})
+    return StructLayout(
+        {"sums": config.results_per_cycle * SUM_BITS, "stream": config.stream_bits, "index": config.index_bits,
+         "last": 1}
+    )
 
 
 def values_payload(config: HwConfig) -> StructLayout:
-    """P scaled (or cut, or raw) values with what the elementwise blocks need to know of their operation."""
+    """P scaled (or cut, or raw) values with what the elementwise blocks need to know of their operation.
+
+    ``scores``: of HEAD, the scaled logits, signed, with ``frac`` fraction bits; else unused.
+    """
     return StructLayout(
-        {"values": config.results_per_cycle * VALUE_BITS, "bounds": config.results_per_cycle * BOUND_BITS,
-         "op": 4, "frac": signed(7), "state_base": 16, "last": 1}
+        {"values": config.results_per_cycle * VALUE_BITS, "scores": config.results_per_cycle * VALUE_BITS,
+         "bounds": config.results_per_cycle * BOUND_BITS, "op": 4, "frac": signed(7), "state_base": 16,
+         "stream": config.stream_bits, "index": config.index_bits, "last": 1}
     )
 
 
 def x_payload(config: HwConfig) -> StructLayout:
     """P elements of a vector that enters the norm."""
-    return StructLayout({"x": config.results_per_cycle * X_BITS, "last": 1})
+    return StructLayout(
+        {"x": config.results_per_cycle * X_BITS, "stream": config.stream_bits, "index": config.index_bits, "last": 1}
+    )
 
 
 def gathered_payload(config: HwConfig) -> StructLayout:
     """P elements with their gains; ``outer`` and ``matrices`` are constant over a vector."""
     return StructLayout(
-        {"x": config.results_per_cycle * X_BITS, "gains": config.results_per_cycle * TUPLE_GAINS * GAIN_BITS,
-         "outer": 1, "matrices": 2, "last": 1}
+        {"x": config.results_per_cycle * X_BITS, "gains": config.results_per_cycle * TUPLE_GAINS * ITEM_BITS,
+         "outer": 1, "matrices": 2, "stream": config.stream_bits, "index": config.index_bits, "last": 1}
     )
 
 
 def quantised_payload(config: HwConfig) -> StructLayout:
-    """Q codes of consecutive elements."""
-    return StructLayout({"codes": config.codes_per_cycle * CODE_BITS, "last": 1})
+    """Q codes of consecutive elements of one stream's vector; passes of streams 0 to N - 1 follow one another."""
+    return StructLayout({"codes": config.codes_per_cycle * CODE_BITS, "stream": config.stream_bits, "last": 1})
 
 
 # Five trits in a byte ------------------------------------------------------------------------------------------------

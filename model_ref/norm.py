@@ -34,7 +34,10 @@ from lutern.model_ref.fixed import (
 
 X_BITS = 35
 """Signed width of a norm's input: h has 32 bits, the products v of MLGRU and GLU have 35."""
+GAIN_MANTISSA_BITS = 12
+"""Of a gain as it is stored, sign included; in the arithmetic six zeros stand below it."""
 GAIN_EXPONENT_BITS = 4
+GAIN_LOW_BITS = MANTISSA_BITS + 1 - GAIN_MANTISSA_BITS
 GAIN_EXPONENT_MAX = (1 << GAIN_EXPONENT_BITS) - 1
 """A gain is ``mantissa * 2^-17 * 2^-exponent``, mantissa normalised, relative to the largest gain of its vector."""
 KEY_EXPONENT_BIAS = 33
@@ -60,7 +63,8 @@ class Gains:
         used = gains != 0
         top = int(exponent[used].max()) if used.any() else 0
         relative = top - exponent
-        mantissa = np.clip(np.rint(fraction * 2.0**MANTISSA_BITS), -MANTISSA_MAX, MANTISSA_MAX).astype(np.int64)
+        largest = (1 << (GAIN_MANTISSA_BITS - 1)) - 1
+        mantissa = np.clip(np.rint(fraction * (largest + 1)), -largest, largest).astype(np.int64) << GAIN_LOW_BITS
         keep = used & (relative <= GAIN_EXPONENT_MAX)
         return cls(np.where(keep, mantissa, 0), np.where(keep, relative, 0).astype(np.int64), top)
 
