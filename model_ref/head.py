@@ -1,7 +1,7 @@
-"""The head: largest logit and its token.
+"""The head: largest logit and its token, and the largest few.
 
 The scale of lm_head is positive and common to all rows, so argmax works on the raw sums; the lowest index wins a tie.
-A logit is ``sum * mantissa * 2^exponent`` with the token's one scale.
+A logit is ``sum * mantissa * 2^exponent`` with the token's one scale. ``model_ref.sampling`` chooses at random.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from lutern.model_ref.fixed import Int
 def argmax(sums: Int) -> Int:
     """Token ``[B]`` of the largest of ``sums [B, V]``, the lowest index on a tie."""
     return np.argmax(sums, axis=-1)
+
+
+def top_k(sums: Int, k: int) -> tuple[Int, Int]:
+    """Tokens and sums ``[B, min(k, V)]`` of the largest of ``sums [B, V]``, largest first, a tie's lowest index first."""
+    tokens = np.argsort(-sums, axis=-1, kind="stable")[..., :k]
+    return tokens, np.take_along_axis(sums, tokens, axis=-1)
 
 
 def logits(sums: Int, scale: tuple[Int, Int]) -> np.ndarray:
