@@ -1,7 +1,6 @@
-"""Embeddings in 16 bits, e4s12: value = mantissa * 2^(base - exponent).
+"""Embeddings as items: value = mantissa * 2^(base - exponent), one base a table.
 
-12-bit signed mantissas, 4-bit exponents, one base a table. Decoding is one shift; bfloat16 values are exact down to
-2^-18 of the largest.
+Decoding is one shift; bfloat16 values are exact down to 2^-18 of the largest.
 """
 
 from __future__ import annotations
@@ -12,19 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .items import ITEM_EXPONENT_MAX, ITEM_MAGNITUDE_BITS, ITEM_MANTISSA_MAX, item_parts, items
 from .ternarize import CHUNK
-
-EMBEDDING_MANTISSA_BITS = 12
-EMBEDDING_MANTISSA_MAX = (1 << 11) - 1
-EMBEDDING_EXPONENT_MAX = 15
 
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Embeddings as e4s12: value = mantissa * 2^(base - exponent); 12-bit signed mantissas and 4-bit exponents [V, d].
-
-    Holds bfloat16 values exactly down to 2^-18 of the largest, and decodes with one shift.
-    """
+    """Mantissas and exponents [V, d] of a table, and its base."""
 
     mantissa: NDArray[Any]  # int16: a full-size table stays small
     exponent: NDArray[Any]  # int8
@@ -33,7 +26,7 @@ class EmbeddingTable:
     @classmethod
     def from_codes(cls, codes: NDArray[np.uint16], base: int) -> EmbeddingTable:
         """Inverse of ``codes``."""
-        return cls((codes << 4).view(np.int16) >> 4, (codes >> EMBEDDING_MANTISSA_BITS).astype(np.int8), base)
+        return cls(*item_parts(codes), base)
 
     @classmethod
     def from_real(cls, table: NDArray[np.float32], top: int | None = None) -> EmbeddingTable:
@@ -44,17 +37,16 @@ class EmbeddingTable:
         for start in range(0, len(table), step):
             rows = slice(start, start + step)
             wide = table[rows].astype(np.float64)
-            exponent = np.where(wide == 0, 0, np.clip(top - np.frexp(wide)[1], 0, EMBEDDING_EXPONENT_MAX))
-            mantissa = np.rint(np.ldexp(wide, exponent + 11 - top))
-            mantissas[rows] = np.clip(mantissa, -EMBEDDING_MANTISSA_MAX, EMBEDDING_MANTISSA_MAX)
+            exponent = np.where(wide == 0, 0, np.clip(top - np.frexp(wide)[1], 0, ITEM_EXPONENT_MAX))
+            mantissa = np.rint(np.ldexp(wide, exponent + ITEM_MAGNITUDE_BITS - top))
+            mantissas[rows] = np.clip(mantissa, -ITEM_MANTISSA_MAX, ITEM_MANTISSA_MAX)
             found[rows] = exponent
-        return cls(mantissas, found, top - 11)
+        return cls(mantissas, found, top - ITEM_MAGNITUDE_BITS)
 
     @property
     def codes(self) -> NDArray[np.uint16]:
-        """16 bits an element: mantissa low in two's complement, exponent above."""
-        low = self.mantissa.astype(np.uint16) & np.uint16((1 << EMBEDDING_MANTISSA_BITS) - 1)
-        return low | self.exponent.astype(np.uint16) << np.uint16(EMBEDDING_MANTISSA_BITS)
+        """The table as it is stored, an item an element."""
+        return items(self.mantissa, self.exponent)
 
     @property
     def largest(self) -> float:

@@ -13,20 +13,67 @@ Paper: section 3.3.1, with the released code's gate direction and lower bounds: 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS, sigmoid, silu
 from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Clipped, Int, bit_length, rsh, saturate
+from lutern.model_ref.items import ITEM_EXPONENT_MAX, ITEM_MAGNITUDE_BITS, ITEM_MANTISSA_MAX, items, significant
 
 FORGET_FRAC_BITS = 13
 """f is Q4.13 in every model: it saturates at +-16 by design, where sigma is 1e-7 from its limit."""
 STATE_GUARD_BITS = 14
 """S has these fraction bits more than silu(i): at z = 2^-14 a step still moves it."""
 Z_BITS = 17
+BOUND_LOW_BITS = Z_BITS - ITEM_MAGNITUDE_BITS
+"""Zeros below the mantissa of a bound, before it is shifted."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """1 - LB as items: value = (mantissa << 6) >> exponent, with 17 fraction bits; nothing is shifted out.
+
+    That is a number of 17 bits with 11 significant ones, of which 2047 << 6 is the largest. Mantissas are normalised
+    (1024 to 2047) but for the value 1, which has 512, and 0.
+    """
+
+    mantissa: Int
+    exponent: Int
+
+    @classmethod
+    def from_integers(cls, bounds: NDArray[Any]) -> Bounds:
+        """Nearest coding of integers with 17 fraction bits. The largest relative error is 2^-11."""
+        rounded = np.minimum(significant(bounds), ITEM_MANTISSA_MAX << BOUND_LOW_BITS)
+        left = np.clip(Z_BITS - np.frexp(rounded)[1], 0, ITEM_EXPONENT_MAX)
+        exponent = np.where(rounded == 0, 0, left).astype(np.int64)
+        return cls(np.ldexp(rounded, exponent - BOUND_LOW_BITS).astype(np.int64), exponent)
+
+    @classmethod
+    def from_real(cls, bounds: NDArray[np.float64]) -> Bounds:
+        """Coding of real numbers from 0 to 1, which are rounded to 17 fraction bits first."""
+        return cls.from_integers(np.rint(np.ldexp(bounds, Z_BITS)))
+
+    @classmethod
+    def from_parts(cls, mantissa: NDArray[Any], exponent: NDArray[Any]) -> Bounds:
+        """Of the parts of items, see ``items.item_parts``."""
+        return cls(mantissa.astype(np.int64), exponent.astype(np.int64))
+
+    @property
+    def values(self) -> Int:
+        """The coded bounds, 17 fraction bits."""
+        return (self.mantissa << BOUND_LOW_BITS) >> self.exponent
+
+    @property
+    def items(self) -> NDArray[np.uint16]:
+        """The bounds as they are stored."""
+        return items(self.mantissa, self.exponent)
 
 
 def forget_gate(f: Int, one_minus_lower_bound: Int) -> Int:
-    """``z [B, d]`` with 17 fraction bits of ``f [B, d]`` (Q4.13, s18) and ``1 - LB [d]`` (0.17)."""
+    """``z [B, d]`` with 17 fraction bits of ``f [B, d]`` (Q4.13, s18) and ``1 - LB [d]`` (0.17, see ``Bounds``)."""
     return rsh(sigmoid(-f, FORGET_FRAC_BITS) * one_minus_lower_bound, SIGMOID_FRAC_BITS)
 
 

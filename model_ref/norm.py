@@ -16,8 +16,10 @@ Paper: section 3.2 (BitLinear with fused RMSNorm); eps 1e-6 inside every norm, a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lutern.model_ref.fixed import (
     MANTISSA_BITS,
@@ -31,15 +33,20 @@ from lutern.model_ref.fixed import (
     rsqrt_float,
     to_float,
 )
+from lutern.model_ref.items import (
+    ITEM_EXPONENT_BITS,
+    ITEM_EXPONENT_MAX,
+    ITEM_MAGNITUDE_BITS,
+    ITEM_MANTISSA_BITS,
+    items,
+    significant,
+)
 
 X_BITS = 35
 """Signed width of a norm's input: h has 32 bits, the products v of MLGRU and GLU have 35."""
-GAIN_MANTISSA_BITS = 12
-"""Of a gain as it is stored, sign included; in the arithmetic six zeros stand below it."""
-GAIN_EXPONENT_BITS = 4
-GAIN_LOW_BITS = MANTISSA_BITS + 1 - GAIN_MANTISSA_BITS
-GAIN_EXPONENT_MAX = (1 << GAIN_EXPONENT_BITS) - 1
-"""A gain is ``mantissa * 2^-17 * 2^-exponent``, mantissa normalised, relative to the largest gain of its vector."""
+GAIN_MANTISSA_BITS, GAIN_EXPONENT_BITS, GAIN_EXPONENT_MAX = ITEM_MANTISSA_BITS, ITEM_EXPONENT_BITS, ITEM_EXPONENT_MAX
+GAIN_LOW_BITS = MANTISSA_BITS - ITEM_MAGNITUDE_BITS
+"""Zeros that stand below an item's mantissa in the arithmetic."""
 KEY_EXPONENT_BIAS = 33
 """Exponents of u and p lie in [-32, 17]; with this bias the pair (exponent, magnitude) is a 23-bit unsigned key."""
 CODE_MAX = 127
@@ -49,7 +56,8 @@ CODE_MAX = 127
 class Gains:
     """Gains of one vector: normalised mantissas ``[n]`` (s18), exponents ``[n]`` in 0..15, one exponent for all.
 
-    real gain = mantissa * 2^-17 * 2^-exponent * 2^vector_exponent; a gain below 2^-15 of the largest is 0.
+    real gain = mantissa * 2^-17 * 2^-exponent * 2^vector_exponent; a gain below 2^-15 of the largest is 0. A gain is
+    stored as an item: the low 6 bits of every mantissa are 0.
     """
 
     mantissa: Int
@@ -58,15 +66,24 @@ class Gains:
 
     @classmethod
     def from_real(cls, gains: np.ndarray) -> Gains:
-        """Nearest coding of real gains ``[n]``. The largest relative error is 2^-17, for gains that are not flushed."""
-        fraction, exponent = np.frexp(np.asarray(gains, dtype=np.float64))
-        used = gains != 0
+        """Nearest coding of real gains ``[n]``. The largest relative error is 2^-11, for gains that are not flushed."""
+        fraction, exponent = np.frexp(significant(gains))
+        used = fraction != 0
         top = int(exponent[used].max()) if used.any() else 0
         relative = top - exponent
-        largest = (1 << (GAIN_MANTISSA_BITS - 1)) - 1
-        mantissa = np.clip(np.rint(fraction * (largest + 1)), -largest, largest).astype(np.int64) << GAIN_LOW_BITS
+        mantissa = np.ldexp(fraction, MANTISSA_BITS).astype(np.int64)
         keep = used & (relative <= GAIN_EXPONENT_MAX)
         return cls(np.where(keep, mantissa, 0), np.where(keep, relative, 0).astype(np.int64), top)
+
+    @classmethod
+    def from_parts(cls, mantissa: NDArray[Any], exponent: NDArray[Any], vector_exponent: int) -> Gains:
+        """Of the parts of items, see ``items.item_parts``."""
+        return cls(mantissa.astype(np.int64) << GAIN_LOW_BITS, exponent.astype(np.int64), vector_exponent)
+
+    @property
+    def items(self) -> NDArray[np.uint16]:
+        """The gains as they are stored."""
+        return items(self.mantissa >> GAIN_LOW_BITS, self.exponent)
 
     def real(self) -> np.ndarray:
         """The coded gains as float64 ``[n]``."""

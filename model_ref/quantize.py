@@ -35,7 +35,7 @@ from .config import NORM_EPS, ModelConfig
 from .embedding import EmbeddingTable, channel_rms
 from .errors import LuternError
 from .fixed import MANTISSA_BITS, Int, scalar_from_real
-from .mlgru import FORGET_FRAC_BITS, STATE_GUARD_BITS
+from .mlgru import FORGET_FRAC_BITS, STATE_GUARD_BITS, Bounds
 from .norm import CODE_MAX, Gains, ScaleConstants
 from .ranges import (
     LOOSE_FRAC_BITS,
@@ -93,7 +93,7 @@ class IntegerLayer:
     """Weights of one layer; ``*_gains`` belong to the vector that its name says (w1, then one G a matrix)."""
 
     x_gains: tuple[Gains, list[Gains]]  # attn_norm; times the inner norms of f, i, g
-    one_minus_lower_bound: Int  # [d], 0.17
+    one_minus_lower_bound: Int  # [d], 0.17, values of ``mlgru.Bounds``
     f_proj: Matrix
     i_proj: Matrix
     g_proj: Matrix
@@ -134,7 +134,7 @@ class IntegerWeights:
 
 
 def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> Int:
-    """1 - LB of every layer [L, d] with 17 fraction bits, at most 2^17 - 1; 1 where there is no bound."""
+    """1 - LB of every layer [L, d] as ``mlgru.Bounds`` holds it; the largest where there is no bound."""
     shape = (config.num_hidden_layers, config.hidden_size)
     bounds = np.zeros(shape)
     if config.use_lower_bound:
@@ -142,7 +142,7 @@ def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np
         shares = np.exp(raw - raw.max(axis=0))
         shares /= shares.sum(axis=0)
         bounds = np.cumsum(shares, axis=0) - shares[0]
-    return np.minimum(np.rint((1 - bounds) * 2.0**17), 2**17 - 1).astype(np.int64)
+    return Bounds.from_real(1 - bounds).values
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+"""Items of 16 bits, as which gains, lower bounds and embeddings are stored and read: 12-bit mantissa, 4-bit exponent.
+
+    bits 0-11   mantissa, signed, symmetric; 11 bits of magnitude
+    bits 12-15  exponent, counts down from the one that all items of a table or vector share
+
+What each of them means is said where it is used: ``norm.Gains``, ``mlgru.Bounds``, ``embedding.EmbeddingTable``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ITEM_MANTISSA_BITS = 12
+"""Sign included."""
+ITEM_EXPONENT_BITS = 4
+ITEM_MAGNITUDE_BITS = ITEM_MANTISSA_BITS - 1
+ITEM_MANTISSA_ONE = 1 << (ITEM_MAGNITUDE_BITS - 1)
+ITEM_MANTISSA_MAX = (1 << ITEM_MAGNITUDE_BITS) - 1
+ITEM_EXPONENT_MAX = (1 << ITEM_EXPONENT_BITS) - 1
+
+
+def items(mantissa: NDArray[Any], exponent: NDArray[Any]) -> NDArray[np.uint16]:
+    """Items of mantissas and exponents, integers of any type."""
+    low = mantissa.astype(np.uint16) & np.uint16((1 << ITEM_MANTISSA_BITS) - 1)
+    return low | exponent.astype(np.uint16) << np.uint16(ITEM_MANTISSA_BITS)
+
+
+def item_parts(items: NDArray[np.uint16]) -> tuple[NDArray[np.int16], NDArray[np.int8]]:
+    """Inverse of ``items``: mantissas and exponents."""
+    mantissa = (items << np.uint16(ITEM_EXPONENT_BITS)).view(np.int16) >> np.int16(ITEM_EXPONENT_BITS)
+    return mantissa, (items >> np.uint16(ITEM_MANTISSA_BITS)).astype(np.int8)
+
+
+def significant(x: NDArray[Any]) -> NDArray[np.float64]:
+    """``x`` with as many significant bits as an item's mantissa has: relative error 2^-11 at most."""
+    fraction, exponent = np.frexp(np.asarray(x, dtype=np.float64))
+    return np.ldexp(np.rint(np.ldexp(fraction, ITEM_MAGNITUDE_BITS)), exponent - ITEM_MAGNITUDE_BITS)
+
+
+__all__ = ["ITEM_EXPONENT_BITS", "ITEM_EXPONENT_MAX", "ITEM_MAGNITUDE_BITS", "ITEM_MANTISSA_BITS", "ITEM_MANTISSA_MAX",
+           "ITEM_MANTISSA_ONE", "item_parts", "items", "significant"]
