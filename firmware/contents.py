@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lutern.firmware.image import OpenImage
-from lutern.firmware.image_format import EMBEDDINGS, TOKENIZER, image_shapes
+from lutern.firmware.image_format import TOKENIZER, image_shapes
 from lutern.firmware.program import check_fit, program_words
 from lutern.hw.config import HwConfig
 from lutern.model_ref.checkpoint import Checkpoint, LazyTensors
@@ -66,7 +66,7 @@ def _parts_of_image(image: OpenImage) -> Iterable[Part]:
             yield Part(name, shapes[matrix], "trits", entry.byte_count, math.prod(shapes[matrix]), zeros)
         else:
             stored = image.file.map(name) if name == TOKENIZER else image.tensor(name)
-            kind = {EMBEDDINGS: "e4s12", TOKENIZER: "deflated text"}.get(name, "gains" if "norm" in name else "Q0.17")
+            kind = "deflated text" if name == TOKENIZER else "items"
             zeros = int(stored.size - np.count_nonzero(stored))
             yield Part(name, entry.shape, kind, entry.byte_count, stored.size, zeros)
 

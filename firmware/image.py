@@ -3,9 +3,9 @@
     safetensors ─┬─ metadata "lutern": format, version, source, config, constants, calibrated, activations,
                  │            digests, digest
                  └─ tensors, named as in the checkpoint:
-                      model.lower_bounds       int32  [L, d]  1 - LB, 17 fraction bits
-                      *norm.weight             int32  [n]     gains, 22 bits; those of a matrix include the outer norm's
-                      model.embeddings.weight  uint16 [V, d]  12-bit mantissa low, 4-bit exponent above
+                      model.lower_bounds       uint16 [L, d]  1 - LB, an item each (model_ref/items.py)
+                      *norm.weight             uint16 [n]     gains, items; those of a matrix include the outer norm's
+                      model.embeddings.weight  uint16 [V, d]  items
                       *_proj.weight, lm_head.weight  uint8    trits, five in a byte (packing.pack_canonical)
                       tokenizer.json           uint8          deflated; its digest is that of the text
 
@@ -67,10 +67,12 @@ from lutern.firmware.image_writer import convert, write_image
 from lutern.firmware.packing import TRITS_PER_BYTE, unpack_canonical
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import Container, open_container
-from lutern.model_ref.embedding import EMBEDDING_MANTISSA_MAX, EmbeddingTable
+from lutern.model_ref.embedding import EmbeddingTable
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, MANTISSA_ONE, SCALAR_EXPONENT_BITS, Int
-from lutern.model_ref.norm import GAIN_EXPONENT_MAX, Gains, ScaleConstants
+from lutern.model_ref.fixed import MANTISSA_MAX, MANTISSA_ONE, SCALAR_EXPONENT_BITS, Int
+from lutern.model_ref.items import ITEM_MANTISSA_MAX, ITEM_MANTISSA_ONE, item_parts
+from lutern.model_ref.mlgru import Bounds
+from lutern.model_ref.norm import Gains, ScaleConstants
 from lutern.model_ref.quantize import IntegerWeights, Matrix, assemble
 from lutern.model_ref.ranges import Activation
 from lutern.model_ref.tokenizer import MAX_TOKENIZER_BYTES
@@ -202,13 +204,12 @@ class OpenImage:
 
     def gains(self, name: str) -> Gains:
         """One vector of gains, by the name of its norm."""
-        items = self.tensor(f"{name}.weight").astype(np.int64)
-        exponent, low = items >> (MANTISSA_BITS + 1), items & (1 << (MANTISSA_BITS + 1)) - 1
-        mantissa = low - (low >> MANTISSA_BITS << (MANTISSA_BITS + 1))
+        items = self.tensor(f"{name}.weight")
+        mantissa, exponent = item_parts(items)
         size = np.abs(mantissa)
-        normalised = (size >= MANTISSA_ONE) & (size <= MANTISSA_MAX) & (exponent >= 0) & (exponent <= GAIN_EXPONENT_MAX)
+        normalised = (size >= ITEM_MANTISSA_ONE) & (size <= ITEM_MANTISSA_MAX)
         self._check(bool((normalised | (items == 0)).all()), f"{name}.weight")
-        return Gains(mantissa, exponent, self._integer(self._vector_exponents, name, *BASE_RANGE))
+        return Gains.from_parts(mantissa, exponent, self._integer(self._vector_exponents, name, *BASE_RANGE))
 
     def matrix(self, name: str) -> PackedMatrix:
         """One ternary matrix, packed; ``name`` without ``.weight``."""
@@ -222,14 +223,16 @@ class OpenImage:
 
     def lower_bounds(self, index: int) -> Int:
         """1 - LB of a layer."""
-        bounds = self.tensor(LOWER_BOUNDS)[index].astype(np.int64)
-        self._check(bool(((bounds >= 0) & (bounds <= MANTISSA_MAX)).all()), LOWER_BOUNDS)
+        items = self.tensor(LOWER_BOUNDS)[index]
+        bounds = Bounds.from_parts(*item_parts(items)).values
+        written = Bounds.from_integers(np.maximum(bounds, 0)).items  # of several codings of a value only one
+        self._check(np.array_equal(written, items), LOWER_BOUNDS)
         return bounds
 
     def embedding_rows(self, rows: Any = slice(None)) -> EmbeddingTable:
         """The embedding table, or the rows of it that an index array or a slice names."""
         table = EmbeddingTable.from_codes(self.tensor(EMBEDDINGS)[rows], self.embeddings_base)
-        self._check(int(table.mantissa.min(initial=0)) >= -EMBEDDING_MANTISSA_MAX, EMBEDDINGS)
+        self._check(int(table.mantissa.min(initial=0)) >= -ITEM_MANTISSA_MAX, EMBEDDINGS)
         return table
 
     def weights(self) -> IntegerWeights:

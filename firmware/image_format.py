@@ -18,7 +18,7 @@ from lutern.firmware.packing import canonical_bytes
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 
-FORMAT, VERSION = "lutern-image", 1
+FORMAT, VERSION = "lutern-image", 2
 METADATA_KEY = "lutern"
 EMBEDDINGS, LOWER_BOUNDS, TOKENIZER = "model.embeddings.weight", "model.lower_bounds", "tokenizer.json"
 MAX_METADATA_BYTES = 1 << 22  # 256 layers need 0.4 MB
@@ -32,16 +32,18 @@ def activation_names(config: ModelConfig) -> list[str]:
 
 
 def image_shapes(config: ModelConfig, tokenizer_bytes: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of every tensor in the order of the file: wide types first, so that each is aligned."""
-    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for name, shape in config.tensor_shapes.items():
-        shapes[name] = ("I32", shape)
-    for name, (rows, columns) in config.projections.items():
-        shapes[f"{name}.weight"] = ("U8", (canonical_bytes(rows, columns),))
-    shapes[EMBEDDINGS] = ("U16", (config.vocab_size, config.hidden_size))
-    shapes[LOWER_BOUNDS] = ("I32", (config.num_hidden_layers, config.hidden_size))
-    shapes[TOKENIZER] = ("U8", (tokenizer_bytes,))
-    return {name: shapes[name] for kind in ("I32", "U16", "U8") for name in shapes if shapes[name][0] == kind}
+    """Type and shape of every tensor in the order of the file: items first, so that each is aligned."""
+    item_shapes = {
+        **config.tensor_shapes,
+        EMBEDDINGS: (config.vocab_size, config.hidden_size),
+        LOWER_BOUNDS: (config.num_hidden_layers, config.hidden_size),
+    }
+    trits = {f"{name}.weight": canonical_bytes(*shape) for name, shape in config.projections.items()}
+    return {
+        **{name: ("U16", shape) for name, shape in item_shapes.items() if name not in trits},
+        **{name: ("U8", (length,)) for name, length in trits.items()},
+        TOKENIZER: ("U8", (tokenizer_bytes,)),
+    }
 
 
 def digest_of(tensor: NDArray[Any]) -> str:

@@ -33,13 +33,14 @@ from lutern.firmware.image_format import (
     image_shapes,
     seal,
 )
-from lutern.firmware.packing import gain_items, pack_canonical
+from lutern.firmware.packing import pack_canonical
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import ContainerWriter, write_container
 from lutern.model_ref.embedding import EmbeddingTable, embedding_top
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_MAX, SCALAR_EXPONENT_BITS, Int
+from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains, ScaleConstants
 from lutern.model_ref.quantize import (
     FINAL_VECTOR,
@@ -95,10 +96,13 @@ class _ImageWriter:
         self.hashes[name].update(part.reshape(-1).view(np.uint8).data)
         self.file.write(name, part)
 
+    def items(self, name: str, items: NDArray[np.uint16]) -> None:
+        self.write(name, items.astype("<u2"))
+
     def constants(self, found: Constants, lower_bounds: Int) -> None:
-        self.write(LOWER_BOUNDS, lower_bounds.astype("<i4"))
+        self.items(LOWER_BOUNDS, Bounds.from_integers(lower_bounds).items)
         for name, gains in found.gains.items():
-            self.write(f"{name}.weight", gain_items(gains).astype("<i4"))
+            self.items(f"{name}.weight", gains.items)
 
 
 @contextmanager
@@ -189,7 +193,7 @@ def write_image(
     with _image_file(Path(path), config, text, source, synthetic) as writer:
         for name, matrix in matrices.items():
             writer.write(f"{name}.weight", pack_canonical(matrix.trits))
-        writer.write(EMBEDDINGS, weights.embeddings.codes.astype("<u2"))
+        writer.items(EMBEDDINGS, weights.embeddings.codes)
         writer.constants(found, np.stack([layer.one_minus_lower_bound for layer in weights.layers]))
         return _finish(writer, config, source, synthetic, found, weights.embeddings.base)
 
@@ -232,7 +236,7 @@ def _write_embeddings(
     squares, errors = 0.0, 0.0
     for start in range(0, len(values), ROWS):
         table = EmbeddingTable.from_real(values[start : start + ROWS], top)
-        writer.write(EMBEDDINGS, table.codes.astype("<u2"))
+        writer.items(EMBEDDINGS, table.codes)
         base, largest = table.base, max(largest, table.largest)
         wide = values[start : start + ROWS].astype(np.float64)
         errors += float((((table.real() - wide) * gains) ** 2).sum())

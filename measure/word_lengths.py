@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from lutern.model_ref import glu, mlgru, norm
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import NORM_EPS
-from lutern.model_ref.embedding import EMBEDDING_EXPONENT_MAX
 from lutern.model_ref.fixed import S18_MAX, Int, scalar_from_real
+from lutern.model_ref.items import ITEM_EXPONENT_MAX
 from lutern.model_ref.mlgru import FORGET_FRAC_BITS
 from lutern.model_ref.norm import CODE_MAX
 from lutern.model_ref.quantize import IntegerWeights, integer_weights
@@ -304,5 +304,5 @@ def _embedding(checkpoint: Checkpoint, ids: Int, bits: int) -> Real:
     table = checkpoint.tensors["model.embeddings.weight"].astype(np.float64)
     top = int(np.frexp(np.abs(table).max())[1])
     values = table[ids]
-    exponent = np.maximum(np.frexp(values)[1], top - EMBEDDING_EXPONENT_MAX)
+    exponent = np.maximum(np.frexp(values)[1], top - ITEM_EXPONENT_MAX)
     return rms(np.ldexp(np.rint(np.ldexp(values, bits - exponent)), exponent - bits))
