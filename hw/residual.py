@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.scale import beyond
 from lutern.hw.stages import Stages, saturate
+from lutern.hw.vectors import index_of, place_of, stream_of, vector_memory
 from lutern.model_ref import fixed
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.norm import X_BITS
@@ -28,15 +28,17 @@ H_BITS = 32
 
 
 class Residual(wiring.Component):
-    """Keeps h and sends it on.
+    """Keeps the h of every stream and sends it on.
 
     Members: ``i`` values of EMBED (the new h) or RESIDUAL (what is added), s32 with the fraction bits of h; ``o`` the
     new h, sign-extended to 35 bits; ``saturated`` pulses when h did not fit; ``tap_valid``, ``tap`` the new h as
-    written (P x 32 bits).
+    written (P x 32 bits) and ``tap_stream``, ``tap_index`` where. An element stands where its beat's ``stream`` and
+    ``index`` say.
 
     Numerics: ``saturate(h + value)`` symmetric at 32 bits; twin of ``model_ref.model.add_residual``.
 
-    Latency: 4. An element is not read again within a vector, and vectors are a barrier apart (or have 4 beats or more).
+    Latency: 4. The same beat of the same stream may come again from the 4th advance on: its h is written by then.
+    Nothing holds it back sooner; operations on h are a barrier apart.
     """
 
     latency = 4
@@ -50,6 +52,8 @@ class Residual(wiring.Component):
                 "saturated": Out(1),
                 "tap_valid": Out(1),
                 "tap": Out(config.results_per_cycle * VALUE_BITS),
+                "tap_stream": Out(config.stream_bits),
+                "tap_index": Out(config.index_bits),
             }
         )
 
@@ -62,23 +66,21 @@ class Residual(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        lanes, depth = self.config.results_per_cycle, -(-self.config.max_width // self.config.results_per_cycle)
-        m.submodules.memory = memory = Memory(shape=lanes * VALUE_BITS, depth=depth, init=[])
+        lanes = self.config.results_per_cycle
+        m.submodules.memory = memory = vector_memory(self.config, VALUE_BITS)
         read, write = memory.read_port(), memory.write_port()
         advance = ~self.o.valid | self.o.ready
         stages = Stages(m, advance)
-        i = self.i.payload
-        index = Signal(range(depth))
-        accepted = self.i.valid & advance
-        m.d.comb += [self.i.ready.eq(advance), read.addr.eq(index), read.en.eq(advance)]
-        with m.If(accepted):
-            m.d.sync += index.eq(Mux(i.last, 0, index + 1))
+        i, o = self.i.payload, self.o.payload
+        place = place_of(self.config, i)
+        m.d.comb += [self.i.ready.eq(advance), read.addr.eq(place), read.en.eq(advance)]
 
         # 1: h is read; 2: held, because a block RAM is slow; 3: the sum; 4: saturated and written
         valid = stages.valid(self.i.valid, 3)
         values = stages.delay(i.values, 2, "values")
         adds = stages.register(i.op == ADDS, "adds")
-        where = stages.delay(index, 3, "where")
+        where = stages.delay(place, 3, "where")
+        left = stages.register(where, "where_4")
         olds = stages.register(Mux(adds, read.data, 0), "olds")
         new, outside = [], []
         for lane in range(lanes):
@@ -95,6 +97,8 @@ class Residual(wiring.Component):
             self.saturated.eq(write.en & Cat(*outside).any()),
             self.tap_valid.eq(write.en),
             self.tap.eq(packed),
+            self.tap_stream.eq(stream_of(self.config, where)),
+            self.tap_index.eq(index_of(self.config, where)),
         ]
         held = stages.register(packed, "held")
         wide = []
@@ -104,7 +108,9 @@ class Residual(wiring.Component):
             wide.append(element)
         m.d.comb += [
             self.o.valid.eq(stages.valid(valid, 1)),
-            self.o.payload.x.eq(Cat(*wide)),
-            self.o.payload.last.eq(stages.delay(i.last, 4, "last")),
+            o.x.eq(Cat(*wide)),
+            o.stream.eq(stream_of(self.config, left)),
+            o.index.eq(index_of(self.config, left)),
+            o.last.eq(stages.delay(i.last, 4, "last")),
         ]
         return m

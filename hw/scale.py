@@ -1,7 +1,7 @@
 """The one scale of a row: sums to values of the elementwise path.
 
     sums 21 ─► round away cut bits (s18) ─► * mantissa (17) ─► >> shift, rounded ─► saturate ─► value
-               G, UP: the cut sums themselves           HEAD: the raw sums
+               G, UP: the cut sums themselves           HEAD: the raw sums, and their scores
     EMBED:     12-bit mantissa of e4s12 ─────────────► >> shift + exponent of the element
 
 One product a row. The definition is ``model_ref.ternary.scale_sums`` (and ``model_ref.model.embed``).
@@ -19,7 +19,7 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, EMBEDDING_BITS, SCALE_SHIFT_BITS, VALUE_BITS, Op, values_payload
+from lutern.hw.layouts import BOUND_BITS, ITEM_BITS, SCALE_SHIFT_BITS, VALUE_BITS, Op, values_payload
 from lutern.hw.stages import Stages, saturate
 from lutern.model_ref import model as network
 from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Int
@@ -47,6 +47,8 @@ def scale_payload(config: HwConfig) -> StructLayout:
             "shift": signed(SCALE_SHIFT_BITS),
             "frac": signed(7),
             "state_base": 16,
+            "stream": config.stream_bits,
+            "index": config.index_bits,
             "last": 1,
         }
     )
@@ -61,9 +63,11 @@ def beyond(value: Value, bits: int) -> Value:
 class SumScale(wiring.Component):
     """Scales P sums a cycle.
 
-    Members: ``i`` sums with the constants of their operation (``scale_payload``); for EMBED a sum's low 16 bits are
-    the e4s12 code. ``o`` values (``values_payload``): s18 for F, I, G, GATE, UP; s32 for RESIDUAL and EMBED; the raw
-    sums for HEAD. ``saturated`` pulses with a value of I, GATE or RESIDUAL that did not fit (a proved model has none).
+    Members: ``i`` sums with the constants of their operation (``scale_payload``), which come with every beat: beats of
+    several streams mix; for EMBED a sum's low 16 bits are the e4s12 code. ``o`` values (``values_payload``): s18 for F,
+    I, G, GATE, UP; s32 for RESIDUAL and EMBED; the raw sums for HEAD, whose scaled sums are ``scores`` (s32; anything
+    for other operations). ``saturated`` pulses with a value of I, GATE or RESIDUAL that did not fit (a proved model has
+    none).
 
     Latency: 7. Cost of a lane: 613 LUT4, 120 CCU2C, 783 flip-flops, one 18 x 18 product.
 
@@ -99,6 +103,12 @@ class SumScale(wiring.Component):
         values = scale_sums(sums[None], cut, scale, 0, S32_MAX if op == Op.RESIDUAL else S18_MAX)[0]
         return values, bool((op != Op.F) and (values != wide).any())
 
+    @staticmethod
+    def score_model(sums: Int, cut: int, mantissa: int, shift: int) -> Int:
+        """Scores of a beat of HEAD."""
+        scale = np.array([mantissa]), np.array([-shift - cut])
+        return scale_sums(np.asarray(sums, dtype=np.int64)[None], cut, scale, 0, S32_MAX)[0]
+
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         advance = ~self.o.valid | self.o.ready
@@ -106,7 +116,8 @@ class SumScale(wiring.Component):
         i = self.i.payload
         m.d.comb += self.i.ready.eq(advance)
         self_valid = stages.valid(self.i.valid, self.latency)
-        carried = stages.delay(Cat(i.bounds, i.op, i.frac, i.state_base, i.last), self.latency, "carried")
+        kept = ["bounds", "op", "frac", "state_base", "index", "last", *(["stream"] if self.config.tokens > 1 else [])]
+        carried = stages.delay(Cat(*[i[name] for name in kept]), self.latency, "carried")
         op_early = stages.delay(i.op, 2, "op_early")
         op_late = stages.delay(op_early, 4, "op_late")
         mantissa = stages.delay(i.mantissa, 2, "mantissa")
@@ -119,9 +130,10 @@ class SumScale(wiring.Component):
         o = self.o.payload
         m.d.comb += [
             self.o.valid.eq(self_valid),
-            o.values.eq(Cat(*[value for value, _ in lanes])),
-            self.saturated.eq(self.o.valid & self.o.ready & Cat(*[outside for _, outside in lanes]).any()),
-            Cat(o.bounds, o.op, o.frac, o.state_base, o.last).eq(carried),
+            o.values.eq(Cat(*[value for value, _, _ in lanes])),
+            o.scores.eq(Cat(*[score for _, score, _ in lanes])),
+            self.saturated.eq(self.o.valid & self.o.ready & Cat(*[outside for _, _, outside in lanes]).any()),
+            Cat(*[o[name] for name in kept]).eq(carried),
         ]
         return m
 
@@ -135,7 +147,7 @@ class SumScale(wiring.Component):
         shift: Value,
         op_early: Value,
         op_late: Value,
-    ) -> tuple[Value, Value]:
+    ) -> tuple[Value, Value, Value]:
         # 1: round away the cut bits; 2: saturate to 18 bits; the shift of the element
         half = Signal(CUT_MAX)
         m.d.comb += half.eq((1 << i.cut) >> 1)
@@ -143,7 +155,7 @@ class SumScale(wiring.Component):
         embed = i.op == Op.EMBED
         m.d.comb += rounded.eq(Mux(embed, sums[:EMBED_MANTISSA_BITS].as_signed(), (sums + half) >> i.cut))
         cut = stages.register(saturate(stages.register(rounded, "rounded"), 18), "cut")
-        exponent = stages.register(Mux(embed, sums[EMBED_MANTISSA_BITS:EMBEDDING_BITS], 0), "exponent")
+        exponent = stages.register(Mux(embed, sums[EMBED_MANTISSA_BITS:ITEM_BITS], 0), "exponent")
         raw = stages.delay(sums, 2, "raw")
         total = stages.register(shift + exponent, "total")
 
@@ -162,11 +174,16 @@ class SumScale(wiring.Component):
         # 6: round; 7: saturate and select
         nearest = stages.register((fine + HALF) >> 1, "nearest")
         small = (op_late == Op.F) | (op_late == Op.I) | (op_late == Op.GATE)
-        scaled = Mux(small, saturate(nearest, 18), saturate(nearest, VALUE_BITS))
+        score = saturate(nearest, VALUE_BITS)
+        scaled = Mux(small, saturate(nearest, 18), score)
         unscaled = (op_late == Op.G) | (op_late == Op.UP) | (op_late == Op.HEAD)
         chosen = Signal(signed(VALUE_BITS))
         m.d.comb += chosen.eq(Mux(unscaled, stages.delay(plain, 4, "plain"), scaled))
         # Compared with the limits and not with the value chosen: one carry chain behind the register, not two.
         outside = Mux(small, beyond(nearest, 18), beyond(nearest, VALUE_BITS))
         counted = (op_late == Op.I) | (op_late == Op.GATE) | (op_late == Op.RESIDUAL)
-        return stages.register(chosen, "chosen"), stages.register(counted & outside, "outside")
+        return (
+            stages.register(chosen, "chosen"),
+            stages.register(score, "score"),
+            stages.register(counted & outside, "outside"),
+        )

@@ -1,4 +1,7 @@
-"""Bench of the residual stream: tokens of one EMBED and several RESIDUAL vectors, h, tap and saturation, every beat."""
+"""Bench of the residual stream: tokens of one EMBED and several RESIDUAL vectors a stream, every beat.
+
+EMBED is a block a stream, the whole vector; RESIDUAL's blocks are the beats of a row group.
+"""
 
 from typing import Any
 
@@ -14,7 +17,7 @@ from lutern.model_ref.norm import X_BITS
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
-from lutern.sim.vectors import flat, split
+from lutern.sim.vectors import blocks, flat, split
 
 EDGES = ("zeros", "largest", "all_minus", "mixed")
 
@@ -26,7 +29,7 @@ class Bench:
         parameters = bench_parameters()
         self.dut, self.seed = dut, bench_seed()
         self.config = HwConfig("bench", **parameters["config"])
-        self.lanes = self.config.results_per_cycle
+        self.lanes, self.streams = self.config.results_per_cycle, parameters["streams"]
         self.layout, self.x_layout = values_payload(self.config), x_payload(self.config)
         self.generator = np.random.default_rng(self.seed)
         self.unpaused = parameters["source"] == parameters["sink"] == "none"
@@ -34,26 +37,35 @@ class Bench:
         self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
         self.board = Scoreboard("residual.x", seed=self.seed, bits=self.x_layout.size,
                                 decode=lambda value: split(value, X_BITS, self.lanes).tolist())
-        self.tap_board = Scoreboard("residual.tap", seed=self.seed, bits=VALUE_BITS * self.lanes + 1)
-        self.h = np.full(self.config.max_width, 12345)
-        self.beat = self.vector = self.saturations = 0
+        self.tap_board = Scoreboard("residual.tap", seed=self.seed, bits=self.tap(0, 0, 0, 0)[1])
+        self.h = np.full((self.streams, self.config.max_width), 12345)
+        self.vector = self.saturations = 0
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=self.board.check)
         cocotb.start_soon(self.watch())
+
+    def tap(self, h: int, stream: int, index: int, saturated: int) -> tuple[int, int]:
+        """The tap and the saturation as one number, and its bits."""
+        bits = VALUE_BITS * self.lanes
+        number = h | stream << bits | index << bits + self.config.stream_bits
+        bits += self.config.stream_bits + self.config.index_bits
+        return number | saturated << bits, bits + 1
 
     def token(self, name: str, beats: int, adds: int = 3) -> list[int]:
         """EMBED and `adds` times RESIDUAL; what this block does not look at is random."""
         items, draw = [], self.generator
         for vector in range(1 + adds):
             limit = min(S32_MAX, 1 << int(draw.integers(1, 33)))
-            signs = draw.choice((-1, 1), (beats, self.lanes))
+            group = int(draw.integers(1, beats + 1)) if vector else beats
+            signs = draw.choice((-1, 1), (self.streams, beats, self.lanes))
             values = {"zeros": 0 * signs, "largest": 0 * signs + S32_MAX, "all_minus": 0 * signs - S32_MAX,
                       "mixed": signs * (S32_MAX - draw.integers(0, 3, signs.shape)),
                       "random": draw.integers(-limit, limit + 1, signs.shape)}[name]
             op = Op.RESIDUAL if vector else Op.EMBED
-            for beat in range(beats):
+            for stream, beat in blocks(beats, group, self.streams):
                 items.append(pack(self.layout, {
-                    "values": flat(values[beat], VALUE_BITS), "op": int(op), "frac": int(draw.integers(-64, 64)),
+                    "values": flat(values[stream, beat], VALUE_BITS), "op": int(op), "stream": stream, "index": beat,
+                    "frac": int(draw.integers(-64, 64)), "scores": int(draw.integers(0, 1 << 31)),
                     "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS),
                     "state_base": int(draw.integers(0, 1 << 16)), "last": beat == beats - 1,
                 }))
@@ -61,13 +73,14 @@ class Bench:
 
     def on_input(self, cycle: int, payload: int) -> None:
         fields = unpack(self.layout, payload)
-        part = slice(self.beat * self.lanes, (self.beat + 1) * self.lanes)
+        stream, index = fields["stream"], fields["index"]
+        part = stream, slice(index * self.lanes, (index + 1) * self.lanes)
         values = split(fields["values"], VALUE_BITS, self.lanes)
         self.h[part], saturated = Residual.model(self.h[part], values, Op(fields["op"]))
-        where = {"layer": self.vector, "index": self.beat}
-        self.board.expect(pack(self.x_layout, {"x": flat(self.h[part], X_BITS), "last": fields["last"]}), **where)
-        self.tap_board.expect(flat(self.h[part], VALUE_BITS) | saturated << VALUE_BITS * self.lanes, **where)
-        self.beat = 0 if fields["last"] else self.beat + 1
+        where = {"layer": self.vector, "index": index}
+        place = {name: fields[name] for name in ("stream", "index", "last")}
+        self.board.expect(pack(self.x_layout, {"x": flat(self.h[part], X_BITS), **place}), **where)
+        self.tap_board.expect(self.tap(flat(self.h[part], VALUE_BITS), stream, index, int(saturated))[0], **where)
         self.vector += fields["last"]
 
     async def watch(self) -> None:
@@ -79,7 +92,8 @@ class Bench:
             saturated = to_int(self.dut.saturated)
             self.saturations += saturated
             if to_int(self.dut.tap_valid):
-                self.tap_board.check(cycle_now(), to_int(self.dut.tap) | saturated << VALUE_BITS * self.lanes)
+                ports = (to_int(port) for port in (self.dut.tap, self.dut.tap_stream, self.dut.tap_index))
+                self.tap_board.check(cycle_now(), self.tap(*ports, saturated)[0])
             else:
                 assert not saturated, f"residual: saturated without a write in cycle {cycle_now()}"
 
@@ -92,7 +106,7 @@ class Bench:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Vectors back to back, from four beats to the longest."""
+    """Vectors back to back, from four beats (three others between two visits) to the longest."""
     bench = Bench(dut)
     await start(dut)
     longest = bench.config.max_width // bench.lanes
@@ -110,7 +124,7 @@ async def edges_then_random(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """The next vector starts at element 0."""
+    """What was inside is forgotten, and never written."""
     bench = Bench(dut)
     await start(dut)
     for cycles in range(1, 8):
@@ -123,7 +137,6 @@ async def reset_in_mid_vector(dut: Any) -> None:
         await ClockCycles(dut.clk, 2)
         for board in (bench.board, bench.tap_board):
             board.pending.clear()
-        bench.beat = 0
         bench.sink.received.clear()
         dut.rst.value = 0
         await bench.run(len(items))

@@ -36,7 +36,7 @@ class Bench:
         self.unpaused = parameters["source"] == parameters["sink"] == "none"
         self.source = StreamSource(dut, "i", pause=parameters["source"], seed=self.seed)
         self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
-        self.board = Scoreboard("scale.values", seed=self.seed, bits=VALUE_BITS * self.lanes + 200, decode=self.show)
+        self.board = Scoreboard("scale.values", seed=self.seed, bits=self.out.size + 1, decode=self.show)
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=self.on_output)
         self.saturations = 0
@@ -44,11 +44,14 @@ class Bench:
 
     def show(self, value: int) -> Any:
         fields = unpack(self.out, value)
-        return Op(fields["op"]).name, split(fields["values"], VALUE_BITS, self.lanes).tolist()
+        vectors = (split(fields[name], VALUE_BITS, self.lanes).tolist() for name in ("values", "scores"))
+        return Op(fields["op"]).name, *vectors, fields["stream"], fields["index"]
 
     def beat(self, op: Op, sums: Any, cut: int = 0, mantissa: int = 1 << 16, shift: int = 16) -> int:
-        """One payload; what only travels along is random."""
-        junk = {name: int(self.generator.integers(0, 1 << bits)) for name, bits in (("state_base", 16), ("last", 1))}
+        """One payload; what only travels along is random, streams too."""
+        wide = (("state_base", 16), ("index", self.config.index_bits), ("last", 1))
+        junk = {name: int(self.generator.integers(0, 1 << bits)) for name, bits in wide}
+        junk["stream"] = int(self.generator.integers(0, self.config.tokens))
         bounds = self.generator.integers(0, 1 << BOUND_BITS, self.lanes)
         return pack(self.layout, {"sums": flat(sums, SUM_BITS), "bounds": flat(bounds, BOUND_BITS), "op": int(op),
                                   "cut": cut, "mantissa": mantissa, "shift": shift,
@@ -68,7 +71,7 @@ class Bench:
     def edges(self) -> list[int]:
         """Named ends of every range: all shifts for all sums, all cuts, all embedding exponents."""
         items = []
-        for op, mantissa, shift in product((Op.RESIDUAL, Op.I, Op.F, Op.GATE), MANTISSAS, SHIFTS):
+        for op, mantissa, shift in product((Op.RESIDUAL, Op.I, Op.F, Op.GATE, Op.HEAD), MANTISSAS, SHIFTS):
             items.append(self.beat(op, self.generator.choice(SUMS, self.lanes), 0, mantissa, shift))
         for op, cut in product(Op, range(8)):
             if op != Op.EMBED:
@@ -83,12 +86,18 @@ class Bench:
         op, signed = Op(fields["op"]), fields["op"] != Op.EMBED
         sums = split(fields["sums"], SUM_BITS, self.lanes, signed=signed)
         values, saturated = SumScale.model(op, sums, fields["cut"], fields["mantissa"], fields["shift"])
-        kept = {name: fields[name] for name in ("bounds", "op", "frac", "state_base", "last")}
-        expected = pack(self.out, {"values": flat(values, VALUE_BITS), **kept})
+        scores = np.zeros_like(values)
+        if op == Op.HEAD:
+            scores = SumScale.score_model(sums, fields["cut"], fields["mantissa"], fields["shift"])
+        kept = {name: fields[name] for name in ("bounds", "op", "frac", "state_base", "stream", "index", "last")}
+        expected = pack(self.out, {"values": flat(values, VALUE_BITS), "scores": flat(scores, VALUE_BITS), **kept})
         self.board.expect(expected | saturated << self.out.size, index=len(self.entered.items) - 1)
 
     def on_output(self, cycle: int, payload: int) -> None:
         self.saturations += to_int(self.dut.saturated)
+        fields = unpack(self.out, payload)
+        if fields["op"] != Op.HEAD:
+            payload = pack(self.out, {**fields, "scores": 0})  # anything
         self.board.check(cycle, payload | to_int(self.dut.saturated) << self.out.size)
 
     async def watch(self) -> None:

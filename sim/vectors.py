@@ -1,6 +1,6 @@
 """Vectors as the gateware's flat payloads hold them: element 0 in the lowest bits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,3 +17,11 @@ def split(value: int, bits: int, count: int, *, signed: bool = True) -> NDArray[
     """The numbers of a flat vector."""
     parts = [value >> bits * index & (1 << bits) - 1 for index in range(count)]
     return np.array([to_signed(part, bits) if signed else part for part in parts], dtype=np.int64)
+
+
+def blocks(beats: int, group: int, streams: int) -> Iterator[tuple[int, int]]:
+    """(stream, index) of every beat of an operation: in each group of beats a block a stream."""
+    for begin in range(0, beats, group):
+        for stream in range(streams):
+            for index in range(begin, min(begin + group, beats)):
+                yield stream, index

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Cat, Const
 
 from lutern.hw import residual
 from lutern.hw.config import HwConfig
@@ -16,22 +17,26 @@ from lutern.sim.runner import run_bench
 LATENCY = 4
 
 
-def run(lanes: int, source: str = "none", sink: str = "none", testcase: str | None = None) -> None:
-    values = {"results_per_cycle": lanes, "max_width": 32}
+def run(
+    lanes: int, source: str = "none", sink: str = "none", testcase: str | None = None, tokens: int = 1, streams: int = 1
+) -> None:
+    values = {"results_per_cycle": lanes, "max_width": 32, "tokens": tokens}
     block = residual.Residual(HwConfig("bench", **values))
     assert block.latency == LATENCY
     run_bench(block, "lutern.sim.tb_residual", seed=20 + lanes, testcase=testcase,
-              parameters={"config": values, "source": source, "sink": sink, "latency": LATENCY, "tokens": 10})
+              parameters={"config": values, "source": source, "sink": sink, "latency": LATENCY, "tokens": 10,
+                          "streams": streams})
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_h_latency_and_reset(lanes: int) -> None:
-    run(lanes)
+@pytest.mark.parametrize(("lanes", "tokens", "streams"), [(1, 1, 1), (2, 1, 1), (1, 4, 4), (2, 4, 3), (1, 2, 1)])
+def test_h_latency_and_reset(lanes: int, tokens: int, streams: int) -> None:
+    run(lanes, tokens=tokens, streams=streams)
 
 
 @pytest.mark.parametrize(("source", "sink"), [("random", "random"), ("none", "bursty"), ("alternating", "after_valid")])
 def test_pauses(source: str, sink: str) -> None:
     run(2, source, sink)
+    run(2, source, sink, tokens=4, streams=4)
 
 
 def test_scale_and_residual_together_are_add_residual() -> None:
@@ -51,3 +56,10 @@ def test_mutation_is_found(constant: str, bit: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(residual, constant, getattr(residual, constant) ^ bit)
     with pytest.raises(AssertionError, match=r"residual\.(x|tap): layer \d+, index \d+, cycle \d+: got 0x.* seed 22"):
         run(2, testcase="edges_then_random")
+
+
+def test_mutation_of_the_place_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    one_bit = lambda config, payload: Cat(payload.index[:4], payload.stream[0], Const(0))  # noqa: E731
+    monkeypatch.setattr(residual, "place_of", one_bit)
+    with pytest.raises(AssertionError, match=r"residual\.(x|tap): layer \d+, index \d+, cycle \d+: got 0x.* seed 22"):
+        run(2, testcase="edges_then_random", tokens=4, streams=4)

@@ -9,17 +9,20 @@ from lutern.sim.runner import run_bench
 LATENCY = 7
 
 
-def run(lanes: int, source: str = "none", sink: str = "none", testcase: str | None = None, beats: int = 300) -> None:
-    values = {"results_per_cycle": lanes}
+def run(
+    lanes: int, source: str = "none", sink: str = "none", testcase: str | None = None, beats: int = 300,
+    tokens: int = 1,
+) -> None:
+    values = {"results_per_cycle": lanes, "tokens": tokens}
     unit = scale.SumScale(HwConfig("bench", **values))
     assert unit.latency == LATENCY
     run_bench(unit, "lutern.sim.tb_scale", seed=11 + lanes, testcase=testcase,
               parameters={"config": values, "source": source, "sink": sink, "latency": LATENCY, "beats": beats})
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_values_latency_and_reset(lanes: int) -> None:
-    run(lanes, beats=1500)
+@pytest.mark.parametrize(("lanes", "tokens"), [(1, 1), (2, 1), (1, 4)])
+def test_values_latency_and_reset(lanes: int, tokens: int) -> None:
+    run(lanes, beats=1500, tokens=tokens)
 
 
 @pytest.mark.parametrize(("source", "sink"), [("random", "random"), ("none", "bursty"), ("alternating", "after_valid")])
