@@ -11,9 +11,10 @@ from rich.console import Console
 
 from lutern.cli.models import Network, open_network
 from lutern.cli.progress import progress_bar
+from lutern.firmware.conversations import EMPTY_PROMPT, Sampling, converse
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
-from lutern.firmware.session import EMPTY_PROMPT, GoldenSession, Machine, Run, Sampling, Session, generate
+from lutern.firmware.session import GoldenSession, Machine, Run, Session
 from lutern.hw.config import PRESETS, HwConfig, preset
 from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles
@@ -24,17 +25,21 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import LockStep
 
 TARGETS = ("sim", "golden")
+PROMPT = "once upon a time"
 CHECK_NEEDS_SIM = "--check compares the simulated board with the integer model; leave it out with --on golden."
 
 
 def generate_text(
-    prompt: Annotated[str, typer.Argument(help="Text to go on from.")] = "once upon a time",
+    prompt: Annotated[str | None, typer.Argument(help="Text to go on from.")] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Option("--prompt", help="A text to go on from; again for more, all in flight at once.")
+    ] = None,
     model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
     on: Annotated[str, typer.Option(help="sim: the simulated board; golden: the integer model.")] = "sim",
     tokens: Annotated[int, typer.Option("-n", "--tokens", min=1, help="Tokens to generate.")] = 200,
-    temperature: Annotated[float, typer.Option("-t", help="0 takes the chip's own choice.")] = 0.8,
-    top_k: Annotated[int, typer.Option("--top-k", help="Sample among the k likeliest; 0: all.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 1,
+    temperature: Annotated[float, typer.Option("-t", help="0 takes the likeliest, else the chip samples.")] = 0.8,
+    top_k: Annotated[int, typer.Option("--top-k", help="The host samples among the k likeliest; 0: all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler; prompt i has seed + i.")] = 1,
     check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
     preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
 ) -> None:
@@ -44,15 +49,16 @@ def generate_text(
     if check and on != "sim":
         raise LuternError(CHECK_NEEDS_SIM)
     sampling = Sampling(temperature, top_k, seed)
+    texts = ([prompt] if prompt is not None else []) + (prompts or []) or [PROMPT]
     opened = open_network(model)
     tokenizer = opened.tokenizer()
-    ids = tokenizer.encode(prompt)
-    if not ids:
+    ids = [tokenizer.encode(text) for text in texts]
+    if not all(ids):
         raise LuternError(EMPTY_PROMPT)
     config = preset(preset_name)
     weights = opened.weights()
-    machine = _sim(weights, config, check) if on == "sim" else GoldenSession(weights)
-    _write(machine, opened, tokenizer, prompt, ids, tokens, sampling, config)
+    machine = _sim(weights, config, check) if on == "sim" else GoldenSession(weights, len(texts), len(texts))
+    _write(machine, opened, tokenizer, texts, ids, tokens, sampling, config)
 
 
 def _sim(weights: IntegerWeights, config: HwConfig, check: bool) -> Machine:
@@ -68,49 +74,61 @@ def _write(
     machine: Machine,
     model: Network,
     tokenizer: Tokenizer,
-    prompt: str,
-    ids: list[int],
+    texts: list[str],
+    ids: list[list[int]],
     count: int,
     sampling: Sampling,
     config: HwConfig,
 ) -> None:
-    """Print prompt and text as they come, then what it took, on stderr."""
+    """Print prompt and text as they come (several: one after the other when all is done), then what it took."""
     console = Console(stderr=True, highlight=False)
     out = sys.stdout
-    out.write(prompt)
-    out.flush()
+    alone = len(texts) == 1
+    if alone:
+        out.write(texts[0])
+        out.flush()
     runs: list[Run] = []
+    written = list(texts)
     start = time.monotonic()
     try:
-        for token, run in generate(machine, ids, count, sampling):
-            runs.append(run)
-            out.write(tokenizer.decode([token]))
-            out.flush()
+        with progress_bar("tokens", hidden=alone) as advance:
+            for piece in converse(machine, ids, count, sampling):
+                if not runs or runs[-1] is not piece.run:
+                    runs.append(piece.run)
+                text = tokenizer.decode(piece.tokens)
+                written[piece.which] += text
+                if alone:
+                    out.write(text)
+                    out.flush()
+                advance(sum(map(len, written)) - sum(map(len, texts)), count * len(texts))
     finally:
-        out.write("\n")
+        out.write("\n" if alone else "".join(f"{text}\n" for text in written))
         out.flush()
     seconds = time.monotonic() - start
-    for line in summary(runs, len(ids) - 1 + count, seconds, machine, model, config):
+    steps = sum(len(prompt) - 1 + count for prompt in ids)
+    for line in summary(runs, steps, seconds, machine, model, config):
         console.print(line, style="dim", soft_wrap=True)
 
 
 def summary(
     runs: list[Run], steps: int, seconds: float, machine: Machine, model: Network, config: HwConfig
 ) -> list[str]:
-    """What a run took: speed here, cycles, lane use, and the speed that the cycles mean at the preset's clock."""
+    """What a run took: speed here, cycles of a pass, lane use, and the speed that the cycles mean at the preset's
+    clock; the last run, which had the fewest conversations left, is not counted where there was another."""
     trits = model.config.trits
     if isinstance(machine, GoldenSession):
         return [f"integer model: {steps / seconds:.1f} tokens/s", *_synthetic(model)]
     session = machine.session if isinstance(machine, LockStep) else machine
     assert isinstance(session, Session)
-    cycles = sum(run.cycles for run in runs) / len(runs)
-    model_cycles = token_cycles(session.program, config).cycles
+    widest = max(len(run.tokens[0]) for run in runs)
+    full = [run for run in runs if len(run.tokens[0]) == widest]
+    cycles = sum(run.cycles for run in full) / len(full)
+    model_cycles = token_cycles(session.program, config, widest).cycles
     lines = [
-        f"{config.name}, {config.lanes} lanes, simulated: {steps / seconds:.1f} tokens/s "
-        f"({steps} tokens, {cycles * steps / seconds / 1e3:,.0f} thousand cycles/s)",
-        f"{cycles:,.0f} cycles/token (cycle model {model_cycles:,}; trits / lanes {trits / config.lanes:,.0f}: "
-        f"lane use {trits / config.lanes / cycles:.1%}); {config.clock_hz / cycles:,.0f} tokens/s at "
-        f"{config.clock_hz / 1e6:.0f} MHz",
+        f"{config.name}, {config.lanes} lanes, simulated: {steps / seconds:.1f} tokens/s ({steps} tokens)",
+        f"{cycles:,.0f} cycles/{f'pass of {widest} tokens' if widest > 1 else 'token'} (cycle model {model_cycles:,}; "
+        f"trits / lanes {trits / config.lanes:,.0f}: lane use {trits / config.lanes / cycles:.1%}); "
+        f"{widest * config.clock_hz / cycles:,.0f} tokens/s at {config.clock_hz / 1e6:.0f} MHz",
     ]
     if clipped := sum(run.saturations for run in runs):
         lines.append(f"values were clipped in {clipped} beats: the model's ranges are calibrated, not proved")

@@ -10,18 +10,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives ``advance(done, total)``; drawn on stderr, gone at the end."""
-    with named_progress_bar(what) as advance:
+def progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Gives ``advance(done, total)``; drawn on stderr, gone at the end. ``hidden``: nothing is drawn."""
+    with named_progress_bar(what, hidden) as advance:
         yield lambda done, total: advance(done, total, "")
 
 
 @contextmanager
-def named_progress_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
+def named_progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int, str], None]]:
     """Gives ``advance(done, total, name)``; the name of what is being worked on stands behind the bar."""
     console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                TextColumn("{task.fields[name]}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
         task = bar.add_task(what, total=None, name="")
         yield lambda done, total, name: bar.update(task, completed=done, total=total, name=name)

@@ -1,14 +1,15 @@
-"""A session: one model on one machine, and the loop that turns a prompt into text.
+"""A session: one model on one machine, and the runs that it is asked for.
 
-    prompt ids ─► run, run, ... ─► chosen token (t = 0) or logits ─► sampler ─► next run
+    feeds (token, slot, seed) ─► run ─► chosen tokens, one a stream and step; logits where the host wants them
 
 ``Session`` drives whatever answers the protocol at the other end of a ``Link``: the simulated board or a serial port.
-``GoldenSession`` answers the same calls from the integer model. Neither knows which text it makes: ``generate`` does.
+``GoldenSession`` answers the same calls from the integer model. Neither knows which text it makes:
+``conversations.py`` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,43 +17,96 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lutern.firmware.link import Client
-from lutern.firmware.loader import load_words
-from lutern.firmware.program import Program
+from lutern.firmware.loader import load_sections
+from lutern.firmware.program import Program, streams_that_fit
 from lutern.hw.config import HwConfig
-from lutern.hw.protocol import DIGEST_BYTES, INFO, LOGITS, LOGITS_COUNT, RUN, RUN_DONE, SETUP, Opcode
+from lutern.hw.protocol import (
+    DIGEST_BYTES,
+    FEED,
+    INFO,
+    LOGITS,
+    LOGITS_COUNT,
+    LOGITS_DONE,
+    RUN,
+    RUN_DONE,
+    RUN_TOKENS,
+    SETUP,
+    Opcode,
+)
 from lutern.model_ref import head
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
-from lutern.model_ref.model import Saturations
+from lutern.model_ref.fixed import Int
+from lutern.model_ref.model import IntegerModel, Saturations
 from lutern.model_ref.quantize import IntegerWeights
+from lutern.model_ref.sampling import TEMPERATURE_BITS, TEMPERATURE_FRAC_BITS, Gumbel, scores
 
 Progress = Callable[[int, int], None]
-EMPTY_PROMPT = "the prompt is empty; give at least one character."
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What one stream of a run begins with: ``token``, the conversation whose state is in ``slot``, and the state of
+    its generator (``seed``, of no use at temperature 0). ``fresh``: the state counts as zero."""
+
+    token: int
+    slot: int = 0
+    fresh: bool = False
+    seed: int = 1
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of ``len(tokens)`` tokens gave; ``cycles`` and ``beats`` (of the ternary unit) of its last token.
+    """What a run gave: ``tokens[step][stream]``; ``cycles``, ``beats`` (of the ternary unit) and ``words`` (of memory)
+    of its last step.
 
     ``saturations``: beats of the elementwise path in which a value of h, i or gate was clipped (the integer model
     counts values). 0 for a model whose ranges are proved.
     """
 
-    tokens: list[int]
-    cycles: int
-    beats: int
-    saturations: int
+    tokens: list[list[int]]
+    cycles: int = 0
+    beats: int = 0
+    words: int = 0
+    saturations: int = 0
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Raw logits of one stream: ``sums [k]`` of ``tokens [k]`` (all V of them, or the k best), and their scale."""
+
+    tokens: NDArray[np.int64]
+    sums: NDArray[np.int64]
     scale: tuple[int, int]
+
+    def real(self) -> NDArray[np.float64]:
+        """Logits as numbers."""
+        return head.logits(self.sums[None], (np.array([self.scale[0]]), np.array([self.scale[1]])))[0]
 
 
 class Machine(Protocol):
-    """What ``generate`` needs of a machine."""
+    """What a conversation needs of a machine.
 
-    def run(self, token: int, count: int = 1, fresh: bool = False) -> Run:
-        """Feed ``token``, then the chip's own choices, until ``count`` tokens are chosen."""
+    ``streams``: feeds that one run takes; ``slots``: conversations whose state fits.
+    """
 
-    def sums(self) -> NDArray[np.int64]:
-        """Raw logits [V] of the last token."""
+    streams: int
+    slots: int
+
+    def run(self, feeds: Sequence[Feed], count: int = 1, *, temperature: float = 0.0, chained: bool = False) -> Run:
+        """Choose ``count`` tokens for every feed. ``chained``: the feeds are one conversation's next tokens."""
+
+    def logits(self, stream: int = 0) -> Logits:
+        """Raw logits of a stream's last token."""
+
+
+def temperature_word(temperature: float) -> int:
+    """u4.12 of a temperature; refuses what does not fit."""
+    word = round(temperature * (1 << TEMPERATURE_FRAC_BITS))
+    if not 0 <= word < 1 << TEMPERATURE_BITS:
+        highest = (1 << TEMPERATURE_BITS - TEMPERATURE_FRAC_BITS) - 1
+        raise LuternError(f"the temperature is {temperature}; give 0 (the likeliest) to {highest}.")
+    return word
 
 
 class Session:
@@ -66,6 +120,8 @@ class Session:
         self.client = client
         self.config = config
         self.program = program
+        self.streams = config.tokens
+        self.slots = streams_that_fit(program.model, config)
         self.info = INFO.unpack(client.transact(Opcode.INFO))
         wanted = bytes.fromhex(config.digest)[:DIGEST_BYTES]
         if self.info["hw_digest"] != wanted:
@@ -73,100 +129,101 @@ class Session:
                 f"the chip was built for machine {self.info['hw_digest'].hex()}, but preset {config.name} is "
                 f"{wanted.hex()}; choose the preset of the bitstream or rebuild it."
             )
-        load_words(client, program.words, config.memory_words, progress=progress)
+        load_sections(client, program.sections, progress=progress)
         self.set_up()
 
     def set_up(self) -> None:
         """Tell the chip where in its memory the model's spans are; a reset forgets it, the memory stays."""
         self.client.transact(Opcode.SETUP, SETUP.pack(**self.program.setup))
 
-    def run(self, token: int, count: int = 1, fresh: bool = False) -> Run:
+    def run(self, feeds: Sequence[Feed], count: int = 1, *, temperature: float = 0.0, chained: bool = False) -> Run:
         """See ``Machine``. One transaction; the token loop closes on the chip."""
-        reply = self.client.transact(Opcode.RUN, RUN.pack(token=token, count=count, fresh=int(fresh)))
-        done = RUN_DONE.unpack(reply)
-        tokens = np.frombuffer(reply, dtype="<u2", offset=RUN_DONE.byte_count).astype(int).tolist()
-        return Run(
-            tokens,
-            done["cycles"],
-            done["beats"],
-            done["saturations"],
-            (done["scale_mantissa"], done["scale_exponent"]),
+        if not 0 < len(feeds) <= self.streams or not 0 < count * len(feeds) <= RUN_TOKENS:
+            raise LuternError(
+                f"a run of {count} tokens for each of {len(feeds)} streams was asked for, {self.config.name} takes up "
+                f"to {self.streams} streams and {RUN_TOKENS} tokens; split it."
+            )
+        stride = self.program.model.num_hidden_layers * self.program.model.hidden_size // self.config.results_per_cycle
+        command = RUN.pack(
+            count=count, temperature=temperature_word(temperature), streams=len(feeds), chained=int(chained)
         )
+        for feed in feeds:
+            command += FEED.pack(
+                token=feed.token, state_base=feed.slot * stride, fresh=int(feed.fresh), seed=feed.seed
+            )
+        reply = self.client.transact(Opcode.RUN, command)
+        done = RUN_DONE.unpack(reply)
+        tokens = np.frombuffer(reply, dtype="<u2", offset=RUN_DONE.byte_count).astype(int).reshape(count, -1).tolist()
+        return Run(tokens, done["cycles"], done["beats"], done["words"], done["saturations"])
 
-    def sums(self) -> NDArray[np.int64]:
-        """Raw logits [V] of the last token, as kept on the chip."""
+    def logits(self, stream: int = 0) -> Logits:
+        """See ``Machine``; as kept on the chip."""
+        vocab, best = self.program.vocab, self.config.top_k
+        items = 2 * min(best, vocab) if best else vocab
         parts = []
-        for offset in range(0, self.program.vocab, LOGITS_COUNT):
-            count = min(LOGITS_COUNT, self.program.vocab - offset)
-            reply = self.client.transact(Opcode.LOGITS, LOGITS.pack(offset=offset, count=count))
-            parts.append(np.frombuffer(reply, dtype="<i4"))
-        return np.concatenate(parts).astype(np.int64)
+        for offset in range(0, items, LOGITS_COUNT):
+            count = min(LOGITS_COUNT, items - offset)
+            reply = self.client.transact(Opcode.LOGITS, LOGITS.pack(stream=stream, offset=offset, count=count))
+            scale = LOGITS_DONE.unpack(reply)
+            parts.append(np.frombuffer(reply, dtype="<i4", offset=LOGITS_DONE.byte_count))
+        numbers = np.concatenate(parts).astype(np.int64)
+        sums, tokens = (numbers[0::2], numbers[1::2]) if best else (numbers, np.arange(vocab))
+        return Logits(tokens, sums, (scale["scale_mantissa"], scale["scale_exponent"]))
 
 
 class GoldenSession:
-    """The integer model behind the same calls; cycles and beats are 0, it has none."""
+    """The integer model behind the same calls; cycles, beats and words are 0, it has none.
 
-    def __init__(self, weights: IntegerWeights) -> None:
+    ``model``: which of the two equal models computes. ``trace`` is called as ``model_ref.model.Trace`` with one
+    argument ahead, the streams whose values come.
+    """
+
+    def __init__(
+        self,
+        weights: IntegerWeights,
+        streams: int = 1,
+        slots: int = 1,
+        model: type[IntegerModel] = FastModel,
+        trace: Callable[[Sequence[int], str, int, Int], None] | None = None,
+    ) -> None:
+        self.streams, self.slots = streams, slots
+        self.weights = weights
         self.saturations = Saturations()
-        self.model = FastModel(weights, self.saturations)
-        self._state = self.model.initial_state(1)
-        self._sums = np.zeros(weights.config.vocab_size, dtype=np.int64)
+        self.model = model(weights, self.saturations)
+        self._trace = trace
+        self._state = self.model.initial_state(slots)
+        self._sums = np.zeros((streams, weights.config.vocab_size), dtype=np.int64)
+        self._scale = np.zeros((2, streams), dtype=np.int64)
 
-    def run(self, token: int, count: int = 1, fresh: bool = False) -> Run:
+    def run(self, feeds: Sequence[Feed], count: int = 1, *, temperature: float = 0.0, chained: bool = False) -> Run:
         """See ``Machine``."""
         self.saturations.counts.clear()
-        if fresh:
-            self._state = self.model.initial_state(1)
-        tokens: list[int] = []
-        scale = (0, 0)
+        generator = Gumbel(np.array([feed.seed for feed in feeds]))
+        slots = [feed.slot for feed in feeds]
+        self._state[:, [feed.slot for feed in feeds if feed.fresh]] = 0
+        ids = np.array([feed.token for feed in feeds])
+        tokens = []
         for _ in range(count):
-            sums, scales, self._state = self.model.decode(np.array([token]), self._state)
-            self._sums, scale = sums[0], (int(scales[0][0]), int(scales[1][0]))
-            token = int(head.argmax(self._sums))
-            tokens.append(token)
-        return Run(tokens, 0, 0, sum(self.saturations.counts.values()), scale)
+            for streams in [[stream] for stream in range(len(feeds))] if chained else [list(range(len(feeds)))]:
+                self._decode(streams, [slots[stream] for stream in streams], ids[streams])
+            sums, scale = self._sums[: len(feeds)], (self._scale[0, : len(feeds)], self._scale[1, : len(feeds)])
+            ids = generator.choose(
+                sums, scores(sums, self.weights.lm_head.cut, scale), temperature_word(temperature)
+            )
+            tokens.append([int(token) for token in ids])
+        return Run(tokens, saturations=sum(self.saturations.counts.values()))
 
-    def sums(self) -> NDArray[np.int64]:
+    def _decode(self, streams: list[int], slots: list[int], ids: Int) -> None:
+        def trace(stage: str, layer: int, values: Int) -> None:
+            if self._trace is not None:
+                self._trace(streams, stage, layer, values)
+
+        sums, scale, state = self.model.decode(ids, self._state[:, slots], trace)
+        self._state[:, slots] = state
+        self._sums[streams] = sums
+        self._scale[0, streams], self._scale[1, streams] = scale
+
+    def logits(self, stream: int = 0) -> Logits:
         """See ``Machine``."""
-        return self._sums
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen: ``temperature`` 0 takes the chip's argmax; ``top_k`` 0 keeps all tokens."""
-
-    temperature: float = 0.0
-    top_k: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise LuternError(f"the temperature is {self.temperature}; give 0 (argmax) or a positive number.")
-        if self.top_k < 0:
-            raise LuternError(f"top-k is {self.top_k}; give 0 (all tokens) or a positive number.")
-
-
-def sample(logits: NDArray[np.float64], sampling: Sampling, random: np.random.Generator) -> int:
-    """A token from softmax(logits / temperature), restricted to the ``top_k`` largest (lowest index on a tie)."""
-    order = np.argsort(-logits, kind="stable")
-    kept = order[: sampling.top_k or len(order)]
-    scaled = (logits[kept] - logits[kept[0]]) / sampling.temperature
-    weights = np.exp(scaled)
-    return int(kept[np.searchsorted(np.cumsum(weights), random.random() * weights.sum(), side="right")])
-
-
-def generate(machine: Machine, prompt: list[int], count: int, sampling: Sampling) -> Iterator[tuple[int, Run]]:
-    """Feed a prompt (at least one token, from a zero state) and yield ``count`` tokens with the run each came from."""
-    if not prompt:
-        raise LuternError(EMPTY_PROMPT)
-    random = np.random.default_rng(sampling.seed)
-    for position, token in enumerate(prompt):
-        run = machine.run(token, fresh=position == 0)
-    for index in range(count):
-        chosen = run.tokens[-1]
-        if sampling.temperature > 0:
-            scale = np.array([run.scale[0]]), np.array([run.scale[1]])
-            chosen = sample(head.logits(machine.sums()[None], scale)[0], sampling, random)
-        yield chosen, run
-        if index + 1 < count:
-            run = machine.run(chosen)
+        scale = int(self._scale[0, stream]), int(self._scale[1, stream])
+        return Logits(np.arange(self._sums.shape[1]), self._sums[stream].copy(), scale)

@@ -1,10 +1,13 @@
-"""The decoder: everything between the stream of words and the chosen token.
+"""The decoder: everything between the stream of words and the chosen tokens.
 
-    words ─► router ─┬─ trits ─► FIFO ─► ternary ─► results ─► scale ─┬─► mlgru ────┐
-                     ├─ gains ─► FIFO ─► unpacker             ├─► glu ──────┼─► gain join ─► norm ─► codes ─┐
-                     ├─ row ───► FIFO ─► unpacker             ├─► residual ─┘                               │
-                     └─ operations ─► sequencer               └─► head ─► token          code memory ◄──────┘
-                                                                                                     └─► ternary
+    words ─► router ─┬─ operations ─► sequencer
+                     ├─ gains ─► FIFO ─► unpacker ─► gain join
+                     └─ trits ─► FIFO ─► beats ─┐                   (resident: beats come from a memory of their own)
+                                               ternary ─► results ─► scale ─┬─► mlgru ────┐
+                                                 ▲            ▲             ├─► glu ──────┼─► gain join ─► norm
+    row ─► FIFO ─► unpacker ─────────────────────┼────────────┘             ├─► residual ─┘                 │
+                                               codes                        └─► head ─► token               │
+                                                 └──────────────────────────────────────────────────────────┘
 
 This file only joins blocks; what each does stands in its own module, when it does it in docs/engine.md.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -21,14 +24,14 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
-from lutern.hw.head import TOKEN, Head
-from lutern.hw.layouts import EMBEDDING_BITS, GAIN_BITS, TUPLE_GAINS, VALUE_BITS, Op, row_fifo_words, x_payload
+from lutern.hw.head import Head, token_payload
+from lutern.hw.layouts import TUPLE_GAINS, VALUE_BITS, Op, row_fifo_words, x_payload
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
-from lutern.hw.protocol import RUN_LAYOUT, STATUS, TOKEN_LAYOUT
+from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT, SCALE_LAYOUT, STATUS, STREAM_BITS, TOKEN_LAYOUT
 from lutern.hw.residual import Residual
 from lutern.hw.results import GainJoin, ResultsControl
-from lutern.hw.router import GroupUnpacker, RecordRouter
+from lutern.hw.router import BeatAssembler, GroupUnpacker, RecordRouter
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer
 from lutern.hw.skid import Skid
@@ -45,19 +48,25 @@ ROUTES = (
 """Which block takes the values of which operation."""
 
 
+TAP_STREAM_BITS = 8
+"""Top bits of a tap's payload: whose values they are."""
+
+
 def taps(config: HwConfig) -> dict[str, int]:
     """Debug taps and their payload bits: values as they are written, P or Q at a time, without back-pressure."""
     lanes = config.results_per_cycle
-    return {"h": lanes * VALUE_BITS, "s": lanes * VALUE_BITS, "codes": config.codes_per_cycle * 8}
+    values = {"h": lanes * VALUE_BITS, "s": lanes * VALUE_BITS, "codes": config.codes_per_cycle * 8}
+    return {name: bits + TAP_STREAM_BITS for name, bits in values.items()}
 
 
 class Decoder(wiring.Component):
     """Decodes tokens from a stream of words.
 
-    Members: ``i_words`` the stream; ``i_run`` {token, count, fresh}; ``o_start`` {token} asks the reader for a token's
-    stream; ``o_token`` {token, last} chosen tokens; ``vocab`` tokens of the model; ``status`` of the last token (valid
-    with ``o_token``); ``logits_address``, ``logits_data`` raw sums, one cycle later; with ``debug_tap`` the ports
-    ``tap_h``, ``tap_s``, ``tap_codes`` and their valids.
+    Members: ``i_words`` the records, again and again; resident machines: ``i_trits`` the beats, again and again;
+    ``i_row`` words of the embedding rows that ``o_start`` {token, stream} asks for; ``i_feed``, ``i_run`` of the host;
+    ``o_token`` {token, last} chosen tokens; ``vocab`` tokens of the model; ``status`` of the last step (valid with its
+    last ``o_token``); ``logits_stream``, ``logits_address``: ``logits_data`` raw sums and ``scale``, one cycle later;
+    with ``debug_tap`` the ports ``tap_h``, ``tap_s``, ``tap_codes`` and their valids.
 
     Latency: the cycles of a token are those of ``measure.cycles``.
     """
@@ -66,14 +75,20 @@ class Decoder(wiring.Component):
         self.config = config
         ports: dict[str, Any] = {
             "i_words": In(stream.Signature(config.word_bits)),
+            "i_row": In(stream.Signature(config.word_bits)),
+            "i_feed": In(stream.Signature(FEED_LAYOUT)),
             "i_run": In(stream.Signature(RUN_LAYOUT)),
-            "o_start": Out(stream.Signature(TOKEN)),
+            "o_start": Out(stream.Signature(token_payload(config))),
             "o_token": Out(stream.Signature(TOKEN_LAYOUT)),
             "vocab": In(16),
             "status": Out(STATUS),
+            "logits_stream": In(STREAM_BITS),
             "logits_address": In(16),
             "logits_data": Out(24),
+            "scale": Out(SCALE_LAYOUT),
         }
+        if config.source == "resident":
+            ports["i_trits"] = In(stream.Signature(config.beat_bits))
         if config.debug_tap:
             for name, bits in taps(config).items():
                 ports[f"tap_{name}_valid"] = Out(1)
@@ -84,7 +99,7 @@ class Decoder(wiring.Component):
         m = Module()
         config = self.config
         m.submodules.router = router = RecordRouter(config)
-        m.submodules.sequencer = sequencer = Sequencer()
+        m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.codes = codes = CodeMemory(config)
         m.submodules.ternary = ternary = TernaryUnit(config)
         m.submodules.results = results = ResultsControl(config)
@@ -95,15 +110,20 @@ class Decoder(wiring.Component):
         m.submodules.head = head = Head(config)
         m.submodules.join = join = GainJoin(config)
         m.submodules.norm = norm = RmsNorm(config)
-        m.submodules.gains = gains = GroupUnpacker(config, GAIN_BITS, GAIN_TUPLES)
-        m.submodules.row = row = GroupUnpacker(config, EMBEDDING_BITS, (1,))
+        m.submodules.gains = gains = GroupUnpacker(config, GAIN_TUPLES)
+        m.submodules.row = row = GroupUnpacker(config, (1,))
 
         # the stream, taken apart
         link(m, self.i_words, router.i)
         link(m, router.o_op, sequencer.i_op)
-        link(m, self._buffer(m, "trit_fifo", router.o_trits, config.trit_fifo_words), ternary.i_weights)
+        if config.source == "resident":
+            link(m, self.i_trits, ternary.i_weights)
+        else:
+            m.submodules.beats = beats = BeatAssembler(config)
+            link(m, self._buffer(m, "trit_fifo", router.o_trits, config.trit_fifo_words), beats.i)
+            link(m, beats.o, ternary.i_weights)
         link(m, self._buffer(m, "gain_fifo", router.o_gains, config.gain_fifo_words), gains.i)
-        link(m, self._buffer(m, "row_fifo", router.o_embed, row_fifo_words(config)), row.i)
+        link(m, self._buffer(m, "row_fifo", self.i_row, row_fifo_words(config)), row.i)
 
         # codes and sums
         link(m, sequencer.o_quantise, norm.i_op)
@@ -120,7 +140,11 @@ class Decoder(wiring.Component):
         self._merge_vectors(m, (mlgru.o, glu.o, residual.o), merged.i)
         link(m, merged.o, join.i_x)
         link(m, join.o, norm.i_x)
-        m.d.comb += [norm.g_squares.eq(mlgru.g_squares), norm.state_shift.eq(mlgru.state_shift)]
+        m.d.comb += [
+            mlgru.eps_stream.eq(norm.eps_stream),
+            norm.g_squares.eq(mlgru.g_squares),
+            norm.state_shift.eq(mlgru.state_shift),
+        ]
 
         # gains
         link(m, sequencer.o_gains, join.i_op)
@@ -131,15 +155,21 @@ class Decoder(wiring.Component):
             gains.items.eq(join.items),
             gains.flush.eq(join.flush),
             join.bounds_last.eq(results.o.payload.last),
+            join.bounds_stream.eq(results.o.payload.stream),
+            join.bounds_index.eq(results.o.payload.index),
             row.items.eq(1),
             row.flush.eq(results.o.payload.last),
         ]
 
         # tokens
+        link(m, self.i_feed, sequencer.i_feed)
         link(m, self.i_run, sequencer.i_run)
+        link(m, sequencer.o_seed, head.i_seed)
         link(m, sequencer.o_start, self.o_start)
         link(m, head.o, sequencer.i_token)
         link(m, sequencer.o_token, self.o_token)
+        for block in (codes, ternary, results, join, norm, head):
+            m.d.comb += block.final_stream.eq(sequencer.final_stream)
         saturations = Signal(16)
         with m.If(self.i_run.valid & self.i_run.ready):
             m.d.sync += saturations.eq(0)
@@ -147,25 +177,33 @@ class Decoder(wiring.Component):
             m.d.sync += saturations.eq(saturations + scale.saturated + residual.saturated)
         m.d.comb += [
             mlgru.fresh.eq(sequencer.fresh),
+            mlgru.bases.eq(sequencer.bases),
+            mlgru.chained.eq(sequencer.chained),
+            head.temperature.eq(sequencer.temperature),
             head.vocab.eq(self.vocab),
+            head.logits_stream.eq(self.logits_stream),
             head.address.eq(self.logits_address),
             self.logits_data.eq(head.data),
+            results.scale_stream.eq(self.logits_stream),
+            self.scale.eq(results.scale),
             sequencer.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready),
+            sequencer.word.eq((self.i_words.valid & self.i_words.ready) | (self.i_row.valid & self.i_row.ready)),
             self.status.cycles.eq(sequencer.cycles),
             self.status.beats.eq(sequencer.beats),
-            self.status.scale_mantissa.eq(results.scale.mantissa),
-            self.status.scale_exponent.eq(results.scale.exponent),
+            self.status.words.eq(sequencer.words),
             self.status.saturations.eq(saturations),
         ]
         if config.debug_tap:
-            m.d.comb += [
-                self.tap_h_valid.eq(residual.tap_valid),
-                self.tap_h_payload.eq(residual.tap),
-                self.tap_s_valid.eq(mlgru.tap_s_valid),
-                self.tap_s_payload.eq(mlgru.tap_s),
-                self.tap_codes_valid.eq(norm.o_codes.valid & norm.o_codes.ready),
-                self.tap_codes_payload.eq(norm.o_codes.payload.codes),
-            ]
+            given = norm.o_codes
+            for name, valid, values, of_stream in (
+                ("h", residual.tap_valid, residual.tap, residual.tap_stream),
+                ("s", mlgru.tap_s_valid, mlgru.tap_s, mlgru.tap_stream),
+                ("codes", given.valid & given.ready, given.payload.codes, given.payload.stream),
+            ):
+                m.d.comb += [
+                    getattr(self, f"tap_{name}_valid").eq(valid),
+                    getattr(self, f"tap_{name}_payload").eq(Cat(values, of_stream)),
+                ]
         return m
 
     @staticmethod

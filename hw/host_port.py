@@ -2,21 +2,22 @@
 
     i_rx ─► Deframer ─► buffer (block RAM) ─┬─ WRITE ────► o_write            word by word, after the CRC was right
                                             ├─ CHECKSUM ─► o_read, i_read     CRC-32C of what the memory gives back
-                                            ├─ SETUP ────► setup              held until the next one
-                                            ├─ RUN ──────► o_run, i_token     tokens and figures into the reply buffer
-                                            └─ LOGITS ───► logits_address, logits_data
+                                            ├─ SETUP ────► setup, running     until the next WRITE or CHECKSUM
+                                            ├─ RUN ──────► o_feed, o_run, i_token   tokens and figures into the reply
+                                            └─ LOGITS ───► logits_stream, logits_address, logits_data, scale
     o_tx ◄─ Framer ◄─ Reply ◄───────────────┘
 
 Formats: hw/protocol.py. Nothing is carried out before the whole frame has come and its CRC was right.
 While a command is carried out, i_rx takes only the first bytes of the next frame, then waits.
 
 Cost: a WRITE of n bytes takes n cycles to come, n (1 + 1 / word_bytes) cycles to be written, some 30 to be answered; a
-CHECKSUM one cycle a byte. One block RAM of 1024 bytes, one of 128 tokens; one word of registers, shifted both ways.
+CHECKSUM one cycle a byte; a RUN some 10 cycles a stream. One block RAM of 1024 bytes, one of 128 tokens; one word of
+registers, shifted both ways.
 """
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISCSI
 from amaranth.lib.memory import Memory
@@ -24,12 +25,16 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from lutern.hw import protocol
-from lutern.hw.protocol import ADDRESS_BITS, FRAME_BYTES, HEADER_BYTES, RUN_DONE, RUN_TOKENS, ErrorCode, Opcode
+from lutern.hw.config import TRIT_MEMORY
+from lutern.hw.protocol import ADDRESS_BITS, FEED, FRAME_BYTES, HEADER_BYTES, RUN_DONE, RUN_TOKENS, ErrorCode, Opcode
 from lutern.hw.reply import FIXED_BYTES, LOGIT_BITS, Reply
 from lutern.hw.slip import FRAMED, Deframer, Framer
 
 ARGUMENT_BYTES = max(protocol.COMMAND_BYTES.values())
 WORDS_AT = HEADER_BYTES + protocol.WRITE.byte_count  # where the words of a WRITE begin
+FEEDS_AT = HEADER_BYTES + protocol.RUN.byte_count  # and the feeds of a RUN
+RUN_COUNT_BITS = RUN_TOKENS.bit_length()
+assert FEED.byte_count == 9  # lengths are computed by shifts
 
 
 class HostPort(wiring.Component):
@@ -38,9 +43,10 @@ class HostPort(wiring.Component):
     Parameters: `config`, any object with the attributes that `protocol.capability` reads.
 
     Members: `i_rx`, `o_tx` raw bytes; `o_write` one word and its address; `o_read` asks for words, of which exactly as
-    many must come on `i_read`; `setup` the last SETUP record; `o_run` starts a run, after which one item for each token
-    must come on `i_token`, the final one marked, with `status` right in the same cycle; `logits_address` is read
-    synchronously, `logits_data` comes one cycle later.
+    many must come on `i_read`; `setup` the last SETUP record, `running` while it holds; `o_feed` each stream's first
+    token and state, then `o_run` starts a run, after which one item for each token must come on `i_token`, the final
+    one marked, with `status` right in the same cycle; `logits_address` and `logits_stream` are read synchronously,
+    `logits_data` and `scale` come one cycle later.
     """
 
     def __init__(self, config: Any) -> None:
@@ -55,9 +61,13 @@ class HostPort(wiring.Component):
                 "o_read": Out(stream.Signature(protocol.READ_LAYOUT)),
                 "i_read": In(stream.Signature(word_bits)),
                 "setup": Out(protocol.SETUP_LAYOUT),
+                "running": Out(1),
+                "o_feed": Out(stream.Signature(protocol.FEED_LAYOUT)),
                 "o_run": Out(stream.Signature(protocol.RUN_LAYOUT)),
                 "i_token": In(stream.Signature(protocol.TOKEN_LAYOUT)),
                 "status": In(protocol.STATUS),
+                "logits_stream": Out(protocol.STREAM_BITS),
+                "scale": In(protocol.SCALE_LAYOUT),
                 "logits_address": Out(16),
                 "logits_data": In(signed(LOGIT_BITS)),
             }
@@ -116,10 +126,25 @@ class HostPort(wiring.Component):
             self.o_write.p.word.eq(word),
             self.o_read.p.address.eq(check.address),
             self.o_read.p.count.eq(check.count),
-            self.o_run.p.token.eq(run.token),
             self.o_run.p.count.eq(run.count),
-            self.o_run.p.fresh.eq(run.fresh),
+            self.o_run.p.final_stream.eq(run.streams - 1),
+            self.o_run.p.chained.eq(run.chained),
+            self.o_run.p.temperature.eq(run.temperature),
+            self.logits_stream.eq(logits.stream),
             checksum.data.eq(word[:8]),
+        ]
+
+        # A feed of a RUN, byte by byte, as the bytes of a word.
+        feed_bytes = Signal(8 * FEED.byte_count)
+        feed = data.View(FEED.layout, feed_bytes)
+        feed_byte = Signal(range(FEED.byte_count))
+        feed_index = Signal(protocol.STREAM_BITS)
+        m.d.comb += [
+            self.o_feed.p.stream.eq(feed_index),
+            self.o_feed.p.token.eq(feed.token),
+            self.o_feed.p.state_base.eq(feed.state_base),
+            self.o_feed.p.fresh.eq(feed.fresh),
+            self.o_feed.p.seed.eq(feed.seed),
         ]
 
         # What a response is made of; that of a RUN stays for a resend.
@@ -128,8 +153,19 @@ class HostPort(wiring.Component):
         done = Signal(RUN_DONE.layout)
         last_sequence, last_crc = Signal(8), Signal(32)
         can_resend = Signal()
-        is_set_up = Signal()
-        span_end = Signal(33)  # first address, or first logit, behind what the command wants
+        span_end = Signal(33)  # first address, first logit, or token of the run, behind what the command wants
+        span_limit = Signal(33)
+        in_trits = Signal()
+        m.d.comb += [
+            in_trits.eq((write.address >= TRIT_MEMORY) & (config.source == "resident")),  # CHECKSUM: the same field
+            span_limit.eq(Mux(in_trits, TRIT_MEMORY + (config.trit_beats << config.part_bits), config.memory_words)),
+        ]
+
+        streams = run.streams[: protocol.STREAM_BITS + 1]
+        tokens_of_run = sum(
+            (Mux(streams[bit], run.count[:RUN_COUNT_BITS] << bit, 0) for bit in range(len(streams))), start=Const(0, 1)
+        )
+        entries = config.top_k * 2 or config.max_vocab
 
         def refuse(code: ErrorCode) -> None:
             m.d.sync += error.eq(code)
@@ -159,9 +195,14 @@ class HostPort(wiring.Component):
                 m.next = "CHECK"
                 with m.Switch(opcode):
                     for fixed_opcode, byte_count in protocol.COMMAND_BYTES.items():
+                        if fixed_opcode is Opcode.RUN:
+                            continue
                         with m.Case(fixed_opcode):
                             with m.If(position != HEADER_BYTES + byte_count):
                                 refuse(ErrorCode.BAD_LENGTH)
+                    with m.Case(Opcode.RUN):
+                        with m.If(position != FEEDS_AT + (run.streams << 3) + run.streams):
+                            refuse(ErrorCode.BAD_LENGTH)
                     with m.Case(Opcode.WRITE):
                         with m.If((position < WORDS_AT) | partial | (frame_words == 0)):
                             refuse(ErrorCode.BAD_LENGTH)
@@ -172,10 +213,10 @@ class HostPort(wiring.Component):
                         m.d.sync += span_end.eq(write.address + frame_words)
                     with m.Case(Opcode.CHECKSUM):
                         m.d.sync += span_end.eq(check.address + check.count)
-                    with m.Case(Opcode.SETUP):
-                        m.d.sync += span_end.eq(setup.stream_base + setup.stream_words)
                     with m.Case(Opcode.LOGITS):
                         m.d.sync += span_end.eq(logits.offset + logits.count)
+                    with m.Case(Opcode.RUN):
+                        m.d.sync += [span_end.eq(tokens_of_run), pointer.eq(FEEDS_AT)]
 
             with m.State("CHECK"):
                 resent = can_resend & (sequence == last_sequence) & (frame_crc == last_crc)
@@ -183,38 +224,45 @@ class HostPort(wiring.Component):
                 m.next = "REPLY"
                 with m.Switch(opcode):
                     with m.Case(Opcode.WRITE):
+                        m.d.sync += self.running.eq(0)
                         m.next = "COLLECT"
-                        with m.If(span_end > config.memory_words):
+                        with m.If(span_end > span_limit):
                             refuse(ErrorCode.BAD_ADDRESS)
                     with m.Case(Opcode.CHECKSUM):
+                        m.d.sync += self.running.eq(0)
                         m.next = "REQUEST"
                         with m.If(check.count == 0):
                             refuse(ErrorCode.BAD_COUNT)
-                        with m.Elif(span_end > config.memory_words):
+                        with m.Elif(span_end > span_limit):
                             refuse(ErrorCode.BAD_ADDRESS)
                     with m.Case(Opcode.SETUP):
+                        resident = config.source == "resident"
+                        table_limit = config.trit_beats if resident else config.memory_words
                         with m.If(
-                            (span_end > config.memory_words) | (setup.head_words > setup.stream_words)
-                            | (setup.head_words == 0) | (setup.embedding_row_words == 0)
-                            | (setup.embedding_base >= config.memory_words)
+                            (setup.stream_words == 0) | (setup.stream_words > config.memory_words)
+                            | ((setup.trit_beats != 0) != resident) | (setup.trit_beats > config.trit_beats)
+                            | (setup.embedding_base >= table_limit) | (setup.embedding_row_words == 0)
                             | (setup.vocab == 0) | (setup.vocab > config.max_vocab)
                         ):
                             refuse(ErrorCode.BAD_SETUP)
                         with m.Else():
-                            m.d.sync += [self.setup.eq(setup), is_set_up.eq(1)]
+                            m.d.sync += [self.setup.eq(setup), self.running.eq(1)]
                     with m.Case(Opcode.RUN):
+                        m.d.sync += [feed_byte.eq(0), feed_index.eq(0)]
                         with m.If(~resent):
                             m.d.sync += done.eq(0)
-                            m.next = "RUN"
-                            with m.If(~is_set_up):
+                            m.next = "FEED"
+                            with m.If(~self.running):
                                 refuse(ErrorCode.NOT_SET_UP)
-                            with m.Elif((run.count == 0) | (run.count > RUN_TOKENS)):
+                            with m.Elif(
+                                (span_end == 0) | (span_end > RUN_TOKENS) | (run.count > RUN_TOKENS)
+                                | (run.streams > config.tokens)
+                            ):
                                 refuse(ErrorCode.BAD_COUNT)
-                            with m.Elif(run.token >= self.setup.vocab):
-                                refuse(ErrorCode.BAD_TOKEN)
                     with m.Case(Opcode.LOGITS):
                         with m.If(
-                            (logits.count == 0) | (logits.count > protocol.LOGITS_COUNT) | (span_end > config.max_vocab)
+                            (logits.count == 0) | (logits.count > protocol.LOGITS_COUNT) | (span_end > entries)
+                            | (logits.stream >= config.tokens)
                         ):
                             refuse(ErrorCode.BAD_COUNT)
 
@@ -252,21 +300,35 @@ class HostPort(wiring.Component):
                 with m.If(self.i_read.valid & self.i_read.ready):
                     m.d.sync += [word.eq(self.i_read.payload), loaded.eq(1), words_left.eq(words_left - 1)]
 
-            # RUN: the tokens into their buffer, the figures of the last one into the response.
+            # RUN: the feeds, then the tokens into their buffer, the figures of the last step into the response.
+            with m.State("FEED"):
+                m.d.comb += advance.eq(1)
+                m.d.sync += [feed_bytes.eq(Cat(feed_bytes[8:], fetch.data)), feed_byte.eq(feed_byte + 1)]
+                with m.If(feed_byte == FEED.byte_count - 1):
+                    m.d.sync += feed_byte.eq(0)
+                    m.next = "GIVE"
+            with m.State("GIVE"):
+                m.d.comb += self.o_feed.valid.eq(1)
+                with m.If(self.o_feed.ready):
+                    m.d.sync += feed_index.eq(feed_index + 1)
+                    m.next = "FEED"
+                    with m.If(feed_index == self.o_run.p.final_stream):
+                        m.next = "RUN"
+                with m.If(feed.token >= self.setup.vocab):
+                    m.d.comb += self.o_feed.valid.eq(0)
+                    refuse(ErrorCode.BAD_TOKEN)
             with m.State("RUN"):
                 m.d.comb += self.o_run.valid.eq(1)
                 with m.If(self.o_run.ready):
                     m.next = "TOKENS"
             with m.State("TOKENS"):
                 m.d.comb += self.i_token.ready.eq(1)
-                m.d.sync += done.total_cycles.eq(done.total_cycles + 1)
                 with m.If(self.i_token.valid):
                     m.d.sync += [
                         done.count.eq(done.count + 1),
                         done.cycles.eq(self.status.cycles),
                         done.beats.eq(self.status.beats),
-                        done.scale_mantissa.eq(self.status.scale_mantissa),
-                        done.scale_exponent.eq(self.status.scale_exponent),
+                        done.words.eq(self.status.words),
                         done.saturations.eq(self.status.saturations),
                     ]
                     with m.If(self.i_token.p.last):
@@ -279,6 +341,8 @@ class HostPort(wiring.Component):
                 with m.If(reply.i.ready):
                     m.next = "RECEIVE"
 
+        scale = Signal(protocol.LOGITS_DONE.layout)
+        m.d.comb += [scale.scale_mantissa.eq(self.scale.mantissa), scale.scale_exponent.eq(self.scale.exponent)]
         take = tokens.write_port()
         give = tokens.read_port()
         m.d.comb += [
@@ -313,5 +377,6 @@ class HostPort(wiring.Component):
                     answer(done.as_value(), RUN_DONE.byte_count)
                     m.d.comb += reply.i.p.item_count.eq(done.count)
                 with m.Case(Opcode.LOGITS):
+                    answer(scale.as_value(), protocol.LOGITS_DONE.byte_count)
                     m.d.comb += [reply.i.p.item_count.eq(logits.count), reply.i.p.item_offset.eq(logits.offset)]
         return m

@@ -13,10 +13,15 @@ that is too short, too long, wrongly escaped or has a wrong CRC is dropped and c
 | WRITE    | address u32, k ≥ 1 words of word_bytes each | the address after the last word written, u32          |
 | CHECKSUM | address u32, count u32                      | CRC-32C of the bytes of those words, read back, u32   |
 | SETUP    | SETUP                                       |                                                       |
-| RUN      | RUN                                         | RUN_DONE, then RUN_DONE.count tokens of u16           |
-| LOGITS   | offset u16, count u16                       | count sums of i32                                     |
+| RUN      | RUN, then RUN.streams times FEED            | RUN_DONE, then RUN_DONE.count tokens of u16           |
+| LOGITS   | LOGITS                                      | LOGITS_DONE, then LOGITS.count sums of i32            |
 
-Addresses and counts of memory are in words; the first byte of a word is its bits 7..0.
+Addresses and counts of memory are in words; the first byte of a word is its bits 7..0. From ``config.TRIT_MEMORY`` on
+they name parts of beats. WRITE and CHECKSUM stop the machine; SETUP starts it, and it reads ahead from then on.
+
+A RUN takes ``streams`` conversations, one FEED each, and chooses ``count`` tokens for every one of them: step after
+step, in each step stream 0 first. ``chained``: all of them are one conversation, FEEDs its tokens in order, count is 1.
+A machine that keeps only the k best logits (``top_k``) has 2 k items a stream: sum, token, sum, token, ...
 
 A command with the sequence number and the CRC of the command before is a resend. A resent RUN is not run again: its
 stored response is sent again. All other commands may be executed twice without harm.
@@ -32,7 +37,7 @@ from typing import Any
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 END, ESC, ESC_END, ESC_ESC = 0xC0, 0xDB, 0xDC, 0xDD  # RFC 1055
 RESPONSE = 0x80  # set in the opcode of a response
@@ -41,7 +46,7 @@ CRC_BYTES = 4
 CHUNK_BYTES = 512  # CRC-32C finds all errors of up to 5 bits in frames of this length (Koopman 2002)
 PAYLOAD_BYTES = CHUNK_BYTES + 8
 FRAME_BYTES = HEADER_BYTES + PAYLOAD_BYTES + CRC_BYTES  # before escaping
-RUN_TOKENS = 128  # most tokens of one RUN
+RUN_TOKENS = 128  # most tokens of one RUN, all streams together
 LOGITS_COUNT = 128  # most sums of one LOGITS: 4 bytes each fill a chunk
 DIGEST_BYTES = 16
 ADDRESS_BITS = 24  # word addresses inside the chip
@@ -103,25 +108,25 @@ class Record:
 
 
 INFO = Record(
-    protocol_version="H", word_bytes="H", rows="H", columns="H", results_per_cycle="B", codes_per_cycle="B",
-    memory_words="I", max_width="H", max_state="I", max_vocab="H", clock_hz="I", hw_digest="16s", dropped_frames="I",
+    protocol_version="H", word_bytes="H", rows="H", columns="H", tokens="B", results_per_cycle="B",
+    codes_per_cycle="B", memory_words="I", trit_beats="I",
+    max_width="H", max_state="I", max_vocab="H", clock_hz="I", hw_digest="16s", dropped_frames="I",
 )
 WRITE = Record(address="I")  # then the words
 WRITE_DONE = Record(next_address="I")
 CHECKSUM = Record(address="I", count="I")
 CHECKSUM_DONE = Record(crc="I")
 SETUP = Record(
-    head_words="I", stream_base="I", stream_words="I", embedding_base="I", embedding_row_words="H",
-    vocab="H", spare="I",
+    stream_words="I", trit_beats="I", embedding_base="I", embedding_row_words="H", embedding_stride="H", vocab="H",
 )
-RUN = Record(token="H", count="H", fresh="B")
-RUN_DONE = Record(
-    count="H", cycles="I", beats="I", total_cycles="I", scale_mantissa="I", scale_exponent="h", saturations="H",
-)  # then the tokens
-LOGITS = Record(offset="H", count="H")
+RUN = Record(count="H", temperature="H", streams="B", chained="B")  # then the feeds; temperature: u4.12, 0 the largest
+FEED = Record(token="H", state_base="H", fresh="B", seed="I")  # seed: the generator's state, see model_ref.sampling
+RUN_DONE = Record(count="H", cycles="I", beats="I", words="I", saturations="H")  # then the tokens
+LOGITS = Record(stream="B", offset="H", count="H")
+LOGITS_DONE = Record(scale_mantissa="I", scale_exponent="h")  # then the sums
 ERROR = Record(code="B")
 
-# Payload bytes of the commands whose length is fixed; WRITE is the other one.
+# Payload bytes of the commands whose length is fixed, and of RUN without its feeds; WRITE is the other one.
 COMMAND_BYTES = {
     Opcode.INFO: 0,
     Opcode.CHECKSUM: CHECKSUM.byte_count,
@@ -133,13 +138,15 @@ COMMAND_BYTES = {
 # Payloads of the ports between host port, memory and decoder.
 SETUP_LAYOUT = SETUP.layout
 READ_LAYOUT = data.StructLayout({"address": ADDRESS_BITS, "count": ADDRESS_BITS})
-# `count` tokens are chosen, `token` is fed first; `fresh`: the state counts as zero there. `last`: of its run.
-RUN_LAYOUT = data.StructLayout({"token": 16, "count": 16, "fresh": 1})
-TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})
-# What the decoder tells with each token; `cycles` and `beats` are of that token, `scale_*` of its logits.
-STATUS = data.StructLayout(
-    {"cycles": 32, "beats": 32, "scale_mantissa": 17, "scale_exponent": signed(12), "saturations": 16}
-)
+STREAM_BITS = 4
+"""Names any stream of any machine."""
+# `count` tokens are chosen for each of `final_stream` + 1 streams, whose feeds came before.
+RUN_LAYOUT = data.StructLayout({"count": 16, "final_stream": STREAM_BITS, "chained": 1, "temperature": 16})
+FEED_LAYOUT = data.StructLayout({"stream": STREAM_BITS, "token": 16, "state_base": 16, "fresh": 1, "seed": 32})
+TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})  # last: of its run
+SCALE_LAYOUT = data.StructLayout({"mantissa": 17, "exponent": signed(12)})
+# What the decoder tells with the last token of each step: cycles, beats and memory words of that step.
+STATUS = data.StructLayout({"cycles": 32, "beats": 32, "words": 32, "saturations": 16})
 
 
 def write_layout(word_bytes: int) -> data.StructLayout:
@@ -150,8 +157,8 @@ def write_layout(word_bytes: int) -> data.StructLayout:
 def capability(config: Any, dropped_frames: int = 0) -> bytes:
     """The INFO record of a configuration (any object with these attributes; `digest` is a hexadecimal text)."""
     digest = bytes.fromhex(config.digest)[:DIGEST_BYTES]
-    names = ("word_bytes", "rows", "columns", "results_per_cycle", "codes_per_cycle", "memory_words", "max_width",
-             "max_state", "max_vocab", "clock_hz")
+    names = ("word_bytes", "rows", "columns", "tokens", "results_per_cycle", "codes_per_cycle", "memory_words",
+             "trit_beats", "max_width", "max_state", "max_vocab", "clock_hz")
     return INFO.pack(
         protocol_version=PROTOCOL_VERSION, hw_digest=digest, dropped_frames=dropped_frames,
         **{name: int(getattr(config, name)) for name in names},

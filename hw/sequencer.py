@@ -1,27 +1,31 @@
 """The sequencer: runs the program that the stream carries, token after token.
 
-    run(token, count) ─► start(token) ─► reader ... router ─► operations ─┬─► quantise  (codes of its own)
-          ▲                                                               ├─► engine    (rows)
-          └── token of the largest logit ◄── head                         ├─► results   (all)
-                                                                          └─► gains     (F, and what makes a vector)
+    feeds, run(count) ─► start(token) ─► the token's embedding row
+                ▲
+                └── tokens of the head            stream ─► router ─► operations ─┬─► quantise  (codes of its own)
+                                                                                  ├─► engine    (rows)
+                                                                                  ├─► results   (all)
+                                                                                  └─► gains     (F, makers of vectors)
 
-The queues hold 5 operations each, so that the quantiser works one matrix ahead of the engine. The token loop closes
-here: the chosen token starts the next pass without the host. 143 LUT4, 40 CCU2C, 52 DPR16X4.
+The queues hold 5 operations each, so that the quantiser works one matrix ahead of the engine, and the operations of the
+next token wait in them before it is known. The token loop closes here: a chosen token asks for its row without the
+host, all else of the next token has no need of it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
+from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.head import TOKEN
+from lutern.hw.config import HwConfig
+from lutern.hw.head import seed_payload, token_payload
 from lutern.hw.layouts import ENGINE_OP, GAINS_OP, OPERATION, QUANTISE_OP, RESULTS_OP, Op, shape_bits
-from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT
+from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT, TOKEN_LAYOUT
 
 QUEUE_DEPTH = 5
 """Four operations and the register in which the next one stands."""
@@ -31,15 +35,19 @@ class Sequencer(wiring.Component):
     """Deals operations to the stages and counts tokens.
 
     Members: ``i_op`` operations of the stream; ``o_quantise``, ``o_engine``, ``o_results``, ``o_gains`` what each stage
-    needs of them; ``i_run`` {token, count, fresh} from the host; ``o_start`` {token} to the reader; ``i_token`` of the
-    head; ``o_token`` {token, last} to the host; ``fresh`` the state counts as zero (held through the first token);
-    ``beat`` a beat of the ternary unit (counted); ``cycles``, ``beats`` of the last token, from start to choice.
+    needs of them; ``i_feed`` a stream's first token, state and seed (always ready; ahead of its run), ``i_run`` of the
+    host; ``o_seed`` to the head, ``o_start`` {token, stream} to the reader, once a stream and step, in order;
+    ``i_token`` of the head, in order of streams; ``o_token`` {token, last} to the host. Constant during a run:
+    ``final_stream``, ``bases`` (stream t's first beat of state in bits 16 t and up), ``chained``, ``temperature``;
+    ``fresh`` (bit t: the state of stream t counts as zero) is held through the first step. ``beat`` and ``word`` are
+    counted; ``cycles``, ``beats``, ``words`` of a step, from its start (or the choice before) to its last choice.
 
-    Latency: an operation reaches an empty queue's output 2 cycles after it is accepted; a chosen token starts the
-    reader 1 cycle after it is accepted.
+    Latency: an operation reaches an empty queue's output 2 cycles after it is accepted; a chosen token asks for its row
+    1 cycle after it is accepted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
         super().__init__(
             {
                 "i_op": In(stream.Signature(OPERATION)),
@@ -47,14 +55,22 @@ class Sequencer(wiring.Component):
                 "o_engine": Out(stream.Signature(ENGINE_OP)),
                 "o_results": Out(stream.Signature(RESULTS_OP)),
                 "o_gains": Out(stream.Signature(GAINS_OP)),
+                "i_feed": In(stream.Signature(FEED_LAYOUT)),
                 "i_run": In(stream.Signature(RUN_LAYOUT)),
-                "o_start": Out(stream.Signature(TOKEN)),
-                "i_token": In(stream.Signature(TOKEN)),
+                "o_seed": Out(stream.Signature(seed_payload(config))),
+                "o_start": Out(stream.Signature(token_payload(config))),
+                "i_token": In(stream.Signature(token_payload(config))),
                 "o_token": Out(stream.Signature(TOKEN_LAYOUT)),
-                "fresh": Out(1),
+                "final_stream": Out(config.stream_bits),
+                "bases": Out(16 * config.tokens),
+                "fresh": Out(config.tokens),
+                "chained": Out(1),
+                "temperature": Out(16),
                 "beat": In(1),
+                "word": In(1),
                 "cycles": Out(32),
                 "beats": Out(32),
+                "words": Out(32),
             }
         )
 
@@ -90,39 +106,57 @@ class Sequencer(wiring.Component):
         m.d.comb += self.i_op.ready.eq(Cat(*room).all())
 
     def _count_tokens(self, m: Module) -> None:
-        token, left = Signal(16), Signal(16)
-        starting, running = Signal(), Signal()
-        cycles, beats = Signal(32), Signal(32)
+        """The token loop: a stream's row is asked for as soon as its token is chosen."""
+        count = self.config.tokens
+        final = self.final_stream
+        tokens = [Signal(16, name=f"token_{number}") for number in range(count)]
+        left, running = Signal(16), Signal()
+        chosen, asked = Signal(range(count + 1)), Signal(range(count))  # tokens without a row yet; whose turn it is
+        cycles, beats, words = Signal(32), Signal(32), Signal(32)
+        feed, run, token = self.i_feed.payload, self.i_run.payload, self.i_token.payload
+        fed, begins = self.i_feed.valid, self.i_run.valid & self.i_run.ready
+        taken, starts = self.i_token.valid & self.i_token.ready, self.o_start.valid & self.o_start.ready
+        ends_step = taken & (token.stream == final)
+        goes_on = left != 1
         m.d.comb += [
+            self.i_feed.ready.eq(1),
+            self.o_seed.valid.eq(self.i_feed.valid),
+            self.o_seed.payload.stream.eq(feed.stream),
+            self.o_seed.payload.seed.eq(feed.seed),
             self.i_run.ready.eq(~running),
-            self.o_start.valid.eq(starting),
-            self.o_start.payload.token.eq(token),
+            self.o_start.valid.eq(chosen != 0),
+            self.o_start.payload.token.eq(Array(tokens)[asked]),
+            self.o_start.payload.stream.eq(asked),
             self.o_token.valid.eq(self.i_token.valid),
-            self.o_token.payload.token.eq(self.i_token.payload.token),
-            self.o_token.payload.last.eq(left == 1),
+            self.o_token.payload.token.eq(token.token),
+            self.o_token.payload.last.eq(~goes_on & (token.stream == final)),
             self.i_token.ready.eq(self.o_token.ready),
         ]
-        m.d.sync += [cycles.eq(cycles + 1), beats.eq(beats + self.beat)]
-        with m.If(self.o_start.valid & self.o_start.ready):
-            m.d.sync += starting.eq(0)
-        with m.If(self.i_run.valid & self.i_run.ready):
+        for number, held in enumerate(tokens):
+            base = self.bases.word_select(number, 16)
+            with m.If(fed & (feed.stream == number)):
+                m.d.sync += [held.eq(feed.token), base.eq(feed.state_base), self.fresh[number].eq(feed.fresh)]
+            with m.If(taken & (token.stream == number)):
+                m.d.sync += held.eq(token.token)
+        m.d.sync += [
+            cycles.eq(cycles + 1),
+            beats.eq(beats + self.beat),
+            words.eq(words + self.word),
+            chosen.eq(Mux(begins, run.final_stream + 1, chosen + (taken & goes_on) - starts)),
+        ]
+        with m.If(starts):
+            m.d.sync += asked.eq(Mux(asked == final, 0, asked + 1))
+        with m.If(begins):
             m.d.sync += [
-                token.eq(self.i_run.payload.token),
-                left.eq(self.i_run.payload.count),
-                self.fresh.eq(self.i_run.payload.fresh),
-                starting.eq(1),
+                left.eq(run.count),
+                final.eq(run.final_stream),
+                self.chained.eq(run.chained),
+                self.temperature.eq(run.temperature),
+                asked.eq(0),
                 running.eq(1),
-                cycles.eq(1),
-                beats.eq(0),
             ]
-        with m.If(self.i_token.valid & self.i_token.ready):
-            m.d.sync += [
-                token.eq(self.i_token.payload.token),
-                left.eq(left - 1),
-                self.fresh.eq(0),
-                starting.eq(left != 1),
-                running.eq(left != 1),
-                cycles.eq(1),
-                beats.eq(0),
-            ]
-        m.d.comb += [self.cycles.eq(cycles), self.beats.eq(beats)]
+        with m.If(ends_step):
+            m.d.sync += [left.eq(left - 1), running.eq(goes_on), self.fresh.eq(0)]
+        with m.If(begins | ends_step):
+            m.d.sync += [cycles.eq(1), beats.eq(0), words.eq(0)]
+        m.d.comb += [self.cycles.eq(cycles), self.beats.eq(beats), self.words.eq(words)]

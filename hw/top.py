@@ -1,23 +1,24 @@
 """The top level: everything between the bytes of the link and the memory.
 
-    rx bytes ─► host port ─► image memory ─► reader ─► decoder ─┐
-    tx bytes ◄──────┴────────────── tokens, logits, status ◄────┘
+    rx bytes ─► host port ─► memory ─► readers ─► decoder ─┐
+    tx bytes ◄──────┴─────────── tokens, logits, status ◄──┘
 
-A board adds pins, clocks and the converter from its link to bytes; the simulated board adds nothing.
+Until SETUP the decoder is held in reset, and the memory serves the host; from then on the readers run ahead. A board
+adds pins, clocks and the converter from its link to bytes; the simulated board adds nothing.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module
+from amaranth.hdl import Elaboratable, Module, ResetInserter
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.decoder import Decoder, taps
 from lutern.hw.host_port import HostPort
-from lutern.hw.memory import ImageMemory
+from lutern.hw.memory import ResidentMemory, StreamMemory
 from lutern.hw.stages import link
 
 
@@ -39,22 +40,32 @@ class Top(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.host = host = HostPort(self.config)
-        m.submodules.memory = memory = ImageMemory(self.config)
-        m.submodules.decoder = decoder = Decoder(self.config)
+        resident = self.config.source == "resident"
+        memory: Any = (ResidentMemory if resident else StreamMemory)(self.config)
+        m.submodules.memory = memory
+        decoder = Decoder(self.config)
+        m.submodules.decoder = ResetInserter(~host.running)(decoder)
         link(m, self.rx, host.i_rx)
         link(m, host.o_tx, self.tx)
         link(m, host.o_write, memory.i_write)
         link(m, host.o_read, memory.i_read)
         link(m, memory.o_read, host.i_read)
+        link(m, host.o_feed, decoder.i_feed)
         link(m, host.o_run, decoder.i_run)
         link(m, decoder.o_start, memory.i_start)
         link(m, memory.o_words, decoder.i_words)
+        link(m, memory.o_row, decoder.i_row)
+        if resident:
+            link(m, memory.o_trits, decoder.i_trits)
         link(m, decoder.o_token, host.i_token)
         m.d.comb += [
             memory.setup.eq(host.setup),
+            memory.running.eq(host.running),
             decoder.vocab.eq(host.setup.vocab),
             host.status.eq(decoder.status),
+            decoder.logits_stream.eq(host.logits_stream),
             decoder.logits_address.eq(host.logits_address),
+            host.scale.eq(decoder.scale),
             host.logits_data.eq(decoder.logits_data),
         ]
         if self.config.debug_tap:
