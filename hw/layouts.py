@@ -36,7 +36,6 @@ class Record(IntEnum):
     OP = 1
     GAINS = 2
     TRITS = 3
-    EMBED = 4
 
 
 class Op(IntEnum):

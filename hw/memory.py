@@ -1,107 +1,354 @@
-"""Image memory on the chip, and the reader that turns it into the stream.
+"""The memory that a machine reads a token's numbers from, and its readers.
 
-    host writes ──► words x word_bits ──► reader ──► o_words (one word a cycle)
-    host reads  ──►                          └─────► o_read
+    resident   words: operations, gains    ─► o_words, a word a cycle          host ─► i_write
+               trits: beats in parts       ─► o_trits, a beat a cycle          host ─► i_read ─► o_read
+                      embedding rows ──────► o_row
+    stream     words: everything           ─► o_words and o_row, together a word a cycle
 
-A token reads three spans, in this order: the head of the stream (the embedding's operation), the row of the token in
-the embedding table, the rest of the stream. After configuration the memory is empty: everything arrives over the link.
-One word a cycle while ready; two cycles from a request to its first word, one idle cycle between spans.
+Every token reads the same words and beats in the same order, so two readers repeat them endlessly and run ahead; only
+the row of the embedding table depends on the token. Who asks for a row gets it at once: rows go first.
+
+After configuration the memory is empty: everything arrives over the link. While ``running`` is 0 the memory serves the
+host and the readers stand at their beginning; when it rises they start, when it falls they drop what they hold.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from typing import Any
+
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
+from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.config import HwConfig
-from lutern.hw.head import TOKEN
+from lutern.hw.config import TRIT_MEMORY, HwConfig
+from lutern.hw.head import token_payload
 from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT, write_layout
+from lutern.model_ref.errors import LuternError
+
+TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
+SELECT = 4
+"""Parts of a beat that are selected from between two registers: block RAM is slow, and beats have a dozen parts."""
 
 
-class ImageMemory(wiring.Component):
-    """Block RAM behind the weight-stream interface.
+def full_parts(config: HwConfig) -> int:
+    """Parts of a resident beat that are whole words; these hold the rows of the embedding table."""
+    parts = config.beat_bytes // config.word_bytes
+    if parts == 0:
+        raise LuternError(
+            f"{config.name}: a beat of trits has {config.beat_bytes} bytes and holds no word of {config.word_bytes}; "
+            "choose smaller words."
+        )
+    return parts
 
-    Members: ``i_write`` {address, word}; ``i_read`` {address, count} answered on ``o_read`` with exactly ``count``
-    words; ``i_start`` {token} answered on ``o_words`` with the stream of one token; ``setup`` held while running.
-    Requests are served one at a time; host reads and tokens never overlap because the host port is one thread.
 
-    The head of the stream has at least one word. Latency: the first word is valid 2 cycles after a request is accepted.
+class Repeater(wiring.Component):
+    """Reads items 0 to ``count`` - 1 of a memory again and again.
+
+    Members: ``count``, constant since the cycle before reset ends; ``granted``: the read port is this reader's in this
+    cycle; ``address``, ``read`` to the port; ``data`` from it, a cycle later; ``o`` the items. Out of reset it begins
+    with item 0. What stands at the port when it is taken away is read again later, unless ``o`` moves in that cycle.
+
+    Latency: 2. One item a cycle while granted.
     """
 
     latency = 2
 
-    def __init__(self, config: HwConfig) -> None:
-        self.config = config
+    def __init__(self, bits: int) -> None:
         super().__init__(
             {
-                "i_write": In(stream.Signature(write_layout(config.word_bytes))),
-                "i_read": In(stream.Signature(READ_LAYOUT)),
-                "o_read": Out(stream.Signature(config.word_bits)),
-                "i_start": In(stream.Signature(TOKEN)),
-                "o_words": Out(stream.Signature(config.word_bits)),
-                "setup": In(SETUP_LAYOUT),
+                "count": In(ADDRESS_BITS),
+                "granted": In(1),
+                "address": Out(ADDRESS_BITS),
+                "read": Out(1),
+                "data": In(bits),
+                "o": Out(stream.Signature(bits)),
             }
         )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self.config.word_bits, depth=self.config.memory_words, init=[])
-        write = memory.write_port()
-        read = memory.read_port()
+        there = Signal()  # an item stands at the port
+        its_address, last = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS, reset_less=True)
+        advance = ~self.o.valid | self.o.ready
+        m.d.comb += self.read.eq(self.granted & (~there | advance))
+        m.d.sync += last.eq(self.count - 1)
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(there), there.eq(0)]
+        with m.If(self.read):
+            m.d.sync += [
+                there.eq(1),
+                its_address.eq(self.address),
+                self.address.eq(Mux(self.address == last, 0, self.address + 1)),
+            ]
+        with m.Elif(~self.granted & there & ~advance):
+            m.d.sync += [there.eq(0), self.address.eq(its_address)]
+        held = Signal(len(self.data), reset_less=True)
+        with m.If(advance):
+            m.d.sync += held.eq(self.data)
+        m.d.comb += self.o.payload.eq(held)
+        return m
+
+
+class Fetcher(wiring.Component):
+    """Reads what is asked for: words for the host, or the row of a token.
+
+    Members: ``host``: requests of ``i_read`` are served, else those of ``i_start``; ``owns``: the read port is this
+    reader's in this cycle; ``address`` (as the host counts) to the port, enabled by ``advance``. Behind the port stand
+    ``stages`` registers under ``advance``; ``valid`` belongs to the last of them, and ``ready`` is its reader's.
+
+    A row's address is ``embedding_base + token * embedding_stride``, in beats if there are parts; there a row fills the
+    full parts of each beat.
+    """
+
+    def __init__(self, config: HwConfig, stages: int) -> None:
+        self.config, self.stages = config, stages
+        super().__init__(
+            {
+                "host": In(1),
+                "i_read": In(stream.Signature(READ_LAYOUT)),
+                "i_start": In(stream.Signature(token_payload(config))),
+                "setup": In(SETUP_LAYOUT),
+                "address": Out(ADDRESS_BITS),
+                "owns": Out(1),
+                "advance": Out(1),
+                "valid": Out(1),
+                "ready": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        config, setup = self.config, self.setup
+        asked, busy = Signal(), Signal()
+        product = Signal(ADDRESS_BITS, reset_less=True)  # a register of its own
+        left = Signal(ADDRESS_BITS, reset_less=True)  # words after this one
+        valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
+        idle = ~asked & ~busy
         m.d.comb += [
-            self.i_write.ready.eq(1),
-            write.addr.eq(self.i_write.payload.address),
-            write.data.eq(self.i_write.payload.word),
-            write.en.eq(self.i_write.valid),
+            self.i_read.ready.eq(idle & self.host),
+            self.i_start.ready.eq(idle & ~self.host),
+            self.valid.eq(valid[-1]),
+            self.advance.eq(~self.valid | self.ready),
+            self.owns.eq(busy | (valid[0] & ~self.advance)),
+        ]
+        with m.If(self.advance):
+            m.d.sync += valid.eq(Cat(busy, valid))
+        m.d.sync += product.eq(self.i_start.payload.token * setup.embedding_stride)
+        with m.If(self.i_start.valid & self.i_start.ready):
+            m.d.sync += asked.eq(1)
+
+        row, following = setup.embedding_base + product, self.address + 1
+        if config.source == "resident":
+            row = Cat(row[: TRIT_MEMORY_BIT - config.part_bits] << config.part_bits, Const(1, 1))
+            last_part = self.address[: config.part_bits] == full_parts(config) - 1
+            next_beat = Cat(Const(0, config.part_bits), self.address[config.part_bits :] + 1)
+            following = Mux(~self.host & last_part, next_beat, following)
+        with m.If(asked):
+            m.d.sync += [asked.eq(0), busy.eq(1), self.address.eq(row), left.eq(setup.embedding_row_words - 1)]
+        with m.Elif(self.i_read.valid & self.i_read.ready):
+            count = self.i_read.payload.count
+            m.d.sync += [busy.eq(count != 0), self.address.eq(self.i_read.payload.address), left.eq(count - 1)]
+        with m.Elif(busy & self.advance):
+            m.d.sync += [busy.eq(left != 0), left.eq(left - 1), self.address.eq(following)]
+        return m
+
+
+def _ports(config: HwConfig) -> dict[str, Any]:
+    """What both memories have in common."""
+    word = stream.Signature(config.word_bits)
+    return {
+        "i_write": In(stream.Signature(write_layout(config.word_bytes))),
+        "i_read": In(stream.Signature(READ_LAYOUT)),
+        "o_read": Out(word),
+        "running": In(1),
+        "setup": In(SETUP_LAYOUT),
+        "i_start": In(stream.Signature(token_payload(config))),
+        "o_row": Out(word),
+        "o_words": Out(word),
+    }
+
+
+def _add_fetcher(m: Module, memory: Any, stages: int) -> tuple[Fetcher, Signal]:
+    """The reader of rows and for the host, joined to the ports of ``memory``; and its last register."""
+    serving = Signal()  # running, a cycle later: what was asked for before the change is dropped
+    fetcher = Fetcher(memory.config, stages)
+    m.submodules.fetcher = ResetInserter(serving ^ memory.running)(fetcher)
+    word = Signal(memory.config.word_bits, reset_less=True)
+    m.d.sync += serving.eq(memory.running)
+    m.d.comb += [fetcher.host.eq(~serving), fetcher.setup.eq(memory.setup)]
+    for ours, theirs in ((memory.i_read, fetcher.i_read), (memory.i_start, fetcher.i_start)):
+        m.d.comb += [
+            theirs.valid.eq(ours.valid), Value.cast(theirs.payload).eq(Value.cast(ours.payload)),
+            ours.ready.eq(theirs.ready),
+        ]
+    m.d.comb += [
+        memory.o_row.valid.eq(fetcher.valid & serving),
+        memory.o_read.valid.eq(fetcher.valid & ~serving),
+        memory.o_row.payload.eq(word),
+        memory.o_read.payload.eq(word),
+        fetcher.ready.eq(Mux(serving, memory.o_row.ready, memory.o_read.ready)),
+    ]
+    return fetcher, word
+
+
+def _add_repeater(m: Module, name: str, running: Signal, count: Value, o: Any) -> Repeater:
+    """A reader of the port ``o``, at its beginning while not running."""
+    repeater = Repeater(len(o.payload))
+    m.submodules[name] = ResetInserter(~running)(repeater)
+    m.d.comb += [
+        repeater.count.eq(count),
+        o.valid.eq(repeater.o.valid),
+        o.payload.eq(repeater.o.payload),
+        repeater.o.ready.eq(o.ready),
+    ]
+    return repeater
+
+
+class ResidentMemory(wiring.Component):
+    """Beats of trits in one memory, words of operations and gains in another.
+
+    Members: ``i_write`` {address, word}, always ready; ``i_read`` {address, count} answered on ``o_read`` with exactly
+    ``count`` words, only while ``running`` is 0; ``i_start`` {token, stream} answered on ``o_row`` with the
+    ``embedding_row_words`` words of the token's row; ``o_words`` the words 0 to ``stream_words`` - 1, ``o_trits`` the
+    beats 0 to ``trit_beats`` - 1, both endlessly; ``setup``, constant from the cycle before ``running`` rises.
+
+    The host's addresses: ``TRIT_MEMORY | beat << part_bits | part`` for a part of a beat, else a word. Parts that a
+    beat does not have read as 0, and writing them does nothing; of the last part only the bits that exist are kept. The
+    row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride`` and fills the full parts of each
+    beat.
+
+    Rows are read through the port of the trits, which wait meanwhile. A write is done 2 cycles after it is accepted.
+
+    Latency: 2 from ``running`` to the first beat and word, then one each a cycle; 5 from a token to the first word of
+    its row, 4 from a host's request to the first word, then one a cycle.
+    """
+
+    latency = 2
+    row_latency = 5
+    read_latency = 4
+
+    def __init__(self, config: HwConfig) -> None:
+        full_parts(config)
+        self.config = config
+        super().__init__({**_ports(config), "o_trits": Out(stream.Signature(config.beat_bits))})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        config = self.config
+        address, word, writes = _written(m, self.i_write)
+        of_trits, part, beat = address[TRIT_MEMORY_BIT], address[: config.part_bits], address[config.part_bits :]
+        fetcher, chosen = _add_fetcher(m, self, stages=2)
+        trits = _add_repeater(m, "trits", self.running, self.setup.trit_beats, self.o_trits)
+        words = _add_repeater(m, "words", self.running, self.setup.stream_words, self.o_words)
+
+        # the memory of trits, part by part
+        trit_address, trit_read = Signal(range(config.trit_beats)), Signal()
+        m.d.comb += [
+            trits.granted.eq(~fetcher.owns),
+            trit_address.eq(Mux(fetcher.owns, fetcher.address[config.part_bits :], trits.address)),
+            trit_read.eq(Mux(fetcher.owns, fetcher.advance, trits.read)),
+        ]
+        parts = []
+        for index in range(config.parts):
+            bits = min(config.word_bits, config.beat_bits - index * config.word_bits)
+            write, read = _memory(m, f"part_{index}", bits, config.trit_beats)
+            m.d.comb += [
+                write.addr.eq(beat), write.data.eq(word), write.en.eq(writes & of_trits & (part == index)),
+                read.addr.eq(trit_address), read.en.eq(trit_read),
+            ]
+            parts.append(read.data)
+        m.d.comb += trits.data.eq(Cat(parts))
+
+        # the memory of words
+        write, read = _memory(m, "memory", config.word_bits, config.memory_words)
+        m.d.comb += [
+            write.addr.eq(address), write.data.eq(word), write.en.eq(writes & ~of_trits),
+            words.granted.eq(1),
+            read.addr.eq(Mux(self.running, words.address, fetcher.address)),
+            read.en.eq(Mux(self.running, words.read, fetcher.advance)),
+            words.data.eq(read.data),
         ]
 
-        setup = self.setup
-        address, left = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        span = Signal(2)  # spans still to come after this one
-        offset, row = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        to_host, valid = Signal(), Signal()
-        idle = (left == 0) & (span == 0) & ~valid
-        output_ready = Mux(to_host, self.o_read.ready, self.o_words.ready)
-        advance = ~valid | output_ready
-        issue = advance & (left != 0)
-        m.d.comb += [
-            self.i_read.ready.eq(idle),
-            self.i_start.ready.eq(idle & ~self.i_read.valid),
-            read.addr.eq(address),
-            read.en.eq(advance),
-            self.o_read.valid.eq(valid & to_host),
-            self.o_words.valid.eq(valid & ~to_host),
-            self.o_read.payload.eq(read.data),
-            self.o_words.payload.eq(read.data),
+        # a part of a beat, or a word for the host, in two registers
+        at_port, picked = Signal(ADDRESS_BITS, reset_less=True), Signal(ADDRESS_BITS, reset_less=True)
+        some = [
+            _choose(at_port[: min(2, config.part_bits)], parts[first : first + SELECT])
+            for first in range(0, config.parts, SELECT)
         ]
-        m.d.sync += row.eq(setup.embedding_base + offset)  # the product has a register of its own
-        with m.If(advance):
-            m.d.sync += valid.eq(left != 0)
-        with m.If(issue):
-            m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
-        with m.Elif((left == 0) & (span == 2)):
-            m.d.sync += [address.eq(row), left.eq(setup.embedding_row_words), span.eq(1)]
-        with m.Elif((left == 0) & (span == 1)):
-            m.d.sync += [
-                address.eq(setup.stream_base + setup.head_words),
-                left.eq(setup.stream_words - setup.head_words),
-                span.eq(0),
-            ]
-        with m.If(self.i_read.valid & self.i_read.ready):
-            m.d.sync += [
-                to_host.eq(1),
-                address.eq(self.i_read.payload.address),
-                left.eq(self.i_read.payload.count),
-                span.eq(0),
-            ]
-        with m.Elif(self.i_start.valid & self.i_start.ready):
-            m.d.sync += [
-                to_host.eq(0),
-                address.eq(setup.stream_base),
-                left.eq(setup.head_words),
-                offset.eq(self.i_start.payload.token * setup.embedding_row_words),
-                span.eq(2),
-            ]
+        held = [Signal(config.word_bits, name=f"some_{index}", reset_less=True) for index in range(len(some) + 1)]
+        with m.If(fetcher.advance):
+            m.d.sync += [at_port.eq(fetcher.address), picked.eq(at_port)]
+            m.d.sync += [kept.eq(value) for kept, value in zip(held, [*some, read.data], strict=True)]
+            group = picked[min(2, config.part_bits) : config.part_bits]
+            m.d.sync += chosen.eq(Mux(picked[TRIT_MEMORY_BIT], _choose(group, held[:-1]), held[-1]))
         return m
+
+
+class StreamMemory(wiring.Component):
+    """One memory of words for everything, in block RAM.
+
+    Members: as ``ResidentMemory``, without ``o_trits``; addresses are those of words, the row of token k begins at word
+    ``embedding_base + k * embedding_stride``. The readers share the port: words of a row take the cycles of words of
+    the stream, and none is idle between the two.
+
+    A controller of external memory takes the same place. It must answer every request in order and drop nothing;
+    ``o_words`` and ``o_row`` may pause at any time, and tokens a second are its words a second. What it may rely on:
+    the row is asked for while ``o_words`` is not taken (the lanes wait for the row), the stream repeats, so it can be
+    fetched ahead in bursts, and the host and the readers never overlap.
+
+    Latency: 2 from ``running`` to the first word, then one a cycle; 4 from a token to the first word of its row, 3 from
+    a host's request to the first word, then one a cycle.
+    """
+
+    latency = 2
+    row_latency = 4
+    read_latency = 3
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        super().__init__(_ports(config))
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        config = self.config
+        address, word, writes = _written(m, self.i_write)
+        fetcher, chosen = _add_fetcher(m, self, stages=1)
+        words = _add_repeater(m, "words", self.running, self.setup.stream_words, self.o_words)
+        write, read = _memory(m, "memory", config.word_bits, config.memory_words)
+        m.d.comb += [
+            write.addr.eq(address), write.data.eq(word), write.en.eq(writes),
+            words.granted.eq(~fetcher.owns),
+            read.addr.eq(Mux(fetcher.owns, fetcher.address, words.address)),
+            read.en.eq(Mux(fetcher.owns, fetcher.advance, words.read)),
+            words.data.eq(read.data),
+        ]
+        with m.If(fetcher.advance):
+            m.d.sync += chosen.eq(read.data)
+        return m
+
+
+def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
+    """Address, word and enable of the host's writes, in registers: they reach every block RAM."""
+    address = Signal(ADDRESS_BITS, name="write_address", reset_less=True)
+    word = Signal(len(i_write.payload.word), name="write_word", reset_less=True)
+    writes = Signal()
+    m.d.comb += i_write.ready.eq(1)
+    m.d.sync += [address.eq(i_write.payload.address), word.eq(i_write.payload.word), writes.eq(i_write.valid)]
+    return address, word, writes
+
+
+def _memory(m: Module, name: str, bits: int, depth: int) -> tuple[WritePort, ReadPort]:
+    """A block RAM and its two ports."""
+    m.submodules[name] = memory = Memory(shape=bits, depth=depth, init=[])
+    return memory.write_port(), memory.read_port()
+
+
+def _choose(index: Value, values: list[Any]) -> Value:
+    """``values[index]``; 0 beyond them."""
+    values = [Value.cast(value) for value in values]
+    values += [Const(0, 1)] * ((1 << len(index)) - len(values))
+    return Array(values)[index] if len(values) > 1 else values[0]
+
+
+__all__ = ["Fetcher", "Repeater", "ResidentMemory", "StreamMemory", "full_parts"]

@@ -1,11 +1,10 @@
-"""The record router: takes the stream apart, and unpacks groups of items from its words.
+"""The record router: takes the stream apart, unpacks groups of items from its words, puts words together to beats.
 
     words ─► router ─┬─► o_op      operations, assembled from their words
-                     ├─► o_gains   words of gains
-                     ├─► o_trits   beats of trits
-                     └─► o_embed   words of one row of the embedding table
+                     ├─► o_gains   words of gains                                 ─► GroupUnpacker
+                     └─► o_trits   words of trits (only where they are in the stream) ─► BeatAssembler
 
-A header costs one cycle, a word one. Nothing is buffered here but an operation under assembly.
+A word costs one cycle, of a header as well. Nothing is buffered here but an operation under assembly.
 """
 
 from __future__ import annotations
@@ -19,10 +18,12 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import (
     HEADER_KIND_BITS,
     HEADER_LENGTH_BITS,
+    ITEM_BITS,
     OPERATION,
     OPERATION_BITS,
     Record,
     group_shape,
+    header_words,
     shape_bits,
 )
 
@@ -30,8 +31,8 @@ from lutern.hw.layouts import (
 class RecordRouter(wiring.Component):
     """Sends each record where its header says.
 
-    Members: ``i`` words; ``o_op`` operations; ``o_gains``, ``o_trits``, ``o_embed`` words. A header of an unknown kind
-    is skipped with its words (the host checks the program; this keeps the machine from stopping on erased memory).
+    Members: ``i`` words; ``o_op`` operations; ``o_gains``, ``o_trits`` words. A header of an unknown kind is skipped
+    with its words (the host checks the program; this keeps the machine from stopping on erased memory).
 
     Latency: 0 for words (a combinational path with a registered selection), 1 for an operation after its last word.
     """
@@ -40,13 +41,7 @@ class RecordRouter(wiring.Component):
         self.config = config
         word = stream.Signature(config.word_bits)
         super().__init__(
-            {
-                "i": In(word),
-                "o_op": Out(stream.Signature(OPERATION)),
-                "o_gains": Out(word),
-                "o_trits": Out(word),
-                "o_embed": Out(word),
-            }
+            {"i": In(word), "o_op": Out(stream.Signature(OPERATION)), "o_gains": Out(word), "o_trits": Out(word)}
         )
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -59,17 +54,20 @@ class RecordRouter(wiring.Component):
 
         with m.If(left == 0):
             m.d.comb += self.i.ready.eq(1)
-            with m.If(moved):
-                m.d.sync += Cat(kind, left).eq(self.i.payload)
+            if header_words(self.config) == 1:
+                with m.If(moved):
+                    m.d.sync += Cat(kind, left).eq(self.i.payload)
+            else:
+                low, second = Signal(self.config.word_bits), Signal()
+                with m.If(moved):
+                    m.d.sync += [low.eq(self.i.payload), second.eq(~second)]
+                with m.If(moved & second):
+                    m.d.sync += Cat(kind, left).eq(Cat(low, self.i.payload))
         with m.Else():
             with m.If(moved):
                 m.d.sync += left.eq(left - 1)
             with m.Switch(kind):
-                for record, output in (
-                    (Record.GAINS, self.o_gains),
-                    (Record.TRITS, self.o_trits),
-                    (Record.EMBED, self.o_embed),
-                ):
+                for record, output in ((Record.GAINS, self.o_gains), (Record.TRITS, self.o_trits)):
                     with m.Case(record):
                         m.d.comb += [output.valid.eq(self.i.valid), self.i.ready.eq(output.ready)]
                 with m.Case(Record.OP):
@@ -84,12 +82,44 @@ class RecordRouter(wiring.Component):
         m.d.comb += [
             self.o_gains.payload.eq(self.i.payload),
             self.o_trits.payload.eq(self.i.payload),
-            self.o_embed.payload.eq(self.i.payload),
             self.o_op.payload.as_value().eq(assembled[: shape_bits(OPERATION)]),
             self.o_op.valid.eq(op_left == 0),
         ]
         with m.If(self.o_op.valid & self.o_op.ready):
             m.d.sync += op_left.eq(op_words)
+        return m
+
+
+class BeatAssembler(wiring.Component):
+    """Words to beats, the first word lowest.
+
+    Members: ``i`` words, ``o`` beats. A beat waits in a register while the next one is assembled.
+
+    Latency: 1 after a beat's last word. A word a cycle as long as no beat waits longer than the next one takes to come.
+    """
+
+    latency = 1
+
+    def __init__(self, config: HwConfig) -> None:
+        self.words = config.beat_bits // config.word_bits
+        assert self.words * config.word_bits == config.beat_bits
+        super().__init__(
+            {"i": In(stream.Signature(config.word_bits)), "o": Out(stream.Signature(config.beat_bits))}
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        before = Signal((self.words - 1) * len(self.i.payload), reset_less=True)  # all words but the last
+        count = Signal(range(self.words))
+        beat = Signal(len(self.o.payload), reset_less=True)
+        whole = Cat(before, self.i.payload)
+        last = count == self.words - 1
+        advance = ~self.o.valid | self.o.ready
+        m.d.comb += [self.i.ready.eq(~last | advance), self.o.payload.eq(beat)]
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(self.i.valid & last), beat.eq(whole)]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [before.eq(whole[len(self.i.payload) :]), count.eq(Mux(last, 0, count + 1))]
         return m
 
 
@@ -103,11 +133,10 @@ class GroupUnpacker(wiring.Component):
     Throughput: one group a cycle where a word holds one or more, else one word a cycle. Latency: 1.
     """
 
-    def __init__(self, config: HwConfig, item_bits: int, choices: tuple[int, ...]) -> None:
+    def __init__(self, config: HwConfig, choices: tuple[int, ...]) -> None:
         self.config = config
-        self.item_bits = item_bits
         self.choices = choices
-        self.group_bits = {items: config.results_per_cycle * items * item_bits for items in choices}
+        self.group_bits = {items: config.results_per_cycle * items * ITEM_BITS for items in choices}
         super().__init__(
             {
                 "i": In(stream.Signature(config.word_bits)),
@@ -120,7 +149,7 @@ class GroupUnpacker(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         word_bits = self.config.word_bits
-        shapes = {items: group_shape(self.config, self.item_bits, items) for items in self.choices}
+        shapes = {items: group_shape(self.config, items) for items in self.choices}
         most_words = max(words for _, words in shapes.values())
         buffer = Signal(most_words * word_bits, reset_less=True)
         groups_left = Signal(range(max(groups for groups, _ in shapes.values()) + 1))
