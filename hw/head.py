@@ -1,15 +1,21 @@
-"""The head: the token of the largest logit, and the logits kept for the host.
+"""The head: the token of the largest logit, or of one drawn at random, and logits kept for the host.
 
-    sums ─► largest so far (lowest index wins a tie) ─► token
-       └──► logit memory ─► host
+    base, state ─► words ─► table ─► + dither ─► * temperature ─┐
+                                                                ▼
+    temperature 0: sums, else scores ───────────────────────── add ─► largest so far (lowest index wins a tie) ─► token
+    sums ─► logit memory, or the largest few (top_k) ─► host
 
-One comparison a row; one lane costs 91 LUT4 and 30 CCU2C beside its memory. Twin of ``model_ref.head.argmax``; the
-scale of lm_head is positive and common to all rows, so the raw sums order the tokens.
+P lanes draw P words a cycle: a lane's word is a fixed linear map of one state, an XOR network of three levels of LUT4.
+Each lane has a table of Gumbel variates (a block RAM) and one 18 x 18 product. Definition: ``model_ref.sampling``.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, signed
+from collections.abc import Callable, Sequence
+from operator import xor
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.memory import Memory
@@ -18,105 +24,240 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, values_payload
 from lutern.hw.stages import Stages
-from lutern.model_ref import head
+from lutern.hw.stream_register import StreamRegister
+from lutern.hw.top_k import TopK
+from lutern.model_ref import sampling
 from lutern.model_ref.fixed import Int
+from lutern.model_ref.sampling import (
+    CELL_BITS,
+    DITHER_BITS,
+    JUMP_LOG2,
+    NOISE_BITS,
+    NOISE_SHIFT,
+    OCTAVE_BITS,
+    SEED_OF_ZERO,
+    TABLE,
+    TEMPERATURE_BITS,
+    WORD_BITS,
+)
 from lutern.model_ref.ternary import SUM_BITS
 
-TOKEN = StructLayout({"token": 16})
-LOWEST = -(1 << (SUM_BITS - 1))
-"""What a padding row counts as: below every sum, whose magnitude is at most 127 * 8192."""
-LOGIT_BITS = SUM_BITS
-"""Bits of a sum that are compared and kept."""
+KEY_BITS = VALUE_BITS + 1
+"""A score with its noise."""
+LOWEST = -(3 << (KEY_BITS - 3))
+"""What a padding row counts as: below every score by more than any noise, and above the least key by as much."""
+NOISE_HALF = 1 << (NOISE_SHIFT - 1)
+TABLE_WORDS = [int(entry) & (1 << NOISE_BITS) - 1 for entry in TABLE]
+JUMP = 1 << JUMP_LOG2
+"""Draws between the first words of a stream's tokens."""
+FIRST_SEED = SEED_OF_ZERO
+
+
+def token_payload(config: HwConfig) -> StructLayout:
+    """The token that a stream has chosen."""
+    return StructLayout({"token": 16, "stream": config.stream_bits})
+
+
+def seed_payload(config: HwConfig) -> StructLayout:
+    """The seed of a stream's generator."""
+    return StructLayout({"stream": config.stream_bits, "seed": WORD_BITS})
+
+
+def tree(items: Sequence[Value], join: Callable[[Value, Value], Value]) -> Value:
+    """All items joined, neighbours first."""
+    while len(items) > 1:
+        items = [join(*items[at : at + 2]) if at + 1 < len(items) else items[at] for at in range(0, len(items), 2)]
+    return items[0]
+
+
+def linear(columns: np.ndarray, word: Value) -> Value:
+    """A matrix over GF(2) times a word: the sum of all rotations of the word, each under its mask."""
+    bits = len(word)
+    terms = []
+    for turn in range(bits):
+        mask = sum((int(columns[(row - turn) % bits]) >> row & 1) << row for row in range(bits))
+        if mask:
+            terms.append(word.rotate_left(turn) & mask)
+    return tree(terms, xor)
+
+
+def leading_zeros(bits: Value) -> Value:
+    """How many of the highest bits are 0; one of a power of two of bits must be 1."""
+    counts: list[tuple[Value, Value]] = [(bit, Const(0, 0)) for bit in bits]  # (any bit is 1, zeros above it)
+    while len(counts) > 1:
+        counts = [
+            (low[0] | high[0], Cat(Mux(high[0], high[1], low[1]), ~high[0]))
+            for low, high in zip(counts[::2], counts[1::2], strict=True)
+        ]
+    return counts[0][1]
 
 
 class Head(wiring.Component):
-    """Chooses the token.
+    """Chooses a token for every stream.
 
-    Members: ``i`` raw sums (op HEAD), rows in order, ``last`` on the final beat; ``vocab`` rows that count (a last beat
-    may hold padding); ``o`` the token, one item a vector; ``address`` and, one cycle later, ``data``: a raw sum for
-    the host, sign-extended to 24 bits.
+    Members: ``i`` raw sums and scores (op HEAD) of every stream, rows in order, ``last`` on a stream's final beat;
+    streams may take turns beat by beat. ``vocab`` rows that count (a last beat may hold padding) and ``temperature``
+    (u4.12) are constant while beats are in flight. ``i_seed`` {stream, seed} seeds a stream's generator (always ready;
+    not while beats are in flight). ``o`` the token {token, stream}, one item a vector, in the order of ``last``.
 
-    Latency: 3 from the last beat to the token.
+    For the host, one cycle after ``address`` and ``logits_stream``: ``data``. With ``config.top_k`` 0 that is the raw
+    sum of the token ``address``, sign-extended; else it is of the largest sums, see `TopK`.
+
+    Numerics: ``model_ref.sampling.Gumbel``. Temperature 0 takes the largest raw sum and does not advance the generator.
+    Generators outlive a reset; the noise of one that was never seeded is the same for all tokens.
+
+    Latency: ``latency`` cycles from the last beat to the token, 8 + log2 P; while a logit takes its place among the
+    ``top_k``, all waits.
     """
-
-    latency = 3
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
+        self.latency = 8 + (config.results_per_cycle - 1).bit_length()
         super().__init__(
             {
                 "i": In(stream.Signature(values_payload(config))),
+                "i_seed": In(stream.Signature(seed_payload(config))),
                 "vocab": In(16),
-                "o": Out(stream.Signature(TOKEN)),
+                "temperature": In(TEMPERATURE_BITS),
+                "o": Out(stream.Signature(token_payload(config))),
+                "logits_stream": In(config.stream_bits),
                 "address": In(16),
                 "data": Out(signed(24)),
             }
         )
 
     @staticmethod
-    def model(sums: Int) -> int:
-        """The token of sums [V]."""
-        return int(head.argmax(sums))
+    def model(generator: sampling.Gumbel, sums: Int, scores: Int, temperature: int) -> int:
+        """The token of sums and scores [V]; the generator of the stream goes on."""
+        return int(generator.choose(sums[None], scores[None], temperature)[0])
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        lanes = self.config.results_per_cycle
-        depth = -(-self.config.max_vocab // lanes)
-        m.submodules.memory = memory = Memory(shape=lanes * SUM_BITS, depth=depth, init=[])
-        read, write = memory.read_port(), memory.write_port()
-        advance = ~self.o.valid | self.o.ready
-        stages = Stages(m, advance)
+        config, lanes = self.config, self.config.results_per_cycle
+        lane_bits = (lanes - 1).bit_length()
         i = self.i.payload
-        accepted = self.i.valid & advance
-        beat = Signal(16)
+        room = ~self.o.valid | self.o.ready
+        kept = self._keep(m, room)
+        advance = room & kept
+        stages = Stages(m, advance)
         m.d.comb += self.i.ready.eq(advance)
-        with m.If(accepted):
-            m.d.sync += beat.eq(Mux(i.last, 0, beat + 1))
 
-        # the host's view
-        m.d.comb += [
-            write.addr.eq(beat),
-            write.en.eq(accepted & (beat < depth)),
-            write.data.eq(Cat(*[i.values.word_select(lane, VALUE_BITS)[:SUM_BITS] for lane in range(lanes)])),
+        # 1: what is compared; a padding row is below everything
+        greedy = self.temperature == 0
+        beat_stream = stages.register(i.stream, "beat_stream") if config.tokens > 1 else Const(0, 1)
+        index = stages.register(i.index, "index")
+        first, last = stages.register(i.index == 0, "first"), stages.register(i.last, "last")
+        valid = stages.valid(self.i.valid, 1)
+        keys = []
+        for lane in range(lanes):
+            score = i.scores.word_select(lane, VALUE_BITS).as_signed()
+            value = i.values.word_select(lane, VALUE_BITS)[:SUM_BITS].as_signed()
+            counts = Cat(Const(lane, lane_bits), i.index) < self.vocab
+            key = Mux(counts, Mux(greedy, value, score), Const(LOWEST, signed(KEY_BITS)))
+            keys.append(stages.register(key, f"key_{lane}"))
+
+        # 2: words, 3 and 4: variates, 5: with dither, 6: times temperature
+        words = self._draw(m, valid & advance, beat_stream, first, last, greedy)
+        products = [
+            self._noise(m, stages, stages.register(word, f"word_{lane}"), advance) for lane, word in enumerate(words)
         ]
-        if lanes == 1:
-            m.d.comb += [read.addr.eq(self.address), self.data.eq(read.data.as_signed())]
-        else:
-            lane_bits = (lanes - 1).bit_length()
-            lane = Signal(lane_bits)
-            m.d.sync += lane.eq(self.address[:lane_bits])
-            m.d.comb += [
-                read.addr.eq(self.address[lane_bits:]),
-                self.data.eq(read.data.word_select(lane, SUM_BITS).as_signed()),
-            ]
 
-        # 1: the best of the beat; a padding row is below every sum
-        lowest = Const(LOWEST, signed(SUM_BITS))
+        # 7: the sums; then the best of the beat, a register a level
         candidates = []
-        for index in range(lanes):
-            value = i.values.word_select(index, VALUE_BITS)[:LOGIT_BITS].as_signed()
-            counts = beat * lanes + index < self.vocab
-            candidates.append((Mux(counts, value, lowest), Const(index, range(max(2, lanes)))))
+        for lane, (key, product) in enumerate(zip(keys, products, strict=True)):
+            exact = Cat(Const(NOISE_HALF, NOISE_SHIFT), stages.delay(key, 5)).as_signed() + product
+            candidates.append((stages.register(exact[NOISE_SHIFT:][:KEY_BITS].as_signed()), Const(lane, lane_bits)))
         while len(candidates) > 1:
             pairs = zip(candidates[::2], candidates[1::2], strict=True)
             candidates = [
-                (Mux(b[0] > a[0], b[0], a[0]), Mux(b[0] > a[0], b[1], a[1])) for a, b in pairs
+                (stages.register(Mux(b[0] > a[0], b[0], a[0])), stages.register(Mux(b[0] > a[0], b[1], a[1])))
+                for a, b in pairs
             ]
-        value, offset = candidates[0]
-        valid = stages.valid(self.i.valid, 1)
-        beat_best = Signal(signed(SUM_BITS), reset_less=True)
-        beat_token = Signal(16, reset_less=True)
-        last = stages.register(i.last, "last")
-        first = stages.register(beat == 0, "first")
-        with m.If(advance):
-            m.d.sync += [beat_best.eq(value), beat_token.eq(beat * lanes + offset)]
+        key, lane = candidates[0]
+        behind = self.latency - 2
+        token = Cat(lane, stages.delay(index, behind))[:16]
+        first, last = stages.delay(first, behind), stages.delay(last, behind)
+        if config.tokens > 1:
+            beat_stream = stages.delay(beat_stream, behind)
+        valid = stages.valid(valid, behind)
 
-        # 2: the best of all
-        best, token = Signal(signed(SUM_BITS), reset_less=True), Signal(16, reset_less=True)
-        with m.If(advance & valid & (first | (beat_best > best))):
-            m.d.sync += [best.eq(beat_best), token.eq(beat_token)]
-        m.d.comb += [
-            self.o.valid.eq(stages.valid(stages.valid(valid & last, 1), 1)),
-            self.o.payload.token.eq(stages.register(token, "chosen")),
-        ]
+        # 8: the best of all
+        best = StreamRegister(m, config, "best", KEY_BITS + 16)
+        best_so_far = best.read(beat_stream)
+        wins = first | (key > best_so_far[16:].as_signed())
+        best.write(beat_stream, advance & valid & wins, Cat(token, Const(0, 16 - len(token)), key))
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(advance):
+            m.d.sync += [
+                self.o.valid.eq(valid & last),
+                self.o.payload.token.eq(Mux(wins, token, best_so_far[:16])),
+                self.o.payload.stream.eq(beat_stream),
+            ]
         return m
+
+    def _draw(self, m: Module, taken: Value, stream: Value, first: Value, last: Value, greedy: Value) -> list[Value]:
+        """Words of the beat that is taken; the base of its stream moves on behind its last beat."""
+        config, lanes, seed = self.config, self.config.results_per_cycle, self.i_seed.payload
+        base = StreamRegister(m, config, "base", WORD_BITS)
+        state = StreamRegister(m, config, "state", WORD_BITS)
+        start = base.read(stream)
+        current = Mux(first, start, state.read(stream))
+        state.write(stream, taken, linear(sampling.power(lanes), current))
+        seeded = self.i_seed.valid
+        origin = Mux(seeded, Mux(seed.seed == 0, FIRST_SEED, seed.seed), start)
+        base.write(
+            Mux(seeded, seed.stream, stream), seeded | (taken & last & ~greedy), linear(sampling.power(JUMP), origin)
+        )
+        m.d.comb += self.i_seed.ready.eq(1)
+        return [linear(sampling.power(lane), current) for lane in range(lanes)]
+
+    def _noise(self, m: Module, stages: Stages, word: Value, advance: Value) -> Value:
+        """The product of noise and temperature, four stages behind the word."""
+        m.submodules += (table := Memory(shape=NOISE_BITS, depth=len(TABLE_WORDS), init=TABLE_WORDS))
+        read = table.read_port()
+        scale = word[CELL_BITS + DITHER_BITS :]
+        ones = Const(-1, WORD_BITS - OCTAVE_BITS)
+        octave = leading_zeros(Cat(ones, scale))
+        m.d.comb += [
+            read.en.eq(advance),
+            read.addr.eq(Cat(word[DITHER_BITS:][:CELL_BITS], octave)),
+        ]
+        variate = stages.register(read.data.as_signed())
+        noise = stages.register((variate + stages.delay(word[:DITHER_BITS], 2))[:NOISE_BITS].as_signed())
+        return stages.register(noise * self.temperature)
+
+    def _keep(self, m: Module, room: Value) -> Value:
+        """The host's view of the sums; returns whether it can take a beat."""
+        config, lanes = self.config, self.config.results_per_cycle
+        i = self.i.payload
+        if config.top_k:
+            m.submodules.top_k = top_k = TopK(config)
+            m.d.comb += [
+                top_k.i.valid.eq(self.i.valid & room),
+                Value.cast(top_k.i.payload).eq(Value.cast(i)),
+                top_k.vocab.eq(self.vocab),
+                top_k.logits_stream.eq(self.logits_stream),
+                top_k.address.eq(self.address),
+                self.data.eq(top_k.data),
+            ]
+            return top_k.i.ready
+
+        lane_bits = (lanes - 1).bit_length()
+        beats = -(-config.max_vocab // lanes)
+        beat_bits = max(1, (beats - 1).bit_length())
+        depth = config.tokens << beat_bits if config.tokens > 1 else beats
+        m.submodules.memory = memory = Memory(shape=lanes * SUM_BITS, depth=depth, init=[])
+        read, write = memory.read_port(), memory.write_port()
+        wanted = self.address[lane_bits:][:beat_bits]
+        m.d.comb += [
+            write.addr.eq(Cat(i.index[:beat_bits], i.stream) if config.tokens > 1 else i.index),
+            write.en.eq(self.i.valid & room & (i.index < beats)),
+            write.data.eq(Cat(*[i.values.word_select(lane, VALUE_BITS)[:SUM_BITS] for lane in range(lanes)])),
+            read.addr.eq(Cat(wanted, self.logits_stream) if config.tokens > 1 else wanted),
+        ]
+        lane = Signal(max(1, lane_bits))
+        m.d.sync += lane.eq(self.address[:lane_bits])
+        m.d.comb += self.data.eq(read.data.word_select(lane, SUM_BITS).as_signed() if lanes > 1
+                                 else read.data.as_signed())
+        return Const(1, 1)

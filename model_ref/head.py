@@ -17,7 +17,7 @@ def argmax(sums: Int) -> Int:
 
 
 def top_k(sums: Int, k: int) -> tuple[Int, Int]:
-    """Tokens and sums ``[B, min(k, V)]`` of the largest of ``sums [B, V]``, largest first, a tie's lowest index first."""
+    """Tokens and sums ``[B, min(k, V)]`` of the largest of ``sums [B, V]``: falling, a tie by rising index."""
     tokens = np.argsort(-sums, axis=-1, kind="stable")[..., :k]
     return tokens, np.take_along_axis(sums, tokens, axis=-1)
 

@@ -1,0 +1,186 @@
+"""The largest few logits of every stream, kept for the host where a table of all of them would be too large.
+
+    beat of sums ─► above the least that is kept? ── no ─► gone, one beat a cycle
+                                │ yes: beats wait
+                                ▼
+                    walk from the least up: entries below it move down a place, it takes the place that is free
+
+Sorted insertion: entries of a stream fall in value, and of equal ones the lower token stands first. Of V logits in
+random order k ln(V / k) find a place after the first k, so the walks hide behind the rows.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import VALUE_BITS, values_payload
+from lutern.hw.stream_register import StreamRegister
+from lutern.model_ref import head
+from lutern.model_ref.fixed import Int
+from lutern.model_ref.ternary import SUM_BITS
+
+LOWEST = -(1 << (SUM_BITS - 1))
+"""The least entry of a list that is not full: below every sum, whose magnitude is at most 127 * 8192."""
+WALK_BITS = SUM_BITS
+"""Bits of a sum that find its place."""
+
+
+class TopK(wiring.Component):
+    """Keeps the ``config.top_k`` largest raw logits of each stream.
+
+    Members: ``i`` raw sums (op HEAD) of every stream, rows in order; ``vocab`` rows that count (a last beat may hold
+    padding). ``logits_stream``, ``address`` and, one cycle later, ``data``: of entry j the sum, sign-extended, at
+    ``2 j``, its token at ``2 j + 1``. Entries fall in value; ``min(k, vocab)`` of them are a vector's, the rest are
+    junk. While a logit is put in its place, ``data`` means nothing.
+
+    ``ready`` of ``i`` does not depend on its valid.
+
+    Latency: a logit that is not above the least entry costs nothing. One that is costs 6 cycles and one for each entry
+    that moves down a place, and stands in its place before the second beat behind it is accepted. Of a beat's further
+    logits that were above the least entry and are no more, each costs 2. Memory: k entries a stream.
+
+    Reference: ``model``.
+    """
+
+    def __init__(self, config: HwConfig) -> None:
+        if config.top_k < 1:
+            raise ValueError("top_k is 0: there is nothing to keep")
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(values_payload(config))),
+                "vocab": In(16),
+                "logits_stream": In(config.stream_bits),
+                "address": In(16),
+                "data": Out(signed(24)),
+            }
+        )
+
+    @staticmethod
+    def model(sums: Int, k: int) -> tuple[Int, Int]:
+        """Tokens and sums [min(k, V)] of sums [V]."""
+        return head.top_k(sums, k)
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        config, lanes, k = self.config, self.config.results_per_cycle, self.config.top_k
+        lane_bits = (lanes - 1).bit_length()
+        token_bits = max(1, (config.max_vocab - 1).bit_length())
+        place_bits = max(1, (k - 1).bit_length())
+        depth = config.tokens << place_bits if config.tokens > 1 else k
+        m.submodules.entries = entries = Memory(shape=SUM_BITS + token_bits, depth=depth, init=[])
+        read, write = entries.read_port(), entries.write_port()
+        least, count = (StreamRegister(m, config, name, bits)
+                        for name, bits in (("least", SUM_BITS), ("count", k.bit_length())))
+        lowest = Const(LOWEST, signed(SUM_BITS))
+
+        idle = Signal()
+        above = Signal(lanes)  # lanes of the second beat that want a place
+        hold = above.any() | ~idle
+        m.d.comb += self.i.ready.eq(~hold)
+
+        # 1: the beat
+        i = self.i.payload
+        valid = Signal()
+        beat = Signal(lanes * SUM_BITS, reset_less=True)
+        beat_stream, beat_index = Signal.like(i.stream, reset_less=True), Signal.like(i.index, reset_less=True)
+        counts = Signal(lanes, reset_less=True)
+        with m.If(~hold):
+            m.d.sync += [valid.eq(self.i.valid), beat_stream.eq(i.stream), beat_index.eq(i.index)]
+            for lane in range(lanes):
+                m.d.sync += [
+                    beat.word_select(lane, SUM_BITS).eq(i.values.word_select(lane, VALUE_BITS)),
+                    counts[lane].eq(Cat(Const(lane, lane_bits), i.index) < self.vocab),
+                ]
+
+        # 2: what of it is above the least; its stream's list is held here while it grows
+        values = Signal.like(beat, reset_less=True)
+        list_stream, index = Signal.like(beat_stream, reset_less=True), Signal.like(beat_index, reset_less=True)
+        list_least, list_count = Signal(signed(SUM_BITS), reset_less=True), Signal(k.bit_length(), reset_less=True)
+        new = beat_index == 0
+        old_least = least.read(beat_stream).as_signed()
+        with m.If(~hold):
+            m.d.sync += [
+                values.eq(beat),
+                list_stream.eq(beat_stream),
+                index.eq(beat_index),
+                list_least.eq(Mux(new, lowest, old_least)),
+                list_count.eq(Mux(new, 0, count.read(beat_stream))),
+            ]
+            for lane in range(lanes):
+                higher = beat.word_select(lane, SUM_BITS).as_signed() > old_least
+                m.d.sync += above[lane].eq(valid & counts[lane] & (new | higher))
+
+        # one logit after another
+        value = Signal(signed(SUM_BITS), reset_less=True)
+        token = Signal(token_bits, reset_less=True)
+        place, ahead = Signal(place_bits, reset_less=True), Signal(place_bits, reset_less=True)
+        entry = Signal(SUM_BITS + token_bits, reset_less=True)
+        walking, done = Signal(), Signal()
+        full = list_count == k
+        m.d.sync += entry.eq(read.data)
+        with m.FSM() as fsm:
+            with m.State("PICK"):
+                for lane in reversed(range(lanes)):
+                    with m.If(above[lane]):
+                        m.d.sync += [
+                            value.eq(values.word_select(lane, SUM_BITS)),
+                            token.eq(Cat(Const(lane, lane_bits), index)),
+                        ]
+                for lane in range(lanes):
+                    with m.If(above[lane] & ~above[:lane].any()):
+                        m.d.sync += above[lane].eq(0)
+                with m.If(above.any()):
+                    m.next = "CHECK"
+            with m.State("CHECK"):  # a lane before may have raised the least
+                last_place = Mux(full, k - 1, list_count)
+                m.d.sync += [place.eq(last_place), ahead.eq(last_place - 1)]
+                m.next = "PICK"
+                with m.If(value > list_least):
+                    m.next = "READ"
+            with m.State("READ"):
+                m.next = "FETCH"
+            with m.State("FETCH"):
+                m.next = "WALK"
+            with m.State("WALK"):
+                m.d.comb += walking.eq(1)
+                with m.If(place == k - 1):
+                    m.d.sync += list_least.eq(write.data[token_bits:])
+                with m.If(done):
+                    m.d.sync += list_count.eq(list_count + ~full)
+                    m.next = "KEEP"
+            with m.State("KEEP"):
+                m.next = "PICK"
+        m.d.comb += idle.eq(fsm.ongoing("PICK"))
+        with m.If(fsm.ongoing("READ") | fsm.ongoing("FETCH") | walking):
+            m.d.sync += ahead.eq(ahead - 1)
+        with m.If(walking):
+            m.d.sync += place.eq(place - 1)
+        for register, kept in ((least, list_least), (count, list_count)):
+            register.write(list_stream, fsm.ongoing("KEEP"), kept)
+
+        stays = entry[token_bits:][:WALK_BITS].as_signed() >= value[:WALK_BITS].as_signed()
+        host_place = self.address[1 : 1 + place_bits]
+        places = {"write": place, "walk": ahead, "host": host_place}
+        if config.tokens > 1:
+            places = {"write": Cat(place, list_stream), "walk": Cat(ahead, list_stream),
+                      "host": Cat(host_place, self.logits_stream)}
+        m.d.comb += [
+            done.eq((place == 0) | stays),
+            write.en.eq(walking),
+            write.addr.eq(places["write"]),
+            write.data.eq(Mux(done, Cat(token, value), entry)),
+            read.addr.eq(Mux(idle, places["host"], places["walk"])),
+        ]
+
+        # the host's view
+        wants_token = Signal()
+        m.d.sync += wants_token.eq(self.address[0])
+        m.d.comb += self.data.eq(
+            Mux(wants_token, read.data[:token_bits], read.data[token_bits:].as_signed())
+        )
+        return m
