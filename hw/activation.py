@@ -5,7 +5,8 @@
     x ─► |x| ─► >> to 17 fraction bits ─► clamp ─► table ─► hold ─► slope * remainder ─► base ± product ─► sigma
         1      2                                 3        4       5                    6                  stages
 
-Cost an element: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter.
+Cost an element: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter. Resident machines of several
+results a cycle have no block RAM to spare: there the table is logic.
 """
 
 from __future__ import annotations
@@ -40,15 +41,20 @@ PRODUCT_HALF = 1 << (REMAINDER_BITS - 1)
 """Rounds the interpolation's product."""
 
 
+def table_attributes(config: HwConfig) -> dict[str, str]:
+    """What tells the synthesis where the table goes: logic on a resident machine with several ports to it."""
+    return {"rom_style": "logic"} if config.source == "resident" and config.results_per_cycle > 1 else {}
+
+
 def sigmoid_stages(
-    m: Module, stages: Stages, advance: Value, arguments: list[Any], frac_bits: Value
+    m: Module, stages: Stages, advance: Value, arguments: list[Any], frac_bits: Value, config: HwConfig
 ) -> tuple[list[Any], int]:
     """``sigma`` of signed ``arguments`` (up to 32 bits, ``frac_bits`` fraction bits) and how many stages later it is.
 
     Adds one table with a read port an argument to ``m``; call it once a module. ``advance`` is what ``stages`` obeys.
     """
     table = m.submodules.sigmoid_table = Memory(
-        shape=BASE_BITS + SLOPE_BITS, depth=1 << SEGMENT_BITS, init=SEGMENT_TABLE
+        shape=BASE_BITS + SLOPE_BITS, depth=1 << SEGMENT_BITS, init=SEGMENT_TABLE, attrs=table_attributes(config)
     )
     frac = stages.register(frac_bits[: SIGMOID_FRAC_RANGE[-1].bit_length()], "sigmoid_frac")
     results = []
@@ -132,7 +138,7 @@ class Sigmoid(wiring.Component):
             self.i.payload.values.word_select(lane, VALUE_BITS).as_signed()
             for lane in range(self.config.results_per_cycle)
         ]
-        results, count = sigmoid_stages(m, stages, advance, values, self.i.payload.frac)
+        results, count = sigmoid_stages(m, stages, advance, values, self.i.payload.frac, self.config)
         m.d.comb += [
             self.i.ready.eq(advance),
             self.o.valid.eq(stages.valid(self.i.valid, count)),

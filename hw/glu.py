@@ -5,8 +5,9 @@
     up ───────────────────────────► gl read ─► hold ─► gl * up ─► v        op UP
                                    1          2       3
 
-Cost an element: three products (interpolation, silu, gate), 18 bits of memory a channel of the widest mixer. UP does
-not pass the sigmoid's stages: a beat of UP that comes sooner than its gate is written waits at the input.
+Cost an element: three products (interpolation, silu, gate), 18 bits of memory a channel of the widest mixer and stream.
+UP does not pass the sigmoid's stages: a beat of UP that comes sooner than its gate is written waits at the input. UP
+comes in the order of GATE, so the number of gates written and not yet used says it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from __future__ import annotations
 import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.activation import sigmoid_stages
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, pack
+from lutern.hw.vectors import index_of, place_of, stream_of, vector_memory
 from lutern.model_ref import glu
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import Int
@@ -43,9 +44,8 @@ class Glu(wiring.Component):
     Members
     -------
     i
-        ``layouts.values_payload``: a vector of op GATE (``values``, 18 bits signed, with ``frac`` fraction bits), then
-        one of op UP (``values``: cut sums, 18 bits signed) of the same length, each ended by ``last``. ``bounds`` and
-        ``state_base`` are not looked at.
+        ``layouts.values_payload``: all beats of op GATE (``values``, 18 bits signed, with ``frac`` fraction bits), then
+        those of op UP (``values``: cut sums, 18 bits signed), with the same ``stream`` and ``index`` in the same order.
     o
         ``layouts.x_payload``: v of op UP.
 
@@ -56,7 +56,7 @@ class Glu(wiring.Component):
     Latency
     -------
     ``latency`` = 3 advances from a beat of UP to its v. A beat of UP is accepted from the 10th advance after that of
-    its GATE on; vectors of 10 beats and more never wait.
+    its GATE on; operations of 10 beats and more never wait.
 
     Reference
     ---------
@@ -85,31 +85,27 @@ class Glu(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         lanes = range(self.config.results_per_cycle)
-        depth = -(-self.config.max_width // len(lanes))
         p = self.i.payload
 
         advance, accepted, is_gate = Signal(), Signal(), Signal()
         stages = Stages(m, advance)
-        index = Signal(range(depth))  # of the beat at the input
-        written = Signal(range(depth + 1))  # gates of this vector that are in memory
+        memory = m.submodules.gate_memory = vector_memory(self.config, ELEMENT_BITS)
+        write, read = memory.write_port(), memory.read_port()
+        places = [place_of(self.config, p)]
+        unused = Signal(len(places[0]) + 1)  # gates in memory that no UP has read
         m.d.comb += [
             is_gate.eq(p.op == int(Op.GATE)),
-            accepted.eq(self.i.valid & (is_gate | (index < written))),
+            accepted.eq(self.i.valid & (is_gate | (unused != 0))),
             advance.eq(~self.o.valid | self.o.ready),
-            self.i.ready.eq(advance & (is_gate | (index < written))),
+            self.i.ready.eq(advance & (is_gate | (unused != 0))),
         ]
-        with m.If(advance & accepted):
-            m.d.sync += index.eq(index + 1)
-            with m.If(p.last):
-                m.d.sync += index.eq(0)
-
         values = [
             stages.register(p.values.word_select(lane, VALUE_BITS)[:ELEMENT_BITS].as_signed(), f"value_{lane}")
             for lane in lanes
         ]
 
         # GATE
-        sigmas, count = sigmoid_stages(m, stages, advance, values, stages.register(p.frac, "frac"))
+        sigmas, count = sigmoid_stages(m, stages, advance, values, stages.register(p.frac, "frac"), self.config)
         gates = []
         for lane in lanes:
             argument = stages.delay(values[lane], count, f"argument_{lane}")
@@ -118,19 +114,17 @@ class Glu(wiring.Component):
             gates.append(stages.register(rounded, f"gate_{lane}"))
         finished = stages.valid(accepted & is_gate, count + 3)
 
-        memory = m.submodules.gate_memory = Memory(shape=len(lanes) * ELEMENT_BITS, depth=depth, init=[])
-        write, read = memory.write_port(), memory.read_port()
+        for stage in range(1, count + 4):
+            places.append(stages.register(places[-1], f"place_{stage}"))
         m.d.comb += [
-            write.addr.eq(written[: len(index)]),
+            write.addr.eq(places[count + 3]),
             write.data.eq(Cat(*gates)),
             write.en.eq(finished & advance),
-            read.addr.eq(index),
+            read.addr.eq(places[0]),
             read.en.eq(advance),
         ]
-        with m.If(advance & finished):
-            m.d.sync += written.eq(written + 1)
-        with m.If(advance & accepted & is_gate & (index == 0)):
-            m.d.sync += written.eq(0)  # the gates before have all been used
+        with m.If(advance):
+            m.d.sync += unused.eq(unused + finished - (accepted & ~is_gate))
 
         # UP
         outputs = []
@@ -141,6 +135,8 @@ class Glu(wiring.Component):
         m.d.comb += [
             self.o.valid.eq(stages.valid(accepted & ~is_gate, LATENCY)),
             self.o.payload.x.eq(pack(outputs)),
+            self.o.payload.stream.eq(stream_of(self.config, places[LATENCY])),
+            self.o.payload.index.eq(index_of(self.config, places[LATENCY])),
             self.o.payload.last.eq(stages.delay(p.last, LATENCY, "last")),
         ]
         return m

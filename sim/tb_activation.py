@@ -58,8 +58,9 @@ class Bench:
         for begin in range(0, len(items) - self.lanes + 1, self.lanes):
             group = items[begin : begin + self.lanes]
             values = sum((value & (1 << VALUE_BITS) - 1) << VALUE_BITS * k for k, (value, _) in enumerate(group))
-            fields = {"values": values, "bounds": 0, "op": 0, "frac": group[0][1], "state_base": 0, "last": 0}
-            beats.append(pack(self.layout, fields))
+            fields = {"values": values, "frac": group[0][1]}
+            rest = {name: int(generator.integers(0, 2)) for name in self.layout.members if name not in fields}
+            beats.append(pack(self.layout, fields | rest))
         return beats
 
     def on_input(self, cycle: int, payload: int) -> None:

@@ -1,4 +1,7 @@
-"""Bench of the channel mixer's gate: vectors of GATE and UP against the golden model, every beat."""
+"""Bench of the channel mixer's gate: GATE and UP of all streams against the golden model, every beat.
+
+In a row group of ``group`` beats comes a block a stream; 1 is the shortest.
+"""
 
 import random
 from typing import Any
@@ -14,7 +17,8 @@ from lutern.model_ref.activation import SIGMOID_FRAC_BITS, sigmoid
 from lutern.model_ref.norm import X_BITS
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
-from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, start, to_signed, unpack
+from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, start, unpack
+from lutern.sim.vectors import blocks, flat, split
 
 LATENCY = 3
 GATE_TO_UP = 10
@@ -22,11 +26,6 @@ LARGEST = (1 << 17) - 1
 TIES_FRAC_BITS = 15
 """There are arguments of this format whose silu is a tie."""
 EDGES = ("zeros", "largest", "all_minus", "mixed", "ties")
-
-
-def flat(values: Any, bits: int) -> int:
-    """P numbers as one vector, the first in the lowest bits."""
-    return sum((int(value) & (1 << bits) - 1) << bits * lane for lane, value in enumerate(values))
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> np.ndarray:
@@ -64,6 +63,7 @@ class Bench:
         parameters, self.seed = bench_parameters(), bench_seed()
         self.dut, self.config = dut, HwConfig(**parameters["config"])
         self.lanes, self.beats = self.config.results_per_cycle, parameters["beats"]
+        self.group, self.streams = parameters["group"], parameters["streams"]
         self.unpaused = parameters["source"] == parameters["sink"] == "none"
         self.generator = np.random.default_rng(self.seed)
         self.layout, self.x_layout = values_payload(self.config), x_payload(self.config)
@@ -75,38 +75,38 @@ class Bench:
 
     def restart(self) -> None:
         self.board = Scoreboard("glu.v", seed=self.seed, bits=len(self.dut.o__payload))
-        self.gates: list[tuple[np.ndarray, int]] = []
-        self.beat = self.vector = 0
+        self.gates: dict[tuple[int, int], tuple[np.ndarray, int]] = {}  # of each stream and index
+        self.vector = 0
 
     def beats_of(self, name: str, beats: int) -> list[int]:
-        """One vector: GATE, then UP."""
+        """One vector a stream: GATE, then UP. What the block does not look at is random."""
         frac = TIES_FRAC_BITS if name == "ties" else int(self.generator.integers(0, 18))
         items = []
-        data = vectors(name, frac, beats * self.lanes, self.generator)
-        for op, values, frac_bits in ((Op.GATE, data[0], frac), (Op.UP, data[1], int(self.generator.integers(0, 31)))):
-            for beat in range(beats):
-                part = values[beat * self.lanes : (beat + 1) * self.lanes]
+        data = [vectors(name, frac, beats * self.lanes, self.generator) for _ in range(self.streams)]
+        for half, (op, frac_bits) in enumerate(((Op.GATE, frac), (Op.UP, int(self.generator.integers(0, 31))))):
+            for stream, beat in blocks(beats, self.group, self.streams):
+                part = data[stream][half][beat * self.lanes : (beat + 1) * self.lanes]
                 items.append(pack(self.layout, {
-                    "values": flat(part, VALUE_BITS), "bounds": 0, "op": int(op), "frac": frac_bits,
-                    "state_base": 0, "last": beat == beats - 1,
+                    "values": flat(part, VALUE_BITS), "scores": int(self.generator.integers(0, 1 << 31)),
+                    "bounds": int(self.generator.integers(0, 1 << 17)), "op": int(op), "frac": frac_bits,
+                    "state_base": int(self.generator.integers(0, 1 << 16)), "stream": stream, "index": beat,
+                    "last": beat == beats - 1,
                 }))
         return items
 
     def on_input(self, cycle: int, payload: int) -> None:
         """Feed the golden model with what the block accepted."""
         fields = unpack(self.layout, payload)
-        parts = [fields["values"] >> VALUE_BITS * k & (1 << VALUE_BITS) - 1 for k in range(self.lanes)]
-        values = np.array([to_signed(part, VALUE_BITS) for part in parts])
+        values = split(fields["values"], VALUE_BITS, self.lanes)
+        place = fields["stream"], fields["index"]
         if fields["op"] == Op.GATE:
-            self.gates.append((values, fields["frac"]))
+            self.gates[place] = values, fields["frac"]
             return
-        gate, frac = self.gates[self.beat]
+        gate, frac = self.gates.pop(place)
         v = Glu.model(gate, values, frac)
-        item = pack(self.x_layout, {"x": flat(v, X_BITS), "last": fields["last"]})
-        self.board.expect(item, token=self.vector, index=self.beat)
-        self.beat += 1
-        if fields["last"]:
-            self.gates, self.beat, self.vector = [], 0, self.vector + 1
+        kept = {name: fields[name] for name in ("stream", "index", "last")}
+        self.board.expect(pack(self.x_layout, {"x": flat(v, X_BITS), **kept}), token=self.vector, index=place[1])
+        self.vector += not self.gates
 
     def check_cycles(self) -> None:
         """Without pauses: latency, and UP as early as its gate allows, exactly."""
@@ -130,9 +130,10 @@ async def vectors_equal_the_golden_model(dut: Any) -> None:
     lengths = [bench.beats if k % 3 else max(1, bench.beats // 3) for k in range(len(names))]
     for name, beats in zip(names, lengths, strict=True):
         bench.source.queue(bench.beats_of(name, beats))
-    await bench.sink.receive(sum(lengths), 2000)
+    count = sum(lengths) * bench.streams
+    await bench.sink.receive(count, 2000)
     await ClockCycles(dut.clk, 20)
-    assert bench.board.finish() == sum(lengths)
+    assert bench.board.finish() == count
     if bench.unpaused:
         bench.check_cycles()
 
@@ -144,7 +145,8 @@ async def reset_in_mid_vector_forgets_it(dut: Any) -> None:
     generator = random.Random(bench.seed)
     for op in range(2):
         bench.restart()
-        stop = bench.source.sent_count + (2 + op) * bench.beats + generator.randrange(1, bench.beats + 1)
+        beats = bench.beats * bench.streams  # of an operation
+        stop = bench.source.sent_count + (2 + op) * beats + generator.randrange(1, beats + 1)
         bench.source.queue([*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)])
         while bench.source.sent_count < stop:
             await FallingEdge(dut.clk)
@@ -156,6 +158,6 @@ async def reset_in_mid_vector_forgets_it(dut: Any) -> None:
         bench.source.queue([*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)])
         await ClockCycles(dut.clk, 2)
         dut.rst.value = 0
-        await bench.sink.receive(2 * bench.beats, 2000)
+        await bench.sink.receive(2 * beats, 2000)
         await ClockCycles(dut.clk, 20)
-        assert bench.board.finish() == 2 * bench.beats
+        assert bench.board.finish() == 2 * beats

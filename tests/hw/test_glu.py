@@ -1,8 +1,9 @@
-"""The channel mixer's gate against the golden model: vectors, pauses, resets, two widths."""
+"""The channel mixer's gate against the golden model: vectors, pauses, resets, two widths, one and several streams."""
 
 from dataclasses import asdict
 
 import pytest
+from amaranth.hdl import Cat, Const
 
 from lutern.hw import activation, glu
 from lutern.hw.config import HwConfig
@@ -10,27 +11,41 @@ from lutern.hw.glu import Glu
 from lutern.sim import tb_glu
 from lutern.sim.runner import run_bench
 
-CONFIGS = {lanes: HwConfig(f"bench-{lanes}", results_per_cycle=lanes, max_width=64) for lanes in (1, 2)}
+CONFIGS = {
+    (lanes, tokens): HwConfig(f"bench-{lanes}-{tokens}", results_per_cycle=lanes, tokens=tokens, max_width=64)
+    for lanes in (1, 2) for tokens in (1, 4)
+}
 
 
-def run(lanes: int, *, source: str = "none", sink: str = "none", beats: int = 32, seed: int = 1) -> None:
-    parameters = {"config": asdict(CONFIGS[lanes]), "beats": beats, "vectors": 10, "source": source, "sink": sink}
-    run_bench(Glu(CONFIGS[lanes]), "lutern.sim.tb_glu", parameters=parameters, seed=seed)
+def run(
+    lanes: int, *, source: str = "none", sink: str = "none", beats: int = 32, seed: int = 1, tokens: int = 1,
+    streams: int = 1, group: int = 4,
+) -> None:
+    config = CONFIGS[lanes, tokens]
+    parameters = {"config": asdict(config), "beats": beats, "vectors": 10, "streams": streams, "group": group,
+                  "source": source, "sink": sink}
+    run_bench(Glu(config), "lutern.sim.tb_glu", parameters=parameters, seed=seed)
 
 
-@pytest.mark.parametrize("lanes", CONFIGS)
+@pytest.mark.parametrize(("lanes", "tokens", "streams"), [(1, 1, 1), (2, 1, 1), (1, 4, 4), (2, 4, 3)])
 @pytest.mark.parametrize(
     ("source", "sink"),
     [("none", "none"), ("random", "random"), ("none", "bursty"), ("alternating", "after_valid"), ("bursty", "none")],
 )
-def test_vectors(lanes: int, source: str, sink: str) -> None:
-    run(lanes, source=source, sink=sink, seed=30 + lanes)
+def test_vectors(lanes: int, tokens: int, streams: int, source: str, sink: str) -> None:
+    run(lanes, tokens=tokens, streams=streams, source=source, sink=sink, seed=30 + lanes)
 
 
 @pytest.mark.parametrize("beats", [1, 2, 9, 10])
 def test_short_vectors_meet_the_interlock(beats: int) -> None:
     run(2, beats=beats, seed=beats)
     run(2, beats=beats, source="random", sink="random", seed=beats)
+
+
+@pytest.mark.parametrize(("beats", "streams"), [(1, 1), (1, 4), (3, 3), (9, 2)])
+def test_blocks_of_a_beat(beats: int, streams: int) -> None:
+    run(2, beats=beats, tokens=4, streams=streams, group=1, seed=beats)
+    run(2, beats=beats, tokens=4, streams=streams, group=1, source="random", sink="random", seed=beats)
 
 
 def test_latency() -> None:
@@ -47,3 +62,9 @@ def test_mutation_of_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(activation, "SEGMENT_TABLE", [activation.SEGMENT_TABLE[0] ^ 1, *activation.SEGMENT_TABLE[1:]])
     with pytest.raises(AssertionError, match=r"glu\.v: token"):
         run(1)
+
+
+def test_mutation_of_the_place_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glu, "place_of", lambda config, payload: Cat(payload.index[:5], payload.stream[0], Const(0)))
+    with pytest.raises(AssertionError, match=r"glu\.v: token"):
+        run(2, tokens=4, streams=4)
