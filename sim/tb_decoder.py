@@ -1,67 +1,82 @@
 """Bench of the whole decoder: a stream of words in, chosen tokens out, every h, S and code watched.
 
-    memory of words ─► StreamSource i_words ─► Decoder ─► o_token, logits memory
-                            ▲      o_start ◄────┘   └──► taps h, S, codes
+    words, again and again ─► i_words ─► Decoder ─► o_token, logits memory
+    beats, again and again ─► i_trits      │ └────► taps h, S, codes
+    row of the token ───────► i_row ◄── o_start
 
 The golden model is fed with the tokens that were started (``o_start``), so a wrong choice shows as itself and not as
-everything that follows. Pauses on the words come from the pattern; a reset may fall in the middle of a token.
+everything that follows. Pauses on all streams come from the pattern; a reset may fall in the middle of a token.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge
 
+from lutern.firmware.packing import pack_groups
 from lutern.firmware.program import Program, lay_out
+from lutern.firmware.session import Feed, GoldenSession
 from lutern.hw.config import HwConfig
+from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.model import IntegerModel
 from lutern.model_ref.quantize import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.runner import bench_parameters, bench_seed
-from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, reset, start, to_int
+from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, reset, start, to_int
 
 TAPS = {"h": 32, "s": 32, "codes": 8}
 TIMEOUT_CYCLES = 100_000
 
 
-def setup() -> tuple[IntegerWeights, Program]:
-    """Weights and laid-out words of this bench's parameters."""
-    parameters = bench_parameters()
-    config = HwConfig(**parameters["config"])
-    weights = integer_weights(random_checkpoint(ModelConfig(**parameters["model"]), bench_seed()))
-    return weights, lay_out(weights, config)
+class Memory:
+    """Words and beats without end, and rows as ``o_start`` asks for them, as the memory gives them."""
 
-
-class Reader:
-    """Answers ``o_start`` with the words of the token, as the image memory does."""
-
-    def __init__(self, dut: Any, program: Program, pause: str) -> None:
-        self.words = [int.from_bytes(word.tobytes(), "little") for word in program.words]
-        self.program = program
-        self.source = StreamSource(dut, "i_words", pause=pause, seed=bench_seed())
+    def __init__(self, dut: Any, weights: IntegerWeights, program: Program, config: HwConfig, pause: str) -> None:
+        table = weights.embeddings
+        self.rows = [
+            [int.from_bytes(word.tobytes(), "little") for word in pack_groups(row[:, None].astype(np.uint64), config)]
+            for row in table.codes
+        ]
+        self.config = config
+        self.row = StreamSource(dut, "i_row", pause=pause, seed=bench_seed())
         self.starts = StreamSink(dut, "o_start")
-        self.started: list[int] = []
-        cocotb.start_soon(self._run())
+        self.started: list[tuple[int, int]] = []
+        self.endless = [(self._source(dut, "i_words", pause), program.words[: program.setup["stream_words"]])]
+        if config.source == "resident":
+            self.endless.append((self._source(dut, "i_trits", pause), program.beats[: program.setup["trit_beats"]]))
+        self.dut = dut
+        cocotb.start_soon(self._serve_rows())
+        for source, content in self.endless:
+            cocotb.start_soon(self._repeat(source, [int.from_bytes(item.tobytes(), "little") for item in content]))
 
-    async def _run(self) -> None:
-        program = self.program
+    @staticmethod
+    def _source(dut: Any, name: str, pause: str) -> StreamSource:
+        return StreamSource(dut, name, pause=pause, seed=bench_seed() + 1)
+
+    async def _repeat(self, source: StreamSource, content: list[int]) -> None:
         while True:
-            (token,) = await self.starts.receive(1, TIMEOUT_CYCLES)
-            self.started.append(token)
-            row = program.stream_words + token * program.embedding_row_words
-            words = self.words[: program.head_words] + self.words[row : row + program.embedding_row_words]
-            words += self.words[program.head_words : program.stream_words]
-            await self.source.send(*words)
+            await RisingEdge(self.dut.clk)
+            if not to_int(self.dut.rst) and len(source.pending) < 4:
+                source.queue(content)
+
+    async def _serve_rows(self) -> None:
+        while True:
+            await FallingEdge(self.dut.clk)
+            while self.starts.received:
+                payload = self.starts.received.popleft()
+                self.started.append((payload & 0xFFFF, payload >> 16))
+                self.row.queue(self.rows[payload & 0xFFFF])
 
     def forget(self) -> None:
-        """Drop the token under way (call it in reset)."""
-        self.source.clear()
+        """Begin anew (call it in reset)."""
+        for source in (self.row, *(source for source, _ in self.endless)):
+            source.clear()
         self.starts.received.clear()
+        self.started.clear()
 
 
 class TapRecorder:
@@ -84,57 +99,54 @@ class TapRecorder:
 
 
 class Golden:
-    """Compares what a token showed with the integer model, in order."""
+    """Compares what a run showed with the integer model, in order."""
 
-    def __init__(self, weights: IntegerWeights) -> None:
-        self.model = IntegerModel(weights)
-        self.state = self.model.initial_state(1)
-        self.position = 0
+    def __init__(self, weights: IntegerWeights, config: HwConfig) -> None:
+        self.config = config
+        self.session = GoldenSession(weights, config.tokens, config.tokens, IntegerModel, self._trace)
+        self.segments: dict[tuple[str, int], list[tuple[str, int, np.ndarray]]] = {}
 
-    def expect(self, token: int) -> tuple[dict[str, list[tuple[str, int, np.ndarray]]], np.ndarray]:
-        """What each tap must show for a token, and its raw logits."""
-        expected: dict[str, list[tuple[str, int, np.ndarray]]] = {name: [] for name in TAPS}
+    def _trace(self, streams: Any, stage: str, layer: int, values: np.ndarray) -> None:
+        if stage.lower() in TAPS:
+            for stream, row in zip(streams, values, strict=True):
+                self.segments.setdefault((stage.lower(), stream), []).append((stage, layer, row))
 
-        def trace(stage: str, layer: int, values: np.ndarray) -> None:
-            if stage.lower() in expected:
-                expected[stage.lower()].append((stage, layer, values[0]))
+    def run(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> list[list[int]]:
+        """Tokens of a run; what the taps must show is kept."""
+        self.segments.clear()
+        return self.session.run(feeds, count, temperature=temperature / 4096, chained=chained).tokens
 
-        sums, _, self.state = self.model.decode(np.array([token]), self.state, trace)
-        return expected, sums[0]
+    def check(self, taps: dict[str, list[tuple[int, int]]], streams: int) -> None:
+        """Assert that the taps showed this run."""
+        for name, bits in TAPS.items():
+            width = self.config.codes_per_cycle if name == "codes" else self.config.results_per_cycle
+            for stream in range(streams):
+                got = [(cycle, payload) for cycle, payload in taps[name] if payload >> bits * width == stream]
+                for stage, layer, values in self.segments[name, stream]:
+                    self._check_segment(got[: -(-len(values) // width)], bits, width, stage, stream, layer, values)
+                    got = got[-(-len(values) // width) :]
+                assert not got, f"tap {name}: {len(got)} beats too many, stream {stream}, seed {bench_seed()}"
 
-    def check(self, taps: dict[str, list[tuple[int, int]]], token: int) -> np.ndarray:
-        """Assert that the taps showed this token; returns its raw logits."""
-        expected, sums = self.expect(token)
-        for name, segments in expected.items():
-            got = deque(taps[name])
-            for stage, layer, values in segments:
-                self._check_segment(got, TAPS[name], stage, layer, values)
-            assert not got, f"tap {name}: {len(got)} beats too many, token {self.position}, seed {bench_seed()}"
-        self.position += 1
-        return sums
-
+    @staticmethod
     def _check_segment(
-        self, got: deque[tuple[int, int]], bits: int, stage: str, layer: int, values: np.ndarray
+        got: list[tuple[int, int]], bits: int, width: int, stage: str, stream: int, layer: int, values: np.ndarray
     ) -> None:
-        index = 0
-        parameters = bench_parameters()["config"]
-        width = parameters["codes_per_cycle"] if bits == 8 else parameters["results_per_cycle"]
-        while index < len(values):
-            where = f"stage {stage}, token {self.position}, layer {layer}, index {index}, seed {bench_seed()}"
-            assert got, f"{where}: nothing came"
-            cycle, payload = got.popleft()
+        where = f"stage {stage}, stream {stream}, layer {layer}, seed {bench_seed()}"
+        for index in range(0, len(values), width):
+            assert index // width < len(got), f"{where}, index {index}: nothing came"
+            cycle, payload = got[index // width]
             for lane in range(min(width, len(values) - index)):
                 value = payload >> bits * lane & (1 << bits) - 1
                 value -= (value >> bits - 1) << bits
                 assert value == values[index + lane], (
-                    f"{where}, lane {lane}, cycle {cycle}: got {value}, expected {values[index + lane]}"
+                    f"{where}, index {index + lane}, cycle {cycle}: got {value}, expected {values[index + lane]}"
                 )
-            index += width
 
 
-async def read_logits(dut: Any, vocab: int) -> list[int]:
+async def read_logits(dut: Any, stream: int, vocab: int) -> list[int]:
     """Raw logits through the host's port: one cycle from address to value."""
     values = []
+    dut.logits_stream.value = stream
     for address in range(vocab):
         dut.logits_address.value = address
         await RisingEdge(dut.clk)
@@ -145,57 +157,84 @@ async def read_logits(dut: Any, vocab: int) -> list[int]:
     return values
 
 
-async def run_tokens(dut: Any, ends: dict[str, Any], golden: Golden, token: int, count: int, fresh: bool) -> list[int]:
-    """Start a run and check every token of it; returns the chosen tokens."""
-    reader, taps, chosen = ends["reader"], ends["taps"], ends["chosen"]
-    if fresh:
-        golden.state = golden.model.initial_state(1)
-    await ends["run"].send(token | count << 16 | int(fresh) << 32)
-    tokens = []
-    for index in range(count):
+class Bench:
+    """Both ends of every stream, and the golden model."""
+
+    def __init__(self, dut: Any) -> None:
+        parameters = bench_parameters()
+        self.dut = dut
+        self.config = HwConfig(**parameters["config"])
+        self.model = ModelConfig(**parameters["model"])
+        weights = integer_weights(random_checkpoint(self.model, bench_seed()))
+        program = lay_out(weights, self.config)
+        self.golden = Golden(weights, self.config)
+        pause = parameters["pause"]
+        dut.vocab.value = self.model.vocab_size
+        dut.logits_address.value = 0
+        dut.logits_stream.value = 0
+        self.feeds = StreamSource(dut, "i_feed")
+        self.runs = StreamSource(dut, "i_run")
+        self.memory = Memory(dut, weights, program, self.config, pause)
+        self.chosen = StreamSink(dut, "o_token")
+        self.taps = TapRecorder(dut)
+        self.watch = [StreamMonitor(dut, name) for name in ("i_words", "o_token", "o_start")]
+        self.random = np.random.default_rng(bench_seed())
+
+    async def begin(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> None:
+        """Hand a run to the decoder."""
+        stride = self.model.num_hidden_layers * self.model.hidden_size // self.config.results_per_cycle
+        for stream, feed in enumerate(feeds):
+            fields = {"stream": stream, "token": feed.token, "state_base": feed.slot * stride,
+                      "fresh": int(feed.fresh), "seed": feed.seed}
+            await self.feeds.send(pack(FEED_LAYOUT, fields))
+        fields = {"count": count, "final_stream": len(feeds) - 1, "chained": int(chained), "temperature": temperature}
+        await self.runs.send(pack(RUN_LAYOUT, fields))
+
+    async def run(
+        self, feeds: list[Feed], count: int = 1, temperature: int = 0, chained: bool = False
+    ) -> list[list[int]]:
+        """A run, checked: taps, tokens, rows asked for, logits."""
         for name in TAPS:
-            taps.values[name] = []
-        (payload,) = await chosen.receive(1, TIMEOUT_CYCLES)
-        got, last = payload & 0xFFFF, payload >> 16
-        fed = reader.started[-1]
-        assert fed == token, f"token {golden.position}: {fed} was read, {token} was meant, seed {bench_seed()}"
-        # taps of the token are complete when it is chosen; those of the next cannot have begun
-        sums = golden.check({name: list(values) for name, values in taps.values.items()}, fed)
-        assert got == int(np.argmax(sums)), f"token {golden.position - 1}: chose {got}, seed {bench_seed()}"
-        assert last == (index == count - 1)
-        token = got
-        tokens.append(got)
-    logits = await read_logits(dut, len(sums))
-    assert logits == sums.tolist(), f"logits differ, seed {bench_seed()}"
-    return tokens
-
-
-async def prepare(dut: Any) -> tuple[dict[str, Any], Golden]:
-    """Clock, reset, and both ends of every stream."""
-    weights, program = setup()
-    dut.vocab.value = program.vocab
-    dut.logits_address.value = 0
-    pause = bench_parameters()["pause"]
-    ends = {
-        "vocab": program.vocab,
-        "run": StreamSource(dut, "i_run"),
-        "reader": Reader(dut, program, pause),
-        "chosen": StreamSink(dut, "o_token"),
-        "taps": TapRecorder(dut),
-        "watch": [StreamMonitor(dut, name) for name in ("i_words", "o_token", "o_start")],
-    }
-    await start(dut)
-    return ends, Golden(weights)
+            self.taps.values[name] = []
+        self.memory.started.clear()
+        await self.begin(feeds, count, temperature, chained)
+        payloads = await self.chosen.receive(count * len(feeds), TIMEOUT_CYCLES)
+        await FallingEdge(self.dut.clk)
+        expected = self.golden.run(feeds, count, temperature, chained)
+        where = f"{len(feeds)} streams, temperature {temperature}, chained {chained}, seed {bench_seed()}"
+        self.golden.check(self.taps.values, len(feeds))
+        assert [payload & 0xFFFF for payload in payloads] == [token for step in expected for token in step], where
+        assert [payload >> 16 for payload in payloads] == [0] * (len(payloads) - 1) + [1], where
+        fed = [(feed.token, stream) for stream, feed in enumerate(feeds)]
+        for tokens in expected[:-1]:
+            fed += [(token, stream) for stream, token in enumerate(tokens)]
+        assert self.memory.started == fed, where
+        if not self.config.top_k:
+            for stream in range(len(feeds)):
+                logits = await read_logits(self.dut, stream, self.model.vocab_size)
+                assert logits == self.golden.session.logits(stream).sums.tolist(), f"logits, stream {stream}, {where}"
+        return expected
 
 
 @cocotb.test()
 async def tokens(dut: Any) -> None:
-    """Two runs: the second goes on from the first's state, then a fresh one repeats the first."""
-    ends, golden = await prepare(dut)
-    token = 3 % ends["vocab"]
-    first = await run_tokens(dut, ends, golden, token, 2, fresh=True)
-    await run_tokens(dut, ends, golden, first[-1], 1, fresh=False)
-    assert await run_tokens(dut, ends, golden, token, 2, fresh=True) == first
+    """Runs that go on from each other's state, alone and together, with argmax and sampling; and a repeat."""
+    bench = Bench(dut)
+    await start(dut)
+    vocab, most = bench.model.vocab_size, bench.config.tokens
+    token = 3 % vocab
+    first = await bench.run([Feed(token, fresh=True)], 2)
+    await bench.run([Feed(first[-1][0], seed=7)], 1, temperature=3000)
+    for streams in {2, most} if most > 1 else ():
+        feeds = [
+            Feed(int(bench.random.integers(vocab)), slot, fresh=slot % 2 == 0 or streams == 2, seed=slot + 1)
+            for slot in bench.random.permutation(streams).tolist()
+        ]
+        await bench.run(feeds, 2, temperature=4096)
+        prompt = bench.random.integers(vocab, size=streams).tolist()
+        await bench.run([Feed(fed, 1, fresh=place == 0) for place, fed in enumerate(prompt)], chained=True)
+        await bench.run([Feed(fed, 1) for fed in prompt], chained=True)
+    assert await bench.run([Feed(token, fresh=True)], 2) == first
 
 
 @cocotb.test()
@@ -203,14 +242,14 @@ async def reset_in_mid_token(dut: Any) -> None:
     """A reset at any cycle of a token: the next token equals a cold start."""
     if not bench_parameters().get("resets"):
         return
-    ends, golden = await prepare(dut)
-    random = np.random.default_rng(bench_seed())
-    for at in random.integers(10, bench_parameters()["resets"], size=4):
-        await ends["run"].send(5 | 1 << 16 | 1 << 32)
+    bench = Bench(dut)
+    await start(dut)
+    for at in bench.random.integers(10, bench_parameters()["resets"], size=4):
+        await bench.begin([Feed(5, fresh=True)], 1, 0, False)
         for _ in range(int(at)):
             await RisingEdge(dut.clk)
         dut.rst.value = 1
-        ends["reader"].forget()
-        ends["chosen"].received.clear()
+        bench.memory.forget()
+        bench.chosen.received.clear()
         await reset(dut)
-        await run_tokens(dut, ends, golden, 3, 1, fresh=True)
+        await bench.run([Feed(3, fresh=True)])

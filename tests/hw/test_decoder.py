@@ -31,6 +31,31 @@ def test_reset_in_mid_token() -> None:
     run(preset("tiny"), resets=2500)
 
 
+STREAMED = preset("tiny").with_(name="streamed", source="stream", word_bytes=2, trit_fifo_words=32, max_state=256)
+
+
+@pytest.mark.parametrize("pause", ["none", "random"])
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_streamed_weights_and_several_streams(tokens: int, pause: str) -> None:
+    run(STREAMED.with_(tokens=tokens), pause=pause)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"rows": 5, "columns": 4, "tokens": 2},
+        {"rows": 10, "columns": 4, "tokens": 8, "results_per_cycle": 2, "codes_per_cycle": 4, "word_bytes": 4,
+         "max_state": 512},
+        {"rows": 8, "columns": 8, "tokens": 2, "results_per_cycle": 2, "codes_per_cycle": 4, "source": "resident",
+         "word_bytes": 8},
+        {"rows": 5, "columns": 4, "tokens": 4, "top_k": 8},
+    ],
+    ids=lambda shape: "-".join(str(value) for value in shape.values()),
+)
+def test_other_machines_of_several_streams(shape: dict[str, int]) -> None:
+    run(STREAMED.with_(name="shaped", gain_fifo_words=128, **shape))
+
+
 @pytest.mark.parametrize(
     "shape",
     [
