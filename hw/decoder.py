@@ -165,7 +165,18 @@ class Decoder(wiring.Component):
         link(m, self.i_feed, sequencer.i_feed)
         link(m, self.i_run, sequencer.i_run)
         link(m, sequencer.o_seed, head.i_seed)
-        link(m, sequencer.o_start, self.o_start)
+        # A row is asked for when the one before it has left its FIFO: the fetch never stands in the stream's way.
+        row_under_way = Signal()
+        asks, asked = sequencer.o_start, self.o_start
+        m.d.comb += [
+            asked.valid.eq(asks.valid & ~row_under_way),
+            asked.payload.eq(asks.payload),
+            asks.ready.eq(asked.ready & ~row_under_way),
+        ]
+        with m.If(asked.valid & asked.ready):
+            m.d.sync += row_under_way.eq(1)
+        with m.Elif(results.i_row.valid & results.i_row.ready & results.o.payload.last):
+            m.d.sync += row_under_way.eq(0)
         link(m, head.o, sequencer.i_token)
         link(m, sequencer.o_token, self.o_token)
         for block in (codes, ternary, results, join, norm, head):
