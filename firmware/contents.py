@@ -11,7 +11,7 @@ import numpy as np
 
 from lutern.firmware.image import OpenImage
 from lutern.firmware.image_format import TOKENIZER, image_shapes
-from lutern.firmware.program import check_fit, program_words
+from lutern.firmware.program import check_fit, program_sizes
 from lutern.hw.config import HwConfig
 from lutern.model_ref.checkpoint import Checkpoint, LazyTensors
 from lutern.model_ref.config import ModelConfig
@@ -109,8 +109,9 @@ def bfloat16_bytes(config: ModelConfig) -> int:
 
 
 def memory_bytes(config: ModelConfig, machine: HwConfig) -> int:
-    """Bytes of a machine's image memory that a shape takes."""
-    return program_words(config, machine) * machine.word_bytes
+    """Bytes of a machine's memories that a shape takes."""
+    sizes = program_sizes(config, machine)
+    return sizes.words * machine.word_bytes + sizes.beats * machine.beat_bytes
 
 
 def reason_against(config: ModelConfig, machine: HwConfig) -> str | None:

@@ -1,9 +1,9 @@
-"""Puts laid-out words into the board's memory and proves that they arrived.
+"""Puts a laid-out program into the board's memory and proves that it arrived.
 
-    words ─► WRITE of up to 512 bytes, one after another ─► CHECKSUM over all of them, read back ─► equal, or refused
+    each section ─► WRITE of up to 512 bytes, one after another ─► CHECKSUM over it, read back ─► equal, or refused
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,31 +12,39 @@ from lutern.firmware.link import Client, LinkError
 from lutern.hw.protocol import CHECKSUM, CHECKSUM_DONE, CHUNK_BYTES, INFO, WRITE, WRITE_DONE, Opcode, crc32c
 from lutern.model_ref.errors import LuternError
 
+Section = tuple[int, NDArray[np.uint8]]
+"""Address, words [count, word_bytes]."""
 
-def load_words(
-    client: Client,
-    words: NDArray[np.uint8],
-    memory_words: int,
-    *,
-    base_address: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+
+def load_sections(
+    client: Client, sections: Sequence[Section], *, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Write `words` [count, word_bytes] from `base_address` on, then compare the checksum of what the memory holds.
+    """Write every section, then compare the checksum of what the memory holds there.
 
-    `progress(done, total)` is called in bytes. Refuses, before anything is sent, what does not fit into `memory_words`.
+    `progress(done, total)` is called in bytes. That a program fits the machine is `program.check_fit`'s to say; an
+    address that the board does not have is refused by the board.
     """
-    count, word_bytes = words.shape
-    if base_address + count > memory_words:
-        raise LuternError(
-            f"{count} words at address {base_address} do not fit into a memory of {memory_words} words; "
-            "choose a smaller model or a larger memory."
-        )
     known_bytes = INFO.unpack(client.transact(Opcode.INFO))["word_bytes"]
-    if known_bytes != word_bytes:
-        raise LuternError(
-            f"Words of {word_bytes} bytes were laid out, but this board's have {known_bytes}; "
-            "lay the model out for this board's configuration."
-        )
+    total = sum(words.size for _, words in sections)
+    done = 0
+    for address, words in sections:
+        if words.shape[1] != known_bytes:
+            raise LuternError(
+                f"Words of {words.shape[1]} bytes were laid out, but this board's have {known_bytes}; "
+                "lay the model out for this board's configuration."
+            )
+
+        def advance(written: int, before: int = done) -> None:
+            if progress is not None:
+                progress(before + written, total)
+
+        _load(client, address, words, advance)
+        done += words.size
+
+
+def _load(client: Client, base_address: int, words: NDArray[np.uint8], advance: Callable[[int], None]) -> None:
+    """Write and verify one section; `advance` is told the bytes written."""
+    count, word_bytes = words.shape
     image = np.ascontiguousarray(words).tobytes()
     step = CHUNK_BYTES // word_bytes
     for first in range(0, count, step):
@@ -49,8 +57,7 @@ def load_words(
                 f"The board went on at address {answer['next_address']} after a WRITE that ends at {wanted}; "
                 "use gateware and program of the same release."
             )
-        if progress is not None:
-            progress(first * word_bytes + len(chunk), len(image))
+        advance(first * word_bytes + len(chunk))
     answer = CHECKSUM_DONE.unpack(client.transact(Opcode.CHECKSUM, CHECKSUM.pack(address=base_address, count=count)))
     if answer["crc"] != crc32c(image):
         raise LinkError(

@@ -1,6 +1,6 @@
-"""Trits and gains as bytes: in the order of one machine, and in the canonical order of the image file.
+"""Trits and items as bytes: in the order of one machine, and in the canonical order of the image file.
 
-    trits [rows, n] ─┬─► pack_trits      words: row groups of R rows, in each the beats of C columns, five in a byte
+    trits [rows, n] ─┬─► pack_trits      row groups of R rows, in each the beats of C columns, five trits in a byte
                      └─► pack_canonical  all rows in order, five trits in a byte
 
     items [elements, T] ──► pack_groups  P elements with their T items are a group; groups are aligned to words
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lutern.hw.config import TRITS_PER_BYTE, HwConfig
-from lutern.hw.layouts import GAIN_BITS, decode_byte, group_shape
+from lutern.hw.layouts import ITEM_BITS, decode_byte, group_shape
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.fixed import MANTISSA_BITS
-from lutern.model_ref.norm import Gains
+
+ITEM_BYTES = ITEM_BITS // 8
 
 
 def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.bool_]]:
@@ -57,27 +57,27 @@ def _decode(data: NDArray[np.uint8], what: str) -> NDArray[np.int8]:
 
 
 def pack_trits(trits: NDArray[np.int8], config: HwConfig) -> NDArray[np.uint8]:
-    """Trits [rows, n] to words ``[words, word_bytes]``, padded with zeros to whole row groups and beats."""
+    """Trits [rows, n] to beats ``[beats, beat_bytes]``, padded with zeros to whole row groups and beats."""
     rows, columns = trits.shape
     groups, beats = -(-rows // config.rows), -(-columns // config.columns)
     padded = np.zeros((groups * config.rows, beats * config.columns), np.int8)
     padded[:rows, :columns] = trits
-    lanes = np.zeros((groups, beats, config.word_bytes * TRITS_PER_BYTE), np.int8)
+    lanes = np.zeros((groups, beats, config.beat_bytes * TRITS_PER_BYTE), np.int8)
     lanes[..., : config.lanes].reshape(groups, beats, config.rows, config.columns)[...] = padded.reshape(
         groups, config.rows, beats, config.columns
     ).transpose(0, 2, 1, 3)
-    return _encode(lanes).reshape(groups * beats, config.word_bytes)
+    return _encode(lanes).reshape(groups * beats, config.beat_bytes)
 
 
-def unpack_trits(words: NDArray[np.uint8], rows: int, columns: int, config: HwConfig) -> NDArray[np.int8]:
-    """Inverse of ``pack_trits``: trits [rows, columns] of words ``[words, word_bytes]``."""
+def unpack_trits(packed: NDArray[np.uint8], rows: int, columns: int, config: HwConfig) -> NDArray[np.int8]:
+    """Inverse of ``pack_trits``: trits [rows, columns] of beats ``[beats, beat_bytes]``."""
     groups, beats = -(-rows // config.rows), -(-columns // config.columns)
-    if words.shape != (groups * beats, config.word_bytes):
+    if packed.shape != (groups * beats, config.beat_bytes):
         raise LuternError(
-            f"words of shape {list(words.shape)} are no {rows} x {columns} trits for {config.name}; "
-            f"give {groups * beats} words of {config.word_bytes} bytes."
+            f"beats of shape {list(packed.shape)} are no {rows} x {columns} trits for {config.name}; "
+            f"give {groups * beats} beats of {config.beat_bytes} bytes."
         )
-    lanes = _decode(words, f"{rows} x {columns} trits")[:, : config.lanes]
+    lanes = _decode(packed, f"{rows} x {columns} trits")[:, : config.lanes]
     shape = (groups, beats, config.rows, config.columns)
     padded = lanes.reshape(shape).transpose(0, 2, 1, 3).reshape(groups * config.rows, beats * config.columns)
     return padded[:rows, :columns].copy()
@@ -120,54 +120,43 @@ def unpack_canonical(data: NDArray[np.uint8], rows: int, columns: int, what: str
     return trits[: rows * columns].reshape(rows, columns)
 
 
-def pack_groups(items: NDArray[np.uint64], item_bits: int, config: HwConfig) -> NDArray[np.uint8]:
+def group_words(elements: int, per_element: int, config: HwConfig) -> int:
+    """Words that ``pack_groups`` makes of items [elements, per_element]."""
+    groups_a_word, words_a_group = group_shape(config, per_element)
+    return -(-elements // (config.results_per_cycle * groups_a_word)) * words_a_group
+
+
+def pack_groups(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.uint8]:
     """Items [elements, T] to words ``[words, word_bytes]``; see ``layouts.group_shape``.
 
     A group is P elements, element 0's T items in the lowest bits. The last group and the last word are filled with 0.
     """
     elements, per_element = items.shape
-    assert not (items >> np.uint64(item_bits)).any()
-    groups_a_word, words_a_group = group_shape(config, item_bits, per_element)
-    group_bits = config.results_per_cycle * per_element * item_bits
-    groups = -(-elements // config.results_per_cycle)
-    words = -(-groups // groups_a_word) * words_a_group
-
-    raw = np.ascontiguousarray(items).astype("<u8").view(np.uint8).reshape(elements, per_element, 8)
-    bits = np.unpackbits(raw, axis=-1, bitorder="little")[..., :item_bits].reshape(elements, per_element * item_bits)
-    filled = np.zeros((words // words_a_group * groups_a_word * config.results_per_cycle, bits.shape[1]), np.uint8)
-    filled[:elements] = bits
-    spread = np.zeros((words // words_a_group, words_a_group * config.word_bits), np.uint8)
-    spread[:, : groups_a_word * group_bits] = filled.reshape(len(spread), groups_a_word * group_bits)
-    return np.packbits(spread, axis=-1, bitorder="little").reshape(words, config.word_bytes)
+    groups_a_word, words_a_group = group_shape(config, per_element)
+    words = group_words(elements, per_element, config)
+    padded = np.zeros((words // words_a_group, groups_a_word * config.results_per_cycle * per_element), "<u2")
+    padded.reshape(-1)[: items.size] = items.reshape(-1)
+    raw = padded.view(np.uint8)
+    packed = np.zeros((len(raw), words_a_group * config.word_bytes), np.uint8)
+    packed[:, : raw.shape[1]] = raw
+    return packed.reshape(words, config.word_bytes)
 
 
 def unpack_groups(
-    words: NDArray[np.uint8], elements: int, per_element: int, item_bits: int, config: HwConfig
-) -> NDArray[np.uint64]:
+    words: NDArray[np.uint8], elements: int, per_element: int, config: HwConfig
+) -> NDArray[np.uint16]:
     """Inverse of ``pack_groups``: items [elements, per_element]."""
-    groups_a_word, words_a_group = group_shape(config, item_bits, per_element)
-    group_bits = config.results_per_cycle * per_element * item_bits
-    groups = -(-elements // config.results_per_cycle)
-    wanted = -(-groups // groups_a_word) * words_a_group
+    groups_a_word, words_a_group = group_shape(config, per_element)
+    wanted = group_words(elements, per_element, config)
     if words.shape != (wanted, config.word_bytes):
         raise LuternError(
-            f"words of shape {list(words.shape)} are no {elements} x {per_element} items of {item_bits} bits for "
+            f"words of shape {list(words.shape)} are no {elements} x {per_element} items for "
             f"{config.name}; give {wanted} words of {config.word_bytes} bytes."
         )
-    spread = np.unpackbits(words.reshape(-1, words_a_group * config.word_bytes), axis=-1, bitorder="little")
-    bits = spread[:, : groups_a_word * group_bits].reshape(-1, per_element, item_bits)[:elements]
-    raw = np.zeros((elements, per_element, 64), np.uint8)
-    raw[..., :item_bits] = bits
-    return np.packbits(raw, axis=-1, bitorder="little").view("<u8")[..., 0].astype(np.uint64)
+    used = groups_a_word * config.results_per_cycle * per_element * ITEM_BYTES
+    raw = words.reshape(-1, words_a_group * config.word_bytes)[:, :used].tobytes()
+    return np.frombuffer(raw, "<u2")[: elements * per_element].reshape(elements, per_element).astype(np.uint16)
 
 
-def gain_items(gains: Gains) -> NDArray[np.uint64]:
-    """Gains as items of 22 bits [n]: mantissa (s18, two's complement) low, exponent above."""
-    mantissa = gains.mantissa & ((1 << (MANTISSA_BITS + 1)) - 1)
-    items = (mantissa | gains.exponent << (MANTISSA_BITS + 1)).astype(np.uint64)
-    assert not (items >> np.uint64(GAIN_BITS)).any()
-    return items
-
-
-__all__ = ["canonical_bytes", "gain_items", "pack_canonical", "pack_groups", "pack_trits", "unpack_canonical",
+__all__ = ["canonical_bytes", "group_words", "pack_canonical", "pack_groups", "pack_trits", "unpack_canonical",
            "unpack_groups", "unpack_trits"]

@@ -1,10 +1,12 @@
-"""The program: an image laid out for one HwConfig, as the words that its memory holds.
+"""The program: an image laid out for one HwConfig, as its memories hold it.
 
-    head:  OP(EMBED)
-    row:   EMBED words of the token (elsewhere in memory)
-    rest:  OP(f) OP(i)  gains of the embedding's vector
-           then for each matrix: OP(the matrix after the next)  [gains of some rows, trits of those rows] ...
-    table: one record of EMBED words a token
+    stream   OP(embed) OP(f) OP(i)  gains of the embedding's vector
+             then for each matrix: OP(the matrix after the next)  [gains of some rows, trits of those rows] ...
+    table    a row of the embedding table for every token, no header
+
+The machine reads the stream again and again, and one row of the table a token. Source "stream": one memory of words
+holds both, the table behind the stream. Source "resident": the stream has no trits; these stand in a memory of beats,
+matrix after matrix, and the table behind them in the full parts of beats.
 
 The image file knows nothing of this; the same image is laid out anew for every machine. docs/engine.md has the records.
 """
@@ -18,26 +20,28 @@ import numpy as np
 from amaranth.hdl import Shape
 from numpy.typing import NDArray
 
-from lutern.firmware.packing import gain_items, pack_groups, pack_trits
-from lutern.hw.config import HwConfig
+from lutern.firmware.packing import group_words, pack_groups, pack_trits
+from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.layouts import (
-    EMBEDDING_BITS,
-    GAIN_BITS,
     HEADER_LENGTH_BITS,
     OPERATION,
     OPERATION_BITS,
     Eps,
     Op,
     Record,
+    full_parts,
     group_shape,
     header,
+    header_words,
 )
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.fixed import Int
+from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains, ScaleConstants
 from lutern.model_ref.quantize import IntegerLayer, IntegerWeights, Matrix
+from lutern.model_ref.sampling import SCORE_FRAC_BITS
 
-HEADER_BYTES = 4
 LOOKAHEAD = 2
 """Operations that are sent ahead of their trits, so that their codes are made during the rows before."""
 
@@ -51,45 +55,92 @@ class Step:
     name: str
     fields: dict[str, object]
     trits: NDArray[np.int8] | None
-    items: NDArray[np.uint64] | None
+    items: NDArray[np.uint16] | None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a shape takes of a machine's memories, whatever its weights are.
+
+    stream_words, trit_beats
+        read every token; ``trit_beats`` is 0 where trits are in the stream.
+    row_words, stride
+        words of a row of the embedding table; from row to row, in beats (resident) or words.
+    words, beats
+        everything in the memory of words, and in the memory of beats.
+    """
+
+    stream_words: int
+    trit_beats: int
+    row_words: int
+    stride: int
+    words: int
+    beats: int
 
 
 @dataclass(frozen=True)
 class Program:
-    """Memory words uint8 ``[words, word_bytes]``, and where in them the spans of a token are."""
+    """A model laid out for a machine: ``words`` uint8 [n, word_bytes], ``beats`` uint8 [k, beat_bytes] (resident)."""
 
+    model: ModelConfig
+    config: HwConfig
     words: NDArray[np.uint8]
-    head_words: int
-    stream_words: int
-    embedding_row_words: int
-    vocab: int
-    trits: int
+    beats: NDArray[np.uint8]
+
+    @property
+    def sizes(self) -> Sizes:
+        """Where in the memories the spans of a token are."""
+        return program_sizes(self.model, self.config)
+
+    @property
+    def vocab(self) -> int:
+        """Tokens of the model."""
+        return self.model.vocab_size
+
+    @property
+    def trits(self) -> int:
+        """Trits of the model, padding not counted."""
+        return self.model.trits
 
     @property
     def setup(self) -> dict[str, int]:
         """The setup record of the link."""
+        sizes = self.sizes
         return {
-            "head_words": self.head_words,
-            "stream_base": 0,
-            "stream_words": self.stream_words,
-            "embedding_base": self.stream_words,
-            "embedding_row_words": self.embedding_row_words,
+            "stream_words": sizes.stream_words,
+            "trit_beats": sizes.trit_beats,
+            "embedding_base": sizes.trit_beats if self.config.source == "resident" else sizes.stream_words,
+            "embedding_row_words": sizes.row_words,
+            "embedding_stride": sizes.stride,
             "vocab": self.vocab,
-            "spare": 0,
         }
 
+    @property
+    def sections(self) -> list[tuple[int, NDArray[np.uint8]]]:
+        """What the host writes: (address, words [n, word_bytes]). Beats are padded to whole parts, as many as a power
+        of two."""
+        config = self.config
+        found = [(0, self.words)]
+        if len(self.beats):
+            padded = np.zeros((len(self.beats), config.word_bytes << config.part_bits), np.uint8)
+            padded[:, : config.beat_bytes] = self.beats
+            found.append((TRIT_MEMORY, padded.reshape(-1, config.word_bytes)))
+        return found
 
-def check_fit(model: ModelConfig, config: HwConfig) -> int:
-    """Refuse, by name and number, a shape that the machine cannot hold; returns the words of memory that it takes."""
-    if config.word_bytes < HEADER_BYTES:
-        raise LuternError(
-            f"{config.name} has words of {config.word_bytes} bytes, but a record's header takes {HEADER_BYTES}; "
-            "choose a machine of 16 lanes or more."
-        )
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that are read from memory for a token: stream, row, beats."""
+        sizes = self.sizes
+        words = sizes.stream_words + sizes.row_words
+        return words * self.config.word_bytes + sizes.trit_beats * self.config.beat_bytes
+
+
+def check_fit(model: ModelConfig, config: HwConfig) -> None:
+    """Refuse, by name and number, a shape that the machine cannot hold."""
     limits = (
         ("hidden size", model.hidden_size, "max_width", config.max_width),
         ("intermediate size", model.intermediate_size, "max_width", config.max_width),
-        ("state (layers x hidden size)", model.num_hidden_layers * model.hidden_size, "max_state", config.max_state),
+        ("state (layers x hidden size)", _state(model), "max_state", config.max_state),
         ("vocabulary", model.vocab_size, "max_vocab", config.max_vocab),
     )
     for what, value, name, limit in limits:
@@ -104,53 +155,93 @@ def check_fit(model: ModelConfig, config: HwConfig) -> int:
                 f"the model's {what} is {value}, no multiple of the {config.results_per_cycle} results a cycle of "
                 f"{config.name}; choose a preset with fewer results a cycle."
             )
-    words = program_words(model, config)
-    if words > config.memory_words:
-        raise LuternError(
-            f"the model needs {words} words of {config.word_bytes} bytes, but {config.name} has "
-            f"{config.memory_words} (memory_words); choose a larger preset or a smaller model."
-        )
-    return words
+    sizes = program_sizes(model, config)
+    for needed, kind, item_bytes, name, depth in (
+        (sizes.words, "words", config.word_bytes, "memory_words", config.memory_words),
+        (sizes.beats, "beats", config.beat_bytes, "trit_beats", config.trit_beats),
+    ):
+        if needed > depth:
+            raise LuternError(
+                f"the model needs {needed} {kind} of {item_bytes} bytes, but {config.name} has "
+                f"{depth} ({name}); choose a larger preset or a smaller model."
+            )
+
+
+def streams_that_fit(model: ModelConfig, config: HwConfig) -> int:
+    """Streams of a model whose states a machine holds, at most ``config.tokens``."""
+    return min(config.tokens, config.max_state // _state(model))
+
+
+def _state(model: ModelConfig) -> int:
+    """Words of state of one stream."""
+    return model.num_hidden_layers * model.hidden_size
 
 
 def program_words(model: ModelConfig, config: HwConfig) -> int:
-    """Words of memory that ``lay_out`` fills for a shape, whatever its weights are."""
+    """Words that ``lay_out`` makes for a shape; see ``Sizes``."""
+    return program_sizes(model, config).words
+
+
+def program_sizes(model: ModelConfig, config: HwConfig) -> Sizes:
+    """Sizes of what ``lay_out`` makes for a shape."""
     d, m, vocab = model.hidden_size, model.intermediate_size, model.vocab_size
-    counter = _Writer(config)
-
-    def group_words(elements: int, items: int, item_bits: int = GAIN_BITS) -> int:
-        groups_a_word, words_a_group = group_shape(config, item_bits, items)
-        groups = -(-elements // config.results_per_cycle)
-        return -(-groups // groups_a_word) * words_a_group
-
-    def matrix_words(rows: int, columns: int, items: int) -> int:
-        operation = 1 - (-OPERATION_BITS // config.word_bits)
-        chunk = counter.chunk_rows(columns, items)
-        words = operation
+    resident = config.source == "resident"
+    # rows, columns and items a row (a vector's gains, or the lower bound) of f, i, g, o, gate, up, down
+    layer = [(d, d, 1), (d, d, 0), (d, d, 2), (d, d, 2), (m, d, 0), (m, d, 1), (d, m, 4)]
+    matrices = layer * model.num_hidden_layers + [(vocab, d, 0)]
+    matrices[-2] = (d, m, 2)  # the last vector enters one matrix
+    head = header_words(config)
+    words = (1 + len(matrices)) * (head + -(-OPERATION_BITS // config.word_bits)) + head + group_words(d, 4, config)
+    beats = 0
+    for rows, columns, items in matrices:
+        chunk = chunk_rows(rows, columns, items, config)
         for start in range(0, rows, chunk):
             count = min(chunk, rows - start)
-            words += 1 - (-count // config.rows) * -(-columns // config.columns)
-            words += 1 + group_words(count, items) if items else 0
-        return words
+            words += head + group_words(count, items, config) if items else 0
+            beats_of_chunk = -(-count // config.rows) * -(-columns // config.columns)
+            beats += beats_of_chunk
+            words += 0 if resident else head + beats_of_chunk * config.beat_bytes // config.word_bytes
 
-    # rows, columns and items a row (a vector's gains, or the lower bound) of f, i, g, o, gate, up, down
-    layer = ((d, d, 1), (d, d, 0), (d, d, 2), (d, d, 2), (m, d, 0), (m, d, 1))
-    words = 1 - (-OPERATION_BITS // config.word_bits) + 1 + group_words(d, 4)
-    words += model.num_hidden_layers * sum(matrix_words(*shape) for shape in layer)
-    words += (model.num_hidden_layers - 1) * matrix_words(d, m, 4) + matrix_words(d, m, 2)
-    return words + matrix_words(vocab, d, 0) + vocab * (1 + group_words(d, 1, EMBEDDING_BITS))
+    row = group_words(d, 1, config)
+    if resident:
+        stride = -(-row // full_parts(config))
+        return Sizes(words, beats, row, stride, words, beats + vocab * stride)
+    return Sizes(words, 0, row, row, words + vocab * row, 0)
+
+
+def chunk_rows(rows: int, columns: int, items: int, config: HwConfig) -> int:
+    """Rows of a matrix that stand in one record of trits, with ``items`` a row in the record of gains before it.
+
+    Whole row groups, as many as a header can count; their gains fill no more than half of the gain FIFO, in whole
+    words. All rows where trits are resident: nothing stands between the gains then.
+    """
+    if config.source == "resident":
+        return rows
+    beat_words = config.beat_bytes // config.word_bytes
+    counted = ((1 << HEADER_LENGTH_BITS) - 1) // (-(-columns // config.columns) * beat_words) * config.rows
+    if items == 0:
+        return counted
+    groups, words = group_shape(config, items)
+    unit = int(np.lcm(config.rows, config.results_per_cycle * groups))
+    unit_words = unit // config.results_per_cycle // groups * words
+    chunk = config.gain_fifo_words // 2 // unit_words * unit
+    if chunk == 0:
+        raise LuternError(
+            f"{unit_words} words of gains of {unit} rows do not fit half of the gain FIFO of {config.name} "
+            f"({config.gain_fifo_words} words); choose a preset with a deeper gain_fifo_words."
+        )
+    return min(chunk, counted)
 
 
 def lay_out(weights: IntegerWeights, config: HwConfig) -> Program:
     """Lay a model out for a machine; ``LuternError`` when it does not fit."""
-    words_needed = check_fit(weights.config, config)
+    check_fit(weights.config, config)
+    sizes = program_sizes(weights.config, config)
     writer = _Writer(config)
     steps = _steps(weights, config)
     embed, matrices = steps[0], steps[1:]
 
-    writer.operation(embed.fields)
-    head_words = writer.count
-    for step in matrices[:LOOKAHEAD]:
+    for step in steps[: 1 + LOOKAHEAD]:
         writer.operation(step.fields)
     assert embed.items is not None
     writer.gains(embed.items)
@@ -158,12 +249,25 @@ def lay_out(weights: IntegerWeights, config: HwConfig) -> Program:
         if index + LOOKAHEAD < len(matrices):
             writer.operation(matrices[index + LOOKAHEAD].fields)
         writer.matrix(step)
-    stream_words = writer.count
+    table = np.concatenate([pack_groups(row[:, None], config) for row in weights.embeddings.codes])
+    if config.source == "stream":
+        writer.words.append(table)
+    else:
+        writer.beats.append(_table_beats(table, sizes, config))
+    program = Program(weights.config, config, np.concatenate(writer.words), writer.all_beats())
+    assert (len(program.words), len(program.beats)) == (sizes.words, sizes.beats)
+    return program
 
-    row_words = writer.embedding_table(weights)
-    words = np.concatenate(writer.parts)
-    assert len(words) == words_needed, f"{len(words)} words, {words_needed} expected"
-    return Program(words, head_words, stream_words, row_words, weights.config.vocab_size, weights.config.trits)
+
+def _table_beats(table: NDArray[np.uint8], sizes: Sizes, config: HwConfig) -> NDArray[np.uint8]:
+    """Rows of the embedding table [rows * row_words, word_bytes] in the full parts of beats."""
+    parts = full_parts(config)
+    rows = len(table) // sizes.row_words
+    padded = np.zeros((rows, sizes.stride * parts, config.word_bytes), np.uint8)
+    padded[:, : sizes.row_words] = table.reshape(rows, sizes.row_words, config.word_bytes)
+    beats = np.zeros((rows * sizes.stride, config.beat_bytes), np.uint8)
+    beats[:, : parts * config.word_bytes] = padded.reshape(len(beats), -1)
+    return beats
 
 
 def _steps(weights: IntegerWeights, config: HwConfig) -> list[Step]:
@@ -185,7 +289,7 @@ def _steps(weights: IntegerWeights, config: HwConfig) -> list[Step]:
     steps = [embed]
     for index, layer in enumerate(layers):
         steps += _layer_steps(layer, index, weights, vectors[index + 1], config)
-    steps.append(_step("lm_head", Op.HEAD, weights.lm_head, config, new_vector=1))
+    steps.append(_step("lm_head", Op.HEAD, weights.lm_head, config, new_vector=1, frac=SCORE_FRAC_BITS))
     return steps
 
 
@@ -196,7 +300,7 @@ def _layer_steps(
     m = model.intermediate_size
     state_base = index * model.hidden_size // config.results_per_cycle
     gate = layer.gate_proj
-    bounds = layer.one_minus_lower_bound.astype(np.uint64)[:, None]
+    bounds = _bound_items(layer.one_minus_lower_bound)
     return [
         _step("f_proj", Op.F, layer.f_proj, config, items=bounds, new_vector=1, slot=0),
         _step("i_proj", Op.I, layer.i_proj, config, slot=1, state_base=state_base),
@@ -217,7 +321,7 @@ def _step(
     *,
     rows: slice = slice(None),
     vector: VectorGains | None = None,
-    items: NDArray[np.uint64] | None = None,
+    items: NDArray[np.uint16] | None = None,
     **fields: object,
 ) -> Step:
     trits = matrix.trits[rows]
@@ -254,27 +358,41 @@ def _scalar_fields(scale: ScaleConstants) -> dict[str, object]:
     }
 
 
-def _items(vector: VectorGains) -> NDArray[np.uint64]:
+def _items(vector: VectorGains) -> NDArray[np.uint16]:
     """Items [elements, T]: w1 first, if there is one."""
     outer, inner = vector
-    return np.stack([gain_items(gains) for gains in ([outer] if outer else []) + inner], axis=1)
+    return np.stack([gains.items for gains in ([outer] if outer else []) + inner], axis=1)
+
+
+def _bound_items(bounds: Int) -> NDArray[np.uint16]:
+    """Lower bounds (1 - LB) as items [elements, 1]."""
+    coded = Bounds.from_integers(bounds)
+    wrong = np.flatnonzero(coded.values != bounds)
+    if len(wrong):
+        raise LuternError(
+            f"a lower bound (1 - LB) is {bounds[wrong[0]]} / 2^17, which has more significant bits than an item of the "
+            "stream; convert the model again."
+        )
+    return coded.items[:, None]
 
 
 class _Writer:
-    """Appends records to a list of word arrays."""
+    """Appends records to lists of word arrays; resident: trits to lists of beats."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
-        self.parts: list[NDArray[np.uint8]] = []
-        self.count = 0
+        self.words: list[NDArray[np.uint8]] = []
+        self.beats: list[NDArray[np.uint8]] = []
+
+    def all_beats(self) -> NDArray[np.uint8]:
+        """The beats, which may be none."""
+        return np.concatenate([np.zeros((0, self.config.beat_bytes), np.uint8), *self.beats])
 
     def record(self, kind: Record, words: NDArray[np.uint8]) -> None:
         """A header and its words."""
-        head = np.zeros((1, self.config.word_bytes), dtype=np.uint8)
-        raw = header(kind, len(words)).to_bytes(HEADER_BYTES, "little")
-        head[0, :HEADER_BYTES] = np.frombuffer(raw, dtype=np.uint8)
-        self.parts += [head, words]
-        self.count += 1 + len(words)
+        count, word_bytes = header_words(self.config), self.config.word_bytes
+        raw = header(kind, len(words)).to_bytes(count * word_bytes, "little")
+        self.words += [np.frombuffer(raw, dtype=np.uint8).reshape(count, word_bytes), words]
 
     def operation(self, fields: dict[str, object]) -> None:
         """One operation; fields that are not named are 0."""
@@ -285,48 +403,23 @@ class _Writer:
         raw = np.frombuffer(value.to_bytes(size, "little"), dtype=np.uint8)
         self.record(Record.OP, raw.reshape(-1, word_bytes))
 
-    def gains(self, items: NDArray[np.uint64]) -> None:
+    def gains(self, items: NDArray[np.uint16]) -> None:
         """One record of gains."""
-        self.record(Record.GAINS, pack_groups(items, GAIN_BITS, self.config))
+        self.record(Record.GAINS, pack_groups(items, self.config))
 
     def matrix(self, step: Step) -> None:
         """The trits of a matrix, in chunks of rows that follow their gains."""
         assert step.trits is not None
         count, columns = step.trits.shape
-        rows = self.chunk_rows(columns, 0 if step.items is None else step.items.shape[1])
+        rows = chunk_rows(count, columns, 0 if step.items is None else step.items.shape[1], self.config)
         for start in range(0, count, rows):
             if step.items is not None:
                 self.gains(step.items[start : start + rows])
-            self.record(Record.TRITS, pack_trits(step.trits[start : start + rows], self.config))
-
-    def chunk_rows(self, columns: int, items: int) -> int:
-        """Rows that stand in one record of trits: whole row groups, as many as a header can count.
-
-        With gains, ``items`` a row: no more than fill half of the gain FIFO, in whole words.
-        """
-        config = self.config
-        counted = ((1 << HEADER_LENGTH_BITS) - 1) // -(-columns // config.columns) * config.rows
-        if items == 0:
-            return counted
-        groups, words = group_shape(config, GAIN_BITS, items)
-        unit = int(np.lcm(config.rows, config.results_per_cycle * groups))
-        unit_words = unit // config.results_per_cycle // groups * words
-        chunk = config.gain_fifo_words // 2 // unit_words * unit
-        if chunk == 0:
-            raise LuternError(
-                f"{unit_words} words of gains of {unit} rows do not fit half of the gain FIFO of {config.name} "
-                f"({config.gain_fifo_words} words); choose a preset with a deeper gain_fifo_words."
-            )
-        return chunk
-
-    def embedding_table(self, weights: IntegerWeights) -> int:
-        """One EMBED record a token; returns the words of each."""
-        table = weights.embeddings
-        codes = table.codes
-        before = self.count
-        for row in codes:
-            self.record(Record.EMBED, pack_groups(row[:, None].astype(np.uint64), EMBEDDING_BITS, self.config))
-        return (self.count - before) // len(codes)
+            beats = pack_trits(step.trits[start : start + rows], self.config)
+            if self.config.source == "stream":
+                self.record(Record.TRITS, beats.reshape(-1, self.config.word_bytes))
+            else:
+                self.beats.append(beats)
 
 
 def _check_fields(fields: dict[str, Any]) -> None:
@@ -343,4 +436,5 @@ def _check_fields(fields: dict[str, Any]) -> None:
                 )
 
 
-__all__ = ["LOOKAHEAD", "Program", "check_fit", "lay_out", "program_words"]
+__all__ = ["LOOKAHEAD", "Program", "Sizes", "check_fit", "chunk_rows", "lay_out", "program_sizes", "program_words",
+           "streams_that_fit"]

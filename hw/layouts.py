@@ -11,6 +11,7 @@ from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib.data import StructLayout
 
 from lutern.hw.config import TRITS_PER_BYTE, HwConfig
+from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_BITS, SCALAR_EXPONENT_BITS
 from lutern.model_ref.norm import CODE_MAX, GAIN_EXPONENT_BITS, GAIN_MANTISSA_BITS, X_BITS
 from lutern.model_ref.ternary import SUM_BITS
@@ -123,6 +124,17 @@ def group_shape(config: HwConfig, items: int) -> tuple[int, int]:
     """(groups a word, words a group) of groups of ``items`` for each of P elements; one of the two is 1."""
     bits = config.results_per_cycle * items * ITEM_BITS
     return max(1, config.word_bits // bits), -(-bits // config.word_bits)
+
+
+def full_parts(config: HwConfig) -> int:
+    """Parts of a resident beat that are whole words; these hold the rows of the embedding table."""
+    parts = config.beat_bytes // config.word_bytes
+    if parts == 0:
+        raise LuternError(
+            f"{config.name}: a beat of trits has {config.beat_bytes} bytes and holds no word of {config.word_bytes}; "
+            "choose smaller words."
+        )
+    return parts
 
 
 def row_fifo_words(config: HwConfig) -> int:

@@ -23,23 +23,12 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.head import token_payload
+from lutern.hw.layouts import full_parts
 from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT, write_layout
-from lutern.model_ref.errors import LuternError
 
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
 SELECT = 4
 """Parts of a beat that are selected from between two registers: block RAM is slow, and beats have a dozen parts."""
-
-
-def full_parts(config: HwConfig) -> int:
-    """Parts of a resident beat that are whole words; these hold the rows of the embedding table."""
-    parts = config.beat_bytes // config.word_bytes
-    if parts == 0:
-        raise LuternError(
-            f"{config.name}: a beat of trits has {config.beat_bytes} bytes and holds no word of {config.word_bytes}; "
-            "choose smaller words."
-        )
-    return parts
 
 
 class Repeater(wiring.Component):
@@ -351,4 +340,4 @@ def _choose(index: Value, values: list[Any]) -> Value:
     return Array(values)[index] if len(values) > 1 else values[0]
 
 
-__all__ = ["Fetcher", "Repeater", "ResidentMemory", "StreamMemory", "full_parts"]
+__all__ = ["Fetcher", "Repeater", "ResidentMemory", "StreamMemory"]
