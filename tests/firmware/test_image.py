@@ -151,7 +151,8 @@ def set_tokenizer(text: bytes) -> Change:
     ("change", "text"),
     [
         (set_body("format", "other"), "is no Lutern image"),
-        (set_body("version", 2), "is an image of version 2, but this program reads version 1"),
+        (set_body("version", 1), "is an image of version 1, but this program reads version 2"),
+        (set_body("version", 3), "is an image of version 3, but this program reads version 2"),
         (set_body("source", 3), "the metadata's source is not as Lutern writes it"),
         (set_body("matrices", []), "the metadata's matrices is not as Lutern writes it"),
         (set_body("digests", None), "the metadata's digests is not as Lutern writes it"),
@@ -167,11 +168,14 @@ def set_tokenizer(text: bytes) -> Change:
         (set_matrix("e2", None), f"e2 of {F_PROJ} holds a number"),
         (set_matrix("frac_bits", 1 << 70), "frac_bits holds a number"),
         (set_item(f"{F_PROJ}.weight", 0xC3), "byte 0 is 0xc3, which names no five trits"),
-        (set_item(f"{F_PROJ}.norm.weight", 1), "norm.weight holds a number that Lutern never writes"),
-        (set_item(f"{F_PROJ}.norm.weight", -1), "norm.weight holds a number that Lutern never writes"),
-        (set_item("model.lower_bounds", 1 << 17), "model.lower_bounds holds a number"),
+        # not normalised; -2048; -1; a zero with an exponent
+        *((set_item(f"{F_PROJ}.norm.weight", item), "norm.weight holds a number that Lutern never writes")
+          for item in (1, 0x03FF, 0x0800, 0x0FFF, 0x1000)),
+        *((set_item("model.lower_bounds", item), "model.lower_bounds holds a number that Lutern never writes")
+          for item in (1, 0x03FF, 0x0800, 0x0FFF, 0x1000, 0xF500)),  # the last is 2.5 steps
         (set_item("model.embeddings.weight", 0x0800), "model.embeddings.weight holds a number"),
-        (set_tensor("model.norm.weight", np.zeros(3, np.int32)), r"model.norm.weight is I32 \[3\], but must be I32"),
+        (set_tensor("model.norm.weight", np.zeros(3, np.uint16)), r"model.norm.weight is U16 \[3\], but must be U16"),
+        (set_tensor("model.norm.weight", np.zeros(128, np.int32)), r"norm.weight is I32 \[128\], but must be U16"),
         (set_tensor("tokenizer.json", np.zeros((), np.uint8)), r"tokenizer.json is U8 \[\], but must be U8"),
         (set_tensor("tokenizer.json", np.full(3, 255, np.uint8)), "the digest of tokenizer.json is wrong"),
         (set_tokenizer(b"\xff\xff"), "tokenizer.json is not UTF-8"),

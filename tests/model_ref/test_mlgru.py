@@ -5,9 +5,30 @@ import pytest
 
 from lutern.model_ref.activation import silu
 from lutern.model_ref.fixed import S18_MAX, S32_MAX, rsh
-from lutern.model_ref.mlgru import STATE_GUARD_BITS, forget_gate, gated_output, state_shift, update_state
+from lutern.model_ref.items import item_parts
+from lutern.model_ref.mlgru import STATE_GUARD_BITS, Bounds, forget_gate, gated_output, state_shift, update_state
 
 SEED = 5
+
+
+def test_bounds_keep_11_bits() -> None:
+    """Of all 2^17: near, exact where 11 bits hold them, in order, and coded in one way."""
+    every = np.arange(1 << 17)
+    coded = Bounds.from_integers(every)
+    assert (np.abs(coded.values - every) <= every * 2.0**-11).all()
+    assert np.array_equal(coded.values[:2048], every[:2048]) and coded.values[-1] == 2047 << 6
+    assert (np.diff(coded.values) >= 0).all()
+    assert ((coded.mantissa << 6) & ((1 << coded.exponent) - 1) == 0).all()  # nothing is shifted out
+    normalised = (coded.mantissa >= 1024) & (coded.mantissa <= 2047)
+    assert normalised[2:].all() and coded.mantissa[:2].tolist() == [0, 512] and coded.exponent[:2].tolist() == [0, 15]
+    assert np.array_equal(Bounds.from_integers(coded.values).items, coded.items)
+    assert np.array_equal(Bounds.from_parts(*item_parts(coded.items)).values, coded.values)
+
+
+def test_bounds_of_long_memory_are_exact() -> None:
+    wanted = 2.0 ** -np.arange(1.0, 18)
+    assert np.array_equal(Bounds.from_real(wanted).values, 1 << np.arange(16, -1, -1))
+    assert Bounds.from_real(np.array([0.0, 1.0])).values.tolist() == [0, 2047 << 6]
 
 
 def test_gate_has_both_ends() -> None:

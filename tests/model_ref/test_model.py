@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lutern.model_ref import mlgru
 from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import EmbeddingTable
+from lutern.model_ref.fixed import Clipped, Int
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import IntegerModel
 from lutern.model_ref.quantize import integer_weights
@@ -65,6 +67,35 @@ def test_streams_do_not_touch_each_other() -> None:
         together.append(values)
     for stream in range(3):
         assert np.array_equal(np.array(together)[:, stream], logits(model, ids[:, stream])), f"seed {SEED}"
+
+
+def test_a_block_of_a_prompt_is_its_tokens_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefill: all streams on one prompt, each layer's state handed from token to token inside the layer."""
+    config = ModelConfig(vocab_size=40, hidden_size=32, num_hidden_layers=3, intermediate_size=48)
+    model = IntegerModel(integer_weights(random_checkpoint(config, SEED)))
+    prompt = np.random.default_rng(SEED).integers(0, 40, 11)
+    state = model.initial_state(1)
+    alone = []
+    for token in prompt:
+        sums, scale, state = model.decode(np.array([token]), state)
+        alone.append((sums[0], scale[0][0], scale[1][0]))
+
+    own = mlgru.update_state
+
+    def chained(state: Int, z: Int, i: Int, frac_bits: int, clipped: Clipped | None = None) -> Int:
+        left = [state[:1]]
+        for stream in range(len(z)):
+            left.append(own(left[-1], z[stream : stream + 1], i[stream : stream + 1], frac_bits, clipped))
+        return np.concatenate(left[1:])
+
+    monkeypatch.setattr(mlgru, "update_state", chained)
+    block, together = model.initial_state(1), []
+    for part in (prompt[:4], prompt[4:8], prompt[8:]):  # T = 4, the last block with fewer streams
+        sums, scale, block = model.decode(part, np.repeat(block[:, -1:], len(part), axis=1))
+        together += list(zip(sums, *scale, strict=True))
+    assert np.array_equal(block[:, -1:], state), f"seed {SEED}"
+    for token, (wanted, got) in enumerate(zip(alone, together, strict=True)):
+        assert all(np.array_equal(a, b) for a, b in zip(wanted, got, strict=True)), f"token {token}, seed {SEED}"
 
 
 def test_trace_shows_every_stage_in_order() -> None:

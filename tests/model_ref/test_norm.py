@@ -5,6 +5,7 @@ import pytest
 
 from lutern.model_ref import norm
 from lutern.model_ref.fixed import MANTISSA_MAX, MANTISSA_ONE, add_float, scalar_from_real
+from lutern.model_ref.items import item_parts
 from lutern.model_ref.norm import CODE_MAX, KEY_EXPONENT_BIAS, Gains, ScaleConstants
 
 X_MAX = (1 << (norm.X_BITS - 1)) - 1
@@ -89,18 +90,17 @@ def test_square_sum_of_the_largest_fits_82_bits() -> None:
 
 
 def test_codes_and_scale_are_those_of_the_float_norm() -> None:
-    """codes * scale reproduces the norm's output: half a code step, and the scale within 2^-13."""
+    """codes * scale reproduces the output of the norm with coded gains: half a code step, the scale within 2^-13."""
     rng = np.random.default_rng(5)
     elements = 256
-    x, w1, w2 = vectors(40, elements, rng, bits=16), rng.uniform(0.2, 2, elements), rng.uniform(0.1, 3, elements)
-    outer, inner = Gains.from_real(w1), Gains.from_real(w1 * w2)
+    x = vectors(40, elements, rng, bits=16)
+    outer, inner = Gains.from_real(rng.uniform(0.2, 2, elements)), Gains.from_real(rng.uniform(0.1, 3, elements))
     vector = norm.gather(x, outer, [inner])
     k = np.sqrt(elements) / CODE_MAX * 2.0 ** (inner.vector_exponent - outer.vector_exponent)
     scale = real(norm.scale_of(vector.largest[0], vector.ss, ScaleConstants(scalar_from_real(float(k)))))
     codes = norm.quantise(vector.u[0], vector.largest[0])
 
-    p = x * w1
-    output = p / np.sqrt((p**2).mean(axis=-1, keepdims=True)) * w2
+    output = x * inner.real() / np.sqrt(((x * outer.real()) ** 2).mean(axis=-1, keepdims=True))
     step = np.abs(output).max(axis=-1) / CODE_MAX
     assert np.abs(scale / step - 1).max() < 2.0**-13
     assert (np.abs(codes * step[:, None] - output) / step[:, None]).max() < 0.51
@@ -124,11 +124,21 @@ def test_adding_nothing_changes_nothing() -> None:
     assert (total[0] == ss[0]).all() and (total[1] == ss[1]).all()
 
 
-def test_gains_keep_17_bits() -> None:
+def test_gains_keep_11_bits() -> None:
     rng = np.random.default_rng(7)
     wanted = rng.standard_normal(1000)
     coded = Gains.from_real(wanted)
     kept = coded.mantissa != 0
-    assert np.abs(coded.real()[kept] / wanted[kept] - 1).max() <= 2.0**-17
+    assert np.abs(coded.real()[kept] / wanted[kept] - 1).max() <= 2.0**-11
     assert np.abs(wanted[~kept]).max(initial=0) < 2.0**-14 * np.abs(wanted).max()
+    size = np.abs(coded.mantissa[kept])
+    assert not (coded.mantissa % (1 << norm.GAIN_LOW_BITS)).any() and size.min() >= MANTISSA_ONE
     assert not Gains.from_real(np.zeros(4)).mantissa.any()
+
+
+def test_gains_come_back_from_items() -> None:
+    for wanted in (np.array([1.0, -0.99999, 2.0**-15, -(2.0**-14), 2.0**-16, 0.0]), np.array([0.99999, -0.3])):
+        coded = Gains.from_real(wanted)
+        again = Gains.from_parts(*item_parts(coded.items), coded.vector_exponent)
+        assert np.array_equal(again.mantissa, coded.mantissa) and np.array_equal(again.exponent, coded.exponent)
+    assert coded.real().tolist() == [1.0, -1229 / 4096]
