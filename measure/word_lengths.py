@@ -195,7 +195,7 @@ def sweep(checkpoint: Checkpoint) -> list[Row]:
         return np.rint(x / unit) * unit
 
     def norm_path(bits: int) -> Real:
-        short = rounded_mantissa(rounded_mantissa(e.x, bits) * rounded_mantissa(e.gain, bits), bits)
+        short = rounded_mantissa(rounded_mantissa(e.x, bits) * e.gain, bits)
         largest = np.abs(short).max(axis=-1, keepdims=True)
         return short * rounded_mantissa(CODE_MAX / largest, bits)
 
@@ -218,20 +218,22 @@ def sweep(checkpoint: Checkpoint) -> list[Row]:
     def row(word: str, built: int, codes_of: str, widths: Widths, f: Callable[[int], Real], exact: Real) -> Row:
         return Row(word, built, codes_of, [cell(bits, positions(f(bits)), positions(exact)) for bits in widths])
 
-    seventeen, state_wanted = (11, 13, 15, 17, 19), mixed(long_wanted)
+    eleven, seventeen, state_wanted = (7, 9, 11, 13, 15), (11, 13, 15, 17, 19), mixed(long_wanted)
     return [
-        row("embedding mantissa", 11, "f", (7, 9, 11, 13, 15),
+        row("embedding mantissa", 11, "f", eleven,
             lambda b: _embedding(checkpoint, ids, b) * layers[0].gain, layers[0].x * layers[0].gain),
         row("x mantissa", 17, "f", seventeen, lambda b: rounded_mantissa(e.x, b) * e.gain, u),
-        row("gain mantissa", 17, "f", seventeen, lambda b: e.x * rounded_mantissa(e.gain, b), u),
+        row("gain mantissa", 11, "f", eleven, lambda b: e.x * rounded_mantissa(e.gain, b), u),
         row("product u mantissa", 17, "f", seventeen, lambda b: rounded_mantissa(u, b), u),
-        Row("x, gain, u and 127/max", 17, "f", [cell(bits, norm_path(bits), positions(u)) for bits in seventeen]),
+        Row("x, u and 127/max", 17, "f", [cell(bits, norm_path(bits), positions(u)) for bits in seventeen]),
         row("f, fraction bits", FORGET_FRAC_BITS, "o", (7, 9, 11, 13, 15),
             lambda b: forget(sigmoid(-rounded_fraction(e.a["f"], b))), wanted_o),
         row("1 - f, fraction bits", 17, "o", seventeen,
             lambda b: mixed(recurrence(rounded_fraction(e.z, b), silu_i)), wanted_o),
         row("1 - f, long memory", 17, "o", seventeen,
             lambda b: mixed(recurrence(rounded_fraction(long_z, b), long_silu)[-TOKENS:]), state_wanted),
+        row("1 - LB mantissa", 11, "o", eleven,
+            lambda b: mixed(recurrence(z_plain * rounded_mantissa(e.keep, b), silu_i)), wanted_o),
         row("sigmoid, fraction bits", 17, "o", seventeen, sigma, wanted_o),
         row("i, word", 18, "o", (12, 14, 16, 18, 20),
             lambda b: mixed(recurrence(e.z, _silu(rounded_fraction(e.a["i"], i_bits - 18 + b)))), wanted_o),
