@@ -2,10 +2,12 @@
 
     i_x, P a cycle ─► NormStatistics ─┬─ u ─────────────────────────► Quantiser ─► o_codes, Q a cycle
                                       └─ largest, ss ─► NormScalar ── R ──┘
-    i_op ───────────────────────────────────────────────────┴─────────────────────► o_scale, one an operation
+    i_op ───────────────────────────────────────────────────┴─────────────────────► o_scale, one an operation and stream
 
 An element costs 1/P cycle as it arrives and 1/Q cycle as codes are made; an operation 9 + 7 cycles until its first
 codes, of which another operation on the same vector hides 9 when the codes before take long enough (`first_interval`).
+Streams share all of it: an operation has a pass for each, and while one runs the factor of the next is made
+(`schedule`). Each has its u, its running statistics and its last scale.
 ECP5, P = 1, Q = 4, 512 elements: 2,768 LUT4, 482 CCU2C, 2,485 flip-flops, 10 multipliers, 9 block RAMs (yosys).
 """
 
@@ -27,7 +29,7 @@ from lutern.hw.norm_statistics import NormStatistics, largest_latency
 from lutern.hw.quantiser import Quantiser
 from lutern.model_ref import norm
 from lutern.model_ref.fixed import MANTISSA_BITS, Int, add_float
-from lutern.model_ref.norm import Gains, ScaleConstants
+from lutern.model_ref.norm import GAIN_LOW_BITS, GAIN_MANTISSA_BITS, Gains, ScaleConstants
 
 
 @dataclass(frozen=True)
@@ -57,28 +59,33 @@ class RmsNorm(wiring.Component):
     Parameters
     ----------
     config
-        ``results_per_cycle`` P, ``codes_per_cycle`` Q, ``max_width``.
+        ``tokens`` T, ``results_per_cycle`` P, ``codes_per_cycle`` Q, ``max_width``.
 
     Members
     -------
     i_x : P elements and their gains. Item 0 of a tuple is w1 (ignored unless ``outer``), items 1 to 3 are G_0 to G_2;
-        u of slot k >= ``matrices`` is of no meaning.
-    i_op : ``QUANTISE_OP``, one for each operation with codes. ``new_vector``: for the next vector; else for the
-        vector of the operation before. An eps operation has ``new_vector``. May come before, while or after its vector.
+        u of slot k >= ``matrices`` is of no meaning. Beats of the streams 0 to ``final_stream`` in any order, ``index``
+        0 first in each; the last beat of ``final_stream`` comes last of all.
+    i_op : ``QUANTISE_OP``, one for each operation with codes, for every stream. ``new_vector``: for the next vectors;
+        else for those of the operation before. An eps operation has ``new_vector`` and is not the first one. May come
+        before, while or after its vectors.
+    final_stream : number of the last active stream.
+    eps_stream : the stream whose ``g_squares`` and ``state_shift`` are wanted; named two cycles before they are
+        sampled, at least.
     g_squares, state_shift : sum of squares of g and ``mlgru.state_shift``, sampled when an O_PROJ operation takes its
-        vector: steady from the last beat of x on, for as long as the operation's codes have not begun.
-    o_codes : Q codes a beat, ``last`` with the operation's last. Elements past the vector are unspecified.
-    o_scale : mantissa and exponent of each operation, in order; a FIFO of 4.
+        vector: steady from the last beat of x on, for as long as the codes of the last stream have not begun.
+    o_codes : Q codes a beat, ``last`` with the stream's last. Elements past the vector are unspecified.
+    o_scale : mantissa and exponent of each operation and stream, in order; a FIFO of 4 operations.
 
-    Contract: a beat of x of the next vector comes only when the last codes of the vector before have been read, at the
-    earliest 7 cycles before its ``last`` beat appears at ``o_codes``. (Earlier, u would be overwritten.)
-    ``|x| < 2^34``; gains' mantissas are symmetric.
+    Contract: a beat of x of the next vectors comes only when the last codes of those before have been read, at the
+    earliest 7 cycles before the ``last`` beat of ``final_stream`` appears at ``o_codes``. (Earlier, u would be
+    overwritten.) ``|x| < 2^34``; gains' mantissas are symmetric.
 
     Numerics: exact. Reference: ``model_ref.norm.gather``, ``quantise``, ``scale_of``; ``model_ref.model.o_eps``.
 
-    Latency: ``latency``, ``scale_latency(eps)``, ``first_interval`` and ``next_interval``, all for an operation that
-    was there 16 cycles ahead and without pauses at the outputs. Between passes on one vector no cycle is lost when the
-    first has ``first_interval`` beats and the others ``next_interval``.
+    Latency, one stream: ``latency``, ``scale_latency(eps)``, ``first_interval`` and ``next_interval``, all for an
+    operation that was there 16 cycles ahead and without pauses at the outputs. Between passes on one vector no cycle is
+    lost when the first has ``first_interval`` beats and the others ``next_interval``. Several: ``schedule``.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -87,6 +94,8 @@ class RmsNorm(wiring.Component):
             {
                 "i_x": In(stream.Signature(layouts.gathered_payload(config))),
                 "i_op": In(stream.Signature(QUANTISE_OP)),
+                "final_stream": In(config.stream_bits),
+                "eps_stream": Out(config.stream_bits),
                 "g_squares": In(G_SQUARES_BITS),
                 "state_shift": In(signed(7)),
                 "o_codes": Out(stream.Signature(layouts.quantised_payload(config))),
@@ -114,10 +123,39 @@ class RmsNorm(wiring.Component):
         """Least cycles from the first codes of a later operation to those of the next on the same vector."""
         return 16
 
+    def schedule(
+        self, eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True, squares: int = 0,
+        last_read: int = 0,
+    ) -> tuple[list[tuple[int, int]], int]:
+        """The (first read of u, scale at ``o_scale``) of each stream of an operation, in cycles of any clock.
+
+        ``begins`` is the cycle in which the scalar unit has the first stream's largest: for new vectors the later of
+        ``largest`` (last beat of x + `largest_latency`) and the first cycle after the operation's acceptance (with an
+        eps term the 13th after); ``squares`` = ``largest`` + 4. Else the cycle of acceptance. ``last_read`` is that of
+        the pass before. Returns also the first cycle in which the next operation can be accepted. The first codes
+        appear `Quantiser.latency` cycles after the first read; without pauses a pass reads a beat a cycle.
+        """
+        passes = []
+        for _ in range(streams):
+            factor = max(begins + 8, last_read)
+            last_read = factor + beats
+            if not new_vector:
+                pushed = factor + 7
+            elif eps is layouts.Eps.NONE:
+                pushed = max(factor + 1, max(begins + 1, squares) + 12) + 17
+            elif eps is layouts.Eps.DOWN_PROJ:
+                pushed = max(factor + 11, max(begins + 1, squares) + 12) + 23
+            else:
+                extra = max(factor + 1, begins + 13)
+                pushed = max(extra + 10, max(begins + 13, squares) + 12) + 23
+            passes.append((factor + 1, pushed + 1))
+            begins = pushed + (1 if not new_vector else 14 if eps else 2)
+        return passes, pushed + 1
+
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.statistics = statistics = NormStatistics(self.config)
-        m.submodules.scalar = scalar = NormScalar()
+        m.submodules.scalar = scalar = NormScalar(self.config)
         m.submodules.quantiser = quantiser = Quantiser(self.config)
         wiring.connect(m, wiring.flipped(self.i_x), statistics.i_x)
         wiring.connect(m, wiring.flipped(self.i_op), scalar.i_op)
@@ -127,7 +165,12 @@ class RmsNorm(wiring.Component):
         m.d.comb += [
             quantiser.u.eq(statistics.u),
             quantiser.u_valid.eq(statistics.u_valid),
-            quantiser.u_last.eq(statistics.u_last),
+            quantiser.u_stream.eq(statistics.u_stream),
+            quantiser.u_index.eq(statistics.u_index),
+            statistics.final_stream.eq(self.final_stream),
+            scalar.final_stream.eq(self.final_stream),
+            statistics.stream.eq(scalar.stream),
+            self.eps_stream.eq(scalar.stream),
             scalar.largest.eq(statistics.largest),
             scalar.largest_valid.eq(statistics.largest_valid),
             statistics.largest_take.eq(scalar.largest_take),
@@ -173,7 +216,7 @@ def pack_gains(outer: Gains | None, inner: Sequence[Gains], element: int) -> int
     flat = 0
     for item, gains in enumerate([outer, *inner]):
         if gains is not None:
-            mantissa = int(gains.mantissa[element]) & ((1 << (MANTISSA_BITS + 1)) - 1)
-            gain = mantissa | int(gains.exponent[element]) << (MANTISSA_BITS + 1)
-            flat |= gain << (item * layouts.GAIN_BITS)
+            mantissa = (int(gains.mantissa[element]) >> GAIN_LOW_BITS) & ((1 << GAIN_MANTISSA_BITS) - 1)
+            gain = mantissa | int(gains.exponent[element]) << GAIN_MANTISSA_BITS
+            flat |= gain << (item * layouts.ITEM_BITS)
     return flat

@@ -1,11 +1,13 @@
-"""The scalars of RMSNorm, one operation at a time on one multiplier: R = 127 / largest, y = 1 / sqrt(ss + eps), scale.
+"""The scalars of RMSNorm, one operation and stream at a time on one multiplier: R = 127 / largest, y = 1 /
+sqrt(ss + eps), scale.
 
     i_op ─► [1 / producer_scale^2 * e1] ─► largest ─► RECIPROCAL ─► R ─► o_factor          critical: 9 cycles
-                                                        │
+       each stream in turn                              │
               LeadingBits(squares of g, ss) ─► [extra + .. ] ─► [* e2 + ss] ─► ROOT ─► largest * y * K ─► o_scale
 
 [..] only with an eps term; ss and ROOT only with a new vector. Tables of both Newton iterations share a block RAM; the
-multiplier's operands and product are registered, so that a product takes three states. 1 multiplier, 1 block RAM.
+multiplier's operands and product are registered, so that a product takes three states. 1 multiplier, 1 block RAM, and
+with several streams a LUT RAM for the root and the last scale of each.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw import layouts
+from lutern.hw.config import HwConfig
 from lutern.hw.layouts import QUANTISE_OP
-from lutern.hw.norm_statistics import KEY_BITS, SLOTS, SQUARES_BITS, pick
+from lutern.hw.norm_statistics import KEY_BITS, SLOTS, SQUARES_BITS, Running, pick
 from lutern.hw.short_float import LeadingBits, add_states, round_product, scalar_signal
 from lutern.model_ref.fixed import (
     MANTISSA_BITS,
@@ -30,8 +33,6 @@ from lutern.model_ref.fixed import (
 )
 from lutern.model_ref.norm import KEY_EXPONENT_BIAS
 
-FACTOR = data.StructLayout({"factor": MANTISSA_BITS, "exponent": KEY_BITS - MANTISSA_BITS, "slot": 2, "beats": 16})
-"""A code pass: R, the biased exponent of the largest, which u, how many beats."""
 G_SQUARES_BITS = 48
 TABLE_WORDS = [0] * 128 + [int(y) for y in RSQRT_TABLE] + [int(y) for y in RECIPROCAL_TABLE]
 """Root at ``m >> 9`` (128 to 511), reciprocal at ``512 + m[15:8]``."""
@@ -41,11 +42,21 @@ RECIPROCAL_EXPONENT = -33
 ROOT_EXPONENT = -25
 
 
-class NormScalar(wiring.Component):
-    """Factor and scale of each operation, in order.
+def factor_payload(config: HwConfig) -> data.StructLayout:
+    """A code pass: R, the biased exponent of the largest, which u of which stream, how many beats."""
+    return data.StructLayout({"factor": MANTISSA_BITS, "exponent": KEY_BITS - MANTISSA_BITS, "slot": 2, "beats": 16,
+                              "stream": config.stream_bits})
 
-    Members: ``i_op``; ``largest``, ``squares`` with valid and take as `NormStatistics` offers them; ``g_squares``,
-    ``state_shift`` sampled with the vector of an O_PROJ operation; ``o_factor``, ``o_scale`` (FIFO of 4).
+
+class NormScalar(wiring.Component):
+    """Factor and scale of each operation and each stream from 0 to ``final_stream``, in order.
+
+    Members: ``i_op``; ``largest``, ``squares`` of ``stream`` with valid and take as `NormStatistics` offers them;
+    ``g_squares``, ``state_shift`` of ``stream``, sampled with the vector of an O_PROJ operation; ``o_factor``,
+    ``o_scale`` (a FIFO of 4 operations).
+
+    ``stream`` names a stream for at least one cycle before anything of it is sampled. The first operation of a stream
+    has no eps term. The largest keys are read again for every operation.
 
     Numerics: ``model_ref.norm.quantise`` (the factor), ``scale_of``, ``eps_term``, ``model_ref.model.o_eps``; exponents
     in 12 bits.
@@ -56,10 +67,13 @@ class NormScalar(wiring.Component):
 
     factor_latency = 9
 
-    def __init__(self) -> None:
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
         super().__init__(
             {
                 "i_op": In(stream.Signature(QUANTISE_OP)),
+                "final_stream": In(config.stream_bits),
+                "stream": Out(config.stream_bits),
                 "g_squares": In(G_SQUARES_BITS),
                 "state_shift": In(signed(7)),
                 "largest": In(SLOTS * KEY_BITS),
@@ -68,14 +82,15 @@ class NormScalar(wiring.Component):
                 "squares": In(SQUARES_BITS),
                 "squares_valid": In(1),
                 "squares_take": Out(1),
-                "o_factor": Out(stream.Signature(FACTOR)),
+                "o_factor": Out(stream.Signature(factor_payload(config))),
                 "o_scale": Out(stream.Signature(layouts.SCALAR)),
             }
         )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        m.submodules.fifo = fifo = SyncFIFO(width=layouts.shape_bits(layouts.SCALAR), depth=4)
+        tokens = self.config.tokens
+        m.submodules.fifo = fifo = SyncFIFO(width=layouts.shape_bits(layouts.SCALAR), depth=4 * tokens)
         m.submodules.table = table = Memory(shape=MANTISSA_BITS, depth=1024, init=TABLE_WORDS)
         read = table.read_port()
         m.d.comb += [
@@ -85,16 +100,24 @@ class NormScalar(wiring.Component):
         ]
 
         op = Signal(QUANTISE_OP, reset_less=True)
-        largest = Signal(SLOTS * KEY_BITS, reset_less=True)
+        largest = Signal(KEY_BITS, reset_less=True)  # of the operation's slot
         state_shift = Signal(signed(7), reset_less=True)
-        chosen = pick(largest, op.slot)
-        previous = scalar_signal("previous")
         t = scalar_signal("t")
         preparing = Signal()  # the reciprocal is that of the producer's scale
         zero = Signal(reset_less=True)  # the vector's ss
         root = Signal(MANTISSA_BITS, reset_less=True)
         root_exponent = Signal(signed(SCALAR_EXPONENT_BITS), reset_less=True)
         inverse = Signal(MANTISSA_BITS, reset_less=True)
+        ending = self.stream == self.final_stream if tokens > 1 else Const(1, 1)
+        scaled = Signal()  # the operation's scale of this stream is ready, in t
+        result = Mux(zero | (largest == 0), 0, t.as_value())
+        previous_scale = Running(m, "previous", layouts.shape_bits(layouts.SCALAR), tokens, self.stream)
+        previous_scale.replace(scaled, result)
+        previous = data.View(layouts.SCALAR, previous_scale.value)
+        roots = Cat(root, root_exponent, zero)
+        if tokens > 1:
+            kept_roots = Running(m, "roots", len(roots), tokens, self.stream)
+            kept_roots.replace(scaled, roots)
 
         # The multiplier, and what its product is used as.
         a, b = Signal(signed(18), reset_less=True), Signal(signed(18), reset_less=True)
@@ -110,7 +133,10 @@ class NormScalar(wiring.Component):
         m.d.comb += read.addr.eq(Mux(for_root, operand[9:18], Cat(operand[8:16], Const(2, 2))))
 
         augend = scalar_signal("augend")
-        squares_mantissa, squares_exponent, extra_ready, squares_ready = self._leading_bits(m, op, augend)
+        beginning = Signal()  # the vector's largest is there: its stream's squares follow
+        squares_mantissa, squares_exponent, extra_ready, squares_ready = self._leading_bits(
+            m, op, augend, beginning, ending
+        )
         adding_squares = Signal(reset_less=True)
         sum_exponent = Signal(signed(SCALAR_EXPONENT_BITS), reset_less=True)
 
@@ -136,30 +162,39 @@ class NormScalar(wiring.Component):
         with m.Elif(self.o_factor.ready):
             m.d.sync += self.o_factor.valid.eq(0)
 
+        def begin(entering: data.View) -> None:
+            """The first state of an operation on a stream."""
+            m.d.sync += [preparing.eq(entering.eps.any()), operand.eq(previous.mantissa | MANTISSA_ONE)]
+            m.next = "LARGEST"
+            with m.If(entering.new_vector):
+                m.next = "VECTOR"
+            with m.If(entering.eps.any()):
+                m.next = "RECIPROCAL"
+
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.i_op.ready.eq(1)
-                entering = self.i_op.payload
-                m.d.sync += [op.eq(entering), preparing.eq(entering.eps.any())]
-                m.d.sync += operand.eq(previous.mantissa | MANTISSA_ONE)
+                m.d.sync += op.eq(self.i_op.payload)
                 with m.If(self.i_op.valid):
-                    m.next = "LARGEST"
-                    with m.If(entering.new_vector):
-                        m.next = "VECTOR"
-                    with m.If(entering.eps.any()):
-                        m.next = "RECIPROCAL"
+                    begin(self.i_op.payload)
+            if tokens > 1:
+                with m.State("NEXT STREAM"):
+                    begin(op)
 
             # e1 / producer_scale^2, before the vector is complete
             multiply("EPS SQUARE", inverse, inverse, (RECIPROCAL_EXPONENT - previous.exponent) << 1, "EPS E1")
             multiply("EPS E1", t.mantissa, op.e1.mantissa, t.exponent + op.e1.exponent, "VECTOR")
 
             with m.State("VECTOR"):
-                m.d.comb += self.largest_take.eq(self.largest_valid)
-                m.d.sync += [largest.eq(self.largest), state_shift.eq(self.state_shift), preparing.eq(0)]
-                with m.If(self.largest_valid):
+                m.d.comb += [beginning.eq(self.largest_valid), self.largest_take.eq(beginning & ending)]
+                m.d.sync += [state_shift.eq(self.state_shift), preparing.eq(0)]
+                with m.If(beginning):
                     m.next = "LARGEST"
             with m.State("LARGEST"):
-                m.d.sync += operand.eq(chosen[:MANTISSA_BITS] | MANTISSA_ONE)
+                chosen = pick(self.largest, op.slot)
+                m.d.sync += [largest.eq(chosen), operand.eq(chosen[:MANTISSA_BITS] | MANTISSA_ONE)]
+                if tokens > 1:
+                    m.d.sync += roots.eq(kept_roots.value)
                 m.next = "RECIPROCAL"
 
             # fixed.reciprocal
@@ -186,8 +221,9 @@ class NormScalar(wiring.Component):
                     m.d.comb += giving.eq(1)
                     m.d.sync += [
                         payload.factor.eq(factor[7:]),
-                        payload.exponent.eq(chosen[MANTISSA_BITS:]),
+                        payload.exponent.eq(largest[MANTISSA_BITS:]),
                         payload.slot.eq(op.slot),
+                        payload.stream.eq(self.stream),
                         payload.beats.eq(op.beats),
                     ]
                     m.next = "SCALE"
@@ -248,22 +284,27 @@ class NormScalar(wiring.Component):
                 m.next = "SCALE"
 
             # largest * y * K
-            largest_exponent = chosen[MANTISSA_BITS:] - KEY_EXPONENT_BIAS
-            multiply("SCALE", chosen[:MANTISSA_BITS], root, largest_exponent + root_exponent, "SCALE K")
+            largest_exponent = largest[MANTISSA_BITS:] - KEY_EXPONENT_BIAS
+            multiply("SCALE", largest[:MANTISSA_BITS], root, largest_exponent + root_exponent, "SCALE K")
             multiply("SCALE K", t.mantissa, op.k.mantissa, t.exponent + op.k.exponent, "PUSH")
             with m.State("PUSH"):
-                result = Mux(zero | (chosen == 0), 0, t.as_value())
                 m.d.comb += [fifo.w_en.eq(1), fifo.w_data.eq(result)]
                 with m.If(fifo.w_rdy):
-                    m.d.sync += previous.as_value().eq(result)
+                    m.d.comb += scaled.eq(1)
                     m.next = "IDLE"
+                    if tokens > 1:
+                        m.d.sync += self.stream.eq(Mux(ending, 0, self.stream + 1))
+                        with m.If(~ending):
+                            m.next = "NEXT STREAM"
 
         return m
 
-    def _leading_bits(self, m: Module, op: data.View, augend: data.View) -> tuple[Value, Value, Value, Value]:
+    def _leading_bits(
+        self, m: Module, op: data.View, augend: data.View, beginning: Value, ending: Value
+    ) -> tuple[Value, Value, Value, Value]:
         """Normalises first the squares of g into ``augend`` (O_PROJ; else that is 0), then those of the vector.
 
-        Returns ss as mantissa and exponent, "augend is extra" and "ss is ready"; both fall when a vector is taken.
+        Returns ss as mantissa and exponent, "augend is extra" and "ss is ready"; both fall when a vector begins.
         """
         m.submodules.leading = leading = LeadingBits(SQUARES_BITS)
         extra_ready = Signal()
@@ -271,7 +312,7 @@ class NormScalar(wiring.Component):
         with m.FSM() as fsm:
             with m.State("READY"):
                 m.d.comb += leading.number.eq(self.g_squares << spare)
-                with m.If(self.largest_take):
+                with m.If(beginning):
                     m.d.comb += leading.load.eq(1)
                     m.d.sync += [augend.mantissa.eq(0), extra_ready.eq(1)]
                     m.next = "SQUARES"
@@ -284,7 +325,7 @@ class NormScalar(wiring.Component):
                     m.d.sync += [augend.mantissa.eq(leading.mantissa), augend.exponent.eq(exponent), extra_ready.eq(1)]
                     m.next = "SQUARES"
             with m.State("SQUARES"):
-                m.d.comb += [leading.number.eq(self.squares), self.squares_take.eq(self.squares_valid)]
+                m.d.comb += [leading.number.eq(self.squares), self.squares_take.eq(self.squares_valid & ending)]
                 with m.If(self.squares_valid):
                     m.d.comb += leading.load.eq(1)
                     m.next = "READY"

@@ -1,4 +1,4 @@
-"""What RMSNorm gathers while its vector arrives: u_k = x G_k, the largest |u_k| and the sum of squares of p = x w1.
+"""What RMSNorm gathers while its vectors arrive: u_k = x G_k, the largest |u_k| and the sum of squares of p = x w1.
 
     register  1           2, 3        4        5         6             7
     x ─► magnitude ─► normalise ─► round ─┬─► X*G_k ─► round ─┬─► u (to the quantiser's memory)
@@ -6,8 +6,9 @@
                                           └─► X*w1 ──► round ─or X─► p*p ─► shift, shift ─► low half ─► high half
                                                                     7        8      9          10          11
 
-Nothing in it ever waits: a vector is refused at the door (``i_x.ready``) while the statistics of the one before are
-still untaken. Cost of an element a cycle: 5 multipliers.
+Largest keys and halves are running values, one a stream, read and replaced in the same cycle: beats of different
+streams may follow one another at once. Nothing in it ever waits: vectors are refused at the door (``i_x.ready``) while
+the statistics of those before are still untaken. Cost of an element a cycle: 5 multipliers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import View
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -23,7 +25,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.short_float import normalise_coarse, normalise_fine, round_product, round_up
 from lutern.hw.stages import Stages, magnitude
 from lutern.model_ref.fixed import MANTISSA_BITS
-from lutern.model_ref.norm import KEY_EXPONENT_BIAS, X_BITS
+from lutern.model_ref.norm import GAIN_LOW_BITS, KEY_EXPONENT_BIAS, X_BITS
 
 SLOTS = 3
 KEY_BITS = MANTISSA_BITS + 6
@@ -40,14 +42,17 @@ TOP_EXPONENT = X_BITS - 1 - MANTISSA_BITS
 
 
 class NormStatistics(wiring.Component):
-    """Statistics of one vector after the other.
+    """Statistics of one set of vectors after the other; a set is a vector of each active stream.
 
-    Parameters: ``config`` (``results_per_cycle`` elements a beat).
+    Parameters: ``config`` (``results_per_cycle`` elements a beat, ``tokens`` streams).
 
-    Members: ``i_x``; ``u``, ``u_valid``, ``u_last`` (P x 3 elements of u, element-major, a beat each cycle);
-    ``largest`` (3 keys) holds from ``largest_valid`` until ``largest_take``, ``squares`` likewise.
+    Members: ``i_x``, a vector begins at index 0 and a set ends with the last beat of ``final_stream``, which is the
+    last of the set; ``u``, ``u_valid``, ``u_stream``, ``u_index`` (P x 3 elements of u, element-major, a beat each
+    cycle); ``largest`` (3 keys) and ``squares`` of the stream that ``stream`` named a cycle before, valid for all
+    streams of a set from ``largest_valid`` and ``squares_valid`` on. The flags fall at ``largest_take`` and
+    ``squares_take``, the values hold until the next vector; ``squares_take`` opens the door to it.
 
-    Numerics: exact, ``model_ref.norm.gather``. ``|x| < 2^34``; gains' mantissas are symmetric 18-bit numbers.
+    Numerics: exact, ``model_ref.norm.gather``. ``|x| < 2^34``; gains' mantissas are symmetric 12-bit numbers.
 
     Latency: `largest_latency` from the last beat to ``largest_valid``, four cycles more to ``squares_valid``.
     """
@@ -57,9 +62,12 @@ class NormStatistics(wiring.Component):
         super().__init__(
             {
                 "i_x": In(stream.Signature(layouts.gathered_payload(config))),
+                "final_stream": In(config.stream_bits),
                 "u": Out(config.results_per_cycle * SLOTS * U_BITS),
                 "u_valid": Out(1),
-                "u_last": Out(1),
+                "u_stream": Out(config.stream_bits),
+                "u_index": Out(config.index_bits),
+                "stream": In(config.stream_bits),
                 "largest": Out(SLOTS * KEY_BITS),
                 "largest_valid": Out(1),
                 "largest_take": In(1),
@@ -71,39 +79,45 @@ class NormStatistics(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
+        tokens = self.config.tokens
         levels = exact_log2(self.config.results_per_cycle)
         s = Stages(m, Const(1))
         beat = self.i_x.payload
-        pending, first = Signal(), Signal(init=1)
+        of = beat.stream if tokens > 1 else Const(0, 1)
+        ends = beat.last & ((of == self.final_stream) if tokens > 1 else 1)
+        pending = Signal()
         m.d.comb += self.i_x.ready.eq(~pending)
         accepted = self.i_x.valid & ~pending
         with m.If(self.squares_take):
             m.d.sync += pending.eq(0)
         with m.If(accepted):
-            m.d.sync += [first.eq(beat.last), pending.eq(beat.last)]
+            m.d.sync += pending.eq(ends)
+
+        def place(came: Value, stream: Value, stages: int) -> Value:
+            """``stages`` later and after one more: the stream of the beat that came, else the one asked for."""
+            return s.register(Mux(came, s.delay(stream, stages), self.stream)) if tokens > 1 else of
 
         elements = [self._element(s, index) for index in range(self.config.results_per_cycle)]
-        valid = s.valid(accepted, 6)
-        last = s.delay(beat.last, 6)
-        begins = s.delay(first, 6)
         m.d.comb += [
             self.u.eq(Cat(*[u for us, _ in elements for u in us])),
-            self.u_valid.eq(valid),
-            self.u_last.eq(last),
+            self.u_valid.eq(s.valid(accepted, 6)),
+            self.u_stream.eq(s.delay(of, 6) if tokens > 1 else of),
+            self.u_index.eq(s.delay(beat.index, 6)),
         ]
 
-        # Largest keys: a tree over the beat, then the running one.
+        # Largest keys: a tree over the beat, then the running ones.
         tree = [[u[:KEY_BITS] for u in us] for us, _ in elements]
         while len(tree) > 1:
             tree = [[s.register(larger(a, b)) for a, b in zip(left, right, strict=True)]
                     for left, right in zip(tree[::2], tree[1::2], strict=True)]
-        go = s.valid(valid, levels)
-        start, stop = s.delay(begins, levels), s.delay(last, levels)
-        running = [Signal(KEY_BITS, name=f"largest_{slot}", reset_less=True) for slot in range(SLOTS)]
-        with m.If(go):
-            for key, new in zip(running, tree[0], strict=True):
-                m.d.sync += key.eq(Mux(start | (new > key), new, key))
-        m.d.comb += self.largest.eq(Cat(*running))
+        came = s.valid(accepted, 5 + levels)
+        stream = place(came, of, 5 + levels)
+        go, start, stop = s.valid(came, 1), s.delay(beat.index == 0, 6 + levels), s.delay(ends, 6 + levels)
+        keys = Running(m, "keys", SLOTS * KEY_BITS, tokens, stream)
+        olds, news = [[cat.word_select(slot, KEY_BITS) for slot in range(SLOTS)] for cat in (keys.value, Cat(*tree[0]))]
+        largest = [Mux(start | (new > old), new, old) for new, old in zip(news, olds, strict=True)]
+        keys.replace(go, Cat(*largest))
+        m.d.comb += self.largest.eq(keys.value)
         self._flag(m, self.largest_valid, go & stop, self.largest_take)
 
         # Squares: halves have their own trees, the carry between them is added a cycle later.
@@ -111,16 +125,18 @@ class NormStatistics(wiring.Component):
         while len(halves) > 1:
             halves = [(s.register(a[0] + b[0]), s.register(a[1] + b[1]))
                       for a, b in zip(halves[::2], halves[1::2], strict=True)]
-        go, start, stop = s.valid(go, 3), s.delay(start, 3), s.delay(stop, 3)
-        low = Signal(LOW_BITS, reset_less=True)
-        carry = Signal(levels + 1, reset_less=True)
-        with m.If(go):
-            m.d.sync += Cat(low, carry).eq(Mux(start, 0, low) + halves[0][0])
+        came = s.valid(go, 2)
+        stream = place(came, stream, 2)
+        go, start, stop = s.valid(came, 1), s.delay(start, 3), s.delay(stop, 3)
+        low = Running(m, "low", LOW_BITS, tokens, stream)
+        total = (Mux(start, 0, low.value) + halves[0][0])[: LOW_BITS + levels + 1]
+        carry = s.register(total[LOW_BITS:])
+        low.replace(go, total[:LOW_BITS])
+        stream = place(go, stream, 0)
         go, start, stop, high_part = s.valid(go, 1), s.register(start), s.register(stop), s.register(halves[0][1])
-        high = Signal(SQUARES_BITS - LOW_BITS, reset_less=True)
-        with m.If(go):
-            m.d.sync += high.eq(Mux(start, 0, high) + high_part + carry)
-        m.d.comb += self.squares.eq(Cat(low, high))
+        high = Running(m, "high", SQUARES_BITS - LOW_BITS, tokens, stream)
+        high.replace(go, (Mux(start, 0, high.value) + high_part + carry)[: SQUARES_BITS - LOW_BITS])
+        m.d.comb += self.squares.eq(Cat(low.value, high.value))
         self._flag(m, self.squares_valid, go & stop, self.squares_take)
         return m
 
@@ -141,15 +157,15 @@ class NormStatistics(wiring.Component):
         moved, ones = normalise_fine(moved)
         moved, zeros = s.register(moved), s.register(Cat(ones, eights))
         mantissa = s.register(round_up(moved[MANTISSA_BITS:], moved[MANTISSA_BITS - 1]))
-        gains = s.delay(payload.gains.word_select(index, layouts.TUPLE_GAINS * layouts.GAIN_BITS), 3)
+        gains = s.delay(payload.gains.word_select(index, layouts.TUPLE_GAINS * layouts.ITEM_BITS), 3)
         products = []
         for item in range(layouts.TUPLE_GAINS):
-            gain = View(layouts.GAIN, gains.word_select(item, layouts.GAIN_BITS))
+            gain = View(layouts.GAIN, gains.word_select(item, layouts.ITEM_BITS))
             factor = s.register(magnitude(gain.mantissa))
             zero = s.delay(~moved[-1] | (gain.mantissa == 0), 2)
             below = s.delay(zeros + gain.exponent, 2)
             sign = s.delay(negative ^ gain.mantissa[-1], 3)
-            rounded, high = round_product(s.register(mantissa * factor))
+            rounded, high = round_product(Cat(Const(0, GAIN_LOW_BITS), s.register(mantissa * factor)))
             products.append((rounded, high, zero, below, sign))
         us = []
         for rounded, high, zero, below, sign in products[1:]:
@@ -174,6 +190,29 @@ class NormStatistics(wiring.Component):
         for step in range(3, 6):
             moved = Mux(distance[step], moved >> (2 << step), moved)[:SQUARE_BITS]
         return s.register(moved)
+
+
+class Running:
+    """``value`` of the stream at ``place``, for each of ``tokens`` streams; `replace` writes it in the cycle in which
+    it is read. One stream: a register. More: LUT RAM. Neither is cleared."""
+
+    def __init__(self, m: Module, name: str, bits: int, tokens: int, place: Value) -> None:
+        self._m, self._place, self._write = m, place, None
+        if tokens == 1:
+            self.value = Signal(bits, name=name, reset_less=True)
+            return
+        m.submodules[name] = memory = Memory(shape=bits, depth=tokens, init=[], attrs={"ram_style": "distributed"})
+        self._write, read = memory.write_port(), memory.read_port(domain="comb")
+        m.d.comb += read.addr.eq(place)
+        self.value = read.data
+
+    def replace(self, enable: Value, value: Value) -> None:
+        """With ``enable``, ``value`` is the new one from the next cycle on."""
+        if self._write is None:
+            with self._m.If(enable):
+                self._m.d.sync += self.value.eq(value)
+        else:
+            self._m.d.comb += [self._write.en.eq(enable), self._write.addr.eq(self._place), self._write.data.eq(value)]
 
 
 def largest_latency(config: HwConfig) -> int:

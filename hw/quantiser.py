@@ -3,8 +3,8 @@
     P x 3 elements ─► Q/P banks ─║─ slot ─║─ s = e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─║─►
                                  1        2                     3         4         5       6                    7   Q
 
-One pass an operation; the next begins in the cycle after the last read of the one before, when its factor is there.
-Cost of a code a cycle: 1 multiplier; memory 72 bits an element (all three u side by side).
+One pass an operation and stream; the next begins in the cycle after the last read of the one before, when its factor
+is there. Cost of a code a cycle: 1 multiplier; memory 72 bits an element (all three u side by side).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from amaranth.utils import exact_log2
 
 from lutern.hw import layouts
 from lutern.hw.config import HwConfig
-from lutern.hw.norm_scalar import FACTOR
+from lutern.hw.norm_scalar import factor_payload
 from lutern.hw.norm_statistics import KEY_BITS, SLOTS, U_BITS, pick
 from lutern.hw.short_float import align, round_aligned
 from lutern.hw.stages import Stages
+from lutern.hw.vectors import LUT_RAM_DEPTH
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import CODE_MAX
 
@@ -34,8 +35,8 @@ class Quantiser(wiring.Component):
 
     Parameters: ``config``; vectors of at most ``max_width`` elements.
 
-    Members: ``u``, ``u_valid``, ``u_last`` as `NormStatistics` gives them; ``i_factor`` describes a pass and is taken
-    with the pass's last read; ``o`` the codes, ``last`` with the last beat of the pass.
+    Members: ``u``, ``u_valid``, ``u_stream``, ``u_index`` as `NormStatistics` gives them; ``i_factor`` describes a pass
+    and is taken with the pass's last read; ``o`` the codes, ``last`` with the last beat of the pass.
 
     Numerics: exact, ``model_ref.norm.quantise``. Elements beyond the vector in its last beat are old ones: any code.
 
@@ -50,8 +51,9 @@ class Quantiser(wiring.Component):
             {
                 "u": In(config.results_per_cycle * SLOTS * U_BITS),
                 "u_valid": In(1),
-                "u_last": In(1),
-                "i_factor": In(stream.Signature(FACTOR)),
+                "u_stream": In(config.stream_bits),
+                "u_index": In(config.index_bits),
+                "i_factor": In(stream.Signature(factor_payload(config))),
                 "o": Out(stream.Signature(layouts.quantised_payload(config))),
             }
         )
@@ -60,19 +62,19 @@ class Quantiser(wiring.Component):
         m = Module()
         config = self.config
         banks = config.codes_per_cycle // config.results_per_cycle
-        depth = -(-config.max_width // config.codes_per_cycle)
-        bank_bits = exact_log2(banks)
+        rows = -(-config.max_width // config.codes_per_cycle)
+        row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
+        depth = config.tokens << row_bits if config.tokens > 1 else rows
+        attrs = {"ram_style": "distributed"} if config.source == "resident" and depth <= LUT_RAM_DEPTH else {}
         advance = ~self.o.valid | self.o.ready
         s = Stages(m, advance)
 
-        # Written a beat of P at a time, bank by bank.
-        written = Signal(range(depth * banks))
-        with m.If(self.u_valid):
-            m.d.sync += written.eq(Mux(self.u_last, 0, written + 1))
+        def place(row: Value, stream: Value) -> Value:
+            return Cat(row[:row_bits], stream) if config.tokens > 1 else row[:row_bits]
 
-        # Read: the row counter is 0 whenever no pass runs.
+        # The row counter is 0 whenever no pass runs.
         factor = self.i_factor.payload
-        row = Signal(range(depth))
+        row = Signal(range(rows))
         last = row + 1 == factor.beats
         with m.If(self.i_factor.valid & advance):
             m.d.sync += row.eq(Mux(last, 0, row + 1))
@@ -80,15 +82,15 @@ class Quantiser(wiring.Component):
 
         words = []
         for bank in range(banks):
-            memory = Memory(shape=config.results_per_cycle * SLOTS * U_BITS, depth=depth, init=[])
+            memory = Memory(shape=config.results_per_cycle * SLOTS * U_BITS, depth=depth, init=[], attrs=attrs)
             m.submodules[f"bank_{bank}"] = memory
             write, read = memory.write_port(), memory.read_port()
             m.d.comb += [
-                write.en.eq(self.u_valid & (written[:bank_bits] == bank)),
-                write.addr.eq(written[bank_bits:]),
+                write.en.eq(self.u_valid & (self.u_index[:bank_bits] == bank)),
+                write.addr.eq(place(self.u_index[bank_bits:], self.u_stream)),
                 write.data.eq(self.u),
                 read.en.eq(advance),
-                read.addr.eq(row),
+                read.addr.eq(place(row, factor.stream)),
             ]
             words.append(read.data)
         elements = Cat(*words)
@@ -102,6 +104,7 @@ class Quantiser(wiring.Component):
         ]
         m.d.comb += [
             self.o.valid.eq(s.valid(self.i_factor.valid, self.latency)),
+            self.o.payload.stream.eq(s.delay(factor.stream, self.latency) if config.tokens > 1 else 0),
             self.o.payload.last.eq(s.delay(last, self.latency)),
             self.o.payload.codes.eq(Cat(*codes)),
         ]

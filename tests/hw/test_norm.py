@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from amaranth.hdl import Const
 
 from lutern.hw import norm_scalar, norm_statistics, quantiser
 from lutern.hw.config import HwConfig
@@ -14,18 +15,38 @@ ELEMENTS = [24, 16, 64, 4, 20]
 SEED = 11
 
 
-def run_norm(results: int, codes: int, *, random: int = 12, seed: int = SEED, **parameters: Any) -> None:
+def run_norm(
+    results: int, codes: int, *, tokens: int = 1, elements: list[int] = ELEMENTS, random: int = 12, seed: int = SEED,
+    **parameters: Any,
+) -> None:
     """All edge vectors, then random ones, each with the operations of its place in a layer."""
-    config = {"results_per_cycle": results, "codes_per_cycle": codes, "max_width": 64}
+    config: dict[str, Any] = {"results_per_cycle": results, "codes_per_cycle": codes, "max_width": max(elements),
+                              "tokens": tokens}
     run_bench(
         RmsNorm(HwConfig("bench", **config)), "lutern.sim.tb_norm", seed=seed,
-        parameters={"config": config, "elements": ELEMENTS, "random": random, **parameters},
+        parameters={"config": config, "elements": elements, "random": random, **parameters},
     )
 
 
 @pytest.mark.parametrize(("results", "codes"), [(1, 4), (2, 4)])
 def test_latencies_are_exact(results: int, codes: int) -> None:
     run_norm(results, codes, exact=True)
+
+
+@pytest.mark.parametrize(("results", "tokens", "streams"), [(1, 2, 2), (2, 4, 4), (2, 4, 3), (2, 4, 1)])
+def test_latencies_of_streams_are_exact(results: int, tokens: int, streams: int) -> None:
+    """Passes shorter and longer than what a stream's scalars take."""
+    run_norm(results, 4, tokens=tokens, streams=streams, elements=[24, 260, 16, 252, 4], random=3, exact=True)
+
+
+@pytest.mark.parametrize("streams", [4, 2])
+@pytest.mark.parametrize("pause", ["random", "bursty"])
+def test_pauses_of_streams(pause: str, streams: int) -> None:
+    run_norm(2, 4, tokens=4, streams=streams, pause=pause, seed=6, random=4)
+
+
+def test_reset_in_mid_vectors() -> None:
+    run_norm(1, 4, tokens=2, reset=21, pause="random", random=4)
 
 
 @pytest.mark.parametrize("pause", ["none", "random", "bursty", "alternating"])
@@ -40,6 +61,12 @@ def test_outputs_do_not_wait_for_ready() -> None:
 @pytest.mark.parametrize("beats", [1, 15])
 def test_reset_in_mid_vector(beats: int) -> None:
     run_norm(1, 4, reset=beats, pause="random", random=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("results", "codes", "tokens"), [(1, 1, 2), (4, 4, 8), (2, 8, 16)])
+def test_shapes_of_streams(results: int, codes: int, tokens: int) -> None:
+    run_norm(results, codes, tokens=tokens, random=20, seed=3)
 
 
 @pytest.mark.slow
@@ -72,9 +99,27 @@ def test_mutation_of_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     from lutern.sim.tb_norm import EDGES, build_cases
 
     words = list(norm_scalar.TABLE_WORDS)
-    case = build_cases([*EDGES, "random"], ELEMENTS, SEED)[-1]
-    largest = norm.gather(case.vector.x, case.vector.outer, case.vector.inner).largest[0]
+    vector = build_cases([*EDGES, "random"], ELEMENTS, SEED)[-1].vectors[0]
+    largest = norm.gather(vector.x, vector.outer, vector.inner).largest[0]
     words[512 + (int(largest[0]) >> 8 & 255)] ^= 1 << 12
     monkeypatch.setattr(norm_scalar, "TABLE_WORDS", words)
     with pytest.raises(AssertionError, match=r"norm\.(codes|scale): token .* got .* expected"):
         run_norm(1, 4)
+
+
+@pytest.mark.parametrize(("module", "name", "stage"), [
+    (norm_statistics, "keys", "codes"), (norm_statistics, "low", "scale"), (norm_statistics, "high", "scale"),
+    (norm_scalar, "previous", "scale"), (norm_scalar, "roots", "scale"),
+])
+def test_mutation_of_a_streams_memory_is_found(
+    module: Any, name: str, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the memories holds the same for all streams."""
+
+    class Shared(norm_statistics.Running):
+        def __init__(self, m: Any, which: str, bits: int, tokens: int, place: Any) -> None:
+            super().__init__(m, which, bits, tokens, Const(0, len(place)) if which == name else place)
+
+    monkeypatch.setattr(module, "Running", Shared)
+    with pytest.raises(AssertionError, match=rf"norm\.{stage}: token .* got .* expected .* seed {SEED}"):
+        run_norm(1, 4, tokens=2)
