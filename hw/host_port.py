@@ -43,10 +43,11 @@ class HostPort(wiring.Component):
     Parameters: `config`, any object with the attributes that `protocol.capability` reads.
 
     Members: `i_rx`, `o_tx` raw bytes; `o_write` one word and its address; `o_read` asks for words, of which exactly as
-    many must come on `i_read`; `setup` the last SETUP record, `running` while it holds; `o_feed` each stream's first
-    token and state, then `o_run` starts a run, after which one item for each token must come on `i_token`, the final
-    one marked, with `status` right in the same cycle; `logits_address` and `logits_stream` are read synchronously,
-    `logits_data` and `scale` come one cycle later.
+    many must come on `i_read`; `setup` the last SETUP record, `running` while it holds: it falls with a WRITE, CHECKSUM
+    or SETUP that is not refused, and rises a cycle after `setup` has changed; `o_feed` each stream's first token and
+    state, then `o_run` starts a run, after which one item for each token must come on `i_token`, the final one marked,
+    with `status` right in the same cycle; `logits_address` and `logits_stream` are read synchronously, `logits_data`
+    and `scale` come one cycle later.
     """
 
     def __init__(self, config: Any) -> None:
@@ -161,7 +162,7 @@ class HostPort(wiring.Component):
             span_limit.eq(Mux(in_trits, TRIT_MEMORY + (config.trit_beats << config.part_bits), config.memory_words)),
         ]
 
-        streams = run.streams[: protocol.STREAM_BITS + 1]
+        streams = run.streams[: config.tokens.bit_length()]
         tokens_of_run = sum(
             (Mux(streams[bit], run.count[:RUN_COUNT_BITS] << bit, 0) for bit in range(len(streams))), start=Const(0, 1)
         )
@@ -224,18 +225,21 @@ class HostPort(wiring.Component):
                 m.next = "REPLY"
                 with m.Switch(opcode):
                     with m.Case(Opcode.WRITE):
-                        m.d.sync += self.running.eq(0)
                         m.next = "COLLECT"
                         with m.If(span_end > span_limit):
                             refuse(ErrorCode.BAD_ADDRESS)
+                        with m.Else():
+                            m.d.sync += self.running.eq(0)
                     with m.Case(Opcode.CHECKSUM):
-                        m.d.sync += self.running.eq(0)
                         m.next = "REQUEST"
                         with m.If(check.count == 0):
                             refuse(ErrorCode.BAD_COUNT)
                         with m.Elif(span_end > span_limit):
                             refuse(ErrorCode.BAD_ADDRESS)
+                        with m.Else():
+                            m.d.sync += self.running.eq(0)
                     with m.Case(Opcode.SETUP):
+                        m.next = "SETUP"
                         resident = config.source == "resident"
                         table_limit = config.trit_beats if resident else config.memory_words
                         with m.If(
@@ -246,7 +250,7 @@ class HostPort(wiring.Component):
                         ):
                             refuse(ErrorCode.BAD_SETUP)
                         with m.Else():
-                            m.d.sync += [self.setup.eq(setup), self.running.eq(1)]
+                            m.d.sync += [self.setup.eq(setup), self.running.eq(0)]
                     with m.Case(Opcode.RUN):
                         m.d.sync += [feed_byte.eq(0), feed_index.eq(0)]
                         with m.If(~resent):
@@ -265,6 +269,11 @@ class HostPort(wiring.Component):
                             | (logits.stream >= config.tokens)
                         ):
                             refuse(ErrorCode.BAD_COUNT)
+
+            # SETUP: whatever ran starts anew, a cycle after `setup` has changed.
+            with m.State("SETUP"):
+                m.d.sync += self.running.eq(1)
+                m.next = "REPLY"
 
             # WRITE: a byte a cycle into the word, then the word to the memory.
             with m.State("COLLECT"):
