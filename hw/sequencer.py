@@ -158,5 +158,5 @@ class Sequencer(wiring.Component):
         with m.If(ends_step):
             m.d.sync += [left.eq(left - 1), running.eq(goes_on), self.fresh.eq(0)]
         with m.If(begins | ends_step):
-            m.d.sync += [cycles.eq(1), beats.eq(0), words.eq(0)]
+            m.d.sync += [cycles.eq(1), beats.eq(self.beat), words.eq(self.word)]
         m.d.comb += [self.cycles.eq(cycles), self.beats.eq(beats), self.words.eq(words)]
