@@ -129,7 +129,7 @@ class Fetcher(wiring.Component):
 
         row, following = setup.embedding_base + product, self.address + 1
         if config.source == "resident":
-            row = Cat(row[: TRIT_MEMORY_BIT - config.part_bits] << config.part_bits, Const(1, 1))
+            row = Cat(Const(0, config.part_bits), row[: TRIT_MEMORY_BIT - config.part_bits], Const(1, 1))
             last_part = self.address[: config.part_bits] == full_parts(config) - 1
             next_beat = Cat(Const(0, config.part_bits), self.address[config.part_bits :] + 1)
             following = Mux(~self.host & last_part, next_beat, following)
