@@ -1,14 +1,18 @@
-"""The cycle model: when everything of one token happens, from the program and the latencies of the blocks.
+"""The cycle model: when everything of a pass happens, from the program and the latencies of the blocks.
 
-    word ─► router ─► trit FIFO ─► beat of the ternary unit ─► sums ─► scale ─► mlgru, glu, residual ─┐
-               └────► gain FIFO ─► groups ──────────────────────────────────────────────────► join ◄──┤
-                              codes ◄── quantiser ◄── R = 127 / largest ◄── last element ◄── norm ◄───┘
+    words ─► router ─┬► trit FIFO ─► beats ─► ternary unit ─► sums ─► scale ─► mlgru, glu, residual ─┐
+    beats (resident) ┘                            ▲                                                  │
+                     └► gain FIFO ─► groups ──────┼────────────────────────────────────────► join ◄──┤
+    row ─► row FIFO ─► groups ────────────────────┼─► scale                                          │
+                                            codes ◄── quantiser ◄── R = 127 / largest ◄──── norm ◄───┘
 
-The only rules are "a cycle later than", "when both are there" and "one a cycle", so every time is a maximum of sums,
-and a token is worked through once, in the order of its stream. docs/engine.md says the same in words. Tests hold the
-RTL to it, cycle by cycle. It assumes on-chip memory (a word a cycle) and a host that takes the token at once.
+The only rules are "a cycle later than", "when both are there" and "one a cycle", so every time is a maximum of sums. A
+pass is worked through in the order of its operations; words are read when one that comes of them is asked for. The
+readers run ahead into the next pass, so some passes are worked through, and the last one counts. docs/engine.md says
+the same in words. Tests hold the RTL to it, cycle by cycle. It assumes on-chip memory (a word a cycle) and a host that
+takes tokens at once.
 
-Times are cycles since the one in which the token was accepted. Cost: some microseconds a word in Python.
+Times are cycles from the start of the first pass. Cost: some microseconds a word in Python.
 """
 
 from __future__ import annotations
@@ -21,16 +25,15 @@ from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.layouts import (
-    EMBEDDING_BITS,
-    GAIN_BITS,
     HEADER_KIND_BITS,
     OPERATION,
     Eps,
     Op,
     Record,
-    group_shape,
+    header_words,
     row_fifo_words,
 )
+from lutern.hw.memory import ResidentMemory, StreamMemory
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.norm_statistics import largest_latency
@@ -40,40 +43,54 @@ from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import QUEUE_DEPTH
 from lutern.hw.stages import described
 from lutern.hw.ternary import TernaryUnit
-from lutern.measure.timing import Fifo, Groups, Pipe, Slot
+from lutern.measure.timing import Fifo, Groups, Pipe, Reader, Slot
 
-FIRST_ISSUE = 2  # the token is accepted in 0, the reader starts in 1, and reads in 2
-FACTOR_STATES = 7  # from LARGEST to FACTOR in the norm's scalar unit
-EPS_STATES = 12  # from its IDLE to VECTOR when an eps term is prepared
-SAME_VECTOR_SCALE = 8  # from FACTOR to the scale, when the square root is known
+EPS_STATES = 12  # of the norm's scalar unit from an operation's acceptance on, when an eps term is prepared
 G_AFTER_I = 13  # advances between the last beat of I and the first of G (state complete)
+MATRICES_A_LAYER = 7
+PASSES = 3
+"""Passes that are worked through: from the second on the readers are as far ahead as they stay."""
 
 Operation = dict[str, int]
 
 
 @dataclass
 class TokenCycles:
-    """``cycles`` from a token to the next; ``beats`` of the ternary unit; ``words`` read; ``vectors``: the cycles in
-    which the last element of each vector entered the norm."""
+    """``cycles`` from a token to the next; ``beats`` of the ternary unit; ``words`` that the memory gave."""
 
     cycles: int
     beats: int
     words: int
-    vectors: list[int]
 
 
-class TokenModel:
-    """One token of one program on one machine."""
+class PassModel:
+    """Passes of one program on one machine, ``streams`` tokens each."""
 
-    def __init__(self, program: Program, config: HwConfig) -> None:
+    def __init__(self, program: Program, config: HwConfig, streams: int = 1) -> None:
         self.config = config
         self.program = program
+        self.streams = streams
+        self.resident = config.source == "resident"
         self.norm = described(RmsNorm(config))
         self.largest_latency = largest_latency(config)
-        # the link from words to results
-        self.trits = Fifo(config.trit_fifo_words)
-        self.gains = Groups(config, GAIN_BITS, config.gain_fifo_words)
-        self.row = Groups(config, EMBEDDING_BITS, row_fifo_words(config))
+        self.row_latency = (ResidentMemory if self.resident else StreamMemory).row_latency
+        self.head_latency = described(Head(config)).latency
+        # from words to groups and beats
+        self.reader = Reader()
+        self.trit_reader = Reader() if self.resident else self.reader
+        self.words = self._words()
+        self.word_times: list[int] = []
+        self.taken = -1
+        self.op_accepted = 0
+        self.trits = Fifo(config.trit_fifo_words, self._read_word)
+        self.gains = Groups(config, config.gain_fifo_words, self._read_word)
+        self.row = Groups(config, row_fifo_words(config))
+        self.fetcher_idle = 0
+        self.assembled = 0  # when the last word of a beat was taken from the FIFO
+        self.queues = {name: Fifo(QUEUE_DEPTH, self._read_word) for name in ("quantise", "engine", "results", "gains")}
+        self.popped = dict.fromkeys(self.queues, -1)
+        self.row_words: list[int] = []
+        # pipelines
         self.ternary = Pipe(described(TernaryUnit(config)).latency - 1)
         self.scale = Pipe(SumScale.latency)
         self.blocks = {
@@ -83,84 +100,78 @@ class TokenModel:
         }
         self.quantiser = Pipe(Quantiser.latency)
         self.sums_slot, self.x_slot = Slot(), Slot()
-        # operations: when each shows at the head of its queues, and when it left them
-        self.ops: list[Operation] = []
-        self.queues = {name: Fifo(QUEUE_DEPTH) for name in ("quantise", "engine", "results", "gains")}
-        self.popped = dict.fromkeys(self.queues, -1)
         # state of the stages
         self.scalar_idle = 0
         self.last_read = 0
         self.bank_free = [0, 0]
         self.bank = 0
         self.column_ready: list[int] = []
-        self.scale_shows = 0
+        self.scale_shows: list[int] = []
         self.issue = -1
         self.beat = -1
         self.drained = 0
         self.result_end = -1
         self.vector_end = 0
         self.last_i = 0
-        self.vectors: list[int] = []
         self.vector_last = -1
-        self.embedded = 0
-        self.embed_shows = -1
+        self.row_used = -1
+        self.scale_last = -1
         self.beats = 0
+        self.ops: list[Operation] = []
+        self.shown = 0
 
-    def run(self) -> TokenCycles:
-        """Work through the token."""
-        words = 0
-        taken, issued = 0, FIRST_ISSUE - 1
-        op_accepted = 0
-        done = 0
-        matrices: Iterator[tuple[int, int]] | None = None
-        current = 0  # operation whose trits come
-        for kind, first, value, new_span in self._words():
-            words += 1
-            issued = max(issued + 1 + new_span, taken) if words > 1 else FIRST_ISSUE
-            when = max(issued + 1, taken + 1)
-            if first:
-                taken = when
-            elif kind == Record.OP:
-                taken = max(when, op_accepted + 1)
-                if value is not None:
-                    op_accepted = self._deal(value, taken + 1)
-            elif kind == Record.EMBED:
-                taken = self.row.fifo.write(when)
-            elif kind == Record.GAINS:
-                taken = self.gains.fifo.write(when)
-                self._embed(len(self.gains.fifo.written))
-            else:
-                if matrices is None:
-                    current += 1
-                    matrices = self._rows(current)
-                taken = self.trits.write(when)
-                ended = next(matrices)
-                if ended[0]:
-                    matrices = None
-                    done = ended[1]
-        return TokenCycles(done, self.beats, words, self.vectors)
+    def run(self, passes: int = PASSES) -> TokenCycles:
+        """Work through some passes; the figures of the last."""
+        chosen = [0] * self.streams
+        before = beats_before = 0
+        for _ in range(passes):
+            before, beats_before = chosen[-1], self.beats
+            chosen = self._pass(chosen)
+        words = sum(before < when <= chosen[-1] for when in (*self.word_times, *self.row_words))
+        return TokenCycles(chosen[-1] - before, self.beats - beats_before, words)
+
+    def _pass(self, chosen: list[int]) -> list[int]:
+        """One step: tokens chosen in ``chosen`` go in, the cycles of the next choices come out."""
+        self._embed(chosen)
+        for _ in range(MATRICES_A_LAYER * self.program.model.num_hidden_layers + 1):
+            done = self._matrix()
+        return done
 
     # ------------------------------------------------------------------------------------------ stream
 
-    def _words(self) -> Iterator[tuple[int, bool, Operation | None, bool]]:
-        """(kind, is header, operation that is complete with this word, first of a span) of every word of a token."""
-        program, raw = self.program, self.program.words
-        spans = (
-            (0, program.head_words),
-            (program.stream_words, program.stream_words + program.embedding_row_words),
-            (program.head_words, program.stream_words),
-        )
-        for start, stop in spans:
-            at = start
-            while at < stop:
-                head = int.from_bytes(raw[at, :4].tobytes(), "little")
-                kind, length = head & ((1 << HEADER_KIND_BITS) - 1), (head >> HEADER_KIND_BITS) & 0xFFFFF
-                yield kind, True, None, at == start
+    def _words(self) -> Iterator[tuple[int, bool, Operation | None]]:
+        """(kind, is header, operation that is complete with this word) of every word of the stream, endlessly."""
+        raw = self.program.words
+        count, heads = self.program.setup["stream_words"], header_words(self.config)
+        records = []
+        at = 0
+        while at < count:
+            head = int.from_bytes(raw[at : at + heads].tobytes(), "little")
+            kind, length = head & ((1 << HEADER_KIND_BITS) - 1), (head >> HEADER_KIND_BITS) & 0xFFFFF
+            at += heads
+            records.append((kind, length, _operation(raw[at : at + length].tobytes()) if kind == Record.OP else None))
+            at += length
+        while True:
+            for kind, length, operation in records:
+                for _ in range(heads):
+                    yield kind, True, None
                 for index in range(length):
-                    complete = kind == Record.OP and index == length - 1
-                    operation = _operation(raw[at + 1 : at + 1 + length].tobytes()) if complete else None
-                    yield kind, False, operation, False
-                at += 1 + length
+                    yield kind, False, operation if index == length - 1 else None
+
+    def _read_word(self) -> None:
+        """The next word goes through the router."""
+        kind, is_header, operation = next(self.words)
+        when = max(self.reader.shows(), self.taken + 1)
+        if is_header:
+            self.taken = when
+        elif kind == Record.OP:
+            self.taken = max(when, self.op_accepted + 1)
+            if operation is not None:
+                self.op_accepted = self._deal(operation, self.taken + 1)
+        else:
+            self.taken = (self.gains.fifo if kind == Record.GAINS else self.trits).write(when)
+        self.reader.take(self.taken)
+        self.word_times.append(self.taken)
 
     def _deal(self, op: Operation, when: int) -> int:
         """An operation enters the queues as soon as all have room; returns when it was accepted."""
@@ -185,110 +196,140 @@ class TokenModel:
 
     # ------------------------------------------------------------------------------------------ embedding
 
-    def _embed(self, gain_words: int) -> None:
-        """The elements of the embedding's vector whose gains are among the first ``gain_words`` words."""
-        op = self.ops[0]
-        groups, words = group_shape(self.config, GAIN_BITS, op["outer"] + op["matrices"])
-        if self.embed_shows < 0:
-            self.embed_shows = self._next_op("results")
-            self.gains.open(self._next_op("gains"))
-        while self.embedded < min(op["beats"], gain_words // words * groups):
-            last = self.embedded == op["beats"] - 1
-            entered = self.scale.enter(max(self.row.next(1), self.embed_shows))
-            self.row.take(entered, last)
-            self._result(op, entered, last)
-            self.embedded += 1
-            if last:
-                self._end_results(entered)
+    def _embed(self, chosen: list[int]) -> None:
+        """The rows of the embedding table that the tokens chosen in ``chosen`` ask for, as vectors."""
+        shows = self._next_op("results")
+        op = self._show_operation()
+        self.gains.open(self._next_op("gains"))
+        start = max(self.result_end + 1, shows)
+        self.row.open(0)
+        for stream, when in enumerate(chosen):
+            asked = max(when + 1, self.row_used + 1, self.fetcher_idle)
+            count = self.program.setup["embedding_row_words"]
+            self.trit_reader.close(asked + 2, asked + 2 + count)
+            self.fetcher_idle = asked + 2 + count
+            for word in range(count):
+                self.row_words.append(self.row.fifo.write(asked + self.row_latency + word))
+            for beat in range(op["beats"]):
+                last = beat == op["beats"] - 1
+                entered = self.scale.enter(max(self.row.next(1), start))
+                self.row.take(entered, last)
+                self._result(op, stream, beat, entered, last, first=beat == 0)
+            self.row_used = entered
+        self._end_results(entered)
 
     # ------------------------------------------------------------------------------------------ codes
 
     def _quantise(self, op: Operation) -> None:
-        """Scalars and code pass of an operation: when each column beat is written, and when its scale shows."""
+        """Scalars and code passes of an operation: when each column beat is written, and when its scales show."""
         accepted = max(self._next_op("quantise"), self.scalar_idle)
         self.popped["quantise"] = accepted
-        largest = accepted + 1
+        begins, squares = accepted, 0
         if op["new_vector"]:
-            ready = accepted + 1 + (EPS_STATES if op["eps"] else 0)
-            largest = max(ready, self.vector_end + self.largest_latency) + 1
-        factor = max(largest + FACTOR_STATES, self.last_read)
-        after = SAME_VECTOR_SCALE
-        if op["new_vector"]:
-            nominal = self.largest_latency + 1 + FACTOR_STATES
-            after = self.norm.scale_latency(Eps(op["eps"])) - nominal
-        self.scale_shows = self.scalar_idle = factor + after
-
+            largest = self.vector_end + self.largest_latency
+            begins = max(largest, accepted + 1 + (EPS_STATES if op["eps"] else 0))
+            squares = largest + 4
+        passes, self.scalar_idle = self.norm.schedule(
+            Eps(op["eps"]), begins=begins, beats=op["beats"], streams=self.streams, new_vector=bool(op["new_vector"]),
+            squares=squares, last_read=self.last_read,
+        )
+        self.scale_shows = [scale for _, scale in passes]
         parts = self.config.columns // self.config.codes_per_cycle
-        self.column_ready = []
-        read = factor
-        for index in range(op["beats"]):
-            read = self.quantiser.enter(read + 1)
-            stored = self.quantiser.leave(self.quantiser.arrive(read), self.bank_free[self.bank])
-            if index % parts == parts - 1 or index == op["beats"] - 1:
-                self.column_ready.append(stored + 1)
-        self.last_read = read
+        for first_read, _ in passes:
+            read = max(first_read - 1, self.last_read)
+            self.column_ready = []
+            for index in range(op["beats"]):
+                read = self.quantiser.enter(read + 1)
+                stored = self.quantiser.leave(self.quantiser.arrive(read), self.bank_free[self.bank])
+                if index % parts == parts - 1 or index == op["beats"] - 1:
+                    self.column_ready.append(stored + 1)
+            self.last_read = read
 
     # ------------------------------------------------------------------------------------------ rows and results
 
-    def _rows(self, index: int) -> Iterator[tuple[bool, int]]:
-        """Every beat of an operation, each after its word was written to the trit FIFO."""
-        op, shows = self.ops[index], self._next_op("engine")
+    def _matrix(self) -> list[int]:
+        """The rows of the next operation; of HEAD, the cycles in which tokens are chosen."""
+        shows = self._next_op("engine")
+        op = self._show_operation()
         if not op["reuse"]:
             self._quantise(op)
         else:
             self.column_ready = [0] * op["column_beats"]
-        start = self._start_results(op, self._next_op("results"))
+        starts = self._start_results(op, self._next_op("results"))
         if op["op"] == Op.F or op["makes_vector"]:
             self.gains.open(self._next_op("gains"))
         of_group = self.config.rows // self.config.results_per_cycle
+        done: list[int] = []
         for group in range(op["row_groups"]):
             for column in range(op["column_beats"]):
                 self.issue = max(self.issue + 1, self.beat, shows)
                 if group == 0:
                     self.issue = max(self.issue, self.column_ready[column])
-                self.beat = self.ternary.enter(max(self.issue + 1, self.trits.shows(self.beat)))
+                self.beat = self.ternary.enter(max(self.issue + 1, self._trits_show()))
+                if self.resident:
+                    self.trit_reader.take(self.beat)
                 self.beats += 1
-                last_beat = group == op["row_groups"] - 1 and column == op["column_beats"] - 1
-                if last_beat:
-                    self.popped["engine"] = self.issue
-                    if not op["keep"]:
-                        self.bank_free[self.bank] = self.issue + 1
-                        self.bank = 1 - self.bank
-                if column == op["column_beats"] - 1:
-                    results = op["last_results"] if group == op["row_groups"] - 1 else of_group
-                    self._drain(op, results, start, last_beat)
-                if not last_beat:
-                    yield False, 0
-        yield True, self.result_end + SumScale.latency + Head.latency
+            last_group = group == op["row_groups"] - 1
+            if last_group:
+                self.popped["engine"] = self.issue
+                if not op["keep"]:
+                    self.bank_free[self.bank] = self.issue + 1
+                    self.bank = 1 - self.bank
+            done = self._drain(op, op["last_results"] if last_group else of_group, group * of_group, starts, last_group)
+        return done
 
-    def _start_results(self, op: Operation, shows: int) -> int:
-        """The cycle from which sums of the operation pass."""
+    def _trits_show(self) -> int:
+        """The cycle from which the trits of the next beat show at the ternary unit."""
+        if self.resident:
+            return self.trit_reader.shows()
+        words = self.config.beat_bytes // self.config.word_bytes
+        for word in range(words):
+            when = max(self.trits.shows(self.assembled), self.assembled + 1)
+            self.assembled = max(when, self.beat) if word == words - 1 else when
+        return self.assembled + 1
+
+    def _start_results(self, op: Operation, shows: int) -> list[int]:
+        """The cycle from which sums of the operation pass, by stream."""
         start = max(self.result_end + 1, shows)
-        return start if op["reuse"] else max(start, self.scale_shows) + 1
+        if op["reuse"]:
+            return [start] * self.streams
+        starts = []
+        for scale_shows in self.scale_shows:
+            start = max(start, scale_shows) + 1
+            starts.append(start)
+        return starts
 
-    def _drain(self, op: Operation, results: int, start: int, last_group: bool) -> None:
-        """Sums of a row group, P at a time."""
+    def _drain(self, op: Operation, results: int, base: int, starts: list[int], last_group: bool) -> list[int]:
+        """Sums of a row group, stream after stream, P at a time."""
         arrival = self.ternary.arrive(self.beat)
         shows = self.ternary.leave(arrival, self.drained) + 1
-        for index in range(results):
-            drained = self.sums_slot.enter(shows)
-            when = max(drained, start)
-            last = last_group and index == results - 1
-            if op["op"] == Op.F:
-                when = max(when, self.gains.next(1))
-            entered = self.scale.enter(when)
-            if op["op"] == Op.F:
-                self.gains.take(entered, last)
-                if last:
-                    self.popped["gains"] = entered
-            self._result(op, entered, last)
-            self.sums_slot.leave(drained, entered)
-            shows = drained + 1
+        done = []
+        for stream, start in enumerate(starts):
+            for index in range(results):
+                drained = self.sums_slot.enter(shows)
+                when = max(drained, start)
+                last = last_group and index == results - 1
+                if op["op"] == Op.F:
+                    when = self._gain_shows(1, stream, max(when, self.scale_last + 1), first=index == 0)
+                entered = self.scale_last = self.scale.enter(when)
+                if op["op"] == Op.F and stream == 0:
+                    self.gains.take(entered, last)
+                self._result(op, stream, base + index, entered, last, first=index == 0)
+                self.sums_slot.leave(drained, entered)
+                shows = drained + 1
+            done.append(entered + SumScale.latency + self.head_latency)
         self.drained = shows - 1
         if last_group:
+            if op["op"] == Op.F:
+                self.popped["gains"] = entered
             self._end_results(entered)
+        return done
 
-    def _result(self, op: Operation, entered: int, last: bool) -> None:
+    def _gain_shows(self, items: int, stream: int, when: int, first: bool) -> int:
+        """The cycle from ``when`` on in which a beat of a stream has its gains; the ring is read one ahead."""
+        return max(when, self.gains.next(items)) if stream == 0 else when + first
+
+    def _result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> None:
         """A beat of P values through scale and its block, into the norm."""
         arrival = self.scale.arrive(entered)
         name = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}.get(Op(op["op"]))
@@ -302,22 +343,28 @@ class TokenModel:
         items = op["outer"] + op["matrices"]
         shows = block.arrive(inside)
         left = block.leave(shows, self.x_slot.enter(shows))
-        joined = self.x_slot.leave(left, max(self.gains.next(items), self.vector_last + 1))
+        wanted = max(left, self.vector_last + 1)
+        joined = self.x_slot.leave(left, self._gain_shows(items, stream, wanted, first))
         self.vector_last = joined
-        self.gains.take(joined, last)
+        if stream == 0:
+            self.gains.take(joined, last)
         if last:
-            self.popped["gains"] = joined
-            self.vector_end = joined
-            self.vectors.append(joined)
+            self.popped["gains"] = self.vector_end = joined
+
+    def _show_operation(self) -> Operation:
+        """The operation that stands at the head of the queues."""
+        op = self.ops[self.shown]
+        self.shown += 1
+        return op
 
     def _end_results(self, when: int) -> None:
         self.result_end = when
         self.popped["results"] = when
 
 
-def token_cycles(program: Program, config: HwConfig) -> TokenCycles:
-    """Cycles of one token; the same for every token of a program."""
-    return TokenModel(program, config).run()
+def token_cycles(program: Program, config: HwConfig, streams: int = 1) -> TokenCycles:
+    """Cycles of a pass in the middle of a run; the same for every pass of a program."""
+    return PassModel(program, config, streams).run()
 
 
 def _operation(raw: bytes) -> Operation:

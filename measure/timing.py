@@ -8,6 +8,7 @@ Constant time an item.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lutern.hw.config import HwConfig
@@ -65,10 +66,14 @@ class Slot:
 
 
 class Fifo:
-    """amaranth.lib.fifo.SyncFIFOBuffered: a memory of ``depth - 1`` words, then a register."""
+    """amaranth.lib.fifo.SyncFIFOBuffered: a memory of ``depth - 1`` words, then a register.
 
-    def __init__(self, depth: int) -> None:
+    ``fill``, where given, is called until the word that is asked for has been written.
+    """
+
+    def __init__(self, depth: int, fill: Callable[[], None] | None = None) -> None:
         self.inner = depth - 1
+        self.fill = fill
         self.written: list[int] = []
         self.moved: list[int] = []
 
@@ -85,18 +90,54 @@ class Fifo:
     def shows(self, popped_before: int) -> int:
         """The cycle from which the next word shows, given when the one before it was taken."""
         index = len(self.moved)
+        while self.fill is not None and len(self.written) <= index:
+            self.fill()
         when = max(self.written[index] + 1, popped_before, self.moved[-1] + 1 if index else 0)
         self.moved.append(when)
         return when + 1
 
 
+class Reader:
+    """memory.Repeater: a register at the memory's port, one behind it; ``close`` takes the port away for a while."""
+
+    def __init__(self) -> None:
+        self._closed: list[tuple[int, int]] = []
+        self._read = -1  # of the last item: when it was read, when it left the port, when it was taken
+        self._moved = -1
+        self._taken = -1
+
+    def close(self, start: int, stop: int) -> None:
+        """The port is another reader's in cycles ``start`` to ``stop`` - 1."""
+        self._closed.append((start, stop))
+
+    def _granted(self, when: int) -> int:
+        for start, stop in self._closed[-20:]:
+            if start <= when < stop:
+                when = stop
+        return when
+
+    def shows(self) -> int:
+        """The cycle from which the next item shows, given that the one before was taken."""
+        read = self._granted(max(self._moved, self._read + 1))
+        moved = max(read + 1, self._taken)
+        for start, stop in self._closed[-20:]:
+            if read < start < moved:  # it stood at the port when that was taken away
+                read = self._granted(stop)
+                moved = max(read + 1, self._taken)
+        self._read, self._moved = read, moved
+        return moved + 1
+
+    def take(self, when: int) -> None:
+        """The item that shows was taken."""
+        self._taken = when
+
+
 class Groups:
     """A FIFO of words and the unpacker behind it (``router.GroupUnpacker``)."""
 
-    def __init__(self, config: HwConfig, item_bits: int, depth: int) -> None:
+    def __init__(self, config: HwConfig, depth: int, fill: Callable[[], None] | None = None) -> None:
         self.config = config
-        self.item_bits = item_bits
-        self.fifo = Fifo(depth)
+        self.fifo = Fifo(depth, fill)
         self._left = 0
         self._loaded = -1  # when the last word was loaded
         self._refill = 0  # from when on a word may be loaded
@@ -108,7 +149,7 @@ class Groups:
 
     def next(self, items: int) -> int:
         """The cycle from which the next group shows."""
-        groups, words = group_shape(self.config, self.item_bits, items)
+        groups, words = group_shape(self.config, items)
         if self._left == 0:
             for _ in range(words):
                 shows = self.fifo.shows(self._loaded)

@@ -38,7 +38,7 @@ class Memory:
     def __init__(self, dut: Any, weights: IntegerWeights, program: Program, config: HwConfig, pause: str) -> None:
         table = weights.embeddings
         self.rows = [
-            [int.from_bytes(word.tobytes(), "little") for word in pack_groups(row[:, None].astype(np.uint64), config)]
+            [int.from_bytes(word.tobytes(), "little") for word in pack_groups(row[:, None], config)]
             for row in table.codes
         ]
         self.config = config
