@@ -1,9 +1,11 @@
-"""Two banks of int8 codes between the quantiser and the ternary unit.
+"""Two banks of int8 codes of T streams between the quantiser and the ternary unit.
 
-    Q codes a beat ─► bank w ... bank r ─► C codes a beat, once a row group
+    Q codes of a stream a beat ─► bank w ... bank r ─► C codes of every stream a beat, once a row group
 
-While one operation's rows run from bank r, the quantiser fills the other. The first row group does not wait for the
-whole vector: a beat is read as soon as its C codes are written.
+While one operation's rows run from bank r, the quantiser fills the other, stream after stream. The first row group does
+not wait for the whole vector: a beat is read as soon as the last stream's C codes are written.
+
+Each stream has C / Q part memories of its own. Those of up to 32 words are LUTs, the others block RAM.
 """
 
 from __future__ import annotations
@@ -16,16 +18,20 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_payload
 
+LUT_RAM_WORDS = 32
+"""Up to so many words a part memory is built of LUTs: a block RAM of 36 bits saves 108 of them there, or less."""
+
 
 class CodeMemory(wiring.Component):
     """Feeds the ternary unit with codes, row group after row group.
 
-    Members: ``i_codes`` from the quantiser, vector after vector; ``i_op`` engine operations (``ENGINE_OP``) in the same
-    order, of which those behind one with ``keep`` use its codes; ``o`` codes for the ternary unit. Behind the end of a
-    vector the last beat holds what stood there before.
+    Members: ``i_codes`` from the quantiser, for each operation's vectors a pass a stream, 0 to ``final_stream``;
+    ``i_op`` engine operations (``ENGINE_OP``) in the same order, of which those behind one with ``keep`` use its codes;
+    ``o`` codes of all T streams for the ternary unit; ``final_stream`` N - 1, constant while anything is in flight.
+    Behind the end of a vector the last beat holds what stood there before, and so does a stream from N on.
 
-    Latency: C codes written in cycle t are valid at ``o`` in cycle t + 2; an operation may follow the one before it
-    without an idle cycle when its codes are there.
+    Latency: C codes of the last stream written in cycle t are valid at ``o`` in cycle t + 2; an operation may follow
+    the one before it without an idle cycle when its codes are there.
     """
 
     latency = 2
@@ -37,6 +43,7 @@ class CodeMemory(wiring.Component):
                 "i_codes": In(stream.Signature(quantised_payload(config))),
                 "i_op": In(stream.Signature(ENGINE_OP)),
                 "o": Out(stream.Signature(codes_payload(config))),
+                "final_stream": In(config.stream_bits),
             }
         )
 
@@ -55,7 +62,9 @@ class CodeMemory(wiring.Component):
         written = [Signal(range(beats + 1), name=f"written_{bank}") for bank in range(2)]
         can_write = ~Array(full)[bank_w]
         store = self.i_codes.valid & can_write
-        last_part = (part == parts - 1) | self.i_codes.payload.last
+        i = self.i_codes.payload
+        last_part = (part == parts - 1) | i.last
+        of_final = i.stream == self.final_stream if config.tokens > 1 else 1
         m.d.comb += self.i_codes.ready.eq(can_write)
 
         # read side
@@ -71,18 +80,26 @@ class CodeMemory(wiring.Component):
         m.d.comb += self.i_op.ready.eq(there & advance & last_column & last_row_group)
 
         reads = []
-        for index in range(parts):
-            memory = Memory(shape=part_bits, depth=2 * beats, init=[])
-            m.submodules[f"part_{index}"] = memory
-            write, read = memory.write_port(), memory.read_port()
-            m.d.comb += [
-                write.addr.eq(Mux(bank_w, column + beats, column)),
-                write.data.eq(self.i_codes.payload.codes),
-                write.en.eq(store & (part == index)),
-                read.addr.eq(Mux(bank_r, beat + beats, beat)),
-                read.en.eq(advance),
-            ]
-            reads.append(read.data)
+        write_address, read_address = Signal(range(2 * beats)), Signal(range(2 * beats))
+        m.d.comb += [
+            write_address.eq(Mux(bank_w, column + beats, column)),
+            read_address.eq(Mux(bank_r, beat + beats, beat)),
+        ]
+        for number in range(config.tokens):
+            of_stream = i.stream == number if config.tokens > 1 else 1
+            for index in range(parts):
+                attrs = {"ram_style": "distributed" if 2 * beats <= LUT_RAM_WORDS else "block"}
+                memory = Memory(shape=part_bits, depth=2 * beats, init=[], attrs=attrs)
+                m.submodules[f"part_{number}_{index}"] = memory
+                write, read = memory.write_port(), memory.read_port()
+                m.d.comb += [
+                    write.addr.eq(write_address),
+                    write.data.eq(i.codes),
+                    write.en.eq(store & (part == index) & of_stream),
+                    read.addr.eq(read_address),
+                    read.en.eq(advance),
+                ]
+                reads.append(read.data)
         o = self.o.payload
         flags = Signal(len(o.as_value()) - len(o.codes), reset_less=True)
         m.d.comb += [
@@ -96,12 +113,14 @@ class CodeMemory(wiring.Component):
             with m.If(last_part):
                 m.d.sync += [part.eq(0), column.eq(column + 1)]
                 for bank in range(2):
-                    with m.If(bank_w == bank):
+                    with m.If((bank_w == bank) & of_final):
                         m.d.sync += written[bank].eq(column + 1)
-            with m.If(self.i_codes.payload.last):
-                m.d.sync += [column.eq(0), bank_w.eq(~bank_w)]
+            with m.If(i.last):
+                m.d.sync += column.eq(0)
+                with m.If(of_final):
+                    m.d.sync += bank_w.eq(~bank_w)
                 for bank in range(2):
-                    with m.If(bank_w == bank):
+                    with m.If((bank_w == bank) & of_final):
                         m.d.sync += full[bank].eq(1)
 
         with m.If(advance):

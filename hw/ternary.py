@@ -1,33 +1,40 @@
-"""The ternary accumulate unit: R rows of trits against C codes a cycle, P sums out.
+"""The ternary accumulate unit: R rows of trits against C codes of T streams a cycle, P sums out.
 
-    sums[r] = sum over beats and columns of trits[r, column] * codes[column]        21 bits, exact
+    sums[t, r] = sum over beats and columns of trits[r, column] * codes[t, column]        21 bits, exact
 
-    word ──► decoder ──► plus, minus ─┐   ┌── x R rows ────────────────────────────────────┐
-                                      ├──►│ C of {0, code, -code} ► adder tree ► accumulate │──► R sums ──► P a cycle
-    codes ─► code, -code ─────────────┘   └────────────────────────────────────────────────┘    (drain)
+    beat ──► decoder ──► plus, minus ─┐   ┌── T streams x R rows ──────────────────────────┐
+                                      ├──►│ C of {0, code, -code} ► adder tree ► accumulate │──► T x R sums ─► P a cycle
+    codes ─► code, -code ─────────────┘   └────────────────────────────────────────────────┘        (drain)
 
-No multiplier: a product is one of three, four inputs a bit (code, -code, plus, minus), which is one LUT4. The negative
-codes are shared by all rows. Products are offset by 128, so that the tree adds unsigned numbers: nothing is extended or
-masked on the way, and at its end the offset 128 C is the top bit, which is inverted.
+The trits of a beat are decoded once, for all streams; each stream has its codes, sums and part of the drain.
 
-The decoder takes a word apart in planes: bit k of all bytes at once, byte b at position 8 b of the plane. In gates that
+No multiplier. On ECP5 (``cells`` "ecp5") a row is chains of ``CHAIN`` folded lanes (``lane.py``), joined by a tree:
+
+    {0, code, -code} ─► lane ─►█─► lane ─► lane ─►█─► tree ─►█─► accumulate        █ register; trits wait beside
+
+Elsewhere and in simulation, products are added by a tree: one of three, four inputs a bit (code, -code, plus, minus).
+The negative codes are shared by all rows. Products are offset by 128, so that the tree adds unsigned numbers: nothing
+is extended or masked on the way, and at its end the offset 128 C is the top bit, which is inverted. Registers at its
+end make up for the chain's: both take the same cycles.
+
+The decoder takes a beat apart in planes: bit k of all bytes at once, byte b at position 8 b of the plane. In gates that
 is 23 LUT4 a byte; in simulation one 64-bit operation serves eight bytes.
 
-Cost: 4.6 LUT4 a lane for the decoder, 8 for the product, about 9 for the tree, 21 a row for each of accumulator and
-drain; ECP5 with R 4 and C 16 needs 28 a lane in all (a CCU2C counts as two) and routes at 130 MHz. The accumulator goes
-on while the drain empties, and waits only where a row group ends before the one ahead of it has left: ``results``
-P-beats want at least as many beats of trits.
+The accumulator goes on while the drain empties, and waits only where a row group ends before the one ahead of it has
+left: N streams' R / P beats want at least as many beats of trits. The drain is one shift register of T x R sums; those
+of streams beyond N never move. Where the last row group is not whole, R / P - ``results`` idle cycles part its streams.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from lutern.hw.config import TRITS_PER_BYTE, HwConfig
+from lutern.hw.config import HwConfig
+from lutern.hw.lane import Adder, Lane
 from lutern.hw.layouts import CODE_BITS, codes_payload, decode_byte, sums_payload
 from lutern.hw.stages import Stages, pack
 from lutern.model_ref import ternary
@@ -36,8 +43,12 @@ from lutern.model_ref.ternary import SUM_BITS
 
 OFFSET = 1 << (CODE_BITS - 1)
 """Added to every product; a product of 0 is this."""
+CHAIN = 4
+"""Folded lanes one behind the other before a tree joins the chains: longer ones save LUTs and delay more trits."""
+LANES_PER_STAGE = 2
+"""Lanes of a chain between two registers; the first pair is a product and a lane."""
 LEVELS_PER_STAGE = 2
-"""Levels of the adder tree between two registers: 9 and 10 bits behind a LUT, then 11 and 12."""
+"""Levels of the adder tree between two registers."""
 PLANE_BYTES = 8
 """Bytes that are decoded together; 64 bits are one operation for Verilator."""
 
@@ -89,13 +100,22 @@ def decode_planes(word: Value) -> tuple[list[Value], list[Value]]:
     return [first[0], one[0], one[2], two[0], two[2]], [first[1], one[1], one[3], two[1], two[3]]
 
 
+Trit = tuple[Value, Value]
+"""It is +1, it is -1."""
+
+
+def _bits(lanes: int) -> int:
+    """Bits of the sum of that many products."""
+    return (lanes * (OFFSET - 1)).bit_length() + 1
+
+
 class TernaryUnit(wiring.Component):
     """Sums of trits and codes, row group by row group.
 
     Parameters
     ----------
     config: HwConfig
-        ``rows`` R, ``columns`` C, ``results_per_cycle`` P.
+        ``rows`` R, ``columns`` C, ``tokens`` T, ``results_per_cycle`` P, ``cells``.
 
     Members
     -------
@@ -105,7 +125,10 @@ class TernaryUnit(wiring.Component):
         The codes of the same beat. ``last_column`` ends the row group, ``last_row_group`` and ``results`` (1 to R / P
         beats to drain) count with it.
     o_sums: Out(stream of ``layouts.sums_payload``)
-        Sums of rows in order, P at a time; ``last`` with the last beat of the last row group.
+        Sums of rows in order, P at a time: of each row group a block for every stream. ``last`` with the last beat of
+        the last row group, once for every stream.
+    final_stream: In
+        N - 1: streams 0 to N - 1 are drained. Constant while anything is in flight.
 
     A beat is taken when both inputs are valid: either ready waits for the other's valid.
 
@@ -123,20 +146,23 @@ class TernaryUnit(wiring.Component):
     def __init__(self, config: HwConfig) -> None:
         self.config = config
         super().__init__({
-            "i_weights": In(stream.Signature(config.word_bits)),
+            "i_weights": In(stream.Signature(config.beat_bits)),
             "i_codes": In(stream.Signature(codes_payload(config))),
             "o_sums": Out(stream.Signature(sums_payload(config))),
+            "final_stream": In(config.stream_bits),
         })
 
     @property
     def latency(self) -> int:
-        """Cycles from the last beat of a row group to its first sums: decoder, adder tree, accumulator."""
-        return 2 + -(-ceil_log2(self.config.columns) // LEVELS_PER_STAGE)
+        """Cycles from the last beat of a row group to its first sums: decoder, chain, adder tree, accumulator."""
+        chain = min(CHAIN, self.config.columns)
+        levels = ceil_log2(self.config.columns // chain)
+        return 2 + -(-chain // LANES_PER_STAGE) + -(-levels // LEVELS_PER_STAGE)
 
     @staticmethod
     def model(codes: Int, trits: np.ndarray) -> Int:
-        """Sums ``[rows]`` of ``codes [n]`` and ``trits [rows, n]``."""
-        return ternary.ternary_sums(codes[None], trits.astype(np.float32))[0]
+        """Sums ``[streams, rows]`` of ``codes [streams, n]`` and ``trits [rows, n]``."""
+        return ternary.ternary_sums(codes, trits.astype(np.float32))
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -153,71 +179,156 @@ class TernaryUnit(wiring.Component):
         ends = stages.delay(beat.last_column, depth, "ends")
         final = stages.delay(beat.last_row_group, depth, "final")
         results = stages.delay(beat.results, depth, "results")
-        sums = self._tree(m, stages)
+        trits = [self._trits(stages)]
+        if self._cells:  # lanes further down a chain take theirs later
+            for _ in range(LANES_PER_STAGE, min(CHAIN, config.columns), LANES_PER_STAGE):
+                trits.append([(stages.register(plus), stages.register(minus)) for plus, minus in trits[-1]])
+        build = self._chains if self._cells else self._tree
+        sums = [value for codes in self._codes() for value in build(m, stages, trits, codes)]
 
-        totals = []
+        going, totals = Signal(), []  # going: a row group has begun
+        with m.If(advance & valid):
+            m.d.sync += going.eq(~ends)
         for row, partial in enumerate(sums):
-            total, kept = Signal(SUM_BITS, name=f"total_{row}"), Signal(SUM_BITS, name=f"kept_{row}")
-            m.d.comb += total.eq(kept + Cat(partial[:-1], ~partial[-1]).as_signed())
+            kept = Signal(signed(SUM_BITS), name=f"kept_{row}", reset_less=True)
+            total = self._join(m, partial, kept, SUM_BITS, on=going)
             with m.If(advance & valid):
-                m.d.sync += kept.eq(Mux(ends, 0, total))
+                m.d.sync += kept.eq(total)
             totals.append(total)
-
-        # The drain: R sums that move down by P with every beat that is taken.
-        drain = [Signal(SUM_BITS, name=f"drain_{row}", reset_less=True) for row in range(config.rows)]
-        busy, one_left, of_last = Signal(), Signal(), Signal(reset_less=True)
-        left = Signal.like(results, name="left")  # beats after the one that shows
-        load = Signal()
-        m.d.comb += [
-            one_left.eq(left == 0),
-            advance.eq(~(valid & ends & busy) | (one_left & self.o_sums.ready)),
-            load.eq(advance & valid & ends),
-            self.o_sums.valid.eq(busy),
-            self.o_sums.payload.sums.eq(pack(drain[: config.results_per_cycle])),
-            self.o_sums.payload.last.eq(of_last & one_left),
-        ]
-        with m.If(load):
-            m.d.sync += [busy.eq(1), left.eq(results - 1), of_last.eq(final)]
-            m.d.sync += [held.eq(total) for held, total in zip(drain, totals, strict=True)]
-        with m.Elif(busy & self.o_sums.ready):
-            m.d.sync += [busy.eq(~one_left), left.eq(left - 1)]
-            m.d.sync += [a.eq(b) for a, b in zip(drain, drain[config.results_per_cycle :], strict=False)]
+        self._drain(m, totals, load=valid & ends, final=final, results=results, advance=advance)
         return m
 
-    def _tree(self, m: Module, stages: Stages) -> list[Value]:
-        """Sum of the products of each row, offset by ``OFFSET * C``."""
-        config = self.config
-        word, codes = self.i_weights.payload, self.i_codes.payload.codes
-        plus: list[Value] = []
-        minus: list[Value] = []
-        for start in range(0, config.word_bits, 8 * PLANE_BYTES):
-            some = word[start : start + 8 * PLANE_BYTES]
-            planes = [[stages.register(plane) for plane in side] for side in decode_planes(some)]
-            for bit in range(0, len(some), 8):
-                plus += [plane[bit] for plane in planes[0]]
-                minus += [plane[bit] for plane in planes[1]]
-        assert len(plus) == config.word_bytes * TRITS_PER_BYTE
-        offset_codes, offset_negatives = [], []
-        for column in range(config.columns):
-            code = codes.word_select(column, CODE_BITS).as_signed()
-            offset_codes.append(stages.register((code + OFFSET)[:CODE_BITS], f"code_{column}"))
-            offset_negatives.append(stages.register((OFFSET - code)[:CODE_BITS], f"negative_{column}"))
+    def _drain(self, m: Module, totals: list[Value], *, load: Value, final: Value, results: Value,
+               advance: Signal) -> None:
+        """T x R sums that move down by P with every beat that is taken; ``advance``: not ``load``, or there is room."""
+        config, o = self.config, self.o_sums.payload
+        per_cycle, full = config.results_per_cycle, config.rows // config.results_per_cycle
+        drain = [Signal(SUM_BITS, name=f"drain_{row}", reset_less=True) for row in range(len(totals))]
+        busy, of_last = Signal(), Signal(reset_less=True)
+        left = Signal.like(results, name="left", reset_less=True)  # beats of the stream after the one that shows
+        base, index = Signal(config.index_bits), Signal(config.index_bits, reset_less=True)  # base: of the next group
+        one_left, done = Signal(), Signal()
+        number, hole, of_final = Signal(config.stream_bits), Signal(), Signal()  # hole: what shows is no row's
+        m.d.comb += [
+            one_left.eq(left == 0),
+            of_final.eq((number == self.final_stream) if config.tokens > 1 else 1),
+            done.eq(one_left & of_final & ~hole & self.o_sums.ready),
+            advance.eq(~(load & busy) | done),
+            self.o_sums.valid.eq(busy & ~hole),
+            o.sums.eq(pack(drain[:per_cycle])),
+            o.stream.eq(number),
+            o.index.eq(index),
+            o.last.eq(of_last & one_left),
+        ]
+        with m.If(load & advance):
+            m.d.sync += [busy.eq(1), left.eq(results - 1), of_last.eq(final), index.eq(base)]
+            m.d.sync += base.eq(Mux(final, 0, base + full))
+            m.d.sync += [held.eq(total) for held, total in zip(drain, totals, strict=True)]
+        with m.Elif(busy & (self.o_sums.ready | hole)):
+            m.d.sync += [busy.eq(~done), left.eq(left - 1), index.eq(index + 1)]
+            m.d.sync += [a.eq(b) for a, b in zip(drain, drain[per_cycle:], strict=False)]
+        if config.tokens == 1:
+            return
+        beats, holes, first = Signal.like(left), Signal.like(left), Signal.like(index)  # of every stream
+        with m.If(load & advance):
+            m.d.sync += [beats.eq(results - 1), holes.eq(full - results), first.eq(base), number.eq(0)]
+        with m.Elif(busy & (self.o_sums.ready | hole) & one_left):
+            with m.If(~hole & (holes != 0)):
+                m.d.sync += [hole.eq(~of_final), left.eq(holes - 1)]
+            with m.Else():
+                m.d.sync += [hole.eq(0), left.eq(beats), index.eq(first), number.eq(number + 1)]
 
+    @property
+    def _cells(self) -> bool:
+        return self.config.cells == "ecp5"
+
+    def _codes(self) -> list[list[Value]]:
+        """Codes of each stream."""
+        codes = [self.i_codes.payload.codes.word_select(place, CODE_BITS).as_signed()
+                 for place in range(self.config.tokens * self.config.columns)]
+        return [codes[at : at + self.config.columns] for at in range(0, len(codes), self.config.columns)]
+
+    def _trits(self, stages: Stages) -> list[Trit]:
+        """The beat's trits, registered: (it is +1, it is -1) of lane ``row * C + column``."""
+        beat = self.i_weights.payload
+        trits: list[Trit] = []
+        for start in range(0, len(beat), 8 * PLANE_BYTES):
+            some = beat[start : start + 8 * PLANE_BYTES]
+            plus, minus = ([stages.register(plane) for plane in side] for side in decode_planes(some))
+            trits += [(a[bit], b[bit]) for bit in range(0, len(some), 8) for a, b in zip(plus, minus, strict=True)]
+        return trits[: self.config.lanes]
+
+    def _chains(self, m: Module, stages: Stages, trits: list[list[Trit]], codes: list[Value]) -> list[Value]:
+        """Sum of the products of each row, of CCU2C; trits by the advances that they have waited."""
+        config = self.config
+        columns, chain = config.columns, min(CHAIN, config.columns)
+        held = [stages.register(code) for code in codes]
+        negatives = [stages.register((-code)[:CODE_BITS]) for code in codes[::chain]]
+        level: list[list[Value]] = [[] for _row in range(config.rows)]
+        for start in range(0, columns, chain):
+            for place in range(chain):
+                column, waited = start + place, place // LANES_PER_STAGE
+                code = stages.delay(held[column], waited)
+                for row, totals in enumerate(level):
+                    plus, minus = trits[waited][row * columns + column]
+                    if place == 0:
+                        product = Mux(minus, negatives[start // chain], Mux(plus, code, 0))
+                        totals.append(product[:CODE_BITS].as_signed())
+                    else:
+                        if place % LANES_PER_STAGE == 0:
+                            totals[-1] = stages.register(totals[-1])
+                        totals[-1] = self._lane(m, totals[-1], code, plus, minus, _bits(place + 1))
+            for totals in level:
+                totals[-1] = stages.register(totals[-1])
+        count, step = chain, 0
+        while count < columns:
+            count, step = 2 * count, step + 1
+            level = [[self._join(m, a, b, _bits(count)) for a, b in zip(row[::2], row[1::2], strict=True)]
+                     for row in level]
+            if step % LEVELS_PER_STAGE == 0 or count == columns:
+                level = [[stages.register(value) for value in row] for row in level]
+        return [row[0] for row in level]
+
+    def _lane(self, m: Module, total: Value, code: Value, plus: Value, minus: Value, bits: int) -> Value:
+        lane = Lane(len(total), bits, cells=True)
+        m.submodules += lane
+        m.d.comb += [lane.total.eq(total), lane.code.eq(code), lane.plus.eq(plus), lane.minus.eq(minus)]
+        return lane.o
+
+    def _join(self, m: Module, a: Value, b: Value, bits: int, on: Value | None = None) -> Value:
+        """Sum of a and b, where ``on`` is 0 a alone."""
+        if not self._cells:
+            total = Signal(signed(bits), name="total")
+            m.d.comb += total.eq(a + (b if on is None else Mux(on, b, 0)))
+            return total
+        adder = Adder(len(a), len(b), bits, cells=True, gated=on is not None)
+        m.submodules += adder
+        m.d.comb += [adder.a.eq(a), adder.b.eq(b)]
+        if on is not None:
+            m.d.comb += adder.on.eq(on)
+        return adder.o
+
+    def _tree(self, m: Module, stages: Stages, trits: list[list[Trit]], codes: list[Value]) -> list[Value]:
+        """Sum of the products of each row, for any target."""
+        columns = self.config.columns
+        spare = self.latency - 2 - -(-ceil_log2(columns) // LEVELS_PER_STAGE)
+        offset_codes = [stages.register((code + OFFSET)[:CODE_BITS]) for code in codes]
+        offset_negatives = [stages.register((OFFSET - code)[:CODE_BITS]) for code in codes]
         rows = []
-        for row in range(config.rows):
-            level: list[Value] = []
-            for column in range(config.columns):
-                lane = row * config.columns + column
-                level.append(
-                    Mux(minus[lane], offset_negatives[column], Mux(plus[lane], offset_codes[column], OFFSET))
-                )
+        for row in range(self.config.rows):
+            level: list[Value] = [
+                Mux(minus, negative, Mux(plus, code, OFFSET))
+                for (plus, minus), code, negative in zip(trits[0][row * columns : (row + 1) * columns], offset_codes,
+                                                         offset_negatives, strict=True)
+            ]
             step = 0
             while len(level) > 1:
                 level = [self._add(m, a, b) for a, b in zip(level[::2], level[1::2], strict=True)]
                 step += 1
                 if step % LEVELS_PER_STAGE == 0 or len(level) == 1:
                     level = [stages.register(value) for value in level]
-            rows.append(level[0])
+            total = stages.delay(level[0], spare)  # offset by OFFSET * C
+            rows.append(Cat(total[:-1], ~total[-1]).as_signed())
         return rows
 
     @staticmethod

@@ -19,6 +19,7 @@ from lutern.model_ref.ternary import SUM_BITS
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, reset, start, to_signed, unpack
+from lutern.sim.vectors import flat, split
 
 BYTES = [byte for byte in range(256) if decode_byte(byte) is not None]
 BYTE_OF: dict[Any, int] = {decode_byte(byte): byte for byte in BYTES}
@@ -32,25 +33,24 @@ class Beats:
     codes: list[int] = field(default_factory=list)
 
     def add(self, config: HwConfig, trits: np.ndarray, codes: np.ndarray, **flags: int) -> None:
-        """One beat; trits [R, C], codes [C]."""
-        flat = np.pad(trits.ravel(), (0, -config.lanes % 5)).reshape(-1, 5)
-        self.add_word(config, [BYTE_OF[tuple(map(int, five))] for five in flat], codes, **flags)
+        """One beat; trits [R, C], codes [T, C]."""
+        fives = np.pad(trits.ravel(), (0, -config.lanes % 5)).reshape(-1, 5)
+        self.add_word(config, [BYTE_OF[tuple(map(int, five))] for five in fives], codes, **flags)
 
     def add_word(self, config: HwConfig, word: list[int], codes: np.ndarray, **flags: int) -> None:
-        flat = sum((int(code) & 0xFF) << CODE_BITS * i for i, code in enumerate(codes))
         self.words.append(int.from_bytes(bytes(word), "little"))
-        self.codes.append(pack(codes_payload(config), {"codes": flat, **flags}))
+        self.codes.append(pack(codes_payload(config), {"codes": flat(codes.ravel(), CODE_BITS), **flags}))
 
     def add_matrix(self, config: HwConfig, trits: np.ndarray, codes: np.ndarray) -> None:
-        """All row groups of trits [rows, n] against codes [n]; columns padded in the trits, with junk in the codes."""
+        """All row groups of trits [rows, n] against codes [T, n]; padded in the trits, with junk in the codes."""
         rows, columns = config.rows, config.columns
         count, n = trits.shape
         padded = np.pad(trits, ((0, -count % rows), (0, -n % columns)))
-        codes = np.concatenate([codes, np.arange(-n % columns) + 100])
+        codes = np.pad(codes, ((0, 0), (0, -n % columns)), constant_values=101)
         for top in range(0, count, rows):
             results = -(-min(rows, count - top) // config.results_per_cycle)
             for left in range(0, n, columns):
-                self.add(config, padded[top : top + rows, left : left + columns], codes[left : left + columns],
+                self.add(config, padded[top : top + rows, left : left + columns], codes[:, left : left + columns],
                          last_column=int(left + columns >= n), last_row_group=int(top + rows >= count),
                          results=results)
 
@@ -58,17 +58,18 @@ class Beats:
 class Model:
     """The golden model, fed by the monitors of both inputs."""
 
-    def __init__(self, config: HwConfig, board: Scoreboard) -> None:
-        self.config, self.board = config, board
+    def __init__(self, config: HwConfig, streams: int, board: Scoreboard) -> None:
+        self.config, self.streams, self.board = config, streams, board
         self.words: list[int] = []
         self.group_ends: list[int] = []
         self.trits: list[np.ndarray] = []
         self.codes: list[np.ndarray] = []
         self.row_groups = 0
+        self.base = 0
 
     def clear(self) -> None:
         """What a reset drops."""
-        self.words, self.trits, self.codes = [], [], []
+        self.words, self.trits, self.codes, self.base = [], [], [], 0
         self.board.pending.clear()
 
     def take_word(self, cycle: int, payload: int) -> None:
@@ -78,21 +79,23 @@ class Model:
         """Called behind take_word of the same cycle: that monitor was started first."""
         config, beat = self.config, unpack(codes_payload(self.config), payload)
         assert len(self.words) == 1, "the unit took codes without a word"
-        trits = [trit for byte in self.words.pop().to_bytes(config.word_bytes, "little")
+        trits = [trit for byte in self.words.pop().to_bytes(config.beat_bytes, "little")
                  for trit in decode_byte(byte) or ()]
         self.trits.append(np.array(trits[: config.lanes]).reshape(config.rows, config.columns))
-        self.codes.append(np.array([to_signed(beat["codes"] >> CODE_BITS * i & 0xFF, CODE_BITS)
-                                    for i in range(config.columns)]))
+        codes = split(beat["codes"], CODE_BITS, config.tokens * config.columns)
+        self.codes.append(codes.reshape(config.tokens, config.columns))
         if beat["last_column"]:
             self.group_ends.append(cycle)
-            sums = TernaryUnit.model(np.concatenate(self.codes), np.concatenate(self.trits, axis=1))
-            per_cycle = config.results_per_cycle
-            for index in range(beat["results"]):
-                last = int(beat["last_row_group"] and index == beat["results"] - 1)
-                some = sums[index * per_cycle : (index + 1) * per_cycle]
-                flat = sum((int(value) & (1 << SUM_BITS) - 1) << SUM_BITS * i for i, value in enumerate(some))
-                self.board.expect(pack(sums_payload(config), {"sums": flat, "last": last}), layer=self.row_groups,
-                                  index=index * per_cycle)
+            sums = TernaryUnit.model(np.concatenate(self.codes, axis=1), np.concatenate(self.trits, axis=1))
+            per_cycle, results = config.results_per_cycle, beat["results"]
+            for stream in range(self.streams):
+                for place in range(results):
+                    some = sums[stream, place * per_cycle : (place + 1) * per_cycle]
+                    self.board.expect(pack(sums_payload(config), {
+                        "sums": flat(some, SUM_BITS), "stream": stream, "index": self.base + place,
+                        "last": int(beat["last_row_group"] and place == results - 1),
+                    }), layer=self.row_groups, token=stream, index=place * per_cycle)
+            self.base = 0 if beat["last_row_group"] else self.base + config.rows // per_cycle
             self.row_groups += 1
             self.trits, self.codes = [], []
 
@@ -102,19 +105,21 @@ class Bench:
 
     def __init__(self, dut: Any, *, pause: str = "none") -> None:
         parameters, seed = bench_parameters(), bench_seed()
-        self.config = HwConfig("bench", **parameters["config"])
+        self.config, self.streams = HwConfig("bench", **parameters["config"]), parameters["streams"]
+        dut.final_stream.value = self.streams - 1
         names = {"none": ("none", "none", "none"), "after_valid": ("none", "none", "after_valid")}
         weights, codes, sums = names.get(pause, (pause, pause, pause))
         self.weights = StreamSource(dut, "i_weights", pause=weights, seed=seed)
         self.codes = StreamSource(dut, "i_codes", pause=codes, seed=seed + 1)
         self.sink = StreamSink(dut, "o_sums", pause=sums, seed=seed + 2)
-        self.board = Scoreboard("ternary.sums, row group as layer", seed=seed,
+        self.board = Scoreboard("ternary.sums, stream as token, row group as layer", seed=seed,
+                                bits=sums_payload(self.config).size,
                                 decode=lambda value: to_signed(value & (1 << SUM_BITS) - 1, SUM_BITS))
-        self.model = Model(self.config, self.board)
+        self.model = Model(self.config, self.streams, self.board)
         StreamMonitor(dut, "i_weights", on_item=self.model.take_word)
         StreamMonitor(dut, "i_codes", on_item=self.model.take_codes)
         self.left = StreamMonitor(dut, "o_sums", on_item=self.board.check)
-        self.dut = dut
+        self.dut, self.generator = dut, np.random.default_rng(seed)
 
     async def run(self, beats: Beats) -> None:
         """Send all beats and check all that comes."""
@@ -127,6 +132,14 @@ class Bench:
             await ClockCycles(self.dut.clk, 8)
         await ClockCycles(self.dut.clk, 10)
         self.board.finish()
+
+    def draw_codes(self, n: int) -> np.ndarray:
+        """Random codes [T, n]: streams beyond the run's have junk."""
+        return self.generator.integers(-127, 128, (self.config.tokens, n))
+
+    def draw_trits(self, *shape: int) -> np.ndarray:
+        """Random trits."""
+        return self.generator.integers(-1, 2, shape)
 
 
 def edge_matrices(config: HwConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -151,14 +164,16 @@ def edge_matrices(config: HwConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 async def edges_then_random(dut: Any) -> None:
     """Named matrices, then random ones of odd sizes, back to back, under the pause pattern."""
     bench = Bench(dut, pause=bench_parameters()["pause"])
-    config, generator = bench.config, np.random.default_rng(bench_seed())
+    config, generator = bench.config, bench.generator
     await start(dut)
     beats = Beats()
-    for trits, codes in edge_matrices(config).values():
-        beats.add_matrix(config, trits, codes)
+    for number, (trits, codes) in enumerate(edge_matrices(config).values()):
+        every = bench.draw_codes(len(codes))
+        every[number % bench.streams] = codes  # what the others have is no business of this one
+        beats.add_matrix(config, trits, every)
     for _ in range(6):
-        shape = generator.integers(1, 4 * config.rows), generator.integers(1, 5 * config.columns)
-        beats.add_matrix(config, generator.integers(-1, 2, shape), generator.integers(-127, 128, shape[1]))
+        rows, n = int(generator.integers(1, 4 * config.rows)), int(generator.integers(1, 5 * config.columns))
+        beats.add_matrix(config, bench.draw_trits(rows, n), bench.draw_codes(n))
     await bench.run(beats)
 
 
@@ -169,11 +184,11 @@ async def every_byte(dut: Any) -> None:
     config = bench.config
     await start(dut)
     beats = Beats()
-    shuffled = [random.Random(place).sample(BYTES, len(BYTES)) for place in range(config.word_bytes)]
+    shuffled = [random.Random(place).sample(BYTES, len(BYTES)) for place in range(config.beat_bytes)]
     for word in zip(*shuffled, strict=True):
         for left in range(0, config.columns, 5):  # five columns at a time
             codes = [3 ** (column - left) if left <= column < left + 5 else 0 for column in range(config.columns)]
-            beats.add_word(config, list(word), np.array(codes), last_column=1, last_row_group=0,
+            beats.add_word(config, list(word), np.tile(codes, (config.tokens, 1)), last_column=1, last_row_group=0,
                            results=config.rows // config.results_per_cycle)
     await bench.run(beats)
 
@@ -186,7 +201,8 @@ async def widest_row(dut: Any) -> None:
     await start(dut)
     beats = Beats()
     trits = np.where(np.arange(config.rows) % 2, 1, -1)[:, None] * np.ones((config.rows, 8192), int)
-    beats.add_matrix(config, trits, np.full(8192, 127))
+    signs = np.where(np.arange(config.tokens) % 2, -1, 1)[:, None]
+    beats.add_matrix(config, trits, signs * np.full(8192, 127))
     await bench.run(beats)
 
 
@@ -194,36 +210,39 @@ async def widest_row(dut: Any) -> None:
 async def latency_and_rate(dut: Any) -> None:
     """Without pauses: sums exactly `latency` cycles after the row group's end, inputs wait for the drain only."""
     bench = Bench(dut)
-    config, generator = bench.config, np.random.default_rng(bench_seed())
+    config = bench.config
     await start(dut)
-    drain = config.rows // config.results_per_cycle
+    full, per_cycle = config.rows // config.results_per_cycle, config.results_per_cycle
+    drain = bench.streams * full
     for column_beats in sorted({drain, drain + 3, 1}, reverse=True):
-        bench.left.items.clear()
-        bench.model.group_ends.clear()
-        beats, shape = Beats(), (6 * config.rows, column_beats * config.columns)
-        beats.add_matrix(config, generator.integers(-1, 2, shape), generator.integers(-127, 128, shape[1]))
-        await bench.run(beats)
-        ends, out = bench.model.group_ends, [cycle for cycle, _ in bench.left.items]
-        first = ends[0] + bench_parameters()["latency"]
-        period = max(column_beats, drain)
-        assert out == [first + group * period + beat for group in range(6) for beat in range(drain)], (
-            f"{column_beats} beats a row group: row groups ended in cycles {ends}, sums came in cycles {out}"
-        )
-        if column_beats >= drain:
-            assert [end - ends[0] for end in ends] == [group * column_beats for group in range(6)]
+        for results in (full, 1):  # of the last row group
+            bench.left.items.clear()
+            bench.model.group_ends.clear()
+            beats, rows, n = Beats(), 5 * config.rows + results * per_cycle, column_beats * config.columns
+            beats.add_matrix(config, bench.draw_trits(rows, n), bench.draw_codes(n))
+            await bench.run(beats)
+            ends, out = bench.model.group_ends, [cycle for cycle, _ in bench.left.items]
+            first, period = ends[0] + bench_parameters()["latency"], max(column_beats, drain)
+            expected = [first + group * period + stream * full + place
+                        for group in range(6) for stream in range(bench.streams)
+                        for place in range(results if group == 5 else full)]
+            assert out == expected, (
+                f"{column_beats} beats a row group: row groups ended in cycles {ends}, sums came in cycles {out}"
+            )
+            if column_beats >= drain:
+                assert [end - ends[0] for end in ends] == [group * column_beats for group in range(6)]
 
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
     """A reset in the middle of a row group, and of a drain, drops both; the next matrix is whole."""
     bench = Bench(dut)
-    config, generator = bench.config, np.random.default_rng(bench_seed())
+    config = bench.config
     await start(dut)
     for cycles in (1, 3, 6, 9, 10, 11, 12, 13):
         beats = Beats()
-        shape = (3 * config.rows, 3 * config.columns)
-        trits, codes = generator.integers(-1, 2, shape), generator.integers(-127, 128, shape[1])
-        beats.add_matrix(config, trits, codes)
+        n = 3 * config.columns
+        beats.add_matrix(config, bench.draw_trits(3 * config.rows, n), bench.draw_codes(n))
         bench.weights.queue(beats.words)
         bench.codes.queue(beats.codes)
         await ClockCycles(dut.clk, cycles)

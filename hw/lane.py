@@ -1,0 +1,142 @@
+"""The folded lane: ``total + trit * code`` in the adder's own LUTs, and the adder that joins two totals.
+
+    total ──► A ┐  one half of a CCU2C a bit:
+    code  ──► B │  S    = LUT4(A, B, C, D) ^ carry           A ^ code if plus, ~(A ^ code) if minus, A if neither
+    minus ──► C │  next = LUT4 ? carry : LUT2(A, B)          LUT2 is the table's quarter at C = D = 0: A
+    plus  ──► D ┘
+    minus ──► generator: the half below bit 0 turns its A into the first carry, so that ~code + 1 is -code
+
+A product is never made: where the trit is 0, the adder passes ``total``; where it is -1, the adder takes the code
+inverted and a carry. Yosys does not find this, so the cells are written out for ECP5; elsewhere, and in simulation, the
+same is said in one line. nextpnr gives a constant carry-in and a user-less carry-out a slice of its own each, so both
+are taken off behind synth_ecp5 (`AFTER_SYNTHESIS`). The generator's LUT4 is 0 and ignores what comes in.
+
+Cost: one LUT4 a bit and one for the generator, to an even number (a CCU2C has two halves): 10 for 9 bits, 12 for 10 or
+11. An adder of two totals the same, but bit 0 of an even width is a LUT4 beside the chain: 13 for 12 bits, not 14.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Elaboratable, Instance, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.layouts import CODE_BITS
+
+LANE_TABLE = 0x969A
+"""LUT4 of a lane's bit, indexed D C B A: A; A xnor B (minus); A xor B (plus); A xnor B (both: minus counts)."""
+ADDER_TABLE = 0x6AAA
+"""LUT4 of an adder's bit, C = 1: A xor B where D, else A."""
+PASS_TABLE, AND_TABLE, ZERO_TABLE = 0x000A, 0x0008, 0
+"""Generators: with C = D = 1 LUT4 is 0, and the carry is A; A & B; 0."""
+
+FIRST_AND_LAST = {
+    "carry_map.v": """
+module CCU2C(input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
+  parameter INIT0 = 0; parameter INIT1 = 0; parameter INJECT1_0 = "YES"; parameter INJECT1_1 = "YES";
+  parameter _TECHMAP_CONSTMSK_CIN_ = 0;
+  wire _TECHMAP_FAIL_ = !_TECHMAP_CONSTMSK_CIN_ || (INIT0 >> 12) != 0;
+  \\$__first #(.INIT0(INIT0), .INIT1(INIT1), .INJECT1_0(INJECT1_0), .INJECT1_1(INJECT1_1)) _TECHMAP_REPLACE_ (
+    .CIN(1'bx), .A0(A0), .B0(B0), .C0(C0), .D0(D0), .A1(A1), .B1(B1), .C1(C1), .D1(D1), .S0(S0), .S1(S1),
+    .COUT(COUT));
+endmodule
+module \\$__last (input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
+  parameter INIT0 = 0; parameter INIT1 = 0; parameter INJECT1_0 = "YES"; parameter INJECT1_1 = "YES";
+  \\$__end #(.INIT0(INIT0), .INIT1(INIT1), .INJECT1_0(INJECT1_0), .INJECT1_1(INJECT1_1)) _TECHMAP_REPLACE_ (
+    .CIN(CIN), .A0(A0), .B0(B0), .C0(C0), .D0(D0), .A1(A1), .B1(B1), .C1(C1), .D1(D1), .S0(S0), .S1(S1),
+    .COUT(1'bx));
+endmodule
+""",
+}
+"""A Yosys map by which first cells lose their carry-in, a constant since synth_ecp5, and last ones their carry-out.
+
+To nextpnr a port at x is there and free; a port that is missing makes it stop."""
+AFTER_SYNTHESIS = ("chtype -set $__last t:CCU2C a:carry_last=1 %i; techmap -map carry_map.v; "
+                   "chtype -set CCU2C t:$__first t:$__end; opt_clean")
+"""Commands behind synth_ecp5 that apply it."""
+
+Half = tuple[int, Value, Value, Value, Value]
+
+
+def carry_chain(m: Module, halves: list[Half]) -> Value:
+    """Bits S of the halves (table, A, B, C, D) above the generator, which is the first of them."""
+    sums = Signal(len(halves))
+    carry: Value | None = None
+    for index in range(0, len(halves), 2):
+        ports: dict[str, object] = {}
+        for place, half in enumerate(halves[index : index + 2]):
+            table, *inputs = half
+            ports[f"p_INIT{place}"] = Const(table, 16)
+            ports |= {f"i_{name}{place}": value for name, value in zip("ABCD", inputs, strict=True)}
+            if index + place:
+                ports[f"o_S{place}"] = sums[index + place]
+        ports.setdefault("p_INIT1", Const(0, 16))
+        if carry is not None:
+            ports["i_CIN"] = carry
+        if index + 2 < len(halves):
+            carry = Signal(name="carry")
+            ports["o_COUT"] = carry
+        else:
+            ports["a_carry_last"] = 1
+        m.submodules += Instance("CCU2C", p_INJECT1_0="NO", p_INJECT1_1="NO", **ports)
+    return sums[1:]
+
+
+class Lane(wiring.Component):
+    """``o = total + trit * code``, combinational.
+
+    Parameters: ``total_bits``, ``bits`` of the result, ``cells`` to build it of CCU2C. Members: ``total``, ``code``,
+    ``plus`` and ``minus`` (the trit; both is -1), ``o``. Numerics: exact modulo 2 ** bits. Latency 0.
+    """
+
+    def __init__(self, total_bits: int, bits: int, *, cells: bool) -> None:
+        self.bits, self.cells = bits, cells
+        super().__init__({
+            "total": In(signed(total_bits)), "code": In(signed(CODE_BITS)), "plus": In(1), "minus": In(1),
+            "o": Out(signed(bits)),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        if not self.cells:
+            m.d.comb += self.o.eq(self.total + Mux(self.minus, -self.code, Mux(self.plus, self.code, 0)))
+            return m
+        one: Value = Const(1)
+        halves: list[Half] = [(PASS_TABLE, self.minus, one, one, one)]
+        for bit in range(self.bits):
+            halves.append((LANE_TABLE, _bit(self.total, bit), _bit(self.code, bit), self.minus, self.plus))
+        m.d.comb += self.o.eq(carry_chain(m, halves))
+        return m
+
+
+class Adder(wiring.Component):
+    """``o = a + b``, or ``a`` alone where ``on`` is 0; combinational.
+
+    Parameters: ``a_bits``, ``b_bits``, ``bits`` of the result, ``gated`` to have ``on``, ``cells`` to build it of
+    CCU2C. Members: ``a``, ``b``, ``o``, all signed, and ``on``. Numerics: exact modulo 2 ** bits. Latency 0.
+    """
+
+    def __init__(self, a_bits: int, b_bits: int, bits: int, *, cells: bool, gated: bool = False) -> None:
+        self.bits, self.cells, self.gated = bits, cells, gated
+        super().__init__({"a": In(signed(a_bits)), "b": In(signed(b_bits)), "o": Out(signed(bits)),
+                          **({"on": In(1)} if gated else {})})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        one: Value = Const(1)
+        on = self.on if self.gated else one
+        if not self.cells:
+            m.d.comb += self.o.eq(self.a + (Mux(on, self.b, 0) if self.gated else self.b))
+            return m
+        apart = self.bits % 2 == 0 and not self.gated
+        halves: list[Half] = [(AND_TABLE, self.a[0], self.b[0], one, one) if apart
+                              else (ZERO_TABLE, one, one, one, one)]
+        halves += [(ADDER_TABLE, _bit(self.a, bit), _bit(self.b, bit), one, on) for bit in range(apart, self.bits)]
+        sums = carry_chain(m, halves)
+        m.d.comb += self.o.eq(Cat(self.a[0] ^ self.b[0], sums) if apart else sums)
+        return m
+
+
+def _bit(value: Value, index: int) -> Value:
+    """Bit of a signed value, its sign above."""
+    return value[min(index, len(value) - 1)]
