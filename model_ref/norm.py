@@ -83,6 +83,7 @@ class Gains:
     @property
     def items(self) -> NDArray[np.uint16]:
         """The gains as they are stored."""
+        assert not (self.mantissa & ((1 << GAIN_LOW_BITS) - 1)).any()
         return items(self.mantissa >> GAIN_LOW_BITS, self.exponent)
 
     def real(self) -> np.ndarray:
