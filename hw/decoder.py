@@ -179,7 +179,7 @@ class Decoder(wiring.Component):
             m.d.sync += row_under_way.eq(0)
         link(m, head.o, sequencer.i_token)
         link(m, sequencer.o_token, self.o_token)
-        for block in (codes, ternary, results, join, norm, head):
+        for block in (codes, ternary, results, join, norm):
             m.d.comb += block.final_stream.eq(sequencer.final_stream)
         saturations = Signal(16)
         with m.If(self.i_run.valid & self.i_run.ready):
@@ -208,7 +208,7 @@ class Decoder(wiring.Component):
             given = norm.o_codes
             for name, valid, values, of_stream in (
                 ("h", residual.tap_valid, residual.tap, residual.tap_stream),
-                ("s", mlgru.tap_s_valid, mlgru.tap_s, mlgru.tap_stream),
+                ("s", mlgru.tap_s_valid, mlgru.tap_s, mlgru.tap_s_stream),
                 ("codes", given.valid & given.ready, given.payload.codes, given.payload.stream),
             ):
                 m.d.comb += [
