@@ -1,6 +1,7 @@
 """Bench of the code memory: vectors of any length, kept and read again, read while they are written."""
 
 import random
+from itertools import chain
 from typing import Any
 
 import cocotb
@@ -20,7 +21,8 @@ class Bench:
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
         self.dut, self.seed, self.pause = dut, bench_seed(), parameters["pause"]
-        self.config = HwConfig("bench", **parameters["config"])
+        self.config, self.streams = HwConfig("bench", **parameters["config"]), parameters["streams"]
+        dut.final_stream.value = self.streams - 1
         self.draw = random.Random(self.seed)
         self.codes = StreamSource(dut, "i_codes", pause=self.pause, seed=self.seed)
         self.ops = StreamSource(dut, "i_op", pause=self.pause, seed=self.seed + 1)
@@ -36,18 +38,19 @@ class Bench:
         self.board.pending.clear()
         self.bank, self.count = 0, 0
         if not hasattr(self, "banks"):
-            self.banks = [[0] * self.config.max_width for _ in range(2)]
+            self.banks = [[[0] * self.config.max_width for _ in range(self.config.tokens)] for _ in range(2)]
 
     def vector(self, length: int, *row_groups: int) -> None:
-        """Queue a vector and so many operations on it, all but the last of which keep it."""
+        """Queue a vector a stream and so many operations on them, all but the last of which keep them."""
         config, draw = self.config, self.draw
         bank, per_cycle, columns = self.banks[self.bank], config.codes_per_cycle, config.columns
-        bank[:length] = [draw.randrange(-127, 128) for _ in range(length)]
-        self.codes.queue(
-            pack(quantised_payload(config), {"codes": flat(bank[left : left + per_cycle], CODE_BITS),
-                                             "last": left + per_cycle >= length})
-            for left in range(0, length, per_cycle)
-        )
+        for stream, codes in enumerate(bank[: self.streams]):
+            codes[:length] = [draw.randrange(-127, 128) for _ in range(length)]
+            self.codes.queue(
+                pack(quantised_payload(config), {"codes": flat(codes[left : left + per_cycle], CODE_BITS),
+                                                 "stream": stream, "last": left + per_cycle >= length})
+                for left in range(0, length, per_cycle)
+            )
         column_beats, full = -(-length // columns), config.rows // config.results_per_cycle
         for index, groups in enumerate(row_groups):
             last_results = draw.randrange(1, full + 1)
@@ -58,7 +61,8 @@ class Bench:
                 for beat in range(column_beats):
                     self.board.expect(
                         pack(codes_payload(config), {
-                            "codes": flat(bank[beat * columns : (beat + 1) * columns], CODE_BITS),
+                            "codes": flat(chain(*(codes[beat * columns : (beat + 1) * columns] for codes in bank)),
+                                          CODE_BITS),
                             "last_column": beat == column_beats - 1, "last_row_group": ends,
                             "results": last_results if ends else full,
                         }), token=group, layer=self.count, index=beat * columns)
@@ -100,7 +104,7 @@ async def codes_arrive_after_the_operation(dut: Any) -> None:
         await bench.run()
         if bench.pause != "none":
             continue
-        writes = [cycle for cycle, _ in bench.written.items]
+        writes = [cycle for cycle, _ in bench.written.items][-(length // config.codes_per_cycle) :]  # the last stream's
         ends = [*writes[parts - 1 :: parts], *([writes[-1]] if len(writes) % parts else [])]
         reads = [cycle for cycle, _ in bench.left.items]
         first = [cycle + bench_parameters()["latency"] for cycle in ends]
@@ -109,21 +113,21 @@ async def codes_arrive_after_the_operation(dut: Any) -> None:
 
 @cocotb.test()
 async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
-    """Where codes are there, the ternary unit never waits, and the third vector waits for a bank."""
+    """Where codes are there, the ternary unit never waits, and the third operation's vectors wait for a bank."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
     parts = config.columns // config.codes_per_cycle
     for _ in range(6):
-        bench.vector(config.max_width, parts + 1, 1)
+        bench.vector(config.max_width, parts * bench.streams + 1, 1)
     beats = config.max_width // config.columns
     await bench.run()
     if bench.pause == "none":
         reads = [cycle for cycle, _ in bench.left.items]
         assert reads[-1] - reads[beats] == len(reads) - beats - 1, f"a bubble in {reads}"
         writes = [cycle for cycle, _ in bench.written.items]
-        freed = reads[beats * (parts + 2) - 1]  # one cycle after the last read of the first bank
-        third = writes[2 * beats * parts]
+        freed = reads[beats * (parts * bench.streams + 2) - 1]  # one cycle after the last read of the first bank
+        third = writes[2 * beats * parts * bench.streams]
         assert third == freed, f"the bank was free in cycle {freed}, written in {third}"
 
 
@@ -133,7 +137,7 @@ async def reset_in_mid_vector(dut: Any) -> None:
     bench = Bench(dut)
     config = bench.config
     await start(dut)
-    for cycles in (1, 2, 3, 7, 12, 20, 33):
+    for cycles in (1, 2, 3, 7, 12, 20, 33, 50, 70):
         bench.vector(config.max_width, 2, 1)
         bench.vector(config.max_width, 3)
         await ClockCycles(dut.clk, cycles)

@@ -1,30 +1,56 @@
 """The code memory between quantiser and ternary unit."""
 
+from typing import Any, NamedTuple
+
 import pytest
 
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
+from lutern.sim.convert import convert_rtlil
 from lutern.sim.runner import run_bench
 
 LATENCY = 2
-SHAPES = [(4, 4, 1, 2), (4, 8, 2, 2), (2, 4, 1, 4)]
-"""R, C, P, Q: two, four parts and one part a beat."""
 
 
-def run(shape: tuple[int, int, int, int], pause: str) -> None:
-    names = ("rows", "columns", "results_per_cycle", "codes_per_cycle")
-    values = {**dict(zip(names, shape, strict=True)), "max_width": 32}
+class Shape(NamedTuple):
+    """R, C, P, Q, T and the run's streams."""
+
+    rows: int
+    columns: int
+    results: int
+    codes: int
+    tokens: int = 1
+    streams: int = 1
+
+
+SHAPES = [Shape(4, 4, 1, 2), Shape(4, 8, 2, 2), Shape(2, 4, 1, 4)]
+"""Two, four parts and one part a beat."""
+MORE = [Shape(5, 4, 1, 2, 4, 4), Shape(5, 4, 1, 2, 4, 3), Shape(5, 4, 1, 2, 4, 1), Shape(4, 8, 2, 8, 2, 2)]
+"""All streams of the machine, and fewer."""
+
+
+def run(shape: Shape, pause: str, testcase: str | None = None) -> None:
+    values: dict[str, Any] = {"rows": shape.rows, "columns": shape.columns, "results_per_cycle": shape.results,
+              "codes_per_cycle": shape.codes, "tokens": shape.tokens, "max_width": 32}
     block = CodeMemory(HwConfig("bench", **values))
     assert block.latency == LATENCY
-    run_bench(block, "lutern.sim.tb_code_memory", seed=61,
-              parameters={"config": values, "pause": pause, "latency": LATENCY})
+    run_bench(block, "lutern.sim.tb_code_memory", seed=61, testcase=testcase,
+              parameters={"config": values, "pause": pause, "streams": shape.streams, "latency": LATENCY})
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_codes_latency_and_reset(shape: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize("shape", [*SHAPES, *MORE])
+def test_codes_latency_and_reset(shape: Shape) -> None:
     run(shape, "none")
 
 
 @pytest.mark.parametrize("pause", ["random", "bursty", "alternating"])
-def test_pauses(pause: str) -> None:
-    run(SHAPES[0], pause)
+@pytest.mark.parametrize("shape", [SHAPES[0], MORE[1]])
+def test_pauses(shape: Shape, pause: str) -> None:
+    run(shape, pause)
+
+
+def test_small_memories_are_luts() -> None:
+    """One stream's banks of 8 beats each; of 32 beats."""
+    for width, style in ((8 * 16, "distributed"), (32 * 16, "block")):
+        text = convert_rtlil(CodeMemory(HwConfig("bench", max_width=width)))
+        assert text.count(f'attribute \\ram_style "{style}"') == 4

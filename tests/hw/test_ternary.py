@@ -3,7 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -50,7 +50,7 @@ def cell_models() -> str:
 
 
 def run(shape: Shape, pause: str = "none", testcase: str | None = None, cells: str = "generic") -> None:
-    values = {"rows": shape.rows, "columns": shape.columns, "results_per_cycle": shape.results,
+    values: dict[str, Any] = {"rows": shape.rows, "columns": shape.columns, "results_per_cycle": shape.results,
               "codes_per_cycle": max(shape.results, shape.columns), "tokens": shape.tokens, "cells": cells}
     run_bench(unit.TernaryUnit(HwConfig("bench", **values)), "lutern.sim.tb_ternary", seed=SEED, testcase=testcase,
               parameters={"config": values, "pause": pause, "streams": shape.streams, "latency": shape.latency})
