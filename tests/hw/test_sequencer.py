@@ -1,22 +1,66 @@
-"""The sequencer: operations dealt, queues full, tokens looping on the chip."""
+"""The sequencer: operations dealt, queues full, tokens of several streams looping on the chip."""
 
 import pytest
+from amaranth.hdl import Elaboratable
 
 from lutern.hw import sequencer
+from lutern.hw.config import HwConfig
 from lutern.sim.runner import run_bench
 
 
-def run(pause: str = "none", testcase: str | None = None) -> None:
-    run_bench(sequencer.Sequencer(), "lutern.sim.tb_sequencer", seed=41, testcase=testcase,
-              parameters={"pause": pause, "latency": 2, "depth": 5})
+def run(
+    pause: str = "none",
+    testcase: str | None = None,
+    tokens: int = 1,
+    block: type[sequencer.Sequencer] = sequencer.Sequencer,
+) -> None:
+    run_bench(block(HwConfig("bench", tokens=tokens)), "lutern.sim.tb_sequencer", seed=41, testcase=testcase,
+              parameters={"pause": pause, "latency": 2, "depth": 5, "tokens": tokens})
 
 
+@pytest.mark.parametrize("tokens", [1, 4])
 @pytest.mark.parametrize("pause", ["none", "random", "bursty", "alternating"])
-def test_operations_and_tokens(pause: str) -> None:
-    run(pause)
+def test_operations_and_tokens(pause: str, tokens: int) -> None:
+    run(pause, tokens=tokens)
 
 
 def test_mutation_of_the_depth_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequencer, "QUEUE_DEPTH", 4)
     with pytest.raises(AssertionError, match="4 operations in a queue"):
         run(testcase="a_full_queue_stops_the_stream")
+
+
+class WrongRow(sequencer.Sequencer):
+    """All rows are those of stream 0."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = super().elaborate(platform)
+        m.d.comb += self.o_start.payload.stream.eq(0)
+        return m
+
+
+class WrongFresh(sequencer.Sequencer):
+    """No state is ever fresh."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = super().elaborate(platform)
+        m.d.sync += self.fresh.eq(0)
+        return m
+
+
+class WrongWords(sequencer.Sequencer):
+    """Beats in the place of words."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = super().elaborate(platform)
+        m.d.comb += self.words.eq(self.beats)
+        return m
+
+
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [(WrongRow, "asked for, .* wanted"), (WrongFresh, "is held, expected"), (WrongWords, "words.*expected")],
+)
+def test_mutation_of_the_loop_is_found(block: type[sequencer.Sequencer], text: str) -> None:
+    with pytest.raises(AssertionError, match=f"cycle .*, token .*, seed 41.*{text}"):
+        run(testcase="tokens_loop_on_the_chip", tokens=4, block=block)
