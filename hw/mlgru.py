@@ -9,9 +9,14 @@
     I: S += z * (a * sigma(a) - S)                             the differences' minus is added with the rounding
     G: v = g * (S_m * sigma(S)), and the sum of g^2
 
-Cost an element: four products (interpolation, mulA, mulB, g^2), 17 bits of z a channel, 32 of S a channel and layer.
-Interlocks, each of which holds a beat at the input: I waits while the z of its own index is one of the two beats before
-(vectors of one or two beats), G waits while an I beat is in flight (S and its largest are complete then).
+Several streams: z, the newest S (what G reads) and both scalars are kept for each. I reads the memory of S as late as
+it can, in stage 6, since the stream before may leave what it reads (``chained``).
+
+Cost an element: four products (interpolation, mulA, mulB, g^2), 17 bits of z a channel, 32 of S a channel and layer;
+of several streams, the same for each and 32 bits of the newest S a channel.
+Interlocks, each of which holds a beat at the input: I waits while the z of its own place is one of the two beats before
+(vectors of one or two beats), and, chained, while its index is one of the six beats before; G waits while an I beat is
+in flight (S and its largest are complete then).
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from lutern.hw.activation import SIGMOID_STAGES, sigmoid_stages
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, magnitude, pack, saturate
+from lutern.hw.vectors import index_of, place_of, stream_of, vector_memory
 from lutern.model_ref import mlgru
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import MANTISSA_BITS, Int
@@ -36,10 +42,15 @@ from lutern.model_ref.norm import X_BITS
 
 ELEMENT_BITS = 18
 STATE_BITS = 32
+BASE_BITS = 16
 SQUARES_BITS = 48
 SIGMA = 2 + SIGMOID_STAGES
 """Stage in which sigma stands; then mulA's product, mulB's operand, mulB's product (v), the new state."""
 LATENCY = SIGMA + 3
+WRITTEN = LATENCY + 1
+"""Stage in which the new S stands, to be written."""
+S_READ = SIGMA - 2
+"""Stage in which I of several streams reads S: a block RAM's latency and a register ahead of the subtraction."""
 
 GATE_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
 """Rounds mulA, for all three operations."""
@@ -59,6 +70,11 @@ def bit_length(value: Value) -> Value:
     return Cat(*bits)
 
 
+def stream_memory(config: HwConfig, bits: int) -> Memory:
+    """One word a stream."""
+    return Memory(shape=bits, depth=config.tokens, init=[], attrs={"ram_style": "distributed"})
+
+
 class Mlgru(wiring.Component):
     """The recurrence: gates, state of all layers, output ahead of o_proj.
 
@@ -71,19 +87,26 @@ class Mlgru(wiring.Component):
     Members
     -------
     i
-        ``layouts.values_payload``: for every layer a vector of op F (``values`` Q4.13, ``frac`` 13, ``bounds`` 1 - LB),
-        one of I (``values`` with ``frac`` fraction bits), one of G (``values`` cut sums, ``frac`` fraction bits of S),
-        each ended by ``last``, all values 18 bits signed. ``state_base``: first beat of the layer's S, looked at in the
-        first beat of I and of G.
+        ``layouts.values_payload``: for every layer the beats of F (``values`` Q4.13, ``frac`` 13, ``bounds`` 1 - LB),
+        then those of I (``values`` with ``frac`` fraction bits), then of G (``values`` cut sums, ``frac`` fraction bits
+        of S), all values 18 bits signed. ``state_base``: first beat of the layer's S, looked at in I and, of a single
+        stream, in G.
     fresh
-        A beat of I that enters while this is high sees S = 0: high for the first token of a stream.
+        One bit a stream: a beat of I of stream t that enters while bit t is high sees S = 0.
+    bases
+        16 bits a stream: added to ``state_base``. Constant from the first beat of I to the last of G.
+    chained
+        The state of a stream is what the stream before it left: all ``bases`` are equal, and ``fresh`` is 0 from stream
+        1 on. Not looked at by a machine of one stream.
     o
         ``layouts.x_payload``: v of op G. F and I have no output.
+    eps_stream
+        The stream that ``g_squares`` and ``state_shift`` are of, from the cycle after (of a single stream: at once).
     g_squares, state_shift
-        Exact sum of g^2, and the right shift that brought S to 17 bits: valid from the transfer of the last v until the
-        first beat of the next G is accepted.
-    tap_s_valid, tap_s
-        With ``debug_tap``: P elements of the new S in the cycle in which they are written.
+        Exact sum of g^2, and the right shift that brought S to 17 bits: valid from the transfer of the stream's last v
+        until its first beat of the next G is accepted.
+    tap_s_valid, tap_s, tap_s_stream, tap_s_index
+        With ``debug_tap``: P elements of the new S in the cycle in which they are written, and where they belong.
 
     Numerics
     --------
@@ -92,7 +115,7 @@ class Mlgru(wiring.Component):
     Latency
     -------
     ``latency`` = 11 advances from a beat of G to its v. The first beat of G is accepted 13 advances after the last of I
-    at the earliest.
+    at the earliest; ``chained``, a beat of I 7 advances after that of the same index of the stream before.
 
     Reference
     ---------
@@ -103,13 +126,21 @@ class Mlgru(wiring.Component):
         self.config = config
         members = {
             "i": In(stream.Signature(values_payload(config))),
-            "fresh": In(1),
+            "fresh": In(config.tokens),
+            "bases": In(config.tokens * BASE_BITS),
+            "chained": In(1),
             "o": Out(stream.Signature(x_payload(config))),
+            "eps_stream": In(config.stream_bits),
             "g_squares": Out(SQUARES_BITS),
             "state_shift": Out(signed(7)),
         }
         if config.debug_tap:
-            members |= {"tap_s_valid": Out(1), "tap_s": Out(config.results_per_cycle * STATE_BITS)}
+            members |= {
+                "tap_s_valid": Out(1),
+                "tap_s": Out(config.results_per_cycle * STATE_BITS),
+                "tap_s_stream": Out(config.stream_bits),
+                "tap_s_index": Out(config.index_bits),
+            }
         super().__init__(members)
 
     @property
@@ -128,9 +159,8 @@ class Mlgru(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        lanes = range(self.config.results_per_cycle)
-        z_depth = -(-self.config.max_width // len(lanes))
-        s_depth = -(-self.config.max_state // len(lanes))
+        config = self.config
+        lanes = range(config.results_per_cycle)
         p = self.i.payload
         advance, accepted, hold = Signal(), Signal(), Signal()
         stages = Stages(m, advance)
@@ -144,67 +174,60 @@ class Mlgru(wiring.Component):
 
         # What travels in which stage
         f = chain(accepted & (p.op == int(Op.F)), SIGMA + 2, "f", reset_less=False)
-        i = chain(accepted & (p.op == int(Op.I)), SIGMA + 4, "i", reset_less=False)
+        i = chain(accepted & (p.op == int(Op.I)), WRITTEN, "i", reset_less=False)
         g = chain(accepted & (p.op == int(Op.G)), LATENCY, "g", reset_less=False)
         last = chain(p.last, LATENCY, "last")
+        place = chain(place_of(config, p), WRITTEN, "place")
+        begins = chain(index_of(config, place[0]) == 0, WRITTEN, "begins")
 
-        first, index = Signal(init=1), Signal(range(z_depth))
-        indices = chain(index, 2, "index")
-        z_missing = Cat(f[k] & (indices[k] == index) for k in (1, 2)).any()
+        z_missing = Cat(f[k] & (place[k] == place[0]) for k in (1, 2)).any()
         m.d.comb += [
-            hold.eq(((p.op == int(Op.I)) & z_missing) | ((p.op == int(Op.G)) & Cat(i[1:]).any())),
+            hold.eq(
+                ((p.op == int(Op.I)) & (z_missing | self._s_missing(i, place)))
+                | ((p.op == int(Op.G)) & Cat(i[1:]).any())
+            ),
             accepted.eq(self.i.valid & ~hold),
             advance.eq(~self.o.valid | self.o.ready),
             self.i.ready.eq(advance & ~hold),
         ]
-        with m.If(advance & accepted):
-            m.d.sync += [first.eq(p.last), index.eq(Mux(p.last, 0, index + 1))]
-
-        # S: read as a beat enters, written behind the last stage
-        s_memory = m.submodules.s_memory = Memory(shape=len(lanes) * STATE_BITS, depth=s_depth, init=[])
-        s_write, s_read = s_memory.write_port(), s_memory.read_port()
-        s_next = Signal(range(s_depth))
-        m.d.comb += [s_read.addr.eq(Mux(first, p.state_base, s_next)), s_read.en.eq(advance)]
-        with m.If(advance & accepted):
-            m.d.sync += s_next.eq(s_read.addr + 1)
 
         # z: written behind stage 10, read so that it stands in stage 9
-        z_memory = m.submodules.z_memory = Memory(shape=len(lanes) * Z_BITS, depth=z_depth, init=[])
+        z_memory = m.submodules.z_memory = vector_memory(config, Z_BITS)
         z_write, z_read = z_memory.write_port(), z_memory.read_port()
-        for port, entering, stage in ((z_read, i, SIGMA), (z_write, f, SIGMA + 2)):
-            count = Signal(range(z_depth), name=f"z_index_{stage}")
-            m.d.comb += [port.addr.eq(count), port.en.eq(advance if port is z_read else advance & entering[stage])]
-            with m.If(advance & entering[stage]):
-                m.d.sync += count.eq(Mux(last[stage], 0, count + 1))
+        m.d.comb += [
+            z_read.addr.eq(place[SIGMA]),
+            z_read.en.eq(advance),
+            z_write.addr.eq(place[SIGMA + 2]),
+            z_write.en.eq(advance & f[SIGMA + 2]),
+        ]
 
-        fresh = stages.register(self.fresh, "fresh_1")
+        new_s = Signal(len(lanes) * STATE_BITS)
+        now, held, past = self._states(m, stages, advance, i, place, new_s)
+        ones = Signal(len(lanes) * (STATE_BITS - 1))
+        state_bits = self._largest(m, stages, advance, i, g, place, begins, ones)
         frac = stages.delay(p.frac, 2, "frac")
-        state_bits = Signal(STATE_BITS.bit_length() - 1)
         values, states, arguments, operands = [], [], [], []
         for lane in lanes:
             value = chain(p.values.word_select(lane, VALUE_BITS)[:ELEMENT_BITS].as_signed(), SIGMA + 1, f"value_{lane}")
             bound = stages.delay(p.bounds.word_select(lane, BOUND_BITS), 3, f"bound_{lane}")
-            read = s_read.data.word_select(lane, STATE_BITS).as_signed()
-            state = [None, None, stages.register(Mux(i[1] & fresh, Const(0, signed(STATE_BITS)), read), f"s_{lane}_2")]
-            state += chain(state[2], LATENCY - 2, f"s_{lane}_2")[1:]
             signed_value = Mux(f[1], -value[1], value[1])
-            argument = Mux(g[1], read, signed_value)[:STATE_BITS].as_signed()
+            argument = Mux(g[1], now[lane], signed_value)[:STATE_BITS].as_signed()
             arguments.append(stages.register(argument, f"argument_{lane}"))
             # S_m: one bit more than S_m has, then rounded
             aligned = stages.register(
-                ((state[2] << (MANTISSA_BITS + 1)) >> state_bits)[: ELEMENT_BITS + 1].as_signed(), f"aligned_{lane}"
+                ((held[lane] << (MANTISSA_BITS + 1)) >> state_bits)[: ELEMENT_BITS + 1].as_signed(), f"aligned_{lane}"
             )
             aligned = saturate((aligned + 1) >> 1, ELEMENT_BITS)
             operand = Mux(f[3], bound, Mux(i[3], value[3], aligned))[:ELEMENT_BITS].as_signed()
             operands.append(stages.delay(operand, SIGMA - 3, f"operand_{lane}"))
             values.append(value)
-            states.append(state)
-        sigmas, _ = sigmoid_stages(m, stages, advance, arguments, frac)
+            states.append(stages.delay(past[lane], LATENCY - SIGMA, f"past_{lane}"))
+        sigmas, _ = sigmoid_stages(m, stages, advance, arguments, frac, config)
 
         z, v, s = [], [], []
-        for lane, (value, state) in enumerate(zip(values, states, strict=True)):
+        for lane, value in enumerate(values):
             gated = stages.register(operands[lane] * sigmas[lane], f"gated_{lane}")
-            minus_s = ((DIFFERENCE_HALF - state[SIGMA]) >> STATE_GUARD_BITS)[: ELEMENT_BITS + 1]
+            minus_s = ((DIFFERENCE_HALF - past[lane]) >> STATE_GUARD_BITS)[: ELEMENT_BITS + 1]
             minus_s = stages.register(Mux(i[SIGMA], minus_s, 0), f"minus_s_{lane}")
             offset = Cat(Const(GATE_HALF, SIGMOID_FRAC_BITS), minus_s).as_signed()
             left = stages.register(saturate((gated + offset) >> SIGMOID_FRAC_BITS, ELEMENT_BITS), f"left_{lane}")
@@ -214,37 +237,28 @@ class Mlgru(wiring.Component):
             )
             product = stages.register(left * right, f"product_{lane}")
             step_bits = Z_BITS - STATE_GUARD_BITS
-            total = Cat(Const(STEP_HALF, step_bits), state[LATENCY]).as_signed() + product
+            total = Cat(Const(STEP_HALF, step_bits), states[lane]).as_signed() + product
             z.append(left[:Z_BITS])
             v.append(product[:X_BITS])
             s.append(stages.register(saturate(total >> step_bits, STATE_BITS), f"new_s_{lane}"))
 
         m.d.comb += [
             z_write.data.eq(Cat(*z)),
+            new_s.eq(pack(s)),
+            ones.eq(pack([magnitude(element) for element in s])),
             self.o.valid.eq(g[LATENCY]),
             self.o.payload.x.eq(pack(v)),
+            self.o.payload.stream.eq(stream_of(config, place[LATENCY])),
+            self.o.payload.index.eq(index_of(config, place[LATENCY])),
             self.o.payload.last.eq(last[LATENCY]),
         ]
-
-        # The new state, and the largest of it
-        s_place, ones = Signal(range(s_depth)), Signal(STATE_BITS - 1)
-        m.d.comb += [
-            s_write.addr.eq(s_place),
-            s_write.data.eq(Cat(*s)),
-            s_write.en.eq(i[-1] & advance),
-            self.state_shift.eq(state_bits - MANTISSA_BITS),
-        ]
-        if self.config.debug_tap:
-            m.d.comb += [self.tap_s_valid.eq(s_write.en), self.tap_s.eq(s_write.data)]
-        gathered = ones
-        for element in s:
-            gathered |= magnitude(element)
-        with m.If(s_write.en):
-            m.d.sync += [s_place.eq(s_place + 1), ones.eq(gathered)]
-        with m.If(advance & i[0] & first):  # no I is in flight: G came between
-            m.d.sync += [s_place.eq(p.state_base), ones.eq(0)]
-        with m.If(advance & g[0] & first):
-            m.d.sync += state_bits.eq(bit_length(ones))
+        if config.debug_tap:
+            m.d.comb += [
+                self.tap_s_valid.eq(i[WRITTEN] & advance),
+                self.tap_s.eq(new_s),
+                self.tap_s_stream.eq(stream_of(config, place[WRITTEN])),
+                self.tap_s_index.eq(index_of(config, place[WRITTEN])),
+            ]
 
         # Sum of g^2, done long before the last v
         level = [stages.register(value[1] * value[1], f"square_{lane}")[:-1] for lane, value in enumerate(values)]
@@ -252,8 +266,127 @@ class Mlgru(wiring.Component):
         while len(level) > 1:
             level = [stages.register(a + b, "squares") for a, b in zip(level[::2], level[1::2], strict=True)]
             stage += 1
-        with m.If(advance & g[stage]):
-            m.d.sync += self.g_squares.eq(self.g_squares + level[0])
-        with m.If(advance & g[0] & first):
-            m.d.sync += self.g_squares.eq(0)
+        self._add_squares(m, advance & g[stage], begins[stage], place[stage], level[0])
         return m
+
+    def _s_missing(self, i: list[Any], place: list[Any]) -> Value:
+        """Whether the stream before may not have written what I of a chained stream would read."""
+        if self.config.tokens == 1:
+            return Const(0, 1)
+        index = [index_of(self.config, where) for where in place]
+        return self.chained & Cat(i[k] & (index[k] == index[0]) for k in range(1, WRITTEN - S_READ + 1)).any()
+
+    def _states(
+        self, m: Module, stages: Stages, advance: Value, i: list[Any], place: list[Any], new_s: Value
+    ) -> tuple[list[Value], list[Any], list[Any]]:
+        """The memories of S. Lane by lane: what G uses, in stage 1 and in stage 2; what I uses, in stage ``SIGMA``."""
+        config, p = self.config, self.i.payload
+        lanes = range(config.results_per_cycle)
+        memory = m.submodules.s_memory = Memory(
+            shape=len(lanes) * STATE_BITS, depth=-(-config.max_state // len(lanes)), init=[]
+        )
+        write, read = memory.write_port(), memory.read_port()
+        m.d.comb += [read.en.eq(advance), write.data.eq(new_s), write.en.eq(i[WRITTEN] & advance)]
+        base = Signal(BASE_BITS)  # of the layer whose I is in flight
+
+        def parts(value: Any) -> list[Value]:
+            return [value.word_select(lane, STATE_BITS).as_signed() for lane in lanes]
+
+        def zero_if(fresh: Value, value: Value) -> Value:
+            return Mux(fresh, Const(0, signed(STATE_BITS)), value)
+
+        if config.tokens == 1:
+            start = p.state_base + self.bases
+            with m.If(advance & i[0]):
+                m.d.sync += base.eq(start)
+            m.d.comb += [
+                read.addr.eq(start + place[0]),
+                write.addr.eq(stages.register((base + place[WRITTEN - 1])[:BASE_BITS], "s_write")),
+            ]
+            fresh = i[1] & stages.register(self.fresh, "fresh_1")
+            now = parts(read.data)
+            held = [stages.register(zero_if(fresh, element), "held") for element in now]
+            return now, held, [stages.delay(element, SIGMA - 2, "past") for element in held]
+
+        with m.If(advance & i[0]):
+            m.d.sync += base.eq(p.state_base)
+        early = place[S_READ - 2]
+        own_base = self.bases.word_select(stream_of(config, early), BASE_BITS)
+        offset = stages.register((own_base + index_of(config, early))[:BASE_BITS], "s_offset")
+        where = stages.register((offset + base)[: len(read.addr)], "s_read")
+        newest = m.submodules.newest_memory = vector_memory(config, STATE_BITS)
+        newest_write, newest_read = newest.write_port(), newest.read_port()
+        m.d.comb += [
+            read.addr.eq(where),
+            write.addr.eq(stages.delay(where, WRITTEN - S_READ, "s_write")),
+            newest_write.addr.eq(place[WRITTEN]),
+            newest_write.data.eq(new_s),
+            newest_write.en.eq(write.en),
+            newest_read.addr.eq(place[0]),
+            newest_read.en.eq(advance),
+        ]
+        fresh = stages.delay(self.fresh.bit_select(p.stream, 1), S_READ + 1, "fresh")
+        now = parts(newest_read.data)
+        held = [stages.register(element, "held") for element in now]
+        return now, held, [stages.register(zero_if(fresh, element), "past") for element in parts(read.data)]
+
+    def _largest(
+        self, m: Module, stages: Stages, advance: Value, i: list[Any], g: list[Any], place: list[Any],
+        begins: list[Any], ones: Value,
+    ) -> Value:
+        """Bits of the largest magnitude of a stream's new S, in stage 2 of its G, from the ``ones`` of each new S."""
+        config = self.config
+        kept = STATE_BITS - 1
+        parts = [ones.word_select(lane, kept) for lane in range(config.results_per_cycle)]
+        if config.tokens == 1:
+            largest, state_bits = Signal(kept), Signal(STATE_BITS.bit_length() - 1)
+            gathered = Mux(begins[WRITTEN], 0, largest)
+            for part in parts:
+                gathered |= part
+            with m.If(i[WRITTEN] & advance):
+                m.d.sync += largest.eq(gathered)
+            with m.If(advance & g[0] & begins[0]):
+                m.d.sync += state_bits.eq(bit_length(largest))
+            m.d.comb += self.state_shift.eq(state_bits - MANTISSA_BITS)
+            return state_bits
+
+        memory = m.submodules.largest = stream_memory(config, kept)
+        old, write = memory.read_port(domain="comb"), memory.write_port()
+        gathered = Mux(begins[WRITTEN], 0, old.data)
+        for part in parts:
+            gathered |= part
+        used = memory.read_port(domain="comb")
+        state_bits = stages.register(bit_length(stages.register(used.data, "largest")), "state_bits")
+        shifts = m.submodules.state_bits = stream_memory(config, len(state_bits))
+        shift_write, shift = shifts.write_port(), shifts.read_port()
+        m.d.comb += [
+            old.addr.eq(stream_of(config, place[WRITTEN])),
+            write.addr.eq(old.addr),
+            write.data.eq(gathered),
+            write.en.eq(i[WRITTEN] & advance),
+            used.addr.eq(stream_of(config, place[0])),
+            shift_write.addr.eq(stream_of(config, place[2])),
+            shift_write.data.eq(state_bits),
+            shift_write.en.eq(g[2] & advance),
+            shift.addr.eq(self.eps_stream),
+            self.state_shift.eq(shift.data - MANTISSA_BITS),
+        ]
+        return state_bits
+
+    def _add_squares(self, m: Module, enable: Value, begins: Value, place: Value, squares: Value) -> None:
+        """Adds the squares of a beat to those of its stream."""
+        config = self.config
+        if config.tokens == 1:
+            with m.If(enable):
+                m.d.sync += self.g_squares.eq(Mux(begins, 0, self.g_squares) + squares)
+            return
+        memory = m.submodules.squares = stream_memory(config, SQUARES_BITS)
+        old, shown, write = memory.read_port(domain="comb"), memory.read_port(), memory.write_port()
+        m.d.comb += [
+            old.addr.eq(stream_of(config, place)),
+            write.addr.eq(old.addr),
+            write.data.eq(Mux(begins, 0, old.data) + squares),
+            write.en.eq(enable),
+            shown.addr.eq(self.eps_stream),
+            self.g_squares.eq(shown.data),
+        ]

@@ -1,4 +1,8 @@
-"""Bench of the recurrence: several layers and tokens, v and S and both scalars against the golden model, every beat."""
+"""Bench of the recurrence: layers, tokens, streams; v, S and both scalars against the golden model, every beat.
+
+The order of beats is F, I, G; in each, row groups of ``group`` beats with a block a stream. Chained, the model of S is
+one place for all streams, in the order in which beats of I enter.
+"""
 
 import random
 from typing import Any
@@ -9,30 +13,23 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payload
-from lutern.hw.mlgru import Mlgru
 from lutern.model_ref import mlgru
 from lutern.model_ref.activation import sigmoid, silu
 from lutern.model_ref.norm import X_BITS
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
+from lutern.sim.vectors import blocks, flat, split
 
 LATENCY = 11
+F_TO_I, I_TO_I, I_TO_G = 3, 7, 13
+"""Earliest beats of the same place, of the same index (chained), and of all."""
+OFFSET = 3
+"""First beat of S that is used: bases are never 0."""
 LARGEST = (1 << 17) - 1
 EDGES = ("zeros", "ties", "open", "largest", "all_minus", "mixed", "closed")
 """Named tokens, first in every run; what follows is random, each vector with a magnitude of its own. "ties" wants the
 S = 0 that "zeros" leaves, and "open" after it, which shows how the S of "ties" is rounded."""
-
-
-def flat(values: Any, bits: int) -> int:
-    """P numbers as one vector, the first in the lowest bits."""
-    return sum((int(value) & (1 << bits) - 1) << bits * lane for lane, value in enumerate(values))
-
-
-def split(value: int, bits: int, count: int) -> np.ndarray:
-    """Signed elements of a flat vector."""
-    parts = [value >> bits * lane & (1 << bits) - 1 for lane in range(count)]
-    return np.array([part - (part >> bits - 1 << bits) for part in parts], dtype=np.int64)
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
@@ -85,6 +82,7 @@ class Bench:
         self.config = HwConfig(**parameters["config"])
         self.lanes = self.config.results_per_cycle
         self.layers, self.beats = parameters["layers"], parameters["beats"]
+        self.group, self.streams, self.chained = parameters["group"], parameters["streams"], parameters["chained"]
         self.unpaused = parameters["source"] == parameters["sink"] == "none"
         self.generator = np.random.default_rng(self.seed)
         self.layout, self.x_layout = values_payload(self.config), x_payload(self.config)
@@ -92,37 +90,52 @@ class Bench:
         self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=self.on_output)
-        dut.fresh.value = 1
+        dut.chained.value = int(self.chained)
+        self.set_fresh((1 << self.streams) - 1)
+        self.set_slots(list(range(self.streams)))
+        self.scalar_checks = 0
         self.restart()
         cocotb.start_soon(self.watch())
 
     def restart(self) -> None:
         """What the golden side knows after a reset. S has junk in it: the first token may not look at it."""
         self.v_board = Scoreboard("mlgru.v", seed=self.seed, bits=len(self.dut.o__payload))
-        self.s_board = Scoreboard("mlgru.S", seed=self.seed, bits=32 * self.lanes)
-        self.state = np.full(self.layers * self.beats * self.lanes, 1 << 20, dtype=np.int64)
-        self.seen: dict[int, list[np.ndarray]] = {}
-        self.bounds: list[np.ndarray] = []
-        self.old: list[np.ndarray] = []
+        tap_bits = 32 * self.lanes + self.config.stream_bits + self.config.index_bits
+        self.s_board = Scoreboard("mlgru.S", seed=self.seed, bits=tap_bits)
+        self.state = np.full(self.config.max_state, 1 << 20, dtype=np.int64)
+        self.newest = np.zeros((self.streams, self.beats * self.lanes), dtype=np.int64)
+        self.z = np.zeros_like(self.newest)
+        self.g = np.zeros_like(self.newest)
         self.place = (0, 0)  # token, layer
-        self.fracs: dict[int, int] = {}
-        self.scalars: list[tuple[int, int]] = []  # of vectors whose last v has not left
-        self.held: tuple[int, int] | None = None
+        self.scalars: dict[int, list[tuple[int, int]]] = {stream: [] for stream in range(self.streams)}
+        self.held: dict[int, tuple[int, int]] = {}  # of streams whose last v has left, until their next G
+
+    def set_fresh(self, bits: int) -> None:
+        """Chained, the streams after the first one go on."""
+        self.fresh = bits & 1 if self.chained else bits
+        self.dut.fresh.value = self.fresh
+
+    def set_slots(self, slots: list[int]) -> None:
+        """Where each stream's state stands: the layers of a slot stand together."""
+        self.bases = [OFFSET + (0 if self.chained else slot) * self.layers * self.beats for slot in slots]
+        self.dut.bases.value = sum(base << 16 * stream for stream, base in enumerate(self.bases))
 
     def token(self, name: str) -> list[int]:
-        """Beats of one token: of every layer F, I, G."""
-        items = []
+        """Beats of one token of all streams: of every layer F, I, G. What the block does not look at is random."""
+        items, draw = [], self.generator
         for layer in range(self.layers):
-            frac = int(self.generator.integers(0, 17))
-            data = vectors(name, frac, self.beats * self.lanes, self.generator)
+            frac = int(draw.integers(0, 17))
+            data = [vectors(name, frac, self.beats * self.lanes, draw) for _ in range(self.streams)]
             for op, key, frac_bits in ((Op.F, "f", 13), (Op.I, "i", frac), (Op.G, "g", frac + 14)):
-                for beat in range(self.beats):
+                for stream, beat in blocks(self.beats, self.group, self.streams):
                     part = slice(beat * self.lanes, (beat + 1) * self.lanes)
-                    junk = self.generator.integers(0, 1 << BOUND_BITS, self.lanes)
-                    bounds = flat(data["bound"][part] if op == Op.F else junk, BOUND_BITS)
+                    junk = draw.integers(0, 1 << BOUND_BITS, self.lanes)
+                    looked_at = op == Op.I or (op == Op.G and self.config.tokens == 1)
                     items.append(pack(self.layout, {
-                        "values": flat(data[key][part], VALUE_BITS), "bounds": bounds, "op": int(op),
-                        "frac": frac_bits, "state_base": layer * self.beats, "last": beat == self.beats - 1,
+                        "values": flat(data[stream][key][part], VALUE_BITS), "scores": int(draw.integers(0, 1 << 31)),
+                        "bounds": flat(data[stream]["bound"][part] if op == Op.F else junk, BOUND_BITS), "op": int(op),
+                        "frac": frac_bits, "stream": stream, "index": beat, "last": beat == self.beats - 1,
+                        "state_base": layer * self.beats if looked_at else int(draw.integers(0, 1 << 16)),
                     }))
         return items
 
@@ -130,95 +143,104 @@ class Bench:
         """Feed the golden model with what the block accepted."""
         fields = unpack(self.layout, payload)
         op, values = fields["op"], split(fields["values"], VALUE_BITS, self.lanes)
-        seen = self.seen.setdefault(op, [])
-        beat = len(seen)
-        seen.append(values)
-        self.fracs[op] = fields["frac"]
+        stream, index = fields["stream"], fields["index"]
+        part = stream, slice(index * self.lanes, (index + 1) * self.lanes)
         token, layer = self.place
-        where = {"token": token, "layer": layer, "index": beat}
-        base = fields["state_base"] * self.lanes
-        part = slice(base + beat * self.lanes, base + (beat + 1) * self.lanes)
+        where = {"token": token, "layer": layer, "index": index}
         if op == Op.F:
-            self.bounds.append(split(fields["bounds"], BOUND_BITS, self.lanes) & LARGEST)
+            self.z[part] = mlgru.forget_gate(values, split(fields["bounds"], BOUND_BITS, self.lanes) & LARGEST)
         elif op == Op.I:
-            old = self.state[part] * (1 - to_int(self.dut.fresh))
-            z = mlgru.forget_gate(self.seen[Op.F][beat], self.bounds[beat])
-            self.old.append(old)
-            self.state[part] = mlgru.update_state(old, z, values, fields["frac"])
-            self.s_board.expect(flat(self.state[part], 32), **where)
+            first = (fields["state_base"] + self.bases[stream] + index) * self.lanes
+            words = slice(first, first + self.lanes)
+            old = self.state[words] * (1 - (self.fresh >> stream & 1))
+            self.state[words] = mlgru.update_state(old, self.z[part], values, fields["frac"])
+            self.newest[part] = self.state[words]
+            self.s_board.expect(self.tap(flat(self.state[words], 32), stream, index), **where)
         else:
-            if beat == 0:
-                self.held = None  # the scalars may change from now on
-            state = self.state[base : base + self.beats * self.lanes]
-            g = np.zeros_like(state)
-            g[beat * self.lanes : (beat + 1) * self.lanes] = values
-            v = mlgru.gated_output(g, state, fields["frac"])[beat * self.lanes : (beat + 1) * self.lanes]
-            item = pack(self.x_layout, {"x": flat(v, X_BITS), "last": fields["last"]})
-            self.v_board.expect(item, **where)
+            if index == 0:
+                self.held.pop(stream, None)  # the scalars may change from now on
+            self.g[part] = values
+            v = mlgru.gated_output(self.g[stream], self.newest[stream], fields["frac"])[part[1]]
+            kept = {name: fields[name] for name in ("stream", "index", "last")}
+            self.v_board.expect(pack(self.x_layout, {"x": flat(v, X_BITS), **kept}), **where)
             if fields["last"]:
-                self.end_layer(state)
+                shift = int(mlgru.state_shift(self.newest[stream]))
+                self.scalars[stream].append((int((self.g[stream] ** 2).sum()), shift))
+                if stream == self.streams - 1:
+                    self.place = (token + (layer + 1) // self.layers, (layer + 1) % self.layers)
 
-    def end_layer(self, state: np.ndarray) -> None:
-        """The same layer once more, through the block's own model of whole vectors."""
-        f, i, g = (np.concatenate(self.seen[op]) for op in (Op.F, Op.I, Op.G))
-        old, bounds = np.concatenate(self.old), np.concatenate(self.bounds)
-        _, new, squares, shift = Mlgru.model(f, bounds, i, g, old, self.fracs[Op.I], self.fracs[Op.G])
-        assert (new == state).all()
-        self.scalars.append((squares, shift))
-        self.seen, self.bounds, self.old = {}, [], []
-        token, layer = self.place
-        self.place = (token + (layer + 1) // self.layers, (layer + 1) % self.layers)
+    def tap(self, s: int, stream: int, index: int) -> int:
+        """The tap as one number."""
+        return s | (stream | index << self.config.stream_bits) << 32 * self.lanes
 
     def on_output(self, cycle: int, payload: int) -> None:
         self.v_board.check(cycle, payload)
-        if unpack(self.x_layout, payload)["last"]:
-            self.held = self.scalars.pop(0)
-            self.check_scalars()
-
-    def check_scalars(self) -> None:
-        shift = int(self.dut.state_shift.value.to_signed())
-        got, wanted = (to_int(self.dut.g_squares), shift), self.held
-        assert got == wanted, (
-            f"mlgru: cycle {cycle_now()}, (g_squares, state_shift): got {got}, expected {wanted}, seed {self.seed}"
-        )
+        fields = unpack(self.x_layout, payload)
+        if fields["last"]:
+            self.held[fields["stream"]] = self.scalars[fields["stream"]].pop(0)
 
     async def watch(self) -> None:
-        """The tap, and the scalars while they must hold."""
+        """The tap, and the scalars of the stream that was asked for in the cycle before, while they must hold."""
+        draw = random.Random(self.seed)
+        asked = now = 0
         while True:
+            await RisingEdge(self.dut.clk)
+            asked, now = now, draw.randrange(self.streams)
+            self.dut.eps_stream.value = now
             await FallingEdge(self.dut.clk)
             if to_int(self.dut.rst):
                 continue
             if to_int(self.dut.tap_s_valid):
-                self.s_board.check(cycle_now(), to_int(self.dut.tap_s))
-            first_g = self.source.fires() and unpack(self.layout, self.source.read_payload())["op"] == Op.G
-            if self.held is not None and not first_g:
-                self.check_scalars()
+                ports = (self.dut.tap_s, self.dut.tap_s_stream, self.dut.tap_s_index)
+                self.s_board.check(cycle_now(), self.tap(*(to_int(port) for port in ports)))
+            if wanted := self.held.get(asked):
+                got = to_int(self.dut.g_squares), int(self.dut.state_shift.value.to_signed())
+                assert got == wanted, (
+                    f"mlgru: cycle {cycle_now()}, stream {asked}, (g_squares, state_shift): got {got}, "
+                    f"expected {wanted}, seed {self.seed}"
+                )
+                self.scalar_checks += 1
 
     async def run(self, names: list[str]) -> None:
-        """Whole tokens; the first one is fresh."""
+        """Whole tokens; the first one is fresh, and later some streams begin anew, or change their places."""
         for number, name in enumerate(names):
-            self.dut.fresh.value = int(number == 0)
+            if number:
+                anew = int(self.generator.integers(0, 1 << self.streams)) if self.config.tokens > 1 else 0
+                self.set_fresh(0 if name in EDGES else anew)
+            if name not in EDGES:
+                self.set_slots(self.generator.permutation(self.streams).tolist())
             await self.source.send(*self.token(name))
             await RisingEdge(self.dut.clk)
-        await self.sink.receive(len(names) * self.layers * self.beats, 2000)
-        await ClockCycles(self.dut.clk, 20)
-        assert self.v_board.finish() == self.s_board.finish() == len(names) * self.layers * self.beats
+        count = len(names) * self.layers * self.beats * self.streams
+        await self.sink.receive(count, 2000)
+        await ClockCycles(self.dut.clk, 20 + 4 * self.streams)
+        assert self.v_board.finish() == self.s_board.finish() == count
+        assert self.scalar_checks >= len(names) * self.layers
 
     def check_cycles(self) -> None:
         """Without pauses: latency, one beat a cycle, and the holds of the interlocks, exactly."""
         inputs = [(cycle, unpack(self.layout, item)) for cycle, item in self.entered.items]
         g_cycles = [cycle for cycle, item in inputs if item["op"] == Op.G]
         assert {b - a for a, (b, _) in zip(g_cycles, self.left.items, strict=True)} == {LATENCY}
-        before, cycle_before = inputs[0][1], inputs[0][0]
-        for cycle, item in inputs[1:]:
-            gap, ends = cycle - cycle_before, before["last"]
-            if ends and before["op"] == Op.I:
-                assert gap == 13, f"cycle {cycle}: the first G came {gap} cycles after the last I"
-            elif ends and before["op"] == Op.F:
-                assert gap == max(1, 4 - self.beats), f"cycle {cycle}: the first I came {gap} cycles after the last F"
-            elif not ends:
-                assert gap == 1, f"cycle {cycle}: a bubble of {gap - 1}"
-            before, cycle_before = item, cycle
+        written: dict[tuple[int, int], int] = {}
+        updated: dict[int, int] = {}
+        before, last_i = 0, 0
+        for cycle, item in inputs:
+            op, place = item["op"], (item["stream"], item["index"])
+            earliest = before + 1
+            if op == Op.I:
+                earliest = max(earliest, written[place] + F_TO_I)
+                if self.chained and item["stream"]:
+                    earliest = max(earliest, updated[item["index"]] + I_TO_I)
+            elif op == Op.G:
+                earliest = max(earliest, last_i + I_TO_G)
+            if op != Op.F or place != (0, 0):  # a token may come later than it could
+                assert cycle == earliest, f"{Op(op).name} {place}: came in cycle {cycle}, not in {earliest}"
+            if op == Op.F:
+                written[place] = cycle
+            elif op == Op.I:
+                updated[item["index"]] = last_i = cycle
+            before = cycle
 
 
 @cocotb.test()
@@ -237,9 +259,10 @@ async def reset_in_mid_vector_then_fresh_is_a_cold_start(dut: Any) -> None:
     generator = random.Random(bench.seed)
     for op in range(3):
         items = bench.token("random") + bench.token("random")
-        stop = len(items) // 2 + op * bench.beats + generator.randrange(1, bench.beats + 1)
+        beats = bench.beats * bench.streams  # of an operation
+        stop = len(items) // 2 + op * beats + generator.randrange(1, beats + 1)
         sent = bench.source.sent_count
-        dut.fresh.value = 1
+        bench.set_fresh((1 << bench.streams) - 1)
         bench.source.queue(items)
         while bench.source.sent_count < sent + stop:
             await FallingEdge(dut.clk)
@@ -254,9 +277,9 @@ async def reset_in_mid_vector_then_fresh_is_a_cold_start(dut: Any) -> None:
         dut.rst.value = 0
         await bench.source.drained()
         await RisingEdge(dut.clk)
-        dut.fresh.value = 0
+        bench.set_fresh(0)
         await bench.source.send(*bench.token("random"))
-        count = 2 * bench.layers * bench.beats
+        count = 2 * bench.layers * beats
         await bench.sink.receive(count, 2000)
         await ClockCycles(dut.clk, 20)
         assert bench.v_board.finish() == bench.s_board.finish() == count

@@ -1,8 +1,9 @@
-"""The recurrence against the golden model: layers, tokens, pauses, resets, two widths."""
+"""The recurrence against the golden model: layers, tokens, streams, pauses, resets, two widths."""
 
 from dataclasses import asdict
 
 import pytest
+from amaranth.hdl import Cat, Const, Value
 
 from lutern.hw import mlgru
 from lutern.hw.config import HwConfig
@@ -10,29 +11,47 @@ from lutern.hw.mlgru import Mlgru
 from lutern.sim import tb_mlgru
 from lutern.sim.runner import run_bench
 
-CONFIGS = {lanes: HwConfig(f"bench-{lanes}", results_per_cycle=lanes, max_width=64, max_state=128) for lanes in (1, 2)}
+CONFIGS = {
+    (lanes, tokens): HwConfig(f"bench-{lanes}-{tokens}", results_per_cycle=lanes, tokens=tokens, max_width=64,
+                              max_state=128 * tokens)
+    for lanes in (1, 2) for tokens in (1, 4)
+}
+PAUSES = [("none", "none"), ("random", "random"), ("none", "bursty"), ("alternating", "after_valid"),
+          ("bursty", "none")]
 
 
-def run(lanes: int, *, source: str = "none", sink: str = "none", beats: int = 16, seed: int = 1) -> None:
-    config = CONFIGS[lanes]
+def run(
+    lanes: int, *, source: str = "none", sink: str = "none", beats: int = 16, seed: int = 1, tokens: int = 1,
+    streams: int = 1, group: int = 4, chained: bool = False,
+) -> None:
+    config = CONFIGS[lanes, tokens]
     parameters = {"config": asdict(config), "layers": 3 if beats > 3 else 1, "beats": beats, "tokens": 6,
-                  "source": source, "sink": sink}
+                  "streams": streams, "group": group, "chained": chained, "source": source, "sink": sink}
     run_bench(Mlgru(config), "lutern.sim.tb_mlgru", parameters=parameters, seed=seed)
 
 
-@pytest.mark.parametrize("lanes", CONFIGS)
-@pytest.mark.parametrize(
-    ("source", "sink"),
-    [("none", "none"), ("random", "random"), ("none", "bursty"), ("alternating", "after_valid"), ("bursty", "none")],
-)
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize(("source", "sink"), PAUSES)
 def test_tokens(lanes: int, source: str, sink: str) -> None:
     run(lanes, source=source, sink=sink, seed=10 + lanes)
+
+
+@pytest.mark.parametrize(("lanes", "streams", "chained"), [(1, 4, False), (2, 3, False), (1, 3, True), (2, 4, True)])
+@pytest.mark.parametrize(("source", "sink"), PAUSES[:3])
+def test_streams(lanes: int, streams: int, chained: bool, source: str, sink: str) -> None:
+    run(lanes, tokens=4, streams=streams, chained=chained, source=source, sink=sink, seed=20 + lanes)
 
 
 @pytest.mark.parametrize("beats", [1, 2, 3, 5, 11, 12, 13])
 def test_short_vectors_meet_the_interlocks(beats: int) -> None:
     run(2, beats=beats, seed=beats)
     run(2, beats=beats, source="random", sink="random", seed=beats)
+
+
+@pytest.mark.parametrize(("beats", "group", "streams"), [(1, 1, 1), (1, 1, 4), (3, 1, 2), (7, 7, 2), (12, 6, 4)])
+@pytest.mark.parametrize("chained", [False, True])
+def test_short_blocks_meet_the_interlocks(beats: int, group: int, streams: int, chained: bool) -> None:
+    run(2, tokens=4, beats=beats, group=group, streams=streams, chained=chained, seed=beats)
 
 
 def test_latency() -> None:
@@ -44,3 +63,19 @@ def test_mutation_of_a_rounding_is_found(monkeypatch: pytest.MonkeyPatch, name: 
     monkeypatch.setattr(mlgru, name, getattr(mlgru, name) ^ 1)
     with pytest.raises(AssertionError, match=r"mlgru\.(v|S): token"):
         run(1)
+
+
+def test_mutation_of_the_hold_of_chained_streams_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_too_few(self: Mlgru, i: list[Value], place: list[Value]) -> Value:
+        return missing(self, [*i[:6], Const(0, 1), *i[7:]], place)
+
+    missing = Mlgru._s_missing
+    monkeypatch.setattr(Mlgru, "_s_missing", one_too_few)
+    with pytest.raises(AssertionError, match=r"mlgru\.(v|S): token"):
+        run(2, tokens=4, streams=2, group=6, chained=True)
+
+
+def test_mutation_of_the_place_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlgru, "place_of", lambda config, payload: Cat(payload.index[:5], payload.stream[0], Const(0)))
+    with pytest.raises(AssertionError, match=r"mlgru\.(v|S): token"):
+        run(2, tokens=4, streams=4)
