@@ -1,37 +1,46 @@
-"""The control of the results stage, and the join of vectors with their gains."""
+"""The control of the results stage."""
+
+from typing import Any
 
 import pytest
-from amaranth.hdl import Elaboratable, Module, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Signal, Value
 
+from lutern.hw import results
 from lutern.hw.config import HwConfig
-from lutern.hw.results import GainJoin, ResultsControl
+from lutern.hw.results import ResultsControl
 from lutern.sim.runner import run_bench
 
-
-class ClockedGainJoin(GainJoin):
-    """The join has no register; benches want a clock."""
-
-    def elaborate(self, platform: object) -> Elaboratable:
-        m = Module()
-        m.submodules.join = join = GainJoin(self.config)
-        wiring.connect(m, wiring.flipped(self), join)
-        m.d.sync += Signal(name="unused").eq(1)
-        return m
+SEED = 71
+CASES = [
+    (1, 1, 1, "none"), (2, 1, 1, "none"), (2, 1, 1, "random"), (2, 1, 1, "bursty"), (2, 1, 1, "alternating"),
+    (1, 2, 2, "none"), (1, 2, 1, "random"), (2, 4, 4, "none"), (2, 4, 4, "random"), (2, 4, 3, "bursty"),
+    (2, 4, 1, "alternating"),
+]
+"""P, T, N, pause."""
 
 
-CASES = [(1, "none"), (2, "none"), (2, "random"), (2, "bursty"), (2, "alternating")]
+def run(lanes: int, tokens: int, streams: int, pause: str, kind: type[ResultsControl] = ResultsControl) -> None:
+    values = {"results_per_cycle": lanes, "tokens": tokens}
+    run_bench(kind(HwConfig("bench", **values)), "lutern.sim.tb_results", seed=SEED,  # type: ignore[arg-type]
+              parameters={"config": values, "streams": streams, "pause": pause})
 
 
-@pytest.mark.parametrize(("lanes", "pause"), CASES)
-def test_results_control(lanes: int, pause: str) -> None:
-    values = {"results_per_cycle": lanes}
-    run_bench(ResultsControl(HwConfig("bench", **values)), "lutern.sim.tb_results", seed=71,
-              parameters={"config": values, "pause": pause})
+@pytest.mark.parametrize(("lanes", "tokens", "streams", "pause"), CASES)
+def test_results_control(lanes: int, tokens: int, streams: int, pause: str) -> None:
+    run(lanes, tokens, streams, pause)
 
 
-@pytest.mark.parametrize(("lanes", "pause"), CASES)
-def test_gain_join(lanes: int, pause: str) -> None:
-    values = {"results_per_cycle": lanes}
-    run_bench(ClockedGainJoin(HwConfig("bench", **values)), "lutern.sim.tb_gain_join", seed=72,
-              parameters={"config": values, "pause": pause})
+def test_mutation_of_the_bounds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = results.bound_value
+    monkeypatch.setattr(results, "bound_value", lambda item: exact(item) & ~64)
+    with pytest.raises(AssertionError, match=rf"results\.sums, .* got 0x.* expected 0x.* seed {SEED}"):
+        run(1, 1, 1, "none")
+
+
+def test_scales_one_stream_apart_are_found() -> None:
+    class Mutant(ResultsControl):
+        def _constants(self, m: Any, load: Value, place: Signal, loaded: Any) -> Any:
+            return super()._constants(m, load, place ^ 1, loaded)
+
+    with pytest.raises(AssertionError, match=rf"results\.sums, .* got 0x.* expected 0x.* seed {SEED}"):
+        run(1, 2, 2, "none", Mutant)
