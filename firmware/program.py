@@ -279,6 +279,7 @@ def _steps(weights: IntegerWeights, config: HwConfig) -> list[Step]:
         {
             "op": Op.EMBED,
             "beats": model.hidden_size // config.results_per_cycle,
+            "groups": model.hidden_size // config.results_per_cycle,
             "frac": weights.h_frac_bits,
             "base": weights.embeddings.base,
             **_vector_fields(vectors[0]),
@@ -335,6 +336,7 @@ def _step(
             "row_groups": row_groups,
             "column_beats": -(-columns // config.columns),
             "last_results": -(-of_last // config.results_per_cycle),
+            "groups": -(-count // config.results_per_cycle),
             "beats": -(-columns // config.codes_per_cycle),
             "cut": matrix.cut,
             "frac": matrix.frac_bits,

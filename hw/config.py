@@ -46,6 +46,9 @@ class HwConfig:
         longest vector (hidden or intermediate size), state words (layers * hidden size * streams), tokens.
     trit_fifo_words, gain_fifo_words
         words of trits (stream only) and of gains that wait behind the router: it runs ahead during a barrier.
+    gain_fifo_groups
+        groups of gains (of P elements each) that wait behind those words; many where a group takes several words and
+        results come a beat a cycle.
     top_k
         the largest logits that are kept for the host; 0 keeps all of them.
     clock_hz
@@ -71,6 +74,7 @@ class HwConfig:
     max_vocab: int = 256
     trit_fifo_words: int = 64
     gain_fifo_words: int = 64
+    gain_fifo_groups: int = 4
     top_k: int = 0
     clock_hz: int = 75_000_000
     cells: str = "generic"
@@ -109,6 +113,7 @@ class HwConfig:
             ("max_state / results_per_cycle", self.max_state // self.results_per_cycle, 1, 1 << 16),
             ("trit_fifo_words", self.trit_fifo_words, 4, 1 << 16),
             ("gain_fifo_words", self.gain_fifo_words, 4, 1 << 16),
+            ("gain_fifo_groups", self.gain_fifo_groups, 2, 1 << 12),
             ("top_k", self.top_k, 0, 128),
         ):
             if not lowest <= value <= highest:
@@ -180,7 +185,8 @@ PRESETS = {
         HwConfig("resident-25f", rows=8, columns=16, codes_per_cycle=8, word_bytes=9, memory_words=1024,
                  trit_beats=4096, max_width=192, max_state=384, max_vocab=64),
         HwConfig("resident-85f", rows=32, columns=32, results_per_cycle=4, codes_per_cycle=16, word_bytes=18,
-                 memory_words=2048, trit_beats=2048, max_width=256, max_state=1024, max_vocab=64),
+                 memory_words=1536, trit_beats=2048, max_width=256, max_state=1024, max_vocab=64, gain_fifo_words=16,
+                 gain_fifo_groups=48),
         HwConfig("stream-x16", rows=5, columns=4, tokens=8, source="stream", word_bytes=2, memory_words=1 << 19,
                  max_width=1024, max_state=8192, max_vocab=256, trit_fifo_words=1024, gain_fifo_words=1024),
         HwConfig("stream-x32", rows=10, columns=4, tokens=8, results_per_cycle=2, source="stream", word_bytes=4,

@@ -1,7 +1,7 @@
 """The decoder: everything between the stream of words and the chosen tokens.
 
     words ─► router ─┬─ operations ─► sequencer
-                     ├─ gains ─► FIFO ─► unpacker ─► gain join
+                     ├─ gains ─► supply ─► gain join
                      └─ trits ─► FIFO ─► beats ─┐                   (resident: beats come from a memory of their own)
                                                ternary ─► results ─► scale ─┬─► mlgru ────┐
                                                  ▲            ▲             ├─► glu ──────┼─► gain join ─► norm
@@ -23,9 +23,10 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
+from lutern.hw.gains import GainSupply
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head, token_payload
-from lutern.hw.layouts import TUPLE_GAINS, VALUE_BITS, Op, row_fifo_words, x_payload
+from lutern.hw.layouts import VALUE_BITS, Op, row_fifo_words, x_payload
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT, SCALE_LAYOUT, STATUS, STREAM_BITS, TOKEN_LAYOUT
@@ -38,7 +39,6 @@ from lutern.hw.skid import Skid
 from lutern.hw.stages import link
 from lutern.hw.ternary import TernaryUnit
 
-GAIN_TUPLES = (1, 2, TUPLE_GAINS)
 ROUTES = (
     ("mlgru", (Op.F, Op.I, Op.G)),
     ("glu", (Op.GATE, Op.UP)),
@@ -110,7 +110,7 @@ class Decoder(wiring.Component):
         m.submodules.head = head = Head(config)
         m.submodules.join = join = GainJoin(config)
         m.submodules.norm = norm = RmsNorm(config)
-        m.submodules.gains = gains = GroupUnpacker(config, GAIN_TUPLES)
+        m.submodules.gains = gains = GainSupply(config)
         m.submodules.row = row = GroupUnpacker(config, (1,))
 
         # the stream, taken apart
@@ -122,7 +122,7 @@ class Decoder(wiring.Component):
             m.submodules.beats = beats = BeatAssembler(config)
             link(m, self._buffer(m, "trit_fifo", router.o_trits, config.trit_fifo_words), beats.i)
             link(m, beats.o, ternary.i_weights)
-        link(m, self._buffer(m, "gain_fifo", router.o_gains, config.gain_fifo_words), gains.i)
+        link(m, router.o_gains, gains.i)
         link(m, self._buffer(m, "row_fifo", self.i_row, row_fifo_words(config)), row.i)
 
         # codes and sums
@@ -147,13 +147,12 @@ class Decoder(wiring.Component):
         ]
 
         # gains
+        link(m, sequencer.o_supply, gains.i_op)
         link(m, sequencer.o_gains, join.i_op)
         link(m, gains.o, join.i_group)
         link(m, join.o_bounds, results.i_bounds)
         link(m, row.o, results.i_row)
         m.d.comb += [
-            gains.items.eq(join.items),
-            gains.flush.eq(join.flush),
             join.bounds_last.eq(results.o.payload.last),
             join.bounds_stream.eq(results.o.payload.stream),
             join.bounds_index.eq(results.o.payload.index),

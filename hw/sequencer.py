@@ -5,7 +5,8 @@
                 └── tokens of the head            stream ─► router ─► operations ─┬─► quantise  (codes of its own)
                                                                                   ├─► engine    (rows)
                                                                                   ├─► results   (all)
-                                                                                  └─► gains     (F, makers of vectors)
+                                                                                  ├─► supply ┐
+                                                                                  └─► gains  ┴  (F, makers of vectors)
 
 The queues hold 5 operations each, so that the quantiser works one matrix ahead of the engine, and the operations of the
 next token wait in them before it is known. The token loop closes here: a chosen token asks for its row without the
@@ -24,7 +25,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.head import seed_payload, token_payload
-from lutern.hw.layouts import ENGINE_OP, GAINS_OP, OPERATION, QUANTISE_OP, RESULTS_OP, Op, shape_bits
+from lutern.hw.layouts import ENGINE_OP, GAINS_OP, OPERATION, QUANTISE_OP, RESULTS_OP, SUPPLY_OP, Op, shape_bits
 from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT, TOKEN_LAYOUT
 
 QUEUE_DEPTH = 5
@@ -34,13 +35,14 @@ QUEUE_DEPTH = 5
 class Sequencer(wiring.Component):
     """Deals operations to the stages and counts tokens.
 
-    Members: ``i_op`` operations of the stream; ``o_quantise``, ``o_engine``, ``o_results``, ``o_gains`` what each stage
-    needs of them; ``i_feed`` a stream's first token, state and seed (always ready; ahead of its run), ``i_run`` of the
-    host; ``o_seed`` to the head, ``o_start`` {token, stream} to the reader, once a stream and step, in order;
-    ``i_token`` of the head, in order of streams; ``o_token`` {token, last} to the host. Constant during a run:
-    ``final_stream``, ``bases`` (stream t's first beat of state in bits 16 t and up), ``chained``, ``temperature``;
-    ``fresh`` (bit t: the state of stream t counts as zero) is held through the first step. ``beat`` and ``word`` are
-    counted; ``cycles``, ``beats``, ``words`` of a step, from its start (or the choice before) to its last choice.
+    Members: ``i_op`` operations of the stream; ``o_quantise``, ``o_engine``, ``o_results``, ``o_supply``, ``o_gains``
+    what each stage needs; ``i_feed`` a stream's first token, state and seed (always ready; ahead of its run),
+    ``i_run`` of the host; ``o_seed`` to the head, ``o_start`` {token, stream} to the reader, once a stream and step,
+    in order; ``i_token`` of the head, in order of streams; ``o_token`` {token, last} to the host. Constant during a
+    run: ``final_stream``, ``bases`` (stream t's first beat of state in bits 16 t and up), ``chained``,
+    ``temperature``; ``fresh`` (bit t: the state of stream t counts as zero) is held through the first step. ``beat``
+    and ``word`` are counted; ``cycles``, ``beats``, ``words`` of a step, from its start (or the choice before) to its
+    last choice.
 
     Latency: an operation reaches an empty queue's output 2 cycles after it is accepted; a chosen token asks for its row
     1 cycle after it is accepted.
@@ -54,6 +56,7 @@ class Sequencer(wiring.Component):
                 "o_quantise": Out(stream.Signature(QUANTISE_OP)),
                 "o_engine": Out(stream.Signature(ENGINE_OP)),
                 "o_results": Out(stream.Signature(RESULTS_OP)),
+                "o_supply": Out(stream.Signature(SUPPLY_OP)),
                 "o_gains": Out(stream.Signature(GAINS_OP)),
                 "i_feed": In(stream.Signature(FEED_LAYOUT)),
                 "i_run": In(stream.Signature(RUN_LAYOUT)),
@@ -88,6 +91,7 @@ class Sequencer(wiring.Component):
             (self.o_quantise, QUANTISE_OP, own_codes, {}),
             (self.o_engine, ENGINE_OP, ~embed, {}),
             (self.o_results, RESULTS_OP, 1, {"scaled": own_codes}),
+            (self.o_supply, SUPPLY_OP, (op.op == Op.F) | op.makes_vector, {"bounds": op.op == Op.F}),
             (self.o_gains, GAINS_OP, (op.op == Op.F) | op.makes_vector, {"bounds": op.op == Op.F}),
         )
         room = []

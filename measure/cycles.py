@@ -43,7 +43,7 @@ from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import QUEUE_DEPTH
 from lutern.hw.stages import described
 from lutern.hw.ternary import TernaryUnit
-from lutern.measure.timing import Fifo, Groups, Pipe, Reader, Slot
+from lutern.measure.timing import Fifo, Groups, Pipe, Reader, Slot, Supply
 
 EPS_STATES = 12  # of the norm's scalar unit from an operation's acceptance on, when an eps term is prepared
 G_AFTER_I = 13  # advances between the last beat of I and the first of G (state complete)
@@ -83,11 +83,12 @@ class PassModel:
         self.taken = -1
         self.op_accepted = 0
         self.trits = Fifo(config.trit_fifo_words, self._read_word)
-        self.gains = Groups(config, config.gain_fifo_words, self._read_word)
+        self.gains = Supply(config, self._read_word, self._next_supply)
         self.row = Groups(config, row_fifo_words(config))
         self.fetcher_idle = 0
         self.assembled = 0  # when the last word of a beat was taken from the FIFO
-        self.queues = {name: Fifo(QUEUE_DEPTH, self._read_word) for name in ("quantise", "engine", "results", "gains")}
+        stages = ("quantise", "engine", "results", "supply", "gains")
+        self.queues = {name: Fifo(QUEUE_DEPTH, self._read_word) for name in stages}
         self.popped = dict.fromkeys(self.queues, -1)
         self.row_words: list[int] = []
         # pipelines
@@ -119,6 +120,8 @@ class PassModel:
         self.beats = 0
         self.ops: list[Operation] = []
         self.shown = 0
+        self.supplied = 0
+        self.gains_shows = 0
 
     def run(self, passes: int = PASSES) -> TokenCycles:
         """Work through some passes; the figures of the last."""
@@ -169,7 +172,7 @@ class PassModel:
             if operation is not None:
                 self.op_accepted = self._deal(operation, self.taken + 1)
         else:
-            self.taken = (self.gains.fifo if kind == Record.GAINS else self.trits).write(when)
+            self.taken = (self.gains.words.fifo if kind == Record.GAINS else self.trits).write(when)
         self.reader.take(self.taken)
         self.word_times.append(self.taken)
 
@@ -182,6 +185,7 @@ class PassModel:
             "quantise": not embed and not op["reuse"],
             "engine": not embed,
             "results": True,
+            "supply": op["op"] == Op.F or op["makes_vector"],
             "gains": op["op"] == Op.F or op["makes_vector"],
         }
         for name, queue in self.queues.items():
@@ -189,6 +193,13 @@ class PassModel:
                 queue.write(when)
         self.ops.append(op)
         return when
+
+    def _next_supply(self, popped: int) -> tuple[int, int, int]:
+        """When the supply's next operation shows, items of a group, groups."""
+        shows = self.queues["supply"].shows(popped)
+        op = next(op for op in self.ops[self.supplied :] if op["op"] == Op.F or op["makes_vector"])
+        self.supplied = self.ops.index(op, self.supplied) + 1
+        return shows, 1 if op["op"] == Op.F else op["outer"] + op["matrices"], op["groups"]
 
     def _next_op(self, name: str) -> int:
         """The cycle from which a stage's next operation shows."""
@@ -200,7 +211,7 @@ class PassModel:
         """The rows of the embedding table that the tokens chosen in ``chosen`` ask for, as vectors."""
         shows = self._next_op("results")
         op = self._show_operation()
-        self.gains.open(self._next_op("gains"))
+        self.gains_shows = self._next_op("gains")
         start = max(self.result_end + 1, shows)
         self.row.open(0)
         for stream, when in enumerate(chosen):
@@ -257,7 +268,7 @@ class PassModel:
             self.column_ready = [0] * op["column_beats"]
         starts = self._start_results(op, self._next_op("results"))
         if op["op"] == Op.F or op["makes_vector"]:
-            self.gains.open(self._next_op("gains"))
+            self.gains_shows = self._next_op("gains")
         of_group = self.config.rows // self.config.results_per_cycle
         done: list[int] = []
         for group in range(op["row_groups"]):
@@ -310,10 +321,10 @@ class PassModel:
                 when = max(drained, start)
                 last = last_group and index == results - 1
                 if op["op"] == Op.F:
-                    when = self._gain_shows(1, stream, max(when, self.scale_last + 1), first=index == 0)
+                    when = self._gain_shows(stream, max(when, self.scale_last + 1), first=index == 0)
                 entered = self.scale_last = self.scale.enter(when)
                 if op["op"] == Op.F and stream == 0:
-                    self.gains.take(entered, last)
+                    self.gains.take(entered)
                 self._result(op, stream, base + index, entered, last, first=index == 0)
                 self.sums_slot.leave(drained, entered)
                 shows = drained + 1
@@ -325,9 +336,10 @@ class PassModel:
             self._end_results(entered)
         return done
 
-    def _gain_shows(self, items: int, stream: int, when: int, first: bool) -> int:
+    def _gain_shows(self, stream: int, when: int, first: bool) -> int:
         """The cycle from ``when`` on in which a beat of a stream has its gains; the ring is read one ahead."""
-        return max(when, self.gains.next(items)) if stream == 0 else when + first
+        when = max(when, self.gains_shows)
+        return max(when, self.gains.next()) if stream == 0 else when + first
 
     def _result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> None:
         """A beat of P values through scale and its block, into the norm."""
@@ -340,14 +352,13 @@ class PassModel:
         block = self.blocks[name]
         inside = block.enter(max(arrival, self.last_i + G_AFTER_I if name == "mlgru" else 0))
         self.scale.leave(arrival, inside)
-        items = op["outer"] + op["matrices"]
         shows = block.arrive(inside)
         left = block.leave(shows, self.x_slot.enter(shows))
         wanted = max(left, self.vector_last + 1)
-        joined = self.x_slot.leave(left, self._gain_shows(items, stream, wanted, first))
+        joined = self.x_slot.leave(left, self._gain_shows(stream, wanted, first))
         self.vector_last = joined
         if stream == 0:
-            self.gains.take(joined, last)
+            self.gains.take(joined)
         if last:
             self.popped["gains"] = self.vector_end = joined
 

@@ -132,6 +132,46 @@ class Reader:
         self._taken = when
 
 
+class Supply:
+    """gains.GainSupply: groups of operations ahead of those who want them.
+
+    ``next_operation`` gives when the next operation shows, its items and its groups.
+    """
+
+    def __init__(
+        self, config: HwConfig, fill: Callable[[], None], next_operation: Callable[[int], tuple[int, int, int]]
+    ) -> None:
+        self.words = Groups(config, config.gain_fifo_words, fill)
+        self.next_operation = next_operation
+        self.fifo = Fifo(config.gain_fifo_groups, self._unpack)
+        self._items = self._left = 0
+        self._popped = -1
+        self._taken = -1
+        self._shows: int | None = None
+
+    def _unpack(self) -> None:
+        """One more group into the FIFO."""
+        if self._left == 0:
+            shows, self._items, self._left = self.next_operation(self._popped)
+            self.words.open(shows)
+        when = self.fifo.write(self.words.next(self._items))
+        self._left -= 1
+        self.words.take(when, self._left == 0)
+        if self._left == 0:
+            self._popped = when
+
+    def next(self) -> int:
+        """The cycle from which the next group shows."""
+        if self._shows is None:
+            self._shows = self.fifo.shows(self._taken)
+        return self._shows
+
+    def take(self, when: int) -> None:
+        """The group that shows was taken."""
+        self._taken = when
+        self._shows = None
+
+
 class Groups:
     """A FIFO of words and the unpacker behind it (``router.GroupUnpacker``)."""
 

@@ -31,7 +31,9 @@ def test_reset_in_mid_token() -> None:
     run(preset("tiny"), resets=2500)
 
 
-STREAMED = preset("tiny").with_(name="streamed", source="stream", word_bytes=2, trit_fifo_words=32, max_state=256)
+STREAMED = preset("tiny").with_(
+    name="streamed", source="stream", word_bytes=2, memory_words=1 << 13, trit_fifo_words=32, max_state=256
+)
 
 
 @pytest.mark.parametrize("pause", ["none", "random"])
