@@ -13,14 +13,15 @@ octaves. A 32-bit word gives three independent numbers,
 
     u in 2^-(z+1) (1 + [c, c+1) / 32), below 2^-21: 2^-21 [c, c+1) / 32;     noise = TABLE[32 z + c] + dither
 
-with ``TABLE = g(middle of the cell)`` less the mean of the dither, which fills most of a cell (64 to 126 units of noise
-in all octaves but the first and last). 704 words of 18 bits. The distribution differs from softmax by less than 0.02 %
-in total variation (`tests/model_ref/test_sampling.py` computes it exactly).
+with ``TABLE``, the mean of g over the cell less that of the dither, which fills most of a cell (64 to 126 units of
+noise in all octaves but the first and last): 704 words of 18 bits. The distribution differs from softmax by less than
+0.03 % in total variation (`tests/model_ref/test_sampling.py` computes it exactly).
 
 Words come from xorshift32, a linear map M of 32 bits of period 2^32 - 1: logit v uses ``M^v base``. After a token
 ``base = J base`` with ``J = M^65536``: the tokens of a stream share no word in 65,535 tokens, and how many draws a
 machine makes ahead or beyond the vocabulary changes nothing. A stream begins at ``J seed``; seed 0 stands for
-``SEED_OF_ZERO``.
+``SEED_OF_ZERO``. The map being linear, seeds that differ little make words that differ in a pattern: seeds of streams
+come from ``stream_seeds``.
 
 Reference: Gumbel, "Statistical theory of extreme values", 1954; Marsaglia, "Xorshift RNGs", 2003 (13, 17, 5).
 """
@@ -82,9 +83,10 @@ def cells() -> list[tuple[float, float]]:
 
 
 def _table() -> Int:
+    """Means over 16 points of a cell; means, since a variate's place in its cell is lost."""
     mean_dither = ((1 << DITHER_BITS) - 1) / 2
-    gumbel = [-log(-log1p(-(low + width / 2))) for low, width in cells()]
-    return np.rint(np.array(gumbel) * 2.0**NOISE_FRAC_BITS - mean_dither).astype(np.int64)
+    means = [sum(-log(-log1p(-(low + width * (k + 0.5) / 16))) for k in range(16)) / 16 for low, width in cells()]
+    return np.rint(np.array(means) * 2.0**NOISE_FRAC_BITS - mean_dither).astype(np.int64)
 
 
 TABLE = _table()
@@ -150,6 +152,14 @@ def draws(base: Words, count: int) -> Words:
     while words.shape[1] < count:
         words = np.concatenate([words, advance(words, words.shape[1])], axis=1)
     return words[:, :count]
+
+
+def stream_seeds(seed: int, streams: int) -> Words:
+    """Seeds ``[streams]`` that have nothing in common, from one number: the finaliser of MurmurHash3 of equal steps."""
+    words = np.uint32(seed & 0xFFFFFFFF) + np.arange(1, streams + 1, dtype=np.uint32) * np.uint32(SEED_OF_ZERO)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        words = (words ^ words >> np.uint32(shift)) * np.uint32(factor)
+    return words
 
 
 class Gumbel:
