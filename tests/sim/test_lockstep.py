@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from lutern.cli.models import Model, open_model
+from lutern.firmware.conversations import Sampling, converse, generate, prefill
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
-from lutern.firmware.session import GoldenSession, Sampling, Session, generate
+from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.firmware.slip import encode_frame
 from lutern.hw.config import preset
-from lutern.hw.protocol import RUN, WRITE, Opcode
+from lutern.hw.protocol import FEED, RUN, WRITE, Opcode
 from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.config import ModelConfig
@@ -24,9 +25,14 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import Difference, LockStep
 
 PROMPTS = ("once upon a time", "the dog said, \"", "one day, a girl named lily")
-SAMPLINGS = {"greedy": Sampling(0.0), "sampled": Sampling(0.8, top_k=8, seed=5)}
+SAMPLINGS = {
+    "greedy": Sampling(0.0), "on the chip": Sampling(0.8, seed=5), "on the host": Sampling(0.8, top_k=8, seed=5),
+}
 SEED = 7
-NAMED = r"^stage \w+, token \d+, layer \d+, index \d+, cycle \d+: got -?\d+, expected -?\d+ \(tap \w+\)\.$"
+NAMED = (
+    r"^stage \w+, run from step \d+, stream \d+, layer \d+, index \d+, cycle \d+: got -?\d+, expected -?\d+ "
+    r"\(tap \w+\)\.$"
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,22 +76,22 @@ def test_long_texts(machine: LockStep, demo: tuple[Model, IntegerWeights], promp
 
 def test_the_token_loop_closes_on_the_chip(machine: LockStep) -> None:
     """Eight tokens of one run: the chip feeds itself, and LockStep follows."""
-    run = machine.run(3, count=8, fresh=True)
+    run = machine.run([Feed(3, fresh=True)], count=8)
     assert len(run.tokens) == 8
 
 
 def test_cycles_of_the_demo_are_those_of_the_model(machine: LockStep, demo: tuple[Model, IntegerWeights]) -> None:
-    run = machine.run(3, fresh=True)
+    run = machine.run([Feed(3, fresh=True)], count=2)
     config = machine.session.config
     assert run.cycles == token_cycles(machine.session.program, config).cycles
-    assert demo[0].checkpoint.config.trits / config.lanes / run.cycles >= 0.8
+    assert demo[0].checkpoint.config.trits / config.lanes / run.cycles >= 0.93
     assert run.saturations == 0
 
 
 def test_backpressure_on_the_link_changes_nothing(demo: tuple[Model, IntegerWeights], machine: LockStep) -> None:
     machine.board.pause(0.5, SEED)
     try:
-        machine.run(5, fresh=True)
+        machine.run([Feed(5, fresh=True)])
     finally:
         machine.board.pause(0.0, SEED)
 
@@ -104,26 +110,68 @@ class TestTiny:
     def test_a_flipped_trit_is_named(self, tiny: LockStep) -> None:
         """One wrong word of weights behind the loader's back: the first wrong value is told, with its place."""
         program = tiny.session.program
-        address = program.stream_words // 2
-        words = program.words[address].copy()
-        words[0] ^= 0x55
-        tiny.session.client.transact(Opcode.WRITE, WRITE.pack(address=address) + words.tobytes())
+        address, beats = program.sections[1]
+        at = program.setup["trit_beats"] // 2
+        word = beats[at].copy()
+        word[0] ^= 0x55
+        tiny.session.client.transact(Opcode.WRITE, WRITE.pack(address=address + at) + word.tobytes())
+        tiny.session.set_up()
         with pytest.raises(Difference, match=NAMED):
-            tiny.run(3, count=20, fresh=True)
+            tiny.run([Feed(3, fresh=True)], count=20)
 
     def test_reset_in_mid_token(self, tiny: LockStep) -> None:
         """The reset pin at any cycle of a token; the next token equals a cold start."""
         random = np.random.default_rng(SEED)
         session = tiny.session
-        first = tiny.run(4, fresh=True)
+        first = tiny.run([Feed(4, fresh=True)])
         for cycles in random.integers(1, first.cycles, 5):
-            tiny.board.write(encode_frame(Opcode.RUN, 0, RUN.pack(token=4, count=1, fresh=1)))
+            command = RUN.pack(count=1, temperature=0, streams=1, chained=0)
+            command += FEED.pack(token=4, state_base=0, fresh=1, seed=1)
+            tiny.board.write(encode_frame(Opcode.RUN, 0, command))
             tiny.board.run(int(cycles))
             tiny.board.reset()
             for name in tiny.board.tap_names:
                 tiny.board.taps(name, clear=True)
             session.set_up()
-            assert tiny.run(4, fresh=True).tokens == first.tokens, f"reset after {cycles} cycles, seed {SEED}"
+            assert tiny.run([Feed(4, fresh=True)]).tokens == first.tokens, f"reset after {cycles} cycles, seed {SEED}"
+
+
+class TestSeveral:
+    """Four streams on streamed weights: together, alone, in blocks of a prompt."""
+
+    @pytest.fixture(scope="class")
+    def several(self) -> Iterator[LockStep]:
+        config = preset("tiny").with_(
+            name="several", rows=5, tokens=4, source="stream", word_bytes=2, memory_words=1 << 14, gain_fifo_words=256,
+            trit_fifo_words=128, max_state=256,
+        )
+        model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+        weights = integer_weights(random_checkpoint(model, SEED))
+        with SimulatedBoard(Top(config)) as board:
+            yield LockStep(Session(Client(board), lay_out(weights, config), config), board, weights)
+
+    @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
+    def test_conversations_are_what_they_are_alone(self, several: LockStep, sampling: Sampling) -> None:
+        """Six prompts of different lengths share four slots; each is equal to its conversation on one stream."""
+        random = np.random.default_rng(SEED)
+        prompts = [random.integers(37, size=length).tolist() for length in (1, 9, 3, 4, 2, 11)]
+        written: list[list[int]] = [[] for _ in prompts]
+        for piece in converse(several, prompts, 7, sampling, burst=3):
+            written[piece.which] += piece.tokens
+        for which, prompt in enumerate(prompts):
+            own = Sampling(sampling.temperature, sampling.top_k, sampling.seed + which)
+            golden = GoldenSession(several.golden.weights)
+            assert written[which] == [token for token, _ in generate(golden, prompt, 7, own)], f"prompt {which}"
+
+    def test_a_prompt_in_blocks(self, several: LockStep) -> None:
+        """Blocks of four tokens leave the same state as one token after the other."""
+        prompt = np.random.default_rng(SEED + 1).integers(37, size=14).tolist()
+        blocks = prefill(several, prompt, slot=2)
+        for position, token in enumerate(prompt):
+            single = several.run([Feed(token, 1, fresh=position == 0)])
+        assert blocks.tokens[0][-1] == single.tokens[0][0]
+        following = several.run([Feed(5, 2), Feed(5, 1)], count=4)
+        assert all(one == other for one, other in following.tokens)
 
 
 def test_models_too_large_are_refused_by_name_and_number() -> None:
