@@ -1,78 +1,194 @@
-"""Bench of the image memory: what is written is read, a token reads its three spans, requests stand back to back."""
+"""Bench of both memories: what is written is read, readers repeat and lose nothing, rows go first."""
 
 import random
 from itertools import pairwise
 from typing import Any
 
 import cocotb
-from cocotb.triggers import ClockCycles, FallingEdge
+from cocotb.triggers import ClockCycles, RisingEdge
 
-from lutern.hw.config import HwConfig
+from lutern.hw.config import TRIT_MEMORY, HwConfig
+from lutern.hw.layouts import full_parts
 from lutern.hw.protocol import ADDRESS_BITS, SETUP
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
-from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, start
+from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, start, to_int
+
+
+class _Stopped:
+    """A reset, as streams of the running memory see it: there is none to keep while it does not run."""
+
+    def __init__(self, dut: Any) -> None:
+        self._dut = dut
+
+    def __len__(self) -> int:
+        return 1
+
+    @property
+    def value(self) -> int:
+        return to_int(self._dut.rst) | 1 - to_int(self._dut.running)
+
+
+class _Running:
+    """The component with that reset."""
+
+    def __init__(self, dut: Any) -> None:
+        self._dut, self.rst = dut, _Stopped(dut)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dut, name)
 
 
 class Bench:
-    """Drives one ImageMemory; a list is the reference."""
+    """Drives one memory; lists are the reference."""
 
-    def __init__(self, dut: Any) -> None:
-        parameters = bench_parameters()
-        self.dut, self.seed, self.pause = dut, bench_seed(), parameters["pause"]
-        self.config = HwConfig("bench", **parameters["config"])
-        self.bits, self.draw = self.config.word_bits, random.Random(self.seed)
-        names = ("i_write", "i_read", "i_start")
-        self.sources = {name: StreamSource(dut, name, pause=self.pause, seed=self.seed + index)
-                        for index, name in enumerate(names)}
+    def __init__(self, dut: Any, pause: str | None = None) -> None:
+        self.parameters = bench_parameters()
+        self.dut, self.seed, self.pause = dut, bench_seed(), pause or self.parameters["pause"]
+        self.config = HwConfig("bench", **self.parameters["config"])
+        self.resident = self.config.source == "resident"
+        self.draw = random.Random(self.seed)
         self.words = [0] * self.config.memory_words
+        self.beats = [[0] * self.config.parts for _ in range(self.config.trit_beats)]
+        dut.running.value, dut.setup.value = 0, 0
+        self.sources = {name: StreamSource(dut, name, pause=self.pause, seed=self.seed + index)
+                        for index, name in enumerate(("i_write", "i_read", "i_start"))}
+        self.entered = {name: StreamMonitor(dut, name) for name in self.sources}
+        self.endless = {"o_words": self.config.word_bits}
+        if self.resident:
+            self.endless["o_trits"] = self.config.beat_bits
         self.sinks, self.boards, self.left = {}, {}, {}
-        for index, name in enumerate(("o_read", "o_words")):
-            self.sinks[name] = StreamSink(dut, name, pause=self.pause, seed=self.seed + 5 + index)
-            self.boards[name] = Scoreboard(f"memory.{name}", seed=self.seed, bits=self.bits)
-            self.left[name] = StreamMonitor(dut, name, on_item=self.boards[name].check)
-        self.entered = {name: StreamMonitor(dut, name) for name in names}
+        bits = {"o_read": self.config.word_bits, "o_row": self.config.word_bits, **self.endless}
+        for index, (name, width) in enumerate(bits.items()):
+            seen = dut if name == "o_read" else _Running(dut)
+            self.sinks[name] = StreamSink(seen, name, pause=self.pause, seed=self.seed + 5 + index)
+            self.boards[name] = Scoreboard(f"memory.{name}", seed=self.seed, bits=width)
+            self.left[name] = StreamMonitor(seen, name, on_item=self._checker(name))
+        self.place = dict.fromkeys(self.endless, 0)
         self.setup: dict[str, int] = {}
-        dut.setup.value = 0
 
-    def write(self, address: int, word: int) -> None:
-        self.words[address] = word
+    def _checker(self, name: str) -> Any:
+        """Compares an item; those of the endless streams are expected in turn."""
+        def check(cycle: int, value: int) -> None:
+            if name in self.endless:
+                place = self.place[name]
+                self.boards[name].expect(self.item(name, place), index=place)
+                self.place[name] = (place + 1) % self.setup["stream_words" if name == "o_words" else "trit_beats"]
+            self.boards[name].check(cycle, value)
+        return check
+
+    def item(self, name: str, place: int) -> int:
+        """Item of an endless stream."""
+        if name == "o_words":
+            return self.words[place]
+        return sum(part << self.config.word_bits * index for index, part in enumerate(self.beats[place]))
+
+    # ------------------------------------------------------------------------------------------ the host
+
+    def stored(self, address: int) -> int:
+        """What the host reads."""
+        if address < TRIT_MEMORY:
+            return self.words[address]
+        beat, part = divmod(address - TRIT_MEMORY, 1 << self.config.part_bits)
+        return self.beats[beat][part] if part < self.config.parts else 0
+
+    def write(self, address: int) -> None:
+        """A random word; the last part of a beat keeps the bits that it has, other parts nothing."""
+        word = self.draw.getrandbits(self.config.word_bits)
         self.sources["i_write"].queue([address | word << ADDRESS_BITS])
+        if address < TRIT_MEMORY:
+            self.words[address] = word
+            return
+        beat, part = divmod(address - TRIT_MEMORY, 1 << self.config.part_bits)
+        if part < self.config.parts:
+            bits = min(self.config.word_bits, self.config.beat_bits - part * self.config.word_bits)
+            self.beats[beat][part] = word & (1 << bits) - 1
+
+    @property
+    def addresses(self) -> list[int]:
+        """All that the host can write, holes included."""
+        trits = range(TRIT_MEMORY, TRIT_MEMORY + (len(self.beats) << self.config.part_bits))
+        return [*range(len(self.words)), *(trits if self.resident else ())]
 
     async def fill(self) -> None:
-        """Every word, in any order."""
-        for address in self.draw.sample(range(len(self.words)), len(self.words)):
-            self.write(address, self.draw.getrandbits(self.bits))
+        """Every word, parts of beats first: writes to the wrong memory show."""
+        words = len(self.words)
+        for address in (*self.draw.sample(self.addresses[words:], len(self.addresses) - words),
+                        *self.draw.sample(range(words), words)):
+            self.write(address)
         await self.sources["i_write"].drained()
+        await ClockCycles(self.dut.clk, 2)
 
     def read(self, address: int, count: int) -> None:
         self.sources["i_read"].queue([address | count << ADDRESS_BITS])
         for index in range(address, address + count):
-            self.boards["o_read"].expect(self.words[index], index=index)
+            self.boards["o_read"].expect(self.stored(index), index=index)
 
-    def set_up(self, **values: int) -> None:
-        self.setup = dict.fromkeys(SETUP.names, 0) | values
-        self.dut.setup.value = int.from_bytes(SETUP.pack(**self.setup), "little")
-
-    def token(self, token: int) -> None:
-        """Ask for the stream of a token."""
-        s = self.setup
-        self.sources["i_start"].queue([token])
-        row = s["embedding_base"] + token * s["embedding_row_words"]
-        spans = ((s["stream_base"], s["head_words"]), (row, s["embedding_row_words"]),
-                 (s["stream_base"] + s["head_words"], s["stream_words"] - s["head_words"]))
-        for layer, (base, count) in enumerate(spans):
-            for address in range(base, base + count):
-                self.boards["o_words"].expect(self.words[address], token=token, layer=layer, index=address)
-
-    async def run(self) -> None:
-        for name, board in self.boards.items():
-            await self.sinks[name].receive(len(board.pending), 500)
-        await self.sources["i_write"].drained()
-        await ClockCycles(self.dut.clk, 10)
-        assert not any(source.pending for source in self.sources.values())
+    async def finish(self) -> None:
+        """All that was asked for has come."""
+        for name in ("o_read", "o_row"):
+            await self.sinks[name].receive(len(self.boards[name].pending) + len(self.sinks[name].received), 500)
+        for name in ("i_write", "i_read", "i_start"):
+            await self.sources[name].drained()
+        await ClockCycles(self.dut.clk, 8)
         for board in self.boards.values():
             assert not board.pending
+
+    # ------------------------------------------------------------------------------------------ the readers
+
+    async def run(self, **values: int) -> None:
+        """Set up, and let the readers run: they begin at their beginning."""
+        self.setup = dict.fromkeys(SETUP.names, 0) | values
+        self.dut.setup.value = int.from_bytes(SETUP.pack(**self.setup), "little")
+        await ClockCycles(self.dut.clk, 1)
+        self.place = dict.fromkeys(self.endless, 0)
+        for monitor in (*self.left.values(), *self.entered.values()):
+            monitor.items.clear()
+        self.dut.running.value = 1
+        self.since = cycle_now()
+
+    async def stop(self) -> None:
+        """Between two cycles; what is on its way is dropped."""
+        self.dut.running.value = 0
+        for name in ("o_row", *self.endless):
+            self.boards[name].pending.clear()
+        await ClockCycles(self.dut.clk, self.draw.randrange(1, 4))
+        for sink in self.sinks.values():
+            sink.received.clear()
+
+    def row(self, token: int) -> list[int]:
+        """Words of a row, taken out of the reference."""
+        s, config = self.setup, self.config
+        at, count = s["embedding_base"] + token * s["embedding_stride"], s["embedding_row_words"]
+        if not self.resident:
+            return [self.words[(at + index) % len(self.words)] for index in range(count)]
+        parts = full_parts(config)
+        return [self.beats[(at + index // parts) % len(self.beats)][index % parts] for index in range(count)]
+
+    def token(self, token: int) -> None:
+        """Ask for a row, for any stream."""
+        stream = self.draw.randrange(self.config.tokens)
+        self.sources["i_start"].queue([token | stream << 16])
+        for index, word in enumerate(self.row(token)):
+            self.boards["o_row"].expect(word, token=token, index=index)
+
+    def shape(self, stream_words: int = 40, row_words: int = 6, vocab: int = 9) -> dict[str, int]:
+        """A setup that the small memories hold: the table at their end."""
+        if not self.resident:
+            base = len(self.words) - vocab * row_words
+            return {"stream_words": stream_words, "embedding_base": base, "embedding_row_words": row_words,
+                    "embedding_stride": row_words, "vocab": vocab}
+        stride = -(-row_words // full_parts(self.config))
+        base = len(self.beats) - vocab * stride
+        return {"stream_words": stream_words, "trit_beats": base - 1, "embedding_base": base,
+                "embedding_row_words": row_words, "embedding_stride": stride, "vocab": vocab}
+
+    def cycles(self, name: str) -> list[int]:
+        return [cycle for cycle, _ in self.left[name].items]
+
+
+def consecutive(cycles: list[int]) -> bool:
+    return all(b == a + 1 for a, b in pairwise(cycles))
 
 
 @cocotb.test()
@@ -80,45 +196,107 @@ async def host_reads_what_it_wrote(dut: Any) -> None:
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
-    size = len(bench.words)
-    requests = [(0, size), (5, 0), (size - 1, 1), (0, 1), (3, 2), (0, 0), (7, 9)]
-    requests += [(address, bench.draw.randrange(6)) for address in bench.draw.sample(range(size - 6), 20)]
+    words = len(bench.words)
+    requests = [(0, words), (5, 0), (words - 1, 1), (0, 1), (3, 2), (0, 0), (7, 9)]
+    if bench.resident:
+        parts = len(bench.addresses) - words
+        requests += [(TRIT_MEMORY, parts), (TRIT_MEMORY + parts - 1, 1), (3, 4), (TRIT_MEMORY + 1, 5)]
+    requests += [(address, bench.draw.randrange(6)) for address in bench.draw.sample(range(words - 6), 20)]
     for address, count in requests:
         bench.read(address, count)
-    await bench.run()
+    await bench.finish()
     if bench.pause == "none":
         asked = [cycle for cycle, _ in bench.entered["i_read"].items]
-        expected = [cycle + bench_parameters()["latency"] + beat
+        expected = [cycle + bench.parameters["read_latency"] + beat
                     for cycle, (_, count) in zip(asked, requests, strict=True) for beat in range(count)]
-        assert [cycle for cycle, _ in bench.left["o_read"].items] == expected
+        assert bench.cycles("o_read") == expected
         waits = [b - a for a, b in pairwise(asked)]
-        assert waits == [count + 2 if count else 1 for _, count in requests[:-1]], f"requests waited {waits}"
+        assert waits == [count + 1 for _, count in requests[:-1]], f"requests waited {waits}"
+    assert not any(bench.left[name].items for name in ("o_row", *bench.endless)), "a reader ran"
 
 
 @cocotb.test()
-async def tokens_read_three_spans(dut: Any) -> None:
+async def readers_repeat(dut: Any) -> None:
+    """Several times round, from the beginning after each start; setups of other lengths."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
-    for shape in ((9, 2, 40, 60, 5, 12), (0, 1, 2, 100, 1, 20), (50, 12, 13, 0, 3, 16)):
-        stream_base, head_words, stream_words, embedding_base, row_words, vocab = shape
-        bench.set_up(stream_base=stream_base, head_words=head_words, stream_words=stream_words,
-                     embedding_base=embedding_base, embedding_row_words=row_words, vocab=vocab)
-        for monitor in (bench.left["o_words"], bench.entered["i_start"]):
-            monitor.items.clear()
-        tokens = [0, vocab - 1, *(bench.draw.randrange(vocab) for _ in range(6))]
-        for token in tokens:
-            bench.token(token)
-        await bench.run()
+    for stream_words in (2, 7, 40):
+        await bench.run(**bench.shape(stream_words))
+        await ClockCycles(dut.clk, bench.draw.randrange(80, 160))
+        for name in bench.endless:
+            cycles = bench.cycles(name)
+            if bench.pause == "none":
+                assert cycles[0] == bench.since + bench.parameters["latency"], f"{name} began {cycles[0]}"
+                assert consecutive(cycles), f"{name} paused"
+            assert len(cycles) > 20, f"{name}: {len(cycles)} items"
+        await bench.stop()
+        bench.write(bench.draw.randrange(stream_words))
+        await bench.finish()
+        bench.read(0, 5)
+        await bench.finish()
+
+
+@cocotb.test()
+async def rows_go_first(dut: Any) -> None:
+    """Rows of tokens at any time, one behind the other and apart, while the other streams move."""
+    bench = Bench(dut)
+    await start(dut)
+    await bench.fill()
+    for row_words in (1, 5, 6):
+        await bench.run(**bench.shape(30, row_words))
+        for _ in range(12):
+            for _ in range(bench.draw.choice((1, 1, bench.config.tokens))):
+                bench.token(bench.draw.randrange(9))
+            await bench.sources["i_start"].drained()
+            await ClockCycles(dut.clk, bench.draw.choice((1, 2, 3, 20, 21)))
+        await bench.finish()
         if bench.pause == "none":
-            counts = head_words, row_words, stream_words - head_words
-            expected: list[int] = []
-            for cycle, _ in bench.entered["i_start"].items:
-                first = cycle + bench_parameters()["latency"]
-                for count in counts:
-                    expected += range(first, first + count)
-                    first += count + 1
-            assert [cycle for cycle, _ in bench.left["o_words"].items] == expected
+            rows, asked = bench.cycles("o_row"), [cycle for cycle, _ in bench.entered["i_start"].items]
+            expected = [cycle + bench.parameters["row_latency"] + beat for cycle in asked for beat in range(row_words)]
+            assert rows == expected, "latency, or a pause in a row"
+            if bench.resident:
+                assert consecutive(bench.cycles("o_words")), "words wait for nothing"
+                trits = bench.cycles("o_trits")
+                taken = trits[-1] + 1 - trits[0] - len(trits)
+                read = [cycle - 1 for cycle in rows if cycle - 1 <= trits[-1]]  # a register more than trits have
+                assert taken == len(read), f"{taken} cycles without trits for {len(read)} words of rows"
+            else:
+                shared = sorted(bench.cycles("o_words") + rows)
+                assert consecutive(shared), "a cycle in which the port idles"
+        await bench.stop()
+
+
+@cocotb.test()
+async def rows_pass_what_waits(dut: Any) -> None:
+    """Streams that nobody takes hold nothing up, and lose nothing."""
+    bench = Bench(dut, "none")
+    await start(dut)
+    await bench.fill()
+    await bench.run(**bench.shape(11, 5))
+    for wait in (0, 1, 2, 3, 9):
+        for name in bench.endless:
+            bench.sinks[name].pause = _held(bench.draw.randrange(20, 30))
+        await ClockCycles(dut.clk, wait)
+        begun = len(bench.left["o_row"].items)
+        bench.token(bench.draw.randrange(9))
+        bench.token(bench.draw.randrange(9))
+        await bench.sources["i_start"].drained()
+        await ClockCycles(dut.clk, 17)
+        asked = [cycle for cycle, _ in bench.entered["i_start"].items[-2:]]
+        expected = [cycle + bench.parameters["row_latency"] + beat for cycle in asked for beat in range(5)]
+        assert bench.cycles("o_row")[begun:] == expected
+        await ClockCycles(dut.clk, 40)
+    assert all(len(bench.left[name].items) > 80 for name in bench.endless)
+    await bench.finish()
+
+
+def _held(cycles: int) -> Any:
+    """A pause of so many cycles, then none."""
+    for _ in range(cycles):
+        yield True
+    while True:
+        yield False
 
 
 @cocotb.test()
@@ -127,52 +305,59 @@ async def a_large_table(dut: Any) -> None:
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
-    size = len(bench.words)
-    for token, row_words, base in ((65535, 255, 12345), (257, 65535 % 400, 0), (40000, 100, (1 << 24) - 4_000_000)):
-        bench.set_up(stream_base=0, head_words=2, stream_words=4, embedding_base=base, embedding_row_words=row_words)
-        bench.sources["i_start"].queue([token])
-        row = base + token * row_words
-        for address in (0, 1, *(address % size for address in range(row, row + row_words)), 2, 3):
-            bench.boards["o_words"].expect(bench.words[address], token=token, index=address)
-        await bench.run()
+    for token, stride, base in ((65535, 65535, 12345), (257, 40001, 0), (40000, 100, (1 << 20) + 3), (1, 32768, 5)):
+        shape = bench.shape(10, 5) | {"embedding_base": base, "embedding_stride": stride}
+        if bench.resident:
+            shape["trit_beats"] = 7
+        await bench.run(**shape)
+        bench.token(token)
+        bench.token(token >> 1)
+        await bench.finish()
+        await bench.stop()
 
 
 @cocotb.test()
-async def reads_come_before_tokens_and_writes_go_on(dut: Any) -> None:
+async def writes_while_reading(dut: Any) -> None:
+    """Words that nobody reads just then."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
-    bench.set_up(stream_base=4, head_words=3, stream_words=20, embedding_base=40, embedding_row_words=2)
-    for _ in range(5):
-        bench.token(bench.draw.randrange(8))
-        bench.read(bench.draw.randrange(60), 7)
-        for address in range(100, len(bench.words)):  # nothing reads there
-            bench.write(address, bench.draw.getrandbits(bench.bits))
-        await bench.run()
-    bench.read(90, len(bench.words) - 90)
-    await bench.run()
-    if bench.pause == "none":
-        starts, reads = ([cycle for cycle, _ in bench.entered[name].items] for name in ("i_start", "i_read"))
-        assert all(start_ > read for start_, read in zip(starts, reads, strict=False))
+    for _ in range(3):
+        bench.read(2, 20)
+        for address in bench.draw.sample(bench.addresses[60:], 40):
+            bench.write(address)
+        await bench.finish()
+    for first in range(0, len(bench.words), 16):
+        bench.read(first, 16)
+    for first in range(len(bench.words), len(bench.addresses), 16):
+        bench.read(bench.addresses[first], min(16, len(bench.addresses) - first))
+    await bench.finish()
 
 
 @cocotb.test()
-async def reset_in_mid_span(dut: Any) -> None:
-    """A reset drops the request, and keeps the words."""
+async def stops_and_resets_in_mid_row(dut: Any) -> None:
+    """Both drop requests and what the readers hold, and keep the words."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
-    bench.set_up(stream_base=4, head_words=3, stream_words=20, embedding_base=40, embedding_row_words=4)
-    for cycles in (2, 4, 6, 7, 9, 12, 14):
-        bench.token(3)
-        await ClockCycles(dut.clk, cycles)
-        dut.rst.value = 1
-        await FallingEdge(dut.clk)
-        for source in bench.sources.values():
-            source.clear()
-        bench.boards["o_words"].pending.clear()
-        bench.token(5)
-        await ClockCycles(dut.clk, 2)
-        bench.sinks["o_words"].received.clear()
-        dut.rst.value = 0
-        await bench.run()
+    for reset in (False, True):
+        for cycles in (*range(1, 8), 12, 14):
+            await bench.run(**bench.shape(9, 6))
+            bench.token(3)
+            await ClockCycles(dut.clk, cycles)
+            if reset:
+                dut.rst.value = 1
+            dut.running.value = 0
+            await RisingEdge(dut.clk)  # no request is taken from here on
+            for source in bench.sources.values():
+                source.clear()
+            await bench.stop()
+            dut.rst.value = 0
+            bench.read(bench.draw.randrange(20), 3)
+            await bench.finish()
+            await bench.run(**bench.shape(13, 4))
+            await ClockCycles(dut.clk, bench.draw.randrange(3))
+            bench.token(5)
+            bench.token(6)
+            await bench.finish()
+            await bench.stop()

@@ -7,7 +7,7 @@ import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import group_shape
+from lutern.hw.layouts import ITEM_BITS, group_shape
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, start, to_int
@@ -20,24 +20,24 @@ class Bench:
         parameters = bench_parameters()
         self.dut, self.seed, self.pause = dut, bench_seed(), parameters["pause"]
         self.config = HwConfig("bench", **parameters["config"])
-        self.item_bits, self.choices = parameters["item_bits"], parameters["choices"]
+        self.choices = parameters["choices"]
         self.draw = random.Random(self.seed)
         self.source = StreamSource(dut, "i", pause=self.pause, seed=self.seed)
         self.sink = StreamSink(dut, "o", pause=self.pause, seed=self.seed + 1)
         self.entered = StreamMonitor(dut, "i")
         self.left = StreamMonitor(dut, "o", on_item=self.on_group)
-        self.board = Scoreboard("unpacker.group", seed=self.seed, bits=4 * self.item_bits * 16)
+        self.board = Scoreboard("unpacker.group", seed=self.seed, bits=4 * ITEM_BITS * 16)
         self.items = 0
 
     def bits(self, items: int) -> int:
-        return self.config.results_per_cycle * items * self.item_bits
+        return self.config.results_per_cycle * items * ITEM_BITS
 
     def on_group(self, cycle: int, payload: int) -> None:
         self.board.check(cycle, payload & (1 << self.bits(self.items)) - 1)
 
     def words(self, items: int, count: int, layer: int) -> list[int]:
         """Words of `count` groups, junk where nothing stands; the groups are expected."""
-        width, (groups, words) = self.config.word_bits, group_shape(self.config, self.item_bits, items)
+        width, (groups, words) = self.config.word_bits, group_shape(self.config, items)
         values = [self.draw.getrandbits(self.bits(items)) for _ in range(count)]
         for index, value in enumerate(values):
             self.board.expect(value, layer=layer, index=index)
@@ -92,7 +92,7 @@ async def groups_of_operations(dut: Any) -> None:
         await bench.operation(items, count)
         if bench.pause == "none":
             left = [cycle for cycle, _ in bench.left.items[begun:]]
-            groups, words = group_shape(bench.config, bench.item_bits, items)
+            groups, words = group_shape(bench.config, items)
             cycles = [left[0] + index * words for index in range(count)]
             assert left == cycles, f"{count} groups of {items}, {groups} a word: {left}"
             assert left[0] == bench.entered.items[taken + words - 1][0] + 1, "latency 1 after the last word of a group"

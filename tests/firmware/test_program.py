@@ -1,24 +1,43 @@
-"""Programs: what a machine's memory holds, read back record by record."""
+"""Programs: what a machine's memories hold, read back record by record."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lutern.firmware.packing import unpack_trits
-from lutern.firmware.program import Program, _Writer, lay_out
-from lutern.hw.config import HwConfig, preset
-from lutern.hw.layouts import HEADER_KIND_BITS, HEADER_LENGTH_BITS, Record
+from lutern.firmware.packing import unpack_groups, unpack_trits
+from lutern.firmware.program import (
+    LOOKAHEAD,
+    Program,
+    chunk_rows,
+    lay_out,
+    program_sizes,
+    program_words,
+    streams_that_fit,
+)
+from lutern.hw.config import TRIT_MEMORY, HwConfig, preset
+from lutern.hw.layouts import HEADER_KIND_BITS, HEADER_LENGTH_BITS, OPERATION, Op, Record, full_parts, header_words
+from lutern.hw.protocol import SETUP
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.mlgru import Bounds
+from lutern.model_ref.norm import Gains
 from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.sampling import SCORE_FRAC_BITS
 from lutern.model_ref.synthetic import random_checkpoint
 
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 SEED = 6
+STREAM = HwConfig("stream", rows=5, columns=4, tokens=4, source="stream", word_bytes=2, max_state=200)
+WIDE = HwConfig("wide", rows=10, columns=4, results_per_cycle=2, tokens=2, source="stream", word_bytes=4)
+NINE = HwConfig("nine", rows=8, columns=16, word_bytes=9)
+CONFIGS = [preset("tiny"), preset("sim-64"), NINE, preset("resident-85f"), STREAM, WIDE]
+configs = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 
 
 @pytest.fixture(scope="module")
@@ -26,79 +45,178 @@ def weights() -> IntegerWeights:
     return integer_weights(random_checkpoint(MODEL, SEED))
 
 
-def records(words: np.ndarray) -> list[tuple[Record, np.ndarray]]:
-    """(kind, words) of every record in an array of words; it must end where its last record does."""
-    found, at = [], 0
+def records(program: Program) -> list[tuple[Record, np.ndarray]]:
+    """(kind, words) of every record of the stream; it must end where its last record does."""
+    words, size, found, at = program.words[: program.sizes.stream_words], header_words(program.config), [], 0
     while at < len(words):
-        head = int.from_bytes(words[at, :4].tobytes(), "little")
+        head = int.from_bytes(words[at : at + size].tobytes(), "little")
         length = head >> HEADER_KIND_BITS
-        found.append((Record(head & ((1 << HEADER_KIND_BITS) - 1)), words[at + 1 : at + 1 + length]))
-        at += 1 + length
+        found.append((Record(head & ((1 << HEADER_KIND_BITS) - 1)), words[at + size : at + size + length]))
+        at += size + length
     assert at == len(words)
     return found
 
 
-def stream(program: Program) -> list[tuple[Record, np.ndarray]]:
-    return records(program.words[: program.stream_words])
+def operations(program: Program) -> list[Any]:
+    return [OPERATION.from_bits(int.from_bytes(words.tobytes(), "little") & (1 << OPERATION.size) - 1)
+            for kind, words in records(program) if kind is Record.OP]
 
 
-@pytest.mark.parametrize("config", [preset("tiny"), preset("sim-64")], ids=lambda config: config.name)
+def halves(weights: IntegerWeights) -> list[np.ndarray]:
+    """Trits of every operation in order; gate_proj is two."""
+    found = []
+    for layer in weights.layers:
+        found += [matrix.trits for matrix in (layer.f_proj, layer.i_proj, layer.g_proj, layer.o_proj)]
+        found += [*np.split(layer.gate_proj.trits, 2), layer.down_proj.trits]
+    return [*found, weights.lm_head.trits]
+
+
+def gains_of(weights: IntegerWeights) -> list[np.ndarray]:
+    """Items [elements, T] of every vector and bound in the order in which they are used."""
+    def tuples(vector: tuple[Gains | None, list[Gains]]) -> np.ndarray:
+        return np.stack([gains.items for gains in (*([vector[0]] if vector[0] else []), *vector[1])], axis=1)
+
+    following = [*(layer.x_gains for layer in weights.layers[1:]), weights.final_gains]
+    found = [tuples(weights.layers[0].x_gains)]
+    for layer, after in zip(weights.layers, following, strict=True):
+        found.append(Bounds.from_integers(layer.one_minus_lower_bound).items[:, None])
+        found += [tuples(vector) for vector in (layer.v_gains, layer.y_gains, layer.w_gains, after)]
+    return found
+
+
+@configs
 def test_the_trits_are_all_there_in_order(weights: IntegerWeights, config: HwConfig) -> None:
-    beats = np.concatenate([words for kind, words in stream(lay_out(weights, config)) if kind is Record.TRITS])
+    program = lay_out(weights, config)
+    beats = program.beats[: program.sizes.trit_beats]
+    if config.source == "stream":
+        beats = np.concatenate([words for kind, words in records(program) if kind is Record.TRITS])
+        beats = beats.reshape(-1, config.beat_bytes)
+        assert len(program.beats) == 0
     at = 0
-    for matrix in [m for layer in weights.layers for m in (
-        layer.f_proj, layer.i_proj, layer.g_proj, layer.o_proj, layer.gate_proj, layer.down_proj
-    )] + [weights.lm_head]:
-        rows, columns = matrix.trits.shape
-        halves = np.split(matrix.trits, 2) if rows == 2 * MODEL.intermediate_size else [matrix.trits]
-        for half in halves:
-            count = -(-len(half) // config.rows) * -(-columns // config.columns)
-            read = unpack_trits(beats[at : at + count], len(half), columns, config)
-            assert np.array_equal(read, half), f"seed {SEED}"
-            at += count
+    for trits in halves(weights):
+        rows, columns = trits.shape
+        count = -(-rows // config.rows) * -(-columns // config.columns)
+        assert np.array_equal(unpack_trits(beats[at : at + count], rows, columns, config), trits), f"seed {SEED}"
+        at += count
     assert at == len(beats)
 
 
-def test_one_operation_a_matrix_and_one_row_a_token(weights: IntegerWeights) -> None:
-    program = lay_out(weights, preset("tiny"))
-    kinds = Counter(kind for kind, _ in stream(program))
-    assert kinds[Record.OP] == 1 + 7 * MODEL.num_hidden_layers + 1
-    table = records(program.words[program.stream_words :])
-    assert [kind for kind, _ in table] == [Record.EMBED] * MODEL.vocab_size
-    assert {1 + len(words) for _, words in table} == {program.embedding_row_words}
+@configs
+def test_the_gains_are_all_there_in_order(weights: IntegerWeights, config: HwConfig) -> None:
+    chunks = [words for kind, words in records(lay_out(weights, config)) if kind is Record.GAINS]
+    for index, items in enumerate(gains_of(weights)):
+        whole, per_element = items.shape
+        rows = chunk_rows(whole, 1, per_element, config) if index else whole  # the embedding's are not cut
+        for start in range(0, whole, rows):
+            some = items[start : start + rows]
+            assert np.array_equal(unpack_groups(chunks.pop(0), len(some), per_element, config), some), f"seed {SEED}"
+    assert not chunks
+
+
+@configs
+def test_the_table_is_where_setup_says(weights: IntegerWeights, config: HwConfig) -> None:
+    program = lay_out(weights, config)
+    setup, codes = program.setup, weights.embeddings.codes
+    assert set(setup) == set(SETUP.names) and setup["vocab"] == MODEL.vocab_size
+    for token, row in enumerate(codes):
+        at, count = setup["embedding_base"] + token * setup["embedding_stride"], setup["embedding_row_words"]
+        if config.source == "resident":
+            used = program.beats[at : at + setup["embedding_stride"], : full_parts(config) * config.word_bytes]
+            words = used.reshape(-1, config.word_bytes)[:count]
+        else:
+            words = program.words[at : at + count]
+        assert np.array_equal(unpack_groups(words, len(row), 1, config)[:, 0], row), f"token {token}, seed {SEED}"
+
+
+@configs
+def test_the_operations_run_ahead(weights: IntegerWeights, config: HwConfig) -> None:
+    """The embedding's and two more before all gains, then one a matrix until there are no more."""
+    program = lay_out(weights, config)
+    ops = operations(program)
+    layer = [Op.F, Op.I, Op.G, Op.RESIDUAL, Op.GATE, Op.UP, Op.RESIDUAL]
+    assert [op.op for op in ops] == [Op.EMBED, *layer * MODEL.num_hidden_layers, Op.HEAD]
+    assert ops[-1].frac == SCORE_FRAC_BITS
+    kinds = [kind for kind, _ in records(program)]
+    assert kinds[: LOOKAHEAD + 2] == [Record.OP] * (LOOKAHEAD + 1) + [Record.GAINS]
+    assert (Record.TRITS in kinds) == (config.source == "stream")
+    assert Counter(kinds)[Record.OP] == len(ops) == 2 + 7 * MODEL.num_hidden_layers
+    if config.source == "resident":
+        assert Counter(kinds)[Record.GAINS] == 1 + 5 * MODEL.num_hidden_layers
+
+
+@configs
+def test_sizes_and_sections(weights: IntegerWeights, config: HwConfig) -> None:
+    program = lay_out(weights, config)
+    sizes = program_sizes(MODEL, config)
+    assert (sizes.words, sizes.beats) == (len(program.words), len(program.beats))
+    assert program_words(MODEL, config) == sizes.words
+    assert program.words.shape[1:] == (config.word_bytes,) and program.beats.shape[1:] == (config.beat_bytes,)
+    read = (sizes.stream_words + sizes.row_words) * config.word_bytes + sizes.trit_beats * config.beat_bytes
+    assert program.bytes_per_token == read and program.trits == MODEL.trits
+    (address, words), *beats = program.sections
+    assert address == 0 and np.array_equal(words, program.words)
+    assert bool(beats) == (config.source == "resident")
+    for address, parts in beats:
+        assert address == TRIT_MEMORY and parts.shape == (sizes.beats << config.part_bits, config.word_bytes)
+        whole = parts.reshape(sizes.beats, -1)
+        assert np.array_equal(whole[:, : config.beat_bytes], program.beats) and not whole[:, config.beat_bytes :].any()
 
 
 def test_gains_stand_ahead_of_their_rows_and_fit_the_fifo(weights: IntegerWeights) -> None:
-    config = preset("tiny")
-    rest = records(lay_out(weights, config).words)[1:]
-    chunks = [len(words) for kind, words in rest if kind is Record.GAINS][1:]  # the first is the embedding's
-    assert max(chunks) <= config.gain_fifo_words // 2
-    for (kind, _), (after, _) in itertools.pairwise(rest):
-        assert kind is not Record.GAINS or after is Record.TRITS or after is Record.OP
+    config = STREAM.with_(gain_fifo_words=40)
+    found = records(lay_out(weights, config))[LOOKAHEAD + 1 :]
+    chunks = [len(words) for kind, words in found if kind is Record.GAINS][1:]  # the first is the embedding's
+    assert max(chunks) <= config.gain_fifo_words // 2 and len(chunks) > 30
+    for (kind, _), (after, _) in itertools.pairwise(found[1:]):
+        assert kind is not Record.GAINS or after is Record.TRITS
 
 
 def test_a_matrix_longer_than_a_header_counts_is_cut() -> None:
     """As lm_head of the largest models on narrow machines."""
-    config = preset("tiny")
-    writer = _Writer(config)
-    rows = writer.chunk_rows(64, 0)
-    assert rows // config.rows * (64 // config.columns) < 1 << HEADER_LENGTH_BITS
-    assert (rows // config.rows + 1) * (64 // config.columns) >= 1 << HEADER_LENGTH_BITS
+    rows = chunk_rows(1 << 20, 64, 0, STREAM)
+    words_a_group = 64 // STREAM.columns * STREAM.beat_bytes // STREAM.word_bytes
+    assert rows // STREAM.rows * words_a_group < 1 << HEADER_LENGTH_BITS
+    assert (rows // STREAM.rows + 1) * words_a_group >= 1 << HEADER_LENGTH_BITS
+    assert chunk_rows(1 << 20, 64, 0, NINE) == 1 << 20
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    ({"max_width": 32}, "the model's intermediate size is 48, but small holds at most 32 (max_width); "
-                        "choose a larger preset or a smaller model."),
-    ({"max_state": 63}, "the model's state (layers x hidden size) is 64, but small holds at most 63 (max_state); "
-                        "choose a larger preset or a smaller model."),
-    ({"max_vocab": 36}, "the model's vocabulary is 37, but small holds at most 36 (max_vocab); "
-                        "choose a larger preset or a smaller model."),
-    ({"memory_words": 2000}, "the model needs 2679 words of 4 bytes, but small has 2000 (memory_words); "
-                             "choose a larger preset or a smaller model."),
-    ({"gain_fifo_words": 4}, "4 words of gains of 4 rows do not fit half of the gain FIFO of small (4 words); "
-                             "choose a preset with a deeper gain_fifo_words."),
-], ids=["width", "state", "vocabulary", "memory", "gains"])
-def test_what_does_not_fit_is_refused(weights: IntegerWeights, change: dict[str, int], sentence: str) -> None:
+def test_streams_are_limited_by_their_states() -> None:
+    assert streams_that_fit(MODEL, STREAM) == 3
+    assert streams_that_fit(MODEL, STREAM.with_(max_state=1000)) == 4
+
+
+def test_a_bound_that_is_no_item_is_refused(weights: IntegerWeights) -> None:
+    layer = weights.layers[0]
+    bounds = layer.one_minus_lower_bound.copy()
+    bounds[3] = (1 << 16) + 1
+    wrong = replace(weights, layers=[replace(layer, one_minus_lower_bound=bounds), *weights.layers[1:]])
+    with pytest.raises(LuternError, match=r"a lower bound \(1 - LB\) is 65537 / 2\^17"):
+        lay_out(wrong, STREAM)
+
+
+LARGER = "choose a larger preset or a smaller model."
+
+
+@pytest.mark.parametrize(("config", "change", "sentence"), [
+    (STREAM, {"max_width": 32}, "the model's intermediate size is 48, but small holds at most 32 (max_width); "
+                                f"{LARGER}"),
+    (STREAM, {"max_state": 63}, "the model's state (layers x hidden size) is 64, but small holds at most 63 "
+                                f"(max_state); {LARGER}"),
+    (STREAM, {"max_vocab": 36}, f"the model's vocabulary is 37, but small holds at most 36 (max_vocab); {LARGER}"),
+    (STREAM, {"memory_words": 2000}, "the model needs 4292 words of 2 bytes, but small has 2000 (memory_words); "
+                                     f"{LARGER}"),
+    (NINE, {"memory_words": 200}, f"the model needs 259 words of 9 bytes, but small has 200 (memory_words); {LARGER}"),
+    (NINE, {"trit_beats": 200}, f"the model needs 294 beats of 26 bytes, but small has 200 (trit_beats); {LARGER}"),
+    (NINE, {"word_bytes": 32}, "small: a beat of trits has 26 bytes and holds no word of 32; choose smaller words."),
+    (STREAM, {"gain_fifo_words": 8}, "5 words of gains of 5 rows do not fit half of the gain FIFO of small (8 words); "
+                                     "choose a preset with a deeper gain_fifo_words."),
+    (NINE, {"rows": 32, "results_per_cycle": 32, "columns": 64, "codes_per_cycle": 64},
+     "the model's intermediate size is 48, no multiple of the 32 results a cycle of small; "
+     "choose a preset with fewer results a cycle."),
+], ids=["width", "state", "vocabulary", "words", "resident words", "beats", "parts", "gains", "results"])
+def test_what_does_not_fit_is_refused(
+    weights: IntegerWeights, config: HwConfig, change: dict[str, int], sentence: str
+) -> None:
     with pytest.raises(LuternError) as caught:
-        lay_out(weights, preset("tiny").with_(name="small", **change))
+        lay_out(weights, config.with_(name="small", **change))
     assert str(caught.value) == sentence

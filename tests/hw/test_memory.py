@@ -1,20 +1,85 @@
-"""The image memory on the chip and its reader."""
+"""The memories on the chip and their readers."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import pytest
+from amaranth.hdl import Elaboratable
 
+from lutern.hw import memory
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import ImageMemory
+from lutern.hw.memory import Fetcher, Repeater, ResidentMemory, StreamMemory
+from lutern.model_ref.errors import LuternError
 from lutern.sim.runner import run_bench
 
-LATENCY = 2
+LATENCIES: dict[type[Any], dict[str, int]] = {
+    ResidentMemory: {"latency": 2, "row_latency": 5, "read_latency": 4},
+    StreamMemory: {"latency": 2, "row_latency": 4, "read_latency": 3},
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "one": {"rows": 4, "columns": 4, "word_bytes": 4},  # a beat is a word
+    "two": {"rows": 4, "columns": 16, "word_bytes": 8},  # 13 bytes: a full part, and one cut short
+    "three": {"rows": 8, "columns": 16, "word_bytes": 9, "tokens": 2},  # 26 bytes; a part that is none
+    "eleven": {"rows": 16, "columns": 16, "word_bytes": 5},  # 52 bytes; selected from in two registers
+    "stream": {"rows": 5, "columns": 4, "word_bytes": 2, "tokens": 4, "source": "stream"},
+}
 
 
-@pytest.mark.parametrize(
-    ("columns", "pause"), [(4, "none"), (16, "none"), (4, "random"), (4, "bursty"), (16, "alternating")]
-)
-def test_memory(columns: int, pause: str) -> None:
-    values = {"columns": columns, "memory_words": 128}
-    memory = ImageMemory(HwConfig("bench", **values))
-    assert memory.latency == LATENCY
-    run_bench(memory, "lutern.sim.tb_memory", seed=81,
-              parameters={"config": values, "pause": pause, "latency": LATENCY})
+def run_memory(name: str, pause: str, seed: int = 81, **options: Any) -> None:
+    values = {"memory_words": 128, "trit_beats": 64, "codes_per_cycle": 4, **CONFIGS[name]}
+    config = HwConfig("bench", **values)
+    block = StreamMemory(config) if config.source == "stream" else ResidentMemory(config)
+    latencies = LATENCIES[type(block)]
+    assert {key: getattr(block, key) for key in latencies} == latencies
+    run_bench(block, "lutern.sim.tb_memory", seed=seed, parameters={"config": values, "pause": pause, **latencies},
+              **options)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_memory(name: str) -> None:
+    run_memory(name, "none")
+
+
+@pytest.mark.parametrize(("name", "pause"), [
+    ("eleven", "random"), ("eleven", "bursty"), ("stream", "random"), ("stream", "bursty"), ("stream", "alternating"),
+])
+def test_memory_with_pauses(name: str, pause: str) -> None:
+    run_memory(name, pause, seed=82)
+
+
+class Forgetful(Repeater):
+    """Does not read again what stood at the port when it was taken away."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m: Any = super().elaborate(platform)
+        with m.If(~self.granted):
+            m.d.sync += self.address.eq(self.address)
+        return m
+
+
+class Hasty(Fetcher):
+    """Lets go of the port while a word waits there."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m: Any = super().elaborate(platform)
+        with m.If(~self.advance):
+            m.d.comb += self.owns.eq(0)
+        return m
+
+
+@pytest.mark.parametrize(("name", "what", "wrong"), [
+    ("stream", "Repeater", Forgetful),
+    ("eleven", "SELECT", 3),
+    ("three", "full_parts", lambda config: 1),
+    ("stream", "Fetcher", Hasty),
+], ids=["replay", "parts", "rows", "port"])
+def test_mutation_is_found(name: str, what: str, wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, what, wrong)
+    with pytest.raises(AssertionError, match="seed"):
+        run_memory(name, "random")
+
+
+def test_a_beat_narrower_than_a_word_is_refused() -> None:
+    with pytest.raises(LuternError, match="a beat of trits has 4 bytes and holds no word of 8"):
+        ResidentMemory(HwConfig("narrow", rows=4, columns=4))
