@@ -31,12 +31,12 @@ from amaranth.lib import wiring
 from lutern.hw.activation import Sigmoid
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
-from lutern.hw.decoder import GAIN_TUPLES, Decoder
+from lutern.hw.decoder import Decoder
+from lutern.hw.gains import GAIN_TUPLES, GainSupply
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.host_port import HostPort
-from lutern.hw.layouts import GAIN_BITS
-from lutern.hw.memory import ImageMemory
+from lutern.hw.memory import ResidentMemory, StreamMemory
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.residual import Residual
@@ -63,11 +63,12 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "ternary": TernaryUnit,
     "code_memory": CodeMemory,
     "router": RecordRouter,
-    "unpacker": lambda config: GroupUnpacker(config, GAIN_BITS, GAIN_TUPLES),
+    "unpacker": lambda config: GroupUnpacker(config, GAIN_TUPLES),
+    "gains": GainSupply,
     "results": ResultsControl,
     "gain_join": GainJoin,
-    "sequencer": lambda config: Sequencer(),
-    "memory": ImageMemory,
+    "sequencer": Sequencer,
+    "memory": lambda config: (ResidentMemory if config.source == "resident" else StreamMemory)(config),
     "host_port": HostPort,
     "decoder": Decoder,
     "top": Top,
