@@ -153,7 +153,7 @@ class HostPort(wiring.Component):
         dropped_frames = Signal(32)
         done = Signal(RUN_DONE.layout)
         last_sequence, last_crc = Signal(8), Signal(32)
-        can_resend = Signal()
+        is_resend = Signal()  # of the last RUN; until a frame has come: would be, if it is the same
         span_end = Signal(33)  # first address, first logit, or token of the run, behind what the command wants
         span_limit = Signal(33)
         in_trits = Signal()
@@ -194,6 +194,7 @@ class HostPort(wiring.Component):
 
             with m.State("DECODE"):
                 m.next = "CHECK"
+                m.d.sync += is_resend.eq(is_resend & (sequence == last_sequence) & (frame_crc == last_crc))
                 with m.Switch(opcode):
                     for fixed_opcode, byte_count in protocol.COMMAND_BYTES.items():
                         if fixed_opcode is Opcode.RUN:
@@ -220,8 +221,7 @@ class HostPort(wiring.Component):
                         m.d.sync += [span_end.eq(tokens_of_run), pointer.eq(FEEDS_AT)]
 
             with m.State("CHECK"):
-                resent = can_resend & (sequence == last_sequence) & (frame_crc == last_crc)
-                m.d.sync += [can_resend.eq(resent), address.eq(write.address), words_left.eq(check.count), loaded.eq(0)]
+                m.d.sync += [address.eq(write.address), words_left.eq(check.count), loaded.eq(0)]
                 m.next = "REPLY"
                 with m.Switch(opcode):
                     with m.Case(Opcode.WRITE):
@@ -253,7 +253,7 @@ class HostPort(wiring.Component):
                             m.d.sync += [self.setup.eq(setup), self.running.eq(0)]
                     with m.Case(Opcode.RUN):
                         m.d.sync += [feed_byte.eq(0), feed_index.eq(0)]
-                        with m.If(~resent):
+                        with m.If(~is_resend):
                             m.d.sync += done.eq(0)
                             m.next = "FEED"
                             with m.If(~self.running):
@@ -341,7 +341,7 @@ class HostPort(wiring.Component):
                         done.saturations.eq(self.status.saturations),
                     ]
                     with m.If(self.i_token.p.last):
-                        m.d.sync += [can_resend.eq(1), last_sequence.eq(sequence), last_crc.eq(frame_crc)]
+                        m.d.sync += [is_resend.eq(1), last_sequence.eq(sequence), last_crc.eq(frame_crc)]
                         m.next = "REPLY"
 
             with m.State("REPLY"):
