@@ -1,4 +1,4 @@
-"""Bench of the sequencer: operations dealt to four queues, full queues, and the loop of tokens."""
+"""Bench of the sequencer: operations dealt to their queues, full queues, and the loop of tokens."""
 
 import random
 from collections import deque
@@ -10,14 +10,14 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 from lutern.hw.config import HwConfig
 from lutern.hw.head import seed_payload, token_payload
-from lutern.hw.layouts import ENGINE_OP, GAINS_OP, OPERATION, QUANTISE_OP, RESULTS_OP, Op
+from lutern.hw.layouts import ENGINE_OP, GAINS_OP, OPERATION, QUANTISE_OP, RESULTS_OP, SUPPLY_OP, Op
 from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT, TOKEN_LAYOUT
 from lutern.hw.sequencer import QUEUE_DEPTH
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
 
-OUTPUTS = {"quantise": QUANTISE_OP, "engine": ENGINE_OP, "results": RESULTS_OP, "gains": GAINS_OP}
+OUTPUTS = {"quantise": QUANTISE_OP, "engine": ENGINE_OP, "results": RESULTS_OP, "supply": SUPPLY_OP, "gains": GAINS_OP}
 
 
 def wanted(op: dict[str, int]) -> dict[str, dict[str, int]]:
@@ -29,12 +29,12 @@ def wanted(op: dict[str, int]) -> dict[str, dict[str, int]]:
     if not embed:
         outputs["engine"] = {}
     if op["op"] == Op.F or op["makes_vector"]:
-        outputs["gains"] = {"bounds": int(op["op"] == Op.F)}
+        outputs["supply"] = outputs["gains"] = {"bounds": int(op["op"] == Op.F)}
     return outputs
 
 
 class Bench:
-    """Source of operations, boards of the four outputs; `sinks` names the outputs that are taken from the start."""
+    """Source of operations, boards of the outputs; `sinks` names the outputs that are taken from the start."""
 
     def __init__(self, dut: Any, sinks: tuple[str, ...] = tuple(OUTPUTS)) -> None:
         self.dut, self.seed, pause = dut, bench_seed(), bench_parameters()["pause"]
