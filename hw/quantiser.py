@@ -95,12 +95,15 @@ class Quantiser(wiring.Component):
             words.append(read.data)
         elements = Cat(*words)
 
-        slot = s.register(factor.slot)
+        # The u of several streams fill block RAMs all over the chip: their words are taken as they come, and the slot
+        # is chosen a register later.
+        spread = config.tokens > 1
+        slot = s.delay(factor.slot, 2 if spread else 1)
         exponent = s.delay(factor.exponent, 2)
         multiplier = s.delay(factor.factor, 5)
         codes = [
-            self._code(s, elements.word_select(index, SLOTS * U_BITS), slot, exponent, multiplier)
-            for index in range(config.codes_per_cycle)
+            self._code(s, pick(s.register(us), slot) if spread else s.register(pick(us, slot)), exponent, multiplier)
+            for us in (elements.word_select(index, SLOTS * U_BITS) for index in range(config.codes_per_cycle))
         ]
         m.d.comb += [
             self.o.valid.eq(s.valid(self.i_factor.valid, self.latency)),
@@ -111,9 +114,8 @@ class Quantiser(wiring.Component):
         return m
 
     @staticmethod
-    def _code(s: Stages, us: Value, slot: Value, exponent: Value, multiplier: Value) -> Value:
-        """Register 7 of one code, from the memory's output (register 1)."""
-        u = s.register(pick(us, slot))
+    def _code(s: Stages, u: Value, exponent: Value, multiplier: Value) -> Value:
+        """Register 7 of one code, from its u (register 2)."""
         shift = s.register((exponent - u[MANTISSA_BITS:KEY_BITS])[: KEY_BITS - MANTISSA_BITS])
         aligned = s.register(align(s.register(u[:MANTISSA_BITS]), shift))
         product = s.register(s.register(round_aligned(aligned)) * multiplier)
