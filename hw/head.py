@@ -98,7 +98,8 @@ class Head(wiring.Component):
     Members: ``i`` raw sums and scores (op HEAD) of every stream, rows in order, ``last`` on a stream's final beat;
     streams may take turns beat by beat. ``vocab`` rows that count (a last beat may hold padding) and ``temperature``
     (u4.12) are constant while beats are in flight. ``i_seed`` {stream, seed} seeds a stream's generator (always ready;
-    not while beats are in flight). ``o`` the token {token, stream}, one item a vector, in the order of ``last``.
+    while no beats are in flight, a cycle ahead of the next). ``o`` the token {token, stream}, one item a vector, in the
+    order of ``last``. Two vectors of a single beat of the same stream do not follow one another at once.
 
     For the host, one cycle after ``address`` and ``logits_stream``: ``data``. With ``config.top_k`` 0 that is the raw
     sum of the token ``address``, sign-extended; else it is of the largest sums, see `TopK`.
@@ -157,7 +158,7 @@ class Head(wiring.Component):
             keys.append(stages.register(key, f"key_{lane}"))
 
         # 2: words, 3 and 4: variates, 5: with dither, 6: times temperature
-        words = self._draw(m, valid & advance, beat_stream, first, last, greedy)
+        words = self._draw(m, valid & advance, beat_stream, first, greedy)
         products = [
             self._noise(m, stages, stages.register(word, f"word_{lane}"), advance) for lane, word in enumerate(words)
         ]
@@ -177,27 +178,34 @@ class Head(wiring.Component):
         behind = self.latency - 2
         token = Cat(lane, stages.delay(index, behind))[:16]
         first, last = stages.delay(first, behind), stages.delay(last, behind)
-        if config.tokens > 1:
-            beat_stream = stages.delay(beat_stream, behind)
         valid = stages.valid(valid, behind)
 
-        # 8: the best of all
-        best = StreamRegister(m, config, "best", KEY_BITS + 16)
-        best_so_far = best.read(beat_stream)
-        wins = first | (key > best_so_far[16:].as_signed())
-        best.write(beat_stream, advance & valid & wins, Cat(token, Const(0, 16 - len(token)), key))
+        # 8: the best of all; that of the beat's stream is fetched a stage ahead
+        best = Signal(KEY_BITS + 16, reset_less=True)
+        wins = first | (key > best[16:].as_signed())
+        better = Mux(wins, Cat(token, Const(0, 16 - len(token)), key), best)
+        if config.tokens == 1:
+            with m.If(advance & valid):
+                m.d.sync += best.eq(better)
+        else:
+            next_stream = stages.delay(beat_stream, behind - 1)
+            beat_stream = stages.register(next_stream)
+            others = StreamRegister(m, config, "best", len(best))
+            others.write(beat_stream, advance & valid, better)
+            with m.If(advance):
+                m.d.sync += best.eq(Mux(valid & (next_stream == beat_stream), better, others.read(next_stream)))
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(advance):
             m.d.sync += [
                 self.o.valid.eq(valid & last),
-                self.o.payload.token.eq(Mux(wins, token, best_so_far[:16])),
+                self.o.payload.token.eq(better[:16]),
                 self.o.payload.stream.eq(beat_stream),
             ]
         return m
 
-    def _draw(self, m: Module, taken: Value, stream: Value, first: Value, last: Value, greedy: Value) -> list[Value]:
-        """Words of the beat that is taken; the base of its stream moves on behind its last beat."""
+    def _draw(self, m: Module, taken: Value, stream: Value, first: Value, greedy: Value) -> list[Value]:
+        """Words of the beat that is taken; the base of its stream moves on behind its first beat, or to a seed."""
         config, lanes, seed = self.config, self.config.results_per_cycle, self.i_seed.payload
         base = StreamRegister(m, config, "base", WORD_BITS)
         state = StreamRegister(m, config, "state", WORD_BITS)
@@ -205,10 +213,14 @@ class Head(wiring.Component):
         current = Mux(first, start, state.read(stream))
         state.write(stream, taken, linear(sampling.power(lanes), current))
         seeded = self.i_seed.valid
-        origin = Mux(seeded, Mux(seed.seed == 0, FIRST_SEED, seed.seed), start)
-        base.write(
-            Mux(seeded, seed.stream, stream), seeded | (taken & last & ~greedy), linear(sampling.power(JUMP), origin)
-        )
+        moves = Signal()
+        origin, origin_stream = Signal(WORD_BITS, reset_less=True), Signal.like(seed.stream, reset_less=True)
+        m.d.sync += [
+            moves.eq(seeded | (taken & first & ~greedy)),
+            origin.eq(Mux(seeded, Mux(seed.seed == 0, FIRST_SEED, seed.seed), start)),
+            origin_stream.eq(Mux(seeded, seed.stream, stream)),
+        ]
+        base.write(origin_stream, moves, linear(sampling.power(JUMP), origin))
         m.d.comb += self.i_seed.ready.eq(1)
         return [linear(sampling.power(lane), current) for lane in range(lanes)]
 
