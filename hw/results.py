@@ -55,8 +55,8 @@ class ResultsControl(wiring.Component):
     """Feeds the scale unit, operation after operation.
 
     Members: ``i_op`` operations; ``i_scale`` the scales of streams 0 to ``final_stream`` for each operation that has
-    codes of its own; ``i_sums``; ``i_bounds`` groups of 1 - LB (items), joined with the sums of F; ``i_row`` groups of
-    e4s12 codes, the input of EMBED: ``beats`` of each stream; ``o`` to ``SumScale``; ``scale`` the scale of stream
+    codes of its own; ``i_sums``; ``i_bounds`` groups of 1 - LB, joined with the sums of F; ``i_row`` groups of e4s12
+    codes, the input of EMBED: ``beats`` of each stream; ``o`` to ``SumScale``; ``scale`` the scale of stream
     ``scale_stream`` that was loaded last (HEAD's from the end of a token on, until F of the next one).
 
     Latency: 0 for sums; an operation starts 2 cycles after the last sum of the one before it, if stream 0's scale is
@@ -71,7 +71,7 @@ class ResultsControl(wiring.Component):
                 "i_op": In(stream.Signature(RESULTS_OP)),
                 "i_scale": In(stream.Signature(SCALAR)),
                 "i_sums": In(stream.Signature(sums_payload(config))),
-                "i_bounds": In(stream.Signature(StructLayout({GROUP: lanes * ITEM_BITS}))),
+                "i_bounds": In(stream.Signature(StructLayout({GROUP: lanes * BOUND_BITS}))),
                 "i_row": In(stream.Signature(StructLayout({GROUP: lanes * ITEM_BITS}))),
                 "final_stream": In(config.stream_bits),
                 "o": Out(stream.Signature(scale_payload(config))),
@@ -109,7 +109,6 @@ class ResultsControl(wiring.Component):
             Cat(self.i_row.payload.group.word_select(lane, ITEM_BITS), Const(0, SUM_BITS - ITEM_BITS))
             for lane in range(lanes)
         ]
-        bounds = [bound_value(self.i_bounds.payload.group.word_select(lane, ITEM_BITS)) for lane in range(lanes)]
         m.d.comb += [
             self.o.valid.eq(run & source),
             self.i_sums.ready.eq(moved & ~embed),
@@ -117,7 +116,7 @@ class ResultsControl(wiring.Component):
             self.i_bounds.ready.eq(moved & bounded),
             self.i_op.ready.eq(moved & ends),
             o.sums.eq(Mux(embed, Cat(*rows), sums.sums)),
-            o.bounds.eq(Mux(bounded, Cat(*bounds), 0)),  # held, whatever the unpacker does meanwhile
+            o.bounds.eq(Mux(bounded, self.i_bounds.payload.group, 0)),  # held, whatever the join does meanwhile
             o.op.eq(op.op),
             o.cut.eq(op.cut),
             o.mantissa.eq(Mux(embed, MANTISSA_ONE, here.scale.mantissa)),
@@ -163,13 +162,13 @@ class ResultsControl(wiring.Component):
 
 
 class GainJoin(wiring.Component):
-    """Joins vectors with their gains, and tells the unpacker whose gains come next.
+    """Joins vectors with their gains.
 
-    Members: ``i_op`` operations that use gains, in order; ``i_group`` groups from the unpacker, ``items`` and ``flush``
-    to it; ``i_x`` the vectors; ``o`` to the norm; ``o_bounds`` the groups that belong to rows of f, ``bounds_stream``,
-    ``bounds_index``, ``bounds_last`` of the beat of sums that wants one (while none does: anything).
+    Members: ``i_op`` operations that use gains, in order; ``i_group`` their groups, once for all streams; ``i_x`` the
+    vectors; ``o`` to the norm; ``o_bounds`` the values (0.17) for rows of f, ``bounds_stream``, ``bounds_index``,
+    ``bounds_last`` of the beat of sums that wants them (while none does: anything).
 
-    Stream 0 takes a group from the unpacker; a ring keeps it, by index, for streams 1 to ``final_stream``. The ring is
+    Stream 0 takes a group; a ring keeps it as it is used, by index, for streams 1 to ``final_stream``. The ring is
     read one beat ahead. With one stream there is no ring.
 
     Latency: 0; of streams 1 to ``final_stream`` 1 for the first beat of a block, 0 for the beats that follow.
@@ -182,12 +181,10 @@ class GainJoin(wiring.Component):
             {
                 "i_op": In(stream.Signature(GAINS_OP)),
                 "i_group": In(stream.Signature(StructLayout({GROUP: lanes * TUPLE_GAINS * ITEM_BITS}))),
-                "items": Out(range(TUPLE_GAINS + 1)),
-                "flush": Out(1),
                 "i_x": In(stream.Signature(x_payload(config))),
                 "final_stream": In(config.stream_bits),
                 "o": Out(stream.Signature(gathered_payload(config))),
-                "o_bounds": Out(stream.Signature(StructLayout({GROUP: lanes * ITEM_BITS}))),
+                "o_bounds": Out(stream.Signature(StructLayout({GROUP: lanes * BOUND_BITS}))),
                 "bounds_stream": In(config.stream_bits),
                 "bounds_index": In(config.index_bits),
                 "bounds_last": In(1),
@@ -208,34 +205,30 @@ class GainJoin(wiring.Component):
             first.eq(stream_ == 0 if several else 1),
             taken.eq(wanted & valid),
             self.i_group.ready.eq(wanted & first),
-            self.flush.eq(last),
             self.i_op.ready.eq(taken & last & (stream_ == self.final_stream if several else 1)),
         ]
-        items = Signal(range(TUPLE_GAINS + 1))
-        m.d.comb += items.eq(Mux(op.bounds, 1, op.outer + op.matrices))
-        if several:
-            group = self._ring(m, Mux(op.bounds, self.bounds_index, x.index), first, taken, valid)
-            used_up = Signal()  # the unpacker has given all that the operation has
-            with m.If(self.i_op.ready):
-                m.d.sync += used_up.eq(0)
-            with m.Elif(taken & first & last):
-                m.d.sync += used_up.eq(1)
-            m.d.comb += [self.items.eq(Mux(self.i_op.valid & ~used_up, items, 0)), o.stream.eq(x.stream)]
-        else:
-            group = self.i_group.payload.group
-            m.d.comb += [self.items.eq(Mux(self.i_op.valid, items, 0)), valid.eq(self.i_group.valid)]
-
-        for lane in range(self.config.results_per_cycle):
-            aligned = o.gains.word_select(lane, TUPLE_GAINS * ITEM_BITS)
-            with m.Switch(items):
+        lanes, fresh = self.config.results_per_cycle, self.i_group.payload.group
+        gains: Value = Signal(lanes * TUPLE_GAINS * ITEM_BITS)
+        bounds: Value = Cat(*[bound_value(fresh.word_select(lane, ITEM_BITS)) for lane in range(lanes)])
+        for lane in range(lanes):
+            aligned = gains.word_select(lane, TUPLE_GAINS * ITEM_BITS)
+            with m.Switch(op.outer + op.matrices):
                 with m.Case(1):  # no w1: the one G is item 1
-                    m.d.comb += aligned.eq(Cat(Const(0, ITEM_BITS), group.word_select(lane, ITEM_BITS)))
+                    m.d.comb += aligned.eq(Cat(Const(0, ITEM_BITS), fresh.word_select(lane, ITEM_BITS)))
                 with m.Case(2):
-                    m.d.comb += aligned.eq(group.word_select(lane, 2 * ITEM_BITS))
+                    m.d.comb += aligned.eq(fresh.word_select(lane, 2 * ITEM_BITS))
                 with m.Default():
-                    m.d.comb += aligned.eq(group.word_select(lane, TUPLE_GAINS * ITEM_BITS))
+                    m.d.comb += aligned.eq(fresh.word_select(lane, TUPLE_GAINS * ITEM_BITS))
+        if several:
+            index = Mux(op.bounds, self.bounds_index, x.index)
+            gains = self._ring(m, Mux(op.bounds, bounds, gains), index, first, taken, valid)
+            bounds = gains[: len(bounds)]
+            m.d.comb += o.stream.eq(x.stream)
+        else:
+            m.d.comb += valid.eq(self.i_group.valid)
         m.d.comb += [
             o.x.eq(x.x),
+            o.gains.eq(gains),
             o.index.eq(x.index),
             o.last.eq(x.last),
             o.outer.eq(op.outer),
@@ -243,35 +236,38 @@ class GainJoin(wiring.Component):
             self.o.valid.eq(self.i_op.valid & ~op.bounds & valid & self.i_x.valid),
             self.i_x.ready.eq(self.i_op.valid & ~op.bounds & valid & self.o.ready),
             self.o_bounds.valid.eq(self.i_op.valid & op.bounds & valid),
-            self.o_bounds.payload.group.eq(group),
+            self.o_bounds.payload.group.eq(bounds),
         ]
         return m
 
-    def _ring(self, m: Module, index: Value, first: Signal, taken: Signal, valid: Signal) -> Value:
-        """The group of the beat ``index``, from the unpacker or from the ring; ``valid`` when it is there.
+    def _ring(self, m: Module, fresh: Value, index: Value, first: Signal, taken: Signal, valid: Signal) -> Value:
+        """The group of the beat ``index``, fresh or from the ring; ``valid`` when it is there.
 
-        ``at`` names the group that stands at the read port. While stream 0 passes, the port is one ahead of it, so
-        that no group stands there that was read before it was written.
+        ``at`` names the group that was read, if one was since stream 0 has written. A cycle reads or writes, never
+        both: so the memory and the register behind it become block RAM, without logic for a read of what is being
+        written.
         """
         config = self.config
-        group = self.i_group.payload.group
-        memory = Memory(shape=len(group), depth=-(-config.max_width // config.results_per_cycle), init=[])
+        memory = Memory(shape=len(fresh), depth=-(-config.max_width // config.results_per_cycle), init=[])
         m.submodules.ring = memory
-        write, read = memory.write_port(), memory.read_port()
-        at, here, following = Signal(config.index_bits), Signal(), Signal(config.index_bits)
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        held = Signal(len(fresh), reset_less=True)
+        some, here = Signal(), Signal()
+        at, following = Signal(config.index_bits + 1), Signal(config.index_bits + 1)  # no wrap to 0
         m.d.comb += [
-            here.eq(at == index),
-            following.eq(index + (here | first)),
+            here.eq(some & (at == index)),
+            following.eq(Mux(here, index + 1, index)),
             read.addr.eq(following),
-            read.en.eq(first | ~here | taken),
             write.addr.eq(index),
-            write.data.eq(group),
-            write.en.eq(taken & first),
+            write.data.eq(fresh),
+            write.en.eq(first & taken),
             valid.eq(Mux(first, self.i_group.valid, here)),
         ]
-        with m.If(read.en):
-            m.d.sync += at.eq(following)
-        return Mux(first, group, read.data)
+        with m.If(~first & (~here | taken)):
+            m.d.sync += [held.eq(read.data), at.eq(following), some.eq(1)]
+        with m.Elif(write.en):
+            m.d.sync += some.eq(0)
+        return Mux(first, fresh, held)
 
 
 __all__ = ["GROUP", "GainJoin", "ResultsControl", "bound_value"]

@@ -8,8 +8,17 @@ import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import GAINS_OP, ITEM_BITS, TUPLE_GAINS, gathered_payload, sums_payload, x_payload
-from lutern.model_ref.norm import X_BITS
+from lutern.hw.layouts import (
+    BOUND_BITS,
+    GAIN,
+    GAINS_OP,
+    ITEM_BITS,
+    TUPLE_GAINS,
+    gathered_payload,
+    sums_payload,
+    x_payload,
+)
+from lutern.model_ref.norm import GAIN_LOW_BITS, GAIN_MANTISSA_BITS, X_BITS
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
@@ -21,7 +30,7 @@ INPUTS = ("i_op", "i_group", "i_x", "i_sums")
 
 
 class Bench:
-    """Drives one GainJoin, and plays the unpacker and the sums of f."""
+    """Drives one GainJoin, and plays the supply of groups and the sums of f."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -34,11 +43,11 @@ class Bench:
         self.sinks = [StreamSink(dut, name, pause=self.pause, seed=self.seed + 10 + index)
                       for index, name in enumerate(("o", "o_bounds"))]
         self.board = Scoreboard("gain_join.x", seed=self.seed, bits=gathered_payload(self.config).size)
-        self.bounds = Scoreboard("gain_join.bounds", seed=self.seed, bits=ITEM_BITS * self.lanes)
+        self.bounds = Scoreboard("gain_join.bounds", seed=self.seed, bits=BOUND_BITS * self.lanes)
         self.entered = {name: StreamMonitor(dut, name) for name in INPUTS}
         self.left = StreamMonitor(dut, "o", on_item=self.board.check)
         StreamMonitor(dut, "o_bounds", on_item=self.bounds.check)
-        self.program: list[tuple[int, int]] = []  # (items, beats) of every operation
+        self.program: list[int] = []  # groups of every operation
         dut.final_stream.value = self.streams - 1
 
     def operation(self, bounds: int, outer: int, matrices: int, beats: int, block: int) -> None:
@@ -46,8 +55,10 @@ class Bench:
         draw, lanes = self.draw, self.lanes
         self.sources["i_op"].queue([pack(GAINS_OP, {"bounds": bounds, "outer": outer, "matrices": matrices})])
         items = 1 if bounds else outer + matrices
-        self.program.append((items, beats))
+        self.program.append(beats)
         groups = [draw.getrandbits(TUPLE_GAINS * ITEM_BITS * lanes) for _ in range(beats)]
+        if bounds:  # not negative
+            groups = [group & ~flat([1 << GAIN_MANTISSA_BITS - 1] * lanes, ITEM_BITS) for group in groups]
         self.sources["i_group"].queue(groups)
         for stream, index in blocks(beats, block, self.streams):
             group, place = groups[index], {"stream": stream, "index": index, "last": int(index == beats - 1)}
@@ -55,40 +66,41 @@ class Bench:
             if bounds:
                 self.sources["i_sums"].queue(
                     [pack(sums_payload(self.config), {"sums": draw.getrandbits(16), **place})])
-                self.bounds.expect(group & (1 << ITEM_BITS * lanes) - 1, **where)
+                gains = [unpack(GAIN, group >> ITEM_BITS * lane & (1 << ITEM_BITS) - 1) for lane in range(lanes)]
+                values = [(gain["mantissa"] << GAIN_LOW_BITS) >> gain["exponent"] for gain in gains]
+                self.bounds.expect(flat(values, BOUND_BITS), **where)
                 continue
             x = draw.getrandbits(X_BITS * lanes)
             self.sources["i_x"].queue([pack(x_payload(self.config), {"x": x, **place})])
             width = items * ITEM_BITS
-            gains = [(group >> width * lane & (1 << width) - 1) << (0 if outer else ITEM_BITS)  # item 0 is w1
-                     for lane in range(lanes)]
+            aligned = [(group >> width * lane & (1 << width) - 1) << (0 if outer else ITEM_BITS)  # item 0 is w1
+                       for lane in range(lanes)]
             self.board.expect(pack(gathered_payload(self.config), {
-                "x": x, "gains": flat(gains, TUPLE_GAINS * ITEM_BITS), "outer": outer, "matrices": matrices, **place,
+                "x": x, "gains": flat(aligned, TUPLE_GAINS * ITEM_BITS), "outer": outer, "matrices": matrices, **place,
             }), **where)
 
     async def follow(self) -> None:
-        """`items` and `flush` in every cycle, until all operations are done."""
-        taken = idle = 0
+        """Every operation takes its groups once, and ends with the last beat of its last stream."""
+        groups = beats = idle = 0
         dut = self.dut
+
+        def fires(name: str) -> bool:
+            return bool(to_int(getattr(dut, f"{name}__valid")) and to_int(getattr(dut, f"{name}__ready")))
+
         while self.program:
-            items, beats = self.program[0]
             await FallingEdge(dut.clk)
-            where, got = f"cycle {cycle_now()}, seed {self.seed}", to_int(dut.items)
-            if to_int(dut.i_op__valid):
-                expected = items if taken < beats else 0
-                assert got == expected, f"gain_join.items: {where}: got {got}, expected {expected}"
-            else:
-                assert got == 0 and not to_int(dut.i_group__ready), f"gain_join.items: {where}: no operation"
-            if to_int(dut.i_group__valid) and to_int(dut.i_group__ready):
-                taken, idle = taken + 1, 0
-                assert taken <= beats, f"gain_join.i_group: {where}: one too many"
-                assert to_int(dut.flush) == (taken == beats), f"gain_join.flush: {where}"
-            if to_int(dut.i_op__valid) and to_int(dut.i_op__ready):
-                assert taken == beats, f"gain_join.i_op: {where}: {taken} of {beats} groups"
+            where = f"cycle {cycle_now()}, seed {self.seed}"
+            groups += fires("i_group")
+            passed = fires("o") + fires("o_bounds")
+            beats, idle = beats + passed, 0 if passed else idle + 1
+            assert groups <= self.program[0], f"gain_join.i_group: {where}: group {groups} of {self.program[0]}"
+            if fires("i_op"):
+                expected = (self.program[0], self.program[0] * self.streams)
+                assert (groups, beats) == expected, \
+                    f"gain_join.i_op: {where}: ended after {(groups, beats)} groups and beats, expected {expected}"
                 self.program.pop(0)
-                taken = 0
-            idle += 1
-            assert idle < 2000, f"gain_join.i_group: {where}: no group for 2000 cycles"
+                groups = beats = 0
+            assert idle < 500, f"gain_join.o: {where}: silent for 500 cycles"
 
     async def run(self) -> None:
         await self.follow()
@@ -114,9 +126,8 @@ async def vectors_and_bounds(dut: Any) -> None:
         layouts = {"i_x": x_payload(bench.config), "i_sums": sums_payload(bench.config)}
         passed = sorted((cycle, unpack(layout, item)["stream"], unpack(layout, item)["index"])
                        for name, layout in layouts.items() for cycle, item in bench.entered[name].items)
-        wrap = 1 << bench.config.index_bits
-        for (before, _, ahead), (cycle, stream, index) in itertools.pairwise(passed):
-            gap = 1 if stream == 0 or index == (ahead + 1) % wrap else 2
+        for (before, *ahead), (cycle, stream, index) in itertools.pairwise(passed):
+            gap = 1 if stream == 0 or [stream, index - 1] == ahead else 2
             assert cycle - before == gap, f"stream {stream}, index {index} in cycle {cycle}, the one before in {before}"
         assert [c for c, _ in bench.left.items] == [c for c, _ in bench.entered["i_x"].items], "latency 0"
 

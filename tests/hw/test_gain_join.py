@@ -7,6 +7,7 @@ from amaranth.hdl import Elaboratable, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In
 
+from lutern.hw import results
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import sums_payload
 from lutern.hw.results import GainJoin
@@ -43,8 +44,6 @@ class JoinOfSums(wiring.Component):
         wiring.connect(m, join.o, wiring.flipped(self.o))
         sums = self.i_sums.payload
         m.d.comb += [
-            self.items.eq(join.items),
-            self.flush.eq(join.flush),
             join.final_stream.eq(self.final_stream),
             join.bounds_stream.eq(sums.stream),
             join.bounds_index.eq(sums.index),
@@ -74,10 +73,17 @@ def test_ring_of_any_depth() -> None:
     run(1, 2, 2, "random", width=11)
 
 
+def test_mutation_of_the_bounds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = results.bound_value
+    monkeypatch.setattr(results, "bound_value", lambda item: exact(item) & ~64)
+    with pytest.raises(AssertionError, match=rf"gain_join\.bounds: .* got 0x.* expected 0x.* seed {SEED}"):
+        run(1, 1, 1, "none")
+
+
 def test_a_ring_one_place_off_is_found() -> None:
     class Mutant(GainJoin):
-        def _ring(self, m: Module, index: Value, first: Signal, taken: Signal, valid: Signal) -> Value:
-            return super()._ring(m, index | 1, first, taken, valid)
+        def _ring(self, m: Module, fresh: Value, index: Value, *control: Signal) -> Value:
+            return super()._ring(m, fresh, index | 1, *control)
 
     with pytest.raises(AssertionError, match=rf"gain_join\.(x|bounds): .* got 0x.* expected 0x.* seed {SEED}"):
         run(1, 2, 2, "none", Mutant)

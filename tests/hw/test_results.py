@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from amaranth.hdl import Signal, Value
 
-from lutern.hw import results
 from lutern.hw.config import HwConfig
 from lutern.hw.results import ResultsControl
 from lutern.sim.runner import run_bench
@@ -28,13 +27,6 @@ def run(lanes: int, tokens: int, streams: int, pause: str, kind: type[ResultsCon
 @pytest.mark.parametrize(("lanes", "tokens", "streams", "pause"), CASES)
 def test_results_control(lanes: int, tokens: int, streams: int, pause: str) -> None:
     run(lanes, tokens, streams, pause)
-
-
-def test_mutation_of_the_bounds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = results.bound_value
-    monkeypatch.setattr(results, "bound_value", lambda item: exact(item) & ~64)
-    with pytest.raises(AssertionError, match=rf"results\.sums, .* got 0x.* expected 0x.* seed {SEED}"):
-        run(1, 1, 1, "none")
 
 
 def test_scales_one_stream_apart_are_found() -> None:
