@@ -110,8 +110,9 @@ class Client:
         self._is_greeted = True
 
     def _patience(self, opcode: Opcode, payload: bytes) -> float:
-        if opcode == Opcode.RUN and len(payload) == RUN.byte_count:
-            return self.timeout_s + self.token_timeout_s * float(RUN.unpack(payload)["count"])
+        if opcode == Opcode.RUN and len(payload) >= RUN.byte_count:
+            run = RUN.unpack(payload)
+            return self.timeout_s + self.token_timeout_s * float(run["count"] * run["streams"])
         if opcode == Opcode.CHECKSUM and len(payload) == CHECKSUM.byte_count:
             return self.timeout_s + float(CHECKSUM.unpack(payload)["count"]) / CHECKSUM_WORDS_PER_S
         return self.timeout_s
