@@ -107,6 +107,8 @@ def converse(
     """
     if not all(prompts):
         raise LuternError(EMPTY_PROMPT)
+    if count < 1:
+        return
     waiting = deque(_Conversation(which, prompt, count, sampling) for which, prompt in enumerate(prompts))
     free = list(range(min(machine.slots, machine.streams)))[::-1]
     active: list[_Conversation] = []
