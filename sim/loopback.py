@@ -3,34 +3,39 @@
     rx ─► host port ─► image memory ─► CHECKSUM
     tx ◄──────┴─────── stand-in: token' = (5 token + 3) mod vocab, or (5 token + 4) right after `fresh`
 
-Each token takes TOKEN_CYCLES cycles; logit k is (k - 8) * (number of tokens so far). For benches of the link and of the
-simulated board; `model_tokens` and `model_logits` say what must come.
+Each token takes TOKEN_CYCLES cycles, whichever stream it is of; logit k of stream s is (k - 8) * (tokens so far) + s.
+For benches of the link and of the simulated board; `model_tokens` and `model_logits` say what must come.
 """
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal, signed
+from collections.abc import Sequence
+
+from amaranth.hdl import Array, Elaboratable, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.host_port import HostPort
-from lutern.hw.memory import ImageMemory
+from lutern.hw.memory import ResidentMemory
+from lutern.hw.stages import link
 
 TOKEN_CYCLES = 10
-SCALE_MANTISSA, SCALE_EXPONENT, SATURATIONS = 0x1ABCD, -77, 0xC0DB  # the last one needs escaping
+SCALE_MANTISSA, SCALE_EXPONENT, SATURATIONS, WORDS = 0x1ABCD, -77, 0xC0DB, 0xDBC0  # the last two need escaping
 
 
-def model_tokens(token: int, count: int, fresh: bool, vocab: int) -> list[int]:
-    """The tokens of a RUN."""
-    tokens = []
-    for index in range(count):
-        token = (5 * token + (4 if fresh and index == 0 else 3)) % vocab
-        tokens.append(token)
+def model_tokens(feeds: Sequence[tuple[int, bool]], count: int, vocab: int) -> list[int]:
+    """The tokens of a RUN, from each stream's token and `fresh`."""
+    tokens: list[int] = []
+    held = [token for token, _ in feeds]
+    for step in range(count):
+        held = [(5 * token + (4 if fresh and step == 0 else 3)) % vocab
+                for token, (_, fresh) in zip(held, feeds, strict=True)]
+        tokens += held
     return tokens
 
 
-def model_logits(offset: int, count: int, tokens_so_far: int) -> list[int]:
+def model_logits(of_stream: int, offset: int, count: int, tokens_so_far: int) -> list[int]:
     """The sums of a LOGITS."""
-    return [(k - 8) * tokens_so_far for k in range(offset, offset + count)]
+    return [(k - 8) * tokens_so_far + of_stream for k in range(offset, offset + count)]
 
 
 class Loopback(wiring.Component):
@@ -54,53 +59,63 @@ class Loopback(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.host = host = HostPort(self.config)
-        m.submodules.memory = memory = ImageMemory(self.config)
-        wiring.connect(m, wiring.flipped(self.rx), host.i_rx)
-        wiring.connect(m, wiring.flipped(self.tx), host.o_tx)
-        wiring.connect(m, host.o_write, memory.i_write)
-        wiring.connect(m, host.o_read, memory.i_read)
-        wiring.connect(m, memory.o_read, host.i_read)
-        m.d.comb += memory.setup.eq(host.setup)
+        m.submodules.memory = memory = ResidentMemory(self.config)
+        link(m, self.rx, host.i_rx)
+        link(m, host.o_tx, self.tx)
+        link(m, host.o_write, memory.i_write)
+        link(m, host.o_read, memory.i_read)
+        link(m, memory.o_read, host.i_read)
+        m.d.comb += [memory.setup.eq(host.setup), memory.running.eq(host.running)]
 
-        token, left, plus = Signal(16), Signal(16), Signal(3)
+        tokens = [Signal(16, name=f"token_{number}") for number in range(self.config.tokens)]
+        fresh = Signal(self.config.tokens)
+        left, of_stream, final = Signal(16), Signal(4), Signal(4)
         busy, timer, runs = Signal(), Signal(range(TOKEN_CYCLES)), Signal(16)
         following = Signal(16)
+        feed, gives = host.o_feed.p, host.i_token.valid & host.i_token.ready
         m.d.comb += [
+            host.o_feed.ready.eq(1),
             host.o_run.ready.eq(~busy),
-            following.eq((5 * token + plus) % Mux(host.setup.vocab == 0, 1, host.setup.vocab)),
+            following.eq(
+                (5 * Array(tokens)[of_stream] + Mux(fresh.bit_select(of_stream, 1), 4, 3))
+                % Mux(host.setup.vocab == 0, 1, host.setup.vocab)
+            ),
             host.i_token.valid.eq(busy & (timer == TOKEN_CYCLES - 1)),
             host.i_token.p.token.eq(following),
-            host.i_token.p.last.eq(left == 1),
+            host.i_token.p.last.eq((left == 1) & (of_stream == final)),
             host.status.cycles.eq(TOKEN_CYCLES),
             host.status.beats.eq(left),
-            host.status.scale_mantissa.eq(SCALE_MANTISSA),
-            host.status.scale_exponent.eq(SCALE_EXPONENT),
+            host.status.words.eq(WORDS),
             host.status.saturations.eq(SATURATIONS),
+            host.scale.mantissa.eq(SCALE_MANTISSA),
+            host.scale.exponent.eq(SCALE_EXPONENT),
         ]
+        for number, token in enumerate(tokens):
+            with m.If(host.o_feed.valid & (feed.stream == number)):
+                m.d.sync += [token.eq(feed.token), fresh[number].eq(feed.fresh)]
+            with m.If(gives & (of_stream == number)):
+                m.d.sync += [token.eq(following), fresh[number].eq(0)]
         with m.If(host.o_run.valid & host.o_run.ready):
             m.d.sync += [
-                busy.eq(1),
-                timer.eq(0),
-                token.eq(host.o_run.p.token),
-                left.eq(host.o_run.p.count),
-                plus.eq(Mux(host.o_run.p.fresh, 4, 3)),
+                busy.eq(1), timer.eq(0), of_stream.eq(0), left.eq(host.o_run.p.count),
+                final.eq(host.o_run.p.final_stream),
             ]
         with m.Elif(busy & (timer != TOKEN_CYCLES - 1)):
             m.d.sync += timer.eq(timer + 1)
-        with m.Elif(host.i_token.valid & host.i_token.ready):
-            m.d.sync += [timer.eq(0), token.eq(following), left.eq(left - 1), plus.eq(3), runs.eq(runs + 1)]
-            with m.If(left == 1):
-                m.d.sync += busy.eq(0)
+        with m.Elif(gives):
+            m.d.sync += [timer.eq(0), of_stream.eq(of_stream + 1), runs.eq(runs + 1)]
+            with m.If(of_stream == final):
+                m.d.sync += [of_stream.eq(0), left.eq(left - 1), busy.eq(left != 1)]
 
         total = Signal(signed(24))
         m.d.comb += total.eq((host.logits_address - 8) * runs)
-        m.d.sync += host.logits_data.eq(total)
+        m.d.sync += host.logits_data.eq(total + host.logits_stream)
         m.d.comb += [
-            self.tap_token_valid.eq(host.i_token.valid & host.i_token.ready),
+            self.tap_token_valid.eq(gives),
             self.tap_token_payload.eq(following),
             self.tap_write_valid.eq(host.o_write.valid & host.o_write.ready),
             self.tap_write_payload.eq(host.o_write.p.word),
-            self.tap_sum_valid.eq(host.i_token.valid & host.i_token.ready),
+            self.tap_sum_valid.eq(gives),
             self.tap_sum_payload.eq(total - 1),
         ]
         return m

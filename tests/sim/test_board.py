@@ -1,7 +1,7 @@
 """The simulated board and the whole link: Client and loader against the real host port and memory."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,18 @@ from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
 from lutern.firmware.link import Client, LinkError, RefusedError
-from lutern.firmware.loader import load_words
+from lutern.firmware.loader import load_sections
 from lutern.firmware.slip import encode_frame
-from lutern.hw.config import preset
+from lutern.hw.config import TRIT_MEMORY, preset
 from lutern.hw.protocol import (
     CHECKSUM,
+    FEED,
     INFO,
     LOGITS,
+    LOGITS_DONE,
     RUN,
     RUN_DONE,
+    RUN_TOKENS,
     SETUP,
     WRITE,
     WRITE_DONE,
@@ -32,10 +35,10 @@ from lutern.model_ref.errors import LuternError
 from lutern.sim import loopback, verilate
 from lutern.sim.board import SimulatedBoard
 
-CONFIG = preset("tiny")
+CONFIG = preset("tiny").with_(tokens=4)
 VOCAB = 50
 SETUP_BYTES = SETUP.pack(
-    head_words=1, stream_base=0, stream_words=10, embedding_base=20, embedding_row_words=3, vocab=VOCAB, spare=0
+    stream_words=10, trit_beats=20, embedding_base=20, embedding_row_words=3, embedding_stride=1, vocab=VOCAB
 )
 
 
@@ -53,8 +56,14 @@ def random_words(count: int, seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, CONFIG.word_bytes), dtype=np.uint8)
 
 
-def run_tokens(client: Client, token: int, count: int, fresh: bool) -> list[int]:
-    answer = client.transact(Opcode.RUN, RUN.pack(token=token, count=count, fresh=fresh))
+def run_command(feeds: Sequence[tuple[int, bool]], count: int) -> bytes:
+    """RUN from each stream's token and `fresh`."""
+    head = RUN.pack(count=count, temperature=0, streams=len(feeds), chained=0)
+    return head + b"".join(FEED.pack(token=token, state_base=0, fresh=fresh, seed=1) for token, fresh in feeds)
+
+
+def run_tokens(client: Client, feeds: Sequence[tuple[int, bool]], count: int) -> list[int]:
+    answer = client.transact(Opcode.RUN, run_command(feeds, count))
     return np.frombuffer(answer, "<u2", offset=RUN_DONE.byte_count).tolist()
 
 
@@ -66,36 +75,45 @@ def test_info_is_the_configuration(board: SimulatedBoard) -> None:
     assert Client(board).transact(Opcode.INFO) == capability(CONFIG)
 
 
-def test_load_fills_the_memory(board: SimulatedBoard) -> None:
-    words = random_words(CONFIG.memory_words, seed=1)
+def test_load_fills_the_memories(board: SimulatedBoard) -> None:
+    sections = [(0, random_words(CONFIG.memory_words, seed=1)), (TRIT_MEMORY, random_words(CONFIG.trit_beats, seed=2))]
+    total = sum(words.size for _, words in sections)
     steps: list[tuple[int, int]] = []
     board.record("write")
     before = board.cycles
-    load_words(Client(board), words, CONFIG.memory_words, progress=lambda done, total: steps.append((done, total)))
-    assert steps[-1] == (words.size, words.size)
-    np.testing.assert_array_equal(board.taps("write").payloads, words)
-    cycles_per_byte = (board.cycles - before) / words.size
+    load_sections(Client(board), sections, progress=lambda done, total: steps.append((done, total)))
+    assert steps[-1] == (total, total)
+    assert [done for done, _ in steps] == sorted({done for done, _ in steps})
+    np.testing.assert_array_equal(board.taps("write").payloads, np.concatenate([words for _, words in sections]))
+    cycles_per_byte = (board.cycles - before) / total
     print(f"load: {cycles_per_byte:.2f} cycles per byte, checksum of one cycle per byte included")
     assert cycles_per_byte < 3.5
 
 
-def test_run_and_logits(board: SimulatedBoard) -> None:
+@pytest.mark.parametrize("streams", [1, 3, 4])
+def test_run_and_logits(streams: int, board: SimulatedBoard) -> None:
     client = Client(board)
     client.transact(Opcode.SETUP, SETUP_BYTES)
     board.record()
-    answer = client.transact(Opcode.RUN, RUN.pack(token=7, count=128, fresh=1))
-    wanted = loopback.model_tokens(7, 128, True, VOCAB)
+    feeds, count = [(7 * stream + 7, stream != 1) for stream in range(streams)], RUN_TOKENS // streams
+    tokens = streams * count
+    answer = client.transact(Opcode.RUN, run_command(feeds, count))
+    wanted = loopback.model_tokens(feeds, count, VOCAB)
     assert np.frombuffer(answer, "<u2", offset=RUN_DONE.byte_count).tolist() == wanted
     assert RUN_DONE.unpack(answer) == {
-        "count": 128, "cycles": loopback.TOKEN_CYCLES, "beats": 1, "total_cycles": 128 * loopback.TOKEN_CYCLES,
-        "scale_mantissa": loopback.SCALE_MANTISSA, "scale_exponent": loopback.SCALE_EXPONENT,
+        "count": tokens, "cycles": loopback.TOKEN_CYCLES, "beats": 1, "words": loopback.WORDS,
         "saturations": loopback.SATURATIONS,
     }
     assert board.taps("token").integers().tolist() == wanted
     assert set(np.diff(board.taps("token").cycles)) == {loopback.TOKEN_CYCLES}
-    assert board.taps("sum").integers().tolist() == [-8 * k - 1 for k in range(128)]
-    sums = np.frombuffer(client.transact(Opcode.LOGITS, LOGITS.pack(offset=2, count=62)), "<i4")
-    assert sums.tolist() == loopback.model_logits(2, 62, 128)
+    assert board.taps("sum").integers().tolist() == [-8 * k - 1 for k in range(tokens)]
+    for number in range(CONFIG.tokens):
+        answer = client.transact(Opcode.LOGITS, LOGITS.pack(stream=number, offset=2, count=62))
+        sums = np.frombuffer(answer, "<i4", offset=LOGITS_DONE.byte_count)
+        assert sums.tolist() == loopback.model_logits(number, 2, 62, tokens)
+        assert LOGITS_DONE.unpack(answer) == {
+            "scale_mantissa": loopback.SCALE_MANTISSA, "scale_exponent": loopback.SCALE_EXPONENT
+        }
 
 
 @pytest.mark.parametrize(
@@ -110,16 +128,24 @@ def test_run_and_logits(board: SimulatedBoard) -> None:
         (Opcode.WRITE, WRITE.pack(address=0), ErrorCode.BAD_LENGTH),
         (Opcode.WRITE, WRITE.pack(address=0) + bytes(CONFIG.word_bytes + 1), ErrorCode.BAD_LENGTH),
         (Opcode.WRITE, WRITE.pack(address=CONFIG.memory_words) + bytes(CONFIG.word_bytes), ErrorCode.BAD_ADDRESS),
+        (Opcode.WRITE, WRITE.pack(address=TRIT_MEMORY + CONFIG.trit_beats) + bytes(CONFIG.word_bytes),
+         ErrorCode.BAD_ADDRESS),
         (Opcode.WRITE, WRITE.pack(address=0xFFFFFFFF) + bytes(CONFIG.word_bytes), ErrorCode.BAD_ADDRESS),
         (Opcode.CHECKSUM, CHECKSUM.pack(address=1, count=CONFIG.memory_words), ErrorCode.BAD_ADDRESS),
         (Opcode.CHECKSUM, CHECKSUM.pack(address=0xFFFFFFFF, count=0xFFFFFFFF), ErrorCode.BAD_ADDRESS),
         (Opcode.CHECKSUM, CHECKSUM.pack(address=0, count=0), ErrorCode.BAD_COUNT),
-        (Opcode.RUN, RUN.pack(token=0, count=0, fresh=1), ErrorCode.BAD_COUNT),
-        (Opcode.RUN, RUN.pack(token=0, count=129, fresh=1), ErrorCode.BAD_COUNT),
-        (Opcode.RUN, RUN.pack(token=VOCAB, count=1, fresh=1), ErrorCode.BAD_TOKEN),
-        (Opcode.LOGITS, LOGITS.pack(offset=0, count=0), ErrorCode.BAD_COUNT),
-        (Opcode.LOGITS, LOGITS.pack(offset=0, count=129), ErrorCode.BAD_COUNT),
-        (Opcode.LOGITS, LOGITS.pack(offset=CONFIG.max_vocab, count=1), ErrorCode.BAD_COUNT),
+        (Opcode.RUN, run_command([(0, True)], 1)[:-1], ErrorCode.BAD_LENGTH),
+        (Opcode.RUN, run_command([(0, True)], 0), ErrorCode.BAD_COUNT),
+        (Opcode.RUN, run_command([(0, True)], 129), ErrorCode.BAD_COUNT),
+        (Opcode.RUN, run_command([(0, True)] * 3, 43), ErrorCode.BAD_COUNT),
+        (Opcode.RUN, run_command([], 1), ErrorCode.BAD_COUNT),
+        (Opcode.RUN, run_command([(0, True)] * 5, 1), ErrorCode.BAD_COUNT),
+        (Opcode.RUN, run_command([(VOCAB, True)], 1), ErrorCode.BAD_TOKEN),
+        (Opcode.RUN, run_command([(0, True), (VOCAB, True)], 1), ErrorCode.BAD_TOKEN),
+        (Opcode.LOGITS, LOGITS.pack(stream=0, offset=0, count=0), ErrorCode.BAD_COUNT),
+        (Opcode.LOGITS, LOGITS.pack(stream=0, offset=0, count=129), ErrorCode.BAD_COUNT),
+        (Opcode.LOGITS, LOGITS.pack(stream=0, offset=CONFIG.max_vocab, count=1), ErrorCode.BAD_COUNT),
+        (Opcode.LOGITS, LOGITS.pack(stream=4, offset=0, count=1), ErrorCode.BAD_COUNT),
         (Opcode.SETUP, bytes(SETUP.byte_count), ErrorCode.BAD_SETUP),
     ],
 )
@@ -128,31 +154,43 @@ def test_refusals(opcode: int, payload: bytes, code: ErrorCode, board: Simulated
     client.transact(Opcode.SETUP, SETUP_BYTES)
     board.write(encode_frame(opcode, 99, payload))
     assert board.read(100, 0.1) == encode_frame(Opcode.ERROR, 99, bytes([code]))
-    assert run_tokens(client, 1, 1, True) == loopback.model_tokens(1, 1, True, VOCAB)
+    assert run_tokens(client, [(1, True)], 1) == loopback.model_tokens([(1, True)], 1, VOCAB)
 
 
 def test_run_before_setup(board: SimulatedBoard) -> None:
     with pytest.raises(RefusedError) as error:
-        run_tokens(Client(board), 0, 1, True)
+        run_tokens(Client(board), [(0, True)], 1)
     assert str(error.value) == "The board refused RUN: no model is set up; load one first."
+
+
+def test_a_changed_memory_wants_a_setup(board: SimulatedBoard) -> None:
+    """WRITE and CHECKSUM stop the machine."""
+    client = Client(board)
+    for opcode, payload in ((Opcode.WRITE, WRITE.pack(address=0) + bytes(CONFIG.word_bytes)),
+                            (Opcode.CHECKSUM, CHECKSUM.pack(address=TRIT_MEMORY, count=1))):
+        client.transact(Opcode.SETUP, SETUP_BYTES)
+        run_tokens(client, [(0, True)], 1)
+        client.transact(opcode, payload)
+        with pytest.raises(RefusedError, match="no model is set up"):
+            run_tokens(client, [(0, True)], 1)
 
 
 def test_resent_run_is_not_run_again(board: SimulatedBoard) -> None:
     client = Client(board)
     client.transact(Opcode.SETUP, SETUP_BYTES)
     board.record("token")
-    frame = encode_frame(Opcode.RUN, 77, RUN.pack(token=7, count=5, fresh=1))
+    frame = encode_frame(Opcode.RUN, 77, run_command([(7, True), (8, False)], 5))
     answers = []
     for _ in range(3):
         board.write(frame)
         answers.append(board.read(1000, 0.1))
     assert answers[0] == answers[1] == answers[2]
-    assert len(board.taps("token")) == 5
+    assert len(board.taps("token")) == 10
     board.write(encode_frame(Opcode.INFO, 78))  # another command in between: the same frame is a new RUN
     board.read(1000, 0.1)
     board.write(frame)
     assert board.read(1000, 0.1) == answers[0]
-    assert len(board.taps("token")) == 10
+    assert len(board.taps("token")) == 20
 
 
 class FaultyLine:
@@ -195,14 +233,15 @@ def test_a_bad_line_gives_right_bytes(seed: int) -> None:
     with new_board(pause_share=0.25, seed=seed) as board:
         line = FaultyLine(board, seed, share=1 / 3)
         client = Client(line, timeout_s=0.02, token_timeout_s=0.001, tries=20)
-        load_words(client, words, CONFIG.memory_words)
+        load_sections(client, [(0, words[:300]), (TRIT_MEMORY, words[300:])])
         client.transact(Opcode.SETUP, SETUP_BYTES)
         board.record("token")
-        wanted, token = [], 9
+        wanted: list[int] = []
+        feeds = [(9, False), (10, False)]
         for _ in range(40):
-            got = run_tokens(client, token, 3, False)
-            assert got == loopback.model_tokens(token, 3, False, VOCAB), f"seed {seed}"
-            wanted, token = wanted + got, got[-1]
+            got = run_tokens(client, feeds, 3)
+            assert got == loopback.model_tokens(feeds, 3, VOCAB), f"seed {seed}"
+            wanted, feeds = wanted + got, [(token, False) for token in got[-2:]]
         assert board.taps("token").integers().tolist() == wanted, f"seed {seed}: a RUN ran twice"
         line.share = 0
         dropped = dropped_frames(client)
@@ -225,14 +264,14 @@ def test_in_step_within_one_frame(seed: int, board: SimulatedBoard) -> None:
 def test_reset_in_mid_frame(seed: int, board: SimulatedBoard) -> None:
     generator = random.Random(seed)
     board.write(encode_frame(Opcode.SETUP, 1, SETUP_BYTES))
-    board.write(encode_frame(Opcode.RUN, 2, RUN.pack(token=1, count=9, fresh=1)))
+    board.write(encode_frame(Opcode.RUN, 2, run_command([(1, True)], 9)))
     board.run(generator.randrange(250))
     board.reset(generator.randint(1, 3))
     client = Client(board, timeout_s=0.01)
     with pytest.raises(RefusedError, match="no model is set up"):
-        run_tokens(client, 3, 1, True)
+        run_tokens(client, [(3, True)], 1)
     client.transact(Opcode.SETUP, SETUP_BYTES)
-    assert run_tokens(client, 3, 6, True) == loopback.model_tokens(3, 6, True, VOCAB), f"seed {seed}"
+    assert run_tokens(client, [(3, True)], 6) == loopback.model_tokens([(3, True)], 6, VOCAB), f"seed {seed}"
     assert client.resent_count == 0, f"seed {seed}"
 
 
@@ -243,11 +282,11 @@ def test_pauses_change_nothing(seed: int) -> None:
     for share in (0.0, 0.5, 0.9):
         with new_board(pause_share=share, seed=seed) as board:
             client = Client(board)
-            load_words(client, words, CONFIG.memory_words, base_address=17)
+            load_sections(client, [(17, words)])
             crc = client.transact(Opcode.CHECKSUM, CHECKSUM.pack(address=18, count=10))
             assert crc == crc32c(words[1:11].tobytes()).to_bytes(4, "little"), f"seed {seed}"
             client.transact(Opcode.SETUP, SETUP_BYTES)
-            answers.append(client.transact(Opcode.RUN, RUN.pack(token=2, count=50, fresh=0)))
+            answers.append(client.transact(Opcode.RUN, run_command([(2, False), (3, True)], 50)))
     assert answers[0] == answers[1] == answers[2], f"seed {seed}"
 
 
@@ -271,30 +310,48 @@ def test_silence_is_told_in_words() -> None:
     assert line.writes == 4
 
 
+def test_patience_grows_with_all_tokens_of_a_run() -> None:
+    class Silent:
+        patience: list[float] = []
+
+        def write(self, data: bytes) -> None:
+            pass
+
+        def read(self, limit: int, timeout_s: float) -> bytes:
+            self.patience.append(timeout_s)
+            return encode_frame(0x81, 1, capability(CONFIG)) if len(self.patience) == 1 else b""
+
+    client = Client(Silent(), timeout_s=0.5, token_timeout_s=2.0, tries=1)
+    with pytest.raises(LinkError, match=r"did not answer RUN, asked 1 times with 24\.5 s"):
+        client.transact(Opcode.RUN, run_command([(1, True)] * 3, 4))
+    assert Silent.patience == [0.5, 24.5]
+
+
 def test_another_version_is_refused() -> None:
     class Newer:
         def write(self, data: bytes) -> None:
             self.sequence = data[2]
 
         def read(self, limit: int, timeout_s: float) -> bytes:
-            return encode_frame(0x81, self.sequence, b"\x02\x00" + capability(CONFIG)[2:])
+            return encode_frame(0x81, self.sequence, b"\x03\x00" + capability(CONFIG)[2:])
 
     with pytest.raises(LinkError) as error:
         Client(Newer()).transact(Opcode.RUN)
     assert str(error.value) == (
-        "The board speaks protocol version 2, this program version 1; use gateware and program of the same release."
+        "The board speaks protocol version 3, this program version 2; use gateware and program of the same release."
     )
 
 
 def test_load_refusals(board: SimulatedBoard) -> None:
     client = Client(board)
-    with pytest.raises(LuternError) as error:
-        load_words(client, random_words(10, 0), 8)
-    assert str(error.value) == (
-        "10 words at address 0 do not fit into a memory of 8 words; choose a smaller model or a larger memory."
+    with pytest.raises(RefusedError) as refused:
+        load_sections(client, [(CONFIG.memory_words - 9, random_words(10, 0))])
+    assert str(refused.value) == (
+        "The board refused WRITE: the address is beyond the end of its memory; "
+        "choose a smaller model or a larger memory."
     )
     with pytest.raises(LuternError) as error:
-        load_words(client, np.zeros((2, 5), np.uint8), 8)
+        load_sections(client, [(0, np.zeros((2, 5), np.uint8))])
     assert str(error.value) == (
         "Words of 5 bytes were laid out, but this board's have 4; lay the model out for this board's configuration."
     )
@@ -308,7 +365,7 @@ def test_memory_that_forgets_is_found(board: SimulatedBoard) -> None:
             return super().transact(opcode, payload, timeout_s=timeout_s)
 
     with pytest.raises(LinkError, match=r"memory holds something else than was sent: checksum \w{8} over 300 words"):
-        load_words(Forgetful(board), random_words(300, 2), CONFIG.memory_words)
+        load_sections(Forgetful(board), [(0, random_words(300, 2))])
 
 
 def test_unknown_tap(board: SimulatedBoard) -> None:
