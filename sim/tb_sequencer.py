@@ -200,7 +200,7 @@ class Loop:
         while True:
             await RisingEdge(self.dut.clk)
             self.dut.beat.value = beat = self.draw.randrange(2)
-            self.dut.word.value = word = self.draw.randrange(2)
+            self.dut.word.value = word = self.draw.randrange(1 << len(self.dut.word))
             await FallingEdge(self.dut.clk)
             if to_int(self.dut.rst):
                 continue
