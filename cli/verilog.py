@@ -1,0 +1,47 @@
+"""`lutern verilog`: a machine as one Verilog file, for a tool chain or a board that Lutern does not know.
+
+Memories to which the file gives no contents hold zeros at the start, as an FPGA loads them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lutern.hw.config import PRESETS, preset
+from lutern.hw.top import Top
+from lutern.model_ref.errors import LuternError
+from lutern.sim.convert import convert_rtlil, convert_verilog
+
+MODULE = "lutern"
+
+
+def verilog(
+    preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; without it, to standard output.")
+    ] = None,
+) -> None:
+    """Print the Verilog of a machine: module lutern, with clk, rst, and the bytes of the link (rx, tx)."""
+    config = preset(preset_name).with_(debug_tap=False)
+    if out is not None and not out.parent.is_dir():
+        raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
+    if out is not None and out.is_dir():
+        raise LuternError(f"{out} is a folder; give the name of a file.")
+    text = f"// lutern verilog --preset {config.name}\n{convert_verilog(convert_rtlil(Top(config), name=MODULE))}"
+    if out is None:
+        print(text, end="", flush=True)
+        return
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
+            whole = Path(place, "whole.v")
+            whole.write_text(text)
+            os.replace(whole, out)
+    except OSError as error:
+        raise LuternError(f"{out} cannot be written ({error.strerror}); choose a folder with room.") from error
+    Console(highlight=False, soft_wrap=True).print(f"{out}: module {MODULE}, {config.name}, {len(text):,} bytes")

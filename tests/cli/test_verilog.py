@@ -1,0 +1,81 @@
+"""`lutern verilog`: the module's ports, the file, and what a user can mend."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Elaboratable, Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.cli import verilog as command
+from lutern.cli.verilog import verilog
+from lutern.hw.config import HwConfig
+
+LUTERN = Path(sys.executable).parent / "lutern"
+PORTS = {"clk", "rst", *(f"{link}__{part}" for link in ("rx", "tx") for part in ("valid", "ready", "payload"))}
+
+
+class Echo(wiring.Component):
+    """In place of the top level: its ports without taps, and a register."""
+
+    def __init__(self, config: HwConfig) -> None:
+        assert not config.debug_tap
+        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.d.comb += self.rx.ready.eq(self.tx.ready)
+        m.d.sync += [self.tx.payload.eq(self.rx.payload), self.tx.valid.eq(self.rx.valid)]
+        return m
+
+
+def ports(text: str) -> set[str]:
+    """The ports of module lutern."""
+    found = re.search(r"^module lutern\((.*)\);$", text, re.MULTILINE)
+    assert found, text[:400]
+    return set(found[1].split(", "))
+
+
+def test_to_standard_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "Top", Echo)
+    verilog("tiny")
+    text = capsys.readouterr().out
+    assert text.startswith("// lutern verilog --preset tiny\n") and text.endswith("endmodule\n")
+    assert ports(text) == PORTS
+
+
+def test_to_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "Top", Echo)
+    out = tmp_path / "top.v"
+    out.write_text("what stood there")
+    verilog("sim-64", out)
+    assert ports(out.read_text()) == PORTS
+    assert capsys.readouterr().out == f"{out}: module lutern, sim-64, {out.stat().st_size:,} bytes\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["top.v"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--preset", "huge"), "there is no preset huge; choose one of "),
+        (("--preset", "tiny", "-o", "nowhere/top.v"), "nowhere/top.v cannot be written, there is no folder nowhere; "),
+        (("--preset", "tiny", "-o", "."), ". is a folder; give the name of a file."),
+    ],
+)
+def test_what_a_user_can_mend(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = subprocess.run([LUTERN, "verilog", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"lutern: {message}") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_whole_machine(tmp_path: Path) -> None:
+    done = subprocess.run([LUTERN, "verilog", "--preset", "tiny"], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=600, check=True)
+    assert ports(done.stdout) == PORTS
+    assert done.stderr == ""
