@@ -197,7 +197,7 @@ class Decoder(wiring.Component):
             results.scale_stream.eq(self.logits_stream),
             self.scale.eq(results.scale),
             sequencer.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready),
-            sequencer.word.eq((self.i_words.valid & self.i_words.ready) | (self.i_row.valid & self.i_row.ready)),
+            sequencer.word.eq((self.i_words.valid & self.i_words.ready) + (self.i_row.valid & self.i_row.ready)),
             self.status.cycles.eq(sequencer.cycles),
             self.status.beats.eq(sequencer.beats),
             self.status.words.eq(sequencer.words),

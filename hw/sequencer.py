@@ -70,7 +70,7 @@ class Sequencer(wiring.Component):
                 "chained": Out(1),
                 "temperature": Out(16),
                 "beat": In(1),
-                "word": In(1),
+                "word": In(2),
                 "cycles": Out(32),
                 "beats": Out(32),
                 "words": Out(32),

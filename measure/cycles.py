@@ -48,6 +48,8 @@ from lutern.measure.timing import Fifo, Groups, Pipe, Reader, Slot, Supply
 EPS_STATES = 12  # of the norm's scalar unit from an operation's acceptance on, when an eps term is prepared
 G_AFTER_I = 13  # advances between the last beat of I and the first of G (state complete)
 MATRICES_A_LAYER = 7
+LONG_AFTER_SETUP = 100_000
+"""The cycle in which the first pass begins: all that can be read ahead has been."""
 PASSES = 3
 """Passes that are worked through: from the second on the readers are as far ahead as they stay."""
 
@@ -79,7 +81,6 @@ class PassModel:
         self.reader = Reader()
         self.trit_reader = Reader() if self.resident else self.reader
         self.words = self._words()
-        self.word_times: list[int] = []
         self.taken = -1
         self.op_accepted = 0
         self.trits = Fifo(config.trit_fifo_words, self._read_word)
@@ -90,7 +91,6 @@ class PassModel:
         stages = ("quantise", "engine", "results", "supply", "gains")
         self.queues = {name: Fifo(QUEUE_DEPTH, self._read_word) for name in stages}
         self.popped = dict.fromkeys(self.queues, -1)
-        self.row_words: list[int] = []
         # pipelines
         self.ternary = Pipe(described(TernaryUnit(config)).latency - 1)
         self.scale = Pipe(SumScale.latency)
@@ -125,12 +125,13 @@ class PassModel:
 
     def run(self, passes: int = PASSES) -> TokenCycles:
         """Work through some passes; the figures of the last."""
-        chosen = [0] * self.streams
+        chosen = [LONG_AFTER_SETUP] * self.streams
         before = beats_before = 0
         for _ in range(passes):
             before, beats_before = chosen[-1], self.beats
             chosen = self._pass(chosen)
-        words = sum(before < when <= chosen[-1] for when in (*self.word_times, *self.row_words))
+        sizes = self.program.sizes
+        words = sizes.stream_words + self.streams * sizes.row_words
         return TokenCycles(chosen[-1] - before, self.beats - beats_before, words)
 
     def _pass(self, chosen: list[int]) -> list[int]:
@@ -174,7 +175,6 @@ class PassModel:
         else:
             self.taken = (self.gains.words.fifo if kind == Record.GAINS else self.trits).write(when)
         self.reader.take(self.taken)
-        self.word_times.append(self.taken)
 
     def _deal(self, op: Operation, when: int) -> int:
         """An operation enters the queues as soon as all have room; returns when it was accepted."""
@@ -220,7 +220,7 @@ class PassModel:
             self.trit_reader.close(asked + 2, asked + 2 + count)
             self.fetcher_idle = asked + 2 + count
             for word in range(count):
-                self.row_words.append(self.row.fifo.write(asked + self.row_latency + word))
+                self.row.fifo.write(asked + self.row_latency + word)
             for beat in range(op["beats"]):
                 last = beat == op["beats"] - 1
                 entered = self.scale.enter(max(self.row.next(1), start))

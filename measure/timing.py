@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import group_shape
 
+RECENT = 32
+"""Waits that an item may have met: more than a pipeline has stages."""
+
 
 @dataclass
 class Pipe:
@@ -26,7 +29,7 @@ class Pipe:
     def enter(self, when: int) -> int:
         """The first cycle from ``when`` on in which an item can enter."""
         when = max(when, self._last + 1)
-        for start, stop in self._frozen[-4:]:
+        for start, stop in self._frozen[-RECENT:]:
             if start <= when < stop:
                 when = stop
         self._last = when
@@ -35,7 +38,7 @@ class Pipe:
     def arrive(self, entered: int) -> int:
         """The cycle in which an item that entered then shows at the end."""
         arrival = entered + self.latency
-        for start, stop in self._frozen[-4:]:
+        for start, stop in self._frozen[-RECENT:]:
             if stop > entered and start < arrival:
                 arrival += stop - max(start, entered)
         return arrival
@@ -111,7 +114,7 @@ class Reader:
         self._closed.append((start, stop))
 
     def _granted(self, when: int) -> int:
-        for start, stop in self._closed[-20:]:
+        for start, stop in self._closed[-RECENT:]:
             if start <= when < stop:
                 when = stop
         return when
@@ -120,7 +123,7 @@ class Reader:
         """The cycle from which the next item shows, given that the one before was taken."""
         read = self._granted(max(self._moved, self._read + 1))
         moved = max(read + 1, self._taken)
-        for start, stop in self._closed[-20:]:
+        for start, stop in self._closed[-RECENT:]:
             if read < start < moved:  # it stood at the port when that was taken away
                 read = self._granted(stop)
                 moved = max(read + 1, self._taken)
