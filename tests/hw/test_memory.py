@@ -21,7 +21,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "one": {"rows": 4, "columns": 4, "word_bytes": 4},  # a beat is a word
     "two": {"rows": 4, "columns": 16, "word_bytes": 8},  # 13 bytes: a full part, and one cut short
     "three": {"rows": 8, "columns": 16, "word_bytes": 9, "tokens": 2},  # 26 bytes; a part that is none
-    "eleven": {"rows": 16, "columns": 16, "word_bytes": 5},  # 52 bytes; selected from in two registers
+    "eleven": {"rows": 16, "columns": 16, "word_bytes": 5},  # 52 bytes
     "stream": {"rows": 5, "columns": 4, "word_bytes": 2, "tokens": 4, "source": "stream"},
 }
 
@@ -70,7 +70,7 @@ class Hasty(Fetcher):
 
 @pytest.mark.parametrize(("name", "what", "wrong"), [
     ("stream", "Repeater", Forgetful),
-    ("eleven", "SELECT", 3),
+    ("eleven", "TRIT_MEMORY_BIT", 22),
     ("three", "full_parts", lambda config: 1),
     ("stream", "Fetcher", Hasty),
 ], ids=["replay", "parts", "rows", "port"])
