@@ -141,7 +141,9 @@ def full_parts(config: HwConfig) -> int:
 
 
 def row_fifo_words(config: HwConfig) -> int:
-    """Depth of the FIFO that holds a whole row of the embedding table."""
+    """Depth of the FIFO between memory and row: a whole row where the fetch would stand in the way of the gains."""
+    if config.source == "resident":
+        return 16
     groups, words = group_shape(config, 1)
     beats = -(-config.max_width // config.results_per_cycle)
     return -(-beats // groups) * words + 8

@@ -85,7 +85,8 @@ class PassModel:
         self.op_accepted = 0
         self.trits = Fifo(config.trit_fifo_words, self._read_word)
         self.gains = Supply(config, self._read_word, self._next_supply)
-        self.row = Groups(config, row_fifo_words(config))
+        self.row = Groups(config, row_fifo_words(config), self._fetch)
+        self.fetched = 0  # when the last word of a row came
         self.fetcher_idle = 0
         self.assembled = 0  # when the last word of a beat was taken from the FIFO
         stages = ("quantise", "engine", "results", "supply", "gains")
@@ -216,18 +217,25 @@ class PassModel:
         self.row.open(0)
         for stream, when in enumerate(chosen):
             asked = max(when + 1, self.row_used + 1, self.fetcher_idle)
-            count = self.program.setup["embedding_row_words"]
-            self.trit_reader.close(asked + 2, asked + 2 + count)
-            self.fetcher_idle = asked + 2 + count
-            for word in range(count):
-                self.row.fifo.write(asked + self.row_latency + word)
+            self.fetched = asked + self.row_latency - 1
+            if not self.resident:  # there the fetch never waits, and takes the stream's cycles
+                for _ in range(self.program.sizes.row_words):
+                    self._fetch()
+                self.trit_reader.close(asked + 2, asked + 2 + self.program.sizes.row_words)
             for beat in range(op["beats"]):
                 last = beat == op["beats"] - 1
                 entered = self.scale.enter(max(self.row.next(1), start))
                 self.row.take(entered, last)
                 self._result(op, stream, beat, entered, last, first=beat == 0)
+            if self.resident:
+                self.trit_reader.close(asked + 2, self.fetched - self.row_latency + 3)
+            self.fetcher_idle = self.fetched - self.row_latency + 3
             self.row_used = entered
         self._end_results(entered)
+
+    def _fetch(self) -> None:
+        """The next word of the row under way."""
+        self.fetched = self.row.fifo.write(self.fetched + 1)
 
     # ------------------------------------------------------------------------------------------ codes
 
