@@ -182,7 +182,7 @@ PRESETS = {
         HwConfig("tiny", rows=4, columns=4, codes_per_cycle=2, word_bytes=4, memory_words=1 << 12, trit_beats=1 << 12,
                  max_width=64, max_state=128, max_vocab=64, gain_fifo_words=64),
         HwConfig("sim-64"),
-        HwConfig("resident-25f", rows=8, columns=16, codes_per_cycle=8, word_bytes=9, memory_words=1024,
+        HwConfig("resident-25f", rows=8, columns=16, codes_per_cycle=8, word_bytes=9, memory_words=1536,
                  trit_beats=4096, max_width=192, max_state=384, max_vocab=64),
         HwConfig("resident-85f", rows=32, columns=32, results_per_cycle=4, codes_per_cycle=16, word_bytes=18,
                  memory_words=1536, trit_beats=2048, max_width=256, max_state=1024, max_vocab=64, gain_fifo_words=16,
