@@ -1,4 +1,5 @@
 # make demo      install what is needed and let the simulated board write a text
+# make bench     count cycles of every preset on the simulated board
 # make test      lint, types and the quick tests
 # make test-all  the slow tests too; those of train/ are skipped unless PyTorch is installed
 
@@ -8,12 +9,15 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo test test-all lint types
+.PHONY: demo bench test test-all lint types
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 demo: $(VENV)/installed-base
 	$(BIN)/lutern generate
+
+bench: $(VENV)/installed-base
+	$(BIN)/lutern bench
 
 test: $(VENV)/installed-test lint types
 	$(PYTEST) -m "not slow"
