@@ -21,7 +21,7 @@ from lutern.hw.activation import sigmoid_stages
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, pack
-from lutern.hw.vectors import index_of, place_of, stream_of, vector_memory
+from lutern.hw.vectors import index_of, place_of, read_register, stream_of, vector_memory
 from lutern.model_ref import glu
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import Int
@@ -90,7 +90,7 @@ class Glu(wiring.Component):
         advance, accepted, is_gate = Signal(), Signal(), Signal()
         stages = Stages(m, advance)
         memory = m.submodules.gate_memory = vector_memory(self.config, ELEMENT_BITS)
-        write, read = memory.write_port(), memory.read_port()
+        write = memory.write_port()
         places = [place_of(self.config, p)]
         unused = Signal(len(places[0]) + 1)  # gates in memory that no UP has read
         m.d.comb += [
@@ -120,16 +120,15 @@ class Glu(wiring.Component):
             write.addr.eq(places[count + 3]),
             write.data.eq(Cat(*gates)),
             write.en.eq(finished & advance),
-            read.addr.eq(places[0]),
-            read.en.eq(advance),
         ]
         with m.If(advance):
             m.d.sync += unused.eq(unused + finished - (accepted & ~is_gate))
 
         # UP
+        read = read_register(m, memory, places[0], advance)
         outputs = []
         for lane in lanes:
-            gate = stages.register(read.data.word_select(lane, ELEMENT_BITS).as_signed(), f"held_gate_{lane}")
+            gate = stages.register(read.word_select(lane, ELEMENT_BITS).as_signed(), f"held_gate_{lane}")
             up = stages.register(values[lane], f"up_{lane}")
             outputs.append(stages.register((gate * up)[:X_BITS], f"v_{lane}"))
         m.d.comb += [

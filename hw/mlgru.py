@@ -33,7 +33,7 @@ from lutern.hw.activation import SIGMOID_STAGES, sigmoid_stages
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, magnitude, pack, saturate
-from lutern.hw.vectors import index_of, place_of, stream_of, vector_memory
+from lutern.hw.vectors import beats_memory, index_of, place_of, read_register, stream_of, vector_memory
 from lutern.model_ref import mlgru
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import MANTISSA_BITS, Int
@@ -193,10 +193,9 @@ class Mlgru(wiring.Component):
 
         # z: written behind stage 10, read so that it stands in stage 9
         z_memory = m.submodules.z_memory = vector_memory(config, Z_BITS)
-        z_write, z_read = z_memory.write_port(), z_memory.read_port()
+        z_write = z_memory.write_port()
+        z_read = read_register(m, z_memory, place[SIGMA], advance)
         m.d.comb += [
-            z_read.addr.eq(place[SIGMA]),
-            z_read.en.eq(advance),
             z_write.addr.eq(place[SIGMA + 2]),
             z_write.en.eq(advance & f[SIGMA + 2]),
         ]
@@ -231,7 +230,7 @@ class Mlgru(wiring.Component):
             minus_s = stages.register(Mux(i[SIGMA], minus_s, 0), f"minus_s_{lane}")
             offset = Cat(Const(GATE_HALF, SIGMOID_FRAC_BITS), minus_s).as_signed()
             left = stages.register(saturate((gated + offset) >> SIGMOID_FRAC_BITS, ELEMENT_BITS), f"left_{lane}")
-            z_value = z_read.data.word_select(lane, Z_BITS)
+            z_value = z_read.word_select(lane, Z_BITS)
             right = stages.register(
                 Mux(i[SIGMA + 1], z_value, value[SIGMA + 1])[:ELEMENT_BITS].as_signed(), f"right_{lane}"
             )
@@ -282,11 +281,10 @@ class Mlgru(wiring.Component):
         """The memories of S. Lane by lane: what G uses, in stage 1 and in stage 2; what I uses, in stage ``SIGMA``."""
         config, p = self.config, self.i.payload
         lanes = range(config.results_per_cycle)
-        memory = m.submodules.s_memory = Memory(
-            shape=len(lanes) * STATE_BITS, depth=-(-config.max_state // len(lanes)), init=[]
-        )
-        write, read = memory.write_port(), memory.read_port()
-        m.d.comb += [read.en.eq(advance), write.data.eq(new_s), write.en.eq(i[WRITTEN] & advance)]
+        depth = -(-config.max_state // len(lanes))
+        memory = m.submodules.s_memory = beats_memory(config, STATE_BITS, depth)
+        write = memory.write_port()
+        m.d.comb += [write.data.eq(new_s), write.en.eq(i[WRITTEN] & advance)]
         base = Signal(BASE_BITS)  # of the layer whose I is in flight
 
         def parts(value: Any) -> list[Value]:
@@ -299,12 +297,9 @@ class Mlgru(wiring.Component):
             start = p.state_base + self.bases
             with m.If(advance & i[0]):
                 m.d.sync += base.eq(start)
-            m.d.comb += [
-                read.addr.eq(start + place[0]),
-                write.addr.eq(stages.register((base + place[WRITTEN - 1])[:BASE_BITS], "s_write")),
-            ]
+            m.d.comb += write.addr.eq(stages.register((base + place[WRITTEN - 1])[:BASE_BITS], "s_write"))
             fresh = i[1] & stages.register(self.fresh, "fresh_1")
-            now = parts(read.data)
+            now = parts(read_register(m, memory, start + place[0], advance))
             held = [stages.register(zero_if(fresh, element), "held") for element in now]
             return now, held, [stages.delay(element, SIGMA - 2, "past") for element in held]
 
@@ -313,22 +308,20 @@ class Mlgru(wiring.Component):
         early = place[S_READ - 2]
         own_base = self.bases.word_select(stream_of(config, early), BASE_BITS)
         offset = stages.register((own_base + index_of(config, early))[:BASE_BITS], "s_offset")
-        where = stages.register((offset + base)[: len(read.addr)], "s_read")
+        where = stages.register((offset + base)[: len(write.addr)], "s_read")
         newest = m.submodules.newest_memory = vector_memory(config, STATE_BITS)
-        newest_write, newest_read = newest.write_port(), newest.read_port()
+        newest_write = newest.write_port()
         m.d.comb += [
-            read.addr.eq(where),
             write.addr.eq(stages.delay(where, WRITTEN - S_READ, "s_write")),
             newest_write.addr.eq(place[WRITTEN]),
             newest_write.data.eq(new_s),
             newest_write.en.eq(write.en),
-            newest_read.addr.eq(place[0]),
-            newest_read.en.eq(advance),
         ]
         fresh = stages.delay(self.fresh.bit_select(p.stream, 1), S_READ + 1, "fresh")
-        now = parts(newest_read.data)
+        now = parts(read_register(m, newest, place[0], advance))
+        old = parts(read_register(m, memory, where, advance))
         held = [stages.register(element, "held") for element in now]
-        return now, held, [stages.register(zero_if(fresh, element), "past") for element in parts(read.data)]
+        return now, held, [stages.register(zero_if(fresh, element), "past") for element in old]
 
     def _largest(
         self, m: Module, stages: Stages, advance: Value, i: list[Any], g: list[Any], place: list[Any],

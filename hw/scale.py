@@ -69,7 +69,7 @@ class SumScale(wiring.Component):
     for other operations). ``saturated`` pulses with a value of I, GATE or RESIDUAL that did not fit (a proved model has
     none).
 
-    Latency: 7. Cost of a lane: 613 LUT4, 120 CCU2C, 783 flip-flops, one 18 x 18 product.
+    Latency: 7. Cost of a lane: 639 LUT4, 120 CCU2C, 878 flip-flops, one 18 x 18 product.
 
     Reference: ``model``.
     """

@@ -1,13 +1,16 @@
 """Memories that hold one vector in P-beats for each stream: h, z, gates, the newest S.
 
     place = index of the beat, and above it, of several streams, the stream
+
+Their owners never read what is written in the same cycle, or do not use it, and say so to the synthesis: for a read
+that must see the old word, yosys would put a comparator of addresses and a multiplexer behind a block RAM.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib.memory import Memory
 
 from lutern.hw.config import HwConfig
@@ -25,9 +28,25 @@ def _beats(config: HwConfig) -> tuple[int, int]:
 def vector_memory(config: HwConfig, bits: int) -> Memory:
     """Memory of P x ``bits`` at every place."""
     beats, index_bits = _beats(config)
-    depth = config.tokens << index_bits if config.tokens > 1 else beats
-    attrs = {"ram_style": "distributed"} if config.source == "resident" and depth <= LUT_RAM_DEPTH else {}
+    return beats_memory(config, bits, config.tokens << index_bits if config.tokens > 1 else beats)
+
+
+def beats_memory(config: HwConfig, bits: int, depth: int) -> Memory:
+    """Memory of ``depth`` times P x ``bits``."""
+    attrs: dict[str, str | int] = {"no_rw_check": 1}
+    if config.source == "resident" and depth <= LUT_RAM_DEPTH:
+        attrs["ram_style"] = "distributed"
     return Memory(shape=config.results_per_cycle * bits, depth=depth, init=[], attrs=attrs)
+
+
+def read_register(m: Module, memory: Memory, address: Value, enable: Value) -> Signal:
+    """The word at ``address``, one cycle later: a synchronous port in the form in which yosys obeys ``no_rw_check``."""
+    port = memory.read_port(domain="comb")
+    data = Signal.like(port.data, reset_less=True)
+    m.d.comb += port.addr.eq(address)
+    with m.If(enable):
+        m.d.sync += data.eq(port.data)
+    return data
 
 
 def place_of(config: HwConfig, payload: Any) -> Value:
