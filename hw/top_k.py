@@ -7,6 +7,7 @@
 
 Sorted insertion: entries of a stream fall in value, and of equal ones the lower token stands first. Of V logits in
 random order k ln(V / k) find a place after the first k, so the walks hide behind the rows.
+k = 32, two lanes and 8 streams: 355 LUT4, 68 CCU2C, 278 flip-flops, 8 DPR16X4, 1 block RAM, routed at 111 MHz.
 """
 
 from __future__ import annotations
