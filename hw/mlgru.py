@@ -201,7 +201,7 @@ class Mlgru(wiring.Component):
         ]
 
         new_s = Signal(len(lanes) * STATE_BITS)
-        now, held, past = self._states(m, stages, advance, i, place, new_s)
+        held, past = self._states(m, stages, advance, i, place, new_s)
         ones = Signal(len(lanes) * (STATE_BITS - 1))
         state_bits = self._largest(m, stages, advance, i, g, place, begins, ones)
         frac = stages.delay(p.frac, 2, "frac")
@@ -209,9 +209,8 @@ class Mlgru(wiring.Component):
         for lane in lanes:
             value = chain(p.values.word_select(lane, VALUE_BITS)[:ELEMENT_BITS].as_signed(), SIGMA + 1, f"value_{lane}")
             bound = stages.delay(p.bounds.word_select(lane, BOUND_BITS), 3, f"bound_{lane}")
-            signed_value = Mux(f[1], -value[1], value[1])
-            argument = Mux(g[1], now[lane], signed_value)[:STATE_BITS].as_signed()
-            arguments.append(stages.register(argument, f"argument_{lane}"))
+            signed_value = stages.register(Mux(f[1], -value[1], value[1])[:ELEMENT_BITS].as_signed(), f"signed_{lane}")
+            arguments.append(Mux(g[2], held[lane], signed_value)[:STATE_BITS].as_signed())
             # S_m: one bit more than S_m has, then rounded
             aligned = stages.register(
                 ((held[lane] << (MANTISSA_BITS + 1)) >> state_bits)[: ELEMENT_BITS + 1].as_signed(), f"aligned_{lane}"
@@ -277,15 +276,16 @@ class Mlgru(wiring.Component):
 
     def _states(
         self, m: Module, stages: Stages, advance: Value, i: list[Any], place: list[Any], new_s: Value
-    ) -> tuple[list[Value], list[Any], list[Any]]:
-        """The memories of S. Lane by lane: what G uses, in stage 1 and in stage 2; what I uses, in stage ``SIGMA``."""
+    ) -> tuple[list[Any], list[Any]]:
+        """The memories of S. Lane by lane: what G uses, in stage 2; what I uses, in stage ``SIGMA``."""
         config, p = self.config, self.i.payload
         lanes = range(config.results_per_cycle)
         depth = -(-config.max_state // len(lanes))
         memory = m.submodules.s_memory = beats_memory(config, STATE_BITS, depth)
         write = memory.write_port()
         m.d.comb += [write.data.eq(new_s), write.en.eq(i[WRITTEN] & advance)]
-        base = Signal(BASE_BITS)  # of the layer whose I is in flight
+        base = Signal(BASE_BITS)  # of the layer whose I is at the input or in flight: there is one only
+        waiting = self.i.valid & (p.op == int(Op.I))
 
         def parts(value: Any) -> list[Value]:
             return [value.word_select(lane, STATE_BITS).as_signed() for lane in lanes]
@@ -295,15 +295,15 @@ class Mlgru(wiring.Component):
 
         if config.tokens == 1:
             start = p.state_base + self.bases
-            with m.If(advance & i[0]):
+            with m.If(waiting):
                 m.d.sync += base.eq(start)
             m.d.comb += write.addr.eq(stages.register((base + place[WRITTEN - 1])[:BASE_BITS], "s_write"))
             fresh = i[1] & stages.register(self.fresh, "fresh_1")
             now = parts(read_register(m, memory, start + place[0], advance))
             held = [stages.register(zero_if(fresh, element), "held") for element in now]
-            return now, held, [stages.delay(element, SIGMA - 2, "past") for element in held]
+            return held, [stages.delay(element, SIGMA - 2, "past") for element in held]
 
-        with m.If(advance & i[0]):
+        with m.If(waiting):
             m.d.sync += base.eq(p.state_base)
         early = place[S_READ - 2]
         own_base = self.bases.word_select(stream_of(config, early), BASE_BITS)
@@ -321,7 +321,7 @@ class Mlgru(wiring.Component):
         now = parts(read_register(m, newest, place[0], advance))
         old = parts(read_register(m, memory, where, advance))
         held = [stages.register(element, "held") for element in now]
-        return now, held, [stages.register(zero_if(fresh, element), "past") for element in old]
+        return held, [stages.register(zero_if(fresh, element), "past") for element in old]
 
     def _largest(
         self, m: Module, stages: Stages, advance: Value, i: list[Any], g: list[Any], place: list[Any],
