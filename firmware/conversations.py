@@ -18,7 +18,7 @@ import numpy as np
 from lutern.firmware.session import Feed, Logits, Machine, Run
 from lutern.hw.protocol import RUN_TOKENS
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.sampling import JUMP_LOG2, SEED_OF_ZERO, WORD_BITS, advance
+from lutern.model_ref.sampling import JUMP_LOG2, advance, stream_seeds
 
 EMPTY_PROMPT = "the prompt is empty; give at least one character."
 
@@ -60,7 +60,7 @@ class _Conversation:
         self.which, self.prompt, self.left, self.sampling = which, list(prompt), count, sampling
         self.slot = 0
         self.token = 0
-        self.generator = (sampling.seed + which) % (1 << WORD_BITS) or SEED_OF_ZERO
+        self.generator = int(stream_seeds(sampling.seed + which, 1)[0])
         self.random = np.random.default_rng(sampling.seed + which)
 
     def feed(self) -> Feed:
