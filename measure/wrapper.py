@@ -2,7 +2,7 @@
 
     i ─► shift chain (one register an input bit) ─► block ─► registers ─► XOR of 16 each ─► registers ─► XOR ─► o
 
-Cost: a flip-flop an input bit, a flip-flop and a third of a LUT4 an output bit.
+Cost: a flip-flop an input bit, a flip-flop and a third of a LUT4 an output bit; `Wrapper.ff` and `Wrapper.lut4`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ GROUP_BITS = 16
 """Outputs that are XORed between two registers: two levels of LUT4."""
 
 
+def _widths(outputs: int) -> list[int]:
+    """Registers of the outputs, and of each level of XORs behind them."""
+    return [outputs, *(_widths(-(-outputs // GROUP_BITS)) if outputs > 1 else ())]
+
+
 class Wrapper(wiring.Component):
     """Members: ``i`` bits for the inputs of ``block``, ``o`` a bit that depends on all its outputs."""
 
@@ -22,18 +27,31 @@ class Wrapper(wiring.Component):
         self.block = block
         super().__init__({"i": In(1), "o": Out(1)})
 
+    def ports(self, flow: wiring.Flow) -> Value:
+        """All inputs or all outputs of the block."""
+        return Cat(*[Value.cast(port) for _path, member, port in self.block.signature.flatten(self.block)
+                     if member.flow == flow])
+
+    @property
+    def ff(self) -> int:
+        """Its own flip-flops."""
+        return len(self.ports(wiring.In)) + sum(_widths(len(self.ports(wiring.Out))))
+
+    @property
+    def lut4(self) -> int:
+        """Its own LUT4s: each takes three more bits into an XOR."""
+        widths = _widths(len(self.ports(wiring.Out)))
+        return sum(-(-(min(GROUP_BITS, width - at) - 1) // 3) for width in widths for at in range(0, width, GROUP_BITS))
+
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.block = self.block
-        inputs: list[Value] = []
-        outputs: list[Value] = []
-        for _path, member, port in self.block.signature.flatten(self.block):
-            (inputs if member.flow == wiring.In else outputs).append(Value.cast(port))
-        chain = Signal(len(Cat(*inputs)), reset_less=True)
+        inputs, outputs = self.ports(wiring.In), self.ports(wiring.Out)
+        chain = Signal(len(inputs), reset_less=True)
         m.d.sync += chain.eq(Cat(self.i, chain))
-        m.d.comb += Cat(*inputs).eq(chain)
-        held = Signal(len(Cat(*outputs)), reset_less=True)
-        m.d.sync += held.eq(Cat(*outputs))
+        m.d.comb += inputs.eq(chain)
+        held = Signal(len(outputs), reset_less=True)
+        m.d.sync += held.eq(outputs)
         while len(held) > 1:
             folded = Signal(-(-len(held) // GROUP_BITS), reset_less=True)
             m.d.sync += folded.eq(

