@@ -111,7 +111,7 @@ class PassModel:
         self.scale_shows: list[int] = []
         self.issue = -1
         self.beat = -1
-        self.drained = 0
+        self.drained = self.drain_shown = 0
         self.result_end = -1
         self.vector_end = 0
         self.last_i = 0
@@ -321,23 +321,25 @@ class PassModel:
     def _drain(self, op: Operation, results: int, base: int, starts: list[int], last_group: bool) -> list[int]:
         """Sums of a row group, stream after stream, P at a time."""
         arrival = self.ternary.arrive(self.beat)
-        shows = self.ternary.leave(arrival, self.drained) + 1
+        moved = self.ternary.leave(arrival, self.drain_shown)
+        full = self.config.rows // self.config.results_per_cycle
         done = []
         for stream, start in enumerate(starts):
             for index in range(results):
-                drained = self.sums_slot.enter(shows)
-                when = max(drained, start)
+                # the drain moves while a beat waits in the register behind it
+                self.drain_shown = max(moved, self.drained) + 1
+                moved = self.drain_shown + (full - results if index == results - 1 else 0)
+                self.drained = self.sums_slot.enter(self.drain_shown)
+                when = max(self.drained, self.scale_last + 1)
                 last = last_group and index == results - 1
                 if op["op"] == Op.F:
-                    when = self._gain_shows(stream, max(when, self.scale_last + 1), first=index == 0)
-                entered = self.scale_last = self.scale.enter(when)
+                    when = self._gain_shows(stream, when, first=index == 0)
+                entered = self.scale_last = self.scale.enter(max(when, start))
                 if op["op"] == Op.F and stream == 0:
                     self.gains.take(entered)
                 self._result(op, stream, base + index, entered, last, first=index == 0)
-                self.sums_slot.leave(drained, entered)
-                shows = drained + 1
+                self.sums_slot.leave(self.drained, entered)
             done.append(entered + SumScale.latency + self.head_latency)
-        self.drained = shows - 1
         if last_group:
             if op["op"] == Op.F:
                 self.popped["gains"] = entered
