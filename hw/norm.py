@@ -4,12 +4,12 @@
                                       └─ largest, ss ─► NormScalar ── R ──┘
     i_op ───────────────────────────────────────────────────┴─────────────────────► o_scale, one an operation and stream
 
-An element costs 1/P cycle as it arrives and 1/Q cycle as codes are made; an operation 9 + 7 cycles until its first
-codes, of which another operation on the same vector hides 9 when the codes before take long enough (`first_interval`).
+An element costs 1/P cycle as it arrives and 1/Q cycle as codes are made; an operation 8 + 7 cycles until its first
+codes, of which another operation on the same vector hides 8 when the codes before take long enough (`first_interval`).
 Streams share all of it: an operation has a pass for each, and while one runs the factor of the next is made. Each has
 its u, its running statistics and its last scale. When, says `schedule`: 8 streams of 256 elements at Q = 4 have their
-last codes 534 cycles after the last x, of which 512 are passes; a stream's scalars take 32 cycles (eps: 62 and 56).
-ECP5, P = 1, Q = 4, 512 elements: 2,717 LUT4, 465 CCU2C, 2,387 flip-flops, 10 multipliers, 9 block RAMs (yosys); 8
+last codes 533 cycles after the last x, of which 512 are passes; a stream's scalars take 24 cycles (eps: 44 and 43).
+ECP5, P = 1, Q = 4, 512 elements: 2,673 LUT4, 459 CCU2C, 2,486 flip-flops, 10 multipliers, 9 block RAMs (yosys); 8
 streams, P = 2, Q = 4, 1024 elements: 3,611, 657, 3,522, 15 and 33, 71 distributed RAMs.
 """
 
@@ -74,8 +74,9 @@ class RmsNorm(wiring.Component):
     final_stream : number of the last active stream.
     eps_stream : the stream whose ``g_squares`` and ``state_shift`` are wanted; named two cycles before they are
         sampled, at least.
-    g_squares, state_shift : sum of squares of g and ``mlgru.state_shift``, sampled when an O_PROJ operation takes its
-        vector: steady from the last beat of x on, for as long as the codes of the last stream have not begun.
+    g_squares, state_shift : sum of squares of g and ``mlgru.state_shift``, sampled from an O_PROJ operation's taking
+        its vector until its factor is given: steady from the last beat of x on, for as long as the codes of the last
+        stream have not begun.
     o_codes : Q codes a beat, ``last`` with the stream's last. Elements past the vector are unspecified.
     o_scale : mantissa and exponent of each operation and stream, in order; a FIFO of 4 operations.
 
@@ -112,18 +113,18 @@ class RmsNorm(wiring.Component):
 
     def scale_latency(self, eps: layouts.Eps) -> int:
         """Cycles from the last beat of x to the scale of the vector's first operation."""
-        after_largest = {layouts.Eps.NONE: 34, layouts.Eps.O_PROJ: 49, layouts.Eps.DOWN_PROJ: 43}
+        after_largest = {layouts.Eps.NONE: 23, layouts.Eps.O_PROJ: 31, layouts.Eps.DOWN_PROJ: 27}
         return largest_latency(self.config) + after_largest[eps]
 
     @property
     def first_interval(self) -> int:
         """Least cycles from the first codes of a vector's first operation (without eps) to those of its second."""
-        return 34
+        return 24
 
     @property
     def next_interval(self) -> int:
         """Least cycles from the first codes of a later operation to those of the next on the same vector."""
-        return 16
+        return 13
 
     def schedule(
         self, eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True, squares: int = 0,
@@ -132,26 +133,20 @@ class RmsNorm(wiring.Component):
         """The (first read of u, scale at ``o_scale``) of each stream of an operation, in cycles of any clock.
 
         ``begins`` is the cycle in which the scalar unit has the first stream's largest: for new vectors the later of
-        ``largest`` (last beat of x + `largest_latency`) and the first cycle after the operation's acceptance (with an
-        eps term the 13th after); ``squares`` = ``largest`` + 4. Else the cycle of acceptance. ``last_read`` is that of
-        the pass before. Returns also the first cycle in which the next operation can be accepted. The first codes
-        appear `Quantiser.latency` cycles after the first read; without pauses a pass reads a beat a cycle.
+        ``largest`` (last beat of x + `largest_latency`) and the cycle 1 + `NormScalar.preparation` after the
+        operation's acceptance. Else the cycle of acceptance. ``last_read`` is that of the pass before; ``squares`` is
+        of no meaning, the sum of squares is never waited for. Returns also the first cycle in which the next operation
+        can be accepted. The first codes appear `Quantiser.latency` cycles after the first read; without pauses a pass
+        reads a beat a cycle.
         """
+        after_factor = {layouts.Eps.NONE: 15, layouts.Eps.O_PROJ: 23, layouts.Eps.DOWN_PROJ: 19}[eps]
         passes = []
         for _ in range(streams):
-            factor = max(begins + 8, last_read)
+            factor = max(begins + (7 if new_vector else 8), last_read)
             last_read = factor + beats
-            if not new_vector:
-                pushed = factor + 7
-            elif eps is layouts.Eps.NONE:
-                pushed = max(factor + 1, max(begins + 1, squares) + 12) + 17
-            elif eps is layouts.Eps.DOWN_PROJ:
-                pushed = max(factor + 11, max(begins + 1, squares) + 12) + 23
-            else:
-                extra = max(factor + 1, begins + 13)
-                pushed = max(extra + 10, max(begins + 13, squares) + 12) + 23
+            pushed = factor + (after_factor if new_vector else 4)
             passes.append((factor + 1, pushed + 1))
-            begins = pushed + (1 if not new_vector else 14 if eps else 2)
+            begins = pushed + (2 + NormScalar.preparation[eps] if new_vector else 1)
         return passes, pushed + 1
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -177,8 +172,6 @@ class RmsNorm(wiring.Component):
             scalar.largest_valid.eq(statistics.largest_valid),
             statistics.largest_take.eq(scalar.largest_take),
             scalar.squares.eq(statistics.squares),
-            scalar.squares_valid.eq(statistics.squares_valid),
-            statistics.squares_take.eq(scalar.squares_take),
             scalar.g_squares.eq(self.g_squares),
             scalar.state_shift.eq(self.state_shift),
         ]

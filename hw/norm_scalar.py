@@ -1,13 +1,16 @@
 """The scalars of RMSNorm, one operation and stream at a time on one multiplier: R = 127 / largest, y = 1 /
 sqrt(ss + eps), scale.
 
-    i_op ─► [1 / producer_scale^2 * e1] ─► largest ─► RECIPROCAL ─► R ─► o_factor          critical: 9 cycles
-       each stream in turn                              │
-              LeadingBits(squares of g, ss) ─► [extra + .. ] ─► [* e2 + ss] ─► ROOT ─► largest * y * K ─► o_scale
+    i_op ─► 1 / producer_scale^2 * e1 [* e2] ─► largest ─► RECIPROCAL ─► R ─► o_factor     critical: 8 cycles
+       each stream in turn                          │         └─► largest * K
+                     squares of g ─► LeadingBits ─► + ..  * e2 ─┐
+                               ss ─► LeadingBits ───────────────┴─► + ─► ROOT ─► y * (largest * K) ─► o_scale
 
-[..] only with an eps term; ss and ROOT only with a new vector. Tables of both Newton iterations share a block RAM; the
-multiplier's operands and product are registered, so that a product takes three states. 1 multiplier, 1 block RAM, and
-with several streams a LUT RAM for the root and the last scale of each.
+The upper row and the sums only with an eps term (squares of g and the e2 behind them: O_PROJ; the e2 above: DOWN_PROJ);
+ss and ROOT only with a new vector. `LeadingBits` and `FloatAdder` run all the time and have squares of g and their sum
+with the term ready when R is there, ss a cycle later. Tables of both Newton iterations share a block RAM, with a
+register behind it; the multiplier's operands and product are registered, so that a product takes three states. 1
+multiplier, 1 block RAM, and with several streams a LUT RAM for the root and the last scale of each.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from lutern.hw import layouts
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import QUANTISE_OP
 from lutern.hw.norm_statistics import KEY_BITS, SLOTS, SQUARES_BITS, Running, pick
-from lutern.hw.short_float import LeadingBits, add_states, round_product, scalar_signal
+from lutern.hw.short_float import FloatAdder, LeadingBits, round_product, scalar_signal
 from lutern.model_ref.fixed import (
     MANTISSA_BITS,
     MANTISSA_MAX,
@@ -51,9 +54,9 @@ def factor_payload(config: HwConfig) -> data.StructLayout:
 class NormScalar(wiring.Component):
     """Factor and scale of each operation and each stream from 0 to ``final_stream``, in order.
 
-    Members: ``i_op``; ``largest``, ``squares`` of ``stream`` with valid and take as `NormStatistics` offers them;
-    ``g_squares``, ``state_shift`` of ``stream``, sampled with the vector of an O_PROJ operation; ``o_factor``,
-    ``o_scale`` (a FIFO of 4 operations).
+    Members: ``i_op``; ``largest`` of ``stream`` with valid and take, ``squares`` of ``stream``, as `NormStatistics`
+    offers them; ``g_squares``, ``state_shift`` of ``stream``, sampled from an O_PROJ operation's taking
+    the vector until its factor is given; ``o_factor``, ``o_scale`` (a FIFO of 4 operations).
 
     ``stream`` names a stream for at least one cycle before anything of it is sampled. The first operation of a stream
     has no eps term. The largest keys are read again for every operation.
@@ -61,11 +64,13 @@ class NormScalar(wiring.Component):
     Numerics: ``model_ref.norm.quantise`` (the factor), ``scale_of``, ``eps_term``, ``model_ref.model.o_eps``; exponents
     in 12 bits.
 
-    Latency: ``factor_latency`` from ``largest_valid`` to ``o_factor.valid``. A vector is taken 1 cycle
-    after its operation is accepted at the earliest, 13 with an eps term.
+    Latency: ``factor_latency`` from ``largest_valid`` to ``o_factor.valid``. A vector is taken
+    ``1 + preparation[eps]`` cycles after its operation is accepted at the earliest.
     """
 
-    factor_latency = 9
+    factor_latency = 8
+    preparation = {layouts.Eps.NONE: 0, layouts.Eps.O_PROJ: 12, layouts.Eps.DOWN_PROJ: 15}
+    """Cycles from the acceptance of an operation on for what its eps term needs of the scale before."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -80,8 +85,6 @@ class NormScalar(wiring.Component):
                 "largest_valid": In(1),
                 "largest_take": Out(1),
                 "squares": In(SQUARES_BITS),
-                "squares_valid": In(1),
-                "squares_take": Out(1),
                 "o_factor": Out(stream.Signature(factor_payload(config))),
                 "o_scale": Out(stream.Signature(layouts.SCALAR)),
             }
@@ -124,23 +127,35 @@ class NormScalar(wiring.Component):
         product = Signal(signed(36), reset_less=True)
         m.d.sync += product.eq(a * b)
         rounded, high = round_product(product[:34])
+        guess = Signal(MANTISSA_BITS, reset_less=True)
         newton = Signal(MANTISSA_BITS)
-        stepped = a + product[25:].as_signed() + product[24]
+        stepped = guess + product[25:].as_signed() + product[24]
         m.d.comb += newton.eq(Mux(stepped > MANTISSA_MAX, MANTISSA_MAX, stepped))
-
-        operand = Signal(18, reset_less=True)
-        for_root = Signal()
-        m.d.comb += read.addr.eq(Mux(for_root, operand[9:18], Cat(operand[8:16], Const(2, 2))))
-
-        augend = scalar_signal("augend")
-        beginning = Signal()  # the vector's largest is there: its stream's squares follow
-        squares_mantissa, squares_exponent, extra_ready, squares_ready = self._leading_bits(
-            m, op, augend, beginning, ending
-        )
-        adding_squares = Signal(reset_less=True)
         sum_exponent = Signal(signed(SCALAR_EXPONENT_BITS), reset_less=True)
+        largest_k = scalar_signal("largest_k")
 
-        def multiply(state: str, left: Value, right: Value, exponent: Value, then: str) -> None:
+        # The table. The address of the reciprocal is that of the state before it.
+        operand = Signal(18, reset_less=True)
+        chosen = pick(self.largest, op.slot)[:MANTISSA_BITS]
+        for_root, for_largest = Signal(), Signal()
+        reciprocal_of = Mux(for_largest, chosen, previous.mantissa)
+        m.d.comb += read.addr.eq(Mux(for_root, operand[9:18], Cat(reciprocal_of[8:16], Const(2, 2))))
+
+        # Leading bits are those of ss, which is there when the factor is; of an O_PROJ operation those of the squares
+        # of g until the factor is given, however long that takes, and of ss in the state ADD.
+        m.submodules.leading = leading = LeadingBits(SQUARES_BITS)
+        m.submodules.adder = adder = FloatAdder()
+        counting_g = Signal()
+        m.d.comb += [
+            leading.number.eq(Mux(counting_g, self.g_squares, self.squares)),
+            adder.a.eq(leading.value),
+            adder.b.eq(t),
+        ]
+
+        def multiply(
+            state: str, left: Value, right: Value, exponent: Value, then: str, *, unless: Value | None = None,
+            otherwise: str = "",
+        ) -> None:
             """Three states: ``t = left * right``, short floats whose exponents add to ``exponent``."""
             with m.State(state):
                 m.d.sync += [a.eq(left), b.eq(right), sum_exponent.eq(exponent)]
@@ -150,6 +165,9 @@ class NormScalar(wiring.Component):
             with m.State(f"{state} ROUND"):
                 m.d.sync += [t.mantissa.eq(rounded), t.exponent.eq(sum_exponent + 16 + high)]
                 m.next = then
+                if unless is not None:
+                    with m.If(unless):
+                        m.next = otherwise
 
         def wait(state: str, then: str) -> None:
             """The product of what the state before has loaded."""
@@ -164,10 +182,8 @@ class NormScalar(wiring.Component):
 
         def begin(entering: data.View) -> None:
             """The first state of an operation on a stream."""
-            m.d.sync += [preparing.eq(entering.eps.any()), operand.eq(previous.mantissa | MANTISSA_ONE)]
-            m.next = "LARGEST"
-            with m.If(entering.new_vector):
-                m.next = "VECTOR"
+            m.d.sync += [preparing.eq(1), operand.eq(previous.mantissa | MANTISSA_ONE)]
+            m.next = "VECTOR"
             with m.If(entering.eps.any()):
                 m.next = "RECIPROCAL"
 
@@ -181,32 +197,43 @@ class NormScalar(wiring.Component):
                 with m.State("NEXT STREAM"):
                     begin(op)
 
-            # e1 / producer_scale^2, before the vector is complete
+            # e1 / producer_scale^2, before the vector is complete; times e2 where nothing is added before that
             multiply("EPS SQUARE", inverse, inverse, (RECIPROCAL_EXPONENT - previous.exponent) << 1, "EPS E1")
-            multiply("EPS E1", t.mantissa, op.e1.mantissa, t.exponent + op.e1.exponent, "VECTOR")
+            multiply("EPS E1", t.mantissa, op.e1.mantissa, t.exponent + op.e1.exponent, "EPS E2",
+                     unless=op.eps == layouts.Eps.O_PROJ, otherwise="VECTOR")
+            multiply("EPS E2", t.mantissa, op.e2.mantissa, t.exponent + op.e2.exponent, "VECTOR")
 
             with m.State("VECTOR"):
-                m.d.comb += [beginning.eq(self.largest_valid), self.largest_take.eq(beginning & ending)]
-                m.d.sync += [state_shift.eq(self.state_shift), preparing.eq(0)]
-                with m.If(beginning):
-                    m.next = "LARGEST"
-            with m.State("LARGEST"):
-                chosen = pick(self.largest, op.slot)
-                m.d.sync += [largest.eq(chosen), operand.eq(chosen[:MANTISSA_BITS] | MANTISSA_ONE)]
+                m.d.comb += [for_largest.eq(1), self.largest_take.eq(self.largest_valid & op.new_vector & ending)]
+                m.d.sync += [
+                    preparing.eq(0),
+                    state_shift.eq(self.state_shift),
+                    operand.eq(chosen | MANTISSA_ONE),
+                    largest.eq(pick(self.largest, op.slot)),
+                ]
                 if tokens > 1:
                     m.d.sync += roots.eq(kept_roots.value)
-                m.next = "RECIPROCAL"
+                with m.If(self.largest_valid | ~op.new_vector):
+                    m.next = "RECIPROCAL"
 
-            # fixed.reciprocal
-            wait("RECIPROCAL", "RECIPROCAL TABLE")
+            # fixed.reciprocal; largest * K behind it
+            with m.State("RECIPROCAL"):
+                m.d.sync += guess.eq(read.data)
+                m.next = "RECIPROCAL TABLE"
             with m.State("RECIPROCAL TABLE"):
-                m.d.sync += [a.eq(operand), b.eq(read.data)]
+                m.d.sync += [a.eq(guess), b.eq(operand)]
                 m.next = "RECIPROCAL PRODUCT"
-            wait("RECIPROCAL PRODUCT", "RECIPROCAL RESIDUAL")
+            with m.State("RECIPROCAL PRODUCT"):
+                with m.If(preparing):
+                    m.d.sync += counting_g.eq(op.eps == layouts.Eps.O_PROJ)
+                m.next = "RECIPROCAL RESIDUAL"
             with m.State("RECIPROCAL RESIDUAL"):
-                m.d.sync += [a.eq(b), b.eq(((1 << 33) - product)[8:26])]
+                m.d.sync += [a.eq(guess), b.eq(((1 << 33) - product)[8:26])]
                 m.next = "RECIPROCAL STEP"
-            wait("RECIPROCAL STEP", "RECIPROCAL RESULT")
+            with m.State("RECIPROCAL STEP"):
+                m.d.sync += [a.eq(largest[:MANTISSA_BITS]), b.eq(op.k.mantissa)]
+                m.d.sync += sum_exponent.eq(largest[MANTISSA_BITS:] - KEY_EXPONENT_BIAS + op.k.exponent)
+                m.next = "RECIPROCAL RESULT"
             with m.State("RECIPROCAL RESULT"):
                 m.d.sync += inverse.eq(newton)
                 m.next = "FACTOR"
@@ -214,12 +241,14 @@ class NormScalar(wiring.Component):
                     m.next = "EPS SQUARE"
 
             with m.State("FACTOR"):
+                m.d.sync += [largest_k.mantissa.eq(rounded), largest_k.exponent.eq(sum_exponent + 16 + high)]
                 # 127 y as 128 y - y: no multiplier; at most 127/128 of 2^17, so that nothing saturates
                 factor = Cat(Const(0, 7), inverse) - inverse + ROUND_FACTOR
                 payload = self.o_factor.payload
                 with m.If(~self.o_factor.valid | self.o_factor.ready):
                     m.d.comb += giving.eq(1)
                     m.d.sync += [
+                        counting_g.eq(0),
                         payload.factor.eq(factor[7:]),
                         payload.exponent.eq(largest[MANTISSA_BITS:]),
                         payload.slot.eq(op.slot),
@@ -228,44 +257,40 @@ class NormScalar(wiring.Component):
                     ]
                     m.next = "SCALE"
                     with m.If(op.new_vector):
-                        m.next = "SQUARES"
-                        with m.If(op.eps.any()):
+                        m.next = "ROOT"
+                        with m.If(op.eps == layouts.Eps.O_PROJ):
                             m.next = "EXTRA"
+                        with m.If(op.eps == layouts.Eps.DOWN_PROJ):
+                            m.next = "ADD"
 
-            # fixed.add_float of augend and t, twice: extra + e1 / .., then ss + e2 * (..)
-            with m.State("EXTRA"):
-                m.d.sync += adding_squares.eq(0)
-                with m.If(extra_ready):
-                    m.next = "ADD"
-            add_states(m, augend, t, adding_squares)
-            exponent = t.exponent + op.e2.exponent - Mux(op.eps == layouts.Eps.O_PROJ, state_shift << 1, 0)
-            multiply("EPS E2", t.mantissa, op.e2.mantissa, exponent, "SQUARES")
-            with m.State("SQUARES"):
-                m.d.sync += adding_squares.eq(1)
-                with m.If(squares_ready):
-                    m.next = "ROOT"
-                    with m.If(op.eps.any()):
-                        m.d.sync += [augend.mantissa.eq(squares_mantissa), augend.exponent.eq(squares_exponent)]
-                        m.next = "ADD"
-                    with m.Else():
-                        m.d.sync += [t.mantissa.eq(squares_mantissa), t.exponent.eq(squares_exponent)]
+            # squares of g + e1 / .. were added meanwhile: times e2, and that plus ss
+            exponent = adder.total.exponent + op.e2.exponent - (state_shift << 1)
+            multiply("EXTRA", adder.total.mantissa, op.e2.mantissa, exponent, "SQUARES")
+            wait("SQUARES", "ADD")
+            adding = ["ADD", *(f"ADD {place}" for place in range(1, FloatAdder.latency))]
+            for state, then in zip(adding, [*adding[1:], "ROOT"], strict=True):
+                wait(state, then)
 
             # fixed.rsqrt_float
             with m.State("ROOT"):
-                mantissa = t.mantissa | MANTISSA_ONE
+                of = Mux(op.eps.any(), adder.total.as_value(), leading.value.as_value())
+                ss = data.View(layouts.SCALAR, of)
+                mantissa = ss.mantissa | MANTISSA_ONE
                 m.d.sync += [
-                    operand.eq(Mux(t.exponent[0], mantissa << 1, mantissa)),
-                    root_exponent.eq(ROOT_EXPONENT - (t.exponent >> 1)),
-                    zero.eq(t.mantissa == 0),
+                    operand.eq(Mux(ss.exponent[0], mantissa << 1, mantissa)),
+                    root_exponent.eq(ROOT_EXPONENT - (ss.exponent >> 1)),
+                    zero.eq(ss.mantissa == 0),
                 ]
                 m.next = "ROOT ADDRESS"
             with m.State("ROOT ADDRESS"):
                 m.d.comb += for_root.eq(1)
+                m.next = "ROOT GUESS"
+            with m.State("ROOT GUESS"):
+                m.d.sync += guess.eq(read.data)
                 m.next = "ROOT TABLE"
-            guess = Signal(MANTISSA_BITS, reset_less=True)
             double = Signal(35, reset_less=True)
             with m.State("ROOT TABLE"):
-                m.d.sync += [guess.eq(read.data), a.eq(read.data), b.eq(read.data)]
+                m.d.sync += [a.eq(guess), b.eq(guess)]
                 m.next = "ROOT PRODUCT"
             wait("ROOT PRODUCT", "ROOT SQUARE")
             with m.State("ROOT SQUARE"):
@@ -283,10 +308,8 @@ class NormScalar(wiring.Component):
                 m.d.sync += root.eq(newton)
                 m.next = "SCALE"
 
-            # largest * y * K
-            largest_exponent = largest[MANTISSA_BITS:] - KEY_EXPONENT_BIAS
-            multiply("SCALE", largest[:MANTISSA_BITS], root, largest_exponent + root_exponent, "SCALE K")
-            multiply("SCALE K", t.mantissa, op.k.mantissa, t.exponent + op.k.exponent, "PUSH")
+            # y * (largest * K)
+            multiply("SCALE", largest_k.mantissa, root, largest_k.exponent + root_exponent, "PUSH")
             with m.State("PUSH"):
                 m.d.comb += [fifo.w_en.eq(1), fifo.w_data.eq(result)]
                 with m.If(fifo.w_rdy):
@@ -298,36 +321,3 @@ class NormScalar(wiring.Component):
                             m.next = "NEXT STREAM"
 
         return m
-
-    def _leading_bits(
-        self, m: Module, op: data.View, augend: data.View, beginning: Value, ending: Value
-    ) -> tuple[Value, Value, Value, Value]:
-        """Normalises first the squares of g into ``augend`` (O_PROJ; else that is 0), then those of the vector.
-
-        Returns ss as mantissa and exponent, "augend is extra" and "ss is ready"; both fall when a vector begins.
-        """
-        m.submodules.leading = leading = LeadingBits(SQUARES_BITS)
-        extra_ready = Signal()
-        spare = SQUARES_BITS - G_SQUARES_BITS
-        with m.FSM() as fsm:
-            with m.State("READY"):
-                m.d.comb += leading.number.eq(self.g_squares << spare)
-                with m.If(beginning):
-                    m.d.comb += leading.load.eq(1)
-                    m.d.sync += [augend.mantissa.eq(0), extra_ready.eq(1)]
-                    m.next = "SQUARES"
-                    with m.If(op.eps == layouts.Eps.O_PROJ):
-                        m.d.sync += extra_ready.eq(0)
-                        m.next = "EXTRA"
-            with m.State("EXTRA"):
-                exponent = G_SQUARES_BITS - MANTISSA_BITS - leading.zeros
-                with m.If(leading.done):
-                    m.d.sync += [augend.mantissa.eq(leading.mantissa), augend.exponent.eq(exponent), extra_ready.eq(1)]
-                    m.next = "SQUARES"
-            with m.State("SQUARES"):
-                m.d.comb += [leading.number.eq(self.squares), self.squares_take.eq(self.squares_valid & ending)]
-                with m.If(self.squares_valid):
-                    m.d.comb += leading.load.eq(1)
-                    m.next = "READY"
-        exponent = SQUARES_BITS - MANTISSA_BITS - leading.zeros
-        return leading.mantissa, exponent, extra_ready, fsm.ongoing("READY") & leading.done

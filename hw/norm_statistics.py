@@ -48,13 +48,14 @@ class NormStatistics(wiring.Component):
 
     Members: ``i_x``, a vector begins at index 0 and a set ends with the last beat of ``final_stream``, which is the
     last of the set; ``u``, ``u_valid``, ``u_stream``, ``u_index`` (P x 3 elements of u, element-major, a beat each
-    cycle); ``largest`` (3 keys) and ``squares`` of the stream that ``stream`` named a cycle before, valid for all
-    streams of a set from ``largest_valid`` and ``squares_valid`` on. The flags fall at ``largest_take`` and
-    ``squares_take``, the values hold until the next vector; ``squares_take`` opens the door to it.
+    cycle); ``largest`` (3 keys) and ``squares`` of the stream that ``stream`` named a cycle before. Of all streams of a
+    set, ``largest`` is valid from ``largest_valid`` on, ``squares`` four cycles later. ``largest_take`` ends
+    ``largest_valid`` and opens the door to the next vector; ``largest`` holds until 6 cycles after its first beat is
+    accepted, ``squares`` until 9 after.
 
     Numerics: exact, ``model_ref.norm.gather``. ``|x| < 2^34``; gains' mantissas are symmetric 12-bit numbers.
 
-    Latency: `largest_latency` from the last beat to ``largest_valid``, four cycles more to ``squares_valid``.
+    Latency: `largest_latency` from the last beat to ``largest_valid``.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -72,8 +73,6 @@ class NormStatistics(wiring.Component):
                 "largest_valid": Out(1),
                 "largest_take": In(1),
                 "squares": Out(SQUARES_BITS),
-                "squares_valid": Out(1),
-                "squares_take": In(1),
             }
         )
 
@@ -88,7 +87,7 @@ class NormStatistics(wiring.Component):
         pending = Signal()
         m.d.comb += self.i_x.ready.eq(~pending)
         accepted = self.i_x.valid & ~pending
-        with m.If(self.squares_take):
+        with m.If(self.largest_take):
             m.d.sync += pending.eq(0)
         with m.If(accepted):
             m.d.sync += pending.eq(ends)
@@ -118,7 +117,10 @@ class NormStatistics(wiring.Component):
         largest = [Mux(start | (new > old), new, old) for new, old in zip(news, olds, strict=True)]
         keys.replace(go, Cat(*largest))
         m.d.comb += self.largest.eq(keys.value)
-        self._flag(m, self.largest_valid, go & stop, self.largest_take)
+        with m.If(go & stop):
+            m.d.sync += self.largest_valid.eq(1)
+        with m.Elif(self.largest_take):
+            m.d.sync += self.largest_valid.eq(0)
 
         # Squares: halves have their own trees, the carry between them is added a cycle later.
         halves = [(square[:LOW_BITS], square[LOW_BITS:]) for square in (self._square(s, p) for _, p in elements)]
@@ -127,25 +129,17 @@ class NormStatistics(wiring.Component):
                       for a, b in zip(halves[::2], halves[1::2], strict=True)]
         came = s.valid(go, 2)
         stream = place(came, stream, 2)
-        go, start, stop = s.valid(came, 1), s.delay(start, 3), s.delay(stop, 3)
+        go, start = s.valid(came, 1), s.delay(start, 3)
         low = Running(m, "low", LOW_BITS, tokens, stream)
         total = (Mux(start, 0, low.value) + halves[0][0])[: LOW_BITS + levels + 1]
         carry = s.register(total[LOW_BITS:])
         low.replace(go, total[:LOW_BITS])
         stream = place(go, stream, 0)
-        go, start, stop, high_part = s.valid(go, 1), s.register(start), s.register(stop), s.register(halves[0][1])
+        go, start, high_part = s.valid(go, 1), s.register(start), s.register(halves[0][1])
         high = Running(m, "high", SQUARES_BITS - LOW_BITS, tokens, stream)
         high.replace(go, (Mux(start, 0, high.value) + high_part + carry)[: SQUARES_BITS - LOW_BITS])
         m.d.comb += self.squares.eq(Cat(low.value, high.value))
-        self._flag(m, self.squares_valid, go & stop, self.squares_take)
         return m
-
-    @staticmethod
-    def _flag(m: Module, flag: Signal, rises: Value, falls: Value) -> None:
-        with m.If(rises):
-            m.d.sync += flag.eq(1)
-        with m.Elif(falls):
-            m.d.sync += flag.eq(0)
 
     def _element(self, s: Stages, index: int) -> tuple[list[Value], tuple[Value, Value]]:
         """Register 6 of one element: three of u, and p as (mantissa, how many bits its exponent lies below the top)."""

@@ -3,12 +3,12 @@
     to_float        integer ─► magnitude ─║─ normalise_coarse ─║─ normalise_fine ─║─ round_up ─║─ mantissa
     multiply_float  mantissas ─║─ product ─║─ round_product ─║─ mantissa, "one bit higher"
     rsh by data     mantissa ─► align ─║─ round_aligned ─║─
-    add_float       six states of an FSM: add_states
+    add_float       FloatAdder
 
 ║ marks a register that the caller places. Mantissas are magnitudes of 17 bits with the sign beside them: products need
 no complement, and (exponent, mantissa) compares as one unsigned key.
 
-`LeadingBits` normalises a wide sum serially: three shifts to choose from instead of seven levels of multiplexers.
+`LeadingBits` normalises a wide sum: 32 bits from the first 16 on that are not zero, then by fours, then by ones.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lutern.hw.layouts import SCALAR
 from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, SCALAR_EXPONENT_BITS
 
 PRODUCT_BITS = 2 * MANTISSA_BITS
+CHUNK = 16
 ALIGN_STEPS = 5
 """An alignment shifts by 0..31; from 18 on nothing is left of a mantissa."""
 
@@ -80,87 +81,101 @@ def round_aligned(aligned: Value) -> Value:
 
 
 class LeadingBits(wiring.Component):
-    """The 17 leading bits (truncated) of a wide unsigned number, and how many zeros stood above them.
+    """The 17 leading bits (truncated) of a wide unsigned number, and the exponent that belongs to them.
 
-    Parameters: ``number_bits``.
+    Parameters: ``number_bits``, at most 112.
 
-    Members: ``load`` takes ``number``; ``mantissa`` and ``zeros`` hold from ``latency`` cycles later, when ``done``
-    rises, until the next ``load``. A number of 0 gives mantissa 0 (``zeros`` is then meaningless).
+    Members: ``number``; ``value``, as many cycles later as ``latency`` says. A number a cycle; nothing starts or stops
+    it. The exponent of 0 has no meaning.
 
-    Latency: ``1 + 5 + 3 + 3`` for 82 bits: so many conditional shifts by 16, by 4 and by 1.
-
-    Reference: ``model_ref.norm.square_sum``, its last three lines.
+    Numerics: ``model_ref.norm.square_sum``, its last three lines.
     """
+
+    latency = 4
 
     def __init__(self, number_bits: int) -> None:
         self.number_bits = number_bits
-        self.steps = [16] * ((number_bits - 1) // 16) + [4] * 3 + [1] * 3
-        super().__init__(
-            {"load": In(1), "number": In(number_bits), "done": Out(1), "mantissa": Out(MANTISSA_BITS), "zeros": Out(7)}
-        )
-
-    @property
-    def latency(self) -> int:
-        """Cycles from ``load`` to ``done``."""
-        return 1 + len(self.steps)
+        super().__init__({"number": In(number_bits), "value": Out(SCALAR)})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        number = Signal(self.number_bits, reset_less=True)
-        zeros = Signal(7, reset_less=True)
-        step = Signal(range(len(self.steps) + 1), init=len(self.steps))
-        by_16 = step < self.steps.count(16)
-        by_4 = step < self.steps.count(16) + 3
-        distance = Mux(by_16, 16, Mux(by_4, 4, 1))
-        empty = ~Mux(by_16, number[-16:].any(), Mux(by_4, number[-4:].any(), number[-1]))
-        moved = Mux(by_16, shift_left(number, 16), Mux(by_4, shift_left(number, 4), shift_left(number, 1)))
-        m.d.comb += [
-            self.done.eq(step == len(self.steps)),
-            self.mantissa.eq(number[-MANTISSA_BITS:]),
-            self.zeros.eq(zeros),
+        top_down = Cat(Const(0, -self.number_bits % CHUNK + CHUNK), self.number)
+        chunks = len(top_down) // CHUNK - 1
+        number = Signal(len(top_down), reset_less=True)
+        used = Signal(chunks - 1, reset_less=True)
+        m.d.sync += [
+            number.eq(top_down),
+            used.eq(Cat(top_down[len(top_down) - CHUNK * (k + 1):][:CHUNK].any() for k in range(chunks - 1))),
         ]
-        with m.If(self.load):
-            m.d.sync += [number.eq(self.number), zeros.eq(0), step.eq(0)]
-        with m.Elif(~self.done):
-            m.d.sync += step.eq(step + 1)
-            with m.If(empty):
-                m.d.sync += [number.eq(moved), zeros.eq(zeros + distance)]
+
+        window, sixteens = Signal(2 * CHUNK, reset_less=True), Signal(3, reset_less=True)
+        place: Value = Const(chunks - 1, 3)
+        for index in reversed(range(chunks - 1)):
+            place = Mux(used[index], index, place)
+        first = Signal(3)
+        m.d.comb += first.eq(place)
+        with m.Switch(first):
+            for index in range(chunks):
+                with m.Case(index):
+                    m.d.sync += window.eq(number[len(number) - CHUNK * (index + 2):][: 2 * CHUNK])
+            with m.Default():
+                m.d.sync += window.eq(number[: 2 * CHUNK])
+        m.d.sync += sixteens.eq(first)
+
+        narrow, below = Signal(MANTISSA_BITS + 3, reset_less=True), Signal(7, reset_less=True)
+        fours = Signal(2)
+        nibbles = [window[2 * CHUNK - 4 * (k + 1):][:4].any() for k in range(3)]
+        m.d.comb += fours.eq(Mux(nibbles[0], 0, Mux(nibbles[1], 1, Mux(nibbles[2], 2, 3))))
+        with m.Switch(fours):
+            for index in range(4):
+                with m.Case(index):
+                    m.d.sync += narrow.eq(window[2 * CHUNK - 4 * index - len(narrow):][: len(narrow)])
+        m.d.sync += below.eq(Cat(Const(0, 2), fours, sixteens))
+
+        ones = Signal(2)
+        m.d.comb += ones.eq(Mux(narrow[-1], 0, Mux(narrow[-2], 1, Mux(narrow[-3], 2, 3))))
+        with m.Switch(ones):
+            for index in range(4):
+                with m.Case(index):
+                    m.d.sync += self.value.mantissa.eq(narrow[3 - index:][:MANTISSA_BITS])
+        m.d.sync += self.value.exponent.eq(self.number_bits - MANTISSA_BITS - (below | ones))
         return m
 
 
-def add_states(m: Module, augend: data.View, t: data.View, second: Value) -> None:
-    """``fixed.add_float``: ``t = augend + t`` in six states, then on to ROOT (``second``) or EPS E2."""
-    difference = Signal(signed(SCALAR_EXPONENT_BITS + 1), reset_less=True)
-    large, small = Signal(MANTISSA_BITS, reset_less=True), Signal(MANTISSA_BITS, reset_less=True)
-    shift = Signal(SCALAR_EXPONENT_BITS, reset_less=True)
-    aligned = Signal(MANTISSA_BITS + 1, reset_less=True)
-    total = Signal(MANTISSA_BITS + 1, reset_less=True)
-    with m.State("ADD"):
-        m.d.sync += difference.eq(augend.exponent - t.exponent)
-        m.next = "ADD SELECT"
-    with m.State("ADD SELECT"):
-        m.d.sync += [large.eq(augend.mantissa), small.eq(t.mantissa), shift.eq(difference)]
-        m.next = "ADD ALIGN"
-        with m.If((t.mantissa != 0) & ((augend.mantissa == 0) | (difference < 0))):
-            m.d.sync += [large.eq(t.mantissa), small.eq(augend.mantissa), shift.eq(-difference)]
+class FloatAdder(wiring.Component):
+    """``fixed.add_float`` of short floats that are not negative.
+
+    Members: ``a``, ``b``; ``total``, once they have been the same for ``latency`` cycles. Nothing starts or stops it.
+    """
+
+    latency = 4
+
+    def __init__(self) -> None:
+        super().__init__({"a": In(SCALAR), "b": In(SCALAR), "total": Out(SCALAR)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        a, b = self.a, self.b
+        ahead = a.exponent - b.exponent
+        swap = (b.mantissa != 0) & ((a.mantissa == 0) | ahead[-1])
+        large, small = Signal(MANTISSA_BITS, reset_less=True), Signal(MANTISSA_BITS, reset_less=True)
+        shift = Signal(SCALAR_EXPONENT_BITS, reset_less=True)
+        exponent = Signal(signed(SCALAR_EXPONENT_BITS), reset_less=True)
+        with m.If(swap):
+            m.d.sync += [large.eq(b.mantissa), small.eq(a.mantissa), exponent.eq(b.exponent)]
+            m.d.sync += shift.eq(b.exponent - a.exponent)
         with m.Else():
-            m.d.sync += t.exponent.eq(augend.exponent)
-    with m.State("ADD ALIGN"):
-        m.d.sync += aligned.eq(align(small, shift))
-        m.next = "ADD ROUND"
-    with m.State("ADD ROUND"):
-        m.d.sync += small.eq(round_aligned(aligned))
-        m.next = "ADD SUM"
-    with m.State("ADD SUM"):
-        m.d.sync += total.eq(large + small)
-        m.next = "ADD CARRY"
-    with m.State("ADD CARRY"):
+            m.d.sync += [large.eq(a.mantissa), small.eq(b.mantissa), exponent.eq(a.exponent), shift.eq(ahead)]
+        aligned = Signal(MANTISSA_BITS + 1, reset_less=True)
+        total = Signal(MANTISSA_BITS + 1, reset_less=True)
         carry = total[-1]
-        rounded = round_up(Mux(carry, total[1:], total[:MANTISSA_BITS]), carry & total[0])
-        m.d.sync += [t.mantissa.eq(rounded), t.exponent.eq(t.exponent + carry)]
-        m.next = "EPS E2"
-        with m.If(second):
-            m.next = "ROOT"
+        m.d.sync += [
+            aligned.eq(align(small, shift)),
+            total.eq((Cat(Const(1, 1), large) + aligned)[1:]),  # large + round_aligned(aligned) in one addition
+            self.total.mantissa.eq(round_up(Mux(carry, total[1:], total[:MANTISSA_BITS]), carry & total[0])),
+            self.total.exponent.eq(exponent + carry),
+        ]
+        return m
 
 
 def scalar_signal(name: str) -> data.View:

@@ -185,7 +185,7 @@ def _codes(u: Doubles, unit: Doubles, factor: Doubles) -> Doubles:
 
 def scales_of(vector: Vector, ss: tuple[Int, Int], k: tuple[Int, Int]) -> tuple[Int, Int]:
     """Scales ``[k, B]`` of the sums of all matrices, constants ``k [k, 1]``. Reference: ``norm.scale_of``."""
-    scale = multiply_float(multiply_float(vector.largest, rsqrt_float(ss)), k)
+    scale = multiply_float(multiply_float(vector.largest, k), rsqrt_float(ss))
     zero = (vector.largest[0] == 0) | (ss[0] == 0)
     return np.where(zero, 0, scale[0]), np.where(zero, 0, scale[1])
 

@@ -3,7 +3,7 @@
 The codes do not depend on the root mean square, only the scale of the sums does::
 
     x ─► X = short float(x) ─┬─► u_k = X * G_k ─► largest |u_k| ─► R = 127 / largest ─► codes_k = round(u_k * R)
-                             └─► p = X * w1 ─► ss = sum p^2 ─► y = 1 / sqrt(ss + eps) ─► scale_k = largest_k * y * K_k
+                             └─► p = X * w1 ─► ss = sum p^2 ─► y = 1 / sqrt(ss + eps) ─► scale_k = largest_k * K_k * y
 
 ``w1`` are the gains of the outer norm, ``G_k = w1 * w2_k`` the product with the norm inside the k-th BitLinear; i, f
 and g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. Everything that
@@ -99,7 +99,7 @@ class Gains:
 class ScaleConstants:
     """Constants of one norm and matrix, short floats of the image.
 
-    ``k``: scale = largest * y * k. ``e1``, ``e2``: the eps term ``e2 * (extra + e1 / producer_scale^2)``, see ``Eps``.
+    ``k``: scale = largest * k * y. ``e1``, ``e2``: the eps term ``e2 * (extra + e1 / producer_scale^2)``, see ``Eps``.
     """
 
     k: tuple[int, int]
@@ -185,8 +185,10 @@ def eps_term(constants: ScaleConstants, producer_scale: tuple[Int, Int], extra: 
 
 
 def scale_of(largest: tuple[Int, Int], ss: tuple[Int, Int], constants: ScaleConstants) -> tuple[Int, Int]:
-    """Scale of the sums of one matrix: ``largest / sqrt(ss) * k``, a short float ``[B]``; 0 for an all-zero vector."""
-    y = rsqrt_float(ss)
-    scale = multiply_float(multiply_float(largest, y), scalar(constants.k))
+    """Scale of the sums of one matrix: ``largest * k / sqrt(ss)``, a short float ``[B]``; 0 for an all-zero vector.
+
+    In this order ``largest * k`` is there before the root is, which comes last.
+    """
+    scale = multiply_float(multiply_float(largest, scalar(constants.k)), rsqrt_float(ss))
     zero = (largest[0] == 0) | (ss[0] == 0)
     return np.where(zero, 0, scale[0]), np.where(zero, 0, scale[1])

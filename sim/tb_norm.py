@@ -315,7 +315,7 @@ class NormBench:
             for place, op in enumerate(case.ops):
                 passes, begins = norm.schedule(
                     op.eps, begins=begins, beats=beats, streams=self.streams, new_vector=op.new_vector,
-                    squares=largest + 4, last_read=last_read,
+                    last_read=last_read,
                 )
                 last_read = passes[-1][0] + beats - 1
                 for stream, (read, scale) in enumerate(passes):
