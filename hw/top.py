@@ -4,7 +4,8 @@
     tx bytes ◄──────┴─────────── tokens, logits, status ◄──┘
 
 Until SETUP the decoder is held in reset, and the memory serves the host; from then on the readers run ahead. A board
-adds pins, clocks and the converter from its link to bytes; the simulated board adds nothing.
+adds pins, clocks and the converter from its link to bytes (``SerialTop``: a serial line); the simulated board adds
+nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from lutern.hw.decoder import Decoder, taps
 from lutern.hw.host_port import HostPort
 from lutern.hw.memory import ResidentMemory, StreamMemory
 from lutern.hw.stages import link
+from lutern.hw.uart import Uart
 
 
 class Top(wiring.Component):
@@ -72,4 +74,24 @@ class Top(wiring.Component):
             for name in taps(self.config):
                 for part in ("valid", "payload"):
                     m.d.comb += getattr(self, f"tap_{name}_{part}").eq(getattr(decoder, f"tap_{name}_{part}"))
+        return m
+
+
+class SerialTop(wiring.Component):
+    """``Top`` behind a serial line: the whole chip, for a board that has no other link.
+
+    Parameters: ``config``; ``divisor``, cycles of a bit. Members: ``rx``, ``tx`` the line; ``overrun``, see ``Uart``.
+    """
+
+    def __init__(self, config: HwConfig, divisor: int) -> None:
+        self.config, self.divisor = config, divisor
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "overrun": Out(1)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.uart = uart = Uart(self.divisor)
+        m.submodules.top = top = Top(self.config)
+        link(m, uart.o, top.rx)
+        link(m, top.tx, uart.i)
+        m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx), self.overrun.eq(uart.overrun)]
         return m
