@@ -7,10 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from amaranth.lib import wiring
 
 from lutern.hw.config import HwConfig, preset
+from lutern.hw.lane import Lane
+from lutern.hw.stages import described
+from lutern.hw.ternary import TernaryUnit
 from lutern.measure import synthesis
-from lutern.measure.cost import BLOCKS, Cost, measure_cost, measure_placement, parse_report, parse_stat
+from lutern.measure.cost import BLOCKS, Cost, count, measure_cost, measure_placement, parse_report, parse_stat, place
+from lutern.measure.lanes import measure_lanes
+from lutern.measure.wrapper import Wrapper
 from lutern.model_ref.errors import LuternError
 
 CELLS = {"CCU2C": 35, "DP16KD": 1, "L6MUX21": 61, "LUT4": 468, "MULT18X18D": 1, "PFUMX": 125, "TRELLIS_FF": 196}
@@ -23,7 +29,8 @@ REPORT = {
 def multipliers(block: str, config: HwConfig) -> int:
     """MULT18X18D that a block's docstring promises; one of more than 18 bits would be counted as two or four."""
     lanes, codes = config.results_per_cycle, config.codes_per_cycle
-    mine = {"activation": lanes, "scale": lanes, "glu": 3 * lanes, "mlgru": 4 * lanes, "norm": 5 * lanes + codes + 1}
+    mine = {"activation": lanes, "scale": lanes, "glu": 3 * lanes, "mlgru": 4 * lanes, "norm": 5 * lanes + codes + 1,
+            "head": lanes}
     if block in ("decoder", "top"):
         own = sum(count for name, count in mine.items() if name != "activation")
         return own + (block == "top")  # the row's address, token * words of a row
@@ -85,9 +92,9 @@ def test_two_small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     config = preset("tiny")
     for block in ("activation", "residual"):
         found = measure_cost(block, config)
-        assert found.block_rams == 1  # the table of sigma; h
+        assert found.block_rams == (block == "activation")  # the table of sigma
         assert found.multipliers == multipliers(block, config)
-        assert found.distributed_rams == 0
+        assert (found.distributed_rams > 0) == (block == "residual")  # h, small here
         assert found.ff < 300 and found.lut4 < 600
         assert measure_cost(block, config) == found
     assert len(list((tmp_path / "cost").iterdir())) == 2
@@ -100,15 +107,49 @@ def test_placement_of_a_small_block() -> None:
     assert placement.fmax_hz > 100e6
 
 
+MACHINES = {
+    "tiny": preset("tiny"),
+    "two": preset("tiny").with_(name="two", results_per_cycle=2, codes_per_cycle=4),
+    "streams": preset("tiny").with_(name="streams", tokens=2, source="stream"),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny", "two"])
+@pytest.mark.parametrize("name", MACHINES)
 @pytest.mark.parametrize("block", [name for name in BLOCKS if name not in ("decoder", "top")])
 def test_multipliers_and_memories(block: str, name: str) -> None:
-    tiny = preset("tiny")
-    config = {"tiny": tiny, "two": tiny.with_(name="two", results_per_cycle=2, codes_per_cycle=4)}[name]
-    found = measure_cost(block, config)
-    assert found.multipliers == multipliers(block, config)
-    if block in ("activation", "glu", "mlgru", "norm", "memory", "host_port"):
+    """Streams share the multipliers."""
+    found = measure_cost(block, MACHINES[name])
+    assert found.multipliers == multipliers(block, MACHINES[name])
+    if block in ("norm", "memory", "host_port"):
         assert found.block_rams > 0
+    if block in ("activation", "glu", "mlgru"):  # the table of sigma
+        assert (found.block_rams > 0) == (name != "two")
     if block in ("residual", "head", "code_memory"):  # small here: either kind of memory, but no flip-flops
         assert found.block_rams + found.distributed_rams > 0
+
+
+def test_wrapper() -> None:
+    """Its own cost: inputs, outputs, XORs of 16."""
+    wrapper = described(Wrapper(described(TernaryUnit(preset("tiny")))))
+    inputs, outputs = len(wrapper.ports(wiring.In)), len(wrapper.ports(wiring.Out))
+    assert 16 < outputs <= 48
+    assert wrapper.ff == inputs + outputs + -(-outputs // 16) + 1
+    assert outputs // 3 <= wrapper.lut4 <= outputs // 3 + 2
+
+
+@pytest.mark.slow
+def test_lanes() -> None:
+    """What the page of results says of many lanes must be seen of few, too: folded ones cost less and are faster."""
+    folded, tree = (measure_lanes(32, cells) for cells in ("ecp5", "generic"))
+    assert folded.decoder_lut4 < 5 and abs(folded.decoder_lut4 - tree.decoder_lut4) < 0.5
+    assert folded.lut4 < 20 and tree.lut4 > 1.5 * folded.lut4
+    assert folded.fmax_hz > 160e6 and folded.ff < 21
+
+
+@pytest.mark.slow
+def test_ends_of_chains_are_taken_off() -> None:
+    """No cell of a lane keeps a constant carry-in: nextpnr places each CCU2C as two LUT4, and nothing beside them."""
+    assert count("lane", Lane(9, 10, cells=True)).comb == 12
+    counted = count("lane between registers", Wrapper(Lane(9, 10, cells=True)))
+    assert place("lane", Lane(9, 10, cells=True)).comb - counted.comb <= 2  # the constants 0 and 1

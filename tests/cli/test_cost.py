@@ -1,0 +1,41 @@
+"""`lutern cost` as a user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `lutern cost`."""
+    return subprocess.run(
+        [sys.executable, "-m", "lutern.cli.main", "cost", *arguments], capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.mark.parametrize("blocks", [["norn"], ["lanes", "ternary"]])
+def test_no_such_block(blocks: list[str]) -> None:
+    done = run(*blocks)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"lutern: there is no block {blocks[0]}; choose among activation, ")
+
+
+@pytest.mark.slow
+def test_a_block() -> None:
+    done = run("code_memory", "--preset", "resident-85f")
+    assert done.returncode == 0, done.stderr
+    names, values = (line.split("\t") for line in done.stdout.splitlines())
+    row = dict(zip(names, values, strict=True))
+    assert (row["block"], row["DP16KD"], row["DPR16X4"]) == ("code_memory", "0", "64")  # 256 bits of 16 words
+
+
+@pytest.mark.slow
+def test_lanes() -> None:
+    done = run("lanes", "--most-lanes", "16")
+    assert done.returncode == 0, done.stderr
+    names, values = (line.split("\t") for line in done.stdout.splitlines())
+    row = dict(zip(names, values, strict=True))
+    assert (row["lanes"], row["rows x columns"], row["seed"]) == ("16", "2 x 8", "1")
+    assert float(row["LUT4/lane"]) < float(row["tree LUT4/lane"])
