@@ -41,13 +41,16 @@ from lutern.hw.router import GroupUnpacker, RecordRouter
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer
 from lutern.hw.ternary import TernaryUnit
-from lutern.hw.top import Top
+from lutern.hw.top import SerialTop, Top
 from lutern.measure import synthesis
 from lutern.measure.wrapper import Wrapper
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, digest
 from lutern.sim.tools import prune
 from lutern.sim.verilate import cache_folder as boards_folder
+
+BAUD = 3_000_000
+"""Of the serial line of `chip`."""
 
 BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "activation": Sigmoid,
@@ -69,12 +72,15 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "host_port": HostPort,
     "decoder": Decoder,
     "top": Top,
+    "chip": lambda config: SerialTop(config, divisor=config.clock_hz // BAUD),
 }
-"""Every block that has a row, in the order of the table; `activation` is part of mlgru and of glu."""
+"""Every block that has a row, in the order of the table; `activation` is part of mlgru and of glu. `chip` is `top`
+behind a serial line, placed as it is: it has three pins."""
 
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 TARGET_HZ = 150_000_000
-"""Above what a block should reach, so that the placer does not rest before."""
+CHIP_TARGET_HZ = 80_000_000
+"""Above what a block, or a whole chip, should reach, so that the placer does not rest before."""
 _KEPT_RESULTS = 400
 _STALE_SECONDS = 6 * 3600.0
 
@@ -156,11 +162,13 @@ def count(name: str, component: wiring.Component) -> Cost:
 
 
 def place(name: str, component: wiring.Component, seed: int = 1) -> Placement:
-    """Any component between registers, placed and routed on an LFE5U-85F-6."""
-    rtlil_text = convert_rtlil(Wrapper(component))
+    """Any component between registers, placed and routed on an LFE5U-85F-6; a whole chip as it is."""
+    is_chip = isinstance(component, SerialTop)
+    rtlil_text = convert_rtlil(component if is_chip else Wrapper(component))
+    target_hz = CHIP_TARGET_HZ if is_chip else TARGET_HZ
     ending = "write_json top.json"
     route = (*DEVICE, "--json", "top.json", "--report", "report.json", "--seed", str(seed), "--freq",
-             str(TARGET_HZ // 1_000_000), "--timing-allow-fail", "--lpf-allow-unconstrained")
+             str(target_hz // 1_000_000), "--timing-allow-fail", "--lpf-allow-unconstrained")
 
     def run(work: Path) -> None:
         synthesis.synthesise(work, rtlil_text, ending)
