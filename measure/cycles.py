@@ -17,6 +17,7 @@ Times are cycles from the start of the first pass. Cost: some microseconds a wor
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ from lutern.hw.layouts import (
 from lutern.hw.memory import ResidentMemory, StreamMemory
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
+from lutern.hw.norm_scalar import NormScalar
 from lutern.hw.norm_statistics import largest_latency
 from lutern.hw.quantiser import Quantiser
 from lutern.hw.residual import Residual
@@ -45,7 +47,6 @@ from lutern.hw.stages import described
 from lutern.hw.ternary import TernaryUnit
 from lutern.measure.timing import Fifo, Groups, Pipe, Reader, Slot, Supply
 
-EPS_STATES = 12  # of the norm's scalar unit from an operation's acceptance on, when an eps term is prepared
 G_AFTER_I = 13  # advances between the last beat of I and the first of G (state complete)
 MATRICES_A_LAYER = 7
 LONG_AFTER_SETUP = 100_000
@@ -215,6 +216,10 @@ class PassModel:
         self.gains_shows = self._next_op("gains")
         start = max(self.result_end + 1, shows)
         self.row.open(0)
+        # A beat goes as far as the one that enters now makes sure: the words that it waits for may have to wait for
+        # the next row.
+        in_block = SumScale.latency + Residual.latency
+        flight: deque[Iterator[None]] = deque(maxlen=in_block + 1)
         for stream, when in enumerate(chosen):
             asked = max(when + 1, self.row_used + 1, self.fetcher_idle)
             self.fetched = asked + self.row_latency - 1
@@ -224,13 +229,18 @@ class PassModel:
                 self.trit_reader.close(asked + 2, asked + 2 + self.program.sizes.row_words)
             for beat in range(op["beats"]):
                 last = beat == op["beats"] - 1
+                for ahead in in_block + 1, in_block, SumScale.latency:
+                    if ahead <= len(flight):
+                        next(flight[-ahead], None)
                 entered = self.scale.enter(max(self.row.next(1), start))
                 self.row.take(entered, last)
-                self._result(op, stream, beat, entered, last, first=beat == 0)
+                flight.append(self._pass_on(op, stream, beat, entered, last, first=beat == 0))
             if self.resident:
                 self.trit_reader.close(asked + 2, self.fetched - self.row_latency + 3)
             self.fetcher_idle = self.fetched - self.row_latency + 3
             self.row_used = entered
+        for item in flight:
+            _exhaust(item)
         self._end_results(entered)
 
     def _fetch(self) -> None:
@@ -243,18 +253,16 @@ class PassModel:
         """Scalars and code passes of an operation: when each column beat is written, and when its scales show."""
         accepted = max(self._next_op("quantise"), self.scalar_idle)
         self.popped["quantise"] = accepted
-        begins, squares = accepted, 0
-        if op["new_vector"]:
-            largest = self.vector_end + self.largest_latency
-            begins = max(largest, accepted + 1 + (EPS_STATES if op["eps"] else 0))
-            squares = largest + 4
-        passes, self.scalar_idle = self.norm.schedule(
-            Eps(op["eps"]), begins=begins, beats=op["beats"], streams=self.streams, new_vector=bool(op["new_vector"]),
-            squares=squares, last_read=self.last_read,
-        )
-        self.scale_shows = [scale for _, scale in passes]
+        eps, new_vector = Eps(op["eps"]), bool(op["new_vector"])
+        largest = self.vector_end + self.largest_latency
         parts = self.config.columns // self.config.codes_per_cycle
-        for first_read, _ in passes:
+        self.scale_shows = []
+        for _ in range(self.streams):  # each as if it were an operation; a bank that is full holds up all that follow
+            begins = max(largest, accepted + 1 + NormScalar.preparation[eps]) if new_vector else accepted
+            [(first_read, scale)], accepted = self.norm.schedule(
+                eps, begins=begins, beats=op["beats"], streams=1, new_vector=new_vector, last_read=self.last_read
+            )
+            self.scale_shows.append(scale)
             read = max(first_read - 1, self.last_read)
             self.column_ready = []
             for index in range(op["beats"]):
@@ -263,6 +271,7 @@ class PassModel:
                 if index % parts == parts - 1 or index == op["beats"] - 1:
                     self.column_ready.append(stored + 1)
             self.last_read = read
+        self.scalar_idle = accepted
 
     # ------------------------------------------------------------------------------------------ rows and results
 
@@ -337,7 +346,7 @@ class PassModel:
                 entered = self.scale_last = self.scale.enter(max(when, start))
                 if op["op"] == Op.F and stream == 0:
                     self.gains.take(entered)
-                self._result(op, stream, base + index, entered, last, first=index == 0)
+                _exhaust(self._pass_on(op, stream, base + index, entered, last, first=index == 0))
                 self.sums_slot.leave(self.drained, entered)
             done.append(entered + SumScale.latency + self.head_latency)
         if last_group:
@@ -351,8 +360,10 @@ class PassModel:
         when = max(when, self.gains_shows)
         return max(when, self.gains.next()) if stream == 0 else when + first
 
-    def _result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> None:
-        """A beat of P values through scale and its block, into the norm."""
+    def _pass_on(
+        self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool
+    ) -> Iterator[None]:
+        """A beat of P values through the scale, then its block, then into the norm."""
         arrival = self.scale.arrive(entered)
         name = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}.get(Op(op["op"]))
         if name is None:
@@ -362,8 +373,10 @@ class PassModel:
         block = self.blocks[name]
         inside = block.enter(max(arrival, self.last_i + G_AFTER_I if name == "mlgru" else 0))
         self.scale.leave(arrival, inside)
+        yield
         shows = block.arrive(inside)
         left = block.leave(shows, self.x_slot.enter(shows))
+        yield
         wanted = max(left, self.vector_last + 1)
         joined = self.x_slot.leave(left, self._gain_shows(stream, wanted, first))
         self.vector_last = joined
@@ -392,3 +405,9 @@ def _operation(raw: bytes) -> Operation:
     """Fields of an operation's words."""
     value = int.from_bytes(raw, "little")
     return {str(name): value >> part.offset & ((1 << part.width) - 1) for name, part in OPERATION}
+
+
+def _exhaust(steps: Iterator[None]) -> None:
+    """Take all steps that are left."""
+    for _ in steps:
+        pass
