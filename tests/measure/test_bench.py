@@ -1,0 +1,65 @@
+"""Rows of the bench: counted on a small simulated board, equal to the cycle model, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lutern.firmware.link import Client
+from lutern.firmware.program import lay_out
+from lutern.firmware.session import Session
+from lutern.hw.config import HwConfig, preset
+from lutern.hw.top import Top
+from lutern.measure.bench import measure_decode, measure_prefill
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.sim.board import SimulatedBoard
+
+SEED = 7
+MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+SEVERAL = preset("tiny").with_(
+    name="several", rows=5, tokens=4, source="stream", word_bytes=2, memory_words=1 << 14, gain_fifo_words=256,
+    trit_fifo_words=128, max_state=256,
+)
+
+
+def opened(config: HwConfig) -> Iterator[Session]:
+    with SimulatedBoard(Top(config)) as board:
+        yield Session(Client(board), lay_out(integer_weights(random_checkpoint(MODEL, SEED)), config), config)
+
+
+@pytest.fixture(scope="module")
+def several() -> Iterator[Session]:
+    yield from opened(SEVERAL)
+
+
+def test_resident_weights() -> None:
+    for session in opened(preset("tiny")):
+        row = measure_decode(session, 1)
+        assert row.cycles == row.model_cycles, f"seed {SEED}"
+        assert row.lane_use == pytest.approx(MODEL.trits / (16 * row.cycles))
+        assert row.stream_idle is None
+        assert row.tokens_per_second == pytest.approx(row.clock_hz / row.cycles)
+
+
+def test_streams_share_the_weights(several: Session) -> None:
+    alone, together = measure_decode(several, 1), measure_decode(several, 4)
+    assert together.tokens_per_second > 1.5 * alone.tokens_per_second
+    assert alone.stream_idle is not None and 0 <= alone.stream_idle < 0.01
+    assert together.bytes_read == alone.bytes_read + 3 * 2 * MODEL.hidden_size
+    assert 0.5 < together.trit_share < alone.trit_share < 1
+
+
+def test_a_prompt_in_blocks_is_faster(several: Session) -> None:
+    one_by_one = measure_decode(several, 1).cycles * 8
+    row = measure_prefill(several, 8, 4)
+    assert (row.tokens, row.passes) == (8, 2)
+    assert row.cycles < one_by_one / 1.5
+
+
+def test_a_prompt_of_half_a_block_is_refused(several: Session) -> None:
+    with pytest.raises(LuternError, match=r"^a prompt of 6 tokens is no multiple of 4 streams; choose one that is\.$"):
+        measure_prefill(several, 6, 4)
