@@ -17,8 +17,8 @@ Times are cycles from the start of the first pass. Cost: some microseconds a wor
 
 from __future__ import annotations
 
+import copy
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lutern.firmware.program import Program
@@ -35,7 +35,7 @@ from lutern.hw.layouts import (
     row_fifo_words,
 )
 from lutern.hw.memory import ResidentMemory, StreamMemory
-from lutern.hw.mlgru import Mlgru
+from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.norm_scalar import NormScalar
 from lutern.hw.norm_statistics import largest_latency
@@ -47,10 +47,11 @@ from lutern.hw.stages import described
 from lutern.hw.ternary import TernaryUnit
 from lutern.measure.timing import Fifo, Groups, Pipe, Reader, Slot, Supply
 
-G_AFTER_I = 13  # advances between the last beat of I and the first of G (state complete)
+G_AFTER_I = WRITTEN + 1  # advances between the last beat of I and the first of G: the state is complete
+I_AFTER_I = WRITTEN - S_READ + 1  # advances between two of the same index that are chained: the state is written
 MATRICES_A_LAYER = 7
-LONG_AFTER_SETUP = 100_000
-"""The cycle in which the first pass begins: all that can be read ahead has been."""
+PAUSE = 100_000
+"""Cycles ahead of a pass that the host begins: all that can be read ahead has been."""
 PASSES = 3
 """Passes that are worked through: from the second on the readers are as far ahead as they stay."""
 
@@ -67,12 +68,13 @@ class TokenCycles:
 
 
 class PassModel:
-    """Passes of one program on one machine, ``streams`` tokens each."""
+    """Passes of one program on one machine, ``streams`` tokens each; ``chained``: of one prompt, each pass a run."""
 
-    def __init__(self, program: Program, config: HwConfig, streams: int = 1) -> None:
+    def __init__(self, program: Program, config: HwConfig, streams: int = 1, *, chained: bool = False) -> None:
         self.config = config
         self.program = program
         self.streams = streams
+        self.chained = chained
         self.resident = config.source == "resident"
         self.norm = described(RmsNorm(config))
         self.largest_latency = largest_latency(config)
@@ -81,7 +83,9 @@ class PassModel:
         # from words to groups and beats
         self.reader = Reader()
         self.trit_reader = Reader() if self.resident else self.reader
-        self.words = self._words()
+        self.header_words = header_words(config)
+        self.records = self._records()
+        self.record = self.place = 0  # the next word
         self.taken = -1
         self.op_accepted = 0
         self.trits = Fifo(config.trit_fifo_words, self._read_word)
@@ -116,20 +120,22 @@ class PassModel:
         self.result_end = -1
         self.vector_end = 0
         self.last_i = 0
+        self.i_entered: dict[int, int] = {}  # by index: the newest beat of I
         self.vector_last = -1
         self.row_used = -1
         self.scale_last = -1
         self.beats = 0
-        self.ops: list[Operation] = []
-        self.shown = 0
-        self.supplied = 0
+        self.ops: deque[Operation] = deque()  # that wait in the queues, for all stages but the supply
+        self.supply_ops: deque[Operation] = deque()
         self.gains_shows = 0
 
     def run(self, passes: int = PASSES) -> TokenCycles:
         """Work through some passes; the figures of the last."""
-        chosen = [LONG_AFTER_SETUP] * self.streams
+        chosen = [PAUSE] * self.streams
         before = beats_before = 0
         for _ in range(passes):
+            if self.chained:
+                chosen = [chosen[-1] + PAUSE] * self.streams
             before, beats_before = chosen[-1], self.beats
             chosen = self._pass(chosen)
         sizes = self.program.sizes
@@ -145,34 +151,33 @@ class PassModel:
 
     # ------------------------------------------------------------------------------------------ stream
 
-    def _words(self) -> Iterator[tuple[int, bool, Operation | None]]:
-        """(kind, is header, operation that is complete with this word) of every word of the stream, endlessly."""
+    def _records(self) -> list[tuple[int, int, Operation | None]]:
+        """Kind, words and operation of every record of the stream."""
         raw = self.program.words
-        count, heads = self.program.setup["stream_words"], header_words(self.config)
         records = []
         at = 0
-        while at < count:
-            head = int.from_bytes(raw[at : at + heads].tobytes(), "little")
+        while at < self.program.setup["stream_words"]:
+            head = int.from_bytes(raw[at : at + self.header_words].tobytes(), "little")
             kind, length = head & ((1 << HEADER_KIND_BITS) - 1), (head >> HEADER_KIND_BITS) & 0xFFFFF
-            at += heads
+            at += self.header_words
             records.append((kind, length, _operation(raw[at : at + length].tobytes()) if kind == Record.OP else None))
             at += length
-        while True:
-            for kind, length, operation in records:
-                for _ in range(heads):
-                    yield kind, True, None
-                for index in range(length):
-                    yield kind, False, operation if index == length - 1 else None
+        return records
 
     def _read_word(self) -> None:
-        """The next word goes through the router."""
-        kind, is_header, operation = next(self.words)
+        """The next word goes through the router; behind the last one follows the first."""
+        kind, length, operation = self.records[self.record]
+        is_header = self.place < self.header_words
+        self.place += 1
+        ends = self.place == self.header_words + length
+        if ends:
+            self.record, self.place = (self.record + 1) % len(self.records), 0
         when = max(self.reader.shows(), self.taken + 1)
         if is_header:
             self.taken = when
         elif kind == Record.OP:
             self.taken = max(when, self.op_accepted + 1)
-            if operation is not None:
+            if ends and operation is not None:
                 self.op_accepted = self._deal(operation, self.taken + 1)
         else:
             self.taken = (self.gains.words.fifo if kind == Record.GAINS else self.trits).write(when)
@@ -194,13 +199,14 @@ class PassModel:
             if wanted[name]:
                 queue.write(when)
         self.ops.append(op)
+        if wanted["supply"]:
+            self.supply_ops.append(op)
         return when
 
     def _next_supply(self, popped: int) -> tuple[int, int, int]:
         """When the supply's next operation shows, items of a group, groups."""
         shows = self.queues["supply"].shows(popped)
-        op = next(op for op in self.ops[self.supplied :] if op["op"] == Op.F or op["makes_vector"])
-        self.supplied = self.ops.index(op, self.supplied) + 1
+        op = self.supply_ops.popleft()
         return shows, 1 if op["op"] == Op.F else op["outer"] + op["matrices"], op["groups"]
 
     def _next_op(self, name: str) -> int:
@@ -211,37 +217,50 @@ class PassModel:
 
     def _embed(self, chosen: list[int]) -> None:
         """The rows of the embedding table that the tokens chosen in ``chosen`` ask for, as vectors."""
-        shows = self._next_op("results")
-        op = self._show_operation()
+        start = max(self.result_end + 1, self._next_op("results"))
+        op = self.ops.popleft()
         self.gains_shows = self._next_op("gains")
-        start = max(self.result_end + 1, shows)
         self.row.open(0)
-        # A beat goes as far as the one that enters now makes sure: the words that it waits for may have to wait for
-        # the next row.
-        in_block = SumScale.latency + Residual.latency
-        flight: deque[Iterator[None]] = deque(maxlen=in_block + 1)
         for stream, when in enumerate(chosen):
-            asked = max(when + 1, self.row_used + 1, self.fetcher_idle)
+            asked = self._asked(when)
             self.fetched = asked + self.row_latency - 1
-            if not self.resident:  # there the fetch never waits, and takes the stream's cycles
+            if not self.resident:  # the fetch never waits, and takes the stream's cycles
+                if stream == 0:
+                    self._close_port(asked)
                 for _ in range(self.program.sizes.row_words):
                     self._fetch()
-                self.trit_reader.close(asked + 2, asked + 2 + self.program.sizes.row_words)
-            for beat in range(op["beats"]):
-                last = beat == op["beats"] - 1
-                for ahead in in_block + 1, in_block, SumScale.latency:
-                    if ahead <= len(flight):
-                        next(flight[-ahead], None)
-                entered = self.scale.enter(max(self.row.next(1), start))
-                self.row.take(entered, last)
-                flight.append(self._pass_on(op, stream, beat, entered, last, first=beat == 0))
+                self.fetcher_idle = asked + 2 + self.program.sizes.row_words
+                if stream + 1 < self.streams:
+                    # The next row is asked for while gains of this one are still to be read: when, tells a copy.
+                    ahead = self._copy()
+                    ahead._take_row(op, stream, start)
+                    self._close_port(ahead._asked(chosen[stream + 1]))
+            self._take_row(op, stream, start)
             if self.resident:
-                self.trit_reader.close(asked + 2, self.fetched - self.row_latency + 3)
-            self.fetcher_idle = self.fetched - self.row_latency + 3
-            self.row_used = entered
-        for item in flight:
-            _exhaust(item)
-        self._end_results(entered)
+                self.fetcher_idle = self.fetched - self.row_latency + 3
+                self.trit_reader.close(asked + 2, self.fetcher_idle)
+        self._end_results(self.row_used)
+
+    def _asked(self, chosen: int) -> int:
+        """When the row of a token is asked for: that before it has been used, and its fetch is done."""
+        return max(chosen + 1, self.row_used + 1, self.fetcher_idle)
+
+    def _close_port(self, asked: int) -> None:
+        """A row asked for then takes the port of the words."""
+        self.reader.close(asked + 2, asked + 2 + self.program.sizes.row_words)
+
+    def _take_row(self, op: Operation, stream: int, start: int) -> None:
+        """The beats of a row, into the norm."""
+        for beat in range(op["beats"]):
+            last = beat == op["beats"] - 1
+            self.row_used = self.scale.enter(max(self.row.next(1), start))
+            self.row.take(self.row_used, last)
+            self._result(op, stream, beat, self.row_used, last, first=beat == 0)
+
+    def _copy(self) -> PassModel:
+        """The same state."""
+        shared = (self.config, self.program, self.norm, self.records)
+        return copy.deepcopy(self, {id(item): item for item in shared})
 
     def _fetch(self) -> None:
         """The next word of the row under way."""
@@ -278,7 +297,7 @@ class PassModel:
     def _matrix(self) -> list[int]:
         """The rows of the next operation; of HEAD, the cycles in which tokens are chosen."""
         shows = self._next_op("engine")
-        op = self._show_operation()
+        op = self.ops.popleft()
         if not op["reuse"]:
             self._quantise(op)
         else:
@@ -346,7 +365,7 @@ class PassModel:
                 entered = self.scale_last = self.scale.enter(max(when, start))
                 if op["op"] == Op.F and stream == 0:
                     self.gains.take(entered)
-                _exhaust(self._pass_on(op, stream, base + index, entered, last, first=index == 0))
+                self._result(op, stream, base + index, entered, last, first=index == 0)
                 self.sums_slot.leave(self.drained, entered)
             done.append(entered + SumScale.latency + self.head_latency)
         if last_group:
@@ -360,23 +379,22 @@ class PassModel:
         when = max(when, self.gains_shows)
         return max(when, self.gains.next()) if stream == 0 else when + first
 
-    def _pass_on(
-        self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool
-    ) -> Iterator[None]:
+    def _result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> None:
         """A beat of P values through the scale, then its block, then into the norm."""
         arrival = self.scale.arrive(entered)
         name = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}.get(Op(op["op"]))
         if name is None:
             if op["op"] == Op.I:
-                self.last_i = arrival
+                inside = arrival
+                if self.chained:
+                    inside = self.scale.leave(arrival, self.i_entered.get(index, -I_AFTER_I) + I_AFTER_I)
+                self.last_i = self.i_entered[index] = inside
             return
         block = self.blocks[name]
         inside = block.enter(max(arrival, self.last_i + G_AFTER_I if name == "mlgru" else 0))
         self.scale.leave(arrival, inside)
-        yield
         shows = block.arrive(inside)
         left = block.leave(shows, self.x_slot.enter(shows))
-        yield
         wanted = max(left, self.vector_last + 1)
         joined = self.x_slot.leave(left, self._gain_shows(stream, wanted, first))
         self.vector_last = joined
@@ -385,29 +403,17 @@ class PassModel:
         if last:
             self.popped["gains"] = self.vector_end = joined
 
-    def _show_operation(self) -> Operation:
-        """The operation that stands at the head of the queues."""
-        op = self.ops[self.shown]
-        self.shown += 1
-        return op
-
     def _end_results(self, when: int) -> None:
         self.result_end = when
         self.popped["results"] = when
 
 
-def token_cycles(program: Program, config: HwConfig, streams: int = 1) -> TokenCycles:
-    """Cycles of a pass in the middle of a run; the same for every pass of a program."""
-    return PassModel(program, config, streams).run()
+def token_cycles(program: Program, config: HwConfig, streams: int = 1, *, chained: bool = False) -> TokenCycles:
+    """A pass in the middle of a run, the same for every pass of a program; ``chained``: of one token each, as a run."""
+    return PassModel(program, config, streams, chained=chained).run()
 
 
 def _operation(raw: bytes) -> Operation:
     """Fields of an operation's words."""
     value = int.from_bytes(raw, "little")
     return {str(name): value >> part.offset & ((1 << part.width) - 1) for name, part in OPERATION}
-
-
-def _exhaust(steps: Iterator[None]) -> None:
-    """Take all steps that are left."""
-    for _ in steps:
-        pass

@@ -8,6 +8,7 @@ Constant time an item.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,12 +25,12 @@ class Pipe:
 
     latency: int
     _last: int = -1
-    _frozen: list[tuple[int, int]] = field(default_factory=list)
+    _frozen: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def enter(self, when: int) -> int:
         """The first cycle from ``when`` on in which an item can enter."""
         when = max(when, self._last + 1)
-        for start, stop in self._frozen[-RECENT:]:
+        for start, stop in self._frozen:
             if start <= when < stop:
                 when = stop
         self._last = when
@@ -38,7 +39,7 @@ class Pipe:
     def arrive(self, entered: int) -> int:
         """The cycle in which an item that entered then shows at the end."""
         arrival = entered + self.latency
-        for start, stop in self._frozen[-RECENT:]:
+        for start, stop in self._frozen:
             if stop > entered and start < arrival:
                 arrival += stop - max(start, entered)
         return arrival
@@ -77,26 +78,27 @@ class Fifo:
     def __init__(self, depth: int, fill: Callable[[], None] | None = None) -> None:
         self.inner = depth - 1
         self.fill = fill
-        self.written: list[int] = []
-        self.moved: list[int] = []
+        self._written: deque[int] = deque()  # when each word of the memory came
+        self._moved: deque[int] = deque([-1], maxlen=self.inner)  # when those before went on to the register
 
     def room(self, when: int) -> int:
         """The first cycle from ``when`` on in which a word can be written."""
-        behind = len(self.written) - self.inner
-        return max(when, self.moved[behind] + 1) if behind >= 0 else when
+        spare = self.inner - len(self._written)
+        assert spare > 0, "the reader of a FIFO is worked out before it is full"
+        return max(when, self._moved[-spare] + 1) if spare <= len(self._moved) else when
 
     def write(self, when: int) -> int:
         """Write at ``when`` or as soon as there is room."""
-        self.written.append(self.room(when))
-        return self.written[-1]
+        when = self.room(when)
+        self._written.append(when)
+        return when
 
     def shows(self, popped_before: int) -> int:
         """The cycle from which the next word shows, given when the one before it was taken."""
-        index = len(self.moved)
-        while self.fill is not None and len(self.written) <= index:
+        while self.fill is not None and not self._written:
             self.fill()
-        when = max(self.written[index] + 1, popped_before, self.moved[-1] + 1 if index else 0)
-        self.moved.append(when)
+        when = max(self._written.popleft() + 1, popped_before, self._moved[-1] + 1)
+        self._moved.append(when)
         return when + 1
 
 
@@ -104,7 +106,7 @@ class Reader:
     """memory.Repeater: a register at the memory's port, one behind it; ``close`` takes the port away for a while."""
 
     def __init__(self) -> None:
-        self._closed: list[tuple[int, int]] = []
+        self._closed: deque[tuple[int, int]] = deque(maxlen=RECENT)
         self._read = -1  # of the last item: when it was read, when it left the port, when it was taken
         self._moved = -1
         self._taken = -1
@@ -114,7 +116,7 @@ class Reader:
         self._closed.append((start, stop))
 
     def _granted(self, when: int) -> int:
-        for start, stop in self._closed[-RECENT:]:
+        for start, stop in self._closed:
             if start <= when < stop:
                 when = stop
         return when
@@ -123,7 +125,7 @@ class Reader:
         """The cycle from which the next item shows, given that the one before was taken."""
         read = self._granted(max(self._moved, self._read + 1))
         moved = max(read + 1, self._taken)
-        for start, stop in self._closed[-RECENT:]:
+        for start, stop in self._closed:
             if read < start < moved:  # it stood at the port when that was taken away
                 read = self._granted(stop)
                 moved = max(read + 1, self._taken)
