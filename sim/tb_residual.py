@@ -92,8 +92,8 @@ class Bench:
             saturated = to_int(self.dut.saturated)
             self.saturations += saturated
             if to_int(self.dut.tap_valid):
-                ports = (to_int(port) for port in (self.dut.tap, self.dut.tap_stream, self.dut.tap_index))
-                self.tap_board.check(cycle_now(), self.tap(*ports, saturated)[0])
+                h, stream, index = (to_int(port) for port in (self.dut.tap, self.dut.tap_stream, self.dut.tap_index))
+                self.tap_board.check(cycle_now(), self.tap(h, stream, index, saturated)[0])
             else:
                 assert not saturated, f"residual: saturated without a write in cycle {cycle_now()}"
 
