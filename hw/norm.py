@@ -10,7 +10,7 @@ Streams share all of it: an operation has a pass for each, and while one runs th
 its u, its running statistics and its last scale. When, says `schedule`: 8 streams of 256 elements at Q = 4 have their
 last codes 533 cycles after the last x, of which 512 are passes; a stream's scalars take 24 cycles (eps: 44 and 43).
 ECP5, P = 1, Q = 4, 512 elements: 2,673 LUT4, 459 CCU2C, 2,486 flip-flops, 10 multipliers, 9 block RAMs (yosys); 8
-streams, P = 2, Q = 4, 1024 elements: 3,611, 657, 3,522, 15 and 33, 71 distributed RAMs.
+streams, P = 2, Q = 4, 1024 elements: 3,550, 651, 3,621, 15 and 33, 71 distributed RAMs.
 """
 
 from __future__ import annotations
@@ -127,17 +127,16 @@ class RmsNorm(wiring.Component):
         return 13
 
     def schedule(
-        self, eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True, squares: int = 0,
+        self, eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True,
         last_read: int = 0,
     ) -> tuple[list[tuple[int, int]], int]:
         """The (first read of u, scale at ``o_scale``) of each stream of an operation, in cycles of any clock.
 
         ``begins`` is the cycle in which the scalar unit has the first stream's largest: for new vectors the later of
         ``largest`` (last beat of x + `largest_latency`) and the cycle 1 + `NormScalar.preparation` after the
-        operation's acceptance. Else the cycle of acceptance. ``last_read`` is that of the pass before; ``squares`` is
-        of no meaning, the sum of squares is never waited for. Returns also the first cycle in which the next operation
-        can be accepted. The first codes appear `Quantiser.latency` cycles after the first read; without pauses a pass
-        reads a beat a cycle.
+        operation's acceptance. Else the cycle of acceptance. ``last_read`` is that of the pass before. Returns also the
+        first cycle in which the next operation can be accepted. The first codes appear `Quantiser.latency` cycles after
+        the first read; without pauses a pass reads a beat a cycle.
         """
         after_factor = {layouts.Eps.NONE: 15, layouts.Eps.O_PROJ: 23, layouts.Eps.DOWN_PROJ: 19}[eps]
         passes = []
