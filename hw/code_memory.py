@@ -17,6 +17,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_payload
+from lutern.hw.vectors import read_register
 
 LUT_RAM_WORDS = 32
 """Up to so many words a part memory is built of LUTs: a block RAM of 36 bits saves 108 of them there, or less."""
@@ -88,18 +89,17 @@ class CodeMemory(wiring.Component):
         for number in range(config.tokens):
             of_stream = i.stream == number if config.tokens > 1 else 1
             for index in range(parts):
-                attrs = {"ram_style": "distributed" if 2 * beats <= LUT_RAM_WORDS else "block"}
+                attrs: dict[str, str | int] = {"no_rw_check": 1}  # what is being written is not used
+                attrs["ram_style"] = "distributed" if 2 * beats <= LUT_RAM_WORDS else "block"
                 memory = Memory(shape=part_bits, depth=2 * beats, init=[], attrs=attrs)
                 m.submodules[f"part_{number}_{index}"] = memory
-                write, read = memory.write_port(), memory.read_port()
+                write = memory.write_port()
                 m.d.comb += [
                     write.addr.eq(write_address),
                     write.data.eq(i.codes),
                     write.en.eq(store & (part == index) & of_stream),
-                    read.addr.eq(read_address),
-                    read.en.eq(advance),
                 ]
-                reads.append(read.data)
+                reads.append(read_register(m, memory, read_address, advance))
         o = self.o.payload
         flags = Signal(len(o.as_value()) - len(o.codes), reset_less=True)
         m.d.comb += [
