@@ -45,11 +45,13 @@ def test_streamed_weights_and_several_streams(tokens: int, pause: str) -> None:
 @pytest.mark.parametrize(
     "shape",
     [
-        {"rows": 5, "columns": 4, "tokens": 2},
+        pytest.param({"rows": 5, "columns": 4, "tokens": 2}, marks=pytest.mark.slow),
         {"rows": 10, "columns": 4, "tokens": 8, "results_per_cycle": 2, "codes_per_cycle": 4, "word_bytes": 4,
          "max_state": 512},
-        {"rows": 8, "columns": 8, "tokens": 2, "results_per_cycle": 2, "codes_per_cycle": 4, "source": "resident",
-         "word_bytes": 8},
+        pytest.param(
+            {"rows": 8, "columns": 8, "tokens": 2, "results_per_cycle": 2, "codes_per_cycle": 4, "source": "resident",
+             "word_bytes": 8}, marks=pytest.mark.slow,
+        ),
         {"rows": 5, "columns": 4, "tokens": 4, "top_k": 8},
     ],
     ids=lambda shape: "-".join(str(value) for value in shape.values()),
@@ -61,7 +63,9 @@ def test_other_machines_of_several_streams(shape: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     "shape",
     [
-        {"rows": 8, "columns": 8, "results_per_cycle": 2, "codes_per_cycle": 4},
+        pytest.param(
+            {"rows": 8, "columns": 8, "results_per_cycle": 2, "codes_per_cycle": 4}, marks=pytest.mark.slow
+        ),
         {"rows": 4, "columns": 16, "results_per_cycle": 1, "codes_per_cycle": 1},
         {"rows": 8, "columns": 8, "results_per_cycle": 4, "codes_per_cycle": 8},
     ],

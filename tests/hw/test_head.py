@@ -25,12 +25,16 @@ def run(
                           "vectors": 20, "active": active})
 
 
-@pytest.mark.parametrize(("lanes", "vocab"), [(1, 24), (1, 17), (2, 24), (2, 23), (4, 21), (4, 22)])
+@pytest.mark.parametrize(("lanes", "vocab"), [
+    (1, 17), (2, 23), (4, 22), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 24), (2, 24), (4, 21))),
+])
 def test_tokens_logits_latency_and_reset(lanes: int, vocab: int) -> None:
     run(lanes, vocab)
 
 
-@pytest.mark.parametrize(("lanes", "vocab", "active"), [(1, 17, 4), (2, 23, 4), (2, 23, 3), (2, 24, 1)])
+@pytest.mark.parametrize(("lanes", "vocab", "active"), [
+    (2, 23, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 17, 4), (2, 23, 4), (2, 24, 1))),
+])
 def test_streams(lanes: int, vocab: int, active: int) -> None:
     run(lanes, vocab, tokens=4, active=active)
 

@@ -30,13 +30,16 @@ def run(
     run_bench(Mlgru(config), "lutern.sim.tb_mlgru", parameters=parameters, seed=seed)
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("lanes", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("source", "sink"), PAUSES)
 def test_tokens(lanes: int, source: str, sink: str) -> None:
     run(lanes, source=source, sink=sink, seed=10 + lanes)
 
 
-@pytest.mark.parametrize(("lanes", "streams", "chained"), [(1, 4, False), (2, 3, False), (1, 3, True), (2, 4, True)])
+@pytest.mark.parametrize(("lanes", "streams", "chained"), [
+    (1, 4, False), (2, 4, True), pytest.param(2, 3, False, marks=pytest.mark.slow),
+    pytest.param(1, 3, True, marks=pytest.mark.slow),
+])
 @pytest.mark.parametrize(("source", "sink"), PAUSES[:3])
 def test_streams(lanes: int, streams: int, chained: bool, source: str, sink: str) -> None:
     run(lanes, tokens=4, streams=streams, chained=chained, source=source, sink=sink, seed=20 + lanes)

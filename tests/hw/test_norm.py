@@ -107,6 +107,7 @@ def test_mutation_of_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None
         run_norm(1, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "name", "stage"), [
     (norm_statistics, "keys", "codes"), (norm_statistics, "low", "scale"), (norm_statistics, "high", "scale"),
     (norm_scalar, "previous", "scale"), (norm_scalar, "roots", "scale"),

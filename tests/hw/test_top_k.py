@@ -18,7 +18,10 @@ def run(
               parameters={"config": values, "source": source, "vocab": vocab, "vectors": 20, "active": active})
 
 
-@pytest.mark.parametrize(("lanes", "vocab", "kept"), [(1, 40, 8), (1, 23, 5), (2, 40, 6), (2, 39, 6), (4, 37, 4)])
+@pytest.mark.parametrize(("lanes", "vocab", "kept"), [
+    (1, 23, 5), (4, 37, 4),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 40, 8), (2, 40, 6), (2, 39, 6))),
+])
 def test_entries_cycles_and_reset(lanes: int, vocab: int, kept: int) -> None:
     run(lanes, vocab, kept)
 
@@ -29,7 +32,9 @@ def test_one_is_kept_or_all(lanes: int, vocab: int, kept: int) -> None:
 
 
 @pytest.mark.parametrize("source", ["none", "random"])
-@pytest.mark.parametrize(("lanes", "vocab", "active"), [(1, 40, 4), (2, 39, 4), (2, 39, 3)])
+@pytest.mark.parametrize(("lanes", "vocab", "active"), [
+    (2, 39, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 40, 4), (2, 39, 4))),
+])
 def test_streams(lanes: int, vocab: int, active: int, source: str) -> None:
     run(lanes, vocab, 6, source, tokens=4, active=active)
 
