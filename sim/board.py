@@ -9,6 +9,7 @@ not depend on how fast this computer simulates.
 
 import ctypes
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,8 @@ def _load(path: str) -> ctypes.CDLL:
 class SimulatedBoard:
     """The gateware of `component` (byte streams rx and tx, taps) as a link.
 
-    Parameters: `pause_share` makes both streams pause in that share of all cycles, seeded by `seed`.
+    Parameters: `pause_share` makes both streams pause in that share of all cycles, seeded by `seed`; `library` is the
+    simulation to use instead of `component`'s own, as of its netlist.
     """
 
     def __init__(
@@ -93,9 +95,10 @@ class SimulatedBoard:
         pause_share: float = 0.0,
         seed: int = 0,
         cycles_per_second: int = PATIENCE_CYCLES_PER_SECOND,
+        library: Path | None = None,
     ) -> None:
         self._taps = {tap.name: (index, tap) for index, tap in enumerate(list_taps(component))}
-        self._library = _load(str(verilate(component)))
+        self._library = _load(str(library or verilate(component)))
         self._board: int | None = self._library.lutern_create()
         self.cycles_per_second = cycles_per_second
         share = round(65536 * pause_share)

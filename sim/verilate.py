@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,9 +94,27 @@ def verilate(component: wiring.Component) -> Path:
             folder = cache_folder() / f"board-{digest(rtlil_text, *built_with)[:32]}"
             if not (folder / LIBRARY).exists():
                 require_compiler()
-                _build(name, rtlil_text, header, folder)
+                _build(name, convert_verilog(rtlil_text), header, folder)
         if known:
             _note(known, folder.name)
+    return _used(folder)
+
+
+def verilate_text(component: wiring.Component, make: Callable[[], str], *made_from: str) -> Path:
+    """As `verilate`, of Verilog that `make` gives: a module `top` with the ports of `component`, from `made_from`."""
+    header = _header(list_taps(component))
+    key = digest(*made_from, _HARNESS.read_bytes(), header, *_FLAGS, platform.machine())
+    folder = cache_folder() / f"board-{key[:32]}"
+    if not (folder / LIBRARY).exists():
+        require_compiler()
+        name = type(component).__name__
+        with _progress(f"Compiling a netlist of {name} (once; kept in {cache_folder()})"):
+            _build(name, make(), header, folder)
+    return _used(folder)
+
+
+def _used(folder: Path) -> Path:
+    """The library in a folder of the cache, which is now the newest."""
     with contextlib.suppress(OSError):
         os.utime(folder)
     prune(folder.parent, _KEPT_BUILDS, "board-*")
@@ -136,7 +154,7 @@ def _header(taps: list[Tap]) -> str:
     return f"#pragma once\n#define TAP_COUNT {len(taps)}\n#define TAPS(X) {items}\n"
 
 
-def _build(name: str, rtlil_text: str, header: str, folder: Path) -> None:
+def _build(name: str, verilog_text: str, header: str, folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
@@ -147,7 +165,7 @@ def _build(name: str, rtlil_text: str, header: str, folder: Path) -> None:
             "set LUTERN_CACHE to another one."
         ) from None
     try:
-        (work / "top.v").write_text(convert_verilog(rtlil_text))
+        (work / "top.v").write_text(verilog_text)
         (work / "taps.h").write_text(header)
         shutil.copy(_HARNESS, work)
         command = ["verilator", *_FLAGS, "top.v", "harness.cpp"]

