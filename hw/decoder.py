@@ -130,7 +130,7 @@ class Decoder(wiring.Component):
         link(m, norm.o_codes, codes.i_codes)
         link(m, sequencer.o_engine, codes.i_op)
         link(m, codes.o, ternary.i_codes)
-        link(m, self._skid(m, "sums_skid", ternary.o_sums), results.i_sums)
+        link(m, ternary.o_sums, results.i_sums)
         link(m, norm.o_scale, results.i_scale)
         link(m, sequencer.o_results, results.i_op)
         link(m, results.o, scale.i)
@@ -223,14 +223,6 @@ class Decoder(wiring.Component):
         m.submodules[name] = fifo
         link(m, words, fifo.w_stream)
         return fifo.r_stream
-
-    @staticmethod
-    def _skid(m: Module, name: str, output: Any) -> Any:
-        """A stream whose ready is a register."""
-        skid = Skid(output.signature.members["payload"].shape)
-        m.submodules[name] = skid
-        link(m, output, skid.i)
-        return skid.o
 
     @staticmethod
     def _route_values(m: Module, scale: SumScale, blocks: dict[str, Any]) -> None:
