@@ -136,19 +136,20 @@ class TestTiny:
             assert tiny.run([Feed(4, fresh=True)]).tokens == first.tokens, f"reset after {cycles} cycles, seed {SEED}"
 
 
+@pytest.fixture(scope="module")
+def several() -> Iterator[LockStep]:
+    config = preset("tiny").with_(
+        name="several", rows=5, tokens=4, source="stream", word_bytes=2, memory_words=1 << 14, gain_fifo_words=256,
+        trit_fifo_words=128, max_state=256,
+    )
+    model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+    weights = integer_weights(random_checkpoint(model, SEED))
+    with SimulatedBoard(Top(config)) as board:
+        yield LockStep(Session(Client(board), lay_out(weights, config), config), board, weights)
+
+
 class TestSeveral:
     """Four streams on streamed weights: together, alone, in blocks of a prompt."""
-
-    @pytest.fixture(scope="class")
-    def several(self) -> Iterator[LockStep]:
-        config = preset("tiny").with_(
-            name="several", rows=5, tokens=4, source="stream", word_bytes=2, memory_words=1 << 14, gain_fifo_words=256,
-            trit_fifo_words=128, max_state=256,
-        )
-        model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-        weights = integer_weights(random_checkpoint(model, SEED))
-        with SimulatedBoard(Top(config)) as board:
-            yield LockStep(Session(Client(board), lay_out(weights, config), config), board, weights)
 
     @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
     def test_conversations_are_what_they_are_alone(self, several: LockStep, sampling: Sampling) -> None:
