@@ -16,6 +16,7 @@ import numpy as np
 from amaranth.lib import wiring
 from numpy.typing import NDArray
 
+from lutern.hw.stages import described
 from lutern.model_ref.errors import LuternError
 from lutern.sim.verilate import list_taps, verilate
 
@@ -97,7 +98,7 @@ class SimulatedBoard:
         cycles_per_second: int = PATIENCE_CYCLES_PER_SECOND,
         library: Path | None = None,
     ) -> None:
-        self._taps = {tap.name: (index, tap) for index, tap in enumerate(list_taps(component))}
+        self._taps = {tap.name: (index, tap) for index, tap in enumerate(list_taps(described(component)))}
         self._library = _load(str(library or verilate(component)))
         self._board: int | None = self._library.lutern_create()
         self.cycles_per_second = cycles_per_second
