@@ -4,8 +4,8 @@
                      Yosys' models of LUT4, CCU2C, TRELLIS_FF … ├─► Verilator ─► board.so ─► SimulatedBoard
                      sim/ecp5_cells.v: DP16KD, MULT18X18D ──────┘
 
-The models are independent of the rules by which Yosys maps to cells. Cost: `tiny` takes half a minute of yosys, and as
-long to compile; it simulates some hundred times slower than the gateware.
+The models are independent of the rules by which Yosys maps to cells. Cost: `tiny` takes half a minute of yosys and
+two minutes of Verilator and C++; it simulates some 3000 cycles a second.
 """
 
 from __future__ import annotations
