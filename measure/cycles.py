@@ -106,7 +106,7 @@ class PassModel:
             "residual": Pipe(Residual.latency),
         }
         self.quantiser = Pipe(Quantiser.latency)
-        self.sums_slot, self.x_slot = Slot(), Slot()
+        self.x_slot = Slot()
         # state of the stages
         self.scalar_idle = 0
         self.last_read = 0
@@ -123,7 +123,6 @@ class PassModel:
         self.i_entered: dict[int, int] = {}  # by index: the newest beat of I
         self.vector_last = -1
         self.row_used = -1
-        self.scale_last = -1
         self.beats = 0
         self.ops: deque[Operation] = deque()  # that wait in the queues, for all stages but the supply
         self.supply_ops: deque[Operation] = deque()
@@ -354,19 +353,16 @@ class PassModel:
         done = []
         for stream, start in enumerate(starts):
             for index in range(results):
-                # the drain moves while a beat waits in the register behind it
-                self.drain_shown = max(moved, self.drained) + 1
-                moved = self.drain_shown + (full - results if index == results - 1 else 0)
-                self.drained = self.sums_slot.enter(self.drain_shown)
-                when = max(self.drained, self.scale_last + 1)
+                # the drain moves on while a beat waits in the register behind it
+                when = self.drain_shown = max(moved, self.drained) + 1
+                moved = when + (full - results if index == results - 1 else 0)
                 last = last_group and index == results - 1
                 if op["op"] == Op.F:
                     when = self._gain_shows(stream, when, first=index == 0)
-                entered = self.scale_last = self.scale.enter(max(when, start))
+                entered = self.drained = self.scale.enter(max(when, start))
                 if op["op"] == Op.F and stream == 0:
                     self.gains.take(entered)
                 self._result(op, stream, base + index, entered, last, first=index == 0)
-                self.sums_slot.leave(self.drained, entered)
             done.append(entered + SumScale.latency + self.head_latency)
         if last_group:
             if op["op"] == Op.F:

@@ -38,9 +38,9 @@ SLOW = (
     preset("tiny").with_(name="slow-codes", columns=16, codes_per_cycle=1),
     preset("tiny").with_(name="wide", rows=16, columns=16, results_per_cycle=4, codes_per_cycle=16),
     preset("tiny").with_(name="wide-four", rows=16, columns=16, results_per_cycle=4, codes_per_cycle=16, **FOUR),
-    preset("tiny").with_(name="one-result-a-row", rows=1, columns=8, tokens=2),
+    preset("tiny").with_(name="one-result-a-row", rows=1, columns=8, tokens=2, word_bytes=2, trit_beats=1 << 13),
     STREAMED.with_(name="five-rows-four", rows=5, **FOUR),
-    STREAMED.with_(name="short-fifos", rows=5, trit_fifo_words=8, gain_fifo_words=8, gain_fifo_groups=2, **FOUR),
+    STREAMED.with_(name="short-fifos", rows=5, trit_fifo_words=8, gain_fifo_words=40, gain_fifo_groups=2, **FOUR),
     STREAMED.with_(name="two-results-eight", **TWO_RESULTS, tokens=8, max_state=1024),
 )
 
