@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lutern.hw.config import PRESETS
 from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.synthetic import random_checkpoint
@@ -140,8 +141,8 @@ def test_no_compiler(folder: Path, tmp_path: Path) -> None:
     (("--on", "fpga"), "there is nothing called fpga to run on; give one of sim, golden."),
     (("--on", "golden", "--check"),
      "--check compares the simulated board with the integer model; leave it out with --on golden."),
-    (("--preset", "huge"), "there is no preset huge; choose one of tiny, sim-64."),
-    (("-t", "-1"), "the temperature is -1.0; give 0 (argmax) or a positive number."),
+    (("--preset", "huge"), f"there is no preset huge; choose one of {', '.join(PRESETS)}."),
+    (("-t", "-1"), "the temperature is -1.0; give 0 (the likeliest) or a positive number."),
     (("--top-k", "-1"), "top-k is -1; give 0 (all tokens) or a positive number."),
 ], ids=["target", "check", "preset", "temperature", "top-k"])
 def test_options(folder: Path, arguments: tuple[str, ...], sentence: str) -> None:
