@@ -18,6 +18,7 @@ TRIT_MEMORY = 1 << 23
 
 
 SOURCES = ("resident", "stream")
+MEMORIES = ("block", "sdram", "host")
 CELLS = ("generic", "ecp5")
 
 
@@ -36,6 +37,9 @@ class HwConfig:
     source
         "resident": trits in block RAM, a beat a cycle, operations and gains beside them in a memory of words.
         "stream": one memory of words holds everything, and delivers a word a cycle at best.
+    memory
+        where the words are: "block" RAM of the chip; "sdram" of the board, "host": sent over the link every token
+        (both for source "stream").
     word_bytes
         bytes of a word of memory: what the host writes, and what the stream of records consists of.
     memory_words
@@ -66,6 +70,7 @@ class HwConfig:
     results_per_cycle: int = 1
     codes_per_cycle: int = 4
     source: str = "resident"
+    memory: str = "block"
     word_bytes: int = 8
     memory_words: int = 1 << 14
     trit_beats: int = 1 << 15
@@ -85,7 +90,7 @@ class HwConfig:
             lowest = 0 if name == "top_k" else 1
             if isinstance(value, int) and not isinstance(value, bool) and value < lowest:
                 raise LuternError(f"HwConfig {self.name}: {name} is {value}; give a number from {lowest} on.")
-        for name, choices in (("source", SOURCES), ("cells", CELLS)):
+        for name, choices in (("source", SOURCES), ("memory", MEMORIES), ("cells", CELLS)):
             if getattr(self, name) not in choices:
                 raise LuternError(
                     f"HwConfig {self.name}: {name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}."
@@ -97,6 +102,11 @@ class HwConfig:
                     f"HwConfig {self.name}: {large} is {getattr(self, large)}, no multiple of "
                     f"{small} {getattr(self, small)}; choose one."
                 )
+        if self.source == "resident" and self.memory != "block":
+            raise LuternError(
+                f"HwConfig {self.name}: source resident keeps its weights in block RAM, memory is {self.memory!r}; "
+                "choose source stream."
+            )
         if self.source == "stream" and self.beat_bytes % self.word_bytes:
             raise LuternError(
                 f"HwConfig {self.name}: a beat of trits has {self.beat_bytes} bytes, no multiple of word_bytes "
@@ -106,7 +116,7 @@ class HwConfig:
             ("rows / results_per_cycle", self.rows // self.results_per_cycle, 1, 255),
             ("tokens", self.tokens, 1, 16),
             ("word_bytes", self.word_bytes, 2, 64),
-            ("memory_words", self.memory_words, 1, TRIT_MEMORY),
+            ("memory_words", self.memory_words, 1, TRIT_MEMORY if self.source == "resident" else 1 << 24),
             ("trit_beats << part_bits", self.trit_beats << self.part_bits, 1, TRIT_MEMORY),
             ("max_width", self.max_width, 1, 8192),
             ("max_vocab", self.max_vocab, 1, (1 << 16) - 1),
