@@ -11,7 +11,7 @@ inverted and a carry. Yosys does not find this, so the cells are written out for
 same is said in one line.
 
 The generator's LUT4 is 0 and ignores what comes in; the last cell's carry-out has no user, and its attribute
-`carry_last` says so. `measure/synthesis.py` takes both ends off, which would cost a slice each.
+`carry_last` says so. `boards/synthesis.py` takes both ends off, which would cost a slice each.
 
 Cost: one LUT4 a bit and one for the generator, to an even number (a CCU2C has two halves): 10 for 9 bits, 12 for 10 or
 11. An adder of two totals the same, but bit 0 of an even width is a LUT4 beside the chain: 13 for 12 bits, not 14.

@@ -3,8 +3,8 @@
     config ─► component ─► RTLIL ─► yosys ─► stat.json ─► Cost
                    └─► Wrapper ─► RTLIL ─► yosys ─► top.json ─► nextpnr-ecp5 ─► report.json ─► Placement
 
-Blocks are measured as a board has them: without debug taps, lanes of CCU2C, netlists by `synthesis.py`. A block alone
-keeps what the whole design may share or remove, so the rows do not add up to `top` exactly.
+Blocks are measured as a board has them: without debug taps, lanes of CCU2C, netlists by `boards/synthesis.py`. A block
+alone keeps what the whole design may share or remove, so the rows do not add up to `top` exactly.
 
 Results are kept by content under LUTERN_CACHE. Cost of a measurement: one to sixty seconds of yosys, and minutes of
 nextpnr for the large blocks; the first run of either compiles WebAssembly for a minute more.
@@ -12,11 +12,7 @@ nextpnr for the large blocks; the first run of either compiles WebAssembly for a
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +20,7 @@ from typing import Any
 
 from amaranth.lib import wiring
 
+from lutern.boards import results, synthesis
 from lutern.hw.activation import Sigmoid
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
@@ -42,12 +39,9 @@ from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer
 from lutern.hw.ternary import TernaryUnit
 from lutern.hw.top import SerialTop, Top
-from lutern.measure import synthesis
 from lutern.measure.wrapper import Wrapper
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, digest
-from lutern.sim.tools import prune
-from lutern.sim.verilate import cache_folder as boards_folder
 
 BAUD = 3_000_000
 """Of the serial line of `chip`."""
@@ -82,7 +76,6 @@ TARGET_HZ = 150_000_000
 CHIP_TARGET_HZ = 80_000_000
 """Above what a block, or a whole chip, should reach, so that the placer does not rest before."""
 _KEPT_RESULTS = 400
-_STALE_SECONDS = 6 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -179,11 +172,6 @@ def place(name: str, component: wiring.Component, seed: int = 1) -> Placement:
     return parse_report(name, (folder / "report.json").read_text(), seed)
 
 
-def cache_folder() -> Path:
-    """Where results are kept."""
-    return boards_folder().parent / "cost"
-
-
 def _component(block: str, config: HwConfig) -> wiring.Component:
     if block not in BLOCKS:
         raise LuternError(f"there is no block {block}; choose among {', '.join(BLOCKS)}.")
@@ -193,33 +181,7 @@ def _component(block: str, config: HwConfig) -> wiring.Component:
 def _result(block: str, wanted: str, inputs: tuple[str, ...], run: Callable[[Path], None]) -> Path:
     """The folder that holds the file `wanted`, which `run` makes in a folder of its own, unless it is in the cache."""
     versions = [synthesis.require_package(package) for package in synthesis.PACKAGES]
-    folder = cache_folder() / f"cost-{digest(*inputs, *versions)[:32]}"
-    if not (folder / wanted).exists():
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
-            work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
-        except OSError as error:
-            raise LuternError(f"Nothing can be built in {folder.parent} ({error.strerror}); make that folder writable "
-                              "or set LUTERN_CACHE to another one.") from None
-        try:
-            try:
-                run(work)
-                if not (work / wanted).exists():
-                    raise LuternError(f"No {wanted} was written.")
-            except LuternError as error:
-                log = folder.parent / f"failed-{block}.log"
-                if (work / "build.log").exists():
-                    shutil.copy(work / "build.log", log)
-                raise LuternError(f"The cost of {block} is not known: {error} Read the log {log}.") from None
-            for item in work.iterdir():  # netlists are many times as large as the counts
-                if item.name not in (wanted, "build.log"):
-                    item.unlink()
-            with contextlib.suppress(OSError):  # refused where another process was first: its result is as good
-                work.rename(folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        os.utime(folder)
-    prune(folder.parent, _KEPT_RESULTS, "cost-*")
+    folder = results.cache_folder("cost") / f"cost-{digest(*inputs, *versions)[:32]}"
+    results.kept_result(folder, (wanted,), run, f"The cost of {block} is not known", f"failed-{block}.log")
+    results.prune(folder.parent, _KEPT_RESULTS, "cost-*")
     return folder

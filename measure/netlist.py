@@ -18,7 +18,7 @@ from pathlib import Path
 from amaranth.lib import wiring
 
 import lutern.sim
-from lutern.measure import synthesis
+from lutern.boards import synthesis
 from lutern.sim.convert import convert_rtlil
 from lutern.sim.verilate import verilate_text
 

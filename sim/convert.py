@@ -9,12 +9,13 @@ with a layout stays one flat vector in the layout's bit order. `clk` and `rst` o
 
 import hashlib
 import importlib.metadata
-import re
 from dataclasses import dataclass
 
 from amaranth.back import rtlil, verilog
 from amaranth.hdl import Shape, ValueCastable
 from amaranth.lib import wiring
+
+from lutern.boards.synthesis import without_zero_memories
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,9 @@ def list_ports(component: wiring.Component) -> list[Port]:
     return ports
 
 
-# Amaranth writes the initial value of every memory bit by bit: 7 MB of zeros for a large one, and then one Verilog
-# statement for each word. Verilator's --x-initial 0 says the same.
-_ZERO_MEMORY = re.compile(
-    r"^  cell \$meminit_v2 [^\n]*\n(?:    parameter [^\n]*\n|    connect \\(?:ADDR|EN) [^\n]*\n)*"
-    r"    connect \\DATA \d+'0+\n(?:    connect [^\n]*\n)*  end\n",
-    re.MULTILINE,
-)
-
-
 def convert_rtlil(component: wiring.Component, name: str = "top") -> str:
     """RTLIL without source positions (moving a line rebuilds nothing) and without memories' zeros (see --x-initial)."""
-    return _ZERO_MEMORY.sub("", rtlil.convert(component, name=name, emit_src=False))
+    return without_zero_memories(rtlil.convert(component, name=name, emit_src=False))
 
 
 def convert_verilog(rtlil_text: str) -> str:

