@@ -1,13 +1,18 @@
-"""The host's end of the link: one command at a time, resent until its answer comes.
+"""The host's end of the link: commands, resent until their answers come.
 
     transact(opcode, payload) ─► frame ─► Link.write ═► gateware ═► Link.read ─► the frame with our number
                                    ▲                                    │
                                    └────── again, up to 4 times ◄───────┘ none in time
 
+    transact_all(opcode, payloads): up to WINDOW of them under way at once, so that the line never waits for an answer
+
 A damaged frame is dropped by whoever receives it: any damage shows as silence, and silence is answered by a resend,
-which is safe (see hw/protocol.py).
+which is safe (see hw/protocol.py). The gateware answers in order, so of several under way those before the one that is
+answered are lost, and are sent again at once.
 """
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from lutern.firmware.slip import FrameDecoder, encode_frame
@@ -26,6 +31,10 @@ from lutern.hw.protocol import (
 from lutern.model_ref.errors import LuternError
 
 TRIES = 4
+WINDOW = 32
+"""Commands under way at once: 17 KB, more than a line of 3 Mbaud carries while a USB bridge holds an answer back (16 ms
+as it comes). Far less than there are sequence numbers, so that a late answer is never taken for another's."""
+BABBLE_BYTES = 16 * FRAME_BYTES  # a line that babbles is as bad as a silent one
 TIMEOUT_S = 1.0
 TOKEN_TIMEOUT_S = 1.0  # more, for each token of a RUN
 CHECKSUM_WORDS_PER_S = 5_000  # a simulated board sums a byte in about a microsecond
@@ -65,6 +74,15 @@ class Link(Protocol):
         """At most `limit` bytes, as soon as there are any; none when `timeout_s` has passed."""
 
 
+@dataclass
+class _Sent:
+    """A command under way: its place among all, its frame, how often it was sent."""
+
+    index: int
+    frame: bytes
+    tries: int = 1
+
+
 class Client:
     """Commands and their answers over a Link. `resent_count` tells how good the line is."""
 
@@ -100,6 +118,59 @@ class Client:
             self._greet()
         return self._exchange(opcode, payload, self._patience(opcode, payload) if timeout_s is None else timeout_s)
 
+    def transact_all(self, opcode: Opcode, payloads: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Commands of one kind, ``WINDOW`` of them under way at once: (index, payload of the answer), as they come.
+
+        Only for commands that may be carried out twice and in any order. Raises as ``transact`` does.
+        """
+        if not self._is_greeted:
+            self._greet()
+        source: Iterator[tuple[int, bytes | None]] = iter(enumerate(payloads))
+        under_way: dict[int, _Sent] = {}  # by sequence number, in the order in which they were sent last
+        heard_bytes = 0  # since the last answer
+        while True:
+            while len(under_way) < WINDOW and (self._sequence + 1) & 0xFF not in under_way:
+                index, payload = next(source, (0, None))
+                if payload is None:
+                    break
+                self._sequence = (self._sequence + 1) & 0xFF
+                under_way[self._sequence] = _Sent(index, encode_frame(opcode, self._sequence, payload))
+                self.link.write(under_way[self._sequence].frame)
+            if not under_way:
+                return
+            data = self.link.read(2 * FRAME_BYTES, self.timeout_s)
+            heard_bytes += len(data)
+            if not data or heard_bytes > BABBLE_BYTES:
+                self._send_again(opcode, under_way, list(under_way))
+                heard_bytes = 0
+            for answer in self.decoder.feed(data):
+                if answer.sequence not in under_way:
+                    continue  # the second answer to a command that was resent
+                if answer.opcode == Opcode.ERROR and len(answer.payload) == ERROR.byte_count:
+                    raise RefusedError(opcode, answer.payload[0])
+                if answer.opcode == opcode | RESPONSE:
+                    order = list(under_way)
+                    index = under_way.pop(answer.sequence).index
+                    self._send_again(opcode, under_way, order[: order.index(answer.sequence)])
+                    heard_bytes = 0
+                    yield index, answer.payload
+
+    def _send_again(self, opcode: Opcode, under_way: dict[int, _Sent], numbers: list[int]) -> None:
+        """Send these again, behind all others."""
+        for number in numbers:
+            under_way[number] = sent = under_way.pop(number)
+            if sent.tries == self.tries:
+                raise self._silence(opcode, self.timeout_s)
+            sent.tries += 1
+            self.resent_count += 1
+            self.link.write(sent.frame)
+
+    def _silence(self, opcode: Opcode, timeout_s: float) -> LinkError:
+        return LinkError(
+            f"The board did not answer {opcode.name}, asked {self.tries} times with {timeout_s:g} s of patience each; "
+            "check the cable, the port and that the board runs Lutern."
+        )
+
     def _greet(self) -> None:
         version = INFO.unpack(self._exchange(Opcode.INFO, b"", self.timeout_s))["protocol_version"]
         if version != PROTOCOL_VERSION:
@@ -123,7 +194,7 @@ class Client:
         for attempt in range(self.tries):
             self.resent_count += attempt > 0
             self.link.write(frame)
-            budget_bytes = 16 * FRAME_BYTES  # a line that babbles is as bad as a silent one
+            budget_bytes = BABBLE_BYTES
             while budget_bytes > 0 and (data := self.link.read(2 * FRAME_BYTES, timeout_s)):
                 budget_bytes -= len(data)
                 for answer in self.decoder.feed(data):
@@ -133,7 +204,4 @@ class Client:
                         raise RefusedError(opcode, answer.payload[0])
                     if answer.opcode == opcode | RESPONSE:
                         return answer.payload
-        raise LinkError(
-            f"The board did not answer {opcode.name}, asked {self.tries} times with {timeout_s:g} s of patience each; "
-            "check the cable, the port and that the board runs Lutern."
-        )
+        raise self._silence(opcode, timeout_s)

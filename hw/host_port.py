@@ -8,7 +8,9 @@
     o_tx ◄─ Framer ◄─ Reply ◄───────────────┘
 
 Formats: hw/protocol.py. Nothing is carried out before the whole frame has come and its CRC was right.
-While a command is carried out, i_rx takes only the first bytes of the next frame, then waits.
+While a command is carried out, i_rx takes only the first bytes of the next frame, then waits. A WRITE of 512 bytes is
+carried out in 768 cycles at most, and its answer waits in a FIFO of its own: on a serial line the next frame's first
+bytes come meanwhile, fewer than the FIFO of the line holds, so the host may send frame upon frame.
 
 Cost: a WRITE of n bytes takes n cycles to come, n (1 + 1 / word_bytes) cycles to be written, some 30 to be answered; a
 CHECKSUM one cycle a byte; a RUN some 10 cycles a stream. One block RAM of 1024 bytes, one of 128 tokens; one word of
@@ -20,6 +22,7 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISCSI
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -34,6 +37,8 @@ ARGUMENT_BYTES = max(protocol.COMMAND_BYTES.values())
 WORDS_AT = HEADER_BYTES + protocol.WRITE.byte_count  # where the words of a WRITE begin
 FEEDS_AT = HEADER_BYTES + protocol.RUN.byte_count  # and the feeds of a RUN
 RUN_COUNT_BITS = RUN_TOKENS.bit_length()
+ANSWER_BYTES = 32
+"""Bytes of answers that wait for the line: one to a WRITE, with every byte escaped."""
 assert FEED.byte_count == 9  # lengths are computed by shifts
 
 
@@ -84,7 +89,9 @@ class HostPort(wiring.Component):
         m.submodules.buffer = buffer = Memory(shape=8, depth=1024, init=[])
         m.submodules.tokens = tokens = Memory(shape=16, depth=RUN_TOKENS, init=[])
         wiring.connect(m, wiring.flipped(self.i_rx), deframer.i)
-        wiring.connect(m, framer.o, wiring.flipped(self.o_tx))
+        m.submodules.answers = answers = SyncFIFOBuffered(width=8, depth=ANSWER_BYTES)
+        wiring.connect(m, framer.o, answers.w_stream)
+        wiring.connect(m, answers.r_stream, wiring.flipped(self.o_tx))
 
         # Which byte of the response is next, and how it is escaped: a register between the two.
         held, holds = Signal(FRAMED), Signal()

@@ -24,6 +24,15 @@ from lutern.hw.stages import link
 from lutern.hw.uart import Uart
 
 
+def _tap_ports(config: HwConfig) -> dict[str, Any]:
+    """The decoder's taps, handed on; none without ``debug_tap``."""
+    ports: dict[str, Any] = {}
+    for name, bits in taps(config).items() if config.debug_tap else ():
+        ports[f"tap_{name}_valid"] = Out(1)
+        ports[f"tap_{name}_payload"] = Out(bits)
+    return ports
+
+
 class Top(wiring.Component):
     """Host port, image memory and decoder.
 
@@ -32,12 +41,7 @@ class Top(wiring.Component):
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
-        ports: dict[str, Any] = {"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))}
-        if config.debug_tap:
-            for name, bits in taps(config).items():
-                ports[f"tap_{name}_valid"] = Out(1)
-                ports[f"tap_{name}_payload"] = Out(bits)
-        super().__init__(ports)
+        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), **_tap_ports(config)})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -70,22 +74,20 @@ class Top(wiring.Component):
             host.scale.eq(decoder.scale),
             host.logits_data.eq(decoder.logits_data),
         ]
-        if self.config.debug_tap:
-            for name in taps(self.config):
-                for part in ("valid", "payload"):
-                    m.d.comb += getattr(self, f"tap_{name}_{part}").eq(getattr(decoder, f"tap_{name}_{part}"))
+        m.d.comb += [getattr(self, name).eq(getattr(decoder, name)) for name in _tap_ports(self.config)]
         return m
 
 
 class SerialTop(wiring.Component):
     """``Top`` behind a serial line: the whole chip, for a board that has no other link.
 
-    Parameters: ``config``; ``divisor``, cycles of a bit. Members: ``rx``, ``tx`` the line; ``overrun``, see ``Uart``.
+    Parameters: ``config``; ``divisor``, cycles of a bit. Members: ``rx``, ``tx`` the line; ``overrun``, see ``Uart``;
+    with ``debug_tap`` the decoder's taps.
     """
 
     def __init__(self, config: HwConfig, divisor: int) -> None:
         self.config, self.divisor = config, divisor
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "overrun": Out(1)})
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "overrun": Out(1), **_tap_ports(config)})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -94,4 +96,5 @@ class SerialTop(wiring.Component):
         link(m, uart.o, top.rx)
         link(m, top.tx, uart.i)
         m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx), self.overrun.eq(uart.overrun)]
+        m.d.comb += [getattr(self, name).eq(getattr(top, name)) for name in _tap_ports(self.config)]
         return m

@@ -4,8 +4,9 @@
 //                            └─► taps (cycle, payload) ─► logs
 //
 // A cycle is: drive the inputs, clock low, look at valid and ready and at the taps, clock high. The harness knows nothing of
-// the design but its ports; taps.h, written for each design, lists TAPS(X) as X(index, name, bytes). Verilator spells the
-// double underscore of Amaranth's port names ___05F.
+// the design but its ports; taps.h, written for each design, lists TAPS(X) as X(index, name, bytes), and defines BIT_CYCLES
+// where rx and tx are the pins of a serial line: 8N1, bit by bit. Verilator spells the double underscore of Amaranth's port
+// names ___05F.
 
 #include <cstdint>
 #include <cstring>
@@ -38,6 +39,15 @@ struct Log {
     std::vector<uint8_t> payloads;
 };
 
+#ifdef BIT_CYCLES
+// The far end of a serial line: a start bit, eight bits, lowest first, a stop bit, of BIT_CYCLES each.
+struct Line {
+    uint32_t out = 1;  // bits that are still to be sent, the one on the line lowest
+    uint32_t out_left = 0, in_left = 0;  // cycles of the byte that is being sent, and received
+    uint32_t in = 0;
+};
+#endif
+
 struct Board {
     VerilatedContext context;
     std::unique_ptr<Vtop> top;
@@ -46,6 +56,9 @@ struct Board {
     size_t rx_at = 0, tx_at = 0;
     bool rx_offered = false;  // valid must stay until ready, so a pause may not begin in between
     bool in_frame = false;    // tx: bytes since the last END
+#ifdef BIT_CYCLES
+    Line line;
+#endif
     uint32_t rx_pause = 0, tx_pause = 0;
     Random random;
     bool any_tap = false;
@@ -68,30 +81,74 @@ inline void look_at_taps(Board& board) {
 #undef LOOK
 }
 
-// One cycle; true when it ended a frame on tx.
-inline bool step(Board& board) {
+// A byte has left; true when it ended a frame.
+inline bool take(Board& board, uint8_t byte) {
+    board.tx.push_back(byte);
+    const bool ends = byte == kEnd && board.in_frame;
+    board.in_frame = byte != kEnd;
+    return ends;
+}
+
+inline uint8_t next_byte(Board& board) {
+    const uint8_t byte = board.rx[board.rx_at];
+    if (++board.rx_at == board.rx.size()) {
+        board.rx.clear();
+        board.rx_at = 0;
+    }
+    return byte;
+}
+
+#ifdef BIT_CYCLES
+inline void drive(Board& board) {
+    Line& line = board.line;
+    if (line.out_left == 0 && board.rx_at < board.rx.size()) {
+        line.out = static_cast<uint32_t>(next_byte(board)) << 1 | 1u << 9;
+        line.out_left = 10 * BIT_CYCLES;
+    }
+    board.top->rx = line.out_left == 0 ? 1 : line.out & 1;
+    if (line.out_left != 0 && --line.out_left % BIT_CYCLES == 0) line.out >>= 1;
+}
+
+inline bool look(Board& board) {
+    Line& line = board.line;
+    if (line.in_left == 0) {
+        if (board.top->tx == 0) line.in_left = 10 * BIT_CYCLES - 1;
+        return false;
+    }
+    const uint32_t left = --line.in_left;  // of the stop bit only the first half is waited for
+    if (left % BIT_CYCLES != BIT_CYCLES / 2) return false;
+    line.in = line.in >> 1 | static_cast<uint32_t>(board.top->tx) << 9;
+    if (left >= BIT_CYCLES) return false;
+    line.in_left = 0;
+    return (line.in >> 9) != 0 && take(board, static_cast<uint8_t>(line.in >> 1));  // without its stop bit it is none
+}
+#else
+inline void drive(Board& board) {
     Vtop* top = board.top.get();
     if (!board.rx_offered) board.rx_offered = board.rx_at < board.rx.size() && !board.random.chance(board.rx_pause);
     top->rx___05Fvalid = board.rx_offered;
     top->rx___05Fpayload = board.rx_offered ? board.rx[board.rx_at] : 0;
     top->tx___05Fready = !board.random.chance(board.tx_pause);
+}
+
+inline bool look(Board& board) {
+    Vtop* top = board.top.get();
+    if (board.rx_offered && top->rx___05Fready) {
+        board.rx_offered = false;
+        next_byte(board);
+    }
+    return top->tx___05Fvalid && top->tx___05Fready && take(board, top->tx___05Fpayload);
+}
+#endif
+
+// One cycle; true when it ended a frame on tx.
+inline bool step(Board& board) {
+    Vtop* top = board.top.get();
+    drive(board);
     top->clk = 0;
     top->eval();
     if (board.any_tap) look_at_taps(board);
-    if (board.rx_offered && top->rx___05Fready) {
-        board.rx_offered = false;
-        if (++board.rx_at == board.rx.size()) {
-            board.rx.clear();
-            board.rx_at = 0;
-        }
-    }
-    bool frame = false;
-    if (top->tx___05Fvalid && top->tx___05Fready) {
-        const uint8_t byte = top->tx___05Fpayload;
-        board.tx.push_back(byte);
-        frame = byte == kEnd && board.in_frame;
-        board.in_frame = byte != kEnd;
-    }
+    const bool frame = look(board);
     top->clk = 1;
     top->eval();
     ++board.cycle;
@@ -120,6 +177,9 @@ void lutern_reset(Board* board, uint64_t cycles) {
     board->tx.clear();
     board->rx_at = board->tx_at = 0;
     board->rx_offered = board->in_frame = false;
+#ifdef BIT_CYCLES
+    board->line = Line();
+#endif
     board->top->rst = 1;
     for (uint64_t i = 0; i < cycles; ++i) step(*board);
     board->top->rst = 0;
@@ -127,7 +187,7 @@ void lutern_reset(Board* board, uint64_t cycles) {
     board->in_frame = false;
 }
 
-// Random pauses on rx and tx, in 65536ths of all cycles.
+// Random pauses on rx and tx, in 65536ths of all cycles; a serial line has none.
 void lutern_pause(Board* board, uint64_t seed, uint32_t rx_share, uint32_t tx_share) {
     board->random.state = seed * 0x9E3779B97F4A7C15ull | 1;
     board->rx_pause = rx_share;

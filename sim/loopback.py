@@ -17,6 +17,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.host_port import HostPort
 from lutern.hw.memory import ResidentMemory
 from lutern.hw.stages import link
+from lutern.hw.uart import Uart
 
 TOKEN_CYCLES = 10
 SCALE_MANTISSA, SCALE_EXPONENT, SATURATIONS, WORDS = 0x1ABCD, -77, 0xC0DB, 0xDBC0  # the last two need escaping
@@ -118,4 +119,21 @@ class Loopback(wiring.Component):
             self.tap_sum_valid.eq(gives),
             self.tap_sum_payload.eq(total - 1),
         ]
+        return m
+
+
+class SerialLoopback(wiring.Component):
+    """``Loopback`` behind a serial line of ``divisor`` cycles a bit, as ``hw.top.SerialTop`` is: pins `rx`, `tx`."""
+
+    def __init__(self, config: HwConfig, divisor: int) -> None:
+        self.config, self.divisor = config, divisor
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.uart = uart = Uart(self.divisor)
+        m.submodules.loopback = loopback = Loopback(self.config)
+        link(m, uart.o, loopback.rx)
+        link(m, loopback.tx, uart.i)
+        m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx)]
         return m

@@ -1,8 +1,8 @@
 """Compiles a component into a shared library that simulates it: Amaranth ─► Verilog ─► Verilator ─► C++ ─► board.so.
 
-The component has the byte streams `rx` (in) and `tx` (out) and any number of taps, ports `tap_<name>_valid` (1 bit) and
-`tap_<name>_payload` (any width). harness.cpp is the same for all of them; what depends on the ports is taps.h, which is
-written here.
+The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` and `tx` of a serial line and an attribute
+`divisor`, cycles of a bit; and any number of taps, ports `tap_<name>_valid` (1 bit) and `tap_<name>_payload` (any
+width). harness.cpp is the same for all of them; what depends on the ports is taps.h, which is written here.
 
 Builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), the newest few of them. A build is made in a
 folder of its own and renamed when it is complete: two processes may build the same, and Ctrl-C leaves nothing half
@@ -60,7 +60,7 @@ def list_taps(component: wiring.Component) -> list[Tap]:
     """The taps of `component`, in the order of its signature; refuses one that lacks its other half."""
     ports = {port.name: port for port in list_ports(component)}
     for name in ("rx__valid", "rx__ready", "rx__payload", "tx__valid", "tx__ready", "tx__payload"):
-        if name not in ports:
+        if name not in ports and not _is_serial(component):
             raise LuternError(
                 f"{type(component).__name__} has no port {name}; a simulated board needs the byte streams "
                 "rx: In(stream.Signature(8)) and tx: Out(stream.Signature(8))."
@@ -75,6 +75,11 @@ def list_taps(component: wiring.Component) -> list[Tap]:
     return taps
 
 
+def _is_serial(component: wiring.Component) -> bool:
+    """Whether rx and tx are pins."""
+    return {"rx", "tx"} <= {port.name for port in list_ports(component)} and hasattr(component, "divisor")
+
+
 def cache_folder() -> Path:
     """Where builds are kept."""
     return Path(os.environ.get("LUTERN_CACHE") or Path.home() / ".cache" / "lutern") / "boards"
@@ -82,8 +87,7 @@ def cache_folder() -> Path:
 
 def verilate(component: wiring.Component) -> Path:
     """The shared library of `component`, built if it is not in the cache."""
-    taps = list_taps(component)
-    header = _header(taps)
+    header = _header(component)
     built_with = (_HARNESS.read_bytes(), header, *_FLAGS, platform.machine())
     known = _known_as(described(component), *built_with)
     folder = cache_folder() / (known.read_text() if known and known.exists() else "unknown")
@@ -102,7 +106,7 @@ def verilate(component: wiring.Component) -> Path:
 
 def verilate_text(component: wiring.Component, make: Callable[[], str], *made_from: str) -> Path:
     """As `verilate`, of Verilog that `make` gives: a module `top` with the ports of `component`, from `made_from`."""
-    header = _header(list_taps(component))
+    header = _header(component)
     key = digest(*made_from, _HARNESS.read_bytes(), header, *_FLAGS, platform.machine())
     folder = cache_folder() / f"board-{key[:32]}"
     if not (folder / LIBRARY).exists():
@@ -125,11 +129,12 @@ def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | N
     """The note that says which build this component is, so that a second start need not elaborate it.
 
     It is named by what the gateware is made from: the component's class, its config's digest and the text of all
-    sources that a component may be made of. Only for components whose one parameter is `config`.
+    sources that a component may be made of (what stands in `built_with` too). Only for components whose parameters are
+    `config` and, of a serial line, `divisor`.
     """
     config: Any = getattr(component, "config", None)
     parameters = list(inspect.signature(type(component).__init__).parameters)
-    if parameters != ["self", "config"] or not hasattr(config, "digest"):
+    if parameters not in (["self", "config"], ["self", "config", "divisor"]) or not hasattr(config, "digest"):
         return None
     folders = [Path(lutern.hw.__file__).parent, Path(lutern.model_ref.__file__).parent]
     sources = sorted({path for folder in folders for path in folder.rglob("*.py")})
@@ -147,11 +152,13 @@ def _note(path: Path, text: str) -> None:
         old.unlink(missing_ok=True)
 
 
-def _header(taps: list[Tap]) -> str:
+def _header(component: wiring.Component) -> str:
     """The part of the harness that depends on the ports."""
+    taps = list_taps(component)
     names = [tap.name.replace("__", "___05F") for tap in taps]  # as Verilator spells them
     items = " ".join(f"X({i}, {name}, {tap.byte_count})" for i, (name, tap) in enumerate(zip(names, taps, strict=True)))
-    return f"#pragma once\n#define TAP_COUNT {len(taps)}\n#define TAPS(X) {items}\n"
+    line = f"#define BIT_CYCLES {component.divisor}\n" if _is_serial(component) else ""
+    return f"#pragma once\n{line}#define TAP_COUNT {len(taps)}\n#define TAPS(X) {items}\n"
 
 
 def _build(name: str, verilog_text: str, header: str, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The simulated board and the whole link: Client and loader against the real host port and memory."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,14 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
+from lutern.firmware import loader
 from lutern.firmware.link import Client, LinkError, RefusedError
 from lutern.firmware.loader import load_sections
 from lutern.firmware.slip import encode_frame
 from lutern.hw.config import TRIT_MEMORY, preset
 from lutern.hw.protocol import (
     CHECKSUM,
+    CHUNK_BYTES,
     FEED,
     INFO,
     LOGITS,
@@ -347,7 +349,7 @@ def test_load_refusals(board: SimulatedBoard) -> None:
     with pytest.raises(RefusedError) as refused:
         load_sections(client, [(CONFIG.memory_words - 9, random_words(10, 0))])
     assert str(refused.value) == (
-        "The board refused WRITE: the address is beyond the end of its memory; "
+        "The board refused CHECKSUM: the address is beyond the end of its memory; "
         "choose a smaller model or a larger memory."
     )
     with pytest.raises(LuternError) as error:
@@ -359,13 +361,45 @@ def test_load_refusals(board: SimulatedBoard) -> None:
 
 def test_memory_that_forgets_is_found(board: SimulatedBoard) -> None:
     class Forgetful(Client):
-        def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
-            if opcode == Opcode.WRITE and WRITE.unpack(payload)["address"] == 128:
-                return WRITE_DONE.pack(next_address=256)  # as if written
-            return super().transact(opcode, payload, timeout_s=timeout_s)
+        def transact_all(self, opcode: Opcode, payloads: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+            chunks = list(payloads)
+            chunks[1] = chunks[0]
+            for index, answer in super().transact_all(opcode, chunks):
+                yield index, WRITE_DONE.pack(next_address=256) if index == 1 else answer  # as if written
 
-    with pytest.raises(LinkError, match=r"memory holds something else than was sent: checksum \w{8} over 300 words"):
+    with pytest.raises(LinkError, match=r"else than was sent: checksum \w{8} over 172 words from address 128,"):
         load_sections(Forgetful(board), [(0, random_words(300, 2))])
+
+
+def test_a_load_goes_on_where_it_was_broken_off(board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is not there is sent: the rest of an image that was broken off, nothing of one that is there."""
+    words = random_words(CONFIG.memory_words, 3)
+    chunk, span = CHUNK_BYTES // CONFIG.word_bytes, 4 * CHUNK_BYTES // CONFIG.word_bytes
+    monkeypatch.setattr(loader, "SPAN_CHUNKS", 4)
+    board.record("write")
+
+    def broken_off(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    def written_by_load() -> int:
+        load_sections(Client(board), [(0, words)])
+        return len(board.taps("write", clear=True))
+
+    with pytest.raises(KeyboardInterrupt):
+        load_sections(Client(board), [(0, words)], progress=broken_off)
+    board.reset()
+    there = len(board.taps("write", clear=True))
+    assert len(words) // 2 < there < len(words)
+    again = there - (len(words) - written_by_load())
+    assert 0 <= again < span
+    assert written_by_load() == 0
+    words[-1] ^= 1
+    assert 0 < written_by_load() <= span
+    words[chunk] ^= 1
+    assert written_by_load() == len(words) - chunk
+    answer = Client(board).transact(Opcode.CHECKSUM, CHECKSUM.pack(address=0, count=len(words)))
+    assert answer == crc32c(words.tobytes()).to_bytes(4, "little")
 
 
 def test_unknown_tap(board: SimulatedBoard) -> None:
