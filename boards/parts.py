@@ -18,15 +18,15 @@ MT48LC16M16A2_7E = SdramPart(
     period_ns={2: 7.5, 3: 7.0}, access_ns={2: 5.4, 3: 5.4}, hold_ns=2.7, setup_ns=1.5, input_hold_ns=0.8,
     rc_ns=60.0, ras_ns=37.0, rp_ns=15.0, rcd_ns=15.0, rrd_ns=14.0, rfc_ns=66.0, wr_ns=14.0, power_up_us=100.0,
 )
-# The 2-2-2 of -7E is not sold any more; boards carry -6A (3-3-3 at 167 MHz, CL 2 to 100 MHz) as well.
+# Boards carry both grades; CL 2 of -6A ends at 100 MHz.
 MT48LC16M16A2_6A = replace(
     MT48LC16M16A2_7E, name="MT48LC16M16A2-6A", reference=MT48LC16M16A2_7E.reference.replace("-7E", "-6A"),
     period_ns={2: 10.0, 3: 6.0}, access_ns={2: 7.5, 3: 5.4}, hold_ns=3.0, ras_ns=42.0, rp_ns=18.0, rcd_ns=18.0,
     rrd_ns=12.0, rfc_ns=60.0, wr_ns=15.0,
 )
 AS4C32M16SB_7 = SdramPart(
-    "AS4C32M16SB-7", "Alliance Memory AS4C32M16SB, Electrical Characteristics and Recommended A.C. Operating Conditions, "
-    "column -7; 32 MB of its 64 are used where addresses have 24 bits",
+    "AS4C32M16SB-7", "Alliance Memory AS4C32M16SB, Electrical Characteristics and Recommended A.C. Operating "
+    "Conditions, column -7; 32 MB of its 64 are used where addresses have 24 bits",
     bank_bits=2, row_bits=13, column_bits=10, data_bits=16,
     period_ns={2: 10.0, 3: 7.0}, access_ns={2: 6.0, 3: 5.4}, hold_ns=2.5, setup_ns=1.5, input_hold_ns=1.0,
     rc_ns=63.0, ras_ns=42.0, rp_ns=21.0, rcd_ns=21.0, rrd_ns=14.0, rfc_ns=63.0, wr_ns=14.0,

@@ -37,6 +37,12 @@ def list_ports(component: wiring.Component) -> list[Port]:
     return ports
 
 
+def domain_ports(rtlil_text: str) -> list[str]:
+    """Clock and reset of the domain `memory`, where a component has one beside `sync`."""
+    ports = rtlil_text.partition("module \\top\n")[2].partition("\nend\n")[0]
+    return [name for name in ("memory_clk", "memory_rst") if f"\\{name}\n" in ports]
+
+
 def convert_rtlil(component: wiring.Component, name: str = "top") -> str:
     """RTLIL without source positions (moving a line rebuilds nothing) and without memories' zeros (see --x-initial)."""
     return without_zero_memories(rtlil.convert(component, name=name, emit_src=False))

@@ -27,7 +27,7 @@ from xml.etree import ElementTree
 from amaranth.lib import wiring
 
 from lutern.model_ref.errors import LuternError
-from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports
+from lutern.sim.convert import convert_rtlil, convert_verilog, digest, domain_ports, list_ports
 from lutern.sim.tools import prune, require_compiler, tail, verilator_environment
 
 _PARAMETERS = "LUTERN_BENCH_PARAMETERS"
@@ -73,7 +73,9 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _build(component: wiring.Component, folder: Path, rtlil_text: str, public: str, waves: bool) -> None:
+def _build(
+    component: wiring.Component, folder: Path, rtlil_text: str, public: str, waves: bool, sources: Sequence[Path]
+) -> None:
     from cocotb_tools.runner import Verilator  # cocotb is there for tests only
 
     runtime = folder.parent / f".runtime-{digest(*_FLAGS, str(waves))[:12]}"
@@ -97,13 +99,13 @@ def _build(component: wiring.Component, folder: Path, rtlil_text: str, public: s
             return
         (folder / "top.v").write_text(convert_verilog(rtlil_text))
         # The component's own ports and nothing else.
-        names = ["clk", "rst", *(port.name for port in list_ports(component))]
+        names = ["clk", "rst", *domain_ports(rtlil_text), *(port.name for port in list_ports(component))]
         rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
         (folder / "public.vlt").write_text("`verilator_config\n" + "".join(rules))
         with _environment(verilator_environment()):
             try:
                 Builder().build(
-                    sources=[folder / "public.vlt", folder / "top.v"], hdl_toplevel="top", build_dir=folder,
+                    sources=[folder / "public.vlt", folder / "top.v", *sources], hdl_toplevel="top", build_dir=folder,
                     build_args=[*_FLAGS, *(_TRACE_FLAGS if waves else ())], waves=waves, always=True,
                     timescale=("1ns", "1ps"), log_file=folder / "build.log",
                 )
@@ -130,19 +132,22 @@ def run_bench(
     testcase: str | Sequence[str] | None = None,
     waves: bool = False,
     public: Literal["ports", "all"] = "ports",
+    sources: Sequence[Path] = (),
 ) -> Path:
     """Build `component` with Verilator (cached) and run the cocotb tests of `testbench_module` on it.
 
-    `parameters` must survive JSON. `testcase` names one or several cocotb tests, all of them otherwise. Returns the
-    folder of the run: bench.log, results.xml, dump.vcd with `waves`, and what the bench wrote into its working folder.
+    `parameters` must survive JSON. `testcase` names one or several cocotb tests, all of them otherwise. `sources`:
+    Verilog of modules that the component instantiates. Returns the folder of the run: bench.log, results.xml, dump.vcd
+    with `waves`, and what the bench wrote into its working folder.
     """
     from cocotb_tools.runner import get_runner
 
     rtlil_text = convert_rtlil(component)
-    key = digest(rtlil_text, public, str(waves), *_FLAGS)[:20]
+    texts = [path.read_bytes() for path in sources]
+    key = digest(rtlil_text, public, str(waves), *_FLAGS, *texts)[:20]
     folder = build_root() / "benches" / f"{type(component).__name__}-{key}"
     if not (folder / "built").exists():
-        _build(component, folder, rtlil_text, public, waves)
+        _build(component, folder, rtlil_text, public, waves, sources)
 
     os.utime(folder)
     if (folder / "runs").exists():

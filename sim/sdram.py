@@ -1,0 +1,101 @@
+"""The memory model of sdram.v as something to instantiate, and the controller joined to it for benches.
+
+    SdramBench:   jobs ─► SdramController ─► sdram_board (sdram.v) ─► error, its address, refreshes
+                  words ◄──────┘
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
+
+from lutern.hw.sdram import SdramController
+from lutern.hw.sdram_part import SdramTimings
+
+SOURCE = Path(__file__).with_name("sdram.v")
+
+
+class Rule(IntEnum):
+    """Codes of the model's ``error``."""
+
+    NONE = 0
+    INIT = 1
+    RC = 2
+    RAS = 3
+    RP = 4
+    RCD = 5
+    RRD = 6
+    WR = 7
+    RFC = 8
+    MRD = 9
+    STATE = 10
+    DECAYED = 11
+    UNKNOWN = 12
+    CONTENTION = 13
+
+
+class SdramModel(Elaboratable):
+    """The part behind its I/O registers, clocked by domain ``memory``, joined to ``pins`` of a controller.
+
+    Attributes: ``error``, ``error_address``, ``refreshes`` of the model.
+    """
+
+    def __init__(self, pins: Any, timings: SdramTimings, domain: str = "memory") -> None:
+        self.pins, self.timings, self.domain = pins, timings, domain
+        self.error, self.refreshes = Signal(4), Signal(32)
+        self.error_address = Signal(timings.bank_bits + timings.row_bits)
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        t, pins = self.timings, self.pins
+        parameters = {
+            "DATA_BITS": t.data_bits, "BANK_BITS": t.bank_bits, "ROW_BITS": t.row_bits, "COLUMN_BITS": t.column_bits,
+            "PIN_BITS": t.pin_address_bits, "CL": t.cas_latency, "TRC": t.rc, "TRAS": t.ras, "TRP": t.rp,
+            "TRCD": t.rcd, "TRRD": t.rrd, "TWR": t.wr, "TRFC": t.rfc, "TMRD": t.mrd,
+            "REFRESH_LIMIT": t.refresh_limit, "POWER_UP": t.power_up,
+        }
+        outputs = ("cke", "cs_n", "ras_n", "cas_n", "we_n", "ba", "a", "dqm", "dq_o", "dq_oe")
+        m.submodules.board = Instance(
+            "sdram_board",
+            **{f"p_{name}": value for name, value in parameters.items()},
+            **{f"i_{name}": getattr(pins, name) for name in outputs},
+            i_clk=ClockSignal(self.domain), o_dq_i=pins.dq_i,
+            o_error=self.error, o_error_address=self.error_address, o_refreshes=self.refreshes,
+        )
+        return m
+
+
+class SdramBench(wiring.Component):
+    """Controller and part in one clock domain; ``part``: timings that the model asserts, where they differ."""
+
+    def __init__(self, timings: SdramTimings, part: SdramTimings | None = None) -> None:
+        self.timings, self.part = timings, part or timings
+        self.controller = SdramController(timings)
+        own = {name: member for name, member in self.controller.signature.members.items() if name != "pins"}
+        super().__init__({
+            **own,
+            "error": Out(4), "error_address": Out(timings.bank_bits + timings.row_bits), "refreshes": Out(32),
+            **{f"pin_{name}": Out(member.shape) for name, member in self.controller.pins.signature.members.items()},
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.controller = controller = self.controller
+        m.submodules.model = model = SdramModel(controller.pins, self.part, "sync")
+        wiring.connect(m, wiring.flipped(self.i), controller.i)
+        pins = controller.pins.signature.members
+        m.d.comb += [
+            controller.ahead.eq(self.ahead),
+            *(getattr(self, name).eq(getattr(controller, name)) for name in ("o_valid", "o_client", "o_word", "idle")),
+            *(getattr(self, name).eq(getattr(model, name)) for name in ("error", "error_address", "refreshes")),
+            *(getattr(self, f"pin_{name}").eq(getattr(controller.pins, name)) for name in pins),
+        ]
+        return m
+
+
+__all__ = ["SOURCE", "Rule", "SdramBench", "SdramModel"]
