@@ -25,7 +25,20 @@ def lutern() -> None:
 app.command("doctor")(doctor.doctor)
 missing: str | None = None
 try:
-    from lutern.cli import bench, compare, convert, cost, evaluate, generate, inspect, logits, new, train, verilog
+    from lutern.cli import (
+        bench,
+        build,
+        compare,
+        convert,
+        cost,
+        evaluate,
+        generate,
+        inspect,
+        logits,
+        new,
+        train,
+        verilog,
+    )
 except ModuleNotFoundError as error:
     missing = (error.name or "").split(".")[0]
     if missing in ("", "lutern"):
@@ -41,6 +54,7 @@ else:
     app.command("train")(train.train)
     app.command("cost")(cost.cost)
     app.command("bench")(bench.bench)
+    app.command("build")(build.build)
     app.command("verilog")(verilog.verilog)
 
 

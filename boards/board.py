@@ -1,0 +1,121 @@
+"""What a board is to Lutern: a frozen description, and the parts of ECP5 that boards carry.
+
+    Board ─┬─ Part       what the chip holds, its names for the tools, its IDCODE
+           ├─ platform   pins, by amaranth-boards or in its style
+           └─ Link       where the bytes come in
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lutern.hw.config import HwConfig, preset
+from lutern.model_ref.errors import LuternError
+
+
+@dataclass(frozen=True)
+class Part:
+    """An ECP5. ``option``: of nextpnr; ``idcode``: what it answers to JTAG, as Project Trellis has it.
+
+    luts, block_rams, multipliers
+        TRELLIS_COMB (as many TRELLIS_FF), DP16KD, MULT18X18D that the open tools place.
+    """
+
+    name: str
+    option: str
+    idcode: int
+    luts: int
+    block_rams: int
+    multipliers: int
+
+
+PARTS = {
+    part.name: part
+    for part in (
+        Part("LFE5U-12F", "--12k", 0x21111043, 24_288, 56, 28),  # the 25F's die, sold as half of it
+        Part("LFE5U-25F", "--25k", 0x41111043, 24_288, 56, 28),
+        Part("LFE5U-45F", "--45k", 0x41112043, 43_848, 108, 72),
+        Part("LFE5U-85F", "--85k", 0x41113043, 83_640, 208, 156),
+        Part("LFE5UM5G-45F", "--um5g-45k", 0x81112043, 43_848, 108, 72),
+        Part("LFE5UM5G-85F", "--um5g-85k", 0x81113043, 83_640, 208, 156),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A serial line. ``resource``: its name and number; ``baud``; ``bridge``: what stands between it and the host."""
+
+    baud: int
+    bridge: str
+    resource: tuple[str, int] = ("uart", 0)
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board.
+
+    name, title
+        on the command line; on its box.
+    part, package, speed
+        the chip; package as nextpnr calls it.
+    platform
+        makes Amaranth's platform.
+    clock, clock_hz
+        resource of the oscillator, and its frequency.
+    link
+        where the host is.
+    leds
+        resources and subsignals of up to four lamps: alive, receiving, running, overrun.
+    held
+        resources, subsignals and values of outputs that must not float.
+    memory
+        part of ``parts.py`` beside the chip, or "" where everything must be on the chip.
+    preset
+        what is built when nothing else is said.
+    loader
+        arguments of openFPGALoader that name the cable or the board.
+    """
+
+    name: str
+    title: str
+    part: Part
+    package: str
+    speed: str
+    platform: Callable[[], Any]
+    clock: str
+    clock_hz: int
+    link: Link
+    leds: tuple[tuple[str, int, str], ...]
+    preset: str
+    loader: tuple[str, ...]
+    held: tuple[tuple[str, int, str, int], ...] = ()
+    memory: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the description, without the platform's pins: those are in the constraints of a build."""
+        fields = {name: value for name, value in asdict(self).items() if name != "platform"}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def config(self, preset_name: str = "", clock_hz: int = 0) -> HwConfig:
+        """The machine as this board has it: no debug taps, lanes of ECP5's cells, at ``clock_hz`` if that is given."""
+        config = preset(preset_name or self.preset).with_(debug_tap=False, cells="ecp5")
+        if config.memory == "sdram" and not self.memory:
+            raise LuternError(f"preset {config.name} keeps its weights in SDRAM, {self.title} has none that is "
+                              f"supported; choose another preset, such as {self.preset}.")
+        return config.with_(clock_hz=clock_hz) if clock_hz else config
+
+
+def leds(*numbers: int) -> tuple[tuple[str, int, str], ...]:
+    """Lamps that are resources of their own."""
+    return tuple(("led", number, "") for number in numbers)
+
+
+def colours(number: int = 0) -> tuple[tuple[str, int, str], ...]:
+    """A lamp of three colours: green alive, blue receiving, red running."""
+    return tuple(("rgb_led", number, colour) for colour in "gbr")

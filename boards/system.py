@@ -1,0 +1,128 @@
+"""The chip of a board: clocks, reset, the serial line, the machine, lamps.
+
+    oscillator ─► PLL ─► sync, memory, the SDRAM's clock pin          rx ─► Uart ─► Top ─► Uart ─► tx
+                   └─► locked ─► reset of each domain                        lamps ◄─┴─► SDRAM pins
+
+Lamps, as many as the board has: alive (blinks, a second on and a second off), receiving and answering (lit for a
+twentieth of a second by a byte from and to the host), overrun (a byte was lost; until reset).
+
+Between SDRAM and machine stands one register each way, in the pins' own buffers. The SDRAM's clock pin is an output of
+the PLL of its own, whose phase the board's self-test moves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.build import Subsignal
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Module, Signal, Value
+from amaranth.lib import io
+from amaranth.lib.cdc import ResetSynchronizer
+
+from lutern.boards.board import Board
+from lutern.boards.pll import Pll, plan_pll
+from lutern.hw.config import HwConfig
+from lutern.hw.stages import link
+from lutern.hw.top import Top
+from lutern.hw.uart import Uart
+from lutern.model_ref.errors import LuternError
+
+BAUD_TOLERANCE = 0.02
+"""Half of what a UART bears: the other end may be off as well."""
+
+PRESSURE = 1.1
+"""The placer is asked for more than the clock, so that it does not rest before there is a margin."""
+
+
+def baud_divisor(clock_hz: float, baud: int) -> int:
+    """Cycles of a bit; refuses a clock from which the rate cannot be made."""
+    divisor = max(1, round(clock_hz / baud))
+    off = clock_hz / divisor / baud - 1
+    if abs(off) > BAUD_TOLERANCE:
+        raise LuternError(f"a clock of {clock_hz / 1e6:g} MHz makes {clock_hz / divisor:,.0f} baud, {off:+.1%} from "
+                          f"the {baud:,} of this board's link; choose a frequency near a multiple of "
+                          f"{baud / 1e6:g} MHz.")
+    return divisor
+
+
+class System(Elaboratable):
+    """Everything on the chip, for a platform of ``board``.
+
+    Parameters: ``board``; ``config``, one that ``Board.config`` gives; its ``clock_hz`` is made by the PLL.
+    """
+
+    def __init__(self, board: Board, config: HwConfig) -> None:
+        self.board, self.config = board, config
+        self.plan = plan_pll(board.clock_hz, config.clock_hz)
+        self.clock_hz = float(self.plan.output_hz(0))
+        self.divisor = baud_divisor(self.clock_hz, board.link.baud)
+
+    @property
+    def clock_nets(self) -> dict[str, int]:
+        """Nets of the clocks, and which of the PLL's outputs each is."""
+        return {"clk": 0}
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        ports = _Ports(platform)
+        self._add_clocks(m, ports)
+        m.submodules.top = top = Top(self.config)
+        m.submodules.uart = uart = Uart(self.divisor)
+        link(m, uart.o, top.rx)
+        link(m, top.tx, uart.i)
+        m.submodules.rx = rx = io.Buffer("i", ports.find(*self.board.link.resource, "rx"))
+        m.submodules.tx = tx = io.Buffer("o", ports.find(*self.board.link.resource, "tx"))
+        m.d.comb += [uart.rx.eq(rx.i), tx.o.eq(uart.tx)]
+        for name, number, part, value in self.board.held:
+            _drive(m, ports.find(name, number, part), Const(value, 1))
+        lamps = (self._blink(m), self._stretch(m, uart.o.valid), self._stretch(m, uart.i.valid), uart.overrun)
+        for place, lamp in zip(self.board.leds, lamps, strict=False):
+            _drive(m, ports.find(*place), lamp)
+        return m
+
+    def _add_clocks(self, m: Module, ports: _Ports) -> None:
+        m.submodules.pll = pll = Pll(self.plan)
+        m.submodules.clock = clock = io.Buffer("i", ports.find(self.board.clock, 0))
+        m.domains.sync = sync = ClockDomain("sync")
+        m.d.comb += [pll.clki.eq(clock.i), ClockSignal("sync").eq(pll.clocks[0])]
+        m.submodules.reset = ResetSynchronizer(~pll.locked, domain="sync")
+        ports.platform.add_clock_constraint(sync.clk, self.clock_hz * PRESSURE)
+
+    def _blink(self, m: Module) -> Value:
+        ticks = Signal(round(self.clock_hz).bit_length())
+        m.d.sync += ticks.eq(ticks + 1)
+        return ticks[-1]
+
+    def _stretch(self, m: Module, moment: Value) -> Value:
+        """High for a twentieth of a second after ``moment``."""
+        cycles = round(self.clock_hz / 20)
+        left = Signal(range(cycles))
+        with m.If(moment):
+            m.d.sync += left.eq(cycles - 1)
+        with m.Elif(left != 0):
+            m.d.sync += left.eq(left - 1)
+        return left != 0
+
+
+class _Ports:
+    """A platform's ports without buffers; a resource is requested once, whichever of its parts are used."""
+
+    def __init__(self, platform: Any) -> None:
+        self.platform = platform
+        self._requested: dict[tuple[str, int], Any] = {}
+
+    def find(self, name: str, number: int, part: str = "") -> Any:
+        """The port of a resource, or of a part of one."""
+        if (name, number) not in self._requested:
+            parts = [item.name for item in self.platform.lookup(name, number).ios if isinstance(item, Subsignal)]
+            self._requested[name, number] = self.platform.request(
+                name, number, dir=dict.fromkeys(parts, "-") if parts else "-"
+            )
+        found = self._requested[name, number]
+        return getattr(found, part) if part else found
+
+
+def _drive(m: Module, port: Any, value: Value) -> None:
+    buffer = io.Buffer("o", port)
+    m.submodules += buffer
+    m.d.comb += buffer.o.eq(value)

@@ -1,0 +1,31 @@
+"""ULX3S, with an ECP5 of four sizes and 32 MB of SDRAM x16.
+
+Pins: amaranth_boards.ulx3s, checked against litex_boards.platforms.radiona_ulx3s. The SDRAM is an MT48LC16M16 on older
+boards and an AS4C32M16 on newer ones. GPIO0 of the ESP32 is held high, else the module takes over the board (manual of
+ULX3S, "ESP32").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lutern.boards.board import PARTS, Board, Link, leds
+
+
+def _board(size: str, preset: str) -> Board:
+    def platform() -> Any:
+        from amaranth_boards import ulx3s
+
+        return getattr(ulx3s, f"ULX3S_{size}_Platform")()
+
+    return Board(
+        name=f"ulx3s-{size.lower()}", title=f"ULX3S {size}", part=PARTS[f"LFE5U-{size}"], package="CABGA381", speed="6",
+        platform=platform, clock="clk25", clock_hz=25_000_000, link=Link(3_000_000, "FT231X, connector US1"),
+        leds=leds(0, 1, 2, 3), held=(("esp32", 0, "gpio0", 1),), preset=preset, loader=("--board", "ulx3s"),
+    )
+
+
+BOARDS = (
+    _board("12F", "resident-25f"), _board("25F", "resident-25f"), _board("45F", "resident-25f"),
+    _board("85F", "resident-85f"),
+)

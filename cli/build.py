@@ -1,0 +1,118 @@
+"""`lutern build`: a bitstream for a board. The work is done by lutern.boards, this prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lutern.boards.board import Board
+from lutern.boards.build import FLOORPLAN, REPORT, Build, make_plan
+from lutern.boards.build import build as build_plan
+from lutern.boards.catalog import BOARDS, find_board
+from lutern.boards.report import Route
+from lutern.cli.models import open_network
+from lutern.cli.progress import named_progress_bar
+from lutern.firmware.program import check_fit
+from lutern.hw.config import PRESETS
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+
+
+def build(
+    board_name: Annotated[str, typer.Option("--board", help=f"One of {', '.join(BOARDS)}.")],
+    preset_name: Annotated[
+        str, typer.Option("--preset", help=f"Machine, if not the board's: {', '.join(PRESETS)}.")
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Place and route so often; the fastest is kept.")] = 1,
+    model: Annotated[str, typer.Option(help="Check that this model fits: a name, a folder or an image.")] = "",
+    frequency_mhz: Annotated[
+        float, typer.Option("--frequency", min=0.0, help="Clock of the machine in MHz, if not the preset's.")
+    ] = 0.0,
+) -> None:
+    """Build a bitstream: synthesis, place and route, report. What is kept from before is used again."""
+    board = find_board(board_name)
+    config = board.config(preset_name, round(frequency_mhz * 1e6))
+    described = None
+    if model:
+        network = open_network(model)
+        check_model(network.config, model, board, config.name)
+        described = {"name": model, "digest": network.config.digest}
+    with named_progress_bar("build") as advance:
+        advance(0, seeds + 2, "plan")
+        built = build_plan(make_plan(board, config), range(1, seeds + 1), advance, described)
+    print_build(built)
+    if not built.best.met:
+        worst = built.best.worst
+        raise LuternError(
+            f"timing missed: clock {worst.domain} reaches {worst.achieved_hz / 1e6:.2f} MHz, "
+            f"{worst.target_hz / 1e6:.2f} MHz are wanted ({worst.margin:+.1%}); try more --seeds or a lower "
+            f"--frequency. Bitstream and report are in {built.folder}."
+        )
+
+
+def check_model(shape: ModelConfig, name: str, board: Board, preset_name: str) -> None:
+    """Refuse a model that the board's machine cannot hold, and name the boards whose own preset can."""
+    try:
+        check_fit(shape, board.config(preset_name))
+    except LuternError as error:
+        fitting = [other.name for other in BOARDS.values() if _fits(shape, other)]
+        where = f"it fits {', '.join(fitting)}" if fitting else "no board's preset holds it"
+        raise LuternError(f"{name} does not fit {board.name}: {str(error).rstrip('.')}; {where}.") from None
+
+
+def _fits(shape: ModelConfig, board: Board) -> bool:
+    try:
+        check_fit(shape, board.config())
+    except LuternError:
+        return False
+    return True
+
+
+def print_build(built: Build) -> None:
+    """What is used, each clock, the slowest path, the time, where it lies."""
+    best = built.best
+    console = Console(highlight=False, soft_wrap=True)
+    _table(console, ("", "used", "of", "%"), (
+        (name, f"{used:,}", f"{total:,}", f"{used / total:.0%}") for name, (used, total) in best.used.items()
+    ))
+    _table(console, ("clock", "MHz", "wanted", "margin", *(f"seed {route.seed}" for route in built.routes)), (
+        (clock.domain, f"{clock.achieved_hz / 1e6:.2f}", f"{clock.target_hz / 1e6:.2f}", f"{clock.margin:+.1%}",
+         *(f"{_clock_mhz(route, clock.domain):.2f}" for route in built.routes)) for clock in best.clocks
+    ))
+    console.print(f"slowest path of {best.worst.domain}:")
+    _table(console, ("ns", "at", "signal"), (
+        (f"{delay:.2f}", source, name) for delay, source, name in slowest_path(best)
+    ), left=("at", "signal"))
+    times = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in built.seconds.items())
+    console.print(f"built in {sum(built.seconds.values()) / 60:.1f} minutes ({times})")
+    console.print(f"{built.bitstream}\nreport: {REPORT}, floorplan: {FLOORPLAN}, beside it")
+
+
+def slowest_path(route: Route) -> Iterable[tuple[float, str, str]]:
+    """Delay, line and signal of the critical path; what comes from one line is one row, with its delays added."""
+    rows: list[tuple[float, str, str]] = []
+    for hop in route.path:
+        if rows and rows[-1][1] == hop.source:
+            rows[-1] = (rows[-1][0] + hop.delay_ns, *rows[-1][1:])
+        else:
+            rows.append((hop.delay_ns, hop.source, hop.name))
+    return rows
+
+
+def _clock_mhz(route: Route, domain: str) -> float:
+    return next(clock.achieved_hz for clock in route.clocks if clock.domain == domain) / 1e6
+
+
+def _table(
+    console: Console, headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], left: tuple[str, ...] = ()
+) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in (*left, headings[0], "clock") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
