@@ -6,7 +6,7 @@
         1      2                                 3        4       5                    6                  stages
 
 Cost an element: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter. Resident machines of several
-results a cycle have no block RAM to spare: there the table is logic, of about 450 LUT4.
+results a cycle, and those of a large ``lut_ram_depth``, have no block RAM to spare: there it is about 450 LUT4.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, values_payload
 from lutern.hw.stages import Stages, pack
+from lutern.hw.vectors import in_luts
 from lutern.model_ref import activation
 from lutern.model_ref.activation import ARGUMENT_FRAC_BITS, REMAINDER_BITS, SEGMENT_BITS, SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import MANTISSA_MAX, Int
@@ -42,8 +43,9 @@ PRODUCT_HALF = 1 << (REMAINDER_BITS - 1)
 
 
 def table_attributes(config: HwConfig) -> dict[str, str]:
-    """What tells the synthesis where the table goes: logic on a resident machine with several ports to it."""
-    return {"rom_style": "logic"} if config.source == "resident" and config.results_per_cycle > 1 else {}
+    """What tells the synthesis where the table goes: logic on a resident machine that has no block RAM for its ports."""
+    many = config.source == "resident" and config.results_per_cycle > 1
+    return {"rom_style": "logic"} if many or in_luts(config, 1 << SEGMENT_BITS) else {}
 
 
 def sigmoid_stages(

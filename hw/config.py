@@ -53,6 +53,8 @@ class HwConfig:
     gain_fifo_groups
         groups of gains (of P elements each) that wait behind those words; many where a group takes several words and
         results come a beat a cycle.
+    lut_ram_depth
+        resident, where block RAMs are full of trits: memories of vectors and tables up to this depth are built of LUTs.
     top_k
         the largest logits that are kept for the host; 0 keeps all of them.
     clock_hz
@@ -80,6 +82,7 @@ class HwConfig:
     trit_fifo_words: int = 64
     gain_fifo_words: int = 64
     gain_fifo_groups: int = 4
+    lut_ram_depth: int = 64
     top_k: int = 0
     clock_hz: int = 75_000_000
     cells: str = "generic"
@@ -124,6 +127,7 @@ class HwConfig:
             ("trit_fifo_words", self.trit_fifo_words, 4, 1 << 16),
             ("gain_fifo_words", self.gain_fifo_words, 4, 1 << 16),
             ("gain_fifo_groups", self.gain_fifo_groups, 2, 1 << 12),
+            ("lut_ram_depth", self.lut_ram_depth, 1, 1 << 12),
             ("top_k", self.top_k, 0, 128),
         ):
             if not lowest <= value <= highest:
@@ -192,8 +196,8 @@ PRESETS = {
         HwConfig("tiny", rows=4, columns=4, codes_per_cycle=2, word_bytes=4, memory_words=1 << 12, trit_beats=1 << 12,
                  max_width=64, max_state=128, max_vocab=64, gain_fifo_words=64),
         HwConfig("sim-64"),
-        HwConfig("resident-25f", rows=8, columns=16, codes_per_cycle=8, word_bytes=9, memory_words=1536,
-                 trit_beats=4096, max_width=192, max_state=384, max_vocab=64),
+        HwConfig("resident-25f", rows=8, columns=16, codes_per_cycle=4, word_bytes=9, memory_words=1536,
+                 trit_beats=4096, max_width=192, max_state=384, max_vocab=64, gain_fifo_words=16, lut_ram_depth=704),
         HwConfig("resident-85f", rows=32, columns=32, results_per_cycle=4, codes_per_cycle=32, word_bytes=18,
                  memory_words=1536, trit_beats=2048, max_width=256, max_state=1024, max_vocab=64, gain_fifo_words=16,
                  gain_fifo_groups=48),

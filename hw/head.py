@@ -28,6 +28,7 @@ from lutern.hw.layouts import VALUE_BITS, values_payload
 from lutern.hw.stages import Stages
 from lutern.hw.stream_register import StreamRegister
 from lutern.hw.top_k import TopK
+from lutern.hw.vectors import in_luts
 from lutern.model_ref import sampling
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.sampling import (
@@ -235,15 +236,19 @@ class Head(wiring.Component):
 
     def _noise(self, m: Module, stages: Stages, word: Value, advance: Value) -> Value:
         """The product of noise and temperature, four stages behind the word."""
-        m.submodules += (table := Memory(shape=NOISE_BITS, depth=len(TABLE_WORDS), init=TABLE_WORDS))
-        read = table.read_port()
+        is_logic = in_luts(self.config, len(TABLE_WORDS))
+        attrs = {"rom_style": "logic"} if is_logic else {}
+        m.submodules += (table := Memory(shape=NOISE_BITS, depth=len(TABLE_WORDS), init=TABLE_WORDS, attrs=attrs))
         scale = word[CELL_BITS + DITHER_BITS :]
         ones = Const(-1, WORD_BITS - OCTAVE_BITS)
         octave = leading_zeros(Cat(ones, scale))
-        m.d.comb += [
-            read.en.eq(advance),
-            read.addr.eq(Cat(word[DITHER_BITS:][:CELL_BITS], octave)),
-        ]
+        address = Cat(word[DITHER_BITS:][:CELL_BITS], octave)
+        if is_logic:
+            read = table.read_port(domain="comb")
+            m.d.comb += read.addr.eq(stages.register(address))
+        else:
+            read = table.read_port()
+            m.d.comb += [read.en.eq(advance), read.addr.eq(address)]
         variate = stages.register(read.data.as_signed())
         noise = stages.register((variate + stages.delay(word[:DITHER_BITS], 2))[:NOISE_BITS].as_signed())
         return stages.register(noise * self.temperature)

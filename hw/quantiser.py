@@ -21,7 +21,7 @@ from lutern.hw.norm_scalar import factor_payload
 from lutern.hw.norm_statistics import KEY_BITS, SLOTS, U_BITS, pick
 from lutern.hw.short_float import align, round_aligned
 from lutern.hw.stages import Stages
-from lutern.hw.vectors import LUT_RAM_DEPTH
+from lutern.hw.vectors import in_luts
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import CODE_MAX
 
@@ -65,7 +65,7 @@ class Quantiser(wiring.Component):
         rows = -(-config.max_width // config.codes_per_cycle)
         row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
         depth = config.tokens << row_bits if config.tokens > 1 else rows
-        attrs = {"ram_style": "distributed"} if config.source == "resident" and depth <= LUT_RAM_DEPTH else {}
+        attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
         advance = ~self.o.valid | self.o.ready
         s = Stages(m, advance)
 

@@ -15,10 +15,6 @@ from amaranth.lib.memory import Memory
 
 from lutern.hw.config import HwConfig
 
-LUT_RAM_DEPTH = 64
-"""Up to here a resident machine, whose block RAMs hold trits, keeps a vector in distributed RAM."""
-
-
 def _beats(config: HwConfig) -> tuple[int, int]:
     """Beats of the longest vector, and the bits that count them."""
     beats = -(-config.max_width // config.results_per_cycle)
@@ -31,10 +27,15 @@ def vector_memory(config: HwConfig, bits: int) -> Memory:
     return beats_memory(config, bits, config.tokens << index_bits if config.tokens > 1 else beats)
 
 
+def in_luts(config: HwConfig, depth: int) -> bool:
+    """Whether a memory of that depth leaves the block RAMs to the trits."""
+    return config.source == "resident" and depth <= config.lut_ram_depth
+
+
 def beats_memory(config: HwConfig, bits: int, depth: int) -> Memory:
     """Memory of ``depth`` times P x ``bits``."""
     attrs: dict[str, str | int] = {"no_rw_check": 1}
-    if config.source == "resident" and depth <= LUT_RAM_DEPTH:
+    if in_luts(config, depth):
         attrs["ram_style"] = "distributed"
     return Memory(shape=config.results_per_cycle * bits, depth=depth, init=[], attrs=attrs)
 

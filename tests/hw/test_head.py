@@ -51,8 +51,9 @@ def test_with_the_largest_few(tokens: int, active: int, sink: str) -> None:
     run(2, 23, sink, sink, tokens=tokens, active=active, top_k=5)
 
 
-def test_every_table_entry() -> None:
-    run(2, testcase="every_table_entry", tokens=4)
+@pytest.mark.parametrize("lut_ram_depth", [64, 704])  # the table in block RAM, and in logic
+def test_every_table_entry(lut_ram_depth: int) -> None:
+    run(2, testcase="every_table_entry", tokens=4, lut_ram_depth=lut_ram_depth)
 
 
 @pytest.mark.parametrize(
