@@ -43,7 +43,7 @@ PRODUCT_HALF = 1 << (REMAINDER_BITS - 1)
 
 
 def table_attributes(config: HwConfig) -> dict[str, str]:
-    """What tells the synthesis where the table goes: logic on a resident machine that has no block RAM for its ports."""
+    """What tells the synthesis where the table goes: logic on a resident machine that has no block RAM for it."""
     many = config.source == "resident" and config.results_per_cycle > 1
     return {"rom_style": "logic"} if many or in_luts(config, 1 << SEGMENT_BITS) else {}
 

@@ -15,6 +15,7 @@ from amaranth.lib.memory import Memory
 
 from lutern.hw.config import HwConfig
 
+
 def _beats(config: HwConfig) -> tuple[int, int]:
     """Beats of the longest vector, and the bits that count them."""
     beats = -(-config.max_width // config.results_per_cycle)
