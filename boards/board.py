@@ -78,7 +78,7 @@ class Board:
     preset
         what is built when nothing else is said.
     loader
-        arguments of openFPGALoader that name the cable or the board.
+        arguments of openFPGALoader that name the board; none where only a bootloader can be reached.
     """
 
     name: str

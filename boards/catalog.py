@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from lutern.boards import ulx3s
+from lutern.boards import colorlight, ecp5_evn, ecpix5, icepi_zero, icesugar_pro, orangecrab, ulx3s
 from lutern.boards.board import Board
 from lutern.model_ref.errors import LuternError
 
-BOARDS: dict[str, Board] = {board.name: board for board in (*ulx3s.BOARDS,)}
+BOARDS: dict[str, Board] = {
+    board.name: board
+    for module in (ulx3s, icepi_zero, icesugar_pro, colorlight, orangecrab, ecpix5, ecp5_evn)
+    for board in module.BOARDS
+}
 
 
 def find_board(name: str) -> Board:

@@ -27,6 +27,7 @@ missing: str | None = None
 try:
     from lutern.cli import (
         bench,
+        board,
         build,
         compare,
         convert,
@@ -36,6 +37,8 @@ try:
         inspect,
         logits,
         new,
+        program,
+        selftest,
         train,
         verilog,
     )
@@ -45,6 +48,8 @@ except ModuleNotFoundError as error:
         raise
 else:
     app.command("generate")(generate.generate_text)
+    app.command("selftest")(selftest.selftest)
+    app.command("board")(board.serve_board)
     app.command("eval")(evaluate.evaluate)
     app.command("compare")(compare.compare)
     app.command("logits")(logits.write_logits)
@@ -55,6 +60,7 @@ else:
     app.command("cost")(cost.cost)
     app.command("bench")(bench.bench)
     app.command("build")(build.build)
+    app.command("program")(program.program)
     app.command("verilog")(verilog.verilog)
 
 

@@ -1,0 +1,28 @@
+"""The ECP5-5G evaluation board of Lattice (LFE5UM5G-85F-EVN); it has no memory, weights are on the chip.
+
+Pins: amaranth_boards.ecp5_5g_evn, checked against litex_boards.platforms.lattice_ecp5_evn. The line to port B of the
+FT2232H is not joined as delivered (user guide FPGA-EB-02017, section 6.2): R22 and R23 come off, 0 ohms go to R34 and
+R35, and port B is set to a serial port in the FTDI's EEPROM.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lutern.boards.board import PARTS, Board, Link, leds
+
+
+def _platform() -> Any:
+    from amaranth_boards.ecp5_5g_evn import ECP55GEVNPlatform
+
+    return ECP55GEVNPlatform()
+
+
+BOARDS = (
+    Board(
+        name="ecp5-evn", title="ECP5-5G evaluation board", part=PARTS["LFE5UM5G-85F"], package="CABGA381", speed="8",
+        platform=_platform, clock="clk12", clock_hz=12_000_000,
+        link=Link(3_000_000, "FT2232H, port B, after two resistors have moved"), leds=leds(0, 1, 2, 3),
+        preset="resident-85f", loader=("--board", "ecp5_evn"),
+    ),
+)

@@ -1,0 +1,28 @@
+"""ECPIX-5, an ECP5-5G 45F or 85F; its DDR3 is not used, weights are on the chip.
+
+Pins: amaranth_boards.ecpix5, checked against litex_boards.platforms.lambdaconcept_ecpix5; the two number the lamps in
+opposite order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lutern.boards.board import PARTS, Board, Link
+
+
+def _board(size: str, preset: str) -> Board:
+    def platform() -> Any:
+        from amaranth_boards import ecpix5
+
+        return getattr(ecpix5, f"ECPIX5{size.removesuffix('F')}Platform")()
+
+    return Board(
+        name=f"ecpix5-{size.lower()}", title=f"ECPIX-5 {size}", part=PARTS[f"LFE5UM5G-{size}"], package="CABGA554",
+        speed="8", platform=platform, clock="clk100", clock_hz=100_000_000,
+        link=Link(3_000_000, "FT2232H, port B of the micro-USB connector"),
+        leds=tuple(("rgb_led", number, "g") for number in range(4)), preset=preset, loader=("--board", "ecpix5"),
+    )
+
+
+BOARDS = (_board("45F", "resident-25f"), _board("85F", "resident-85f"))

@@ -1,0 +1,26 @@
+"""Icepi Zero, an ECP5 25F in the shape of a Raspberry Pi Zero with 32 MB of SDRAM x16.
+
+Pins: amaranth_boards.icepi_zero, checked against LiteX's platform icepi_zero (its author's own).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lutern.boards.board import PARTS, Board, Link, leds
+
+
+def _platform() -> Any:
+    from amaranth_boards.icepi_zero import IcepiZero1_3Platform
+
+    return IcepiZero1_3Platform()
+
+
+BOARDS = (
+    Board(
+        name="icepi-zero", title="Icepi Zero v1.3", part=PARTS["LFE5U-25F"], package="CABGA256", speed="6",
+        platform=_platform, clock="clk50", clock_hz=50_000_000,
+        link=Link(3_000_000, "FT231X, the USB connector in the middle"), leds=leds(0, 1, 2, 3),
+        preset="resident-25f", loader=("--board", "icepi-zero"),
+    ),
+)

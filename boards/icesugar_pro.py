@@ -1,0 +1,28 @@
+"""iCESugar-pro, an ECP5 25F on a SODIMM module with 32 MB of SDRAM x16 (IS42S16160B).
+
+Pins: amaranth_boards.icesugar_pro, checked against litex_boards.platforms.muselab_icesugar_pro and the README of
+wuxx/icesugar-pro. The sources differ in the colours of the lamp's three pins A11, A12 and B11, and in whether 0 or 1
+lights them: tell the lamps by what they do. The serial port of iCELink is not specified above 1 Mbaud.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lutern.boards.board import PARTS, Board, Link
+
+
+def _platform() -> Any:
+    from amaranth_boards.icesugar_pro import ICESugarProPlatform
+
+    return ICESugarProPlatform()
+
+
+BOARDS = (
+    Board(
+        name="icesugar-pro", title="iCESugar-pro", part=PARTS["LFE5U-25F"], package="CABGA256", speed="6",
+        platform=_platform, clock="clk25", clock_hz=25_000_000, link=Link(1_000_000, "iCELink, the module's USB-C"),
+        leds=tuple(("rgb_led", 0, colour) for colour in "rgb"), preset="resident-25f",
+        loader=("--cable", "cmsisdap"),
+    ),
+)
