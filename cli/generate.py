@@ -1,7 +1,8 @@
-"""`lutern generate`: text from the simulated board, or from the integer model, token by token."""
+"""`lutern generate`: text from a board, from the simulated board, or from the integer model, token by token."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Annotated
@@ -10,12 +11,15 @@ import typer
 from rich.console import Console
 
 from lutern.cli.models import Network, open_network
-from lutern.cli.progress import progress_bar
+from lutern.cli.progress import progress_bar, transfer_bar
 from lutern.firmware.conversations import EMPTY_PROMPT, Sampling, converse
+from lutern.firmware.identify import identify
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
+from lutern.firmware.serial_port import BAUD, SerialPort
 from lutern.firmware.session import GoldenSession, Machine, Run, Session
 from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.hw.protocol import INFO, Opcode
 from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.errors import LuternError
@@ -25,8 +29,9 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import LockStep
 
 TARGETS = ("sim", "golden")
+SIM_PRESET = "sim-64"
 PROMPT = "once upon a time"
-CHECK_NEEDS_SIM = "--check compares the simulated board with the integer model; leave it out with --on golden."
+CHECK_NEEDS_SIM = "--check compares the simulated board with the integer model; leave it out with --on {on}."
 
 
 def generate_text(
@@ -35,19 +40,26 @@ def generate_text(
         list[str] | None, typer.Option("--prompt", help="A text to go on from; again for more, all in flight at once.")
     ] = None,
     model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
-    on: Annotated[str, typer.Option(help="sim: the simulated board; golden: the integer model.")] = "sim",
+    on: Annotated[
+        str, typer.Option(help="sim: the simulated board; golden: the integer model; or the port of a board.")
+    ] = "sim",
+    baud: Annotated[int, typer.Option(help="Rate of the port.")] = BAUD,
     tokens: Annotated[int, typer.Option("-n", "--tokens", min=1, help="Tokens to generate.")] = 200,
     temperature: Annotated[float, typer.Option("-t", help="0 takes the likeliest, else the chip samples.")] = 0.8,
     top_k: Annotated[int, typer.Option("--top-k", help="The host samples among the k likeliest; 0: all.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the sampler; prompt i has seed + i.")] = 1,
     check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
-    preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
+    preset_name: Annotated[
+        str | None,
+        typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}; default: the port's, else {SIM_PRESET}."),
+    ] = None,
 ) -> None:
     """Let a model write: on real gateware, simulated, or on the integer model it is proved equal to."""
-    if on not in TARGETS:
-        raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}.")
+    if on not in TARGETS and os.sep not in on:
+        raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, or a port such "
+                          "as /dev/ttyUSB0.")
     if check and on != "sim":
-        raise LuternError(CHECK_NEEDS_SIM)
+        raise LuternError(CHECK_NEEDS_SIM.format(on=on))
     sampling = Sampling(temperature, top_k, seed)
     texts = ([prompt] if prompt is not None else []) + (prompts or []) or [PROMPT]
     opened = open_network(model)
@@ -55,17 +67,31 @@ def generate_text(
     ids = [tokenizer.encode(text) for text in texts]
     if not all(ids):
         raise LuternError(EMPTY_PROMPT)
-    config = preset(preset_name)
+    config = preset(preset_name or SIM_PRESET)
     weights = opened.weights()
-    machine = _sim(weights, config, check) if on == "sim" else GoldenSession(weights, len(texts), len(texts))
-    _write(machine, opened, tokenizer, texts, ids, tokens, sampling, config)
+    if on in TARGETS:
+        machine = _sim(weights, config, check) if on == "sim" else GoldenSession(weights, len(texts), len(texts))
+        _write(machine, opened, tokenizer, texts, ids, tokens, sampling, config)
+        return
+    with SerialPort(on, baud) as port:
+        session = open_session(Client(port), weights, preset_name)
+        _write(session, opened, tokenizer, texts, ids, tokens, sampling, session.config, on)
+
+
+def open_session(client: Client, weights: IntegerWeights, preset_name: str | None = None) -> Session:
+    """A session with the chip at the other end, whichever machine it is, or only if it is that one."""
+    among = PRESETS.values() if preset_name is None else [preset(preset_name)]
+    config = identify(INFO.unpack(client.transact(Opcode.INFO)), among)
+    program = lay_out(weights, config)
+    with transfer_bar("loading the model over the link") as advance:
+        return Session(client, program, config, progress=advance)
 
 
 def _sim(weights: IntegerWeights, config: HwConfig, check: bool) -> Machine:
     """A session with the simulated board; a model that fits, then a board: built when it is not in the cache."""
     program = lay_out(weights, config)
     board = SimulatedBoard(Top(config))
-    with progress_bar("loading the model over the link") as advance:
+    with transfer_bar("loading the model over the link") as advance:
         session = Session(Client(board), program, config, progress=advance)
     return LockStep(session, board, weights) if check else session
 
@@ -79,6 +105,7 @@ def _write(
     count: int,
     sampling: Sampling,
     config: HwConfig,
+    where: str = "simulated",
 ) -> None:
     """Print prompt and text as they come (several: one after the other when all is done), then what it took."""
     console = Console(stderr=True, highlight=False)
@@ -106,12 +133,12 @@ def _write(
         out.flush()
     seconds = time.monotonic() - start
     steps = sum(len(prompt) - 1 + count for prompt in ids)
-    for line in summary(runs, steps, seconds, machine, model, config):
+    for line in summary(runs, steps, seconds, machine, model, config, where):
         console.print(line, style="dim", soft_wrap=True)
 
 
 def summary(
-    runs: list[Run], steps: int, seconds: float, machine: Machine, model: Network, config: HwConfig
+    runs: list[Run], steps: int, seconds: float, machine: Machine, model: Network, config: HwConfig, where: str
 ) -> list[str]:
     """What a run took: speed here, cycles of a pass, lane use, and the speed that the cycles mean at the preset's
     clock; the last run, which had the fewest conversations left, is not counted where there was another."""
@@ -123,9 +150,9 @@ def summary(
     widest = max(len(run.tokens[0]) for run in runs)
     full = [run for run in runs if len(run.tokens[0]) == widest]
     cycles = sum(run.cycles for run in full) / len(full)
-    model_cycles = token_cycles(session.program, config, widest).cycles
+    model_cycles = token_cycles(session.program.model, config, widest).cycles
     lines = [
-        f"{config.name}, {config.lanes} lanes, simulated: {steps / seconds:.1f} tokens/s ({steps} tokens)",
+        f"{config.name}, {config.lanes} lanes, {where}: {steps / seconds:.1f} tokens/s ({steps} tokens)",
         f"{cycles:,.0f} cycles/{f'pass of {widest} tokens' if widest > 1 else 'token'} (cycle model {model_cycles:,}; "
         f"trits / lanes {trits / config.lanes:,.0f}: lane use {trits / config.lanes / cycles:.1%}); "
         f"{widest * config.clock_hz / cycles:,.0f} tokens/s at {config.clock_hz / 1e6:.0f} MHz",

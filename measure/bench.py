@@ -86,7 +86,7 @@ def measure_decode(session: Session, streams: int) -> Row:
     vocab = session.program.vocab
     run = session.run([Feed(slot % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
     return _row(session, "decode", streams, streams, run.cycles, run.words,
-                token_cycles(session.program, session.config, streams).cycles)
+                token_cycles(session.program.model, session.config, streams).cycles)
 
 
 def measure_prefill(session: Session, tokens: int, streams: int) -> Row:

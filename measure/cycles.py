@@ -1,4 +1,4 @@
-"""The cycle model: when everything of a pass happens, from the program and the latencies of the blocks.
+"""The cycle model: when everything of a pass happens, from shapes and the latencies of the blocks.
 
     words ─► router ─┬► trit FIFO ─► beats ─► ternary unit ─► sums ─► scale ─► mlgru, glu, residual ─┐
     beats (resident) ┘                            ▲                                                  │
@@ -8,32 +8,25 @@
 
 The only rules are "a cycle later than", "when both are there" and "one a cycle", so every time is a maximum of sums. A
 pass is worked through in the order of its operations; words are read when one that comes of them is asked for. The
-readers run ahead into the next pass, so some passes are worked through, and the last one counts. docs/engine.md says
-the same in words. Tests hold the RTL to it, cycle by cycle. It assumes on-chip memory (a word a cycle) and a host that
-takes tokens at once.
+readers run ahead into the next pass, so some passes are worked through, and the last one counts. Beats, row groups and
+layers that repeat are jumped over (``steady.py``). docs/engine.md says the same in words. Tests hold the RTL to it,
+cycle by cycle. It assumes on-chip memory (a word a cycle) and a host that takes tokens at once.
 
-Times are cycles from the start of the first pass. Cost: some microseconds a word in Python.
+Times are cycles from the start of the first pass. Cost: see ``token_cycles``.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections import deque
 from dataclasses import dataclass
 
-from lutern.firmware.program import Program
+from lutern.firmware.program import program_sizes
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
-from lutern.hw.layouts import (
-    HEADER_KIND_BITS,
-    OPERATION,
-    Eps,
-    Op,
-    Record,
-    header_words,
-    row_fifo_words,
-)
+from lutern.hw.layouts import Op, Record, group_shape, header_words, row_fifo_words
 from lutern.hw.memory import ResidentMemory, StreamMemory
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
 from lutern.hw.norm import RmsNorm
@@ -45,17 +38,24 @@ from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import QUEUE_DEPTH
 from lutern.hw.stages import described
 from lutern.hw.ternary import TernaryUnit
+from lutern.measure.shapes import MATRICES_A_LAYER, Operation, records
+from lutern.measure.steady import Steady, Visitor
 from lutern.measure.timing import Fifo, Groups, Pipe, Reader, Slot, Supply
+from lutern.model_ref.config import ModelConfig
 
 G_AFTER_I = WRITTEN + 1  # advances between the last beat of I and the first of G: the state is complete
 I_AFTER_I = WRITTEN - S_READ + 1  # advances between two of the same index that are chained: the state is written
-MATRICES_A_LAYER = 7
 PAUSE = 100_000
 """Cycles ahead of a pass that the host begins: all that can be read ahead has been."""
 PASSES = 3
 """Passes that are worked through: from the second on the readers are as far ahead as they stay."""
-
-Operation = dict[str, int]
+SHORT_GROUP = 48
+"""Beats of a row group that are worked through sooner than jumped over."""
+_LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
+_TIMES = (
+    "taken", "op_accepted", "fetched", "fetcher_idle", "assembled", "scalar_idle", "last_read", "issue", "beat",
+    "drained", "drain_shown", "result_end", "vector_end", "last_i", "vector_last", "row_used", "gains_shows",
+)
 
 
 @dataclass
@@ -68,11 +68,12 @@ class TokenCycles:
 
 
 class PassModel:
-    """Passes of one program on one machine, ``streams`` tokens each; ``chained``: of one prompt, each pass a run."""
+    """Passes of a model on a machine, ``streams`` tokens each; ``chained``: of one prompt, each pass a run."""
 
-    def __init__(self, program: Program, config: HwConfig, streams: int = 1, *, chained: bool = False) -> None:
+    def __init__(self, model: ModelConfig, config: HwConfig, streams: int = 1, *, chained: bool = False) -> None:
         self.config = config
-        self.program = program
+        self.layers = model.num_hidden_layers
+        self.sizes = program_sizes(model, config)
         self.streams = streams
         self.chained = chained
         self.resident = config.source == "resident"
@@ -84,7 +85,7 @@ class PassModel:
         self.reader = Reader()
         self.trit_reader = Reader() if self.resident else self.reader
         self.header_words = header_words(config)
-        self.records = self._records()
+        self.records = records(model, config)
         self.record = self.place = 0  # the next word
         self.taken = -1
         self.op_accepted = 0
@@ -120,7 +121,7 @@ class PassModel:
         self.result_end = -1
         self.vector_end = 0
         self.last_i = 0
-        self.i_entered: dict[int, int] = {}  # by index: the newest beat of I
+        self.i_entered: dict[int, int] = {}  # by index in a row group: the newest beat of I
         self.vector_last = -1
         self.row_used = -1
         self.beats = 0
@@ -137,62 +138,78 @@ class PassModel:
                 chosen = [chosen[-1] + PAUSE] * self.streams
             before, beats_before = chosen[-1], self.beats
             chosen = self._pass(chosen)
-        sizes = self.program.sizes
-        words = sizes.stream_words + self.streams * sizes.row_words
+        words = self.sizes.stream_words + self.streams * self.sizes.row_words
         return TokenCycles(chosen[-1] - before, self.beats - beats_before, words)
 
     def _pass(self, chosen: list[int]) -> list[int]:
         """One step: tokens chosen in ``chosen`` go in, the cycles of the next choices come out."""
         self._embed(chosen)
-        for _ in range(MATRICES_A_LAYER * self.program.model.num_hidden_layers + 1):
-            done = self._matrix()
-        return done
+        steady = Steady(lambda visitor: self._visit(visitor, layers=True), lambda: self.beat)
+        layer = 0
+        while layer < self.layers:
+            for _ in range(MATRICES_A_LAYER):
+                self._matrix()
+            layer += 1
+            layer += steady.jump(self.layers - 2 - layer)  # the last one is another, and is read ahead
+        return self._matrix()
+
+    def _visit(self, visitor: Visitor, *, layers: bool = False) -> None:
+        """The state between two beats, row groups or ``layers``."""
+        part = visitor
+        for fifo in self.queues.values():
+            fifo.visit(part)
+        for pipe in (self.ternary, self.scale, self.quantiser, *self.blocks.values()):
+            pipe.visit(part)
+        for item in (self.reader, self.trits, self.gains, self.row, self.x_slot):
+            item.visit(part)
+        if self.resident:
+            self.trit_reader.visit(part)
+        self.popped = {name: part.time(when) for name, when in self.popped.items()}
+        self.bank_free = [part.time(when) for when in self.bank_free]
+        for name in _TIMES:
+            setattr(self, name, part.time(getattr(self, name)))
+        part.same((self.bank, len(self.ops), len(self.supply_ops)))
+        self.beats = part.count(self.beats)
+        if layers:
+            part.same(self.place)
+            self.record = part.count(self.record)
+        else:
+            part.same(self.record)
+            part.count(self.header_words + self.records[self.record].words - self.place)
+            self.place = part.count(self.place)
 
     # ------------------------------------------------------------------------------------------ stream
 
-    def _records(self) -> list[tuple[int, int, Operation | None]]:
-        """Kind, words and operation of every record of the stream."""
-        raw = self.program.words
-        records = []
-        at = 0
-        while at < self.program.setup["stream_words"]:
-            head = int.from_bytes(raw[at : at + self.header_words].tobytes(), "little")
-            kind, length = head & ((1 << HEADER_KIND_BITS) - 1), (head >> HEADER_KIND_BITS) & 0xFFFFF
-            at += self.header_words
-            records.append((kind, length, _operation(raw[at : at + length].tobytes()) if kind == Record.OP else None))
-            at += length
-        return records
-
     def _read_word(self) -> None:
         """The next word goes through the router; behind the last one follows the first."""
-        kind, length, operation = self.records[self.record]
+        item = self.records[self.record]
         is_header = self.place < self.header_words
         self.place += 1
-        ends = self.place == self.header_words + length
+        ends = self.place == self.header_words + item.words
         if ends:
             self.record, self.place = (self.record + 1) % len(self.records), 0
         when = max(self.reader.shows(), self.taken + 1)
         if is_header:
             self.taken = when
-        elif kind == Record.OP:
+        elif item.kind == Record.OP:
             self.taken = max(when, self.op_accepted + 1)
-            if ends and operation is not None:
-                self.op_accepted = self._deal(operation, self.taken + 1)
+            if ends and item.operation is not None:
+                self.op_accepted = self._deal(item.operation, self.taken + 1)
         else:
-            self.taken = (self.gains.words.fifo if kind == Record.GAINS else self.trits).write(when)
+            self.taken = (self.gains.words.fifo if item.kind == Record.GAINS else self.trits).write(when)
         self.reader.take(self.taken)
 
     def _deal(self, op: Operation, when: int) -> int:
         """An operation enters the queues as soon as all have room; returns when it was accepted."""
         for queue in self.queues.values():
             when = queue.room(when)
-        embed = op["op"] == Op.EMBED
+        embed = op.op == Op.EMBED
         wanted = {
-            "quantise": not embed and not op["reuse"],
+            "quantise": not embed and not op.reuse,
             "engine": not embed,
             "results": True,
-            "supply": op["op"] == Op.F or op["makes_vector"],
-            "gains": op["op"] == Op.F or op["makes_vector"],
+            "supply": op.supplied,
+            "gains": op.supplied,
         }
         for name, queue in self.queues.items():
             if wanted[name]:
@@ -206,7 +223,7 @@ class PassModel:
         """When the supply's next operation shows, items of a group, groups."""
         shows = self.queues["supply"].shows(popped)
         op = self.supply_ops.popleft()
-        return shows, 1 if op["op"] == Op.F else op["outer"] + op["matrices"], op["groups"]
+        return shows, op.items, op.groups
 
     def _next_op(self, name: str) -> int:
         """The cycle from which a stage's next operation shows."""
@@ -226,9 +243,9 @@ class PassModel:
             if not self.resident:  # the fetch never waits, and takes the stream's cycles
                 if stream == 0:
                     self._close_port(asked)
-                for _ in range(self.program.sizes.row_words):
+                for _ in range(self.sizes.row_words):
                     self._fetch()
-                self.fetcher_idle = asked + 2 + self.program.sizes.row_words
+                self.fetcher_idle = asked + 2 + self.sizes.row_words
                 if stream + 1 < self.streams:
                     # The next row is asked for while gains of this one are still to be read: when, tells a copy.
                     ahead = self._copy()
@@ -246,19 +263,19 @@ class PassModel:
 
     def _close_port(self, asked: int) -> None:
         """A row asked for then takes the port of the words."""
-        self.reader.close(asked + 2, asked + 2 + self.program.sizes.row_words)
+        self.reader.close(asked + 2, asked + 2 + self.sizes.row_words)
 
     def _take_row(self, op: Operation, stream: int, start: int) -> None:
         """The beats of a row, into the norm."""
-        for beat in range(op["beats"]):
-            last = beat == op["beats"] - 1
+        for beat in range(op.beats):
+            last = beat == op.beats - 1
             self.row_used = self.scale.enter(max(self.row.next(1), start))
             self.row.take(self.row_used, last)
             self._result(op, stream, beat, self.row_used, last, first=beat == 0)
 
     def _copy(self) -> PassModel:
         """The same state."""
-        shared = (self.config, self.program, self.norm, self.records)
+        shared = (self.config, self.norm, self.records)
         return copy.deepcopy(self, {id(item): item for item in shared})
 
     def _fetch(self) -> None:
@@ -271,22 +288,22 @@ class PassModel:
         """Scalars and code passes of an operation: when each column beat is written, and when its scales show."""
         accepted = max(self._next_op("quantise"), self.scalar_idle)
         self.popped["quantise"] = accepted
-        eps, new_vector = Eps(op["eps"]), bool(op["new_vector"])
+        eps, new_vector = op.eps, op.new_vector
         largest = self.vector_end + self.largest_latency
         parts = self.config.columns // self.config.codes_per_cycle
         self.scale_shows = []
         for _ in range(self.streams):  # each as if it were an operation; a bank that is full holds up all that follow
             begins = max(largest, accepted + 1 + NormScalar.preparation[eps]) if new_vector else accepted
             [(first_read, scale)], accepted = self.norm.schedule(
-                eps, begins=begins, beats=op["beats"], streams=1, new_vector=new_vector, last_read=self.last_read
+                eps, begins=begins, beats=op.beats, streams=1, new_vector=new_vector, last_read=self.last_read
             )
             self.scale_shows.append(scale)
             read = max(first_read - 1, self.last_read)
             self.column_ready = []
-            for index in range(op["beats"]):
+            for index in range(op.beats):
                 read = self.quantiser.enter(read + 1)
                 stored = self.quantiser.leave(self.quantiser.arrive(read), self.bank_free[self.bank])
-                if index % parts == parts - 1 or index == op["beats"] - 1:
+                if index % parts == parts - 1 or index == op.beats - 1:
                     self.column_ready.append(stored + 1)
             self.last_read = read
         self.scalar_idle = accepted
@@ -297,32 +314,48 @@ class PassModel:
         """The rows of the next operation; of HEAD, the cycles in which tokens are chosen."""
         shows = self._next_op("engine")
         op = self.ops.popleft()
-        if not op["reuse"]:
+        if not op.reuse:
             self._quantise(op)
         else:
-            self.column_ready = [0] * op["column_beats"]
+            self.column_ready = [0] * op.column_beats
         starts = self._start_results(op, self._next_op("results"))
-        if op["op"] == Op.F or op["makes_vector"]:
+        if op.supplied:
             self.gains_shows = self._next_op("gains")
         of_group = self.config.rows // self.config.results_per_cycle
+        # whole words of gains in so many row groups
+        period = math.lcm(of_group, group_shape(self.config, op.items or 1)[0]) // of_group
+        steady = Steady(self._visit, lambda: self.beat)
         done: list[int] = []
-        for group in range(op["row_groups"]):
-            for column in range(op["column_beats"]):
-                self.issue = max(self.issue + 1, self.beat, shows)
-                if group == 0:
-                    self.issue = max(self.issue, self.column_ready[column])
-                self.beat = self.ternary.enter(max(self.issue + 1, self._trits_show()))
-                if self.resident:
-                    self.trit_reader.take(self.beat)
-                self.beats += 1
-            last_group = group == op["row_groups"] - 1
+        group = 0
+        while group < op.row_groups:
+            self._group(op, shows, first=group == 0)
+            last_group = group == op.row_groups - 1
             if last_group:
                 self.popped["engine"] = self.issue
-                if not op["keep"]:
+                if not op.keep:
                     self.bank_free[self.bank] = self.issue + 1
                     self.bank = 1 - self.bank
-            done = self._drain(op, op["last_results"] if last_group else of_group, group * of_group, starts, last_group)
+            done = self._drain(op, op.last_results if last_group else of_group, group * of_group, starts, last_group)
+            group += 1
+            if group % period == 0 and group + 2 * period < op.row_groups:
+                group += period * steady.jump((op.row_groups - group) // period - 2)
         return done
+
+    def _group(self, op: Operation, shows: int, first: bool) -> None:
+        """The beats of a row group; those of the first wait for their codes."""
+        steady = Steady(self._visit, lambda: self.beat)
+        column = 0
+        while column < op.column_beats:
+            self.issue = max(self.issue + 1, self.beat, shows)
+            if first:
+                self.issue = max(self.issue, self.column_ready[column])
+            self.beat = self.ternary.enter(max(self.issue + 1, self._trits_show()))
+            if self.resident:
+                self.trit_reader.take(self.beat)
+            self.beats += 1
+            column += 1
+            if not first and column in _LOOKS and op.column_beats > SHORT_GROUP:
+                column += steady.jump(op.column_beats - column)
 
     def _trits_show(self) -> int:
         """The cycle from which the trits of the next beat show at the ternary unit."""
@@ -337,7 +370,7 @@ class PassModel:
     def _start_results(self, op: Operation, shows: int) -> list[int]:
         """The cycle from which sums of the operation pass, by stream."""
         start = max(self.result_end + 1, shows)
-        if op["reuse"]:
+        if op.reuse:
             return [start] * self.streams
         starts = []
         for scale_shows in self.scale_shows:
@@ -350,6 +383,7 @@ class PassModel:
         arrival = self.ternary.arrive(self.beat)
         moved = self.ternary.leave(arrival, self.drain_shown)
         full = self.config.rows // self.config.results_per_cycle
+        self.i_entered = {}
         done = []
         for stream, start in enumerate(starts):
             for index in range(results):
@@ -357,15 +391,15 @@ class PassModel:
                 when = self.drain_shown = max(moved, self.drained) + 1
                 moved = when + (full - results if index == results - 1 else 0)
                 last = last_group and index == results - 1
-                if op["op"] == Op.F:
+                if op.op == Op.F:
                     when = self._gain_shows(stream, when, first=index == 0)
                 entered = self.drained = self.scale.enter(max(when, start))
-                if op["op"] == Op.F and stream == 0:
+                if op.op == Op.F and stream == 0:
                     self.gains.take(entered)
                 self._result(op, stream, base + index, entered, last, first=index == 0)
             done.append(entered + SumScale.latency + self.head_latency)
         if last_group:
-            if op["op"] == Op.F:
+            if op.op == Op.F:
                 self.popped["gains"] = entered
             self._end_results(entered)
         return done
@@ -378,9 +412,9 @@ class PassModel:
     def _result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> None:
         """A beat of P values through the scale, then its block, then into the norm."""
         arrival = self.scale.arrive(entered)
-        name = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}.get(Op(op["op"]))
+        name = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}.get(op.op)
         if name is None:
-            if op["op"] == Op.I:
+            if op.op == Op.I:
                 inside = arrival
                 if self.chained:
                     inside = self.scale.leave(arrival, self.i_entered.get(index, -I_AFTER_I) + I_AFTER_I)
@@ -404,12 +438,6 @@ class PassModel:
         self.popped["results"] = when
 
 
-def token_cycles(program: Program, config: HwConfig, streams: int = 1, *, chained: bool = False) -> TokenCycles:
+def token_cycles(model: ModelConfig, config: HwConfig, streams: int = 1, *, chained: bool = False) -> TokenCycles:
     """A pass in the middle of a run, the same for every pass of a program; ``chained``: of one token each, as a run."""
-    return PassModel(program, config, streams, chained=chained).run()
-
-
-def _operation(raw: bytes) -> Operation:
-    """Fields of an operation's words."""
-    value = int.from_bytes(raw, "little")
-    return {str(name): value >> part.offset & ((1 << part.width) - 1) for name, part in OPERATION}
+    return PassModel(model, config, streams, chained=chained).run()

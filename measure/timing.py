@@ -3,20 +3,17 @@
     enter(when) ─► first cycle in which it can; leave(.., when) ─► the cycle in which it goes on
 
 Each mirrors one kind of block in ``hw/`` and knows nothing of the network; ``cycles.py`` joins them to a token.
-Constant time an item.
+``visit`` shows a part's state to ``steady.py``, which jumps over periods that repeat. Constant time an item.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import group_shape
-
-RECENT = 32
-"""Waits that an item may have met: more than a pipeline has stages."""
+from lutern.measure.steady import Times, Visitor
 
 
 @dataclass
@@ -25,7 +22,7 @@ class Pipe:
 
     latency: int
     _last: int = -1
-    _frozen: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _frozen: list[tuple[int, int]] = field(default_factory=list)  # waits that an item inside may have met
 
     def enter(self, when: int) -> int:
         """The first cycle from ``when`` on in which an item can enter."""
@@ -47,8 +44,14 @@ class Pipe:
     def leave(self, arrival: int, when: int) -> int:
         """The item at the end leaves at ``when`` at the earliest."""
         if when > arrival:
+            self._frozen = [wait for wait in self._frozen if wait[1] > self._last]
             self._frozen.append((arrival, when))
         return max(arrival, when)
+
+    def visit(self, visitor: Visitor) -> None:
+        """Its state."""
+        self._last = visitor.time(self._last)
+        self._frozen = visitor.spans(self._frozen)
 
 
 @dataclass
@@ -68,6 +71,11 @@ class Slot:
         self._held = self._left > entered
         return self._left
 
+    def visit(self, visitor: Visitor) -> None:
+        """Its state."""
+        self._left = visitor.time(self._left)
+        visitor.same(self._held)
+
 
 class Fifo:
     """amaranth.lib.fifo.SyncFIFOBuffered: a memory of ``depth - 1`` words, then a register.
@@ -78,41 +86,51 @@ class Fifo:
     def __init__(self, depth: int, fill: Callable[[], None] | None = None) -> None:
         self.inner = depth - 1
         self.fill = fill
-        self._written: deque[int] = deque()  # when each word of the memory came
-        self._moved: deque[int] = deque([-1], maxlen=self.inner)  # when those before went on to the register
+        self._written = Times()  # when each word of the memory came
+        self._moved = Times([-1], most=self.inner)  # when those before went on to the register
+        self._writes = self._moves = 0
 
     def room(self, when: int) -> int:
         """The first cycle from ``when`` on in which a word can be written."""
         spare = self.inner - len(self._written)
         assert spare > 0, "the reader of a FIFO is worked out before it is full"
-        return max(when, self._moved[-spare] + 1) if spare <= len(self._moved) else when
+        return max(when, self._moved.back(spare) + 1) if spare <= len(self._moved) else when
 
     def write(self, when: int) -> int:
         """Write at ``when`` or as soon as there is room."""
         when = self.room(when)
         self._written.append(when)
+        self._writes += 1
+        self._moved.forget(when)  # room was free before
         return when
 
     def shows(self, popped_before: int) -> int:
         """The cycle from which the next word shows, given when the one before it was taken."""
         while self.fill is not None and not self._written:
             self.fill()
-        when = max(self._written.popleft() + 1, popped_before, self._moved[-1] + 1)
+        when = max(self._written.pop() + 1, popped_before, self._moved.back(1) + 1)
         self._moved.append(when)
+        self._moves += 1
         return when + 1
+
+    def visit(self, visitor: Visitor) -> None:
+        """Its state."""
+        self._written.visit(visitor)
+        self._moves = visitor.moved(self._moved, self._writes, self._moves)
 
 
 class Reader:
     """memory.Repeater: a register at the memory's port, one behind it; ``close`` takes the port away for a while."""
 
     def __init__(self) -> None:
-        self._closed: deque[tuple[int, int]] = deque(maxlen=RECENT)
+        self._closed: list[tuple[int, int]] = []
         self._read = -1  # of the last item: when it was read, when it left the port, when it was taken
         self._moved = -1
         self._taken = -1
 
     def close(self, start: int, stop: int) -> None:
         """The port is another reader's in cycles ``start`` to ``stop`` - 1."""
+        self._closed = [span for span in self._closed if span[1] > self._read]
         self._closed.append((start, stop))
 
     def _granted(self, when: int) -> int:
@@ -135,6 +153,12 @@ class Reader:
     def take(self, when: int) -> None:
         """The item that shows was taken."""
         self._taken = when
+
+    def visit(self, visitor: Visitor) -> None:
+        """Its state."""
+        self._read, self._moved = visitor.time(self._read), visitor.time(self._moved)
+        self._taken = visitor.time(self._taken)
+        self._closed = visitor.spans(self._closed)
 
 
 class Supply:
@@ -176,6 +200,17 @@ class Supply:
         self._taken = when
         self._shows = None
 
+    def visit(self, visitor: Visitor) -> None:
+        """Its state."""
+        self.words.visit(visitor)
+        self.fifo.visit(visitor)
+        visitor.same(self._items)
+        self._left = visitor.count(self._left)
+        self._popped, self._taken = visitor.time(self._popped), visitor.time(self._taken)
+        visitor.same(self._shows is None)
+        if self._shows is not None:
+            self._shows = visitor.time(self._shows)
+
 
 class Groups:
     """A FIFO of words and the unpacker behind it (``router.GroupUnpacker``)."""
@@ -213,3 +248,10 @@ class Groups:
             self._refill = when + 1
         elif self._left == 0:
             self._refill = when
+
+    def visit(self, visitor: Visitor) -> None:
+        """Its state."""
+        self.fifo.visit(visitor)
+        self._left = visitor.count(self._left)
+        self._loaded, self._refill = visitor.time(self._loaded), visitor.time(self._refill)
+        self._shows = visitor.time(self._shows)

@@ -54,14 +54,14 @@ def measured(config: HwConfig) -> None:
             for streams in range(1, min(session.streams, session.slots) + 1):
                 where = f"{config.name}, {streams} streams, {model}, seed {SEED}"
                 run = session.run([Feed(3, slot, fresh=True) for slot in range(streams)], 3)
-                expected = token_cycles(program, config, streams)
+                expected = token_cycles(program.model, config, streams)
                 assert (run.cycles, run.beats) == (expected.cycles, expected.beats), where
                 # a row that was asked for before the pass began was counted in the one before
                 assert 0 <= expected.words - run.words <= (streams - 1) * program.sizes.row_words, where
                 if streams > 1:
                     session.run([Feed(3)] * streams, chained=True)
                     run = session.run([Feed(3)] * streams, chained=True)
-                    expected = token_cycles(program, config, streams, chained=True)
+                    expected = token_cycles(program.model, config, streams, chained=True)
                     assert (run.cycles, run.beats) == (expected.cycles, expected.beats), f"chained, {where}"
 
 
@@ -80,12 +80,11 @@ def test_lane_use_of_the_demo_shape() -> None:
     """At 64 lanes the demo's shape keeps the lanes at least 93 % busy, by the model that is held to the RTL above."""
     model = ModelConfig(vocab_size=38, hidden_size=256, num_hidden_layers=4, intermediate_size=256)
     config = preset("sim-64")
-    cycles = token_cycles(lay_out(integer_weights(random_checkpoint(model, SEED)), config), config).cycles
+    cycles = token_cycles(model, config).cycles
     assert model.trits / config.lanes / cycles >= 0.93
 
 
 def test_more_lanes_take_fewer_cycles() -> None:
     model = MODELS[0]
-    weights = integer_weights(random_checkpoint(model, SEED))
     few, many = preset("tiny"), preset("tiny").with_(name="many", rows=16, columns=16, gain_fifo_words=64)
-    assert token_cycles(lay_out(weights, many), many).cycles < token_cycles(lay_out(weights, few), few).cycles
+    assert token_cycles(model, many).cycles < token_cycles(model, few).cycles

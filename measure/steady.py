@@ -1,0 +1,207 @@
+"""Jumps over periods that repeat, so that the cycle model of a large machine's token takes a moment and stays exact.
+
+    period ─► state ─┐
+    period ─► state ─┼─► equal steps? ─► state + k * step ─► the period after the next k
+    period ─► state ─┘
+
+The cycle model knows only "a cycle later than", "when both are there" and "one a cycle": maxima of sums. Where three
+states at equal distances differ by equal steps, each time by the same number of cycles or not at all, every later state
+does: what moves is derived from what moves, and what stands still falls further behind. Counts (words of a record that
+are left, groups that wait) move by steps of their own; a jump ends before any of them runs out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+
+class Visitor:
+    """Is shown a state, part by part, always in the same order; here it notes it down, ``before`` a period ago."""
+
+    def __init__(self, clock: int = 0, before: Visitor | None = None) -> None:
+        self.clock, self.before = clock, before
+        self.times: list[int] = []
+        self.waiting: list[int] = []
+        self.counts: list[int] = []
+        self.shape: list[object] = []
+        self.queues: list[tuple[int, int, int, list[int] | None]] = []
+
+    def time(self, value: int) -> int:
+        """A cycle."""
+        self.times.append(value)
+        return value
+
+    def waited(self, value: int) -> int:
+        """When the first of several things in a queue came: moves on as these are taken."""
+        self.waiting.append(value)
+        return value
+
+    def count(self, value: int) -> int:
+        """A number of things."""
+        self.counts.append(value)
+        return value
+
+    def same(self, value: object) -> None:
+        """What must not change from one state to the next."""
+        self.shape.append(value)
+
+    def spans(self, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Spans of cycles."""
+        self.same(len(spans))
+        return [(self.time(start), self.time(stop)) for start, stop in spans]
+
+    def moved(self, times: Times, written: int, moved: int) -> int:
+        """When things went on out of a queue, and how many were written and went on so far.
+
+        Where none was written for a period, only the newest counts until one is: the period's are noted apart.
+        """
+        newest, on = None, 0
+        if self.before is not None:
+            before = self.before.queues[len(self.queues)]
+            on = moved - before[1]
+            if written == before[0] and on < len(times):
+                newest = [times.back(place) for place in range(on, 0, -1)]
+        self.queues.append((written, moved, on, newest))
+        self.same(newest if newest is None else tuple(when - self.clock for when in newest))
+        if newest is None:
+            times.visit(self)
+        self.time(times.back(1))
+        return moved
+
+
+class _Mover(Visitor):
+    """Moves a state on, ``jumps`` times by the same steps."""
+
+    def __init__(self, state: Visitor, cycles: int, steps: Sequence[list[int]], jumps: int) -> None:
+        super().__init__()
+        self._jumps, self._cycles, self._queues = jumps, cycles, iter(state.queues)
+        self._times, self._waiting, self._counts = ((jumps * step for step in part) for part in steps)
+
+    def time(self, value: int) -> int:
+        return value + next(self._times)
+
+    def waited(self, value: int) -> int:
+        return value + next(self._waiting)
+
+    def count(self, value: int) -> int:
+        return value + next(self._counts)
+
+    def same(self, value: object) -> None:
+        pass
+
+    def moved(self, times: Times, written: int, moved: int) -> int:
+        _written, _moved, on, newest = next(self._queues)
+        if newest is None:
+            times.visit(self)
+        else:
+            for jump in range(1, self._jumps + 1):
+                for when in newest:
+                    times.append(when + jump * self._cycles)
+        self.time(0)
+        return moved + self._jumps * on
+
+
+class Times:
+    """A queue of cycles, as runs [first, step, count]; of more than ``most`` the oldest are forgotten."""
+
+    def __init__(self, times: Iterable[int] = (), most: int | None = None) -> None:
+        self.most = most
+        self._runs: deque[list[int]] = deque()
+        self._count = 0
+        for when in times:
+            self.append(when)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, when: int) -> None:
+        """The newest."""
+        run = self._runs[-1] if self._runs else None
+        if run is not None and run[2] == 1:
+            run[1], run[2] = when - run[0], 2
+        elif run is not None and when == run[0] + run[1] * run[2]:
+            run[2] += 1
+        else:
+            self._runs.append([when, 0, 1])
+        self._count += 1
+        if self.most is not None and self._count > self.most:
+            self.pop()
+
+    def pop(self) -> int:
+        """The oldest, taken away."""
+        run = self._runs[0]
+        when = run[0]
+        run[0], run[2] = when + run[1], run[2] - 1
+        if not run[2]:
+            self._runs.popleft()
+        elif run[2] == 1:
+            run[1] = 0
+        self._count -= 1
+        return when
+
+    def forget(self, when: int) -> None:
+        """Take away what is older than ``when``, but the newest."""
+        while self._count > 1 and self._runs[0][0] < when:
+            self.pop()
+
+    def back(self, place: int) -> int:
+        """The newest but ``place`` - 1."""
+        for run in reversed(self._runs):
+            if place <= run[2]:
+                return run[0] + run[1] * (run[2] - place)
+            place -= run[2]
+        raise IndexError(place)
+
+    def visit(self, visitor: Visitor) -> None:
+        """Its state; ``most`` less the count is a count that may run out."""
+        visitor.same(len(self._runs))
+        for run in self._runs:
+            visitor.same(run[1])
+            run[0], run[2] = visitor.waited(run[0]), visitor.count(run[2])
+        if self.most is not None:
+            visitor.count(self.most - self._count)
+        self._count = sum(run[2] for run in self._runs)
+
+
+class Steady:
+    """Watches a state at the ends of periods; ``visit`` shows it, ``clock`` is a time that every period moves."""
+
+    def __init__(self, visit: Callable[[Visitor], None], clock: Callable[[], int]) -> None:
+        self.visit, self.clock = visit, clock
+        self._before: Visitor | None = None
+        self._steps: tuple[int, list[list[int]]] | None = None
+
+    def jump(self, most: int) -> int:
+        """Call at the end of a period, ``most`` like it to come at least; how many have been jumped over."""
+        if most <= 0:
+            return 0
+        before, steps = self._before, self._steps
+        self._before, self._steps = state, _ = Visitor(self.clock(), before), None
+        self.visit(state)
+        state.before = None
+        if before is None or before.shape != state.shape:
+            return 0
+        cycles = state.clock - before.clock
+        moves = [
+            [new - old for old, new in zip(old_part, new_part, strict=True)]
+            for old_part, new_part in zip(_parts(before), _parts(state), strict=True)
+        ]
+        times, waiting, counts = moves
+        if any(step not in (0, cycles) for step in times) or any(not 0 <= step <= cycles for step in waiting):
+            return 0
+        self._steps = (cycles, moves)
+        if steps != self._steps:
+            return 0
+        for value, step in zip(state.counts, counts, strict=True):
+            if step < 0:
+                most = min(most, value // -step - 1)
+        if most <= 0:
+            return 0
+        self.visit(_Mover(state, cycles, moves, most))
+        self._before = self._steps = None
+        return most
+
+
+def _parts(state: Visitor) -> tuple[list[int], list[int], list[int]]:
+    return state.times, state.waiting, state.counts
