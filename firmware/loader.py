@@ -51,6 +51,31 @@ def load_sections(
         done += words.size
 
 
+def write_words(
+    client: Client, address: int, words: NDArray[np.uint8], advance: Callable[[int], None]
+) -> None:
+    """Write, many frames under way at once, and compare nothing; `advance` is told the bytes that are answered for."""
+    count, word_bytes = words.shape
+    image = np.ascontiguousarray(words).tobytes()
+    step = CHUNK_BYTES // word_bytes
+    firsts = range(0, count, step)
+    commands = (
+        WRITE.pack(address=address + first) + image[first * word_bytes : (first + step) * word_bytes]
+        for first in firsts
+    )
+    written = 0
+    for index, answer in client.transact_all(Opcode.WRITE, commands):
+        end = min(firsts[index] + step, count)
+        next_address = WRITE_DONE.unpack(answer)["next_address"]
+        if next_address != address + end:
+            raise LinkError(
+                f"The board went on at address {next_address} after a WRITE that ends at {address + end}; "
+                "use gateware and program of the same release."
+            )
+        written += end - firsts[index]
+        advance(written * word_bytes)
+
+
 def _load(client: Client, base_address: int, words: NDArray[np.uint8], advance: Callable[[int], None]) -> None:
     """Write and verify one section; `advance` is told the bytes that are there."""
     count, word_bytes = words.shape
@@ -72,23 +97,7 @@ def _load(client: Client, base_address: int, words: NDArray[np.uint8], advance: 
         begin = first + length
         advance(begin * word_bytes)
 
-    firsts = range(begin, count, step)
-    commands = (
-        WRITE.pack(address=base_address + first) + image[first * word_bytes : (first + step) * word_bytes]
-        for first in firsts
-    )
-    written = begin
-    for index, answer in client.transact_all(Opcode.WRITE, commands):
-        end = min(firsts[index] + step, count)
-        next_address = WRITE_DONE.unpack(answer)["next_address"]
-        if next_address != base_address + end:
-            raise LinkError(
-                f"The board went on at address {next_address} after a WRITE that ends at {base_address + end}; "
-                "use gateware and program of the same release."
-            )
-        written += end - firsts[index]
-        advance(written * word_bytes)
-
+    write_words(client, base_address + begin, words[begin:], lambda written: advance(begin * word_bytes + written))
     for first, length in spans if begin < count else ():
         found, wanted = checksums(first, length)
         if found != wanted:

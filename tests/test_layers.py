@@ -34,7 +34,7 @@ EXTRAS = {
 }
 
 # Packages that are imported under another name than their own, or bring a second one.
-IMPORT_NAMES = {"cocotb": {"cocotb", "cocotb_tools"}, "torch": {"torch", "triton"}}
+IMPORT_NAMES = {"cocotb": {"cocotb", "cocotb_tools"}, "torch": {"torch", "triton"}, "pyserial": {"serial"}}
 
 
 def imports_of(source: str, package: str) -> Iterator[tuple[int, str]]:

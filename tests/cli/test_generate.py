@@ -138,7 +138,8 @@ def test_no_compiler(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (("--on", "fpga"), "there is nothing called fpga to run on; give one of sim, golden."),
+    (("--on", "fpga"), "there is nothing called fpga to run on; give one of sim, golden, or a port such as "
+     "/dev/ttyUSB0."),
     (("--on", "golden", "--check"),
      "--check compares the simulated board with the integer model; leave it out with --on golden."),
     (("--preset", "huge"), f"there is no preset huge; choose one of {', '.join(PRESETS)}."),

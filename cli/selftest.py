@@ -1,0 +1,88 @@
+"""`lutern selftest`: does a board do what it should? A line for each thing, and status 1 if one of them failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lutern.cli.generate import open_session
+from lutern.cli.models import SHIPPED, open_network
+from lutern.cli.progress import transfer_bar
+from lutern.firmware.identify import identify
+from lutern.firmware.link import Client
+from lutern.firmware.program import check_fit
+from lutern.firmware.selftest import check_decode, check_memory
+from lutern.firmware.serial_port import BAUD, PortError, SerialPort
+from lutern.firmware.session import GoldenSession
+from lutern.hw.config import PRESETS, HwConfig
+from lutern.hw.protocol import INFO, PROTOCOL_VERSION, Opcode
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
+
+SMALL = ModelConfig(vocab_size=32, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+"""Random weights of this shape stand in where no shipped model fits."""
+TOKENS = 8
+
+
+def selftest(
+    on: Annotated[str, typer.Option(help="The board's port, such as /dev/ttyUSB0.")],
+    baud: Annotated[int, typer.Option(help="Rate of the port.")] = BAUD,
+    words: Annotated[int, typer.Option(min=1, help="Words of each memory that are written and read back.")] = 1 << 15,
+    seed: Annotated[int, typer.Option(help="Seed of the patterns.")] = 1,
+) -> None:
+    """Try a board: its link, its memory, and a text compared with the integer model. Its memory is overwritten."""
+    console = Console(highlight=False)
+    failed = 0
+
+    @contextmanager
+    def step(name: str) -> Iterator[Callable[[str], None]]:
+        """One line: what ``done`` is told, or what is wrong. A port that is gone ends everything."""
+        nonlocal failed
+        text: list[str] = []
+        try:
+            yield text.append
+        except PortError:
+            raise
+        except LuternError as error:
+            failed += 1
+            console.print(f"fail  {name:<7} {error}", soft_wrap=True, markup=False)
+        else:
+            console.print(f"pass  {name:<7} {text[0]}", soft_wrap=True, markup=False)
+
+    with SerialPort(on, baud) as port:
+        client = Client(port)
+        config: HwConfig | None = None
+        with step("link") as done:
+            config = identify(INFO.unpack(client.transact(Opcode.INFO)), PRESETS.values())
+            done(f"protocol version {PROTOCOL_VERSION}, machine {config.name}, {config.clock_hz / 1e6:g} MHz")
+        if config is None:
+            raise typer.Exit(1)
+        with step("memory") as done, transfer_bar("memory") as advance:
+            done(check_memory(client, config, words, seed, advance))
+        with step("decode") as done:
+            name, weights = model_that_fits(config)
+            session = open_session(client, weights)
+            golden = GoldenSession(weights)
+            done(f"{name}: {check_decode(session, golden, TOKENS)}")
+        if client.resent_count:
+            console.print(f"      {client.resent_count} frames were sent again: the line is noisy", markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def model_that_fits(config: HwConfig) -> tuple[str, IntegerWeights]:
+    """The largest shipped model that a machine holds, else random weights of a small shape."""
+    for name in SHIPPED:
+        network = open_network(name)
+        try:
+            check_fit(network.config, config)
+        except LuternError:
+            continue
+        return name, network.weights()
+    return "random weights", integer_weights(random_checkpoint(SMALL, 1))

@@ -1,0 +1,41 @@
+"""Which machine a chip is: a preset, as the digest that the chip answers with tells.
+
+A board's build changes a preset where the board wants it: how lanes are built, taps, clock, depth of its memory. The
+first two are tried, the others stand in the INFO record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Any
+
+from lutern.hw.config import CELLS, PRESETS, HwConfig
+from lutern.hw.protocol import DIGEST_BYTES
+from lutern.model_ref.errors import LuternError
+
+SHAPE = ("word_bytes", "rows", "columns", "tokens", "results_per_cycle", "codes_per_cycle")
+LIMITS = ("memory_words", "trit_beats", "max_width", "max_state", "max_vocab", "clock_hz")
+
+
+def identify(info: dict[str, Any], among: Iterable[HwConfig] = PRESETS.values()) -> HwConfig:
+    """The machine that INFO's record is of; ``LuternError`` when it is none of these."""
+    known = list(among)
+    for config in known:
+        if any(getattr(config, name) != info[name] for name in SHAPE):
+            continue
+        for cells, debug_tap in product(CELLS, (True, False)):
+            try:
+                built = config.with_(cells=cells, debug_tap=debug_tap, **{name: info[name] for name in LIMITS})
+            except LuternError:
+                continue  # the limits are another machine's
+            if bytes.fromhex(built.digest)[:DIGEST_BYTES] == info["hw_digest"]:
+                return built
+    names = ", ".join(config.name for config in known)
+    raise LuternError(
+        f"the chip was built for machine {info['hw_digest'].hex()}, which is none of {names} in this program; use "
+        "gateware and program of the same release, or rebuild the bitstream."
+    )
+
+
+__all__ = ["identify"]

@@ -1,0 +1,90 @@
+"""The simulated board at the end of a cable: a pseudo-terminal that any program may open as its serial port.
+
+    program ─► port ═► pty ═► PtyBoard ─► bit-level line ─► hw.top.SerialTop ─► bit-level line ═► pty ═► port
+
+A thread of its own moves bytes and lets the simulation run while it has something to do. Time on the line passes as
+fast as it is simulated, whatever rate the port is set to.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import tty
+from typing import Protocol
+
+READ_BYTES = 4096
+SLICE_CYCLES = 50_000  # what is simulated between two looks at the port
+QUIET_CYCLES = 20_000_000  # so long after the last byte a chip has nothing more to say
+
+
+class Board(Protocol):
+    """What stands at the end: a ``SimulatedBoard``, or one whose line is damaged."""
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes for the chip."""
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        """What the chip has said."""
+
+    def run(self, cycles: int) -> int:
+        """Let so many cycles pass; the number of bytes that wait."""
+
+
+class PtyBoard:
+    """Serves ``board`` at ``port``, the path of a pseudo-terminal, until it is closed."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self._ours, self._theirs = os.openpty()
+        tty.setraw(self._theirs)
+        self.port = os.ttyname(self._theirs)
+        self._wake, self._waker = os.pipe()
+        self._open, self._closing = True, threading.Lock()
+        self._thread = threading.Thread(target=self._serve, name=f"board at {self.port}", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        quiet = QUIET_CYCLES
+        while True:
+            idle = quiet >= QUIET_CYCLES
+            ready, _, _ = select.select([self._ours, self._wake], [], [], None if idle else 0)
+            if self._wake in ready:
+                return
+            if self._ours in ready:
+                self.board.write(os.read(self._ours, READ_BYTES))
+                quiet = 0
+            waiting = self.board.run(SLICE_CYCLES)
+            quiet += SLICE_CYCLES
+            if waiting:
+                self._send(self.board.read(waiting, 0))
+                quiet = 0
+
+    def _send(self, data: bytes) -> None:
+        """All of it, unless nobody reads and the board is closed."""
+        while data:
+            ready, writable, _ = select.select([self._wake], [self._ours], [])
+            if ready:
+                return
+            if writable:
+                data = data[os.write(self._ours, data) :]
+
+    def close(self) -> None:
+        """Pull the cable; any thread may, once or again."""
+        with self._closing:
+            if self._open:
+                self._open = False
+                os.write(self._waker, b"x")
+                self._thread.join()
+                for handle in (self._ours, self._theirs, self._wake, self._waker):
+                    os.close(handle)
+
+    def __enter__(self) -> PtyBoard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+__all__ = ["PtyBoard"]

@@ -1,0 +1,178 @@
+"""`lutern generate --on` and `lutern selftest` at the port of the simulated board, the bit-level line included."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lutern.firmware.conversations import Sampling, generate
+from lutern.firmware.session import GoldenSession
+from lutern.hw.config import preset
+from lutern.hw.protocol import PROTOCOL_VERSION
+from lutern.hw.top import SerialTop
+from lutern.hw.uart import LOWEST_DIVISOR
+from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+from lutern.sim.board import SimulatedBoard
+from lutern.sim.pty_board import PtyBoard
+
+CONFIG = preset("tiny")
+MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+LETTERS = " abcdefghijklmnopqrstuvwxyz"
+TOKENS = 6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"), 9)
+
+
+def save_model(folder: Path, seed: int) -> Path:
+    save_checkpoint(folder, MODEL, random_checkpoint(MODEL, seed).tensors)
+    (folder / "tokenizer.json").write_text(Tokenizer(character_tokenizer(LETTERS)).to_json())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> str:
+    golden = GoldenSession(integer_weights(load_checkpoint(folder)))
+    tokens = [token for token, _ in generate(golden, [1, 2], TOKENS, Sampling(0.9, seed=4))]
+    return "ab" + "".join(LETTERS[token] for token in tokens) + "\n"
+
+
+class Board:
+    """The simulated board with a line on which a bit is flipped in every ``faulty``th piece, in both directions."""
+
+    def __init__(self, board: SimulatedBoard) -> None:
+        self.board, self.draw, self.faulty, self.pieces = board, random.Random(3), 0, 0
+        self.taken = 0
+        self.cut_after: int | None = None
+        self.cut = threading.Event()
+
+    def write(self, data: bytes) -> None:
+        self.taken += len(data)
+        if self.cut_after is not None and self.taken > self.cut_after:
+            self.cut.set()
+        self.board.write(self._damaged(data))
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        return self._damaged(self.board.read(limit, timeout_s))
+
+    def run(self, cycles: int) -> int:
+        return self.board.run(cycles)
+
+    def _damaged(self, data: bytes) -> bytes:
+        self.pieces += bool(data)
+        if not data or not self.faulty or self.pieces % self.faulty:
+            return data
+        line = bytearray(data)
+        line[self.draw.randrange(len(line))] ^= 1 << self.draw.randrange(8)
+        return bytes(line)
+
+
+@pytest.fixture(scope="module")
+def simulated() -> Iterator[SimulatedBoard]:
+    with SimulatedBoard(SerialTop(CONFIG, LOWEST_DIVISOR)) as board:
+        yield board
+
+
+@pytest.fixture
+def board(simulated: SimulatedBoard) -> Board:
+    simulated.reset()
+    return Board(simulated)
+
+
+def lutern(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "lutern.cli.main", *arguments], capture_output=True, text=True,
+                          timeout=600)
+
+
+def generate_on(port: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return lutern("generate", "ab", "--model", str(folder), "-n", str(TOKENS), "-t", "0.9", "--seed", "4", "--on", port,
+                  *more)
+
+
+def test_text_from_the_port(board: Board, folder: Path, expected: str) -> None:
+    """The machine is found by its digest; a second program finds the model in place."""
+    with PtyBoard(board) as served:
+        done = generate_on(served.port, folder)
+        assert (done.returncode, done.stdout) == (0, expected), done.stderr
+        assert f"tiny, 16 lanes, {served.port}: " in done.stderr
+        before = board.taken
+        done = generate_on(served.port, folder, "--preset", "tiny")
+        assert (done.returncode, done.stdout) == (0, expected), done.stderr
+        assert board.taken - before < 1000 < before
+
+
+def test_a_bad_line_is_healed(board: Board, folder: Path, expected: str) -> None:
+    board.faulty = 7
+    with PtyBoard(board) as served:
+        done = generate_on(served.port, folder)
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
+    assert board.pieces > 3 * board.faulty
+
+
+def test_the_cable_is_pulled(board: Board, tmp_path: Path) -> None:
+    """In the middle of the load of a model that the memory does not hold yet."""
+    folder = save_model(tmp_path, 10)
+    board.cut_after = 3000
+    with PtyBoard(board) as served:
+        threading.Thread(target=lambda: (board.cut.wait(60), served.close())).start()
+        done = generate_on(served.port, folder)
+    assert board.cut.is_set()
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"lutern: The port {served.port} is gone; plug the board in again and repeat the command: what the board's "
+        "memory holds is not sent twice."
+    )
+
+
+def test_another_preset_is_refused(board: Board, folder: Path) -> None:
+    with PtyBoard(board) as served:
+        done = generate_on(served.port, folder, "--preset", "sim-64")
+    assert done.returncode == 1
+    assert re.fullmatch(r"lutern: the chip was built for machine [0-9a-f]{32}, which is none of sim-64 in this "
+                        r"program; use gateware and program of the same release, or rebuild the bitstream\.\n",
+                        done.stderr)
+
+
+def test_selftest(board: Board) -> None:
+    with PtyBoard(board) as served:
+        done = lutern("selftest", "--on", served.port, "--words", "300")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == [
+        f"pass  link    protocol version {PROTOCOL_VERSION}, machine tiny, 75 MHz",
+        "pass  memory  600 words of 4 bytes, and their complements, written and read back",
+        "pass  decode  random weights: 8 tokens and their logits equal the integer model's",
+    ]
+
+
+def test_selftest_without_a_board() -> None:
+    done = lutern("selftest", "--on", "/dev/ttyLUTERN9")
+    assert done.returncode == 1
+    assert done.stderr.startswith("lutern: There is no port /dev/ttyLUTERN9;")
+
+
+def test_the_board_command(folder: Path, expected: str) -> None:
+    """Serves until Ctrl-C."""
+    with subprocess.Popen([sys.executable, "-m", "lutern.cli.main", "board"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as served:
+        assert served.stdout is not None
+        port = served.stdout.readline().strip()
+        assert os.path.exists(port)
+        done = generate_on(port, folder)
+        served.send_signal(signal.SIGINT)
+        assert served.wait(30) == 130
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr

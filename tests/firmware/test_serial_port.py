@@ -1,0 +1,132 @@
+"""Serial ports, on pseudo-terminals: bytes, and a sentence for each thing that can be wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import serial
+
+from lutern.firmware import serial_port
+from lutern.firmware.serial_port import PortError, SerialPort
+
+
+class Cable:
+    """A pseudo-terminal whose far end the test holds."""
+
+    def __init__(self) -> None:
+        self.far, self.near = os.openpty()
+        tty.setraw(self.near)
+        self.port = os.ttyname(self.near)
+
+    def pull(self) -> None:
+        for handle in (self.far, self.near):
+            os.close(handle)
+        self.far = self.near = -1
+
+
+@pytest.fixture
+def cable() -> Iterator[Cable]:
+    made = Cable()
+    yield made
+    if made.far >= 0:
+        made.pull()
+
+
+def test_bytes_in_both_directions(cable: Cable) -> None:
+    everything = bytes(range(256)) * 4
+    with SerialPort(cable.port) as port:
+        threading.Thread(target=port.write, args=(everything,)).start()
+        came = b""
+        while len(came) < len(everything):
+            came += os.read(cable.far, 4096)
+        assert came == everything
+        os.write(cable.far, everything)
+        assert port.read(10, 1.0) == everything[:10]
+        came = everything[:10]
+        while len(came) < len(everything):
+            came += port.read(4096, 1.0)
+        assert came == everything
+        before = time.monotonic()
+        assert port.read(10, 0.05) == b""
+        assert 0.04 < time.monotonic() - before < 2
+
+
+def test_what_waited_before_is_not_read(cable: Cable) -> None:
+    os.write(cable.far, b"of an earlier program")
+    with SerialPort(cable.port) as port:
+        assert port.read(100, 0.02) == b""
+
+
+def test_there_is_none() -> None:
+    with pytest.raises(PortError, match=r"^There is no port /dev/ttyLUTERN9; plug the board in and give its port "
+                                        r"\(ports here: .*\)\.$"):
+        SerialPort("/dev/ttyLUTERN9")
+
+
+def test_the_second_host_is_told(cable: Cable) -> None:
+    with SerialPort(cable.port), pytest.raises(PortError) as error:
+        SerialPort(cable.port)
+    assert str(error.value) == (
+        f"The port {cable.port} is in use by another program; end that one or give another port."
+    )
+    SerialPort(cable.port).close()  # free again
+
+
+def test_no_right_to_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise serial.SerialException(errno.EACCES, "could not open port")
+
+    monkeypatch.setattr(serial_port.serial, "Serial", refuse)
+    with pytest.raises(PortError) as error:
+        SerialPort("/dev/ttyUSB0")
+    assert str(error.value) == (
+        "The port /dev/ttyUSB0 may not be opened by this user; join the group that owns it (dialout on Debian and "
+        "Ubuntu) and log in again."
+    )
+
+
+def test_a_file_and_a_rate_that_is_none(tmp_path: Path, cable: Cable) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    for port, baud in ((str(path), 1_000_000), (cable.port, -1)):
+        with pytest.raises(PortError, match=f"^The port {port} cannot be used at {baud:,} baud .*; give a serial port"):
+            SerialPort(port, baud)
+
+
+@pytest.mark.parametrize("what", ["read", "write"])
+def test_unplugged(what: str, cable: Cable) -> None:
+    with SerialPort(cable.port) as port:
+        os.write(cable.far, b"x")
+        assert port.read(5, 1.0) == b"x"
+        threading.Timer(0.05, cable.pull).start()
+
+        def until_it_is_gone() -> None:
+            for _ in range(1000):
+                if what == "read":
+                    port.read(5, 1.0)
+                else:
+                    port.write(b"y")
+                    time.sleep(0.005)
+
+        with pytest.raises(PortError) as error:
+            until_it_is_gone()
+        assert str(error.value) == (
+            f"The port {cable.port} is gone; plug the board in again and repeat the command: what the board's memory "
+            "holds is not sent twice."
+        )
+
+
+def test_nobody_takes_the_bytes(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serial_port, "WRITE_TIMEOUT_S", 0.05)
+    with (
+        SerialPort(cable.port) as port,
+        pytest.raises(PortError, match=f"^The port {cable.port} takes no bytes any more"),
+    ):
+        port.write(bytes(1 << 20))
