@@ -4,7 +4,8 @@
                                             ├─ CHECKSUM ─► o_read, i_read     CRC-32C of what the memory gives back
                                             ├─ SETUP ────► setup, running     until the next WRITE or CHECKSUM
                                             ├─ RUN ──────► o_feed, o_run, i_token   tokens and figures into the reply
-                                            └─ LOGITS ───► logits_stream, logits_address, logits_data, scale
+                                            ├─ LOGITS ───► logits_stream, logits_address, logits_data, scale
+                                            └─ MEMORY_TEST, PHASE (memory "sdram") ─► o_test, i_test, o_phase, i_phase
     o_tx ◄─ Framer ◄─ Reply ◄───────────────┘
 
 Formats: hw/protocol.py. Nothing is carried out before the whole frame has come and its CRC was right.
@@ -29,7 +30,17 @@ from amaranth.utils import bits_for
 
 from lutern.hw import protocol
 from lutern.hw.config import TRIT_MEMORY
-from lutern.hw.protocol import ADDRESS_BITS, FEED, FRAME_BYTES, HEADER_BYTES, RUN_DONE, RUN_TOKENS, ErrorCode, Opcode
+from lutern.hw.protocol import (
+    ADDRESS_BITS,
+    FEED,
+    FRAME_BYTES,
+    HEADER_BYTES,
+    RANGE_LAYOUT,
+    RUN_DONE,
+    RUN_TOKENS,
+    ErrorCode,
+    Opcode,
+)
 from lutern.hw.reply import FIXED_BYTES, LOGIT_BITS, Reply
 from lutern.hw.slip import FRAMED, Deframer, Framer
 
@@ -59,8 +70,16 @@ class HostPort(wiring.Component):
         self.config = config
         self.info = protocol.capability(config)
         word_bits = 8 * config.word_bytes
+        self.has_sdram = config.memory == "sdram"
+        sdram: dict[str, Any] = {
+            "o_test": Out(stream.Signature(RANGE_LAYOUT)),
+            "i_test": In(stream.Signature(protocol.MEMORY_TEST_DONE.layout)),
+            "o_phase": Out(stream.Signature(signed(16))),
+            "i_phase": In(stream.Signature(signed(16))),
+        }
         super().__init__(
             {
+                **(sdram if self.has_sdram else {}),
                 "i_rx": In(stream.Signature(8)),
                 "o_tx": Out(stream.Signature(8)),
                 "o_write": Out(stream.Signature(protocol.write_layout(config.word_bytes))),
@@ -103,8 +122,8 @@ class HostPort(wiring.Component):
         position = Signal(range(FRAME_BYTES))  # bytes of the frame so far
         head = Signal(8 * (HEADER_BYTES + ARGUMENT_BYTES))
         opcode, sequence, arguments = head[0:8], head[8:16], head[16:]
-        records = (protocol.WRITE, protocol.CHECKSUM, protocol.SETUP, protocol.RUN, protocol.LOGITS)
-        write, check, setup, run, logits = (
+        records = (protocol.WRITE, protocol.CHECKSUM, protocol.SETUP, protocol.RUN, protocol.LOGITS, protocol.PHASE)
+        write, check, setup, run, logits, phase_steps = (
             data.View(record.layout, arguments[: record.layout.size]) for record in records
         )
         frame_crc = Signal(32)
@@ -157,6 +176,7 @@ class HostPort(wiring.Component):
 
         # What a response is made of; that of a RUN stays for a resend.
         error = Signal(ErrorCode)
+        tested, phase_place = Signal(protocol.MEMORY_TEST_DONE.layout), Signal(signed(16))
         dropped_frames = Signal(32)
         done = Signal(RUN_DONE.layout)
         last_sequence, last_crc = Signal(8), Signal(32)
@@ -220,7 +240,7 @@ class HostPort(wiring.Component):
                 with m.Switch(opcode):
                     with m.Case(Opcode.WRITE):
                         m.d.sync += span_end.eq(write.address + frame_words)
-                    with m.Case(Opcode.CHECKSUM):
+                    with m.Case(Opcode.CHECKSUM, Opcode.MEMORY_TEST):  # the same fields
                         m.d.sync += span_end.eq(check.address + check.count)
                     with m.Case(Opcode.LOGITS):
                         m.d.sync += span_end.eq(logits.offset + logits.count)
@@ -245,6 +265,22 @@ class HostPort(wiring.Component):
                             refuse(ErrorCode.BAD_ADDRESS)
                         with m.Else():
                             m.d.sync += self.running.eq(0)
+                    with m.Case(Opcode.MEMORY_TEST):
+                        if not self.has_sdram:
+                            refuse(ErrorCode.NOT_AVAILABLE)
+                        else:
+                            m.next = "TEST"
+                            with m.If(check.count == 0):
+                                refuse(ErrorCode.BAD_COUNT)
+                            with m.Elif(span_end > span_limit):
+                                refuse(ErrorCode.BAD_ADDRESS)
+                            with m.Else():
+                                m.d.sync += self.running.eq(0)
+                    with m.Case(Opcode.PHASE):
+                        if self.has_sdram:
+                            m.next = "PHASE"
+                        else:
+                            refuse(ErrorCode.NOT_AVAILABLE)
                     with m.Case(Opcode.SETUP):
                         m.next = "SETUP"
                         resident = config.source == "resident"
@@ -315,6 +351,27 @@ class HostPort(wiring.Component):
                             m.next = "REPLY"
                 with m.If(self.i_read.valid & self.i_read.ready):
                     m.d.sync += [word.eq(self.i_read.payload), loaded.eq(1), words_left.eq(words_left - 1)]
+
+            # MEMORY_TEST and PHASE: asked, then answered.
+            if self.has_sdram:
+                m.d.comb += [
+                    self.o_test.p.first.eq(check.address), self.o_test.p.count.eq(check.count),
+                    self.o_phase.payload.eq(phase_steps.steps),
+                ]
+                with m.State("TEST"):
+                    m.d.comb += [self.o_test.valid.eq(1), self.i_test.ready.eq(1)]
+                    m.d.sync += tested.eq(self.i_test.payload)
+                    with m.If(self.i_test.valid):
+                        m.next = "REPLY"
+                with m.State("PHASE"):
+                    m.d.comb += self.o_phase.valid.eq(1)
+                    with m.If(self.o_phase.ready):
+                        m.next = "PHASED"
+                with m.State("PHASED"):
+                    m.d.comb += self.i_phase.ready.eq(1)
+                    m.d.sync += phase_place.eq(self.i_phase.payload)
+                    with m.If(self.i_phase.valid):
+                        m.next = "REPLY"
 
             # RUN: the feeds, then the tokens into their buffer, the figures of the last step into the response.
             with m.State("FEED"):
@@ -389,6 +446,11 @@ class HostPort(wiring.Component):
                     answer(address, 4)
                 with m.Case(Opcode.CHECKSUM):
                     answer(checksum.crc, 4)
+                if self.has_sdram:
+                    with m.Case(Opcode.MEMORY_TEST):
+                        answer(tested.as_value(), protocol.MEMORY_TEST_DONE.byte_count)
+                    with m.Case(Opcode.PHASE):
+                        answer(phase_place, protocol.PHASE_DONE.byte_count)
                 with m.Case(Opcode.RUN):
                     answer(done.as_value(), RUN_DONE.byte_count)
                     m.d.comb += reply.i.p.item_count.eq(done.count)

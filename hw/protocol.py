@@ -15,9 +15,12 @@ that is too short, too long, wrongly escaped or has a wrong CRC is dropped and c
 | SETUP    | SETUP                                       |                                                       |
 | RUN      | RUN, then RUN.streams times FEED            | RUN_DONE, then RUN_DONE.count tokens of u16           |
 | LOGITS   | LOGITS                                      | LOGITS_DONE, then LOGITS.count sums of i32            |
+| MEMORY_TEST | MEMORY_TEST, a range of words            | MEMORY_TEST_DONE; the words are lost                  |
+| PHASE    | PHASE, steps of the SDRAM's clock           | PHASE_DONE, the sum of all steps                      |
 
 Addresses and counts of memory are in words; the first byte of a word is its bits 7..0. From ``config.TRIT_MEMORY`` on
-they name parts of beats. WRITE and CHECKSUM stop the machine; SETUP starts it, and it reads ahead from then on.
+they name parts of beats. WRITE, CHECKSUM and MEMORY_TEST stop the machine; SETUP starts it, and it reads ahead from
+then on. MEMORY_TEST and PHASE are answered with NOT_AVAILABLE where the words are not in SDRAM.
 
 A RUN takes ``streams`` conversations, one FEED each, and chooses ``count`` tokens for every one of them: step after
 step, in each step stream 0 first. ``chained``: all of them are one conversation, FEEDs its tokens in order, count is 1.
@@ -61,6 +64,8 @@ class Opcode(IntEnum):
     SETUP = 0x04
     RUN = 0x05
     LOGITS = 0x06
+    MEMORY_TEST = 0x08
+    PHASE = 0x09
     ERROR = 0xFF  # response only
 
 
@@ -74,6 +79,7 @@ class ErrorCode(IntEnum):
     NOT_SET_UP = 5
     BAD_TOKEN = 6
     BAD_SETUP = 7
+    NOT_AVAILABLE = 8
 
 
 class Record:
@@ -124,6 +130,10 @@ FEED = Record(token="H", state_base="H", fresh="B", seed="I")  # seed: the gener
 RUN_DONE = Record(count="H", cycles="I", beats="I", words="I", saturations="H")  # then the tokens
 LOGITS = Record(stream="B", offset="H", count="H")
 LOGITS_DONE = Record(scale_mantissa="I", scale_exponent="h")  # then the sums
+MEMORY_TEST = Record(first="I", count="I")
+MEMORY_TEST_DONE = Record(errors="I", address="I", wanted="I", got="I", cycles="I")  # address ... of the first error
+PHASE = Record(steps="h")
+PHASE_DONE = Record(place="h")
 ERROR = Record(code="B")
 
 # Payload bytes of the commands whose length is fixed, and of RUN without its feeds; WRITE is the other one.
@@ -133,11 +143,14 @@ COMMAND_BYTES = {
     Opcode.SETUP: SETUP.byte_count,
     Opcode.RUN: RUN.byte_count,
     Opcode.LOGITS: LOGITS.byte_count,
+    Opcode.MEMORY_TEST: MEMORY_TEST.byte_count,
+    Opcode.PHASE: PHASE.byte_count,
 }
 
 # Payloads of the ports between host port, memory and decoder.
 SETUP_LAYOUT = SETUP.layout
 READ_LAYOUT = data.StructLayout({"address": ADDRESS_BITS, "count": ADDRESS_BITS})
+RANGE_LAYOUT = data.StructLayout({"first": ADDRESS_BITS, "count": ADDRESS_BITS})
 STREAM_BITS = 4
 """Names any stream of any machine."""
 # `count` tokens are chosen for each of `final_stream` + 1 streams, whose feeds came before.

@@ -93,13 +93,15 @@ class SdramPart:
                 f"{1e3 / shortest:g} MHz; choose a slower clock or a faster part."
             )
 
+        soonest = min(latencies, key=lambda latency: (self.access_ns[latency], latency))
+
         def least(ns: float, cycles: int = 2) -> int:
             return max(cycles, self.cycles(ns, clock_hz))
 
         interval = self.refresh_ms * 1e-3 / self.refresh_count * clock_hz
         return SdramTimings(
             clock_hz=clock_hz, data_bits=self.data_bits, bank_bits=self.bank_bits, row_bits=self.row_bits,
-            column_bits=self.column_bits, cas_latency=min(latencies, key=lambda latency: (self.access_ns[latency], latency)),
+            column_bits=self.column_bits, cas_latency=soonest,
             rc=least(self.rc_ns), ras=least(self.ras_ns), rp=least(self.rp_ns), rcd=least(self.rcd_ns),
             rrd=least(self.rrd_ns), rfc=least(self.rfc_ns), wr=least(self.wr_ns, self.wr_cycles), mrd=self.mrd_cycles,
             refresh_interval=math.floor(REFRESH_SHARE * interval),

@@ -23,7 +23,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort] = HostPort) -> None:
     config = {
         "rows": 4, "columns": 4, "tokens": 1, "results_per_cycle": 1, "codes_per_cycle": 2, "source": "resident",
-        "word_bytes": 4, "memory_words": 5000, "trit_beats": 300, "part_bits": 0, "max_width": 64, "max_state": 128,
+        "memory": "block", "word_bytes": 4, "memory_words": 5000, "trit_beats": 300, "part_bits": 0, "max_width": 64, "max_state": 128,
         "max_vocab": 200, "top_k": 0, "clock_hz": 80_000_000, "digest": "c0db" * 16, **CONFIGS[name],
     }
     component = block(SimpleNamespace(**config))
