@@ -163,4 +163,14 @@ class SdramTimings:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
-__all__ = ["SdramPart", "SdramTimings"]
+def any_part(data_bits: int) -> SdramTimings:
+    """Timings that every part of boards/parts.py of that width keeps at up to 100 MHz: x32 of 8 MB, else of 32 MB."""
+    wide = data_bits == 32
+    return SdramTimings(
+        clock_hz=100e6, data_bits=data_bits, bank_bits=2, row_bits=11 if wide else 13, column_bits=8 if wide else 9,
+        cas_latency=3, rc=7, ras=5, rp=3, rcd=3, rrd=2, rfc=7, wr=2, mrd=2, refresh_interval=1554 if wide else 777,
+        refresh_limit=6_400_000, power_up=20_000,
+    )
+
+
+__all__ = ["SdramPart", "SdramTimings", "any_part"]

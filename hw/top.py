@@ -5,7 +5,10 @@
 
 Until SETUP the decoder is held in reset, and the memory serves the host; from then on the readers run ahead. A board
 adds pins, clocks and the converter from its link to bytes (``SerialTop``: a serial line); the simulated board adds
-nothing.
+nothing but the SDRAM.
+
+With memory "sdram" there is a second clock domain, ``memory``, and ``sdram``, the part's pins; one register stands
+between each of them and the pin. ``phase_step`` and ``phase_dir`` move the phase of the part's clock (hw/phase.py).
 """
 
 from __future__ import annotations
@@ -20,6 +23,10 @@ from lutern.hw.config import HwConfig
 from lutern.hw.decoder import Decoder, taps
 from lutern.hw.host_port import HostPort
 from lutern.hw.memory import ResidentMemory, StreamMemory
+from lutern.hw.phase import PhaseStepper
+from lutern.hw.sdram import SdramPins
+from lutern.hw.sdram_memory import SdramMemory
+from lutern.hw.sdram_part import SdramTimings, any_part
 from lutern.hw.stages import link
 from lutern.hw.uart import Uart
 
@@ -33,21 +40,38 @@ def _tap_ports(config: HwConfig) -> dict[str, Any]:
     return ports
 
 
+def _sdram_ports(config: HwConfig, timings: SdramTimings) -> dict[str, Any]:
+    """The memory part's, if there is one."""
+    if config.memory != "sdram":
+        return {}
+    return {"sdram": Out(SdramPins(timings)), "phase_step": Out(1), "phase_dir": Out(1)}
+
+
 class Top(wiring.Component):
     """Host port, image memory and decoder.
 
-    Members: ``rx``, ``tx`` bytes of the link; with ``debug_tap`` the decoder's taps.
+    Parameters: ``config``; ``timings`` of its memory part, any of them at up to 100 MHz by default.
+
+    Members: ``rx``, ``tx`` bytes of the link; with ``debug_tap`` the decoder's taps; those of the SDRAM.
     """
 
-    def __init__(self, config: HwConfig) -> None:
+    def __init__(self, config: HwConfig, timings: SdramTimings | None = None) -> None:
         self.config = config
-        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), **_tap_ports(config)})
+        self.timings = timings or any_part(config.word_bits)
+        super().__init__({
+            "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), **_tap_ports(config),
+            **_sdram_ports(config, self.timings),
+        })
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.host = host = HostPort(self.config)
         resident = self.config.source == "resident"
-        memory: Any = (ResidentMemory if resident else StreamMemory)(self.config)
+        if self.config.memory == "sdram":
+            memory: Any = SdramMemory(self.config, self.timings)
+            self._add_sdram(m, host, memory)
+        else:
+            memory = (ResidentMemory if resident else StreamMemory)(self.config)
         m.submodules.memory = memory
         decoder = Decoder(self.config)
         m.submodules.decoder = ResetInserter(~host.running)(decoder)
@@ -77,22 +101,39 @@ class Top(wiring.Component):
         m.d.comb += [getattr(self, name).eq(getattr(decoder, name)) for name in _tap_ports(self.config)]
         return m
 
+    def _add_sdram(self, m: Module, host: Any, memory: SdramMemory) -> None:
+        """What only this memory has: pins, a march test, a phase."""
+        m.submodules.phase = phase = PhaseStepper()
+        wiring.connect(m, memory.pins, wiring.flipped(self.sdram))
+        link(m, host.o_test, memory.i_test)
+        link(m, memory.o_test, host.i_test)
+        link(m, host.o_phase, phase.i)
+        link(m, phase.o, host.i_phase)
+        m.d.comb += [self.phase_step.eq(phase.step), self.phase_dir.eq(phase.dir)]
+
 
 class SerialTop(wiring.Component):
     """``Top`` behind a serial line: the whole chip, for a board that has no other link.
 
-    Parameters: ``config``; ``divisor``, cycles of a bit. Members: ``rx``, ``tx`` the line; ``overrun``, see ``Uart``;
-    with ``debug_tap`` the decoder's taps.
+    Parameters: ``config``; ``divisor``, cycles of a bit; ``timings``, see ``Top``. Members: ``rx``, ``tx`` the line;
+    ``overrun``, see ``Uart``; with ``debug_tap`` the decoder's taps; those of the SDRAM.
     """
 
-    def __init__(self, config: HwConfig, divisor: int) -> None:
+    def __init__(self, config: HwConfig, divisor: int, timings: SdramTimings | None = None) -> None:
         self.config, self.divisor = config, divisor
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "overrun": Out(1), **_tap_ports(config)})
+        self.timings = timings or any_part(config.word_bits)
+        super().__init__({
+            "rx": In(1, init=1), "tx": Out(1, init=1), "overrun": Out(1), **_tap_ports(config),
+            **_sdram_ports(config, self.timings),
+        })
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.uart = uart = Uart(self.divisor)
-        m.submodules.top = top = Top(self.config)
+        m.submodules.top = top = Top(self.config, self.timings)
+        if self.config.memory == "sdram":
+            wiring.connect(m, top.sdram, wiring.flipped(self.sdram))
+            m.d.comb += [self.phase_step.eq(top.phase_step), self.phase_dir.eq(top.phase_dir)]
         link(m, uart.o, top.rx)
         link(m, top.tx, uart.i)
         m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx), self.overrun.eq(uart.overrun)]
