@@ -25,6 +25,7 @@ from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.head import token_payload
 from lutern.hw.layouts import full_parts
 from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT, write_layout
+from lutern.hw.skid import Skid
 
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
 
@@ -158,8 +159,11 @@ def _ports(config: HwConfig) -> dict[str, Any]:
 def _add_fetcher(m: Module, memory: Any, stages: int) -> tuple[Fetcher, Signal]:
     """The reader of rows and for the host, joined to the ports of ``memory``; and its last register."""
     serving = Signal()  # running, a cycle later: what was asked for before the change is dropped
+    changes = serving ^ memory.running
     fetcher = Fetcher(memory.config, stages)
-    m.submodules.fetcher = ResetInserter(serving ^ memory.running)(fetcher)
+    skid = Skid(memory.config.word_bits)  # ends the path of ready: the registers ahead of it lie all over the chip
+    m.submodules.fetcher = ResetInserter(changes)(fetcher)
+    m.submodules.fetched = ResetInserter(changes)(skid)
     word = Signal(memory.config.word_bits, reset_less=True)
     m.d.sync += serving.eq(memory.running)
     m.d.comb += [fetcher.host.eq(~serving), fetcher.setup.eq(memory.setup)]
@@ -169,11 +173,12 @@ def _add_fetcher(m: Module, memory: Any, stages: int) -> tuple[Fetcher, Signal]:
             ours.ready.eq(theirs.ready),
         ]
     m.d.comb += [
-        memory.o_row.valid.eq(fetcher.valid & serving),
-        memory.o_read.valid.eq(fetcher.valid & ~serving),
-        memory.o_row.payload.eq(word),
-        memory.o_read.payload.eq(word),
-        fetcher.ready.eq(Mux(serving, memory.o_row.ready, memory.o_read.ready)),
+        skid.i.valid.eq(fetcher.valid), skid.i.payload.eq(word), fetcher.ready.eq(skid.i.ready),
+        memory.o_row.valid.eq(skid.o.valid & serving),
+        memory.o_read.valid.eq(skid.o.valid & ~serving),
+        memory.o_row.payload.eq(skid.o.payload),
+        memory.o_read.payload.eq(skid.o.payload),
+        skid.o.ready.eq(Mux(serving, memory.o_row.ready, memory.o_read.ready)),
     ]
     return fetcher, word
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.stages import described
@@ -47,8 +47,8 @@ class Uart(wiring.Component):
 
     @property
     def rx_latency(self) -> int:
-        """Synchroniser 2, half a bit, nine bits to the middle of the stop bit, one for the FIFO."""
-        return 2 + self.divisor // 2 + 9 * self.divisor + 1
+        """Synchroniser 2, half a bit, nine bits to the middle of the stop bit, two for the FIFO."""
+        return 2 + self.divisor // 2 + 9 * self.divisor + 2
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -59,7 +59,7 @@ class Uart(wiring.Component):
     def _receive(self, m: Module) -> None:
         line = Signal(init=1)
         m.submodules.synchroniser = FFSynchronizer(self.rx, line, init=1)
-        m.submodules.fifo = fifo = SyncFIFO(width=8, depth=FIFO_BYTES)
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=8, depth=FIFO_BYTES)
         m.d.comb += [self.o.valid.eq(fifo.r_rdy), self.o.payload.eq(fifo.r_data), fifo.r_en.eq(self.o.ready)]
 
         wait = Signal(range(self.divisor))
