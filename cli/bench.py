@@ -16,11 +16,11 @@ from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Session
 from lutern.hw.config import PRESETS, HwConfig, preset
-from lutern.hw.top import Top
 from lutern.measure.bench import LARGE, LARGE_MEMORY, PREFILL_TOKENS, Row, measure_decode, measure_prefill
 from lutern.model_ref.quantize import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard
+from lutern.sim.sdram import simulated
 
 SHOWN = (
     ("sim-64", "demo"), ("resident-25f", "demo-small"), ("resident-85f", "demo"), ("stream-x16", "demo"),
@@ -46,7 +46,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 def measure(config: HwConfig, weights: IntegerWeights) -> Iterator[Row]:
     """One stream, all streams, and a prompt in blocks."""
     program = lay_out(weights, config)
-    with SimulatedBoard(Top(config)) as board:
+    with SimulatedBoard(simulated(config)) as board:
         session = Session(Client(board), program, config)
         yield measure_decode(session, 1)
         if session.slots > 1:

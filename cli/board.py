@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from lutern.hw.config import PRESETS, preset
-from lutern.hw.top import SerialTop
 from lutern.hw.uart import LOWEST_DIVISOR
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.pty_board import PtyBoard
+from lutern.sim.sdram import simulated
 
 
 def serve_board(
@@ -19,6 +19,6 @@ def serve_board(
     divisor: Annotated[int, typer.Option(min=LOWEST_DIVISOR, help="Cycles of a bit on the line.")] = LOWEST_DIVISOR,
 ) -> None:
     """Serve the simulated board at a port of its own until Ctrl-C: give that port to `lutern generate --on`."""
-    with SimulatedBoard(SerialTop(preset(preset_name), divisor)) as board, PtyBoard(board) as served:
+    with SimulatedBoard(simulated(preset(preset_name), divisor)) as board, PtyBoard(board) as served:
         print(served.port, flush=True)
         threading.Event().wait()

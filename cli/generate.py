@@ -20,13 +20,13 @@ from lutern.firmware.serial_port import BAUD, SerialPort
 from lutern.firmware.session import GoldenSession, Machine, Run, Session
 from lutern.hw.config import PRESETS, HwConfig, preset
 from lutern.hw.protocol import INFO, Opcode
-from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantize import IntegerWeights
 from lutern.model_ref.tokenizer import Tokenizer
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import LockStep
+from lutern.sim.sdram import simulated
 
 TARGETS = ("sim", "golden")
 SIM_PRESET = "sim-64"
@@ -90,7 +90,7 @@ def open_session(client: Client, weights: IntegerWeights, preset_name: str | Non
 def _sim(weights: IntegerWeights, config: HwConfig, check: bool) -> Machine:
     """A session with the simulated board; a model that fits, then a board: built when it is not in the cache."""
     program = lay_out(weights, config)
-    board = SimulatedBoard(Top(config))
+    board = SimulatedBoard(simulated(config))
     with transfer_bar("loading the model over the link") as advance:
         session = Session(Client(board), program, config, progress=advance)
     return LockStep(session, board, weights) if check else session

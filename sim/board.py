@@ -79,6 +79,12 @@ def _load(path: str) -> ctypes.CDLL:
     ):
         function = getattr(library, f"lutern_{name}")
         function.restype, function.argtypes = result, arguments
+    if hasattr(library, "lutern_memory_error"):
+        library.lutern_memory_clock.restype, library.lutern_memory_clock.argtypes = None, (board, u32, u32)
+        library.lutern_memory_error.restype, library.lutern_memory_error.argtypes = u64, (board,)
+        library.lutern_memory_write.restype = ctypes.c_bool
+        library.lutern_memory_write.argtypes = library.lutern_memory_read.argtypes = (board, u64, board, u64)
+        library.lutern_memory_read.restype = None
     return library
 
 
@@ -86,7 +92,8 @@ class SimulatedBoard:
     """The gateware of `component` (byte streams rx and tx, taps) as a link.
 
     Parameters: `pause_share` makes both streams pause in that share of all cycles, seeded by `seed`; `library` is the
-    simulation to use instead of `component`'s own, as of its netlist.
+    simulation to use instead of `component`'s own, as of its netlist; `memory_clock` of a memory part: its cycles, in
+    so many of the machine's. A broken rule of the part raises AssertionError.
     """
 
     def __init__(
@@ -97,10 +104,14 @@ class SimulatedBoard:
         seed: int = 0,
         cycles_per_second: int = PATIENCE_CYCLES_PER_SECOND,
         library: Path | None = None,
+        memory_clock: tuple[int, int] = (1, 1),
     ) -> None:
         self._taps = {tap.name: (index, tap) for index, tap in enumerate(list_taps(described(component)))}
         self._library = _load(str(library or verilate(component)))
         self._board: int | None = self._library.lutern_create()
+        self._timings = getattr(component, "sdram_timings", None)
+        if self._timings is not None:
+            self._library.lutern_memory_clock(self._board, *memory_clock)
         self.cycles_per_second = cycles_per_second
         share = round(65536 * pause_share)
         self._library.lutern_pause(self._board, seed, share, share)
@@ -126,7 +137,28 @@ class SimulatedBoard:
 
     def run(self, cycles: int) -> int:
         """Let up to `cycles` cycles pass, fewer if a frame leaves; the number of bytes that wait to be read."""
-        return int(self._library.lutern_run(self._board, cycles))
+        waiting = int(self._library.lutern_run(self._board, cycles))
+        if self._timings is not None and (error := self._library.lutern_memory_error(self._board)):
+            raise AssertionError(f"the memory part's rule {error & 15} of sdram.v is broken at {{bank, row}} "
+                                 f"{error >> 4:#x}, in or before cycle {self.cycles}")
+        return waiting
+
+    def poke(self, address: int, words: NDArray[np.uint8]) -> None:
+        """The back door of a memory part: words [count, word_bytes] straight into it."""
+        data = np.ascontiguousarray(words)
+        if data.shape[1] * 8 != self._timings.data_bits or not self._library.lutern_memory_write(
+            self._board, address, data.ctypes.data, len(data)
+        ):
+            raise LuternError(
+                f"{len(data):,} words of {data.shape[1]} bytes at word {address:,} do not fit the simulated part of "
+                f"{self._timings.words:,} words of {self._timings.data_bits // 8} bytes; lay the model out for it."
+            )
+
+    def peek(self, address: int, count: int) -> NDArray[np.uint8]:
+        """Words [count, word_bytes] of a memory part, as they are in it."""
+        data = np.zeros((count, self._timings.data_bits // 8), np.uint8)
+        self._library.lutern_memory_read(self._board, address, data.ctypes.data, count)
+        return data
 
     def reset(self, cycles: int = 2) -> None:
         """Pull the reset pin. Bytes under way in either direction are lost."""

@@ -5,7 +5,8 @@
 //
 // A cycle is: drive the inputs, clock low, look at valid and ready and at the taps, clock high. The harness knows nothing of
 // the design but its ports; taps.h, written for each design, lists TAPS(X) as X(index, name, bytes), and defines BIT_CYCLES
-// where rx and tx are the pins of a serial line: 8N1, bit by bit. Verilator spells the double underscore of Amaranth's port
+// where rx and tx are the pins of a serial line: 8N1, bit by bit; SDRAM_WORD and SDRAM_WORDS, type and place of the words of
+// a memory part beside the design, whose clock memory_clk makes so many cycles for each of clk. Verilator spells the double underscore of Amaranth's port
 // names ___05F.
 
 #include <cstdint>
@@ -15,6 +16,9 @@
 
 #include "Vtop.h"
 #include "taps.h"
+#ifdef SDRAM_WORD
+#include "Vtop___024root.h"
+#endif
 #include "verilated.h"
 
 namespace {
@@ -63,6 +67,11 @@ struct Board {
     Random random;
     bool any_tap = false;
     Log logs[TAP_COUNT + 1];
+#ifdef SDRAM_WORD
+    uint32_t memory_cycles = 1, core_cycles = 1;  // so many of the one in so many of the other
+    uint32_t memory_phase = 0;
+    uint64_t memory_ticks = 0;
+#endif
 };
 
 inline void record(Log& log, uint64_t cycle, const void* payload, size_t bytes) {
@@ -141,15 +150,42 @@ inline bool look(Board& board) {
 }
 #endif
 
+#ifdef SDRAM_WORD
+// The memory's clock has its rising edges with those of clk, as far as there are as many, and others between two of them.
+inline void clock_low(Board& board) {
+    board.top->clk = 0;
+    board.top->memory_clk = 0;
+}
+
+inline void clock_high(Board& board) {
+    Vtop* top = board.top.get();
+    top->clk = 1;
+    board.memory_phase += board.memory_cycles;
+    for (bool first = true; board.memory_phase >= board.core_cycles; first = false) {
+        board.memory_phase -= board.core_cycles;
+        ++board.memory_ticks;
+        if (!first) {  // the edge before it is done, with that of clk if it was the first
+            top->eval();
+            top->memory_clk = 0;
+            top->eval();
+        }
+        top->memory_clk = 1;
+    }
+}
+#else
+inline void clock_low(Board& board) { board.top->clk = 0; }
+inline void clock_high(Board& board) { board.top->clk = 1; }
+#endif
+
 // One cycle; true when it ended a frame on tx.
 inline bool step(Board& board) {
     Vtop* top = board.top.get();
     drive(board);
-    top->clk = 0;
+    clock_low(board);
     top->eval();
     if (board.any_tap) look_at_taps(board);
     const bool frame = look(board);
-    top->clk = 1;
+    clock_high(board);
     top->eval();
     ++board.cycle;
     return frame;
@@ -181,8 +217,15 @@ void lutern_reset(Board* board, uint64_t cycles) {
     board->line = Line();
 #endif
     board->top->rst = 1;
+#ifdef SDRAM_WORD
+    board->top->memory_rst = 1;
+    for (uint64_t until = board->memory_ticks + 2; board->memory_ticks < until;) step(*board);
+#endif
     for (uint64_t i = 0; i < cycles; ++i) step(*board);
     board->top->rst = 0;
+#ifdef SDRAM_WORD
+    board->top->memory_rst = 0;
+#endif
     board->tx.clear();
     board->in_frame = false;
 }
@@ -217,6 +260,39 @@ size_t lutern_read(Board* board, uint8_t* bytes, size_t limit) {
     }
     return count;
 }
+
+#ifdef SDRAM_WORD
+// The memory's clock makes `memory` cycles in `core` cycles of clk.
+void lutern_memory_clock(Board* board, uint32_t memory, uint32_t core) {
+    board->memory_cycles = memory;
+    board->core_cycles = core;
+}
+
+// The back door: words straight into the part. False if it does not have them.
+bool lutern_memory_write(Board* board, uint64_t first, const uint8_t* bytes, uint64_t count) {
+    auto& words = board->top->SDRAM_WORDS;
+    if (first + count > SDRAM_COUNT) return false;
+    for (uint64_t i = 0; i < count; ++i) {
+        SDRAM_WORD word = 0;
+        std::memcpy(&word, bytes + i * SDRAM_BYTES, SDRAM_BYTES);
+        words[first + i] = word;
+    }
+    return true;
+}
+
+void lutern_memory_read(Board* board, uint64_t first, uint8_t* bytes, uint64_t count) {
+    auto& words = board->top->SDRAM_WORDS;
+    for (uint64_t i = 0; i < count && first + i < SDRAM_COUNT; ++i) {
+        const SDRAM_WORD word = words[first + i];
+        std::memcpy(bytes + i * SDRAM_BYTES, &word, SDRAM_BYTES);
+    }
+}
+
+// The first rule of the part that was broken (see sdram.v), and where: {bank, row} above 4 bits; 0 if none was.
+uint64_t lutern_memory_error(const Board* board) {
+    return static_cast<uint64_t>(board->top->sdram_error_address) << 4 | board->top->sdram_error;
+}
+#endif
 
 uint64_t lutern_cycle(const Board* board) { return board->cycle; }
 

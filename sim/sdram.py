@@ -2,6 +2,7 @@
 
     SdramBench:   jobs ─► SdramController ─► sdram_board (sdram.v) ─► error, its address, refreshes
                   words ◄──────┘
+    SdramTop:     Top or SerialTop ─► sdram_board: the simulated board of a machine whose words are in SDRAM
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any
 
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
+from lutern.hw.config import HwConfig
 from lutern.hw.sdram import SdramController
 from lutern.hw.sdram_part import SdramTimings
+from lutern.hw.top import SerialTop, Top
 
 SOURCE = Path(__file__).with_name("sdram.v")
 
@@ -70,6 +73,49 @@ class SdramModel(Elaboratable):
         return m
 
 
+class SdramTop(wiring.Component):
+    """A machine with its memory part: what stands behind the link's pins of a board.
+
+    Parameters: as those of ``Top``, and with ``divisor`` of ``SerialTop``. Members: the machine's but for the part's
+    pins; ``sdram_error``, ``sdram_error_address`` of the model. Domains: sync, memory.
+    """
+
+    def __init__(self, config: HwConfig, divisor: int | None = None, timings: SdramTimings | None = None) -> None:
+        self.config, self.timings = config, timings
+        self.machine: Any = Top(config, timings) if divisor is None else SerialTop(config, divisor, timings)
+        if divisor is not None:
+            self.divisor = divisor
+        self.sdram_timings: SdramTimings = self.machine.timings
+        hidden = ("sdram", "phase_step", "phase_dir")
+        self._shared = [name for name in self.machine.signature.members if name not in hidden]
+        super().__init__({
+            **{name: self.machine.signature.members[name] for name in self._shared},
+            "sdram_error": Out(4),
+            "sdram_error_address": Out(self.sdram_timings.bank_bits + self.sdram_timings.row_bits),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.machine = machine = self.machine
+        m.submodules.model = model = SdramModel(machine.sdram, self.sdram_timings)
+        m.d.comb += [self.sdram_error.eq(model.error), self.sdram_error_address.eq(model.error_address)]
+        for name in self._shared:
+            ours, theirs = getattr(self, name), getattr(machine, name)
+            member = self.signature.members[name]
+            if member.is_signature:
+                wiring.connect(m, wiring.flipped(ours), theirs)
+            else:
+                m.d.comb += theirs.eq(ours) if member.flow is In else ours.eq(theirs)
+        return m
+
+
+def simulated(config: HwConfig, divisor: int | None = None) -> wiring.Component:
+    """All that a board of this machine needs besides pins and clocks, behind bytes or behind a serial line."""
+    if config.memory == "sdram":
+        return SdramTop(config, divisor)
+    return Top(config) if divisor is None else SerialTop(config, divisor)
+
+
 class SdramBench(wiring.Component):
     """Controller and part in one clock domain; ``part``: timings that the model asserts, where they differ."""
 
@@ -98,4 +144,4 @@ class SdramBench(wiring.Component):
         return m
 
 
-__all__ = ["SOURCE", "Rule", "SdramBench", "SdramModel"]
+__all__ = ["SOURCE", "Rule", "SdramBench", "SdramModel", "SdramTop", "simulated"]

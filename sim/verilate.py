@@ -2,7 +2,9 @@
 
 The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` and `tx` of a serial line and an attribute
 `divisor`, cycles of a bit; and any number of taps, ports `tap_<name>_valid` (1 bit) and `tap_<name>_payload` (any
-width). harness.cpp is the same for all of them; what depends on the ports is taps.h, which is written here.
+width). A component with an attribute `sdram_timings` brings its memory part with it (sdram.py): it has a second clock,
+memory_clk, and words that the harness reaches. harness.cpp is the same for all of them; what depends on the ports is
+taps.h, which is written here.
 
 Builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), the newest few of them. A build is made in a
 folder of its own and renamed when it is complete: two processes may build the same, and Ctrl-C leaves nothing half
@@ -33,6 +35,7 @@ from lutern.sim.tools import prune, require_compiler, tail, verilator_environmen
 
 LIBRARY = "board.so"
 _HARNESS = Path(__file__).with_name("harness.cpp")
+_SDRAM = Path(__file__).with_name("sdram.v")
 _KEPT_BUILDS = 10
 _STALE_SECONDS = 6 * 3600.0
 _FLAGS = (
@@ -88,7 +91,7 @@ def cache_folder() -> Path:
 def verilate(component: wiring.Component) -> Path:
     """The shared library of `component`, built if it is not in the cache."""
     header = _header(component)
-    built_with = (_HARNESS.read_bytes(), header, *_FLAGS, platform.machine())
+    built_with = (_HARNESS.read_bytes(), _SDRAM.read_bytes(), header, *_FLAGS, platform.machine())
     known = _known_as(described(component), *built_with)
     folder = cache_folder() / (known.read_text() if known and known.exists() else "unknown")
     if not (folder / LIBRARY).exists():
@@ -130,18 +133,19 @@ def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | N
 
     It is named by what the gateware is made from: the component's class, its config's digest and the text of all
     sources that a component may be made of (what stands in `built_with` too). Only for components whose parameters are
-    `config` and, of a serial line, `divisor`.
+    `config`, `timings` of a memory part and, of a serial line, `divisor`.
     """
     config: Any = getattr(component, "config", None)
     parameters = list(inspect.signature(type(component).__init__).parameters)
-    if parameters not in (["self", "config"], ["self", "config", "divisor"]) or not hasattr(config, "digest"):
+    if not set(parameters) <= {"self", "config", "divisor", "timings"} or not hasattr(config, "digest"):
         return None
     folders = [Path(lutern.hw.__file__).parent, Path(lutern.model_ref.__file__).parent]
     sources = sorted({path for folder in folders for path in folder.rglob("*.py")})
     sources.append(Path(inspect.getfile(type(component))))
     texts = [text for path in sources for text in (path.name, path.read_bytes())]
     name = f"{type(component).__module__}.{type(component).__qualname__}"
-    return cache_folder() / f"note-{digest(name, config.digest, *texts, *built_with)[:32]}"
+    timings = repr(getattr(component, "timings", None))
+    return cache_folder() / f"note-{digest(name, config.digest, timings, *texts, *built_with)[:32]}"
 
 
 def _note(path: Path, text: str) -> None:
@@ -158,7 +162,20 @@ def _header(component: wiring.Component) -> str:
     names = [tap.name.replace("__", "___05F") for tap in taps]  # as Verilator spells them
     items = " ".join(f"X({i}, {name}, {tap.byte_count})" for i, (name, tap) in enumerate(zip(names, taps, strict=True)))
     line = f"#define BIT_CYCLES {component.divisor}\n" if _is_serial(component) else ""
-    return f"#pragma once\n{line}#define TAP_COUNT {len(taps)}\n#define TAPS(X) {items}\n"
+    return f"#pragma once\n{line}{_memory_header(component)}#define TAP_COUNT {len(taps)}\n#define TAPS(X) {items}\n"
+
+
+def _memory_header(component: wiring.Component) -> str:
+    """Where the words of the memory part are, if it has one."""
+    timings: Any = getattr(component, "sdram_timings", None)
+    if timings is None:
+        return ""
+    word_bytes = timings.data_bits // 8
+    return (
+        f"#define SDRAM_WORD uint{timings.data_bits}_t\n#define SDRAM_BYTES {word_bytes}\n"
+        f"#define SDRAM_COUNT {timings.words}ull\n"
+        "#define SDRAM_WORDS rootp->top__DOT__model__DOT__board__DOT__chip__DOT__words\n"
+    )
 
 
 def _build(name: str, verilog_text: str, header: str, folder: Path) -> None:
@@ -175,7 +192,9 @@ def _build(name: str, verilog_text: str, header: str, folder: Path) -> None:
         (work / "top.v").write_text(verilog_text)
         (work / "taps.h").write_text(header)
         shutil.copy(_HARNESS, work)
-        command = ["verilator", *_FLAGS, "top.v", "harness.cpp"]
+        shutil.copy(_SDRAM, work)
+        parts = [_SDRAM.name] if "SDRAM_WORD" in header else []
+        command = ["verilator", *_FLAGS, "top.v", *parts, "harness.cpp"]
         with open(work / "build.log", "w") as log:
             done = subprocess.run(command, cwd=work, stdout=log, stderr=subprocess.STDOUT, check=False,
                                   env={**os.environ, **verilator_environment()})
