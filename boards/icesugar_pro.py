@@ -24,5 +24,6 @@ BOARDS = (
         platform=_platform, clock="clk25", clock_hz=25_000_000, link=Link(1_000_000, "iCELink, the module's USB-C"),
         leds=tuple(("rgb_led", 0, colour) for colour in "rgb"), preset="resident-25f",
         loader=("--cable", "cmsisdap"),
+        memory=("IS42S16160-7",),
     ),
 )

@@ -122,16 +122,15 @@ class Pll(Elaboratable):
     """One EHXPLLL.
 
     Parameters: ``plan``; ``phases``, degrees that an output is late, by its index. Members: ``clki`` the input,
-    ``clocks`` the outputs, ``locked``. ``phase_step``: moves output ``moving`` by an eighth of a VCO period each time
-    that it rises, later with ``phase_later``; both held for 4 periods of the VCO at least. Without ``moving`` no output
-    moves.
+    ``clocks`` the outputs, ``locked``. With ``moving``, the index of an output, it moves by an eighth of a VCO period
+    each time that ``phase_step`` falls, later while ``phase_dir`` is 0, earlier while it is 1 (``hw/phase.py``).
     """
 
     def __init__(self, plan: PllPlan, phases: Mapping[int, float] | None = None, moving: int | None = None) -> None:
         self.plan, self.phases, self.moving = plan, dict(phases or {}), moving
         self.clki, self.locked = Signal(), Signal()
         self.clocks = [Signal(name=f"{name.lower()}_out") for name in OUTPUTS[: len(plan.dividers)]]
-        self.phase_step, self.phase_later = Signal(), Signal()
+        self.phase_step, self.phase_dir = Signal(init=1), Signal(init=1)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -150,13 +149,13 @@ class Pll(Elaboratable):
             whole, eighths = plan.phase(index, self.phases.get(index, 0.0))
             parameters |= {f"p_{name}_ENABLE": "ENABLED", f"p_{name}_DIV": plan.dividers[index],
                            f"p_{name}_CPHASE": whole, f"p_{name}_FPHASE": eighths, f"o_{name}": self.clocks[index]}
-        # PHASESEL: 0 CLKOS, 1 CLKOS2, 2 CLKOS3, 3 CLKOP; a step is taken when PHASESTEP falls; PHASEDIR 0: later.
+        # PHASESEL: 0 CLKOS, 1 CLKOS2, 2 CLKOS3, 3 CLKOP.
         m.submodules.ehxplll = Instance(
             "EHXPLLL", *(("a", name, value) for name, value in _ATTRIBUTES.items()),
             a_FREQUENCY_PIN_CLKI=f"{plan.input_hz / 1e6:g}", **parameters,
             i_RST=Const(0), i_STDBY=Const(0), i_PLLWAKESYNC=Const(0), i_ENCLKOP=Const(0),
             i_PHASESEL0=Const((self.moving or 0) & 1), i_PHASESEL1=Const((self.moving or 0) >> 1),
-            i_PHASEDIR=~self.phase_later, i_PHASESTEP=~self.phase_step, i_PHASELOADREG=Const(1),
+            i_PHASEDIR=self.phase_dir, i_PHASESTEP=self.phase_step, i_PHASELOADREG=Const(1),
             i_CLKI=self.clki, i_CLKFB=feedback, o_CLKOP=feedback, o_LOCK=self.locked,
         )
         return m

@@ -6,8 +6,9 @@
 Lamps, as many as the board has: alive (blinks, a second on and a second off), receiving and answering (lit for a
 twentieth of a second by a byte from and to the host), overrun (a byte was lost; until reset).
 
-Between SDRAM and machine stands one register each way, in the pins' own buffers. The SDRAM's clock pin is an output of
-the PLL of its own, whose phase the board's self-test moves.
+Between SDRAM and machine stands one register each way, in the pins' own cells. The SDRAM's clock comes out of such a
+cell too, so that it takes as long to its pin as all else, from an output of the PLL of its own: half a period after the
+commands change, moved by the self-test (docs/boards.md has the margins).
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.build import Subsignal
-from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Module, Signal, Value
+from amaranth.hdl import ClockDomain, Const, Elaboratable, Module, Signal, Value
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from lutern.boards.board import Board
 from lutern.boards.pll import Pll, plan_pll
 from lutern.hw.config import HwConfig
-from lutern.hw.stages import link
+from lutern.hw.sdram_part import any_part
+from lutern.hw.stages import described, link
 from lutern.hw.top import Top
 from lutern.hw.uart import Uart
 from lutern.model_ref.errors import LuternError
@@ -30,8 +32,8 @@ from lutern.model_ref.errors import LuternError
 BAUD_TOLERANCE = 0.02
 """Half of what a UART bears: the other end may be off as well."""
 
-PRESSURE = 1.1
-"""The placer is asked for more than the clock, so that it does not rest before there is a margin."""
+SDRAM_DEGREES = 180.0
+"""That the SDRAM's clock is late, to begin with."""
 
 
 def baud_divisor(clock_hz: float, baud: int) -> int:
@@ -53,20 +55,29 @@ class System(Elaboratable):
 
     def __init__(self, board: Board, config: HwConfig) -> None:
         self.board, self.config = board, config
-        self.plan = plan_pll(board.clock_hz, config.clock_hz)
-        self.clock_hz = float(self.plan.output_hz(0))
-        self.divisor = baud_divisor(self.clock_hz, board.link.baud)
+        self.timings = any_part(config.word_bits)
+        memory_hz = (round(self.timings.clock_hz),) * 2 if config.memory == "sdram" else ()
+        try:
+            self.plan = plan_pll(board.clock_hz, config.clock_hz, *memory_hz)
+            self.clock_hz = float(self.plan.output_hz(0))
+            self.divisor = baud_divisor(self.clock_hz, board.link.baud)
+        except LuternError:
+            described(self)
+            raise
 
     @property
     def clock_nets(self) -> dict[str, int]:
         """Nets of the clocks, and which of the PLL's outputs each is."""
-        return {"clk": 0}
+        return {"clk": 0, "memory_clk": 1} if self.config.memory == "sdram" else {"clk": 0}
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         ports = _Ports(platform)
-        self._add_clocks(m, ports)
-        m.submodules.top = top = Top(self.config)
+        pll = self._add_clocks(m, ports)
+        m.submodules.top = top = Top(self.config, self.timings)
+        if self.config.memory == "sdram":
+            _add_sdram(m, ports, top.sdram)
+            m.d.comb += [pll.phase_step.eq(top.phase_step), pll.phase_dir.eq(top.phase_dir)]
         m.submodules.uart = uart = Uart(self.divisor)
         link(m, uart.o, top.rx)
         link(m, top.tx, uart.i)
@@ -80,13 +91,20 @@ class System(Elaboratable):
             _drive(m, ports.find(*place), lamp)
         return m
 
-    def _add_clocks(self, m: Module, ports: _Ports) -> None:
-        m.submodules.pll = pll = Pll(self.plan)
+    def _add_clocks(self, m: Module, ports: _Ports) -> Pll:
+        has_sdram = self.config.memory == "sdram"
+        m.submodules.pll = pll = Pll(self.plan, {2: SDRAM_DEGREES}, 2) if has_sdram else Pll(self.plan)
         m.submodules.clock = clock = io.Buffer("i", ports.find(self.board.clock, 0))
-        m.domains.sync = sync = ClockDomain("sync")
-        m.d.comb += [pll.clki.eq(clock.i), ClockSignal("sync").eq(pll.clocks[0])]
-        m.submodules.reset = ResetSynchronizer(~pll.locked, domain="sync")
-        ports.platform.add_clock_constraint(sync.clk, self.clock_hz * PRESSURE)
+        m.d.comb += pll.clki.eq(clock.i)
+        for index, name in enumerate(("sync", "memory") if has_sdram else ("sync",)):
+            domain = ClockDomain(name)
+            m.domains += domain
+            m.d.comb += domain.clk.eq(pll.clocks[index])
+            m.submodules[f"{name}_reset"] = ResetSynchronizer(~pll.locked, domain=name)
+        if has_sdram:
+            m.domains.sdram_pin = pin = ClockDomain("sdram_pin", reset_less=True)
+            m.d.comb += pin.clk.eq(pll.clocks[2])
+        return pll
 
     def _blink(self, m: Module) -> Value:
         ticks = Signal(round(self.clock_hz).bit_length())
@@ -104,6 +122,22 @@ class System(Elaboratable):
         return left != 0
 
 
+def _add_sdram(m: Module, ports: _Ports, pins: Any) -> None:
+    """The part's pins, those that the board has: others are tied there."""
+    present = ports.parts("sdram", 0)
+    outputs = {"clk_en": pins.cke, "cs": ~pins.cs_n, "ras": ~pins.ras_n, "cas": ~pins.cas_n, "we": ~pins.we_n,
+               "ba": pins.ba, "a": pins.a, "dqm": pins.dqm}
+    for name, value in outputs.items():
+        if name in present:
+            m.submodules[f"sdram_{name}"] = buffer = io.FFBuffer("o", ports.find("sdram", 0, name), o_domain="memory")
+            m.d.comb += buffer.o.eq(value)
+    dq = io.FFBuffer("io", ports.find("sdram", 0, "dq"), i_domain="memory", o_domain="memory")
+    m.submodules.sdram_dq = dq
+    m.d.comb += [dq.o.eq(pins.dq_o), dq.oe.eq(pins.dq_oe), pins.dq_i.eq(dq.i)]
+    m.submodules.sdram_clk = clock = io.DDRBuffer("o", ports.find("sdram", 0, "clk"), o_domain="sdram_pin")
+    m.d.comb += [clock.o[0].eq(1), clock.o[1].eq(0)]
+
+
 class _Ports:
     """A platform's ports without buffers; a resource is requested once, whichever of its parts are used."""
 
@@ -111,10 +145,14 @@ class _Ports:
         self.platform = platform
         self._requested: dict[tuple[str, int], Any] = {}
 
+    def parts(self, name: str, number: int) -> list[str]:
+        """Names of a resource's parts."""
+        return [item.name for item in self.platform.lookup(name, number).ios if isinstance(item, Subsignal)]
+
     def find(self, name: str, number: int, part: str = "") -> Any:
         """The port of a resource, or of a part of one."""
         if (name, number) not in self._requested:
-            parts = [item.name for item in self.platform.lookup(name, number).ios if isinstance(item, Subsignal)]
+            parts = self.parts(name, number)
             self._requested[name, number] = self.platform.request(
                 name, number, dir=dict.fromkeys(parts, "-") if parts else "-"
             )

@@ -22,6 +22,7 @@ def _board(size: str, preset: str) -> Board:
         name=f"ulx3s-{size.lower()}", title=f"ULX3S {size}", part=PARTS[f"LFE5U-{size}"], package="CABGA381", speed="6",
         platform=platform, clock="clk25", clock_hz=25_000_000, link=Link(3_000_000, "FT231X, connector US1"),
         leds=leds(0, 1, 2, 3), held=(("esp32", 0, "gpio0", 1),), preset=preset, loader=("--board", "ulx3s"),
+        memory=("MT48LC16M16A2-7E", "MT48LC16M16A2-6A", "AS4C32M16SB-7", "W9825G6KH-6", "IS42S16160-7"),
     )
 
 

@@ -1,0 +1,163 @@
+"""Every board takes its default machine: pins, clock, link, lamps; and is what a second source says it is.
+
+``SECOND`` holds pins copied from the second source that each board's file names, not from what is tested here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
+
+from lutern.boards import board as descriptions
+from lutern.boards.board import PARTS, Board
+from lutern.boards.catalog import BOARDS, find_board
+from lutern.boards.system import BAUD_TOLERANCE, System
+from lutern.hw.config import PRESETS
+from lutern.model_ref.errors import LuternError
+
+SDRAM_ULX3S = {
+    "a": "M20 M19 L20 L19 K20 K19 K18 J20 J19 H20 N19 G20 G19", "ba": "P19 N20", "dqm": "U19 E20", "clk": "F19",
+    "dq": "J16 L18 M18 N18 P18 T18 T17 U20 E19 D20 D19 C20 E18 F18 J18 J17", "we": "T20", "ras": "R20", "cas": "T19",
+    "cs": "P20", "clk_en": "F20",
+}
+SDRAM_ICEPI = {
+    "a": "B10 A9 B9 A8 B8 A7 B7 A6 B6 A5 A10 B5 A4", "ba": "A11 B11", "dqm": "B14 B3", "clk": "A3",
+    "dq": "B16 C14 C16 C15 D16 A15 B15 A14 A2 B2 E2 D1 C2 C1 C3 B1", "we": "A13", "ras": "A12", "cas": "B13",
+    "cs": "B12", "clk_en": "B4",
+}
+SDRAM_ICESUGAR = {
+    "a": "H15 B13 B12 J16 J15 R12 K16 R13 T13 K15 A13 R14 T14", "ba": "G15 B14", "dqm": "C16 T15", "clk": "R15",
+    "dq": "F16 E15 F15 D14 E16 C15 D16 B15 R16 P16 P15 N16 N14 M16 M15 L15", "we": "A15", "ras": "B16", "cas": "G16",
+    "cs": "A14", "clk_en": "L16",
+}
+SDRAM_COLORLIGHT = {  # LiteX's order of DQ is another one
+    "a": "B13 C14 A16 A17 B16 B15 A14 A13 A12 A11 B12", "ba": "B11 C8", "clk": "B9", "we": "A10", "ras": "B10",
+    "cas": "A9",
+}
+ULX3S = {"clk": "G2", "rx": "M1", "tx": "L4", "leds": "B2 C2 C1 D2", "held": "L2", "sdram": SDRAM_ULX3S}
+COLORLIGHT = {"clk": "P3", "rx": "H18", "tx": "J17", "sdram": SDRAM_COLORLIGHT}
+ORANGECRAB = {"clk": "A9", "rx": "N17", "tx": "M18", "leds": "M3 J3 K4"}
+ECPIX5 = {"clk": "K23", "rx": "R26", "tx": "R24", "leds": "R23 K24 W21 R21"}
+SECOND: dict[str, dict[str, Any]] = {
+    **{f"ulx3s-{size}f": ULX3S for size in (12, 25, 45, 85)},
+    "icepi-zero": {"clk": "M1", "rx": "K16", "tx": "K15", "leds": "E13 D14 E12 C13", "sdram": SDRAM_ICEPI},
+    "icesugar-pro": {"clk": "P6", "rx": "A9", "tx": "B9", "leds": "A11 A12 B11", "sdram": SDRAM_ICESUGAR},
+    "colorlight-i5": {**COLORLIGHT, "leds": "U16"},
+    "colorlight-i9": {**COLORLIGHT, "leds": "L2"},
+    "orangecrab-25f": ORANGECRAB, "orangecrab-85f": ORANGECRAB,
+    "ecpix5-45f": ECPIX5, "ecpix5-85f": ECPIX5,
+    "ecp5-evn": {"clk": "A10", "rx": "P2", "tx": "P3", "leds": "A13 A12 B19 A18"},
+}
+COLORLIGHT_DQ = ("D15 E14 E13 D12 E12 D11 C10 B17 B8 A8 C7 A7 A6 B6 A5 B5 D5 C5 D6 C6 E7 D7 E8 D8 E9 D9 E11 C11 C12 "
+                 "D13 D14 C15")
+
+
+def elaborated(board: Board, preset: str = "") -> tuple[Any, System]:
+    """The platform after the whole chip was elaborated on it, and the chip. RTLIL, which takes longest, is not made."""
+    platform, system = board.platform(), System(board, board.config(preset))
+    platform.toolchain_prepare = lambda design, name, **options: None
+    platform.prepare(system, "top")
+    return platform, system
+
+
+def pins_of(platform: Any) -> dict[str, str]:
+    """Sites of everything that the chip uses, by the names of ports."""
+    return {name: site for name, site, _ in platform.iter_port_constraints_bits()}
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_default_machine(name: str) -> None:
+    board = BOARDS[name]
+    platform, system = elaborated(board)
+    pins, second = pins_of(platform), SECOND[name]
+    assert pins.pop(f"{board.clock}_0__io") == second["clk"]
+    resource = "{}_{}".format(*board.link.resource)
+    assert (pins.pop(f"{resource}__rx__io"), pins.pop(f"{resource}__tx__io")) == (second["rx"], second["tx"])
+    lamps = [pins.pop("_".join([f"{lamp}_{number}", *([f"_{part}"] if part else []), "_io"]))
+             for lamp, number, part in board.leds]
+    if name.startswith("ecpix5"):  # the sources number them in opposite order
+        assert sorted(lamps) == sorted(second["leds"].split())
+    else:
+        assert lamps == second["leds"].split()
+    held = [pins.pop(f"{thing}_{number}__{part}__io") for thing, number, part, _ in board.held]
+    assert " ".join(held) == second.get("held", "")
+    assert not pins
+    assert platform.default_clk == board.clock
+    assert platform.default_clk_constraint.frequency == board.clock_hz
+    assert (platform.device, platform.speed) == (board.part.name, board.speed)
+    assert platform._nextpnr_package_options[platform.package].lower() == board.package.lower()
+    assert platform._nextpnr_device_options[platform.device] == board.part.option
+    assert board.link.baud >= 1_000_000
+    assert abs(system.clock_hz / system.divisor / board.link.baud - 1) <= BAUD_TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name in BOARDS if "sdram" in SECOND[name]])
+def test_sdram_pins(name: str) -> None:
+    platform = BOARDS[name].platform()
+    resource = platform.lookup("sdram", 0)
+    found = {part.name: " ".join(part.ios[0].names) for part in resource.ios if hasattr(part, "ios")}
+    dq = found["dq"]
+    assert {part: found[part] for part in SECOND[name]["sdram"]} == SECOND[name]["sdram"]
+    if name.startswith("colorlight"):
+        assert sorted(dq.split()) == sorted(COLORLIGHT_DQ.split())
+
+
+def test_every_board_has_its_own_name_and_digest() -> None:
+    assert set(SECOND) == set(BOARDS)
+    assert all(name == board.name for name, board in BOARDS.items())
+    assert len({board.digest for board in BOARDS.values()}) == len(BOARDS)
+    assert all(board.preset in PRESETS and board.part is PARTS[board.part.name] for board in BOARDS.values())
+    assert descriptions.PARTS is PARTS
+
+
+def test_machine_of_a_board() -> None:
+    config = BOARDS["ulx3s-25f"].config("tiny", 80_000_000)
+    assert (config.name, config.debug_tap, config.cells, config.clock_hz) == ("tiny", False, "ecp5", 80_000_000)
+
+
+def test_unknown_board() -> None:
+    with pytest.raises(LuternError, match=r"^there is no board ulx4s; choose one of ulx3s-12f, .*ecp5-evn\.$"):
+        find_board("ulx4s")
+
+
+def test_sdram_preset_without_sdram() -> None:
+    sdram = PRESETS["stream-x16"].with_(name="s", memory="sdram")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "s", sdram)
+        with pytest.raises(LuternError, match="preset s keeps its weights in SDRAM, ECP5-5G evaluation board has none"):
+            BOARDS["ecp5-evn"].config("s")
+
+
+def test_baud_that_the_clock_cannot_make() -> None:
+    board = BOARDS["ulx3s-25f"]
+    with pytest.raises(LuternError, match=r"a clock of 40 MHz makes 3,076,923 baud, \+2\.6% from the 3,") as error:
+        System(board, board.config("tiny", 40_000_000))
+    assert "choose a frequency near a multiple of 3 MHz" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "pin_count", "bits"),
+    [("ulx3s-25f", "sdram-x16", 39, 16), ("colorlight-i9", "sdram-x32", 49, 32)],
+)
+def test_sdram_system(name: str, preset: str, pin_count: int, bits: int) -> None:
+    """All pins of the part, each behind one register of its own cell; the clock behind a cell of two rates."""
+    board = BOARDS[name]
+    small = board.config(preset).with_(max_state=1024, trit_fifo_words=64, gain_fifo_words=64)
+    platform = board.platform()
+    plan = platform.build(System(board, small), name="top", do_build=False)
+    text = plan.files["top.il"] if isinstance(plan.files["top.il"], str) else plan.files["top.il"].decode()
+    cells = [text.count(f"cell \\{cell} ") for cell in ("OFS1P3DX", "IFS1P3DX", "ODDRX1F", "EHXPLLL")]
+    pins = {pin: site for pin, site in pins_of(platform).items() if pin.startswith("sdram")}
+    assert len(pins) == pin_count
+    assert cells == [2 * (pin_count - 1) + 1, bits, 1, 1]  # each pin has a register for its enable, too
+    sdram = SECOND[name]["sdram"]
+    assert pins["sdram_0__clk__io"] == sdram["clk"]
+    assert [pins[f"sdram_0__a__io[{bit}]"] for bit in range(len(sdram["a"].split()))] == sdram["a"].split()
+
+
+def test_sdram_of_another_width() -> None:
+    with pytest.raises(LuternError, match=r"sdram-x16 reads words of 16 bits, the SDRAM of Colorlight i5 has 32;"):
+        BOARDS["colorlight-i5"].config("sdram-x16")
