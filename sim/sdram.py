@@ -11,12 +11,13 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, Signal
+from amaranth.hdl import ClockSignal, DomainRenamer, Elaboratable, Instance, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.sdram import SdramController
+from lutern.hw.sdram import SdramController, SdramPins
+from lutern.hw.sdram_memory import SdramMemory
 from lutern.hw.sdram_part import SdramTimings
 from lutern.hw.top import SerialTop, Top
 
@@ -144,4 +145,42 @@ class SdramBench(wiring.Component):
         return m
 
 
-__all__ = ["SOURCE", "Rule", "SdramBench", "SdramModel", "SdramTop", "simulated"]
+class SdramMemoryBench(wiring.Component):
+    """The whole memory and its part, both domains on one clock.
+
+    Members: those of ``SdramMemory`` but for the pins; ``stuck``: bits of a word that are read as 1; ``joined``: bits
+    of pins A that are 0 when a column is named.
+    """
+
+    def __init__(self, config: HwConfig, timings: SdramTimings) -> None:
+        self.config, self.timings = config, timings
+        self.memory = SdramMemory(config, timings)
+        self._shared = [name for name in self.memory.signature.members if name != "pins"]
+        super().__init__({
+            **{name: self.memory.signature.members[name] for name in self._shared},
+            "stuck": In(timings.data_bits), "joined": In(timings.pin_address_bits), "error": Out(4),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        memory, pins = self.memory, self.memory.pins
+        m.submodules.memory = DomainRenamer({"memory": "sync"})(memory)
+        wires = SdramPins(self.timings).create()
+        m.submodules.model = model = SdramModel(wires, self.timings, "sync")
+        for name in SdramPins(self.timings).members:
+            if name != "dq_i":
+                m.d.comb += getattr(wires, name).eq(getattr(pins, name))
+        with m.If(pins.ras_n & ~pins.cas_n):
+            m.d.comb += wires.a.eq(pins.a & ~self.joined)
+        m.d.comb += [pins.dq_i.eq(wires.dq_i | self.stuck), self.error.eq(model.error)]
+        for name in self._shared:
+            ours, theirs = getattr(self, name), getattr(memory, name)
+            member = self.signature.members[name]
+            if member.is_signature:
+                wiring.connect(m, wiring.flipped(ours), theirs)
+            else:
+                m.d.comb += theirs.eq(ours) if member.flow is In else ours.eq(theirs)
+        return m
+
+
+__all__ = ["SOURCE", "Rule", "SdramBench", "SdramMemoryBench", "SdramModel", "SdramTop", "simulated"]

@@ -53,7 +53,7 @@ class Bench:
         dut.running.value, dut.setup.value = 0, 0
         self.sources = {name: StreamSource(dut, name, pause=self.pause, seed=self.seed + index)
                         for index, name in enumerate(("i_write", "i_read", "i_start"))}
-        self.entered = {name: StreamMonitor(dut, name) for name in self.sources}
+        self.entered = {name: StreamMonitor(_Running(dut) if name == "i_start" else dut, name) for name in self.sources}
         self.endless = {"o_words": self.config.word_bits}
         if self.resident:
             self.endless["o_trits"] = self.config.beat_bits

@@ -1,0 +1,66 @@
+"""Words from SDRAM behind the ports of a memory; the march test; the two clocks are tests/sim/test_sdram_board.py's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lutern.boards.parts import PARTS, part
+from lutern.hw import memory_test, sdram_memory
+from lutern.hw.config import HwConfig
+from lutern.hw.sdram_memory import SdramMemory
+from lutern.hw.sdram_part import any_part
+from lutern.model_ref.errors import LuternError
+from lutern.sim.runner import run_bench
+from lutern.sim.sdram import SOURCE, SdramMemoryBench
+
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "x16": ("W9825G6KH-6", {"rows": 5, "columns": 4, "word_bytes": 2, "tokens": 4}),
+    "x32": ("EM638325-6", {"rows": 10, "columns": 4, "word_bytes": 4}),
+}
+
+
+def run_memory(name: str, pause: str, seed: int = 91, testcase: Any = None) -> None:
+    part_name, values = CONFIGS[name]
+    values = {"memory_words": 128, "codes_per_cycle": 4, "source": "stream", "memory": "sdram", **values}
+    # 4 banks of 4 rows of 8 words: every burst is a page of its own
+    timings = part(part_name).timings(100e6).with_(
+        row_bits=2, column_bits=3, power_up=40, refresh_interval=150, refresh_limit=800)
+    run_bench(SdramMemoryBench(HwConfig("bench", **values), timings), "lutern.sim.tb_sdram_memory", seed=seed,
+              sources=[SOURCE], testcase=testcase,
+              parameters={"config": values, "pause": pause, "column_bits": timings.column_bits})
+
+
+@pytest.mark.parametrize(("name", "pause"), [("x16", "random"), ("x16", "bursty"), ("x32", "alternating")])
+def test_sdram_memory(name: str, pause: str) -> None:
+    run_memory(name, pause)
+
+
+@pytest.mark.parametrize(("module", "what", "wrong", "case"), [
+    (sdram_memory, "PIPELINE_WORDS", -24, "writes_while_reading"),
+    (memory_test, "ELEMENTS", memory_test.ELEMENTS[:2] + memory_test.ELEMENTS[:1] + memory_test.ELEMENTS[3:],
+     "a_march_finds_faults"),
+], ids=["room", "march"])
+def test_mutation_is_found(module: Any, what: str, wrong: Any, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, what, wrong)
+    with pytest.raises(AssertionError, match="seed"):
+        run_memory("x16", "bursty", testcase=case)
+
+
+def test_bad_input() -> None:
+    config = HwConfig("wide", rows=10, columns=4, source="stream", memory="sdram", word_bytes=4, memory_words=1 << 22)
+    with pytest.raises(LuternError, match="of 4 bytes, the memory part is 16 bits wide; choose a preset of 2-byte"):
+        SdramMemory(config, any_part(16))
+    with pytest.raises(LuternError, match="has 4,194,304 words of memory, the memory part has 2,097,152; choose"):
+        SdramMemory(config, any_part(32))
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_timings_for_any_part(name: str) -> None:
+    theirs = part(name).timings(100e6)
+    ours = any_part(theirs.data_bits)
+    assert all(getattr(ours, field) >= getattr(theirs, field) for field in
+               ("rc", "ras", "rp", "rcd", "rrd", "rfc", "wr", "mrd", "cas_latency", "power_up"))
+    assert ours.refresh_interval <= theirs.refresh_interval
+    assert ours.row_bits == theirs.row_bits and ours.column_bits <= theirs.column_bits
