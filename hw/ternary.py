@@ -24,9 +24,11 @@ Cost on ECP5, routed (`lutern cost lanes`), without the decoder's 3.9 LUT4 a tri
 flip-flops a lane at 172 MHz, 16 x 32 lanes 14.7 and 11.2 at 148 MHz; of products and a tree 26.0 and 9.6 at 135 MHz.
 A further stream costs as much as the first, without the decoder.
 
-The accumulator goes on while the drain empties, and waits only where a row group ends before the one ahead of it has
-left: N streams' R / P beats want at least as many beats of trits. The drain is one shift register of T x R sums; those
-of streams beyond N never move. Where the last row group is not whole, R / P - ``results`` idle cycles part its streams.
+Nothing waits behind the inputs: registers all over the chip need no enable. Instead the beat that ends a row group is
+taken when the sums of the group ahead leave their copies (``hold``) for the drain, or have left. The drain is one shift
+register of T x R sums; those of streams beyond N never move. Row groups follow one another without a bubble where they
+have ``latency`` - 1 beats, and as many as N streams' R / P sums take to leave. Where the last row group is not whole,
+R / P - ``results`` idle cycles part its streams.
 """
 
 from __future__ import annotations
@@ -134,7 +136,8 @@ class TernaryUnit(wiring.Component):
     final_stream: In
         N - 1: streams 0 to N - 1 are drained. Constant while anything is in flight.
 
-    A beat is taken when both inputs are valid: either ready waits for the other's valid.
+    A beat is taken when both inputs are valid: either ready waits for the other's valid. That which ends a row group
+    waits, too, while the sums of the group ahead are on their way.
 
     Numerics
     --------
@@ -158,10 +161,10 @@ class TernaryUnit(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Cycles from the last beat of a row group to its first sums: decoder, chain, adder tree, accumulator."""
+        """Cycles from the last beat of a row group to its first sums: decoder, chain, tree, accumulator, drain."""
         chain = min(CHAIN, self.config.columns)
         levels = ceil_log2(self.config.columns // chain)
-        return 2 + -(-chain // LANES_PER_STAGE) + -(-levels // LEVELS_PER_STAGE)
+        return 3 + -(-chain // LANES_PER_STAGE) + -(-levels // LEVELS_PER_STAGE)
 
     @staticmethod
     def model(codes: Int, trits: np.ndarray) -> Int:
@@ -171,15 +174,16 @@ class TernaryUnit(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config, beat = self.config, self.i_codes.payload
-        advance = Signal(init=1)
-        accepted = Signal()
+        pending = Signal()  # a row group has ended, and its sums are not in the drain
+        enters, accepted = Signal(), Signal()
         m.d.comb += [
-            self.i_weights.ready.eq(self.i_codes.valid & advance),
-            self.i_codes.ready.eq(self.i_weights.valid & advance),
-            accepted.eq(self.i_weights.valid & self.i_codes.valid),
+            enters.eq(~(beat.last_column & pending)),
+            self.i_weights.ready.eq(self.i_codes.valid & enters),
+            self.i_codes.ready.eq(self.i_weights.valid & enters),
+            accepted.eq(self.i_weights.valid & self.i_codes.valid & enters),
         ]
-        stages = Stages(m, advance)
-        depth = self.latency - 1
+        stages = Stages(m, Const(1))
+        depth = self.latency - 2
         trits = [self._trits(stages)]
         if self._cells:  # lanes further down a chain take theirs later
             for _ in range(LANES_PER_STAGE, min(CHAIN, config.columns), LANES_PER_STAGE):
@@ -187,34 +191,35 @@ class TernaryUnit(wiring.Component):
         build = self._chains if self._cells else self._tree
         sums = [value for codes in self._codes() for value in build(m, stages, trits, codes)]
 
-        # What the accumulators' stage does is decided a cycle ahead: the enables of all registers are registers.
-        final = stages.delay(beat.last_row_group, depth, "final")
-        results = stages.delay(beat.results, depth, "results")
-        valid, ends, take, load = Signal(), Signal(), Signal(), Signal()
-        coming, ending, room = Signal(), Signal(), Signal()
-        coming_valid = stages.valid(accepted, depth - 1)
-        coming_ends = stages.delay(beat.last_column, depth - 1, "ends")
-        m.d.comb += [
-            coming.eq(Mux(advance, coming_valid, valid)),
-            ending.eq(Mux(advance, coming_valid & coming_ends, valid & ends)),
-        ]
-        m.d.sync += [
-            valid.eq(coming),
-            ends.eq(ending),
-            advance.eq(~ending | room),
-            take.eq(coming & (~ending | room)),
-            load.eq(ending & room),
-        ]
-        going, totals = Signal(), []  # going: a row group has begun
+        # The accumulators' stage, and their copies when a row group has ended
+        take = stages.valid(accepted, depth)
+        ends = stages.valid(accepted & beat.last_column, depth)
+        going, waits = Signal(), Signal()  # a row group has begun; one waits in the copies
+        load, next_load, room = Signal(), Signal(), Signal()
+        final, results = Signal(reset_less=True), Signal.like(beat.results, name="results", reset_less=True)
+        m.d.comb += next_load.eq((ends | (waits & ~load)) & room)
+        m.d.sync += [load.eq(next_load), waits.eq(ends | (waits & ~load))]
+        with m.If(accepted & beat.last_column):
+            m.d.sync += pending.eq(1)
+        with m.Elif(next_load):
+            m.d.sync += pending.eq(0)
         with m.If(take):
             m.d.sync += going.eq(~ends)
+        of_final = stages.delay(beat.last_row_group, depth, "of_final")
+        to_drain = stages.delay(beat.results, depth, "to_drain")
+        with m.If(ends):
+            m.d.sync += [final.eq(of_final), results.eq(to_drain)]
+        copies = []
         for row, partial in enumerate(sums):
             kept = Signal(signed(SUM_BITS), name=f"kept_{row}", reset_less=True)
+            hold = Signal(SUM_BITS, name=f"hold_{row}", reset_less=True)
             total = self._join(m, partial, kept, SUM_BITS, on=going)
             with m.If(take):
                 m.d.sync += kept.eq(total)
-            totals.append(total)
-        self._drain(m, totals, load=load, final=final, results=results, room=room)
+            with m.If(ends):
+                m.d.sync += hold.eq(total)
+            copies.append(hold)
+        self._drain(m, copies, load=load, final=final, results=results, room=room)
         return m
 
     def _drain(self, m: Module, totals: list[Value], *, load: Value, final: Value, results: Value,
@@ -348,7 +353,7 @@ class TernaryUnit(wiring.Component):
     def _tree(self, m: Module, stages: Stages, trits: list[list[Trit]], codes: list[Value]) -> list[Value]:
         """Sum of the products of each row, for any target."""
         columns = self.config.columns
-        spare = self.latency - 2 - -(-ceil_log2(columns) // LEVELS_PER_STAGE)
+        spare = self.latency - 3 - -(-ceil_log2(columns) // LEVELS_PER_STAGE)
         offset_codes = [stages.register((code + OFFSET)[:CODE_BITS]) for code in codes]
         offset_negatives = [stages.register((OFFSET - code)[:CODE_BITS]) for code in codes]
         rows = []

@@ -54,7 +54,7 @@ SHORT_GROUP = 48
 _LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
 _TIMES = (
     "taken", "op_accepted", "fetched", "fetcher_idle", "assembled", "scalar_idle", "last_read", "issue", "beat",
-    "drained", "drain_shown", "result_end", "vector_end", "last_i", "vector_last", "row_used", "gains_shows",
+    "loaded", "drained", "drain_shown", "result_end", "vector_end", "last_i", "vector_last", "row_used", "gains_shows",
 )
 
 
@@ -99,7 +99,7 @@ class PassModel:
         self.queues = {name: Fifo(QUEUE_DEPTH, self._read_word) for name in stages}
         self.popped = dict.fromkeys(self.queues, -1)
         # pipelines
-        self.ternary = Pipe(described(TernaryUnit(config)).latency - 1)
+        self.ternary_latency = described(TernaryUnit(config)).latency
         self.scale = Pipe(SumScale.latency)
         self.blocks = {
             "mlgru": Pipe(described(Mlgru(config)).latency),
@@ -117,7 +117,7 @@ class PassModel:
         self.scale_shows: list[int] = []
         self.issue = -1
         self.beat = -1
-        self.drained = self.drain_shown = 0
+        self.loaded = self.drained = self.drain_shown = 0
         self.result_end = -1
         self.vector_end = 0
         self.last_i = 0
@@ -158,7 +158,7 @@ class PassModel:
         part = visitor
         for fifo in self.queues.values():
             fifo.visit(part)
-        for pipe in (self.ternary, self.scale, self.quantiser, *self.blocks.values()):
+        for pipe in (self.scale, self.quantiser, *self.blocks.values()):
             pipe.visit(part)
         for item in (self.reader, self.trits, self.gains, self.row, self.x_slot):
             item.visit(part)
@@ -349,7 +349,8 @@ class PassModel:
             self.issue = max(self.issue + 1, self.beat, shows)
             if first:
                 self.issue = max(self.issue, self.column_ready[column])
-            self.beat = self.ternary.enter(max(self.issue + 1, self._trits_show()))
+            ends = column == op.column_beats - 1
+            self.beat = max(self.issue + 1, self._trits_show(), self.loaded if ends else 0)
             if self.resident:
                 self.trit_reader.take(self.beat)
             self.beats += 1
@@ -380,8 +381,7 @@ class PassModel:
 
     def _drain(self, op: Operation, results: int, base: int, starts: list[int], last_group: bool) -> list[int]:
         """Sums of a row group, stream after stream, P at a time."""
-        arrival = self.ternary.arrive(self.beat)
-        moved = self.ternary.leave(arrival, self.drain_shown)
+        moved = self.loaded = max(self.beat + self.ternary_latency - 1, self.drain_shown)
         full = self.config.rows // self.config.results_per_cycle
         self.i_entered = {}
         done = []

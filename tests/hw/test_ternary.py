@@ -29,13 +29,13 @@ class Shape(NamedTuple):
     latency: int
 
 
-ONE = [Shape(4, 4, 1, 1, 1, 4), Shape(4, 16, 2, 1, 1, 5), Shape(6, 8, 2, 1, 1, 5), Shape(3, 2, 1, 1, 1, 3),
-       Shape(2, 1, 1, 1, 1, 3)]
+ONE = [Shape(4, 4, 1, 1, 1, 5), Shape(4, 16, 2, 1, 1, 6), Shape(6, 8, 2, 1, 1, 6), Shape(3, 2, 1, 1, 1, 4),
+       Shape(2, 1, 1, 1, 1, 4)]
 """A power of two, the default's columns, rows and bytes that do not come out even, one lane in a chain of two, one."""
-MORE = [Shape(5, 4, 1, 4, 4, 4), Shape(5, 4, 1, 4, 3, 4), Shape(5, 4, 1, 4, 1, 4), Shape(4, 8, 2, 2, 2, 5),
-        Shape(4, 8, 2, 2, 1, 5), Shape(2, 2, 2, 2, 2, 3)]
+MORE = [Shape(5, 4, 1, 4, 4, 5), Shape(5, 4, 1, 4, 3, 5), Shape(5, 4, 1, 4, 1, 5), Shape(4, 8, 2, 2, 2, 6),
+        Shape(4, 8, 2, 2, 1, 6), Shape(2, 2, 2, 2, 2, 4)]
 """All streams of the machine and fewer; a row group of one beat."""
-WIDE = [Shape(10, 2, 2, 2, 2, 3), Shape(2, 32, 1, 1, 1, 6)]
+WIDE = [Shape(10, 2, 2, 2, 2, 4), Shape(2, 32, 1, 1, 1, 7)]
 
 
 def cell_models() -> str:
