@@ -149,7 +149,7 @@ class SdramMemoryBench(wiring.Component):
     """The whole memory and its part, both domains on one clock.
 
     Members: those of ``SdramMemory`` but for the pins; ``stuck``: bits of a word that are read as 1; ``joined``: bits
-    of pins A that are 0 when a column is named.
+    of pins A that are 0 when a column is named; ``words`` that left in order; ``error``, ``refreshes`` of the model.
     """
 
     def __init__(self, config: HwConfig, timings: SdramTimings) -> None:
@@ -159,6 +159,7 @@ class SdramMemoryBench(wiring.Component):
         super().__init__({
             **{name: self.memory.signature.members[name] for name in self._shared},
             "stuck": In(timings.data_bits), "joined": In(timings.pin_address_bits), "error": Out(4),
+            "refreshes": Out(32), "words": Out(32),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -173,6 +174,9 @@ class SdramMemoryBench(wiring.Component):
         with m.If(pins.ras_n & ~pins.cas_n):
             m.d.comb += wires.a.eq(pins.a & ~self.joined)
         m.d.comb += [pins.dq_i.eq(wires.dq_i | self.stuck), self.error.eq(model.error)]
+        m.d.comb += self.refreshes.eq(model.refreshes)
+        with m.If(memory.o_words.valid & memory.o_words.ready):
+            m.d.sync += self.words.eq(self.words + 1)
         for name in self._shared:
             ours, theirs = getattr(self, name), getattr(memory, name)
             member = self.signature.members[name]

@@ -48,6 +48,25 @@ def test_mutation_is_found(module: Any, what: str, wrong: Any, case: str, monkey
         run_memory("x16", "bursty", testcase=case)
 
 
+@pytest.mark.parametrize(("part_name", "group", "wanted", "mib"), [
+    pytest.param("MT48LC16M16A2-7E", 1, 0.983, 4, marks=pytest.mark.slow),
+    pytest.param("MT48LC16M16A2-7E", 8, 0.988, 4, marks=pytest.mark.slow),
+    pytest.param("AS4C32M16SB-7", 1, 0.983, 4, marks=pytest.mark.slow),
+    ("EM638325-6", 1, 0.983, 1),
+])
+def test_share_of_the_peak(part_name: str, group: int, wanted: float, mib: int) -> None:
+    """What is lost of a sequential read is what the formula says, to two refreshes."""
+    timings = part(part_name).timings(100e6, group)
+    lanes = {"rows": 5, "columns": 4} if timings.data_bits == 16 else {"rows": 10, "columns": 4}
+    config = HwConfig("bench", **lanes, codes_per_cycle=4, source="stream", memory="sdram",
+                      word_bytes=timings.data_bits // 8, memory_words=1 << 21)
+    run_bench(SdramMemoryBench(config, timings), "lutern.sim.tb_sdram_stream", sources=[SOURCE], parameters={
+        "setup": config.memory_words, "cycles": (mib << 20) // config.word_bytes,
+        "refresh_loss": timings.refresh_loss,
+        "wanted": wanted, "group_cycles": timings.rp + group * timings.rfc + timings.rcd,
+    })
+
+
 def test_bad_input() -> None:
     config = HwConfig("wide", rows=10, columns=4, source="stream", memory="sdram", word_bytes=4, memory_words=1 << 22)
     with pytest.raises(LuternError, match="of 4 bytes, the memory part is 16 bits wide; choose a preset of 2-byte"):

@@ -1,0 +1,95 @@
+"""The simulated board with words in SDRAM: two clocks in any ratio, the back door, the march test by command."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lutern.firmware.link import Client, RefusedError
+from lutern.firmware.loader import load_sections
+from lutern.firmware.memory_test import march
+from lutern.firmware.program import lay_out
+from lutern.firmware.session import Feed, GoldenSession, Session
+from lutern.hw.config import HwConfig, preset
+from lutern.hw.protocol import MEMORY_TEST, PHASE, PHASE_DONE, Opcode
+from lutern.hw.top import Top
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.sim.board import SimulatedBoard
+from lutern.sim.lockstep import LockStep
+from lutern.sim.sdram import SdramTop
+
+CONFIG = HwConfig(
+    "sdram", rows=4, columns=4, tokens=2, codes_per_cycle=2, source="stream", memory="sdram", word_bytes=4,
+    memory_words=1 << 21, max_width=64, max_state=256, max_vocab=64,
+)
+MODEL = ModelConfig(vocab_size=50, hidden_size=48, num_hidden_layers=2, intermediate_size=64)
+RATIOS = [(1, 1), (4, 3), (3, 4), (2, 1), (1, 3)]
+
+
+def new_board(**options: object) -> SimulatedBoard:
+    return SimulatedBoard(SdramTop(CONFIG), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ratio", RATIOS, ids=[f"{a}_{b}" for a, b in RATIOS])
+def test_tokens_with_any_clocks(ratio: tuple[int, int]) -> None:
+    weights = integer_weights(random_checkpoint(MODEL, seed=4))
+    program = lay_out(weights, CONFIG)
+    with new_board(memory_clock=ratio) as board:
+        machine = LockStep(Session(Client(board), program, CONFIG), board, weights)
+        for slot in (0, 1):
+            machine.run([Feed(7, slot, fresh=True)], 3)
+        machine.run([Feed(3, 0), Feed(4, 1)], 4)
+        assert machine.checked > 1000
+
+
+def test_reset_in_mid_token() -> None:
+    """The words stay; the next run equals a cold start."""
+    weights = integer_weights(random_checkpoint(MODEL, seed=5))
+    program = lay_out(weights, CONFIG)
+    golden = GoldenSession(weights, 1, 1).run([Feed(9, fresh=True)], 5).tokens
+    draw = np.random.default_rng(6)
+    with new_board(memory_clock=(4, 3)) as board:
+        session = Session(Client(board), program, CONFIG)
+        for _ in range(8):
+            assert session.run([Feed(9, fresh=True)], 5).tokens == golden
+            board.run(int(draw.integers(1, 3000)))
+            board.reset()
+            session.set_up()
+
+
+def test_front_door_and_back_door_are_equal() -> None:
+    """An image of 1 MiB: words that came over the link are where the back door puts them, and the other way round."""
+    words = np.random.default_rng(3).integers(0, 256, (1 << 18, 4), dtype=np.uint8)
+    first = (1 << 21) - len(words) - 77
+    with new_board(memory_clock=(4, 3)) as board:
+        load_sections(Client(board), [(first, words)])
+        np.testing.assert_array_equal(board.peek(first, len(words)), words)
+    with new_board() as board:
+        board.poke(first, words)
+        before = board.cycles
+        load_sections(Client(board), [(first, words)])  # reads its checksums, and finds nothing to send
+        assert board.cycles - before < 1.1 * words.size + 50_000
+        np.testing.assert_array_equal(board.peek(first, len(words)), words)
+        with pytest.raises(LuternError, match="262,144 words of 4 bytes at word 2,000,000 do not fit the"):
+            board.poke(2_000_000, words)
+
+
+def test_march_and_phase_by_command() -> None:
+    with new_board() as board:
+        client = Client(board)
+        result = march(client, CONFIG, 1000, 3000)
+        assert result.errors == 0 and result.cycles < 20 * 3000
+        assert board.peek(999, 1).sum() == 0 and board.peek(4000, 1).sum() == 0
+        places = [PHASE_DONE.unpack(client.transact(Opcode.PHASE, PHASE.pack(steps=steps)))["place"]
+                  for steps in (5, -8, 0, 3)]
+        assert places == [5, -3, -3, 0]
+        for first, count, reason in ((0, 0, "the count is 0"), (1 << 21, 1, "beyond the end"), (1, 1 << 21, "beyond")):
+            with pytest.raises(RefusedError, match=reason):
+                client.transact(Opcode.MEMORY_TEST, MEMORY_TEST.pack(first=first, count=count))
+    with SimulatedBoard(Top(preset("tiny"))) as board:
+        for opcode, payload in ((Opcode.MEMORY_TEST, bytes(8)), (Opcode.PHASE, bytes(2))):
+            with pytest.raises(RefusedError, match="its words are not in SDRAM"):
+                Client(board).transact(opcode, payload)
