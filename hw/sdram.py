@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Assert, Assume, Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -47,6 +47,9 @@ CLIENT_BITS = 1
 INIT_REFRESHES = 8
 MODE_BURST = 3  # code of BL 8
 SINGLE_WRITE = 1 << 9
+
+REFRESH_WAIT = 3 * BURST
+"""Most cycles that a refresh which is due waits for bursts, rows and writes (proved for times of up to 8 cycles)."""
 
 # ras_n, cas_n, we_n, from bit 0
 NOP, READ, WRITE, ACTIVATE, PRECHARGE, REFRESH, SET_MODE = 0b111, 0b101, 0b001, 0b110, 0b010, 0b100, 0b000
@@ -211,7 +214,7 @@ class SdramController(wiring.Component):
             m.d.sync += [pause.eq(t.rp - 1), left.eq(refreshes - 1), *(o.eq(0) for o in is_open)]
             m.next = "REFRESH"
 
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("POWER"):
                 with m.If(pause == 0):
                     close_all(INIT_REFRESHES)
@@ -266,7 +269,33 @@ class SdramController(wiring.Component):
             self.o_valid.eq(comes[-1]), self.o_client.eq(whose[-CLIENT_BITS:]), self.o_word.eq(pins.dq_i),
         ]
         m.d.comb += self.idle.eq(~there & ~starts & burst.over & (comes == 0) & ~self.o_valid)
+        if platform == "formal":
+            running = fsm.ongoing("RUN")
+            self._claim(m, owed, due & running & ~closes)
+            claims = {  # of states that no run reaches, for the induction
+                "ended": ~(fsm.ongoing("END") & initialised & (pause == 0)),
+                "initialised": initialised | ~running,
+                "paused": ~initialised | (pause < max(t.rfc, t.rp, t.mrd)),
+                "left": ~initialised | (left < t.refresh_group) | fsm.ongoing("END") | running,
+                "at rest": initialised | (burst.over & ~starts & (comes == 0) & ~self.o_valid),
+                "not yet": initialised | (owed == 0),
+            }
+            m.d.comb += [Assert(claim) for claim in claims.values()]
+            # Exactly the words that were asked for: what is wanted is on its way, and no more.
+            wanted = Signal(8)
+            m.d.sync += wanted.eq(wanted + Mux(reads, job.length, 0) - self.o_valid)
+            on_way = sum((bit for bit in comes), start=Const(0, 5)) + burst.count + self.o_valid
+            m.d.comb += [Assert(wanted == on_way), Assume(~reads | ((job.length > 0) & (job.length <= BURST)))]
         return m
 
+    def _claim(self, m: Module, owed: Signal, waits: Value) -> None:
+        """The refresh deadline: how long one that is due waits, and that none is forgotten."""
+        age = Signal(range(2 * REFRESH_WAIT))
+        with m.If(waits):
+            m.d.sync += age.eq(age + 1)
+        with m.Else():
+            m.d.sync += age.eq(0)
+        m.d.comb += [Assert(age <= REFRESH_WAIT), Assert(owed < 2 * self.timings.refresh_group)]
 
-__all__ = ["BURST", "SdramController", "SdramPins", "job_layout"]
+
+__all__ = ["BURST", "REFRESH_WAIT", "SdramController", "SdramPins", "job_layout"]

@@ -10,7 +10,7 @@ hide.
 
 from __future__ import annotations
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Assert, Elaboratable, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -59,7 +59,7 @@ class BurstReader(wiring.Component):
             self.o.p.client.eq(self.client),
         ]
         m.d.sync += self.ahead.eq(Mux(page == last_page, 0, page + 1))
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [address.eq(self.i.p.address), left.eq(self.i.p.count)]
@@ -77,6 +77,11 @@ class BurstReader(wiring.Component):
                     m.next = "MEASURE"
                     with m.If(final):
                         m.next = "IDLE"
+        if platform == "formal":
+            m.d.comb += Assert(fsm.ongoing("IDLE") | (left != 0))
+            with m.If(self.o.valid):  # within the block and the request, and it ends with its last word
+                m.d.comb += Assert((length != 0) & (address[:BURST_BITS] + length <= BURST) & (length <= left))
+                m.d.comb += Assert(((length == left) | (length == to_end)) & (final == (length == left)))
         return m
 
 

@@ -19,6 +19,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.sdram import SdramController, SdramPins
 from lutern.hw.sdram_memory import SdramMemory
 from lutern.hw.sdram_part import SdramTimings
+from lutern.hw.stages import described
 from lutern.hw.top import SerialTop, Top
 
 SOURCE = Path(__file__).with_name("sdram.v")
@@ -83,7 +84,8 @@ class SdramTop(wiring.Component):
 
     def __init__(self, config: HwConfig, divisor: int | None = None, timings: SdramTimings | None = None) -> None:
         self.config, self.timings = config, timings
-        self.machine: Any = Top(config, timings) if divisor is None else SerialTop(config, divisor, timings)
+        machine = Top(config, timings) if divisor is None else SerialTop(config, divisor, timings)
+        self.machine: Any = described(machine)  # the simulation may be in the cache
         if divisor is not None:
             self.divisor = divisor
         self.sdram_timings: SdramTimings = self.machine.timings
@@ -122,7 +124,7 @@ class SdramBench(wiring.Component):
 
     def __init__(self, timings: SdramTimings, part: SdramTimings | None = None) -> None:
         self.timings, self.part = timings, part or timings
-        self.controller = SdramController(timings)
+        self.controller = described(SdramController(timings))
         own = {name: member for name, member in self.controller.signature.members.items() if name != "pins"}
         super().__init__({
             **own,
@@ -154,7 +156,7 @@ class SdramMemoryBench(wiring.Component):
 
     def __init__(self, config: HwConfig, timings: SdramTimings) -> None:
         self.config, self.timings = config, timings
-        self.memory = SdramMemory(config, timings)
+        self.memory = described(SdramMemory(config, timings))
         self._shared = [name for name in self.memory.signature.members if name != "pins"]
         super().__init__({
             **{name: self.memory.signature.members[name] for name in self._shared},
