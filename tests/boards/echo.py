@@ -1,0 +1,33 @@
+"""A chip without a machine, for builds of seconds: what comes over the serial line is sent back.
+
+As a program: `lutern` with that chip in every machine's place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Elaboratable, Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+import lutern.boards.system
+from lutern.cli.main import main
+from lutern.hw.stages import link
+
+
+class Echo(wiring.Component):
+    """Members: ``rx``, ``tx`` as ``Top`` has them."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        link(m, self.rx, self.tx)
+        return m
+
+
+if __name__ == "__main__":
+    lutern.boards.system.Top = Echo  # type: ignore[assignment, misc]
+    main()

