@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from lutern.firmware.slip import FrameDecoder, encode_frame
+from lutern.firmware.slip import Frame, FrameDecoder, encode_frame
 from lutern.hw.protocol import (
     CHECKSUM,
     ERROR,
@@ -37,6 +37,7 @@ as it comes). Far less than there are sequence numbers, so that a late answer is
 BABBLE_BYTES = 16 * FRAME_BYTES  # a line that babbles is as bad as a silent one
 TIMEOUT_S = 1.0
 TOKEN_TIMEOUT_S = 1.0  # more, for each token of a RUN
+SILENCE_S = 0.5  # in a run whose words the host sends: a chip that lives asks for the next ones long before
 CHECKSUM_WORDS_PER_S = 5_000  # a simulated board sums a byte in about a microsecond
 
 REASONS = {
@@ -47,6 +48,7 @@ REASONS = {
     ErrorCode.NOT_SET_UP: "no model is set up; load one first",
     ErrorCode.BAD_TOKEN: "the token is not in the vocabulary of the model that is set up; use that model's tokenizer",
     ErrorCode.NOT_AVAILABLE: "its words are not in SDRAM; ask a machine whose are",
+    ErrorCode.BUSY: "it is in the middle of another program's run; end that program, or reset the board",
     ErrorCode.BAD_SETUP: "the model's addresses or its vocabulary do not fit; lay it out for this configuration",
 }
 
@@ -63,6 +65,22 @@ class RefusedError(LinkError):
         reason = REASONS[ErrorCode(code)] if known else f"with error code {code}, unknown here; update this program"
         super().__init__(f"The board refused {opcode.name}: {reason}.")
         self.opcode, self.code = opcode, code
+
+
+class Server(Protocol):
+    """What a chip without weights asks for in the middle of a RUN: ``host_weights.HostWeights``."""
+
+    def takes(self, frame: Frame) -> bool:
+        """Whether a frame is for it."""
+
+    def take(self, frame: Frame) -> tuple[bytes, bool]:
+        """Bytes to be sent upon it, and whether it tells of progress."""
+
+    def frames(self) -> bytes:
+        """Bytes that can be sent at once."""
+
+    def nudge(self) -> bytes:
+        """Bytes to be sent after a silence."""
 
 
 class Link(Protocol):
@@ -85,7 +103,8 @@ class _Sent:
 
 
 class Client:
-    """Commands and their answers over a Link. `resent_count` tells how good the line is."""
+    """Commands and their answers over a Link. `resent_count` tells how good the line is; `server` answers a chip that
+    has no weights of its own, while it runs."""
 
     def __init__(
         self,
@@ -101,6 +120,7 @@ class Client:
         self.tries = tries
         self.resent_count = 0
         self.decoder = FrameDecoder()
+        self.server: Server | None = None
         self._sequence = 0
         self._is_greeted = False
 
@@ -192,13 +212,26 @@ class Client:
     def _exchange(self, opcode: Opcode, payload: bytes, timeout_s: float) -> bytes:
         self._sequence = (self._sequence + 1) & 0xFF
         frame = encode_frame(opcode, self._sequence, payload)
-        for attempt in range(self.tries):
-            self.resent_count += attempt > 0
+        server = self.server if opcode == Opcode.RUN else None
+        if server is not None:
+            timeout_s = SILENCE_S
+        tries = 0  # since anything was heard that tells of progress
+        while tries < self.tries:
+            self.resent_count += tries > 0
             self.link.write(frame)
+            if server is not None:
+                self.link.write(server.nudge() if tries else server.frames())
+            tries += 1
             budget_bytes = BABBLE_BYTES
             while budget_bytes > 0 and (data := self.link.read(2 * FRAME_BYTES, timeout_s)):
                 budget_bytes -= len(data)
                 for answer in self.decoder.feed(data):
+                    if self.server is not None and self.server.takes(answer):
+                        more, has_moved = self.server.take(answer)
+                        self.link.write(more)
+                        if has_moved:
+                            tries, budget_bytes = 1, BABBLE_BYTES
+                        continue
                     if answer.sequence != self._sequence:
                         continue  # the late answer to a command that was resent
                     if answer.opcode == Opcode.ERROR and len(answer.payload) == ERROR.byte_count:

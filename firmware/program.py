@@ -160,7 +160,7 @@ def check_fit(model: ModelConfig, config: HwConfig) -> None:
         (sizes.words, "words", config.word_bytes, "memory_words", config.memory_words),
         (sizes.beats, "beats", config.beat_bytes, "trit_beats", config.trit_beats),
     ):
-        if needed > depth:
+        if needed > depth and config.memory != "host":
             raise LuternError(
                 f"the model needs {needed} {kind} of {item_bytes} bytes, but {config.name} has "
                 f"{depth} ({name}); choose a larger preset or a smaller model."

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lutern.firmware.host_weights import HostWeights
 from lutern.firmware.link import Client
 from lutern.firmware.loader import load_sections
 from lutern.firmware.program import Program, streams_that_fit
@@ -110,7 +111,7 @@ def temperature_word(temperature: float) -> int:
 
 
 class Session:
-    """A program, laid out for ``config``, loaded into the chip behind ``client``.
+    """A program, laid out for ``config``, loaded into the chip behind ``client``, or sent to it in every run.
 
     Raises ``LuternError`` when the chip is not the one that ``config`` describes, or when what the chip's memory holds
     is not what was sent.
@@ -129,12 +130,18 @@ class Session:
                 f"the chip was built for machine {self.info['hw_digest'].hex()}, but preset {config.name} is "
                 f"{wanted.hex()}; choose the preset of the bitstream or rebuild it."
             )
-        load_sections(client, program.sections, progress=progress)
+        self.weights: HostWeights | None = None
+        if config.memory == "host":
+            client.server = self.weights = HostWeights(program, config.memory_words)
+        else:
+            load_sections(client, program.sections, progress=progress)
         self.set_up()
 
     def set_up(self) -> None:
         """Tell the chip where in its memory the model's spans are; a reset forgets it, the memory stays."""
         self.client.transact(Opcode.SETUP, SETUP.pack(**self.program.setup))
+        if self.weights is not None:
+            self.weights.begin()
 
     def run(self, feeds: Sequence[Feed], count: int = 1, *, temperature: float = 0.0, chained: bool = False) -> Run:
         """See ``Machine``. One transaction; the token loop closes on the chip."""

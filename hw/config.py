@@ -43,7 +43,7 @@ class HwConfig:
     word_bytes
         bytes of a word of memory: what the host writes, and what the stream of records consists of.
     memory_words
-        depth of the memory of words.
+        depth of the memory of words; "host": words that wait on the chip, a power of two of chunks of the link.
     trit_beats
         resident: depth of the memory of trits, in beats; the embedding table stands behind the trits.
     max_width, max_state, max_vocab
@@ -212,6 +212,10 @@ PRESETS = {
         HwConfig("sdram-x32", rows=10, columns=4, results_per_cycle=2, source="stream", memory="sdram", word_bytes=4,
                  memory_words=1 << 21, max_width=1024, max_state=16384, max_vocab=256, trit_fifo_words=1024,
                  gain_fifo_words=1024),
+        # No weights on the chip, so those of any model fit: a word brings a beat, which no trit of padding but at the
+        # end of a matrix, and comes in hundreds of cycles. 8 KB wait, what a line of 3 Mbaud brings in 27 ms.
+        HwConfig("host", rows=5, columns=2, codes_per_cycle=2, source="stream", memory="host", word_bytes=2,
+                 memory_words=4096, max_width=1024, max_state=8192, max_vocab=32768, gain_fifo_words=1024, top_k=64),
     )
 }
 

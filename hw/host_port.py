@@ -5,11 +5,13 @@
                                             ├─ SETUP ────► setup, running     until the next WRITE or CHECKSUM
                                             ├─ RUN ──────► o_feed, o_run, i_token   tokens and figures into the reply
                                             ├─ LOGITS ───► logits_stream, logits_address, logits_data, scale
-                                            └─ MEMORY_TEST, PHASE (memory "sdram") ─► o_test, i_test, o_phase, i_phase
+                                            ├─ MEMORY_TEST, PHASE (memory "sdram") ─► o_test, i_test, o_phase, i_phase
+                                            └─ STREAM, ROW (memory "host") ─► o_host, i_want
     o_tx ◄─ Framer ◄─ Reply ◄───────────────┘
 
 Formats: hw/protocol.py. Nothing is carried out before the whole frame has come and its CRC was right.
-While a command is carried out, i_rx takes only the first bytes of the next frame, then waits. A WRITE of 512 bytes is
+While a command is carried out, i_rx takes only the first bytes of the next frame, then waits; but a RUN goes on beside,
+and is answered between two bytes of whatever comes then (hw/host_memory.py has a drawing). A WRITE of 512 bytes is
 carried out in 768 cycles at most, and its answer waits in a FIFO of its own: on a serial line the next frame's first
 bytes come meanwhile, fewer than the FIFO of the line holds, so the host may send frame upon frame.
 
@@ -77,8 +79,14 @@ class HostPort(wiring.Component):
             "o_phase": Out(stream.Signature(signed(16))),
             "i_phase": In(stream.Signature(signed(16))),
         }
+        self.has_host = config.memory == "host"
+        from_host: dict[str, Any] = {
+            "o_host": Out(stream.Signature(protocol.host_word_layout(config.word_bytes))),
+            "i_want": In(stream.Signature(protocol.WANT_LAYOUT)),
+        }
         super().__init__(
             {
+                **(from_host if self.has_host else {}),
                 **(sdram if self.has_sdram else {}),
                 "i_rx": In(stream.Signature(8)),
                 "o_tx": Out(stream.Signature(8)),
@@ -108,7 +116,7 @@ class HostPort(wiring.Component):
         m.submodules.buffer = buffer = Memory(shape=8, depth=1024, init=[])
         m.submodules.tokens = tokens = Memory(shape=16, depth=RUN_TOKENS, init=[])
         wiring.connect(m, wiring.flipped(self.i_rx), deframer.i)
-        m.submodules.answers = answers = SyncFIFOBuffered(width=8, depth=ANSWER_BYTES)
+        m.submodules.answers = answers = SyncFIFOBuffered(width=8, depth=1024 if self.has_host else ANSWER_BYTES)
         wiring.connect(m, framer.o, answers.w_stream)
         wiring.connect(m, answers.r_stream, wiring.flipped(self.o_tx))
 
@@ -179,14 +187,20 @@ class HostPort(wiring.Component):
         tested, phase_place = Signal(protocol.MEMORY_TEST_DONE.layout), Signal(signed(16))
         dropped_frames = Signal(32)
         done = Signal(RUN_DONE.layout)
-        last_sequence, last_crc = Signal(8), Signal(32)
-        is_resend = Signal()  # of the last RUN; until a frame has come: would be, if it is the same
+        is_stored = Signal()  # the response of the last RUN, and no other command came since
+        is_resend = Signal()
+        run_sequence, run_crc = Signal(8), Signal(32)
+        busy, finished = Signal(), Signal()  # a run goes on; its answer is due
+        tells_run = Signal()
+        brings_words = (opcode == Opcode.STREAM) | (opcode == Opcode.ROW) if self.has_host else Const(0)
+        wants = self.i_want.valid if self.has_host else Const(0)
         span_end = Signal(33)  # first address, first logit, or token of the run, behind what the command wants
         span_limit = Signal(33)
         in_trits = Signal()
+        memory_words = 0 if self.has_host else config.memory_words  # that the host can address
         m.d.comb += [
             in_trits.eq((write.address >= TRIT_MEMORY) & (config.source == "resident")),  # CHECKSUM: the same field
-            span_limit.eq(Mux(in_trits, TRIT_MEMORY + (config.trit_beats << config.part_bits), config.memory_words)),
+            span_limit.eq(Mux(in_trits, TRIT_MEMORY + (config.trit_beats << config.part_bits), memory_words)),
         ]
 
         streams = run.streams[: config.tokens.bit_length()]
@@ -199,11 +213,17 @@ class HostPort(wiring.Component):
             m.d.sync += error.eq(code)
             m.next = "REPLY"
 
-        with m.FSM():
+        def forget_frame() -> None:
+            m.d.sync += [position.eq(0), frame_words.eq(0)]
+            m.next = "RECEIVE"
+
+        with m.FSM() as machine:
             with m.State("RECEIVE"):
-                m.d.comb += deframer.o.ready.eq(1)
-                m.d.sync += [pointer.eq(WORDS_AT), error.eq(0)]
-                with m.If(deframer.o.valid & deframer.o.p.end):
+                m.d.comb += deframer.o.ready.eq(~finished & ~wants)
+                m.d.sync += [pointer.eq(WORDS_AT), error.eq(0), tells_run.eq(finished)]
+                with m.If(finished | wants):
+                    m.next = "TELL"
+                with m.Elif(deframer.o.valid & deframer.o.p.end):
                     m.d.sync += [phase.eq(0), partial.eq(phase != 0), frame_crc.eq(deframer.crc)]
                     with m.If(deframer.o.p.good):
                         m.next = "DECODE"
@@ -221,7 +241,9 @@ class HostPort(wiring.Component):
 
             with m.State("DECODE"):
                 m.next = "CHECK"
-                m.d.sync += is_resend.eq(is_resend & (sequence == last_sequence) & (frame_crc == last_crc))
+                is_same = is_stored & (sequence == run_sequence) & (frame_crc == run_crc)
+                with m.If(~brings_words):
+                    m.d.sync += [is_stored.eq(is_same), is_resend.eq(is_same)]
                 with m.Switch(opcode):
                     for fixed_opcode, byte_count in protocol.COMMAND_BYTES.items():
                         if fixed_opcode is Opcode.RUN:
@@ -232,7 +254,7 @@ class HostPort(wiring.Component):
                     with m.Case(Opcode.RUN):
                         with m.If(position != FEEDS_AT + (run.streams << 3) + run.streams):
                             refuse(ErrorCode.BAD_LENGTH)
-                    with m.Case(Opcode.WRITE):
+                    with m.Case(Opcode.WRITE, *((Opcode.STREAM, Opcode.ROW) if self.has_host else ())):
                         with m.If((position < WORDS_AT) | partial | (frame_words == 0)):
                             refuse(ErrorCode.BAD_LENGTH)
                     with m.Default():
@@ -257,6 +279,9 @@ class HostPort(wiring.Component):
                             refuse(ErrorCode.BAD_ADDRESS)
                         with m.Else():
                             m.d.sync += self.running.eq(0)
+                    if self.has_host:
+                        with m.Case(Opcode.STREAM, Opcode.ROW):
+                            m.next = "COLLECT"
                     with m.Case(Opcode.CHECKSUM):
                         m.next = "REQUEST"
                         with m.If(check.count == 0):
@@ -284,9 +309,10 @@ class HostPort(wiring.Component):
                     with m.Case(Opcode.SETUP):
                         m.next = "SETUP"
                         resident = config.source == "resident"
-                        table_limit = config.trit_beats if resident else config.memory_words
+                        stream_limit = (1 << 32) - 1 if self.has_host else config.memory_words
+                        table_limit = config.trit_beats if resident else stream_limit
                         with m.If(
-                            (setup.stream_words == 0) | (setup.stream_words > config.memory_words)
+                            (setup.stream_words == 0) | (setup.stream_words > stream_limit)
                             | ((setup.trit_beats != 0) != resident) | (setup.trit_beats > config.trit_beats)
                             | (setup.embedding_base >= table_limit) | (setup.embedding_row_words == 0)
                             | (setup.vocab == 0) | (setup.vocab > config.max_vocab)
@@ -296,7 +322,11 @@ class HostPort(wiring.Component):
                             m.d.sync += [self.setup.eq(setup), self.running.eq(0)]
                     with m.Case(Opcode.RUN):
                         m.d.sync += [feed_byte.eq(0), feed_index.eq(0)]
-                        with m.If(~is_resend):
+                        with m.If(busy & (sequence == run_sequence) & (frame_crc == run_crc)):
+                            forget_frame()
+                        with m.Elif(busy):
+                            refuse(ErrorCode.BUSY)
+                        with m.Elif(~is_resend):
                             m.d.sync += done.eq(0)
                             m.next = "FEED"
                             with m.If(~self.running):
@@ -326,12 +356,16 @@ class HostPort(wiring.Component):
                     m.d.sync += [phase.eq(0), frame_words.eq(frame_words - 1)]
                     m.next = "STORE"
             with m.State("STORE"):
-                m.d.comb += self.o_write.valid.eq(1)
-                with m.If(self.o_write.ready):
+                taker = self.o_host if self.has_host else self.o_write
+                m.d.comb += taker.valid.eq(1)
+                with m.If(taker.ready):
                     m.d.sync += address.eq(address + 1)
                     m.next = "COLLECT"
                     with m.If(frame_words == 0):
-                        m.next = "REPLY"
+                        if self.has_host:
+                            forget_frame()
+                        else:
+                            m.next = "REPLY"
 
             # CHECKSUM: a word from the memory, a byte a cycle out of it; the next one comes with its last byte.
             with m.State("REQUEST"):
@@ -373,7 +407,7 @@ class HostPort(wiring.Component):
                     with m.If(self.i_phase.valid):
                         m.next = "REPLY"
 
-            # RUN: the feeds, then the tokens into their buffer, the figures of the last step into the response.
+            # RUN: the feeds, then the run.
             with m.State("FEED"):
                 m.d.comb += advance.eq(1)
                 m.d.sync += [feed_bytes.eq(Cat(feed_bytes[8:], fetch.data)), feed_byte.eq(feed_byte + 1)]
@@ -393,29 +427,44 @@ class HostPort(wiring.Component):
             with m.State("RUN"):
                 m.d.comb += self.o_run.valid.eq(1)
                 with m.If(self.o_run.ready):
-                    m.next = "TOKENS"
-            with m.State("TOKENS"):
-                m.d.comb += self.i_token.ready.eq(1)
-                with m.If(self.i_token.valid):
-                    m.d.sync += [
-                        done.count.eq(done.count + 1),
-                        done.cycles.eq(self.status.cycles),
-                        done.beats.eq(self.status.beats),
-                        done.words.eq(self.status.words),
-                        done.saturations.eq(self.status.saturations),
-                    ]
-                    with m.If(self.i_token.p.last):
-                        m.d.sync += [is_resend.eq(1), last_sequence.eq(sequence), last_crc.eq(frame_crc)]
-                        m.next = "REPLY"
+                    m.d.sync += [busy.eq(1), run_sequence.eq(sequence), run_crc.eq(frame_crc)]
+                    forget_frame()
 
             with m.State("REPLY"):
                 m.d.comb += reply.i.valid.eq(1)
-                m.d.sync += [position.eq(0), frame_words.eq(0)]
+                with m.If(reply.i.ready):
+                    forget_frame()
+
+            # Between two bytes: the answer of a run, or what is wanted.
+            with m.State("TELL"):
+                m.d.comb += reply.i.valid.eq(1)
                 with m.If(reply.i.ready):
                     m.next = "RECEIVE"
+                    with m.If(tells_run):
+                        m.d.sync += finished.eq(0)
+                    if self.has_host:
+                        m.d.comb += self.i_want.ready.eq(~tells_run)
+
+        # A run goes on beside: its tokens into their buffer, the figures of its last step into its response. Whether a
+        # RUN that comes is the one that goes on must not change while that is asked.
+        asks = machine.ongoing("DECODE") | machine.ongoing("CHECK")
+        m.d.comb += self.i_token.ready.eq(busy & ~asks)
+        with m.If(self.i_token.valid & self.i_token.ready):
+            m.d.sync += [
+                done.count.eq(done.count + 1),
+                done.cycles.eq(self.status.cycles),
+                done.beats.eq(self.status.beats),
+                done.words.eq(self.status.words),
+                done.saturations.eq(self.status.saturations),
+            ]
+            with m.If(self.i_token.p.last):
+                m.d.sync += [busy.eq(0), finished.eq(1), is_stored.eq(1)]
+        with m.If(~self.running):
+            m.d.sync += busy.eq(0)
 
         scale = Signal(protocol.LOGITS_DONE.layout)
         m.d.comb += [scale.scale_mantissa.eq(self.scale.mantissa), scale.scale_exponent.eq(self.scale.exponent)]
+        tells, answered = machine.ongoing("TELL"), Signal(8)
         take = tokens.write_port()
         give = tokens.read_port()
         m.d.comb += [
@@ -427,9 +476,20 @@ class HostPort(wiring.Component):
             self.logits_address.eq(reply.item_address),
             reply.token_data.eq(give.data),
             reply.logits_data.eq(self.logits_data),
-            reply.i.p.opcode.eq(opcode),
-            reply.i.p.sequence.eq(sequence),
+            answered.eq(Mux(tells, Mux(tells_run, Opcode.RUN, Opcode.STREAM), opcode)),
+            reply.i.p.opcode.eq(answered),
+            reply.i.p.sequence.eq(Mux(tells, run_sequence, sequence)),
         ]
+        if self.has_host:
+            m.d.comb += [
+                self.o_host.p.row.eq(opcode == Opcode.ROW),
+                self.o_host.p.place.eq(address),
+                self.o_host.p.last.eq(frame_words == 0),
+                self.o_host.p.sequence.eq(sequence),
+                self.o_host.p.word.eq(word),
+            ]
+            with m.If(tells & ~tells_run):
+                m.d.comb += reply.i.p.sequence.eq(self.i_want.p.sequence)
 
         def answer(fixed: Value, byte_count: int) -> None:
             m.d.comb += [reply.i.p.fixed.eq(fixed), reply.i.p.fixed_count.eq(byte_count)]
@@ -438,7 +498,7 @@ class HostPort(wiring.Component):
             m.d.comb += reply.i.p.opcode.eq(Opcode.ERROR)
             answer(Value.cast(error), 1)
         with m.Else():
-            with m.Switch(opcode):
+            with m.Switch(answered):
                 with m.Case(Opcode.INFO):
                     known = self.info[: -len(dropped_frames) // 8]
                     answer(Cat(Const(int.from_bytes(known, "little"), 8 * len(known)), dropped_frames), FIXED_BYTES)
@@ -451,6 +511,9 @@ class HostPort(wiring.Component):
                         answer(tested.as_value(), protocol.MEMORY_TEST_DONE.byte_count)
                     with m.Case(Opcode.PHASE):
                         answer(phase_place, protocol.PHASE_DONE.byte_count)
+                if self.has_host:
+                    with m.Case(Opcode.STREAM):
+                        answer(self.i_want.p.want.as_value(), protocol.WANT.byte_count)
                 with m.Case(Opcode.RUN):
                     answer(done.as_value(), RUN_DONE.byte_count)
                     m.d.comb += reply.i.p.item_count.eq(done.count)

@@ -17,6 +17,8 @@ that is too short, too long, wrongly escaped or has a wrong CRC is dropped and c
 | LOGITS   | LOGITS                                      | LOGITS_DONE, then LOGITS.count sums of i32            |
 | MEMORY_TEST | MEMORY_TEST, a range of words            | MEMORY_TEST_DONE; the words are lost                  |
 | PHASE    | PHASE, steps of the SDRAM's clock           | PHASE_DONE, the sum of all steps                      |
+| STREAM   | offset u32, k ≥ 1 words of the stream       | none; see below                                       |
+| ROW      | place u16, row u16, k ≥ 1 words of a row    | none; see below                                       |
 
 Addresses and counts of memory are in words; the first byte of a word is its bits 7..0. From ``config.TRIT_MEMORY`` on
 they name parts of beats. WRITE, CHECKSUM and MEMORY_TEST stop the machine; SETUP starts it, and it reads ahead from
@@ -27,7 +29,12 @@ step, in each step stream 0 first. ``chained``: all of them are one conversation
 A machine that keeps only the k best logits (``top_k``) has 2 k items a stream: sum, token, sum, token, ...
 
 A command with the sequence number and the CRC of the command before is a resend. A resent RUN is not run again: its
-stored response is sent again. All other commands may be executed twice without harm.
+stored response is sent again. All other commands may be executed twice without harm. While a RUN runs the gateware
+takes commands; the same RUN is answered by its end, another one refused.
+
+STREAM and ROW are for machines whose words the host sends every token (hw/host_memory.py says how), and count as no
+command here; on others there are none. Such a machine has no memory to WRITE to, and sends frames of its own accord:
+opcode STREAM | 0x80, the sequence number of the last STREAM or ROW that came, and WANT.
 
 Reference: RFC 1055 (SLIP); CRC-32C as in RFC 3720, CRC-32/ISCSI in the catalogue of amaranth.lib.crc.
 """
@@ -40,7 +47,7 @@ from typing import Any
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 END, ESC, ESC_END, ESC_ESC = 0xC0, 0xDB, 0xDC, 0xDD  # RFC 1055
 RESPONSE = 0x80  # set in the opcode of a response
@@ -64,8 +71,10 @@ class Opcode(IntEnum):
     SETUP = 0x04
     RUN = 0x05
     LOGITS = 0x06
+    STREAM = 0x07
     MEMORY_TEST = 0x08
     PHASE = 0x09
+    ROW = 0x0A
     ERROR = 0xFF  # response only
 
 
@@ -80,6 +89,7 @@ class ErrorCode(IntEnum):
     BAD_TOKEN = 6
     BAD_SETUP = 7
     NOT_AVAILABLE = 8
+    BUSY = 9
 
 
 class Record:
@@ -134,9 +144,12 @@ MEMORY_TEST = Record(first="I", count="I")
 MEMORY_TEST_DONE = Record(errors="I", address="I", wanted="I", got="I", cycles="I")  # address ... of the first error
 PHASE = Record(steps="h")
 PHASE_DONE = Record(place="h")
+STREAM = Record(offset="I")  # then the words; modulo 2^32
+ROW = Record(place="H", row="H")  # then the words
+WANT = Record(offset="I", taken="I", row="H", place="H", token="H")
 ERROR = Record(code="B")
 
-# Payload bytes of the commands whose length is fixed, and of RUN without its feeds; WRITE is the other one.
+# Payload bytes of the commands whose length is fixed, and of RUN without its feeds; the others bring words.
 COMMAND_BYTES = {
     Opcode.INFO: 0,
     Opcode.CHECKSUM: CHECKSUM.byte_count,
@@ -165,6 +178,14 @@ STATUS = data.StructLayout({"cycles": 32, "beats": 32, "words": 32, "saturations
 def write_layout(word_bytes: int) -> data.StructLayout:
     """One word on its way into the memory."""
     return data.StructLayout({"address": ADDRESS_BITS, "word": 8 * word_bytes})
+
+
+WANT_LAYOUT = data.StructLayout({"sequence": 8, "want": WANT.layout})
+
+
+def host_word_layout(word_bytes: int) -> data.StructLayout:
+    """A word of a STREAM, or of a ROW, with its place (as ROW has it) and its frame's number; ``last`` of its frame."""
+    return data.StructLayout({"row": 1, "place": 32, "last": 1, "sequence": 8, "word": 8 * word_bytes})
 
 
 def capability(config: Any, dropped_frames: int = 0) -> bytes:

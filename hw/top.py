@@ -21,6 +21,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.decoder import Decoder, taps
+from lutern.hw.host_memory import HostMemory
 from lutern.hw.host_port import HostPort
 from lutern.hw.memory import ResidentMemory, StreamMemory
 from lutern.hw.phase import PhaseStepper
@@ -70,6 +71,10 @@ class Top(wiring.Component):
         if self.config.memory == "sdram":
             memory: Any = SdramMemory(self.config, self.timings)
             self._add_sdram(m, host, memory)
+        elif self.config.memory == "host":
+            memory = HostMemory(self.config)
+            link(m, host.o_host, memory.i_host)
+            link(m, memory.o_want, host.i_want)
         else:
             memory = (ResidentMemory if resident else StreamMemory)(self.config)
         m.submodules.memory = memory

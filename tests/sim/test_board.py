@@ -22,6 +22,7 @@ from lutern.hw.protocol import (
     INFO,
     LOGITS,
     LOGITS_DONE,
+    PROTOCOL_VERSION,
     RUN,
     RUN_DONE,
     RUN_TOKENS,
@@ -335,12 +336,14 @@ def test_another_version_is_refused() -> None:
             self.sequence = data[2]
 
         def read(self, limit: int, timeout_s: float) -> bytes:
-            return encode_frame(0x81, self.sequence, b"\x03\x00" + capability(CONFIG)[2:])
+            version = (PROTOCOL_VERSION + 1).to_bytes(2, "little")
+            return encode_frame(0x81, self.sequence, version + capability(CONFIG)[2:])
 
     with pytest.raises(LinkError) as error:
         Client(Newer()).transact(Opcode.RUN)
     assert str(error.value) == (
-        "The board speaks protocol version 3, this program version 2; use gateware and program of the same release."
+        f"The board speaks protocol version {PROTOCOL_VERSION + 1}, this program version {PROTOCOL_VERSION}; "
+        "use gateware and program of the same release."
     )
 
 
