@@ -19,7 +19,7 @@ demo: $(VENV)/installed-base
 bench: $(VENV)/installed-base
 	$(BIN)/lutern bench
 
-test: $(VENV)/installed-test lint types
+test: $(VENV)/installed-test-build lint types
 	$(PYTEST) -m "not slow"
 
 test-all: $(VENV)/installed-test-build lint types

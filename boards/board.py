@@ -103,6 +103,12 @@ class Board:
         fields = {name: value for name, value in asdict(self).items() if name != "platform"}
         return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """Machines to be tried for a model: the default, the one of the SDRAM, the one whose weights the host sends."""
+        sdram = (f"sdram-x{part(self.memory[0]).data_bits}",) if self.memory else ()
+        return (self.preset, *sdram, "host")
+
     def config(self, preset_name: str = "", clock_hz: int = 0) -> HwConfig:
         """The machine as this board has it: no debug taps, lanes of ECP5's cells, at ``clock_hz`` if that is given."""
         config = preset(preset_name or self.preset).with_(debug_tap=False, cells="ecp5")

@@ -56,18 +56,20 @@ def build(
 
 
 def check_model(shape: ModelConfig, name: str, board: Board, preset_name: str) -> None:
-    """Refuse a model that the board's machine cannot hold, and name the boards whose own preset can."""
+    """Refuse a model that the board's machine cannot hold, and name the boards, and their presets, that can."""
     try:
         check_fit(shape, board.config(preset_name))
     except LuternError as error:
-        fitting = [other.name for other in BOARDS.values() if _fits(shape, other)]
-        where = f"it fits {', '.join(fitting)}" if fitting else "no board's preset holds it"
+        found = {other.name: next((item for item in other.presets if _fits(shape, other, item)), "")
+                 for other in BOARDS.values()}
+        fitting = [f"{other} with {item}" for other, item in found.items() if item]
+        where = f"it fits {', '.join(fitting)}" if fitting else "no preset of any board holds it"
         raise LuternError(f"{name} does not fit {board.name}: {str(error).rstrip('.')}; {where}.") from None
 
 
-def _fits(shape: ModelConfig, board: Board) -> bool:
+def _fits(shape: ModelConfig, board: Board, preset_name: str) -> bool:
     try:
-        check_fit(shape, board.config())
+        check_fit(shape, board.config(preset_name))
     except LuternError:
         return False
     return True

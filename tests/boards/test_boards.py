@@ -14,8 +14,10 @@ pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 from lutern.boards import board as descriptions
 from lutern.boards.board import PARTS, Board
 from lutern.boards.catalog import BOARDS, find_board
+from lutern.boards.parts import part
 from lutern.boards.system import BAUD_TOLERANCE, System
 from lutern.hw.config import PRESETS
+from lutern.hw.sdram_part import any_part
 from lutern.model_ref.errors import LuternError
 
 SDRAM_ULX3S = {
@@ -161,3 +163,16 @@ def test_sdram_system(name: str, preset: str, pin_count: int, bits: int) -> None
 def test_sdram_of_another_width() -> None:
     with pytest.raises(LuternError, match=r"sdram-x16 reads words of 16 bits, the SDRAM of Colorlight i5 has 32;"):
         BOARDS["colorlight-i5"].config("sdram-x16")
+
+
+@pytest.mark.parametrize("name", [name for name, board in BOARDS.items() if board.memory])
+def test_timings_suit_every_part_of_a_board(name: str) -> None:
+    board = BOARDS[name]
+    for part_name in board.memory:
+        mine = part(part_name)
+        slowest, own = any_part(mine.data_bits), mine.timings(any_part(mine.data_bits).clock_hz)
+        times = ("rc", "ras", "rp", "rcd", "rrd", "rfc", "wr", "mrd", "power_up", "cas_latency")
+        assert all(getattr(slowest, time) >= getattr(own, time) for time in times), part_name
+        assert slowest.refresh_interval <= own.refresh_interval
+        assert slowest.words <= mine.words
+        assert board.config(f"sdram-x{mine.data_bits}").word_bits == mine.data_bits

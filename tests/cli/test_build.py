@@ -1,0 +1,79 @@
+"""`lutern build` as a user runs it, as far as nothing is built; builds are in tests/boards/test_build.py."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
+
+from lutern.boards.build import Build
+from lutern.boards.catalog import BOARDS
+from lutern.boards.report import Clock, Hop, Route
+from lutern.cli.build import check_model, print_build, slowest_path
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+
+SMALL = {"vocab_size": 40, "num_hidden_layers": 2}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lutern.cli.main", "build", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--board", "ulx4s"), "there is no board ulx4s; choose one of ulx3s-12f, ulx3s-25f, "),
+        (("--board", "ulx3s-25f", "--preset", "large"), "there is no preset large; choose one of tiny, "),
+        (("--board", "ulx3s-25f", "--model", "demo"),
+         "demo does not fit ulx3s-25f: the model's hidden size is 256, but resident-25f holds at most 192 (max_"),
+        (("--board", "ecp5-evn", "--preset", "sdram-x16"),
+         "preset sdram-x16 keeps its weights in SDRAM, ECP5-5G evaluation board has none that is supported; "),
+        (("--board", "ulx3s-25f", "--preset", "sdram-x32"),
+         "preset sdram-x32 reads words of 32 bits, the SDRAM of ULX3S 25F has 16; choose sdram-x16."),
+        (("--board", "ulx3s-25f", "--preset", "tiny", "--frequency", "500"), "PLL: no dividers make 500 MHz of "),
+        (("--board", "ulx3s-25f", "--preset", "tiny", "--frequency", "40"), "a clock of 40 MHz makes 3,076,923 baud, "),
+    ],
+)
+def test_refused(arguments: tuple[str, ...], text: str) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"lutern: {text}") and done.stderr.count("\n") == 1
+
+
+def test_model_that_fits_elsewhere() -> None:
+    wide = ModelConfig(hidden_size=256, intermediate_size=256, **SMALL)
+    with pytest.raises(LuternError) as error:
+        check_model(wide, "it", BOARDS["ulx3s-25f"], "")
+    text = str(error.value)
+    assert "hidden size is 256, but resident-25f holds at most 192" in text
+    assert "it fits ulx3s-12f with sdram-x16, " in text and "ulx3s-85f with resident-85f" in text
+    assert "colorlight-i5 with sdram-x32" in text
+    check_model(wide, "it", BOARDS["ulx3s-85f"], "")
+    check_model(wide, "it", BOARDS["ulx3s-25f"], "sdram-x16")
+
+
+def test_model_that_fits_nowhere() -> None:
+    huge = ModelConfig(vocab_size=40, hidden_size=16384, num_hidden_layers=2, intermediate_size=16384)
+    with pytest.raises(LuternError, match=r"holds at most 192 .*; no preset of any board holds it\.$"):
+        check_model(huge, "it", BOARDS["ulx3s-25f"], "")
+
+
+def test_rows_of_one_line_are_one(capsys: pytest.CaptureFixture[str]) -> None:
+    path = (Hop("clk-to-q", 0.5, "a.x_TRELLIS_FF_Q_1", "hw/a.py:1"), Hop("routing", 1.0, "a.x[3]", "hw/a.py:1"),
+            Hop("logic", 0.25, "b.y_LUT4_Z", "hw/b.py:9"))
+    route = Route(4, (Clock("sync", 75e6, 80e6),), {"LUT": (1000, 24288)}, path)
+    assert slowest_path(route) == [("hw/a.py:1", "a.x", 1.5), ("hw/b.py:9", "b.y", 0.25)]
+    print_build(Build(Path("/builds/x"), route, (route,), {"synthesis": 30.0, "seed 4": 90.0}))
+    assert capsys.readouterr().out == (
+        "resource\tused\tof\t%\nLUT\t1,000\t24,288\t4%\n\n"
+        "clock\tMHz\twanted\tmargin\tseed 4\nsync\t80.00\t75.00\t+6.7%\t80.00\n\n"
+        "slowest path of sync\tsignal\tns\nhw/a.py:1\ta.x\t1.50\nhw/b.py:9\tb.y\t0.25\n\n"
+        "built in 2.0 minutes (synthesis 30 s, seed 4 90 s)\n"
+        "/builds/x/top.bit\nbeside it: report.json, manifest.json, floorplan.svg\n"
+    )
