@@ -8,7 +8,7 @@ twentieth of a second by a byte from and to the host), overrun (a byte was lost;
 
 Between SDRAM and machine stands one register each way, in the pins' own cells. The SDRAM's clock comes out of such a
 cell too, so that it takes as long to its pin as all else, from an output of the PLL of its own: half a period after the
-commands change, moved by the self-test (docs/boards.md has the margins).
+commands change, moved over the link (docs/boards.md has the margins).
 """
 
 from __future__ import annotations
