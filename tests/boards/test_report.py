@@ -50,7 +50,8 @@ REPORT = {
         ]},
     ],
 }
-CLOCKS = {"clk": 75e6, "memory_clk": 100e6, "unused": 1e6}
+SYNC, MEMORY = Clock("sync", 75e6), Clock("memory", 100e6)
+CLOCKS = {"clk": SYNC, "top.norm.clk": SYNC, "top.memory_clk": MEMORY, "memory_clk": MEMORY}
 
 
 def test_clocks_and_use() -> None:
@@ -60,7 +61,7 @@ def test_clocks_and_use() -> None:
     assert route.used == dict.fromkeys(("LUT", "FF", "block RAM", "DSP"), (7, 24288))
     assert route.clock("sync").margin == pytest.approx(1 / 15)
     assert json.loads(json.dumps(route.as_json()))["worst"] == "memory"
-    assert parse_route(json.dumps(REPORT), 3, {"clk": 80e6}, PART).met
+    assert parse_route(json.dumps(REPORT), 3, {"clk": Clock("sync", 80e6)}, PART).met
 
 
 def test_path_in_our_lines() -> None:
@@ -82,6 +83,12 @@ def test_path_in_our_lines() -> None:
 def test_source(name: str, signal: str, source: str) -> None:
     assert signal_of(name) == signal
     assert source_of(name, source_lines(RTLIL)) == source
+
+
+def test_clock_that_is_not_reported() -> None:
+    """No clock may go unseen because the tools call it otherwise."""
+    with pytest.raises(LuternError, match="clocks of LFE5U-25F are not in the report"):
+        parse_route(json.dumps(REPORT), 1, {"clk": SYNC, "other_clk": MEMORY}, PART)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"fmax": {}, "utilization": {}, "critical_paths": []}',
