@@ -5,7 +5,7 @@
 It finds stuck and coupled bits, address lines that are stuck or joined (every line changes the pattern), cells that
 forget, and data lines that fail at one polarity. What the range held is lost.
 
-Cost: some 12 cycles of the memory a word and pass of writes, 3 a pass of reads: 16 M words take about 3 s at 100 MHz.
+Cost: 14 cycles a word for the six passes, with one clock for both domains: 16 M words take 2.3 s at 100 MHz.
 """
 
 from __future__ import annotations

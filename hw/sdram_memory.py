@@ -17,7 +17,7 @@ run begins; and a run begins only when ``rests`` has fallen. So each crossing is
 Reset: both domains together. Then the controller initialises the part, whose words stay, and requests wait meanwhile.
 
 Row latency, one clock for both: 21 + CAS latency cycles to an open page, at most 2 bursts, a refresh and tRP + tRCD
-more. Cost: three FIFOs of 64 words and 8 requests in distributed RAM, the controller, some 400 LUT4.
+more. Cost (x16): 1,480 LUT4 and 45 distributed RAMs, of which the controller is 500, the march test some 400.
 """
 
 from __future__ import annotations

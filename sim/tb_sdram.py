@@ -153,7 +153,7 @@ async def no_slot_is_lost(dut: Any) -> None:
     gaps = [b - a - 1 for a, b in pairwise(bench.came) if b - a != 1]
     groups = (to_int(dut.refreshes) - begun) // t.refresh_group
     lost = t.rp + t.refresh_group * t.rfc + t.rcd
-    assert set(gaps) == {lost} and abs(len(gaps) - groups) <= 1, bench.text(f"gaps {gaps}, {groups} groups of {lost}")
+    assert set(gaps) == {lost} and abs(len(gaps) - groups) <= 2, bench.text(f"gaps {gaps}, {groups} groups of {lost}")
     share = len(bench.came) / (bench.came[-1] - bench.came[0] + 1)
     dut._log.info(f"{share:.4%} of the slots, {1 - t.refresh_loss:.4%} by the formula, {len(gaps)} refreshes")
 

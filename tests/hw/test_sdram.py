@@ -55,7 +55,13 @@ BROKEN: dict[str, tuple[str, str]] = {
 SLOW_PART = {"rc": 20, "ras": 12, "rp": 6, "rcd": 6, "rrd": 9, "wr": 6, "rfc": 20, "mrd": 4}
 
 
-@pytest.mark.parametrize("field", [*BROKEN, "rc", "ras", "refresh_interval", "cas_latency"])
+QUICK = ("rcd", "refresh_interval")
+
+
+@pytest.mark.parametrize("field", [
+    field if field in QUICK else pytest.param(field, marks=pytest.mark.slow)
+    for field in (*BROKEN, "rc", "ras", "refresh_interval", "cas_latency")
+])
 def test_broken_rule_is_seen(field: str) -> None:
     ours = timings(**SLOW_PART)
     theirs = ours
@@ -75,6 +81,7 @@ def test_broken_rule_is_seen(field: str) -> None:
         run_sdram(ours, theirs, case, jobs=3000)
 
 
+@pytest.mark.slow
 def test_the_slow_part_as_it_is() -> None:
     run_sdram(timings(**SLOW_PART), testcase=["reads_what_was_written", "latency", "refreshes_are_on_time"])
 
