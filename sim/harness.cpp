@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "Vtop.h"
@@ -20,6 +21,9 @@
 #include "Vtop___024root.h"
 #endif
 #include "verilated.h"
+#ifdef LUTERN_SAIF
+#include "verilated_saif_c.h"
+#endif
 
 namespace {
 
@@ -72,7 +76,31 @@ struct Board {
     uint32_t memory_phase = 0;
     uint64_t memory_ticks = 0;
 #endif
+#ifdef LUTERN_SAIF
+    std::vector<uint64_t> edges;  // the first cycle of each window, and the end of the last
+    std::string saif_path;
+    size_t window = 0;
+    std::unique_ptr<VerilatedSaifC> saif;
+#endif
 };
+
+#ifdef LUTERN_SAIF
+// Toggles go to a file of their own from each edge to the next: path.0, path.1, ...
+inline void trace(Board& board, bool high) {
+    if (!high && board.window < board.edges.size() && board.cycle == board.edges[board.window]) {
+        if (board.saif) board.saif->close();
+        board.saif.reset();
+        if (++board.window < board.edges.size()) {
+            board.saif = std::make_unique<VerilatedSaifC>();
+            board.top->trace(board.saif.get(), 99);
+            board.saif->open((board.saif_path + "." + std::to_string(board.window - 1)).c_str());
+        }
+    }
+    if (board.saif) board.saif->dump(2 * board.cycle + high);
+}
+#else
+inline void trace(Board&, bool) {}
+#endif
 
 inline void record(Log& log, uint64_t cycle, const void* payload, size_t bytes) {
     log.cycles.push_back(cycle);
@@ -183,10 +211,12 @@ inline bool step(Board& board) {
     drive(board);
     clock_low(board);
     top->eval();
+    trace(board, false);
     if (board.any_tap) look_at_taps(board);
     const bool frame = look(board);
     clock_high(board);
     top->eval();
+    trace(board, true);
     ++board.cycle;
     return frame;
 }
@@ -198,6 +228,9 @@ extern "C" {
 Board* lutern_create() {
     auto* board = new Board;
     board->context.randReset(0);
+#ifdef LUTERN_SAIF
+    board->context.traceEverOn(true);
+#endif
     board->top.reset(new Vtop(&board->context, "top"));
     return board;
 }
@@ -310,5 +343,14 @@ void lutern_tap_clear(Board* board, uint32_t tap) {
     board->logs[tap].cycles.clear();
     board->logs[tap].payloads.clear();
 }
+
+#ifdef LUTERN_SAIF
+// Write toggles: from edges[0] on to path.0, from edges[1] on to path.1, ...; the last edge ends the last file.
+void lutern_trace(Board* board, const uint64_t* edges, size_t count, const char* path) {
+    board->edges.assign(edges, edges + count);
+    board->window = 0;
+    board->saif_path = path;
+}
+#endif
 
 }  // extern "C"

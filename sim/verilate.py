@@ -44,6 +44,8 @@ _FLAGS = (
     "--output-split", "20000", "--output-split-cfuncs", "500", "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared",
     "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 OPT_GLOBAL=-O2", "-o", LIBRARY,
 )
+_TOGGLE_FLAGS = ("--trace-saif", "--trace-underscore", "-CFLAGS", "-DLUTERN_SAIF")
+"""In addition, for a simulation that can write the toggles of all nets: measure.toggles."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LUTERN_CACHE") or Path.home() / ".cache" / "lutern") / "boards"
 
 
-def verilate(component: wiring.Component) -> Path:
-    """The shared library of `component`, built if it is not in the cache."""
+def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
+    """The shared library of `component`, built if it is not in the cache; with `toggles` it can count them, slowly."""
     header = _header(component)
-    built_with = (_HARNESS.read_bytes(), _SDRAM.read_bytes(), header, *_FLAGS, platform.machine())
+    flags = (*_FLAGS, *_TOGGLE_FLAGS) if toggles else _FLAGS
+    built_with = (_HARNESS.read_bytes(), _SDRAM.read_bytes(), header, *flags, platform.machine())
     known = _known_as(described(component), *built_with)
     folder = cache_folder() / (known.read_text() if known and known.exists() else "unknown")
     if not (folder / LIBRARY).exists():
@@ -101,22 +104,25 @@ def verilate(component: wiring.Component) -> Path:
             folder = cache_folder() / f"board-{digest(rtlil_text, *built_with)[:32]}"
             if not (folder / LIBRARY).exists():
                 require_compiler()
-                _build(name, convert_verilog(rtlil_text), header, folder)
+                _build(name, convert_verilog(rtlil_text), header, folder, flags)
         if known:
             _note(known, folder.name)
     return _used(folder)
 
 
-def verilate_text(component: wiring.Component, make: Callable[[], str], *made_from: str) -> Path:
+def verilate_text(
+    component: wiring.Component, make: Callable[[], str], *made_from: str, toggles: bool = False
+) -> Path:
     """As `verilate`, of Verilog that `make` gives: a module `top` with the ports of `component`, from `made_from`."""
     header = _header(component)
-    key = digest(*made_from, _HARNESS.read_bytes(), header, *_FLAGS, platform.machine())
+    flags = (*_FLAGS, *_TOGGLE_FLAGS) if toggles else _FLAGS
+    key = digest(*made_from, _HARNESS.read_bytes(), header, *flags, platform.machine())
     folder = cache_folder() / f"board-{key[:32]}"
     if not (folder / LIBRARY).exists():
         require_compiler()
         name = type(component).__name__
         with _progress(f"Compiling a netlist of {name} (once; kept in {cache_folder()})"):
-            _build(name, make(), header, folder)
+            _build(name, make(), header, folder, flags)
     return _used(folder)
 
 
@@ -178,7 +184,7 @@ def _memory_header(component: wiring.Component) -> str:
     )
 
 
-def _build(name: str, verilog_text: str, header: str, folder: Path) -> None:
+def _build(name: str, verilog_text: str, header: str, folder: Path, flags: tuple[str, ...]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
@@ -194,7 +200,7 @@ def _build(name: str, verilog_text: str, header: str, folder: Path) -> None:
         shutil.copy(_HARNESS, work)
         shutil.copy(_SDRAM, work)
         parts = [_SDRAM.name] if "SDRAM_WORD" in header else []
-        command = ["verilator", *_FLAGS, "top.v", *parts, "harness.cpp"]
+        command = ["verilator", *flags, "top.v", *parts, "harness.cpp"]
         with open(work / "build.log", "w") as log:
             done = subprocess.run(command, cwd=work, stdout=log, stderr=subprocess.STDOUT, check=False,
                                   env={**os.environ, **verilator_environment()})

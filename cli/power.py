@@ -1,0 +1,157 @@
+"""`lutern power`: toggles of a token, counted; joules, estimated as intervals; or measured by a meter. Never mixed."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lutern.cli.models import open_network
+from lutern.cli.progress import progress_bar
+from lutern.firmware.program import Program, lay_out
+from lutern.hw.config import PRESETS, preset
+from lutern.hw.top import Top
+from lutern.measure import calibration, energy, meter
+from lutern.measure.cost import measure_cost
+from lutern.measure.known_designs import DESIGNS, write_designs
+from lutern.measure.netlist import verilate_netlist
+from lutern.measure.toggles import Token, count_toggles, zero_share
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantize import IntegerWeights
+
+PROMPTS = ("once upon a time", "the dog", "a")
+
+
+def _interval(item: calibration.Coefficient | meter.Interval, unit: float, text: str) -> str:
+    return f"{item.low / unit:.3g} to {item.high / unit:.3g} {text}"
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=True, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+def show_counted(tokens: list[Token], cells: list[Token], weights: IntegerWeights, program: Program) -> None:
+    """Toggles a token: by block, by layer and part, by prompt."""
+    matrices = [matrix.trits for layer in weights.layers for matrix in
+                (layer.f_proj, layer.i_proj, layer.g_proj, layer.o_proj, layer.gate_proj, layer.down_proj)]
+    share = zero_share([*matrices, weights.lm_head.trits])
+    print(f"counted: a token of {tokens[0].cycles:,} cycles, {share:.1%} of its trits are zero; "
+          f"{program.bytes_per_token:,} bytes read; glitches within a cycle are not seen")
+    named = [("gateware", token) for token in tokens] + [("ECP5 cells", token) for token in cells]
+    first = tokens[0].by_block
+    blocks = sorted(set().union(*(token.by_block for _, token in named)), key=lambda name: -first.get(name, 0))
+    headings = ["toggles a cycle", *(f"{what}: {token.prompt}" for what, token in named)]
+    rows = [[block, *(f"{token.by_block.get(block, 0) / token.cycles:,.1f}" for _, token in named)] for block in blocks]
+    rows.append(["all", *(f"{token.total / token.cycles:,.1f}" for _, token in named)])
+    _table(headings, rows)
+    print()
+    _table(["toggles", *headings[1:]],
+           [[window.name, *(f"{token.windows[index].total:,}" for _, token in named)]
+            for index, window in enumerate(tokens[0].windows)])
+
+
+def count(model: str, preset_name: str, prompts: list[str], netlist: bool, part: str, file: Path) -> None:
+    """Counted, and estimated where the cells were counted."""
+    network, config = open_network(model), preset(preset_name)
+    known = calibration.load(file)
+    known.require(part)
+    weights = network.weights()
+    program = lay_out(weights, config)
+    tokenizer = network.tokenizer()
+    coded = {text: list(tokenizer.encode(text)) for text in prompts}
+    with progress_bar("counting toggles") as advance:
+        advance(0, 1 + netlist)
+        tokens = count_toggles(program, coded)
+        advance(1, 1 + netlist)
+        cells = []
+        if netlist:
+            library = verilate_netlist(Top(config.with_(debug_tap=False, cells="ecp5")), toggles=True)
+            cells = count_toggles(program, dict([next(iter(coded.items()))]), netlist=library)
+    show_counted(tokens, cells, weights, program)
+    if not cells:
+        print("\nestimated: nothing; joules are estimated from the toggles of a chip's nets: add --netlist")
+        return
+    cost, cycles = measure_cost("top", config), cells[0].cycles
+    memory = 0 if config.source == "resident" or config.memory == "block" else program.bytes_per_token
+    events = {"net_toggle": cells[0].total, "register_clock": cost.ff * cycles,
+              "block_ram_access": cost.block_rams * cycles, "memory_byte": memory}
+    found = energy.estimate(part, known, events, cycles / config.clock_hz)
+    print(f"\nestimated for {part} at {config.clock_hz / 1e6:.0f} MHz; coefficients: {found.source} ({known.date})")
+    rows = [[term.name, f"{term.events:,.0f}", f"{term.low * 1e6:.3g} to {term.high * 1e6:.3g}"]
+            for term in found.terms]
+    _table(["a token", "events", "uJ"], rows)
+    print(f"dynamic {_interval(found.dynamic, 1e-6, 'uJ')} a token; static {_interval(found.static, 1, 'W')}; "
+          f"together {_interval(found.joules, 1e-6, 'uJ')} a token, {_interval(found.watts, 1, 'W')}")
+
+
+def show_measured(idle: Path, loaded: Path, tokens: int) -> None:
+    """Joules a token of two logs."""
+    found = meter.joules_per_token(meter.read_csv(idle), meter.read_csv(loaded), tokens)
+    print(f"measured: idle {found.idle.value:.4g} W ({_interval(found.idle, 1, 'W')}), "
+          f"loaded {found.loaded.value:.4g} W ({_interval(found.loaded, 1, 'W')})")
+    print(f"{found.joules.value * 1e3:.4g} mJ a token above idle ({_interval(found.joules, 1e-3, 'mJ')}); "
+          f"{found.joules_total.value * 1e3:.4g} mJ of all that the meter sees "
+          f"({_interval(found.joules_total, 1e-3, 'mJ')})")
+
+
+def write_log(source: str, path: Path, seconds: float, rate_hz: float) -> None:
+    """Read a meter for some time into a CSV."""
+    read = meter.open_meter(source)
+    rows: list[tuple[float, float]] = []
+    with progress_bar("reading the meter") as advance:
+        for row in meter.sample(read, rate_hz, lambda: not rows or rows[-1][0] < seconds):
+            rows.append(row)
+            advance(min(int(row[0]), int(seconds)), int(seconds))
+    path.write_text("time,watts\n" + "".join(f"{when:.4f},{watts:.6f}\n" for when, watts in rows))
+    print(f"{len(rows)} readings in {path}")
+
+
+def power(
+    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder or an image.")] = "demo-small",
+    preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
+    prompts: Annotated[list[str] | None, typer.Option("--prompt", help="Again for more.")] = None,
+    netlist: Annotated[bool, typer.Option("--netlist", help="Also of ECP5's cells, for one token.")] = False,
+    part: Annotated[str, typer.Option(help="Chip, for the estimate.")] = "LFE5U-85F",
+    file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,
+    idle: Annotated[Path | None, typer.Option(help="CSV log of the idle board.")] = None,
+    loaded: Annotated[Path | None, typer.Option(help="CSV log of the decoding board.")] = None,
+    tokens: Annotated[int, typer.Option(help="Made during --loaded.")] = 0,
+    source: Annotated[
+        str | None, typer.Option("--meter", help="hwmon, or i2c:BUS:ADDRESS:CHIP:OHM; read into --log.")
+    ] = None,
+    log: Annotated[Path, typer.Option(help="CSV that --meter writes.")] = Path("power.csv"),
+    seconds: Annotated[float, typer.Option(min=1, help="How long --meter is read.")] = 30.0,
+    rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Readings a second.")] = 20.0,
+    calibrate: Annotated[Path | None, typer.Option(help="CSV of readings: fit coefficients from it.")] = None,
+    designs: Annotated[
+        Path | None, typer.Option(help="Write the test designs for --calibrate into this folder.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", help="File of the coefficients.")] = Path("calibration.json"),
+) -> None:
+    """Toggles a token, counted; joules, estimated; with --idle and --loaded measured."""
+    if designs is not None:
+        write_designs(designs)
+        print(f"{len(DESIGNS)} designs and activity.csv in {designs}; docs/measuring.md says how to go on")
+    elif calibrate is not None:
+        today = datetime.date.today().isoformat()
+        found = calibration.fit(part, calibration.read_readings(calibrate), f"readings in {calibrate.name}", today)
+        found.save(output)
+        for name, item in found.coefficients.items():
+            print(f"{name}\t{item.value:.4g}\t{item.low:.4g} to {item.high:.4g}")
+    elif source is not None:
+        write_log(source, log, seconds, rate)
+    elif idle is not None or loaded is not None:
+        if idle is None or loaded is None:
+            raise LuternError("one log is no measurement; give both --idle and --loaded, and --tokens.")
+        show_measured(idle, loaded, tokens)
+    else:
+        count(model, preset_name, prompts or list(PROMPTS), netlist, part, file)

@@ -1,0 +1,84 @@
+"""Joules of a token, estimated: static power by part, and counted activity times the coefficients of a calibration.
+
+    toggles, cycles, flip-flops, block RAMs, bytes ─► events a token ─┐
+    calibration file ─► joules an event, low and high ────────────────┴─► joules a token, low to high
+
+Static power: typical supply currents of the ECP5 and ECP5-5G Family Data Sheet (FPGA-DS-02012, "ECP5 Supply Current
+(Standby)") times their voltages, at 25 degrees; the upper end is twice that, since leakage doubles in some 30 degrees.
+It is listed apart, and is part of no joule of an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lutern.measure.calibration import STATIC, Calibration, Coefficient
+from lutern.model_ref.errors import LuternError
+
+TYPICAL_STATIC_WATTS = {"12F": 0.125, "25F": 0.125, "45F": 0.170, "85F": 0.298}
+"""By the size in a part's name."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One kind of event: how many a token, and the joules that they are."""
+
+    name: str
+    events: float
+    joules: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``static``: watts. ``joules``: of a token, without and with static power."""
+
+    part: str
+    seconds: float
+    static: Coefficient
+    terms: list[Term]
+    source: str
+
+    @property
+    def dynamic(self) -> Coefficient:
+        """Joules a token of what switches."""
+        return Coefficient(*(sum(getattr(term, name) for term in self.terms) for name in ("joules", "low", "high")))
+
+    @property
+    def joules(self) -> Coefficient:
+        """Joules a token with the static power of its time."""
+        return Coefficient(*(getattr(self.dynamic, name) + getattr(self.static, name) * self.seconds
+                             for name in ("value", "low", "high")))
+
+    @property
+    def watts(self) -> Coefficient:
+        """While it decodes."""
+        return Coefficient(*(getattr(self.joules, name) / self.seconds for name in ("value", "low", "high")))
+
+
+def static_watts(part: str, calibration: Calibration) -> Coefficient:
+    """Of a part: measured, where the calibration has it, else the data sheet's."""
+    if STATIC in calibration.coefficients:
+        return calibration.coefficients[STATIC]
+    for size, watts in TYPICAL_STATIC_WATTS.items():
+        if part.endswith(size):
+            return Coefficient(watts, watts, 2 * watts)
+    raise LuternError(f"the static power of {part} is not known; give an ECP5 part of "
+                      f"{', '.join(TYPICAL_STATIC_WATTS)}, as LFE5U-85F.")
+
+
+def estimate(part: str, calibration: Calibration, events: Mapping[str, float], seconds: float) -> Estimate:
+    """Joules of a token that has these events and takes ``seconds``."""
+    calibration.require(part)
+    terms = []
+    for name, count in events.items():
+        if count == 0:
+            continue
+        if name not in calibration.coefficients:
+            raise LuternError(f"the calibration ({calibration.source}) has no coefficient for {name}, which the token "
+                              "has; measure a design that has it.")
+        item = calibration.coefficients[name]
+        terms.append(Term(name, count, count * item.value, count * item.low, count * item.high))
+    return Estimate(part, seconds, static_watts(part, calibration), terms, calibration.source)

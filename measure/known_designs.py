@@ -1,0 +1,102 @@
+"""Designs whose activity is known, to fit coefficients of energy to a meter's readings: `lutern power --calibrate`.
+
+    idle                a clock, and nothing that it reaches
+    registers n         n flip-flops that are clocked and never change
+    nets n              n flip-flops in a ring of alternating bits: each net changes every cycle, and goes nowhere else
+    block_rams n        n block RAMs that read a word every cycle; the words are equal, so no net changes
+
+Each has one output, so that nothing is optimised away, and runs at ``CLOCK_HZ``. Activity a second follows from n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.measure.calibration import EVENTS
+from lutern.model_ref.errors import LuternError
+from lutern.sim.convert import convert_rtlil, convert_verilog
+
+CLOCK_HZ = 25_000_000
+"""Oscillator of the board; scale the column of activity where yours is another."""
+RAM_WORDS, RAM_BITS = 512, 36
+
+
+@dataclass(frozen=True)
+class Design:
+    """``kind`` and how many of it."""
+
+    kind: str
+    count: int
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.kind}_{self.count}"
+
+    @property
+    def activity(self) -> dict[str, float]:
+        """Events a second."""
+        found = dict.fromkeys(EVENTS, 0.0)
+        registers = {"registers": self.count, "nets": self.count, "block_rams": 1}
+        found["register_clock"] = float(CLOCK_HZ * registers.get(self.kind, 0))
+        found["net_toggle"] = CLOCK_HZ * self.count if self.kind == "nets" else 0.0
+        found["block_ram_access"] = CLOCK_HZ * self.count if self.kind == "block_rams" else 0.0
+        return found
+
+
+DESIGNS = (
+    Design("idle", 0), Design("registers", 4000), Design("registers", 12000), Design("nets", 4000),
+    Design("nets", 12000), Design("block_rams", 16), Design("block_rams", 48),
+)
+"""They fit an LFE5U-12F; the terms of the memory come from decoding itself, idle and loaded."""
+
+
+class KnownDesign(wiring.Component):
+    """One design. Members: ``enable`` must be 1 (a button, so that the synthesis cannot know it), ``o`` a pin."""
+
+    def __init__(self, design: Design) -> None:
+        self.design = design
+        super().__init__({"enable": In(1), "o": Out(1)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        count = self.design.count
+        if self.design.kind == "registers":
+            held = Signal(count)  # all take the pin, which does not move
+            m.d.sync += held.eq(Cat(self.enable, held))
+            m.d.comb += self.o.eq(held[-1])
+        elif self.design.kind == "nets":
+            ring = Signal(count)
+            m.d.sync += ring.eq(Cat(~ring[0] & self.enable, ring))
+            m.d.comb += self.o.eq(ring[-1])
+        elif self.design.kind == "block_rams":
+            address, outputs = Signal(range(RAM_WORDS)), []
+            m.d.sync += address[0].eq(self.enable)
+            for _ in range(count):
+                store = memory.Memory(shape=RAM_BITS, depth=RAM_WORDS, init=[])
+                m.submodules += store
+                write, read = store.write_port(), store.read_port()
+                m.d.comb += [write.en.eq(~self.enable), write.addr.eq(address), write.data.eq(address),
+                             read.addr.eq(address), read.en.eq(1)]
+                outputs.append(read.data[0])
+            m.d.comb += self.o.eq(Cat(*outputs).xor())
+        else:
+            m.d.comb += self.o.eq(self.enable)
+        return m
+
+
+def write_designs(folder: Path) -> None:
+    """Verilog of each design, and ``activity.csv``, to whose rows the watts are added."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LuternError(f"{folder} cannot be made ({error.strerror}); give a folder that can be written.") from None
+    for design in DESIGNS:
+        (folder / f"{design.name}.v").write_text(convert_verilog(convert_rtlil(KnownDesign(design))))
+    rows = [",".join([design.name, "", *(f"{design.activity[name]:.6g}" for name in EVENTS)]) for design in DESIGNS]
+    (folder / "activity.csv").write_text("\n".join([",".join(["design", "watts", *EVENTS]), *rows]) + "\n")

@@ -1,0 +1,200 @@
+"""Readings of a power meter, and the joules of a token that they mean.
+
+    hwmon (ina2xx driver) ─┐
+    I2C (INA219, INA226) ──┼─► Log(seconds, watts) ─► idle, loaded ─► (W loaded - W idle) * seconds / tokens ± interval
+    any CSV ───────────────┘
+
+INA219 and INA226 are read without calibration register: power = bus voltage x shunt voltage / shunt resistance. Data
+sheets SBOS448 (INA219: bus 4 mV in bits 15..3, shunt 10 uV) and SBOS547 (INA226: bus 1.25 mV, shunt 2.5 uV).
+
+Intervals are bootstrapped over blocks of readings, since neighbours are alike: 95 %, seeded.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.model_ref.errors import LuternError
+
+HWMON = Path("/sys/class/hwmon")
+COLUMNS = {"time": ("time", "seconds", "time_s", "t"), "watts": ("watts", "power_w", "power", "w")}
+CHIPS = {"ina219": (4e-3, 3, 10e-6), "ina226": (1.25e-3, 0, 2.5e-6)}
+"""Volts of a bus step, unused low bits of the bus register, volts of a shunt step."""
+_I2C_SLAVE = 0x0703  # linux/i2c-dev.h
+SAMPLES = 2000
+SEED = 1
+FEWEST = 8
+"""Readings below which no interval is given."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """Readings in order of time."""
+
+    name: str
+    seconds: NDArray[np.float64]
+    watts: NDArray[np.float64]
+
+    @property
+    def duration(self) -> float:
+        """From the first reading to the last."""
+        return float(self.seconds[-1] - self.seconds[0])
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the 95 % around it."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Watts idle and loaded, and joules a token: above idle, and of everything the meter sees."""
+
+    idle: Interval
+    loaded: Interval
+    joules: Interval
+    joules_total: Interval
+
+
+def checked(name: str, seconds: list[float], watts: list[float]) -> Log:
+    """A log, or a sentence that says what is wrong with it."""
+    if len(seconds) < FEWEST:
+        raise LuternError(f"{name} has {len(seconds)} readings, an interval wants at least {FEWEST}; measure longer.")
+    log = Log(name, np.array(seconds), np.array(watts))
+    if not (np.isfinite(log.seconds).all() and np.isfinite(log.watts).all()):
+        raise LuternError(f"{name} has readings that are no numbers; leave them out.")
+    if not (np.diff(log.seconds) > 0).all():
+        place = int(np.argmin(np.diff(log.seconds) > 0)) + 1
+        raise LuternError(f"{name}: reading {place + 1} is not later than the one before; sort the log by time.")
+    return log
+
+
+def read_csv(path: str | Path) -> Log:
+    """A log with columns for time (seconds) and watts; others are ignored."""
+    path = Path(path)
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LuternError(f"{path} cannot be read as CSV ({error}); give a log with columns time and watts.") from None
+    headings = list(rows[0]) if rows else []
+    names = {}
+    for wanted, spellings in COLUMNS.items():
+        found = [heading for heading in headings if heading and heading.strip().lower() in spellings]
+        if not found:
+            raise LuternError(
+                f"{path} has the columns {', '.join(map(str, headings)) or 'of no reading'}, but none for {wanted}; "
+                f"name one of them {' or '.join(spellings[:2])}."
+            )
+        names[wanted] = found[0]
+    try:
+        values = {wanted: [float(row[name]) for row in rows] for wanted, name in names.items()}
+    except (TypeError, ValueError) as error:
+        raise LuternError(f"{path} holds something that is no number ({error}); leave that row out.") from None
+    return checked(str(path), values["time"], values["watts"])
+
+
+def hwmon_reader(root: Path = HWMON) -> Callable[[], float]:
+    """Watts of the first INA219 or INA226 that Linux knows."""
+    for folder in sorted(root.glob("hwmon*")):
+        name = folder / "name"
+        if name.exists() and name.read_text().strip() in CHIPS and (folder / "power1_input").exists():
+            return lambda path=folder / "power1_input": int(path.read_text()) * 1e-6  # type: ignore[misc]
+    raise LuternError(
+        f"no INA219 or INA226 is in {root}; load the driver ina2xx, or give the chip as i2c:BUS:ADDRESS:CHIP:OHM."
+    )
+
+
+def ina_watts(chip: str, bus: int, shunt: int, ohm: float) -> float:
+    """Watts of the two registers, as 16-bit words."""
+    bus_step, unused, shunt_step = CHIPS[chip]
+    signed = shunt - 0x10000 if shunt & 0x8000 else shunt
+    return (bus >> unused) * bus_step * signed * shunt_step / ohm
+
+
+def i2c_reader(text: str) -> Callable[[], float]:
+    """Watts of a chip on a bus: ``BUS:ADDRESS:CHIP:OHM``, as ``1:0x40:ina226:0.1``."""
+    try:
+        number, address, chip, ohm_text = text.split(":")
+        bus, place, ohm = int(number), int(address, 0), float(ohm_text)
+        if chip not in CHIPS or ohm <= 0 or not 3 <= place <= 0x77:
+            raise ValueError
+    except ValueError:
+        raise LuternError(f"the meter i2c:{text} is not understood; give i2c:BUS:ADDRESS:CHIP:OHM, as "
+                          f"i2c:1:0x40:ina226:0.1, with a chip of {', '.join(CHIPS)}.") from None
+    try:
+        device = os.open(f"/dev/i2c-{bus}", os.O_RDWR)
+        fcntl.ioctl(device, _I2C_SLAVE, place)
+    except OSError as error:
+        raise LuternError(f"the meter at i2c:{text} cannot be opened ({error.strerror}); check bus, address and "
+                          "rights.") from None
+
+    def register(index: int) -> int:
+        os.write(device, bytes([index]))
+        return int.from_bytes(os.read(device, 2), "big")
+
+    return lambda: ina_watts(chip, register(2), register(1), ohm)
+
+
+def open_meter(text: str) -> Callable[[], float]:
+    """``hwmon``, or ``i2c:BUS:ADDRESS:CHIP:OHM``."""
+    if text == "hwmon":
+        return hwmon_reader()
+    if text.startswith("i2c:"):
+        return i2c_reader(text.removeprefix("i2c:"))
+    raise LuternError(f"there is no meter {text}; give hwmon, or i2c:BUS:ADDRESS:CHIP:OHM.")
+
+
+def sample(read: Callable[[], float], rate_hz: float, busy: Callable[[], bool]) -> Iterator[tuple[float, float]]:
+    """(seconds, watts) as long as ``busy``; a meter that vanishes ends it with a sentence."""
+    start = time.monotonic()
+    count = 0
+    while busy():
+        try:
+            watts = read()
+        except (OSError, ValueError) as error:
+            raise LuternError(f"the meter stopped answering after {count} readings ({error}); check its cable and "
+                              "measure again.") from None
+        yield time.monotonic() - start, watts
+        count += 1
+        time.sleep(max(0.0, start + count / rate_hz - time.monotonic()))
+
+
+def _means(watts: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    """Means of resampled logs, in blocks of the square root of their length."""
+    size = max(1, round(len(watts) ** 0.5))
+    starts = random.integers(0, len(watts) - size + 1, (SAMPLES, -(-len(watts) // size)))
+    return np.asarray(watts[starts[..., None] + np.arange(size)].mean(axis=(1, 2)))
+
+
+def _interval(value: float, resampled: NDArray[np.float64]) -> Interval:
+    low, high = np.percentile(resampled, (2.5, 97.5))
+    return Interval(value, float(low), float(high))
+
+
+def joules_per_token(idle: Log, loaded: Log, tokens: int) -> Measured:
+    """What a token took, from a log of the idle board and one of the run that made ``tokens``."""
+    if tokens < 1:
+        raise LuternError(f"the run made {tokens} tokens, so there are no joules a token; let it run longer.")
+    random = np.random.default_rng(SEED)
+    idles, loads = _means(idle.watts, random), _means(loaded.watts, random)
+    idle_watts, loaded_watts = float(idle.watts.mean()), float(loaded.watts.mean())
+    seconds = loaded.duration / tokens
+    return Measured(
+        _interval(idle_watts, idles), _interval(loaded_watts, loads),
+        _interval((loaded_watts - idle_watts) * seconds, (loads - idles) * seconds),
+        _interval(loaded_watts * seconds, loads * seconds),
+    )

@@ -1,0 +1,259 @@
+"""Toggles of every net in a token, counted: block by block, layer by layer, of a real run on the simulated board.
+
+    prompt ─► run with taps: when the layers end ─► the same run with windows ─► SAIF of each layer ─► Activity
+
+A net that changes from 0 to 1 or back toggles once. Values are those at the two edges of each clock cycle: glitches
+within a cycle are not seen, and the clock itself is apart. A net that enters a block through a port counts where it is
+driven, so each is counted once; the debug taps are left out. Of the gateware (``Top``), and of the netlist of ECP5's
+cells that is synthesised from it (``measure.netlist``), whose nets are those a chip has.
+
+Cost: one to five minutes of C++ a machine, once; then some thousand cycles a second.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.firmware.link import Client
+from lutern.firmware.program import Program
+from lutern.firmware.session import Feed, Session
+from lutern.hw.config import HwConfig
+from lutern.hw.top import Top
+from lutern.model_ref.errors import LuternError
+from lutern.sim.board import SimulatedBoard
+from lutern.sim.verilate import verilate
+
+STEPS = 3
+"""Of the run after the prompt; windows lie in its second."""
+TOP = "top"
+CLOCK = "clk"
+_MODULE = re.compile(r"^module \\?(\S+?) ?\(([^;]*)\);", re.MULTILINE)
+_LINE = re.compile(r"\s*\((?:INSTANCE (\S+)|(\S+) \(T0 .*\(TC (\d+)\)\))|\s*\((DURATION|NET)|\s*(\))")
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What toggled in ``cycles`` cycles: toggles of the nets of each block, how many nets it has, rising edges."""
+
+    name: str
+    cycles: int
+    toggles: dict[str, int]
+    nets: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Toggles of all blocks."""
+        return sum(self.toggles.values())
+
+
+@dataclass(frozen=True)
+class Token:
+    """The windows of one token of one prompt: the embedding's row, each layer, the head."""
+
+    prompt: str
+    windows: list[Activity]
+
+    @property
+    def cycles(self) -> int:
+        """From the first element of the embedding's row to that of the next token."""
+        return sum(window.cycles for window in self.windows)
+
+    @property
+    def by_block(self) -> dict[str, int]:
+        """Toggles of the token."""
+        found: Counter[str] = Counter()
+        for window in self.windows:
+            found.update(window.toggles)
+        return dict(found)
+
+    @property
+    def total(self) -> int:
+        """Toggles of the token."""
+        return sum(window.total for window in self.windows)
+
+
+class _Board(SimulatedBoard):
+    """A simulated board that can write toggles."""
+
+    def trace(self, edges: Sequence[int], path: Path) -> None:
+        """From each edge to the next, into ``path``.0, ``path``.1, ..."""
+        function = self._library.lutern_trace
+        function.restype = None
+        function.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
+        cycles = np.array(edges, np.uint64)
+        function(self._board, cycles.ctypes.data, len(cycles), str(path).encode())
+
+
+def ports(verilog_text: str) -> dict[str, set[str]]:
+    """Names of every module's ports."""
+    return {name: {port.strip() for port in names.split(",")} for name, names in _MODULE.findall(verilog_text)}
+
+
+def parse_saif(text: str, known_ports: dict[str, set[str]]) -> tuple[Counter[str], Counter[str]]:
+    """Toggles and nets by instance path (``decoder.norm``) below the top module.
+
+    Ports count at the top module alone: elsewhere they are nets of the module around.
+    """
+    toggles: Counter[str] = Counter()
+    nets: Counter[str] = Counter()
+    path: list[str] = []
+    depth: list[bool] = []  # of open brackets: whether they are instances
+    hidden: set[str] = set()
+    for line in text.splitlines():
+        found = _LINE.match(line)
+        if found is None:
+            continue
+        instance, net, count, _bracket, closed = found.groups()
+        if instance:
+            path.append(instance)
+            depth.append(True)
+            hidden = known_ports.get(".".join(path[1:]), set()) if len(path) > 2 else set()
+        elif net:
+            name = net.replace("\\", "")
+            base = name.split("[")[0]
+            if len(path) > 1 and base not in hidden and base != CLOCK and not base.startswith("tap_"):
+                toggles[".".join(path[2:])] += int(count)
+                nets[".".join(path[2:])] += 1
+        elif closed:
+            if depth and depth.pop():
+                path.pop()
+                hidden = known_ports.get(".".join(path[1:]), set()) if len(path) > 2 else set()
+        elif line.strip() == "(NET":
+            depth.append(False)
+    if not toggles:
+        raise LuternError("the SAIF file holds no nets; let the run last at least a cycle.")
+    return toggles, nets
+
+
+def block_of(path: str) -> str:
+    """The block of an instance path, or of a flattened name: ``norm`` of ``decoder.norm.quantiser``."""
+    parts = [part.split("$")[0] for part in path.split(".")]
+    if parts[0] == "decoder":
+        return parts[1] if len(parts) > 1 else "decoder"
+    return parts[0] if parts[0] in ("host", "memory") else "top"
+
+
+def _grouped(counts: Counter[str]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for path, count in counts.items():
+        found[block_of(path)] += count
+    return dict(sorted(found.items()))
+
+
+def _run(session: Session, prompt: Sequence[int]) -> None:
+    """The prompt into a state that counts as zero; all but its last token."""
+    for place, token in enumerate(prompt[:-1]):
+        session.run([Feed(token, fresh=place == 0)], 1)
+
+
+def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
+    """First cycles of a run's second token's parts: row, each layer, head; and the end. ``h_cycles``: when h was
+    written."""
+    model, results = program.model, program.config.results_per_cycle
+    beats = model.hidden_size // results
+    token = beats * (1 + 2 * model.num_hidden_layers)
+    if len(h_cycles) < 2 * token + 1:
+        raise LuternError(
+            f"h was written {len(h_cycles)} times in a run of {STEPS} tokens that writes it {STEPS * token} times; "
+            "choose a machine with debug_tap."
+        )
+    places = [token, *(token + beats * (1 + 2 * layer) for layer in range(model.num_hidden_layers + 1))]
+    return [int(h_cycles[place - (index > 0)]) + (index > 0) for index, place in enumerate(places)] + [
+        int(h_cycles[2 * token])
+    ]
+
+
+def _edges(program: Program, prompt: Sequence[int]) -> list[int]:
+    """The edges of a token's windows, in cycles from the start of the run."""
+    with SimulatedBoard(Top(program.config)) as board:
+        session = Session(Client(board), program, program.config)
+        _run(session, prompt)
+        board.record("h")
+        board.taps("h", clear=True)
+        start = board.cycles
+        session.run([Feed(prompt[-1], fresh=len(prompt) == 1)], STEPS)
+        return [edge - start for edge in layer_edges(program, board.taps("h").cycles)]
+
+
+def count_toggles(
+    program: Program, prompts: Mapping[str, Sequence[int]], *, netlist: Path | None = None
+) -> list[Token]:
+    """Toggles of the second token that follows each prompt; ``netlist``: in this simulation of the cells."""
+    chip: HwConfig = program.config.with_(debug_tap=False, cells="ecp5") if netlist else program.config
+    if not prompts or not all(len(prompt) for prompt in prompts.values()):
+        raise LuternError("there is no prompt whose toggles could be counted; give at least one of at least one token.")
+    component = Top(chip)
+    library = netlist or verilate(component, toggles=True)
+    known = {} if netlist else ports((library.parent / "top.v").read_text())
+    names = ["row", *(f"layer {layer}" for layer in range(program.model.num_hidden_layers)), "head"]
+    found = []
+    with tempfile.TemporaryDirectory(prefix="lutern-saif-") as folder:
+        for prompt_name, prompt in prompts.items():
+            edges = _edges(program, prompt)
+            traced = _Board(component, library=library)
+            with traced as board:
+                session = Session(Client(board), replace(program, config=chip), chip)
+                _run(session, prompt)
+                start = board.cycles
+                path = Path(folder) / "toggles"
+                traced.trace([start + edge for edge in edges], path)
+                session.run([Feed(prompt[-1], fresh=len(prompt) == 1)], STEPS)
+                windows = [
+                    _activity(name, Path(f"{path}.{index}"), known, edges[index + 1] - edges[index], bool(netlist))
+                    for index, name in enumerate(names)
+                ]
+            found.append(Token(prompt_name, windows))
+    return found
+
+
+def _activity(name: str, path: Path, known: dict[str, set[str]], cycles: int, flat: bool) -> Activity:
+    if not path.exists():
+        raise LuternError(f"the run ended before {name}; no toggles of it were written.")
+    text = path.read_text()
+    path.unlink()
+    toggles, nets = parse_flat(text) if flat else parse_saif(text, known)
+    return Activity(name, cycles, _grouped(toggles), _grouped(nets))
+
+
+def parse_flat(text: str) -> tuple[Counter[str], Counter[str]]:
+    """Toggles and nets of a flattened netlist, by the path in the nets' names; nets inside cells are the cells'."""
+    toggles: Counter[str] = Counter()
+    nets: Counter[str] = Counter()
+    instances = 0
+    depth: list[bool] = []
+    for line in text.splitlines():
+        found = _LINE.match(line)
+        if found is None:
+            continue
+        instance, net, count, _bracket, closed = found.groups()
+        if instance:
+            instances += 1
+            depth.append(True)
+        elif net:
+            name = net.replace("\\", "")
+            if instances == 2 and name != CLOCK:  # Verilator's root, the module
+                path = name.rpartition(".")[0]
+                toggles[path] += int(count)
+                nets[path] += 1
+        elif closed:
+            if depth and depth.pop():
+                instances -= 1
+        elif line.strip() == "(NET":
+            depth.append(False)
+    if not toggles:
+        raise LuternError("the SAIF file holds no nets; let the run last at least a cycle.")
+    return toggles, nets
+
+
+def zero_share(trits: Sequence[NDArray[np.int8]]) -> float:
+    """Share of zeros among the trits of matrices."""
+    return sum(int((matrix == 0).sum()) for matrix in trits) / sum(matrix.size for matrix in trits)

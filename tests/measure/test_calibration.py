@@ -1,0 +1,115 @@
+"""Coefficients: fitted to readings of known ones, kept in files, refused for other parts; and joules that follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lutern.measure.calibration import EVENTS, STATIC, Reading, fit, load, read_readings
+from lutern.measure.energy import estimate, static_watts
+from lutern.measure.known_designs import DESIGNS, write_designs
+from lutern.model_ref.errors import LuternError
+
+SEED = 2
+PART = "LFE5U-85F"
+TRUE = {STATIC: 0.31, "net_toggle": 1.1e-13, "register_clock": 9e-15, "block_ram_access": 7e-12}
+TIMES = 3
+
+
+def readings(noise: float) -> list[Reading]:
+    """Each design some times, with what a meter adds."""
+    random = np.random.default_rng(SEED)
+    found = []
+    for design in DESIGNS * TIMES:
+        watts = TRUE[STATIC] + sum(TRUE.get(name, 0) * count for name, count in design.activity.items())
+        found.append(Reading(design.name, design.activity, watts + noise * random.standard_normal()))
+    return found
+
+
+def test_exact_readings_give_the_coefficients() -> None:
+    found = fit(PART, readings(0.0), "test", "2026-01-01").coefficients
+    assert set(found) == set(TRUE)
+    for name, value in TRUE.items():
+        assert found[name].value == pytest.approx(value, rel=1e-6), name
+
+
+def test_noisy_readings_give_intervals_that_hold_them() -> None:
+    """A meter that is off by 0.2 mW."""
+    narrow, wide = (fit(PART, readings(noise), "test", "2026-01-01").coefficients for noise in (2e-4, 2e-3))
+    for name, value in TRUE.items():
+        assert narrow[name].low < value < narrow[name].high, f"{name}, seed {SEED}"
+        assert wide[name].high - wide[name].low > 5 * (narrow[name].high - narrow[name].low)
+    assert narrow["net_toggle"].value == pytest.approx(TRUE["net_toggle"], rel=0.03)
+
+
+def test_too_few_readings() -> None:
+    with pytest.raises(LuternError, match=r"^7 readings are too few for 4 coefficients with intervals; give"):
+        fit(PART, readings(0.0)[:7], "test", "2026-01-01")
+
+
+def test_activities_that_cannot_be_told_apart() -> None:
+    """Toggles and clocks together in every design."""
+    same = [reading for reading in readings(0.0) if reading.design.startswith(("idle", "nets"))] * 2
+    with pytest.raises(LuternError, match=r"rise and fall together in all readings"):
+        fit(PART, same, "test", "2026-01-01")
+
+
+def test_files(tmp_path: Path) -> None:
+    made = fit(PART, readings(1e-4), "test", "2026-01-01")
+    made.save(tmp_path / "c.json")
+    assert load(tmp_path / "c.json") == made
+    with pytest.raises(LuternError, match=r"^the calibration is of LFE5U-85F, but the chip is LFE5U-25F; give a file"):
+        made.require("LFE5U-25F")
+    shipped = load()
+    shipped.require(PART)
+    assert set(shipped.coefficients) == set(EVENTS) and "not measured" in shipped.source
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"part": "a", "source": "", "date": "", "coefficients": {"x": 1}}'])
+def test_files_that_are_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(LuternError, match=r"c\.json is no calibration file; make one: lutern power --calibrate"):
+        load(tmp_path / "c.json")
+    with pytest.raises(LuternError, match=r"none\.json cannot be read \(No such file"):
+        load(tmp_path / "none.json")
+
+
+def test_designs_and_their_readings(tmp_path: Path) -> None:
+    """The file that the designs come with, with watts filled in, is what the fit reads."""
+    write_designs(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*(f"{d.name}.v" for d in DESIGNS), "activity.csv"}
+    lines = (tmp_path / "activity.csv").read_text().splitlines()
+    by_design = {reading.design: reading.watts for reading in readings(0.0)}
+    filled = [line.replace(",,", f",{by_design[line.split(',')[0]]!r},", 1) for line in lines[1:]]
+    (tmp_path / "readings.csv").write_text("\n".join([lines[0], *filled, *filled]))
+    found = fit(PART, read_readings(tmp_path / "readings.csv"), "test", "2026-01-01").coefficients
+    assert found["block_ram_access"].value == pytest.approx(TRUE["block_ram_access"], rel=1e-3)
+    with pytest.raises(LuternError, match="holds something that is no number"):
+        read_readings(tmp_path / "activity.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("", "holds no readings"), ("design,net_toggle\na,1\n", "no column watts")]
+)
+def test_readings_that_are_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(text)
+    with pytest.raises(LuternError, match=sentence):
+        read_readings(tmp_path / "r.csv")
+
+
+def test_joules_of_a_token() -> None:
+    """Dynamic and static add up; static is the data sheet's unless the calibration has it."""
+    shipped, mine = load(), fit(PART, readings(1e-4), "test", "2026-01-01")
+    events = {"net_toggle": 1e7, "register_clock": 1e7, "block_ram_access": 0.0}
+    found = estimate(PART, shipped, events, seconds=0.01)
+    assert [term.name for term in found.terms] == ["net_toggle", "register_clock"]
+    assert found.dynamic.low < found.dynamic.value < found.dynamic.high
+    assert found.joules.value == pytest.approx(1e7 * (7.7e-14 + 7.7e-15) + 0.298 * 0.01)
+    assert found.watts.value == pytest.approx(found.joules.value / 0.01)
+    assert static_watts(PART, mine).value == pytest.approx(0.31, rel=0.01)
+    with pytest.raises(LuternError, match="no coefficient for memory_byte"):
+        estimate(PART, mine, {"memory_byte": 1.0}, 0.01)
+    with pytest.raises(LuternError, match="static power of iCE40 is not known"):
+        static_watts("iCE40", shipped)

@@ -1,0 +1,125 @@
+"""Logs of a meter: what is read, what is refused, and joules of logs that were made with known ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lutern.measure.meter import (
+    Log,
+    hwmon_reader,
+    i2c_reader,
+    ina_watts,
+    joules_per_token,
+    open_meter,
+    read_csv,
+    sample,
+)
+from lutern.model_ref.errors import LuternError
+
+SEED = 3
+
+
+def log(watts: float, noise: float, count: int = 400) -> Log:
+    random = np.random.default_rng(SEED + round(1000 * watts))
+    return Log("made", np.arange(count) / 20, watts + noise * random.standard_normal(count))
+
+
+def test_known_joules() -> None:
+    """20 s at 1.5 W over an idle of 0.9 W, 4000 tokens: 3 mJ each; the interval holds it and is narrow."""
+    found = joules_per_token(log(0.9, 0.02), log(1.5, 0.05), 4000)
+    wanted = 0.6 * (399 / 20) / 4000
+    assert found.joules.low < wanted < found.joules.high
+    assert found.joules.high - found.joules.low < 0.05 * wanted
+    assert found.joules_total.value == pytest.approx(2.5 * wanted, rel=0.01)
+    assert joules_per_token(log(0.9, 0.02), log(1.5, 0.05), 4000) == found, "seeded"
+
+
+def test_more_noise_is_a_wider_interval() -> None:
+    widths = [joules_per_token(log(0.9, noise), log(1.5, noise), 10).joules for noise in (0.01, 0.1)]
+    assert widths[1].high - widths[1].low > 5 * (widths[0].high - widths[0].low)
+
+
+def test_csv(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("Seconds,volts,Power_W\n" + "".join(f"{i / 10},5.0,{1 + i / 100}\n" for i in range(12)))
+    found = read_csv(path)
+    assert (len(found.seconds), found.watts[3], found.duration) == (12, 1.03, pytest.approx(1.1))
+
+
+ROWS = [f"{i},1.0" for i in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("time,amps\n1,2\n", r"log\.csv has the columns time, amps, but none for watts; name one of them watts or"),
+        ("", r"has the columns of no reading, but none for time"),
+        ("time,watts\n" + "\n".join(ROWS[:3]), r"has 3 readings, an interval wants at least 8; measure longer\."),
+        ("time,watts\n" + "\n".join([*ROWS, "10,much"]), r"holds something that is no number"),
+        ("time,watts\n" + "\n".join([*ROWS, "10"]), r"holds something that is no number"),
+        ("time,watts\n" + "\n".join([*ROWS, "5,1.0"]), r"reading 11 is not later than the one before; sort"),
+        ("time,watts\n" + "\n".join([*ROWS, "nan,1.0"]), r"readings that are no numbers; leave them out"),
+    ],
+)
+def test_logs_that_are_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(LuternError, match=sentence):
+        read_csv(tmp_path / "log.csv")
+
+
+def test_a_log_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(LuternError, match=r"cannot be read as CSV .* give a log with columns time and watts"):
+        read_csv(tmp_path / "none.csv")
+
+
+def test_a_run_without_tokens() -> None:
+    with pytest.raises(LuternError, match=r"^the run made 0 tokens, so there are no joules a token; let it run longer"):
+        joules_per_token(log(1, 0), log(2, 0), 0)
+
+
+def test_registers_of_the_chips() -> None:
+    """Examples of the data sheets: 12 V of the INA226 are 0x2570 in steps of 1.25 mV (9584: 11.98 V), 10 A through
+    2 mOhm are 20 mV, 8000 steps. INA219: 5 V are 1250 steps above three low bits, -1 mV is -100 steps."""
+    assert ina_watts("ina226", 0x2570, 8000, 0.002) == pytest.approx(119.8)
+    assert ina_watts("ina219", 1250 << 3 | 2, 0x10000 - 100, 0.1) == pytest.approx(-0.05)
+
+
+def test_hwmon(tmp_path: Path) -> None:
+    with pytest.raises(LuternError, match=r"^no INA219 or INA226 is in .*; load the driver ina2xx"):
+        hwmon_reader(tmp_path)
+    for index, name in enumerate(("coretemp", "ina226")):
+        folder = tmp_path / f"hwmon{index}"
+        folder.mkdir()
+        (folder / "name").write_text(f"{name}\n")
+        (folder / "power1_input").write_text("1250000\n")
+    read = hwmon_reader(tmp_path)
+    assert read() == pytest.approx(1.25)
+
+
+def test_a_meter_that_vanishes(tmp_path: Path) -> None:
+    """In mid-run, as when its cable is pulled: the file goes."""
+    folder = tmp_path / "hwmon0"
+    folder.mkdir()
+    (folder / "name").write_text("ina219\n")
+    (folder / "power1_input").write_text("900000\n")
+    readings = sample(hwmon_reader(tmp_path), 1000, lambda: True)
+    assert [next(readings)[1] for _ in range(3)] == [pytest.approx(0.9)] * 3
+    (folder / "power1_input").unlink()
+    with pytest.raises(LuternError, match=r"^the meter stopped answering after 3 readings .*; check its cable"):
+        next(readings)
+
+
+@pytest.mark.parametrize("text", ["1:0x40:ina226", "1:0x40:max34:0.1", "x:0x40:ina226:0.1", "1:0x40:ina226:0"])
+def test_chips_that_are_not_understood(text: str) -> None:
+    with pytest.raises(LuternError, match=r"is not understood; give i2c:BUS:ADDRESS:CHIP:OHM"):
+        i2c_reader(text)
+
+
+def test_meters_that_are_not_there() -> None:
+    with pytest.raises(LuternError, match=r"^the meter at i2c:99:0x40:ina226:0.1 cannot be opened \(No such file"):
+        open_meter("i2c:99:0x40:ina226:0.1")
+    with pytest.raises(LuternError, match=r"^there is no meter wattsup; give hwmon, or i2c"):
+        open_meter("wattsup")
