@@ -45,7 +45,7 @@ def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], Non
     ``what`` begins the sentence of a failure, which names the log, kept as ``failed_log``. The folder counts as just
     used, see ``prune``.
     """
-    if not all((folder / name).exists() for name in wanted):
+    if not _holds(folder, wanted):
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
@@ -56,6 +56,8 @@ def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], Non
         try:
             _make(work, wanted, run, what, folder.parent / failed_log)
             work.chmod(0o755)  # mkdtemp's is for one user
+            if not _holds(folder, wanted):
+                shutil.rmtree(folder, ignore_errors=True)  # somebody took files away, or an older release kept fewer
             with contextlib.suppress(OSError):  # refused where another process was first: its result is as good
                 work.rename(folder)
         finally:
@@ -63,6 +65,10 @@ def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], Non
     with contextlib.suppress(OSError):
         os.utime(folder)
     return folder
+
+
+def _holds(folder: Path, wanted: tuple[str, ...]) -> bool:
+    return all((folder / name).exists() for name in wanted)
 
 
 def _make(work: Path, wanted: tuple[str, ...], run: Callable[[Path], None], what: str, failed_log: Path) -> None:
