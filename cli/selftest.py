@@ -14,6 +14,7 @@ from lutern.cli.models import SHIPPED, open_network
 from lutern.cli.progress import transfer_bar
 from lutern.firmware.identify import identify
 from lutern.firmware.link import Client
+from lutern.firmware.memory_test import centre_phase, march
 from lutern.firmware.program import check_fit
 from lutern.firmware.selftest import check_decode, check_memory
 from lutern.firmware.serial_port import BAUD, PortError, SerialPort
@@ -63,6 +64,16 @@ def selftest(
             done(f"protocol version {PROTOCOL_VERSION}, machine {config.name}, {config.clock_hz / 1e6:g} MHz")
         if config is None:
             raise typer.Exit(1)
+        if config.memory == "sdram":
+            with step("clock") as done:
+                window = centre_phase(client, config)
+                done(f"the memory passes from {window.first} to {window.last} steps of its clock's phase; "
+                     f"it stands at {window.middle}")
+            with step("march") as done, transfer_bar("march") as advance:
+                result = march(client, config, progress=advance)
+                if result.errors:
+                    raise LuternError(result.text(config.word_bytes))
+                done(result.text(config.word_bytes))
         with step("memory") as done, transfer_bar("memory") as advance:
             done(check_memory(client, config, words, seed, advance))
         with step("decode") as done:

@@ -1,6 +1,7 @@
-"""Asks the chip for a march test of its SDRAM, range by range.
+"""Asks the chip for a march test of its SDRAM, range by range; finds the phase of the SDRAM's clock.
 
-    range ─► MEMORY_TEST of up to 1 M words ─► errors, and the first of them ─► Result, the sum
+    range ─► MEMORY_TEST of up to 256 K words ─► errors, and the first of them ─► Result, the sum
+    PHASE +1, test, PHASE +1, test, ... fails ─► back, PHASE -1, test, ... fails ─► the middle
 
 What the range held is lost: test before a model is loaded.
 """
@@ -12,11 +13,15 @@ from dataclasses import dataclass
 
 from lutern.firmware.link import Client
 from lutern.hw.config import HwConfig
-from lutern.hw.protocol import MEMORY_TEST, MEMORY_TEST_DONE, Opcode
+from lutern.hw.protocol import MEMORY_TEST, MEMORY_TEST_DONE, PHASE, PHASE_DONE, Opcode
+from lutern.model_ref.errors import LuternError
 
-STEP_WORDS = 1 << 20
-WORDS_PER_S = 100_000
-"""Slowest: a simulated board; a real one is some hundred times as fast."""
+STEP_WORDS = 1 << 18
+SWEEP_WORDS = 4096
+SWEEP_STEPS = 64
+"""Most steps each way: a period of 10 ns has 32 to 64."""
+WORDS_PER_S = 10_000
+"""Slowest: a simulated board; a real one is some 500 times as fast."""
 
 
 @dataclass(frozen=True)
@@ -67,4 +72,57 @@ def march(
             return Result(total, errors, address, wanted, got, cycles)
 
 
-__all__ = ["Result", "march"]
+@dataclass(frozen=True)
+class Window:
+    """Steps of the clock's phase, from where it stood at first, at which the memory passes; it stands at ``middle``."""
+
+    first: int
+    last: int
+
+    @property
+    def middle(self) -> int:
+        return (self.first + self.last) // 2
+
+
+def centre_phase(
+    client: Client, config: HwConfig, words: int = SWEEP_WORDS, most: int = SWEEP_STEPS
+) -> Window:
+    """Move the clock of the SDRAM to the middle of the phases around the present one at which the memory passes.
+
+    The present one must: so far out that commands are misread no test goes, but the step at which it ends.
+    """
+
+    def passes() -> bool:
+        return march(client, config, 0, min(words, config.memory_words)).errors == 0
+
+    def move(steps: int) -> int:
+        return int(PHASE_DONE.unpack(client.transact(Opcode.PHASE, PHASE.pack(steps=steps)))["place"])
+
+    start = move(0)
+    if not passes():
+        raise LuternError(
+            f"the memory fails its test at the phase {start} of its clock, where it should be safe; check the part, "
+            "its solder joints and its supply."
+        )
+    ends = []
+    for direction in (1, -1):
+        reached = 0
+        while reached < most:
+            move(direction)
+            if not passes():
+                move(-direction)
+                break
+            reached += 1
+        move(-direction * reached)
+        ends.append(direction * reached)
+    window = Window(ends[1], ends[0])
+    move(window.middle)
+    if not passes():
+        raise LuternError(
+            f"the memory passes at {window.last - window.first + 1} phases of its clock, but no more in their middle: "
+            "a command was misread at their end; reset the board and try again."
+        )
+    return window
+
+
+__all__ = ["Result", "Window", "centre_phase", "march"]

@@ -160,7 +160,7 @@ class SdramTimings:
 
     def with_(self, **changes: int) -> SdramTimings:
         """A copy with some times changed."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)
 
 
 def any_part(data_bits: int) -> SdramTimings:

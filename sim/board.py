@@ -109,7 +109,7 @@ class SimulatedBoard:
         self._taps = {tap.name: (index, tap) for index, tap in enumerate(list_taps(described(component)))}
         self._library = _load(str(library or verilate(component)))
         self._board: int | None = self._library.lutern_create()
-        self._timings = getattr(component, "sdram_timings", None)
+        self._timings: Any = getattr(component, "sdram_timings", None)
         if self._timings is not None:
             self._library.lutern_memory_clock(self._board, *memory_clock)
         self.cycles_per_second = cycles_per_second

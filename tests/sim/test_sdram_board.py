@@ -7,7 +7,7 @@ import pytest
 
 from lutern.firmware.link import Client, RefusedError
 from lutern.firmware.loader import load_sections
-from lutern.firmware.memory_test import march
+from lutern.firmware.memory_test import centre_phase, march
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.hw.config import HwConfig, preset
@@ -87,6 +87,8 @@ def test_march_and_phase_by_command() -> None:
         places = [PHASE_DONE.unpack(client.transact(Opcode.PHASE, PHASE.pack(steps=steps)))["place"]
                   for steps in (5, -8, 0, 3)]
         assert places == [5, -3, -3, 0]
+        window = centre_phase(client, CONFIG, words=64, most=2)
+        assert (window.first, window.middle, window.last) == (-2, 0, 2)
         for first, count, reason in ((0, 0, "the count is 0"), (1 << 21, 1, "beyond the end"), (1, 1 << 21, "beyond")):
             with pytest.raises(RefusedError, match=reason):
                 client.transact(Opcode.MEMORY_TEST, MEMORY_TEST.pack(first=first, count=count))

@@ -1,0 +1,69 @@
+"""The search for a phase and the texts of a march, against answers in the protocol's own records; on gateware they run
+in tests/sim/test_sdram_board.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from lutern.firmware.memory_test import STEP_WORDS, Result, centre_phase, march
+from lutern.hw.config import preset
+from lutern.hw.protocol import MEMORY_TEST, MEMORY_TEST_DONE, PHASE, PHASE_DONE, Opcode
+from lutern.model_ref.errors import LuternError
+
+CONFIG = preset("sdram-x16")
+
+
+class Part:
+    """Answers as a chip whose memory passes where `good` says, for phases; bit 5 of word 0x2345 is stuck if `stuck`."""
+
+    timeout_s = 1.0
+
+    def __init__(self, good: range, stuck: bool = False, forgets: bool = False) -> None:
+        self.good, self.stuck, self.forgets = good, stuck, forgets
+        self.place, self.broken, self.ranges = 0, False, list[tuple[int, int]]()
+
+    def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
+        if opcode == Opcode.PHASE:
+            self.place += PHASE.unpack(payload)["steps"]
+            return PHASE_DONE.pack(place=self.place)
+        span = MEMORY_TEST.unpack(payload)
+        self.ranges.append((span["first"], span["count"]))
+        bad = self.place not in self.good
+        self.broken |= bad and self.forgets
+        hit = self.stuck and 0 <= 0x2345 - span["first"] < span["count"]
+        errors = span["count"] if bad or self.broken else 2 * hit
+        return MEMORY_TEST_DONE.pack(errors=errors, address=0x2345, wanted=0x1020, got=0x1000, cycles=span["count"])
+
+
+@pytest.mark.parametrize(("first", "last"), [(-3, 9), (0, 0), (-20, 1), (-7, -0)])
+def test_the_middle_is_found(first: int, last: int) -> None:
+    part = Part(range(first, last + 1))
+    window = centre_phase(part, CONFIG)  # type: ignore[arg-type]
+    assert (window.first, window.last) == (first, last)
+    assert part.place == window.middle == (first + last) // 2
+
+
+def test_as_many_steps_as_a_period_has() -> None:
+    part = Part(range(-1000, 1000))
+    window = centre_phase(part, CONFIG, most=5)  # type: ignore[arg-type]
+    assert (window.first, window.last, part.place) == (-5, 5, 0)
+
+
+def test_no_phase_and_a_part_that_forgets_its_mode() -> None:
+    with pytest.raises(LuternError, match="the memory fails its test at the phase 0 of its clock, where it should be"):
+        centre_phase(Part(range(2, 9)), CONFIG)  # type: ignore[arg-type]
+    with pytest.raises(LuternError, match=r"passes at \d+ phases of its clock, but no more in their middle: a command"):
+        centre_phase(Part(range(-4, 5), forgets=True), CONFIG)  # type: ignore[arg-type]
+
+
+def test_a_march_in_ranges_tells_the_first_error() -> None:
+    part, told = Part(range(1), stuck=True), list[tuple[int, int]]()
+    result = march(part, CONFIG, 5, 2 * STEP_WORDS + 7, lambda *done: told.append(done))  # type: ignore[arg-type]
+    assert part.ranges == [(5, STEP_WORDS), (5 + STEP_WORDS, STEP_WORDS), (5 + 2 * STEP_WORDS, 7)]
+    assert told[-1] == (2 * STEP_WORDS + 7,) * 2
+    assert result.text(2) == (
+        "memory: 2 of the words read from 524,295 were wrong, the first at word 0x2345: 1020 was written, 1000 came "
+        "back (bits 5); check the phase of the memory's clock and its solder joints."
+    )
+    assert Result(10, 0, 0, 0, 0, 99).text(2) == "memory: 10 words, no error, 99 cycles"
+    assert march(Part(range(1)), CONFIG).words == CONFIG.memory_words  # type: ignore[arg-type]
