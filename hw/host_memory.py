@@ -58,8 +58,8 @@ class HostMemory(wiring.Component):
         least = 4 * (CHUNK_BYTES // config.word_bytes)
         if config.memory_words < least:
             described(self)
-            raise LuternError(f"HwConfig {config.name}: {config.memory_words} words wait on the chip; give memory_words "
-                              f"{least} or more, so that the link goes on while they are used.")
+            raise LuternError(f"HwConfig {config.name}: {config.memory_words} words wait on the chip; give "
+                              f"memory_words {least} or more, so that the link goes on while they are used.")
         super().__init__({
             **_ports(config),
             "i_host": In(stream.Signature(host_word_layout(config.word_bytes))),

@@ -208,7 +208,7 @@ async def widest_row(dut: Any) -> None:
 
 @cocotb.test()
 async def latency_and_rate(dut: Any) -> None:
-    """Without pauses: sums exactly `latency` cycles after the row group's end, a row group waits for the one ahead of it only."""
+    """Without pauses: sums `latency` cycles after the row group's end, a row group waits only for the one ahead."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
