@@ -1,0 +1,137 @@
+"""What the host sends to a chip without weights, over lines that lose frames in both directions."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+import numpy as np
+import pytest
+
+from lutern.firmware.host_weights import HostWeights
+from lutern.firmware.program import Program, lay_out
+from lutern.firmware.slip import Frame, FrameDecoder
+from lutern.hw.config import preset
+from lutern.hw.protocol import RESPONSE, ROW, STREAM, WANT, Opcode
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
+
+CONFIG = preset("host").with_(name="small", memory_words=1024, max_width=512, max_state=512, max_vocab=64)
+MODEL = ModelConfig(vocab_size=27, hidden_size=288, num_hidden_layers=1, intermediate_size=32)
+CHUNK = 256
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return lay_out(integer_weights(random_checkpoint(MODEL, 3)), CONFIG)
+
+
+class Chip:
+    """hw/host_memory.py in a few lines: takes frames, tells what it wants, and takes words a few at a time."""
+
+    def __init__(self, program: Program, seed: int, begin: int = 0) -> None:
+        self.program, self.draw = program, random.Random(seed)
+        self.offset = self.taken = begin
+        self.row = self.place = self.token = self.sequence = 0
+        self.wanting = False
+        self.stream: list[bytes] = []
+        self.rows: list[tuple[int, bytes]] = []
+
+    def want(self) -> Frame:
+        fields = {"offset": self.offset % (1 << 32), "taken": self.taken % (1 << 32), "row": self.row % (1 << 16),
+                  "place": self.place, "token": self.token}
+        return Frame(Opcode.STREAM | RESPONSE, self.sequence, WANT.pack(**fields))
+
+    def ask(self) -> Frame:
+        self.row, self.place, self.wanting = self.row + 1, 0, True
+        self.token = self.draw.randrange(MODEL.vocab_size)
+        self.rows.append((self.token, b""))
+        return self.want()
+
+    def take(self, frame: Frame) -> Frame | None:
+        """The WANT that the frame calls for."""
+        dropped = False
+        words = [frame.payload[at : at + 2] for at in range(4, len(frame.payload), 2)]
+        if frame.opcode == Opcode.STREAM:
+            offset = STREAM.unpack(frame.payload)["offset"]
+            for index, word in enumerate(words):
+                if (offset + index) % (1 << 32) == self.offset % (1 << 32) and self.offset < self.taken + 1024:
+                    self.stream.append(word)
+                    self.offset += 1
+                else:
+                    dropped = True
+        else:
+            fields = ROW.unpack(frame.payload)
+            for index, word in enumerate(words):
+                if self.wanting and (fields["row"], fields["place"] + index) == (self.row % (1 << 16), self.place):
+                    self.rows[-1] = self.rows[-1][0], self.rows[-1][1] + word
+                    self.place += 1
+                    self.wanting = self.place < self.program.sizes.row_words
+                else:
+                    dropped = True
+        self.sequence = frame.sequence
+        return self.want() if dropped else None
+
+    def compute(self) -> Frame | None:
+        """Words leave, unless a row is waited for; a WANT at every chunk."""
+        if self.wanting or self.taken == self.offset:
+            return None
+        before = self.taken
+        self.taken = min(self.offset, self.taken + self.draw.randint(1, 200))
+        return self.want() if before // CHUNK != self.taken // CHUNK else None
+
+
+def converse(program: Program, seed: int, share: float, begin: int = 0) -> tuple[Chip, HostWeights]:
+    """Some rows and streams' worth of words over a line that loses that share of the frames."""
+    chip, host, draw = Chip(program, seed, begin), HostWeights(program, 1024), random.Random(seed + 1)
+    host.sent = host.offset = host.taken = begin
+    line, decoder = deque[Frame](), FrameDecoder()
+    silent = 0
+
+    def sent(raw: bytes) -> None:
+        line.extend(frame for frame in decoder.feed(raw) if draw.random() >= share)
+
+    def told(want: Frame | None) -> None:
+        if want is not None and draw.random() >= share:
+            assert host.takes(want)
+            sent(host.take(want)[0])
+
+    sent(host.frames())
+    asked = 0
+    while chip.taken - begin < 1.2 * program.sizes.stream_words:
+        assert host.sent - chip.taken <= 1024, f"seed {seed}: more words under way than there is room for"
+        before = chip.taken, chip.place
+        if chip.taken - begin >= asked * 3000 and not chip.wanting:
+            asked += 1
+            told(chip.ask())
+        if line:
+            told(chip.take(line.popleft()))
+        told(chip.compute())
+        silent = 0 if (chip.taken, chip.place) != before or line else silent + 1
+        if silent > 3:
+            sent(host.nudge())
+        assert silent < 200, f"seed {seed}: stuck at {chip.want()}"
+    return chip, host
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.4])
+@pytest.mark.parametrize("seed", range(3))
+def test_words_in_order(seed: int, share: float, program: Program) -> None:
+    chip, host = converse(program, seed, share)
+    sizes = program.sizes
+    places = np.arange(len(chip.stream)) % sizes.stream_words
+    assert b"".join(chip.stream) == program.words[places].tobytes(), f"seed {seed}"
+    assert len(chip.rows) > 3
+    for token, row in chip.rows[:-1]:
+        first = sizes.stream_words + token * sizes.stride
+        assert row == program.words[first : first + sizes.row_words].tobytes(), f"seed {seed}, token {token}"
+    assert (host.resent_count > 0) == (share > 0), f"seed {seed}"
+
+
+def test_offsets_wrap(program: Program) -> None:
+    begin = (1 << 32) - 5 * CHUNK
+    chip, _ = converse(program, 7, 0.1, begin)
+    places = (begin + np.arange(len(chip.stream))) % program.sizes.stream_words
+    assert chip.offset > 1 << 32
+    assert b"".join(chip.stream) == program.words[places].tobytes()
