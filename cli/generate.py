@@ -13,6 +13,7 @@ from rich.console import Console
 from lutern.cli.models import Network, open_network
 from lutern.cli.progress import progress_bar, transfer_bar
 from lutern.firmware.conversations import EMPTY_PROMPT, Sampling, converse
+from lutern.firmware.host_weights import line_tokens_per_s
 from lutern.firmware.identify import identify
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
@@ -75,7 +76,7 @@ def generate_text(
         return
     with SerialPort(on, baud) as port:
         session = open_session(Client(port), weights, preset_name)
-        _write(session, opened, tokenizer, texts, ids, tokens, sampling, session.config, on)
+        _write(session, opened, tokenizer, texts, ids, tokens, sampling, session.config, on, baud)
 
 
 def open_session(client: Client, weights: IntegerWeights, preset_name: str | None = None) -> Session:
@@ -106,6 +107,7 @@ def _write(
     sampling: Sampling,
     config: HwConfig,
     where: str = "simulated",
+    baud: int = BAUD,
 ) -> None:
     """Print prompt and text as they come (several: one after the other when all is done), then what it took."""
     console = Console(stderr=True, highlight=False)
@@ -133,15 +135,17 @@ def _write(
         out.flush()
     seconds = time.monotonic() - start
     steps = sum(len(prompt) - 1 + count for prompt in ids)
-    for line in summary(runs, steps, seconds, machine, model, config, where):
+    for line in summary(runs, steps, seconds, machine, model, config, where, baud):
         console.print(line, style="dim", soft_wrap=True)
 
 
 def summary(
-    runs: list[Run], steps: int, seconds: float, machine: Machine, model: Network, config: HwConfig, where: str
+    runs: list[Run], steps: int, seconds: float, machine: Machine, model: Network, config: HwConfig, where: str,
+    baud: int,
 ) -> list[str]:
     """What a run took: speed here, cycles of a pass, lane use, and the speed that the cycles mean at the preset's
-    clock; the last run, which had the fewest conversations left, is not counted where there was another."""
+    clock, or the link allows where it brings the weights; the last run, which had the fewest conversations left, is not
+    counted where there was another."""
     trits = model.config.trits
     if isinstance(machine, GoldenSession):
         return [f"integer model: {steps / seconds:.1f} tokens/s", *_synthetic(model)]
@@ -150,13 +154,19 @@ def summary(
     widest = max(len(run.tokens[0]) for run in runs)
     full = [run for run in runs if len(run.tokens[0]) == widest]
     cycles = sum(run.cycles for run in full) / len(full)
-    model_cycles = token_cycles(session.program.model, config, widest).cycles
-    lines = [
-        f"{config.name}, {config.lanes} lanes, {where}: {steps / seconds:.1f} tokens/s ({steps} tokens)",
-        f"{cycles:,.0f} cycles/{f'pass of {widest} tokens' if widest > 1 else 'token'} (cycle model {model_cycles:,}; "
-        f"trits / lanes {trits / config.lanes:,.0f}: lane use {trits / config.lanes / cycles:.1%}); "
-        f"{widest * config.clock_hz / cycles:,.0f} tokens/s at {config.clock_hz / 1e6:.0f} MHz",
-    ]
+    lines = [f"{config.name}, {config.lanes} lanes, {where}: {steps / seconds:.1f} tokens/s ({steps} tokens)"]
+    per = f"pass of {widest} tokens" if widest > 1 else "token"
+    if config.memory == "host":
+        bound = widest * line_tokens_per_s(session.program, baud)
+        lines.append(f"{session.program.bytes_per_token:,} bytes of weights a {per} over the link: at most {bound:.3g} "
+                     f"tokens/s at {baud:,} baud")
+    else:
+        model_cycles = token_cycles(session.program.model, config, widest).cycles
+        lines.append(
+            f"{cycles:,.0f} cycles/{per} (cycle model {model_cycles:,}; "
+            f"trits / lanes {trits / config.lanes:,.0f}: lane use {trits / config.lanes / cycles:.1%}); "
+            f"{widest * config.clock_hz / cycles:,.0f} tokens/s at {config.clock_hz / 1e6:.0f} MHz"
+        )
     if clipped := sum(run.saturations for run in runs):
         lines.append(f"values were clipped in {clipped} beats: the model's ranges are calibrated, not proved")
     if isinstance(machine, LockStep):

@@ -15,6 +15,13 @@ from lutern.firmware.slip import Frame, encode_frame
 from lutern.hw.protocol import CHUNK_BYTES, RESPONSE, ROW, STREAM, WANT, Opcode
 
 OFFSET_SPAN = 1 << 32
+LINE_BITS = 10
+"""Of a byte on a serial line, 8N1."""
+
+
+def line_tokens_per_s(program: Program, baud: int) -> float:
+    """Tokens a second, if a serial line carried nothing but weights: the bound of a machine that has none."""
+    return baud / LINE_BITS / program.bytes_per_token
 
 
 class HostWeights:
@@ -118,4 +125,4 @@ def _unwrapped(number: int, before: int) -> int:
     return before + (change if change < OFFSET_SPAN // 2 else change - OFFSET_SPAN)
 
 
-__all__ = ["HostWeights"]
+__all__ = ["LINE_BITS", "HostWeights", "line_tokens_per_s"]

@@ -107,6 +107,14 @@ def test_sdram_pins(name: str) -> None:
         assert sorted(dq.split()) == sorted(COLORLIGHT_DQ.split())
 
 
+@pytest.mark.parametrize("name", BOARDS)
+def test_weights_from_the_host(name: str) -> None:
+    """The machine without weights needs nothing of a board but its link."""
+    platform, system = elaborated(BOARDS[name], "host")
+    assert system.config.memory == "host" and not any(pin.startswith("sdram") for pin in pins_of(platform))
+    assert abs(system.clock_hz / system.divisor / BOARDS[name].link.baud - 1) <= BAUD_TOLERANCE
+
+
 def test_every_board_has_its_own_name_and_digest() -> None:
     assert set(SECOND) == set(BOARDS)
     assert all(name == board.name for name, board in BOARDS.items())

@@ -72,11 +72,11 @@ def test_bytes_that_are_all_escaped(board: SimulatedBoard) -> None:
     assert client.resent_count == 0
 
 
-class BitFlips:
-    """A line on which a bit of some frames is wrong; seeded."""
+class BadLine:
+    """A line on which some frames have a wrong bit, or do not come at all; seeded."""
 
-    def __init__(self, board: SimulatedBoard, seed: int, share: float) -> None:
-        self.board, self.draw, self.share, self.count = board, random.Random(seed), share, 0
+    def __init__(self, board: SimulatedBoard, seed: int, share: float, loses: bool) -> None:
+        self.board, self.draw, self.share, self.loses, self.count = board, random.Random(seed), share, loses, 0
 
     def write(self, data: bytes) -> None:
         self.board.write(self._damaged(data))
@@ -88,15 +88,17 @@ class BitFlips:
         if not data or self.draw.random() >= self.share:
             return data
         self.count += 1
+        if self.loses:
+            return b""
         line = bytearray(data)
         line[self.draw.randrange(len(line))] ^= 1 << self.draw.randrange(8)
         return bytes(line)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_only_what_was_lost_is_sent_again(seed: int, board: SimulatedBoard) -> None:
+@pytest.mark.parametrize(("seed", "loses"), [(0, False), (1, False), (2, True)])
+def test_only_what_was_lost_is_sent_again(seed: int, loses: bool, board: SimulatedBoard) -> None:
     words = random_words(CONFIG.memory_words // 4, 10 + seed)
-    line = BitFlips(board, seed, share=0.2)
+    line = BadLine(board, seed, 0.2, loses)
     client = Client(line, timeout_s=0.5, tries=20)
     load_sections(client, [(0, words)])
     line.share = 0

@@ -1,0 +1,100 @@
+"""A chip without weights behind a serial line, bit by bit: tokens are right, and as fast as the line brings weights."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import numpy as np
+import pytest
+
+from lutern.cli.models import open_model
+from lutern.firmware.host_weights import LINE_BITS
+from lutern.firmware.link import Client
+from lutern.firmware.program import lay_out
+from lutern.firmware.session import Feed, GoldenSession, Session
+from lutern.hw.config import preset
+from lutern.hw.top import SerialTop
+from lutern.hw.uart import LOWEST_DIVISOR
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.sim.board import SimulatedBoard
+from lutern.sim.lockstep import LockStep
+
+SMALL = preset("host").with_(memory_words=1024, max_width=64, max_state=128, max_vocab=64)
+"""As tests/cli/test_port.py has it: one build for both."""
+MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+TOKENS = 3
+
+
+class BadLine:
+    """A line on which a bit is wrong, or pieces are lost, in that share of what passes either way; seeded."""
+
+    def __init__(self, board: SimulatedBoard, seed: int) -> None:
+        self.board, self.draw, self.share, self.faults = board, random.Random(seed), 0.0, 0
+
+    def write(self, data: bytes) -> None:
+        self.board.write(self._damaged(data))
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        return self._damaged(self.board.read(limit, timeout_s))
+
+    def _damaged(self, data: bytes) -> bytes:
+        if not data or self.draw.random() >= self.share:
+            return data
+        self.faults += 1
+        if self.draw.random() < 0.5:
+            return b""
+        line = bytearray(data)
+        line[self.draw.randrange(len(line))] ^= 1 << self.draw.randrange(8)
+        return bytes(line)
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_bad_line_costs_only_time(seed: int) -> None:
+    """Every h, S, code and logit is the integer model's, whatever was lost; a second model starts anew."""
+    with SimulatedBoard(SerialTop(SMALL, LOWEST_DIVISOR), cycles_per_second=200_000) as board:  # a frame takes 42,000
+        line = BadLine(board, seed)
+        for of_model in (1, 2):
+            line.share = 0.0
+            weights = integer_weights(random_checkpoint(MODEL, of_model))
+            session = Session(Client(line, tries=20), lay_out(weights, SMALL), SMALL)
+            machine = LockStep(session, board, weights)
+            line.share = 0.1
+            for step in range(2):
+                machine.run([Feed(7 * step, fresh=step == 0)], 3, temperature=0.5)
+            assert machine.checked > 1000
+    assert session.weights is not None
+    print(f"seed {seed}: {line.faults} faults, went back {session.weights.resent_count} times in the second model")
+    assert line.faults > 10 and session.weights.resent_count > 0, f"seed {seed}"
+
+
+@pytest.mark.slow
+def test_the_demo_takes_the_line() -> None:
+    """A token of the demo in the time in which the line carries its weights, and a twentieth at most: the bound counts
+    the bytes of words alone, not those of frames."""
+    config = preset("host")
+    weights = integer_weights(open_model("demo").checkpoint)
+    program = lay_out(weights, config)
+    bound = program.bytes_per_token * LINE_BITS * LOWEST_DIVISOR
+    golden = GoldenSession(weights)
+    with SimulatedBoard(SerialTop(config, LOWEST_DIVISOR)) as board:
+        session = Session(Client(board), program, config)
+        token, spent = 3, 0
+        for step in range(TOKENS):
+            feed = Feed(token, fresh=step == 0)
+            begun, before = time.monotonic(), board.cycles
+            run, wanted = session.run([feed]), golden.run([feed])
+            spent += board.cycles - before
+            seconds = time.monotonic() - begun
+            ours, theirs = session.logits(), golden.logits()
+            np.testing.assert_array_equal(ours.sums, theirs.sums[ours.tokens], err_msg=f"token {step}")
+            assert ours.scale == theirs.scale and run.tokens == wanted.tokens, f"token {step}"
+            token = run.tokens[0][0]
+    baud, hz = config.clock_hz / LOWEST_DIVISOR, config.clock_hz
+    print(f"demo, {program.bytes_per_token:,} bytes a token at {baud / 1e6:.3f} Mbaud: {spent / TOKENS:,.0f} cycles a "
+          f"token with its command, {TOKENS * hz / spent:.3f} tokens/s; the line's bound {hz / bound:.3f} "
+          f"({TOKENS * bound / spent:.2%}); {seconds:.0f} s for the last")
+    assert 0.95 * spent <= TOKENS * bound < spent
+    assert session.weights is not None and session.weights.resent_count == 0
