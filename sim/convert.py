@@ -9,6 +9,7 @@ with a layout stays one flat vector in the layout's bit order. `clk` and `rst` o
 
 import hashlib
 import importlib.metadata
+import re
 from dataclasses import dataclass
 
 from amaranth.back import rtlil, verilog
@@ -54,6 +55,24 @@ def convert_verilog(rtlil_text: str) -> str:
     The function behind `amaranth.back.verilog.convert`, which would elaborate once more: seconds, for a whole decoder.
     """
     return verilog._convert_rtlil_text(rtlil_text, strip_internal_attrs=True)
+
+
+def registered_resets(verilog_text: str) -> str:
+    """The same Verilog with the resets of module `top` taken in by a register, so that they come a cycle later.
+
+    Verilator computes twice a cycle whatever an input reaches without a register between, and a reset reaches the next
+    state of everything.
+    """
+    before, start, rest = verilog_text.partition("\nmodule top(")
+    ports, end, body = rest.partition(");\n")
+    body, last, after = body.partition("\nendmodule\n")
+    for name in ("rst", "memory_rst"):
+        if not re.search(rf"^  input {name};$", body, re.MULTILINE):
+            continue
+        clock = name.replace("rst", "clk")
+        body = re.sub(rf"(?<![.\w\\]){name}\b(?!;\n)", f"{name}_registered", body)
+        body = f"  reg {name}_registered;\n  always @(posedge {clock}) {name}_registered <= {name};\n{body}"
+    return before + start + ports + end + body + last + after
 
 
 def digest(*parts: str | bytes) -> str:

@@ -6,8 +6,8 @@
 // A cycle is: drive the inputs, clock low, look at valid and ready and at the taps, clock high. The harness knows nothing of
 // the design but its ports; taps.h, written for each design, lists TAPS(X) as X(index, name, bytes), and defines BIT_CYCLES
 // where rx and tx are the pins of a serial line: 8N1, bit by bit; SDRAM_WORD and SDRAM_WORDS, type and place of the words of
-// a memory part beside the design, whose clock memory_clk makes so many cycles for each of clk. Verilator spells the double underscore of Amaranth's port
-// names ___05F.
+// a memory part beside the design, whose clock memory_clk makes so many cycles for each of clk. Verilator spells the double
+// underscore of Amaranth's port names ___05F.
 
 #include <cstdint>
 #include <cstring>
@@ -258,7 +258,9 @@ void lutern_reset(Board* board, uint64_t cycles) {
     board->top->rst = 0;
 #ifdef SDRAM_WORD
     board->top->memory_rst = 0;
+    for (uint64_t until = board->memory_ticks + 1; board->memory_ticks < until;) step(*board);
 #endif
+    step(*board);  // a register takes the reset in: it ends now
     board->tx.clear();
     board->in_frame = false;
 }

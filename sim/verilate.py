@@ -30,7 +30,7 @@ import lutern.hw
 import lutern.model_ref
 from lutern.hw.stages import described
 from lutern.model_ref.errors import LuternError
-from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports
+from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports, registered_resets
 from lutern.sim.tools import prune, require_compiler, tail, verilator_environment
 
 LIBRARY = "board.so"
@@ -41,7 +41,7 @@ _STALE_SECONDS = 6 * 3600.0
 _FLAGS = (
     "--cc", "--exe", "--build", "-j", "2", "--threads", "1", "--prefix", "Vtop", "--top-module", "top", "--Mdir", ".",
     "-O3", "--x-assign", "fast", "--x-initial", "0", "--noassert", "--no-timing", "-Wno-fatal", "-Wno-lint",
-    "--output-split", "20000", "--output-split-cfuncs", "500", "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared",
+    "--output-split", "200000", "--output-split-cfuncs", "20000", "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared",
     "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 OPT_GLOBAL=-O2", "-o", LIBRARY,
 )
 _TOGGLE_FLAGS = ("--trace-saif", "--trace-underscore", "-CFLAGS", "-DLUTERN_SAIF")
@@ -104,7 +104,7 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
             folder = cache_folder() / f"board-{digest(rtlil_text, *built_with)[:32]}"
             if not (folder / LIBRARY).exists():
                 require_compiler()
-                _build(name, convert_verilog(rtlil_text), header, folder, flags)
+                _build(name, registered_resets(convert_verilog(rtlil_text)), header, folder, flags)
         if known:
             _note(known, folder.name)
     return _used(folder)
