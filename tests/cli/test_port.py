@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from lutern.firmware.conversations import Sampling, generate
+from lutern.firmware.serial_port import SerialPort
 from lutern.firmware.session import GoldenSession
-from lutern.hw.config import preset
-from lutern.hw.protocol import PROTOCOL_VERSION
+from lutern.firmware.slip import FrameDecoder, encode_frame
+from lutern.hw.config import PRESETS, preset
+from lutern.hw.protocol import PROTOCOL_VERSION, WRITE, Opcode
 from lutern.hw.top import SerialTop
 from lutern.hw.uart import LOWEST_DIVISOR
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
@@ -26,9 +28,15 @@ from lutern.model_ref.quantize import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from lutern.sim.board import SimulatedBoard
+from lutern.sim.loopback import SerialLoopback
 from lutern.sim.pty_board import PtyBoard
+from lutern.sim.sdram import simulated as with_memory
 
 CONFIG = preset("tiny")
+WITHOUT_WEIGHTS = preset("host").with_(memory_words=1024, max_width=64, max_state=128, max_vocab=64)
+"""What a board may change of a preset, it may; as tests/sim/test_host_line.py has it: one build for both."""
+UNKNOWN = CONFIG.with_(name="line", memory_words=1 << 13)
+"""As tests/sim/test_serial_line.py has it."""
 MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 TOKENS = 6
@@ -104,6 +112,11 @@ def generate_on(port: str, folder: Path, *more: str) -> subprocess.CompletedProc
                   *more)
 
 
+def assert_refused(done: subprocess.CompletedProcess[str], sentence: str) -> None:
+    """One sentence on stderr, nothing on stdout."""
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"lutern: {sentence}\n")
+
+
 def test_text_from_the_port(board: Board, folder: Path, expected: str) -> None:
     """The machine is found by its digest; a second program finds the model in place."""
     with PtyBoard(board) as served:
@@ -157,6 +170,114 @@ def test_selftest(board: Board) -> None:
         "pass  memory  600 words of 4 bytes, and their complements, written and read back",
         "pass  decode  random weights: 8 tokens and their logits equal the integer model's",
     ]
+
+
+def test_weights_over_the_port(folder: Path, expected: str) -> None:
+    """A chip without weights gets them for every token, over a bad line too; its memory is not tested."""
+    with SimulatedBoard(SerialTop(WITHOUT_WEIGHTS, LOWEST_DIVISOR)) as chip:
+        board = Board(chip)
+        board.faulty = 40
+        with PtyBoard(board) as served:
+            done = generate_on(served.port, folder)
+            assert (done.returncode, done.stdout) == (0, expected), done.stderr
+            assert board.pieces > 3 * board.faulty
+            assert f"host, 10 lanes, {served.port}: " in done.stderr
+            bytes_per_token, bound = re.search(  # type: ignore[union-attr]
+                r"([\d,]+) bytes of weights a token over the link: at most ([\d.]+) tokens/s at 3,000,000 baud",
+                done.stderr).groups()
+            assert float(bound) == pytest.approx(300_000 / int(bytes_per_token.replace(",", "")), rel=0.01)
+            board.faulty = 0
+            done = lutern("selftest", "--on", served.port)
+    assert (done.returncode, [line[:12] for line in done.stdout.splitlines()]) == (0, ["pass  link  ", "pass  decode"])
+
+
+def test_the_second_program_is_told(board: Board, folder: Path) -> None:
+    with PtyBoard(board) as served, SerialPort(served.port):
+        done = generate_on(served.port, folder)
+    assert_refused(done, f"The port {served.port} is in use by another program; end that one or give another port.")
+
+
+def test_nothing_answers(folder: Path) -> None:
+    """A port with no chip behind it."""
+    far, near = os.openpty()
+    try:
+        port = os.ttyname(near)
+        done = generate_on(port, folder)
+    finally:
+        os.close(far)
+        os.close(near)
+    assert_refused(done, "The board did not answer INFO, asked 4 times with 1 s of patience each; check the cable, the "
+                         "port and that the board runs Lutern.")
+
+
+def test_a_chip_that_is_no_preset(folder: Path) -> None:
+    """The digest on the chip is of a machine that this program does not know."""
+    with SimulatedBoard(SerialLoopback(UNKNOWN, 25)) as chip, PtyBoard(chip) as served:
+        done = generate_on(served.port, folder)
+    assert_refused(done, f"the chip was built for machine {UNKNOWN.digest[:32]}, which is none of "
+                         f"{', '.join(PRESETS)} in this program; use gateware and program of the same release, or "
+                         "rebuild the bitstream.")
+
+
+class StuckBit(Board):
+    """A board whose memory keeps 0 in bit 5 of word 77, whatever is written there."""
+
+    def __init__(self, board: SimulatedBoard) -> None:
+        super().__init__(board)
+        self.decoder = FrameDecoder()
+
+    def write(self, data: bytes) -> None:
+        for frame in self.decoder.feed(data):
+            payload = bytearray(frame.payload)
+            if frame.opcode == Opcode.WRITE:
+                first = WRITE.unpack(frame.payload)["address"]
+                at = WRITE.byte_count + (77 - first) * CONFIG.word_bytes
+                if WRITE.byte_count <= at < len(payload):
+                    payload[at] &= ~(1 << 5)
+            super().write(encode_frame(frame.opcode, frame.sequence, bytes(payload)))
+
+
+def test_selftest_of_a_faulty_memory(simulated: SimulatedBoard) -> None:
+    """Address and bit; the other tests go on."""
+    simulated.reset()
+    with PtyBoard(StuckBit(simulated)) as served:
+        done = lutern("selftest", "--on", served.port, "--words", "300")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert [line[6:12] for line in lines] == ["link  ", "memory", "decode"]
+    assert re.fullmatch(r"fail  memory  The memory is faulty: word 77 was written as [0-9a-f]{8} and differs in bit 5; "
+                        r"check clock and supply, and have the memory replaced if it stays so\.", lines[1])
+
+
+class StuckCell(Board):
+    """A board with a bit of its SDRAM stuck at 1: set again every few cycles."""
+
+    ADDRESS, BIT = 5000, 9
+
+    def run(self, cycles: int) -> int:
+        for _ in range(cycles // 500):
+            word = self.board.peek(self.ADDRESS, 1)
+            word[0, self.BIT // 8] |= 1 << self.BIT % 8
+            self.board.poke(self.ADDRESS, word)
+            if waiting := self.board.run(500):
+                return waiting
+        return 0
+
+
+@pytest.mark.slow
+def test_selftest_of_a_faulty_sdram() -> None:
+    """The clock's phase is found with the first words, then the march names address and bit."""
+    with (
+        SimulatedBoard(with_memory(preset("sdram-x32"), LOWEST_DIVISOR)) as chip,
+        PtyBoard(StuckCell(chip)) as served,
+    ):
+        done = lutern("selftest", "--on", served.port, "--words", "6000")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1, done.stderr
+    assert [line[:12] for line in lines[:4]] == ["pass  link  ", "pass  clock ", "fail  march ", "fail  memory"]
+    assert re.fullmatch(r"fail  march   memory: \d+ of the words read from 6,000 were wrong, the first at word 0x1388: "
+                        r"[0-9a-f]{8} was written, [0-9a-f]{8} came back \(bits 9\); check the phase .*", lines[2])
+    assert re.search(r"word 5000 was written as [0-9a-f]{8} and differs in bit 9;", lines[3])
 
 
 def test_selftest_without_a_board() -> None:

@@ -23,7 +23,7 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import LockStep
 
 SMALL = preset("host").with_(memory_words=1024, max_width=64, max_state=128, max_vocab=64)
-"""As tests/cli/test_port.py has it: one build for both."""
+"""As tests/cli/test_port.py has it, which runs it quickly: one build for both."""
 MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 TOKENS = 3
 
@@ -51,7 +51,8 @@ class BadLine:
         return bytes(line)
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
 def test_a_bad_line_costs_only_time(seed: int) -> None:
     """Every h, S, code and logit is the integer model's, whatever was lost; a second model starts anew."""
     with SimulatedBoard(SerialTop(SMALL, LOWEST_DIVISOR), cycles_per_second=200_000) as board:  # a frame takes 42,000

@@ -17,7 +17,7 @@ from lutern.hw.top import SerialTop
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.loopback import SerialLoopback
 
-CONFIG = preset("tiny").with_(memory_words=1 << 13)
+CONFIG = preset("tiny").with_(name="line", memory_words=1 << 13)
 BAUD = 3_000_000
 DIVISOR = CONFIG.clock_hz // BAUD
 LINE_BYTE_CYCLES = 10 * DIVISOR
