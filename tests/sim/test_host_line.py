@@ -82,20 +82,20 @@ def test_the_demo_takes_the_line() -> None:
     golden = GoldenSession(weights)
     with SimulatedBoard(SerialTop(config, LOWEST_DIVISOR)) as board:
         session = Session(Client(board), program, config)
-        token, spent = 3, 0
+        token, start = 3, board.cycles
         for step in range(TOKENS):
             feed = Feed(token, fresh=step == 0)
-            begun, before = time.monotonic(), board.cycles
+            begun = time.monotonic()
             run, wanted = session.run([feed]), golden.run([feed])
-            spent += board.cycles - before
             seconds = time.monotonic() - begun
             ours, theirs = session.logits(), golden.logits()
             np.testing.assert_array_equal(ours.sums, theirs.sums[ours.tokens], err_msg=f"token {step}")
             assert ours.scale == theirs.scale and run.tokens == wanted.tokens, f"token {step}"
             token = run.tokens[0][0]
+        spent = board.cycles - start
     baud, hz = config.clock_hz / LOWEST_DIVISOR, config.clock_hz
     print(f"demo, {program.bytes_per_token:,} bytes a token at {baud / 1e6:.3f} Mbaud: {spent / TOKENS:,.0f} cycles a "
-          f"token with its command, {TOKENS * hz / spent:.3f} tokens/s; the line's bound {hz / bound:.3f} "
+          f"token with its commands, {TOKENS * hz / spent:.3f} tokens/s; the line's bound {hz / bound:.3f} "
           f"({TOKENS * bound / spent:.2%}); {seconds:.0f} s for the last")
     assert 0.95 * spent <= TOKENS * bound < spent
     assert session.weights is not None and session.weights.resent_count == 0
