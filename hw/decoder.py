@@ -127,18 +127,18 @@ class Decoder(wiring.Component):
 
         # codes and sums
         link(m, sequencer.o_quantise, norm.i_op)
-        link(m, norm.o_codes, codes.i_codes)
+        link(m, self._skid(m, "codes_skid", norm.o_codes), codes.i_codes)
         link(m, sequencer.o_engine, codes.i_op)
         link(m, codes.o, ternary.i_codes)
         link(m, ternary.o_sums, results.i_sums)
         link(m, norm.o_scale, results.i_scale)
         link(m, sequencer.o_results, results.i_op)
         link(m, results.o, scale.i)
-        self._route_values(m, scale, {"mlgru": mlgru, "glu": glu, "residual": residual, "head": head})
-        merged = Skid(x_payload(config))
-        m.submodules.x_skid = merged
-        self._merge_vectors(m, (mlgru.o, glu.o, residual.o), merged.i)
-        link(m, merged.o, join.i_x)
+        values = self._skid(m, "values_skid", scale.o)
+        self._route_values(m, values, {"mlgru": mlgru, "glu": glu, "residual": residual, "head": head})
+        merged = stream.Signature(x_payload(config)).create()
+        self._merge_vectors(m, (mlgru.o, glu.o, residual.o), merged)
+        link(m, self._skid(m, "x_skid", merged), join.i_x)
         link(m, join.o, norm.i_x)
         m.d.comb += [
             mlgru.eps_stream.eq(norm.eps_stream),
@@ -225,14 +225,22 @@ class Decoder(wiring.Component):
         return fifo.r_stream
 
     @staticmethod
-    def _route_values(m: Module, scale: SumScale, blocks: dict[str, Any]) -> None:
+    def _skid(m: Module, name: str, output: Any) -> Any:
+        """The same stream behind a skid buffer: a wide pipeline's enable is a register then, or nearly."""
+        skid = Skid(output.signature.members["payload"].shape)
+        m.submodules[name] = skid
+        link(m, output, skid.i)
+        return skid.o
+
+    @staticmethod
+    def _route_values(m: Module, values: Any, blocks: dict[str, Any]) -> None:
         """Values go to the block of their operation."""
         for block in blocks.values():
-            m.d.comb += block.i.payload.eq(scale.o.payload)
-        with m.Switch(scale.o.payload.op):
+            m.d.comb += block.i.payload.eq(values.payload)
+        with m.Switch(values.payload.op):
             for name, ops in ROUTES:
                 with m.Case(*ops):
-                    m.d.comb += [blocks[name].i.valid.eq(scale.o.valid), scale.o.ready.eq(blocks[name].i.ready)]
+                    m.d.comb += [blocks[name].i.valid.eq(values.valid), values.ready.eq(blocks[name].i.ready)]
 
     @staticmethod
     def _merge_vectors(m: Module, sources: tuple[Any, ...], join: Any) -> None:

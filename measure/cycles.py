@@ -107,7 +107,7 @@ class PassModel:
             "residual": Pipe(Residual.latency),
         }
         self.quantiser = Pipe(Quantiser.latency)
-        self.x_slot = Slot()
+        self.value_slot, self.x_slot = Slot(), Slot()
         # state of the stages
         self.scalar_idle = 0
         self.last_read = 0
@@ -160,7 +160,7 @@ class PassModel:
             fifo.visit(part)
         for pipe in (self.scale, self.quantiser, *self.blocks.values()):
             pipe.visit(part)
-        for item in (self.reader, self.trits, self.gains, self.row, self.x_slot):
+        for item in (self.reader, self.trits, self.gains, self.row, self.value_slot, self.x_slot):
             item.visit(part)
         if self.resident:
             self.trit_reader.visit(part)
@@ -411,18 +411,19 @@ class PassModel:
 
     def _result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> None:
         """A beat of P values through the scale, then its block, then into the norm."""
-        arrival = self.scale.arrive(entered)
+        shown = self.scale.arrive(entered)
+        arrival = self.scale.leave(shown, self.value_slot.enter(shown))
         name = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}.get(op.op)
         if name is None:
             if op.op == Op.I:
                 inside = arrival
                 if self.chained:
-                    inside = self.scale.leave(arrival, self.i_entered.get(index, -I_AFTER_I) + I_AFTER_I)
+                    inside = self.value_slot.leave(arrival, self.i_entered.get(index, -I_AFTER_I) + I_AFTER_I)
                 self.last_i = self.i_entered[index] = inside
             return
         block = self.blocks[name]
         inside = block.enter(max(arrival, self.last_i + G_AFTER_I if name == "mlgru" else 0))
-        self.scale.leave(arrival, inside)
+        self.value_slot.leave(arrival, inside)
         shows = block.arrive(inside)
         left = block.leave(shows, self.x_slot.enter(shows))
         wanted = max(left, self.vector_last + 1)
