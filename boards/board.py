@@ -47,6 +47,10 @@ PARTS = {
 }
 
 
+HOST_BLOCK_RAMS = {"host": 40, "host-45f": 91, "host-85f": 169}
+"""Block RAMs of the machines whose weights the host sends: `lutern cost chip --preset host`."""
+
+
 @dataclass(frozen=True)
 class Link:
     """A serial line. ``resource``: its name and number; ``baud``; ``bridge``: what stands between it and the host."""
@@ -105,9 +109,10 @@ class Board:
 
     @property
     def presets(self) -> tuple[str, ...]:
-        """Machines to be tried for a model: the default, the one of the SDRAM, the one whose weights the host sends."""
+        """Machines to be tried for a model: the default, the one of the SDRAM, those whose weights the host sends."""
         sdram = (f"sdram-x{part(self.memory[0]).data_bits}",) if self.memory else ()
-        return (self.preset, *sdram, "host")
+        host = (name for name, block_rams in HOST_BLOCK_RAMS.items() if block_rams <= self.part.block_rams)
+        return (self.preset, *sdram, *host)
 
     def config(self, preset_name: str = "", clock_hz: int = 0) -> HwConfig:
         """The machine as this board has it: no debug taps, lanes of ECP5's cells, at ``clock_hz`` if that is given."""

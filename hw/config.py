@@ -216,6 +216,11 @@ PRESETS = {
         # end of a matrix, and comes in hundreds of cycles. 8 KB wait, what a line of 3 Mbaud brings in 27 ms.
         HwConfig("host", rows=5, columns=2, codes_per_cycle=2, source="stream", memory="host", word_bytes=2,
                  memory_words=4096, max_width=1024, max_state=8192, max_vocab=32768, gain_fifo_words=1024, top_k=64),
+        # What such a chip does hold are vectors and state: a 45F those of the released 370M, an 85F those of 1.3B.
+        HwConfig("host-45f", rows=5, columns=2, codes_per_cycle=2, source="stream", memory="host", word_bytes=2,
+                 memory_words=4096, max_width=2816, max_state=24576, max_vocab=32768, gain_fifo_words=1024, top_k=64),
+        HwConfig("host-85f", rows=5, columns=2, codes_per_cycle=2, source="stream", memory="host", word_bytes=2,
+                 memory_words=4096, max_width=5632, max_state=49152, max_vocab=32768, gain_fifo_words=1024, top_k=64),
     )
 }
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -12,13 +13,15 @@ import pytest
 pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 
 from lutern.boards import board as descriptions
-from lutern.boards.board import PARTS, Board
+from lutern.boards.board import HOST_BLOCK_RAMS, PARTS, Board
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.boards.parts import part
 from lutern.boards.system import BAUD_TOLERANCE, System
+from lutern.firmware.program import check_fit
 from lutern.hw.config import PRESETS
 from lutern.hw.sdram_part import any_part
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.synthetic import PUBLISHED
 
 SDRAM_ULX3S = {
     "a": "M20 M19 L20 L19 K20 K19 K18 J20 J19 H20 N19 G20 G19", "ba": "P19 N20", "dqm": "U19 E20", "clk": "F19",
@@ -107,12 +110,25 @@ def test_sdram_pins(name: str) -> None:
         assert sorted(dq.split()) == sorted(COLORLIGHT_DQ.split())
 
 
-@pytest.mark.parametrize("name", BOARDS)
-def test_weights_from_the_host(name: str) -> None:
-    """The machine without weights needs nothing of a board but its link."""
-    platform, system = elaborated(BOARDS[name], "host")
+@pytest.mark.parametrize(("name", "preset"), [
+    (name, preset) for name, board in BOARDS.items() for preset in board.presets if preset in HOST_BLOCK_RAMS])
+def test_weights_from_the_host(name: str, preset: str) -> None:
+    """The machine without weights needs nothing of a board but its link, and block RAM for state and vectors."""
+    platform, system = elaborated(BOARDS[name], preset)
     assert system.config.memory == "host" and not any(pin.startswith("sdram") for pin in pins_of(platform))
     assert abs(system.clock_hz / system.divisor / BOARDS[name].link.baud - 1) <= BAUD_TOLERANCE
+
+
+def test_boards_of_the_released_models() -> None:
+    fits: dict[str, set[str]] = {}
+    for shape, config in PUBLISHED.items():
+        for name, board in BOARDS.items():
+            for preset in board.presets:
+                with contextlib.suppress(LuternError):
+                    check_fit(config, board.config(preset))
+                    fits.setdefault(shape, set()).add(name)
+    large = {"ulx3s-85f", "orangecrab-85f", "ecpix5-85f", "ecp5-evn"}
+    assert fits == {"370m": large | {"ulx3s-45f", "colorlight-i9", "ecpix5-45f"}, "1.3b": large}
 
 
 def test_every_board_has_its_own_name_and_digest() -> None:

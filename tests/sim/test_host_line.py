@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 
@@ -14,11 +15,11 @@ from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.hw.config import preset
-from lutern.hw.top import SerialTop
+from lutern.hw.top import SerialTop, Top
 from lutern.hw.uart import LOWEST_DIVISOR
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantize import integer_weights
-from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import LockStep
 
@@ -99,3 +100,24 @@ def test_the_demo_takes_the_line() -> None:
           f"({TOKENS * bound / spent:.2%}); {seconds:.0f} s for the last")
     assert 0.95 * spent <= TOKENS * bound < spent
     assert session.weights is not None and session.weights.resent_count == 0
+
+
+@pytest.mark.slow
+def test_a_layer_of_a_released_shape() -> None:
+    """Widths, vocabulary and head of the 370M model, of random weights, on the machine for it; a byte a cycle."""
+    config = preset("host-45f")
+    shape = dataclasses.replace(PUBLISHED["370m"], num_hidden_layers=1)
+    weights = integer_weights(random_checkpoint(shape, 5))
+    program, golden = lay_out(weights, config), GoldenSession(weights)
+    with SimulatedBoard(Top(config)) as board:
+        session = Session(Client(board), program, config)
+        token = shape.vocab_size - 1
+        for step in range(2):
+            feed = Feed(token, fresh=step == 0)
+            run, wanted = session.run([feed]), golden.run([feed])
+            ours, theirs = session.logits(), golden.logits()
+            np.testing.assert_array_equal(ours.sums, theirs.sums[ours.tokens], err_msg=f"token {step}")
+            assert ours.scale == theirs.scale and run.tokens == wanted.tokens, f"token {step}"
+            token = run.tokens[0][0]
+    print(f"{program.trits:,} trits, {program.bytes_per_token:,} bytes a token: {run.cycles:,} cycles, the "
+          f"{config.top_k} best logits equal")
