@@ -1,7 +1,7 @@
 """Which machine a chip is: a preset, as the digest that the chip answers with tells.
 
-A board's build changes a preset where the board wants it: how lanes are built, taps, clock, depth of its memory. The
-first two are tried, the others stand in the INFO record.
+A board's build changes a preset where the board wants it: how lanes are built, taps, counters, clock, depth of its
+memory. The first three are tried, the others stand in the INFO record.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ def identify(info: dict[str, Any], among: Iterable[HwConfig] = PRESETS.values())
     for config in known:
         if any(getattr(config, name) != info[name] for name in SHAPE):
             continue
-        for cells, debug_tap in product(CELLS, (True, False)):
+        for cells, debug_tap, counters in product(CELLS, (True, False), (False, True)):
             try:
-                built = config.with_(cells=cells, debug_tap=debug_tap, **{name: info[name] for name in LIMITS})
+                built = config.with_(
+                    cells=cells, debug_tap=debug_tap, counters=counters, **{name: info[name] for name in LIMITS}
+                )
             except LuternError:
                 continue  # the limits are another machine's
             if bytes.fromhex(built.digest)[:DIGEST_BYTES] == info["hw_digest"]:

@@ -22,6 +22,11 @@ from lutern.firmware.loader import load_sections
 from lutern.firmware.program import Program, streams_that_fit
 from lutern.hw.config import HwConfig
 from lutern.hw.protocol import (
+    COUNTER_NAMES,
+    COUNTER_STRIDE,
+    COUNTERS,
+    COUNTERS_COUNT,
+    COUNTERS_DONE,
     DIGEST_BYTES,
     FEED,
     INFO,
@@ -176,6 +181,26 @@ class Session:
         numbers = np.concatenate(parts).astype(np.int64)
         sums, tokens = (numbers[0::2], numbers[1::2]) if best else (numbers, np.arange(vocab))
         return Logits(tokens, sums, (scale["scale_mantissa"], scale["scale_exponent"]))
+
+
+    def counters(self) -> NDArray[np.int64]:
+        """Cycles of the last token, phase by phase: [phases, ``COUNTER_NAMES``]. Phases: the embedding's row, every
+        matrix to its last beat of trits, the choice."""
+        phases, room = 7 * self.program.model.num_hidden_layers + 3, self.config.counted_phases
+        if not room:
+            raise LuternError(f"{self.config.name} has no counters; build it with them: lutern build --counters.")
+        if phases > room:
+            raise LuternError(f"a token of this model has {phases} phases, the counters of {self.config.name} hold "
+                              f"{room}; choose a model of at most {(room - 3) // 7} layers.")
+        numbers, total = [], phases * COUNTER_STRIDE
+        for offset in range(0, total, COUNTERS_COUNT):
+            count = min(COUNTERS_COUNT, total - offset)
+            reply = self.client.transact(Opcode.COUNTERS, COUNTERS.pack(offset=offset, count=count))
+            if COUNTERS_DONE.unpack(reply)["phases"] != phases:
+                raise LuternError("no token was chosen since the machine was set up, so nothing is counted; let it run "
+                                  "first.")
+            numbers.append(np.frombuffer(reply, dtype="<u4", offset=COUNTERS_DONE.byte_count))
+        return np.concatenate(numbers).astype(np.int64).reshape(phases, COUNTER_STRIDE)[:, : len(COUNTER_NAMES)]
 
 
 class GoldenSession:

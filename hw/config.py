@@ -61,6 +61,8 @@ class HwConfig:
         the clock that tokens per second are stated for; what a board reaches is its build's report.
     cells
         "ecp5" builds lanes of CCU2C cells; "generic" leaves them to the synthesis, and is what is simulated.
+    counters
+        adds the counters of what lanes and stream wait for, phase by phase (hw/counters.py).
     debug_tap
         adds the ports with which the simulated board shows h, S, codes and sums.
     """
@@ -87,6 +89,7 @@ class HwConfig:
     clock_hz: int = 75_000_000
     cells: str = "generic"
     debug_tap: bool = True
+    counters: bool = False
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -181,9 +184,16 @@ class HwConfig:
         return max(1, (beats - 1).bit_length())
 
     @property
+    def counted_phases(self) -> int:
+        """Phases of a token that the table of counters holds: 7 a layer and 3; 0 without counters."""
+        return (64 if self.source == "resident" else 256) if self.counters else 0
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of the description in canonical JSON, in hexadecimal."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        """SHA-256 of the description in canonical JSON, in hexadecimal; of a machine without counters as it was
+        before there were any."""
+        fields = {name: value for name, value in asdict(self).items() if name != "counters" or value}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def with_(self, **changes: object) -> HwConfig:
         """A copy with some fields changed."""

@@ -23,6 +23,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
+from lutern.hw.counters import Counters
 from lutern.hw.gains import GainSupply
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head, token_payload
@@ -66,6 +67,7 @@ class Decoder(wiring.Component):
     ``i_row`` words of the embedding rows that ``o_start`` {token, stream} asks for; ``i_feed``, ``i_run`` of the host;
     ``o_token`` {token, last} chosen tokens; ``vocab`` tokens of the model; ``status`` of the last step (valid with its
     last ``o_token``); ``logits_stream``, ``logits_address``: ``logits_data`` raw sums and ``scale``, one cycle later;
+    with ``counters`` ``counters_address``: ``counters_data`` one cycle later, and ``counted``, see hw/counters.py;
     with ``debug_tap`` the ports ``tap_h``, ``tap_s``, ``tap_codes`` and their valids.
 
     Latency: the cycles of a token are those of ``measure.cycles``.
@@ -89,6 +91,8 @@ class Decoder(wiring.Component):
         }
         if config.source == "resident":
             ports["i_trits"] = In(stream.Signature(config.beat_bits))
+        if config.counters:
+            ports |= {"counters_address": In(16), "counters_data": Out(32), "counted": Out(16)}
         if config.debug_tap:
             for name, bits in taps(config).items():
                 ports[f"tap_{name}_valid"] = Out(1)
@@ -203,6 +207,26 @@ class Decoder(wiring.Component):
             self.status.words.eq(sequencer.words),
             self.status.saturations.eq(saturations),
         ]
+        if config.counters:
+            m.submodules.counters = counters = Counters(config)
+            row, sums = results.i_row, results.o.payload
+            m.d.comb += [
+                counters.begins.eq(self.i_run.valid & self.i_run.ready),
+                counters.ends_token.eq(sequencer.i_token.valid & sequencer.i_token.ready
+                                       & (sequencer.i_token.payload.stream == sequencer.final_stream)),
+                counters.ends_row.eq(row.valid & row.ready & sums.last & (sums.stream == sequencer.final_stream)),
+                counters.codes.eq(ternary.i_codes.valid),
+                counters.trits.eq(ternary.i_weights.valid),
+                counters.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready),
+                counters.last_beat.eq(ternary.i_codes.payload.last_column & ternary.i_codes.payload.last_row_group),
+                counters.word.eq(self.i_words.valid),
+                counters.taken.eq(self.i_words.ready),
+                counters.to_gains.eq(router.o_gains.valid),
+                counters.to_trits.eq(router.o_trits.valid),
+                counters.address.eq(self.counters_address),
+                self.counters_data.eq(counters.data),
+                self.counted.eq(counters.phases),
+            ]
         if config.debug_tap:
             given = norm.o_codes
             for name, valid, values, of_stream in (

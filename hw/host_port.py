@@ -5,6 +5,7 @@
                                             ├─ SETUP ────► setup, running     until the next WRITE or CHECKSUM
                                             ├─ RUN ──────► o_feed, o_run, i_token   tokens and figures into the reply
                                             ├─ LOGITS ───► logits_stream, logits_address, logits_data, scale
+                                            ├─ COUNTERS ─► counters_address, counters_data, counted
                                             ├─ MEMORY_TEST, PHASE (memory "sdram") ─► o_test, i_test, o_phase, i_phase
                                             └─ STREAM, ROW (memory "host") ─► o_host, i_want
     o_tx ◄─ Framer ◄─ Reply ◄───────────────┘
@@ -65,7 +66,7 @@ class HostPort(wiring.Component):
     or SETUP that is not refused, and rises a cycle after `setup` has changed; `o_feed` each stream's first token and
     state, then `o_run` starts a run, after which one item for each token must come on `i_token`, the final one marked,
     with `status` right in the same cycle; `logits_address` and `logits_stream` are read synchronously, `logits_data`
-    and `scale` come one cycle later.
+    and `scale` come one cycle later; so do `counters_data` and `counted`, of machines that have counters.
     """
 
     def __init__(self, config: Any) -> None:
@@ -84,8 +85,11 @@ class HostPort(wiring.Component):
             "o_host": Out(stream.Signature(protocol.host_word_layout(config.word_bytes))),
             "i_want": In(stream.Signature(protocol.WANT_LAYOUT)),
         }
+        self.has_counters = bool(config.counters)
+        counters: dict[str, Any] = {"counters_address": Out(16), "counters_data": In(32), "counted": In(16)}
         super().__init__(
             {
+                **(counters if self.has_counters else {}),
                 **(from_host if self.has_host else {}),
                 **(sdram if self.has_sdram else {}),
                 "i_rx": In(stream.Signature(8)),
@@ -111,7 +115,7 @@ class HostPort(wiring.Component):
         config = self.config
         m.submodules.deframer = deframer = Deframer()
         m.submodules.framer = framer = Framer()
-        m.submodules.reply = reply = Reply()
+        m.submodules.reply = reply = Reply(32) if self.has_counters else Reply()
         m.submodules.checksum = checksum = CRC32_ISCSI(8).create()
         m.submodules.buffer = buffer = Memory(shape=8, depth=1024, init=[])
         m.submodules.tokens = tokens = Memory(shape=16, depth=RUN_TOKENS, init=[])
@@ -134,6 +138,7 @@ class HostPort(wiring.Component):
         write, check, setup, run, logits, phase_steps = (
             data.View(record.layout, arguments[: record.layout.size]) for record in records
         )
+        wanted = data.View(protocol.COUNTERS.layout, arguments[: protocol.COUNTERS.layout.size])
         frame_crc = Signal(32)
         phase = Signal(range(config.word_bytes))  # bytes of an unfinished word: arriving, being written, being summed
         phase_ends = phase == config.word_bytes - 1
@@ -246,7 +251,7 @@ class HostPort(wiring.Component):
                     m.d.sync += [is_stored.eq(is_same), is_resend.eq(is_same)]
                 with m.Switch(opcode):
                     for fixed_opcode, byte_count in protocol.COMMAND_BYTES.items():
-                        if fixed_opcode is Opcode.RUN:
+                        if fixed_opcode is Opcode.RUN or (fixed_opcode is Opcode.COUNTERS and not self.has_counters):
                             continue
                         with m.Case(fixed_opcode):
                             with m.If(position != HEADER_BYTES + byte_count):
@@ -266,6 +271,9 @@ class HostPort(wiring.Component):
                         m.d.sync += span_end.eq(check.address + check.count)
                     with m.Case(Opcode.LOGITS):
                         m.d.sync += span_end.eq(logits.offset + logits.count)
+                    if self.has_counters:
+                        with m.Case(Opcode.COUNTERS):
+                            m.d.sync += span_end.eq(wanted.offset + wanted.count)
                     with m.Case(Opcode.RUN):
                         m.d.sync += [span_end.eq(tokens_of_run), pointer.eq(FEEDS_AT)]
 
@@ -342,6 +350,11 @@ class HostPort(wiring.Component):
                             | (logits.stream >= config.tokens)
                         ):
                             refuse(ErrorCode.BAD_COUNT)
+                    if self.has_counters:
+                        with m.Case(Opcode.COUNTERS):
+                            with m.If((wanted.count == 0) | (wanted.count > protocol.COUNTERS_COUNT)
+                                      | (span_end > protocol.COUNTER_STRIDE * config.counted_phases)):
+                                refuse(ErrorCode.BAD_COUNT)
 
             # SETUP: whatever ran starts anew, a cycle after `setup` has changed.
             with m.State("SETUP"):
@@ -475,7 +488,7 @@ class HostPort(wiring.Component):
             give.en.eq(1),
             self.logits_address.eq(reply.item_address),
             reply.token_data.eq(give.data),
-            reply.logits_data.eq(self.logits_data),
+            reply.long_data.eq(self.logits_data),
             answered.eq(Mux(tells, Mux(tells_run, Opcode.RUN, Opcode.STREAM), opcode)),
             reply.i.p.opcode.eq(answered),
             reply.i.p.sequence.eq(Mux(tells, run_sequence, sequence)),
@@ -490,6 +503,11 @@ class HostPort(wiring.Component):
             ]
             with m.If(tells & ~tells_run):
                 m.d.comb += reply.i.p.sequence.eq(self.i_want.p.sequence)
+
+        if self.has_counters:
+            m.d.comb += self.counters_address.eq(reply.item_address)
+            with m.If(answered == Opcode.COUNTERS):
+                m.d.comb += reply.long_data.eq(self.counters_data)
 
         def answer(fixed: Value, byte_count: int) -> None:
             m.d.comb += [reply.i.p.fixed.eq(fixed), reply.i.p.fixed_count.eq(byte_count)]
@@ -520,4 +538,8 @@ class HostPort(wiring.Component):
                 with m.Case(Opcode.LOGITS):
                     answer(scale.as_value(), protocol.LOGITS_DONE.byte_count)
                     m.d.comb += [reply.i.p.item_count.eq(logits.count), reply.i.p.item_offset.eq(logits.offset)]
+                if self.has_counters:
+                    with m.Case(Opcode.COUNTERS):
+                        answer(self.counted, protocol.COUNTERS_DONE.byte_count)
+                        m.d.comb += [reply.i.p.item_count.eq(wanted.count), reply.i.p.item_offset.eq(wanted.offset)]
         return m

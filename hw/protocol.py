@@ -17,12 +17,14 @@ that is too short, too long, wrongly escaped or has a wrong CRC is dropped and c
 | LOGITS   | LOGITS                                      | LOGITS_DONE, then LOGITS.count sums of i32            |
 | MEMORY_TEST | MEMORY_TEST, a range of words            | MEMORY_TEST_DONE; the words are lost                  |
 | PHASE    | PHASE, steps of the SDRAM's clock           | PHASE_DONE, the sum of all steps                      |
+| COUNTERS | COUNTERS                                    | COUNTERS_DONE, then COUNTERS.count numbers of u32     |
 | STREAM   | offset u32, k ≥ 1 words of the stream       | none; see below                                       |
 | ROW      | place u16, row u16, k ≥ 1 words of a row    | none; see below                                       |
 
 Addresses and counts of memory are in words; the first byte of a word is its bits 7..0. From ``config.TRIT_MEMORY`` on
 they name parts of beats. WRITE, CHECKSUM and MEMORY_TEST stop the machine; SETUP starts it, and it reads ahead from
-then on. MEMORY_TEST and PHASE are answered with NOT_AVAILABLE where the words are not in SDRAM.
+then on. MEMORY_TEST and PHASE are answered with NOT_AVAILABLE where the words are not in SDRAM. COUNTERS is known only
+to machines that have them: COUNTER_STRIDE numbers a phase of the last token, of which the first are ``COUNTER_NAMES``.
 
 A RUN takes ``streams`` conversations, one FEED each, and chooses ``count`` tokens for every one of them: step after
 step, in each step stream 0 first. ``chained``: all of them are one conversation, FEEDs its tokens in order, count is 1.
@@ -58,6 +60,15 @@ PAYLOAD_BYTES = CHUNK_BYTES + 8
 FRAME_BYTES = HEADER_BYTES + PAYLOAD_BYTES + CRC_BYTES  # before escaping
 RUN_TOKENS = 128  # most tokens of one RUN, all streams together
 LOGITS_COUNT = 128  # most sums of one LOGITS: 4 bytes each fill a chunk
+LANE_COUNTERS = ("beats", "barrier", "codes", "trits", "sums")
+"""Cycles of the lanes, one of these each: a beat of trits is taken; no code of the next vector is there yet; the first
+row group waits for further codes; no trits; the sums of the row group ahead have not left."""
+STREAM_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
+"""Cycles of the stream, one of these each: a word is taken; the memory gives none; the word is held up by the queues of
+operations, the FIFO of gains, that of trits."""
+COUNTER_NAMES = (*LANE_COUNTERS, *STREAM_COUNTERS)
+COUNTER_STRIDE = 16
+COUNTERS_COUNT = 128  # most numbers of one COUNTERS
 DIGEST_BYTES = 16
 ADDRESS_BITS = 24  # word addresses inside the chip
 
@@ -75,6 +86,7 @@ class Opcode(IntEnum):
     MEMORY_TEST = 0x08
     PHASE = 0x09
     ROW = 0x0A
+    COUNTERS = 0x0B
     ERROR = 0xFF  # response only
 
 
@@ -144,6 +156,8 @@ MEMORY_TEST = Record(first="I", count="I")
 MEMORY_TEST_DONE = Record(errors="I", address="I", wanted="I", got="I", cycles="I")  # address ... of the first error
 PHASE = Record(steps="h")
 PHASE_DONE = Record(place="h")
+COUNTERS = Record(offset="H", count="H")  # in numbers
+COUNTERS_DONE = Record(phases="H")  # of the last token; 0: none was chosen since the run began
 STREAM = Record(offset="I")  # then the words; modulo 2^32
 ROW = Record(place="H", row="H")  # then the words
 WANT = Record(offset="I", taken="I", row="H", place="H", token="H")
@@ -158,6 +172,7 @@ COMMAND_BYTES = {
     Opcode.LOGITS: LOGITS.byte_count,
     Opcode.MEMORY_TEST: MEMORY_TEST.byte_count,
     Opcode.PHASE: PHASE.byte_count,
+    Opcode.COUNTERS: COUNTERS.byte_count,
 }
 
 # Payloads of the ports between host port, memory and decoder.

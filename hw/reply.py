@@ -1,7 +1,7 @@
 """The bytes of a response: a fixed part, then items that are read from a memory one by one.
 
-    i ─► opcode, sequence ─► fixed part ─► items of 2 bytes (tokens) or 4 bytes (logits) ─► o ─► Framer
-                                             ▲ item_address ... one cycle ... token_data, logits_data
+    i ─► opcode, sequence ─► fixed part ─► items of 2 bytes (tokens) or 4 bytes (logits, counters) ─► o ─► Framer
+                                             ▲ item_address ... one cycle ... token_data, long_data
 
 Cost: one byte a cycle, and two cycles more an item.
 """
@@ -15,6 +15,8 @@ from lutern.hw.slip import FRAMED
 
 FIXED_BYTES = INFO.byte_count  # the longest fixed part
 LOGIT_BITS = 24
+LONG_ITEMS = (Opcode.LOGITS, Opcode.COUNTERS)
+"""Commands whose items have 4 bytes."""
 
 REPLY = data.StructLayout(
     {
@@ -32,27 +34,30 @@ class Reply(wiring.Component):
     """Serialises one response.
 
     Members: `i` REPLY, taken with the response's last byte; `o` FRAMED; `item_address` for a synchronous read of the
-    tokens and the logits, whose data comes one cycle later on `token_data` or `logits_data`.
+    tokens and the longer items, whose data comes one cycle later on `token_data` or `long_data`.
 
     Latency: the first byte leaves in the cycle in which `i` is valid.
     """
 
-    i: In(stream.Signature(REPLY))
-    o: Out(stream.Signature(FRAMED))
-    item_address: Out(16)
-    token_data: In(16)
-    logits_data: In(signed(LOGIT_BITS))
+    def __init__(self, long_bits: int = LOGIT_BITS) -> None:
+        super().__init__({
+            "i": In(stream.Signature(REPLY)),
+            "o": Out(stream.Signature(FRAMED)),
+            "item_address": Out(16),
+            "token_data": In(16),
+            "long_data": In(signed(long_bits)),
+        })
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         reply = self.i.p
-        are_logits = Signal()
+        are_long = Signal()
         index = Signal(range(max(FIXED_BYTES, 4)))
         items_left = Signal.like(reply.item_count)
         address, item = Signal(16), Signal(32)
         sends = Signal()
         m.d.comb += [
-            are_logits.eq(reply.opcode == Opcode.LOGITS),
+            are_long.eq(reply.opcode.matches(*LONG_ITEMS)),
             self.item_address.eq(address),
             sends.eq(self.o.valid & self.o.ready),
             self.i.ready.eq(sends & self.o.p.last),
@@ -94,13 +99,13 @@ class Reply(wiring.Component):
                 m.next = "DATA"
             with m.State("DATA"):
                 m.d.sync += [
-                    item.eq(Mux(are_logits, self.logits_data, self.token_data)),
+                    item.eq(Mux(are_long, self.long_data, self.token_data)),
                     address.eq(address + 1),
                     items_left.eq(items_left - 1),
                 ]
                 m.next = "ITEM"
             with m.State("ITEM"):
-                ends = index == Mux(are_logits, 3, 1)
+                ends = index == Mux(are_long, 3, 1)
                 m.d.comb += [
                     self.o.valid.eq(1),
                     self.o.p.byte.eq(item[:8]),

@@ -103,6 +103,11 @@ class Top(wiring.Component):
             host.scale.eq(decoder.scale),
             host.logits_data.eq(decoder.logits_data),
         ]
+        if self.config.counters:
+            m.d.comb += [
+                decoder.counters_address.eq(host.counters_address), host.counters_data.eq(decoder.counters_data),
+                host.counted.eq(decoder.counted),
+            ]
         m.d.comb += [getattr(self, name).eq(getattr(decoder, name)) for name in _tap_ports(self.config)]
         return m
 

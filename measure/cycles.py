@@ -67,6 +67,14 @@ class TokenCycles:
     words: int
 
 
+@dataclass
+class Phase:
+    """``cycles`` and ``beats`` of a phase of a pass, as ``hw/counters.py`` divides it."""
+
+    cycles: int
+    beats: int
+
+
 class PassModel:
     """Passes of a model on a machine, ``streams`` tokens each; ``chained``: of one prompt, each pass a run."""
 
@@ -128,6 +136,7 @@ class PassModel:
         self.ops: deque[Operation] = deque()  # that wait in the queues, for all stages but the supply
         self.supply_ops: deque[Operation] = deque()
         self.gains_shows = 0
+        self.phases: list[Phase] = []  # of the last pass
 
     def run(self, passes: int = PASSES) -> TokenCycles:
         """Work through some passes; the figures of the last."""
@@ -143,15 +152,30 @@ class PassModel:
 
     def _pass(self, chosen: list[int]) -> list[int]:
         """One step: tokens chosen in ``chosen`` go in, the cycles of the next choices come out."""
+        self.phases = []
+        ends, beats = chosen[-1], self.beats
+
+        def phase(end: int) -> None:
+            nonlocal ends, beats
+            self.phases.append(Phase(end - ends, self.beats - beats))
+            ends, beats = end, self.beats
+
         self._embed(chosen)
+        phase(self.row_used + 1)
         steady = Steady(lambda visitor: self._visit(visitor, layers=True), lambda: self.beat)
         layer = 0
         while layer < self.layers:
             for _ in range(MATRICES_A_LAYER):
                 self._matrix()
+                phase(self.beat + 1)
             layer += 1
-            layer += steady.jump(self.layers - 2 - layer)  # the last one is another, and is read ahead
-        return self._matrix()
+            jumped = steady.jump(self.layers - 2 - layer)  # the last one is another, and is read ahead
+            self.phases += self.phases[-MATRICES_A_LAYER:] * jumped
+            layer, ends, beats = layer + jumped, self.beat + 1, self.beats
+        done = self._matrix()
+        phase(self.beat + 1)
+        phase(done[-1])
+        return done
 
     def _visit(self, visitor: Visitor, *, layers: bool = False) -> None:
         """The state between two beats, row groups or ``layers``."""
@@ -442,3 +466,10 @@ class PassModel:
 def token_cycles(model: ModelConfig, config: HwConfig, streams: int = 1, *, chained: bool = False) -> TokenCycles:
     """A pass in the middle of a run, the same for every pass of a program; ``chained``: of one token each, as a run."""
     return PassModel(model, config, streams, chained=chained).run()
+
+
+def token_phases(model: ModelConfig, config: HwConfig, streams: int = 1, *, chained: bool = False) -> list[Phase]:
+    """The phases of the same pass: the embedding's row, each matrix, the choice; their cycles add up to its own."""
+    passes = PassModel(model, config, streams, chained=chained)
+    passes.run()
+    return passes.phases

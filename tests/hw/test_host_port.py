@@ -25,6 +25,7 @@ def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort
         "rows": 4, "columns": 4, "tokens": 1, "results_per_cycle": 1, "codes_per_cycle": 2, "source": "resident",
         "memory": "block", "word_bytes": 4, "memory_words": 5000, "trit_beats": 300, "part_bits": 0,
         "max_width": 64, "max_state": 128, "max_vocab": 200, "top_k": 0, "clock_hz": 80_000_000, "digest": "c0db" * 16,
+        "counters": False,
         **CONFIGS[name],
     }
     component = block(SimpleNamespace(**config))

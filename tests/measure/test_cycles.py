@@ -6,10 +6,11 @@ import pytest
 
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
-from lutern.firmware.session import Feed, Session
+from lutern.firmware.session import Feed, Run, Session
 from lutern.hw.config import HwConfig, preset
+from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS
 from lutern.hw.top import Top
-from lutern.measure.cycles import token_cycles
+from lutern.measure.cycles import token_cycles, token_phases
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantize import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
@@ -23,14 +24,14 @@ MODELS = (
 )
 STREAMED = preset("tiny").with_(
     name="streamed", source="stream", word_bytes=2, memory_words=1 << 14, trit_fifo_words=64, gain_fifo_words=128,
-    max_state=512,
+    max_state=512, counters=True,
 )
 FOUR = {"tokens": 4, "max_state": 512}
 TWO_RESULTS = {"rows": 10, "results_per_cycle": 2, "codes_per_cycle": 4, "word_bytes": 4}
 QUICK = (
     preset("tiny"),
     STREAMED,
-    preset("tiny").with_(name="tiny-four", **FOUR),
+    preset("tiny").with_(name="tiny-four", counters=True, **FOUR),
     STREAMED.with_(name="two-results-four", **TWO_RESULTS, **FOUR),
 )
 SLOW = (
@@ -56,6 +57,7 @@ def measured(config: HwConfig) -> None:
                 run = session.run([Feed(3, slot, fresh=True) for slot in range(streams)], 3)
                 expected = token_cycles(program.model, config, streams)
                 assert (run.cycles, run.beats) == (expected.cycles, expected.beats), where
+                counted(session, run, streams, where)
                 # a row that was asked for before the pass began was counted in the one before
                 assert 0 <= expected.words - run.words <= (streams - 1) * program.sizes.row_words, where
                 if streams > 1:
@@ -63,6 +65,21 @@ def measured(config: HwConfig) -> None:
                     run = session.run([Feed(3)] * streams, chained=True)
                     expected = token_cycles(program.model, config, streams, chained=True)
                     assert (run.cycles, run.beats) == (expected.cycles, expected.beats), f"chained, {where}"
+                    counted(session, run, streams, f"chained, {where}", chained=True)
+
+
+def counted(session: Session, run: Run, streams: int, where: str, *, chained: bool = False) -> None:
+    """The chip's counters: every phase as long as in the model, and together the token."""
+    if not session.config.counters:
+        return
+    counts = session.counters()
+    lanes, stream = counts[:, : len(LANE_COUNTERS)].sum(axis=1), counts[:, len(LANE_COUNTERS) :].sum(axis=1)
+    expected = token_phases(session.program.model, session.config, streams, chained=chained)
+    assert lanes.tolist() == stream.tolist() == [phase.cycles for phase in expected], where
+    assert counts[:, 0].tolist() == [phase.beats for phase in expected], where
+    total = dict(zip(COUNTER_NAMES, counts.sum(axis=0), strict=True))
+    assert (lanes.sum(), total["beats"]) == (run.cycles, run.beats), where
+    assert 0 <= run.words - total["words"] <= streams * session.program.sizes.row_words, where
 
 
 @pytest.mark.parametrize("config", QUICK, ids=lambda config: config.name)
