@@ -137,7 +137,7 @@ class Decoder(wiring.Component):
         link(m, ternary.o_sums, results.i_sums)
         link(m, norm.o_scale, results.i_scale)
         link(m, sequencer.o_results, results.i_op)
-        link(m, results.o, scale.i)
+        link(m, self._skid(m, "sums_skid", results.o), scale.i)
         values = self._skid(m, "values_skid", scale.o)
         self._route_values(m, values, {"mlgru": mlgru, "glu": glu, "residual": residual, "head": head})
         merged = stream.Signature(x_payload(config)).create()

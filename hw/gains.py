@@ -54,8 +54,9 @@ class GainSupply(wiring.Component):
         m.submodules.groups = groups = SyncFIFOBuffered(width=self.group.size, depth=config.gain_fifo_groups)
         link(m, self.i, words.w_stream)
         link(m, words.r_stream, unpacker.i)
-        count = Signal(16)
-        last = count == op.groups - 1
+        count, final = Signal(16), Signal(16, reset_less=True)
+        last = count == final
+        m.d.sync += final.eq(op.groups - 1)  # the first group of an operation shows a cycle after it, or later
         taken = unpacker.o.valid & groups.w_rdy
         m.d.comb += [
             unpacker.items.eq(Mux(self.i_op.valid, Mux(op.bounds, 1, op.outer + op.matrices), 0)),

@@ -18,6 +18,7 @@ from typing import Any
 
 from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
 
@@ -25,9 +26,11 @@ from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.head import token_payload
 from lutern.hw.layouts import full_parts
 from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT, write_layout
-from lutern.hw.skid import Skid
 
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
+FETCHED = 8
+"""Words that wait for the row's or the host's reader: as many as are under way from an address on, and some more."""
+
 
 class Repeater(wiring.Component):
     """Reads items 0 to ``count`` - 1 of a memory again and again.
@@ -81,8 +84,9 @@ class Fetcher(wiring.Component):
     """Reads what is asked for: words for the host, or the row of a token.
 
     Members: ``host``: requests of ``i_read`` are served, else those of ``i_start``; ``owns``: the read port is this
-    reader's in this cycle; ``address`` (as the host counts) to the port, enabled by ``advance``. Behind the port stand
-    ``stages`` registers under ``advance``; ``valid`` belongs to the last of them, and ``ready`` is its reader's.
+    reader's in this cycle; ``address`` (as the host counts) to the port. Behind the port stand ``stages`` registers,
+    then a FIFO of ``FETCHED`` words: ``valid`` writes it, ``taken`` says that a word has left it. What is under way
+    always has room, so nothing behind the port needs an enable.
 
     A row's address is ``embedding_base + token * embedding_stride``, in beats if there are parts; there a row fills the
     full parts of each beat.
@@ -98,9 +102,8 @@ class Fetcher(wiring.Component):
                 "setup": In(SETUP_LAYOUT),
                 "address": Out(ADDRESS_BITS),
                 "owns": Out(1),
-                "advance": Out(1),
                 "valid": Out(1),
-                "ready": In(1),
+                "taken": In(1),
             }
         )
 
@@ -111,16 +114,16 @@ class Fetcher(wiring.Component):
         product = Signal(ADDRESS_BITS, reset_less=True)  # a register of its own
         left = Signal(ADDRESS_BITS, reset_less=True)  # words after this one
         valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
+        room = Signal(range(FETCHED + 1), init=FETCHED)  # words of the FIFO that no read under way will fill
+        issue = busy & (room != 0)
         idle = ~asked & ~busy
         m.d.comb += [
             self.i_read.ready.eq(idle & self.host),
             self.i_start.ready.eq(idle & ~self.host),
             self.valid.eq(valid[-1]),
-            self.advance.eq(~self.valid | self.ready),
-            self.owns.eq(busy | (valid[0] & ~self.advance)),
+            self.owns.eq(busy),
         ]
-        with m.If(self.advance):
-            m.d.sync += valid.eq(Cat(busy, valid))
+        m.d.sync += [valid.eq(Cat(issue, valid)), room.eq(room - issue + self.taken)]
         m.d.sync += product.eq(self.i_start.payload.token * setup.embedding_stride)
         with m.If(self.i_start.valid & self.i_start.ready):
             m.d.sync += asked.eq(1)
@@ -136,7 +139,7 @@ class Fetcher(wiring.Component):
         with m.Elif(self.i_read.valid & self.i_read.ready):
             count = self.i_read.payload.count
             m.d.sync += [busy.eq(count != 0), self.address.eq(self.i_read.payload.address), left.eq(count - 1)]
-        with m.Elif(busy & self.advance):
+        with m.Elif(issue):
             m.d.sync += [busy.eq(left != 0), left.eq(left - 1), self.address.eq(following)]
         return m
 
@@ -156,15 +159,14 @@ def _ports(config: HwConfig) -> dict[str, Any]:
     }
 
 
-def _add_fetcher(m: Module, memory: Any, stages: int) -> tuple[Fetcher, Signal]:
-    """The reader of rows and for the host, joined to the ports of ``memory``; and its last register."""
+def _add_fetcher(m: Module, memory: Any, stages: int) -> tuple[Fetcher, Value]:
+    """The reader of rows and for the host, joined to the ports of ``memory``; and the word that its FIFO takes in."""
     serving = Signal()  # running, a cycle later: what was asked for before the change is dropped
     changes = serving ^ memory.running
     fetcher = Fetcher(memory.config, stages)
-    skid = Skid(memory.config.word_bits)  # ends the path of ready: the registers ahead of it lie all over the chip
+    fetched = SyncFIFO(width=memory.config.word_bits, depth=FETCHED)
     m.submodules.fetcher = ResetInserter(changes)(fetcher)
-    m.submodules.fetched = ResetInserter(changes)(skid)
-    word = Signal(memory.config.word_bits, reset_less=True)
+    m.submodules.fetched = ResetInserter(changes)(fetched)
     m.d.sync += serving.eq(memory.running)
     m.d.comb += [fetcher.host.eq(~serving), fetcher.setup.eq(memory.setup)]
     for ours, theirs in ((memory.i_read, fetcher.i_read), (memory.i_start, fetcher.i_start)):
@@ -173,14 +175,15 @@ def _add_fetcher(m: Module, memory: Any, stages: int) -> tuple[Fetcher, Signal]:
             ours.ready.eq(theirs.ready),
         ]
     m.d.comb += [
-        skid.i.valid.eq(fetcher.valid), skid.i.payload.eq(word), fetcher.ready.eq(skid.i.ready),
-        memory.o_row.valid.eq(skid.o.valid & serving),
-        memory.o_read.valid.eq(skid.o.valid & ~serving),
-        memory.o_row.payload.eq(skid.o.payload),
-        memory.o_read.payload.eq(skid.o.payload),
-        skid.o.ready.eq(Mux(serving, memory.o_row.ready, memory.o_read.ready)),
+        fetched.w_en.eq(fetcher.valid),
+        fetcher.taken.eq(fetched.r_en & fetched.r_rdy),
+        memory.o_row.valid.eq(fetched.r_rdy & serving),
+        memory.o_read.valid.eq(fetched.r_rdy & ~serving),
+        memory.o_row.payload.eq(fetched.r_data),
+        memory.o_read.payload.eq(fetched.r_data),
+        fetched.r_en.eq(Mux(serving, memory.o_row.ready, memory.o_read.ready)),
     ]
-    return fetcher, word
+    return fetcher, fetched.w_data
 
 
 def _add_repeater(m: Module, name: str, running: Signal, count: Value, o: Any) -> Repeater:
@@ -232,7 +235,7 @@ class ResidentMemory(wiring.Component):
         config = self.config
         address, word, writes = _written(m, self.i_write)
         of_trits, part = address[TRIT_MEMORY_BIT], address[: config.part_bits]
-        fetcher, chosen = _add_fetcher(m, self, stages=2)
+        fetcher, chosen = _add_fetcher(m, self, stages=1)
         trits = _add_repeater(m, "trits", self.running, self.setup.trit_beats, self.o_trits)
         words = _add_repeater(m, "words", self.running, self.setup.stream_words, self.o_words)
 
@@ -241,7 +244,7 @@ class ResidentMemory(wiring.Component):
         m.d.comb += [
             trits.granted.eq(~fetcher.owns),
             trit_address.eq(Mux(fetcher.owns, fetcher.address[config.part_bits :], trits.address)),
-            trit_read.eq(Mux(fetcher.owns, fetcher.advance, trits.read)),
+            trit_read.eq(fetcher.owns | trits.read),
         ]
         parts = []
         for index in range(config.parts):
@@ -261,7 +264,7 @@ class ResidentMemory(wiring.Component):
             write.addr.eq(address), write.data.eq(word), write.en.eq(writes & ~of_trits),
             words.granted.eq(1),
             read.addr.eq(Mux(self.running, words.address, fetcher.address)),
-            read.en.eq(Mux(self.running, words.read, fetcher.advance)),
+            read.en.eq(words.read | ~self.running),
             words.data.eq(read.data),
         ]
 
@@ -270,9 +273,8 @@ class ResidentMemory(wiring.Component):
         at_port, behind = Signal(ADDRESS_BITS, reset_less=True), Signal(ADDRESS_BITS, reset_less=True)
         choices = [beat[first : first + config.word_bits] for first in range(0, config.beat_bits, config.word_bits)]
         choices += [Const(0, 1)] * ((1 << config.part_bits) - len(choices))
-        with m.If(fetcher.advance):
-            m.d.sync += [at_port.eq(fetcher.address), behind.eq(at_port), beat.eq(trits.data), plain.eq(read.data)]
-            m.d.sync += chosen.eq(Mux(behind[TRIT_MEMORY_BIT], Array(choices)[behind[: config.part_bits]], plain))
+        m.d.sync += [at_port.eq(fetcher.address), behind.eq(at_port), beat.eq(trits.data), plain.eq(read.data)]
+        m.d.comb += chosen.eq(Mux(behind[TRIT_MEMORY_BIT], Array(choices)[behind[: config.part_bits]], plain))
         return m
 
 
@@ -304,18 +306,17 @@ class StreamMemory(wiring.Component):
         m = Module()
         config = self.config
         address, word, writes = _written(m, self.i_write)
-        fetcher, chosen = _add_fetcher(m, self, stages=1)
+        fetcher, fetched = _add_fetcher(m, self, stages=0)
         words = _add_repeater(m, "words", self.running, self.setup.stream_words, self.o_words)
         write, read = _memory(m, "memory", config.word_bits, config.memory_words)
         m.d.comb += [
             write.addr.eq(address), write.data.eq(word), write.en.eq(writes),
             words.granted.eq(~fetcher.owns),
             read.addr.eq(Mux(fetcher.owns, fetcher.address, words.address)),
-            read.en.eq(Mux(fetcher.owns, fetcher.advance, words.read)),
+            read.en.eq(fetcher.owns | words.read),
             words.data.eq(read.data),
+            fetched.eq(read.data),
         ]
-        with m.If(fetcher.advance):
-            m.d.sync += chosen.eq(read.data)
         return m
 
 

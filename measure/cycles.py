@@ -115,7 +115,7 @@ class PassModel:
             "residual": Pipe(Residual.latency),
         }
         self.quantiser = Pipe(Quantiser.latency)
-        self.value_slot, self.x_slot = Slot(), Slot()
+        self.sum_slot, self.value_slot, self.x_slot = Slot(), Slot(), Slot()
         # state of the stages
         self.scalar_idle = 0
         self.last_read = 0
@@ -184,7 +184,7 @@ class PassModel:
             fifo.visit(part)
         for pipe in (self.scale, self.quantiser, *self.blocks.values()):
             pipe.visit(part)
-        for item in (self.reader, self.trits, self.gains, self.row, self.value_slot, self.x_slot):
+        for item in (self.reader, self.trits, self.gains, self.row, self.sum_slot, self.value_slot, self.x_slot):
             item.visit(part)
         if self.resident:
             self.trit_reader.visit(part)
@@ -293,9 +293,10 @@ class PassModel:
         """The beats of a row, into the norm."""
         for beat in range(op.beats):
             last = beat == op.beats - 1
-            self.row_used = self.scale.enter(max(self.row.next(1), start))
+            self.row_used = self.sum_slot.enter(max(self.row.next(1), start))
+            inside = self.sum_slot.leave(self.row_used, self.scale.enter(self.row_used))
             self.row.take(self.row_used, last)
-            self._result(op, stream, beat, self.row_used, last, first=beat == 0)
+            self._result(op, stream, beat, inside, last, first=beat == 0)
 
     def _copy(self) -> PassModel:
         """The same state."""
@@ -417,11 +418,12 @@ class PassModel:
                 last = last_group and index == results - 1
                 if op.op == Op.F:
                     when = self._gain_shows(stream, when, first=index == 0)
-                entered = self.drained = self.scale.enter(max(when, start))
+                entered = self.drained = self.sum_slot.enter(max(when, start))
                 if op.op == Op.F and stream == 0:
                     self.gains.take(entered)
-                self._result(op, stream, base + index, entered, last, first=index == 0)
-            done.append(entered + SumScale.latency + self.head_latency)
+                inside = self.sum_slot.leave(entered, self.scale.enter(entered))
+                self._result(op, stream, base + index, inside, last, first=index == 0)
+            done.append(inside + SumScale.latency + self.head_latency)
         if last_group:
             if op.op == Op.F:
                 self.popped["gains"] = entered

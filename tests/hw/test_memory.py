@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from amaranth.hdl import Elaboratable
+from amaranth.lib.fifo import SyncFIFO
 
 from lutern.hw import memory
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import Fetcher, Repeater, ResidentMemory, StreamMemory
+from lutern.hw.memory import Repeater, ResidentMemory, StreamMemory
 from lutern.model_ref.errors import LuternError
 from lutern.sim.runner import run_bench
 
@@ -58,22 +59,12 @@ class Forgetful(Repeater):
         return m
 
 
-class Hasty(Fetcher):
-    """Lets go of the port while a word waits there."""
-
-    def elaborate(self, platform: object) -> Elaboratable:
-        m: Any = super().elaborate(platform)
-        with m.If(~self.advance):
-            m.d.comb += self.owns.eq(0)
-        return m
-
-
 @pytest.mark.parametrize(("name", "what", "wrong"), [
     ("stream", "Repeater", Forgetful),
     ("eleven", "TRIT_MEMORY_BIT", 22),
     ("three", "full_parts", lambda config: 1),
-    ("stream", "Fetcher", Hasty),
-], ids=["replay", "parts", "rows", "port"])
+    ("stream", "SyncFIFO", lambda width, depth: SyncFIFO(width=width, depth=depth - 4)),
+], ids=["replay", "parts", "rows", "room"])
 def test_mutation_is_found(name: str, what: str, wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, what, wrong)
     with pytest.raises(AssertionError, match="seed"):
