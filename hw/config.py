@@ -210,7 +210,7 @@ PRESETS = {
                  trit_beats=4096, max_width=192, max_state=384, max_vocab=64, gain_fifo_words=16, lut_ram_depth=704),
         HwConfig("resident-85f", rows=32, columns=32, results_per_cycle=4, codes_per_cycle=16, word_bytes=18,
                  memory_words=1536, trit_beats=2048, max_width=256, max_state=1024, max_vocab=64, gain_fifo_words=16,
-                 gain_fifo_groups=48),
+                 gain_fifo_groups=48, clock_hz=45_000_000),
         HwConfig("stream-x16", rows=5, columns=4, tokens=8, source="stream", word_bytes=2, memory_words=1 << 19,
                  max_width=1024, max_state=8192, max_vocab=256, trit_fifo_words=1024, gain_fifo_words=1024),
         HwConfig("stream-x32", rows=10, columns=4, tokens=8, results_per_cycle=2, source="stream", word_bytes=4,
