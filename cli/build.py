@@ -30,13 +30,16 @@ def build(
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Place and route so often; the fastest is kept.")] = 1,
     model: Annotated[str, typer.Option(help="Check that this model fits: a name, a folder or an image.")] = "",
+    counters: Annotated[
+        bool, typer.Option("--counters", help="Count what lanes and stream wait for; lutern cycles reads it.")
+    ] = False,
     frequency_mhz: Annotated[
         float, typer.Option("--frequency", min=0.0, help="Clock of the machine in MHz, if not the preset's.")
     ] = 0.0,
 ) -> None:
     """Build a bitstream: synthesis, place and route, report. What is kept from before is used again."""
     board = find_board(board_name)
-    config = board.config(preset_name, round(frequency_mhz * 1e6))
+    config = board.config(preset_name, round(frequency_mhz * 1e6)).with_(counters=counters)
     described = None
     if model:
         network = open_network(model)

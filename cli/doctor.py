@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 DEMO = "make demo"
-PURPOSE_OF_EXTRA = {"": DEMO, "test": "make test", "build": "bitstreams", "train": "lutern train"}
+PURPOSE_OF_EXTRA = {"": DEMO, "test": "make test", "build": "bitstreams", "report": "lutern report",
+                    "train": "lutern train"}
 SECONDS = 60  # for one program to state its version; a cold machine is slow the first time
 
 

@@ -32,6 +32,7 @@ try:
         compare,
         convert,
         cost,
+        cycles,
         evaluate,
         generate,
         inspect,
@@ -60,6 +61,7 @@ else:
     app.command("train")(train.train)
     app.command("cost")(cost.cost)
     app.command("bench")(bench.bench)
+    app.command("cycles")(cycles.cycles)
     app.command("power")(power.power)
     app.command("build")(build.build)
     app.command("program")(program.program)

@@ -186,7 +186,7 @@ class HwConfig:
     @property
     def counted_phases(self) -> int:
         """Phases of a token that the table of counters holds: 7 a layer and 3; 0 without counters."""
-        return (64 if self.source == "resident" else 256) if self.counters else 0
+        return 128 if self.counters else 0
 
     @property
     def digest(self) -> str:

@@ -10,8 +10,7 @@
 At the end of a phase its ten counts go into a table, a row a phase, over those of the token before. The meaning of each
 is in hw/protocol.py. Nothing here stands in the data's way: every input ends in a register.
 
-Cost: ten counters of 32 bits, a table of ``counted_phases`` rows of 320: of LUTs in resident machines, else nine block
-RAMs.
+Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320, built of LUTs.
 """
 
 from __future__ import annotations
@@ -49,9 +48,7 @@ class Counters(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         depth, count = self.config.counted_phases, len(COUNTER_NAMES)
-        attrs: dict[str, str | int] = {"no_rw_check": 1}
-        if self.config.source == "resident":
-            attrs["ram_style"] = "distributed"
+        attrs: dict[str, str | int] = {"no_rw_check": 1, "ram_style": "distributed"}  # block RAMs are full
         m.submodules.table = table = Memory(shape=BITS * count, depth=depth, init=[], attrs=attrs)
 
         # what the cycle before was spent on

@@ -29,8 +29,8 @@ EXTRAS = {
     "train": {"train"},
     "boards": {"build"},
     "sim": {"test"},
-    "measure": {"test"},
-    "tests": {"test", "train", "build"},
+    "measure": {"test", "report"},
+    "tests": {"test", "train", "build", "report"},
 }
 
 # Packages that are imported under another name than their own, or bring a second one.

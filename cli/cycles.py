@@ -1,0 +1,97 @@
+"""`lutern cycles`: where a token's cycles go, read from the counters of a chip, simulated or at a port."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lutern.cli.generate import open_session
+from lutern.cli.models import open_network
+from lutern.cli.progress import transfer_bar
+from lutern.firmware.link import Client
+from lutern.firmware.program import check_fit, lay_out
+from lutern.firmware.serial_port import BAUD, SerialPort
+from lutern.firmware.session import Session
+from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, STREAM_COUNTERS
+from lutern.measure import pictures
+from lutern.measure.phases import MEANINGS, Token, count_token
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantize import IntegerWeights
+from lutern.sim.board import SimulatedBoard
+from lutern.sim.sdram import simulated
+
+
+def count_simulated(weights: IntegerWeights, config: HwConfig, streams: int) -> Token:
+    """A token on the simulated board."""
+    config = config.with_(counters=True)
+    if config.memory == "host":
+        raise LuternError(f"{config.name} waits for words from the host, and how long depends on the line; give a port "
+                          "with --on, or a preset with a memory of its own.")
+    program = lay_out(weights, config)
+    with SimulatedBoard(simulated(config)) as board, transfer_bar("loading the model over the link") as advance:
+        return count_token(Session(Client(board), program, config, progress=advance), streams)
+
+
+def print_token(token: Token) -> None:
+    """A line a phase; separated by tabs in a pipe."""
+    headings = ["part", "phase", "cycles", "by the model", *COUNTER_NAMES]
+    rows = [
+        [phase.part, phase.name, f"{phase.cycles:,}", "" if phase.model_cycles is None else f"{phase.model_cycles:,}",
+         *(f"{phase.counts[name]:,}" for name in COUNTER_NAMES)] for phase in token.phases
+    ]
+    modelled = [phase.model_cycles for phase in token.phases if phase.model_cycles is not None]
+    rows.append(["all", "", f"{token.cycles:,}", f"{sum(modelled):,}" if modelled else "",
+                 *(f"{token.total(name):,}" for name in COUNTER_NAMES)])
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(row) for row in (headings, *rows)))
+        return
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=True, justify="left" if index < 2 else "right")
+    for index, row in enumerate(rows):
+        table.add_row(*row, end_section=index == len(rows) - 2)
+    Console(highlight=False).print(table)
+    for title, names in (("lanes", LANE_COUNTERS), ("stream", STREAM_COUNTERS)):
+        print(f"{title}: " + "; ".join(f"{name}, {MEANINGS[name]}" for name in names))
+
+
+def cycles(
+    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
+    preset_name: Annotated[
+        str | None, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}; default: sim-64, or the port's.")
+    ] = None,
+    streams: Annotated[int, typer.Option(min=1, help="Tokens of a pass.")] = 1,
+    on: Annotated[str, typer.Option(help="sim: the simulated board; or the port of a board.")] = "sim",
+    baud: Annotated[int, typer.Option(help="Rate of the port.")] = BAUD,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it.")
+    ] = None,
+) -> None:
+    """Where a token's cycles go, phase by phase: what lanes and stream of words waited for, counted on the chip."""
+    if on != "sim" and os.sep not in on:
+        raise LuternError(f"there is nothing called {on} to count on; give sim, or a port such as /dev/ttyUSB0.")
+    if output is not None:
+        pictures.require_matplotlib()
+        if output.suffix != ".svg" or not output.parent.is_dir():
+            raise LuternError(f"{output} cannot be drawn; give a name that ends in .svg, in a folder that is there.")
+    network = open_network(model)
+    if on == "sim":
+        config = preset(preset_name or "sim-64")
+        check_fit(network.config, config)
+        token = count_simulated(network.weights(), config, streams)
+    else:
+        with SerialPort(on, baud) as port:
+            token = count_token(open_session(Client(port), network.weights(), preset_name), streams)
+    print_token(token)
+    if output is not None:
+        output.write_text(pictures.to_svg(pictures.timeline(token), "timeline"))
+        beside = output.with_name(f"{output.stem}-layers.svg")
+        beside.write_text(pictures.to_svg(pictures.layers(token), "layers"))
+        print(f"{output}, {beside}")

@@ -1,0 +1,106 @@
+"""A token, taken apart: how long each of its phases took on the chip and in the cycle model, and what for.
+
+    Session ─► run ─► counters of the chip ─┐
+    cycle model ─► its phases ──────────────┴─► Token: Phase(part, name, cycles, model cycles, counts by cause)
+
+The counters are those of a machine with ``counters`` (hw/counters.py), simulated or not; their sum is the token's
+cycles, exactly, or ``count_token`` says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lutern.firmware.session import Feed, Session
+from lutern.hw.config import HwConfig
+from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, STREAM_COUNTERS
+from lutern.measure.cycles import token_phases
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+
+STEPS = 3
+"""Of the run, whose last token is counted: the readers are as far ahead then as they stay."""
+MATRICES = ("f_proj", "i_proj", "g_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MEANINGS = {
+    "beats": "trits are taken",
+    "barrier": "no code of the next vector is there yet",
+    "codes": "the first rows wait for further codes",
+    "trits": "no trits are there",
+    "sums": "sums of the rows ahead have not left",
+    "words": "a word is taken",
+    "memory": "the memory gives none",
+    "operations": "queues of operations are full",
+    "gains": "the FIFO of gains is full",
+    "trit_fifo": "the FIFO of trits is full",
+}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """``part``: "embeddings", "layer 0", ..., "head". ``model_cycles``: None where the model does not apply."""
+
+    part: str
+    name: str
+    counts: dict[str, int]
+    model_cycles: int | None = None
+
+    @property
+    def cycles(self) -> int:
+        """Its length."""
+        return sum(self.counts[name] for name in LANE_COUNTERS)
+
+
+@dataclass(frozen=True)
+class Token:
+    """The phases of a pass of ``streams`` tokens on a machine."""
+
+    config: HwConfig
+    streams: int
+    phases: list[Phase]
+
+    @property
+    def cycles(self) -> int:
+        """From choice to choice."""
+        return sum(phase.cycles for phase in self.phases)
+
+    @property
+    def parts(self) -> dict[str, dict[str, int]]:
+        """Counts of each part."""
+        found: dict[str, dict[str, int]] = {}
+        for phase in self.phases:
+            counts = found.setdefault(phase.part, dict.fromkeys(COUNTER_NAMES, 0))
+            for name, count in phase.counts.items():
+                counts[name] += count
+        return found
+
+    def total(self, name: str) -> int:
+        """A counter over the whole token."""
+        return sum(phase.counts[name] for phase in self.phases)
+
+
+def phase_names(model: ModelConfig) -> list[tuple[str, str]]:
+    """Part and name of every phase, in order."""
+    layers = [(f"layer {layer}", name) for layer in range(model.num_hidden_layers) for name in MATRICES]
+    return [("embeddings", "row"), *layers, ("head", "lm_head"), ("head", "choice")]
+
+
+def count_token(session: Session, streams: int = 1) -> Token:
+    """The phases of the last step of a run; ``LuternError`` where counters and cycles of it disagree."""
+    if not 0 < streams <= min(session.streams, session.slots):
+        raise LuternError(f"{streams} streams were asked for, {session.config.name} takes 1 to "
+                          f"{min(session.streams, session.slots)} with this model.")
+    model, vocab = session.program.model, session.program.vocab
+    run = session.run([Feed(slot % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
+    rows = session.counters()
+    exact = session.config.memory == "block"  # elsewhere the model does not know when words come
+    modelled = [phase.cycles for phase in token_phases(model, session.config, streams)] if exact else [None] * len(rows)
+    phases = [
+        Phase(part, name, dict(zip(COUNTER_NAMES, map(int, row), strict=True)), cycles)
+        for (part, name), row, cycles in zip(phase_names(model), rows, modelled, strict=True)
+    ]
+    token = Token(session.config, streams, phases)
+    of_stream = sum(token.total(name) for name in STREAM_COUNTERS)
+    if not token.cycles == of_stream == run.cycles:
+        raise LuternError(f"the counters add up to {token.cycles:,} cycles of the lanes and {of_stream:,} of the "
+                          f"stream, but the token took {run.cycles:,}; run it again, and report it if it stays so.")
+    return token

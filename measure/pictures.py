@@ -1,0 +1,184 @@
+"""Pictures of measurements, as SVG: a token's timeline, cycles and energy by layer, rooflines.
+
+Drawn by matplotlib (extra ``report``); text stays text, nothing is loaded from anywhere, and the same data give the
+same bytes. Colours are those of Okabe and Ito, which people of every colour vision can tell apart.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lutern.hw.protocol import LANE_COUNTERS, STREAM_COUNTERS
+from lutern.measure.phases import MEANINGS, Token
+from lutern.model_ref.errors import LuternError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = {
+    "beats": "#0072B2", "barrier": "#D55E00", "codes": "#E69F00", "trits": "#CC79A7", "sums": "#999999",
+    "words": "#009E73", "memory": "#D55E00", "operations": "#DDDDDD", "gains": "#F0E442", "trit_fifo": "#56B4E9",
+}
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+FONT_SIZE = 10
+
+
+def require_matplotlib() -> Any:
+    """The package, or the sentence that says how to get it."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise LuternError("the package matplotlib, which draws, is not installed; run: pip install 'lutern[report]'"
+                          ) from None
+    return matplotlib
+
+
+def _figure(width: float, height: float, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, 1, **options)
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """The picture as an SVG element; ``name`` keeps its ids apart from those of others on the same page."""
+    matplotlib = require_matplotlib()
+    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "svg.id": name, "font.size": FONT_SIZE,
+                "font.family": "sans-serif"}
+    text = io.StringIO()
+    with matplotlib.rc_context(settings):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    body = text.getvalue()[text.getvalue().index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'<g id="[\w.]+_\d+">', "<g>", body)  # nothing refers to these
+    return re.sub(r'<svg ([^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"<svg \1", body, count=1)
+
+
+def _plain(axes: Any, *, grid: str = "") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    if grid:
+        axes.grid(axis=grid, color="#e4e4e4", linewidth=0.8)
+        axes.set_axisbelow(True)
+
+
+def timeline(token: Token) -> Figure:
+    """One token: what lanes and stream do in each phase (area: cycles), and where its layers are."""
+    figure, (lanes, stream) = _figure(11, 4.6, 2, sharex=True)
+    edges = np.concatenate([[0], np.cumsum([phase.cycles for phase in token.phases])])
+    for axes, names, title in ((lanes, LANE_COUNTERS, "lanes"), (stream, STREAM_COUNTERS, "stream")):
+        bottom = np.zeros(len(token.phases))
+        for name in names:
+            counts = np.array([phase.counts[name] for phase in token.phases], float)
+            if counts.any():
+                share = 100 * counts / np.diff(edges).clip(1)
+                axes.bar(edges[:-1], share, np.diff(edges), bottom, align="edge", color=COLOURS[name],
+                         label=MEANINGS[name], edgecolor="white", linewidth=0.4)
+                bottom += share
+        axes.set(ylabel=f"{title}, % of cycles", ylim=(0, 100), xlim=(0, edges[-1]))
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=FONT_SIZE - 1)
+        _plain(axes)
+    start, part = 0, token.phases[0].part
+    for index, phase in enumerate([*token.phases, None]):
+        if phase is None or phase.part != part:
+            end = edges[index]
+            if part.startswith("layer") or end - edges[start] > 0.06 * edges[-1]:
+                lanes.annotate(part, ((edges[start] + end) / 2, 101), ha="center", va="bottom", annotation_clip=False)
+            for axes in (lanes, stream):
+                axes.axvline(end, color="black", linewidth=0.8)
+            if phase is not None:
+                start, part = index, phase.part
+    if len(token.phases) <= 32:
+        widths = np.diff(edges)
+        for index, phase in enumerate(token.phases):
+            if widths[index] > 0.018 * edges[-1]:
+                lanes.annotate(phase.name.removesuffix("_proj"), (edges[index] + widths[index] / 2, 3), rotation=90,
+                               ha="center", va="bottom", color="white", fontsize=FONT_SIZE - 1)
+    stream.set_xlabel("cycles from choice to choice")
+    stream.xaxis.set_major_formatter("{x:,.0f}")
+    return figure
+
+
+def layers(token: Token) -> Figure:
+    """A stacked bar a layer: cycles by what the lanes did."""
+    parts = token.parts
+    figure, axes = _figure(8, 1.6 + 0.36 * len(parts))
+    left = np.zeros(len(parts))
+    for name in LANE_COUNTERS:
+        counts = np.array([counts[name] for counts in parts.values()], float)
+        if counts.any():
+            axes.barh(list(parts), counts, left=left, color=COLOURS[name], label=MEANINGS[name])
+            left += counts
+    for place, total in enumerate(left):
+        axes.annotate(f" {total:,.0f}", (total, place), va="center")
+    axes.invert_yaxis()
+    axes.set(xlabel="cycles", xlim=(0, left.max() * 1.12))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    _plain(axes, grid="x")
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=FONT_SIZE - 1)
+    return figure
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a part of a token took; ``low`` and ``high`` of an estimate."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def energy(bars: Sequence[Bar], label: str) -> Figure:
+    """A bar a layer; intervals where there are any."""
+    figure, axes = _figure(8, 1.0 + 0.36 * len(bars))
+    names, values = [bar.name for bar in bars], np.array([bar.value for bar in bars])
+    axes.barh(names, values, color=COLOURS["beats"])
+    if bars and bars[0].low is not None:
+        spread = np.array([[bar.value - (bar.low or 0), (bar.high or 0) - bar.value] for bar in bars]).T
+        axes.errorbar(values, names, xerr=spread, fmt="none", ecolor="black", capsize=3)
+    axes.invert_yaxis()
+    axes.set(xlabel=label)
+    axes.xaxis.set_major_formatter("{x:,.3g}")
+    _plain(axes, grid="x")
+    return figure
+
+
+@dataclass(frozen=True)
+class Roof:
+    """A machine and what it reached: trits a byte read, trits a second; and its two bounds, a second."""
+
+    name: str
+    trits_per_byte: float
+    trits_per_second: float
+    lanes_per_second: float
+    bytes_per_second: float
+
+
+def roofline(roofs: Sequence[Roof]) -> Figure:
+    """Trits a second over trits a byte, each machine below its own roof."""
+    figure, axes = _figure(8, 4.6)
+    knees = [roof.lanes_per_second / roof.bytes_per_second for roof in roofs]
+    low = min([roof.trits_per_byte for roof in roofs] + knees) / 2
+    high = max([roof.trits_per_byte for roof in roofs] + knees) * 2
+    x = np.geomspace(low, high, 200)
+    colours: dict[tuple[float, float], str] = {}
+    for roof in roofs:
+        bounds = roof.lanes_per_second, roof.bytes_per_second
+        if bounds not in colours:
+            colours[bounds] = SERIES[len(colours) % len(SERIES)]
+            axes.plot(x, np.minimum(bounds[0], x * bounds[1]), color=colours[bounds], linewidth=1.2)
+        bound = min(bounds[0], roof.trits_per_byte * bounds[1])
+        axes.plot(roof.trits_per_byte, roof.trits_per_second, "o", color=colours[bounds],
+                  label=f"{roof.name}: {roof.trits_per_second / bound:.0%} of its bound")
+    axes.set(xscale="log", yscale="log", xlim=(low, high), xlabel="trits of work a byte read",
+             ylabel="trits a second")
+    _plain(axes, grid="both")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=FONT_SIZE - 1)
+    return figure

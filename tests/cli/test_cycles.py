@@ -1,0 +1,105 @@
+"""`lutern cycles`: phases of a token from a chip's counters, simulated and at a port; and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lutern.cli.main import app
+from lutern.firmware.link import Client
+from lutern.firmware.program import lay_out
+from lutern.firmware.session import Session
+from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.hw.top import SerialTop, Top
+from lutern.hw.uart import LOWEST_DIVISOR
+from lutern.measure.cycles import token_cycles
+from lutern.measure.phases import count_token
+from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.sim.board import SimulatedBoard
+from lutern.sim.pty_board import PtyBoard
+
+SEED = 5
+MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+FOUR = preset("tiny").with_(name="tiny-four", tokens=4, max_state=512)
+"""With counters the machine of tests/measure/test_cycles.py."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(PRESETS, FOUR.name, FOUR)
+    (tmp_path / "model").mkdir()
+    save_checkpoint(tmp_path / "model", MODEL, random_checkpoint(MODEL, SEED).tensors)
+    return tmp_path
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["cycles", *map(str, arguments)])
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def check(text: str, config: HwConfig, streams: int) -> None:
+    lines = [line.split("\t") for line in text.splitlines() if "\t" in line]
+    headings, rows = lines[0], lines[1:]
+    assert [len(row) for row in rows] == [len(headings)] * (7 * MODEL.num_hidden_layers + 4)
+    assert rows[1][:2] == ["layer 0", "f_proj"] and rows[-2][:2] == ["head", "choice"]
+    numbers = [[int(cell.replace(",", "")) for cell in row[2:]] for row in rows]
+    assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
+    expected = token_cycles(MODEL, config, streams).cycles
+    assert numbers[-1][:2] == [expected, expected] and all(cycles == modelled for cycles, modelled, *_ in numbers)
+    assert all(cycles == sum(rest[:5]) == sum(rest[5:]) for cycles, _, *rest in numbers)
+
+
+def test_simulated(folder: Path) -> None:
+    text = run("--model", folder / "model", "--preset", FOUR.name, "--streams", 3, "-o", folder / "token.svg")
+    check(text, FOUR, 3)
+    assert all("layer 1" in (folder / name).read_text() for name in ("token.svg", "token-layers.svg"))
+
+
+@pytest.mark.slow
+def test_at_a_port(folder: Path) -> None:
+    """The same over a serial line, from a chip that says by its digest that it has counters."""
+    config = preset("tiny").with_(counters=True)
+    with SimulatedBoard(SerialTop(config, LOWEST_DIVISOR)) as board, PtyBoard(board) as served:
+        check(run("--model", folder / "model", "--on", served.port), config, 1)
+
+
+def test_what_a_session_refuses() -> None:
+    """Nothing counted yet, a machine without counters, more layers than there are rows, too many streams."""
+    config = FOUR.with_(counters=True)
+    program = lay_out(integer_weights(random_checkpoint(MODEL, SEED)), config)
+    with SimulatedBoard(Top(config)) as board:
+        session = Session(Client(board), program, config)
+        with pytest.raises(LuternError, match=r"^no token was chosen since the machine was set up, so nothing is"):
+            session.counters()
+        with pytest.raises(LuternError, match=r"^5 streams were asked for, tiny-four takes 1 to 4 with this model"):
+            count_token(session, 5)
+        session.config = FOUR
+        with pytest.raises(LuternError, match=r"^tiny-four has no counters; build it with them: lutern build --count"):
+            session.counters()
+        session.config = config
+        deep = ModelConfig(vocab_size=37, hidden_size=4, num_hidden_layers=30, intermediate_size=4)
+        session.program = lay_out(integer_weights(random_checkpoint(deep, SEED)), config)
+        with pytest.raises(LuternError, match=r"^a token of this model has 213 phases, the counters of tiny-four hold"):
+            session.counters()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--on", "moon"), r"^there is nothing called moon to count on; give sim, or a port such as"),
+        (("-o", "picture.png"), r"^picture.png cannot be drawn; give a name that ends in .svg, in a folder that is"),
+        (("-o", "nowhere/picture.svg"), r"^nowhere/picture.svg cannot be drawn; give a name that ends in .svg"),
+        (("--preset", "host"), r"^host waits for words from the host, and how long depends on the line; give a port"),
+    ],
+)
+def test_bad_options(arguments: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(LuternError, match=sentence):
+        run(*arguments)
