@@ -40,6 +40,7 @@ try:
         new,
         power,
         program,
+        report,
         selftest,
         train,
         verilog,
@@ -63,6 +64,7 @@ else:
     app.command("bench")(bench.bench)
     app.command("cycles")(cycles.cycles)
     app.command("power")(power.power)
+    app.command("report")(report.write_report)
     app.command("build")(build.build)
     app.command("program")(program.program)
     app.command("verilog")(verilog.verilog)

@@ -89,6 +89,10 @@ def count(model: str, preset_name: str, prompts: list[str], netlist: bool, part:
     rows = [[term.name, f"{term.events:,.0f}", f"{term.low * 1e6:.3g} to {term.high * 1e6:.3g}"]
             for term in found.terms]
     _table(["a token", "events", "uJ"], rows)
+    windows = {window.name: (window.total, window.cycles) for window in cells[0].windows}
+    by_layer = energy.of_windows(part, known, windows, cost.ff, cost.block_rams, config.clock_hz)
+    _table(["by layer, without the memory's bytes", "uJ"],
+           [[name, f"{item.low * 1e6:.3g} to {item.high * 1e6:.3g}"] for name, item in by_layer.items()])
     print(f"dynamic {_interval(found.dynamic, 1e-6, 'uJ')} a token; static {_interval(found.static, 1, 'W')}; "
           f"together {_interval(found.joules, 1e-6, 'uJ')} a token, {_interval(found.watts, 1, 'W')}")
 

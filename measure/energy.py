@@ -82,3 +82,16 @@ def estimate(part: str, calibration: Calibration, events: Mapping[str, float], s
         item = calibration.coefficients[name]
         terms.append(Term(name, count, count * item.value, count * item.low, count * item.high))
     return Estimate(part, seconds, static_watts(part, calibration), terms, calibration.source)
+
+
+def of_windows(
+    part: str, calibration: Calibration, toggles: Mapping[str, tuple[int, int]], flip_flops: int, block_rams: int,
+    clock_hz: float,
+) -> dict[str, Coefficient]:
+    """Dynamic joules of parts of a token; ``toggles``: (toggles, cycles) of each."""
+    return {
+        name: estimate(part, calibration, {
+            "net_toggle": count, "register_clock": flip_flops * cycles, "block_ram_access": block_rams * cycles,
+        }, cycles / clock_hz).dynamic
+        for name, (count, cycles) in toggles.items()
+    }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COLOURS = {
     "beats": "#0072B2", "barrier": "#D55E00", "codes": "#E69F00", "trits": "#CC79A7", "sums": "#999999",
-    "words": "#009E73", "memory": "#D55E00", "operations": "#DDDDDD", "gains": "#F0E442", "trit_fifo": "#56B4E9",
+    "words": "#009E73", "memory": "#D55E00", "operations": "#E3E3E3", "gains": "#C7D9E6", "trit_fifo": "#8FB8D4",
 }
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 FONT_SIZE = 10
@@ -70,9 +70,9 @@ def _plain(axes: Any, *, grid: str = "") -> None:
 
 def timeline(token: Token) -> Figure:
     """One token: what lanes and stream do in each phase (area: cycles), and where its layers are."""
-    figure, (lanes, stream) = _figure(11, 4.6, 2, sharex=True)
+    figure, (lanes, stream) = _figure(10, 5.4, 2, sharex=True)
     edges = np.concatenate([[0], np.cumsum([phase.cycles for phase in token.phases])])
-    for axes, names, title in ((lanes, LANE_COUNTERS, "lanes"), (stream, STREAM_COUNTERS, "stream")):
+    for axes, names, title, below in ((lanes, LANE_COUNTERS, "lanes", 0.02), (stream, STREAM_COUNTERS, "stream", 0.2)):
         bottom = np.zeros(len(token.phases))
         for name in names:
             counts = np.array([phase.counts[name] for phase in token.phases], float)
@@ -82,7 +82,7 @@ def timeline(token: Token) -> Figure:
                          label=MEANINGS[name], edgecolor="white", linewidth=0.4)
                 bottom += share
         axes.set(ylabel=f"{title}, % of cycles", ylim=(0, 100), xlim=(0, edges[-1]))
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=FONT_SIZE - 1)
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -below), ncols=4, frameon=False, fontsize=FONT_SIZE - 1)
         _plain(axes)
     start, part = 0, token.phases[0].part
     for index, phase in enumerate([*token.phases, None]):
@@ -163,10 +163,10 @@ class Roof:
 
 def roofline(roofs: Sequence[Roof]) -> Figure:
     """Trits a second over trits a byte, each machine below its own roof."""
-    figure, axes = _figure(8, 4.6)
+    figure, axes = _figure(8, 4.4 + 0.2 * len(roofs))
     knees = [roof.lanes_per_second / roof.bytes_per_second for roof in roofs]
-    low = min([roof.trits_per_byte for roof in roofs] + knees) / 2
-    high = max([roof.trits_per_byte for roof in roofs] + knees) * 2
+    low = min([roof.trits_per_byte for roof in roofs] + knees) / 4
+    high = max([roof.trits_per_byte for roof in roofs] + knees) * 4
     x = np.geomspace(low, high, 200)
     colours: dict[tuple[float, float], str] = {}
     for roof in roofs:
@@ -180,5 +180,5 @@ def roofline(roofs: Sequence[Roof]) -> Figure:
     axes.set(xscale="log", yscale="log", xlim=(low, high), xlabel="trits of work a byte read",
              ylabel="trits a second")
     _plain(axes, grid="both")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=FONT_SIZE - 1)
+    figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=FONT_SIZE - 1)
     return figure

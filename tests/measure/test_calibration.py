@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lutern.measure.calibration import EVENTS, STATIC, Reading, fit, load, read_readings
-from lutern.measure.energy import estimate, static_watts
+from lutern.measure.energy import estimate, of_windows, static_watts
 from lutern.measure.known_designs import DESIGNS, write_designs
 from lutern.model_ref.errors import LuternError
 
@@ -113,3 +113,15 @@ def test_joules_of_a_token() -> None:
         estimate(PART, mine, {"memory_byte": 1.0}, 0.01)
     with pytest.raises(LuternError, match="static power of iCE40 is not known"):
         static_watts("iCE40", shipped)
+
+
+def test_joules_of_layers_are_those_of_the_token() -> None:
+    """Parts add up to the whole; a part without toggles still has its clock."""
+    known = load()
+    windows = {"row": (0, 10), "layer 0": (500, 100), "head": (40, 20)}
+    parts = of_windows("LFE5U-25F", known, windows, 70, 3, 1e8)
+    whole = estimate("LFE5U-25F", known, {"net_toggle": 540, "register_clock": 70 * 130, "block_ram_access": 3 * 130},
+                     130 / 1e8).dynamic
+    for name in ("value", "low", "high"):
+        assert sum(getattr(part, name) for part in parts.values()) == pytest.approx(getattr(whole, name))
+    assert 0 < parts["row"].value < parts["head"].value < parts["layer 0"].value

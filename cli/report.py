@@ -1,0 +1,155 @@
+"""`lutern report`: one HTML file with what was measured, that opens offline."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lutern.cli.bench import COLUMNS, SHOWN, cells, machine_and_weights, measure
+from lutern.cli.cycles import count_simulated
+from lutern.cli.models import open_network
+from lutern.cli.power import PROMPTS
+from lutern.cli.progress import named_progress_bar
+from lutern.firmware.program import check_fit, lay_out
+from lutern.hw.config import PRESETS, preset
+from lutern.hw.protocol import COUNTER_NAMES
+from lutern.hw.top import Top
+from lutern.measure import calibration, energy, pictures, report
+from lutern.measure.cost import measure_cost
+from lutern.measure.netlist import verilate_netlist
+from lutern.measure.phases import Token
+from lutern.measure.pictures import Bar
+from lutern.measure.report import Section
+from lutern.measure.toggles import count_toggles
+from lutern.model_ref.errors import LuternError
+
+LINES = [line for line in SHOWN if line[1] != "random"]
+
+
+def bench_section(lines: list[tuple[str, str]]) -> Section:
+    """Rows of the bench and the roofline that they make."""
+    rows, roofs = [], []
+    with named_progress_bar("bench") as advance:
+        for index, (preset_name, model) in enumerate(lines):
+            advance(index, len(lines), f"{preset_name}, {model}")
+            config, weights = machine_and_weights(preset_name, model)
+            first = None
+            for row in measure(config, weights):
+                first = first or row
+                rows.append(cells(model, row, first))
+                if row.what == "decode":
+                    roofs.append(report.roof(row, model, config))
+    return Section("Throughput", (
+        report.text("Cycles are counted on the simulated gateware, tokens a second are cycles at the preset's clock; "
+                    "what a board's clock reaches is below, with its build."),
+        report.table(["preset", "model", *COLUMNS], rows),
+        report.figure(pictures.to_svg(pictures.roofline(roofs), "roofline"),
+                      "Roofline: each machine below its own bound, which is its lanes or what its memory gives.",
+                      "half"),
+    ))
+
+
+def cycles_section(token: Token) -> Section:
+    """The timeline, a bar a layer, and the counters in numbers."""
+    rows = [[part, f"{sum(counts[name] for name in COUNTER_NAMES[:5]):,}",
+             *(f"{counts[name]:,}" for name in COUNTER_NAMES)] for part, counts in token.parts.items()]
+    rows.append(["all", f"{token.cycles:,}", *(f"{token.total(name):,}" for name in COUNTER_NAMES)])
+    exact = all(phase.model_cycles == phase.cycles for phase in token.phases)
+    says = "The cycle model gives the same for every phase." if exact else "The cycle model gives other figures."
+    return Section("Where the cycles go", (
+        report.text(f"A token of {token.cycles:,} cycles on {token.config.name}, from the counters of the chip. {says}"
+                    if token.phases[0].model_cycles is not None else
+                    f"A token of {token.cycles:,} cycles on {token.config.name}, from the counters of the chip."),
+        report.figure(pictures.to_svg(pictures.timeline(token), "timeline"),
+                      "One token: what the lanes and the stream of words do in each phase."),
+        report.figure(pictures.to_svg(pictures.layers(token), "layers"), "Cycles by layer.", "half"),
+        report.table(["part", "cycles", *COUNTER_NAMES], rows),
+    ))
+
+
+def energy_section(preset_name: str, model: str, netlist: bool, part: str, file: Path) -> Section:
+    """Toggles by layer, counted; of the cells, joules as well, estimated."""
+    network, config = open_network(model), preset(preset_name)
+    known = calibration.load(file)
+    known.require(part)
+    program = lay_out(network.weights(), config)
+    prompt = PROMPTS[0]
+    coded = {prompt: list(network.tokenizer().encode(prompt))}
+    library = verilate_netlist(Top(config.with_(debug_tap=False, cells="ecp5")), toggles=True) if netlist else None
+    token = count_toggles(program, coded, netlist=library)[0]
+    windows = {window.name: (window.total, window.cycles) for window in token.windows}
+    what = "nets of ECP5's cells" if netlist else "nets of the gateware, before synthesis"
+    parts = [
+        report.text(f"Counted: {token.total:,} toggles in a token of {token.cycles:,} cycles after \"{prompt}\", of "
+                    f"the {what}."),
+        report.figure(pictures.to_svg(pictures.energy([Bar(name, count) for name, (count, _) in windows.items()],
+                                                      "toggles"), "toggles"), "Toggles by layer, counted.", "half"),
+    ]
+    if netlist:
+        cost = measure_cost("top", config)
+        found = energy.of_windows(part, known, windows, cost.ff, cost.block_rams, config.clock_hz)
+        bars = [Bar(name, 1e6 * item.value, 1e6 * item.low, 1e6 * item.high) for name, item in found.items()]
+        parts += [
+            report.text(f"Estimated: dynamic energy for {part}, without its static power; coefficients: {known.source} "
+                        f"({known.date})."),
+            report.figure(pictures.to_svg(pictures.energy(bars, "uJ, estimated; the interval is the calibration's"),
+                                          "joules"), "Energy by layer, estimated.", "half"),
+        ]
+    else:
+        parts.append(report.text("Joules are estimated from the toggles of a chip's nets: add --netlist."))
+    return Section("Energy", tuple(parts))
+
+
+def builds_section() -> Section:
+    """The newest builds there are."""
+    found = report.newest_builds()
+    if not found:
+        return Section("Builds", (report.text("There is no build yet; make one: lutern build --board BOARD"),))
+    return Section("Builds", tuple(part for build in found for part in report.build_parts(build)))
+
+
+def write_report(
+    output: Annotated[Path, typer.Option("-o", help="The file.")] = Path("report.html"),
+    presets: Annotated[
+        list[str] | None, typer.Option("--preset", help=f"Machine, again for more: {', '.join(PRESETS)}.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
+    toggles: Annotated[bool, typer.Option("--toggles", help="Also toggles by layer, of the gateware.")] = False,
+    netlist: Annotated[
+        bool, typer.Option("--netlist", help="Also toggles and joules by layer, of ECP5's cells: takes minutes.")
+    ] = False,
+    part: Annotated[str, typer.Option(help="Chip, for the estimate.")] = "LFE5U-85F",
+    file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,
+) -> None:
+    """Write one HTML file: bench, roofline, timeline, cycles and energy by layer, floorplans, resources, manifests."""
+    pictures.require_matplotlib()
+    if not output.parent.is_dir() or output.is_dir():
+        raise LuternError(f"{output} cannot be written; give the name of a file in a folder that is there.")
+    lines = [(name, model) for name in presets] if presets else LINES
+    for name, of_line in lines:
+        if preset(name).memory == "host":
+            raise LuternError(f"{name} waits for words from the host, so its cycles are those of a line; leave it out.")
+        check_fit(open_network(of_line).config, preset(name))  # before anything is measured
+    shown, of_shown = lines[0]
+    sections = [
+        bench_section(lines), cycles_section(count_simulated(open_network(of_shown).weights(), preset(shown), 1)),
+        *([energy_section(shown, of_shown, netlist, part, file)] if toggles or netlist else
+          [Section("Energy", (report.text("Not counted; add --toggles or --netlist."),))]),
+        builds_section(),
+    ]
+    today = datetime.date.today().isoformat()
+    page = report.render(
+        "Lutern, measured", f"Written on {today} by lutern report; lutern bench, cycles, power and build print "
+        f"the same figures. Timeline and energy are those of {shown} with {of_shown}.", sections,
+    )
+    begun = output.with_name(f".{output.name}.part")
+    try:
+        begun.write_text(page, encoding="utf-8")
+        begun.replace(output)
+    except OSError as error:
+        begun.unlink(missing_ok=True)
+        raise LuternError(f"{output} cannot be written ({error.strerror}); give another file with -o.") from None
+    print(f"{output}, {len(page) / 1000:,.0f} kB")

@@ -1,0 +1,69 @@
+"""`lutern report`: the whole file of a small machine, and what is refused before anything is measured."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lutern.cli.main import app
+from lutern.hw.config import PRESETS, preset
+from lutern.measure.cycles import token_cycles
+from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.synthetic import random_checkpoint
+
+SEED = 5
+MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+FOUR = preset("tiny").with_(name="tiny-four", tokens=4, max_state=512, counters=True)
+"""The machine of tests/measure/test_cycles.py."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(PRESETS, FOUR.name, FOUR)
+    (tmp_path / "model").mkdir()
+    save_checkpoint(tmp_path / "model", MODEL, random_checkpoint(MODEL, SEED).tensors)
+    return tmp_path
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["report", *map(str, arguments)])
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_report(folder: Path) -> None:
+    """The figures are those of the cycle model."""
+    file = folder / "page.html"
+    said = run("--preset", FOUR.name, "--model", folder / "model", "-o", file)
+    page = file.read_text()
+    outside = [link for link in re.findall(r'(?:href|src)="([^"]*)"', page) if not link.startswith("#")]
+    assert outside == [] and "<script" not in page
+    assert said.startswith(f"{file}, ")
+    for streams in (1, 4):
+        assert f"<td>{token_cycles(MODEL, FOUR, streams).cycles:,}</td>" in page
+    assert "The cycle model gives the same for every phase." in page
+    assert "Not counted; add --toggles or --netlist." in page
+    for title in ("Throughput", "Where the cycles go", "Energy", "Builds"):
+        assert f"<h2>{title}</h2>" in page
+    assert page.count("<svg ") >= 3 and "% of its bound" in page
+    assert not list(folder.glob(".*"))  # nothing half-written is left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("-o", "nowhere/page.html"), r"^nowhere/page.html cannot be written; give the name of a file in a folder"),
+        (("--preset", "moon"), r"^there is no preset moon; choose one of"),
+        (("--preset", "tiny"), r"^a vector of this model has),
+        (("--preset", "host"), r"^host waits for words from the host, so its cycles are those of a line; leave it"),
+    ],
+)
+def test_bad_options(arguments: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(LuternError, match=sentence):
+        run(*arguments)
