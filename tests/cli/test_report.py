@@ -60,7 +60,7 @@ def test_report(folder: Path) -> None:
     [
         (("-o", "nowhere/page.html"), r"^nowhere/page.html cannot be written; give the name of a file in a folder"),
         (("--preset", "moon"), r"^there is no preset moon; choose one of"),
-        (("--preset", "tiny"), r"^a vector of this model has),
+        (("--preset", "tiny"), r"^the model's hidden size is 256, but tiny holds at most 64"),
         (("--preset", "host"), r"^host waits for words from the host, so its cycles are those of a line; leave it"),
     ],
 )
