@@ -10,7 +10,8 @@
 At the end of a phase its ten counts go into a table, a row a phase, over those of the token before. The meaning of each
 is in hw/protocol.py. Nothing here stands in the data's way: every input ends in a register.
 
-Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320, built of LUTs.
+Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320 bits, built of LUTs since block RAMs are
+full: 6,700 places of logic and 700 flip-flops (`lutern cost counters`). So they are an option.
 """
 
 from __future__ import annotations

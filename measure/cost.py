@@ -24,6 +24,7 @@ from lutern.boards import results, synthesis
 from lutern.hw.activation import Sigmoid
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
+from lutern.hw.counters import Counters
 from lutern.hw.decoder import Decoder
 from lutern.hw.gains import GAIN_TUPLES, GainSupply
 from lutern.hw.glu import Glu
@@ -62,14 +63,15 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "results": ResultsControl,
     "gain_join": GainJoin,
     "sequencer": Sequencer,
+    "counters": lambda config: Counters(config.with_(counters=True)),
     "memory": lambda config: (ResidentMemory if config.source == "resident" else StreamMemory)(config),
     "host_port": HostPort,
     "decoder": Decoder,
     "top": Top,
     "chip": lambda config: SerialTop(config, divisor=config.clock_hz // BAUD),
 }
-"""Every block that has a row, in the order of the table; `activation` is part of mlgru and of glu. `chip` is `top`
-behind a serial line, placed as it is: it has three pins."""
+"""Every block that has a row, in the order of the table; `activation` is part of mlgru and of glu, `counters` of
+machines that have them. `chip` is `top` behind a serial line, placed as it is: it has three pins."""
 
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 TARGET_HZ = 150_000_000
