@@ -17,7 +17,8 @@ from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.stages import described
+from lutern.hw.skid import Skid
+from lutern.hw.stages import described, link
 from lutern.model_ref.errors import LuternError
 
 FIFO_BYTES = 16
@@ -59,8 +60,12 @@ class Uart(wiring.Component):
     def _receive(self, m: Module) -> None:
         line = Signal(init=1)
         m.submodules.synchroniser = FFSynchronizer(self.rx, line, init=1)
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=8, depth=FIFO_BYTES)
-        m.d.comb += [self.o.valid.eq(fifo.r_rdy), self.o.payload.eq(fifo.r_data), fifo.r_en.eq(self.o.ready)]
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=8, depth=FIFO_BYTES - 1)
+        # Holds one more byte, and ends the path of ready: the host port's is long.
+        m.submodules.received = received = Skid(8)
+        link(m, fifo.r_stream, received.i)
+        m.d.comb += [self.o.valid.eq(received.o.valid), self.o.payload.eq(received.o.payload)]
+        m.d.comb += received.o.ready.eq(self.o.ready)
 
         wait = Signal(range(self.divisor))
         sample = Signal()
