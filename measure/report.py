@@ -22,7 +22,7 @@ from lutern.measure.pictures import Roof
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1b1b1b; background: #fff; max-width: 72rem;
+body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1b1b1b; background: #fff; max-width: 76rem;
        margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; margin: 0.5rem 0; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 0.4rem; border-top: 1px solid #ccc; padding-top: 0.8rem; }
@@ -31,7 +31,7 @@ p { margin: 0.4rem 0; max-width: 48rem; }
 nav a { margin-right: 1rem; white-space: nowrap; }
 .scroll { overflow-x: auto; margin: 0.6rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
-th, td { padding: 0.2rem 0.7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e6e6e6; }
+th, td { padding: 0.2rem 0.5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e6e6e6; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; } th { border-bottom: 1px solid #888; }
 tr:hover td { background: #f5f7fa; }
 table.facts td:last-child { text-align: left; white-space: normal; }
