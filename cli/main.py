@@ -33,6 +33,7 @@ try:
         convert,
         cost,
         cycles,
+        estimate,
         evaluate,
         generate,
         inspect,
@@ -63,6 +64,7 @@ else:
     app.command("cost")(cost.cost)
     app.command("bench")(bench.bench)
     app.command("cycles")(cycles.cycles)
+    app.command("estimate")(estimate.estimate_machine)
     app.command("power")(power.power)
     app.command("report")(report.write_report)
     app.command("build")(build.build)

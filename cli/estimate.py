@@ -1,0 +1,164 @@
+"""`lutern estimate`: cycles, bytes, tokens a second and resources of a model on a machine, computed, not built."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lutern.boards.board import Board
+from lutern.boards.catalog import BOARDS, find_board
+from lutern.cli.build import check_model
+from lutern.cli.models import open_network
+from lutern.firmware.program import check_fit
+from lutern.firmware.serial_port import BAUD
+from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.measure.estimate import (
+    DEVICES,
+    PUBLISHED_FIGURES,
+    Estimate,
+    device_tokens_per_second,
+    estimate,
+)
+from lutern.measure.resources import errors
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.synthetic import PUBLISHED
+
+RESOURCES = (("LUT", "luts", "luts"), ("FF", "ff", "luts"), ("block RAM", "block_rams", "block_rams"),
+             ("multipliers", "multipliers", "multipliers"))
+"""Names, fields of Resources, fields of Part: an ECP5 has as many FF as LUT."""
+
+
+def changed(config: HwConfig, changes: list[str]) -> HwConfig:
+    """The machine with fields given as NAME=VALUE."""
+    kinds = {field.name: type(getattr(config, field.name)) for field in dataclasses.fields(HwConfig)}
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals or name not in kinds:
+            raise LuternError(f"{change} changes no field of a machine; give NAME=VALUE with one of "
+                              f"{', '.join(kinds)}.")
+        try:
+            values[name] = {"True": True, "False": False}[text] if kinds[name] is bool else kinds[name](text)
+        except (ValueError, KeyError):
+            raise LuternError(f"{change}: {name} is a {kinds[name].__name__}, {text!r} is none.") from None
+    return config.with_(**values)
+
+
+def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
+    """Name and shape of a published size, or of a model that is there."""
+    if not size:
+        return model, open_network(model).config
+    if size.lower() not in PUBLISHED:
+        raise LuternError(f"there is no size {size}; choose one of {', '.join(PUBLISHED)}.")
+    return size.upper(), PUBLISHED[size.lower()]
+
+
+def print_estimate(name: str, config: HwConfig, found: Estimate, board: Board | None) -> None:
+    """One machine, one model."""
+    of_streams = f" of {found.streams} streams" if found.streams > 1 else ""
+    rate = f"{_number(found.tokens_per_second)} tokens/s{of_streams}"
+    what = "the line" if config.memory == "host" else (
+        "lanes" if config.source == "resident" else f"{config.word_bits}-bit memory")
+    cycles = f"{found.cycles:,} cycles a pass, " if found.cycles is not None else ""
+    print(f"{name} on {config.name}: {cycles}{found.bytes_read:,} bytes; {rate} at {config.clock_hz / 1e6:.0f} MHz, "
+          f"{found.share:.1%} of the bound of {what}, {_number(found.bound)}")
+    presets, others = errors("preset"), errors("check")
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(("resource", "estimated", *(("of", "%") if board else ()), "largest error")):
+        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
+    given = {"luts": f"{others.luts:.0%}", "ff": f"{others.ff:.0%}", "block_rams": f"{others.block_rams:.0f} blocks",
+             "multipliers": "exact"}
+    for title, field, of_part in RESOURCES:
+        value = getattr(found.resources, field)
+        total = getattr(board.part, of_part) if board else 0
+        place = (f"{total:,}", f"{value / total:.0%}") if board else ()
+        table.add_row(title, f"{value:,.0f}", *place, given[field])
+    Console(highlight=False).print(table)
+    print("cycles and bytes are exact: tests hold the RTL to them. Errors: the largest over "
+          f"{others.machines} machines to which the formula was not fitted; LUT over the presets: {presets.luts:.0%}")
+
+
+def _number(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.4g}"
+
+
+def print_table() -> None:
+    """The released models on every board that holds them, and on larger devices, beside what others report."""
+    headings = ("model", "tokens/s", "a token takes", "kind", "device", "what")
+    rows: list[tuple[str, ...]] = []
+
+    def row(model: str, where: str, what: str, rate: float, kind: str) -> None:
+        seconds = 1 / rate
+        took = f"{seconds / 60:.1f} min" if seconds > 60 else f"{seconds * 1e3:,.3g} ms"
+        rows.append((model.upper(), f"{rate:,.3g}", took, kind, where, what))
+
+    for size, shape in PUBLISHED.items():
+        holding: dict[tuple[str, int], list[str]] = {}
+        for board in BOARDS.values():
+            name = _first_that_fits(shape, board)
+            if name:
+                holding.setdefault((name, board.link.baud), []).append(board.name)
+        for (name, baud), boards in holding.items():
+            found = estimate(shape, preset(name), baud=baud)
+            row(size, ", ".join(boards), f"preset {name}, {baud / 1e6:.0f} Mbaud", found.tokens_per_second, "estimated")
+        for device in DEVICES:
+            row(size, device.name, f"{device.lanes:,} lanes at {device.clock_hz / 1e6:.0f} MHz, "
+                f"{device.bandwidth / 1e9:.0f} GB/s", device_tokens_per_second(shape, device), "estimated, not built")
+        for other in PUBLISHED_FIGURES:
+            if other.model == size:
+                row(size, other.device, other.what, other.tokens_per_second, "published by others")
+    if sys.stdout.isatty():
+        table = Table(box=None, pad_edge=False)
+        for index, heading in enumerate(headings):
+            table.add_column(heading, justify="right" if index in (1, 2) else "left", no_wrap=index < 4)
+        for texts in rows:
+            table.add_row(*texts)
+        Console(highlight=False).print(table)
+    else:
+        print("\n".join("\t".join(texts) for texts in (headings, *rows)))
+    print("o_proj, channel mixer, lm_head and embedding are counted. No released model fits the 8 or 32 MB of an SDR "
+          "memory: the boards' rows are those of weights that the host sends for every token.")
+
+
+def _first_that_fits(shape: ModelConfig, board: Board) -> str:
+    for name in board.presets:
+        try:
+            check_fit(shape, preset(name))
+        except LuternError:
+            continue
+        return name
+    return ""
+
+
+def estimate_machine(
+    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder or an image.")] = "demo",
+    size: Annotated[str, typer.Option(help=f"A published shape instead: {', '.join(PUBLISHED)}.")] = "",
+    preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "",
+    board_name: Annotated[str, typer.Option("--board", help=f"Its machine and its part: {', '.join(BOARDS)}.")] = "",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="A field of the machine, NAME=VALUE; again for more.")
+    ] = None,
+    streams: Annotated[int, typer.Option(min=1, max=16, help="Tokens of a pass.")] = 1,
+    table: Annotated[bool, typer.Option("--table", help="The released models on boards and larger devices.")] = False,
+) -> None:
+    """Cycles, bytes, tokens a second and resources, without simulation or synthesis."""
+    if table:
+        print_table()
+        return
+    board = find_board(board_name) if board_name else None
+    config = board.config(preset_name) if board else preset(preset_name or "sim-64")
+    config = changed(config, changes or [])
+    if streams > config.tokens:
+        raise LuternError(f"{streams} streams are wanted, {config.name} takes {config.tokens} at a time; give "
+                          f"--streams {config.tokens}, or --set tokens={1 << (streams - 1).bit_length()}.")
+    name, shape = find_shape(model, size)
+    if board and not changes:
+        check_model(shape, name, board, config.name)
+    found = estimate(shape, config, streams=streams, baud=board.link.baud if board else BAUD)
+    print_estimate(name, config, found, board)

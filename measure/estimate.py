@@ -1,0 +1,125 @@
+"""What a machine would do with a model, without a simulation or a synthesis: cycles, bytes, tokens a second, resources.
+
+    ModelConfig, HwConfig ─► cycle model ───────────────────► cycles          equal to the RTL's
+                         ├─► sizes of the program ──────────► bytes, bound    exact
+                         └─► formula of ``resources.py`` ───► LUT, FF, block RAM, multipliers
+
+    ModelConfig, Device ──► max(bytes / bandwidth, trits / (lanes x clock)) + barriers      any memory and any lanes
+
+Cost: the cycle model's: a fifth of a second for the demo, seconds for the released models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lutern.firmware.program import check_fit, program_sizes
+from lutern.hw.config import HwConfig
+from lutern.hw.sdram_part import any_part
+from lutern.measure.cycles import token_cycles
+from lutern.measure.resources import Resources, resources
+from lutern.model_ref.config import ModelConfig
+
+LINE_BITS = 10
+"""Of a byte on a serial line: start, eight, stop."""
+BARRIER_CYCLES = 60
+"""Last beat of a vector to first beat of the next at 1,024 lanes (docs/engine.md, "Cycles")."""
+TRIT_SHARE = 0.98
+"""Of the bytes read, for widths from 1,024 on: `lutern bench`, random model."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A pass of ``streams`` tokens. ``cycles``: None where the link sets the pace; rates in tokens a second of all
+    streams; ``bound`` is that of the source: lanes of resident weights, bytes of memory or line else."""
+
+    cycles: int | None
+    bytes_read: int
+    trits: int
+    streams: int
+    tokens_per_second: float
+    bound: float
+    resources: Resources
+
+    @property
+    def share(self) -> float:
+        """Of the bound."""
+        return self.tokens_per_second / self.bound
+
+
+def estimate(model: ModelConfig, config: HwConfig, *, streams: int = 1, baud: int) -> Estimate:
+    """A model on a machine. ``baud``: of the link, which sets the pace where the host sends the weights.
+
+    Raises LuternError, with name and number, for a model that the machine does not hold.
+    """
+    check_fit(model, config)
+    sizes = program_sizes(model, config)
+    words = sizes.stream_words + streams * sizes.row_words
+    bytes_read = words * config.word_bytes + sizes.trit_beats * config.beat_bytes
+    found = resources(config)
+    if config.memory == "host":
+        bound = streams * baud / LINE_BITS / bytes_read
+        return Estimate(None, bytes_read, model.trits, streams, bound, bound, found)
+    cycles = token_cycles(model, config, streams).cycles
+    rate = config.clock_hz / cycles
+    if config.source == "resident":
+        bound = config.lanes * config.clock_hz / model.trits
+    else:
+        word_rate = float(config.clock_hz)
+        if config.memory == "sdram":
+            timings = any_part(config.word_bits)
+            word_rate = min(word_rate, timings.clock_hz)
+            rate = min(rate, timings.clock_hz * (1 - timings.refresh_loss) / words)
+        bound = word_rate / words
+    return Estimate(cycles, bytes_read, model.trits, streams, streams * rate, streams * bound, found)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A chip that nobody has built Lutern for: bytes a second of its memory, lanes, clock; where the numbers are from.
+
+    ``lanes`` are those that the memory feeds at 1.6 bits a trit and that clock, in a fraction of the chip.
+    """
+
+    name: str
+    bandwidth: float
+    lanes: int
+    clock_hz: float
+    source: str
+
+
+DEVICES = (
+    Device("Stratix 10 (D5005)", 76.8e9, 2048, 200e6, "four channels of DDR4-2400, Intel D5005 data sheet"),
+    Device("Alveo U250", 77e9, 1280, 300e6, "four channels of DDR4-2400, AMD DS962"),
+    Device("Alveo U280", 460e9, 7680, 300e6, "HBM2, AMD DS963"),
+)
+"""Lanes times clock times 1.6 bits are what the memory gives, or a little more."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What others report: tokens a second, and what was counted."""
+
+    model: str
+    device: str
+    tokens_per_second: float
+    what: str
+
+
+PUBLISHED_FIGURES = (
+    Published("370m", "Stratix 10 (D5005)", 23.8, "Zhu et al.: a projection; measured 43 to 456 ms a block"),
+    Published("370m", "Alveo U250", 86.4, "its successor, one stream; 3,712 with 48 streams; 52 W"),
+    Published("370m", "several Alveo U280", 16300.0, "TerEffic, weights on the chips"),
+    Published("2.7b", "Alveo U280", 727.0, "TerEffic, from HBM; 46 W"),
+)
+
+
+def device_tokens_per_second(model: ModelConfig, device: Device) -> float:
+    """One stream, all of o_proj, channel mixer and lm_head counted: memory and lanes work at once, barriers add up."""
+    bytes_read = model.trits / 5 / TRIT_SHARE
+    barriers = 4 * model.num_hidden_layers + 2
+    seconds = max(bytes_read / device.bandwidth, model.trits / (device.lanes * device.clock_hz))
+    return 1 / (seconds + barriers * BARRIER_CYCLES / device.clock_hz)
+
+
+__all__ = ["DEVICES", "PUBLISHED_FIGURES", "Device", "Estimate", "device_tokens_per_second", "estimate"]

@@ -1,0 +1,103 @@
+"""Machines whose resources were synthesised, and the file that keeps what was found.
+
+    machines() ─► lutern cost's `chip` ─► Row ─► resources.json        python -m lutern.measure.samples
+
+Three kinds: the presets; machines to which the formula of ``resources.py`` is fitted; and machines that are only used
+to check it. The last two are drawn from one seeded distribution, so neither is easier than the other.
+
+Cost: one to five minutes of yosys a machine, once; results are kept as those of ``lutern cost``.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lutern.hw.config import PRESETS, HwConfig
+from lutern.measure.cost import measure_cost
+from lutern.model_ref.errors import LuternError
+
+FILE = Path(__file__).with_name("resources.json")
+COMMAND = "python -m lutern.measure.samples"
+SEED = 6
+DRAWN = 32
+CHECKED = (2, 4)
+"""Of each five machines that are drawn."""
+MOST_LANES = 128
+MOST_PRODUCTS = 160
+"""Lanes times streams: a synthesis takes one to two minutes."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What yosys made of a machine; ``use`` is "preset", "fit" or "check"."""
+
+    use: str
+    config: HwConfig
+    comb: int
+    ff: int
+    block_rams: int
+    multipliers: int
+
+
+def machines() -> list[tuple[str, HwConfig]]:
+    """(use, machine): presets first, then what is drawn."""
+    drawn = random.Random(SEED)
+    found = [("preset", config) for config in PRESETS.values()]
+    count = 0
+    while count < DRAWN:
+        config = _draw(drawn, f"drawn-{count}")
+        if config is not None:
+            found.append(("check" if count % 5 in CHECKED else "fit", config))
+            count += 1
+    return found
+
+
+def _draw(drawn: random.Random, name: str) -> HwConfig | None:
+    """A machine of the distribution; None where the fields do not agree."""
+    choose = drawn.choice
+    fields: dict[str, Any] = {
+        "rows": choose((4, 5, 8, 10)), "columns": choose((4, 8, 16)), "tokens": choose((1, 1, 2, 4)),
+        "results_per_cycle": choose((1, 1, 2)), "codes_per_cycle": choose((1, 2, 4, 8)),
+        "max_width": choose((64, 128, 256, 512, 1024)), "max_vocab": choose((64, 256, 1024)),
+        "gain_fifo_words": choose((64, 256, 1024)), "gain_fifo_groups": choose((4, 16, 48)),
+    }
+    fields["max_state"] = fields["max_width"] * fields["tokens"] * choose((2, 4))
+    if drawn.random() < 0.5:
+        fields |= {"source": "stream", "word_bytes": choose((2, 4)), "memory_words": choose((1 << 12, 1 << 14)),
+                   "trit_fifo_words": choose((64, 256, 1024))}
+    else:
+        fields |= {"word_bytes": choose((4, 8, 9)), "memory_words": choose((1 << 10, 1 << 11)),
+                   "trit_beats": choose((1 << 9, 1 << 11))}
+    try:
+        config = HwConfig(name, **fields)
+    except LuternError:
+        return None
+    small = config.lanes <= MOST_LANES and config.lanes * config.tokens <= MOST_PRODUCTS
+    return config if small and config.beat_bytes >= config.word_bytes else None
+
+
+def collect(chosen: Iterable[tuple[str, HwConfig]]) -> list[Row]:
+    """Synthesise machines, or read what is kept of them."""
+    rows = []
+    for use, config in chosen:
+        found = measure_cost("chip", config)
+        rows.append(Row(use, config, found.comb, found.ff, found.block_rams, found.multipliers))
+        print(f"{use:6} {config.name:14} {config.lanes:5} lanes {found.comb:6} {found.ff:6} {found.block_rams:4} "
+              f"{found.multipliers:3}", file=sys.stderr, flush=True)
+    return rows
+
+
+def write(rows: list[Row], made: str) -> None:
+    """Keep the rows; ``made`` says when and with what."""
+    FILE.write_text(json.dumps({"command": COMMAND, "made": made, "rows": [asdict(row) for row in rows]}, indent=1))
+
+
+def read() -> list[Row]:
+    """The rows that are kept."""
+    return [Row(**{**row, "config": HwConfig(**row["config"])}) for row in json.loads(FILE.read_text())["rows"]]

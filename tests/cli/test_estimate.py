@@ -1,0 +1,41 @@
+"""`lutern estimate` as it is typed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "lutern.cli.main", "estimate", *arguments], capture_output=True,
+                          text=True, check=False)
+
+
+def test_a_board() -> None:
+    done = run("--board", "ulx3s-85f")
+    assert done.returncode == 0, done.stderr
+    assert "demo on resident-85f: 2,953 cycles a pass, 397,406 bytes" in done.stdout
+    assert "largest error" in done.stdout and "exact" in done.stdout
+
+
+def test_the_table() -> None:
+    done = run("--table")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert {line[0] for line in lines[1:-1]} == {"370M", "1.3B", "2.7B"}
+    assert {line[3] for line in lines[1:-1]} == {"estimated", "estimated, not built", "published by others"}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (("--size", "9b"), "there is no size 9b; choose one of 370m, 1.3b, 2.7b."),
+    (("--set", "rows=x"), "rows=x: rows is a int, 'x' is none."),
+    (("--set", "lines=3"), "lines=3 changes no field of a machine;"),
+    (("--streams", "2"), "2 streams are wanted, sim-64 takes 1 at a time;"),
+    (("--size", "370m", "--board", "ulx3s-25f"), "370M does not fit ulx3s-25f: the model's hidden size is 1024"),
+])
+def test_bad_input(arguments: tuple[str, ...], sentence: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr.startswith(f"lutern: {sentence}") and done.stderr.count("\n") == 1
