@@ -2,7 +2,7 @@
 
     LUT, FF    = sum of coefficient * term         terms of ``TERMS``
     block RAM  = memories of trits and words as the part's blocks hold them + coefficients * the smaller ones
-    multipliers = 14 P + Q + 2                     exact: scale 1, glu 3, mlgru 4, norm 5, head 1 each of P; one Q; two
+    multipliers = 14 P + Q + 2                     exact: scale 1, glu 3, mlgru 4, norm 5, head 1 each of P; one Q; two (host: one)
 
 LUT are places of logic before placement (`comb` of `lutern cost chip`). The coefficients are those of relative least
 squares over the rows of ``resources.json`` that are presets or are there to be fitted to; ``errors`` compares with the
@@ -32,6 +32,8 @@ TERMS: dict[str, Callable[[HwConfig], float]] = {
     "streams": lambda c: c.tokens - 1,
     "word bits": lambda c: c.word_bits,
     "memories of LUTs": lambda c: c.lut_ram_depth,
+    "SDRAM": lambda c: c.memory == "sdram",
+    "host": lambda c: c.memory == "host",
 }
 BLOCK_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 """Words and bits that a DP16KD holds."""
@@ -122,7 +124,8 @@ def resources(config: HwConfig) -> Resources:
     small = max(0.0, float(np.dot(_small_memories(config), found["block_rams"])))
     return Resources(
         float(np.dot(_logic(config), found["luts"])), float(np.dot(_logic(config), found["ff"])),
-        _large_memories(config) + small, 14 * config.results_per_cycle + config.codes_per_cycle + 2,
+        _large_memories(config) + small,
+        14 * config.results_per_cycle + config.codes_per_cycle + (1 if config.memory == "host" else 2),
     )
 
 
