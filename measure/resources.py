@@ -2,7 +2,7 @@
 
     LUT, FF    = sum of coefficient * term         terms of ``TERMS``
     block RAM  = memories of trits and words as the part's blocks hold them + coefficients * the smaller ones
-    multipliers = 14 P + Q + 2                     exact: scale 1, glu 3, mlgru 4, norm 5, head 1 each of P; one Q; two (host: one)
+    multipliers = 14 P + Q + 2, with weights from the host one less: scale 1, glu 3, mlgru 4, norm 5, head 1 of each P
 
 LUT are places of logic before placement (`comb` of `lutern cost chip`). The coefficients are those of relative least
 squares over the rows of ``resources.json`` that are presets or are there to be fitted to; ``errors`` compares with the
