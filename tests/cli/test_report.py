@@ -15,6 +15,7 @@ from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 
 SEED = 5
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
@@ -67,3 +68,14 @@ def test_report(folder: Path) -> None:
 def test_bad_options(arguments: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(LuternError, match=sentence):
         run(*arguments)
+
+
+@pytest.mark.slow
+def test_toggles_by_layer(folder: Path) -> None:
+    letters = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJ"
+    (folder / "model" / "tokenizer.json").write_text(Tokenizer(character_tokenizer(letters)).to_json())
+    file = folder / "page.html"
+    run("--preset", "tiny", "--model", folder / "model", "--toggles", "-o", file)
+    page = file.read_text()
+    assert "of the nets of the gateware, before synthesis." in page and "Toggles by layer, counted." in page
+    assert page.count(">layer 1</text>") == 3 and "Energy by layer, estimated." not in page
