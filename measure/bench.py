@@ -2,19 +2,30 @@
 
     preset, model ─► program ─► simulated board ─► RUN of three steps: the last one's counters ─► Row
                                               └──► prefill of a prompt                       ─► Row
+    builds of ``lutern build`` ─► newest of the machine ─► the clock that it reached
 
 Definitions, as everywhere in Lutern: *lane use* = trits of the model / (lanes x cycles of a pass); *stream idle* =
 cycles of a pass in which the memory gave no word (source "stream"); *trit share* = trits of the model / (5 x bytes read
-a pass). A pass reads the weights once and takes ``streams`` tokens on. Nothing here depends on the speed of this
-computer.
+a pass); *bound* = tokens a second if the lanes (source "resident") or the memory did nothing but trits, or words, of
+every pass. A pass reads the weights once and takes ``streams`` tokens on. Nothing here depends on the speed of this
+computer but ``golden_tokens_per_second``.
 
 Cost: a pass of the demo is 3 thousand (resident-85f) to 200 thousand (stream-x16) cycles of the simulated board.
 """
 
 from __future__ import annotations
 
+import json
+import statistics
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+
+from lutern.boards import results
+from lutern.boards.build import MANIFEST, REPORT
 from lutern.firmware.conversations import prefill
 from lutern.firmware.program import Program
 from lutern.firmware.session import Feed, Session
@@ -22,6 +33,8 @@ from lutern.hw.config import HwConfig
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.fast_model import FastModel
+from lutern.model_ref.quantize import IntegerWeights
 
 STEPS = 3
 """From the second step on the readers are as far ahead as they stay."""
@@ -30,8 +43,8 @@ LARGE = ModelConfig(vocab_size=256, hidden_size=1024, num_hidden_layers=2, inter
 """Random weights, to see what widths and depths beyond the demo's do."""
 LARGE_MEMORY: dict[str, dict[str, object]] = {
     "resident-85f": {
-        "name": "resident-85f, larger memories", "trit_beats": 1 << 15, "memory_words": 1 << 14, "max_width": 1024,
-        "max_state": 2048, "max_vocab": 256,
+        "name": "resident-85f, Q 32, larger memories", "codes_per_cycle": 32, "trit_beats": 1 << 15,
+        "memory_words": 1 << 14, "max_width": 1024, "max_state": 2048, "max_vocab": 256,
     },
     "stream-x16": {"name": "stream-x16, larger memory", "memory_words": 1 << 21},
 }
@@ -40,7 +53,8 @@ LARGE_MEMORY: dict[str, dict[str, object]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: ``cycles`` for ``tokens`` of ``what`` with ``streams`` a pass."""
+    """One measurement: ``cycles`` for ``tokens`` of ``what`` with ``streams`` a pass, the mean over prompts with its
+    ``deviation``; ``clock``: where ``clock_hz`` is from."""
 
     preset: str
     what: str
@@ -53,7 +67,9 @@ class Row:
     words: int
     resident: bool
     bytes_read: int
-    clock_hz: int
+    clock_hz: float
+    clock: str = "target"
+    deviation: float = 0.0
 
     @property
     def passes(self) -> int:
@@ -77,16 +93,30 @@ class Row:
 
     @property
     def tokens_per_second(self) -> float:
-        """At the preset's clock."""
+        """At its clock."""
         return self.tokens * self.clock_hz / self.cycles
 
+    @property
+    def bound(self) -> float:
+        """Tokens a second that lanes or memory allow."""
+        cycles = self.trits / self.lanes if self.resident else self.words
+        return self.streams * self.clock_hz / cycles
 
-def measure_decode(session: Session, streams: int) -> Row:
-    """A step in the middle of a run of ``streams`` conversations."""
-    vocab = session.program.vocab
-    run = session.run([Feed(slot % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
-    return _row(session, "decode", streams, streams, run.cycles, run.words,
-                token_cycles(session.program.model, session.config, streams).cycles)
+    @property
+    def share(self) -> float:
+        """Of the bound."""
+        return self.tokens_per_second / self.bound
+
+
+def measure_decode(session: Session, streams: int, first_tokens: Sequence[int] = (0,)) -> Row:
+    """A step in the middle of a run of ``streams`` conversations, once for each of the tokens that they begin with."""
+    vocab, config = session.program.vocab, session.config
+    runs = [session.run([Feed((slot + token) % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
+            for token in first_tokens]
+    cycles = [run.cycles for run in runs]
+    modelled = token_cycles(session.program.model, config, streams).cycles if config.memory == "block" else None
+    return _row(session, "decode", streams, streams, round(statistics.mean(cycles)), runs[0].words, modelled,
+                statistics.pstdev(cycles))
 
 
 def measure_prefill(session: Session, tokens: int, streams: int) -> Row:
@@ -95,7 +125,50 @@ def measure_prefill(session: Session, tokens: int, streams: int) -> Row:
         raise LuternError(f"a prompt of {tokens} tokens is no multiple of {streams} streams; choose one that is.")
     vocab = session.program.vocab
     run = prefill(_Narrow(session, streams), [place % vocab for place in range(tokens)], slot=0)
-    return _row(session, "prefill", streams, tokens, run.cycles * tokens // streams, run.words, None)
+    return _row(session, "prefill", streams, tokens, run.cycles * tokens // streams, run.words, None, 0.0)
+
+
+def golden_tokens_per_second(weights: IntegerWeights, tokens: int) -> float:
+    """The integer model on this computer, one stream."""
+    model = FastModel(weights)
+    state = model.initial_state(1)
+    ids = np.zeros(1, dtype=np.int64)
+    begin = time.perf_counter()
+    for _ in range(tokens):
+        logits, state = model.step(ids, state)
+        ids = np.argmax(logits, axis=-1)
+    return tokens / (time.perf_counter() - begin)
+
+
+@dataclass(frozen=True)
+class BuiltClock:
+    """What a build's clock ``sync`` reached."""
+
+    board: str
+    hz: float
+
+
+def built_clock(config: HwConfig, board: str = "") -> BuiltClock | None:
+    """The newest build of a machine (on a board): taps, cells and clock do not matter, all else must be equal."""
+    found: list[tuple[float, BuiltClock]] = []
+    for path in results.cache_folder("builds").glob(f"*/{MANIFEST}"):
+        clock = _clock_of(path, config, board)
+        if clock is not None:
+            found.append((path.stat().st_mtime, clock))
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _clock_of(path: Path, config: HwConfig, board: str) -> BuiltClock | None:
+    """Of a build, if it is one of the machine; what is damaged is none."""
+    try:
+        manifest = json.loads(path.read_text())
+        built = config.with_(debug_tap=False, cells="ecp5", clock_hz=round(manifest["clocks_hz"]["sync"]))
+        if built.digest != manifest["machine_digest"] or board not in ("", manifest["board"]):
+            return None
+        clocks = json.loads(path.with_name(REPORT).read_text())["best"]["clocks"]
+        return BuiltClock(manifest["board"], next(c["achieved_hz"] for c in clocks if c["domain"] == "sync"))
+    except (OSError, ValueError, KeyError, StopIteration):
+        return None
 
 
 class _Narrow:
@@ -106,12 +179,13 @@ class _Narrow:
 
 
 def _row(
-    session: Session, what: str, streams: int, tokens: int, cycles: int, words: int, model_cycles: int | None
+    session: Session, what: str, streams: int, tokens: int, cycles: int, words: int, model_cycles: int | None,
+    deviation: float,
 ) -> Row:
     program: Program = session.program
     config: HwConfig = session.config
     extra = (streams - 1) * program.sizes.row_words * config.word_bytes
     return Row(
         config.name, what, streams, tokens, cycles, model_cycles, config.lanes, program.trits, words,
-        config.source == "resident", program.bytes_per_token + extra, config.clock_hz,
+        config.source == "resident", program.bytes_per_token + extra, config.clock_hz, deviation=deviation,
     )

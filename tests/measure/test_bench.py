@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from lutern.boards.build import MANIFEST, REPORT
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Session
 from lutern.hw.config import HwConfig, preset
 from lutern.hw.top import Top
-from lutern.measure.bench import measure_decode, measure_prefill
+from lutern.measure.bench import BuiltClock, built_clock, golden_tokens_per_second, measure_decode, measure_prefill
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantize import integer_weights
@@ -43,6 +46,38 @@ def test_resident_weights() -> None:
         assert row.lane_use == pytest.approx(MODEL.trits / (16 * row.cycles))
         assert row.stream_idle is None
         assert row.tokens_per_second == pytest.approx(row.clock_hz / row.cycles)
+
+
+def test_prompts_take_the_same_cycles() -> None:
+    """No cycle depends on values: nothing deviates, and a second bench gives the same row; the bound is above."""
+    for session in opened(preset("tiny")):
+        row = measure_decode(session, 1, [0, 5, 11])
+        assert row.deviation == 0 and row == measure_decode(session, 1, [0, 5, 11]), f"seed {SEED}"
+        assert row.share == pytest.approx(row.lane_use) and row.tokens_per_second < row.bound
+
+
+def keep_build(folder: Path, config: HwConfig, board: str, hz: float) -> None:
+    folder.mkdir(parents=True)
+    manifest = {"board": board, "clocks_hz": {"sync": float(config.clock_hz)}, "machine_digest": config.digest}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / REPORT).write_text(json.dumps({"best": {"clocks": [{"domain": "sync", "achieved_hz": hz}]}}))
+
+
+def test_the_clock_of_the_newest_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own, on that board; what is damaged counts as none."""
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
+    builds, config = tmp_path / "builds", preset("tiny")
+    assert built_clock(config) is None
+    keep_build(builds / "one", config.with_(debug_tap=False, cells="ecp5", clock_hz=60_000_000), "ulx3s-25f", 61e6)
+    keep_build(builds / "other", preset("sim-64").with_(debug_tap=False, cells="ecp5"), "ulx3s-25f", 90e6)
+    (builds / "broken").mkdir()
+    (builds / "broken" / MANIFEST).write_text("{")
+    assert built_clock(config) == built_clock(config, "ulx3s-25f") == BuiltClock("ulx3s-25f", 61e6)
+    assert built_clock(config, "ulx3s-85f") is None
+
+
+def test_the_integer_model_is_timed() -> None:
+    assert golden_tokens_per_second(integer_weights(random_checkpoint(MODEL, SEED)), 2) > 0
 
 
 def test_streams_share_the_weights(several: Session) -> None:

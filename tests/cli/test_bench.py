@@ -1,0 +1,61 @@
+"""`lutern bench` as it is typed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lutern.hw.config import PRESETS
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.synthetic import write_random_checkpoint
+
+MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "lutern.cli.main", "bench", *arguments], capture_output=True,
+                          text=True, check=False, env={**os.environ, **environment})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "small"
+    write_random_checkpoint(folder, MODEL, 9, "random numbers of a test")
+    return folder
+
+
+def test_formats(model: Path) -> None:
+    """The same figures in every format, and again."""
+    arguments = ("--preset", "tiny", "--model", str(model), "-r", "2", "-o")
+    found = [run(*arguments, form) for form in ("json", "csv", "md")]
+    assert all(done.returncode == 0 for done in found), [done.stderr for done in found]
+    row = json.loads(found[0].stdout)[0]
+    assert row["cycles"] == row["model_cycles"] and row["deviation"] == 0 and row["clock"] == "target"
+    assert [int(line["cycles"]) for line in csv.DictReader(io.StringIO(found[1].stdout))] == [row["cycles"]]
+    assert f" {row['cycles']:,} " in found[2].stdout.splitlines()[2]
+
+
+def test_a_board_without_a_build(model: Path, tmp_path: Path) -> None:
+    boards = tmp_path / "boards"
+    boards.symlink_to(Path(os.environ.get("LUTERN_CACHE") or Path.home() / ".cache" / "lutern") / "boards")
+    done = run("--board", "ulx3s-25f", "--preset", "tiny", "--model", str(model), LUTERN_CACHE=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "no build of tiny for ulx3s-25f: rates are those of the target clock" in done.stdout
+    assert "by the integer model, one stream" in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (("-o", "xml"), "there is no format xml; choose one of md, csv, json."),
+    (("--board", "zynq"), "there is no board zynq; choose one of "),
+    (("--preset", "large"), f"there is no preset large; choose one of {', '.join(PRESETS)}."),
+])
+def test_bad_input(arguments: tuple[str, ...], sentence: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1 and done.stderr.startswith(f"lutern: {sentence}") and done.stderr.count("\n") == 1

@@ -1,0 +1,16 @@
+"""The baseline that PyTorch gives."""
+
+from __future__ import annotations
+
+import pytest
+
+from lutern.model_ref.config import ModelConfig
+
+pytest.importorskip("torch")
+
+
+def test_it_decodes() -> None:
+    from lutern.train.speed import torch_tokens_per_second
+
+    model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+    assert torch_tokens_per_second(model, 3) > 0
