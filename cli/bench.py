@@ -39,8 +39,8 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.sdram import simulated
 
 SHOWN = (
-    ("sim-64", "demo"), ("resident-25f", "demo-small"), ("resident-85f", "demo"), ("stream-x16", "demo"),
-    ("stream-x32", "demo"), ("resident-85f", "random"), ("stream-x16", "random"),
+    ("sim-64", "demo"), ("resident-25f", "demo-small"), ("resident-85f", "demo"), ("resident-1024", "demo"),
+    ("stream-x16", "demo"), ("stream-x32", "demo"), ("resident-1024", "random"), ("stream-x16", "random"),
 )
 """Machine and model of each line without options; "random" is ``measure.bench.LARGE``."""
 COLUMNS: dict[str, Callable[[Row], str]] = {

@@ -10,7 +10,7 @@ a pass); *bound* = tokens a second if the lanes (source "resident") or the memor
 every pass. A pass reads the weights once and takes ``streams`` tokens on. Nothing here depends on the speed of this
 computer but ``golden_tokens_per_second``.
 
-Cost: a pass of the demo is 3 thousand (resident-85f) to 200 thousand (stream-x16) cycles of the simulated board.
+Cost: a pass of the demo is 3 thousand (resident-1024) to 200 thousand (stream-x16) cycles of the simulated board.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ PREFILL_TOKENS = 64
 LARGE = ModelConfig(vocab_size=256, hidden_size=1024, num_hidden_layers=2, intermediate_size=1024)
 """Random weights, to see what widths and depths beyond the demo's do."""
 LARGE_MEMORY: dict[str, dict[str, object]] = {
-    "resident-85f": {
-        "name": "resident-85f, Q 32, larger memories", "codes_per_cycle": 32, "trit_beats": 1 << 15,
+    "resident-1024": {
+        "name": "resident-1024, Q 32, larger memories", "codes_per_cycle": 32, "trit_beats": 1 << 15,
         "memory_words": 1 << 14, "max_width": 1024, "max_state": 2048, "max_vocab": 256,
     },
     "stream-x16": {"name": "stream-x16, larger memory", "memory_words": 1 << 21},
