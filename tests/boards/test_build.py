@@ -95,11 +95,9 @@ def test_bitstream(tmp_path: Path) -> None:
     assert "<svg" in (folder / "floorplan.svg").read_text()
 
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "builds").glob("*/seconds")}
-    start = time.monotonic()
     code, again, _ = ended(lutern(tmp_path, "build", "--board", BOARD.name, "--preset", "tiny", "--seeds", "2"))
     assert (code, again) == (0, out)
     ended(lutern(tmp_path, "build", "--board", BOARD.name, "--preset", "tiny", "--seeds", "3"))
-    assert time.monotonic() - start < 60
     assert len(list((tmp_path / "builds").glob("route-*"))) == 3
     assert len(list((tmp_path / "builds").glob("netlist-*"))) == 1
     assert all(path.stat().st_mtime_ns == modified for path, modified in kept.items())
