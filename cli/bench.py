@@ -8,6 +8,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
@@ -56,7 +57,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "MHz": lambda row: f"{row.clock_hz / 1e6:.1f}",
     "clock": lambda row: row.clock,
     "tokens/s": lambda row: f"{row.tokens_per_second:,.0f}",
-    "of bound": lambda row: f"{row.share:.1%}",
+    "of bound": lambda row: "" if row.share is None else f"{row.share:.1%}",
     "times": lambda row: "",
 }
 """Of a row; "bytes" of a pass; "times": as fast as the machine's first row, one stream token by token."""
@@ -68,7 +69,11 @@ def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iter
     """One stream, all streams, and a prompt in blocks; decoding with so many prompts."""
     program = lay_out(weights, config)
     first_tokens = [index * 7 % program.vocab for index in range(prompts)]
-    with SimulatedBoard(simulated(config)) as board:
+    machine: Any = simulated(config)
+    clocks = (1, 1)
+    if config.memory == "sdram":  # its own clock: so many cycles in so many of the machine's
+        clocks = Fraction(round(machine.sdram_timings.clock_hz), config.clock_hz).as_integer_ratio()
+    with SimulatedBoard(machine, memory_clock=clocks) as board:
         session = Session(Client(board), program, config)
         yield measure_decode(session, 1, first_tokens)
         if session.slots > 1:
@@ -93,8 +98,9 @@ def cells(model: str, row: Row, first: Row) -> list[str]:
 
 
 def at_built_clock(row: Row, config: HwConfig, board: str) -> Row:
-    """The row at the clock that the newest build of the machine reached, if there is one."""
-    built = built_clock(config, board)
+    """The row at the clock that the newest build of the machine reached, if there is one; beside SDRAM, whose clock does
+    not scale with it, at the target."""
+    built = built_clock(config, board) if config.memory != "sdram" else None
     return dataclasses.replace(row, clock_hz=built.hz, clock=f"routed, {built.board}") if built else row
 
 

@@ -54,7 +54,7 @@ LARGE_MEMORY: dict[str, dict[str, object]] = {
 @dataclass(frozen=True)
 class Row:
     """One measurement: ``cycles`` for ``tokens`` of ``what`` with ``streams`` a pass, the mean over prompts with its
-    ``deviation``; ``clock``: where ``clock_hz`` is from."""
+    ``deviation``; ``clock``: where ``clock_hz`` is from; ``line``: the host sends the weights, at the link's pace."""
 
     preset: str
     what: str
@@ -70,6 +70,7 @@ class Row:
     clock_hz: float
     clock: str = "target"
     deviation: float = 0.0
+    line: bool = False
 
     @property
     def passes(self) -> int:
@@ -97,15 +98,17 @@ class Row:
         return self.tokens * self.clock_hz / self.cycles
 
     @property
-    def bound(self) -> float:
-        """Tokens a second that lanes or memory allow."""
+    def bound(self) -> float | None:
+        """Tokens a second that lanes or memory allow; None where a link sets the pace, which is none of the chip's."""
+        if self.line:
+            return None
         cycles = self.trits / self.lanes if self.resident else self.words
         return self.streams * self.clock_hz / cycles
 
     @property
-    def share(self) -> float:
+    def share(self) -> float | None:
         """Of the bound."""
-        return self.tokens_per_second / self.bound
+        return None if self.bound is None else self.tokens_per_second / self.bound
 
 
 def measure_decode(session: Session, streams: int, first_tokens: Sequence[int] = (0,)) -> Row:
@@ -188,4 +191,5 @@ def _row(
     return Row(
         config.name, what, streams, tokens, cycles, model_cycles, config.lanes, program.trits, words,
         config.source == "resident", program.bytes_per_token + extra, config.clock_hz, deviation=deviation,
+        line=config.memory == "host",
     )

@@ -53,7 +53,8 @@ def test_prompts_take_the_same_cycles() -> None:
     for session in opened(preset("tiny")):
         row = measure_decode(session, 1, [0, 5, 11])
         assert row.deviation == 0 and row == measure_decode(session, 1, [0, 5, 11]), f"seed {SEED}"
-        assert row.share == pytest.approx(row.lane_use) and row.tokens_per_second < row.bound
+        assert row.share == pytest.approx(row.lane_use) and row.bound is not None
+        assert row.tokens_per_second < row.bound
 
 
 def keep_build(folder: Path, config: HwConfig, board: str, hz: float) -> None:
