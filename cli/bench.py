@@ -98,7 +98,7 @@ def cells(model: str, row: Row, first: Row) -> list[str]:
 
 
 def at_built_clock(row: Row, config: HwConfig, board: str) -> Row:
-    """The row at the clock that the newest build of the machine reached, if there is one; beside SDRAM, whose clock does
+    """The row at the clock that the newest build of the machine reached, if there is one; with SDRAM, whose clock does
     not scale with it, at the target."""
     built = built_clock(config, board) if config.memory != "sdram" else None
     return dataclasses.replace(row, clock_hz=built.hz, clock=f"routed, {built.board}") if built else row
