@@ -98,8 +98,10 @@ def cells(model: str, row: Row, first: Row) -> list[str]:
 
 
 def at_built_clock(row: Row, config: HwConfig, board: str) -> Row:
-    """The row at the clock that the newest build of the machine reached, if there is one; with SDRAM, whose clock does
-    not scale with it, at the target."""
+    """The row at the clock that the newest build of the machine reached, if there is one.
+
+    With SDRAM, whose clock does not scale with the machine's, at the target.
+    """
     built = built_clock(config, board) if config.memory != "sdram" else None
     return dataclasses.replace(row, clock_hz=built.hz, clock=f"routed, {built.board}") if built else row
 
