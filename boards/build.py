@@ -50,8 +50,8 @@ PRESSURE = 1.1
 """Nextpnr is asked for more than the clocks, so that it does not rest before there is a margin."""
 LARGE_LANES = 512
 LARGE_ARGUMENTS = ("--placer", "static", "--router", "router2")
-"""For machines of so many lanes: a sixth less wire than the default placer's, and a router that ends. Smaller ones reach
-higher clocks with nextpnr's defaults."""
+"""For machines of so many lanes: a sixth less wire than the default placer's, and a router that ends. Smaller ones
+reach higher clocks with nextpnr's defaults."""
 
 
 @dataclass(frozen=True)
