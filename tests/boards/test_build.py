@@ -1,7 +1,7 @@
 """From a plan to a bitstream with the real tools: kept by content, resumed, whole or not there.
 
 The quick tests build a chip without a machine (``echo.py``): PLL, reset, serial line and lamps of a ULX3S 25F. The slow
-one builds a whole system and simulates its netlist.
+ones build whole systems, among them those of README's table.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from lutern.model_ref.errors import LuternError
 
 BOARD = BOARDS["ulx3s-25f"]
 ECHO = Path(__file__).with_name("echo.py")
+ROWS = (("ulx3s-85f", "resident-85f"), ("ulx3s-85f", "sdram-x16"), ("ulx3s-25f", "sdram-x16"))
+"""Boards and machines of README's table of bitstreams."""
 FILES = {"top.bit", "top.config", "nextpnr.json", "report.json", "manifest.json", "floorplan.svg", "build.log"}
 
 
@@ -194,6 +196,16 @@ def test_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name = package.replace("_", "-")
     with pytest.raises(LuternError, match=rf'^The package {name} is missing; run: pip install "lutern\[build\]"$'):
         make_plan(BOARD, BOARD.config("tiny"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("board", "machine"), ROWS)
+def test_rows_of_the_table(board: str, machine: str) -> None:
+    """README's bitstreams; each step is kept by its digest, so a second run takes seconds."""
+    plan = make_plan(BOARDS[board], BOARDS[board].config(machine))
+    built = build(plan, [1], lambda done, total, what: None)
+    check_bitstream(built, plan.board.part.idcode, 10_000)
+    assert built.best.met, f"{built.best.worst.domain} reaches {built.best.worst.achieved_hz / 1e6:.2f} MHz"
 
 
 @pytest.mark.slow
