@@ -25,7 +25,22 @@ def test_the_table() -> None:
     assert done.returncode == 0, done.stderr
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert {line[0] for line in lines[1:-1]} == {"370M", "1.3B", "2.7B"}
-    assert {line[3] for line in lines[1:-1]} == {"estimated", "estimated, not built", "published by others"}
+    assert {line[3] for line in lines[1:-1]} == {"estimated, at most", "estimated, not built", "published by others"}
+    host = next(line for line in lines if line[:1] == ["370M"] and line[4].startswith("ulx3s-45f"))
+    assert float(host[1]) == pytest.approx(3e6 / 10 / (341e6 / 5), rel=0.03)  # by hand: trits only
+    assert lines[-1][0].endswith("No preset of any board holds 2.7B.")
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("--preset", "sdram-x16"), "cycles within 0.1 % of the demo's on the simulated board."),
+    (("--preset", "host"), "; at most 0.7537 tokens/s"),
+    (("--preset", "resident-1024"), "this machine is outside of that"),
+])
+def test_what_is_not_exact_is_said(arguments: tuple[str, ...], said: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+    assert ("Cycles and bytes are exact" in done.stdout) == (arguments[1] == "resident-1024")
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
