@@ -193,13 +193,14 @@ class HostPort(wiring.Component):
         dropped_frames = Signal(32)
         done = Signal(RUN_DONE.layout)
         is_stored = Signal()  # the response of the last RUN, and no other command came since
-        is_resend = Signal()
+        is_run, is_resend = Signal(), Signal()  # this command is the last RUN; and its response is stored
         run_sequence, run_crc = Signal(8), Signal(32)
         busy, finished = Signal(), Signal()  # a run goes on; its answer is due
         tells_run = Signal()
         brings_words = (opcode == Opcode.STREAM) | (opcode == Opcode.ROW) if self.has_host else Const(0)
         wants = self.i_want.valid if self.has_host else Const(0)
-        span_end = Signal(33)  # first address, first logit, or token of the run, behind what the command wants
+        span_start, span_count = Signal(32), Signal(32)  # addresses, logits, counters or tokens that the command wants
+        span_end = Signal(33)  # the first behind them
         span_limit = Signal(33)
         in_trits = Signal()
         memory_words = 0 if self.has_host else config.memory_words  # that the host can address
@@ -217,10 +218,6 @@ class HostPort(wiring.Component):
         def refuse(code: ErrorCode) -> None:
             m.d.sync += error.eq(code)
             m.next = "REPLY"
-
-        def forget_frame() -> None:
-            m.d.sync += [position.eq(0), frame_words.eq(0)]
-            m.next = "RECEIVE"
 
         with m.FSM() as machine:
             with m.State("RECEIVE"):
@@ -245,10 +242,11 @@ class HostPort(wiring.Component):
                             m.d.sync += [phase.eq(0), frame_words.eq(frame_words + 1)]
 
             with m.State("DECODE"):
-                m.next = "CHECK"
-                is_same = is_stored & (sequence == run_sequence) & (frame_crc == run_crc)
+                m.next = "ADD"
+                is_same = (sequence == run_sequence) & (frame_crc == run_crc)
+                m.d.sync += is_run.eq(is_same)
                 with m.If(~brings_words):
-                    m.d.sync += [is_stored.eq(is_same), is_resend.eq(is_same)]
+                    m.d.sync += [is_stored.eq(is_stored & is_same), is_resend.eq(is_stored & is_same)]
                 with m.Switch(opcode):
                     for fixed_opcode, byte_count in protocol.COMMAND_BYTES.items():
                         if fixed_opcode is Opcode.RUN or (fixed_opcode is Opcode.COUNTERS and not self.has_counters):
@@ -266,16 +264,20 @@ class HostPort(wiring.Component):
                         refuse(ErrorCode.UNKNOWN_OPCODE)
                 with m.Switch(opcode):
                     with m.Case(Opcode.WRITE):
-                        m.d.sync += span_end.eq(write.address + frame_words)
+                        m.d.sync += [span_start.eq(write.address), span_count.eq(frame_words)]
                     with m.Case(Opcode.CHECKSUM, Opcode.MEMORY_TEST):  # the same fields
-                        m.d.sync += span_end.eq(check.address + check.count)
+                        m.d.sync += [span_start.eq(check.address), span_count.eq(check.count)]
                     with m.Case(Opcode.LOGITS):
-                        m.d.sync += span_end.eq(logits.offset + logits.count)
+                        m.d.sync += [span_start.eq(logits.offset), span_count.eq(logits.count)]
                     if self.has_counters:
                         with m.Case(Opcode.COUNTERS):
-                            m.d.sync += span_end.eq(wanted.offset + wanted.count)
+                            m.d.sync += [span_start.eq(wanted.offset), span_count.eq(wanted.count)]
                     with m.Case(Opcode.RUN):
-                        m.d.sync += [span_end.eq(tokens_of_run), pointer.eq(FEEDS_AT)]
+                        m.d.sync += [span_start.eq(0), span_count.eq(tokens_of_run), pointer.eq(FEEDS_AT)]
+
+            with m.State("ADD"):
+                m.d.sync += span_end.eq(span_start + span_count)
+                m.next = "CHECK"
 
             with m.State("CHECK"):
                 m.d.sync += [address.eq(write.address), words_left.eq(check.count), loaded.eq(0)]
@@ -330,8 +332,8 @@ class HostPort(wiring.Component):
                             m.d.sync += [self.setup.eq(setup), self.running.eq(0)]
                     with m.Case(Opcode.RUN):
                         m.d.sync += [feed_byte.eq(0), feed_index.eq(0)]
-                        with m.If(busy & (sequence == run_sequence) & (frame_crc == run_crc)):
-                            forget_frame()
+                        with m.If(busy & is_run):
+                            m.next = "FORGET"
                         with m.Elif(busy):
                             refuse(ErrorCode.BUSY)
                         with m.Elif(~is_resend):
@@ -376,7 +378,7 @@ class HostPort(wiring.Component):
                     m.next = "COLLECT"
                     with m.If(frame_words == 0):
                         if self.has_host:
-                            forget_frame()
+                            m.next = "FORGET"
                         else:
                             m.next = "REPLY"
 
@@ -441,12 +443,16 @@ class HostPort(wiring.Component):
                 m.d.comb += self.o_run.valid.eq(1)
                 with m.If(self.o_run.ready):
                     m.d.sync += [busy.eq(1), run_sequence.eq(sequence), run_crc.eq(frame_crc)]
-                    forget_frame()
+                    m.next = "FORGET"
 
             with m.State("REPLY"):
                 m.d.comb += reply.i.valid.eq(1)
                 with m.If(reply.i.ready):
-                    forget_frame()
+                    m.next = "FORGET"
+
+            with m.State("FORGET"):
+                m.d.sync += [position.eq(0), frame_words.eq(0)]
+                m.next = "RECEIVE"
 
             # Between two bytes: the answer of a run, or what is wanted.
             with m.State("TELL"):
@@ -460,7 +466,7 @@ class HostPort(wiring.Component):
 
         # A run goes on beside: its tokens into their buffer, the figures of its last step into its response. Whether a
         # RUN that comes is the one that goes on must not change while that is asked.
-        asks = machine.ongoing("DECODE") | machine.ongoing("CHECK")
+        asks = machine.ongoing("DECODE") | machine.ongoing("ADD") | machine.ongoing("CHECK")
         m.d.comb += self.i_token.ready.eq(busy & ~asks)
         with m.If(self.i_token.valid & self.i_token.ready):
             m.d.sync += [
