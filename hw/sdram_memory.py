@@ -37,6 +37,7 @@ from lutern.hw.protocol import ADDRESS_BITS, MEMORY_TEST_DONE, RANGE_LAYOUT
 from lutern.hw.sdram import SdramController, SdramPins
 from lutern.hw.sdram_part import SdramTimings
 from lutern.hw.sdram_reader import PIPELINE_WORDS, BurstReader
+from lutern.hw.skid import Skid
 from lutern.hw.stages import link
 from lutern.model_ref.errors import LuternError
 
@@ -107,7 +108,7 @@ class SdramMemory(wiring.Component):
         again = Signal()  # running fell while nobody looked
         serves, runs, drops = Signal(), Signal(), Signal()
 
-        # A register behind each FIFO, emptied while `drops`.
+        # A register behind each FIFO, emptied while `drops`; the router's ready would be a long way from its port.
         outputs = []
         for name, fifo in (("fetched", fetched), ("words", words)):
             valid, word, ready = Signal(name=f"{name}_valid"), Signal(len(fifo.r_data), name=f"{name}_word"), Signal()
@@ -116,12 +117,15 @@ class SdramMemory(wiring.Component):
                 m.d.sync += [valid.eq(fifo.r_rdy & ~drops), word.eq(fifo.r_data)]
             outputs.append((valid, word, ready))
         (f_valid, f_word, f_ready), (w_valid, w_word, w_ready) = outputs
+        skid = Skid(self.config.word_bits)
+        m.submodules.skid = ResetInserter(~runs)(skid)
         for o, valid in ((self.o_read, serves & ~test.busy), (self.o_row, runs), (test.i_read, serves & test.busy)):
             m.d.comb += [o.valid.eq(f_valid & valid), o.payload.eq(f_word)]
         m.d.comb += [
             f_ready.eq(Mux(runs, self.o_row.ready, Mux(test.busy, test.i_read.ready, self.o_read.ready))),
-            self.o_words.valid.eq(w_valid & runs), self.o_words.payload.eq(w_word),
-            w_ready.eq(self.o_words.ready & runs),
+            skid.i.valid.eq(w_valid & runs), skid.i.payload.eq(w_word), w_ready.eq(skid.i.ready & runs),
+            self.o_words.valid.eq(skid.o.valid & runs), self.o_words.payload.eq(skid.o.payload),
+            skid.o.ready.eq(self.o_words.ready),
         ]
 
         # Rows: a register behind the product, one behind the sum.
