@@ -36,8 +36,10 @@ STREAMED = preset("tiny").with_(
 )
 
 
-@pytest.mark.parametrize("pause", ["none", "random"])
-@pytest.mark.parametrize("tokens", [1, 4])
+@pytest.mark.parametrize(
+    ("tokens", "pause"), [(1, "random"), (4, "none"), *(pytest.param(*rest, marks=pytest.mark.slow)
+                                                        for rest in ((1, "none"), (4, "random")))]
+)
 def test_streamed_weights_and_several_streams(tokens: int, pause: str) -> None:
     run(STREAMED.with_(tokens=tokens), pause=pause)
 
@@ -46,8 +48,10 @@ def test_streamed_weights_and_several_streams(tokens: int, pause: str) -> None:
     "shape",
     [
         pytest.param({"rows": 5, "columns": 4, "tokens": 2}, marks=pytest.mark.slow),
-        {"rows": 10, "columns": 4, "tokens": 8, "results_per_cycle": 2, "codes_per_cycle": 4, "word_bytes": 4,
-         "max_state": 512},
+        pytest.param(
+            {"rows": 10, "columns": 4, "tokens": 8, "results_per_cycle": 2, "codes_per_cycle": 4, "word_bytes": 4,
+             "max_state": 512}, marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"rows": 8, "columns": 8, "tokens": 2, "results_per_cycle": 2, "codes_per_cycle": 4, "source": "resident",
              "word_bytes": 8}, marks=pytest.mark.slow,
@@ -66,7 +70,9 @@ def test_other_machines_of_several_streams(shape: dict[str, int]) -> None:
         pytest.param(
             {"rows": 8, "columns": 8, "results_per_cycle": 2, "codes_per_cycle": 4}, marks=pytest.mark.slow
         ),
-        {"rows": 4, "columns": 16, "results_per_cycle": 1, "codes_per_cycle": 1},
+        pytest.param(
+            {"rows": 4, "columns": 16, "results_per_cycle": 1, "codes_per_cycle": 1}, marks=pytest.mark.slow
+        ),
         {"rows": 8, "columns": 8, "results_per_cycle": 4, "codes_per_cycle": 8},
     ],
     ids=lambda shape: "x".join(str(value) for value in shape.values()),
@@ -91,6 +97,7 @@ def test_other_shapes(model: ModelConfig) -> None:
     run(preset("tiny").with_(name="shaped", rows=8, columns=8, results_per_cycle=2, codes_per_cycle=4), model=model)
 
 
+@pytest.mark.slow
 def test_the_widest_row_of_the_embedding_fits_its_fifo() -> None:
     """P 4: a group of four 16-bit codes wastes most of a word, and the whole row waits for the gains behind it."""
     model = ModelConfig(vocab_size=6, hidden_size=64, num_hidden_layers=1, intermediate_size=64)

@@ -27,7 +27,9 @@ def run(
     run_bench(Glu(config), "lutern.sim.tb_glu", parameters=parameters, seed=seed)
 
 
-@pytest.mark.parametrize(("lanes", "tokens", "streams"), [(1, 1, 1), (2, 1, 1), (1, 4, 4), (2, 4, 3)])
+@pytest.mark.parametrize(("lanes", "tokens", "streams"), [
+    (1, 1, 1), (2, 4, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 1, 1), (1, 4, 4))),
+])
 @pytest.mark.parametrize(
     ("source", "sink"),
     [("none", "none"), ("random", "random"), ("none", "bursty"), ("alternating", "after_valid"), ("bursty", "none")],

@@ -41,7 +41,9 @@ def test_router(name: str) -> None:
     run_router(name, "none")
 
 
-@pytest.mark.parametrize("pause", PAUSES[1:])
+@pytest.mark.parametrize(
+    "pause", [pytest.param(name, marks=() if name == "random" else pytest.mark.slow) for name in PAUSES[1:]]
+)
 def test_router_with_pauses(pause: str) -> None:
     run_router("16", pause)
 

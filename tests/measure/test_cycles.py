@@ -30,11 +30,11 @@ FOUR = {"tokens": 4, "max_state": 512}
 TWO_RESULTS = {"rows": 10, "results_per_cycle": 2, "codes_per_cycle": 4, "word_bytes": 4}
 QUICK = (
     preset("tiny"),
-    STREAMED,
     preset("tiny").with_(name="tiny-four", counters=True, **FOUR),
     STREAMED.with_(name="two-results-four", **TWO_RESULTS, **FOUR),
 )
 SLOW = (
+    STREAMED,
     preset("tiny").with_(name="two-results", rows=8, columns=8, results_per_cycle=2),
     preset("tiny").with_(name="slow-codes", columns=16, codes_per_cycle=1),
     preset("tiny").with_(name="wide", rows=16, columns=16, results_per_cycle=4, codes_per_cycle=16),
