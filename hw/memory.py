@@ -1,7 +1,7 @@
 """The memory that a machine reads a token's numbers from, and its readers.
 
     resident   words: operations, gains    ─► o_words, a word a cycle          host ─► i_write
-               trits: beats in parts       ─► o_trits, a beat a cycle          host ─► i_read ─► o_read
+               trits: beats in parts ─► FIFO ─► o_trits, a beat a cycle        host ─► i_read ─► o_read
                       embedding rows ──────► o_row
     stream     words: everything           ─► o_words and o_row, together a word a cycle
 
@@ -21,15 +21,21 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.head import token_payload
 from lutern.hw.layouts import full_parts
 from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT, write_layout
+from lutern.hw.stages import link
 
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
 FETCHED = 8
 """Words that wait for the row's or the host's reader: as many as are under way from an address on, and some more."""
+BEATS_AHEAD = 16
+"""Beats that are read ahead, or are under way: the depth of a distributed RAM."""
+BANK_BEATS = 2048
+"""Beats of a bank with cells "ecp5": the depth of a block RAM of 9 bits."""
 
 
 class Repeater(wiring.Component):
@@ -77,6 +83,42 @@ class Repeater(wiring.Component):
         with m.If(advance):
             m.d.sync += held.eq(self.data)
         m.d.comb += self.o.payload.eq(held)
+        return m
+
+
+class BeatReader(wiring.Component):
+    """Reads beats 0 to ``count`` - 1 of the memory of trits again and again, as far ahead as a FIFO has room.
+
+    Members: ``count``, constant since the cycle before reset ends; ``granted``: the port is this reader's in this
+    cycle; ``address`` to it; ``data`` from it, ``stages`` + 1 cycles later; ``o`` the beats. Nothing between port and
+    FIFO has an enable: a beat is asked for only where it has room.
+
+    Latency: ``stages`` + 2. One beat a cycle while granted, and while ``BEATS_AHEAD`` is at least the latency + 1.
+    """
+
+    def __init__(self, bits: int, stages: int) -> None:
+        self.stages = stages
+        super().__init__({
+            "count": In(ADDRESS_BITS), "granted": In(1), "address": Out(ADDRESS_BITS), "data": In(bits),
+            "o": Out(stream.Signature(bits)),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.ahead = ahead = SyncFIFO(width=len(self.data), depth=BEATS_AHEAD)
+        last = Signal(ADDRESS_BITS, reset_less=True)
+        valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
+        room = Signal(range(BEATS_AHEAD + 1), init=BEATS_AHEAD)  # of the FIFO that no read under way will fill
+        issue = self.granted & (room != 0)
+        m.d.sync += [
+            last.eq(self.count - 1), valid.eq(Cat(issue, valid)), room.eq(room - issue + (self.o.valid & self.o.ready)),
+        ]
+        with m.If(issue):
+            m.d.sync += self.address.eq(Mux(self.address == last, 0, self.address + 1))
+        m.d.comb += [
+            ahead.w_en.eq(valid[-1]), ahead.w_data.eq(self.data),
+            self.o.valid.eq(ahead.r_rdy), self.o.payload.eq(ahead.r_data), ahead.r_en.eq(self.o.ready),
+        ]
         return m
 
 
@@ -186,17 +228,12 @@ def _add_fetcher(m: Module, memory: Any, stages: int) -> tuple[Fetcher, Value]:
     return fetcher, fetched.w_data
 
 
-def _add_repeater(m: Module, name: str, running: Signal, count: Value, o: Any) -> Repeater:
+def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value, o: Any) -> Any:
     """A reader of the port ``o``, at its beginning while not running."""
-    repeater = Repeater(len(o.payload))
-    m.submodules[name] = ResetInserter(~running)(repeater)
-    m.d.comb += [
-        repeater.count.eq(count),
-        o.valid.eq(repeater.o.valid),
-        o.payload.eq(repeater.o.payload),
-        repeater.o.ready.eq(o.ready),
-    ]
-    return repeater
+    m.submodules[name] = ResetInserter(~running)(reader)
+    m.d.comb += reader.count.eq(count)
+    link(m, reader.o, o)
+    return reader
 
 
 class ResidentMemory(wiring.Component):
@@ -212,18 +249,24 @@ class ResidentMemory(wiring.Component):
     row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride`` and fills the full parts of each
     beat.
 
-    Rows are read through the port of the trits, which wait meanwhile. A write is done 2 cycles after it is accepted.
+    Rows are read through the port of the trits, which come from a FIFO meanwhile. A write is done 2 cycles after it is
+    accepted.
 
-    Latency: 2 from ``running`` to the first beat and word, then one each a cycle; 5 from a token to the first word of
-    its row, 4 from a host's request to the first word, then one a cycle.
+    The block RAMs of the trits lie all over the chip, and are slow. So there is a register before them, one behind each
+    bank (with cells "ecp5" of ``BANK_BEATS`` beats) and one behind the choice of the bank, all without an enable:
 
-    Cost: resident-25f (4096 beats of 208 bits) 1,300 LUT4 and 52 DP16KD. Deeper than the 2048 words of a block RAM, a
-    multiplexer stands between block RAMs and register, and sets the clock.
+        reader or fetcher ─► address █─► banks █─► █ ─► one of them ─► █ ─┬─► FIFO ─► o_trits
+                                       block RAM                        └─► one of its parts ─► FIFO ─► o_row, o_read
+
+    Latency: ``trit_latency`` from ``running`` to the first beat, ``latency`` to the first word, then one each a cycle;
+    ``row_latency`` from a token to the first word of its row, ``read_latency`` from a host's request to the first word,
+    then one a cycle.
     """
 
     latency = 2
-    row_latency = 5
-    read_latency = 4
+    trit_latency = 5
+    row_latency = 7
+    read_latency = 6
 
     def __init__(self, config: HwConfig) -> None:
         full_parts(config)
@@ -235,46 +278,61 @@ class ResidentMemory(wiring.Component):
         config = self.config
         address, word, writes = _written(m, self.i_write)
         of_trits, part = address[TRIT_MEMORY_BIT], address[: config.part_bits]
-        fetcher, chosen = _add_fetcher(m, self, stages=1)
-        trits = _add_repeater(m, "trits", self.running, self.setup.trit_beats, self.o_trits)
-        words = _add_repeater(m, "words", self.running, self.setup.stream_words, self.o_words)
+        fetcher, chosen = _add_fetcher(m, self, stages=3)
+        words = _add_reader(m, "words", Repeater(config.word_bits), self.running, self.setup.stream_words, self.o_words)
+        trits = _add_reader(m, "trits", BeatReader(config.beat_bits, stages=3), self.running, self.setup.trit_beats,
+                            self.o_trits)
+        asked, at_port, behind, here = (Signal(ADDRESS_BITS, name=name, reset_less=True)
+                                        for name in ("asked", "at_port", "behind", "here"))
+        m.d.sync += [asked.eq(fetcher.address), at_port.eq(asked), behind.eq(at_port), here.eq(behind)]
 
-        # the memory of trits, part by part
-        trit_address, trit_read = Signal(range(config.trit_beats)), Signal()
-        m.d.comb += [
-            trits.granted.eq(~fetcher.owns),
+        # the memory of trits: every part of every bank gives what it holds, a cycle later one bank is chosen
+        depth = min(BANK_BEATS, config.trit_beats) if config.cells == "ecp5" else config.trit_beats
+        bank_bits = ceil_log2(depth)
+        trit_address = Signal(range(config.trit_beats), reset_less=True)
+        bank, next_bank = (Signal(range(-(-config.trit_beats // depth)), name=name, reset_less=True)
+                           for name in ("bank", "next_bank"))
+        m.d.comb += trits.granted.eq(~fetcher.owns)
+        m.d.sync += [
             trit_address.eq(Mux(fetcher.owns, fetcher.address[config.part_bits :], trits.address)),
-            trit_read.eq(fetcher.owns | trits.read),
+            next_bank.eq(trit_address[bank_bits:]), bank.eq(next_bank),
         ]
-        parts = []
-        for index in range(config.parts):
-            bits = min(config.word_bits, config.beat_bits - index * config.word_bits)
-            write, read = _memory(m, f"part_{index}", bits, config.trit_beats)
-            m.d.comb += [
-                write.addr.eq(address[config.part_bits :]), write.data.eq(word),
-                write.en.eq(writes & of_trits & (part == index)),
-                read.addr.eq(trit_address), read.en.eq(trit_read),
-            ]
-            parts.append(read.data)
-        m.d.comb += trits.data.eq(Cat(parts))
+        beat = Signal(config.beat_bits, reset_less=True)
+        banks = []
+        for number in range(-(-config.trit_beats // depth)):
+            writes_bank = writes & of_trits & (address[config.part_bits : TRIT_MEMORY_BIT] >> bank_bits == number)
+            parts = []
+            for index in range(config.parts):
+                bits = min(config.word_bits, config.beat_bits - index * config.word_bits)
+                write, read = _memory(m, f"part_{number}_{index}", bits, min(depth, config.trit_beats - number * depth))
+                m.d.comb += [
+                    write.addr.eq(address[config.part_bits :]), write.data.eq(word),
+                    write.en.eq(writes_bank & (part == index)),
+                    read.addr.eq(trit_address), read.en.eq(1),
+                ]
+                parts.append(read.data)
+            given = Signal(config.beat_bits, name=f"bank_{number}", reset_less=True)
+            m.d.sync += given.eq(Cat(parts))
+            banks.append(given)
+        m.d.sync += beat.eq(Array(banks)[bank])
+        m.d.comb += trits.data.eq(beat)
 
         # the memory of words
         write, read = _memory(m, "memory", config.word_bits, config.memory_words)
         m.d.comb += [
             write.addr.eq(address), write.data.eq(word), write.en.eq(writes & ~of_trits),
             words.granted.eq(1),
-            read.addr.eq(Mux(self.running, words.address, fetcher.address)),
+            read.addr.eq(Mux(self.running, words.address, asked)),
             read.en.eq(words.read | ~self.running),
             words.data.eq(read.data),
         ]
 
-        # rows and the host: a register right behind the block RAM, which is slow, and lies all over the chip
-        beat, plain = Signal(config.beat_bits, reset_less=True), Signal(config.word_bits, reset_less=True)
-        at_port, behind = Signal(ADDRESS_BITS, reset_less=True), Signal(ADDRESS_BITS, reset_less=True)
+        # rows and the host
+        plain, held = (Signal(config.word_bits, name=name, reset_less=True) for name in ("plain", "held"))
         choices = [beat[first : first + config.word_bits] for first in range(0, config.beat_bits, config.word_bits)]
         choices += [Const(0, 1)] * ((1 << config.part_bits) - len(choices))
-        m.d.sync += [at_port.eq(fetcher.address), behind.eq(at_port), beat.eq(trits.data), plain.eq(read.data)]
-        m.d.comb += chosen.eq(Mux(behind[TRIT_MEMORY_BIT], Array(choices)[behind[: config.part_bits]], plain))
+        m.d.sync += [plain.eq(read.data), held.eq(plain)]
+        m.d.comb += chosen.eq(Mux(here[TRIT_MEMORY_BIT], Array(choices)[here[: config.part_bits]], held))
         return m
 
 
@@ -307,7 +365,7 @@ class StreamMemory(wiring.Component):
         config = self.config
         address, word, writes = _written(m, self.i_write)
         fetcher, fetched = _add_fetcher(m, self, stages=0)
-        words = _add_repeater(m, "words", self.running, self.setup.stream_words, self.o_words)
+        words = _add_reader(m, "words", Repeater(config.word_bits), self.running, self.setup.stream_words, self.o_words)
         write, read = _memory(m, "memory", config.word_bits, config.memory_words)
         m.d.comb += [
             write.addr.eq(address), write.data.eq(word), write.en.eq(writes),
@@ -336,4 +394,4 @@ def _memory(m: Module, name: str, bits: int, depth: int) -> tuple[WritePort, Rea
     return memory.write_port(), memory.read_port()
 
 
-__all__ = ["Fetcher", "Repeater", "ResidentMemory", "StreamMemory"]
+__all__ = ["BEATS_AHEAD", "BeatReader", "Fetcher", "Repeater", "ResidentMemory", "StreamMemory"]

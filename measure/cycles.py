@@ -27,7 +27,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.layouts import Op, Record, group_shape, header_words, row_fifo_words
-from lutern.hw.memory import ResidentMemory, StreamMemory
+from lutern.hw.memory import BEATS_AHEAD, ResidentMemory, StreamMemory
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.norm_scalar import NormScalar
@@ -40,7 +40,7 @@ from lutern.hw.stages import described
 from lutern.hw.ternary import TernaryUnit
 from lutern.measure.shapes import MATRICES_A_LAYER, Operation, records
 from lutern.measure.steady import Steady, Visitor
-from lutern.measure.timing import Fifo, Groups, Pipe, Reader, Slot, Supply
+from lutern.measure.timing import Fifo, Groups, Pipe, Reader, ReaderAhead, Slot, Supply
 from lutern.model_ref.config import ModelConfig
 
 G_AFTER_I = WRITTEN + 1  # advances between the last beat of I and the first of G: the state is complete
@@ -91,7 +91,7 @@ class PassModel:
         self.head_latency = described(Head(config)).latency
         # from words to groups and beats
         self.reader = Reader()
-        self.trit_reader = Reader() if self.resident else self.reader
+        self.trit_reader = ReaderAhead(BEATS_AHEAD, ResidentMemory.trit_latency)
         self.header_words = header_words(config)
         self.records = records(model, config)
         self.record = self.place = 0  # the next word

@@ -161,6 +161,42 @@ class Reader:
         self._closed = visitor.spans(self._closed)
 
 
+class ReaderAhead:
+    """memory.BeatReader: items from a port, as many ahead as ``depth``, ``latency`` cycles later at the earliest."""
+
+    def __init__(self, depth: int, latency: int) -> None:
+        self.depth, self.latency = depth, latency
+        self._closed: list[tuple[int, int]] = []
+        self._read = -1  # when the last item was read
+        self._taken = Times(most=depth)
+
+    def close(self, start: int, stop: int) -> None:
+        """The port is another reader's in cycles ``start`` to ``stop`` - 1."""
+        self._closed = [span for span in self._closed if span[1] > self._read]
+        self._closed.append((start, stop))
+
+    def shows(self) -> int:
+        """The cycle from which the next item shows, given that the one before was taken."""
+        read = self._read + 1
+        if len(self._taken) == self.depth:
+            read = max(read, self._taken.back(self.depth) + 1)
+        for start, stop in self._closed:
+            if start <= read < stop:
+                read = stop
+        self._read = read
+        return read + self.latency
+
+    def take(self, when: int) -> None:
+        """The item that shows was taken."""
+        self._taken.append(when)
+
+    def visit(self, visitor: Visitor) -> None:
+        """Its state."""
+        self._read = visitor.time(self._read)
+        self._taken.visit(visitor)
+        self._closed = visitor.spans(self._closed)
+
+
 class Supply:
     """gains.GainSupply: groups of operations ahead of those who want them.
 

@@ -15,7 +15,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.sim.runner import run_bench
 
 LATENCIES: dict[type[Any], dict[str, int]] = {
-    ResidentMemory: {"latency": 2, "row_latency": 5, "read_latency": 4},
+    ResidentMemory: {"latency": 2, "trit_latency": 5, "row_latency": 7, "read_latency": 6},
     StreamMemory: {"latency": 2, "row_latency": 4, "read_latency": 3},
 }
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -23,8 +23,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "two": {"rows": 4, "columns": 16, "word_bytes": 8},  # 13 bytes: a full part, and one cut short
     "three": {"rows": 8, "columns": 16, "word_bytes": 9, "tokens": 2},  # 26 bytes; a part that is none
     "eleven": {"rows": 16, "columns": 16, "word_bytes": 5},  # 52 bytes
+    "banks": {"rows": 4, "columns": 16, "word_bytes": 8, "cells": "ecp5"},  # of trits, four
     "stream": {"rows": 5, "columns": 4, "word_bytes": 2, "tokens": 4, "source": "stream"},
 }
+
+
+@pytest.fixture(autouse=True)
+def small_banks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of machines with the cells of ECP5."""
+    monkeypatch.setattr(memory, "BANK_BEATS", 16)
 
 
 def run_memory(name: str, pause: str, seed: int = 81, **options: Any) -> None:
