@@ -33,6 +33,7 @@ from lutern.hw.layouts import (
     group_shape,
     header,
     header_words,
+    short_trits,
 )
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -198,9 +199,8 @@ def program_sizes(model: ModelConfig, config: HwConfig) -> Sizes:
         for start in range(0, rows, chunk):
             count = min(chunk, rows - start)
             words += head + group_words(count, items, config) if items else 0
-            beats_of_chunk = -(-count // config.rows) * -(-columns // config.columns)
-            beats += beats_of_chunk
-            words += 0 if resident else head + beats_of_chunk * config.beat_bytes // config.word_bytes
+            beats += -(-count // config.rows) * -(-columns // config.columns)
+            words += 0 if resident else sum(head + length for _, _, length in trit_records(count, columns, config))
 
     row = group_words(d, 1, config)
     if resident:
@@ -231,6 +231,15 @@ def chunk_rows(rows: int, columns: int, items: int, config: HwConfig) -> int:
             f"({config.gain_fifo_words} words); choose a preset with a deeper gain_fifo_words."
         )
     return min(chunk, counted)
+
+
+def trit_records(rows: int, columns: int, config: HwConfig) -> list[tuple[Record, int, int]]:
+    """Records of the trits of a chunk of rows (source "stream"): kind, rows, words behind the header."""
+    beats, beat_words = -(-columns // config.columns), config.beat_bytes // config.word_bytes
+    rest = rows % config.rows if short_trits(rows % config.rows, config) else 0
+    whole = rows - rest
+    found = [(Record.TRITS, whole, -(-whole // config.rows) * beats * beat_words), (Record.SHORT_TRITS, rest, beats)]
+    return [record for record in found if record[1]]
 
 
 def lay_out(weights: IntegerWeights, config: HwConfig) -> Program:
@@ -417,11 +426,19 @@ class _Writer:
         for start in range(0, count, rows):
             if step.items is not None:
                 self.gains(step.items[start : start + rows])
-            beats = pack_trits(step.trits[start : start + rows], self.config)
+            chunk = step.trits[start : start + rows]
             if self.config.source == "stream":
-                self.record(Record.TRITS, beats.reshape(-1, self.config.word_bytes))
+                self.trits(chunk)
             else:
-                self.beats.append(beats)
+                self.beats.append(pack_trits(chunk, self.config))
+
+    def trits(self, chunk: NDArray[np.int8]) -> None:
+        """The records of some rows."""
+        at, word_bytes = 0, self.config.word_bytes
+        for kind, rows, _ in trit_records(len(chunk), chunk.shape[1], self.config):
+            beats = pack_trits(chunk[at : at + rows], self.config)
+            at += rows
+            self.record(kind, beats[:, :word_bytes] if kind is Record.SHORT_TRITS else beats.reshape(-1, word_bytes))
 
 
 def _check_fields(fields: dict[str, Any]) -> None:
@@ -439,4 +456,4 @@ def _check_fields(fields: dict[str, Any]) -> None:
 
 
 __all__ = ["LOOKAHEAD", "Program", "Sizes", "check_fit", "chunk_rows", "lay_out", "program_sizes", "program_words",
-           "streams_that_fit"]
+           "streams_that_fit", "trit_records"]

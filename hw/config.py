@@ -217,13 +217,13 @@ PRESETS = {
                  gain_fifo_groups=48, clock_hz=45_000_000),
         HwConfig("stream-x16", rows=5, columns=4, tokens=8, source="stream", word_bytes=2, memory_words=1 << 19,
                  max_width=1024, max_state=8192, max_vocab=256, trit_fifo_words=1024, gain_fifo_words=1024),
-        HwConfig("stream-x32", rows=10, columns=4, tokens=8, results_per_cycle=2, source="stream", word_bytes=4,
+        HwConfig("stream-x32", rows=5, columns=8, tokens=8, source="stream", word_bytes=4,
                  memory_words=1 << 19, max_width=1024, max_state=8192, max_vocab=256, trit_fifo_words=1024,
                  gain_fifo_words=1024),
         # 32 MB and 8 MB of SDR SDRAM: twice the lanes that a word a cycle fills
         HwConfig("sdram-x16", rows=5, columns=4, source="stream", memory="sdram", word_bytes=2, memory_words=1 << 24,
                  max_width=1024, max_state=16384, max_vocab=256, trit_fifo_words=1024, gain_fifo_words=1024),
-        HwConfig("sdram-x32", rows=10, columns=4, results_per_cycle=2, source="stream", memory="sdram", word_bytes=4,
+        HwConfig("sdram-x32", rows=5, columns=8, source="stream", memory="sdram", word_bytes=4,
                  memory_words=1 << 21, max_width=1024, max_state=16384, max_vocab=256, trit_fifo_words=1024,
                  gain_fifo_words=1024),
         # No weights on the chip, so those of any model fit: a word brings a beat, which no trit of padding but at the

@@ -32,11 +32,13 @@ HEADER_LENGTH_BITS = 20
 
 
 class Record(IntEnum):
-    """Kind of a record of the stream. 0 is no record: erased memory is not a program."""
+    """Kind of a record of the stream. 0 is no record: erased memory is not a program. SHORT_TRITS: a word is a beat,
+    see ``short_trits``."""
 
     OP = 1
     GAINS = 2
     TRITS = 3
+    SHORT_TRITS = 4
 
 
 class Op(IntEnum):
@@ -138,6 +140,14 @@ def full_parts(config: HwConfig) -> int:
             "choose smaller words."
         )
     return parts
+
+
+def short_trits(rows: int, config: HwConfig) -> bool:
+    """Whether a last row group of so many rows is short: all that is drained of it stands in the first word of each
+    beat, so that the stream leaves the others out. Never where a word is a beat, or beats are resident."""
+    drained = -(-rows // config.results_per_cycle) * config.results_per_cycle
+    return (config.source == "stream" and config.word_bytes < config.beat_bytes
+            and 0 < drained * config.columns <= config.word_bytes * TRITS_PER_BYTE)
 
 
 def row_fifo_words(config: HwConfig) -> int:

@@ -49,7 +49,7 @@ from typing import Any
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 END, ESC, ESC_END, ESC_ESC = 0xC0, 0xDB, 0xDC, 0xDD  # RFC 1055
 RESPONSE = 0x80  # set in the opcode of a response

@@ -4,7 +4,8 @@
                      ├─► o_gains   words of gains                                 ─► GroupUnpacker
                      └─► o_trits   words of trits (only where they are in the stream) ─► BeatAssembler
 
-A word costs one cycle, of a header as well. Nothing is buffered here but an operation under assembly.
+A word of trits goes on with a bit above it, which says that it is a beat alone (a record of SHORT_TRITS). A word costs
+one cycle, of a header as well. Nothing is buffered here but an operation under assembly.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from lutern.hw.layouts import (
 class RecordRouter(wiring.Component):
     """Sends each record where its header says.
 
-    Members: ``i`` words; ``o_op`` operations; ``o_gains``, ``o_trits`` words. A header of an unknown kind is skipped
-    with its words (the host checks the program; this keeps the machine from stopping on erased memory).
+    Members: ``i`` words; ``o_op`` operations; ``o_gains`` words; ``o_trits`` words, above each a bit that is 1 in
+    records of SHORT_TRITS. A header of an unknown kind is skipped with its words (the host checks the program; this
+    keeps the machine from stopping on erased memory).
 
     Latency: 0 for words (a combinational path with a registered selection), 1 for an operation after its last word.
     """
@@ -40,9 +42,10 @@ class RecordRouter(wiring.Component):
     def __init__(self, config: HwConfig) -> None:
         self.config = config
         word = stream.Signature(config.word_bits)
-        super().__init__(
-            {"i": In(word), "o_op": Out(stream.Signature(OPERATION)), "o_gains": Out(word), "o_trits": Out(word)}
-        )
+        super().__init__({
+            "i": In(word), "o_op": Out(stream.Signature(OPERATION)), "o_gains": Out(word),
+            "o_trits": Out(stream.Signature(config.word_bits + 1)),
+        })
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -67,8 +70,9 @@ class RecordRouter(wiring.Component):
             with m.If(moved):
                 m.d.sync += left.eq(left - 1)
             with m.Switch(kind):
-                for record, output in ((Record.GAINS, self.o_gains), (Record.TRITS, self.o_trits)):
-                    with m.Case(record):
+                for records, output in (((Record.GAINS,), self.o_gains),
+                                        ((Record.TRITS, Record.SHORT_TRITS), self.o_trits)):
+                    with m.Case(*records):
                         m.d.comb += [output.valid.eq(self.i.valid), self.i.ready.eq(output.ready)]
                 with m.Case(Record.OP):
                     m.d.comb += self.i.ready.eq(op_left != 0)
@@ -81,7 +85,7 @@ class RecordRouter(wiring.Component):
                     m.d.comb += self.i.ready.eq(1)
         m.d.comb += [
             self.o_gains.payload.eq(self.i.payload),
-            self.o_trits.payload.eq(self.i.payload),
+            self.o_trits.payload.eq(Cat(self.i.payload, kind == Record.SHORT_TRITS)),
             self.o_op.payload.as_value().eq(assembled[: shape_bits(OPERATION)]),
             self.o_op.valid.eq(op_left == 0),
         ]
@@ -93,7 +97,8 @@ class RecordRouter(wiring.Component):
 class BeatAssembler(wiring.Component):
     """Words to beats, the first word lowest.
 
-    Members: ``i`` words, ``o`` beats. A beat waits in a register while the next one is assembled.
+    Members: ``i`` words, above each a bit: it is a beat alone, whose other words are those of a beat before; ``o``
+    beats. A beat waits in a register while the next one is assembled.
 
     Latency: 1 after a beat's last word. A word a cycle as long as no beat waits longer than the next one takes to come.
     """
@@ -104,22 +109,26 @@ class BeatAssembler(wiring.Component):
         self.words = config.beat_bits // config.word_bits
         assert self.words * config.word_bits == config.beat_bits
         super().__init__(
-            {"i": In(stream.Signature(config.word_bits)), "o": Out(stream.Signature(config.beat_bits))}
+            {"i": In(stream.Signature(config.word_bits + 1)), "o": Out(stream.Signature(config.beat_bits))}
         )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        before = Signal((self.words - 1) * len(self.i.payload), reset_less=True)  # all words but the last
+        word, alone = self.i.payload[:-1], self.i.payload[-1]
+        before = Signal((self.words - 1) * len(word), reset_less=True)  # all words but the last
         count = Signal(range(self.words))
         beat = Signal(len(self.o.payload), reset_less=True)
-        whole = Cat(before, self.i.payload)
-        last = count == self.words - 1
+        whole = Cat(before, word)
+        last = alone | (count == self.words - 1)
         advance = ~self.o.valid | self.o.ready
         m.d.comb += [self.i.ready.eq(~last | advance), self.o.payload.eq(beat)]
         with m.If(advance):
-            m.d.sync += [self.o.valid.eq(self.i.valid & last), beat.eq(whole)]
+            m.d.sync += [
+                self.o.valid.eq(self.i.valid & last),
+                beat.eq(Mux(alone, Cat(word, whole[len(word) :]), whole)),
+            ]
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [before.eq(whole[len(self.i.payload) :]), count.eq(Mux(last, 0, count + 1))]
+            m.d.sync += [before.eq(whole[len(word) :]), count.eq(Mux(last, 0, count + 1))]
         return m
 
 

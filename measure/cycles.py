@@ -26,7 +26,7 @@ from lutern.firmware.program import program_sizes
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
-from lutern.hw.layouts import Op, Record, group_shape, header_words, row_fifo_words
+from lutern.hw.layouts import Op, Record, group_shape, header_words, row_fifo_words, short_trits
 from lutern.hw.memory import BEATS_AHEAD, ResidentMemory, StreamMemory
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
 from lutern.hw.norm import RmsNorm
@@ -102,6 +102,7 @@ class PassModel:
         self.row = Groups(config, row_fifo_words(config), self._fetch)
         self.fetched = 0  # when the last word of a row came
         self.fetcher_idle = 0
+        self.beat_words = config.beat_bytes // config.word_bytes  # stream
         self.assembled = 0  # when the last word of a beat was taken from the FIFO
         stages = ("quantise", "engine", "results", "supply", "gains")
         self.queues = {name: Fifo(QUEUE_DEPTH, self._read_word) for name in stages}
@@ -353,20 +354,22 @@ class PassModel:
         done: list[int] = []
         group = 0
         while group < op.row_groups:
-            self._group(op, shows, first=group == 0)
             last_group = group == op.row_groups - 1
+            drained = op.last_results if last_group else of_group
+            short = last_group and short_trits(drained * self.config.results_per_cycle, self.config)
+            self._group(op, shows, first=group == 0, beat_words=1 if short else self.beat_words)
             if last_group:
                 self.popped["engine"] = self.issue
                 if not op.keep:
                     self.bank_free[self.bank] = self.issue + 1
                     self.bank = 1 - self.bank
-            done = self._drain(op, op.last_results if last_group else of_group, group * of_group, starts, last_group)
+            done = self._drain(op, drained, group * of_group, starts, last_group)
             group += 1
             if group % period == 0 and group + 2 * period < op.row_groups:
                 group += period * steady.jump((op.row_groups - group) // period - 2)
         return done
 
-    def _group(self, op: Operation, shows: int, first: bool) -> None:
+    def _group(self, op: Operation, shows: int, first: bool, beat_words: int) -> None:
         """The beats of a row group; those of the first wait for their codes."""
         steady = Steady(self._visit, lambda: self.beat)
         column = 0
@@ -375,7 +378,7 @@ class PassModel:
             if first:
                 self.issue = max(self.issue, self.column_ready[column])
             ends = column == op.column_beats - 1
-            self.beat = max(self.issue + 1, self._trits_show(), self.loaded if ends else 0)
+            self.beat = max(self.issue + 1, self._trits_show(beat_words), self.loaded if ends else 0)
             if self.resident:
                 self.trit_reader.take(self.beat)
             self.beats += 1
@@ -383,11 +386,10 @@ class PassModel:
             if not first and column in _LOOKS and op.column_beats > SHORT_GROUP:
                 column += steady.jump(op.column_beats - column)
 
-    def _trits_show(self) -> int:
-        """The cycle from which the trits of the next beat show at the ternary unit."""
+    def _trits_show(self, words: int) -> int:
+        """The cycle from which the trits of the next beat show at the ternary unit; ``words`` of the stream."""
         if self.resident:
             return self.trit_reader.shows()
-        words = self.config.beat_bytes // self.config.word_bytes
         for word in range(words):
             when = max(self.trits.shows(self.assembled), self.assembled + 1)
             self.assembled = max(when, self.beat) if word == words - 1 else when

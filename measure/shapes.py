@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lutern.firmware.packing import group_words
-from lutern.firmware.program import LOOKAHEAD, chunk_rows
+from lutern.firmware.program import LOOKAHEAD, chunk_rows, trit_records
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import OPERATION_BITS, Eps, Op, Record
 from lutern.model_ref.config import ModelConfig
@@ -100,6 +100,5 @@ def records(model: ModelConfig, config: HwConfig) -> list[Item]:
             if step.items:
                 found.append(Item(Record.GAINS, group_words(count, step.items, config)))
             if config.source == "stream":
-                beats = -(-count // config.rows) * step.column_beats
-                found.append(Item(Record.TRITS, beats * config.beat_bytes // config.word_bytes))
+                found += [Item(kind, words) for kind, _rows, words in trit_records(count, columns, config)]
     return found

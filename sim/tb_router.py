@@ -13,7 +13,7 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, start
 
 OUTPUTS = {Record.OP: "o_op", Record.GAINS: "o_gains", Record.TRITS: "o_trits"}
-UNKNOWN = (0, *range(4, 16))
+UNKNOWN = (0, *range(5, 16))
 LONG = 5000
 """Words of a record whose length takes more bits than a word of 16 holds beside the kind."""
 
@@ -33,7 +33,7 @@ class Bench:
         self.entered = StreamMonitor(dut, "i", on_item=self.on_word)
         for index, (kind, name) in enumerate(OUTPUTS.items()):
             StreamSink(dut, name, pause=pause, seed=self.seed + 1 + index)
-            bits = OPERATION.size if kind == Record.OP else self.bits
+            bits = OPERATION.size if kind == Record.OP else self.bits + (kind == Record.TRITS)
             self.boards[kind] = Scoreboard(f"router.{name}", seed=self.seed, bits=bits)
             self.left[kind] = StreamMonitor(dut, name, on_item=self.boards[kind].check)
         self.restart()
@@ -53,7 +53,7 @@ class Bench:
 
     def records(self, count: int) -> list[int]:
         """Named ones first: empty ones, operations in a row, every unknown kind, a long one."""
-        pairs = [(kind, length) for kind in (*UNKNOWN, 2, 3) for length in (0, 1, 3)]
+        pairs = [(kind, length) for kind in (*UNKNOWN, 2, 3, 4) for length in (0, 1, 3)]
         pairs += [(Record.OP, self.op_words)] * 4 + [(Record.TRITS, LONG)]
         for _ in range(count):
             kind = self.draw.choice([*Record, Record.OP, self.draw.choice(UNKNOWN)])
@@ -75,8 +75,10 @@ class Bench:
                 self.boards[Record.OP].expect(whole & (1 << OPERATION.size) - 1)
                 self.op_ends.append(cycle)
                 self.words = []
-        elif self.kind in (Record.GAINS, Record.TRITS):
-            self.boards[Record(self.kind)].expect(word)
+        elif self.kind == Record.GAINS:
+            self.boards[Record.GAINS].expect(word)
+        elif self.kind in (Record.TRITS, Record.SHORT_TRITS):
+            self.boards[Record.TRITS].expect(word | (self.kind == Record.SHORT_TRITS) << self.bits)
 
     async def run(self, words: list[int]) -> None:
         await self.source.send(*words)
@@ -94,7 +96,8 @@ async def records_go_where_they_belong(dut: Any) -> None:
     if bench_parameters()["pause"] == "none":
         taken = {cycle: word for cycle, word in bench.entered.items}
         for kind in (Record.GAINS, Record.TRITS):
-            assert all(taken[cycle] == word for cycle, word in bench.left[kind].items), "latency 0"
+            left = bench.left[kind].items
+            assert all(taken[cycle] == word & (1 << bench.bits) - 1 for cycle, word in left), "latency 0"
         op_cycles = [cycle for cycle, _ in bench.left[Record.OP].items]
         assert op_cycles == [cycle + 1 for cycle in bench.op_ends], "latency 1"
         assert bench.entered.items[-1][0] - bench.entered.items[0][0] == len(words) - 1, "a bubble"
@@ -104,7 +107,7 @@ async def records_go_where_they_belong(dut: Any) -> None:
 async def reset_in_mid_record(dut: Any) -> None:
     bench = Bench(dut)
     await start(dut)
-    for kind in (Record.OP, Record.TRITS, 9):
+    for kind in (Record.OP, Record.TRITS, Record.SHORT_TRITS, 9):
         for cycles in (1, 2, 4):
             bench.source.queue(bench.record(kind, 9))
             await ClockCycles(dut.clk, cycles)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lutern.firmware.packing import unpack_groups, unpack_trits
+from lutern.firmware.packing import pack_trits, unpack_groups, unpack_trits
 from lutern.firmware.program import (
     LOOKAHEAD,
     Program,
@@ -19,6 +19,7 @@ from lutern.firmware.program import (
     program_sizes,
     program_words,
     streams_that_fit,
+    trit_records,
 )
 from lutern.hw.config import TRIT_MEMORY, HwConfig, preset
 from lutern.hw.layouts import HEADER_KIND_BITS, HEADER_LENGTH_BITS, OPERATION, Op, Record, full_parts, header_words
@@ -57,6 +58,15 @@ def records(program: Program) -> list[tuple[Record, np.ndarray]]:
     return found
 
 
+def whole_beats(words: np.ndarray, kind: Record, config: HwConfig) -> np.ndarray:
+    """Words of trits as beats; short ones are filled with zeros, as the rows behind them would be."""
+    if kind is Record.TRITS:
+        return words.reshape(-1, config.beat_bytes)
+    filled = np.tile(pack_trits(np.zeros((1, 1), np.int8), config), (len(words), 1))
+    filled[:, : config.word_bytes] = words
+    return filled
+
+
 def operations(program: Program) -> list[Any]:
     return [OPERATION.from_bits(int.from_bytes(words.tobytes(), "little") & (1 << OPERATION.size) - 1)
             for kind, words in records(program) if kind is Record.OP]
@@ -89,8 +99,8 @@ def test_the_trits_are_all_there_in_order(weights: IntegerWeights, config: HwCon
     program = lay_out(weights, config)
     beats = program.beats[: program.sizes.trit_beats]
     if config.source == "stream":
-        beats = np.concatenate([words for kind, words in records(program) if kind is Record.TRITS])
-        beats = beats.reshape(-1, config.beat_bytes)
+        beats = np.concatenate([whole_beats(words, kind, config) for kind, words in records(program)
+                                if kind in (Record.TRITS, Record.SHORT_TRITS)])
         assert len(program.beats) == 0
     at = 0
     for trits in halves(weights):
@@ -162,13 +172,25 @@ def test_sizes_and_sections(weights: IntegerWeights, config: HwConfig) -> None:
         assert np.array_equal(whole[:, : config.beat_bytes], program.beats) and not whole[:, config.beat_bytes :].any()
 
 
+def test_a_last_row_group_that_fits_its_first_words_is_short(weights: IntegerWeights) -> None:
+    """One row of a matrix of 16 beats on 5 x 4 lanes takes a word a beat; three rows take as many as five."""
+    trits = weights.layers[0].f_proj.trits
+    columns = trits.shape[1]
+    beats = -(-columns // STREAM.columns)
+    assert trit_records(STREAM.rows + 1, columns, STREAM) == [
+        (Record.TRITS, STREAM.rows, beats * STREAM.beat_bytes // STREAM.word_bytes), (Record.SHORT_TRITS, 1, beats)]
+    for rows in (STREAM.rows, STREAM.rows + 3):
+        assert [kind for kind, _, _ in trit_records(rows, columns, STREAM)] == [Record.TRITS]
+    assert [kind for kind, _, _ in trit_records(1, columns, STREAM)] == [Record.SHORT_TRITS]
+
+
 def test_gains_stand_ahead_of_their_rows_and_fit_the_fifo(weights: IntegerWeights) -> None:
     config = STREAM.with_(gain_fifo_words=40)
     found = records(lay_out(weights, config))[LOOKAHEAD + 1 :]
     chunks = [len(words) for kind, words in found if kind is Record.GAINS][1:]  # the first is the embedding's
     assert max(chunks) <= config.gain_fifo_words // 2 and len(chunks) > 30
     for (kind, _), (after, _) in itertools.pairwise(found[1:]):
-        assert kind is not Record.GAINS or after is Record.TRITS
+        assert kind is not Record.GAINS or after in (Record.TRITS, Record.SHORT_TRITS)
 
 
 def test_a_matrix_longer_than_a_header_counts_is_cut() -> None:
@@ -203,7 +225,7 @@ LARGER = "choose a larger preset or a smaller model."
     (STREAM, {"max_state": 63}, "the model's state (layers x hidden size) is 64, but small holds at most 63 "
                                 f"(max_state); {LARGER}"),
     (STREAM, {"max_vocab": 36}, f"the model's vocabulary is 37, but small holds at most 36 (max_vocab); {LARGER}"),
-    (STREAM, {"memory_words": 2000}, "the model needs 4292 words of 2 bytes, but small has 2000 (memory_words); "
+    (STREAM, {"memory_words": 2000}, "the model needs 4202 words of 2 bytes, but small has 2000 (memory_words); "
                                      f"{LARGER}"),
     (NINE, {"memory_words": 200}, f"the model needs 259 words of 9 bytes, but small has 200 (memory_words); {LARGER}"),
     (NINE, {"trit_beats": 200}, f"the model needs 294 beats of 26 bytes, but small has 200 (trit_beats); {LARGER}"),
