@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, ResetInserter, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, ResetInserter, Signal, Value, ValueLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.memory import Memory, ReadPort, WritePort
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -28,6 +28,7 @@ from lutern.hw.head import token_payload
 from lutern.hw.layouts import full_parts
 from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT, write_layout
 from lutern.hw.stages import link
+from lutern.hw.vectors import read_register
 
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
 FETCHED = 8
@@ -249,14 +250,15 @@ class ResidentMemory(wiring.Component):
     row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride`` and fills the full parts of each
     beat.
 
-    Rows are read through the port of the trits, which come from a FIFO meanwhile. A write is done 2 cycles after it is
+    Rows are read through the port of the trits, which come from a FIFO meanwhile. A write is done 3 cycles after it is
     accepted.
 
-    The block RAMs of the trits lie all over the chip, and are slow. So there is a register before them, one behind each
-    bank (with cells "ecp5" of ``BANK_BEATS`` beats) and one behind the choice of the bank, all without an enable:
+    The block RAMs of the trits lie all over the chip, and are slow. So every part of a bank (with cells "ecp5" of
+    ``BANK_BEATS`` beats) has address, word and enable in registers of its own, and there is a register behind each bank
+    and one behind the choice of the bank, all without an enable:
 
-        reader or fetcher ─► address █─► banks █─► █ ─► one of them ─► █ ─┬─► FIFO ─► o_trits
-                                       block RAM                        └─► one of its parts ─► FIFO ─► o_row, o_read
+       reader or fetcher ─► address █─► █─► banks █─► █ ─► one of them ─► █ ─┬─► FIFO ─► o_trits
+                                  a part  block RAM                      └─► one of its parts ─► FIFO ─► o_row, o_read
 
     Latency: ``trit_latency`` from ``running`` to the first beat, ``latency`` to the first word, then one each a cycle;
     ``row_latency`` from a token to the first word of its row, ``read_latency`` from a host's request to the first word,
@@ -264,9 +266,9 @@ class ResidentMemory(wiring.Component):
     """
 
     latency = 2
-    trit_latency = 5
-    row_latency = 7
-    read_latency = 6
+    trit_latency = 6
+    row_latency = 8
+    read_latency = 7
 
     def __init__(self, config: HwConfig) -> None:
         full_parts(config)
@@ -277,63 +279,56 @@ class ResidentMemory(wiring.Component):
         m = Module()
         config = self.config
         address, word, writes = _written(m, self.i_write)
-        of_trits, part = address[TRIT_MEMORY_BIT], address[: config.part_bits]
-        fetcher, chosen = _add_fetcher(m, self, stages=3)
+        fetcher, chosen = _add_fetcher(m, self, stages=4)
         words = _add_reader(m, "words", Repeater(config.word_bits), self.running, self.setup.stream_words, self.o_words)
-        trits = _add_reader(m, "trits", BeatReader(config.beat_bits, stages=3), self.running, self.setup.trit_beats,
+        trits = _add_reader(m, "trits", BeatReader(config.beat_bits, stages=4), self.running, self.setup.trit_beats,
                             self.o_trits)
-        asked, at_port, behind, here = (Signal(ADDRESS_BITS, name=name, reset_less=True)
-                                        for name in ("asked", "at_port", "behind", "here"))
-        m.d.sync += [asked.eq(fetcher.address), at_port.eq(asked), behind.eq(at_port), here.eq(behind)]
-
-        # the memory of trits: every part of every bank gives what it holds, a cycle later one bank is chosen
-        depth = min(BANK_BEATS, config.trit_beats) if config.cells == "ecp5" else config.trit_beats
-        bank_bits = ceil_log2(depth)
-        trit_address = Signal(range(config.trit_beats), reset_less=True)
-        bank, next_bank = (Signal(range(-(-config.trit_beats // depth)), name=name, reset_less=True)
-                           for name in ("bank", "next_bank"))
         m.d.comb += trits.granted.eq(~fetcher.owns)
-        m.d.sync += [
-            trit_address.eq(Mux(fetcher.owns, fetcher.address[config.part_bits :], trits.address)),
-            next_bank.eq(trit_address[bank_bits:]), bank.eq(next_bank),
-        ]
-        beat = Signal(config.beat_bits, reset_less=True)
-        banks = []
-        for number in range(-(-config.trit_beats // depth)):
-            writes_bank = writes & of_trits & (address[config.part_bits : TRIT_MEMORY_BIT] >> bank_bits == number)
+        trit_address = _register(m, Mux(fetcher.owns, fetcher.address[config.part_bits :], trits.address)[
+            : ceil_log2(config.trit_beats)])
+        beat = self._beats(m, trit_address, address, word, writes)
+        m.d.comb += trits.data.eq(beat)
+
+        asked = _register(m, fetcher.address)
+        here = asked
+        for _ in range(4):
+            here = _register(m, here)
+        found = _memory(m, "memory", config.word_bits, config.memory_words, write=(address, word, writes & ~address[
+            TRIT_MEMORY_BIT]), address=Mux(self.running, words.address, asked), enable=words.read | ~self.running)
+        m.d.comb += [words.granted.eq(1), words.data.eq(found)]
+
+        # rows and the host
+        held = found
+        for _ in range(3):
+            held = _register(m, held)
+        choices = [beat[first : first + config.word_bits] for first in range(0, config.beat_bits, config.word_bits)]
+        choices += [Const(0, 1)] * ((1 << config.part_bits) - len(choices))
+        m.d.comb += chosen.eq(Mux(here[TRIT_MEMORY_BIT], Array(choices)[here[: config.part_bits]], held))
+        return m
+
+    def _beats(self, m: Module, trit_address: Value, address: Value, word: Value, writes: Value) -> Value:
+        """The beat at ``trit_address``, four cycles later, from a memory a part and bank. The host writes ``word``."""
+        config = self.config
+        depth = min(BANK_BEATS, config.trit_beats) if config.cells == "ecp5" else config.trit_beats
+        bank_bits, banks = ceil_log2(depth), -(-config.trit_beats // depth)
+        of_trits, part, row = address[TRIT_MEMORY_BIT], address[: config.part_bits], address[config.part_bits :]
+        given = []
+        for number in range(banks):
+            of_bank = writes & of_trits & (row[: TRIT_MEMORY_BIT - config.part_bits] >> bank_bits == number)
             parts = []
             for index in range(config.parts):
                 bits = min(config.word_bits, config.beat_bits - index * config.word_bits)
-                write, read = _memory(m, f"part_{number}_{index}", bits, min(depth, config.trit_beats - number * depth))
-                m.d.comb += [
-                    write.addr.eq(address[config.part_bits :]), write.data.eq(word),
-                    write.en.eq(writes_bank & (part == index)),
-                    read.addr.eq(trit_address), read.en.eq(1),
-                ]
-                parts.append(read.data)
-            given = Signal(config.beat_bits, name=f"bank_{number}", reset_less=True)
-            m.d.sync += given.eq(Cat(parts))
-            banks.append(given)
-        m.d.sync += beat.eq(Array(banks)[bank])
-        m.d.comb += trits.data.eq(beat)
-
-        # the memory of words
-        write, read = _memory(m, "memory", config.word_bits, config.memory_words)
-        m.d.comb += [
-            write.addr.eq(address), write.data.eq(word), write.en.eq(writes & ~of_trits),
-            words.granted.eq(1),
-            read.addr.eq(Mux(self.running, words.address, asked)),
-            read.en.eq(words.read | ~self.running),
-            words.data.eq(read.data),
-        ]
-
-        # rows and the host
-        plain, held = (Signal(config.word_bits, name=name, reset_less=True) for name in ("plain", "held"))
-        choices = [beat[first : first + config.word_bits] for first in range(0, config.beat_bits, config.word_bits)]
-        choices += [Const(0, 1)] * ((1 << config.part_bits) - len(choices))
-        m.d.sync += [plain.eq(read.data), held.eq(plain)]
-        m.d.comb += chosen.eq(Mux(here[TRIT_MEMORY_BIT], Array(choices)[here[: config.part_bits]], held))
-        return m
+                write = (row[:bank_bits], word[:bits], of_bank & (part == index))
+                parts.append(_memory(
+                    m, f"part_{number}_{index}", bits, min(depth, config.trit_beats - number * depth),
+                    write=tuple(_register(m, value, own=True) for value in write),
+                    address=_register(m, trit_address[:bank_bits], own=True),
+                ))
+            given.append(_register(m, Cat(parts)))
+        bank = trit_address[bank_bits:]
+        for _ in range(3):
+            bank = _register(m, bank)
+        return _register(m, Array(given)[bank])
 
 
 class StreamMemory(wiring.Component):
@@ -366,15 +361,9 @@ class StreamMemory(wiring.Component):
         address, word, writes = _written(m, self.i_write)
         fetcher, fetched = _add_fetcher(m, self, stages=0)
         words = _add_reader(m, "words", Repeater(config.word_bits), self.running, self.setup.stream_words, self.o_words)
-        write, read = _memory(m, "memory", config.word_bits, config.memory_words)
-        m.d.comb += [
-            write.addr.eq(address), write.data.eq(word), write.en.eq(writes),
-            words.granted.eq(~fetcher.owns),
-            read.addr.eq(Mux(fetcher.owns, fetcher.address, words.address)),
-            read.en.eq(fetcher.owns | words.read),
-            words.data.eq(read.data),
-            fetched.eq(read.data),
-        ]
+        found = _memory(m, "memory", config.word_bits, config.memory_words, write=(address, word, writes),
+                        address=Mux(fetcher.owns, fetcher.address, words.address), enable=fetcher.owns | words.read)
+        m.d.comb += [words.granted.eq(~fetcher.owns), words.data.eq(found), fetched.eq(found)]
         return m
 
 
@@ -388,10 +377,24 @@ def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
     return address, word, writes
 
 
-def _memory(m: Module, name: str, bits: int, depth: int) -> tuple[WritePort, ReadPort]:
-    """A block RAM and its two ports."""
-    m.submodules[name] = memory = Memory(shape=bits, depth=depth, init=[])
-    return memory.write_port(), memory.read_port()
+def _register(m: Module, value: Value, *, own: bool = False) -> Signal:
+    """``value`` a cycle later; ``own``: in a register that the synthesis does not share with others that hold the same,
+    so that it can lie beside the block RAM that it belongs to."""
+    register = Signal.like(value, name="own" if own else "held", reset_less=True, attrs={"keep": 1} if own else {})
+    m.d.sync += register.eq(value)
+    return register
+
+
+def _memory(m: Module, name: str, bits: int, depth: int, *, write: tuple[Value, ...], address: Value,
+            enable: ValueLike = 1) -> Signal:
+    """A block RAM: the word at ``address``, a cycle later, of what ``write`` (address, word, enable) left there.
+
+    Nobody uses what is read of a word while it is written, and the synthesis is told so.
+    """
+    m.submodules[name] = memory = Memory(shape=bits, depth=depth, init=[], attrs={"no_rw_check": 1})
+    port = memory.write_port()
+    m.d.comb += [ours.eq(theirs) for ours, theirs in zip((port.addr, port.data, port.en), write, strict=True)]
+    return read_register(m, memory, address, Value.cast(enable))
 
 
 __all__ = ["BEATS_AHEAD", "BeatReader", "Fetcher", "Repeater", "ResidentMemory", "StreamMemory"]

@@ -47,8 +47,8 @@ G_AFTER_I = WRITTEN + 1  # advances between the last beat of I and the first of 
 I_AFTER_I = WRITTEN - S_READ + 1  # advances between two of the same index that are chained: the state is written
 PAUSE = 100_000
 """Cycles ahead of a pass that the host begins: all that can be read ahead has been."""
-PASSES = 3
-"""Passes that are worked through: from the second on the readers are as far ahead as they stay."""
+PASSES = 32
+"""Most passes that are worked through until the readers are as far ahead as they stay; three do, mostly."""
 SHORT_GROUP = 48
 """Beats of a row group that are worked through sooner than jumped over."""
 _LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
@@ -139,17 +139,21 @@ class PassModel:
         self.gains_shows = 0
         self.phases: list[Phase] = []  # of the last pass
 
-    def run(self, passes: int = PASSES) -> TokenCycles:
-        """Work through some passes; the figures of the last."""
+    def run(self) -> TokenCycles:
+        """Work through passes until one is as long as the one before, with the reader as far ahead; its figures."""
         chosen = [PAUSE] * self.streams
-        before = beats_before = 0
-        for _ in range(passes):
+        words = self.sizes.stream_words + self.streams * self.sizes.row_words
+        found, state = TokenCycles(0, 0, words), (0, 0, 0, 0)
+        for _ in range(PASSES):
             if self.chained:
                 chosen = [chosen[-1] + PAUSE] * self.streams
             before, beats_before = chosen[-1], self.beats
             chosen = self._pass(chosen)
-        words = self.sizes.stream_words + self.streams * self.sizes.row_words
-        return TokenCycles(chosen[-1] - before, self.beats - beats_before, words)
+            found = TokenCycles(chosen[-1] - before, self.beats - beats_before, words)
+            state, last = (found.cycles, self.record, self.place, chosen[-1] - self.taken), state
+            if state == last:
+                break
+        return found
 
     def _pass(self, chosen: list[int]) -> list[int]:
         """One step: tokens chosen in ``chosen`` go in, the cycles of the next choices come out."""

@@ -158,7 +158,7 @@ class Reader:
         """Its state."""
         self._read, self._moved = visitor.time(self._read), visitor.time(self._moved)
         self._taken = visitor.time(self._taken)
-        self._closed = visitor.spans(self._closed)
+        self._closed = _visit_closed(visitor, self._closed, self._read)
 
 
 class ReaderAhead:
@@ -194,7 +194,15 @@ class ReaderAhead:
         """Its state."""
         self._read = visitor.time(self._read)
         self._taken.visit(visitor)
-        self._closed = visitor.spans(self._closed)
+        self._closed = _visit_closed(visitor, self._closed, self._read)
+
+
+def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) -> list[tuple[int, int]]:
+    """Spans in which a port is another reader's. Those ahead of the newest ``read`` come nearer: no jump reaches them."""
+    ahead = [span for span in closed if span[1] > read]
+    for start, _ in ahead:
+        visitor.count(start - read)
+    return visitor.spans(ahead)
 
 
 class Supply:

@@ -15,7 +15,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.sim.runner import run_bench
 
 LATENCIES: dict[type[Any], dict[str, int]] = {
-    ResidentMemory: {"latency": 2, "trit_latency": 5, "row_latency": 7, "read_latency": 6},
+    ResidentMemory: {"latency": 2, "trit_latency": 6, "row_latency": 8, "read_latency": 7},
     StreamMemory: {"latency": 2, "row_latency": 4, "read_latency": 3},
 }
 CONFIGS: dict[str, dict[str, Any]] = {
