@@ -135,10 +135,12 @@ def synthesise(plan: Plan) -> Path:
 
 
 def pll_nets(design: dict[str, Any]) -> list[list[str]]:
-    """Every name of the net at each output of the PLL; the tools choose one of them."""
-    pins = next(cell["connections"] for cell in design["cells"].values() if cell["type"] == "EHXPLLL")
-    return [[name for name, net in design["netnames"].items() if net["bits"] == pins[output]]
-            for output in OUTPUTS if output in pins]
+    """Every name of the net of each clock of the PLL, behind its gate if it has one; the tools choose one of them."""
+    cells = [(cell["type"], cell["connections"]) for cell in design["cells"].values()]
+    pins = next(connections for kind, connections in cells if kind == "EHXPLLL")
+    gated = {tuple(gate["CLKI"]): gate["CLKO"] for kind, gate in cells if kind == "DCCA"}
+    clocks = [gated.get(tuple(pins[output]), pins[output]) for output in OUTPUTS if output in pins]
+    return [[name for name, net in design["netnames"].items() if net["bits"] == bits] for bits in clocks]
 
 
 def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str, str] | None = None) -> Build:

@@ -1,7 +1,11 @@
-"""The chip of a board: clocks, reset, the serial line, the machine, lamps.
+"""The chip of a board: clocks, the serial line, the machine, lamps.
 
-    oscillator ─► PLL ─► sync, memory, the SDRAM's clock pin          rx ─► Uart ─► Top ─► Uart ─► tx
-                   └─► locked ─► reset of each domain                        lamps ◄─┴─► SDRAM pins
+    oscillator ─► PLL ─┬─► gates ─► sync, memory                      rx ─► Uart ─► Top ─► Uart ─► tx
+                       │     └─◄ locked                                      lamps ◄─┴─► SDRAM pins
+                       └─► the SDRAM's clock pin
+
+There is no reset: configuration leaves every register at its initial value, and no clock runs before the PLL is locked.
+A reset would be one net to thousands of registers all over the chip, within a cycle.
 
 Lamps, as many as the board has: alive (blinks, a second on and a second off), receiving and answering (lit for a
 twentieth of a second by a byte from and to the host), overrun (a byte was lost; until reset).
@@ -16,9 +20,9 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.build import Subsignal
-from amaranth.hdl import ClockDomain, Const, Elaboratable, Module, Signal, Value
+from amaranth.hdl import ClockDomain, Const, Elaboratable, Instance, Module, Signal, Value
 from amaranth.lib import io
-from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.lib.cdc import FFSynchronizer
 
 from lutern.boards.board import Board
 from lutern.boards.pll import Pll, plan_pll
@@ -97,10 +101,13 @@ class System(Elaboratable):
         m.submodules.clock = clock = io.Buffer("i", ports.find(self.board.clock, 0))
         m.d.comb += pll.clki.eq(clock.i)
         for index, name in enumerate(self.domains):
-            domain = ClockDomain(name)
-            m.domains += domain
-            m.d.comb += domain.clk.eq(pll.clocks[index])
-            m.submodules[f"{name}_reset"] = ResetSynchronizer(~pll.locked, domain=name)
+            free, domain = (ClockDomain(text, reset_less=True) for text in (f"{name}_free", name))
+            m.domains += [free, domain]
+            m.d.comb += free.clk.eq(pll.clocks[index])
+            runs = Signal(name=f"{name}_runs")
+            m.submodules[f"{name}_locked"] = FFSynchronizer(pll.locked, runs, o_domain=free.name)
+            # The gate takes CE over while its clock is low (FPGA-TN-02200, "Dynamic Clock Control").
+            m.submodules[f"{name}_gate"] = Instance("DCCA", i_CLKI=free.clk, i_CE=runs, o_CLKO=domain.clk)
         if has_sdram:
             m.domains.sdram_pin = pin = ClockDomain("sdram_pin", reset_less=True)
             m.d.comb += pin.clk.eq(pll.clocks[2])

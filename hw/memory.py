@@ -27,14 +27,16 @@ from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.head import token_payload
 from lutern.hw.layouts import full_parts
 from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT, write_layout
-from lutern.hw.stages import link
+from lutern.hw.stages import link, own_register
 from lutern.hw.vectors import read_register
 
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
-FETCHED = 8
+FETCHED = 16
 """Words that wait for the row's or the host's reader: as many as are under way from an address on, and some more."""
-BEATS_AHEAD = 16
-"""Beats that are read ahead, or are under way: the depth of a distributed RAM."""
+READ_AHEAD = 16
+"""Beats or words that are read ahead, or are under way: the depth of a distributed RAM."""
+FIFO_BITS = 208
+"""Bits of a FIFO of what is read ahead; wider ones are several, so that each lies where its bits are wanted."""
 BANK_BEATS = 2048
 """Beats of a bank with cells "ecp5": the depth of a block RAM of 9 bits."""
 
@@ -87,14 +89,14 @@ class Repeater(wiring.Component):
         return m
 
 
-class BeatReader(wiring.Component):
-    """Reads beats 0 to ``count`` - 1 of the memory of trits again and again, as far ahead as a FIFO has room.
+class ReaderAhead(wiring.Component):
+    """Reads items 0 to ``count`` - 1 of a resident memory again and again, as far ahead as a FIFO has room.
 
     Members: ``count``, constant since the cycle before reset ends; ``granted``: the port is this reader's in this
-    cycle; ``address`` to it; ``data`` from it, ``stages`` + 1 cycles later; ``o`` the beats. Nothing between port and
-    FIFO has an enable: a beat is asked for only where it has room.
+    cycle; ``address`` to it; ``data`` from it, ``stages`` + 1 cycles later; ``o`` the items. Nothing between port and
+    FIFO has an enable: an item is asked for only where it has room.
 
-    Latency: ``stages`` + 2. One beat a cycle while granted, and while ``BEATS_AHEAD`` is at least the latency + 1.
+    Latency: ``stages`` + 2. One item a cycle while granted, and while ``READ_AHEAD`` is at least the latency + 1.
     """
 
     def __init__(self, bits: int, stages: int) -> None:
@@ -106,20 +108,24 @@ class BeatReader(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        m.submodules.ahead = ahead = SyncFIFO(width=len(self.data), depth=BEATS_AHEAD)
         last = Signal(ADDRESS_BITS, reset_less=True)
         valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
-        room = Signal(range(BEATS_AHEAD + 1), init=BEATS_AHEAD)  # of the FIFO that no read under way will fill
+        room = Signal(range(READ_AHEAD + 1), init=READ_AHEAD)  # of the FIFO that no read under way will fill
         issue = self.granted & (room != 0)
         m.d.sync += [
             last.eq(self.count - 1), valid.eq(Cat(issue, valid)), room.eq(room - issue + (self.o.valid & self.o.ready)),
         ]
         with m.If(issue):
             m.d.sync += self.address.eq(Mux(self.address == last, 0, self.address + 1))
-        m.d.comb += [
-            ahead.w_en.eq(valid[-1]), ahead.w_data.eq(self.data),
-            self.o.valid.eq(ahead.r_rdy), self.o.payload.eq(ahead.r_data), ahead.r_en.eq(self.o.ready),
-        ]
+        for first in range(0, len(self.data), FIFO_BITS):  # all hold as many
+            some = self.data[first : first + FIFO_BITS]
+            m.submodules[f"ahead_{first}"] = ahead = SyncFIFO(width=len(some), depth=READ_AHEAD)
+            m.d.comb += [
+                ahead.w_en.eq(valid[-1]), ahead.w_data.eq(some), ahead.r_en.eq(self.o.ready),
+                self.o.payload[first : first + FIFO_BITS].eq(ahead.r_data),
+            ]
+            if first == 0:
+                m.d.comb += self.o.valid.eq(ahead.r_rdy)
         return m
 
 
@@ -254,21 +260,21 @@ class ResidentMemory(wiring.Component):
     accepted.
 
     The block RAMs of the trits lie all over the chip, and are slow. So every part of a bank (with cells "ecp5" of
-    ``BANK_BEATS`` beats) has address, word and enable in registers of its own, and there is a register behind each bank
-    and one behind the choice of the bank, all without an enable:
+    ``BANK_BEATS`` beats) has address, word and enable in registers of its own, and there is a register behind each
+    bank, one behind the choice of the bank and one behind that of a part, all without an enable:
 
-       reader or fetcher ─► address █─► █─► banks █─► █ ─► one of them ─► █ ─┬─► FIFO ─► o_trits
-                                  a part  block RAM                      └─► one of its parts ─► FIFO ─► o_row, o_read
+       reader or fetcher ─► address █─► █─► banks █─► █─► one of them █─┬─► FIFOs ─► o_trits
+                                  a part  block RAM                     └─► one of its parts █─► FIFO ─► o_row, o_read
 
     Latency: ``trit_latency`` from ``running`` to the first beat, ``latency`` to the first word, then one each a cycle;
     ``row_latency`` from a token to the first word of its row, ``read_latency`` from a host's request to the first word,
     then one a cycle.
     """
 
-    latency = 2
-    trit_latency = 6
-    row_latency = 8
-    read_latency = 7
+    latency = 4
+    trit_latency = 7
+    row_latency = 9
+    read_latency = 8
 
     def __init__(self, config: HwConfig) -> None:
         full_parts(config)
@@ -279,37 +285,38 @@ class ResidentMemory(wiring.Component):
         m = Module()
         config = self.config
         address, word, writes = _written(m, self.i_write)
-        fetcher, chosen = _add_fetcher(m, self, stages=4)
-        words = _add_reader(m, "words", Repeater(config.word_bits), self.running, self.setup.stream_words, self.o_words)
-        trits = _add_reader(m, "trits", BeatReader(config.beat_bits, stages=4), self.running, self.setup.trit_beats,
+        running = Signal()  # a register of its own: it resets the readers
+        m.d.sync += running.eq(self.running)
+        fetcher, chosen = _add_fetcher(m, self, stages=5)
+        words = _add_reader(m, "words", ReaderAhead(config.word_bits, stages=1), running, self.setup.stream_words,
+                            self.o_words)
+        trits = _add_reader(m, "trits", ReaderAhead(config.beat_bits, stages=4), running, self.setup.trit_beats,
                             self.o_trits)
         m.d.comb += trits.granted.eq(~fetcher.owns)
-        trit_address = _register(m, Mux(fetcher.owns, fetcher.address[config.part_bits :], trits.address)[
-            : ceil_log2(config.trit_beats)])
+        trit_address = _registers(m, Mux(fetcher.owns, fetcher.address[config.part_bits :], trits.address)[
+            : ceil_log2(config.trit_beats)], 1)
         beat = self._beats(m, trit_address, address, word, writes)
         m.d.comb += trits.data.eq(beat)
 
-        asked = _register(m, fetcher.address)
-        here = asked
-        for _ in range(4):
-            here = _register(m, here)
-        found = _memory(m, "memory", config.word_bits, config.memory_words, write=(address, word, writes & ~address[
-            TRIT_MEMORY_BIT]), address=Mux(self.running, words.address, asked), enable=words.read | ~self.running)
+        # The words' port is the host's while nothing runs.
+        asked = _registers(m, Mux(running, words.address, fetcher.address), 1)
+        found = _memory(m, "memory", config.word_bits, config.memory_words,
+                        write=(address, word, writes & ~address[TRIT_MEMORY_BIT]), address=asked)
         m.d.comb += [words.granted.eq(1), words.data.eq(found)]
 
-        # rows and the host
-        held = found
-        for _ in range(3):
-            held = _register(m, held)
+        # rows and the host: a part of the beat, or the word
+        here = _registers(m, fetcher.address, 5)
         choices = [beat[first : first + config.word_bits] for first in range(0, config.beat_bits, config.word_bits)]
         choices += [Const(0, 1)] * ((1 << config.part_bits) - len(choices))
-        m.d.comb += chosen.eq(Mux(here[TRIT_MEMORY_BIT], Array(choices)[here[: config.part_bits]], held))
+        m.d.comb += chosen.eq(_registers(m, Mux(
+            here[TRIT_MEMORY_BIT], Array(choices)[here[: config.part_bits]], _registers(m, found, 3)), 1))
         return m
 
     def _beats(self, m: Module, trit_address: Value, address: Value, word: Value, writes: Value) -> Value:
         """The beat at ``trit_address``, four cycles later, from a memory a part and bank. The host writes ``word``."""
         config = self.config
-        depth = min(BANK_BEATS, config.trit_beats) if config.cells == "ecp5" else config.trit_beats
+        cells = config.cells == "ecp5"
+        depth = min(BANK_BEATS, config.trit_beats) if cells else config.trit_beats
         bank_bits, banks = ceil_log2(depth), -(-config.trit_beats // depth)
         of_trits, part, row = address[TRIT_MEMORY_BIT], address[: config.part_bits], address[config.part_bits :]
         given = []
@@ -321,14 +328,11 @@ class ResidentMemory(wiring.Component):
                 write = (row[:bank_bits], word[:bits], of_bank & (part == index))
                 parts.append(_memory(
                     m, f"part_{number}_{index}", bits, min(depth, config.trit_beats - number * depth),
-                    write=tuple(_register(m, value, own=True) for value in write),
-                    address=_register(m, trit_address[:bank_bits], own=True),
+                    write=tuple(own_register(m, value, cells=cells) for value in write),
+                    address=own_register(m, trit_address[:bank_bits], cells=cells),
                 ))
-            given.append(_register(m, Cat(parts)))
-        bank = trit_address[bank_bits:]
-        for _ in range(3):
-            bank = _register(m, bank)
-        return _register(m, Array(given)[bank])
+            given.append(_registers(m, Cat(parts), 1))
+        return _registers(m, Array(given)[_registers(m, trit_address[bank_bits:], 3)], 1)
 
 
 class StreamMemory(wiring.Component):
@@ -377,12 +381,13 @@ def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
     return address, word, writes
 
 
-def _register(m: Module, value: Value, *, own: bool = False) -> Signal:
-    """``value`` a cycle later; ``own``: in a register that the synthesis does not share with others that hold the same,
-    so that it can lie beside the block RAM that it belongs to."""
-    register = Signal.like(value, name="own" if own else "held", reset_less=True, attrs={"keep": 1} if own else {})
-    m.d.sync += register.eq(value)
-    return register
+def _registers(m: Module, value: Value, count: int) -> Value:
+    """``value`` that many cycles later."""
+    for _ in range(count):
+        register = Signal.like(value, name="held", reset_less=True)
+        m.d.sync += register.eq(value)
+        value = register
+    return value
 
 
 def _memory(m: Module, name: str, bits: int, depth: int, *, write: tuple[Value, ...], address: Value,
@@ -397,4 +402,4 @@ def _memory(m: Module, name: str, bits: int, depth: int, *, write: tuple[Value, 
     return read_register(m, memory, address, Value.cast(enable))
 
 
-__all__ = ["BEATS_AHEAD", "BeatReader", "Fetcher", "Repeater", "ResidentMemory", "StreamMemory"]
+__all__ = ["READ_AHEAD", "Fetcher", "ReaderAhead", "Repeater", "ResidentMemory", "StreamMemory"]

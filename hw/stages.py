@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike, signed
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value, ValueLike, signed
 
 
 class Stages:
@@ -43,6 +43,21 @@ class Stages:
     def valid(self, accepted: ValueLike, stages: int) -> Any:
         """The valid bit that travels along; cleared by reset."""
         return self.delay(accepted, stages, "valid", reset_less=False)
+
+
+def own_register(m: Module, value: ValueLike, *, cells: bool) -> Any:
+    """``value`` a cycle later, in flip-flops that the synthesis does not share with others that hold the same: what a
+    signal drives all over the chip gets such registers here and there. ``cells``: of ECP5; else like any other."""
+    value = Value.cast(value)
+    held = Signal(value.shape(), name="own", reset_less=True)
+    if not cells:
+        m.d.sync += held.eq(value)
+        return held
+    for bit in range(len(value)):
+        m.submodules += Instance(
+            "TRELLIS_FF", p_GSR="AUTO", p_CEMUX="1", p_CLKMUX="CLK", p_LSRMUX="LSR", p_REGSET="RESET",
+            i_CLK=ClockSignal(), i_LSR=Const(0), i_DI=value[bit], o_Q=held[bit])
+    return held
 
 
 def saturate(value: Value, bits: int) -> Value:
@@ -85,4 +100,4 @@ def link(m: Module, output: Any, input_: Any) -> None:
     ]
 
 
-__all__ = ["Stages", "described", "link", "magnitude", "pack", "saturate"]
+__all__ = ["Stages", "described", "link", "magnitude", "own_register", "pack", "saturate"]

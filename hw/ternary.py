@@ -42,7 +42,7 @@ from amaranth.utils import ceil_log2
 from lutern.hw.config import HwConfig
 from lutern.hw.lane import Adder, Lane
 from lutern.hw.layouts import CODE_BITS, codes_payload, decode_byte, sums_payload
-from lutern.hw.stages import Stages, pack
+from lutern.hw.stages import Stages, own_register, pack
 from lutern.model_ref import ternary
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
@@ -53,6 +53,8 @@ CHAIN = 4
 """Folded lanes one behind the other before a tree joins the chains: longer ones save LUTs and delay more trits."""
 LANES_PER_STAGE = 2
 """Lanes of a chain between two registers; the first pair is a product and a lane."""
+ROWS_TOGETHER = 8
+"""Rows that share registers of codes and controls: lanes lie all over the chip, near their trits."""
 LEVELS_PER_STAGE = 2
 """Levels of the adder tree between two registers."""
 PLANE_BYTES = 8
@@ -174,6 +176,8 @@ class TernaryUnit(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config, beat = self.config, self.i_codes.payload
+        self.drain = [Signal(SUM_BITS, name=f"drain_{row}", reset_less=True)
+                      for row in range(config.tokens * config.rows)]
         pending = Signal()  # a row group has ended, and its sums are not in the drain
         enters, accepted = Signal(), Signal()
         m.d.comb += [
@@ -194,8 +198,8 @@ class TernaryUnit(wiring.Component):
         # The accumulators' stage, and their copies when a row group has ended
         take = stages.valid(accepted, depth)
         ends = stages.valid(accepted & beat.last_column, depth)
-        going, waits = Signal(), Signal()  # a row group has begun; one waits in the copies
-        load, next_load, room = Signal(), Signal(), Signal()
+        going, next_going, waits = Signal(), Signal(), Signal()  # a row group has begun; one waits in the copies
+        load, next_load, next_step, room = Signal(), Signal(), Signal(), Signal()
         final, results = Signal(reset_less=True), Signal.like(beat.results, name="results", reset_less=True)
         m.d.comb += next_load.eq((ends | (waits & ~load)) & room)
         m.d.sync += [load.eq(next_load), waits.eq(ends | (waits & ~load))]
@@ -203,14 +207,28 @@ class TernaryUnit(wiring.Component):
             m.d.sync += pending.eq(1)
         with m.Elif(next_load):
             m.d.sync += pending.eq(0)
-        with m.If(take):
-            m.d.sync += going.eq(~ends)
+        m.d.comb += next_going.eq(Mux(take, ~ends, going))
+        m.d.sync += going.eq(next_going)
         of_final = stages.delay(beat.last_row_group, depth, "of_final")
         to_drain = stages.delay(beat.results, depth, "to_drain")
         with m.If(ends):
             m.d.sync += [final.eq(of_final), results.eq(to_drain)]
-        copies = []
+        self._accumulate(m, sums, (
+            stages.valid(accepted, depth - 1), stages.valid(accepted & beat.last_column, depth - 1), next_going,
+            next_load, next_step))
+        self._drain(m, load=load, final=final, results=results, room=room, next_step=next_step)
+        return m
+
+    def _accumulate(self, m: Module, sums: list[Value], controls: tuple[Value, ...]) -> None:
+        """Accumulators, copies and drain of all rows; some rows together have their own registers of the ``controls``.
+
+        Those come a cycle ahead: partial sums are taken; they are the last; others were before; the copies are loaded
+        into the drain; it moves by P.
+        """
+        take, ends, going, load, step = (Const(0),) * 5
         for row, partial in enumerate(sums):
+            if row % ROWS_TOGETHER == 0:
+                take, ends, going, load, step = (own_register(m, value, cells=self._cells) for value in controls)
             kept = Signal(signed(SUM_BITS), name=f"kept_{row}", reset_less=True)
             hold = Signal(SUM_BITS, name=f"hold_{row}", reset_less=True)
             total = self._join(m, partial, kept, SUM_BITS, on=going)
@@ -218,50 +236,49 @@ class TernaryUnit(wiring.Component):
                 m.d.sync += kept.eq(total)
             with m.If(ends):
                 m.d.sync += hold.eq(total)
-            copies.append(hold)
-        self._drain(m, copies, load=load, final=final, results=results, room=room)
-        return m
+            above = row + self.config.results_per_cycle
+            with m.If(load):
+                m.d.sync += self.drain[row].eq(hold)
+            if above < len(sums):
+                with m.Elif(step):
+                    m.d.sync += self.drain[row].eq(self.drain[above])
 
-    def _drain(self, m: Module, totals: list[Value], *, load: Value, final: Value, results: Value,
-               room: Signal) -> None:
-        """T x R sums that move down by P with every beat that leaves; ``room``: a cycle later they may be loaded."""
+    def _drain(self, m: Module, *, load: Value, final: Value, results: Value, room: Signal, next_step: Signal) -> None:
+        """When the T x R sums of the drain leave and move down by P; ``room``: a cycle later they may be loaded."""
         config, o = self.config, self.o_sums.payload
         per_cycle, full = config.results_per_cycle, config.rows // config.results_per_cycle
-        drain = [Signal(SUM_BITS, name=f"drain_{row}", reset_less=True) for row in range(len(totals))]
         busy, final_beat, of_last = Signal(), Signal(), Signal(reset_less=True)
         steps = Signal(range(config.tokens * full + 1), reset_less=True)  # behind the beat that shows
         base, index = Signal(config.index_bits), Signal(config.index_bits, reset_less=True)  # base: of the next group
         waits = Signal()  # a beat is held, the drain may not move: what is ready a cycle later is known so
         step, next_busy, next_final_beat, next_waits = Signal(), Signal(), Signal(), Signal()
-        hole: Value = Const(0)  # what shows is of no row
+        hole, next_hole = Signal(), Signal()  # what shows is of no row
         here = Signal(o.shape(), name="here")
         held = Signal(o.shape(), name="held", reset_less=True)
         others = Signal.like(steps, name="others")  # beats of all streams but one
         if config.tokens > 1:
-            hole = Signal(name="hole", reset_less=True)
             bits = [Mux(bit, full << place, 0) for place, bit in enumerate(self.final_stream)]
             m.d.sync += others.eq(sum(bits[1:], bits[0]))  # "*" would be a multiplier block
         m.d.comb += [
-            here.sums.eq(pack(drain[:per_cycle])),
+            here.sums.eq(pack(self.drain[:per_cycle])),
             here.index.eq(index),
             step.eq(busy & (hole | ~waits)),
             next_final_beat.eq(Mux(load, (results == 1) & (others == 0), Mux(step, steps == 1, final_beat))),
             next_busy.eq(load | (busy & ~(final_beat & ~waits))),
             next_waits.eq(self.o_sums.valid & ~self.o_sums.ready),
+            next_step.eq(next_busy & (next_hole | ~next_waits)),
             room.eq(~next_busy | (next_final_beat & ~next_waits)),
             self.o_sums.valid.eq((busy & ~hole) | waits),
             o.eq(Mux(waits, held, here)),
         ]
-        m.d.sync += [waits.eq(next_waits), busy.eq(next_busy), final_beat.eq(next_final_beat)]
+        m.d.sync += [waits.eq(next_waits), busy.eq(next_busy), final_beat.eq(next_final_beat), hole.eq(next_hole)]
         with m.If(~waits):
             m.d.sync += held.eq(here)
         with m.If(load):
             m.d.sync += [steps.eq(others + results - 1), of_last.eq(final), index.eq(base)]
             m.d.sync += base.eq(Mux(final, 0, base + full))
-            m.d.sync += [a.eq(b) for a, b in zip(drain, totals, strict=True)]
         with m.Elif(step):
             m.d.sync += [steps.eq(steps - 1), index.eq(index + 1)]
-            m.d.sync += [a.eq(b) for a, b in zip(drain, drain[per_cycle:], strict=False)]
         if config.tokens == 1:
             m.d.comb += here.last.eq(of_last & final_beat)
             return
@@ -269,16 +286,20 @@ class TernaryUnit(wiring.Component):
         number = Signal(config.stream_bits, reset_less=True)
         left, beats, holes = (Signal.like(results, name=name, reset_less=True) for name in ("left", "beats", "holes"))
         first = Signal.like(index, name="first")
-        m.d.comb += [here.stream.eq(number), here.last.eq(of_last & (left == 0))]
+        begins_hole = (left == 0) & ~hole & (holes != 0)
+        m.d.comb += [
+            here.stream.eq(number), here.last.eq(of_last & (left == 0)),
+            next_hole.eq(~load & Mux(step & (left == 0), begins_hole, hole)),
+        ]
         with m.If(load):
-            m.d.sync += [number.eq(0), hole.eq(0), first.eq(base)]
+            m.d.sync += [number.eq(0), first.eq(base)]
             m.d.sync += [left.eq(results - 1), beats.eq(results - 1), holes.eq(full - results)]
         with m.Elif(step):
             m.d.sync += left.eq(left - 1)
-            with m.If((left == 0) & ~hole & (holes != 0)):
-                m.d.sync += [hole.eq(1), left.eq(holes - 1)]
+            with m.If(begins_hole):
+                m.d.sync += left.eq(holes - 1)
             with m.Elif(left == 0):
-                m.d.sync += [hole.eq(0), left.eq(beats), index.eq(first), number.eq(number + 1)]
+                m.d.sync += [left.eq(beats), index.eq(first), number.eq(number + 1)]
 
     @property
     def _cells(self) -> bool:
@@ -304,14 +325,33 @@ class TernaryUnit(wiring.Component):
         """Sum of the products of each row, of CCU2C; trits by the advances that they have waited."""
         config = self.config
         columns, chain = config.columns, min(CHAIN, config.columns)
-        held = [stages.register(code) for code in codes]
-        negatives = [stages.register((-code)[:CODE_BITS]) for code in codes[::chain]]
-        level: list[list[Value]] = [[] for _row in range(config.rows)]
+        level: list[list[Value]] = []
+        for first in range(0, config.rows, ROWS_TOGETHER):  # rows that have registers of the codes for themselves
+            some = range(first, min(first + ROWS_TOGETHER, config.rows))
+            held = [own_register(m, code, cells=self._cells) for code in codes]
+            negatives = [own_register(m, (-code)[:CODE_BITS], cells=self._cells) for code in codes[::chain]]
+            level += self._rows(m, stages, trits, held, negatives, some)
+        count, step = chain, 0
+        while count < columns:
+            count, step = 2 * count, step + 1
+            level = [[self._join(m, a, b, _bits(count)) for a, b in zip(row[::2], row[1::2], strict=True)]
+                     for row in level]
+            if step % LEVELS_PER_STAGE == 0 or count == columns:
+                level = [[stages.register(value) for value in row] for row in level]
+        return [row[0] for row in level]
+
+    def _rows(self, m: Module, stages: Stages, trits: list[list[Trit]], codes: list[Value], negatives: list[Value],
+              rows: range) -> list[list[Value]]:
+        """Sums of every chain of some rows."""
+        columns, chain = self.config.columns, min(CHAIN, self.config.columns)
+        level: list[list[Value]] = [[] for _row in rows]
         for start in range(0, columns, chain):
             for place in range(chain):
                 column, waited = start + place, place // LANES_PER_STAGE
-                code = stages.delay(held[column], waited)
-                for row, totals in enumerate(level):
+                code = codes[column]
+                for _ in range(waited):
+                    code = own_register(m, code, cells=self._cells)
+                for row, totals in zip(rows, level, strict=True):
                     plus, minus = trits[waited][row * columns + column]
                     if place == 0:
                         product = Mux(minus, negatives[start // chain], Mux(plus, code, 0))
@@ -322,14 +362,7 @@ class TernaryUnit(wiring.Component):
                         totals[-1] = self._lane(m, totals[-1], code, plus, minus, _bits(place + 1))
             for totals in level:
                 totals[-1] = stages.register(totals[-1])
-        count, step = chain, 0
-        while count < columns:
-            count, step = 2 * count, step + 1
-            level = [[self._join(m, a, b, _bits(count)) for a, b in zip(row[::2], row[1::2], strict=True)]
-                     for row in level]
-            if step % LEVELS_PER_STAGE == 0 or count == columns:
-                level = [[stages.register(value) for value in row] for row in level]
-        return [row[0] for row in level]
+        return level
 
     def _lane(self, m: Module, total: Value, code: Value, plus: Value, minus: Value, bits: int) -> Value:
         lane = Lane(len(total), bits, cells=True)

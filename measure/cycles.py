@@ -27,7 +27,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.layouts import Op, Record, group_shape, header_words, row_fifo_words, short_trits
-from lutern.hw.memory import BEATS_AHEAD, ResidentMemory, StreamMemory
+from lutern.hw.memory import READ_AHEAD, ResidentMemory, StreamMemory
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.norm_scalar import NormScalar
@@ -90,8 +90,9 @@ class PassModel:
         self.row_latency = (ResidentMemory if self.resident else StreamMemory).row_latency
         self.head_latency = described(Head(config)).latency
         # from words to groups and beats
-        self.reader = Reader()
-        self.trit_reader = ReaderAhead(BEATS_AHEAD, ResidentMemory.trit_latency)
+        self.reader: Reader | ReaderAhead = (
+            ReaderAhead(READ_AHEAD, ResidentMemory.latency) if self.resident else Reader())
+        self.trit_reader = ReaderAhead(READ_AHEAD, ResidentMemory.trit_latency)
         self.header_words = header_words(config)
         self.records = records(model, config)
         self.record = self.place = 0  # the next word

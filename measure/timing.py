@@ -162,7 +162,7 @@ class Reader:
 
 
 class ReaderAhead:
-    """memory.BeatReader: items from a port, as many ahead as ``depth``, ``latency`` cycles later at the earliest."""
+    """memory.ReaderAhead: items from a port, as many ahead as ``depth``, ``latency`` cycles later at the earliest."""
 
     def __init__(self, depth: int, latency: int) -> None:
         self.depth, self.latency = depth, latency
@@ -198,7 +198,7 @@ class ReaderAhead:
 
 
 def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) -> list[tuple[int, int]]:
-    """Spans in which a port is another reader's. Those ahead of the newest ``read`` come nearer: no jump reaches them."""
+    """Spans in which a port is another reader's; no jump reaches one that is ahead of the newest ``read``."""
     ahead = [span for span in closed if span[1] > read]
     for start, _ in ahead:
         visitor.count(start - read)

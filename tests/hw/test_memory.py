@@ -11,11 +11,14 @@ from amaranth.lib.fifo import SyncFIFO
 from lutern.hw import memory
 from lutern.hw.config import HwConfig
 from lutern.hw.memory import Repeater, ResidentMemory, StreamMemory
+from lutern.measure.netlist import cell_models
 from lutern.model_ref.errors import LuternError
+from lutern.sim import runner
+from lutern.sim.convert import convert_verilog
 from lutern.sim.runner import run_bench
 
 LATENCIES: dict[type[Any], dict[str, int]] = {
-    ResidentMemory: {"latency": 2, "trit_latency": 6, "row_latency": 8, "read_latency": 7},
+    ResidentMemory: {"latency": 4, "trit_latency": 7, "row_latency": 9, "read_latency": 8},
     StreamMemory: {"latency": 2, "row_latency": 4, "read_latency": 3},
 }
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -30,8 +33,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def small_banks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of machines with the cells of ECP5."""
+    """Of machines with the cells of ECP5, whose models Yosys ships."""
     monkeypatch.setattr(memory, "BANK_BEATS", 16)
+    monkeypatch.setattr(runner, "convert_verilog", lambda text: convert_verilog(text) + (
+        cell_models() if "TRELLIS_FF" in text else ""))
 
 
 def run_memory(name: str, pause: str, seed: int = 81, **options: Any) -> None:
