@@ -1,0 +1,226 @@
+"""The memories of a chip, from its description alone, and the block RAMs that the synthesis makes of each.
+
+    HwConfig ─► chip_memories ─► words x bits, reads ─► the cheapest of yosys' ways ─► block RAMs
+                                                        logic │ distributed │ DP16KD │ PDPW16KD
+
+Yosys (`memory_libmap` with the library of `synth_ecp5`) gives each way a cost and takes the least:
+
+    block RAM    128 each: (words / deep) x bits / wide of them, over the shapes of ``Block``
+    distributed  4 for each DPR16X4, 16 words of 4 bits
+    logic        1 a bit; 1/16 a bit of a table
+    added        1/2 for each bit of the words to choose from behind it, 1/2 for each enable ahead of it, 2 a read port,
+                 and 12 a read port that must see the old word while it is written
+
+What has at most ``SMALL_BITS`` bits is not listed: it is never a block RAM. Cost: less than a millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lutern.hw import mlgru
+from lutern.hw.activation import BASE_BITS, SEGMENT_BITS, SLOPE_BITS, table_attributes
+from lutern.hw.code_memory import LUT_RAM_WORDS
+from lutern.hw.config import HwConfig
+from lutern.hw.counters import BITS
+from lutern.hw.head import NOISE_BITS, TABLE_WORDS
+from lutern.hw.host_port import ANSWER_BYTES, RUN_TOKENS
+from lutern.hw.layouts import CODE_BITS, ITEM_BITS, TUPLE_GAINS, VALUE_BITS, row_fifo_words
+from lutern.hw.memory import BANK_BEATS
+from lutern.hw.norm_statistics import SLOTS, U_BITS
+from lutern.hw.protocol import COUNTER_NAMES
+from lutern.hw.sdram_memory import DEPTH
+from lutern.hw.vectors import in_luts
+from lutern.model_ref.fixed import MANTISSA_BITS
+from lutern.model_ref.ternary import SUM_BITS
+
+SMALL_BITS = 512
+
+
+@dataclass(frozen=True)
+class ChipMemory:
+    """``copies`` memories of ``words`` x ``bits``, each with ``reads`` read ports and a write port.
+
+    ``unused_bits`` of each word are always 0, and removed. ``style``: what its attribute asks for, "" for nothing.
+    ``checked``: a read of the word that is being written must give the old one.
+    """
+
+    name: str
+    words: int
+    bits: int
+    copies: int = 1
+    reads: int = 1
+    constant: bool = False
+    style: str = ""
+    checked: bool = False
+    unused_bits: int = 0
+
+    @property
+    def blocks(self) -> int:
+        """Block RAMs of all copies."""
+        return self.copies * _cheapest(self)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block RAM's widths, by the logarithm of how many words of its narrowest one they are; ports that read or write
+    beside one another; the narrowest width that can be written."""
+
+    widths: tuple[int, ...]
+    shared_ports: int
+    narrowest_log2: int
+
+
+BLOCKS = (Block((1, 2, 4, 9, 18), 2, 0), Block((1, 2, 4, 9, 18, 36), 0, 3))
+"""DP16KD: two ports for both. PDPW16KD: a port to read, one to write bytes of 36 bits."""
+BLOCK_WORDS_LOG2 = 14
+BYTE_BITS = 9
+BLOCK_COST, DISTRIBUTED_COST, TABLE_BITS = 128, 4, 16
+DISTRIBUTED_WORDS, DISTRIBUTED_BITS = 16, 4
+
+
+def _cheapest(memory: ChipMemory) -> int:
+    """Block RAMs of one copy; 0 where another way costs less."""
+    bits = memory.bits - memory.unused_bits
+    ways: list[tuple[float, int]] = []
+    if memory.style in ("", "logic"):
+        ways.append((memory.words * bits / (TABLE_BITS if memory.constant else 1), 0))
+    if memory.style in ("", "distributed") and not memory.constant:
+        deep = -(-memory.words // DISTRIBUTED_WORDS)
+        cells = deep * -(-bits // DISTRIBUTED_BITS) * memory.reads
+        ways.append((DISTRIBUTED_COST * cells + _around(memory, deep, bits, checked=False), 0))
+    if memory.style in ("", "block"):
+        ways.append(min((_of_block(memory, bits, block) for block in BLOCKS), key=lambda way: way[0]))
+    best, blocks = int(ways[0][0]), ways[0][1]  # rounded down, as yosys keeps it
+    for cost, count in ways[1:]:
+        if cost < best:
+            best, blocks = int(cost), count
+    return blocks
+
+
+def _of_block(memory: ChipMemory, bits: int, block: Block) -> tuple[float, int]:
+    """Cost and number in the shape that yosys takes."""
+    if block.shared_ports:
+        copies = -(-memory.reads // (block.shared_ports - (not memory.constant)))
+    else:
+        copies = memory.reads
+    chosen: tuple[float, int] | None = None
+    for log2, wide in enumerate(block.widths):
+        if log2 < block.narrowest_log2 and not memory.constant:
+            continue
+        byte = 1 if memory.constant else min(BYTE_BITS, wide)
+        deep = -(-memory.words // (1 << BLOCK_WORDS_LOG2 - log2))
+        count = -(-(deep * -(-bits // byte) * byte) // wide) * copies  # parts of several depths share a block
+        cost = BLOCK_COST * count + _around(memory, deep, bits, memory.checked)
+        if chosen is None or cost < int(chosen[0]):
+            chosen = cost, count
+    assert chosen is not None
+    return chosen
+
+
+def _around(memory: ChipMemory, deep: int, bits: int, checked: bool) -> float:
+    """Cost of the logic around a memory that is ``deep`` blocks deep."""
+    choice = (deep - 1) * bits * memory.reads
+    enables = deep if deep > 1 and not memory.constant else 0
+    return (choice + enables) / 2 + 2 * memory.reads + (6 + 6 * memory.reads if checked else 0)
+
+
+def chip_memories(config: HwConfig) -> list[ChipMemory]:
+    """Those of a chip behind a serial line."""
+    return [*_link(config), *_source(config), *_vectors(config), *_head(config), *_norm(config), *_fifos(config)]
+
+
+def _link(config: HwConfig) -> Iterator[ChipMemory]:
+    yield ChipMemory("frames", 1024, 8, checked=True)
+    token_bits = (config.max_vocab - 1).bit_length() if config.tokens == 1 else 16
+    yield ChipMemory("tokens of a run", RUN_TOKENS, 16, unused_bits=16 - token_bits, checked=True)
+    if config.memory == "host":
+        yield ChipMemory("answers", 1023, 8, checked=True)
+    if config.counters:
+        yield ChipMemory("counters", config.counted_phases, BITS * len(COUNTER_NAMES), style="distributed")
+
+
+def _source(config: HwConfig) -> Iterator[ChipMemory]:
+    """Trits and words."""
+    if config.source == "resident":
+        bank = min(BANK_BEATS, config.trit_beats)
+        for first in range(0, config.trit_beats, bank):
+            beats = min(bank, config.trit_beats - first)
+            full, rest = divmod(config.beat_bits, config.word_bits)
+            yield ChipMemory("trits", beats, config.word_bits, copies=full, checked=True)
+            if rest:
+                yield ChipMemory("trits", beats, rest, checked=True)
+    if config.memory == "block":
+        yield ChipMemory("words", config.memory_words, config.word_bits, checked=True)
+    elif config.memory == "host":
+        yield ChipMemory("words", config.memory_words - 1, config.word_bits, checked=True)
+    else:
+        yield ChipMemory("words from SDRAM", DEPTH, config.word_bits, copies=2)
+
+
+def _beats(config: HwConfig, width: int, each: int) -> int:
+    """Places of a vector of ``width``, ``each`` at a place, for all streams."""
+    beats = -(-width // each)
+    return config.tokens << max(1, (beats - 1).bit_length()) if config.tokens > 1 else beats
+
+
+def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
+    """h, S, z, gates."""
+    lanes, streams = config.results_per_cycle, config.tokens
+    beats = _beats(config, config.max_width, lanes)
+    states = -(-config.max_state // lanes)
+
+    def style(words: int) -> str:
+        return "distributed" if in_luts(config, words) else ""
+
+    yield ChipMemory("state S", states, lanes * mlgru.STATE_BITS, style=style(states))
+    for name, bits in (("z", mlgru.Z_BITS), ("gates", mlgru.ELEMENT_BITS), ("h", VALUE_BITS)):
+        yield ChipMemory(name, beats, lanes * bits, style=style(beats))
+    if streams > 1:
+        yield ChipMemory("newest S", beats, lanes * mlgru.STATE_BITS, style=style(beats))
+    table_style = table_attributes(config).get("rom_style", "")
+    yield ChipMemory("sigmoid", 1 << SEGMENT_BITS, BASE_BITS + SLOPE_BITS, copies=2, reads=lanes, constant=True,
+                     style=table_style)
+
+
+def _head(config: HwConfig) -> Iterator[ChipMemory]:
+    """Logits for the host, noise."""
+    lanes, tokens = config.results_per_cycle, config.tokens
+    if config.top_k:
+        places = tokens << max(1, (config.top_k - 1).bit_length()) if tokens > 1 else config.top_k
+        token_bits = max(1, (config.max_vocab - 1).bit_length())
+        yield ChipMemory("largest logits", places, SUM_BITS + token_bits, checked=True)
+    else:
+        yield ChipMemory("logits", _beats(config, config.max_vocab, lanes), lanes * SUM_BITS, checked=True)
+    style = "logic" if in_luts(config, len(TABLE_WORDS)) else ""
+    yield ChipMemory("noise", len(TABLE_WORDS), NOISE_BITS, copies=lanes, constant=True, style=style)
+
+
+def _norm(config: HwConfig) -> Iterator[ChipMemory]:
+    """Square roots and reciprocals, u, codes."""
+    lanes = config.results_per_cycle
+    yield ChipMemory("roots", 1024, MANTISSA_BITS, constant=True)
+    beats = -(-config.max_width // config.codes_per_cycle)
+    places = config.tokens << (beats - 1).bit_length() if config.tokens > 1 else beats
+    yield ChipMemory("u", places, lanes * SLOTS * U_BITS, copies=config.codes_per_cycle // lanes, checked=True,
+                     style="distributed" if in_luts(config, places) else "")
+    places = 2 * -(-config.max_width // config.columns)
+    yield ChipMemory("codes", places, config.codes_per_cycle * CODE_BITS,
+                     copies=config.tokens * config.columns // config.codes_per_cycle,
+                     style="distributed" if places <= LUT_RAM_WORDS else "block")
+
+
+def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
+    """A FIFO's last word stands in a register."""
+    group_bits = config.results_per_cycle * TUPLE_GAINS * ITEM_BITS
+    yield ChipMemory("gains", config.gain_fifo_words - 1, config.word_bits, checked=True)
+    yield ChipMemory("groups of gains", config.gain_fifo_groups - 1, group_bits, checked=True)
+    if config.tokens > 1:
+        yield ChipMemory("ring of gains", -(-config.max_width // config.results_per_cycle), group_bits)
+    if config.source == "stream":
+        yield ChipMemory("words of trits", config.trit_fifo_words - 1, config.word_bits, checked=True)
+    yield ChipMemory("row", row_fifo_words(config) - 1, config.word_bits, checked=True)
+
+
+__all__ = ["SMALL_BITS", "ChipMemory", "chip_memories"]

@@ -1,0 +1,69 @@
+"""The ledger of memories beside the design and beside what was synthesised."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from amaranth.hdl import Fragment, MemoryInstance, Shape
+
+from lutern.hw.config import PRESETS, HwConfig
+from lutern.hw.top import SerialTop
+from lutern.measure import samples
+from lutern.measure.cost import BAUD
+from lutern.measure.memories import SMALL_BITS, ChipMemory, chip_memories
+
+DRAWN = [row.config for row in samples.read() if row.config.name.startswith("drawn-")]
+CHIPS = [*PRESETS.values(), PRESETS["sdram-x16"].with_(counters=True), *DRAWN[:3]]
+
+
+def built(config: HwConfig) -> Counter[tuple[Any, ...]]:
+    """Memories of the elaborated chip that may become block RAM: shape, reads, whether constant, what is asked for."""
+    found: Counter[tuple[Any, ...]] = Counter()
+
+    def walk(fragment: Any, name: str = "") -> None:
+        if not isinstance(fragment, MemoryInstance):
+            for child, its_name, _ in fragment.subfragments:
+                walk(child, its_name)
+            return
+        if name == "storage" and fragment._read_ports[0]._domain == "comb":
+            return  # a FIFO that is read at once, which no block RAM can be
+        contents, attributes = fragment._data, fragment._attrs
+        bits, style = Shape.cast(contents.shape).width, attributes.get("ram_style", attributes.get("rom_style", ""))
+        if contents.depth * bits > SMALL_BITS and style not in ("logic", "distributed"):
+            found[contents.depth, bits, len(fragment._read_ports), not fragment._write_ports, style] += 1
+
+    walk(Fragment.get(SerialTop(config.with_(debug_tap=False, cells="ecp5"), config.clock_hz // BAUD), None))
+    return found
+
+
+def listed(config: HwConfig) -> Counter[tuple[Any, ...]]:
+    """The same from the ledger."""
+    found: Counter[tuple[Any, ...]] = Counter()
+    for one in chip_memories(config):
+        if one.words * one.bits > SMALL_BITS and one.style not in ("logic", "distributed"):
+            found[one.words, one.bits, one.reads, one.constant, one.style] += one.copies
+    return found
+
+
+@pytest.mark.parametrize("config", CHIPS, ids=lambda config: f"{config.name}{'-counted' * config.counters}")
+def test_every_memory_of_the_chip(config: HwConfig) -> None:
+    assert listed(config) == built(config)
+
+
+@pytest.mark.parametrize("row", samples.read(), ids=lambda row: row.config.name)
+def test_blocks_equal_to_the_synthesis(row: samples.Row) -> None:
+    assert sum(memory.blocks for memory in chip_memories(row.config)) == row.block_rams
+
+
+def test_blocks_by_hand() -> None:
+    """512 x 36 in one; 8 bits of 16,384 in eight; a third read port of a table takes a second block; what is small,
+    or is asked for in LUTs, is none."""
+    for words, bits, reads, constant, style, blocks in (
+        (512, 36, 1, False, "", 1), (16384, 8, 1, False, "", 8), (1024, 18, 3, True, "", 2), (512, 18, 1, False, "", 1),
+        (2048, 27, 1, False, "", 3), (16, 32, 1, False, "", 0), (4096, 8, 1, False, "distributed", 0),
+        (16, 8, 1, False, "block", 1),
+    ):
+        memory = ChipMemory("any", words, bits, reads=reads, constant=constant, style=style)
+        assert memory.blocks == blocks, memory
