@@ -10,8 +10,9 @@
 At the end of a phase its ten counts go into a table, a row a phase, over those of the token before. The meaning of each
 is in hw/protocol.py. Nothing here stands in the data's way: every input ends in a register.
 
-Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320 bits, built of LUTs since block RAMs are
-full: 6,700 places of logic and 700 flip-flops (`lutern cost counters`). So they are an option.
+Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320 bits: 9 block RAMs, 910 places of logic and
+370 flip-flops (`lutern cost counters --preset sdram-x16`). A resident machine's block RAMs are full of trits, so its
+table is built of LUTs: 6,700 places and 690 flip-flops. So they are an option.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ from lutern.hw.protocol import COUNTER_NAMES, COUNTER_STRIDE
 from lutern.hw.vectors import read_register
 
 BITS = 32
+ROW_BITS = BITS * len(COUNTER_NAMES)
+
+
+def table_style(config: HwConfig) -> str:
+    """What the table is built of: on a resident machine the block RAMs are full of trits."""
+    return "distributed" if config.source == "resident" else "block"
 
 
 class Counters(wiring.Component):
@@ -49,8 +56,8 @@ class Counters(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         depth, count = self.config.counted_phases, len(COUNTER_NAMES)
-        attrs: dict[str, str | int] = {"no_rw_check": 1, "ram_style": "distributed"}  # block RAMs are full
-        m.submodules.table = table = Memory(shape=BITS * count, depth=depth, init=[], attrs=attrs)
+        attrs: dict[str, str | int] = {"no_rw_check": 1, "ram_style": table_style(self.config)}
+        m.submodules.table = table = Memory(shape=ROW_BITS, depth=depth, init=[], attrs=attrs)
 
         # what the cycle before was spent on
         begun = Signal()  # the first beat of this matrix has been taken

@@ -23,13 +23,12 @@ from lutern.hw import mlgru
 from lutern.hw.activation import BASE_BITS, SEGMENT_BITS, SLOPE_BITS, table_attributes
 from lutern.hw.code_memory import LUT_RAM_WORDS
 from lutern.hw.config import HwConfig
-from lutern.hw.counters import BITS
+from lutern.hw.counters import ROW_BITS, table_style
 from lutern.hw.head import NOISE_BITS, TABLE_WORDS
-from lutern.hw.host_port import ANSWER_BYTES, RUN_TOKENS
+from lutern.hw.host_port import RUN_TOKENS
 from lutern.hw.layouts import CODE_BITS, ITEM_BITS, TUPLE_GAINS, VALUE_BITS, row_fifo_words
-from lutern.hw.memory import BANK_BEATS
+from lutern.hw.memory import BANK_BEATS, BEATS_AHEAD, FETCHED
 from lutern.hw.norm_statistics import SLOTS, U_BITS
-from lutern.hw.protocol import COUNTER_NAMES
 from lutern.hw.sdram_memory import DEPTH
 from lutern.hw.vectors import in_luts
 from lutern.model_ref.fixed import MANTISSA_BITS
@@ -57,9 +56,28 @@ class ChipMemory:
     unused_bits: int = 0
 
     @property
+    def used_bits(self) -> int:
+        """Of a word."""
+        return self.bits - self.unused_bits
+
+    @property
     def blocks(self) -> int:
         """Block RAMs of all copies."""
-        return self.copies * _cheapest(self)
+        return self._cells("block")
+
+    @property
+    def distributed_rams(self) -> int:
+        """DPR16X4 of all copies."""
+        return self._cells("distributed")
+
+    @property
+    def table_bits(self) -> int:
+        """Of tables that are built of LUTs."""
+        return self.words * self.bits * self.copies * (self.constant and not self.blocks)
+
+    def _cells(self, kind: str) -> int:
+        way = _cheapest(self)
+        return way.cells * self.copies if way.kind == kind else 0
 
 
 @dataclass(frozen=True)
@@ -80,32 +98,41 @@ BLOCK_COST, DISTRIBUTED_COST, TABLE_BITS = 128, 4, 16
 DISTRIBUTED_WORDS, DISTRIBUTED_BITS = 16, 4
 
 
-def _cheapest(memory: ChipMemory) -> int:
-    """Block RAMs of one copy; 0 where another way costs less."""
-    bits = memory.bits - memory.unused_bits
-    ways: list[tuple[float, int]] = []
+@dataclass(frozen=True)
+class Way:
+    """How one copy may be built: "logic", "distributed" or "block"; cells of that kind; what yosys counts for it."""
+
+    kind: str
+    cells: int
+    cost: float
+
+
+def _cheapest(memory: ChipMemory) -> Way:
+    """What yosys takes."""
+    bits = memory.used_bits
+    ways = []
     if memory.style in ("", "logic"):
-        ways.append((memory.words * bits / (TABLE_BITS if memory.constant else 1), 0))
+        ways.append(Way("logic", 0, memory.words * bits / (TABLE_BITS if memory.constant else 1)))
     if memory.style in ("", "distributed") and not memory.constant:
         deep = -(-memory.words // DISTRIBUTED_WORDS)
         cells = deep * -(-bits // DISTRIBUTED_BITS) * memory.reads
-        ways.append((DISTRIBUTED_COST * cells + _around(memory, deep, bits, checked=False), 0))
+        ways.append(Way("distributed", cells, DISTRIBUTED_COST * cells + _around(memory, deep, bits, checked=False)))
     if memory.style in ("", "block"):
-        ways.append(min((_of_block(memory, bits, block) for block in BLOCKS), key=lambda way: way[0]))
-    best, blocks = int(ways[0][0]), ways[0][1]  # rounded down, as yosys keeps it
-    for cost, count in ways[1:]:
-        if cost < best:
-            best, blocks = int(cost), count
-    return blocks
+        ways.append(min((_of_block(memory, bits, block) for block in BLOCKS), key=lambda way: way.cost))
+    best = ways[0]
+    for way in ways[1:]:
+        if way.cost < int(best.cost):  # rounded down, as yosys keeps it
+            best = way
+    return best
 
 
-def _of_block(memory: ChipMemory, bits: int, block: Block) -> tuple[float, int]:
-    """Cost and number in the shape that yosys takes."""
+def _of_block(memory: ChipMemory, bits: int, block: Block) -> Way:
+    """Block RAMs of one kind, in the shape that yosys takes."""
     if block.shared_ports:
         copies = -(-memory.reads // (block.shared_ports - (not memory.constant)))
     else:
         copies = memory.reads
-    chosen: tuple[float, int] | None = None
+    chosen: Way | None = None
     for log2, wide in enumerate(block.widths):
         if log2 < block.narrowest_log2 and not memory.constant:
             continue
@@ -113,8 +140,8 @@ def _of_block(memory: ChipMemory, bits: int, block: Block) -> tuple[float, int]:
         deep = -(-memory.words // (1 << BLOCK_WORDS_LOG2 - log2))
         count = -(-(deep * -(-bits // byte) * byte) // wide) * copies  # parts of several depths share a block
         cost = BLOCK_COST * count + _around(memory, deep, bits, memory.checked)
-        if chosen is None or cost < int(chosen[0]):
-            chosen = cost, count
+        if chosen is None or cost < int(chosen.cost):
+            chosen = Way("block", count, cost)
     assert chosen is not None
     return chosen
 
@@ -138,7 +165,7 @@ def _link(config: HwConfig) -> Iterator[ChipMemory]:
     if config.memory == "host":
         yield ChipMemory("answers", 1023, 8, checked=True)
     if config.counters:
-        yield ChipMemory("counters", config.counted_phases, BITS * len(COUNTER_NAMES), style="distributed")
+        yield ChipMemory("counters", config.counted_phases, ROW_BITS, style=table_style(config))
 
 
 def _source(config: HwConfig) -> Iterator[ChipMemory]:
@@ -151,7 +178,9 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
             yield ChipMemory("trits", beats, config.word_bits, copies=full, checked=True)
             if rest:
                 yield ChipMemory("trits", beats, rest, checked=True)
+        yield ChipMemory("beats ahead", BEATS_AHEAD, config.beat_bits, style="distributed")
     if config.memory == "block":
+        yield ChipMemory("row ahead", FETCHED, config.word_bits, style="distributed")
         yield ChipMemory("words", config.memory_words, config.word_bits, checked=True)
     elif config.memory == "host":
         yield ChipMemory("words", config.memory_words - 1, config.word_bits, checked=True)
@@ -179,9 +208,8 @@ def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
         yield ChipMemory(name, beats, lanes * bits, style=style(beats))
     if streams > 1:
         yield ChipMemory("newest S", beats, lanes * mlgru.STATE_BITS, style=style(beats))
-    table_style = table_attributes(config).get("rom_style", "")
     yield ChipMemory("sigmoid", 1 << SEGMENT_BITS, BASE_BITS + SLOPE_BITS, copies=2, reads=lanes, constant=True,
-                     style=table_style)
+                     style=table_attributes(config).get("rom_style", ""))
 
 
 def _head(config: HwConfig) -> Iterator[ChipMemory]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from amaranth.sim import Simulator
 
-from lutern.hw.config import HwConfig
+from lutern.hw.config import SOURCES, HwConfig
 from lutern.hw.counters import Counters
 from lutern.hw.protocol import COUNTER_NAMES, COUNTER_STRIDE
 
@@ -85,8 +86,10 @@ def counts(component: Counters, cycles: list[dict[str, int]]) -> list[list[int]]
     return found
 
 
-def test_equal_to_python() -> None:
-    config = HwConfig("counted", counters=True)
+@pytest.mark.parametrize("source", SOURCES)
+def test_equal_to_python(source: str) -> None:
+    """Whatever the table is built of."""
+    config = HwConfig("counted", rows=5, source=source, counters=True)
     for tokens in (1, 2, 4):
         cycles = draw(random.Random(SEED + tokens), tokens)
         assert counts(Counters(config), cycles) == model(cycles), f"{tokens} tokens, seed {SEED + tokens}"

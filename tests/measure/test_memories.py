@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from amaranth.hdl import Fragment, MemoryInstance, Shape
 
+from lutern.boards.board import HOST_BLOCK_RAMS
 from lutern.hw.config import PRESETS, HwConfig
 from lutern.hw.top import SerialTop
 from lutern.measure import samples
@@ -55,6 +56,11 @@ def test_every_memory_of_the_chip(config: HwConfig) -> None:
 @pytest.mark.parametrize("row", samples.read(), ids=lambda row: row.config.name)
 def test_blocks_equal_to_the_synthesis(row: samples.Row) -> None:
     assert sum(memory.blocks for memory in chip_memories(row.config)) == row.block_rams
+
+
+def test_blocks_of_machines_that_boards_are_chosen_by() -> None:
+    found = {name: sum(memory.blocks for memory in chip_memories(PRESETS[name])) for name in HOST_BLOCK_RAMS}
+    assert found == HOST_BLOCK_RAMS
 
 
 def test_blocks_by_hand() -> None:
