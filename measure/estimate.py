@@ -2,7 +2,8 @@
 
     ModelConfig, HwConfig ─► cycle model ───────────────────► cycles          equal to the RTL's
                          ├─► sizes of the program ──────────► bytes, bound    exact
-                         └─► formula of ``resources.py`` ───► LUT, FF, block RAM, multipliers
+                         ├─► memories, one by one ──────────► block RAM       exact
+                         └─► formula of ``resources.py`` ───► LUT, FF
 
     ModelConfig, Device ──► max(bytes / bandwidth, trits / (lanes x clock)) + barriers      any memory and any lanes
 

