@@ -175,13 +175,13 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
         for first in range(0, config.trit_beats, bank):
             beats = min(bank, config.trit_beats - first)
             full, rest = divmod(config.beat_bits, config.word_bits)
-            yield ChipMemory("trits", beats, config.word_bits, copies=full, checked=True)
+            yield ChipMemory("trits", beats, config.word_bits, copies=full)
             if rest:
-                yield ChipMemory("trits", beats, rest, checked=True)
+                yield ChipMemory("trits", beats, rest)
         yield ChipMemory("beats ahead", BEATS_AHEAD, config.beat_bits, style="distributed")
     if config.memory == "block":
         yield ChipMemory("row ahead", FETCHED, config.word_bits, style="distributed")
-        yield ChipMemory("words", config.memory_words, config.word_bits, checked=True)
+        yield ChipMemory("words", config.memory_words, config.word_bits)
     elif config.memory == "host":
         yield ChipMemory("words", config.memory_words - 1, config.word_bits, checked=True)
     else:
@@ -247,7 +247,7 @@ def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
     if config.tokens > 1:
         yield ChipMemory("ring of gains", -(-config.max_width // config.results_per_cycle), group_bits)
     if config.source == "stream":
-        yield ChipMemory("words of trits", config.trit_fifo_words - 1, config.word_bits, checked=True)
+        yield ChipMemory("words of trits", config.trit_fifo_words - 1, config.word_bits + 1, checked=True)
     yield ChipMemory("row", row_fifo_words(config) - 1, config.word_bits, checked=True)
 
 
