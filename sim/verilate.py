@@ -46,6 +46,9 @@ _FLAGS = (
 )
 _TOGGLE_FLAGS = ("--trace-saif", "--trace-underscore", "-CFLAGS", "-DLUTERN_SAIF")
 """In addition, for a simulation that can write the toggles of all nets: measure.toggles."""
+_OF_TOP_ALONE = ("--trace-depth", "1", "-MAKEFLAGS", "OPT_FAST=-O1")
+"""In addition, for those of the nets of `top` alone: a netlist's cells have ten times as many inside, and -O2 takes the
+compiler minutes for each file of a traced netlist."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,12 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
 def verilate_text(
     component: wiring.Component, make: Callable[[], str], *made_from: str, toggles: bool = False
 ) -> Path:
-    """As `verilate`, of Verilog that `make` gives: a module `top` with the ports of `component`, from `made_from`."""
+    """As `verilate`, of Verilog that `make` gives: a module `top` with the ports of `component`, from `made_from`.
+
+    With `toggles` it can count those of the nets of `top` itself.
+    """
     header = _header(component)
-    flags = (*_FLAGS, *_TOGGLE_FLAGS) if toggles else _FLAGS
+    flags = (*_FLAGS, *_TOGGLE_FLAGS, *_OF_TOP_ALONE) if toggles else _FLAGS
     key = digest(*made_from, _HARNESS.read_bytes(), header, *flags, platform.machine())
     folder = cache_folder() / f"board-{key[:32]}"
     if not (folder / LIBRARY).exists():
