@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,8 @@ from lutern.measure.toggles import Token, count_toggles, zero_share
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantize import IntegerWeights
 
+PIPE_COLUMNS = 200
+"""Of a table that no terminal cuts."""
 PROMPTS = ("once upon a time", "the dog", "a")
 
 
@@ -36,7 +39,7 @@ def _table(headings: list[str], rows: list[list[str]]) -> None:
         table.add_column(heading, no_wrap=True, justify="right" if index else "left")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
 
 
 def show_counted(tokens: list[Token], cells: list[Token], weights: IntegerWeights, program: Program) -> None:

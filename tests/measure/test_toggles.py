@@ -10,7 +10,7 @@ from lutern.hw.config import preset
 from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles
 from lutern.measure.netlist import short_names, verilate_netlist
-from lutern.measure.toggles import Token, block_of, count_toggles, parse_flat, parse_saif, ports, zero_share
+from lutern.measure.toggles import Token, aliases, block_of, count_toggles, parse_flat, parse_saif, ports, zero_share
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantize import integer_weights
@@ -61,6 +61,25 @@ def test_nets_of_a_flat_netlist() -> None:
     assert toggles == {"": 107, "decoder.norm": 4}
 
 
+NETLIST = r"""module LUT4(input A, output Z);
+  assign Z = A;
+endmodule
+module top(rx, clk);
+  wire \b.long ;
+  assign { \a.x [3:2], \a.x [0] } = { \b.y [1], \b.y [0], \b.long  };
+  assign \b.long  = \c.z [7];
+  assign rx[2:1] = \c.z [6];
+  LUT4 \d.cell  (.A(\c.z [1]), .Z(\d.w ));
+endmodule
+"""
+
+
+def test_nets_that_are_another_one() -> None:
+    assert aliases(NETLIST) == {"a.x[3]", "a.x[2]", "a.x[0]", "b.long", "rx[2]", "rx[1]"}
+    toggles, nets = parse_flat(SAIF, {"decoder.norm.u_LUT4_Z[3]", "tap_h"})
+    assert toggles == {"": 7} and nets == {"": 1}
+
+
 def test_files_without_nets() -> None:
     for parse in (parse_flat, lambda text: parse_saif(text, {})):
         with pytest.raises(LuternError, match="the SAIF file holds no nets"):
@@ -68,14 +87,16 @@ def test_files_without_nets() -> None:
 
 
 def test_blocks() -> None:
-    names = ("", "decoder", "decoder.norm.quantiser", "decoder.scale$255", "host.reply", "i_op__payload")
-    assert [block_of(name) for name in names] == ["top", "decoder", "norm", "scale", "host", "top"]
+    names = ("", "decoder", "decoder.norm.quantiser", "decoder.scale$255", "decoder.i_op__payload", "host.reply",
+             "i_op__payload")
+    assert [block_of(name) for name in names] == ["top", "decoder", "norm", "scale", "decoder", "host", "top"]
 
 
 def test_long_names_keep_their_block() -> None:
-    long = "\\decoder.norm." + "x" * 80
-    text = f"wire {long} ;\nassign {long} [3] = \\short ;\n"
-    assert short_names(text) == "wire \\decoder.norm.0 ;\nassign \\decoder.norm.0 [3] = \\short ;\n"
+    norm, decoder, top = (f"{path}{'x' * 80}" for path in ("decoder.norm.largest.", "decoder.", ""))
+    text = f"wire \\{norm} ;\nassign \\{norm} [3] = \\short ;\nwire \\{decoder} , \\{top} ;\n"
+    assert short_names(text) == ("wire \\decoder.norm.0 ;\nassign \\decoder.norm.0 [3] = \\short ;\n"
+                                 "wire \\decoder.1 , \\top.2 ;\n")
 
 
 @pytest.fixture(scope="module")
