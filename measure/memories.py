@@ -27,7 +27,7 @@ from lutern.hw.counters import ROW_BITS, table_style
 from lutern.hw.head import NOISE_BITS, TABLE_WORDS
 from lutern.hw.host_port import RUN_TOKENS
 from lutern.hw.layouts import CODE_BITS, ITEM_BITS, TUPLE_GAINS, VALUE_BITS, row_fifo_words
-from lutern.hw.memory import BANK_BEATS, BEATS_AHEAD, FETCHED
+from lutern.hw.memory import BANK_BEATS, FETCHED, FIFO_BITS, READ_AHEAD
 from lutern.hw.norm_statistics import SLOTS, U_BITS
 from lutern.hw.sdram_memory import DEPTH
 from lutern.hw.vectors import in_luts
@@ -178,7 +178,9 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
             yield ChipMemory("trits", beats, config.word_bits, copies=full)
             if rest:
                 yield ChipMemory("trits", beats, rest)
-        yield ChipMemory("beats ahead", BEATS_AHEAD, config.beat_bits, style="distributed")
+        for name, bits in (("beats ahead", config.beat_bits), ("words ahead", config.word_bits)):
+            for first in range(0, bits, FIFO_BITS):
+                yield ChipMemory(name, READ_AHEAD, min(FIFO_BITS, bits - first), style="distributed")
     if config.memory == "block":
         yield ChipMemory("row ahead", FETCHED, config.word_bits, style="distributed")
         yield ChipMemory("words", config.memory_words, config.word_bits)
