@@ -260,7 +260,7 @@ class ResidentMemory(wiring.Component):
     accepted.
 
     The block RAMs of the trits lie all over the chip, and are slow. So every part of a bank (with cells "ecp5" of
-    ``BANK_BEATS`` beats) has address, word and enable in registers of its own, and there is a register behind each
+    ``BANK_BEATS`` beats) has addresses and enable in registers of its own, and there is a register behind each
     bank, one behind the choice of the bank and one behind that of a part, all without an enable:
 
        reader or fetcher ─► address █─► █─► banks █─► █─► one of them █─┬─► FIFOs ─► o_trits
@@ -319,17 +319,18 @@ class ResidentMemory(wiring.Component):
         depth = min(BANK_BEATS, config.trit_beats) if cells else config.trit_beats
         bank_bits, banks = ceil_log2(depth), -(-config.trit_beats // depth)
         of_trits, part, row = address[TRIT_MEMORY_BIT], address[: config.part_bits], address[config.part_bits :]
+        later_word = _registers(m, word, 1)
         given = []
         for number in range(banks):
             of_bank = writes & of_trits & (row[: TRIT_MEMORY_BIT - config.part_bits] >> bank_bits == number)
             parts = []
             for index in range(config.parts):
                 bits = min(config.word_bits, config.beat_bits - index * config.word_bits)
-                write = (row[:bank_bits], word[:bits], of_bank & (part == index))
+                own_row, own_enable, own_address = (own_register(m, value, cells=cells) for value in (
+                    row[:bank_bits], of_bank & (part == index), trit_address[:bank_bits]))
                 parts.append(_memory(
                     m, f"part_{number}_{index}", bits, min(depth, config.trit_beats - number * depth),
-                    write=tuple(own_register(m, value, cells=cells) for value in write),
-                    address=own_register(m, trit_address[:bank_bits], cells=cells),
+                    write=(own_row, later_word[:bits], own_enable), address=own_address,
                 ))
             given.append(_registers(m, Cat(parts), 1))
         return _registers(m, Array(given)[_registers(m, trit_address[bank_bits:], 3)], 1)
