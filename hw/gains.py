@@ -59,7 +59,7 @@ class GainSupply(wiring.Component):
         m.d.sync += final.eq(op.groups - 1)  # the first group of an operation shows a cycle after it, or later
         taken = unpacker.o.valid & groups.w_rdy
         m.d.comb += [
-            unpacker.items.eq(Mux(self.i_op.valid, Mux(op.bounds, 1, op.outer + op.matrices), 0)),
+            unpacker.items.eq(Mux(self.i_op.valid, op.items, 0)),
             unpacker.flush.eq(last),
             unpacker.o.ready.eq(groups.w_rdy),
             groups.w_en.eq(unpacker.o.valid),

@@ -103,8 +103,8 @@ RESULTS_OP = StructLayout(
     {"op": 4, "scaled": 1, "cut": 3, "frac": signed(7), "base": signed(7), "state_base": 16, "beats": 16}
 )
 """What the results stage needs of an operation; ``scaled``: a scale belongs to it."""
-SUPPLY_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2, "groups": 16})
-"""How many groups of gains an operation has, and of how many items."""
+SUPPLY_OP = StructLayout({"items": 3, "groups": 16})
+"""How many groups of gains an operation has, and of how many items an element."""
 GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
 """Whose gains come next: ``bounds`` for the rows of f, else those of a vector."""
 SCALE_SHIFT_BITS = SCALAR_EXPONENT_BITS + 1

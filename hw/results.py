@@ -171,7 +171,8 @@ class GainJoin(wiring.Component):
     Stream 0 takes a group; a ring keeps it as it is used, by index, for streams 1 to ``final_stream``. The ring is
     read one beat ahead. With one stream there is no ring.
 
-    Latency: 0; of streams 1 to ``final_stream`` 1 for the first beat of a block, 0 for the beats that follow.
+    Latency: 0; of streams 1 to ``final_stream`` 1 for the first beat of a block, 0 for the beats that follow. Between
+    two operations is an idle cycle: the end of one is registered, for the queue is at the end of a long path.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -200,13 +201,16 @@ class GainJoin(wiring.Component):
         stream_ = Mux(op.bounds, self.bounds_stream, x.stream)
         last = Mux(op.bounds, self.bounds_last, x.last)
         wanted, taken, first, valid = Signal(), Signal(), Signal(), Signal()
+        active, done = Signal(), Signal()  # there is an operation; its last group was taken a cycle ago
         m.d.comb += [
-            wanted.eq(self.i_op.valid & Mux(op.bounds, self.o_bounds.ready, self.i_x.valid & self.o.ready)),
+            active.eq(self.i_op.valid & ~done),
+            wanted.eq(active & Mux(op.bounds, self.o_bounds.ready, self.i_x.valid & self.o.ready)),
             first.eq(stream_ == 0 if several else 1),
             taken.eq(wanted & valid),
             self.i_group.ready.eq(wanted & first),
-            self.i_op.ready.eq(taken & last & (stream_ == self.final_stream if several else 1)),
+            self.i_op.ready.eq(done),
         ]
+        m.d.sync += done.eq(taken & last & (stream_ == self.final_stream if several else 1))
         lanes, fresh = self.config.results_per_cycle, self.i_group.payload.group
         gains: Value = Signal(lanes * TUPLE_GAINS * ITEM_BITS)
         bounds: Value = Cat(*[bound_value(fresh.word_select(lane, ITEM_BITS)) for lane in range(lanes)])
@@ -233,9 +237,9 @@ class GainJoin(wiring.Component):
             o.last.eq(x.last),
             o.outer.eq(op.outer),
             o.matrices.eq(op.matrices),
-            self.o.valid.eq(self.i_op.valid & ~op.bounds & valid & self.i_x.valid),
-            self.i_x.ready.eq(self.i_op.valid & ~op.bounds & valid & self.o.ready),
-            self.o_bounds.valid.eq(self.i_op.valid & op.bounds & valid),
+            self.o.valid.eq(active & ~op.bounds & valid & self.i_x.valid),
+            self.i_x.ready.eq(active & ~op.bounds & valid & self.o.ready),
+            self.o_bounds.valid.eq(active & op.bounds & valid),
             self.o_bounds.payload.group.eq(bounds),
         ]
         return m

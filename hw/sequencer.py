@@ -86,13 +86,14 @@ class Sequencer(wiring.Component):
     def _deal(self, m: Module) -> None:
         op = self.i_op.payload
         embed = op.op == Op.EMBED
+        bounds = op.op == Op.F
         own_codes = ~embed & ~op.reuse
         queues: tuple[tuple[Any, StructLayout, Any, dict[str, Any]], ...] = (
             (self.o_quantise, QUANTISE_OP, own_codes, {}),
             (self.o_engine, ENGINE_OP, ~embed, {}),
             (self.o_results, RESULTS_OP, 1, {"scaled": own_codes}),
-            (self.o_supply, SUPPLY_OP, (op.op == Op.F) | op.makes_vector, {"bounds": op.op == Op.F}),
-            (self.o_gains, GAINS_OP, (op.op == Op.F) | op.makes_vector, {"bounds": op.op == Op.F}),
+            (self.o_supply, SUPPLY_OP, bounds | op.makes_vector, {"items": Mux(bounds, 1, op.outer + op.matrices)[:3]}),
+            (self.o_gains, GAINS_OP, bounds | op.makes_vector, {"bounds": bounds}),
         )
         room = []
         for output, layout, wanted, derived in queues:

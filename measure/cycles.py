@@ -433,7 +433,7 @@ class PassModel:
             done.append(inside + SumScale.latency + self.head_latency)
         if last_group:
             if op.op == Op.F:
-                self.popped["gains"] = entered
+                self.popped["gains"] = entered + 1
             self._end_results(entered)
         return done
 
@@ -465,7 +465,7 @@ class PassModel:
         if stream == 0:
             self.gains.take(joined)
         if last:
-            self.popped["gains"] = self.vector_end = joined
+            self.vector_end, self.popped["gains"] = joined, joined + 1
 
     def _end_results(self, when: int) -> None:
         self.result_end = when

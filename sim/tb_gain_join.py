@@ -127,7 +127,7 @@ async def vectors_and_bounds(dut: Any) -> None:
         passed = sorted((cycle, unpack(layout, item)["stream"], unpack(layout, item)["index"])
                        for name, layout in layouts.items() for cycle, item in bench.entered[name].items)
         for (before, *ahead), (cycle, stream, index) in itertools.pairwise(passed):
-            gap = 1 if stream == 0 or [stream, index - 1] == ahead else 2
+            gap = 1 if (stream == 0 and index) or [stream, index - 1] == ahead else 2  # an operation takes a cycle
             assert cycle - before == gap, f"stream {stream}, index {index} in cycle {cycle}, the one before in {before}"
         assert [c for c, _ in bench.left.items] == [c for c, _ in bench.entered["i_x"].items], "latency 0"
 

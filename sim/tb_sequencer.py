@@ -29,7 +29,9 @@ def wanted(op: dict[str, int]) -> dict[str, dict[str, int]]:
     if not embed:
         outputs["engine"] = {}
     if op["op"] == Op.F or op["makes_vector"]:
-        outputs["supply"] = outputs["gains"] = {"bounds": int(op["op"] == Op.F)}
+        bounds = int(op["op"] == Op.F)
+        outputs["supply"] = {"items": 1 if bounds else op["outer"] + op["matrices"]}
+        outputs["gains"] = {"bounds": bounds}
     return outputs
 
 
