@@ -1,7 +1,7 @@
 """From a plan to a bitstream with the real tools: kept by content, resumed, whole or not there.
 
-The quick tests build a chip without a machine (``echo.py``): PLL, reset, serial line and lamps of a ULX3S 25F. The slow
-ones build whole systems, among them those of README's table.
+Most quick tests build a chip without a machine (``echo.py``): PLL, serial line and lamps of a ULX3S 25F; one builds a
+whole system, the smallest. The slow ones build those of README's table.
 """
 
 from __future__ import annotations
@@ -208,9 +208,8 @@ def test_rows_of_the_table(board: str, machine: str) -> None:
     assert built.best.met, f"{built.best.worst.domain} reaches {built.best.worst.achieved_hz / 1e6:.2f} MHz"
 
 
-@pytest.mark.slow
 def test_whole_system() -> None:
-    """The small machine on a ULX3S 25F, as `lutern build` makes it: four minutes of nextpnr, unless they are kept."""
+    """The small machine on a ULX3S 25F, as `lutern build` makes it: a minute or two, unless it is kept."""
     plan = make_plan(BOARD, BOARD.config("tiny"))
     built = build(plan, [1], lambda done, total, what: None)
     check_bitstream(built, BOARD.part.idcode, 10_000)

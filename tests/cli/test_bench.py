@@ -31,10 +31,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_formats(model: Path) -> None:
+@pytest.fixture
+def no_build(tmp_path: Path) -> str:
+    """A cache with the simulated boards of the real one, and without its bitstreams."""
+    real = Path(os.environ.get("LUTERN_CACHE") or Path.home() / ".cache" / "lutern") / "boards"
+    real.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "boards").symlink_to(real)
+    return str(tmp_path)
+
+
+def test_formats(model: Path, no_build: str) -> None:
     """The same figures in every format, and again."""
     arguments = ("--preset", "tiny", "--model", str(model), "-r", "2", "-o")
-    found = [run(*arguments, form) for form in ("json", "csv", "md")]
+    found = [run(*arguments, form, LUTERN_CACHE=no_build) for form in ("json", "csv", "md")]
     assert all(done.returncode == 0 for done in found), [done.stderr for done in found]
     row = json.loads(found[0].stdout)[0]
     assert row["cycles"] == row["model_cycles"] and row["deviation"] == 0 and row["clock"] == "target"
@@ -42,10 +51,8 @@ def test_formats(model: Path) -> None:
     assert f" {row['cycles']:,} " in found[2].stdout.splitlines()[2]
 
 
-def test_a_board_without_a_build(model: Path, tmp_path: Path) -> None:
-    boards = tmp_path / "boards"
-    boards.symlink_to(Path(os.environ.get("LUTERN_CACHE") or Path.home() / ".cache" / "lutern") / "boards")
-    done = run("--board", "ulx3s-25f", "--preset", "tiny", "--model", str(model), LUTERN_CACHE=str(tmp_path))
+def test_a_board_without_a_build(model: Path, no_build: str) -> None:
+    done = run("--board", "ulx3s-25f", "--preset", "tiny", "--model", str(model), LUTERN_CACHE=no_build)
     assert done.returncode == 0, done.stderr
     assert "no build of tiny for ulx3s-25f: rates are those of the target clock" in done.stdout
     assert "by the integer model, one stream" in done.stdout
