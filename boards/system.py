@@ -1,14 +1,14 @@
 """The chip of a board: clocks, the serial line, the machine, lamps.
 
-    oscillator ─► PLL ─┬─► gates ─► sync, memory                      rx ─► Uart ─► Top ─► Uart ─► tx
-                       │     └─◄ locked                                      lamps ◄─┴─► SDRAM pins
-                       └─► the SDRAM's clock pin
+    oscillator ─► PLL ─┬─► gates ─► sync, memory, the SDRAM's clock pin       rx ─► Uart ─► Top ─► Uart ─► tx
+                       └─► locked ─◄                                                lamps ◄─┴─► SDRAM pins
 
 There is no reset: configuration leaves every register at its initial value, and no clock runs before the PLL is locked.
-A reset would be one net to thousands of registers all over the chip, within a cycle.
+A reset would be one net to thousands of registers all over the chip, within a cycle. Where the lock is lost later, the
+clocks stop until the chip is configured again, for nobody knows what registers and SDRAM hold then.
 
 Lamps, as many as the board has: alive (blinks, a second on and a second off), receiving and answering (lit for a
-twentieth of a second by a byte from and to the host), overrun (a byte was lost; until reset).
+twentieth of a second by a byte from and to the host), overrun (a byte was lost since the start).
 
 Between SDRAM and machine stands one register each way, in the pins' own cells. The SDRAM's clock comes out of such a
 cell too, so that it takes as long to its pin as all else, from an output of the PLL of its own: half a period after the
@@ -100,18 +100,22 @@ class System(Elaboratable):
         m.submodules.pll = pll = Pll(self.plan, {2: SDRAM_DEGREES}, 2) if has_sdram else Pll(self.plan)
         m.submodules.clock = clock = io.Buffer("i", ports.find(self.board.clock, 0))
         m.d.comb += pll.clki.eq(clock.i)
-        for index, name in enumerate(self.domains):
-            free, domain = (ClockDomain(text, reset_less=True) for text in (f"{name}_free", name))
-            m.domains += [free, domain]
-            m.d.comb += free.clk.eq(pll.clocks[index])
-            runs = Signal(name=f"{name}_runs")
-            m.submodules[f"{name}_locked"] = FFSynchronizer(pll.locked, runs, o_domain=free.name)
-            # The gate takes CE over while its clock is low (FPGA-TN-02200, "Dynamic Clock Control").
-            m.submodules[f"{name}_gate"] = Instance("DCCA", i_CLKI=free.clk, i_CE=runs, o_CLKO=domain.clk)
-        if has_sdram:
-            m.domains.sdram_pin = pin = ClockDomain("sdram_pin", reset_less=True)
-            m.d.comb += pin.clk.eq(pll.clocks[2])
+        for index, name in enumerate((*self.domains, *(["sdram_pin"] if has_sdram else []))):
+            self._gate(m, name, pll.clocks[index], pll.locked)
         return pll
+
+    @staticmethod
+    def _gate(m: Module, name: str, clock: Signal, locked: Signal) -> None:
+        """The domain ``name``, with ``clock`` from when the PLL is locked to when it no longer is."""
+        free, domain = (ClockDomain(text, reset_less=True) for text in (f"{name}_free", name))
+        m.domains += [free, domain]
+        m.d.comb += free.clk.eq(clock)
+        is_locked, was_locked, lost = (Signal(name=f"{name}_{what}") for what in ("is_locked", "was_locked", "lost"))
+        m.submodules[f"{name}_synchroniser"] = FFSynchronizer(locked, is_locked, o_domain=free.name)
+        m.d[free.name] += [was_locked.eq(is_locked), lost.eq(lost | (was_locked & ~is_locked))]
+        # The gate takes CE over while its clock is low (FPGA-TN-02200, "Dynamic Clock Control").
+        m.submodules[f"{name}_gate"] = Instance(
+            "DCCA", i_CLKI=free.clk, i_CE=was_locked & is_locked & ~lost, o_CLKO=domain.clk)
 
     def _blink(self, m: Module) -> Value:
         ticks = Signal(round(self.clock_hz).bit_length())

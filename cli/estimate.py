@@ -90,8 +90,8 @@ def print_estimate(name: str, config: HwConfig, found: Estimate, board: Board | 
     Console(highlight=False).print(table)
     inside = config.lanes <= MOST_LANES and config.memory == "block"
     print(f"{CYCLES[config.memory]} LUT and FF are a formula's. Errors: of what is placed, the largest over "
-          f"{presets.packed} presets as packed; else over {others.machines} machines of up to {MOST_LANES} lanes, with "
-          "memory on the chip, to which the formula was not fitted"
+          f"{presets.packed} presets as packed, to which it was fitted; else over {others.machines} machines of up to "
+          f"{MOST_LANES} lanes, with memory on the chip, to which the formula was not fitted"
           + ("" if inside else "; this machine is outside of that"))
 
 

@@ -1,7 +1,7 @@
 """The memory that a machine reads a token's numbers from, and its readers.
 
-    resident   words: operations, gains    ─► o_words, a word a cycle          host ─► i_write
-               trits: beats in parts ─► FIFO ─► o_trits, a beat a cycle        host ─► i_read ─► o_read
+    resident   words: operations, gains ──► FIFO ─► o_words, a word a cycle    host ─► i_write
+               trits: beats in parts ─► FIFOs ─► o_trits, a beat a cycle       host ─► i_read ─► o_read
                       embedding rows ──────► o_row
     stream     words: everything           ─► o_words and o_row, together a word a cycle
 
@@ -292,6 +292,8 @@ class ResidentMemory(wiring.Component):
                             self.o_words)
         trits = _add_reader(m, "trits", ReaderAhead(config.beat_bits, stages=4), running, self.setup.trit_beats,
                             self.o_trits)
+        # The machine may begin anew a cycle ahead of the readers: it sees nothing of what they held.
+        m.d.comb += [self.o_words.valid.eq(words.o.valid & running), self.o_trits.valid.eq(trits.o.valid & running)]
         m.d.comb += trits.granted.eq(~fetcher.owns)
         trit_address = _registers(m, Mux(fetcher.owns, fetcher.address[config.part_bits :], trits.address)[
             : ceil_log2(config.trit_beats)], 1)

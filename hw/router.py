@@ -97,7 +97,7 @@ class RecordRouter(wiring.Component):
 class BeatAssembler(wiring.Component):
     """Words to beats, the first word lowest.
 
-    Members: ``i`` words, above each a bit: it is a beat alone, whose other words are those of a beat before; ``o``
+    Members: ``i`` words, above each a bit: it is a beat alone, whose other words are anything; ``o``
     beats. A beat waits in a register while the next one is assembled.
 
     Latency: 1 after a beat's last word. A word a cycle as long as no beat waits longer than the next one takes to come.

@@ -14,7 +14,8 @@ FIFO has room for it, so nothing waits in the controller but for its turn: a str
 this side, and ``rests`` (memory) rises when nothing is on its way on that one. Only then the host is served, or a new
 run begins; and a run begins only when ``rests`` has fallen. So each crossing is one bit that waits for its answer.
 
-Reset: both domains together. Then the controller initialises the part, whose words stay, and requests wait meanwhile.
+Reset: both domains together; on a board there is none, and the domains begin in any order. Then the controller
+initialises the part, whose words stay, and requests wait meanwhile.
 
 Row latency, one clock for both: 21 + CAS latency cycles to an open page, at most 2 bursts, a refresh and tRP + tRCD
 more. Cost (x16): 1,480 LUT4 and 45 distributed RAMs, of which the controller is 500, the march test some 400.

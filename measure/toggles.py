@@ -5,8 +5,8 @@
 A net that changes from 0 to 1 or back toggles once. Values are those at the two edges of each clock cycle: glitches
 within a cycle are not seen, and the clock itself is apart. A net that enters a block through a port counts where it is
 driven, and one that is joined to another by name where that one is, so each is counted once; the debug taps are left
-out. Of the gateware (``Top``), and of the netlist of ECP5's
-cells that is synthesised from it (``measure.netlist``), whose nets are those a chip has.
+out. Of the gateware (``Top``), and of the netlist of ECP5's cells that is synthesised from it (``measure.netlist``),
+whose nets are those a chip has.
 
 Cost: one to five minutes of C++ a machine, once; then some thousand cycles a second.
 """

