@@ -127,7 +127,8 @@ class Decoder(wiring.Component):
             link(m, self._buffer(m, "trit_fifo", router.o_trits, config.trit_fifo_words), beats.i)
             link(m, beats.o, ternary.i_weights)
         link(m, router.o_gains, gains.i)
-        link(m, self._buffer(m, "row_fifo", self.i_row, row_fifo_words(config)), row.i)
+        link(m, self._buffer(m, "row_fifo", self.i_row, row_fifo_words(config)) if config.source == "stream"
+             else self.i_row, row.i)
 
         # codes and sums
         link(m, sequencer.o_quantise, norm.i_op)

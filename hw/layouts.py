@@ -151,9 +151,7 @@ def short_trits(rows: int, config: HwConfig) -> bool:
 
 
 def row_fifo_words(config: HwConfig) -> int:
-    """Depth of the FIFO between memory and row: a whole row where the fetch would stand in the way of the gains."""
-    if config.source == "resident":
-        return 16
+    """Depth of a stream's FIFO between memory and row: a whole row, for its fetch stands in the way of the gains."""
     groups, words = group_shape(config, 1)
     beats = -(-config.max_width // config.results_per_cycle)
     return -(-beats // groups) * words + 8

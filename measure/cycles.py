@@ -27,7 +27,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.layouts import Op, Record, group_shape, header_words, row_fifo_words, short_trits
-from lutern.hw.memory import READ_AHEAD, ResidentMemory, StreamMemory
+from lutern.hw.memory import FETCHED, READ_AHEAD, ResidentMemory, StreamMemory
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.norm_scalar import NormScalar
@@ -53,7 +53,7 @@ SHORT_GROUP = 48
 """Beats of a row group that are worked through sooner than jumped over."""
 _LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
 _TIMES = (
-    "taken", "op_accepted", "fetched", "fetcher_idle", "assembled", "scalar_idle", "last_read", "issue", "beat",
+    "taken", "op_accepted", "fetcher_idle", "assembled", "scalar_idle", "last_read", "issue", "beat",
     "loaded", "drained", "drain_shown", "result_end", "vector_end", "last_i", "vector_last", "row_used", "gains_shows",
 )
 
@@ -87,7 +87,6 @@ class PassModel:
         self.resident = config.source == "resident"
         self.norm = described(RmsNorm(config))
         self.largest_latency = largest_latency(config)
-        self.row_latency = (ResidentMemory if self.resident else StreamMemory).row_latency
         self.head_latency = described(Head(config)).latency
         # from words to groups and beats
         # Of the resident latencies one cycle is that in which the readers are let go.
@@ -101,8 +100,10 @@ class PassModel:
         self.op_accepted = 0
         self.trits = Fifo(config.trit_fifo_words, self._read_word)
         self.gains = Supply(config, self._read_word, self._next_supply)
-        self.row = Groups(config, row_fifo_words(config), self._fetch)
-        self.fetched = 0  # when the last word of a row came
+        # A row is read from the second cycle after it was asked for.
+        self.row_reader = ReaderAhead(FETCHED, ResidentMemory.row_latency - 2)
+        self.row_words = Fifo(row_fifo_words(config))  # stream
+        self.row = Groups(config, self.row_reader if self.resident else self.row_words)
         self.fetcher_idle = 0
         self.beat_words = config.beat_bytes // config.word_bytes  # stream
         self.assembled = 0  # when the last word of a beat was taken from the FIFO
@@ -219,7 +220,7 @@ class PassModel:
         ends = self.place == self.header_words + item.words
         if ends:
             self.record, self.place = (self.record + 1) % len(self.records), 0
-        when = max(self.reader.shows(), self.taken + 1)
+        when = max(self.reader.shows(self.taken), self.taken + 1)
         if is_header:
             self.taken = when
         elif item.kind == Record.OP:
@@ -227,8 +228,7 @@ class PassModel:
             if ends and item.operation is not None:
                 self.op_accepted = self._deal(item.operation, self.taken + 1)
         else:
-            self.taken = (self.gains.words.fifo if item.kind == Record.GAINS else self.trits).write(when)
-        self.reader.take(self.taken)
+            self.taken = (self.gains.words if item.kind == Record.GAINS else self.trits).write(when)
 
     def _deal(self, op: Operation, when: int) -> int:
         """An operation enters the queues as soon as all have room; returns when it was accepted."""
@@ -270,12 +270,13 @@ class PassModel:
         self.row.open(0)
         for stream, when in enumerate(chosen):
             asked = self._asked(when)
-            self.fetched = asked + self.row_latency - 1
-            if not self.resident:  # the fetch never waits, and takes the stream's cycles
+            if self.resident:
+                self.row_reader.begin(asked + 2)
+            else:  # the fetch never waits, and takes the stream's cycles
                 if stream == 0:
                     self._close_port(asked)
-                for _ in range(self.sizes.row_words):
-                    self._fetch()
+                for word in range(self.sizes.row_words):
+                    self.row_words.write(asked + StreamMemory.row_latency + word)
                 self.fetcher_idle = asked + 2 + self.sizes.row_words
                 if stream + 1 < self.streams:
                     # The next row is asked for while gains of this one are still to be read: when, tells a copy.
@@ -284,7 +285,7 @@ class PassModel:
                     self._close_port(ahead._asked(chosen[stream + 1]))
             self._take_row(op, stream, start)
             if self.resident:
-                self.fetcher_idle = self.fetched - self.row_latency + 3
+                self.fetcher_idle = self.row_reader.read + 1
                 self.trit_reader.close(asked + 2, self.fetcher_idle)
         self._end_results(self.row_used)
 
@@ -309,10 +310,6 @@ class PassModel:
         """The same state."""
         shared = (self.config, self.norm, self.records)
         return copy.deepcopy(self, {id(item): item for item in shared})
-
-    def _fetch(self) -> None:
-        """The next word of the row under way."""
-        self.fetched = self.row.fifo.write(self.fetched + 1)
 
     # ------------------------------------------------------------------------------------------ codes
 
@@ -385,8 +382,6 @@ class PassModel:
                 self.issue = max(self.issue, self.column_ready[column])
             ends = column == op.column_beats - 1
             self.beat = max(self.issue + 1, self._trits_show(beat_words), self.loaded if ends else 0)
-            if self.resident:
-                self.trit_reader.take(self.beat)
             self.beats += 1
             column += 1
             if not first and column in _LOOKS and op.column_beats > SHORT_GROUP:
@@ -395,7 +390,7 @@ class PassModel:
     def _trits_show(self, words: int) -> int:
         """The cycle from which the trits of the next beat show at the ternary unit; ``words`` of the stream."""
         if self.resident:
-            return self.trit_reader.shows()
+            return self.trit_reader.shows(self.beat)
         for word in range(words):
             when = max(self.trits.shows(self.assembled), self.assembled + 1)
             self.assembled = max(when, self.beat) if word == words - 1 else when

@@ -250,7 +250,7 @@ def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
         yield ChipMemory("ring of gains", -(-config.max_width // config.results_per_cycle), group_bits)
     if config.source == "stream":
         yield ChipMemory("words of trits", config.trit_fifo_words - 1, config.word_bits + 1, checked=True)
-    yield ChipMemory("row", row_fifo_words(config) - 1, config.word_bits, checked=True)
+        yield ChipMemory("row", row_fifo_words(config) - 1, config.word_bits, checked=True)
 
 
 __all__ = ["SMALL_BITS", "ChipMemory", "chip_memories"]

@@ -139,8 +139,9 @@ class Reader:
                 when = stop
         return when
 
-    def shows(self) -> int:
-        """The cycle from which the next item shows, given that the one before was taken."""
+    def shows(self, popped_before: int) -> int:
+        """The cycle from which the next item shows, given when the one before it was taken."""
+        self._taken = popped_before
         read = self._granted(max(self._moved, self._read + 1))
         moved = max(read + 1, self._taken)
         for start, stop in self._closed:
@@ -150,10 +151,6 @@ class Reader:
         self._read, self._moved = read, moved
         return moved + 1
 
-    def take(self, when: int) -> None:
-        """The item that shows was taken."""
-        self._taken = when
-
     def visit(self, visitor: Visitor) -> None:
         """Its state."""
         self._read, self._moved = visitor.time(self._read), visitor.time(self._moved)
@@ -162,39 +159,40 @@ class Reader:
 
 
 class ReaderAhead:
-    """memory.ReaderAhead: items from a port, as many ahead as ``depth``, ``latency`` cycles later at the earliest."""
+    """memory.ReaderAhead or Fetcher: items from a port, up to ``depth`` ahead, ``latency`` cycles later at the earliest."""
 
     def __init__(self, depth: int, latency: int) -> None:
         self.depth, self.latency = depth, latency
         self._closed: list[tuple[int, int]] = []
-        self._read = -1  # when the last item was read
+        self.read = -1  # when the last item was
         self._taken = Times(most=depth)
+
+    def begin(self, when: int) -> None:
+        """Nothing is read before ``when``."""
+        self.read = max(self.read, when - 1)
 
     def close(self, start: int, stop: int) -> None:
         """The port is another reader's in cycles ``start`` to ``stop`` - 1."""
-        self._closed = [span for span in self._closed if span[1] > self._read]
+        self._closed = [span for span in self._closed if span[1] > self.read]
         self._closed.append((start, stop))
 
-    def shows(self) -> int:
-        """The cycle from which the next item shows, given that the one before was taken."""
-        read = self._read + 1
+    def shows(self, popped_before: int) -> int:
+        """The cycle from which the next item shows, given when the one before it was taken."""
+        self._taken.append(popped_before)
+        read = self.read + 1
         if len(self._taken) == self.depth:
             read = max(read, self._taken.back(self.depth) + 1)
         for start, stop in self._closed:
             if start <= read < stop:
                 read = stop
-        self._read = read
+        self.read = read
         return read + self.latency
-
-    def take(self, when: int) -> None:
-        """The item that shows was taken."""
-        self._taken.append(when)
 
     def visit(self, visitor: Visitor) -> None:
         """Its state."""
-        self._read = visitor.time(self._read)
+        self.read = visitor.time(self.read)
         self._taken.visit(visitor)
-        self._closed = _visit_closed(visitor, self._closed, self._read)
+        self._closed = _visit_closed(visitor, self._closed, self.read)
 
 
 def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) -> list[tuple[int, int]]:
@@ -214,7 +212,8 @@ class Supply:
     def __init__(
         self, config: HwConfig, fill: Callable[[], None], next_operation: Callable[[int], tuple[int, int, int]]
     ) -> None:
-        self.words = Groups(config, config.gain_fifo_words, fill)
+        self.words = Fifo(config.gain_fifo_words, fill)
+        self.groups = Groups(config, self.words)
         self.next_operation = next_operation
         self.fifo = Fifo(config.gain_fifo_groups, self._unpack)
         self._items = self._left = 0
@@ -226,10 +225,10 @@ class Supply:
         """One more group into the FIFO."""
         if self._left == 0:
             shows, self._items, self._left = self.next_operation(self._popped)
-            self.words.open(shows)
-        when = self.fifo.write(self.words.next(self._items))
+            self.groups.open(shows)
+        when = self.fifo.write(self.groups.next(self._items))
         self._left -= 1
-        self.words.take(when, self._left == 0)
+        self.groups.take(when, self._left == 0)
         if self._left == 0:
             self._popped = when
 
@@ -246,7 +245,7 @@ class Supply:
 
     def visit(self, visitor: Visitor) -> None:
         """Its state."""
-        self.words.visit(visitor)
+        self.groups.visit(visitor)
         self.fifo.visit(visitor)
         visitor.same(self._items)
         self._left = visitor.count(self._left)
@@ -257,11 +256,11 @@ class Supply:
 
 
 class Groups:
-    """A FIFO of words and the unpacker behind it (``router.GroupUnpacker``)."""
+    """The unpacker (``router.GroupUnpacker``) behind a FIFO of words, or what reads them."""
 
-    def __init__(self, config: HwConfig, depth: int, fill: Callable[[], None] | None = None) -> None:
+    def __init__(self, config: HwConfig, words: Fifo | ReaderAhead) -> None:
         self.config = config
-        self.fifo = Fifo(depth, fill)
+        self.words = words
         self._left = 0
         self._loaded = -1  # when the last word was loaded
         self._refill = 0  # from when on a word may be loaded
@@ -276,7 +275,7 @@ class Groups:
         groups, words = group_shape(self.config, items)
         if self._left == 0:
             for _ in range(words):
-                shows = self.fifo.shows(self._loaded)
+                shows = self.words.shows(self._loaded)
                 self._loaded = max(shows, self._refill, self._loaded + 1)
                 self._refill = self._loaded + 1
             self._left = groups
@@ -295,7 +294,7 @@ class Groups:
 
     def visit(self, visitor: Visitor) -> None:
         """Its state."""
-        self.fifo.visit(visitor)
+        self.words.visit(visitor)
         self._left = visitor.count(self._left)
         self._loaded, self._refill = visitor.time(self._loaded), visitor.time(self._refill)
         self._shows = visitor.time(self._shows)
