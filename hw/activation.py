@@ -1,9 +1,12 @@
-"""Sigmoid of P values a cycle: a piece of other blocks' pipelines, and a block of its own.
+"""Sigmoid of P values a cycle: stages of whoever's pipeline uses it, in a block that MLGRU and GLU share.
 
     sigma(-|x|) = base[segment] - slope[segment] * remainder / 2^12           17 fraction bits, 512 segments up to 16
 
     x ─► |x| ─► >> to 17 fraction bits ─► clamp ─► table ─► hold ─► slope * remainder ─► base ± product ─► sigma
         1      2                                 3        4       5                    6                  stages
+
+MLGRU and GLU never work at a time: each waits for sums of codes of what the other made. So one block serves both, under
+the enable of the pipeline that it is part of at the moment.
 
 Cost an element: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter. Resident machines of several
 results a cycle, and those of a large ``lut_ram_depth``, have no block RAM to spare: there it is about 450 LUT4.
@@ -14,12 +17,12 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import VALUE_BITS, values_payload
+from lutern.hw.layouts import VALUE_BITS
 from lutern.hw.stages import Stages, pack
 from lutern.hw.vectors import in_luts
 from lutern.model_ref import activation
@@ -48,49 +51,26 @@ def table_attributes(config: HwConfig) -> dict[str, str]:
     return {"rom_style": "logic"} if many or in_luts(config, 1 << SEGMENT_BITS) else {}
 
 
-def sigmoid_stages(
-    m: Module, stages: Stages, advance: Value, arguments: list[Any], frac_bits: Value, config: HwConfig
-) -> tuple[list[Any], int]:
-    """``sigma`` of signed ``arguments`` (up to 32 bits, ``frac_bits`` fraction bits) and how many stages later it is.
-
-    Adds one table with a read port an argument to ``m``; call it once a module. ``advance`` is what ``stages`` obeys.
+def sigmoid_signature(config: HwConfig) -> wiring.Signature:
+    """What a user of the sigmoid drives: P signed ``arguments``, element 0 in the lowest bits, and their ``frac``;
+    ``advance``, the enable of its pipeline. What it gets: ``sigma`` of the arguments ``SIGMOID_STAGES`` advances ago.
     """
-    table = m.submodules.sigmoid_table = Memory(
-        shape=BASE_BITS + SLOPE_BITS, depth=1 << SEGMENT_BITS, init=SEGMENT_TABLE, attrs=table_attributes(config)
-    )
-    frac = stages.register(frac_bits[: SIGMOID_FRAC_RANGE[-1].bit_length()], "sigmoid_frac")
-    results = []
-    for lane, argument in enumerate(arguments):
-        magnitude = stages.register(
-            Mux(argument[-1], -argument, argument)[: len(argument)], f"sigmoid_magnitude_{lane}"
-        )
-        shifted = stages.register((magnitude << ARGUMENT_FRAC_BITS) >> frac, f"sigmoid_shifted_{lane}")
-        clamped = Mux(shifted[ARGUMENT_BITS:].any(), Const(ARGUMENT_MAX, ARGUMENT_BITS), shifted[:ARGUMENT_BITS])
-        if table_attributes(config):  # logic is read a stage later than a block RAM: the clamp is deep
-            port = table.read_port(domain="comb")
-            m.d.comb += port.addr.eq(stages.register(clamped[REMAINDER_BITS:], f"sigmoid_address_{lane}"))
-        else:
-            port = table.read_port()
-            m.d.comb += [port.addr.eq(clamped[REMAINDER_BITS:]), port.en.eq(advance)]
-        remainder = stages.delay(clamped[:REMAINDER_BITS], 2, f"sigmoid_remainder_{lane}")
-        held = stages.register(port.data, f"sigmoid_segment_{lane}")
-        negative = stages.delay(argument[-1], 4, f"sigmoid_negative_{lane}")
+    lanes = config.results_per_cycle
+    return wiring.Signature({
+        "arguments": Out(lanes * VALUE_BITS), "frac": Out(SIGMOID_FRAC_RANGE[-1].bit_length()), "advance": Out(1),
+        "sigma": In(lanes * SIGMOID_FRAC_BITS),
+    })
 
-        # base - step is ~(~base + step), 1 - (base - step) is (1 - base) + step: one adder serves both halves.
-        base, slope = held[:BASE_BITS], held[BASE_BITS:]
-        product = stages.register(slope * remainder, f"sigmoid_product_{lane}")
-        begin = stages.register(
-            Mux(negative, ~base, (Const(1 << BASE_BITS) - base)[: BASE_BITS + 1]), f"sigmoid_begin_{lane}"
-        )
-        negative = stages.register(negative, f"sigmoid_negative_{lane}_5")
-        total = (Cat(Const(PRODUCT_HALF, REMAINDER_BITS), begin) + product)[REMAINDER_BITS:]
-        rising = Mux(total[BASE_BITS], Const(MANTISSA_MAX, BASE_BITS), total[:BASE_BITS])
-        results.append(stages.register(Mux(negative, ~total[:BASE_BITS], rising), f"sigmoid_{lane}"))
-    return results, SIGMOID_STAGES
+
+def use_sigmoid(m: Module, port: Any, arguments: list[Any], frac: Value, advance: Value) -> list[Any]:
+    """``sigma`` of signed ``arguments`` (up to 32 bits, ``frac`` fraction bits), ``SIGMOID_STAGES`` advances later."""
+    wide = [Cat(argument, argument[-1].replicate(VALUE_BITS - len(argument))) for argument in arguments]
+    m.d.comb += [port.arguments.eq(Cat(*wide)), port.frac.eq(frac), port.advance.eq(advance)]
+    return [port.sigma.word_select(lane, SIGMOID_FRAC_BITS) for lane in range(len(arguments))]
 
 
 class Sigmoid(wiring.Component):
-    """``sigma`` of P values a cycle, as a block.
+    """``sigma`` of P values a cycle.
 
     Parameters
     ----------
@@ -99,10 +79,9 @@ class Sigmoid(wiring.Component):
 
     Members
     -------
-    i
-        ``layouts.values_payload``, of which ``values`` (32 bits signed) and ``frac`` (0 to 30) are used.
-    o
-        P results of 17 bits, element 0 in the lowest bits.
+    user
+        ``sigmoid_signature``, flipped: arguments of 32 bits signed with ``frac`` (0 to 30) fraction bits; P results of
+        17 bits.
 
     Numerics
     --------
@@ -117,19 +96,11 @@ class Sigmoid(wiring.Component):
     Paper, section 3.3.1: the gates of MLGRU and, through silu, of the GLU.
     """
 
+    latency = SIGMOID_STAGES
+
     def __init__(self, config: HwConfig) -> None:
         self.config = config
-        super().__init__(
-            {
-                "i": In(stream.Signature(values_payload(config))),
-                "o": Out(stream.Signature(config.results_per_cycle * SIGMOID_FRAC_BITS)),
-            }
-        )
-
-    @property
-    def latency(self) -> int:
-        """Advances from a transfer at ``i`` to its item at ``o``."""
-        return SIGMOID_STAGES
+        super().__init__({"user": In(sigmoid_signature(config))})
 
     @staticmethod
     def model(values: Int, frac_bits: Int | int) -> Int:
@@ -138,16 +109,37 @@ class Sigmoid(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        advance = ~self.o.valid | self.o.ready
+        config, advance = self.config, self.user.advance
         stages = Stages(m, advance)
-        values = [
-            self.i.payload.values.word_select(lane, VALUE_BITS).as_signed()
-            for lane in range(self.config.results_per_cycle)
-        ]
-        results, count = sigmoid_stages(m, stages, advance, values, self.i.payload.frac, self.config)
-        m.d.comb += [
-            self.i.ready.eq(advance),
-            self.o.valid.eq(stages.valid(self.i.valid, count)),
-            self.o.payload.eq(pack(results)),
-        ]
+        table = m.submodules.sigmoid_table = Memory(
+            shape=BASE_BITS + SLOPE_BITS, depth=1 << SEGMENT_BITS, init=SEGMENT_TABLE, attrs=table_attributes(config)
+        )
+        frac = stages.register(self.user.frac, "frac")
+        results = []
+        for lane in range(config.results_per_cycle):
+            argument = self.user.arguments.word_select(lane, VALUE_BITS).as_signed()
+            magnitude = stages.register(Mux(argument[-1], -argument, argument)[:VALUE_BITS], f"magnitude_{lane}")
+            shifted = stages.register((magnitude << ARGUMENT_FRAC_BITS) >> frac, f"shifted_{lane}")
+            clamped = Mux(shifted[ARGUMENT_BITS:].any(), Const(ARGUMENT_MAX, ARGUMENT_BITS), shifted[:ARGUMENT_BITS])
+            if table_attributes(config):  # logic is read a stage later than a block RAM: the clamp is deep
+                port = table.read_port(domain="comb")
+                m.d.comb += port.addr.eq(stages.register(clamped[REMAINDER_BITS:], f"address_{lane}"))
+            else:
+                port = table.read_port()
+                m.d.comb += [port.addr.eq(clamped[REMAINDER_BITS:]), port.en.eq(advance)]
+            remainder = stages.delay(clamped[:REMAINDER_BITS], 2, f"remainder_{lane}")
+            held = stages.register(port.data, f"segment_{lane}")
+            negative = stages.delay(argument[-1], 4, f"negative_{lane}")
+
+            # base - step is ~(~base + step), 1 - (base - step) is (1 - base) + step: one adder serves both halves.
+            base, slope = held[:BASE_BITS], held[BASE_BITS:]
+            product = stages.register(slope * remainder, f"product_{lane}")
+            begin = stages.register(
+                Mux(negative, ~base, (Const(1 << BASE_BITS) - base)[: BASE_BITS + 1]), f"begin_{lane}"
+            )
+            negative = stages.register(negative, f"negative_{lane}_5")
+            total = (Cat(Const(PRODUCT_HALF, REMAINDER_BITS), begin) + product)[REMAINDER_BITS:]
+            rising = Mux(total[BASE_BITS], Const(MANTISSA_MAX, BASE_BITS), total[:BASE_BITS])
+            results.append(stages.register(Mux(negative, ~total[:BASE_BITS], rising), f"sigma_{lane}"))
+        m.d.comb += self.user.sigma.eq(pack(results))
         return m

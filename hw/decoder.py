@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from lutern.hw.activation import Sigmoid
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.counters import Counters
@@ -110,6 +111,7 @@ class Decoder(wiring.Component):
         m.submodules.scale = scale = SumScale(config)
         m.submodules.mlgru = mlgru = Mlgru(config)
         m.submodules.glu = glu = Glu(config)
+        m.submodules.sigmoid = sigmoid = Sigmoid(config)
         m.submodules.residual = residual = Residual(config)
         m.submodules.head = head = Head(config)
         m.submodules.join = join = GainJoin(config)
@@ -141,6 +143,7 @@ class Decoder(wiring.Component):
         link(m, self._skid(m, "sums_skid", results.o), scale.i)
         values = self._skid(m, "values_skid", scale.o)
         self._route_values(m, values, {"mlgru": mlgru, "glu": glu, "residual": residual, "head": head})
+        self._share_sigmoid(m, values, mlgru.sigmoid, glu.sigmoid, sigmoid.user)
         merged = stream.Signature(x_payload(config)).create()
         self._merge_vectors(m, (mlgru.o, glu.o, residual.o), merged)
         link(m, self._skid(m, "x_skid", merged), join.i_x)
@@ -154,7 +157,7 @@ class Decoder(wiring.Component):
         # gains
         link(m, sequencer.o_supply, gains.i_op)
         link(m, sequencer.o_gains, join.i_op)
-        link(m, gains.o, join.i_group)
+        link(m, self._skid(m, "gains_skid", gains.o), join.i_group)
         link(m, join.o_bounds, results.i_bounds)
         link(m, row.o, results.i_row)
         m.d.comb += [
@@ -266,6 +269,20 @@ class Decoder(wiring.Component):
             for name, ops in ROUTES:
                 with m.Case(*ops):
                     m.d.comb += [blocks[name].i.valid.eq(values.valid), values.ready.eq(blocks[name].i.ready)]
+
+    @staticmethod
+    def _share_sigmoid(m: Module, values: Any, of_mlgru: Any, of_glu: Any, user: Any) -> None:
+        """The sigmoid is part of the pipeline that took the last value for one of the two: the other is empty."""
+        is_glu = Signal()
+        with m.If(values.valid & values.ready):
+            with m.Switch(values.payload.op):
+                with m.Case(Op.F):
+                    m.d.sync += is_glu.eq(0)
+                with m.Case(Op.GATE):
+                    m.d.sync += is_glu.eq(1)
+        for name in ("arguments", "frac", "advance"):
+            m.d.comb += getattr(user, name).eq(Mux(is_glu, getattr(of_glu, name), getattr(of_mlgru, name)))
+        m.d.comb += [of_mlgru.sigma.eq(user.sigma), of_glu.sigma.eq(user.sigma)]
 
     @staticmethod
     def _merge_vectors(m: Module, sources: tuple[Any, ...], join: Any) -> None:

@@ -5,9 +5,9 @@
     up ───────────────────────────► gl read ─► hold ─► gl * up ─► v        op UP
                                    1          2       3
 
-Cost an element: three products (interpolation, silu, gate), 18 bits of memory a channel of the widest mixer and stream.
-UP does not pass the sigmoid's stages: a beat of UP that comes sooner than its gate is written waits at the input. UP
-comes in the order of GATE, so the number of gates written and not yet used says it.
+Cost an element, without sigma's block: two products (silu, gate), 18 bits of memory a channel of the widest mixer and
+stream. UP does not pass the sigmoid's stages: a beat of UP that comes sooner than its gate is written waits at the
+input. UP comes in the order of GATE, so the number of gates written and not yet used says it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.activation import sigmoid_stages
+from lutern.hw.activation import SIGMOID_STAGES, sigmoid_signature, use_sigmoid
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, pack
@@ -31,6 +31,8 @@ ELEMENT_BITS = 18
 SILU_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
 """Rounds value * sigma."""
 LATENCY = 3
+WRITTEN = SIGMOID_STAGES + 3
+"""Stage in which a gate stands, to be written."""
 
 
 class Glu(wiring.Component):
@@ -48,6 +50,8 @@ class Glu(wiring.Component):
         those of op UP (``values``: cut sums, 18 bits signed), with the same ``stream`` and ``index`` in the same order.
     o
         ``layouts.x_payload``: v of op UP.
+    sigmoid
+        ``activation.sigmoid_signature``: the block that makes ``sigma``.
 
     Numerics
     --------
@@ -69,6 +73,7 @@ class Glu(wiring.Component):
             {
                 "i": In(stream.Signature(values_payload(config))),
                 "o": Out(stream.Signature(x_payload(config))),
+                "sigmoid": Out(sigmoid_signature(config)),
             }
         )
 
@@ -105,19 +110,19 @@ class Glu(wiring.Component):
         ]
 
         # GATE
-        sigmas, count = sigmoid_stages(m, stages, advance, values, stages.register(p.frac, "frac"), self.config)
+        sigmas = use_sigmoid(m, self.sigmoid, values, stages.register(p.frac, "frac"), advance)
         gates = []
         for lane in lanes:
-            argument = stages.delay(values[lane], count, f"argument_{lane}")
+            argument = stages.delay(values[lane], SIGMOID_STAGES, f"argument_{lane}")
             product = stages.register(argument * sigmas[lane], f"silu_product_{lane}")
             rounded = ((product + SILU_HALF) >> SIGMOID_FRAC_BITS)[:ELEMENT_BITS]
             gates.append(stages.register(rounded, f"gate_{lane}"))
-        finished = stages.valid(accepted & is_gate, count + 3)
+        finished = stages.valid(accepted & is_gate, WRITTEN)
 
-        for stage in range(1, count + 4):
+        for stage in range(1, WRITTEN + 1):
             places.append(stages.register(places[-1], f"place_{stage}"))
         m.d.comb += [
-            write.addr.eq(places[count + 3]),
+            write.addr.eq(places[WRITTEN]),
             write.data.eq(Cat(*gates)),
             write.en.eq(finished & advance),
         ]

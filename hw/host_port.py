@@ -46,11 +46,13 @@ from lutern.hw.protocol import (
 )
 from lutern.hw.reply import FIXED_BYTES, LOGIT_BITS, Reply
 from lutern.hw.slip import FRAMED, Deframer, Framer
+from lutern.hw.stages import exceeds
 
 ARGUMENT_BYTES = max(protocol.COMMAND_BYTES.values())
 WORDS_AT = HEADER_BYTES + protocol.WRITE.byte_count  # where the words of a WRITE begin
 FEEDS_AT = HEADER_BYTES + protocol.RUN.byte_count  # and the feeds of a RUN
 RUN_COUNT_BITS = RUN_TOKENS.bit_length()
+SPAN_BITS = ADDRESS_BITS + 1  # of any address, and of the one behind the last
 ANSWER_BYTES = 32
 """Bytes of answers that wait for the line: one to a WRITE, with every byte escaped."""
 assert FEED.byte_count == 9  # lengths are computed by shifts
@@ -156,13 +158,17 @@ class HostPort(wiring.Component):
         ]
         m.d.sync += pointer.eq(pointer + advance)
 
+        # Addresses, logits, counters or tokens that the command wants; of words, those that are left.
+        span_start = Signal(32 if self.has_host else SPAN_BITS)  # the offset of a STREAM has 32 bits
+        span_count = Signal(SPAN_BITS)
+        span_end = Signal(SPAN_BITS + 1)  # the first behind them
+        far = Signal()  # the address or count of words has bits that are lost here
+
         # A word on its way to the memory or back, its first byte lowest.
         word = Signal(8 * config.word_bytes)
-        address = Signal(32)
-        words_left = Signal(ADDRESS_BITS)
         loaded = Signal()
         m.d.comb += [
-            self.o_write.p.address.eq(address),
+            self.o_write.p.address.eq(span_start),
             self.o_write.p.word.eq(word),
             self.o_read.p.address.eq(check.address),
             self.o_read.p.count.eq(check.count),
@@ -177,6 +183,8 @@ class HostPort(wiring.Component):
         # A feed of a RUN, byte by byte, as the bytes of a word.
         feed_bytes = Signal(8 * FEED.byte_count)
         feed = data.View(FEED.layout, feed_bytes)
+        feed_shifted = Cat(feed_bytes[8:], fetch.data)
+        bad_token = Signal()
         feed_byte = Signal(range(FEED.byte_count))
         feed_index = Signal(protocol.STREAM_BITS)
         m.d.comb += [
@@ -190,7 +198,7 @@ class HostPort(wiring.Component):
         # What a response is made of; that of a RUN stays for a resend.
         error = Signal(ErrorCode)
         tested, phase_place = Signal(protocol.MEMORY_TEST_DONE.layout), Signal(signed(16))
-        dropped_frames = Signal(32)
+        dropped_frames = Signal(16)
         done = Signal(RUN_DONE.layout)
         is_stored = Signal()  # the response of the last RUN, and no other command came since
         is_run, is_resend = Signal(), Signal()  # this command is the last RUN; and its response is stored
@@ -199,17 +207,17 @@ class HostPort(wiring.Component):
         tells_run = Signal()
         brings_words = (opcode == Opcode.STREAM) | (opcode == Opcode.ROW) if self.has_host else Const(0)
         wants = self.i_want.valid if self.has_host else Const(0)
-        span_start, span_count = Signal(32), Signal(32)  # addresses, logits, counters or tokens that the command wants
-        span_end = Signal(33)  # the first behind them
-        span_limit = Signal(33)
-        in_trits = Signal()
-        memory_words = 0 if self.has_host else config.memory_words  # that the host can address
-        m.d.comb += [
-            in_trits.eq((write.address >= TRIT_MEMORY) & (config.source == "resident")),  # CHECKSUM: the same field
-            span_limit.eq(Mux(in_trits, TRIT_MEMORY + (config.trit_beats << config.part_bits), memory_words)),
-        ]
+        beyond = Signal()  # words of memory that are not there
+        resident = config.source == "resident"
+        m.d.comb += beyond.eq(far | exceeds(span_end, 0 if self.has_host else config.memory_words))
+        if resident:
+            trits_end = TRIT_MEMORY + (config.trit_beats << config.part_bits)
+            with m.If(exceeds(write.address, TRIT_MEMORY - 1)):  # CHECKSUM: the same field
+                m.d.comb += beyond.eq(far | exceeds(span_end, trits_end))
 
         streams = run.streams[: config.tokens.bit_length()]
+        feeds_end = Signal(range(FEEDS_AT + 255 * FEED.byte_count + 1))
+        m.d.sync += feeds_end.eq(FEEDS_AT + (run.streams << 3) + run.streams)
         tokens_of_run = sum(
             (Mux(streams[bit], run.count[:RUN_COUNT_BITS] << bit, 0) for bit in range(len(streams))), start=Const(0, 1)
         )
@@ -217,7 +225,6 @@ class HostPort(wiring.Component):
 
         def refuse(code: ErrorCode) -> None:
             m.d.sync += error.eq(code)
-            m.next = "REPLY"
 
         with m.FSM() as machine:
             with m.State("RECEIVE"):
@@ -234,9 +241,9 @@ class HostPort(wiring.Component):
                 with m.Elif(deframer.o.valid):
                     m.d.comb += store.en.eq(1)
                     m.d.sync += position.eq(position + 1)
-                    with m.If(position < HEADER_BYTES + ARGUMENT_BYTES):
+                    with m.If(~exceeds(position, HEADER_BYTES + ARGUMENT_BYTES - 1)):
                         m.d.sync += head.word_select(position[: bits_for(ARGUMENT_BYTES)], 8).eq(deframer.o.p.byte)
-                    with m.If(position >= WORDS_AT):
+                    with m.If(exceeds(position, WORDS_AT - 1)):
                         m.d.sync += phase.eq(phase + 1)
                         with m.If(phase_ends):
                             m.d.sync += [phase.eq(0), frame_words.eq(frame_words + 1)]
@@ -255,18 +262,20 @@ class HostPort(wiring.Component):
                             with m.If(position != HEADER_BYTES + byte_count):
                                 refuse(ErrorCode.BAD_LENGTH)
                     with m.Case(Opcode.RUN):
-                        with m.If(position != FEEDS_AT + (run.streams << 3) + run.streams):
+                        with m.If(position != feeds_end):
                             refuse(ErrorCode.BAD_LENGTH)
                     with m.Case(Opcode.WRITE, *((Opcode.STREAM, Opcode.ROW) if self.has_host else ())):
-                        with m.If((position < WORDS_AT) | partial | (frame_words == 0)):
+                        with m.If(~exceeds(position, WORDS_AT - 1) | partial | (frame_words == 0)):
                             refuse(ErrorCode.BAD_LENGTH)
                     with m.Default():
                         refuse(ErrorCode.UNKNOWN_OPCODE)
                 with m.Switch(opcode):
-                    with m.Case(Opcode.WRITE):
+                    with m.Case(Opcode.WRITE, Opcode.STREAM, Opcode.ROW):
                         m.d.sync += [span_start.eq(write.address), span_count.eq(frame_words)]
+                        m.d.sync += far.eq(write.address[SPAN_BITS:].any())
                     with m.Case(Opcode.CHECKSUM, Opcode.MEMORY_TEST):  # the same fields
                         m.d.sync += [span_start.eq(check.address), span_count.eq(check.count)]
+                        m.d.sync += far.eq(check.address[SPAN_BITS:].any() | check.count[SPAN_BITS:].any())
                     with m.Case(Opcode.LOGITS):
                         m.d.sync += [span_start.eq(logits.offset), span_count.eq(logits.count)]
                     if self.has_counters:
@@ -279,84 +288,85 @@ class HostPort(wiring.Component):
                 m.d.sync += span_end.eq(span_start + span_count)
                 m.next = "CHECK"
 
+            # Comparisons end in `error`, a register: what was found before counts.
             with m.State("CHECK"):
-                m.d.sync += [address.eq(write.address), words_left.eq(check.count), loaded.eq(0)]
-                m.next = "REPLY"
-                with m.Switch(opcode):
+                m.next = "BEGIN"
+                with m.If(error == 0), m.Switch(opcode):
                     with m.Case(Opcode.WRITE):
-                        m.next = "COLLECT"
-                        with m.If(span_end > span_limit):
+                        with m.If(beyond):
                             refuse(ErrorCode.BAD_ADDRESS)
-                        with m.Else():
-                            m.d.sync += self.running.eq(0)
-                    if self.has_host:
-                        with m.Case(Opcode.STREAM, Opcode.ROW):
-                            m.next = "COLLECT"
-                    with m.Case(Opcode.CHECKSUM):
-                        m.next = "REQUEST"
+                    with m.Case(Opcode.CHECKSUM, *((Opcode.MEMORY_TEST,) if self.has_sdram else ())):
                         with m.If(check.count == 0):
                             refuse(ErrorCode.BAD_COUNT)
-                        with m.Elif(span_end > span_limit):
+                        with m.Elif(beyond):
                             refuse(ErrorCode.BAD_ADDRESS)
-                        with m.Else():
-                            m.d.sync += self.running.eq(0)
-                    with m.Case(Opcode.MEMORY_TEST):
-                        if not self.has_sdram:
-                            refuse(ErrorCode.NOT_AVAILABLE)
-                        else:
-                            m.next = "TEST"
-                            with m.If(check.count == 0):
-                                refuse(ErrorCode.BAD_COUNT)
-                            with m.Elif(span_end > span_limit):
-                                refuse(ErrorCode.BAD_ADDRESS)
-                            with m.Else():
-                                m.d.sync += self.running.eq(0)
-                    with m.Case(Opcode.PHASE):
-                        if self.has_sdram:
-                            m.next = "PHASE"
-                        else:
+                    if not self.has_sdram:
+                        with m.Case(Opcode.MEMORY_TEST, Opcode.PHASE):
                             refuse(ErrorCode.NOT_AVAILABLE)
                     with m.Case(Opcode.SETUP):
-                        m.next = "SETUP"
-                        resident = config.source == "resident"
                         stream_limit = (1 << 32) - 1 if self.has_host else config.memory_words
                         table_limit = config.trit_beats if resident else stream_limit
                         with m.If(
-                            (setup.stream_words == 0) | (setup.stream_words > stream_limit)
-                            | ((setup.trit_beats != 0) != resident) | (setup.trit_beats > config.trit_beats)
-                            | (setup.embedding_base >= table_limit) | (setup.embedding_row_words == 0)
-                            | (setup.vocab == 0) | (setup.vocab > config.max_vocab)
+                            (setup.stream_words == 0) | exceeds(setup.stream_words, stream_limit)
+                            | ((setup.trit_beats != 0) != resident) | exceeds(setup.trit_beats, config.trit_beats)
+                            | exceeds(setup.embedding_base, table_limit - 1) | (setup.embedding_row_words == 0)
+                            | (setup.vocab == 0) | exceeds(setup.vocab, config.max_vocab)
                         ):
                             refuse(ErrorCode.BAD_SETUP)
-                        with m.Else():
-                            m.d.sync += [self.setup.eq(setup), self.running.eq(0)]
                     with m.Case(Opcode.RUN):
-                        m.d.sync += [feed_byte.eq(0), feed_index.eq(0)]
-                        with m.If(busy & is_run):
-                            m.next = "FORGET"
-                        with m.Elif(busy):
-                            refuse(ErrorCode.BUSY)
+                        with m.If(busy):
+                            with m.If(~is_run):
+                                refuse(ErrorCode.BUSY)
                         with m.Elif(~is_resend):
-                            m.d.sync += done.eq(0)
-                            m.next = "FEED"
                             with m.If(~self.running):
                                 refuse(ErrorCode.NOT_SET_UP)
                             with m.Elif(
-                                (span_end == 0) | (span_end > RUN_TOKENS) | (run.count > RUN_TOKENS)
-                                | (run.streams > config.tokens)
+                                (span_end == 0) | exceeds(span_end, RUN_TOKENS) | exceeds(run.count, RUN_TOKENS)
+                                | exceeds(run.streams, config.tokens)
                             ):
                                 refuse(ErrorCode.BAD_COUNT)
                     with m.Case(Opcode.LOGITS):
                         with m.If(
-                            (logits.count == 0) | (logits.count > protocol.LOGITS_COUNT) | (span_end > entries)
-                            | (logits.stream >= config.tokens)
+                            (logits.count == 0) | exceeds(logits.count, protocol.LOGITS_COUNT)
+                            | exceeds(span_end, entries) | exceeds(logits.stream, config.tokens - 1)
                         ):
                             refuse(ErrorCode.BAD_COUNT)
                     if self.has_counters:
                         with m.Case(Opcode.COUNTERS):
-                            with m.If((wanted.count == 0) | (wanted.count > protocol.COUNTERS_COUNT)
-                                      | (span_end > protocol.COUNTER_STRIDE * config.counted_phases)):
+                            with m.If(
+                                (wanted.count == 0) | exceeds(wanted.count, protocol.COUNTERS_COUNT)
+                                | exceeds(span_end, protocol.COUNTER_STRIDE * config.counted_phases)
+                            ):
                                 refuse(ErrorCode.BAD_COUNT)
+
+            with m.State("BEGIN"):
+                m.d.sync += [loaded.eq(0), feed_byte.eq(0), feed_index.eq(0)]
+                m.next = "REPLY"
+                with m.If(error == 0), m.Switch(opcode):
+                    with m.Case(Opcode.WRITE):
+                        m.d.sync += self.running.eq(0)
+                        m.next = "COLLECT"
+                    if self.has_host:
+                        with m.Case(Opcode.STREAM, Opcode.ROW):
+                            m.next = "COLLECT"
+                    with m.Case(Opcode.CHECKSUM):
+                        m.d.sync += self.running.eq(0)
+                        m.next = "REQUEST"
+                    if self.has_sdram:
+                        with m.Case(Opcode.MEMORY_TEST):
+                            m.d.sync += self.running.eq(0)
+                            m.next = "TEST"
+                        with m.Case(Opcode.PHASE):
+                            m.next = "PHASE"
+                    with m.Case(Opcode.SETUP):
+                        m.d.sync += [self.setup.eq(setup), self.running.eq(0)]
+                        m.next = "SETUP"
+                    with m.Case(Opcode.RUN):
+                        with m.If(busy):
+                            m.next = "FORGET"
+                        with m.Elif(~is_resend):
+                            m.d.sync += done.count.eq(0)
+                            m.next = "FEED"
 
             # SETUP: whatever ran starts anew, a cycle after `setup` has changed.
             with m.State("SETUP"):
@@ -368,15 +378,15 @@ class HostPort(wiring.Component):
                 m.d.comb += advance.eq(1)
                 m.d.sync += [word.eq(Cat(word[8:], fetch.data)), phase.eq(phase + 1)]
                 with m.If(phase_ends):
-                    m.d.sync += [phase.eq(0), frame_words.eq(frame_words - 1)]
+                    m.d.sync += [phase.eq(0), span_count.eq(span_count - 1)]
                     m.next = "STORE"
             with m.State("STORE"):
                 taker = self.o_host if self.has_host else self.o_write
                 m.d.comb += taker.valid.eq(1)
                 with m.If(taker.ready):
-                    m.d.sync += address.eq(address + 1)
+                    m.d.sync += span_start.eq(span_start + 1)
                     m.next = "COLLECT"
-                    with m.If(frame_words == 0):
+                    with m.If(span_count == 0):
                         if self.has_host:
                             m.next = "FORGET"
                         else:
@@ -390,16 +400,16 @@ class HostPort(wiring.Component):
             with m.State("SUM"):
                 m.d.comb += [
                     checksum.valid.eq(loaded),
-                    self.i_read.ready.eq((~loaded | phase_ends) & (words_left != 0)),
+                    self.i_read.ready.eq((~loaded | phase_ends) & (span_count != 0)),
                 ]
                 with m.If(loaded):
-                    m.d.sync += [word.eq(word >> 8), phase.eq(phase + 1)]
+                    m.d.sync += [word.eq(Cat(word[8:], fetch.data)), phase.eq(phase + 1)]
                     with m.If(phase_ends):
                         m.d.sync += [phase.eq(0), loaded.eq(0)]
-                        with m.If(words_left == 0):
+                        with m.If(span_count == 0):
                             m.next = "REPLY"
                 with m.If(self.i_read.valid & self.i_read.ready):
-                    m.d.sync += [word.eq(self.i_read.payload), loaded.eq(1), words_left.eq(words_left - 1)]
+                    m.d.sync += [word.eq(self.i_read.payload), loaded.eq(1), span_count.eq(span_count - 1)]
 
             # MEMORY_TEST and PHASE: asked, then answered.
             if self.has_sdram:
@@ -425,7 +435,8 @@ class HostPort(wiring.Component):
             # RUN: the feeds, then the run.
             with m.State("FEED"):
                 m.d.comb += advance.eq(1)
-                m.d.sync += [feed_bytes.eq(Cat(feed_bytes[8:], fetch.data)), feed_byte.eq(feed_byte + 1)]
+                m.d.sync += [feed_bytes.eq(feed_shifted), feed_byte.eq(feed_byte + 1)]
+                m.d.sync += bad_token.eq(data.View(FEED.layout, feed_shifted).token >= self.setup.vocab)
                 with m.If(feed_byte == FEED.byte_count - 1):
                     m.d.sync += feed_byte.eq(0)
                     m.next = "GIVE"
@@ -436,9 +447,10 @@ class HostPort(wiring.Component):
                     m.next = "FEED"
                     with m.If(feed_index == self.o_run.p.final_stream):
                         m.next = "RUN"
-                with m.If(feed.token >= self.setup.vocab):
+                with m.If(bad_token):
                     m.d.comb += self.o_feed.valid.eq(0)
                     refuse(ErrorCode.BAD_TOKEN)
+                    m.next = "REPLY"
             with m.State("RUN"):
                 m.d.comb += self.o_run.valid.eq(1)
                 with m.If(self.o_run.ready):
@@ -466,11 +478,11 @@ class HostPort(wiring.Component):
 
         # A run goes on beside: its tokens into their buffer, the figures of its last step into its response. Whether a
         # RUN that comes is the one that goes on must not change while that is asked.
-        asks = machine.ongoing("DECODE") | machine.ongoing("ADD") | machine.ongoing("CHECK")
-        m.d.comb += self.i_token.ready.eq(busy & ~asks)
+        asks = Cat(machine.ongoing(state) for state in ("DECODE", "ADD", "CHECK", "BEGIN"))
+        m.d.comb += self.i_token.ready.eq(busy & ~asks.any())
         with m.If(self.i_token.valid & self.i_token.ready):
             m.d.sync += [
-                done.count.eq(done.count + 1),
+                done.count[:RUN_COUNT_BITS].eq(done.count[:RUN_COUNT_BITS] + 1),
                 done.cycles.eq(self.status.cycles),
                 done.beats.eq(self.status.beats),
                 done.words.eq(self.status.words),
@@ -502,8 +514,8 @@ class HostPort(wiring.Component):
         if self.has_host:
             m.d.comb += [
                 self.o_host.p.row.eq(opcode == Opcode.ROW),
-                self.o_host.p.place.eq(address),
-                self.o_host.p.last.eq(frame_words == 0),
+                self.o_host.p.place.eq(span_start),
+                self.o_host.p.last.eq(span_count == 0),
                 self.o_host.p.sequence.eq(sequence),
                 self.o_host.p.word.eq(word),
             ]
@@ -516,7 +528,8 @@ class HostPort(wiring.Component):
                 m.d.comb += reply.long_data.eq(self.counters_data)
 
         def answer(fixed: Value, byte_count: int) -> None:
-            m.d.comb += [reply.i.p.fixed.eq(fixed), reply.i.p.fixed_count.eq(byte_count)]
+            index = reply.fixed_index[: bits_for(byte_count - 1)]
+            m.d.comb += [reply.fixed_byte.eq(fixed.word_select(index, 8)), reply.i.p.fixed_count.eq(byte_count)]
 
         with m.If(error != 0):
             m.d.comb += reply.i.p.opcode.eq(Opcode.ERROR)
@@ -524,10 +537,11 @@ class HostPort(wiring.Component):
         with m.Else():
             with m.Switch(answered):
                 with m.Case(Opcode.INFO):
-                    known = self.info[: -len(dropped_frames) // 8]
-                    answer(Cat(Const(int.from_bytes(known, "little"), 8 * len(known)), dropped_frames), FIXED_BYTES)
+                    known = self.info[:-4]  # all but the frames dropped
+                    answer(Cat(Const(int.from_bytes(known, "little"), 8 * len(known)), dropped_frames, Const(0, 16)),
+                           FIXED_BYTES)
                 with m.Case(Opcode.WRITE):
-                    answer(address, 4)
+                    answer(Cat(span_start, Const(0, 32 - len(span_start))), 4)
                 with m.Case(Opcode.CHECKSUM):
                     answer(checksum.crc, 4)
                 if self.has_sdram:

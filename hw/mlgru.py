@@ -12,8 +12,8 @@
 Several streams: z, the newest S (what G reads) and both scalars are kept for each. I reads the memory of S as late as
 it can, in stage 6, since the stream before may leave what it reads (``chained``).
 
-Cost an element: four products (interpolation, mulA, mulB, g^2), 17 bits of z a channel, 32 of S a channel and layer;
-of several streams, the same for each and 32 bits of the newest S a channel.
+Cost an element, without sigma's block: three products (mulA, mulB, g^2), 17 bits of z a channel, 32 of S a channel and
+layer; of several streams, the same for each and 32 bits of the newest S a channel.
 Interlocks, each of which holds a beat at the input: I waits while the z of its own place is one of the two beats before
 (vectors of one or two beats), and, chained, while its index is one of the six beats before; G waits while an I beat is
 in flight (S and its largest are complete then).
@@ -29,7 +29,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.activation import SIGMOID_STAGES, sigmoid_stages
+from lutern.hw.activation import SIGMOID_STAGES, sigmoid_signature, use_sigmoid
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, magnitude, pack, saturate
@@ -100,6 +100,8 @@ class Mlgru(wiring.Component):
         1 on. Not looked at by a machine of one stream.
     o
         ``layouts.x_payload``: v of op G. F and I have no output.
+    sigmoid
+        ``activation.sigmoid_signature``: the block that makes ``sigma``.
     eps_stream
         The stream that ``g_squares`` and ``state_shift`` are of, from the cycle after (of a single stream: at once).
     g_squares, state_shift
@@ -110,7 +112,8 @@ class Mlgru(wiring.Component):
 
     Numerics
     --------
-    ``model_ref.mlgru``, bit for bit. Four multipliers a lane, operands of 18 bits, registers on both sides.
+    ``model_ref.mlgru``, bit for bit. Three multipliers a lane beside the sigmoid's, operands of 18 bits,
+    registers on both sides.
 
     Latency
     -------
@@ -130,6 +133,7 @@ class Mlgru(wiring.Component):
             "bases": In(config.tokens * BASE_BITS),
             "chained": In(1),
             "o": Out(stream.Signature(x_payload(config))),
+            "sigmoid": Out(sigmoid_signature(config)),
             "eps_stream": In(config.stream_bits),
             "g_squares": Out(SQUARES_BITS),
             "state_shift": Out(signed(7)),
@@ -220,7 +224,7 @@ class Mlgru(wiring.Component):
             operands.append(stages.delay(operand, SIGMA - 3, f"operand_{lane}"))
             values.append(value)
             states.append(stages.delay(past[lane], LATENCY - SIGMA, f"past_{lane}"))
-        sigmas, _ = sigmoid_stages(m, stages, advance, arguments, frac, config)
+        sigmas = use_sigmoid(m, self.sigmoid, arguments, frac, advance)
 
         z, v, s = [], [], []
         for lane, value in enumerate(values):

@@ -5,7 +5,8 @@
 
 Between the two END bytes SLIP (RFC 1055) writes a byte END as ESC ESC_END and a byte ESC as ESC ESC_ESC. Every command
 gets one response with the same sequence number and opcode | 0x80, or Opcode.ERROR with one byte of ErrorCode. A frame
-that is too short, too long, wrongly escaped or has a wrong CRC is dropped and counted; the next END puts both in step.
+that is too short, too long, wrongly escaped or has a wrong CRC is dropped and counted, modulo 2^16; the next END puts
+both in step.
 
 | command  | payload                                     | payload of the response                               |
 |----------|---------------------------------------------|-------------------------------------------------------|

@@ -1,7 +1,7 @@
 """The bytes of a response: a fixed part, then items that are read from a memory one by one.
 
     i ─► opcode, sequence ─► fixed part ─► items of 2 bytes (tokens) or 4 bytes (logits, counters) ─► o ─► Framer
-                                             ▲ item_address ... one cycle ... token_data, long_data
+                 fixed_index ... fixed_byte      ▲ item_address ... one cycle ... token_data, long_data
 
 Cost: one byte a cycle, and two cycles more an item.
 """
@@ -22,7 +22,6 @@ REPLY = data.StructLayout(
     {
         "opcode": 8,  # of the command; RESPONSE is set here
         "sequence": 8,
-        "fixed": 8 * FIXED_BYTES,  # first byte lowest
         "fixed_count": range(FIXED_BYTES + 1),  # bytes
         "item_count": range(RUN_TOKENS + 1),
         "item_offset": 16,
@@ -33,8 +32,9 @@ REPLY = data.StructLayout(
 class Reply(wiring.Component):
     """Serialises one response.
 
-    Members: `i` REPLY, taken with the response's last byte; `o` FRAMED; `item_address` for a synchronous read of the
-    tokens and the longer items, whose data comes one cycle later on `token_data` or `long_data`.
+    Members: `i` REPLY, taken with the response's last byte; `o` FRAMED; `fixed_index` names a byte of the fixed part,
+    which comes in the same cycle on `fixed_byte`; `item_address` for a synchronous read of the tokens and the longer
+    items, whose data comes one cycle later on `token_data` or `long_data`.
 
     Latency: the first byte leaves in the cycle in which `i` is valid.
     """
@@ -43,6 +43,8 @@ class Reply(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(REPLY)),
             "o": Out(stream.Signature(FRAMED)),
+            "fixed_index": Out(range(FIXED_BYTES)),
+            "fixed_byte": In(8),
             "item_address": Out(16),
             "token_data": In(16),
             "long_data": In(signed(long_bits)),
@@ -52,12 +54,13 @@ class Reply(wiring.Component):
         m = Module()
         reply = self.i.p
         are_long = Signal()
-        index = Signal(range(max(FIXED_BYTES, 4)))
+        index = Signal.like(self.fixed_index)  # of a byte: of the fixed part, of an item
         items_left = Signal.like(reply.item_count)
         address, item = Signal(16), Signal(32)
         sends = Signal()
         m.d.comb += [
             are_long.eq(reply.opcode.matches(*LONG_ITEMS)),
+            self.fixed_index.eq(index),
             self.item_address.eq(address),
             sends.eq(self.o.valid & self.o.ready),
             self.i.ready.eq(sends & self.o.p.last),
@@ -85,7 +88,7 @@ class Reply(wiring.Component):
                 ends = index == reply.fixed_count - 1
                 m.d.comb += [
                     self.o.valid.eq(1),
-                    self.o.p.byte.eq(reply.fixed.word_select(index, 8)),
+                    self.o.p.byte.eq(self.fixed_byte),
                     self.o.p.last.eq(ends & (reply.item_count == 0)),
                 ]
                 with m.If(sends):

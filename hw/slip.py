@@ -4,8 +4,8 @@
     bytes ◄─  Framer  ◄─ bytes of a frame, the last one marked
 
 Formats: hw/protocol.py. Cost: one byte a cycle each way; an escaped byte takes two cycles, a frame's END bytes one
-each, its CRC four. The Deframer has some 80 registers (a CRC, and the four bytes that may turn out to be one), the
-Framer 40.
+each, its CRC four. The Deframer has some 130 registers (a CRC, the four bytes that may turn out to be one, and what it
+hands on), the Framer 40.
 
 Reference: RFC 1055; amaranth.lib.crc for the CRC in hardware.
 """
@@ -16,6 +16,7 @@ from amaranth.lib.crc.catalog import CRC32_ISCSI
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.protocol import CRC_BYTES, END, ESC, ESC_END, ESC_ESC, FRAME_BYTES, HEADER_BYTES
+from lutern.hw.stages import exceeds
 
 DEFRAMED = data.StructLayout({"byte": 8, "end": 1, "good": 1})
 """`end` closes a frame, with `byte` meaningless and `good` telling whether all that came before it may be believed."""
@@ -33,7 +34,8 @@ class Deframer(wiring.Component):
 
     Members: `i` raw bytes; `o` DEFRAMED; `crc` the CRC received with the frame, while `o` shows `end`.
 
-    Latency: a byte leaves in the cycle in which the fourth byte after it comes; `end` leaves in the cycle of END.
+    Latency: all of `o` and `crc` are registers. A byte leaves one cycle after the fourth byte after it came, `end` one
+    cycle after END.
     """
 
     i: In(stream.Signature(8))
@@ -51,24 +53,28 @@ class Deframer(wiring.Component):
         is_end, is_esc = Signal(), Signal()
         byte, is_byte = Signal(8), Signal()
         closes, emits = Signal(), Signal()
+        whole = Signal()
         m.d.comb += [
             is_end.eq(self.i.payload == END),
             is_esc.eq(self.i.payload == ESC),
             byte.eq(self.i.payload),
             is_byte.eq(~is_end & ~is_esc),
             closes.eq(is_end & ((count != 0) | escaped | broken)),
-            emits.eq(is_byte & (count >= CRC_BYTES) & (count < FRAME_BYTES)),
-            self.crc.eq(held),
-            self.o.valid.eq(self.i.valid & (closes | emits)),
-            self.o.p.byte.eq(held[:8]),
-            self.o.p.end.eq(closes),
-            self.o.p.good.eq(
-                checker.match_detected & ~broken & ~escaped
-                & (count >= HEADER_BYTES + CRC_BYTES) & (count <= FRAME_BYTES)
-            ),
-            self.i.ready.eq(self.o.ready | ~(closes | emits)),
+            emits.eq(is_byte & exceeds(count, CRC_BYTES - 1) & ~exceeds(count, FRAME_BYTES - 1)),
+            whole.eq(exceeds(count, HEADER_BYTES + CRC_BYTES - 1) & ~exceeds(count, FRAME_BYTES)),
+            self.i.ready.eq(~self.o.valid | self.o.ready),
             checker.data.eq(byte),
+            checker.start.eq(self.i.valid & self.i.ready & is_end),
+            checker.valid.eq(self.i.valid & self.i.ready & is_byte),
         ]
+        with m.If(self.i.ready):
+            m.d.sync += [
+                self.o.valid.eq(self.i.valid & (closes | emits)),
+                self.o.p.byte.eq(held[:8]),
+                self.o.p.end.eq(closes),
+                self.o.p.good.eq(checker.match_detected & ~broken & ~escaped & whole),
+                self.crc.eq(held),
+            ]
         with m.If(escaped):
             with m.If(self.i.payload == ESC_END):
                 m.d.comb += byte.eq(END)
@@ -77,16 +83,14 @@ class Deframer(wiring.Component):
 
         with m.If(self.i.valid & self.i.ready):
             with m.If(is_end):
-                m.d.comb += checker.start.eq(1)
                 m.d.sync += [count.eq(0), escaped.eq(0), broken.eq(0)]
             with m.Elif(is_esc):
                 m.d.sync += [escaped.eq(1), broken.eq(broken | escaped)]
             with m.Else():
-                m.d.comb += checker.valid.eq(1)
                 m.d.sync += [escaped.eq(0), held.eq(Cat(held[8:], byte))]
                 with m.If(escaped & (self.i.payload != ESC_END) & (self.i.payload != ESC_ESC)):
                     m.d.sync += broken.eq(1)
-                with m.If(count <= FRAME_BYTES):
+                with m.If(~exceeds(count, FRAME_BYTES)):
                     m.d.sync += count.eq(count + 1)
         return m
 

@@ -67,6 +67,14 @@ def saturate(value: Value, bits: int) -> Value:
     return clamped[:bits].as_signed()
 
 
+def exceeds(value: Value, limit: int) -> Value:
+    """``value > limit``, of unsigned numbers: a LUT for three bits, where a comparison has a carry chain."""
+    found: Value = Const(0)
+    for index in range(len(value)):
+        found = value[index] & found if limit >> index & 1 else value[index] | found
+    return found if limit >> len(value) == 0 else Const(0)
+
+
 def magnitude(value: Value) -> Value:
     """``|value|`` of a symmetric signed value, one bit narrower than the value."""
     return Mux(value[-1], -value, value)[: len(value) - 1]

@@ -176,8 +176,7 @@ class TernaryUnit(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config, beat = self.config, self.i_codes.payload
-        self.drain = [Signal(SUM_BITS, name=f"drain_{row}", reset_less=True)
-                      for row in range(config.tokens * config.rows)]
+        drain = [Signal(SUM_BITS, name=f"drain_{row}", reset_less=True) for row in range(config.tokens * config.rows)]
         pending = Signal()  # a row group has ended, and its sums are not in the drain
         enters, accepted = Signal(), Signal()
         m.d.comb += [
@@ -213,13 +212,13 @@ class TernaryUnit(wiring.Component):
         to_drain = stages.delay(beat.results, depth, "to_drain")
         with m.If(ends):
             m.d.sync += [final.eq(of_final), results.eq(to_drain)]
-        self._accumulate(m, sums, (
+        self._accumulate(m, sums, drain, (
             stages.valid(accepted, depth - 1), stages.valid(accepted & beat.last_column, depth - 1), next_going,
             next_load, next_step))
-        self._drain(m, load=load, final=final, results=results, room=room, next_step=next_step)
+        self._drain(m, drain, load=load, final=final, results=results, room=room, next_step=next_step)
         return m
 
-    def _accumulate(self, m: Module, sums: list[Value], controls: tuple[Value, ...]) -> None:
+    def _accumulate(self, m: Module, sums: list[Value], drain: list[Signal], controls: tuple[Value, ...]) -> None:
         """Accumulators, copies and drain of all rows; some rows together have their own registers of the ``controls``.
 
         Those come a cycle ahead: partial sums are taken; they are the last; others were before; the copies are loaded
@@ -238,12 +237,13 @@ class TernaryUnit(wiring.Component):
                 m.d.sync += hold.eq(total)
             above = row + self.config.results_per_cycle
             with m.If(load):
-                m.d.sync += self.drain[row].eq(hold)
+                m.d.sync += drain[row].eq(hold)
             if above < len(sums):
                 with m.Elif(step):
-                    m.d.sync += self.drain[row].eq(self.drain[above])
+                    m.d.sync += drain[row].eq(drain[above])
 
-    def _drain(self, m: Module, *, load: Value, final: Value, results: Value, room: Signal, next_step: Signal) -> None:
+    def _drain(self, m: Module, drain: list[Signal], *, load: Value, final: Value, results: Value, room: Signal,
+               next_step: Signal) -> None:
         """When the T x R sums of the drain leave and move down by P; ``room``: a cycle later they may be loaded."""
         config, o = self.config, self.o_sums.payload
         per_cycle, full = config.results_per_cycle, config.rows // config.results_per_cycle
@@ -260,7 +260,7 @@ class TernaryUnit(wiring.Component):
             bits = [Mux(bit, full << place, 0) for place, bit in enumerate(self.final_stream)]
             m.d.sync += others.eq(sum(bits[1:], bits[0]))  # "*" would be a multiplier block
         m.d.comb += [
-            here.sums.eq(pack(self.drain[:per_cycle])),
+            here.sums.eq(pack(drain[:per_cycle])),
             here.index.eq(index),
             step.eq(busy & (hole | ~waits)),
             next_final_beat.eq(Mux(load, (results == 1) & (others == 0), Mux(step, steps == 1, final_beat))),
@@ -328,8 +328,8 @@ class TernaryUnit(wiring.Component):
         level: list[list[Value]] = []
         for first in range(0, config.rows, ROWS_TOGETHER):  # rows that have registers of the codes for themselves
             some = range(first, min(first + ROWS_TOGETHER, config.rows))
-            held = [own_register(m, code, cells=self._cells) for code in codes]
-            negatives = [own_register(m, (-code)[:CODE_BITS], cells=self._cells) for code in codes[::chain]]
+            held = [own_register(m, code, cells=True) for code in codes]
+            negatives = [own_register(m, (-code)[:CODE_BITS], cells=True) for code in codes[::chain]]
             level += self._rows(m, stages, trits, held, negatives, some)
         count, step = chain, 0
         while count < columns:
@@ -350,7 +350,7 @@ class TernaryUnit(wiring.Component):
                 column, waited = start + place, place // LANES_PER_STAGE
                 code = codes[column]
                 for _ in range(waited):
-                    code = own_register(m, code, cells=self._cells)
+                    code = own_register(m, code, cells=True)
                 for row, totals in zip(rows, level, strict=True):
                     plus, minus = trits[waited][row * columns + column]
                     if place == 0:

@@ -27,12 +27,13 @@ from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.layouts import Op, Record, group_shape, header_words, row_fifo_words, short_trits
-from lutern.hw.memory import FETCHED, READ_AHEAD, ResidentMemory, StreamMemory
+from lutern.hw.memory import ResidentMemory, StreamMemory
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.norm_scalar import NormScalar
 from lutern.hw.norm_statistics import largest_latency
 from lutern.hw.quantiser import Quantiser
+from lutern.hw.readers import FETCHED, READ_AHEAD
 from lutern.hw.residual import Residual
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import QUEUE_DEPTH
@@ -42,6 +43,7 @@ from lutern.measure.shapes import MATRICES_A_LAYER, Operation, records
 from lutern.measure.steady import Steady, Visitor
 from lutern.measure.timing import Fifo, Groups, Pipe, Reader, ReaderAhead, Slot, Supply
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
 
 G_AFTER_I = WRITTEN + 1  # advances between the last beat of I and the first of G: the state is complete
 I_AFTER_I = WRITTEN - S_READ + 1  # advances between two of the same index that are chained: the state is written
@@ -155,8 +157,9 @@ class PassModel:
             found = TokenCycles(chosen[-1] - before, self.beats - beats_before, words)
             state, last = (found.cycles, self.record, self.place, chosen[-1] - self.taken), state
             if state == last:
-                break
-        return found
+                return found
+        raise LuternError(f"the readers are not equally far ahead after two of {PASSES} passes of this model on "
+                          f"{self.config.name}: no one figure of cycles a token; count with lutern bench.")
 
     def _pass(self, chosen: list[int]) -> list[int]:
         """One step: tokens chosen in ``chosen`` go in, the cycles of the next choices come out."""

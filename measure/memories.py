@@ -27,8 +27,9 @@ from lutern.hw.counters import ROW_BITS, table_style
 from lutern.hw.head import NOISE_BITS, TABLE_WORDS
 from lutern.hw.host_port import RUN_TOKENS
 from lutern.hw.layouts import CODE_BITS, ITEM_BITS, TUPLE_GAINS, VALUE_BITS, row_fifo_words
-from lutern.hw.memory import BANK_BEATS, FETCHED, FIFO_BITS, READ_AHEAD
+from lutern.hw.memory import BANK_BEATS
 from lutern.hw.norm_statistics import SLOTS, U_BITS
+from lutern.hw.readers import FETCHED, FIFO_BITS, READ_AHEAD
 from lutern.hw.sdram_memory import DEPTH
 from lutern.hw.vectors import in_luts
 from lutern.model_ref.fixed import MANTISSA_BITS
@@ -210,7 +211,7 @@ def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
         yield ChipMemory(name, beats, lanes * bits, style=style(beats))
     if streams > 1:
         yield ChipMemory("newest S", beats, lanes * mlgru.STATE_BITS, style=style(beats))
-    yield ChipMemory("sigmoid", 1 << SEGMENT_BITS, BASE_BITS + SLOPE_BITS, copies=2, reads=lanes, constant=True,
+    yield ChipMemory("sigmoid", 1 << SEGMENT_BITS, BASE_BITS + SLOPE_BITS, reads=lanes, constant=True,
                      style=table_attributes(config).get("rom_style", ""))
 
 

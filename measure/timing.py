@@ -120,7 +120,7 @@ class Fifo:
 
 
 class Reader:
-    """memory.Repeater: a register at the memory's port, one behind it; ``close`` takes the port away for a while."""
+    """readers.Repeater: a register at the memory's port, one behind it; ``close`` takes the port away for a while."""
 
     def __init__(self) -> None:
         self._closed: list[tuple[int, int]] = []
@@ -159,7 +159,7 @@ class Reader:
 
 
 class ReaderAhead:
-    """memory.ReaderAhead or Fetcher: items from a port, up to ``depth`` ahead, ``latency`` cycles later at the earliest."""
+    """readers.ReaderAhead, or Fetcher: items from a port, ``depth`` ahead, which show ``latency`` cycles later."""
 
     def __init__(self, depth: int, latency: int) -> None:
         self.depth, self.latency = depth, latency
@@ -204,7 +204,7 @@ def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) ->
 
 
 class Supply:
-    """gains.GainSupply: groups of operations ahead of those who want them.
+    """gains.GainSupply and the skid buffer behind it: groups of operations ahead of those who want them.
 
     ``next_operation`` gives when the next operation shows, its items and its groups.
     """
@@ -216,9 +216,10 @@ class Supply:
         self.groups = Groups(config, self.words)
         self.next_operation = next_operation
         self.fifo = Fifo(config.gain_fifo_groups, self._unpack)
+        self.slot = Slot()
         self._items = self._left = 0
         self._popped = -1
-        self._taken = -1
+        self._left_fifo = -1
         self._shows: int | None = None
 
     def _unpack(self) -> None:
@@ -235,21 +236,23 @@ class Supply:
     def next(self) -> int:
         """The cycle from which the next group shows."""
         if self._shows is None:
-            self._shows = self.fifo.shows(self._taken)
+            self._left_fifo = self.slot.enter(self.fifo.shows(self._left_fifo))
+            self._shows = self._left_fifo
         return self._shows
 
     def take(self, when: int) -> None:
         """The group that shows was taken."""
-        self._taken = when
+        self.slot.leave(self.next(), when)
         self._shows = None
 
     def visit(self, visitor: Visitor) -> None:
         """Its state."""
         self.groups.visit(visitor)
         self.fifo.visit(visitor)
+        self.slot.visit(visitor)
         visitor.same(self._items)
         self._left = visitor.count(self._left)
-        self._popped, self._taken = visitor.time(self._popped), visitor.time(self._taken)
+        self._popped, self._left_fifo = visitor.time(self._popped), visitor.time(self._left_fifo)
         visitor.same(self._shows is None)
         if self._shows is not None:
             self._shows = visitor.time(self._shows)

@@ -8,9 +8,10 @@ import pytest
 from amaranth.hdl import Elaboratable
 from amaranth.lib.fifo import SyncFIFO
 
-from lutern.hw import memory
+from lutern.hw import memory, readers
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import Repeater, ResidentMemory, StreamMemory
+from lutern.hw.memory import ResidentMemory, StreamMemory
+from lutern.hw.readers import Repeater
 from lutern.measure.netlist import cell_models
 from lutern.model_ref.errors import LuternError
 from lutern.sim import runner
@@ -78,7 +79,9 @@ class Forgetful(Repeater):
     ("stream", "SyncFIFO", lambda width, depth: SyncFIFO(width=width, depth=depth - 4)),
 ], ids=["replay", "parts", "rows", "room"])
 def test_mutation_is_found(name: str, what: str, wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, what, wrong)
+    for module in (memory, readers):
+        if hasattr(module, what):
+            monkeypatch.setattr(module, what, wrong)
     with pytest.raises(AssertionError, match="seed"):
         run_memory(name, "random")
 

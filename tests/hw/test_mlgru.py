@@ -10,6 +10,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.mlgru import Mlgru
 from lutern.sim import tb_mlgru
 from lutern.sim.runner import run_bench
+from lutern.sim.with_sigmoid import WithSigmoid
 
 CONFIGS = {
     (lanes, tokens): HwConfig(f"bench-{lanes}-{tokens}", results_per_cycle=lanes, tokens=tokens, max_width=64,
@@ -27,7 +28,7 @@ def run(
     config = CONFIGS[lanes, tokens]
     parameters = {"config": asdict(config), "layers": 3 if beats > 3 else 1, "beats": beats, "tokens": 6,
                   "streams": streams, "group": group, "chained": chained, "source": source, "sink": sink}
-    run_bench(Mlgru(config), "lutern.sim.tb_mlgru", parameters=parameters, seed=seed)
+    run_bench(WithSigmoid(Mlgru(config)), "lutern.sim.tb_mlgru", parameters=parameters, seed=seed)
 
 
 @pytest.mark.parametrize("lanes", [1, pytest.param(2, marks=pytest.mark.slow)])
