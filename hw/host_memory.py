@@ -18,7 +18,7 @@ A WANT is due when a row is asked for, when another ``CHUNK_BYTES`` of words wer
 
 *The host port meanwhile.* A run lasts as long as its words take to come, so the host port must receive while it runs:
 
-    RECEIVE ─► DECODE ─► CHECK ─┬─ RUN: FEED, GIVE, RUN ─► RECEIVE       tokens are gathered beside this machine (busy)
+    RECEIVE ─► DECODE ─► BEGIN ─┬─ RUN: FEED, GIVE, RUN ─► RECEIVE       tokens are gathered beside this machine (busy)
        ▲ │                      ├─ STREAM, ROW: COLLECT, STORE ─► RECEIVE         no answer but the WANT that is due
        │ └─► TELL: between any two bytes, a WANT, or the answer of the run that is finished
        └────────────────────────┴─ all others ─► REPLY

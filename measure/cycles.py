@@ -55,7 +55,7 @@ SHORT_GROUP = 48
 """Beats of a row group that are worked through sooner than jumped over."""
 _LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
 _TIMES = (
-    "taken", "op_accepted", "fetcher_idle", "assembled", "scalar_idle", "last_read", "issue", "beat",
+    "taken", "op_accepted", "fetcher_idle", "assembled", "scalar_idle", "last_read", "issue", "issued", "beat",
     "loaded", "drained", "drain_shown", "result_end", "vector_end", "last_i", "vector_last", "row_used", "gains_shows",
 )
 
@@ -121,7 +121,7 @@ class PassModel:
             "residual": Pipe(Residual.latency),
         }
         self.quantiser = Pipe(Quantiser.latency)
-        self.sum_slot, self.value_slot, self.x_slot = Slot(), Slot(), Slot()
+        self.code_slot, self.sum_slot, self.value_slot, self.x_slot = Slot(), Slot(), Slot(), Slot()
         # state of the stages
         self.scalar_idle = 0
         self.last_read = 0
@@ -129,7 +129,7 @@ class PassModel:
         self.bank = 0
         self.column_ready: list[int] = []
         self.scale_shows: list[int] = []
-        self.issue = -1
+        self.issue = self.issued = -1  # codes are read, leave their register
         self.beat = -1
         self.loaded = self.drained = self.drain_shown = 0
         self.result_end = -1
@@ -195,7 +195,8 @@ class PassModel:
             fifo.visit(part)
         for pipe in (self.scale, self.quantiser, *self.blocks.values()):
             pipe.visit(part)
-        for item in (self.reader, self.trits, self.gains, self.row, self.sum_slot, self.value_slot, self.x_slot):
+        for item in (self.reader, self.trits, self.gains, self.row, self.code_slot, self.sum_slot,
+                     self.value_slot, self.x_slot):
             item.visit(part)
         if self.resident:
             self.trit_reader.visit(part)
@@ -380,11 +381,13 @@ class PassModel:
         steady = Steady(self._visit, lambda: self.beat)
         column = 0
         while column < op.column_beats:
-            self.issue = max(self.issue + 1, self.beat, shows)
+            self.issue = max(self.issue + 1, self.issued, shows)
             if first:
                 self.issue = max(self.issue, self.column_ready[column])
             ends = column == op.column_beats - 1
-            self.beat = max(self.issue + 1, self._trits_show(beat_words), self.loaded if ends else 0)
+            self.issued = self.code_slot.enter(self.issue + 1)
+            beat = max(self.issued, self._trits_show(beat_words), self.loaded if ends else 0)
+            self.beat = self.code_slot.leave(self.issued, beat)
             self.beats += 1
             column += 1
             if not first and column in _LOOKS and op.column_beats > SHORT_GROUP:
