@@ -47,7 +47,7 @@ PARTS = {
 }
 
 
-HOST_BLOCK_RAMS = {"host": 40, "host-45f": 91, "host-85f": 169}
+HOST_BLOCK_RAMS = {"host": 39, "host-45f": 90, "host-85f": 168}
 """Block RAMs of the machines whose weights the host sends: `lutern cost chip --preset host`."""
 
 

@@ -101,7 +101,7 @@ def resources(config: HwConfig) -> Resources:
     return Resources(
         luts, luts * packing(), predict(coefficients()["ff"], config),
         sum(memory.blocks for memory in chip_memories(config)),
-        14 * config.results_per_cycle + config.codes_per_cycle + (1 if config.memory == "host" else 2),
+        13 * config.results_per_cycle + config.codes_per_cycle + (1 if config.memory == "host" else 2),
     )
 
 
