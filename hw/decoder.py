@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -117,7 +117,9 @@ class Decoder(wiring.Component):
         m.submodules.join = join = GainJoin(config)
         m.submodules.norm = norm = RmsNorm(config)
         m.submodules.gains = gains = GainSupply(config)
-        m.submodules.row = row = GroupUnpacker(config, (1,))
+        row_ended = Signal()  # what is left of its last word is dropped; the next row comes some cycles later
+        m.submodules.row = row = ResetInserter(row_ended)(GroupUnpacker(config, (1,)))
+        m.submodules.row_skid = row_skid = ResetInserter(row_ended)(Skid(row.o.signature.members["payload"].shape))
 
         # the stream, taken apart
         link(m, self.i_words, router.i)
@@ -159,13 +161,17 @@ class Decoder(wiring.Component):
         link(m, sequencer.o_gains, join.i_op)
         link(m, self._skid(m, "gains_skid", gains.o), join.i_group)
         link(m, join.o_bounds, results.i_bounds)
-        link(m, row.o, results.i_row)
+        link(m, row.o, row_skid.i)
+        row_ends = results.i_row.valid & results.i_row.ready & results.o.payload.last
+        m.d.sync += row_ended.eq(row_ends)
         m.d.comb += [
+            results.i_row.valid.eq(row_skid.o.valid & ~row_ended),
+            results.i_row.payload.eq(row_skid.o.payload),
+            row_skid.o.ready.eq(results.i_row.ready),
             join.bounds_last.eq(results.o.payload.last),
             join.bounds_stream.eq(results.o.payload.stream),
             join.bounds_index.eq(results.o.payload.index),
             row.items.eq(1),
-            row.flush.eq(results.o.payload.last),
         ]
 
         # tokens
@@ -182,7 +188,7 @@ class Decoder(wiring.Component):
         ]
         with m.If(asked.valid & asked.ready):
             m.d.sync += row_under_way.eq(1)
-        with m.Elif(results.i_row.valid & results.i_row.ready & results.o.payload.last):
+        with m.Elif(row_ends):
             m.d.sync += row_under_way.eq(0)
         link(m, head.o, sequencer.i_token)
         link(m, sequencer.o_token, self.o_token)

@@ -121,7 +121,7 @@ class PassModel:
             "residual": Pipe(Residual.latency),
         }
         self.quantiser = Pipe(Quantiser.latency)
-        self.code_slot, self.sum_slot, self.value_slot, self.x_slot = Slot(), Slot(), Slot(), Slot()
+        self.row_slot, self.code_slot, self.sum_slot, self.value_slot, self.x_slot = (Slot() for _ in range(5))
         # state of the stages
         self.scalar_idle = 0
         self.last_read = 0
@@ -195,7 +195,7 @@ class PassModel:
             fifo.visit(part)
         for pipe in (self.scale, self.quantiser, *self.blocks.values()):
             pipe.visit(part)
-        for item in (self.reader, self.trits, self.gains, self.row, self.code_slot, self.sum_slot,
+        for item in (self.reader, self.trits, self.gains, self.row, self.row_slot, self.code_slot, self.sum_slot,
                      self.value_slot, self.x_slot):
             item.visit(part)
         if self.resident:
@@ -305,9 +305,11 @@ class PassModel:
         """The beats of a row, into the norm."""
         for beat in range(op.beats):
             last = beat == op.beats - 1
-            self.row_used = self.sum_slot.enter(max(self.row.next(1), start))
+            shown = self.row_slot.enter(self.row.next(1))
+            self.row.take(shown, last)
+            self.row_used = self.sum_slot.enter(max(shown, start))
+            self.row_slot.leave(shown, self.row_used)
             inside = self.sum_slot.leave(self.row_used, self.scale.enter(self.row_used))
-            self.row.take(self.row_used, last)
             self._result(op, stream, beat, inside, last, first=beat == 0)
 
     def _copy(self) -> PassModel:
