@@ -2,10 +2,10 @@
 
     words ─► router ─┬─ operations ─► sequencer
                      ├─ gains ─► supply ─► gain join
-                     └─ trits ─► FIFO ─► beats ─┐                   (resident: beats come from a memory of their own)
+                     └─ trits ─► FIFO ─► beats ─┐        (resident: beats from a memory of their own, rows without FIFO)
                                                ternary ─► results ─► scale ─┬─► mlgru ────┐
                                                  ▲            ▲             ├─► glu ──────┼─► gain join ─► norm
-    row ─► FIFO ─► unpacker ─────────────────────┼────────────┘             ├─► residual ─┘                 │
+    row ─► (FIFO) ► unpacker ─────────────────────┼────────────┘             ├─► residual ─┘                 │
                                                codes                        └─► head ─► token               │
                                                  └──────────────────────────────────────────────────────────┘
 
@@ -178,7 +178,7 @@ class Decoder(wiring.Component):
         link(m, self.i_feed, sequencer.i_feed)
         link(m, self.i_run, sequencer.i_run)
         link(m, sequencer.o_seed, head.i_seed)
-        # A row is asked for when the one before it has left its FIFO: the fetch never stands in the stream's way.
+        # A row is asked for when the one before it has been used: the fetch never stands in the stream's way.
         row_under_way = Signal()
         asks, asked = sequencer.o_start, self.o_start
         m.d.comb += [
@@ -219,12 +219,12 @@ class Decoder(wiring.Component):
         ]
         if config.counters:
             m.submodules.counters = counters = Counters(config)
-            row, sums = results.i_row, results.o.payload
+            of_row, sums = results.i_row, results.o.payload
             m.d.comb += [
                 counters.begins.eq(self.i_run.valid & self.i_run.ready),
                 counters.ends_token.eq(sequencer.i_token.valid & sequencer.i_token.ready
                                        & (sequencer.i_token.payload.stream == sequencer.final_stream)),
-                counters.ends_row.eq(row.valid & row.ready & sums.last & (sums.stream == sequencer.final_stream)),
+                counters.ends_row.eq(of_row.valid & of_row.ready & sums.last & (sums.stream == sequencer.final_stream)),
                 counters.codes.eq(ternary.i_codes.valid),
                 counters.trits.eq(ternary.i_weights.valid),
                 counters.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready),

@@ -64,11 +64,12 @@ class HostPort(wiring.Component):
     Parameters: `config`, any object with the attributes that `protocol.capability` reads.
 
     Members: `i_rx`, `o_tx` raw bytes; `o_write` one word and its address; `o_read` asks for words, of which exactly as
-    many must come on `i_read`; `setup` the last SETUP record, `running` while it holds: it falls with a WRITE, CHECKSUM
-    or SETUP that is not refused, and rises a cycle after `setup` has changed; `o_feed` each stream's first token and
-    state, then `o_run` starts a run, after which one item for each token must come on `i_token`, the final one marked,
-    with `status` right in the same cycle; `logits_address` and `logits_stream` are read synchronously, `logits_data`
-    and `scale` come one cycle later; so do `counters_data` and `counted`, of machines that have counters.
+    many must come on `i_read`; `setup` the last SETUP record, `running` while it holds: it falls with a WRITE,
+    CHECKSUM, MEMORY_TEST or SETUP that is not refused, and rises a cycle after `setup` has changed; `o_feed` each
+    stream's first token and state, then `o_run` starts a run, after which one item for each token must come on
+    `i_token`, the final one marked, with `status` right in the same cycle; `logits_address` and `logits_stream` are
+    read synchronously, `logits_data` and `scale` come one cycle later; so do `counters_data` and `counted`, of machines
+    that have counters.
     """
 
     def __init__(self, config: Any) -> None:
@@ -276,6 +277,9 @@ class HostPort(wiring.Component):
                     with m.Case(Opcode.CHECKSUM, Opcode.MEMORY_TEST):  # the same fields
                         m.d.sync += [span_start.eq(check.address), span_count.eq(check.count)]
                         m.d.sync += far.eq(check.address[SPAN_BITS:].any() | check.count[SPAN_BITS:].any())
+                        if self.has_sdram:  # as many words as no count of READ_LAYOUT says
+                            with m.If(opcode == Opcode.CHECKSUM):
+                                m.d.sync += far.eq(check.address[SPAN_BITS:].any() | check.count[ADDRESS_BITS:].any())
                     with m.Case(Opcode.LOGITS):
                         m.d.sync += [span_start.eq(logits.offset), span_count.eq(logits.count)]
                     if self.has_counters:

@@ -4,7 +4,7 @@
     bytes ◄─  Framer  ◄─ bytes of a frame, the last one marked
 
 Formats: hw/protocol.py. Cost: one byte a cycle each way; an escaped byte takes two cycles, a frame's END bytes one
-each, its CRC four. The Deframer has some 130 registers (a CRC, the four bytes that may turn out to be one, and what it
+each, its CRC four. The Deframer has some 120 registers (a CRC, the four bytes that may turn out to be one, and what it
 hands on), the Framer 40.
 
 Reference: RFC 1055; amaranth.lib.crc for the CRC in hardware.

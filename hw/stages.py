@@ -69,6 +69,7 @@ def saturate(value: Value, bits: int) -> Value:
 
 def exceeds(value: Value, limit: int) -> Value:
     """``value > limit``, of unsigned numbers: a LUT for three bits, where a comparison has a carry chain."""
+    assert limit >= 0
     found: Value = Const(0)
     for index in range(len(value)):
         found = value[index] & found if limit >> index & 1 else value[index] | found
@@ -108,4 +109,4 @@ def link(m: Module, output: Any, input_: Any) -> None:
     ]
 
 
-__all__ = ["Stages", "described", "link", "magnitude", "own_register", "pack", "saturate"]
+__all__ = ["Stages", "described", "exceeds", "link", "magnitude", "own_register", "pack", "saturate"]

@@ -71,7 +71,7 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "top": Top,
     "chip": lambda config: SerialTop(config, divisor=config.clock_hz // BAUD),
 }
-"""Every block that has a row, in the order of the table; `activation` is part of mlgru and of glu, `counters` of
+"""Every block that has a row, in the order of the table; mlgru and glu share `activation`, `counters` are of
 machines that have them. `chip` is `top` behind a serial line, placed as it is: it has three pins."""
 
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")

@@ -104,7 +104,7 @@ class PassModel:
         self.gains = Supply(config, self._read_word, self._next_supply)
         # A row is read from the second cycle after it was asked for.
         self.row_reader = ReaderAhead(FETCHED, ResidentMemory.row_latency - 2)
-        self.row_words = Fifo(row_fifo_words(config))  # stream
+        self.row_words = Fifo(0 if self.resident else row_fifo_words(config))
         self.row = Groups(config, self.row_reader if self.resident else self.row_words)
         self.fetcher_idle = 0
         self.beat_words = config.beat_bytes // config.word_bytes  # stream
@@ -159,7 +159,7 @@ class PassModel:
             if state == last:
                 return found
         raise LuternError(f"the readers are not equally far ahead after two of {PASSES} passes of this model on "
-                          f"{self.config.name}: no one figure of cycles a token; count with lutern bench.")
+                          f"{self.config.name}: no one figure of cycles a token; give it another gain_fifo_words.")
 
     def _pass(self, chosen: list[int]) -> list[int]:
         """One step: tokens chosen in ``chosen`` go in, the cycles of the next choices come out."""

@@ -1,7 +1,8 @@
 """What a machine takes of an ECP5, from its description alone.
 
     block RAM   = those of its memories (memories.py)                 exact
-    multipliers = 14 P + Q + 2, with weights from the host one less: scale 1, glu 3, mlgru 4, norm 5, head 1 of each P
+    multipliers = 13 P + Q + 2, with weights from the host one less: of each P scale 1, glu 2, mlgru 3, sigmoid 1,
+                  norm 5, head 1
     LUT, FF     = sum of coefficient * term                           terms of ``TERMS``, fitted to synthesised machines
     LUT placed  = LUT * ``packing()``                                 what a build reports
 

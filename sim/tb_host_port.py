@@ -413,13 +413,14 @@ async def limits(dut: Any) -> None:
     beyond = [(end, 1) for end in around.memory_ends] + [(end - 1, 2) for end in around.memory_ends]
     if config.source == "stream":
         beyond += [(TRIT_MEMORY, 1)]
-    for address, count in [*beyond, (TRIT_MEMORY - 1, 1), (1 << 24, 1), ((1 << 32) - 1, 1)]:
+    for address, count in [*beyond, (TRIT_MEMORY - 1, 1), (1 << 24, 1), (1 << 25, 1), (1 << 31, 1), ((1 << 32) - 1, 1)]:
         command = WRITE.pack(address=address) + bytes(count * word_bytes)
         await around.refused(ErrorCode.BAD_ADDRESS, Opcode.WRITE, 3, command)
         command = CHECKSUM.pack(address=address, count=count)
         await around.refused(ErrorCode.BAD_ADDRESS, Opcode.CHECKSUM, 4, command)
-    command = CHECKSUM.pack(address=0, count=(1 << 32) - 1)
-    await around.refused(ErrorCode.BAD_ADDRESS, Opcode.CHECKSUM, 4, command)
+    for count in ((1 << 25) + 1, (1 << 32) - 1):
+        command = CHECKSUM.pack(address=0, count=count)
+        await around.refused(ErrorCode.BAD_ADDRESS, Opcode.CHECKSUM, 4, command)
     await around.refused(ErrorCode.BAD_COUNT, Opcode.CHECKSUM, 4, CHECKSUM.pack(address=0, count=0))
 
     good = around.setup_fields()

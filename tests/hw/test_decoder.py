@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lutern.hw import decoder
 from lutern.hw.config import HwConfig, preset
 from lutern.hw.decoder import Decoder
 from lutern.model_ref.config import ModelConfig
@@ -101,5 +102,34 @@ def test_other_shapes(model: ModelConfig) -> None:
 def test_the_widest_row_of_the_embedding_fits_its_fifo() -> None:
     """P 4: a group of four 16-bit codes wastes most of a word, and the whole row waits for the gains behind it."""
     model = ModelConfig(vocab_size=6, hidden_size=64, num_hidden_layers=1, intermediate_size=64)
-    run(preset("tiny").with_(name="wasteful", rows=4, columns=6 * 4 - 8, results_per_cycle=4, codes_per_cycle=4,
-                             gain_fifo_words=64), model=model)
+    run(STREAMED.with_(name="wasteful", rows=4, columns=16, word_bytes=13, results_per_cycle=4, codes_per_cycle=4,
+                       gain_fifo_words=64), model=model)
+
+
+TORN = ModelConfig(vocab_size=5, hidden_size=22, num_hidden_layers=2, intermediate_size=30)
+"""A row's last word of 8 bytes, four codes, has two of the row."""
+TORN_MACHINES = {
+    "resident": preset("tiny").with_(name="torn", word_bytes=8, columns=16, tokens=2, max_state=512),
+    "stream": STREAMED.with_(name="torn", rows=5, columns=8, word_bytes=8, tokens=2),
+}
+
+
+@pytest.mark.parametrize("source", TORN_MACHINES)
+def test_rows_that_end_inside_a_word(source: str) -> None:
+    run(TORN_MACHINES[source], model=TORN)
+    run(TORN_MACHINES[source], model=TORN, pause="random")
+
+
+@pytest.mark.parametrize("source", TORN_MACHINES)
+def test_mutation_of_what_a_row_leaves_is_found(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "ResetInserter", lambda controls: lambda block: block)
+    with pytest.raises(AssertionError, match="seed"):
+        run(TORN_MACHINES[source], model=TORN)
+
+
+def test_mutation_of_the_sigmoid_s_user_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Decoder._share_sigmoid
+    wrong = staticmethod(lambda m, values, of_mlgru, of_glu, user: right(m, values, of_glu, of_mlgru, user))
+    monkeypatch.setattr(Decoder, "_share_sigmoid", wrong)
+    with pytest.raises(AssertionError, match="seed"):
+        run(preset("tiny"))
