@@ -406,7 +406,7 @@ class HostPort(wiring.Component):
                     checksum.valid.eq(loaded),
                     self.i_read.ready.eq((~loaded | phase_ends) & (span_count != 0)),
                 ]
-                with m.If(loaded):
+                with m.If(loaded):  # shifted as in COLLECT: one multiplexer; what enters above is not summed
                     m.d.sync += [word.eq(Cat(word[8:], fetch.data)), phase.eq(phase + 1)]
                     with m.If(phase_ends):
                         m.d.sync += [phase.eq(0), loaded.eq(0)]

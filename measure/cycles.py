@@ -3,7 +3,7 @@
     words ─► router ─┬► trit FIFO ─► beats ─► ternary unit ─► sums ─► scale ─► mlgru, glu, residual ─┐
     beats (resident) ┘                            ▲                                                  │
                      └► gain FIFO ─► groups ──────┼────────────────────────────────────────► join ◄──┤
-    row ─► row FIFO ─► groups ────────────────────┼─► scale                                          │
+    row ─► (its FIFO)► groups ────────────────────┼─► scale                                          │
                                             codes ◄── quantiser ◄── R = 127 / largest ◄──── norm ◄───┘
 
 The only rules are "a cycle later than", "when both are there" and "one a cycle", so every time is a maximum of sums. A
