@@ -4,7 +4,7 @@
     ReaderAhead   a port ─► registers ─► FIFO ─► o                          as far ahead as the FIFO has room
     Fetcher       a token's row, or words for the host ─► registers ─► FIFO of ``hw/memory.py``
 
-Cost: an address counter each; the FIFO of a ReaderAhead 1.5 LUT4 a bit, the Fetcher one multiplier for the row's address.
+Cost: an address counter each; a ReaderAhead's FIFO 1.5 LUT4 a bit; the Fetcher one multiplier, for the row's address.
 """
 
 from __future__ import annotations
