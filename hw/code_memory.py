@@ -1,17 +1,22 @@
 """Two banks of int8 codes of T streams between the quantiser and the ternary unit.
 
-    Q codes of a stream a beat ─► bank w ... bank r ─► C codes of every stream a beat, once a row group
+    Q codes of a stream a beat ─► bank w ... bank r █─► FIFO ─► C codes of every stream a beat, once a row group
 
 While one operation's rows run from bank r, the quantiser fills the other, stream after stream. The first row group does
 not wait for the whole vector: a beat is read as soon as the last stream's C codes are written.
 
-Each stream has C / Q part memories of its own. Those of up to 32 words are LUTs, the others block RAM.
+Beats are read ahead, as far as the FIFO has room: the lanes lie all over the chip, and their ready ends at a count. The
+register in front of the FIFO has no enable.
+
+Each stream has C / Q part memories of its own. Those of up to 32 words are LUTs, the others block RAM; the FIFO is
+distributed RAM, 1.5 LUT4 a bit.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -19,6 +24,8 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_payload
 from lutern.hw.vectors import read_register
 
+CODES_AHEAD = 16
+"""Beats that are read ahead: the depth of a distributed RAM."""
 LUT_RAM_WORDS = 32
 """Up to so many words a part memory is built of LUTs: a block RAM of 36 bits saves 108 of them there, or less."""
 
@@ -31,11 +38,11 @@ class CodeMemory(wiring.Component):
     ``o`` codes of all T streams for the ternary unit; ``final_stream`` N - 1, constant while anything is in flight.
     Behind the end of a vector the last beat holds what stood there before, and so does a stream from N on.
 
-    Latency: C codes of the last stream written in cycle t are valid at ``o`` in cycle t + 2; an operation may follow
-    the one before it without an idle cycle when its codes are there.
+    Latency: C codes of the last stream written in cycle t are valid at ``o`` in cycle t + 3; an operation may follow
+    the one before it without an idle cycle when its codes are there. A bank is free 2 cycles after its last read.
     """
 
-    latency = 2
+    latency = 3
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -72,13 +79,13 @@ class CodeMemory(wiring.Component):
         op = self.i_op.payload
         row_group, beat = Signal(16), Signal(range(beats + 1))
         bank_r = Signal()
-        valid = Signal()
-        advance = ~valid | self.o.ready
+        room = Signal(range(CODES_AHEAD + 1), init=CODES_AHEAD)  # of the FIFO that no read under way will fill
         there = Array(full)[bank_r] | (Array(written)[bank_r] > beat)
-        issue = self.i_op.valid & there & advance
+        may_issue = there & (room != 0)
+        issue = self.i_op.valid & may_issue
         last_column = beat == op.column_beats - 1
         last_row_group = row_group == op.row_groups - 1
-        m.d.comb += self.i_op.ready.eq(there & advance & last_column & last_row_group)
+        m.d.comb += self.i_op.ready.eq(may_issue & last_column & last_row_group)
 
         reads = []
         write_address, read_address = Signal(range(2 * beats)), Signal(range(2 * beats))
@@ -99,13 +106,22 @@ class CodeMemory(wiring.Component):
                     write.data.eq(i.codes),
                     write.en.eq(store & (part == index) & of_stream),
                 ]
-                reads.append(read_register(m, memory, read_address, advance))
+                reads.append(read_register(m, memory, read_address, Const(1)))
         o = self.o.payload
+        results = Mux(last_row_group, op.last_results, config.rows // config.results_per_cycle)[: len(o.results)]
         flags = Signal(len(o.as_value()) - len(o.codes), reset_less=True)
+        valid = Signal()  # a beat stands in front of the FIFO
+        m.submodules.ahead = ahead = SyncFIFO(width=len(o.as_value()), depth=CODES_AHEAD)
+        m.d.comb += [ahead.w_en.eq(valid), ahead.w_data.eq(Cat(*reads, flags))]
         m.d.comb += [
-            self.o.valid.eq(valid),
-            o.codes.eq(Cat(*reads)),
-            Cat(o.last_column, o.last_row_group, o.results).eq(flags),
+            self.o.valid.eq(ahead.r_rdy),
+            Cat(o.codes, o.last_column, o.last_row_group, o.results).eq(ahead.r_data),
+            ahead.r_en.eq(self.o.ready),
+        ]
+        m.d.sync += [
+            valid.eq(issue),
+            flags.eq(Cat(last_column, last_row_group, results)),
+            room.eq(room - issue + (self.o.valid & self.o.ready)),
         ]
 
         with m.If(store):
@@ -123,9 +139,11 @@ class CodeMemory(wiring.Component):
                     with m.If((bank_w == bank) & of_final):
                         m.d.sync += full[bank].eq(1)
 
-        with m.If(advance):
-            results = Mux(last_row_group, op.last_results, config.rows // config.results_per_cycle)
-            m.d.sync += [valid.eq(issue), flags.eq(Cat(last_column, last_row_group, results[: len(o.results)]))]
+        released = Signal(2)  # banks whose last beat has been read; a cycle later they are empty
+        m.d.sync += released.eq(0)
+        for bank in range(2):
+            with m.If(released[bank]):
+                m.d.sync += [full[bank].eq(0), written[bank].eq(0)]
         with m.If(issue):
             m.d.sync += beat.eq(beat + 1)
             with m.If(last_column):
@@ -133,8 +151,5 @@ class CodeMemory(wiring.Component):
                 with m.If(last_row_group):
                     m.d.sync += row_group.eq(0)
                     with m.If(~op.keep):
-                        m.d.sync += bank_r.eq(~bank_r)
-                        for bank in range(2):
-                            with m.If(bank_r == bank):
-                                m.d.sync += [full[bank].eq(0), written[bank].eq(0)]
+                        m.d.sync += [bank_r.eq(~bank_r), released.eq(Mux(bank_r, 0b10, 0b01))]
         return m

@@ -138,7 +138,7 @@ class Decoder(wiring.Component):
         link(m, sequencer.o_quantise, norm.i_op)
         link(m, self._skid(m, "codes_skid", norm.o_codes), codes.i_codes)
         link(m, sequencer.o_engine, codes.i_op)
-        link(m, self._skid(m, "beat_skid", codes.o), ternary.i_codes)
+        link(m, codes.o, ternary.i_codes)
         link(m, ternary.o_sums, results.i_sums)
         link(m, norm.o_scale, results.i_scale)
         link(m, sequencer.o_results, results.i_op)

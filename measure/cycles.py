@@ -23,6 +23,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from lutern.firmware.program import program_sizes
+from lutern.hw.code_memory import CODES_AHEAD, CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
@@ -47,6 +48,7 @@ from lutern.model_ref.errors import LuternError
 
 G_AFTER_I = WRITTEN + 1  # advances between the last beat of I and the first of G: the state is complete
 I_AFTER_I = WRITTEN - S_READ + 1  # advances between two of the same index that are chained: the state is written
+CODES_SHOW = CodeMemory.latency - 1  # cycles from a beat's read: it is written in the one before
 PAUSE = 100_000
 """Cycles ahead of a pass that the host begins: all that can be read ahead has been."""
 PASSES = 32
@@ -55,7 +57,7 @@ SHORT_GROUP = 48
 """Beats of a row group that are worked through sooner than jumped over."""
 _LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
 _TIMES = (
-    "taken", "op_accepted", "fetcher_idle", "assembled", "scalar_idle", "last_read", "issue", "issued", "beat",
+    "taken", "op_accepted", "fetcher_idle", "assembled", "scalar_idle", "last_read", "beat",
     "loaded", "drained", "drain_shown", "result_end", "vector_end", "last_i", "vector_last", "row_used", "gains_shows",
 )
 
@@ -121,7 +123,8 @@ class PassModel:
             "residual": Pipe(Residual.latency),
         }
         self.quantiser = Pipe(Quantiser.latency)
-        self.row_slot, self.code_slot, self.sum_slot, self.value_slot, self.x_slot = (Slot() for _ in range(5))
+        self.codes = ReaderAhead(CODES_AHEAD, CODES_SHOW)
+        self.row_slot, self.sum_slot, self.value_slot, self.x_slot = (Slot() for _ in range(4))
         # state of the stages
         self.scalar_idle = 0
         self.last_read = 0
@@ -129,7 +132,6 @@ class PassModel:
         self.bank = 0
         self.column_ready: list[int] = []
         self.scale_shows: list[int] = []
-        self.issue = self.issued = -1  # codes are read, leave their register
         self.beat = -1
         self.loaded = self.drained = self.drain_shown = 0
         self.result_end = -1
@@ -195,7 +197,7 @@ class PassModel:
             fifo.visit(part)
         for pipe in (self.scale, self.quantiser, *self.blocks.values()):
             pipe.visit(part)
-        for item in (self.reader, self.trits, self.gains, self.row, self.row_slot, self.code_slot, self.sum_slot,
+        for item in (self.reader, self.trits, self.gains, self.row, self.codes, self.row_slot, self.sum_slot,
                      self.value_slot, self.x_slot):
             item.visit(part)
         if self.resident:
@@ -368,9 +370,9 @@ class PassModel:
             short = last_group and short_trits(drained * self.config.results_per_cycle, self.config)
             self._group(op, shows, first=group == 0, beat_words=1 if short else self.beat_words)
             if last_group:
-                self.popped["engine"] = self.issue
+                self.popped["engine"] = self.codes.read
                 if not op.keep:
-                    self.bank_free[self.bank] = self.issue + 1
+                    self.bank_free[self.bank] = self.codes.read + 2
                     self.bank = 1 - self.bank
             done = self._drain(op, drained, group * of_group, starts, last_group)
             group += 1
@@ -383,13 +385,10 @@ class PassModel:
         steady = Steady(self._visit, lambda: self.beat)
         column = 0
         while column < op.column_beats:
-            self.issue = max(self.issue + 1, self.issued, shows)
-            if first:
-                self.issue = max(self.issue, self.column_ready[column])
+            self.codes.begin(max(shows, self.column_ready[column]) if first else shows)
             ends = column == op.column_beats - 1
-            self.issued = self.code_slot.enter(self.issue + 1)
-            beat = max(self.issued, self._trits_show(beat_words), self.loaded if ends else 0)
-            self.beat = self.code_slot.leave(self.issued, beat)
+            shown = self.codes.shows(self.beat)
+            self.beat = max(self.beat + 1, shown, self._trits_show(beat_words), self.loaded if ends else 0)
             self.beats += 1
             column += 1
             if not first and column in _LOOKS and op.column_beats > SHORT_GROUP:

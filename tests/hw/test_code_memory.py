@@ -9,7 +9,7 @@ from lutern.hw.config import HwConfig
 from lutern.sim.convert import convert_rtlil
 from lutern.sim.runner import run_bench
 
-LATENCY = 2
+LATENCY = 3
 
 
 class Shape(NamedTuple):
