@@ -5,8 +5,7 @@
     x ─► |x| ─► >> to 17 fraction bits ─► clamp ─► table ─► hold ─► slope * remainder ─► base ± product ─► sigma
         1      2                                 3        4       5                    6                  stages
 
-MLGRU and GLU never work at a time: each waits for sums of codes of what the other made. So one block serves both, under
-the enable of the pipeline that it is part of at the moment.
+MLGRU and GLU never work at a time: each waits for sums of codes of what the other made. So one block serves both.
 
 Cost an element: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter. Resident machines of several
 results a cycle, and those of a large ``lut_ram_depth``, have no block RAM to spare: there it is about 450 LUT4.
@@ -52,20 +51,19 @@ def table_attributes(config: HwConfig) -> dict[str, str]:
 
 
 def sigmoid_signature(config: HwConfig) -> wiring.Signature:
-    """What a user of the sigmoid drives: P signed ``arguments``, element 0 in the lowest bits, and their ``frac``;
-    ``advance``, the enable of its pipeline. What it gets: ``sigma`` of the arguments ``SIGMOID_STAGES`` advances ago.
-    """
+    """What a user of the sigmoid drives: P signed ``arguments``, element 0 in the lowest bits, and their ``frac``. What
+    it gets: ``sigma`` of the arguments ``SIGMOID_STAGES`` cycles ago."""
     lanes = config.results_per_cycle
     return wiring.Signature({
-        "arguments": Out(lanes * VALUE_BITS), "frac": Out(SIGMOID_FRAC_RANGE[-1].bit_length()), "advance": Out(1),
+        "arguments": Out(lanes * VALUE_BITS), "frac": Out(SIGMOID_FRAC_RANGE[-1].bit_length()),
         "sigma": In(lanes * SIGMOID_FRAC_BITS),
     })
 
 
-def use_sigmoid(m: Module, port: Any, arguments: list[Any], frac: Value, advance: Value) -> list[Any]:
-    """``sigma`` of signed ``arguments`` (up to 32 bits, ``frac`` fraction bits), ``SIGMOID_STAGES`` advances later."""
+def use_sigmoid(m: Module, port: Any, arguments: list[Any], frac: Value) -> list[Any]:
+    """``sigma`` of signed ``arguments`` (up to 32 bits, ``frac`` fraction bits), ``SIGMOID_STAGES`` cycles later."""
     wide = [Cat(argument, argument[-1].replicate(VALUE_BITS - len(argument))) for argument in arguments]
-    m.d.comb += [port.arguments.eq(Cat(*wide)), port.frac.eq(frac), port.advance.eq(advance)]
+    m.d.comb += [port.arguments.eq(Cat(*wide)), port.frac.eq(frac)]
     return [port.sigma.word_select(lane, SIGMOID_FRAC_BITS) for lane in range(len(arguments))]
 
 
@@ -89,7 +87,7 @@ class Sigmoid(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 6 advances, one item a cycle.
+    ``latency`` = 6 cycles, one item a cycle; it never waits.
 
     Reference
     ---------
@@ -109,8 +107,8 @@ class Sigmoid(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        config, advance = self.config, self.user.advance
-        stages = Stages(m, advance)
+        config = self.config
+        stages = Stages(m, Const(1))
         table = m.submodules.sigmoid_table = Memory(
             shape=BASE_BITS + SLOPE_BITS, depth=1 << SEGMENT_BITS, init=SEGMENT_TABLE, attrs=table_attributes(config)
         )
@@ -126,7 +124,7 @@ class Sigmoid(wiring.Component):
                 m.d.comb += port.addr.eq(stages.register(clamped[REMAINDER_BITS:], f"address_{lane}"))
             else:
                 port = table.read_port()
-                m.d.comb += [port.addr.eq(clamped[REMAINDER_BITS:]), port.en.eq(advance)]
+                m.d.comb += port.addr.eq(clamped[REMAINDER_BITS:])
             remainder = stages.delay(clamped[:REMAINDER_BITS], 2, f"remainder_{lane}")
             held = stages.register(port.data, f"segment_{lane}")
             negative = stages.delay(argument[-1], 4, f"negative_{lane}")

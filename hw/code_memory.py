@@ -1,31 +1,28 @@
 """Two banks of int8 codes of T streams between the quantiser and the ternary unit.
 
-    Q codes of a stream a beat ─► bank w ... bank r █─► FIFO ─► C codes of every stream a beat, once a row group
+    Q codes of a stream a beat ─► bank w ... bank r ─► FIFO ─► C codes of every stream a beat, once a row group
 
 While one operation's rows run from bank r, the quantiser fills the other, stream after stream. The first row group does
 not wait for the whole vector: a beat is read as soon as the last stream's C codes are written.
 
-Beats are read ahead, as far as the FIFO has room: the lanes lie all over the chip, and their ready ends at a count. The
-register in front of the FIFO has no enable.
+Beats are read ahead, as far as the FIFO has room (``hw/credits.py``).
 
-Each stream has C / Q part memories of its own. Those of up to 32 words are LUTs, the others block RAM; the FIFO is
-distributed RAM, 1.5 LUT4 a bit.
+Each stream has C / Q part memories of its own. Those of up to 32 words are LUTs, the others block RAM and a register.
 """
 
 from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
+from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_payload
+from lutern.hw.stages import Stages
 from lutern.hw.vectors import read_register
 
-CODES_AHEAD = 16
-"""Beats that are read ahead: the depth of a distributed RAM."""
 LUT_RAM_WORDS = 32
 """Up to so many words a part memory is built of LUTs: a block RAM of 36 bits saves 108 of them there, or less."""
 
@@ -38,14 +35,15 @@ class CodeMemory(wiring.Component):
     ``o`` codes of all T streams for the ternary unit; ``final_stream`` N - 1, constant while anything is in flight.
     Behind the end of a vector the last beat holds what stood there before, and so does a stream from N on.
 
-    Latency: C codes of the last stream written in cycle t are valid at ``o`` in cycle t + 3; an operation may follow
-    the one before it without an idle cycle when its codes are there. A bank is free 2 cycles after its last read.
+    Latency: C codes of the last stream written in cycle t are valid at ``o`` in cycle t + ``latency`` (2 where the part
+    memories are LUTs, else 3); an operation may follow the one before it without an idle cycle when its codes are
+    there. A bank is free 2 cycles after its last read.
     """
-
-    latency = 3
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
+        self.in_luts = 2 * -(-config.max_width // config.columns) <= LUT_RAM_WORDS
+        self.latency = 2 if self.in_luts else 3
         super().__init__(
             {
                 "i_codes": In(stream.Signature(quantised_payload(config))),
@@ -79,9 +77,9 @@ class CodeMemory(wiring.Component):
         op = self.i_op.payload
         row_group, beat = Signal(16), Signal(range(beats + 1))
         bank_r = Signal()
-        room = Signal(range(CODES_AHEAD + 1), init=CODES_AHEAD)  # of the FIFO that no read under way will fill
+        m.submodules.ahead = ahead = CreditFifo(codes_payload(config))
         there = Array(full)[bank_r] | (Array(written)[bank_r] > beat)
-        may_issue = there & (room != 0)
+        may_issue = there & ahead.room
         issue = self.i_op.valid & may_issue
         last_column = beat == op.column_beats - 1
         last_row_group = row_group == op.row_groups - 1
@@ -97,7 +95,7 @@ class CodeMemory(wiring.Component):
             of_stream = i.stream == number if config.tokens > 1 else 1
             for index in range(parts):
                 attrs: dict[str, str | int] = {"no_rw_check": 1}  # what is being written is not used
-                attrs["ram_style"] = "distributed" if 2 * beats <= LUT_RAM_WORDS else "block"
+                attrs["ram_style"] = "distributed" if self.in_luts else "block"
                 memory = Memory(shape=part_bits, depth=2 * beats, init=[], attrs=attrs)
                 m.submodules[f"part_{number}_{index}"] = memory
                 write = memory.write_port()
@@ -106,23 +104,24 @@ class CodeMemory(wiring.Component):
                     write.data.eq(i.codes),
                     write.en.eq(store & (part == index) & of_stream),
                 ]
-                reads.append(read_register(m, memory, read_address, Const(1)))
-        o = self.o.payload
-        results = Mux(last_row_group, op.last_results, config.rows // config.results_per_cycle)[: len(o.results)]
-        flags = Signal(len(o.as_value()) - len(o.codes), reset_less=True)
-        valid = Signal()  # a beat stands in front of the FIFO
-        m.submodules.ahead = ahead = SyncFIFO(width=len(o.as_value()), depth=CODES_AHEAD)
-        m.d.comb += [ahead.w_en.eq(valid), ahead.w_data.eq(Cat(*reads, flags))]
+                if self.in_luts:
+                    reads.append((read := memory.read_port(domain="comb")).data)
+                    m.d.comb += read.addr.eq(read_address)
+                else:
+                    reads.append(read_register(m, memory, read_address, Const(1)))
+        results = Mux(last_row_group, op.last_results, config.rows // config.results_per_cycle)
+        stages = Stages(m, Const(1))
+        delay = self.latency - 2
+        beat_read = ahead.i.payload
         m.d.comb += [
-            self.o.valid.eq(ahead.r_rdy),
-            Cat(o.codes, o.last_column, o.last_row_group, o.results).eq(ahead.r_data),
-            ahead.r_en.eq(self.o.ready),
+            ahead.enters.eq(issue),
+            ahead.i.valid.eq(stages.valid(issue, delay)),
+            beat_read.codes.eq(Cat(*reads)),
+            beat_read.last_column.eq(stages.delay(last_column, delay)),
+            beat_read.last_row_group.eq(stages.delay(last_row_group, delay)),
+            beat_read.results.eq(stages.delay(results, delay)),
         ]
-        m.d.sync += [
-            valid.eq(issue),
-            flags.eq(Cat(last_column, last_row_group, results)),
-            room.eq(room - issue + (self.o.valid & self.o.ready)),
-        ]
+        wiring.connect(m, ahead.o, wiring.flipped(self.o))
 
         with m.If(store):
             m.d.sync += part.eq(part + 1)

@@ -136,19 +136,18 @@ class Decoder(wiring.Component):
 
         # codes and sums
         link(m, sequencer.o_quantise, norm.i_op)
-        link(m, self._skid(m, "codes_skid", norm.o_codes), codes.i_codes)
+        link(m, norm.o_codes, codes.i_codes)
         link(m, sequencer.o_engine, codes.i_op)
         link(m, codes.o, ternary.i_codes)
         link(m, ternary.o_sums, results.i_sums)
         link(m, norm.o_scale, results.i_scale)
         link(m, sequencer.o_results, results.i_op)
-        link(m, self._skid(m, "sums_skid", results.o), scale.i)
-        values = self._skid(m, "values_skid", scale.o)
-        self._route_values(m, values, {"mlgru": mlgru, "glu": glu, "residual": residual, "head": head})
-        self._share_sigmoid(m, values, mlgru.sigmoid, glu.sigmoid, sigmoid.user)
+        link(m, results.o, scale.i)
+        self._route_values(m, scale.o, {"mlgru": mlgru, "glu": glu, "residual": residual, "head": head})
+        self._share_sigmoid(m, scale.o, mlgru.sigmoid, glu.sigmoid, sigmoid.user)
         merged = stream.Signature(x_payload(config)).create()
         self._merge_vectors(m, (mlgru.o, glu.o, residual.o), merged)
-        link(m, self._skid(m, "x_skid", merged), join.i_x)
+        link(m, merged, join.i_x)
         link(m, join.o, norm.i_x)
         m.d.comb += [
             mlgru.eps_stream.eq(norm.eps_stream),
@@ -286,7 +285,7 @@ class Decoder(wiring.Component):
                     m.d.sync += is_glu.eq(0)
                 with m.Case(Op.GATE):
                     m.d.sync += is_glu.eq(1)
-        for name in ("arguments", "frac", "advance"):
+        for name in ("arguments", "frac"):
             m.d.comb += getattr(user, name).eq(Mux(is_glu, getattr(of_glu, name), getattr(of_mlgru, name)))
         m.d.comb += [of_mlgru.sigma.eq(user.sigma), of_glu.sigma.eq(user.sigma)]
 

@@ -2,8 +2,8 @@
 
     gate ─► value ─► sigma ─► value * sigma ─► round ─► gl memory          op GATE: no output
            1        7        8                9
-    up ───────────────────────────► gl read ─► hold ─► gl * up ─► v        op UP
-                                   1          2       3
+    up ───────────────────────────► gl read ─► hold ─► gl * up ─► FIFO ─► v    op UP
+                                   1          2       3         4
 
 Cost an element, without sigma's block: two products (silu, gate), 18 bits of memory a channel of the widest mixer and
 stream. UP does not pass the sigmoid's stages: a beat of UP that comes sooner than its gate is written waits at the
@@ -13,12 +13,13 @@ input. UP comes in the order of GATE, so the number of gates written and not yet
 from __future__ import annotations
 
 import numpy as np
-from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.activation import SIGMOID_STAGES, sigmoid_signature, use_sigmoid
 from lutern.hw.config import HwConfig
+from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, pack
 from lutern.hw.vectors import index_of, place_of, read_register, stream_of, vector_memory
@@ -30,7 +31,9 @@ from lutern.model_ref.norm import X_BITS
 ELEMENT_BITS = 18
 SILU_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
 """Rounds value * sigma."""
-LATENCY = 3
+V = 3
+"""Stage in which v stands, to go into the FIFO."""
+LATENCY = V + CreditFifo.latency
 WRITTEN = SIGMOID_STAGES + 3
 """Stage in which a gate stands, to be written."""
 
@@ -59,8 +62,8 @@ class Glu(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 3 advances from a beat of UP to its v. A beat of UP is accepted from the 10th advance after that of
-    its GATE on; operations of 10 beats and more never wait.
+    ``latency`` = 4 cycles from a beat of UP to its v. A beat of UP is accepted from the 10th cycle after that of its
+    GATE on; operations of 10 beats and more never wait.
 
     Reference
     ---------
@@ -79,7 +82,7 @@ class Glu(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Advances from a beat of UP at ``i`` to its v at ``o``."""
+        """Cycles from a beat of UP at ``i`` to its v at ``o``."""
         return LATENCY
 
     @staticmethod
@@ -92,17 +95,19 @@ class Glu(wiring.Component):
         lanes = range(self.config.results_per_cycle)
         p = self.i.payload
 
-        advance, accepted, is_gate = Signal(), Signal(), Signal()
-        stages = Stages(m, advance)
+        accepted, is_gate, may_enter = Signal(), Signal(), Signal()
+        stages = Stages(m, Const(1))
+        m.submodules.sent = sent = CreditFifo(x_payload(self.config))
         memory = m.submodules.gate_memory = vector_memory(self.config, ELEMENT_BITS)
         write = memory.write_port()
         places = [place_of(self.config, p)]
         unused = Signal(len(places[0]) + 1)  # gates in memory that no UP has read
         m.d.comb += [
             is_gate.eq(p.op == int(Op.GATE)),
-            accepted.eq(self.i.valid & (is_gate | (unused != 0))),
-            advance.eq(~self.o.valid | self.o.ready),
-            self.i.ready.eq(advance & (is_gate | (unused != 0))),
+            may_enter.eq(is_gate | ((unused != 0) & sent.room)),
+            accepted.eq(self.i.valid & may_enter),
+            self.i.ready.eq(may_enter),
+            sent.enters.eq(accepted & ~is_gate),
         ]
         values = [
             stages.register(p.values.word_select(lane, VALUE_BITS)[:ELEMENT_BITS].as_signed(), f"value_{lane}")
@@ -110,7 +115,7 @@ class Glu(wiring.Component):
         ]
 
         # GATE
-        sigmas = use_sigmoid(m, self.sigmoid, values, stages.register(p.frac, "frac"), advance)
+        sigmas = use_sigmoid(m, self.sigmoid, values, stages.register(p.frac, "frac"))
         gates = []
         for lane in lanes:
             argument = stages.delay(values[lane], SIGMOID_STAGES, f"argument_{lane}")
@@ -124,23 +129,23 @@ class Glu(wiring.Component):
         m.d.comb += [
             write.addr.eq(places[WRITTEN]),
             write.data.eq(Cat(*gates)),
-            write.en.eq(finished & advance),
+            write.en.eq(finished),
         ]
-        with m.If(advance):
-            m.d.sync += unused.eq(unused + finished - (accepted & ~is_gate))
+        m.d.sync += unused.eq(unused + finished - sent.enters)
 
         # UP
-        read = read_register(m, memory, places[0], advance)
+        read = read_register(m, memory, places[0], Const(1))
         outputs = []
         for lane in lanes:
             gate = stages.register(read.word_select(lane, ELEMENT_BITS).as_signed(), f"held_gate_{lane}")
             up = stages.register(values[lane], f"up_{lane}")
             outputs.append(stages.register((gate * up)[:X_BITS], f"v_{lane}"))
         m.d.comb += [
-            self.o.valid.eq(stages.valid(accepted & ~is_gate, LATENCY)),
-            self.o.payload.x.eq(pack(outputs)),
-            self.o.payload.stream.eq(stream_of(self.config, places[LATENCY])),
-            self.o.payload.index.eq(index_of(self.config, places[LATENCY])),
-            self.o.payload.last.eq(stages.delay(p.last, LATENCY, "last")),
+            sent.i.valid.eq(stages.valid(sent.enters, V)),
+            sent.i.payload.x.eq(pack(outputs)),
+            sent.i.payload.stream.eq(stream_of(self.config, places[V])),
+            sent.i.payload.index.eq(index_of(self.config, places[V])),
+            sent.i.payload.last.eq(stages.delay(p.last, V, "last")),
         ]
+        wiring.connect(m, sent.o, wiring.flipped(self.o))
         return m

@@ -1,7 +1,7 @@
 """MLGRU: P elements a cycle of the gated recurrence; one pipeline serves the operations F, I and G of a layer.
 
     i ─► S read ─► hold ─► sigma(-f | a | S) ─► bound | a | S_m  * sigma ─► - S ─► z | g  * it ─► v ─► o   op G
-       1         2        8                                        9        10             11
+       1         2        8                                        9        10             11   12 (FIFO)
                                                                     └─► z memory             └─► S + it ─► S memory
                                                                           op F                  12           op I
 
@@ -31,6 +31,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.activation import SIGMOID_STAGES, sigmoid_signature, use_sigmoid
 from lutern.hw.config import HwConfig
+from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, magnitude, pack, saturate
 from lutern.hw.vectors import beats_memory, index_of, place_of, read_register, stream_of, vector_memory
@@ -46,8 +47,10 @@ BASE_BITS = 16
 SQUARES_BITS = 48
 SIGMA = 2 + SIGMOID_STAGES
 """Stage in which sigma stands; then mulA's product, mulB's operand, mulB's product (v), the new state."""
-LATENCY = SIGMA + 3
-WRITTEN = LATENCY + 1
+V = SIGMA + 3
+"""Stage in which v stands, to go into the FIFO."""
+LATENCY = V + CreditFifo.latency
+WRITTEN = V + 1
 """Stage in which the new S stands, to be written."""
 S_READ = SIGMA - 2
 """Stage in which I of several streams reads S: a block RAM's latency and a register ahead of the subtraction."""
@@ -117,8 +120,8 @@ class Mlgru(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 11 advances from a beat of G to its v. The first beat of G is accepted 13 advances after the last of I
-    at the earliest; ``chained``, a beat of I 7 advances after that of the same index of the stream before.
+    ``latency`` = 12 cycles from a beat of G to its v. The first beat of G is accepted 13 cycles after the last of I at
+    the earliest; ``chained``, a beat of I 7 cycles after that of the same index of the stream before.
 
     Reference
     ---------
@@ -149,7 +152,7 @@ class Mlgru(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Advances from a beat of G at ``i`` to its v at ``o``."""
+        """Cycles from a beat of G at ``i`` to its v at ``o``."""
         return LATENCY
 
     @staticmethod
@@ -166,8 +169,9 @@ class Mlgru(wiring.Component):
         config = self.config
         lanes = range(config.results_per_cycle)
         p = self.i.payload
-        advance, accepted, hold = Signal(), Signal(), Signal()
-        stages = Stages(m, advance)
+        accepted, hold = Signal(), Signal()
+        stages = Stages(m, Const(1))
+        m.submodules.sent = sent = CreditFifo(x_payload(config))
 
         def chain(value: Any, count: int, name: str, *, reset_less: bool = True) -> list[Any]:
             """``value`` and its delays: item k stands in stage k."""
@@ -179,8 +183,8 @@ class Mlgru(wiring.Component):
         # What travels in which stage
         f = chain(accepted & (p.op == int(Op.F)), SIGMA + 2, "f", reset_less=False)
         i = chain(accepted & (p.op == int(Op.I)), WRITTEN, "i", reset_less=False)
-        g = chain(accepted & (p.op == int(Op.G)), LATENCY, "g", reset_less=False)
-        last = chain(p.last, LATENCY, "last")
+        g = chain(accepted & (p.op == int(Op.G)), V, "g", reset_less=False)
+        last = chain(p.last, V, "last")
         place = chain(place_of(config, p), WRITTEN, "place")
         begins = chain(index_of(config, place[0]) == 0, WRITTEN, "begins")
 
@@ -188,26 +192,26 @@ class Mlgru(wiring.Component):
         m.d.comb += [
             hold.eq(
                 ((p.op == int(Op.I)) & (z_missing | self._s_missing(i, place)))
-                | ((p.op == int(Op.G)) & Cat(i[1:]).any())
+                | ((p.op == int(Op.G)) & (Cat(i[1:]).any() | ~sent.room))
             ),
             accepted.eq(self.i.valid & ~hold),
-            advance.eq(~self.o.valid | self.o.ready),
-            self.i.ready.eq(advance & ~hold),
+            self.i.ready.eq(~hold),
+            sent.enters.eq(g[0]),
         ]
 
         # z: written behind stage 10, read so that it stands in stage 9
         z_memory = m.submodules.z_memory = vector_memory(config, Z_BITS)
         z_write = z_memory.write_port()
-        z_read = read_register(m, z_memory, place[SIGMA], advance)
+        z_read = read_register(m, z_memory, place[SIGMA], Const(1))
         m.d.comb += [
             z_write.addr.eq(place[SIGMA + 2]),
-            z_write.en.eq(advance & f[SIGMA + 2]),
+            z_write.en.eq(f[SIGMA + 2]),
         ]
 
         new_s = Signal(len(lanes) * STATE_BITS)
-        held, past = self._states(m, stages, advance, i, place, new_s)
+        held, past = self._states(m, stages, i, place, new_s)
         ones = Signal(len(lanes) * (STATE_BITS - 1))
-        state_bits = self._largest(m, stages, advance, i, g, place, begins, ones)
+        state_bits = self._largest(m, stages, i, g, place, begins, ones)
         frac = stages.delay(p.frac, 2, "frac")
         values, states, arguments, operands = [], [], [], []
         for lane in lanes:
@@ -223,8 +227,8 @@ class Mlgru(wiring.Component):
             operand = Mux(f[3], bound, Mux(i[3], value[3], aligned))[:ELEMENT_BITS].as_signed()
             operands.append(stages.delay(operand, SIGMA - 3, f"operand_{lane}"))
             values.append(value)
-            states.append(stages.delay(past[lane], LATENCY - SIGMA, f"past_{lane}"))
-        sigmas = use_sigmoid(m, self.sigmoid, arguments, frac, advance)
+            states.append(stages.delay(past[lane], V - SIGMA, f"past_{lane}"))
+        sigmas = use_sigmoid(m, self.sigmoid, arguments, frac)
 
         z, v, s = [], [], []
         for lane, value in enumerate(values):
@@ -248,15 +252,16 @@ class Mlgru(wiring.Component):
             z_write.data.eq(Cat(*z)),
             new_s.eq(pack(s)),
             ones.eq(pack([magnitude(element) for element in s])),
-            self.o.valid.eq(g[LATENCY]),
-            self.o.payload.x.eq(pack(v)),
-            self.o.payload.stream.eq(stream_of(config, place[LATENCY])),
-            self.o.payload.index.eq(index_of(config, place[LATENCY])),
-            self.o.payload.last.eq(last[LATENCY]),
+            sent.i.valid.eq(g[V]),
+            sent.i.payload.x.eq(pack(v)),
+            sent.i.payload.stream.eq(stream_of(config, place[V])),
+            sent.i.payload.index.eq(index_of(config, place[V])),
+            sent.i.payload.last.eq(last[V]),
         ]
+        wiring.connect(m, sent.o, wiring.flipped(self.o))
         if config.debug_tap:
             m.d.comb += [
-                self.tap_s_valid.eq(i[WRITTEN] & advance),
+                self.tap_s_valid.eq(i[WRITTEN]),
                 self.tap_s.eq(new_s),
                 self.tap_s_stream.eq(stream_of(config, place[WRITTEN])),
                 self.tap_s_index.eq(index_of(config, place[WRITTEN])),
@@ -268,7 +273,7 @@ class Mlgru(wiring.Component):
         while len(level) > 1:
             level = [stages.register(a + b, "squares") for a, b in zip(level[::2], level[1::2], strict=True)]
             stage += 1
-        self._add_squares(m, advance & g[stage], begins[stage], place[stage], level[0])
+        self._add_squares(m, g[stage], begins[stage], place[stage], level[0])
         return m
 
     def _s_missing(self, i: list[Any], place: list[Any]) -> Value:
@@ -279,7 +284,7 @@ class Mlgru(wiring.Component):
         return self.chained & Cat(i[k] & (index[k] == index[0]) for k in range(1, WRITTEN - S_READ + 1)).any()
 
     def _states(
-        self, m: Module, stages: Stages, advance: Value, i: list[Any], place: list[Any], new_s: Value
+        self, m: Module, stages: Stages, i: list[Any], place: list[Any], new_s: Value
     ) -> tuple[list[Any], list[Any]]:
         """The memories of S. Lane by lane: what G uses, in stage 2; what I uses, in stage ``SIGMA``."""
         config, p = self.config, self.i.payload
@@ -287,7 +292,7 @@ class Mlgru(wiring.Component):
         depth = -(-config.max_state // len(lanes))
         memory = m.submodules.s_memory = beats_memory(config, STATE_BITS, depth)
         write = memory.write_port()
-        m.d.comb += [write.data.eq(new_s), write.en.eq(i[WRITTEN] & advance)]
+        m.d.comb += [write.data.eq(new_s), write.en.eq(i[WRITTEN])]
         base = Signal(BASE_BITS)  # of the layer whose I is at the input or in flight: there is one only
         waiting = self.i.valid & (p.op == int(Op.I))
 
@@ -303,7 +308,7 @@ class Mlgru(wiring.Component):
                 m.d.sync += base.eq(start)
             m.d.comb += write.addr.eq(stages.register((base + place[WRITTEN - 1])[:BASE_BITS], "s_write"))
             fresh = i[1] & stages.register(self.fresh, "fresh_1")
-            now = parts(read_register(m, memory, start + place[0], advance))
+            now = parts(read_register(m, memory, start + place[0], Const(1)))
             held = [stages.register(zero_if(fresh, element), "held") for element in now]
             return held, [stages.delay(element, SIGMA - 2, "past") for element in held]
 
@@ -322,13 +327,13 @@ class Mlgru(wiring.Component):
             newest_write.en.eq(write.en),
         ]
         fresh = stages.delay(self.fresh.bit_select(p.stream, 1), S_READ + 1, "fresh")
-        now = parts(read_register(m, newest, place[0], advance))
-        old = parts(read_register(m, memory, where, advance))
+        now = parts(read_register(m, newest, place[0], Const(1)))
+        old = parts(read_register(m, memory, where, Const(1)))
         held = [stages.register(element, "held") for element in now]
         return held, [stages.register(zero_if(fresh, element), "past") for element in old]
 
     def _largest(
-        self, m: Module, stages: Stages, advance: Value, i: list[Any], g: list[Any], place: list[Any],
+        self, m: Module, stages: Stages, i: list[Any], g: list[Any], place: list[Any],
         begins: list[Any], ones: Value,
     ) -> Value:
         """Bits of the largest magnitude of a stream's new S, in stage 2 of its G, from the ``ones`` of each new S."""
@@ -340,9 +345,9 @@ class Mlgru(wiring.Component):
             gathered = Mux(begins[WRITTEN], 0, largest)
             for part in parts:
                 gathered |= part
-            with m.If(i[WRITTEN] & advance):
+            with m.If(i[WRITTEN]):
                 m.d.sync += largest.eq(gathered)
-            with m.If(advance & g[0] & begins[0]):
+            with m.If(g[0] & begins[0]):
                 m.d.sync += state_bits.eq(bit_length(largest))
             m.d.comb += self.state_shift.eq(state_bits - MANTISSA_BITS)
             return state_bits
@@ -360,11 +365,11 @@ class Mlgru(wiring.Component):
             old.addr.eq(stream_of(config, place[WRITTEN])),
             write.addr.eq(old.addr),
             write.data.eq(gathered),
-            write.en.eq(i[WRITTEN] & advance),
+            write.en.eq(i[WRITTEN]),
             used.addr.eq(stream_of(config, place[0])),
             shift_write.addr.eq(stream_of(config, place[2])),
             shift_write.data.eq(state_bits),
-            shift_write.en.eq(g[2] & advance),
+            shift_write.en.eq(g[2]),
             shift.addr.eq(self.eps_stream),
             self.state_shift.eq(shift.data - MANTISSA_BITS),
         ]

@@ -1,7 +1,7 @@
 """u_k of a vector in memory, and its int8 codes Q a cycle: ``code = sign(u) * min(127, rsh(rsh(|u|, s) * R, 26))``.
 
-    P x 3 elements ─► Q/P banks ─║─ slot ─║─ s = e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─║─►
-                                 1        2                     3         4         5       6                    7   Q
+    P x 3 elements ─► Q/P banks ─║─ slot ─║─ e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─► FIFO ─► Q
+                                 1        2                 3         4         5       6                         7
 
 One pass an operation and stream; the next begins in the cycle after the last read of the one before, when its factor
 is there. Cost of a code a cycle: 1 multiplier; memory 72 bits an element (all three u side by side).
@@ -9,7 +9,7 @@ is there. Cost of a code a cycle: 1 multiplier; memory 72 bits an element (all t
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -17,6 +17,7 @@ from amaranth.utils import exact_log2
 
 from lutern.hw import layouts
 from lutern.hw.config import HwConfig
+from lutern.hw.credits import CreditFifo
 from lutern.hw.norm_scalar import factor_payload
 from lutern.hw.norm_statistics import KEY_BITS, SLOTS, U_BITS, pick
 from lutern.hw.short_float import align, round_aligned
@@ -66,8 +67,9 @@ class Quantiser(wiring.Component):
         row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
         depth = config.tokens << row_bits if config.tokens > 1 else rows
         attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
-        advance = ~self.o.valid | self.o.ready
-        s = Stages(m, advance)
+        s = Stages(m, Const(1))
+        m.submodules.given = given = CreditFifo(layouts.quantised_payload(config))
+        wiring.connect(m, given.o, wiring.flipped(self.o))
 
         def place(row: Value, stream: Value) -> Value:
             return Cat(row[:row_bits], stream) if config.tokens > 1 else row[:row_bits]
@@ -76,9 +78,12 @@ class Quantiser(wiring.Component):
         factor = self.i_factor.payload
         row = Signal(range(rows))
         last = row + 1 == factor.beats
-        with m.If(self.i_factor.valid & advance):
+        m.d.comb += [
+            given.enters.eq(self.i_factor.valid & given.room),
+            self.i_factor.ready.eq(given.room & last),
+        ]
+        with m.If(given.enters):
             m.d.sync += row.eq(Mux(last, 0, row + 1))
-        m.d.comb += self.i_factor.ready.eq(advance & last)
 
         words = []
         for bank in range(banks):
@@ -89,7 +94,6 @@ class Quantiser(wiring.Component):
                 write.en.eq(self.u_valid & (self.u_index[:bank_bits] == bank)),
                 write.addr.eq(place(self.u_index[bank_bits:], self.u_stream)),
                 write.data.eq(self.u),
-                read.en.eq(advance),
                 read.addr.eq(place(row, factor.stream)),
             ]
             words.append(read.data)
@@ -105,20 +109,21 @@ class Quantiser(wiring.Component):
             self._code(s, pick(s.register(us), slot) if spread else s.register(pick(us, slot)), exponent, multiplier)
             for us in (elements.word_select(index, SLOTS * U_BITS) for index in range(config.codes_per_cycle))
         ]
+        stages = self.latency - given.latency
         m.d.comb += [
-            self.o.valid.eq(s.valid(self.i_factor.valid, self.latency)),
-            self.o.payload.stream.eq(s.delay(factor.stream, self.latency) if config.tokens > 1 else 0),
-            self.o.payload.last.eq(s.delay(last, self.latency)),
-            self.o.payload.codes.eq(Cat(*codes)),
+            given.i.valid.eq(s.valid(given.enters, stages)),
+            given.i.payload.stream.eq(s.delay(factor.stream, stages) if config.tokens > 1 else 0),
+            given.i.payload.last.eq(s.delay(last, stages)),
+            given.i.payload.codes.eq(Cat(*codes)),
         ]
         return m
 
     @staticmethod
     def _code(s: Stages, u: Value, exponent: Value, multiplier: Value) -> Value:
-        """Register 7 of one code, from its u (register 2)."""
+        """What is stored of one code, behind register 6, from its u (register 2)."""
         shift = s.register((exponent - u[MANTISSA_BITS:KEY_BITS])[: KEY_BITS - MANTISSA_BITS])
         aligned = s.register(align(s.register(u[:MANTISSA_BITS]), shift))
         product = s.register(s.register(round_aligned(aligned)) * multiplier)
         size = ((product + CODE_ROUND) >> CODE_SHIFT)[: 2 * MANTISSA_BITS + 1 - CODE_SHIFT]
         clamped = Mux(size > CODE_MAX, CODE_MAX, size)[: layouts.CODE_BITS]
-        return s.register(Mux(s.delay(u[-1], 4), -clamped, clamped)[: layouts.CODE_BITS])
+        return Mux(s.delay(u[-1], 4), -clamped, clamped)[: layouts.CODE_BITS]

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import TRIT_MEMORY, HwConfig
+from lutern.hw.credits import CREDITS, CreditFifo
 from lutern.hw.head import token_payload
 from lutern.hw.layouts import full_parts
 from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT
@@ -22,10 +22,8 @@ from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
 FETCHED = 16
 """Words that wait for the row's or the host's reader: as many as are under way from an address on, and some more."""
-READ_AHEAD = 16
-"""Beats or words that are read ahead, or are under way: the depth of a distributed RAM."""
-FIFO_BITS = 208
-"""Bits of a FIFO of what is read ahead; wider ones are several, so that each lies where its bits are wanted."""
+READ_AHEAD = CREDITS
+"""Beats or words that are read ahead, or are under way."""
 
 
 class Repeater(wiring.Component):
@@ -97,22 +95,13 @@ class ReaderAhead(wiring.Component):
         m = Module()
         last = Signal(ADDRESS_BITS, reset_less=True)
         valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
-        room = Signal(range(READ_AHEAD + 1), init=READ_AHEAD)  # of the FIFO that no read under way will fill
-        issue = self.granted & (room != 0)
-        m.d.sync += [
-            last.eq(self.count - 1), valid.eq(Cat(issue, valid)), room.eq(room - issue + (self.o.valid & self.o.ready)),
-        ]
+        m.submodules.ahead = ahead = CreditFifo(len(self.data))
+        issue = self.granted & ahead.room
+        m.d.comb += [ahead.enters.eq(issue), ahead.i.valid.eq(valid[-1]), ahead.i.payload.eq(self.data)]
+        m.d.sync += [last.eq(self.count - 1), valid.eq(Cat(issue, valid))]
         with m.If(issue):
             m.d.sync += self.address.eq(Mux(self.address == last, 0, self.address + 1))
-        for first in range(0, len(self.data), FIFO_BITS):  # all hold as many
-            some = self.data[first : first + FIFO_BITS]
-            m.submodules[f"ahead_{first}"] = ahead = SyncFIFO(width=len(some), depth=READ_AHEAD)
-            m.d.comb += [
-                ahead.w_en.eq(valid[-1]), ahead.w_data.eq(some), ahead.r_en.eq(self.o.ready),
-                self.o.payload[first : first + FIFO_BITS].eq(ahead.r_data),
-            ]
-            if first == 0:
-                m.d.comb += self.o.valid.eq(ahead.r_rdy)
+        wiring.connect(m, ahead.o, wiring.flipped(self.o))
         return m
 
 

@@ -8,11 +8,12 @@ One read, one addition and one write an element. A lane costs 37 LUT4 and 50 CCU
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
+from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.scale import beyond
 from lutern.hw.stages import Stages, saturate
@@ -37,7 +38,7 @@ class Residual(wiring.Component):
 
     Numerics: ``saturate(h + value)`` symmetric at 32 bits; twin of ``model_ref.model.add_residual``.
 
-    Latency: 4. The same beat of the same stream may come again from the 4th advance on: its h is written by then.
+    Latency: 4. The same beat of the same stream may come again from the 4th cycle on: its h is written by then.
     Nothing holds it back sooner; operations on h are a barrier apart.
     """
 
@@ -69,19 +70,19 @@ class Residual(wiring.Component):
         lanes = self.config.results_per_cycle
         m.submodules.memory = memory = vector_memory(self.config, VALUE_BITS)
         write = memory.write_port()
-        advance = ~self.o.valid | self.o.ready
-        stages = Stages(m, advance)
-        i, o = self.i.payload, self.o.payload
+        stages = Stages(m, Const(1))
+        m.submodules.sent = sent = CreditFifo(x_payload(self.config))
+        i = self.i.payload
         place = place_of(self.config, i)
-        m.d.comb += self.i.ready.eq(advance)
-        read = read_register(m, memory, place, advance)
+        enters = self.i.valid & sent.room
+        m.d.comb += [self.i.ready.eq(sent.room), sent.enters.eq(enters)]
+        read = read_register(m, memory, place, Const(1))
 
         # 1: h is read; 2: held, because a block RAM is slow; 3: the sum; 4: saturated and written
-        valid = stages.valid(self.i.valid, 3)
+        valid = stages.valid(enters, 3)
         values = stages.delay(i.values, 2, "values")
         adds = stages.register(i.op == ADDS, "adds")
         where = stages.delay(place, 3, "where")
-        left = stages.register(where, "where_4")
         olds = stages.register(Mux(adds, read, 0), "olds")
         new, outside = [], []
         for lane in range(lanes):
@@ -94,24 +95,25 @@ class Residual(wiring.Component):
             packed.eq(Cat(*new)),
             write.addr.eq(where),
             write.data.eq(packed),
-            write.en.eq(valid & advance),
+            write.en.eq(valid),
             self.saturated.eq(write.en & Cat(*outside).any()),
             self.tap_valid.eq(write.en),
             self.tap.eq(packed),
             self.tap_stream.eq(stream_of(self.config, where)),
             self.tap_index.eq(index_of(self.config, where)),
         ]
-        held = stages.register(packed, "held")
         wide = []
         for lane in range(lanes):
             element = Signal(signed(X_BITS), name=f"x_{lane}")
-            m.d.comb += element.eq(held.word_select(lane, VALUE_BITS).as_signed())
+            m.d.comb += element.eq(packed.word_select(lane, VALUE_BITS).as_signed())
             wide.append(element)
+        x = sent.i.payload
         m.d.comb += [
-            self.o.valid.eq(stages.valid(valid, 1)),
-            o.x.eq(Cat(*wide)),
-            o.stream.eq(stream_of(self.config, left)),
-            o.index.eq(index_of(self.config, left)),
-            o.last.eq(stages.delay(i.last, 4, "last")),
+            sent.i.valid.eq(valid),
+            x.x.eq(Cat(*wide)),
+            x.stream.eq(stream_of(self.config, where)),
+            x.index.eq(index_of(self.config, where)),
+            x.last.eq(stages.delay(i.last, 3, "last")),
         ]
+        wiring.connect(m, sent.o, wiring.flipped(self.o))
         return m

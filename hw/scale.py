@@ -19,6 +19,7 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
+from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import BOUND_BITS, ITEM_BITS, SCALE_SHIFT_BITS, VALUE_BITS, Op, values_payload
 from lutern.hw.stages import Stages, saturate
 from lutern.model_ref import model as network
@@ -111,13 +112,16 @@ class SumScale(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        advance = ~self.o.valid | self.o.ready
-        stages = Stages(m, advance)
+        stages = Stages(m, Const(1))
         i = self.i.payload
-        m.d.comb += self.i.ready.eq(advance)
-        self_valid = stages.valid(self.i.valid, self.latency)
+        m.submodules.scaled = scaled = CreditFifo(StructLayout({"values": values_payload(self.config), "outside": 1}))
+        enters = self.i.valid & scaled.room
+        behind = self.latency - scaled.latency
+        m.d.comb += [
+            self.i.ready.eq(scaled.room), scaled.enters.eq(enters), scaled.i.valid.eq(stages.valid(enters, behind)),
+        ]
         kept = ["bounds", "op", "frac", "state_base", "index", "last", *(["stream"] if self.config.tokens > 1 else [])]
-        carried = stages.delay(Cat(*[i[name] for name in kept]), self.latency, "carried")
+        carried = stages.delay(Cat(*[i[name] for name in kept]), behind, "carried")
         op_early = stages.delay(i.op, 2, "op_early")
         op_late = stages.delay(op_early, 4, "op_late")
         mantissa = stages.delay(i.mantissa, 2, "mantissa")
@@ -127,13 +131,16 @@ class SumScale(wiring.Component):
             self._lane(m, stages, i.sums.word_select(lane, SUM_BITS).as_signed(), i, mantissa, shift, op_early, op_late)
             for lane in range(self.config.results_per_cycle)
         ]
-        o = self.o.payload
+        given = scaled.i.payload.values
         m.d.comb += [
-            self.o.valid.eq(self_valid),
-            o.values.eq(Cat(*[value for value, _, _ in lanes])),
-            o.scores.eq(Cat(*[score for _, score, _ in lanes])),
-            self.saturated.eq(self.o.valid & self.o.ready & Cat(*[outside for _, _, outside in lanes]).any()),
-            Cat(*[o[name] for name in kept]).eq(carried),
+            given.values.eq(Cat(*[value for value, _, _ in lanes])),
+            given.scores.eq(Cat(*[score for _, score, _ in lanes])),
+            scaled.i.payload.outside.eq(Cat(*[outside for _, _, outside in lanes]).any()),
+            Cat(*[given[name] for name in kept]).eq(carried),
+            self.o.valid.eq(scaled.o.valid),
+            self.o.payload.eq(scaled.o.payload.values),
+            scaled.o.ready.eq(self.o.ready),
+            self.saturated.eq(self.o.valid & self.o.ready & scaled.o.payload.outside),
         ]
         return m
 
@@ -171,7 +178,7 @@ class SumScale(wiring.Component):
         fine_amount = stages.register(amount[:3], "fine_amount")
         fine = stages.register((coarse >> fine_amount)[: PRODUCT_BITS - SHIFT_MIN + 1].as_signed(), "fine")
 
-        # 6: round; 7: saturate and select
+        # 6: round; 7: saturate and select, into the FIFO
         nearest = stages.register((fine + HALF) >> 1, "nearest")
         small = (op_late == Op.F) | (op_late == Op.I) | (op_late == Op.GATE)
         score = saturate(nearest, VALUE_BITS)
@@ -179,11 +186,7 @@ class SumScale(wiring.Component):
         unscaled = (op_late == Op.G) | (op_late == Op.UP) | (op_late == Op.HEAD)
         chosen = Signal(signed(VALUE_BITS))
         m.d.comb += chosen.eq(Mux(unscaled, stages.delay(plain, 4, "plain"), scaled))
-        # Compared with the limits and not with the value chosen: one carry chain behind the register, not two.
+        # Compared with the limits and not with the value chosen: one carry chain, not two.
         outside = Mux(small, beyond(nearest, 18), beyond(nearest, VALUE_BITS))
         counted = (op_late == Op.I) | (op_late == Op.GATE) | (op_late == Op.RESIDUAL)
-        return (
-            stages.register(chosen, "chosen"),
-            stages.register(score, "score"),
-            stages.register(counted & outside, "outside"),
-        )
+        return chosen, score, counted & outside

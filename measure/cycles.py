@@ -23,8 +23,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from lutern.firmware.program import program_sizes
-from lutern.hw.code_memory import CODES_AHEAD, CodeMemory
+from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
+from lutern.hw.credits import CREDITS
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.layouts import Op, Record, group_shape, header_words, row_fifo_words, short_trits
@@ -46,9 +47,8 @@ from lutern.measure.timing import Fifo, Groups, Pipe, Reader, ReaderAhead, Slot,
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 
-G_AFTER_I = WRITTEN + 1  # advances between the last beat of I and the first of G: the state is complete
-I_AFTER_I = WRITTEN - S_READ + 1  # advances between two of the same index that are chained: the state is written
-CODES_SHOW = CodeMemory.latency - 1  # cycles from a beat's read: it is written in the one before
+G_AFTER_I = WRITTEN + 1  # cycles between the last beat of I and the first of G: the state is complete
+I_AFTER_I = WRITTEN - S_READ + 1  # cycles between two of the same index that are chained: the state is written
 PAUSE = 100_000
 """Cycles ahead of a pass that the host begins: all that can be read ahead has been."""
 PASSES = 32
@@ -123,8 +123,9 @@ class PassModel:
             "residual": Pipe(Residual.latency),
         }
         self.quantiser = Pipe(Quantiser.latency)
-        self.codes = ReaderAhead(CODES_AHEAD, CODES_SHOW)
-        self.row_slot, self.sum_slot, self.value_slot, self.x_slot = (Slot() for _ in range(4))
+        # What is written in a cycle is read in the next one at the earliest.
+        self.codes = ReaderAhead(CREDITS, described(CodeMemory(config)).latency - 1)
+        self.row_slot = Slot()
         # state of the stages
         self.scalar_idle = 0
         self.last_read = 0
@@ -197,8 +198,7 @@ class PassModel:
             fifo.visit(part)
         for pipe in (self.scale, self.quantiser, *self.blocks.values()):
             pipe.visit(part)
-        for item in (self.reader, self.trits, self.gains, self.row, self.codes, self.row_slot, self.sum_slot,
-                     self.value_slot, self.x_slot):
+        for item in (self.reader, self.trits, self.gains, self.row, self.codes, self.row_slot):
             item.visit(part)
         if self.resident:
             self.trit_reader.visit(part)
@@ -309,10 +309,9 @@ class PassModel:
             last = beat == op.beats - 1
             shown = self.row_slot.enter(self.row.next(1))
             self.row.take(shown, last)
-            self.row_used = self.sum_slot.enter(max(shown, start))
+            self.row_used = self.scale.enter(max(shown, start))
             self.row_slot.leave(shown, self.row_used)
-            inside = self.sum_slot.leave(self.row_used, self.scale.enter(self.row_used))
-            self._result(op, stream, beat, inside, last, first=beat == 0)
+            self._result(op, stream, beat, self.row_used, last, first=beat == 0)
 
     def _copy(self) -> PassModel:
         """The same state."""
@@ -428,12 +427,11 @@ class PassModel:
                 last = last_group and index == results - 1
                 if op.op == Op.F:
                     when = self._gain_shows(stream, when, first=index == 0)
-                entered = self.drained = self.sum_slot.enter(max(when, start))
+                entered = self.drained = self.scale.enter(max(when, start))
                 if op.op == Op.F and stream == 0:
                     self.gains.take(entered)
-                inside = self.sum_slot.leave(entered, self.scale.enter(entered))
-                self._result(op, stream, base + index, inside, last, first=index == 0)
-            done.append(inside + SumScale.latency + self.head_latency)
+                valued = self._result(op, stream, base + index, entered, last, first=index == 0)
+            done.append(valued + self.head_latency)
         if last_group:
             if op.op == Op.F:
                 self.popped["gains"] = entered + 1
@@ -445,30 +443,26 @@ class PassModel:
         when = max(when, self.gains_shows)
         return max(when, self.gains.next()) if stream == 0 else when + first
 
-    def _result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> None:
-        """A beat of P values through the scale, then its block, then into the norm."""
+    def _result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> int:
+        """A beat of P values through the scale, then its block, then into the norm; when it leaves the scale."""
         shown = self.scale.arrive(entered)
-        arrival = self.scale.leave(shown, self.value_slot.enter(shown))
         name = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}.get(op.op)
         if name is None:
+            wanted = self.i_entered.get(index, -I_AFTER_I) + I_AFTER_I if op.op == Op.I and self.chained else 0
+            left = self.scale.leave(shown, wanted)
             if op.op == Op.I:
-                inside = arrival
-                if self.chained:
-                    inside = self.value_slot.leave(arrival, self.i_entered.get(index, -I_AFTER_I) + I_AFTER_I)
-                self.last_i = self.i_entered[index] = inside
-            return
+                self.last_i = self.i_entered[index] = left
+            return left
         block = self.blocks[name]
-        inside = block.enter(max(arrival, self.last_i + G_AFTER_I if name == "mlgru" else 0))
-        self.value_slot.leave(arrival, inside)
-        shows = block.arrive(inside)
-        left = block.leave(shows, self.x_slot.enter(shows))
-        wanted = max(left, self.vector_last + 1)
-        joined = self.x_slot.leave(left, self._gain_shows(stream, wanted, first))
+        inside = self.scale.leave(shown, block.enter(max(shown, self.last_i + G_AFTER_I if name == "mlgru" else 0)))
+        wanted = max(block.arrive(inside), self.vector_last + 1)
+        joined = block.leave(wanted, self._gain_shows(stream, wanted, first))
         self.vector_last = joined
         if stream == 0:
             self.gains.take(joined)
         if last:
             self.vector_end, self.popped["gains"] = joined, joined + 1
+        return inside
 
     def _end_results(self, when: int) -> None:
         self.result_end = when

@@ -24,12 +24,23 @@ from lutern.hw.activation import BASE_BITS, SEGMENT_BITS, SLOPE_BITS, table_attr
 from lutern.hw.code_memory import LUT_RAM_WORDS
 from lutern.hw.config import HwConfig
 from lutern.hw.counters import ROW_BITS, table_style
+from lutern.hw.credits import CREDITS, FIFO_BITS
 from lutern.hw.head import NOISE_BITS, TABLE_WORDS
 from lutern.hw.host_port import RUN_TOKENS
-from lutern.hw.layouts import CODE_BITS, ITEM_BITS, TUPLE_GAINS, VALUE_BITS, row_fifo_words
+from lutern.hw.layouts import (
+    CODE_BITS,
+    ITEM_BITS,
+    TUPLE_GAINS,
+    VALUE_BITS,
+    codes_payload,
+    quantised_payload,
+    row_fifo_words,
+    values_payload,
+    x_payload,
+)
 from lutern.hw.memory import BANK_BEATS
 from lutern.hw.norm_statistics import SLOTS, U_BITS
-from lutern.hw.readers import FETCHED, FIFO_BITS, READ_AHEAD
+from lutern.hw.readers import FETCHED
 from lutern.hw.sdram_memory import DEPTH
 from lutern.hw.vectors import in_luts
 from lutern.model_ref.fixed import MANTISSA_BITS
@@ -180,8 +191,7 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
             if rest:
                 yield ChipMemory("trits", beats, rest)
         for name, bits in (("beats ahead", config.beat_bits), ("words ahead", config.word_bits)):
-            for first in range(0, bits, FIFO_BITS):
-                yield ChipMemory(name, READ_AHEAD, min(FIFO_BITS, bits - first), style="distributed")
+            yield from _credits(name, bits)
     if config.memory == "block":
         yield ChipMemory("row ahead", FETCHED, config.word_bits, style="distributed")
         yield ChipMemory("words", config.memory_words, config.word_bits)
@@ -243,7 +253,7 @@ def _norm(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
-    """A FIFO's last word stands in a register."""
+    """A FIFO's last word stands in a register, but not those at the ends of pipelines."""
     group_bits = config.results_per_cycle * TUPLE_GAINS * ITEM_BITS
     yield ChipMemory("gains", config.gain_fifo_words - 1, config.word_bits, checked=True)
     yield ChipMemory("groups of gains", config.gain_fifo_groups - 1, group_bits, checked=True)
@@ -252,6 +262,18 @@ def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
     if config.source == "stream":
         yield ChipMemory("words of trits", config.trit_fifo_words - 1, config.word_bits + 1, checked=True)
         yield ChipMemory("row", row_fifo_words(config) - 1, config.word_bits, checked=True)
+    saturated = 1
+    for name, bits in (("codes behind the quantiser", quantised_payload(config).size),
+                       ("codes ahead of the lanes", codes_payload(config).size),
+                       ("values", values_payload(config).size + saturated),
+                       *((f"x of {block}", x_payload(config).size) for block in ("mlgru", "glu", "residual"))):
+        yield from _credits(name, bits)
+
+
+def _credits(name: str, bits: int) -> Iterator[ChipMemory]:
+    """``hw/credits.py``."""
+    for first in range(0, bits, FIFO_BITS):
+        yield ChipMemory(name, CREDITS, min(FIFO_BITS, bits - first), style="distributed")
 
 
 __all__ = ["SMALL_BITS", "ChipMemory", "chip_memories"]

@@ -9,49 +9,44 @@ Each mirrors one kind of block in ``hw/`` and knows nothing of the network; ``cy
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lutern.hw.config import HwConfig
+from lutern.hw.credits import CREDITS
 from lutern.hw.layouts import group_shape
 from lutern.measure.steady import Times, Visitor
 
 
-@dataclass
 class Pipe:
-    """A pipeline under one enable (``hw/stages.py``): while its last item waits, nothing moves."""
+    """A pipeline that never waits, and the FIFO at its end (``hw/credits.py``): an item enters if it will have room."""
 
-    latency: int
-    _last: int = -1
-    _frozen: list[tuple[int, int]] = field(default_factory=list)  # waits that an item inside may have met
+    def __init__(self, latency: int) -> None:
+        self.latency = latency
+        self._entered = self._left = -1
+        self._leaves = Times(most=CREDITS)
 
     def enter(self, when: int) -> int:
-        """The first cycle from ``when`` on in which an item can enter."""
-        when = max(when, self._last + 1)
-        for start, stop in self._frozen:
-            if start <= when < stop:
-                when = stop
-        self._last = when
+        """The first cycle from ``when`` on in which an item can enter; those before have left, or are to stay."""
+        when = max(when, self._entered + 1)
+        if len(self._leaves) == CREDITS:
+            when = max(when, self._leaves.back(CREDITS) + 1)
+        self._entered = when
         return when
 
     def arrive(self, entered: int) -> int:
-        """The cycle in which an item that entered then shows at the end."""
-        arrival = entered + self.latency
-        for start, stop in self._frozen:
-            if stop > entered and start < arrival:
-                arrival += stop - max(start, entered)
-        return arrival
+        """The cycle in which an item that entered then shows at the end, if the one before it has left."""
+        return max(entered + self.latency, self._left + 1)
 
     def leave(self, arrival: int, when: int) -> int:
         """The item at the end leaves at ``when`` at the earliest."""
-        if when > arrival:
-            self._frozen = [wait for wait in self._frozen if wait[1] > self._last]
-            self._frozen.append((arrival, when))
-        return max(arrival, when)
+        self._left = max(arrival, when)
+        self._leaves.append(self._left)
+        return self._left
 
     def visit(self, visitor: Visitor) -> None:
         """Its state."""
-        self._last = visitor.time(self._last)
-        self._frozen = visitor.spans(self._frozen)
+        self._entered, self._left = visitor.time(self._entered), visitor.time(self._left)
+        self._leaves.visit(visitor)
 
 
 @dataclass

@@ -40,9 +40,9 @@ class Bench:
         parameters, self.seed = bench_parameters(), bench_seed()
         self.dut, self.config = dut, HwConfig(**parameters["config"])
         self.layout, self.lanes = values_payload(self.config), self.config.results_per_cycle
-        self.unpaused = parameters["source"] == parameters["sink"] == "none"
+        self.unpaused = parameters["source"] == "none"
         self.source = StreamSource(dut, "i", pause=parameters["source"], seed=self.seed)
-        self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
+        self.sink = StreamSink(dut, "o", seed=self.seed + 1)
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=lambda cycle, payload: self.board.check(cycle, payload))
         self.restart()

@@ -92,7 +92,7 @@ async def vectors_of_any_length(dut: Any) -> None:
 
 @cocotb.test()
 async def codes_arrive_after_the_operation(dut: Any) -> None:
-    """An operation that waits reads each beat two cycles after its last code is written, then goes on at full rate."""
+    """An operation that waits shows each beat ``latency`` after its last code, then goes on at full rate."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
@@ -126,7 +126,8 @@ async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
         reads = [cycle for cycle, _ in bench.left.items]
         assert reads[-1] - reads[beats] == len(reads) - beats - 1, f"a bubble in {reads}"
         writes = [cycle for cycle, _ in bench.written.items]
-        freed = reads[beats * (parts * bench.streams + 2) - 1]  # one cycle after the last read of the first bank
+        shown = reads[beats * (parts * bench.streams + 2) - 1]  # the last of the first bank, read in the cycle
+        freed = shown - bench_parameters()["latency"] + 1 + 2  # latency - 1 before, and two later the bank is free
         third = writes[2 * beats * parts * bench.streams]
         assert third == freed, f"the bank was free in cycle {freed}, written in {third}"
 

@@ -20,7 +20,7 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, start, unpack
 from lutern.sim.vectors import blocks, flat, split
 
-LATENCY = 3
+LATENCY = 4
 GATE_TO_UP = 10
 LARGEST = (1 << 17) - 1
 TIES_FRAC_BITS = 15

@@ -21,7 +21,7 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
 from lutern.sim.vectors import blocks, flat, split
 
-LATENCY = 11
+LATENCY = 12
 F_TO_I, I_TO_I, I_TO_G = 3, 7, 13
 """Earliest beats of the same place, of the same index (chained), and of all."""
 OFFSET = 3
@@ -108,6 +108,7 @@ class Bench:
         self.g = np.zeros_like(self.newest)
         self.place = (0, 0)  # token, layer
         self.scalars: dict[int, list[tuple[int, int]]] = {stream: [] for stream in range(self.streams)}
+        self.begun = dict.fromkeys(range(self.streams), 0)  # vectors of G whose last v has not left
         self.held: dict[int, tuple[int, int]] = {}  # of streams whose last v has left, until their next G
 
     def set_fresh(self, bits: int) -> None:
@@ -159,6 +160,7 @@ class Bench:
         else:
             if index == 0:
                 self.held.pop(stream, None)  # the scalars may change from now on
+                self.begun[stream] += 1
             self.g[part] = values
             v = mlgru.gated_output(self.g[stream], self.newest[stream], fields["frac"])[part[1]]
             kept = {name: fields[name] for name in ("stream", "index", "last")}
@@ -177,7 +179,11 @@ class Bench:
         self.v_board.check(cycle, payload)
         fields = unpack(self.x_layout, payload)
         if fields["last"]:
-            self.held[fields["stream"]] = self.scalars[fields["stream"]].pop(0)
+            stream = fields["stream"]
+            scalars = self.scalars[stream].pop(0)
+            self.begun[stream] -= 1
+            if not self.begun[stream]:  # v waits behind the scalars; in the machine the next G waits for all v
+                self.held[stream] = scalars
 
     async def watch(self) -> None:
         """The tap, and the scalars of the stream that was asked for in the cycle before, while they must hold."""

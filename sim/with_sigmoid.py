@@ -1,6 +1,6 @@
 """What benches of the sigmoid and of its users need around them.
 
-    i ─► valid bits, enable ─► Sigmoid ─► o            StreamedSigmoid
+    i ─► valid bits ─► Sigmoid ─► o                     StreamedSigmoid
     ports ─► block ◄─► Sigmoid                         WithSigmoid: the ports of the block, but its `sigmoid`
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module
+from amaranth.hdl import Const, Elaboratable, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,7 +19,7 @@ from lutern.hw.stages import Stages
 
 
 class StreamedSigmoid(wiring.Component):
-    """``Sigmoid`` as a block of its own: ``i`` values_payload, ``o`` sigma of its ``values``."""
+    """``Sigmoid`` as a block of its own: ``i`` values_payload, ``o`` sigma of its ``values``, which never waits."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -32,14 +32,12 @@ class StreamedSigmoid(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.sigmoid = self.sigmoid
-        advance = ~self.o.valid | self.o.ready
         user = self.sigmoid.user
         m.d.comb += [
             user.arguments.eq(self.i.payload.values),
             user.frac.eq(self.i.payload.frac),
-            user.advance.eq(advance),
-            self.i.ready.eq(advance),
-            self.o.valid.eq(Stages(m, advance).valid(self.i.valid, Sigmoid.latency)),
+            self.i.ready.eq(1),
+            self.o.valid.eq(Stages(m, Const(1)).valid(self.i.valid, Sigmoid.latency)),
             self.o.payload.eq(user.sigma),
         ]
         return m

@@ -9,8 +9,6 @@ from lutern.hw.config import HwConfig
 from lutern.sim.convert import convert_rtlil
 from lutern.sim.runner import run_bench
 
-LATENCY = 3
-
 
 class Shape(NamedTuple):
     """R, C, P, Q, T and the run's streams."""
@@ -21,21 +19,24 @@ class Shape(NamedTuple):
     codes: int
     tokens: int = 1
     streams: int = 1
+    width: int = 32
+    latency: int = 2
 
 
 SHAPES = [Shape(4, 4, 1, 2), Shape(4, 8, 2, 2), Shape(2, 4, 1, 4)]
 """Two, four parts and one part a beat."""
-MORE = [Shape(5, 4, 1, 2, 4, 4), Shape(5, 4, 1, 2, 4, 3), Shape(5, 4, 1, 2, 4, 1), Shape(4, 8, 2, 8, 2, 2)]
-"""All streams of the machine, and fewer."""
+MORE = [Shape(5, 4, 1, 2, 4, 4), Shape(5, 4, 1, 2, 4, 3), Shape(5, 4, 1, 2, 4, 1), Shape(4, 8, 2, 8, 2, 2),
+        Shape(4, 4, 1, 2, width=96, latency=3)]
+"""All streams of the machine, and fewer; part memories of block RAM."""
 
 
 def run(shape: Shape, pause: str, testcase: str | None = None) -> None:
     values: dict[str, Any] = {"rows": shape.rows, "columns": shape.columns, "results_per_cycle": shape.results,
-              "codes_per_cycle": shape.codes, "tokens": shape.tokens, "max_width": 32}
+              "codes_per_cycle": shape.codes, "tokens": shape.tokens, "max_width": shape.width}
     block = CodeMemory(HwConfig("bench", **values))
-    assert block.latency == LATENCY
+    assert block.latency == shape.latency
     run_bench(block, "lutern.sim.tb_code_memory", seed=61, testcase=testcase,
-              parameters={"config": values, "pause": pause, "streams": shape.streams, "latency": LATENCY})
+              parameters={"config": values, "pause": pause, "streams": shape.streams, "latency": shape.latency})
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, *MORE])
@@ -44,7 +45,7 @@ def test_codes_latency_and_reset(shape: Shape) -> None:
 
 
 @pytest.mark.parametrize("pause", ["random", "bursty", "alternating"])
-@pytest.mark.parametrize("shape", [SHAPES[0], MORE[1]])
+@pytest.mark.parametrize("shape", [SHAPES[0], MORE[1], MORE[-1]])
 def test_pauses(shape: Shape, pause: str) -> None:
     run(shape, pause)
 
