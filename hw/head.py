@@ -24,6 +24,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
+from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import VALUE_BITS, values_payload
 from lutern.hw.stages import Stages
 from lutern.hw.stream_register import StreamRegister
@@ -111,7 +112,7 @@ class Head(wiring.Component):
     Generators outlive a reset; the noise of one that was never seeded is the same for all tokens.
 
     Latency: ``latency`` cycles from the last beat to the token, 8 + log2 P; while a logit takes its place among the
-    ``top_k``, all waits.
+    ``top_k``, beats and tokens wait.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -140,18 +141,25 @@ class Head(wiring.Component):
         config, lanes = self.config, self.config.results_per_cycle
         lane_bits = (lanes - 1).bit_length()
         i = self.i.payload
-        room = ~self.o.valid | self.o.ready
-        kept = self._keep(m, room)
-        advance = room & kept
-        stages = Stages(m, advance)
-        m.d.comb += self.i.ready.eq(advance)
+        m.submodules.tokens = tokens = CreditFifo(token_payload(config))
+        stages = Stages(m, Const(1))
+        entered = self.i.valid & self.i.ready
+        kept = self._keep(m, tokens.room)
+        shows = self._all_kept(m, kept) if config.top_k else Const(1)
+        m.d.comb += [
+            self.i.ready.eq(tokens.room & kept),
+            tokens.enters.eq(entered & i.last),
+            self.o.valid.eq(tokens.o.valid & shows),
+            self.o.payload.eq(tokens.o.payload),
+            tokens.o.ready.eq(self.o.ready & shows),
+        ]
 
         # 1: what is compared; a padding row is below everything
         greedy = self.temperature == 0
         beat_stream = stages.register(i.stream, "beat_stream") if config.tokens > 1 else Const(0, 1)
         index = stages.register(i.index, "index")
         first, last = stages.register(i.index == 0, "first"), stages.register(i.last, "last")
-        valid = stages.valid(self.i.valid, 1)
+        valid = stages.valid(entered, 1)
         keys = []
         for lane in range(lanes):
             score = i.scores.word_select(lane, VALUE_BITS).as_signed()
@@ -161,10 +169,8 @@ class Head(wiring.Component):
             keys.append(stages.register(key, f"key_{lane}"))
 
         # 2: words, 3 and 4: variates, 5: with dither, 6: times temperature
-        words = self._draw(m, valid & advance, beat_stream, first, greedy)
-        products = [
-            self._noise(m, stages, stages.register(word, f"word_{lane}"), advance) for lane, word in enumerate(words)
-        ]
+        words = self._draw(m, valid, beat_stream, first, greedy)
+        products = [self._noise(m, stages, stages.register(word, f"word_{lane}")) for lane, word in enumerate(words)]
 
         # 7: the sums, the sign inverted: unsigned numbers compare sooner; then the best of the beat, a register a level
         candidates = []
@@ -184,7 +190,7 @@ class Head(wiring.Component):
         first, last = stages.delay(first, behind), stages.delay(last, behind)
         valid = stages.valid(valid, behind)
 
-        # 8: the best of all; a beat that waits here may win again, and changes nothing
+        # 8: the best of all, into the FIFO
         newest = Signal(KEY_BITS + 16, reset_less=True)  # that won last
         best: Value = newest
         wins = Signal()
@@ -197,22 +203,28 @@ class Head(wiring.Component):
             fetched, is_newest = Signal.like(newest, reset_less=True), Signal()
             best = Mux(is_newest, newest, fetched)
             stays = valid & (next_stream == beat_stream)
-            with m.If(advance):
-                m.d.sync += is_newest.eq(stays & (is_newest | wins))
-            with m.If(advance & ~stays):
+            m.d.sync += is_newest.eq(stays & (is_newest | wins))
+            with m.If(~stays):
                 m.d.sync += fetched.eq(others.read(next_stream))
         m.d.comb += wins.eq(first | (key > best[16:]))
         with m.If(valid & wins):
             m.d.sync += newest.eq(candidate)
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(valid & last),
-                self.o.payload.token.eq(Mux(wins, token, best[:16])),
-                self.o.payload.stream.eq(beat_stream),
-            ]
+        m.d.comb += [
+            tokens.i.valid.eq(valid & last),
+            tokens.i.payload.token.eq(Mux(wins, token, best[:16])),
+            tokens.i.payload.stream.eq(beat_stream),
+        ]
         return m
+
+    def _all_kept(self, m: Module, kept: Value) -> Value:
+        """Whether a token may show: every logit ahead of it has its place among the largest few.
+
+        That is when no beat has waited for three cycles: between the wait for one logit and that for the next is one.
+        A token that shows stays, whatever comes.
+        """
+        shown, before, earlier = Signal(), Signal(), Signal()
+        m.d.sync += [shown.eq(self.o.valid & ~self.o.ready), before.eq(kept), earlier.eq(before)]
+        return (kept & before & earlier) | shown
 
     def _draw(self, m: Module, taken: Value, stream: Value, first: Value, greedy: Value) -> list[Value]:
         """Words of the beat that is taken; the base of its stream moves on behind its first beat, or to a seed."""
@@ -234,7 +246,7 @@ class Head(wiring.Component):
         m.d.comb += self.i_seed.ready.eq(1)
         return [linear(sampling.power(lane), current) for lane in range(lanes)]
 
-    def _noise(self, m: Module, stages: Stages, word: Value, advance: Value) -> Value:
+    def _noise(self, m: Module, stages: Stages, word: Value) -> Value:
         """The product of noise and temperature, four stages behind the word."""
         is_logic = in_luts(self.config, len(TABLE_WORDS))
         attrs = {"rom_style": "logic"} if is_logic else {}
@@ -248,7 +260,7 @@ class Head(wiring.Component):
             m.d.comb += read.addr.eq(stages.register(address))
         else:
             read = table.read_port()
-            m.d.comb += [read.en.eq(advance), read.addr.eq(address)]
+            m.d.comb += read.addr.eq(address)
         variate = stages.register(read.data.as_signed())
         noise = stages.register((variate + stages.delay(word[:DITHER_BITS], 2))[:NOISE_BITS].as_signed())
         return stages.register(noise * self.temperature)
