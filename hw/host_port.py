@@ -127,11 +127,14 @@ class HostPort(wiring.Component):
         wiring.connect(m, framer.o, answers.w_stream)
         wiring.connect(m, answers.r_stream, wiring.flipped(self.o_tx))
 
-        # Which byte of the response is next, and how it is escaped: a register between the two.
+        # Which byte of the response is next, and how it is escaped: a register between the two, both ways. A byte takes
+        # two cycles; a line needs tens.
         held, holds = Signal(FRAMED), Signal()
-        m.d.comb += [framer.i.p.eq(held), framer.i.valid.eq(holds), reply.o.ready.eq(~holds | framer.i.ready)]
-        with m.If(reply.o.ready):
+        m.d.comb += [framer.i.p.eq(held), framer.i.valid.eq(holds), reply.o.ready.eq(~holds)]
+        with m.If(~holds):
             m.d.sync += [held.eq(reply.o.p), holds.eq(reply.o.valid)]
+        with m.Elif(framer.i.ready):
+            m.d.sync += holds.eq(0)
 
         # The frame: all of it in the buffer, its first bytes in registers too.
         position = Signal(range(FRAME_BYTES))  # bytes of the frame so far
