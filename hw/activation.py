@@ -108,7 +108,7 @@ class Sigmoid(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config = self.config
-        stages = Stages(m, Const(1))
+        stages = Stages(m)
         table = m.submodules.sigmoid_table = Memory(
             shape=BASE_BITS + SLOPE_BITS, depth=1 << SEGMENT_BITS, init=SEGMENT_TABLE, attrs=table_attributes(config)
         )

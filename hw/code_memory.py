@@ -110,7 +110,7 @@ class CodeMemory(wiring.Component):
                 else:
                     reads.append(read_register(m, memory, read_address, Const(1)))
         results = Mux(last_row_group, op.last_results, config.rows // config.results_per_cycle)
-        stages = Stages(m, Const(1))
+        stages = Stages(m)
         delay = self.latency - 2
         beat_read = ahead.i.payload
         m.d.comb += [

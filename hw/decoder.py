@@ -259,7 +259,7 @@ class Decoder(wiring.Component):
 
     @staticmethod
     def _skid(m: Module, name: str, output: Any) -> Any:
-        """The same stream behind a skid buffer: a wide pipeline's enable is a register then, or nearly."""
+        """The same stream behind a skid buffer, where the path of its ready ends."""
         skid = Skid(output.signature.members["payload"].shape)
         m.submodules[name] = skid
         link(m, output, skid.i)

@@ -96,7 +96,7 @@ class Glu(wiring.Component):
         p = self.i.payload
 
         accepted, is_gate, may_enter = Signal(), Signal(), Signal()
-        stages = Stages(m, Const(1))
+        stages = Stages(m)
         m.submodules.sent = sent = CreditFifo(x_payload(self.config))
         memory = m.submodules.gate_memory = vector_memory(self.config, ELEMENT_BITS)
         write = memory.write_port()

@@ -141,8 +141,9 @@ class Head(wiring.Component):
         config, lanes = self.config, self.config.results_per_cycle
         lane_bits = (lanes - 1).bit_length()
         i = self.i.payload
-        m.submodules.tokens = tokens = CreditFifo(token_payload(config))
-        stages = Stages(m, Const(1))
+        token_bits = max(1, (config.max_vocab - 1).bit_length())
+        m.submodules.tokens = tokens = CreditFifo(StructLayout({"token": token_bits, "stream": config.stream_bits}))
+        stages = Stages(m)
         entered = self.i.valid & self.i.ready
         kept = self._keep(m, tokens.room)
         shows = self._all_kept(m, kept) if config.top_k else Const(1)
@@ -150,7 +151,8 @@ class Head(wiring.Component):
             self.i.ready.eq(tokens.room & kept),
             tokens.enters.eq(entered & i.last),
             self.o.valid.eq(tokens.o.valid & shows),
-            self.o.payload.eq(tokens.o.payload),
+            self.o.payload.token.eq(tokens.o.payload.token),
+            self.o.payload.stream.eq(tokens.o.payload.stream),
             tokens.o.ready.eq(self.o.ready & shows),
         ]
 

@@ -170,7 +170,7 @@ class Mlgru(wiring.Component):
         lanes = range(config.results_per_cycle)
         p = self.i.payload
         accepted, hold = Signal(), Signal()
-        stages = Stages(m, Const(1))
+        stages = Stages(m)
         m.submodules.sent = sent = CreditFifo(x_payload(config))
 
         def chain(value: Any, count: int, name: str, *, reset_less: bool = True) -> list[Any]:

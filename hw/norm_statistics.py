@@ -80,7 +80,7 @@ class NormStatistics(wiring.Component):
         m = Module()
         tokens = self.config.tokens
         levels = exact_log2(self.config.results_per_cycle)
-        s = Stages(m, Const(1))
+        s = Stages(m)
         beat = self.i_x.payload
         of = beat.stream if tokens > 1 else Const(0, 1)
         ends = beat.last & ((of == self.final_stream) if tokens > 1 else 1)

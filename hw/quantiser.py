@@ -9,7 +9,7 @@ is there. Cost of a code a cycle: 1 multiplier; memory 72 bits an element (all t
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -67,7 +67,7 @@ class Quantiser(wiring.Component):
         row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
         depth = config.tokens << row_bits if config.tokens > 1 else rows
         attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
-        s = Stages(m, Const(1))
+        s = Stages(m)
         m.submodules.given = given = CreditFifo(layouts.quantised_payload(config))
         wiring.connect(m, given.o, wiring.flipped(self.o))
 

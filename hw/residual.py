@@ -70,7 +70,7 @@ class Residual(wiring.Component):
         lanes = self.config.results_per_cycle
         m.submodules.memory = memory = vector_memory(self.config, VALUE_BITS)
         write = memory.write_port()
-        stages = Stages(m, Const(1))
+        stages = Stages(m)
         m.submodules.sent = sent = CreditFifo(x_payload(self.config))
         i = self.i.payload
         place = place_of(self.config, i)

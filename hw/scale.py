@@ -112,7 +112,7 @@ class SumScale(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        stages = Stages(m, Const(1))
+        stages = Stages(m)
         i = self.i.payload
         m.submodules.scaled = scaled = CreditFifo(StructLayout({"values": values_payload(self.config), "outside": 1}))
         enters = self.i.valid & scaled.room
@@ -155,13 +155,14 @@ class SumScale(wiring.Component):
         op_early: Value,
         op_late: Value,
     ) -> tuple[Value, Value, Value]:
-        # 1: round away the cut bits; 2: saturate to 18 bits; the shift of the element
+        # 1: half of what is cut away is added; 2: it is cut, and saturated to 18 bits; the shift of the element
         half = Signal(CUT_MAX)
         m.d.comb += half.eq((1 << i.cut) >> 1)
-        rounded = Signal(signed(SUM_BITS + 1))
+        added = Signal(signed(SUM_BITS + 1))
         embed = i.op == Op.EMBED
-        m.d.comb += rounded.eq(Mux(embed, sums[:EMBED_MANTISSA_BITS].as_signed(), (sums + half) >> i.cut))
-        cut = stages.register(saturate(stages.register(rounded, "rounded"), 18), "cut")
+        m.d.comb += added.eq(Mux(embed, sums[:EMBED_MANTISSA_BITS].as_signed(), sums + half))
+        rounded = stages.register(added, "added") >> stages.register(Mux(embed, 0, i.cut), "cut_bits")
+        cut = stages.register(saturate(rounded, 18), "cut")
         exponent = stages.register(Mux(embed, sums[EMBED_MANTISSA_BITS:ITEM_BITS], 0), "exponent")
         raw = stages.delay(sums, 2, "raw")
         total = stages.register(shift + exponent, "total")

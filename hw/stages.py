@@ -1,12 +1,7 @@
-"""A linear pipeline under one enable.
+"""Registers of a pipeline that never waits, and what else blocks are written with.
 
-Every arithmetic block of Lutern is a chain of registers that all advance together::
-
-    advance = ~o.valid | o.ready          the output slot is free, or freed now
-    i.ready = advance
-
-so an item appears at ``o`` exactly ``latency`` advances after it entered at ``i``, bubbles keep their place, and
-without back-pressure the block accepts one item a cycle.
+Every arithmetic block of Lutern is a chain of registers without an enable, so an item reaches its end ``latency``
+cycles after it entered. It enters only where it has room at the end, in the FIFO of ``hw/credits.py``.
 """
 
 from __future__ import annotations
@@ -17,24 +12,22 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal,
 
 
 class Stages:
-    """Registers of one block: ``register`` delays by one advance, ``delay`` by several."""
+    """Registers of one block: ``register`` delays by one cycle, ``delay`` by several."""
 
-    def __init__(self, m: Module, advance: Value) -> None:
+    def __init__(self, m: Module) -> None:
         self._m = m
-        self._advance = advance
         self._count = 0
 
     def register(self, value: ValueLike, name: str | None = None, *, reset_less: bool = True) -> Any:
-        """``value`` one advance later, of the same shape."""
+        """``value`` one cycle later, of the same shape."""
         value = Value.cast(value)
         self._count += 1
         held = Signal(value.shape(), name=name or f"stage_{self._count}", reset_less=reset_less)
-        with self._m.If(self._advance):
-            self._m.d.sync += held.eq(value)
+        self._m.d.sync += held.eq(value)
         return held
 
     def delay(self, value: ValueLike, stages: int, name: str | None = None, *, reset_less: bool = True) -> Any:
-        """``value`` that many advances later."""
+        """``value`` that many cycles later."""
         delayed: Any = Value.cast(value)
         for index in range(stages):
             delayed = self.register(delayed, f"{name}_{index + 1}" if name else None, reset_less=reset_less)

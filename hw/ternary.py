@@ -185,7 +185,7 @@ class TernaryUnit(wiring.Component):
             self.i_codes.ready.eq(self.i_weights.valid & enters),
             accepted.eq(self.i_weights.valid & self.i_codes.valid & enters),
         ]
-        stages = Stages(m, Const(1))
+        stages = Stages(m)
         depth = self.latency - 2
         trits = [self._trits(stages)]
         if self._cells:  # lanes further down a chain take theirs later
@@ -322,7 +322,7 @@ class TernaryUnit(wiring.Component):
         return trits[: self.config.lanes]
 
     def _chains(self, m: Module, stages: Stages, trits: list[list[Trit]], codes: list[Value]) -> list[Value]:
-        """Sum of the products of each row, of CCU2C; trits by the advances that they have waited."""
+        """Sum of the products of each row, of CCU2C; trits by the cycles that they have waited."""
         config = self.config
         columns, chain = config.columns, min(CHAIN, config.columns)
         level: list[list[Value]] = []

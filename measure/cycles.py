@@ -106,7 +106,7 @@ class PassModel:
         self.gains = Supply(config, self._read_word, self._next_supply)
         # A row is read from the second cycle after it was asked for.
         self.row_reader = ReaderAhead(FETCHED, ResidentMemory.row_latency - 2)
-        self.row_words = Fifo(0 if self.resident else row_fifo_words(config))
+        self.row_words = Fifo(row_fifo_words(config))
         self.row = Groups(config, self.row_reader if self.resident else self.row_words)
         self.fetcher_idle = 0
         self.beat_words = config.beat_bytes // config.word_bytes  # stream

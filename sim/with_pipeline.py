@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Elaboratable, Module
+from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,7 +20,7 @@ class FreePipeline(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.fifo = fifo = CreditFifo(self.bits)
-        stages = Stages(m, Const(1))
+        stages = Stages(m)
         m.d.comb += [
             self.i.ready.eq(fifo.room),
             fifo.enters.eq(self.i.valid & fifo.room),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Const, Elaboratable, Module
+from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -37,7 +37,7 @@ class StreamedSigmoid(wiring.Component):
             user.arguments.eq(self.i.payload.values),
             user.frac.eq(self.i.payload.frac),
             self.i.ready.eq(1),
-            self.o.valid.eq(Stages(m, Const(1)).valid(self.i.valid, Sigmoid.latency)),
+            self.o.valid.eq(Stages(m).valid(self.i.valid, Sigmoid.latency)),
             self.o.payload.eq(user.sigma),
         ]
         return m
