@@ -7,7 +7,8 @@
 So no register of the pipeline needs an enable, which in a wide one is thousands of flip-flops all over the chip. Ready
 of ``o`` reaches pointers and a count.
 
-Cost: distributed RAM, 1.5 LUT4 a bit, in place of the pipeline's last register; 60 LUT4 beside it.
+Cost: distributed RAM, 1.5 LUT4 a bit, in place of the pipeline's last register; 60 LUT4 beside it, and 40 for each
+further part that has pointers of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from amaranth.lib.wiring import In, Out
 
 CREDITS = 16
 """Items on their way or waiting: the depth of a distributed RAM."""
+ROOM = 2
+"""Cycles from an item that leaves to one that enters in its place."""
 FIFO_BITS = 208
 """Bits of one FIFO; a wider item lies in several, each where its bits are wanted."""
 
@@ -27,14 +30,17 @@ class CreditFifo(wiring.Component):
     """A FIFO of ``CREDITS`` items for those that were let into a pipeline.
 
     Members: ``room``: an item may enter the pipeline, and ``enters``: it does, in this cycle; ``i`` what leaves the
-    last stage, later or in the same cycle, as many as entered (always ready); ``o`` the same.
+    last stage, later or in the same cycle, as many as entered (always ready); ``o`` the same. ``part_bits``: bits of an
+    item that lie together; ``o.valid`` is of the last part, so what is looked at first comes last in ``payload``.
 
-    Latency: 1. A pipeline of up to ``CREDITS`` - 2 stages takes an item every cycle.
+    Latency: 1. Room is seen ``ROOM`` cycles after an item has left, so a pipeline of up to ``CREDITS`` - ``ROOM`` - 1
+    stages takes an item every cycle.
     """
 
     latency = 1
 
-    def __init__(self, payload: ShapeLike) -> None:
+    def __init__(self, payload: ShapeLike, part_bits: int = FIFO_BITS) -> None:
+        self.part_bits = part_bits
         super().__init__({
             "room": Out(1),
             "enters": In(1),
@@ -46,16 +52,16 @@ class CreditFifo(wiring.Component):
         m = Module()
         given, shown = Value.cast(self.i.payload), Value.cast(self.o.payload)
         used = Signal(range(CREDITS + 1))
+        left = Signal()
         m.d.comb += self.room.eq(~used[-1])
-        m.d.sync += used.eq(used + self.enters - (self.o.valid & self.o.ready))
-        for first in range(0, len(given), FIFO_BITS):  # all hold as many
-            part = slice(first, min(first + FIFO_BITS, len(given)))
+        m.d.sync += [left.eq(self.o.valid & self.o.ready), used.eq(used + self.enters - left)]
+        for first in range(0, len(given), self.part_bits):  # all hold as many
+            part = slice(first, min(first + self.part_bits, len(given)))
             m.submodules[f"fifo_{first}"] = fifo = SyncFIFO(width=part.stop - part.start, depth=CREDITS)
             m.d.comb += [fifo.w_en.eq(self.i.valid), fifo.w_data.eq(given[part]), fifo.r_en.eq(self.o.ready),
                          shown[part].eq(fifo.r_data)]
-            if first == 0:
-                m.d.comb += self.o.valid.eq(fifo.r_rdy)
+        m.d.comb += self.o.valid.eq(fifo.r_rdy)
         return m
 
 
-__all__ = ["CREDITS", "FIFO_BITS", "CreditFifo"]
+__all__ = ["CREDITS", "FIFO_BITS", "ROOM", "CreditFifo"]

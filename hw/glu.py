@@ -102,9 +102,10 @@ class Glu(wiring.Component):
         write = memory.write_port()
         places = [place_of(self.config, p)]
         unused = Signal(len(places[0]) + 1)  # gates in memory that no UP has read
+        some = Signal()  # there are
         m.d.comb += [
             is_gate.eq(p.op == int(Op.GATE)),
-            may_enter.eq(is_gate | ((unused != 0) & sent.room)),
+            may_enter.eq(is_gate | (some & sent.room)),
             accepted.eq(self.i.valid & may_enter),
             self.i.ready.eq(may_enter),
             sent.enters.eq(accepted & ~is_gate),
@@ -131,7 +132,8 @@ class Glu(wiring.Component):
             write.data.eq(Cat(*gates)),
             write.en.eq(finished),
         ]
-        m.d.sync += unused.eq(unused + finished - sent.enters)
+        left = unused + finished - sent.enters
+        m.d.sync += [unused.eq(left), some.eq(left[: len(unused)] != 0)]
 
         # UP
         read = read_register(m, memory, places[0], Const(1))

@@ -14,9 +14,9 @@ it can, in stage 6, since the stream before may leave what it reads (``chained``
 
 Cost an element, without sigma's block: three products (mulA, mulB, g^2), 17 bits of z a channel, 32 of S a channel and
 layer; of several streams, the same for each and 32 bits of the newest S a channel.
-Interlocks, each of which holds a beat at the input: I waits while the z of its own place is one of the two beats before
-(vectors of one or two beats), and, chained, while its index is one of the six beats before; G waits while an I beat is
-in flight (S and its largest are complete then).
+Interlocks, each of which holds a beat at the input: I waits while one of the two beats before is of F (its z may be the
+one that is wanted), and, chained, while its index is one of the six beats before; G waits while an I beat is in flight
+(S and its largest are complete then).
 """
 
 from __future__ import annotations
@@ -188,11 +188,13 @@ class Mlgru(wiring.Component):
         place = chain(place_of(config, p), WRITTEN, "place")
         begins = chain(index_of(config, place[0]) == 0, WRITTEN, "begins")
 
-        z_missing = Cat(f[k] & (place[k] == place[0]) for k in (1, 2)).any()
+        # Whether what the beat at the input may have to wait for is in flight: f in stages 1 and 2, i anywhere
+        f_near, i_inside = Signal(), Signal()
+        m.d.sync += [f_near.eq(f[0] | f[1]), i_inside.eq(Cat(i[:-1]).any())]
         m.d.comb += [
             hold.eq(
-                ((p.op == int(Op.I)) & (z_missing | self._s_missing(i, place)))
-                | ((p.op == int(Op.G)) & (Cat(i[1:]).any() | ~sent.room))
+                ((p.op == int(Op.I)) & (f_near | self._s_missing(i, place)))
+                | ((p.op == int(Op.G)) & (i_inside | ~sent.room))
             ),
             accepted.eq(self.i.valid & ~hold),
             self.i.ready.eq(~hold),

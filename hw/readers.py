@@ -81,7 +81,7 @@ class ReaderAhead(wiring.Component):
     cycle; ``address`` to it; ``data`` from it, ``stages`` + 1 cycles later; ``o`` the items. Nothing between port and
     FIFO has an enable: an item is asked for only where it has room.
 
-    Latency: ``stages`` + 2. One item a cycle while granted, and while ``READ_AHEAD`` is at least the latency + 1.
+    Latency: ``stages`` + 2. One item a cycle while granted, and while ``READ_AHEAD`` is at least the latency + 2.
     """
 
     def __init__(self, bits: int, stages: int) -> None:

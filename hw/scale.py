@@ -30,6 +30,8 @@ from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS, cut_sums, s
 SHIFT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
 CUT_MAX = 7
 PRODUCT_BITS = 18 + MANTISSA_BITS
+PART_BITS = 64
+"""Bits of the values' FIFO that lie together: op, stream and index apart from what is calculated with."""
 HALF = 1
 """Rounds the product, which is shifted with one fraction bit more."""
 EMBED_MANTISSA_BITS = 12
@@ -67,8 +69,8 @@ class SumScale(wiring.Component):
     Members: ``i`` sums with the constants of their operation (``scale_payload``), which come with every beat: beats of
     several streams mix; for EMBED a sum's low 16 bits are the e4s12 code. ``o`` values (``values_payload``): s18 for F,
     I, G, GATE, UP; s32 for RESIDUAL and EMBED; the raw sums for HEAD, whose scaled sums are ``scores`` (s32; anything
-    for other operations). ``saturated`` pulses with a value of I, GATE or RESIDUAL that did not fit (a proved model has
-    none).
+    for other operations). ``saturated`` pulses ``latency`` cycles after a beat of I, GATE or RESIDUAL has entered of
+    which a value does not fit (a proved model has none).
 
     Latency: 7. Cost of a lane: 639 LUT4, 120 CCU2C, 878 flip-flops, one 18 x 18 product.
 
@@ -114,7 +116,7 @@ class SumScale(wiring.Component):
         m = Module()
         stages = Stages(m)
         i = self.i.payload
-        m.submodules.scaled = scaled = CreditFifo(StructLayout({"values": values_payload(self.config), "outside": 1}))
+        m.submodules.scaled = scaled = CreditFifo(values_payload(self.config), PART_BITS)
         enters = self.i.valid & scaled.room
         behind = self.latency - scaled.latency
         m.d.comb += [
@@ -131,17 +133,14 @@ class SumScale(wiring.Component):
             self._lane(m, stages, i.sums.word_select(lane, SUM_BITS).as_signed(), i, mantissa, shift, op_early, op_late)
             for lane in range(self.config.results_per_cycle)
         ]
-        given = scaled.i.payload.values
+        given = scaled.i.payload
         m.d.comb += [
             given.values.eq(Cat(*[value for value, _, _ in lanes])),
             given.scores.eq(Cat(*[score for _, score, _ in lanes])),
-            scaled.i.payload.outside.eq(Cat(*[outside for _, _, outside in lanes]).any()),
             Cat(*[given[name] for name in kept]).eq(carried),
-            self.o.valid.eq(scaled.o.valid),
-            self.o.payload.eq(scaled.o.payload.values),
-            scaled.o.ready.eq(self.o.ready),
-            self.saturated.eq(self.o.valid & self.o.ready & scaled.o.payload.outside),
         ]
+        m.d.sync += self.saturated.eq(scaled.i.valid & Cat(*[outside for _, _, outside in lanes]).any())
+        wiring.connect(m, scaled.o, wiring.flipped(self.o))
         return m
 
     def _lane(

@@ -47,6 +47,7 @@ from lutern.measure.timing import Fifo, Groups, Pipe, Reader, ReaderAhead, Slot,
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 
+I_AFTER_F = 3  # cycles between the last beat of F and the first of I: its z is written
 G_AFTER_I = WRITTEN + 1  # cycles between the last beat of I and the first of G: the state is complete
 I_AFTER_I = WRITTEN - S_READ + 1  # cycles between two of the same index that are chained: the state is written
 PAUSE = 100_000
@@ -57,8 +58,8 @@ SHORT_GROUP = 48
 """Beats of a row group that are worked through sooner than jumped over."""
 _LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
 _TIMES = (
-    "taken", "op_accepted", "fetcher_idle", "assembled", "scalar_idle", "last_read", "beat",
-    "loaded", "drained", "drain_shown", "result_end", "vector_end", "last_i", "vector_last", "row_used", "gains_shows",
+    "taken", "op_accepted", "fetcher_idle", "assembled", "scalar_idle", "last_read", "beat", "loaded", "drained",
+    "drain_shown", "result_end", "vector_end", "last_f", "last_i", "vector_last", "row_used", "gains_shows",
 )
 
 
@@ -105,7 +106,7 @@ class PassModel:
         self.trits = Fifo(config.trit_fifo_words, self._read_word)
         self.gains = Supply(config, self._read_word, self._next_supply)
         # A row is read from the second cycle after it was asked for.
-        self.row_reader = ReaderAhead(FETCHED, ResidentMemory.row_latency - 2)
+        self.row_reader = ReaderAhead(FETCHED, ResidentMemory.row_latency - 2, room=1)
         self.row_words = Fifo(row_fifo_words(config))
         self.row = Groups(config, self.row_reader if self.resident else self.row_words)
         self.fetcher_idle = 0
@@ -137,7 +138,7 @@ class PassModel:
         self.loaded = self.drained = self.drain_shown = 0
         self.result_end = -1
         self.vector_end = 0
-        self.last_i = 0
+        self.last_f = self.last_i = 0
         self.i_entered: dict[int, int] = {}  # by index in a row group: the newest beat of I
         self.vector_last = -1
         self.row_used = -1
@@ -448,10 +449,14 @@ class PassModel:
         shown = self.scale.arrive(entered)
         name = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}.get(op.op)
         if name is None:
-            wanted = self.i_entered.get(index, -I_AFTER_I) + I_AFTER_I if op.op == Op.I and self.chained else 0
+            wanted = self.last_f + I_AFTER_F if op.op == Op.I else 0
+            if op.op == Op.I and self.chained:
+                wanted = max(wanted, self.i_entered.get(index, -I_AFTER_I) + I_AFTER_I)
             left = self.scale.leave(shown, wanted)
             if op.op == Op.I:
                 self.last_i = self.i_entered[index] = left
+            elif op.op == Op.F:
+                self.last_f = left
             return left
         block = self.blocks[name]
         inside = self.scale.leave(shown, block.enter(max(shown, self.last_i + G_AFTER_I if name == "mlgru" else 0)))

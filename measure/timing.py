@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lutern.hw.config import HwConfig
-from lutern.hw.credits import CREDITS
+from lutern.hw.credits import CREDITS, ROOM
 from lutern.hw.layouts import group_shape
 from lutern.measure.steady import Times, Visitor
 
@@ -29,7 +29,7 @@ class Pipe:
         """The first cycle from ``when`` on in which an item can enter; those before have left, or are to stay."""
         when = max(when, self._entered + 1)
         if len(self._leaves) == CREDITS:
-            when = max(when, self._leaves.back(CREDITS) + 1)
+            when = max(when, self._leaves.back(CREDITS) + ROOM)
         self._entered = when
         return when
 
@@ -154,10 +154,13 @@ class Reader:
 
 
 class ReaderAhead:
-    """readers.ReaderAhead, or Fetcher: items from a port, ``depth`` ahead, which show ``latency`` cycles later."""
+    """readers.ReaderAhead, or Fetcher: items from a port, ``depth`` ahead, which show ``latency`` cycles later.
 
-    def __init__(self, depth: int, latency: int) -> None:
-        self.depth, self.latency = depth, latency
+    ``room``: cycles from one that is taken to one that is read in its place.
+    """
+
+    def __init__(self, depth: int, latency: int, room: int = ROOM) -> None:
+        self.depth, self.latency, self.room = depth, latency, room
         self._closed: list[tuple[int, int]] = []
         self.read = -1  # when the last item was
         self._taken = Times(most=depth)
@@ -176,7 +179,7 @@ class ReaderAhead:
         self._taken.append(popped_before)
         read = self.read + 1
         if len(self._taken) == self.depth:
-            read = max(read, self._taken.back(self.depth) + 1)
+            read = max(read, self._taken.back(self.depth) + self.room)
         for start, stop in self._closed:
             if start <= read < stop:
                 read = stop

@@ -228,14 +228,13 @@ class Bench:
         inputs = [(cycle, unpack(self.layout, item)) for cycle, item in self.entered.items]
         g_cycles = [cycle for cycle, item in inputs if item["op"] == Op.G]
         assert {b - a for a, (b, _) in zip(g_cycles, self.left.items, strict=True)} == {LATENCY}
-        written: dict[tuple[int, int], int] = {}
         updated: dict[int, int] = {}
-        before, last_i = 0, 0
+        before, last_f, last_i = 0, 0, 0
         for cycle, item in inputs:
             op, place = item["op"], (item["stream"], item["index"])
             earliest = before + 1
             if op == Op.I:
-                earliest = max(earliest, written[place] + F_TO_I)
+                earliest = max(earliest, last_f + F_TO_I)
                 if self.chained and item["stream"]:
                     earliest = max(earliest, updated[item["index"]] + I_TO_I)
             elif op == Op.G:
@@ -243,7 +242,7 @@ class Bench:
             if op != Op.F or place != (0, 0):  # a token may come later than it could
                 assert cycle == earliest, f"{Op(op).name} {place}: came in cycle {cycle}, not in {earliest}"
             if op == Op.F:
-                written[place] = cycle
+                last_f = cycle
             elif op == Op.I:
                 updated[item["index"]] = last_i = cycle
             before = cycle

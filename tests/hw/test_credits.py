@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lutern.hw import credits
-from lutern.hw.credits import CREDITS, FIFO_BITS, CreditFifo
+from lutern.hw.credits import CREDITS, FIFO_BITS, ROOM, CreditFifo
 from lutern.sim.runner import run_bench
 from lutern.sim.with_pipeline import FreePipeline
 
@@ -21,7 +21,7 @@ def run(
               parameters={"i": input_, "o": output, "bits": bits, "latency": stages + CreditFifo.latency})
 
 
-@pytest.mark.parametrize("stages", [0, 1, CREDITS - 2])
+@pytest.mark.parametrize("stages", [0, 1, CREDITS - ROOM - 1])
 def test_full_rate_and_room(stages: int) -> None:
     run(stages)
 
