@@ -32,7 +32,8 @@ class Deframer(wiring.Component):
     ESC_END or ESC_ESC, and the frame has at least HEADER_BYTES + CRC_BYTES and at most FRAME_BYTES bytes. Bytes beyond
     that are not handed on, so that FRAME_BYTES - CRC_BYTES bytes of buffer are always enough.
 
-    Members: `i` raw bytes; `o` DEFRAMED; `crc` the CRC received with the frame, while `o` shows `end`.
+    Members: `i` raw bytes; `o` DEFRAMED; `crc` the CRC received with the frame, from the cycle in which `o` shows `end`
+    to the next `end`.
 
     Latency: all of `o` and `crc` are registers. A byte leaves one cycle after the fourth byte after it came, `end` one
     cycle after END.
@@ -73,8 +74,9 @@ class Deframer(wiring.Component):
                 self.o.p.byte.eq(held[:8]),
                 self.o.p.end.eq(closes),
                 self.o.p.good.eq(checker.match_detected & ~broken & ~escaped & whole),
-                self.crc.eq(held),
             ]
+            with m.If(closes):
+                m.d.sync += self.crc.eq(held)
         with m.If(escaped):
             with m.If(self.i.payload == ESC_END):
                 m.d.comb += byte.eq(END)
