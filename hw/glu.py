@@ -13,7 +13,7 @@ input. UP comes in the order of GATE, so the number of gates written and not yet
 from __future__ import annotations
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,7 +22,15 @@ from lutern.hw.config import HwConfig
 from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, pack
-from lutern.hw.vectors import index_of, place_of, read_register, stream_of, vector_memory
+from lutern.hw.vectors import (
+    in_luts,
+    index_of,
+    place_of,
+    read_ahead_of_register,
+    stream_of,
+    vector_memory,
+    vector_places,
+)
 from lutern.model_ref import glu
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import Int
@@ -136,7 +144,8 @@ class Glu(wiring.Component):
         m.d.sync += [unused.eq(left), some.eq(left[: len(unused)] != 0)]
 
         # UP
-        read = read_register(m, memory, places[0], Const(1))
+        luts = in_luts(self.config, vector_places(self.config))
+        read = read_ahead_of_register(m, stages, memory, places[0], luts=luts)
         outputs = []
         for lane in lanes:
             gate = stages.register(read.word_select(lane, ELEMENT_BITS).as_signed(), f"held_gate_{lane}")

@@ -104,11 +104,11 @@ class ResidentMemory(wiring.Component):
     accepted.
 
     The block RAMs of the trits lie all over the chip, and are slow. So with cells "ecp5" every ``TOGETHER_BITS`` of a
-    bank of ``BANK_BEATS`` beats have addresses and enable in registers of their own, and there is a register behind each
-    bank, one behind the choice of the bank and one behind that of a part, all without an enable:
+    bank of ``BANK_BEATS`` beats have addresses and enable in registers of their own, and there is a register behind
+    each bank, one behind the choice of the bank and one behind that of a part, all without an enable:
 
        reader or fetcher ─► address █─► █─► banks █─► █─► one of them █─┬─► FIFOs ─► o_trits
-                                  a part  block RAM                     └─► one of its parts █─► FIFO ─► o_row, o_read
+                                of 4 block RAMs                         └─► one of its parts █─► FIFO ─► o_row, o_read
 
     Latency: ``trit_latency`` from ``running`` to the first beat, ``latency`` to the first word, then one each a cycle;
     ``row_latency`` from a token to the first word of its row, ``read_latency`` from a host's request to the first word,

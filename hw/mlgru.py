@@ -34,7 +34,16 @@ from lutern.hw.config import HwConfig
 from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, magnitude, pack, saturate
-from lutern.hw.vectors import beats_memory, index_of, place_of, read_register, stream_of, vector_memory
+from lutern.hw.vectors import (
+    beats_memory,
+    in_luts,
+    index_of,
+    place_of,
+    read_ahead_of_register,
+    read_register,
+    stream_of,
+    vector_memory,
+)
 from lutern.model_ref import mlgru
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import MANTISSA_BITS, Int
@@ -310,7 +319,8 @@ class Mlgru(wiring.Component):
                 m.d.sync += base.eq(start)
             m.d.comb += write.addr.eq(stages.register((base + place[WRITTEN - 1])[:BASE_BITS], "s_write"))
             fresh = i[1] & stages.register(self.fresh, "fresh_1")
-            now = parts(read_register(m, memory, start + place[0], Const(1)))
+            where = (start + place[0])[: len(write.addr)]
+            now = parts(read_ahead_of_register(m, stages, memory, where, luts=in_luts(config, depth)))
             held = [stages.register(zero_if(fresh, element), "held") for element in now]
             return held, [stages.delay(element, SIGMA - 2, "past") for element in held]
 

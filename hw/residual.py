@@ -8,7 +8,7 @@ One read, one addition and one write an element. A lane costs 37 LUT4 and 50 CCU
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,7 +17,15 @@ from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.scale import beyond
 from lutern.hw.stages import Stages, saturate
-from lutern.hw.vectors import index_of, place_of, read_register, stream_of, vector_memory
+from lutern.hw.vectors import (
+    in_luts,
+    index_of,
+    place_of,
+    read_ahead_of_register,
+    stream_of,
+    vector_memory,
+    vector_places,
+)
 from lutern.model_ref import fixed
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.norm import X_BITS
@@ -76,9 +84,10 @@ class Residual(wiring.Component):
         place = place_of(self.config, i)
         enters = self.i.valid & sent.room
         m.d.comb += [self.i.ready.eq(sent.room), sent.enters.eq(enters)]
-        read = read_register(m, memory, place, Const(1))
+        luts = in_luts(self.config, vector_places(self.config))
+        read = read_ahead_of_register(m, stages, memory, place, luts=luts)
 
-        # 1: h is read; 2: held, because a block RAM is slow; 3: the sum; 4: saturated and written
+        # 1, 2: h is read; 3: the sum; 4: saturated and written
         valid = stages.valid(enters, 3)
         values = stages.delay(i.values, 2, "values")
         adds = stages.register(i.op == ADDS, "adds")

@@ -14,6 +14,7 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib.memory import Memory
 
 from lutern.hw.config import HwConfig
+from lutern.hw.stages import Stages
 
 
 def _beats(config: HwConfig) -> tuple[int, int]:
@@ -22,10 +23,15 @@ def _beats(config: HwConfig) -> tuple[int, int]:
     return beats, max(1, (beats - 1).bit_length())
 
 
+def vector_places(config: HwConfig) -> int:
+    """Places of a vector, of all streams."""
+    beats, index_bits = _beats(config)
+    return config.tokens << index_bits if config.tokens > 1 else beats
+
+
 def vector_memory(config: HwConfig, bits: int) -> Memory:
     """Memory of P x ``bits`` at every place."""
-    beats, index_bits = _beats(config)
-    return beats_memory(config, bits, config.tokens << index_bits if config.tokens > 1 else beats)
+    return beats_memory(config, bits, vector_places(config))
 
 
 def in_luts(config: HwConfig, depth: int) -> bool:
@@ -49,6 +55,16 @@ def read_register(m: Module, memory: Memory, address: Value, enable: Value) -> S
     with m.If(enable):
         m.d.sync += data.eq(port.data)
     return data
+
+
+def read_ahead_of_register(m: Module, stages: Stages, memory: Memory, address: Value, *, luts: bool) -> Value:
+    """The word at ``address``, to be held by a register two cycles after the address: a memory of ``luts`` has a
+    register ahead of it, a block RAM is one, and slow."""
+    if not luts:
+        return read_register(m, memory, address, Const(1))
+    port = memory.read_port(domain="comb")
+    m.d.comb += port.addr.eq(stages.register(address))
+    return port.data
 
 
 def place_of(config: HwConfig, payload: Any) -> Value:
