@@ -33,8 +33,6 @@ from lutern.hw.vectors import read_register
 
 BANK_BEATS = 2048
 """Beats of a bank with cells "ecp5": the depth of a block RAM of 9 bits."""
-TOGETHER_BITS = 36
-"""Bits of such a bank that share their addresses: four block RAMs."""
 
 
 def _ports(config: HwConfig) -> dict[str, Any]:
@@ -103,12 +101,12 @@ class ResidentMemory(wiring.Component):
     Rows are read through the port of the trits, which come from a FIFO meanwhile. A write is done 3 cycles after it is
     accepted.
 
-    The block RAMs of the trits lie all over the chip, and are slow. So with cells "ecp5" every ``TOGETHER_BITS`` of a
-    bank of ``BANK_BEATS`` beats have addresses and enable in registers of their own, and there is a register behind
-    each bank, one behind the choice of the bank and one behind that of a part, all without an enable:
+    The block RAMs of the trits lie all over the chip, and are slow. So every part of a bank (with cells "ecp5" of
+    ``BANK_BEATS`` beats) has addresses and enable in registers of its own, and there is a register behind each
+    bank, one behind the choice of the bank and one behind that of a part, all without an enable:
 
        reader or fetcher ─► address █─► █─► banks █─► █─► one of them █─┬─► FIFOs ─► o_trits
-                                of 4 block RAMs                         └─► one of its parts █─► FIFO ─► o_row, o_read
+                                  a part  block RAM                     └─► one of its parts █─► FIFO ─► o_row, o_read
 
     Latency: ``trit_latency`` from ``running`` to the first beat, ``latency`` to the first word, then one each a cycle;
     ``row_latency`` from a token to the first word of its row, ``read_latency`` from a host's request to the first word,
@@ -172,15 +170,12 @@ class ResidentMemory(wiring.Component):
             parts = []
             for index in range(config.parts):
                 bits = min(config.word_bits, config.beat_bits - index * config.word_bits)
-                step = TOGETHER_BITS if cells else bits
-                for first in range(0, bits, step):
-                    some = later_word[first : min(bits, first + step)]
-                    own_row, own_enable, own_address = (own_register(m, value, cells=cells) for value in (
-                        row[:bank_bits], of_bank & (part == index), trit_address[:bank_bits]))
-                    parts.append(_memory(
-                        m, f"part_{number}_{index}_{first}", len(some), min(depth, config.trit_beats - number * depth),
-                        write=(own_row, some, own_enable), address=own_address,
-                    ))
+                own_row, own_enable, own_address = (own_register(m, value, cells=cells) for value in (
+                    row[:bank_bits], of_bank & (part == index), trit_address[:bank_bits]))
+                parts.append(_memory(
+                    m, f"part_{number}_{index}", bits, min(depth, config.trit_beats - number * depth),
+                    write=(own_row, later_word[:bits], own_enable), address=own_address,
+                ))
             given.append(_registers(m, Cat(parts), 1))
         return _registers(m, Array(given)[_registers(m, trit_address[bank_bits:], 3)], 1)
 
@@ -252,4 +247,4 @@ def _memory(m: Module, name: str, bits: int, depth: int, *, write: tuple[Value, 
     return read_register(m, memory, address, Value.cast(enable))
 
 
-__all__ = ["BANK_BEATS", "TOGETHER_BITS", "ResidentMemory", "StreamMemory"]
+__all__ = ["BANK_BEATS", "ResidentMemory", "StreamMemory"]

@@ -38,7 +38,7 @@ from lutern.hw.layouts import (
     values_payload,
     x_payload,
 )
-from lutern.hw.memory import BANK_BEATS, TOGETHER_BITS
+from lutern.hw.memory import BANK_BEATS
 from lutern.hw.norm_statistics import SLOTS, U_BITS
 from lutern.hw.readers import FETCHED
 from lutern.hw.sdram_memory import DEPTH
@@ -186,10 +186,10 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
         bank = min(BANK_BEATS, config.trit_beats)
         for first in range(0, config.trit_beats, bank):
             beats = min(bank, config.trit_beats - first)
-            for part in range(0, config.beat_bits, config.word_bits):
-                bits = min(config.word_bits, config.beat_bits - part)
-                for place in range(0, bits, TOGETHER_BITS):
-                    yield ChipMemory("trits", beats, min(TOGETHER_BITS, bits - place))
+            full, rest = divmod(config.beat_bits, config.word_bits)
+            yield ChipMemory("trits", beats, config.word_bits, copies=full)
+            if rest:
+                yield ChipMemory("trits", beats, rest)
         for name, bits in (("beats ahead", config.beat_bits), ("words ahead", config.word_bits)):
             yield from _credits(name, bits)
     if config.memory == "block":
