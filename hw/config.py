@@ -208,7 +208,7 @@ PRESETS = {
         HwConfig("sim-64"),
         HwConfig("resident-25f", rows=8, columns=16, codes_per_cycle=4, word_bytes=9, memory_words=1536,
                  trit_beats=4096, max_width=192, max_state=384, max_vocab=64, gain_fifo_words=16, lut_ram_depth=704,
-                 clock_hz=65_000_000),
+                 clock_hz=75_000_000),
         HwConfig("resident-85f", rows=32, columns=16, results_per_cycle=2, codes_per_cycle=16, word_bytes=18,
                  memory_words=1536, trit_beats=4096, max_width=256, max_state=1024, max_vocab=64, gain_fifo_words=16,
                  gain_fifo_groups=48, clock_hz=45_000_000),
