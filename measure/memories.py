@@ -172,7 +172,7 @@ def chip_memories(config: HwConfig) -> list[ChipMemory]:
 
 def _link(config: HwConfig) -> Iterator[ChipMemory]:
     yield ChipMemory("frames", 1024, 8, checked=True)
-    token_bits = (config.max_vocab - 1).bit_length() if config.tokens == 1 else 16
+    token_bits = (config.max_vocab - 1).bit_length()
     yield ChipMemory("tokens of a run", RUN_TOKENS, 16, unused_bits=16 - token_bits, checked=True)
     if config.memory == "host":
         yield ChipMemory("answers", 1023, 8, checked=True)
