@@ -7,8 +7,8 @@
 So no register of the pipeline needs an enable, which in a wide one is thousands of flip-flops all over the chip. Ready
 of ``o`` reaches pointers and a count.
 
-Cost: distributed RAM, 1.5 LUT4 a bit, in place of the pipeline's last register; 60 LUT4 beside it, and 40 for each
-further part that has pointers of its own.
+Cost: distributed RAM, 1.5 LUT4 a bit, in place of the pipeline's last register; beside it 40 LUT4, 9 CCU2C and 19
+flip-flops, and for each further part, which has pointers of its own, 32, 6 and 13.
 """
 
 from __future__ import annotations
