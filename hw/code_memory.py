@@ -12,7 +12,7 @@ Each stream has C / Q part memories of its own. Those of up to 32 words are LUTs
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -37,8 +37,10 @@ class CodeMemory(wiring.Component):
 
     Latency: C codes of the last stream written in cycle t are valid at ``o`` in cycle t + ``latency`` (2 where the part
     memories are LUTs, else 3); an operation may follow the one before it without an idle cycle when its codes are
-    there. A bank is free 2 cycles after its last read.
+    there. A bank is free ``bank_latency`` cycles after its last read.
     """
+
+    bank_latency = 2
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -108,7 +110,7 @@ class CodeMemory(wiring.Component):
                     reads.append((read := memory.read_port(domain="comb")).data)
                     m.d.comb += read.addr.eq(read_address)
                 else:
-                    reads.append(read_register(m, memory, read_address, Const(1)))
+                    reads.append(read_register(m, memory, read_address))
         results = Mux(last_row_group, op.last_results, config.rows // config.results_per_cycle)
         stages = Stages(m)
         delay = self.latency - 2

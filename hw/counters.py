@@ -17,7 +17,7 @@ table is built of LUTs: 6,700 places and 690 flip-flops. So they are an option.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -93,7 +93,7 @@ class Counters(wiring.Component):
             m.d.sync += phase.eq(phase + 1)
 
         stride_bits = (COUNTER_STRIDE - 1).bit_length()
-        row = read_register(m, table, self.address[stride_bits:], Const(1))
+        row = read_register(m, table, self.address[stride_bits:])
         column = Signal(stride_bits)
         m.d.sync += column.eq(self.address[:stride_bits])
         words = [row[BITS * index : BITS * (index + 1)] for index in range(count)]

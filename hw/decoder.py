@@ -158,7 +158,9 @@ class Decoder(wiring.Component):
         # gains
         link(m, sequencer.o_supply, gains.i_op)
         link(m, sequencer.o_gains, join.i_op)
-        link(m, self._skid(m, "gains_skid", gains.o), join.i_group)
+        m.submodules.gains_skid = gains_skid = Skid(gains.o.signature.members["payload"].shape)
+        link(m, gains.o, gains_skid.i)
+        link(m, gains_skid.o, join.i_group)
         link(m, join.o_bounds, results.i_bounds)
         link(m, row.o, row_skid.i)
         row_ends = results.i_row.valid & results.i_row.ready & results.o.payload.last
@@ -256,14 +258,6 @@ class Decoder(wiring.Component):
         m.submodules[name] = fifo
         link(m, words, fifo.w_stream)
         return fifo.r_stream
-
-    @staticmethod
-    def _skid(m: Module, name: str, output: Any) -> Any:
-        """The same stream behind a skid buffer, where the path of its ready ends."""
-        skid = Skid(output.signature.members["payload"].shape)
-        m.submodules[name] = skid
-        link(m, output, skid.i)
-        return skid.o
 
     @staticmethod
     def _route_values(m: Module, values: Any, blocks: dict[str, Any]) -> None:

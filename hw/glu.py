@@ -22,15 +22,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.stages import Stages, pack
-from lutern.hw.vectors import (
-    in_luts,
-    index_of,
-    place_of,
-    read_ahead_of_register,
-    stream_of,
-    vector_memory,
-    vector_places,
-)
+from lutern.hw.vectors import index_of, place_of, read_ahead_of_register, stream_of, vector_memory
 from lutern.model_ref import glu
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import Int
@@ -39,9 +31,9 @@ from lutern.model_ref.norm import X_BITS
 ELEMENT_BITS = 18
 SILU_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
 """Rounds value * sigma."""
-V = 3
+V_STAGE = 3
 """Stage in which v stands, to go into the FIFO."""
-LATENCY = V + CreditFifo.latency
+LATENCY = V_STAGE + CreditFifo.latency
 WRITTEN = SIGMOID_STAGES + 3
 """Stage in which a gate stands, to be written."""
 
@@ -144,19 +136,18 @@ class Glu(wiring.Component):
         m.d.sync += [unused.eq(left), some.eq(left[: len(unused)] != 0)]
 
         # UP
-        luts = in_luts(self.config, vector_places(self.config))
-        read = read_ahead_of_register(m, stages, memory, places[0], luts=luts)
+        read = read_ahead_of_register(m, self.config, stages, memory, places[0])
         outputs = []
         for lane in lanes:
             gate = stages.register(read.word_select(lane, ELEMENT_BITS).as_signed(), f"held_gate_{lane}")
             up = stages.register(values[lane], f"up_{lane}")
             outputs.append(stages.register((gate * up)[:X_BITS], f"v_{lane}"))
         m.d.comb += [
-            sent.i.valid.eq(stages.valid(sent.enters, V)),
+            sent.i.valid.eq(stages.valid(sent.enters, V_STAGE)),
             sent.i.payload.x.eq(pack(outputs)),
-            sent.i.payload.stream.eq(stream_of(self.config, places[V])),
-            sent.i.payload.index.eq(index_of(self.config, places[V])),
-            sent.i.payload.last.eq(stages.delay(p.last, V, "last")),
+            sent.i.payload.stream.eq(stream_of(self.config, places[V_STAGE])),
+            sent.i.payload.index.eq(index_of(self.config, places[V_STAGE])),
+            sent.i.payload.last.eq(stages.delay(p.last, V_STAGE, "last")),
         ]
         wiring.connect(m, sent.o, wiring.flipped(self.o))
         return m

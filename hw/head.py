@@ -221,12 +221,12 @@ class Head(wiring.Component):
     def _all_kept(self, m: Module, kept: Value) -> Value:
         """Whether a token may show: every logit ahead of it has its place among the largest few.
 
-        That is when no beat has waited for three cycles: between the wait for one logit and that for the next is one.
-        A token that shows stays, whatever comes.
+        That is when no beat waits for the second cycle: one cycle lies between the wait for a logit and that for the
+        next. A token that shows stays, whatever comes.
         """
-        shown, before, earlier = Signal(), Signal(), Signal()
-        m.d.sync += [shown.eq(self.o.valid & ~self.o.ready), before.eq(kept), earlier.eq(before)]
-        return (kept & before & earlier) | shown
+        shown, before = Signal(), Signal()
+        m.d.sync += [shown.eq(self.o.valid & ~self.o.ready), before.eq(kept)]
+        return (kept & before) | shown
 
     def _draw(self, m: Module, taken: Value, stream: Value, first: Value, greedy: Value) -> list[Value]:
         """Words of the beat that is taken; the base of its stream moves on behind its first beat, or to a seed."""

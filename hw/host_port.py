@@ -124,9 +124,8 @@ class HostPort(wiring.Component):
         m.submodules.buffer = buffer = Memory(shape=8, depth=1024, init=[])
         m.submodules.tokens = tokens = Memory(shape=16, depth=RUN_TOKENS, init=[])
         wiring.connect(m, wiring.flipped(self.i_rx), deframer.i)
-        m.submodules.came = came_skid = Skid(DEFRAMED)
-        wiring.connect(m, deframer.o, came_skid.i)
-        came = came_skid.o
+        m.submodules.deframed = deframed = Skid(DEFRAMED)
+        wiring.connect(m, deframer.o, deframed.i)
         m.submodules.answers = answers = SyncFIFOBuffered(width=8, depth=1024 if self.has_host else ANSWER_BYTES)
         wiring.connect(m, framer.o, answers.w_stream)
         wiring.connect(m, answers.r_stream, wiring.flipped(self.o_tx))
@@ -160,7 +159,7 @@ class HostPort(wiring.Component):
         pointer, advance = Signal(range(FRAME_BYTES)), Signal()
         m.d.comb += [
             store.addr.eq(position),
-            store.data.eq(came.p.byte),
+            store.data.eq(deframed.o.p.byte),
             fetch.addr.eq(pointer + advance),  # so that fetch.data is the byte at pointer, without a wait
             fetch.en.eq(1),
         ]
@@ -236,21 +235,21 @@ class HostPort(wiring.Component):
 
         with m.FSM() as machine:
             with m.State("RECEIVE"):
-                m.d.comb += came.ready.eq(~finished & ~wants)
+                m.d.comb += deframed.o.ready.eq(~finished & ~wants)
                 m.d.sync += [pointer.eq(WORDS_AT), error.eq(0), tells_run.eq(finished)]
                 with m.If(finished | wants):
                     m.next = "TELL"
-                with m.Elif(came.valid & came.p.end):
+                with m.Elif(deframed.o.valid & deframed.o.p.end):
                     m.d.sync += [phase.eq(0), partial.eq(phase != 0), frame_crc.eq(deframer.crc)]
-                    with m.If(came.p.good):
+                    with m.If(deframed.o.p.good):
                         m.next = "DECODE"
                     with m.Else():
                         m.d.sync += [dropped_frames.eq(dropped_frames + 1), position.eq(0), frame_words.eq(0)]
-                with m.Elif(came.valid):
+                with m.Elif(deframed.o.valid):
                     m.d.comb += store.en.eq(1)
                     m.d.sync += position.eq(position + 1)
                     with m.If(~exceeds(position, HEADER_BYTES + ARGUMENT_BYTES - 1)):
-                        m.d.sync += head.word_select(position[: bits_for(ARGUMENT_BYTES)], 8).eq(came.p.byte)
+                        m.d.sync += head.word_select(position[: bits_for(ARGUMENT_BYTES)], 8).eq(deframed.o.p.byte)
                     with m.If(exceeds(position, WORDS_AT - 1)):
                         m.d.sync += phase.eq(phase + 1)
                         with m.If(phase_ends):

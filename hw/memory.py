@@ -244,7 +244,7 @@ def _memory(m: Module, name: str, bits: int, depth: int, *, write: tuple[Value, 
     m.submodules[name] = memory = Memory(shape=bits, depth=depth, init=[], attrs={"no_rw_check": 1})
     port = memory.write_port()
     m.d.comb += [ours.eq(theirs) for ours, theirs in zip((port.addr, port.data, port.en), write, strict=True)]
-    return read_register(m, memory, address, Value.cast(enable))
+    return read_register(m, memory, address, enable)
 
 
 __all__ = ["BANK_BEATS", "ResidentMemory", "StreamMemory"]

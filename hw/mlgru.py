@@ -36,7 +36,6 @@ from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payl
 from lutern.hw.stages import Stages, magnitude, pack, saturate
 from lutern.hw.vectors import (
     beats_memory,
-    in_luts,
     index_of,
     place_of,
     read_ahead_of_register,
@@ -56,10 +55,10 @@ BASE_BITS = 16
 SQUARES_BITS = 48
 SIGMA = 2 + SIGMOID_STAGES
 """Stage in which sigma stands; then mulA's product, mulB's operand, mulB's product (v), the new state."""
-V = SIGMA + 3
+V_STAGE = SIGMA + 3
 """Stage in which v stands, to go into the FIFO."""
-LATENCY = V + CreditFifo.latency
-WRITTEN = V + 1
+LATENCY = V_STAGE + CreditFifo.latency
+WRITTEN = V_STAGE + 1
 """Stage in which the new S stands, to be written."""
 S_READ = SIGMA - 2
 """Stage in which I of several streams reads S: a block RAM's latency and a register ahead of the subtraction."""
@@ -192,8 +191,8 @@ class Mlgru(wiring.Component):
         # What travels in which stage
         f = chain(accepted & (p.op == int(Op.F)), SIGMA + 2, "f", reset_less=False)
         i = chain(accepted & (p.op == int(Op.I)), WRITTEN, "i", reset_less=False)
-        g = chain(accepted & (p.op == int(Op.G)), V, "g", reset_less=False)
-        last = chain(p.last, V, "last")
+        g = chain(accepted & (p.op == int(Op.G)), V_STAGE, "g", reset_less=False)
+        last = chain(p.last, V_STAGE, "last")
         place = chain(place_of(config, p), WRITTEN, "place")
         begins = chain(index_of(config, place[0]) == 0, WRITTEN, "begins")
 
@@ -213,7 +212,7 @@ class Mlgru(wiring.Component):
         # z: written behind stage 10, read so that it stands in stage 9
         z_memory = m.submodules.z_memory = vector_memory(config, Z_BITS)
         z_write = z_memory.write_port()
-        z_read = read_register(m, z_memory, place[SIGMA], Const(1))
+        z_read = read_register(m, z_memory, place[SIGMA])
         m.d.comb += [
             z_write.addr.eq(place[SIGMA + 2]),
             z_write.en.eq(f[SIGMA + 2]),
@@ -238,7 +237,7 @@ class Mlgru(wiring.Component):
             operand = Mux(f[3], bound, Mux(i[3], value[3], aligned))[:ELEMENT_BITS].as_signed()
             operands.append(stages.delay(operand, SIGMA - 3, f"operand_{lane}"))
             values.append(value)
-            states.append(stages.delay(past[lane], V - SIGMA, f"past_{lane}"))
+            states.append(stages.delay(past[lane], V_STAGE - SIGMA, f"past_{lane}"))
         sigmas = use_sigmoid(m, self.sigmoid, arguments, frac)
 
         z, v, s = [], [], []
@@ -263,11 +262,11 @@ class Mlgru(wiring.Component):
             z_write.data.eq(Cat(*z)),
             new_s.eq(pack(s)),
             ones.eq(pack([magnitude(element) for element in s])),
-            sent.i.valid.eq(g[V]),
+            sent.i.valid.eq(g[V_STAGE]),
             sent.i.payload.x.eq(pack(v)),
-            sent.i.payload.stream.eq(stream_of(config, place[V])),
-            sent.i.payload.index.eq(index_of(config, place[V])),
-            sent.i.payload.last.eq(last[V]),
+            sent.i.payload.stream.eq(stream_of(config, place[V_STAGE])),
+            sent.i.payload.index.eq(index_of(config, place[V_STAGE])),
+            sent.i.payload.last.eq(last[V_STAGE]),
         ]
         wiring.connect(m, sent.o, wiring.flipped(self.o))
         if config.debug_tap:
@@ -320,7 +319,7 @@ class Mlgru(wiring.Component):
             m.d.comb += write.addr.eq(stages.register((base + place[WRITTEN - 1])[:BASE_BITS], "s_write"))
             fresh = i[1] & stages.register(self.fresh, "fresh_1")
             where = (start + place[0])[: len(write.addr)]
-            now = parts(read_ahead_of_register(m, stages, memory, where, luts=in_luts(config, depth)))
+            now = parts(read_ahead_of_register(m, config, stages, memory, where))
             held = [stages.register(zero_if(fresh, element), "held") for element in now]
             return held, [stages.delay(element, SIGMA - 2, "past") for element in held]
 
@@ -339,8 +338,8 @@ class Mlgru(wiring.Component):
             newest_write.en.eq(write.en),
         ]
         fresh = stages.delay(self.fresh.bit_select(p.stream, 1), S_READ + 1, "fresh")
-        now = parts(read_register(m, newest, place[0], Const(1)))
-        old = parts(read_register(m, memory, where, Const(1)))
+        now = parts(read_register(m, newest, place[0]))
+        old = parts(read_register(m, memory, where))
         held = [stages.register(element, "held") for element in now]
         return held, [stages.register(zero_if(fresh, element), "past") for element in old]
 

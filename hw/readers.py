@@ -14,7 +14,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import TRIT_MEMORY, HwConfig
-from lutern.hw.credits import CREDITS, CreditFifo
+from lutern.hw.credits import CreditFifo
 from lutern.hw.head import token_payload
 from lutern.hw.layouts import full_parts
 from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT
@@ -22,8 +22,6 @@ from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
 FETCHED = 16
 """Words that wait for the row's or the host's reader: as many as are under way from an address on, and some more."""
-READ_AHEAD = CREDITS
-"""Beats or words that are read ahead, or are under way."""
 
 
 class Repeater(wiring.Component):
@@ -81,7 +79,7 @@ class ReaderAhead(wiring.Component):
     cycle; ``address`` to it; ``data`` from it, ``stages`` + 1 cycles later; ``o`` the items. Nothing between port and
     FIFO has an enable: an item is asked for only where it has room.
 
-    Latency: ``stages`` + 2. One item a cycle while granted, and while ``READ_AHEAD`` is at least the latency + 2.
+    Latency: ``stages`` + 2. One item a cycle while granted, and while ``CREDITS`` is at least the latency + 2.
     """
 
     def __init__(self, bits: int, stages: int) -> None:

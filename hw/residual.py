@@ -17,15 +17,7 @@ from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.scale import beyond
 from lutern.hw.stages import Stages, saturate
-from lutern.hw.vectors import (
-    in_luts,
-    index_of,
-    place_of,
-    read_ahead_of_register,
-    stream_of,
-    vector_memory,
-    vector_places,
-)
+from lutern.hw.vectors import index_of, place_of, read_ahead_of_register, stream_of, vector_memory
 from lutern.model_ref import fixed
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.norm import X_BITS
@@ -84,8 +76,7 @@ class Residual(wiring.Component):
         place = place_of(self.config, i)
         enters = self.i.valid & sent.room
         m.d.comb += [self.i.ready.eq(sent.room), sent.enters.eq(enters)]
-        luts = in_luts(self.config, vector_places(self.config))
-        read = read_ahead_of_register(m, stages, memory, place, luts=luts)
+        read = read_ahead_of_register(m, self.config, stages, memory, place)
 
         # 1, 2: h is read; 3: the sum; 4: saturated and written
         valid = stages.valid(enters, 3)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueLike
 from amaranth.lib.memory import Memory
 
 from lutern.hw.config import HwConfig
@@ -23,15 +23,10 @@ def _beats(config: HwConfig) -> tuple[int, int]:
     return beats, max(1, (beats - 1).bit_length())
 
 
-def vector_places(config: HwConfig) -> int:
-    """Places of a vector, of all streams."""
-    beats, index_bits = _beats(config)
-    return config.tokens << index_bits if config.tokens > 1 else beats
-
-
 def vector_memory(config: HwConfig, bits: int) -> Memory:
     """Memory of P x ``bits`` at every place."""
-    return beats_memory(config, bits, vector_places(config))
+    beats, index_bits = _beats(config)
+    return beats_memory(config, bits, config.tokens << index_bits if config.tokens > 1 else beats)
 
 
 def in_luts(config: HwConfig, depth: int) -> bool:
@@ -47,7 +42,7 @@ def beats_memory(config: HwConfig, bits: int, depth: int) -> Memory:
     return Memory(shape=config.results_per_cycle * bits, depth=depth, init=[], attrs=attrs)
 
 
-def read_register(m: Module, memory: Memory, address: Value, enable: Value) -> Signal:
+def read_register(m: Module, memory: Memory, address: Value, enable: ValueLike = 1) -> Signal:
     """The word at ``address``, one cycle later: a synchronous port in the form in which yosys obeys ``no_rw_check``."""
     port = memory.read_port(domain="comb")
     data = Signal.like(port.data, reset_less=True)
@@ -57,11 +52,11 @@ def read_register(m: Module, memory: Memory, address: Value, enable: Value) -> S
     return data
 
 
-def read_ahead_of_register(m: Module, stages: Stages, memory: Memory, address: Value, *, luts: bool) -> Value:
-    """The word at ``address``, to be held by a register two cycles after the address: a memory of ``luts`` has a
-    register ahead of it, a block RAM is one, and slow."""
-    if not luts:
-        return read_register(m, memory, address, Const(1))
+def read_ahead_of_register(m: Module, config: HwConfig, stages: Stages, memory: Memory, address: Value) -> Value:
+    """The word at ``address`` of a ``beats_memory``, to be held by a register two cycles after the address: a memory of
+    LUTs has a register ahead of it, a block RAM is one, and slow."""
+    if not in_luts(config, memory.depth):
+        return read_register(m, memory, address)
     port = memory.read_port(domain="comb")
     m.d.comb += port.addr.eq(stages.register(address))
     return port.data

@@ -35,7 +35,7 @@ from lutern.hw.norm import RmsNorm
 from lutern.hw.norm_scalar import NormScalar
 from lutern.hw.norm_statistics import largest_latency
 from lutern.hw.quantiser import Quantiser
-from lutern.hw.readers import FETCHED, READ_AHEAD
+from lutern.hw.readers import FETCHED
 from lutern.hw.residual import Residual
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import QUEUE_DEPTH
@@ -96,8 +96,8 @@ class PassModel:
         # from words to groups and beats
         # Of the resident latencies one cycle is that in which the readers are let go.
         self.reader: Reader | ReaderAhead = (
-            ReaderAhead(READ_AHEAD, ResidentMemory.latency - 1) if self.resident else Reader())
-        self.trit_reader = ReaderAhead(READ_AHEAD, ResidentMemory.trit_latency - 1)
+            ReaderAhead(CREDITS, ResidentMemory.latency - 1) if self.resident else Reader())
+        self.trit_reader = ReaderAhead(CREDITS, ResidentMemory.trit_latency - 1)
         self.header_words = header_words(config)
         self.records = records(model, config)
         self.record = self.place = 0  # the next word
@@ -372,7 +372,7 @@ class PassModel:
             if last_group:
                 self.popped["engine"] = self.codes.read
                 if not op.keep:
-                    self.bank_free[self.bank] = self.codes.read + 2
+                    self.bank_free[self.bank] = self.codes.read + CodeMemory.bank_latency
                     self.bank = 1 - self.bank
             done = self._drain(op, drained, group * of_group, starts, last_group)
             group += 1

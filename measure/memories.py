@@ -41,6 +41,7 @@ from lutern.hw.layouts import (
 from lutern.hw.memory import BANK_BEATS
 from lutern.hw.norm_statistics import SLOTS, U_BITS
 from lutern.hw.readers import FETCHED
+from lutern.hw.scale import PART_BITS
 from lutern.hw.sdram_memory import DEPTH
 from lutern.hw.vectors import in_luts
 from lutern.model_ref.fixed import MANTISSA_BITS
@@ -262,18 +263,17 @@ def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
     if config.source == "stream":
         yield ChipMemory("words of trits", config.trit_fifo_words - 1, config.word_bits + 1, checked=True)
         yield ChipMemory("row", row_fifo_words(config) - 1, config.word_bits, checked=True)
-    saturated = 1
-    for name, bits in (("codes behind the quantiser", quantised_payload(config).size),
-                       ("codes ahead of the lanes", codes_payload(config).size),
-                       ("values", values_payload(config).size + saturated),
-                       *((f"x of {block}", x_payload(config).size) for block in ("mlgru", "glu", "residual"))):
-        yield from _credits(name, bits)
+    yield from _credits("codes behind the quantiser", quantised_payload(config).size)
+    yield from _credits("codes ahead of the lanes", codes_payload(config).size)
+    yield from _credits("values", values_payload(config).size, PART_BITS)
+    for block in ("mlgru", "glu", "residual"):
+        yield from _credits(f"x of {block}", x_payload(config).size)
 
 
-def _credits(name: str, bits: int) -> Iterator[ChipMemory]:
+def _credits(name: str, bits: int, part_bits: int = FIFO_BITS) -> Iterator[ChipMemory]:
     """``hw/credits.py``."""
-    for first in range(0, bits, FIFO_BITS):
-        yield ChipMemory(name, CREDITS, min(FIFO_BITS, bits - first), style="distributed")
+    for first in range(0, bits, part_bits):
+        yield ChipMemory(name, CREDITS, min(part_bits, bits - first), style="distributed")
 
 
 __all__ = ["SMALL_BITS", "ChipMemory", "chip_memories"]

@@ -26,7 +26,7 @@ class Pipe:
         self._leaves = Times(most=CREDITS)
 
     def enter(self, when: int) -> int:
-        """The first cycle from ``when`` on in which an item can enter; those before have left, or are to stay."""
+        """The first cycle from ``when`` on in which an item can enter; when those before leave is worked out."""
         when = max(when, self._entered + 1)
         if len(self._leaves) == CREDITS:
             when = max(when, self._leaves.back(CREDITS) + ROOM)

@@ -7,6 +7,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
+from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_payload
 from lutern.sim.runner import bench_parameters, bench_seed
@@ -126,8 +127,8 @@ async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
         reads = [cycle for cycle, _ in bench.left.items]
         assert reads[-1] - reads[beats] == len(reads) - beats - 1, f"a bubble in {reads}"
         writes = [cycle for cycle, _ in bench.written.items]
-        shown = reads[beats * (parts * bench.streams + 2) - 1]  # the last of the first bank, read in the cycle
-        freed = shown - bench_parameters()["latency"] + 1 + 2  # latency - 1 before, and two later the bank is free
+        shown = reads[beats * (parts * bench.streams + 2) - 1]  # the last of the first bank, read latency - 1 before
+        freed = shown - bench_parameters()["latency"] + 1 + CodeMemory.bank_latency
         third = writes[2 * beats * parts * bench.streams]
         assert third == freed, f"the bank was free in cycle {freed}, written in {third}"
 
