@@ -109,24 +109,25 @@ class SdramMemory(wiring.Component):
         again = Signal()  # running fell while nobody looked
         serves, runs, drops = Signal(), Signal(), Signal()
 
-        # A register behind each FIFO, emptied while `drops`; the router's ready would be a long way from its port.
+        # Behind each FIFO a register and a skid buffer, emptied while `drops`: no ready reaches the FIFO's port.
         outputs = []
         for name, fifo in (("fetched", fetched), ("words", words)):
-            valid, word, ready = Signal(name=f"{name}_valid"), Signal(len(fifo.r_data), name=f"{name}_word"), Signal()
-            m.d.comb += fifo.r_en.eq(~valid | ready | drops)
+            valid, word = Signal(name=f"{name}_valid"), Signal(len(fifo.r_data), name=f"{name}_word")
+            skid = Skid(self.config.word_bits)
+            m.submodules[f"{name}_skid"] = ResetInserter(drops)(skid)
+            m.d.comb += [
+                fifo.r_en.eq(~valid | skid.i.ready | drops), skid.i.valid.eq(valid), skid.i.payload.eq(word),
+            ]
             with m.If(fifo.r_en):
                 m.d.sync += [valid.eq(fifo.r_rdy & ~drops), word.eq(fifo.r_data)]
-            outputs.append((valid, word, ready))
-        (f_valid, f_word, f_ready), (w_valid, w_word, w_ready) = outputs
-        skid = Skid(self.config.word_bits)
-        m.submodules.skid = ResetInserter(~runs)(skid)
-        for o, valid in ((self.o_read, serves & ~test.busy), (self.o_row, runs), (test.i_read, serves & test.busy)):
-            m.d.comb += [o.valid.eq(f_valid & valid), o.payload.eq(f_word)]
+            outputs.append(skid.o)
+        found, streamed = outputs
+        for o, takes in ((self.o_read, serves & ~test.busy), (self.o_row, runs), (test.i_read, serves & test.busy)):
+            m.d.comb += [o.valid.eq(found.valid & takes), o.payload.eq(found.payload)]
         m.d.comb += [
-            f_ready.eq(Mux(runs, self.o_row.ready, Mux(test.busy, test.i_read.ready, self.o_read.ready))),
-            skid.i.valid.eq(w_valid & runs), skid.i.payload.eq(w_word), w_ready.eq(skid.i.ready & runs),
-            self.o_words.valid.eq(skid.o.valid & runs), self.o_words.payload.eq(skid.o.payload),
-            skid.o.ready.eq(self.o_words.ready),
+            found.ready.eq(Mux(runs, self.o_row.ready, Mux(test.busy, test.i_read.ready, self.o_read.ready))),
+            self.o_words.valid.eq(streamed.valid & runs), self.o_words.payload.eq(streamed.payload),
+            streamed.ready.eq(self.o_words.ready & runs),
         ]
 
         # Rows: a register behind the product, one behind the sum.
