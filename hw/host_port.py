@@ -45,7 +45,6 @@ from lutern.hw.protocol import (
     Opcode,
 )
 from lutern.hw.reply import FIXED_BYTES, LOGIT_BITS, Reply
-from lutern.hw.skid import Skid
 from lutern.hw.slip import DEFRAMED, FRAMED, Deframer, Framer
 from lutern.hw.stages import exceeds
 
@@ -124,8 +123,6 @@ class HostPort(wiring.Component):
         m.submodules.buffer = buffer = Memory(shape=8, depth=1024, init=[])
         m.submodules.tokens = tokens = Memory(shape=16, depth=RUN_TOKENS, init=[])
         wiring.connect(m, wiring.flipped(self.i_rx), deframer.i)
-        m.submodules.deframed = deframed = Skid(DEFRAMED)
-        wiring.connect(m, deframer.o, deframed.i)
         m.submodules.answers = answers = SyncFIFOBuffered(width=8, depth=1024 if self.has_host else ANSWER_BYTES)
         wiring.connect(m, framer.o, answers.w_stream)
         wiring.connect(m, answers.r_stream, wiring.flipped(self.o_tx))
@@ -139,7 +136,8 @@ class HostPort(wiring.Component):
         with m.Elif(framer.i.ready):
             m.d.sync += holds.eq(0)
 
-        # The frame: all of it in the buffer, its first bytes in registers too.
+        # The frame, an `item` whenever there is one: all of it in the buffer, its first bytes in registers too.
+        item, got = Signal(DEFRAMED), Signal()
         position = Signal(range(FRAME_BYTES))  # bytes of the frame so far
         head = Signal(8 * (HEADER_BYTES + ARGUMENT_BYTES))
         opcode, sequence, arguments = head[0:8], head[8:16], head[16:]
@@ -159,7 +157,7 @@ class HostPort(wiring.Component):
         pointer, advance = Signal(range(FRAME_BYTES)), Signal()
         m.d.comb += [
             store.addr.eq(position),
-            store.data.eq(deframed.o.p.byte),
+            store.data.eq(item.byte),
             fetch.addr.eq(pointer + advance),  # so that fetch.data is the byte at pointer, without a wait
             fetch.en.eq(1),
         ]
@@ -233,27 +231,31 @@ class HostPort(wiring.Component):
         def refuse(code: ErrorCode) -> None:
             m.d.sync += error.eq(code)
 
+        m.d.sync += [item.eq(deframer.o.p), got.eq(deframer.o.valid & deframer.o.ready)]
+        m.d.comb += store.en.eq(got)
+        with m.If(got):
+            with m.If(item.end):
+                m.d.sync += [phase.eq(0), partial.eq(phase != 0), frame_crc.eq(deframer.crc)]
+                with m.If(~item.good):
+                    m.d.sync += [dropped_frames.eq(dropped_frames + 1), position.eq(0), frame_words.eq(0)]
+            with m.Else():
+                m.d.sync += position.eq(position + 1)
+                with m.If(~exceeds(position, HEADER_BYTES + ARGUMENT_BYTES - 1)):
+                    m.d.sync += head.word_select(position[: bits_for(ARGUMENT_BYTES)], 8).eq(item.byte)
+                with m.If(exceeds(position, WORDS_AT - 1)):
+                    m.d.sync += phase.eq(phase + 1)
+                    with m.If(phase_ends):
+                        m.d.sync += [phase.eq(0), frame_words.eq(frame_words + 1)]
+
         with m.FSM() as machine:
             with m.State("RECEIVE"):
-                m.d.comb += deframed.o.ready.eq(~finished & ~wants)
+                m.d.comb += deframer.o.ready.eq(~got & ~finished & ~wants)
                 m.d.sync += [pointer.eq(WORDS_AT), error.eq(0), tells_run.eq(finished)]
-                with m.If(finished | wants):
-                    m.next = "TELL"
-                with m.Elif(deframed.o.valid & deframed.o.p.end):
-                    m.d.sync += [phase.eq(0), partial.eq(phase != 0), frame_crc.eq(deframer.crc)]
-                    with m.If(deframed.o.p.good):
+                with m.If(got):
+                    with m.If(item.end & item.good):
                         m.next = "DECODE"
-                    with m.Else():
-                        m.d.sync += [dropped_frames.eq(dropped_frames + 1), position.eq(0), frame_words.eq(0)]
-                with m.Elif(deframed.o.valid):
-                    m.d.comb += store.en.eq(1)
-                    m.d.sync += position.eq(position + 1)
-                    with m.If(~exceeds(position, HEADER_BYTES + ARGUMENT_BYTES - 1)):
-                        m.d.sync += head.word_select(position[: bits_for(ARGUMENT_BYTES)], 8).eq(deframed.o.p.byte)
-                    with m.If(exceeds(position, WORDS_AT - 1)):
-                        m.d.sync += phase.eq(phase + 1)
-                        with m.If(phase_ends):
-                            m.d.sync += [phase.eq(0), frame_words.eq(frame_words + 1)]
+                with m.Elif(finished | wants):
+                    m.next = "TELL"
 
             with m.State("DECODE"):
                 m.next = "ADD"

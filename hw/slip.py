@@ -3,9 +3,10 @@
     bytes ─► Deframer ─► bytes of a frame without its CRC, then one item "end" that says whether the frame was whole
     bytes ◄─  Framer  ◄─ bytes of a frame, the last one marked
 
-Formats: hw/protocol.py. Cost: one byte a cycle each way; an escaped byte takes two cycles, a frame's END bytes one
-each, its CRC four. The Deframer has some 120 registers (a CRC, the four bytes that may turn out to be one, and what it
-hands on), the Framer 40.
+Formats: hw/protocol.py. Cost: the Deframer takes a byte in three cycles, a line tens, so that nothing but registers is
+between one step of it and the next: the placer spreads what is so small all over a large chip. The Framer takes a cycle
+for a byte, two for an escaped one, one for each END, four for a CRC. The Deframer has some 130 registers (a CRC, four
+bytes that may turn out to be one, and what it hands on), the Framer 40.
 
 Reference: RFC 1055; amaranth.lib.crc for the CRC in hardware.
 """
@@ -35,8 +36,8 @@ class Deframer(wiring.Component):
     Members: `i` raw bytes; `o` DEFRAMED; `crc` the CRC received with the frame, from the cycle in which `o` shows `end`
     to the next `end`.
 
-    Latency: all of `o` and `crc` are registers. A byte leaves one cycle after the fourth byte after it came, `end` one
-    cycle after END.
+    Latency: all of `o` and `crc` are registers, and `i.ready` looks at nothing else. A byte leaves two cycles after the
+    fourth byte after it came, `end` two cycles after END; the next is taken when what this one gave has left.
     """
 
     i: In(stream.Signature(8))
@@ -47,6 +48,7 @@ class Deframer(wiring.Component):
         m = Module()
         m.submodules.checker = checker = CRC32_ISCSI(8).create()
 
+        came, has = Signal(8), Signal()  # the byte taken a cycle ago
         held = Signal(8 * CRC_BYTES)  # the last four bytes; the oldest lowest, as in a little-endian CRC
         count = Signal(range(FRAME_BYTES + 2))  # bytes of this frame so far, at most FRAME_BYTES + 1
         escaped, broken = Signal(), Signal()
@@ -56,21 +58,24 @@ class Deframer(wiring.Component):
         closes, emits = Signal(), Signal()
         whole = Signal()
         m.d.comb += [
-            is_end.eq(self.i.payload == END),
-            is_esc.eq(self.i.payload == ESC),
-            byte.eq(self.i.payload),
+            is_end.eq(came == END),
+            is_esc.eq(came == ESC),
+            byte.eq(came),
             is_byte.eq(~is_end & ~is_esc),
             closes.eq(is_end & ((count != 0) | escaped | broken)),
             emits.eq(is_byte & exceeds(count, CRC_BYTES - 1) & ~exceeds(count, FRAME_BYTES - 1)),
             whole.eq(exceeds(count, HEADER_BYTES + CRC_BYTES - 1) & ~exceeds(count, FRAME_BYTES)),
-            self.i.ready.eq(~self.o.valid | self.o.ready),
+            self.i.ready.eq(~has & ~self.o.valid),
             checker.data.eq(byte),
-            checker.start.eq(self.i.valid & self.i.ready & is_end),
-            checker.valid.eq(self.i.valid & self.i.ready & is_byte),
+            checker.start.eq(has & is_end),
+            checker.valid.eq(has & is_byte),
         ]
-        with m.If(self.i.ready):
+        m.d.sync += [came.eq(self.i.payload), has.eq(self.i.valid & self.i.ready)]
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(has):
             m.d.sync += [
-                self.o.valid.eq(self.i.valid & (closes | emits)),
+                self.o.valid.eq(closes | emits),
                 self.o.p.byte.eq(held[:8]),
                 self.o.p.end.eq(closes),
                 self.o.p.good.eq(checker.match_detected & ~broken & ~escaped & whole),
@@ -78,19 +83,19 @@ class Deframer(wiring.Component):
             with m.If(closes):
                 m.d.sync += self.crc.eq(held)
         with m.If(escaped):
-            with m.If(self.i.payload == ESC_END):
+            with m.If(came == ESC_END):
                 m.d.comb += byte.eq(END)
-            with m.Elif(self.i.payload == ESC_ESC):
+            with m.Elif(came == ESC_ESC):
                 m.d.comb += byte.eq(ESC)
 
-        with m.If(self.i.valid & self.i.ready):
+        with m.If(has):
             with m.If(is_end):
                 m.d.sync += [count.eq(0), escaped.eq(0), broken.eq(0)]
             with m.Elif(is_esc):
                 m.d.sync += [escaped.eq(1), broken.eq(broken | escaped)]
             with m.Else():
                 m.d.sync += [escaped.eq(0), held.eq(Cat(held[8:], byte))]
-                with m.If(escaped & (self.i.payload != ESC_END) & (self.i.payload != ESC_ESC)):
+                with m.If(escaped & (came != ESC_END) & (came != ESC_ESC)):
                     m.d.sync += broken.eq(1)
                 with m.If(~exceeds(count, FRAME_BYTES)):
                     m.d.sync += count.eq(count + 1)
