@@ -145,8 +145,10 @@ class NormStatistics(wiring.Component):
         """Register 6 of one element: three of u, and p as (mantissa, how many bits its exponent lies below the top)."""
         payload = self.i_x.payload
         x = payload.x.word_select(index, X_BITS).as_signed()
-        size, negative = s.register(magnitude(x)), s.delay(x[-1], 3)
-        moved, eights = normalise_coarse(size)
+        # |x|, its carry a register later: x comes out of a FIFO, through a choice of three
+        flipped, minus = s.register(Mux(x[-1], ~x, x)[: X_BITS - 1]), s.register(x[-1])
+        moved, eights = normalise_coarse((flipped + minus)[: X_BITS - 1])
+        negative = s.delay(minus, 2)
         moved, eights = s.register(moved), s.register(eights)
         moved, ones = normalise_fine(moved)
         moved, zeros = s.register(moved), s.register(Cat(ones, eights))
