@@ -24,6 +24,8 @@ class Part:
 
     luts, block_rams, multipliers
         TRELLIS_COMB (as many TRELLIS_FF), DP16KD, MULT18X18D that the open tools place.
+    block_ram_rows, block_ram_columns
+        tiles of the block RAMs, four from each of these columns on; none where nothing is placed by them.
     """
 
     name: str
@@ -32,7 +34,12 @@ class Part:
     luts: int
     block_rams: int
     multipliers: int
+    block_ram_rows: tuple[int, ...] = ()
+    block_ram_columns: tuple[int, ...] = ()
 
+
+_ROWS_85F = (22, 46, 70, 82)
+_COLUMNS_85F = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)
 
 PARTS = {
     part.name: part
@@ -40,9 +47,9 @@ PARTS = {
         Part("LFE5U-12F", "--12k", 0x21111043, 24_288, 56, 28),  # the 25F's die, sold as half of it
         Part("LFE5U-25F", "--25k", 0x41111043, 24_288, 56, 28),
         Part("LFE5U-45F", "--45k", 0x41112043, 43_848, 108, 72),
-        Part("LFE5U-85F", "--85k", 0x41113043, 83_640, 208, 156),
+        Part("LFE5U-85F", "--85k", 0x41113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),
         Part("LFE5UM5G-45F", "--um5g-45k", 0x81112043, 43_848, 108, 72),
-        Part("LFE5UM5G-85F", "--um5g-85k", 0x81113043, 83_640, 208, 156),
+        Part("LFE5UM5G-85F", "--um5g-85k", 0x81113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),
     )
 }
 

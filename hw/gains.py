@@ -54,9 +54,7 @@ class GainSupply(wiring.Component):
         m.submodules.groups = groups = SyncFIFOBuffered(width=self.group.size, depth=config.gain_fifo_groups)
         link(m, self.i, words.w_stream)
         link(m, words.r_stream, unpacker.i)
-        count, final = Signal(16), Signal(16, reset_less=True)
-        last = count == final
-        m.d.sync += final.eq(op.groups - 1)  # the first group of an operation shows a cycle after it, or later
+        number, last = Signal(16, init=1), Signal()  # of the group that is taken next: the first is 1
         taken = unpacker.o.valid & groups.w_rdy
         m.d.comb += [
             unpacker.items.eq(Mux(self.i_op.valid, op.items, 0)),
@@ -69,6 +67,8 @@ class GainSupply(wiring.Component):
             self.o.payload.group.eq(groups.r_data),
             groups.r_en.eq(self.o.ready),
         ]
+        # Known a cycle ahead. Behind an operation's last group it is not; none is taken in that cycle.
+        m.d.sync += last.eq(Mux(taken, number + 1 == op.groups, number == op.groups))
         with m.If(taken):
-            m.d.sync += count.eq(Mux(last, 0, count + 1))
+            m.d.sync += number.eq(Mux(last, 1, number + 1))
         return m

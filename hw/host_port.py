@@ -166,6 +166,7 @@ class HostPort(wiring.Component):
         # Addresses, logits, counters or tokens that the command wants; of words, those that are left.
         span_start = Signal(32 if self.has_host else SPAN_BITS)  # the offset of a STREAM has 32 bits
         span_count = Signal(SPAN_BITS)
+        spent = Signal()  # none is left
         span_end = Signal(SPAN_BITS + 1)  # the first behind them
         far = Signal()  # the address or count of words has bits that are lost here
 
@@ -297,7 +298,7 @@ class HostPort(wiring.Component):
                         m.d.sync += [span_start.eq(0), span_count.eq(tokens_of_run), pointer.eq(FEEDS_AT)]
 
             with m.State("ADD"):
-                m.d.sync += span_end.eq(span_start + span_count)
+                m.d.sync += [span_end.eq(span_start + span_count), spent.eq(span_count == 0)]
                 m.next = "CHECK"
 
             # Comparisons end in `error`, a register: what was found before counts.
@@ -390,7 +391,7 @@ class HostPort(wiring.Component):
                 m.d.comb += advance.eq(1)
                 m.d.sync += [word.eq(Cat(word[8:], fetch.data)), phase.eq(phase + 1)]
                 with m.If(phase_ends):
-                    m.d.sync += [phase.eq(0), span_count.eq(span_count - 1)]
+                    m.d.sync += [phase.eq(0), span_count.eq(span_count - 1), spent.eq(span_count == 1)]
                     m.next = "STORE"
             with m.State("STORE"):
                 taker = self.o_host if self.has_host else self.o_write
@@ -398,7 +399,7 @@ class HostPort(wiring.Component):
                 with m.If(taker.ready):
                     m.d.sync += span_start.eq(span_start + 1)
                     m.next = "COLLECT"
-                    with m.If(span_count == 0):
+                    with m.If(spent):
                         if self.has_host:
                             m.next = "FORGET"
                         else:
@@ -412,16 +413,17 @@ class HostPort(wiring.Component):
             with m.State("SUM"):
                 m.d.comb += [
                     checksum.valid.eq(loaded),
-                    self.i_read.ready.eq((~loaded | phase_ends) & (span_count != 0)),
+                    self.i_read.ready.eq((~loaded | phase_ends) & ~spent),
                 ]
                 with m.If(loaded):  # shifted as in COLLECT: one multiplexer; what enters above is not summed
                     m.d.sync += [word.eq(Cat(word[8:], fetch.data)), phase.eq(phase + 1)]
                     with m.If(phase_ends):
                         m.d.sync += [phase.eq(0), loaded.eq(0)]
-                        with m.If(span_count == 0):
+                        with m.If(spent):
                             m.next = "REPLY"
                 with m.If(self.i_read.valid & self.i_read.ready):
-                    m.d.sync += [word.eq(self.i_read.payload), loaded.eq(1), span_count.eq(span_count - 1)]
+                    m.d.sync += [word.eq(self.i_read.payload), loaded.eq(1), span_count.eq(span_count - 1),
+                                 spent.eq(span_count == 1)]
 
             # MEMORY_TEST and PHASE: asked, then answered.
             if self.has_sdram:
@@ -527,7 +529,7 @@ class HostPort(wiring.Component):
             m.d.comb += [
                 self.o_host.p.row.eq(opcode == Opcode.ROW),
                 self.o_host.p.place.eq(span_start),
-                self.o_host.p.last.eq(span_count == 0),
+                self.o_host.p.last.eq(spent),
                 self.o_host.p.sequence.eq(sequence),
                 self.o_host.p.word.eq(word),
             ]

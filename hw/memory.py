@@ -102,9 +102,9 @@ class ResidentMemory(wiring.Component):
     accepted.
 
     The block RAMs of the trits lie all over the chip, and are slow. So every part of a bank (with cells "ecp5" of
-    ``BANK_BEATS`` beats) has addresses and enable in registers of its own, and every part a register of its own that
-    says which bank. There is a register behind each bank, one behind the choice of the bank and one behind that of a
-    part, all without an enable:
+    ``BANK_BEATS`` beats) has addresses and enable in registers of its own, and every part the word that is written and
+    the choice of the bank. There is a register behind each bank, one behind the choice of the bank and one behind that
+    of a part, all without an enable:
 
        reader or fetcher ─► address █─► █─► banks █─► █─► one of them █─┬─► FIFOs ─► o_trits
                                   a part  block RAM                     └─► one of its parts █─► FIFO ─► o_row, o_read
@@ -164,17 +164,17 @@ class ResidentMemory(wiring.Component):
         depth = min(BANK_BEATS, config.trit_beats) if cells else config.trit_beats
         bank_bits, banks = ceil_log2(depth), -(-config.trit_beats // depth)
         of_trits, part, row = address[TRIT_MEMORY_BIT], address[: config.part_bits], address[config.part_bits :]
-        later_word = _registers(m, word, 1)
-        given: list[list[Value]] = [[] for _ in range(config.parts)]
+        words = [own_register(m, word[: config.beat_bits - first], cells=cells)
+                 for first in range(0, config.beat_bits, config.word_bits)]
+        given: list[list[Value]] = [[] for _ in words]
         for number in range(banks):
             of_bank = writes & of_trits & (row[: TRIT_MEMORY_BIT - config.part_bits] >> bank_bits == number)
             for index, of_part in enumerate(given):
-                bits = min(config.word_bits, config.beat_bits - index * config.word_bits)
                 own_row, own_enable, own_address = (own_register(m, value, cells=cells) for value in (
                     row[:bank_bits], of_bank & (part == index), trit_address[:bank_bits]))
                 of_part.append(_registers(m, _memory(
-                    m, f"part_{number}_{index}", bits, min(depth, config.trit_beats - number * depth),
-                    write=(own_row, later_word[:bits], own_enable), address=own_address), 1))
+                    m, f"part_{number}_{index}", len(words[index]), min(depth, config.trit_beats - number * depth),
+                    write=(own_row, words[index], own_enable), address=own_address), 1))
         bank = _registers(m, trit_address[bank_bits:], 2)
         return _registers(m, Cat(Array(of_part)[own_register(m, bank, cells=cells)] for of_part in given), 1)
 
