@@ -37,22 +37,22 @@ def _numbers(name: str) -> list[int]:
 
 
 def side_by_side(part: Part, groups: Sequence[Sequence[str]]) -> dict[str, str]:
-    """nextpnr's BEL for each cell: a group fills columns of two neighbouring rows, half of all groups the lower two.
+    """nextpnr's BEL for each cell: a group has columns of two neighbouring rows, half of all groups the lower two.
 
-    What a pair of rows has left stands free between its second and last third, for the other block RAMs. Empty where
-    the sites of the part are not known, or do not do.
+    All have as many columns. What is left of a pair of rows stands free between its second and last third, and at the
+    end of smaller groups: the other block RAMs find sites all over the chip. Empty where the sites of the part are not
+    known, or do not do.
     """
     columns = [(left + 2 * index, index) for left in part.block_ram_columns for index in range(4)]
     upper, lower = part.block_ram_rows[:2], part.block_ram_rows[2:]
-    half = -(-len(groups) // 2)
+    half, width = -(-len(groups) // 2), max((-(-len(group) // 2) for group in groups), default=0)
+    free = len(columns) - half * width
+    if free < 0:
+        return {}
     sites = {}
     for rows, chosen in ((lower, groups[:half]), (upper, groups[half:])):
-        widths = [-(-len(group) // 2) for group in chosen]
-        free = len(columns) - sum(widths)
-        if free < 0:
-            return {}
         for index, group in enumerate(chosen):
-            first = sum(widths[:index]) + (free if index >= 2 * half // 3 else 0)
+            first = index * width + (free if index >= 2 * half // 3 else 0)
             for place, name in enumerate(group):
                 x, number = columns[first + place // 2]
                 sites[name] = f"X{x}/Y{rows[place % 2]}/EBR{number}"
