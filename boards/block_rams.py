@@ -39,13 +39,14 @@ def _numbers(name: str) -> list[int]:
 def side_by_side(part: Part, groups: Sequence[Sequence[str]]) -> dict[str, str]:
     """nextpnr's BEL for each cell: a group has columns of two neighbouring rows, half of all groups the lower two.
 
-    All have as many columns. What is left of a pair of rows stands free between its second and last third, and at the
-    end of smaller groups: the other block RAMs find sites all over the chip. Empty where the sites of the part are not
-    known, or do not do.
+    A group smaller than the others (the last part of a beat) is left to the placer, its sites stay free, and so do the
+    columns that are left between the second and the last third of a row: where few block RAMs can move, two that stand
+    in each other's place stay there. Empty where the sites of the part are not known, or do not do.
     """
     columns = [(left + 2 * index, index) for left in part.block_ram_columns for index in range(4)]
     upper, lower = part.block_ram_rows[:2], part.block_ram_rows[2:]
-    half, width = -(-len(groups) // 2), max((-(-len(group) // 2) for group in groups), default=0)
+    half, most = -(-len(groups) // 2), max((len(group) for group in groups), default=0)
+    width = -(-most // 2)
     free = len(columns) - half * width
     if free < 0:
         return {}
@@ -53,7 +54,7 @@ def side_by_side(part: Part, groups: Sequence[Sequence[str]]) -> dict[str, str]:
     for rows, chosen in ((lower, groups[:half]), (upper, groups[half:])):
         for index, group in enumerate(chosen):
             first = index * width + (free if index >= 2 * half // 3 else 0)
-            for place, name in enumerate(group):
+            for place, name in enumerate(group if len(group) == most else ()):
                 x, number = columns[first + place // 2]
                 sites[name] = f"X{x}/Y{rows[place % 2]}/EBR{number}"
     return sites

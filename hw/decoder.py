@@ -195,6 +195,8 @@ class Decoder(wiring.Component):
         link(m, sequencer.o_token, self.o_token)
         for block in (codes, ternary, results, join, norm):
             m.d.comb += block.final_stream.eq(sequencer.final_stream)
+        # A cycle late: none is taken near the end of a step, and the lanes' ready ends here.
+        m.d.sync += sequencer.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready)
         saturations = Signal(16)
         with m.If(self.i_run.valid & self.i_run.ready):
             m.d.sync += saturations.eq(0)
@@ -211,7 +213,6 @@ class Decoder(wiring.Component):
             self.logits_data.eq(head.data),
             results.scale_stream.eq(self.logits_stream),
             self.scale.eq(results.scale),
-            sequencer.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready),
             sequencer.word.eq((self.i_words.valid & self.i_words.ready) + (self.i_row.valid & self.i_row.ready)),
             self.status.cycles.eq(sequencer.cycles),
             self.status.beats.eq(sequencer.beats),
