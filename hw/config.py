@@ -211,7 +211,7 @@ PRESETS = {
                  clock_hz=75_000_000),
         HwConfig("resident-85f", rows=32, columns=16, results_per_cycle=2, codes_per_cycle=16, word_bytes=18,
                  memory_words=1536, trit_beats=4096, max_width=256, max_state=1024, max_vocab=64, gain_fifo_words=16,
-                 gain_fifo_groups=48, clock_hz=45_000_000),
+                 gain_fifo_groups=48, clock_hz=65_000_000),
         # As much as an 85F holds; the open router does not find a way for all of its wires (docs/engine.md).
         HwConfig("resident-1024", rows=32, columns=32, results_per_cycle=4, codes_per_cycle=16, word_bytes=18,
                  memory_words=1536, trit_beats=2048, max_width=256, max_state=1024, max_vocab=64, gain_fifo_words=16,
