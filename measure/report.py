@@ -30,8 +30,8 @@ h3 { font-size: 1.05rem; margin: 1.4rem 0 0.3rem; }
 p { margin: 0.4rem 0; max-width: 48rem; }
 nav a { margin-right: 1rem; white-space: nowrap; }
 .scroll { overflow-x: auto; margin: 0.6rem 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
-th, td { padding: 0.2rem 0.5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e6e6e6; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.82rem; }
+th, td { padding: 0.2rem 0.4rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e6e6e6; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; } th { border-bottom: 1px solid #888; }
 tr:hover td { background: #f5f7fa; }
 table.facts td:last-child { text-align: left; white-space: normal; }
