@@ -3,8 +3,8 @@
     groups (bank, part), each of one address register ─► columns of a pair of rows ─► attribute BEL of each cell
 
 nextpnr's static placer shortens wire and knows no time, so an address may be 59 columns from one of its sixteen block
-RAMs. What is placed here it leaves where it is, and puts the lanes of those trits around it: on an 85F, 335,000 in
-place of 395,000 of wire, and a clock a tenth higher (docs/engine.md).
+RAMs. What is placed here it leaves where it is, and puts the lanes of those trits around it: 335,000 in place of
+395,000 of wire on an 85F (docs/engine.md). Cost: nothing on the chip; some seconds, to read and write the netlist.
 
 Sites: Project Trellis, tilegrid of the part: tiles MIB_EBR0, 2, 4 and 6 of each nine columns hold a block RAM.
 """
@@ -18,7 +18,7 @@ from typing import Any
 from lutern.boards.board import Part
 
 LAYOUT = 1
-"""Counts what `side_by_side` did before: part of a route's digest."""
+"""To be counted up when `side_by_side` places otherwise: part of a route's digest."""
 _TRITS = re.compile(r"top\.memory\.part_(\d+)_(\d+)\.")
 
 

@@ -49,6 +49,16 @@ def test_one_address_side_by_side() -> None:
         assert row in PART.block_ram_rows
 
 
+def test_smaller_group_is_left_to_the_placer() -> None:
+    """The last part of a beat, cut short: the other groups stand where they would beside a whole one."""
+    whole = trit_groups(netlist(2, 6, 16)["modules"]["top"]["cells"])
+    sites = side_by_side(PART, whole)
+    cut = [group if ".part_0_5." not in group[0] else group[:12] for group in whole]
+    left_out = {name for name in sites if ".part_0_5." in name}
+    assert len(left_out) == 16
+    assert side_by_side(PART, cut) == {name: site for name, site in sites.items() if name not in left_out}
+
+
 def test_netlist_says_where() -> None:
     """Only block RAMs of trits are placed, and keep their other attributes."""
     design = netlist(1, 3, 5)
