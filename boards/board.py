@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lutern.boards.parts import part
+from lutern.boards.sdram_parts import part
 from lutern.hw.config import HwConfig, preset
 from lutern.model_ref.errors import LuternError
 

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import lutern.hw
-from lutern.boards import results, synthesis
+from lutern.boards import cache as results
+from lutern.boards import synthesis
 from lutern.boards.block_rams import LAYOUT, place_block_rams
 from lutern.boards.board import Board
 from lutern.boards.floorplan import draw_floorplan

@@ -123,7 +123,8 @@ class Pll(Elaboratable):
 
     Parameters: ``plan``; ``phases``, degrees that an output is late, by its index. Members: ``clki`` the input,
     ``clocks`` the outputs, ``locked``. With ``moving``, the index of an output, it moves by an eighth of a VCO period
-    each time that ``phase_step`` falls, later while ``phase_dir`` is 0, earlier while it is 1 (``hw/phase.py``).
+    each time that ``phase_step`` falls, later while ``phase_dir`` is 0, earlier while it is 1
+    (``hw/memory/sdram_phase.py``).
     """
 
     def __init__(self, plan: PllPlan, phases: Mapping[int, float] | None = None, moving: int | None = None) -> None:

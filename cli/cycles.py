@@ -24,8 +24,7 @@ from lutern.measure import pictures
 from lutern.measure.phases import MEANINGS, Token, count_token
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantize import IntegerWeights
-from lutern.sim.board import SimulatedBoard
-from lutern.sim.sdram import simulated
+from lutern.sim.board import SimulatedBoard, simulated
 
 
 def count_simulated(weights: IntegerWeights, config: HwConfig, streams: int) -> Token:

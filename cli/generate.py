@@ -25,9 +25,8 @@ from lutern.measure.cycles import token_cycles
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantize import IntegerWeights
 from lutern.model_ref.tokenizer import Tokenizer
-from lutern.sim.board import SimulatedBoard
+from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.lockstep import LockStep
-from lutern.sim.sdram import simulated
 
 TARGETS = ("sim", "golden")
 SIM_PRESET = "sim-64"

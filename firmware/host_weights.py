@@ -1,4 +1,4 @@
-"""Weights that the host sends for every token: the other end of hw/host_memory.py.
+"""Weights that the host sends for every token: the other end of hw/memory/host.py.
 
     WANT ─► HostWeights.take ─► ROW frames, if a row is wanted ─► STREAM frames, as many as there is room for
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lutern.hw.config import TRITS_PER_BYTE, HwConfig
-from lutern.hw.layouts import ITEM_BITS, decode_byte, group_shape
+from lutern.hw.layouts import ITEM_BITS, decode_byte, group_shape, group_words
 from lutern.model_ref.errors import LuternError
 
 ITEM_BYTES = ITEM_BITS // 8
@@ -120,12 +120,6 @@ def unpack_canonical(data: NDArray[np.uint8], rows: int, columns: int, what: str
     return trits[: rows * columns].reshape(rows, columns)
 
 
-def group_words(elements: int, per_element: int, config: HwConfig) -> int:
-    """Words that ``pack_groups`` makes of items [elements, per_element]."""
-    groups_a_word, words_a_group = group_shape(config, per_element)
-    return -(-elements // (config.results_per_cycle * groups_a_word)) * words_a_group
-
-
 def pack_groups(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.uint8]:
     """Items [elements, T] to words ``[words, word_bytes]``; see ``layouts.group_shape``.
 
@@ -158,5 +152,5 @@ def unpack_groups(
     return np.frombuffer(raw, "<u2")[: elements * per_element].reshape(elements, per_element).astype(np.uint16)
 
 
-__all__ = ["canonical_bytes", "group_words", "pack_canonical", "pack_groups", "pack_trits", "unpack_canonical",
+__all__ = ["canonical_bytes", "pack_canonical", "pack_groups", "pack_trits", "unpack_canonical",
            "unpack_groups", "unpack_trits"]

@@ -20,7 +20,7 @@ import numpy as np
 from amaranth.hdl import Shape
 from numpy.typing import NDArray
 
-from lutern.firmware.packing import group_words, pack_groups, pack_trits
+from lutern.firmware.packing import pack_groups, pack_trits
 from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.layouts import (
     HEADER_LENGTH_BITS,
@@ -31,6 +31,7 @@ from lutern.hw.layouts import (
     Record,
     full_parts,
     group_shape,
+    group_words,
     header,
     header_words,
     short_trits,

@@ -1,4 +1,4 @@
-"""Frames as the host sees them: the same bytes that hw/slip.py makes and takes.
+"""Frames as the host sees them: the same bytes that hw/link/slip.py makes and takes.
 
 Formats: hw/protocol.py. `encode_frame` makes one; `FrameDecoder` finds them in a stream of bytes, whatever its pieces,
 and drops what was damaged.

@@ -22,8 +22,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS
-from lutern.hw.stages import Stages, pack
-from lutern.hw.vectors import in_luts
+from lutern.hw.pipeline import Stages, in_luts, pack
 from lutern.model_ref import activation
 from lutern.model_ref.activation import ARGUMENT_FRAC_BITS, REMAINDER_BITS, SEGMENT_BITS, SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import MANTISSA_MAX, Int

@@ -5,7 +5,7 @@
 While one operation's rows run from bank r, the quantiser fills the other, stream after stream. The first row group does
 not wait for the whole vector: a beat is read as soon as the last stream's C codes are written.
 
-Beats are read ahead, as far as the FIFO has room (``hw/credits.py``).
+Beats are read ahead, as far as the FIFO has room (``hw/pipeline/credits.py``).
 
 Each stream has C / Q part memories of its own. Those of up to 32 words are LUTs, the others block RAM and a register.
 """
@@ -18,10 +18,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_payload
-from lutern.hw.stages import Stages
-from lutern.hw.vectors import read_register
+from lutern.hw.pipeline import CreditFifo, Stages, read_register
 
 LUT_RAM_WORDS = 32
 """Up to so many words a part memory is built of LUTs: a block RAM of 36 bits saves 108 of them there, or less."""

@@ -23,8 +23,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
+from lutern.hw.pipeline import read_register
 from lutern.hw.protocol import COUNTER_NAMES, COUNTER_STRIDE
-from lutern.hw.vectors import read_register
 
 BITS = 32
 ROW_BITS = BITS * len(COUNTER_NAMES)

@@ -25,20 +25,19 @@ from lutern.hw.activation import Sigmoid
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.counters import Counters
-from lutern.hw.gains import GainSupply
+from lutern.hw.gains import GainJoin, GainSupply
 from lutern.hw.glu import Glu
-from lutern.hw.head import Head, token_payload
-from lutern.hw.layouts import VALUE_BITS, Op, row_fifo_words, x_payload
+from lutern.hw.head import Head
+from lutern.hw.layouts import VALUE_BITS, Op, row_fifo_words, token_payload, x_payload
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
+from lutern.hw.pipeline import Skid, link
 from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT, SCALE_LAYOUT, STATUS, STREAM_BITS, TOKEN_LAYOUT
 from lutern.hw.residual import Residual
-from lutern.hw.results import GainJoin, ResultsControl
+from lutern.hw.results import ResultsControl
 from lutern.hw.router import BeatAssembler, GroupUnpacker, RecordRouter
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer
-from lutern.hw.skid import Skid
-from lutern.hw.stages import link
 from lutern.hw.ternary import TernaryUnit
 
 ROUTES = (

@@ -19,10 +19,17 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.activation import SIGMOID_STAGES, sigmoid_signature, use_sigmoid
 from lutern.hw.config import HwConfig
-from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
-from lutern.hw.stages import Stages, pack
-from lutern.hw.vectors import index_of, place_of, read_ahead_of_register, stream_of, vector_memory
+from lutern.hw.pipeline import (
+    CreditFifo,
+    Stages,
+    index_of,
+    pack,
+    place_of,
+    read_ahead_of_register,
+    stream_of,
+    vector_memory,
+)
 from lutern.model_ref import glu
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import Int

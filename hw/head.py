@@ -24,12 +24,9 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.credits import CreditFifo
-from lutern.hw.layouts import VALUE_BITS, values_payload
-from lutern.hw.stages import Stages
-from lutern.hw.stream_register import StreamRegister
+from lutern.hw.layouts import VALUE_BITS, seed_payload, token_payload, values_payload
+from lutern.hw.pipeline import CreditFifo, Stages, StreamRegister, in_luts
 from lutern.hw.top_k import TopK
-from lutern.hw.vectors import in_luts
 from lutern.model_ref import sampling
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.sampling import (
@@ -55,16 +52,6 @@ TABLE_WORDS = [int(entry) & (1 << NOISE_BITS) - 1 for entry in TABLE]
 JUMP = 1 << JUMP_LOG2
 """Draws between the first words of a stream's tokens."""
 FIRST_SEED = SEED_OF_ZERO
-
-
-def token_payload(config: HwConfig) -> StructLayout:
-    """The token that a stream has chosen."""
-    return StructLayout({"token": 16, "stream": config.stream_bits})
-
-
-def seed_payload(config: HwConfig) -> StructLayout:
-    """The seed of a stream's generator."""
-    return StructLayout({"stream": config.stream_bits, "seed": WORD_BITS})
 
 
 def tree(items: Sequence[Value], join: Callable[[Value, Value], Value]) -> Value:

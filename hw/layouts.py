@@ -14,6 +14,7 @@ from lutern.hw.config import TRITS_PER_BYTE, HwConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_BITS, SCALAR_EXPONENT_BITS
 from lutern.model_ref.norm import CODE_MAX, GAIN_EXPONENT_BITS, GAIN_MANTISSA_BITS, X_BITS
+from lutern.model_ref.sampling import WORD_BITS
 from lutern.model_ref.ternary import SUM_BITS
 
 CODE_BITS = CODE_MAX.bit_length() + 1
@@ -107,6 +108,10 @@ SUPPLY_OP = StructLayout({"items": 3, "groups": 16})
 """How many groups of gains an operation has, and of how many items an element."""
 GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
 """Whose gains come next: ``bounds`` for the rows of f, else those of a vector."""
+KEY_BITS = MANTISSA_BITS + 6
+"""Key of a short float: mantissa (17 bits, low) and biased exponent (6 bits); 0 for 0."""
+
+
 SCALE_SHIFT_BITS = SCALAR_EXPONENT_BITS + 1
 
 
@@ -129,6 +134,12 @@ def group_shape(config: HwConfig, items: int) -> tuple[int, int]:
     """(groups a word, words a group) of groups of ``items`` for each of P elements; one of the two is 1."""
     bits = config.results_per_cycle * items * ITEM_BITS
     return max(1, config.word_bits // bits), -(-bits // config.word_bits)
+
+
+def group_words(elements: int, per_element: int, config: HwConfig) -> int:
+    """Words that ``pack_groups`` makes of items [elements, per_element]."""
+    groups_a_word, words_a_group = group_shape(config, per_element)
+    return -(-elements // (config.results_per_cycle * groups_a_word)) * words_a_group
 
 
 def full_parts(config: HwConfig) -> int:
@@ -210,6 +221,41 @@ def gathered_payload(config: HwConfig) -> StructLayout:
 def quantised_payload(config: HwConfig) -> StructLayout:
     """Q codes of consecutive elements of one stream's vector; passes of streams 0 to N - 1 follow one another."""
     return StructLayout({"codes": config.codes_per_cycle * CODE_BITS, "stream": config.stream_bits, "last": 1})
+
+
+def token_payload(config: HwConfig) -> StructLayout:
+    """The token that a stream has chosen."""
+    return StructLayout({"token": 16, "stream": config.stream_bits})
+
+
+def seed_payload(config: HwConfig) -> StructLayout:
+    """The seed of a stream's generator."""
+    return StructLayout({"stream": config.stream_bits, "seed": WORD_BITS})
+
+
+def scale_payload(config: HwConfig) -> StructLayout:
+    """P sums with the constants of their operation; ``shift`` counts from ``SHIFT_MIN``."""
+    return StructLayout(
+        {
+            "sums": config.results_per_cycle * SUM_BITS,
+            "bounds": config.results_per_cycle * BOUND_BITS,
+            "op": 4,
+            "cut": 3,
+            "mantissa": MANTISSA_BITS,
+            "shift": signed(SCALE_SHIFT_BITS),
+            "frac": signed(7),
+            "state_base": 16,
+            "stream": config.stream_bits,
+            "index": config.index_bits,
+            "last": 1,
+        }
+    )
+
+
+def factor_payload(config: HwConfig) -> StructLayout:
+    """A code pass: R, the biased exponent of the largest, which u of which stream, how many beats."""
+    return StructLayout({"factor": MANTISSA_BITS, "exponent": KEY_BITS - MANTISSA_BITS, "slot": 2, "beats": 16,
+                              "stream": config.stream_bits})
 
 
 # Five trits in a byte ------------------------------------------------------------------------------------------------

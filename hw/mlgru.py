@@ -31,15 +31,18 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.activation import SIGMOID_STAGES, sigmoid_signature, use_sigmoid
 from lutern.hw.config import HwConfig
-from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payload
-from lutern.hw.stages import Stages, magnitude, pack, saturate
-from lutern.hw.vectors import (
+from lutern.hw.pipeline import (
+    CreditFifo,
+    Stages,
     beats_memory,
     index_of,
+    magnitude,
+    pack,
     place_of,
     read_ahead_of_register,
     read_register,
+    saturate,
     stream_of,
     vector_memory,
 )

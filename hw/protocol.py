@@ -35,7 +35,7 @@ A command with the sequence number and the CRC of the command before is a resend
 stored response is sent again. All other commands may be executed twice without harm. While a RUN runs the gateware
 takes commands; the same RUN is answered by its end, another one refused.
 
-STREAM and ROW are for machines whose words the host sends every token (hw/host_memory.py says how), and count as no
+STREAM and ROW are for machines whose words the host sends every token (hw/memory/host.py says how), and count as no
 command here; on others there are none. Such a machine has no memory to WRITE to, and sends frames of its own accord:
 opcode STREAM | 0x80, the sequence number of the last STREAM or ROW that came, and WANT.
 

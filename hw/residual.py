@@ -13,11 +13,18 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.credits import CreditFifo
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
-from lutern.hw.scale import beyond
-from lutern.hw.stages import Stages, saturate
-from lutern.hw.vectors import index_of, place_of, read_ahead_of_register, stream_of, vector_memory
+from lutern.hw.pipeline import (
+    CreditFifo,
+    Stages,
+    beyond,
+    index_of,
+    place_of,
+    read_ahead_of_register,
+    saturate,
+    stream_of,
+    vector_memory,
+)
 from lutern.model_ref import fixed
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.norm import X_BITS

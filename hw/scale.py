@@ -15,13 +15,11 @@ from typing import cast
 import numpy as np
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.credits import CreditFifo
-from lutern.hw.layouts import BOUND_BITS, ITEM_BITS, SCALE_SHIFT_BITS, VALUE_BITS, Op, values_payload
-from lutern.hw.stages import Stages, saturate
+from lutern.hw.layouts import ITEM_BITS, VALUE_BITS, Op, scale_payload, values_payload
+from lutern.hw.pipeline import CreditFifo, Stages, beyond, saturate
 from lutern.model_ref import model as network
 from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Int
 from lutern.model_ref.quantize import IntegerWeights
@@ -36,31 +34,6 @@ HALF = 1
 """Rounds the product, which is shifted with one fraction bit more."""
 EMBED_MANTISSA_BITS = 12
 """Low bits of e4s12, signed; the exponent stands above them."""
-
-
-def scale_payload(config: HwConfig) -> StructLayout:
-    """P sums with the constants of their operation; ``shift`` counts from ``SHIFT_MIN``."""
-    return StructLayout(
-        {
-            "sums": config.results_per_cycle * SUM_BITS,
-            "bounds": config.results_per_cycle * BOUND_BITS,
-            "op": 4,
-            "cut": 3,
-            "mantissa": MANTISSA_BITS,
-            "shift": signed(SCALE_SHIFT_BITS),
-            "frac": signed(7),
-            "state_base": 16,
-            "stream": config.stream_bits,
-            "index": config.index_bits,
-            "last": 1,
-        }
-    )
-
-
-def beyond(value: Value, bits: int) -> Value:
-    """Whether ``saturate(value, bits)`` changes the value."""
-    limit = (1 << (bits - 1)) - 1
-    return (value > limit) | (value < -limit)
 
 
 class SumScale(wiring.Component):

@@ -24,8 +24,18 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.head import seed_payload, token_payload
-from lutern.hw.layouts import ENGINE_OP, GAINS_OP, OPERATION, QUANTISE_OP, RESULTS_OP, SUPPLY_OP, Op, shape_bits
+from lutern.hw.layouts import (
+    ENGINE_OP,
+    GAINS_OP,
+    OPERATION,
+    QUANTISE_OP,
+    RESULTS_OP,
+    SUPPLY_OP,
+    Op,
+    seed_payload,
+    shape_bits,
+    token_payload,
+)
 from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT, TOKEN_LAYOUT
 
 QUEUE_DEPTH = 5

@@ -42,7 +42,7 @@ from amaranth.utils import ceil_log2
 from lutern.hw.config import HwConfig
 from lutern.hw.lane import Adder, Lane
 from lutern.hw.layouts import CODE_BITS, codes_payload, decode_byte, sums_payload
-from lutern.hw.stages import Stages, own_register, pack
+from lutern.hw.pipeline import Stages, own_register, pack
 from lutern.model_ref import ternary
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS

@@ -8,7 +8,8 @@ adds pins, clocks and the converter from its link to bytes (``SerialTop``: a ser
 nothing but the SDRAM.
 
 With memory "sdram" there is a second clock domain, ``memory``, and ``sdram``, the part's pins; one register stands
-between each of them and the pin. ``phase_step`` and ``phase_dir`` move the phase of the part's clock (hw/phase.py).
+between each of them and the pin. ``phase_step`` and ``phase_dir`` move the phase of the part's clock
+(hw/memory/sdram_phase.py).
 """
 
 from __future__ import annotations
@@ -21,15 +22,9 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.decoder import Decoder, taps
-from lutern.hw.host_memory import HostMemory
-from lutern.hw.host_port import HostPort
-from lutern.hw.memory import ResidentMemory, StreamMemory
-from lutern.hw.phase import PhaseStepper
-from lutern.hw.sdram import SdramPins
-from lutern.hw.sdram_memory import SdramMemory
-from lutern.hw.sdram_part import SdramTimings, any_part
-from lutern.hw.stages import link
-from lutern.hw.uart import Uart
+from lutern.hw.link import HostPort, Uart
+from lutern.hw.memory import PhaseStepper, SdramPins, SdramTimings, any_part, memory_for
+from lutern.hw.pipeline import link
 
 
 def _tap_ports(config: HwConfig) -> dict[str, Any]:
@@ -67,16 +62,12 @@ class Top(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.host = host = HostPort(self.config)
-        resident = self.config.source == "resident"
+        memory: Any = memory_for(self.config, self.timings)
         if self.config.memory == "sdram":
-            memory: Any = SdramMemory(self.config, self.timings)
             self._add_sdram(m, host, memory)
-        elif self.config.memory == "host":
-            memory = HostMemory(self.config)
+        if self.config.memory == "host":
             link(m, host.o_host, memory.i_host)
             link(m, memory.o_want, host.i_want)
-        else:
-            memory = (ResidentMemory if resident else StreamMemory)(self.config)
         m.submodules.memory = memory
         decoder = Decoder(self.config)
         m.submodules.decoder = ResetInserter(~host.running)(decoder)
@@ -90,7 +81,7 @@ class Top(wiring.Component):
         link(m, decoder.o_start, memory.i_start)
         link(m, memory.o_words, decoder.i_words)
         link(m, memory.o_row, decoder.i_row)
-        if resident:
+        if self.config.source == "resident":
             link(m, memory.o_trits, decoder.i_trits)
         link(m, decoder.o_token, host.i_token)
         m.d.comb += [
@@ -111,7 +102,7 @@ class Top(wiring.Component):
         m.d.comb += [getattr(self, name).eq(getattr(decoder, name)) for name in _tap_ports(self.config)]
         return m
 
-    def _add_sdram(self, m: Module, host: Any, memory: SdramMemory) -> None:
+    def _add_sdram(self, m: Module, host: Any, memory: Any) -> None:
         """What only this memory has: pins, a march test, a phase."""
         m.submodules.phase = phase = PhaseStepper()
         wiring.connect(m, memory.pins, wiring.flipped(self.sdram))

@@ -19,7 +19,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, values_payload
-from lutern.hw.stream_register import StreamRegister
+from lutern.hw.pipeline import StreamRegister
 from lutern.model_ref import head
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lutern.boards import results
+from lutern.boards import cache as results
 from lutern.boards.build import MANIFEST, REPORT
 from lutern.firmware.conversations import prefill
 from lutern.firmware.program import Program

@@ -19,7 +19,7 @@ import lutern.sim
 from lutern.boards import synthesis
 from lutern.boards.build import NETLIST, Plan, synthesise
 from lutern.boards.system import System
-from lutern.hw.stages import described
+from lutern.hw.pipeline import described
 from lutern.hw.top import SerialTop
 from lutern.measure.netlist import cell_models
 from lutern.sim.verilate import verilate_text

@@ -21,21 +21,22 @@ from typing import Any
 
 from amaranth.lib import wiring
 
-from lutern.boards import results, synthesis
+from lutern.boards import cache as results
+from lutern.boards import synthesis
 from lutern.hw.activation import Sigmoid
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.counters import Counters
 from lutern.hw.decoder import Decoder
-from lutern.hw.gains import GAIN_TUPLES, GainSupply
+from lutern.hw.gains import GAIN_TUPLES, GainJoin, GainSupply
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
-from lutern.hw.host_port import HostPort
+from lutern.hw.link import HostPort
 from lutern.hw.memory import ResidentMemory, StreamMemory
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.residual import Residual
-from lutern.hw.results import GainJoin, ResultsControl
+from lutern.hw.results import ResultsControl
 from lutern.hw.router import GroupUnpacker, RecordRouter
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer

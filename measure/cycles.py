@@ -25,21 +25,20 @@ from dataclasses import dataclass
 from lutern.firmware.program import program_sizes
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
-from lutern.hw.credits import CREDITS
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.layouts import Op, Record, group_shape, header_words, row_fifo_words, short_trits
 from lutern.hw.memory import ResidentMemory, StreamMemory
+from lutern.hw.memory.readers import FETCHED
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
 from lutern.hw.norm import RmsNorm
-from lutern.hw.norm_scalar import NormScalar
-from lutern.hw.norm_statistics import largest_latency
-from lutern.hw.quantiser import Quantiser
-from lutern.hw.readers import FETCHED
+from lutern.hw.norm.quantiser import Quantiser
+from lutern.hw.norm.scalar import NormScalar
+from lutern.hw.norm.statistics import largest_latency
+from lutern.hw.pipeline import CREDITS, described
 from lutern.hw.residual import Residual
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import QUEUE_DEPTH
-from lutern.hw.stages import described
 from lutern.hw.ternary import TernaryUnit
 from lutern.measure.shapes import MATRICES_A_LAYER, Operation, records
 from lutern.measure.steady import Steady, Visitor

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from lutern.firmware.program import check_fit, program_sizes
 from lutern.hw.config import HwConfig
-from lutern.hw.sdram_part import any_part
+from lutern.hw.memory import any_part
 from lutern.measure.cycles import token_cycles
 from lutern.measure.resources import Resources, resources
 from lutern.model_ref.config import ModelConfig

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lutern.hw.config import HwConfig
-from lutern.hw.stages import Stages, described
+from lutern.hw.pipeline import Stages, described
 from lutern.hw.ternary import TernaryUnit, Trit
 from lutern.measure.cost import count, place
 from lutern.measure.wrapper import Wrapper

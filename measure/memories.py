@@ -24,9 +24,7 @@ from lutern.hw.activation import BASE_BITS, SEGMENT_BITS, SLOPE_BITS, table_attr
 from lutern.hw.code_memory import LUT_RAM_WORDS
 from lutern.hw.config import HwConfig
 from lutern.hw.counters import ROW_BITS, table_style
-from lutern.hw.credits import CREDITS, FIFO_BITS
 from lutern.hw.head import NOISE_BITS, TABLE_WORDS
-from lutern.hw.host_port import RUN_TOKENS
 from lutern.hw.layouts import (
     CODE_BITS,
     ITEM_BITS,
@@ -38,12 +36,13 @@ from lutern.hw.layouts import (
     values_payload,
     x_payload,
 )
-from lutern.hw.memory import BANK_BEATS
-from lutern.hw.norm_statistics import SLOTS, U_BITS
-from lutern.hw.readers import FETCHED
+from lutern.hw.link.host_port import RUN_TOKENS
+from lutern.hw.memory.block import BANK_BEATS
+from lutern.hw.memory.readers import FETCHED
+from lutern.hw.memory.sdram import DEPTH
+from lutern.hw.norm.statistics import SLOTS, U_BITS
+from lutern.hw.pipeline import CREDITS, FIFO_BITS, in_luts
 from lutern.hw.scale import PART_BITS
-from lutern.hw.sdram_memory import DEPTH
-from lutern.hw.vectors import in_luts
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.ternary import SUM_BITS
 
@@ -271,7 +270,7 @@ def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _credits(name: str, bits: int, part_bits: int = FIFO_BITS) -> Iterator[ChipMemory]:
-    """``hw/credits.py``."""
+    """``hw/pipeline/credits.py``."""
     for first in range(0, bits, part_bits):
         yield ChipMemory(name, CREDITS, min(part_bits, bits - first), style="distributed")
 

@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lutern.boards import results
+from lutern.boards import cache as results
 from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT
 from lutern.hw.config import HwConfig
 from lutern.measure.bench import Row

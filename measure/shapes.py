@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lutern.firmware.packing import group_words
 from lutern.firmware.program import LOOKAHEAD, chunk_rows, trit_records
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import OPERATION_BITS, Eps, Op, Record
+from lutern.hw.layouts import OPERATION_BITS, Eps, Op, Record, group_words
 from lutern.model_ref.config import ModelConfig
 
 MATRICES_A_LAYER = 7

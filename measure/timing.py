@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lutern.hw.config import HwConfig
-from lutern.hw.credits import CREDITS, ROOM
 from lutern.hw.layouts import group_shape
+from lutern.hw.pipeline import CREDITS, ROOM
 from lutern.measure.steady import Times, Visitor
 
 
 class Pipe:
-    """A pipeline that never waits, and the FIFO at its end (``hw/credits.py``): an item enters if it will have room."""
+    """A pipeline that never waits, and the FIFO at its end (``CreditFifo``): an item enters if it will have room."""
 
     def __init__(self, latency: int) -> None:
         self.latency = latency
@@ -51,7 +51,7 @@ class Pipe:
 
 @dataclass
 class Slot:
-    """A skid buffer (``hw/skid.py``): one item more is taken while the way on is blocked."""
+    """A skid buffer (``hw/pipeline/skid.py``): one item more is taken while the way on is blocked."""
 
     _left: int = -1
     _held: bool = False

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from .checkpoint import Checkpoint
-from .errors import LuternError
-from .fixed import Int
-from .float_model import Floats, Projection, build_layer, layer_step
-from .ranges import Activation
+from lutern.model_ref.checkpoint import Checkpoint
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.fixed import Int
+from lutern.model_ref.float_model import Floats, Projection, build_layer, layer_step
+from lutern.model_ref.ranges import Activation
 
 TOKENS, STREAMS, SEED = 64, 4, 0
 """What is drawn where no text is given: every token of the vocabulary is equally likely."""

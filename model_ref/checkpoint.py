@@ -24,10 +24,10 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import ModelConfig
-from .container import Container, Entry, atomic_file, open_container, write_container
-from .errors import LuternError
-from .tokenizer import Tokenizer, load_tokenizer
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.container import Container, Entry, atomic_file, open_container, write_container
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = ["Checkpoint", "LazyTensors", "Tokenizer", "load_checkpoint", "load_tokenizer", "save_checkpoint"]
 

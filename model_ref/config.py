@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import LuternError
+from lutern.model_ref.errors import LuternError
 
 MODEL_TYPE = "hgrn_bit"
 NORM_EPS = 1e-6  # inside every norm, also those of the BitLinear layers (their class says 1e-8, the kernel uses 1e-6)

@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import LuternError
+from lutern.model_ref.errors import LuternError
 
 MAX_HEADER_BYTES = 1 << 23
 """A model of 256 layers needs 0.7 MB, its image 1.1 MB."""

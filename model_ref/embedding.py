@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .items import ITEM_EXPONENT_MAX, ITEM_MAGNITUDE_BITS, ITEM_MANTISSA_MAX, item_parts, items
-from .ternarize import CHUNK
+from lutern.model_ref.items import ITEM_EXPONENT_MAX, ITEM_MAGNITUDE_BITS, ITEM_MANTISSA_MAX, item_parts, items
+from lutern.model_ref.ternarize import CHUNK
 
 
 @dataclass(frozen=True)

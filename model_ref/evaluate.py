@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import LuternError
+from lutern.model_ref.errors import LuternError
 
 VALIDATION_SHARE = 0.05  # the last part of a text; what comes before it trains
 

@@ -22,10 +22,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checkpoint import Checkpoint
-from .config import NORM_EPS
-from .errors import LuternError
-from .ternarize import ternarize
+from lutern.model_ref.checkpoint import Checkpoint
+from lutern.model_ref.config import NORM_EPS
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.ternarize import ternarize
 
 Floats: TypeAlias = NDArray[np.float32]
 

@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checkpoint import Checkpoint
-from .config import NORM_EPS, ModelConfig
-from .embedding import EmbeddingTable, channel_rms
-from .errors import LuternError
-from .fixed import MANTISSA_BITS, Int, scalar_from_real
-from .mlgru import FORGET_FRAC_BITS, STATE_GUARD_BITS, Bounds
-from .norm import CODE_MAX, Gains, ScaleConstants
-from .ranges import (
+from lutern.model_ref.checkpoint import Checkpoint
+from lutern.model_ref.config import NORM_EPS, ModelConfig
+from lutern.model_ref.embedding import EmbeddingTable, channel_rms
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.fixed import MANTISSA_BITS, Int, scalar_from_real
+from lutern.model_ref.mlgru import FORGET_FRAC_BITS, STATE_GUARD_BITS, Bounds
+from lutern.model_ref.norm import CODE_MAX, Gains, ScaleConstants
+from lutern.model_ref.ranges import (
     LOOSE_FRAC_BITS,
     LOOSE_H_STEPS,
     Activation,
@@ -47,7 +47,7 @@ from .ranges import (
     residual_frac_bits,
     row_bounds,
 )
-from .ternarize import ternarize
+from lutern.model_ref.ternarize import ternarize
 
 MAX_WIDTH = 8192
 """Longest vector: sums of codes fit 21 bits and float32, sums of squares 82 bits."""
@@ -267,7 +267,7 @@ def _frac_bits(
     h_steps = channel_rms(checkpoint.tensors["model.embeddings.weight"]) * 2.0 ** frac_bits["h"]
     h_loose = 0 < h_steps < LOOSE_H_STEPS
     if calibration is not None or h_loose or any(frac_bits[name] < LOOSE_FRAC_BITS for name in activated):
-        from .calibrate import observe  # runs the float network, which takes its trits from here
+        from lutern.model_ref.calibrate import observe  # runs the float network, which takes its trits from here
 
         with np.errstate(all="ignore"):  # what overflows is refused below
             observed = observe(checkpoint, calibration)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .fixed import MANTISSA_BITS
-from .norm import CODE_MAX
-from .ternarize import CHUNK
+from lutern.model_ref.fixed import MANTISSA_BITS
+from lutern.model_ref.norm import CODE_MAX
+from lutern.model_ref.ternarize import CHUNK
 
 
 def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]) -> NDArray[np.float64]:

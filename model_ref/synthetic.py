@@ -18,11 +18,11 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from .checkpoint import INDEX_FILE, SYNTHETIC, WEIGHTS_FILE, Checkpoint, save_config, write_atomically
-from .config import ModelConfig
-from .container import write_container
-from .errors import LuternError
-from .tokenizer import TOKENIZER_FILE, Tokenizer, character_tokenizer
+from lutern.model_ref.checkpoint import INDEX_FILE, SYNTHETIC, WEIGHTS_FILE, Checkpoint, save_config, write_atomically
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.container import write_container
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer, character_tokenizer
 
 INITIALIZER_RANGE = 0.02
 GAIN_RANGE = 0.1

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import LuternError
+from lutern.model_ref.errors import LuternError
 
 SMALLEST_SCALE = 1e-5  # of the published code: keeps an all-zero matrix from dividing by zero
 

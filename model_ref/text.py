@@ -5,7 +5,7 @@ from __future__ import annotations
 import lzma
 from pathlib import Path
 
-from .errors import LuternError
+from lutern.model_ref.errors import LuternError
 
 
 def read_text(path: str | Path) -> str:

@@ -16,8 +16,11 @@ import numpy as np
 from amaranth.lib import wiring
 from numpy.typing import NDArray
 
-from lutern.hw.stages import described
+from lutern.hw.config import HwConfig
+from lutern.hw.pipeline import described
+from lutern.hw.top import SerialTop, Top
 from lutern.model_ref.errors import LuternError
+from lutern.sim.sdram import SdramTop
 from lutern.sim.verilate import list_taps, verilate
 
 PATIENCE_CYCLES_PER_SECOND = 2_000_000  # about what a small design simulates in a second
@@ -215,3 +218,10 @@ class SimulatedBoard:
     def __del__(self) -> None:
         if getattr(self, "_board", None) is not None:
             self.close()
+
+
+def simulated(config: HwConfig, divisor: int | None = None) -> wiring.Component:
+    """All that a board of this machine needs besides pins and clocks, behind bytes or behind a serial line."""
+    if config.memory == "sdram":
+        return SdramTop(config, divisor)
+    return Top(config) if divisor is None else SerialTop(config, divisor)

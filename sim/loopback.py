@@ -14,10 +14,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.host_port import HostPort
+from lutern.hw.link import HostPort, Uart
 from lutern.hw.memory import ResidentMemory
-from lutern.hw.stages import link
-from lutern.hw.uart import Uart
+from lutern.hw.pipeline import link
 
 TOKEN_CYCLES = 10
 SCALE_MANTISSA, SCALE_EXPONENT, SATURATIONS, WORDS = 0x1ABCD, -77, 0xC0DB, 0xDBC0  # the last two need escaping

@@ -4,7 +4,7 @@
                                          └─► runs/<bench>-<id>/     bench.log, results.xml, parameters.json of this run
 
     def test_norm() -> None:
-        run_bench(Norm(config), "lutern.sim.tb_norm", parameters={"columns": 8}, seed=7)
+        run_bench(RmsNorm(config), "lutern.sim.benches.norm", parameters={"columns": 8}, seed=7)
 
 Inside the bench, `bench_parameters()` and `bench_seed()` give back what was passed. A failing bench raises
 AssertionError with the cocotb test's name, its message, the seed and the log's path. Only the ports of the component

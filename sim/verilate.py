@@ -28,7 +28,7 @@ from amaranth.lib import wiring
 
 import lutern.hw
 import lutern.model_ref
-from lutern.hw.stages import described
+from lutern.hw.pipeline import described
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports, registered_resets
 from lutern.sim.tools import prune, require_compiler, tail, verilator_environment

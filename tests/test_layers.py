@@ -24,6 +24,17 @@ LAYERS = {
     "cli": {"model_ref", "train", "hw", "firmware", "boards", "sim", "measure"},
 }
 
+# Families of `hw`, each a folder: what a family may import of `hw` beside itself. Memory, norm and link do not know one
+# another, and the rest of `hw` uses a family by what its `__init__` offers.
+FAMILIES = {
+    "pipeline": {"hw.config"},
+    "link": {"hw.config", "hw.layouts", "hw.protocol", "hw.pipeline"},
+    "memory": {"hw.config", "hw.layouts", "hw.protocol", "hw.pipeline"},
+    "norm": {"hw.config", "hw.layouts", "hw.pipeline"},
+}
+
+IN_FAMILY = rf"lutern\.hw\.({'|'.join(FAMILIES)})\."
+
 # Which extras each folder may import from, beside the base dependencies and the standard library.
 EXTRAS = {
     "train": {"train"},
@@ -61,17 +72,27 @@ def is_inside(name: str, allowed: str) -> bool:
     return name == allowed or name.startswith(allowed + ".")
 
 
+def is_module(name: str) -> bool:
+    """Whether a dotted name is a file of Lutern, not a folder and not something inside a file."""
+    return (ROOT / Path(*name.split(".")[1:])).with_suffix(".py").is_file()
+
+
 def violations(source: str, package: str) -> list[str]:
     """What a module of `package`, such as "lutern.hw" or "tests", imports and may not."""
-    folder = package.removeprefix("lutern.").split(".")[0]
-    of_ours = [f"lutern.{part}" for part in ([folder, *LAYERS[folder]] if folder in LAYERS else LAYERS)]
+    folder, *family = package.removeprefix("lutern.").split(".")
+    if folder == "hw" and family:
+        of_ours = [package, *(f"lutern.{part}" for part in (*FAMILIES[family[0]], *LAYERS["hw"]))]
+    else:
+        of_ours = [f"lutern.{part}" for part in ([folder, *LAYERS[folder]] if folder in LAYERS else LAYERS)]
     of_others = set(sys.stdlib_module_names) | import_names(None)
     of_others = of_others.union(*(import_names(extra) for extra in EXTRAS.get(folder, ())))
     found = []
     for line, name in imports_of(source, package):
         if name.split(".")[0] == "lutern":
             if not any(is_inside(name, allowed) for allowed in of_ours):
-                found.append(f"line {line}: {folder}/ may not import {name}")
+                found.append(f"line {line}: {'/'.join([folder, *family])}/ may not import {name}")
+            elif package == "lutern.hw" and re.match(IN_FAMILY, name) and is_module(name.rpartition(".")[0]):
+                found.append(f"line {line}: import from {'.'.join(name.split('.')[:3])} what {name} names")
         elif name.split(".")[0] not in of_others:
             found.append(f"line {line}: {name} is no package that pyproject.toml declares for {folder}/")
     return found
@@ -91,6 +112,7 @@ def test_every_folder_has_a_layer() -> None:
     """A package that is added to pyproject.toml and not to the table above would go unchecked."""
     packages = PROJECT["tool"]["setuptools"]["packages"]
     assert {name.split(".")[1] for name in packages} == set(LAYERS)
+    assert {name.removeprefix("lutern.hw.") for name in packages if name.startswith("lutern.hw.")} == set(FAMILIES)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +120,9 @@ def test_every_folder_has_a_layer() -> None:
     [
         ("lutern.hw", "import amaranth\nfrom amaranth.lib import wiring\nfrom lutern.model_ref import norm"),
         ("lutern.hw", "from .norm import Norm\nfrom . import norm"),
-        ("lutern.hw.blocks", "from ..norm import Norm\nfrom ... import model_ref"),
+        ("lutern.hw", "from lutern.hw.norm import RmsNorm\nfrom lutern.hw.pipeline import Stages"),
+        ("lutern.hw.memory", "from lutern.hw.memory.ports import memory_members\nfrom ..pipeline import Skid"),
+        ("lutern.sim", "from lutern.hw.memory.block import ResidentMemory"),
         ("lutern.firmware", "from lutern.hw.layouts import Word\nfrom lutern.hw import protocol"),
         ("lutern.train", "def f():\n    import torch"),
         ("lutern.sim", "from cocotb_tools.runner import get_runner"),
@@ -113,7 +137,7 @@ def test_allowed(package: str, source: str) -> None:
     ("package", "source"),
     [
         ("lutern.model_ref", "from lutern.hw import norm"),
-        ("lutern.model_ref", "def f():\n    import lutern.hw.norm"),
+        ("lutern.model_ref", "def f():\n    import lutern.hw.norm.rms_norm"),
         ("lutern.model_ref", "from ..hw import norm"),
         ("lutern.model_ref", "from .. import hw"),
         ("lutern.model_ref", "from lutern import hw"),
@@ -121,8 +145,12 @@ def test_allowed(package: str, source: str) -> None:
         ("lutern.hw", "from lutern.sim import streams"),
         ("lutern.hw", "import hw.norm"),
         ("lutern.hw", "import cocotb"),
-        ("lutern.hw.blocks", "from ...sim import streams"),
-        ("lutern.firmware", "from lutern.hw.norm import Norm"),
+        ("lutern.hw", "from lutern.hw.norm.rms_norm import RmsNorm"),
+        ("lutern.hw.memory", "from ...sim import streams"),
+        ("lutern.hw.memory", "from lutern.hw.link import HostPort"),
+        ("lutern.hw.norm", "from lutern.hw.memory.block import ResidentMemory"),
+        ("lutern.hw.pipeline", "from lutern.hw.layouts import Op"),
+        ("lutern.firmware", "from lutern.hw.norm.rms_norm import Norm"),
         ("lutern.firmware", "from lutern.hw import layouts, norm"),
         ("lutern.boards", "import lutern.model_ref"),
         ("lutern.sim", "import scipy"),

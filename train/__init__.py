@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lutern.model_ref.errors import LuternError
-
-from .options import TrainOptions
+from lutern.train.options import TrainOptions
 
 __all__ = ["TrainOptions", "train"]
 
@@ -21,6 +20,6 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
         import torch  # noqa: F401
     except ImportError as error:
         raise LuternError("training needs PyTorch, which is not installed; run pip install 'lutern[train]'.") from error
-    from . import trainer
+    from lutern.train import trainer
 
     return trainer.train(text_path, out_dir, options)

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data import Corpus, generator_of
-from .fit import half_precision
-from .network import Network
-from .progress import Progress
+from lutern.train.data import Corpus, generator_of
+from lutern.train.fit import half_precision
+from lutern.train.network import Network
+from lutern.train.progress import Progress
 
 LABEL_ROWS = 256  # the text is cut in this many rows to be labelled side by side
 LABEL_CHUNK = 512  # characters a teacher reads at once

@@ -22,9 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lutern.model_ref.errors import LuternError
-
-from .network import Network
-from .progress import Progress
+from lutern.train.network import Network
+from lutern.train.progress import Progress
 
 Draw = Callable[[int], tuple[Tensor, Tensor]]  # step to inputs [B, T] and targets [B, T] or [B, T, V]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 def _scan(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
     """S of the formula above, [B, T, d]; ``reverse`` scans from the last time and reads f one time later (G)."""
     if x.is_cuda:
-        from .recurrence_kernel import scan_on_gpu
+        from lutern.train.recurrence_kernel import scan_on_gpu
 
         return scan_on_gpu(f, x, start, reverse)
     out = torch.empty_like(x)

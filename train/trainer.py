@@ -32,14 +32,13 @@ from lutern.model_ref.evaluate import bits_per_character, split
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.text import read_text
 from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer
-
-from .bfloat16 import rounded_with_trits_kept
-from .data import Corpus, generator_of, make_ids
-from .distill import Ensemble, calibrated, labelled, written
-from .fit import Draw, Schedule, fit
-from .network import Network
-from .options import TrainOptions
-from .progress import Progress
+from lutern.train.bfloat16 import rounded_with_trits_kept
+from lutern.train.data import Corpus, generator_of, make_ids
+from lutern.train.distill import Ensemble, calibrated, labelled, written
+from lutern.train.fit import Draw, Schedule, fit
+from lutern.train.network import Network
+from lutern.train.options import TrainOptions
+from lutern.train.progress import Progress
 
 UNREAD_SHARE = 0.02  # of the training part, its end: for the temperatures
 VALIDATION_STREAMS = 64  # of the protocol in model_ref/evaluate.py

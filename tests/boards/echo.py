@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 import lutern.boards.system
 from lutern.cli.main import main
-from lutern.hw.stages import link
+from lutern.hw.pipeline import link
 
 
 class Echo(wiring.Component):

@@ -15,11 +15,11 @@ pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 from lutern.boards import board as descriptions
 from lutern.boards.board import HOST_BLOCK_RAMS, PARTS, Board
 from lutern.boards.catalog import BOARDS, find_board
-from lutern.boards.parts import part
+from lutern.boards.sdram_parts import part
 from lutern.boards.system import BAUD_TOLERANCE, System
 from lutern.firmware.program import check_fit
 from lutern.hw.config import PRESETS
-from lutern.hw.sdram_part import any_part
+from lutern.hw.memory import any_part
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.synthetic import PUBLISHED
 

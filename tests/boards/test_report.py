@@ -19,9 +19,9 @@ module \top
   attribute \src "site/amaranth/x.py:1"
   wire width 1 \clk
 end
-attribute \src "hw/slip.py:44"
+attribute \src "hw/link/slip.py:44"
 module \top.top.host.deframer
-  attribute \src "hw/slip.py:49"
+  attribute \src "hw/link/slip.py:49"
   attribute \init 10'0000000000
   wire width 10 \count
   attribute \src "amaranth/lib/fifo.py:9"
@@ -67,15 +67,16 @@ def test_clocks_and_use() -> None:
 def test_path_in_our_lines() -> None:
     """Of the worst clock alone; a signal of a library counts as the line that made it."""
     path = parse_route(json.dumps(REPORT), 1, CLOCKS, PART, source_lines(RTLIL)).path
-    assert [(step.kind, step.source) for step in path] == [("clk-to-q", "hw/slip.py:49"), ("routing", "hw/slip.py:44")]
+    found = [(step.kind, step.source) for step in path]
+    assert found == [("clk-to-q", "hw/link/slip.py:49"), ("routing", "hw/link/slip.py:44")]
 
 
 @pytest.mark.parametrize(
     ("name", "signal", "source"),
     [
-        ("top.host.deframer.count[3]", "top.host.deframer.count", "hw/slip.py:49"),
-        ("top.host.deframer.count_LUT4_Z_C[2]", "top.host.deframer.count", "hw/slip.py:49"),
-        ("top.host.deframer.store.0.0$DPRAM_COMB1", "top.host.deframer.store.0.0", "hw/slip.py:44"),
+        ("top.host.deframer.count[3]", "top.host.deframer.count", "hw/link/slip.py:49"),
+        ("top.host.deframer.count_LUT4_Z_C[2]", "top.host.deframer.count", "hw/link/slip.py:49"),
+        ("top.host.deframer.store.0.0$DPRAM_COMB1", "top.host.deframer.store.0.0", "hw/link/slip.py:44"),
         ("clk", "clk", ""),
         ("$nothing$", "$nothing$", ""),
     ],

@@ -12,8 +12,8 @@ from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Session
 from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.hw.link.uart import LOWEST_DIVISOR
 from lutern.hw.top import SerialTop, Top
-from lutern.hw.uart import LOWEST_DIVISOR
 from lutern.measure.cycles import token_cycles
 from lutern.measure.phases import count_token
 from lutern.model_ref.checkpoint import save_checkpoint

@@ -19,18 +19,18 @@ from lutern.firmware.serial_port import SerialPort
 from lutern.firmware.session import GoldenSession
 from lutern.firmware.slip import FrameDecoder, encode_frame
 from lutern.hw.config import PRESETS, preset
+from lutern.hw.link.uart import LOWEST_DIVISOR
 from lutern.hw.protocol import PROTOCOL_VERSION, WRITE, Opcode
 from lutern.hw.top import SerialTop
-from lutern.hw.uart import LOWEST_DIVISOR
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantize import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from lutern.sim.board import SimulatedBoard
+from lutern.sim.board import simulated as with_memory
 from lutern.sim.loopback import SerialLoopback
 from lutern.sim.pty_board import PtyBoard
-from lutern.sim.sdram import simulated as with_memory
 
 CONFIG = preset("tiny")
 WITHOUT_WEIGHTS = preset("host").with_(memory_words=1024, max_width=64, max_state=128, max_vocab=64)

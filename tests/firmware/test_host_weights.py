@@ -28,7 +28,7 @@ def program() -> Program:
 
 
 class Chip:
-    """hw/host_memory.py in a few lines: takes frames, tells what it wants, and takes words a few at a time."""
+    """hw/memory/host.py in a few lines: takes frames, tells what it wants, and takes words a few at a time."""
 
     def __init__(self, program: Program, seed: int, begin: int = 0) -> None:
         self.program, self.draw = program, random.Random(seed)

@@ -7,7 +7,7 @@ import pytest
 
 from lutern.firmware import packing
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import ITEM_BITS, decode_byte, group_shape
+from lutern.hw.layouts import ITEM_BITS, decode_byte, group_shape, group_words
 from lutern.model_ref.errors import LuternError
 
 CONFIGS = [
@@ -84,7 +84,7 @@ def test_groups_are_aligned(config: HwConfig, per_element: int, elements: int) -
     items = generator.integers(0, 1 << ITEM_BITS, (elements, per_element), dtype=np.uint16)
     words = packing.pack_groups(items, config)
     groups_a_word, words_a_group = group_shape(config, per_element)
-    assert words.shape == (packing.group_words(elements, per_element, config), config.word_bytes)
+    assert words.shape == (group_words(elements, per_element, config), config.word_bytes)
     values = [int.from_bytes(words[start : start + words_a_group].tobytes(), "little")
               for start in range(0, len(words), words_a_group)]
     group_bits = config.results_per_cycle * per_element * ITEM_BITS

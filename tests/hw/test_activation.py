@@ -6,16 +6,16 @@ import pytest
 
 from lutern.hw import activation
 from lutern.hw.config import HwConfig
-from lutern.sim import tb_activation
+from lutern.sim.benches import activation as tb_activation
+from lutern.sim.benches.with_sigmoid import StreamedSigmoid
 from lutern.sim.runner import run_bench
-from lutern.sim.with_sigmoid import StreamedSigmoid
 
 CONFIGS = {lanes: HwConfig(f"bench-{lanes}", results_per_cycle=lanes) for lanes in (1, 2)}
 
 
 def run(lanes: int, *, source: str = "none", seed: int = 1) -> None:
     parameters = {"config": asdict(CONFIGS[lanes]), "source": source}
-    run_bench(StreamedSigmoid(CONFIGS[lanes]), "lutern.sim.tb_activation", parameters=parameters, seed=seed)
+    run_bench(StreamedSigmoid(CONFIGS[lanes]), "lutern.sim.benches.activation", parameters=parameters, seed=seed)
 
 
 @pytest.mark.parametrize("lanes", CONFIGS)

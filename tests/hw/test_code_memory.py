@@ -35,7 +35,7 @@ def run(shape: Shape, pause: str, testcase: str | None = None) -> None:
               "codes_per_cycle": shape.codes, "tokens": shape.tokens, "max_width": shape.width}
     block = CodeMemory(HwConfig("bench", **values))
     assert block.latency == shape.latency
-    run_bench(block, "lutern.sim.tb_code_memory", seed=61, testcase=testcase,
+    run_bench(block, "lutern.sim.benches.code_memory", seed=61, testcase=testcase,
               parameters={"config": values, "pause": pause, "streams": shape.streams, "latency": shape.latency})
 
 

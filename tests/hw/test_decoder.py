@@ -20,7 +20,7 @@ SEED = 20
 def run(config: HwConfig, *, model: ModelConfig = MODEL, pause: str = "none", seed: int = SEED, **more: Any) -> None:
     """The decoder's bench on one machine and one random model."""
     parameters = {"config": asdict(config), "model": asdict(model), "pause": pause, **more}
-    run_bench(Decoder(config), "lutern.sim.tb_decoder", parameters=parameters, seed=seed)
+    run_bench(Decoder(config), "lutern.sim.benches.decoder", parameters=parameters, seed=seed)
 
 
 @pytest.mark.parametrize("pause", ["none", "random", "bursty", "alternating"])

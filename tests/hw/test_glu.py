@@ -8,9 +8,9 @@ from amaranth.hdl import Cat, Const
 from lutern.hw import activation, glu
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
-from lutern.sim import tb_glu
+from lutern.sim.benches import glu as tb_glu
+from lutern.sim.benches.with_sigmoid import WithSigmoid
 from lutern.sim.runner import run_bench
-from lutern.sim.with_sigmoid import WithSigmoid
 
 CONFIGS = {
     (lanes, tokens): HwConfig(f"bench-{lanes}-{tokens}", results_per_cycle=lanes, tokens=tokens, max_width=64)
@@ -25,7 +25,7 @@ def run(
     config = CONFIGS[lanes, tokens]
     parameters = {"config": asdict(config), "beats": beats, "vectors": 10, "streams": streams, "group": group,
                   "source": source, "sink": sink}
-    run_bench(WithSigmoid(Glu(config)), "lutern.sim.tb_glu", parameters=parameters, seed=seed)
+    run_bench(WithSigmoid(Glu(config)), "lutern.sim.benches.glu", parameters=parameters, seed=seed)
 
 
 @pytest.mark.parametrize(("lanes", "tokens", "streams"), [

@@ -6,7 +6,7 @@ import pytest
 
 from lutern.hw import head
 from lutern.hw.config import HwConfig
-from lutern.hw.stages import described
+from lutern.hw.pipeline import described
 from lutern.sim.runner import run_bench
 
 LATENCY = {1: 8, 2: 9, 4: 10}
@@ -20,7 +20,7 @@ def run(
     values: dict[str, Any] = {"results_per_cycle": lanes, "max_vocab": 24, "max_width": 16, "tokens": tokens, **changes}
     config = HwConfig("bench", **values)
     assert described(head.Head(config)).latency == LATENCY[lanes]
-    run_bench(head.Head(config), "lutern.sim.tb_head", seed=30 + lanes, testcase=testcase,
+    run_bench(head.Head(config), "lutern.sim.benches.head", seed=30 + lanes, testcase=testcase,
               parameters={"config": values, "source": source, "sink": sink, "latency": LATENCY[lanes], "vocab": vocab,
                           "vectors": 20, "active": active})
 

@@ -8,9 +8,9 @@ from amaranth.hdl import Cat, Const, Value
 from lutern.hw import mlgru
 from lutern.hw.config import HwConfig
 from lutern.hw.mlgru import Mlgru
-from lutern.sim import tb_mlgru
+from lutern.sim.benches import mlgru as tb_mlgru
+from lutern.sim.benches.with_sigmoid import WithSigmoid
 from lutern.sim.runner import run_bench
-from lutern.sim.with_sigmoid import WithSigmoid
 
 CONFIGS = {
     (lanes, tokens): HwConfig(f"bench-{lanes}-{tokens}", results_per_cycle=lanes, tokens=tokens, max_width=64,
@@ -28,7 +28,7 @@ def run(
     config = CONFIGS[lanes, tokens]
     parameters = {"config": asdict(config), "layers": 3 if beats > 3 else 1, "beats": beats, "tokens": 6,
                   "streams": streams, "group": group, "chained": chained, "source": source, "sink": sink}
-    run_bench(WithSigmoid(Mlgru(config)), "lutern.sim.tb_mlgru", parameters=parameters, seed=seed)
+    run_bench(WithSigmoid(Mlgru(config)), "lutern.sim.benches.mlgru", parameters=parameters, seed=seed)
 
 
 @pytest.mark.parametrize("lanes", [1, pytest.param(2, marks=pytest.mark.slow)])

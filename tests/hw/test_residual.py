@@ -23,7 +23,7 @@ def run(
     values = {"results_per_cycle": lanes, "max_width": 32, "tokens": tokens}
     block = residual.Residual(HwConfig("bench", **values))
     assert block.latency == LATENCY
-    run_bench(block, "lutern.sim.tb_residual", seed=20 + lanes, testcase=testcase,
+    run_bench(block, "lutern.sim.benches.residual", seed=20 + lanes, testcase=testcase,
               parameters={"config": values, "source": source, "sink": sink, "latency": LATENCY, "tokens": 10,
                           "streams": streams})
 

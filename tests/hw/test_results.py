@@ -20,7 +20,7 @@ CASES = [
 
 def run(lanes: int, tokens: int, streams: int, pause: str, kind: type[ResultsControl] = ResultsControl) -> None:
     values = {"results_per_cycle": lanes, "tokens": tokens}
-    run_bench(kind(HwConfig("bench", **values)), "lutern.sim.tb_results", seed=SEED,  # type: ignore[arg-type]
+    run_bench(kind(HwConfig("bench", **values)), "lutern.sim.benches.results", seed=SEED,  # type: ignore[arg-type]
               parameters={"config": values, "streams": streams, "pause": pause})
 
 

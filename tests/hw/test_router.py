@@ -32,7 +32,7 @@ ASSEMBLERS: dict[str, dict[str, Any]] = {
 
 
 def run_router(name: str, pause: str) -> None:
-    run_bench(RecordRouter(HwConfig("bench", **ROUTERS[name])), "lutern.sim.tb_router", seed=51,
+    run_bench(RecordRouter(HwConfig("bench", **ROUTERS[name])), "lutern.sim.benches.router", seed=51,
               parameters={"config": ROUTERS[name], "pause": pause})
 
 
@@ -50,7 +50,7 @@ def test_router_with_pauses(pause: str) -> None:
 
 def run_unpacker(shape: int, pause: str) -> None:
     values, choices = UNPACKERS[shape]
-    run_bench(GroupUnpacker(HwConfig("bench", **values), choices), "lutern.sim.tb_unpacker", seed=52,
+    run_bench(GroupUnpacker(HwConfig("bench", **values), choices), "lutern.sim.benches.unpacker", seed=52,
               parameters={"config": values, "choices": choices, "pause": pause})
 
 
@@ -68,7 +68,7 @@ def run_assembler(name: str, pause: str) -> None:
     values = {**ASSEMBLERS[name], "source": "stream"}
     block = BeatAssembler(HwConfig("bench", **values))
     assert block.latency == 1
-    run_bench(block, "lutern.sim.tb_beats", seed=53, parameters={"config": values, "pause": pause})
+    run_bench(block, "lutern.sim.benches.beats", seed=53, parameters={"config": values, "pause": pause})
 
 
 @pytest.mark.parametrize("name", ASSEMBLERS)

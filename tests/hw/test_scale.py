@@ -16,7 +16,7 @@ def run(
     values = {"results_per_cycle": lanes, "tokens": tokens}
     unit = scale.SumScale(HwConfig("bench", **values))
     assert unit.latency == LATENCY
-    run_bench(unit, "lutern.sim.tb_scale", seed=11 + lanes, testcase=testcase,
+    run_bench(unit, "lutern.sim.benches.scale", seed=11 + lanes, testcase=testcase,
               parameters={"config": values, "source": source, "sink": sink, "latency": LATENCY, "beats": beats})
 
 

@@ -14,7 +14,7 @@ def run(
     tokens: int = 1,
     block: type[sequencer.Sequencer] = sequencer.Sequencer,
 ) -> None:
-    run_bench(block(HwConfig("bench", tokens=tokens)), "lutern.sim.tb_sequencer", seed=41, testcase=testcase,
+    run_bench(block(HwConfig("bench", tokens=tokens)), "lutern.sim.benches.sequencer", seed=41, testcase=testcase,
               parameters={"pause": pause, "latency": 2, "depth": 5, "tokens": tokens})
 
 

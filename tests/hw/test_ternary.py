@@ -39,7 +39,7 @@ WIDE = [Shape(10, 2, 2, 2, 2, 4), Shape(2, 32, 1, 1, 1, 7)]
 def run(shape: Shape, pause: str = "none", testcase: str | None = None, cells: str = "generic") -> None:
     values: dict[str, Any] = {"rows": shape.rows, "columns": shape.columns, "results_per_cycle": shape.results,
               "codes_per_cycle": max(shape.results, shape.columns), "tokens": shape.tokens, "cells": cells}
-    run_bench(unit.TernaryUnit(HwConfig("bench", **values)), "lutern.sim.tb_ternary", seed=SEED, testcase=testcase,
+    run_bench(unit.TernaryUnit(HwConfig("bench", **values)), "lutern.sim.benches.ternary", seed=SEED, testcase=testcase,
               parameters={"config": values, "pause": pause, "streams": shape.streams, "latency": shape.latency})
 
 

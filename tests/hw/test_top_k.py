@@ -14,7 +14,7 @@ def run(
 ) -> None:
     values: dict[str, Any] = {"results_per_cycle": lanes, "max_vocab": 40, "max_width": 16, "tokens": tokens,
                               "top_k": kept}
-    run_bench(top_k.TopK(HwConfig("bench", **values)), "lutern.sim.tb_top_k", seed=40 + lanes, testcase=testcase,
+    run_bench(top_k.TopK(HwConfig("bench", **values)), "lutern.sim.benches.top_k", seed=40 + lanes, testcase=testcase,
               parameters={"config": values, "source": source, "vocab": vocab, "vectors": 20, "active": active})
 
 

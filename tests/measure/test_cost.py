@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 from lutern.boards import synthesis
 from lutern.hw.config import HwConfig, preset
 from lutern.hw.lane import Lane
-from lutern.hw.stages import described
+from lutern.hw.pipeline import described
 from lutern.hw.ternary import TernaryUnit
 from lutern.measure.cost import (
     BLOCKS,

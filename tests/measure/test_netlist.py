@@ -15,7 +15,7 @@ from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.hw.config import HwConfig, preset
-from lutern.hw.stages import described
+from lutern.hw.pipeline import described
 from lutern.hw.top import Top
 from lutern.measure.netlist import cell_models, netlist, verilate_netlist
 from lutern.model_ref.config import ModelConfig

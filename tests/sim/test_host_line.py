@@ -15,8 +15,8 @@ from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.hw.config import preset
+from lutern.hw.link.uart import LOWEST_DIVISOR
 from lutern.hw.top import SerialTop, Top
-from lutern.hw.uart import LOWEST_DIVISOR
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantize import integer_weights
 from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint

@@ -11,12 +11,11 @@ from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.hw.config import preset
-from lutern.hw.sdram_part import any_part
+from lutern.hw.memory import any_part
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantize import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
-from lutern.sim.board import SimulatedBoard
-from lutern.sim.sdram import simulated
+from lutern.sim.board import SimulatedBoard, simulated
 
 MODEL = ModelConfig(vocab_size=256, hidden_size=1024, num_hidden_layers=14, intermediate_size=1024)
 TOKENS = 8

@@ -39,7 +39,7 @@ class Stage(wiring.Component):
 
 @pytest.mark.parametrize(("source", "sink"), [*((name, name) for name in PAUSES), ("none", "after_valid")])
 def test_right_stage_passes(source: str, sink: str) -> None:
-    run_bench(Stage(), "lutern.sim.tb_streams", parameters={"source": source, "sink": sink, "error": 0}, seed=3)
+    run_bench(Stage(), "lutern.sim.benches.streams", parameters={"source": source, "sink": sink, "error": 0}, seed=3)
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,14 @@ def test_right_stage_passes(source: str, sink: str) -> None:
 def test_broken_stage_is_seen(fault: str, sink: str, text: str) -> None:
     parameters = {"source": "none", "sink": sink, "error": 0}
     with pytest.raises(AssertionError, match=text) as error:
-        run_bench(Stage(fault), "lutern.sim.tb_streams", parameters=parameters, seed=4)
+        run_bench(Stage(fault), "lutern.sim.benches.streams", parameters=parameters, seed=4)
     assert "seed 4" in str(error.value)
 
 
 def test_wrong_item_is_seen() -> None:
+    parameters = {"source": "none", "sink": "none", "error": 1}
     with pytest.raises(AssertionError, match=r"stage: cycle 3: got 0x\w+ .*, expected 0x\w+ .*, seed 5"):
-        run_bench(Stage(), "lutern.sim.tb_streams", parameters={"source": "none", "sink": "none", "error": 1}, seed=5)
+        run_bench(Stage(), "lutern.sim.benches.streams", parameters=parameters, seed=5)
 
 
 def test_scoreboard_tells_the_story() -> None:

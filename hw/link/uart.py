@@ -1,0 +1,117 @@
+"""A UART, 8N1: the pins of a serial line and the byte streams of the link.
+
+    rx ─► two flip-flops ─► start, middle of each bit, stop ─► FIFO ─► o
+    tx ◄─────────────────── start, eight bits, stop ◄───────────────── i
+
+A bit takes ``divisor`` cycles, lowest bit first. A byte is sampled in the middles of its bits, counted from the edge of
+its start bit, so that the clocks of the two ends may differ by some 4 %. A byte without its stop bit is dropped, and
+the line must be high again before the next one begins. A byte that finds the FIFO full is lost and sets ``overrun``:
+the link's checksum finds out, and its resend repairs it.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.pipeline import Skid, described, link
+from lutern.model_ref.errors import LuternError
+
+FIFO_BYTES = 16
+LOWEST_DIVISOR = 8
+
+
+class Uart(wiring.Component):
+    """Both directions of a serial line.
+
+    Parameters: ``divisor``, cycles of a bit. Members: ``rx``, ``tx`` the line, high when idle; ``o`` the bytes that
+    came; ``i`` the bytes to be sent; ``overrun``, 1 from the first byte that was lost until reset.
+
+    Latency: ``tx`` falls a cycle after a byte is taken at ``i``, which is ready again in the last cycle of the stop
+    bit. A byte is at ``o`` ``rx_latency`` cycles after its start bit fell.
+    """
+
+    def __init__(self, divisor: int) -> None:
+        if divisor < LOWEST_DIVISOR:
+            described(self)
+            raise LuternError(f"a bit of the serial line takes {divisor} cycles; choose a rate that gives it "
+                              f"{LOWEST_DIVISOR} or more.")
+        self.divisor = divisor
+        super().__init__({
+            "rx": In(1, init=1), "tx": Out(1, init=1), "o": Out(stream.Signature(8)), "i": In(stream.Signature(8)),
+            "overrun": Out(1),
+        })
+
+    @property
+    def rx_latency(self) -> int:
+        """Synchroniser 2, half a bit, nine bits to the middle of the stop bit, two for the FIFO."""
+        return 2 + self.divisor // 2 + 9 * self.divisor + 2
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        self._receive(m)
+        self._send(m)
+        return m
+
+    def _receive(self, m: Module) -> None:
+        line = Signal(init=1)
+        m.submodules.synchroniser = FFSynchronizer(self.rx, line, init=1)
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=8, depth=FIFO_BYTES - 1)
+        # Holds one more byte, and ends the path of ready: the host port's is long.
+        m.submodules.received = received = Skid(8)
+        link(m, fifo.r_stream, received.i)
+        m.d.comb += [self.o.valid.eq(received.o.valid), self.o.payload.eq(received.o.payload)]
+        m.d.comb += received.o.ready.eq(self.o.ready)
+
+        wait = Signal(range(self.divisor))
+        sample = Signal()
+        bits, count = Signal(8), Signal(range(8))
+        m.d.comb += [sample.eq(wait == 0), fifo.w_data.eq(bits)]
+        m.d.sync += wait.eq(wait - 1)
+        with m.If(sample):
+            m.d.sync += wait.eq(self.divisor - 1)
+        with m.FSM(init="HIGH"):
+            with m.State("HIGH"):  # after a reset or a byte without stop bit
+                with m.If(line):
+                    m.next = "IDLE"
+            with m.State("IDLE"):
+                m.d.sync += wait.eq(self.divisor // 2 - 1)
+                with m.If(~line):
+                    m.next = "START"
+            with m.State("START"):
+                m.d.sync += count.eq(0)
+                with m.If(sample):
+                    m.next = "BITS"
+                    with m.If(line):  # too short for a start bit
+                        m.next = "IDLE"
+            with m.State("BITS"):
+                with m.If(sample):
+                    m.d.sync += [bits.eq(Cat(bits[1:], line)), count.eq(count + 1)]
+                    with m.If(count == 7):
+                        m.next = "STOP"
+            with m.State("STOP"):
+                with m.If(sample):
+                    m.next = "HIGH"
+                    with m.If(line):
+                        m.d.comb += fifo.w_en.eq(1)
+                        m.next = "IDLE"
+        with m.If(fifo.w_en & ~fifo.w_rdy):
+            m.d.sync += self.overrun.eq(1)
+
+    def _send(self, m: Module) -> None:
+        wait, left = Signal(range(self.divisor)), Signal(range(11))
+        bits = Signal(9, init=-1)  # next to leave lowest; ones follow
+        m.d.comb += self.i.ready.eq((left == 0) | ((left == 1) & (wait == 0)))
+        with m.If(self.i.ready):
+            m.d.sync += left.eq(0)
+            with m.If(self.i.valid):
+                m.d.sync += [
+                    self.tx.eq(0), bits.eq(Cat(self.i.payload, Const(1, 1))), left.eq(10), wait.eq(self.divisor - 1),
+                ]
+        with m.Elif(wait == 0):
+            m.d.sync += [Cat(self.tx, bits).eq(Cat(bits, Const(1, 1))), left.eq(left - 1), wait.eq(self.divisor - 1)]
+        with m.Else():
+            m.d.sync += wait.eq(wait - 1)

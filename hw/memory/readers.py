@@ -1,0 +1,166 @@
+"""Readers of a memory: words and beats again and again, and what a token or the host asks for.
+
+    Repeater      a port that others may take ─► register ─► o              one item a cycle while granted
+    ReaderAhead   a port ─► registers ─► FIFO ─► o                          as far ahead as the FIFO has room
+    Fetcher       a token's row, or words for the host ─► registers ─► FIFO of ``hw/memory/block.py``
+
+Cost: an address counter each; a ReaderAhead's FIFO 1.5 LUT4 a bit; the Fetcher one multiplier, for the row's address.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.config import TRIT_MEMORY, HwConfig
+from lutern.hw.layouts import full_parts, token_payload
+from lutern.hw.pipeline import CreditFifo
+from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT
+
+TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
+FETCHED = 16
+"""Words that wait for the row's or the host's reader: as many as are under way from an address on, and some more."""
+
+
+class Repeater(wiring.Component):
+    """Reads items 0 to ``count`` - 1 of a memory again and again.
+
+    Members: ``count``, constant since the cycle before reset ends; ``granted``: the read port is this reader's in this
+    cycle; ``address``, ``read`` to the port; ``data`` from it, a cycle later; ``o`` the items. Out of reset it begins
+    with item 0. What stands at the port when it is taken away is read again later, unless ``o`` moves in that cycle.
+
+    Latency: 2. One item a cycle while granted.
+    """
+
+    latency = 2
+
+    def __init__(self, bits: int) -> None:
+        super().__init__(
+            {
+                "count": In(ADDRESS_BITS),
+                "granted": In(1),
+                "address": Out(ADDRESS_BITS),
+                "read": Out(1),
+                "data": In(bits),
+                "o": Out(stream.Signature(bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        there = Signal()  # an item stands at the port
+        its_address, last = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS, reset_less=True)
+        advance = ~self.o.valid | self.o.ready
+        m.d.comb += self.read.eq(self.granted & (~there | advance))
+        m.d.sync += last.eq(self.count - 1)
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(there), there.eq(0)]
+        with m.If(self.read):
+            m.d.sync += [
+                there.eq(1),
+                its_address.eq(self.address),
+                self.address.eq(Mux(self.address == last, 0, self.address + 1)),
+            ]
+        with m.Elif(~self.granted & there & ~advance):
+            m.d.sync += [there.eq(0), self.address.eq(its_address)]
+        held = Signal(len(self.data), reset_less=True)
+        with m.If(advance):
+            m.d.sync += held.eq(self.data)
+        m.d.comb += self.o.payload.eq(held)
+        return m
+
+
+class ReaderAhead(wiring.Component):
+    """Reads items 0 to ``count`` - 1 of a resident memory again and again, as far ahead as a FIFO has room.
+
+    Members: ``count``, constant since the cycle before reset ends; ``granted``: the port is this reader's in this
+    cycle; ``address`` to it; ``data`` from it, ``stages`` + 1 cycles later; ``o`` the items. Nothing between port and
+    FIFO has an enable: an item is asked for only where it has room.
+
+    Latency: ``stages`` + 2. One item a cycle while granted, and while ``CREDITS`` is at least the latency + 2.
+    """
+
+    def __init__(self, bits: int, stages: int) -> None:
+        self.stages = stages
+        super().__init__({
+            "count": In(ADDRESS_BITS), "granted": In(1), "address": Out(ADDRESS_BITS), "data": In(bits),
+            "o": Out(stream.Signature(bits)),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        last = Signal(ADDRESS_BITS, reset_less=True)
+        valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
+        m.submodules.ahead = ahead = CreditFifo(len(self.data))
+        issue = self.granted & ahead.room
+        m.d.comb += [ahead.enters.eq(issue), ahead.i.valid.eq(valid[-1]), ahead.i.payload.eq(self.data)]
+        m.d.sync += [last.eq(self.count - 1), valid.eq(Cat(issue, valid))]
+        with m.If(issue):
+            m.d.sync += self.address.eq(Mux(self.address == last, 0, self.address + 1))
+        wiring.connect(m, ahead.o, wiring.flipped(self.o))
+        return m
+
+
+class Fetcher(wiring.Component):
+    """Reads what is asked for: words for the host, or the row of a token.
+
+    Members: ``host``: requests of ``i_read`` are served, else those of ``i_start``; ``owns``: the read port is this
+    reader's in this cycle; ``address`` (as the host counts) to the port. Behind the port stand ``stages`` registers,
+    then a FIFO of ``FETCHED`` words: ``valid`` writes it, ``taken`` says that a word has left it. What is under way
+    always has room, so nothing behind the port needs an enable.
+
+    A row's address is ``embedding_base + token * embedding_stride``, in beats if there are parts; there a row fills the
+    full parts of each beat.
+    """
+
+    def __init__(self, config: HwConfig, stages: int) -> None:
+        self.config, self.stages = config, stages
+        super().__init__(
+            {
+                "host": In(1),
+                "i_read": In(stream.Signature(READ_LAYOUT)),
+                "i_start": In(stream.Signature(token_payload(config))),
+                "setup": In(SETUP_LAYOUT),
+                "address": Out(ADDRESS_BITS),
+                "owns": Out(1),
+                "valid": Out(1),
+                "taken": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        config, setup = self.config, self.setup
+        asked, busy = Signal(), Signal()
+        product = Signal(ADDRESS_BITS, reset_less=True)  # a register of its own
+        left = Signal(ADDRESS_BITS, reset_less=True)  # words after this one
+        valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
+        room = Signal(range(FETCHED + 1), init=FETCHED)  # words of the FIFO that no read under way will fill
+        issue = busy & (room != 0)
+        idle = ~asked & ~busy
+        m.d.comb += [
+            self.i_read.ready.eq(idle & self.host),
+            self.i_start.ready.eq(idle & ~self.host),
+            self.valid.eq(valid[-1]),
+            self.owns.eq(busy),
+        ]
+        m.d.sync += [valid.eq(Cat(issue, valid)), room.eq(room - issue + self.taken)]
+        m.d.sync += product.eq(self.i_start.payload.token * setup.embedding_stride)
+        with m.If(self.i_start.valid & self.i_start.ready):
+            m.d.sync += asked.eq(1)
+
+        row, following = setup.embedding_base + product, self.address + 1
+        if config.source == "resident":
+            row = Cat(Const(0, config.part_bits), row[: TRIT_MEMORY_BIT - config.part_bits], Const(1, 1))
+            last_part = self.address[: config.part_bits] == full_parts(config) - 1
+            next_beat = Cat(Const(0, config.part_bits), self.address[config.part_bits :] + 1)
+            following = Mux(~self.host & last_part, next_beat, following)
+        with m.If(asked):
+            m.d.sync += [asked.eq(0), busy.eq(1), self.address.eq(row), left.eq(setup.embedding_row_words - 1)]
+        with m.Elif(self.i_read.valid & self.i_read.ready):
+            count = self.i_read.payload.count
+            m.d.sync += [busy.eq(count != 0), self.address.eq(self.i_read.payload.address), left.eq(count - 1)]
+        with m.Elif(issue):
+            m.d.sync += [busy.eq(left != 0), left.eq(left - 1), self.address.eq(following)]
+        return m

@@ -1,0 +1,176 @@
+"""A part of SDR SDRAM: its data sheet in nanoseconds, and the same in cycles of a clock.
+
+    SdramPart (ns) ── timings(clock_hz) ──► SdramTimings (cycles) ──► controller, model in simulation
+
+The data themselves are in boards/sdram_parts.py: a part is a choice of the board. Words of an address: column in the
+lowest bits, then bank, then row, so that consecutive pages lie in consecutive banks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from lutern.model_ref.errors import LuternError
+
+REFRESH_SHARE = 0.995
+"""Of the refresh interval: a refresh waits for the burst before it, after a reset all wait for the power-up pause."""
+
+
+@dataclass(frozen=True)
+class SdramPart:
+    """One part and speed grade. Times in ns unless the name says otherwise; ``reference``: data sheet and table.
+
+    bank_bits, row_bits, column_bits, data_bits
+        geometry.
+    period_ns
+        shortest clock period, by CAS latency.
+    access_ns
+        tAC, clock to data valid, by CAS latency; ``hold_ns`` tOH, data still valid after the next clock.
+    setup_ns, input_hold_ns
+        tDS and tDH (tIS and tIH: the same or shorter) of every input.
+    rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, rfc_ns
+        tRC activate to activate of a bank, tRAS activate to precharge, tRP precharge to activate, tRCD activate to
+        read, tRRD activate to activate of another bank, tRFC refresh to activate.
+    wr_ns, wr_cycles
+        tWR (tDPL), last word written to precharge: the longer of the two.
+    mrd_cycles
+        tMRD, mode register to any command.
+    refresh_ms, refresh_count
+        so many refreshes in so much time.
+    power_up_us
+        pause before the first command.
+    """
+
+    name: str
+    reference: str
+    bank_bits: int
+    row_bits: int
+    column_bits: int
+    data_bits: int
+    period_ns: Mapping[int, float]
+    access_ns: Mapping[int, float]
+    hold_ns: float
+    setup_ns: float
+    input_hold_ns: float
+    rc_ns: float
+    ras_ns: float
+    rp_ns: float
+    rcd_ns: float
+    rrd_ns: float
+    rfc_ns: float
+    wr_ns: float
+    wr_cycles: int = 2
+    mrd_cycles: int = 2
+    refresh_ms: float = 64.0
+    refresh_count: int = 8192
+    power_up_us: float = 200.0
+
+    @property
+    def words(self) -> int:
+        """Words of ``data_bits`` in the part."""
+        return 1 << self.bank_bits + self.row_bits + self.column_bits
+
+    @property
+    def byte_count(self) -> int:
+        """Capacity."""
+        return self.words * self.data_bits // 8
+
+    def cycles(self, ns: float, clock_hz: float) -> int:
+        """Whole cycles that last at least so long."""
+        return math.ceil(ns * clock_hz / 1e9 - 1e-6)
+
+    def timings(self, clock_hz: float, refresh_group: int = 1) -> SdramTimings:
+        """All of it in cycles of a clock; the CAS latency whose data come soonest after the clock: a sequential read is
+        as fast with either."""
+        period = 1e9 / clock_hz
+        latencies = [latency for latency, shortest in self.period_ns.items() if period >= shortest - 1e-6]
+        if not latencies:
+            shortest = min(self.period_ns.values())
+            raise LuternError(
+                f"{self.name} is asked to run at {clock_hz / 1e6:g} MHz, its data sheet ends at "
+                f"{1e3 / shortest:g} MHz; choose a slower clock or a faster part."
+            )
+
+        soonest = min(latencies, key=lambda latency: (self.access_ns[latency], latency))
+
+        def least(ns: float, cycles: int = 2) -> int:
+            return max(cycles, self.cycles(ns, clock_hz))
+
+        interval = self.refresh_ms * 1e-3 / self.refresh_count * clock_hz
+        return SdramTimings(
+            clock_hz=clock_hz, data_bits=self.data_bits, bank_bits=self.bank_bits, row_bits=self.row_bits,
+            column_bits=self.column_bits, cas_latency=soonest,
+            rc=least(self.rc_ns), ras=least(self.ras_ns), rp=least(self.rp_ns), rcd=least(self.rcd_ns),
+            rrd=least(self.rrd_ns), rfc=least(self.rfc_ns), wr=least(self.wr_ns, self.wr_cycles), mrd=self.mrd_cycles,
+            refresh_interval=math.floor(REFRESH_SHARE * interval),
+            refresh_limit=math.floor(interval * self.refresh_count),
+            power_up=self.cycles(1e3 * self.power_up_us, clock_hz), refresh_group=refresh_group,
+        )
+
+
+@dataclass(frozen=True)
+class SdramTimings:
+    """A part at a clock: geometry, and every time in cycles, at least 2 of those between two commands.
+
+    ``refresh_interval``: of the controller's refreshes, on average; ``refresh_limit``: within which each row has had
+    one; ``refresh_group``: refreshes that are made together.
+    """
+
+    clock_hz: float
+    data_bits: int
+    bank_bits: int
+    row_bits: int
+    column_bits: int
+    cas_latency: int
+    rc: int
+    ras: int
+    rp: int
+    rcd: int
+    rrd: int
+    rfc: int
+    wr: int
+    mrd: int
+    refresh_interval: int
+    refresh_limit: int
+    power_up: int
+    refresh_group: int = 1
+
+    @property
+    def address_bits(self) -> int:
+        """Bits of a word's address."""
+        return self.bank_bits + self.row_bits + self.column_bits
+
+    @property
+    def words(self) -> int:
+        """Words of ``data_bits`` in the part."""
+        return 1 << self.address_bits
+
+    @property
+    def pin_address_bits(self) -> int:
+        """Pins A: a row's, and A10 in any case."""
+        return max(self.row_bits, 11)
+
+    @property
+    def refresh_loss(self) -> float:
+        """Share of a sequential read's slots that refreshing takes."""
+        lost = self.rp + self.refresh_group * self.rfc + self.rcd
+        return lost / (self.refresh_group * self.refresh_interval)
+
+    def with_(self, **changes: int) -> SdramTimings:
+        """A copy with some times changed."""
+        return replace(self, **changes)
+
+
+def any_part(data_bits: int) -> SdramTimings:
+    """Timings that all parts of that width in boards/sdram_parts.py keep up to 100 MHz: x32 of 8 MB, else of 32 MB."""
+    wide = data_bits == 32
+    return SdramTimings(
+        clock_hz=100e6, data_bits=data_bits, bank_bits=2, row_bits=11 if wide else 13, column_bits=8 if wide else 9,
+        cas_latency=3, rc=7, ras=5, rp=3, rcd=3, rrd=2, rfc=7, wr=2, mrd=2, refresh_interval=1554 if wide else 777,
+        refresh_limit=6_400_000, power_up=20_000,
+    )
+
+
+__all__ = ["SdramPart", "SdramTimings", "any_part"]

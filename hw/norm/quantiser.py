@@ -1,0 +1,127 @@
+"""u_k of a vector in memory, and its int8 codes Q a cycle: ``code = sign(u) * min(127, rsh(rsh(|u|, s) * R, 26))``.
+
+    P x 3 elements ─► Q/P banks ─║─ slot ─║─ e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─► FIFO ─► Q
+                                 1        2                 3         4         5       6                         7
+
+One pass an operation and stream; the next begins in the cycle after the last read of the one before, when its factor
+is there. Cost of a code a cycle: 1 multiplier; memory 72 bits an element (all three u side by side).
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from lutern.hw import layouts
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import KEY_BITS, factor_payload
+from lutern.hw.norm.short_float import align, round_aligned
+from lutern.hw.norm.statistics import SLOTS, U_BITS, pick
+from lutern.hw.pipeline import CreditFifo, Stages, in_luts
+from lutern.model_ref.fixed import MANTISSA_BITS
+from lutern.model_ref.norm import CODE_MAX
+
+CODE_SHIFT = 26
+"""|u| 2^shift and R have 17 bits each, and R is 127/128 of 2^33 / largest: 33 - 7 bits."""
+CODE_ROUND = 1 << (CODE_SHIFT - 1)
+
+
+class Quantiser(wiring.Component):
+    """Memory of u and the code pass.
+
+    Parameters: ``config``; vectors of at most ``max_width`` elements.
+
+    Members: ``u``, ``u_valid``, ``u_stream``, ``u_index`` as `NormStatistics` gives them; ``i_factor`` describes a pass
+    and is taken with the pass's last read; ``o`` the codes, ``last`` with the last beat of the pass.
+
+    Numerics: exact, ``model_ref.norm.quantise``. Elements beyond the vector in its last beat are old ones: any code.
+
+    Latency: ``latency`` from ``i_factor.valid`` to the first codes, a beat a cycle from then on.
+    """
+
+    latency = 7
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "u": In(config.results_per_cycle * SLOTS * U_BITS),
+                "u_valid": In(1),
+                "u_stream": In(config.stream_bits),
+                "u_index": In(config.index_bits),
+                "i_factor": In(stream.Signature(factor_payload(config))),
+                "o": Out(stream.Signature(layouts.quantised_payload(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        config = self.config
+        banks = config.codes_per_cycle // config.results_per_cycle
+        rows = -(-config.max_width // config.codes_per_cycle)
+        row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
+        depth = config.tokens << row_bits if config.tokens > 1 else rows
+        attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
+        s = Stages(m)
+        m.submodules.given = given = CreditFifo(layouts.quantised_payload(config))
+        wiring.connect(m, given.o, wiring.flipped(self.o))
+
+        def place(row: Value, stream: Value) -> Value:
+            return Cat(row[:row_bits], stream) if config.tokens > 1 else row[:row_bits]
+
+        # The row counter is 0 whenever no pass runs.
+        factor = self.i_factor.payload
+        row = Signal(range(rows))
+        last = row + 1 == factor.beats
+        m.d.comb += [
+            given.enters.eq(self.i_factor.valid & given.room),
+            self.i_factor.ready.eq(given.room & last),
+        ]
+        with m.If(given.enters):
+            m.d.sync += row.eq(Mux(last, 0, row + 1))
+
+        words = []
+        for bank in range(banks):
+            memory = Memory(shape=config.results_per_cycle * SLOTS * U_BITS, depth=depth, init=[], attrs=attrs)
+            m.submodules[f"bank_{bank}"] = memory
+            write, read = memory.write_port(), memory.read_port()
+            m.d.comb += [
+                write.en.eq(self.u_valid & (self.u_index[:bank_bits] == bank)),
+                write.addr.eq(place(self.u_index[bank_bits:], self.u_stream)),
+                write.data.eq(self.u),
+                read.addr.eq(place(row, factor.stream)),
+            ]
+            words.append(read.data)
+        elements = Cat(*words)
+
+        # The u of several streams fill block RAMs all over the chip: their words are taken as they come, and the slot
+        # is chosen a register later.
+        spread = config.tokens > 1
+        slot = s.delay(factor.slot, 2 if spread else 1)
+        exponent = s.delay(factor.exponent, 2)
+        multiplier = s.delay(factor.factor, 5)
+        codes = [
+            self._code(s, pick(s.register(us), slot) if spread else s.register(pick(us, slot)), exponent, multiplier)
+            for us in (elements.word_select(index, SLOTS * U_BITS) for index in range(config.codes_per_cycle))
+        ]
+        stages = self.latency - given.latency
+        m.d.comb += [
+            given.i.valid.eq(s.valid(given.enters, stages)),
+            given.i.payload.stream.eq(s.delay(factor.stream, stages) if config.tokens > 1 else 0),
+            given.i.payload.last.eq(s.delay(last, stages)),
+            given.i.payload.codes.eq(Cat(*codes)),
+        ]
+        return m
+
+    @staticmethod
+    def _code(s: Stages, u: Value, exponent: Value, multiplier: Value) -> Value:
+        """What is stored of one code, behind register 6, from its u (register 2)."""
+        shift = s.register((exponent - u[MANTISSA_BITS:KEY_BITS])[: KEY_BITS - MANTISSA_BITS])
+        aligned = s.register(align(s.register(u[:MANTISSA_BITS]), shift))
+        product = s.register(s.register(round_aligned(aligned)) * multiplier)
+        size = ((product + CODE_ROUND) >> CODE_SHIFT)[: 2 * MANTISSA_BITS + 1 - CODE_SHIFT]
+        clamped = Mux(size > CODE_MAX, CODE_MAX, size)[: layouts.CODE_BITS]
+        return Mux(s.delay(u[-1], 4), -clamped, clamped)[: layouts.CODE_BITS]

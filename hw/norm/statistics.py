@@ -1,0 +1,226 @@
+"""What RMSNorm gathers while its vectors arrive: u_k = x G_k, the largest |u_k| and the sum of squares of p = x w1.
+
+    register  1           2, 3        4        5         6             7
+    x ─► magnitude ─► normalise ─► round ─┬─► X*G_k ─► round ─┬─► u (to the quantiser's memory)
+    gains ─────────────────► |mantissa| ──┤                   └─► largest key, three of them
+                                          └─► X*w1 ──► round ─or X─► p*p ─► shift, shift ─► low half ─► high half
+                                                                    7        8      9          10          11
+
+Largest keys and halves are running values, one a stream, read and replaced in the same cycle: beats of different
+streams may follow one another at once. Nothing in it ever waits: vectors are refused at the door (``i_x.ready``) while
+the statistics of those before are still untaken. Cost of an element a cycle: 5 multipliers.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.data import View
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from lutern.hw import layouts
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import KEY_BITS
+from lutern.hw.norm.short_float import normalise_coarse, normalise_fine, round_product, round_up
+from lutern.hw.pipeline import Stages, magnitude
+from lutern.model_ref.fixed import MANTISSA_BITS
+from lutern.model_ref.norm import GAIN_LOW_BITS, KEY_EXPONENT_BIAS, X_BITS
+
+SLOTS = 3
+U_BITS = KEY_BITS + 1
+"""An element of u: its key and its sign (top bit)."""
+SQUARE_BITS = 68
+"""A square in units of x's last place: 34 bits, moved up by at most 2 * 17."""
+SQUARES_BITS = 82
+LOW_BITS = 41
+"""The accumulator is added in two halves, one cycle apart."""
+TOP_EXPONENT = X_BITS - 1 - MANTISSA_BITS
+"""Exponent of an x of full width; each zero above x's leading bit takes one off."""
+
+
+class NormStatistics(wiring.Component):
+    """Statistics of one set of vectors after the other; a set is a vector of each active stream.
+
+    Parameters: ``config`` (``results_per_cycle`` elements a beat, ``tokens`` streams).
+
+    Members: ``i_x``, a vector begins at index 0 and a set ends with the last beat of ``final_stream``, which is the
+    last of the set; ``u``, ``u_valid``, ``u_stream``, ``u_index`` (P x 3 elements of u, element-major, a beat each
+    cycle); ``largest`` (3 keys) and ``squares`` of the stream that ``stream`` named a cycle before. Of all streams of a
+    set, ``largest`` is valid from ``largest_valid`` on, ``squares`` four cycles later. ``largest_take`` ends
+    ``largest_valid`` and opens the door to the next vector; ``largest`` holds until 6 cycles after its first beat is
+    accepted, ``squares`` until 9 after.
+
+    Numerics: exact, ``model_ref.norm.gather``. ``|x| < 2^34``; gains' mantissas are symmetric 12-bit numbers.
+
+    Latency: `largest_latency` from the last beat to ``largest_valid``.
+    """
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i_x": In(stream.Signature(layouts.gathered_payload(config))),
+                "final_stream": In(config.stream_bits),
+                "u": Out(config.results_per_cycle * SLOTS * U_BITS),
+                "u_valid": Out(1),
+                "u_stream": Out(config.stream_bits),
+                "u_index": Out(config.index_bits),
+                "stream": In(config.stream_bits),
+                "largest": Out(SLOTS * KEY_BITS),
+                "largest_valid": Out(1),
+                "largest_take": In(1),
+                "squares": Out(SQUARES_BITS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        tokens = self.config.tokens
+        levels = exact_log2(self.config.results_per_cycle)
+        s = Stages(m)
+        beat = self.i_x.payload
+        of = beat.stream if tokens > 1 else Const(0, 1)
+        ends = beat.last & ((of == self.final_stream) if tokens > 1 else 1)
+        pending = Signal()
+        m.d.comb += self.i_x.ready.eq(~pending)
+        accepted = self.i_x.valid & ~pending
+        with m.If(self.largest_take):
+            m.d.sync += pending.eq(0)
+        with m.If(accepted):
+            m.d.sync += pending.eq(ends)
+
+        def place(came: Value, stream: Value, stages: int) -> Value:
+            """``stages`` later and after one more: the stream of the beat that came, else the one asked for."""
+            return s.register(Mux(came, s.delay(stream, stages), self.stream)) if tokens > 1 else of
+
+        elements = [self._element(s, index) for index in range(self.config.results_per_cycle)]
+        m.d.comb += [
+            self.u.eq(Cat(*[u for us, _ in elements for u in us])),
+            self.u_valid.eq(s.valid(accepted, 6)),
+            self.u_stream.eq(s.delay(of, 6) if tokens > 1 else of),
+            self.u_index.eq(s.delay(beat.index, 6)),
+        ]
+
+        # Largest keys: a tree over the beat, then the running ones.
+        tree = [[u[:KEY_BITS] for u in us] for us, _ in elements]
+        while len(tree) > 1:
+            tree = [[s.register(larger(a, b)) for a, b in zip(left, right, strict=True)]
+                    for left, right in zip(tree[::2], tree[1::2], strict=True)]
+        came = s.valid(accepted, 5 + levels)
+        stream = place(came, of, 5 + levels)
+        go, start, stop = s.valid(came, 1), s.delay(beat.index == 0, 6 + levels), s.delay(ends, 6 + levels)
+        keys = Running(m, "keys", SLOTS * KEY_BITS, tokens, stream)
+        olds, news = [[cat.word_select(slot, KEY_BITS) for slot in range(SLOTS)] for cat in (keys.value, Cat(*tree[0]))]
+        largest = [Mux(start | (new > old), new, old) for new, old in zip(news, olds, strict=True)]
+        keys.replace(go, Cat(*largest))
+        m.d.comb += self.largest.eq(keys.value)
+        with m.If(go & stop):
+            m.d.sync += self.largest_valid.eq(1)
+        with m.Elif(self.largest_take):
+            m.d.sync += self.largest_valid.eq(0)
+
+        # Squares: halves have their own trees, the carry between them is added a cycle later.
+        halves = [(square[:LOW_BITS], square[LOW_BITS:]) for square in (self._square(s, p) for _, p in elements)]
+        while len(halves) > 1:
+            halves = [(s.register(a[0] + b[0]), s.register(a[1] + b[1]))
+                      for a, b in zip(halves[::2], halves[1::2], strict=True)]
+        came = s.valid(go, 2)
+        stream = place(came, stream, 2)
+        go, start = s.valid(came, 1), s.delay(start, 3)
+        low = Running(m, "low", LOW_BITS, tokens, stream)
+        total = (Mux(start, 0, low.value) + halves[0][0])[: LOW_BITS + levels + 1]
+        carry = s.register(total[LOW_BITS:])
+        low.replace(go, total[:LOW_BITS])
+        stream = place(go, stream, 0)
+        go, start, high_part = s.valid(go, 1), s.register(start), s.register(halves[0][1])
+        high = Running(m, "high", SQUARES_BITS - LOW_BITS, tokens, stream)
+        high.replace(go, (Mux(start, 0, high.value) + high_part + carry)[: SQUARES_BITS - LOW_BITS])
+        m.d.comb += self.squares.eq(Cat(low.value, high.value))
+        return m
+
+    def _element(self, s: Stages, index: int) -> tuple[list[Value], tuple[Value, Value]]:
+        """Register 6 of one element: three of u, and p as (mantissa, how many bits its exponent lies below the top)."""
+        payload = self.i_x.payload
+        x = payload.x.word_select(index, X_BITS).as_signed()
+        # |x|, its carry a register later: x comes out of a FIFO, through a choice of three
+        flipped, minus = s.register(Mux(x[-1], ~x, x)[: X_BITS - 1]), s.register(x[-1])
+        moved, eights = normalise_coarse((flipped + minus)[: X_BITS - 1])
+        negative = s.delay(minus, 2)
+        moved, eights = s.register(moved), s.register(eights)
+        moved, ones = normalise_fine(moved)
+        moved, zeros = s.register(moved), s.register(Cat(ones, eights))
+        mantissa = s.register(round_up(moved[MANTISSA_BITS:], moved[MANTISSA_BITS - 1]))
+        gains = s.delay(payload.gains.word_select(index, layouts.TUPLE_GAINS * layouts.ITEM_BITS), 3)
+        products = []
+        for item in range(layouts.TUPLE_GAINS):
+            gain = View(layouts.GAIN, gains.word_select(item, layouts.ITEM_BITS))
+            factor = s.register(magnitude(gain.mantissa))
+            zero = s.delay(~moved[-1] | (gain.mantissa == 0), 2)
+            below = s.delay(zeros + gain.exponent, 2)
+            sign = s.delay(negative ^ gain.mantissa[-1], 3)
+            rounded, high = round_product(Cat(Const(0, GAIN_LOW_BITS), s.register(mantissa * factor)))
+            products.append((rounded, high, zero, below, sign))
+        us = []
+        for rounded, high, zero, below, sign in products[1:]:
+            # exponent of X is TOP - zeros, of the gain -17 - e; the product's is their sum + 16 + high
+            exponent = (TOP_EXPONENT - 1 + KEY_EXPONENT_BIAS + high - below)[:6]
+            us.append(Cat(s.register(rounded), s.register(Mux(zero, 0, exponent)), sign))
+        rounded, high, _, below, _ = products[0]
+        outer = s.delay(payload.outer, 5)
+        p = s.register(Mux(outer, rounded, s.register(mantissa)))
+        distance = s.register(Mux(outer, (below + 1 - high)[:6], s.delay(zeros, 2)))
+        return us, (p, distance)
+
+    @staticmethod
+    def _square(s: Stages, p: tuple[Value, Value]) -> Value:
+        """Register 9 of one element: ``p^2`` in units of x's last place, truncated. Fine shifts first: fewer muxes."""
+        mantissa, distance = p
+        moved = Cat(Const(0, SQUARE_BITS - 2 * MANTISSA_BITS), s.register(mantissa * mantissa))
+        distance = s.register(distance)
+        for step in range(3):
+            moved = Mux(distance[step], moved >> (2 << step), moved)[:SQUARE_BITS]
+        moved, distance = s.register(moved), s.register(distance)
+        for step in range(3, 6):
+            moved = Mux(distance[step], moved >> (2 << step), moved)[:SQUARE_BITS]
+        return s.register(moved)
+
+
+class Running:
+    """``value`` of the stream at ``place``, for each of ``tokens`` streams; `replace` writes it in the cycle in which
+    it is read. One stream: a register. More: LUT RAM. Neither is cleared."""
+
+    def __init__(self, m: Module, name: str, bits: int, tokens: int, place: Value) -> None:
+        self._m, self._place, self._write = m, place, None
+        if tokens == 1:
+            self.value = Signal(bits, name=name, reset_less=True)
+            return
+        m.submodules[name] = memory = Memory(shape=bits, depth=tokens, init=[], attrs={"ram_style": "distributed"})
+        self._write, read = memory.write_port(), memory.read_port(domain="comb")
+        m.d.comb += read.addr.eq(place)
+        self.value = read.data
+
+    def replace(self, enable: Value, value: Value) -> None:
+        """With ``enable``, ``value`` is the new one from the next cycle on."""
+        if self._write is None:
+            with self._m.If(enable):
+                self._m.d.sync += self.value.eq(value)
+        else:
+            self._m.d.comb += [self._write.en.eq(enable), self._write.addr.eq(self._place), self._write.data.eq(value)]
+
+
+def largest_latency(config: HwConfig) -> int:
+    """Cycles from a vector's last beat until its largest keys are there."""
+    return 7 + exact_log2(config.results_per_cycle)
+
+
+def pick(slots: Value, slot: Value) -> Value:
+    """Word ``slot`` (0 to 2) of three; a selection by index would become a barrel shift."""
+    words = [slots.word_select(index, len(slots) // SLOTS) for index in range(SLOTS)]
+    return Mux(slot[1], words[2], Mux(slot[0], words[1], words[0]))
+
+
+def larger(a: Value, b: Value) -> Value:
+    """The larger of two keys."""
+    return Mux(a > b, a, b)

@@ -1,0 +1,52 @@
+"""What every block is written with: registers, memories of vectors, and the FIFOs that hold back-pressure."""
+
+from lutern.hw.pipeline.credits import CREDITS, FIFO_BITS, ROOM, CreditFifo
+from lutern.hw.pipeline.skid import Skid
+from lutern.hw.pipeline.stages import (
+    Stages,
+    beyond,
+    described,
+    exceeds,
+    link,
+    magnitude,
+    own_register,
+    pack,
+    saturate,
+)
+from lutern.hw.pipeline.stream_register import StreamRegister
+from lutern.hw.pipeline.vectors import (
+    beats_memory,
+    in_luts,
+    index_of,
+    place_of,
+    read_ahead_of_register,
+    read_register,
+    stream_of,
+    vector_memory,
+)
+
+__all__ = [
+    "CREDITS",
+    "FIFO_BITS",
+    "ROOM",
+    "CreditFifo",
+    "Skid",
+    "Stages",
+    "StreamRegister",
+    "beats_memory",
+    "beyond",
+    "described",
+    "exceeds",
+    "in_luts",
+    "index_of",
+    "link",
+    "magnitude",
+    "own_register",
+    "pack",
+    "place_of",
+    "read_ahead_of_register",
+    "read_register",
+    "saturate",
+    "stream_of",
+    "vector_memory",
+]

@@ -1,0 +1,78 @@
+"""Memories that hold one vector in P-beats for each stream: h, z, gates, the newest S.
+
+    place = index of the beat, and above it, of several streams, the stream
+
+Their owners never read what is written in the same cycle, or do not use it, and say so to the synthesis: for a read
+that must see the old word, yosys would put a comparator of addresses and a multiplexer behind a block RAM.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueLike
+from amaranth.lib.memory import Memory
+
+from lutern.hw.config import HwConfig
+from lutern.hw.pipeline.stages import Stages
+
+
+def _beats(config: HwConfig) -> tuple[int, int]:
+    """Beats of the longest vector, and the bits that count them."""
+    beats = -(-config.max_width // config.results_per_cycle)
+    return beats, max(1, (beats - 1).bit_length())
+
+
+def vector_memory(config: HwConfig, bits: int) -> Memory:
+    """Memory of P x ``bits`` at every place."""
+    beats, index_bits = _beats(config)
+    return beats_memory(config, bits, config.tokens << index_bits if config.tokens > 1 else beats)
+
+
+def in_luts(config: HwConfig, depth: int) -> bool:
+    """Whether a memory of that depth leaves the block RAMs to the trits."""
+    return config.source == "resident" and depth <= config.lut_ram_depth
+
+
+def beats_memory(config: HwConfig, bits: int, depth: int) -> Memory:
+    """Memory of ``depth`` times P x ``bits``."""
+    attrs: dict[str, str | int] = {"no_rw_check": 1}
+    if in_luts(config, depth):
+        attrs["ram_style"] = "distributed"
+    return Memory(shape=config.results_per_cycle * bits, depth=depth, init=[], attrs=attrs)
+
+
+def read_register(m: Module, memory: Memory, address: Value, enable: ValueLike = 1) -> Signal:
+    """The word at ``address``, one cycle later: a synchronous port in the form in which yosys obeys ``no_rw_check``."""
+    port = memory.read_port(domain="comb")
+    data = Signal.like(port.data, reset_less=True)
+    m.d.comb += port.addr.eq(address)
+    with m.If(enable):
+        m.d.sync += data.eq(port.data)
+    return data
+
+
+def read_ahead_of_register(m: Module, config: HwConfig, stages: Stages, memory: Memory, address: Value) -> Value:
+    """The word at ``address`` of a ``beats_memory``, to be held by a register two cycles after the address: a memory of
+    LUTs has a register ahead of it, a block RAM is one, and slow."""
+    if not in_luts(config, memory.depth):
+        return read_register(m, memory, address)
+    port = memory.read_port(domain="comb")
+    m.d.comb += port.addr.eq(stages.register(address))
+    return port.data
+
+
+def place_of(config: HwConfig, payload: Any) -> Value:
+    """The place of a beat, from its ``index`` and ``stream``."""
+    index = payload.index[: _beats(config)[1]]
+    return Cat(index, payload.stream) if config.tokens > 1 else Cat(index)
+
+
+def index_of(config: HwConfig, place: Value) -> Value:
+    """The index in a place."""
+    return place[: _beats(config)[1]]
+
+
+def stream_of(config: HwConfig, place: Value) -> Value:
+    """The stream in a place; 0 if there is only one."""
+    return place[_beats(config)[1] :] if config.tokens > 1 else Const(0, 1)

@@ -1,0 +1,157 @@
+"""Bench of the code memory: vectors of any length, kept and read again, read while they are written."""
+
+import random
+from itertools import chain
+from typing import Any
+
+import cocotb
+from cocotb.triggers import ClockCycles, RisingEdge
+
+from lutern.hw.code_memory import CodeMemory
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_payload
+from lutern.sim.benches.vectors import flat
+from lutern.sim.runner import bench_parameters, bench_seed
+from lutern.sim.scoreboard import Scoreboard
+from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, start
+
+
+class Bench:
+    """Drives one CodeMemory. The reference keeps both banks, so that what stands behind a vector's end is known too."""
+
+    def __init__(self, dut: Any) -> None:
+        parameters = bench_parameters()
+        self.dut, self.seed, self.pause = dut, bench_seed(), parameters["pause"]
+        self.config, self.streams = HwConfig("bench", **parameters["config"]), parameters["streams"]
+        dut.final_stream.value = self.streams - 1
+        self.draw = random.Random(self.seed)
+        self.codes = StreamSource(dut, "i_codes", pause=self.pause, seed=self.seed)
+        self.ops = StreamSource(dut, "i_op", pause=self.pause, seed=self.seed + 1)
+        self.sink = StreamSink(dut, "o", pause=self.pause, seed=self.seed + 2)
+        self.written = StreamMonitor(dut, "i_codes")
+        self.board = Scoreboard("code_memory.codes, operation as layer, row group as token", seed=self.seed,
+                                bits=codes_payload(self.config).size)
+        self.left = StreamMonitor(dut, "o", on_item=self.board.check)
+        self.restart()
+
+    def restart(self) -> None:
+        """After a reset the banks are filled from the first one on; what stands in them stays."""
+        self.board.pending.clear()
+        self.bank, self.count = 0, 0
+        if not hasattr(self, "banks"):
+            self.banks = [[[0] * self.config.max_width for _ in range(self.config.tokens)] for _ in range(2)]
+
+    def vector(self, length: int, *row_groups: int) -> None:
+        """Queue a vector a stream and so many operations on them, all but the last of which keep them."""
+        config, draw = self.config, self.draw
+        bank, per_cycle, columns = self.banks[self.bank], config.codes_per_cycle, config.columns
+        for stream, codes in enumerate(bank[: self.streams]):
+            codes[:length] = [draw.randrange(-127, 128) for _ in range(length)]
+            self.codes.queue(
+                pack(quantised_payload(config), {"codes": flat(codes[left : left + per_cycle], CODE_BITS),
+                                                 "stream": stream, "last": left + per_cycle >= length})
+                for left in range(0, length, per_cycle)
+            )
+        column_beats, full = -(-length // columns), config.rows // config.results_per_cycle
+        for index, groups in enumerate(row_groups):
+            last_results = draw.randrange(1, full + 1)
+            self.ops.queue([pack(ENGINE_OP, {"row_groups": groups, "column_beats": column_beats,
+                                             "last_results": last_results, "keep": index < len(row_groups) - 1})])
+            for group in range(groups):
+                ends = group == groups - 1
+                for beat in range(column_beats):
+                    self.board.expect(
+                        pack(codes_payload(config), {
+                            "codes": flat(chain(*(codes[beat * columns : (beat + 1) * columns] for codes in bank)),
+                                          CODE_BITS),
+                            "last_column": beat == column_beats - 1, "last_row_group": ends,
+                            "results": last_results if ends else full,
+                        }), token=group, layer=self.count, index=beat * columns)
+            self.count += 1
+        self.bank ^= 1
+
+    async def run(self) -> None:
+        await self.sink.receive(len(self.board.pending), 500)
+        await ClockCycles(self.dut.clk, 10)
+        assert not self.ops.pending and not self.codes.pending
+        self.board.finish()
+
+
+@cocotb.test()
+async def vectors_of_any_length(dut: Any) -> None:
+    bench = Bench(dut)
+    await start(dut)
+    step, longest = bench.config.codes_per_cycle, bench.config.max_width
+    for length in (step, longest, bench.config.columns, longest, step, longest - step):
+        bench.vector(length, 1)
+        bench.vector(length, 3, 2)
+    for _ in range(30):
+        length = step * bench.draw.randrange(1, longest // step + 1)
+        bench.vector(length, *(bench.draw.randrange(1, 5) for _ in range(bench.draw.choice((1, 1, 2, 3)))))
+    await bench.run()
+
+
+@cocotb.test()
+async def codes_arrive_after_the_operation(dut: Any) -> None:
+    """An operation that waits shows each beat ``latency`` after its last code, then goes on at full rate."""
+    bench = Bench(dut)
+    config = bench.config
+    await start(dut)
+    parts = config.columns // config.codes_per_cycle
+    for length in (config.max_width, config.columns, config.max_width - config.codes_per_cycle):
+        bench.written.items.clear()
+        bench.left.items.clear()
+        bench.vector(length, 2)
+        await bench.run()
+        if bench.pause != "none":
+            continue
+        writes = [cycle for cycle, _ in bench.written.items][-(length // config.codes_per_cycle) :]  # the last stream's
+        ends = [*writes[parts - 1 :: parts], *([writes[-1]] if len(writes) % parts else [])]
+        reads = [cycle for cycle, _ in bench.left.items]
+        first = [cycle + bench_parameters()["latency"] for cycle in ends]
+        assert reads == first + [first[-1] + 1 + beat for beat in range(len(ends))], f"written {ends}, read {reads}"
+
+
+@cocotb.test()
+async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
+    """Where codes are there, the ternary unit never waits, and the third operation's vectors wait for a bank."""
+    bench = Bench(dut)
+    config = bench.config
+    await start(dut)
+    parts = config.columns // config.codes_per_cycle
+    for _ in range(6):
+        bench.vector(config.max_width, parts * bench.streams + 1, 1)
+    beats = config.max_width // config.columns
+    await bench.run()
+    if bench.pause == "none":
+        reads = [cycle for cycle, _ in bench.left.items]
+        assert reads[-1] - reads[beats] == len(reads) - beats - 1, f"a bubble in {reads}"
+        writes = [cycle for cycle, _ in bench.written.items]
+        shown = reads[beats * (parts * bench.streams + 2) - 1]  # the last of the first bank, read latency - 1 before
+        freed = shown - bench_parameters()["latency"] + 1 + CodeMemory.bank_latency
+        third = writes[2 * beats * parts * bench.streams]
+        assert third == freed, f"the bank was free in cycle {freed}, written in {third}"
+
+
+@cocotb.test()
+async def reset_in_mid_vector(dut: Any) -> None:
+    """Whole vectors after a reset are right, whatever was half written or half read."""
+    bench = Bench(dut)
+    config = bench.config
+    await start(dut)
+    for cycles in (1, 2, 3, 7, 12, 20, 33, 50, 70):
+        bench.vector(config.max_width, 2, 1)
+        bench.vector(config.max_width, 3)
+        await ClockCycles(dut.clk, cycles)
+        dut.rst.value = 1
+        bench.codes.clear()
+        bench.ops.clear()
+        bench.restart()
+        bench.sink.received.clear()
+        bench.vector(config.columns, 2)
+        bench.vector(config.max_width, 1)
+        await ClockCycles(dut.clk, 2)
+        await RisingEdge(dut.clk)
+        bench.sink.received.clear()
+        dut.rst.value = 0
+        await bench.run()

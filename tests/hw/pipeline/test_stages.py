@@ -1,0 +1,27 @@
+"""What is smaller than what the synthesis makes of the plain operator, and equal to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.sim import Simulator
+
+from lutern.hw.pipeline import exceeds
+
+
+def test_exceeds() -> None:
+    """All values of six bits, all limits that fit and some that do not."""
+    m, value = Module(), Signal(6)
+    limits = [*range(64), 64, 100, 129]
+    found = [Signal(name=f"found_{limit}") for limit in limits]
+    m.d.comb += [flag.eq(exceeds(value, limit)) for flag, limit in zip(found, limits, strict=True)]
+
+    async def bench(context: Any) -> None:
+        for number in range(64):
+            context.set(value, number)
+            assert [context.get(flag) for flag in found] == [number > limit for limit in limits]
+
+    simulator = Simulator(m)
+    simulator.add_testbench(bench)
+    simulator.run()
