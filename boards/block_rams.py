@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from lutern.boards.board import Part
+from lutern.boards.board import Fpga
 
 LAYOUT = 1
 """To be counted up when `side_by_side` places otherwise: part of a route's digest."""
@@ -36,15 +36,15 @@ def _numbers(name: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", name)]
 
 
-def side_by_side(part: Part, groups: Sequence[Sequence[str]]) -> dict[str, str]:
+def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
     """nextpnr's BEL for each cell: a group has columns of two neighbouring rows, half of all groups the lower two.
 
     A group smaller than the others (the last part of a beat) is left to the placer, its sites stay free, and so do the
     columns that are left between the second and the last third of a row: where few block RAMs can move, two that stand
     in each other's place stay there. Empty where the sites of the part are not known, or do not do.
     """
-    columns = [(left + 2 * index, index) for left in part.block_ram_columns for index in range(4)]
-    upper, lower = part.block_ram_rows[:2], part.block_ram_rows[2:]
+    columns = [(left + 2 * index, index) for left in fpga.block_ram_columns for index in range(4)]
+    upper, lower = fpga.block_ram_rows[:2], fpga.block_ram_rows[2:]
     half, most = -(-len(groups) // 2), max((len(group) for group in groups), default=0)
     width = -(-most // 2)
     free = len(columns) - half * width
@@ -60,10 +60,10 @@ def side_by_side(part: Part, groups: Sequence[Sequence[str]]) -> dict[str, str]:
     return sites
 
 
-def place_block_rams(design: dict[str, Any], part: Part) -> None:
+def place_block_rams(design: dict[str, Any], fpga: Fpga) -> None:
     """Say in a netlist (yosys' JSON) where its block RAMs of trits stand."""
     cells = design["modules"]["top"]["cells"]
-    for name, site in side_by_side(part, trit_groups(cells)).items():
+    for name, site in side_by_side(fpga, trit_groups(cells)).items():
         cells[name]["attributes"]["BEL"] = site
 
 

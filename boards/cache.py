@@ -51,8 +51,10 @@ def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], Non
             prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
             work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
         except OSError as error:
-            raise LuternError(f"Nothing can be built in {folder.parent} ({error.strerror}); make that folder writable "
-                              "or set LUTERN_CACHE to another one.") from None
+            raise LuternError(
+                f"Nothing can be built in {folder.parent} ({error.strerror}); make that folder writable "
+                "or set LUTERN_CACHE to another one."
+            ) from None
         try:
             _make(work, wanted, run, what, folder.parent / failed_log)
             work.chmod(0o755)  # mkdtemp's is for one user

@@ -15,7 +15,7 @@ from typing import Any
 from amaranth.build import Attrs, Clock, Pins, PinsN, Resource, Subsignal
 from amaranth.vendor import LatticeECP5Platform
 
-from lutern.boards.board import PARTS, Board, Link, leds
+from lutern.boards.board import FPGAS, Board, SerialLink, leds
 
 _LVCMOS33 = Attrs(IO_TYPE="LVCMOS33")
 
@@ -24,18 +24,30 @@ def _resources(led: str) -> list[Any]:
     return [
         Resource("clk25", 0, Pins("P3", dir="i"), Clock(25e6), _LVCMOS33),
         Resource("led", 0, PinsN(led, dir="o"), _LVCMOS33),
-        Resource("uart", 0, Subsignal("rx", Pins("H18", dir="i")), Subsignal("tx", Pins("J17", dir="o")),
-                 Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP")),
         Resource(
-            "sdram", 0,
+            "uart",
+            0,
+            Subsignal("rx", Pins("H18", dir="i")),
+            Subsignal("tx", Pins("J17", dir="o")),
+            Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"),
+        ),
+        Resource(
+            "sdram",
+            0,
             Subsignal("clk", Pins("B9", dir="o")),
             Subsignal("we", PinsN("A10", dir="o")),
             Subsignal("ras", PinsN("B10", dir="o")),
             Subsignal("cas", PinsN("A9", dir="o")),
             Subsignal("ba", Pins("B11 C8", dir="o")),
             Subsignal("a", Pins("B13 C14 A16 A17 B16 B15 A14 A13 A12 A11 B12", dir="o")),
-            Subsignal("dq", Pins("B6 A5 A6 A7 C7 B8 B5 A8 D8 D7 E8 D6 C6 D5 E7 C5 "
-                                 "C10 D9 E11 D11 C11 D12 E9 C12 E14 C15 E13 D15 E12 B17 D14 D13", dir="io")),
+            Subsignal(
+                "dq",
+                Pins(
+                    "B6 A5 A6 A7 C7 B8 B5 A8 D8 D7 E8 D6 C6 D5 E7 C5 "
+                    "C10 D9 E11 D11 C11 D12 E9 C12 E14 C15 E13 D15 E12 B17 D14 D13",
+                    dir="io",
+                ),
+            ),
             Attrs(IO_TYPE="LVCMOS33", PULLMODE="NONE", DRIVE="4", SLEWRATE="FAST"),
         ),
     ]
@@ -61,9 +73,17 @@ class ColorlightI9Platform(LatticeECP5Platform):
 
 def _board(name: str, size: str, platform: type[LatticeECP5Platform]) -> Board:
     return Board(
-        name=f"colorlight-{name}", title=f"Colorlight {name}", part=PARTS[f"LFE5U-{size}"], package="CABGA381",
-        speed="6", platform=platform, clock="clk25", clock_hz=25_000_000,
-        link=Link(1_000_000, "DAPLink, the extension board's USB-C"), leds=leds(0), preset="resident-25f",
+        name=f"colorlight-{name}",
+        title=f"Colorlight {name}",
+        fpga=FPGAS[f"LFE5U-{size}"],
+        package="CABGA381",
+        speed="6",
+        platform=platform,
+        clock="clk25",
+        clock_hz=25_000_000,
+        link=SerialLink(1_000_000, "DAPLink, the extension board's USB-C"),
+        leds=leds(0),
+        preset="resident-25f",
         loader=("--board", f"colorlight-{name}"),
         memory=("EM638325-6",),
     )

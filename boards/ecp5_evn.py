@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lutern.boards.board import PARTS, Board, Link, leds
+from lutern.boards.board import FPGAS, Board, SerialLink, leds
 
 
 def _platform() -> Any:
@@ -20,9 +20,17 @@ def _platform() -> Any:
 
 BOARDS = (
     Board(
-        name="ecp5-evn", title="ECP5-5G evaluation board", part=PARTS["LFE5UM5G-85F"], package="CABGA381", speed="8",
-        platform=_platform, clock="clk12", clock_hz=12_000_000,
-        link=Link(3_000_000, "FT2232H, port B, after two resistors have moved"), leds=leds(0, 1, 2, 3),
-        preset="resident-85f", loader=("--board", "ecp5_evn"),
+        name="ecp5-evn",
+        title="ECP5-5G evaluation board",
+        fpga=FPGAS["LFE5UM5G-85F"],
+        package="CABGA381",
+        speed="8",
+        platform=_platform,
+        clock="clk12",
+        clock_hz=12_000_000,
+        link=SerialLink(3_000_000, "FT2232H, port B, after two resistors have moved"),
+        leds=leds(0, 1, 2, 3),
+        preset="resident-85f",
+        loader=("--board", "ecp5_evn"),
     ),
 )

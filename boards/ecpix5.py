@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lutern.boards.board import PARTS, Board, Link
+from lutern.boards.board import FPGAS, Board, SerialLink
 
 
 def _board(size: str, preset: str) -> Board:
@@ -18,10 +18,18 @@ def _board(size: str, preset: str) -> Board:
         return getattr(ecpix5, f"ECPIX5{size.removesuffix('F')}Platform")()
 
     return Board(
-        name=f"ecpix5-{size.lower()}", title=f"ECPIX-5 {size}", part=PARTS[f"LFE5UM5G-{size}"], package="CABGA554",
-        speed="8", platform=platform, clock="clk100", clock_hz=100_000_000,
-        link=Link(3_000_000, "FT2232H, port B of the micro-USB connector"),
-        leds=tuple(("rgb_led", number, "g") for number in range(4)), preset=preset, loader=("--board", "ecpix5"),
+        name=f"ecpix5-{size.lower()}",
+        title=f"ECPIX-5 {size}",
+        fpga=FPGAS[f"LFE5UM5G-{size}"],
+        package="CABGA554",
+        speed="8",
+        platform=platform,
+        clock="clk100",
+        clock_hz=100_000_000,
+        link=SerialLink(3_000_000, "FT2232H, port B of the micro-USB connector"),
+        leds=tuple(("rgb_led", number, "g") for number in range(4)),
+        preset=preset,
+        loader=("--board", "ecpix5"),
     )
 
 

@@ -19,8 +19,23 @@ SCALE = 8
 _FULL = 16
 """Cells of a tile of logic: four slices of two LUTs and two flip-flops."""
 _BEL = re.compile(r"X(\d+)/Y(\d+)/(.+)")
-_COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22",
-            "#003f5c", "#ffa600", "#665191", "#488f31", "#a05195", "#00876c")
+_COLOURS = (
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#17becf",
+    "#bcbd22",
+    "#003f5c",
+    "#ffa600",
+    "#665191",
+    "#488f31",
+    "#a05195",
+    "#00876c",
+)
 _GREY = "#7f7f7f"
 _REST = "other"
 
@@ -65,20 +80,26 @@ def draw_floorplan(design: dict[str, Any], title: str) -> str:
     shapes = [f'<rect x="0" y="30" width="{columns * SCALE}" height="{rows * SCALE}" fill="#f4f4f4"/>']
     for (column, row), inside in sorted(tiles.items()):
         part = inside.most_common(1)[0][0]
-        shapes.append(_rect(column, row, colours[part],
-                            f'fill-opacity="{min(1.0, 0.25 + 0.75 * inside.total() / _FULL):.2f}"'))
-    shapes += [_rect(column, row, colours[part], 'stroke="black" stroke-width="1.5"')
-               for part, column, row in blocks]
+        shapes.append(
+            _rect(column, row, colours[part], f'fill-opacity="{min(1.0, 0.25 + 0.75 * inside.total() / _FULL):.2f}"')
+        )
+    shapes += [_rect(column, row, colours[part], 'stroke="black" stroke-width="1.5"') for part, column, row in blocks]
     for index, part in enumerate(parts):
         x, y = columns * SCALE + 16, 40 + 20 * index
-        shapes.append(f'<rect x="{x}" y="{y}" width="14" height="14" fill="{colours[part]}"/>'
-                      f'<text x="{x + 22}" y="{y + 12}">{escape(part)}: {counts[part]:,} LUT</text>')
+        shapes.append(
+            f'<rect x="{x}" y="{y}" width="14" height="14" fill="{colours[part]}"/>'
+            f'<text x="{x + 22}" y="{y + 12}">{escape(part)}: {counts[part]:,} LUT</text>'
+        )
     text = "\n".join(shapes)
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-            f'font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="white"/>\n'
-            f'<text x="8" y="20" font-size="15">{escape(title)}</text>\n{text}\n</svg>\n')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="white"/>\n'
+        f'<text x="8" y="20" font-size="15">{escape(title)}</text>\n{text}\n</svg>\n'
+    )
 
 
 def _rect(column: int, row: int, colour: str, style: str) -> str:
-    return (f'<rect x="{column * SCALE}" y="{30 + row * SCALE}" width="{SCALE - 1}" height="{SCALE - 1}" '
-            f'fill="{colour}" {style}/>')
+    return (
+        f'<rect x="{column * SCALE}" y="{30 + row * SCALE}" width="{SCALE - 1}" height="{SCALE - 1}" '
+        f'fill="{colour}" {style}/>'
+    )

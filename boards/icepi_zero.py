@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lutern.boards.board import PARTS, Board, Link, leds
+from lutern.boards.board import FPGAS, Board, SerialLink, leds
 
 
 def _platform() -> Any:
@@ -18,10 +18,18 @@ def _platform() -> Any:
 
 BOARDS = (
     Board(
-        name="icepi-zero", title="Icepi Zero v1.3", part=PARTS["LFE5U-25F"], package="CABGA256", speed="6",
-        platform=_platform, clock="clk50", clock_hz=50_000_000,
-        link=Link(3_000_000, "FT231X, the USB connector in the middle"), leds=leds(0, 1, 2, 3),
-        preset="resident-25f", loader=("--board", "icepi-zero"),
+        name="icepi-zero",
+        title="Icepi Zero v1.3",
+        fpga=FPGAS["LFE5U-25F"],
+        package="CABGA256",
+        speed="6",
+        platform=_platform,
+        clock="clk50",
+        clock_hz=50_000_000,
+        link=SerialLink(3_000_000, "FT231X, the USB connector in the middle"),
+        leds=leds(0, 1, 2, 3),
+        preset="resident-25f",
+        loader=("--board", "icepi-zero"),
         memory=("W9825G6KH-6",),
     ),
 )

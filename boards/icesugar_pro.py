@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lutern.boards.board import PARTS, Board, Link
+from lutern.boards.board import FPGAS, Board, SerialLink
 
 
 def _platform() -> Any:
@@ -20,9 +20,17 @@ def _platform() -> Any:
 
 BOARDS = (
     Board(
-        name="icesugar-pro", title="iCESugar-pro", part=PARTS["LFE5U-25F"], package="CABGA256", speed="6",
-        platform=_platform, clock="clk25", clock_hz=25_000_000, link=Link(1_000_000, "iCELink, the module's USB-C"),
-        leds=tuple(("rgb_led", 0, colour) for colour in "rgb"), preset="resident-25f",
+        name="icesugar-pro",
+        title="iCESugar-pro",
+        fpga=FPGAS["LFE5U-25F"],
+        package="CABGA256",
+        speed="6",
+        platform=_platform,
+        clock="clk25",
+        clock_hz=25_000_000,
+        link=SerialLink(1_000_000, "iCELink, the module's USB-C"),
+        leds=tuple(("rgb_led", 0, colour) for colour in "rgb"),
+        preset="resident-25f",
         loader=("--cable", "cmsisdap"),
         memory=("IS42S16160-7",),
     ),

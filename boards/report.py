@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lutern.boards.board import Part
+from lutern.boards.board import Fpga
 from lutern.model_ref.errors import LuternError
 
 RESOURCES = {"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "block RAM": "DP16KD", "DSP": "MULT18X18D"}
@@ -76,7 +76,7 @@ class Route:
 
 
 def parse_route(
-    text: str, seed: int, clocks: Mapping[str, Clock], part: Part, sources: Mapping[str, str] | None = None
+    text: str, seed: int, clocks: Mapping[str, Clock], fpga: Fpga, sources: Mapping[str, str] | None = None
 ) -> Route:
     """From nextpnr's ``--report``. ``clocks``: what is wanted, by every name that the clock's net may have;
     ``sources``: see ``source_lines``. The 12F is a 25F to nextpnr, and counts as one here.
@@ -93,7 +93,7 @@ def parse_route(
         worst = min(found, key=lambda clock: clock.margin)
         return Route(seed, found, used, _path(report, worst.domain, domains, sources or {}))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise LuternError(f"Utilisation or clocks of {part.name} are not in the report that nextpnr wrote.") from None
+        raise LuternError(f"Utilisation or clocks of {fpga.name} are not in the report that nextpnr wrote.") from None
 
 
 def _path(
@@ -104,8 +104,10 @@ def _path(
         nets = {path[end].split(" ")[-1].removeprefix("$glbnet$") for end in ("from", "to")}
         if len(nets) == 1 and domains.get(nets.pop()) == domain:
             names = [item.get("net", item["to"]["cell"]) for item in path["path"]]
-            return tuple(Hop(item["type"], round(item["delay"], 3), name, source_of(name, sources))
-                         for name, item in zip(names, path["path"], strict=True))
+            return tuple(
+                Hop(item["type"], round(item["delay"], 3), name, source_of(name, sources))
+                for name, item in zip(names, path["path"], strict=True)
+            )
     return ()
 
 

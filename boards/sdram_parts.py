@@ -12,64 +12,150 @@ from lutern.hw.memory import SdramPart
 from lutern.model_ref.errors import LuternError
 
 MT48LC16M16A2_7E = SdramPart(
-    "MT48LC16M16A2-7E", "Micron 256Mb x4, x8, x16 SDRAM, Electrical Characteristics and Recommended AC Operating "
-    "Conditions, column -7E",
-    bank_bits=2, row_bits=13, column_bits=9, data_bits=16,
-    period_ns={2: 7.5, 3: 7.0}, access_ns={2: 5.4, 3: 5.4}, hold_ns=2.7, setup_ns=1.5, input_hold_ns=0.8,
-    rc_ns=60.0, ras_ns=37.0, rp_ns=15.0, rcd_ns=15.0, rrd_ns=14.0, rfc_ns=66.0, wr_ns=14.0, power_up_us=100.0,
+    "MT48LC16M16A2-7E",
+    "Micron 256Mb x4, x8, x16 SDRAM, Electrical Characteristics and Recommended AC Operating Conditions, column -7E",
+    bank_bits=2,
+    row_bits=13,
+    column_bits=9,
+    data_bits=16,
+    period_ns={2: 7.5, 3: 7.0},
+    access_ns={2: 5.4, 3: 5.4},
+    hold_ns=2.7,
+    setup_ns=1.5,
+    input_hold_ns=0.8,
+    rc_ns=60.0,
+    ras_ns=37.0,
+    rp_ns=15.0,
+    rcd_ns=15.0,
+    rrd_ns=14.0,
+    rfc_ns=66.0,
+    wr_ns=14.0,
+    power_up_us=100.0,
 )
 # Boards carry both grades; CL 2 of -6A ends at 100 MHz.
 MT48LC16M16A2_6A = replace(
-    MT48LC16M16A2_7E, name="MT48LC16M16A2-6A", reference=MT48LC16M16A2_7E.reference.replace("-7E", "-6A"),
-    period_ns={2: 10.0, 3: 6.0}, access_ns={2: 7.5, 3: 5.4}, hold_ns=3.0, ras_ns=42.0, rp_ns=18.0, rcd_ns=18.0,
-    rrd_ns=12.0, rfc_ns=60.0, wr_ns=15.0,
+    MT48LC16M16A2_7E,
+    name="MT48LC16M16A2-6A",
+    reference=MT48LC16M16A2_7E.reference.replace("-7E", "-6A"),
+    period_ns={2: 10.0, 3: 6.0},
+    access_ns={2: 7.5, 3: 5.4},
+    hold_ns=3.0,
+    ras_ns=42.0,
+    rp_ns=18.0,
+    rcd_ns=18.0,
+    rrd_ns=12.0,
+    rfc_ns=60.0,
+    wr_ns=15.0,
 )
 AS4C32M16SB_7 = SdramPart(
-    "AS4C32M16SB-7", "Alliance Memory AS4C32M16SB, Electrical Characteristics and Recommended A.C. Operating "
+    "AS4C32M16SB-7",
+    "Alliance Memory AS4C32M16SB, Electrical Characteristics and Recommended A.C. Operating "
     "Conditions, column -7; 32 MB of its 64 are used where addresses have 24 bits",
-    bank_bits=2, row_bits=13, column_bits=10, data_bits=16,
-    period_ns={2: 10.0, 3: 7.0}, access_ns={2: 6.0, 3: 5.4}, hold_ns=2.5, setup_ns=1.5, input_hold_ns=1.0,
-    rc_ns=63.0, ras_ns=42.0, rp_ns=21.0, rcd_ns=21.0, rrd_ns=14.0, rfc_ns=63.0, wr_ns=14.0,
+    bank_bits=2,
+    row_bits=13,
+    column_bits=10,
+    data_bits=16,
+    period_ns={2: 10.0, 3: 7.0},
+    access_ns={2: 6.0, 3: 5.4},
+    hold_ns=2.5,
+    setup_ns=1.5,
+    input_hold_ns=1.0,
+    rc_ns=63.0,
+    ras_ns=42.0,
+    rp_ns=21.0,
+    rcd_ns=21.0,
+    rrd_ns=14.0,
+    rfc_ns=63.0,
+    wr_ns=14.0,
 )
 W9825G6KH_6 = SdramPart(
-    "W9825G6KH-6", "Winbond W9825G6KH, AC Characteristics and Operating Condition, column -6",
-    bank_bits=2, row_bits=13, column_bits=9, data_bits=16,
-    period_ns={2: 7.5, 3: 6.0}, access_ns={2: 6.0, 3: 5.0}, hold_ns=2.5, setup_ns=1.5, input_hold_ns=0.8,
-    rc_ns=60.0, ras_ns=42.0, rp_ns=18.0, rcd_ns=18.0, rrd_ns=12.0, rfc_ns=60.0, wr_ns=12.0,
+    "W9825G6KH-6",
+    "Winbond W9825G6KH, AC Characteristics and Operating Condition, column -6",
+    bank_bits=2,
+    row_bits=13,
+    column_bits=9,
+    data_bits=16,
+    period_ns={2: 7.5, 3: 6.0},
+    access_ns={2: 6.0, 3: 5.0},
+    hold_ns=2.5,
+    setup_ns=1.5,
+    input_hold_ns=0.8,
+    rc_ns=60.0,
+    ras_ns=42.0,
+    rp_ns=18.0,
+    rcd_ns=18.0,
+    rrd_ns=12.0,
+    rfc_ns=60.0,
+    wr_ns=12.0,
 )
 IS42S16160_6 = SdramPart(
-    "IS42S16160-6", "ISSI IS42S16160G, AC Electrical Characteristics, column -6",
-    bank_bits=2, row_bits=13, column_bits=9, data_bits=16,
-    period_ns={2: 10.0, 3: 6.0}, access_ns={2: 6.5, 3: 5.4}, hold_ns=2.5, setup_ns=1.5, input_hold_ns=0.8,
-    rc_ns=60.0, ras_ns=42.0, rp_ns=18.0, rcd_ns=18.0, rrd_ns=12.0, rfc_ns=60.0, wr_ns=12.0,
+    "IS42S16160-6",
+    "ISSI IS42S16160G, AC Electrical Characteristics, column -6",
+    bank_bits=2,
+    row_bits=13,
+    column_bits=9,
+    data_bits=16,
+    period_ns={2: 10.0, 3: 6.0},
+    access_ns={2: 6.5, 3: 5.4},
+    hold_ns=2.5,
+    setup_ns=1.5,
+    input_hold_ns=0.8,
+    rc_ns=60.0,
+    ras_ns=42.0,
+    rp_ns=18.0,
+    rcd_ns=18.0,
+    rrd_ns=12.0,
+    rfc_ns=60.0,
+    wr_ns=12.0,
 )
 IS42S16160_7 = replace(
-    IS42S16160_6, name="IS42S16160-7", reference=IS42S16160_6.reference.replace("-6", "-7"),
-    period_ns={2: 10.0, 3: 7.0}, ras_ns=42.0, rc_ns=63.0, rp_ns=20.0, rcd_ns=20.0, rrd_ns=14.0, rfc_ns=63.0,
+    IS42S16160_6,
+    name="IS42S16160-7",
+    reference=IS42S16160_6.reference.replace("-6", "-7"),
+    period_ns={2: 10.0, 3: 7.0},
+    ras_ns=42.0,
+    rc_ns=63.0,
+    rp_ns=20.0,
+    rcd_ns=20.0,
+    rrd_ns=14.0,
+    rfc_ns=63.0,
     wr_ns=14.0,
 )
 # Colorlight's 8 MB. M12L64322A and other makers' parts are on some of these boards: tRFC and tRRD are the slowest.
 EM638325_6 = SdramPart(
-    "EM638325-6", "Etron EM638325 2M x 32, Electrical Characteristics and Recommended A.C. Operating Conditions, "
+    "EM638325-6",
+    "Etron EM638325 2M x 32, Electrical Characteristics and Recommended A.C. Operating Conditions, "
     "column -6; 4096 refreshes in 64 ms",
-    bank_bits=2, row_bits=11, column_bits=8, data_bits=32,
-    period_ns={2: 10.0, 3: 6.0}, access_ns={2: 6.5, 3: 5.5}, hold_ns=2.0, setup_ns=2.0, input_hold_ns=1.0,
-    rc_ns=60.0, ras_ns=42.0, rp_ns=18.0, rcd_ns=18.0, rrd_ns=12.0, rfc_ns=60.0, wr_ns=12.0, refresh_count=4096,
+    bank_bits=2,
+    row_bits=11,
+    column_bits=8,
+    data_bits=32,
+    period_ns={2: 10.0, 3: 6.0},
+    access_ns={2: 6.5, 3: 5.5},
+    hold_ns=2.0,
+    setup_ns=2.0,
+    input_hold_ns=1.0,
+    rc_ns=60.0,
+    ras_ns=42.0,
+    rp_ns=18.0,
+    rcd_ns=18.0,
+    rrd_ns=12.0,
+    rfc_ns=60.0,
+    wr_ns=12.0,
+    refresh_count=4096,
 )
 
-PARTS = {
+SDRAM_PARTS = {
     part.name: part
-    for part in (
-        MT48LC16M16A2_7E, MT48LC16M16A2_6A, AS4C32M16SB_7, W9825G6KH_6, IS42S16160_6, IS42S16160_7, EM638325_6,
-    )
+    for part in (MT48LC16M16A2_7E, MT48LC16M16A2_6A, AS4C32M16SB_7, W9825G6KH_6, IS42S16160_6, IS42S16160_7, EM638325_6)
 }
 
 
-def part(name: str) -> SdramPart:
+def sdram_part(name: str) -> SdramPart:
     """The part of that name."""
-    if name not in PARTS:
-        raise LuternError(f"there is no memory part {name}; choose one of {', '.join(PARTS)}.")
-    return PARTS[name]
+    if name not in SDRAM_PARTS:
+        raise LuternError(f"there is no memory part {name}; choose one of {', '.join(SDRAM_PARTS)}.")
+    return SDRAM_PARTS[name]
 
 
-__all__ = ["PARTS", "part"]
+__all__ = ["SDRAM_PARTS", "sdram_part"]

@@ -53,8 +53,12 @@ FILES = {"carry_map.v": CARRY_MAP}
 
 def ecp5_script(*ending: str, top: str = "top") -> str:
     """Yosys' commands from ``top.il`` to cells of ECP5; ``ending`` writes or counts them."""
-    carries = ("chtype -set $__last t:CCU2C a:carry_last=1 %i", "techmap -map carry_map.v",
-               "chtype -set CCU2C t:$__first t:$__end", "opt_clean")
+    carries = (
+        "chtype -set $__last t:CCU2C a:carry_last=1 %i",
+        "techmap -map carry_map.v",
+        "chtype -set CCU2C t:$__first t:$__end",
+        "opt_clean",
+    )
     return "; ".join(("read_rtlil top.il", f"synth_ecp5 -top {top}", *carries, *ending))
 
 
@@ -85,7 +89,8 @@ def run_tool(package: str, arguments: tuple[str, ...], work: Path, function: str
     """
     program = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
     with open(work / LOG, "a") as log:
-        done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=work, stdout=log,
-                              stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], cwd=work, stdout=log, stderr=subprocess.STDOUT, check=False
+        )
     if done.returncode:
         raise LuternError(f"{package.replace('_', '-')} ended with exit code {done.returncode}.")

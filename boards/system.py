@@ -29,7 +29,7 @@ from lutern.boards.pll import Pll, plan_pll
 from lutern.hw.config import HwConfig
 from lutern.hw.link import Uart
 from lutern.hw.memory import any_part
-from lutern.hw.pipeline import described, link
+from lutern.hw.pipeline import described, join_streams
 from lutern.hw.top import Top
 from lutern.model_ref.errors import LuternError
 
@@ -45,9 +45,11 @@ def baud_divisor(clock_hz: float, baud: int) -> int:
     divisor = max(1, round(clock_hz / baud))
     off = clock_hz / divisor / baud - 1
     if abs(off) > BAUD_TOLERANCE:
-        raise LuternError(f"a clock of {clock_hz / 1e6:g} MHz makes {clock_hz / divisor:,.0f} baud, {off:+.1%} from "
-                          f"the {baud:,} of this board's link; choose a frequency near a multiple of "
-                          f"{baud / 1e6:g} MHz.")
+        raise LuternError(
+            f"a clock of {clock_hz / 1e6:g} MHz makes {clock_hz / divisor:,.0f} baud, {off:+.1%} from "
+            f"the {baud:,} of this board's link; choose a frequency near a multiple of "
+            f"{baud / 1e6:g} MHz."
+        )
     return divisor
 
 
@@ -83,8 +85,8 @@ class System(Elaboratable):
             _add_sdram(m, ports, top.sdram)
             m.d.comb += [pll.phase_step.eq(top.phase_step), pll.phase_dir.eq(top.phase_dir)]
         m.submodules.uart = uart = Uart(self.divisor)
-        link(m, uart.o, top.rx)
-        link(m, top.tx, uart.i)
+        join_streams(m, uart.o, top.rx)
+        join_streams(m, top.tx, uart.i)
         m.submodules.rx = rx = io.Buffer("i", ports.find(*self.board.link.resource, "rx"))
         m.submodules.tx = tx = io.Buffer("o", ports.find(*self.board.link.resource, "tx"))
         m.d.comb += [uart.rx.eq(rx.i), tx.o.eq(uart.tx)]
@@ -115,7 +117,8 @@ class System(Elaboratable):
         m.d[free.name] += [was_locked.eq(is_locked), lost.eq(lost | (was_locked & ~is_locked))]
         # The gate takes CE over while its clock is low (FPGA-TN-02200, "Dynamic Clock Control").
         m.submodules[f"{name}_gate"] = Instance(
-            "DCCA", i_CLKI=free.clk, i_CE=was_locked & is_locked & ~lost, o_CLKO=domain.clk)
+            "DCCA", i_CLKI=free.clk, i_CE=was_locked & is_locked & ~lost, o_CLKO=domain.clk
+        )
 
     def _blink(self, m: Module) -> Value:
         ticks = Signal(round(self.clock_hz).bit_length())
@@ -136,8 +139,16 @@ class System(Elaboratable):
 def _add_sdram(m: Module, ports: _Ports, pins: Any) -> None:
     """The part's pins, those that the board has: others are tied there."""
     present = ports.parts("sdram", 0)
-    outputs = {"clk_en": pins.cke, "cs": ~pins.cs_n, "ras": ~pins.ras_n, "cas": ~pins.cas_n, "we": ~pins.we_n,
-               "ba": pins.ba, "a": pins.a, "dqm": pins.dqm}
+    outputs = {
+        "clk_en": pins.cke,
+        "cs": ~pins.cs_n,
+        "ras": ~pins.ras_n,
+        "cas": ~pins.cas_n,
+        "we": ~pins.we_n,
+        "ba": pins.ba,
+        "a": pins.a,
+        "dqm": pins.dqm,
+    }
     for name, value in outputs.items():
         if name in present:
             m.submodules[f"sdram_{name}"] = buffer = io.FFBuffer("o", ports.find("sdram", 0, name), o_domain="memory")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lutern.boards.board import PARTS, Board, Link, leds
+from lutern.boards.board import FPGAS, Board, SerialLink, leds
 
 
 def _board(size: str, preset: str) -> Board:
@@ -19,14 +19,26 @@ def _board(size: str, preset: str) -> Board:
         return getattr(ulx3s, f"ULX3S_{size}_Platform")()
 
     return Board(
-        name=f"ulx3s-{size.lower()}", title=f"ULX3S {size}", part=PARTS[f"LFE5U-{size}"], package="CABGA381", speed="6",
-        platform=platform, clock="clk25", clock_hz=25_000_000, link=Link(3_000_000, "FT231X, connector US1"),
-        leds=leds(0, 1, 2, 3), held=(("esp32", 0, "gpio0", 1),), preset=preset, loader=("--board", "ulx3s"),
+        name=f"ulx3s-{size.lower()}",
+        title=f"ULX3S {size}",
+        fpga=FPGAS[f"LFE5U-{size}"],
+        package="CABGA381",
+        speed="6",
+        platform=platform,
+        clock="clk25",
+        clock_hz=25_000_000,
+        link=SerialLink(3_000_000, "FT231X, connector US1"),
+        leds=leds(0, 1, 2, 3),
+        held=(("esp32", 0, "gpio0", 1),),
+        preset=preset,
+        loader=("--board", "ulx3s"),
         memory=("MT48LC16M16A2-7E", "MT48LC16M16A2-6A", "AS4C32M16SB-7", "W9825G6KH-6", "IS42S16160-7"),
     )
 
 
 BOARDS = (
-    _board("12F", "resident-25f"), _board("25F", "resident-25f"), _board("45F", "resident-25f"),
+    _board("12F", "resident-25f"),
+    _board("25F", "resident-25f"),
+    _board("45F", "resident-25f"),
     _board("85F", "resident-85f"),
 )

@@ -34,13 +34,19 @@ from lutern.measure.bench import (
     measure_prefill,
 )
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard, simulated
 
 SHOWN = (
-    ("sim-64", "demo"), ("resident-25f", "demo-small"), ("resident-85f", "demo"), ("resident-1024", "demo"),
-    ("stream-x16", "demo"), ("stream-x32", "demo"), ("resident-1024", "random"), ("stream-x16", "random"),
+    ("sim-64", "demo"),
+    ("resident-25f", "demo-small"),
+    ("resident-85f", "demo"),
+    ("resident-1024", "demo"),
+    ("stream-x16", "demo"),
+    ("stream-x32", "demo"),
+    ("resident-1024", "random"),
+    ("stream-x16", "random"),
 )
 """Machine and model of each line without options; "random" is ``measure.bench.LARGE``."""
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -77,8 +83,8 @@ def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iter
         yield measure_decode(session, 1, first_tokens)
         if session.slots > 1:
             yield measure_decode(session, session.slots, first_tokens)
-        if config.tokens > 1:
-            yield measure_prefill(session, PREFILL_TOKENS, config.tokens)
+        if config.streams > 1:
+            yield measure_prefill(session, PREFILL_TOKENS, config.streams)
 
 
 def machine_and_weights(preset_name: str, model: str) -> tuple[HwConfig, IntegerWeights]:
@@ -109,7 +115,9 @@ def numbers(model: str, row: Row, first: Row) -> dict[str, Any]:
     """A row for programs."""
     derived = ("lane_use", "stream_idle", "trit_share", "tokens_per_second", "bound", "share")
     return {
-        "model": model, **dataclasses.asdict(row), **{name: getattr(row, name) for name in derived},
+        "model": model,
+        **dataclasses.asdict(row),
+        **{name: getattr(row, name) for name in derived},
         "times": row.tokens_per_second / first.tokens_per_second,
     }
 
@@ -189,6 +197,8 @@ def bench(
     print_rows(headings, rows, data, output)
     if presets and not output:
         if board and all(row["clock"] == "target" for row in data):
-            print(f"no build of {', '.join(presets)} for {board}: rates are those of the target clock; "
-                  f"lutern build --board {board} --preset {presets[0]}")
+            print(
+                f"no build of {', '.join(presets)} for {board}: rates are those of the target clock; "
+                f"lutern build --board {board} --preset {presets[0]}"
+            )
         print_baselines(model, weights)

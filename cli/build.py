@@ -63,8 +63,10 @@ def check_model(shape: ModelConfig, name: str, board: Board, preset_name: str) -
     try:
         check_fit(shape, board.config(preset_name))
     except LuternError as error:
-        found = {other.name: next((item for item in other.presets if _fits(shape, other, item)), "")
-                 for other in BOARDS.values()}
+        found = {
+            other.name: next((item for item in other.presets if _fits(shape, other, item)), "")
+            for other in BOARDS.values()
+        }
         fitting = [f"{other} with {item}" for other, item in found.items() if item]
         where = f"it fits {', '.join(fitting)}" if fitting else "no preset of any board holds it"
         raise LuternError(f"{name} does not fit {board.name}: {str(error).rstrip('.')}; {where}.") from None
@@ -81,16 +83,27 @@ def _fits(shape: ModelConfig, board: Board, preset_name: str) -> bool:
 def print_build(built: Build) -> None:
     """What is used, each clock, the slowest path, the time, where it lies."""
     best = built.best
-    _table(("resource", "used", "of", "%"), (
-        (name, f"{used:,}", f"{total:,}", f"{used / total:.0%}") for name, (used, total) in best.used.items()
-    ))
-    _table(("clock", "MHz", "wanted", "margin", *(f"seed {route.seed}" for route in built.routes)), (
-        (clock.domain, f"{clock.achieved_hz / 1e6:.2f}", f"{clock.target_hz / 1e6:.2f}", f"{clock.margin:+.1%}",
-         *(f"{route.clock(clock.domain).achieved_hz / 1e6:.2f}" for route in built.routes)) for clock in best.clocks
-    ))
-    _table((f"slowest path of {best.worst.domain}", "signal", "ns"), (
-        (source, signal, f"{delay:.2f}") for source, signal, delay in slowest_path(best)
-    ))
+    _table(
+        ("resource", "used", "of", "%"),
+        ((name, f"{used:,}", f"{total:,}", f"{used / total:.0%}") for name, (used, total) in best.used.items()),
+    )
+    _table(
+        ("clock", "MHz", "wanted", "margin", *(f"seed {route.seed}" for route in built.routes)),
+        (
+            (
+                clock.domain,
+                f"{clock.achieved_hz / 1e6:.2f}",
+                f"{clock.target_hz / 1e6:.2f}",
+                f"{clock.margin:+.1%}",
+                *(f"{route.clock(clock.domain).achieved_hz / 1e6:.2f}" for route in built.routes),
+            )
+            for clock in best.clocks
+        ),
+    )
+    _table(
+        (f"slowest path of {best.worst.domain}", "signal", "ns"),
+        ((source, signal, f"{delay:.2f}") for source, signal, delay in slowest_path(best)),
+    )
     times = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in built.seconds.items())
     print(f"built in {sum(built.seconds.values()) / 60:.1f} minutes ({times})")
     print(f"{built.bitstream}\nbeside it: {REPORT}, {MANIFEST}, {FLOORPLAN}")

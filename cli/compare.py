@@ -44,8 +44,14 @@ def compare(
     for one in results:
         config = one.config
         shape = (config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.vocab_size)
-        table.add_row(one.name, *map(str, shape), f"{one.integer:.4f}", f"{one.float16:.4f}", f"{one.share:.2f}",
-                      f"{one.saturated:,}")
+        table.add_row(
+            one.name,
+            *map(str, shape),
+            f"{one.integer:.4f}",
+            f"{one.float16:.4f}",
+            f"{one.share:.2f}",
+            f"{one.saturated:,}",
+        )
     console.print(table)
     failed = [one.name for one in results if not one.passes]
     if failed and not bfloat16:

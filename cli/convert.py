@@ -21,9 +21,12 @@ from lutern.model_ref.tokenizer import TOKENIZER_FILE
 def convert(
     checkpoint: Annotated[str, typer.Argument(help="demo, demo-small, or a checkpoint folder.")],
     out: Annotated[Path, typer.Option("-o", "--output", help="Image file to write.")],
-    calibrate: Annotated[Path | None, typer.Option(
-        help="Text, plain or .xz, whose first 2,048 tokens take the place of random ones where words need calibration."
-    )] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text, plain or .xz: its first 2,048 tokens replace random ones where words need calibration."
+        ),
+    ] = None,
 ) -> None:
     """Quantise a checkpoint into an image: the file that goes into the board's memory, whatever the board."""
     folder = checkpoint_folder(checkpoint)

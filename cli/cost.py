@@ -89,15 +89,18 @@ def print_table(headings: list[str], rows: Iterable[list[str]], count: int, stag
 def cost(
     blocks: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[BLOCK]...", help=f"All if none: {', '.join(BLOCKS)}. Or {LANES}: what a lane costs, "
-                       "by their number, folded and as a tree, placed and routed."),
+        typer.Argument(
+            metavar="[BLOCK]...",
+            help=f"All if none: {', '.join(BLOCKS)}. Or {LANES}: what a lane costs, "
+            "by their number, folded and as a tree, placed and routed.",
+        ),
     ] = None,
     preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
     routed: Annotated[bool, typer.Option("--routed", help="Place and route too, on an LFE5U-85F-6.")] = False,
     seed: Annotated[int, typer.Option(min=1, help="Of the placer.")] = 1,
-    most_lanes: Annotated[
-        int, typer.Option("--most-lanes", min=min(SHAPES), help=f"{LANES}: up to so many.")
-    ] = max(SHAPES),
+    most_lanes: Annotated[int, typer.Option("--most-lanes", min=min(SHAPES), help=f"{LANES}: up to so many.")] = max(
+        SHAPES
+    ),
 ) -> None:
     """Print what blocks cost on ECP5, each synthesised alone; comb is LUT4 + 2 CCU2C + 6 DPR16X4."""
     if blocks == [LANES]:

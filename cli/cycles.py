@@ -19,11 +19,11 @@ from lutern.firmware.program import check_fit, lay_out
 from lutern.firmware.serial_port import BAUD, SerialPort
 from lutern.firmware.session import Session
 from lutern.hw.config import PRESETS, HwConfig, preset
-from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, STREAM_COUNTERS
+from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure import pictures
 from lutern.measure.phases import MEANINGS, Token, count_token
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import IntegerWeights
+from lutern.model_ref.quantise import IntegerWeights
 from lutern.sim.board import SimulatedBoard, simulated
 
 
@@ -31,8 +31,10 @@ def count_simulated(weights: IntegerWeights, config: HwConfig, streams: int) -> 
     """A token on the simulated board."""
     config = config.with_(counters=True)
     if config.memory == "host":
-        raise LuternError(f"{config.name} waits for words from the host, and how long depends on the line; give a port "
-                          "with --on, or a preset with a memory of its own.")
+        raise LuternError(
+            f"{config.name} waits for words from the host, and how long depends on the line; give a port "
+            "with --on, or a preset with a memory of its own."
+        )
     program = lay_out(weights, config)
     with SimulatedBoard(simulated(config)) as board, transfer_bar("loading the model over the link") as advance:
         return count_token(Session(Client(board), program, config, progress=advance), streams)
@@ -42,12 +44,25 @@ def print_token(token: Token) -> None:
     """A line a phase; separated by tabs in a pipe."""
     headings = ["part", "phase", "cycles", "by the model", *COUNTER_NAMES]
     rows = [
-        [phase.part, phase.name, f"{phase.cycles:,}", "" if phase.model_cycles is None else f"{phase.model_cycles:,}",
-         *(f"{phase.counts[name]:,}" for name in COUNTER_NAMES)] for phase in token.phases
+        [
+            phase.part,
+            phase.name,
+            f"{phase.cycles:,}",
+            "" if phase.model_cycles is None else f"{phase.model_cycles:,}",
+            *(f"{phase.counts[name]:,}" for name in COUNTER_NAMES),
+        ]
+        for phase in token.phases
     ]
     modelled = [phase.model_cycles for phase in token.phases if phase.model_cycles is not None]
-    rows.append(["all", "", f"{token.cycles:,}", f"{sum(modelled):,}" if modelled else "",
-                 *(f"{token.total(name):,}" for name in COUNTER_NAMES)])
+    rows.append(
+        [
+            "all",
+            "",
+            f"{token.cycles:,}",
+            f"{sum(modelled):,}" if modelled else "",
+            *(f"{token.total(name):,}" for name in COUNTER_NAMES),
+        ]
+    )
     if not sys.stdout.isatty():
         print("\n".join("\t".join(row) for row in (headings, *rows)))
         return
@@ -57,7 +72,7 @@ def print_token(token: Token) -> None:
     for index, row in enumerate(rows):
         table.add_row(*row, end_section=index == len(rows) - 2)
     Console(highlight=False).print(table)
-    for title, names in (("lanes", LANE_COUNTERS), ("stream", STREAM_COUNTERS)):
+    for title, names in (("lanes", LANE_COUNTERS), ("record stream", RECORD_COUNTERS)):
         print(f"{title}: " + "; ".join(f"{name}, {MEANINGS[name]}" for name in names))
 
 

@@ -20,8 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 DEMO = "make demo"
-PURPOSE_OF_EXTRA = {"": DEMO, "test": "make test", "build": "bitstreams", "report": "lutern report",
-                    "train": "lutern train"}
+PURPOSE_OF_EXTRA = {
+    "": DEMO,
+    "test": "make test",
+    "build": "bitstreams",
+    "report": "lutern report",
+    "train": "lutern train",
+}
 SECONDS = 60  # for one program to state its version; a cold machine is slow the first time
 
 
@@ -123,8 +128,13 @@ def doctor() -> None:
     table.add_column("how to get it", overflow="fold")
     for check in checks:
         found = check.found is not None
-        table.add_row(check.name, check.found or "missing", check.purpose, "" if found else check.remedy,
-                      style=None if found else "red" if check.purpose == DEMO else "dim")
+        table.add_row(
+            check.name,
+            check.found or "missing",
+            check.purpose,
+            "" if found else check.remedy,
+            style=None if found else "red" if check.purpose == DEMO else "dim",
+        )
     Console(markup=False, highlight=False).print(table)
     missing = [check.name for check in checks if check.found is None and check.purpose == DEMO]
     if missing:

@@ -16,22 +16,21 @@ from lutern.cli.build import check_model
 from lutern.cli.models import open_network
 from lutern.firmware.program import check_fit
 from lutern.firmware.serial_port import BAUD
-from lutern.hw.config import PRESETS, HwConfig, preset
-from lutern.measure.estimate import (
-    DEVICES,
-    PUBLISHED_FIGURES,
-    Estimate,
-    device_tokens_per_second,
-    estimate,
-)
+from lutern.hw.config import PRESETS, HwConfig, preset, renamed_or_known
+from lutern.measure.estimate import DEVICES, PUBLISHED_FIGURES, Estimate, device_tokens_per_second, estimate
 from lutern.measure.resources import errors
 from lutern.measure.samples import MOST_LANES
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.synthetic import PUBLISHED
 
-RESOURCES = (("LUT, placed", "placed_luts", "luts"), ("LUT, synthesised", "luts", "luts"), ("FF", "ff", "luts"),
-             ("block RAM", "block_rams", "block_rams"), ("multipliers", "multipliers", "multipliers"))
+RESOURCES = (
+    ("LUT, placed", "placed_luts", "luts"),
+    ("LUT, synthesised", "luts", "luts"),
+    ("FF", "ff", "luts"),
+    ("block RAM", "block_rams", "block_rams"),
+    ("multipliers", "multipliers", "multipliers"),
+)
 """Names, fields of Resources, fields of Part: an ECP5 has as many FF as LUT."""
 CYCLES = {
     "block": "Cycles and bytes are exact: tests hold the RTL to them.",
@@ -48,8 +47,8 @@ def changed(config: HwConfig, changes: list[str]) -> HwConfig:
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals or name not in kinds:
-            raise LuternError(f"{change} changes no field of a machine; give NAME=VALUE with one of "
-                              f"{', '.join(kinds)}.")
+            names = renamed_or_known(name, [*kinds])
+            raise LuternError(f"{change} changes no field of a machine; give NAME=VALUE, where NAME {names}.")
         try:
             values[name] = {"True": True, "False": False}[text] if kinds[name] is bool else kinds[name](text)
         except (ValueError, KeyError):
@@ -71,28 +70,40 @@ def print_estimate(name: str, config: HwConfig, found: Estimate, board: Board | 
     of_streams = f" of {found.streams} streams" if found.streams > 1 else ""
     at_most = "at most " if config.memory == "host" else ""
     rate = f"{at_most}{_number(found.tokens_per_second)} tokens/s{of_streams}"
-    what = "the line" if config.memory == "host" else (
-        "lanes" if config.source == "resident" else f"{config.word_bits}-bit memory")
+    what = (
+        "the line"
+        if config.memory == "host"
+        else ("lanes" if config.source == "resident" else f"{config.word_bits}-bit memory")
+    )
     cycles = f"{found.cycles:,} cycles a pass, " if found.cycles is not None else ""
-    print(f"{name} on {config.name}: {cycles}{found.bytes_read:,} bytes; {rate} at {config.clock_hz / 1e6:.0f} MHz, "
-          f"{found.share:.1%} of the bound of {what}, {_number(found.bound)}")
+    print(
+        f"{name} on {config.name}: {cycles}{found.bytes_read:,} bytes; {rate} at {config.clock_hz / 1e6:.0f} MHz, "
+        f"{found.share:.1%} of the bound of {what}, {_number(found.bound)}"
+    )
     presets, others = errors("preset"), errors("check")
     table = Table(box=None, pad_edge=False)
     for index, heading in enumerate(("resource", "estimated", *(("of", "%") if board else ()), "largest error")):
         table.add_column(heading, justify="right" if index else "left", no_wrap=True)
-    given = {"placed_luts": f"{presets.placed_luts:.0%}", "luts": f"{others.luts:.0%}", "ff": f"{others.ff:.0%}",
-             "block_rams": "exact", "multipliers": "exact"}
+    given = {
+        "placed_luts": f"{presets.placed_luts:.0%}",
+        "luts": f"{others.luts:.0%}",
+        "ff": f"{others.ff:.0%}",
+        "block_rams": "exact",
+        "multipliers": "exact",
+    }
     for title, field, of_part in RESOURCES:
         value = getattr(found.resources, field)
-        total = getattr(board.part, of_part) if board else 0
+        total = getattr(board.fpga, of_part) if board else 0
         place = (f"{total:,}", f"{value / total:.0%}") if board else ()
         table.add_row(title, f"{value:,.0f}", *place, given[field])
     Console(highlight=False).print(table)
     inside = config.lanes <= MOST_LANES and config.memory == "block"
-    print(f"{CYCLES[config.memory]} LUT and FF are a formula's. Errors: of what is placed, the largest over "
-          f"{presets.packed} presets as packed, to which it was fitted; else over {others.machines} machines of up to "
-          f"{MOST_LANES} lanes, with memory on the chip, to which the formula was not fitted"
-          + ("" if inside else "; this machine is outside of that"))
+    print(
+        f"{CYCLES[config.memory]} LUT and FF are a formula's. Errors: of what is placed, the largest over "
+        f"{presets.packed} presets as packed, to which it was fitted; else over {others.machines} machines of up to "
+        f"{MOST_LANES} lanes, with memory on the chip, to which the formula was not fitted"
+        + ("" if inside else "; this machine is outside of that")
+    )
 
 
 def _number(rate: float) -> str:
@@ -120,11 +131,21 @@ def print_table() -> None:
             unheld.append(size.upper())
         for (name, baud), boards in holding.items():
             found = estimate(shape, preset(name), baud=baud)
-            row(size, ", ".join(boards), f"preset {name}, {baud / 1e6:.0f} Mbaud", found.tokens_per_second,
-                "estimated, at most")
+            row(
+                size,
+                ", ".join(boards),
+                f"preset {name}, {baud / 1e6:.0f} Mbaud",
+                found.tokens_per_second,
+                "estimated, at most",
+            )
         for device in DEVICES:
-            row(size, device.name, f"{device.lanes:,} lanes at {device.clock_hz / 1e6:.0f} MHz, "
-                f"{device.bandwidth / 1e9:.0f} GB/s", device_tokens_per_second(shape, device), "estimated, not built")
+            row(
+                size,
+                device.name,
+                f"{device.lanes:,} lanes at {device.clock_hz / 1e6:.0f} MHz, {device.bandwidth / 1e9:.0f} GB/s",
+                device_tokens_per_second(shape, device),
+                "estimated, not built",
+            )
         for other in PUBLISHED_FIGURES:
             if other.model == size:
                 row(size, other.device, other.what, other.tokens_per_second, "published by others")
@@ -137,9 +158,11 @@ def print_table() -> None:
         Console(highlight=False).print(table)
     else:
         print("\n".join("\t".join(texts) for texts in (headings, *rows)))
-    print("o_proj, channel mixer, lm_head and embedding are counted. No released model fits the 8 or 32 MB of an SDR "
-          "memory: the boards' rows are those of weights that the host sends for every token."
-          + (f" No preset of any board holds {', '.join(unheld)}." if unheld else ""))
+    print(
+        "o_proj, channel mixer, lm_head and embedding are counted. No released model fits the 8 or 32 MB of an SDR "
+        "memory: the boards' rows are those of weights that the host sends for every token."
+        + (f" No preset of any board holds {', '.join(unheld)}." if unheld else "")
+    )
 
 
 def _first_that_fits(shape: ModelConfig, board: Board) -> str:
@@ -170,9 +193,11 @@ def estimate_machine(
     board = find_board(board_name) if board_name else None
     config = board.config(preset_name) if board else preset(preset_name or "sim-64")
     config = changed(config, changes or [])
-    if streams > config.tokens:
-        raise LuternError(f"{streams} streams are wanted, {config.name} takes {config.tokens} at a time; give "
-                          f"--streams {config.tokens}, or --set tokens={1 << (streams - 1).bit_length()}.")
+    if streams > config.streams:
+        raise LuternError(
+            f"{streams} streams are wanted, {config.name} takes {config.streams} at a time; give "
+            f"--streams {config.streams}, or --set streams={1 << (streams - 1).bit_length()}."
+        )
     name, shape = find_shape(model, size)
     if board and not changes:
         check_model(shape, name, board, config.name)

@@ -23,7 +23,7 @@ from lutern.hw.config import PRESETS, HwConfig, preset
 from lutern.hw.protocol import INFO, Opcode
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import IntegerWeights
+from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.tokenizer import Tokenizer
 from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.lockstep import LockStep
@@ -56,8 +56,9 @@ def generate_text(
 ) -> None:
     """Let a model write: on real gateware, simulated, or on the integer model it is proved equal to."""
     if on not in TARGETS and os.sep not in on:
-        raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, or a port such "
-                          "as /dev/ttyUSB0.")
+        raise LuternError(
+            f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, or a port such as /dev/ttyUSB0."
+        )
     if check and on != "sim":
         raise LuternError(CHECK_NEEDS_SIM.format(on=on))
     sampling = Sampling(temperature, top_k, seed)
@@ -139,7 +140,13 @@ def _write(
 
 
 def summary(
-    runs: list[Run], steps: int, seconds: float, machine: Machine, model: Network, config: HwConfig, where: str,
+    runs: list[Run],
+    steps: int,
+    seconds: float,
+    machine: Machine,
+    model: Network,
+    config: HwConfig,
+    where: str,
     baud: int,
 ) -> list[str]:
     """What a run took: speed here, cycles of a pass, lane use, and the speed that the cycles mean at the preset's
@@ -157,8 +164,10 @@ def summary(
     per = f"pass of {widest} tokens" if widest > 1 else "token"
     if config.memory == "host":
         bound = widest * line_tokens_per_s(session.program, baud)
-        lines.append(f"{session.program.bytes_per_token:,} bytes of weights a {per} over the link: at most {bound:.3g} "
-                     f"tokens/s at {baud:,} baud")
+        lines.append(
+            f"{session.program.bytes_per_token:,} bytes of weights a {per} over the link: at most {bound:.3g} "
+            f"tokens/s at {baud:,} baud"
+        )
     else:
         model_cycles = token_cycles(session.program.model, config, widest).cycles
         lines.append(

@@ -15,7 +15,7 @@ from lutern.cli.models import checkpoint_folder
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.contents import (
     STATE_BYTES,
-    Part,
+    Tensor,
     bfloat16_bytes,
     grouped,
     image_bytes,
@@ -56,14 +56,14 @@ def inspect(
     print_table(MACHINES, [machine_cells(opened.config, name) for name in PRESETS])
 
 
-def part_cells(part: Part) -> list[str]:
+def part_cells(part: Tensor) -> list[str]:
     """The texts of a tensor's line."""
     shape = " x ".join(map(str, part.shape)) or "1"
     share = "" if part.kind.endswith("text") else f"{part.zeros / max(1, part.elements):.1%}"
     return [part.name, shape, str(part.count), part.kind, share, f"{part.bits:.2f}", f"{part.byte_count:,}"]
 
 
-def totals(opened: OpenImage | Checkpoint, parts: list[Part]) -> list[str]:
+def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
     """What the whole model is and takes."""
     config = opened.config
     names = {f"{name}.weight" for name in config.projections}
@@ -73,7 +73,7 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Part]) -> list[str]:
     lines = [
         f"{config.num_hidden_layers} layers, hidden size {config.hidden_size}, intermediate size "
         f"{config.intermediate_size}, {config.vocab_size} tokens: {config.trits:,} ternary weights, "
-        f"{sum(part.zeros for part in ternary) / config.trits:.1%} of them zero",
+        f"{sum(part.zeros for part in ternary) / config.trits:.1%} of them zero"
     ]
     if isinstance(opened, OpenImage):
         lines += [
@@ -86,7 +86,7 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Part]) -> list[str]:
         of_image, of_trits = image_bytes(config)
         lines += [
             f"{byte_count:,} bytes; as an image {of_image:,}, {byte_count / of_image:.2f} times smaller; "
-            f"ternary weights {ternary_bytes / of_trits:.2f} times",
+            f"ternary weights {ternary_bytes / of_trits:.2f} times"
         ]
     if opened.synthetic:
         lines.append(f"synthetic: {printable(opened.synthetic)}")

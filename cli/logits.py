@@ -16,10 +16,10 @@ from rich.console import Console
 
 from lutern.cli.models import Network, open_network
 from lutern.cli.progress import progress_bar
+from lutern.model_ref.comparison import rows_of
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.float_model import FloatModel
-from lutern.model_ref.record import rows_of
 
 NUMERICS = ("float", "integer")
 _MENDED = "save a one-dimensional integer array with numpy.save"

@@ -11,7 +11,7 @@ from lutern.firmware.image import open_image
 from lutern.model_ref.checkpoint import Checkpoint, Tokenizer, load_checkpoint, load_tokenizer
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.tokenizer import TOKENIZER_FILE
 
 SHIPPED = ("demo", "demo-small")
@@ -58,8 +58,14 @@ def open_network(name: str) -> Network:
 
         return Network(name, image.config, None, image.weights, of_image, image.synthetic)
     checkpoint = load_checkpoint(checkpoint_folder(name))
-    return Network(name, checkpoint.config, checkpoint, lambda: integer_weights(checkpoint),
-                   lambda: open_model(name).tokenizer, checkpoint.synthetic)
+    return Network(
+        name,
+        checkpoint.config,
+        checkpoint,
+        lambda: integer_weights(checkpoint),
+        lambda: open_model(name).tokenizer,
+        checkpoint.synthetic,
+    )
 
 
 def checkpoint_folder(name: str) -> Path:

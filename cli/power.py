@@ -22,7 +22,7 @@ from lutern.measure.known_designs import DESIGNS, write_designs
 from lutern.measure.netlist import verilate_netlist
 from lutern.measure.toggles import Token, count_toggles, zero_share
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import IntegerWeights
+from lutern.model_ref.quantise import IntegerWeights
 
 PIPE_COLUMNS = 200
 """Of a table that no terminal cuts."""
@@ -44,11 +44,16 @@ def _table(headings: list[str], rows: list[list[str]]) -> None:
 
 def show_counted(tokens: list[Token], cells: list[Token], weights: IntegerWeights, program: Program) -> None:
     """Toggles a token: by block, by layer and part, by prompt."""
-    matrices = [matrix.trits for layer in weights.layers for matrix in
-                (layer.f_proj, layer.i_proj, layer.g_proj, layer.o_proj, layer.gate_proj, layer.down_proj)]
+    matrices = [
+        matrix.trits
+        for layer in weights.layers
+        for matrix in (layer.f_proj, layer.i_proj, layer.g_proj, layer.o_proj, layer.gate_proj, layer.down_proj)
+    ]
     share = zero_share([*matrices, weights.lm_head.trits])
-    print(f"counted: a token of {tokens[0].cycles:,} cycles, {share:.1%} of its trits are zero; "
-          f"{program.bytes_per_token:,} bytes read; glitches within a cycle are not seen")
+    print(
+        f"counted: a token of {tokens[0].cycles:,} cycles, {share:.1%} of its trits are zero; "
+        f"{program.bytes_per_token:,} bytes read; glitches within a cycle are not seen"
+    )
     named = [("gateware", token) for token in tokens] + [("ECP5 cells", token) for token in cells]
     first = tokens[0].by_block
     blocks = sorted(set().union(*(token.by_block for _, token in named)), key=lambda name: -first.get(name, 0))
@@ -57,9 +62,13 @@ def show_counted(tokens: list[Token], cells: list[Token], weights: IntegerWeight
     rows.append(["all", *(f"{token.total / token.cycles:,.1f}" for _, token in named)])
     _table(headings, rows)
     print()
-    _table(["toggles", *headings[1:]],
-           [[window.name, *(f"{token.windows[index].total:,}" for _, token in named)]
-            for index, window in enumerate(tokens[0].windows)])
+    _table(
+        ["toggles", *headings[1:]],
+        [
+            [window.name, *(f"{token.windows[index].total:,}" for _, token in named)]
+            for index, window in enumerate(tokens[0].windows)
+        ],
+    )
 
 
 def count(model: str, preset_name: str, prompts: list[str], netlist: bool, part: str, file: Path) -> None:
@@ -85,29 +94,42 @@ def count(model: str, preset_name: str, prompts: list[str], netlist: bool, part:
         return
     cost, cycles = measure_cost("top", config), cells[0].cycles
     memory = 0 if config.source == "resident" or config.memory == "block" else program.bytes_per_token
-    events = {"net_toggle": cells[0].total, "register_clock": cost.ff * cycles,
-              "block_ram_access": cost.block_rams * cycles, "memory_byte": memory}
+    events = {
+        "net_toggle": cells[0].total,
+        "register_clock": cost.ff * cycles,
+        "block_ram_access": cost.block_rams * cycles,
+        "memory_byte": memory,
+    }
     found = energy.estimate(part, known, events, cycles / config.clock_hz)
     print(f"\nestimated for {part} at {config.clock_hz / 1e6:.0f} MHz; coefficients: {found.source} ({known.date})")
-    rows = [[term.name, f"{term.events:,.0f}", f"{term.low * 1e6:.3g} to {term.high * 1e6:.3g}"]
-            for term in found.terms]
+    rows = [
+        [term.name, f"{term.events:,.0f}", f"{term.low * 1e6:.3g} to {term.high * 1e6:.3g}"] for term in found.terms
+    ]
     _table(["a token", "events", "uJ"], rows)
     windows = {window.name: (window.total, window.cycles) for window in cells[0].windows}
     by_layer = energy.of_windows(part, known, windows, cost.ff, cost.block_rams, config.clock_hz)
-    _table(["by layer, without the memory's bytes", "uJ"],
-           [[name, f"{item.low * 1e6:.3g} to {item.high * 1e6:.3g}"] for name, item in by_layer.items()])
-    print(f"dynamic {_interval(found.dynamic, 1e-6, 'uJ')} a token; static {_interval(found.static, 1, 'W')}; "
-          f"together {_interval(found.joules, 1e-6, 'uJ')} a token, {_interval(found.watts, 1, 'W')}")
+    _table(
+        ["by layer, without the memory's bytes", "uJ"],
+        [[name, f"{item.low * 1e6:.3g} to {item.high * 1e6:.3g}"] for name, item in by_layer.items()],
+    )
+    print(
+        f"dynamic {_interval(found.dynamic, 1e-6, 'uJ')} a token; static {_interval(found.static, 1, 'W')}; "
+        f"together {_interval(found.joules, 1e-6, 'uJ')} a token, {_interval(found.watts, 1, 'W')}"
+    )
 
 
 def show_measured(idle: Path, loaded: Path, tokens: int) -> None:
     """Joules a token of two logs."""
     found = meter.joules_per_token(meter.read_csv(idle), meter.read_csv(loaded), tokens)
-    print(f"measured: idle {found.idle.value:.4g} W ({_interval(found.idle, 1, 'W')}), "
-          f"loaded {found.loaded.value:.4g} W ({_interval(found.loaded, 1, 'W')})")
-    print(f"{found.joules.value * 1e3:.4g} mJ a token above idle ({_interval(found.joules, 1e-3, 'mJ')}); "
-          f"{found.joules_total.value * 1e3:.4g} mJ of all that the meter sees "
-          f"({_interval(found.joules_total, 1e-3, 'mJ')})")
+    print(
+        f"measured: idle {found.idle.value:.4g} W ({_interval(found.idle, 1, 'W')}), "
+        f"loaded {found.loaded.value:.4g} W ({_interval(found.loaded, 1, 'W')})"
+    )
+    print(
+        f"{found.joules.value * 1e3:.4g} mJ a token above idle ({_interval(found.joules, 1e-3, 'mJ')}); "
+        f"{found.joules_total.value * 1e3:.4g} mJ of all that the meter sees "
+        f"({_interval(found.joules_total, 1e-3, 'mJ')})"
+    )
 
 
 def write_log(source: str, path: Path, seconds: float, rate_hz: float) -> None:

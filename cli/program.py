@@ -23,8 +23,10 @@ def program(
     path = file or newest_build(board) / BITSTREAM
     check_file(board, path)
     if not board.loader:
-        raise LuternError(f"{board.title} is loaded by its own bootloader, which cannot be asked for the part: hold "
-                          f"its button while you plug it in, then run: dfu-util --alt 0 --download {path}")
+        raise LuternError(
+            f"{board.title} is loaded by its own bootloader, which cannot be asked for the part: hold "
+            f"its button while you plug it in, then run: dfu-util --alt 0 --download {path}"
+        )
     loader = find_program()
     check_part(board, detect(loader, board))
     load(loader, board, path, flash)

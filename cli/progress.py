@@ -41,11 +41,15 @@ def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def _bar(
-    what: str, columns: tuple[ProgressColumn, ...], hidden: bool
-) -> Iterator[Callable[[int, int, str], None]]:
+def _bar(what: str, columns: tuple[ProgressColumn, ...], hidden: bool) -> Iterator[Callable[[int, int, str], None]]:
     console = Console(stderr=True)
-    with Progress(TextColumn(what), BarColumn(), *columns, console=console, transient=True,
-                  disable=hidden or not console.is_terminal) as bar:
+    with Progress(
+        TextColumn(what),
+        BarColumn(),
+        *columns,
+        console=console,
+        transient=True,
+        disable=hidden or not console.is_terminal,
+    ) as bar:
         task = bar.add_task(what, total=None, name="")
         yield lambda done, total, name: bar.update(task, completed=done, total=total, name=name)

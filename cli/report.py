@@ -42,32 +42,48 @@ def bench_section(lines: list[tuple[str, str]]) -> Section:
                 rows.append(cells(model, row, first))
                 if row.what == "decode":
                     roofs.append(report.roof(row, model, config))
-    return Section("Throughput", (
-        report.text("Cycles are counted on the simulated gateware, tokens a second are cycles at the preset's clock; "
-                    "what a board's clock reaches is below, with its build."),
-        report.table(["preset", "model", *COLUMNS], rows),
-        report.figure(pictures.to_svg(pictures.roofline(roofs), "roofline"),
-                      "Roofline: each machine below its own bound, which is its lanes or what its memory gives.",
-                      "half"),
-    ))
+    return Section(
+        "Throughput",
+        (
+            report.text(
+                "Cycles are counted on the simulated gateware, tokens a second are cycles at the preset's clock; "
+                "what a board's clock reaches is below, with its build."
+            ),
+            report.table(["preset", "model", *COLUMNS], rows),
+            report.figure(
+                pictures.to_svg(pictures.roofline(roofs), "roofline"),
+                "Roofline: each machine below its own bound, which is its lanes or what its memory gives.",
+                "half",
+            ),
+        ),
+    )
 
 
 def cycles_section(token: Token) -> Section:
     """The timeline, a bar a layer, and the counters in numbers."""
-    rows = [[part, f"{sum(counts[name] for name in COUNTER_NAMES[:5]):,}",
-             *(f"{counts[name]:,}" for name in COUNTER_NAMES)] for part, counts in token.parts.items()]
+    rows = [
+        [part, f"{sum(counts[name] for name in COUNTER_NAMES[:5]):,}", *(f"{counts[name]:,}" for name in COUNTER_NAMES)]
+        for part, counts in token.parts.items()
+    ]
     rows.append(["all", f"{token.cycles:,}", *(f"{token.total(name):,}" for name in COUNTER_NAMES)])
     exact = all(phase.model_cycles == phase.cycles for phase in token.phases)
     says = "The cycle model gives the same for every phase." if exact else "The cycle model gives other figures."
-    return Section("Where the cycles go", (
-        report.text(f"A token of {token.cycles:,} cycles on {token.config.name}, from the counters of the chip. {says}"
-                    if token.phases[0].model_cycles is not None else
-                    f"A token of {token.cycles:,} cycles on {token.config.name}, from the counters of the chip."),
-        report.figure(pictures.to_svg(pictures.timeline(token), "timeline"),
-                      "One token: what the lanes and the stream of words do in each phase."),
-        report.figure(pictures.to_svg(pictures.layers(token), "layers"), "Cycles by layer.", "half"),
-        report.table(["part", "cycles", *COUNTER_NAMES], rows),
-    ))
+    return Section(
+        "Where the cycles go",
+        (
+            report.text(
+                f"A token of {token.cycles:,} cycles on {token.config.name}, from the counters of the chip. {says}"
+                if token.phases[0].model_cycles is not None
+                else f"A token of {token.cycles:,} cycles on {token.config.name}, from the counters of the chip."
+            ),
+            report.figure(
+                pictures.to_svg(pictures.timeline(token), "timeline"),
+                "One token: what the lanes and the stream of words do in each phase.",
+            ),
+            report.figure(pictures.to_svg(pictures.layers(token), "layers"), "Cycles by layer.", "half"),
+            report.table(["part", "cycles", *COUNTER_NAMES], rows),
+        ),
+    )
 
 
 def energy_section(preset_name: str, model: str, netlist: bool, part: str, file: Path) -> Section:
@@ -83,20 +99,31 @@ def energy_section(preset_name: str, model: str, netlist: bool, part: str, file:
     windows = {window.name: (window.total, window.cycles) for window in token.windows}
     what = "nets of ECP5's cells" if netlist else "nets of the gateware, before synthesis"
     parts = [
-        report.text(f"Counted: {token.total:,} toggles in a token of {token.cycles:,} cycles after \"{prompt}\", of "
-                    f"the {what}."),
-        report.figure(pictures.to_svg(pictures.energy([Bar(name, count) for name, (count, _) in windows.items()],
-                                                      "toggles"), "toggles"), "Toggles by layer, counted.", "half"),
+        report.text(
+            f'Counted: {token.total:,} toggles in a token of {token.cycles:,} cycles after "{prompt}", of the {what}.'
+        ),
+        report.figure(
+            pictures.to_svg(
+                pictures.energy([Bar(name, count) for name, (count, _) in windows.items()], "toggles"), "toggles"
+            ),
+            "Toggles by layer, counted.",
+            "half",
+        ),
     ]
     if netlist:
         cost = measure_cost("top", config)
         found = energy.of_windows(part, known, windows, cost.ff, cost.block_rams, config.clock_hz)
         bars = [Bar(name, 1e6 * item.value, 1e6 * item.low, 1e6 * item.high) for name, item in found.items()]
         parts += [
-            report.text(f"Estimated: dynamic energy for {part}, without its static power; coefficients: {known.source} "
-                        f"({known.date})."),
-            report.figure(pictures.to_svg(pictures.energy(bars, "uJ, estimated; the interval is the calibration's"),
-                                          "joules"), "Energy by layer, estimated.", "half"),
+            report.text(
+                f"Estimated: dynamic energy for {part}, without its static power; coefficients: {known.source} "
+                f"({known.date})."
+            ),
+            report.figure(
+                pictures.to_svg(pictures.energy(bars, "uJ, estimated; the interval is the calibration's"), "joules"),
+                "Energy by layer, estimated.",
+                "half",
+            ),
         ]
     else:
         parts.append(report.text("Joules are estimated from the toggles of a chip's nets: add --netlist."))
@@ -135,15 +162,21 @@ def write_report(
         check_fit(open_network(of_line).config, preset(name))  # before anything is measured
     shown, of_shown = lines[0]
     sections = [
-        bench_section(lines), cycles_section(count_simulated(open_network(of_shown).weights(), preset(shown), 1)),
-        *([energy_section(shown, of_shown, netlist, part, file)] if toggles or netlist else
-          [Section("Energy", (report.text("Not counted; add --toggles or --netlist."),))]),
+        bench_section(lines),
+        cycles_section(count_simulated(open_network(of_shown).weights(), preset(shown), 1)),
+        *(
+            [energy_section(shown, of_shown, netlist, part, file)]
+            if toggles or netlist
+            else [Section("Energy", (report.text("Not counted; add --toggles or --netlist."),))]
+        ),
         builds_section(),
     ]
     today = datetime.date.today().isoformat()
     page = report.render(
-        "Lutern, measured", f"Written on {today} by lutern report; lutern bench, cycles, power and build print "
-        f"the same figures. Timeline and energy are those of {shown} with {of_shown}.", sections,
+        "Lutern, measured",
+        f"Written on {today} by lutern report; lutern bench, cycles, power and build print "
+        f"the same figures. Timeline and energy are those of {shown} with {of_shown}.",
+        sections,
     )
     begun = output.with_name(f".{output.name}.part")
     try:

@@ -23,7 +23,7 @@ from lutern.hw.config import PRESETS, HwConfig
 from lutern.hw.protocol import INFO, PROTOCOL_VERSION, Opcode
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 
 SMALL = ModelConfig(vocab_size=32, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
@@ -37,8 +37,11 @@ def selftest(
     baud: Annotated[int, typer.Option(help="Rate of the port.")] = BAUD,
     words: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Words of each memory to test; default: all of an SDRAM by the march, "
-                                 f"{PATTERN_WORDS:,} by patterns over the link."),
+        typer.Option(
+            min=1,
+            help=f"Words of each memory to test; default: all of an SDRAM by the march, "
+            f"{PATTERN_WORDS:,} by patterns over the link.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the patterns.")] = 1,
 ) -> None:
@@ -72,8 +75,10 @@ def selftest(
         if config.memory == "sdram":
             with step("clock") as done:
                 window = centre_phase(client, config)
-                done(f"the memory passes from {window.first} to {window.last} steps of its clock's phase; "
-                     f"it stands at {window.middle}")
+                done(
+                    f"the memory passes from {window.first} to {window.last} steps of its clock's phase; "
+                    f"it stands at {window.middle}"
+                )
             with step("march") as done, transfer_bar("march") as advance:
                 count = min(words or config.memory_words, config.memory_words)
                 result = march(client, config, 0, count, progress=advance)

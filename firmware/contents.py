@@ -17,7 +17,7 @@ from lutern.model_ref.checkpoint import Checkpoint, LazyTensors
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import Entry
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.ternarize import ternarize
+from lutern.model_ref.ternarise import ternarise
 
 Advance = Callable[[int, int, str], None]
 STATE_BYTES, H_BYTES = 4, 4
@@ -25,7 +25,7 @@ BFLOAT16_BITS = 16
 
 
 @dataclass(frozen=True)
-class Part:
+class Tensor:
     """One tensor, or ``count`` of the same kind; ``zeros`` counts elements that are 0, of a matrix its trits."""
 
     name: str
@@ -42,7 +42,7 @@ class Part:
         return 8 * self.byte_count / max(1, self.elements)
 
 
-def parts_of(model: OpenImage | Checkpoint, advance: Advance) -> list[Part]:
+def parts_of(model: OpenImage | Checkpoint, advance: Advance) -> list[Tensor]:
     """Every tensor of an image or a checkpoint folder; reads all of them once."""
     if isinstance(model, OpenImage):
         parts = _parts_of_image(model)
@@ -50,47 +50,52 @@ def parts_of(model: OpenImage | Checkpoint, advance: Advance) -> list[Part]:
     else:
         parts = _parts_of_checkpoint(model)
         total = len(model.config.tensor_shapes)
-    found: list[Part] = []
+    found: list[Tensor] = []
     for part in parts:
         found.append(part)
         advance(len(found), total, part.name)
     return found
 
 
-def _parts_of_image(image: OpenImage) -> Iterable[Part]:
+def _parts_of_image(image: OpenImage) -> Iterable[Tensor]:
     shapes = image.config.projections
     for name, entry in image.file.entries.items():
         matrix = name.removesuffix(".weight")
         if matrix in shapes:
             zeros = sum(int(block.size - np.count_nonzero(block)) for _, block in image.matrix(matrix).blocks())
-            yield Part(name, shapes[matrix], "trits", entry.byte_count, math.prod(shapes[matrix]), zeros)
+            yield Tensor(name, shapes[matrix], "trits", entry.byte_count, math.prod(shapes[matrix]), zeros)
         else:
             stored = image.file.map(name) if name == TOKENIZER else image.tensor(name)
             kind = "deflated text" if name == TOKENIZER else "items"
             zeros = int(stored.size - np.count_nonzero(stored))
-            yield Part(name, entry.shape, kind, entry.byte_count, stored.size, zeros)
+            yield Tensor(name, entry.shape, kind, entry.byte_count, stored.size, zeros)
 
 
-def _parts_of_checkpoint(checkpoint: Checkpoint) -> Iterable[Part]:
+def _parts_of_checkpoint(checkpoint: Checkpoint) -> Iterable[Tensor]:
     tensors, shapes = checkpoint.tensors, checkpoint.config.projections
     for name in checkpoint.config.tensor_shapes:
         values = tensors[name]
         entry = tensors.entry(name) if isinstance(tensors, LazyTensors) else Entry("F32", values.shape, 0)
-        counted = ternarize(values)[0] if name.removesuffix(".weight") in shapes else values
+        counted = ternarise(values)[0] if name.removesuffix(".weight") in shapes else values
         zeros = int(values.size - np.count_nonzero(counted))
-        yield Part(name, entry.shape, entry.dtype, entry.byte_count, values.size, zeros)
+        yield Tensor(name, entry.shape, entry.dtype, entry.byte_count, values.size, zeros)
 
 
-def grouped(parts: list[Part]) -> list[Part]:
+def grouped(parts: list[Tensor]) -> list[Tensor]:
     """Tensors that differ only in their layer's number as one line each, in order of appearance."""
-    groups: dict[tuple[str, tuple[int, ...], str], Part] = {}
+    groups: dict[tuple[str, tuple[int, ...], str], Tensor] = {}
     for part in parts:
         name = re.sub(r"\.layers\.\d+\.", ".layers.*.", part.name)
         key = name, part.shape, part.kind
         if key in groups:
             one = groups[key]
-            groups[key] = replace(one, byte_count=one.byte_count + part.byte_count, zeros=one.zeros + part.zeros,
-                                  elements=one.elements + part.elements, count=one.count + 1)
+            groups[key] = replace(
+                one,
+                byte_count=one.byte_count + part.byte_count,
+                zeros=one.zeros + part.zeros,
+                elements=one.elements + part.elements,
+                count=one.count + 1,
+            )
         else:
             groups[key] = replace(part, name=name)
     return list(groups.values())
@@ -123,4 +128,4 @@ def reason_against(config: ModelConfig, machine: HwConfig) -> str | None:
     return None
 
 
-__all__ = ["Part", "bfloat16_bytes", "grouped", "image_bytes", "memory_bytes", "parts_of", "reason_against"]
+__all__ = ["Tensor", "bfloat16_bytes", "grouped", "image_bytes", "memory_bytes", "parts_of", "reason_against"]

@@ -1,9 +1,9 @@
 """Weights that the host sends for every token: the other end of hw/memory/host.py.
 
-    WANT ─► HostWeights.take ─► ROW frames, if a row is wanted ─► STREAM frames, as many as there is room for
+    WANT ─► HostWeights.take ─► ROW frames, if a row is wanted ─► RECORDS frames, as many as there is room for
 
 The stream repeats the program's words without end, and runs ahead of the token: its offset is counted from SETUP on, so
-the chip's words are ``words[offset % stream_words]``.
+the chip's words are ``words[offset % record_words]``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from lutern.firmware.program import Program
 from lutern.firmware.slip import Frame, encode_frame
-from lutern.hw.protocol import CHUNK_BYTES, RESPONSE, ROW, STREAM, WANT, Opcode
+from lutern.hw.protocol import CHUNK_BYTES, RECORDS, RESPONSE, ROW, WANT, Opcode
 
 OFFSET_SPAN = 1 << 32
 LINE_BITS = 10
@@ -36,7 +36,7 @@ class HostWeights:
     def __init__(self, program: Program, room_words: int) -> None:
         sizes = program.sizes
         self.words = program.words
-        self.stream_words, self.row_words, self.stride = sizes.stream_words, sizes.row_words, sizes.stride
+        self.record_words, self.row_words, self.stride = sizes.record_words, sizes.row_words, sizes.stride
         self.chunk_words = CHUNK_BYTES // program.config.word_bytes
         self.room_words = room_words
         self.resent_count = 0
@@ -53,7 +53,7 @@ class HostWeights:
 
     def takes(self, frame: Frame) -> bool:
         """Whether a frame is the chip's WANT."""
-        return frame.opcode == Opcode.STREAM | RESPONSE and len(frame.payload) == WANT.byte_count
+        return frame.opcode == Opcode.RECORDS | RESPONSE and len(frame.payload) == WANT.byte_count
 
     def take(self, frame: Frame) -> tuple[bytes, bool]:
         """Frames to be sent upon a WANT, and whether it tells of progress."""
@@ -100,13 +100,13 @@ class HostWeights:
         self._sent_by.clear()
 
     def _stream_frame(self) -> bytes:
-        places = np.arange(self.sent, self.sent + self.chunk_words) % self.stream_words
-        head = STREAM.pack(offset=self.sent % OFFSET_SPAN)
+        places = np.arange(self.sent, self.sent + self.chunk_words) % self.record_words
+        head = RECORDS.pack(offset=self.sent % OFFSET_SPAN)
         self.sent += self.chunk_words
-        return self._frame(Opcode.STREAM, head + self.words[places].tobytes())
+        return self._frame(Opcode.RECORDS, head + self.words[places].tobytes())
 
     def _row_frame(self) -> bytes:
-        first = self.stream_words + self.token * self.stride
+        first = self.record_words + self.token * self.stride
         end = min(self.row_sent + self.chunk_words, self.row_words)
         head = ROW.pack(place=self.row_sent, row=self.row)
         words = self.words[first + self.row_sent : first + end]

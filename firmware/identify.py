@@ -14,7 +14,7 @@ from lutern.hw.config import CELLS, PRESETS, HwConfig
 from lutern.hw.protocol import DIGEST_BYTES
 from lutern.model_ref.errors import LuternError
 
-SHAPE = ("word_bytes", "rows", "columns", "tokens", "results_per_cycle", "codes_per_cycle")
+SHAPE = ("word_bytes", "rows", "columns", "streams", "results_per_cycle", "codes_per_cycle")
 LIMITS = ("memory_words", "trit_beats", "max_width", "max_state", "max_vocab", "clock_hz")
 
 

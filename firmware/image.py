@@ -73,7 +73,7 @@ from lutern.model_ref.fixed import MANTISSA_MAX, MANTISSA_ONE, SCALAR_EXPONENT_B
 from lutern.model_ref.items import ITEM_MANTISSA_MAX, ITEM_MANTISSA_ONE, item_parts
 from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains, ScaleConstants
-from lutern.model_ref.quantize import IntegerWeights, Matrix, assemble
+from lutern.model_ref.quantise import IntegerWeights, Matrix, assemble
 from lutern.model_ref.ranges import Activation
 from lutern.model_ref.tokenizer import MAX_TOKENIZER_BYTES
 
@@ -238,8 +238,14 @@ class OpenImage:
     def weights(self) -> IntegerWeights:
         """Everything, in memory."""
         return assemble(
-            self.config, self.embedding_rows(), self.h_frac_bits, self.lower_bounds, self.gains,
-            lambda name: self.matrix(name).build(), "h" in self.calibrated, self.activations,
+            self.config,
+            self.embedding_rows(),
+            self.h_frac_bits,
+            self.lower_bounds,
+            self.gains,
+            lambda name: self.matrix(name).build(),
+            "h" in self.calibrated,
+            self.activations,
         )
 
     def _scalar(self, constants: dict[str, Any], field: str, name: str) -> tuple[int, int]:
@@ -254,9 +260,7 @@ class OpenImage:
     def _part(self, body: Mapping[str, Any], name: str, kind: type) -> Any:
         value = body.get(name)
         if type(value) is not kind:
-            raise LuternError(
-                f"{self.path}: the metadata's {name} is not as Lutern writes it; write the image again."
-            )
+            raise LuternError(f"{self.path}: the metadata's {name} is not as Lutern writes it; write the image again.")
         return value
 
     def _integer(self, values: Mapping[str, Any], name: str, low: int, high: int) -> int:
@@ -280,5 +284,15 @@ def read_image(path: str | Path) -> Image:
     return Image(image.weights(), image.tokenizer_json, image.source, image.digests, image.digest, image.synthetic)
 
 
-__all__ = ["FORMAT", "VERSION", "Image", "OpenImage", "PackedMatrix", "convert", "open_image", "read_image", "seal",
-           "write_image"]
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "Image",
+    "OpenImage",
+    "PackedMatrix",
+    "convert",
+    "open_image",
+    "read_image",
+    "seal",
+    "write_image",
+]

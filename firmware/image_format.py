@@ -80,5 +80,16 @@ def _canonical(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
-__all__ = ["EMBEDDINGS", "FORMAT", "LOWER_BOUNDS", "METADATA_KEY", "TOKENIZER", "VERSION", "activation_names",
-           "digest_of", "image_shapes", "seal", "unseal"]
+__all__ = [
+    "EMBEDDINGS",
+    "FORMAT",
+    "LOWER_BOUNDS",
+    "METADATA_KEY",
+    "TOKENIZER",
+    "VERSION",
+    "activation_names",
+    "digest_of",
+    "image_shapes",
+    "seal",
+    "unseal",
+]

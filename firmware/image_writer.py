@@ -3,7 +3,7 @@
     checkpoint ─► weight of one matrix ─► trits ─► five in a byte ─► file      facts of every matrix ─► metadata
 
 Both ways give the same bytes. ``convert`` holds one tensor in float32 and a few chunks; a matrix costs some 15 ns a
-weight, nearly all of it passes over float64 chunks (``quantize.ternarize``).
+weight, nearly all of it passes over float64 chunks (``quantise.ternarise``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_MAX, SCALAR_EXPONENT_BITS, Int
 from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains, ScaleConstants
-from lutern.model_ref.quantize import (
+from lutern.model_ref.quantise import (
     FINAL_VECTOR,
     VECTORS,
     Constants,
@@ -71,7 +71,7 @@ class Conversion:
 
     ``embedding_error``: relative RMS error of the embeddings as the first norm weighs them; above
     ``LARGEST_EMBEDDING_ERROR`` it is no longer small beside a code step. ``calibrated``, ``activations``: see
-    ``quantize.Constants``.
+    ``quantise.Constants``.
     """
 
     digest: str
@@ -261,8 +261,11 @@ def _gains_of(weights: IntegerWeights) -> dict[str, Gains]:
 
 
 def _matrices_of(weights: IntegerWeights) -> dict[str, Matrix]:
-    found = {name: getattr(weights.layers[int(name.split(".")[2])], name.rsplit(".", 1)[-1])
-             for name in weights.config.projections if name != "lm_head"}
+    found = {
+        name: getattr(weights.layers[int(name.split(".")[2])], name.rsplit(".", 1)[-1])
+        for name in weights.config.projections
+        if name != "lm_head"
+    }
     return {**found, "lm_head": weights.lm_head}
 
 

@@ -107,12 +107,7 @@ class Client:
     has no weights of its own, while it runs."""
 
     def __init__(
-        self,
-        link: Link,
-        *,
-        timeout_s: float = TIMEOUT_S,
-        token_timeout_s: float = TOKEN_TIMEOUT_S,
-        tries: int = TRIES,
+        self, link: Link, *, timeout_s: float = TIMEOUT_S, token_timeout_s: float = TOKEN_TIMEOUT_S, tries: int = TRIES
     ) -> None:
         self.link = link
         self.timeout_s = timeout_s

@@ -51,9 +51,7 @@ def load_sections(
         done += words.size
 
 
-def write_words(
-    client: Client, address: int, words: NDArray[np.uint8], advance: Callable[[int], None]
-) -> None:
+def write_words(client: Client, address: int, words: NDArray[np.uint8], advance: Callable[[int], None]) -> None:
     """Write, many frames under way at once, and compare nothing; `advance` is told the bytes that are answered for."""
     count, word_bytes = words.shape
     image = np.ascontiguousarray(words).tobytes()

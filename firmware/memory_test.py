@@ -50,7 +50,10 @@ class Result:
 
 
 def march(
-    client: Client, config: HwConfig, first: int = 0, count: int | None = None,
+    client: Client,
+    config: HwConfig,
+    first: int = 0,
+    count: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """March over ``count`` words from ``first`` on, all of the memory by default; ``progress`` is told words."""
@@ -59,10 +62,13 @@ def march(
     address = wanted = got = 0
     while True:
         step = min(STEP_WORDS, total - done)
-        answer = MEMORY_TEST_DONE.unpack(client.transact(
-            Opcode.MEMORY_TEST, MEMORY_TEST.pack(first=first + done, count=step),
-            timeout_s=client.timeout_s + step / WORDS_PER_S,
-        ))
+        answer = MEMORY_TEST_DONE.unpack(
+            client.transact(
+                Opcode.MEMORY_TEST,
+                MEMORY_TEST.pack(first=first + done, count=step),
+                timeout_s=client.timeout_s + step / WORDS_PER_S,
+            )
+        )
         if answer["errors"] and not errors:
             address, wanted, got = answer["address"], answer["wanted"], answer["got"]
         errors, cycles, done = errors + answer["errors"], cycles + answer["cycles"], done + step
@@ -84,9 +90,7 @@ class Window:
         return (self.first + self.last) // 2
 
 
-def centre_phase(
-    client: Client, config: HwConfig, words: int = SWEEP_WORDS, most: int = SWEEP_STEPS
-) -> Window:
+def centre_phase(client: Client, config: HwConfig, words: int = SWEEP_WORDS, most: int = SWEEP_STEPS) -> Window:
     """Move the clock of the SDRAM to the middle of the phases around the present one at which the memory passes.
 
     The present one must: so far out that commands are misread no test goes, but the step at which it ends.

@@ -136,9 +136,7 @@ def pack_groups(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.uint8
     return packed.reshape(words, config.word_bytes)
 
 
-def unpack_groups(
-    words: NDArray[np.uint8], elements: int, per_element: int, config: HwConfig
-) -> NDArray[np.uint16]:
+def unpack_groups(words: NDArray[np.uint8], elements: int, per_element: int, config: HwConfig) -> NDArray[np.uint16]:
     """Inverse of ``pack_groups``: items [elements, per_element]."""
     groups_a_word, words_a_group = group_shape(config, per_element)
     wanted = group_words(elements, per_element, config)
@@ -152,5 +150,12 @@ def unpack_groups(
     return np.frombuffer(raw, "<u2")[: elements * per_element].reshape(elements, per_element).astype(np.uint16)
 
 
-__all__ = ["canonical_bytes", "pack_canonical", "pack_groups", "pack_trits", "unpack_canonical",
-           "unpack_groups", "unpack_trits"]
+__all__ = [
+    "canonical_bytes",
+    "pack_canonical",
+    "pack_groups",
+    "pack_trits",
+    "unpack_canonical",
+    "unpack_groups",
+    "unpack_trits",
+]

@@ -28,7 +28,7 @@ from lutern.hw.layouts import (
     OPERATION_BITS,
     Eps,
     Op,
-    Record,
+    RecordKind,
     full_parts,
     group_shape,
     group_words,
@@ -41,7 +41,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains, ScaleConstants
-from lutern.model_ref.quantize import IntegerLayer, IntegerWeights, Matrix
+from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.sampling import SCORE_FRAC_BITS
 
 LOOKAHEAD = 2
@@ -64,7 +64,7 @@ class Step:
 class Sizes:
     """What a shape takes of a machine's memories, whatever its weights are.
 
-    stream_words, trit_beats
+    record_words, trit_beats
         read every token; ``trit_beats`` is 0 where trits are in the stream.
     row_words, stride
         words of a row of the embedding table; from row to row, in beats (resident) or words.
@@ -72,7 +72,7 @@ class Sizes:
         everything in the memory of words, and in the memory of beats.
     """
 
-    stream_words: int
+    record_words: int
     trit_beats: int
     row_words: int
     stride: int
@@ -109,9 +109,9 @@ class Program:
         """The setup record of the link."""
         sizes = self.sizes
         return {
-            "stream_words": sizes.stream_words,
+            "record_words": sizes.record_words,
             "trit_beats": sizes.trit_beats,
-            "embedding_base": sizes.trit_beats if self.config.source == "resident" else sizes.stream_words,
+            "embedding_base": sizes.trit_beats if self.config.source == "resident" else sizes.record_words,
             "embedding_row_words": sizes.row_words,
             "embedding_stride": sizes.stride,
             "vocab": self.vocab,
@@ -133,7 +133,7 @@ class Program:
     def bytes_per_token(self) -> int:
         """Bytes that are read from memory for a token: stream, row, beats."""
         sizes = self.sizes
-        words = sizes.stream_words + sizes.row_words
+        words = sizes.record_words + sizes.row_words
         return words * self.config.word_bytes + sizes.trit_beats * self.config.beat_bytes
 
 
@@ -170,8 +170,8 @@ def check_fit(model: ModelConfig, config: HwConfig) -> None:
 
 
 def streams_that_fit(model: ModelConfig, config: HwConfig) -> int:
-    """Streams of a model whose states a machine holds, at most ``config.tokens``."""
-    return min(config.tokens, config.max_state // _state(model))
+    """Streams of a model whose states a machine holds, at most ``config.streams``."""
+    return min(config.streams, config.max_state // _state(model))
 
 
 def _state(model: ModelConfig) -> int:
@@ -234,12 +234,15 @@ def chunk_rows(rows: int, columns: int, items: int, config: HwConfig) -> int:
     return min(chunk, counted)
 
 
-def trit_records(rows: int, columns: int, config: HwConfig) -> list[tuple[Record, int, int]]:
-    """Records of the trits of a chunk of rows (source "stream"): kind, rows, words behind the header."""
+def trit_records(rows: int, columns: int, config: HwConfig) -> list[tuple[RecordKind, int, int]]:
+    """Records of the trits of a chunk of rows (source "streamed"): kind, rows, words behind the header."""
     beats, beat_words = -(-columns // config.columns), config.beat_bytes // config.word_bytes
     rest = rows % config.rows if short_trits(rows % config.rows, config) else 0
     whole = rows - rest
-    found = [(Record.TRITS, whole, -(-whole // config.rows) * beats * beat_words), (Record.SHORT_TRITS, rest, beats)]
+    found = [
+        (RecordKind.TRITS, whole, -(-whole // config.rows) * beats * beat_words),
+        (RecordKind.SHORT_TRITS, rest, beats),
+    ]
     return [record for record in found if record[1]]
 
 
@@ -260,7 +263,7 @@ def lay_out(weights: IntegerWeights, config: HwConfig) -> Program:
             writer.operation(matrices[index + LOOKAHEAD].fields)
         writer.matrix(step)
     table = np.concatenate([pack_groups(row[:, None], config) for row in weights.embeddings.codes])
-    if config.source == "stream":
+    if config.source == "streamed":
         writer.words.append(table)
     else:
         writer.beats.append(_table_beats(table, sizes, config))
@@ -313,10 +316,18 @@ def _layer_steps(
     gate = layer.gate_proj
     bounds = _bound_items(layer.one_minus_lower_bound)
     return [
-        _step("f_proj", Op.F, layer.f_proj, config, items=bounds, new_vector=1, slot=0),
-        _step("i_proj", Op.I, layer.i_proj, config, slot=1, state_base=state_base),
-        _step("g_proj", Op.G, layer.g_proj, config, vector=layer.v_gains, slot=2, state_base=state_base,
-              frac=layer.state_frac_bits),
+        _step("f_proj", Op.F, layer.f_proj, config, items=bounds, new_vector=1, u_index=0),
+        _step("i_proj", Op.I, layer.i_proj, config, u_index=1, state_base=state_base),
+        _step(
+            "g_proj",
+            Op.G,
+            layer.g_proj,
+            config,
+            vector=layer.v_gains,
+            u_index=2,
+            state_base=state_base,
+            frac=layer.state_frac_bits,
+        ),
         _step("o_proj", Op.RESIDUAL, layer.o_proj, config, vector=layer.y_gains, new_vector=1, eps=Eps.O_PROJ),
         _step("gate_proj", Op.GATE, gate, config, rows=slice(0, m), new_vector=1, keep=1),
         _step("up_proj", Op.UP, gate, config, rows=slice(m, 2 * m), vector=layer.w_gains, reuse=1),
@@ -400,7 +411,7 @@ class _Writer:
         """The beats, which may be none."""
         return np.concatenate([np.zeros((0, self.config.beat_bytes), np.uint8), *self.beats])
 
-    def record(self, kind: Record, words: NDArray[np.uint8]) -> None:
+    def record(self, kind: RecordKind, words: NDArray[np.uint8]) -> None:
         """A header and its words."""
         count, word_bytes = header_words(self.config), self.config.word_bytes
         raw = header(kind, len(words)).to_bytes(count * word_bytes, "little")
@@ -413,11 +424,11 @@ class _Writer:
         value = OPERATION.const(fields).as_value().value
         size = -(-OPERATION_BITS // self.config.word_bits) * word_bytes
         raw = np.frombuffer(value.to_bytes(size, "little"), dtype=np.uint8)
-        self.record(Record.OP, raw.reshape(-1, word_bytes))
+        self.record(RecordKind.OP, raw.reshape(-1, word_bytes))
 
     def gains(self, items: NDArray[np.uint16]) -> None:
         """One record of gains."""
-        self.record(Record.GAINS, pack_groups(items, self.config))
+        self.record(RecordKind.GAINS, pack_groups(items, self.config))
 
     def matrix(self, step: Step) -> None:
         """The trits of a matrix, in chunks of rows that follow their gains."""
@@ -428,7 +439,7 @@ class _Writer:
             if step.items is not None:
                 self.gains(step.items[start : start + rows])
             chunk = step.trits[start : start + rows]
-            if self.config.source == "stream":
+            if self.config.source == "streamed":
                 self.trits(chunk)
             else:
                 self.beats.append(pack_trits(chunk, self.config))
@@ -439,7 +450,9 @@ class _Writer:
         for kind, rows, _ in trit_records(len(chunk), chunk.shape[1], self.config):
             beats = pack_trits(chunk[at : at + rows], self.config)
             at += rows
-            self.record(kind, beats[:, :word_bytes] if kind is Record.SHORT_TRITS else beats.reshape(-1, word_bytes))
+            self.record(
+                kind, beats[:, :word_bytes] if kind is RecordKind.SHORT_TRITS else beats.reshape(-1, word_bytes)
+            )
 
 
 def _check_fields(fields: dict[str, Any]) -> None:
@@ -456,5 +469,15 @@ def _check_fields(fields: dict[str, Any]) -> None:
                 )
 
 
-__all__ = ["LOOKAHEAD", "Program", "Sizes", "check_fit", "chunk_rows", "lay_out", "program_sizes", "program_words",
-           "streams_that_fit", "trit_records"]
+__all__ = [
+    "LOOKAHEAD",
+    "Program",
+    "Sizes",
+    "check_fit",
+    "chunk_rows",
+    "lay_out",
+    "program_sizes",
+    "program_words",
+    "streams_that_fit",
+    "trit_records",
+]

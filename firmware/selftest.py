@@ -1,7 +1,7 @@
 """What a board's owner wants to know: does the link work, does the memory keep what it is given, are the tokens right?
 
-    check_memory   patterns over a range, read back by checksum; the first wrong word and its bits are found by halving
-    check_decode   a short text and its logits against the integer model
+check_memory   patterns over a range, read back by checksum; the first wrong word and its bits are found by halving
+check_decode   a short text and its logits against the integer model
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def check_memory(client: Client, config: HwConfig, most_words: int, seed: int, p
     done = 0
     for base, words, flips in patterns:
         for pattern in (words, words ^ flips):
+
             def advance(written: int, before: int = done) -> None:
                 if progress is not None:
                     progress(before + written, total)
@@ -54,8 +55,9 @@ def _pattern(config: HwConfig, base: int, most_words: int, seed: int) -> tuple[i
     if base == 0:
         exist = np.full((min(most_words, config.memory_words), config.word_bytes), 0xFF, np.uint8)
     else:
-        beats = np.zeros((min(most_words >> config.part_bits, config.trit_beats),
-                          config.word_bytes << config.part_bits), np.uint8)
+        beats = np.zeros(
+            (min(most_words >> config.part_bits, config.trit_beats), config.word_bytes << config.part_bits), np.uint8
+        )
         beats[:, : config.beat_bytes] = 0xFF
         exist = beats.reshape(-1, config.word_bytes)
     return base, np.random.default_rng(seed).integers(0, 256, exist.shape, dtype=np.uint8) & exist, exist
@@ -77,8 +79,10 @@ def _compare(client: Client, address: int, words: Words) -> None:
     word = words.tobytes()
     bits = [bit for bit in range(8 * len(word)) if crc32c(_flipped(word, bit)) == found]
     what = f"bit {bits[0]}" if bits else "more than one bit"
-    raise LuternError(f"The memory is faulty: word {address} was written as {word[::-1].hex()} and differs in {what}; "
-                      "check clock and supply, and have the memory replaced if it stays so.")
+    raise LuternError(
+        f"The memory is faulty: word {address} was written as {word[::-1].hex()} and differs in {what}; "
+        "check clock and supply, and have the memory replaced if it stays so."
+    )
 
 
 def _checksum(client: Client, address: int, count: int) -> int:
@@ -100,11 +104,15 @@ def check_decode(session: Session, golden: GoldenSession, count: int) -> str:
         wrong = np.flatnonzero(got.sums != expected.sums[got.tokens])
         if len(wrong) or got.scale != expected.scale:
             at = f"logit {got.tokens[wrong[0]]}" if len(wrong) else "the logits' scale"
-            raise LuternError(f"The chip computes wrongly: {at} of step {step} is not the integer model's; build the "
-                              "bitstream with a lower clock, and report it if it stays so.")
+            raise LuternError(
+                f"The chip computes wrongly: {at} of step {step} is not the integer model's; build the "
+                "bitstream with a lower clock, and report it if it stays so."
+            )
         if chosen != wanted:
-            raise LuternError(f"The chip chose token {chosen} where the integer model chose {wanted}, at step {step}; "
-                              "build the bitstream with a lower clock, and report it if it stays so.")
+            raise LuternError(
+                f"The chip chose token {chosen} where the integer model chose {wanted}, at step {step}; "
+                "build the bitstream with a lower clock, and report it if it stays so."
+            )
         token = chosen
     return f"{count} tokens and their logits equal the integer model's"
 

@@ -40,8 +40,10 @@ class SerialPort:
         try:
             self._serial.write(data)
         except serial.SerialTimeoutException:
-            raise PortError(f"The port {self.port} takes no bytes any more; unplug the board, plug it in again and "
-                            "repeat the command.") from None
+            raise PortError(
+                f"The port {self.port} takes no bytes any more; unplug the board, plug it in again and "
+                "repeat the command."
+            ) from None
         except OSError:
             raise self._gone() from None
 
@@ -66,8 +68,10 @@ class SerialPort:
         self.close()
 
     def _gone(self) -> PortError:
-        return PortError(f"The port {self.port} is gone; plug the board in again and repeat the command: what the "
-                         "board's memory holds is not sent twice.")
+        return PortError(
+            f"The port {self.port} is gone; plug the board in again and repeat the command: what the "
+            "board's memory holds is not sent twice."
+        )
 
 
 def _refusal(port: str, baud: int, error: Exception) -> str:
@@ -79,8 +83,10 @@ def _refusal(port: str, baud: int, error: Exception) -> str:
     if code in (errno.EAGAIN, errno.EBUSY):
         return f"The port {port} is in use by another program; end that one or give another port."
     if code in (errno.EACCES, errno.EPERM):
-        return (f"The port {port} may not be opened by this user; join the group that owns it (dialout on Debian and "
-                "Ubuntu) and log in again.")
+        return (
+            f"The port {port} may not be opened by this user; join the group that owns it (dialout on Debian and "
+            "Ubuntu) and log in again."
+        )
     return f"The port {port} cannot be used at {baud:,} baud ({error}); give a serial port, and the gateware's rate."
 
 

@@ -44,7 +44,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.model import IntegerModel, Saturations
-from lutern.model_ref.quantize import IntegerWeights
+from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.sampling import TEMPERATURE_BITS, TEMPERATURE_FRAC_BITS, Gumbel, scores
 
 Progress = Callable[[int, int], None]
@@ -126,7 +126,7 @@ class Session:
         self.client = client
         self.config = config
         self.program = program
-        self.streams = config.tokens
+        self.streams = config.streams
         self.slots = streams_that_fit(program.model, config)
         self.info = INFO.unpack(client.transact(Opcode.INFO))
         wanted = bytes.fromhex(config.digest)[:DIGEST_BYTES]
@@ -160,9 +160,7 @@ class Session:
             count=count, temperature=temperature_word(temperature), streams=len(feeds), chained=int(chained)
         )
         for feed in feeds:
-            command += FEED.pack(
-                token=feed.token, state_base=feed.slot * stride, fresh=int(feed.fresh), seed=feed.seed
-            )
+            command += FEED.pack(token=feed.token, state_base=feed.slot * stride, fresh=int(feed.fresh), seed=feed.seed)
         reply = self.client.transact(Opcode.RUN, command)
         done = RUN_DONE.unpack(reply)
         tokens = np.frombuffer(reply, dtype="<u2", offset=RUN_DONE.byte_count).astype(int).reshape(count, -1).tolist()
@@ -182,7 +180,6 @@ class Session:
         sums, tokens = (numbers[0::2], numbers[1::2]) if best else (numbers, np.arange(vocab))
         return Logits(tokens, sums, (scale["scale_mantissa"], scale["scale_exponent"]))
 
-
     def counters(self) -> NDArray[np.int64]:
         """Cycles of the last token, phase by phase: [phases, ``COUNTER_NAMES``]. Phases: the embedding's row, every
         matrix to its last beat of trits, the choice."""
@@ -190,15 +187,18 @@ class Session:
         if not room:
             raise LuternError(f"{self.config.name} has no counters; build it with them: lutern build --counters.")
         if phases > room:
-            raise LuternError(f"a token of this model has {phases} phases, the counters of {self.config.name} hold "
-                              f"{room}; choose a model of at most {(room - 3) // 7} layers.")
+            raise LuternError(
+                f"a token of this model has {phases} phases, the counters of {self.config.name} hold "
+                f"{room}; choose a model of at most {(room - 3) // 7} layers."
+            )
         numbers, total = [], phases * COUNTER_STRIDE
         for offset in range(0, total, COUNTERS_COUNT):
             count = min(COUNTERS_COUNT, total - offset)
             reply = self.client.transact(Opcode.COUNTERS, COUNTERS.pack(offset=offset, count=count))
             if COUNTERS_DONE.unpack(reply)["phases"] != phases:
-                raise LuternError("no token was chosen since the machine was set up, so nothing is counted; let it run "
-                                  "first.")
+                raise LuternError(
+                    "no token was chosen since the machine was set up, so nothing is counted; let it run first."
+                )
             numbers.append(np.frombuffer(reply, dtype="<u4", offset=COUNTERS_DONE.byte_count))
         return np.concatenate(numbers).astype(np.int64).reshape(phases, COUNTER_STRIDE)[:, : len(COUNTER_NAMES)]
 
@@ -239,9 +239,7 @@ class GoldenSession:
             for streams in [[stream] for stream in range(len(feeds))] if chained else [list(range(len(feeds)))]:
                 self._decode(streams, [slots[stream] for stream in streams], ids[streams])
             sums, scale = self._sums[: len(feeds)], (self._scale[0, : len(feeds)], self._scale[1, : len(feeds)])
-            ids = generator.choose(
-                sums, scores(sums, self.weights.lm_head.cut, scale), temperature_word(temperature)
-            )
+            ids = generator.choose(sums, scores(sums, self.weights.lm_head.cut, scale), temperature_word(temperature))
             tokens.append([int(token) for token in ids])
         return Run(tokens, saturations=sum(self.saturations.counts.values()))
 

@@ -53,10 +53,13 @@ def sigmoid_signature(config: HwConfig) -> wiring.Signature:
     """What a user of the sigmoid drives: P signed ``arguments``, element 0 in the lowest bits, and their ``frac``. What
     it gets: ``sigma`` of the arguments ``SIGMOID_STAGES`` cycles ago."""
     lanes = config.results_per_cycle
-    return wiring.Signature({
-        "arguments": Out(lanes * VALUE_BITS), "frac": Out(SIGMOID_FRAC_RANGE[-1].bit_length()),
-        "sigma": In(lanes * SIGMOID_FRAC_BITS),
-    })
+    return wiring.Signature(
+        {
+            "arguments": Out(lanes * VALUE_BITS),
+            "frac": Out(SIGMOID_FRAC_RANGE[-1].bit_length()),
+            "sigma": In(lanes * SIGMOID_FRAC_BITS),
+        }
+    )
 
 
 def use_sigmoid(m: Module, port: Any, arguments: list[Any], frac: Value) -> list[Any]:

@@ -70,7 +70,7 @@ class CodeMemory(wiring.Component):
         store = self.i_codes.valid & can_write
         i = self.i_codes.payload
         last_part = (part == parts - 1) | i.last
-        of_final = i.stream == self.final_stream if config.tokens > 1 else 1
+        of_final = i.stream == self.final_stream if config.streams > 1 else 1
         m.d.comb += self.i_codes.ready.eq(can_write)
 
         # read side
@@ -91,8 +91,8 @@ class CodeMemory(wiring.Component):
             write_address.eq(Mux(bank_w, column + beats, column)),
             read_address.eq(Mux(bank_r, beat + beats, beat)),
         ]
-        for number in range(config.tokens):
-            of_stream = i.stream == number if config.tokens > 1 else 1
+        for number in range(config.streams):
+            of_stream = i.stream == number if config.streams > 1 else 1
             for index in range(parts):
                 attrs: dict[str, str | int] = {"no_rw_check": 1}  # what is being written is not used
                 attrs["ram_style"] = "distributed" if self.in_luts else "block"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from lutern.model_ref.errors import LuternError
 
@@ -17,9 +19,18 @@ TRIT_MEMORY = 1 << 23
 """Word address from which on the host writes the memory of trits: ``TRIT_MEMORY | beat << part_bits | part``."""
 
 
-SOURCES = ("resident", "stream")
+SOURCES = ("resident", "streamed")
 MEMORIES = ("block", "sdram", "host")
 CELLS = ("generic", "ecp5")
+RENAMED = {"tokens": "streams"}
+"""Fields that had another name, and the name that they have."""
+RENAMED_SOURCES = {"stream": "streamed"}
+"""Values of ``source`` likewise."""
+
+
+def renamed_or_known(name: str, known: Sequence[str]) -> str:
+    """What the name of a field is, where `name` is none: the end of a sentence."""
+    return f"is called {RENAMED[name]} now" if name in RENAMED else f"is one of {', '.join(known)}"
 
 
 @dataclass(frozen=True)
@@ -28,20 +39,20 @@ class HwConfig:
 
     rows, columns
         the ternary unit takes ``rows * columns = lanes`` trits a cycle: ``columns`` codes against ``rows`` rows.
-    tokens
-        activation vectors that every trit is applied to (streams); most streams of a run.
+    streams
+        activation vectors that every trit is applied to, most streams of a run: conversations that share a pass.
     results_per_cycle
         sums that leave the ternary unit in a cycle, width of the elementwise path (divides ``rows``).
     codes_per_cycle
         codes that the quantiser makes in a cycle (divides ``columns``; a multiple of ``results_per_cycle``).
     source
         "resident": trits in block RAM, a beat a cycle, operations and gains beside them in a memory of words.
-        "stream": one memory of words holds everything, and delivers a word a cycle at best.
+        "streamed": one memory of words holds everything, and delivers a word a cycle at best.
     memory
         where the words are: "block" RAM of the chip; "sdram" of the board, "host": sent over the link every token
-        (both for source "stream").
+        (both for source "streamed").
     word_bytes
-        bytes of a word of memory: what the host writes, and what the stream of records consists of.
+        bytes of a word of memory: what the host writes, and what the record stream consists of.
     memory_words
         depth of the memory of words; "host": words that wait on the chip, a power of two of chunks of the link.
     trit_beats
@@ -70,7 +81,7 @@ class HwConfig:
     name: str
     rows: int = 4
     columns: int = 16
-    tokens: int = 1
+    streams: int = 1
     results_per_cycle: int = 1
     codes_per_cycle: int = 4
     source: str = "resident"
@@ -98,11 +109,14 @@ class HwConfig:
                 raise LuternError(f"HwConfig {self.name}: {name} is {value}; give a number from {lowest} on.")
         for name, choices in (("source", SOURCES), ("memory", MEMORIES), ("cells", CELLS)):
             if getattr(self, name) not in choices:
-                raise LuternError(
-                    f"HwConfig {self.name}: {name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}."
-                )
-        for small, large in (("results_per_cycle", "rows"), ("codes_per_cycle", "columns"),
-                             ("results_per_cycle", "codes_per_cycle")):
+                now = RENAMED_SOURCES.get(getattr(self, name)) if name == "source" else None
+                advice = f"it is called {now} now" if now else f"choose one of {', '.join(choices)}"
+                raise LuternError(f"HwConfig {self.name}: {name} is {getattr(self, name)!r}; {advice}.")
+        for small, large in (
+            ("results_per_cycle", "rows"),
+            ("codes_per_cycle", "columns"),
+            ("results_per_cycle", "codes_per_cycle"),
+        ):
             if getattr(self, large) % getattr(self, small):
                 raise LuternError(
                     f"HwConfig {self.name}: {large} is {getattr(self, large)}, no multiple of "
@@ -111,16 +125,16 @@ class HwConfig:
         if self.source == "resident" and self.memory != "block":
             raise LuternError(
                 f"HwConfig {self.name}: source resident keeps its weights in block RAM, memory is {self.memory!r}; "
-                "choose source stream."
+                "choose source streamed."
             )
-        if self.source == "stream" and self.beat_bytes % self.word_bytes:
+        if self.source == "streamed" and self.beat_bytes % self.word_bytes:
             raise LuternError(
                 f"HwConfig {self.name}: a beat of trits has {self.beat_bytes} bytes, no multiple of word_bytes "
                 f"{self.word_bytes}; choose a word that beats consist of."
             )
         for name, value, lowest, highest in (
             ("rows / results_per_cycle", self.rows // self.results_per_cycle, 1, 255),
-            ("tokens", self.tokens, 1, 16),
+            ("streams", self.streams, 1, 16),
             ("word_bytes", self.word_bytes, 2, 64),
             ("memory_words", self.memory_words, 1, TRIT_MEMORY if self.source == "resident" else 1 << 24),
             ("trit_beats << part_bits", self.trit_beats << self.part_bits, 1, TRIT_MEMORY),
@@ -137,7 +151,7 @@ class HwConfig:
                 raise LuternError(
                     f"HwConfig {self.name}: {name} is {value}; fields of the gateware hold {lowest} to {highest}."
                 )
-        for name in ("results_per_cycle", "codes_per_cycle", "columns", "tokens"):
+        for name in ("results_per_cycle", "codes_per_cycle", "columns", "streams"):
             value = getattr(self, name)
             if value & (value - 1):
                 raise LuternError(f"HwConfig {self.name}: {name} is {value}; give a power of two.")
@@ -174,8 +188,8 @@ class HwConfig:
 
     @property
     def stream_bits(self) -> int:
-        """Bits that name one of ``tokens`` streams; 1 for a single stream, always 0."""
-        return max(1, (self.tokens - 1).bit_length())
+        """Bits that name one of ``streams`` streams; 1 for a single stream, always 0."""
+        return max(1, (self.streams - 1).bit_length())
 
     @property
     def index_bits(self) -> int:
@@ -192,8 +206,17 @@ class HwConfig:
     def digest(self) -> str:
         """SHA-256 of the description in canonical JSON, in hexadecimal; of a machine without counters as it was
         before there were any."""
-        fields = {name: value for name, value in asdict(self).items() if name != "counters" or value}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        values = {name: value for name, value in asdict(self).items() if name != "counters" or value}
+        return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> HwConfig:
+        """A machine from the fields of its JSON. An old name is refused with the one that it has now."""
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise LuternError(f"{name!r} is no field of a machine; a field {renamed_or_known(name, known)}.")
+        return cls(**values)
 
     def with_(self, **changes: object) -> HwConfig:
         """A copy with some fields changed."""
@@ -203,39 +226,173 @@ class HwConfig:
 PRESETS = {
     config.name: config
     for config in (
-        HwConfig("tiny", rows=4, columns=4, codes_per_cycle=2, word_bytes=4, memory_words=1 << 12, trit_beats=1 << 12,
-                 max_width=64, max_state=128, max_vocab=64, gain_fifo_words=64),
+        HwConfig(
+            "tiny",
+            rows=4,
+            columns=4,
+            codes_per_cycle=2,
+            word_bytes=4,
+            memory_words=1 << 12,
+            trit_beats=1 << 12,
+            max_width=64,
+            max_state=128,
+            max_vocab=64,
+            gain_fifo_words=64,
+        ),
         HwConfig("sim-64"),
-        HwConfig("resident-25f", rows=8, columns=16, codes_per_cycle=4, word_bytes=9, memory_words=1536,
-                 trit_beats=4096, max_width=192, max_state=384, max_vocab=64, gain_fifo_words=16, lut_ram_depth=704,
-                 clock_hz=75_000_000),
-        HwConfig("resident-85f", rows=32, columns=16, results_per_cycle=2, codes_per_cycle=16, word_bytes=18,
-                 memory_words=1536, trit_beats=4096, max_width=256, max_state=1024, max_vocab=64, gain_fifo_words=16,
-                 gain_fifo_groups=48, clock_hz=65_000_000),
+        HwConfig(
+            "resident-25f",
+            rows=8,
+            columns=16,
+            codes_per_cycle=4,
+            word_bytes=9,
+            memory_words=1536,
+            trit_beats=4096,
+            max_width=192,
+            max_state=384,
+            max_vocab=64,
+            gain_fifo_words=16,
+            lut_ram_depth=704,
+            clock_hz=75_000_000,
+        ),
+        HwConfig(
+            "resident-85f",
+            rows=32,
+            columns=16,
+            results_per_cycle=2,
+            codes_per_cycle=16,
+            word_bytes=18,
+            memory_words=1536,
+            trit_beats=4096,
+            max_width=256,
+            max_state=1024,
+            max_vocab=64,
+            gain_fifo_words=16,
+            gain_fifo_groups=48,
+            clock_hz=65_000_000,
+        ),
         # As much as an 85F holds; the open router does not find a way for all of its wires (docs/engine.md).
-        HwConfig("resident-1024", rows=32, columns=32, results_per_cycle=4, codes_per_cycle=16, word_bytes=18,
-                 memory_words=1536, trit_beats=2048, max_width=256, max_state=1024, max_vocab=64, gain_fifo_words=16,
-                 gain_fifo_groups=48, clock_hz=45_000_000),
-        HwConfig("stream-x16", rows=5, columns=4, tokens=8, source="stream", word_bytes=2, memory_words=1 << 19,
-                 max_width=1024, max_state=8192, max_vocab=256, trit_fifo_words=1024, gain_fifo_words=1024),
-        HwConfig("stream-x32", rows=5, columns=8, tokens=8, source="stream", word_bytes=4,
-                 memory_words=1 << 19, max_width=1024, max_state=8192, max_vocab=256, trit_fifo_words=1024,
-                 gain_fifo_words=1024),
+        HwConfig(
+            "resident-1024",
+            rows=32,
+            columns=32,
+            results_per_cycle=4,
+            codes_per_cycle=16,
+            word_bytes=18,
+            memory_words=1536,
+            trit_beats=2048,
+            max_width=256,
+            max_state=1024,
+            max_vocab=64,
+            gain_fifo_words=16,
+            gain_fifo_groups=48,
+            clock_hz=45_000_000,
+        ),
+        HwConfig(
+            "stream-x16",
+            rows=5,
+            columns=4,
+            streams=8,
+            source="streamed",
+            word_bytes=2,
+            memory_words=1 << 19,
+            max_width=1024,
+            max_state=8192,
+            max_vocab=256,
+            trit_fifo_words=1024,
+            gain_fifo_words=1024,
+        ),
+        HwConfig(
+            "stream-x32",
+            rows=5,
+            columns=8,
+            streams=8,
+            source="streamed",
+            word_bytes=4,
+            memory_words=1 << 19,
+            max_width=1024,
+            max_state=8192,
+            max_vocab=256,
+            trit_fifo_words=1024,
+            gain_fifo_words=1024,
+        ),
         # 32 MB and 8 MB of SDR SDRAM: twice the lanes that a word a cycle fills
-        HwConfig("sdram-x16", rows=5, columns=4, source="stream", memory="sdram", word_bytes=2, memory_words=1 << 24,
-                 max_width=1024, max_state=16384, max_vocab=256, trit_fifo_words=1024, gain_fifo_words=1024),
-        HwConfig("sdram-x32", rows=5, columns=8, source="stream", memory="sdram", word_bytes=4,
-                 memory_words=1 << 21, max_width=1024, max_state=16384, max_vocab=256, trit_fifo_words=1024,
-                 gain_fifo_words=1024),
+        HwConfig(
+            "sdram-x16",
+            rows=5,
+            columns=4,
+            source="streamed",
+            memory="sdram",
+            word_bytes=2,
+            memory_words=1 << 24,
+            max_width=1024,
+            max_state=16384,
+            max_vocab=256,
+            trit_fifo_words=1024,
+            gain_fifo_words=1024,
+        ),
+        HwConfig(
+            "sdram-x32",
+            rows=5,
+            columns=8,
+            source="streamed",
+            memory="sdram",
+            word_bytes=4,
+            memory_words=1 << 21,
+            max_width=1024,
+            max_state=16384,
+            max_vocab=256,
+            trit_fifo_words=1024,
+            gain_fifo_words=1024,
+        ),
         # No weights on the chip, so those of any model fit: a word brings a beat, which no trit of padding but at the
         # end of a matrix, and comes in hundreds of cycles. 8 KB wait, what a line of 3 Mbaud brings in 27 ms.
-        HwConfig("host", rows=5, columns=2, codes_per_cycle=2, source="stream", memory="host", word_bytes=2,
-                 memory_words=4096, max_width=1024, max_state=8192, max_vocab=32768, gain_fifo_words=1024, top_k=64),
+        HwConfig(
+            "host",
+            rows=5,
+            columns=2,
+            codes_per_cycle=2,
+            source="streamed",
+            memory="host",
+            word_bytes=2,
+            memory_words=4096,
+            max_width=1024,
+            max_state=8192,
+            max_vocab=32768,
+            gain_fifo_words=1024,
+            top_k=64,
+        ),
         # What such a chip does hold are vectors and state: a 45F those of the released 370M, an 85F those of 1.3B.
-        HwConfig("host-45f", rows=5, columns=2, codes_per_cycle=2, source="stream", memory="host", word_bytes=2,
-                 memory_words=4096, max_width=2816, max_state=24576, max_vocab=32768, gain_fifo_words=1024, top_k=64),
-        HwConfig("host-85f", rows=5, columns=2, codes_per_cycle=2, source="stream", memory="host", word_bytes=2,
-                 memory_words=4096, max_width=5632, max_state=49152, max_vocab=32768, gain_fifo_words=1024, top_k=64),
+        HwConfig(
+            "host-45f",
+            rows=5,
+            columns=2,
+            codes_per_cycle=2,
+            source="streamed",
+            memory="host",
+            word_bytes=2,
+            memory_words=4096,
+            max_width=2816,
+            max_state=24576,
+            max_vocab=32768,
+            gain_fifo_words=1024,
+            top_k=64,
+        ),
+        HwConfig(
+            "host-85f",
+            rows=5,
+            columns=2,
+            codes_per_cycle=2,
+            source="streamed",
+            memory="host",
+            word_bytes=2,
+            memory_words=4096,
+            max_width=5632,
+            max_state=49152,
+            max_vocab=32768,
+            gain_fifo_words=1024,
+            top_k=64,
+        ),
     )
 }
 

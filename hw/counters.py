@@ -49,8 +49,19 @@ class Counters(wiring.Component):
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
-        inputs = ("begins", "ends_token", "ends_row", "codes", "trits", "beat", "last_beat", "word", "taken",
-                  "to_gains", "to_trits")
+        inputs = (
+            "begins",
+            "ends_token",
+            "ends_row",
+            "codes",
+            "trits",
+            "beat",
+            "last_beat",
+            "word",
+            "taken",
+            "to_gains",
+            "to_trits",
+        )
         super().__init__({**{name: In(1) for name in inputs}, "address": In(16), "data": Out(BITS), "phases": Out(16)})
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -66,16 +77,26 @@ class Counters(wiring.Component):
             m.d.sync += begun.eq(~self.last_beat)
         stuck = self.word & ~self.taken
         cause = Signal(count)
-        m.d.sync += cause.eq(Cat(
-            self.beat, ~self.codes & ~begun, ~self.codes & begun, self.codes & ~self.trits,
-            self.codes & self.trits & ~self.beat,
-            self.word & self.taken, ~self.word, stuck & ~self.to_gains & ~self.to_trits, stuck & self.to_gains,
-            stuck & self.to_trits,
-        ))
+        m.d.sync += cause.eq(
+            Cat(
+                self.beat,
+                ~self.codes & ~begun,
+                ~self.codes & begun,
+                self.codes & ~self.trits,
+                self.codes & self.trits & ~self.beat,
+                self.word & self.taken,
+                ~self.word,
+                stuck & ~self.to_gains & ~self.to_trits,
+                stuck & self.to_gains,
+                stuck & self.to_trits,
+            )
+        )
         begins, ends_token, ends_phase, phase_ended = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
-            begins.eq(self.begins), ends_token.eq(self.ends_token),
-            ends_phase.eq(self.ends_row | ends_matrix), phase_ended.eq(ends_phase),  # its own cycle counts as well
+            begins.eq(self.begins),
+            ends_token.eq(self.ends_token),
+            ends_phase.eq(self.ends_row | ends_matrix),
+            phase_ended.eq(ends_phase),  # its own cycle counts as well
         ]
 
         counts = [Signal(BITS, name=f"count_{name}") for name in COUNTER_NAMES]

@@ -31,7 +31,7 @@ from lutern.hw.head import Head
 from lutern.hw.layouts import VALUE_BITS, Op, row_fifo_words, token_payload, x_payload
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
-from lutern.hw.pipeline import Skid, link
+from lutern.hw.pipeline import Skid, join_streams
 from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT, SCALE_LAYOUT, STATUS, STREAM_BITS, TOKEN_LAYOUT
 from lutern.hw.residual import Residual
 from lutern.hw.results import ResultsControl
@@ -121,33 +121,38 @@ class Decoder(wiring.Component):
         m.submodules.row_skid = row_skid = ResetInserter(row_ended)(Skid(row.o.signature.members["payload"].shape))
 
         # the stream, taken apart
-        link(m, self.i_words, router.i)
-        link(m, router.o_op, sequencer.i_op)
+        join_streams(m, self.i_words, router.i)
+        join_streams(m, router.o_op, sequencer.i_op)
         if config.source == "resident":
-            link(m, self.i_trits, ternary.i_weights)
+            join_streams(m, self.i_trits, ternary.i_weights)
         else:
             m.submodules.beats = beats = BeatAssembler(config)
-            link(m, self._buffer(m, "trit_fifo", router.o_trits, config.trit_fifo_words), beats.i)
-            link(m, beats.o, ternary.i_weights)
-        link(m, router.o_gains, gains.i)
-        link(m, self._buffer(m, "row_fifo", self.i_row, row_fifo_words(config)) if config.source == "stream"
-             else self.i_row, row.i)
+            join_streams(m, self._buffer(m, "trit_fifo", router.o_trits, config.trit_fifo_words), beats.i)
+            join_streams(m, beats.o, ternary.i_weights)
+        join_streams(m, router.o_gains, gains.i)
+        join_streams(
+            m,
+            self._buffer(m, "row_fifo", self.i_row, row_fifo_words(config))
+            if config.source == "streamed"
+            else self.i_row,
+            row.i,
+        )
 
         # codes and sums
-        link(m, sequencer.o_quantise, norm.i_op)
-        link(m, norm.o_codes, codes.i_codes)
-        link(m, sequencer.o_engine, codes.i_op)
-        link(m, codes.o, ternary.i_codes)
-        link(m, ternary.o_sums, results.i_sums)
-        link(m, norm.o_scale, results.i_scale)
-        link(m, sequencer.o_results, results.i_op)
-        link(m, results.o, scale.i)
+        join_streams(m, sequencer.o_quantise, norm.i_op)
+        join_streams(m, norm.o_codes, codes.i_codes)
+        join_streams(m, sequencer.o_engine, codes.i_op)
+        join_streams(m, codes.o, ternary.i_codes)
+        join_streams(m, ternary.o_sums, results.i_sums)
+        join_streams(m, norm.o_scale, results.i_scale)
+        join_streams(m, sequencer.o_results, results.i_op)
+        join_streams(m, results.o, scale.i)
         self._route_values(m, scale.o, {"mlgru": mlgru, "glu": glu, "residual": residual, "head": head})
         self._share_sigmoid(m, scale.o, mlgru.sigmoid, glu.sigmoid, sigmoid.user)
         merged = stream.Signature(x_payload(config)).create()
         self._merge_vectors(m, (mlgru.o, glu.o, residual.o), merged)
-        link(m, merged, join.i_x)
-        link(m, join.o, norm.i_x)
+        join_streams(m, merged, join.i_x)
+        join_streams(m, join.o, norm.i_x)
         m.d.comb += [
             mlgru.eps_stream.eq(norm.eps_stream),
             norm.g_squares.eq(mlgru.g_squares),
@@ -155,13 +160,13 @@ class Decoder(wiring.Component):
         ]
 
         # gains
-        link(m, sequencer.o_supply, gains.i_op)
-        link(m, sequencer.o_gains, join.i_op)
+        join_streams(m, sequencer.o_supply, gains.i_op)
+        join_streams(m, sequencer.o_gains, join.i_op)
         m.submodules.gains_skid = gains_skid = Skid(gains.o.signature.members["payload"].shape)
-        link(m, gains.o, gains_skid.i)
-        link(m, gains_skid.o, join.i_group)
-        link(m, join.o_bounds, results.i_bounds)
-        link(m, row.o, row_skid.i)
+        join_streams(m, gains.o, gains_skid.i)
+        join_streams(m, gains_skid.o, join.i_group)
+        join_streams(m, join.o_bounds, results.i_bounds)
+        join_streams(m, row.o, row_skid.i)
         row_ends = results.i_row.valid & results.i_row.ready & results.o.payload.last
         m.d.sync += row_ended.eq(row_ends)
         m.d.comb += [
@@ -175,9 +180,9 @@ class Decoder(wiring.Component):
         ]
 
         # tokens
-        link(m, self.i_feed, sequencer.i_feed)
-        link(m, self.i_run, sequencer.i_run)
-        link(m, sequencer.o_seed, head.i_seed)
+        join_streams(m, self.i_feed, sequencer.i_feed)
+        join_streams(m, self.i_run, sequencer.i_run)
+        join_streams(m, sequencer.o_seed, head.i_seed)
         # A row is asked for when the one before it has been used: the fetch never stands in the stream's way.
         row_under_way = Signal()
         asks, asked = sequencer.o_start, self.o_start
@@ -190,8 +195,8 @@ class Decoder(wiring.Component):
             m.d.sync += row_under_way.eq(1)
         with m.Elif(row_ends):
             m.d.sync += row_under_way.eq(0)
-        link(m, head.o, sequencer.i_token)
-        link(m, sequencer.o_token, self.o_token)
+        join_streams(m, head.o, sequencer.i_token)
+        join_streams(m, sequencer.o_token, self.o_token)
         for block in (codes, ternary, results, join, norm):
             m.d.comb += block.final_stream.eq(sequencer.final_stream)
         # A cycle late: none is taken near the end of a step, and the lanes' ready ends here.
@@ -223,8 +228,11 @@ class Decoder(wiring.Component):
             of_row, sums = results.i_row, results.o.payload
             m.d.comb += [
                 counters.begins.eq(self.i_run.valid & self.i_run.ready),
-                counters.ends_token.eq(sequencer.i_token.valid & sequencer.i_token.ready
-                                       & (sequencer.i_token.payload.stream == sequencer.final_stream)),
+                counters.ends_token.eq(
+                    sequencer.i_token.valid
+                    & sequencer.i_token.ready
+                    & (sequencer.i_token.payload.stream == sequencer.final_stream)
+                ),
                 counters.ends_row.eq(of_row.valid & of_row.ready & sums.last & (sums.stream == sequencer.final_stream)),
                 counters.codes.eq(ternary.i_codes.valid),
                 counters.trits.eq(ternary.i_weights.valid),
@@ -256,7 +264,7 @@ class Decoder(wiring.Component):
         """A FIFO of words behind a stream."""
         fifo = SyncFIFOBuffered(width=len(words.payload), depth=depth)
         m.submodules[name] = fifo
-        link(m, words, fifo.w_stream)
+        join_streams(m, words, fifo.w_stream)
         return fifo.r_stream
 
     @staticmethod
@@ -289,5 +297,3 @@ class Decoder(wiring.Component):
         for index, source in enumerate(sources):
             with (m.If if index == 0 else m.Elif)(source.valid):
                 m.d.comb += [join.valid.eq(1), join.payload.eq(source.payload), source.ready.eq(join.ready)]
-
-

@@ -6,7 +6,7 @@
                         └── operations: how many groups, of how many items
 
 Results appear P at a time, a beat a cycle at the end of a matrix, and a group may take several words: the groups that
-wait make up for that. Gains and bounds are taken from the stream of records once and serve all N vectors.
+wait make up for that. Gains and bounds are taken from the record stream once and serve all N vectors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import BOUND_BITS, GAIN, GAINS_OP, ITEM_BITS, SUPPLY_OP, TUPLE_GAINS, gathered_payload, x_payload
-from lutern.hw.pipeline import link
+from lutern.hw.pipeline import join_streams
 from lutern.hw.router import GroupUnpacker
 from lutern.model_ref.norm import GAIN_LOW_BITS
 
@@ -55,8 +55,8 @@ class GainSupply(wiring.Component):
         m.submodules.words = words = SyncFIFOBuffered(width=config.word_bits, depth=config.gain_fifo_words)
         m.submodules.unpacker = unpacker = GroupUnpacker(config, GAIN_TUPLES)
         m.submodules.groups = groups = SyncFIFOBuffered(width=self.group.size, depth=config.gain_fifo_groups)
-        link(m, self.i, words.w_stream)
-        link(m, words.r_stream, unpacker.i)
+        join_streams(m, self.i, words.w_stream)
+        join_streams(m, words.r_stream, unpacker.i)
         number, last = Signal(16, init=1), Signal()  # of the group that is taken next: the first is 1
         taken = unpacker.o.valid & groups.w_rdy
         m.d.comb += [
@@ -117,7 +117,7 @@ class GainJoin(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        several = self.config.tokens > 1
+        several = self.config.streams > 1
         op, o, x = self.i_op.payload, self.o.payload, self.i_x.payload
 
         # the beat that wants a group, of either use

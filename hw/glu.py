@@ -134,11 +134,7 @@ class Glu(wiring.Component):
 
         for stage in range(1, WRITTEN + 1):
             places.append(stages.register(places[-1], f"place_{stage}"))
-        m.d.comb += [
-            write.addr.eq(places[WRITTEN]),
-            write.data.eq(Cat(*gates)),
-            write.en.eq(finished),
-        ]
+        m.d.comb += [write.addr.eq(places[WRITTEN]), write.data.eq(Cat(*gates)), write.en.eq(finished)]
         left = unused + finished - sent.enters
         m.d.sync += [unused.eq(left), some.eq(left[: len(unused)] != 0)]
 

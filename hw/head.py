@@ -145,7 +145,7 @@ class Head(wiring.Component):
 
         # 1: what is compared; a padding row is below everything
         greedy = self.temperature == 0
-        beat_stream = stages.register(i.stream, "beat_stream") if config.tokens > 1 else Const(0, 1)
+        beat_stream = stages.register(i.stream, "beat_stream") if config.streams > 1 else Const(0, 1)
         index = stages.register(i.index, "index")
         first, last = stages.register(i.index == 0, "first"), stages.register(i.last, "last")
         valid = stages.valid(entered, 1)
@@ -184,7 +184,7 @@ class Head(wiring.Component):
         best: Value = newest
         wins = Signal()
         candidate = Cat(token, Const(0, 16 - len(token)), key)
-        if config.tokens > 1:  # the best of another stream is fetched a stage ahead
+        if config.streams > 1:  # the best of another stream is fetched a stage ahead
             next_stream = stages.delay(beat_stream, behind - 1)
             beat_stream = stages.register(next_stream)
             others = StreamRegister(m, config, "best", len(newest))
@@ -273,18 +273,19 @@ class Head(wiring.Component):
         lane_bits = (lanes - 1).bit_length()
         beats = -(-config.max_vocab // lanes)
         beat_bits = max(1, (beats - 1).bit_length())
-        depth = config.tokens << beat_bits if config.tokens > 1 else beats
+        depth = config.streams << beat_bits if config.streams > 1 else beats
         m.submodules.memory = memory = Memory(shape=lanes * SUM_BITS, depth=depth, init=[])
         read, write = memory.read_port(), memory.write_port()
         wanted = self.address[lane_bits:][:beat_bits]
         m.d.comb += [
-            write.addr.eq(Cat(i.index[:beat_bits], i.stream) if config.tokens > 1 else i.index),
+            write.addr.eq(Cat(i.index[:beat_bits], i.stream) if config.streams > 1 else i.index),
             write.en.eq(self.i.valid & room & (i.index < beats)),
             write.data.eq(Cat(*[i.values.word_select(lane, VALUE_BITS)[:SUM_BITS] for lane in range(lanes)])),
-            read.addr.eq(Cat(wanted, self.logits_stream) if config.tokens > 1 else wanted),
+            read.addr.eq(Cat(wanted, self.logits_stream) if config.streams > 1 else wanted),
         ]
         lane = Signal(max(1, lane_bits))
         m.d.sync += lane.eq(self.address[:lane_bits])
-        m.d.comb += self.data.eq(read.data.word_select(lane, SUM_BITS).as_signed() if lanes > 1
-                                 else read.data.as_signed())
+        m.d.comb += self.data.eq(
+            read.data.word_select(lane, SUM_BITS).as_signed() if lanes > 1 else read.data.as_signed()
+        )
         return Const(1, 1)

@@ -68,10 +68,15 @@ class Lane(wiring.Component):
 
     def __init__(self, total_bits: int, bits: int, *, cells: bool) -> None:
         self.bits, self.cells = bits, cells
-        super().__init__({
-            "total": In(signed(total_bits)), "code": In(signed(CODE_BITS)), "plus": In(1), "minus": In(1),
-            "o": Out(signed(bits)),
-        })
+        super().__init__(
+            {
+                "total": In(signed(total_bits)),
+                "code": In(signed(CODE_BITS)),
+                "plus": In(1),
+                "minus": In(1),
+                "o": Out(signed(bits)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -95,8 +100,14 @@ class Adder(wiring.Component):
 
     def __init__(self, a_bits: int, b_bits: int, bits: int, *, cells: bool, gated: bool = False) -> None:
         self.bits, self.cells, self.gated = bits, cells, gated
-        super().__init__({"a": In(signed(a_bits)), "b": In(signed(b_bits)), "o": Out(signed(bits)),
-                          **({"on": In(1)} if gated else {})})
+        super().__init__(
+            {
+                "a": In(signed(a_bits)),
+                "b": In(signed(b_bits)),
+                "o": Out(signed(bits)),
+                **({"on": In(1)} if gated else {}),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -106,8 +117,9 @@ class Adder(wiring.Component):
             m.d.comb += self.o.eq(self.a + (Mux(on, self.b, 0) if self.gated else self.b))
             return m
         apart = self.bits % 2 == 0 and not self.gated
-        halves: list[Half] = [(AND_TABLE, self.a[0], self.b[0], one, one) if apart
-                              else (ZERO_TABLE, one, one, one, one)]
+        halves: list[Half] = [
+            (AND_TABLE, self.a[0], self.b[0], one, one) if apart else (ZERO_TABLE, one, one, one, one)
+        ]
         halves += [(ADDER_TABLE, _bit(self.a, bit), _bit(self.b, bit), one, on) for bit in range(apart, self.bits)]
         sums = carry_chain(m, halves)
         m.d.comb += self.o.eq(Cat(self.a[0] ^ self.b[0], sums) if apart else sums)

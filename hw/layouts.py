@@ -32,7 +32,7 @@ HEADER_KIND_BITS = 4
 HEADER_LENGTH_BITS = 20
 
 
-class Record(IntEnum):
+class RecordKind(IntEnum):
     """Kind of a record of the stream. 0 is no record: erased memory is not a program. SHORT_TRITS: a word is a beat,
     see ``short_trits``."""
 
@@ -71,7 +71,7 @@ OPERATION = StructLayout(
         "op": 4,
         "eps": 2,
         "new_vector": 1,  # the quantiser waits for the vector that the results make
-        "slot": 2,  # which u of the vector
+        "u_index": 2,  # which u of the vector
         "reuse": 1,  # codes and scale of the operation before (UP)
         "keep": 1,  # the engine leaves the codes for the operation after (GATE)
         "makes_vector": 1,  # results enter the norm
@@ -97,7 +97,7 @@ OPERATION_BITS = 208
 ENGINE_OP = StructLayout({"row_groups": 16, "column_beats": 12, "last_results": 8, "keep": 1})
 """What the engine needs of an operation."""
 QUANTISE_OP = StructLayout(
-    {"slot": 2, "new_vector": 1, "eps": 2, "beats": 16, "k": SCALAR, "e1": SCALAR, "e2": SCALAR}
+    {"u_index": 2, "new_vector": 1, "eps": 2, "beats": 16, "k": SCALAR, "e1": SCALAR, "e2": SCALAR}
 )
 """What the norm needs of an operation; ``beats`` of Q codes."""
 RESULTS_OP = StructLayout(
@@ -119,7 +119,7 @@ GAIN = StructLayout({"mantissa": signed(GAIN_MANTISSA_BITS), "exponent": unsigne
 """One item."""
 
 
-def header(kind: Record, length: int) -> int:
+def header(kind: RecordKind, length: int) -> int:
     """Header word of a record with ``length`` words behind it."""
     assert 0 <= length < 1 << HEADER_LENGTH_BITS
     return int(kind) | length << HEADER_KIND_BITS
@@ -157,8 +157,11 @@ def short_trits(rows: int, config: HwConfig) -> bool:
     """Whether a last row group of so many rows is short: all that is drained of it stands in the first word of each
     beat, so that the stream leaves the others out. Never where a word is a beat, or beats are resident."""
     drained = -(-rows // config.results_per_cycle) * config.results_per_cycle
-    return (config.source == "stream" and config.word_bytes < config.beat_bytes
-            and 0 < drained * config.columns <= config.word_bytes * TRITS_PER_BYTE)
+    return (
+        config.source == "streamed"
+        and config.word_bytes < config.beat_bytes
+        and 0 < drained * config.columns <= config.word_bytes * TRITS_PER_BYTE
+    )
 
 
 def row_fifo_words(config: HwConfig) -> int:
@@ -178,16 +181,24 @@ def row_fifo_words(config: HwConfig) -> int:
 def codes_payload(config: HwConfig) -> StructLayout:
     """Codes of one beat for the ternary unit: C codes of stream 0, then of stream 1, ..."""
     return StructLayout(
-        {"codes": config.tokens * config.columns * CODE_BITS, "last_column": 1, "last_row_group": 1,
-         "results": (config.rows // config.results_per_cycle).bit_length()}
+        {
+            "codes": config.streams * config.columns * CODE_BITS,
+            "last_column": 1,
+            "last_row_group": 1,
+            "results": (config.rows // config.results_per_cycle).bit_length(),
+        }
     )
 
 
 def sums_payload(config: HwConfig) -> StructLayout:
     """P sums of consecutive rows."""
     return StructLayout(
-        {"sums": config.results_per_cycle * SUM_BITS, "stream": config.stream_bits, "index": config.index_bits,
-         "last": 1}
+        {
+            "sums": config.results_per_cycle * SUM_BITS,
+            "stream": config.stream_bits,
+            "index": config.index_bits,
+            "last": 1,
+        }
     )
 
 
@@ -197,9 +208,17 @@ def values_payload(config: HwConfig) -> StructLayout:
     ``scores``: of HEAD, the scaled logits, signed, with ``frac`` fraction bits; else unused.
     """
     return StructLayout(
-        {"values": config.results_per_cycle * VALUE_BITS, "scores": config.results_per_cycle * VALUE_BITS,
-         "bounds": config.results_per_cycle * BOUND_BITS, "op": 4, "frac": signed(7), "state_base": 16,
-         "stream": config.stream_bits, "index": config.index_bits, "last": 1}
+        {
+            "values": config.results_per_cycle * VALUE_BITS,
+            "scores": config.results_per_cycle * VALUE_BITS,
+            "bounds": config.results_per_cycle * BOUND_BITS,
+            "op": 4,
+            "frac": signed(7),
+            "state_base": 16,
+            "stream": config.stream_bits,
+            "index": config.index_bits,
+            "last": 1,
+        }
     )
 
 
@@ -213,8 +232,15 @@ def x_payload(config: HwConfig) -> StructLayout:
 def gathered_payload(config: HwConfig) -> StructLayout:
     """P elements with their gains; ``outer`` and ``matrices`` are constant over a vector."""
     return StructLayout(
-        {"x": config.results_per_cycle * X_BITS, "gains": config.results_per_cycle * TUPLE_GAINS * ITEM_BITS,
-         "outer": 1, "matrices": 2, "stream": config.stream_bits, "index": config.index_bits, "last": 1}
+        {
+            "x": config.results_per_cycle * X_BITS,
+            "gains": config.results_per_cycle * TUPLE_GAINS * ITEM_BITS,
+            "outer": 1,
+            "matrices": 2,
+            "stream": config.stream_bits,
+            "index": config.index_bits,
+            "last": 1,
+        }
     )
 
 
@@ -254,8 +280,15 @@ def scale_payload(config: HwConfig) -> StructLayout:
 
 def factor_payload(config: HwConfig) -> StructLayout:
     """A code pass: R, the biased exponent of the largest, which u of which stream, how many beats."""
-    return StructLayout({"factor": MANTISSA_BITS, "exponent": KEY_BITS - MANTISSA_BITS, "slot": 2, "beats": 16,
-                              "stream": config.stream_bits})
+    return StructLayout(
+        {
+            "factor": MANTISSA_BITS,
+            "exponent": KEY_BITS - MANTISSA_BITS,
+            "u_index": 2,
+            "beats": 16,
+            "stream": config.stream_bits,
+        }
+    )
 
 
 # Five trits in a byte ------------------------------------------------------------------------------------------------

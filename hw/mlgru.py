@@ -86,7 +86,7 @@ def bit_length(value: Value) -> Value:
 
 def stream_memory(config: HwConfig, bits: int) -> Memory:
     """One word a stream."""
-    return Memory(shape=bits, depth=config.tokens, init=[], attrs={"ram_style": "distributed"})
+    return Memory(shape=bits, depth=config.streams, init=[], attrs={"ram_style": "distributed"})
 
 
 class Mlgru(wiring.Component):
@@ -143,8 +143,8 @@ class Mlgru(wiring.Component):
         self.config = config
         members = {
             "i": In(stream.Signature(values_payload(config))),
-            "fresh": In(config.tokens),
-            "bases": In(config.tokens * BASE_BITS),
+            "fresh": In(config.streams),
+            "bases": In(config.streams * BASE_BITS),
             "chained": In(1),
             "o": Out(stream.Signature(x_payload(config))),
             "sigmoid": Out(sigmoid_signature(config)),
@@ -216,10 +216,7 @@ class Mlgru(wiring.Component):
         z_memory = m.submodules.z_memory = vector_memory(config, Z_BITS)
         z_write = z_memory.write_port()
         z_read = read_register(m, z_memory, place[SIGMA])
-        m.d.comb += [
-            z_write.addr.eq(place[SIGMA + 2]),
-            z_write.en.eq(f[SIGMA + 2]),
-        ]
+        m.d.comb += [z_write.addr.eq(place[SIGMA + 2]), z_write.en.eq(f[SIGMA + 2])]
 
         new_s = Signal(len(lanes) * STATE_BITS)
         held, past = self._states(m, stages, i, place, new_s)
@@ -291,7 +288,7 @@ class Mlgru(wiring.Component):
 
     def _s_missing(self, i: list[Any], place: list[Any]) -> Value:
         """Whether the stream before may not have written what I of a chained stream would read."""
-        if self.config.tokens == 1:
+        if self.config.streams == 1:
             return Const(0, 1)
         index = [index_of(self.config, where) for where in place]
         return self.chained & Cat(i[k] & (index[k] == index[0]) for k in range(1, WRITTEN - S_READ + 1)).any()
@@ -315,7 +312,7 @@ class Mlgru(wiring.Component):
         def zero_if(fresh: Value, value: Value) -> Value:
             return Mux(fresh, Const(0, signed(STATE_BITS)), value)
 
-        if config.tokens == 1:
+        if config.streams == 1:
             start = p.state_base + self.bases
             with m.If(waiting):
                 m.d.sync += base.eq(start)
@@ -347,14 +344,13 @@ class Mlgru(wiring.Component):
         return held, [stages.register(zero_if(fresh, element), "past") for element in old]
 
     def _largest(
-        self, m: Module, stages: Stages, i: list[Any], g: list[Any], place: list[Any],
-        begins: list[Any], ones: Value,
+        self, m: Module, stages: Stages, i: list[Any], g: list[Any], place: list[Any], begins: list[Any], ones: Value
     ) -> Value:
         """Bits of the largest magnitude of a stream's new S, in stage 2 of its G, from the ``ones`` of each new S."""
         config = self.config
         kept = STATE_BITS - 1
         parts = [ones.word_select(lane, kept) for lane in range(config.results_per_cycle)]
-        if config.tokens == 1:
+        if config.streams == 1:
             largest, state_bits = Signal(kept), Signal(STATE_BITS.bit_length() - 1)
             gathered = Mux(begins[WRITTEN], 0, largest)
             for part in parts:
@@ -392,7 +388,7 @@ class Mlgru(wiring.Component):
     def _add_squares(self, m: Module, enable: Value, begins: Value, place: Value, squares: Value) -> None:
         """Adds the squares of a beat to those of its stream."""
         config = self.config
-        if config.tokens == 1:
+        if config.streams == 1:
             with m.If(enable):
                 m.d.sync += self.g_squares.eq(Mux(begins, 0, self.g_squares) + squares)
             return

@@ -19,7 +19,7 @@ both in step.
 | MEMORY_TEST | MEMORY_TEST, a range of words            | MEMORY_TEST_DONE; the words are lost                  |
 | PHASE    | PHASE, steps of the SDRAM's clock           | PHASE_DONE, the sum of all steps                      |
 | COUNTERS | COUNTERS                                    | COUNTERS_DONE, then COUNTERS.count numbers of u32     |
-| STREAM   | offset u32, k ≥ 1 words of the stream       | none; see below                                       |
+| RECORDS  | offset u32, k ≥ 1 words of the record stream| none; see below                                       |
 | ROW      | place u16, row u16, k ≥ 1 words of a row    | none; see below                                       |
 
 Addresses and counts of memory are in words; the first byte of a word is its bits 7..0. From ``config.TRIT_MEMORY`` on
@@ -35,9 +35,9 @@ A command with the sequence number and the CRC of the command before is a resend
 stored response is sent again. All other commands may be executed twice without harm. While a RUN runs the gateware
 takes commands; the same RUN is answered by its end, another one refused.
 
-STREAM and ROW are for machines whose words the host sends every token (hw/memory/host.py says how), and count as no
+RECORDS and ROW are for machines whose words the host sends every token (hw/memory/host.py says how), and count as no
 command here; on others there are none. Such a machine has no memory to WRITE to, and sends frames of its own accord:
-opcode STREAM | 0x80, the sequence number of the last STREAM or ROW that came, and WANT.
+opcode RECORDS | 0x80, the sequence number of the last RECORDS or ROW that came, and WANT.
 
 Reference: RFC 1055 (SLIP); CRC-32C as in RFC 3720, CRC-32/ISCSI in the catalogue of amaranth.lib.crc.
 """
@@ -64,10 +64,10 @@ LOGITS_COUNT = 128  # most sums of one LOGITS: 4 bytes each fill a chunk
 LANE_COUNTERS = ("beats", "barrier", "codes", "trits", "sums")
 """Cycles of the lanes, one of these each: a beat of trits is taken; no code of the next vector is there yet; the first
 row group waits for further codes; no trits; the sums of the row group ahead have not left."""
-STREAM_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
+RECORD_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
 """Cycles of the stream, one of these each: a word is taken; the memory gives none; the word is held up by the queues of
 operations, the FIFO of gains, that of trits."""
-COUNTER_NAMES = (*LANE_COUNTERS, *STREAM_COUNTERS)
+COUNTER_NAMES = (*LANE_COUNTERS, *RECORD_COUNTERS)
 COUNTER_STRIDE = 16
 COUNTERS_COUNT = 128  # most numbers of one COUNTERS
 DIGEST_BYTES = 16
@@ -83,7 +83,7 @@ class Opcode(IntEnum):
     SETUP = 0x04
     RUN = 0x05
     LOGITS = 0x06
-    STREAM = 0x07
+    RECORDS = 0x07
     MEMORY_TEST = 0x08
     PHASE = 0x09
     ROW = 0x0A
@@ -105,7 +105,7 @@ class ErrorCode(IntEnum):
     BUSY = 9
 
 
-class Record:
+class WireRecord:
     """A little-endian record without gaps, as a struct for the host and as a layout for the gateware.
 
     `fields` maps names to codes of the struct module: B H I unsigned, h i signed, 16s a digest.
@@ -136,33 +136,49 @@ class Record:
         return dict(zip(self.names, self._struct.unpack_from(payload), strict=True))
 
 
-INFO = Record(
-    protocol_version="H", word_bytes="H", rows="H", columns="H", tokens="B", results_per_cycle="B",
-    codes_per_cycle="B", memory_words="I", trit_beats="I",
-    max_width="H", max_state="I", max_vocab="H", clock_hz="I", hw_digest="16s", dropped_frames="I",
+INFO = WireRecord(
+    protocol_version="H",
+    word_bytes="H",
+    rows="H",
+    columns="H",
+    streams="B",
+    results_per_cycle="B",
+    codes_per_cycle="B",
+    memory_words="I",
+    trit_beats="I",
+    max_width="H",
+    max_state="I",
+    max_vocab="H",
+    clock_hz="I",
+    hw_digest="16s",
+    dropped_frames="I",
 )
-WRITE = Record(address="I")  # then the words
-WRITE_DONE = Record(next_address="I")
-CHECKSUM = Record(address="I", count="I")
-CHECKSUM_DONE = Record(crc="I")
-SETUP = Record(
-    stream_words="I", trit_beats="I", embedding_base="I", embedding_row_words="H", embedding_stride="H", vocab="H",
+WRITE = WireRecord(address="I")  # then the words
+WRITE_DONE = WireRecord(next_address="I")
+CHECKSUM = WireRecord(address="I", count="I")
+CHECKSUM_DONE = WireRecord(crc="I")
+SETUP = WireRecord(
+    record_words="I", trit_beats="I", embedding_base="I", embedding_row_words="H", embedding_stride="H", vocab="H"
 )
-RUN = Record(count="H", temperature="H", streams="B", chained="B")  # then the feeds; temperature: u4.12, 0 the largest
-FEED = Record(token="H", state_base="H", fresh="B", seed="I")  # seed: the generator's state, see model_ref.sampling
-RUN_DONE = Record(count="H", cycles="I", beats="I", words="I", saturations="H")  # then the tokens
-LOGITS = Record(stream="B", offset="H", count="H")
-LOGITS_DONE = Record(scale_mantissa="I", scale_exponent="h")  # then the sums
-MEMORY_TEST = Record(first="I", count="I")
-MEMORY_TEST_DONE = Record(errors="I", address="I", wanted="I", got="I", cycles="I")  # address ... of the first error
-PHASE = Record(steps="h")
-PHASE_DONE = Record(place="h")
-COUNTERS = Record(offset="H", count="H")  # in numbers
-COUNTERS_DONE = Record(phases="H")  # of the last token; 0: none was chosen since the run began
-STREAM = Record(offset="I")  # then the words; modulo 2^32
-ROW = Record(place="H", row="H")  # then the words
-WANT = Record(offset="I", taken="I", row="H", place="H", token="H")
-ERROR = Record(code="B")
+RUN = WireRecord(
+    count="H", temperature="H", streams="B", chained="B"
+)  # then the feeds; temperature: u4.12, 0 the largest
+FEED = WireRecord(token="H", state_base="H", fresh="B", seed="I")  # seed: the generator's state, see model_ref.sampling
+RUN_DONE = WireRecord(count="H", cycles="I", beats="I", words="I", saturations="H")  # then the tokens
+LOGITS = WireRecord(stream="B", offset="H", count="H")
+LOGITS_DONE = WireRecord(scale_mantissa="I", scale_exponent="h")  # then the sums
+MEMORY_TEST = WireRecord(first="I", count="I")
+MEMORY_TEST_DONE = WireRecord(
+    errors="I", address="I", wanted="I", got="I", cycles="I"
+)  # address ... of the first error
+PHASE = WireRecord(steps="h")
+PHASE_DONE = WireRecord(place="h")
+COUNTERS = WireRecord(offset="H", count="H")  # in numbers
+COUNTERS_DONE = WireRecord(phases="H")  # of the last token; 0: none was chosen since the run began
+RECORDS = WireRecord(offset="I")  # then the words; modulo 2^32
+ROW = WireRecord(place="H", row="H")  # then the words
+WANT = WireRecord(offset="I", taken="I", row="H", place="H", token="H")
+ERROR = WireRecord(code="B")
 
 # Payload bytes of the commands whose length is fixed, and of RUN without its feeds; the others bring words.
 COMMAND_BYTES = {
@@ -200,17 +216,31 @@ WANT_LAYOUT = data.StructLayout({"sequence": 8, "want": WANT.layout})
 
 
 def host_word_layout(word_bytes: int) -> data.StructLayout:
-    """A word of a STREAM, or of a ROW, with its place (as ROW has it) and its frame's number; ``last`` of its frame."""
+    """A word of a RECORDS or ROW frame, its place (as ROW has it) and its frame's number; ``last`` of its frame."""
     return data.StructLayout({"row": 1, "place": 32, "last": 1, "sequence": 8, "word": 8 * word_bytes})
 
 
 def capability(config: Any, dropped_frames: int = 0) -> bytes:
     """The INFO record of a configuration (any object with these attributes; `digest` is a hexadecimal text)."""
     digest = bytes.fromhex(config.digest)[:DIGEST_BYTES]
-    names = ("word_bytes", "rows", "columns", "tokens", "results_per_cycle", "codes_per_cycle", "memory_words",
-             "trit_beats", "max_width", "max_state", "max_vocab", "clock_hz")
+    names = (
+        "word_bytes",
+        "rows",
+        "columns",
+        "streams",
+        "results_per_cycle",
+        "codes_per_cycle",
+        "memory_words",
+        "trit_beats",
+        "max_width",
+        "max_state",
+        "max_vocab",
+        "clock_hz",
+    )
     return INFO.pack(
-        protocol_version=PROTOCOL_VERSION, hw_digest=digest, dropped_frames=dropped_frames,
+        protocol_version=PROTOCOL_VERSION,
+        hw_digest=digest,
+        dropped_frames=dropped_frames,
         **{name: int(getattr(config, name)) for name in names},
     )
 

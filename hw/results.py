@@ -69,13 +69,13 @@ class ResultsControl(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        lanes, several = self.config.results_per_cycle, self.config.tokens > 1
+        lanes, several = self.config.results_per_cycle, self.config.streams > 1
         op, o, sums = self.i_op.payload, self.o.payload, self.i_sums.payload
         beat = Signal(self.config.index_bits)
         row_stream = Signal(self.config.stream_bits)
         embed, bounded = op.op == Op.EMBED, op.op == Op.F
 
-        taken = Signal(range(self.config.tokens + 1))  # scales of this operation
+        taken = Signal(range(self.config.streams + 1))  # scales of this operation
         load = self.i_scale.valid & self.i_scale.ready
         loaded = Signal(CONSTANTS)
         here = self._constants(m, load, taken, loaded)
@@ -128,13 +128,13 @@ class ResultsControl(wiring.Component):
 
     def _constants(self, m: Module, load: Value, place: Signal, loaded: Any) -> Any:
         """Keeps ``loaded`` at stream ``place``; gives what is kept for the stream of the sum at hand."""
-        if self.config.tokens == 1:
+        if self.config.streams == 1:
             held = Signal(CONSTANTS)
             m.d.comb += self.scale.eq(held.scale)
             with m.If(load):
                 m.d.sync += held.eq(loaded)
             return held
-        memory = Memory(shape=CONSTANTS, depth=self.config.tokens, init=[], attrs={"ram_style": "distributed"})
+        memory = Memory(shape=CONSTANTS, depth=self.config.streams, init=[], attrs={"ram_style": "distributed"})
         m.submodules.constants = memory
         write, here, asked = memory.write_port(), memory.read_port(domain="comb"), memory.read_port(domain="comb")
         m.d.comb += [
@@ -148,4 +148,4 @@ class ResultsControl(wiring.Component):
         return here.data
 
 
-__all__ = ["ResultsControl", ]
+__all__ = ["ResultsControl"]

@@ -22,7 +22,7 @@ from lutern.hw.layouts import (
     ITEM_BITS,
     OPERATION,
     OPERATION_BITS,
-    Record,
+    RecordKind,
     group_shape,
     header_words,
     shape_bits,
@@ -42,10 +42,14 @@ class RecordRouter(wiring.Component):
     def __init__(self, config: HwConfig) -> None:
         self.config = config
         word = stream.Signature(config.word_bits)
-        super().__init__({
-            "i": In(word), "o_op": Out(stream.Signature(OPERATION)), "o_gains": Out(word),
-            "o_trits": Out(stream.Signature(config.word_bits + 1)),
-        })
+        super().__init__(
+            {
+                "i": In(word),
+                "o_op": Out(stream.Signature(OPERATION)),
+                "o_gains": Out(word),
+                "o_trits": Out(stream.Signature(config.word_bits + 1)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -70,11 +74,13 @@ class RecordRouter(wiring.Component):
             with m.If(moved):
                 m.d.sync += left.eq(left - 1)
             with m.Switch(kind):
-                for records, output in (((Record.GAINS,), self.o_gains),
-                                        ((Record.TRITS, Record.SHORT_TRITS), self.o_trits)):
+                for records, output in (
+                    ((RecordKind.GAINS,), self.o_gains),
+                    ((RecordKind.TRITS, RecordKind.SHORT_TRITS), self.o_trits),
+                ):
                     with m.Case(*records):
                         m.d.comb += [output.valid.eq(self.i.valid), self.i.ready.eq(output.ready)]
-                with m.Case(Record.OP):
+                with m.Case(RecordKind.OP):
                     m.d.comb += self.i.ready.eq(op_left != 0)
                     with m.If(moved):
                         m.d.sync += [
@@ -85,7 +91,7 @@ class RecordRouter(wiring.Component):
                     m.d.comb += self.i.ready.eq(1)
         m.d.comb += [
             self.o_gains.payload.eq(self.i.payload),
-            self.o_trits.payload.eq(Cat(self.i.payload, kind == Record.SHORT_TRITS)),
+            self.o_trits.payload.eq(Cat(self.i.payload, kind == RecordKind.SHORT_TRITS)),
             self.o_op.payload.as_value().eq(assembled[: shape_bits(OPERATION)]),
             self.o_op.valid.eq(op_left == 0),
         ]

@@ -22,7 +22,7 @@ from lutern.hw.layouts import ITEM_BITS, VALUE_BITS, Op, scale_payload, values_p
 from lutern.hw.pipeline import CreditFifo, Stages, beyond, saturate
 from lutern.model_ref import model as network
 from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Int
-from lutern.model_ref.quantize import IntegerWeights
+from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS, cut_sums, scale_sums
 
 SHIFT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
@@ -93,9 +93,11 @@ class SumScale(wiring.Component):
         enters = self.i.valid & scaled.room
         behind = self.latency - scaled.latency
         m.d.comb += [
-            self.i.ready.eq(scaled.room), scaled.enters.eq(enters), scaled.i.valid.eq(stages.valid(enters, behind)),
+            self.i.ready.eq(scaled.room),
+            scaled.enters.eq(enters),
+            scaled.i.valid.eq(stages.valid(enters, behind)),
         ]
-        kept = ["bounds", "op", "frac", "state_base", "index", "last", *(["stream"] if self.config.tokens > 1 else [])]
+        kept = ["bounds", "op", "frac", "state_base", "index", "last", *(["stream"] if self.config.streams > 1 else [])]
         carried = stages.delay(Cat(*[i[name] for name in kept]), behind, "carried")
         op_early = stages.delay(i.op, 2, "op_early")
         op_late = stages.delay(op_early, 4, "op_late")

@@ -75,8 +75,8 @@ class Sequencer(wiring.Component):
                 "i_token": In(stream.Signature(token_payload(config))),
                 "o_token": Out(stream.Signature(TOKEN_LAYOUT)),
                 "final_stream": Out(config.stream_bits),
-                "bases": Out(16 * config.tokens),
-                "fresh": Out(config.tokens),
+                "bases": Out(16 * config.streams),
+                "fresh": Out(config.streams),
                 "chained": Out(1),
                 "temperature": Out(16),
                 "beat": In(1),
@@ -122,7 +122,7 @@ class Sequencer(wiring.Component):
 
     def _count_tokens(self, m: Module) -> None:
         """The token loop: a stream's row is asked for as soon as its token is chosen."""
-        count = self.config.tokens
+        count = self.config.streams
         final = self.final_stream
         tokens = [Signal(16, name=f"token_{number}") for number in range(count)]
         left, running = Signal(16), Signal()

@@ -64,8 +64,9 @@ PLANE_BYTES = 8
 def _pair_tables() -> tuple[int, int, int, int]:
     """Truth tables over the 3-bit name of a pair: first trit is +1, first is -1, second is +1, second is -1."""
     pairs = [decode_byte(index << 3) for index in range(8)]  # t = 0: p names trits 1 and 2
-    tables = [sum((pair[which] == trit) << i for i, pair in enumerate(pairs) if pair) for which in (1, 2)
-              for trit in (1, -1)]
+    tables = [
+        sum((pair[which] == trit) << i for i, pair in enumerate(pairs) if pair) for which in (1, 2) for trit in (1, -1)
+    ]
     return tables[0], tables[1], tables[2], tables[3]
 
 
@@ -154,12 +155,14 @@ class TernaryUnit(wiring.Component):
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
-        super().__init__({
-            "i_weights": In(stream.Signature(config.beat_bits)),
-            "i_codes": In(stream.Signature(codes_payload(config))),
-            "o_sums": Out(stream.Signature(sums_payload(config))),
-            "final_stream": In(config.stream_bits),
-        })
+        super().__init__(
+            {
+                "i_weights": In(stream.Signature(config.beat_bits)),
+                "i_codes": In(stream.Signature(codes_payload(config))),
+                "o_sums": Out(stream.Signature(sums_payload(config))),
+                "final_stream": In(config.stream_bits),
+            }
+        )
 
     @property
     def latency(self) -> int:
@@ -176,7 +179,7 @@ class TernaryUnit(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config, beat = self.config, self.i_codes.payload
-        drain = [Signal(SUM_BITS, name=f"drain_{row}", reset_less=True) for row in range(config.tokens * config.rows)]
+        drain = [Signal(SUM_BITS, name=f"drain_{row}", reset_less=True) for row in range(config.streams * config.rows)]
         pending = Signal()  # a row group has ended, and its sums are not in the drain
         enters, accepted = Signal(), Signal()
         m.d.comb += [
@@ -212,9 +215,18 @@ class TernaryUnit(wiring.Component):
         to_drain = stages.delay(beat.results, depth, "to_drain")
         with m.If(ends):
             m.d.sync += [final.eq(of_final), results.eq(to_drain)]
-        self._accumulate(m, sums, drain, (
-            stages.valid(accepted, depth - 1), stages.valid(accepted & beat.last_column, depth - 1), next_going,
-            next_load, next_step))
+        self._accumulate(
+            m,
+            sums,
+            drain,
+            (
+                stages.valid(accepted, depth - 1),
+                stages.valid(accepted & beat.last_column, depth - 1),
+                next_going,
+                next_load,
+                next_step,
+            ),
+        )
         self._drain(m, drain, load=load, final=final, results=results, room=room, next_step=next_step)
         return m
 
@@ -242,13 +254,22 @@ class TernaryUnit(wiring.Component):
                 with m.Elif(step):
                     m.d.sync += drain[row].eq(drain[above])
 
-    def _drain(self, m: Module, drain: list[Signal], *, load: Value, final: Value, results: Value, room: Signal,
-               next_step: Signal) -> None:
+    def _drain(
+        self,
+        m: Module,
+        drain: list[Signal],
+        *,
+        load: Value,
+        final: Value,
+        results: Value,
+        room: Signal,
+        next_step: Signal,
+    ) -> None:
         """When the T x R sums of the drain leave and move down by P; ``room``: a cycle later they may be loaded."""
         config, o = self.config, self.o_sums.payload
         per_cycle, full = config.results_per_cycle, config.rows // config.results_per_cycle
         busy, final_beat, of_last = Signal(), Signal(), Signal(reset_less=True)
-        steps = Signal(range(config.tokens * full + 1), reset_less=True)  # behind the beat that shows
+        steps = Signal(range(config.streams * full + 1), reset_less=True)  # behind the beat that shows
         base, index = Signal(config.index_bits), Signal(config.index_bits, reset_less=True)  # base: of the next group
         waits = Signal()  # a beat is held, the drain may not move: what is ready a cycle later is known so
         step, next_busy, next_final_beat, next_waits = Signal(), Signal(), Signal(), Signal()
@@ -256,7 +277,7 @@ class TernaryUnit(wiring.Component):
         here = Signal(o.shape(), name="here")
         held = Signal(o.shape(), name="held", reset_less=True)
         others = Signal.like(steps, name="others")  # beats of all streams but one
-        if config.tokens > 1:
+        if config.streams > 1:
             bits = [Mux(bit, full << place, 0) for place, bit in enumerate(self.final_stream)]
             m.d.sync += others.eq(sum(bits[1:], bits[0]))  # "*" would be a multiplier block
         m.d.comb += [
@@ -279,7 +300,7 @@ class TernaryUnit(wiring.Component):
             m.d.sync += base.eq(Mux(final, 0, base + full))
         with m.Elif(step):
             m.d.sync += [steps.eq(steps - 1), index.eq(index + 1)]
-        if config.tokens == 1:
+        if config.streams == 1:
             m.d.comb += here.last.eq(of_last & final_beat)
             return
 
@@ -288,7 +309,8 @@ class TernaryUnit(wiring.Component):
         first = Signal.like(index, name="first")
         begins_hole = (left == 0) & ~hole & (holes != 0)
         m.d.comb += [
-            here.stream.eq(number), here.last.eq(of_last & (left == 0)),
+            here.stream.eq(number),
+            here.last.eq(of_last & (left == 0)),
             next_hole.eq(~load & Mux(step & (left == 0), begins_hole, hole)),
         ]
         with m.If(load):
@@ -307,8 +329,10 @@ class TernaryUnit(wiring.Component):
 
     def _codes(self) -> list[list[Value]]:
         """Codes of each stream."""
-        codes = [self.i_codes.payload.codes.word_select(place, CODE_BITS).as_signed()
-                 for place in range(self.config.tokens * self.config.columns)]
+        codes = [
+            self.i_codes.payload.codes.word_select(place, CODE_BITS).as_signed()
+            for place in range(self.config.streams * self.config.columns)
+        ]
         return [codes[at : at + self.config.columns] for at in range(0, len(codes), self.config.columns)]
 
     def _trits(self, stages: Stages) -> list[Trit]:
@@ -334,14 +358,22 @@ class TernaryUnit(wiring.Component):
         count, step = chain, 0
         while count < columns:
             count, step = 2 * count, step + 1
-            level = [[self._join(m, a, b, _bits(count)) for a, b in zip(row[::2], row[1::2], strict=True)]
-                     for row in level]
+            level = [
+                [self._join(m, a, b, _bits(count)) for a, b in zip(row[::2], row[1::2], strict=True)] for row in level
+            ]
             if step % LEVELS_PER_STAGE == 0 or count == columns:
                 level = [[stages.register(value) for value in row] for row in level]
         return [row[0] for row in level]
 
-    def _rows(self, m: Module, stages: Stages, trits: list[list[Trit]], codes: list[Value], negatives: list[Value],
-              rows: range) -> list[list[Value]]:
+    def _rows(
+        self,
+        m: Module,
+        stages: Stages,
+        trits: list[list[Trit]],
+        codes: list[Value],
+        negatives: list[Value],
+        rows: range,
+    ) -> list[list[Value]]:
         """Sums of every chain of some rows."""
         columns, chain = self.config.columns, min(CHAIN, self.config.columns)
         level: list[list[Value]] = [[] for _row in rows]
@@ -393,8 +425,9 @@ class TernaryUnit(wiring.Component):
         for row in range(self.config.rows):
             level: list[Value] = [
                 Mux(minus, negative, Mux(plus, code, OFFSET))
-                for (plus, minus), code, negative in zip(trits[0][row * columns : (row + 1) * columns], offset_codes,
-                                                         offset_negatives, strict=True)
+                for (plus, minus), code, negative in zip(
+                    trits[0][row * columns : (row + 1) * columns], offset_codes, offset_negatives, strict=True
+                )
             ]
             step = 0
             while len(level) > 1:

@@ -24,7 +24,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.decoder import Decoder, taps
 from lutern.hw.link import HostPort, Uart
 from lutern.hw.memory import PhaseStepper, SdramPins, SdramTimings, any_part, memory_for
-from lutern.hw.pipeline import link
+from lutern.hw.pipeline import join_streams
 
 
 def _tap_ports(config: HwConfig) -> dict[str, Any]:
@@ -54,10 +54,14 @@ class Top(wiring.Component):
     def __init__(self, config: HwConfig, timings: SdramTimings | None = None) -> None:
         self.config = config
         self.timings = timings or any_part(config.word_bits)
-        super().__init__({
-            "rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8)), **_tap_ports(config),
-            **_sdram_ports(config, self.timings),
-        })
+        super().__init__(
+            {
+                "rx": In(stream.Signature(8)),
+                "tx": Out(stream.Signature(8)),
+                **_tap_ports(config),
+                **_sdram_ports(config, self.timings),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -66,24 +70,24 @@ class Top(wiring.Component):
         if self.config.memory == "sdram":
             self._add_sdram(m, host, memory)
         if self.config.memory == "host":
-            link(m, host.o_host, memory.i_host)
-            link(m, memory.o_want, host.i_want)
+            join_streams(m, host.o_host, memory.i_host)
+            join_streams(m, memory.o_want, host.i_want)
         m.submodules.memory = memory
         decoder = Decoder(self.config)
         m.submodules.decoder = ResetInserter(~host.running)(decoder)
-        link(m, self.rx, host.i_rx)
-        link(m, host.o_tx, self.tx)
-        link(m, host.o_write, memory.i_write)
-        link(m, host.o_read, memory.i_read)
-        link(m, memory.o_read, host.i_read)
-        link(m, host.o_feed, decoder.i_feed)
-        link(m, host.o_run, decoder.i_run)
-        link(m, decoder.o_start, memory.i_start)
-        link(m, memory.o_words, decoder.i_words)
-        link(m, memory.o_row, decoder.i_row)
+        join_streams(m, self.rx, host.i_rx)
+        join_streams(m, host.o_tx, self.tx)
+        join_streams(m, host.o_write, memory.i_write)
+        join_streams(m, host.o_read, memory.i_read)
+        join_streams(m, memory.o_read, host.i_read)
+        join_streams(m, host.o_feed, decoder.i_feed)
+        join_streams(m, host.o_run, decoder.i_run)
+        join_streams(m, decoder.o_start, memory.i_start)
+        join_streams(m, memory.o_words, decoder.i_words)
+        join_streams(m, memory.o_row, decoder.i_row)
         if self.config.source == "resident":
-            link(m, memory.o_trits, decoder.i_trits)
-        link(m, decoder.o_token, host.i_token)
+            join_streams(m, memory.o_trits, decoder.i_trits)
+        join_streams(m, decoder.o_token, host.i_token)
         m.d.comb += [
             memory.setup.eq(host.setup),
             memory.running.eq(host.running),
@@ -96,7 +100,8 @@ class Top(wiring.Component):
         ]
         if self.config.counters:
             m.d.comb += [
-                decoder.counters_address.eq(host.counters_address), host.counters_data.eq(decoder.counters_data),
+                decoder.counters_address.eq(host.counters_address),
+                host.counters_data.eq(decoder.counters_data),
                 host.counted.eq(decoder.counted),
             ]
         m.d.comb += [getattr(self, name).eq(getattr(decoder, name)) for name in _tap_ports(self.config)]
@@ -106,10 +111,10 @@ class Top(wiring.Component):
         """What only this memory has: pins, a march test, a phase."""
         m.submodules.phase = phase = PhaseStepper()
         wiring.connect(m, memory.pins, wiring.flipped(self.sdram))
-        link(m, host.o_test, memory.i_test)
-        link(m, memory.o_test, host.i_test)
-        link(m, host.o_phase, phase.i)
-        link(m, phase.o, host.i_phase)
+        join_streams(m, host.o_test, memory.i_test)
+        join_streams(m, memory.o_test, host.i_test)
+        join_streams(m, host.o_phase, phase.i)
+        join_streams(m, phase.o, host.i_phase)
         m.d.comb += [self.phase_step.eq(phase.step), self.phase_dir.eq(phase.dir)]
 
 
@@ -123,10 +128,15 @@ class SerialTop(wiring.Component):
     def __init__(self, config: HwConfig, divisor: int, timings: SdramTimings | None = None) -> None:
         self.config, self.divisor = config, divisor
         self.timings = timings or any_part(config.word_bits)
-        super().__init__({
-            "rx": In(1, init=1), "tx": Out(1, init=1), "overrun": Out(1), **_tap_ports(config),
-            **_sdram_ports(config, self.timings),
-        })
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "tx": Out(1, init=1),
+                "overrun": Out(1),
+                **_tap_ports(config),
+                **_sdram_ports(config, self.timings),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -135,8 +145,8 @@ class SerialTop(wiring.Component):
         if self.config.memory == "sdram":
             wiring.connect(m, top.sdram, wiring.flipped(self.sdram))
             m.d.comb += [self.phase_step.eq(top.phase_step), self.phase_dir.eq(top.phase_dir)]
-        link(m, uart.o, top.rx)
-        link(m, top.tx, uart.i)
+        join_streams(m, uart.o, top.rx)
+        join_streams(m, top.tx, uart.i)
         m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx), self.overrun.eq(uart.overrun)]
         m.d.comb += [getattr(self, name).eq(getattr(top, name)) for name in _tap_ports(self.config)]
         return m

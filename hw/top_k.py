@@ -72,11 +72,12 @@ class TopK(wiring.Component):
         lane_bits = (lanes - 1).bit_length()
         token_bits = max(1, (config.max_vocab - 1).bit_length())
         place_bits = max(1, (k - 1).bit_length())
-        depth = config.tokens << place_bits if config.tokens > 1 else k
+        depth = config.streams << place_bits if config.streams > 1 else k
         m.submodules.entries = entries = Memory(shape=SUM_BITS + token_bits, depth=depth, init=[])
         read, write = entries.read_port(), entries.write_port()
-        least, count = (StreamRegister(m, config, name, bits)
-                        for name, bits in (("least", SUM_BITS), ("count", k.bit_length())))
+        least, count = (
+            StreamRegister(m, config, name, bits) for name, bits in (("least", SUM_BITS), ("count", k.bit_length()))
+        )
         lowest = Const(LOWEST, signed(SUM_BITS))
 
         idle = Signal()
@@ -167,9 +168,12 @@ class TopK(wiring.Component):
         stays = entry[token_bits:][:WALK_BITS].as_signed() >= value[:WALK_BITS].as_signed()
         host_place = self.address[1 : 1 + place_bits]
         places = {"write": place, "walk": ahead, "host": host_place}
-        if config.tokens > 1:
-            places = {"write": Cat(place, list_stream), "walk": Cat(ahead, list_stream),
-                      "host": Cat(host_place, self.logits_stream)}
+        if config.streams > 1:
+            places = {
+                "write": Cat(place, list_stream),
+                "walk": Cat(ahead, list_stream),
+                "host": Cat(host_place, self.logits_stream),
+            }
         m.d.comb += [
             done.eq((place == 0) | stays),
             write.en.eq(walking),
@@ -181,7 +185,5 @@ class TopK(wiring.Component):
         # the host's view
         wants_token = Signal()
         m.d.sync += wants_token.eq(self.address[0])
-        m.d.comb += self.data.eq(
-            Mux(wants_token, read.data[:token_bits], read.data[token_bits:].as_signed())
-        )
+        m.d.comb += self.data.eq(Mux(wants_token, read.data[:token_bits], read.data[token_bits:].as_signed()))
         return m

@@ -5,9 +5,9 @@
     builds of ``lutern build`` ─► newest of the machine ─► the clock that it reached
 
 Definitions, as everywhere in Lutern: *lane use* = trits of the model / (lanes x cycles of a pass); *stream idle* =
-cycles of a pass in which the memory gave no word (source "stream"); *trit share* = trits of the model / (5 x bytes read
-a pass); *bound* = tokens a second if the lanes (source "resident") or the memory did nothing but trits, or words, of
-every pass. A pass reads the weights once and takes ``streams`` tokens on. Nothing here depends on the speed of this
+cycles of a pass in which the memory gave no word (source "streamed"); *trit share* = trits of the model / (5 x bytes
+read a pass); *bound* = tokens a second if the lanes (source "resident") or the memory did nothing but trits, or words,
+of every pass. A pass reads the weights once and takes ``streams`` tokens on. Nothing here depends on the speed of this
 computer but ``golden_tokens_per_second``.
 
 Cost: a pass of the demo is 3 thousand (resident-1024) to 200 thousand (stream-x16) cycles of the simulated board.
@@ -34,7 +34,7 @@ from lutern.measure.cycles import token_cycles
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
-from lutern.model_ref.quantize import IntegerWeights
+from lutern.model_ref.quantise import IntegerWeights
 
 STEPS = 3
 """From the second step on the readers are as far ahead as they stay."""
@@ -43,8 +43,13 @@ LARGE = ModelConfig(vocab_size=256, hidden_size=1024, num_hidden_layers=2, inter
 """Random weights, to see what widths and depths beyond the demo's do."""
 LARGE_MEMORY: dict[str, dict[str, object]] = {
     "resident-1024": {
-        "name": "resident-1024, Q 32, larger memories", "codes_per_cycle": 32, "trit_beats": 1 << 15,
-        "memory_words": 1 << 14, "max_width": 1024, "max_state": 2048, "max_vocab": 256,
+        "name": "resident-1024, Q 32, larger memories",
+        "codes_per_cycle": 32,
+        "trit_beats": 1 << 15,
+        "memory_words": 1 << 14,
+        "max_width": 1024,
+        "max_state": 2048,
+        "max_vocab": 256,
     },
     "stream-x16": {"name": "stream-x16, larger memory", "memory_words": 1 << 21},
 }
@@ -114,12 +119,22 @@ class Row:
 def measure_decode(session: Session, streams: int, first_tokens: Sequence[int] = (0,)) -> Row:
     """A step in the middle of a run of ``streams`` conversations, once for each of the tokens that they begin with."""
     vocab, config = session.program.vocab, session.config
-    runs = [session.run([Feed((slot + token) % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
-            for token in first_tokens]
+    runs = [
+        session.run([Feed((slot + token) % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
+        for token in first_tokens
+    ]
     cycles = [run.cycles for run in runs]
     modelled = token_cycles(session.program.model, config, streams).cycles if config.memory == "block" else None
-    return _row(session, "decode", streams, streams, round(statistics.mean(cycles)), runs[0].words, modelled,
-                statistics.pstdev(cycles))
+    return _row(
+        session,
+        "decode",
+        streams,
+        streams,
+        round(statistics.mean(cycles)),
+        runs[0].words,
+        modelled,
+        statistics.pstdev(cycles),
+    )
 
 
 def measure_prefill(session: Session, tokens: int, streams: int) -> Row:
@@ -184,14 +199,31 @@ class _Narrow:
 
 
 def _row(
-    session: Session, what: str, streams: int, tokens: int, cycles: int, words: int, model_cycles: int | None,
+    session: Session,
+    what: str,
+    streams: int,
+    tokens: int,
+    cycles: int,
+    words: int,
+    model_cycles: int | None,
     deviation: float,
 ) -> Row:
     program: Program = session.program
     config: HwConfig = session.config
     extra = (streams - 1) * program.sizes.row_words * config.word_bytes
     return Row(
-        config.name, what, streams, tokens, cycles, model_cycles, config.lanes, program.trits, words,
-        config.source == "resident", program.bytes_per_token + extra, config.clock_hz, deviation=deviation,
+        config.name,
+        what,
+        streams,
+        tokens,
+        cycles,
+        model_cycles,
+        config.lanes,
+        program.trits,
+        words,
+        config.source == "resident",
+        program.bytes_per_token + extra,
+        config.clock_hz,
+        deviation=deviation,
         line=config.memory == "host",
     )

@@ -65,8 +65,10 @@ def load(path: str | Path = SHIPPED) -> Calibration:
     """A calibration file."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
-        coefficients = {name: Coefficient(*(float(item[key]) for key in ("value", "low", "high")))
-                        for name, item in values["coefficients"].items()}
+        coefficients = {
+            name: Coefficient(*(float(item[key]) for key in ("value", "low", "high")))
+            for name, item in values["coefficients"].items()
+        }
         found = Calibration(str(values["part"]), str(values["source"]), str(values["date"]), coefficients)
     except OSError as error:
         raise LuternError(f"the calibration {path} cannot be read ({error.strerror}); give another file.") from None
@@ -74,8 +76,9 @@ def load(path: str | Path = SHIPPED) -> Calibration:
         raise LuternError(f"{path} is no calibration file; make one: lutern power --calibrate READINGS.csv") from None
     for name, item in coefficients.items():
         if name not in (*EVENTS, STATIC) or not item.low <= item.value <= item.high:
-            raise LuternError(f"{path}: the coefficient {name} is unknown or not within its interval; make the file "
-                              "again.")
+            raise LuternError(
+                f"{path}: the coefficient {name} is unknown or not within its interval; make the file again."
+            )
     return found
 
 
@@ -101,8 +104,10 @@ def read_readings(path: str | Path) -> list[Reading]:
     if missing:
         raise LuternError(f"{path} has no column {missing[0]}; give design, watts and those of {', '.join(EVENTS)}.")
     try:
-        return [Reading(row["design"], {name: float(row.get(name) or 0) for name in EVENTS}, float(row["watts"]))
-                for row in rows]
+        return [
+            Reading(row["design"], {name: float(row.get(name) or 0) for name in EVENTS}, float(row["watts"]))
+            for row in rows
+        ]
     except (TypeError, ValueError) as error:
         raise LuternError(f"{path} holds something that is no number ({error}); leave that row out.") from None
 
@@ -119,21 +124,28 @@ def fit(part: str, readings: list[Reading], source: str, date: str) -> Calibrati
         )
     scale = np.abs(columns).max(axis=0)
     if np.linalg.cond(columns / scale) > MOST_CONDITION:
-        raise LuternError("two activities rise and fall together in all readings, so their coefficients cannot be told "
-                          "apart; measure a design that has one without the other.")
+        raise LuternError(
+            "two activities rise and fall together in all readings, so their coefficients cannot be told "
+            "apart; measure a design that has one without the other."
+        )
     found = _solve(columns / scale, watts)
     residuals = watts - columns / scale @ found
     freedom = (len(watts) / (len(watts) - columns.shape[1])) ** 0.5
     random = np.random.default_rng(SEED)
-    drawn = np.array([
-        _solve(columns / scale, columns / scale @ found + freedom * random.choice(residuals, len(watts)))
-        for _ in range(SAMPLES)
-    ])
+    drawn = np.array(
+        [
+            _solve(columns / scale, columns / scale @ found + freedom * random.choice(residuals, len(watts)))
+            for _ in range(SAMPLES)
+        ]
+    )
     low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
     names = (STATIC, *events)
     values = {
-        name: Coefficient(float(found[i] / scale[i]), float(min(low[i], found[i]) / scale[i]),
-                          float(max(high[i], found[i]) / scale[i]))
+        name: Coefficient(
+            float(found[i] / scale[i]),
+            float(min(low[i], found[i]) / scale[i]),
+            float(max(high[i], found[i]) / scale[i]),
+        )
         for i, name in enumerate(names)
     }
     return Calibration(part, source, date, values)

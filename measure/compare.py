@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from lutern.measure.float16 import Float16Model
 from lutern.model_ref.checkpoint import Checkpoint, load_checkpoint
+from lutern.model_ref.comparison import relative_error
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.evaluate import SteppedModel
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import COUNTED, Saturations
-from lutern.model_ref.quantize import integer_weights
-from lutern.model_ref.record import relative_error
+from lutern.model_ref.quantise import integer_weights
 
 SEED, TOKENS, STREAMS = 1, 24, 2
 GATE = 0.8
@@ -40,12 +40,7 @@ SHAPES = {
     ),
     "no power of two": ModelConfig(vocab_size=256, hidden_size=320, num_hidden_layers=6, intermediate_size=896),
 }
-DEVIATIONS = (
-    ("norm", (1.05, 0.26)),
-    ("embeddings", (0.0, 0.6)),
-    ("lower_bounds", (0.0, 0.5)),
-    ("", (0.0, 0.02)),
-)
+DEVIATIONS = (("norm", (1.05, 0.26)), ("embeddings", (0.0, 0.6)), ("lower_bounds", (0.0, 0.5)), ("", (0.0, 0.02)))
 """Mean and deviation of the reference's tensors by a part of the name; the first that fits."""
 LARGE = {"V 32000": ModelConfig(vocab_size=32000, hidden_size=1024, num_hidden_layers=4, intermediate_size=2816)}
 

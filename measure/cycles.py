@@ -27,7 +27,7 @@ from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
-from lutern.hw.layouts import Op, Record, group_shape, header_words, row_fifo_words, short_trits
+from lutern.hw.layouts import Op, RecordKind, group_shape, header_words, row_fifo_words, short_trits
 from lutern.hw.memory import ResidentMemory, StreamMemory
 from lutern.hw.memory.readers import FETCHED
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
@@ -57,8 +57,23 @@ SHORT_GROUP = 48
 """Beats of a row group that are worked through sooner than jumped over."""
 _LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
 _TIMES = (
-    "taken", "op_accepted", "fetcher_idle", "assembled", "scalar_idle", "last_read", "beat", "loaded", "drained",
-    "drain_shown", "result_end", "vector_end", "last_f", "last_i", "vector_last", "row_used", "gains_shows",
+    "taken",
+    "op_accepted",
+    "fetcher_idle",
+    "assembled",
+    "scalar_idle",
+    "last_read",
+    "beat",
+    "loaded",
+    "drained",
+    "drain_shown",
+    "result_end",
+    "vector_end",
+    "last_f",
+    "last_i",
+    "vector_last",
+    "row_used",
+    "gains_shows",
 )
 
 
@@ -95,7 +110,8 @@ class PassModel:
         # from words to groups and beats
         # Of the resident latencies one cycle is that in which the readers are let go.
         self.reader: Reader | ReaderAhead = (
-            ReaderAhead(CREDITS, ResidentMemory.latency - 1) if self.resident else Reader())
+            ReaderAhead(CREDITS, ResidentMemory.latency - 1) if self.resident else Reader()
+        )
         self.trit_reader = ReaderAhead(CREDITS, ResidentMemory.trit_latency - 1)
         self.header_words = header_words(config)
         self.records = records(model, config)
@@ -150,7 +166,7 @@ class PassModel:
     def run(self) -> TokenCycles:
         """Work through passes until one is as long as the one before, with the reader as far ahead; its figures."""
         chosen = [PAUSE] * self.streams
-        words = self.sizes.stream_words + self.streams * self.sizes.row_words
+        words = self.sizes.record_words + self.streams * self.sizes.row_words
         found, state = TokenCycles(0, 0, words), (0, 0, 0, 0)
         for _ in range(PASSES):
             if self.chained:
@@ -161,8 +177,10 @@ class PassModel:
             state, last = (found.cycles, self.record, self.place, chosen[-1] - self.taken), state
             if state == last:
                 return found
-        raise LuternError(f"the readers are not equally far ahead after two of {PASSES} passes of this model on "
-                          f"{self.config.name}: no one figure of cycles a token; give it another gain_fifo_words.")
+        raise LuternError(
+            f"the readers are not equally far ahead after two of {PASSES} passes of this model on "
+            f"{self.config.name}: no one figure of cycles a token; give it another gain_fifo_words."
+        )
 
     def _pass(self, chosen: list[int]) -> list[int]:
         """One step: tokens chosen in ``chosen`` go in, the cycles of the next choices come out."""
@@ -229,12 +247,12 @@ class PassModel:
         when = max(self.reader.shows(self.taken), self.taken + 1)
         if is_header:
             self.taken = when
-        elif item.kind == Record.OP:
+        elif item.kind == RecordKind.OP:
             self.taken = max(when, self.op_accepted + 1)
             if ends and item.operation is not None:
                 self.op_accepted = self._deal(item.operation, self.taken + 1)
         else:
-            self.taken = (self.gains.words if item.kind == Record.GAINS else self.trits).write(when)
+            self.taken = (self.gains.words if item.kind == RecordKind.GAINS else self.trits).write(when)
 
     def _deal(self, op: Operation, when: int) -> int:
         """An operation enters the queues as soon as all have room; returns when it was accepted."""

@@ -49,8 +49,12 @@ class Estimate:
     @property
     def joules(self) -> Coefficient:
         """Joules a token with the static power of its time."""
-        return Coefficient(*(getattr(self.dynamic, name) + getattr(self.static, name) * self.seconds
-                             for name in ("value", "low", "high")))
+        return Coefficient(
+            *(
+                getattr(self.dynamic, name) + getattr(self.static, name) * self.seconds
+                for name in ("value", "low", "high")
+            )
+        )
 
     @property
     def watts(self) -> Coefficient:
@@ -65,8 +69,10 @@ def static_watts(part: str, calibration: Calibration) -> Coefficient:
     for size, watts in TYPICAL_STATIC_WATTS.items():
         if part.endswith(size):
             return Coefficient(watts, watts, 2 * watts)
-    raise LuternError(f"the static power of {part} is not known; give an ECP5 part of "
-                      f"{', '.join(TYPICAL_STATIC_WATTS)}, as LFE5U-85F.")
+    raise LuternError(
+        f"the static power of {part} is not known; give an ECP5 part of "
+        f"{', '.join(TYPICAL_STATIC_WATTS)}, as LFE5U-85F."
+    )
 
 
 def estimate(part: str, calibration: Calibration, events: Mapping[str, float], seconds: float) -> Estimate:
@@ -77,21 +83,30 @@ def estimate(part: str, calibration: Calibration, events: Mapping[str, float], s
         if count == 0:
             continue
         if name not in calibration.coefficients:
-            raise LuternError(f"the calibration ({calibration.source}) has no coefficient for {name}, which the token "
-                              "has; measure a design that has it.")
+            raise LuternError(
+                f"the calibration ({calibration.source}) has no coefficient for {name}, which the token "
+                "has; measure a design that has it."
+            )
         item = calibration.coefficients[name]
         terms.append(Term(name, count, count * item.value, count * item.low, count * item.high))
     return Estimate(part, seconds, static_watts(part, calibration), terms, calibration.source)
 
 
 def of_windows(
-    part: str, calibration: Calibration, toggles: Mapping[str, tuple[int, int]], flip_flops: int, block_rams: int,
+    part: str,
+    calibration: Calibration,
+    toggles: Mapping[str, tuple[int, int]],
+    flip_flops: int,
+    block_rams: int,
     clock_hz: float,
 ) -> dict[str, Coefficient]:
     """Dynamic joules of parts of a token; ``toggles``: (toggles, cycles) of each."""
     return {
-        name: estimate(part, calibration, {
-            "net_toggle": count, "register_clock": flip_flops * cycles, "block_ram_access": block_rams * cycles,
-        }, cycles / clock_hz).dynamic
+        name: estimate(
+            part,
+            calibration,
+            {"net_toggle": count, "register_clock": flip_flops * cycles, "block_ram_access": block_rams * cycles},
+            cycles / clock_hz,
+        ).dynamic
         for name, (count, cycles) in toggles.items()
     }

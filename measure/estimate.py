@@ -55,7 +55,7 @@ def estimate(model: ModelConfig, config: HwConfig, *, streams: int = 1, baud: in
     """
     check_fit(model, config)
     sizes = program_sizes(model, config)
-    words = sizes.stream_words + streams * sizes.row_words
+    words = sizes.record_words + streams * sizes.row_words
     bytes_read = words * config.word_bytes + sizes.trit_beats * config.beat_bytes
     found = resources(config)
     if config.memory == "host":

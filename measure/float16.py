@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.float_model import Floats, codes, lower_bounds, rms, sigmoid, silu
-from lutern.model_ref.ternarize import SMALLEST_SCALE
+from lutern.model_ref.ternarise import SMALLEST_SCALE
 
 
 def half(x: Any) -> Floats:

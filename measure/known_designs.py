@@ -50,8 +50,13 @@ class Design:
 
 
 DESIGNS = (
-    Design("idle", 0), Design("registers", 4000), Design("registers", 12000), Design("nets", 4000),
-    Design("nets", 12000), Design("block_rams", 16), Design("block_rams", 48),
+    Design("idle", 0),
+    Design("registers", 4000),
+    Design("registers", 12000),
+    Design("nets", 4000),
+    Design("nets", 12000),
+    Design("block_rams", 16),
+    Design("block_rams", 48),
 )
 """They fit an LFE5U-12F; the terms of the memory come from decoding itself, idle and loaded."""
 
@@ -81,8 +86,13 @@ class KnownDesign(wiring.Component):
                 store = memory.Memory(shape=RAM_BITS, depth=RAM_WORDS, init=[])
                 m.submodules += store
                 write, read = store.write_port(), store.read_port()
-                m.d.comb += [write.en.eq(~self.enable), write.addr.eq(address), write.data.eq(address),
-                             read.addr.eq(address), read.en.eq(1)]
+                m.d.comb += [
+                    write.en.eq(~self.enable),
+                    write.addr.eq(address),
+                    write.data.eq(address),
+                    read.addr.eq(address),
+                    read.en.eq(1),
+                ]
                 outputs.append(read.data[0])
             m.d.comb += self.o.eq(Cat(*outputs).xor())
         else:

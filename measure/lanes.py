@@ -33,7 +33,7 @@ class LaneCost:
 
     lanes: int
     cells: str
-    tokens: int
+    streams: int
     lut4: float
     ff: float
     decoder_lut4: float
@@ -50,22 +50,36 @@ class _Undecoded(TernaryUnit):
         return [(bits[lane], bits[(lane + 1) % len(beat)]) for lane in range(self.config.lanes)]
 
 
-def lane_config(lanes: int, cells: str, tokens: int = 1) -> HwConfig:
+def lane_config(lanes: int, cells: str, streams: int = 1) -> HwConfig:
     """A machine of so many lanes."""
     rows, columns, results = SHAPES[lanes]
-    return HwConfig(f"{lanes} lanes", rows=rows, columns=columns, results_per_cycle=results, codes_per_cycle=columns,
-                    tokens=tokens, cells=cells, debug_tap=False)
+    return HwConfig(
+        f"{lanes} lanes",
+        rows=rows,
+        columns=columns,
+        results_per_cycle=results,
+        codes_per_cycle=columns,
+        streams=streams,
+        cells=cells,
+        debug_tap=False,
+    )
 
 
-def measure_lanes(lanes: int, cells: str, tokens: int = 1, seed: int = 1) -> LaneCost:
+def measure_lanes(lanes: int, cells: str, streams: int = 1, seed: int = 1) -> LaneCost:
     """One routed unit."""
-    config = lane_config(lanes, cells, tokens)
+    config = lane_config(lanes, cells, streams)
     wrapper = described(Wrapper(described(TernaryUnit(config))))
     decoder = count(config.name, TernaryUnit(config)).comb - count(config.name, _Undecoded(config)).comb
     placed = place(config.name, TernaryUnit(config), seed)
     return LaneCost(
-        lanes, cells, tokens, lut4=(placed.comb - wrapper.lut4 - decoder) / lanes, ff=(placed.ff - wrapper.ff) / lanes,
-        decoder_lut4=decoder / lanes, fmax_hz=placed.fmax_hz, seed=seed,
+        lanes,
+        cells,
+        streams,
+        lut4=(placed.comb - wrapper.lut4 - decoder) / lanes,
+        ff=(placed.ff - wrapper.ff) / lanes,
+        decoder_lut4=decoder / lanes,
+        fmax_hz=placed.fmax_hz,
+        seed=seed,
     )
 
 
@@ -88,5 +102,5 @@ def measure_row(lanes: int, seed: int = 1) -> LaneRow:
     return LaneRow(
         measure_lanes(lanes, "ecp5", seed=seed),
         measure_lanes(lanes, "generic", seed=seed) if lanes <= TREE_LANES else None,
-        measure_lanes(lanes, "ecp5", tokens=2, seed=seed) if lanes <= STREAM_LANES else None,
+        measure_lanes(lanes, "ecp5", streams=2, seed=seed) if lanes <= STREAM_LANES else None,
     )

@@ -40,7 +40,7 @@ from lutern.hw.link.host_port import RUN_TOKENS
 from lutern.hw.memory.block import BANK_BEATS
 from lutern.hw.memory.readers import FETCHED
 from lutern.hw.memory.sdram import DEPTH
-from lutern.hw.norm.statistics import SLOTS, U_BITS
+from lutern.hw.norm.statistics import U_BITS, U_COUNT
 from lutern.hw.pipeline import CREDITS, FIFO_BITS, in_luts
 from lutern.hw.scale import PART_BITS
 from lutern.model_ref.fixed import MANTISSA_BITS
@@ -204,12 +204,12 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
 def _beats(config: HwConfig, width: int, each: int) -> int:
     """Places of a vector of ``width``, ``each`` at a place, for all streams."""
     beats = -(-width // each)
-    return config.tokens << max(1, (beats - 1).bit_length()) if config.tokens > 1 else beats
+    return config.streams << max(1, (beats - 1).bit_length()) if config.streams > 1 else beats
 
 
 def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
     """h, S, z, gates."""
-    lanes, streams = config.results_per_cycle, config.tokens
+    lanes, streams = config.results_per_cycle, config.streams
     beats = _beats(config, config.max_width, lanes)
     states = -(-config.max_state // lanes)
 
@@ -221,13 +221,19 @@ def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
         yield ChipMemory(name, beats, lanes * bits, style=style(beats))
     if streams > 1:
         yield ChipMemory("newest S", beats, lanes * mlgru.STATE_BITS, style=style(beats))
-    yield ChipMemory("sigmoid", 1 << SEGMENT_BITS, BASE_BITS + SLOPE_BITS, reads=lanes, constant=True,
-                     style=table_attributes(config).get("rom_style", ""))
+    yield ChipMemory(
+        "sigmoid",
+        1 << SEGMENT_BITS,
+        BASE_BITS + SLOPE_BITS,
+        reads=lanes,
+        constant=True,
+        style=table_attributes(config).get("rom_style", ""),
+    )
 
 
 def _head(config: HwConfig) -> Iterator[ChipMemory]:
     """Logits for the host, noise."""
-    lanes, tokens = config.results_per_cycle, config.tokens
+    lanes, tokens = config.results_per_cycle, config.streams
     if config.top_k:
         places = tokens << max(1, (config.top_k - 1).bit_length()) if tokens > 1 else config.top_k
         token_bits = max(1, (config.max_vocab - 1).bit_length())
@@ -243,13 +249,23 @@ def _norm(config: HwConfig) -> Iterator[ChipMemory]:
     lanes = config.results_per_cycle
     yield ChipMemory("roots", 1024, MANTISSA_BITS, constant=True)
     beats = -(-config.max_width // config.codes_per_cycle)
-    places = config.tokens << (beats - 1).bit_length() if config.tokens > 1 else beats
-    yield ChipMemory("u", places, lanes * SLOTS * U_BITS, copies=config.codes_per_cycle // lanes, checked=True,
-                     style="distributed" if in_luts(config, places) else "")
+    places = config.streams << (beats - 1).bit_length() if config.streams > 1 else beats
+    yield ChipMemory(
+        "u",
+        places,
+        lanes * U_COUNT * U_BITS,
+        copies=config.codes_per_cycle // lanes,
+        checked=True,
+        style="distributed" if in_luts(config, places) else "",
+    )
     places = 2 * -(-config.max_width // config.columns)
-    yield ChipMemory("codes", places, config.codes_per_cycle * CODE_BITS,
-                     copies=config.tokens * config.columns // config.codes_per_cycle,
-                     style="distributed" if places <= LUT_RAM_WORDS else "block")
+    yield ChipMemory(
+        "codes",
+        places,
+        config.codes_per_cycle * CODE_BITS,
+        copies=config.streams * config.columns // config.codes_per_cycle,
+        style="distributed" if places <= LUT_RAM_WORDS else "block",
+    )
 
 
 def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
@@ -257,9 +273,9 @@ def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
     group_bits = config.results_per_cycle * TUPLE_GAINS * ITEM_BITS
     yield ChipMemory("gains", config.gain_fifo_words - 1, config.word_bits, checked=True)
     yield ChipMemory("groups of gains", config.gain_fifo_groups - 1, group_bits, checked=True)
-    if config.tokens > 1:
+    if config.streams > 1:
         yield ChipMemory("ring of gains", -(-config.max_width // config.results_per_cycle), group_bits)
-    if config.source == "stream":
+    if config.source == "streamed":
         yield ChipMemory("words of trits", config.trit_fifo_words - 1, config.word_bits + 1, checked=True)
         yield ChipMemory("row", row_fifo_words(config) - 1, config.word_bits, checked=True)
     yield from _credits("codes behind the quantiser", quantised_payload(config).size)

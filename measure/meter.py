@@ -133,14 +133,17 @@ def i2c_reader(text: str) -> Callable[[], float]:
         if chip not in CHIPS or ohm <= 0 or not 3 <= place <= 0x77:
             raise ValueError
     except ValueError:
-        raise LuternError(f"the meter i2c:{text} is not understood; give i2c:BUS:ADDRESS:CHIP:OHM, as "
-                          f"i2c:1:0x40:ina226:0.1, with a chip of {', '.join(CHIPS)}.") from None
+        raise LuternError(
+            f"the meter i2c:{text} is not understood; give i2c:BUS:ADDRESS:CHIP:OHM, as "
+            f"i2c:1:0x40:ina226:0.1, with a chip of {', '.join(CHIPS)}."
+        ) from None
     try:
         device = os.open(f"/dev/i2c-{bus}", os.O_RDWR)
         fcntl.ioctl(device, _I2C_SLAVE, place)
     except OSError as error:
-        raise LuternError(f"the meter at i2c:{text} cannot be opened ({error.strerror}); check bus, address and "
-                          "rights.") from None
+        raise LuternError(
+            f"the meter at i2c:{text} cannot be opened ({error.strerror}); check bus, address and rights."
+        ) from None
 
     def register(index: int) -> int:
         os.write(device, bytes([index]))
@@ -166,8 +169,9 @@ def sample(read: Callable[[], float], rate_hz: float, busy: Callable[[], bool]) 
         try:
             watts = read()
         except (OSError, ValueError) as error:
-            raise LuternError(f"the meter stopped answering after {count} readings ({error}); check its cable and "
-                              "measure again.") from None
+            raise LuternError(
+                f"the meter stopped answering after {count} readings ({error}); check its cable and measure again."
+            ) from None
         yield time.monotonic() - start, watts
         count += 1
         time.sleep(max(0.0, start + count / rate_hz - time.monotonic()))
@@ -194,7 +198,8 @@ def joules_per_token(idle: Log, loaded: Log, tokens: int) -> Measured:
     idle_watts, loaded_watts = float(idle.watts.mean()), float(loaded.watts.mean())
     seconds = loaded.duration / tokens
     return Measured(
-        _interval(idle_watts, idles), _interval(loaded_watts, loads),
+        _interval(idle_watts, idles),
+        _interval(loaded_watts, loads),
         _interval((loaded_watts - idle_watts) * seconds, (loads - idles) * seconds),
         _interval(loaded_watts * seconds, loads * seconds),
     )

@@ -45,7 +45,7 @@ def short_names(text: str) -> str:
     def short(found: re.Match[str]) -> str:
         name = found.group(1)
         block = ".".join(name.split(".")[:-1][:2]) or "top"  # the last part is the net's own
-        return "\\" + known.setdefault(name, f"{block[:LONG - 10]}.{len(known)}")
+        return "\\" + known.setdefault(name, f"{block[: LONG - 10]}.{len(known)}")
 
     return re.sub(rf"\\(\S{{{LONG},}})", short, text)
 
@@ -74,5 +74,13 @@ def verilate_netlist(component: wiring.Component, *, toggles: bool = False) -> P
         cells = netlist(rtlil_text)
         return cell_models() + (short_names(cells) if toggles else cells)
 
-    return verilate_text(component, make, rtlil_text, cell_models(), synthesis.ecp5_script(_WRITE),
-                         *synthesis.FILES.values(), version, toggles=toggles)
+    return verilate_text(
+        component,
+        make,
+        rtlil_text,
+        cell_models(),
+        synthesis.ecp5_script(_WRITE),
+        *synthesis.FILES.values(),
+        version,
+        toggles=toggles,
+    )

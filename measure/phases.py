@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lutern.firmware.session import Feed, Session
 from lutern.hw.config import HwConfig
-from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, STREAM_COUNTERS
+from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure.cycles import token_phases
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -87,8 +87,10 @@ def phase_names(model: ModelConfig) -> list[tuple[str, str]]:
 def count_token(session: Session, streams: int = 1) -> Token:
     """The phases of the last step of a run; ``LuternError`` where counters and cycles of it disagree."""
     if not 0 < streams <= min(session.streams, session.slots):
-        raise LuternError(f"{streams} streams were asked for, {session.config.name} takes 1 to "
-                          f"{min(session.streams, session.slots)} with this model.")
+        raise LuternError(
+            f"{streams} streams were asked for, {session.config.name} takes 1 to "
+            f"{min(session.streams, session.slots)} with this model."
+        )
     model, vocab = session.program.model, session.program.vocab
     run = session.run([Feed(slot % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
     rows = session.counters()
@@ -99,8 +101,10 @@ def count_token(session: Session, streams: int = 1) -> Token:
         for (part, name), row, cycles in zip(phase_names(model), rows, modelled, strict=True)
     ]
     token = Token(session.config, streams, phases)
-    of_stream = sum(token.total(name) for name in STREAM_COUNTERS)
+    of_stream = sum(token.total(name) for name in RECORD_COUNTERS)
     if not token.cycles == of_stream == run.cycles:
-        raise LuternError(f"the counters add up to {token.cycles:,} cycles of the lanes and {of_stream:,} of the "
-                          f"stream, but the token took {run.cycles:,}; run it again, and report it if it stays so.")
+        raise LuternError(
+            f"the counters add up to {token.cycles:,} cycles of the lanes and {of_stream:,} of the "
+            f"stream, but the token took {run.cycles:,}; run it again, and report it if it stays so."
+        )
     return token

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lutern.hw.protocol import LANE_COUNTERS, STREAM_COUNTERS
+from lutern.hw.protocol import LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure.phases import MEANINGS, Token
 from lutern.model_ref.errors import LuternError
 
@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {
-    "beats": "#0072B2", "barrier": "#D55E00", "codes": "#E69F00", "trits": "#CC79A7", "sums": "#999999",
-    "words": "#009E73", "memory": "#D55E00", "operations": "#E3E3E3", "gains": "#C7D9E6", "trit_fifo": "#8FB8D4",
+    "beats": "#0072B2",
+    "barrier": "#D55E00",
+    "codes": "#E69F00",
+    "trits": "#CC79A7",
+    "sums": "#999999",
+    "words": "#009E73",
+    "memory": "#D55E00",
+    "operations": "#E3E3E3",
+    "gains": "#C7D9E6",
+    "trit_fifo": "#8FB8D4",
 }
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 FONT_SIZE = 10
@@ -34,8 +42,9 @@ def require_matplotlib() -> Any:
     try:
         import matplotlib
     except ModuleNotFoundError:
-        raise LuternError("the package matplotlib, which draws, is not installed; run: pip install 'lutern[report]'"
-                          ) from None
+        raise LuternError(
+            "the package matplotlib, which draws, is not installed; run: pip install 'lutern[report]'"
+        ) from None
     return matplotlib
 
 
@@ -50,8 +59,13 @@ def _figure(width: float, height: float, rows: int = 1, **options: Any) -> tuple
 def to_svg(figure: Figure, name: str) -> str:
     """The picture as an SVG element; ``name`` keeps its ids apart from those of others on the same page."""
     matplotlib = require_matplotlib()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "svg.id": name, "font.size": FONT_SIZE,
-                "font.family": "sans-serif"}
+    settings = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "svg.id": name,
+        "font.size": FONT_SIZE,
+        "font.family": "sans-serif",
+    }
     text = io.StringIO()
     with matplotlib.rc_context(settings):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
@@ -72,14 +86,23 @@ def timeline(token: Token) -> Figure:
     """One token: what lanes and stream do in each phase (area: cycles), and where its layers are."""
     figure, (lanes, stream) = _figure(10, 5.4, 2, sharex=True)
     edges = np.concatenate([[0], np.cumsum([phase.cycles for phase in token.phases])])
-    for axes, names, title, below in ((lanes, LANE_COUNTERS, "lanes", 0.02), (stream, STREAM_COUNTERS, "stream", 0.2)):
+    for axes, names, title, below in ((lanes, LANE_COUNTERS, "lanes", 0.02), (stream, RECORD_COUNTERS, "stream", 0.2)):
         bottom = np.zeros(len(token.phases))
         for name in names:
             counts = np.array([phase.counts[name] for phase in token.phases], float)
             if counts.any():
                 share = 100 * counts / np.diff(edges).clip(1)
-                axes.bar(edges[:-1], share, np.diff(edges), bottom, align="edge", color=COLOURS[name],
-                         label=MEANINGS[name], edgecolor="white", linewidth=0.4)
+                axes.bar(
+                    edges[:-1],
+                    share,
+                    np.diff(edges),
+                    bottom,
+                    align="edge",
+                    color=COLOURS[name],
+                    label=MEANINGS[name],
+                    edgecolor="white",
+                    linewidth=0.4,
+                )
                 bottom += share
         axes.set(ylabel=f"{title}, % of cycles", ylim=(0, 100), xlim=(0, edges[-1]))
         axes.legend(loc="upper left", bbox_to_anchor=(0.0, -below), ncols=4, frameon=False, fontsize=FONT_SIZE - 1)
@@ -98,8 +121,15 @@ def timeline(token: Token) -> Figure:
         widths = np.diff(edges)
         for index, phase in enumerate(token.phases):
             if widths[index] > 0.018 * edges[-1]:
-                lanes.annotate(phase.name.removesuffix("_proj"), (edges[index] + widths[index] / 2, 3), rotation=90,
-                               ha="center", va="bottom", color="white", fontsize=FONT_SIZE - 1)
+                lanes.annotate(
+                    phase.name.removesuffix("_proj"),
+                    (edges[index] + widths[index] / 2, 3),
+                    rotation=90,
+                    ha="center",
+                    va="bottom",
+                    color="white",
+                    fontsize=FONT_SIZE - 1,
+                )
     stream.set_xlabel("cycles from choice to choice")
     stream.xaxis.set_major_formatter("{x:,.0f}")
     return figure
@@ -175,10 +205,14 @@ def roofline(roofs: Sequence[Roof]) -> Figure:
             colours[bounds] = SERIES[len(colours) % len(SERIES)]
             axes.plot(x, np.minimum(bounds[0], x * bounds[1]), color=colours[bounds], linewidth=1.2)
         bound = min(bounds[0], roof.trits_per_byte * bounds[1])
-        axes.plot(roof.trits_per_byte, roof.trits_per_second, "o", color=colours[bounds],
-                  label=f"{roof.name}: {roof.trits_per_second / bound:.0%} of its bound")
-    axes.set(xscale="log", yscale="log", xlim=(low, high), xlabel="trits of work a byte read",
-             ylabel="trits a second")
+        axes.plot(
+            roof.trits_per_byte,
+            roof.trits_per_second,
+            "o",
+            color=colours[bounds],
+            label=f"{roof.name}: {roof.trits_per_second / bound:.0%} of its bound",
+        )
+    axes.set(xscale="log", yscale="log", xlim=(low, high), xlabel="trits of work a byte read", ylabel="trits a second")
     _plain(axes, grid="both")
     figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=FONT_SIZE - 1)
     return figure

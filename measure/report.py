@@ -68,6 +68,7 @@ def text(words: str) -> str:
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
     """Scrolls sideways where the window is narrow."""
+
     def cells(tag: str, values: Sequence[str]) -> str:
         return "".join(f"<{tag}>{escape(value)}</{tag}>" for value in values)
 
@@ -78,21 +79,25 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], kind: str = ""
 
 def figure(svg: str, caption: str, kind: str = "") -> str:
     """A picture and its sentence."""
-    return (f'<figure class="{kind}"><div class="scroll">{svg}</div><figcaption>{escape(caption)}</figcaption>'
-            "</figure>")
+    return f'<figure class="{kind}"><div class="scroll">{svg}</div><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def render(title: str, introduction: str, sections: Sequence[Section]) -> str:
     """The page."""
     names = [f"section-{index}" for index in range(len(sections))]
-    links = "\n".join(f'<a href="#{name}">{escape(section.title)}</a>'
-                      for name, section in zip(names, sections, strict=True))
-    body = "\n".join(f'<section id="{name}"><h2>{escape(section.title)}</h2>\n'
-                     + "\n".join(section.parts) + "</section>" for name, section in zip(names, sections, strict=True))
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n{text(introduction)}\n<nav>{links}</nav>\n"
-            f"{body}\n</body></html>\n")
+    links = "\n".join(
+        f'<a href="#{name}">{escape(section.title)}</a>' for name, section in zip(names, sections, strict=True)
+    )
+    body = "\n".join(
+        f'<section id="{name}"><h2>{escape(section.title)}</h2>\n' + "\n".join(section.parts) + "</section>"
+        for name, section in zip(names, sections, strict=True)
+    )
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n{text(introduction)}\n<nav>{links}</nav>\n"
+        f"{body}\n</body></html>\n"
+    )
 
 
 def newest_builds(most: int = 3) -> list[BuildFound]:
@@ -118,17 +123,22 @@ def build_parts(build: BuildFound) -> list[str]:
     width, height = (plan.split(f'{side}="', 1)[1].split('"', 1)[0] for side in ("width", "height"))
     if "viewBox" not in plan:
         plan = plan.replace("<svg ", f'<svg viewBox="0 0 {width} {height}" ', 1)
-    facts = [[name, json.dumps(value) if isinstance(value, dict | list) else str(value)]
-             for name, value in manifest.items()]
+    facts = [
+        [name, json.dumps(value) if isinstance(value, dict | list) else str(value)] for name, value in manifest.items()
+    ]
     return [
         f"<h3>{escape(manifest['board'])}, {escape(manifest['preset'])}</h3>",
-        table(["resource", "used", "of", "share"], [
-            [name, f"{used:,}", f"{total:,}", f"{used / total:.0%}"] for name, (used, total) in best["used"].items()
-        ]),
-        table(["clock", "MHz", "wanted"], [
-            [clock["domain"], f"{clock['achieved_hz'] / 1e6:.2f}", f"{clock['target_hz'] / 1e6:.2f}"]
-            for clock in best["clocks"]
-        ]),
+        table(
+            ["resource", "used", "of", "share"],
+            [[name, f"{used:,}", f"{total:,}", f"{used / total:.0%}"] for name, (used, total) in best["used"].items()],
+        ),
+        table(
+            ["clock", "MHz", "wanted"],
+            [
+                [clock["domain"], f"{clock['achieved_hz'] / 1e6:.2f}", f"{clock['target_hz'] / 1e6:.2f}"]
+                for clock in best["clocks"]
+            ],
+        ),
         figure(plan, "Floorplan: every tile in the colour of the part of the machine that fills it.", "half"),
         table([], facts, "facts"),
     ]
@@ -138,6 +148,9 @@ def roof(row: Row, model: str, config: HwConfig) -> Roof:
     """A machine's bounds and what a row of the bench reached: lanes, and bytes of its memories a second."""
     per_cycle = config.word_bytes + (config.beat_bytes if config.source == "resident" else 0)
     return Roof(
-        f"{row.preset}, {model}, {row.what} of {row.streams}", row.trits * row.streams / row.bytes_read,
-        row.trits * row.tokens_per_second, row.lanes * config.tokens * row.clock_hz, per_cycle * row.clock_hz,
+        f"{row.preset}, {model}, {row.what} of {row.streams}",
+        row.trits * row.streams / row.bytes_read,
+        row.trits * row.tokens_per_second,
+        row.lanes * config.streams * row.clock_hz,
+        per_cycle * row.clock_hz,
     )

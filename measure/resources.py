@@ -28,10 +28,10 @@ from lutern.measure.memories import chip_memories
 TERMS: dict[str, Callable[[HwConfig], float]] = {
     "1": lambda c: 1.0,
     "lanes": lambda c: c.lanes,
-    "lanes x further streams": lambda c: c.lanes * (c.tokens - 1),
+    "lanes x further streams": lambda c: c.lanes * (c.streams - 1),
     "results a cycle": lambda c: c.results_per_cycle,
     "codes a cycle": lambda c: c.codes_per_cycle,
-    "further streams": lambda c: c.tokens - 1,
+    "further streams": lambda c: c.streams - 1,
     "word bits": lambda c: c.word_bits,
     "distributed RAMs": lambda c: sum(memory.distributed_rams for memory in chip_memories(c)),
     "bits of tables of LUTs": lambda c: sum(memory.table_bits for memory in chip_memories(c)),
@@ -75,8 +75,10 @@ def _solve(terms: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[n
 def fit(rows: list[samples.Row]) -> dict[str, NDArray[np.float64]]:
     """Coefficients of LUT and FF, of least relative squares."""
     logic = np.array([_logic(row.config) for row in rows], float)
-    return {"luts": _solve(logic, np.array([row.comb for row in rows], float)),
-            "ff": _solve(logic, np.array([row.ff for row in rows], float))}
+    return {
+        "luts": _solve(logic, np.array([row.comb for row in rows], float)),
+        "ff": _solve(logic, np.array([row.ff for row in rows], float)),
+    }
 
 
 def predict(fitted: NDArray[np.float64], config: HwConfig) -> float:
@@ -100,7 +102,9 @@ def resources(config: HwConfig) -> Resources:
     """Of a machine."""
     luts = predict(coefficients()["luts"], config)
     return Resources(
-        luts, luts * packing(), predict(coefficients()["ff"], config),
+        luts,
+        luts * packing(),
+        predict(coefficients()["ff"], config),
         sum(memory.blocks for memory in chip_memories(config)),
         13 * config.results_per_cycle + config.codes_per_cycle + (1 if config.memory == "host" else 2),
     )
@@ -110,5 +114,10 @@ def errors(use: str) -> Errors:
     """Largest errors over the rows of a use."""
     pairs = [(row, resources(row.config)) for row in samples.read() if row.use == use]
     placed = [abs(found.placed_luts / row.placed - 1) for row, found in pairs if row.placed]
-    return Errors(len(pairs), max(abs(found.luts / row.comb - 1) for row, found in pairs),
-                  max(abs(found.ff / row.ff - 1) for row, found in pairs), len(placed), max(placed, default=0.0))
+    return Errors(
+        len(pairs),
+        max(abs(found.luts / row.comb - 1) for row, found in pairs),
+        max(abs(found.ff / row.ff - 1) for row, found in pairs),
+        len(placed),
+        max(placed, default=0.0),
+    )

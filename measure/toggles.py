@@ -211,9 +211,12 @@ def count_toggles(
                 traced.trace([start + edge for edge in edges], path)
                 session.run([Feed(prompt[-1], fresh=len(prompt) == 1)], STEPS)
                 windows = [
-                    _activity(name, Path(f"{path}.{index}"), edges[index + 1] - edges[index],
-                              (lambda text: parse_flat(text, same)) if netlist else
-                              (lambda text: parse_saif(text, known)))
+                    _activity(
+                        name,
+                        Path(f"{path}.{index}"),
+                        edges[index + 1] - edges[index],
+                        (lambda text: parse_flat(text, same)) if netlist else (lambda text: parse_saif(text, known)),
+                    )
                     for index, name in enumerate(names)
                 ]
             found.append(Token(prompt_name, windows))
@@ -238,7 +241,7 @@ def aliases(verilog: str) -> set[str]:
     for line in body.splitlines():
         if not line.startswith("  assign "):
             continue
-        for escaped, plain, high, low in _PART.findall(line[len("  assign "):].partition("= ")[0]):
+        for escaped, plain, high, low in _PART.findall(line[len("  assign ") :].partition("= ")[0]):
             name = escaped or plain
             if high:
                 found |= {f"{name}[{bit}]" for bit in range(int(low or high), int(high) + 1)}

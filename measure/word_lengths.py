@@ -27,8 +27,8 @@ from lutern.model_ref.fixed import S18_MAX, Int, scalar_from_real
 from lutern.model_ref.items import ITEM_EXPONENT_MAX
 from lutern.model_ref.mlgru import FORGET_FRAC_BITS
 from lutern.model_ref.norm import CODE_MAX
-from lutern.model_ref.quantize import IntegerWeights, integer_weights
-from lutern.model_ref.ternarize import ternarize
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
+from lutern.model_ref.ternarise import ternarise
 from lutern.model_ref.ternary import cut_sums, scale_sums
 
 Real: TypeAlias = NDArray[np.float64]
@@ -135,7 +135,7 @@ def _exact_layer(
         return tensors[f"{prefix}{name}.weight"]
 
     def project(name: str, x: Real) -> Real:
-        trits, s = ternarize(checkpoint.tensors[f"{prefix}{name}_proj.weight"])
+        trits, s = ternarise(checkpoint.tensors[f"{prefix}{name}_proj.weight"])
         u, short = rms(x, gain(f"{name}_proj.norm")), name.split(".")[1]
         scale[short] = s * np.abs(u).max(axis=-1, keepdims=True) / CODE_MAX
         sums[short] = codes_at(positions(u)) @ trits.T.astype(np.float64)
@@ -149,9 +149,19 @@ def _exact_layer(
     middle = h + project("attn.o", rms(project("attn.g", x), gain("attn.g_norm")) * _silu(state))
     outputs["gate"], outputs["up"] = np.split(project("mlp.gate", rms(middle, gain("mlp_norm"))), 2, axis=-1)
     layer = Exact(
-        h=h, x=rms(h), gain=gain("attn_norm") * gain("attn.f_proj.norm"), a=outputs, scale=scale, sums=sums, z=z,
-        keep=keep, state=state, o_gain=gain("attn.g_norm") * gain("attn.o_proj.norm"), h_middle=middle,
-        y_gain=gain("mlp_norm") * gain("mlp.gate_proj.norm"), down_gain=gain("mlp.down_proj.norm"),
+        h=h,
+        x=rms(h),
+        gain=gain("attn_norm") * gain("attn.f_proj.norm"),
+        a=outputs,
+        scale=scale,
+        sums=sums,
+        z=z,
+        keep=keep,
+        state=state,
+        o_gain=gain("attn.g_norm") * gain("attn.o_proj.norm"),
+        h_middle=middle,
+        y_gain=gain("mlp_norm") * gain("mlp.gate_proj.norm"),
+        down_gain=gain("mlp.down_proj.norm"),
     )
     return layer, middle + project("mlp.down", _silu(outputs["gate"]) * outputs["up"])
 
@@ -220,37 +230,103 @@ def sweep(checkpoint: Checkpoint) -> list[Row]:
 
     eleven, seventeen, state_wanted = (7, 9, 11, 13, 15), (11, 13, 15, 17, 19), mixed(long_wanted)
     return [
-        row("embedding mantissa", 11, "f", eleven,
-            lambda b: _embedding(checkpoint, ids, b) * layers[0].gain, layers[0].x * layers[0].gain),
+        row(
+            "embedding mantissa",
+            11,
+            "f",
+            eleven,
+            lambda b: _embedding(checkpoint, ids, b) * layers[0].gain,
+            layers[0].x * layers[0].gain,
+        ),
         row("x mantissa", 17, "f", seventeen, lambda b: rounded_mantissa(e.x, b) * e.gain, u),
         row("gain mantissa", 11, "f", eleven, lambda b: e.x * rounded_mantissa(e.gain, b), u),
         row("product u mantissa", 17, "f", seventeen, lambda b: rounded_mantissa(u, b), u),
         Row("x, u and 127/max", 17, "f", [cell(bits, norm_path(bits), positions(u)) for bits in seventeen]),
-        row("f, fraction bits", FORGET_FRAC_BITS, "o", (7, 9, 11, 13, 15),
-            lambda b: forget(sigmoid(-rounded_fraction(e.a["f"], b))), wanted_o),
-        row("1 - f, fraction bits", 17, "o", seventeen,
-            lambda b: mixed(recurrence(rounded_fraction(e.z, b), silu_i)), wanted_o),
-        row("1 - f, long memory", 17, "o", seventeen,
-            lambda b: mixed(recurrence(rounded_fraction(long_z, b), long_silu)[-TOKENS:]), state_wanted),
-        row("1 - LB mantissa", 11, "o", eleven,
-            lambda b: mixed(recurrence(z_plain * rounded_mantissa(e.keep, b), silu_i)), wanted_o),
+        row(
+            "f, fraction bits",
+            FORGET_FRAC_BITS,
+            "o",
+            (7, 9, 11, 13, 15),
+            lambda b: forget(sigmoid(-rounded_fraction(e.a["f"], b))),
+            wanted_o,
+        ),
+        row(
+            "1 - f, fraction bits",
+            17,
+            "o",
+            seventeen,
+            lambda b: mixed(recurrence(rounded_fraction(e.z, b), silu_i)),
+            wanted_o,
+        ),
+        row(
+            "1 - f, long memory",
+            17,
+            "o",
+            seventeen,
+            lambda b: mixed(recurrence(rounded_fraction(long_z, b), long_silu)[-TOKENS:]),
+            state_wanted,
+        ),
+        row(
+            "1 - LB mantissa",
+            11,
+            "o",
+            eleven,
+            lambda b: mixed(recurrence(z_plain * rounded_mantissa(e.keep, b), silu_i)),
+            wanted_o,
+        ),
         row("sigmoid, fraction bits", 17, "o", seventeen, sigma, wanted_o),
-        row("i, word", 18, "o", (12, 14, 16, 18, 20),
-            lambda b: mixed(recurrence(e.z, _silu(rounded_fraction(e.a["i"], i_bits - 18 + b)))), wanted_o),
-        row("S, guard bits", 14, "o", (6, 8, 10, 14, 16),
-            lambda b: mixed(recurrence(e.z, silu_i, i_bits + b)), wanted_o),
+        row(
+            "i, word",
+            18,
+            "o",
+            (12, 14, 16, 18, 20),
+            lambda b: mixed(recurrence(e.z, _silu(rounded_fraction(e.a["i"], i_bits - 18 + b)))),
+            wanted_o,
+        ),
+        row(
+            "S, guard bits", 14, "o", (6, 8, 10, 14, 16), lambda b: mixed(recurrence(e.z, silu_i, i_bits + b)), wanted_o
+        ),
         row("S, guard, long memory", 14, "o", (6, 8, 10, 14, 16), long_state, state_wanted),
-        row("S at the swish", 17, "o", seventeen,
-            lambda b: mixed(e.state, lambda s: block(s, b) * sigmoid(s)), wanted_o),
-        row("scale mantissa, f and i", 17, "o", seventeen, lambda b: mixed(recurrence(
-            sigmoid(-e.sums["f"] * rounded_mantissa(e.scale["f"], b)) * e.keep,
-            _silu(e.sums["i"] * rounded_mantissa(e.scale["i"], b)))), wanted_o),
-        row("scale mantissa, o", 17, "gate", seventeen,
-            lambda b: rms(e.h + e.sums["o"] * rounded_mantissa(e.scale["o"], b)) * e.y_gain, wanted_gate),
-        row("h, word", 32, "gate", (16, 20, 24, 28, 32),
-            lambda b: rms(rounded_fraction(e.h_middle, h_bits - 32 + b)) * e.y_gain, wanted_gate),
-        row("gate, word", 18, "down", (12, 14, 16, 18, 20),
-            lambda b: gated(rounded_fraction(e.a["gate"], gate_bits - 18 + b)), gated(e.a["gate"])),
+        row(
+            "S at the swish", 17, "o", seventeen, lambda b: mixed(e.state, lambda s: block(s, b) * sigmoid(s)), wanted_o
+        ),
+        row(
+            "scale mantissa, f and i",
+            17,
+            "o",
+            seventeen,
+            lambda b: mixed(
+                recurrence(
+                    sigmoid(-e.sums["f"] * rounded_mantissa(e.scale["f"], b)) * e.keep,
+                    _silu(e.sums["i"] * rounded_mantissa(e.scale["i"], b)),
+                )
+            ),
+            wanted_o,
+        ),
+        row(
+            "scale mantissa, o",
+            17,
+            "gate",
+            seventeen,
+            lambda b: rms(e.h + e.sums["o"] * rounded_mantissa(e.scale["o"], b)) * e.y_gain,
+            wanted_gate,
+        ),
+        row(
+            "h, word",
+            32,
+            "gate",
+            (16, 20, 24, 28, 32),
+            lambda b: rms(rounded_fraction(e.h_middle, h_bits - 32 + b)) * e.y_gain,
+            wanted_gate,
+        ),
+        row(
+            "gate, word",
+            18,
+            "down",
+            (12, 14, 16, 18, 20),
+            lambda b: gated(rounded_fraction(e.a["gate"], gate_bits - 18 + b)),
+            gated(e.a["gate"]),
+        ),
         *as_built(e, weights),
     ]
 

@@ -29,8 +29,13 @@ class Wrapper(wiring.Component):
 
     def ports(self, flow: wiring.Flow) -> Value:
         """All inputs or all outputs of the block."""
-        return Cat(*[Value.cast(port) for _path, member, port in self.block.signature.flatten(self.block)
-                     if member.flow == flow])
+        return Cat(
+            *[
+                Value.cast(port)
+                for _path, member, port in self.block.signature.flatten(self.block)
+                if member.flow == flow
+            ]
+        )
 
     @property
     def ff(self) -> int:
@@ -54,9 +59,7 @@ class Wrapper(wiring.Component):
         m.d.sync += held.eq(outputs)
         while len(held) > 1:
             folded = Signal(-(-len(held) // GROUP_BITS), reset_less=True)
-            m.d.sync += folded.eq(
-                Cat(*[held[at : at + GROUP_BITS].xor() for at in range(0, len(held), GROUP_BITS)])
-            )
+            m.d.sync += folded.eq(Cat(*[held[at : at + GROUP_BITS].xor() for at in range(0, len(held), GROUP_BITS)]))
             held = folded
         m.d.comb += self.o.eq(held)
         return m

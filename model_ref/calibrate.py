@@ -1,4 +1,4 @@
-"""Largest values on calibration tokens, for words that no proof makes narrow enough (``quantize.py``).
+"""Largest values on calibration tokens, for words that no proof makes narrow enough (``quantise.py``).
 
     tokens [T, B] ─► embeddings ─► h [T, B, d] ─► layer 0 over all tokens ─► layer 1 ─► ...
                                                        └─► largest and RMS of i, gate and h

@@ -42,7 +42,9 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@ -]{0,199}")
 _READABLE = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _WRITABLE: dict[str, tuple[str, Any]] = {
-    "float32": ("F32", np.float32), "float16": ("F16", np.float16), "bfloat16": ("BF16", ml_dtypes.bfloat16)
+    "float32": ("F32", np.float32),
+    "float16": ("F16", np.float16),
+    "bfloat16": ("BF16", ml_dtypes.bfloat16),
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lutern.model_ref.items import ITEM_EXPONENT_MAX, ITEM_MAGNITUDE_BITS, ITEM_MANTISSA_MAX, item_parts, items
-from lutern.model_ref.ternarize import CHUNK
+from lutern.model_ref.ternarise import CHUNK
 
 
 @dataclass(frozen=True)

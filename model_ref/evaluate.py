@@ -35,10 +35,7 @@ def split(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def bits_per_character(
-    model: SteppedModel,
-    ids: ArrayLike,
-    streams: int = 64,
-    progress: Callable[[int, int], None] | None = None,
+    model: SteppedModel, ids: ArrayLike, streams: int = 64, progress: Callable[[int, int], None] | None = None
 ) -> float:
     """Bits per character of ``model`` on ``ids`` [characters]; ``progress(done, total)`` is told of every step."""
     tokens = np.asarray(ids, dtype=np.int64)

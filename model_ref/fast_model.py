@@ -22,7 +22,7 @@ from lutern.model_ref.doubles import Doubles, Factors, Vector
 from lutern.model_ref.fixed import S18_MAX, S32_MAX, Clipped, Int, add_float
 from lutern.model_ref.mlgru import FORGET_FRAC_BITS
 from lutern.model_ref.model import IntegerModel, Saturations, Trace, embed
-from lutern.model_ref.quantize import IntegerWeights, Matrix
+from lutern.model_ref.quantise import IntegerWeights, Matrix
 
 BLOCK_ELEMENTS = 1 << 16
 """256 KiB of float32: stays in the second-level cache between widening and product."""
@@ -41,8 +41,12 @@ class FastModel(IntegerModel):
     def __init__(self, weights: IntegerWeights, saturations: Saturations | None = None) -> None:
         super().__init__(weights, saturations)
         self._factors = [
-            (Factors.of(*layer.x_gains), Factors.of(*layer.v_gains), Factors.of(*layer.y_gains),
-             Factors.of(*layer.w_gains))
+            (
+                Factors.of(*layer.x_gains),
+                Factors.of(*layer.v_gains),
+                Factors.of(*layer.y_gains),
+                Factors.of(*layer.w_gains),
+            )
             for layer in weights.layers
         ]
         self._final_factors = Factors.of(*weights.final_gains)

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import NORM_EPS
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.ternarize import ternarize
+from lutern.model_ref.ternarise import ternarise
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -103,7 +103,7 @@ def lower_bounds(weights: Floats) -> Floats:
 
 def bit_linear(checkpoint: Checkpoint, name: str) -> BitLinear:
     """One projection by its tensor's name without ``.weight``."""
-    trits, scale = ternarize(checkpoint.tensors[f"{name}.weight"])
+    trits, scale = ternarise(checkpoint.tensors[f"{name}.weight"])
     transposed = np.ascontiguousarray(trits.T.astype(np.float32))
     return BitLinear(checkpoint.tensors[f"{name}.norm.weight"], transposed, np.float32(scale))
 

@@ -40,5 +40,14 @@ def significant(x: NDArray[Any]) -> NDArray[np.float64]:
     return np.ldexp(np.rint(np.ldexp(fraction, ITEM_MAGNITUDE_BITS)), exponent - ITEM_MAGNITUDE_BITS)
 
 
-__all__ = ["ITEM_EXPONENT_BITS", "ITEM_EXPONENT_MAX", "ITEM_MAGNITUDE_BITS", "ITEM_MANTISSA_BITS", "ITEM_MANTISSA_MAX",
-           "ITEM_MANTISSA_ONE", "item_parts", "items", "significant"]
+__all__ = [
+    "ITEM_EXPONENT_BITS",
+    "ITEM_EXPONENT_MAX",
+    "ITEM_MAGNITUDE_BITS",
+    "ITEM_MANTISSA_BITS",
+    "ITEM_MANTISSA_MAX",
+    "ITEM_MANTISSA_ONE",
+    "item_parts",
+    "items",
+    "significant",
+]

@@ -81,7 +81,7 @@ def update_state(state: Int, z: Int, i: Int, frac_bits: int, clipped: Clipped | 
     """New state ``[B, d]`` (s32, ``frac_bits + 14`` fraction bits) of gate ``z`` and pre-activation ``i`` (s18).
 
     S stays in the hull of silu, so the difference fits 18 bits while |i| keeps the bound that chose ``frac_bits``
-    (``quantize.pre_activation_frac_bits``); both saturations are stated, not reached.
+    (``quantise.pre_activation_frac_bits``); both saturations are stated, not reached.
     """
     difference = saturate(silu(i, frac_bits) - rsh(state, STATE_GUARD_BITS), S18_MAX, clipped)
     return saturate(state + rsh(z * difference, Z_BITS - STATE_GUARD_BITS), S32_MAX, clipped)

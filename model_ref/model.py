@@ -14,7 +14,7 @@ import numpy as np
 from lutern.model_ref import glu, head, mlgru, norm
 from lutern.model_ref.fixed import S18_MAX, S32_MAX, Clipped, Int, add_float, rsh, saturate
 from lutern.model_ref.norm import Vector
-from lutern.model_ref.quantize import IntegerLayer, IntegerWeights, Matrix
+from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.ternary import cut_sums, scale_sums, ternary_sums
 
 Trace = Callable[[str, int, Int], None]
@@ -112,7 +112,11 @@ class IntegerModel:
             gate_sums, gate_scale = project(layer.gate_proj, y, 0, index, emit)  # [B, 2m]
             m = self.config.intermediate_size
             a = scale_sums(
-                gate_sums[:, :m], layer.gate_proj.cut, gate_scale, layer.gate_proj.frac_bits, S18_MAX,
+                gate_sums[:, :m],
+                layer.gate_proj.cut,
+                gate_scale,
+                layer.gate_proj.frac_bits,
+                S18_MAX,
                 count("gate", index),
             )
             up = cut_sums(gate_sums[:, m:], layer.gate_proj.cut)
@@ -166,9 +170,7 @@ def integer_square_sum(g: Int) -> tuple[Int, Int]:
     return norm.square_sum((g, np.zeros_like(g)))
 
 
-def add_residual(
-    h: Int, sums: Int, matrix: Matrix, scale: tuple[Int, Int], clipped: Clipped | None = None
-) -> Int:
+def add_residual(h: Int, sums: Int, matrix: Matrix, scale: tuple[Int, Int], clipped: Clipped | None = None) -> Int:
     """``h + BL(x)``, s32 with the fraction bits of h."""
     added = scale_sums(sums, matrix.cut, scale, matrix.frac_bits, S32_MAX, clipped)
     return saturate(h + added, S32_MAX, clipped)

@@ -126,7 +126,7 @@ def square_sum(p: tuple[Int, Int]) -> tuple[Int, Int]:
 
     Each square (34 bits) is shifted to units of ``x``'s last place and truncated, the 82-bit sum is exact, and its 17
     leading bits are kept (truncated). Sums run in two halves of 17 bits because an int64 is too small; with these no
-    vector of at most 8192 elements (``quantize.MAX_WIDTH``) overflows.
+    vector of at most 8192 elements (``quantise.MAX_WIDTH``) overflows.
     """
     square = p[0] * p[0]
     left = 2 * np.maximum(p[1], 0)

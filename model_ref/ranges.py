@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import CODE_MAX
-from lutern.model_ref.ternarize import CHUNK
+from lutern.model_ref.ternarise import CHUNK
 
 
 def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]) -> NDArray[np.float64]:

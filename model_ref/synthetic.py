@@ -70,9 +70,11 @@ def write_random_checkpoint(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LuternError(f"{folder} is there and not empty; give a folder that is new.")
     shards = _shards(config, shard_bytes)
-    names = [WEIGHTS_FILE] if len(shards) == 1 else [
-        f"model-{index + 1:05}-of-{len(shards):05}.safetensors" for index in range(len(shards))
-    ]
+    names = (
+        [WEIGHTS_FILE]
+        if len(shards) == 1
+        else [f"model-{index + 1:05}-of-{len(shards):05}.safetensors" for index in range(len(shards))]
+    )
     numbers = {name: index for index, name in enumerate(config.tensor_shapes)}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -142,8 +142,10 @@ class SimulatedBoard:
         """Let up to `cycles` cycles pass, fewer if a frame leaves; the number of bytes that wait to be read."""
         waiting = int(self._library.lutern_run(self._board, cycles))
         if self._timings is not None and (error := self._library.lutern_memory_error(self._board)):
-            raise AssertionError(f"the memory part's rule {error & 15} of sdram.v is broken at {{bank, row}} "
-                                 f"{error >> 4:#x}, in or before cycle {self.cycles}")
+            raise AssertionError(
+                f"the memory part's rule {error & 15} of sdram.v is broken at {{bank, row}} "
+                f"{error >> 4:#x}, in or before cycle {self.cycles}"
+            )
         return waiting
 
     def poke(self, address: int, words: NDArray[np.uint8]) -> None:

@@ -19,7 +19,7 @@ from lutern.hw.decoder import TAP_STREAM_BITS
 from lutern.model_ref import head
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.model import IntegerModel
-from lutern.model_ref.quantize import IntegerWeights
+from lutern.model_ref.quantise import IntegerWeights
 from lutern.sim.board import SimulatedBoard, TapLog
 
 TAP_BITS = {"h": 32, "s": 32, "codes": 8}
@@ -128,11 +128,7 @@ def _lanes(log: TapLog, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def _first_difference(
-    name: str,
-    stream: int,
-    cycles: NDArray[np.uint64],
-    values: NDArray[np.int64],
-    expected: list[tuple[int, Segment]],
+    name: str, stream: int, cycles: NDArray[np.uint64], values: NDArray[np.int64], expected: list[tuple[int, Segment]]
 ) -> tuple[int, str] | None:
     """(cycle, text) of the first value that is not as expected. ``values [beats, elements]``, ``cycles [beats]``."""
     beat, width = 0, values.shape[1]

@@ -16,7 +16,7 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import HwConfig
 from lutern.hw.link import HostPort, Uart
 from lutern.hw.memory import ResidentMemory
-from lutern.hw.pipeline import link
+from lutern.hw.pipeline import join_streams
 
 TOKEN_CYCLES = 10
 SCALE_MANTISSA, SCALE_EXPONENT, SATURATIONS, WORDS = 0x1ABCD, -77, 0xC0DB, 0xDBC0  # the last two need escaping
@@ -27,8 +27,10 @@ def model_tokens(feeds: Sequence[tuple[int, bool]], count: int, vocab: int) -> l
     tokens: list[int] = []
     held = [token for token, _ in feeds]
     for step in range(count):
-        held = [(5 * token + (4 if fresh and step == 0 else 3)) % vocab
-                for token, (_, fresh) in zip(held, feeds, strict=True)]
+        held = [
+            (5 * token + (4 if fresh and step == 0 else 3)) % vocab
+            for token, (_, fresh) in zip(held, feeds, strict=True)
+        ]
         tokens += held
     return tokens
 
@@ -60,15 +62,15 @@ class Loopback(wiring.Component):
         m = Module()
         m.submodules.host = host = HostPort(self.config)
         m.submodules.memory = memory = ResidentMemory(self.config)
-        link(m, self.rx, host.i_rx)
-        link(m, host.o_tx, self.tx)
-        link(m, host.o_write, memory.i_write)
-        link(m, host.o_read, memory.i_read)
-        link(m, memory.o_read, host.i_read)
+        join_streams(m, self.rx, host.i_rx)
+        join_streams(m, host.o_tx, self.tx)
+        join_streams(m, host.o_write, memory.i_write)
+        join_streams(m, host.o_read, memory.i_read)
+        join_streams(m, memory.o_read, host.i_read)
         m.d.comb += [memory.setup.eq(host.setup), memory.running.eq(host.running)]
 
-        tokens = [Signal(16, name=f"token_{number}") for number in range(self.config.tokens)]
-        fresh = Signal(self.config.tokens)
+        tokens = [Signal(16, name=f"token_{number}") for number in range(self.config.streams)]
+        fresh = Signal(self.config.streams)
         left, of_stream, final = Signal(16), Signal(4), Signal(4)
         busy, timer, runs = Signal(), Signal(range(TOKEN_CYCLES)), Signal(16)
         following = Signal(16)
@@ -97,7 +99,10 @@ class Loopback(wiring.Component):
                 m.d.sync += [token.eq(following), fresh[number].eq(0)]
         with m.If(host.o_run.valid & host.o_run.ready):
             m.d.sync += [
-                busy.eq(1), timer.eq(0), of_stream.eq(0), left.eq(host.o_run.p.count),
+                busy.eq(1),
+                timer.eq(0),
+                of_stream.eq(0),
+                left.eq(host.o_run.p.count),
                 final.eq(host.o_run.p.final_stream),
             ]
         with m.Elif(busy & (timer != TOKEN_CYCLES - 1)):
@@ -132,7 +137,7 @@ class SerialLoopback(wiring.Component):
         m = Module()
         m.submodules.uart = uart = Uart(self.divisor)
         m.submodules.loopback = loopback = Loopback(self.config)
-        link(m, uart.o, loopback.rx)
-        link(m, loopback.tx, uart.i)
+        join_streams(m, uart.o, loopback.rx)
+        join_streams(m, loopback.tx, uart.i)
         m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx)]
         return m

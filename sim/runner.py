@@ -105,13 +105,19 @@ def _build(
         with _environment(verilator_environment()):
             try:
                 Builder().build(
-                    sources=[folder / "public.vlt", folder / "top.v", *sources], hdl_toplevel="top", build_dir=folder,
-                    build_args=[*_FLAGS, *(_TRACE_FLAGS if waves else ())], waves=waves, always=True,
-                    timescale=("1ns", "1ps"), log_file=folder / "build.log",
+                    sources=[folder / "public.vlt", folder / "top.v", *sources],
+                    hdl_toplevel="top",
+                    build_dir=folder,
+                    build_args=[*_FLAGS, *(_TRACE_FLAGS if waves else ())],
+                    waves=waves,
+                    always=True,
+                    timescale=("1ns", "1ps"),
+                    log_file=folder / "build.log",
                 )
             except (RuntimeError, SystemExit) as error:
-                raise AssertionError(f"Verilator could not build {type(component).__name__}: {error}\n"
-                                     + tail(folder / "build.log")) from None
+                raise AssertionError(
+                    f"Verilator could not build {type(component).__name__}: {error}\n" + tail(folder / "build.log")
+                ) from None
         (folder / "built").touch()
     if not runtime.exists():
         fresh = folder.parent / f"{runtime.name}-{uuid.uuid4().hex}"
@@ -162,8 +168,16 @@ def run_bench(
     with _environment(values):
         try:
             get_runner("verilator").test(
-                test_module=testbench_module, hdl_toplevel="top", hdl_toplevel_lang="verilog", build_dir=folder,
-                test_dir=run, seed=seed, testcase=testcase, waves=waves, results_xml=str(results), log_file=log,
+                test_module=testbench_module,
+                hdl_toplevel="top",
+                hdl_toplevel_lang="verilog",
+                build_dir=folder,
+                test_dir=run,
+                seed=seed,
+                testcase=testcase,
+                waves=waves,
+                results_xml=str(results),
+                log_file=log,
                 timescale=("1ns", "1ps"),
             )
         except (RuntimeError, SystemExit) as error:

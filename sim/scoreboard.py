@@ -1,12 +1,12 @@
 """An exact checker, in order, whose first mismatch tells the whole story.
 
-    board = Scoreboard("norm.codes", seed=seed, decode=lambda value: f"{value / 127:+.3f}")
-    board.expect_all(codes, token=3, layer=1)            # from the golden model, any time before the item comes
-    StreamMonitor(dut, "o", on_item=board.check)
-    ...
-    board.finish()                                       # everything that was expected has come
+board = Scoreboard("norm.codes", seed=seed, decode=lambda value: f"{value / 127:+.3f}")
+board.expect_all(codes, token=3, layer=1)            # from the golden model, any time before the item comes
+StreamMonitor(dut, "o", on_item=board.check)
+...
+board.finish()                                       # everything that was expected has come
 
-    norm.codes: token 3, layer 1, index 17, cycle 412: got 0x7e (126, +0.992), expected 0x7f (127, +1.000), seed 7
+norm.codes: token 3, layer 1, index 17, cycle 412: got 0x7e (126, +0.992), expected 0x7f (127, +1.000), seed 7
 """
 
 from collections import deque

@@ -1,8 +1,8 @@
 """The memory model of sdram.v as something to instantiate, and the controller joined to it for benches.
 
-    SdramBench:   jobs ─► SdramController ─► sdram_board (sdram.v) ─► error, its address, refreshes
-                  words ◄──────┘
-    SdramTop:     Top or SerialTop ─► sdram_board: the simulated board of a machine whose words are in SDRAM
+SdramBench:   jobs ─► SdramController ─► sdram_board (sdram.v) ─► error, its address, refreshes
+              words ◄──────┘
+SdramTop:     Top or SerialTop ─► sdram_board: the simulated board of a machine whose words are in SDRAM
 """
 
 from __future__ import annotations
@@ -58,18 +58,33 @@ class SdramModel(Elaboratable):
         m = Module()
         t, pins = self.timings, self.pins
         parameters = {
-            "DATA_BITS": t.data_bits, "BANK_BITS": t.bank_bits, "ROW_BITS": t.row_bits, "COLUMN_BITS": t.column_bits,
-            "PIN_BITS": t.pin_address_bits, "CL": t.cas_latency, "TRC": t.rc, "TRAS": t.ras, "TRP": t.rp,
-            "TRCD": t.rcd, "TRRD": t.rrd, "TWR": t.wr, "TRFC": t.rfc, "TMRD": t.mrd,
-            "REFRESH_LIMIT": t.refresh_limit, "POWER_UP": t.power_up,
+            "DATA_BITS": t.data_bits,
+            "BANK_BITS": t.bank_bits,
+            "ROW_BITS": t.row_bits,
+            "COLUMN_BITS": t.column_bits,
+            "PIN_BITS": t.pin_address_bits,
+            "CL": t.cas_latency,
+            "TRC": t.rc,
+            "TRAS": t.ras,
+            "TRP": t.rp,
+            "TRCD": t.rcd,
+            "TRRD": t.rrd,
+            "TWR": t.wr,
+            "TRFC": t.rfc,
+            "TMRD": t.mrd,
+            "REFRESH_LIMIT": t.refresh_limit,
+            "POWER_UP": t.power_up,
         }
         outputs = ("cke", "cs_n", "ras_n", "cas_n", "we_n", "ba", "a", "dqm", "dq_o", "dq_oe")
         m.submodules.board = Instance(
             "sdram_board",
             **{f"p_{name}": value for name, value in parameters.items()},
             **{f"i_{name}": getattr(pins, name) for name in outputs},
-            i_clk=ClockSignal(self.domain), o_dq_i=pins.dq_i,
-            o_error=self.error, o_error_address=self.error_address, o_refreshes=self.refreshes,
+            i_clk=ClockSignal(self.domain),
+            o_dq_i=pins.dq_i,
+            o_error=self.error,
+            o_error_address=self.error_address,
+            o_refreshes=self.refreshes,
         )
         return m
 
@@ -90,11 +105,13 @@ class SdramTop(wiring.Component):
         self.sdram_timings: SdramTimings = self.machine.timings
         hidden = ("sdram", "phase_step", "phase_dir")
         self._shared = [name for name in self.machine.signature.members if name not in hidden]
-        super().__init__({
-            **{name: self.machine.signature.members[name] for name in self._shared},
-            "sdram_error": Out(4),
-            "sdram_error_address": Out(self.sdram_timings.bank_bits + self.sdram_timings.row_bits),
-        })
+        super().__init__(
+            {
+                **{name: self.machine.signature.members[name] for name in self._shared},
+                "sdram_error": Out(4),
+                "sdram_error_address": Out(self.sdram_timings.bank_bits + self.sdram_timings.row_bits),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -118,11 +135,15 @@ class SdramBench(wiring.Component):
         self.timings, self.part = timings, part or timings
         self.controller = described(SdramController(timings))
         own = {name: member for name, member in self.controller.signature.members.items() if name != "pins"}
-        super().__init__({
-            **own,
-            "error": Out(4), "error_address": Out(timings.bank_bits + timings.row_bits), "refreshes": Out(32),
-            **{f"pin_{name}": Out(member.shape) for name, member in self.controller.pins.signature.members.items()},
-        })
+        super().__init__(
+            {
+                **own,
+                "error": Out(4),
+                "error_address": Out(timings.bank_bits + timings.row_bits),
+                "refreshes": Out(32),
+                **{f"pin_{name}": Out(member.shape) for name, member in self.controller.pins.signature.members.items()},
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -150,11 +171,16 @@ class SdramMemoryBench(wiring.Component):
         self.config, self.timings = config, timings
         self.memory = described(SdramMemory(config, timings))
         self._shared = [name for name in self.memory.signature.members if name != "pins"]
-        super().__init__({
-            **{name: self.memory.signature.members[name] for name in self._shared},
-            "stuck": In(timings.data_bits), "joined": In(timings.pin_address_bits), "error": Out(4),
-            "refreshes": Out(32), "words": Out(32),
-        })
+        super().__init__(
+            {
+                **{name: self.memory.signature.members[name] for name in self._shared},
+                "stuck": In(timings.data_bits),
+                "joined": In(timings.pin_address_bits),
+                "error": Out(4),
+                "refreshes": Out(32),
+                "words": Out(32),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -181,4 +207,4 @@ class SdramMemoryBench(wiring.Component):
         return m
 
 
-__all__ = ["SOURCE", "Rule", "SdramBench", "SdramMemoryBench", "SdramModel", "SdramTop", ]
+__all__ = ["SOURCE", "Rule", "SdramBench", "SdramMemoryBench", "SdramModel", "SdramTop"]

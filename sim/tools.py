@@ -15,8 +15,10 @@ def require_compiler() -> None:
     """Refuse in one sentence where Verilator's output could not be compiled."""
     for program, package in (("c++", "g++"), ("make", "make"), ("perl", "perl")):
         if shutil.which(program) is None:
-            raise LuternError(f"No {program} on PATH: simulation compiles the gateware, so install {package} "
-                              f"(Debian and Ubuntu: apt install {package}).")
+            raise LuternError(
+                f"No {program} on PATH: simulation compiles the gateware, so install {package} "
+                f"(Debian and Ubuntu: apt install {package})."
+            )
 
 
 def verilator_environment() -> dict[str, str]:

@@ -39,10 +39,40 @@ _SDRAM = Path(__file__).with_name("sdram.v")
 _KEPT_BUILDS = 10
 _STALE_SECONDS = 6 * 3600.0
 _FLAGS = (
-    "--cc", "--exe", "--build", "-j", "2", "--threads", "1", "--prefix", "Vtop", "--top-module", "top", "--Mdir", ".",
-    "-O3", "--x-assign", "fast", "--x-initial", "0", "--noassert", "--no-timing", "-Wno-fatal", "-Wno-lint",
-    "--output-split", "200000", "--output-split-cfuncs", "20000", "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared",
-    "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 OPT_GLOBAL=-O2", "-o", LIBRARY,
+    "--cc",
+    "--exe",
+    "--build",
+    "-j",
+    "2",
+    "--threads",
+    "1",
+    "--prefix",
+    "Vtop",
+    "--top-module",
+    "top",
+    "--Mdir",
+    ".",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "0",
+    "--noassert",
+    "--no-timing",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "--output-split",
+    "200000",
+    "--output-split-cfuncs",
+    "20000",
+    "-CFLAGS",
+    "-fPIC",
+    "-LDFLAGS",
+    "-shared",
+    "-MAKEFLAGS",
+    "OPT_FAST=-O2 OPT_SLOW=-O0 OPT_GLOBAL=-O2",
+    "-o",
+    LIBRARY,
 )
 _TOGGLE_FLAGS = ("--trace-saif", "--trace-underscore", "-CFLAGS", "-DLUTERN_SAIF")
 """In addition, for a simulation that can write the toggles of all nets: measure.toggles."""
@@ -113,9 +143,7 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
     return _used(folder)
 
 
-def verilate_text(
-    component: wiring.Component, make: Callable[[], str], *made_from: str, toggles: bool = False
-) -> Path:
+def verilate_text(component: wiring.Component, make: Callable[[], str], *made_from: str, toggles: bool = False) -> Path:
     """As `verilate`, of Verilog that `make` gives: a module `top` with the ports of `component`, from `made_from`.
 
     With `toggles` it can count those of the nets of `top` itself.
@@ -208,13 +236,21 @@ def _build(name: str, verilog_text: str, header: str, folder: Path, flags: tuple
         parts = [_SDRAM.name] if "SDRAM_WORD" in header else []
         command = ["verilator", *flags, "top.v", *parts, "harness.cpp"]
         with open(work / "build.log", "w") as log:
-            done = subprocess.run(command, cwd=work, stdout=log, stderr=subprocess.STDOUT, check=False,
-                                  env={**os.environ, **verilator_environment()})
+            done = subprocess.run(
+                command,
+                cwd=work,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+                env={**os.environ, **verilator_environment()},
+            )
         if done.returncode or not (work / LIBRARY).exists():
             kept = folder.parent / "failed.log"
             shutil.copy(work / "build.log", kept)
-            raise LuternError(f"Verilator or the C++ compiler failed on {name} (exit code "
-                              f"{done.returncode}); read the log:\n{tail(kept, 20)}")
+            raise LuternError(
+                f"Verilator or the C++ compiler failed on {name} (exit code "
+                f"{done.returncode}); read the log:\n{tail(kept, 20)}"
+            )
         for item in work.iterdir():  # sources and objects are many times as large as the library
             if item.name not in (LIBRARY, "top.v", "taps.h", "build.log"):
                 item.unlink()

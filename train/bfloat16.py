@@ -13,19 +13,19 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from lutern.model_ref.ternarize import ternarize
+from lutern.model_ref.ternarise import ternarise
 
 ROUNDS = 16  # two or three suffice
 
 
 def rounded_with_trits_kept(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """``weight`` as float32 numbers that bfloat16 holds exactly, with the trits of ``weight``."""
-    wanted, _ = ternarize(weight)
+    wanted, _ = ternarise(weight)
     # As integers: the magnitude's bits count upwards with the magnitude, the sign bit stays out of it.
     bits = weight.astype(ml_dtypes.bfloat16).view(np.uint16)
     for _ in range(ROUNDS):
         rounded = bits.view(ml_dtypes.bfloat16).astype(np.float32)
-        trits, _ = ternarize(rounded)
+        trits, _ = ternarise(rounded)
         if np.array_equal(trits, wanted):
             break
         step = np.abs(wanted).astype(np.int32) - np.abs(trits).astype(np.int32)

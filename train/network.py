@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lutern.model_ref import float_model
 from lutern.model_ref.config import NORM_EPS, ModelConfig
-from lutern.model_ref.ternarize import SMALLEST_SCALE
+from lutern.model_ref.ternarise import SMALLEST_SCALE
 from lutern.train.recurrence import recurrence
 
 SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)  # torch.compile traces no NumPy scalars

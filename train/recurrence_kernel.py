@@ -21,7 +21,9 @@ def _combine(f1, x1, f2, x2):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _kernel(f_ptr, x_ptr, start_ptr, out_ptr, length, channels, REVERSE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: E501
+def _kernel(  # type: ignore[no-untyped-def]
+    f_ptr, x_ptr, start_ptr, out_ptr, length, channels, REVERSE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr
+):
     stream = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
     row = tl.arange(0, CHUNK)[:, None]

@@ -7,7 +7,7 @@
                                             ├─ LOGITS ───► logits_stream, logits_address, logits_data, scale
                                             ├─ COUNTERS ─► counters_address, counters_data, counted
                                             ├─ MEMORY_TEST, PHASE (memory "sdram") ─► o_test, i_test, o_phase, i_phase
-                                            └─ STREAM, ROW (memory "host") ─► o_host, i_want
+                                            └─ RECORDS, ROW (memory "host") ─► o_host, i_want
     o_tx ◄─ Framer ◄─ Reply ◄───────────────┘
 
 Formats: hw/protocol.py. Nothing is carried out before the whole frame has come and its CRC was right.
@@ -164,7 +164,7 @@ class HostPort(wiring.Component):
         m.d.sync += pointer.eq(pointer + advance)
 
         # Addresses, logits, counters or tokens that the command wants; of words, those that are left.
-        span_start = Signal(32 if self.has_host else SPAN_BITS)  # the offset of a STREAM has 32 bits
+        span_start = Signal(32 if self.has_host else SPAN_BITS)  # the offset of a RECORDS has 32 bits
         span_count = Signal(SPAN_BITS)
         spent = Signal()  # none is left
         span_end = Signal(SPAN_BITS + 1)  # the first behind them
@@ -211,7 +211,7 @@ class HostPort(wiring.Component):
         run_sequence, run_crc = Signal(8), Signal(32)
         busy, finished = Signal(), Signal()  # a run goes on; its answer is due
         tells_run = Signal()
-        brings_words = (opcode == Opcode.STREAM) | (opcode == Opcode.ROW) if self.has_host else Const(0)
+        brings_words = (opcode == Opcode.RECORDS) | (opcode == Opcode.ROW) if self.has_host else Const(0)
         wants = self.i_want.valid if self.has_host else Const(0)
         beyond = Signal()  # words of memory that are not there
         resident = config.source == "resident"
@@ -221,7 +221,7 @@ class HostPort(wiring.Component):
             with m.If(exceeds(write.address, TRIT_MEMORY - 1)):  # CHECKSUM: the same field
                 m.d.comb += beyond.eq(far | exceeds(span_end, trits_end))
 
-        streams = run.streams[: config.tokens.bit_length()]
+        streams = run.streams[: config.streams.bit_length()]
         feeds_end = Signal(range(FEEDS_AT + 255 * FEED.byte_count + 1))
         m.d.sync += feeds_end.eq(FEEDS_AT + (run.streams << 3) + run.streams)
         tokens_of_run = sum(
@@ -274,13 +274,13 @@ class HostPort(wiring.Component):
                     with m.Case(Opcode.RUN):
                         with m.If(position != feeds_end):
                             refuse(ErrorCode.BAD_LENGTH)
-                    with m.Case(Opcode.WRITE, *((Opcode.STREAM, Opcode.ROW) if self.has_host else ())):
+                    with m.Case(Opcode.WRITE, *((Opcode.RECORDS, Opcode.ROW) if self.has_host else ())):
                         with m.If(~exceeds(position, WORDS_AT - 1) | partial | (frame_words == 0)):
                             refuse(ErrorCode.BAD_LENGTH)
                     with m.Default():
                         refuse(ErrorCode.UNKNOWN_OPCODE)
                 with m.Switch(opcode):
-                    with m.Case(Opcode.WRITE, Opcode.STREAM, Opcode.ROW):
+                    with m.Case(Opcode.WRITE, Opcode.RECORDS, Opcode.ROW):
                         m.d.sync += [span_start.eq(write.address), span_count.eq(frame_words)]
                         m.d.sync += far.eq(write.address[SPAN_BITS:].any())
                     with m.Case(Opcode.CHECKSUM, Opcode.MEMORY_TEST):  # the same fields
@@ -320,10 +320,14 @@ class HostPort(wiring.Component):
                         stream_limit = (1 << 32) - 1 if self.has_host else config.memory_words
                         table_limit = config.trit_beats if resident else stream_limit
                         with m.If(
-                            (setup.stream_words == 0) | exceeds(setup.stream_words, stream_limit)
-                            | ((setup.trit_beats != 0) != resident) | exceeds(setup.trit_beats, config.trit_beats)
-                            | exceeds(setup.embedding_base, table_limit - 1) | (setup.embedding_row_words == 0)
-                            | (setup.vocab == 0) | exceeds(setup.vocab, config.max_vocab)
+                            (setup.record_words == 0)
+                            | exceeds(setup.record_words, stream_limit)
+                            | ((setup.trit_beats != 0) != resident)
+                            | exceeds(setup.trit_beats, config.trit_beats)
+                            | exceeds(setup.embedding_base, table_limit - 1)
+                            | (setup.embedding_row_words == 0)
+                            | (setup.vocab == 0)
+                            | exceeds(setup.vocab, config.max_vocab)
                         ):
                             refuse(ErrorCode.BAD_SETUP)
                     with m.Case(Opcode.RUN):
@@ -334,20 +338,25 @@ class HostPort(wiring.Component):
                             with m.If(~self.running):
                                 refuse(ErrorCode.NOT_SET_UP)
                             with m.Elif(
-                                (span_end == 0) | exceeds(span_end, RUN_TOKENS) | exceeds(run.count, RUN_TOKENS)
-                                | exceeds(run.streams, config.tokens)
+                                (span_end == 0)
+                                | exceeds(span_end, RUN_TOKENS)
+                                | exceeds(run.count, RUN_TOKENS)
+                                | exceeds(run.streams, config.streams)
                             ):
                                 refuse(ErrorCode.BAD_COUNT)
                     with m.Case(Opcode.LOGITS):
                         with m.If(
-                            (logits.count == 0) | exceeds(logits.count, protocol.LOGITS_COUNT)
-                            | exceeds(span_end, entries) | exceeds(logits.stream, config.tokens - 1)
+                            (logits.count == 0)
+                            | exceeds(logits.count, protocol.LOGITS_COUNT)
+                            | exceeds(span_end, entries)
+                            | exceeds(logits.stream, config.streams - 1)
                         ):
                             refuse(ErrorCode.BAD_COUNT)
                     if self.has_counters:
                         with m.Case(Opcode.COUNTERS):
                             with m.If(
-                                (wanted.count == 0) | exceeds(wanted.count, protocol.COUNTERS_COUNT)
+                                (wanted.count == 0)
+                                | exceeds(wanted.count, protocol.COUNTERS_COUNT)
                                 | exceeds(span_end, protocol.COUNTER_STRIDE * config.counted_phases)
                             ):
                                 refuse(ErrorCode.BAD_COUNT)
@@ -360,7 +369,7 @@ class HostPort(wiring.Component):
                         m.d.sync += self.running.eq(0)
                         m.next = "COLLECT"
                     if self.has_host:
-                        with m.Case(Opcode.STREAM, Opcode.ROW):
+                        with m.Case(Opcode.RECORDS, Opcode.ROW):
                             m.next = "COLLECT"
                     with m.Case(Opcode.CHECKSUM):
                         m.d.sync += self.running.eq(0)
@@ -411,10 +420,7 @@ class HostPort(wiring.Component):
                 with m.If(self.o_read.ready):
                     m.next = "SUM"
             with m.State("SUM"):
-                m.d.comb += [
-                    checksum.valid.eq(loaded),
-                    self.i_read.ready.eq((~loaded | phase_ends) & ~spent),
-                ]
+                m.d.comb += [checksum.valid.eq(loaded), self.i_read.ready.eq((~loaded | phase_ends) & ~spent)]
                 with m.If(loaded):  # shifted as in COLLECT: one multiplexer; what enters above is not summed
                     m.d.sync += [word.eq(Cat(word[8:], fetch.data)), phase.eq(phase + 1)]
                     with m.If(phase_ends):
@@ -422,13 +428,18 @@ class HostPort(wiring.Component):
                         with m.If(spent):
                             m.next = "REPLY"
                 with m.If(self.i_read.valid & self.i_read.ready):
-                    m.d.sync += [word.eq(self.i_read.payload), loaded.eq(1), span_count.eq(span_count - 1),
-                                 spent.eq(span_count == 1)]
+                    m.d.sync += [
+                        word.eq(self.i_read.payload),
+                        loaded.eq(1),
+                        span_count.eq(span_count - 1),
+                        spent.eq(span_count == 1),
+                    ]
 
             # MEMORY_TEST and PHASE: asked, then answered.
             if self.has_sdram:
                 m.d.comb += [
-                    self.o_test.p.first.eq(check.address), self.o_test.p.count.eq(check.count),
+                    self.o_test.p.first.eq(check.address),
+                    self.o_test.p.count.eq(check.count),
                     self.o_phase.payload.eq(phase_steps.steps),
                 ]
                 with m.State("TEST"):
@@ -521,7 +532,7 @@ class HostPort(wiring.Component):
             self.logits_address.eq(reply.item_address),
             reply.token_data.eq(give.data),
             reply.long_data.eq(self.logits_data),
-            answered.eq(Mux(tells, Mux(tells_run, Opcode.RUN, Opcode.STREAM), opcode)),
+            answered.eq(Mux(tells, Mux(tells_run, Opcode.RUN, Opcode.RECORDS), opcode)),
             reply.i.p.opcode.eq(answered),
             reply.i.p.sequence.eq(Mux(tells, run_sequence, sequence)),
         ]
@@ -552,8 +563,10 @@ class HostPort(wiring.Component):
             with m.Switch(answered):
                 with m.Case(Opcode.INFO):
                     known = self.info[:-4]  # all but the frames dropped
-                    answer(Cat(Const(int.from_bytes(known, "little"), 8 * len(known)), dropped_frames, Const(0, 16)),
-                           FIXED_BYTES)
+                    answer(
+                        Cat(Const(int.from_bytes(known, "little"), 8 * len(known)), dropped_frames, Const(0, 16)),
+                        FIXED_BYTES,
+                    )
                 with m.Case(Opcode.WRITE):
                     answer(Cat(span_start, Const(0, 32 - len(span_start))), 4)
                 with m.Case(Opcode.CHECKSUM):
@@ -564,7 +577,7 @@ class HostPort(wiring.Component):
                     with m.Case(Opcode.PHASE):
                         answer(phase_place, protocol.PHASE_DONE.byte_count)
                 if self.has_host:
-                    with m.Case(Opcode.STREAM):
+                    with m.Case(Opcode.RECORDS):
                         answer(self.i_want.p.want.as_value(), protocol.WANT.byte_count)
                 with m.Case(Opcode.RUN):
                     answer(done.as_value(), RUN_DONE.byte_count)

@@ -40,15 +40,17 @@ class Reply(wiring.Component):
     """
 
     def __init__(self, long_bits: int = LOGIT_BITS) -> None:
-        super().__init__({
-            "i": In(stream.Signature(REPLY)),
-            "o": Out(stream.Signature(FRAMED)),
-            "fixed_index": Out(range(FIXED_BYTES)),
-            "fixed_byte": In(8),
-            "item_address": Out(16),
-            "token_data": In(16),
-            "long_data": In(signed(long_bits)),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(REPLY)),
+                "o": Out(stream.Signature(FRAMED)),
+                "fixed_index": Out(range(FIXED_BYTES)),
+                "fixed_byte": In(8),
+                "item_address": Out(16),
+                "token_data": In(16),
+                "long_data": In(signed(long_bits)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -109,11 +111,7 @@ class Reply(wiring.Component):
                 m.next = "ITEM"
             with m.State("ITEM"):
                 ends = index == Mux(are_long, 3, 1)
-                m.d.comb += [
-                    self.o.valid.eq(1),
-                    self.o.p.byte.eq(item[:8]),
-                    self.o.p.last.eq(ends & (items_left == 0)),
-                ]
+                m.d.comb += [self.o.valid.eq(1), self.o.p.byte.eq(item[:8]), self.o.p.last.eq(ends & (items_left == 0))]
                 with m.If(sends):
                     m.d.sync += [index.eq(index + 1), item.eq(Cat(item[8:], item[-8:]))]
                     with m.If(self.o.p.last):

@@ -121,10 +121,7 @@ class Framer(wiring.Component):
         offered = Signal()
         second = Signal()  # ESC has left
         crc_index = Signal(range(CRC_BYTES))
-        m.d.comb += [
-            maker.data.eq(self.i.p.byte),
-            maker.valid.eq(self.i.valid & self.i.ready),
-        ]
+        m.d.comb += [maker.data.eq(self.i.p.byte), maker.valid.eq(self.i.valid & self.i.ready)]
         with m.If(offered):
             m.d.comb += self.o.valid.eq(1)
             with m.If((plain == END) | (plain == ESC)):

@@ -17,7 +17,7 @@ from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.pipeline import Skid, described, link
+from lutern.hw.pipeline import Skid, described, join_streams
 from lutern.model_ref.errors import LuternError
 
 FIFO_BYTES = 16
@@ -37,13 +37,20 @@ class Uart(wiring.Component):
     def __init__(self, divisor: int) -> None:
         if divisor < LOWEST_DIVISOR:
             described(self)
-            raise LuternError(f"a bit of the serial line takes {divisor} cycles; choose a rate that gives it "
-                              f"{LOWEST_DIVISOR} or more.")
+            raise LuternError(
+                f"a bit of the serial line takes {divisor} cycles; choose a rate that gives it "
+                f"{LOWEST_DIVISOR} or more."
+            )
         self.divisor = divisor
-        super().__init__({
-            "rx": In(1, init=1), "tx": Out(1, init=1), "o": Out(stream.Signature(8)), "i": In(stream.Signature(8)),
-            "overrun": Out(1),
-        })
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "tx": Out(1, init=1),
+                "o": Out(stream.Signature(8)),
+                "i": In(stream.Signature(8)),
+                "overrun": Out(1),
+            }
+        )
 
     @property
     def rx_latency(self) -> int:
@@ -62,7 +69,7 @@ class Uart(wiring.Component):
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=8, depth=FIFO_BYTES - 1)
         # Holds one more byte, and ends the path of ready: the host port's is long.
         m.submodules.received = received = Skid(8)
-        link(m, fifo.r_stream, received.i)
+        join_streams(m, fifo.r_stream, received.i)
         m.d.comb += [self.o.valid.eq(received.o.valid), self.o.payload.eq(received.o.payload)]
         m.d.comb += received.o.ready.eq(self.o.ready)
 
@@ -109,7 +116,10 @@ class Uart(wiring.Component):
             m.d.sync += left.eq(0)
             with m.If(self.i.valid):
                 m.d.sync += [
-                    self.tx.eq(0), bits.eq(Cat(self.i.payload, Const(1, 1))), left.eq(10), wait.eq(self.divisor - 1),
+                    self.tx.eq(0),
+                    bits.eq(Cat(self.i.payload, Const(1, 1))),
+                    left.eq(10),
+                    wait.eq(self.divisor - 1),
                 ]
         with m.Elif(wait == 0):
             m.d.sync += [Cat(self.tx, bits).eq(Cat(bits, Const(1, 1))), left.eq(left - 1), wait.eq(self.divisor - 1)]

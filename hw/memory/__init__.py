@@ -1,7 +1,7 @@
 """The memories that a machine's words come from: block RAM, SDR SDRAM, or the host over the link.
 
-    memory_for(config) ─► ResidentMemory | StreamMemory | SdramMemory | HostMemory
-                             all with ``memory_members(config)``, some with more
+memory_for(config) ─► ResidentMemory | StreamMemory | SdramMemory | HostMemory
+                         all with ``memory_members(config)``, some with more
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def memory_for(config: HwConfig, timings: SdramTimings) -> Memory:
         return ResidentMemory(config)
     if config.memory == "sdram":
         return SdramMemory(config, timings)
-    return {"block": StreamMemory, "host": HostMemory}[config.memory](config)
+    return HostMemory(config) if config.memory == "host" else StreamMemory(config)
 
 
 __all__ = [

@@ -27,7 +27,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import full_parts
 from lutern.hw.memory.ports import memory_members
 from lutern.hw.memory.readers import FETCHED, TRIT_MEMORY_BIT, Fetcher, ReaderAhead, Repeater
-from lutern.hw.pipeline import link, own_register, read_register
+from lutern.hw.pipeline import join_streams, own_register, read_register
 from lutern.hw.protocol import ADDRESS_BITS
 
 BANK_BEATS = 2048
@@ -46,7 +46,8 @@ def _add_fetcher(m: Module, memory: Any, stages: int) -> tuple[Fetcher, Value]:
     m.d.comb += [fetcher.host.eq(~serving), fetcher.setup.eq(memory.setup)]
     for ours, theirs in ((memory.i_read, fetcher.i_read), (memory.i_start, fetcher.i_start)):
         m.d.comb += [
-            theirs.valid.eq(ours.valid), Value.cast(theirs.payload).eq(Value.cast(ours.payload)),
+            theirs.valid.eq(ours.valid),
+            Value.cast(theirs.payload).eq(Value.cast(ours.payload)),
             ours.ready.eq(theirs.ready),
         ]
     m.d.comb += [
@@ -65,7 +66,7 @@ def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value
     """A reader of the port ``o``, at its beginning while not running."""
     m.submodules[name] = ResetInserter(~running)(reader)
     m.d.comb += reader.count.eq(count)
-    link(m, reader.o, o)
+    join_streams(m, reader.o, o)
     return reader
 
 
@@ -74,7 +75,7 @@ class ResidentMemory(wiring.Component):
 
     Members: ``i_write`` {address, word}, always ready; ``i_read`` {address, count} answered on ``o_read`` with exactly
     ``count`` words, only while ``running`` is 0; ``i_start`` {token, stream} answered on ``o_row`` with the
-    ``embedding_row_words`` words of the token's row; ``o_words`` the words 0 to ``stream_words`` - 1, ``o_trits`` the
+    ``embedding_row_words`` words of the token's row; ``o_words`` the words 0 to ``record_words`` - 1, ``o_trits`` the
     beats 0 to ``trit_beats`` - 1, both endlessly; ``setup``, constant from the cycle before ``running`` rises.
 
     The host's addresses: ``TRIT_MEMORY | beat << part_bits | part`` for a part of a beat, else a word. Parts that a
@@ -115,30 +116,42 @@ class ResidentMemory(wiring.Component):
         running = Signal()  # a register of its own: it resets the readers
         m.d.sync += running.eq(self.running)
         fetcher, chosen = _add_fetcher(m, self, stages=5)
-        words = _add_reader(m, "words", ReaderAhead(config.word_bits, stages=1), running, self.setup.stream_words,
-                            self.o_words)
-        trits = _add_reader(m, "trits", ReaderAhead(config.beat_bits, stages=4), running, self.setup.trit_beats,
-                            self.o_trits)
+        words = _add_reader(
+            m, "words", ReaderAhead(config.word_bits, stages=1), running, self.setup.record_words, self.o_words
+        )
+        trits = _add_reader(
+            m, "trits", ReaderAhead(config.beat_bits, stages=4), running, self.setup.trit_beats, self.o_trits
+        )
         # The machine may begin anew a cycle ahead of the readers: it sees nothing of what they held.
         m.d.comb += [self.o_words.valid.eq(words.o.valid & running), self.o_trits.valid.eq(trits.o.valid & running)]
         m.d.comb += trits.granted.eq(~fetcher.owns)
-        trit_address = _registers(m, Mux(fetcher.owns, fetcher.address[config.part_bits :], trits.address)[
-            : ceil_log2(config.trit_beats)], 1)
+        trit_address = _registers(
+            m, Mux(fetcher.owns, fetcher.address[config.part_bits :], trits.address)[: ceil_log2(config.trit_beats)], 1
+        )
         beat = self._beats(m, trit_address, address, word, writes)
         m.d.comb += trits.data.eq(beat)
 
         # The words' port is the host's while nothing runs.
         asked = _registers(m, Mux(running, words.address, fetcher.address), 1)
-        found = _memory(m, "memory", config.word_bits, config.memory_words,
-                        write=(address, word, writes & ~address[TRIT_MEMORY_BIT]), address=asked)
+        found = _memory(
+            m,
+            "memory",
+            config.word_bits,
+            config.memory_words,
+            write=(address, word, writes & ~address[TRIT_MEMORY_BIT]),
+            address=asked,
+        )
         m.d.comb += [words.granted.eq(1), words.data.eq(found)]
 
         # rows and the host: a part of the beat, or the word
         here = _registers(m, fetcher.address, 5)
         choices = [beat[first : first + config.word_bits] for first in range(0, config.beat_bits, config.word_bits)]
         choices += [Const(0, 1)] * ((1 << config.part_bits) - len(choices))
-        m.d.comb += chosen.eq(_registers(m, Mux(
-            here[TRIT_MEMORY_BIT], Array(choices)[here[: config.part_bits]], _registers(m, found, 3)), 1))
+        m.d.comb += chosen.eq(
+            _registers(
+                m, Mux(here[TRIT_MEMORY_BIT], Array(choices)[here[: config.part_bits]], _registers(m, found, 3)), 1
+            )
+        )
         return m
 
     def _beats(self, m: Module, trit_address: Value, address: Value, word: Value, writes: Value) -> Value:
@@ -148,17 +161,32 @@ class ResidentMemory(wiring.Component):
         depth = min(BANK_BEATS, config.trit_beats) if cells else config.trit_beats
         bank_bits, banks = ceil_log2(depth), -(-config.trit_beats // depth)
         of_trits, part, row = address[TRIT_MEMORY_BIT], address[: config.part_bits], address[config.part_bits :]
-        words = [own_register(m, word[: config.beat_bits - first], cells=cells)
-                 for first in range(0, config.beat_bits, config.word_bits)]
+        words = [
+            own_register(m, word[: config.beat_bits - first], cells=cells)
+            for first in range(0, config.beat_bits, config.word_bits)
+        ]
         given: list[list[Value]] = [[] for _ in words]
         for number in range(banks):
             of_bank = writes & of_trits & (row[: TRIT_MEMORY_BIT - config.part_bits] >> bank_bits == number)
             for index, of_part in enumerate(given):
-                own_row, own_enable, own_address = (own_register(m, value, cells=cells) for value in (
-                    row[:bank_bits], of_bank & (part == index), trit_address[:bank_bits]))
-                of_part.append(_registers(m, _memory(
-                    m, f"part_{number}_{index}", len(words[index]), min(depth, config.trit_beats - number * depth),
-                    write=(own_row, words[index], own_enable), address=own_address), 1))
+                own_row, own_enable, own_address = (
+                    own_register(m, value, cells=cells)
+                    for value in (row[:bank_bits], of_bank & (part == index), trit_address[:bank_bits])
+                )
+                of_part.append(
+                    _registers(
+                        m,
+                        _memory(
+                            m,
+                            f"part_{number}_{index}",
+                            len(words[index]),
+                            min(depth, config.trit_beats - number * depth),
+                            write=(own_row, words[index], own_enable),
+                            address=own_address,
+                        ),
+                        1,
+                    )
+                )
         bank = _registers(m, trit_address[bank_bits:], 2)
         return _registers(m, Cat(Array(of_part)[own_register(m, bank, cells=cells)] for of_part in given), 1)
 
@@ -192,9 +220,16 @@ class StreamMemory(wiring.Component):
         config = self.config
         address, word, writes = _written(m, self.i_write)
         fetcher, fetched = _add_fetcher(m, self, stages=0)
-        words = _add_reader(m, "words", Repeater(config.word_bits), self.running, self.setup.stream_words, self.o_words)
-        found = _memory(m, "memory", config.word_bits, config.memory_words, write=(address, word, writes),
-                        address=Mux(fetcher.owns, fetcher.address, words.address), enable=fetcher.owns | words.read)
+        words = _add_reader(m, "words", Repeater(config.word_bits), self.running, self.setup.record_words, self.o_words)
+        found = _memory(
+            m,
+            "memory",
+            config.word_bits,
+            config.memory_words,
+            write=(address, word, writes),
+            address=Mux(fetcher.owns, fetcher.address, words.address),
+            enable=fetcher.owns | words.read,
+        )
         m.d.comb += [words.granted.eq(~fetcher.owns), words.data.eq(found), fetched.eq(found)]
         return m
 
@@ -218,8 +253,9 @@ def _registers(m: Module, value: Value, count: int) -> Value:
     return value
 
 
-def _memory(m: Module, name: str, bits: int, depth: int, *, write: tuple[Value, ...], address: Value,
-            enable: ValueLike = 1) -> Signal:
+def _memory(
+    m: Module, name: str, bits: int, depth: int, *, write: tuple[Value, ...], address: Value, enable: ValueLike = 1
+) -> Signal:
     """A block RAM: the word at ``address``, a cycle later, of what ``write`` (address, word, enable) left there.
 
     Nobody uses what is read of a word while it is written, and the synthesis is told so.

@@ -1,6 +1,6 @@
 """The memory that is none: the host sends the words of every token over the link, in the order in which they are read.
 
-    host ─► STREAM frames ─► o_host of the host port ─► FIFO ─► o_words          offset = words so far, modulo 2^32
+    host ─► RECORDS frames ─► o_host of the host port ─► FIFO ─► o_words          offset = words so far, modulo 2^32
          ─► ROW frames ────► o_host ──────────────────────────► o_row            the decoder holds a whole row
          ◄─ WANT frames ◄─── i_want ◄── what is wanted, and how much was taken
 
@@ -19,7 +19,7 @@ A WANT is due when a row is asked for, when another ``CHUNK_BYTES`` of words wer
 *The host port meanwhile.* A run lasts as long as its words take to come, so the host port must receive while it runs:
 
     RECEIVE ─► DECODE ─► BEGIN ─┬─ RUN: FEED, GIVE, RUN ─► RECEIVE       tokens are gathered beside this machine (busy)
-       ▲ │                      ├─ STREAM, ROW: COLLECT, STORE ─► RECEIVE         no answer but the WANT that is due
+       ▲ │                      ├─ RECORDS, ROW: COLLECT, STORE ─► RECEIVE         no answer but the WANT that is due
        │ └─► TELL: between any two bytes, a WANT, or the answer of the run that is finished
        └────────────────────────┴─ all others ─► REPLY
 
@@ -46,7 +46,7 @@ from lutern.model_ref.errors import LuternError
 class HostMemory(wiring.Component):
     """Words from the host, in the place of a memory.
 
-    Members: ``i_host`` words of STREAM and ROW frames, always ready but while the decoder is not for a row's;
+    Members: ``i_host`` words of RECORDS and ROW frames, always ready but while the decoder is not for a row's;
     ``o_want`` {sequence, want}; ``i_start``, ``o_row``, ``o_words``, ``running``, ``setup`` as other memories have
     them. There is nothing to write or to read: ``i_write`` is taken and dropped, ``i_read`` is never answered.
 
@@ -58,13 +58,17 @@ class HostMemory(wiring.Component):
         least = 4 * (CHUNK_BYTES // config.word_bytes)
         if config.memory_words < least:
             described(self)
-            raise LuternError(f"HwConfig {config.name}: {config.memory_words} words wait on the chip; give "
-                              f"memory_words {least} or more, so that the link goes on while they are used.")
-        super().__init__({
-            **memory_members(config),
-            "i_host": In(stream.Signature(host_word_layout(config.word_bytes))),
-            "o_want": Out(stream.Signature(WANT_LAYOUT)),
-        })
+            raise LuternError(
+                f"HwConfig {config.name}: {config.memory_words} words wait on the chip; give "
+                f"memory_words {least} or more, so that the link goes on while they are used."
+            )
+        super().__init__(
+            {
+                **memory_members(config),
+                "i_host": In(stream.Signature(host_word_layout(config.word_bytes))),
+                "o_want": Out(stream.Signature(WANT_LAYOUT)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -122,7 +126,10 @@ class HostMemory(wiring.Component):
                 m.d.sync += [since.eq(0), due.eq(1)]
         with m.If(self.i_start.valid & self.i_start.ready):
             m.d.sync += [
-                want.row.eq(want.row + 1), want.place.eq(0), want.token.eq(self.i_start.payload.token), wanting.eq(1),
+                want.row.eq(want.row + 1),
+                want.place.eq(0),
+                want.token.eq(self.i_start.payload.token),
+                wanting.eq(1),
                 due.eq(1),
             ]
         with m.If(~self.running):

@@ -43,14 +43,16 @@ class MemoryTest(wiring.Component):
 
     def __init__(self, word_bits: int) -> None:
         self.word_bits = word_bits
-        super().__init__({
-            "i": In(stream.Signature(RANGE_LAYOUT)),
-            "o": Out(stream.Signature(MEMORY_TEST_DONE.layout)),
-            "o_write": Out(stream.Signature(data.StructLayout({"address": ADDRESS_BITS, "word": word_bits}))),
-            "o_read": Out(stream.Signature(data.StructLayout({"address": ADDRESS_BITS, "count": ADDRESS_BITS}))),
-            "i_read": In(stream.Signature(word_bits)),
-            "busy": Out(1),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(RANGE_LAYOUT)),
+                "o": Out(stream.Signature(MEMORY_TEST_DONE.layout)),
+                "o_write": Out(stream.Signature(data.StructLayout({"address": ADDRESS_BITS, "word": word_bits}))),
+                "o_read": Out(stream.Signature(data.StructLayout({"address": ADDRESS_BITS, "count": ADDRESS_BITS}))),
+                "i_read": In(stream.Signature(word_bits)),
+                "busy": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -98,8 +100,12 @@ class MemoryTest(wiring.Component):
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") & ~fsm.ongoing("DONE"))
             with m.State("IDLE"):
                 m.d.sync += [
-                    element.eq(0), offset.eq(0), result.eq(0), base.eq(self.i.p.first),
-                    last_offset.eq((count - 1) & ~(BLOCK - 1)), last_words.eq(((count - 1) & (BLOCK - 1)) + 1),
+                    element.eq(0),
+                    offset.eq(0),
+                    result.eq(0),
+                    base.eq(self.i.p.first),
+                    last_offset.eq((count - 1) & ~(BLOCK - 1)),
+                    last_words.eq(((count - 1) & (BLOCK - 1)) + 1),
                 ]
                 with m.If(self.i.valid):
                     m.next = "BLOCK"
@@ -120,7 +126,10 @@ class MemoryTest(wiring.Component):
                 m.d.comb += self.i_read.ready.eq(1)
                 with m.If(self.i_read.valid):
                     m.d.sync += [
-                        compared.eq(1), got.eq(self.i_read.payload), wanted.eq(expected), its_address.eq(address),
+                        compared.eq(1),
+                        got.eq(self.i_read.payload),
+                        wanted.eq(expected),
+                        its_address.eq(address),
                     ]
                     next_word(inverted)
                     with m.If(index == 0):

@@ -83,10 +83,15 @@ class ReaderAhead(wiring.Component):
 
     def __init__(self, bits: int, stages: int) -> None:
         self.stages = stages
-        super().__init__({
-            "count": In(ADDRESS_BITS), "granted": In(1), "address": Out(ADDRESS_BITS), "data": In(bits),
-            "o": Out(stream.Signature(bits)),
-        })
+        super().__init__(
+            {
+                "count": In(ADDRESS_BITS),
+                "granted": In(1),
+                "address": Out(ADDRESS_BITS),
+                "data": In(bits),
+                "o": Out(stream.Signature(bits)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

@@ -37,7 +37,7 @@ from lutern.hw.memory.ports import memory_members
 from lutern.hw.memory.sdram_controller import SdramController, SdramPins
 from lutern.hw.memory.sdram_part import SdramTimings
 from lutern.hw.memory.sdram_reader import PIPELINE_WORDS, BurstReader
-from lutern.hw.pipeline import Skid, link
+from lutern.hw.pipeline import Skid, join_streams
 from lutern.hw.protocol import ADDRESS_BITS, MEMORY_TEST_DONE, RANGE_LAYOUT
 from lutern.model_ref.errors import LuternError
 
@@ -71,12 +71,14 @@ class SdramMemory(wiring.Component):
                 f"{timings.words:,}; choose a smaller memory_words or a larger part."
             )
         self.config, self.timings = config, timings
-        super().__init__({
-            **memory_members(config),
-            "i_test": In(stream.Signature(RANGE_LAYOUT)),
-            "o_test": Out(stream.Signature(MEMORY_TEST_DONE.layout)),
-            "pins": Out(SdramPins(timings)),
-        })
+        super().__init__(
+            {
+                **memory_members(config),
+                "i_test": In(stream.Signature(RANGE_LAYOUT)),
+                "o_test": Out(stream.Signature(MEMORY_TEST_DONE.layout)),
+                "pins": Out(SdramPins(timings)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -101,8 +103,8 @@ class SdramMemory(wiring.Component):
         """Domain sync: who may ask, and who gets the words."""
         requests, fetched, words = fifos
         m.submodules.test = test = MemoryTest(self.config.word_bits)
-        link(m, self.i_test, test.i)
-        link(m, test.o, self.o_test)
+        join_streams(m, self.i_test, test.i)
+        join_streams(m, test.o, self.o_test)
         setup = self.setup
         quiet = Signal(range(REST_CYCLES + 1))
         again = Signal()  # running fell while nobody looked
@@ -114,9 +116,7 @@ class SdramMemory(wiring.Component):
             valid, word = Signal(name=f"{name}_valid"), Signal(len(fifo.r_data), name=f"{name}_word")
             skid = Skid(self.config.word_bits)
             m.submodules[f"{name}_skid"] = ResetInserter(drops)(skid)
-            m.d.comb += [
-                fifo.r_en.eq(~valid | skid.i.ready | drops), skid.i.valid.eq(valid), skid.i.payload.eq(word),
-            ]
+            m.d.comb += [fifo.r_en.eq(~valid | skid.i.ready | drops), skid.i.valid.eq(valid), skid.i.payload.eq(word)]
             with m.If(fifo.r_en):
                 m.d.sync += [valid.eq(fifo.r_rdy & ~drops), word.eq(fifo.r_data)]
             outputs.append(skid.o)
@@ -125,7 +125,8 @@ class SdramMemory(wiring.Component):
             m.d.comb += [o.valid.eq(found.valid & takes), o.payload.eq(found.payload)]
         m.d.comb += [
             found.ready.eq(Mux(runs, self.o_row.ready, Mux(test.busy, test.i_read.ready, self.o_read.ready))),
-            self.o_words.valid.eq(streamed.valid & runs), self.o_words.payload.eq(streamed.payload),
+            self.o_words.valid.eq(streamed.valid & runs),
+            self.o_words.payload.eq(streamed.payload),
             streamed.ready.eq(self.o_words.ready & runs),
         ]
 
@@ -143,8 +144,11 @@ class SdramMemory(wiring.Component):
 
         def ask(who: Any, write: int, payload: Value) -> None:
             m.d.comb += [
-                requests.w_en.eq(who.valid), who.ready.eq(requests.w_rdy),
-                request.write.eq(write), request.address.eq(who.p.address), request.payload.eq(payload),
+                requests.w_en.eq(who.valid),
+                who.ready.eq(requests.w_rdy),
+                request.write.eq(write),
+                request.address.eq(who.p.address),
+                request.payload.eq(payload),
             ]
 
         with m.FSM():
@@ -181,7 +185,9 @@ class SdramMemory(wiring.Component):
                 m.d.comb += [runs.eq(1), self.i_start.ready.eq(~asked & ~row_asked)]
                 with m.If(row_asked):
                     m.d.comb += [
-                        requests.w_en.eq(1), request.address.eq(row), request.payload.eq(setup.embedding_row_words),
+                        requests.w_en.eq(1),
+                        request.address.eq(row),
+                        request.payload.eq(setup.embedding_row_words),
                     ]
                     with m.If(requests.w_rdy):
                         m.d.sync += row_asked.eq(0)
@@ -207,27 +213,33 @@ class SdramMemory(wiring.Component):
         most = DEPTH - PIPELINE_WORDS - t.cas_latency
         for reader, fifo, client in ((rows, fetched, FETCH), (endless, words, STREAM)):
             m.d.memory += reader.room.eq(fifo.w_level <= most)
-            m.d.comb += [fifo.w_en.eq(controller.o_valid & (controller.o_client == client)),
-                         fifo.w_data.eq(controller.o_word)]
+            m.d.comb += [
+                fifo.w_en.eq(controller.o_valid & (controller.o_client == client)),
+                fifo.w_data.eq(controller.o_word),
+            ]
 
         # The host's words and rows in the order in which they were asked for.
         writes = requests.r_rdy & request.write & rows.i.ready
         m.d.comb += [
-            rows.i.valid.eq(requests.r_rdy & ~request.write), rows.i.p.address.eq(request.address),
+            rows.i.valid.eq(requests.r_rdy & ~request.write),
+            rows.i.p.address.eq(request.address),
             rows.i.p.count.eq(request.payload),
-            endless.i.valid.eq(going), endless.i.p.address.eq(0),
-            endless.i.p.count.eq(self.setup.stream_words),  # stands still since before `go` rose
+            endless.i.valid.eq(going),
+            endless.i.p.address.eq(0),
+            endless.i.p.count.eq(self.setup.record_words),  # stands still since before `go` rose
             controller.ahead.eq(endless.ahead),
         ]
         with m.If(rows.o.valid):
-            link(m, rows.o, controller.i)
+            join_streams(m, rows.o, controller.i)
         with m.Elif(writes):
             m.d.comb += [
-                controller.i.valid.eq(1), controller.i.p.write.eq(1), controller.i.p.address.eq(request.address),
+                controller.i.valid.eq(1),
+                controller.i.p.write.eq(1),
+                controller.i.p.address.eq(request.address),
                 controller.i.p.word.eq(request.payload),
             ]
         with m.Else():
-            link(m, endless.o, controller.i)
+            join_streams(m, endless.o, controller.i)
         m.d.comb += requests.r_en.eq(Mux(request.write, writes & controller.i.ready, rows.i.ready))
 
         # Levels are some cycles old: nothing may have moved for as long.

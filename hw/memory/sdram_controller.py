@@ -59,23 +59,30 @@ class SdramPins(wiring.Signature):
     """Pins of a part, from the controller; data in two directions and their enable."""
 
     def __init__(self, timings: SdramTimings) -> None:
-        super().__init__({
-            **{name: Out(1) for name in ("cke", "cs_n", "ras_n", "cas_n", "we_n")},
-            "ba": Out(timings.bank_bits),
-            "a": Out(timings.pin_address_bits),
-            "dqm": Out(timings.data_bits // 8),
-            "dq_o": Out(timings.data_bits),
-            "dq_oe": Out(1),
-            "dq_i": In(timings.data_bits),
-        })
+        super().__init__(
+            {
+                **{name: Out(1) for name in ("cke", "cs_n", "ras_n", "cas_n", "we_n")},
+                "ba": Out(timings.bank_bits),
+                "a": Out(timings.pin_address_bits),
+                "dqm": Out(timings.data_bits // 8),
+                "dq_o": Out(timings.data_bits),
+                "dq_oe": Out(1),
+                "dq_i": In(timings.data_bits),
+            }
+        )
 
 
 def job_layout(timings: SdramTimings) -> data.StructLayout:
     """``length`` words from ``address``, read for ``client``; or ``word`` written."""
-    return data.StructLayout({
-        "write": 1, "length": range(BURST + 1), "client": CLIENT_BITS, "address": timings.address_bits,
-        "word": timings.data_bits,
-    })
+    return data.StructLayout(
+        {
+            "write": 1,
+            "length": range(BURST + 1),
+            "client": CLIENT_BITS,
+            "address": timings.address_bits,
+            "word": timings.data_bits,
+        }
+    )
 
 
 class _Countdown:
@@ -106,15 +113,17 @@ class SdramController(wiring.Component):
 
     def __init__(self, timings: SdramTimings) -> None:
         self.timings = timings
-        super().__init__({
-            "i": In(stream.Signature(job_layout(timings))),
-            "ahead": In(timings.bank_bits + timings.row_bits),
-            "o_valid": Out(1),
-            "o_client": Out(CLIENT_BITS),
-            "o_word": Out(timings.data_bits),
-            "idle": Out(1),
-            "pins": Out(SdramPins(timings)),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(job_layout(timings))),
+                "ahead": In(timings.bank_bits + timings.row_bits),
+                "o_valid": Out(1),
+                "o_client": Out(CLIENT_BITS),
+                "o_word": Out(timings.data_bits),
+                "idle": Out(1),
+                "pins": Out(SdramPins(timings)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -157,9 +166,7 @@ class SdramController(wiring.Component):
         ahead, next_page = Signal.like(self.ahead), Signal.like(self.ahead)
         next_wrong, next_shut = Signal(), Signal()
         opened, same = page_state(ahead[: t.bank_bits], ahead[t.bank_bits :])
-        m.d.sync += [
-            ahead.eq(self.ahead), next_page.eq(ahead), next_wrong.eq(opened & ~same), next_shut.eq(~opened),
-        ]
+        m.d.sync += [ahead.eq(self.ahead), next_page.eq(ahead), next_wrong.eq(opened & ~same), next_shut.eq(~opened)]
         next_bank, next_row = next_page[: t.bank_bits], next_page[t.bank_bits :]
 
         def can_close(bank: Value) -> Value:
@@ -272,7 +279,9 @@ class SdramController(wiring.Component):
         m.d.sync += [
             comes.eq(Cat(reads | ~burst.over, comes)),
             whose.eq(Cat(Mux(reads, job.client, burst_client), whose)),
-            self.o_valid.eq(comes[-1]), self.o_client.eq(whose[-CLIENT_BITS:]), self.o_word.eq(pins.dq_i),
+            self.o_valid.eq(comes[-1]),
+            self.o_client.eq(whose[-CLIENT_BITS:]),
+            self.o_word.eq(pins.dq_i),
         ]
         m.d.comb += self.idle.eq(~there & ~starts & burst.over & (comes == 0) & ~self.o_valid)
         if platform == "formal":

@@ -100,13 +100,24 @@ class SdramPart:
 
         interval = self.refresh_ms * 1e-3 / self.refresh_count * clock_hz
         return SdramTimings(
-            clock_hz=clock_hz, data_bits=self.data_bits, bank_bits=self.bank_bits, row_bits=self.row_bits,
-            column_bits=self.column_bits, cas_latency=soonest,
-            rc=least(self.rc_ns), ras=least(self.ras_ns), rp=least(self.rp_ns), rcd=least(self.rcd_ns),
-            rrd=least(self.rrd_ns), rfc=least(self.rfc_ns), wr=least(self.wr_ns, self.wr_cycles), mrd=self.mrd_cycles,
+            clock_hz=clock_hz,
+            data_bits=self.data_bits,
+            bank_bits=self.bank_bits,
+            row_bits=self.row_bits,
+            column_bits=self.column_bits,
+            cas_latency=soonest,
+            rc=least(self.rc_ns),
+            ras=least(self.ras_ns),
+            rp=least(self.rp_ns),
+            rcd=least(self.rcd_ns),
+            rrd=least(self.rrd_ns),
+            rfc=least(self.rfc_ns),
+            wr=least(self.wr_ns, self.wr_cycles),
+            mrd=self.mrd_cycles,
             refresh_interval=math.floor(REFRESH_SHARE * interval),
             refresh_limit=math.floor(interval * self.refresh_count),
-            power_up=self.cycles(1e3 * self.power_up_us, clock_hz), refresh_group=refresh_group,
+            power_up=self.cycles(1e3 * self.power_up_us, clock_hz),
+            refresh_group=refresh_group,
         )
 
 
@@ -167,9 +178,23 @@ def any_part(data_bits: int) -> SdramTimings:
     """Timings that all parts of that width in boards/sdram_parts.py keep up to 100 MHz: x32 of 8 MB, else of 32 MB."""
     wide = data_bits == 32
     return SdramTimings(
-        clock_hz=100e6, data_bits=data_bits, bank_bits=2, row_bits=11 if wide else 13, column_bits=8 if wide else 9,
-        cas_latency=3, rc=7, ras=5, rp=3, rcd=3, rrd=2, rfc=7, wr=2, mrd=2, refresh_interval=1554 if wide else 777,
-        refresh_limit=6_400_000, power_up=20_000,
+        clock_hz=100e6,
+        data_bits=data_bits,
+        bank_bits=2,
+        row_bits=11 if wide else 13,
+        column_bits=8 if wide else 9,
+        cas_latency=3,
+        rc=7,
+        ras=5,
+        rp=3,
+        rcd=3,
+        rrd=2,
+        rfc=7,
+        wr=2,
+        mrd=2,
+        refresh_interval=1554 if wide else 777,
+        refresh_limit=6_400_000,
+        power_up=20_000,
     )
 
 

@@ -37,12 +37,14 @@ class BurstReader(wiring.Component):
 
     def __init__(self, timings: SdramTimings, client: int) -> None:
         self.timings, self.client = timings, client
-        super().__init__({
-            "i": In(stream.Signature(REQUEST)),
-            "room": In(1),
-            "o": Out(stream.Signature(job_layout(timings))),
-            "ahead": Out(timings.bank_bits + timings.row_bits),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(REQUEST)),
+                "room": In(1),
+                "o": Out(stream.Signature(job_layout(timings))),
+                "ahead": Out(timings.bank_bits + timings.row_bits),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

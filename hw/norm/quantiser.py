@@ -19,7 +19,7 @@ from lutern.hw import layouts
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import KEY_BITS, factor_payload
 from lutern.hw.norm.short_float import align, round_aligned
-from lutern.hw.norm.statistics import SLOTS, U_BITS, pick
+from lutern.hw.norm.statistics import U_BITS, U_COUNT, pick
 from lutern.hw.pipeline import CreditFifo, Stages, in_luts
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import CODE_MAX
@@ -48,7 +48,7 @@ class Quantiser(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "u": In(config.results_per_cycle * SLOTS * U_BITS),
+                "u": In(config.results_per_cycle * U_COUNT * U_BITS),
                 "u_valid": In(1),
                 "u_stream": In(config.stream_bits),
                 "u_index": In(config.index_bits),
@@ -63,29 +63,26 @@ class Quantiser(wiring.Component):
         banks = config.codes_per_cycle // config.results_per_cycle
         rows = -(-config.max_width // config.codes_per_cycle)
         row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
-        depth = config.tokens << row_bits if config.tokens > 1 else rows
+        depth = config.streams << row_bits if config.streams > 1 else rows
         attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
         s = Stages(m)
         m.submodules.given = given = CreditFifo(layouts.quantised_payload(config))
         wiring.connect(m, given.o, wiring.flipped(self.o))
 
         def place(row: Value, stream: Value) -> Value:
-            return Cat(row[:row_bits], stream) if config.tokens > 1 else row[:row_bits]
+            return Cat(row[:row_bits], stream) if config.streams > 1 else row[:row_bits]
 
         # The row counter is 0 whenever no pass runs.
         factor = self.i_factor.payload
         row = Signal(range(rows))
         last = row + 1 == factor.beats
-        m.d.comb += [
-            given.enters.eq(self.i_factor.valid & given.room),
-            self.i_factor.ready.eq(given.room & last),
-        ]
+        m.d.comb += [given.enters.eq(self.i_factor.valid & given.room), self.i_factor.ready.eq(given.room & last)]
         with m.If(given.enters):
             m.d.sync += row.eq(Mux(last, 0, row + 1))
 
         words = []
         for bank in range(banks):
-            memory = Memory(shape=config.results_per_cycle * SLOTS * U_BITS, depth=depth, init=[], attrs=attrs)
+            memory = Memory(shape=config.results_per_cycle * U_COUNT * U_BITS, depth=depth, init=[], attrs=attrs)
             m.submodules[f"bank_{bank}"] = memory
             write, read = memory.write_port(), memory.read_port()
             m.d.comb += [
@@ -99,18 +96,20 @@ class Quantiser(wiring.Component):
 
         # The u of several streams fill block RAMs all over the chip: their words are taken as they come, and the slot
         # is chosen a register later.
-        spread = config.tokens > 1
-        slot = s.delay(factor.slot, 2 if spread else 1)
+        spread = config.streams > 1
+        u_index = s.delay(factor.u_index, 2 if spread else 1)
         exponent = s.delay(factor.exponent, 2)
         multiplier = s.delay(factor.factor, 5)
         codes = [
-            self._code(s, pick(s.register(us), slot) if spread else s.register(pick(us, slot)), exponent, multiplier)
-            for us in (elements.word_select(index, SLOTS * U_BITS) for index in range(config.codes_per_cycle))
+            self._code(
+                s, pick(s.register(us), u_index) if spread else s.register(pick(us, u_index)), exponent, multiplier
+            )
+            for us in (elements.word_select(index, U_COUNT * U_BITS) for index in range(config.codes_per_cycle))
         ]
         stages = self.latency - given.latency
         m.d.comb += [
             given.i.valid.eq(s.valid(given.enters, stages)),
-            given.i.payload.stream.eq(s.delay(factor.stream, stages) if config.tokens > 1 else 0),
+            given.i.payload.stream.eq(s.delay(factor.stream, stages) if config.streams > 1 else 0),
             given.i.payload.last.eq(s.delay(last, stages)),
             given.i.payload.codes.eq(Cat(*codes)),
         ]

@@ -49,7 +49,7 @@ class NormInput:
 class NormOp:
     """One operation for `RmsNorm.model`."""
 
-    slot: int
+    u_index: int
     new_vector: bool
     constants: ScaleConstants
     eps: layouts.Eps = layouts.Eps.NONE
@@ -127,8 +127,7 @@ class RmsNorm(wiring.Component):
         return 13
 
     def schedule(
-        self, eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True,
-        last_read: int = 0,
+        self, eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True, last_read: int = 0
     ) -> tuple[list[tuple[int, int]], int]:
         """The (first read of u, scale at ``o_scale``) of each stream of an operation, in cycles of any clock.
 
@@ -189,8 +188,8 @@ class RmsNorm(wiring.Component):
                 ss = vector.ss
                 if op.eps is not layouts.Eps.NONE:
                     ss = add_float(ss, RmsNorm._eps(op, source, scale))
-            codes = norm.quantise(vector.u[op.slot], vector.largest[op.slot])
-            scale = norm.scale_of(vector.largest[op.slot], ss, op.constants)
+            codes = norm.quantise(vector.u[op.u_index], vector.largest[op.u_index])
+            scale = norm.scale_of(vector.largest[op.u_index], ss, op.constants)
             results.append((codes, (int(scale[0]), int(scale[1]))))
         return results
 

@@ -25,7 +25,7 @@ from lutern.hw import layouts
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import KEY_BITS, QUANTISE_OP, factor_payload
 from lutern.hw.norm.short_float import FloatAdder, LeadingBits, round_product, scalar_signal
-from lutern.hw.norm.statistics import SLOTS, SQUARES_BITS, Running, pick
+from lutern.hw.norm.statistics import SQUARES_BITS, U_COUNT, Running, pick
 from lutern.model_ref.fixed import (
     MANTISSA_BITS,
     MANTISSA_MAX,
@@ -75,7 +75,7 @@ class NormScalar(wiring.Component):
                 "stream": Out(config.stream_bits),
                 "g_squares": In(G_SQUARES_BITS),
                 "state_shift": In(signed(7)),
-                "largest": In(SLOTS * KEY_BITS),
+                "largest": In(U_COUNT * KEY_BITS),
                 "largest_valid": In(1),
                 "largest_take": Out(1),
                 "squares": In(SQUARES_BITS),
@@ -86,7 +86,7 @@ class NormScalar(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        tokens = self.config.tokens
+        tokens = self.config.streams
         m.submodules.fifo = fifo = SyncFIFO(width=layouts.shape_bits(layouts.SCALAR), depth=4 * tokens)
         m.submodules.table = table = Memory(shape=MANTISSA_BITS, depth=1024, init=TABLE_WORDS)
         read = table.read_port()
@@ -130,7 +130,7 @@ class NormScalar(wiring.Component):
 
         # The table. The address of the reciprocal is that of the state before it.
         operand = Signal(18, reset_less=True)
-        chosen = pick(self.largest, op.slot)[:MANTISSA_BITS]
+        chosen = pick(self.largest, op.u_index)[:MANTISSA_BITS]
         for_root, for_largest = Signal(), Signal()
         reciprocal_of = Mux(for_largest, chosen, previous.mantissa)
         m.d.comb += read.addr.eq(Mux(for_root, operand[9:18], Cat(reciprocal_of[8:16], Const(2, 2))))
@@ -147,7 +147,13 @@ class NormScalar(wiring.Component):
         ]
 
         def multiply(
-            state: str, left: Value, right: Value, exponent: Value, then: str, *, unless: Value | None = None,
+            state: str,
+            left: Value,
+            right: Value,
+            exponent: Value,
+            then: str,
+            *,
+            unless: Value | None = None,
             otherwise: str = "",
         ) -> None:
             """Three states: ``t = left * right``, short floats whose exponents add to ``exponent``."""
@@ -193,8 +199,15 @@ class NormScalar(wiring.Component):
 
             # e1 / producer_scale^2, before the vector is complete; times e2 where nothing is added before that
             multiply("EPS SQUARE", inverse, inverse, (RECIPROCAL_EXPONENT - previous.exponent) << 1, "EPS E1")
-            multiply("EPS E1", t.mantissa, op.e1.mantissa, t.exponent + op.e1.exponent, "EPS E2",
-                     unless=op.eps == layouts.Eps.O_PROJ, otherwise="VECTOR")
+            multiply(
+                "EPS E1",
+                t.mantissa,
+                op.e1.mantissa,
+                t.exponent + op.e1.exponent,
+                "EPS E2",
+                unless=op.eps == layouts.Eps.O_PROJ,
+                otherwise="VECTOR",
+            )
             multiply("EPS E2", t.mantissa, op.e2.mantissa, t.exponent + op.e2.exponent, "VECTOR")
 
             with m.State("VECTOR"):
@@ -203,7 +216,7 @@ class NormScalar(wiring.Component):
                     preparing.eq(0),
                     state_shift.eq(self.state_shift),
                     operand.eq(chosen | MANTISSA_ONE),
-                    largest.eq(pick(self.largest, op.slot)),
+                    largest.eq(pick(self.largest, op.u_index)),
                 ]
                 if tokens > 1:
                     m.d.sync += roots.eq(kept_roots.value)
@@ -245,7 +258,7 @@ class NormScalar(wiring.Component):
                         counting_g.eq(0),
                         payload.factor.eq(factor[7:]),
                         payload.exponent.eq(largest[MANTISSA_BITS:]),
-                        payload.slot.eq(op.slot),
+                        payload.u_index.eq(op.u_index),
                         payload.stream.eq(self.stream),
                         payload.beats.eq(op.beats),
                     ]

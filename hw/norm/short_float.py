@@ -37,7 +37,7 @@ def normalise_coarse(magnitude: Value) -> tuple[Value, Value]:
     moved, groups = magnitude, -(-bits // 8)
     count: Value = Const(0, 3)
     for index in reversed(range(groups - 1)):  # the highest group decides last
-        group = magnitude[max(0, bits - 8 * (index + 1)): bits - 8 * index]
+        group = magnitude[max(0, bits - 8 * (index + 1)) : bits - 8 * index]
         if index == groups - 2:
             moved, count = shift_left(magnitude, 8 * (groups - 1)), Const(groups - 1, 3)
         moved = Mux(group.any(), shift_left(magnitude, 8 * index), moved)
@@ -105,7 +105,7 @@ class LeadingBits(wiring.Component):
         used = Signal(chunks - 1, reset_less=True)
         m.d.sync += [
             number.eq(top_down),
-            used.eq(Cat(top_down[len(top_down) - CHUNK * (k + 1):][:CHUNK].any() for k in range(chunks - 1))),
+            used.eq(Cat(top_down[len(top_down) - CHUNK * (k + 1) :][:CHUNK].any() for k in range(chunks - 1))),
         ]
 
         window, sixteens = Signal(2 * CHUNK, reset_less=True), Signal(3, reset_less=True)
@@ -117,19 +117,19 @@ class LeadingBits(wiring.Component):
         with m.Switch(first):
             for index in range(chunks):
                 with m.Case(index):
-                    m.d.sync += window.eq(number[len(number) - CHUNK * (index + 2):][: 2 * CHUNK])
+                    m.d.sync += window.eq(number[len(number) - CHUNK * (index + 2) :][: 2 * CHUNK])
             with m.Default():
                 m.d.sync += window.eq(number[: 2 * CHUNK])
         m.d.sync += sixteens.eq(first)
 
         narrow, below = Signal(MANTISSA_BITS + 3, reset_less=True), Signal(7, reset_less=True)
         fours = Signal(2)
-        nibbles = [window[2 * CHUNK - 4 * (k + 1):][:4].any() for k in range(3)]
+        nibbles = [window[2 * CHUNK - 4 * (k + 1) :][:4].any() for k in range(3)]
         m.d.comb += fours.eq(Mux(nibbles[0], 0, Mux(nibbles[1], 1, Mux(nibbles[2], 2, 3))))
         with m.Switch(fours):
             for index in range(4):
                 with m.Case(index):
-                    m.d.sync += narrow.eq(window[2 * CHUNK - 4 * index - len(narrow):][: len(narrow)])
+                    m.d.sync += narrow.eq(window[2 * CHUNK - 4 * index - len(narrow) :][: len(narrow)])
         m.d.sync += below.eq(Cat(Const(0, 2), fours, sixteens))
 
         ones = Signal(2)
@@ -137,7 +137,7 @@ class LeadingBits(wiring.Component):
         with m.Switch(ones):
             for index in range(4):
                 with m.Case(index):
-                    m.d.sync += self.value.mantissa.eq(narrow[3 - index:][:MANTISSA_BITS])
+                    m.d.sync += self.value.mantissa.eq(narrow[3 - index :][:MANTISSA_BITS])
         m.d.sync += self.value.exponent.eq(self.number_bits - MANTISSA_BITS - (below | ones))
         return m
 

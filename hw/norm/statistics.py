@@ -28,7 +28,7 @@ from lutern.hw.pipeline import Stages, magnitude
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import GAIN_LOW_BITS, KEY_EXPONENT_BIAS, X_BITS
 
-SLOTS = 3
+U_COUNT = 3
 U_BITS = KEY_BITS + 1
 """An element of u: its key and its sign (top bit)."""
 SQUARE_BITS = 68
@@ -63,12 +63,12 @@ class NormStatistics(wiring.Component):
             {
                 "i_x": In(stream.Signature(layouts.gathered_payload(config))),
                 "final_stream": In(config.stream_bits),
-                "u": Out(config.results_per_cycle * SLOTS * U_BITS),
+                "u": Out(config.results_per_cycle * U_COUNT * U_BITS),
                 "u_valid": Out(1),
                 "u_stream": Out(config.stream_bits),
                 "u_index": Out(config.index_bits),
                 "stream": In(config.stream_bits),
-                "largest": Out(SLOTS * KEY_BITS),
+                "largest": Out(U_COUNT * KEY_BITS),
                 "largest_valid": Out(1),
                 "largest_take": In(1),
                 "squares": Out(SQUARES_BITS),
@@ -77,7 +77,7 @@ class NormStatistics(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        tokens = self.config.tokens
+        tokens = self.config.streams
         levels = exact_log2(self.config.results_per_cycle)
         s = Stages(m)
         beat = self.i_x.payload
@@ -106,13 +106,17 @@ class NormStatistics(wiring.Component):
         # Largest keys: a tree over the beat, then the running ones.
         tree = [[u[:KEY_BITS] for u in us] for us, _ in elements]
         while len(tree) > 1:
-            tree = [[s.register(larger(a, b)) for a, b in zip(left, right, strict=True)]
-                    for left, right in zip(tree[::2], tree[1::2], strict=True)]
+            tree = [
+                [s.register(larger(a, b)) for a, b in zip(left, right, strict=True)]
+                for left, right in zip(tree[::2], tree[1::2], strict=True)
+            ]
         came = s.valid(accepted, 5 + levels)
         stream = place(came, of, 5 + levels)
         go, start, stop = s.valid(came, 1), s.delay(beat.index == 0, 6 + levels), s.delay(ends, 6 + levels)
-        keys = Running(m, "keys", SLOTS * KEY_BITS, tokens, stream)
-        olds, news = [[cat.word_select(slot, KEY_BITS) for slot in range(SLOTS)] for cat in (keys.value, Cat(*tree[0]))]
+        keys = Running(m, "keys", U_COUNT * KEY_BITS, tokens, stream)
+        olds, news = [
+            [cat.word_select(u_index, KEY_BITS) for u_index in range(U_COUNT)] for cat in (keys.value, Cat(*tree[0]))
+        ]
         largest = [Mux(start | (new > old), new, old) for new, old in zip(news, olds, strict=True)]
         keys.replace(go, Cat(*largest))
         m.d.comb += self.largest.eq(keys.value)
@@ -124,8 +128,10 @@ class NormStatistics(wiring.Component):
         # Squares: halves have their own trees, the carry between them is added a cycle later.
         halves = [(square[:LOW_BITS], square[LOW_BITS:]) for square in (self._square(s, p) for _, p in elements)]
         while len(halves) > 1:
-            halves = [(s.register(a[0] + b[0]), s.register(a[1] + b[1]))
-                      for a, b in zip(halves[::2], halves[1::2], strict=True)]
+            halves = [
+                (s.register(a[0] + b[0]), s.register(a[1] + b[1]))
+                for a, b in zip(halves[::2], halves[1::2], strict=True)
+            ]
         came = s.valid(go, 2)
         stream = place(came, stream, 2)
         go, start = s.valid(came, 1), s.delay(start, 3)
@@ -215,10 +221,10 @@ def largest_latency(config: HwConfig) -> int:
     return 7 + exact_log2(config.results_per_cycle)
 
 
-def pick(slots: Value, slot: Value) -> Value:
+def pick(slots: Value, u_index: Value) -> Value:
     """Word ``slot`` (0 to 2) of three; a selection by index would become a barrel shift."""
-    words = [slots.word_select(index, len(slots) // SLOTS) for index in range(SLOTS)]
-    return Mux(slot[1], words[2], Mux(slot[0], words[1], words[0]))
+    words = [slots.word_select(index, len(slots) // U_COUNT) for index in range(U_COUNT)]
+    return Mux(u_index[1], words[2], Mux(u_index[0], words[1], words[0]))
 
 
 def larger(a: Value, b: Value) -> Value:

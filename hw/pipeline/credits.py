@@ -41,12 +41,14 @@ class CreditFifo(wiring.Component):
 
     def __init__(self, payload: ShapeLike, part_bits: int = FIFO_BITS) -> None:
         self.part_bits = part_bits
-        super().__init__({
-            "room": Out(1),
-            "enters": In(1),
-            "i": In(stream.Signature(payload, always_ready=True)),
-            "o": Out(stream.Signature(payload)),
-        })
+        super().__init__(
+            {
+                "room": Out(1),
+                "enters": In(1),
+                "i": In(stream.Signature(payload, always_ready=True)),
+                "o": Out(stream.Signature(payload)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -58,8 +60,12 @@ class CreditFifo(wiring.Component):
         for first in range(0, len(given), self.part_bits):  # all hold as many
             part = slice(first, min(first + self.part_bits, len(given)))
             m.submodules[f"fifo_{first}"] = fifo = SyncFIFO(width=part.stop - part.start, depth=CREDITS)
-            m.d.comb += [fifo.w_en.eq(self.i.valid), fifo.w_data.eq(given[part]), fifo.r_en.eq(self.o.ready),
-                         shown[part].eq(fifo.r_data)]
+            m.d.comb += [
+                fifo.w_en.eq(self.i.valid),
+                fifo.w_data.eq(given[part]),
+                fifo.r_en.eq(self.o.ready),
+                shown[part].eq(fifo.r_data),
+            ]
         m.d.comb += self.o.valid.eq(fifo.r_rdy)
         return m
 

@@ -48,8 +48,17 @@ def own_register(m: Module, value: ValueLike, *, cells: bool) -> Any:
         return held
     for bit in range(len(value)):
         m.submodules += Instance(
-            "TRELLIS_FF", p_GSR="AUTO", p_CEMUX="1", p_CLKMUX="CLK", p_LSRMUX="LSR", p_REGSET="RESET",
-            i_CLK=ClockSignal(), i_LSR=Const(0), i_DI=value[bit], o_Q=held[bit])
+            "TRELLIS_FF",
+            p_GSR="AUTO",
+            p_CEMUX="1",
+            p_CLKMUX="CLK",
+            p_LSRMUX="LSR",
+            p_REGSET="RESET",
+            i_CLK=ClockSignal(),
+            i_LSR=Const(0),
+            i_DI=value[bit],
+            o_Q=held[bit],
+        )
     return held
 
 
@@ -91,14 +100,14 @@ def described(component: Any) -> Any:
     return component
 
 
-def link(m: Module, output: Any, input_: Any) -> None:
+def join_streams(m: Module, output: Any, input_: Any) -> None:
     """Join an output stream to an input stream of the same payload; unequal payloads are refused.
 
     (``wiring.connect`` compares widths only.)
     """
     if output.signature.members["payload"].shape != input_.signature.members["payload"].shape:
         raise TypeError(
-            f"cannot link a stream of {output.signature.members['payload'].shape} to one of "
+            f"cannot join a stream of {output.signature.members['payload'].shape} to one of "
             f"{input_.signature.members['payload'].shape}: the payload layouts differ"
         )
     m.d.comb += [
@@ -108,4 +117,4 @@ def link(m: Module, output: Any, input_: Any) -> None:
     ]
 
 
-__all__ = ["Stages", "described", "exceeds", "link", "magnitude", "own_register", "pack", "saturate"]
+__all__ = ["Stages", "described", "exceeds", "join_streams", "magnitude", "own_register", "pack", "saturate"]

@@ -9,15 +9,15 @@ from lutern.hw.config import HwConfig
 
 
 class StreamRegister:
-    """``bits`` for each of ``config.tokens`` streams: ``read`` once, ``write`` once. Reset clears nothing."""
+    """``bits`` for each of ``config.streams`` streams: ``read`` once, ``write`` once. Reset clears nothing."""
 
     def __init__(self, m: Module, config: HwConfig, name: str, bits: int) -> None:
         self._m = m
         self._register: Signal | None = None
-        if config.tokens == 1:
+        if config.streams == 1:
             self._register = Signal(bits, name=name, reset_less=True)
             return
-        memory = Memory(shape=bits, depth=config.tokens, init=[], attrs={"ram_style": "distributed"})
+        memory = Memory(shape=bits, depth=config.streams, init=[], attrs={"ram_style": "distributed"})
         m.submodules[name] = memory
         self._write, self._read = memory.write_port(), memory.read_port(domain="comb")
 

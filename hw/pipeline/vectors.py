@@ -26,7 +26,7 @@ def _beats(config: HwConfig) -> tuple[int, int]:
 def vector_memory(config: HwConfig, bits: int) -> Memory:
     """Memory of P x ``bits`` at every place."""
     beats, index_bits = _beats(config)
-    return beats_memory(config, bits, config.tokens << index_bits if config.tokens > 1 else beats)
+    return beats_memory(config, bits, config.streams << index_bits if config.streams > 1 else beats)
 
 
 def in_luts(config: HwConfig, depth: int) -> bool:
@@ -65,7 +65,7 @@ def read_ahead_of_register(m: Module, config: HwConfig, stages: Stages, memory: 
 def place_of(config: HwConfig, payload: Any) -> Value:
     """The place of a beat, from its ``index`` and ``stream``."""
     index = payload.index[: _beats(config)[1]]
-    return Cat(index, payload.stream) if config.tokens > 1 else Cat(index)
+    return Cat(index, payload.stream) if config.streams > 1 else Cat(index)
 
 
 def index_of(config: HwConfig, place: Value) -> Value:
@@ -75,4 +75,4 @@ def index_of(config: HwConfig, place: Value) -> Value:
 
 def stream_of(config: HwConfig, place: Value) -> Value:
     """The stream in a place; 0 if there is only one."""
-    return place[_beats(config)[1] :] if config.tokens > 1 else Const(0, 1)
+    return place[_beats(config)[1] :] if config.streams > 1 else Const(0, 1)

@@ -22,15 +22,18 @@ class Bench:
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
         self.dut, self.seed, self.pause = dut, bench_seed(), parameters["pause"]
-        self.config, self.streams = HwConfig("bench", **parameters["config"]), parameters["streams"]
-        dut.final_stream.value = self.streams - 1
+        self.config, self.active = HwConfig("bench", **parameters["config"]), parameters["active"]
+        dut.final_stream.value = self.active - 1
         self.draw = random.Random(self.seed)
         self.codes = StreamSource(dut, "i_codes", pause=self.pause, seed=self.seed)
         self.ops = StreamSource(dut, "i_op", pause=self.pause, seed=self.seed + 1)
         self.sink = StreamSink(dut, "o", pause=self.pause, seed=self.seed + 2)
         self.written = StreamMonitor(dut, "i_codes")
-        self.board = Scoreboard("code_memory.codes, operation as layer, row group as token", seed=self.seed,
-                                bits=codes_payload(self.config).size)
+        self.board = Scoreboard(
+            "code_memory.codes, operation as layer, row group as token",
+            seed=self.seed,
+            bits=codes_payload(self.config).size,
+        )
         self.left = StreamMonitor(dut, "o", on_item=self.board.check)
         self.restart()
 
@@ -39,34 +42,60 @@ class Bench:
         self.board.pending.clear()
         self.bank, self.count = 0, 0
         if not hasattr(self, "banks"):
-            self.banks = [[[0] * self.config.max_width for _ in range(self.config.tokens)] for _ in range(2)]
+            self.banks = [[[0] * self.config.max_width for _ in range(self.config.streams)] for _ in range(2)]
 
     def vector(self, length: int, *row_groups: int) -> None:
         """Queue a vector a stream and so many operations on them, all but the last of which keep them."""
         config, draw = self.config, self.draw
         bank, per_cycle, columns = self.banks[self.bank], config.codes_per_cycle, config.columns
-        for stream, codes in enumerate(bank[: self.streams]):
+        for stream, codes in enumerate(bank[: self.active]):
             codes[:length] = [draw.randrange(-127, 128) for _ in range(length)]
             self.codes.queue(
-                pack(quantised_payload(config), {"codes": flat(codes[left : left + per_cycle], CODE_BITS),
-                                                 "stream": stream, "last": left + per_cycle >= length})
+                pack(
+                    quantised_payload(config),
+                    {
+                        "codes": flat(codes[left : left + per_cycle], CODE_BITS),
+                        "stream": stream,
+                        "last": left + per_cycle >= length,
+                    },
+                )
                 for left in range(0, length, per_cycle)
             )
         column_beats, full = -(-length // columns), config.rows // config.results_per_cycle
         for index, groups in enumerate(row_groups):
             last_results = draw.randrange(1, full + 1)
-            self.ops.queue([pack(ENGINE_OP, {"row_groups": groups, "column_beats": column_beats,
-                                             "last_results": last_results, "keep": index < len(row_groups) - 1})])
+            self.ops.queue(
+                [
+                    pack(
+                        ENGINE_OP,
+                        {
+                            "row_groups": groups,
+                            "column_beats": column_beats,
+                            "last_results": last_results,
+                            "keep": index < len(row_groups) - 1,
+                        },
+                    )
+                ]
+            )
             for group in range(groups):
                 ends = group == groups - 1
                 for beat in range(column_beats):
                     self.board.expect(
-                        pack(codes_payload(config), {
-                            "codes": flat(chain(*(codes[beat * columns : (beat + 1) * columns] for codes in bank)),
-                                          CODE_BITS),
-                            "last_column": beat == column_beats - 1, "last_row_group": ends,
-                            "results": last_results if ends else full,
-                        }), token=group, layer=self.count, index=beat * columns)
+                        pack(
+                            codes_payload(config),
+                            {
+                                "codes": flat(
+                                    chain(*(codes[beat * columns : (beat + 1) * columns] for codes in bank)), CODE_BITS
+                                ),
+                                "last_column": beat == column_beats - 1,
+                                "last_row_group": ends,
+                                "results": last_results if ends else full,
+                            },
+                        ),
+                        token=group,
+                        layer=self.count,
+                        index=beat * columns,
+                    )
             self.count += 1
         self.bank ^= 1
 
@@ -120,16 +149,16 @@ async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
     await start(dut)
     parts = config.columns // config.codes_per_cycle
     for _ in range(6):
-        bench.vector(config.max_width, parts * bench.streams + 1, 1)
+        bench.vector(config.max_width, parts * bench.active + 1, 1)
     beats = config.max_width // config.columns
     await bench.run()
     if bench.pause == "none":
         reads = [cycle for cycle, _ in bench.left.items]
         assert reads[-1] - reads[beats] == len(reads) - beats - 1, f"a bubble in {reads}"
         writes = [cycle for cycle, _ in bench.written.items]
-        shown = reads[beats * (parts * bench.streams + 2) - 1]  # the last of the first bank, read latency - 1 before
+        shown = reads[beats * (parts * bench.active + 2) - 1]  # the last of the first bank, read latency - 1 before
         freed = shown - bench_parameters()["latency"] + 1 + CodeMemory.bank_latency
-        third = writes[2 * beats * parts * bench.streams]
+        third = writes[2 * beats * parts * bench.active]
         assert third == freed, f"the bank was free in cycle {freed}, written in {third}"
 
 

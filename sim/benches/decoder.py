@@ -23,7 +23,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.model import IntegerModel
-from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, reset, start, to_int
@@ -45,7 +45,7 @@ class Memory:
         self.row = StreamSource(dut, "i_row", pause=pause, seed=bench_seed())
         self.starts = StreamSink(dut, "o_start")
         self.started: list[tuple[int, int]] = []
-        self.endless = [(self._source(dut, "i_words", pause), program.words[: program.setup["stream_words"]])]
+        self.endless = [(self._source(dut, "i_words", pause), program.words[: program.setup["record_words"]])]
         if config.source == "resident":
             self.endless.append((self._source(dut, "i_trits", pause), program.beats[: program.setup["trit_beats"]]))
         self.dut = dut
@@ -103,7 +103,7 @@ class Golden:
 
     def __init__(self, weights: IntegerWeights, config: HwConfig) -> None:
         self.config = config
-        self.session = GoldenSession(weights, config.tokens, config.tokens, IntegerModel, self._trace)
+        self.session = GoldenSession(weights, config.streams, config.streams, IntegerModel, self._trace)
         self.segments: dict[tuple[str, int], list[tuple[str, int, np.ndarray]]] = {}
 
     def _trace(self, streams: Any, stage: str, layer: int, values: np.ndarray) -> None:
@@ -184,8 +184,13 @@ class Bench:
         """Hand a run to the decoder."""
         stride = self.model.num_hidden_layers * self.model.hidden_size // self.config.results_per_cycle
         for stream, feed in enumerate(feeds):
-            fields = {"stream": stream, "token": feed.token, "state_base": feed.slot * stride,
-                      "fresh": int(feed.fresh), "seed": feed.seed}
+            fields = {
+                "stream": stream,
+                "token": feed.token,
+                "state_base": feed.slot * stride,
+                "fresh": int(feed.fresh),
+                "seed": feed.seed,
+            }
             await self.feeds.send(pack(FEED_LAYOUT, fields))
         fields = {"count": count, "final_stream": len(feeds) - 1, "chained": int(chained), "temperature": temperature}
         await self.runs.send(pack(RUN_LAYOUT, fields))
@@ -221,7 +226,7 @@ async def tokens(dut: Any) -> None:
     """Runs that go on from each other's state, alone and together, with argmax and sampling; and a repeat."""
     bench = Bench(dut)
     await start(dut)
-    vocab, most = bench.model.vocab_size, bench.config.tokens
+    vocab, most = bench.model.vocab_size, bench.config.streams
     token = 3 % vocab
     first = await bench.run([Feed(token, fresh=True)], 2)
     await bench.run([Feed(first[-1][0], seed=7)], 1, temperature=3000)

@@ -36,19 +36,22 @@ class Bench:
         parameters = bench_parameters()
         self.dut, self.seed, self.pause = dut, bench_seed(), parameters["pause"]
         self.config = HwConfig("bench", **parameters["config"])
-        self.streams = parameters["streams"]
+        self.active = parameters["active"]
         self.lanes, self.draw = self.config.results_per_cycle, random.Random(self.seed)
-        self.sources = {name: StreamSource(dut, name, pause=self.pause, seed=self.seed + index)
-                        for index, name in enumerate(INPUTS)}
-        self.sinks = [StreamSink(dut, name, pause=self.pause, seed=self.seed + 10 + index)
-                      for index, name in enumerate(("o", "o_bounds"))]
+        self.sources = {
+            name: StreamSource(dut, name, pause=self.pause, seed=self.seed + index) for index, name in enumerate(INPUTS)
+        }
+        self.sinks = [
+            StreamSink(dut, name, pause=self.pause, seed=self.seed + 10 + index)
+            for index, name in enumerate(("o", "o_bounds"))
+        ]
         self.board = Scoreboard("gain_join.x", seed=self.seed, bits=gathered_payload(self.config).size)
         self.bounds = Scoreboard("gain_join.bounds", seed=self.seed, bits=BOUND_BITS * self.lanes)
         self.entered = {name: StreamMonitor(dut, name) for name in INPUTS}
         self.left = StreamMonitor(dut, "o", on_item=self.board.check)
         StreamMonitor(dut, "o_bounds", on_item=self.bounds.check)
         self.program: list[int] = []  # groups of every operation
-        dut.final_stream.value = self.streams - 1
+        dut.final_stream.value = self.active - 1
 
     def operation(self, bounds: int, outer: int, matrices: int, beats: int, block: int) -> None:
         """Queue all that belongs to an operation: so many beats a stream, in blocks of ``block``."""
@@ -60,12 +63,11 @@ class Bench:
         if bounds:  # not negative
             groups = [group & ~flat([1 << GAIN_MANTISSA_BITS - 1] * lanes, ITEM_BITS) for group in groups]
         self.sources["i_group"].queue(groups)
-        for stream, index in blocks(beats, block, self.streams):
+        for stream, index in blocks(beats, block, self.active):
             group, place = groups[index], {"stream": stream, "index": index, "last": int(index == beats - 1)}
             where = {"token": stream, "layer": len(self.program) - 1, "index": index}
             if bounds:
-                self.sources["i_sums"].queue(
-                    [pack(sums_payload(self.config), {"sums": draw.getrandbits(16), **place})])
+                self.sources["i_sums"].queue([pack(sums_payload(self.config), {"sums": draw.getrandbits(16), **place})])
                 gains = [unpack(GAIN, group >> ITEM_BITS * lane & (1 << ITEM_BITS) - 1) for lane in range(lanes)]
                 values = [(gain["mantissa"] << GAIN_LOW_BITS) >> gain["exponent"] for gain in gains]
                 self.bounds.expect(flat(values, BOUND_BITS), **where)
@@ -73,11 +75,23 @@ class Bench:
             x = draw.getrandbits(X_BITS * lanes)
             self.sources["i_x"].queue([pack(x_payload(self.config), {"x": x, **place})])
             width = items * ITEM_BITS
-            aligned = [(group >> width * lane & (1 << width) - 1) << (0 if outer else ITEM_BITS)  # item 0 is w1
-                       for lane in range(lanes)]
-            self.board.expect(pack(gathered_payload(self.config), {
-                "x": x, "gains": flat(aligned, TUPLE_GAINS * ITEM_BITS), "outer": outer, "matrices": matrices, **place,
-            }), **where)
+            aligned = [
+                (group >> width * lane & (1 << width) - 1) << (0 if outer else ITEM_BITS)  # item 0 is w1
+                for lane in range(lanes)
+            ]
+            self.board.expect(
+                pack(
+                    gathered_payload(self.config),
+                    {
+                        "x": x,
+                        "gains": flat(aligned, TUPLE_GAINS * ITEM_BITS),
+                        "outer": outer,
+                        "matrices": matrices,
+                        **place,
+                    },
+                ),
+                **where,
+            )
 
     async def follow(self) -> None:
         """Every operation takes its groups once, and ends with the last beat of its last stream."""
@@ -95,9 +109,10 @@ class Bench:
             beats, idle = beats + passed, 0 if passed else idle + 1
             assert groups <= self.program[0], f"gain_join.i_group: {where}: group {groups} of {self.program[0]}"
             if fires("i_op"):
-                expected = (self.program[0], self.program[0] * self.streams)
-                assert (groups, beats) == expected, \
+                expected = (self.program[0], self.program[0] * self.active)
+                assert (groups, beats) == expected, (
                     f"gain_join.i_op: {where}: ended after {(groups, beats)} groups and beats, expected {expected}"
+                )
                 self.program.pop(0)
                 groups = beats = 0
             assert idle < 500, f"gain_join.o: {where}: silent for 500 cycles"
@@ -124,8 +139,11 @@ async def vectors_and_bounds(dut: Any) -> None:
     await bench.run()
     if bench.pause == "none":
         layouts = {"i_x": x_payload(bench.config), "i_sums": sums_payload(bench.config)}
-        passed = sorted((cycle, unpack(layout, item)["stream"], unpack(layout, item)["index"])
-                       for name, layout in layouts.items() for cycle, item in bench.entered[name].items)
+        passed = sorted(
+            (cycle, unpack(layout, item)["stream"], unpack(layout, item)["index"])
+            for name, layout in layouts.items()
+            for cycle, item in bench.entered[name].items
+        )
         for (before, *ahead), (cycle, stream, index) in itertools.pairwise(passed):
             gap = 1 if (stream == 0 and index) or [stream, index - 1] == ahead else 2  # an operation takes a cycle
             assert cycle - before == gap, f"stream {stream}, index {index} in cycle {cycle}, the one before in {before}"

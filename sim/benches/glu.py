@@ -63,7 +63,7 @@ class Bench:
         parameters, self.seed = bench_parameters(), bench_seed()
         self.dut, self.config = dut, HwConfig(**parameters["config"])
         self.lanes, self.beats = self.config.results_per_cycle, parameters["beats"]
-        self.group, self.streams = parameters["group"], parameters["streams"]
+        self.group, self.active = parameters["group"], parameters["active"]
         self.unpaused = parameters["source"] == parameters["sink"] == "none"
         self.generator = np.random.default_rng(self.seed)
         self.layout, self.x_layout = values_payload(self.config), x_payload(self.config)
@@ -82,16 +82,26 @@ class Bench:
         """One vector a stream: GATE, then UP. What the block does not look at is random."""
         frac = TIES_FRAC_BITS if name == "ties" else int(self.generator.integers(0, 18))
         items = []
-        data = [vectors(name, frac, beats * self.lanes, self.generator) for _ in range(self.streams)]
+        data = [vectors(name, frac, beats * self.lanes, self.generator) for _ in range(self.active)]
         for half, (op, frac_bits) in enumerate(((Op.GATE, frac), (Op.UP, int(self.generator.integers(0, 31))))):
-            for stream, beat in blocks(beats, self.group, self.streams):
+            for stream, beat in blocks(beats, self.group, self.active):
                 part = data[stream][half][beat * self.lanes : (beat + 1) * self.lanes]
-                items.append(pack(self.layout, {
-                    "values": flat(part, VALUE_BITS), "scores": int(self.generator.integers(0, 1 << 31)),
-                    "bounds": int(self.generator.integers(0, 1 << 17)), "op": int(op), "frac": frac_bits,
-                    "state_base": int(self.generator.integers(0, 1 << 16)), "stream": stream, "index": beat,
-                    "last": beat == beats - 1,
-                }))
+                items.append(
+                    pack(
+                        self.layout,
+                        {
+                            "values": flat(part, VALUE_BITS),
+                            "scores": int(self.generator.integers(0, 1 << 31)),
+                            "bounds": int(self.generator.integers(0, 1 << 17)),
+                            "op": int(op),
+                            "frac": frac_bits,
+                            "state_base": int(self.generator.integers(0, 1 << 16)),
+                            "stream": stream,
+                            "index": beat,
+                            "last": beat == beats - 1,
+                        },
+                    )
+                )
         return items
 
     def on_input(self, cycle: int, payload: int) -> None:
@@ -130,7 +140,7 @@ async def vectors_equal_the_golden_model(dut: Any) -> None:
     lengths = [bench.beats if k % 3 else max(1, bench.beats // 3) for k in range(len(names))]
     for name, beats in zip(names, lengths, strict=True):
         bench.source.queue(bench.beats_of(name, beats))
-    count = sum(lengths) * bench.streams
+    count = sum(lengths) * bench.active
     await bench.sink.receive(count, 2000)
     await ClockCycles(dut.clk, 20)
     assert bench.board.finish() == count
@@ -145,7 +155,7 @@ async def reset_in_mid_vector_forgets_it(dut: Any) -> None:
     generator = random.Random(bench.seed)
     for op in range(2):
         bench.restart()
-        beats = bench.beats * bench.streams  # of an operation
+        beats = bench.beats * bench.active  # of an operation
         stop = bench.source.sent_count + (2 + op) * beats + generator.randrange(1, beats + 1)
         bench.source.queue([*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)])
         while bench.source.sent_count < stop:

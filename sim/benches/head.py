@@ -30,16 +30,16 @@ class Bench:
         parameters = bench_parameters()
         self.dut, self.seed, self.vocab = dut, bench_seed(), vocab or parameters["vocab"]
         self.config = HwConfig("bench", **parameters["config"])
-        self.lanes, self.tokens, self.active = self.config.results_per_cycle, self.config.tokens, parameters["active"]
+        self.lanes, self.streams, self.active = self.config.results_per_cycle, self.config.streams, parameters["active"]
         self.layout, self.out = values_payload(self.config), token_payload(self.config)
         self.generator = np.random.default_rng(self.seed)
         self.source = StreamSource(dut, "i", pause=parameters["source"], seed=self.seed)
         self.seeds = StreamSource(dut, "i_seed", pause=parameters["source"], seed=self.seed + 2)
         self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
         self.board = Scoreboard("head.token", seed=self.seed, bits=self.out.size, decode=lambda v: unpack(self.out, v))
-        self.streams: list[Gumbel] = [Gumbel(1)] * self.tokens
+        self.generators: list[Gumbel] = [Gumbel(1)] * self.streams
         self.forget()
-        self.sums = np.zeros((self.tokens, self.vocab), dtype=np.int64)
+        self.sums = np.zeros((self.streams, self.vocab), dtype=np.int64)
         self.ends: list[int] = []
         self.count = 0
         self.temperature = 0
@@ -56,13 +56,13 @@ class Bench:
 
     def forget(self) -> None:
         """Rows of vectors that have not ended."""
-        self.rows: list[list[list[int]]] = [[[], []] for _ in range(self.tokens)]
+        self.rows: list[list[list[int]]] = [[[], []] for _ in range(self.streams)]
 
     async def give_seeds(self, *seeds: int) -> None:
         """A seed for each stream; others are random."""
-        for stream in range(self.tokens):
+        for stream in range(self.streams):
             seed = seeds[stream] if stream < len(seeds) else int(self.generator.integers(0, 1 << 32))
-            self.streams[stream] = Gumbel(seed)
+            self.generators[stream] = Gumbel(seed)
             await self.seeds.send(pack(seed_payload(self.config), {"stream": stream, "seed": seed}))
         await RisingEdge(self.dut.clk)
 
@@ -88,18 +88,31 @@ class Bench:
         draw, block = self.generator, int(self.generator.choice((1, 2, 5)))
         beats = -(-self.vocab // self.lanes)
         pad = np.ones(-self.vocab % self.lanes, dtype=np.int64)
-        padded = [(np.concatenate([sums, pad * ((1 << SUM_BITS - 1) - 1)]), np.concatenate([scores, pad * S32_MAX]))
-                  for sums, scores in vectors]
-        order = [(stream, index) for at in range(0, beats, block) for stream in range(len(vectors))
-                 for index in range(at, min(at + block, beats))]
+        padded = [
+            (np.concatenate([sums, pad * ((1 << SUM_BITS - 1) - 1)]), np.concatenate([scores, pad * S32_MAX]))
+            for sums, scores in vectors
+        ]
+        order = [
+            (stream, index)
+            for at in range(0, beats, block)
+            for stream in range(len(vectors))
+            for index in range(at, min(at + block, beats))
+        ]
         return [
-            pack(self.layout, {
-                "values": flat(padded[stream][0][index * self.lanes :][: self.lanes], VALUE_BITS),
-                "scores": flat(padded[stream][1][index * self.lanes :][: self.lanes], VALUE_BITS),
-                "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS), "op": int(Op.HEAD),
-                "frac": int(draw.integers(-64, 64)), "state_base": int(draw.integers(0, 1 << 16)),
-                "stream": stream, "index": index, "last": index == beats - 1,
-            })
+            pack(
+                self.layout,
+                {
+                    "values": flat(padded[stream][0][index * self.lanes :][: self.lanes], VALUE_BITS),
+                    "scores": flat(padded[stream][1][index * self.lanes :][: self.lanes], VALUE_BITS),
+                    "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS),
+                    "op": int(Op.HEAD),
+                    "frac": int(draw.integers(-64, 64)),
+                    "state_base": int(draw.integers(0, 1 << 16)),
+                    "stream": stream,
+                    "index": index,
+                    "last": index == beats - 1,
+                },
+            )
             for stream, index in order
         ]
 
@@ -116,7 +129,7 @@ class Bench:
             rows += split(fields[name], VALUE_BITS, self.lanes).tolist()
         if fields["last"]:
             sums, scores = (np.array(rows[: self.vocab]) for rows in self.rows[stream])
-            token = Head.model(self.streams[stream], sums, scores, self.temperature)
+            token = Head.model(self.generators[stream], sums, scores, self.temperature)
             self.board.expect(pack(self.out, {"token": token, "stream": stream}), token=self.count)
             self.sums[stream] = sums
             self.ends.append(cycle)
@@ -143,7 +156,8 @@ class Bench:
             if before is not None:
                 assert got == wanted[before], (
                     f"head.data: stream {before[0]}: index {before[1]}: got {got}, expected {wanted[before]}, "
-                    f"seed {self.seed}")
+                    f"seed {self.seed}"
+                )
             before = stream, address
             await RisingEdge(self.dut.clk)
 
@@ -188,8 +202,10 @@ async def reset_in_mid_vector(dut: Any) -> None:
     await start(dut)
     await bench.give_seeds()
     bench.set_temperature(4096)
-    low = [(bench.generator.integers(-9, 0, bench.vocab), bench.generator.integers(-9, 0, bench.vocab))
-           for _ in range(bench.active)]
+    low = [
+        (bench.generator.integers(-9, 0, bench.vocab), bench.generator.integers(-9, 0, bench.vocab))
+        for _ in range(bench.active)
+    ]
     high = (np.full(bench.vocab, LARGEST), np.full(bench.vocab, S32_MAX))
     for beats in (1, 2, 5, bench.vocab // bench.lanes - 1, bench.vocab // bench.lanes + 2):
         bench.source.queue(bench.step([high] * bench.active) * 2)
@@ -227,8 +243,8 @@ async def every_table_entry(dut: Any) -> None:
         seed = int(sampling.advance(np.array([word], dtype=np.uint32), back)[0]) if word else 0
         bench.set_temperature(temperatures[entry % 3])
         for more in (0, 1):
-            await bench.give_seeds(*[seed] * bench.tokens)
-            words = sampling.draws(bench.streams[0].base, 2)
+            await bench.give_seeds(*[seed] * bench.streams)
+            words = sampling.draws(bench.generators[0].base, 2)
             assert not word or words[0, 0] == word
             noise = sampling.rsh(sampling.noise(words)[0] * bench.temperature, sampling.NOISE_SHIFT)
             scores = np.array([5, 5 + noise[0] - noise[1] + more])

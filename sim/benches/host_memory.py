@@ -29,8 +29,10 @@ class Bench:
         self.config = HwConfig("bench", **parameters["config"])
         self.draw = random.Random(self.seed)
         self.layout = host_word_layout(self.config.word_bytes)
-        dut.running.value, dut.setup.value = 0, int.from_bytes(SETUP.pack(
-            **{**dict.fromkeys(SETUP.names, 0), "embedding_row_words": ROW_WORDS}), "little")
+        dut.running.value, dut.setup.value = (
+            0,
+            int.from_bytes(SETUP.pack(**{**dict.fromkeys(SETUP.names, 0), "embedding_row_words": ROW_WORDS}), "little"),
+        )
         self.words = StreamSource(dut, "i_host", pause=pause, seed=self.seed)
         self.starts = StreamSource(dut, "i_start", pause=pause, seed=self.seed + 1)
         seen = _Running(dut)
@@ -59,8 +61,16 @@ class Bench:
         """Words of the stream, or of a row from 1 on."""
         self.sequence = self.sequence + 1 & 0xFF
         self.words.queue(
-            pack(self.layout, {"row": row != 0, "place": place + index + (row << 16), "last": index == count - 1,
-                               "sequence": self.sequence, "word": self.word(place + index, row)})
+            pack(
+                self.layout,
+                {
+                    "row": row != 0,
+                    "place": place + index + (row << 16),
+                    "last": index == count - 1,
+                    "sequence": self.sequence,
+                    "word": self.word(place + index, row),
+                },
+            )
             for index in range(count)
         )
 
@@ -125,7 +135,12 @@ async def rows(dut: Any) -> None:
         await bench.starts.send(token)
         await ClockCycles(dut.clk, 60)
         assert bench.wants[-1][1] | {"offset": 0, "taken": 0} == {
-            "offset": 0, "taken": 0, "row": number, "place": 0, "token": token}
+            "offset": 0,
+            "taken": 0,
+            "row": number,
+            "place": 0,
+            "token": token,
+        }
         cut = bench.draw.randrange(1, ROW_WORDS)
         bench.frame(0, cut, number)
         bench.frame(cut + 1, 2, number)

@@ -130,8 +130,11 @@ class Surroundings:
         assert self.running, f"cycle {cycle}: a run of a machine that stands, seed {self.seed}"
         self.run_tokens = b""
         fields = unpack(RUN_LAYOUT, payload)
-        tokens = [self.token(self.run_feeds[stream], step)
-                  for step in range(fields["count"]) for stream in range(fields["final_stream"] + 1)]
+        tokens = [
+            self.token(self.run_feeds[stream], step)
+            for step in range(fields["count"])
+            for stream in range(fields["final_stream"] + 1)
+        ]
         self.tokens.queue(
             pack(TOKEN_LAYOUT, {"token": token, "last": index == len(tokens) - 1}) for index, token in enumerate(tokens)
         )
@@ -214,8 +217,12 @@ class Surroundings:
         """Feeds with random contents."""
         draw = self.random
         return [
-            {"token": draw.choice((0, vocab - 1, draw.randrange(vocab))), "state_base": draw.getrandbits(16),
-             "fresh": draw.getrandbits(1), "seed": draw.choice((draw.getrandbits(32), 0xDBC0C0DB))}
+            {
+                "token": draw.choice((0, vocab - 1, draw.randrange(vocab))),
+                "state_base": draw.getrandbits(16),
+                "fresh": draw.getrandbits(1),
+                "seed": draw.choice((draw.getrandbits(32), 0xDBC0C0DB)),
+            }
             for _ in range(streams)
         ]
 
@@ -241,9 +248,14 @@ class Surroundings:
         """The largest SETUP that fits."""
         config = self.config
         resident = config.source == "resident"
-        return {"stream_words": config.memory_words, "trit_beats": config.trit_beats if resident else 0,
-                "embedding_base": (config.trit_beats if resident else config.memory_words) - 1,
-                "embedding_row_words": 0xC0DB, "embedding_stride": 0xDBDC, "vocab": config.max_vocab}
+        return {
+            "record_words": config.memory_words,
+            "trit_beats": config.trit_beats if resident else 0,
+            "embedding_base": (config.trit_beats if resident else config.memory_words) - 1,
+            "embedding_row_words": 0xC0DB,
+            "embedding_stride": 0xDBDC,
+            "vocab": config.max_vocab,
+        }
 
     async def set_up(self, sequence: int, **changes: int) -> None:
         """A SETUP that is carried out."""
@@ -300,7 +312,7 @@ async def commands(dut: Any) -> None:
                 await around.set_up(sequence, embedding_row_words=number + 1)
             case 2:
                 count = generator.randint(1, min(20, around.entries))
-                stream, offset = generator.randrange(config.tokens), generator.randint(0, around.entries - count)
+                stream, offset = generator.randrange(config.streams), generator.randint(0, around.entries - count)
                 command = LOGITS.pack(stream=stream, offset=offset, count=count)
                 await around.ask(Opcode.LOGITS, sequence, command, around.logits(stream, offset, count))
             case 3:
@@ -309,7 +321,7 @@ async def commands(dut: Any) -> None:
                 await around.set_up(sequence, vocab=generator.randint(1, config.max_vocab))  # in mid-stream
                 await around.set_up(sequence)
             case 5:
-                streams = generator.randint(1, config.tokens)
+                streams = generator.randint(1, config.streams)
                 await around.run(sequence, generator.randint(1, 3), around.draw_feeds(streams, config.max_vocab))
     around.answers.finish()
     assert not (around.writes.pending or around.feeds.pending or around.runs.pending)
@@ -319,7 +331,7 @@ async def commands(dut: Any) -> None:
 async def runs(dut: Any) -> None:
     """RUN: the feeds, the request, the tokens, the figures; and a resend that reaches nobody but the host."""
     around = Surroundings(dut)
-    vocab, most = around.config.max_vocab, around.config.tokens
+    vocab, most = around.config.max_vocab, around.config.streams
     await start(dut)
     await around.set_up(0)
     few = {(1, 1), (most, 2), (max(1, most - 1), 7)}
@@ -348,7 +360,7 @@ async def bad_runs(dut: Any) -> None:
     """Counts and streams at their limits, lengths that do not fit, a bad token in any feed: no run begins."""
     around = Surroundings(dut)
     config, draw = around.config, around.random
-    most, vocab = config.tokens, config.max_vocab - 1
+    most, vocab = config.streams, config.max_vocab - 1
     await start(dut)
     await around.set_up(0, vocab=vocab)
 
@@ -411,7 +423,7 @@ async def limits(dut: Any) -> None:
         await around.ask(Opcode.CHECKSUM, 2, CHECKSUM.pack(address=end - 1, count=1), crc)
     await around.set_up(3)
     beyond = [(end, 1) for end in around.memory_ends] + [(end - 1, 2) for end in around.memory_ends]
-    if config.source == "stream":
+    if config.source == "streamed":
         beyond += [(TRIT_MEMORY, 1)]
     for address, count in [*beyond, (TRIT_MEMORY - 1, 1), (1 << 24, 1), (1 << 25, 1), (1 << 31, 1), ((1 << 32) - 1, 1)]:
         command = WRITE.pack(address=address) + bytes(count * word_bytes)
@@ -425,17 +437,31 @@ async def limits(dut: Any) -> None:
 
     good = around.setup_fields()
     trits = [0, config.trit_beats + 1] if config.source == "resident" else [1, config.trit_beats]
-    for name, value in (("stream_words", 0), ("stream_words", good["stream_words"] + 1),
-                        *(("trit_beats", count) for count in trits), ("embedding_base", good["embedding_base"] + 1),
-                        ("embedding_row_words", 0), ("vocab", 0), ("vocab", good["vocab"] + 1)):
+    for name, value in (
+        ("record_words", 0),
+        ("record_words", good["record_words"] + 1),
+        *(("trit_beats", count) for count in trits),
+        ("embedding_base", good["embedding_base"] + 1),
+        ("embedding_row_words", 0),
+        ("vocab", 0),
+        ("vocab", good["vocab"] + 1),
+    ):
         await around.refused(ErrorCode.BAD_SETUP, Opcode.SETUP, 2, SETUP.pack(**{**good, name: value}))
 
-    entries, top = around.entries, config.tokens - 1
+    entries, top = around.entries, config.streams - 1
     most = min(128, entries)
     command = LOGITS.pack(stream=top, offset=entries - most, count=most)
     await around.ask(Opcode.LOGITS, 3, command, around.logits(top, entries - most, most))
-    for stream, offset, count in ((0, entries - most + 1, most), (0, 0, 129), (0, 0, 0), (0, entries, 1),
-                                  (0, 0xFFFF, 1), (0, 1, 0xFFFF), (config.tokens, 0, 1), (0x80, 0, 1)):
+    for stream, offset, count in (
+        (0, entries - most + 1, most),
+        (0, 0, 129),
+        (0, 0, 0),
+        (0, entries, 1),
+        (0, 0xFFFF, 1),
+        (0, 1, 0xFFFF),
+        (config.streams, 0, 1),
+        (0x80, 0, 1),
+    ):
         command = LOGITS.pack(stream=stream, offset=offset, count=count)
         await around.refused(ErrorCode.BAD_COUNT, Opcode.LOGITS, 4, command)
 

@@ -51,8 +51,10 @@ class Bench:
         self.words = [0] * self.config.memory_words
         self.beats = [[0] * self.config.parts for _ in range(self.config.trit_beats)]
         dut.running.value, dut.setup.value = 0, 0
-        self.sources = {name: StreamSource(dut, name, pause=self.pause, seed=self.seed + index)
-                        for index, name in enumerate(("i_write", "i_read", "i_start"))}
+        self.sources = {
+            name: StreamSource(dut, name, pause=self.pause, seed=self.seed + index)
+            for index, name in enumerate(("i_write", "i_read", "i_start"))
+        }
         self.entered = {name: StreamMonitor(_Running(dut) if name == "i_start" else dut, name) for name in self.sources}
         self.endless = {"o_words": self.config.word_bits}
         if self.resident:
@@ -69,12 +71,14 @@ class Bench:
 
     def _checker(self, name: str) -> Any:
         """Compares an item; those of the endless streams are expected in turn."""
+
         def check(cycle: int, value: int) -> None:
             if name in self.endless:
                 place = self.place[name]
                 self.boards[name].expect(self.item(name, place), index=place)
-                self.place[name] = (place + 1) % self.setup["stream_words" if name == "o_words" else "trit_beats"]
+                self.place[name] = (place + 1) % self.setup["record_words" if name == "o_words" else "trit_beats"]
             self.boards[name].check(cycle, value)
+
         return check
 
     def item(self, name: str, place: int) -> int:
@@ -113,8 +117,10 @@ class Bench:
     async def fill(self) -> None:
         """Every word, parts of beats first: writes to the wrong memory show."""
         words = len(self.words)
-        for address in (*self.draw.sample(self.addresses[words:], len(self.addresses) - words),
-                        *self.draw.sample(range(words), words)):
+        for address in (
+            *self.draw.sample(self.addresses[words:], len(self.addresses) - words),
+            *self.draw.sample(range(words), words),
+        ):
             self.write(address)
         await self.sources["i_write"].drained()
         await ClockCycles(self.dut.clk, 2)
@@ -169,21 +175,32 @@ class Bench:
 
     def token(self, token: int) -> None:
         """Ask for a row, for any stream."""
-        stream = self.draw.randrange(self.config.tokens)
+        stream = self.draw.randrange(self.config.streams)
         self.sources["i_start"].queue([token | stream << 16])
         for index, word in enumerate(self.row(token)):
             self.boards["o_row"].expect(word, token=token, index=index)
 
-    def shape(self, stream_words: int = 40, row_words: int = 6, vocab: int = 9) -> dict[str, int]:
+    def shape(self, record_words: int = 40, row_words: int = 6, vocab: int = 9) -> dict[str, int]:
         """A setup that the small memories hold: the table at their end."""
         if not self.resident:
             base = len(self.words) - vocab * row_words
-            return {"stream_words": stream_words, "embedding_base": base, "embedding_row_words": row_words,
-                    "embedding_stride": row_words, "vocab": vocab}
+            return {
+                "record_words": record_words,
+                "embedding_base": base,
+                "embedding_row_words": row_words,
+                "embedding_stride": row_words,
+                "vocab": vocab,
+            }
         stride = -(-row_words // full_parts(self.config))
         base = len(self.beats) - vocab * stride
-        return {"stream_words": stream_words, "trit_beats": base - 1, "embedding_base": base,
-                "embedding_row_words": row_words, "embedding_stride": stride, "vocab": vocab}
+        return {
+            "record_words": record_words,
+            "trit_beats": base - 1,
+            "embedding_base": base,
+            "embedding_row_words": row_words,
+            "embedding_stride": stride,
+            "vocab": vocab,
+        }
 
     def cycles(self, name: str) -> list[int]:
         return [cycle for cycle, _ in self.left[name].items]
@@ -209,8 +226,11 @@ async def host_reads_what_it_wrote(dut: Any) -> None:
     await bench.finish()
     if bench.pause == "none":
         asked = [cycle for cycle, _ in bench.entered["i_read"].items]
-        expected = [cycle + bench.parameters["read_latency"] + beat
-                    for cycle, (_, count) in zip(asked, requests, strict=True) for beat in range(count)]
+        expected = [
+            cycle + bench.parameters["read_latency"] + beat
+            for cycle, (_, count) in zip(asked, requests, strict=True)
+            for beat in range(count)
+        ]
         assert bench.cycles("o_read") == expected
         waits = [b - a for a, b in pairwise(asked)]
         assert waits == [count + 1 for _, count in requests[:-1]], f"requests waited {waits}"
@@ -223,8 +243,8 @@ async def readers_repeat(dut: Any) -> None:
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
-    for stream_words in (2, 7, 40):
-        await bench.run(**bench.shape(stream_words))
+    for record_words in (2, 7, 40):
+        await bench.run(**bench.shape(record_words))
         await ClockCycles(dut.clk, bench.draw.randrange(80, 160))
         for name in bench.endless:
             cycles = bench.cycles(name)
@@ -234,7 +254,7 @@ async def readers_repeat(dut: Any) -> None:
                 assert consecutive(cycles), f"{name} paused"
             assert len(cycles) > 20, f"{name}: {len(cycles)} items"
         await bench.stop()
-        bench.write(bench.draw.randrange(stream_words))
+        bench.write(bench.draw.randrange(record_words))
         await bench.finish()
         bench.read(0, 5)
         await bench.finish()
@@ -261,7 +281,7 @@ async def rows_go_first(dut: Any) -> None:
     for row_words in (1, 5, 6):
         await bench.run(**bench.shape(30, row_words))
         for _ in range(12):
-            for _ in range(bench.draw.choice((1, 1, bench.config.tokens))):
+            for _ in range(bench.draw.choice((1, 1, bench.config.streams))):
                 bench.token(bench.draw.randrange(9))
             await bench.sources["i_start"].drained()
             await ClockCycles(dut.clk, bench.draw.choice((1, 2, 3, 20, 21)))

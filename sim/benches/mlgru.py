@@ -82,7 +82,7 @@ class Bench:
         self.config = HwConfig(**parameters["config"])
         self.lanes = self.config.results_per_cycle
         self.layers, self.beats = parameters["layers"], parameters["beats"]
-        self.group, self.streams, self.chained = parameters["group"], parameters["streams"], parameters["chained"]
+        self.group, self.active, self.chained = parameters["group"], parameters["active"], parameters["chained"]
         self.unpaused = parameters["source"] == parameters["sink"] == "none"
         self.generator = np.random.default_rng(self.seed)
         self.layout, self.x_layout = values_payload(self.config), x_payload(self.config)
@@ -91,8 +91,8 @@ class Bench:
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=self.on_output)
         dut.chained.value = int(self.chained)
-        self.set_fresh((1 << self.streams) - 1)
-        self.set_slots(list(range(self.streams)))
+        self.set_fresh((1 << self.active) - 1)
+        self.set_slots(list(range(self.active)))
         self.scalar_checks = 0
         self.restart()
         cocotb.start_soon(self.watch())
@@ -103,12 +103,12 @@ class Bench:
         tap_bits = 32 * self.lanes + self.config.stream_bits + self.config.index_bits
         self.s_board = Scoreboard("mlgru.S", seed=self.seed, bits=tap_bits)
         self.state = np.full(self.config.max_state, 1 << 20, dtype=np.int64)
-        self.newest = np.zeros((self.streams, self.beats * self.lanes), dtype=np.int64)
+        self.newest = np.zeros((self.active, self.beats * self.lanes), dtype=np.int64)
         self.z = np.zeros_like(self.newest)
         self.g = np.zeros_like(self.newest)
         self.place = (0, 0)  # token, layer
-        self.scalars: dict[int, list[tuple[int, int]]] = {stream: [] for stream in range(self.streams)}
-        self.begun = dict.fromkeys(range(self.streams), 0)  # vectors of G whose last v has not left
+        self.scalars: dict[int, list[tuple[int, int]]] = {stream: [] for stream in range(self.active)}
+        self.begun = dict.fromkeys(range(self.active), 0)  # vectors of G whose last v has not left
         self.held: dict[int, tuple[int, int]] = {}  # of streams whose last v has left, until their next G
 
     def set_fresh(self, bits: int) -> None:
@@ -126,18 +126,28 @@ class Bench:
         items, draw = [], self.generator
         for layer in range(self.layers):
             frac = int(draw.integers(0, 17))
-            data = [vectors(name, frac, self.beats * self.lanes, draw) for _ in range(self.streams)]
+            data = [vectors(name, frac, self.beats * self.lanes, draw) for _ in range(self.active)]
             for op, key, frac_bits in ((Op.F, "f", 13), (Op.I, "i", frac), (Op.G, "g", frac + 14)):
-                for stream, beat in blocks(self.beats, self.group, self.streams):
+                for stream, beat in blocks(self.beats, self.group, self.active):
                     part = slice(beat * self.lanes, (beat + 1) * self.lanes)
                     junk = draw.integers(0, 1 << BOUND_BITS, self.lanes)
-                    looked_at = op == Op.I or (op == Op.G and self.config.tokens == 1)
-                    items.append(pack(self.layout, {
-                        "values": flat(data[stream][key][part], VALUE_BITS), "scores": int(draw.integers(0, 1 << 31)),
-                        "bounds": flat(data[stream]["bound"][part] if op == Op.F else junk, BOUND_BITS), "op": int(op),
-                        "frac": frac_bits, "stream": stream, "index": beat, "last": beat == self.beats - 1,
-                        "state_base": layer * self.beats if looked_at else int(draw.integers(0, 1 << 16)),
-                    }))
+                    looked_at = op == Op.I or (op == Op.G and self.config.streams == 1)
+                    items.append(
+                        pack(
+                            self.layout,
+                            {
+                                "values": flat(data[stream][key][part], VALUE_BITS),
+                                "scores": int(draw.integers(0, 1 << 31)),
+                                "bounds": flat(data[stream]["bound"][part] if op == Op.F else junk, BOUND_BITS),
+                                "op": int(op),
+                                "frac": frac_bits,
+                                "stream": stream,
+                                "index": beat,
+                                "last": beat == self.beats - 1,
+                                "state_base": layer * self.beats if looked_at else int(draw.integers(0, 1 << 16)),
+                            },
+                        )
+                    )
         return items
 
     def on_input(self, cycle: int, payload: int) -> None:
@@ -168,7 +178,7 @@ class Bench:
             if fields["last"]:
                 shift = int(mlgru.state_shift(self.newest[stream]))
                 self.scalars[stream].append((int((self.g[stream] ** 2).sum()), shift))
-                if stream == self.streams - 1:
+                if stream == self.active - 1:
                     self.place = (token + (layer + 1) // self.layers, (layer + 1) % self.layers)
 
     def tap(self, s: int, stream: int, index: int) -> int:
@@ -191,7 +201,7 @@ class Bench:
         asked = now = 0
         while True:
             await RisingEdge(self.dut.clk)
-            asked, now = now, draw.randrange(self.streams)
+            asked, now = now, draw.randrange(self.active)
             self.dut.eps_stream.value = now
             await FallingEdge(self.dut.clk)
             if to_int(self.dut.rst):
@@ -211,15 +221,15 @@ class Bench:
         """Whole tokens; the first one is fresh, and later some streams begin anew, or change their places."""
         for number, name in enumerate(names):
             if number:
-                anew = int(self.generator.integers(0, 1 << self.streams)) if self.config.tokens > 1 else 0
+                anew = int(self.generator.integers(0, 1 << self.active)) if self.config.streams > 1 else 0
                 self.set_fresh(0 if name in EDGES else anew)
             if name not in EDGES:
-                self.set_slots(self.generator.permutation(self.streams).tolist())
+                self.set_slots(self.generator.permutation(self.active).tolist())
             await self.source.send(*self.token(name))
             await RisingEdge(self.dut.clk)
-        count = len(names) * self.layers * self.beats * self.streams
+        count = len(names) * self.layers * self.beats * self.active
         await self.sink.receive(count, 2000)
-        await ClockCycles(self.dut.clk, 20 + 4 * self.streams)
+        await ClockCycles(self.dut.clk, 20 + 4 * self.active)
         assert self.v_board.finish() == self.s_board.finish() == count
         assert self.scalar_checks >= len(names) * self.layers
 
@@ -264,10 +274,10 @@ async def reset_in_mid_vector_then_fresh_is_a_cold_start(dut: Any) -> None:
     generator = random.Random(bench.seed)
     for op in range(3):
         items = bench.token("random") + bench.token("random")
-        beats = bench.beats * bench.streams  # of an operation
+        beats = bench.beats * bench.active  # of an operation
         stop = len(items) // 2 + op * beats + generator.randrange(1, beats + 1)
         sent = bench.source.sent_count
-        bench.set_fresh((1 << bench.streams) - 1)
+        bench.set_fresh((1 << bench.active) - 1)
         bench.source.queue(items)
         while bench.source.sent_count < sent + stop:
             await FallingEdge(dut.clk)

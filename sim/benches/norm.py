@@ -86,7 +86,7 @@ def short_float(rng: np.random.Generator, exponent: float, spread: int = 3) -> t
     return int(rng.integers(MANTISSA_ONE, 2 * MANTISSA_ONE)), round(exponent) + int(rng.integers(-spread, spread + 1))
 
 
-def build_cases(names: list[str], elements: list[int], seed: int, streams: int = 1) -> list[Case]:
+def build_cases(names: list[str], elements: list[int], seed: int, active: int = 1) -> list[Case]:
     """The four kinds of operations in the order of a layer, with an eps term of about the size of ss or far from it.
 
     Names of vectors are those of stream 0, each further stream has the next of them.
@@ -99,7 +99,7 @@ def build_cases(names: list[str], elements: list[int], seed: int, streams: int =
         length = elements[index % len(elements)]
         matrices = 3 if index % 4 == 0 else 1
         vectors = []
-        for stream in range(streams):
+        for stream in range(active):
             x = edge_vector(names[(index + stream) % len(names)], length, rng)
             outer = None if eps == layouts.Eps.DOWN_PROJ else random_gains(name, length, rng)
             g_squares = int(rng.integers(1 << 47)) >> int(rng.integers(48)) if eps == layouts.Eps.O_PROJ else 0
@@ -114,7 +114,7 @@ def build_cases(names: list[str], elements: list[int], seed: int, streams: int =
         constants = [
             ScaleConstants(short_float(rng, -30, 8), e1, short_float(rng, squares, 8)) for _ in range(matrices)
         ]
-        ops = [NormOp(slot, slot == 0, constants[slot], eps) for slot in range(matrices)]
+        ops = [NormOp(u_index, u_index == 0, constants[u_index], eps) for u_index in range(matrices)]
         cases.append(Case(name, vectors, ops, (1, 2, length)[index % 3]))
         results = RmsNorm.model([case.vectors[0] for case in cases], [op for case in cases for op in case.ops])
         mantissa, exponent = results[-1][1]
@@ -132,8 +132,8 @@ class NormBench:
         self.exact = bool(parameters.get("exact"))
         self.elements = list(parameters["elements"])
         names = [*EDGES, *["random"] * parameters["random"]]
-        self.streams = parameters.get("streams", self.config.tokens)
-        self.cases = build_cases(names, self.elements, seed, self.streams)
+        self.active = parameters.get("active", self.config.streams)
+        self.cases = build_cases(names, self.elements, seed, self.active)
         self.shown: Case | None = None  # whose g_squares are at the port; None: junk
         self.junk = random.Random(seed)
         self.x = StreamSource(dut, "i_x", pause=pause, seed=seed)
@@ -151,8 +151,8 @@ class NormBench:
 
     def fresh(self) -> None:
         """As after a reset."""
-        self.beats: list[list[dict[str, int]]] = [[] for _ in range(self.streams)]
-        self.vectors: list[list[NormInput]] = [[] for _ in range(self.streams)]
+        self.beats: list[list[dict[str, int]]] = [[] for _ in range(self.active)]
+        self.vectors: list[list[NormInput]] = [[] for _ in range(self.active)]
         self.ops: list[NormOp] = []
         self.passes: list[tuple[int, int]] = []  # (stream, codes) of the passes that are still to come
         self.expected_count = self.code_position = 0
@@ -178,16 +178,25 @@ class NormBench:
                 value = beat["x"] >> (index * X_BITS) & ((1 << X_BITS) - 1)
                 x.append(value - (value >> (X_BITS - 1) << X_BITS))
                 item = beat["gains"] >> (index * layouts.TUPLE_GAINS * layouts.ITEM_BITS)
-                gains.append([unpack(layouts.GAIN, item >> (t * layouts.ITEM_BITS) & (1 << layouts.ITEM_BITS) - 1)
-                              for t in range(layouts.TUPLE_GAINS)])
-        tuples = [Gains(np.array([g[t]["mantissa"] for g in gains]) << GAIN_LOW_BITS,
-                        np.array([g[t]["exponent"] for g in gains]), 0)
-                  for t in range(layouts.TUPLE_GAINS)]
+                gains.append(
+                    [
+                        unpack(layouts.GAIN, item >> (t * layouts.ITEM_BITS) & (1 << layouts.ITEM_BITS) - 1)
+                        for t in range(layouts.TUPLE_GAINS)
+                    ]
+                )
+        tuples = [
+            Gains(
+                np.array([g[t]["mantissa"] for g in gains]) << GAIN_LOW_BITS,
+                np.array([g[t]["exponent"] for g in gains]),
+                0,
+            )
+            for t in range(layouts.TUPLE_GAINS)
+        ]
         driven = self.cases[len(self.vectors[stream])].vectors[stream]
         outer = tuples[0] if beats[0]["outer"] else None
         self.vectors[stream].append(NormInput(np.array(x), outer, tuples[1:], driven.g_squares, driven.state_shift))
         self.beats[stream] = []
-        if stream == self.streams - 1:
+        if stream == self.active - 1:
             self.last_x_cycle.append(cycle)
             self.expect()
 
@@ -195,7 +204,7 @@ class NormBench:
         fields = unpack(QUANTISE_OP, payload)
         k, e1, e2 = (tuple(unpack(layouts.SCALAR, fields[name]).values()) for name in ("k", "e1", "e2"))
         constants = ScaleConstants(k, e1, e2)  # type: ignore[arg-type]
-        self.ops.append(NormOp(fields["slot"], bool(fields["new_vector"]), constants, layouts.Eps(fields["eps"])))
+        self.ops.append(NormOp(fields["u_index"], bool(fields["new_vector"]), constants, layouts.Eps(fields["eps"])))
         self.expect()
 
     def expect(self) -> None:
@@ -208,12 +217,16 @@ class NormBench:
         results = [RmsNorm.model(vectors, known) for vectors in self.vectors]
         for index in range(self.expected_count, len(known)):
             vector = sum(op.new_vector for op in known[: index + 1]) - 1
-            for stream in range(self.streams):
+            for stream in range(self.active):
                 codes, scale = results[stream][index]
                 self.codes.expect_all(codes, token=vector, layer=index)
                 self.passes.append((stream, len(codes)))
-                self.scales.expect(pack(layouts.SCALAR, {"mantissa": scale[0], "exponent": scale[1]}), token=vector,
-                                   layer=index, index=stream)
+                self.scales.expect(
+                    pack(layouts.SCALAR, {"mantissa": scale[0], "exponent": scale[1]}),
+                    token=vector,
+                    layer=index,
+                    index=stream,
+                )
         self.expected_count = len(known)
 
     # Outputs ---------------------------------------------------------------------------------------------------------
@@ -246,7 +259,7 @@ class NormBench:
         while True:
             await FallingEdge(self.dut.clk)
             stream = int(self.dut.eps_stream.value)
-            assert stream < self.streams, f"eps_stream is {stream} of {self.streams}"
+            assert stream < self.active, f"eps_stream is {stream} of {self.active}"
             await RisingEdge(self.dut.clk)
             ports = {"g_squares": self.junk.getrandbits(48), "state_shift": self.junk.randrange(-17, 16)}
             if self.shown:
@@ -260,7 +273,7 @@ class NormBench:
         return [
             self.x_beat(case.vectors[stream], stream, index, index == beats - 1)
             for first in range(0, beats, case.block)
-            for stream in range(self.streams)
+            for stream in range(self.active)
             for index in range(first, min(first + case.block, beats))
         ]
 
@@ -280,8 +293,18 @@ class NormBench:
 
     def op_payload(self, op: NormOp, elements: int) -> int:
         k, e1, e2 = ({"mantissa": m, "exponent": e} for m, e in (op.constants.k, op.constants.e1, op.constants.e2))
-        return pack(QUANTISE_OP, {"slot": op.slot, "new_vector": op.new_vector, "eps": op.eps, "k": k, "e1": e1,
-                                     "e2": e2, "beats": -(-elements // self.config.codes_per_cycle)})
+        return pack(
+            QUANTISE_OP,
+            {
+                "u_index": op.u_index,
+                "new_vector": op.new_vector,
+                "eps": op.eps,
+                "k": k,
+                "e1": e1,
+                "e2": e2,
+                "beats": -(-elements // self.config.codes_per_cycle),
+            },
+        )
 
     async def run(self) -> None:
         """All cases, and the checks that only the end allows."""
@@ -292,7 +315,7 @@ class NormBench:
             self.shown = None
             await self.x.send(*self.x_beats(case))
             self.shown = case
-            ops_done += len(case.ops) * self.streams
+            ops_done += len(case.ops) * self.active
             waited_from = cycle_now()
             while self.passes_done < ops_done or (self.exact and len(self.scale_cycle) < ops_done):
                 await FallingEdge(self.dut.clk)
@@ -314,7 +337,11 @@ class NormBench:
             begins, last_read = largest, 0
             for place, op in enumerate(case.ops):
                 passes, begins = norm.schedule(
-                    op.eps, begins=begins, beats=beats, streams=self.streams, new_vector=op.new_vector,
+                    op.eps,
+                    begins=begins,
+                    beats=beats,
+                    streams=self.active,
+                    new_vector=op.new_vector,
                     last_read=last_read,
                 )
                 last_read = passes[-1][0] + beats - 1
@@ -324,10 +351,10 @@ class NormBench:
                     assert self.scale_cycle[index] == scale, what
                     if stream + place:
                         gaps.add((op.eps.name, place, stream > 0, beats, read - previous - beats))
-                    elif self.streams == 1:
+                    elif self.active == 1:
                         assert self.first_code_cycle[index] - x_cycle == norm.latency, what
                         assert self.scale_cycle[index] - x_cycle == norm.scale_latency(op.eps), what
-                    if self.streams == 1 and place:
+                    if self.active == 1 and place:
                         expected = max(beats, norm.first_interval if place == 1 else norm.next_interval)
                         assert read - previous == expected, (what, expected)
                     previous = read
@@ -338,7 +365,7 @@ class NormBench:
 @cocotb.test()
 async def codes_and_scales_are_the_models(dut: Any) -> None:
     bench = NormBench(dut)
-    set_ports(dut, {"g_squares": 0, "state_shift": 0, "final_stream": bench.streams - 1})
+    set_ports(dut, {"g_squares": 0, "state_shift": 0, "final_stream": bench.active - 1})
     await start(dut)
     if bench_parameters().get("reset"):
         bench.op.queue([bench.op_payload(bench.cases[0].ops[0], bench.cases[0].length)])

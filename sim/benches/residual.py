@@ -29,16 +29,20 @@ class Bench:
         parameters = bench_parameters()
         self.dut, self.seed = dut, bench_seed()
         self.config = HwConfig("bench", **parameters["config"])
-        self.lanes, self.streams = self.config.results_per_cycle, parameters["streams"]
+        self.lanes, self.active = self.config.results_per_cycle, parameters["active"]
         self.layout, self.x_layout = values_payload(self.config), x_payload(self.config)
         self.generator = np.random.default_rng(self.seed)
         self.unpaused = parameters["source"] == parameters["sink"] == "none"
         self.source = StreamSource(dut, "i", pause=parameters["source"], seed=self.seed)
         self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
-        self.board = Scoreboard("residual.x", seed=self.seed, bits=self.x_layout.size,
-                                decode=lambda value: split(value, X_BITS, self.lanes).tolist())
+        self.board = Scoreboard(
+            "residual.x",
+            seed=self.seed,
+            bits=self.x_layout.size,
+            decode=lambda value: split(value, X_BITS, self.lanes).tolist(),
+        )
         self.tap_board = Scoreboard("residual.tap", seed=self.seed, bits=self.tap(0, 0, 0, 0)[1])
-        self.h = np.full((self.streams, self.config.max_width), 12345)
+        self.h = np.full((self.active, self.config.max_width), 12345)
         self.vector = self.saturations = 0
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=self.board.check)
@@ -57,18 +61,32 @@ class Bench:
         for vector in range(1 + adds):
             limit = min(S32_MAX, 1 << int(draw.integers(1, 33)))
             group = int(draw.integers(1, beats + 1)) if vector else beats
-            signs = draw.choice((-1, 1), (self.streams, beats, self.lanes))
-            values = {"zeros": 0 * signs, "largest": 0 * signs + S32_MAX, "all_minus": 0 * signs - S32_MAX,
-                      "mixed": signs * (S32_MAX - draw.integers(0, 3, signs.shape)),
-                      "random": draw.integers(-limit, limit + 1, signs.shape)}[name]
+            signs = draw.choice((-1, 1), (self.active, beats, self.lanes))
+            values = {
+                "zeros": 0 * signs,
+                "largest": 0 * signs + S32_MAX,
+                "all_minus": 0 * signs - S32_MAX,
+                "mixed": signs * (S32_MAX - draw.integers(0, 3, signs.shape)),
+                "random": draw.integers(-limit, limit + 1, signs.shape),
+            }[name]
             op = Op.RESIDUAL if vector else Op.EMBED
-            for stream, beat in blocks(beats, group, self.streams):
-                items.append(pack(self.layout, {
-                    "values": flat(values[stream, beat], VALUE_BITS), "op": int(op), "stream": stream, "index": beat,
-                    "frac": int(draw.integers(-64, 64)), "scores": int(draw.integers(0, 1 << 31)),
-                    "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS),
-                    "state_base": int(draw.integers(0, 1 << 16)), "last": beat == beats - 1,
-                }))
+            for stream, beat in blocks(beats, group, self.active):
+                items.append(
+                    pack(
+                        self.layout,
+                        {
+                            "values": flat(values[stream, beat], VALUE_BITS),
+                            "op": int(op),
+                            "stream": stream,
+                            "index": beat,
+                            "frac": int(draw.integers(-64, 64)),
+                            "scores": int(draw.integers(0, 1 << 31)),
+                            "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS),
+                            "state_base": int(draw.integers(0, 1 << 16)),
+                            "last": beat == beats - 1,
+                        },
+                    )
+                )
         return items
 
     def on_input(self, cycle: int, payload: int) -> None:

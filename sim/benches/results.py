@@ -29,19 +29,24 @@ class Bench:
         parameters = bench_parameters()
         self.dut, self.seed, self.pause = dut, bench_seed(), parameters["pause"]
         self.config = HwConfig("bench", **parameters["config"])
-        self.streams = parameters["streams"]
+        self.active = parameters["active"]
         self.lanes, self.draw = self.config.results_per_cycle, random.Random(self.seed)
         self.layout = scale_payload(self.config)
-        self.sources = {name: StreamSource(dut, name, pause=self.pause, seed=self.seed + index)
-                        for index, name in enumerate(INPUTS)}
+        self.sources = {
+            name: StreamSource(dut, name, pause=self.pause, seed=self.seed + index) for index, name in enumerate(INPUTS)
+        }
         self.entered = {name: StreamMonitor(dut, name) for name in INPUTS}
         self.sink = StreamSink(dut, "o", pause=self.pause, seed=self.seed + 9)
-        self.board = Scoreboard("results.sums, operation as layer", seed=self.seed, bits=self.layout.size,
-                                decode=lambda value: unpack(self.layout, value))
+        self.board = Scoreboard(
+            "results.sums, operation as layer",
+            seed=self.seed,
+            bits=self.layout.size,
+            decode=lambda value: unpack(self.layout, value),
+        )
         self.left = StreamMonitor(dut, "o", on_item=lambda cycle, item: self.board.check(cycle, self.masked(item)))
         self.scales: list[dict[str, int]] = []  # of the last operation that has any
         self.count = 0
-        dut.final_stream.value = self.streams - 1
+        dut.final_stream.value = self.active - 1
         dut.scale_stream.value = 0
 
     def masked(self, payload: int) -> int:
@@ -51,21 +56,35 @@ class Bench:
 
     def operation(self, op: Op, beats: int, block: int = 2) -> None:
         """Queue all that belongs to an operation: so many beats a stream, in blocks of ``block``."""
-        draw, sources, streams = self.draw, self.sources, range(self.streams)
+        draw, sources, active = self.draw, self.sources, range(self.active)
         scaled, embed = op not in (Op.EMBED, Op.UP), op == Op.EMBED
         frac = draw.choice((-64, 63, draw.randrange(-64, 64)))
         cut, base, state_base = draw.randrange(8), draw.choice((-64, 63, 0, -9)), draw.randrange(1 << 16)
-        sources["i_op"].queue([pack(RESULTS_OP, {
-            "op": int(op), "scaled": scaled, "cut": cut, "frac": frac, "base": base, "state_base": state_base,
-            "beats": beats if embed else draw.randrange(1 << 16),
-        })])
-        constants = [(MANTISSA_ONE, 16 - base - frac) for _ in streams]
+        sources["i_op"].queue(
+            [
+                pack(
+                    RESULTS_OP,
+                    {
+                        "op": int(op),
+                        "scaled": scaled,
+                        "cut": cut,
+                        "frac": frac,
+                        "base": base,
+                        "state_base": state_base,
+                        "beats": beats if embed else draw.randrange(1 << 16),
+                    },
+                )
+            ]
+        )
+        constants = [(MANTISSA_ONE, 16 - base - frac) for _ in active]
         if scaled:
-            self.scales = [{"mantissa": draw.randrange(1 << 17),
-                            "exponent": draw.choice((-2048, 2047, draw.randrange(-60, 60)))} for _ in streams]
+            self.scales = [
+                {"mantissa": draw.randrange(1 << 17), "exponent": draw.choice((-2048, 2047, draw.randrange(-60, 60)))}
+                for _ in active
+            ]
             constants = [(scale["mantissa"], -(scale["exponent"] + cut + frac)) for scale in self.scales]
             sources["i_scale"].queue(pack(SCALAR, scale) for scale in self.scales)
-        for stream, index in blocks(beats, beats if embed else block, self.streams):
+        for stream, index in blocks(beats, beats if embed else block, self.active):
             bits = ITEM_BITS if embed else SUM_BITS
             sums = flat([draw.getrandbits(bits) for _ in range(self.lanes)], bits)
             place, bounds = {"stream": stream, "index": index, "last": int(index == beats - 1)}, 0
@@ -78,10 +97,27 @@ class Bench:
                 bounds = draw.getrandbits(BOUND_BITS * self.lanes)
                 sources["i_bounds"].queue([bounds])
             mantissa, shift = constants[stream]
-            self.board.expect(self.masked(pack(self.layout, {
-                "sums": sums, "bounds": bounds, "op": int(op), "cut": cut, "mantissa": mantissa, "shift": shift,
-                "frac": frac, "state_base": state_base, **place,
-            })), token=stream, layer=self.count, index=index)
+            self.board.expect(
+                self.masked(
+                    pack(
+                        self.layout,
+                        {
+                            "sums": sums,
+                            "bounds": bounds,
+                            "op": int(op),
+                            "cut": cut,
+                            "mantissa": mantissa,
+                            "shift": shift,
+                            "frac": frac,
+                            "state_base": state_base,
+                            **place,
+                        },
+                    )
+                ),
+                token=stream,
+                layer=self.count,
+                index=index,
+            )
         self.count += 1
 
     async def run(self) -> None:
@@ -116,14 +152,14 @@ async def program_of_a_token(dut: Any) -> None:
             fields = unpack(bench.layout, item)
             gap = 2 if ended and fields["op"] not in (Op.EMBED, Op.UP) else 1
             assert cycle - before == gap, f"{Op(fields['op']).name} in cycle {cycle}, the sum before in {before}"
-            before, ended = cycle, bool(fields["last"]) and fields["stream"] == bench.streams - 1
+            before, ended = cycle, bool(fields["last"]) and fields["stream"] == bench.active - 1
 
 
 @cocotb.test()
 async def a_beat_waits_for_the_scale_of_its_stream(dut: Any) -> None:
     bench = Bench(dut)
     await start(dut)
-    for stream in range(bench.streams):
+    for stream in range(bench.active):
         bench.operation(Op.I, 4, 4)
         held = list(bench.sources["i_scale"].pending)
         bench.sources["i_scale"].pending.clear()
@@ -135,7 +171,7 @@ async def a_beat_waits_for_the_scale_of_its_stream(dut: Any) -> None:
             assert not to_int(dut.o__valid), f"a sum without a scale in cycle {cycle_now()}, seed {bench.seed}"
         assert len(bench.left.items) == 4 * stream, f"stream {stream}, seed {bench.seed}"
         bench.sources["i_scale"].queue(held[stream:])
-        await bench.sink.receive(4 * bench.streams, 500)
+        await bench.sink.receive(4 * bench.active, 500)
     bench.operation(Op.HEAD, 1)
     await bench.run()
 
@@ -153,7 +189,7 @@ async def scales_stay_until_the_next_ones(dut: Any) -> None:
     later = list(bench.sources["i_scale"].pending)
     bench.sources["i_scale"].pending.clear()
     for cycle in range(100):
-        stream = cycle % bench.streams
+        stream = cycle % bench.active
         dut.scale_stream.value = stream
         await ReadOnly()
         assert unpack(SCALAR, to_int(dut.scale)) == held[stream], f"stream {stream}, seed {bench.seed}"

@@ -7,12 +7,12 @@ import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import HEADER_LENGTH_BITS, OPERATION, OPERATION_BITS, Record, header, header_words
+from lutern.hw.layouts import HEADER_LENGTH_BITS, OPERATION, OPERATION_BITS, RecordKind, header, header_words
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, start
 
-OUTPUTS = {Record.OP: "o_op", Record.GAINS: "o_gains", Record.TRITS: "o_trits"}
+OUTPUTS = {RecordKind.OP: "o_op", RecordKind.GAINS: "o_gains", RecordKind.TRITS: "o_trits"}
 UNKNOWN = (0, *range(5, 16))
 LONG = 5000
 """Words of a record whose length takes more bits than a word of 16 holds beside the kind."""
@@ -33,7 +33,7 @@ class Bench:
         self.entered = StreamMonitor(dut, "i", on_item=self.on_word)
         for index, (kind, name) in enumerate(OUTPUTS.items()):
             StreamSink(dut, name, pause=pause, seed=self.seed + 1 + index)
-            bits = OPERATION.size if kind == Record.OP else self.bits + (kind == Record.TRITS)
+            bits = OPERATION.size if kind == RecordKind.OP else self.bits + (kind == RecordKind.TRITS)
             self.boards[kind] = Scoreboard(f"router.{name}", seed=self.seed, bits=bits)
             self.left[kind] = StreamMonitor(dut, name, on_item=self.boards[kind].check)
         self.restart()
@@ -47,17 +47,17 @@ class Bench:
     def record(self, kind: int, length: int) -> list[int]:
         """Header and words; what the header does not use is random."""
         width = self.bits * self.header_words
-        whole = header(Record.OP, length) - Record.OP + kind | self.draw.getrandbits(width) >> 24 << 24
+        whole = header(RecordKind.OP, length) - RecordKind.OP + kind | self.draw.getrandbits(width) >> 24 << 24
         head = [whole >> self.bits * place & (1 << self.bits) - 1 for place in range(self.header_words)]
         return [*head, *(self.draw.getrandbits(self.bits) for _ in range(length))]
 
     def records(self, count: int) -> list[int]:
         """Named ones first: empty ones, operations in a row, every unknown kind, a long one."""
         pairs = [(kind, length) for kind in (*UNKNOWN, 2, 3, 4) for length in (0, 1, 3)]
-        pairs += [(Record.OP, self.op_words)] * 4 + [(Record.TRITS, LONG)]
+        pairs += [(RecordKind.OP, self.op_words)] * 4 + [(RecordKind.TRITS, LONG)]
         for _ in range(count):
-            kind = self.draw.choice([*Record, Record.OP, self.draw.choice(UNKNOWN)])
-            pairs.append((kind, self.op_words if kind == Record.OP else self.draw.randrange(9)))
+            kind = self.draw.choice([*RecordKind, RecordKind.OP, self.draw.choice(UNKNOWN)])
+            pairs.append((kind, self.op_words if kind == RecordKind.OP else self.draw.randrange(9)))
         return [word for kind, length in pairs for word in self.record(kind, length)]
 
     def on_word(self, cycle: int, word: int) -> None:
@@ -68,17 +68,17 @@ class Bench:
                 self.kind, self.to_come, self.head = whole & 15, whole >> 4 & (1 << HEADER_LENGTH_BITS) - 1, []
             return
         self.to_come -= 1
-        if self.kind == Record.OP:
+        if self.kind == RecordKind.OP:
             self.words.append(word)
             if len(self.words) == self.op_words:
                 whole = sum(part << self.bits * place for place, part in enumerate(self.words))
-                self.boards[Record.OP].expect(whole & (1 << OPERATION.size) - 1)
+                self.boards[RecordKind.OP].expect(whole & (1 << OPERATION.size) - 1)
                 self.op_ends.append(cycle)
                 self.words = []
-        elif self.kind == Record.GAINS:
-            self.boards[Record.GAINS].expect(word)
-        elif self.kind in (Record.TRITS, Record.SHORT_TRITS):
-            self.boards[Record.TRITS].expect(word | (self.kind == Record.SHORT_TRITS) << self.bits)
+        elif self.kind == RecordKind.GAINS:
+            self.boards[RecordKind.GAINS].expect(word)
+        elif self.kind in (RecordKind.TRITS, RecordKind.SHORT_TRITS):
+            self.boards[RecordKind.TRITS].expect(word | (self.kind == RecordKind.SHORT_TRITS) << self.bits)
 
     async def run(self, words: list[int]) -> None:
         await self.source.send(*words)
@@ -95,10 +95,10 @@ async def records_go_where_they_belong(dut: Any) -> None:
     await bench.run(words)
     if bench_parameters()["pause"] == "none":
         taken = {cycle: word for cycle, word in bench.entered.items}
-        for kind in (Record.GAINS, Record.TRITS):
+        for kind in (RecordKind.GAINS, RecordKind.TRITS):
             left = bench.left[kind].items
             assert all(taken[cycle] == word & (1 << bench.bits) - 1 for cycle, word in left), "latency 0"
-        op_cycles = [cycle for cycle, _ in bench.left[Record.OP].items]
+        op_cycles = [cycle for cycle, _ in bench.left[RecordKind.OP].items]
         assert op_cycles == [cycle + 1 for cycle in bench.op_ends], "latency 1"
         assert bench.entered.items[-1][0] - bench.entered.items[0][0] == len(words) - 1, "a bubble"
 
@@ -107,7 +107,7 @@ async def records_go_where_they_belong(dut: Any) -> None:
 async def reset_in_mid_record(dut: Any) -> None:
     bench = Bench(dut)
     await start(dut)
-    for kind in (Record.OP, Record.TRITS, Record.SHORT_TRITS, 9):
+    for kind in (RecordKind.OP, RecordKind.TRITS, RecordKind.SHORT_TRITS, 9):
         for cycles in (1, 2, 4):
             bench.source.queue(bench.record(kind, 9))
             await ClockCycles(dut.clk, cycles)

@@ -53,11 +53,21 @@ class Bench:
         """One payload; what only travels along is random, streams too."""
         wide = (("state_base", 16), ("index", self.config.index_bits), ("last", 1))
         junk = {name: int(self.generator.integers(0, 1 << bits)) for name, bits in wide}
-        junk["stream"] = int(self.generator.integers(0, self.config.tokens))
+        junk["stream"] = int(self.generator.integers(0, self.config.streams))
         bounds = self.generator.integers(0, 1 << BOUND_BITS, self.lanes)
-        return pack(self.layout, {"sums": flat(sums, SUM_BITS), "bounds": flat(bounds, BOUND_BITS), "op": int(op),
-                                  "cut": cut, "mantissa": mantissa, "shift": shift,
-                                  "frac": int(self.generator.integers(-64, 64)), **junk})
+        return pack(
+            self.layout,
+            {
+                "sums": flat(sums, SUM_BITS),
+                "bounds": flat(bounds, BOUND_BITS),
+                "op": int(op),
+                "cut": cut,
+                "mantissa": mantissa,
+                "shift": shift,
+                "frac": int(self.generator.integers(-64, 64)),
+                **junk,
+            },
+        )
 
     def random_beat(self) -> int:
         """Any operation; sums of any magnitude; mostly shifts between all and nothing."""

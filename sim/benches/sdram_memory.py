@@ -48,8 +48,8 @@ async def the_stream_repeats(dut: Any) -> None:
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
-    for stream_words in (1, 2, 7, 8, 9, 40, 100):
-        await bench.run(**bench.shape(stream_words))
+    for record_words in (1, 2, 7, 8, 9, 40, 100):
+        await bench.run(**bench.shape(record_words))
         await ClockCycles(dut.clk, 400)
         assert len(bench.cycles("o_words")) > 60, f"{len(bench.cycles('o_words'))} words came"
         await bench.stop()

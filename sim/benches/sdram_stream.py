@@ -26,8 +26,10 @@ async def share_of_the_slots(dut: Any) -> None:
     words, refreshes = to_int(dut.words) - words, to_int(dut.refreshes) - refreshes
     assert to_int(dut.error) == 0
     share, formula = words / parameters["cycles"], 1 - parameters["refresh_loss"]
-    print(f"{words:,} words in {parameters['cycles']:,} slots: {share:.4%}; by the formula {formula:.4%}; "
-          f"{refreshes:,} refreshes")
+    print(
+        f"{words:,} words in {parameters['cycles']:,} slots: {share:.4%}; by the formula {formula:.4%}; "
+        f"{refreshes:,} refreshes"
+    )
     lost = parameters["cycles"] - words
     expected = parameters["cycles"] * parameters["refresh_loss"]
     assert abs(lost - expected) <= 2 * parameters["group_cycles"], f"{lost} slots lost, {expected:.0f} expected"

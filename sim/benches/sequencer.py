@@ -51,12 +51,16 @@ class Bench:
         self.dut, self.seed, pause = dut, bench_seed(), bench_parameters()["pause"]
         self.draw = random.Random(self.seed)
         self.source = StreamSource(dut, "i_op", pause=pause, seed=self.seed)
-        self.boards = {name: Scoreboard(f"sequencer.{name}", seed=self.seed, bits=layout.size)
-                       for name, layout in OUTPUTS.items()}
+        self.boards = {
+            name: Scoreboard(f"sequencer.{name}", seed=self.seed, bits=layout.size) for name, layout in OUTPUTS.items()
+        }
         self.entered = StreamMonitor(dut, "i_op", on_item=self.on_op)
         self.left = {name: StreamMonitor(dut, f"o_{name}", on_item=board.check) for name, board in self.boards.items()}
-        self.sinks = {name: StreamSink(dut, f"o_{name}", pause=pause, seed=self.seed + index)
-                      for index, name in enumerate(OUTPUTS) if name in sinks}
+        self.sinks = {
+            name: StreamSink(dut, f"o_{name}", pause=pause, seed=self.seed + index)
+            for index, name in enumerate(OUTPUTS)
+            if name in sinks
+        }
 
     def operations(self, count: int) -> list[int]:
         """Any bits, an operation that exists, EMBED and reuse often."""
@@ -165,7 +169,7 @@ class Loop:
     def __init__(self, dut: Any) -> None:
         self.dut, self.seed, pause = dut, bench_seed(), bench_parameters()["pause"]
         self.draw = random.Random(self.seed)
-        self.config = HwConfig("bench", tokens=bench_parameters()["tokens"])
+        self.config = HwConfig("bench", streams=bench_parameters()["streams"])
         self.feeds = StreamSource(dut, "i_feed", pause=pause, seed=self.seed)
         self.runs = StreamSource(dut, "i_run", pause=pause, seed=self.seed)
         self.head = StreamSource(dut, "i_token")
@@ -176,21 +180,42 @@ class Loop:
         self.dut.o_seed__ready.value = 1
         self.samples: list[Sample] = []
         self.streams, self.rows = 1, 0
-        self.layouts = {"i_feed": FEED_LAYOUT, "i_run": RUN_LAYOUT, "o_seed": seed_payload(self.config),
-                        "o_start": token_payload(self.config), "i_token": token_payload(self.config),
-                        "o_token": TOKEN_LAYOUT}
+        self.layouts = {
+            "i_feed": FEED_LAYOUT,
+            "i_run": RUN_LAYOUT,
+            "o_seed": seed_payload(self.config),
+            "o_start": token_payload(self.config),
+            "i_token": token_payload(self.config),
+            "o_token": TOKEN_LAYOUT,
+        }
         cocotb.start_soon(self.watch())
 
     async def run(self, streams: int, count: int) -> None:
         """The host's side of a run, feeds in order, and all its tokens."""
         draw, self.streams, self.rows = self.draw, streams, 0
         for stream in range(streams):
-            feed = {"stream": stream, "token": draw.getrandbits(16), "state_base": draw.getrandbits(16),
-                    "fresh": draw.getrandbits(1), "seed": draw.getrandbits(32)}
+            feed = {
+                "stream": stream,
+                "token": draw.getrandbits(16),
+                "state_base": draw.getrandbits(16),
+                "fresh": draw.getrandbits(1),
+                "seed": draw.getrandbits(32),
+            }
             self.feeds.queue([pack(FEED_LAYOUT, feed)])
         await self.feeds.drained()
-        self.runs.queue([pack(RUN_LAYOUT, {"count": count, "final_stream": streams - 1,
-                                           "chained": draw.getrandbits(1), "temperature": draw.getrandbits(16)})])
+        self.runs.queue(
+            [
+                pack(
+                    RUN_LAYOUT,
+                    {
+                        "count": count,
+                        "final_stream": streams - 1,
+                        "chained": draw.getrandbits(1),
+                        "temperature": draw.getrandbits(16),
+                    },
+                )
+            ]
+        )
         await self.sink.receive(streams * count, 2000)
 
     def fields(self, name: str) -> dict[str, int]:
@@ -219,13 +244,23 @@ class Loop:
             self.rows += started
             if started and self.rows % self.streams == 0:
                 cocotb.start_soon(self.choose())
-            self.samples.append(Sample(
-                cycle_now(), self.taken("i_feed"), self.taken("i_run"), self.taken("o_seed"),
-                to_int(self.dut.o_start__valid), self.fields("o_start"), started,
-                self.taken("i_token"), self.taken("o_token"),
-                {name: to_int(getattr(self.dut, name)) for name in HELD}, beat, word,
-                (to_int(self.dut.cycles), to_int(self.dut.beats), to_int(self.dut.words)),
-            ))
+            self.samples.append(
+                Sample(
+                    cycle_now(),
+                    self.taken("i_feed"),
+                    self.taken("i_run"),
+                    self.taken("o_seed"),
+                    to_int(self.dut.o_start__valid),
+                    self.fields("o_start"),
+                    started,
+                    self.taken("i_token"),
+                    self.taken("o_token"),
+                    {name: to_int(getattr(self.dut, name)) for name in HELD},
+                    beat,
+                    word,
+                    (to_int(self.dut.cycles), to_int(self.dut.beats), to_int(self.dut.words)),
+                )
+            )
 
     def check(self) -> int:
         """Tokens that passed, each with its row, counts, flag and answer; what is held, held."""
@@ -267,7 +302,8 @@ class Loop:
                 active = range(now.run["final_stream"] + 1)
                 rows.extend({"token": feeds[stream]["token"], "stream": stream} for stream in active)
                 held = {
-                    "final_stream": now.run["final_stream"], "chained": now.run["chained"],
+                    "final_stream": now.run["final_stream"],
+                    "chained": now.run["chained"],
                     "temperature": now.run["temperature"],
                     "bases": sum(feed["state_base"] << 16 * stream for stream, feed in feeds.items()),
                     "fresh": sum(feeds[stream]["fresh"] << stream for stream in active),
@@ -284,30 +320,30 @@ async def tokens_loop_on_the_chip(dut: Any) -> None:
     await start(dut)
     total = 0
     for count in (1, 2, 1, 1, 5, 20, 3):
-        streams = loop.draw.randint(1, loop.config.tokens)
+        streams = loop.draw.randint(1, loop.config.streams)
         await loop.run(streams, count)
         total += streams * count
-    await loop.run(loop.config.tokens, 3)
+    await loop.run(loop.config.streams, 3)
     await ClockCycles(dut.clk, 20)
-    assert loop.check() == total + 3 * loop.config.tokens
+    assert loop.check() == total + 3 * loop.config.streams
 
 
 @cocotb.test()
 async def reset_ends_a_run(dut: Any) -> None:
     loop = Loop(dut)
     await start(dut)
-    endless = cocotb.start_soon(loop.run(loop.config.tokens, 500))
+    endless = cocotb.start_soon(loop.run(loop.config.streams, 500))
     while len(loop.sink.received) < 3:
         await FallingEdge(dut.clk)
     endless.cancel()
     await ClockCycles(dut.clk, loop.draw.randrange(40))
     dut.rst.value = 1
-    await ClockCycles(dut.clk, 40 * loop.config.tokens)  # what the head still owed is lost
+    await ClockCycles(dut.clk, 40 * loop.config.streams)  # what the head still owed is lost
     loop.head.clear()
     loop.samples.clear()
     loop.sink.received.clear()
     dut.rst.value = 0
     await loop.run(1, 2)
-    await loop.run(loop.config.tokens, 2)
+    await loop.run(loop.config.streams, 2)
     await ClockCycles(dut.clk, 20)
-    assert loop.check() == 2 + 2 * loop.config.tokens
+    assert loop.check() == 2 + 2 * loop.config.streams

@@ -50,16 +50,21 @@ class Beats:
         for top in range(0, count, rows):
             results = -(-min(rows, count - top) // config.results_per_cycle)
             for left in range(0, n, columns):
-                self.add(config, padded[top : top + rows, left : left + columns], codes[:, left : left + columns],
-                         last_column=int(left + columns >= n), last_row_group=int(top + rows >= count),
-                         results=results)
+                self.add(
+                    config,
+                    padded[top : top + rows, left : left + columns],
+                    codes[:, left : left + columns],
+                    last_column=int(left + columns >= n),
+                    last_row_group=int(top + rows >= count),
+                    results=results,
+                )
 
 
 class Model:
     """The golden model, fed by the monitors of both inputs."""
 
-    def __init__(self, config: HwConfig, streams: int, board: Scoreboard) -> None:
-        self.config, self.streams, self.board = config, streams, board
+    def __init__(self, config: HwConfig, active: int, board: Scoreboard) -> None:
+        self.config, self.active, self.board = config, active, board
         self.words: list[int] = []
         self.group_ends: list[int] = []
         self.trits: list[np.ndarray] = []
@@ -79,22 +84,33 @@ class Model:
         """Called behind take_word of the same cycle: that monitor was started first."""
         config, beat = self.config, unpack(codes_payload(self.config), payload)
         assert len(self.words) == 1, "the unit took codes without a word"
-        trits = [trit for byte in self.words.pop().to_bytes(config.beat_bytes, "little")
-                 for trit in decode_byte(byte) or ()]
+        trits = [
+            trit for byte in self.words.pop().to_bytes(config.beat_bytes, "little") for trit in decode_byte(byte) or ()
+        ]
         self.trits.append(np.array(trits[: config.lanes]).reshape(config.rows, config.columns))
-        codes = split(beat["codes"], CODE_BITS, config.tokens * config.columns)
-        self.codes.append(codes.reshape(config.tokens, config.columns))
+        codes = split(beat["codes"], CODE_BITS, config.streams * config.columns)
+        self.codes.append(codes.reshape(config.streams, config.columns))
         if beat["last_column"]:
             self.group_ends.append(cycle)
             sums = TernaryUnit.model(np.concatenate(self.codes, axis=1), np.concatenate(self.trits, axis=1))
             per_cycle, results = config.results_per_cycle, beat["results"]
-            for stream in range(self.streams):
+            for stream in range(self.active):
                 for place in range(results):
                     some = sums[stream, place * per_cycle : (place + 1) * per_cycle]
-                    self.board.expect(pack(sums_payload(config), {
-                        "sums": flat(some, SUM_BITS), "stream": stream, "index": self.base + place,
-                        "last": int(beat["last_row_group"] and place == results - 1),
-                    }), layer=self.row_groups, token=stream, index=place * per_cycle)
+                    self.board.expect(
+                        pack(
+                            sums_payload(config),
+                            {
+                                "sums": flat(some, SUM_BITS),
+                                "stream": stream,
+                                "index": self.base + place,
+                                "last": int(beat["last_row_group"] and place == results - 1),
+                            },
+                        ),
+                        layer=self.row_groups,
+                        token=stream,
+                        index=place * per_cycle,
+                    )
             self.base = 0 if beat["last_row_group"] else self.base + config.rows // per_cycle
             self.row_groups += 1
             self.trits, self.codes = [], []
@@ -105,17 +121,20 @@ class Bench:
 
     def __init__(self, dut: Any, *, pause: str = "none") -> None:
         parameters, seed = bench_parameters(), bench_seed()
-        self.config, self.streams = HwConfig("bench", **parameters["config"]), parameters["streams"]
-        dut.final_stream.value = self.streams - 1
+        self.config, self.active = HwConfig("bench", **parameters["config"]), parameters["active"]
+        dut.final_stream.value = self.active - 1
         names = {"none": ("none", "none", "none"), "after_valid": ("none", "none", "after_valid")}
         weights, codes, sums = names.get(pause, (pause, pause, pause))
         self.weights = StreamSource(dut, "i_weights", pause=weights, seed=seed)
         self.codes = StreamSource(dut, "i_codes", pause=codes, seed=seed + 1)
         self.sink = StreamSink(dut, "o_sums", pause=sums, seed=seed + 2)
-        self.board = Scoreboard("ternary.sums, stream as token, row group as layer", seed=seed,
-                                bits=sums_payload(self.config).size,
-                                decode=lambda value: to_signed(value & (1 << SUM_BITS) - 1, SUM_BITS))
-        self.model = Model(self.config, self.streams, self.board)
+        self.board = Scoreboard(
+            "ternary.sums, stream as token, row group as layer",
+            seed=seed,
+            bits=sums_payload(self.config).size,
+            decode=lambda value: to_signed(value & (1 << SUM_BITS) - 1, SUM_BITS),
+        )
+        self.model = Model(self.config, self.active, self.board)
         StreamMonitor(dut, "i_weights", on_item=self.model.take_word)
         StreamMonitor(dut, "i_codes", on_item=self.model.take_codes)
         self.left = StreamMonitor(dut, "o_sums", on_item=self.board.check)
@@ -135,7 +154,7 @@ class Bench:
 
     def draw_codes(self, n: int) -> np.ndarray:
         """Random codes [T, n]: streams beyond the run's have junk."""
-        return self.generator.integers(-127, 128, (self.config.tokens, n))
+        return self.generator.integers(-127, 128, (self.config.streams, n))
 
     def draw_trits(self, *shape: int) -> np.ndarray:
         """Random trits."""
@@ -169,7 +188,7 @@ async def edges_then_random(dut: Any) -> None:
     beats = Beats()
     for number, (trits, codes) in enumerate(edge_matrices(config).values()):
         every = bench.draw_codes(len(codes))
-        every[number % bench.streams] = codes  # what the others have is no business of this one
+        every[number % bench.active] = codes  # what the others have is no business of this one
         beats.add_matrix(config, trits, every)
     for _ in range(6):
         rows, n = int(generator.integers(1, 4 * config.rows)), int(generator.integers(1, 5 * config.columns))
@@ -188,8 +207,14 @@ async def every_byte(dut: Any) -> None:
     for word in zip(*shuffled, strict=True):
         for left in range(0, config.columns, 5):  # five columns at a time
             codes = [3 ** (column - left) if left <= column < left + 5 else 0 for column in range(config.columns)]
-            beats.add_word(config, list(word), np.tile(codes, (config.tokens, 1)), last_column=1, last_row_group=0,
-                           results=config.rows // config.results_per_cycle)
+            beats.add_word(
+                config,
+                list(word),
+                np.tile(codes, (config.streams, 1)),
+                last_column=1,
+                last_row_group=0,
+                results=config.rows // config.results_per_cycle,
+            )
     await bench.run(beats)
 
 
@@ -201,7 +226,7 @@ async def widest_row(dut: Any) -> None:
     await start(dut)
     beats = Beats()
     trits = np.where(np.arange(config.rows) % 2, 1, -1)[:, None] * np.ones((config.rows, 8192), int)
-    signs = np.where(np.arange(config.tokens) % 2, -1, 1)[:, None]
+    signs = np.where(np.arange(config.streams) % 2, -1, 1)[:, None]
     beats.add_matrix(config, trits, signs * np.full(8192, 127))
     await bench.run(beats)
 
@@ -213,7 +238,7 @@ async def latency_and_rate(dut: Any) -> None:
     config = bench.config
     await start(dut)
     full, per_cycle = config.rows // config.results_per_cycle, config.results_per_cycle
-    drain = bench.streams * full
+    drain = bench.active * full
     for column_beats in sorted({drain, drain + 3, 1}, reverse=True):
         for results in (full, 1):  # of the last row group
             bench.left.items.clear()
@@ -224,9 +249,12 @@ async def latency_and_rate(dut: Any) -> None:
             ends, out = bench.model.group_ends, [cycle for cycle, _ in bench.left.items]
             latency = bench_parameters()["latency"]
             first, period = ends[0] + latency, max(column_beats, drain, latency - 1)
-            expected = [first + group * period + stream * full + place
-                        for group in range(6) for stream in range(bench.streams)
-                        for place in range(results if group == 5 else full)]
+            expected = [
+                first + group * period + stream * full + place
+                for group in range(6)
+                for stream in range(bench.active)
+                for place in range(results if group == 5 else full)
+            ]
             assert out == expected, (
                 f"{column_beats} beats a row group: row groups ended in cycles {ends}, sums came in cycles {out}"
             )

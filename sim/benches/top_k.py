@@ -29,7 +29,7 @@ class Bench:
         self.layout = values_payload(self.config)
         self.generator = np.random.default_rng(self.seed)
         self.source = StreamSource(dut, "i", pause=parameters["source"], seed=self.seed)
-        self.rows: list[list[int]] = [[] for _ in range(self.config.tokens)]
+        self.rows: list[list[int]] = [[] for _ in range(self.config.streams)]
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         dut.vocab.value = self.vocab
         dut.address.value = 0
@@ -52,16 +52,27 @@ class Bench:
         beats = -(-self.vocab // self.lanes)
         pad = np.full(-self.vocab % self.lanes, (1 << SUM_BITS - 1) - 1)
         padded = [np.concatenate([sums, pad]) for sums in vectors]
-        order = [(stream, index) for at in range(0, beats, block) for stream in range(len(vectors))
-                 for index in range(at, min(at + block, beats))]
+        order = [
+            (stream, index)
+            for at in range(0, beats, block)
+            for stream in range(len(vectors))
+            for index in range(at, min(at + block, beats))
+        ]
         return [
-            pack(self.layout, {
-                "values": flat(padded[stream][index * self.lanes :][: self.lanes], VALUE_BITS),
-                "scores": flat(draw.integers(0, 1 << 31, self.lanes), VALUE_BITS),
-                "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS), "op": int(Op.HEAD),
-                "frac": int(draw.integers(-64, 64)), "state_base": int(draw.integers(0, 1 << 16)),
-                "stream": stream, "index": index, "last": index == beats - 1,
-            })
+            pack(
+                self.layout,
+                {
+                    "values": flat(padded[stream][index * self.lanes :][: self.lanes], VALUE_BITS),
+                    "scores": flat(draw.integers(0, 1 << 31, self.lanes), VALUE_BITS),
+                    "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS),
+                    "op": int(Op.HEAD),
+                    "frac": int(draw.integers(-64, 64)),
+                    "state_base": int(draw.integers(0, 1 << 16)),
+                    "stream": stream,
+                    "index": index,
+                    "last": index == beats - 1,
+                },
+            )
             for stream, index in order
         ]
 
@@ -97,7 +108,8 @@ class Bench:
             if before is not None:
                 assert got == wanted[before], (
                     f"top_k.data: stream {before[0]}: address {before[1]}: got {got}, expected {wanted[before]}, "
-                    f"seed {self.seed}")
+                    f"seed {self.seed}"
+                )
             before = stream, address
             await RisingEdge(self.dut.clk)
 

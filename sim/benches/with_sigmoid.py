@@ -1,7 +1,7 @@
 """What benches of the sigmoid and of its users need around them.
 
-    i ─► valid bits ─► Sigmoid ─► o                     StreamedSigmoid
-    ports ─► block ◄─► Sigmoid                         WithSigmoid: the ports of the block, but its `sigmoid`
+i ─► valid bits ─► Sigmoid ─► o                     StreamedSigmoid
+ports ─► block ◄─► Sigmoid                         WithSigmoid: the ports of the block, but its `sigmoid`
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ class StreamedSigmoid(wiring.Component):
     def __init__(self, config: HwConfig) -> None:
         self.config = config
         self.sigmoid = Sigmoid(config)
-        super().__init__({
-            "i": In(stream.Signature(values_payload(config))),
-            "o": Out(stream.Signature(len(self.sigmoid.user.sigma))),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(values_payload(config))),
+                "o": Out(stream.Signature(len(self.sigmoid.user.sigma))),
+            }
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

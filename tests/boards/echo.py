@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 import lutern.boards.system
 from lutern.cli.main import main
-from lutern.hw.pipeline import link
+from lutern.hw.pipeline import join_streams
 
 
 class Echo(wiring.Component):
@@ -24,7 +24,7 @@ class Echo(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        link(m, self.rx, self.tx)
+        join_streams(m, self.rx, self.tx)
         return m
 
 

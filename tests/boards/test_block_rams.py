@@ -6,17 +6,23 @@ import re
 from itertools import pairwise
 
 from lutern.boards.block_rams import place_block_rams, side_by_side, trit_groups
-from lutern.boards.board import PARTS
+from lutern.boards.board import FPGAS
 
-PART = PARTS["LFE5U-85F"]
+PART = FPGAS["LFE5U-85F"]
 
 
 def netlist(banks: int, parts: int, most: int) -> dict:
     """Block RAMs as yosys names them, in no order; beside them logic of a part, and another memory."""
-    cells = {f"top.memory.part_{bank}_{part}.{item}.0": {"type": "DP16KD", "attributes": {"src": "x"}}
-             for item in reversed(range(most)) for part in range(parts) for bank in range(banks)}
-    cells |= {"top.memory.part_0_0.0.0_DOA_LUT4": {"type": "LUT4", "attributes": {}},
-              "top.memory.memory.0.0": {"type": "DP16KD", "attributes": {}}}
+    cells = {
+        f"top.memory.part_{bank}_{part}.{item}.0": {"type": "DP16KD", "attributes": {"src": "x"}}
+        for item in reversed(range(most))
+        for part in range(parts)
+        for bank in range(banks)
+    }
+    cells |= {
+        "top.memory.part_0_0.0.0_DOA_LUT4": {"type": "LUT4", "attributes": {}},
+        "top.memory.memory.0.0": {"type": "DP16KD", "attributes": {}},
+    }
     return {"modules": {"top": {"cells": cells}}}
 
 
@@ -27,8 +33,12 @@ def places(sites: dict[str, str]) -> dict[str, tuple[int, int, int]]:
 
 def test_sites_of_the_part() -> None:
     """As many as the part has, each with its number among four."""
-    sites = [(left + 2 * number, row) for left in PART.block_ram_columns for row in PART.block_ram_rows
-             for number in range(4)]
+    sites = [
+        (left + 2 * number, row)
+        for left in PART.block_ram_columns
+        for row in PART.block_ram_rows
+        for number in range(4)
+    ]
     assert len(set(sites)) == PART.block_rams
     assert all(right - left in (9, 11) for left, right in pairwise(PART.block_ram_columns))
 
@@ -72,6 +82,6 @@ def test_netlist_says_where() -> None:
 def test_nothing_is_placed_where_it_does_not_fit() -> None:
     """A part whose sites are not listed, and more block RAMs than there are."""
     groups = trit_groups(netlist(2, 6, 16)["modules"]["top"]["cells"])
-    assert side_by_side(PARTS["LFE5U-25F"], groups) == {}
+    assert side_by_side(FPGAS["LFE5U-25F"], groups) == {}
     assert side_by_side(PART, trit_groups(netlist(2, 7, 16)["modules"]["top"]["cells"])) == {}
     assert side_by_side(PART, []) == {}

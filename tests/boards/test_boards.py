@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 
 from lutern.boards import board as descriptions
-from lutern.boards.board import HOST_BLOCK_RAMS, PARTS, Board
+from lutern.boards.board import FPGAS, HOST_BLOCK_RAMS, Board
 from lutern.boards.catalog import BOARDS, find_board
-from lutern.boards.sdram_parts import part
+from lutern.boards.sdram_parts import sdram_part
 from lutern.boards.system import BAUD_TOLERANCE, System
 from lutern.firmware.program import check_fit
 from lutern.hw.config import PRESETS
@@ -24,22 +24,47 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.synthetic import PUBLISHED
 
 SDRAM_ULX3S = {
-    "a": "M20 M19 L20 L19 K20 K19 K18 J20 J19 H20 N19 G20 G19", "ba": "P19 N20", "dqm": "U19 E20", "clk": "F19",
-    "dq": "J16 L18 M18 N18 P18 T18 T17 U20 E19 D20 D19 C20 E18 F18 J18 J17", "we": "T20", "ras": "R20", "cas": "T19",
-    "cs": "P20", "clk_en": "F20",
+    "a": "M20 M19 L20 L19 K20 K19 K18 J20 J19 H20 N19 G20 G19",
+    "ba": "P19 N20",
+    "dqm": "U19 E20",
+    "clk": "F19",
+    "dq": "J16 L18 M18 N18 P18 T18 T17 U20 E19 D20 D19 C20 E18 F18 J18 J17",
+    "we": "T20",
+    "ras": "R20",
+    "cas": "T19",
+    "cs": "P20",
+    "clk_en": "F20",
 }
 SDRAM_ICEPI = {
-    "a": "B10 A9 B9 A8 B8 A7 B7 A6 B6 A5 A10 B5 A4", "ba": "A11 B11", "dqm": "B14 B3", "clk": "A3",
-    "dq": "B16 C14 C16 C15 D16 A15 B15 A14 A2 B2 E2 D1 C2 C1 C3 B1", "we": "A13", "ras": "A12", "cas": "B13",
-    "cs": "B12", "clk_en": "B4",
+    "a": "B10 A9 B9 A8 B8 A7 B7 A6 B6 A5 A10 B5 A4",
+    "ba": "A11 B11",
+    "dqm": "B14 B3",
+    "clk": "A3",
+    "dq": "B16 C14 C16 C15 D16 A15 B15 A14 A2 B2 E2 D1 C2 C1 C3 B1",
+    "we": "A13",
+    "ras": "A12",
+    "cas": "B13",
+    "cs": "B12",
+    "clk_en": "B4",
 }
 SDRAM_ICESUGAR = {
-    "a": "H15 B13 B12 J16 J15 R12 K16 R13 T13 K15 A13 R14 T14", "ba": "G15 B14", "dqm": "C16 T15", "clk": "R15",
-    "dq": "F16 E15 F15 D14 E16 C15 D16 B15 R16 P16 P15 N16 N14 M16 M15 L15", "we": "A15", "ras": "B16", "cas": "G16",
-    "cs": "A14", "clk_en": "L16",
+    "a": "H15 B13 B12 J16 J15 R12 K16 R13 T13 K15 A13 R14 T14",
+    "ba": "G15 B14",
+    "dqm": "C16 T15",
+    "clk": "R15",
+    "dq": "F16 E15 F15 D14 E16 C15 D16 B15 R16 P16 P15 N16 N14 M16 M15 L15",
+    "we": "A15",
+    "ras": "B16",
+    "cas": "G16",
+    "cs": "A14",
+    "clk_en": "L16",
 }
 SDRAM_COLORLIGHT = {  # LiteX's order of DQ is another one
-    "a": "B13 C14 A16 A17 B16 B15 A14 A13 A12 A11 B12", "ba": "B11 C8", "clk": "B9", "we": "A10", "ras": "B10",
+    "a": "B13 C14 A16 A17 B16 B15 A14 A13 A12 A11 B12",
+    "ba": "B11 C8",
+    "clk": "B9",
+    "we": "A10",
+    "ras": "B10",
     "cas": "A9",
 }
 ULX3S = {"clk": "G2", "rx": "M1", "tx": "L4", "leds": "B2 C2 C1 D2", "held": "L2", "sdram": SDRAM_ULX3S}
@@ -52,12 +77,15 @@ SECOND: dict[str, dict[str, Any]] = {
     "icesugar-pro": {"clk": "P6", "rx": "A9", "tx": "B9", "leds": "A11 A12 B11", "sdram": SDRAM_ICESUGAR},
     "colorlight-i5": {**COLORLIGHT, "leds": "U16"},
     "colorlight-i9": {**COLORLIGHT, "leds": "L2"},
-    "orangecrab-25f": ORANGECRAB, "orangecrab-85f": ORANGECRAB,
-    "ecpix5-45f": ECPIX5, "ecpix5-85f": ECPIX5,
+    "orangecrab-25f": ORANGECRAB,
+    "orangecrab-85f": ORANGECRAB,
+    "ecpix5-45f": ECPIX5,
+    "ecpix5-85f": ECPIX5,
     "ecp5-evn": {"clk": "A10", "rx": "P2", "tx": "P3", "leds": "A13 A12 B19 A18"},
 }
-COLORLIGHT_DQ = ("D15 E14 E13 D12 E12 D11 C10 B17 B8 A8 C7 A7 A6 B6 A5 B5 D5 C5 D6 C6 E7 D7 E8 D8 E9 D9 E11 C11 C12 "
-                 "D13 D14 C15")
+COLORLIGHT_DQ = (
+    "D15 E14 E13 D12 E12 D11 C10 B17 B8 A8 C7 A7 A6 B6 A5 B5 D5 C5 D6 C6 E7 D7 E8 D8 E9 D9 E11 C11 C12 D13 D14 C15"
+)
 
 
 def elaborated(board: Board, preset: str = "") -> tuple[Any, System]:
@@ -81,8 +109,10 @@ def test_default_machine(name: str) -> None:
     assert pins.pop(f"{board.clock}_0__io") == second["clk"]
     resource = "{}_{}".format(*board.link.resource)
     assert (pins.pop(f"{resource}__rx__io"), pins.pop(f"{resource}__tx__io")) == (second["rx"], second["tx"])
-    lamps = [pins.pop("_".join([f"{lamp}_{number}", *([f"_{part}"] if part else []), "_io"]))
-             for lamp, number, part in board.leds]
+    lamps = [
+        pins.pop("_".join([f"{lamp}_{number}", *([f"_{part}"] if part else []), "_io"]))
+        for lamp, number, part in board.leds
+    ]
     if name.startswith("ecpix5"):  # the sources number them in opposite order
         assert sorted(lamps) == sorted(second["leds"].split())
     else:
@@ -92,9 +122,9 @@ def test_default_machine(name: str) -> None:
     assert not pins
     assert platform.default_clk == board.clock
     assert platform.default_clk_constraint.frequency == board.clock_hz
-    assert (platform.device, platform.speed) == (board.part.name, board.speed)
+    assert (platform.device, platform.speed) == (board.fpga.name, board.speed)
     assert platform._nextpnr_package_options[platform.package].lower() == board.package.lower()
-    assert platform._nextpnr_device_options[platform.device] == board.part.option
+    assert platform._nextpnr_device_options[platform.device] == board.fpga.option
     assert board.link.baud >= 1_000_000
     assert abs(system.clock_hz / system.divisor / board.link.baud - 1) <= BAUD_TOLERANCE
 
@@ -110,8 +140,10 @@ def test_sdram_pins(name: str) -> None:
         assert sorted(dq.split()) == sorted(COLORLIGHT_DQ.split())
 
 
-@pytest.mark.parametrize(("name", "preset"), [
-    (name, preset) for name, board in BOARDS.items() for preset in board.presets if preset in HOST_BLOCK_RAMS])
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [(name, preset) for name, board in BOARDS.items() for preset in board.presets if preset in HOST_BLOCK_RAMS],
+)
 def test_weights_from_the_host(name: str, preset: str) -> None:
     """The machine without weights needs nothing of a board but its link, and block RAM for state and vectors."""
     platform, system = elaborated(BOARDS[name], preset)
@@ -135,8 +167,8 @@ def test_every_board_has_its_own_name_and_digest() -> None:
     assert set(SECOND) == set(BOARDS)
     assert all(name == board.name for name, board in BOARDS.items())
     assert len({board.digest for board in BOARDS.values()}) == len(BOARDS)
-    assert all(board.preset in PRESETS and board.part is PARTS[board.part.name] for board in BOARDS.values())
-    assert descriptions.PARTS is PARTS
+    assert all(board.preset in PRESETS and board.fpga is FPGAS[board.fpga.name] for board in BOARDS.values())
+    assert descriptions.FPGAS is FPGAS
 
 
 def test_machine_of_a_board() -> None:
@@ -193,7 +225,7 @@ def test_sdram_of_another_width() -> None:
 def test_timings_suit_every_part_of_a_board(name: str) -> None:
     board = BOARDS[name]
     for part_name in board.memory:
-        mine = part(part_name)
+        mine = sdram_part(part_name)
         slowest, own = any_part(mine.data_bits), mine.timings(any_part(mine.data_bits).clock_hz)
         times = ("rc", "ras", "rp", "rcd", "rrd", "rfc", "wr", "mrd", "power_up", "cas_latency")
         assert all(getattr(slowest, time) >= getattr(own, time) for time in times), part_name

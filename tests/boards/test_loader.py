@@ -25,7 +25,7 @@ ANSWER = "empty\nJtag frequency : requested 6.00MHz   -> real 3.00MHz\nindex 0:\
 def bitstream(folder: Path, idcode: int) -> Path:
     """The beginning of what ecppack writes."""
     path = folder / "top.bit"
-    head = bytes.fromhex("ff00") + b"Part: LFE5U-85F-6CABGA381\0" + bytes.fromhex("ffffffbdb3ffffffff3b000000e2000000")
+    head = bytes.fromhex("ff00") + b"Fpga: LFE5U-85F-6CABGA381\0" + bytes.fromhex("ffffffbdb3ffffffff3b000000e2000000")
     path.write_bytes(head + idcode.to_bytes(4, "big") + bytes(100))
     return path
 
@@ -52,27 +52,32 @@ sys.exit(int((here / "status").read_text()) if (here / "status").exists() else 0
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "lutern.cli.main", "program", *arguments], capture_output=True,
-                          text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-m", "lutern.cli.main", "program", *arguments], capture_output=True, text=True, timeout=60
+    )
 
 
 def test_asked_then_loaded(stand_in: Path, tmp_path: Path) -> None:
-    path = bitstream(tmp_path, BOARD.part.idcode)
+    path = bitstream(tmp_path, BOARD.fpga.idcode)
     done = run("--board", "ulx3s-85f", str(path))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"ULX3S 85F: loaded {path}\n", "")
     assert run("--board", "ulx3s-85f", "--flash", str(path)).returncode == 0
     assert (stand_in / "calls").read_text().splitlines() == [
-        "--board ulx3s --detect", f"--board ulx3s {path}",
-        "--board ulx3s --detect", f"--board ulx3s --write-flash {path}",
+        "--board ulx3s --detect",
+        f"--board ulx3s {path}",
+        "--board ulx3s --detect",
+        f"--board ulx3s --write-flash {path}",
     ]
 
 
 def test_another_part_answers(stand_in: Path, tmp_path: Path) -> None:
     (stand_in / "answer").write_text(ANSWER.format("0x41111043"))
-    done = run("--board", "ulx3s-85f", str(bitstream(tmp_path, BOARD.part.idcode)))
+    done = run("--board", "ulx3s-85f", str(bitstream(tmp_path, BOARD.fpga.idcode)))
     assert (done.returncode, done.stderr) == (
-        1, "lutern: the part answers as LFE5U-25F (0x41111043), ULX3S 85F has an LFE5U-85F (0x41113043); name the "
-           "board that is there.\n")
+        1,
+        "lutern: the part answers as LFE5U-25F (0x41111043), ULX3S 85F has an LFE5U-85F (0x41113043); name the "
+        "board that is there.\n",
+    )
     assert (stand_in / "calls").read_text().count("\n") == 1, "loaded all the same"
 
 
@@ -95,12 +100,21 @@ def test_identity_without_version(name: str, fits: bool) -> None:
 @pytest.mark.parametrize(
     ("board", "answer", "text"),
     [
-        ("ulx3s-85f", "x: error while loading shared libraries: libusb-1.0.so.0: cannot open shared object file",
-         "cannot start: libusb-1.0.so.0 is missing; install libusb-1.0 and libftdi1"),
-        ("colorlight-i5", "Jtag: support for cmsisdap was not enabled at compile time",
-         "was built without cmsisdap, which Colorlight i5 needs; install your system's"),
-        ("ulx3s-85f", "empty\nunable to open ftdi device: -3 (device not found)\n",
-         r"no part answers on ULX3S 85F \(unable to open ftdi device: -3 \(device not found\)\); plug it in"),
+        (
+            "ulx3s-85f",
+            "x: error while loading shared libraries: libusb-1.0.so.0: cannot open shared object file",
+            "cannot start: libusb-1.0.so.0 is missing; install libusb-1.0 and libftdi1",
+        ),
+        (
+            "colorlight-i5",
+            "Jtag: support for cmsisdap was not enabled at compile time",
+            "was built without cmsisdap, which Colorlight i5 needs; install your system's",
+        ),
+        (
+            "ulx3s-85f",
+            "empty\nunable to open ftdi device: -3 (device not found)\n",
+            r"no part answers on ULX3S 85F \(unable to open ftdi device: -3 \(device not found\)\); plug it in",
+        ),
         ("ulx3s-85f", "", r"no part answers on ULX3S 85F \(silence\)"),
         ("ulx3s-85f", ANSWER.format("0x41113043") + ANSWER.format("0x41111043"), "no part answers"),
     ],
@@ -114,7 +128,7 @@ def test_what_is_missing(stand_in: Path, board: str, answer: str, text: str) -> 
 
 def test_load_fails(stand_in: Path, tmp_path: Path) -> None:
     (stand_in / "status").write_text("1")
-    done = run("--board", "ulx3s-85f", str(bitstream(tmp_path, BOARD.part.idcode)))
+    done = run("--board", "ulx3s-85f", str(bitstream(tmp_path, BOARD.fpga.idcode)))
     assert done.returncode == 1 and "openFPGALoader did not load" in done.stderr
 
 
@@ -153,5 +167,5 @@ def test_nothing_built_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_board_with_a_bootloader(tmp_path: Path) -> None:
     board: Board = BOARDS["orangecrab-25f"]
-    done = run("--board", board.name, str(bitstream(tmp_path, board.part.idcode)))
+    done = run("--board", board.name, str(bitstream(tmp_path, board.fpga.idcode)))
     assert done.returncode == 1 and "then run: dfu-util --alt 0 --download" in done.stderr

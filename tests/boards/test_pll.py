@@ -18,8 +18,12 @@ MHZ = 1_000_000
 
 def vcos(input_hz: int) -> list[Fraction]:
     """Every frequency that a VCO may have."""
-    found = {Fraction(input_hz * multiple, reference) for reference in range(1, 11) for multiple in range(1, 81)
-             if input_hz >= reference * DETECTOR_HZ[0]}
+    found = {
+        Fraction(input_hz * multiple, reference)
+        for reference in range(1, 11)
+        for multiple in range(1, 81)
+        if input_hz >= reference * DETECTOR_HZ[0]
+    }
     return [vco for vco in found if VCO_HZ[0] <= vco <= VCO_HZ[1]]
 
 
@@ -96,9 +100,17 @@ class Alone(Elaboratable):
 def test_cell(moving: int | None) -> None:
     pll = Pll(PllPlan(25 * MHZ, 1, 1, 24, (8, 6)), {1: 90.0}, moving)
     text = rtlil.convert(Alone(pll), ports=[pll.clki, pll.locked, *pll.clocks, pll.phase_step, pll.phase_dir])
-    for line in ("cell \\EHXPLLL", "parameter \\CLKFB_DIV 1", "parameter \\CLKOP_DIV 24", "parameter \\CLKOS_DIV 8",
-                 "parameter \\CLKOS2_DIV 6", "parameter \\CLKOS2_CPHASE 6", "parameter \\CLKOS2_FPHASE 4",
-                 f'parameter \\DPHASE_SOURCE "{"DISABLED" if moving is None else "ENABLED"}"',
-                 f"connect \\PHASESEL0 1'{moving or 0}", "connect \\PHASESEL1 1'0"):
+    for line in (
+        "cell \\EHXPLLL",
+        "parameter \\CLKFB_DIV 1",
+        "parameter \\CLKOP_DIV 24",
+        "parameter \\CLKOS_DIV 8",
+        "parameter \\CLKOS2_DIV 6",
+        "parameter \\CLKOS2_CPHASE 6",
+        "parameter \\CLKOS2_FPHASE 4",
+        f'parameter \\DPHASE_SOURCE "{"DISABLED" if moving is None else "ENABLED"}"',
+        f"connect \\PHASESEL0 1'{moving or 0}",
+        "connect \\PHASESEL1 1'0",
+    ):
         assert line in text, line
     assert "CLKOS3" not in text

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from lutern.boards.board import PARTS
+from lutern.boards.board import FPGAS
 from lutern.boards.floorplan import draw_floorplan, part_of
 from lutern.boards.report import Clock, Route, parse_route, signal_of, source_lines, source_of
 from lutern.model_ref.errors import LuternError
 
-PART = PARTS["LFE5U-25F"]
+PART = FPGAS["LFE5U-25F"]
 RTLIL = r"""
 attribute \src "hw/top.py:40"
 module \top
@@ -39,15 +39,20 @@ def hop(kind: str, cell: str, net: str = "") -> dict[str, Any]:
 
 REPORT = {
     "fmax": {"$glbnet$clk": {"achieved": 80.0, "constraint": 82.5}, "$glbnet$memory_clk": {"achieved": 99.0}},
-    "utilization": {name: {"used": 7, "available": 24288}
-                    for name in ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D")},
+    "utilization": {
+        name: {"used": 7, "available": 24288} for name in ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D")
+    },
     "critical_paths": [
         {"from": "posedge $glbnet$clk", "to": "posedge $glbnet$clk", "path": [hop("clk-to-q", "other")]},
         {"from": "posedge $glbnet$clk", "to": "posedge $glbnet$memory_clk", "path": [hop("clk-to-q", "crossing")]},
-        {"from": "posedge $glbnet$memory_clk", "to": "posedge $glbnet$memory_clk", "path": [
-            hop("clk-to-q", "top.host.deframer.count_TRELLIS_FF_Q_3"),
-            hop("routing", "x", "top.host.deframer.level_LUT4_C_Z[2]"),
-        ]},
+        {
+            "from": "posedge $glbnet$memory_clk",
+            "to": "posedge $glbnet$memory_clk",
+            "path": [
+                hop("clk-to-q", "top.host.deframer.count_TRELLIS_FF_Q_3"),
+                hop("routing", "x", "top.host.deframer.level_LUT4_C_Z[2]"),
+            ],
+        },
     ],
 }
 SYNC, MEMORY = Clock("sync", 75e6), Clock("memory", 100e6)
@@ -92,8 +97,17 @@ def test_clock_that_is_not_reported() -> None:
         parse_route(json.dumps(REPORT), 1, {"clk": SYNC, "other_clk": MEMORY}, PART)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"fmax": {}, "utilization": {}, "critical_paths": []}',
-                                  json.dumps({**REPORT, "fmax": {}}), json.dumps({**REPORT, "utilization": {}})])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"fmax": {}, "utilization": {}, "critical_paths": []}',
+        json.dumps({**REPORT, "fmax": {}}),
+        json.dumps({**REPORT, "utilization": {}}),
+    ],
+)
 def test_report_that_is_none(text: str) -> None:
     with pytest.raises(LuternError, match=r"^Utilisation or clocks of LFE5U-25F are not in the report"):
         parse_route(text, 1, CLOCKS, PART)
@@ -101,8 +115,15 @@ def test_report_that_is_none(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("top.decoder.norm.scalar.x_LUT4_Z", "norm"), ("top.decoder.scale$243.x", "scale"), ("top.host.a", "host"),
-     ("top.memory.part_0.x", "memory"), ("uart.fifo.x", "board"), ("$nextpnr_CCU2C$1", "other"), ("ticks", "board")],
+    [
+        ("top.decoder.norm.scalar.x_LUT4_Z", "norm"),
+        ("top.decoder.scale$243.x", "scale"),
+        ("top.host.a", "host"),
+        ("top.memory.part_0.x", "memory"),
+        ("uart.fifo.x", "board"),
+        ("$nextpnr_CCU2C$1", "other"),
+        ("ticks", "board"),
+    ],
 )
 def test_part_of_a_cell(name: str, part: str) -> None:
     assert part_of(name) == part
@@ -112,13 +133,21 @@ def test_floorplan() -> None:
     cells = {
         "top.decoder.norm.a": ("TRELLIS_COMB", "X3/Y4/SLICEA.K0"),
         "top.decoder.norm.b": ("TRELLIS_FF", "X3/Y4/SLICEA.FF0"),
-        "top.host.c": ("TRELLIS_COMB", "X3/Y4/SLICEB.K0"), "top.memory.d.e": ("DP16KD", "X9/Y1/EBR0"),
-        "$nextpnr_CCU2C$1": ("TRELLIS_COMB", "X5/Y5/SLICEA.K0"), "pin": ("TRELLIS_IO", "X0/Y1/PIOA"),
+        "top.host.c": ("TRELLIS_COMB", "X3/Y4/SLICEB.K0"),
+        "top.memory.d.e": ("DP16KD", "X9/Y1/EBR0"),
+        "$nextpnr_CCU2C$1": ("TRELLIS_COMB", "X5/Y5/SLICEA.K0"),
+        "pin": ("TRELLIS_IO", "X0/Y1/PIOA"),
         "nowhere": ("TRELLIS_COMB", ""),
     }
-    design = {"modules": {"top": {"cells": {
-        name: {"type": kind, "attributes": {"NEXTPNR_BEL": bel}} for name, (kind, bel) in cells.items()
-    }}}}
+    design = {
+        "modules": {
+            "top": {
+                "cells": {
+                    name: {"type": kind, "attributes": {"NEXTPNR_BEL": bel}} for name, (kind, bel) in cells.items()
+                }
+            }
+        }
+    }
     picture = draw_floorplan(design, "A < B")
     assert "A &lt; B" in picture and "norm: 1 LUT" in picture and "host: 1 LUT" in picture
     assert picture.count('stroke="black"') == 1  # the block RAM

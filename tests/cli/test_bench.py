@@ -20,8 +20,13 @@ MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermed
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "lutern.cli.main", "bench", *arguments], capture_output=True,
-                          text=True, check=False, env={**os.environ, **environment})
+    return subprocess.run(
+        [sys.executable, "-m", "lutern.cli.main", "bench", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +63,14 @@ def test_a_board_without_a_build(model: Path, no_build: str) -> None:
     assert "by the integer model, one stream" in done.stdout
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (("-o", "xml"), "there is no format xml; choose one of md, csv, json."),
-    (("--board", "zynq"), "there is no board zynq; choose one of "),
-    (("--preset", "large"), f"there is no preset large; choose one of {', '.join(PRESETS)}."),
-])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("-o", "xml"), "there is no format xml; choose one of md, csv, json."),
+        (("--board", "zynq"), "there is no board zynq; choose one of "),
+        (("--preset", "large"), f"there is no preset large; choose one of {', '.join(PRESETS)}."),
+    ],
+)
 def test_bad_input(arguments: tuple[str, ...], sentence: str) -> None:
     done = run(*arguments)
     assert done.returncode == 1 and done.stderr.startswith(f"lutern: {sentence}") and done.stderr.count("\n") == 1

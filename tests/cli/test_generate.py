@@ -36,7 +36,10 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     """Run `lutern generate`."""
     return subprocess.run(
         [sys.executable, "-m", "lutern.cli.main", "generate", *arguments],
-        capture_output=True, text=True, timeout=600, env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, **environment},
     )
 
 
@@ -108,8 +111,9 @@ def test_prompt_with_an_unknown_character(folder: Path) -> None:
 
 
 def test_empty_prompt(folder: Path) -> None:
-    assert_refused(run("", "--model", str(folder), "--on", "golden"),
-                   "the prompt is empty; give at least one character.")
+    assert_refused(
+        run("", "--model", str(folder), "--on", "golden"), "the prompt is empty; give at least one character."
+    )
 
 
 def test_model_too_large_for_the_board(folder: Path) -> None:
@@ -131,20 +135,27 @@ def test_no_compiler(folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     done = run("ab", "--model", str(folder), "--preset", "tiny", PATH=str(programs), LUTERN_CACHE=str(cache))
     assert_refused(
-        done,
-        "No c++ on PATH: simulation compiles the gateware, so install g++ (Debian and Ubuntu: apt install g++).",
+        done, "No c++ on PATH: simulation compiles the gateware, so install g++ (Debian and Ubuntu: apt install g++)."
     )
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (("--on", "fpga"), "there is nothing called fpga to run on; give one of sim, golden, or a port such as "
-     "/dev/ttyUSB0."),
-    (("--on", "golden", "--check"),
-     "--check compares the simulated board with the integer model; leave it out with --on golden."),
-    (("--preset", "huge"), f"there is no preset huge; choose one of {', '.join(PRESETS)}."),
-    (("-t", "-1"), "the temperature is -1.0; give 0 (the likeliest) or a positive number."),
-    (("--top-k", "-1"), "top-k is -1; give 0 (all tokens) or a positive number."),
-], ids=["target", "check", "preset", "temperature", "top-k"])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("--on", "fpga"),
+            "there is nothing called fpga to run on; give one of sim, golden, or a port such as /dev/ttyUSB0.",
+        ),
+        (
+            ("--on", "golden", "--check"),
+            "--check compares the simulated board with the integer model; leave it out with --on golden.",
+        ),
+        (("--preset", "huge"), f"there is no preset huge; choose one of {', '.join(PRESETS)}."),
+        (("-t", "-1"), "the temperature is -1.0; give 0 (the likeliest) or a positive number."),
+        (("--top-k", "-1"), "top-k is -1; give 0 (all tokens) or a positive number."),
+    ],
+    ids=["target", "check", "preset", "temperature", "top-k"],
+)
 def test_options(folder: Path, arguments: tuple[str, ...], sentence: str) -> None:
     assert_refused(run("ab", "--model", str(folder), *arguments), sentence)

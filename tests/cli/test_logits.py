@@ -14,10 +14,10 @@ import pytest
 from lutern.cli.logits import read_ids, write_logits
 from lutern.firmware.image import write_image
 from lutern.model_ref.checkpoint import load_checkpoint
+from lutern.model_ref.comparison import relative_error
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.model import IntegerModel
-from lutern.model_ref.quantize import integer_weights
-from lutern.model_ref.record import relative_error
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 
 TINY = Path(__file__).parents[1] / "data" / "tiny"

@@ -45,8 +45,10 @@ def test_defect(tmp_path: Path) -> None:
 
 
 def test_missing_package(tmp_path: Path) -> None:
-    program = "import sys; sys.modules['numpy'] = None; sys.argv = ['lutern', 'generate']\n" \
-              "from lutern.cli.main import main; main()"
+    program = (
+        "import sys; sys.modules['numpy'] = None; sys.argv = ['lutern', 'generate']\n"
+        "from lutern.cli.main import main; main()"
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "lutern: the package numpy is not installed; run `lutern doctor`, which says how to get it.\n"

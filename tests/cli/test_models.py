@@ -65,8 +65,10 @@ def test_tokenizer_of_another_model(folder: Path, tmp_path: Path) -> None:
     tokenizer["model"]["vocab"]["~"] = 96
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
     done = run("convert", str(tmp_path), "-o", str(tmp_path / "image"))
-    assert done.stderr == f"lutern: the tokenizer of {tmp_path} has 97 tokens, but the model knows 96; " \
-                          "give the tokenizer that the model was trained with.\n"
+    assert (
+        done.stderr == f"lutern: the tokenizer of {tmp_path} has 97 tokens, but the model knows 96; "
+        "give the tokenizer that the model was trained with.\n"
+    )
     assert not (tmp_path / "image").exists()
 
 

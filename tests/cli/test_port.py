@@ -24,7 +24,7 @@ from lutern.hw.protocol import PROTOCOL_VERSION, WRITE, Opcode
 from lutern.hw.top import SerialTop
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from lutern.sim.board import SimulatedBoard
@@ -103,13 +103,15 @@ def board(simulated: SimulatedBoard) -> Board:
 
 
 def lutern(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "lutern.cli.main", *arguments], capture_output=True, text=True,
-                          timeout=600)
+    return subprocess.run(
+        [sys.executable, "-m", "lutern.cli.main", *arguments], capture_output=True, text=True, timeout=600
+    )
 
 
 def generate_on(port: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return lutern("generate", "ab", "--model", str(folder), "-n", str(TOKENS), "-t", "0.9", "--seed", "4", "--on", port,
-                  *more)
+    return lutern(
+        "generate", "ab", "--model", str(folder), "-n", str(TOKENS), "-t", "0.9", "--seed", "4", "--on", port, *more
+    )
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], sentence: str) -> None:
@@ -156,9 +158,11 @@ def test_another_preset_is_refused(board: Board, folder: Path) -> None:
     with PtyBoard(board) as served:
         done = generate_on(served.port, folder, "--preset", "sim-64")
     assert done.returncode == 1
-    assert re.fullmatch(r"lutern: the chip was built for machine [0-9a-f]{32}, which is none of sim-64 in this "
-                        r"program; use gateware and program of the same release, or rebuild the bitstream\.\n",
-                        done.stderr)
+    assert re.fullmatch(
+        r"lutern: the chip was built for machine [0-9a-f]{32}, which is none of sim-64 in this "
+        r"program; use gateware and program of the same release, or rebuild the bitstream\.\n",
+        done.stderr,
+    )
 
 
 def test_selftest(board: Board) -> None:
@@ -184,7 +188,8 @@ def test_weights_over_the_port(folder: Path, expected: str) -> None:
             assert f"host, 10 lanes, {served.port}: " in done.stderr
             bytes_per_token, bound = re.search(  # type: ignore[union-attr]
                 r"([\d,]+) bytes of weights a token over the link: at most ([\d.]+) tokens/s at 3,000,000 baud",
-                done.stderr).groups()
+                done.stderr,
+            ).groups()
             assert float(bound) == pytest.approx(300_000 / int(bytes_per_token.replace(",", "")), rel=0.01)
             board.faulty = 0
             done = lutern("selftest", "--on", served.port)
@@ -206,17 +211,23 @@ def test_nothing_answers(folder: Path) -> None:
     finally:
         os.close(far)
         os.close(near)
-    assert_refused(done, "The board did not answer INFO, asked 4 times with 1 s of patience each; check the cable, the "
-                         "port and that the board runs Lutern.")
+    assert_refused(
+        done,
+        "The board did not answer INFO, asked 4 times with 1 s of patience each; check the cable, the "
+        "port and that the board runs Lutern.",
+    )
 
 
 def test_a_chip_that_is_no_preset(folder: Path) -> None:
     """The digest on the chip is of a machine that this program does not know."""
     with SimulatedBoard(SerialLoopback(UNKNOWN, 25)) as chip, PtyBoard(chip) as served:
         done = generate_on(served.port, folder)
-    assert_refused(done, f"the chip was built for machine {UNKNOWN.digest[:32]}, which is none of "
-                         f"{', '.join(PRESETS)} in this program; use gateware and program of the same release, or "
-                         "rebuild the bitstream.")
+    assert_refused(
+        done,
+        f"the chip was built for machine {UNKNOWN.digest[:32]}, which is none of "
+        f"{', '.join(PRESETS)} in this program; use gateware and program of the same release, or "
+        "rebuild the bitstream.",
+    )
 
 
 class StuckBit(Board):
@@ -245,8 +256,11 @@ def test_selftest_of_a_faulty_memory(simulated: SimulatedBoard) -> None:
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert [line[6:12] for line in lines] == ["link  ", "memory", "decode"]
-    assert re.fullmatch(r"fail  memory  The memory is faulty: word 77 was written as [0-9a-f]{8} and differs in bit 5; "
-                        r"check clock and supply, and have the memory replaced if it stays so\.", lines[1])
+    assert re.fullmatch(
+        r"fail  memory  The memory is faulty: word 77 was written as [0-9a-f]{8} and differs in bit 5; "
+        r"check clock and supply, and have the memory replaced if it stays so\.",
+        lines[1],
+    )
 
 
 class StuckCell(Board):
@@ -267,16 +281,16 @@ class StuckCell(Board):
 @pytest.mark.slow
 def test_selftest_of_a_faulty_sdram() -> None:
     """The clock's phase is found with the first words, then the march names address and bit."""
-    with (
-        SimulatedBoard(with_memory(preset("sdram-x32"), LOWEST_DIVISOR)) as chip,
-        PtyBoard(StuckCell(chip)) as served,
-    ):
+    with SimulatedBoard(with_memory(preset("sdram-x32"), LOWEST_DIVISOR)) as chip, PtyBoard(StuckCell(chip)) as served:
         done = lutern("selftest", "--on", served.port, "--words", "6000")
     lines = done.stdout.splitlines()
     assert done.returncode == 1, done.stderr
     assert [line[:12] for line in lines[:4]] == ["pass  link  ", "pass  clock ", "fail  march ", "fail  memory"]
-    assert re.fullmatch(r"fail  march   memory: \d+ of the words read from 6,000 were wrong, the first at word 0x1388: "
-                        r"[0-9a-f]{8} was written, [0-9a-f]{8} came back \(bits 9\); check the phase .*", lines[2])
+    assert re.fullmatch(
+        r"fail  march   memory: \d+ of the words read from 6,000 were wrong, the first at word 0x1388: "
+        r"[0-9a-f]{8} was written, [0-9a-f]{8} came back \(bits 9\); check the phase .*",
+        lines[2],
+    )
     assert re.search(r"word 5000 was written as [0-9a-f]{8} and differs in bit 9;", lines[3])
 
 
@@ -288,8 +302,9 @@ def test_selftest_without_a_board() -> None:
 
 def test_the_board_command(folder: Path, expected: str) -> None:
     """Serves until Ctrl-C."""
-    with subprocess.Popen([sys.executable, "-m", "lutern.cli.main", "board"], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as served:
+    with subprocess.Popen(
+        [sys.executable, "-m", "lutern.cli.main", "board"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as served:
         assert served.stdout is not None
         port = served.stdout.readline().strip()
         assert os.path.exists(port)

@@ -18,7 +18,7 @@ from lutern.measure.energy import static_watts
 from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 
@@ -76,8 +76,9 @@ def test_netlist(tmp_path: Path) -> None:
     checkpoint = random_checkpoint(MODEL, SEED)
     save_checkpoint(folder, MODEL, checkpoint.tensors)
     (folder / "tokenizer.json").write_text(Tokenizer(character_tokenizer(" abc")).to_json())
-    text = run("--netlist", "--preset", config.name, "--model", folder, "--prompt", "ab", "--prompt", "c cab",
-               "--part", part)
+    text = run(
+        "--netlist", "--preset", config.name, "--model", folder, "--prompt", "ab", "--prompt", "c cab", "--part", part
+    )
 
     weights, cycles = integer_weights(checkpoint), token_cycles(MODEL, config).cycles
     names = ("f_proj", "i_proj", "g_proj", "o_proj", "gate_proj", "down_proj")  # gate and up are one
@@ -90,8 +91,10 @@ def test_netlist(tmp_path: Path) -> None:
     known = load(SHIPPED)
     cost = measure_cost("top", config)
     events = {"net_toggle": cells, "register_clock": cost.ff * cycles, "block_ram_access": cost.block_rams * cycles}
-    low, high = (sum(count * getattr(known.coefficients[name], end) for name, count in events.items()) * 1e6
-                 for end in ("low", "high"))
+    low, high = (
+        sum(count * getattr(known.coefficients[name], end) for name, count in events.items()) * 1e6
+        for end in ("low", "high")
+    )
     assert f"dynamic {low:.3g} to {high:.3g} uJ a token" in text
     still, microseconds = static_watts(part, known), 1e6 * cycles / config.clock_hz
     low_together, high_together = low + still.low * microseconds, high + still.high * microseconds

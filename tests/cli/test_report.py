@@ -20,7 +20,7 @@ from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 
 SEED = 5
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-FOUR = preset("tiny").with_(name="tiny-four", tokens=4, max_state=512, counters=True)
+FOUR = preset("tiny").with_(name="tiny-four", streams=4, max_state=512, counters=True)
 """The machine of tests/measure/test_cycles.py."""
 
 

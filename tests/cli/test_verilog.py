@@ -75,7 +75,8 @@ def test_what_a_user_can_mend(tmp_path: Path, arguments: tuple[str, ...], messag
 
 @pytest.mark.slow
 def test_whole_machine(tmp_path: Path) -> None:
-    done = subprocess.run([LUTERN, "verilog", "--preset", "tiny"], cwd=tmp_path, capture_output=True, text=True,
-                          timeout=600, check=True)
+    done = subprocess.run(
+        [LUTERN, "verilog", "--preset", "tiny"], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=True
+    )
     assert ports(done.stdout) == PORTS
     assert done.stderr == ""

@@ -12,7 +12,7 @@ from lutern.firmware.session import Feed, GoldenSession, Logits, Run
 from lutern.hw.protocol import RUN_TOKENS
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 
 VOCAB = 37
@@ -75,9 +75,16 @@ def test_late_joiners_take_the_slots_of_those_that_end() -> None:
     assert [len(text) for text in texts(converse(machine, prompts, 4, Sampling(), burst=2), prompts)] == [4] * 4
     shape = [([feed.slot for feed in feeds], count, chained) for feeds, count, _, chained in machine.runs]
     assert shape == [
-        ([0], 1, False), ([1], 1, False), ([0, 1], 2, False), ([0, 1], 1, False),
+        ([0], 1, False),
+        ([1], 1, False),
+        ([0, 1], 2, False),
+        ([0, 1], 1, False),
         # both have ended: the three tokens of prompt 2 are two blocks, prompt 3 takes the other slot
-        ([1, 1], 1, True), ([1], 1, False), ([0], 1, False), ([1, 0], 2, False), ([1, 0], 1, False),
+        ([1, 1], 1, True),
+        ([1], 1, False),
+        ([0], 1, False),
+        ([1, 0], 2, False),
+        ([1, 0], 1, False),
     ]
     assert [[feed.fresh for feed in feeds] for feeds, *_ in machine.runs].count([True, False]) == 1
 
@@ -175,7 +182,9 @@ def test_sample() -> None:
 # ---------------------------------------------------------------------------------- company changes nothing
 
 SAMPLINGS = {
-    "greedy": Sampling(0.0), "on the chip": Sampling(0.8, seed=5), "on the host": Sampling(0.8, top_k=8, seed=5),
+    "greedy": Sampling(0.0),
+    "on the chip": Sampling(0.8, seed=5),
+    "on the host": Sampling(0.8, top_k=8, seed=5),
     "seed 0": Sampling(1.5, seed=0),
 }
 

@@ -16,17 +16,21 @@ from lutern.model_ref.calibrate import observe
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint, write_random_checkpoint
 
 CONFIG = ModelConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 SEED = 12
 
 
-@pytest.mark.parametrize("config", [
-    CONFIG,
-    ModelConfig(vocab_size=1100, hidden_size=93, num_hidden_layers=3, intermediate_size=77, use_lower_bound=False),
-], ids=["small", "odd"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        ModelConfig(vocab_size=1100, hidden_size=93, num_hidden_layers=3, intermediate_size=77, use_lower_bound=False),
+    ],
+    ids=["small", "odd"],
+)
 def test_both_ways_give_the_same_bytes(tmp_path: Path, config: ModelConfig) -> None:
     write_random_checkpoint(tmp_path / "model", config, SEED, "test", shard_bytes=20_000)
     checkpoint = load_checkpoint(tmp_path / "model")
@@ -66,8 +70,10 @@ def test_calibrated_words_are_marked(tmp_path: Path) -> None:
     read = read_image(tmp_path / "a").weights
     assert read.calibrated == weights.calibrated == ["gate of layer 1"]
     assert read.activations == weights.activations == done.activations and read.activations[name].largest > 1e3
-    assert list(read.activations) == ["h", *(f"model.layers.{layer}.{matrix}" for layer in range(2)
-                                             for matrix in ("attn.i_proj", "mlp.gate_proj"))]
+    assert list(read.activations) == [
+        "h",
+        *(f"model.layers.{layer}.{matrix}" for layer in range(2) for matrix in ("attn.i_proj", "mlp.gate_proj")),
+    ]
 
 
 def test_calibration_text_is_kept_where_all_is_proved(tmp_path: Path) -> None:
@@ -115,11 +121,15 @@ def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("machine", [
-    PRESETS["tiny"].with_(memory_words=1 << 20),
-    PRESETS["sim-64"],
-    HwConfig("wide", rows=12, columns=16, results_per_cycle=4, gain_fifo_words=256),
-], ids=lambda machine: machine.name)
+@pytest.mark.parametrize(
+    "machine",
+    [
+        PRESETS["tiny"].with_(memory_words=1 << 20),
+        PRESETS["sim-64"],
+        HwConfig("wide", rows=12, columns=16, results_per_cycle=4, gain_fifo_words=256),
+    ],
+    ids=lambda machine: machine.name,
+)
 def test_words_are_known_before_they_are_laid_out(machine: HwConfig) -> None:
     for config in (CONFIG, ModelConfig(vocab_size=61, hidden_size=52, num_hidden_layers=1, intermediate_size=64)):
         program = lay_out(integer_weights(random_checkpoint(config, SEED)), machine)

@@ -12,9 +12,9 @@ from lutern.firmware.host_weights import HostWeights
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.slip import Frame, FrameDecoder
 from lutern.hw.config import preset
-from lutern.hw.protocol import RESPONSE, ROW, STREAM, WANT, Opcode
+from lutern.hw.protocol import RECORDS, RESPONSE, ROW, WANT, Opcode
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 
 CONFIG = preset("host").with_(name="small", memory_words=1024, max_width=512, max_state=512, max_vocab=64)
@@ -39,9 +39,14 @@ class Chip:
         self.rows: list[tuple[int, bytes]] = []
 
     def want(self) -> Frame:
-        fields = {"offset": self.offset % (1 << 32), "taken": self.taken % (1 << 32), "row": self.row % (1 << 16),
-                  "place": self.place, "token": self.token}
-        return Frame(Opcode.STREAM | RESPONSE, self.sequence, WANT.pack(**fields))
+        fields = {
+            "offset": self.offset % (1 << 32),
+            "taken": self.taken % (1 << 32),
+            "row": self.row % (1 << 16),
+            "place": self.place,
+            "token": self.token,
+        }
+        return Frame(Opcode.RECORDS | RESPONSE, self.sequence, WANT.pack(**fields))
 
     def ask(self) -> Frame:
         self.row, self.place, self.wanting = self.row + 1, 0, True
@@ -53,8 +58,8 @@ class Chip:
         """The WANT that the frame calls for."""
         dropped = False
         words = [frame.payload[at : at + 2] for at in range(4, len(frame.payload), 2)]
-        if frame.opcode == Opcode.STREAM:
-            offset = STREAM.unpack(frame.payload)["offset"]
+        if frame.opcode == Opcode.RECORDS:
+            offset = RECORDS.unpack(frame.payload)["offset"]
             for index, word in enumerate(words):
                 if (offset + index) % (1 << 32) == self.offset % (1 << 32) and self.offset < self.taken + 1024:
                     self.stream.append(word)
@@ -99,7 +104,7 @@ def converse(program: Program, seed: int, share: float, begin: int = 0) -> tuple
 
     sent(host.frames())
     asked = 0
-    while chip.taken - begin < 1.2 * program.sizes.stream_words:
+    while chip.taken - begin < 1.2 * program.sizes.record_words:
         assert host.sent - chip.taken <= 1024, f"seed {seed}: more words under way than there is room for"
         before = chip.taken, chip.place
         if chip.taken - begin >= asked * 3000 and not chip.wanting:
@@ -120,11 +125,11 @@ def converse(program: Program, seed: int, share: float, begin: int = 0) -> tuple
 def test_words_in_order(seed: int, share: float, program: Program) -> None:
     chip, host = converse(program, seed, share)
     sizes = program.sizes
-    places = np.arange(len(chip.stream)) % sizes.stream_words
+    places = np.arange(len(chip.stream)) % sizes.record_words
     assert b"".join(chip.stream) == program.words[places].tobytes(), f"seed {seed}"
     assert len(chip.rows) > 3
     for token, row in chip.rows[:-1]:
-        first = sizes.stream_words + token * sizes.stride
+        first = sizes.record_words + token * sizes.stride
         assert row == program.words[first : first + sizes.row_words].tobytes(), f"seed {seed}, token {token}"
     assert (host.resent_count > 0) == (share > 0), f"seed {seed}"
 
@@ -132,6 +137,6 @@ def test_words_in_order(seed: int, share: float, program: Program) -> None:
 def test_offsets_wrap(program: Program) -> None:
     begin = (1 << 32) - 5 * CHUNK
     chip, _ = converse(program, 7, 0.1, begin)
-    places = (begin + np.arange(len(chip.stream))) % program.sizes.stream_words
+    places = (begin + np.arange(len(chip.stream))) % program.sizes.record_words
     assert chip.offset > 1 << 32
     assert b"".join(chip.stream) == program.words[places].tobytes()

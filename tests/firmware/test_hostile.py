@@ -23,14 +23,17 @@ from lutern.firmware.image_format import METADATA_KEY
 from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import write_random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, load_tokenizer
 
 CONFIG = ModelConfig(vocab_size=5, hidden_size=3, num_hidden_layers=1, intermediate_size=4)
 MEMORY_BYTES = 96 << 20
 hostile = settings(
-    derandomize=True, database=None, max_examples=80, deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=80,
+    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -104,7 +107,11 @@ def test_texts_truncated_at_every_offset(model: Path, name: str) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
     | st.sampled_from([1 << 31, 1 << 32, 1 << 62, 1 << 63, 1 << 64, (1 << 64) // 3, -1, 0, 10**400]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
@@ -225,8 +232,9 @@ def test_tokenizers(model: Path, data: st.DataObject) -> None:
 
 def test_numbers_of_tokens() -> None:
     def text(vocabulary: dict[str, int]) -> str:
-        return json.dumps({"version": "1.0", "added_tokens": [], "model": {
-            "type": "BPE", "vocab": vocabulary, "merges": []}})
+        return json.dumps(
+            {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": vocabulary, "merges": []}}
+        )
 
     with pytest.raises(LuternError, match=r"x gives number 0 to '[ab]' and '[ab]'; give each its own"):
         Tokenizer.from_json(text({"a": 0, "b": 0}), "x")
@@ -267,9 +275,11 @@ def test_gigabytes_cost_nothing(model: Path) -> None:
     assert peak < MEMORY_BYTES, f"{peak} bytes"
 
 
-@pytest.mark.parametrize("text", [
-    b"[" * 8_000_000, b"[" + b"{}," * 2_600_000 + b"{}]", b'{"' + b"a" * 8_000_000 + b'":0}',
-], ids=["deep", "wide", "long"])
+@pytest.mark.parametrize(
+    "text",
+    [b"[" * 8_000_000, b"[" + b"{}," * 2_600_000 + b"{}]", b'{"' + b"a" * 8_000_000 + b'":0}'],
+    ids=["deep", "wide", "long"],
+)
 def test_headers_of_the_largest_size(model: Path, text: bytes) -> None:
     content = struct.pack("<Q", len(text)) + text
     assert "truncated or no" in str(outcome(read_checkpoint, swapped(model / "whole", "model.safetensors", content)))

@@ -19,7 +19,7 @@ from lutern.firmware.image_format import digest_of
 from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.model import IntegerModel
-from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
 
 TINY = Path(__file__).parents[1] / "data" / "tiny"
 TOKENIZER = '{"version": "1.0", "text": "ä"}'
@@ -169,10 +169,14 @@ def set_tokenizer(text: bytes) -> Change:
         (set_matrix("frac_bits", 1 << 70), "frac_bits holds a number"),
         (set_item(f"{F_PROJ}.weight", 0xC3), "byte 0 is 0xc3, which names no five trits"),
         # not normalised; -2048; -1; a zero with an exponent
-        *((set_item(f"{F_PROJ}.norm.weight", item), "norm.weight holds a number that Lutern never writes")
-          for item in (1, 0x03FF, 0x0800, 0x0FFF, 0x1000)),
-        *((set_item("model.lower_bounds", item), "model.lower_bounds holds a number that Lutern never writes")
-          for item in (1, 0x03FF, 0x0800, 0x0FFF, 0x1000, 0xF500)),  # the last is 2.5 steps
+        *(
+            (set_item(f"{F_PROJ}.norm.weight", item), "norm.weight holds a number that Lutern never writes")
+            for item in (1, 0x03FF, 0x0800, 0x0FFF, 0x1000)
+        ),
+        *(
+            (set_item("model.lower_bounds", item), "model.lower_bounds holds a number that Lutern never writes")
+            for item in (1, 0x03FF, 0x0800, 0x0FFF, 0x1000, 0xF500)
+        ),  # the last is 2.5 steps
         (set_item("model.embeddings.weight", 0x0800), "model.embeddings.weight holds a number"),
         (set_tensor("model.norm.weight", np.zeros(3, np.uint16)), r"model.norm.weight is U16 \[3\], but must be U16"),
         (set_tensor("model.norm.weight", np.zeros(128, np.int32)), r"norm.weight is I32 \[128\], but must be U16"),
@@ -185,8 +189,10 @@ def set_tokenizer(text: bytes) -> Change:
         (set_body("activations", []), "metadata's activations is not as Lutern writes it"),
         (set_body("activations", {}), "activations holds"),
         (set_body("activations", {"h": [1.0, 1.0]}), "activations holds"),
-        *((set_body("activations", dict.fromkeys(ACTIVATIONS, pair)), "activations holds")
-          for pair in (1.0, [], [1.0], [1.0, 1], [1.0, True], [1.0, -1.0], [float("nan"), 1.0], [float("inf"), 1.0])),
+        *(
+            (set_body("activations", dict.fromkeys(ACTIVATIONS, pair)), "activations holds")
+            for pair in (1.0, [], [1.0], [1.0, 1], [1.0, True], [1.0, -1.0], [float("nan"), 1.0], [float("inf"), 1.0])
+        ),
         (set_tensor("extra", np.zeros(3, np.int32)), "extra is there, but no tensor of this model"),
         (lambda body, tensors: tensors.pop("lm_head.weight"), "lm_head.weight is missing"),
         (lambda body, tensors: tensors.pop("tokenizer.json"), "tokenizer.json is missing"),

@@ -18,7 +18,7 @@ CONFIGS = [
     HwConfig("one", rows=1, columns=1, codes_per_cycle=1),
     HwConfig("wide", rows=16, columns=16, results_per_cycle=4),
     HwConfig("nine", rows=8, columns=16, word_bytes=9),
-    HwConfig("stream", rows=5, columns=4, source="stream", word_bytes=2),
+    HwConfig("stream", rows=5, columns=4, source="streamed", word_bytes=2),
 ]
 SHAPES = [(1, 1), (4, 16), (5, 17), (33, 50), (64, 64)]
 configs = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
@@ -85,8 +85,10 @@ def test_groups_are_aligned(config: HwConfig, per_element: int, elements: int) -
     words = packing.pack_groups(items, config)
     groups_a_word, words_a_group = group_shape(config, per_element)
     assert words.shape == (group_words(elements, per_element, config), config.word_bytes)
-    values = [int.from_bytes(words[start : start + words_a_group].tobytes(), "little")
-              for start in range(0, len(words), words_a_group)]
+    values = [
+        int.from_bytes(words[start : start + words_a_group].tobytes(), "little")
+        for start in range(0, len(words), words_a_group)
+    ]
     group_bits = config.results_per_cycle * per_element * ITEM_BITS
     for element, row in enumerate(items):
         group, place = divmod(element, config.results_per_cycle)

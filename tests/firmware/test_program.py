@@ -22,20 +22,20 @@ from lutern.firmware.program import (
     trit_records,
 )
 from lutern.hw.config import TRIT_MEMORY, HwConfig, preset
-from lutern.hw.layouts import HEADER_KIND_BITS, HEADER_LENGTH_BITS, OPERATION, Op, Record, full_parts, header_words
+from lutern.hw.layouts import HEADER_KIND_BITS, HEADER_LENGTH_BITS, OPERATION, Op, RecordKind, full_parts, header_words
 from lutern.hw.protocol import SETUP
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains
-from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.sampling import SCORE_FRAC_BITS
 from lutern.model_ref.synthetic import random_checkpoint
 
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 SEED = 6
-STREAM = HwConfig("stream", rows=5, columns=4, tokens=4, source="stream", word_bytes=2, max_state=200)
-WIDE = HwConfig("wide", rows=10, columns=4, results_per_cycle=2, tokens=2, source="stream", word_bytes=4)
+STREAM = HwConfig("stream", rows=5, columns=4, streams=4, source="streamed", word_bytes=2, max_state=200)
+WIDE = HwConfig("wide", rows=10, columns=4, results_per_cycle=2, streams=2, source="streamed", word_bytes=4)
 NINE = HwConfig("nine", rows=8, columns=16, word_bytes=9)
 CONFIGS = [preset("tiny"), preset("sim-64"), NINE, preset("resident-85f"), STREAM, WIDE]
 configs = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
@@ -46,21 +46,21 @@ def weights() -> IntegerWeights:
     return integer_weights(random_checkpoint(MODEL, SEED))
 
 
-def records(program: Program) -> list[tuple[Record, np.ndarray]]:
+def records(program: Program) -> list[tuple[RecordKind, np.ndarray]]:
     """(kind, words) of every record of the stream; it must end where its last record does."""
-    words, size, found, at = program.words[: program.sizes.stream_words], header_words(program.config), [], 0
+    words, size, found, at = program.words[: program.sizes.record_words], header_words(program.config), [], 0
     while at < len(words):
         head = int.from_bytes(words[at : at + size].tobytes(), "little")
         length = head >> HEADER_KIND_BITS
-        found.append((Record(head & ((1 << HEADER_KIND_BITS) - 1)), words[at + size : at + size + length]))
+        found.append((RecordKind(head & ((1 << HEADER_KIND_BITS) - 1)), words[at + size : at + size + length]))
         at += size + length
     assert at == len(words)
     return found
 
 
-def whole_beats(words: np.ndarray, kind: Record, config: HwConfig) -> np.ndarray:
+def whole_beats(words: np.ndarray, kind: RecordKind, config: HwConfig) -> np.ndarray:
     """Words of trits as beats; short ones are filled with zeros, as the rows behind them would be."""
-    if kind is Record.TRITS:
+    if kind is RecordKind.TRITS:
         return words.reshape(-1, config.beat_bytes)
     filled = np.tile(pack_trits(np.zeros((1, 1), np.int8), config), (len(words), 1))
     filled[:, : config.word_bytes] = words
@@ -68,8 +68,11 @@ def whole_beats(words: np.ndarray, kind: Record, config: HwConfig) -> np.ndarray
 
 
 def operations(program: Program) -> list[Any]:
-    return [OPERATION.from_bits(int.from_bytes(words.tobytes(), "little") & (1 << OPERATION.size) - 1)
-            for kind, words in records(program) if kind is Record.OP]
+    return [
+        OPERATION.from_bits(int.from_bytes(words.tobytes(), "little") & (1 << OPERATION.size) - 1)
+        for kind, words in records(program)
+        if kind is RecordKind.OP
+    ]
 
 
 def halves(weights: IntegerWeights) -> list[np.ndarray]:
@@ -83,6 +86,7 @@ def halves(weights: IntegerWeights) -> list[np.ndarray]:
 
 def gains_of(weights: IntegerWeights) -> list[np.ndarray]:
     """Items [elements, T] of every vector and bound in the order in which they are used."""
+
     def tuples(vector: tuple[Gains | None, list[Gains]]) -> np.ndarray:
         return np.stack([gains.items for gains in (*([vector[0]] if vector[0] else []), *vector[1])], axis=1)
 
@@ -98,9 +102,14 @@ def gains_of(weights: IntegerWeights) -> list[np.ndarray]:
 def test_the_trits_are_all_there_in_order(weights: IntegerWeights, config: HwConfig) -> None:
     program = lay_out(weights, config)
     beats = program.beats[: program.sizes.trit_beats]
-    if config.source == "stream":
-        beats = np.concatenate([whole_beats(words, kind, config) for kind, words in records(program)
-                                if kind in (Record.TRITS, Record.SHORT_TRITS)])
+    if config.source == "streamed":
+        beats = np.concatenate(
+            [
+                whole_beats(words, kind, config)
+                for kind, words in records(program)
+                if kind in (RecordKind.TRITS, RecordKind.SHORT_TRITS)
+            ]
+        )
         assert len(program.beats) == 0
     at = 0
     for trits in halves(weights):
@@ -113,7 +122,7 @@ def test_the_trits_are_all_there_in_order(weights: IntegerWeights, config: HwCon
 
 @configs
 def test_the_gains_are_all_there_in_order(weights: IntegerWeights, config: HwConfig) -> None:
-    chunks = [words for kind, words in records(lay_out(weights, config)) if kind is Record.GAINS]
+    chunks = [words for kind, words in records(lay_out(weights, config)) if kind is RecordKind.GAINS]
     for index, items in enumerate(gains_of(weights)):
         whole, per_element = items.shape
         rows = chunk_rows(whole, 1, per_element, config) if index else whole  # the embedding's are not cut
@@ -147,11 +156,11 @@ def test_the_operations_run_ahead(weights: IntegerWeights, config: HwConfig) -> 
     assert [op.op for op in ops] == [Op.EMBED, *layer * MODEL.num_hidden_layers, Op.HEAD]
     assert ops[-1].frac == SCORE_FRAC_BITS
     kinds = [kind for kind, _ in records(program)]
-    assert kinds[: LOOKAHEAD + 2] == [Record.OP] * (LOOKAHEAD + 1) + [Record.GAINS]
-    assert (Record.TRITS in kinds) == (config.source == "stream")
-    assert Counter(kinds)[Record.OP] == len(ops) == 2 + 7 * MODEL.num_hidden_layers
+    assert kinds[: LOOKAHEAD + 2] == [RecordKind.OP] * (LOOKAHEAD + 1) + [RecordKind.GAINS]
+    assert (RecordKind.TRITS in kinds) == (config.source == "streamed")
+    assert Counter(kinds)[RecordKind.OP] == len(ops) == 2 + 7 * MODEL.num_hidden_layers
     if config.source == "resident":
-        assert Counter(kinds)[Record.GAINS] == 1 + 5 * MODEL.num_hidden_layers
+        assert Counter(kinds)[RecordKind.GAINS] == 1 + 5 * MODEL.num_hidden_layers
 
 
 @configs
@@ -161,7 +170,7 @@ def test_sizes_and_sections(weights: IntegerWeights, config: HwConfig) -> None:
     assert (sizes.words, sizes.beats) == (len(program.words), len(program.beats))
     assert program_words(MODEL, config) == sizes.words
     assert program.words.shape[1:] == (config.word_bytes,) and program.beats.shape[1:] == (config.beat_bytes,)
-    read = (sizes.stream_words + sizes.row_words) * config.word_bytes + sizes.trit_beats * config.beat_bytes
+    read = (sizes.record_words + sizes.row_words) * config.word_bytes + sizes.trit_beats * config.beat_bytes
     assert program.bytes_per_token == read and program.trits == MODEL.trits
     (address, words), *beats = program.sections
     assert address == 0 and np.array_equal(words, program.words)
@@ -178,19 +187,21 @@ def test_a_last_row_group_that_fits_its_first_words_is_short(weights: IntegerWei
     columns = trits.shape[1]
     beats = -(-columns // STREAM.columns)
     assert trit_records(STREAM.rows + 1, columns, STREAM) == [
-        (Record.TRITS, STREAM.rows, beats * STREAM.beat_bytes // STREAM.word_bytes), (Record.SHORT_TRITS, 1, beats)]
+        (RecordKind.TRITS, STREAM.rows, beats * STREAM.beat_bytes // STREAM.word_bytes),
+        (RecordKind.SHORT_TRITS, 1, beats),
+    ]
     for rows in (STREAM.rows, STREAM.rows + 3):
-        assert [kind for kind, _, _ in trit_records(rows, columns, STREAM)] == [Record.TRITS]
-    assert [kind for kind, _, _ in trit_records(1, columns, STREAM)] == [Record.SHORT_TRITS]
+        assert [kind for kind, _, _ in trit_records(rows, columns, STREAM)] == [RecordKind.TRITS]
+    assert [kind for kind, _, _ in trit_records(1, columns, STREAM)] == [RecordKind.SHORT_TRITS]
 
 
 def test_gains_stand_ahead_of_their_rows_and_fit_the_fifo(weights: IntegerWeights) -> None:
     config = STREAM.with_(gain_fifo_words=40)
     found = records(lay_out(weights, config))[LOOKAHEAD + 1 :]
-    chunks = [len(words) for kind, words in found if kind is Record.GAINS][1:]  # the first is the embedding's
+    chunks = [len(words) for kind, words in found if kind is RecordKind.GAINS][1:]  # the first is the embedding's
     assert max(chunks) <= config.gain_fifo_words // 2 and len(chunks) > 30
     for (kind, _), (after, _) in itertools.pairwise(found[1:]):
-        assert kind is not Record.GAINS or after in (Record.TRITS, Record.SHORT_TRITS)
+        assert kind is not RecordKind.GAINS or after in (RecordKind.TRITS, RecordKind.SHORT_TRITS)
 
 
 def test_a_matrix_longer_than_a_header_counts_is_cut() -> None:
@@ -219,23 +230,51 @@ def test_a_bound_that_is_no_item_is_refused(weights: IntegerWeights) -> None:
 LARGER = "choose a larger preset or a smaller model."
 
 
-@pytest.mark.parametrize(("config", "change", "sentence"), [
-    (STREAM, {"max_width": 32}, "the model's intermediate size is 48, but small holds at most 32 (max_width); "
-                                f"{LARGER}"),
-    (STREAM, {"max_state": 63}, "the model's state (layers x hidden size) is 64, but small holds at most 63 "
-                                f"(max_state); {LARGER}"),
-    (STREAM, {"max_vocab": 36}, f"the model's vocabulary is 37, but small holds at most 36 (max_vocab); {LARGER}"),
-    (STREAM, {"memory_words": 2000}, "the model needs 4202 words of 2 bytes, but small has 2000 (memory_words); "
-                                     f"{LARGER}"),
-    (NINE, {"memory_words": 200}, f"the model needs 259 words of 9 bytes, but small has 200 (memory_words); {LARGER}"),
-    (NINE, {"trit_beats": 200}, f"the model needs 294 beats of 26 bytes, but small has 200 (trit_beats); {LARGER}"),
-    (NINE, {"word_bytes": 32}, "small: a beat of trits has 26 bytes and holds no word of 32; choose smaller words."),
-    (STREAM, {"gain_fifo_words": 8}, "5 words of gains of 5 rows do not fit half of the gain FIFO of small (8 words); "
-                                     "choose a preset with a deeper gain_fifo_words."),
-    (NINE, {"rows": 32, "results_per_cycle": 32, "columns": 64, "codes_per_cycle": 64},
-     "the model's intermediate size is 48, no multiple of the 32 results a cycle of small; "
-     "choose a preset with fewer results a cycle."),
-], ids=["width", "state", "vocabulary", "words", "resident words", "beats", "parts", "gains", "results"])
+@pytest.mark.parametrize(
+    ("config", "change", "sentence"),
+    [
+        (
+            STREAM,
+            {"max_width": 32},
+            f"the model's intermediate size is 48, but small holds at most 32 (max_width); {LARGER}",
+        ),
+        (
+            STREAM,
+            {"max_state": 63},
+            f"the model's state (layers x hidden size) is 64, but small holds at most 63 (max_state); {LARGER}",
+        ),
+        (STREAM, {"max_vocab": 36}, f"the model's vocabulary is 37, but small holds at most 36 (max_vocab); {LARGER}"),
+        (
+            STREAM,
+            {"memory_words": 2000},
+            f"the model needs 4202 words of 2 bytes, but small has 2000 (memory_words); {LARGER}",
+        ),
+        (
+            NINE,
+            {"memory_words": 200},
+            f"the model needs 259 words of 9 bytes, but small has 200 (memory_words); {LARGER}",
+        ),
+        (NINE, {"trit_beats": 200}, f"the model needs 294 beats of 26 bytes, but small has 200 (trit_beats); {LARGER}"),
+        (
+            NINE,
+            {"word_bytes": 32},
+            "small: a beat of trits has 26 bytes and holds no word of 32; choose smaller words.",
+        ),
+        (
+            STREAM,
+            {"gain_fifo_words": 8},
+            "5 words of gains of 5 rows do not fit half of the gain FIFO of small (8 words); "
+            "choose a preset with a deeper gain_fifo_words.",
+        ),
+        (
+            NINE,
+            {"rows": 32, "results_per_cycle": 32, "columns": 64, "codes_per_cycle": 64},
+            "the model's intermediate size is 48, no multiple of the 32 results a cycle of small; "
+            "choose a preset with fewer results a cycle.",
+        ),
+    ],
+    ids=["width", "state", "vocabulary", "words", "resident words", "beats", "parts", "gains", "results"],
+)
 def test_what_does_not_fit_is_refused(
     weights: IntegerWeights, config: HwConfig, change: dict[str, int], sentence: str
 ) -> None:

@@ -46,8 +46,11 @@ def test_memory(config: HwConfig) -> None:
         assert steps[-1] == (2 * words * config.word_bytes,) * 2
         assert steps == sorted(steps)
         for address in (0, 77, 300, TRIT_MEMORY, TRIT_MEMORY + 127):
-            with pytest.raises(LuternError, match=rf"^The memory is faulty: word {address} was written as \w+ and "
-                                                  r"differs in bit 9; check clock and supply"):
+            with pytest.raises(
+                LuternError,
+                match=rf"^The memory is faulty: word {address} was written as \w+ and "
+                r"differs in bit 9; check clock and supply",
+            ):
                 check_memory(StuckBits(board, address, 1 << 9, config.word_bytes), config, 400, 2)
         with pytest.raises(LuternError, match=r"word 33 was written as \w+ and differs in more than one bit"):
             check_memory(StuckBits(board, 33, 0xFFFF, config.word_bytes), config, 400, 2)

@@ -68,8 +68,11 @@ def test_what_waited_before_is_not_read(cable: Cable) -> None:
 
 
 def test_there_is_none() -> None:
-    with pytest.raises(PortError, match=r"^There is no port /dev/ttyLUTERN9; plug the board in and give its port "
-                                        r"\(ports here: .*\)\.$"):
+    with pytest.raises(
+        PortError,
+        match=r"^There is no port /dev/ttyLUTERN9; plug the board in and give its port "
+        r"\(ports here: .*\)\.$",
+    ):
         SerialPort("/dev/ttyLUTERN9")
 
 

@@ -17,26 +17,42 @@ class Shape(NamedTuple):
     columns: int
     results: int
     codes: int
-    tokens: int = 1
     streams: int = 1
+    active: int = 1
     width: int = 32
     latency: int = 2
 
 
 SHAPES = [Shape(4, 4, 1, 2), Shape(4, 8, 2, 2), Shape(2, 4, 1, 4)]
 """Two, four parts and one part a beat."""
-MORE = [Shape(5, 4, 1, 2, 4, 4), Shape(5, 4, 1, 2, 4, 3), Shape(5, 4, 1, 2, 4, 1), Shape(4, 8, 2, 8, 2, 2),
-        Shape(4, 4, 1, 2, width=96, latency=3)]
+MORE = [
+    Shape(5, 4, 1, 2, 4, 4),
+    Shape(5, 4, 1, 2, 4, 3),
+    Shape(5, 4, 1, 2, 4, 1),
+    Shape(4, 8, 2, 8, 2, 2),
+    Shape(4, 4, 1, 2, width=96, latency=3),
+]
 """All streams of the machine, and fewer; part memories of block RAM."""
 
 
 def run(shape: Shape, pause: str, testcase: str | None = None) -> None:
-    values: dict[str, Any] = {"rows": shape.rows, "columns": shape.columns, "results_per_cycle": shape.results,
-              "codes_per_cycle": shape.codes, "tokens": shape.tokens, "max_width": shape.width}
+    values: dict[str, Any] = {
+        "rows": shape.rows,
+        "columns": shape.columns,
+        "results_per_cycle": shape.results,
+        "codes_per_cycle": shape.codes,
+        "streams": shape.streams,
+        "max_width": shape.width,
+    }
     block = CodeMemory(HwConfig("bench", **values))
     assert block.latency == shape.latency
-    run_bench(block, "lutern.sim.benches.code_memory", seed=61, testcase=testcase,
-              parameters={"config": values, "pause": pause, "streams": shape.streams, "latency": shape.latency})
+    run_bench(
+        block,
+        "lutern.sim.benches.code_memory",
+        seed=61,
+        testcase=testcase,
+        parameters={"config": values, "pause": pause, "active": shape.active, "latency": shape.latency},
+    )
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, *MORE])

@@ -13,8 +13,19 @@ from lutern.hw.counters import Counters
 from lutern.hw.protocol import COUNTER_NAMES, COUNTER_STRIDE
 
 SEED = 31
-INPUTS = ("begins", "ends_token", "ends_row", "codes", "trits", "beat", "last_beat", "word", "taken", "to_gains",
-          "to_trits")
+INPUTS = (
+    "begins",
+    "ends_token",
+    "ends_row",
+    "codes",
+    "trits",
+    "beat",
+    "last_beat",
+    "word",
+    "taken",
+    "to_gains",
+    "to_trits",
+)
 SETTLES = 3
 """Cycles between the end of a phase and anything that ends or begins a token; the pipelines' are more."""
 
@@ -45,10 +56,26 @@ def model(cycles: list[dict[str, int]]) -> list[list[int]]:
     for c in cycles:
         if c["begins"] or c["ends_token"]:
             done, phases = phases, [[0] * len(COUNTER_NAMES)]
-        lane = ("beats" if c["beat"] else ("codes" if begun else "barrier") if not c["codes"]
-                else "sums" if c["trits"] else "trits")
-        stream = ("memory" if not c["word"] else "words" if c["taken"] else "gains" if c["to_gains"]
-                  else "trit_fifo" if c["to_trits"] else "operations")
+        lane = (
+            "beats"
+            if c["beat"]
+            else ("codes" if begun else "barrier")
+            if not c["codes"]
+            else "sums"
+            if c["trits"]
+            else "trits"
+        )
+        stream = (
+            "memory"
+            if not c["word"]
+            else "words"
+            if c["taken"]
+            else "gains"
+            if c["to_gains"]
+            else "trit_fifo"
+            if c["to_trits"]
+            else "operations"
+        )
         for name in (lane, stream):
             phases[-1][COUNTER_NAMES.index(name)] += 1
         if c["beat"]:
@@ -76,7 +103,7 @@ def counts(component: Counters, cycles: list[dict[str, int]]) -> list[list[int]]
                 context.set(component.address, phase * COUNTER_STRIDE + counter)
                 await context.tick()
                 row.append(context.get(component.data))
-            assert not any(row[len(COUNTER_NAMES):])
+            assert not any(row[len(COUNTER_NAMES) :])
             found.append(row[: len(COUNTER_NAMES)])
 
     simulator = Simulator(component)

@@ -33,31 +33,51 @@ def test_reset_in_mid_token() -> None:
 
 
 STREAMED = preset("tiny").with_(
-    name="streamed", source="stream", word_bytes=2, memory_words=1 << 13, trit_fifo_words=32, max_state=256
+    name="streamed", source="streamed", word_bytes=2, memory_words=1 << 13, trit_fifo_words=32, max_state=256
 )
 
 
 @pytest.mark.parametrize(
-    ("tokens", "pause"), [(1, "random"), (4, "none"), *(pytest.param(*rest, marks=pytest.mark.slow)
-                                                        for rest in ((1, "none"), (4, "random")))]
+    ("streams", "pause"),
+    [
+        (1, "random"),
+        (4, "none"),
+        *(pytest.param(*rest, marks=pytest.mark.slow) for rest in ((1, "none"), (4, "random"))),
+    ],
 )
-def test_streamed_weights_and_several_streams(tokens: int, pause: str) -> None:
-    run(STREAMED.with_(tokens=tokens), pause=pause)
+def test_streamed_weights_and_several_streams(streams: int, pause: str) -> None:
+    run(STREAMED.with_(streams=streams), pause=pause)
 
 
 @pytest.mark.parametrize(
     "shape",
     [
-        pytest.param({"rows": 5, "columns": 4, "tokens": 2}, marks=pytest.mark.slow),
+        pytest.param({"rows": 5, "columns": 4, "streams": 2}, marks=pytest.mark.slow),
         pytest.param(
-            {"rows": 10, "columns": 4, "tokens": 8, "results_per_cycle": 2, "codes_per_cycle": 4, "word_bytes": 4,
-             "max_state": 512}, marks=pytest.mark.slow,
+            {
+                "rows": 10,
+                "columns": 4,
+                "streams": 8,
+                "results_per_cycle": 2,
+                "codes_per_cycle": 4,
+                "word_bytes": 4,
+                "max_state": 512,
+            },
+            marks=pytest.mark.slow,
         ),
         pytest.param(
-            {"rows": 8, "columns": 8, "tokens": 2, "results_per_cycle": 2, "codes_per_cycle": 4, "source": "resident",
-             "word_bytes": 8}, marks=pytest.mark.slow,
+            {
+                "rows": 8,
+                "columns": 8,
+                "streams": 2,
+                "results_per_cycle": 2,
+                "codes_per_cycle": 4,
+                "source": "resident",
+                "word_bytes": 8,
+            },
+            marks=pytest.mark.slow,
         ),
-        {"rows": 5, "columns": 4, "tokens": 4, "top_k": 8},
+        {"rows": 5, "columns": 4, "streams": 4, "top_k": 8},
     ],
     ids=lambda shape: "-".join(str(value) for value in shape.values()),
 )
@@ -68,12 +88,8 @@ def test_other_machines_of_several_streams(shape: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     "shape",
     [
-        pytest.param(
-            {"rows": 8, "columns": 8, "results_per_cycle": 2, "codes_per_cycle": 4}, marks=pytest.mark.slow
-        ),
-        pytest.param(
-            {"rows": 4, "columns": 16, "results_per_cycle": 1, "codes_per_cycle": 1}, marks=pytest.mark.slow
-        ),
+        pytest.param({"rows": 8, "columns": 8, "results_per_cycle": 2, "codes_per_cycle": 4}, marks=pytest.mark.slow),
+        pytest.param({"rows": 4, "columns": 16, "results_per_cycle": 1, "codes_per_cycle": 1}, marks=pytest.mark.slow),
         {"rows": 8, "columns": 8, "results_per_cycle": 4, "codes_per_cycle": 8},
     ],
     ids=lambda shape: "x".join(str(value) for value in shape.values()),
@@ -102,15 +118,25 @@ def test_other_shapes(model: ModelConfig) -> None:
 def test_the_widest_row_of_the_embedding_fits_its_fifo() -> None:
     """P 4: a group of four 16-bit codes wastes most of a word, and the whole row waits for the gains behind it."""
     model = ModelConfig(vocab_size=6, hidden_size=64, num_hidden_layers=1, intermediate_size=64)
-    run(STREAMED.with_(name="wasteful", rows=4, columns=16, word_bytes=13, results_per_cycle=4, codes_per_cycle=4,
-                       gain_fifo_words=64), model=model)
+    run(
+        STREAMED.with_(
+            name="wasteful",
+            rows=4,
+            columns=16,
+            word_bytes=13,
+            results_per_cycle=4,
+            codes_per_cycle=4,
+            gain_fifo_words=64,
+        ),
+        model=model,
+    )
 
 
 TORN = ModelConfig(vocab_size=5, hidden_size=22, num_hidden_layers=2, intermediate_size=30)
 """A row's last word of 8 bytes, four codes, has two of the row."""
 TORN_MACHINES = {
-    "resident": preset("tiny").with_(name="torn", word_bytes=8, columns=16, tokens=2, max_state=512),
-    "stream": STREAMED.with_(name="torn", rows=5, columns=8, word_bytes=8, tokens=2),
+    "resident": preset("tiny").with_(name="torn", word_bytes=8, columns=16, streams=2, max_state=512),
+    "stream": STREAMED.with_(name="torn", rows=5, columns=8, word_bytes=8, streams=2),
 }
 
 

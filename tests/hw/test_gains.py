@@ -7,7 +7,7 @@ from amaranth.hdl import Elaboratable, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In
 
-from lutern.hw import results
+from lutern.hw import gains
 from lutern.hw.config import HwConfig
 from lutern.hw.gains import GainJoin
 from lutern.hw.layouts import sums_payload
@@ -16,9 +16,19 @@ from lutern.sim.runner import run_bench
 
 SEED = 72
 CASES = [
-    (1, 1, 1, "none"), (2, 1, 1, "none"), (2, 1, 1, "random"), (2, 1, 1, "bursty"), (2, 1, 1, "alternating"),
-    (1, 2, 2, "none"), (1, 2, 1, "none"), (1, 2, 2, "random"), (2, 4, 4, "none"), (2, 4, 3, "random"),
-    (2, 4, 4, "bursty"), (2, 4, 4, "alternating"), (2, 4, 1, "alternating"),
+    (1, 1, 1, "none"),
+    (2, 1, 1, "none"),
+    (2, 1, 1, "random"),
+    (2, 1, 1, "bursty"),
+    (2, 1, 1, "alternating"),
+    (1, 2, 2, "none"),
+    (1, 2, 1, "none"),
+    (1, 2, 2, "random"),
+    (2, 4, 4, "none"),
+    (2, 4, 3, "random"),
+    (2, 4, 4, "bursty"),
+    (2, 4, 4, "alternating"),
+    (2, 4, 1, "alternating"),
 ]
 """P, T, N, pause."""
 
@@ -30,7 +40,8 @@ class JoinOfSums(wiring.Component):
         self.join = join
         config = join.config
         members: dict[str, Any] = {
-            name: member for name, member in join.signature.members.items()
+            name: member
+            for name, member in join.signature.members.items()
             if name not in ("bounds_stream", "bounds_index", "bounds_last")
         }
         super().__init__({**members, "i_sums": In(stream.Signature(sums_payload(config)))})
@@ -56,17 +67,21 @@ class JoinOfSums(wiring.Component):
         return m
 
 
-def run(lanes: int, tokens: int, streams: int, pause: str, kind: type[GainJoin] = GainJoin, width: int = 16) -> None:
+def run(lanes: int, streams: int, active: int, pause: str, kind: type[GainJoin] = GainJoin, width: int = 16) -> None:
     """``width``: beats of the longest vector."""
-    values = {"results_per_cycle": lanes, "tokens": tokens, "max_width": width * lanes, "max_vocab": 1}
+    values = {"results_per_cycle": lanes, "streams": streams, "max_width": width * lanes, "max_vocab": 1}
     join = kind(HwConfig("bench", **values))  # type: ignore[arg-type]
-    run_bench(JoinOfSums(described(join)), "lutern.sim.benches.gain_join", seed=SEED,
-              parameters={"config": values, "streams": streams, "pause": pause})
+    run_bench(
+        JoinOfSums(described(join)),
+        "lutern.sim.benches.gain_join",
+        seed=SEED,
+        parameters={"config": values, "active": active, "pause": pause},
+    )
 
 
-@pytest.mark.parametrize(("lanes", "tokens", "streams", "pause"), CASES)
-def test_gain_join(lanes: int, tokens: int, streams: int, pause: str) -> None:
-    run(lanes, tokens, streams, pause)
+@pytest.mark.parametrize(("lanes", "streams", "active", "pause"), CASES)
+def test_gain_join(lanes: int, streams: int, active: int, pause: str) -> None:
+    run(lanes, streams, active, pause)
 
 
 def test_ring_of_any_depth() -> None:
@@ -74,8 +89,8 @@ def test_ring_of_any_depth() -> None:
 
 
 def test_mutation_of_the_bounds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = results.bound_value
-    monkeypatch.setattr(results, "bound_value", lambda item: exact(item) & ~64)
+    exact = gains.bound_value
+    monkeypatch.setattr(gains, "bound_value", lambda item: exact(item) & ~64)
     with pytest.raises(AssertionError, match=rf"gain_join\.bounds: .* got 0x.* expected 0x.* seed {SEED}"):
         run(1, 1, 1, "none")
 

@@ -13,30 +13,46 @@ from lutern.sim.benches.with_sigmoid import WithSigmoid
 from lutern.sim.runner import run_bench
 
 CONFIGS = {
-    (lanes, tokens): HwConfig(f"bench-{lanes}-{tokens}", results_per_cycle=lanes, tokens=tokens, max_width=64)
-    for lanes in (1, 2) for tokens in (1, 4)
+    (lanes, streams): HwConfig(f"bench-{lanes}-{streams}", results_per_cycle=lanes, streams=streams, max_width=64)
+    for lanes in (1, 2)
+    for streams in (1, 4)
 }
 
 
 def run(
-    lanes: int, *, source: str = "none", sink: str = "none", beats: int = 32, seed: int = 1, tokens: int = 1,
-    streams: int = 1, group: int = 4,
+    lanes: int,
+    *,
+    source: str = "none",
+    sink: str = "none",
+    beats: int = 32,
+    seed: int = 1,
+    streams: int = 1,
+    active: int = 1,
+    group: int = 4,
 ) -> None:
-    config = CONFIGS[lanes, tokens]
-    parameters = {"config": asdict(config), "beats": beats, "vectors": 10, "streams": streams, "group": group,
-                  "source": source, "sink": sink}
+    config = CONFIGS[lanes, streams]
+    parameters = {
+        "config": asdict(config),
+        "beats": beats,
+        "vectors": 10,
+        "active": active,
+        "group": group,
+        "source": source,
+        "sink": sink,
+    }
     run_bench(WithSigmoid(Glu(config)), "lutern.sim.benches.glu", parameters=parameters, seed=seed)
 
 
-@pytest.mark.parametrize(("lanes", "tokens", "streams"), [
-    (1, 1, 1), (2, 4, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 1, 1), (1, 4, 4))),
-])
+@pytest.mark.parametrize(
+    ("lanes", "streams", "active"),
+    [(1, 1, 1), (2, 4, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 1, 1), (1, 4, 4)))],
+)
 @pytest.mark.parametrize(
     ("source", "sink"),
     [("none", "none"), ("random", "random"), ("none", "bursty"), ("alternating", "after_valid"), ("bursty", "none")],
 )
-def test_vectors(lanes: int, tokens: int, streams: int, source: str, sink: str) -> None:
-    run(lanes, tokens=tokens, streams=streams, source=source, sink=sink, seed=30 + lanes)
+def test_vectors(lanes: int, streams: int, active: int, source: str, sink: str) -> None:
+    run(lanes, streams=streams, active=active, source=source, sink=sink, seed=30 + lanes)
 
 
 @pytest.mark.parametrize("beats", [1, 2, 9, 10])
@@ -45,10 +61,10 @@ def test_short_vectors_meet_the_interlock(beats: int) -> None:
     run(2, beats=beats, source="random", sink="random", seed=beats)
 
 
-@pytest.mark.parametrize(("beats", "streams"), [(1, 1), (1, 4), (3, 3), (9, 2)])
-def test_blocks_of_a_beat(beats: int, streams: int) -> None:
-    run(2, beats=beats, tokens=4, streams=streams, group=1, seed=beats)
-    run(2, beats=beats, tokens=4, streams=streams, group=1, source="random", sink="random", seed=beats)
+@pytest.mark.parametrize(("beats", "active"), [(1, 1), (1, 4), (3, 3), (9, 2)])
+def test_blocks_of_a_beat(beats: int, active: int) -> None:
+    run(2, beats=beats, streams=4, active=active, group=1, seed=beats)
+    run(2, beats=beats, streams=4, active=active, group=1, source="random", sink="random", seed=beats)
 
 
 def test_latency() -> None:
@@ -70,4 +86,4 @@ def test_mutation_of_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 def test_mutation_of_the_place_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glu, "place_of", lambda config, payload: Cat(payload.index[:5], payload.stream[0], Const(0)))
     with pytest.raises(AssertionError, match=r"glu\.v: token"):
-        run(2, tokens=4, streams=4)
+        run(2, streams=4, active=4)

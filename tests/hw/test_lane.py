@@ -54,11 +54,16 @@ def test_lane(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("a_bits", "b_bits", "bits", "gated"), [(10, 10, 11, False), (11, 11, 12, False),
-                                                                (13, 21, 21, True), (4, 21, 21, True)])
+@pytest.mark.parametrize(
+    ("a_bits", "b_bits", "bits", "gated"),
+    [(10, 10, 11, False), (11, 11, 12, False), (13, 21, 21, True), (4, 21, 21, True)],
+)
 def test_adder(a_bits: int, b_bits: int, bits: int, gated: bool, tmp_path: Path) -> None:
-    assert prove(Adder(a_bits, b_bits, bits, cells=False, gated=gated),
-                 Adder(a_bits, b_bits, bits, cells=True, gated=gated), tmp_path)
+    assert prove(
+        Adder(a_bits, b_bits, bits, cells=False, gated=gated),
+        Adder(a_bits, b_bits, bits, cells=True, gated=gated),
+        tmp_path,
+    )
 
 
 @pytest.mark.slow

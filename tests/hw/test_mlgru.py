@@ -13,21 +13,45 @@ from lutern.sim.benches.with_sigmoid import WithSigmoid
 from lutern.sim.runner import run_bench
 
 CONFIGS = {
-    (lanes, tokens): HwConfig(f"bench-{lanes}-{tokens}", results_per_cycle=lanes, tokens=tokens, max_width=64,
-                              max_state=128 * tokens)
-    for lanes in (1, 2) for tokens in (1, 4)
+    (lanes, streams): HwConfig(
+        f"bench-{lanes}-{streams}", results_per_cycle=lanes, streams=streams, max_width=64, max_state=128 * streams
+    )
+    for lanes in (1, 2)
+    for streams in (1, 4)
 }
-PAUSES = [("none", "none"), ("random", "random"), ("none", "bursty"), ("alternating", "after_valid"),
-          ("bursty", "none")]
+PAUSES = [
+    ("none", "none"),
+    ("random", "random"),
+    ("none", "bursty"),
+    ("alternating", "after_valid"),
+    ("bursty", "none"),
+]
 
 
 def run(
-    lanes: int, *, source: str = "none", sink: str = "none", beats: int = 16, seed: int = 1, tokens: int = 1,
-    streams: int = 1, group: int = 4, chained: bool = False,
+    lanes: int,
+    *,
+    source: str = "none",
+    sink: str = "none",
+    beats: int = 16,
+    seed: int = 1,
+    streams: int = 1,
+    active: int = 1,
+    group: int = 4,
+    chained: bool = False,
 ) -> None:
-    config = CONFIGS[lanes, tokens]
-    parameters = {"config": asdict(config), "layers": 3 if beats > 3 else 1, "beats": beats, "tokens": 6,
-                  "streams": streams, "group": group, "chained": chained, "source": source, "sink": sink}
+    config = CONFIGS[lanes, streams]
+    parameters = {
+        "config": asdict(config),
+        "layers": 3 if beats > 3 else 1,
+        "beats": beats,
+        "tokens": 6,
+        "active": active,
+        "group": group,
+        "chained": chained,
+        "source": source,
+        "sink": sink,
+    }
     run_bench(WithSigmoid(Mlgru(config)), "lutern.sim.benches.mlgru", parameters=parameters, seed=seed)
 
 
@@ -37,13 +61,18 @@ def test_tokens(lanes: int, source: str, sink: str) -> None:
     run(lanes, source=source, sink=sink, seed=10 + lanes)
 
 
-@pytest.mark.parametrize(("lanes", "streams", "chained"), [
-    (1, 4, False), (2, 4, True), pytest.param(2, 3, False, marks=pytest.mark.slow),
-    pytest.param(1, 3, True, marks=pytest.mark.slow),
-])
+@pytest.mark.parametrize(
+    ("lanes", "active", "chained"),
+    [
+        (1, 4, False),
+        (2, 4, True),
+        pytest.param(2, 3, False, marks=pytest.mark.slow),
+        pytest.param(1, 3, True, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(("source", "sink"), PAUSES[:3])
-def test_streams(lanes: int, streams: int, chained: bool, source: str, sink: str) -> None:
-    run(lanes, tokens=4, streams=streams, chained=chained, source=source, sink=sink, seed=20 + lanes)
+def test_streams(lanes: int, active: int, chained: bool, source: str, sink: str) -> None:
+    run(lanes, streams=4, active=active, chained=chained, source=source, sink=sink, seed=20 + lanes)
 
 
 @pytest.mark.parametrize("beats", [1, 2, 3, 5, 11, 12, 13])
@@ -52,10 +81,10 @@ def test_short_vectors_meet_the_interlocks(beats: int) -> None:
     run(2, beats=beats, source="random", sink="random", seed=beats)
 
 
-@pytest.mark.parametrize(("beats", "group", "streams"), [(1, 1, 1), (1, 1, 4), (3, 1, 2), (7, 7, 2), (12, 6, 4)])
+@pytest.mark.parametrize(("beats", "group", "active"), [(1, 1, 1), (1, 1, 4), (3, 1, 2), (7, 7, 2), (12, 6, 4)])
 @pytest.mark.parametrize("chained", [False, True])
-def test_short_blocks_meet_the_interlocks(beats: int, group: int, streams: int, chained: bool) -> None:
-    run(2, tokens=4, beats=beats, group=group, streams=streams, chained=chained, seed=beats)
+def test_short_blocks_meet_the_interlocks(beats: int, group: int, active: int, chained: bool) -> None:
+    run(2, streams=4, beats=beats, group=group, active=active, chained=chained, seed=beats)
 
 
 def test_latency() -> None:
@@ -76,10 +105,10 @@ def test_mutation_of_the_hold_of_chained_streams_is_found(monkeypatch: pytest.Mo
     missing = Mlgru._s_missing
     monkeypatch.setattr(Mlgru, "_s_missing", one_too_few)
     with pytest.raises(AssertionError, match=r"mlgru\.(v|S): token"):
-        run(2, tokens=4, streams=2, group=6, chained=True)
+        run(2, streams=4, active=2, group=6, chained=True)
 
 
 def test_mutation_of_the_place_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlgru, "place_of", lambda config, payload: Cat(payload.index[:5], payload.stream[0], Const(0)))
     with pytest.raises(AssertionError, match=r"mlgru\.(v|S): token"):
-        run(2, tokens=4, streams=4)
+        run(2, streams=4, active=4)

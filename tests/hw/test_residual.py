@@ -18,25 +18,36 @@ LATENCY = 4
 
 
 def run(
-    lanes: int, source: str = "none", sink: str = "none", testcase: str | None = None, tokens: int = 1, streams: int = 1
+    lanes: int, source: str = "none", sink: str = "none", testcase: str | None = None, streams: int = 1, active: int = 1
 ) -> None:
-    values = {"results_per_cycle": lanes, "max_width": 32, "tokens": tokens}
+    values = {"results_per_cycle": lanes, "max_width": 32, "streams": streams}
     block = residual.Residual(HwConfig("bench", **values))
     assert block.latency == LATENCY
-    run_bench(block, "lutern.sim.benches.residual", seed=20 + lanes, testcase=testcase,
-              parameters={"config": values, "source": source, "sink": sink, "latency": LATENCY, "tokens": 10,
-                          "streams": streams})
+    run_bench(
+        block,
+        "lutern.sim.benches.residual",
+        seed=20 + lanes,
+        testcase=testcase,
+        parameters={
+            "config": values,
+            "source": source,
+            "sink": sink,
+            "latency": LATENCY,
+            "tokens": 10,
+            "active": active,
+        },
+    )
 
 
-@pytest.mark.parametrize(("lanes", "tokens", "streams"), [(1, 1, 1), (2, 1, 1), (1, 4, 4), (2, 4, 3), (1, 2, 1)])
-def test_h_latency_and_reset(lanes: int, tokens: int, streams: int) -> None:
-    run(lanes, tokens=tokens, streams=streams)
+@pytest.mark.parametrize(("lanes", "streams", "active"), [(1, 1, 1), (2, 1, 1), (1, 4, 4), (2, 4, 3), (1, 2, 1)])
+def test_h_latency_and_reset(lanes: int, streams: int, active: int) -> None:
+    run(lanes, streams=streams, active=active)
 
 
 @pytest.mark.parametrize(("source", "sink"), [("random", "random"), ("none", "bursty"), ("alternating", "after_valid")])
 def test_pauses(source: str, sink: str) -> None:
     run(2, source, sink)
-    run(2, source, sink, tokens=4, streams=4)
+    run(2, source, sink, streams=4, active=4)
 
 
 def test_scale_and_residual_together_are_add_residual() -> None:
@@ -62,4 +73,4 @@ def test_mutation_of_the_place_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     one_bit = lambda config, payload: Cat(payload.index[:4], payload.stream[0], Const(0))  # noqa: E731
     monkeypatch.setattr(residual, "place_of", one_bit)
     with pytest.raises(AssertionError, match=r"residual\.(x|tap): layer \d+, index \d+, cycle \d+: got 0x.* seed 22"):
-        run(2, testcase="edges_then_random", tokens=4, streams=4)
+        run(2, testcase="edges_then_random", streams=4, active=4)

@@ -11,22 +11,34 @@ from lutern.sim.runner import run_bench
 
 SEED = 71
 CASES = [
-    (1, 1, 1, "none"), (2, 1, 1, "none"), (2, 1, 1, "random"), (2, 1, 1, "bursty"), (2, 1, 1, "alternating"),
-    (1, 2, 2, "none"), (1, 2, 1, "random"), (2, 4, 4, "none"), (2, 4, 4, "random"), (2, 4, 3, "bursty"),
+    (1, 1, 1, "none"),
+    (2, 1, 1, "none"),
+    (2, 1, 1, "random"),
+    (2, 1, 1, "bursty"),
+    (2, 1, 1, "alternating"),
+    (1, 2, 2, "none"),
+    (1, 2, 1, "random"),
+    (2, 4, 4, "none"),
+    (2, 4, 4, "random"),
+    (2, 4, 3, "bursty"),
     (2, 4, 1, "alternating"),
 ]
 """P, T, N, pause."""
 
 
-def run(lanes: int, tokens: int, streams: int, pause: str, kind: type[ResultsControl] = ResultsControl) -> None:
-    values = {"results_per_cycle": lanes, "tokens": tokens}
-    run_bench(kind(HwConfig("bench", **values)), "lutern.sim.benches.results", seed=SEED,  # type: ignore[arg-type]
-              parameters={"config": values, "streams": streams, "pause": pause})
+def run(lanes: int, streams: int, active: int, pause: str, kind: type[ResultsControl] = ResultsControl) -> None:
+    values = {"results_per_cycle": lanes, "streams": streams}
+    run_bench(
+        kind(HwConfig("bench", **values)),
+        "lutern.sim.benches.results",
+        seed=SEED,  # type: ignore[arg-type]
+        parameters={"config": values, "active": active, "pause": pause},
+    )
 
 
-@pytest.mark.parametrize(("lanes", "tokens", "streams", "pause"), CASES)
-def test_results_control(lanes: int, tokens: int, streams: int, pause: str) -> None:
-    run(lanes, tokens, streams, pause)
+@pytest.mark.parametrize(("lanes", "streams", "active", "pause"), CASES)
+def test_results_control(lanes: int, streams: int, active: int, pause: str) -> None:
+    run(lanes, streams, active, pause)
 
 
 def test_scales_one_stream_apart_are_found() -> None:

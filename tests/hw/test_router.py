@@ -32,8 +32,12 @@ ASSEMBLERS: dict[str, dict[str, Any]] = {
 
 
 def run_router(name: str, pause: str) -> None:
-    run_bench(RecordRouter(HwConfig("bench", **ROUTERS[name])), "lutern.sim.benches.router", seed=51,
-              parameters={"config": ROUTERS[name], "pause": pause})
+    run_bench(
+        RecordRouter(HwConfig("bench", **ROUTERS[name])),
+        "lutern.sim.benches.router",
+        seed=51,
+        parameters={"config": ROUTERS[name], "pause": pause},
+    )
 
 
 @pytest.mark.parametrize("name", ROUTERS)
@@ -50,8 +54,12 @@ def test_router_with_pauses(pause: str) -> None:
 
 def run_unpacker(shape: int, pause: str) -> None:
     values, choices = UNPACKERS[shape]
-    run_bench(GroupUnpacker(HwConfig("bench", **values), choices), "lutern.sim.benches.unpacker", seed=52,
-              parameters={"config": values, "choices": choices, "pause": pause})
+    run_bench(
+        GroupUnpacker(HwConfig("bench", **values), choices),
+        "lutern.sim.benches.unpacker",
+        seed=52,
+        parameters={"config": values, "choices": choices, "pause": pause},
+    )
 
 
 @pytest.mark.parametrize("shape", range(len(UNPACKERS)))
@@ -65,7 +73,7 @@ def test_unpacker_with_pauses(shape: int, pause: str) -> None:
 
 
 def run_assembler(name: str, pause: str) -> None:
-    values = {**ASSEMBLERS[name], "source": "stream"}
+    values = {**ASSEMBLERS[name], "source": "streamed"}
     block = BeatAssembler(HwConfig("bench", **values))
     assert block.latency == 1
     run_bench(block, "lutern.sim.benches.beats", seed=53, parameters={"config": values, "pause": pause})
@@ -81,12 +89,16 @@ def test_assembler_with_pauses(pause: str) -> None:
     run_assembler("two", pause)
 
 
-@pytest.mark.parametrize(("what", "wrong", "run"), [
-    ("HEADER_LENGTH_BITS", 12, lambda: run_router("16", "none")),
-    ("OPERATION_BITS", 224, lambda: run_router("16", "none")),
-    ("ITEM_BITS", 15, lambda: run_unpacker(1, "none")),
-    ("group_shape", lambda config, items: (1, 1), lambda: run_unpacker(1, "none")),
-], ids=["length", "operation", "items", "groups"])
+@pytest.mark.parametrize(
+    ("what", "wrong", "run"),
+    [
+        ("HEADER_LENGTH_BITS", 12, lambda: run_router("16", "none")),
+        ("OPERATION_BITS", 224, lambda: run_router("16", "none")),
+        ("ITEM_BITS", 15, lambda: run_unpacker(1, "none")),
+        ("group_shape", lambda config, items: (1, 1), lambda: run_unpacker(1, "none")),
+    ],
+    ids=["length", "operation", "items", "groups"],
+)
 def test_mutation_is_found(what: str, wrong: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(router, what, wrong)
     with pytest.raises(AssertionError, match="seed"):

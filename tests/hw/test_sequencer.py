@@ -11,17 +11,22 @@ from lutern.sim.runner import run_bench
 def run(
     pause: str = "none",
     testcase: str | None = None,
-    tokens: int = 1,
+    streams: int = 1,
     block: type[sequencer.Sequencer] = sequencer.Sequencer,
 ) -> None:
-    run_bench(block(HwConfig("bench", tokens=tokens)), "lutern.sim.benches.sequencer", seed=41, testcase=testcase,
-              parameters={"pause": pause, "latency": 2, "depth": 5, "tokens": tokens})
+    run_bench(
+        block(HwConfig("bench", streams=streams)),
+        "lutern.sim.benches.sequencer",
+        seed=41,
+        testcase=testcase,
+        parameters={"pause": pause, "latency": 2, "depth": 5, "streams": streams},
+    )
 
 
-@pytest.mark.parametrize("tokens", [1, 4])
+@pytest.mark.parametrize("streams", [1, 4])
 @pytest.mark.parametrize("pause", ["none", "random", "bursty", "alternating"])
-def test_operations_and_tokens(pause: str, tokens: int) -> None:
-    run(pause, tokens=tokens)
+def test_operations_and_tokens(pause: str, streams: int) -> None:
+    run(pause, streams=streams)
 
 
 def test_mutation_of_the_depth_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,4 +68,4 @@ class WrongWords(sequencer.Sequencer):
 )
 def test_mutation_of_the_loop_is_found(block: type[sequencer.Sequencer], text: str) -> None:
     with pytest.raises(AssertionError, match=f"cycle .*, token .*, seed 41.*{text}"):
-        run(testcase="tokens_loop_on_the_chip", tokens=4, block=block)
+        run(testcase="tokens_loop_on_the_chip", streams=4, block=block)

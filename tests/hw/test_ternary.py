@@ -22,25 +22,47 @@ class Shape(NamedTuple):
     rows: int
     columns: int
     results: int
-    tokens: int
     streams: int
+    active: int
     latency: int
 
 
-ONE = [Shape(4, 4, 1, 1, 1, 5), Shape(4, 16, 2, 1, 1, 6), Shape(6, 8, 2, 1, 1, 6), Shape(3, 2, 1, 1, 1, 4),
-       Shape(2, 1, 1, 1, 1, 4)]
+ONE = [
+    Shape(4, 4, 1, 1, 1, 5),
+    Shape(4, 16, 2, 1, 1, 6),
+    Shape(6, 8, 2, 1, 1, 6),
+    Shape(3, 2, 1, 1, 1, 4),
+    Shape(2, 1, 1, 1, 1, 4),
+]
 """A power of two, the default's columns, rows and bytes that do not come out even, one lane in a chain of two, one."""
-MORE = [Shape(5, 4, 1, 4, 4, 5), Shape(5, 4, 1, 4, 3, 5), Shape(5, 4, 1, 4, 1, 5), Shape(4, 8, 2, 2, 2, 6),
-        Shape(4, 8, 2, 2, 1, 6), Shape(2, 2, 2, 2, 2, 4)]
+MORE = [
+    Shape(5, 4, 1, 4, 4, 5),
+    Shape(5, 4, 1, 4, 3, 5),
+    Shape(5, 4, 1, 4, 1, 5),
+    Shape(4, 8, 2, 2, 2, 6),
+    Shape(4, 8, 2, 2, 1, 6),
+    Shape(2, 2, 2, 2, 2, 4),
+]
 """All streams of the machine and fewer; a row group of one beat."""
 WIDE = [Shape(10, 2, 2, 2, 2, 4), Shape(2, 32, 1, 1, 1, 7)]
 
 
 def run(shape: Shape, pause: str = "none", testcase: str | None = None, cells: str = "generic") -> None:
-    values: dict[str, Any] = {"rows": shape.rows, "columns": shape.columns, "results_per_cycle": shape.results,
-              "codes_per_cycle": max(shape.results, shape.columns), "tokens": shape.tokens, "cells": cells}
-    run_bench(unit.TernaryUnit(HwConfig("bench", **values)), "lutern.sim.benches.ternary", seed=SEED, testcase=testcase,
-              parameters={"config": values, "pause": pause, "streams": shape.streams, "latency": shape.latency})
+    values: dict[str, Any] = {
+        "rows": shape.rows,
+        "columns": shape.columns,
+        "results_per_cycle": shape.results,
+        "codes_per_cycle": max(shape.results, shape.columns),
+        "streams": shape.streams,
+        "cells": cells,
+    }
+    run_bench(
+        unit.TernaryUnit(HwConfig("bench", **values)),
+        "lutern.sim.benches.ternary",
+        seed=SEED,
+        testcase=testcase,
+        parameters={"config": values, "pause": pause, "active": shape.active, "latency": shape.latency},
+    )
 
 
 @pytest.mark.parametrize("shape", [*ONE, *MORE])

@@ -10,18 +10,32 @@ from lutern.sim.runner import run_bench
 
 
 def run(
-    lanes: int, vocab: int, kept: int, source: str = "none", testcase: Any = None, tokens: int = 1, active: int = 1
+    lanes: int, vocab: int, kept: int, source: str = "none", testcase: Any = None, streams: int = 1, active: int = 1
 ) -> None:
-    values: dict[str, Any] = {"results_per_cycle": lanes, "max_vocab": 40, "max_width": 16, "tokens": tokens,
-                              "top_k": kept}
-    run_bench(top_k.TopK(HwConfig("bench", **values)), "lutern.sim.benches.top_k", seed=40 + lanes, testcase=testcase,
-              parameters={"config": values, "source": source, "vocab": vocab, "vectors": 20, "active": active})
+    values: dict[str, Any] = {
+        "results_per_cycle": lanes,
+        "max_vocab": 40,
+        "max_width": 16,
+        "streams": streams,
+        "top_k": kept,
+    }
+    run_bench(
+        top_k.TopK(HwConfig("bench", **values)),
+        "lutern.sim.benches.top_k",
+        seed=40 + lanes,
+        testcase=testcase,
+        parameters={"config": values, "source": source, "vocab": vocab, "vectors": 20, "active": active},
+    )
 
 
-@pytest.mark.parametrize(("lanes", "vocab", "kept"), [
-    (1, 23, 5), (4, 37, 4),
-    *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 40, 8), (2, 40, 6), (2, 39, 6))),
-])
+@pytest.mark.parametrize(
+    ("lanes", "vocab", "kept"),
+    [
+        (1, 23, 5),
+        (4, 37, 4),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 40, 8), (2, 40, 6), (2, 39, 6))),
+    ],
+)
 def test_entries_cycles_and_reset(lanes: int, vocab: int, kept: int) -> None:
     run(lanes, vocab, kept)
 
@@ -32,11 +46,12 @@ def test_one_is_kept_or_all(lanes: int, vocab: int, kept: int) -> None:
 
 
 @pytest.mark.parametrize("source", ["none", "random"])
-@pytest.mark.parametrize(("lanes", "vocab", "active"), [
-    (2, 39, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 40, 4), (2, 39, 4))),
-])
+@pytest.mark.parametrize(
+    ("lanes", "vocab", "active"),
+    [(2, 39, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 40, 4), (2, 39, 4)))],
+)
 def test_streams(lanes: int, vocab: int, active: int, source: str) -> None:
-    run(lanes, vocab, 6, source, tokens=4, active=active)
+    run(lanes, vocab, 6, source, streams=4, active=active)
 
 
 def test_pauses() -> None:

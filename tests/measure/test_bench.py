@@ -17,15 +17,22 @@ from lutern.hw.top import Top
 from lutern.measure.bench import BuiltClock, built_clock, golden_tokens_per_second, measure_decode, measure_prefill
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard
 
 SEED = 7
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 SEVERAL = preset("tiny").with_(
-    name="several", rows=5, tokens=4, source="stream", word_bytes=2, memory_words=1 << 14, gain_fifo_words=256,
-    trit_fifo_words=128, max_state=256,
+    name="several",
+    rows=5,
+    streams=4,
+    source="streamed",
+    word_bytes=2,
+    memory_words=1 << 14,
+    gain_fifo_words=256,
+    trit_fifo_words=128,
+    max_state=256,
 )
 
 

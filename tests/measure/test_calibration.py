@@ -120,8 +120,9 @@ def test_joules_of_layers_are_those_of_the_token() -> None:
     known = load()
     windows = {"row": (0, 10), "layer 0": (500, 100), "head": (40, 20)}
     parts = of_windows("LFE5U-25F", known, windows, 70, 3, 1e8)
-    whole = estimate("LFE5U-25F", known, {"net_toggle": 540, "register_clock": 70 * 130, "block_ram_access": 3 * 130},
-                     130 / 1e8).dynamic
+    whole = estimate(
+        "LFE5U-25F", known, {"net_toggle": 540, "register_clock": 70 * 130, "block_ram_access": 3 * 130}, 130 / 1e8
+    ).dynamic
     for name in ("value", "low", "high"):
         assert sum(getattr(part, name) for part in parts.values()) == pytest.approx(getattr(whole, name))
     assert 0 < parts["row"].value < parts["head"].value < parts["layer 0"].value

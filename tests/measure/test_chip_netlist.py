@@ -14,7 +14,7 @@ from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.measure.chip_netlist import serial_top, verilate_chip
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard
 

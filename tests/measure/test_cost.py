@@ -41,8 +41,14 @@ REPORT = {
 def multipliers(block: str, config: HwConfig) -> int:
     """MULT18X18D that a block's docstring promises; one of more than 18 bits would be counted as two or four."""
     lanes, codes = config.results_per_cycle, config.codes_per_cycle
-    mine = {"activation": lanes, "scale": lanes, "glu": 2 * lanes, "mlgru": 3 * lanes, "norm": 5 * lanes + codes + 1,
-            "head": lanes}
+    mine = {
+        "activation": lanes,
+        "scale": lanes,
+        "glu": 2 * lanes,
+        "mlgru": 3 * lanes,
+        "norm": 5 * lanes + codes + 1,
+        "head": lanes,
+    }
     if block in ("decoder", "top"):
         return sum(mine.values()) + (block == "top")  # the row's address, token * words of a row
     return mine.get(block, int(block == "memory"))
@@ -135,7 +141,7 @@ def test_placement_of_a_small_block() -> None:
 MACHINES = {
     "tiny": preset("tiny"),
     "two": preset("tiny").with_(name="two", results_per_cycle=2, codes_per_cycle=4),
-    "streams": preset("tiny").with_(name="streams", tokens=2, source="stream"),
+    "streams": preset("tiny").with_(name="streams", streams=2, source="streamed"),
 }
 
 

@@ -12,7 +12,7 @@ from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS
 from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles, token_phases
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard
 
@@ -23,10 +23,16 @@ MODELS = (
     ModelConfig(vocab_size=64, hidden_size=24, num_hidden_layers=4, intermediate_size=40, use_lower_bound=False),
 )
 STREAMED = preset("tiny").with_(
-    name="streamed", source="stream", word_bytes=2, memory_words=1 << 14, trit_fifo_words=64, gain_fifo_words=128,
-    max_state=512, counters=True,
+    name="streamed",
+    source="streamed",
+    word_bytes=2,
+    memory_words=1 << 14,
+    trit_fifo_words=64,
+    gain_fifo_words=128,
+    max_state=512,
+    counters=True,
 )
-FOUR = {"tokens": 4, "max_state": 512}
+FOUR = {"streams": 4, "max_state": 512}
 TWO_RESULTS = {"rows": 10, "results_per_cycle": 2, "codes_per_cycle": 4, "word_bytes": 4}
 QUICK = (
     preset("tiny"),
@@ -39,10 +45,10 @@ SLOW = (
     preset("tiny").with_(name="slow-codes", columns=16, codes_per_cycle=1),
     preset("tiny").with_(name="wide", rows=16, columns=16, results_per_cycle=4, codes_per_cycle=16),
     preset("tiny").with_(name="wide-four", rows=16, columns=16, results_per_cycle=4, codes_per_cycle=16, **FOUR),
-    preset("tiny").with_(name="one-result-a-row", rows=1, columns=8, tokens=2, word_bytes=2, trit_beats=1 << 13),
+    preset("tiny").with_(name="one-result-a-row", rows=1, columns=8, streams=2, word_bytes=2, trit_beats=1 << 13),
     STREAMED.with_(name="five-rows-four", rows=5, **FOUR),
     STREAMED.with_(name="short-fifos", rows=5, trit_fifo_words=8, gain_fifo_words=40, gain_fifo_groups=2, **FOUR),
-    STREAMED.with_(name="two-results-eight", **TWO_RESULTS, tokens=8, max_state=1024),
+    STREAMED.with_(name="two-results-eight", **TWO_RESULTS, streams=8, max_state=1024),
 )
 
 

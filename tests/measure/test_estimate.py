@@ -16,7 +16,7 @@ from lutern.measure.estimate import DEVICES, device_tokens_per_second, estimate
 from lutern.measure.resources import errors, fit, predict, resources
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint
 
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
@@ -64,8 +64,9 @@ def test_placed_luts_of_a_preset_that_is_left_out(name: str) -> None:
 def test_builds_of_the_readme() -> None:
     """LUT within 10 % of what the bitstreams took, block RAM and multipliers equal."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    rows = re.findall(r"\| ULX3S \w+ \| ([\w-]+) \| \d+ \| ([\d,]+) \(\d+ %\) \| [\d,]+ \| (\d+) of \d+ \| (\d+) \|",
-                      readme)
+    rows = re.findall(
+        r"\| ULX3S \w+ \| ([\w-]+) \| \d+ \| ([\d,]+) \(\d+ %\) \| [\d,]+ \| (\d+) of \d+ \| (\d+) \|", readme
+    )
     assert len(rows) >= 3
     for name, luts, block_rams, multipliers in rows:
         found = resources(preset(name))

@@ -67,8 +67,13 @@ def test_blocks_by_hand() -> None:
     """512 x 36 in one; 8 bits of 16,384 in eight; a third read port of a table takes a second block; what is small,
     or is asked for in LUTs, is none."""
     for words, bits, reads, constant, style, blocks in (
-        (512, 36, 1, False, "", 1), (16384, 8, 1, False, "", 8), (1024, 18, 3, True, "", 2), (512, 18, 1, False, "", 1),
-        (2048, 27, 1, False, "", 3), (16, 32, 1, False, "", 0), (4096, 8, 1, False, "distributed", 0),
+        (512, 36, 1, False, "", 1),
+        (16384, 8, 1, False, "", 8),
+        (1024, 18, 3, True, "", 2),
+        (512, 18, 1, False, "", 1),
+        (2048, 27, 1, False, "", 3),
+        (16, 32, 1, False, "", 0),
+        (4096, 8, 1, False, "distributed", 0),
         (16, 8, 1, False, "block", 1),
     ):
         memory = ChipMemory("any", words, bits, reads=reads, constant=constant, style=style)

@@ -19,7 +19,7 @@ from lutern.hw.pipeline import described
 from lutern.hw.top import Top
 from lutern.measure.netlist import cell_models, netlist, verilate_netlist
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.convert import convert_rtlil
@@ -30,21 +30,29 @@ pytestmark = pytest.mark.slow  # one to three minutes of yosys, Verilator and C+
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
 SEED = 7
 TINY = preset("tiny").with_(debug_tap=False, cells="ecp5")
-STREAMED = TINY.with_(name="streamed", rows=5, tokens=2, source="stream", word_bytes=2, memory_words=1 << 13,
-                      gain_fifo_words=128, max_state=256)
+STREAMED = TINY.with_(
+    name="streamed",
+    rows=5,
+    streams=2,
+    source="streamed",
+    word_bytes=2,
+    memory_words=1 << 13,
+    gain_fifo_words=128,
+    max_state=256,
+)
 
 
 def check(config: HwConfig, library: Path, *, seed: int = SEED) -> None:
     """Runs alone and, with several streams, together and chained; greedy and sampled."""
     weights = integer_weights(random_checkpoint(MODEL, seed))
-    golden = GoldenSession(weights, config.tokens, config.tokens)
+    golden = GoldenSession(weights, config.streams, config.streams)
     runs: list[tuple[Sequence[Feed], int, float, bool]] = [
         ([Feed(3, fresh=True)], 3, 0.0, False),
         ([Feed(5, seed=9)], 2, 0.9, False),
     ]
-    if config.tokens > 1:
-        both = [Feed(stream + 2, stream, fresh=stream == 0, seed=stream + 4) for stream in range(config.tokens)]
-        prompt = [Feed(token, 1, fresh=token == 8) for token in range(8, 8 + config.tokens)]
+    if config.streams > 1:
+        both = [Feed(stream + 2, stream, fresh=stream == 0, seed=stream + 4) for stream in range(config.streams)]
+        prompt = [Feed(token, 1, fresh=token == 8) for token in range(8, 8 + config.streams)]
         runs = [runs[0], (both, 2, 0.9, False), (prompt, 1, 0.0, True)]
     with SimulatedBoard(Top(config), library=library) as board:
         session = Session(Client(board, tries=2), lay_out(weights, config), config)

@@ -22,8 +22,11 @@ MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermed
 def token() -> Token:
     """A phase of n + 100 cycles each, n of them at a barrier."""
     phases = [
-        Phase(part, name, {**dict.fromkeys(COUNTER_NAMES, 0), "beats": 100, "barrier": index, "words": 60 + index,
-                           "gains": 40})
+        Phase(
+            part,
+            name,
+            {**dict.fromkeys(COUNTER_NAMES, 0), "beats": 100, "barrier": index, "words": 60 + index, "gains": 40},
+        )
         for index, (part, name) in enumerate(phase_names(MODEL))
     ]
     return Token(preset("tiny"), 1, phases)
@@ -43,10 +46,13 @@ def drawn(name: str) -> str:
 
 @pytest.mark.parametrize(
     ("name", "texts"),
-    [("timeline", ("layer 0", "layer 1", "gate", "cycles from choice to choice", "lanes, % of cycles")),
-     ("layers", ("embeddings", "layer 1", "head", " 728", " 777", "no code of the next vector is there yet")),
-     ("energy", ("layer 0", "uJ")), ("toggles", ("row",)),
-     ("roofline", ("machine A: 75% of its bound", "machine B: 62% of its bound"))],
+    [
+        ("timeline", ("layer 0", "layer 1", "gate", "cycles from choice to choice", "lanes, % of cycles")),
+        ("layers", ("embeddings", "layer 1", "head", " 728", " 777", "no code of the next vector is there yet")),
+        ("energy", ("layer 0", "uJ")),
+        ("toggles", ("row",)),
+        ("roofline", ("machine A: 75% of its bound", "machine B: 62% of its bound")),
+    ],
 )
 def test_pictures(name: str, texts: tuple[str, ...]) -> None:
     svg = drawn(name)

@@ -67,8 +67,10 @@ def build(folder: Path, board: str, preset_name: str, age_s: float, **more: obje
 
 
 def test_page() -> None:
-    sections = [Section("One & two", (report.text("a < b"), report.table(["x", "y"], [["1", "<2>"]]))),
-                Section("Three", (report.figure("<svg></svg>", "it's"),))]
+    sections = [
+        Section("One & two", (report.text("a < b"), report.table(["x", "y"], [["1", "<2>"]]))),
+        Section("Three", (report.figure("<svg></svg>", "it's"),)),
+    ]
     page = report.render("Title <x>", "First.", sections)
     check(page)
     assert "<h1>Title &lt;x&gt;</h1>" in page and "<td>&lt;2&gt;</td>" in page and 'href="#section-1"' in page
@@ -90,8 +92,10 @@ def test_newest_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [item.folder.name for item in found] == ["c", "b", "old-0"]
     page = report.render("t", "i", [Section("Builds", tuple(report.build_parts(found[1])))])
     check(page)
-    assert all(item in page for item in ("ulx3s-25f, tiny", "24,288", "80.50", 'viewBox="0 0 300 200"',
-                                         "{&quot;sync&quot;: 75000000.0}"))
+    assert all(
+        item in page
+        for item in ("ulx3s-25f, tiny", "24,288", "80.50", 'viewBox="0 0 300 200"', "{&quot;sync&quot;: 75000000.0}")
+    )
     assert "<?xml" not in page
 
 

@@ -6,15 +6,23 @@ import pytest
 
 from lutern.firmware.program import Program, lay_out
 from lutern.hw.config import HwConfig, preset
-from lutern.hw.layouts import HEADER_KIND_BITS, OPERATION, Record, header_words
+from lutern.hw.layouts import HEADER_KIND_BITS, OPERATION, RecordKind, header_words
 from lutern.measure.shapes import Operation, records
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 
 SEED = 5
-STREAMED = preset("tiny").with_(name="streamed", rows=5, source="stream", word_bytes=2, memory_words=1 << 16,
-                                gain_fifo_words=64, max_state=512, max_vocab=256)
+STREAMED = preset("tiny").with_(
+    name="streamed",
+    rows=5,
+    source="streamed",
+    word_bytes=2,
+    memory_words=1 << 16,
+    gain_fifo_words=64,
+    max_state=512,
+    max_vocab=256,
+)
 MACHINES = (preset("tiny"), preset("resident-85f"), STREAMED, preset("stream-x32"))
 MODELS = (
     ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48),
@@ -26,13 +34,13 @@ def parsed(program: Program) -> list[tuple[int, int, dict[str, int] | None]]:
     """Kind, words and fields of every record."""
     raw, count, at = program.words, header_words(program.config), 0
     found = []
-    while at < program.setup["stream_words"]:
+    while at < program.setup["record_words"]:
         head = int.from_bytes(raw[at : at + count].tobytes(), "little")
         kind, length = head & ((1 << HEADER_KIND_BITS) - 1), head >> HEADER_KIND_BITS & 0xFFFFF
         at += count
         value = int.from_bytes(raw[at : at + length].tobytes(), "little")
         fields = {str(name): value >> part.offset & ((1 << part.width) - 1) for name, part in OPERATION}
-        found.append((kind, length, fields if kind == Record.OP else None))
+        found.append((kind, length, fields if kind == RecordKind.OP else None))
         at += length
     return found
 

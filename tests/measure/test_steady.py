@@ -12,14 +12,28 @@ from lutern.model_ref.config import ModelConfig
 WIDE = ModelConfig(vocab_size=40, hidden_size=256, num_hidden_layers=4, intermediate_size=128)
 DEMO = ModelConfig(vocab_size=38, hidden_size=256, num_hidden_layers=4, intermediate_size=256)
 NARROW = ModelConfig(vocab_size=400, hidden_size=64, num_hidden_layers=7, intermediate_size=192)
-STREAMED = HwConfig("streamed", rows=5, columns=4, tokens=4, source="stream", word_bytes=2, memory_words=1 << 19,
-                    trit_fifo_words=256, gain_fifo_words=256, max_state=8192, max_vocab=400)
+STREAMED = HwConfig(
+    "streamed",
+    rows=5,
+    columns=4,
+    streams=4,
+    source="streamed",
+    word_bytes=2,
+    memory_words=1 << 19,
+    trit_fifo_words=256,
+    gain_fifo_words=256,
+    max_state=8192,
+    max_vocab=400,
+)
 MACHINES = (
-    (preset("sim-64"), WIDE, 1), (preset("resident-85f"), WIDE, 1), (STREAMED, WIDE, 1), (STREAMED, NARROW, 3),
+    (preset("sim-64"), WIDE, 1),
+    (preset("resident-85f"), WIDE, 1),
+    (STREAMED, WIDE, 1),
+    (STREAMED, NARROW, 3),
     (STREAMED.with_(name="short", trit_fifo_words=16, gain_fifo_words=64, gain_fifo_groups=2), NARROW, 1),
     (STREAMED.with_(name="slow lanes", columns=2, codes_per_cycle=2, word_bytes=2), WIDE, 1),
     (preset("stream-x16"), DEMO, 8),  # rows are fetched long before the stream's reader is worked out so far
-    (HwConfig("four results", rows=8, columns=8, tokens=2, results_per_cycle=4, max_vocab=400), NARROW, 2),
+    (HwConfig("four results", rows=8, columns=8, streams=2, results_per_cycle=4, max_vocab=400), NARROW, 2),
 )
 
 

@@ -13,7 +13,7 @@ from lutern.measure.netlist import short_names, verilate_netlist
 from lutern.measure.toggles import Token, aliases, block_of, count_toggles, parse_flat, parse_saif, ports, zero_share
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 
 SEED = 1
@@ -87,16 +87,24 @@ def test_files_without_nets() -> None:
 
 
 def test_blocks() -> None:
-    names = ("", "decoder", "decoder.norm.quantiser", "decoder.scale$255", "decoder.i_op__payload", "host.reply",
-             "i_op__payload")
+    names = (
+        "",
+        "decoder",
+        "decoder.norm.quantiser",
+        "decoder.scale$255",
+        "decoder.i_op__payload",
+        "host.reply",
+        "i_op__payload",
+    )
     assert [block_of(name) for name in names] == ["top", "decoder", "norm", "scale", "decoder", "host", "top"]
 
 
 def test_long_names_keep_their_block() -> None:
     norm, decoder, top = (f"{path}{'x' * 80}" for path in ("decoder.norm.largest.", "decoder.", ""))
     text = f"wire \\{norm} ;\nassign \\{norm} [3] = \\short ;\nwire \\{decoder} , \\{top} ;\n"
-    assert short_names(text) == ("wire \\decoder.norm.0 ;\nassign \\decoder.norm.0 [3] = \\short ;\n"
-                                 "wire \\decoder.1 , \\top.2 ;\n")
+    assert short_names(text) == (
+        "wire \\decoder.norm.0 ;\nassign \\decoder.norm.0 [3] = \\short ;\nwire \\decoder.1 , \\top.2 ;\n"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from lutern.model_ref.checkpoint import load_checkpoint, load_tokenizer, save_ch
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import open_container
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint, write_random_checkpoint
-from lutern.model_ref.ternarize import CHUNK, ternarize
+from lutern.model_ref.ternarise import CHUNK, ternarise
 
 CONFIG = ModelConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 SEED = 11
@@ -114,9 +114,10 @@ def test_shards_refused(folder: Path) -> None:
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize(("value", "sentence"), [
-    (np.nan, "holds NaN or infinity"), (np.inf, "holds NaN or infinity"), (-np.inf, "holds NaN or infinity"),
-])
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [(np.nan, "holds NaN or infinity"), (np.inf, "holds NaN or infinity"), (-np.inf, "holds NaN or infinity")],
+)
 @pytest.mark.parametrize("name", ["model.layers.1.mlp.down_proj.weight", "model.norm.weight", "model.lower_bounds"])
 def test_weights_that_are_no_numbers(tmp_path: Path, name: str, value: float, sentence: str) -> None:
     tensors = dict(random_checkpoint(CONFIG, SEED).tensors)
@@ -151,9 +152,7 @@ def test_weights_that_no_word_holds(tmp_path: Path) -> None:
         integer_weights(load_checkpoint(tmp_path))
 
 
-@pytest.mark.parametrize(("size", "trits"), [
-    ("370m", 341_049_344), ("1.3b", 1_298_661_376), ("2.7b", 2_619_473_920),
-])
+@pytest.mark.parametrize(("size", "trits"), [("370m", 341_049_344), ("1.3b", 1_298_661_376), ("2.7b", 2_619_473_920)])
 def test_published_shapes(size: str, trits: int) -> None:
     """The shapes are those that the published rule gives, with the published number of ternary weights."""
     config = PUBLISHED[size]
@@ -180,7 +179,7 @@ def test_the_mean_of_chunks_is_that_of_the_whole() -> None:
     random = np.random.default_rng(SEED)
     for shape in ((CHUNK - 1,), (3, CHUNK), (517, 1033)):
         weight = random.standard_normal(shape).astype(np.float32)
-        trits, scale = ternarize(weight)
+        trits, scale = ternarise(weight)
         whole = np.abs(weight.astype(np.float64)).mean()
         assert scale == whole, f"{shape}, seed {SEED}"
         assert np.array_equal(trits, np.clip(np.rint(weight / whole), -1, 1)), f"{shape}, seed {SEED}"

@@ -45,8 +45,10 @@ def test_nearest_and_saturate(shift: int) -> None:
 def test_short_floats() -> None:
     """All magnitudes beside a rounding edge, of every length."""
     ends = np.array([0, 1, 2, 3]) + np.array([MANTISSA_ONE, MANTISSA_MAX - 2])[:, None]
-    x = (((ends << 18)[..., None] + np.array([-1, 0, 1, 1 << 17, (1 << 17) - 1, (1 << 17) + 1])).ravel()[:, None]
-         >> np.arange(20)).ravel()
+    x = (
+        ((ends << 18)[..., None] + np.array([-1, 0, 1, 1 << 17, (1 << 17) - 1, (1 << 17) + 1])).ravel()[:, None]
+        >> np.arange(20)
+    ).ravel()
     x = np.concatenate([[0], x, -x])
     mantissa, exponent = fixed.to_float(x)
     assert equal(doubles.short(x.astype(np.float64)), np.ldexp(mantissa.astype(np.float64), exponent))

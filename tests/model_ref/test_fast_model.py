@@ -8,17 +8,21 @@ import pytest
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.fast_model import FastModel, block_sums
 from lutern.model_ref.model import IntegerModel, Saturations
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 
 SEED = 11
 
 
 @pytest.mark.parametrize("streams", [1, 3, 9])
-@pytest.mark.parametrize("config", [
-    ModelConfig(vocab_size=301, hidden_size=96, num_hidden_layers=3, intermediate_size=1100),
-    ModelConfig(vocab_size=40, hidden_size=33, num_hidden_layers=1, intermediate_size=47, use_lower_bound=False),
-], ids=["several-blocks", "odd"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        ModelConfig(vocab_size=301, hidden_size=96, num_hidden_layers=3, intermediate_size=1100),
+        ModelConfig(vocab_size=40, hidden_size=33, num_hidden_layers=1, intermediate_size=47, use_lower_bound=False),
+    ],
+    ids=["several-blocks", "odd"],
+)
 def test_equal_to_the_integer_model(config: ModelConfig, streams: int) -> None:
     weights = integer_weights(random_checkpoint(config, SEED))
     plain, fast = IntegerModel(weights, Saturations()), FastModel(weights, Saturations())

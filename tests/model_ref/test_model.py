@@ -14,7 +14,7 @@ from lutern.model_ref.embedding import EmbeddingTable
 from lutern.model_ref.fixed import Clipped, Int
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import IntegerModel
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.ranges import row_bounds
 from lutern.model_ref.synthetic import random_checkpoint
 
@@ -44,10 +44,14 @@ def test_closer_to_float32_than_the_published_float16_path() -> None:
     assert relative(logits(model, expected["ids"]), expected["logits"]) <= PUBLISHED_FLOAT16_ERROR
 
 
-@pytest.mark.parametrize("config", [
-    ModelConfig(vocab_size=64, hidden_size=96, num_hidden_layers=3, intermediate_size=256),
-    ModelConfig(vocab_size=64, hidden_size=128, num_hidden_layers=2, intermediate_size=352, use_lower_bound=False),
-], ids=["odd-width", "no-lower-bound"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        ModelConfig(vocab_size=64, hidden_size=96, num_hidden_layers=3, intermediate_size=256),
+        ModelConfig(vocab_size=64, hidden_size=128, num_hidden_layers=2, intermediate_size=352, use_lower_bound=False),
+    ],
+    ids=["odd-width", "no-lower-bound"],
+)
 def test_close_to_float_on_other_shapes(config: ModelConfig) -> None:
     checkpoint = random_checkpoint(config, SEED)
     ids = np.random.default_rng(SEED).integers(0, config.vocab_size, 24)
@@ -103,8 +107,17 @@ def test_trace_shows_every_stage_in_order() -> None:
     model = IntegerModel(integer_weights(random_checkpoint(config, SEED)))
     seen: list[tuple[str, int, int]] = []
     model.decode(np.array([1]), model.initial_state(1), lambda stage, layer, v: seen.append((stage, layer, v.shape[1])))
-    layer = [("codes", 32), ("codes", 32), ("codes", 32), ("S", 32), ("codes", 32), ("h", 32), ("codes", 32),
-             ("codes", 48), ("h", 32)]
+    layer = [
+        ("codes", 32),
+        ("codes", 32),
+        ("codes", 32),
+        ("S", 32),
+        ("codes", 32),
+        ("h", 32),
+        ("codes", 32),
+        ("codes", 48),
+        ("h", 32),
+    ]
     wanted = [("h", -1, 32)] + [(s, index, n) for index in range(2) for s, n in layer]
     assert seen == [*wanted, ("codes", 2, 32), ("sums", 2, 40)]
 

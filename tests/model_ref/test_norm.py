@@ -109,8 +109,9 @@ def test_codes_and_scale_are_those_of_the_float_norm() -> None:
 def test_eps_term_is_the_formula() -> None:
     rng = np.random.default_rng(6)
     for _ in range(50):
-        producer, extra, e1, e2 = ((np.array(rng.integers(MANTISSA_ONE, MANTISSA_MAX + 1)),
-                                    np.array(rng.integers(-12, 12))) for _ in range(4))
+        producer, extra, e1, e2 = (
+            (np.array(rng.integers(MANTISSA_ONE, MANTISSA_MAX + 1)), np.array(rng.integers(-12, 12))) for _ in range(4)
+        )
         e1 = e1[0], e1[1] - 34  # an inverse square of a mantissa: about 2^-34
         constants = ScaleConstants((0, 0), (int(e1[0]), int(e1[1])), (int(e2[0]), int(e2[1])))
         exact = real(e2) * (real(extra) + real(e1) / real(producer) ** 2)

@@ -148,9 +148,15 @@ def distributions() -> dict[str, np.ndarray]:
         return np.rint(np.array(values) * ONE).astype(np.int64)
 
     return {
-        "two equal": logits(0, 0), "two": logits(0, 0.3), "falling": logits(1, 0), "rare": logits(0, 6),
-        "eight equal": logits(*[0] * 8), "all equal": logits(*[0] * 100),
-        "one of many": logits(4, *[0] * 60), "flat": normal(60, 1), "sharp": normal(38, 3),
+        "two equal": logits(0, 0),
+        "two": logits(0, 0.3),
+        "falling": logits(1, 0),
+        "rare": logits(0, 6),
+        "eight equal": logits(*[0] * 8),
+        "all equal": logits(*[0] * 100),
+        "one of many": logits(4, *[0] * 60),
+        "flat": normal(60, 1),
+        "sharp": normal(38, 3),
     }
 
 

@@ -15,13 +15,13 @@ from lutern.measure.compare import logits
 from lutern.measure.float16 import Float16Model
 from lutern.model_ref.calibrate import observe, text_tokens
 from lutern.model_ref.checkpoint import Checkpoint
+from lutern.model_ref.comparison import relative_error
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import COUNTED, IntegerModel, Saturations
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.ranges import LOOSE_FRAC_BITS
-from lutern.model_ref.record import relative_error
 from lutern.model_ref.synthetic import random_checkpoint
 
 CONFIG = ModelConfig(vocab_size=64, hidden_size=128, num_hidden_layers=2, intermediate_size=352)
@@ -113,11 +113,15 @@ def test_long_memory() -> None:
     assert late < 0.025 and late < 1.5 * early, f"{early:.4f} then {late:.4f}, seed {SEED}"
 
 
-@pytest.mark.parametrize(("change", "tensors"), [
-    (hidden_gain("attn_norm", "i_proj", 1e4), ["i of layer 0", "i of layer 1"]),
-    (hidden_gain("mlp_norm", "gate_proj", 1e4), ["gate of layer 0", "gate of layer 1"]),
-    (hidden_gain("g_norm", "o_proj", 1e7), ["h"]),
-], ids=["i", "gate", "h"])
+@pytest.mark.parametrize(
+    ("change", "tensors"),
+    [
+        (hidden_gain("attn_norm", "i_proj", 1e4), ["i of layer 0", "i of layer 1"]),
+        (hidden_gain("mlp_norm", "gate_proj", 1e4), ["gate of layer 0", "gate of layer 1"]),
+        (hidden_gain("g_norm", "o_proj", 1e7), ["h"]),
+    ],
+    ids=["i", "gate", "h"],
+)
 def test_calibration_where_the_bound_is_too_loose(
     change: Callable[[str, np.ndarray], np.ndarray], tensors: list[str]
 ) -> None:
@@ -133,6 +137,7 @@ def test_calibration_where_the_bound_is_too_loose(
 
 def test_text_unlike_the_calibration_saturates_and_is_counted() -> None:
     """Token 7 alone drives the channel whose gain the bound multiplies; calibration never saw it."""
+
     def change(name: str, tensor: np.ndarray) -> np.ndarray:
         tensor = hidden_gain("attn_norm", "i_proj", 1e4)(name, tensor)
         if name == "model.embeddings.weight":
@@ -161,17 +166,19 @@ def test_what_no_word_holds_is_marked_and_counted() -> None:
 
 def test_statistics_of_a_residual_stream() -> None:
     """Without projections h stays the embedding, before and behind each mixer."""
-    checkpoint = changed(random_checkpoint(CONFIG, SEED), lambda name, tensor: (
-        tensor * 0 if name.endswith(("o_proj.norm.weight", "down_proj.norm.weight")) else tensor
-    ))
+    checkpoint = changed(
+        random_checkpoint(CONFIG, SEED),
+        lambda name, tensor: tensor * 0 if name.endswith(("o_proj.norm.weight", "down_proj.norm.weight")) else tensor,
+    )
     ids = np.arange(12).reshape(6, 2)
     rows = checkpoint.tensors["model.embeddings.weight"][ids]
     seen = observe(checkpoint, ids)["h"]
     assert seen.largest == np.abs(rows).max() and seen.rms == pytest.approx(np.sqrt(np.mean(rows**2)), rel=1e-5)
 
 
-@pytest.mark.parametrize(("length", "shape"), [(1, (1, 1)), (15, (1, 15)), (40, (2, 16)), (2047, (127, 16)),
-                                               (9999, (128, 16))])
+@pytest.mark.parametrize(
+    ("length", "shape"), [(1, (1, 1)), (15, (1, 15)), (40, (2, 16)), (2047, (127, 16)), (9999, (128, 16))]
+)
 def test_tokens_of_a_text(length: int, shape: tuple[int, int]) -> None:
     """Streams are successive parts of the text's beginning."""
     ids = text_tokens(list(range(length)))
@@ -189,8 +196,10 @@ def test_observation_is_that_of_the_float_network() -> None:
     largest = max(float(np.abs(h).max()) for h in hidden)
     rms = float(np.sqrt(np.mean(np.square(hidden))))
     assert largest <= found["h"].largest <= 2 * largest and rms / 2 < found["h"].rms < 2 * rms
-    assert list(found) == ["h", *(f"model.layers.{index}.{name}" for index in range(2)
-                                  for name in ("attn.i_proj", "mlp.gate_proj"))]
+    assert list(found) == [
+        "h",
+        *(f"model.layers.{index}.{name}" for index in range(2) for name in ("attn.i_proj", "mlp.gate_proj")),
+    ]
     assert all(0 < seen.rms < seen.largest for seen in found.values())
     with pytest.raises(LuternError, match="token numbers below 64"):
         observe(checkpoint, np.array([64]))

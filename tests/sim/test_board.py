@@ -38,10 +38,10 @@ from lutern.model_ref.errors import LuternError
 from lutern.sim import loopback, verilate
 from lutern.sim.board import SimulatedBoard
 
-CONFIG = preset("tiny").with_(tokens=4)
+CONFIG = preset("tiny").with_(streams=4)
 VOCAB = 50
 SETUP_BYTES = SETUP.pack(
-    stream_words=10, trit_beats=20, embedding_base=20, embedding_row_words=3, embedding_stride=1, vocab=VOCAB
+    record_words=10, trit_beats=20, embedding_base=20, embedding_row_words=3, embedding_stride=1, vocab=VOCAB
 )
 
 
@@ -104,18 +104,22 @@ def test_run_and_logits(streams: int, board: SimulatedBoard) -> None:
     wanted = loopback.model_tokens(feeds, count, VOCAB)
     assert np.frombuffer(answer, "<u2", offset=RUN_DONE.byte_count).tolist() == wanted
     assert RUN_DONE.unpack(answer) == {
-        "count": tokens, "cycles": loopback.TOKEN_CYCLES, "beats": 1, "words": loopback.WORDS,
+        "count": tokens,
+        "cycles": loopback.TOKEN_CYCLES,
+        "beats": 1,
+        "words": loopback.WORDS,
         "saturations": loopback.SATURATIONS,
     }
     assert board.taps("token").integers().tolist() == wanted
     assert set(np.diff(board.taps("token").cycles)) == {loopback.TOKEN_CYCLES}
     assert board.taps("sum").integers().tolist() == [-8 * k - 1 for k in range(tokens)]
-    for number in range(CONFIG.tokens):
+    for number in range(CONFIG.streams):
         answer = client.transact(Opcode.LOGITS, LOGITS.pack(stream=number, offset=2, count=62))
         sums = np.frombuffer(answer, "<i4", offset=LOGITS_DONE.byte_count)
         assert sums.tolist() == loopback.model_logits(number, 2, 62, tokens)
         assert LOGITS_DONE.unpack(answer) == {
-            "scale_mantissa": loopback.SCALE_MANTISSA, "scale_exponent": loopback.SCALE_EXPONENT
+            "scale_mantissa": loopback.SCALE_MANTISSA,
+            "scale_exponent": loopback.SCALE_EXPONENT,
         }
 
 
@@ -131,8 +135,11 @@ def test_run_and_logits(streams: int, board: SimulatedBoard) -> None:
         (Opcode.WRITE, WRITE.pack(address=0), ErrorCode.BAD_LENGTH),
         (Opcode.WRITE, WRITE.pack(address=0) + bytes(CONFIG.word_bytes + 1), ErrorCode.BAD_LENGTH),
         (Opcode.WRITE, WRITE.pack(address=CONFIG.memory_words) + bytes(CONFIG.word_bytes), ErrorCode.BAD_ADDRESS),
-        (Opcode.WRITE, WRITE.pack(address=TRIT_MEMORY + CONFIG.trit_beats) + bytes(CONFIG.word_bytes),
-         ErrorCode.BAD_ADDRESS),
+        (
+            Opcode.WRITE,
+            WRITE.pack(address=TRIT_MEMORY + CONFIG.trit_beats) + bytes(CONFIG.word_bytes),
+            ErrorCode.BAD_ADDRESS,
+        ),
         (Opcode.WRITE, WRITE.pack(address=0xFFFFFFFF) + bytes(CONFIG.word_bytes), ErrorCode.BAD_ADDRESS),
         (Opcode.CHECKSUM, CHECKSUM.pack(address=1, count=CONFIG.memory_words), ErrorCode.BAD_ADDRESS),
         (Opcode.CHECKSUM, CHECKSUM.pack(address=0xFFFFFFFF, count=0xFFFFFFFF), ErrorCode.BAD_ADDRESS),
@@ -169,8 +176,10 @@ def test_run_before_setup(board: SimulatedBoard) -> None:
 def test_a_changed_memory_wants_a_setup(board: SimulatedBoard) -> None:
     """WRITE and CHECKSUM stop the machine."""
     client = Client(board)
-    for opcode, payload in ((Opcode.WRITE, WRITE.pack(address=0) + bytes(CONFIG.word_bytes)),
-                            (Opcode.CHECKSUM, CHECKSUM.pack(address=TRIT_MEMORY, count=1))):
+    for opcode, payload in (
+        (Opcode.WRITE, WRITE.pack(address=0) + bytes(CONFIG.word_bytes)),
+        (Opcode.CHECKSUM, CHECKSUM.pack(address=TRIT_MEMORY, count=1)),
+    ):
         client.transact(Opcode.SETUP, SETUP_BYTES)
         run_tokens(client, [(0, True)], 1)
         client.transact(opcode, payload)

@@ -35,8 +35,16 @@ class Ram:
 
 
 RAMS = (
-    Ram(18, 18), Ram(18, 9, "WRITETHROUGH", "READBEFOREWRITE"), Ram(9, 9, "READBEFOREWRITE", "WRITETHROUGH"),
-    Ram(4, 18), Ram(2, 4, "WRITETHROUGH"), Ram(1, 2), Ram(9, 1), Ram(36, 36), Ram(36, 18), Ram(36, 4),
+    Ram(18, 18),
+    Ram(18, 9, "WRITETHROUGH", "READBEFOREWRITE"),
+    Ram(9, 9, "READBEFOREWRITE", "WRITETHROUGH"),
+    Ram(4, 18),
+    Ram(2, 4, "WRITETHROUGH"),
+    Ram(1, 2),
+    Ram(9, 1),
+    Ram(36, 36),
+    Ram(36, 18),
+    Ram(36, 4),
 )
 SIGNS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -65,8 +73,12 @@ class Cells(wiring.Component):
         held = contents()
         for ram in RAMS:
             out = {side: Signal(18, name=f"do{side}") for side in "ab"}
-            pins: dict[str, object] = {"p_DATA_WIDTH_A": ram.a, "p_DATA_WIDTH_B": ram.b, "p_WRITEMODE_A": ram.mode_a,
-                                       "p_WRITEMODE_B": ram.mode_b}
+            pins: dict[str, object] = {
+                "p_DATA_WIDTH_A": ram.a,
+                "p_DATA_WIDTH_B": ram.b,
+                "p_WRITEMODE_A": ram.mode_a,
+                "p_WRITEMODE_B": ram.mode_b,
+            }
             for row in range(64):
                 words = [held[2 * i] | held[2 * i + 1] << 9 for i in range(16 * row, 16 * row + 16)]
                 pins[f"p_INITVAL_{row:02X}"] = Const(sum(word << 20 * i for i, word in enumerate(words)), 320)
@@ -78,8 +90,11 @@ class Cells(wiring.Component):
                 pins |= {f"i_CS{name}{i}": Const(0, 1) for i in range(3)}
                 pins |= {f"i_{pin}{name}": ports[f"{pin.lower()}{side}"] & go for pin in ("CE", "RST")}
                 wide = side == "b" and ram.a == 36
-                pins |= {f"i_WE{name}": Const(0, 1) if wide else ports[f"we{side}"], f"i_OCE{name}": Const(1, 1),
-                         f"i_CLK{name}": ClockSignal()}
+                pins |= {
+                    f"i_WE{name}": Const(0, 1) if wide else ports[f"we{side}"],
+                    f"i_OCE{name}": Const(1, 1),
+                    f"i_CLK{name}": ClockSignal(),
+                }
             m.submodules += Instance("DP16KD", **pins)
             outputs.append(Cat(out["a"], out["b"]))
         for signed_a, signed_b in SIGNS:

@@ -18,7 +18,7 @@ from lutern.hw.config import preset
 from lutern.hw.link.uart import LOWEST_DIVISOR
 from lutern.hw.top import SerialTop, Top
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import LockStep
@@ -95,9 +95,11 @@ def test_the_demo_takes_the_line() -> None:
             token = run.tokens[0][0]
         spent = board.cycles - start
     baud, hz = config.clock_hz / LOWEST_DIVISOR, config.clock_hz
-    print(f"demo, {program.bytes_per_token:,} bytes a token at {baud / 1e6:.3f} Mbaud: {spent / TOKENS:,.0f} cycles a "
-          f"token with its commands, {TOKENS * hz / spent:.3f} tokens/s; the line's bound {hz / bound:.3f} "
-          f"({TOKENS * bound / spent:.2%}); {seconds:.0f} s for the last")
+    print(
+        f"demo, {program.bytes_per_token:,} bytes a token at {baud / 1e6:.3f} Mbaud: {spent / TOKENS:,.0f} cycles a "
+        f"token with its commands, {TOKENS * hz / spent:.3f} tokens/s; the line's bound {hz / bound:.3f} "
+        f"({TOKENS * bound / spent:.2%}); {seconds:.0f} s for the last"
+    )
     assert 0.95 * spent <= TOKENS * bound < spent
     assert session.weights is not None and session.weights.resent_count == 0
 
@@ -119,5 +121,7 @@ def test_a_layer_of_a_released_shape() -> None:
             np.testing.assert_array_equal(ours.sums, theirs.sums[ours.tokens], err_msg=f"token {step}")
             assert ours.scale == theirs.scale and run.tokens == wanted.tokens, f"token {step}"
             token = run.tokens[0][0]
-    print(f"{program.trits:,} trits, {program.bytes_per_token:,} bytes a token: {run.cycles:,} cycles, the "
-          f"{config.top_k} best logits equal")
+    print(
+        f"{program.trits:,} trits, {program.bytes_per_token:,} bytes a token: {run.cycles:,} cycles, the "
+        f"{config.top_k} best logits equal"
+    )

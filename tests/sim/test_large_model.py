@@ -13,7 +13,7 @@ from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.hw.config import preset
 from lutern.hw.memory import any_part
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard, simulated
 
@@ -34,8 +34,10 @@ def test_a_hundred_million_trits() -> None:
         for address, words in program.sections:
             board.poke(address, words)
         session = Session(Client(board, timeout_s=30.0, token_timeout_s=30.0), program, config)
-        print(f"{program.trits:,} trits, {program.bytes_per_token:,} bytes a token, loaded and verified: "
-              f"{board.cycles:,} cycles, {time.monotonic() - begun:.0f} s")
+        print(
+            f"{program.trits:,} trits, {program.bytes_per_token:,} bytes a token, loaded and verified: "
+            f"{board.cycles:,} cycles, {time.monotonic() - begun:.0f} s"
+        )
         token, begun, before = 65, time.monotonic(), board.cycles
         for step in range(TOKENS):
             feed = Feed(token, fresh=step == 0)
@@ -50,6 +52,8 @@ def test_a_hundred_million_trits() -> None:
     hz = config.clock_hz
     bound = 1 / (program.bytes_per_token // config.word_bytes)
     share = 1 / steady / bound
-    print(f"{TOKENS} tokens equal; {steady:,} cycles a token: {hz / steady:.2f} tokens/s at {hz / 1e6:.0f} MHz; a word "
-          f"a cycle would be {hz * bound:.2f} ({share:.2%}); {cycles / seconds:,.0f} cycles/s, {seconds:.0f} s")
+    print(
+        f"{TOKENS} tokens equal; {steady:,} cycles a token: {hz / steady:.2f} tokens/s at {hz / 1e6:.0f} MHz; a word "
+        f"a cycle would be {hz * bound:.2f} ({share:.2%}); {cycles / seconds:,.0f} cycles/s, {seconds:.0f} s"
+    )
     assert share > 0.98 and share <= 1 - any_part(16).refresh_loss + 1e-4

@@ -19,14 +19,16 @@ from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import IntegerWeights, integer_weights
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import Difference, LockStep
 
-PROMPTS = ("once upon a time", "the dog said, \"", "one day, a girl named lily")
+PROMPTS = ("once upon a time", 'the dog said, "', "one day, a girl named lily")
 SAMPLINGS = {
-    "greedy": Sampling(0.0), "on the chip": Sampling(0.8, seed=5), "on the host": Sampling(0.8, top_k=8, seed=5),
+    "greedy": Sampling(0.0),
+    "on the chip": Sampling(0.8, seed=5),
+    "on the host": Sampling(0.8, top_k=8, seed=5),
 }
 SEED = 7
 NAMED = (
@@ -139,8 +141,15 @@ class TestTiny:
 @pytest.fixture(scope="module")
 def several() -> Iterator[LockStep]:
     config = preset("tiny").with_(
-        name="several", rows=5, tokens=4, source="stream", word_bytes=2, memory_words=1 << 14, gain_fifo_words=256,
-        trit_fifo_words=128, max_state=256,
+        name="several",
+        rows=5,
+        streams=4,
+        source="streamed",
+        word_bytes=2,
+        memory_words=1 << 14,
+        gain_fifo_words=256,
+        trit_fifo_words=128,
+        max_state=256,
     )
     model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
     weights = integer_weights(random_checkpoint(model, SEED))

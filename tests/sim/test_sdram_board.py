@@ -16,15 +16,25 @@ from lutern.hw.protocol import MEMORY_TEST, PHASE, PHASE_DONE, Opcode
 from lutern.hw.top import Top
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantize import integer_weights
+from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import LockStep
 from lutern.sim.sdram import SdramTop
 
 CONFIG = HwConfig(
-    "sdram", rows=4, columns=4, tokens=2, codes_per_cycle=2, source="stream", memory="sdram", word_bytes=4,
-    memory_words=1 << 21, max_width=64, max_state=256, max_vocab=64,
+    "sdram",
+    rows=4,
+    columns=4,
+    streams=2,
+    codes_per_cycle=2,
+    source="streamed",
+    memory="sdram",
+    word_bytes=4,
+    memory_words=1 << 21,
+    max_width=64,
+    max_state=256,
+    max_vocab=64,
 )
 MODEL = ModelConfig(vocab_size=50, hidden_size=48, num_hidden_layers=2, intermediate_size=64)
 RATIOS = [(1, 1), (4, 3), (3, 4), (2, 1), (1, 3)]
@@ -84,8 +94,10 @@ def test_march_and_phase_by_command() -> None:
         result = march(client, CONFIG, 1000, 3000)
         assert result.errors == 0 and result.cycles < 16 * 3000 + any_part(32).power_up
         assert board.peek(999, 1).sum() == 0 and board.peek(4000, 1).sum() == 0
-        places = [PHASE_DONE.unpack(client.transact(Opcode.PHASE, PHASE.pack(steps=steps)))["place"]
-                  for steps in (5, -8, 0, 3)]
+        places = [
+            PHASE_DONE.unpack(client.transact(Opcode.PHASE, PHASE.pack(steps=steps)))["place"]
+            for steps in (5, -8, 0, 3)
+        ]
         assert places == [5, -3, -3, 0]
         window = centre_phase(client, CONFIG, words=64, most=2)
         assert (window.first, window.middle, window.last) == (-2, 0, 2)

@@ -13,7 +13,7 @@ from lutern.model_ref.checkpoint import load_checkpoint, load_tokenizer
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.evaluate import bits_per_character, split
 from lutern.model_ref.float_model import FloatModel
-from lutern.model_ref.ternarize import ternarize
+from lutern.model_ref.ternarise import ternarise
 from lutern.train import TrainOptions, train
 
 torch = pytest.importorskip("torch", reason="training is an optional extra")
@@ -112,8 +112,7 @@ def test_training_writes_a_checkpoint_and_its_figure(text: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "options",
-    [pytest.param(OPTIONS, id="text alone"), pytest.param(TEACHERS, id="teachers", marks=pytest.mark.slow)],
+    "options", [pytest.param(OPTIONS, id="text alone"), pytest.param(TEACHERS, id="teachers", marks=pytest.mark.slow)]
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
     options: TrainOptions, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -204,13 +203,13 @@ def test_rounding_to_bfloat16_keeps_every_trit() -> None:
     # Trained weights gather at the threshold, half the scale; the scale moves with them, so a few rounds place them.
     crowd, near = generator.random(weight.shape) < 0.2, generator.uniform(0.998, 1.002, weight.shape)
     for _ in range(20):
-        _, scale = ternarize(weight)
+        _, scale = ternarise(weight)
         weight[crowd] = (np.sign(weight) * scale / 2 * near)[crowd]
-    wanted, scale = ternarize(weight)
+    wanted, scale = ternarise(weight)
     plain = weight.astype(ml_dtypes.bfloat16).astype(np.float32)
-    assert (ternarize(plain)[0] != wanted).mean() > 0.01, f"seed {seed}: the case is too easy"
+    assert (ternarise(plain)[0] != wanted).mean() > 0.01, f"seed {seed}: the case is too easy"
     kept = rounded_with_trits_kept(weight)
-    trits, kept_scale = ternarize(kept)
+    trits, kept_scale = ternarise(kept)
     assert np.array_equal(trits, wanted), f"seed {seed}"
     assert kept_scale == pytest.approx(scale, rel=2e-3)
     assert np.array_equal(kept, kept.astype(ml_dtypes.bfloat16).astype(np.float32))

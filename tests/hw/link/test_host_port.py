@@ -13,24 +13,43 @@ from lutern.sim.streams import PAUSES
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "one": {},
-    "four": {"word_bytes": 13, "tokens": 4, "part_bits": 2},
-    "stream": {"word_bytes": 2, "tokens": 16, "source": "stream", "top_k": 20},
-    "widest": {"word_bytes": 64, "tokens": 8},
+    "four": {"word_bytes": 13, "streams": 4, "part_bits": 2},
+    "stream": {"word_bytes": 2, "streams": 16, "source": "streamed", "top_k": 20},
+    "widest": {"word_bytes": 64, "streams": 8},
 }
 
 
 def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort] = HostPort) -> None:
     config = {
-        "rows": 4, "columns": 4, "tokens": 1, "results_per_cycle": 1, "codes_per_cycle": 2, "source": "resident",
-        "memory": "block", "word_bytes": 4, "memory_words": 5000, "trit_beats": 300, "part_bits": 0,
-        "max_width": 64, "max_state": 128, "max_vocab": 200, "top_k": 0, "clock_hz": 80_000_000, "digest": "c0db" * 16,
+        "rows": 4,
+        "columns": 4,
+        "streams": 1,
+        "results_per_cycle": 1,
+        "codes_per_cycle": 2,
+        "source": "resident",
+        "memory": "block",
+        "word_bytes": 4,
+        "memory_words": 5000,
+        "trit_beats": 300,
+        "part_bits": 0,
+        "max_width": 64,
+        "max_state": 128,
+        "max_vocab": 200,
+        "top_k": 0,
+        "clock_hz": 80_000_000,
+        "digest": "c0db" * 16,
         "counters": False,
         **CONFIGS[name],
     }
     component = block(SimpleNamespace(**config))
     info = capability(component.config).hex()
-    run_bench(component, "lutern.sim.benches.host_port", seed=11 + config["word_bytes"], testcase=testcase,
-              parameters={"config": config, "pause": pause, "frames": 30, "info": info})
+    run_bench(
+        component,
+        "lutern.sim.benches.host_port",
+        seed=11 + config["word_bytes"],
+        testcase=testcase,
+        parameters={"config": config, "pause": pause, "frames": 30, "info": info},
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from lutern.sim.runner import run_bench
 
 def run(built: Uart, divisor: int, error: float = 0.0, pause: str = "none") -> None:
     """The bench at ``divisor`` cycles a bit and ``error`` times as many more at the other end."""
-    parameters = {"divisor": divisor, "error": error, "pause": pause,
-                  "rx_latency": described(Uart(divisor)).rx_latency}
+    parameters = {"divisor": divisor, "error": error, "pause": pause, "rx_latency": described(Uart(divisor)).rx_latency}
     run_bench(built, "lutern.sim.benches.uart", parameters=parameters, seed=40 + divisor)
 
 
@@ -46,5 +45,10 @@ def test_a_rate_too_high_is_refused() -> None:
 def test_the_chip_behind_a_line() -> None:
     config = preset("tiny").with_(debug_tap=False)
     frame = encode_frame(Opcode.INFO | 0x80, 9, capability(config))
-    run_bench(SerialTop(config, 8), "lutern.sim.benches.uart", testcase="the_chip_answers",
-              parameters={"divisor": 8, "error": 0.0, "answer": frame.hex()}, seed=48)
+    run_bench(
+        SerialTop(config, 8),
+        "lutern.sim.benches.uart",
+        testcase="the_chip_answers",
+        parameters={"divisor": 8, "error": 0.0, "answer": frame.hex()},
+        seed=48,
+    )

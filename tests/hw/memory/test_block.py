@@ -9,9 +9,8 @@ from amaranth.hdl import Elaboratable
 from amaranth.lib.fifo import SyncFIFO
 
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import ResidentMemory, StreamMemory
-from lutern.hw.memory.block import block as memory
-from lutern.hw.memory.block import readers
+from lutern.hw.memory import ResidentMemory, StreamMemory, readers
+from lutern.hw.memory import block as memory
 from lutern.hw.memory.readers import Repeater
 from lutern.measure.netlist import cell_models
 from lutern.model_ref.errors import LuternError
@@ -26,10 +25,10 @@ LATENCIES: dict[type[Any], dict[str, int]] = {
 CONFIGS: dict[str, dict[str, Any]] = {
     "one": {"rows": 4, "columns": 4, "word_bytes": 4},  # a beat is a word
     "two": {"rows": 4, "columns": 16, "word_bytes": 8},  # 13 bytes: a full part, and one cut short
-    "three": {"rows": 8, "columns": 16, "word_bytes": 9, "tokens": 2},  # 26 bytes; a part that is none
+    "three": {"rows": 8, "columns": 16, "word_bytes": 9, "streams": 2},  # 26 bytes; a part that is none
     "eleven": {"rows": 16, "columns": 16, "word_bytes": 5},  # 52 bytes
     "banks": {"rows": 4, "columns": 16, "word_bytes": 8, "cells": "ecp5"},  # of trits, four
-    "stream": {"rows": 5, "columns": 4, "word_bytes": 2, "tokens": 4, "source": "stream"},
+    "stream": {"rows": 5, "columns": 4, "word_bytes": 2, "streams": 4, "source": "streamed"},
 }
 
 
@@ -37,18 +36,24 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def small_banks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of machines with the cells of ECP5, whose models Yosys ships."""
     monkeypatch.setattr(memory, "BANK_BEATS", 16)
-    monkeypatch.setattr(runner, "convert_verilog", lambda text: convert_verilog(text) + (
-        cell_models() if "TRELLIS_FF" in text else ""))
+    monkeypatch.setattr(
+        runner, "convert_verilog", lambda text: convert_verilog(text) + (cell_models() if "TRELLIS_FF" in text else "")
+    )
 
 
 def run_memory(name: str, pause: str, seed: int = 81, **options: Any) -> None:
     values = {"memory_words": 128, "trit_beats": 64, "codes_per_cycle": 4, **CONFIGS[name]}
     config = HwConfig("bench", **values)
-    block = StreamMemory(config) if config.source == "stream" else ResidentMemory(config)
+    block = StreamMemory(config) if config.source == "streamed" else ResidentMemory(config)
     latencies = LATENCIES[type(block)]
     assert {key: getattr(block, key) for key in latencies} == latencies
-    run_bench(block, "lutern.sim.benches.memory", seed=seed, parameters={"config": values, "pause": pause, **latencies},
-              **options)
+    run_bench(
+        block,
+        "lutern.sim.benches.memory",
+        seed=seed,
+        parameters={"config": values, "pause": pause, **latencies},
+        **options,
+    )
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -56,9 +61,10 @@ def test_memory(name: str) -> None:
     run_memory(name, "none")
 
 
-@pytest.mark.parametrize(("name", "pause"), [
-    ("eleven", "random"), ("eleven", "bursty"), ("stream", "random"), ("stream", "bursty"), ("stream", "alternating"),
-])
+@pytest.mark.parametrize(
+    ("name", "pause"),
+    [("eleven", "random"), ("eleven", "bursty"), ("stream", "random"), ("stream", "bursty"), ("stream", "alternating")],
+)
 def test_memory_with_pauses(name: str, pause: str) -> None:
     run_memory(name, pause, seed=82)
 
@@ -73,12 +79,16 @@ class Forgetful(Repeater):
         return m
 
 
-@pytest.mark.parametrize(("name", "what", "wrong"), [
-    ("stream", "Repeater", Forgetful),
-    ("eleven", "TRIT_MEMORY_BIT", 22),
-    ("three", "full_parts", lambda config: 1),
-    ("stream", "SyncFIFO", lambda width, depth: SyncFIFO(width=width, depth=depth - 4)),
-], ids=["replay", "parts", "rows", "room"])
+@pytest.mark.parametrize(
+    ("name", "what", "wrong"),
+    [
+        ("stream", "Repeater", Forgetful),
+        ("eleven", "TRIT_MEMORY_BIT", 22),
+        ("three", "full_parts", lambda config: 1),
+        ("stream", "SyncFIFO", lambda width, depth: SyncFIFO(width=width, depth=depth - 4)),
+    ],
+    ids=["replay", "parts", "rows", "room"],
+)
 def test_mutation_is_found(name: str, what: str, wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (memory, readers):
         if hasattr(module, what):

@@ -12,13 +12,24 @@ from lutern.hw.memory import HostMemory
 from lutern.model_ref.errors import LuternError
 from lutern.sim.runner import run_bench
 
-VALUES: dict[str, Any] = {"rows": 5, "columns": 2, "codes_per_cycle": 2, "source": "stream", "memory": "host",
-                          "word_bytes": 2, "memory_words": 1024}
+VALUES: dict[str, Any] = {
+    "rows": 5,
+    "columns": 2,
+    "codes_per_cycle": 2,
+    "source": "streamed",
+    "memory": "host",
+    "word_bytes": 2,
+    "memory_words": 1024,
+}
 
 
 def run(pause: str, block: type[HostMemory] = HostMemory) -> None:
-    run_bench(block(HwConfig("bench", **VALUES)), "lutern.sim.benches.host_memory", seed=91,
-              parameters={"config": VALUES, "pause": pause, "frames": 90})
+    run_bench(
+        block(HwConfig("bench", **VALUES)),
+        "lutern.sim.benches.host_memory",
+        seed=91,
+        parameters={"config": VALUES, "pause": pause, "frames": 90},
+    )
 
 
 @pytest.mark.parametrize("pause", ["none", "random", "bursty"])

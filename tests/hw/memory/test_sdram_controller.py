@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lutern.boards.sdram_parts import PARTS, part
+from lutern.boards.sdram_parts import SDRAM_PARTS, sdram_part
 from lutern.hw.memory import SdramTimings
 from lutern.model_ref.errors import LuternError
 from lutern.sim.runner import run_bench
@@ -15,28 +15,44 @@ from lutern.sim.sdram import SOURCE, SdramBench
 
 CLOCK_HZ = 100e6
 SMALL = {
-    "bank_bits": 2, "row_bits": 5, "column_bits": 5, "power_up": 60, "refresh_interval": 197, "refresh_limit": 6400,
+    "bank_bits": 2,
+    "row_bits": 5,
+    "column_bits": 5,
+    "power_up": 60,
+    "refresh_interval": 197,
+    "refresh_limit": 6400,
 }
 """A part of few rows, so that each is refreshed several times in a bench; as much slower as its limit allows."""
 
 
 def timings(name: str = "MT48LC16M16A2-7E", group: int = 1, clock_hz: float = CLOCK_HZ, **changes: int) -> SdramTimings:
-    return part(name).timings(clock_hz, group).with_(**{**SMALL, **changes})
+    return sdram_part(name).timings(clock_hz, group).with_(**{**SMALL, **changes})
 
 
 def run_sdram(
-    ours: SdramTimings, theirs: SdramTimings | None = None, testcase: Any = None, pause: str = "none", seed: int = 61,
+    ours: SdramTimings,
+    theirs: SdramTimings | None = None,
+    testcase: Any = None,
+    pause: str = "none",
+    seed: int = 61,
     **options: int,
 ) -> None:
     options = {"jobs": 1500, "words": 8192, "resets": 12, **options}
-    run_bench(SdramBench(ours, theirs), "lutern.sim.benches.sdram", seed=seed, testcase=testcase, sources=[SOURCE],
-              parameters={"timings": asdict(ours), "pause": pause, **options})
+    run_bench(
+        SdramBench(ours, theirs),
+        "lutern.sim.benches.sdram",
+        seed=seed,
+        testcase=testcase,
+        sources=[SOURCE],
+        parameters={"timings": asdict(ours), "pause": pause, **options},
+    )
 
 
 @pytest.mark.parametrize("pause", ["none", "random"])
-@pytest.mark.parametrize(("name", "group", "clock_hz"), [
-    ("MT48LC16M16A2-7E", 1, CLOCK_HZ), ("AS4C32M16SB-7", 8, 133e6), ("EM638325-6", 1, 66e6),
-])
+@pytest.mark.parametrize(
+    ("name", "group", "clock_hz"),
+    [("MT48LC16M16A2-7E", 1, CLOCK_HZ), ("AS4C32M16SB-7", 8, 133e6), ("EM638325-6", 1, 66e6)],
+)
 def test_sdram(name: str, group: int, clock_hz: float, pause: str) -> None:
     cases = None if pause == "none" else ["reads_what_was_written", "refreshes_are_on_time", "reset_in_mid_burst"]
     run_sdram(timings(name, group, clock_hz), testcase=cases, pause=pause)
@@ -58,10 +74,13 @@ SLOW_PART = {"rc": 20, "ras": 12, "rp": 6, "rcd": 6, "rrd": 9, "wr": 6, "rfc": 2
 QUICK = ("rcd", "refresh_interval")
 
 
-@pytest.mark.parametrize("field", [
-    field if field in QUICK else pytest.param(field, marks=pytest.mark.slow)
-    for field in (*BROKEN, "rc", "ras", "refresh_interval", "cas_latency")
-])
+@pytest.mark.parametrize(
+    "field",
+    [
+        field if field in QUICK else pytest.param(field, marks=pytest.mark.slow)
+        for field in (*BROKEN, "rc", "ras", "refresh_interval", "cas_latency")
+    ],
+)
 def test_broken_rule_is_seen(field: str) -> None:
     ours = timings(**SLOW_PART)
     theirs = ours
@@ -87,18 +106,18 @@ def test_the_slow_part_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("group", "wanted"), [(1, 0.983), (8, 0.988)])
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", SDRAM_PARTS)
 def test_share_of_the_peak(name: str, group: int, wanted: float) -> None:
-    t = part(name).timings(CLOCK_HZ, group)
+    t = sdram_part(name).timings(CLOCK_HZ, group)
     lost = t.rp + group * t.rfc + t.rcd
     assert 1 - t.refresh_loss == pytest.approx(1 - lost / (group * t.refresh_interval))
     assert 1 - t.refresh_loss >= wanted
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", SDRAM_PARTS)
 @pytest.mark.parametrize("clock_hz", [66e6, 100e6, 133e6])
 def test_cycles_last_long_enough(name: str, clock_hz: float) -> None:
-    p = part(name)
+    p = sdram_part(name)
     t = p.timings(clock_hz)
     period = 1e9 / clock_hz
     for field in ("rc", "ras", "rp", "rcd", "rrd", "rfc", "wr"):
@@ -111,14 +130,19 @@ def test_cycles_last_long_enough(name: str, clock_hz: float) -> None:
 
 
 def test_geometry_by_the_data_sheets() -> None:
-    assert {name: (p.byte_count >> 20, p.data_bits) for name, p in PARTS.items()} == {
-        "MT48LC16M16A2-7E": (32, 16), "MT48LC16M16A2-6A": (32, 16), "AS4C32M16SB-7": (64, 16), "W9825G6KH-6": (32, 16),
-        "IS42S16160-6": (32, 16), "IS42S16160-7": (32, 16), "EM638325-6": (8, 32),
+    assert {name: (p.byte_count >> 20, p.data_bits) for name, p in SDRAM_PARTS.items()} == {
+        "MT48LC16M16A2-7E": (32, 16),
+        "MT48LC16M16A2-6A": (32, 16),
+        "AS4C32M16SB-7": (64, 16),
+        "W9825G6KH-6": (32, 16),
+        "IS42S16160-6": (32, 16),
+        "IS42S16160-7": (32, 16),
+        "EM638325-6": (8, 32),
     }
 
 
 def test_bad_input() -> None:
     with pytest.raises(LuternError, match="there is no memory part X; choose one of MT48LC16M16A2-7E"):
-        part("X")
+        sdram_part("X")
     with pytest.raises(LuternError, match=r"is asked to run at 200 MHz, its data sheet ends at 142.857 MHz; choose"):
-        part("MT48LC16M16A2-7E").timings(200e6)
+        sdram_part("MT48LC16M16A2-7E").timings(200e6)

