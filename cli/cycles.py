@@ -37,7 +37,7 @@ def count_simulated(weights: IntegerWeights, config: HwConfig, streams: int) -> 
         )
     program = lay_out(weights, config)
     with SimulatedBoard(simulated(config)) as board, transfer_bar("loading the model over the link") as advance:
-        return count_token(Session(Client(board), program, config, progress=advance), streams)
+        return count_token(Session(Client(board), program, progress=advance), streams)
 
 
 def print_token(token: Token) -> None:

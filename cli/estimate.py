@@ -121,16 +121,16 @@ def print_table() -> None:
         rows.append((model.upper(), f"{rate:,.3g}", took, kind, where, what))
 
     unheld: list[str] = []
-    for size, shape in PUBLISHED.items():
+    for size, model_config in PUBLISHED.items():
         holding: dict[tuple[str, int], list[str]] = {}
         for board in BOARDS.values():
-            name = _first_that_fits(shape, board)
+            name = _first_that_fits(model_config, board)
             if name:
                 holding.setdefault((name, board.link.baud), []).append(board.name)
         if not holding:
             unheld.append(size.upper())
         for (name, baud), boards in holding.items():
-            found = estimate(shape, preset(name), baud=baud)
+            found = estimate(model_config, preset(name), baud=baud)
             row(
                 size,
                 ", ".join(boards),
@@ -143,7 +143,7 @@ def print_table() -> None:
                 size,
                 device.name,
                 f"{device.lanes:,} lanes at {device.clock_hz / 1e6:.0f} MHz, {device.bandwidth / 1e9:.0f} GB/s",
-                device_tokens_per_second(shape, device),
+                device_tokens_per_second(model_config, device),
                 "estimated, not built",
             )
         for other in PUBLISHED_FIGURES:
@@ -165,10 +165,10 @@ def print_table() -> None:
     )
 
 
-def _first_that_fits(shape: ModelConfig, board: Board) -> str:
+def _first_that_fits(model_config: ModelConfig, board: Board) -> str:
     for name in board.presets:
         try:
-            check_fit(shape, preset(name))
+            check_fit(model_config, preset(name))
         except LuternError:
             continue
         return name
@@ -191,15 +191,15 @@ def estimate_machine(
         print_table()
         return
     board = find_board(board_name) if board_name else None
-    config = board.config(preset_name) if board else preset(preset_name or "sim-64")
-    config = changed(config, changes or [])
-    if streams > config.streams:
+    hw_config = board.config(preset_name) if board else preset(preset_name or "sim-64")
+    hw_config = changed(hw_config, changes or [])
+    if streams > hw_config.streams:
         raise LuternError(
-            f"{streams} streams are wanted, {config.name} takes {config.streams} at a time; give "
-            f"--streams {config.streams}, or --set streams={1 << (streams - 1).bit_length()}."
+            f"{streams} streams are wanted, {hw_config.name} takes {hw_config.streams} at a time; give "
+            f"--streams {hw_config.streams}, or --set streams={1 << (streams - 1).bit_length()}."
         )
-    name, shape = find_shape(model, size)
+    name, model_config = find_shape(model, size)
     if board and not changes:
-        check_model(shape, name, board, config.name)
-    found = estimate(shape, config, streams=streams, baud=board.link.baud if board else BAUD)
-    print_estimate(name, config, found, board)
+        check_model(model_config, name, board, hw_config.name)
+    found = estimate(model_config, hw_config, streams=streams, baud=board.link.baud if board else BAUD)
+    print_estimate(name, hw_config, found, board)

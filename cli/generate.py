@@ -68,44 +68,43 @@ def generate_text(
     ids = [tokenizer.encode(text) for text in texts]
     if not all(ids):
         raise LuternError(EMPTY_PROMPT)
-    config = preset(preset_name or SIM_PRESET)
+    hw_config = preset(preset_name or SIM_PRESET)
     weights = opened.weights()
     if on in TARGETS:
-        machine = _sim(weights, config, check) if on == "sim" else GoldenSession(weights, len(texts), len(texts))
-        _write(machine, opened, tokenizer, texts, ids, tokens, sampling, config)
+        machine = _sim(weights, hw_config, check) if on == "sim" else GoldenSession(weights, len(texts), len(texts))
+        _write(machine, opened, tokenizer, texts, ids, tokens, sampling)
         return
     with SerialPort(on, baud) as port:
         session = open_session(Client(port), weights, preset_name)
-        _write(session, opened, tokenizer, texts, ids, tokens, sampling, session.config, on, baud)
+        _write(session, opened, tokenizer, texts, ids, tokens, sampling, on, baud)
 
 
 def open_session(client: Client, weights: IntegerWeights, preset_name: str | None = None) -> Session:
     """A session with the chip at the other end, whichever machine it is, or only if it is that one."""
     among = PRESETS.values() if preset_name is None else [preset(preset_name)]
-    config = identify(INFO.unpack(client.transact(Opcode.INFO)), among)
-    program = lay_out(weights, config)
+    hw_config = identify(INFO.unpack(client.transact(Opcode.INFO)), among)
+    program = lay_out(weights, hw_config)
     with transfer_bar("loading the model over the link") as advance:
-        return Session(client, program, config, progress=advance)
+        return Session(client, program, progress=advance)
 
 
-def _sim(weights: IntegerWeights, config: HwConfig, check: bool) -> Machine:
+def _sim(weights: IntegerWeights, hw_config: HwConfig, check: bool) -> Machine:
     """A session with the simulated board; a model that fits, then a board: built when it is not in the cache."""
-    program = lay_out(weights, config)
-    board = SimulatedBoard(simulated(config))
+    program = lay_out(weights, hw_config)
+    board = SimulatedBoard(simulated(hw_config))
     with transfer_bar("loading the model over the link") as advance:
-        session = Session(Client(board), program, config, progress=advance)
+        session = Session(Client(board), program, progress=advance)
     return LockStep(session, board, weights) if check else session
 
 
 def _write(
     machine: Machine,
-    model: Network,
+    network: Network,
     tokenizer: Tokenizer,
     texts: list[str],
     ids: list[list[int]],
     count: int,
     sampling: Sampling,
-    config: HwConfig,
     where: str = "simulated",
     baud: int = BAUD,
 ) -> None:
@@ -135,53 +134,47 @@ def _write(
         out.flush()
     seconds = time.monotonic() - start
     steps = sum(len(prompt) - 1 + count for prompt in ids)
-    for line in summary(runs, steps, seconds, machine, model, config, where, baud):
+    for line in summary(runs, steps, seconds, machine, network, where, baud):
         console.print(line, style="dim", soft_wrap=True)
 
 
 def summary(
-    runs: list[Run],
-    steps: int,
-    seconds: float,
-    machine: Machine,
-    model: Network,
-    config: HwConfig,
-    where: str,
-    baud: int,
+    runs: list[Run], steps: int, seconds: float, machine: Machine, network: Network, where: str, baud: int
 ) -> list[str]:
     """What a run took: speed here, cycles of a pass, lane use, and the speed that the cycles mean at the preset's
     clock, or the link allows where it brings the weights; the last run, which had the fewest conversations left, is not
     counted where there was another."""
-    trits = model.config.trits
+    trits = network.config.trits
     if isinstance(machine, GoldenSession):
-        return [f"integer model: {steps / seconds:.1f} tokens/s", *_synthetic(model)]
+        return [f"integer model: {steps / seconds:.1f} tokens/s", *_synthetic(network)]
     session = machine.session if isinstance(machine, LockStep) else machine
     assert isinstance(session, Session)
+    hw_config = session.config
     widest = max(len(run.tokens[0]) for run in runs)
     full = [run for run in runs if len(run.tokens[0]) == widest]
     cycles = sum(run.cycles for run in full) / len(full)
-    lines = [f"{config.name}, {config.lanes} lanes, {where}: {steps / seconds:.1f} tokens/s ({steps} tokens)"]
+    lines = [f"{hw_config.name}, {hw_config.lanes} lanes, {where}: {steps / seconds:.1f} tokens/s ({steps} tokens)"]
     per = f"pass of {widest} tokens" if widest > 1 else "token"
-    if config.memory == "host":
+    if hw_config.memory == "host":
         bound = widest * line_tokens_per_s(session.program, baud)
         lines.append(
             f"{session.program.bytes_per_token:,} bytes of weights a {per} over the link: at most {bound:.3g} "
             f"tokens/s at {baud:,} baud"
         )
     else:
-        model_cycles = token_cycles(session.program.model, config, widest).cycles
+        model_cycles = token_cycles(session.program.model, hw_config, widest).cycles
         lines.append(
             f"{cycles:,.0f} cycles/{per} (cycle model {model_cycles:,}; "
-            f"trits / lanes {trits / config.lanes:,.0f}: lane use {trits / config.lanes / cycles:.1%}); "
-            f"{widest * config.clock_hz / cycles:,.0f} tokens/s at {config.clock_hz / 1e6:.0f} MHz"
+            f"trits / lanes {trits / hw_config.lanes:,.0f}: lane use {trits / hw_config.lanes / cycles:.1%}); "
+            f"{widest * hw_config.clock_hz / cycles:,.0f} tokens/s at {hw_config.clock_hz / 1e6:.0f} MHz"
         )
     if clipped := sum(run.saturations for run in runs):
         lines.append(f"values were clipped in {clipped} beats: the model's ranges are calibrated, not proved")
     if isinstance(machine, LockStep):
         lines.append(f"checked {machine.checked:,} values against the integer model: no difference")
-    return lines + _synthetic(model)
+    return lines + _synthetic(network)
 
 
-def _synthetic(model: Network) -> list[str]:
+def _synthetic(network: Network) -> list[str]:
     """The line that every figure of random weights carries."""
-    return [f"synthetic weights ({model.synthetic})"] if model.synthetic else []
+    return [f"synthetic weights ({network.synthetic})"] if network.synthetic else []

@@ -11,7 +11,8 @@ import numpy as np
 
 from lutern.firmware.image import OpenImage
 from lutern.firmware.image_format import TOKENIZER, image_shapes
-from lutern.firmware.program import check_fit, program_sizes
+from lutern.firmware.program import check_fit
+from lutern.firmware.schedule import program_sizes
 from lutern.hw.config import HwConfig
 from lutern.model_ref.checkpoint import Checkpoint, LazyTensors
 from lutern.model_ref.config import ModelConfig
@@ -113,16 +114,16 @@ def bfloat16_bytes(config: ModelConfig) -> int:
     return sum(math.prod(shape) for shape in config.tensor_shapes.values()) * BFLOAT16_BITS // 8
 
 
-def memory_bytes(config: ModelConfig, machine: HwConfig) -> int:
+def memory_bytes(model_config: ModelConfig, hw_config: HwConfig) -> int:
     """Bytes of a machine's memories that a shape takes."""
-    sizes = program_sizes(config, machine)
-    return sizes.words * machine.word_bytes + sizes.beats * machine.beat_bytes
+    sizes = program_sizes(model_config, hw_config)
+    return sizes.words * hw_config.word_bytes + sizes.beats * hw_config.beat_bytes
 
 
-def reason_against(config: ModelConfig, machine: HwConfig) -> str | None:
+def reason_against(model_config: ModelConfig, hw_config: HwConfig) -> str | None:
     """Why a machine does not hold a shape; None if it does."""
     try:
-        check_fit(config, machine)
+        check_fit(model_config, hw_config)
     except LuternError as error:
         return str(error).partition(";")[0]
     return None

@@ -16,7 +16,7 @@ from lutern.hw.protocol import CHUNK_BYTES, RECORDS, RESPONSE, ROW, WANT, Opcode
 
 OFFSET_SPAN = 1 << 32
 LINE_BITS = 10
-"""Of a byte on a serial line, 8N1."""
+"""Bits that a byte takes on a serial line, 8N1: start, eight, stop."""
 
 
 def line_tokens_per_s(program: Program, baud: int) -> float:

@@ -20,7 +20,7 @@ from lutern.firmware.host_weights import HostWeights
 from lutern.firmware.link import Client
 from lutern.firmware.loader import load_sections
 from lutern.firmware.program import Program, streams_that_fit
-from lutern.hw.config import HwConfig
+from lutern.firmware.schedule import LAYER, phase_names
 from lutern.hw.protocol import (
     COUNTER_NAMES,
     COUNTER_STRIDE,
@@ -116,15 +116,15 @@ def temperature_word(temperature: float) -> int:
 
 
 class Session:
-    """A program, laid out for ``config``, loaded into the chip behind ``client``, or sent to it in every run.
+    """A program, loaded into the chip at the other end of ``client``, or sent to it in every run.
 
-    Raises ``LuternError`` when the chip is not the one that ``config`` describes, or when what the chip's memory holds
-    is not what was sent.
+    Raises ``LuternError`` when the chip is not the one that the program was laid out for, or when what the chip's
+    memory holds is not what was sent.
     """
 
-    def __init__(self, client: Client, program: Program, config: HwConfig, progress: Progress | None = None) -> None:
+    def __init__(self, client: Client, program: Program, progress: Progress | None = None) -> None:
         self.client = client
-        self.config = config
+        self.config = config = program.config
         self.program = program
         self.streams = config.streams
         self.slots = streams_that_fit(program.model, config)
@@ -155,7 +155,7 @@ class Session:
                 f"a run of {count} tokens for each of {len(feeds)} streams was asked for, {self.config.name} takes up "
                 f"to {self.streams} streams and {RUN_TOKENS} tokens; split it."
             )
-        stride = self.program.model.num_hidden_layers * self.program.model.hidden_size // self.config.results_per_cycle
+        stride = self.program.state_stride
         command = RUN.pack(
             count=count, temperature=temperature_word(temperature), streams=len(feeds), chained=int(chained)
         )
@@ -181,15 +181,15 @@ class Session:
         return Logits(tokens, sums, (scale["scale_mantissa"], scale["scale_exponent"]))
 
     def counters(self) -> NDArray[np.int64]:
-        """Cycles of the last token, phase by phase: [phases, ``COUNTER_NAMES``]. Phases: the embedding's row, every
-        matrix to its last beat of trits, the choice."""
-        phases, room = 7 * self.program.model.num_hidden_layers + 3, self.config.counted_phases
+        """Cycles of the last token, phase by phase: [phases, ``COUNTER_NAMES``]; ``schedule.phase_names`` has the
+        phases. A matrix lasts to its last beat of trits."""
+        phases, room = len(phase_names(self.program.model.num_hidden_layers)), self.config.counted_phases
         if not room:
             raise LuternError(f"{self.config.name} has no counters; build it with them: lutern build --counters.")
         if phases > room:
             raise LuternError(
                 f"a token of this model has {phases} phases, the counters of {self.config.name} hold "
-                f"{room}; choose a model of at most {(room - 3) // 7} layers."
+                f"{room}; choose a model of at most {(room - len(phase_names(0))) // len(LAYER)} layers."
             )
         numbers, total = [], phases * COUNTER_STRIDE
         for offset in range(0, total, COUNTERS_COUNT):

@@ -29,7 +29,7 @@ from lutern.boards.build import MANIFEST, REPORT
 from lutern.firmware.conversations import prefill
 from lutern.firmware.program import Program
 from lutern.firmware.session import Feed, Session
-from lutern.hw.config import HwConfig
+from lutern.hw.config import TRITS_PER_BYTE, HwConfig
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -95,7 +95,7 @@ class Row:
     @property
     def trit_share(self) -> float:
         """Share of the bytes read that are trits of the model."""
-        return self.trits / (5 * self.bytes_read)
+        return self.trits / (TRITS_PER_BYTE * self.bytes_read)
 
     @property
     def tokens_per_second(self) -> float:

@@ -22,7 +22,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from lutern.firmware.program import program_sizes
+from lutern.firmware.schedule import LAYER, Operation, program_sizes, records
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
@@ -40,7 +40,6 @@ from lutern.hw.residual import Residual
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import QUEUE_DEPTH
 from lutern.hw.ternary import TernaryUnit
-from lutern.measure.shapes import MATRICES_A_LAYER, Operation, records
 from lutern.measure.steady import Steady, Visitor
 from lutern.measure.timing import Fifo, Groups, Pipe, Reader, ReaderAhead, Slot, Supply
 from lutern.model_ref.config import ModelConfig
@@ -87,7 +86,7 @@ class TokenCycles:
 
 
 @dataclass
-class Phase:
+class PhaseCycles:
     """``cycles`` and ``beats`` of a phase of a pass, as ``hw/counters.py`` divides it."""
 
     cycles: int
@@ -97,50 +96,52 @@ class Phase:
 class PassModel:
     """Passes of a model on a machine, ``streams`` tokens each; ``chained``: of one prompt, each pass a run."""
 
-    def __init__(self, model: ModelConfig, config: HwConfig, streams: int = 1, *, chained: bool = False) -> None:
-        self.config = config
-        self.layers = model.num_hidden_layers
-        self.sizes = program_sizes(model, config)
+    def __init__(
+        self, model_config: ModelConfig, hw_config: HwConfig, streams: int = 1, *, chained: bool = False
+    ) -> None:
+        self.config = hw_config
+        self.layers = model_config.num_hidden_layers
+        self.sizes = program_sizes(model_config, hw_config)
         self.streams = streams
         self.chained = chained
-        self.resident = config.source == "resident"
-        self.norm = described(RmsNorm(config))
-        self.largest_latency = largest_latency(config)
-        self.head_latency = described(Head(config)).latency
+        self.resident = hw_config.source == "resident"
+        self.norm = described(RmsNorm(hw_config))
+        self.largest_latency = largest_latency(hw_config)
+        self.head_latency = described(Head(hw_config)).latency
         # from words to groups and beats
         # Of the resident latencies one cycle is that in which the readers are let go.
         self.reader: Reader | ReaderAhead = (
             ReaderAhead(CREDITS, ResidentMemory.latency - 1) if self.resident else Reader()
         )
         self.trit_reader = ReaderAhead(CREDITS, ResidentMemory.trit_latency - 1)
-        self.header_words = header_words(config)
-        self.records = records(model, config)
+        self.header_words = header_words(hw_config)
+        self.records = records(model_config, hw_config)
         self.record = self.place = 0  # the next word
         self.taken = -1
         self.op_accepted = 0
-        self.trits = Fifo(config.trit_fifo_words, self._read_word)
-        self.gains = Supply(config, self._read_word, self._next_supply)
+        self.trits = Fifo(hw_config.trit_fifo_words, self._read_word)
+        self.gains = Supply(hw_config, self._read_word, self._next_supply)
         # A row is read from the second cycle after it was asked for.
         self.row_reader = ReaderAhead(FETCHED, ResidentMemory.row_latency - 2, room=1)
-        self.row_words = Fifo(row_fifo_words(config))
-        self.row = Groups(config, self.row_reader if self.resident else self.row_words)
+        self.row_words = Fifo(row_fifo_words(hw_config))
+        self.row = Groups(hw_config, self.row_reader if self.resident else self.row_words)
         self.fetcher_idle = 0
-        self.beat_words = config.beat_bytes // config.word_bytes  # stream
+        self.beat_words = hw_config.beat_bytes // hw_config.word_bytes  # stream
         self.assembled = 0  # when the last word of a beat was taken from the FIFO
         stages = ("quantise", "engine", "results", "supply", "gains")
         self.queues = {name: Fifo(QUEUE_DEPTH, self._read_word) for name in stages}
         self.popped = dict.fromkeys(self.queues, -1)
         # pipelines
-        self.ternary_latency = described(TernaryUnit(config)).latency
+        self.ternary_latency = described(TernaryUnit(hw_config)).latency
         self.scale = Pipe(SumScale.latency)
         self.blocks = {
-            "mlgru": Pipe(described(Mlgru(config)).latency),
-            "glu": Pipe(described(Glu(config)).latency),
+            "mlgru": Pipe(described(Mlgru(hw_config)).latency),
+            "glu": Pipe(described(Glu(hw_config)).latency),
             "residual": Pipe(Residual.latency),
         }
         self.quantiser = Pipe(Quantiser.latency)
         # What is written in a cycle is read in the next one at the earliest.
-        self.codes = ReaderAhead(CREDITS, described(CodeMemory(config)).latency - 1)
+        self.codes = ReaderAhead(CREDITS, described(CodeMemory(hw_config)).latency - 1)
         self.row_slot = Slot()
         # state of the stages
         self.scalar_idle = 0
@@ -161,7 +162,7 @@ class PassModel:
         self.ops: deque[Operation] = deque()  # that wait in the queues, for all stages but the supply
         self.supply_ops: deque[Operation] = deque()
         self.gains_shows = 0
-        self.phases: list[Phase] = []  # of the last pass
+        self.phases: list[PhaseCycles] = []  # of the last pass
 
     def run(self) -> TokenCycles:
         """Work through passes until one is as long as the one before, with the reader as far ahead; its figures."""
@@ -189,7 +190,7 @@ class PassModel:
 
         def phase(end: int) -> None:
             nonlocal ends, beats
-            self.phases.append(Phase(end - ends, self.beats - beats))
+            self.phases.append(PhaseCycles(end - ends, self.beats - beats))
             ends, beats = end, self.beats
 
         self._embed(chosen)
@@ -197,12 +198,12 @@ class PassModel:
         steady = Steady(lambda visitor: self._visit(visitor, layers=True), lambda: self.beat)
         layer = 0
         while layer < self.layers:
-            for _ in range(MATRICES_A_LAYER):
+            for _ in range(len(LAYER)):
                 self._matrix()
                 phase(self.beat + 1)
             layer += 1
             jumped = steady.jump(self.layers - 2 - layer)  # the last one is another, and is read ahead
-            self.phases += self.phases[-MATRICES_A_LAYER:] * jumped
+            self.phases += self.phases[-len(LAYER) :] * jumped
             layer, ends, beats = layer + jumped, self.beat + 1, self.beats
         done = self._matrix()
         phase(self.beat + 1)
@@ -249,7 +250,7 @@ class PassModel:
             self.taken = when
         elif item.kind == RecordKind.OP:
             self.taken = max(when, self.op_accepted + 1)
-            if ends and item.operation is not None:
+            if ends:
                 self.op_accepted = self._deal(item.operation, self.taken + 1)
         else:
             self.taken = (self.gains.words if item.kind == RecordKind.GAINS else self.trits).write(when)
@@ -263,8 +264,8 @@ class PassModel:
             "quantise": not embed and not op.reuse,
             "engine": not embed,
             "results": True,
-            "supply": op.supplied,
-            "gains": op.supplied,
+            "supply": op.items > 0,
+            "gains": op.items > 0,
         }
         for name, queue in self.queues.items():
             if wanted[name]:
@@ -373,7 +374,7 @@ class PassModel:
         else:
             self.column_ready = [0] * op.column_beats
         starts = self._start_results(op, self._next_op("results"))
-        if op.supplied:
+        if op.items > 0:
             self.gains_shows = self._next_op("gains")
         of_group = self.config.rows // self.config.results_per_cycle
         # whole words of gains in so many row groups
@@ -491,13 +492,17 @@ class PassModel:
         self.popped["results"] = when
 
 
-def token_cycles(model: ModelConfig, config: HwConfig, streams: int = 1, *, chained: bool = False) -> TokenCycles:
+def token_cycles(
+    model_config: ModelConfig, hw_config: HwConfig, streams: int = 1, *, chained: bool = False
+) -> TokenCycles:
     """A pass in the middle of a run, the same for every pass of a program; ``chained``: of one token each, as a run."""
-    return PassModel(model, config, streams, chained=chained).run()
+    return PassModel(model_config, hw_config, streams, chained=chained).run()
 
 
-def token_phases(model: ModelConfig, config: HwConfig, streams: int = 1, *, chained: bool = False) -> list[Phase]:
+def token_phases(
+    model_config: ModelConfig, hw_config: HwConfig, streams: int = 1, *, chained: bool = False
+) -> list[PhaseCycles]:
     """The phases of the same pass: the embedding's row, each matrix, the choice; their cycles add up to its own."""
-    passes = PassModel(model, config, streams, chained=chained)
+    passes = PassModel(model_config, hw_config, streams, chained=chained)
     passes.run()
     return passes.phases

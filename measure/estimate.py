@@ -14,15 +14,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lutern.firmware.program import check_fit, program_sizes
-from lutern.hw.config import HwConfig
+from lutern.firmware.host_weights import LINE_BITS
+from lutern.firmware.program import check_fit
+from lutern.firmware.schedule import program_sizes
+from lutern.hw.config import TRITS_PER_BYTE, HwConfig
 from lutern.hw.memory import any_part
 from lutern.measure.cycles import token_cycles
 from lutern.measure.resources import Resources, resources
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.quantise import vectors_of
 
-LINE_BITS = 10
-"""Of a byte on a serial line: start, eight, stop."""
 BARRIER_CYCLES = 60
 """Last beat of a vector to first beat of the next at 1,024 lanes (docs/engine.md, "Cycles")."""
 TRIT_SHARE = 0.98
@@ -48,31 +49,31 @@ class Estimate:
         return self.tokens_per_second / self.bound
 
 
-def estimate(model: ModelConfig, config: HwConfig, *, streams: int = 1, baud: int) -> Estimate:
+def estimate(model_config: ModelConfig, hw_config: HwConfig, *, streams: int = 1, baud: int) -> Estimate:
     """A model on a machine. ``baud``: of the link, which sets the pace where the host sends the weights.
 
     Raises LuternError, with name and number, for a model that the machine does not hold.
     """
-    check_fit(model, config)
-    sizes = program_sizes(model, config)
+    check_fit(model_config, hw_config)
+    sizes = program_sizes(model_config, hw_config)
     words = sizes.record_words + streams * sizes.row_words
-    bytes_read = words * config.word_bytes + sizes.trit_beats * config.beat_bytes
-    found = resources(config)
-    if config.memory == "host":
+    bytes_read = words * hw_config.word_bytes + sizes.trit_beats * hw_config.beat_bytes
+    found = resources(hw_config)
+    if hw_config.memory == "host":
         bound = streams * baud / LINE_BITS / bytes_read
-        return Estimate(None, bytes_read, model.trits, streams, bound, bound, found)
-    cycles = token_cycles(model, config, streams).cycles
-    rate = config.clock_hz / cycles
-    if config.source == "resident":
-        bound = config.lanes * config.clock_hz / model.trits
+        return Estimate(None, bytes_read, model_config.trits, streams, bound, bound, found)
+    cycles = token_cycles(model_config, hw_config, streams).cycles
+    rate = hw_config.clock_hz / cycles
+    if hw_config.source == "resident":
+        bound = hw_config.lanes * hw_config.clock_hz / model_config.trits
     else:
-        word_rate = float(config.clock_hz)
-        if config.memory == "sdram":
-            timings = any_part(config.word_bits)
+        word_rate = float(hw_config.clock_hz)
+        if hw_config.memory == "sdram":
+            timings = any_part(hw_config.word_bits)
             word_rate = min(word_rate, timings.clock_hz)
             rate = min(rate, timings.clock_hz * (1 - timings.refresh_loss) / words)
         bound = word_rate / words
-    return Estimate(cycles, bytes_read, model.trits, streams, streams * rate, streams * bound, found)
+    return Estimate(cycles, bytes_read, model_config.trits, streams, streams * rate, streams * bound, found)
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,11 @@ PUBLISHED_FIGURES = (
 )
 
 
-def device_tokens_per_second(model: ModelConfig, device: Device) -> float:
+def device_tokens_per_second(model_config: ModelConfig, device: Device) -> float:
     """One stream, all of o_proj, channel mixer and lm_head counted: memory and lanes work at once, barriers add up."""
-    bytes_read = model.trits / 5 / TRIT_SHARE
-    barriers = 4 * model.num_hidden_layers + 2
-    seconds = max(bytes_read / device.bandwidth, model.trits / (device.lanes * device.clock_hz))
+    bytes_read = model_config.trits / TRITS_PER_BYTE / TRIT_SHARE
+    barriers = len(vectors_of(model_config)) + 1  # codes wait for their vector, the row for the choice
+    seconds = max(bytes_read / device.bandwidth, model_config.trits / (device.lanes * device.clock_hz))
     return 1 / (seconds + barriers * BARRIER_CYCLES / device.clock_hz)
 
 

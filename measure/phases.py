@@ -11,16 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lutern.firmware.schedule import phase_names
 from lutern.firmware.session import Feed, Session
 from lutern.hw.config import HwConfig
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure.cycles import token_phases
-from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 
 STEPS = 3
 """Of the run, whose last token is counted: the readers are as far ahead then as they stay."""
-MATRICES = ("f_proj", "i_proj", "g_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 MEANINGS = {
     "beats": "trits are taken",
     "barrier": "no code of the next vector is there yet",
@@ -78,12 +77,6 @@ class Token:
         return sum(phase.counts[name] for phase in self.phases)
 
 
-def phase_names(model: ModelConfig) -> list[tuple[str, str]]:
-    """Part and name of every phase, in order."""
-    layers = [(f"layer {layer}", name) for layer in range(model.num_hidden_layers) for name in MATRICES]
-    return [("embeddings", "row"), *layers, ("head", "lm_head"), ("head", "choice")]
-
-
 def count_token(session: Session, streams: int = 1) -> Token:
     """The phases of the last step of a run; ``LuternError`` where counters and cycles of it disagree."""
     if not 0 < streams <= min(session.streams, session.slots):
@@ -93,12 +86,12 @@ def count_token(session: Session, streams: int = 1) -> Token:
         )
     model, vocab = session.program.model, session.program.vocab
     run = session.run([Feed(slot % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
-    rows = session.counters()
+    rows, names = session.counters(), phase_names(model.num_hidden_layers)
     exact = session.config.memory == "block"  # elsewhere the model does not know when words come
     modelled = [phase.cycles for phase in token_phases(model, session.config, streams)] if exact else [None] * len(rows)
     phases = [
         Phase(part, name, dict(zip(COUNTER_NAMES, map(int, row), strict=True)), cycles)
-        for (part, name), row, cycles in zip(phase_names(model), rows, modelled, strict=True)
+        for (part, name), row, cycles in zip(names, rows, modelled, strict=True)
     ]
     token = Token(session.config, streams, phases)
     of_stream = sum(token.total(name) for name in RECORD_COUNTERS)

@@ -177,7 +177,7 @@ def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
 def _edges(program: Program, prompt: Sequence[int]) -> list[int]:
     """The edges of a token's windows, in cycles from the start of the run."""
     with SimulatedBoard(Top(program.config)) as board:
-        session = Session(Client(board), program, program.config)
+        session = Session(Client(board), program)
         _run(session, prompt)
         board.record("h")
         board.taps("h", clear=True)
@@ -204,7 +204,7 @@ def count_toggles(
             edges = _edges(program, prompt)
             traced = _Board(component, library=library)
             with traced as board:
-                session = Session(Client(board), replace(program, config=chip), chip)
+                session = Session(Client(board), replace(program, config=chip))
                 _run(session, prompt)
                 start = board.cycles
                 path = Path(folder) / "toggles"

@@ -167,6 +167,7 @@ class Bench:
         self.model = ModelConfig(**parameters["model"])
         weights = integer_weights(random_checkpoint(self.model, bench_seed()))
         program = lay_out(weights, self.config)
+        self.state_stride = program.state_stride
         self.golden = Golden(weights, self.config)
         pause = parameters["pause"]
         dut.vocab.value = self.model.vocab_size
@@ -182,12 +183,11 @@ class Bench:
 
     async def begin(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> None:
         """Hand a run to the decoder."""
-        stride = self.model.num_hidden_layers * self.model.hidden_size // self.config.results_per_cycle
         for stream, feed in enumerate(feeds):
             fields = {
                 "stream": stream,
                 "token": feed.token,
-                "state_base": feed.slot * stride,
+                "state_base": feed.slot * self.state_stride,
                 "fresh": int(feed.fresh),
                 "seed": feed.seed,
             }

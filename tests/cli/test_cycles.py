@@ -76,7 +76,7 @@ def test_what_a_session_refuses() -> None:
     config = FOUR.with_(counters=True)
     program = lay_out(integer_weights(random_checkpoint(MODEL, SEED)), config)
     with SimulatedBoard(Top(config)) as board:
-        session = Session(Client(board), program, config)
+        session = Session(Client(board), program)
         with pytest.raises(LuternError, match=r"^no token was chosen since the machine was set up, so nothing is"):
             session.counters()
         with pytest.raises(LuternError, match=r"^5 streams were asked for, tiny-four takes 1 to 4 with this model"):

@@ -10,7 +10,8 @@ import pytest
 
 from lutern.firmware.contents import grouped, image_bytes, parts_of, reason_against
 from lutern.firmware.image import convert, open_image, read_image, write_image
-from lutern.firmware.program import lay_out, program_words
+from lutern.firmware.program import lay_out
+from lutern.firmware.schedule import program_sizes
 from lutern.hw.config import PRESETS, HwConfig
 from lutern.model_ref.calibrate import observe
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
@@ -133,7 +134,7 @@ def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
 def test_words_are_known_before_they_are_laid_out(machine: HwConfig) -> None:
     for config in (CONFIG, ModelConfig(vocab_size=61, hidden_size=52, num_hidden_layers=1, intermediate_size=64)):
         program = lay_out(integer_weights(random_checkpoint(config, SEED)), machine)
-        assert program_words(config, machine) == len(program.words)
+        assert program_sizes(config, machine).words == len(program.words)
 
 
 def test_machines_are_refused_by_name_and_number() -> None:

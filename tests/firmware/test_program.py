@@ -11,18 +11,10 @@ import numpy as np
 import pytest
 
 from lutern.firmware.packing import pack_trits, unpack_groups, unpack_trits
-from lutern.firmware.program import (
-    LOOKAHEAD,
-    Program,
-    chunk_rows,
-    lay_out,
-    program_sizes,
-    program_words,
-    streams_that_fit,
-    trit_records,
-)
+from lutern.firmware.program import Program, lay_out, streams_that_fit
+from lutern.firmware.schedule import LOOKAHEAD, chunk_rows, program_sizes
 from lutern.hw.config import TRIT_MEMORY, HwConfig, preset
-from lutern.hw.layouts import HEADER_KIND_BITS, HEADER_LENGTH_BITS, OPERATION, Op, RecordKind, full_parts, header_words
+from lutern.hw.layouts import HEADER_KIND_BITS, OPERATION, Op, RecordKind, full_parts, header_words
 from lutern.hw.protocol import SETUP
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -168,7 +160,6 @@ def test_sizes_and_sections(weights: IntegerWeights, config: HwConfig) -> None:
     program = lay_out(weights, config)
     sizes = program_sizes(MODEL, config)
     assert (sizes.words, sizes.beats) == (len(program.words), len(program.beats))
-    assert program_words(MODEL, config) == sizes.words
     assert program.words.shape[1:] == (config.word_bytes,) and program.beats.shape[1:] == (config.beat_bytes,)
     read = (sizes.record_words + sizes.row_words) * config.word_bytes + sizes.trit_beats * config.beat_bytes
     assert program.bytes_per_token == read and program.trits == MODEL.trits
@@ -181,20 +172,6 @@ def test_sizes_and_sections(weights: IntegerWeights, config: HwConfig) -> None:
         assert np.array_equal(whole[:, : config.beat_bytes], program.beats) and not whole[:, config.beat_bytes :].any()
 
 
-def test_a_last_row_group_that_fits_its_first_words_is_short(weights: IntegerWeights) -> None:
-    """One row of a matrix of 16 beats on 5 x 4 lanes takes a word a beat; three rows take as many as five."""
-    trits = weights.layers[0].f_proj.trits
-    columns = trits.shape[1]
-    beats = -(-columns // STREAM.columns)
-    assert trit_records(STREAM.rows + 1, columns, STREAM) == [
-        (RecordKind.TRITS, STREAM.rows, beats * STREAM.beat_bytes // STREAM.word_bytes),
-        (RecordKind.SHORT_TRITS, 1, beats),
-    ]
-    for rows in (STREAM.rows, STREAM.rows + 3):
-        assert [kind for kind, _, _ in trit_records(rows, columns, STREAM)] == [RecordKind.TRITS]
-    assert [kind for kind, _, _ in trit_records(1, columns, STREAM)] == [RecordKind.SHORT_TRITS]
-
-
 def test_gains_stand_ahead_of_their_rows_and_fit_the_fifo(weights: IntegerWeights) -> None:
     config = STREAM.with_(gain_fifo_words=40)
     found = records(lay_out(weights, config))[LOOKAHEAD + 1 :]
@@ -204,13 +181,9 @@ def test_gains_stand_ahead_of_their_rows_and_fit_the_fifo(weights: IntegerWeight
         assert kind is not RecordKind.GAINS or after in (RecordKind.TRITS, RecordKind.SHORT_TRITS)
 
 
-def test_a_matrix_longer_than_a_header_counts_is_cut() -> None:
-    """As lm_head of the largest models on narrow machines."""
-    rows = chunk_rows(1 << 20, 64, 0, STREAM)
-    words_a_group = 64 // STREAM.columns * STREAM.beat_bytes // STREAM.word_bytes
-    assert rows // STREAM.rows * words_a_group < 1 << HEADER_LENGTH_BITS
-    assert (rows // STREAM.rows + 1) * words_a_group >= 1 << HEADER_LENGTH_BITS
-    assert chunk_rows(1 << 20, 64, 0, NINE) == 1 << 20
+def test_the_state_of_a_stream_is_in_words_of_p_elements(weights: IntegerWeights) -> None:
+    """Two layers of 32 elements."""
+    assert lay_out(weights, NINE).state_stride == 64 and lay_out(weights, WIDE).state_stride == 32
 
 
 def test_streams_are_limited_by_their_states() -> None:

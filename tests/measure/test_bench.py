@@ -38,7 +38,7 @@ SEVERAL = preset("tiny").with_(
 
 def opened(config: HwConfig) -> Iterator[Session]:
     with SimulatedBoard(Top(config)) as board:
-        yield Session(Client(board), lay_out(integer_weights(random_checkpoint(MODEL, SEED)), config), config)
+        yield Session(Client(board), lay_out(integer_weights(random_checkpoint(MODEL, SEED)), config))
 
 
 @pytest.fixture(scope="module")

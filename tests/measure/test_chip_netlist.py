@@ -30,7 +30,7 @@ def test_two_tokens() -> None:
     weights = integer_weights(random_checkpoint(MODEL, SEED))
     golden = GoldenSession(weights)
     with SimulatedBoard(serial_top(plan), library=verilate_chip(plan)) as chip:
-        session = Session(Client(chip, tries=2), lay_out(weights, plan.config), plan.config)
+        session = Session(Client(chip, tries=2), lay_out(weights, plan.config))
         got, wanted = (machine.run([Feed(5, fresh=True)], 2) for machine in (session, golden))
         assert got.tokens == wanted.tokens, f"seed {SEED}"
         mine, theirs = session.logits(), golden.logits()

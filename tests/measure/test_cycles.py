@@ -57,7 +57,7 @@ def measured(config: HwConfig) -> None:
     with SimulatedBoard(Top(config)) as board:
         for model in MODELS:
             program = lay_out(integer_weights(random_checkpoint(model, SEED)), config)
-            session = Session(Client(board), program, config)
+            session = Session(Client(board), program)
             for streams in range(1, min(session.streams, session.slots) + 1):
                 where = f"{config.name}, {streams} streams, {model}, seed {SEED}"
                 run = session.run([Feed(3, slot, fresh=True) for slot in range(streams)], 3)

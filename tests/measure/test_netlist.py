@@ -55,7 +55,7 @@ def check(config: HwConfig, library: Path, *, seed: int = SEED) -> None:
         prompt = [Feed(token, 1, fresh=token == 8) for token in range(8, 8 + config.streams)]
         runs = [runs[0], (both, 2, 0.9, False), (prompt, 1, 0.0, True)]
     with SimulatedBoard(Top(config), library=library) as board:
-        session = Session(Client(board, tries=2), lay_out(weights, config), config)
+        session = Session(Client(board, tries=2), lay_out(weights, config))
         for feeds, count, temperature, chained in runs:
             where = f"{config.name}, {len(feeds)} streams, temperature {temperature}, seed {seed}"
             got = session.run(feeds, count, temperature=temperature, chained=chained)

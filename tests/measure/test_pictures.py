@@ -8,10 +8,11 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from lutern.firmware.schedule import phase_names
 from lutern.hw.config import preset
 from lutern.hw.protocol import COUNTER_NAMES
 from lutern.measure import pictures
-from lutern.measure.phases import Phase, Token, phase_names
+from lutern.measure.phases import Phase, Token
 from lutern.measure.pictures import Bar, Roof
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -27,7 +28,7 @@ def token() -> Token:
             name,
             {**dict.fromkeys(COUNTER_NAMES, 0), "beats": 100, "barrier": index, "words": 60 + index, "gains": 40},
         )
-        for index, (part, name) in enumerate(phase_names(MODEL))
+        for index, (part, name) in enumerate(phase_names(MODEL.num_hidden_layers))
     ]
     return Token(preset("tiny"), 1, phases)
 

@@ -61,7 +61,7 @@ def test_a_bad_line_costs_only_time(seed: int) -> None:
         for of_model in (1, 2):
             line.share = 0.0
             weights = integer_weights(random_checkpoint(MODEL, of_model))
-            session = Session(Client(line, tries=20), lay_out(weights, SMALL), SMALL)
+            session = Session(Client(line, tries=20), lay_out(weights, SMALL))
             machine = LockStep(session, board, weights)
             line.share = 0.1
             for step in range(2):
@@ -82,7 +82,7 @@ def test_the_demo_takes_the_line() -> None:
     bound = program.bytes_per_token * LINE_BITS * LOWEST_DIVISOR
     golden = GoldenSession(weights)
     with SimulatedBoard(SerialTop(config, LOWEST_DIVISOR)) as board:
-        session = Session(Client(board), program, config)
+        session = Session(Client(board), program)
         token, start = 3, board.cycles
         for step in range(TOKENS):
             feed = Feed(token, fresh=step == 0)
@@ -112,7 +112,7 @@ def test_a_layer_of_a_released_shape() -> None:
     weights = integer_weights(random_checkpoint(shape, 5))
     program, golden = lay_out(weights, config), GoldenSession(weights)
     with SimulatedBoard(Top(config)) as board:
-        session = Session(Client(board), program, config)
+        session = Session(Client(board), program)
         token = shape.vocab_size - 1
         for step in range(2):
             feed = Feed(token, fresh=step == 0)

@@ -33,7 +33,7 @@ def test_a_hundred_million_trits() -> None:
         begun = time.monotonic()
         for address, words in program.sections:
             board.poke(address, words)
-        session = Session(Client(board, timeout_s=30.0, token_timeout_s=30.0), program, config)
+        session = Session(Client(board, timeout_s=30.0, token_timeout_s=30.0), program)
         print(
             f"{program.trits:,} trits, {program.bytes_per_token:,} bytes a token, loaded and verified: "
             f"{board.cycles:,} cycles, {time.monotonic() - begun:.0f} s"

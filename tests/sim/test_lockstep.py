@@ -48,7 +48,7 @@ def machine(demo: tuple[Model, IntegerWeights]) -> Iterator[LockStep]:
     """The demo, loaded over the link into the default board."""
     config = preset("sim-64")
     with SimulatedBoard(Top(config)) as board:
-        yield LockStep(Session(Client(board), lay_out(demo[1], config), config), board, demo[1])
+        yield LockStep(Session(Client(board), lay_out(demo[1], config)), board, demo[1])
 
 
 def texts(machine: LockStep, demo: tuple[Model, IntegerWeights], prompt: str, sampling: Sampling, count: int) -> None:
@@ -107,7 +107,7 @@ class TestTiny:
         model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
         weights = integer_weights(random_checkpoint(model, SEED))
         with SimulatedBoard(Top(config)) as board:
-            yield LockStep(Session(Client(board), lay_out(weights, config), config), board, weights)
+            yield LockStep(Session(Client(board), lay_out(weights, config)), board, weights)
 
     def test_a_flipped_trit_is_named(self, tiny: LockStep) -> None:
         """One wrong word of weights behind the loader's back: the first wrong value is told, with its place."""
@@ -154,7 +154,7 @@ def several() -> Iterator[LockStep]:
     model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
     weights = integer_weights(random_checkpoint(model, SEED))
     with SimulatedBoard(Top(config)) as board:
-        yield LockStep(Session(Client(board), lay_out(weights, config), config), board, weights)
+        yield LockStep(Session(Client(board), lay_out(weights, config)), board, weights)
 
 
 class TestSeveral:

@@ -49,7 +49,7 @@ def test_tokens_with_any_clocks(ratio: tuple[int, int]) -> None:
     weights = integer_weights(random_checkpoint(MODEL, seed=4))
     program = lay_out(weights, CONFIG)
     with new_board(memory_clock=ratio) as board:
-        machine = LockStep(Session(Client(board), program, CONFIG), board, weights)
+        machine = LockStep(Session(Client(board), program), board, weights)
         for slot in (0, 1):
             machine.run([Feed(7, slot, fresh=True)], 3)
         machine.run([Feed(3, 0), Feed(4, 1)], 4)
@@ -63,7 +63,7 @@ def test_reset_in_mid_token() -> None:
     golden = GoldenSession(weights, 1, 1).run([Feed(9, fresh=True)], 5).tokens
     draw = np.random.default_rng(6)
     with new_board(memory_clock=(4, 3)) as board:
-        session = Session(Client(board), program, CONFIG)
+        session = Session(Client(board), program)
         for _ in range(8):
             assert session.run([Feed(9, fresh=True)], 5).tokens == golden
             board.run(int(draw.integers(1, 3000)))

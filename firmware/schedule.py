@@ -1,0 +1,274 @@
+"""The schedule: the operations of a token and the records that carry them, from the shapes of model and machine alone.
+
+    ModelConfig, HwConfig ─► operations ─► records ─► sizes
+                                  │           └────► firmware.program.lay_out fills them with a model's values
+                                  └────────────────► the cycle model, the counters' phases, the estimate read them
+
+A layer is f, i, g, o, gate, up, down; the embedding's row comes before the layers, lm_head after them. In the record
+stream, an operation comes ``LOOKAHEAD`` matrices before its own trits:
+
+    OP(embed) OP(f) OP(i)  gains of the embedding's vector
+    then for each matrix: OP(the matrix after the next)  [gains of some rows, trits of those rows] ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import (
+    HEADER_LENGTH_BITS,
+    OPERATION,
+    OPERATION_BITS,
+    Eps,
+    Op,
+    RecordKind,
+    full_parts,
+    group_shape,
+    group_words,
+    header_words,
+    short_trits,
+)
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantise import VectorNames, vectors_of
+
+LOOKAHEAD = 2
+"""Operations that are sent ahead of their trits, so that their codes are made during the rows before."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: a matrix, or the embedding's row (``columns`` 0).
+
+    name, layer
+        of the matrix; ``layer`` is None outside of the layers. up_proj is the second half of gate_proj's rows.
+    rows, columns
+        of the matrix; EMBED: ``rows`` elements.
+    beats to state_base
+        fields of ``hw.layouts.OPERATION``: all but those that depend on the values of the weights.
+    """
+
+    name: str
+    layer: int | None
+    op: Op
+    rows: int
+    columns: int
+    beats: int
+    groups: int
+    row_groups: int = 0
+    column_beats: int = 0
+    last_results: int = 0
+    eps: Eps = Eps.NONE
+    new_vector: bool = False
+    u_index: int = 0
+    reuse: bool = False
+    keep: bool = False
+    makes_vector: bool = False
+    outer: bool = False
+    matrices: int = 0
+    state_base: int = 0
+
+    @property
+    def items(self) -> int:
+        """Items a row in the records of gains: lower bounds (F), gains of the vector that the results make, or none."""
+        return 1 if self.op == Op.F else self.outer + self.matrices
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """The fields of ``hw.layouts.OPERATION`` that shapes decide."""
+        return {name: int(getattr(self, name)) for name in OPERATION.members if hasattr(self, name)}
+
+
+class _Matrix(NamedTuple):
+    """A matrix of every layer; ``rows`` and ``columns`` name fields of ModelConfig, ``flags`` those of Operation."""
+
+    name: str
+    op: Op
+    rows: str
+    columns: str
+    flags: dict[str, Any]
+
+
+D, M = "hidden_size", "intermediate_size"
+LAYER = (
+    _Matrix("f_proj", Op.F, D, D, {"new_vector": True}),
+    _Matrix("i_proj", Op.I, D, D, {"u_index": 1}),
+    _Matrix("g_proj", Op.G, D, D, {"u_index": 2, "makes_vector": True}),
+    _Matrix("o_proj", Op.RESIDUAL, D, D, {"new_vector": True, "eps": Eps.O_PROJ, "makes_vector": True}),
+    _Matrix("gate_proj", Op.GATE, M, D, {"new_vector": True, "keep": True}),
+    _Matrix("up_proj", Op.UP, M, D, {"reuse": True, "makes_vector": True}),
+    _Matrix("down_proj", Op.RESIDUAL, D, M, {"new_vector": True, "eps": Eps.DOWN_PROJ, "makes_vector": True}),
+)
+HEAD = _Matrix("lm_head", Op.HEAD, "vocab_size", D, {"new_vector": True})
+
+
+def operations(model_config: ModelConfig, hw_config: HwConfig) -> list[Operation]:
+    """The operations of a token, in order."""
+    width, results = model_config.hidden_size, hw_config.results_per_cycle
+    vectors = iter(vectors_of(model_config))  # in the order in which operations make them
+    beats = width // results
+    found = [Operation("embeddings", None, Op.EMBED, width, 0, beats, beats, **_vector_flags(next(vectors)))]
+    matrices = [(matrix, layer) for layer in range(model_config.num_hidden_layers) for matrix in LAYER]
+    for matrix, layer in [*matrices, (HEAD, None)]:
+        rows, columns = getattr(model_config, matrix.rows), getattr(model_config, matrix.columns)
+        row_groups = -(-rows // hw_config.rows)
+        state_base = (layer or 0) * width // results
+        flags = matrix.flags | (_vector_flags(next(vectors)) if "makes_vector" in matrix.flags else {})
+        found.append(
+            Operation(
+                matrix.name,
+                layer,
+                matrix.op,
+                rows,
+                columns,
+                beats=-(-columns // hw_config.codes_per_cycle),
+                groups=-(-rows // results),
+                row_groups=row_groups,
+                column_beats=-(-columns // hw_config.columns),
+                last_results=-(-(rows - (row_groups - 1) * hw_config.rows) // results),
+                state_base=state_base if matrix.op in (Op.I, Op.G) else 0,
+                **flags,
+            )
+        )
+    return found
+
+
+def _vector_flags(vector: VectorNames) -> dict[str, Any]:
+    """Flags of the operation whose results make a vector: which gains the vector's elements have."""
+    outer, inner = vector
+    return {"makes_vector": True, "outer": outer is not None, "matrices": len(inner)}
+
+
+def phase_names(layer_count: int) -> list[tuple[str, str]]:
+    """Part and name of every phase of a token, in order: the embedding's row, every matrix, the choice."""
+    layers = [(f"layer {layer}", matrix.name) for layer in range(layer_count) for matrix in LAYER]
+    return [("embeddings", "row"), *layers, ("head", HEAD.name), ("head", "choice")]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of the record stream.
+
+    ``words`` follow its header. It holds ``operation`` itself (OP), or the gains or trits of ``count`` rows of that
+    operation, from ``start`` on.
+    """
+
+    kind: RecordKind
+    words: int
+    operation: Operation
+    start: int = 0
+    count: int = 0
+
+
+def records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
+    """The record stream of a token, record by record."""
+    embed, *matrices = operations(model_config, hw_config)
+    operation_words = -(-OPERATION_BITS // hw_config.word_bits)
+
+    def gains(operation: Operation, start: int, count: int) -> Record:
+        words = group_words(count, operation.items, hw_config)
+        return Record(RecordKind.GAINS, words, operation, start, count)
+
+    found = [Record(RecordKind.OP, operation_words, operation) for operation in (embed, *matrices[:LOOKAHEAD])]
+    found.append(gains(embed, 0, embed.rows))
+    for index, operation in enumerate(matrices):
+        ahead = matrices[index + LOOKAHEAD : index + LOOKAHEAD + 1]
+        found += [Record(RecordKind.OP, operation_words, later) for later in ahead]
+        chunk = chunk_rows(operation.rows, operation.columns, operation.items, hw_config)
+        for start in range(0, operation.rows, chunk):
+            count = min(chunk, operation.rows - start)
+            if operation.items:
+                found.append(gains(operation, start, count))
+            if hw_config.source == "streamed":
+                for kind, rows, words in trit_records(count, operation.columns, hw_config):
+                    found.append(Record(kind, words, operation, start, rows))
+                    start += rows
+    return found
+
+
+def chunk_rows(rows: int, columns: int, items: int, hw_config: HwConfig) -> int:
+    """Rows of a matrix whose trits are in one record, with ``items`` a row in the record of gains before it.
+
+    Whole row groups, as many as a header can count; their gains fill no more than half of the gain FIFO, in whole
+    words. All rows where trits are resident: nothing comes between the gains then.
+    """
+    if hw_config.source == "resident":
+        return rows
+    beat_words = hw_config.beat_bytes // hw_config.word_bytes
+    counted = ((1 << HEADER_LENGTH_BITS) - 1) // (-(-columns // hw_config.columns) * beat_words) * hw_config.rows
+    if items == 0:
+        return counted
+    groups, words = group_shape(hw_config, items)
+    unit = int(np.lcm(hw_config.rows, hw_config.results_per_cycle * groups))
+    unit_words = unit // hw_config.results_per_cycle // groups * words
+    chunk = hw_config.gain_fifo_words // 2 // unit_words * unit
+    if chunk == 0:
+        raise LuternError(
+            f"{unit_words} words of gains of {unit} rows do not fit half of the gain FIFO of {hw_config.name} "
+            f"({hw_config.gain_fifo_words} words); choose a preset with a deeper gain_fifo_words."
+        )
+    return min(chunk, counted)
+
+
+def trit_records(rows: int, columns: int, hw_config: HwConfig) -> list[tuple[RecordKind, int, int]]:
+    """Records of the trits of a chunk of rows (source "streamed"): kind, rows, words after the header."""
+    beats, beat_words = -(-columns // hw_config.columns), hw_config.beat_bytes // hw_config.word_bytes
+    rest = rows % hw_config.rows if short_trits(rows % hw_config.rows, hw_config) else 0
+    whole = rows - rest
+    found = [
+        (RecordKind.TRITS, whole, -(-whole // hw_config.rows) * beats * beat_words),
+        (RecordKind.SHORT_TRITS, rest, beats),
+    ]
+    return [record for record in found if record[1]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a shape takes of a machine's memories, whatever its weights are.
+
+    record_words, trit_beats
+        read every token; ``trit_beats`` is 0 where trits are in the record stream.
+    row_words, stride
+        words of a row of the embedding table; from row to row, in beats (resident) or words.
+    words, beats
+        everything in the memory of words, and in the memory of beats.
+    """
+
+    record_words: int
+    trit_beats: int
+    row_words: int
+    stride: int
+    words: int
+    beats: int
+
+
+def program_sizes(model_config: ModelConfig, hw_config: HwConfig) -> Sizes:
+    """Sizes of the program of a shape: its records, and a row of the embedding table for every token."""
+    found, vocab = records(model_config, hw_config), model_config.vocab_size
+    words = len(found) * header_words(hw_config) + sum(record.words for record in found)
+    row = group_words(model_config.hidden_size, 1, hw_config)
+    if hw_config.source == "resident":
+        sent = [record.operation for record in found if record.kind is RecordKind.OP]
+        beats = sum(operation.row_groups * operation.column_beats for operation in sent)
+        stride = -(-row // full_parts(hw_config))
+        return Sizes(words, beats, row, stride, words, beats + vocab * stride)
+    return Sizes(words, 0, row, row, words + vocab * row, 0)
+
+
+__all__ = [
+    "LAYER",
+    "LOOKAHEAD",
+    "Operation",
+    "Record",
+    "Sizes",
+    "chunk_rows",
+    "operations",
+    "phase_names",
+    "program_sizes",
+    "records",
+    "trit_records",
+]
