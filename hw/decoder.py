@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -28,7 +28,7 @@ from lutern.hw.counters import Counters
 from lutern.hw.gains import GainJoin, GainSupply
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
-from lutern.hw.layouts import VALUE_BITS, Op, row_fifo_words, token_payload, x_payload
+from lutern.hw.layouts import CODE_BITS, VALUE_BITS, Op, row_fifo_words, token_payload, x_payload
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.pipeline import Skid, join_streams
@@ -49,15 +49,21 @@ ROUTES = (
 """Which block takes the values of which operation."""
 
 
+TAP_VALUE_BITS = {"h": VALUE_BITS, "s": VALUE_BITS, "codes": CODE_BITS}
+"""Bits of a value of each debug tap."""
 TAP_STREAM_BITS = 8
-"""Top bits of a tap's payload: whose values they are."""
+"""Top bits of a tap's payload: the stream of the values."""
 
 
 def taps(config: HwConfig) -> dict[str, int]:
     """Debug taps and their payload bits: values as they are written, P or Q at a time, without back-pressure."""
-    lanes = config.results_per_cycle
-    values = {"h": lanes * VALUE_BITS, "s": lanes * VALUE_BITS, "codes": config.codes_per_cycle * 8}
-    return {name: bits + TAP_STREAM_BITS for name, bits in values.items()}
+    counts = {"h": config.results_per_cycle, "s": config.results_per_cycle, "codes": config.codes_per_cycle}
+    return {name: count * TAP_VALUE_BITS[name] + TAP_STREAM_BITS for name, count in counts.items()}
+
+
+def _find(m: Module, names: str) -> list[Any]:
+    """The submodules with these names, which blanks separate."""
+    return [m.submodules[name] for name in names.split()]
 
 
 class Decoder(wiring.Component):
@@ -102,25 +108,39 @@ class Decoder(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config = self.config
-        m.submodules.router = router = RecordRouter(config)
-        m.submodules.sequencer = sequencer = Sequencer(config)
-        m.submodules.codes = codes = CodeMemory(config)
-        m.submodules.ternary = ternary = TernaryUnit(config)
-        m.submodules.results = results = ResultsControl(config)
-        m.submodules.scale = scale = SumScale(config)
-        m.submodules.mlgru = mlgru = Mlgru(config)
-        m.submodules.glu = glu = Glu(config)
-        m.submodules.sigmoid = sigmoid = Sigmoid(config)
-        m.submodules.residual = residual = Residual(config)
-        m.submodules.head = head = Head(config)
-        m.submodules.join = join = GainJoin(config)
-        m.submodules.norm = norm = RmsNorm(config)
-        m.submodules.gains = gains = GainSupply(config)
+        m.submodules.router = RecordRouter(config)
+        m.submodules.sequencer = Sequencer(config)
+        m.submodules.codes = CodeMemory(config)
+        m.submodules.ternary = TernaryUnit(config)
+        m.submodules.results = ResultsControl(config)
+        m.submodules.scale = SumScale(config)
+        m.submodules.mlgru = Mlgru(config)
+        m.submodules.glu = Glu(config)
+        m.submodules.sigmoid = Sigmoid(config)
+        m.submodules.residual = Residual(config)
+        m.submodules.head = Head(config)
+        m.submodules.join = GainJoin(config)
+        m.submodules.norm = RmsNorm(config)
+        m.submodules.gains = GainSupply(config)
         row_ended = Signal()  # what is left of its last word is dropped; the next row comes some cycles later
         m.submodules.row = row = ResetInserter(row_ended)(GroupUnpacker(config, (1,)))
-        m.submodules.row_skid = row_skid = ResetInserter(row_ended)(Skid(row.o.signature.members["payload"].shape))
+        m.submodules.row_skid = ResetInserter(row_ended)(Skid(row.o.signature.members["payload"].shape))
 
-        # the stream, taken apart
+        self._connect_records(m)
+        self._connect_values(m)
+        row_ends = self._connect_gains(m, row_ended)
+        self._connect_host(m, row_ends)
+        self._connect_status(m)
+        if config.counters:
+            self._connect_counters(m)
+        if config.debug_tap:
+            self._connect_taps(m)
+        return m
+
+    def _connect_records(self, m: Module) -> None:
+        """Takes the record stream apart."""
+        config = self.config
+        router, sequencer, ternary, gains, row = _find(m, "router sequencer ternary gains row")
         join_streams(m, self.i_words, router.i)
         join_streams(m, router.o_op, sequencer.i_op)
         if config.source == "resident":
@@ -138,7 +158,11 @@ class Decoder(wiring.Component):
             row.i,
         )
 
-        # codes and sums
+    def _connect_values(self, m: Module) -> None:
+        """Closes the loop of codes, sums, values, vectors and the norm."""
+        config = self.config
+        sequencer, codes, ternary, results, scale, mlgru = _find(m, "sequencer codes ternary results scale mlgru")
+        glu, sigmoid, residual, head, join, norm = _find(m, "glu sigmoid residual head join norm")
         join_streams(m, sequencer.o_quantise, norm.i_op)
         join_streams(m, norm.o_codes, codes.i_codes)
         join_streams(m, sequencer.o_engine, codes.i_op)
@@ -159,7 +183,9 @@ class Decoder(wiring.Component):
             norm.state_shift.eq(mlgru.state_shift),
         ]
 
-        # gains
+    def _connect_gains(self, m: Module, row_ended: Signal) -> Value:
+        """Joins gains, bounds and embedding rows to the values; returns whether a row's last element is used."""
+        sequencer, results, join, gains, row, row_skid = _find(m, "sequencer results join gains row row_skid")
         join_streams(m, sequencer.o_supply, gains.i_op)
         join_streams(m, sequencer.o_gains, join.i_op)
         m.submodules.gains_skid = gains_skid = Skid(gains.o.signature.members["payload"].shape)
@@ -178,8 +204,13 @@ class Decoder(wiring.Component):
             join.bounds_index.eq(results.o.payload.index),
             row.items.eq(1),
         ]
+        return row_ends
 
-        # tokens
+    def _connect_host(self, m: Module, row_ends: Value) -> None:
+        """Joins runs, rows and tokens to the sequencer, and tells all blocks how many streams there are."""
+        sequencer, codes, ternary, results, head, join, norm = _find(
+            m, "sequencer codes ternary results head join norm"
+        )
         join_streams(m, self.i_feed, sequencer.i_feed)
         join_streams(m, self.i_run, sequencer.i_run)
         join_streams(m, sequencer.o_seed, head.i_seed)
@@ -201,6 +232,10 @@ class Decoder(wiring.Component):
             m.d.comb += block.final_stream.eq(sequencer.final_stream)
         # A cycle late: none is taken near the end of a step, and the lanes' ready ends here.
         m.d.sync += sequencer.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready)
+
+    def _connect_status(self, m: Module) -> None:
+        """Joins parameters, logits and the status of a step."""
+        sequencer, results, scale, mlgru, residual, head = _find(m, "sequencer results scale mlgru residual head")
         saturations = Signal(16)
         with m.If(self.i_run.valid & self.i_run.ready):
             m.d.sync += saturations.eq(0)
@@ -223,41 +258,47 @@ class Decoder(wiring.Component):
             self.status.words.eq(sequencer.words),
             self.status.saturations.eq(saturations),
         ]
-        if config.counters:
-            m.submodules.counters = counters = Counters(config)
-            of_row, sums = results.i_row, results.o.payload
+
+    def _connect_counters(self, m: Module) -> None:
+        """Shows the streams to the counters."""
+        config = self.config
+        router, sequencer, ternary, results = _find(m, "router sequencer ternary results")
+        m.submodules.counters = counters = Counters(config)
+        of_row, sums = results.i_row, results.o.payload
+        m.d.comb += [
+            counters.begins.eq(self.i_run.valid & self.i_run.ready),
+            counters.ends_token.eq(
+                sequencer.i_token.valid
+                & sequencer.i_token.ready
+                & (sequencer.i_token.payload.stream == sequencer.final_stream)
+            ),
+            counters.ends_row.eq(of_row.valid & of_row.ready & sums.last & (sums.stream == sequencer.final_stream)),
+            counters.codes.eq(ternary.i_codes.valid),
+            counters.trits.eq(ternary.i_weights.valid),
+            counters.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready),
+            counters.last_beat.eq(ternary.i_codes.payload.last_column & ternary.i_codes.payload.last_row_group),
+            counters.word.eq(self.i_words.valid),
+            counters.taken.eq(self.i_words.ready),
+            counters.to_gains.eq(router.o_gains.valid),
+            counters.to_trits.eq(router.o_trits.valid),
+            counters.address.eq(self.counters_address),
+            self.counters_data.eq(counters.data),
+            self.counted.eq(counters.phases),
+        ]
+
+    def _connect_taps(self, m: Module) -> None:
+        """Shows the values of the debug taps."""
+        mlgru, residual, norm = _find(m, "mlgru residual norm")
+        given = norm.o_codes
+        for name, valid, values, of_stream in (
+            ("h", residual.tap_valid, residual.tap, residual.tap_stream),
+            ("s", mlgru.tap_s_valid, mlgru.tap_s, mlgru.tap_s_stream),
+            ("codes", given.valid & given.ready, given.payload.codes, given.payload.stream),
+        ):
             m.d.comb += [
-                counters.begins.eq(self.i_run.valid & self.i_run.ready),
-                counters.ends_token.eq(
-                    sequencer.i_token.valid
-                    & sequencer.i_token.ready
-                    & (sequencer.i_token.payload.stream == sequencer.final_stream)
-                ),
-                counters.ends_row.eq(of_row.valid & of_row.ready & sums.last & (sums.stream == sequencer.final_stream)),
-                counters.codes.eq(ternary.i_codes.valid),
-                counters.trits.eq(ternary.i_weights.valid),
-                counters.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready),
-                counters.last_beat.eq(ternary.i_codes.payload.last_column & ternary.i_codes.payload.last_row_group),
-                counters.word.eq(self.i_words.valid),
-                counters.taken.eq(self.i_words.ready),
-                counters.to_gains.eq(router.o_gains.valid),
-                counters.to_trits.eq(router.o_trits.valid),
-                counters.address.eq(self.counters_address),
-                self.counters_data.eq(counters.data),
-                self.counted.eq(counters.phases),
+                getattr(self, f"tap_{name}_valid").eq(valid),
+                getattr(self, f"tap_{name}_payload").eq(Cat(values, of_stream)),
             ]
-        if config.debug_tap:
-            given = norm.o_codes
-            for name, valid, values, of_stream in (
-                ("h", residual.tap_valid, residual.tap, residual.tap_stream),
-                ("s", mlgru.tap_s_valid, mlgru.tap_s, mlgru.tap_s_stream),
-                ("codes", given.valid & given.ready, given.payload.codes, given.payload.stream),
-            ):
-                m.d.comb += [
-                    getattr(self, f"tap_{name}_valid").eq(valid),
-                    getattr(self, f"tap_{name}_payload").eq(Cat(values, of_stream)),
-                ]
-        return m
 
     @staticmethod
     def _buffer(m: Module, name: str, words: Any, depth: int) -> Any:
