@@ -34,25 +34,18 @@ Reference: JEDEC Standard 21-C 3.11.5 (SDR SDRAM); data sheets in boards/sdram_p
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Array, Assert, Assume, Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from lutern.hw.memory.sdram_banks import BURST, CLIENT_BITS, READ, WRITE, Banks, Commands
 from lutern.hw.memory.sdram_part import SdramTimings
-
-BURST = 8
-CLIENT_BITS = 1
-INIT_REFRESHES = 8
-MODE_BURST = 3  # code of BL 8
-SINGLE_WRITE = 1 << 9
 
 REFRESH_WAIT = 3 * BURST
 """Most cycles that a refresh which is due waits for bursts, rows and writes (proved for times of up to 8 cycles)."""
-
-# ras_n, cas_n, we_n, from bit 0
-NOP, READ, WRITE, ACTIVATE, PRECHARGE, REFRESH, SET_MODE = 0b111, 0b101, 0b001, 0b110, 0b010, 0b100, 0b000
 
 
 class SdramPins(wiring.Signature):
@@ -85,22 +78,14 @@ def job_layout(timings: SdramTimings) -> data.StructLayout:
     )
 
 
-class _Countdown:
-    """Cycles until something is allowed: ``start(n)`` in cycle t, ``over`` from cycle t + n on; a register says it."""
+@dataclass(frozen=True)
+class _Page:
+    """A page that is wanted, and whether its bank held another page or was closed a cycle before."""
 
-    def __init__(self, m: Module, name: str, most: int) -> None:
-        self._m, self._more = m, Signal(range(max(2, most)), name=f"{name}_more")
-        self.over = Signal(name=f"{name}_over", init=1)
-        with m.If(~self.over):
-            m.d.sync += [self._more.eq(self._more - 1), self.over.eq(self._more == 0)]
-
-    def start(self, cycles: int | Value) -> None:
-        """Within an If of the cycle that starts it; 1 and more."""
-        self._m.d.sync += [self._more.eq(cycles - 2), self.over.eq(cycles == 1)]
-
-    def left(self) -> Value:
-        """Cycles until it is over."""
-        return Mux(self.over, 0, self._more + 1)
+    bank: Value
+    row: Value
+    wrong: Signal
+    shut: Signal
 
 
 class SdramController(wiring.Component):
@@ -127,7 +112,7 @@ class SdramController(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        t = self.timings
+        t, pins = self.timings, self.pins
         job, there, checked, starts = Signal(job_layout(t)), Signal(), Signal(), Signal()
         m.d.comb += self.i.ready.eq(~there)
         m.d.sync += checked.eq(there & ~starts)
@@ -135,49 +120,67 @@ class SdramController(wiring.Component):
             m.d.sync += [there.eq(self.i.valid), job.eq(self.i.payload)]
         with m.Elif(starts):
             m.d.sync += there.eq(0)
-        column, job_page = job.address[: t.column_bits], job.address[t.column_bits :]
-        job_bank, job_row = job_page[: t.bank_bits], job_page[t.bank_bits :]
 
-        # Banks. `settled`: the command after the last ACTIVATE or PRECHARGE may come.
-        banks = range(1 << t.bank_bits)
-        is_open = [Signal(name=f"open_{b}") for b in banks]
-        rows = [Signal(t.row_bits, name=f"row_{b}") for b in banks]
-        settle = [_Countdown(m, f"settle_{b}", max(t.rp, t.rcd)) for b in banks]
-        hold_cycles = max(t.ras, t.rc - t.rp)
-        hold = [_Countdown(m, f"hold_{b}", hold_cycles) for b in banks]
-        next_activate = _Countdown(m, "next_activate", t.rrd)
-        recover = _Countdown(m, "recover", t.wr)
-        quiet_cycles = BURST + t.cas_latency + 2  # the part has let go of the data pins, and a cycle more
-        quiet = _Countdown(m, "quiet", quiet_cycles)
-        burst = _Countdown(m, "burst", BURST)
-        burst_bank, burst_client = Signal(t.bank_bits), Signal(CLIENT_BITS)
+        banks = Banks(m, t)
+        page, hit, ahead = self._look_up(m, banks, job.address[t.column_bits :])
+        may_look = there & (ahead.bank != page.bank) & banks.settled(ahead.bank)
+        may_act = checked & banks.settled(page.bank)
+        owed, initialised, due, closes = self._owe_refreshes(m)
+        commands = Commands(m, t, pins, banks, initialised, job.word)
 
-        def of(signals: list[Any], bank: Value) -> Value:
-            return Array(signals)[bank]
+        with m.FSM() as fsm:
+            commands.start_states(initialised)
+            with m.State("RUN"):
+                with m.If(due & banks.all_rest()):
+                    m.d.comb += closes.eq(1)
+                    commands.close_all(t.refresh_group)
+                with m.Elif(may_act & hit & banks.burst.over & (~job.write | banks.quiet.over)):
+                    m.d.comb += starts.eq(1)
+                    self._start(m, banks, commands, job, page.bank)
+                with m.Elif(~due):
+                    with m.If(may_act & page.wrong & banks.can_close(page.bank)):
+                        commands.close(page.bank)
+                    with m.Elif(may_act & page.shut & banks.next_activate.over):
+                        commands.activate(page.bank, page.row)
+                    with m.Elif(may_look & ahead.wrong & banks.can_close(ahead.bank)):
+                        commands.close(ahead.bank)
+                    with m.Elif(may_look & ahead.shut & banks.next_activate.over):
+                        commands.activate(ahead.bank, ahead.row)
 
-        def page_state(bank: Value, row: Value) -> tuple[Value, Value]:
-            """Whether the bank is open, and with this row."""
-            return of(is_open, bank), of(rows, bank) == row
+        comes = self._take_words(m, banks, starts & ~job.write, job.client)
+        m.d.comb += self.idle.eq(~there & ~starts & banks.burst.over & (comes == 0) & ~self.o_valid)
+        if platform == "formal":
+            running = fsm.ongoing("RUN")
+            self._claim(m, owed, due & running & ~closes)
+            at_rest = banks.burst.over & ~starts & (comes == 0) & ~self.o_valid
+            ended = fsm.ongoing("END")
+            self._claim_states(m, commands, running, ended, initialised, at_rest & (owed == 0))
+            self._claim_words(m, banks, starts & ~job.write, job.length, comes)
+        return m
 
-        # Both pages are looked up a cycle before they are acted on. A command to their bank meanwhile unsettles it.
+    def _look_up(self, m: Module, banks: Banks, job_page: Value) -> tuple[_Page, Signal, _Page]:
+        """The job's page, whether it is open, and the next page, all looked up a cycle before they are acted on.
+
+        A command to their bank meanwhile unsettles it.
+        """
+        t = self.timings
         hit, wrong, shut = Signal(), Signal(), Signal()
-        opened, same = page_state(job_bank, job_row)
+        job_bank, job_row = job_page[: t.bank_bits], job_page[t.bank_bits :]
+        opened, same = banks.page_state(job_bank, job_row)
         m.d.sync += [hit.eq(opened & same), wrong.eq(opened & ~same), shut.eq(~opened)]
         ahead, next_page = Signal.like(self.ahead), Signal.like(self.ahead)
         next_wrong, next_shut = Signal(), Signal()
-        opened, same = page_state(ahead[: t.bank_bits], ahead[t.bank_bits :])
+        opened, same = banks.page_state(ahead[: t.bank_bits], ahead[t.bank_bits :])
         m.d.sync += [ahead.eq(self.ahead), next_page.eq(ahead), next_wrong.eq(opened & ~same), next_shut.eq(~opened)]
-        next_bank, next_row = next_page[: t.bank_bits], next_page[t.bank_bits :]
+        return (
+            _Page(job_bank, job_row, wrong, shut),
+            hit,
+            _Page(next_page[: t.bank_bits], next_page[t.bank_bits :], next_wrong, next_shut),
+        )
 
-        def can_close(bank: Value) -> Value:
-            return of([h.over for h in hold], bank) & recover.over & (burst.over | (burst_bank != bank))
-
-        settled = [s.over for s in settle]
-        job_settled, next_settled = of(settled, job_bank), of(settled, next_bank)
-        may_look = there & (next_bank != job_bank) & next_settled
-        may_act = checked & job_settled
-
-        # Refreshes that are owed.
+    def _owe_refreshes(self, m: Module) -> tuple[Signal, Signal, Signal, Signal]:
+        """Counts the refreshes that are owed: ``owed``, ``initialised``, ``due``, ``closes`` (they begin)."""
+        t = self.timings
         tick = Signal(range(t.refresh_interval), init=t.refresh_interval - 1)
         owed, initialised = Signal(range(4 * t.refresh_group)), Signal()
         due, closes = Signal(), Signal()
@@ -185,123 +188,54 @@ class SdramController(wiring.Component):
         with m.If(initialised):
             m.d.sync += tick.eq(Mux(tick == 0, t.refresh_interval - 1, tick - 1))
             m.d.sync += owed.eq(owed + (tick == 0) - Mux(closes, t.refresh_group, 0))
+        return owed, initialised, due, closes
 
-        # Commands, in a register behind the decision.
-        pins = self.pins
-        command = Signal(3, init=NOP)
-        m.d.comb += Cat(pins.ras_n, pins.cas_n, pins.we_n).eq(command)
-        selected = Signal()
-        powered = Signal()
-        m.d.comb += [pins.cs_n.eq(~selected), pins.cke.eq(powered), pins.dqm.eq(Mux(initialised, 0, ~0))]
-        m.d.sync += [selected.eq(1), powered.eq(1), command.eq(NOP), pins.dq_oe.eq(0), pins.dq_o.eq(job.word)]
-        all_banks = Const(1 << 10, len(pins.a))
+    def _start(self, m: Module, banks: Banks, commands: Commands, job: Any, bank: Value) -> None:
+        """READ or WRITE of the job."""
+        t = self.timings
+        m.d.sync += self.pins.dq_oe.eq(job.write)
+        commands.give(READ, bank, job.address[: t.column_bits])
+        with m.If(job.write):
+            m.d.sync += commands.command.eq(WRITE)
+            banks.recover.start(t.wr)
+        with m.Else():
+            m.d.sync += [banks.burst_bank.eq(bank), banks.burst_client.eq(job.client)]
+            banks.burst.start(job.length)
+            banks.quiet.start(banks.quiet_cycles)
 
-        def give(code: int, bank: Value | int = 0, address: Value | int = 0) -> None:
-            m.d.sync += [command.eq(code), pins.ba.eq(bank), pins.a.eq(address)]
-
-        def close(bank: Value) -> None:
-            give(PRECHARGE, bank)
-            with m.Switch(bank):
-                for b in banks:
-                    with m.Case(b):
-                        m.d.sync += is_open[b].eq(0)
-                        settle[b].start(t.rp)
-
-        def activate(bank: Value, row: Value) -> None:
-            give(ACTIVATE, bank, row)
-            next_activate.start(t.rrd)
-            with m.Switch(bank):
-                for b in banks:
-                    with m.Case(b):
-                        m.d.sync += [is_open[b].eq(1), rows[b].eq(row)]
-                        settle[b].start(t.rcd)
-                        hold[b].start(hold_cycles)
-
-        pause = Signal(range(max(t.power_up, t.rfc) + 1), init=t.power_up)
-        left = Signal(range(max(INIT_REFRESHES, t.refresh_group)))
-        with m.If(pause != 0):
-            m.d.sync += pause.eq(pause - 1)
-
-        def close_all(refreshes: int) -> None:
-            give(PRECHARGE, 0, all_banks)
-            m.d.sync += [pause.eq(t.rp - 1), left.eq(refreshes - 1), *(o.eq(0) for o in is_open)]
-            m.next = "REFRESH"
-
-        with m.FSM() as fsm:
-            with m.State("POWER"):
-                with m.If(pause == 0):
-                    close_all(INIT_REFRESHES)
-            with m.State("REFRESH"):
-                with m.If(pause == 0):
-                    give(REFRESH)
-                    m.d.sync += [pause.eq(t.rfc - 1), left.eq(left - 1)]
-                    with m.If(left == 0):
-                        m.next = "END"
-            with m.State("END"):  # the last command's time, less this cycle
-                with m.If(initialised & (pause == 1)):
-                    m.next = "RUN"
-                with m.If(~initialised & (pause == 0)):
-                    give(SET_MODE, 0, MODE_BURST | t.cas_latency << 4 | SINGLE_WRITE)
-                    m.d.sync += [pause.eq(t.mrd - 1), initialised.eq(1)]
-            with m.State("RUN"):
-                rested = burst.over & recover.over
-                for h in hold:
-                    rested = rested & h.over
-                with m.If(due & rested):
-                    m.d.comb += closes.eq(1)
-                    close_all(t.refresh_group)
-                with m.Elif(may_act & hit & burst.over & (~job.write | quiet.over)):
-                    m.d.comb += starts.eq(1)
-                    m.d.sync += pins.dq_oe.eq(job.write)
-                    give(READ, job_bank, column)
-                    with m.If(job.write):
-                        m.d.sync += command.eq(WRITE)
-                        recover.start(t.wr)
-                    with m.Else():
-                        m.d.sync += [burst_bank.eq(job_bank), burst_client.eq(job.client)]
-                        burst.start(job.length)
-                        quiet.start(quiet_cycles)
-                with m.Elif(~due):
-                    with m.If(may_act & wrong & can_close(job_bank)):
-                        close(job_bank)
-                    with m.Elif(may_act & shut & next_activate.over):
-                        activate(job_bank, job_row)
-                    with m.Elif(may_look & next_wrong & can_close(next_bank)):
-                        close(next_bank)
-                    with m.Elif(may_look & next_shut & next_activate.over):
-                        activate(next_bank, next_row)
-
-        # Words come CAS latency and four registers (command, two at the pins, this one) behind the decision.
-        latency = t.cas_latency + 3
+    def _take_words(self, m: Module, banks: Banks, reads: Value, client: Value) -> Signal:
+        """Words come CAS latency and four registers (command, two at the pins, this one) after the decision."""
+        latency = self.timings.cas_latency + 3
         comes = Signal(latency)
         whose = Signal(latency * CLIENT_BITS)
-        reads = starts & ~job.write
         m.d.sync += [
-            comes.eq(Cat(reads | ~burst.over, comes)),
-            whose.eq(Cat(Mux(reads, job.client, burst_client), whose)),
+            comes.eq(Cat(reads | ~banks.burst.over, comes)),
+            whose.eq(Cat(Mux(reads, client, banks.burst_client), whose)),
             self.o_valid.eq(comes[-1]),
             self.o_client.eq(whose[-CLIENT_BITS:]),
-            self.o_word.eq(pins.dq_i),
+            self.o_word.eq(self.pins.dq_i),
         ]
-        m.d.comb += self.idle.eq(~there & ~starts & burst.over & (comes == 0) & ~self.o_valid)
-        if platform == "formal":
-            running = fsm.ongoing("RUN")
-            self._claim(m, owed, due & running & ~closes)
-            claims = {  # of states that no run reaches, for the induction
-                "ended": ~(fsm.ongoing("END") & initialised & (pause == 0)),
-                "initialised": initialised | ~running,
-                "paused": ~initialised | (pause < max(t.rfc, t.rp, t.mrd)),
-                "left": ~initialised | (left < t.refresh_group) | fsm.ongoing("END") | running,
-                "at rest": initialised | (burst.over & ~starts & (comes == 0) & ~self.o_valid),
-                "not yet": initialised | (owed == 0),
-            }
-            m.d.comb += [Assert(claim) for claim in claims.values()]
-            # Exactly the words that were asked for: what is wanted is on its way, and no more.
-            wanted = Signal(8)
-            m.d.sync += wanted.eq(wanted + Mux(reads, job.length, 0) - self.o_valid)
-            on_way = sum((bit for bit in comes), start=Const(0, 5)) + burst.left() + self.o_valid
-            m.d.comb += [Assert(wanted == on_way), Assume(~reads | ((job.length > 0) & (job.length <= BURST)))]
-        return m
+        return comes
+
+    def _claim_states(
+        self, m: Module, commands: Commands, running: Value, ended: Value, initialised: Value, at_rest: Value
+    ) -> None:
+        """States that no run reaches, for the induction."""
+        t, pause, left = self.timings, commands.pause, commands.left
+        m.d.comb += [
+            Assert(~(ended & initialised & (pause == 0))),
+            Assert(initialised | ~running),
+            Assert(~initialised | (pause < max(t.rfc, t.rp, t.mrd))),
+            Assert(~initialised | (left < t.refresh_group) | ended | running),
+            Assert(initialised | at_rest),
+        ]
+
+    def _claim_words(self, m: Module, banks: Banks, reads: Value, length: Value, comes: Signal) -> None:
+        """Exactly the words that were asked for: what is wanted is on its way, and no more."""
+        wanted = Signal(8)
+        m.d.sync += wanted.eq(wanted + Mux(reads, length, 0) - self.o_valid)
+        on_way = sum((bit for bit in comes), start=Const(0, 5)) + banks.burst.left() + self.o_valid
+        m.d.comb += [Assert(wanted == on_way), Assume(~reads | ((length > 0) & (length <= BURST)))]
 
     def _claim(self, m: Module, owed: Signal, waits: Value) -> None:
         """The refresh deadline: how long one that is due waits, and that none is forgotten."""
