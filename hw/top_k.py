@@ -12,7 +12,10 @@ k = 32, two lanes and 8 streams: 355 LUT4, 68 CCU2C, 278 flip-flops, 8 DPR16X4, 
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, signed
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -28,6 +31,30 @@ LOWEST = -(1 << (SUM_BITS - 1))
 """The least entry of a list that is not full: below every sum, whose magnitude is at most 127 * 8192."""
 WALK_BITS = SUM_BITS
 """Bits of a sum that find its place."""
+
+
+@dataclass(frozen=True)
+class _Beat:
+    """The second beat: its sums, their stream and index, and the least entry and the length of the stream's list."""
+
+    values: Signal
+    stream: Signal
+    index: Signal
+    least: Signal
+    count: Signal
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """A logit on its way: value and token, the place that is free, the one ahead of it and the entry read there."""
+
+    value: Signal
+    token: Signal
+    place: Signal
+    ahead: Signal
+    entry: Signal
+    walking: Signal
+    done: Signal
 
 
 class TopK(wiring.Component):
@@ -69,7 +96,6 @@ class TopK(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config, lanes, k = self.config, self.config.results_per_cycle, self.config.top_k
-        lane_bits = (lanes - 1).bit_length()
         token_bits = max(1, (config.max_vocab - 1).bit_length())
         place_bits = max(1, (k - 1).bit_length())
         depth = config.streams << place_bits if config.streams > 1 else k
@@ -78,10 +104,50 @@ class TopK(wiring.Component):
         least, count = (
             StreamRegister(m, config, name, bits) for name, bits in (("least", SUM_BITS), ("count", k.bit_length()))
         )
-        lowest = Const(LOWEST, signed(SUM_BITS))
 
         idle = Signal()
         above = Signal(lanes)  # lanes of the second beat that want a place
+        beat = self._take_beats(m, idle, above, least, count)
+
+        walk, fsm = self._place_logits(m, beat, above, read.data, write)
+        m.d.comb += idle.eq(fsm.ongoing("PICK"))
+        with m.If(fsm.ongoing("READ") | fsm.ongoing("FETCH") | walk.walking):
+            m.d.sync += walk.ahead.eq(walk.ahead - 1)
+        with m.If(walk.walking):
+            m.d.sync += walk.place.eq(walk.place - 1)
+        for register, kept in ((least, beat.least), (count, beat.count)):
+            register.write(beat.stream, fsm.ongoing("KEEP"), kept)
+
+        stays = walk.entry[token_bits:][:WALK_BITS].as_signed() >= walk.value[:WALK_BITS].as_signed()
+        host_place = self.address[1 : 1 + place_bits]
+        places = {"write": walk.place, "walk": walk.ahead, "host": host_place}
+        if config.streams > 1:
+            places = {
+                "write": Cat(walk.place, beat.stream),
+                "walk": Cat(walk.ahead, beat.stream),
+                "host": Cat(host_place, self.logits_stream),
+            }
+        m.d.comb += [
+            walk.done.eq((walk.place == 0) | stays),
+            write.en.eq(walk.walking),
+            write.addr.eq(places["write"]),
+            write.data.eq(Mux(walk.done, Cat(walk.token, walk.value), walk.entry)),
+            read.addr.eq(Mux(idle, places["host"], places["walk"])),
+        ]
+
+        # the host's view
+        wants_token = Signal()
+        m.d.sync += wants_token.eq(self.address[0])
+        m.d.comb += self.data.eq(Mux(wants_token, read.data[:token_bits], read.data[token_bits:].as_signed()))
+        return m
+
+    def _take_beats(
+        self, m: Module, idle: Signal, above: Signal, least: StreamRegister, count: StreamRegister
+    ) -> _Beat:
+        """Two beats, the second with the list of its stream; ``above``: its logits that are above the least of it."""
+        lanes, k = self.config.results_per_cycle, self.config.top_k
+        lane_bits = (lanes - 1).bit_length()
+        lowest = Const(LOWEST, signed(SUM_BITS))
         hold = above.any() | ~idle
         m.d.comb += self.i.ready.eq(~hold)
 
@@ -116,22 +182,28 @@ class TopK(wiring.Component):
             for lane in range(lanes):
                 higher = beat.word_select(lane, SUM_BITS).as_signed() > old_least
                 m.d.sync += above[lane].eq(valid & counts[lane] & (new | higher))
+        return _Beat(values, list_stream, index, list_least, list_count)
 
-        # one logit after another
+    def _place_logits(self, m: Module, beat: _Beat, above: Signal, read_data: Value, write: Any) -> tuple[_Walk, Any]:
+        """One logit after another goes to its place; returns the walk's registers and the states."""
+        lanes, k = self.config.results_per_cycle, self.config.top_k
+        lane_bits = (lanes - 1).bit_length()
+        token_bits = max(1, (self.config.max_vocab - 1).bit_length())
+        place_bits = max(1, (k - 1).bit_length())
         value = Signal(signed(SUM_BITS), reset_less=True)
         token = Signal(token_bits, reset_less=True)
         place, ahead = Signal(place_bits, reset_less=True), Signal(place_bits, reset_less=True)
         entry = Signal(SUM_BITS + token_bits, reset_less=True)
         walking, done = Signal(), Signal()
-        full = list_count == k
-        m.d.sync += entry.eq(read.data)
+        full = beat.count == k
+        m.d.sync += entry.eq(read_data)
         with m.FSM() as fsm:
             with m.State("PICK"):
                 for lane in reversed(range(lanes)):
                     with m.If(above[lane]):
                         m.d.sync += [
-                            value.eq(values.word_select(lane, SUM_BITS)),
-                            token.eq(Cat(Const(lane, lane_bits), index)),
+                            value.eq(beat.values.word_select(lane, SUM_BITS)),
+                            token.eq(Cat(Const(lane, lane_bits), beat.index)),
                         ]
                 for lane in range(lanes):
                     with m.If(above[lane] & ~above[:lane].any()):
@@ -139,10 +211,10 @@ class TopK(wiring.Component):
                 with m.If(above.any()):
                     m.next = "CHECK"
             with m.State("CHECK"):  # a lane before may have raised the least
-                last_place = Mux(full, k - 1, list_count)
+                last_place = Mux(full, k - 1, beat.count)
                 m.d.sync += [place.eq(last_place), ahead.eq(last_place - 1)]
                 m.next = "PICK"
-                with m.If(value > list_least):
+                with m.If(value > beat.least):
                     m.next = "READ"
             with m.State("READ"):
                 m.next = "FETCH"
@@ -151,39 +223,10 @@ class TopK(wiring.Component):
             with m.State("WALK"):
                 m.d.comb += walking.eq(1)
                 with m.If(place == k - 1):
-                    m.d.sync += list_least.eq(write.data[token_bits:])
+                    m.d.sync += beat.least.eq(write.data[token_bits:])
                 with m.If(done):
-                    m.d.sync += list_count.eq(list_count + ~full)
+                    m.d.sync += beat.count.eq(beat.count + ~full)
                     m.next = "KEEP"
             with m.State("KEEP"):
                 m.next = "PICK"
-        m.d.comb += idle.eq(fsm.ongoing("PICK"))
-        with m.If(fsm.ongoing("READ") | fsm.ongoing("FETCH") | walking):
-            m.d.sync += ahead.eq(ahead - 1)
-        with m.If(walking):
-            m.d.sync += place.eq(place - 1)
-        for register, kept in ((least, list_least), (count, list_count)):
-            register.write(list_stream, fsm.ongoing("KEEP"), kept)
-
-        stays = entry[token_bits:][:WALK_BITS].as_signed() >= value[:WALK_BITS].as_signed()
-        host_place = self.address[1 : 1 + place_bits]
-        places = {"write": place, "walk": ahead, "host": host_place}
-        if config.streams > 1:
-            places = {
-                "write": Cat(place, list_stream),
-                "walk": Cat(ahead, list_stream),
-                "host": Cat(host_place, self.logits_stream),
-            }
-        m.d.comb += [
-            done.eq((place == 0) | stays),
-            write.en.eq(walking),
-            write.addr.eq(places["write"]),
-            write.data.eq(Mux(done, Cat(token, value), entry)),
-            read.addr.eq(Mux(idle, places["host"], places["walk"])),
-        ]
-
-        # the host's view
-        wants_token = Signal()
-        m.d.sync += wants_token.eq(self.address[0])
-        m.d.comb += self.data.eq(Mux(wants_token, read.data[:token_bits], read.data[token_bits:].as_signed()))
-        return m
+        return _Walk(value, token, place, ahead, entry, walking, done), fsm

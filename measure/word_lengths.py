@@ -183,152 +183,199 @@ def cell(bits: int, got: Real, wanted: Real) -> Cell:
     return Cell(bits, float(np.sqrt(((got - wanted) ** 2).mean())), float(differ.mean()))
 
 
-def sweep(checkpoint: Checkpoint) -> list[Row]:
-    """Every word of the last layer (of the first for the embedding), at its own widths."""
-    config = checkpoint.config
-    ids = np.random.default_rng(SEED).integers(0, config.vocab_size, (TOKENS, STREAMS))
-    layers, weights = exact_layers(checkpoint, ids), integer_weights(checkpoint)
-    e, built = layers[-1], weights.layers[-1]
-    h_bits, i_bits, gate_bits = weights.h_frac_bits, built.i_proj.frac_bits, built.gate_proj.frac_bits
-    u = e.x * e.gain
-    silu_i = _silu(e.a["i"])
+ELEVEN, SEVENTEEN = (7, 9, 11, 13, 15), (11, 13, 15, 17, 19)
+"""Widths around those of items and of mantissas."""
 
-    def mixed(state: Real, swish: Callable[[Real], Real] | None = None) -> Real:
-        return e.sums["g"] * (swish or _silu)(state) * e.o_gain
 
-    def gated(a: Real) -> Real:
-        return _silu(a) * e.a["up"] * e.down_gain
+class _Sweep:
+    """Words of the last layer, at the positions where codes are made of them."""
 
-    def block(x: Real, bits: int) -> Real:
-        """``bits`` bits of magnitude below the largest of the vector: one exponent for all."""
-        unit = np.exp2(np.ceil(np.log2(np.abs(x).max(axis=-1, keepdims=True))) - bits)
-        return np.rint(x / unit) * unit
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        config = checkpoint.config
+        self.checkpoint = checkpoint
+        self.ids = np.random.default_rng(SEED).integers(0, config.vocab_size, (TOKENS, STREAMS))
+        self.layers, self.weights = exact_layers(checkpoint, self.ids), integer_weights(checkpoint)
+        self.e = self.layers[-1]
+        built = self.weights.layers[-1]
+        self.h_bits, self.i_bits, self.gate_bits = (
+            self.weights.h_frac_bits,
+            built.i_proj.frac_bits,
+            built.gate_proj.frac_bits,
+        )
+        self.silu_i = _silu(self.e.a["i"])
+        self.z_plain = sigmoid(-self.e.a["f"])
+        self.long_z, self.long_silu = _long(sigmoid(-self.e.a["f"]) * LONG_Z), _long(self.silu_i)
+        self.wanted_o = self.mixed(self.e.state)
 
-    def norm_path(bits: int) -> Real:
-        short = rounded_mantissa(rounded_mantissa(e.x, bits) * e.gain, bits)
+    @staticmethod
+    def row(word: str, built: int, codes_of: str, widths: Widths, f: Callable[[int], Real], exact: Real) -> Row:
+        """A word at every width: ``f`` of so many bits."""
+        return Row(word, built, codes_of, [cell(bits, positions(f(bits)), positions(exact)) for bits in widths])
+
+    def mixed(self, state: Real, swish: Callable[[Real], Real] | None = None) -> Real:
+        """The vector ahead of o_proj."""
+        return self.e.sums["g"] * (swish or _silu)(state) * self.e.o_gain
+
+    def gated(self, a: Real) -> Real:
+        """The vector ahead of down_proj."""
+        return _silu(a) * self.e.a["up"] * self.e.down_gain
+
+    def norm_path(self, bits: int) -> Real:
+        """The norm with all its short floats."""
+        short = rounded_mantissa(rounded_mantissa(self.e.x, bits) * self.e.gain, bits)
         largest = np.abs(short).max(axis=-1, keepdims=True)
         return short * rounded_mantissa(CODE_MAX / largest, bits)
 
-    wanted_o, wanted_gate = mixed(e.state), rms(e.h_middle) * e.y_gain
-    long_z, long_silu = _long(sigmoid(-e.a["f"]) * LONG_Z), _long(silu_i)
-    long_wanted = recurrence(long_z, long_silu)[-TOKENS:]
-    z_plain = sigmoid(-e.a["f"])
+    def forget(self, z: Real) -> Real:
+        """The vector ahead of o_proj when the forget gates are ``1 - z``, before the lower bound."""
+        return self.mixed(recurrence(z * self.e.keep, self.silu_i))
 
-    def forget(z: Real) -> Real:
-        return mixed(recurrence(z * e.keep, silu_i))
+    def long_state(self, guard: int) -> Real:
+        """The recurrence of a long memory."""
+        return self.mixed(recurrence(self.long_z, self.long_silu, self.i_bits + guard)[-TOKENS:])
 
-    def long_state(guard: int) -> Real:
-        return mixed(recurrence(long_z, long_silu, i_bits + guard)[-TOKENS:])
+    def sigma(self, bits: int) -> Real:
+        """All sigmoids of the recurrence."""
+        i = self.e.a["i"] * rounded_fraction(sigmoid(self.e.a["i"]), bits)
+        state = recurrence(rounded_fraction(self.z_plain, bits) * self.e.keep, i)
+        return self.mixed(state, lambda s: s * rounded_fraction(sigmoid(s), bits))
 
-    def sigma(bits: int) -> Real:
-        i = e.a["i"] * rounded_fraction(sigmoid(e.a["i"]), bits)
-        state = recurrence(rounded_fraction(z_plain, bits) * e.keep, i)
-        return mixed(state, lambda s: s * rounded_fraction(sigmoid(s), bits))
-
-    def row(word: str, built: int, codes_of: str, widths: Widths, f: Callable[[int], Real], exact: Real) -> Row:
-        return Row(word, built, codes_of, [cell(bits, positions(f(bits)), positions(exact)) for bits in widths])
-
-    eleven, seventeen, state_wanted = (7, 9, 11, 13, 15), (11, 13, 15, 17, 19), mixed(long_wanted)
-    return [
-        row(
-            "embedding mantissa",
-            11,
-            "f",
-            eleven,
-            lambda b: _embedding(checkpoint, ids, b) * layers[0].gain,
-            layers[0].x * layers[0].gain,
-        ),
-        row("x mantissa", 17, "f", seventeen, lambda b: rounded_mantissa(e.x, b) * e.gain, u),
-        row("gain mantissa", 11, "f", eleven, lambda b: e.x * rounded_mantissa(e.gain, b), u),
-        row("product u mantissa", 17, "f", seventeen, lambda b: rounded_mantissa(u, b), u),
-        Row("x, u and 127/max", 17, "f", [cell(bits, norm_path(bits), positions(u)) for bits in seventeen]),
-        row(
-            "f, fraction bits",
-            FORGET_FRAC_BITS,
-            "o",
-            (7, 9, 11, 13, 15),
-            lambda b: forget(sigmoid(-rounded_fraction(e.a["f"], b))),
-            wanted_o,
-        ),
-        row(
-            "1 - f, fraction bits",
-            17,
-            "o",
-            seventeen,
-            lambda b: mixed(recurrence(rounded_fraction(e.z, b), silu_i)),
-            wanted_o,
-        ),
-        row(
-            "1 - f, long memory",
-            17,
-            "o",
-            seventeen,
-            lambda b: mixed(recurrence(rounded_fraction(long_z, b), long_silu)[-TOKENS:]),
-            state_wanted,
-        ),
-        row(
-            "1 - LB mantissa",
-            11,
-            "o",
-            eleven,
-            lambda b: mixed(recurrence(z_plain * rounded_mantissa(e.keep, b), silu_i)),
-            wanted_o,
-        ),
-        row("sigmoid, fraction bits", 17, "o", seventeen, sigma, wanted_o),
-        row(
-            "i, word",
-            18,
-            "o",
-            (12, 14, 16, 18, 20),
-            lambda b: mixed(recurrence(e.z, _silu(rounded_fraction(e.a["i"], i_bits - 18 + b)))),
-            wanted_o,
-        ),
-        row(
-            "S, guard bits", 14, "o", (6, 8, 10, 14, 16), lambda b: mixed(recurrence(e.z, silu_i, i_bits + b)), wanted_o
-        ),
-        row("S, guard, long memory", 14, "o", (6, 8, 10, 14, 16), long_state, state_wanted),
-        row(
-            "S at the swish", 17, "o", seventeen, lambda b: mixed(e.state, lambda s: block(s, b) * sigmoid(s)), wanted_o
-        ),
-        row(
-            "scale mantissa, f and i",
-            17,
-            "o",
-            seventeen,
-            lambda b: mixed(
-                recurrence(
-                    sigmoid(-e.sums["f"] * rounded_mantissa(e.scale["f"], b)) * e.keep,
-                    _silu(e.sums["i"] * rounded_mantissa(e.scale["i"], b)),
-                )
+    def norm_rows(self) -> list[Row]:
+        """From the embedding to the codes."""
+        e, u = self.e, self.e.x * self.e.gain
+        return [
+            self.row(
+                "embedding mantissa",
+                11,
+                "f",
+                ELEVEN,
+                lambda b: _embedding(self.checkpoint, self.ids, b) * self.layers[0].gain,
+                self.layers[0].x * self.layers[0].gain,
             ),
-            wanted_o,
-        ),
-        row(
-            "scale mantissa, o",
-            17,
-            "gate",
-            seventeen,
-            lambda b: rms(e.h + e.sums["o"] * rounded_mantissa(e.scale["o"], b)) * e.y_gain,
-            wanted_gate,
-        ),
-        row(
-            "h, word",
-            32,
-            "gate",
-            (16, 20, 24, 28, 32),
-            lambda b: rms(rounded_fraction(e.h_middle, h_bits - 32 + b)) * e.y_gain,
-            wanted_gate,
-        ),
-        row(
-            "gate, word",
-            18,
-            "down",
-            (12, 14, 16, 18, 20),
-            lambda b: gated(rounded_fraction(e.a["gate"], gate_bits - 18 + b)),
-            gated(e.a["gate"]),
-        ),
-        *as_built(e, weights),
-    ]
+            self.row("x mantissa", 17, "f", SEVENTEEN, lambda b: rounded_mantissa(e.x, b) * e.gain, u),
+            self.row("gain mantissa", 11, "f", ELEVEN, lambda b: e.x * rounded_mantissa(e.gain, b), u),
+            self.row("product u mantissa", 17, "f", SEVENTEEN, lambda b: rounded_mantissa(u, b), u),
+            Row("x, u and 127/max", 17, "f", [cell(bits, self.norm_path(bits), positions(u)) for bits in SEVENTEEN]),
+        ]
+
+    def recurrence_rows(self) -> list[Row]:
+        """Gates and state of the recurrence."""
+        e, state_wanted = self.e, self.mixed(recurrence(self.long_z, self.long_silu)[-TOKENS:])
+        return [
+            self.row(
+                "f, fraction bits",
+                FORGET_FRAC_BITS,
+                "o",
+                (7, 9, 11, 13, 15),
+                lambda b: self.forget(sigmoid(-rounded_fraction(e.a["f"], b))),
+                self.wanted_o,
+            ),
+            self.row(
+                "1 - f, fraction bits",
+                17,
+                "o",
+                SEVENTEEN,
+                lambda b: self.mixed(recurrence(rounded_fraction(e.z, b), self.silu_i)),
+                self.wanted_o,
+            ),
+            self.row(
+                "1 - f, long memory",
+                17,
+                "o",
+                SEVENTEEN,
+                lambda b: self.mixed(recurrence(rounded_fraction(self.long_z, b), self.long_silu)[-TOKENS:]),
+                state_wanted,
+            ),
+            self.row(
+                "1 - LB mantissa",
+                11,
+                "o",
+                ELEVEN,
+                lambda b: self.mixed(recurrence(self.z_plain * rounded_mantissa(e.keep, b), self.silu_i)),
+                self.wanted_o,
+            ),
+            self.row("sigmoid, fraction bits", 17, "o", SEVENTEEN, self.sigma, self.wanted_o),
+            self.row(
+                "i, word",
+                18,
+                "o",
+                (12, 14, 16, 18, 20),
+                lambda b: self.mixed(recurrence(e.z, _silu(rounded_fraction(e.a["i"], self.i_bits - 18 + b)))),
+                self.wanted_o,
+            ),
+            self.row(
+                "S, guard bits",
+                14,
+                "o",
+                (6, 8, 10, 14, 16),
+                lambda b: self.mixed(recurrence(e.z, self.silu_i, self.i_bits + b)),
+                self.wanted_o,
+            ),
+            self.row("S, guard, long memory", 14, "o", (6, 8, 10, 14, 16), self.long_state, state_wanted),
+            self.row(
+                "S at the swish",
+                17,
+                "o",
+                SEVENTEEN,
+                lambda b: self.mixed(e.state, lambda s: _block(s, b) * sigmoid(s)),
+                self.wanted_o,
+            ),
+        ]
+
+    def vector_rows(self) -> list[Row]:
+        """Scales, h, and the gate of the channel mixer."""
+        e, wanted_gate = self.e, rms(self.e.h_middle) * self.e.y_gain
+        return [
+            self.row(
+                "scale mantissa, f and i",
+                17,
+                "o",
+                SEVENTEEN,
+                lambda b: self.mixed(
+                    recurrence(
+                        sigmoid(-e.sums["f"] * rounded_mantissa(e.scale["f"], b)) * e.keep,
+                        _silu(e.sums["i"] * rounded_mantissa(e.scale["i"], b)),
+                    )
+                ),
+                self.wanted_o,
+            ),
+            self.row(
+                "scale mantissa, o",
+                17,
+                "gate",
+                SEVENTEEN,
+                lambda b: rms(e.h + e.sums["o"] * rounded_mantissa(e.scale["o"], b)) * e.y_gain,
+                wanted_gate,
+            ),
+            self.row(
+                "h, word",
+                32,
+                "gate",
+                (16, 20, 24, 28, 32),
+                lambda b: rms(rounded_fraction(e.h_middle, self.h_bits - 32 + b)) * e.y_gain,
+                wanted_gate,
+            ),
+            self.row(
+                "gate, word",
+                18,
+                "down",
+                (12, 14, 16, 18, 20),
+                lambda b: self.gated(rounded_fraction(e.a["gate"], self.gate_bits - 18 + b)),
+                self.gated(e.a["gate"]),
+            ),
+        ]
+
+
+def _block(x: Real, bits: int) -> Real:
+    """``bits`` bits of magnitude below the largest of the vector: one exponent for all."""
+    unit = np.exp2(np.ceil(np.log2(np.abs(x).max(axis=-1, keepdims=True))) - bits)
+    return np.rint(x / unit) * unit
+
+
+def sweep(checkpoint: Checkpoint) -> list[Row]:
+    """Every word of the last layer (of the first for the embedding), at its own widths."""
+    words = _Sweep(checkpoint)
+    return [*words.norm_rows(), *words.recurrence_rows(), *words.vector_rows(), *as_built(words.e, words.weights)]
 
 
 def as_built(e: Exact, weights: IntegerWeights) -> list[Row]:

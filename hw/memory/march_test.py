@@ -143,31 +143,37 @@ class MemoryTest(wiring.Component):
                     next_word(~inverted)
                     with m.If(index == 0):
                         m.next = "NEXT"
-            with m.State("NEXT"):
-                m.next = "BLOCK"
-                with m.If(up & (offset != last_offset)):
-                    m.d.sync += [offset.eq(offset + BLOCK), base.eq(base + BLOCK)]
-                with m.Elif(~up & (offset != 0)):
-                    m.d.sync += [offset.eq(offset - BLOCK), base.eq(base - BLOCK)]
-                with m.Else():
-                    m.d.sync += element.eq(element + 1)
-                    # The next element begins where it must: at the other end, or this one's.
-                    following_up = Signal()
-                    with m.Switch(element):
-                        for number, values in enumerate(ELEMENTS[1:]):
-                            with m.Case(number):
-                                m.d.comb += following_up.eq(values[0])
-                    with m.If(following_up):
-                        m.d.sync += [offset.eq(0), base.eq(self.i.p.first)]
-                    with m.Else():
-                        m.d.sync += [offset.eq(last_offset), base.eq(self.i.p.first + last_offset)]
-                    with m.If(element == len(ELEMENTS) - 1):
-                        m.next = "DONE"
+            self._next_state(m, element, up, offset, base, last_offset)
             with m.State("DONE"):  # the last comparison was a cycle before
                 m.d.comb += [self.o.valid.eq(1), self.i.ready.eq(self.o.ready)]
                 with m.If(self.o.ready):
                     m.next = "IDLE"
         return m
+
+    def _next_state(
+        self, m: Module, element: Signal, up: Signal, offset: Signal, base: Signal, last_offset: Signal
+    ) -> None:
+        """On to the next block, or to the first block of the next element."""
+        with m.State("NEXT"):
+            m.next = "BLOCK"
+            with m.If(up & (offset != last_offset)):
+                m.d.sync += [offset.eq(offset + BLOCK), base.eq(base + BLOCK)]
+            with m.Elif(~up & (offset != 0)):
+                m.d.sync += [offset.eq(offset - BLOCK), base.eq(base - BLOCK)]
+            with m.Else():
+                m.d.sync += element.eq(element + 1)
+                # The next element begins where it must: at the other end, or this one's.
+                following_up = Signal()
+                with m.Switch(element):
+                    for number, values in enumerate(ELEMENTS[1:]):
+                        with m.Case(number):
+                            m.d.comb += following_up.eq(values[0])
+                with m.If(following_up):
+                    m.d.sync += [offset.eq(0), base.eq(self.i.p.first)]
+                with m.Else():
+                    m.d.sync += [offset.eq(last_offset), base.eq(self.i.p.first + last_offset)]
+                with m.If(element == len(ELEMENTS) - 1):
+                    m.next = "DONE"
 
 
 __all__ = ["BLOCK", "MemoryTest", "pattern"]
