@@ -27,7 +27,7 @@ from lutern.hw import layouts
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import QUANTISE_OP
 from lutern.hw.norm.quantiser import Quantiser
-from lutern.hw.norm.scalar import G_SQUARES_BITS, NormScalar
+from lutern.hw.norm.scalar import G_SQUARES_BITS, PATH, NormScalar, cycles_of
 from lutern.hw.norm.statistics import NormStatistics, largest_latency
 from lutern.model_ref import norm
 from lutern.model_ref.fixed import MANTISSA_BITS, Int, add_float
@@ -113,21 +113,22 @@ class RmsNorm(wiring.Component):
 
     def scale_latency(self, eps: layouts.Eps) -> int:
         """Cycles from the last beat of x to the scale of the vector's first operation."""
-        after_largest = {layouts.Eps.NONE: 23, layouts.Eps.O_PROJ: 31, layouts.Eps.DOWN_PROJ: 27}
-        return largest_latency(self.config) + after_largest[eps]
+        after_factor = NormScalar.adding[eps] + cycles_of("ROOT", "SCALE", "PUSH")
+        return largest_latency(self.config) + NormScalar.factor_latency + after_factor
 
     @property
     def first_interval(self) -> int:
         """Least cycles from the first codes of a vector's first operation (without eps) to those of its second."""
-        return 24
+        return cycles_of("IDLE", "VECTOR", "RECIPROCAL", "FACTOR", "ROOT", "SCALE", "PUSH")
 
     @property
     def next_interval(self) -> int:
         """Least cycles from the first codes of a later operation to those of the next on the same vector."""
-        return 13
+        return cycles_of("IDLE", "VECTOR", "RECIPROCAL", "FACTOR", "SCALE", "PUSH")
 
+    @staticmethod
     def schedule(
-        self, eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True, last_read: int = 0
+        eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True, last_read: int = 0
     ) -> tuple[list[tuple[int, int]], int]:
         """The (first read of u, scale at ``o_scale``) of each stream of an operation, in cycles of any clock.
 
@@ -137,15 +138,20 @@ class RmsNorm(wiring.Component):
         first cycle in which the next operation can be accepted. The first codes appear `Quantiser.latency` cycles after
         the first read; without pauses a pass reads a beat a cycle.
         """
-        after_factor = {layouts.Eps.NONE: 15, layouts.Eps.O_PROJ: 23, layouts.Eps.DOWN_PROJ: 19}[eps]
+        # From the start to FACTOR, from FACTOR to PUSH, from PUSH to the next stream's start.
+        ahead, after, between = cycles_of("IDLE", "VECTOR", "RECIPROCAL"), cycles_of("FACTOR", "SCALE"), PATH["PUSH"]
+        if new_vector:
+            ahead -= PATH["IDLE"]
+            after += NormScalar.adding[eps] + PATH["ROOT"]
+            between += PATH["NEXT STREAM"] + NormScalar.preparation[eps]
         passes = []
         for _ in range(streams):
-            factor = max(begins + (7 if new_vector else 8), last_read)
+            factor = max(begins + ahead, last_read)
             last_read = factor + beats
-            pushed = factor + (after_factor if new_vector else 4)
-            passes.append((factor + 1, pushed + 1))
-            begins = pushed + (2 + NormScalar.preparation[eps] if new_vector else 1)
-        return passes, pushed + 1
+            pushed = factor + after
+            passes.append((factor + PATH["FACTOR"], pushed + PATH["PUSH"]))
+            begins = pushed + between
+        return passes, pushed + PATH["PUSH"]
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

@@ -15,34 +15,50 @@ multiplier, 1 block RAM, and with several streams a LUT RAM for the root and the
 
 from __future__ import annotations
 
+from collections import Counter
+
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw import layouts
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import KEY_BITS, QUANTISE_OP, factor_payload
-from lutern.hw.norm.short_float import FloatAdder, LeadingBits, round_product, scalar_signal
-from lutern.hw.norm.statistics import SQUARES_BITS, U_COUNT, Running, pick
-from lutern.model_ref.fixed import (
-    MANTISSA_BITS,
-    MANTISSA_MAX,
-    MANTISSA_ONE,
-    RECIPROCAL_TABLE,
-    RSQRT_TABLE,
-    SCALAR_EXPONENT_BITS,
-)
+from lutern.hw.norm.scalar_path import ScalarPath
+from lutern.hw.norm.short_float import FloatAdder
+from lutern.hw.norm.statistics import SQUARES_BITS, U_COUNT, pick
+from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_ONE
 from lutern.model_ref.norm import KEY_EXPONENT_BIAS
 
 G_SQUARES_BITS = 48
-TABLE_WORDS = [0] * 128 + [int(y) for y in RSQRT_TABLE] + [int(y) for y in RECIPROCAL_TABLE]
-"""Root at ``m >> 9`` (128 to 511), reciprocal at ``512 + m[15:8]``."""
 ROUND_FACTOR = 1 << 6
 """Half of the last place of R: ``127 y`` has 7 bits more."""
 RECIPROCAL_EXPONENT = -33
 ROOT_EXPONENT = -25
+
+PATH = {
+    "IDLE": 1,
+    "NEXT STREAM": 1,
+    "EPS SQUARE": 3,
+    "EPS E1": 3,
+    "EPS E2": 3,
+    "VECTOR": 1,
+    "RECIPROCAL": 6,
+    "FACTOR": 1,
+    "EXTRA": 3,
+    "SQUARES": 1,
+    "ADD": FloatAdder.latency,
+    "ROOT": 11,
+    "SCALE": 3,
+    "PUSH": 1,
+}
+"""Steps of the state machine and their cycles, a state each: ``RECIPROCAL``, ``RECIPROCAL TABLE`` and so on."""
+
+
+def cycles_of(*steps: str) -> int:
+    """Cycles of steps of ``PATH`` that follow one another."""
+    return sum(PATH[step] for step in steps)
 
 
 class NormScalar(wiring.Component):
@@ -62,9 +78,19 @@ class NormScalar(wiring.Component):
     ``1 + preparation[eps]`` cycles after its operation is accepted at the earliest.
     """
 
-    factor_latency = 8
-    preparation = {layouts.Eps.NONE: 0, layouts.Eps.O_PROJ: 12, layouts.Eps.DOWN_PROJ: 15}
+    factor_latency = cycles_of("VECTOR", "RECIPROCAL", "FACTOR")
+    preparation = {
+        layouts.Eps.NONE: 0,
+        layouts.Eps.O_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1"),
+        layouts.Eps.DOWN_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1", "EPS E2"),
+    }
     """Cycles from the acceptance of an operation on for what its eps term needs of the scale before."""
+    adding = {
+        layouts.Eps.NONE: 0,
+        layouts.Eps.O_PROJ: cycles_of("EXTRA", "SQUARES", "ADD"),
+        layouts.Eps.DOWN_PROJ: cycles_of("ADD"),
+    }
+    """Cycles between the factor and the root in which the eps term is added to ss."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -86,245 +112,226 @@ class NormScalar(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        tokens = self.config.streams
-        m.submodules.fifo = fifo = SyncFIFO(width=layouts.shape_bits(layouts.SCALAR), depth=4 * tokens)
-        m.submodules.table = table = Memory(shape=MANTISSA_BITS, depth=1024, init=TABLE_WORDS)
-        read = table.read_port()
+        several = self.config.streams > 1
+        m.submodules.fifo = fifo = SyncFIFO(width=layouts.shape_bits(layouts.SCALAR), depth=4 * self.config.streams)
         m.d.comb += [
             self.o_scale.valid.eq(fifo.r_rdy),
             self.o_scale.payload.as_value().eq(fifo.r_data),
             fifo.r_en.eq(self.o_scale.ready),
         ]
-
-        op = Signal(QUANTISE_OP, reset_less=True)
-        largest = Signal(KEY_BITS, reset_less=True)  # of the operation's slot
-        state_shift = Signal(signed(7), reset_less=True)
-        t = scalar_signal("t")
-        preparing = Signal()  # the reciprocal is that of the producer's scale
-        zero = Signal(reset_less=True)  # the vector's ss
-        root = Signal(MANTISSA_BITS, reset_less=True)
-        root_exponent = Signal(signed(SCALAR_EXPONENT_BITS), reset_less=True)
-        inverse = Signal(MANTISSA_BITS, reset_less=True)
-        ending = self.stream == self.final_stream if tokens > 1 else Const(1, 1)
-        scaled = Signal()  # the operation's scale of this stream is ready, in t
-        result = Mux(zero | (largest == 0), 0, t.as_value())
-        previous_scale = Running(m, "previous", layouts.shape_bits(layouts.SCALAR), tokens, self.stream)
-        previous_scale.replace(scaled, result)
-        previous = data.View(layouts.SCALAR, previous_scale.value)
-        roots = Cat(root, root_exponent, zero)
-        if tokens > 1:
-            kept_roots = Running(m, "roots", len(roots), tokens, self.stream)
-            kept_roots.replace(scaled, roots)
-
-        # The multiplier, and what its product is used as.
-        a, b = Signal(signed(18), reset_less=True), Signal(signed(18), reset_less=True)
-        product = Signal(signed(36), reset_less=True)
-        m.d.sync += product.eq(a * b)
-        rounded, high = round_product(product[:34])
-        guess = Signal(MANTISSA_BITS, reset_less=True)
-        newton = Signal(MANTISSA_BITS)
-        stepped = guess + product[25:].as_signed() + product[24]
-        m.d.comb += newton.eq(Mux(stepped > MANTISSA_MAX, MANTISSA_MAX, stepped))
-        sum_exponent = Signal(signed(SCALAR_EXPONENT_BITS), reset_less=True)
-        largest_k = scalar_signal("largest_k")
-
-        # The table. The address of the reciprocal is that of the state before it.
-        operand = Signal(18, reset_less=True)
-        chosen = pick(self.largest, op.u_index)[:MANTISSA_BITS]
-        for_root, for_largest = Signal(), Signal()
-        reciprocal_of = Mux(for_largest, chosen, previous.mantissa)
-        m.d.comb += read.addr.eq(Mux(for_root, operand[9:18], Cat(reciprocal_of[8:16], Const(2, 2))))
-
-        # Leading bits are those of ss, which is there when the factor is; of an O_PROJ operation those of the squares
-        # of g until the factor is given, however long that takes, and of ss in the state ADD.
-        m.submodules.leading = leading = LeadingBits(SQUARES_BITS)
-        m.submodules.adder = adder = FloatAdder()
-        counting_g = Signal()
-        m.d.comb += [
-            leading.number.eq(Mux(counting_g, self.g_squares, self.squares)),
-            adder.a.eq(leading.value),
-            adder.b.eq(t),
-        ]
-
-        def multiply(
-            state: str,
-            left: Value,
-            right: Value,
-            exponent: Value,
-            then: str,
-            *,
-            unless: Value | None = None,
-            otherwise: str = "",
-        ) -> None:
-            """Three states: ``t = left * right``, short floats whose exponents add to ``exponent``."""
-            with m.State(state):
-                m.d.sync += [a.eq(left), b.eq(right), sum_exponent.eq(exponent)]
-                m.next = f"{state} PRODUCT"
-            with m.State(f"{state} PRODUCT"):
-                m.next = f"{state} ROUND"
-            with m.State(f"{state} ROUND"):
-                m.d.sync += [t.mantissa.eq(rounded), t.exponent.eq(sum_exponent + 16 + high)]
-                m.next = then
-                if unless is not None:
-                    with m.If(unless):
-                        m.next = otherwise
-
-        def wait(state: str, then: str) -> None:
-            """The product of what the state before has loaded."""
-            with m.State(state):
-                m.next = then
-
+        path = ScalarPath(m, self.config, self)
         giving = Signal()
         with m.If(giving):
             m.d.sync += self.o_factor.valid.eq(1)
         with m.Elif(self.o_factor.ready):
             m.d.sync += self.o_factor.valid.eq(0)
 
-        def begin(entering: data.View) -> None:
-            """The first state of an operation on a stream."""
-            m.d.sync += [preparing.eq(1), operand.eq(previous.mantissa | MANTISSA_ONE)]
-            m.next = "VECTOR"
-            with m.If(entering.eps.any()):
-                m.next = "RECIPROCAL"
-
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.i_op.ready.eq(1)
-                m.d.sync += op.eq(self.i_op.payload)
+                m.d.sync += path.op.eq(self.i_op.payload)
                 with m.If(self.i_op.valid):
-                    begin(self.i_op.payload)
-            if tokens > 1:
+                    self._begin(m, path, self.i_op.payload)
+            if several:
                 with m.State("NEXT STREAM"):
-                    begin(op)
-
-            # e1 / producer_scale^2, before the vector is complete; times e2 where nothing is added before that
-            multiply("EPS SQUARE", inverse, inverse, (RECIPROCAL_EXPONENT - previous.exponent) << 1, "EPS E1")
-            multiply(
-                "EPS E1",
-                t.mantissa,
-                op.e1.mantissa,
-                t.exponent + op.e1.exponent,
-                "EPS E2",
-                unless=op.eps == layouts.Eps.O_PROJ,
-                otherwise="VECTOR",
-            )
-            multiply("EPS E2", t.mantissa, op.e2.mantissa, t.exponent + op.e2.exponent, "VECTOR")
-
-            with m.State("VECTOR"):
-                m.d.comb += [for_largest.eq(1), self.largest_take.eq(self.largest_valid & op.new_vector & ending)]
-                m.d.sync += [
-                    preparing.eq(0),
-                    state_shift.eq(self.state_shift),
-                    operand.eq(chosen | MANTISSA_ONE),
-                    largest.eq(pick(self.largest, op.u_index)),
-                ]
-                if tokens > 1:
-                    m.d.sync += roots.eq(kept_roots.value)
-                with m.If(self.largest_valid | ~op.new_vector):
-                    m.next = "RECIPROCAL"
-
-            # fixed.reciprocal; largest * K behind it
-            with m.State("RECIPROCAL"):
-                m.d.sync += guess.eq(read.data)
-                m.next = "RECIPROCAL TABLE"
-            with m.State("RECIPROCAL TABLE"):
-                m.d.sync += [a.eq(guess), b.eq(operand)]
-                m.next = "RECIPROCAL PRODUCT"
-            with m.State("RECIPROCAL PRODUCT"):
-                with m.If(preparing):
-                    m.d.sync += counting_g.eq(op.eps == layouts.Eps.O_PROJ)
-                m.next = "RECIPROCAL RESIDUAL"
-            with m.State("RECIPROCAL RESIDUAL"):
-                m.d.sync += [a.eq(guess), b.eq(((1 << 33) - product)[8:26])]
-                m.next = "RECIPROCAL STEP"
-            with m.State("RECIPROCAL STEP"):
-                m.d.sync += [a.eq(largest[:MANTISSA_BITS]), b.eq(op.k.mantissa)]
-                m.d.sync += sum_exponent.eq(largest[MANTISSA_BITS:] - KEY_EXPONENT_BIAS + op.k.exponent)
-                m.next = "RECIPROCAL RESULT"
-            with m.State("RECIPROCAL RESULT"):
-                m.d.sync += inverse.eq(newton)
-                m.next = "FACTOR"
-                with m.If(preparing):
-                    m.next = "EPS SQUARE"
-
-            with m.State("FACTOR"):
-                m.d.sync += [largest_k.mantissa.eq(rounded), largest_k.exponent.eq(sum_exponent + 16 + high)]
-                # 127 y as 128 y - y: no multiplier; at most 127/128 of 2^17, so that nothing saturates
-                factor = Cat(Const(0, 7), inverse) - inverse + ROUND_FACTOR
-                payload = self.o_factor.payload
-                with m.If(~self.o_factor.valid | self.o_factor.ready):
-                    m.d.comb += giving.eq(1)
-                    m.d.sync += [
-                        counting_g.eq(0),
-                        payload.factor.eq(factor[7:]),
-                        payload.exponent.eq(largest[MANTISSA_BITS:]),
-                        payload.u_index.eq(op.u_index),
-                        payload.stream.eq(self.stream),
-                        payload.beats.eq(op.beats),
-                    ]
-                    m.next = "SCALE"
-                    with m.If(op.new_vector):
-                        m.next = "ROOT"
-                        with m.If(op.eps == layouts.Eps.O_PROJ):
-                            m.next = "EXTRA"
-                        with m.If(op.eps == layouts.Eps.DOWN_PROJ):
-                            m.next = "ADD"
-
-            # squares of g + e1 / .. were added meanwhile: times e2, and that plus ss
-            exponent = adder.total.exponent + op.e2.exponent - (state_shift << 1)
-            multiply("EXTRA", adder.total.mantissa, op.e2.mantissa, exponent, "SQUARES")
-            wait("SQUARES", "ADD")
-            adding = ["ADD", *(f"ADD {place}" for place in range(1, FloatAdder.latency))]
-            for state, then in zip(adding, [*adding[1:], "ROOT"], strict=True):
-                wait(state, then)
-
-            # fixed.rsqrt_float
-            with m.State("ROOT"):
-                of = Mux(op.eps.any(), adder.total.as_value(), leading.value.as_value())
-                ss = data.View(layouts.SCALAR, of)
-                mantissa = ss.mantissa | MANTISSA_ONE
-                m.d.sync += [
-                    operand.eq(Mux(ss.exponent[0], mantissa << 1, mantissa)),
-                    root_exponent.eq(ROOT_EXPONENT - (ss.exponent >> 1)),
-                    zero.eq(ss.mantissa == 0),
-                ]
-                m.next = "ROOT ADDRESS"
-            with m.State("ROOT ADDRESS"):
-                m.d.comb += for_root.eq(1)
-                m.next = "ROOT GUESS"
-            with m.State("ROOT GUESS"):
-                m.d.sync += guess.eq(read.data)
-                m.next = "ROOT TABLE"
-            double = Signal(35, reset_less=True)
-            with m.State("ROOT TABLE"):
-                m.d.sync += [a.eq(guess), b.eq(guess)]
-                m.next = "ROOT PRODUCT"
-            wait("ROOT PRODUCT", "ROOT SQUARE")
-            with m.State("ROOT SQUARE"):
-                m.d.sync += [a.eq(product[MANTISSA_BITS:]), b.eq(operand[1:])]
-                m.next = "ROOT HALF"
-            wait("ROOT HALF", "ROOT DOUBLE")
-            with m.State("ROOT DOUBLE"):
-                m.d.sync += double.eq((product << 1) + Mux(operand[0], a, 0))
-                m.next = "ROOT RESIDUAL"
-            with m.State("ROOT RESIDUAL"):
-                m.d.sync += [a.eq(guess), b.eq(((1 << 33) - double)[9:27])]
-                m.next = "ROOT STEP"
-            wait("ROOT STEP", "ROOT RESULT")
-            with m.State("ROOT RESULT"):
-                m.d.sync += root.eq(newton)
-                m.next = "SCALE"
-
+                    self._begin(m, path, path.op)
+            self._eps_states(m, path)
+            self._vector_state(m, path)
+            self._reciprocal_states(m, path)
+            self._factor_state(m, path, giving)
+            self._sum_states(m, path)
+            self._root_states(m, path)
             # y * (largest * K)
-            multiply("SCALE", largest_k.mantissa, root, largest_k.exponent + root_exponent, "PUSH")
-            with m.State("PUSH"):
-                m.d.comb += [fifo.w_en.eq(1), fifo.w_data.eq(result)]
-                with m.If(fifo.w_rdy):
-                    m.d.comb += scaled.eq(1)
-                    m.next = "IDLE"
-                    if tokens > 1:
-                        m.d.sync += self.stream.eq(Mux(ending, 0, self.stream + 1))
-                        with m.If(~ending):
-                            m.next = "NEXT STREAM"
-
+            exponent = path.largest_k.exponent + path.root_exponent
+            self._multiply(m, path, "SCALE", path.largest_k.mantissa, path.root, exponent, "PUSH")
+            self._push_state(m, path, fifo)
+        made = Counter(next(name for name in PATH if f"{state} ".startswith(f"{name} ")) for state in fsm.encoding)
+        assert all(PATH[name] == count for name, count in made.items()), f"the states are {made}, PATH says {PATH}"
         return m
+
+    @staticmethod
+    def _multiply(
+        m: Module,
+        path: ScalarPath,
+        state: str,
+        left: Value,
+        right: Value,
+        exponent: Value,
+        then: str,
+        *,
+        unless: Value | None = None,
+        otherwise: str = "",
+    ) -> None:
+        """Three states: ``t = left * right``, short floats whose exponents add to ``exponent``."""
+        with m.State(state):
+            m.d.sync += [path.a.eq(left), path.b.eq(right), path.sum_exponent.eq(exponent)]
+            m.next = f"{state} PRODUCT"
+        with m.State(f"{state} PRODUCT"):
+            m.next = f"{state} ROUND"
+        with m.State(f"{state} ROUND"):
+            m.d.sync += [path.t.mantissa.eq(path.rounded), path.t.exponent.eq(path.rounded_exponent)]
+            m.next = then
+            if unless is not None:
+                with m.If(unless):
+                    m.next = otherwise
+
+    @staticmethod
+    def _wait(m: Module, state: str, then: str) -> None:
+        """The product of what the state before has loaded."""
+        with m.State(state):
+            m.next = then
+
+    @staticmethod
+    def _begin(m: Module, path: ScalarPath, entering: data.View) -> None:
+        """The first state of an operation on a stream."""
+        m.d.sync += [path.preparing.eq(1), path.operand.eq(path.previous.mantissa | MANTISSA_ONE)]
+        m.next = "VECTOR"
+        with m.If(entering.eps.any()):
+            m.next = "RECIPROCAL"
+
+    def _eps_states(self, m: Module, path: ScalarPath) -> None:
+        """e1 / producer_scale^2, before the vector is complete; times e2 where nothing is added before that."""
+        op, t, inverse = path.op, path.t, path.inverse
+        exponent = (RECIPROCAL_EXPONENT - path.previous.exponent) << 1
+        self._multiply(m, path, "EPS SQUARE", inverse, inverse, exponent, "EPS E1")
+        self._multiply(
+            m,
+            path,
+            "EPS E1",
+            t.mantissa,
+            op.e1.mantissa,
+            t.exponent + op.e1.exponent,
+            "EPS E2",
+            unless=op.eps == layouts.Eps.O_PROJ,
+            otherwise="VECTOR",
+        )
+        exponent = t.exponent + op.e2.exponent
+        self._multiply(m, path, "EPS E2", t.mantissa, op.e2.mantissa, exponent, "VECTOR")
+
+    def _vector_state(self, m: Module, path: ScalarPath) -> None:
+        """Waits for the largest of a new vector."""
+        op = path.op
+        with m.State("VECTOR"):
+            m.d.comb += [path.for_largest.eq(1), self.largest_take.eq(self.largest_valid & op.new_vector & path.ending)]
+            m.d.sync += [
+                path.preparing.eq(0),
+                path.state_shift.eq(self.state_shift),
+                path.operand.eq(path.chosen | MANTISSA_ONE),
+                path.largest.eq(pick(self.largest, op.u_index)),
+            ]
+            if self.config.streams > 1:
+                m.d.sync += path.roots.eq(path.kept_roots.value)
+            with m.If(self.largest_valid | ~op.new_vector):
+                m.next = "RECIPROCAL"
+
+    def _reciprocal_states(self, m: Module, path: ScalarPath) -> None:
+        """``fixed.reciprocal``, and the product of largest and K after it."""
+        op, largest, a, b, guess = path.op, path.largest, path.a, path.b, path.guess
+        with m.State("RECIPROCAL"):
+            m.d.sync += guess.eq(path.read.data)
+            m.next = "RECIPROCAL TABLE"
+        with m.State("RECIPROCAL TABLE"):
+            m.d.sync += [a.eq(guess), b.eq(path.operand)]
+            m.next = "RECIPROCAL PRODUCT"
+        with m.State("RECIPROCAL PRODUCT"):
+            with m.If(path.preparing):
+                m.d.sync += path.counting_g.eq(op.eps == layouts.Eps.O_PROJ)
+            m.next = "RECIPROCAL RESIDUAL"
+        with m.State("RECIPROCAL RESIDUAL"):
+            m.d.sync += [a.eq(guess), b.eq(((1 << 33) - path.product)[8:26])]
+            m.next = "RECIPROCAL STEP"
+        with m.State("RECIPROCAL STEP"):
+            m.d.sync += [a.eq(largest[:MANTISSA_BITS]), b.eq(op.k.mantissa)]
+            m.d.sync += path.sum_exponent.eq(largest[MANTISSA_BITS:] - KEY_EXPONENT_BIAS + op.k.exponent)
+            m.next = "RECIPROCAL RESULT"
+        with m.State("RECIPROCAL RESULT"):
+            m.d.sync += path.inverse.eq(path.newton)
+            m.next = "FACTOR"
+            with m.If(path.preparing):
+                m.next = "EPS SQUARE"
+
+    def _factor_state(self, m: Module, path: ScalarPath, giving: Signal) -> None:
+        """Gives R to the quantiser when the factor before it is gone."""
+        op, inverse, payload = path.op, path.inverse, self.o_factor.payload
+        with m.State("FACTOR"):
+            m.d.sync += [path.largest_k.mantissa.eq(path.rounded), path.largest_k.exponent.eq(path.rounded_exponent)]
+            # 127 y as 128 y - y: no multiplier; at most 127/128 of 2^17, so that nothing saturates
+            factor = Cat(Const(0, 7), inverse) - inverse + ROUND_FACTOR
+            with m.If(~self.o_factor.valid | self.o_factor.ready):
+                m.d.comb += giving.eq(1)
+                m.d.sync += [
+                    path.counting_g.eq(0),
+                    payload.factor.eq(factor[7:]),
+                    payload.exponent.eq(path.largest[MANTISSA_BITS:]),
+                    payload.u_index.eq(op.u_index),
+                    payload.stream.eq(self.stream),
+                    payload.beats.eq(op.beats),
+                ]
+                m.next = "SCALE"
+                with m.If(op.new_vector):
+                    m.next = "ROOT"
+                    with m.If(op.eps == layouts.Eps.O_PROJ):
+                        m.next = "EXTRA"
+                    with m.If(op.eps == layouts.Eps.DOWN_PROJ):
+                        m.next = "ADD"
+
+    def _sum_states(self, m: Module, path: ScalarPath) -> None:
+        """Squares of g + e1 / .. were added meanwhile: times e2, and that plus ss."""
+        op, total = path.op, path.adder.total
+        exponent = total.exponent + op.e2.exponent - (path.state_shift << 1)
+        self._multiply(m, path, "EXTRA", total.mantissa, op.e2.mantissa, exponent, "SQUARES")
+        self._wait(m, "SQUARES", "ADD")
+        adding = ["ADD", *(f"ADD {place}" for place in range(1, PATH["ADD"]))]
+        for state, then in zip(adding, [*adding[1:], "ROOT"], strict=True):
+            self._wait(m, state, then)
+
+    def _root_states(self, m: Module, path: ScalarPath) -> None:
+        """``fixed.rsqrt_float`` of ss, or of its sum with the eps term."""
+        a, b, guess, operand, product = path.a, path.b, path.guess, path.operand, path.product
+        with m.State("ROOT"):
+            of = Mux(path.op.eps.any(), path.adder.total.as_value(), path.leading.value.as_value())
+            ss = data.View(layouts.SCALAR, of)
+            mantissa = ss.mantissa | MANTISSA_ONE
+            m.d.sync += [
+                operand.eq(Mux(ss.exponent[0], mantissa << 1, mantissa)),
+                path.root_exponent.eq(ROOT_EXPONENT - (ss.exponent >> 1)),
+                path.zero.eq(ss.mantissa == 0),
+            ]
+            m.next = "ROOT ADDRESS"
+        with m.State("ROOT ADDRESS"):
+            m.d.comb += path.for_root.eq(1)
+            m.next = "ROOT GUESS"
+        with m.State("ROOT GUESS"):
+            m.d.sync += guess.eq(path.read.data)
+            m.next = "ROOT TABLE"
+        double = Signal(35, reset_less=True)
+        with m.State("ROOT TABLE"):
+            m.d.sync += [a.eq(guess), b.eq(guess)]
+            m.next = "ROOT PRODUCT"
+        self._wait(m, "ROOT PRODUCT", "ROOT SQUARE")
+        with m.State("ROOT SQUARE"):
+            m.d.sync += [a.eq(product[MANTISSA_BITS:]), b.eq(operand[1:])]
+            m.next = "ROOT HALF"
+        self._wait(m, "ROOT HALF", "ROOT DOUBLE")
+        with m.State("ROOT DOUBLE"):
+            m.d.sync += double.eq((product << 1) + Mux(operand[0], a, 0))
+            m.next = "ROOT RESIDUAL"
+        with m.State("ROOT RESIDUAL"):
+            m.d.sync += [a.eq(guess), b.eq(((1 << 33) - double)[9:27])]
+            m.next = "ROOT STEP"
+        self._wait(m, "ROOT STEP", "ROOT RESULT")
+        with m.State("ROOT RESULT"):
+            m.d.sync += path.root.eq(path.newton)
+            m.next = "SCALE"
+
+    def _push_state(self, m: Module, path: ScalarPath, fifo: SyncFIFO) -> None:
+        """The scale goes into the FIFO, and the next stream begins."""
+        with m.State("PUSH"):
+            m.d.comb += [fifo.w_en.eq(1), fifo.w_data.eq(path.result)]
+            with m.If(fifo.w_rdy):
+                m.d.comb += path.scaled.eq(1)
+                m.next = "IDLE"
+                if self.config.streams > 1:
+                    m.d.sync += self.stream.eq(Mux(path.ending, 0, self.stream + 1))
+                    with m.If(~path.ending):
+                        m.next = "NEXT STREAM"

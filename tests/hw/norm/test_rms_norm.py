@@ -6,7 +6,7 @@ import pytest
 from amaranth.hdl import Const
 
 from lutern.hw.config import HwConfig
-from lutern.hw.norm import RmsNorm, quantiser
+from lutern.hw.norm import RmsNorm, quantiser, scalar_path
 from lutern.hw.norm import scalar as norm_scalar
 from lutern.hw.norm import statistics as norm_statistics
 from lutern.model_ref import norm
@@ -114,11 +114,11 @@ def test_mutation_of_a_constant_is_found(
 def test_mutation_of_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from lutern.sim.benches.norm import EDGES, build_cases
 
-    words = list(norm_scalar.TABLE_WORDS)
+    words = list(scalar_path.TABLE_WORDS)
     vector = build_cases([*EDGES, "random"], ELEMENTS, SEED)[-1].vectors[0]
     largest = norm.gather(vector.x, vector.outer, vector.inner).largest[0]
     words[512 + (int(largest[0]) >> 8 & 255)] ^= 1 << 12
-    monkeypatch.setattr(norm_scalar, "TABLE_WORDS", words)
+    monkeypatch.setattr(scalar_path, "TABLE_WORDS", words)
     with pytest.raises(AssertionError, match=r"norm\.(codes|scale): token .* got .* expected"):
         run_norm(1, 4)
 
@@ -130,8 +130,8 @@ def test_mutation_of_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None
         (norm_statistics, "keys", "codes"),
         (norm_statistics, "low", "scale"),
         (norm_statistics, "high", "scale"),
-        (norm_scalar, "previous", "scale"),
-        (norm_scalar, "roots", "scale"),
+        (scalar_path, "previous", "scale"),
+        (scalar_path, "roots", "scale"),
     ],
 )
 def test_mutation_of_a_streams_memory_is_found(

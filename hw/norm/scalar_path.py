@@ -1,0 +1,105 @@
+"""Registers and arithmetic of `NormScalar`, which its states use in turn: one multiplier, one table, one adder.
+
+operand, previous scale, largest ─► address ─► table ─► guess
+a, b ─► product ─┬─► rounded               a short float
+                 └─► newton                a step of an iteration on the guess
+ss or squares of g ─► LeadingBits ─► FloatAdder ◄─ t
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data
+from amaranth.lib.memory import Memory
+
+from lutern.hw import layouts
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import KEY_BITS, QUANTISE_OP
+from lutern.hw.norm.short_float import FloatAdder, LeadingBits, round_product, scalar_signal
+from lutern.hw.norm.statistics import SQUARES_BITS, Running, pick
+from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, RECIPROCAL_TABLE, RSQRT_TABLE, SCALAR_EXPONENT_BITS
+
+TABLE_WORDS = [0] * 128 + [int(y) for y in RSQRT_TABLE] + [int(y) for y in RECIPROCAL_TABLE]
+"""Root at ``m >> 9`` (128 to 511), reciprocal at ``512 + m[15:8]``."""
+
+
+class ScalarPath:
+    """What the states of ``scalar`` read and write.
+
+    Attributes that a state may assign: ``op`` the operation, ``largest`` of its slot, ``state_shift``, ``t`` the short
+    float of the last product, ``preparing`` (the reciprocal is that of the producer's scale), ``zero`` (the vector's ss
+    is 0), ``root`` and its exponent, ``inverse``, ``largest_k`` = largest * K, ``a`` and ``b`` of the multiplier,
+    ``sum_exponent`` of its product, ``guess``, ``operand``, ``counting_g``, ``scaled`` (the operation's scale of this
+    stream is ready, in t), ``for_root`` and ``for_largest`` of the table's address.
+    """
+
+    def __init__(self, m: Module, config: HwConfig, scalar: Any) -> None:
+        m.submodules.table = table = Memory(shape=MANTISSA_BITS, depth=1024, init=TABLE_WORDS)
+        self.read = table.read_port()
+        self.op = Signal(QUANTISE_OP, reset_less=True)
+        self.largest = Signal(KEY_BITS, reset_less=True)
+        self.state_shift = Signal(signed(7), reset_less=True)
+        self.t = scalar_signal("t")
+        self.preparing = Signal()
+        self.counting_g = Signal()
+        self.operand = Signal(18, reset_less=True)
+        self.chosen = pick(scalar.largest, self.op.u_index)[:MANTISSA_BITS]
+        self.ending = scalar.stream == scalar.final_stream if config.streams > 1 else Const(1, 1)
+        self._keep_scales(m, config, scalar)
+        self._multiply(m)
+        self._look_up(m)
+        self._add(m, scalar)
+
+    def _keep_scales(self, m: Module, config: HwConfig, scalar: Any) -> None:
+        """The root, and the last scale and root of each stream."""
+        self.zero = Signal(reset_less=True)
+        self.root = Signal(MANTISSA_BITS, reset_less=True)
+        self.root_exponent = Signal(signed(SCALAR_EXPONENT_BITS), reset_less=True)
+        self.scaled = Signal()
+        self.result = Mux(self.zero | (self.largest == 0), 0, self.t.as_value())
+        previous_scale = Running(m, "previous", layouts.shape_bits(layouts.SCALAR), config.streams, scalar.stream)
+        previous_scale.replace(self.scaled, self.result)
+        self.previous = data.View(layouts.SCALAR, previous_scale.value)
+        self.roots = Cat(self.root, self.root_exponent, self.zero)
+        if config.streams > 1:
+            self.kept_roots = Running(m, "roots", len(self.roots), config.streams, scalar.stream)
+            self.kept_roots.replace(self.scaled, self.roots)
+
+    def _multiply(self, m: Module) -> None:
+        """The multiplier, and what its product is used as."""
+        self.a, self.b = Signal(signed(18), reset_less=True), Signal(signed(18), reset_less=True)
+        self.product = product = Signal(signed(36), reset_less=True)
+        m.d.sync += product.eq(self.a * self.b)
+        self.sum_exponent = Signal(signed(SCALAR_EXPONENT_BITS), reset_less=True)
+        self.rounded, high = round_product(product[:34])
+        self.rounded_exponent = self.sum_exponent + 16 + high
+        self.inverse = Signal(MANTISSA_BITS, reset_less=True)
+        self.largest_k = scalar_signal("largest_k")
+        self.guess = Signal(MANTISSA_BITS, reset_less=True)
+        self.newton = Signal(MANTISSA_BITS)
+        stepped = self.guess + product[25:].as_signed() + product[24]
+        m.d.comb += self.newton.eq(Mux(stepped > MANTISSA_MAX, MANTISSA_MAX, stepped))
+
+    def _look_up(self, m: Module) -> None:
+        """The table's address. That of the reciprocal is set in the state before it."""
+        for_root, for_largest = Signal(), Signal()
+        self.for_root, self.for_largest = for_root, for_largest
+        reciprocal_of = Mux(for_largest, self.chosen, self.previous.mantissa)
+        address = Mux(for_root, self.operand[9:18], Cat(reciprocal_of[8:16], Const(2, 2)))
+        m.d.comb += self.read.addr.eq(address)
+
+    def _add(self, m: Module, scalar: Any) -> None:
+        """Leading bits are those of ss, which is there when the factor is.
+
+        In an O_PROJ operation they are those of the squares of g until the factor is given, however long that takes,
+        and of ss in the state ADD.
+        """
+        m.submodules.leading = self.leading = LeadingBits(SQUARES_BITS)
+        m.submodules.adder = self.adder = FloatAdder()
+        m.d.comb += [
+            self.leading.number.eq(Mux(self.counting_g, scalar.g_squares, scalar.squares)),
+            self.adder.a.eq(self.leading.value),
+            self.adder.b.eq(self.t),
+        ]

@@ -1,0 +1,40 @@
+"""The states of the scalar unit and the table of their cycles; what it computes is tested with the norm around it."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import Eps
+from lutern.hw.norm import RmsNorm
+from lutern.hw.norm.quantiser import Quantiser
+from lutern.hw.norm.scalar import PATH, NormScalar
+from lutern.hw.norm.statistics import largest_latency
+from lutern.sim.convert import convert_rtlil
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_the_table_is_that_of_the_states(streams: int) -> None:
+    convert_rtlil(NormScalar(HwConfig("bench", streams=streams)))
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+@pytest.mark.parametrize("step", [step for step in PATH if step != "ADD"])
+def test_a_wrong_entry_of_the_table_is_found(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all but ADD, whose states are made from the table."""
+    monkeypatch.setitem(PATH, step, PATH[step] + 1)
+    with pytest.raises(AssertionError, match="PATH says"):
+        convert_rtlil(NormScalar(HwConfig("bench", streams=2)))
+    gc.collect()  # of the components whose elaboration ended early, while their warnings are off
+
+
+def test_figures() -> None:
+    """The cycles that follow from the table, as they were counted in the bench."""
+    norm = RmsNorm(HwConfig("bench"))
+    largest = largest_latency(norm.config)
+    assert norm.latency == largest + 8 + Quantiser.latency
+    assert {eps: norm.scale_latency(eps) - largest for eps in Eps} == {Eps.NONE: 23, Eps.O_PROJ: 31, Eps.DOWN_PROJ: 27}
+    assert (norm.first_interval, norm.next_interval) == (24, 13)
+    assert NormScalar.preparation == {Eps.NONE: 0, Eps.O_PROJ: 12, Eps.DOWN_PROJ: 15}
