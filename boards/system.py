@@ -25,11 +25,12 @@ from amaranth.lib import io
 from amaranth.lib.cdc import FFSynchronizer
 
 from lutern.boards.board import Board
-from lutern.boards.pll import Pll, plan_pll
+from lutern.boards.pll import Pll, PllPlan, plan_pll
 from lutern.hw.config import HwConfig
 from lutern.hw.link import Uart
+from lutern.hw.link.uart import LOWEST_DIVISOR
 from lutern.hw.memory import any_part
-from lutern.hw.pipeline import described, join_streams
+from lutern.hw.pipeline import join_streams
 from lutern.hw.top import Top
 from lutern.model_ref.errors import LuternError
 
@@ -43,6 +44,11 @@ SDRAM_DEGREES = 180.0
 def baud_divisor(clock_hz: float, baud: int) -> int:
     """Cycles of a bit; refuses a clock from which the rate cannot be made."""
     divisor = max(1, round(clock_hz / baud))
+    if divisor < LOWEST_DIVISOR:
+        raise LuternError(
+            f"at a clock of {clock_hz / 1e6:g} MHz a bit of this board's link of {baud:,} baud takes {divisor} cycles; "
+            f"choose a frequency of {LOWEST_DIVISOR * baud / 1e6:g} MHz or more."
+        )
     off = clock_hz / divisor / baud - 1
     if abs(off) > BAUD_TOLERANCE:
         raise LuternError(
@@ -51,6 +57,13 @@ def baud_divisor(clock_hz: float, baud: int) -> int:
             f"{baud / 1e6:g} MHz."
         )
     return divisor
+
+
+def plan_clocks(board: Board, config: HwConfig) -> tuple[PllPlan, int]:
+    """The PLL of a board's chip, and the cycles of a bit of its link."""
+    memory_hz = (round(any_part(config.word_bits).clock_hz),) * 2 if config.memory == "sdram" else ()
+    plan = plan_pll(board.clock_hz, config.clock_hz, *memory_hz)
+    return plan, baud_divisor(float(plan.output_hz(0)), board.link.baud)
 
 
 class System(Elaboratable):
@@ -62,14 +75,8 @@ class System(Elaboratable):
     def __init__(self, board: Board, config: HwConfig) -> None:
         self.board, self.config = board, config
         self.timings = any_part(config.word_bits)
-        memory_hz = (round(self.timings.clock_hz),) * 2 if config.memory == "sdram" else ()
-        try:
-            self.plan = plan_pll(board.clock_hz, config.clock_hz, *memory_hz)
-            self.clock_hz = float(self.plan.output_hz(0))
-            self.divisor = baud_divisor(self.clock_hz, board.link.baud)
-        except LuternError:
-            described(self)
-            raise
+        self.plan, self.divisor = plan_clocks(board, config)
+        self.clock_hz = float(self.plan.output_hz(0))
 
     @property
     def domains(self) -> tuple[str, ...]:

@@ -42,8 +42,7 @@ class CodeMemory(wiring.Component):
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
-        self.in_luts = 2 * -(-config.max_width // config.columns) <= LUT_RAM_WORDS
-        self.latency = 2 if self.in_luts else 3
+        self.latency = self.latency_of(config)
         super().__init__(
             {
                 "i_codes": In(stream.Signature(quantised_payload(config))),
@@ -52,6 +51,16 @@ class CodeMemory(wiring.Component):
                 "final_stream": In(config.stream_bits),
             }
         )
+
+    @staticmethod
+    def is_in_luts(config: HwConfig) -> bool:
+        """Whether the part memories, of two banks each, are built of LUTs."""
+        return 2 * -(-config.max_width // config.columns) <= LUT_RAM_WORDS
+
+    @staticmethod
+    def latency_of(config: HwConfig) -> int:
+        """Cycles from the write of a beat of codes to ``o``."""
+        return 2 if CodeMemory.is_in_luts(config) else 3
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -91,11 +100,12 @@ class CodeMemory(wiring.Component):
             write_address.eq(Mux(bank_w, column + beats, column)),
             read_address.eq(Mux(bank_r, beat + beats, beat)),
         ]
+        in_luts = self.is_in_luts(config)
         for number in range(config.streams):
             of_stream = i.stream == number if config.streams > 1 else 1
             for index in range(parts):
                 attrs: dict[str, str | int] = {"no_rw_check": 1}  # what is being written is not used
-                attrs["ram_style"] = "distributed" if self.in_luts else "block"
+                attrs["ram_style"] = "distributed" if in_luts else "block"
                 memory = Memory(shape=part_bits, depth=2 * beats, init=[], attrs=attrs)
                 m.submodules[f"part_{number}_{index}"] = memory
                 write = memory.write_port()
@@ -104,7 +114,7 @@ class CodeMemory(wiring.Component):
                     write.data.eq(i.codes),
                     write.en.eq(store & (part == index) & of_stream),
                 ]
-                if self.in_luts:
+                if in_luts:
                     reads.append((read := memory.read_port(domain="comb")).data)
                     m.d.comb += read.addr.eq(read_address)
                 else:

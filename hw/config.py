@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from lutern.hw.protocol import CHUNK_BYTES
 from lutern.model_ref.errors import LuternError
 
 TRITS_PER_BYTE = 5
@@ -22,6 +23,8 @@ TRIT_MEMORY = 1 << 23
 SOURCES = ("resident", "streamed")
 MEMORIES = ("block", "sdram", "host")
 CELLS = ("generic", "ecp5")
+HOST_CHUNKS = 4
+"""Chunks of the link that must have room on a chip whose words the host sends."""
 RENAMED = {"tokens": "streams"}
 """Fields that had another name, and the name that they have."""
 RENAMED_SOURCES = {"stream": "streamed"}
@@ -131,6 +134,12 @@ class HwConfig:
             raise LuternError(
                 f"HwConfig {self.name}: a beat of trits has {self.beat_bytes} bytes, no multiple of word_bytes "
                 f"{self.word_bytes}; choose a word that beats consist of."
+            )
+        least = HOST_CHUNKS * (CHUNK_BYTES // self.word_bytes)
+        if self.memory == "host" and self.memory_words < least:
+            raise LuternError(
+                f"HwConfig {self.name}: {self.memory_words} words wait on the chip; give memory_words {least} or more, "
+                "so that the link goes on while they are used."
             )
         for name, value, lowest, highest in (
             ("rows / results_per_cycle", self.rows // self.results_per_cycle, 1, 255),

@@ -40,7 +40,6 @@ SILU_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
 """Rounds value * sigma."""
 V_STAGE = 3
 """Stage in which v stands, to go into the FIFO."""
-LATENCY = V_STAGE + CreditFifo.latency
 WRITTEN = SIGMOID_STAGES + 3
 """Stage in which a gate stands, to be written."""
 
@@ -77,6 +76,8 @@ class Glu(wiring.Component):
     Paper, section 3.3.2, equation (10).
     """
 
+    latency = V_STAGE + CreditFifo.latency
+
     def __init__(self, config: HwConfig) -> None:
         self.config = config
         super().__init__(
@@ -86,11 +87,6 @@ class Glu(wiring.Component):
                 "sigmoid": Out(sigmoid_signature(config)),
             }
         )
-
-    @property
-    def latency(self) -> int:
-        """Cycles from a beat of UP at ``i`` to its v at ``o``."""
-        return LATENCY
 
     @staticmethod
     def model(gate: Int, up: Int, frac_bits: int) -> Int:

@@ -104,7 +104,7 @@ class Head(wiring.Component):
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
-        self.latency = 8 + (config.results_per_cycle - 1).bit_length()
+        self.latency = self.latency_of(config)
         super().__init__(
             {
                 "i": In(stream.Signature(values_payload(config))),
@@ -117,6 +117,11 @@ class Head(wiring.Component):
                 "data": Out(signed(24)),
             }
         )
+
+    @staticmethod
+    def latency_of(config: HwConfig) -> int:
+        """Cycles from the last beat to the token: a register a level of the tree that finds the best of a beat."""
+        return 8 + (config.results_per_cycle - 1).bit_length()
 
     @staticmethod
     def model(generator: sampling.Gumbel, sums: Int, scores: Int, temperature: int) -> int:

@@ -60,7 +60,6 @@ SIGMA = 2 + SIGMOID_STAGES
 """Stage in which sigma stands; then mulA's product, mulB's operand, mulB's product (v), the new state."""
 V_STAGE = SIGMA + 3
 """Stage in which v stands, to go into the FIFO."""
-LATENCY = V_STAGE + CreditFifo.latency
 WRITTEN = V_STAGE + 1
 """Stage in which the new S stands, to be written."""
 S_READ = SIGMA - 2
@@ -82,6 +81,14 @@ def bit_length(value: Value) -> Value:
         bits.insert(0, value[half:].any())
         value = Mux(bits[0], value[half:], value[:half])
     return Cat(*bits)
+
+
+def chain(stages: Stages, value: Any, count: int, name: str, *, reset_less: bool = True) -> list[Any]:
+    """``value`` and its delays: item k is in stage k."""
+    items = [value]
+    for stage in range(1, count + 1):
+        items.append(stages.register(items[-1], f"{name}_{stage}", reset_less=reset_less))
+    return items
 
 
 def stream_memory(config: HwConfig, bits: int) -> Memory:
@@ -139,6 +146,8 @@ class Mlgru(wiring.Component):
     Paper, section 3.3.1.
     """
 
+    latency = V_STAGE + CreditFifo.latency
+
     def __init__(self, config: HwConfig) -> None:
         self.config = config
         members = {
@@ -161,11 +170,6 @@ class Mlgru(wiring.Component):
             }
         super().__init__(members)
 
-    @property
-    def latency(self) -> int:
-        """Cycles from a beat of G at ``i`` to its v at ``o``."""
-        return LATENCY
-
     @staticmethod
     def model(
         f: Int, bound: Int, i: Int, g: Int, state: Int, frac_bits: int, state_frac_bits: int
@@ -184,20 +188,13 @@ class Mlgru(wiring.Component):
         stages = Stages(m)
         m.submodules.sent = sent = CreditFifo(x_payload(config))
 
-        def chain(value: Any, count: int, name: str, *, reset_less: bool = True) -> list[Any]:
-            """``value`` and its delays: item k stands in stage k."""
-            items = [value]
-            for stage in range(1, count + 1):
-                items.append(stages.register(items[-1], f"{name}_{stage}", reset_less=reset_less))
-            return items
-
         # What travels in which stage
-        f = chain(accepted & (p.op == int(Op.F)), SIGMA + 2, "f", reset_less=False)
-        i = chain(accepted & (p.op == int(Op.I)), WRITTEN, "i", reset_less=False)
-        g = chain(accepted & (p.op == int(Op.G)), V_STAGE, "g", reset_less=False)
-        last = chain(p.last, V_STAGE, "last")
-        place = chain(place_of(config, p), WRITTEN, "place")
-        begins = chain(index_of(config, place[0]) == 0, WRITTEN, "begins")
+        f = chain(stages, accepted & (p.op == int(Op.F)), SIGMA + 2, "f", reset_less=False)
+        i = chain(stages, accepted & (p.op == int(Op.I)), WRITTEN, "i", reset_less=False)
+        g = chain(stages, accepted & (p.op == int(Op.G)), V_STAGE, "g", reset_less=False)
+        last = chain(stages, p.last, V_STAGE, "last")
+        place = chain(stages, place_of(config, p), WRITTEN, "place")
+        begins = chain(stages, index_of(config, place[0]) == 0, WRITTEN, "begins")
 
         # Whether what the beat at the input may have to wait for is in flight: f in stages 1 and 2, i anywhere
         f_near, i_inside = Signal(), Signal()
@@ -225,38 +222,21 @@ class Mlgru(wiring.Component):
         frac = stages.delay(p.frac, 2, "frac")
         values, states, arguments, operands = [], [], [], []
         for lane in lanes:
-            value = chain(p.values.word_select(lane, VALUE_BITS)[:ELEMENT_BITS].as_signed(), SIGMA + 1, f"value_{lane}")
-            bound = stages.delay(p.bounds.word_select(lane, BOUND_BITS), 3, f"bound_{lane}")
-            signed_value = stages.register(Mux(f[1], -value[1], value[1])[:ELEMENT_BITS].as_signed(), f"signed_{lane}")
-            arguments.append(Mux(g[2], held[lane], signed_value)[:STATE_BITS].as_signed())
-            # S_m: one bit more than S_m has, then rounded
-            aligned = stages.register(
-                ((held[lane] << (MANTISSA_BITS + 1)) >> state_bits)[: ELEMENT_BITS + 1].as_signed(), f"aligned_{lane}"
-            )
-            aligned = saturate((aligned + 1) >> 1, ELEMENT_BITS)
-            operand = Mux(f[3], bound, Mux(i[3], value[3], aligned))[:ELEMENT_BITS].as_signed()
-            operands.append(stages.delay(operand, SIGMA - 3, f"operand_{lane}"))
+            value, argument, operand = self._enter_lane(stages, lane, f, i, g, held[lane], state_bits)
             values.append(value)
+            arguments.append(argument)
+            operands.append(operand)
             states.append(stages.delay(past[lane], V_STAGE - SIGMA, f"past_{lane}"))
         sigmas = use_sigmoid(m, self.sigmoid, arguments, frac)
 
         z, v, s = [], [], []
         for lane, value in enumerate(values):
             gated = stages.register(operands[lane] * sigmas[lane], f"gated_{lane}")
-            minus_s = ((DIFFERENCE_HALF - past[lane]) >> STATE_GUARD_BITS)[: ELEMENT_BITS + 1]
-            minus_s = stages.register(Mux(i[SIGMA], minus_s, 0), f"minus_s_{lane}")
-            offset = Cat(Const(GATE_HALF, SIGMOID_FRAC_BITS), minus_s).as_signed()
-            left = stages.register(saturate((gated + offset) >> SIGMOID_FRAC_BITS, ELEMENT_BITS), f"left_{lane}")
             z_value = z_read.word_select(lane, Z_BITS)
-            right = stages.register(
-                Mux(i[SIGMA + 1], z_value, value[SIGMA + 1])[:ELEMENT_BITS].as_signed(), f"right_{lane}"
-            )
-            product = stages.register(left * right, f"product_{lane}")
-            step_bits = Z_BITS - STATE_GUARD_BITS
-            total = Cat(Const(STEP_HALF, step_bits), states[lane]).as_signed() + product
+            left, product, new = self._finish_lane(stages, lane, i, value, gated, z_value, past[lane], states[lane])
             z.append(left[:Z_BITS])
             v.append(product[:X_BITS])
-            s.append(stages.register(saturate(total >> step_bits, STATE_BITS), f"new_s_{lane}"))
+            s.append(new)
 
         m.d.comb += [
             z_write.data.eq(Cat(*z)),
@@ -285,6 +265,49 @@ class Mlgru(wiring.Component):
             stage += 1
         self._add_squares(m, g[stage], begins[stage], place[stage], level[0])
         return m
+
+    def _enter_lane(
+        self, stages: Stages, lane: int, f: list[Any], i: list[Any], g: list[Any], held: Any, state_bits: Value
+    ) -> tuple[list[Any], Value, Any]:
+        """A lane ahead of its product with sigma: its value in every stage, sigma's argument, sigma's factor."""
+        p = self.i.payload
+        value = chain(
+            stages, p.values.word_select(lane, VALUE_BITS)[:ELEMENT_BITS].as_signed(), SIGMA + 1, f"value_{lane}"
+        )
+        bound = stages.delay(p.bounds.word_select(lane, BOUND_BITS), 3, f"bound_{lane}")
+        signed_value = stages.register(Mux(f[1], -value[1], value[1])[:ELEMENT_BITS].as_signed(), f"signed_{lane}")
+        argument = Mux(g[2], held, signed_value)[:STATE_BITS].as_signed()
+        # S_m: one bit more than S_m has, then rounded
+        aligned = stages.register(
+            ((held << (MANTISSA_BITS + 1)) >> state_bits)[: ELEMENT_BITS + 1].as_signed(), f"aligned_{lane}"
+        )
+        aligned = saturate((aligned + 1) >> 1, ELEMENT_BITS)
+        operand = Mux(f[3], bound, Mux(i[3], value[3], aligned))[:ELEMENT_BITS].as_signed()
+        return value, argument, stages.delay(operand, SIGMA - 3, f"operand_{lane}")
+
+    def _finish_lane(
+        self,
+        stages: Stages,
+        lane: int,
+        i: list[Any],
+        value: list[Any],
+        gated: Any,
+        z_value: Value,
+        past: Any,
+        state: Any,
+    ) -> tuple[Any, Any, Any]:
+        """A lane from its product with sigma on: z before it is cut, v before it is cut, the new S."""
+        minus_s = ((DIFFERENCE_HALF - past) >> STATE_GUARD_BITS)[: ELEMENT_BITS + 1]
+        minus_s = stages.register(Mux(i[SIGMA], minus_s, 0), f"minus_s_{lane}")
+        offset = Cat(Const(GATE_HALF, SIGMOID_FRAC_BITS), minus_s).as_signed()
+        left = stages.register(saturate((gated + offset) >> SIGMOID_FRAC_BITS, ELEMENT_BITS), f"left_{lane}")
+        right = stages.register(
+            Mux(i[SIGMA + 1], z_value, value[SIGMA + 1])[:ELEMENT_BITS].as_signed(), f"right_{lane}"
+        )
+        product = stages.register(left * right, f"product_{lane}")
+        step_bits = Z_BITS - STATE_GUARD_BITS
+        total = Cat(Const(STEP_HALF, step_bits), state).as_signed() + product
+        return left, product, stages.register(saturate(total >> step_bits, STATE_BITS), f"new_s_{lane}")
 
     def _s_missing(self, i: list[Any], place: list[Any]) -> Value:
         """Whether the stream before may not have written what I of a chained stream would read."""

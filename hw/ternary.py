@@ -155,6 +155,7 @@ class TernaryUnit(wiring.Component):
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
+        self.latency = self.latency_of(config)
         super().__init__(
             {
                 "i_weights": In(stream.Signature(config.beat_bits)),
@@ -164,11 +165,11 @@ class TernaryUnit(wiring.Component):
             }
         )
 
-    @property
-    def latency(self) -> int:
+    @staticmethod
+    def latency_of(config: HwConfig) -> int:
         """Cycles from the last beat of a row group to its first sums: decoder, chain, tree, accumulator, drain."""
-        chain = min(CHAIN, self.config.columns)
-        levels = ceil_log2(self.config.columns // chain)
+        chain = min(CHAIN, config.columns)
+        levels = ceil_log2(config.columns // chain)
         return 3 + -(-chain // LANES_PER_STAGE) + -(-levels // LEVELS_PER_STAGE)
 
     @staticmethod

@@ -1,3 +1,5 @@
+# amaranth: UnusedElaboratable=no
+# A component is asked for its ports alone.
 """The netlist of a whole board in simulation: what is placed and routed, from the serial line's pins on.
 
     Plan ─► kept netlist ─► Verilog of cells ─► module `chip` ─┐
@@ -18,8 +20,7 @@ from pathlib import Path
 import lutern.sim
 from lutern.boards import synthesis
 from lutern.boards.build import NETLIST, Plan, synthesise
-from lutern.boards.system import System
-from lutern.hw.pipeline import described
+from lutern.boards.system import plan_clocks
 from lutern.hw.top import SerialTop
 from lutern.measure.netlist import cell_models
 from lutern.sim.verilate import verilate_text
@@ -49,8 +50,8 @@ endmodule
 
 def serial_top(plan: Plan) -> SerialTop:
     """The component whose ports the simulated chip has."""
-    system = described(System(plan.board, plan.config))
-    return described(SerialTop(plan.config, system.divisor))
+    _pll, divisor = plan_clocks(plan.board, plan.config)
+    return SerialTop(plan.config, divisor)
 
 
 def verilate_chip(plan: Plan) -> Path:

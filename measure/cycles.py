@@ -35,7 +35,7 @@ from lutern.hw.norm import RmsNorm
 from lutern.hw.norm.quantiser import Quantiser
 from lutern.hw.norm.scalar import NormScalar
 from lutern.hw.norm.statistics import largest_latency
-from lutern.hw.pipeline import CREDITS, described
+from lutern.hw.pipeline import CREDITS
 from lutern.hw.residual import Residual
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import QUEUE_DEPTH
@@ -105,9 +105,8 @@ class PassModel:
         self.streams = streams
         self.chained = chained
         self.resident = hw_config.source == "resident"
-        self.norm = described(RmsNorm(hw_config))
         self.largest_latency = largest_latency(hw_config)
-        self.head_latency = described(Head(hw_config)).latency
+        self.head_latency = Head.latency_of(hw_config)
         # from words to groups and beats
         # Of the resident latencies one cycle is that in which the readers are let go.
         self.reader: Reader | ReaderAhead = (
@@ -132,16 +131,12 @@ class PassModel:
         self.queues = {name: Fifo(QUEUE_DEPTH, self._read_word) for name in stages}
         self.popped = dict.fromkeys(self.queues, -1)
         # pipelines
-        self.ternary_latency = described(TernaryUnit(hw_config)).latency
+        self.ternary_latency = TernaryUnit.latency_of(hw_config)
         self.scale = Pipe(SumScale.latency)
-        self.blocks = {
-            "mlgru": Pipe(described(Mlgru(hw_config)).latency),
-            "glu": Pipe(described(Glu(hw_config)).latency),
-            "residual": Pipe(Residual.latency),
-        }
+        self.blocks = {"mlgru": Pipe(Mlgru.latency), "glu": Pipe(Glu.latency), "residual": Pipe(Residual.latency)}
         self.quantiser = Pipe(Quantiser.latency)
         # What is written in a cycle is read in the next one at the earliest.
-        self.codes = ReaderAhead(CREDITS, described(CodeMemory(hw_config)).latency - 1)
+        self.codes = ReaderAhead(CREDITS, CodeMemory.latency_of(hw_config) - 1)
         self.row_slot = Slot()
         # state of the stages
         self.scalar_idle = 0
@@ -334,7 +329,7 @@ class PassModel:
 
     def _copy(self) -> PassModel:
         """The same state."""
-        shared = (self.config, self.norm, self.records)
+        shared = (self.config, self.records)
         return copy.deepcopy(self, {id(item): item for item in shared})
 
     # ------------------------------------------------------------------------------------------ codes
@@ -349,7 +344,7 @@ class PassModel:
         self.scale_shows = []
         for _ in range(self.streams):  # each as if it were an operation; a bank that is full holds up all that follow
             begins = max(largest, accepted + 1 + NormScalar.preparation[eps]) if new_vector else accepted
-            [(first_read, scale)], accepted = self.norm.schedule(
+            [(first_read, scale)], accepted = RmsNorm.schedule(
                 eps, begins=begins, beats=op.beats, streams=1, new_vector=new_vector, last_read=self.last_read
             )
             self.scale_shows.append(scale)

@@ -1,3 +1,5 @@
+# amaranth: UnusedElaboratable=no
+# A component is asked for its ports alone.
 """What a lane costs on ECP5, folded (`hw/lane.py`) and as products behind a tree, from routed designs.
 
     LUT4 a lane = (TRELLIS_COMB of the routed unit between registers - its XORs - its decoder) / lanes
@@ -14,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lutern.hw.config import HwConfig
-from lutern.hw.pipeline import Stages, described
+from lutern.hw.pipeline import Stages
 from lutern.hw.ternary import TernaryUnit, Trit
 from lutern.measure.cost import count, place
 from lutern.measure.wrapper import Wrapper
@@ -68,7 +70,7 @@ def lane_config(lanes: int, cells: str, streams: int = 1) -> HwConfig:
 def measure_lanes(lanes: int, cells: str, streams: int = 1, seed: int = 1) -> LaneCost:
     """One routed unit."""
     config = lane_config(lanes, cells, streams)
-    wrapper = described(Wrapper(described(TernaryUnit(config))))
+    wrapper = Wrapper(TernaryUnit(config))
     decoder = count(config.name, TernaryUnit(config)).comb - count(config.name, _Undecoded(config)).comb
     placed = place(config.name, TernaryUnit(config), seed)
     return LaneCost(

@@ -1,3 +1,5 @@
+# amaranth: UnusedElaboratable=no
+# The edges are counted on a component whose simulation may be in the cache.
 """Toggles of every net in a token, counted: block by block, layer by layer, of a real run on the simulated board.
 
     prompt ─► run with taps: when the layers end ─► the same run with windows ─► SAIF of each layer ─► Activity

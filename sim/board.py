@@ -1,3 +1,5 @@
+# amaranth: UnusedElaboratable=no
+# The simulation of a component may be in the cache: then it is asked for its ports alone.
 """The simulated board: the compiled top level behind the same `Link` as a serial port.
 
     Client ─► SimulatedBoard.write ─► rx queue ─► gateware ─► tx queue ─► SimulatedBoard.read ─► Client
@@ -17,7 +19,6 @@ from amaranth.lib import wiring
 from numpy.typing import NDArray
 
 from lutern.hw.config import HwConfig
-from lutern.hw.pipeline import described
 from lutern.hw.top import SerialTop, Top
 from lutern.model_ref.errors import LuternError
 from lutern.sim.sdram import SdramTop
@@ -109,7 +110,7 @@ class SimulatedBoard:
         library: Path | None = None,
         memory_clock: tuple[int, int] = (1, 1),
     ) -> None:
-        self._taps = {tap.name: (index, tap) for index, tap in enumerate(list_taps(described(component)))}
+        self._taps = {tap.name: (index, tap) for index, tap in enumerate(list_taps(component))}
         self._library = _load(str(library or verilate(component)))
         self._board: int | None = self._library.lutern_create()
         self._timings: Any = getattr(component, "sdram_timings", None)

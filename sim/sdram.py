@@ -1,3 +1,5 @@
+# amaranth: UnusedElaboratable=no
+# The simulation of a component may be in the cache: then it is asked for its ports alone.
 """The memory model of sdram.v as something to instantiate, and the controller joined to it for benches.
 
 SdramBench:   jobs ─► SdramController ─► sdram_board (sdram.v) ─► error, its address, refreshes
@@ -18,7 +20,6 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import HwConfig
 from lutern.hw.memory import SdramMemory, SdramTimings
 from lutern.hw.memory.sdram_controller import SdramController, SdramPins
-from lutern.hw.pipeline import described
 from lutern.hw.top import SerialTop, Top
 
 SOURCE = Path(__file__).with_name("sdram.v")
@@ -98,8 +99,7 @@ class SdramTop(wiring.Component):
 
     def __init__(self, config: HwConfig, divisor: int | None = None, timings: SdramTimings | None = None) -> None:
         self.config, self.timings = config, timings
-        machine = Top(config, timings) if divisor is None else SerialTop(config, divisor, timings)
-        self.machine: Any = described(machine)  # the simulation may be in the cache
+        self.machine: Any = Top(config, timings) if divisor is None else SerialTop(config, divisor, timings)
         if divisor is not None:
             self.divisor = divisor
         self.sdram_timings: SdramTimings = self.machine.timings
@@ -133,7 +133,7 @@ class SdramBench(wiring.Component):
 
     def __init__(self, timings: SdramTimings, part: SdramTimings | None = None) -> None:
         self.timings, self.part = timings, part or timings
-        self.controller = described(SdramController(timings))
+        self.controller = SdramController(timings)
         own = {name: member for name, member in self.controller.signature.members.items() if name != "pins"}
         super().__init__(
             {
@@ -169,7 +169,7 @@ class SdramMemoryBench(wiring.Component):
 
     def __init__(self, config: HwConfig, timings: SdramTimings) -> None:
         self.config, self.timings = config, timings
-        self.memory = described(SdramMemory(config, timings))
+        self.memory = SdramMemory(config, timings)
         self._shared = [name for name in self.memory.signature.members if name != "pins"]
         super().__init__(
             {

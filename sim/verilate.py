@@ -28,7 +28,6 @@ from amaranth.lib import wiring
 
 import lutern.hw
 import lutern.model_ref
-from lutern.hw.pipeline import described
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports, registered_resets
 from lutern.sim.tools import prune, require_compiler, tail, verilator_environment
@@ -128,7 +127,7 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
     header = _header(component)
     flags = (*_FLAGS, *_TOGGLE_FLAGS) if toggles else _FLAGS
     built_with = (_HARNESS.read_bytes(), _SDRAM.read_bytes(), header, *flags, platform.machine())
-    known = _known_as(described(component), *built_with)
+    known = _known_as(component, *built_with)
     folder = cache_folder() / (known.read_text() if known and known.exists() else "unknown")
     if not (folder / LIBRARY).exists():
         name = type(component).__name__

@@ -17,7 +17,7 @@ from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.pipeline import Skid, described, join_streams
+from lutern.hw.pipeline import Skid, join_streams
 from lutern.model_ref.errors import LuternError
 
 FIFO_BYTES = 16
@@ -31,12 +31,11 @@ class Uart(wiring.Component):
     came; ``i`` the bytes to be sent; ``overrun``, 1 from the first byte that was lost until reset.
 
     Latency: ``tx`` falls a cycle after a byte is taken at ``i``, which is ready again in the last cycle of the stop
-    bit. A byte is at ``o`` ``rx_latency`` cycles after its start bit fell.
+    bit. A byte is at ``o`` ``rx_latency_of(divisor)`` cycles after its start bit fell.
     """
 
     def __init__(self, divisor: int) -> None:
         if divisor < LOWEST_DIVISOR:
-            described(self)
             raise LuternError(
                 f"a bit of the serial line takes {divisor} cycles; choose a rate that gives it "
                 f"{LOWEST_DIVISOR} or more."
@@ -52,10 +51,10 @@ class Uart(wiring.Component):
             }
         )
 
-    @property
-    def rx_latency(self) -> int:
+    @staticmethod
+    def rx_latency_of(divisor: int) -> int:
         """Synchroniser 2, half a bit, nine bits to the middle of the stop bit, two for the FIFO."""
-        return 2 + self.divisor // 2 + 9 * self.divisor + 2
+        return 2 + divisor // 2 + 9 * divisor + 2
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

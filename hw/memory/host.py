@@ -38,9 +38,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.memory.ports import memory_members
-from lutern.hw.pipeline import described
 from lutern.hw.protocol import CHUNK_BYTES, WANT, WANT_LAYOUT, host_word_layout
-from lutern.model_ref.errors import LuternError
 
 
 class HostMemory(wiring.Component):
@@ -55,13 +53,6 @@ class HostMemory(wiring.Component):
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
-        least = 4 * (CHUNK_BYTES // config.word_bytes)
-        if config.memory_words < least:
-            described(self)
-            raise LuternError(
-                f"HwConfig {config.name}: {config.memory_words} words wait on the chip; give "
-                f"memory_words {least} or more, so that the link goes on while they are used."
-            )
         super().__init__(
             {
                 **memory_members(config),

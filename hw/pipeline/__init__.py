@@ -2,17 +2,7 @@
 
 from lutern.hw.pipeline.credits import CREDITS, FIFO_BITS, ROOM, CreditFifo
 from lutern.hw.pipeline.skid import Skid
-from lutern.hw.pipeline.stages import (
-    Stages,
-    beyond,
-    described,
-    exceeds,
-    join_streams,
-    magnitude,
-    own_register,
-    pack,
-    saturate,
-)
+from lutern.hw.pipeline.stages import Stages, beyond, exceeds, join_streams, magnitude, own_register, pack, saturate
 from lutern.hw.pipeline.stream_register import StreamRegister
 from lutern.hw.pipeline.vectors import (
     beats_memory,
@@ -35,7 +25,6 @@ __all__ = [
     "StreamRegister",
     "beats_memory",
     "beyond",
-    "described",
     "exceeds",
     "in_luts",
     "index_of",

@@ -94,12 +94,6 @@ def pack(values: list[Value]) -> Value:
     return Cat(*[value[: len(value)] for value in values])
 
 
-def described(component: Any) -> Any:
-    """A component that is only asked for its latency or its ports, never built: Amaranth shall not warn of it."""
-    component._MustUse__used = True
-    return component
-
-
 def join_streams(m: Module, output: Any, input_: Any) -> None:
     """Join an output stream to an input stream of the same payload; unequal payloads are refused.
 
@@ -117,4 +111,4 @@ def join_streams(m: Module, output: Any, input_: Any) -> None:
     ]
 
 
-__all__ = ["Stages", "described", "exceeds", "join_streams", "magnitude", "own_register", "pack", "saturate"]
+__all__ = ["Stages", "exceeds", "join_streams", "magnitude", "own_register", "pack", "saturate"]

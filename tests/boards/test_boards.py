@@ -16,7 +16,7 @@ from lutern.boards import board as descriptions
 from lutern.boards.board import FPGAS, HOST_BLOCK_RAMS, Board
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.boards.sdram_parts import sdram_part
-from lutern.boards.system import BAUD_TOLERANCE, System
+from lutern.boards.system import BAUD_TOLERANCE, System, baud_divisor
 from lutern.firmware.program import check_fit
 from lutern.hw.config import PRESETS
 from lutern.hw.memory import any_part
@@ -194,6 +194,14 @@ def test_baud_that_the_clock_cannot_make() -> None:
     with pytest.raises(LuternError, match=r"a clock of 40 MHz makes 3,076,923 baud, \+2\.6% from the 3,") as error:
         System(board, board.config("tiny", 40_000_000))
     assert "choose a frequency near a multiple of 3 MHz" in str(error.value)
+
+
+def test_clock_that_is_too_slow_for_the_line() -> None:
+    with pytest.raises(
+        LuternError, match=r"^at a clock of 18 MHz a bit .* takes 6 cycles; choose a frequency of 24 MHz"
+    ):
+        baud_divisor(18e6, 3_000_000)
+    assert baud_divisor(24e6, 3_000_000) == 8
 
 
 @pytest.mark.parametrize(

@@ -32,3 +32,9 @@ def test_old_names_of_sources() -> None:
 def test_a_name_that_never_was() -> None:
     with pytest.raises(LuternError, match=r"^'lines' is no field of a machine; a field is one of name, rows, "):
         HwConfig.from_dict({"name": "x", "lines": 3})
+
+
+def test_too_few_words_from_the_host() -> None:
+    with pytest.raises(LuternError, match=r"^HwConfig host: 1023 words wait on the chip; give memory_words 1024 or"):
+        preset("host").with_(memory_words=1023)
+    assert preset("host").with_(memory_words=1024).memory_words == 1024

@@ -11,7 +11,6 @@ from lutern.hw import gains
 from lutern.hw.config import HwConfig
 from lutern.hw.gains import GainJoin
 from lutern.hw.layouts import sums_payload
-from lutern.hw.pipeline import described
 from lutern.sim.runner import run_bench
 
 SEED = 72
@@ -72,7 +71,7 @@ def run(lanes: int, streams: int, active: int, pause: str, kind: type[GainJoin] 
     values = {"results_per_cycle": lanes, "streams": streams, "max_width": width * lanes, "max_vocab": 1}
     join = kind(HwConfig("bench", **values))  # type: ignore[arg-type]
     run_bench(
-        JoinOfSums(described(join)),
+        JoinOfSums(join),
         "lutern.sim.benches.gain_join",
         seed=SEED,
         parameters={"config": values, "active": active, "pause": pause},

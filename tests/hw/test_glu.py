@@ -68,7 +68,7 @@ def test_blocks_of_a_beat(beats: int, active: int) -> None:
 
 
 def test_latency() -> None:
-    assert glu.LATENCY == tb_glu.LATENCY
+    assert glu.Glu.latency == tb_glu.LATENCY
 
 
 def test_mutation_of_the_rounding_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

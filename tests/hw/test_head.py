@@ -6,7 +6,6 @@ import pytest
 
 from lutern.hw import head
 from lutern.hw.config import HwConfig
-from lutern.hw.pipeline import described
 from lutern.sim.runner import run_bench
 
 LATENCY = {1: 8, 2: 9, 4: 10}
@@ -31,7 +30,7 @@ def run(
         **changes,
     }
     config = HwConfig("bench", **values)
-    assert described(head.Head(config)).latency == LATENCY[lanes]
+    assert head.Head.latency_of(config) == LATENCY[lanes]
     run_bench(
         head.Head(config),
         "lutern.sim.benches.head",

@@ -88,7 +88,7 @@ def test_short_blocks_meet_the_interlocks(beats: int, group: int, active: int, c
 
 
 def test_latency() -> None:
-    assert mlgru.LATENCY == tb_mlgru.LATENCY
+    assert mlgru.Mlgru.latency == tb_mlgru.LATENCY
 
 
 @pytest.mark.parametrize("name", ["GATE_HALF", "DIFFERENCE_HALF", "STEP_HALF"])

@@ -12,7 +12,6 @@ from amaranth.lib import wiring
 from lutern.boards import synthesis
 from lutern.hw.config import HwConfig, preset
 from lutern.hw.lane import Lane
-from lutern.hw.pipeline import described
 from lutern.hw.ternary import TernaryUnit
 from lutern.measure.cost import (
     BLOCKS,
@@ -162,7 +161,7 @@ def test_multipliers_and_memories(block: str, name: str) -> None:
 
 def test_wrapper() -> None:
     """Its own cost: inputs, outputs, XORs of 16."""
-    wrapper = described(Wrapper(described(TernaryUnit(preset("tiny")))))
+    wrapper = Wrapper(TernaryUnit(preset("tiny")))
     inputs, outputs = len(wrapper.ports(wiring.In)), len(wrapper.ports(wiring.Out))
     assert 16 < outputs <= 48
     assert wrapper.ff == inputs + outputs + -(-outputs // 16) + 1

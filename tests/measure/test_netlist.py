@@ -15,7 +15,6 @@ from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.hw.config import HwConfig, preset
-from lutern.hw.pipeline import described
 from lutern.hw.top import Top
 from lutern.measure.netlist import cell_models, netlist, verilate_netlist
 from lutern.model_ref.config import ModelConfig
@@ -74,7 +73,7 @@ def test_equal_to_the_model(config: HwConfig) -> None:
 
 def test_a_flipped_bit_of_a_lane_is_found() -> None:
     """One bit of the table of one CCU2C: the sum of a zero bit and a zero bit, where the trit is +1."""
-    component = described(Top(TINY))
+    component = Top(TINY)
     cells = netlist(convert_rtlil(component))
     cells, count = re.subn(r"(\.INIT0\(16'h)969a(?=\),\s+\.INIT1\(16'h969a)", r"\g<1>979a", cells, count=1)
     assert count == 1, "no lane"

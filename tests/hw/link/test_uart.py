@@ -7,7 +7,6 @@ import pytest
 from lutern.firmware.slip import encode_frame
 from lutern.hw.config import preset
 from lutern.hw.link import Uart, uart
-from lutern.hw.pipeline import described
 from lutern.hw.protocol import Opcode, capability
 from lutern.hw.top import SerialTop
 from lutern.model_ref.errors import LuternError
@@ -16,7 +15,7 @@ from lutern.sim.runner import run_bench
 
 def run(built: Uart, divisor: int, error: float = 0.0, pause: str = "none") -> None:
     """The bench at ``divisor`` cycles a bit and ``error`` times as many more at the other end."""
-    parameters = {"divisor": divisor, "error": error, "pause": pause, "rx_latency": described(Uart(divisor)).rx_latency}
+    parameters = {"divisor": divisor, "error": error, "pause": pause, "rx_latency": Uart.rx_latency_of(divisor)}
     run_bench(built, "lutern.sim.benches.uart", parameters=parameters, seed=40 + divisor)
 
 

@@ -9,7 +9,6 @@ from amaranth.hdl import Elaboratable
 
 from lutern.hw.config import HwConfig
 from lutern.hw.memory import HostMemory
-from lutern.model_ref.errors import LuternError
 from lutern.sim.runner import run_bench
 
 VALUES: dict[str, Any] = {
@@ -50,8 +49,3 @@ class Mute(HostMemory):
 def test_mutation_is_found() -> None:
     with pytest.raises(AssertionError, match="seed 91"):
         run("none", Mute)
-
-
-def test_too_few_words() -> None:
-    with pytest.raises(LuternError, match=r"^HwConfig few: 1023 words wait on the chip; give memory_words 1024 or"):
-        HostMemory(HwConfig("few", **{**VALUES, "memory_words": 1023}))

@@ -1,0 +1,80 @@
+"""The table of latencies in docs/engine.md says what the blocks do; each block's own test holds it to its latency."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lutern.hw.code_memory import LUT_RAM_WORDS, CodeMemory
+from lutern.hw.config import HwConfig
+from lutern.hw.glu import Glu
+from lutern.hw.head import Head
+from lutern.hw.memory import ResidentMemory, StreamMemory
+from lutern.hw.mlgru import Mlgru
+from lutern.hw.norm.quantiser import Quantiser
+from lutern.hw.norm.scalar import NormScalar
+from lutern.hw.norm.statistics import largest_latency
+from lutern.hw.residual import Residual
+from lutern.hw.scale import SumScale
+from lutern.hw.ternary import TernaryUnit
+
+PAGE = (Path(__file__).parents[2] / "docs" / "engine.md").read_text()
+RESULTS = (1, 2, 4, 8)
+
+
+def cell(step: str) -> str:
+    """The cycles in the row whose step begins so."""
+    found = re.findall(rf"^\| {re.escape(step)}[^|]*\| ([^|]*) \|$", PAGE, re.MULTILINE)
+    assert len(found) == 1, f"{len(found)} rows begin with {step!r}"
+    return str(found[0])
+
+
+def cycles(text: str, p: int = 0) -> int:
+    """A sum of numbers and p."""
+    return sum(p if term == "p" else int(term) for term in text.split(" + "))
+
+
+def machine(results: int = 1, rows: int = 8, columns: int = 8, **changes: int) -> HwConfig:
+    return HwConfig("m", rows=rows, columns=columns, results_per_cycle=results, codes_per_cycle=columns, **changes)
+
+
+def test_ternary_unit() -> None:
+    clauses = re.findall(r"(\d+) for (?:C = )?(\d+)(?: and (\d+))?", cell("beat of trits and codes accepted"))
+    said = {int(columns): int(latency) for latency, *all_columns in clauses for columns in all_columns if columns}
+    assert said == {columns: TernaryUnit.latency_of(machine(columns=columns)) for columns in (2, 4, 8, 16, 32)}
+
+
+def test_constants() -> None:
+    assert cycles(cell("sum → value")) == SumScale.latency
+    assert cycles(cell("largest → R")) == NormScalar.factor_latency
+    assert cycles(cell("R → first Q codes")) == Quantiser.latency
+    assert cell("token → first word") == f"{ResidentMemory.row_latency} resident, {StreamMemory.row_latency} stream"
+
+
+@pytest.mark.parametrize("results", RESULTS)
+def test_what_depends_on_results_per_cycle(results: int) -> None:
+    config, p = machine(results), results.bit_length() - 1
+    assert cycles(cell("last element into the norm"), p) == largest_latency(config)
+    said = [cycles(text, p) for text in cell("value → v of g").split(" / ")]
+    assert said == [Mlgru.latency, Glu.latency, Residual.latency, Head.latency_of(config)]
+
+
+def test_code_memory() -> None:
+    small, large = (machine(max_width=beats * 8) for beats in (LUT_RAM_WORDS // 2, LUT_RAM_WORDS // 2 + 1))
+    assert cell("codes → ternary unit") == (
+        f"{CodeMemory.latency_of(small)}; {CodeMemory.latency_of(large)} from block RAM"
+    )
+
+
+def test_barrier() -> None:
+    """The sum of the column, of the machine that the page names."""
+    config = machine(results=4, rows=32, columns=32)
+    norm = largest_latency(config) + NormScalar.factor_latency + Quantiser.latency
+    blocks = [Mlgru.latency, Glu.latency, Residual.latency]
+    others = [TernaryUnit.latency_of(config), config.rows // config.results_per_cycle, SumScale.latency]
+    codes = CodeMemory.latency_of(config)
+    least, most = (sum(others) + block + norm + codes for block in (min(blocks), max(blocks)))
+    terms = [*map(str, others), f"{{{', '.join(map(str, blocks))}}}", str(norm), str(codes)]
+    assert f"{' + '.join(terms)} = {least} to {most} cycles" in PAGE
