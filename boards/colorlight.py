@@ -56,19 +56,23 @@ def _resources(led: str) -> list[Any]:
 class ColorlightI5Platform(LatticeECP5Platform):
     """i5 v7.0."""
 
-    device, package, speed = "LFE5U-25F", "BG381", "6"
-    default_clk = "clk25"
-    resources = _resources("U16")
-    connectors: list[Any] = []
+    device: Any = "LFE5U-25F"
+    package: Any = "BG381"
+    speed: Any = "6"
+    default_clk: Any = "clk25"
+    resources: Any = _resources("U16")
+    connectors: Any = []
 
 
 class ColorlightI9Platform(LatticeECP5Platform):
     """i9 v7.2."""
 
-    device, package, speed = "LFE5U-45F", "BG381", "6"
-    default_clk = "clk25"
-    resources = _resources("L2")
-    connectors: list[Any] = []
+    device: Any = "LFE5U-45F"
+    package: Any = "BG381"
+    speed: Any = "6"
+    default_clk: Any = "clk25"
+    resources: Any = _resources("L2")
+    connectors: Any = []
 
 
 def _board(name: str, size: str, platform: type[LatticeECP5Platform]) -> Board:

@@ -94,8 +94,8 @@ class System(Elaboratable):
         m.submodules.uart = uart = Uart(self.divisor)
         join_streams(m, uart.o, top.rx)
         join_streams(m, top.tx, uart.i)
-        m.submodules.rx = rx = io.Buffer("i", ports.find(*self.board.link.resource, "rx"))
-        m.submodules.tx = tx = io.Buffer("o", ports.find(*self.board.link.resource, "tx"))
+        m.submodules.rx = rx = io.Buffer(io.Direction.Input, ports.find(*self.board.link.resource, "rx"))
+        m.submodules.tx = tx = io.Buffer(io.Direction.Output, ports.find(*self.board.link.resource, "tx"))
         m.d.comb += [uart.rx.eq(rx.i), tx.o.eq(uart.tx)]
         for name, number, part, value in self.board.held:
             _drive(m, ports.find(name, number, part), Const(value, 1))
@@ -107,7 +107,7 @@ class System(Elaboratable):
     def _add_clocks(self, m: Module, ports: _Ports) -> Pll:
         has_sdram = self.config.memory == "sdram"
         m.submodules.pll = pll = Pll(self.plan, {2: SDRAM_DEGREES}, 2) if has_sdram else Pll(self.plan)
-        m.submodules.clock = clock = io.Buffer("i", ports.find(self.board.clock, 0))
+        m.submodules.clock = clock = io.Buffer(io.Direction.Input, ports.find(self.board.clock, 0))
         m.d.comb += pll.clki.eq(clock.i)
         for index, name in enumerate((*self.domains, *(["sdram_pin"] if has_sdram else []))):
             self._gate(m, name, pll.clocks[index], pll.locked)
@@ -158,12 +158,16 @@ def _add_sdram(m: Module, ports: _Ports, pins: Any) -> None:
     }
     for name, value in outputs.items():
         if name in present:
-            m.submodules[f"sdram_{name}"] = buffer = io.FFBuffer("o", ports.find("sdram", 0, name), o_domain="memory")
+            m.submodules[f"sdram_{name}"] = buffer = io.FFBuffer(
+                io.Direction.Output, ports.find("sdram", 0, name), o_domain="memory"
+            )
             m.d.comb += buffer.o.eq(value)
-    dq = io.FFBuffer("io", ports.find("sdram", 0, "dq"), i_domain="memory", o_domain="memory")
+    dq = io.FFBuffer(io.Direction.Bidir, ports.find("sdram", 0, "dq"), i_domain="memory", o_domain="memory")
     m.submodules.sdram_dq = dq
     m.d.comb += [dq.o.eq(pins.dq_o), dq.oe.eq(pins.dq_oe), pins.dq_i.eq(dq.i)]
-    m.submodules.sdram_clk = clock = io.DDRBuffer("o", ports.find("sdram", 0, "clk"), o_domain="sdram_pin")
+    m.submodules.sdram_clk = clock = io.DDRBuffer(
+        io.Direction.Output, ports.find("sdram", 0, "clk"), o_domain="sdram_pin"
+    )
     m.d.comb += [clock.o[0].eq(1), clock.o[1].eq(0)]
 
 
@@ -190,6 +194,6 @@ class _Ports:
 
 
 def _drive(m: Module, port: Any, value: Value) -> None:
-    buffer = io.Buffer("o", port)
+    buffer = io.Buffer(io.Direction.Output, port)
     m.submodules += buffer
     m.d.comb += buffer.o.eq(value)

@@ -64,7 +64,8 @@ from lutern.firmware.image_format import (
     unseal,
 )
 from lutern.firmware.image_writer import convert, write_image
-from lutern.firmware.packing import TRITS_PER_BYTE, unpack_canonical
+from lutern.firmware.packing import unpack_canonical
+from lutern.hw.config import TRITS_PER_BYTE
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import Container, open_container
 from lutern.model_ref.embedding import EmbeddingTable

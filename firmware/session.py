@@ -87,7 +87,8 @@ class Logits:
 
     def real(self) -> NDArray[np.float64]:
         """Logits as numbers."""
-        return head.logits(self.sums[None], (np.array([self.scale[0]]), np.array([self.scale[1]])))[0]
+        scale = np.array([self.scale[0]]), np.array([self.scale[1]])
+        return np.asarray(head.logits(self.sums[None], scale)[0])
 
 
 class Machine(Protocol):

@@ -17,12 +17,11 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Value
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS
-from lutern.hw.pipeline import Stages, in_luts, pack
+from lutern.hw.pipeline import Stages, in_luts, new_memory, pack
 from lutern.model_ref import activation
 from lutern.model_ref.activation import ARGUMENT_FRAC_BITS, REMAINDER_BITS, SEGMENT_BITS, SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import MANTISSA_MAX, Int
@@ -111,8 +110,8 @@ class Sigmoid(wiring.Component):
         m = Module()
         config = self.config
         stages = Stages(m)
-        table = m.submodules.sigmoid_table = Memory(
-            shape=BASE_BITS + SLOPE_BITS, depth=1 << SEGMENT_BITS, init=SEGMENT_TABLE, attrs=table_attributes(config)
+        table = m.submodules.sigmoid_table = new_memory(
+            BASE_BITS + SLOPE_BITS, 1 << SEGMENT_BITS, init=SEGMENT_TABLE, attrs=table_attributes(config)
         )
         frac = stages.register(self.user.frac, "frac")
         results = []

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_payload
-from lutern.hw.pipeline import CreditFifo, Stages, read_register
+from lutern.hw.pipeline import CreditFifo, Stages, new_memory, read_register
 
 LUT_RAM_WORDS = 32
 """Up to so many words a part memory is built of LUTs: a block RAM of 36 bits saves 108 of them there, or less."""
@@ -106,7 +105,7 @@ class CodeMemory(wiring.Component):
             for index in range(parts):
                 attrs: dict[str, str | int] = {"no_rw_check": 1}  # what is being written is not used
                 attrs["ram_style"] = "distributed" if in_luts else "block"
-                memory = Memory(shape=part_bits, depth=2 * beats, init=[], attrs=attrs)
+                memory = new_memory(part_bits, 2 * beats, attrs=attrs)
                 m.submodules[f"part_{number}_{index}"] = memory
                 write = memory.write_port()
                 m.d.comb += [

@@ -19,11 +19,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.pipeline import read_register
+from lutern.hw.pipeline import new_memory, read_register
 from lutern.hw.protocol import COUNTER_NAMES, COUNTER_STRIDE
 
 BITS = 32
@@ -68,7 +67,7 @@ class Counters(wiring.Component):
         m = Module()
         depth, count = self.config.counted_phases, len(COUNTER_NAMES)
         attrs: dict[str, str | int] = {"no_rw_check": 1, "ram_style": table_style(self.config)}
-        m.submodules.table = table = Memory(shape=ROW_BITS, depth=depth, init=[], attrs=attrs)
+        m.submodules.table = table = new_memory(ROW_BITS, depth, attrs=attrs)
 
         # what the cycle before was spent on
         begun = Signal()  # the first beat of this matrix has been taken

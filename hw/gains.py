@@ -15,12 +15,11 @@ from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import BOUND_BITS, GAIN, GAINS_OP, ITEM_BITS, SUPPLY_OP, TUPLE_GAINS, gathered_payload, x_payload
-from lutern.hw.pipeline import join_streams
+from lutern.hw.pipeline import join_streams, new_memory
 from lutern.hw.router import GroupUnpacker
 from lutern.model_ref.norm import GAIN_LOW_BITS
 
@@ -175,7 +174,7 @@ class GainJoin(wiring.Component):
         written.
         """
         config = self.config
-        memory = Memory(shape=len(fresh), depth=-(-config.max_width // config.results_per_cycle), init=[])
+        memory = new_memory(len(fresh), -(-config.max_width // config.results_per_cycle))
         m.submodules.ring = memory
         write, read = memory.write_port(), memory.read_port(domain="comb")
         held = Signal(len(fresh), reset_less=True)

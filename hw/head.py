@@ -20,12 +20,11 @@ import numpy as np
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, seed_payload, token_payload, values_payload
-from lutern.hw.pipeline import CreditFifo, Stages, StreamRegister, in_luts
+from lutern.hw.pipeline import CreditFifo, Stages, StreamRegister, in_luts, new_memory
 from lutern.hw.top_k import TopK
 from lutern.model_ref import sampling
 from lutern.model_ref.fixed import Int
@@ -178,9 +177,9 @@ class Head(wiring.Component):
                 (stages.register(Mux(b[0] > a[0], b[0], a[0])), stages.register(Mux(b[0] > a[0], b[1], a[1])))
                 for a, b in pairs
             ]
-        key, lane = candidates[0]
+        key, winner = candidates[0]
         behind = self.latency - 2
-        token = Cat(lane, stages.delay(index, behind))[:16]
+        token = Cat(winner, stages.delay(index, behind))[:16]
         first, last = stages.delay(first, behind), stages.delay(last, behind)
         valid = stages.valid(valid, behind)
 
@@ -244,7 +243,7 @@ class Head(wiring.Component):
         """The product of noise and temperature, four stages behind the word."""
         is_logic = in_luts(self.config, len(TABLE_WORDS))
         attrs = {"rom_style": "logic"} if is_logic else {}
-        m.submodules += (table := Memory(shape=NOISE_BITS, depth=len(TABLE_WORDS), init=TABLE_WORDS, attrs=attrs))
+        m.submodules += (table := new_memory(NOISE_BITS, len(TABLE_WORDS), init=TABLE_WORDS, attrs=attrs))
         scale = word[CELL_BITS + DITHER_BITS :]
         ones = Const(-1, WORD_BITS - OCTAVE_BITS)
         octave = leading_zeros(Cat(ones, scale))
@@ -279,7 +278,7 @@ class Head(wiring.Component):
         beats = -(-config.max_vocab // lanes)
         beat_bits = max(1, (beats - 1).bit_length())
         depth = config.streams << beat_bits if config.streams > 1 else beats
-        m.submodules.memory = memory = Memory(shape=lanes * SUM_BITS, depth=depth, init=[])
+        m.submodules.memory = memory = new_memory(lanes * SUM_BITS, depth)
         read, write = memory.read_port(), memory.write_port()
         wanted = self.address[lane_bits:][:beat_bits]
         m.d.comb += [

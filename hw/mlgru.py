@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.activation import SIGMOID_STAGES, sigmoid_signature, use_sigmoid
@@ -38,6 +37,7 @@ from lutern.hw.pipeline import (
     beats_memory,
     index_of,
     magnitude,
+    new_memory,
     pack,
     place_of,
     read_ahead_of_register,
@@ -91,9 +91,9 @@ def chain(stages: Stages, value: Any, count: int, name: str, *, reset_less: bool
     return items
 
 
-def stream_memory(config: HwConfig, bits: int) -> Memory:
+def stream_memory(config: HwConfig, bits: int) -> Any:
     """One word a stream."""
-    return Memory(shape=bits, depth=config.streams, init=[], attrs={"ram_style": "distributed"})
+    return new_memory(bits, config.streams, attrs={"ram_style": "distributed"})
 
 
 class Mlgru(wiring.Component):

@@ -16,7 +16,6 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
@@ -31,6 +30,7 @@ from lutern.hw.layouts import (
     scale_payload,
     sums_payload,
 )
+from lutern.hw.pipeline import new_memory
 from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_ONE
 from lutern.model_ref.ternary import SUM_BITS
 
@@ -134,7 +134,7 @@ class ResultsControl(wiring.Component):
             with m.If(load):
                 m.d.sync += held.eq(loaded)
             return held
-        memory = Memory(shape=CONSTANTS, depth=self.config.streams, init=[], attrs={"ram_style": "distributed"})
+        memory = new_memory(CONSTANTS, self.config.streams, attrs={"ram_style": "distributed"})
         m.submodules.constants = memory
         write, here, asked = memory.write_port(), memory.read_port(domain="comb"), memory.read_port(domain="comb")
         m.d.comb += [

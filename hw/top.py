@@ -130,8 +130,8 @@ class SerialTop(wiring.Component):
         self.timings = timings or any_part(config.word_bits)
         super().__init__(
             {
-                "rx": In(1, init=1),
-                "tx": Out(1, init=1),
+                "rx": In(1, init=1),  # type: ignore[call-arg]
+                "tx": Out(1, init=1),  # type: ignore[call-arg]
                 "overrun": Out(1),
                 **_tap_ports(config),
                 **_sdram_ports(config, self.timings),

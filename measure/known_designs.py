@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib import memory, wiring
@@ -83,7 +84,7 @@ class KnownDesign(wiring.Component):
             address, outputs = Signal(range(RAM_WORDS)), []
             m.d.sync += address[0].eq(self.enable)
             for _ in range(count):
-                store = memory.Memory(shape=RAM_BITS, depth=RAM_WORDS, init=[])
+                store: Any = memory.Memory(shape=RAM_BITS, depth=RAM_WORDS, init=[])
                 m.submodules += store
                 write, read = store.write_port(), store.read_port()
                 m.d.comb += [

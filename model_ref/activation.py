@@ -44,7 +44,7 @@ def sigmoid(x: Int, frac_bits: Int | int) -> Int:
     segment = argument >> REMAINDER_BITS
     remainder = argument & ((1 << REMAINDER_BITS) - 1)
     falling = SEGMENT_BASE[segment] - rsh(SEGMENT_SLOPE[segment] * remainder, REMAINDER_BITS)
-    return np.where(x < 0, falling, np.minimum((1 << SIGMOID_FRAC_BITS) - falling, MANTISSA_MAX))
+    return np.asarray(np.where(x < 0, falling, np.minimum((1 << SIGMOID_FRAC_BITS) - falling, MANTISSA_MAX)))
 
 
 def silu(x: Int, frac_bits: Int | int) -> Int:

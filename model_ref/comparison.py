@@ -9,6 +9,7 @@ exactly: h is an integer times 2^-h_frac_bits, a logit has 38 bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +19,20 @@ from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import IntegerModel
 
 
-def rows_of(model: FloatModel | IntegerModel, ids: Int) -> Iterator[tuple[NDArray, NDArray]]:
+def rows_of(model: FloatModel | IntegerModel, ids: Int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Logits ``[V]`` and hidden ``[L + 1, d]`` of every token in turn: float32 of the float network, else float64."""
     if isinstance(model, IntegerModel):
         return _integer_rows(model, ids)
     return _float_rows(model, ids)
 
 
-def relative_error(got: NDArray, wanted: NDArray) -> float:
+def relative_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:
     """Root mean square of the difference over that of ``wanted``."""
     got, wanted = got.astype(np.float64), wanted.astype(np.float64)
     return float(np.sqrt(((got - wanted) ** 2).sum() / (wanted**2).sum()))
 
 
-def _float_rows(model: FloatModel, ids: Int) -> Iterator[tuple[NDArray, NDArray]]:
+def _float_rows(model: FloatModel, ids: Int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     state = model.initial_state(1)
     for token in ids:
         hidden: list[NDArray[np.float32]] = []
@@ -39,7 +40,7 @@ def _float_rows(model: FloatModel, ids: Int) -> Iterator[tuple[NDArray, NDArray]
         yield logits[0], np.stack([h[0] for h in hidden])
 
 
-def _integer_rows(model: IntegerModel, ids: Int) -> Iterator[tuple[NDArray, NDArray]]:
+def _integer_rows(model: IntegerModel, ids: Int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     state, unit = model.initial_state(1), 2.0**-model.weights.h_frac_bits
     for token in ids:
         hidden: list[NDArray[np.float64]] = []

@@ -45,7 +45,7 @@ def rsh(x: Int, shift: Int | int) -> Int:
     right = np.minimum(np.maximum(shift, 0), 62)
     left = np.minimum(np.maximum(-np.asarray(shift), 0), 62)
     half = (np.int64(1) << right) >> 1
-    return ((x << left) + half) >> right
+    return np.asarray(((x << left) + half) >> right)
 
 
 def saturate(x: Int, limit: int, clipped: Clipped | None = None) -> Int:
@@ -106,7 +106,7 @@ def scalar_from_real(value: float) -> tuple[int, int]:
 def _reciprocal_table() -> Int:
     """256 values of ``2^33 / m`` at the middle of each segment of ``m`` in [2^16, 2^17)."""
     middle = MANTISSA_ONE + (np.arange(256) + 0.5) * 256
-    return np.minimum(np.rint(2.0**33 / middle), MANTISSA_MAX).astype(np.int64)
+    return np.asarray(np.minimum(np.rint(2.0**33 / middle), MANTISSA_MAX), np.int64)
 
 
 RECIPROCAL_TABLE = _reciprocal_table()
@@ -121,7 +121,7 @@ def reciprocal(m: Int) -> Int:
     m = np.asarray(m, dtype=np.int64) | MANTISSA_ONE
     y0 = RECIPROCAL_TABLE[(m >> 8) & 255]
     residual = ((1 << 33) - m * y0) >> 8  # s18: |2^33 - m y0| < 2^25 for every m
-    return np.minimum(y0 + rsh(y0 * residual, 25), MANTISSA_MAX)
+    return np.asarray(np.minimum(y0 + rsh(y0 * residual, 25), MANTISSA_MAX))
 
 
 def reciprocal_float(a: tuple[Int, Int]) -> tuple[Int, Int]:
@@ -135,7 +135,7 @@ def reciprocal_float(a: tuple[Int, Int]) -> tuple[Int, Int]:
 def _rsqrt_table() -> Int:
     """384 values of ``2^16 / sqrt(m / 2^18)`` at the middle of each segment of ``m`` in [2^16, 2^18)."""
     middle = MANTISSA_ONE + (np.arange(384) + 0.5) * 512
-    return np.minimum(np.rint(2.0**25 / np.sqrt(middle)), MANTISSA_MAX).astype(np.int64)
+    return np.asarray(np.minimum(np.rint(2.0**25 / np.sqrt(middle)), MANTISSA_MAX), np.int64)
 
 
 RSQRT_TABLE = _rsqrt_table()
@@ -151,7 +151,7 @@ def rsqrt(m: Int) -> Int:
     y0 = RSQRT_TABLE[(m >> 9) - 128]
     square = np.minimum((y0 * y0) >> 17, MANTISSA_MAX)
     residual = ((1 << 33) - 2 * (square * (m >> 1)) - square * (m & 1)) >> 9  # s18, asserted over all inputs in tests
-    return np.minimum(y0 + rsh(y0 * residual, 25), MANTISSA_MAX)
+    return np.asarray(np.minimum(y0 + rsh(y0 * residual, 25), MANTISSA_MAX))
 
 
 def rsqrt_float(a: tuple[Int, Int]) -> tuple[Int, Int]:

@@ -13,7 +13,7 @@ from lutern.model_ref.fixed import Int
 
 def argmax(sums: Int) -> Int:
     """Token ``[B]`` of the largest of ``sums [B, V]``, the lowest index on a tie."""
-    return np.argmax(sums, axis=-1)
+    return np.asarray(np.argmax(sums, axis=-1))
 
 
 def top_k(sums: Int, k: int) -> tuple[Int, Int]:

@@ -37,7 +37,8 @@ def item_parts(items: NDArray[np.uint16]) -> tuple[NDArray[np.int16], NDArray[np
 def significant(x: NDArray[Any]) -> NDArray[np.float64]:
     """``x`` with as many significant bits as an item's mantissa has: relative error 2^-11 at most."""
     fraction, exponent = np.frexp(np.asarray(x, dtype=np.float64))
-    return np.ldexp(np.rint(np.ldexp(fraction, ITEM_MAGNITUDE_BITS)), exponent - ITEM_MAGNITUDE_BITS)
+    rounded: NDArray[np.float64] = np.rint(np.ldexp(fraction, ITEM_MAGNITUDE_BITS))
+    return np.asarray(np.ldexp(rounded, exponent - ITEM_MAGNITUDE_BITS))
 
 
 __all__ = [

@@ -96,7 +96,8 @@ def noise(words: Words) -> Int:
     """The variate of each word."""
     octave = OCTAVE_BITS - bit_length(words.astype(np.int64) >> CELL_BITS + DITHER_BITS)
     cell = words.astype(np.int64) >> DITHER_BITS & (1 << CELL_BITS) - 1
-    return TABLE[octave << CELL_BITS | cell] + (words & np.uint32((1 << DITHER_BITS) - 1)).astype(np.int64)
+    dither = (words & np.uint32((1 << DITHER_BITS) - 1)).astype(np.int64)
+    return np.asarray(TABLE[octave << CELL_BITS | cell] + dither)
 
 
 # ---------------------------------------------------------------------------------- generator
@@ -143,7 +144,7 @@ def advance(words: Words, count: int) -> Words:
     product = tables[0][words & byte]
     for index in range(1, 4):
         product = product ^ tables[index][words >> np.uint32(8 * index) & byte]
-    return product
+    return np.asarray(product)
 
 
 def draws(base: Words, count: int) -> Words:
@@ -177,4 +178,4 @@ class Gumbel:
             return head.argmax(sums)
         variates = noise(draws(self.base, scores.shape[1]))
         self.base = advance(self.base, 1 << JUMP_LOG2)
-        return np.argmax(scores + rsh(variates * temperature, NOISE_SHIFT), axis=1)
+        return np.asarray(np.argmax(scores + rsh(variates * temperature, NOISE_SHIFT), axis=1))

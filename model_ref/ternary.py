@@ -20,7 +20,7 @@ def ternary_sums(codes: Int, trits_f32: np.ndarray) -> Int:
 
     The product runs in float32 and is exact: every partial sum is an integer below 127 * 8192 < 2^24.
     """
-    return np.rint(codes.astype(np.float32) @ trits_f32.T).astype(np.int64)
+    return np.asarray(np.rint(codes.astype(np.float32) @ trits_f32.T), np.int64)
 
 
 def cut_sums(sums: Int, cut: int) -> Int:

@@ -131,7 +131,7 @@ class SerialLoopback(wiring.Component):
 
     def __init__(self, config: HwConfig, divisor: int) -> None:
         self.config, self.divisor = config, divisor
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})  # type: ignore[call-arg]
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

@@ -43,8 +43,8 @@ class Uart(wiring.Component):
         self.divisor = divisor
         super().__init__(
             {
-                "rx": In(1, init=1),
-                "tx": Out(1, init=1),
+                "rx": In(1, init=1),  # type: ignore[call-arg]
+                "tx": Out(1, init=1),  # type: ignore[call-arg]
                 "o": Out(stream.Signature(8)),
                 "i": In(stream.Signature(8)),
                 "overrun": Out(1),

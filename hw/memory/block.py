@@ -19,7 +19,6 @@ from typing import Any
 from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, ResetInserter, Signal, Value, ValueLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Out
 from amaranth.utils import ceil_log2
 
@@ -27,7 +26,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import full_parts
 from lutern.hw.memory.ports import memory_members
 from lutern.hw.memory.readers import FETCHED, TRIT_MEMORY_BIT, Fetcher, ReaderAhead, Repeater
-from lutern.hw.pipeline import join_streams, own_register, read_register
+from lutern.hw.pipeline import join_streams, new_memory, own_register, read_register
 from lutern.hw.protocol import ADDRESS_BITS
 
 BANK_BEATS = 2048
@@ -260,7 +259,7 @@ def _memory(
 
     Nobody uses what is read of a word while it is written, and the synthesis is told so.
     """
-    m.submodules[name] = memory = Memory(shape=bits, depth=depth, init=[], attrs={"no_rw_check": 1})
+    m.submodules[name] = memory = new_memory(bits, depth, attrs={"no_rw_check": 1})
     port = memory.write_port()
     m.d.comb += [ours.eq(theirs) for ours, theirs in zip((port.addr, port.data, port.en), write, strict=True)]
     return read_register(m, memory, address, enable)

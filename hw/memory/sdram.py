@@ -85,8 +85,8 @@ class SdramMemory(wiring.Component):
         word_bits = self.config.word_bits
         payload_bits = max(ADDRESS_BITS, word_bits)  # a word, or how many
         request = data.StructLayout({"write": 1, "address": ADDRESS_BITS, "payload": payload_bits})
-        to_memory = {"w_domain": "sync", "r_domain": "memory"}
-        from_memory = {"w_domain": "memory", "r_domain": "sync"}
+        to_memory: dict[str, Any] = {"w_domain": "sync", "r_domain": "memory"}
+        from_memory: dict[str, Any] = {"w_domain": "memory", "r_domain": "sync"}
         m.submodules.requests = requests = AsyncFIFO(width=request.size, depth=REQUESTS, **to_memory)
         m.submodules.fetched = fetched = AsyncFIFO(width=word_bits, depth=DEPTH, **from_memory)
         m.submodules.words = words = AsyncFIFO(width=word_bits, depth=DEPTH, **from_memory)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -20,7 +19,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import KEY_BITS, factor_payload
 from lutern.hw.norm.short_float import align, round_aligned
 from lutern.hw.norm.statistics import U_BITS, U_COUNT, pick
-from lutern.hw.pipeline import CreditFifo, Stages, in_luts
+from lutern.hw.pipeline import CreditFifo, Stages, in_luts, new_memory
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import CODE_MAX
 
@@ -82,7 +81,7 @@ class Quantiser(wiring.Component):
 
         words = []
         for bank in range(banks):
-            memory = Memory(shape=config.results_per_cycle * U_COUNT * U_BITS, depth=depth, init=[], attrs=attrs)
+            memory = new_memory(config.results_per_cycle * U_COUNT * U_BITS, depth, attrs=attrs)
             m.submodules[f"bank_{bank}"] = memory
             write, read = memory.write_port(), memory.read_port()
             m.d.comb += [

@@ -13,8 +13,10 @@ no complement, and (exponent, mantissa) compares as one unsigned key.
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.layouts import SCALAR
@@ -69,7 +71,7 @@ def round_product(product: Value) -> tuple[Value, Value]:
 
 def align(mantissa: Value, shift: Value) -> Value:
     """``mantissa >> shift`` with one more bit below the point, for `round_aligned`; shifts of 32 and more give 0."""
-    moved = Cat(Const(0, 1), mantissa)
+    moved: Value = Cat(Const(0, 1), mantissa)
     for step in range(ALIGN_STEPS):
         moved = Mux(shift[step], moved >> (1 << step), moved)
     return Mux(shift[ALIGN_STEPS:].any(), 0, moved)[: len(mantissa) + 1]
@@ -178,7 +180,7 @@ class FloatAdder(wiring.Component):
         return m
 
 
-def scalar_signal(name: str) -> data.View:
+def scalar_signal(name: str) -> Any:
     """A register for a short float that is not negative; cleared, so that the first producer scale is 0."""
     return Signal(SCALAR, name=name)
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import View
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -24,7 +23,7 @@ from lutern.hw import layouts
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import KEY_BITS
 from lutern.hw.norm.short_float import normalise_coarse, normalise_fine, round_product, round_up
-from lutern.hw.pipeline import Stages, magnitude
+from lutern.hw.pipeline import Stages, magnitude, new_memory
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import GAIN_LOW_BITS, KEY_EXPONENT_BIAS, X_BITS
 
@@ -168,7 +167,7 @@ class NormStatistics(wiring.Component):
             sign = s.delay(negative ^ gain.mantissa[-1], 3)
             rounded, high = round_product(Cat(Const(0, GAIN_LOW_BITS), s.register(mantissa * factor)))
             products.append((rounded, high, zero, below, sign))
-        us = []
+        us: list[Value] = []
         for rounded, high, zero, below, sign in products[1:]:
             # exponent of X is TOP - zeros, of the gain -17 - e; the product's is their sum + 16 + high
             exponent = (TOP_EXPONENT - 1 + KEY_EXPONENT_BIAS + high - below)[:6]
@@ -183,7 +182,7 @@ class NormStatistics(wiring.Component):
     def _square(s: Stages, p: tuple[Value, Value]) -> Value:
         """Register 9 of one element: ``p^2`` in units of x's last place, truncated. Fine shifts first: fewer muxes."""
         mantissa, distance = p
-        moved = Cat(Const(0, SQUARE_BITS - 2 * MANTISSA_BITS), s.register(mantissa * mantissa))
+        moved: Value = Cat(Const(0, SQUARE_BITS - 2 * MANTISSA_BITS), s.register(mantissa * mantissa))
         distance = s.register(distance)
         for step in range(3):
             moved = Mux(distance[step], moved >> (2 << step), moved)[:SQUARE_BITS]
@@ -202,7 +201,7 @@ class Running:
         if tokens == 1:
             self.value = Signal(bits, name=name, reset_less=True)
             return
-        m.submodules[name] = memory = Memory(shape=bits, depth=tokens, init=[], attrs={"ram_style": "distributed"})
+        m.submodules[name] = memory = new_memory(bits, tokens, attrs={"ram_style": "distributed"})
         self._write, read = memory.write_port(), memory.read_port(domain="comb")
         m.d.comb += read.addr.eq(place)
         self.value = read.data

@@ -6,6 +6,7 @@ cycles after it entered. It enters only where it has room at the end, in the FIF
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value, ValueLike, signed
@@ -89,7 +90,7 @@ def magnitude(value: Value) -> Value:
     return Mux(value[-1], -value, value)[: len(value) - 1]
 
 
-def pack(values: list[Value]) -> Value:
+def pack(values: Sequence[Value]) -> Value:
     """Equal-width values as one flat vector, the first in the lowest bits (an ArrayLayout confuses ABC9's names)."""
     return Cat(*[value[: len(value)] for value in values])
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Signal, Value, ValueLike
-from amaranth.lib.memory import Memory
 
 from lutern.hw.config import HwConfig
+from lutern.hw.pipeline.vectors import new_memory
 
 
 class StreamRegister:
@@ -17,7 +17,7 @@ class StreamRegister:
         if config.streams == 1:
             self._register = Signal(bits, name=name, reset_less=True)
             return
-        memory = Memory(shape=bits, depth=config.streams, init=[], attrs={"ram_style": "distributed"})
+        memory = new_memory(bits, config.streams, attrs={"ram_style": "distributed"})
         m.submodules[name] = memory
         self._write, self._read = memory.write_port(), memory.read_port(domain="comb")
 

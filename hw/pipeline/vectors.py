@@ -8,13 +8,21 @@ that must see the old word, yosys would put a comparator of addresses and a mult
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueLike
+from amaranth.hdl import Cat, Const, Module, ShapeLike, Signal, Value, ValueLike
 from amaranth.lib.memory import Memory
 
 from lutern.hw.config import HwConfig
 from lutern.hw.pipeline.stages import Stages
+
+
+def new_memory(
+    shape: ShapeLike, depth: int, init: Sequence[int] = (), attrs: Mapping[str, str | int] | None = None
+) -> Any:
+    """An Amaranth memory; ``attrs`` are attributes that yosys reads, such as ``no_rw_check`` and ``ram_style``."""
+    return Memory(shape=shape, depth=depth, init=[*init], attrs=cast(Any, dict(attrs or {})))
 
 
 def _beats(config: HwConfig) -> tuple[int, int]:
@@ -23,7 +31,7 @@ def _beats(config: HwConfig) -> tuple[int, int]:
     return beats, max(1, (beats - 1).bit_length())
 
 
-def vector_memory(config: HwConfig, bits: int) -> Memory:
+def vector_memory(config: HwConfig, bits: int) -> Any:
     """Memory of P x ``bits`` at every place."""
     beats, index_bits = _beats(config)
     return beats_memory(config, bits, config.streams << index_bits if config.streams > 1 else beats)
@@ -34,15 +42,15 @@ def in_luts(config: HwConfig, depth: int) -> bool:
     return config.source == "resident" and depth <= config.lut_ram_depth
 
 
-def beats_memory(config: HwConfig, bits: int, depth: int) -> Memory:
+def beats_memory(config: HwConfig, bits: int, depth: int) -> Any:
     """Memory of ``depth`` times P x ``bits``."""
     attrs: dict[str, str | int] = {"no_rw_check": 1}
     if in_luts(config, depth):
         attrs["ram_style"] = "distributed"
-    return Memory(shape=config.results_per_cycle * bits, depth=depth, init=[], attrs=attrs)
+    return new_memory(config.results_per_cycle * bits, depth, attrs=attrs)
 
 
-def read_register(m: Module, memory: Memory, address: Value, enable: ValueLike = 1) -> Signal:
+def read_register(m: Module, memory: Any, address: Value, enable: ValueLike = 1) -> Signal:
     """The word at ``address``, one cycle later: a synchronous port in the form in which yosys obeys ``no_rw_check``."""
     port = memory.read_port(domain="comb")
     data = Signal.like(port.data, reset_less=True)
@@ -52,7 +60,7 @@ def read_register(m: Module, memory: Memory, address: Value, enable: ValueLike =
     return data
 
 
-def read_ahead_of_register(m: Module, config: HwConfig, stages: Stages, memory: Memory, address: Value) -> Value:
+def read_ahead_of_register(m: Module, config: HwConfig, stages: Stages, memory: Any, address: Value) -> Value:
     """The word at ``address`` of a ``beats_memory``, to be held by a register two cycles after the address: a memory of
     LUTs has a register ahead of it, a block RAM is one, and slow."""
     if not in_luts(config, memory.depth):
