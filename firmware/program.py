@@ -13,10 +13,10 @@ The image file does not depend on this: the same image is laid out for every mac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from amaranth.hdl import Shape
+from amaranth.hdl import Const, Shape
 from numpy.typing import NDArray
 
 from lutern.firmware.packing import pack_groups, pack_trits
@@ -185,9 +185,9 @@ def _content(record: Record, values: Values, hw_config: HwConfig) -> NDArray[np.
     """The words of a record that follow its header."""
     word_bytes, rows = hw_config.word_bytes, slice(record.start, record.start + record.count)
     if record.kind is RecordKind.OP:
-        fields = {**record.operation.fields, **values.fields}
+        fields: dict[str, Any] = {**record.operation.fields, **values.fields}
         _check_fields(fields)
-        value = OPERATION.const(fields).as_value().value
+        value = Const.cast(OPERATION.const(cast(Any, fields))).value
         raw = value.to_bytes(-(-OPERATION_BITS // hw_config.word_bits) * word_bytes, "little")
         return np.frombuffer(raw, dtype=np.uint8).reshape(-1, word_bytes)
     if record.kind is RecordKind.GAINS:

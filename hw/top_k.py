@@ -17,12 +17,11 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, values_payload
-from lutern.hw.pipeline import StreamRegister
+from lutern.hw.pipeline import StreamRegister, new_memory
 from lutern.model_ref import head
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
@@ -99,7 +98,7 @@ class TopK(wiring.Component):
         token_bits = max(1, (config.max_vocab - 1).bit_length())
         place_bits = max(1, (k - 1).bit_length())
         depth = config.streams << place_bits if config.streams > 1 else k
-        m.submodules.entries = entries = Memory(shape=SUM_BITS + token_bits, depth=depth, init=[])
+        m.submodules.entries = entries = new_memory(SUM_BITS + token_bits, depth)
         read, write = entries.read_port(), entries.write_port()
         least, count = (
             StreamRegister(m, config, name, bits) for name, bits in (("least", SUM_BITS), ("count", k.bit_length()))

@@ -60,8 +60,8 @@ class MemoryTest(wiring.Component):
         element = Signal(range(len(ELEMENTS) + 1))
         up, reads, writes, inverted = (Signal() for _ in range(4))
         with m.Switch(element):
-            for index, values in enumerate(ELEMENTS):
-                with m.Case(index):
+            for number, values in enumerate(ELEMENTS):
+                with m.Case(number):
                     m.d.comb += [s.eq(v) for s, v in zip((up, reads, writes, inverted), values, strict=True)]
         base, offset = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)  # of the block: its address, words before it
         last_offset = Signal(ADDRESS_BITS)  # of the last block

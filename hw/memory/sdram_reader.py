@@ -80,10 +80,10 @@ class BurstReader(wiring.Component):
                     with m.If(final):
                         m.next = "IDLE"
         if platform == "formal":
-            m.d.comb += Assert(fsm.ongoing("IDLE") | (left != 0))  # type: ignore[call-arg]
+            m.d.comb += Assert(fsm.ongoing("IDLE") | (left != 0))
             with m.If(self.o.valid):  # within the block and the request, and it ends with its last word
-                m.d.comb += Assert((length != 0) & (address[:BURST_BITS] + length <= BURST) & (length <= left))  # type: ignore[call-arg]
-                m.d.comb += Assert(((length == left) | (length == to_end)) & (final == (length == left)))  # type: ignore[call-arg]
+                m.d.comb += Assert((length != 0) & (address[:BURST_BITS] + length <= BURST) & (length <= left))
+                m.d.comb += Assert(((length == left) | (length == to_end)) & (final == (length == left)))
         return m
 
 

@@ -16,6 +16,7 @@ multiplier, 1 block RAM, and with several streams a LUT RAM for the root and the
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
@@ -182,7 +183,7 @@ class NormScalar(wiring.Component):
             m.next = then
 
     @staticmethod
-    def _begin(m: Module, path: ScalarPath, entering: data.View) -> None:
+    def _begin(m: Module, path: ScalarPath, entering: Any) -> None:
         """The first state of an operation on a stream."""
         m.d.sync += [path.preparing.eq(1), path.operand.eq(path.previous.mantissa | MANTISSA_ONE)]
         m.next = "VECTOR"

@@ -12,13 +12,13 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data
-from amaranth.lib.memory import Memory
 
 from lutern.hw import layouts
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import KEY_BITS, QUANTISE_OP
 from lutern.hw.norm.short_float import FloatAdder, LeadingBits, round_product, scalar_signal
 from lutern.hw.norm.statistics import SQUARES_BITS, Running, pick
+from lutern.hw.pipeline import new_memory
 from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, RECIPROCAL_TABLE, RSQRT_TABLE, SCALAR_EXPONENT_BITS
 
 TABLE_WORDS = [0] * 128 + [int(y) for y in RSQRT_TABLE] + [int(y) for y in RECIPROCAL_TABLE]
@@ -36,7 +36,7 @@ class ScalarPath:
     """
 
     def __init__(self, m: Module, config: HwConfig, scalar: Any) -> None:
-        m.submodules.table = table = Memory(shape=MANTISSA_BITS, depth=1024, init=TABLE_WORDS)
+        m.submodules.table = table = new_memory(MANTISSA_BITS, 1024, TABLE_WORDS)
         self.read = table.read_port()
         self.op = Signal(QUANTISE_OP, reset_less=True)
         self.largest = Signal(KEY_BITS, reset_less=True)
