@@ -1,0 +1,182 @@
+"""What a command must be like, as a table: opcode -> rule of its length, range of items, rules of its values.
+
+    cycle  DECODE            ADD                  CHECK                      BEGIN
+           opcode, length    end of the range     ranges and values          executed, or refused
+           range registers   (first + count)      ─► error (register)
+
+`HostPort` fills one table of `Handler`, an entry for each opcode that the machine knows; the states here and in
+`executor.py` read it. Comparisons end in a register, `error`, and what was found first counts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from amaranth.hdl import Module, Signal, Value
+
+from lutern.hw.link.receiver import CommandReceiver
+from lutern.hw.link.response import Answer
+from lutern.hw.protocol import ADDRESS_BITS, ErrorCode, Opcode
+
+RANGE_BITS = ADDRESS_BITS + 1
+"""Bits of any address, and of the one after the last."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The items that a command names: addresses, tokens, logits or counters.
+
+    `overflows`: first or count has bits that the range registers lose; None where that cannot be, or does not matter.
+    """
+
+    first: Value
+    count: Value
+    overflows: Value | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """The rules of one command.
+
+    `wrong_length` is read in the first cycle in which the command is complete, `refusals` two cycles later, when
+    `CommandRange` holds `range`: of these the first condition that holds decides. `data_at` is where in the frame its
+    data begin, None for `receiver.WORDS_AT`.
+    """
+
+    wrong_length: Value
+    range: Range | None = None
+    refusals: tuple[tuple[Value, ErrorCode], ...] = ()
+    data_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Handler:
+    """All that the port does for one opcode.
+
+    Once `check` is passed, `begin` adds statements to the state BEGIN, `stops_machine` ends `running`, and
+    `first_state` follows, REPLY when it is None. `add_states` adds the states of the command to the FSM; the last of
+    them goes on to REPLY, which sends `answer`, or to RELEASE, which sends nothing.
+    """
+
+    check: Check
+    begin: Callable[[], None] | None = None
+    stops_machine: bool = False
+    first_state: str | None = None
+    add_states: Callable[[], None] | None = None
+    answer: Answer | None = None
+
+
+class CommandRange:
+    """Registers of the range of the command that is checked or executed.
+
+    Parameters
+    ----------
+    m
+        The module that uses them.
+    first_bits
+        Bits of ``first``: RANGE_BITS, or more where offsets are longer than addresses.
+
+    Members
+    -------
+    first : ``first_bits`` bits, register
+        The first item; executing moves it on.
+    count : RANGE_BITS bits, register
+        Items that are left.
+    is_empty : 1 bit, register
+        No item is left.
+    end : RANGE_BITS + 1 bits, register
+        The one after the last item.
+    overflows : 1 bit, register
+        First or count of the command has bits that are lost here.
+    """
+
+    def __init__(self, m: Module, first_bits: int) -> None:
+        self._m = m
+        self.first = Signal(first_bits, name="range_first")
+        self.count = Signal(RANGE_BITS, name="range_count")
+        self.is_empty = Signal(name="range_is_empty")
+        self.end = Signal(RANGE_BITS + 1, name="range_end")
+        self.overflows = Signal(name="range_overflows")
+
+    def load(self, wanted: Range) -> None:
+        """Take the range of a command; in the next cycle, `add` must follow."""
+        self._m.d.sync += [self.first.eq(wanted.first), self.count.eq(wanted.count)]
+        if wanted.overflows is not None:
+            self._m.d.sync += self.overflows.eq(wanted.overflows)
+
+    def add(self) -> None:
+        """Make `end` and `is_empty`."""
+        self._m.d.sync += [self.end.eq(self.first + self.count), self.is_empty.eq(self.count == 0)]
+
+    def count_down(self) -> None:
+        """One item has been dealt with."""
+        self._m.d.sync += [self.count.eq(self.count - 1), self.is_empty.eq(self.count == 1)]
+
+
+class CommandChecks:
+    """Adds the states DECODE, ADD and CHECK to an FSM.
+
+    Parameters
+    ----------
+    m
+        The module that gets the logic.
+    receiver
+        Holds the command.
+    first_bits
+        See `CommandRange`.
+
+    Members
+    -------
+    range : CommandRange
+    error : ErrorCode, register
+        Why the command is refused; 0 while no reason is known.
+
+    Latency
+    -------
+    ``error`` is right from the third cycle after the state DECODE on.
+    """
+
+    def __init__(self, m: Module, receiver: CommandReceiver, first_bits: int) -> None:
+        self._m, self._receiver = m, receiver
+        self.range = CommandRange(m, first_bits)
+        self.error = Signal(ErrorCode, name="error")
+
+    def refuse(self, code: ErrorCode) -> None:
+        """Make `code` the response."""
+        self._m.d.sync += self.error.eq(code)
+
+    def add_states(self, handlers: dict[Opcode, Handler], in_decode: Callable[[], None]) -> None:
+        """The states, from DECODE until `error` is right in BEGIN; `in_decode` adds further statements to DECODE."""
+        m = self._m
+        with m.State("DECODE"):
+            m.next = "ADD"
+            in_decode()
+            with m.Switch(self._receiver.command.opcode):
+                for opcode, handler in handlers.items():
+                    with m.Case(opcode):
+                        self._decode(handler.check)
+                with m.Default():
+                    self.refuse(ErrorCode.UNKNOWN_OPCODE)
+        with m.State("ADD"):
+            self.range.add()
+            m.next = "CHECK"
+        with m.State("CHECK"):
+            m.next = "BEGIN"
+            with m.If(self.error == 0), m.Switch(self._receiver.command.opcode):
+                for opcode, handler in handlers.items():
+                    with m.Case(opcode):
+                        self._refuse_first(handler.check.refusals)
+
+    def _decode(self, check: Check) -> None:
+        m = self._m
+        with m.If(check.wrong_length):
+            self.refuse(ErrorCode.BAD_LENGTH)
+        if check.range is not None:
+            self.range.load(check.range)
+        if check.data_at is not None:
+            m.d.sync += self._receiver.pointer.eq(check.data_at)
+
+    def _refuse_first(self, refusals: tuple[tuple[Value, ErrorCode], ...]) -> None:
+        m = self._m
+        for index, (condition, code) in enumerate(refusals):
+            with m.Elif(condition) if index else m.If(condition):
+                self.refuse(code)

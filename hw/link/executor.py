@@ -1,0 +1,153 @@
+"""Executes one command at a time: the FSM of the host port, without the states that belong to single commands.
+
+    ┌─► RECEIVE ─► DECODE ─► ADD ─► CHECK ─► BEGIN ─┬───────── states of the command ──────┬─► REPLY ─┐
+    │    ▲   │                                      └──────────── refused ─────────────────┼─► REPLY ─┤
+    │    │   ▼                                                      (no response)          ▼          ▼
+    │   NOTIFY: the response of a RUN, or a WANT                                        RELEASE ◄─────┘
+    └──────────────────────────────────────────────────────────────────────────────────────┘
+
+Nothing is executed before the whole frame has come and its CRC was right. While a command is executed, the receiver
+takes the first bytes of the next frame, then stalls. A RUN is the exception: it executes in the background, and its
+response is sent between two received bytes (NOTIFY); hw/memory/host.py has a drawing.
+"""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+
+from lutern.hw.link.checks import CommandChecks, Handler
+from lutern.hw.link.receiver import WORDS_AT, CommandReceiver
+from lutern.hw.link.response import ResponseMux
+from lutern.hw.link.run import Run
+from lutern.hw.protocol import Opcode
+
+CHECK_STATES = ("DECODE", "ADD", "CHECK", "BEGIN")
+
+
+class Executor:
+    """Adds the FSM to a module.
+
+    Parameters
+    ----------
+    m
+        The module that gets the logic.
+    port
+        The `HostPort`.
+    receiver, checks, response, run
+        The parts that the FSM moves.
+
+    Members
+    -------
+    handlers : dict
+        The commands of the machine; to be filled before `add_fsm`.
+    begin_resets : list of registers
+        What BEGIN sets to 0 for the states of the commands.
+    is_notifying : 1 bit, output
+        The response that is sent is that of a RUN or a WANT.
+    notifies_run : 1 bit, register
+        It is that of a RUN.
+    want_valid : 1 bit, input
+        A WANT is to be sent.
+    want_sequence : 8 bits, input
+        Its sequence number; None on machines that send none.
+    want_taken : 1 bit, output
+        The WANT has been sent.
+    brings_host_words : 1 bit, input
+        The command is RECORDS or ROW.
+
+    Latency
+    -------
+    BEGIN follows three cycles after the first one in which the command is complete.
+    """
+
+    def __init__(
+        self, m: Module, port: Any, receiver: CommandReceiver, checks: CommandChecks, response: ResponseMux, run: Run
+    ) -> None:
+        self.m, self.port, self.receiver, self.checks, self.response, self.run = (
+            m,
+            port,
+            receiver,
+            checks,
+            response,
+            run,
+        )
+        self.command = receiver.command
+        self.handlers: dict[Opcode, Handler] = {}
+        self.begin_resets: list[Signal] = [run.feed_byte, run.feed_index]
+        self.is_notifying, self.notifies_run = Signal(name="is_notifying"), Signal(name="notifies_run")
+        self.want_valid: Value = Const(0)
+        self.want_sequence: Value | None = None
+        self.want_taken = Signal(name="want_taken")
+        self.brings_host_words: Value = Const(0)
+
+    def add_fsm(self) -> None:
+        """The FSM, and what follows from its states."""
+        m, run = self.m, self.run
+        with m.FSM() as machine:
+            self._add_receive()
+            self.checks.add_states(self.handlers, lambda: run.compare(self.brings_host_words))
+            self._add_begin()
+            for handler in self.handlers.values():
+                if handler.add_states is not None:
+                    handler.add_states()
+            self._add_reply()
+        # Whether a RUN that comes is the one that is in progress must not change while that is checked.
+        is_checking = Cat(machine.ongoing(state) for state in CHECK_STATES).any()
+        run.add_background(is_checking)
+        self._add_response()
+
+    def _add_receive(self) -> None:
+        m, receiver, run = self.m, self.receiver, self.run
+        with m.State("RECEIVE"):
+            m.d.comb += receiver.accept.eq(~receiver.has_item & ~run.is_finished & ~self.want_valid)
+            m.d.sync += [receiver.pointer.eq(WORDS_AT), self.checks.error.eq(0), self.notifies_run.eq(run.is_finished)]
+            with m.If(receiver.has_item):
+                with m.If(receiver.frame_arrived):
+                    m.next = "DECODE"
+            with m.Elif(run.is_finished | self.want_valid):
+                m.next = "NOTIFY"
+
+    def _add_begin(self) -> None:
+        m = self.m
+        with m.State("BEGIN"):
+            m.d.sync += [register.eq(0) for register in self.begin_resets]
+            m.next = "REPLY"
+            with m.If(self.checks.error == 0), m.Switch(self.command.opcode):
+                for opcode, handler in self.handlers.items():
+                    with m.Case(opcode):
+                        if handler.stops_machine:
+                            m.d.sync += self.port.running.eq(0)
+                        if handler.first_state is not None:
+                            m.next = handler.first_state
+                        if handler.begin is not None:
+                            handler.begin()
+
+    def _add_reply(self) -> None:
+        m, receiver, response = self.m, self.receiver, self.response
+        with m.State("REPLY"):
+            m.d.comb += response.valid.eq(1)
+            with m.If(response.ready):
+                m.next = "RELEASE"
+        with m.State("RELEASE"):
+            receiver.release()
+            m.next = "RECEIVE"
+        with m.State("NOTIFY"):
+            m.d.comb += [self.is_notifying.eq(1), response.valid.eq(1)]
+            with m.If(response.ready):
+                m.next = "RECEIVE"
+                m.d.comb += self.want_taken.eq(~self.notifies_run)
+                with m.If(self.notifies_run):
+                    m.d.sync += self.run.is_finished.eq(0)
+
+    def _add_response(self) -> None:
+        m, run, response, command = self.m, self.run, self.response, self.command
+        notified = Mux(self.notifies_run, Opcode.RUN, Opcode.RECORDS)
+        sequence = run.sequence
+        if self.want_sequence is not None:
+            sequence = Mux(self.notifies_run, run.sequence, self.want_sequence)
+        m.d.comb += [
+            response.opcode.eq(Mux(self.is_notifying, notified, command.opcode)),
+            response.sequence.eq(Mux(self.is_notifying, sequence, command.sequence)),
+        ]
+        answers = {opcode: handler.answer for opcode, handler in self.handlers.items() if handler.answer is not None}
+        response.add_answers(self.checks.error, answers)

@@ -1,0 +1,168 @@
+"""WRITE and CHECKSUM: words from the buffer to the memory, and what the memory gives back, summed.
+
+    buffer ─► word ─► o_write (or o_host)       COLLECT: a byte a cycle into the word; STORE: the word
+    o_read: REQUEST;  i_read ─► word ─► CRC-32C      SUM: a byte a cycle out of the word
+
+One register `word` is shifted for both, its first byte lowest.
+
+Cost: a WRITE of n bytes takes n (1 + 1 / word_bytes) cycles, a CHECKSUM one cycle a byte; one word of registers.
+"""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.lib.crc.catalog import CRC32_ISCSI
+
+from lutern.hw import protocol
+from lutern.hw.config import TRIT_MEMORY
+from lutern.hw.link.checks import RANGE_BITS, Check, Handler, Range
+from lutern.hw.link.executor import Executor
+from lutern.hw.link.receiver import WORDS_AT
+from lutern.hw.link.response import Answer
+from lutern.hw.pipeline import exceeds
+from lutern.hw.protocol import ADDRESS_BITS, HEADER_BYTES, ErrorCode
+
+
+class MemoryCommands:
+    """Adds what WRITE and CHECKSUM need to a module; their entries are to be put into the table of commands.
+
+    Parameters
+    ----------
+    m
+        The module that gets the logic.
+    port
+        The `HostPort`, for its streams.
+    executor
+        The FSM that gets the states.
+
+    Members
+    -------
+    word : ``8 * word_bytes`` bits, register
+        A word on its way to the memory or back.
+    out_of_range : 1 bit, output
+        Words of the command's range are not in the memory; right in the state CHECK.
+
+    Latency
+    -------
+    The state STORE follows ``word_bytes`` cycles after COLLECT. A CHECKSUM takes the next word with the last byte of
+    the one before.
+    """
+
+    def __init__(self, m: Module, port: Any, executor: Executor) -> None:
+        self._m, self._port, self._executor = m, port, executor
+        self._receiver, self._range = executor.receiver, executor.checks.range
+        self.word = Signal(8 * port.config.word_bytes, name="word")
+        self.out_of_range = Signal(name="out_of_range")
+        self._loaded = Signal(name="loaded")  # the word holds bytes that are not summed
+        executor.begin_resets.append(self._loaded)
+        self._add_limits()
+
+    def wrong_length_of_words(self) -> Value:
+        """The rule for the length of commands that bring words."""
+        command = self._receiver.command
+        return ~exceeds(command.byte_count, WORDS_AT - 1) | command.partial_word | (command.word_count == 0)
+
+    def written_range(self) -> Range:
+        """The words that a command brings."""
+        command = self._receiver.command
+        address = command.fields(protocol.WRITE).address
+        return Range(address, command.word_count, address[RANGE_BITS:].any())
+
+    def read_range(self, count_bits: int = RANGE_BITS) -> Range:
+        """The words that a CHECKSUM or MEMORY_TEST names, their count in at most `count_bits`."""
+        check = self._receiver.command.fields(protocol.CHECKSUM)
+        return Range(check.address, check.count, check.address[RANGE_BITS:].any() | check.count[count_bits:].any())
+
+    def read_refusals(self) -> tuple[tuple[Value, ErrorCode], ...]:
+        """What is wrong with a range that is read."""
+        check = self._receiver.command.fields(protocol.CHECKSUM)
+        return (check.count == 0, ErrorCode.BAD_COUNT), (self.out_of_range, ErrorCode.BAD_ADDRESS)
+
+    def add_word_states(self, output: Any, final_state: str) -> None:
+        """The states COLLECT and STORE: words of the buffer to the stream `output`, then `final_state`."""
+        m, receiver = self._m, self._receiver
+        with m.State("COLLECT"):
+            m.d.comb += receiver.advance.eq(1)
+            m.d.sync += self.word.eq(Cat(self.word[8:], receiver.buffered_byte))
+            receiver.next_byte()
+            with m.If(receiver.ends_word):
+                self._range.count_down()
+                m.next = "STORE"
+        with m.State("STORE"):
+            m.d.comb += output.valid.eq(1)
+            with m.If(output.ready):
+                m.d.sync += self._range.first.eq(self._range.first + 1)
+                m.next = "COLLECT"
+                with m.If(self._range.is_empty):
+                    m.next = final_state
+
+    def _add_limits(self) -> None:
+        m, config, overflows, end = self._m, self._port.config, self._range.overflows, self._range.end
+        words = 0 if config.memory == "host" else config.memory_words
+        m.d.comb += self.out_of_range.eq(overflows | exceeds(end, words))
+        if config.source == "resident":
+            # CHECKSUM and MEMORY_TEST have the address in the same field.
+            address = self._receiver.command.fields(protocol.WRITE).address
+            trits_end = TRIT_MEMORY + (config.trit_beats << config.part_bits)
+            with m.If(exceeds(address, TRIT_MEMORY - 1)):
+                m.d.comb += self.out_of_range.eq(overflows | exceeds(end, trits_end))
+
+    def write_handler(self) -> Handler:
+        """The entry of WRITE in the table of commands."""
+        m, port, next_address = self._m, self._port, self._range.first
+        m.d.comb += [port.o_write.p.address.eq(next_address), port.o_write.p.word.eq(self.word)]
+        # Where the host brings the words, there is nothing to write to: every WRITE is out of range.
+        from_host = port.config.memory == "host"
+        return Handler(
+            Check(self.wrong_length_of_words(), self.written_range(), ((self.out_of_range, ErrorCode.BAD_ADDRESS),)),
+            stops_machine=True,
+            first_state="COLLECT",
+            add_states=None if from_host else lambda: self.add_word_states(port.o_write, "REPLY"),
+            answer=Answer(Cat(next_address, Const(0, 32 - len(next_address))), protocol.WRITE_DONE.byte_count),
+        )
+
+    def checksum_handler(self) -> Handler:
+        """The entry of CHECKSUM in the table of commands."""
+        m, port, command = self._m, self._port, self._receiver.command
+        m.submodules.checksum = checksum = CRC32_ISCSI(8).create()
+        check = command.fields(protocol.CHECKSUM)
+        m.d.comb += [
+            port.o_read.p.address.eq(check.address),
+            port.o_read.p.count.eq(check.count),
+            checksum.data.eq(self.word[:8]),
+        ]
+        # The count of READ_LAYOUT is one bit too narrow for all words of an SDRAM at once, which is refused.
+        count_bits = ADDRESS_BITS if port.config.memory == "sdram" else RANGE_BITS
+        return Handler(
+            Check(
+                command.byte_count != HEADER_BYTES + protocol.CHECKSUM.byte_count,
+                self.read_range(count_bits),
+                self.read_refusals(),
+            ),
+            stops_machine=True,
+            first_state="REQUEST",
+            add_states=lambda: self._add_checksum_states(checksum),
+            answer=Answer(checksum.crc, protocol.CHECKSUM_DONE.byte_count),
+        )
+
+    def _add_checksum_states(self, checksum: Any) -> None:
+        m, port, receiver, range_, loaded = self._m, self._port, self._receiver, self._range, self._loaded
+        with m.State("REQUEST"):
+            m.d.comb += [port.o_read.valid.eq(1), checksum.start.eq(1)]
+            with m.If(port.o_read.ready):
+                m.next = "SUM"
+        with m.State("SUM"):
+            m.d.comb += [
+                checksum.valid.eq(loaded),
+                port.i_read.ready.eq((~loaded | receiver.ends_word) & ~range_.is_empty),
+            ]
+            with m.If(loaded):  # shifted as in COLLECT: one multiplexer; what enters above is not summed
+                m.d.sync += self.word.eq(Cat(self.word[8:], receiver.buffered_byte))
+                receiver.next_byte()
+                with m.If(receiver.ends_word):
+                    m.d.sync += loaded.eq(0)
+                    with m.If(range_.is_empty):
+                        m.next = "REPLY"
+            with m.If(port.i_read.valid & port.i_read.ready):
+                m.d.sync += [self.word.eq(port.i_read.payload), loaded.eq(1)]
+                range_.count_down()

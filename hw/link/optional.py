@@ -1,0 +1,152 @@
+"""Commands that some machines have: ports, checks, states and answers of one feature in one place.
+
+    memory "sdram": MEMORY_TEST ─► o_test ... i_test;  PHASE ─► o_phase ... i_phase
+    memory "host":  RECORDS, ROW ─► o_host;  i_want ─► WANT, between two received bytes
+    counters:       COUNTERS ─► counters_address ... counters_data, counted
+
+`..._ports` are the members of `HostPort` that a feature adds, `add_...` its entries in the table of commands.
+"""
+
+from typing import Any
+
+from amaranth.hdl import Const, Module, Signal, signed
+from amaranth.lib import stream
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw import protocol
+from lutern.hw.link.checks import Check, Handler, Range
+from lutern.hw.link.executor import Executor
+from lutern.hw.link.memory_commands import MemoryCommands
+from lutern.hw.link.response import Answer
+from lutern.hw.pipeline import exceeds
+from lutern.hw.protocol import HEADER_BYTES, ErrorCode, Opcode
+
+STEP_BITS = 16
+"""Bits of steps of the SDRAM's clock."""
+
+
+def memory_test_ports() -> dict[str, Any]:
+    """Members of a port whose memory is SDRAM."""
+    return {
+        "o_test": Out(stream.Signature(protocol.RANGE_LAYOUT)),
+        "i_test": In(stream.Signature(protocol.MEMORY_TEST_DONE.layout)),
+        "o_phase": Out(stream.Signature(signed(STEP_BITS))),
+        "i_phase": In(stream.Signature(signed(STEP_BITS))),
+    }
+
+
+def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryCommands) -> None:
+    """MEMORY_TEST and PHASE: asked, then answered. A response of each waits in registers until it is sent."""
+    command = executor.command
+    test, phase = command.fields(protocol.MEMORY_TEST), command.fields(protocol.PHASE)
+    tested = Signal(protocol.MEMORY_TEST_DONE.layout)
+    place = Signal(signed(STEP_BITS))
+    m.d.comb += [
+        port.o_test.p.first.eq(test.first),
+        port.o_test.p.count.eq(test.count),
+        port.o_phase.payload.eq(phase.steps),
+    ]
+
+    def add_test_state() -> None:
+        with m.State("TEST"):
+            m.d.comb += [port.o_test.valid.eq(1), port.i_test.ready.eq(1)]
+            m.d.sync += tested.eq(port.i_test.payload)
+            with m.If(port.i_test.valid):
+                m.next = "REPLY"
+
+    def add_phase_states() -> None:
+        with m.State("PHASE"):
+            m.d.comb += port.o_phase.valid.eq(1)
+            with m.If(port.o_phase.ready):
+                m.next = "PHASE_DONE"
+        with m.State("PHASE_DONE"):
+            m.d.comb += port.i_phase.ready.eq(1)
+            m.d.sync += place.eq(port.i_phase.payload)
+            with m.If(port.i_phase.valid):
+                m.next = "REPLY"
+
+    executor.handlers[Opcode.MEMORY_TEST] = Handler(
+        Check(
+            command.byte_count != HEADER_BYTES + protocol.MEMORY_TEST.byte_count,
+            words.read_range(),
+            words.read_refusals(),
+        ),
+        stops_machine=True,
+        first_state="TEST",
+        add_states=add_test_state,
+        answer=Answer(tested.as_value(), protocol.MEMORY_TEST_DONE.byte_count),
+    )
+    executor.handlers[Opcode.PHASE] = Handler(
+        Check(command.byte_count != HEADER_BYTES + protocol.PHASE.byte_count),
+        first_state="PHASE",
+        add_states=add_phase_states,
+        answer=Answer(place, protocol.PHASE_DONE.byte_count),
+    )
+
+
+def refuse_memory_test(executor: Executor, words: MemoryCommands) -> None:
+    """MEMORY_TEST and PHASE on machines without SDRAM: known, but not available."""
+    refusals = ((Const(1), ErrorCode.NOT_AVAILABLE),)
+    for opcode, items in ((Opcode.MEMORY_TEST, words.read_range()), (Opcode.PHASE, None)):
+        wrong_length = executor.command.byte_count != HEADER_BYTES + protocol.COMMAND_BYTES[opcode]
+        executor.handlers[opcode] = Handler(Check(wrong_length, items, refusals))
+
+
+def host_words_ports(word_bytes: int) -> dict[str, Any]:
+    """Members of a port whose words come from the host."""
+    return {
+        "o_host": Out(stream.Signature(protocol.host_word_layout(word_bytes))),
+        "i_want": In(stream.Signature(protocol.WANT_LAYOUT)),
+    }
+
+
+def add_host_words(m: Module, port: Any, executor: Executor, words: MemoryCommands) -> None:
+    """RECORDS and ROW: words for `o_host`, without a response. WANT: a response without a command."""
+    command, range_ = executor.command, executor.checks.range
+    executor.brings_host_words = command.opcode.matches(Opcode.RECORDS, Opcode.ROW)
+    executor.want_valid, executor.want_sequence = port.i_want.valid, port.i_want.p.sequence
+    m.d.comb += [
+        port.o_host.p.row.eq(command.opcode == Opcode.ROW),
+        port.o_host.p.place.eq(range_.first),
+        port.o_host.p.last.eq(range_.is_empty),
+        port.o_host.p.sequence.eq(command.sequence),
+        port.o_host.p.word.eq(words.word),
+        port.i_want.ready.eq(executor.want_taken),
+    ]
+    check = Check(words.wrong_length_of_words(), words.written_range())
+    executor.handlers[Opcode.RECORDS] = Handler(
+        check,
+        first_state="COLLECT",
+        add_states=lambda: words.add_word_states(port.o_host, "RELEASE"),
+        answer=Answer(port.i_want.p.want.as_value(), protocol.WANT.byte_count),
+    )
+    executor.handlers[Opcode.ROW] = Handler(check, first_state="COLLECT")
+
+
+def counters_ports() -> dict[str, Any]:
+    """Members of a port whose machine counts cycles."""
+    return {"counters_address": Out(16), "counters_data": In(32), "counted": In(16)}
+
+
+def add_counters(m: Module, port: Any, executor: Executor) -> None:
+    """COUNTERS: numbers of the last token, read synchronously like logits."""
+    command, response, config = executor.command, executor.response, port.config
+    wanted = command.fields(protocol.COUNTERS)
+    m.d.comb += port.counters_address.eq(response.item_address)
+    with m.If(response.opcode == Opcode.COUNTERS):
+        m.d.comb += response.long_data.eq(port.counters_data)
+    bad_count = (
+        (wanted.count == 0)
+        | exceeds(wanted.count, protocol.COUNTERS_COUNT)
+        | exceeds(executor.checks.range.end, protocol.COUNTER_STRIDE * config.counted_phases)
+    )
+    executor.handlers[Opcode.COUNTERS] = Handler(
+        Check(
+            command.byte_count != HEADER_BYTES + protocol.COUNTERS.byte_count,
+            Range(wanted.offset, wanted.count),
+            ((bad_count, ErrorCode.BAD_COUNT),),
+        ),
+        answer=Answer(
+            port.counted, protocol.COUNTERS_DONE.byte_count, item_count=wanted.count, item_offset=wanted.offset
+        ),
+    )
