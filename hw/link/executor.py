@@ -142,7 +142,7 @@ class Executor:
     def _add_response(self) -> None:
         m, run, response, command = self.m, self.run, self.response, self.command
         notified = Mux(self.notifies_run, Opcode.RUN, Opcode.RECORDS)
-        sequence = run.sequence
+        sequence: Value = run.sequence
         if self.want_sequence is not None:
             sequence = Mux(self.notifies_run, run.sequence, self.want_sequence)
         m.d.comb += [

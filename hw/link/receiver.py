@@ -14,12 +14,11 @@ from typing import Any
 
 from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.utils import bits_for
 
 from lutern.hw import protocol
 from lutern.hw.link.slip import DEFRAMED, Deframer
-from lutern.hw.pipeline import exceeds
+from lutern.hw.pipeline import exceeds, new_memory
 from lutern.hw.protocol import FRAME_BYTES, HEADER_BYTES, WireRecord
 
 ARGUMENT_BYTES = max(protocol.COMMAND_BYTES.values())
@@ -155,7 +154,7 @@ class CommandReceiver:
 
     def _add_buffer(self) -> None:
         m = self._m
-        m.submodules.buffer = buffer = Memory(shape=8, depth=BUFFER_BYTES, init=[])
+        m.submodules.buffer = buffer = new_memory(8, BUFFER_BYTES)
         store = buffer.write_port()
         fetch = buffer.read_port()
         self.buffered_byte: Value = fetch.data

@@ -14,13 +14,12 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
-from amaranth.lib.memory import Memory
 
 from lutern.hw import protocol
 from lutern.hw.link.checks import Check, CommandChecks, Handler, Range
 from lutern.hw.link.receiver import CommandReceiver
 from lutern.hw.link.response import Answer, ResponseMux
-from lutern.hw.pipeline import exceeds
+from lutern.hw.pipeline import exceeds, new_memory
 from lutern.hw.protocol import FEED, HEADER_BYTES, RUN_DONE, RUN_TOKENS, ErrorCode
 
 FEEDS_AT = HEADER_BYTES + protocol.RUN.byte_count
@@ -192,7 +191,7 @@ class Run:
     def add_background(self, is_checking: Value) -> None:
         """Tokens into their memory, the figures of the last step into the response; not while `is_checking`."""
         m, port, done = self._m, self._port, self._done
-        m.submodules.tokens = tokens = Memory(shape=16, depth=self._token_limit, init=[])
+        m.submodules.tokens = tokens = new_memory(16, self._token_limit)
         write = tokens.write_port()
         read = tokens.read_port()
         takes_token = port.i_token.valid & port.i_token.ready
