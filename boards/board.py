@@ -73,7 +73,7 @@ class Board:
 
     name, title
         on the command line; on its box.
-    part, package, speed
+    fpga, package, speed
         the chip; package as nextpnr calls it.
     platform
         makes Amaranth's platform.
@@ -82,11 +82,11 @@ class Board:
     link
         where the host is.
     leds
-        resources and subsignals of up to four lamps: alive, receiving, running, overrun.
+        resources and subsignals of up to four LEDs: alive, receiving, answering, overrun.
     held
         resources, subsignals and values of outputs that must not float.
     memory
-        parts of ``parts.py`` of which one is beside the chip; none where everything must be on the chip.
+        parts of ``sdram_parts.py`` of which one is beside the chip; none where everything must be on the chip.
     preset
         what is built when nothing else is said.
     loader
@@ -148,5 +148,5 @@ def leds(*numbers: int) -> tuple[tuple[str, int, str], ...]:
 
 
 def colours(number: int = 0) -> tuple[tuple[str, int, str], ...]:
-    """A lamp of three colours: green alive, blue receiving, red running."""
+    """An LED of three colours: green alive, blue receiving, red answering."""
     return tuple(("rgb_led", number, colour) for colour in "gbr")

@@ -47,8 +47,9 @@ def changed(config: HwConfig, changes: list[str]) -> HwConfig:
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals or name not in kinds:
-            names = renamed_or_known(name, [*kinds])
-            raise LuternError(f"{change} changes no field of a machine; give NAME=VALUE, where NAME {names}.")
+            raise LuternError(
+                f"{change} changes no field of a machine; give NAME=VALUE, {renamed_or_known(name, [*kinds])}."
+            )
         try:
             values[name] = {"True": True, "False": False}[text] if kinds[name] is bool else kinds[name](text)
         except (ValueError, KeyError):

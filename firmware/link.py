@@ -47,7 +47,7 @@ REASONS = {
     ErrorCode.BAD_COUNT: "the count is 0 or too large; ask for fewer at a time",
     ErrorCode.NOT_SET_UP: "no model is set up; load one first",
     ErrorCode.BAD_TOKEN: "the token is not in the vocabulary of the model that is set up; use that model's tokenizer",
-    ErrorCode.NOT_AVAILABLE: "its words are not in SDRAM; ask a machine whose are",
+    ErrorCode.NOT_AVAILABLE: "it has no hardware for this command; ask a machine that has",
     ErrorCode.BUSY: "it is in the middle of another program's run; end that program, or reset the board",
     ErrorCode.BAD_SETUP: "the model's addresses or its vocabulary do not fit; lay it out for this configuration",
 }

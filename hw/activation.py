@@ -38,6 +38,7 @@ SEGMENT_TABLE = [
     int(base) | int(slope) << BASE_BITS
     for base, slope in zip(activation.SEGMENT_BASE, activation.SEGMENT_SLOPE, strict=True)
 ]
+assert int(activation.SEGMENT_SLOPE.max()) < 1 << SLOPE_BITS
 PRODUCT_HALF = 1 << (REMAINDER_BITS - 1)
 """Rounds the interpolation's product."""
 

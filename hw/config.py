@@ -32,8 +32,8 @@ RENAMED_SOURCES = {"stream": "streamed"}
 
 
 def renamed_or_known(name: str, known: Sequence[str]) -> str:
-    """What the name of a field is, where `name` is none: the end of a sentence."""
-    return f"is called {RENAMED[name]} now" if name in RENAMED else f"is one of {', '.join(known)}"
+    """What to write instead of a field's name that is none: the end of a sentence."""
+    return f"it is called {RENAMED[name]} now" if name in RENAMED else f"choose one of {', '.join(known)}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class HwConfig:
 
     rows, columns
         the ternary unit takes ``rows * columns = lanes`` trits a cycle: ``columns`` codes against ``rows`` rows.
+        ``columns``, ``streams``, ``results_per_cycle`` and ``codes_per_cycle`` are powers of two, for an index is split
+        by its bits; ``rows`` is any multiple of ``results_per_cycle``.
     streams
         activation vectors that every trit is applied to, most streams of a run: conversations that share a pass.
     results_per_cycle
@@ -224,7 +226,7 @@ class HwConfig:
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
-                raise LuternError(f"{name!r} is no field of a machine; a field {renamed_or_known(name, known)}.")
+                raise LuternError(f"{name!r} is no field of a machine; {renamed_or_known(name, known)}.")
         return cls(**values)
 
     def with_(self, **changes: object) -> HwConfig:
@@ -261,7 +263,7 @@ PRESETS = {
             max_state=384,
             max_vocab=64,
             gain_fifo_words=16,
-            lut_ram_depth=704,
+            lut_ram_depth=704,  # the noise table of the head has 704 words; the sigmoid's 512 are in LUTs, too
             clock_hz=75_000_000,
         ),
         HwConfig(

@@ -6,7 +6,8 @@
                         └── operations: how many groups, of how many items
 
 Results appear P at a time, a beat a cycle at the end of a matrix, and a group may take several words: the groups that
-wait make up for that. Gains and bounds are taken from the record stream once and serve all N vectors.
+wait make up for that. Gains and bounds are taken from the record stream once and serve all N vectors. Only bounds are
+decoded here (``bound_value``); gains are decoded where they are multiplied, in ``hw/norm/statistics.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, GAIN, GAINS_OP, ITEM_BITS, SUPPLY_OP, TUPLE_GAINS, gathered_payload, x_payload
+from lutern.hw.layouts import BOUND_BITS, GAINS_OP, ITEM, ITEM_BITS, SUPPLY_OP, TUPLE_GAINS, gathered_payload, x_payload
 from lutern.hw.pipeline import join_streams, new_memory
 from lutern.hw.router import GroupUnpacker
 from lutern.model_ref.norm import GAIN_LOW_BITS
@@ -78,9 +79,9 @@ class GainSupply(wiring.Component):
 
 def bound_value(item: Value) -> Value:
     """1 - LB (0.17) of an item, whose mantissa is not negative."""
-    gain = GAIN(item)
-    mantissa = gain.mantissa.as_unsigned()[: BOUND_BITS - GAIN_LOW_BITS]
-    return Cat(Const(0, GAIN_LOW_BITS), mantissa) >> gain.exponent
+    parts = ITEM(item)
+    mantissa = parts.mantissa.as_unsigned()[: BOUND_BITS - GAIN_LOW_BITS]
+    return Cat(Const(0, GAIN_LOW_BITS), mantissa) >> parts.exponent
 
 
 class GainJoin(wiring.Component):

@@ -115,8 +115,8 @@ KEY_BITS = MANTISSA_BITS + 6
 SCALE_SHIFT_BITS = SCALAR_EXPONENT_BITS + 1
 
 
-GAIN = StructLayout({"mantissa": signed(GAIN_MANTISSA_BITS), "exponent": unsigned(GAIN_EXPONENT_BITS)})
-"""One item."""
+ITEM = StructLayout({"mantissa": signed(GAIN_MANTISSA_BITS), "exponent": unsigned(GAIN_EXPONENT_BITS)})
+"""An item taken apart: a gain, a lower bound or an element of the embedding."""
 
 
 def header(kind: RecordKind, length: int) -> int:

@@ -124,7 +124,7 @@ class TernaryUnit(wiring.Component):
     Parameters
     ----------
     config: HwConfig
-        ``rows`` R, ``columns`` C, ``tokens`` T, ``results_per_cycle`` P, ``cells``.
+        ``rows`` R, ``columns`` C, ``streams`` T, ``results_per_cycle`` P, ``cells``.
 
     Members
     -------

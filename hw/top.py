@@ -46,7 +46,7 @@ def _sdram_ports(config: HwConfig, timings: SdramTimings) -> dict[str, Any]:
 class Top(wiring.Component):
     """Host port, image memory and decoder.
 
-    Parameters: ``config``; ``timings`` of its memory part, any of them at up to 100 MHz by default.
+    Parameters: ``config``; ``timings`` of its memory part, those of ``any_part`` by default.
 
     Members: ``rx``, ``tx`` bytes of the link; with ``debug_tap`` the decoder's taps; those of the SDRAM.
     """

@@ -233,9 +233,9 @@ def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
 
 def _head(config: HwConfig) -> Iterator[ChipMemory]:
     """Logits for the host, noise."""
-    lanes, tokens = config.results_per_cycle, config.streams
+    lanes, streams = config.results_per_cycle, config.streams
     if config.top_k:
-        places = tokens << max(1, (config.top_k - 1).bit_length()) if tokens > 1 else config.top_k
+        places = streams << max(1, (config.top_k - 1).bit_length()) if streams > 1 else config.top_k
         token_bits = max(1, (config.max_vocab - 1).bit_length())
         yield ChipMemory("largest logits", places, SUM_BITS + token_bits, checked=True)
     else:

@@ -17,7 +17,7 @@ ARGUMENT_FRAC_BITS = 17
 ARGUMENT_MAX = (16 << ARGUMENT_FRAC_BITS) - 1
 """Arguments are clamped below 16, where sigma(-a) is 1e-7: less than one unit."""
 SEGMENT_BITS = 9
-REMAINDER_BITS = 12
+REMAINDER_BITS = ARGUMENT_MAX.bit_length() - SEGMENT_BITS
 SIGMOID_FRAC_BITS = 17
 
 

@@ -133,7 +133,10 @@ class ModelConfig:
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:
-        """Every ternary matrix in the order a token reads them: tensor name without ``.weight`` to (rows, columns)."""
+        """Every ternary matrix, layer by layer: tensor name without ``.weight`` to (rows, columns).
+
+        The order in which a token reads them is ``firmware.schedule.operations``.
+        """
         d, m = self.hidden_size, self.intermediate_size
         shapes: dict[str, tuple[int, int]] = {}
         for layer in range(self.num_hidden_layers):

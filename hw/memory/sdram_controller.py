@@ -45,7 +45,8 @@ from lutern.hw.memory.sdram_banks import BURST, CLIENT_BITS, READ, WRITE, Banks,
 from lutern.hw.memory.sdram_part import SdramTimings
 
 REFRESH_WAIT = 3 * BURST
-"""Most cycles that a refresh which is due waits for bursts, rows and writes (proved for times of up to 8 cycles)."""
+"""Most cycles that a refresh which is due waits for bursts, rows and writes. Induction proves it for a small part, with
+one and two refreshes together (tests/hw/memory/test_sdram_proofs.py); no time of a real part is over 8 cycles."""
 
 
 class SdramPins(wiring.Signature):

@@ -175,7 +175,10 @@ class SdramTimings:
 
 
 def any_part(data_bits: int) -> SdramTimings:
-    """Timings that all parts of that width in boards/sdram_parts.py keep up to 100 MHz: x32 of 8 MB, else of 32 MB."""
+    """Timings at 100 MHz that suit all parts of that width in boards/sdram_parts.py: x32 of 8 MB, else of 32 MB.
+
+    A slower clock keeps all times but the refresh interval, which is counted in cycles of 100 MHz.
+    """
     wide = data_bits == 32
     return SdramTimings(
         clock_hz=100e6,

@@ -61,7 +61,7 @@ class RmsNorm(wiring.Component):
     Parameters
     ----------
     config
-        ``tokens`` T, ``results_per_cycle`` P, ``codes_per_cycle`` Q, ``max_width``.
+        ``streams`` T, ``results_per_cycle`` P, ``codes_per_cycle`` Q, ``max_width``.
 
     Members
     -------

@@ -42,7 +42,7 @@ TOP_EXPONENT = X_BITS - 1 - MANTISSA_BITS
 class NormStatistics(wiring.Component):
     """Statistics of one set of vectors after the other; a set is a vector of each active stream.
 
-    Parameters: ``config`` (``results_per_cycle`` elements a beat, ``tokens`` streams).
+    Parameters: ``config`` (``results_per_cycle`` elements a beat, ``streams`` of them).
 
     Members: ``i_x``, a vector begins at index 0 and a set ends with the last beat of ``final_stream``, which is the
     last of the set; ``u``, ``u_valid``, ``u_stream``, ``u_index`` (P x 3 elements of u, element-major, a beat each
@@ -76,12 +76,12 @@ class NormStatistics(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        tokens = self.config.streams
+        streams = self.config.streams
         levels = exact_log2(self.config.results_per_cycle)
         s = Stages(m)
         beat = self.i_x.payload
-        of = beat.stream if tokens > 1 else Const(0, 1)
-        ends = beat.last & ((of == self.final_stream) if tokens > 1 else 1)
+        of = beat.stream if streams > 1 else Const(0, 1)
+        ends = beat.last & ((of == self.final_stream) if streams > 1 else 1)
         pending = Signal()
         m.d.comb += self.i_x.ready.eq(~pending)
         accepted = self.i_x.valid & ~pending
@@ -92,13 +92,13 @@ class NormStatistics(wiring.Component):
 
         def place(came: Value, stream: Value, stages: int) -> Value:
             """``stages`` later and after one more: the stream of the beat that came, else the one asked for."""
-            return s.register(Mux(came, s.delay(stream, stages), self.stream)) if tokens > 1 else of
+            return s.register(Mux(came, s.delay(stream, stages), self.stream)) if streams > 1 else of
 
         elements = [self._element(s, index) for index in range(self.config.results_per_cycle)]
         m.d.comb += [
             self.u.eq(Cat(*[u for us, _ in elements for u in us])),
             self.u_valid.eq(s.valid(accepted, 6)),
-            self.u_stream.eq(s.delay(of, 6) if tokens > 1 else of),
+            self.u_stream.eq(s.delay(of, 6) if streams > 1 else of),
             self.u_index.eq(s.delay(beat.index, 6)),
         ]
 
@@ -112,7 +112,7 @@ class NormStatistics(wiring.Component):
         came = s.valid(accepted, 5 + levels)
         stream = place(came, of, 5 + levels)
         go, start, stop = s.valid(came, 1), s.delay(beat.index == 0, 6 + levels), s.delay(ends, 6 + levels)
-        keys = Running(m, "keys", U_COUNT * KEY_BITS, tokens, stream)
+        keys = Running(m, "keys", U_COUNT * KEY_BITS, streams, stream)
         olds, news = [
             [cat.word_select(u_index, KEY_BITS) for u_index in range(U_COUNT)] for cat in (keys.value, Cat(*tree[0]))
         ]
@@ -134,13 +134,13 @@ class NormStatistics(wiring.Component):
         came = s.valid(go, 2)
         stream = place(came, stream, 2)
         go, start = s.valid(came, 1), s.delay(start, 3)
-        low = Running(m, "low", LOW_BITS, tokens, stream)
+        low = Running(m, "low", LOW_BITS, streams, stream)
         total = (Mux(start, 0, low.value) + halves[0][0])[: LOW_BITS + levels + 1]
         carry = s.register(total[LOW_BITS:])
         low.replace(go, total[:LOW_BITS])
         stream = place(go, stream, 0)
         go, start, high_part = s.valid(go, 1), s.register(start), s.register(halves[0][1])
-        high = Running(m, "high", SQUARES_BITS - LOW_BITS, tokens, stream)
+        high = Running(m, "high", SQUARES_BITS - LOW_BITS, streams, stream)
         high.replace(go, (Mux(start, 0, high.value) + high_part + carry)[: SQUARES_BITS - LOW_BITS])
         m.d.comb += self.squares.eq(Cat(low.value, high.value))
         return m
@@ -160,7 +160,7 @@ class NormStatistics(wiring.Component):
         gains = s.delay(payload.gains.word_select(index, layouts.TUPLE_GAINS * layouts.ITEM_BITS), 3)
         products = []
         for item in range(layouts.TUPLE_GAINS):
-            gain = View(layouts.GAIN, gains.word_select(item, layouts.ITEM_BITS))
+            gain = View(layouts.ITEM, gains.word_select(item, layouts.ITEM_BITS))
             factor = s.register(magnitude(gain.mantissa))
             zero = s.delay(~moved[-1] | (gain.mantissa == 0), 2)
             below = s.delay(zeros + gain.exponent, 2)
@@ -193,15 +193,15 @@ class NormStatistics(wiring.Component):
 
 
 class Running:
-    """``value`` of the stream at ``place``, for each of ``tokens`` streams; `replace` writes it in the cycle in which
+    """``value`` of the stream at ``place``, for each of ``streams`` of them; `replace` writes it in the cycle in which
     it is read. One stream: a register. More: LUT RAM. Neither is cleared."""
 
-    def __init__(self, m: Module, name: str, bits: int, tokens: int, place: Value) -> None:
+    def __init__(self, m: Module, name: str, bits: int, streams: int, place: Value) -> None:
         self._m, self._place, self._write = m, place, None
-        if tokens == 1:
+        if streams == 1:
             self.value = Signal(bits, name=name, reset_less=True)
             return
-        m.submodules[name] = memory = new_memory(bits, tokens, attrs={"ram_style": "distributed"})
+        m.submodules[name] = memory = new_memory(bits, streams, attrs={"ram_style": "distributed"})
         self._write, read = memory.write_port(), memory.read_port(domain="comb")
         m.d.comb += read.addr.eq(place)
         self.value = read.data

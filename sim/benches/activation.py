@@ -9,6 +9,7 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 from lutern.hw.activation import Sigmoid
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, values_payload
+from lutern.model_ref.activation import REMAINDER_BITS, SEGMENT_BITS
 from lutern.model_ref.fixed import S32_MAX
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
@@ -24,8 +25,8 @@ def arguments(generator: np.random.Generator) -> list[tuple[int, int]]:
     for frac in range(31):
         limit = min(16 << frac, S32_MAX)
         items += [(v, frac) for v in (0, 1, -1, limit, -limit, limit - 1, 1 - limit, S32_MAX, -S32_MAX)]
-    for segment in range(512):
-        offset = int(generator.integers(0, 1 << 12))
+    for segment in range(1 << SEGMENT_BITS):
+        offset = int(generator.integers(0, 1 << REMAINDER_BITS))
         items += [((segment << 12) + offset, 17), (-(segment << 12) - offset, 17), (segment << 12, 17)]
     for _ in range(1500):
         limit = 1 << int(generator.integers(1, 32))

@@ -10,8 +10,8 @@ from cocotb.triggers import ClockCycles, FallingEdge
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import (
     BOUND_BITS,
-    GAIN,
     GAINS_OP,
+    ITEM,
     ITEM_BITS,
     TUPLE_GAINS,
     gathered_payload,
@@ -68,7 +68,7 @@ class Bench:
             where = {"token": stream, "layer": len(self.program) - 1, "index": index}
             if bounds:
                 self.sources["i_sums"].queue([pack(sums_payload(self.config), {"sums": draw.getrandbits(16), **place})])
-                gains = [unpack(GAIN, group >> ITEM_BITS * lane & (1 << ITEM_BITS) - 1) for lane in range(lanes)]
+                gains = [unpack(ITEM, group >> ITEM_BITS * lane & (1 << ITEM_BITS) - 1) for lane in range(lanes)]
                 values = [(gain["mantissa"] << GAIN_LOW_BITS) >> gain["exponent"] for gain in gains]
                 self.bounds.expect(flat(values, BOUND_BITS), **where)
                 continue

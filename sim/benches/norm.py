@@ -180,7 +180,7 @@ class NormBench:
                 item = beat["gains"] >> (index * layouts.TUPLE_GAINS * layouts.ITEM_BITS)
                 gains.append(
                     [
-                        unpack(layouts.GAIN, item >> (t * layouts.ITEM_BITS) & (1 << layouts.ITEM_BITS) - 1)
+                        unpack(layouts.ITEM, item >> (t * layouts.ITEM_BITS) & (1 << layouts.ITEM_BITS) - 1)
                         for t in range(layouts.TUPLE_GAINS)
                     ]
                 )
