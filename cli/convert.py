@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from lutern.cli.models import checkpoint_folder
+from lutern.cli.models import checkpoint_folder, open_checkpoint
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.image_writer import LARGEST_EMBEDDING_ERROR
 from lutern.firmware.image_writer import convert as write_converted
 from lutern.model_ref.calibrate import TEXT_CHARACTERS, text_tokens
-from lutern.model_ref.checkpoint import load_checkpoint, load_tokenizer
+from lutern.model_ref.checkpoint import load_tokenizer
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.text import read_text
 from lutern.model_ref.tokenizer import TOKENIZER_FILE
@@ -30,7 +30,7 @@ def convert(
 ) -> None:
     """Quantise a checkpoint into an image: the file that goes into the board's memory, whatever the board."""
     folder = checkpoint_folder(checkpoint)
-    opened = load_checkpoint(folder)
+    opened = open_checkpoint(checkpoint)
     reader = load_tokenizer(folder)
     reader.check_fits(opened.config.vocab_size, checkpoint)
     tokens = text_tokens(reader.encode(read_text(calibrate)[:TEXT_CHARACTERS])) if calibrate else None

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lutern.cli.models import checkpoint_folder
+from lutern.boards.catalog import BOARDS, find_board
+from lutern.cli.models import open_checkpoint, open_image_file
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.contents import (
     STATE_BYTES,
@@ -23,11 +24,14 @@ from lutern.firmware.contents import (
     parts_of,
     reason_against,
 )
-from lutern.firmware.image import OpenImage, open_image
+from lutern.firmware.image import OpenImage
+from lutern.firmware.image_writer import image_size
 from lutern.hw.config import PRESETS
-from lutern.model_ref.checkpoint import Checkpoint, load_checkpoint
+from lutern.measure.fits import sentence
+from lutern.model_ref.checkpoint import CONFIG_FILE, Checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.tokenizer import TOKENIZER_FILE
 
 TENSORS = ("tensor", "shape", "count", "stored as", "zeros", "bits per weight", "bytes")
 NUMBERS = ("count", "zeros", "bits per weight", "bytes", "word holds", "largest", "RMS")
@@ -39,21 +43,26 @@ MACHINES = ("preset", "image memory", "state", "fits")
 def inspect(
     model: Annotated[str, typer.Argument(help="An image, demo, demo-small, or a checkpoint folder.")],
     every: Annotated[bool, typer.Option("--all", help="One line a tensor, layers apart.")] = False,
+    board_name: Annotated[
+        str, typer.Option("--board", help=f"Say what this board lacks for the model: {', '.join(BOARDS)}.")
+    ] = "",
 ) -> None:
-    """Print tensors, shapes, share of zeros and sizes, the memory that the model needs, and the presets it fits."""
+    """Print what was read and assumed, tensors and sizes, the memory that the model needs, and where it fits."""
+    board = find_board(board_name) if board_name else None
     opened: OpenImage | Checkpoint
-    opened = open_image(model) if Path(model).is_file() else load_checkpoint(checkpoint_folder(model))
+    opened = open_image_file(model) if Path(model).is_file() else open_checkpoint(model)
     with named_progress_bar("reading") as advance:
         parts = parts_of(opened, advance)
     print_table(TENSORS, [part_cells(part) for part in (parts if every else grouped(parts))])
     print()
-    for line in totals(opened, parts):
+    for line in [*totals(opened, parts), *what_was_read(opened)]:
         print(line)
     if isinstance(opened, OpenImage) and opened.activations:
         print()
         print_table(ACTIVATIONS, [activation_cells(opened, name) for name in opened.activations])
     print()
     print_table(MACHINES, [machine_cells(opened.config, name) for name in PRESETS])
+    print(f"{model} {sentence(opened.config, board)}")
 
 
 def part_cells(part: Tensor) -> list[str]:
@@ -68,7 +77,7 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
     config = opened.config
     names = {f"{name}.weight" for name in config.projections}
     ternary = [part for part in parts if part.name in names]
-    byte_count, ternary_bytes = sum(part.byte_count for part in parts), sum(part.byte_count for part in ternary)
+    ternary_bytes = sum(part.byte_count for part in ternary)
     released = bfloat16_bytes(config)
     lines = [
         f"{config.num_hidden_layers} layers, hidden size {config.hidden_size}, intermediate size "
@@ -83,13 +92,25 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
             f"words that rest on calibration: {', '.join(sorted(opened.calibrated)) or 'none, all are proved'}",
         ]
     else:
-        of_image, of_trits = image_bytes(config)
+        stored = sum(path.stat().st_size for path in opened.files)
+        tokenizer = opened.folder / TOKENIZER_FILE
+        text = tokenizer.read_bytes() if tokenizer.is_file() else b""
+        of_image = image_size(opened, text, opened.folder.resolve().name)
         lines += [
-            f"{byte_count:,} bytes; as an image {of_image:,}, {byte_count / of_image:.2f} times smaller; "
-            f"ternary weights {ternary_bytes / of_trits:.2f} times"
+            f"{stored:,} bytes in {', '.join(printable(path.name) for path in opened.files)}; as an image {of_image:,}"
+            f"{'' if text else ' and its tokenizer'}, {stored / of_image:.2f} times smaller; ternary weights "
+            f"{ternary_bytes / image_bytes(config)[1]:.2f} times"
         ]
     if opened.synthetic:
         lines.append(f"synthetic: {printable(opened.synthetic)}")
+    return lines
+
+
+def what_was_read(opened: OpenImage | Checkpoint) -> list[str]:
+    """What was read otherwise than one might expect, and what the files leave open."""
+    lines = [f"read: {printable(note)}" for note in opened.notes]
+    if isinstance(opened, Checkpoint):
+        lines += [f"{CONFIG_FILE}: {printable(text)}" for text in opened.assumed]
     return lines
 
 

@@ -121,7 +121,10 @@ def memory_bytes(model_config: ModelConfig, hw_config: HwConfig) -> int:
 
 
 def reason_against(model_config: ModelConfig, hw_config: HwConfig) -> str | None:
-    """Why a machine does not hold a shape; None if it does."""
+    """Why a machine does not hold a shape; None if it does. Memory comes first: no other preset mends that."""
+    lack = memory_lack(model_config, hw_config)
+    if lack:
+        return lack
     try:
         check_fit(model_config, hw_config)
     except LuternError as error:
@@ -129,4 +132,27 @@ def reason_against(model_config: ModelConfig, hw_config: HwConfig) -> str | None
     return None
 
 
-__all__ = ["Tensor", "bfloat16_bytes", "grouped", "image_bytes", "memory_bytes", "parts_of", "reason_against"]
+def memory_lack(config: ModelConfig, machine: HwConfig) -> str | None:
+    """What a machine's memories lack for a shape, in bytes; None where they hold it or the host sends the weights."""
+    if machine.memory == "host":
+        return None
+    sizes = program_sizes(config, machine)
+    for needed, held, item_bytes, what in (
+        (sizes.words, machine.memory_words, machine.word_bytes, "memory"),
+        (sizes.beats, machine.trit_beats, machine.beat_bytes, "memory for trits"),
+    ):
+        if needed > held:
+            return f"it needs {needed * item_bytes:,} bytes of {what}, there are {held * item_bytes:,}"
+    return None
+
+
+__all__ = [
+    "Tensor",
+    "bfloat16_bytes",
+    "grouped",
+    "image_bytes",
+    "memory_bytes",
+    "memory_lack",
+    "parts_of",
+    "reason_against",
+]

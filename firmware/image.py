@@ -23,6 +23,7 @@ Reading, two ways:
     digest when it is first asked for, and decoded then::
 
         image.config, image.h_frac_bits, image.source, image.synthetic, image.digest
+        image.notes                                 what was read otherwise than one might expect, a sentence each
         image.calibrated                            names of matrices, and h, whose words rest on calibration
         image.activations                           largest and RMS of h, i and gate there; empty without calibration
         image.matrix("model.layers.0.attn.f_proj")  PackedMatrix: packed (bytes, five trits each), rows, columns,
@@ -142,12 +143,19 @@ class OpenImage:
         self._matrices = self._part(self.body, "matrices", dict)
         self.source: str = self._part(self.body, "source", str)
         self.synthetic: str = self._part(self.body, "synthetic", str)
+        self.notes = self._notes()
         self.h_frac_bits = self._integer(self.body, "h_frac_bits", *FRAC_BITS_RANGE)
         self.embeddings_base = self._integer(self.body, "embeddings_base", *BASE_RANGE)
         calibrated = self._part(self.body, "calibrated", list)
         self._check(all(name in ("h", *self.config.projections) for name in calibrated), "calibrated")
         self.calibrated: frozenset[str] = frozenset(calibrated)
         self.activations = self._activations()
+
+    def _notes(self) -> tuple[str, ...]:
+        """What the reader of the checkpoint said; see ``Checkpoint.notes``."""
+        notes = self._part(self.body, "notes", list) if "notes" in self.body else []
+        self._check(all(isinstance(note, str) and note.isprintable() for note in notes), "notes")
+        return tuple(notes)
 
     def _activations(self) -> dict[str, Activation]:
         """Of every tensor with a binary point of its own, or of none."""

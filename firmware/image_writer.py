@@ -36,7 +36,7 @@ from lutern.firmware.image_format import (
 from lutern.firmware.packing import pack_canonical
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.container import ContainerWriter, write_container
+from lutern.model_ref.container import ContainerWriter, container_bytes, write_container
 from lutern.model_ref.embedding import EmbeddingTable, embedding_top
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_MAX, SCALAR_EXPONENT_BITS, Int
@@ -105,17 +105,39 @@ class _ImageWriter:
             self.items(f"{name}.weight", gains.items)
 
 
-@contextmanager
-def _image_file(
-    path: Path, config: ModelConfig, tokenizer: bytes, source: str, synthetic: str
-) -> Iterator[_ImageWriter]:
+@dataclass(frozen=True)
+class _Origin:
+    """What an image says about where it comes from; ``notes`` as ``Checkpoint.notes``."""
+
+    source: str
+    synthetic: str
+    notes: tuple[str, ...] = ()
+
+
+def _layout(
+    config: ModelConfig, tokenizer: bytes, origin: _Origin
+) -> tuple[bytes, dict[str, tuple[str, tuple[int, ...]]], dict[str, str]]:
+    """The tokenizer as it is stored, every tensor's type and shape, and metadata as long as any of this image."""
     if len(tokenizer) > MAX_TOKENIZER_BYTES:
         raise LuternError(f"the tokenizer is larger than {MAX_TOKENIZER_BYTES} bytes; give that of the checkpoint.")
     packed = zlib.compress(tokenizer, 9)
     shapes = image_shapes(config, len(packed))
-    largest = seal(_body(config, source, synthetic, _widest(config), BASE_RANGE[0], dict.fromkeys(shapes, "0" * 64)))
+    largest = seal(_body(config, origin, _widest(config), BASE_RANGE[0], dict.fromkeys(shapes, "0" * 64)))
+    return packed, shapes, {METADATA_KEY: largest}
+
+
+def image_size(checkpoint: Checkpoint, tokenizer_json: bytes, source: str) -> int:
+    """Bytes of the file that ``convert`` writes."""
+    origin = _Origin(source, checkpoint.synthetic, checkpoint.notes)
+    _, shapes, metadata = _layout(checkpoint.config, tokenizer_json, origin)
+    return container_bytes(shapes, metadata)
+
+
+@contextmanager
+def _image_file(path: Path, config: ModelConfig, tokenizer: bytes, origin: _Origin) -> Iterator[_ImageWriter]:
+    packed, shapes, metadata = _layout(config, tokenizer, origin)
     try:
-        with write_container(path, shapes, {METADATA_KEY: largest}) as file:
+        with write_container(path, shapes, metadata) as file:
             writer = _ImageWriter(file)
             writer.file.write(TOKENIZER, np.frombuffer(packed, dtype=np.uint8))
             writer.hashes[TOKENIZER].update(tokenizer)
@@ -126,21 +148,19 @@ def _image_file(
         ) from error
 
 
-def _finish(writer: _ImageWriter, config: ModelConfig, source: str, synthetic: str, found: Constants, base: int) -> str:
+def _finish(writer: _ImageWriter, config: ModelConfig, origin: _Origin, found: Constants, base: int) -> str:
     digests = {name: known.hexdigest() for name, known in writer.hashes.items()}
-    sealed = seal(_body(config, source, synthetic, found, base, digests))
+    sealed = seal(_body(config, origin, found, base, digests))
     writer.file.metadata = {METADATA_KEY: sealed}
     return str(json.loads(sealed)["digest"])
 
 
-def _body(
-    config: ModelConfig, source: str, synthetic: str, found: Constants, base: int, digests: dict[str, str]
-) -> dict[str, Any]:
+def _body(config: ModelConfig, origin: _Origin, found: Constants, base: int, digests: dict[str, str]) -> dict[str, Any]:
     body = {
         "format": FORMAT,
         "version": VERSION,
-        "source": source,
-        "synthetic": synthetic,
+        "source": origin.source,
+        "synthetic": origin.synthetic,
         "config": config.to_dict(),
         "config_digest": config.digest,
         "h_frac_bits": found.h_frac_bits,
@@ -155,6 +175,8 @@ def _body(
     }
     if found.activations:
         body["activations"] = {name: [seen.largest, seen.rms] for name, seen in found.activations.items()}
+    if origin.notes:
+        body["notes"] = list(origin.notes)
     return body
 
 
@@ -180,6 +202,7 @@ def write_image(
 ) -> str:
     """Write an image; the file appears whole or not at all. Returns its digest; equal inputs give equal files."""
     text = tokenizer_json.encode() if isinstance(tokenizer_json, str) else tokenizer_json
+    origin = _Origin(source, synthetic)
     config, matrices = weights.config, _matrices_of(weights)
     calibrated = {name for name, matrix in matrices.items() if matrix.calibrated}
     found = Constants(
@@ -190,12 +213,12 @@ def write_image(
         frozenset(calibrated | ({"h"} if weights.h_calibrated else set())),
         weights.activations,
     )
-    with _image_file(Path(path), config, text, source, synthetic) as writer:
+    with _image_file(Path(path), config, text, origin) as writer:
         for name, matrix in matrices.items():
             writer.write(f"{name}.weight", pack_canonical(matrix.trits))
         writer.items(EMBEDDINGS, weights.embeddings.codes)
         writer.constants(found, np.stack([layer.one_minus_lower_bound for layer in weights.layers]))
-        return _finish(writer, config, source, synthetic, found, weights.embeddings.base)
+        return _finish(writer, config, origin, found, weights.embeddings.base)
 
 
 def convert(
@@ -211,7 +234,8 @@ def convert(
     check_width(config)
     total = len(config.projections) + 2
     facts: dict[str, MatrixFacts] = {}
-    with _image_file(Path(path), config, tokenizer_json, source, checkpoint.synthetic) as writer:
+    origin = _Origin(source, checkpoint.synthetic, checkpoint.notes)
+    with _image_file(Path(path), config, tokenizer_json, origin) as writer:
         advance(0, total, EMBEDDINGS)
         first_norm = tensors["model.layers.0.attn_norm.weight"]
         base, largest, error = _write_embeddings(writer, tensors[EMBEDDINGS], first_norm)
@@ -223,7 +247,7 @@ def convert(
         advance(total - 1, total, "norms")
         found = constants(checkpoint, facts, largest, calibration)
         writer.constants(found, one_minus_lower_bounds(config, tensors))
-        digest = _finish(writer, config, source, checkpoint.synthetic, found, base)
+        digest = _finish(writer, config, origin, found, base)
         advance(total, total, "norms")
     return Conversion(digest, error, found.calibrated, found.activations)
 
@@ -269,4 +293,4 @@ def _matrices_of(weights: IntegerWeights) -> dict[str, Matrix]:
     return {**found, "lm_head": weights.lm_head}
 
 
-__all__ = ["LARGEST_EMBEDDING_ERROR", "Advance", "Conversion", "convert", "write_image"]
+__all__ = ["LARGEST_EMBEDDING_ERROR", "Advance", "Conversion", "convert", "image_size", "write_image"]

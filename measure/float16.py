@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.float_model import Floats, codes, lower_bounds, rms, sigmoid, silu
-from lutern.model_ref.ternarise import SMALLEST_SCALE
+from lutern.model_ref.ternarise import SMALLEST_SCALE, one_magnitude
 
 
 def half(x: Any) -> Floats:
@@ -38,11 +38,14 @@ class HalfLinear:
     @classmethod
     def of(cls, checkpoint: Checkpoint, name: str) -> HalfLinear:
         stored = half(checkpoint.tensors[f"{name}.weight"])
+        gain = half(checkpoint.tensors[f"{name}.norm.weight"])
+        if one_magnitude(stored) is not None:  # ternary already, see ``ternarise.py``
+            return cls(gain, np.ascontiguousarray(stored.T))
         mean = half(np.float32(np.abs(stored).mean(dtype=np.float64)))
         factor = half(1 / np.maximum(mean, np.float32(SMALLEST_SCALE)))
         trits = np.clip(np.rint(half(stored * factor)), -1, 1)
         weight = np.ascontiguousarray(half(trits / factor).T)
-        return cls(half(checkpoint.tensors[f"{name}.norm.weight"]), weight)
+        return cls(gain, weight)
 
     def __call__(self, x: Floats) -> Floats:
         q, step = codes(rms(x, self.gain))
@@ -72,19 +75,20 @@ class Float16Model:
         """Logits [B, V] and the next state [L, B, d] of one token of every stream."""
         h = half(self.embeddings[ids])
         new_state = np.empty_like(state)
+        eps = self.config.rms_norm_eps
         for index in range(self.config.num_hidden_layers):
             prefix, bound = f"model.layers.{index}.", self.bounds[index]
             attn = {x: self.linear[f"{prefix}attn.{x}_proj"] for x in "ifgo"}
-            x = half(rms(h, self.gains[f"{prefix}attn_norm.weight"]))
+            x = half(rms(h, self.gains[f"{prefix}attn_norm.weight"], eps))
             f = half(bound + half(half(1 - bound) * half(sigmoid(attn["f"](x)))))
             i = half(silu(attn["i"](x)) * half(1 - f))
             new_state[index] = f * state[index] + i
-            g = rms(attn["g"](x), self.gains[f"{prefix}attn.g_norm.weight"])
+            g = rms(attn["g"](x), self.gains[f"{prefix}attn.g_norm.weight"], eps)
             h = half(h + attn["o"](half(g * silu(half(new_state[index])))))
-            y = half(rms(h, self.gains[f"{prefix}mlp_norm.weight"]))
+            y = half(rms(h, self.gains[f"{prefix}mlp_norm.weight"], eps))
             gate, up = np.split(self.linear[f"{prefix}mlp.gate_proj"](y), 2, axis=-1)
             h = half(h + self.linear[f"{prefix}mlp.down_proj"](half(silu(gate) * up)))
-        return self.linear["lm_head"](half(rms(h, self.gains["model.norm.weight"]))), new_state
+        return self.linear["lm_head"](half(rms(h, self.gains["model.norm.weight"], eps))), new_state
 
 
 __all__ = ["Float16Model", "half"]

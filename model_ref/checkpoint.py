@@ -4,17 +4,18 @@
     DIR/model.safetensors   every tensor of the published names, float32, float16 or bfloat16
     DIR/tokenizer.json      what the tokenizers library reads (tokenizer.py)
 
-Large models come in shards instead: ``model.safetensors.index.json`` says which file of the folder has which tensor.
+Large models come in shards instead: ``model.safetensors.index.json`` says which file of the folder has which tensor
+(weight_files.py).
 
 Nothing is allocated before the config's bounds hold, and names, types and shapes of all tensors are compared with the
-config's when a folder is opened. Values are read when a tensor is asked for, one at a time, memory-mapped, and refused
-then if they are not finite. Only safetensors is read, never a pickle.
+config's when a folder is opened; a tensor that the network does not use is refused. Values are read when a tensor is
+asked for, one at a time, memory-mapped, and refused then if they are not finite. Only safetensors is read, never a
+pickle.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,22 +25,38 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.container import Container, Entry, atomic_file, open_container, write_container
+from lutern.model_ref.config import ModelConfig, read_values
+from lutern.model_ref.container import Container, Entry, atomic_file, write_container
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.tokenizer import Tokenizer, load_tokenizer
+from lutern.model_ref.file_kinds import refuse_foreign
+from lutern.model_ref.ternarise import one_magnitude
+from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
+from lutern.model_ref.weight_files import (
+    CONFIG_FILE,
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    Weights,
+    find_weights,
+    no_weights,
+    not_a_folder,
+    refuse_adapter,
+)
 
-__all__ = ["Checkpoint", "LazyTensors", "Tokenizer", "load_checkpoint", "load_tokenizer", "save_checkpoint"]
+__all__ = [
+    "CONFIG_FILE",
+    "INDEX_FILE",
+    "WEIGHTS_FILE",
+    "Checkpoint",
+    "LazyTensors",
+    "Tokenizer",
+    "load_checkpoint",
+    "load_tokenizer",
+    "save_checkpoint",
+]
 
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-CONFIG_FILE = "config.json"
-MAX_INDEX_BYTES = 1 << 22  # 256 layers need 0.4 MB
 SYNTHETIC = "lutern_synthetic"
 """Key of a file's metadata that marks random weights, and says how they were made."""
 MAY_BE_ZERO = ("model.lower_bounds",)
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@ -]{0,199}")
 _READABLE = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _WRITABLE: dict[str, tuple[str, Any]] = {
     "float32": ("F32", np.float32),
@@ -52,25 +69,37 @@ _WRITABLE: dict[str, tuple[str, Any]] = {
 class Checkpoint:
     """A model's config, its tensors by published name (float32, unquantised) and the folder they came from.
 
-    ``synthetic`` says how random weights were made; it is empty for trained ones.
+    synthetic
+        how random weights were made; empty for trained ones.
+    notes
+        what was read otherwise than the published code reads it, one sentence each: the commands print them.
+    assumed
+        what the files leave open or hold beside the network: `lutern inspect` prints it.
+    files
+        the files that hold the weights.
     """
 
     config: ModelConfig
     tensors: Mapping[str, NDArray[np.float32]]
     folder: Path
     synthetic: str = ""
+    notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 class LazyTensors(Mapping[str, NDArray[np.float32]]):
-    """Tensors of a checkpoint by name; each access reads, checks and converts one anew, and keeps nothing."""
+    """Tensors of a checkpoint by name; each access reads, checks and converts one anew, and keeps nothing.
 
-    def __init__(self, files: Mapping[str, Container]) -> None:
-        self._files = files
+    ``places`` are the file of each tensor and its name there.
+    """
+
+    def __init__(self, places: Mapping[str, tuple[Container, str]]) -> None:
+        self._places = places
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        file = self._files[name]
-        stored = file.map(name)
-        values = stored.astype(np.float32)
+        file, _ = self._places[name]
+        values = self.stored(name).astype(np.float32)
         if not np.isfinite([values.min(), values.max()]).all():  # both are NaN where one element is
             raise LuternError(f"{file.path}: {name} holds NaN or infinity; give a checkpoint with finite weights.")
         if name not in MAY_BE_ZERO and not values.any():
@@ -78,97 +107,86 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
         return values
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._places)
 
     def entry(self, name: str) -> Entry:
         """Type and shape of a tensor as stored."""
-        return self._files[name].entries[name]
+        file, stored = self._places[name]
+        return file.entries[stored]
+
+    def stored(self, name: str) -> NDArray[Any]:
+        """A tensor as stored, memory-mapped and unchecked."""
+        file, stored = self._places[name]
+        return file.map(stored)
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Open a checkpoint folder; every tensor's presence, type and shape is checked, its values when they are read."""
-    folder = Path(folder)
+    name, folder = str(folder), Path(folder)
     if not folder.is_dir():
-        raise LuternError(
-            f"there is no folder {folder}; give a checkpoint folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
-        )
-    config = ModelConfig.from_json(folder / CONFIG_FILE)
+        wanted = f"give a checkpoint folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
+        raise LuternError(not_a_folder(name) or f"there is no folder {name}; {wanted}.")
     try:
-        files = _files(folder, config)
+        if not (folder / CONFIG_FILE).exists():
+            raise LuternError(_no_config(folder))
+        values = read_values(folder / CONFIG_FILE)
+        config = ModelConfig.from_dict(values)
+        weights = find_weights(folder, config)
+        if (folder / TOKENIZER_FILE).exists():
+            refuse_foreign(folder / TOKENIZER_FILE, "tokenizer")
     except OSError as error:
         raise LuternError(f"{folder} cannot be read ({error.strerror}); give a folder that you may read.") from error
-    synthetic = ""
+    _check_tensors(config, weights)
+    tensors = LazyTensors(weights.places)
+    synthetic = next((text for file in weights.files if (text := file.metadata.get(SYNTHETIC, ""))), "")
+    return Checkpoint(
+        config,
+        tensors,
+        folder,
+        synthetic,
+        (*weights.notes, *_ternary_note(config, tensors)),
+        (*config.assumptions(values), *weights.assumed),
+        tuple(file.path for file in weights.files),
+    )
+
+
+def _no_config(folder: Path) -> str:
+    """Why a folder without a config is no checkpoint."""
+    refuse_adapter(folder)
+    if (folder / WEIGHTS_FILE).exists() or (folder / INDEX_FILE).exists():
+        return f"{folder} has no {CONFIG_FILE}; copy it from the folder that the weights come from."
+    return no_weights(folder)
+
+
+def _check_tensors(config: ModelConfig, weights: Weights) -> None:
+    """Refuse tensors of another shape than the config's, or of a type that is not read."""
     for name, shape in config.tensor_shapes.items():
-        path, entry = files[name].path, files[name].entries.get(name)
-        if entry is None:
-            raise LuternError(
-                f"{path} has no tensor {name}, which a model of {config.num_hidden_layers} layers needs; "
-                f"restore the file or correct {CONFIG_FILE}."
-            )
+        file, stored = weights.places[name]
+        entry = file.entries[stored]
         if entry.shape != shape:
             raise LuternError(
-                f"{path}: {name} has shape {list(entry.shape)}, but {CONFIG_FILE} asks for {list(shape)}; "
+                f"{file.path}: {name} has shape {list(entry.shape)}, but {CONFIG_FILE} asks for {list(shape)}; "
                 "correct the one that is wrong."
             )
         if entry.dtype not in _READABLE:
             raise LuternError(
-                f"{path}: {name} is stored as {entry.dtype}, but only {', '.join(_READABLE.values())} are read; "
+                f"{file.path}: {name} is stored as {entry.dtype}, but only {', '.join(_READABLE.values())} are read; "
                 "convert the checkpoint."
             )
-        synthetic = synthetic or files[name].metadata.get(SYNTHETIC, "")
-    return Checkpoint(config, LazyTensors(files), folder, synthetic)
 
 
-def _files(folder: Path, config: ModelConfig) -> dict[str, Container]:
-    """The file that should have each tensor of the model: one file for all, or what the index says."""
-    path = folder / WEIGHTS_FILE
-    if path.is_file():
-        return dict.fromkeys(config.tensor_shapes, open_container(path))
-    index = folder / INDEX_FILE
-    if not index.is_file():
-        pickles = sorted(item.name for item in folder.iterdir() if item.suffix in _PICKLES)
-        if pickles:
-            raise LuternError(
-                f"{folder} has no {WEIGHTS_FILE} but {pickles[0]}, a pickle, which can run code when it is read; "
-                "convert the checkpoint to safetensors."
-            )
-        raise LuternError(f"{folder} has no {WEIGHTS_FILE}; give a checkpoint folder in the published format.")
-    shards: dict[str, Container] = {}
-    files: dict[str, Container] = {}
-    places = _weight_map(index)
-    for name in config.tensor_shapes:
-        place = places.get(name)
-        if place is None:
-            raise LuternError(f"{index} names no file for {name}; restore the index or correct {CONFIG_FILE}.")
-        if not isinstance(place, str) or not _FILE_NAME.fullmatch(place):
-            raise LuternError(
-                f"{index} has {name} in {ascii(place)[:80]}, but a shard is a file of the same folder; "
-                "restore the index."
-            )
-        if place not in shards:
-            if not (folder / place).is_file():
-                raise LuternError(f"{folder} has no {place}, which {INDEX_FILE} names; fetch that shard.")
-            shards[place] = open_container(folder / place)
-        files[name] = shards[place]
-    return files
-
-
-def _weight_map(path: Path) -> dict[str, Any]:
-    """The index's table: tensor to file name."""
-    try:
-        if path.stat().st_size > MAX_INDEX_BYTES:
-            raise LuternError(f"{path} is larger than {MAX_INDEX_BYTES} bytes, so it is no index of shards.")
-        places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except OSError as error:
-        raise LuternError(f"{path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise LuternError(f"{path} is no index of shards with a weight_map; restore the file.") from error
-    if not isinstance(places, dict):
-        raise LuternError(f"{path} is no index of shards with a weight_map; restore the file.")
-    return places
+def _ternary_note(config: ModelConfig, tensors: LazyTensors) -> list[str]:
+    """Says that matrices are ternary already. Of other matrices a few elements are read."""
+    known = [name for name in config.projections if one_magnitude(tensors.stored(f"{name}.weight")) is not None]
+    if not known:
+        return []
+    return [
+        f"{len(known)} of {len(config.projections)} matrices are ternary already (one magnitude and zeros), and that "
+        "magnitude is their scale; the published code would scale them again, by their share of weights other than zero"
+    ]
 
 
 def save_checkpoint(

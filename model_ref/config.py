@@ -1,8 +1,8 @@
 """Which network is computed: the shape of a MatMul-free language model (arXiv 2406.02528, section 3).
 
 ``ModelConfig`` reads and writes the ``config.json`` of the published checkpoints (``model_type`` ``hgrn_bit``).
-Options of that file that change what is computed and that Lutern does not build are refused by name; options that
-only steer the published training code are ignored.
+Options of that file that change what is computed and that Lutern does not build are refused by name, and so are those
+that nobody knows (``config_keys.py``).
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lutern.model_ref.config_keys import MODEL_TYPE, SIZES, assumptions, check_keys, eps_of
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.file_kinds import read_json
 
-MODEL_TYPE = "hgrn_bit"
-NORM_EPS = 1e-6  # inside every norm, also those of the BitLinear layers (their class says 1e-8, the kernel uses 1e-6)
+NORM_EPS = 1e-6
+"""Inside the norms of the BitLinear layers (their class says 1e-8, the kernel uses 1e-6); the default of all others."""
 
 # Bounds that a hostile config cannot exceed; the largest published model has d 2560, m 6912, L 32, V 32000.
 MAX_VOCAB_SIZE = 1 << 18
@@ -25,17 +27,6 @@ MAX_HIDDEN_SIZE = 1 << 14
 MAX_INTERMEDIATE_SIZE = 1 << 16
 MAX_LAYERS = 256
 MAX_CONFIG_BYTES = 1 << 20
-
-# Options whose other values mean another network: name, the values built, the value when the key is absent.
-_BUILT: tuple[tuple[str, tuple[Any, ...], Any], ...] = (
-    ("model_type", (MODEL_TYPE,), None),
-    ("num_heads", (1,), 1),
-    ("expand_ratio", (1,), 1),
-    ("use_short_conv", (False,), False),
-    ("hidden_act", ("swish", "silu"), "swish"),
-    ("tie_word_embeddings", (False,), False),
-    ("rms_norm_eps", (NORM_EPS,), NORM_EPS),
-)
 
 
 @dataclass(frozen=True)
@@ -49,7 +40,7 @@ class ModelConfig:
     num_hidden_layers: L, layers of one token mixer (MLGRU) and one channel mixer (GLU) each.
     intermediate_size: m, channels inside the channel mixer.
     use_lower_bound: whether layers above the first raise their forget gate by a learned bound.
-    rms_norm_eps: the constant inside every norm; only 1e-6 is built.
+    rms_norm_eps: the constant inside every norm but those of the BitLinear layers, whose is ``NORM_EPS``.
     """
 
     vocab_size: int
@@ -71,38 +62,18 @@ class ModelConfig:
                 raise LuternError(f"config: {name} is {value!r}, but wants an integer from 1 to {largest}.")
         if not isinstance(self.use_lower_bound, bool):
             raise LuternError(f"config: use_lower_bound is {self.use_lower_bound!r}, but must be true or false.")
-        if self.rms_norm_eps != NORM_EPS:
-            raise LuternError(f"config: rms_norm_eps is {self.rms_norm_eps!r}, but only {NORM_EPS} is built.")
+        eps_of({"rms_norm_eps": self.rms_norm_eps}, NORM_EPS)
 
     @classmethod
     def from_json(cls, path: str | Path) -> ModelConfig:
         """Read a ``config.json`` of the published format."""
-        path = Path(path)
-        try:
-            if path.stat().st_size > MAX_CONFIG_BYTES:
-                raise LuternError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes, so it is no model config.")
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise LuternError(
-                f"{path} cannot be read ({error.strerror}); a checkpoint folder needs a config.json."
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise LuternError(f"{path} is not valid JSON; restore the config.json of the checkpoint.") from error
-        if not isinstance(values, dict):
-            raise LuternError(f"{path} holds no JSON object; restore the config.json of the checkpoint.")
-        return cls.from_dict(values)
+        return cls.from_dict(read_values(Path(path)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
         """Build from the published keys.  Refuses, by name, every option that would be another network."""
-        for name, built, default in _BUILT:
-            value = values.get(name, default)
-            if not any(type(value) in (type(b), int) and value == b for b in built):
-                wanted = " or ".join(repr(b) for b in built)
-                raise LuternError(
-                    f"config: {name} is {value!r}, but only {wanted} is built; choose a checkpoint without that option."
-                )
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers"):
+        check_keys(values)
+        for name in SIZES:
             if name not in values:
                 raise LuternError(f"config: {name} is missing; add it to config.json.")
         intermediate_size = values.get("intermediate_size")
@@ -114,7 +85,12 @@ class ModelConfig:
             num_hidden_layers=values["num_hidden_layers"],
             intermediate_size=intermediate_size,
             use_lower_bound=values.get("use_lower_bound", True),
+            rms_norm_eps=eps_of(values, NORM_EPS),
         )
+
+    def assumptions(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """What the keys that this config was made from leave open, one sentence each."""
+        return assumptions(values, self.intermediate_size, NORM_EPS)
 
     def to_dict(self) -> dict[str, Any]:
         """The published keys, enough for the published implementation to load the checkpoint."""
@@ -174,6 +150,21 @@ class ModelConfig:
         """SHA-256 of the shape in canonical JSON, in hexadecimal; equal exactly for equal configs."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The keys of a ``config.json``."""
+    try:
+        values = read_json(path, MAX_CONFIG_BYTES, "model config")
+    except OSError as error:
+        raise LuternError(
+            f"{path} cannot be read ({error.strerror}); a checkpoint folder needs a config.json."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise LuternError(f"{path} is not valid JSON; restore the config.json of the checkpoint.") from error
+    if not isinstance(values, dict):
+        raise LuternError(f"{path} holds no JSON object; restore the config.json of the checkpoint.")
+    return values
 
 
 def _is_int(value: Any) -> bool:

@@ -9,6 +9,7 @@ A mapped tensor lives as long as the array; memory that a reader needs is that o
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.file_kinds import refuse_foreign
 
 MAX_HEADER_BYTES = 1 << 23
 """A model of 256 layers needs 0.7 MB, its image 1.1 MB."""
@@ -84,6 +86,7 @@ class Container:
 def open_container(path: str | Path, what: str = "safetensors file") -> Container:
     """Read and check the header of a file; ``what`` names the kind of file in the sentence that refuses it."""
     path = Path(path)
+    refuse_foreign(path, what)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -213,6 +216,12 @@ class ContainerWriter:
         self.file.write(self.room.to_bytes(LENGTH_BYTES, "little") + header.ljust(self.room))
 
 
+def container_bytes(shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]) -> int:
+    """Bytes of the file that ``write_container`` makes."""
+    writer = ContainerWriter(io.BytesIO(), shapes, largest_metadata)
+    return LENGTH_BYTES + writer.room + sum(entry.byte_count for entry in writer.entries.values())
+
+
 @contextmanager
 def write_container(
     path: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]
@@ -224,4 +233,12 @@ def write_container(
         writer.finish()
 
 
-__all__ = ["Container", "ContainerWriter", "Entry", "atomic_file", "open_container", "write_container"]
+__all__ = [
+    "Container",
+    "ContainerWriter",
+    "Entry",
+    "atomic_file",
+    "container_bytes",
+    "open_container",
+    "write_container",
+]

@@ -32,10 +32,10 @@ Floats: TypeAlias = NDArray[np.float32]
 SMALLEST_ABSMAX = np.float32(1e-5)  # of the published code: keeps an all-zero vector from dividing by zero
 
 
-def rms(x: Floats, gain: Floats) -> Floats:
+def rms(x: Floats, gain: Floats, eps: float = NORM_EPS) -> Floats:
     """Root-mean-square norm over the last axis, without mean subtraction (section 3.1)."""
     mean_square = np.mean(x * x, axis=-1, keepdims=True)
-    normed: Floats = x * (1 / np.sqrt(mean_square + np.float32(NORM_EPS))) * gain
+    normed: Floats = x * (1 / np.sqrt(mean_square + np.float32(eps))) * gain
     return normed
 
 
@@ -91,6 +91,7 @@ class Layer:
     mlp_norm: Floats  # [d]
     gate_proj: Projection  # [2m, d], gate rows then up rows
     down_proj: Projection  # [d, m]
+    eps: float  # inside attn_norm, g_norm and mlp_norm
 
 
 def lower_bounds(weights: Floats) -> Floats:
@@ -125,18 +126,19 @@ def build_layer(checkpoint: Checkpoint, index: int) -> Layer:
         mlp_norm=tensors[f"{prefix}mlp_norm.weight"],
         gate_proj=bit_linear(checkpoint, f"{prefix}mlp.gate_proj"),
         down_proj=bit_linear(checkpoint, f"{prefix}mlp.down_proj"),
+        eps=checkpoint.config.rms_norm_eps,
     )
 
 
 def layer_step(layer: Layer, h: Floats, state: Floats) -> tuple[Floats, Floats]:
     """One layer for one token of every stream: h ``[B, d]`` and the state ``[B, d]`` that it leaves."""
     # Token mixer, the MLGRU (section 3.3.1).
-    x = rms(h, layer.attn_norm)  # [B, d]
+    x = rms(h, layer.attn_norm, layer.eps)  # [B, d]
     f: Floats = layer.lower_bound + (1 - layer.lower_bound) * sigmoid(layer.f_proj(x))  # [B, d]
     s: Floats = f * state + (1 - f) * silu(layer.i_proj(x))  # [B, d]
-    h = h + layer.o_proj(rms(layer.g_proj(x), layer.g_norm) * silu(s))  # [B, d]
+    h = h + layer.o_proj(rms(layer.g_proj(x), layer.g_norm, layer.eps) * silu(s))  # [B, d]
     # Channel mixer, the GLU (section 3.3.2).
-    gate, up = np.split(layer.gate_proj(rms(h, layer.mlp_norm)), 2, axis=-1)  # [B, m] each
+    gate, up = np.split(layer.gate_proj(rms(h, layer.mlp_norm, layer.eps)), 2, axis=-1)  # [B, m] each
     return h + layer.down_proj(silu(gate) * up), s  # [B, d]
 
 
@@ -177,4 +179,4 @@ class FloatModel:
             h, next_state[index] = layer_step(layer, h, state[index])
             if hidden is not None:
                 hidden.append(h)
-        return self.lm_head(rms(h, self.norm)), next_state  # [B, V], [L, B, d]
+        return self.lm_head(rms(h, self.norm, self.config.rms_norm_eps)), next_state  # [B, V], [L, B, d]

@@ -3,7 +3,8 @@
     s = max(mean|W|, 1e-5)            one scale a matrix
     T = clamp(round_half_even(W / s), -1, 1)
 
-(arXiv 2406.02528, section 3.1; the weight quantiser of BitNet b1.58.) Weights enter as stored, in float32: rounding
+(arXiv 2406.02528, section 3.1; the weight quantiser of BitNet b1.58; a matrix that is ternary already keeps its
+scale, see ``ternarise.py``.) Weights enter as stored, in float32: rounding
 them to float16 first flips trits.
 
 Binary points are proved from the weights. A BitLinear's input is ``t * w2`` with ``|t|_2 <= sqrt(n)``, so by Cauchy
@@ -240,6 +241,7 @@ def constants(
             k = facts[name].scale * np.sqrt(config.projections[name][1]) / CODE_MAX
             k *= 2.0 ** (own.vector_exponent - (gains[outer].vector_exponent if outer else 0))
             if outer is not None and outer.rsplit(".", 1)[-1] in NORMS_OF_H and gains[outer].mantissa.any():
+                # That of the outer norm cancels: the inner one scales its input again.
                 k /= np.sqrt(1 + NORM_EPS / np.mean(gains[outer].real() ** 2))
             scales[name] = scalar_from_real(float(k))
     eps = {name: _eps(config, name, facts, frac_bits, gains) for name in config.projections}
@@ -297,7 +299,7 @@ def _eps(
     """The constants e1 and e2 of a matrix whose input comes from other matrices' sums; elsewhere zeros."""
     block = name.rsplit(".", 1)[0]
     if name.endswith("o_proj"):
-        e1 = config.hidden_size * NORM_EPS * 4.0 ** -facts[f"{block}.g_proj"].cut
+        e1 = config.hidden_size * config.rms_norm_eps * 4.0 ** -facts[f"{block}.g_proj"].cut  # the eps of g_norm
         exponent = frac_bits[f"{block}.i_proj"] + STATE_GUARD_BITS - gains[f"{block}.g_norm"].vector_exponent
         return scalar_from_real(e1), scalar_from_real(NORM_EPS * 4.0**exponent)
     if name.endswith("down_proj"):

@@ -3,11 +3,16 @@
     s = max(mean|W|, 1e-5)
     T = clamp(round_half_even(W / s), -1, 1)
 
+A matrix that is ternary already, scale times -1, 0 and 1, keeps its scale: its mean would be smaller by the share of
+zeros.
+
 Weights enter as stored, in float32: rounding them to float16 first flips trits. Cost: two passes over float64 chunks,
 some 5 ns a weight.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +35,26 @@ def _sum_of_magnitudes(flat: NDArray[np.float32]) -> float:
     return _sum_of_magnitudes(flat[:half]) + _sum_of_magnitudes(flat[half:])
 
 
+FIRST_LOOK = 256
+"""Elements that tell most matrices of many magnitudes from ternary ones."""
+
+
+def one_magnitude(weight: NDArray[Any]) -> float | None:
+    """The magnitude of all elements that are not zero; None if there are several, or if it is below SMALLEST_SCALE."""
+    flat = weight.reshape(-1)
+    found: np.floating[Any] | None = None
+    start, stop = 0, FIRST_LOOK
+    while start < flat.size:
+        part = np.abs(flat[start:stop].astype(np.float32))
+        part = part[part != 0]
+        if part.size:
+            found = part[0] if found is None else found
+            if (part != found).any():
+                return None
+        start, stop = stop, stop + CHUNK
+    return float(found) if found is not None and SMALLEST_SCALE <= found < np.inf else None
+
+
 def ternarise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
     """Trits (int8, -1, 0 or 1, shape of ``weight``) and the scale that multiplies them.
 
@@ -39,6 +64,9 @@ def ternarise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
     if weight.size == 0:
         raise LuternError("a matrix without elements cannot be ternarised; give a weight with at least one element.")
     flat = weight.reshape(-1)
+    magnitude = one_magnitude(flat)
+    if magnitude is not None:
+        return np.sign(weight).astype(np.int8), magnitude
     scale = max(_sum_of_magnitudes(flat) / flat.size, SMALLEST_SCALE)
     if not np.isfinite(scale):
         raise LuternError("a weight holds NaN or infinity and cannot be ternarised; give a finite checkpoint.")

@@ -25,12 +25,13 @@ INITIAL_DEVIATION = 0.02  # ``initializer_range`` of the published configs
 class Norm(nn.Module):
     """Root-mean-square norm over the last axis."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, eps: float = NORM_EPS) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPS) * self.weight
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
 
 
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
@@ -67,12 +68,12 @@ class BitLinear(nn.Module):
 class TokenMixer(nn.Module):
     """The MLGRU."""
 
-    def __init__(self, size: int, ternary: bool) -> None:
+    def __init__(self, size: int, ternary: bool, eps: float) -> None:
         super().__init__()
         self.i_proj = BitLinear(size, size, ternary)
         self.f_proj = BitLinear(size, size, ternary)
         self.g_proj = BitLinear(size, size, ternary)
-        self.g_norm = Norm(size)
+        self.g_norm = Norm(size, eps)
         self.o_proj = BitLinear(size, size, ternary)
 
     def forward(self, x: Tensor, bound: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,9 +100,9 @@ class ChannelMixer(nn.Module):
 class Layer(nn.Module):
     def __init__(self, config: ModelConfig, ternary: bool) -> None:
         super().__init__()
-        self.attn_norm = Norm(config.hidden_size)
-        self.attn = TokenMixer(config.hidden_size, ternary)
-        self.mlp_norm = Norm(config.hidden_size)
+        self.attn_norm = Norm(config.hidden_size, config.rms_norm_eps)
+        self.attn = TokenMixer(config.hidden_size, ternary, config.rms_norm_eps)
+        self.mlp_norm = Norm(config.hidden_size, config.rms_norm_eps)
         self.mlp = ChannelMixer(config.hidden_size, config.intermediate_size, ternary)
 
 
@@ -115,7 +116,7 @@ class Body(nn.Module):
         if config.use_lower_bound:
             self.lower_bounds = nn.Parameter(torch.zeros(config.num_hidden_layers, config.hidden_size))
         self.layers = nn.ModuleList(Layer(config, ternary) for _ in range(config.num_hidden_layers))
-        self.norm = Norm(config.hidden_size)
+        self.norm = Norm(config.hidden_size, config.rms_norm_eps)
 
 
 class Network(nn.Module):

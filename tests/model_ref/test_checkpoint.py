@@ -106,6 +106,10 @@ def test_shards_refused(folder: Path) -> None:
     with pytest.raises(LuternError, match=f"has no {place}, which"):
         load_checkpoint(folder)
     index.unlink()
+    with pytest.raises(LuternError, match=r"only shards such as .*, and no model\.safetensors\.index\.json"):
+        load_checkpoint(folder)
+    for shard in folder.glob("*.safetensors"):
+        shard.unlink()
     with pytest.raises(LuternError, match=r"has no model\.safetensors; give a checkpoint folder"):
         load_checkpoint(folder)
     for pickle in ("pytorch_model.bin", "model.pt"):

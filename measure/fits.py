@@ -1,0 +1,77 @@
+"""Which board holds a model, how fast it would be there, and what another board lacks: one sentence.
+
+    ModelConfig ─► every board, every machine of it ─► the fastest that holds it ─► "fits B with P at N tokens/s"
+                                                   └─► the first board that does not ─► what its machine lacks
+
+Cost: the cycle model of one machine, as in ``estimate.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lutern.boards.board import Board
+from lutern.boards.catalog import BOARDS
+from lutern.firmware.contents import reason_against
+from lutern.measure.estimate import estimate
+from lutern.model_ref.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A board, the name of its machine, and tokens a second; ``host``: the host sends the weights for every token."""
+
+    board: str
+    preset: str
+    tokens_per_second: float
+    host: bool
+
+
+def fastest_fit(model: ModelConfig) -> Fit | None:
+    """The board with the most lanes and the fastest clock of those that hold a model; the host's weights come last."""
+    found = []
+    for board in BOARDS.values():
+        for name in board.presets:
+            config = board.config(name)
+            if reason_against(model, config) is None:
+                host = config.memory == "host"
+                speed = board.link.baud if host else config.lanes * config.clock_hz
+                found.append((not host, speed, board, config))
+    if not found:
+        return None
+    own, _, board, config = max(found, key=lambda one: one[:2])  # the first of several
+    rate = estimate(model, config, baud=board.link.baud).tokens_per_second
+    return Fit(board.name, config.name, rate, not own)
+
+
+def lack_of(model: ModelConfig, board: Board) -> tuple[str, str] | None:
+    """The machine of a board with the most memory, and what it lacks; None if one of its machines holds the model."""
+    lacks = []
+    for name in board.presets:
+        config = board.config(name)
+        if config.memory == "host":
+            continue
+        reason = reason_against(model, config)
+        if reason is None:
+            return None
+        size = config.memory_words * config.word_bytes + config.trit_beats * config.beat_bytes
+        lacks.append((size, name, reason))
+    return max(lacks)[1:] if lacks else None
+
+
+def sentence(model: ModelConfig, board: Board | None = None) -> str:
+    """Where a model fits and how fast it is, and what ``board`` lacks: the first that lacks something, if not given."""
+    fit = fastest_fit(model)
+    text = "fits no board"
+    if fit is not None:
+        rate = f"{fit.tokens_per_second:,.0f}" if fit.tokens_per_second >= 1000 else f"{fit.tokens_per_second:.3g}"
+        how = "at most, its weights sent by the host for every token" if fit.host else "by the cycle model"
+        text = f"fits {fit.board} with {fit.preset} at {rate} tokens/s {how}"
+    for other in [board] if board else BOARDS.values():
+        lack = lack_of(model, other)
+        if lack:
+            return f"{text}; {other.name} does not hold it in {lack[0]}: {lack[1]}."
+    return f"{text}; {f'{board.name} holds it too' if board else 'every board holds it'}."
+
+
+__all__ = ["Fit", "fastest_fit", "lack_of", "sentence"]

@@ -1,0 +1,167 @@
+"""The keys of a ``config.json``: which are read, which must mean what is built, and which change nothing.
+
+    key ─┬─ SIZES, EPS_NAMES, use_lower_bound ... ─► ModelConfig
+         ├─ BUILT      ─► refused by name, unless the value means the network that is built
+         ├─ HARMLESS   ─► passes: training, text, bookkeeping
+         └─ any other  ─► refused by name
+
+A key that nobody knows may change what is computed, so none is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lutern.model_ref.errors import LuternError
+
+MODEL_TYPE = "hgrn_bit"
+EPS_NAMES = ("rms_norm_eps", "norm_eps")
+"""Two names of one constant, the older first."""
+EPS_RANGE = 1e-12, 1e-2
+SIZES = ("vocab_size", "hidden_size", "num_hidden_layers")
+_READ = frozenset((*SIZES, *EPS_NAMES, "intermediate_size", "hidden_ratio", "use_lower_bound"))
+
+ABSENT = object()
+BUILT: dict[str, tuple[tuple[Any, ...], Any]] = {
+    "model_type": ((MODEL_TYPE,), None),
+    "num_heads": ((1, None), 1),
+    "expand_ratio": ((1, None), 1),
+    "use_short_conv": ((False, None), False),
+    "hidden_act": (("swish", "silu"), "swish"),
+    "tie_word_embeddings": ((False, None), False),
+    "attn_mode": (("fused_recurrent", "recurrent", "chunk", "fused_chunk", "parallel", None), "fused_recurrent"),
+    "elementwise_affine": ((True, None), ABSENT),
+    "use_output_gate": ((True, None), ABSENT),
+    "use_moe": ((False, None), ABSENT),
+    "num_experts": ((None, 0, 1), ABSENT),
+    "attn": ((None, {}, []), ABSENT),
+    "quantization_config": ((None, {}), ABSENT),
+    "compression_config": ((None, {}), ABSENT),
+    "conv_bias": ((False, None), ABSENT),
+    "bias": ((False, None), ABSENT),
+    "use_bias": ((False, None), ABSENT),
+    "rope_scaling": ((None, {}), ABSENT),
+    "pruned_heads": ((None, {}), ABSENT),
+    "chunk_size_feed_forward": ((0, None), ABSENT),
+    "is_encoder_decoder": ((False, None), ABSENT),
+    "add_cross_attention": ((False, None), ABSENT),
+    "cross_attention_hidden_size": ((None,), ABSENT),
+    "tie_encoder_decoder": ((False, None), ABSENT),
+}
+"""Options whose other values mean another network: the values that are built, and what the published code takes where
+the key is absent (``ABSENT``: the published code does not know the key)."""
+
+TRAINING = frozenset(
+    """
+    initializer_range use_cache gradient_checkpointing fuse_cross_entropy fuse_linear_cross_entropy fuse_norm
+    fuse_swiglu use_l2warp max_position_embeddings conv_size share_conv_kernel loss_type
+    """.split()
+)
+"""Keys of training, of the convolution that is not used, and of positions, which a recurrence does not have."""
+TEXT = frozenset(
+    """
+    bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id cls_token_id mask_token_id decoder_start_token_id
+    forced_bos_token_id forced_eos_token_id tokenizer_class prefix max_length max_new_tokens min_length do_sample
+    early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p min_p typical_p
+    repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
+    num_return_sequences exponential_decay_length_penalty suppress_tokens begin_suppress_tokens remove_invalid_values
+    chat_template
+    """.split()
+)
+"""Keys of text and of sampling, which the network does not see."""
+BOOKKEEPING = frozenset(
+    """
+    architectures auto_map torch_dtype dtype transformers_version _name_or_path name_or_path _commit_hash
+    _attn_implementation attn_implementation _attn_implementation_autoset _attn_implementation_internal
+    _from_model_config
+    return_dict return_dict_in_generate output_hidden_states output_attentions output_scores torchscript use_bfloat16
+    tf_legacy_loss is_decoder finetuning_task id2label label2id num_labels task_specific_params problem_type
+    custom_pipelines model_name license unsloth_version unsloth_fixed
+    """.split()
+)
+"""Keys that say where the checkpoint comes from and how the training library returns what it computes."""
+HARMLESS = TRAINING | TEXT | BOOKKEEPING
+
+MOST_NAMED = 4
+
+
+def check_keys(values: Mapping[str, Any]) -> None:
+    """Refuse, by name, every key that means another network or that nobody knows."""
+    for name, (built, default) in BUILT.items():
+        value = values.get(name, default)
+        if value is not ABSENT and not any(_means(value, one) for one in built):
+            wanted = " or ".join(repr(one) for one in built if one is not None) or "null"
+            raise LuternError(
+                f"config: {name} is {shown(value)}, but only {wanted} is built; choose a checkpoint without that "
+                "option."
+            )
+    unknown = [name for name in values if name not in _READ | HARMLESS and name not in BUILT]
+    if "use_moe" in values:  # of another program's config, which writes all options of experts that it does not use
+        unknown = [name for name in unknown if not name.startswith("moe_")]
+    if unknown:
+        listed = ", ".join(f"{label(name)} ({shown(values[name])})" for name in unknown[:MOST_NAMED])
+        more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
+        raise LuternError(
+            f"config: {listed}{more}: unknown here, and what is unknown may mean another network; choose a checkpoint "
+            "without it, or take it out of config.json if it changes nothing that is computed."
+        )
+
+
+def eps_of(values: Mapping[str, Any], default: float) -> float:
+    """The constant inside the norms, under either of its names."""
+    given = {name: values[name] for name in EPS_NAMES if values.get(name) is not None}
+    low, high = EPS_RANGE
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise LuternError(f"config: {name} is {shown(value)}, but wants a number from {low:g} to {high:g}.")
+    if len(set(given.values())) > 1:
+        both = " and ".join(f"{name} {value!r}" for name, value in given.items())
+        raise LuternError(f"config: {both} are two names of one constant; leave the one that was trained with.")
+    return float(next(iter(given.values()), default))
+
+
+def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: float) -> tuple[str, ...]:
+    """What a config leaves open and how it is understood, and which of its keys change nothing."""
+    found = []
+    if values.get("intermediate_size") is None:
+        found.append(f"intermediate_size {intermediate_size}, by the published rule from hidden_size and hidden_ratio")
+    absent = [f"{name} {shown(default)}" for name, (_, default) in BUILT.items() if default is not ABSENT]
+    absent = [text for text in absent if text.split()[0] not in values]
+    if "use_lower_bound" not in values:
+        absent.append("use_lower_bound True")
+    if all(values.get(name) is None for name in EPS_NAMES):
+        absent.append(f"{EPS_NAMES[0]} {default_eps!r}")
+    if absent:
+        found.append(f"not in the config, so as the published code has it: {', '.join(absent)}")
+    harmless = [label(name) for name in values if name in HARMLESS or name.startswith("moe_")]
+    if harmless:
+        found.append(f"keys of the config that do not change the network: {', '.join(sorted(harmless))}")
+    return tuple(found)
+
+
+def _means(value: Any, built: Any) -> bool:
+    """Whether a value of the file is a value that is built: 1.0 is 1, 0 is False, but True is not 1."""
+    if isinstance(built, bool):
+        return type(value) in (bool, int) and value == built
+    if isinstance(built, int):
+        return type(value) in (int, float) and value == built
+    return type(value) is type(built) and value == built
+
+
+def shown(value: Any) -> str:
+    """A value out of a file, fit for one line."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "a value nested too deeply"
+    text = text if text.isprintable() else ascii(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def label(name: str) -> str:
+    """A name out of a file, fit for one line."""
+    return (name if name.isprintable() else ascii(name))[:80]
+
+
+__all__ = ["BUILT", "EPS_NAMES", "EPS_RANGE", "HARMLESS", "MODEL_TYPE", "SIZES", "assumptions", "check_keys", "eps_of"]

@@ -1,0 +1,261 @@
+"""Which files of a checkpoint folder hold its weights, and what a folder is that holds none.
+
+    DIR ─┬─ model.safetensors             read, also where an index of shards is beside it
+         ├─ model.safetensors.index.json  names the file of each tensor
+         └─ neither                       what is there instead, in one sentence
+
+The rule for both is that of the transformers library: the single file is read.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.config_keys import label
+from lutern.model_ref.container import Container, open_container
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.file_kinds import read_json, refuse_foreign
+from lutern.model_ref.tensor_names import find_names
+
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+CONFIG_FILE = "config.json"
+MAX_INDEX_BYTES = 1 << 22  # 256 layers need 0.4 MB
+IMAGE_KEY = "lutern"
+"""Key of the metadata of an image (firmware/image_format.py), which is a safetensors file too."""
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_OTHERS = (".h5", ".msgpack", ".onnx", ".ot", ".tflite", ".npz", ".distcp")
+_TRAINER_STATE = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state.*)\.(bin|pt|pth)")
+_TRAINER_FOLDER = re.compile(r"checkpoint-(\d{1,12})")
+_SHARD = re.compile(r".*-\d{1,6}-of-\d{1,6}\.safetensors")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@ -]{0,199}")
+_HUB_NAME = re.compile(
+    r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)?([\w.-]+/[\w.-]+)(?:/(?:tree|blob|resolve)/.*)?/?"
+)
+_PART_OF_A_CHECKPOINT = re.compile(
+    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|trainer_state)\.json|tokenizer\.model|"
+    r".*\.safetensors(\.index\.json)?"
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where each tensor of a model is stored: its file and its name there.
+
+    ``files`` are the files that were opened. ``notes`` say what is not as the reader of a published checkpoint
+    expects, ``assumed`` what was left out.
+    """
+
+    places: dict[str, tuple[Container, str]]
+    files: tuple[Container, ...]
+    notes: tuple[str, ...]
+    assumed: tuple[str, ...]
+
+
+def find_weights(folder: Path, config: ModelConfig) -> Weights:
+    """Open the weights of a folder. The values of tensors are not read."""
+    refuse_adapter(folder)
+    single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
+    if single.exists():
+        try:
+            found = _single(single, config)
+        except LuternError as error:
+            if index.is_file():
+                raise LuternError(
+                    f"{error} An index of shards is beside it: if the shards are the model, remove {WEIGHTS_FILE}."
+                ) from error
+            raise
+        if index.is_file():
+            note = f"{WEIGHTS_FILE} is read, not the shards of {INDEX_FILE} beside it, as the transformers library does"
+            found = Weights(found.places, found.files, (*found.notes, note), found.assumed)
+    elif index.is_file():
+        found = _shards(folder, config)
+    else:
+        raise LuternError(no_weights(folder))
+    read = {file.path.name for file in found.files}
+    named = _names_in(index) if index.is_file() else set()
+    unread = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in read | named)
+    if unread:
+        note = f"{', '.join(map(label, unread[:3]))}{' and more' if len(unread) > 3 else ''} in the folder is not read"
+        found = Weights(found.places, found.files, (*found.notes, note), found.assumed)
+    return found
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Refuse a folder with a LoRA adapter: its weights add to those of the model."""
+    for name in ADAPTER_FILES:
+        if (folder / name).exists():
+            raise LuternError(
+                f"{folder} has {name}, an adapter whose weights add to the model's; merge it (PEFT's merge_and_unload) "
+                "and save the model again, or remove the file if it is merged already."
+            )
+
+
+def _single(path: Path, config: ModelConfig) -> Weights:
+    """The weights of one file."""
+    file = open_container(path)
+    naming = find_names(file.entries, config.tensor_shapes, config.num_hidden_layers, str(path))
+    for name in config.tensor_shapes:
+        if name not in naming.places:
+            raise LuternError(
+                f"{path} has no tensor {label(naming.prefix + name)}, which a model of {config.num_hidden_layers} "
+                f"layers needs; restore the file or correct {CONFIG_FILE}."
+            )
+    places = {name: (file, stored) for name, stored in naming.places.items()}
+    return Weights(places, (file,), tuple(naming.notes), tuple(naming.unused))
+
+
+def _shards(folder: Path, config: ModelConfig) -> Weights:
+    """The weights of the files that the index names."""
+    index = folder / INDEX_FILE
+    table = weight_map(index)
+    naming = find_names(table, config.tensor_shapes, config.num_hidden_layers, str(index))
+    for name in config.tensor_shapes:
+        if table.get(naming.places.get(name, "")) is None:
+            raise LuternError(
+                f"{index} names no file for {label(naming.prefix + name)}; restore the index or correct {CONFIG_FILE}."
+            )
+    shards: dict[str, Container] = {}
+    for name, place in table.items():
+        if not isinstance(place, str) or not _FILE_NAME.fullmatch(place):
+            raise LuternError(
+                f"{index} has {label(name)} in {ascii(place)[:80]}, but a shard is a file of the same folder; "
+                "restore the index."
+            )
+        if place not in shards:
+            if not (folder / place).is_file():
+                raise LuternError(f"{folder} has no {place}, which {INDEX_FILE} names; fetch that shard.")
+            shards[place] = open_container(folder / place)
+    for name, place in table.items():
+        if name not in shards[place].entries:
+            raise LuternError(
+                f"{shards[place].path} has no tensor {label(name)}, which {INDEX_FILE} says is there; "
+                "restore the shard or the index."
+            )
+    for place, shard in shards.items():
+        for name in shard.entries:
+            if table.get(name) != place:
+                problem = f"is in {table[name]} by {INDEX_FILE}" if name in table else f"is not in {INDEX_FILE}"
+                raise LuternError(f"{shard.path} has {label(name)}, which {problem}; restore the shard or the index.")
+    places = {name: (shards[table[stored]], stored) for name, stored in naming.places.items()}
+    return Weights(places, tuple(shards.values()), tuple(naming.notes), tuple(naming.unused))
+
+
+def weight_map(path: Path) -> dict[str, Any]:
+    """The index's table: tensor to file name."""
+    try:
+        values = read_json(path, MAX_INDEX_BYTES, "index of shards")
+    except OSError as error:
+        raise LuternError(f"{path} cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError) as error:
+        raise LuternError(f"{path} is no index of shards with a weight_map; restore the file.") from error
+    places = values.get("weight_map") if isinstance(values, dict) else None
+    if not isinstance(places, dict):
+        raise LuternError(f"{path} is no index of shards with a weight_map; restore the file.")
+    return places
+
+
+def _names_in(index: Path) -> set[Any]:
+    """Files that an index names; none where it cannot be read, because it is not used then."""
+    try:
+        return {place for place in weight_map(index).values() if isinstance(place, str)}
+    except LuternError:
+        return set()
+
+
+def no_weights(folder: Path) -> str:
+    """Why a folder has no weights that can be read: what is there instead."""
+    names = sorted(item.name for item in folder.iterdir())
+    files = [name for name in names if (folder / name).is_file()]
+    inner = _inner_folder(folder, names)
+    if inner:
+        return f"{folder} holds no model itself but {inner[1]}; give {inner[0]}."
+    shards = [name for name in files if _SHARD.fullmatch(name)]
+    if shards:
+        return (
+            f"{folder} has no {WEIGHTS_FILE}, only shards such as {label(shards[0])}, and no {INDEX_FILE} that says "
+            "which tensor is where; fetch the index."
+        )
+    for name in files:
+        if name.endswith(".safetensors"):
+            return f"{folder} has no {WEIGHTS_FILE} but {label(name)}; rename it so if it holds the whole model."
+    for name in files:
+        if name.endswith(".gguf"):
+            refuse_foreign(folder / name, f"{WEIGHTS_FILE}")
+    pickles = [name for name in files if name.endswith(_PICKLES) or name.endswith(".bin.index.json")]
+    models = [name for name in pickles if not _TRAINER_STATE.fullmatch(name)]
+    if models:
+        return (
+            f"{folder} has no {WEIGHTS_FILE} but {label(models[0])}, a pickle, which can run code when it is read; "
+            "convert the checkpoint to safetensors."
+        )
+    others = [name for name in files if name.endswith((*_OTHERS, ".gguf"))]
+    if others:
+        return f"{folder} has no {WEIGHTS_FILE} but {label(others[0])}, another format; convert it to safetensors."
+    parallel = [name for name in names if name.startswith(("global_step", "pytorch_model_fsdp", "rank_"))]
+    if pickles or parallel or "trainer_state.json" in files:
+        return (
+            f"{folder} is the folder of a training run without {WEIGHTS_FILE} (it has "
+            f"{label((parallel + pickles + ['trainer_state.json'])[0])}); save the model itself with save_model."
+        )
+    return f"{folder} has no {WEIGHTS_FILE}; give a checkpoint folder in the published format."
+
+
+def _inner_folder(folder: Path, names: list[str]) -> tuple[Path, str] | None:
+    """The folder inside that holds the model, and what it is."""
+    folders = [name for name in names if (folder / name).is_dir()]
+    steps = sorted((int(match[1]), name) for name in folders if (match := _TRAINER_FOLDER.fullmatch(name)))
+    if steps:
+        return folder / steps[-1][1], f"the checkpoints of a training run, the last of which is {steps[-1][1]}"
+    if "snapshots" in folders:
+        inner = [path for path in sorted((folder / "snapshots").iterdir()) if path.is_dir()]
+        return (inner[-1], "the cache of a download") if inner else None
+    with_config = [name for name in folders if (folder / name / CONFIG_FILE).exists()]
+    if with_config:
+        return folder / with_config[0], f"a folder {label(with_config[0])} with a {CONFIG_FILE}"
+    return None
+
+
+def not_a_folder(name: str) -> str | None:
+    """What a name is that is no folder: a file of a checkpoint, or a name of the hub; None for anything else."""
+    path = Path(name)
+    if path.exists():
+        refuse_foreign(path, "checkpoint folder")
+        return file_for_folder(path) or (
+            f"{name} is a file, no checkpoint folder; give a folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
+        )
+    hub = _HUB_NAME.fullmatch(name)
+    if hub is None or hub[1].startswith(".") or (hub[1] == name and path.parent.exists()):
+        return None
+    target = hub[1].split("/")[1]
+    return (
+        f"there is no folder {name}, and nothing is downloaded; if it is a name of the Hugging Face hub, fetch it "
+        f"with `hf download {hub[1]} --local-dir {target}` and give {target}."
+    )
+
+
+def file_for_folder(path: Path) -> str | None:
+    """The sentence for a file of a checkpoint that is given in place of its folder; None for another file."""
+    if not _PART_OF_A_CHECKPOINT.fullmatch(path.name):
+        return None
+    if path.suffix == ".safetensors" and IMAGE_KEY in open_container(path).metadata:
+        return None
+    return f"{path} is one file of a checkpoint; give its folder {path.parent}."
+
+
+__all__ = [
+    "CONFIG_FILE",
+    "INDEX_FILE",
+    "WEIGHTS_FILE",
+    "Weights",
+    "file_for_folder",
+    "find_weights",
+    "no_weights",
+    "not_a_folder",
+    "refuse_adapter",
+]
