@@ -161,7 +161,7 @@ def shown(value: Any) -> str:
 
 def label(name: str) -> str:
     """A name out of a file, fit for one line."""
-    return (name if name.isprintable() else ascii(name))[:80]
+    return name[:80] if name[:80].isprintable() else ascii(name[:80])
 
 
 __all__ = ["BUILT", "EPS_NAMES", "EPS_RANGE", "HARMLESS", "MODEL_TYPE", "SIZES", "assumptions", "check_keys", "eps_of"]

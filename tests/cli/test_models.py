@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.synthetic import write_random_checkpoint
+from lutern.model_ref.ternarise import ternarise
 
 CONFIG = ModelConfig(vocab_size=96, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 SEED = 2
@@ -46,6 +50,13 @@ def test_inspect(folder: Path, name: str) -> None:
     done = run("inspect", str(folder / name))
     assert (done.returncode, done.stderr) == (0, "")
     tensors, totals, machines = done.stdout.split("\n\n")
+    size = (folder / "image").stat().st_size
+    assert f"as an image {size:,}, " in totals if name == "model" else f"image of {size:,} bytes, " in totals
+    stored = sum(path.stat().st_size for path in (folder / "model").glob("*.safetensors"))
+    assert name == "image" or f"{stored:,} bytes in model-00001-of-" in totals
+    assert name == "image" or "config.json: keys of the config that do not change the network: arch" in totals
+    last = machines.splitlines()[-1]
+    assert last.startswith(f"{folder / name} fits ulx3s-85f with ") and "tokens/s by the cycle model; " in last
     lines = [line.split("\t") for line in tensors.splitlines()]
     assert lines[0] == ["tensor", "shape", "count", "stored as", "zeros", "bits per weight", "bytes"]
     gate = next(line for line in lines if line[0] == "model.layers.*.mlp.gate_proj.weight")
@@ -90,3 +101,74 @@ def test_new(tmp_path: Path) -> None:
     assert again.stderr == f"lutern: {out} is there and not empty; give a folder that is new.\n"
     other = run("new", "--preset", "7b", "-o", out)
     assert other.stderr == "lutern: there is no shape 7b; choose one of 370m, 1.3b, 2.7b.\n"
+
+
+def test_what_is_read_otherwise_is_said_once_and_carried_on(folder: Path, tmp_path: Path) -> None:
+    """A prefix and ternary weights: on standard error of every command, and in inspect, of the image too."""
+    model = load_checkpoint(folder / "model")
+    tensors = dict(model.tensors)
+    for name in CONFIG.projections:
+        trits, scale = ternarise(tensors[f"{name}.weight"])
+        tensors[f"{name}.weight"] = trits * np.float32(scale)
+    (tmp_path / "model").mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / "model" / name).write_bytes((folder / "model" / name).read_bytes())
+    save_file({f"module.{name}": values for name, values in tensors.items()}, tmp_path / "model" / "model.safetensors")
+    commands = (
+        ["generate", "ab", "--on", "golden", "-n", "8", "-t", "0", "--model", str(tmp_path / "model")],
+        ["convert", str(tmp_path / "model"), "-o", str(tmp_path / "image")],
+        ["inspect", str(tmp_path / "model")],
+        ["inspect", str(tmp_path / "image")],
+        ["generate", "ab", "--on", "golden", "-n", "8", "-t", "0", "--model", str(tmp_path / "image")],
+    )
+    texts = []
+    for command in commands:
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        for note in (
+            "all tensor names begin with module., which is taken off",
+            "13 of 13 matrices are ternary already",
+        ):
+            assert done.stderr.count(note) == 1, f"{command}: {done.stderr}"
+            assert done.stdout.count(f"read: {note}") == (command[0] == "inspect"), f"{command}: {done.stdout}"
+        texts.append(done.stdout)
+    assert texts[0] == texts[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "ridger/MMfreeLM-370M",
+            "nothing is downloaded; if it is a name of the Hugging Face hub, fetch it with `hf downl",
+        ),
+        ("{}/model/config.json", "{}/model/config.json is one file of a checkpoint; give its folder {}/model."),
+        ("{}/model/model-00001-of-00003.safetensors", "is one file of a checkpoint; give its folder {}/model."),
+        ("{}/x.gguf", "{}/x.gguf is a GGUF file of llama.cpp, no image file; give the safetensors checkpoint that"),
+        (
+            "{}/x.bin",
+            "{}/x.bin is a zip archive, as torch.save writes one: a pickle, which can run code, no image file",
+        ),
+    ],
+)
+def test_what_is_no_model(folder: Path, name: str, sentence: str) -> None:
+    (folder / "x.gguf").write_bytes(b"GGUF\x03")
+    (folder / "x.bin").write_bytes(b"PK\x03\x04")
+    for command in (["inspect"], ["generate", "--on", "golden", "--model"]):
+        done = run(*command, name.format(folder))
+        assert (done.returncode, done.stdout) == (1, "") and sentence.format(folder, folder) in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_an_image_is_not_converted_again(folder: Path, tmp_path: Path) -> None:
+    done = run("convert", str(folder / "image"), "-o", str(tmp_path / "again"))
+    assert done.stderr.endswith("image is an image already; give the checkpoint folder that it was made from.\n")
+    assert done.returncode == 1 and not (tmp_path / "again").exists()
+
+
+def test_the_board_of_inspect(folder: Path) -> None:
+    done = run("inspect", str(folder / "model"), "--board", "ulx3s-25f")
+    assert done.stdout.splitlines()[-1].endswith("; ulx3s-25f holds it too."), done.stdout
+    assert run("inspect", str(folder / "model"), "--board", "nowhere").stderr.startswith(
+        "lutern: there is no board now"
+    )
