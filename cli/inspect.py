@@ -96,8 +96,9 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
         tokenizer = opened.folder / TOKENIZER_FILE
         text = tokenizer.read_bytes() if tokenizer.is_file() else b""
         of_image = image_size(opened, text, opened.folder.resolve().name)
+        more = f" and {len(opened.files) - 1} more" if len(opened.files) > 1 else ""
         lines += [
-            f"{stored:,} bytes in {', '.join(printable(path.name) for path in opened.files)}; as an image {of_image:,}"
+            f"{stored:,} bytes in {printable(opened.files[0].name)}{more}; as an image {of_image:,}"
             f"{'' if text else ' and its tokenizer'}, {stored / of_image:.2f} times smaller; ternary weights "
             f"{ternary_bytes / image_bytes(config)[1]:.2f} times"
         ]

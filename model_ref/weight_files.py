@@ -19,7 +19,7 @@ from lutern.model_ref.config_keys import label
 from lutern.model_ref.container import Container, open_container
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.file_kinds import read_json, refuse_foreign
-from lutern.model_ref.tensor_names import find_names
+from lutern.model_ref.tensor_names import HARMLESS, find_names
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -139,7 +139,7 @@ def _shards(folder: Path, config: ModelConfig) -> Weights:
             )
     for place, shard in shards.items():
         for name in shard.entries:
-            if table.get(name) != place:
+            if table.get(name) != place and not HARMLESS.fullmatch(name):
                 problem = f"is in {table[name]} by {INDEX_FILE}" if name in table else f"is not in {INDEX_FILE}"
                 raise LuternError(f"{shard.path} has {label(name)}, which {problem}; restore the shard or the index.")
     places = {name: (shards[table[stored]], stored) for name, stored in naming.places.items()}

@@ -56,7 +56,10 @@ def test_inspect(folder: Path, name: str) -> None:
     assert name == "image" or f"{stored:,} bytes in model-00001-of-" in totals
     assert name == "image" or "config.json: keys of the config that do not change the network: arch" in totals
     last = machines.splitlines()[-1]
-    assert last.startswith(f"{folder / name} fits ulx3s-85f with ") and "tokens/s by the cycle model; " in last
+    assert (
+        last.startswith(f"{folder / name} fits colorlight-i5 with sdram-x32 at ")
+        and "tokens/s by the cycle model; " in last
+    )
     lines = [line.split("\t") for line in tensors.splitlines()]
     assert lines[0] == ["tensor", "shape", "count", "stored as", "zeros", "bits per weight", "bytes"]
     gate = next(line for line in lines if line[0] == "model.layers.*.mlp.gate_proj.weight")
