@@ -203,3 +203,16 @@ def test_observation_is_that_of_the_float_network() -> None:
     assert all(0 < seen.rms < seen.largest for seen in found.values())
     with pytest.raises(LuternError, match="token numbers below 64"):
         observe(checkpoint, np.array([64]))
+
+
+@pytest.mark.parametrize("eps", [1e-12, 1e-5, 1e-2])
+def test_eps_of_the_config(eps: float) -> None:
+    """Where g is small, the eps of g_norm decides how much of it enters the residual stream."""
+    small = changed(random_checkpoint(CONFIG, SEED), scaled(1e-3, "g_proj"))
+    checkpoint = replace(small, config=replace(CONFIG, rms_norm_eps=eps))
+    ids = np.random.default_rng(SEED).integers(0, CONFIG.vocab_size, (TOKENS, STREAMS))
+    wanted = logits(FloatModel(checkpoint), ids)
+    error = relative_error(logits(IntegerModel(integer_weights(checkpoint)), ids), wanted)
+    assert error < 0.05, f"eps {eps}, seed {SEED}: {error}"
+    other = relative_error(logits(FloatModel(small), ids), wanted)
+    assert other > (0.1 if eps == 1e-2 else 1e-7), f"eps {eps}, seed {SEED}: {other}"
