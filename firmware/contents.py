@@ -121,7 +121,7 @@ def memory_bytes(model_config: ModelConfig, hw_config: HwConfig) -> int:
 
 
 def reason_against(model_config: ModelConfig, hw_config: HwConfig) -> str | None:
-    """Why a machine does not hold a shape; None if it does. Memory comes first: no other preset mends that."""
+    """Why a machine does not hold a shape; None if it does. An SDRAM comes first: no other preset has a larger one."""
     lack = memory_lack(model_config, hw_config)
     if lack:
         return lack
@@ -132,18 +132,15 @@ def reason_against(model_config: ModelConfig, hw_config: HwConfig) -> str | None
     return None
 
 
-def memory_lack(config: ModelConfig, machine: HwConfig) -> str | None:
-    """What a machine's memories lack for a shape, in bytes; None where they hold it or the host sends the weights."""
-    if machine.memory == "host":
+def memory_lack(model_config: ModelConfig, hw_config: HwConfig) -> str | None:
+    """What the SDRAM of a machine lacks for a shape, in bytes; None where it holds it or there is none."""
+    needed, held = (
+        words * hw_config.word_bytes
+        for words in (program_sizes(model_config, hw_config).words, hw_config.memory_words)
+    )
+    if hw_config.memory != "sdram" or needed <= held:
         return None
-    sizes = program_sizes(config, machine)
-    for needed, held, item_bytes, what in (
-        (sizes.words, machine.memory_words, machine.word_bytes, "memory"),
-        (sizes.beats, machine.trit_beats, machine.beat_bytes, "memory for trits"),
-    ):
-        if needed > held:
-            return f"it needs {needed * item_bytes:,} bytes of {what}, there are {held * item_bytes:,}"
-    return None
+    return f"it needs {needed:,} bytes of memory, there are {held:,}"
 
 
 __all__ = [

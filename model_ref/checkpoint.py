@@ -35,7 +35,6 @@ from lutern.model_ref.weight_files import (
     CONFIG_FILE,
     INDEX_FILE,
     WEIGHTS_FILE,
-    Weights,
     find_weights,
     no_weights,
     not_a_folder,
@@ -57,7 +56,6 @@ __all__ = [
 SYNTHETIC = "lutern_synthetic"
 """Key of a file's metadata that marks random weights, and says how they were made."""
 MAY_BE_ZERO = ("model.lower_bounds",)
-_READABLE = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _WRITABLE: dict[str, tuple[str, Any]] = {
     "float32": ("F32", np.float32),
     "float16": ("F16", np.float16),
@@ -139,7 +137,6 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
             refuse_foreign(folder / TOKENIZER_FILE, "tokenizer")
     except OSError as error:
         raise LuternError(f"{folder} cannot be read ({error.strerror}); give a folder that you may read.") from error
-    _check_tensors(config, weights)
     tensors = LazyTensors(weights.places)
     synthetic = next((text for file in weights.files if (text := file.metadata.get(SYNTHETIC, ""))), "")
     return Checkpoint(
@@ -159,23 +156,6 @@ def _no_config(folder: Path) -> str:
     if (folder / WEIGHTS_FILE).exists() or (folder / INDEX_FILE).exists():
         return f"{folder} has no {CONFIG_FILE}; copy it from the folder that the weights come from."
     return no_weights(folder)
-
-
-def _check_tensors(config: ModelConfig, weights: Weights) -> None:
-    """Refuse tensors of another shape than the config's, or of a type that is not read."""
-    for name, shape in config.tensor_shapes.items():
-        file, stored = weights.places[name]
-        entry = file.entries[stored]
-        if entry.shape != shape:
-            raise LuternError(
-                f"{file.path}: {name} has shape {list(entry.shape)}, but {CONFIG_FILE} asks for {list(shape)}; "
-                "correct the one that is wrong."
-            )
-        if entry.dtype not in _READABLE:
-            raise LuternError(
-                f"{file.path}: {name} is stored as {entry.dtype}, but only {', '.join(_READABLE.values())} are read; "
-                "convert the checkpoint."
-            )
 
 
 def _ternary_note(config: ModelConfig, tensors: LazyTensors) -> list[str]:

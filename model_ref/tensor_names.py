@@ -24,6 +24,7 @@ HARMLESS = re.compile(
 )
 """Constants and buffers that other code computes or keeps for itself: no weight is called so."""
 MOST_NAMED = 4
+MERGE = "merge the adapter (PEFT's merge_and_unload) and save the model again"
 _KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), what)
     for pattern, what in (
@@ -43,13 +44,15 @@ _KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 class Naming:
     """``places``: name of each tensor of the model to the stored one, as far as they are there.
 
-    ``prefix`` stands before every name, ``wrappers`` inside some; ``harmless`` are stored tensors that nothing uses.
+    ``prefix`` stands before every name, ``wrappers`` inside some; ``harmless`` are stored tensors that nothing uses,
+    and ``left_over`` is the sentence that refuses the others, empty if there are none.
     """
 
     places: Mapping[str, str]
     prefix: str
     wrappers: tuple[str, ...]
     harmless: tuple[str, ...]
+    left_over: str
 
     @property
     def notes(self) -> list[str]:
@@ -70,7 +73,7 @@ class Naming:
 
 
 def find_names(stored: Iterable[str], wanted: Iterable[str], layers: int, where: str) -> Naming:
-    """Match the stored names with the model's; refuses what is left over, unless it is harmless."""
+    """Match the stored names with the model's; an adapter is refused at once, because it renames the model's own."""
     names, wanted = list(stored), list(wanted)
     plain = {name: name for name in names}
     prefix = _prefix(plain, wanted, where)
@@ -87,9 +90,10 @@ def find_names(stored: Iterable[str], wanted: Iterable[str], layers: int, where:
     rest = [name for name in names if name not in used]
     harmless = tuple(name for name in rest if HARMLESS.fullmatch(name))
     refused = [name for name in rest if not HARMLESS.fullmatch(name)]
-    if refused:
-        raise LuternError(_left_over(refused, layers, where))
-    return Naming(places, prefix, wrappers, harmless)
+    left_over = _left_over(refused, layers, where) if refused else ""
+    if MERGE in left_over:
+        raise LuternError(left_over)
+    return Naming(places, prefix, wrappers, harmless, left_over)
 
 
 def _prefix(names: Mapping[str, str], wanted: list[str], where: str) -> str:
@@ -135,7 +139,7 @@ def _left_over(names: list[str], layers: int, where: str) -> str:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     mend = "give the checkpoint of the network that config.json describes"
     if any("adapter" in kind for kind in kinds):
-        mend = "merge the adapter (PEFT's merge_and_unload) and save the model again"
+        mend = MERGE
     elif any("layer" in kind for kind in kinds):
         mend = "correct num_hidden_layers in config.json, or restore the file"
     return f"{where} has tensors that the network of config.json does not use: {listed}{more}; {mend}."

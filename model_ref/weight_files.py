@@ -28,6 +28,7 @@ MAX_INDEX_BYTES = 1 << 22  # 256 layers need 0.4 MB
 IMAGE_KEY = "lutern"
 """Key of the metadata of an image (firmware/image_format.py), which is a safetensors file too."""
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+_READABLE = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _OTHERS = (".h5", ".msgpack", ".onnx", ".ot", ".tflite", ".npz", ".distcp")
 _TRAINER_STATE = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state.*)\.(bin|pt|pth)")
@@ -100,12 +101,15 @@ def _single(path: Path, config: ModelConfig) -> Weights:
     """The weights of one file."""
     file = open_container(path)
     naming = find_names(file.entries, config.tensor_shapes, config.num_hidden_layers, str(path))
-    for name in config.tensor_shapes:
+    for name, shape in config.tensor_shapes.items():
         if name not in naming.places:
             raise LuternError(
                 f"{path} has no tensor {label(naming.prefix + name)}, which a model of {config.num_hidden_layers} "
                 f"layers needs; restore the file or correct {CONFIG_FILE}."
             )
+        _check_tensor(name, shape, file, naming.places[name])
+    if naming.left_over:
+        raise LuternError(naming.left_over)
     places = {name: (file, stored) for name, stored in naming.places.items()}
     return Weights(places, (file,), tuple(naming.notes), tuple(naming.unused))
 
@@ -131,19 +135,40 @@ def _shards(folder: Path, config: ModelConfig) -> Weights:
             if not (folder / place).is_file():
                 raise LuternError(f"{folder} has no {place}, which {INDEX_FILE} names; fetch that shard.")
             shards[place] = open_container(folder / place)
-    for name, place in table.items():
-        if name not in shards[place].entries:
+    places = {}
+    for name, shape in config.tensor_shapes.items():
+        stored = naming.places[name]
+        shard = shards[table[stored]]
+        if stored not in shard.entries:
             raise LuternError(
-                f"{shards[place].path} has no tensor {label(name)}, which {INDEX_FILE} says is there; "
+                f"{shard.path} has no tensor {label(stored)}, which {INDEX_FILE} says is there; "
                 "restore the shard or the index."
             )
+        _check_tensor(name, shape, shard, stored)
+        places[name] = shard, stored
+    if naming.left_over:
+        raise LuternError(naming.left_over)
     for place, shard in shards.items():
         for name in shard.entries:
             if table.get(name) != place and not HARMLESS.fullmatch(name):
                 problem = f"is in {table[name]} by {INDEX_FILE}" if name in table else f"is not in {INDEX_FILE}"
                 raise LuternError(f"{shard.path} has {label(name)}, which {problem}; restore the shard or the index.")
-    places = {name: (shards[table[stored]], stored) for name, stored in naming.places.items()}
     return Weights(places, tuple(shards.values()), tuple(naming.notes), tuple(naming.unused))
+
+
+def _check_tensor(name: str, shape: tuple[int, ...], file: Container, stored: str) -> None:
+    """Refuse a tensor of another shape than the config's, or of a type that is not read."""
+    entry = file.entries[stored]
+    if entry.shape != shape:
+        raise LuternError(
+            f"{file.path}: {name} has shape {list(entry.shape)}, but {CONFIG_FILE} asks for {list(shape)}; "
+            "correct the one that is wrong."
+        )
+    if entry.dtype not in _READABLE:
+        raise LuternError(
+            f"{file.path}: {name} is stored as {entry.dtype}, but only {', '.join(_READABLE.values())} are read; "
+            "convert the checkpoint."
+        )
 
 
 def weight_map(path: Path) -> dict[str, Any]:

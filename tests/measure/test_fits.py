@@ -22,7 +22,7 @@ def test_the_demo() -> None:
     assert fit.tokens_per_second == estimate(DEMO, board.config(fit.preset), baud=1).tokens_per_second
     assert sentence(DEMO) == (
         "fits ulx3s-85f with resident-85f at 13,550 tokens/s by the cycle model; orangecrab-25f does not hold it in "
-        "resident-25f: it needs 25,461 bytes of memory, there are 13,824."
+        "resident-25f: the model's hidden size is 256, but resident-25f holds at most 192 (max_width)."
     )
     assert sentence(DEMO, board).endswith("; ulx3s-85f holds it too.")
 
