@@ -135,8 +135,7 @@ def reason_against(model_config: ModelConfig, hw_config: HwConfig) -> str | None
 def memory_lack(model_config: ModelConfig, hw_config: HwConfig) -> str | None:
     """What the SDRAM of a machine lacks for a shape, in bytes; None where it holds it or there is none."""
     needed, held = (
-        words * hw_config.word_bytes
-        for words in (program_sizes(model_config, hw_config).words, hw_config.memory_words)
+        words * hw_config.word_bytes for words in (program_sizes(model_config, hw_config).words, hw_config.memory_words)
     )
     if hw_config.memory != "sdram" or needed <= held:
         return None
