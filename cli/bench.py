@@ -18,6 +18,7 @@ from rich.table import Table
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.cli.build import check_model
 from lutern.cli.models import open_network
+from lutern.cli.numbers import whole
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
@@ -163,7 +164,7 @@ def bench(
     model: Annotated[
         str, typer.Option(help="demo, demo-small, a checkpoint folder, an image, or random (d = 1024).")
     ] = "demo",
-    prompts: Annotated[int, typer.Option("-r", "--prompts", min=1, help="Decode with so many prompts.")] = 1,
+    prompts: Annotated[int, whole("-r", "--prompts", least=1, most=1000, help="Decode with so many prompts.")] = 1,
     output: Annotated[str, typer.Option("-o", "--output", help="Format: md, csv or json.")] = "",
 ) -> None:
     """Count cycles of machines and models; without options the table of the presets."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lutern.cli.numbers import whole
 from lutern.hw.config import PRESETS, preset
 from lutern.hw.link.uart import LOWEST_DIVISOR
 from lutern.sim.board import SimulatedBoard, simulated
@@ -15,7 +16,9 @@ from lutern.sim.pty_board import PtyBoard
 
 def serve_board(
     preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "tiny",
-    divisor: Annotated[int, typer.Option(min=LOWEST_DIVISOR, help="Cycles of a bit on the line.")] = LOWEST_DIVISOR,
+    divisor: Annotated[
+        int, whole("--divisor", least=LOWEST_DIVISOR, most=65_535, help="Cycles of a bit on the line.")
+    ] = LOWEST_DIVISOR,
 ) -> None:
     """Serve the simulated board at a port of its own until Ctrl-C: give that port to `lutern generate --on`."""
     with SimulatedBoard(simulated(preset(preset_name), divisor)) as board, PtyBoard(board) as served:

@@ -16,6 +16,7 @@ from lutern.boards.build import build as build_plan
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.boards.report import Route, signal_of
 from lutern.cli.models import open_network
+from lutern.cli.numbers import real, whole
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.program import check_fit
 from lutern.hw.config import PRESETS
@@ -28,18 +29,20 @@ def build(
     preset_name: Annotated[
         str, typer.Option("--preset", help=f"Machine, if not the board's: {', '.join(PRESETS)}.")
     ] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Place and route so often; the fastest is kept.")] = 1,
+    seeds: Annotated[
+        int, whole("--seeds", least=1, most=1000, help="Place and route so often; the fastest is kept.")
+    ] = 1,
     model: Annotated[str, typer.Option(help="Check that this model fits: a name, a folder or an image.")] = "",
     counters: Annotated[
         bool, typer.Option("--counters", help="Count what lanes and stream wait for; lutern cycles reads it.")
     ] = False,
     frequency_mhz: Annotated[
-        float, typer.Option("--frequency", min=0.0, help="Clock of the machine in MHz, if not the preset's.")
-    ] = 0.0,
+        float | None, real("--frequency", least=1, most=1000, help="Clock of the machine in MHz, if not the preset's.")
+    ] = None,
 ) -> None:
     """Build a bitstream: synthesis, place and route, report. What is kept from before is used again."""
     board = find_board(board_name)
-    config = board.config(preset_name, round(frequency_mhz * 1e6)).with_(counters=counters)
+    config = board.config(preset_name, round((frequency_mhz or 0) * 1e6)).with_(counters=counters)
     described = None
     if model:
         network = open_network(model)

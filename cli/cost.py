@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lutern.cli.numbers import whole
 from lutern.cli.progress import progress_bar
 from lutern.hw.config import PRESETS, preset
 from lutern.measure.cost import BLOCKS, Cost, Placement, measure_cost, measure_placement
@@ -97,10 +98,10 @@ def cost(
     ] = None,
     preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
     routed: Annotated[bool, typer.Option("--routed", help="Place and route too, on an LFE5U-85F-6.")] = False,
-    seed: Annotated[int, typer.Option(min=1, help="Of the placer.")] = 1,
-    most_lanes: Annotated[int, typer.Option("--most-lanes", min=min(SHAPES), help=f"{LANES}: up to so many.")] = max(
-        SHAPES
-    ),
+    seed: Annotated[int, whole("--seed", least=1, most=(1 << 31) - 1, help="Of the placer.")] = 1,
+    most_lanes: Annotated[
+        int, whole("--most-lanes", least=min(SHAPES), most=max(SHAPES), help=f"{LANES}: up to so many.")
+    ] = max(SHAPES),
 ) -> None:
     """Print what blocks cost on ECP5, each synthesised alone; comb is LUT4 + 2 CCU2C + 6 DPR16X4."""
     if blocks == [LANES]:

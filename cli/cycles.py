@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lutern.cli.generate import open_session
 from lutern.cli.models import open_network
+from lutern.cli.numbers import baud_option, whole
 from lutern.cli.progress import transfer_bar
 from lutern.firmware.link import Client
 from lutern.firmware.program import check_fit, lay_out
@@ -81,9 +82,9 @@ def cycles(
     preset_name: Annotated[
         str | None, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}; default: sim-64, or the port's.")
     ] = None,
-    streams: Annotated[int, typer.Option(min=1, help="Tokens of a pass.")] = 1,
+    streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
     on: Annotated[str, typer.Option(help="sim: the simulated board; or the port of a board.")] = "sim",
-    baud: Annotated[int, typer.Option(help="Rate of the port.")] = BAUD,
+    baud: Annotated[int, baud_option()] = BAUD,
     output: Annotated[
         Path | None, typer.Option("-o", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it.")
     ] = None,

@@ -14,6 +14,7 @@ from lutern.boards.board import Board
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.cli.build import check_model
 from lutern.cli.models import open_network
+from lutern.cli.numbers import LARGEST_COUNT, check_number, whole
 from lutern.firmware.program import check_fit
 from lutern.firmware.serial_port import BAUD
 from lutern.hw.config import PRESETS, HwConfig, preset, renamed_or_known
@@ -54,6 +55,8 @@ def changed(config: HwConfig, changes: list[str]) -> HwConfig:
             values[name] = {"True": True, "False": False}[text] if kinds[name] is bool else kinds[name](text)
         except (ValueError, KeyError):
             raise LuternError(f"{change}: {name} is a {kinds[name].__name__}, {text!r} is none.") from None
+        if kinds[name] is int:
+            check_number(f"--set {name}", values[name], 0, LARGEST_COUNT)
     return config.with_(**values)
 
 
@@ -184,7 +187,7 @@ def estimate_machine(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="A field of the machine, NAME=VALUE; again for more.")
     ] = None,
-    streams: Annotated[int, typer.Option(min=1, max=16, help="Tokens of a pass.")] = 1,
+    streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
     table: Annotated[bool, typer.Option("--table", help="The released models on boards and larger devices.")] = False,
 ) -> None:
     """Cycles, bytes, tokens a second and resources, without simulation or synthesis."""

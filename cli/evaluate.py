@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from lutern.cli.models import open_network
+from lutern.cli.numbers import whole
 from lutern.cli.progress import progress_bar
 from lutern.model_ref.evaluate import SteppedModel, bits_per_character, split
 from lutern.model_ref.fast_model import FastModel
@@ -25,7 +26,9 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="demo, demo-small, a checkpoint folder, or an image.")],
     text: Annotated[Path, typer.Argument(help="Text file, plain or .xz; its last 5 % are evaluated.")],
     whole: Annotated[bool, typer.Option("--whole", help="Evaluate the whole text, not its last 5 %.")] = False,
-    streams: Annotated[int, typer.Option(min=1, help="Parallel streams that the text is cut into.")] = 64,
+    streams: Annotated[
+        int, whole("--streams", least=1, most=65_536, help="Parallel streams that the text is cut into.")
+    ] = 64,
 ) -> None:
     """Print bits per character and per token, float and integer, and how many values saturated."""
     network = open_network(model)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from lutern.cli.models import Network, open_network
+from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, real, whole
 from lutern.cli.progress import progress_bar, transfer_bar
 from lutern.firmware.conversations import EMPTY_PROMPT, Sampling, converse
 from lutern.firmware.host_weights import line_tokens_per_s
@@ -43,11 +44,17 @@ def generate_text(
     on: Annotated[
         str, typer.Option(help="sim: the simulated board; golden: the integer model; or the port of a board.")
     ] = "sim",
-    baud: Annotated[int, typer.Option(help="Rate of the port.")] = BAUD,
-    tokens: Annotated[int, typer.Option("-n", "--tokens", min=1, help="Tokens to generate.")] = 200,
-    temperature: Annotated[float, typer.Option("-t", help="0 takes the likeliest, else the chip samples.")] = 0.8,
-    top_k: Annotated[int, typer.Option("--top-k", help="The host samples among the k likeliest; 0: all.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the sampler; prompt i has seed + i.")] = 1,
+    baud: Annotated[int, baud_option()] = BAUD,
+    tokens: Annotated[int, whole("-n", "--tokens", least=1, most=LARGEST_COUNT, help="Tokens to generate.")] = 200,
+    temperature: Annotated[
+        float, real("-t", "--temperature", least=0, most=1000, help="0 takes the likeliest, else the chip samples.")
+    ] = 0.8,
+    top_k: Annotated[
+        int, whole("--top-k", least=0, most=LARGEST_COUNT, help="The host samples among the k likeliest; 0: all.")
+    ] = 0,
+    seed: Annotated[
+        int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the sampler; prompt i has seed + i.")
+    ] = 1,
     check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
     preset_name: Annotated[
         str | None,

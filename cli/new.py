@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lutern.cli.numbers import LARGEST_SEED, whole
 from lutern.cli.progress import named_progress_bar
 from lutern.model_ref.config import MAX_LAYERS
 from lutern.model_ref.errors import LuternError
@@ -17,9 +18,11 @@ from lutern.model_ref.synthetic import PUBLISHED, SHARD_BYTES, write_random_chec
 def new(
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
     shape: Annotated[str, typer.Option("--preset", help=f"Shape: {', '.join(PUBLISHED)}.")] = "370m",
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
-    layers: Annotated[int | None, typer.Option(min=1, max=MAX_LAYERS, help="Another number of layers.")] = None,
-    shard_bytes: Annotated[int, typer.Option(min=1, help="Largest size of a file.")] = SHARD_BYTES,
+    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Of everything random.")] = 1,
+    layers: Annotated[int | None, whole("--layers", least=1, most=MAX_LAYERS, help="Another number of layers.")] = None,
+    shard_bytes: Annotated[
+        int, whole("--shard-bytes", least=1, most=1 << 50, help="Largest size of a file.")
+    ] = SHARD_BYTES,
 ) -> None:
     """Write a checkpoint of random numbers in the published format and shape, marked synthetic."""
     if shape not in PUBLISHED:

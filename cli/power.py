@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lutern.cli.models import open_network
+from lutern.cli.numbers import LARGEST_COUNT, real, whole
 from lutern.cli.progress import progress_bar
 from lutern.firmware.program import Program, lay_out
 from lutern.hw.config import PRESETS, preset
@@ -153,13 +154,13 @@ def power(
     file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,
     idle: Annotated[Path | None, typer.Option(help="CSV log of the idle board.")] = None,
     loaded: Annotated[Path | None, typer.Option(help="CSV log of the decoding board.")] = None,
-    tokens: Annotated[int, typer.Option(help="Made during --loaded.")] = 0,
+    tokens: Annotated[int, whole("--tokens", least=0, most=LARGEST_COUNT, help="Made during --loaded.")] = 0,
     source: Annotated[
         str | None, typer.Option("--meter", help="hwmon, or i2c:BUS:ADDRESS:CHIP:OHM; read into --log.")
     ] = None,
     log: Annotated[Path, typer.Option(help="CSV that --meter writes.")] = Path("power.csv"),
-    seconds: Annotated[float, typer.Option(min=1, help="How long --meter is read.")] = 30.0,
-    rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Readings a second.")] = 20.0,
+    seconds: Annotated[float, real("--seconds", least=1, most=10_000_000, help="How long --meter is read.")] = 30.0,
+    rate: Annotated[float, real("--rate", least=0.1, most=1000, help="Readings a second.")] = 20.0,
     calibrate: Annotated[Path | None, typer.Option(help="CSV of readings: fit coefficients from it.")] = None,
     designs: Annotated[
         Path | None, typer.Option(help="Write the test designs for --calibrate into this folder.")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from lutern.cli.generate import open_session
 from lutern.cli.models import SHIPPED, open_network
+from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.progress import transfer_bar
 from lutern.firmware.identify import identify
 from lutern.firmware.link import Client
@@ -34,16 +35,18 @@ PATTERN_WORDS = 1 << 15
 
 def selftest(
     on: Annotated[str, typer.Option(help="The board's port, such as /dev/ttyUSB0.")],
-    baud: Annotated[int, typer.Option(help="Rate of the port.")] = BAUD,
+    baud: Annotated[int, baud_option()] = BAUD,
     words: Annotated[
         int | None,
-        typer.Option(
-            min=1,
+        whole(
+            "--words",
+            least=1,
+            most=LARGEST_COUNT,
             help=f"Words of each memory to test; default: all of an SDRAM by the march, "
             f"{PATTERN_WORDS:,} by patterns over the link.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the patterns.")] = 1,
+    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the patterns.")] = 1,
 ) -> None:
     """Try a board: its link, its memory, and a text compared with the integer model. Its memory is overwritten."""
     console = Console(highlight=False)

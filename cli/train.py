@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import lutern.train
+from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, check_number, whole
 from lutern.model_ref.errors import LuternError
 from lutern.train import TrainOptions
 
@@ -29,9 +30,11 @@ def parse_setting(setting: str) -> tuple[str, Any]:
         raise LuternError(f"--set {setting}: NAME=VALUE is wanted, with a NAME out of {', '.join(types)}.")
     if types[name] in KINDS:
         try:
-            return name, types[name](text)
+            value = types[name](text)
         except ValueError:
             raise LuternError(f"--set {setting}: {name} wants {KINDS[types[name]]}.") from None
+        check_number(f"--set {name}", value, -LARGEST_COUNT, LARGEST_COUNT)
+        return name, value
     if text not in ("true", "false"):
         raise LuternError(f"--set {setting}: {name} wants true or false.")
     return name, text == "true"
@@ -40,8 +43,8 @@ def parse_setting(setting: str) -> tuple[str, Any]:
 def train(
     text: Annotated[Path, typer.Argument(help="The text to learn from: UTF-8, plain or .xz.")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and for what --resume needs.")],
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = TrainOptions.steps,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = TrainOptions.seed,
+    steps: Annotated[int, whole("--steps", least=1, most=LARGEST_COUNT, help="Optimiser steps.")] = TrainOptions.steps,
+    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Of everything random.")] = TrainOptions.seed,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")] = TrainOptions.device,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last save in the folder.")] = False,
     settings: Annotated[

@@ -9,13 +9,14 @@ A conversation's tokens are the same whoever shares its passes, and however its 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lutern.firmware.session import Feed, Logits, Machine, Run
+from lutern.firmware.session import Feed, Logits, Machine, Run, temperature_word
 from lutern.hw.protocol import RUN_TOKENS
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.sampling import JUMP_LOG2, advance, stream_seeds
@@ -33,10 +34,13 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise LuternError(f"the temperature is {self.temperature}; give 0 (the likeliest) or a positive number.")
         if self.top_k < 0:
             raise LuternError(f"top-k is {self.top_k}; give 0 (all tokens) or a positive number.")
+        if self.seed < 0:
+            raise LuternError(f"the seed is {self.seed}; give 0 or a positive number.")
+        temperature_word(self.on_chip)  # refuses what the chip cannot hold before anything is loaded
 
     @property
     def on_chip(self) -> float:

@@ -27,6 +27,8 @@ class SerialPort:
 
     def __init__(self, port: str, baud: int = BAUD) -> None:
         self.port = port
+        if baud < 1:
+            raise PortError(f"The port {port} cannot be used at {baud:,} baud; give the gateware's rate.")
         try:
             self._serial = serial.Serial(port, baud, timeout=0, write_timeout=WRITE_TIMEOUT_S, exclusive=True)
         except (OSError, ValueError, OverflowError) as error:  # pyserial's own error is an OSError

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -109,7 +110,7 @@ class Machine(Protocol):
 
 def temperature_word(temperature: float) -> int:
     """u4.12 of a temperature; refuses what does not fit."""
-    word = round(temperature * (1 << TEMPERATURE_FRAC_BITS))
+    word = round(temperature * (1 << TEMPERATURE_FRAC_BITS)) if math.isfinite(temperature) else -1
     if not 0 <= word < 1 << TEMPERATURE_BITS:
         highest = (1 << TEMPERATURE_BITS - TEMPERATURE_FRAC_BITS) - 1
         raise LuternError(f"the temperature is {temperature}; give 0 (the likeliest) to {highest}.")

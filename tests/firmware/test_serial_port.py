@@ -101,8 +101,8 @@ def test_no_right_to_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_and_a_rate_that_is_none(tmp_path: Path, cable: Cable) -> None:
     path = tmp_path / "file"
     path.write_text("")
-    for port, baud in ((str(path), 1_000_000), (cable.port, -1)):
-        with pytest.raises(PortError, match=f"^The port {port} cannot be used at {baud:,} baud .*; give a serial port"):
+    for port, baud in ((str(path), 1_000_000), (cable.port, -1), (cable.port, 0)):
+        with pytest.raises(PortError, match=f"^The port {port} cannot be used at {baud:,} baud.*; give "):
             SerialPort(port, baud)
 
 

@@ -1,0 +1,60 @@
+"""Options that take a number: each has a range, and what is outside is refused in one sentence before any work.
+
+    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the sampler.")] = 1
+    temperature: Annotated[float, real("-t", least=0, most=16, help="0 takes the likeliest.")] = 0.8
+
+NaN and infinity are in no range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from lutern.model_ref.errors import LuternError
+
+LARGEST_SEED = (1 << 32) - 1
+"""The generators on the chip have 32 bits."""
+LARGEST_COUNT = 1_000_000_000
+"""Of whatever is counted: tokens, steps, words."""
+BAUDS = (300, 100_000_000)
+"""Rates that a serial port may have."""
+
+
+def check_number(name: str, value: float, least: float, most: float) -> None:
+    """Refuse what is not from ``least`` to ``most``."""
+    if not (math.isfinite(value) and least <= value <= most):
+        kind = "a whole number" if isinstance(value, int) else "a number"
+        raise LuternError(f"{name} is {value}; give {kind} from {least:,} to {most:,}.")
+
+
+def whole(*names: str, help: str, least: int, most: int) -> Any:
+    """An option that takes a whole number from ``least`` to ``most``."""
+    return _option("int", names, help, least, most)
+
+
+def real(*names: str, help: str, least: float, most: float) -> Any:
+    """An option that takes a finite number from ``least`` to ``most``."""
+    return _option("float", names, help, least, most)
+
+
+def baud_option() -> Any:
+    """The option ``--baud``."""
+    return whole("--baud", least=BAUDS[0], most=BAUDS[1], help="Rate of the port.")
+
+
+def _option(kind: str, names: tuple[str, ...], help: str, least: float, most: float) -> Any:
+    metavar = f"<{kind}, {least:,} to {most:,}>"
+    return typer.Option(*names, help=help, metavar=metavar, callback=_checked(least, most))
+
+
+def _checked(least: float, most: float) -> Callable[..., Any]:
+    def check(param: typer.CallbackParam, value: Any) -> Any:
+        if value is not None:
+            check_number(max(param.opts, key=len), value, least, most)
+        return value
+
+    return check
