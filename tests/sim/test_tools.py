@@ -1,0 +1,114 @@
+"""Simulations compile wherever they lie: make is never shown a path that it cannot take."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lutern.hw.pipeline import join_streams
+from lutern.model_ref.errors import LuternError
+from lutern.sim import convert, tools
+from lutern.sim.runner import build_root
+from lutern.sim.verilate import LIBRARY, verilate
+
+ODD = "a b[red]:bus:$x'(é)"
+"""A folder's name that make, the shell and the printer of tables would each read in their own way."""
+
+
+class Echo(wiring.Component):
+    """The smallest simulated board."""
+
+    def __init__(self) -> None:
+        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        join_streams(m, self.rx, self.tx)
+        m.d.sync += Signal().eq(self.rx.valid)  # the harness wants a clock
+        return m
+
+
+@pytest.mark.parametrize("where", ["cache", pytest.param("verilator", marks=pytest.mark.slow)])
+def test_compiled_in_a_folder_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
+    """The cache, or the environment with Verilator and Python, in a folder that make cannot work in."""
+    odd = tmp_path / ODD
+    odd.mkdir()
+    monkeypatch.setenv("LUTERN_CACHE", str(odd if where == "cache" else tmp_path / "cache"))
+    if where == "verilator":
+        package = Path(tools.verilator.__file__).parent
+        (odd / "bin").mkdir()
+        for item in package.iterdir():
+            (odd / item.name).symlink_to(item) if item.name != "bin" else None
+        for item in (package / "bin").iterdir():
+            os.link(item, odd / "bin" / item.name)
+        monkeypatch.setattr(tools.verilator, "__file__", str(odd / "__init__.py"))
+        (odd / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        (odd / "python").chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(odd / "python"))
+    library = verilate(Echo())
+    assert library.name == LIBRARY and library.stat().st_size > 10_000
+    kept = {path.name for path in library.parent.iterdir()}
+    assert kept == {LIBRARY, "top.v", "taps.h", "build.log"}, "sources and objects are not kept"
+    assert [path.name[:6] for path in library.parents[1].iterdir()] == ["board-"]
+    assert verilate(Echo()) == library
+
+
+def test_plain_environment_is_left_alone() -> None:
+    """Where no path is odd there are no links."""
+    root = Path(tools.verilator.__file__).parent
+    if tools.is_plain(root) and tools.is_plain(sys.executable):
+        values = tools.verilator_environment()
+        assert values["VERILATOR_ROOT"] == str(root) and "VERILATOR_BIN" not in values
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=20))
+def test_plain_paths_survive_make(name: str) -> None:
+    """What counts as plain is one word for make, and the same one."""
+    if not tools.is_plain(name):
+        return
+    text = f"X := {name}\nall:\n\t@printf %s $(X) $(words $(X))\n"
+    done = subprocess.run(["make", "-f", "-"], input=text, capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{name}1", name
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a\tb", "[red]", ":bus:", "$x", "#x", "a'b", 'a"b', "a;b", "a%b", "~", "(a)", "é"]
+)
+def test_odd_paths(name: str) -> None:
+    assert not tools.is_plain(f"/tmp/{name}/x")
+
+
+def test_no_plain_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "a b").mkdir()
+    monkeypatch.setattr(tools.tempfile, "tempdir", str(tmp_path / "a b"))
+    assert tools.is_plain(tools.plain_temporary_folder()), "one of the machine's"
+    monkeypatch.setattr(tools, "_PLAIN_TEMPORARY", (str(tmp_path / "none"),))
+    with pytest.raises(LuternError, match=r"^make cannot work in .*/a b, nor in .*/none; set TMPDIR to a folder"):
+        tools.plain_temporary_folder()
+
+
+def test_benches_in_a_folder_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LUTERN_BUILD", "~/benches")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert build_root() == tmp_path / "benches"
+    monkeypatch.setenv("LUTERN_BUILD", str(tmp_path / "a b"))
+    with pytest.raises(
+        LuternError, match=r"^make cannot build benches in .*/a b; set LUTERN_BUILD to a folder that has "
+    ):
+        build_root()
+
+
+def test_yosys_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LuternError, match=r"^Yosys failed \(.+\); run `lutern doctor`, which says what is missing\.$"):
+        convert.convert_verilog("this is no RTLIL")
