@@ -12,13 +12,13 @@ from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.cli.build import check_model
 from lutern.cli.models import open_network
 from lutern.cli.numbers import whole
+from lutern.cli.output import plain_console
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
@@ -140,7 +140,7 @@ def print_rows(headings: list[str], rows: list[list[str]], data: list[dict[str, 
             table.add_column(heading, no_wrap=True, justify="left" if left else "right")
         for texts in rows:
             table.add_row(*texts)
-        Console(highlight=False).print(table)
+        plain_console().print(table)
 
 
 def print_baselines(model: str, weights: IntegerWeights) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from lutern.boards.board import Board
@@ -17,6 +16,7 @@ from lutern.boards.catalog import BOARDS, find_board
 from lutern.boards.report import Route, signal_of
 from lutern.cli.models import open_network
 from lutern.cli.numbers import real, whole
+from lutern.cli.output import plain_console
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.program import check_fit
 from lutern.hw.config import PRESETS
@@ -133,4 +133,4 @@ def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
         table.add_column(heading, justify="left" if not index or heading == "signal" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table, "")
+    plain_console().print(table, "")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lutern.cli.models import open_network
+from lutern.cli.output import plain_console
 from lutern.measure import compare as measure
 from lutern.measure.word_lengths import Cell, sweep
 from lutern.model_ref.errors import LuternError
@@ -25,7 +26,7 @@ def compare(
     word_lengths: Annotated[bool, typer.Option("--word-lengths", help="Print what every word length costs.")] = False,
 ) -> None:
     """Print the integer network's error against float32 beside that of a float16 run; status 1 above 0.8 of it."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+    console = plain_console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
     if word_lengths:
         _word_lengths(console, models or [])
         return

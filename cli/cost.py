@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from lutern.cli.numbers import whole
+from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
 from lutern.hw.config import PRESETS, preset
 from lutern.measure.cost import BLOCKS, Cost, Placement, measure_cost, measure_placement
@@ -84,7 +84,7 @@ def print_table(headings: list[str], rows: Iterable[list[str]], count: int, stag
             else:
                 print("\t".join(row), flush=True)
     if in_terminal:
-        Console(highlight=False).print(table)
+        plain_console().print(table)
 
 
 def cost(

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from lutern.cli.generate import open_session
 from lutern.cli.models import open_network
 from lutern.cli.numbers import baud_option, whole
+from lutern.cli.output import plain_console
 from lutern.cli.progress import transfer_bar
 from lutern.firmware.link import Client
 from lutern.firmware.program import check_fit, lay_out
@@ -72,7 +72,7 @@ def print_token(token: Token) -> None:
         table.add_column(heading, no_wrap=True, justify="left" if index < 2 else "right")
     for index, row in enumerate(rows):
         table.add_row(*row, end_section=index == len(rows) - 2)
-    Console(highlight=False).print(table)
+    plain_console().print(table)
     for title, names in (("lanes", LANE_COUNTERS), ("record stream", RECORD_COUNTERS)):
         print(f"{title}: " + "; ".join(f"{name}, {MEANINGS[name]}" for name in names))
 

@@ -16,8 +16,9 @@ from importlib import metadata, util
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from lutern.cli.output import plain_console
 
 DEMO = "make demo"
 PURPOSE_OF_EXTRA = {
@@ -135,7 +136,7 @@ def doctor() -> None:
             "" if found else check.remedy,
             style=None if found else "red" if check.purpose == DEMO else "dim",
         )
-    Console(markup=False, highlight=False).print(table)
+    plain_console().print(table)
     missing = [check.name for check in checks if check.found is None and check.purpose == DEMO]
     if missing:
         print(f"\nMissing for `{DEMO}`: {'; '.join(missing)}.")

@@ -7,7 +7,6 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from lutern.boards.board import Board
@@ -15,6 +14,7 @@ from lutern.boards.catalog import BOARDS, find_board
 from lutern.cli.build import check_model
 from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, check_number, whole
+from lutern.cli.output import plain_console
 from lutern.firmware.program import check_fit
 from lutern.firmware.serial_port import BAUD
 from lutern.hw.config import PRESETS, HwConfig, preset, renamed_or_known
@@ -100,7 +100,7 @@ def print_estimate(name: str, config: HwConfig, found: Estimate, board: Board | 
         total = getattr(board.fpga, of_part) if board else 0
         place = (f"{total:,}", f"{value / total:.0%}") if board else ()
         table.add_row(title, f"{value:,.0f}", *place, given[field])
-    Console(highlight=False).print(table)
+    plain_console().print(table)
     inside = config.lanes <= MOST_LANES and config.memory == "block"
     print(
         f"{CYCLES[config.memory]} LUT and FF are a formula's. Errors: of what is placed, the largest over "
@@ -159,7 +159,7 @@ def print_table() -> None:
             table.add_column(heading, justify="right" if index in (1, 2) else "left", no_wrap=index < 4)
         for texts in rows:
             table.add_row(*texts)
-        Console(highlight=False).print(table)
+        plain_console().print(table)
     else:
         print("\n".join("\t".join(texts) for texts in (headings, *rows)))
     print(

@@ -9,10 +9,10 @@ from typing import Annotated
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 
 from lutern.cli.models import open_network
 from lutern.cli.numbers import whole
+from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
 from lutern.model_ref.evaluate import SteppedModel, bits_per_character, split
 from lutern.model_ref.fast_model import FastModel
@@ -36,7 +36,7 @@ def evaluate(
     ids = np.array(tokenizer.encode(read_text(text)), dtype=np.int64)
     if not whole:
         ids = split(ids)[1]
-    console = Console(highlight=False)
+    console = plain_console()
     weights = network.weights()
     counts = Saturations()
     checkpoint = network.checkpoint

@@ -8,10 +8,10 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from lutern.cli.models import Network, open_network
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, real, whole
+from lutern.cli.output import given_text, given_texts, plain_console
 from lutern.cli.progress import progress_bar, transfer_bar
 from lutern.firmware.conversations import EMPTY_PROMPT, Sampling, converse
 from lutern.firmware.host_weights import line_tokens_per_s
@@ -36,9 +36,12 @@ CHECK_NEEDS_SIM = "--check compares the simulated board with the integer model; 
 
 
 def generate_text(
-    prompt: Annotated[str | None, typer.Argument(help="Text to go on from.")] = None,
+    prompt: Annotated[str | None, typer.Argument(callback=given_text, help="Text to go on from.")] = None,
     prompts: Annotated[
-        list[str] | None, typer.Option("--prompt", help="A text to go on from; again for more, all in flight at once.")
+        list[str] | None,
+        typer.Option(
+            "--prompt", callback=given_texts, help="A text to go on from; again for more, all in flight at once."
+        ),
     ] = None,
     model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
     on: Annotated[
@@ -116,7 +119,7 @@ def _write(
     baud: int = BAUD,
 ) -> None:
     """Print prompt and text as they come (several: one after the other when all is done), then what it took."""
-    console = Console(stderr=True, highlight=False)
+    console = plain_console(stderr=True)
     out = sys.stdout
     alone = len(texts) == 1
     if alone:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.cli.models import open_checkpoint, open_image_file
+from lutern.cli.output import plain_console
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.contents import (
     STATE_BYTES,
@@ -150,5 +149,5 @@ def print_table(headings: tuple[str, ...], rows: list[list[str]]) -> None:
     for heading in headings:
         table.add_column(heading, justify="right" if heading in NUMBERS else "left")
     for row in rows:
-        table.add_row(*map(escape, row))
-    Console(highlight=False).print(table)
+        table.add_row(*row)
+    plain_console().print(table)

@@ -12,9 +12,9 @@ import numpy as np
 import typer
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from rich.console import Console
 
 from lutern.cli.models import Network, open_network
+from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
 from lutern.model_ref.comparison import rows_of
 from lutern.model_ref.errors import LuternError
@@ -62,7 +62,7 @@ def write_logits(
     except OSError as error:
         raise LuternError(f"{out} cannot be written ({error.strerror}); choose a folder with room.") from error
     note = f" ({network.synthetic})" if network.synthetic else ""
-    Console(highlight=False, soft_wrap=True).print(
+    plain_console(soft_wrap=True).print(
         f"{out}: logits {list(arrays['logits'].shape)}, hidden {[len(ids), *shape]}; {speed:.1f} tokens/s{note}"
     )
 

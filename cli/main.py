@@ -1,10 +1,13 @@
 """The command `lutern`: one list of commands, one place where errors become one sentence."""
 
+import errno
 import sys
+from typing import Any
 
 import typer
 
 from lutern.cli import doctor
+from lutern.cli.output import close_output, open_streams, printable, refuse
 from lutern.model_ref.errors import LuternError
 
 app = typer.Typer(
@@ -12,6 +15,7 @@ app = typer.Typer(
     help="MatMul-free language models as FPGA gateware.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # a help text with brackets or colons, such as a path, is shown as it is
     pretty_exceptions_enable=False,  # a defect of ours shows Python's own traceback
 )
 
@@ -72,17 +76,41 @@ else:
     app.command("verilog")(verilog.verilog)
 
 
+INTERRUPTED = 130
+"""The status after Ctrl-C."""
+_UsageError: Any = typer.BadParameter.__base__
+"""What the command line's parser raises."""
+
+
 def main() -> None:
     """Run the command line. What a user can mend ends with one sentence and status 1, Ctrl-C with 130 and silence."""
     try:
+        open_streams()
         if missing is not None and sys.argv[1:] != ["doctor"]:
             raise LuternError(f"the package {missing} is not installed; run `lutern doctor`, which says how to get it.")
-        app()
+        status = app(sys.argv[1:] or ["--help"], prog_name="lutern", standalone_mode=False)
+        if status != INTERRUPTED:
+            sys.stdout.flush()
     except LuternError as error:
-        print(f"lutern: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(refuse(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(refuse(LuternError(f"nothing more can be written ({error.strerror}); make room.")))
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "lutern"
+        print(f"lutern: {_asked(printable(error.format_message()), command)}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    finally:
+        close_output()
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _asked(message: str, command: str) -> str:
+    """A refusal of the command line's parser as one sentence that says what to do."""
+    return f"{' '.join(message.split()).replace('. Did', '; did').rstrip('.?')}; see {command} --help."
 
 
 if __name__ == "__main__":

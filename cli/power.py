@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, real, whole
+from lutern.cli.output import given_texts, plain_console
 from lutern.cli.progress import progress_bar
 from lutern.firmware.program import Program, lay_out
 from lutern.hw.config import PRESETS, preset
@@ -40,7 +40,7 @@ def _table(headings: list[str], rows: list[list[str]]) -> None:
         table.add_column(heading, no_wrap=True, justify="right" if index else "left")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
+    plain_console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
 
 
 def show_counted(tokens: list[Token], cells: list[Token], weights: IntegerWeights, program: Program) -> None:
@@ -148,7 +148,7 @@ def write_log(source: str, path: Path, seconds: float, rate_hz: float) -> None:
 def power(
     model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder or an image.")] = "demo-small",
     preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
-    prompts: Annotated[list[str] | None, typer.Option("--prompt", help="Again for more.")] = None,
+    prompts: Annotated[list[str] | None, typer.Option("--prompt", callback=given_texts, help="Again for more.")] = None,
     netlist: Annotated[bool, typer.Option("--netlist", help="Also of ECP5's cells, for one token.")] = False,
     part: Annotated[str, typer.Option(help="Chip, for the estimate.")] = "LFE5U-85F",
     file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,

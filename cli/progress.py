@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -16,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+
+from lutern.cli.output import plain_console
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int
 @contextmanager
 def named_progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int, str], None]]:
     """Gives ``advance(done, total, name)``; the name of what is being worked on stands behind the bar."""
-    columns = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[name]}"))
+    columns = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[name]}", markup=False))
     with _bar(what, columns, hidden) as advance:
         yield advance
 
@@ -42,9 +43,9 @@ def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def _bar(what: str, columns: tuple[ProgressColumn, ...], hidden: bool) -> Iterator[Callable[[int, int, str], None]]:
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with Progress(
-        TextColumn(what),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         *columns,
         console=console,

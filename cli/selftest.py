@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from lutern.cli.generate import open_session
 from lutern.cli.models import SHIPPED, open_network
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
+from lutern.cli.output import plain_console
 from lutern.cli.progress import transfer_bar
 from lutern.firmware.identify import identify
 from lutern.firmware.link import Client
@@ -49,7 +49,7 @@ def selftest(
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the patterns.")] = 1,
 ) -> None:
     """Try a board: its link, its memory, and a text compared with the integer model. Its memory is overwritten."""
-    console = Console(highlight=False)
+    console = plain_console()
     failed = 0
 
     @contextmanager
@@ -63,9 +63,9 @@ def selftest(
             raise
         except LuternError as error:
             failed += 1
-            console.print(f"fail  {name:<7} {error}", soft_wrap=True, markup=False)
+            console.print(f"fail  {name:<7} {error}", soft_wrap=True)
         else:
-            console.print(f"pass  {name:<7} {text[0]}", soft_wrap=True, markup=False)
+            console.print(f"pass  {name:<7} {text[0]}", soft_wrap=True)
 
     with SerialPort(on, baud) as port:
         client = Client(port)
@@ -97,7 +97,7 @@ def selftest(
             golden = GoldenSession(weights)
             done(f"{name}: {check_decode(session, golden, TOKENS)}")
         if client.resent_count:
-            console.print(f"      {client.resent_count} frames were sent again: the line is noisy", markup=False)
+            console.print(f"      {client.resent_count} frames were sent again: the line is noisy")
     if failed:
         raise typer.Exit(1)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from lutern.cli.output import plain_console
 from lutern.hw.config import PRESETS, preset
 from lutern.hw.top import Top
 from lutern.model_ref.errors import LuternError
@@ -44,4 +44,4 @@ def verilog(
             os.replace(whole, out)
     except OSError as error:
         raise LuternError(f"{out} cannot be written ({error.strerror}); choose a folder with room.") from error
-    Console(highlight=False, soft_wrap=True).print(f"{out}: module {MODULE}, {config.name}, {len(text):,} bytes")
+    plain_console(soft_wrap=True).print(f"{out}: module {MODULE}, {config.name}, {len(text):,} bytes")

@@ -1,0 +1,208 @@
+"""Standard output and error as users have them: a terminal, a pipe, a full disk, closed, or not UTF-8.
+
+    print, rich ─► Output: what cannot be written is one ``OutputError`` ─► main: one sentence, status 1
+    reader of the pipe has gone (``| head``)                             ─► main: silence, status 141
+    standard error                                                       ─► what cannot be written is lost
+
+Characters of ours that the output's encoding lacks are spelled in ASCII. A path that is not UTF-8 is written as the
+bytes that it has. Any other character that the encoding lacks is refused.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import os
+import re
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from lutern.model_ref.errors import LuternError
+
+ERRORS = "lutern"
+"""The name under which ``codecs`` knows how to write what an encoding lacks."""
+SPELLED = {"±": "+-", "…": "...", "×": "x", "µ": "u", "Ω": "ohm"}
+BROKEN_PIPE_STATUS = 141
+"""What a shell reports of a program that SIGPIPE ended."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class OutputError(LuternError):
+    """Standard output takes no more. ``quiet``: whoever read it has gone, so nobody misses anything."""
+
+    def __init__(self, sentence: str, quiet: bool = False) -> None:
+        super().__init__(sentence)
+        self.quiet = quiet
+
+
+class Output(io.TextIOWrapper):
+    """Standard output whose failure is an ``OutputError``, at once and whenever it is used again until ``give_up``."""
+
+    refusal: OutputError | None = None
+
+    def write(self, text: str, /) -> int:
+        """Write a text."""
+        self._check()
+        try:
+            return super().write(text)
+        except UnicodeEncodeError as error:
+            character = error.object[error.start]
+            raise OutputError(
+                f"standard output is {self.encoding}, which has no character U+{ord(character):04X}; "
+                "set PYTHONIOENCODING=utf-8, or a locale of UTF-8 such as LC_ALL=C.UTF-8."
+            ) from None
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def flush(self) -> None:
+        """Write what is still in memory."""
+        self._check()
+        try:
+            super().flush()
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def give_up(self) -> None:
+        """Take everything and write nothing, so that the process can end."""
+        _to_nowhere(self.fileno())
+        self.refusal = None
+
+    def _check(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
+    def _refused(self, error: OSError) -> OutputError:
+        self.refusal = OutputError(
+            f"standard output cannot be written ({error.strerror}); make room, or send it elsewhere.",
+            quiet=error.errno == errno.EPIPE,
+        )
+        return self.refusal
+
+
+class Messages(io.TextIOWrapper):
+    """Standard error: what it does not take is lost, since there is no other place to say so."""
+
+    def write(self, text: str, /) -> int:
+        """Write a text."""
+        try:
+            return super().write(text)
+        except OSError:
+            _to_nowhere(self.fileno())
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is still in memory."""
+        try:
+            super().flush()
+        except OSError:
+            _to_nowhere(self.fileno())
+
+
+def _to_nowhere(number: int) -> None:
+    """What is written to this file, now and when the process ends, is lost."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def _encode(error: UnicodeError) -> tuple[bytes | str, int]:
+    """What stands for a character that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":  # a byte of a path that is not UTF-8, as Python keeps it
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    if character not in SPELLED:
+        raise error
+    return SPELLED[character], error.start + 1
+
+
+codecs.register_error(ERRORS, _encode)
+
+
+def open_streams() -> None:
+    """Put ``Output`` and ``Messages`` in their places; refuse a standard output that is closed."""
+    closed = sys.stdout is None
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets this number, which a file of ours would get else
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    elif isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = _replaced(sys.stderr, Messages, "backslashreplace")
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")
+    if closed:
+        raise OutputError("standard output is closed; send it to a terminal, a file or /dev/null.")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = _replaced(sys.stdout, Output, ERRORS)
+
+
+def _replaced(stream: io.TextIOWrapper, kind: type[Output] | type[Messages], errors: str) -> Output | Messages:
+    encoding, by_line, raw = stream.encoding, stream.line_buffering, stream.detach()
+    if isinstance(raw, io.RawIOBase):  # PYTHONUNBUFFERED, where a pipe that closes in mid-text cuts it off unseen
+        raw, by_line = io.BufferedWriter(raw, 1), True
+    return kind(raw, encoding, errors, line_buffering=by_line)
+
+
+def printable(text: str) -> str:
+    """A sentence without control characters, which a user's text may hold; lines stay."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def refuse(error: LuternError) -> int:
+    """Say an error on standard error; the status to end with."""
+    quiet = isinstance(error, OutputError) and error.quiet
+    if not quiet:
+        print(f"lutern: {printable(str(error))}", file=sys.stderr)
+    return BROKEN_PIPE_STATUS if quiet else 1
+
+
+def close_output() -> None:
+    """Write what is still in memory, if that is possible; nothing is left for the end of the process to fail at."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OutputError:
+        if isinstance(sys.stdout, Output):
+            sys.stdout.give_up()
+
+
+def plain_console(stderr: bool = False, **options: Any) -> Console:
+    """A console that prints what it is given: brackets, ``:names:`` and numbers mean nothing to it."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
+
+
+def given_text(text: str | None) -> str | None:
+    """A text of the command line, which must be UTF-8 whatever the locale is, and which the output can show."""
+    if text is None:
+        return None
+    try:
+        raw = os.fsencode(text)
+        text = raw.decode("utf-8")
+    except UnicodeEncodeError:  # not of the command line
+        return text
+    except UnicodeDecodeError as error:
+        raise LuternError(
+            f"the text has the byte 0x{raw[error.start]:02x} at place {error.start + 1}, which is no UTF-8; "
+            "give the text in UTF-8."
+        ) from None
+    if isinstance(sys.stdout, Output):
+        _check_shown(text, sys.stdout)
+    return text
+
+
+def given_texts(texts: list[str] | None) -> list[str] | None:
+    """The same of several."""
+    return None if texts is None else [given_text(text) or "" for text in texts]
+
+
+def _check_shown(text: str, output: Output) -> None:
+    """Refuse before any work what could not be printed after it."""
+    with Output(io.BytesIO(), output.encoding, output.errors) as trial:
+        trial.write(text)
