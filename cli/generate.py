@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lutern.cli.models import Network, open_network
-from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, real, whole
+from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import given_text, given_texts, plain_console
 from lutern.cli.progress import progress_bar, transfer_bar
 from lutern.firmware.conversations import EMPTY_PROMPT, Sampling, converse
@@ -50,11 +50,9 @@ def generate_text(
     baud: Annotated[int, baud_option()] = BAUD,
     tokens: Annotated[int, whole("-n", "--tokens", least=1, most=LARGEST_COUNT, help="Tokens to generate.")] = 200,
     temperature: Annotated[
-        float, real("-t", "--temperature", least=0, most=1000, help="0 takes the likeliest, else the chip samples.")
+        float, typer.Option("-t", "--temperature", help="0 takes the likeliest, else the chip samples.")
     ] = 0.8,
-    top_k: Annotated[
-        int, whole("--top-k", least=0, most=LARGEST_COUNT, help="The host samples among the k likeliest; 0: all.")
-    ] = 0,
+    top_k: Annotated[int, typer.Option("--top-k", help="The host samples among the k likeliest; 0: all.")] = 0,
     seed: Annotated[
         int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the sampler; prompt i has seed + i.")
     ] = 1,

@@ -38,6 +38,8 @@ class Sampling:
             raise LuternError(f"the temperature is {self.temperature}; give 0 (the likeliest) or a positive number.")
         if self.top_k < 0:
             raise LuternError(f"top-k is {self.top_k}; give 0 (all tokens) or a positive number.")
+        if self.top_k >= 1 << 32:
+            raise LuternError(f"top-k is {self.top_k}, more than any vocabulary has; give 0 for all tokens.")
         if self.seed < 0:
             raise LuternError(f"the seed is {self.seed}; give 0 or a positive number.")
         temperature_word(self.on_chip)  # refuses what the chip cannot hold before anything is loaded
