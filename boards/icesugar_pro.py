@@ -2,7 +2,8 @@
 
 Pins: amaranth_boards.icesugar_pro, checked against litex_boards.platforms.muselab_icesugar_pro and the README of
 wuxx/icesugar-pro. The sources differ in the colours of the lamp's three pins A11, A12 and B11, and in whether 0 or 1
-lights them: tell the lamps by what they do. The serial port of iCELink is not specified above 1 Mbaud.
+lights them: tell the lamps by what they do.
+The serial port of iCELink is not specified above 1 Mbaud; its probe is the USB device 1d50:602b.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ BOARDS = (
         link=SerialLink(1_000_000, "iCELink, the module's USB-C"),
         leds=tuple(("rgb_led", 0, colour) for colour in "rgb"),
         preset="resident-25f",
-        loader=("--cable", "cmsisdap"),
+        loader=("--cable", "cmsisdap", "--vid", "0x1d50", "--pid", "0x602b"),  # else it looks for 0d28:0204
         memory=("IS42S16160-7",),
     ),
 )

@@ -24,6 +24,17 @@ _VERIFY_ID = bytes.fromhex("e2000000")
 _VERSION_BITS = 0xF0000000
 """Of an IDCODE; openFPGALoader before 1.0 shows them as 0."""
 _SECONDS = 60.0
+_IDCODE = re.compile(r"\bidcode:?[ \t]+(0x[0-9a-f]+)\b", re.IGNORECASE)
+_INDEX = re.compile(r"^\s*(index \d+)", re.MULTILINE)
+_NO_IDCODES = (0, 0xFFFFFFFF, 0x0FFFFFFF)
+"""What is read where nothing drives the data line; the last one is without version bits."""
+_ERROR_NUMBER = r"-\d+ \(|LIBUSB_ERROR_\w+|error code -\d+|denied|permission"
+_COMPLAINT = r"error|fail|unable|can ?not|can't|not found|no .*(device|found)|busy"
+_NO_PERMISSION = (
+    r"-4 \((lib)?usb_open|LIBUSB_ERROR_ACCESS|denied|permission|(error|code) -3\b|-3 \((?!device not found)"
+)
+_IN_USE = r"LIBUSB_ERROR_BUSY|-5 \(.*claim|(error|code) -6\b|busy|in use|unable to claim"
+"""What libftdi and libusb say, by number and by name."""
 
 
 def find_program() -> str:
@@ -78,7 +89,11 @@ def detect(program: str, board: Board) -> int:
         raise LuternError(f"{program} cannot be started ({error.strerror}); install {PROGRAM} anew.") from None
     except subprocess.TimeoutExpired:
         raise LuternError(f"{PROGRAM} found no end in {_SECONDS:.0f} s; unplug {board.title} and try again.") from None
-    text = done.stdout + done.stderr
+    return identity_of(_plain(done.stdout + done.stderr), board)
+
+
+def identity_of(text: str, board: Board) -> int:
+    """The IDCODE of the one part in what ``--detect`` printed; what is in its way is one sentence."""
     if missing := re.search(r"loading shared libraries: (\S+?):", text):
         raise LuternError(
             f"{PROGRAM} cannot start: {missing[1]} is missing; install libusb-1.0 and libftdi1 "
@@ -89,14 +104,51 @@ def detect(program: str, board: Board) -> int:
             f"this {PROGRAM} was built without {cable[1]}, which {board.title} needs; install your "
             f"system's (Debian and Ubuntu: apt install openfpgaloader)."
         )
-    found = {int(code, 16) for code in re.findall(r"^\s*idcode\s+(0x[0-9a-fA-F]+)\s*$", text, re.MULTILINE)}
-    if len(found) != 1:
-        said = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != "empty"]
+    codes = [int(code, 16) for code in _IDCODE.findall(text)]
+    found = sorted({code for code in codes if code not in _NO_IDCODES})
+    parts = max(len(found), len(set(_INDEX.findall(text))))
+    if found and parts > 1:
         raise LuternError(
-            f"no part answers on {board.title} ({said[-1] if said else 'silence'}); plug it in, and see "
-            "that you may use its USB port (docs/boards.md)."
+            f"{parts} parts are in the JTAG chain of {board.title} ({', '.join(map(_named, found))}), where one is "
+            "expected; take the others out of the chain, or unplug the other boards."
         )
-    return found.pop()
+    if found:
+        return found[0]
+    if codes:
+        raise LuternError(
+            f"the JTAG chain of {board.title} answers {codes[0]:#010x}, as one does that ends nowhere: the part has no "
+            "power, or a wire of JTAG is loose; check supply, cable and connector, and try again."
+        )
+    line = _useful_line(text)
+    if re.search(_NO_PERMISSION, line, re.IGNORECASE):
+        raise LuternError(
+            f"this user may not open the USB cable of {board.title} ({line}); add the udev rules of docs/boards.md, "
+            "join the group plugdev, log in again, and plug the board in again."
+        )
+    if re.search(_IN_USE, line, re.IGNORECASE):
+        raise LuternError(
+            f"the USB cable of {board.title} is in use ({line}); end the program that holds it, such as a terminal on "
+            "its serial port, and try again."
+        )
+    raise LuternError(
+        f"no part answers on {board.title} ({line}); plug it in, and see that "
+        "you may use its USB port (docs/boards.md)."
+    )
+
+
+def _plain(text: str) -> str:
+    """Lines of text without colours, cursor movements and progress that was written over."""
+    return re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]", "\n", re.sub(r"\x1b\[[0-9;]*m", "", text))
+
+
+def _useful_line(text: str) -> str:
+    """The line that gives the reason: the first with the number or the name of an error, else the last complaint."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != "empty"]
+    for pattern in (_ERROR_NUMBER, _COMPLAINT):
+        matching = [line for line in lines if re.search(pattern, line, re.IGNORECASE)]
+        if matching:
+            return matching[0 if pattern is _ERROR_NUMBER else -1]
+    return lines[-1] if lines else "silence"
 
 
 def check_part(board: Board, found: int) -> None:

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lutern.boards import loader
 from lutern.boards.board import Board
@@ -70,6 +72,19 @@ def test_asked_then_loaded(stand_in: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_a_probe_with_numbers_of_its_own(stand_in: Path, tmp_path: Path) -> None:
+    (stand_in / "answer").write_text(
+        f"\x1b[32m{ANSWER.format('0x41111043')}\x1b[0m".replace("\tidcode", "\t\x1b[1midcode")
+    )
+    board = BOARDS["icesugar-pro"]
+    path = bitstream(tmp_path, board.fpga.idcode)
+    assert run("--board", board.name, str(path)).returncode == 0
+    options = "--cable cmsisdap --vid 0x1d50 --pid 0x602b"
+    assert (stand_in / "calls").read_text().splitlines() == [f"{options} --detect", f"{options} {path}"]
+    rule = (Path(__file__).parents[2] / "docs" / "boards.md").read_text(encoding="utf-8")
+    assert 'ATTRS{idVendor}=="1d50", ATTRS{idProduct}=="602b", MODE="0664", GROUP="plugdev", TAG+="uaccess"' in rule
+
+
 def test_another_part_answers(stand_in: Path, tmp_path: Path) -> None:
     (stand_in / "answer").write_text(ANSWER.format("0x41111043"))
     done = run("--board", "ulx3s-85f", str(bitstream(tmp_path, BOARD.fpga.idcode)))
@@ -116,7 +131,52 @@ def test_identity_without_version(name: str, fits: bool) -> None:
             r"no part answers on ULX3S 85F \(unable to open ftdi device: -3 \(device not found\)\); plug it in",
         ),
         ("ulx3s-85f", "", r"no part answers on ULX3S 85F \(silence\)"),
-        ("ulx3s-85f", ANSWER.format("0x41113043") + ANSWER.format("0x41111043"), "no part answers"),
+        (
+            "ulx3s-85f",
+            ANSWER.format("0x41113043") + "index 1:\n\tidcode 0x41111043\n",
+            r"^2 parts are in the JTAG chain of ULX3S 85F \(LFE5U-25F \(0x41111043\), LFE5U-85F \(0x41113043\)\)",
+        ),
+        (
+            "ulx3s-85f",
+            ANSWER.format("0x41113043") + "index 1:\n\tidcode 0x41113043\n",
+            "^2 parts are in the JTAG chain of ULX3S 85F",
+        ),
+        (
+            "ulx3s-85f",
+            ANSWER.format("0xffffffff"),
+            "^the JTAG chain of ULX3S 85F answers 0xffffffff, as one .* no power",
+        ),
+        (
+            "icesugar-pro",
+            "JTAG init failed with: Unknown device with IDCODE: 0x00000000 (manufacturer: 0x000 (), part",
+            "^the JTAG chain of iCESugar-pro answers 0x00000000, as one does that ends nowhere",
+        ),
+        (
+            "ulx3s-85f",
+            "empty\nunable to open ftdi device: -4 (usb_open() failed)\nJTAG init failed with: unable to open",
+            r"^this user may not open the USB cable of ULX3S 85F \(unable to open .*: -4 \(usb_open\(\) failed\)\); add",
+        ),
+        (
+            "icesugar-pro",
+            "\x1b[31mUnable to open device: 1d50:602b (bus 1, device  5) Error: LIBUSB_ERROR_ACCESS -> skip\x1b[0m\n"
+            "\x1b[31;1mJTAG init failed with: No device found\x1b[0m\n\x1b[0m",
+            r"^this user may not open the USB cable of iCESugar-pro \(Unable to open device: 1d50:602b .*ERROR_ACCESS",
+        ),
+        (
+            "ulx3s-85f",
+            "\x1b[31mError: can't open device with vid:vid = 0x0403:0x6015. Error code -3 Access denied\x1b[0m\n\x1b[K",
+            r"^this user may not open .* \(Error: can't open device with vid:vid = 0x0403:0x6015\. Error code -3 Acc",
+        ),
+        (
+            "ulx3s-85f",
+            "unable to open ftdi device: -5 (unable to claim usb device)\nJTAG init failed with: unable to open",
+            r"^the USB cable of ULX3S 85F is in use \(unable to open ftdi device: -5 .*\); end the program",
+        ),
+        (
+            "ulx3s-85f",
+            "\x1b[33mempty\x1b[0m\n\x1b[31mJTAG init failed with: low level FTDI init failed\x1b[0m\n\x1b[0m\n",
+            r"^no part answers on ULX3S 85F \(JTAG init failed with: low level FTDI init failed\); plug it in",
+        ),
     ],
 )
 def test_what_is_missing(stand_in: Path, board: str, answer: str, text: str) -> None:
@@ -169,3 +229,25 @@ def test_board_with_a_bootloader(tmp_path: Path) -> None:
     board: Board = BOARDS["orangecrab-25f"]
     done = run("--board", board.name, str(bitstream(tmp_path, board.fpga.idcode)))
     assert done.returncode == 1 and "then run: dfu-util --alt 0 --download" in done.stderr
+
+
+COLOUR = st.sampled_from(["", "\x1b[0m", "\x1b[31m", "\x1b[1;33m", "\x1b[2K", "\r"])
+SAID = st.sampled_from(["empty", "Jtag frequency : requested 6.00MHz   -> real 3.00MHz", "", "found 1 devices"])
+
+
+@settings(derandomize=True, deadline=None)
+@given(codes=st.lists(st.sampled_from([0x41113043, 0x41111043, 0xFFFFFFFF, 0]), max_size=3), data=st.data())
+def test_any_answer(codes: list[int], data: st.DataObject) -> None:
+    """One real part is found whatever surrounds it; else the sentence says what was read."""
+    lines = [f"\tidcode {code:#x}" for code in codes]
+    for place in range(data.draw(st.integers(0, 3))):
+        lines.insert(min(place, len(lines)), data.draw(SAID))
+    coloured = "\n".join(data.draw(COLOUR) + line + data.draw(COLOUR) for line in lines)
+    real = {code for code in codes if code not in (0, 0xFFFFFFFF)}
+    if len(real) == 1:
+        assert loader.identity_of(loader._plain(coloured), BOARD) in real
+        return
+    expected = f"^{len(real)} parts are" if real else "^the JTAG chain of" if codes else "^no part answers"
+    with pytest.raises(LuternError, match=expected) as error:
+        loader.identity_of(loader._plain(coloured), BOARD)
+    assert "\x1b" not in str(error.value)
