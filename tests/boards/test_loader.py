@@ -154,7 +154,7 @@ def test_identity_without_version(name: str, fits: bool) -> None:
         (
             "ulx3s-85f",
             "empty\nunable to open ftdi device: -4 (usb_open() failed)\nJTAG init failed with: unable to open",
-            r"^this user may not open the USB cable of ULX3S 85F \(unable to open .*: -4 \(usb_open\(\) failed\)\); add",
+            r"^this user may not open the USB cable of ULX3S 85F \(unable to open .*: -4 \(usb_open\(\) failed\)\)",
         ),
         (
             "icesugar-pro",

@@ -1,5 +1,6 @@
 """`lutern doctor` says what is there and how to get the rest; its status says whether `make demo` can run."""
 
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -10,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from lutern.cli import doctor
 from lutern.cli.main import app
+from lutern.sim import tools
 
 
 def run_doctor() -> Result:
@@ -81,6 +83,48 @@ def test_build_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tm
     result = run_doctor()
     assert result.exit_code == 1
     assert "Not a directory; set LUTERN_CACHE" in row(result, "build folder, writable")
+
+
+def test_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The tools' cache moves under LUTERN_CACHE; without that it is missing."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "cache"))
+    result = run_doctor()
+    assert result.exit_code == 0, result.output
+    assert str(tmp_path / "cache" / "wasm") in row(result, "cache of yosys, writable").replace(" ", "")
+    monkeypatch.delenv("LUTERN_CACHE")
+    result = run_doctor()
+    assert result.exit_code == 1
+    assert "Missing for `make demo`: build folder, writable; cache of yosys, writable." in result.output
+    assert "make your home writable, or set LUTERN_CACHE" in row(result, "cache of yosys, writable")
+
+
+def test_disk_that_is_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage._replace(free=12_000_000))
+    check = doctor.check_build_folder()
+    assert check.found is None and "has 12 MB left; make room, or set LUTERN_CACHE" in check.remedy
+
+
+def test_home_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUTERN_CACHE", "~no-such-user/x")
+    check = doctor.check_build_folder()
+    assert check.found is None and check.remedy.startswith("~no-such-user/x begins with no known home folder; set ")
+
+
+def test_folders_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where make cannot work in the cache, there must be a temporary folder in which it can."""
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "a [red] b"))
+    assert doctor.check_build_folder().found == str(tmp_path / "a [red] b" / "boards")
+    assert doctor.check_temporary_folder().found is not None
+    monkeypatch.setattr(tools, "_PLAIN_TEMPORARY", ())
+    (tmp_path / "t t").mkdir()
+    monkeypatch.setattr(tools.tempfile, "tempdir", str(tmp_path / "t t"))
+    check = doctor.check_temporary_folder()
+    assert check.found is None and check.remedy.startswith("set TMPDIR to a folder")
 
 
 def test_packages_that_cannot_be_imported(tmp_path: Path) -> None:
