@@ -15,7 +15,6 @@ from lutern.model_ref.calibrate import TEXT_CHARACTERS, text_tokens
 from lutern.model_ref.checkpoint import load_tokenizer
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.text import read_text
-from lutern.model_ref.tokenizer import TOKENIZER_FILE
 
 
 def convert(
@@ -31,14 +30,16 @@ def convert(
     """Quantise a checkpoint into an image: the file that goes into the board's memory, whatever the board."""
     folder = checkpoint_folder(checkpoint)
     opened = open_checkpoint(checkpoint)
-    reader = load_tokenizer(folder)
-    reader.check_fits(opened.config.vocab_size, checkpoint)
-    tokens = text_tokens(reader.encode(read_text(calibrate)[:TEXT_CHARACTERS])) if calibrate else None
-    if tokens is not None and not tokens.size:
-        raise LuternError(f"{calibrate} holds no text; give some to calibrate on, 2,048 tokens or more.")
-    tokenizer = (folder / TOKENIZER_FILE).read_bytes()
+    tokenizer = load_tokenizer(folder).limit_to(opened.config.vocab_size)
+    tokens = None
+    if calibrate:
+        tokens = text_tokens(tokenizer.encode(read_text(calibrate)[:TEXT_CHARACTERS], begin=False), tokenizer.ahead)
+        if tokens.shape[0] <= len(tokenizer.ahead):
+            raise LuternError(f"{calibrate} holds no text; give some to calibrate on, 2,048 tokens or more.")
     with named_progress_bar("converting") as advance:
-        done = write_converted(out, opened, tokenizer, folder.resolve().name, tokens, advance)
+        done = write_converted(
+            out, opened, tokenizer.to_json().encode(), folder.resolve().name, tokens, advance, tokenizer.conventions
+        )
     marked = f", synthetic ({opened.synthetic})" if opened.synthetic else ""
     size = out.stat().st_size
     print(f"{out}: {size:,} bytes, {opened.config.trits:,} ternary weights, digest {done.digest[:16]}{marked}.")

@@ -33,7 +33,7 @@ def evaluate(
     """Print bits per character and per token, float and integer, and how many values saturated."""
     network = open_network(model)
     tokenizer = network.tokenizer()
-    ids = np.array(tokenizer.encode(read_text(text)), dtype=np.int64)
+    ids = np.array(tokenizer.encode(read_text(text), begin=False), dtype=np.int64)
     if not whole:
         ids = split(ids)[1]
     console = plain_console()
@@ -47,7 +47,7 @@ def evaluate(
     per_character = 0.0
     for name, make in makers.items():
         with progress_bar(name) as advance:
-            results[name] = bits_per_character(make(), ids, streams, advance)
+            results[name] = bits_per_character(make(), ids, streams, advance, tokenizer.ahead)
         if not per_character:  # now known to be at least two tokens a stream
             characters, tokens = counted(tokenizer, ids, streams)
             per_character = tokens / characters
@@ -67,8 +67,13 @@ def evaluate(
 
 
 def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple[int, int]:
-    """Characters and tokens that ``bits_per_character`` counts: all but each stream's first token."""
+    """Characters and tokens that ``bits_per_character`` counts: all, or all but each stream's first token where the
+    tokenizer puts nothing ahead of a text."""
     length = len(ids) // streams
-    parts = ids[: length * streams].reshape(streams, length)
-    characters = sum(len(tokenizer.decode(part)) - len(tokenizer.decode(part[:1])) for part in parts.tolist())
-    return max(characters, 1), (length - 1) * streams
+    left_out = 0 if tokenizer.ahead else 1
+    characters = 0
+    for start in range(0, length * streams, length):
+        before = max(0, start + left_out - 1)  # so that a decoder does not take the part's first space for the text's
+        part = ids[before : start + length].tolist()
+        characters += len(tokenizer.text_of(part)) - len(tokenizer.text_of(part[: start + left_out - before]))
+    return max(characters, 1), (length - left_out) * streams

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import sys
-import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lutern.cli.models import Network, open_network
+from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import given_text, given_texts, plain_console
-from lutern.cli.progress import progress_bar, transfer_bar
-from lutern.firmware.conversations import EMPTY_PROMPT, Sampling, converse
-from lutern.firmware.host_weights import line_tokens_per_s
+from lutern.cli.progress import transfer_bar
+from lutern.cli.prompts import TEMPERATURE, choose_sampling, collect_prompts, turns
+from lutern.cli.writing import Place, Style, write_texts, write_turns
+from lutern.firmware.conversations import EMPTY_PROMPT
+from lutern.firmware.host_sampling import LOGIT_BYTES
 from lutern.firmware.identify import identify
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.serial_port import BAUD, SerialPort
-from lutern.firmware.session import GoldenSession, Machine, Run, Session
+from lutern.firmware.session import GoldenSession, Machine, Session
 from lutern.hw.config import PRESETS, HwConfig, preset
 from lutern.hw.protocol import INFO, Opcode
-from lutern.measure.cycles import token_cycles
+from lutern.model_ref.chat import Chat
+from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.tokenizer import Tokenizer
@@ -33,26 +36,94 @@ TARGETS = ("sim", "golden")
 SIM_PRESET = "sim-64"
 PROMPT = "once upon a time"
 CHECK_NEEDS_SIM = "--check compares the simulated board with the integer model; leave it out with --on {on}."
+_VOCABULARY = 32_000
+LINK_COST = (
+    f"The host chooses among logits that come over the link for every token: {LOGIT_BYTES} bytes for each token of the "
+    f"vocabulary; {LOGIT_BYTES * _VOCABULARY:,} bytes for {_VOCABULARY:,}, "
+    f"{LOGIT_BYTES * _VOCABULARY * 10 / BAUD:.2f} s at {BAUD:,} baud."
+)
+ON_HOST = "Chosen on the host: needs logits"
+
+
+Prompt = Annotated[str | None, typer.Argument(callback=given_text, help="Text to go on from; - is standard input.")]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", callback=given_texts, help="A text to go on from; again for more, all in flight at once."),
+]
+PromptFiles = Annotated[
+    list[Path] | None, typer.Option("--prompt-file", help="A file with a text to go on from, plain or .xz.")
+]
+ChatOption = Annotated[
+    bool,
+    typer.Option(
+        "--chat", help="Prompts, or without one lines of input, are messages to a chat model by its template."
+    ),
+]
+Interactive = Annotated[
+    bool, typer.Option("--interactive", help="Go on with every line of input; the state stays on the board.")
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "-t",
+        "--temperature",
+        help=f"0 takes the likeliest, else the chip samples; default: the model's, else {TEMPERATURE}.",
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option("--top-k", help=f"Choose among the k likeliest; 0: all. {LINK_COST}", rich_help_panel=ON_HOST),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        "--top-p", help="Choose among the likeliest that together have this probability.", rich_help_panel=ON_HOST
+    ),
+]
+MinP = Annotated[
+    float | None,
+    typer.Option(
+        "--min-p",
+        help="Choose among those with at least this share of the likeliest one's probability.",
+        rich_help_panel=ON_HOST,
+    ),
+]
+Penalty = Annotated[
+    float | None,
+    typer.Option(
+        "--repetition-penalty",
+        help="Above 1: tokens that are there already become less likely.",
+        rich_help_panel=ON_HOST,
+    ),
+]
+Stops = Annotated[
+    list[str] | None,
+    typer.Option("--stop", callback=given_texts, help="End ahead of this text; again for more of them."),
+]
 
 
 def generate_text(
-    prompt: Annotated[str | None, typer.Argument(callback=given_text, help="Text to go on from.")] = None,
-    prompts: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--prompt", callback=given_texts, help="A text to go on from; again for more, all in flight at once."
-        ),
-    ] = None,
+    prompt: Prompt = None,
+    prompts: Prompts = None,
+    prompt_files: PromptFiles = None,
+    chat: ChatOption = False,
+    interactive: Interactive = False,
     model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
     on: Annotated[
         str, typer.Option(help="sim: the simulated board; golden: the integer model; or the port of a board.")
     ] = "sim",
     baud: Annotated[int, baud_option()] = BAUD,
-    tokens: Annotated[int, whole("-n", "--tokens", least=1, most=LARGEST_COUNT, help="Tokens to generate.")] = 200,
-    temperature: Annotated[
-        float, typer.Option("-t", "--temperature", help="0 takes the likeliest, else the chip samples.")
-    ] = 0.8,
-    top_k: Annotated[int, typer.Option("--top-k", help="The host samples among the k likeliest; 0: all.")] = 0,
+    tokens: Annotated[
+        int, whole("-n", "--tokens", least=1, most=LARGEST_COUNT, help="Tokens to generate at most.")
+    ] = 200,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    repetition_penalty: Penalty = None,
+    stop: Stops = None,
+    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on after the end-of-text token.")] = False,
+    no_bos: Annotated[bool, typer.Option("--no-bos", help="Leave out the beginning-of-text token.")] = False,
     seed: Annotated[
         int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the sampler; prompt i has seed + i.")
     ] = 1,
@@ -62,29 +133,90 @@ def generate_text(
         typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}; default: the port's, else {SIM_PRESET}."),
     ] = None,
 ) -> None:
-    """Let a model write: on real gateware, simulated, or on the integer model it is proved equal to."""
+    """Let a model write: on real gateware, simulated, or on the integer model it is proved equal to.
+
+    The text ends at the model's end-of-text token. Sampling that is not given is that of its generation_config.json.
+    """
     if on not in TARGETS and os.sep not in on:
         raise LuternError(
             f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, or a port such as /dev/ttyUSB0."
         )
     if check and on != "sim":
         raise LuternError(CHECK_NEEDS_SIM.format(on=on))
-    sampling = Sampling(temperature, top_k, seed)
-    texts = ([prompt] if prompt is not None else []) + (prompts or []) or [PROMPT]
+    if "" in (stop or []):
+        raise LuternError("a text of --stop is empty; give the text to end at.")
+    asked = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+    }
+    choose_sampling(Conventions(), seed, asked)  # refuses a wrong number before anything is opened
+    hw_config = preset(preset_name or SIM_PRESET)
+    given = prompt is not None or bool(prompts or prompt_files)
+    talks = interactive or (chat and not given)
     opened = open_network(model)
     tokenizer = opened.tokenizer()
-    ids = [tokenizer.encode(text) for text in texts]
-    if not all(ids):
-        raise LuternError(EMPTY_PROMPT)
-    hw_config = preset(preset_name or SIM_PRESET)
+    texts = collect_prompts(prompt, prompts or [], prompt_files or [], piped=not talks)
+    if talks and len(texts) > 1:
+        raise LuternError(
+            f"{len(texts)} prompts were given, but an interactive conversation begins with one; give one."
+        )
+    sampling, of_file = choose_sampling(tokenizer.conventions, seed, asked)
+    style = Style(
+        tokens,
+        sampling,
+        () if ignore_eos else tokenizer.conventions.eos,
+        (*(stop or []), *tokenizer.conventions.stops),
+        not no_bos,
+    )
+    ids = [] if talks else encode_prompts(tokenizer, texts or [PROMPT], chat, style.begin)
+    if talks and chat:
+        Chat(tokenizer).check()
+    say_what_is_read(tokenizer, of_file)
     weights = opened.weights()
+
+    def write(machine: Machine, where: str = "simulated", baud: int = BAUD) -> None:
+        place = Place(opened, machine, where, baud)
+        if talks:
+            write_turns(place, tokenizer, itertools.chain(texts, turns()), style, chat)
+        else:
+            write_texts(place, tokenizer, ids, style, hidden=chat)
+
     if on in TARGETS:
-        machine = _sim(weights, hw_config, check) if on == "sim" else GoldenSession(weights, len(texts), len(texts))
-        _write(machine, opened, tokenizer, texts, ids, tokens, sampling)
+        if on == "sim":
+            sampling.check_kept(hw_config.top_k)
+        slots = max(1, len(ids))
+        write(_sim(weights, hw_config, check) if on == "sim" else GoldenSession(weights, slots, slots))
         return
     with SerialPort(on, baud) as port:
         session = open_session(Client(port), weights, preset_name)
-        _write(session, opened, tokenizer, texts, ids, tokens, sampling, on, baud)
+        sampling.check_kept(session.config.top_k)
+        write(session, on, baud)
+
+
+def encode_prompts(tokenizer: Tokenizer, texts: list[str], chat: bool, begin: bool) -> list[list[int]]:
+    """Token numbers of every prompt, in a chat of every question by the tokenizer's template."""
+    if chat:
+        ids = [Chat(tokenizer).ask(text)[0] for text in texts]
+        if not all(ids):
+            raise LuternError(EMPTY_PROMPT)
+        return ids
+    return [tokenizer.encode_prompt(text, begin=begin) for text in texts]
+
+
+def say_what_is_read(tokenizer: Tokenizer, of_file: list[str]) -> None:
+    """What generation_config.json decides without being asked, and what it asks for in vain."""
+    console = plain_console(stderr=True)
+    if of_file:
+        console.print(f"sampling of generation_config.json: {', '.join(of_file)}", style="dim", soft_wrap=True)
+    if tokenizer.conventions.unheeded:
+        console.print(
+            f"not built and left out: {', '.join(tokenizer.conventions.unheeded)} of generation_config.json",
+            style="dim",
+            soft_wrap=True,
+        )
 
 
 def open_session(client: Client, weights: IntegerWeights, preset_name: str | None = None) -> Session:
@@ -103,86 +235,3 @@ def _sim(weights: IntegerWeights, hw_config: HwConfig, check: bool) -> Machine:
     with transfer_bar("loading the model over the link") as advance:
         session = Session(Client(board), program, progress=advance)
     return LockStep(session, board, weights) if check else session
-
-
-def _write(
-    machine: Machine,
-    network: Network,
-    tokenizer: Tokenizer,
-    texts: list[str],
-    ids: list[list[int]],
-    count: int,
-    sampling: Sampling,
-    where: str = "simulated",
-    baud: int = BAUD,
-) -> None:
-    """Print prompt and text as they come (several: one after the other when all is done), then what it took."""
-    console = plain_console(stderr=True)
-    out = sys.stdout
-    alone = len(texts) == 1
-    if alone:
-        out.write(texts[0])
-        out.flush()
-    runs: list[Run] = []
-    written = list(texts)
-    start = time.monotonic()
-    try:
-        with progress_bar("tokens", hidden=alone) as advance:
-            for piece in converse(machine, ids, count, sampling):
-                if not runs or runs[-1] is not piece.run:
-                    runs.append(piece.run)
-                text = tokenizer.decode(piece.tokens)
-                written[piece.which] += text
-                if alone:
-                    out.write(text)
-                    out.flush()
-                advance(sum(map(len, written)) - sum(map(len, texts)), count * len(texts))
-    finally:
-        out.write("\n" if alone else "".join(f"{text}\n" for text in written))
-        out.flush()
-    seconds = time.monotonic() - start
-    steps = sum(len(prompt) - 1 + count for prompt in ids)
-    for line in summary(runs, steps, seconds, machine, network, where, baud):
-        console.print(line, style="dim", soft_wrap=True)
-
-
-def summary(
-    runs: list[Run], steps: int, seconds: float, machine: Machine, network: Network, where: str, baud: int
-) -> list[str]:
-    """What a run took: speed here, cycles of a pass, lane use, and the speed that the cycles mean at the preset's
-    clock, or the link allows where it brings the weights; the last run, which had the fewest conversations left, is not
-    counted where there was another."""
-    trits = network.config.trits
-    if isinstance(machine, GoldenSession):
-        return [f"integer model: {steps / seconds:.1f} tokens/s", *_synthetic(network)]
-    session = machine.session if isinstance(machine, LockStep) else machine
-    assert isinstance(session, Session)
-    hw_config = session.config
-    widest = max(len(run.tokens[0]) for run in runs)
-    full = [run for run in runs if len(run.tokens[0]) == widest]
-    cycles = sum(run.cycles for run in full) / len(full)
-    lines = [f"{hw_config.name}, {hw_config.lanes} lanes, {where}: {steps / seconds:.1f} tokens/s ({steps} tokens)"]
-    per = f"pass of {widest} tokens" if widest > 1 else "token"
-    if hw_config.memory == "host":
-        bound = widest * line_tokens_per_s(session.program, baud)
-        lines.append(
-            f"{session.program.bytes_per_token:,} bytes of weights a {per} over the link: at most {bound:.3g} "
-            f"tokens/s at {baud:,} baud"
-        )
-    else:
-        model_cycles = token_cycles(session.program.model, hw_config, widest).cycles
-        lines.append(
-            f"{cycles:,.0f} cycles/{per} (cycle model {model_cycles:,}; "
-            f"trits / lanes {trits / hw_config.lanes:,.0f}: lane use {trits / hw_config.lanes / cycles:.1%}); "
-            f"{widest * hw_config.clock_hz / cycles:,.0f} tokens/s at {hw_config.clock_hz / 1e6:.0f} MHz"
-        )
-    if clipped := sum(run.saturations for run in runs):
-        lines.append(f"values were clipped in {clipped} beats: the model's ranges are calibrated, not proved")
-    if isinstance(machine, LockStep):
-        lines.append(f"checked {machine.checked:,} values against the integer model: no difference")
-    return lines + _synthetic(network)
-
-
-def _synthetic(network: Network) -> list[str]:
-    """The line that every figure of random weights carries."""
-    return [f"synthetic weights ({network.synthetic})"] if network.synthetic else []

@@ -27,8 +27,9 @@ from lutern.firmware.image import OpenImage
 from lutern.firmware.image_writer import image_size
 from lutern.hw.config import PRESETS
 from lutern.measure.fits import sentence
-from lutern.model_ref.checkpoint import CONFIG_FILE, Checkpoint
+from lutern.model_ref.checkpoint import CONFIG_FILE, Checkpoint, load_tokenizer
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.tokenizer import TOKENIZER_FILE
 
@@ -92,9 +93,11 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
         ]
     else:
         stored = sum(path.stat().st_size for path in opened.files)
-        tokenizer = opened.folder / TOKENIZER_FILE
-        text = tokenizer.read_bytes() if tokenizer.is_file() else b""
-        of_image = image_size(opened, text, opened.folder.resolve().name)
+        text, conventions = b"", Conventions()
+        if (opened.folder / TOKENIZER_FILE).is_file():
+            tokenizer = load_tokenizer(opened.folder)
+            text, conventions = tokenizer.to_json().encode(), tokenizer.conventions
+        of_image = image_size(opened, text, opened.folder.resolve().name, conventions)
         more = f" and {len(opened.files) - 1} more" if len(opened.files) > 1 else ""
         lines += [
             f"{stored:,} bytes in {printable(opened.files[0].name)}{more}; as an image {of_image:,}"

@@ -32,9 +32,8 @@ class Model:
 def open_model(name: str) -> Model:
     """Load ``demo``, ``demo-small`` or a folder in the published format."""
     folder = checkpoint_folder(name)
-    model = Model(name, open_checkpoint(name), load_tokenizer(folder))
-    model.tokenizer.check_fits(model.checkpoint.config.vocab_size, name)
-    return model
+    checkpoint = open_checkpoint(name)
+    return Model(name, checkpoint, load_tokenizer(folder).limit_to(checkpoint.config.vocab_size))
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,8 @@ def open_network(name: str) -> Network:
         image = open_image_file(name)
 
         def of_image() -> Tokenizer:
-            tokenizer = Tokenizer.from_json(image.tokenizer_json, f"{name}: {TOKENIZER_FILE}")
-            tokenizer.check_fits(image.config.vocab_size, name)
-            return tokenizer
+            tokenizer = Tokenizer.from_json(image.tokenizer_json, f"{name}: {TOKENIZER_FILE}", image.conventions)
+            return tokenizer.limit_to(image.config.vocab_size)
 
         return Network(name, image.config, None, image.weights, of_image, image.synthetic)
     checkpoint = open_checkpoint(name)

@@ -4,50 +4,27 @@
     prompt ─► prefill ───────────────────────────────────────────────────┼─► steps: a token for each, in the same pass
     waiting prompts join as soon as a slot is free ──────────────────────┘
 
-A conversation's tokens are the same whoever shares its passes, and however its prompt was cut into blocks.
+A conversation's tokens are the same whoever shares its passes, and however its prompt was cut into blocks. It ends
+after so many tokens, or with the one that ``finished`` names.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lutern.firmware.session import Feed, Logits, Machine, Run, temperature_word
+from lutern.firmware.host_sampling import Sampling, sample
+from lutern.firmware.session import Feed, Logits, Machine, Run
 from lutern.hw.protocol import RUN_TOKENS
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.sampling import JUMP_LOG2, advance, stream_seeds
+from lutern.model_ref.tokenizer import EMPTY_PROMPT
 
-EMPTY_PROMPT = "the prompt is empty; give at least one character."
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen: ``temperature`` 0 takes the likeliest; else the chip samples by Gumbel noise, or,
-    with ``top_k`` above 0, the host among the k likeliest."""
-
-    temperature: float = 0.0
-    top_k: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise LuternError(f"the temperature is {self.temperature}; give 0 (the likeliest) or a positive number.")
-        if self.top_k < 0:
-            raise LuternError(f"top-k is {self.top_k}; give 0 (all tokens) or a positive number.")
-        if self.top_k >= 1 << 32:
-            raise LuternError(f"top-k is {self.top_k}, more than any vocabulary has; give 0 for all tokens.")
-        if self.seed < 0:
-            raise LuternError(f"the seed is {self.seed}; give 0 or a positive number.")
-        temperature_word(self.on_chip)  # refuses what the chip cannot hold before anything is loaded
-
-    @property
-    def on_chip(self) -> float:
-        """Temperature that the chip chooses with."""
-        return 0.0 if self.top_k else self.temperature
+Finished = Callable[[int, int], bool]
+"""Called with (conversation, token) for every token in order; True ends that conversation with that token."""
 
 
 @dataclass(frozen=True)
@@ -68,46 +45,55 @@ class _Conversation:
         self.token = 0
         self.generator = int(stream_seeds(sampling.seed + which, 1)[0])
         self.random = np.random.default_rng(sampling.seed + which)
+        self.seen = set(prompt)
 
     def feed(self) -> Feed:
         return Feed(self.token, self.slot, seed=self.generator)
 
-    def take(self, tokens: list[int], logits: Logits | None) -> list[int]:
-        """What a run chose for it; with logits, the host's own choice in its place."""
+    def take(self, tokens: list[int], logits: Logits | None, finished: Finished) -> list[int]:
+        """What a run chose for it, up to the token that ends it; with logits, the host's own choice in its place."""
         if logits is not None:
-            tokens = [sample(logits, self.sampling, self.random)]
-        self.token = tokens[-1]
+            tokens = [sample(logits, self.sampling, self.random, self.seen)]
         self.left -= len(tokens)
+        for place, token in enumerate(tokens):
+            if finished(self.which, token):
+                self.left = 0
+                tokens = tokens[: place + 1]
+                break
+        self.token = tokens[-1]
+        self.seen.update(tokens)
         if self.sampling.on_chip:
             for _ in tokens:
                 self.generator = int(advance(np.array(self.generator, dtype=np.uint32), 1 << JUMP_LOG2))
         return tokens
 
 
-def sample(logits: Logits, sampling: Sampling, random: np.random.Generator) -> int:
-    """A token from softmax(logits / temperature), restricted to the ``top_k`` largest (lowest token on a tie)."""
-    real = logits.real()
-    order = np.lexsort((logits.tokens, -real))[: sampling.top_k or None]
-    if sampling.temperature == 0:
-        return int(logits.tokens[order[0]])
-    weights = np.exp((real[order] - real[order[0]]) / sampling.temperature)
-    return int(logits.tokens[order[np.searchsorted(np.cumsum(weights), random.random() * weights.sum(), side="right")]])
+def _never(which: int, token: int) -> bool:
+    return False
 
 
-def prefill(machine: Machine, tokens: Sequence[int], slot: int, *, seed: int = 1, temperature: float = 0.0) -> Run:
-    """Feed a prompt from a zero state, ``machine.streams`` tokens a pass; the last run, whose last stream is the one
-    that counts."""
+def prefill(
+    machine: Machine, tokens: Sequence[int], slot: int, *, seed: int = 1, temperature: float = 0.0, fresh: bool = True
+) -> Run:
+    """Feed a prompt, ``machine.streams`` tokens a pass, from a zero state or, not ``fresh``, from the slot's; the last
+    run, whose last stream is the one that counts."""
     for start in range(0, len(tokens), machine.streams):
         block = tokens[start : start + machine.streams]
-        feeds = [Feed(token, slot, fresh=start + place == 0, seed=seed) for place, token in enumerate(block)]
+        feeds = [Feed(token, slot, fresh=fresh and start + place == 0, seed=seed) for place, token in enumerate(block)]
         run = machine.run(feeds, temperature=temperature, chained=len(feeds) > 1)
     return run
 
 
 def converse(
-    machine: Machine, prompts: Sequence[Sequence[int]], count: int, sampling: Sampling, burst: int = 1
+    machine: Machine,
+    prompts: Sequence[Sequence[int]],
+    count: int,
+    sampling: Sampling,
+    burst: int = 1,
+    finished: Finished = _never,
 ) -> Iterator[Piece]:
-    """Go on from every prompt by ``count`` tokens, in the order in which they come; conversation i uses seed + i.
+    """Go on from every prompt by at most ``count`` tokens, in the order in which they come; conversation i uses
+    seed + i.
 
     ``burst``: tokens that a run may choose before the host hears of them (1 where the host samples).
     """
@@ -118,14 +104,14 @@ def converse(
     waiting = deque(_Conversation(which, prompt, count, sampling) for which, prompt in enumerate(prompts))
     free = list(range(min(machine.slots, machine.streams)))[::-1]
     active: list[_Conversation] = []
-    on_host = sampling.top_k > 0 and sampling.temperature > 0
+    on_host = sampling.on_host
     while waiting or active:
         while waiting and free:
             joined = waiting.popleft()
             joined.slot = free.pop()
             run = prefill(machine, joined.prompt, joined.slot, seed=joined.generator, temperature=sampling.on_chip)
             last = len(run.tokens[0]) - 1
-            chosen = joined.take([run.tokens[0][last]], machine.logits(last) if on_host else None)
+            chosen = joined.take([run.tokens[0][last]], machine.logits(last) if on_host else None, finished)
             yield Piece(joined.which, chosen, run)
             active.append(joined)
         going = [one for one in active if one.left]
@@ -134,9 +120,44 @@ def converse(
             run = machine.run([one.feed() for one in going], steps, temperature=sampling.on_chip)
             for stream, one in enumerate(going):
                 chosen = [step[stream] for step in run.tokens]
-                yield Piece(one.which, one.take(chosen, machine.logits(stream) if on_host else None), run)
+                yield Piece(one.which, one.take(chosen, machine.logits(stream) if on_host else None, finished), run)
         free += [one.slot for one in active if not one.left]
         active = [one for one in going if one.left]
+
+
+class Dialogue:
+    """One conversation of several turns, whose state stays in slot 0 of the machine between them."""
+
+    def __init__(self, machine: Machine, sampling: Sampling) -> None:
+        self._machine = machine
+        self._one = _Conversation(0, [], 0, sampling)
+        self._fresh = True
+        self.pending: int | None = None
+        """The last token, which was chosen and is not in the state yet."""
+
+    def restart(self) -> None:
+        """Forget what was said: the next turn begins from a zero state."""
+        self._fresh, self.pending = True, None
+        self._one.seen.clear()
+
+    def turn(self, tokens: Sequence[int], count: int, finished: Finished = _never) -> Iterator[Piece]:
+        """Feed the last answer's last token and ``tokens``, then go on by at most ``count`` tokens."""
+        fed = [*([] if self.pending is None else [self.pending]), *tokens]
+        if not fed:
+            raise LuternError(EMPTY_PROMPT)
+        one, machine = self._one, self._machine
+        temperature, on_host = one.sampling.on_chip, one.sampling.on_host
+        one.left = count
+        one.seen.update(fed)
+        run = prefill(machine, fed, one.slot, seed=one.generator, temperature=temperature, fresh=self._fresh)
+        self._fresh, stream = False, len(run.tokens[0]) - 1
+        while True:
+            chosen = one.take([run.tokens[0][stream]], machine.logits(stream) if on_host else None, finished)
+            self.pending = one.token
+            yield Piece(one.which, chosen, run)
+            if one.left < 1:
+                return
+            run, stream = machine.run([one.feed()], temperature=temperature), 0
 
 
 def generate(
@@ -148,4 +169,4 @@ def generate(
             yield token, piece.run
 
 
-__all__ = ["EMPTY_PROMPT", "Piece", "Sampling", "converse", "generate", "prefill", "sample"]
+__all__ = ["EMPTY_PROMPT", "Dialogue", "Finished", "Piece", "Sampling", "converse", "generate", "prefill", "sample"]

@@ -1,7 +1,7 @@
 """The image file: a quantised model with its tokenizer, the same for every machine.
 
-    safetensors ─┬─ metadata "lutern": format, version, source, config, constants, calibrated, activations,
-                 │            digests, digest
+    safetensors ─┬─ metadata "lutern": format, version, source, conventions, config, constants, calibrated,
+                 │            activations, digests, digest
                  └─ tensors, named as in the checkpoint:
                       model.lower_bounds       uint16 [L, d]  1 - LB, an item each (model_ref/items.py)
                       *norm.weight             uint16 [n]     gains, items; those of a matrix include the outer norm's
@@ -22,7 +22,7 @@ Reading, two ways:
     ``OpenImage``, of which nothing but the metadata is in memory. Everything else is memory-mapped, compared with its
     digest when it is first asked for, and decoded then::
 
-        image.config, image.h_frac_bits, image.source, image.synthetic, image.digest
+        image.config, image.h_frac_bits, image.source, image.synthetic, image.conventions, image.digest
         image.notes                                 what was read otherwise than one might expect, a sentence each
         image.calibrated                            names of matrices, and h, whose words rest on calibration
         image.activations                           largest and RMS of h, i and gate there; empty without calibration
@@ -69,6 +69,7 @@ from lutern.firmware.packing import unpack_canonical
 from lutern.hw.config import TRITS_PER_BYTE
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import Container, open_container
+from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.embedding import EmbeddingTable
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_MAX, MANTISSA_ONE, SCALAR_EXPONENT_BITS, Int
@@ -144,6 +145,12 @@ class OpenImage:
         self.source: str = self._part(self.body, "source", str)
         self.synthetic: str = self._part(self.body, "synthetic", str)
         self.notes = self._notes()
+        try:
+            self.conventions = Conventions.from_dict(self._part(self.body, "conventions", dict))
+        except ValueError:
+            raise LuternError(
+                f"{self.path}: the metadata's conventions is not as Lutern writes it; write the image again."
+            ) from None
         self.h_frac_bits = self._integer(self.body, "h_frac_bits", *FRAC_BITS_RANGE)
         self.embeddings_base = self._integer(self.body, "embeddings_base", *BASE_RANGE)
         calibrated = self._part(self.body, "calibrated", list)

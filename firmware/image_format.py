@@ -18,7 +18,7 @@ from lutern.firmware.packing import canonical_bytes
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 
-FORMAT, VERSION = "lutern-image", 2
+FORMAT, VERSION = "lutern-image", 3
 METADATA_KEY = "lutern"
 EMBEDDINGS, LOWER_BOUNDS, TOKENIZER = "model.embeddings.weight", "model.lower_bounds", "tokenizer.json"
 MAX_METADATA_BYTES = 1 << 22  # 256 layers need 0.4 MB
@@ -68,7 +68,7 @@ def unseal(text: str, path: Path) -> tuple[dict[str, Any], str]:
     if body.get("version") != VERSION:
         raise LuternError(
             f"{path} is an image of version {body.get('version')!r}, but this program reads version {VERSION}; "
-            "write the image again."
+            "convert again: lutern convert CHECKPOINT -o IMAGE."
         )
     digest = body.pop("digest", None)
     if digest != hashlib.sha256(_canonical(body)).hexdigest():

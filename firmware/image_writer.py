@@ -37,6 +37,7 @@ from lutern.firmware.packing import pack_canonical
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import ContainerWriter, container_bytes, write_container
+from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.embedding import EmbeddingTable, embedding_top
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_MAX, SCALAR_EXPONENT_BITS, Int
@@ -84,6 +85,16 @@ LARGEST_EMBEDDING_ERROR = 2.0**-8
 LONGEST_ACTIVATION = Activation(9.99e15, 9.99e15)  # 18 characters each; from 1e16 on Python writes exponents
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """What an image says about where it comes from (``notes`` as ``Checkpoint.notes``) and about its text."""
+
+    source: str
+    synthetic: str
+    notes: tuple[str, ...]
+    conventions: Conventions
+
+
 class _ImageWriter:
     """Tensors as they come, their digests, and the metadata at the end."""
 
@@ -105,15 +116,6 @@ class _ImageWriter:
             self.items(f"{name}.weight", gains.items)
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """What an image says about where it comes from; ``notes`` as ``Checkpoint.notes``."""
-
-    source: str
-    synthetic: str
-    notes: tuple[str, ...] = ()
-
-
 def _layout(
     config: ModelConfig, tokenizer: bytes, origin: _Origin
 ) -> tuple[bytes, dict[str, tuple[str, tuple[int, ...]]], dict[str, str]]:
@@ -126,9 +128,9 @@ def _layout(
     return packed, shapes, {METADATA_KEY: largest}
 
 
-def image_size(checkpoint: Checkpoint, tokenizer_json: bytes, source: str) -> int:
+def image_size(checkpoint: Checkpoint, tokenizer_json: bytes, source: str, conventions: Conventions) -> int:
     """Bytes of the file that ``convert`` writes."""
-    origin = _Origin(source, checkpoint.synthetic, checkpoint.notes)
+    origin = _Origin(source, checkpoint.synthetic, checkpoint.notes, conventions)
     _, shapes, metadata = _layout(checkpoint.config, tokenizer_json, origin)
     return container_bytes(shapes, metadata)
 
@@ -161,6 +163,7 @@ def _body(config: ModelConfig, origin: _Origin, found: Constants, base: int, dig
         "version": VERSION,
         "source": origin.source,
         "synthetic": origin.synthetic,
+        "conventions": origin.conventions.to_dict(),
         "config": config.to_dict(),
         "config_digest": config.digest,
         "h_frac_bits": found.h_frac_bits,
@@ -198,11 +201,16 @@ def _widest(config: ModelConfig) -> Constants:
 
 
 def write_image(
-    path: str | Path, weights: IntegerWeights, tokenizer_json: str | bytes, source: str, synthetic: str = ""
+    path: str | Path,
+    weights: IntegerWeights,
+    tokenizer_json: str | bytes,
+    source: str,
+    synthetic: str = "",
+    conventions: Conventions | None = None,
 ) -> str:
     """Write an image; the file appears whole or not at all. Returns its digest; equal inputs give equal files."""
     text = tokenizer_json.encode() if isinstance(tokenizer_json, str) else tokenizer_json
-    origin = _Origin(source, synthetic)
+    origin = _Origin(source, synthetic, (), conventions or Conventions())
     config, matrices = weights.config, _matrices_of(weights)
     calibrated = {name for name, matrix in matrices.items() if matrix.calibrated}
     found = Constants(
@@ -228,13 +236,14 @@ def convert(
     source: str,
     calibration: Int | None = None,
     advance: Advance = lambda done, total, name: None,
+    conventions: Conventions | None = None,
 ) -> Conversion:
     """Write the image of a checkpoint, one tensor at a time; the same file that ``write_image`` writes."""
     config, tensors = checkpoint.config, checkpoint.tensors
     check_width(config)
     total = len(config.projections) + 2
     facts: dict[str, MatrixFacts] = {}
-    origin = _Origin(source, checkpoint.synthetic, checkpoint.notes)
+    origin = _Origin(source, checkpoint.synthetic, checkpoint.notes, conventions or Conventions())
     with _image_file(Path(path), config, tokenizer_json, origin) as writer:
         advance(0, total, EMBEDDINGS)
         first_norm = tensors["model.layers.0.attn_norm.weight"]

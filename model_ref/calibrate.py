@@ -9,6 +9,7 @@ memory at a time. Cost: one float step a token, and 4 T B d bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -55,11 +56,14 @@ class _Seen:
         return self.last
 
 
-def text_tokens(ids: list[int]) -> Int:
-    """Calibration tokens ``[T, B]`` from those of a text: the first 2,048, in 16 streams if there are so many."""
+def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
+    """Calibration tokens ``[T, B]`` from those of a text: the first 2,048, in 16 streams if there are so many, with
+    ``ahead`` at the beginning of each, as the model sees every text."""
     streams = max(1, min(TEXT_STREAMS, len(ids)))
     length = min(len(ids), TEXT_TOKENS) // streams
-    return np.array(ids[: length * streams], dtype=np.int64).reshape(streams, length).T
+    cut = np.array(ids[: length * streams], dtype=np.int64).reshape(streams, length)
+    first = np.tile(np.array(ahead, dtype=np.int64), (streams, 1))
+    return np.concatenate([first, cut], axis=1).T
 
 
 def observe(checkpoint: Checkpoint, ids: Int | None = None) -> dict[str, Activation]:

@@ -3,13 +3,14 @@
     bits = mean over counted characters of  -log2 softmax(logits)[next character]
 
 The text is cut into equal parallel streams, a remainder at its end left out.  The state is zero at the start of every
-stream and carried to its end; every character but each stream's first is counted.  Cost: one step of the model for
-each character of a stream.
+stream and carried to its end.  Tokens that the tokenizer puts ahead of a text begin every stream; every character
+behind them is counted, and without such tokens all but each stream's first.  Cost: one step of the model for each
+character of a stream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,9 +36,14 @@ def split(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def bits_per_character(
-    model: SteppedModel, ids: ArrayLike, streams: int = 64, progress: Callable[[int, int], None] | None = None
+    model: SteppedModel,
+    ids: ArrayLike,
+    streams: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+    ahead: Sequence[int] = (),
 ) -> float:
-    """Bits per character of ``model`` on ``ids`` [characters]; ``progress(done, total)`` is told of every step."""
+    """Bits per character of ``model`` on ``ids`` [characters], every stream begun with the tokens ``ahead``;
+    ``progress(done, total)`` is told of every step."""
     tokens = np.asarray(ids, dtype=np.int64)
     length = len(tokens) // streams if streams > 0 else 0
     if length < 2:
@@ -45,14 +51,19 @@ def bits_per_character(
             f"{len(tokens)} characters are too few for {streams} streams; give at least {2 * max(streams, 1)}."
         )
     tokens = tokens[: length * streams].reshape(streams, length).T  # [length, streams]
+    first = np.array(ahead, dtype=np.int64)[:, None].repeat(streams, axis=1)
+    tokens = np.concatenate([first, tokens])
+    uncounted = max(0, len(ahead) - 1)
+    total = len(tokens) - 1
     state = model.initial_state(streams)
     nats = 0.0
-    for position in range(length - 1):
+    for position in range(total):
         logits, state = model.step(tokens[position], state)
-        nats += float(_surprise(np.asarray(logits, np.float64), tokens[position + 1]).sum())
+        if position >= uncounted:
+            nats += float(_surprise(np.asarray(logits, np.float64), tokens[position + 1]).sum())
         if progress is not None:
-            progress(position + 1, length - 1)
-    return nats / ((length - 1) * streams) / float(np.log(2))
+            progress(position + 1, total)
+    return nats / ((total - uncounted) * streams) / float(np.log(2))
 
 
 def _surprise(logits: NDArray[np.float64], wanted: NDArray[np.int64]) -> NDArray[np.float64]:

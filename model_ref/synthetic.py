@@ -3,15 +3,16 @@
 Matrices are normal with a deviation of 0.02 (the published initialisation), gains near 1, lower bounds normal: every
 stage sees ordinary values. The seed decides everything.
 
-``random_checkpoint`` makes one in memory. ``write_random_checkpoint`` writes one of any size as the releases are
-stored, a few rows at a time, marked synthetic in the metadata of every file.
+``random_checkpoint`` makes one in memory, ``chain_checkpoint`` one that writes a known text.
+``write_random_checkpoint`` writes one of any size as the releases are stored, a few rows at a time, marked synthetic in
+the metadata of every file.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import ml_dtypes
@@ -45,6 +46,27 @@ def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
         values = random.standard_normal(shape)
         tensors[name] = (offset + deviation * values if offset else deviation * values).astype(np.float32)
     return Checkpoint(config, tensors, Path("synthetic"), f"random numbers, seed {seed}")
+
+
+def chain_checkpoint(config: ModelConfig, follows: Mapping[int, int], seed: int) -> Checkpoint:
+    """A checkpoint whose likeliest next token is known: ``follows[token]``; without one, any.
+
+    Embeddings are random signs, the head's row of a token is the sum of the embeddings that it follows, and the layers
+    add next to nothing. It takes some 64 channels for the embeddings to be told apart.
+    """
+    random = np.random.default_rng(seed)
+    shapes = config.tensor_shapes
+    tensors = {name: np.ones(shape, np.float32) for name, shape in shapes.items() if "norm" in name}
+    for name in config.projections:
+        tensors[f"{name}.weight"] = (1e-3 * random.standard_normal(config.projections[name])).astype(np.float32)
+    if config.use_lower_bound:
+        tensors["model.lower_bounds"] = np.zeros(shapes["model.lower_bounds"], np.float32)
+    table = random.choice(np.array([-1, 1], np.float32), shapes["model.embeddings.weight"])
+    head = np.zeros(shapes["lm_head.weight"], np.float32)
+    for token, following in follows.items():
+        head[following] += table[token]
+    tensors |= {"model.embeddings.weight": table, "lm_head.weight": head}
+    return Checkpoint(config, tensors, Path("chain"), f"a chain of tokens, seed {seed}")
 
 
 def _distribution(name: str) -> tuple[float, float]:

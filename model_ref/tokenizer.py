@@ -1,28 +1,46 @@
 """Text to token numbers and back, over a ``tokenizer.json`` of the tokenizers library.
 
+    text ─► normalizer ─► pre-tokenizer ─► model ─► post-processor (<s> ahead) ─► token numbers ─► decoder ─► text
+
 The demo models read characters: one token a character.  ``character_tokenizer`` writes such a file, so that host
 program, published implementation and Lutern read the same one.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from lutern.model_ref.conventions import Conventions, added_around, read_conventions
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.text import decode_text
 
 TOKENIZER_FILE = "tokenizer.json"
 MAX_TOKENIZER_BYTES = 1 << 26  # the largest published tokenizers are some 20 MB
+EMPTY_PROMPT = "the prompt is empty; give at least one character."
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_CONTEXT = 16  # characters ahead of one that the normalizer may join with it
 
 
 class Tokenizer:
-    """``encode`` and ``decode`` of one tokenizer; never maps a character to the unknown token."""
+    """``encode`` and ``decode`` of one tokenizer; never maps a character to the unknown token.
 
-    def __init__(self, library: tokenizers.Tokenizer, where: str = "the tokenizer") -> None:
-        self._library = library
+    ``conventions``: what the checkpoint's other files say about its text.
+    """
+
+    def __init__(
+        self, library: tokenizers.Tokenizer, where: str = "the tokenizer", conventions: Conventions | None = None
+    ) -> None:
+        self.library = library
+        self.conventions = Conventions() if conventions is None else conventions
+        # Fine-tuning leaves both in the file; they shape batches of training and are no part of a text.
+        library.no_padding()
+        library.no_truncation()
         vocabulary = library.get_vocab(with_added_tokens=True)
         owners: dict[int, str] = {}
         for token, number in vocabulary.items():
@@ -31,10 +49,15 @@ class Tokenizer:
                     f"{where} gives number {number} to {owners[number][:40]!r} and {token[:40]!r}; give each its own."
                 )
         self._vocab_size = 1 + max(owners, default=-1)
-        unknown = getattr(library.model, "unk_token", None)
-        self._unknown_id = library.token_to_id(unknown) if unknown else None
-        # A character tokenizer only joins its tokens, so it keeps spaces; word-level ones may drop and restore them.
-        self._keeps_spaces = isinstance(library.decoder, decoders.Fuse)
+        self._model_size: int | None = None
+        self._unknown = _unknown_token(library)
+        self._unknown_id = library.token_to_id(self._unknown) if self._unknown else None
+        self._silent = isinstance(library.model, models.BPE) and self._unknown_id is None
+        self._special = {number for number, token in library.get_added_tokens_decoder().items() if token.special}
+        falls_back = library.decoder is not None and _decodes_bytes(library)
+        self._bytes = {number for token, number in vocabulary.items() if falls_back and _BYTE_TOKEN.fullmatch(token)}
+        self.ahead = tuple(added_around(library)[0])
+        """Tokens that the post-processor puts ahead of every text."""
 
     @property
     def vocab_size(self) -> int:
@@ -42,84 +65,195 @@ class Tokenizer:
         return self._vocab_size
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> Tokenizer:
+    def from_json(cls, text: str, where: str, conventions: Conventions | None = None) -> Tokenizer:
         """Read the content of a ``tokenizer.json``; ``where`` names it in the sentence that refuses it."""
-        if len(text) > MAX_TOKENIZER_BYTES:
-            raise LuternError(f"{where} is larger than {MAX_TOKENIZER_BYTES} bytes, so it is no tokenizer.")
-        try:
-            library = tokenizers.Tokenizer.from_str(text)
-        except BaseException as error:  # the library raises bare Exception, and panics as BaseException
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            reason = " ".join(str(error).split())[:200]
-            raise LuternError(f"{where} is no tokenizer that the tokenizers library reads ({reason}).") from error
-        return cls(library, where)
+        return cls(_read_library(text, where), where, conventions)
 
-    def check_fits(self, vocab_size: int, where: str) -> None:
-        """Refuse a tokenizer with numbers that a model of ``vocab_size`` tokens does not know."""
-        if self.vocab_size > vocab_size:
-            raise LuternError(
-                f"the tokenizer of {where} has {self.vocab_size} tokens, but the model knows {vocab_size}; "
-                "give the tokenizer that the model was trained with."
-            )
+    def limit_to(self, vocab_size: int) -> Tokenizer:
+        """Refuse, from now on, to encode what a model of ``vocab_size`` tokens does not know."""
+        self._model_size = vocab_size
+        return self
 
     def to_json(self) -> str:
         """Content of the ``tokenizer.json`` that ``load_tokenizer`` reads."""
-        return str(self._library.to_str(pretty=True))
+        return str(self.library.to_str(pretty=True))
 
-    def encode(self, text: str) -> list[int]:
-        """Token numbers of ``text``; a character that the tokenizer lacks raises, with its position."""
-        encoding = self._library.encode(text, add_special_tokens=False)
+    def encode(self, text: str, *, begin: bool = True) -> list[int]:
+        """Token numbers of ``text`` as the published code gives them, post-processor included; without ``begin`` the
+        tokens that it puts ahead are left out.  A character that the tokenizer lacks raises, with its position."""
+        encoding = self._encode(text, True)
+        ids = list(encoding.ids)
+        if not begin:
+            mask = [*encoding.special_tokens_mask, 0]
+            ids = ids[mask.index(0) :]
+        return ids
+
+    def encode_body(self, text: str, start: int = 0) -> list[int]:
+        """Token numbers of ``text[start:]`` without the post-processor's: as they are in the whole text if one of them
+        begins at ``start``, else those of the part alone."""
+        encoding = self._encode(text, False)
+        if not start:
+            return list(encoding.ids)
+        first = next((place for place, (begin, _) in enumerate(encoding.offsets) if begin >= start), len(encoding.ids))
+        if first and encoding.offsets[first - 1][1] > start:
+            return list(self._encode(text[start:], False).ids)
+        return list(encoding.ids[first:])
+
+    def encode_prompt(self, text: str, *, begin: bool = True) -> list[int]:
+        """``encode``, where an empty text is the beginning-of-text token alone; refused where there is none."""
+        ids = self.encode(text, begin=begin) if text else []
+        if not text and begin:
+            bos = self.conventions.bos
+            ids = list(self.ahead) or ([bos] if bos is not None else [])
+            self._check_known(ids)
+        if not ids:
+            raise LuternError(EMPTY_PROMPT)
+        return ids
+
+    def decode(self, ids: Sequence[int], *, special: bool = True) -> str:
+        """Text of token numbers, without special tokens if not ``special``; a number outside the vocabulary raises."""
+        for token in ids:
+            if not 0 <= token < self.vocab_size:
+                raise LuternError(f"token {token} is outside the vocabulary of {self.vocab_size} tokens.")
+        return str(self.library.decode(list(ids), skip_special_tokens=not special))
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Text of any token numbers, without special tokens; a number that the tokenizer lacks leaves no text."""
+        shown = [token for token in ids if token not in self._special]
+        try:
+            return str(self.library.decode(shown, skip_special_tokens=False)) if shown else ""
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            return ""
+
+    def ends_run(self, token: int) -> bool:
+        """Whether the bytes ahead of a token are complete: bytes are decoded together, and special tokens and numbers
+        that the tokenizer lacks leave no text."""
+        return token not in self._bytes and token not in self._special and self.library.id_to_token(token) is not None
+
+    def _encode(self, text: str, special: bool) -> tokenizers.Encoding:
+        try:
+            encoding = self.library.encode(text, add_special_tokens=special)
+        except Exception as error:  # the library raises bare exceptions, some for characters that have no token
+            reason = " ".join(str(error).split())[:200]
+            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                reason = "it holds bytes that are no UTF-8"
+            raise LuternError(
+                f"the tokenizer cannot encode the text ({reason}); leave out what it does not know."
+            ) from error
         position = self._first_lost(text, encoding)
         if position is not None:
             raise LuternError(
                 f"the tokenizer has no token for {text[position]!r} at position {position}; "
                 "leave that character out or write it differently."
             )
-        return list(encoding.ids)
+        self._check_known(encoding.ids)
+        return encoding
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of token numbers; a number outside the vocabulary raises."""
+    def _check_known(self, ids: Sequence[int]) -> None:
+        """Refuse tokens that the model does not know."""
         for token in ids:
-            if not 0 <= token < self.vocab_size:
-                raise LuternError(f"token {token} is outside the vocabulary of {self.vocab_size} tokens.")
-        return str(self._library.decode(list(ids), skip_special_tokens=False))
+            if self._model_size is not None and token >= self._model_size:
+                raise LuternError(
+                    f"the tokenizer gives number {token} to {self.library.id_to_token(token)!r}, but the model knows "
+                    f"{self._model_size} tokens; leave it out, or give the tokenizer that the model was trained with."
+                )
 
     def _first_lost(self, text: str, encoding: tokenizers.Encoding) -> int | None:
-        """First character that became the unknown token or that no token covers; None when all are kept."""
+        """First character that became the unknown token or that the model dropped; None when all are kept.
+
+        What the normalizer or the pre-tokenizer drops or joins is not lost: the published code reads the same.
+        """
+        if self._unknown_id is not None and self._unknown_id in encoding.ids:
+            for token, (start, end), added in zip(
+                encoding.ids, encoding.offsets, encoding.special_tokens_mask, strict=True
+            ):
+                if token == self._unknown_id and not added and text[start:end] != self._unknown:
+                    blank = len(text[start:end]) - len(text[start:end].lstrip())
+                    return int(start) + (blank if blank < end - start else 0)
+        if not self._silent:
+            return None
         covered = bytearray(len(text))
-        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if token == self._unknown_id:
-                return int(start)
+        for start, end in encoding.offsets:
             covered[start:end] = b"\1" * (end - start)
         lost = covered.find(0)
-        while lost >= 0 and text[lost].isspace() and not self._keeps_spaces:
+        while lost >= 0 and not self._reaches_model(text, lost):
             lost = covered.find(0, lost + 1)
         return lost if lost >= 0 else None
 
+    def _reaches_model(self, text: str, position: int) -> bool:
+        """Whether a character is still there behind normalizer and pre-tokenizer, on its own."""
+        start = max(0, position - _CONTEXT)
+        before, after = text[start:position], text[start : position + 1]
+        if self.library.normalizer is not None:
+            before, after = (self.library.normalizer.normalize_str(part) for part in (before, after))
+        if not after.startswith(before):
+            return False  # joined with what is ahead of it
+        rest = after[len(before) :]
+        if self.library.pre_tokenizer is not None and rest:
+            rest = "".join(piece for piece, _ in self.library.pre_tokenizer.pre_tokenize_str(rest))
+        return bool(rest)
+
+
+def _read_library(text: str, where: str) -> tokenizers.Tokenizer:
+    if len(text) > MAX_TOKENIZER_BYTES:
+        raise LuternError(f"{where} is larger than {MAX_TOKENIZER_BYTES} bytes, so it is no tokenizer.")
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except BaseException as error:  # the library raises bare Exception, and panics as BaseException
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise LuternError(f"{where} is no tokenizer that the tokenizers library reads ({reason}).") from error
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether the library met a defect of its own: decoders such as Strip end so on an empty text."""
+    return type(error).__name__ == "PanicException"
+
+
+def _unknown_token(library: tokenizers.Tokenizer) -> str | None:
+    """Text of the unknown token; a Unigram model has its number, which only the file shows."""
+    if isinstance(library.model, models.Unigram):
+        number = json.loads(library.to_str())["model"].get("unk_id")
+        return None if number is None else str(library.id_to_token(number))
+    return getattr(library.model, "unk_token", None)
+
+
+def _decodes_bytes(library: tokenizers.Tokenizer) -> bool:
+    """Whether the decoder makes bytes of tokens such as <0x41>."""
+    try:
+        return "A" in library.decoder.decode(["<0x41>"]) and "x41" not in library.decoder.decode(["<0x41>"])
+    except Exception:  # the library raises bare exceptions
+        return False
+
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read ``tokenizer.json`` of a checkpoint folder."""
+    """Read ``tokenizer.json`` of a checkpoint folder, and the files that say how its text begins and ends."""
     path = Path(folder) / TOKENIZER_FILE
     if not path.is_file():
         raise LuternError(f"{folder} has no {TOKENIZER_FILE}; copy the tokenizer of the checkpoint there.")
     if path.stat().st_size > MAX_TOKENIZER_BYTES:
         raise LuternError(f"{path} is larger than {MAX_TOKENIZER_BYTES} bytes, so it is no tokenizer.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = decode_text(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise LuternError(f"{path} cannot be read as UTF-8 text; restore the file.") from error
-    return Tokenizer.from_json(text, str(path))
+    library = _read_library(text, str(path))
+    return Tokenizer(library, str(path), read_conventions(Path(folder), library))
 
 
 def character_tokenizer(characters: Sequence[str]) -> tokenizers.Tokenizer:
-    """A tokenizer of one token a character, numbered in the order given.
+    """A tokenizer of one token a character, numbered in the order given; without capitals it reads them as small.
 
     A byte-pair model without merges splits into characters and has no unknown token: characters outside the vocabulary
     are left out of the encoding, which ``Tokenizer.encode`` finds by the offsets.
     """
     vocabulary = {character: token for token, character in enumerate(characters)}
     library = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    if all(character == character.lower() for character in characters):
+        library.normalizer = normalizers.Lowercase()
     library.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     library.decoder = decoders.Fuse()
     return library

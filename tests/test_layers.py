@@ -45,7 +45,12 @@ EXTRAS = {
 }
 
 # Packages that are imported under another name than their own, or bring a second one.
-IMPORT_NAMES = {"cocotb": {"cocotb", "cocotb_tools"}, "torch": {"torch", "triton"}, "pyserial": {"serial"}}
+IMPORT_NAMES = {
+    "cocotb": {"cocotb", "cocotb_tools"},
+    "torch": {"torch", "triton"},
+    "pyserial": {"serial"},
+    "Jinja2": {"jinja2"},
+}
 
 
 def imports_of(source: str, package: str) -> Iterator[tuple[int, str]]:

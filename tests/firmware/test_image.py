@@ -129,6 +129,10 @@ def set_body(name: str, value: Any) -> Change:
     return lambda body, tensors: body.__setitem__(name, value)
 
 
+def set_conventions(name: str, value: Any) -> Change:
+    return lambda body, tensors: body["conventions"].__setitem__(name, value)
+
+
 def set_item(name: str, value: int) -> Change:
     return lambda body, tensors: tensors[name].flat.__setitem__(0, value)
 
@@ -151,8 +155,27 @@ def set_tokenizer(text: bytes) -> Change:
     ("change", "text"),
     [
         (set_body("format", "other"), "is no Lutern image"),
-        (set_body("version", 1), "is an image of version 1, but this program reads version 2"),
-        (set_body("version", 3), "is an image of version 3, but this program reads version 2"),
+        (set_body("version", 1), "version 1, but this program reads version 3; convert again"),
+        (set_body("version", 2), "version 2, but this program reads version 3; convert again"),
+        (set_body("version", 4), "is an image of version 4, but this program reads version 3"),
+        (set_body("conventions", []), "the metadata's conventions is not as Lutern writes it"),
+        (set_body("conventions", {}), "the metadata's conventions is not as Lutern writes it"),
+        *(
+            (set_conventions(name, value), "the metadata's conventions is not as Lutern writes it")
+            for name, value in (
+                ("bos", True),
+                ("eos", 2),
+                ("eos", [2.0]),
+                ("stops", [1]),
+                ("sampling", {"temperature": -1}),
+                ("sampling", {"temperature": float("nan")}),
+                ("sampling", {"heat": 1}),
+                ("tokens", {"bos_token": 1}),
+                ("tokens", {"other": "x"}),
+                ("chat_template", None),
+                ("unheeded", "x"),
+            )
+        ),
         (set_body("source", 3), "the metadata's source is not as Lutern writes it"),
         (set_body("matrices", []), "the metadata's matrices is not as Lutern writes it"),
         (set_body("digests", None), "the metadata's digests is not as Lutern writes it"),

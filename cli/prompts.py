@@ -1,0 +1,83 @@
+"""Prompts from wherever a user has them: arguments, files, standard input; and how the text after them is chosen."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from lutern.firmware.host_sampling import Sampling
+from lutern.model_ref.conventions import Conventions
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.text import decode_text, read_text
+
+STANDARD_INPUT = "-"
+TEMPERATURE = 0.8
+"""Where neither the user nor the model's generation_config.json gives one."""
+
+
+def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], piped: bool) -> list[str]:
+    """Every prompt in order; ``-`` is standard input, which is read too if nothing is given and it is a pipe or a file
+    (``piped``). One newline at the end of a file or of standard input is not part of the prompt."""
+    given = [*([] if prompt is None else [prompt]), *prompts, *map(str, files)]
+    if given.count(STANDARD_INPUT) > 1:
+        raise LuternError("standard input (-) was given twice, but can be read once; give one of them another way.")
+    texts = [_of_standard_input() if text == STANDARD_INPUT else text for text in given[: len(given) - len(files)]]
+    for file in files:
+        text = _of_standard_input() if str(file) == STANDARD_INPUT else read_text(file)
+        texts.append(text.removesuffix("\n") if str(file) != STANDARD_INPUT else text)
+    if not texts and piped and input_is_piped():
+        text = _of_standard_input()
+        texts = [text] if text else []
+    return texts
+
+
+def input_is_piped() -> bool:
+    """Whether standard input is a pipe, a socket or a file: not a terminal, not closed, not /dev/null."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def turns() -> Iterator[str]:
+    """Lines of standard input, without empty ones; on a terminal each is asked for."""
+    while True:
+        if sys.stdin.isatty():
+            try:
+                line = input("> ")
+            except EOFError:
+                return
+        else:
+            raw = sys.stdin.buffer.readline()
+            if not raw:
+                return
+            line = _decoded(raw)
+        if line.strip():
+            yield line.rstrip("\n")
+
+
+def _of_standard_input() -> str:
+    return _decoded(sys.stdin.buffer.read()).removesuffix("\n")
+
+
+def _decoded(raw: bytes) -> str:
+    try:
+        return decode_text(raw)
+    except UnicodeDecodeError as error:
+        raise LuternError(f"standard input is no UTF-8 text ({error}); convert it.") from error
+
+
+def choose_sampling(
+    conventions: Conventions, seed: int, asked: Mapping[str, float | None]
+) -> tuple[Sampling, list[str]]:
+    """What the user says, else what generation_config.json says, else the temperature alone; and the names of those
+    that come from the file."""
+    chosen = {name: value for name, value in asked.items() if value is not None}
+    of_file = {name: value for name, value in conventions.sampling.items() if name not in chosen}
+    values = {"temperature": TEMPERATURE, **of_file, **chosen}
+    top_k = int(values.pop("top_k", 0))
+    return Sampling(seed=seed, top_k=top_k, **values), [f"{name} {value:g}" for name, value in of_file.items()]

@@ -1,0 +1,96 @@
+"""How the next token is chosen: by the chip, or by the host from the logits that it fetches.
+
+    logits ─► repetition penalty ─► / temperature ─► top-k ─► top-p ─► min-p ─► softmax ─► token
+
+The chip takes the likeliest token, or samples from all by Gumbel noise. Everything else is done here, in the order of
+the published code, and costs 4 bytes a token of the vocabulary on the link for every token written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from lutern.firmware.session import Logits, temperature_word
+from lutern.model_ref.errors import LuternError
+
+LOGIT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """``temperature`` 0 takes the likeliest. ``top_k`` above 0 keeps the k likeliest, ``top_p`` below 1 the likeliest
+    that together have that probability, ``min_p`` above 0 those with at least that share of the likeliest one's.
+    ``repetition_penalty`` other than 1 divides the positive logits of every token that was there, and multiplies the
+    negative ones."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    seed: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise LuternError(f"the temperature is {self.temperature}; give 0 (the likeliest) or a positive number.")
+        if self.top_k < 0:
+            raise LuternError(f"top-k is {self.top_k}; give 0 (all tokens) or a positive number.")
+        if self.top_k >= 1 << 32:
+            raise LuternError(f"top-k is {self.top_k}, more than any vocabulary has; give 0 for all tokens.")
+        if self.seed < 0:
+            raise LuternError(f"the seed is {self.seed}; give 0 or a positive number.")
+        if not 0 < self.top_p <= 1:
+            raise LuternError(f"top-p is {self.top_p}; give a number above 0 and at most 1 (all tokens).")
+        if not 0 <= self.min_p <= 1:
+            raise LuternError(f"min-p is {self.min_p}; give a number from 0 (all tokens) to 1.")
+        if not 0 < self.repetition_penalty < math.inf:
+            raise LuternError(
+                f"the repetition penalty is {self.repetition_penalty}; give a positive number, 1 for no penalty."
+            )
+        temperature_word(self.on_chip)  # refuses what the chip cannot hold
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the host needs the logits."""
+        restricted = self.top_k > 0 or self.top_p < 1 or self.min_p > 0
+        return self.repetition_penalty != 1 or (self.temperature > 0 and restricted)
+
+    @property
+    def on_chip(self) -> float:
+        """Temperature that the chip chooses with."""
+        return 0.0 if self.on_host else self.temperature
+
+    def check_kept(self, kept: int) -> None:
+        """Refuse what a chip that keeps only its ``kept`` best logits (0: all) cannot serve."""
+        if kept and self.repetition_penalty != 1:
+            raise LuternError(
+                f"a repetition penalty needs all logits, but this machine keeps its {kept} best; leave it out, or "
+                "choose a preset that keeps all."
+            )
+
+
+def sample(logits: Logits, sampling: Sampling, random: np.random.Generator, seen: Collection[int] = ()) -> int:
+    """The host's choice among ``logits``; ``seen``: tokens that are there already. The lowest token wins a tie."""
+    real = logits.real()
+    if sampling.repetition_penalty != 1 and seen:
+        again = np.isin(logits.tokens, np.fromiter(seen, np.int64))
+        penalty = sampling.repetition_penalty
+        real = np.where(again, np.where(real < 0, real * penalty, real / penalty), real)
+    order = np.lexsort((logits.tokens, -real))[: sampling.top_k or None]
+    if sampling.temperature == 0:
+        return int(logits.tokens[order[0]])
+    weights = np.exp((real[order] - real[order[0]]) / sampling.temperature)
+    if sampling.top_p < 1:
+        ahead = np.concatenate([[0.0], np.cumsum(weights)[:-1]])
+        weights = weights[ahead < sampling.top_p * weights.sum()]
+    if sampling.min_p > 0:
+        weights = weights[weights >= sampling.min_p]  # the likeliest has weight 1
+    drawn = random.random() * weights.sum()
+    return int(logits.tokens[order[np.searchsorted(np.cumsum(weights), drawn, side="right")]])
+
+
+__all__ = ["LOGIT_BYTES", "Sampling", "sample"]

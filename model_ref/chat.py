@@ -1,0 +1,106 @@
+"""Chats: messages through the tokenizer's template, and the part of each turn that the model has not read yet.
+
+messages ─► template (sandboxed jinja2) ─► text ─┬─ what the model's state holds already
+                                                 └─ the rest ─► tokens of the next turn
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+
+import jinja2
+from jinja2.ext import Extension, loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.tokenizer import Tokenizer
+
+Message = dict[str, str]
+MAX_CHAT_CHARACTERS = 1 << 22
+NO_TEMPLATE = "the tokenizer of this model has no chat template; leave --chat out, --interactive needs none."
+_EXTENSIONS: list[type[Extension] | str] = [loopcontrols]
+
+
+class _Refused(Exception):
+    """What a template says by ``raise_exception``."""
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """A template comes with the model and is not trusted: it may not multiply texts without end either."""
+
+    intercepted_binops = frozenset(["*", "**", "%"])
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        numbers = isinstance(left, int | float) and isinstance(right, int | float)
+        small = isinstance(right, int) and right <= 1000 and operator == "*"  # a text so many times
+        if not (numbers or small) or (operator == "**" and max(abs(left), abs(right)) > 100):
+            raise jinja2.exceptions.SecurityError(f"the template computes {operator} of something large or no number")
+        return super().call_binop(context, operator, left, right)
+
+
+def render(tokenizer: Tokenizer, messages: list[Message], *, answer: bool = True) -> str:
+    """Text of a chat by the tokenizer's template; with ``answer``, up to where the model's next answer begins."""
+    template = tokenizer.conventions.chat_template
+    if not template:
+        raise LuternError(NO_TEMPLATE)
+    try:
+        environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=_EXTENSIONS)
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = _now
+        text = environment.from_string(template).render(
+            messages=messages, add_generation_prompt=answer, **tokenizer.conventions.tokens
+        )
+    except _Refused as error:
+        raise LuternError(f"the chat template refuses this chat: {' '.join(str(error).split())[:200]}.") from error
+    except Exception as error:  # a template can raise anything that Python's operators raise
+        reason = " ".join(str(error).split())[:200]
+        raise LuternError(f"the chat template fails ({reason}); leave --chat out, or correct it.") from error
+    if len(text) > MAX_CHAT_CHARACTERS:
+        raise LuternError(f"the chat template makes more than {MAX_CHAT_CHARACTERS} characters; correct it.")
+    return text
+
+
+def _refuse(message: str) -> None:
+    raise _Refused(message)
+
+
+def _now(form: str) -> str:
+    return datetime.datetime.now().strftime(form)
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    """JSON as the published templates expect it: letters as they are, no HTML escapes."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+class Chat:
+    """Messages so far, and what of their text the model's state holds."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.messages: list[Message] = []
+        self._read: tuple[str, ...] = ()  # what the state holds, as a template may write it
+
+    def check(self) -> None:
+        """Refuse a tokenizer whose template does not take a question."""
+        render(self._tokenizer, [{"role": "user", "content": "?"}])
+
+    def ask(self, question: str) -> tuple[list[int], bool]:
+        """Tokens of the next turn, and whether they go on from the state; if not, they are the whole chat."""
+        self.messages.append({"role": "user", "content": question})
+        text = render(self._tokenizer, self.messages)
+        read = next((read for read in self._read if text.startswith(read) and len(text) > len(read)), "")
+        self._read = (text,)
+        return self._tokenizer.encode_body(text, len(read)), bool(read)
+
+    def answered(self, answer: str, *, whole: bool) -> None:
+        """Take the model's answer; not ``whole``: the state holds more than it, so the next turn begins anew."""
+        self.messages.append({"role": "assistant", "content": answer})
+        written = [answer, answer.strip(), f" {answer.strip()}"] if whole else []
+        self._read = tuple(self._read[0] + text for text in written)
+
+
+__all__ = ["Chat", "Message", "render"]

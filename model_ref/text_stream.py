@@ -1,0 +1,122 @@
+"""Text of a conversation as its tokens come.
+
+    tokens ─► runs of bytes, kept until they end ─► DecodeStream ─► what may begin a stop text, kept ─► text to print
+
+What was printed is never changed by a later token: all parts together are the decoding of the whole sequence, up to the
+first stop text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from tokenizers.decoders import DecodeStream
+
+from lutern.model_ref.tokenizer import Tokenizer, is_panic
+
+
+class TextStream:
+    """Cumulative decoding without special tokens; an unfinished character is held back."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream: DecodeStream | None = DecodeStream(skip_special_tokens=True)
+        self._tokens: list[int] = []
+        self._held: list[int] = []  # bytes are decoded together, so a run of them is given on whole
+        self._given = ""
+
+    def push(self, tokens: Sequence[int]) -> str:
+        """Text that is certain with these tokens."""
+        self._tokens += tokens
+        self._held += tokens
+        if self._stream is None or not tokens or not self._tokenizer.ends_run(tokens[-1]):
+            return ""
+        try:
+            new = self._stream.step(self._tokenizer.library, self._held) or ""
+        except BaseException as error:  # the decoder changes text that was given: the rest comes at the end
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
+            self._stream, new = None, ""
+        self._held = []
+        self._given += new
+        return new
+
+    def finish(self) -> str:
+        """What is still missing of the decoding of all tokens."""
+        whole = self._tokenizer.text_of(self._tokens)
+        new = whole[len(self._given) :]
+        self._given += new
+        return new
+
+
+class Writing:
+    """One conversation's text: it ends with a token of ``ends`` or ahead of the first text of ``stops``.
+
+    The prompt's text is part of it unless ``hidden``; stop texts are looked for behind it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int],
+        ends: Collection[int] = (),
+        stops: Sequence[str] = (),
+        hidden: bool = False,
+    ) -> None:
+        self._ends, self._stops = frozenset(ends), [stop for stop in stops if stop]
+        self._stream = TextStream(tokenizer)
+        self._text = self._stream.push(prompt)
+        self._first = len(tokenizer.text_of(prompt))
+        self._printed = self._first if hidden else 0
+        self.count = 0
+        self.ended_by: int | str | None = None
+        """Token or text that ended it."""
+
+    @property
+    def text(self) -> str:
+        """What was written behind the prompt."""
+        return self._text[self._first :]
+
+    def push(self, token: int) -> bool:
+        """Take the next token; whether the text ends with it."""
+        self.count += 1
+        if token in self._ends:
+            self.ended_by = token
+        self._add(self._stream.push([token]))
+        return self.ended_by is not None
+
+    def take(self) -> str:
+        """What can be printed since the last call."""
+        return self._print(len(self._text) - self._open())
+
+    def finish(self) -> str:
+        """All that is left to print."""
+        if not isinstance(self.ended_by, str):
+            self._add(self._stream.finish())
+        return self._print(len(self._text))
+
+    def _add(self, new: str) -> None:
+        if not new:
+            return
+        searched = max(self._first, len(self._text) - max(map(len, self._stops), default=0))
+        self._text += new
+        found = [(place, stop) for stop in self._stops if (place := self._text.find(stop, searched)) >= 0]
+        if found:
+            place, self.ended_by = min(found)
+            self._text = self._text[:place]
+
+    def _open(self) -> int:
+        """Characters at the end that may begin a stop text."""
+        if self.ended_by is not None:
+            return 0
+        end = self._text[self._first :]
+        lengths = (k for stop in self._stops for k in range(1, len(stop)) if end.endswith(stop[:k]))
+        return max(lengths, default=0)
+
+    def _print(self, end: int) -> str:
+        new = self._text[self._printed : end]
+        self._printed = max(self._printed, end)
+        return new
+
+
+__all__ = ["TextStream", "Writing"]

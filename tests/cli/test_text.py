@@ -1,0 +1,308 @@
+"""A model whose text is known, through a tokenizer of the released models' layout: every target writes that text."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from lutern.cli.main import main
+from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.synthetic import chain_checkpoint
+
+DATA = Path(__file__).parents[1] / "data" / "tokenizers"
+CONFIG = ModelConfig(vocab_size=332, hidden_size=64, num_hidden_layers=1, intermediate_size=64)
+SEED = 5
+CHAIN = ["<s>", "▁once", "▁upon", "▁a", "▁the", "▁cat", "<0xC3>", "<0xA9>", ".", "</s>", "▁upon"]
+WRITTEN = "once upon a the caté."
+
+
+def make_model(folder: Path, tokenizer: str, chain: list[str], config: ModelConfig = CONFIG, **extra: object) -> Path:
+    """A checkpoint that goes on from each token of a chain to the next; ``extra`` are files of JSON beside it."""
+    library = tokenizers.Tokenizer.from_str(tokenizer)
+    numbers = [library.token_to_id(token) for token in chain]
+    assert None not in numbers and len(set(numbers[:-1])) == len(numbers) - 1
+    made = chain_checkpoint(config, dict(itertools.pairwise(numbers)), SEED)
+    save_checkpoint(folder, config, made.tensors)
+    (folder / "tokenizer.json").write_text(tokenizer)
+    for name, values in extra.items():
+        (folder / f"{name}.json").write_text(json.dumps(values))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> str:
+    return (DATA / "byte_fallback.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: str) -> Path:
+    return make_model(tmp_path_factory.mktemp("chain") / "model", tokenizer, CHAIN)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, tokenizer: str) -> Path:
+    """The same with three bytes only, so that its vocabulary fits the simulated machines; and its image."""
+    values = json.loads(tokenizer)
+    kept = [
+        token for token in values["model"]["vocab"] if not token.startswith("<0x") or token[3:5] in ("C3", "A9", "0A")
+    ]
+    values["model"]["vocab"] = {token: number for number, token in enumerate(kept)}
+    config = ModelConfig(vocab_size=len(kept), hidden_size=64, num_hidden_layers=1, intermediate_size=64)
+    folder = make_model(tmp_path_factory.mktemp("small") / "model", json.dumps(values), CHAIN, config)
+    assert run("convert", str(folder), "-o", str(folder.parent / "image")).returncode == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image(folder: Path) -> Path:
+    path = folder.parent / "image"
+    assert run("convert", str(folder), "-o", str(path)).returncode == 0
+    return path
+
+
+def run(*arguments: str, given: bytes | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `lutern` in this process; ``given`` comes from a file as standard input."""
+    out, errors = io.StringIO(), io.StringIO()
+    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        file.write(given or b"")
+        file.seek(0)
+        patch.setattr(sys, "stdin", io.TextIOWrapper(file))
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", errors)
+        patch.setattr(sys, "argv", ["lutern", *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
+
+
+def written(model: Path, *arguments: str, on: tuple[str, ...] = ("--on", "golden"), given: bytes | None = None) -> str:
+    """What `lutern generate` writes at temperature 0."""
+    done = run("generate", "--model", str(model), "-t", "0", *on, *arguments, given=given)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refused(*arguments: str, given: bytes | None = None) -> str:
+    """The sentence with which a command is refused."""
+    done = run(*arguments, given=given)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert re.fullmatch(r"lutern: [^\n]+\.\n", done.stderr), done.stderr
+    return done.stderr
+
+
+# ---------------------------------------------------------------------------------- T1 to T3: the known text
+
+
+@pytest.mark.parametrize("model", ["folder", "image"])
+@pytest.mark.parametrize("prompt", ["once upon", "the", "", "the cat"])
+def test_the_known_text_is_written_and_ends(prompt: str, model: str, request: pytest.FixtureRequest) -> None:
+    """The decoding of the whole sequence: spaces kept, the character of two bytes whole, nothing after </s>."""
+    path = request.getfixturevalue(model)
+    start = WRITTEN.index(prompt)
+    assert written(path, prompt, "-n", "20") == f"{WRITTEN[start:]}\n"
+
+
+def test_the_simulated_board_writes_it(small: Path) -> None:
+    for model in (small, small.parent / "image"):
+        assert written(model, "once upon", "-n", "20", "--check", on=("--on", "sim")) == f"{WRITTEN}\n"
+    assert written(small, "once", "-n", "3", "--top-p", "0.5", "-t", "0.1", on=("--on", "sim")) == "once upon a the\n"
+
+
+@pytest.mark.slow
+def test_every_byte_on_a_machine_that_the_host_feeds(folder: Path) -> None:
+    assert written(folder, "once upon", "-n", "20", on=("--preset", "host")) == f"{WRITTEN}\n"
+
+
+@pytest.mark.parametrize("on", ["golden", pytest.param("sim", marks=pytest.mark.slow)])
+def test_several_prompts_at_once(small: Path, on: str) -> None:
+    """Each ends for itself; six tokens end in the middle of a character for the first, which is not written."""
+    prompts = ["--prompt", "once upon", "--prompt", "the", "--prompt", "", "--prompt", "cat"]
+    machine = ("--on", "golden") if on == "golden" else ("--preset", "stream-x16")
+    whole = written(small, *prompts, "-n", "20", on=machine)
+    assert whole == f"{WRITTEN}\nthe caté.\n{WRITTEN}\ncaté.\n"
+    assert written(small, *prompts[:4], "-n", "5", on=machine) == "once upon a the caté\nthe caté.\n"
+
+
+def test_a_character_that_never_ends_is_what_the_decoder_makes_of_it(folder: Path) -> None:
+    assert written(folder, "the", "-n", "2") == "the cat\ufffd\n"
+
+
+def test_ignore_eos_goes_on_and_writes_no_special_token(folder: Path) -> None:
+    assert written(folder, "cat", "-n", "8", "--ignore-eos") == "caté. upon a the cat\n"
+
+
+def test_no_bos(folder: Path) -> None:
+    """Without <s> the prompt is fed alone; an empty prompt is then nothing to go on from."""
+    with_it, without = (
+        run("generate", "the", "--model", str(folder), "--on", "golden", "-n", "1", "-t", "0", *more).stderr
+        for more in ((), ("--no-bos",))
+    )
+    assert with_it and without
+    assert "the prompt is empty" in refused("generate", "", "--model", str(folder), "--on", "golden", "--no-bos")
+
+
+# ---------------------------------------------------------------------------------- where the end comes from
+
+
+@pytest.mark.parametrize(
+    ("config", "generation", "text"),
+    [
+        ({}, {"eos_token_id": 2}, "the caté."),
+        ({}, {"eos_token_id": [331, 330]}, "the cat"),
+        ({"eos_token_id": 331}, None, "the cat"),
+        ({"eos_token_id": [331]}, {}, "the cat"),
+        ({"eos_token_id": 331}, {"eos_token_id": 2}, "the caté."),
+        ({"eos_token_id": 331}, {"eos_token_id": None}, "the cat"),
+        ({"eos_token_id": -1}, None, "the caté. upon"),
+        ({"eos_token_id": 999}, None, "the caté. upon"),
+        ({"eos_token_id": None}, None, "the caté. upon"),
+    ],
+)
+def test_the_end_of_text_of_configs(
+    folder: Path, tmp_path: Path, config: dict[str, object], generation: dict[str, object] | None, text: str
+) -> None:
+    """A number or a list; generation_config.json comes first. A token that is no special one is written."""
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    values = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**values, **config}))
+    if generation is not None:
+        (model / "generation_config.json").write_text(json.dumps(generation))
+    assert written(model, "the", "-n", "6") == f"{text}\n"
+    assert run("convert", str(model), "-o", str(tmp_path / "image")).returncode == 0
+    assert written(tmp_path / "image", "the", "-n", "6") == f"{text}\n"
+
+
+@pytest.mark.parametrize("value", ['"2"', "2.5", "true", "[true]", '{"a": 1}'])
+def test_an_end_of_text_that_is_no_number(folder: Path, tmp_path: Path, value: str) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    (model / "generation_config.json").write_text(f'{{"eos_token_id": {value}}}')
+    assert "eos_token_id is" in refused("generate", "the", "--model", str(model), "--on", "golden")
+
+
+# ---------------------------------------------------------------------------------- stop texts, standard input, files
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        ("cat", "once upon a the "),
+        (" the ca", "once upon a"),
+        ("é", "once upon a the cat"),
+        ("xyz", WRITTEN),
+        ("on", WRITTEN),
+    ],
+)
+def test_stop_texts(folder: Path, stop: str, text: str) -> None:
+    """Also one that is spread over tokens; the prompt is not searched."""
+    assert written(folder, "once upon", "-n", "20", "--stop", stop) == f"{text}\n"
+    assert written(folder, "once upon", "-n", "20", "--stop", "nothing", "--stop", stop) == f"{text}\n"
+    both = written(folder, "--prompt", "once upon", "--prompt", "once", "-n", "20", "--stop", stop)
+    assert both.splitlines()[0] == text
+
+
+def test_prompts_from_files_and_standard_input(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_bytes(b"\xef\xbb\xbfthe\r\n")
+    wanted = "the caté.\n"
+    assert written(folder, "--prompt-file", str(tmp_path / "prompt.txt"), "-n", "20") == wanted
+    for given in (b"the", b"the\n", b"\xef\xbb\xbfthe\r\n", "the".encode("utf-16")):
+        assert written(folder, "-", "-n", "20", given=given) == wanted
+        assert written(folder, "-n", "20", given=given) == wanted
+    assert written(folder, "--prompt-file", "-", "-n", "20", given=b"the\n") == wanted
+    assert written(folder, "once", "-n", "20", given=b"the\n") == f"{WRITTEN}\n", "standard input is not read"
+    (tmp_path / "prompt.txt").write_bytes(b"\xff\xfe\xfd")
+    common = ("generate", "--model", str(folder), "--on", "golden")
+    assert "UTF-8" in refused(*common, "--prompt-file", str(tmp_path / "prompt.txt"))
+    assert "standard input is no UTF-8 text" in refused(*common, "-", given=b"\xc3")
+    assert "given twice" in refused(*common, "-", "--prompt", "-")
+    assert "cannot be read" in refused(*common, "--prompt-file", str(tmp_path / "none"))
+    assert "--stop is empty" in refused(*common, "a", "--stop", "")
+
+
+# ---------------------------------------------------------------------------------- T4, T5, T13, T15
+
+
+@pytest.mark.parametrize("key", ["padding", "truncation"])
+def test_stored_padding_and_truncation_are_switched_off(folder: Path, tmp_path: Path, tokenizer: str, key: str) -> None:
+    values = {
+        "padding": {
+            "strategy": {"Fixed": 16},
+            "direction": "Left",
+            "pad_to_multiple_of": None,
+            "pad_id": 2,
+            "pad_type_id": 0,
+            "pad_token": "</s>",
+        },
+        "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
+    }
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    (model / "tokenizer.json").write_text(json.dumps({**json.loads(tokenizer), key: values[key]}))
+    assert written(model, "once upon", "-n", "20") == f"{WRITTEN}\n"
+
+
+def test_unknown_characters_of_a_unigram_model(tmp_path: Path) -> None:
+    config = ModelConfig(vocab_size=29, hidden_size=64, num_hidden_layers=1, intermediate_size=64)
+    model = make_model(tmp_path / "model", (DATA / "unigram.json").read_text(), ["▁the", "▁", "c", "a"], config)
+    assert written(model, "the", "-n", "2") == "the c\n"
+    assert "no token for '5' at position 8" in refused("generate", "the cat 5", "--model", str(model), "--on", "golden")
+
+
+def test_the_demo_reads_capitals() -> None:
+    """And writes what it writes after small letters."""
+    texts = [
+        run("generate", prompt, "-n", "12", "--on", "golden", "--seed", "3") for prompt in ("Once Upon", "once upon")
+    ]
+    assert texts[0].stdout == texts[1].stdout and texts[0].stdout.startswith("once upon")
+
+
+# ---------------------------------------------------------------------------------- other decoders
+
+
+def _words(decoder: object, words: list[str], pre_tokenizer: object = None) -> str:
+    """A word-level tokenizer with a decoder."""
+    library = tokenizers.Tokenizer(
+        models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>")
+    )
+    library.pre_tokenizer = pre_tokenizer or pre_tokenizers.Whitespace()
+    library.decoder = decoder
+    library.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return str(library.to_str())
+
+
+@pytest.mark.parametrize(
+    ("decoder", "chain", "text"),
+    [
+        (decoders.Metaspace(), ["▁a", "▁b", "c", "▁d"], "a bc d"),
+        (decoders.WordPiece(), ["▁a", "b", "##c", ".", "d"], "▁a bc. d"),
+        (decoders.BPEDecoder(), ["▁a", "b</w>", "c", "d</w>"], "▁ab cd"),
+        (decoders.CTC(pad_token="<unk>", word_delimiter_token="|"), ["▁a", "b", "|", "c"], "▁ab c"),
+        (decoders.ByteLevel(), ["▁a", "Ġb", "Ã", "©", "Ġd"], "▁a bé d"),
+        (decoders.Fuse(), ["▁a", "b", "c"], "▁abc"),
+    ],
+    ids=["metaspace", "wordpiece", "bpe", "ctc", "byte-level", "fuse"],
+)
+def test_decoders(tmp_path: Path, decoder: object, chain: list[str], text: str) -> None:
+    words = ["<unk>", "<s>", "</s>", *chain]
+    config = ModelConfig(vocab_size=len(words), hidden_size=64, num_hidden_layers=1, intermediate_size=64)
+    tokenizer = _words(decoder, words, pre_tokenizers.WhitespaceSplit())
+    model = make_model(tmp_path / "model", tokenizer, [*chain, "</s>"], config)
+    prompt = chain[0]
+    assert written(model, prompt, "-n", "20") == f"{text}\n"
+    assert written(model, "--prompt", prompt, "--prompt", prompt, "-n", "20") == f"{text}\n{text}\n"
