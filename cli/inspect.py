@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from lutern.boards.catalog import BOARDS, find_board
-from lutern.cli.models import open_checkpoint, open_image_file
+from lutern.cli.models import open_checkpoint, open_image_file, open_network
 from lutern.cli.output import plain_console
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.contents import (
@@ -57,6 +57,8 @@ def inspect(
     print()
     for line in [*totals(opened, parts), *what_was_read(opened)]:
         print(line)
+    if isinstance(opened, OpenImage) or (opened.folder / TOKENIZER_FILE).is_file():
+        print(printable(open_network(model).tokenizer().describe()))
     if isinstance(opened, OpenImage) and opened.activations:
         print()
         print_table(ACTIVATIONS, [activation_cells(opened, name) for name in opened.activations])

@@ -27,17 +27,31 @@ _MENDED = "save a one-dimensional integer array with numpy.save"
 
 def write_logits(
     model: Annotated[str, typer.Argument(help="demo, demo-small, a checkpoint folder, or an image.")],
-    tokens: Annotated[Path, typer.Option("--tokens", help="Token numbers: one integer array saved by numpy.save.")],
-    out: Annotated[Path, typer.Option("-o", "--output", help="File to write, .npz.")],
+    tokens: Annotated[
+        Path | None, typer.Option("--tokens", help="Token numbers: one integer array saved by numpy.save.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="File to write, .npz.")] = None,
     numerics: Annotated[str, typer.Option(help="float, or integer: what the gateware computes.")] = "integer",
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="A text in place of token numbers, which are printed.")
+    ] = None,
 ) -> None:
     """Write logits [T, V] and hidden [T, L+1, d] (embedding and every layer's output) of a text's tokens."""
     if numerics not in NUMERICS:
         raise LuternError(f"there are no {numerics} numerics; give one of {', '.join(NUMERICS)}.")
+    if out is None:
+        raise LuternError("there is no file to write; give one with -o FILE.npz.")
     if not out.parent.is_dir():
         raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
     network = open_network(model)
-    ids = read_ids(tokens, network.config.vocab_size)
+    if prompt is not None and tokens is None:
+        coded = network.tokenizer().encode_prompt(prompt)
+        print("tokens:", *coded)
+        ids = np.array(coded, dtype=np.int64)
+    elif tokens is not None and prompt is None:
+        ids = read_ids(tokens, network.config.vocab_size)
+    else:
+        raise LuternError("logits are of one text; give either --prompt TEXT or --tokens FILE.")
     evaluator = float_model(network) if numerics == "float" else FastModel(network.weights())
     shape = network.config.num_hidden_layers + 1, network.config.hidden_size
     kind = np.float32 if numerics == "float" else np.float64

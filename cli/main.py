@@ -47,6 +47,7 @@ try:
         program,
         report,
         selftest,
+        tokenize,
         train,
         verilog,
     )
@@ -61,6 +62,7 @@ else:
     app.command("eval")(evaluate.evaluate)
     app.command("compare")(compare.compare)
     app.command("logits")(logits.write_logits)
+    app.command("tokenize")(tokenize.tokenize)
     app.command("convert")(convert.convert)
     app.command("inspect")(inspect.inspect)
     app.command("new")(new.new)

@@ -136,7 +136,7 @@ def read_conventions(folder: Path, library: tokenizers.Tokenizer) -> Conventions
     _mark_special(library, [token for token in ends if token and token[0] in "<[" and token[-1] in ">]"])
     _follow_options(library, options, tokens, folder / TOKENIZER_CONFIG_FILE)
     return Conventions(
-        bos[0] if bos else None,
+        next((number for number in bos if number >= 0), None),
         tuple(eos),
         _stops(generation, folder),
         _sampling(generation, folder / GENERATION_FILE),
@@ -311,8 +311,8 @@ def _chat_template(folder: Path, options: dict[str, Any]) -> str:
         template = read_json(folder / TEMPLATE_JSON_FILE, MAX_JSON_BYTES).get("chat_template")
         template = options.get("chat_template") if template is None else template
     if isinstance(template, list):
-        named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
-        template = named.get("default")
+        default = (item for item in template if isinstance(item, dict) and item.get("name") == "default")
+        template = next(default, {}).get("template")
     if template is None:
         return ""
     if not isinstance(template, str) or len(template) > MAX_TEMPLATE_CHARACTERS:

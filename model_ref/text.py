@@ -45,6 +45,7 @@ def read_json(path: Path, largest: int) -> dict[str, Any]:
         if path.stat().st_size > largest:
             raise LuternError(f"{path} is larger than {largest} bytes; restore the file of the checkpoint.")
         values = json.loads(decode_text(path.read_bytes()))
+        json.dumps(values, ensure_ascii=False).encode()  # refuses halves of surrogate pairs, which are no characters
     except OSError as error:
         raise LuternError(f"{path} cannot be read ({error.strerror}); restore the file of the checkpoint.") from error
     except (ValueError, RecursionError) as error:

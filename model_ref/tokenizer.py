@@ -132,6 +132,22 @@ class Tokenizer:
         that the tokenizer lacks leave no text."""
         return token not in self._bytes and token not in self._special and self.library.id_to_token(token) is not None
 
+    def describe(self) -> str:
+        """The text convention in one sentence."""
+        conventions = self.conventions
+
+        def named(numbers: Sequence[int]) -> str:
+            return ", ".join(f"{self.library.id_to_token(max(0, number))!r} ({number})" for number in numbers)
+
+        begins = named(self.ahead) or "nothing"
+        parts = [f"a text begins with {begins}", f"ends with {named(conventions.eos) or 'nothing'}"]
+        if conventions.stops:
+            parts.append(f"or ahead of {', '.join(map(ascii, conventions.stops))}")
+        if conventions.sampling:
+            parts.append("sampling: " + ", ".join(f"{name} {value:g}" for name, value in conventions.sampling.items()))
+        parts.append("chat template" if conventions.chat_template else "no chat template")
+        return "; ".join(parts)
+
     def _encode(self, text: str, special: bool) -> tokenizers.Encoding:
         try:
             encoding = self.library.encode(text, add_special_tokens=special)

@@ -12,13 +12,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from lutern.cli.main import main
-from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.firmware.image import open_image
+from lutern.model_ref.calibrate import observe, text_tokens
+from lutern.model_ref.checkpoint import load_checkpoint, load_tokenizer, save_checkpoint
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.evaluate import bits_per_character
+from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.synthetic import chain_checkpoint
 
 DATA = Path(__file__).parents[1] / "data" / "tokenizers"
@@ -306,3 +311,156 @@ def test_decoders(tmp_path: Path, decoder: object, chain: list[str], text: str) 
     prompt = chain[0]
     assert written(model, prompt, "-n", "20") == f"{text}\n"
     assert written(model, "--prompt", prompt, "--prompt", prompt, "-n", "20") == f"{text}\n{text}\n"
+
+
+# ---------------------------------------------------------------------------------- T16: sampling, turns, chats
+
+
+def with_files(model: Path, place: Path, **files: object) -> Path:
+    """A copy of a model with files of JSON beside it."""
+    shutil.copytree(model, place)
+    for name, values in files.items():
+        (place / f"{name}.json").write_text(json.dumps(values))
+    return place
+
+
+def test_sampling_of_generation_config(folder: Path, tmp_path: Path) -> None:
+    """Defaults of the file, also from an image; what the user gives comes first."""
+    values = {"do_sample": True, "temperature": 900.0, "top_p": 0.0001, "num_beams": 4}
+    model = with_files(folder, tmp_path / "model", generation_config=values)
+    assert run("convert", str(model), "-o", str(tmp_path / "image")).returncode == 0
+    for path in (model, tmp_path / "image"):
+        done = run("generate", "the", "--model", str(path), "--on", "golden", "-n", "3")
+        assert done.stdout == "the cat\u00e9\n", "the likeliest alone is left of the hottest"
+        assert "sampling of generation_config.json: temperature 900, top_p 0.0001" in done.stderr
+        assert "not built and left out: num_beams of generation_config.json" in done.stderr
+        hot = run(
+            "generate", "the", "--model", str(path), "--on", "golden", "-n", "3", "--top-p", "1", "--top-k", "300"
+        )
+        assert hot.stdout != done.stdout and "top_p" not in hot.stderr
+    greedy = with_files(folder, tmp_path / "greedy", generation_config={"do_sample": False})
+    assert run("generate", "the", "--model", str(greedy), "--on", "golden", "-n", "9").stdout == "the cat\u00e9.\n"
+
+
+def test_options_of_sampling(folder: Path) -> None:
+    hot = ("-t", "900", "-n", "3")
+    assert written(folder, "the", *hot, "--top-p", "0.0001") == "the cat\u00e9\n"
+    assert written(folder, "the", *hot, "--min-p", "1") == "the cat\u00e9\n"
+    assert written(folder, "the", *hot, "--top-k", "1") == "the cat\u00e9\n"
+    assert written(folder, "cat", "-n", "3", "--repetition-penalty", "1.5") == "cat\u00e9.\n"
+    common = ("generate", "the", "--model", str(folder), "--on", "golden")
+    for option, value in (
+        ("--top-p", "0"),
+        ("--min-p", "2"),
+        ("--repetition-penalty", "-1"),
+        ("-t", "nan"),
+        ("--seed", "-5"),
+    ):
+        assert "give" in refused(*common, option, value)
+
+
+def test_a_penalty_wants_all_logits(small: Path) -> None:
+    sentence = refused("generate", "the", "--model", str(small), "--preset", "host", "--repetition-penalty", "1.2")
+    assert "keeps its 64 best" in sentence
+
+
+def test_turns_go_on_where_the_text_ended(folder: Path) -> None:
+    """Every line is fed behind the text so far; the end of text is no part of it."""
+    lines = b"once\n\n the\n\xc3\xa9\n"
+    assert written(folder, "--interactive", "-n", "2", given=lines) == " upon a\n cat\ufffd\n.\n"
+    assert written(folder, "once", "--interactive", "-n", "1", given=b" the") == " upon\n cat\n"
+    assert written(folder, "--interactive", given=b"") == ""
+    assert "begins with one" in refused(
+        "generate", "a", "--prompt", "b", "--interactive", "--model", str(folder), "--on", "golden"
+    )
+
+
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{{ m.content }}{% if m.role != 'user' %}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("kind", ["model", "image"])
+def test_chats(folder: Path, tmp_path: Path, kind: str) -> None:
+    """Answers alone are written; several questions at once are chats of their own, lines are turns of one."""
+    files = {"chat_template": TEMPLATE, "bos_token": "<s>", "eos_token": {"content": "</s>"}}
+    path = with_files(folder, tmp_path / "model", tokenizer_config=files)
+    if kind == "image":
+        assert run("convert", str(path), "-o", str(tmp_path / "image")).returncode == 0
+        path = tmp_path / "image"
+    assert written(path, "--chat", "the", "-n", "20") == " cat\u00e9.\n"
+    assert written(path, "--chat", "--prompt", "the", "--prompt", "cat", "-n", "9") == " cat\u00e9.\n\u00e9.\n"
+    assert (
+        written(path, "--chat", "-n", "20", given=b"the\ncat\nonce\n")
+        == " cat\u00e9.\n\u00e9.\n upon a the cat\u00e9.\n"
+    )
+    assert written(path, "--chat", "-n", "20", "--stop", "cat", given=b"the\nonce\n") == " \n upon a the \n"
+    assert "has no chat template" in refused("generate", "--chat", "--model", str(folder), "--on", "golden", given=b"a")
+
+
+def test_token_numbers_are_printed(folder: Path, tmp_path: Path) -> None:
+    assert run("tokenize", "the cat", "--model", str(folder)).stdout == "1 316 331\n"
+    assert run("tokenize", "the cat", "--no-bos", "--model", str(folder)).stdout == "316 331\n"
+    assert run("tokenize", "", "--model", str(folder)).stdout == "1\n"
+    out = str(tmp_path / "out.npz")
+    done = run("logits", str(folder), "--prompt", "the cat", "-o", out)
+    assert done.stdout.startswith("tokens: 1 316 331\n"), done.stderr
+    np.save(tmp_path / "ids.npy", np.array([1, 316, 331]))
+    assert (
+        run("logits", str(folder), "--tokens", str(tmp_path / "ids.npy"), "-o", str(tmp_path / "b.npz")).returncode == 0
+    )
+    assert np.array_equal(np.load(out)["logits"], np.load(tmp_path / "b.npz")["logits"])
+    assert "give either" in refused("logits", str(folder), "-o", out)
+    assert "give either" in refused("logits", str(folder), "--prompt", "a", "--tokens", "x", "-o", out)
+    assert "-o FILE" in refused("logits", str(folder), "--prompt", "a")
+
+
+def test_inspect_says_the_convention(folder: Path, image: Path) -> None:
+    for model in (folder, image):
+        line = "a text begins with '<s>' (1); ends with '</s>' (2); no chat template\n"
+        assert line in run("inspect", str(model)).stdout
+    assert "a text begins with nothing; ends with nothing; no chat template\n" in run("inspect", "demo").stdout
+
+
+# ---------------------------------------------------------------------------------- eval and calibration
+
+
+def test_evaluation_begins_every_stream_with_the_beginning_of_text(folder: Path, tmp_path: Path) -> None:
+    """One stream: all tokens of the published encoding but the first are counted."""
+    (tmp_path / "text.txt").write_bytes(b"\xef\xbb\xbfonce upon a the cat\r\rthe cat.\r")
+    text = "once upon a the cat\n\nthe cat.\n"
+    done = run("eval", str(folder), str(tmp_path / "text.txt"), "--whole", "--streams", "1")
+    assert done.returncode == 0, done.stderr
+    ids = load_tokenizer(folder).encode(text)
+    assert ids[0] == 1
+    wanted = bits_per_character(FloatModel(load_checkpoint(folder)), ids, 1)
+    assert (
+        f"float    {wanted * (len(ids) - 1) / len(text):.5f} bits per character  {wanted:.5f} bits per token"
+        in done.stdout
+    )
+    assert f"{len(ids) - 1:,} tokens, {len(text)} characters in 1 streams" in " ".join(done.stdout.split())
+    tokens = load_tokenizer(folder).encode(text, begin=False)
+    several = run("eval", str(folder), str(tmp_path / "text.txt"), "--whole", "--streams", "3")
+    length = len(tokens) // 3
+    each = [
+        bits_per_character(FloatModel(load_checkpoint(folder)), [1, *tokens[s : s + length]], 1)
+        for s in (0, length, 2 * length)
+    ]
+    assert f"{sum(each) / 3:.5f} bits per token" in several.stdout
+
+
+def test_calibration_begins_every_stream_with_the_beginning_of_text(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("once upon a the cat. " * 40)
+    image = tmp_path / "image"
+    done = run("convert", str(folder), "-o", str(image), "--calibrate", str(tmp_path / "text.txt"))
+    ids = load_tokenizer(folder).encode("once upon a the cat. " * 40)
+    tokens = text_tokens(ids[1:], [1])
+    assert tokens.shape == (1 + (len(ids) - 1) // 16, 16) and (tokens[0] == 1).all()
+    assert f"calibrated on {tokens.size:,} tokens" in done.stdout
+    seen = {name: one.rounded() for name, one in observe(load_checkpoint(folder), tokens).items()}
+    assert open_image(image).activations == seen
+    (tmp_path / "text.txt").write_text("")
+    assert "holds no text" in refused(
+        "convert", str(folder), "-o", str(image), "--calibrate", str(tmp_path / "text.txt")
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from lutern.firmware.conversations import EMPTY_PROMPT, Piece, Sampling, converse, generate, prefill, sample
+from lutern.firmware.conversations import EMPTY_PROMPT, Dialogue, Piece, Sampling, converse, generate, prefill, sample
 from lutern.firmware.session import Feed, GoldenSession, Logits, Run
 from lutern.hw.protocol import RUN_TOKENS
 from lutern.model_ref.config import ModelConfig
@@ -139,6 +139,71 @@ def test_nothing_to_say() -> None:
     machine = Fake(streams=2, slots=2)
     assert list(converse(machine, [], 4, Sampling())) == [] and list(converse(machine, [[1]], 0, Sampling())) == []
     assert not machine.runs
+
+
+# ---------------------------------------------------------------------------------- when a text ends
+
+
+@pytest.mark.parametrize("burst", [1, 3, 100])
+@pytest.mark.parametrize("streams", [1, 2, 4])
+def test_a_text_ends_with_the_token_that_finishes_it(streams: int, burst: int) -> None:
+    """Each for itself, in the middle of a burst too; the others go on as they would, and its slot is used again."""
+    whole = texts(converse(Fake(streams, streams), PROMPTS, 40, Sampling(0.8), burst=burst))
+    ends = {token for text in whole for token in text[3:5]}
+    heard: list[list[int]] = [[] for _ in PROMPTS]
+
+    def finished(which: int, token: int) -> bool:
+        heard[which].append(token)
+        return token in ends
+
+    written = texts(converse(Fake(streams, streams), PROMPTS, 40, Sampling(0.8), burst=burst, finished=finished))
+    for text, got in zip(whole, written, strict=True):
+        place = next(place for place, token in enumerate(text) if token in ends)
+        assert got == text[: place + 1]
+    assert heard == written
+
+
+# ---------------------------------------------------------------------------------- several turns
+
+
+SEVERAL = [[3, 1, 4], [1, 5], [9, 2, 6, 5, 3]]
+
+
+@pytest.mark.parametrize("streams", [1, 4])
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.8, top_k=4, seed=3)], ids=["greedy", "on the host"])
+def test_turns_are_one_conversation(weights: IntegerWeights, sampling: Sampling, streams: int) -> None:
+    """The same as all tokens so far fed anew, with each token fed once; after a restart the first turn again."""
+    machine = GoldenSession(weights, streams, 1)
+    dialogue, fed = Dialogue(machine, sampling), list[int]()
+    first: list[int] = []
+    for turn in SEVERAL:
+        got = [token for piece in dialogue.turn(turn, 4) for token in piece.tokens]
+        fed += turn
+        if not sampling.on_host:
+            anew = Dialogue(GoldenSession(weights), sampling)
+            assert got == [token for piece in anew.turn(fed, 4) for token in piece.tokens]
+        fed += got
+        first = first or got
+        assert len(got) == 4 and dialogue.pending == got[-1]
+    golden, state = GoldenSession(weights), machine._state
+    prefill(golden, fed[:-1], 0)
+    assert np.array_equal(golden._state, state), "the state is that of all tokens but the last"
+    dialogue.restart()
+    assert sampling.on_host or first == [token for piece in dialogue.turn(SEVERAL[0], 4) for token in piece.tokens]
+
+
+def test_only_what_is_new_is_fed() -> None:
+    machine = Fake(streams=2, slots=1)
+    dialogue = Dialogue(machine, Sampling())
+    said = [[token for piece in dialogue.turn(turn, 3) for token in piece.tokens] for turn in SEVERAL]
+    fed = [feed for feeds, *_ in machine.runs for feed in feeds]
+    assert [feed.token for feed in fed] == [
+        token for turn, answer in zip(SEVERAL, said, strict=True) for token in [*turn, *answer]
+    ][:-1]
+    assert [feed.fresh for feed in fed] == [True] + [False] * (len(fed) - 1)
+    dialogue.restart()
+    with pytest.raises(LuternError, match=EMPTY_PROMPT):
+        next(dialogue.turn([], 3))
 
 
 # ---------------------------------------------------------------------------------- how tokens are chosen

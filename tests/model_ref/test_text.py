@@ -1,32 +1,56 @@
-"""Text files, plain and compressed: the same characters, or one sentence."""
+"""Text files of every system are read; what is no text is refused in one sentence."""
 
+from __future__ import annotations
+
+import json
 import lzma
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.text import read_text
+from lutern.model_ref.text import decode_text, read_json, read_text
 
-TEXT = "once upon a time\r\nthere was a cat — and a dog.\n"
-
-
-def test_plain_and_compressed_read_the_same(tmp_path: Path) -> None:
-    plain, packed = tmp_path / "text.txt", tmp_path / "text.txt.xz"
-    plain.write_bytes(TEXT.encode())
-    packed.write_bytes(lzma.compress(TEXT.encode()))
-    assert read_text(plain) == read_text(packed) == TEXT.replace("\r\n", "\n")
+TEXT = "once\nupon é\n\n🙂"
 
 
-def test_missing_truncated_or_foreign_text_is_refused(tmp_path: Path) -> None:
-    absent, packed, foreign = tmp_path / "absent.txt", tmp_path / "cut.txt.xz", tmp_path / "latin.txt"
-    packed.write_bytes(lzma.compress(TEXT.encode())[:40])
-    foreign.write_bytes(b"caf\xe9\n")
-    with pytest.raises(LuternError) as caught:
-        read_text(absent)
-    assert str(caught.value) == (
-        f"{absent} cannot be read (No such file or directory); give a text file, plain or .xz."
-    )
-    for path in (packed, foreign):
-        with pytest.raises(LuternError, match=rf"{path.name} is no UTF-8 text, plain or \.xz \(.*\); convert it\.$"):
-            read_text(path)
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_files_of_every_system(tmp_path: Path, packed: bool, coding: str, line_end: str) -> None:
+    raw = TEXT.replace("\n", line_end).encode(coding)
+    path = tmp_path / ("text.txt.xz" if packed else "text.txt")
+    path.write_bytes(lzma.compress(raw) if packed else raw)
+    assert read_text(path) == TEXT
+
+
+@settings(derandomize=True, database=None, max_examples=100, deadline=None)
+@given(
+    st.text(st.characters(exclude_characters="\x00\r\ufeff", exclude_categories=["Cs"])),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_any_text(text: str, line_end: str) -> None:
+    for coding in ("utf-8-sig", "utf-16", "utf-32"):
+        assert decode_text(text.replace("\n", line_end).encode(coding)) == text
+    assert decode_text(text.replace("\n", line_end).encode()) == text
+
+
+@pytest.mark.parametrize("raw", [b"\xff", b"\xff\xfea", b"a\xc3", b"\xef\xbb\xbf\xff"])
+def test_no_text(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "text.txt").write_bytes(raw)
+    with pytest.raises(LuternError, match="is no UTF-8 text"):
+        read_text(tmp_path / "text.txt")
+
+
+def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    assert read_json(path, 100) == {}
+    for coding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_bytes(json.dumps({"a": "é"}, ensure_ascii=False).encode(coding))
+        assert read_json(path, 100) == {"a": "é"}
+    for raw, reason in ((b"[]", "no JSON object"), (b"{", "not valid JSON"), (b" " * 101, "larger than 100")):
+        path.write_bytes(raw)
+        with pytest.raises(LuternError, match=reason):
+            read_json(path, 100)
