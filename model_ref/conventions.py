@@ -10,6 +10,7 @@ in it, so that image and checkpoint write the same text.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -255,7 +256,8 @@ def _follow_options(library: tokenizers.Tokenizer, options: dict[str, Any], toke
 
 def added_around(library: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
     """Numbers of the tokens that the post-processor puts ahead of a text and behind it."""
-    for text in ("a", "the", "0", ".", *sorted(library.get_vocab(with_added_tokens=False))[:100]):
+    words = (library.id_to_token(number) or "" for number in range(1000))
+    for text in itertools.chain(("a", "the", "0", "."), words):
         try:
             encoding = library.encode(text)
         except Exception:  # the library raises bare exceptions for what it lacks

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +54,7 @@ class Tokenizer:
         self._unknown = _unknown_token(library)
         self._unknown_id = library.token_to_id(self._unknown) if self._unknown else None
         self._silent = isinstance(library.model, models.BPE) and self._unknown_id is None
+        self._added = frozenset(library.get_added_tokens_decoder())
         self._special = {number for number, token in library.get_added_tokens_decoder().items() if token.special}
         falls_back = library.decoder is not None and _decodes_bytes(library)
         self._bytes = {number for token, number in vocabulary.items() if falls_back and _BYTE_TOKEN.fullmatch(token)}
@@ -151,7 +153,9 @@ class Tokenizer:
     def _encode(self, text: str, special: bool) -> tokenizers.Encoding:
         try:
             encoding = self.library.encode(text, add_special_tokens=special)
-        except Exception as error:  # the library raises bare exceptions, some for characters that have no token
+        except BaseException as error:  # the library raises bare exceptions, some for characters that have no token
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
             reason = " ".join(str(error).split())[:200]
             if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
                 reason = "it holds bytes that are no UTF-8"
@@ -160,8 +164,11 @@ class Tokenizer:
             ) from error
         position = self._first_lost(text, encoding)
         if position is not None:
+            end = position + 1
+            while end < len(text) and unicodedata.combining(text[end]):
+                end += 1
             raise LuternError(
-                f"the tokenizer has no token for {text[position]!r} at position {position}; "
+                f"the tokenizer has no token for {text[position:end][:8]!r} at position {position}; "
                 "leave that character out or write it differently."
             )
         self._check_known(encoding.ids)
@@ -169,12 +176,12 @@ class Tokenizer:
 
     def _check_known(self, ids: Sequence[int]) -> None:
         """Refuse tokens that the model does not know."""
-        for token in ids:
-            if self._model_size is not None and token >= self._model_size:
-                raise LuternError(
-                    f"the tokenizer gives number {token} to {self.library.id_to_token(token)!r}, but the model knows "
-                    f"{self._model_size} tokens; leave it out, or give the tokenizer that the model was trained with."
-                )
+        token = max(ids, default=0)
+        if self._model_size is not None and token >= self._model_size:
+            raise LuternError(
+                f"the tokenizer gives number {token} to {self.library.id_to_token(token)!r}, but the model knows "
+                f"{self._model_size} tokens; leave it out, or give the tokenizer that the model was trained with."
+            )
 
     def _first_lost(self, text: str, encoding: tokenizers.Encoding) -> int | None:
         """First character that became the unknown token or that the model dropped; None when all are kept.
@@ -188,28 +195,50 @@ class Tokenizer:
                 if token == self._unknown_id and not added and text[start:end] != self._unknown:
                     blank = len(text[start:end]) - len(text[start:end].lstrip())
                     return int(start) + (blank if blank < end - start else 0)
-        if not self._silent:
-            return None
-        covered = bytearray(len(text))
-        for start, end in encoding.offsets:
-            covered[start:end] = b"\1" * (end - start)
-        lost = covered.find(0)
-        while lost >= 0 and not self._reaches_model(text, lost):
-            lost = covered.find(0, lost + 1)
-        return lost if lost >= 0 else None
+        return self._first_dropped(text, encoding) if self._silent else None
 
-    def _reaches_model(self, text: str, position: int) -> bool:
-        """Whether a character is still there behind normalizer and pre-tokenizer, on its own."""
+    def _first_dropped(self, text: str, encoding: tokenizers.Encoding) -> int | None:
+        """First character that a model without an unknown token leaves out, an added token's apart, and a whole word's
+        where the model looks for whole words first."""
+        if all(map(self._has_tokens, set(self._normal(text)))):
+            return None
+        added = bytearray(len(text))
+        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if token in self._added or self.library.model.ignore_merges:
+                added[start:end] = b"\1" * (end - start)
+        dropped = (place for place in range(len(text)) if not added[place] and self._is_dropped(text, place))
+        position = next(dropped, None)
+        while position and unicodedata.combining(text[position]):
+            position -= 1
+        return position
+
+    def _is_dropped(self, text: str, position: int) -> bool:
+        """Whether the model has no token for what the normalizer makes of a character; also of one that it joins with
+        what is ahead of it."""
         start = max(0, position - _CONTEXT)
-        before, after = text[start:position], text[start : position + 1]
-        if self.library.normalizer is not None:
-            before, after = (self.library.normalizer.normalize_str(part) for part in (before, after))
-        if not after.startswith(before):
-            return False  # joined with what is ahead of it
-        rest = after[len(before) :]
-        if self.library.pre_tokenizer is not None and rest:
-            rest = "".join(piece for piece, _ in self.library.pre_tokenizer.pre_tokenize_str(rest))
-        return bool(rest)
+        before, after = self._normal(text[start:position]), self._normal(text[start : position + 1])
+        same = next((place for place, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), None)
+        return not all(map(self._has_tokens, after[len(before) if same is None else same :]))
+
+    def _normal(self, text: str) -> str:
+        normalizer = self.library.normalizer
+        return text if normalizer is None else str(normalizer.normalize_str(text))
+
+    def _has_tokens(self, character: str) -> bool:
+        """Whether the model has tokens for what the pre-tokenizer makes of a character; it may leave nothing."""
+        pre_tokenizer = self.library.pre_tokenizer
+        pieces = [(character, (0, 1))] if pre_tokenizer is None else pre_tokenizer.pre_tokenize_str(character)
+        return all(self._has_character(part) for piece, _ in pieces for part in piece)
+
+    def _has_character(self, character: str) -> bool:
+        """Whether a byte-pair model has a token of one character, anywhere in a word, or tokens of its bytes."""
+        prefixes = ("", self.library.model.continuing_subword_prefix or "")
+        suffixes = ("", self.library.model.end_of_word_suffix or "")
+        forms = (prefix + character + suffix for prefix in prefixes for suffix in suffixes)
+        if any(self.library.token_to_id(form) is not None for form in forms):
+            return True
+        bytes_of = (f"<0x{value:02X}>" for value in character.encode())
+        return self.library.model.byte_fallback and all(self.library.token_to_id(byte) is not None for byte in bytes_of)
 
 
 def _read_library(text: str, where: str) -> tokenizers.Tokenizer:

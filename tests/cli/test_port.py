@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tokenizers import processors
 
 from lutern.firmware.conversations import Sampling, generate
 from lutern.firmware.serial_port import SerialPort
@@ -25,7 +27,7 @@ from lutern.hw.top import SerialTop
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantise import integer_weights
-from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.synthetic import chain_checkpoint, random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.board import simulated as with_memory
@@ -129,6 +131,27 @@ def test_text_from_the_port(board: Board, folder: Path, expected: str) -> None:
         done = generate_on(served.port, folder, "--preset", "tiny")
         assert (done.returncode, done.stdout) == (0, expected), done.stderr
         assert board.taken - before < 1000 < before
+
+
+def test_texts_and_turns_end_at_the_end_of_text(board: Board, tmp_path: Path) -> None:
+    """The known text a, b, c, d, e, </s>: several prompts at once, and turns."""
+    tokens = [*LETTERS, "<s>", "</s>"]
+    library = character_tokenizer(tokens)
+    library.add_special_tokens(["<s>", "</s>"])
+    library.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 27)])
+    config = ModelConfig(vocab_size=29, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
+    chain = [tokens.index(token) for token in ("<s>", "a", "b", "c", "d", "e", "</s>")]
+    save_checkpoint(tmp_path, config, chain_checkpoint(config, dict(itertools.pairwise(chain)), 3).tensors)
+    (tmp_path / "tokenizer.json").write_text(Tokenizer(library).to_json())
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [28], "do_sample": false}')
+    (tmp_path / "lines").write_text("a\nb\n")
+    with PtyBoard(board) as served:
+        common = ("generate", "--model", str(tmp_path), "--on", served.port)
+        assert lutern(*common, "--prompt", "b", "--prompt", "", "--stop", "e").stdout == "bcd\nabcd\n"
+        command = [sys.executable, "-m", "lutern.cli.main", *common, "--interactive", "--top-p", "0.9"]
+        with (tmp_path / "lines").open() as lines:
+            done = subprocess.run(command, stdin=lines, capture_output=True, text=True, timeout=600)
+        assert done.stdout == "bcde\ncde\n", done.stderr
 
 
 def test_a_bad_line_is_healed(board: Board, folder: Path, expected: str) -> None:

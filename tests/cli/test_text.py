@@ -125,6 +125,8 @@ def test_the_known_text_is_written_and_ends(prompt: str, model: str, request: py
 def test_the_simulated_board_writes_it(small: Path) -> None:
     for model in (small, small.parent / "image"):
         assert written(model, "once upon", "-n", "20", "--check", on=("--on", "sim")) == f"{WRITTEN}\n"
+    turns = written(small, "--interactive", "-n", "3", "--check", on=("--on", "sim"), given=b"once\n cat\n")
+    assert turns == " upon a the\n\u00e9.\n"
     assert written(small, "once", "-n", "3", "--top-p", "0.5", "-t", "0.1", on=("--on", "sim")) == "once upon a the\n"
 
 

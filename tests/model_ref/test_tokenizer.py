@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, normalizers, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer, load_tokenizer
@@ -123,6 +123,48 @@ def test_nfc_is_refused_exactly_where_the_normalised_text_lacks_a_token(text: st
             tokenizer.encode(text)
     else:
         assert tokenizer.decode(tokenizer.encode(text)) == unicodedata.normalize("NFC", text)
+
+
+@pytest.mark.parametrize("trim", [False, True])
+def test_trimmed_offsets_are_not_lost(trim: bool) -> None:
+    """GPT-2's post-processor leaves spaces out of the offsets; a byte that has no token is still found."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    text = "two  words\n é 🙂"
+    for missing, lost in (("", ""), ("Ċ", r"'\\n' at position 10"), ("Ł", "'🙂' at position 14"), ("ÿ", "")):
+        known = {character: token for token, character in enumerate(alphabet) if character != missing}
+        library = tokenizers.Tokenizer(models.BPE(vocab=known, merges=[]))
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        library.post_processor = processors.ByteLevel(trim_offsets=trim)
+        library.decoder = decoders.ByteLevel()
+        tokenizer = Tokenizer(library)
+        if lost:
+            with pytest.raises(LuternError, match=f"no token for {lost}"):
+                tokenizer.encode(text)
+        else:
+            assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_bytes_and_whole_words_stand_in_for_characters() -> None:
+    """Models without an unknown token that fall back to bytes, or that know whole words only."""
+    tokens = ["a", "<0xC3>", "<0xA9>"]
+    library = tokenizers.Tokenizer(models.BPE({t: n for n, t in enumerate(tokens)}, [], byte_fallback=True))
+    assert Tokenizer(library).encode("aé") == [0, 1, 2]
+    with pytest.raises(LuternError, match="no token for 'ä' at position 1"):
+        Tokenizer(library).encode("aä")
+    library = tokenizers.Tokenizer(models.BPE({"ab": 0, "c": 1}, [], ignore_merges=True))
+    library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    assert Tokenizer(library).encode("ab c") == [0, 1]
+    with pytest.raises(LuternError, match="no token for 'd' at position 3"):
+        Tokenizer(library).encode("ab d")
+
+
+def test_added_tokens_need_no_letters() -> None:
+    library = character_tokenizer("ab")
+    library.add_tokens(["<x>"])
+    tokenizer = Tokenizer(library)
+    assert tokenizer.encode("a<x>b") == [0, 2, 1]
+    with pytest.raises(LuternError, match="no token for 'x' at position 4"):
+        tokenizer.encode("a<x>x")
 
 
 def test_word_pieces_drop_spaces_and_name_unknown_words() -> None:
