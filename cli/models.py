@@ -31,9 +31,8 @@ class Model:
 
 def open_model(name: str) -> Model:
     """Load ``demo``, ``demo-small`` or a folder in the published format."""
-    folder = checkpoint_folder(name)
     checkpoint = open_checkpoint(name)
-    return Model(name, checkpoint, load_tokenizer(folder).limit_to(checkpoint.config.vocab_size))
+    return Model(name, checkpoint, _tokenizer_of(checkpoint))
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,13 @@ def open_network(name: str) -> Network:
         checkpoint.config,
         checkpoint,
         lambda: integer_weights(checkpoint),
-        lambda: open_model(name).tokenizer,
+        lambda: _tokenizer_of(checkpoint),
         checkpoint.synthetic,
     )
+
+
+def _tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
+    return load_tokenizer(checkpoint.folder).limit_to(checkpoint.config.vocab_size)
 
 
 def open_checkpoint(name: str) -> Checkpoint:
