@@ -14,7 +14,7 @@ PYTEST := PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses 2 --dist loadfile
 .NOTPARALLEL:
 
 demo: $(VENV)/installed-base
-	$(BIN)/lutern generate
+	$(BIN)/lutern generate </dev/null
 
 bench: $(VENV)/installed-base
 	$(BIN)/lutern bench

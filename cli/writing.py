@@ -91,18 +91,13 @@ def write_turns(place: Place, tokenizer: Tokenizer, turns: Iterable[str], style:
     dialogue, talk = Dialogue(place.machine, style.sampling), Chat(tokenizer) if chat else None
     runs: list[Run] = []
     held: list[int] = []  # all tokens so far
-    said, steps, seconds = "", 0, 0.0
+    said, whole, steps, seconds = "", False, 0, 0.0
     for turn in turns:
         if talk is not None:
             tokens, goes_on = talk.ask(turn)
         else:
-            goes_on = bool(said)
-            tokens = (
-                tokenizer.encode_body(said + turn, len(said))
-                if goes_on
-                else tokenizer.encode_prompt(turn, begin=style.begin)
-            )
-            said += turn
+            said, goes_on, start = said + turn, whole, len(said)
+            tokens = tokenizer.encode_body(said, start) if goes_on else tokenizer.encode_prompt(said, begin=style.begin)
         if not goes_on:
             dialogue.restart()
             held = []
@@ -111,7 +106,7 @@ def write_turns(place: Place, tokenizer: Tokenizer, turns: Iterable[str], style:
             held.pop()
         held += tokens
         text = style.write(tokenizer, held, True)
-        start = time.monotonic()
+        before = time.monotonic()
         try:
             for piece in _kept(dialogue.turn(tokens, style.count, partial(_push, text)), runs):
                 held += piece.tokens
@@ -120,11 +115,12 @@ def write_turns(place: Place, tokenizer: Tokenizer, turns: Iterable[str], style:
         finally:
             sys.stdout.write(text.finish() + "\n")
             sys.stdout.flush()
-        seconds += time.monotonic() - start
+        seconds += time.monotonic() - before
         steps += len(tokens) + text.count
         said += text.text
+        whole = not isinstance(text.ended_by, str)  # the state holds what was written and nothing else
         if talk is not None:
-            talk.answered(text.text, whole=not isinstance(text.ended_by, str))
+            talk.answered(text.text, whole=whole)
     if runs:
         _show_summary(place, runs, steps, seconds)
 

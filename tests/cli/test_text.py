@@ -371,6 +371,8 @@ def test_turns_go_on_where_the_text_ended(folder: Path) -> None:
     lines = b"once\n\n the\n\xc3\xa9\n"
     assert written(folder, "--interactive", "-n", "2", given=lines) == " upon a\n cat\ufffd\n.\n"
     assert written(folder, "once", "--interactive", "-n", "1", given=b" the") == " upon\n cat\n"
+    stopped = written(folder, "--interactive", "-n", "9", "--stop", "cat", given=b"once\ncat\n")
+    assert stopped == " upon a the \n\u00e9.\n", "what was cut off is not in the state"
     assert written(folder, "--interactive", given=b"") == ""
     assert "begins with one" in refused(
         "generate", "a", "--prompt", "b", "--interactive", "--model", str(folder), "--on", "golden"
