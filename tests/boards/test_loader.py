@@ -7,7 +7,6 @@ its users. What the real one says is read too, where no board can answer it.
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from lutern.boards import loader
 from lutern.boards.board import Board
 from lutern.boards.catalog import BOARDS
 from lutern.model_ref.errors import LuternError
+from processes import Finished, lutern
 
 BOARD = BOARDS["ulx3s-85f"]
 ANSWER = "empty\nJtag frequency : requested 6.00MHz   -> real 3.00MHz\nindex 0:\n\tidcode {}\n\tmanufacturer lattice\n"
@@ -53,10 +53,8 @@ sys.exit(int((here / "status").read_text()) if (here / "status").exists() else 0
     return folder
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lutern.cli.main", "program", *arguments], capture_output=True, text=True, timeout=60
-    )
+def run(*arguments: str) -> Finished:
+    return lutern("program", *arguments)
 
 
 def test_asked_then_loaded(stand_in: Path, tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,18 +13,13 @@ import pytest
 from lutern.hw.config import PRESETS
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.synthetic import write_random_checkpoint
+from processes import Finished, lutern
 
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lutern.cli.main", "bench", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
+def run(*arguments: str, **environment: str) -> Finished:
+    return lutern("bench", *arguments, **environment)
 
 
 @pytest.fixture(scope="module")

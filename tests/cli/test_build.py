@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from processes import Finished, lutern
 
 pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 
@@ -20,9 +20,8 @@ from lutern.model_ref.errors import LuternError
 SMALL = {"vocab_size": 40, "num_hidden_layers": 2}
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lutern.cli.main", "build", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def run(*arguments: str) -> Finished:
+    return lutern("build", *arguments)
 
 
 @pytest.mark.parametrize(

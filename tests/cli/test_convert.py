@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+from processes import lutern as run
 
 CONFIG = ModelConfig(vocab_size=4, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
 GATE = "model.layers.0.mlp.gate_proj"
@@ -31,12 +30,6 @@ def folder(tmp_path: Path) -> Path:
     save_checkpoint(folder, CONFIG, tensors)
     (folder / "tokenizer.json").write_text(Tokenizer(character_tokenizer(" abc")).to_json())
     return folder
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `lutern`."""
-    command = [sys.executable, "-m", "lutern.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
+from processes import Finished, lutern
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+
+def run(*arguments: str) -> Finished:
     """Run `lutern cost`."""
-    return subprocess.run(
-        [sys.executable, "-m", "lutern.cli.main", "cost", *arguments], capture_output=True, text=True, timeout=600
-    )
+    return lutern("cost", *arguments)
 
 
 @pytest.mark.parametrize("blocks", [["norn"], ["lanes", "ternary"]])

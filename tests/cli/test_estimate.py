@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
+from processes import Finished, lutern
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lutern.cli.main", "estimate", *arguments], capture_output=True, text=True, check=False
-    )
+
+def run(*arguments: str) -> Finished:
+    return lutern("estimate", *arguments)
 
 
 def test_a_board() -> None:

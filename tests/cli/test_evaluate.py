@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+from processes import Finished, lutern
 
 CONFIG = ModelConfig(vocab_size=4, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
 TEXT = "abca cab " * 40
@@ -34,10 +33,9 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str) -> Finished:
     """Run `lutern eval`."""
-    command = [sys.executable, "-m", "lutern.cli.main", "eval", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return lutern("eval", *arguments)
 
 
 def test_float_and_integer_side_by_side(folder: Path, tmp_path: Path) -> None:

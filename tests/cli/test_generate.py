@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+from processes import Finished, lutern
 
 CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 SEED = 9
@@ -32,18 +30,12 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **environment: str) -> Finished:
     """Run `lutern generate`."""
-    return subprocess.run(
-        [sys.executable, "-m", "lutern.cli.main", "generate", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env={**os.environ, **environment},
-    )
+    return lutern("generate", *arguments, **environment)
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], sentence: str) -> None:
+def assert_refused(done: Finished, sentence: str) -> None:
     """One sentence on stderr, nothing on stdout, exit code not zero."""
     assert done.stderr == f"lutern: {sentence}\n"
     assert (done.returncode, done.stdout) == (1, "")

@@ -1,11 +1,12 @@
 """What a user can mend ends with one sentence and status 1, Ctrl-C with 130 and silence, a defect with a traceback."""
 
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from processes import Finished, run, run_python
 
 PROGRAM = """
 import sys
@@ -21,11 +22,9 @@ main.main()
 """
 
 
-def run_failing_command(statement: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_failing_command(statement: str, folder: Path) -> Finished:
     """Run `lutern fail`, a command whose body is `statement`."""
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(statement)], cwd=folder, capture_output=True, text=True, timeout=60
-    )
+    return run_python(PROGRAM.format(statement), cwd=folder)
 
 
 def test_error_that_a_user_can_mend(tmp_path: Path) -> None:
@@ -33,9 +32,19 @@ def test_error_that_a_user_can_mend(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "lutern: d is 7; a multiple of 4 is wanted.\n")
 
 
-def test_interrupt(tmp_path: Path) -> None:
-    done = run_failing_command(f"import os; os.kill(os.getpid(), {int(signal.SIGINT)})", tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal(number: signal.Signals, status: int, tmp_path: Path) -> None:
+    """The command cleans up, ends in silence, and says by its status which signal it was."""
+    statement = f"""
+    import os, time
+    try:
+        os.kill(os.getpid(), {int(number)})
+        time.sleep(60)
+    finally:
+        print("cleaned up")
+"""
+    done = run_failing_command(statement.strip(), tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "cleaned up\n", "")
 
 
 def test_defect(tmp_path: Path) -> None:
@@ -49,7 +58,7 @@ def test_missing_package(tmp_path: Path) -> None:
         "import sys; sys.modules['numpy'] = None; sys.argv = ['lutern', 'generate']\n"
         "from lutern.cli.main import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = run_python(program, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "lutern: the package numpy is not installed; run `lutern doctor`, which says how to get it.\n"
 
@@ -57,13 +66,13 @@ def test_missing_package(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--help"]], ids=["all", "doctor"])
 def test_help(tmp_path: Path, arguments: list[str]) -> None:
     lutern = Path(sys.executable).parent / "lutern"
-    done = subprocess.run([lutern, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = run([lutern, *arguments], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "doctor" in done.stdout
 
 
 def test_unknown_command(tmp_path: Path) -> None:
     lutern = Path(sys.executable).parent / "lutern"
-    done = subprocess.run([lutern, "dcotor"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = run([lutern, "dcotor"], cwd=tmp_path)
     assert done.returncode == 2
     assert "No such command 'dcotor'" in done.stderr

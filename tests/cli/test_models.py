@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +13,10 @@ from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.synthetic import write_random_checkpoint
 from lutern.model_ref.ternarise import ternarise
+from processes import lutern as run
 
 CONFIG = ModelConfig(vocab_size=96, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 SEED = 2
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `lutern`."""
-    return subprocess.run(
-        [sys.executable, "-m", "lutern.cli.main", *arguments], capture_output=True, text=True, timeout=600
-    )
 
 
 @pytest.fixture(scope="module")

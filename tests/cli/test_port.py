@@ -7,7 +7,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 from tokenizers import processors
 
 from lutern.firmware.conversations import Sampling, generate
+from lutern.firmware.link import Client
 from lutern.firmware.serial_port import SerialPort
 from lutern.firmware.session import GoldenSession
 from lutern.firmware.slip import FrameDecoder, encode_frame
@@ -33,6 +33,7 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.board import simulated as with_memory
 from lutern.sim.loopback import SerialLoopback
 from lutern.sim.pty_board import PtyBoard
+from processes import Finished, finish, lutern, started
 
 CONFIG = preset("tiny")
 WITHOUT_WEIGHTS = preset("host").with_(memory_words=1024, max_width=64, max_state=128, max_vocab=64)
@@ -42,6 +43,7 @@ UNKNOWN = CONFIG.with_(name="line", memory_words=1 << 13)
 MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 TOKENS = 6
+BOARD_COMMAND = (sys.executable, "-m", "lutern.cli.main", "board")
 
 
 @pytest.fixture(scope="module")
@@ -104,19 +106,13 @@ def board(simulated: SimulatedBoard) -> Board:
     return Board(simulated)
 
 
-def lutern(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lutern.cli.main", *arguments], capture_output=True, text=True, timeout=600
-    )
-
-
-def generate_on(port: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def generate_on(port: str, folder: Path, *more: str) -> Finished:
     return lutern(
         "generate", "ab", "--model", str(folder), "-n", str(TOKENS), "-t", "0.9", "--seed", "4", "--on", port, *more
     )
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], sentence: str) -> None:
+def assert_refused(done: Finished, sentence: str) -> None:
     """One sentence on stderr, nothing on stdout."""
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"lutern: {sentence}\n")
 
@@ -324,14 +320,26 @@ def test_selftest_without_a_board() -> None:
 
 
 def test_the_board_command(folder: Path, expected: str) -> None:
-    """Serves until Ctrl-C."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "lutern.cli.main", "board"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as served:
+    """It serves until Ctrl-C."""
+    with started(BOARD_COMMAND) as served:
         assert served.stdout is not None
         port = served.stdout.readline().strip()
         assert os.path.exists(port)
         done = generate_on(port, folder)
         served.send_signal(signal.SIGINT)
-        assert served.wait(30) == 130
+        ended = finish(served)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
     assert (done.returncode, done.stdout) == (0, expected), done.stderr
+
+
+def test_the_board_command_in_the_background() -> None:
+    """A shell's background job ignores Ctrl-C; it serves until SIGTERM."""
+    with started(BOARD_COMMAND, ignores_sigint=True) as served:
+        assert served.stdout is not None
+        port = served.stdout.readline().strip()
+        served.send_signal(signal.SIGINT)
+        with SerialPort(port) as link:
+            assert Client(link).transact(Opcode.INFO)
+        served.send_signal(signal.SIGTERM)
+        ended = finish(served)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "", "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 from lutern.cli import verilog as command
 from lutern.cli.verilog import verilog
 from lutern.hw.config import HwConfig
+from processes import run
 
 LUTERN = Path(sys.executable).parent / "lutern"
 PORTS = {"clk", "rst", *(f"{link}__{part}" for link in ("rx", "tx") for part in ("valid", "ready", "payload"))}
@@ -68,15 +68,14 @@ def test_to_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pyte
     ],
 )
 def test_what_a_user_can_mend(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    done = subprocess.run([LUTERN, "verilog", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = run([LUTERN, "verilog", *arguments], cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"lutern: {message}") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
 def test_whole_machine(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [LUTERN, "verilog", "--preset", "tiny"], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=True
-    )
+    done = run([LUTERN, "verilog", "--preset", "tiny"], cwd=tmp_path)
+    assert done.returncode == 0
     assert ports(done.stdout) == PORTS
     assert done.stderr == ""

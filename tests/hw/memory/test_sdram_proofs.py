@@ -4,7 +4,6 @@ and for the reader of bursts the contract of a stream."""
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from lutern.hw.memory import SdramTimings
 from lutern.hw.memory import sdram_controller as sdram
 from lutern.hw.memory.sdram_controller import REFRESH_WAIT, SdramController
 from lutern.hw.memory.sdram_reader import BurstReader
+from processes import run
 
 SMALL = SdramTimings(
     clock_hz=1e6,
@@ -57,7 +57,7 @@ def prove(component: Any, folder: Path, depth: int) -> tuple[bool, str]:
     (folder / "design.il").write_text(rtlil.convert(component, name="top", platform="formal", ports=ports))
     (folder / "proof.sby").write_text(SBY.format(depth=depth))
     tools = Path(sys.executable).parent
-    done = subprocess.run(
+    done = run(
         [
             tools / "yowasp-sby",
             "--yosys",
@@ -70,9 +70,6 @@ def prove(component: Any, folder: Path, depth: int) -> tuple[bool, str]:
             "proof.sby",
         ],
         cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
         env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"},
     )
     log = done.stdout + done.stderr

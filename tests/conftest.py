@@ -1,0 +1,49 @@
+"""Rules of all tests: none waits without end."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import threading
+from collections.abc import Iterator
+from typing import TextIO
+
+import pytest
+
+from processes import kill_descendants
+
+LIMIT_S = 1200.0
+"""A test that takes longer hangs, on however busy a machine."""
+SLOW_LIMIT_S = 4 * 3600.0
+GRACE_S = 30.0
+
+
+STDERR = pytest.StashKey[TextIO]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the real stderr: pytest redirects it while tests run, and what is captured is lost when a process ends."""
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        config.stash[STDERR] = os.fdopen(os.dup(2), "w")
+
+
+def _give_up(item: pytest.Item) -> None:
+    stderr = item.config.stash[STDERR]
+    print(f"{item.nodeid} hangs: its child processes are killed", file=stderr, flush=True)
+    faulthandler.dump_traceback(stderr)
+    kill_descendants()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that hangs loses its child processes, and fails by that. If it hangs still, this process ends."""
+    limit_s = SLOW_LIMIT_S if item.get_closest_marker("slow") else LIMIT_S
+    timer = threading.Timer(limit_s, _give_up, [item])
+    timer.daemon = True
+    timer.start()
+    faulthandler.dump_traceback_later(limit_s + GRACE_S, exit=True, file=item.config.stash[STDERR])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        timer.cancel()

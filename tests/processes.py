@@ -1,0 +1,105 @@
+"""Child processes of tests: each has the default Ctrl-C, an end, and no descendants that outlive it.
+
+A shell that starts ``make test &`` without job control ignores SIGINT in it, and every child would inherit that. So
+children are started with the default action. They lead a session of their own, and the whole session is killed when the
+test is done with the child, or when the child takes too long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+TIMEOUT_S = 600.0
+"""A child is killed after so many seconds: a multiple of what the longest one takes on a busy machine."""
+
+Finished = subprocess.CompletedProcess[str]
+
+
+@contextlib.contextmanager
+def _sigint(action: signal.Handlers | object) -> Iterator[None]:
+    """SIGINT has this action in here. A handler written in Python becomes the default action in a child."""
+    before = signal.signal(signal.SIGINT, action)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    ignores_sigint: bool = False,
+) -> Iterator[subprocess.Popen[str]]:
+    """A child with its stdout and stderr in pipes, until the block ends. ``env`` replaces the environment."""
+    with _sigint(signal.SIG_IGN if ignores_sigint else signal.default_int_handler):
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+        )
+    try:
+        yield child
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        for pipe in (child.stdout, child.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+def finish(child: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> Finished:
+    """Wait for the end of a child of ``started``."""
+    out, err = child.communicate(timeout=timeout_s)
+    return subprocess.CompletedProcess(child.args, child.returncode, out, err)
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Finished:
+    """Run a command to its end. ``env`` replaces the environment."""
+    with started(command, cwd=cwd, env=env) as child:
+        return finish(child, timeout_s)
+
+
+def run_python(program: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Finished:
+    """Run the text of a program with this Python."""
+    return run([sys.executable, "-c", program], cwd=cwd, env=env)
+
+
+def lutern(*arguments: str | Path, **environment: str) -> Finished:
+    """Run the command ``lutern``; ``environment`` is added to this one."""
+    return run([sys.executable, "-m", "lutern.cli.main", *arguments], env={**os.environ, **environment})
+
+
+def kill_descendants() -> None:
+    """Kill all children of this process, and their children, whoever started them."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()  # the name before it may hold anything
+            parents[int(path.parent.name)] = int(fields[1])
+    found = {os.getpid()}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    for child in found - {os.getpid()}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
