@@ -9,7 +9,8 @@
 Inside the bench, `bench_parameters()` and `bench_seed()` give back what was passed. A failing bench raises
 AssertionError with the cocotb test's name, its message, the seed and the log's path. Only the ports of the component
 can be read and driven: with every signal public, Verilator optimises nothing. `public="all"` opens the inside too, for
-debugging. Verilator's own runtime is compiled once and shared by all benches: it is most of a small bench's build.
+debugging. Verilator's own runtime and headers are compiled once and shared by all benches: they are most of a small
+bench's build.
 """
 
 import contextlib
@@ -18,8 +19,9 @@ import functools
 import json
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -33,7 +35,10 @@ from lutern.sim.tools import environment, is_plain, prune, require_compiler, tai
 
 _PARAMETERS = "LUTERN_BENCH_PARAMETERS"
 _SEED = "LUTERN_BENCH_SEED"
-_FLAGS = ("-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "0", "-O3", "-CFLAGS", "-O1")
+_FLAGS = ("-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "0", "-O3", "--output-split", "0")
+_COMPILER_FLAGS = "-O1"  # a bench waits for Python more than for the gateware, so a fast compiler counts for more
+_MAKE_FLAGS = ("OPT_FAST=", "OPT_SLOW=", "OPT_GLOBAL=")  # a precompiled header wants equal flags in all files
+_HEADERS = ("verilated.h", "verilated_vpi.h", "verilated_dpi.h", "memory", "string")
 _TRACE_FLAGS = ("-CFLAGS", "-UVM_TRACE -DVM_TRACE=1")  # cocotb 2.1 leaves VM_TRACE at 0 otherwise
 
 
@@ -64,28 +69,82 @@ def build_root() -> Path:
     return folder
 
 
-def _build(
-    component: wiring.Component, folder: Path, rtlil_text: str, public: str, waves: bool, sources: Sequence[Path]
+def _verilate(
+    folder: Path,
+    sources: Sequence[Path],
+    *,
+    waves: bool,
+    public: str = "ports",
+    flags: str = _COMPILER_FLAGS,
+    ahead: Sequence[str] = (),
+    targets: Sequence[str] = (),
 ) -> None:
+    """Verilate and compile `sources` in `folder`; the command `ahead` runs between the two steps."""
     from cocotb_tools.runner import Verilator  # cocotb is there for tests only
 
-    runtime = folder.parent / f".runtime-{digest(*_FLAGS, str(waves))[:12]}"
     dropped = "--public-flat-rw" if public == "ports" else ""
 
     class Builder(Verilator):
-        """Opens only the ports, and takes the compiled runtime over between verilating and compiling."""
+        """Opens only the ports, and compiles all files with the same flags."""
 
         def _build_command(self) -> list[Any]:
             verilate, make = super()._build_command()
-            objects = [str(item) for item in runtime.glob("*.o")]
-            # cp -p would keep a time older than the generated header that make compares with.
-            take = [["cp", *objects, str(folder)]] if objects else []
-            return [[item for item in verilate if item != dropped], *take, make]
+            commands = [[item for item in verilate if item != dropped], list(ahead), [*make, *_MAKE_FLAGS, *targets]]
+            return [command for command in commands if command]
 
+    with environment(verilator_environment()):
+        try:
+            Builder().build(
+                sources=sources,
+                hdl_toplevel="top",
+                build_dir=folder,
+                build_args=[*_FLAGS, "-CFLAGS", flags, *(_TRACE_FLAGS if waves else ())],
+                waves=waves,
+                always=True,
+                timescale=("1ns", "1ps"),
+                log_file=folder / "build.log",
+            )
+        except (RuntimeError, SystemExit) as error:
+            raise AssertionError(
+                f"Verilator could not build {folder.name}: {error}\n" + tail(folder / "build.log")
+            ) from None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Two test processes may want the same build: one waits here for the other."""
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _runtime(parent: Path, waves: bool) -> Path:
+    """The folder with Verilator's compiled runtime and precompiled headers."""
+    runtime = parent / f".runtime-{digest(*_FLAGS, _COMPILER_FLAGS, *_MAKE_FLAGS, *_HEADERS, str(waves))[:12]}"
+    parent.mkdir(parents=True, exist_ok=True)
+    with _locked(parent / f"{runtime.name}.lock"):
+        if not runtime.exists():
+            with tempfile.TemporaryDirectory(prefix=".runtime-", dir=parent) as name:
+                work, fresh = Path(name), Path(name) / "runtime"
+                fresh.mkdir()
+                (work / "top.v").write_text("module top(input clk /* verilator public_flat_rw */); endmodule\n")
+                header = work / "runtime.h"
+                header.write_text("".join(f"#include <{name}>\n" for name in _HEADERS))
+                _verilate(work, [work / "top.v"], waves=waves, targets=["top", "runtime.h.fast.gch"])
+                for item in (header, *work.glob("verilated*.o")):
+                    shutil.copy(item, fresh)
+                shutil.copy(work / "runtime.h.fast.gch", fresh / "runtime.h.gch")
+                fresh.rename(runtime)
+    return runtime
+
+
+def _build(
+    component: wiring.Component, folder: Path, rtlil_text: str, public: str, waves: bool, sources: Sequence[Path]
+) -> None:
     require_compiler()
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes may want the same bench
+    runtime = _runtime(folder.parent, waves)
+    folder.mkdir(exist_ok=True)
+    with _locked(folder / "lock"):
         if (folder / "built").exists():
             return
         (folder / "top.v").write_text(convert_verilog(rtlil_text))
@@ -93,31 +152,18 @@ def _build(
         names = ["clk", "rst", *domain_ports(rtlil_text), *(port.name for port in list_ports(component))]
         rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
         (folder / "public.vlt").write_text("`verilator_config\n" + "".join(rules))
-        with environment(verilator_environment()):
-            try:
-                Builder().build(
-                    sources=[folder / "public.vlt", folder / "top.v", *sources],
-                    hdl_toplevel="top",
-                    build_dir=folder,
-                    build_args=[*_FLAGS, *(_TRACE_FLAGS if waves else ())],
-                    waves=waves,
-                    always=True,
-                    timescale=("1ns", "1ps"),
-                    log_file=folder / "build.log",
-                )
-            except (RuntimeError, SystemExit) as error:
-                raise AssertionError(
-                    f"Verilator could not build {type(component).__name__}: {error}\n" + tail(folder / "build.log")
-                ) from None
+        # cp -p would keep a time older than the generated header that make compares with.
+        take = ["cp", *map(str, runtime.glob("*.o")), str(folder)]
+        flags = f"{_COMPILER_FLAGS} -include ../{runtime.name}/runtime.h"
+        _verilate(
+            folder,
+            [folder / "public.vlt", folder / "top.v", *sources],
+            waves=waves,
+            public=public,
+            flags=flags,
+            ahead=take,
+        )
         (folder / "built").touch()
-    if not runtime.exists():
-        fresh = folder.parent / f"{runtime.name}-{uuid.uuid4().hex}"
-        fresh.mkdir()
-        for item in folder.glob("verilated*.o"):
-            shutil.copy(item, fresh)
-        with contextlib.suppress(OSError):
-            fresh.rename(runtime)  # refused where another process was first
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def run_bench(
@@ -141,7 +187,7 @@ def run_bench(
 
     rtlil_text = convert_rtlil(component)
     texts = [path.read_bytes() for path in sources]
-    key = digest(rtlil_text, public, str(waves), *_FLAGS, *texts)[:20]
+    key = digest(rtlil_text, public, str(waves), *_FLAGS, _COMPILER_FLAGS, *texts)[:20]
     folder = build_root() / "benches" / f"{type(component).__name__}-{key}"
     if not (folder / "built").exists():
         _build(component, folder, rtlil_text, public, waves, sources)
