@@ -17,7 +17,8 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NoReturn
+from numbers import Integral
+from typing import Any, NamedTuple, NoReturn
 
 import cocotb
 from amaranth.hdl import Const
@@ -34,18 +35,46 @@ class ContractError(AssertionError):
     """A stream broke valid or payload."""
 
 
+class _Field(NamedTuple):
+    offset: int
+    bits: int
+    is_signed: bool
+    shape: Any
+
+
+_fields: dict[int, tuple[data.Layout, dict[str, _Field]]] = {}
+"""By the layout's id: the layout, which keeps that id its own, and its fields. Amaranth takes long to work them out."""
+
+
+def _fields_of(layout: data.Layout) -> dict[str, _Field]:
+    known = _fields.get(id(layout))
+    if known is None:
+        fields = {
+            str(name): _Field(field.offset, field.width, getattr(field.shape, "signed", False), field.shape)
+            for name, field in layout
+        }
+        known = _fields[id(layout)] = layout, fields
+    return known[1]
+
+
 def pack(layout: data.Layout, fields: Any) -> int:
     """The flat integer of `fields` (a mapping, or a sequence for an array layout)."""
-    return int(Const.cast(layout.const(fields)).value)
+    if not (isinstance(layout, data.StructLayout) and isinstance(fields, Mapping)):
+        return int(Const.cast(layout.const(fields)).value)
+    places, packed = _fields_of(layout), 0
+    for name, value in fields.items():
+        field = places[name]
+        flat = int(value) if isinstance(value, Integral) else pack(field.shape, value)
+        packed |= (flat & (1 << field.bits) - 1) << field.offset
+    return packed
 
 
 def unpack(layout: data.StructLayout, value: int) -> dict[str, int]:
     """The fields of a flat integer; signed members come out signed, nested layouts as flat integers."""
     fields = {}
-    for name, field in layout:
-        raw = value >> field.offset & (1 << field.width) - 1
-        signed = getattr(field.shape, "signed", False)
-        fields[str(name)] = to_signed(raw, field.width) if signed else raw
+    for name, field in _fields_of(layout).items():
+        raw = value >> field.offset & (1 << field.bits) - 1
+        fields[name] = to_signed(raw, field.bits) if field.is_signed else raw
     return fields
 
 
@@ -96,7 +125,7 @@ class _Port:
     """The three signals of a stream; a payload of no bits has no signal."""
 
     def __init__(self, dut: Any, prefix: str) -> None:
-        self.dut, self.prefix, self.clk = dut, prefix, dut.clk
+        self.dut, self.prefix, self.clk, self.rst = dut, prefix, dut.clk, dut.rst
         self.valid, self.ready = getattr(dut, f"{prefix}__valid"), getattr(dut, f"{prefix}__ready")
         self.payload = getattr(dut, f"{prefix}__payload", None)
         self.payload_bits = 0 if self.payload is None else len(self.payload)
@@ -105,7 +134,7 @@ class _Port:
         return 0 if self.payload is None else to_int(self.payload)
 
     def fires(self) -> bool:
-        return bool(to_int(self.valid) and to_int(self.ready))
+        return bool(int(self.valid.value) and int(self.ready.value))
 
 
 def to_int(signal: Any) -> int:
@@ -152,7 +181,7 @@ class StreamSource(_Port):
             if self.payload is not None:
                 self.payload.value = self.pending[0] if offered else self._junk.getrandbits(self.payload_bits)
             await FallingEdge(self.clk)
-            if offered and to_int(self.ready) and not to_int(self.dut.rst):
+            if offered and int(self.ready.value) and not int(self.rst.value):
                 offered = False
                 self.pending.popleft()
                 self.sent_count += 1
@@ -195,10 +224,10 @@ class StreamSink(_Port):
             await RisingEdge(self.clk)
             self.ready.value = int(seen_valid if self.after_valid else not next(self.pause))
             await FallingEdge(self.clk)
-            fires = self.fires() and not to_int(self.dut.rst)
+            fires = self.fires() and not int(self.rst.value)
             if fires:
                 self.received.append(self.read_payload())
-            seen_valid = bool(to_int(self.valid)) and not fires
+            seen_valid = bool(int(self.valid.value)) and not fires
 
 
 class StreamMonitor(_Port):
@@ -221,17 +250,17 @@ class StreamMonitor(_Port):
         held: int | None = None
         while True:
             await FallingEdge(self.clk)
-            if to_int(self.dut.rst):
+            if int(self.rst.value):
                 held = None  # a reset may take a payload back
                 continue
-            if not to_int(self.valid):
+            if not int(self.valid.value):
                 if held is not None:
                     self._fail(f"valid fell before {self.prefix}__ready rose")
                 continue
             payload = self.read_payload()
             if held is not None and payload != held:
                 self._fail(f"payload changed from {held:#x} to {payload:#x} before {self.prefix}__ready rose")
-            if to_int(self.ready):
+            if int(self.ready.value):
                 held = None
                 self.items.append((cycle_now(), payload))
                 if self.on_item is not None:

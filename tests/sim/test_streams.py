@@ -1,10 +1,15 @@
 """The bench helpers: right streams pass, each way of breaking the contract is seen, mismatches tell where."""
 
+import random
+
+import numpy as np
 import pytest
 from amaranth import Elaboratable, Module, Signal, signed
+from amaranth.hdl import Const
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from lutern.hw.layouts import Op
 from lutern.sim.runner import run_bench
 from lutern.sim.scoreboard import Mismatch, Scoreboard
 from lutern.sim.streams import PAUSES, pack, pauses, unpack
@@ -83,6 +88,24 @@ def test_scoreboard_tells_the_story() -> None:
 def test_layouts_pack_and_unpack() -> None:
     layout = data.StructLayout({"a": 5, "b": signed(3)})
     assert unpack(layout, pack(layout, {"a": 17, "b": -2})) == {"a": 17, "b": -2}
+
+
+def test_packed_is_what_amaranth_packs() -> None:
+    """Nested layouts, fields left out, negative values, and numbers that are not Python's."""
+    inner = data.StructLayout({"x": signed(7), "y": 2})
+    layout = data.StructLayout({"a": 5, "list": data.ArrayLayout(signed(4), 3), "inner": inner, "op": Op})
+    draw = random.Random(6)
+    for _ in range(20):
+        fields = {
+            "a": np.int64(draw.randrange(32)),
+            "list": [draw.randrange(-8, 8) for _ in range(3)],
+            "inner": {"x": draw.randrange(-64, 64)},
+            "op": draw.choice(list(Op)),
+        }
+        assert pack(layout, fields) == Const.cast(layout.const(fields)).value, f"{fields}, seed 6"
+        assert unpack(layout, pack(layout, fields))["a"] == fields["a"]
+    with pytest.raises(KeyError):
+        pack(layout, {"b": 1})
 
 
 def test_pauses_are_seeded() -> None:
