@@ -20,15 +20,16 @@ from lutern.firmware.packing import pack_groups
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.session import Feed, GoldenSession
 from lutern.hw.config import HwConfig
+from lutern.hw.decoder import TAP_VALUE_BITS
 from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.model import IntegerModel
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.runner import bench_parameters, bench_seed
-from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, reset, start, to_int
+from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, reset, start, to_int, to_signed
+from lutern.sim.taps import Expected
 
-TAPS = {"h": 32, "s": 32, "codes": 8}
 TIMEOUT_CYCLES = 100_000
 
 
@@ -84,12 +85,13 @@ class TapRecorder:
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
-        self.values: dict[str, list[tuple[int, int]]] = {name: [] for name in TAPS}
+        self.values: dict[str, list[tuple[int, int]]] = {name: [] for name in TAP_VALUE_BITS}
         cocotb.start_soon(self._run())
 
     async def _run(self) -> None:
         ports = {
-            name: (getattr(self.dut, f"tap_{name}_valid"), getattr(self.dut, f"tap_{name}_payload")) for name in TAPS
+            name: (getattr(self.dut, f"tap_{name}_valid"), getattr(self.dut, f"tap_{name}_payload"))
+            for name in TAP_VALUE_BITS
         }
         while True:
             await FallingEdge(self.dut.clk)
@@ -103,44 +105,28 @@ class Golden:
 
     def __init__(self, weights: IntegerWeights, config: HwConfig) -> None:
         self.config = config
-        self.session = GoldenSession(weights, config.streams, config.streams, IntegerModel, self._trace)
-        self.segments: dict[tuple[str, int], list[tuple[str, int, np.ndarray]]] = {}
-
-    def _trace(self, streams: Any, stage: str, layer: int, values: np.ndarray) -> None:
-        if stage.lower() in TAPS:
-            for stream, row in zip(streams, values, strict=True):
-                self.segments.setdefault((stage.lower(), stream), []).append((stage, layer, row))
+        self.expected = Expected(config.streams)
+        self.session = GoldenSession(weights, config.streams, config.streams, IntegerModel, self.expected.trace)
 
     def run(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> list[list[int]]:
         """Tokens of a run; what the taps must show is kept."""
-        self.segments.clear()
+        self.expected.begin(0)
         return self.session.run(feeds, count, temperature=temperature / 4096, chained=chained).tokens
 
-    def check(self, taps: dict[str, list[tuple[int, int]]], streams: int) -> None:
+    def check(self, taps: dict[str, list[tuple[int, int]]]) -> None:
         """Assert that the taps showed this run."""
-        for name, bits in TAPS.items():
+        found: list[tuple[int, str]] = []
+        for name, bits in TAP_VALUE_BITS.items():
             width = self.config.codes_per_cycle if name == "codes" else self.config.results_per_cycle
-            for stream in range(streams):
-                got = [(cycle, payload) for cycle, payload in taps[name] if payload >> bits * width == stream]
-                for stage, layer, values in self.segments[name, stream]:
-                    self._check_segment(got[: -(-len(values) // width)], bits, width, stage, stream, layer, values)
-                    got = got[-(-len(values) // width) :]
-                assert not got, f"tap {name}: {len(got)} beats too many, stream {stream}, seed {bench_seed()}"
-
-    @staticmethod
-    def _check_segment(
-        got: list[tuple[int, int]], bits: int, width: int, stage: str, stream: int, layer: int, values: np.ndarray
-    ) -> None:
-        where = f"stage {stage}, stream {stream}, layer {layer}, seed {bench_seed()}"
-        for index in range(0, len(values), width):
-            assert index // width < len(got), f"{where}, index {index}: nothing came"
-            cycle, payload = got[index // width]
-            for lane in range(min(width, len(values) - index)):
-                value = payload >> bits * lane & (1 << bits) - 1
-                value -= (value >> bits - 1) << bits
-                assert value == values[index + lane], (
-                    f"{where}, index {index + lane}, cycle {cycle}: got {value}, expected {values[index + lane]}"
-                )
+            cycles = np.array([cycle for cycle, _ in taps[name]], dtype=np.uint64)
+            owners = np.array([payload >> bits * width for _, payload in taps[name]], dtype=np.int64)
+            values = [
+                to_signed(payload >> bits * lane & (1 << bits) - 1, bits)
+                for _, payload in taps[name]
+                for lane in range(width)
+            ]
+            found += self.expected.differences(name, cycles, owners, np.array(values, np.int64).reshape(-1, width))
+        assert not found, f"{min(found)[1]} Seed {bench_seed()}."
 
 
 async def read_logits(dut: Any, stream: int, vocab: int) -> list[int]:
@@ -199,7 +185,7 @@ class Bench:
         self, feeds: list[Feed], count: int = 1, temperature: int = 0, chained: bool = False
     ) -> list[list[int]]:
         """A run, checked: taps, tokens, rows asked for, logits."""
-        for name in TAPS:
+        for name in TAP_VALUE_BITS:
             self.taps.values[name] = []
         self.memory.started.clear()
         await self.begin(feeds, count, temperature, chained)
@@ -207,7 +193,7 @@ class Bench:
         await FallingEdge(self.dut.clk)
         expected = self.golden.run(feeds, count, temperature, chained)
         where = f"{len(feeds)} streams, temperature {temperature}, chained {chained}, seed {bench_seed()}"
-        self.golden.check(self.taps.values, len(feeds))
+        self.golden.check(self.taps.values)
         assert [payload & 0xFFFF for payload in payloads] == [token for step in expected for token in step], where
         assert [payload >> 16 for payload in payloads] == [0] * (len(payloads) - 1) + [1], where
         fed = [(feed.token, stream) for stream, feed in enumerate(feeds)]

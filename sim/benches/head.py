@@ -14,6 +14,7 @@ from lutern.model_ref import sampling
 from lutern.model_ref.fixed import S32_MAX, Int
 from lutern.model_ref.sampling import Gumbel
 from lutern.model_ref.ternary import SUM_BITS
+from lutern.sim.benches.read_back import read_back
 from lutern.sim.benches.vectors import flat, split
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
@@ -147,19 +148,7 @@ class Bench:
             wanted |= {(stream, address): int(value) for address, value in enumerate(best)}
         places = list(wanted)
         places += [places[i] for i in self.generator.integers(0, len(places), 20)]
-        before: tuple[int, int] | None = None
-        await RisingEdge(self.dut.clk)
-        for stream, address in places:
-            self.dut.logits_stream.value, self.dut.address.value = stream, address
-            await FallingEdge(self.dut.clk)
-            got = int(self.dut.data.value.to_signed())
-            if before is not None:
-                assert got == wanted[before], (
-                    f"head.data: stream {before[0]}: index {before[1]}: got {got}, expected {wanted[before]}, "
-                    f"seed {self.seed}"
-                )
-            before = stream, address
-            await RisingEdge(self.dut.clk)
+        await read_back(self.dut, "head", wanted, places, self.seed)
 
     async def run(self, count: int) -> None:
         await self.sink.receive(count, 2000)

@@ -4,13 +4,14 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
+from cocotb.triggers import ClockCycles, FallingEdge
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload
 from lutern.hw.top_k import TopK
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
+from lutern.sim.benches.read_back import read_back
 from lutern.sim.benches.vectors import flat, split
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import StreamMonitor, StreamSource, pack, start, to_int, unpack
@@ -99,19 +100,7 @@ class Bench:
             for entry, pair in enumerate(zip(sums.tolist(), tokens.tolist(), strict=True)):
                 wanted |= {(stream, 2 * entry + place): value for place, value in enumerate(pair)}
         places = [*wanted, *self.generator.permutation(list(wanted)).tolist()]
-        before: tuple[int, int] | None = None
-        await RisingEdge(self.dut.clk)
-        for stream, address in places:
-            self.dut.logits_stream.value, self.dut.address.value = stream, address
-            await FallingEdge(self.dut.clk)
-            got = int(self.dut.data.value.to_signed())
-            if before is not None:
-                assert got == wanted[before], (
-                    f"top_k.data: stream {before[0]}: address {before[1]}: got {got}, expected {wanted[before]}, "
-                    f"seed {self.seed}"
-                )
-            before = stream, address
-            await RisingEdge(self.dut.clk)
+        await read_back(self.dut, "top_k", wanted, places, self.seed)
 
     def longest_wait(self) -> int:
         """Cycles between two beats."""

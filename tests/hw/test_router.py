@@ -20,7 +20,7 @@ ROUTERS: dict[str, dict[str, Any]] = {
 }
 UNPACKERS: list[tuple[dict[str, Any], tuple[int, ...]]] = [
     ({"word_bytes": 2}, (1, 2, 4)),  # 1, 2 and 4 words a group
-    ({"word_bytes": 8, "tokens": 2}, (1, 2, 4)),  # 4, 2 and 1 groups a word
+    ({"word_bytes": 8, "streams": 2}, (1, 2, 4)),  # 4, 2 and 1 groups a word
     ({"word_bytes": 9, "results_per_cycle": 2}, (1, 2, 4)),  # 2 and 1 groups a word, 2 words a group
     ({"word_bytes": 18, "results_per_cycle": 4}, (1,)),  # 2 groups a word, and two bytes of nothing
 ]

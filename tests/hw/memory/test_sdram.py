@@ -16,7 +16,7 @@ from lutern.sim.runner import run_bench
 from lutern.sim.sdram import SOURCE, SdramMemoryBench
 
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "x16": ("W9825G6KH-6", {"rows": 5, "columns": 4, "word_bytes": 2, "tokens": 4}),
+    "x16": ("W9825G6KH-6", {"rows": 5, "columns": 4, "word_bytes": 2, "streams": 4}),
     "x32": ("EM638325-6", {"rows": 10, "columns": 4, "word_bytes": 4}),
 }
 
