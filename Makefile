@@ -1,34 +1,52 @@
-# make demo      install what is needed and let the simulated board write a text
-# make bench     count cycles of every preset on the simulated board
-# make test      lint, types and the quick tests
-# make test-all  the slow tests too; those of train/ are skipped unless PyTorch is installed
+# make          says what there is to make
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PYTEST := PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses 2 --dist loadfile
+PYTEST := PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo bench test test-all lint types
+.PHONY: help demo bench test test-all coverage lint format types clean
+.DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-demo: $(VENV)/installed-base
+# Verilator's makefiles split a path at a space.
+ifneq ($(words $(CURDIR)),1)
+$(error the path of this checkout has a space, which Verilator cannot read: move it from '$(CURDIR)' to one without)
+endif
+
+help: ## say what there is to make
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' Makefile | while read -r name text; do \
+	printf 'make %-10s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/installed-base ## install what is needed and let the simulated board write a text
 	$(BIN)/lutern generate </dev/null
 
-bench: $(VENV)/installed-base
+bench: $(VENV)/installed-base ## count cycles of every preset on the simulated board
 	$(BIN)/lutern bench
 
-test: $(VENV)/installed-test-build lint types
+test: $(VENV)/installed-test-build lint types ## lint, types and the quick tests, as CI runs them
 	$(PYTEST) -m "not slow"
 
-test-all: $(VENV)/installed-test-build lint types
+test-all: $(VENV)/installed-test-build lint types ## the slow tests too; those of train/ only where PyTorch is installed
 	$(PYTEST)
 
-lint: | $(VENV)/installed-test
-	$(BIN)/ruff check
+coverage: $(VENV)/installed-test-build ## the quick tests, and in build/coverage/ the lines that they reach
+	$(PYTEST) -m "not slow" --cov --cov-report=html --cov-report=term
 
-types: | $(VENV)/installed-test build/typing/lutern
+lint: | $(VENV)/installed-test ## ruff: rules, and whether all is formatted
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: | $(VENV)/installed-test ## ruff: format all
+	$(BIN)/ruff format
+
+clean: ## remove what was built here; .venv and the cache in ~/.cache/lutern stay
+	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+types: | $(VENV)/installed-test build/typing/lutern ## mypy
 	$(BIN)/mypy
 
 # mypy does not follow the editable install; this link shows it folder X/ as lutern.X.

@@ -1,0 +1,46 @@
+"""The Makefile's help names every target, and a path that cannot work is refused in one sentence."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from processes import run
+
+MAKEFILE = Path(__file__).parents[1] / "Makefile"
+TARGETS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE.read_text(), re.MULTILINE)[1].split())  # type: ignore[index]
+
+
+@pytest.mark.parametrize("arguments", [(), ("help",)], ids=["default", "help"])
+def test_help(arguments: tuple[str, ...]) -> None:
+    done = run(["make", "--no-print-directory", *arguments], cwd=MAKEFILE.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [re.fullmatch(r"make (\S+) +(\S.*)", line) for line in done.stdout.splitlines()]
+    assert all(rows) and {row[1] for row in rows if row} == TARGETS
+    assert {"demo", "test", "format", "clean", "coverage"} <= TARGETS
+
+
+@pytest.mark.parametrize("target", ["help", "demo", "test"])
+def test_a_space_in_the_path(target: str, tmp_path: Path) -> None:
+    folder = tmp_path / "my lutern"
+    folder.mkdir()
+    shutil.copy(MAKEFILE, folder)
+    done = run(["make", target], cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"Makefile:\d+: \*\*\* the path of this checkout has a space, .*\.  Stop\.\n", done.stderr)
+    assert str(folder) in done.stderr and list(folder.iterdir()) == [folder / "Makefile"]
+
+
+def test_clean_removes_what_was_built(tmp_path: Path) -> None:
+    shutil.copy(MAKEFILE, tmp_path)
+    kept = [".venv/lib/__pycache__/x", "hw/top.py", "tests/build.py"]
+    gone = ["build/benches/x", "hw/__pycache__/x", ".mypy_cache/x", "hw/link/__pycache__/x"]
+    for name in (*kept, *gone):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert run(["make", "clean"], cwd=tmp_path).returncode == 0
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"Makefile", *kept}
