@@ -1,4 +1,4 @@
-"""Rules of all tests: none waits without end."""
+"""Rules of all tests: none waits without end, and simulations are compiled fast."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SLOW_LIMIT_S = 4 * 3600.0
 GRACE_S = 30.0
 
 
+os.environ["LUTERN_QUICK_BUILD"] = "1"
 STDERR = pytest.StashKey[TextIO]()
 
 

@@ -131,7 +131,7 @@ def small_build(monkeypatch: pytest.MonkeyPatch, cache: Path, name: str = BOARD.
     return plan, build(plan, [1], lambda done, total, what: None)
 
 
-@pytest.mark.parametrize("name", ["ulx3s-12f", "ecpix5-45f"])
+@pytest.mark.parametrize("name", ["ulx3s-12f", pytest.param("ecpix5-45f", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("echo")
 def test_bits_are_the_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 12F is a 25F but for its identity; and a part of the other line."""
@@ -154,9 +154,9 @@ def test_clocks_are_found_behind_their_gates() -> None:
 
 
 @pytest.mark.usefixtures("echo")
-def test_what_a_build_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_build_depends_on() -> None:
     """Source positions are left out of digests; gateware, board, seed and tools are in."""
-    plan, _ = small_build(monkeypatch, tmp_path)
+    plan = make_plan(BOARD, BOARD.config("tiny"))
     moved = Plan(**{**_fields(plan), "rtlil_text": re.sub(r"\.py:\d+", ".py:9", plan.rtlil_text)})
     assert moved.rtlil_text != plan.rtlil_text
     assert moved.netlist_digest == plan.netlist_digest
@@ -189,7 +189,7 @@ def test_missed_timing(tmp_path: Path) -> None:
     assert not json.loads((Path(found[3]) / "manifest.json").read_text())["met"]
 
 
-@pytest.mark.parametrize("step", ["netlist", "route"])
+@pytest.mark.parametrize("step", [pytest.param("netlist", marks=pytest.mark.slow), "route"])
 def test_interrupted(step: str, tmp_path: Path) -> None:
     """Ctrl-C in a step leaves what was whole before it; the next call goes on from there."""
     file = {"netlist": "carry_map.v", "route": "top.lpf"}[step]

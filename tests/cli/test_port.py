@@ -42,7 +42,7 @@ UNKNOWN = CONFIG.with_(name="line", memory_words=1 << 13)
 """As tests/sim/test_serial_line.py has it."""
 MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
-TOKENS = 6
+TOKENS = 4
 BOARD_COMMAND = (sys.executable, "-m", "lutern.cli.main", "board")
 
 

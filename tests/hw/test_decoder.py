@@ -23,7 +23,9 @@ def run(config: HwConfig, *, model: ModelConfig = MODEL, pause: str = "none", se
     run_bench(Decoder(config), "lutern.sim.benches.decoder", parameters=parameters, seed=seed)
 
 
-@pytest.mark.parametrize("pause", ["none", "random", "bursty", "alternating"])
+@pytest.mark.parametrize(
+    "pause", ["none", "random", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bursty", "alternating"))]
+)
 def test_equal_to_the_model(pause: str) -> None:
     run(preset("tiny"), pause=pause)
 
@@ -32,7 +34,9 @@ def test_reset_in_mid_token() -> None:
     run(preset("tiny"), resets=2500)
 
 
-STREAMED = preset("tiny").with_(
+SMALL = preset("tiny")
+SHAPED = SMALL.with_(name="shaped", rows=8, columns=8, results_per_cycle=2, codes_per_cycle=4)
+STREAMED = SMALL.with_(
     name="streamed", source="streamed", word_bytes=2, memory_words=1 << 13, trit_fifo_words=32, max_state=256
 )
 
@@ -98,6 +102,7 @@ def test_other_machines(shape: dict[str, int]) -> None:
     run(preset("tiny").with_(name="shaped", gain_fifo_words=64, **shape))
 
 
+@pytest.mark.parametrize("machine", [SMALL, pytest.param(SHAPED, marks=pytest.mark.slow)], ids=lambda item: item.name)
 @pytest.mark.parametrize(
     "model",
     [
@@ -108,10 +113,9 @@ def test_other_machines(shape: dict[str, int]) -> None:
     ],
     ids=lambda model: f"V{model.vocab_size}-d{model.hidden_size}-L{model.num_hidden_layers}-m{model.intermediate_size}",
 )
-def test_other_shapes(model: ModelConfig) -> None:
+def test_other_shapes(model: ModelConfig, machine: HwConfig) -> None:
     """Vectors shorter than the pipelines, no multiple of rows or columns, one row group, the widest that fits."""
-    run(preset("tiny"), model=model)
-    run(preset("tiny").with_(name="shaped", rows=8, columns=8, results_per_cycle=2, codes_per_cycle=4), model=model)
+    run(machine, model=model)
 
 
 @pytest.mark.slow
@@ -146,7 +150,7 @@ def test_rows_that_end_inside_a_word(source: str) -> None:
     run(TORN_MACHINES[source], model=TORN, pause="random")
 
 
-@pytest.mark.parametrize("source", TORN_MACHINES)
+@pytest.mark.parametrize("source", ["resident", pytest.param("stream", marks=pytest.mark.slow)])
 def test_mutation_of_what_a_row_leaves_is_found(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder, "ResetInserter", lambda controls: lambda block: block)
     with pytest.raises(AssertionError, match="seed"):

@@ -90,7 +90,9 @@ def test_mutation_is_found(constant: str, value: int, monkeypatch: pytest.Monkey
         run(2, 23, testcase="edges_then_random")
 
 
-@pytest.mark.parametrize(("entry", "half"), [(31, head.NOISE_HALF), (703, head.NOISE_HALF), (-1, 0)])
+@pytest.mark.parametrize(
+    ("entry", "half"), [pytest.param(31, head.NOISE_HALF, marks=pytest.mark.slow), (703, head.NOISE_HALF), (-1, 0)]
+)
 def test_mutation_of_the_noise_is_found(entry: int, half: int, monkeypatch: pytest.MonkeyPatch) -> None:
     words = head.TABLE_WORDS
     monkeypatch.setattr(head, "TABLE_WORDS", [word ^ 8 * (at == entry) for at, word in enumerate(words)])

@@ -64,8 +64,8 @@ def test_tokens(lanes: int, source: str, sink: str) -> None:
 @pytest.mark.parametrize(
     ("lanes", "active", "chained"),
     [
-        (1, 4, False),
         (2, 4, True),
+        pytest.param(1, 4, False, marks=pytest.mark.slow),
         pytest.param(2, 3, False, marks=pytest.mark.slow),
         pytest.param(1, 3, True, marks=pytest.mark.slow),
     ],
@@ -75,14 +75,14 @@ def test_streams(lanes: int, active: int, chained: bool, source: str, sink: str)
     run(lanes, streams=4, active=active, chained=chained, source=source, sink=sink, seed=20 + lanes)
 
 
-@pytest.mark.parametrize("beats", [1, 2, 3, 5, 11, 12, 13])
+@pytest.mark.parametrize("beats", [1, 2, 11, 12, *(pytest.param(some, marks=pytest.mark.slow) for some in (3, 5, 13))])
 def test_short_vectors_meet_the_interlocks(beats: int) -> None:
     run(2, beats=beats, seed=beats)
     run(2, beats=beats, source="random", sink="random", seed=beats)
 
 
 @pytest.mark.parametrize(("beats", "group", "active"), [(1, 1, 1), (1, 1, 4), (3, 1, 2), (7, 7, 2), (12, 6, 4)])
-@pytest.mark.parametrize("chained", [False, True])
+@pytest.mark.parametrize("chained", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_short_blocks_meet_the_interlocks(beats: int, group: int, active: int, chained: bool) -> None:
     run(2, streams=4, beats=beats, group=group, active=active, chained=chained, seed=beats)
 

@@ -23,7 +23,7 @@ def run(
     )
 
 
-@pytest.mark.parametrize("streams", [1, 4])
+@pytest.mark.parametrize("streams", [pytest.param(1, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("pause", ["none", "random", "bursty", "alternating"])
 def test_operations_and_tokens(pause: str, streams: int) -> None:
     run(pause, streams=streams)

@@ -77,7 +77,9 @@ def test_more_shapes(shape: Shape) -> None:
 
 
 @pytest.mark.parametrize("pause", ["random", "bursty", "alternating", "after_valid"])
-@pytest.mark.parametrize("shape", [*ONE[:2], *MORE[:2]])
+@pytest.mark.parametrize(
+    "shape", [ONE[1], MORE[0], *(pytest.param(shape, marks=pytest.mark.slow) for shape in (ONE[0], MORE[1]))]
+)
 def test_pauses(shape: Shape, pause: str) -> None:
     run(shape, pause, "edges_then_random")
 

@@ -46,7 +46,9 @@ def test_latencies_are_exact(results: int, codes: int) -> None:
     run_norm(results, codes, exact=True)
 
 
-@pytest.mark.parametrize(("results", "streams", "active"), [(1, 2, 2), (2, 4, 4), (2, 4, 3), (2, 4, 1)])
+@pytest.mark.parametrize(
+    ("results", "streams", "active"), [(1, 2, 2), (2, 4, 4), pytest.param(2, 4, 3, marks=pytest.mark.slow), (2, 4, 1)]
+)
 def test_latencies_of_streams_are_exact(results: int, streams: int, active: int) -> None:
     """Passes shorter and longer than what a stream's scalars take."""
     run_norm(results, 4, streams=streams, active=active, elements=[24, 260, 16, 252, 4], random=3, exact=True)
@@ -97,8 +99,8 @@ def test_shapes(results: int, codes: int, seed: int) -> None:
     [
         (quantiser, "CODE_ROUND", 0, "codes"),
         (norm_scalar, "ROUND_FACTOR", 0, "codes"),
-        (norm_scalar, "ROOT_EXPONENT", -25 ^ 1, "scale"),
-        (norm_scalar, "RECIPROCAL_EXPONENT", -33 ^ 2, "scale"),
+        pytest.param(norm_scalar, "ROOT_EXPONENT", -25 ^ 1, "scale", marks=pytest.mark.slow),
+        pytest.param(norm_scalar, "RECIPROCAL_EXPONENT", -33 ^ 2, "scale", marks=pytest.mark.slow),
         (norm_statistics, "TOP_EXPONENT", 17 ^ 1, "scale"),
     ],
 )
