@@ -133,7 +133,13 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
     """The shared library of `component`, built if it is not in the cache; with `toggles` it can count them, slowly."""
     header = _header(component)
     flags = _flags(*_TOGGLE_FLAGS) if toggles else _flags()
-    built_with = (_HARNESS.read_bytes(), _SDRAM.read_bytes(), header, *flags, platform.machine())
+    built_with: tuple[str | bytes, ...] = (
+        _HARNESS.read_bytes(),
+        _SDRAM.read_bytes(),
+        header,
+        *flags,
+        platform.machine(),
+    )
     known = _known_as(component, *built_with)
     folder = cache_folder() / (known.read_text() if known and known.exists() else "unknown")
     if not (folder / LIBRARY).exists():
