@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 TIMEOUT_S = 600.0
 """A child is killed after so many seconds: a multiple of what the longest one takes on a busy machine."""
@@ -37,13 +38,14 @@ def started(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    stdin: IO[str] | None = None,
     ignores_sigint: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
     """A child with its stdout and stderr in pipes, until the block ends. ``env`` replaces the environment."""
     with _sigint(signal.SIG_IGN if ignores_sigint else signal.default_int_handler):
         child = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -73,10 +75,11 @@ def run(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    stdin: IO[str] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Finished:
     """Run a command to its end. ``env`` replaces the environment."""
-    with started(command, cwd=cwd, env=env) as child:
+    with started(command, cwd=cwd, env=env, stdin=stdin) as child:
         return finish(child, timeout_s)
 
 

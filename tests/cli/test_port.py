@@ -33,7 +33,7 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.board import simulated as with_memory
 from lutern.sim.loopback import SerialLoopback
 from lutern.sim.pty_board import PtyBoard
-from processes import Finished, finish, lutern, started
+from processes import Finished, finish, lutern, run, started
 
 CONFIG = preset("tiny")
 WITHOUT_WEIGHTS = preset("host").with_(memory_words=1024, max_width=64, max_state=128, max_vocab=64)
@@ -146,7 +146,7 @@ def test_texts_and_turns_end_at_the_end_of_text(board: Board, tmp_path: Path) ->
         assert lutern(*common, "--prompt", "b", "--prompt", "", "--stop", "e").stdout == "bcd\nabcd\n"
         command = [sys.executable, "-m", "lutern.cli.main", *common, "--interactive", "--top-p", "0.9"]
         with (tmp_path / "lines").open() as lines:
-            done = subprocess.run(command, stdin=lines, capture_output=True, text=True, timeout=600)
+            done = run(command, stdin=lines)
         assert done.stdout == "bcde\ncde\n", done.stderr
 
 
