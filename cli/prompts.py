@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from lutern.model_ref.text import decode_text, read_text
 STANDARD_INPUT = "-"
 TEMPERATURE = 0.8
 """Where neither the user nor the model's generation_config.json gives one."""
+PATIENCE_SECONDS = 2.0
+"""How long a pipe may be silent before the command says that it reads its prompt from there."""
 
 
 def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], piped: bool) -> list[str]:
@@ -29,6 +32,8 @@ def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], p
         text = _of_standard_input() if str(file) == STANDARD_INPUT else read_text(file)
         texts.append(text.removesuffix("\n") if str(file) != STANDARD_INPUT else text)
     if not texts and piped and input_is_piped():
+        if not select.select([sys.stdin], [], [], PATIENCE_SECONDS)[0]:
+            print("no prompt was given: waiting for one on standard input; </dev/null is none.", file=sys.stderr)
         text = _of_standard_input()
         texts = [text] if text else []
     return texts
