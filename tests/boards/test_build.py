@@ -97,7 +97,7 @@ def test_bitstream(tmp_path: Path) -> None:
     assert blocks[1][0] == ["clock", "MHz", "wanted", "margin", "seed 1", "seed 2"]
     assert (blocks[1][1][0], blocks[1][1][2]) == ("sync", "75.00")
     assert float(blocks[1][1][1]) == max(float(text) for text in blocks[1][1][4:])
-    assert any(re.match(r"(hw|boards)/\w+\.py:\d+$", row[0]) for row in blocks[2])
+    assert any(re.match(r"(hw|boards)/[\w/]+\.py:\d+$", row[0]) for row in blocks[2])
     folder = Path(blocks[3][1][0]).parent
     assert folder.parent == tmp_path / "builds" and {path.name for path in folder.iterdir()} == FILES
 
