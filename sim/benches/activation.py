@@ -4,13 +4,14 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
+from cocotb.triggers import ClockCycles
 
 from lutern.hw.activation import Sigmoid
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS, values_payload
 from lutern.model_ref.activation import REMAINDER_BITS, SEGMENT_BITS
 from lutern.model_ref.fixed import S32_MAX
+from lutern.sim.benches.resets import reset_after
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, start, to_signed, unpack
@@ -94,16 +95,7 @@ async def reset_drops_what_is_inside(dut: Any) -> None:
     await start(dut)
     beats = bench.beats(np.random.default_rng(bench.seed + 1))
     bench.source.queue(beats)
-    while bench.source.sent_count < 100:
-        await FallingEdge(dut.clk)
-    await RisingEdge(dut.clk)
-    dut.rst.value = 1
-    bench.restart()
-    bench.sink.received.clear()
-    bench.source.clear()
-    bench.source.queue(beats[-50:])
-    await ClockCycles(dut.clk, 2)
-    dut.rst.value = 0
+    await reset_after(dut, bench, 100, beats[-50:])
     await bench.sink.receive(50, 1000)
     await ClockCycles(dut.clk, 10)
     assert bench.board.finish() == 50

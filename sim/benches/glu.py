@@ -8,13 +8,14 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
+from cocotb.triggers import ClockCycles
 
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS, sigmoid
 from lutern.model_ref.norm import X_BITS
+from lutern.sim.benches.resets import reset_after
 from lutern.sim.benches.vectors import blocks, flat, split
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
@@ -158,16 +159,8 @@ async def reset_in_mid_vector_forgets_it(dut: Any) -> None:
         beats = bench.beats * bench.active  # of an operation
         stop = bench.source.sent_count + (2 + op) * beats + generator.randrange(1, beats + 1)
         bench.source.queue([*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)])
-        while bench.source.sent_count < stop:
-            await FallingEdge(dut.clk)
-        await RisingEdge(dut.clk)
-        dut.rst.value = 1
-        bench.restart()
-        bench.sink.received.clear()
-        bench.source.clear()
-        bench.source.queue([*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)])
-        await ClockCycles(dut.clk, 2)
-        dut.rst.value = 0
+        items = [*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)]
+        await reset_after(dut, bench, stop, items)
         await bench.sink.receive(2 * beats, 2000)
         await ClockCycles(dut.clk, 20)
         assert bench.board.finish() == 2 * beats

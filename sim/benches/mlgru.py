@@ -16,6 +16,7 @@ from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payl
 from lutern.model_ref import mlgru
 from lutern.model_ref.activation import sigmoid, silu
 from lutern.model_ref.norm import X_BITS
+from lutern.sim.benches.resets import reset_after
 from lutern.sim.benches.vectors import blocks, flat, split
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
@@ -279,17 +280,8 @@ async def reset_in_mid_vector_then_fresh_is_a_cold_start(dut: Any) -> None:
         sent = bench.source.sent_count
         bench.set_fresh((1 << bench.active) - 1)
         bench.source.queue(items)
-        while bench.source.sent_count < sent + stop:
-            await FallingEdge(dut.clk)
-        await RisingEdge(dut.clk)
-        dut.rst.value = 1
-        bench.restart()
+        await reset_after(dut, bench, sent + stop, bench.token("random"))
         bench.left.items.clear()
-        bench.sink.received.clear()
-        bench.source.clear()
-        bench.source.queue(bench.token("random"))
-        await ClockCycles(dut.clk, 2)
-        dut.rst.value = 0
         await bench.source.drained()
         await RisingEdge(dut.clk)
         bench.set_fresh(0)
