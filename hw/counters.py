@@ -1,11 +1,11 @@
-"""Counters of what the lanes and the stream of words do in each cycle of a token, phase by phase.
+"""Counters of what the lanes and the record stream do in each cycle of a token, phase by phase.
 
     embedding's row │ f_proj, layer 0 │ i_proj │ ... │ lm_head │ choice      phases of a token, no cycle between them
       to its last     to the last beat of trits ...              to the token
       beat
 
     lanes    beats │ barrier │ codes │ trits │ sums                  one of five causes a cycle, so their sum is the
-    stream   words │ memory │ operations │ gains │ trit_fifo         phase's length, and that of all phases the token's
+    records  words │ memory │ operations │ gains │ trit_fifo         phase's length, and that of all phases the token's
 
 At the end of a phase its ten counts go into a table, a row a phase, over those of the token before. The meaning of each
 is in hw/protocol.py. Nothing here stands in the data's way: every input ends in a register.
@@ -27,6 +27,20 @@ from lutern.hw.protocol import COUNTER_NAMES, COUNTER_STRIDE
 
 BITS = 32
 ROW_BITS = BITS * len(COUNTER_NAMES)
+INPUTS = (
+    "begins",
+    "ends_token",
+    "ends_row",
+    "codes",
+    "trits",
+    "beat",
+    "last_beat",
+    "word",
+    "taken",
+    "to_gains",
+    "to_trits",
+)
+"""Members of one bit each, see `Counters`."""
 
 
 def table_style(config: HwConfig) -> str:
@@ -39,7 +53,7 @@ class Counters(wiring.Component):
 
     Members: ``begins`` a run, ``ends_token``: its cycle is the next token's first; ``ends_row``: its cycle is the
     phase's last, as that of a ``beat`` with ``last_beat``; of the lanes ``codes`` and ``trits`` that are offered;
-    of the stream ``word`` offered, ``taken``, wanted by the gains (``to_gains``) or the trits (``to_trits``).
+    of the record stream ``word`` offered, ``taken``, wanted by the gains (``to_gains``) or the trits (``to_trits``).
     ``address``: phase times ``COUNTER_STRIDE`` plus counter, whose ``data`` comes one cycle later; ``phases`` of the
     last token, 0 if none was chosen since the run began.
 
@@ -48,20 +62,7 @@ class Counters(wiring.Component):
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
-        inputs = (
-            "begins",
-            "ends_token",
-            "ends_row",
-            "codes",
-            "trits",
-            "beat",
-            "last_beat",
-            "word",
-            "taken",
-            "to_gains",
-            "to_trits",
-        )
-        super().__init__({**{name: In(1) for name in inputs}, "address": In(16), "data": Out(BITS), "phases": Out(16)})
+        super().__init__({**{name: In(1) for name in INPUTS}, "address": In(16), "data": Out(BITS), "phases": Out(16)})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

@@ -9,23 +9,10 @@ import pytest
 from amaranth.sim import Simulator
 
 from lutern.hw.config import SOURCES, HwConfig
-from lutern.hw.counters import Counters
+from lutern.hw.counters import INPUTS, Counters
 from lutern.hw.protocol import COUNTER_NAMES, COUNTER_STRIDE
 
 SEED = 31
-INPUTS = (
-    "begins",
-    "ends_token",
-    "ends_row",
-    "codes",
-    "trits",
-    "beat",
-    "last_beat",
-    "word",
-    "taken",
-    "to_gains",
-    "to_trits",
-)
 SETTLES = 3
 """Cycles between the end of a phase and anything that ends or begins a token; the pipelines' are more."""
 
