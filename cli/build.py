@@ -34,7 +34,7 @@ def build(
     ] = 1,
     model: Annotated[str, typer.Option(help="Check that this model fits: a name, a folder or an image.")] = "",
     counters: Annotated[
-        bool, typer.Option("--counters", help="Count what lanes and stream wait for; lutern cycles reads it.")
+        bool, typer.Option("--counters", help="Count what lanes and record stream wait for; lutern cycles reads it.")
     ] = False,
     frequency_mhz: Annotated[
         float | None, real("--frequency", least=1, most=1000, help="Clock of the machine in MHz, if not the preset's.")
@@ -61,13 +61,13 @@ def build(
         )
 
 
-def check_model(shape: ModelConfig, name: str, board: Board, preset_name: str) -> None:
+def check_model(model_config: ModelConfig, name: str, board: Board, preset_name: str) -> None:
     """Refuse a model that the board's machine cannot hold, and name the boards, and their presets, that can."""
     try:
-        check_fit(shape, board.config(preset_name))
+        check_fit(model_config, board.config(preset_name))
     except LuternError as error:
         found = {
-            other.name: next((item for item in other.presets if _fits(shape, other, item)), "")
+            other.name: next((item for item in other.presets if _fits(model_config, other, item)), "")
             for other in BOARDS.values()
         }
         fitting = [f"{other} with {item}" for other, item in found.items() if item]
@@ -75,9 +75,9 @@ def check_model(shape: ModelConfig, name: str, board: Board, preset_name: str) -
         raise LuternError(f"{name} does not fit {board.name}: {str(error).rstrip('.')}; {where}.") from None
 
 
-def _fits(shape: ModelConfig, board: Board, preset_name: str) -> bool:
+def _fits(model_config: ModelConfig, board: Board, preset_name: str) -> bool:
     try:
-        check_fit(shape, board.config(preset_name))
+        check_fit(model_config, board.config(preset_name))
     except LuternError:
         return False
     return True

@@ -17,6 +17,7 @@ from lutern.cli.prompts import TEMPERATURE, choose_sampling, collect_prompts, tu
 from lutern.cli.writing import Place, Style, write_texts, write_turns
 from lutern.firmware.conversations import EMPTY_PROMPT
 from lutern.firmware.host_sampling import LOGIT_BYTES
+from lutern.firmware.host_weights import LINE_BITS
 from lutern.firmware.identify import identify
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
@@ -40,7 +41,7 @@ _VOCABULARY = 32_000
 LINK_COST = (
     f"The host chooses among logits that come over the link for every token: {LOGIT_BYTES} bytes for each token of the "
     f"vocabulary; {LOGIT_BYTES * _VOCABULARY:,} bytes for {_VOCABULARY:,}, "
-    f"{LOGIT_BYTES * _VOCABULARY * 10 / BAUD:.2f} s at {BAUD:,} baud."
+    f"{LOGIT_BYTES * _VOCABULARY * LINE_BITS / BAUD:.2f} s at {BAUD:,} baud."
 )
 ON_HOST = "Chosen on the host: needs logits"
 

@@ -132,15 +132,15 @@ def printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def machine_cells(config: ModelConfig, name: str) -> list[str]:
+def machine_cells(model_config: ModelConfig, name: str) -> list[str]:
     """The texts of a preset's line."""
-    machine = PRESETS[name]
+    hw_config = PRESETS[name]
     try:
-        memory = f"{memory_bytes(config, machine):,} bytes"
+        memory = f"{memory_bytes(model_config, hw_config):,} bytes"
     except LuternError:
         memory = ""  # the reason says which part has no room
-    state = f"{config.num_hidden_layers * config.hidden_size * STATE_BYTES:,} bytes"
-    reason = reason_against(config, machine)
+    state = f"{model_config.num_hidden_layers * model_config.hidden_size * STATE_BYTES:,} bytes"
+    reason = reason_against(model_config, hw_config)
     return [name, memory, state, "yes" if reason is None else f"no: {reason}"]
 
 

@@ -166,7 +166,7 @@ def summary(place: Place, runs: list[Run], steps: int, seconds: float) -> list[s
             f"tokens/s at {place.baud:,} baud"
         )
     else:
-        model_cycles = token_cycles(session.program.model, config, widest).cycles
+        model_cycles = token_cycles(session.program.model_config, config, widest).cycles
         lines.append(
             f"{cycles:,.0f} cycles/{per} (cycle model {model_cycles:,}; "
             f"trits / lanes {trits / config.lanes:,.0f}: lane use {trits / config.lanes / cycles:.1%}); "

@@ -2,8 +2,8 @@
 
     WANT ─► HostWeights.take ─► ROW frames, if a row is wanted ─► RECORDS frames, as many as there is room for
 
-The stream repeats the program's words without end, and runs ahead of the token: its offset is counted from SETUP on, so
-the chip's words are ``words[offset % record_words]``.
+The record stream repeats the program's words without end, and runs ahead of the token: its offset is counted from SETUP
+on, so the chip's words are ``words[offset % record_words]``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def line_tokens_per_s(program: Program, baud: int) -> float:
 class HostWeights:
     """What is to be sent next, from what the chip says that it has.
 
-    Parameters: ``program``; ``room_words``, what the chip holds of the stream. Nothing is sent here: frames are given.
+    Parameters: ``program``; ``room_words``, words that the chip holds. Nothing is sent here: frames are given.
 
     Half of the room is used while the chip takes words, so that a row, which must go through the line behind what is
     under way, comes soon; all of it while a row is waited for, so that the line is busy behind the row as well.
@@ -37,7 +37,7 @@ class HostWeights:
         sizes = program.sizes
         self.words = program.words
         self.record_words, self.row_words, self.stride = sizes.record_words, sizes.row_words, sizes.stride
-        self.chunk_words = CHUNK_BYTES // program.config.word_bytes
+        self.chunk_words = CHUNK_BYTES // program.hw_config.word_bytes
         self.room_words = room_words
         self.resent_count = 0
         self.begin()

@@ -38,30 +38,30 @@ VectorGains = tuple[Gains | None, list[Gains]]
 class Program:
     """A model laid out for a machine: ``words`` uint8 [n, word_bytes], ``beats`` uint8 [k, beat_bytes] (resident)."""
 
-    model: ModelConfig
-    config: HwConfig
+    model_config: ModelConfig
+    hw_config: HwConfig
     words: NDArray[np.uint8]
     beats: NDArray[np.uint8]
 
     @property
     def sizes(self) -> Sizes:
         """Where in the memories the spans of a token are."""
-        return program_sizes(self.model, self.config)
+        return program_sizes(self.model_config, self.hw_config)
 
     @property
     def vocab(self) -> int:
         """Tokens of the model."""
-        return self.model.vocab_size
+        return self.model_config.vocab_size
 
     @property
     def trits(self) -> int:
         """Trits of the model, padding not counted."""
-        return self.model.trits
+        return self.model_config.trits
 
     @property
     def state_stride(self) -> int:
         """Words of state of one stream, P elements each: from slot to slot in the memory of states."""
-        return _state(self.model) // self.config.results_per_cycle
+        return _state(self.model_config) // self.hw_config.results_per_cycle
 
     @property
     def setup(self) -> dict[str, int]:
@@ -70,7 +70,7 @@ class Program:
         return {
             "record_words": sizes.record_words,
             "trit_beats": sizes.trit_beats,
-            "embedding_base": sizes.trit_beats if self.config.source == "resident" else sizes.record_words,
+            "embedding_base": sizes.trit_beats if self.hw_config.source == "resident" else sizes.record_words,
             "embedding_row_words": sizes.row_words,
             "embedding_stride": sizes.stride,
             "vocab": self.vocab,
@@ -80,7 +80,7 @@ class Program:
     def sections(self) -> list[tuple[int, NDArray[np.uint8]]]:
         """What the host writes: (address, words [n, word_bytes]). Beats are padded to whole parts, as many as a power
         of two."""
-        config = self.config
+        config = self.hw_config
         found = [(0, self.words)]
         if len(self.beats):
             padded = np.zeros((len(self.beats), config.word_bytes << config.part_bits), np.uint8)
@@ -93,7 +93,7 @@ class Program:
         """Bytes that are read from memory for a token: record stream, row, beats."""
         sizes = self.sizes
         words = sizes.record_words + sizes.row_words
-        return words * self.config.word_bytes + sizes.trit_beats * self.config.beat_bytes
+        return words * self.hw_config.word_bytes + sizes.trit_beats * self.hw_config.beat_bytes
 
 
 def check_fit(model_config: ModelConfig, hw_config: HwConfig) -> None:

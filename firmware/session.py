@@ -126,10 +126,10 @@ class Session:
 
     def __init__(self, client: Client, program: Program, progress: Progress | None = None) -> None:
         self.client = client
-        self.config = config = program.config
+        self.config = config = program.hw_config
         self.program = program
         self.streams = config.streams
-        self.slots = streams_that_fit(program.model, config)
+        self.slots = streams_that_fit(program.model_config, config)
         self.info = INFO.unpack(client.transact(Opcode.INFO))
         wanted = bytes.fromhex(config.digest)[:DIGEST_BYTES]
         if self.info["hw_digest"] != wanted:
@@ -185,7 +185,7 @@ class Session:
     def counters(self) -> NDArray[np.int64]:
         """Cycles of the last token, phase by phase: [phases, ``COUNTER_NAMES``]; ``schedule.phase_names`` has the
         phases. A matrix lasts to its last beat of trits."""
-        phases, room = len(phase_names(self.program.model.num_hidden_layers)), self.config.counted_phases
+        phases, room = len(phase_names(self.program.model_config.num_hidden_layers)), self.config.counted_phases
         if not room:
             raise LuternError(f"{self.config.name} has no counters; build it with them: lutern build --counters.")
         if phases > room:

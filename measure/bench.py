@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lutern.boards import cache as results
+from lutern.boards import cache
 from lutern.boards.build import MANIFEST, REPORT
 from lutern.firmware.conversations import prefill
 from lutern.firmware.program import Program
@@ -124,7 +124,7 @@ def measure_decode(session: Session, streams: int, first_tokens: Sequence[int] =
         for token in first_tokens
     ]
     cycles = [run.cycles for run in runs]
-    modelled = token_cycles(session.program.model, config, streams).cycles if config.memory == "block" else None
+    modelled = token_cycles(session.program.model_config, config, streams).cycles if config.memory == "block" else None
     return _row(
         session,
         "decode",
@@ -169,7 +169,7 @@ class BuiltClock:
 def built_clock(config: HwConfig, board: str = "") -> BuiltClock | None:
     """The newest build of a machine (on a board): taps, cells and clock do not matter, all else must be equal."""
     found: list[tuple[float, BuiltClock]] = []
-    for path in results.cache_folder("builds").glob(f"*/{MANIFEST}"):
+    for path in cache.cache_folder("builds").glob(f"*/{MANIFEST}"):
         clock = _clock_of(path, config, board)
         if clock is not None:
             found.append((path.stat().st_mtime, clock))

@@ -21,8 +21,7 @@ from typing import Any
 
 from amaranth.lib import wiring
 
-from lutern.boards import cache as results
-from lutern.boards import synthesis
+from lutern.boards import cache, synthesis
 from lutern.hw.activation import Sigmoid
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
@@ -32,7 +31,7 @@ from lutern.hw.gains import GAIN_TUPLES, GainJoin, GainSupply
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.link import HostPort
-from lutern.hw.memory import ResidentMemory, StreamMemory
+from lutern.hw.memory import ResidentMemory, StreamedMemory
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.residual import Residual
@@ -66,7 +65,7 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "gain_join": GainJoin,
     "sequencer": Sequencer,
     "counters": lambda config: Counters(config.with_(counters=True)),
-    "memory": lambda config: (ResidentMemory if config.source == "resident" else StreamMemory)(config),
+    "memory": lambda config: (ResidentMemory if config.source == "resident" else StreamedMemory)(config),
     "host_port": HostPort,
     "decoder": Decoder,
     "top": Top,
@@ -246,7 +245,7 @@ def _component(block: str, config: HwConfig) -> wiring.Component:
 def _result(block: str, wanted: tuple[str, ...], inputs: tuple[str, ...], run: Callable[[Path], None]) -> Path:
     """The folder that holds the files `wanted`; `run` makes them in a folder of its own, unless they are there."""
     versions = [synthesis.require_package(package) for package in synthesis.PACKAGES]
-    folder = results.cache_folder("cost") / f"cost-{digest(*inputs, *versions)[:32]}"
-    results.kept_result(folder, wanted, run, f"The cost of {block} is not known", f"failed-{block}.log")
-    results.prune(folder.parent, _KEPT_RESULTS, "cost-*")
+    folder = cache.cache_folder("cost") / f"cost-{digest(*inputs, *versions)[:32]}"
+    cache.kept_result(folder, wanted, run, f"The cost of {block} is not known", f"failed-{block}.log")
+    cache.prune(folder.parent, _KEPT_RESULTS, "cost-*")
     return folder

@@ -28,7 +28,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.layouts import Op, RecordKind, group_shape, header_words, row_fifo_words, short_trits
-from lutern.hw.memory import ResidentMemory, StreamMemory
+from lutern.hw.memory import ResidentMemory, StreamedMemory
 from lutern.hw.memory.readers import FETCHED
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
 from lutern.hw.norm import RmsNorm
@@ -292,11 +292,11 @@ class PassModel:
             asked = self._asked(when)
             if self.resident:
                 self.row_reader.begin(asked + 2)
-            else:  # the fetch never waits, and takes the stream's cycles
+            else:  # the fetch never waits, and takes cycles of the record stream
                 if stream == 0:
                     self._close_port(asked)
                 for word in range(self.sizes.row_words):
-                    self.row_words.write(asked + StreamMemory.row_latency + word)
+                    self.row_words.write(asked + StreamedMemory.row_latency + word)
                 self.fetcher_idle = asked + 2 + self.sizes.row_words
                 if stream + 1 < self.streams:
                     # The next row is asked for while gains of this one are still to be read: when, tells a copy.
@@ -408,7 +408,7 @@ class PassModel:
                 column += steady.jump(op.column_beats - column)
 
     def _trits_show(self, words: int) -> int:
-        """The cycle from which the trits of the next beat show at the ternary unit; ``words`` of the stream."""
+        """The cycle from which the trits of the next beat show at the ternary unit; ``words`` of records."""
         if self.resident:
             return self.trit_reader.shows(self.beat)
         for word in range(words):

@@ -84,7 +84,7 @@ def count_token(session: Session, streams: int = 1) -> Token:
             f"{streams} streams were asked for, {session.config.name} takes 1 to "
             f"{min(session.streams, session.slots)} with this model."
         )
-    model, vocab = session.program.model, session.program.vocab
+    model, vocab = session.program.model_config, session.program.vocab
     run = session.run([Feed(slot % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
     rows, names = session.counters(), phase_names(model.num_hidden_layers)
     exact = session.config.memory == "block"  # elsewhere the model does not know when words come
@@ -94,10 +94,10 @@ def count_token(session: Session, streams: int = 1) -> Token:
         for (part, name), row, cycles in zip(names, rows, modelled, strict=True)
     ]
     token = Token(session.config, streams, phases)
-    of_stream = sum(token.total(name) for name in RECORD_COUNTERS)
-    if not token.cycles == of_stream == run.cycles:
+    of_records = sum(token.total(name) for name in RECORD_COUNTERS)
+    if not token.cycles == of_records == run.cycles:
         raise LuternError(
-            f"the counters add up to {token.cycles:,} cycles of the lanes and {of_stream:,} of the "
-            f"stream, but the token took {run.cycles:,}; run it again, and report it if it stays so."
+            f"the counters add up to {token.cycles:,} cycles of the lanes and {of_records:,} of the "
+            f"record stream, but the token took {run.cycles:,}; run it again, and report it if it stays so."
         )
     return token

@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lutern.boards import cache as results
+from lutern.boards import cache
 from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT
 from lutern.hw.config import HwConfig
 from lutern.measure.bench import Row
@@ -102,7 +102,7 @@ def render(title: str, introduction: str, sections: Sequence[Section]) -> str:
 
 def newest_builds(most: int = 3) -> list[BuildFound]:
     """The newest build of each board and preset, newest first; what cannot be read is passed over."""
-    paths = sorted(results.cache_folder("builds").glob(f"*/{MANIFEST}"), key=lambda path: -path.stat().st_mtime)
+    paths = sorted(cache.cache_folder("builds").glob(f"*/{MANIFEST}"), key=lambda path: -path.stat().st_mtime)
     found: dict[tuple[str, str], BuildFound] = {}
     for path in paths:
         folder = path.parent

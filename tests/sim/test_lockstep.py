@@ -85,7 +85,7 @@ def test_the_token_loop_closes_on_the_chip(machine: LockStep) -> None:
 def test_cycles_of_the_demo_are_those_of_the_model(machine: LockStep, demo: tuple[Model, IntegerWeights]) -> None:
     run = machine.run([Feed(3, fresh=True)], count=2)
     config = machine.session.config
-    assert run.cycles == token_cycles(machine.session.program.model, config).cycles
+    assert run.cycles == token_cycles(machine.session.program.model_config, config).cycles
     assert demo[0].checkpoint.config.trits / config.lanes / run.cycles >= 0.93
     assert run.saturations == 0
 

@@ -9,7 +9,7 @@ from amaranth.hdl import Elaboratable
 from amaranth.lib.fifo import SyncFIFO
 
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import ResidentMemory, StreamMemory, readers
+from lutern.hw.memory import ResidentMemory, StreamedMemory, readers
 from lutern.hw.memory import block as memory
 from lutern.hw.memory.readers import Repeater
 from lutern.measure.netlist import cell_models
@@ -20,7 +20,7 @@ from lutern.sim.runner import run_bench
 
 LATENCIES: dict[type[Any], dict[str, int]] = {
     ResidentMemory: {"latency": 4, "trit_latency": 7, "row_latency": 9, "read_latency": 8},
-    StreamMemory: {"latency": 2, "row_latency": 4, "read_latency": 3},
+    StreamedMemory: {"latency": 2, "row_latency": 4, "read_latency": 3},
 }
 CONFIGS: dict[str, dict[str, Any]] = {
     "one": {"rows": 4, "columns": 4, "word_bytes": 4},  # a beat is a word
@@ -44,7 +44,7 @@ def small_banks(monkeypatch: pytest.MonkeyPatch) -> None:
 def run_memory(name: str, pause: str, seed: int = 81, **options: Any) -> None:
     values = {"memory_words": 128, "trit_beats": 64, "codes_per_cycle": 4, **CONFIGS[name]}
     config = HwConfig("bench", **values)
-    block = StreamMemory(config) if config.source == "streamed" else ResidentMemory(config)
+    block = StreamedMemory(config) if config.source == "streamed" else ResidentMemory(config)
     latencies = LATENCIES[type(block)]
     assert {key: getattr(block, key) for key in latencies} == latencies
     run_bench(
