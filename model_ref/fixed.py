@@ -9,7 +9,8 @@ Zero has magnitude 0. Short floats carry what has no range known in advance: the
 Their magnitude and a sign fit an 18-bit multiplier operand, and two of them compare as integers (exponent, magnitude).
 
 Every function takes and returns int64 NumPy arrays (or Python integers) of any shape, element by element, and has a
-gateware twin of the same name in ``hw/arithmetic.py``. Multiplier operands never exceed 18 signed bits.
+counterpart in the gateware: ``hw/norm/short_float.py``, ``hw/pipeline/stages.py`` or the block that uses it. Multiplier
+operands never exceed 18 signed bits.
 
 Reference: Goldberg, "What every computer scientist should know about floating-point arithmetic", 1991, for the two
 Newton iterations; tables have the smallest size for which one iteration is enough.
