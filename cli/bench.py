@@ -1,4 +1,4 @@
-"""`lutern bench`: cycles, lanes and stream of machines and models, counted on the simulated board."""
+"""`lutern bench`: cycles, lanes and memory of machines and models, counted on the simulated board."""
 
 from __future__ import annotations
 

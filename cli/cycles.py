@@ -89,7 +89,7 @@ def cycles(
         Path | None, typer.Option("-o", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it.")
     ] = None,
 ) -> None:
-    """Where a token's cycles go, phase by phase: what lanes and stream of words waited for, counted on the chip."""
+    """Where a token's cycles go, phase by phase: what lanes and record stream waited for, counted on the chip."""
     if on != "sim" and os.sep not in on:
         raise LuternError(f"there is nothing called {on} to count on; give sim, or a port such as /dev/ttyUSB0.")
     if output is not None:

@@ -78,7 +78,7 @@ def cycles_section(token: Token) -> Section:
             ),
             report.figure(
                 pictures.to_svg(pictures.timeline(token), "timeline"),
-                "One token: what the lanes and the stream of words do in each phase.",
+                "One token: what the lanes and the record stream do in each phase.",
             ),
             report.figure(pictures.to_svg(pictures.layers(token), "layers"), "Cycles by layer.", "half"),
             report.table(["part", "cycles", *COUNTER_NAMES], rows),

@@ -26,13 +26,13 @@ CELLS = ("generic", "ecp5")
 HOST_CHUNKS = 4
 """Chunks of the link that must have room on a chip whose words the host sends."""
 RENAMED = {"tokens": "streams"}
-"""Fields that had another name, and the name that they have."""
+"""Old names of fields, and the names that they have now."""
 RENAMED_SOURCES = {"stream": "streamed"}
-"""Values of ``source`` likewise."""
+"""Old values of ``source``, and the values that they have now."""
 
 
 def renamed_or_known(name: str, known: Sequence[str]) -> str:
-    """What to write instead of a field's name that is none: the end of a sentence."""
+    """What to write in place of a name that no field has: the end of a sentence."""
     return f"it is called {RENAMED[name]} now" if name in RENAMED else f"choose one of {', '.join(known)}"
 
 
@@ -61,13 +61,13 @@ class HwConfig:
     memory_words
         depth of the memory of words; "host": words that wait on the chip, a power of two of chunks of the link.
     trit_beats
-        resident: depth of the memory of trits, in beats; the embedding table stands behind the trits.
+        resident: depth of the memory of trits, in beats; the embedding table follows the trits.
     max_width, max_state, max_vocab
         longest vector (hidden or intermediate size), state words (layers * hidden size * streams), tokens.
     trit_fifo_words, gain_fifo_words
-        words of trits (stream only) and of gains that wait behind the router: it runs ahead during a barrier.
+        words of trits (source "streamed") and of gains that wait after the router, which runs ahead during a barrier.
     gain_fifo_groups
-        groups of gains (of P elements each) that wait behind those words; many where a group takes several words and
+        groups of gains (of P elements each) that wait after those words; many where a group takes several words and
         results come a beat a cycle.
     lut_ram_depth
         resident, where block RAMs are full of trits: memories of vectors and tables up to this depth are built of LUTs.
@@ -78,7 +78,7 @@ class HwConfig:
     cells
         "ecp5" builds lanes of CCU2C cells; "generic" leaves them to the synthesis, and is what is simulated.
     counters
-        adds the counters of what lanes and stream wait for, phase by phase (hw/counters.py).
+        adds the counters of what lanes and record stream wait for, phase by phase (hw/counters.py).
     debug_tap
         adds the ports with which the simulated board shows h, S, codes and sums.
     """

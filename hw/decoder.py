@@ -1,4 +1,4 @@
-"""The decoder: everything between the stream of words and the chosen tokens.
+"""The decoder: everything between the record stream and the chosen tokens.
 
     words ─► router ─┬─ operations ─► sequencer
                      ├─ gains ─► supply ─► gain join
@@ -9,7 +9,7 @@
                                                codes                        └─► head ─► token               │
                                                  └──────────────────────────────────────────────────────────┘
 
-This file only joins blocks; what each does stands in its own module, when it does it in docs/engine.md.
+This file only joins blocks; what each does is in its own module, when it does it in docs/engine.md.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _find(m: Module, names: str) -> list[Any]:
 
 
 class Decoder(wiring.Component):
-    """Decodes tokens from a stream of words.
+    """Decodes tokens from the record stream.
 
     Members: ``i_words`` the records, again and again; resident machines: ``i_trits`` the beats, again and again;
     ``i_row`` words of the embedding rows that ``o_start`` {token, stream} asks for; ``i_feed``, ``i_run`` of the host;
@@ -214,7 +214,7 @@ class Decoder(wiring.Component):
         join_streams(m, self.i_feed, sequencer.i_feed)
         join_streams(m, self.i_run, sequencer.i_run)
         join_streams(m, sequencer.o_seed, head.i_seed)
-        # A row is asked for when the one before it has been used: the fetch never stands in the stream's way.
+        # A row is asked for when the one before it has been used: the fetch never blocks the record stream.
         row_under_way = Signal()
         asks, asked = sequencer.o_start, self.o_start
         m.d.comb += [

@@ -1,4 +1,4 @@
-"""The supply of gains, words of the stream to groups ahead of the vectors that want them, and their join with these.
+"""The supply of gains: words of records become groups ahead of the vectors that want them, and join these.
 
     words ─► FIFO ─► unpacker ─► FIFO of groups ─► GainJoin ─► norm
                         ▲                          ▲   └─► ring ─► streams 1 to N - 1

@@ -1,4 +1,4 @@
-"""Layouts that host and gateware share: records of the stream, operations, gains, the byte code of trits.
+"""Layouts that host and gateware share: record stream, operations, gains, the byte code of trits.
 
 Everything here is data; ``firmware/`` packs with it, ``hw/`` unpacks with it.
 """
@@ -19,7 +19,7 @@ from lutern.model_ref.ternary import SUM_BITS
 
 CODE_BITS = CODE_MAX.bit_length() + 1
 ITEM_BITS = GAIN_MANTISSA_BITS + GAIN_EXPONENT_BITS
-"""An item of the stream, 16 bits: a gain, a lower bound (1 - LB) or an element of the embedding table. Each is a signed
+"""An item of a record, 16 bits: a gain, a lower bound (1 - LB) or an element of the embedding table. Each is a signed
 mantissa (12 bits, low) and an exponent (4 bits) that counts down from the largest."""
 
 TUPLE_GAINS = 4
@@ -33,7 +33,7 @@ HEADER_LENGTH_BITS = 20
 
 
 class RecordKind(IntEnum):
-    """Kind of a record of the stream. 0 is no record: erased memory is not a program. SHORT_TRITS: a word is a beat,
+    """Kind of a record. 0 is no record: erased memory is not a program. SHORT_TRITS: a word is a beat,
     see ``short_trits``."""
 
     OP = 1
@@ -154,8 +154,8 @@ def full_parts(config: HwConfig) -> int:
 
 
 def short_trits(rows: int, config: HwConfig) -> bool:
-    """Whether a last row group of so many rows is short: all that is drained of it stands in the first word of each
-    beat, so that the stream leaves the others out. Never where a word is a beat, or beats are resident."""
+    """Whether a last row group of so many rows is short: all that is drained of it is in the first word of each
+    beat, so that the record leaves the others out. Never where a word is a beat, or beats are resident."""
     drained = -(-rows // config.results_per_cycle) * config.results_per_cycle
     return (
         config.source == "streamed"
@@ -165,7 +165,7 @@ def short_trits(rows: int, config: HwConfig) -> bool:
 
 
 def row_fifo_words(config: HwConfig) -> int:
-    """Depth of a stream's FIFO between memory and row: a whole row, for its fetch stands in the way of the gains."""
+    """Depth of the FIFO between a streamed memory and the row: a whole row, for its fetch delays the gains."""
     groups, words = group_shape(config, 1)
     beats = -(-config.max_width // config.results_per_cycle)
     return -(-beats // groups) * words + 8

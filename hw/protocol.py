@@ -65,8 +65,8 @@ LANE_COUNTERS = ("beats", "barrier", "codes", "trits", "sums")
 """Cycles of the lanes, one of these each: a beat of trits is taken; no code of the next vector is there yet; the first
 row group waits for further codes; no trits; the sums of the row group ahead have not left."""
 RECORD_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
-"""Cycles of the stream, one of these each: a word is taken; the memory gives none; the word is held up by the queues of
-operations, the FIFO of gains, that of trits."""
+"""Cycles of the record stream, one of these each: a word is taken; the memory gives none; the word is held up by the
+queues of operations, the FIFO of gains, that of trits."""
 COUNTER_NAMES = (*LANE_COUNTERS, *RECORD_COUNTERS)
 COUNTER_STRIDE = 16
 COUNTERS_COUNT = 128  # most numbers of one COUNTERS

@@ -1,8 +1,8 @@
-"""The record router: takes the stream apart, unpacks groups of items from its words, puts words together to beats.
+"""The record router: takes the records apart, unpacks groups of items from their words, joins words to beats.
 
     words ─► router ─┬─► o_op      operations, assembled from their words
                      ├─► o_gains   words of gains                                 ─► GroupUnpacker
-                     └─► o_trits   words of trits (only where they are in the stream) ─► BeatAssembler
+                     └─► o_trits   words of trits (source "streamed")             ─► BeatAssembler
 
 A word of trits goes on with a bit above it, which says that it is a beat alone (a record of SHORT_TRITS). A word costs
 one cycle, of a header as well. Nothing is buffered here but an operation under assembly.

@@ -1,8 +1,8 @@
-"""The sequencer: runs the program that the stream carries, token after token.
+"""The sequencer: runs the program that the record stream carries, token after token.
 
     feeds, run(count) ─► start(token) ─► the token's embedding row
                 ▲
-                └── tokens of the head            stream ─► router ─► operations ─┬─► quantise  (codes of its own)
+                └── tokens of the head           records ─► router ─► operations ─┬─► quantise  (codes of its own)
                                                                                   ├─► engine    (rows)
                                                                                   ├─► results   (all)
                                                                                   ├─► supply ┐
@@ -45,7 +45,7 @@ QUEUE_DEPTH = 5
 class Sequencer(wiring.Component):
     """Deals operations to the stages and counts tokens.
 
-    Members: ``i_op`` operations of the stream; ``o_quantise``, ``o_engine``, ``o_results``, ``o_supply``, ``o_gains``
+    Members: ``i_op`` operations of the records; ``o_quantise``, ``o_engine``, ``o_results``, ``o_supply``, ``o_gains``
     what each stage needs; ``i_feed`` a stream's first token, state and seed (always ready; ahead of its run),
     ``i_run`` of the host; ``o_seed`` to the head, ``o_start`` {token, stream} to the reader, once a stream and step,
     in order; ``i_token`` of the head, in order of streams; ``o_token`` {token, last} to the host. Constant during a

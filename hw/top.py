@@ -108,7 +108,7 @@ class Top(wiring.Component):
         return m
 
     def _add_sdram(self, m: Module, host: Any, memory: Any) -> None:
-        """What only this memory has: pins, a march test, a phase."""
+        """What only this memory has: pins, a march test, a phase stepper."""
         m.submodules.phase = phase = PhaseStepper()
         wiring.connect(m, memory.pins, wiring.flipped(self.sdram))
         join_streams(m, host.o_test, memory.i_test)

@@ -83,7 +83,7 @@ def _plain(axes: Any, *, grid: str = "") -> None:
 
 
 def timeline(token: Token) -> Figure:
-    """One token: what lanes and stream do in each phase (area: cycles), and where its layers are."""
+    """One token: what lanes and record stream do in each phase (area: cycles), and where its layers are."""
     figure, (lanes, stream) = _figure(10, 5.4, 2, sharex=True)
     edges = np.concatenate([[0], np.cumsum([phase.cycles for phase in token.phases])])
     for axes, names, title, below in ((lanes, LANE_COUNTERS, "lanes", 0.02), (stream, RECORD_COUNTERS, "stream", 0.2)):

@@ -5,7 +5,7 @@
            range registers   (first + count)      ─► error (register)
 
 `HostPort` fills one table of `Handler`, an entry for each opcode that the machine knows; the states here and in
-`executor.py` read it. Comparisons end in a register, `error`, and what was found first counts.
+`executor.py` read it. Comparisons end in the register `error`, which keeps the first reason that is found.
 """
 
 from collections.abc import Callable

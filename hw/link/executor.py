@@ -63,14 +63,8 @@ class Executor:
     def __init__(
         self, m: Module, port: Any, receiver: CommandReceiver, checks: CommandChecks, response: ResponseMux, run: Run
     ) -> None:
-        self.m, self.port, self.receiver, self.checks, self.response, self.run = (
-            m,
-            port,
-            receiver,
-            checks,
-            response,
-            run,
-        )
+        self.m, self.port, self.run = m, port, run
+        self.receiver, self.checks, self.response = receiver, checks, response
         self.command = receiver.command
         self.handlers: dict[Opcode, Handler] = {}
         self.begin_resets: list[Signal] = [run.feed_byte, run.feed_index]

@@ -36,7 +36,7 @@ def memory_test_ports() -> dict[str, Any]:
 
 
 def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryCommands) -> None:
-    """MEMORY_TEST and PHASE: asked, then answered. A response of each waits in registers until it is sent."""
+    """MEMORY_TEST and PHASE: a request, then its result. The result of each waits in registers until it is sent."""
     command = executor.command
     test, phase = command.fields(protocol.MEMORY_TEST), command.fields(protocol.PHASE)
     tested = Signal(protocol.MEMORY_TEST_DONE.layout)

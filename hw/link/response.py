@@ -1,4 +1,4 @@
-"""The way of a response: its parts are chosen by opcode, then serialised, framed and queued.
+"""From an answer to the line: the parts of a response are chosen by opcode, serialised, framed and queued.
 
     answers (table) ─► multiplexer ─► Reply ─► register ─► Framer ─► FIFO ─► line
 
@@ -84,7 +84,7 @@ class ResponseMux:
         self.opcode, self.sequence = Signal(8, name="answered_opcode"), reply.i.p.sequence
         self.item_address, self.token_data, self.long_data = reply.item_address, reply.token_data, reply.long_data
 
-        # Which byte of the response is next, and how it is escaped: a register between the two, both ways.
+        # A register between the choice of the next byte and its escaping, for data and ready.
         held = Signal(FRAMED)
         is_held = Signal()
         m.d.comb += [framer.i.p.eq(held), framer.i.valid.eq(is_held), reply.o.ready.eq(~is_held)]

@@ -47,7 +47,7 @@ class Run:
     is_busy : 1 bit, register
         The decoder runs.
     is_finished : 1 bit, register
-        The run has ended and its response is due; whoever sends it sets this to 0.
+        The run has ended and its response is due; the state that sends it sets this to 0.
     is_same : 1 bit, register
         The command is the last RUN.
     is_stored : 1 bit, register
@@ -62,7 +62,7 @@ class Run:
     Latency
     -------
     ``is_same`` and ``is_resend`` are right one cycle after `compare`. ``o_run`` is valid ``10 * streams`` cycles after
-    the first of state FEED, when nobody stalls.
+    the first of state FEED when the decoder takes each feed at once.
     """
 
     def __init__(

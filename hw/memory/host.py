@@ -1,30 +1,31 @@
-"""The memory that is none: the host sends the words of every token over the link, in the order in which they are read.
+"""Weight memory on the host: the words of every token come over the link, in the order in which they are read.
 
     host ─► RECORDS frames ─► o_host of the host port ─► FIFO ─► o_words          offset = words so far, modulo 2^32
          ─► ROW frames ────► o_host ──────────────────────────► o_row            the decoder holds a whole row
          ◄─ WANT frames ◄─── i_want ◄── what is wanted, and how much was taken
 
-The chip keeps four numbers, and a WANT frame says all of them: ``offset``, the next word of the stream that it waits
-for; ``taken``, the words that have left the FIFO; ``row``, how many rows it has asked for, with the ``token`` of the
-last; ``place``, the words of it that came. So any WANT frame may be lost, and the next one says what it said.
+The chip keeps four numbers, and a WANT frame says all of them: ``offset``, the next word of the record stream that it
+waits for; ``taken``, the words that have left the FIFO; ``row``, how many rows it has asked for, with the ``token`` of
+the last; ``place``, the words of it that came. So any WANT frame may be lost, and the next one says what it said.
 
 *Flow.* The host may have ``memory_words`` words under way that are not taken, so there is room for every word that
 comes. *Loss.* A word that is not the next one is dropped, and the frame that brought it is answered by a WANT. It bears
 the sequence number of the last frame that ended: the host knows what it had sent by then, sees what is missing, and
 goes back to it. If the line falls silent, because the last frames or the last WANT are lost, the host sends some words
-again. *Rows* have frames of their own, which the host sends ahead of the stream.
+again. *Rows* have frames of their own, which the host sends ahead of the records.
 
 A WANT is due when a row is asked for, when another ``CHUNK_BYTES`` of words were taken, and when a word was dropped.
 
 *The host port meanwhile.* A run lasts as long as its words take to come, so the host port must receive while it runs:
 
-    RECEIVE ─► DECODE ─► BEGIN ─┬─ RUN: FEED, GIVE, RUN ─► RECEIVE       tokens are gathered beside this machine (busy)
+    RECEIVE ─► DECODE ─► BEGIN ─┬─ RUN: FEED, OFFER, RUN ─► RECEIVE      tokens are gathered beside this machine (busy)
        ▲ │                      ├─ RECORDS, ROW: COLLECT, STORE ─► RECEIVE         no answer but the WANT that is due
-       │ └─► TELL: between any two bytes, a WANT, or the answer of the run that is finished
+       │ └─► NOTIFY: between any two bytes, a WANT, or the answer of the run that is finished
        └────────────────────────┴─ all others ─► REPLY
 
-A RUN that comes while it runs is not answered but by its end; another one is refused. What is told goes through a FIFO
-of 1024 bytes (a block RAM), so that telling takes some 30 cycles, a byte of the line, and no byte that comes is lost.
+A resend of the RUN in progress is answered only when it ends; another RUN is refused. Responses go through a FIFO of
+1,024 bytes (a block RAM), so that NOTIFY takes some 30 cycles, less than a byte of the line, and no byte that comes is
+lost.
 
 Cost: the FIFO (``memory_words`` of word_bytes), one 32-bit comparison and 200 flip-flops.
 """
@@ -48,7 +49,7 @@ class HostMemory(wiring.Component):
     ``o_want`` {sequence, want}; ``i_start``, ``o_row``, ``o_words``, ``running``, ``setup`` as other memories have
     them. There is nothing to write or to read: ``i_write`` is taken and dropped, ``i_read`` is never answered.
 
-    Latency: a row's word leaves in the cycle in which it comes; 2 from a word of the stream to ``o_words``.
+    Latency: a row's word leaves in the cycle in which it comes; 2 from a word of a record to ``o_words``.
     """
 
     def __init__(self, config: HwConfig) -> None:

@@ -15,9 +15,9 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 
 from lutern.hw.memory.sdram_part import SdramTimings
 
-BURST = 8
-CLIENT_BITS = 1
-INIT_REFRESHES = 8
+BURST = 8  # words
+CLIENT_BITS = 1  # name the client of a burst: record stream or fetch
+INIT_REFRESHES = 8  # after power-up, as the data sheets ask for
 MODE_BURST = 3  # code of BL 8
 SINGLE_WRITE = 1 << 9
 
@@ -26,7 +26,7 @@ NOP, READ, WRITE, ACTIVATE, PRECHARGE, REFRESH, SET_MODE = 0b111, 0b101, 0b001, 
 
 
 class Countdown:
-    """Cycles until something is allowed: ``start(n)`` in cycle t, ``over`` from cycle t + n on; a register says it."""
+    """Cycles until something is allowed: after ``start(n)`` in cycle t, the register ``over`` is 1 from t + n on."""
 
     def __init__(self, m: Module, name: str, most: int) -> None:
         self._m, self._more = m, Signal(range(max(2, most)), name=f"{name}_more")
@@ -35,7 +35,7 @@ class Countdown:
             m.d.sync += [self._more.eq(self._more - 1), self.over.eq(self._more == 0)]
 
     def start(self, cycles: int | Value) -> None:
-        """Within an If of the cycle that starts it; 1 and more."""
+        """Statements that start it, for ``cycles`` of 1 and more."""
         self._m.d.sync += [self._more.eq(cycles - 2), self.over.eq(cycles == 1)]
 
     def left(self) -> Value:
@@ -48,7 +48,7 @@ def _of(signals: list[Any], bank: Value) -> Value:
 
 
 class Banks:
-    """The banks and the data pins: what is open, and what has to pass before the next command to them."""
+    """The state of the banks and the data pins: which rows are open, and how long the next commands must wait."""
 
     def __init__(self, m: Module, timings: SdramTimings) -> None:
         t = self._timings = timings
@@ -109,11 +109,11 @@ class Commands:
         self.pause, self.left = pause, left
 
     def give(self, code: int, bank: Value | int = 0, address: Value | int = 0) -> None:
-        """Any command."""
+        """Put a command on the pins in the next cycle."""
         self._m.d.sync += [self.command.eq(code), self._pins.ba.eq(bank), self._pins.a.eq(address)]
 
     def close(self, bank: Value) -> None:
-        """PRECHARGE of a bank."""
+        """Send PRECHARGE to one bank."""
         m, banks = self._m, self._banks
         self.give(PRECHARGE, bank)
         with m.Switch(bank):
@@ -123,7 +123,7 @@ class Commands:
                     settle.start(self._timings.rp)
 
     def activate(self, bank: Value, row: Value) -> None:
-        """ACTIVATE of a row."""
+        """Send ACTIVATE of a row."""
         m, banks, t = self._m, self._banks, self._timings
         self.give(ACTIVATE, bank, row)
         banks.next_activate.start(t.rrd)
@@ -135,14 +135,14 @@ class Commands:
                     banks.hold[b].start(banks.hold_cycles)
 
     def close_all(self, refreshes: int) -> None:
-        """PRECHARGE of all banks; so many REFRESH follow, in the state REFRESH."""
+        """Send PRECHARGE to all banks; ``refreshes`` times REFRESH follow, in the state REFRESH."""
         self.give(PRECHARGE, 0, Const(1 << 10, len(self._pins.a)))
         closed = (bank.eq(0) for bank in self._banks.is_open)
         self._m.d.sync += [self.pause.eq(self._timings.rp - 1), self.left.eq(refreshes - 1), *closed]
         self._m.next = "REFRESH"
 
     def start_states(self, initialised: Signal) -> None:
-        """From power-up to the first job, and the refreshes between jobs."""
+        """Add the states from power-up to the first job, and those of the refreshes between jobs."""
         m, t = self._m, self._timings
         with m.State("POWER"):
             with m.If(self.pause == 0):

@@ -1,6 +1,6 @@
 """u_k of a vector in memory, and its int8 codes Q a cycle: ``code = sign(u) * min(127, rsh(rsh(|u|, s) * R, 26))``.
 
-    P x 3 elements ─► Q/P banks ─║─ slot ─║─ e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─► FIFO ─► Q
+    P x 3 elements ─► Q/P banks ─║─ u_k ──║─ e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─► FIFO ─► Q
                                  1        2                 3         4         5       6                         7
 
 One pass an operation and stream; the next begins in the cycle after the last read of the one before, when its factor
@@ -93,7 +93,7 @@ class Quantiser(wiring.Component):
             words.append(read.data)
         elements = Cat(*words)
 
-        # The u of several streams fill block RAMs all over the chip: their words are taken as they come, and the slot
+        # The u of several streams fill block RAMs all over the chip: their words are taken as they come, and u_k
         # is chosen a register later.
         spread = config.streams > 1
         u_index = s.delay(factor.u_index, 2 if spread else 1)

@@ -7,7 +7,7 @@
 An element costs 1/P cycle as it arrives and 1/Q cycle as codes are made; an operation 8 + 7 cycles until its first
 codes, of which another operation on the same vector hides 8 when the codes before take long enough (`first_interval`).
 Streams share all of it: an operation has a pass for each, and while one runs the factor of the next is made. Each has
-its u, its running statistics and its last scale. When, says `schedule`: 8 streams of 256 elements at Q = 4 have their
+its u, its running statistics and its last scale. `schedule` says when: 8 streams of 256 elements at Q = 4 have their
 last codes 533 cycles after the last x, of which 512 are passes; a stream's scalars take 24 cycles (eps: 44 and 43).
 ECP5, P = 1, Q = 4, 512 elements: 2,673 LUT4, 459 CCU2C, 2,486 flip-flops, 10 multipliers, 9 block RAMs (yosys); 8
 streams, P = 2, Q = 4, 1024 elements: 3,550, 651, 3,621, 15 and 33, 71 distributed RAMs.
@@ -66,7 +66,7 @@ class RmsNorm(wiring.Component):
     Members
     -------
     i_x : P elements and their gains. Item 0 of a tuple is w1 (ignored unless ``outer``), items 1 to 3 are G_0 to G_2;
-        u of slot k >= ``matrices`` is of no meaning. Beats of the streams 0 to ``final_stream`` in any order, ``index``
+        u_k with k >= ``matrices`` has no meaning. Beats of the streams 0 to ``final_stream`` in any order, ``index``
         0 first in each; the last beat of ``final_stream`` comes last of all.
     i_op : ``QUANTISE_OP``, one for each operation with codes, for every stream. ``new_vector``: for the next vectors;
         else for those of the operation before. An eps operation has ``new_vector`` and is not the first one. May come

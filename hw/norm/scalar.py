@@ -6,11 +6,12 @@ sqrt(ss + eps), scale.
                      squares of g ─► LeadingBits ─► + ..  * e2 ─┐
                                ss ─► LeadingBits ───────────────┴─► + ─► ROOT ─► y * (largest * K) ─► o_scale
 
-The upper row and the sums only with an eps term (squares of g and the e2 behind them: O_PROJ; the e2 above: DOWN_PROJ);
-ss and ROOT only with a new vector. `LeadingBits` and `FloatAdder` run all the time and have squares of g and their sum
-with the term ready when R is there, ss a cycle later. Tables of both Newton iterations share a block RAM, with a
-register behind it; the multiplier's operands and product are registered, so that a product takes three states. 1
-multiplier, 1 block RAM, and with several streams a LUT RAM for the root and the last scale of each.
+The upper row and the additions are used only by operations with an eps term: O_PROJ adds the squares of g, then
+multiplies by e2; DOWN_PROJ multiplies by e2 directly. ss and ROOT are used only with a new vector. `LeadingBits` and
+`FloatAdder` run all the time: the squares of g and their sum with the term are ready when R is, ss a cycle later. The
+tables of both Newton iterations share a block RAM with an output register; the multiplier's operands and product are
+registered, so a product takes three states. Cost: 1 multiplier, 1 block RAM, and with several streams a LUT RAM for the
+root and the last scale of each.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ PATH = {
     "SCALE": 3,
     "PUSH": 1,
 }
-"""Steps of the state machine and their cycles, a state each: ``RECIPROCAL``, ``RECIPROCAL TABLE`` and so on."""
+"""Cycles of each step of the state machine; each cycle is a state: ``RECIPROCAL``, ``RECIPROCAL TABLE`` and so on."""
 
 
 def cycles_of(*steps: str) -> int:
-    """Cycles of steps of ``PATH`` that follow one another."""
+    """Cycles that steps of ``PATH`` take one after the other."""
     return sum(PATH[step] for step in steps)
 
 
@@ -85,7 +86,7 @@ class NormScalar(wiring.Component):
         layouts.Eps.O_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1"),
         layouts.Eps.DOWN_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1", "EPS E2"),
     }
-    """Cycles from the acceptance of an operation on for what its eps term needs of the scale before."""
+    """Cycles from the acceptance of an operation that the part of its eps term from the scale before takes."""
     adding = {
         layouts.Eps.NONE: 0,
         layouts.Eps.O_PROJ: cycles_of("EXTRA", "SQUARES", "ADD"),
@@ -178,7 +179,7 @@ class NormScalar(wiring.Component):
 
     @staticmethod
     def _wait(m: Module, state: str, then: str) -> None:
-        """The product of what the state before has loaded."""
+        """A state that only waits: for the product or the sum of what an earlier state has loaded."""
         with m.State(state):
             m.next = then
 

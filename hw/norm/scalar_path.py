@@ -28,7 +28,7 @@ TABLE_WORDS = [0] * 128 + [int(y) for y in RSQRT_TABLE] + [int(y) for y in RECIP
 class ScalarPath:
     """What the states of ``scalar`` read and write.
 
-    Attributes that a state may assign: ``op`` the operation, ``largest`` of its slot, ``state_shift``, ``t`` the short
+    Attributes that a state may assign: ``op`` the operation, ``largest`` of its u, ``state_shift``, ``t`` the short
     float of the last product, ``preparing`` (the reciprocal is that of the producer's scale), ``zero`` (the vector's ss
     is 0), ``root`` and its exponent, ``inverse``, ``largest_k`` = largest * K, ``a`` and ``b`` of the multiplier,
     ``sum_exponent`` of its product, ``guess``, ``operand``, ``counting_g``, ``scaled`` (the operation's scale of this
@@ -83,7 +83,7 @@ class ScalarPath:
         m.d.comb += self.newton.eq(Mux(stepped > MANTISSA_MAX, MANTISSA_MAX, stepped))
 
     def _look_up(self, m: Module) -> None:
-        """The table's address. That of the reciprocal is set in the state before it."""
+        """The table's address; that of a reciprocal is applied one state before RECIPROCAL."""
         for_root, for_largest = Signal(), Signal()
         self.for_root, self.for_largest = for_root, for_largest
         reciprocal_of = Mux(for_largest, self.chosen, self.previous.mantissa)
@@ -91,7 +91,7 @@ class ScalarPath:
         m.d.comb += self.read.addr.eq(address)
 
     def _add(self, m: Module, scalar: Any) -> None:
-        """Leading bits are those of ss, which is there when the factor is.
+        """The leading bits are those of ss, which is ready when the factor is.
 
         In an O_PROJ operation they are those of the squares of g until the factor is given, however long that takes,
         and of ss in the state ADD.

@@ -220,9 +220,9 @@ def largest_latency(config: HwConfig) -> int:
     return 7 + exact_log2(config.results_per_cycle)
 
 
-def pick(slots: Value, u_index: Value) -> Value:
-    """Word ``slot`` (0 to 2) of three; a selection by index would become a barrel shift."""
-    words = [slots.word_select(index, len(slots) // U_COUNT) for index in range(U_COUNT)]
+def pick(words_of_u: Value, u_index: Value) -> Value:
+    """Word ``u_index`` (0 to 2) of three; a selection by index would become a barrel shift."""
+    words = [words_of_u.word_select(index, len(words_of_u) // U_COUNT) for index in range(U_COUNT)]
     return Mux(u_index[1], words[2], Mux(u_index[0], words[1], words[0]))
 
 

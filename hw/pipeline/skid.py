@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 
 class Skid(wiring.Component):
-    """One stream behind another.
+    """A register for one item between two streams, used only while ``o`` is not ready.
 
     Members: ``i``, ``o`` streams of ``payload``.
 

@@ -1,4 +1,4 @@
-"""Bench of the whole decoder: a stream of words in, chosen tokens out, every h, S and code watched.
+"""Bench of the whole decoder: the record stream in, chosen tokens out, every h, S and code watched.
 
     words, again and again ─► i_words ─► Decoder ─► o_token, logits memory
     beats, again and again ─► i_trits      │ └────► taps h, S, codes

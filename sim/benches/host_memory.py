@@ -58,7 +58,7 @@ class Bench:
         return (place * 40503 + row * 77 + self.seed) & (1 << self.config.word_bits) - 1
 
     def frame(self, place: int, count: int, row: int = 0) -> None:
-        """Words of the stream, or of a row from 1 on."""
+        """Words of the records, or of a row from 1 on."""
         self.sequence = self.sequence + 1 & 0xFF
         self.words.queue(
             pack(
@@ -126,7 +126,7 @@ async def a_full_fifo_drops_and_says_so(dut: Any) -> None:
 
 @cocotb.test()
 async def rows(dut: Any) -> None:
-    """A row's words pass the stream's; those of another row, or not in turn, are dropped."""
+    """A row's words overtake those of records; those of another row, or not in turn, are dropped."""
     bench = Bench(dut)
     await start(dut)
     dut.running.value = 1
