@@ -7,12 +7,12 @@ from cocotb.triggers import ClockCycles, FallingEdge
 
 from lutern.hw.memory.march_test import pattern
 from lutern.hw.protocol import ADDRESS_BITS, MEMORY_TEST_DONE
-from lutern.sim.benches import memory as tb_memory
+from lutern.sim.benches import memory as memory_bench
 from lutern.sim.sdram import Rule
 from lutern.sim.streams import StreamSink, StreamSource, start, to_int, unpack
 
 
-class Bench(tb_memory.Bench):
+class Bench(memory_bench.Bench):
     """Asks for march tests as well, and stops at the first broken rule."""
 
     def __init__(self, dut: Any, pause: str | None = None) -> None:
@@ -34,12 +34,12 @@ class Bench(tb_memory.Bench):
         return unpack(MEMORY_TEST_DONE.layout, (await self.results.receive(1, 20_000))[0])
 
 
-tb_memory.Bench = Bench  # type: ignore[misc]
-host_reads_what_it_wrote = tb_memory.host_reads_what_it_wrote
-rows_go_first = tb_memory.rows_go_first
-a_large_table = tb_memory.a_large_table
-writes_while_reading = tb_memory.writes_while_reading
-stops_and_resets_in_mid_row = tb_memory.stops_and_resets_in_mid_row
+memory_bench.Bench = Bench  # type: ignore[misc]
+host_reads_what_it_wrote = memory_bench.host_reads_what_it_wrote
+rows_go_first = memory_bench.rows_go_first
+a_large_table = memory_bench.a_large_table
+writes_while_reading = memory_bench.writes_while_reading
+stops_and_resets_in_mid_row = memory_bench.stops_and_resets_in_mid_row
 
 
 @cocotb.test()
