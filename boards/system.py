@@ -27,8 +27,7 @@ from amaranth.lib.cdc import FFSynchronizer
 from lutern.boards.board import Board
 from lutern.boards.pll import Pll, PllPlan, plan_pll
 from lutern.hw.config import HwConfig
-from lutern.hw.link import Uart
-from lutern.hw.link.uart import LOWEST_DIVISOR
+from lutern.hw.link import LOWEST_DIVISOR, Uart
 from lutern.hw.memory import any_part
 from lutern.hw.pipeline import join_streams
 from lutern.hw.top import Top

@@ -9,7 +9,7 @@ import typer
 
 from lutern.cli.numbers import whole
 from lutern.hw.config import PRESETS, preset
-from lutern.hw.link.uart import LOWEST_DIVISOR
+from lutern.hw.link import LOWEST_DIVISOR
 from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.pty_board import PtyBoard
 

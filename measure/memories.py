@@ -36,12 +36,12 @@ from lutern.hw.layouts import (
     values_payload,
     x_payload,
 )
-from lutern.hw.link.host_port import RUN_TOKENS
 from lutern.hw.memory.block import BANK_BEATS
 from lutern.hw.memory.readers import FETCHED
 from lutern.hw.memory.sdram import DEPTH
 from lutern.hw.norm.statistics import U_BITS, U_COUNT
 from lutern.hw.pipeline import CREDITS, FIFO_BITS, in_luts
+from lutern.hw.protocol import RUN_TOKENS
 from lutern.hw.scale import PART_BITS
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.ternary import SUM_BITS

@@ -1,6 +1,6 @@
 """The gateware's end of the link to the host: line, frames, commands."""
 
 from lutern.hw.link.host_port import HostPort
-from lutern.hw.link.uart import Uart
+from lutern.hw.link.uart import LOWEST_DIVISOR, Uart
 
-__all__ = ["HostPort", "Uart"]
+__all__ = ["LOWEST_DIVISOR", "HostPort", "Uart"]
