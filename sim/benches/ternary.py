@@ -12,7 +12,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles
 
-from lutern.hw.config import HwConfig
+from lutern.hw.config import TRITS_PER_BYTE, HwConfig
 from lutern.hw.layouts import CODE_BITS, codes_payload, decode_byte, sums_payload
 from lutern.hw.ternary import TernaryUnit
 from lutern.model_ref.ternary import SUM_BITS
@@ -34,7 +34,7 @@ class Beats:
 
     def add(self, config: HwConfig, trits: np.ndarray, codes: np.ndarray, **flags: int) -> None:
         """One beat; trits [R, C], codes [T, C]."""
-        fives = np.pad(trits.ravel(), (0, -config.lanes % 5)).reshape(-1, 5)
+        fives = np.pad(trits.ravel(), (0, -config.lanes % TRITS_PER_BYTE)).reshape(-1, TRITS_PER_BYTE)
         self.add_word(config, [BYTE_OF[tuple(map(int, five))] for five in fives], codes, **flags)
 
     def add_word(self, config: HwConfig, word: list[int], codes: np.ndarray, **flags: int) -> None:
