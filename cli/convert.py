@@ -15,6 +15,7 @@ from lutern.model_ref.calibrate import TEXT_CHARACTERS, text_tokens
 from lutern.model_ref.checkpoint import load_tokenizer
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.text import read_text
+from lutern.model_ref.weight_files import file_for_folder
 
 
 def convert(
@@ -30,6 +31,8 @@ def convert(
     """Quantise a checkpoint into an image: the file that goes into the board's memory, whatever the board."""
     folder = checkpoint_folder(checkpoint)
     opened = open_checkpoint(checkpoint)
+    if out.is_file() and file_for_folder(out):
+        raise LuternError(f"{out} is a file of a checkpoint and is not replaced; give another name for the image.")
     tokenizer = load_tokenizer(folder).limit_to(opened.config.vocab_size)
     tokens = None
     if calibrate:

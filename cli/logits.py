@@ -17,6 +17,7 @@ from lutern.cli.models import Network, open_network
 from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
 from lutern.model_ref.comparison import rows_of
+from lutern.model_ref.container import output_file
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.float_model import FloatModel
@@ -43,6 +44,7 @@ def write_logits(
         raise LuternError("there is no file to write; give one with -o FILE.npz.")
     if not out.parent.is_dir():
         raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
+    target = output_file(out)
     network = open_network(model)
     if prompt is not None and tokens is None:
         coded = network.tokenizer().encode_prompt(prompt)
@@ -56,7 +58,7 @@ def write_logits(
     shape = network.config.num_hidden_layers + 1, network.config.hidden_size
     kind = np.float32 if numerics == "float" else np.float64
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
             # Through files: 10,000 tokens of 32,000 logits are more than memory may hold.
             arrays: dict[str, NDArray[Any]] = {
                 "logits": open_memmap(
@@ -72,7 +74,7 @@ def write_logits(
             speed = len(ids) / (time.monotonic() - start)
             whole = Path(place, "whole.npz")
             np.savez(whole, allow_pickle=False, **arrays)
-            os.replace(whole, out)
+            os.replace(whole, target)
     except OSError as error:
         raise LuternError(f"{out} cannot be written ({error.strerror}); choose a folder with room.") from error
     note = f" ({network.synthetic})" if network.synthetic else ""
@@ -92,6 +94,8 @@ def float_model(network: Network) -> FloatModel:
 
 def read_ids(path: Path, vocab_size: int) -> NDArray[np.int64]:
     """Token numbers [T] of a file that numpy.save wrote; nothing in it is ever unpickled or larger than the file."""
+    if path.exists() and not path.is_file():
+        raise LuternError(f"{path} is no plain file; {_MENDED}.")
     try:
         ids = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:

@@ -15,6 +15,7 @@ import typer
 from lutern.cli.output import plain_console
 from lutern.hw.config import PRESETS, preset
 from lutern.hw.top import Top
+from lutern.model_ref.container import output_file
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, convert_verilog
 
@@ -31,17 +32,16 @@ def verilog(
     config = preset(preset_name).with_(debug_tap=False)
     if out is not None and not out.parent.is_dir():
         raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
-    if out is not None and out.is_dir():
-        raise LuternError(f"{out} is a folder; give the name of a file.")
+    target = None if out is None else output_file(out)
     text = f"// lutern verilog --preset {config.name}\n{convert_verilog(convert_rtlil(Top(config), name=MODULE))}"
-    if out is None:
+    if out is None or target is None:
         print(text, end="", flush=True)
         return
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
             whole = Path(place, "whole.v")
             whole.write_text(text, encoding="utf-8")
-            os.replace(whole, out)
+            os.replace(whole, target)
     except OSError as error:
         raise LuternError(f"{out} cannot be written ({error.strerror}); choose a folder with room.") from error
     plain_console(soft_wrap=True).print(f"{out}: module {MODULE}, {config.name}, {len(text):,} bytes")

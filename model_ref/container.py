@@ -156,9 +156,20 @@ def _short(text: str) -> str:
     return text[:80] if text.isprintable() else ascii(text[:80])
 
 
+def output_file(path: Path) -> Path:
+    """Where a link leads, else ``path``; refuses what a new file may not take the place of: a device, a pipe, a
+    folder."""
+    place = Path(os.path.realpath(path))
+    if os.path.lexists(place) and not place.is_file():
+        what = "a folder" if place.is_dir() else "no plain file"
+        raise LuternError(f"{path} is {what}; give the name of a file.")
+    return place
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that appears whole or not at all: written beside ``path``, then renamed; no reader sees half of it."""
+    path = output_file(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -240,5 +251,6 @@ __all__ = [
     "atomic_file",
     "container_bytes",
     "open_container",
+    "output_file",
     "write_container",
 ]

@@ -60,3 +60,13 @@ def test_what_cannot_calibrate(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "text").write_text(content)
         done = run("convert", str(folder), "-o", str(tmp_path / "image"), "--calibrate", str(tmp_path / "text"))
         assert done.returncode == 1 and reason in done.stderr and not (tmp_path / "image").exists()
+
+
+def test_files_of_a_checkpoint_are_not_replaced(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name in before:
+        done = run("convert", str(folder), "-o", str(folder / name))
+        assert done.returncode == 1 and "is a file of a checkpoint and is not replaced" in done.stderr, name
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    for _ in range(2):  # an image with such a name is one's own
+        assert run("convert", str(folder), "-o", str(folder / "image.safetensors")).returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import shutil
 import zipfile
@@ -122,6 +123,16 @@ def test_missing_things(tokens: Path, tmp_path: Path) -> None:
         write_logits(str(TINY), tokens, tmp_path / "out.npz", "double")
     with pytest.raises(LuternError, match="there is no model"):
         write_logits(str(tmp_path / "none"), tokens, tmp_path / "out.npz")
+
+
+def test_pipes_and_folders_are_refused(tokens: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LuternError, match="is no plain file"):
+        read_ids(tmp_path / "pipe", 10)
+    for name in ("pipe", "."):
+        with pytest.raises(LuternError, match="give the name of a file"):
+            write_logits(str(TINY), tokens, tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_failure_leaves_the_old_file(tokens: Path, tmp_path: Path) -> None:
