@@ -18,6 +18,8 @@ from lutern.firmware.session import Logits, temperature_word
 from lutern.model_ref.errors import LuternError
 
 LOGIT_BYTES = 4
+PENALTIES = 1e-3, 1e3
+"""Between these a logit that is multiplied or divided stays finite."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,11 @@ class Sampling:
             raise LuternError(f"top-p is {self.top_p}; give a number above 0 and at most 1 (all tokens).")
         if not 0 <= self.min_p <= 1:
             raise LuternError(f"min-p is {self.min_p}; give a number from 0 (all tokens) to 1.")
-        if not 0 < self.repetition_penalty < math.inf:
+        low, high = PENALTIES
+        if not low <= self.repetition_penalty <= high:
             raise LuternError(
-                f"the repetition penalty is {self.repetition_penalty}; give a positive number, 1 for no penalty."
+                f"the repetition penalty is {self.repetition_penalty:g}; give a number from {low:g} to {high:g}, 1 for "
+                "no penalty."
             )
         temperature_word(self.on_chip)  # refuses what the chip cannot hold
 

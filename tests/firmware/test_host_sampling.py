@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -125,3 +126,9 @@ def test_a_chip_that_keeps_few_logits() -> None:
     Sampling(0.8, repetition_penalty=1.2).check_kept(0)
     with pytest.raises(LuternError, match="keeps its 64 best"):
         Sampling(0.8, repetition_penalty=1.2).check_kept(64)
+
+
+@pytest.mark.parametrize("penalty", [0, -1, math.nan, math.inf, 1e308, 1e-308])
+def test_penalties_that_overflow_are_refused(penalty: float) -> None:
+    with pytest.raises(LuternError, match=r"repetition penalty is .*; give a number from 0\.001 to 1000"):
+        Sampling(repetition_penalty=penalty)
