@@ -108,6 +108,9 @@ def main() -> None:
     except LuternError as error:
         sys.exit(refuse(error))
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            name = str(error.filename)
+            sys.exit(refuse(LuternError(f"the name {name[:40]}... is too long for a file; give another.")))
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         sys.exit(refuse(LuternError(f"nothing more can be written ({error.strerror}); make room.")))

@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from lutern.cli.output import printable
 from lutern.firmware.image import OpenImage, open_image
 from lutern.model_ref.checkpoint import Checkpoint, Tokenizer, load_checkpoint, load_tokenizer
 from lutern.model_ref.config import ModelConfig
@@ -94,7 +95,7 @@ def open_image_file(name: str) -> OpenImage:
 @cache
 def say(note: str) -> None:
     """Print a note, beside the output and once, however often a command opens a model."""
-    print(f"note: {note}", file=sys.stderr)
+    print(printable(f"note: {note}"), file=sys.stderr)
 
 
 def checkpoint_folder(name: str) -> Path:

@@ -76,3 +76,9 @@ def test_unknown_command(tmp_path: Path) -> None:
     done = run([lutern, "dcotor"], cwd=tmp_path)
     assert done.returncode == 2
     assert "No such command 'dcotor'" in done.stderr
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    for arguments in (["inspect", "x" * 5000], ["convert", "demo-small", "-o", str(tmp_path / ("x" * 300))]):
+        done = run([Path(sys.executable).parent / "lutern", *arguments], cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "too long for a file" in done.stderr
