@@ -12,7 +12,7 @@ from pathlib import Path
 from lutern.firmware.host_sampling import Sampling
 from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.text import decode_text, read_text
+from lutern.model_ref.text import decode_text, read_stream, read_text
 
 STANDARD_INPUT = "-"
 TEMPERATURE = 0.8
@@ -66,7 +66,7 @@ def turns() -> Iterator[str]:
 
 
 def _of_standard_input() -> str:
-    return _decoded(sys.stdin.buffer.read()).removesuffix("\n")
+    return _decoded(read_stream(sys.stdin.buffer, "standard input")).removesuffix("\n")
 
 
 def _decoded(raw: bytes) -> str:
@@ -85,4 +85,10 @@ def choose_sampling(
     of_file = {name: value for name, value in conventions.sampling.items() if name not in chosen}
     values = {"temperature": TEMPERATURE, **of_file, **chosen}
     top_k = int(values.pop("top_k", 0))
-    return Sampling(seed=seed, top_k=top_k, **values), [f"{name} {value:g}" for name, value in of_file.items()]
+    named = [f"{name} {value:g}" for name, value in of_file.items()]
+    try:
+        return Sampling(seed=seed, top_k=top_k, **values), named
+    except LuternError as error:
+        if not named:
+            raise
+        raise LuternError(f"with {', '.join(named)} of generation_config.json: {error}") from error

@@ -16,6 +16,7 @@ pickle.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,12 +129,12 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         wanted = f"give a checkpoint folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
         raise LuternError(not_a_folder(name) or f"there is no folder {name}; {wanted}.")
     try:
-        if not (folder / CONFIG_FILE).exists():
+        if not os.path.lexists(folder / CONFIG_FILE):
             raise LuternError(_no_config(folder))
         values = read_values(folder / CONFIG_FILE)
         config = ModelConfig.from_dict(values)
         weights = find_weights(folder, config)
-        if (folder / TOKENIZER_FILE).exists():
+        if os.path.lexists(folder / TOKENIZER_FILE):
             refuse_foreign(folder / TOKENIZER_FILE, "tokenizer")
     except OSError as error:
         raise LuternError(f"{folder} cannot be read ({error.strerror}); give a folder that you may read.") from error

@@ -161,7 +161,8 @@ def read_values(path: Path) -> dict[str, Any]:
             f"{path} cannot be read ({error.strerror}); a checkpoint folder needs a config.json."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise LuternError(f"{path} is not valid JSON; restore the config.json of the checkpoint.") from error
+        twice = f" ({error})" if type(error) is ValueError else ""
+        raise LuternError(f"{path} is not valid JSON{twice}; restore the config.json of the checkpoint.") from error
     if not isinstance(values, dict):
         raise LuternError(f"{path} holds no JSON object; restore the config.json of the checkpoint.")
     return values

@@ -11,7 +11,7 @@ in it, so that image and checkpoint write the same text.
 from __future__ import annotations
 
 import itertools
-import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ import tokenizers
 from tokenizers import processors
 
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.file_kinds import refuse_foreign
 from lutern.model_ref.text import decode_text, read_json
 
 GENERATION_FILE, TOKENIZER_CONFIG_FILE, SPECIAL_FILE = (
@@ -37,13 +38,15 @@ PUBLISHED_BOS, PUBLISHED_EOS = 1, 2  # of the published config class, for a conf
 BOS_NAMES = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>")
 EOS_NAMES = ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>")
 LLAMA_CLASSES = ("Llama", "CodeLlama", "Gemma")  # tokenizer classes that write the post-processor themselves
+LARGEST = 1e9
+"""No number of generation_config.json is larger."""
 
 _SAMPLING: dict[str, tuple[Callable[[float], bool], str]] = {
-    "temperature": (lambda value: value >= 0, "a number from 0 on"),
-    "top_k": (lambda value: value >= 0 and value == int(value), "an integer from 0 on"),
+    "temperature": (lambda value: value >= 0, "a number from 0 to 1e9"),
+    "top_k": (lambda value: value >= 0 and value == int(value), "an integer from 0 to 1e9"),
     "top_p": (lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
     "min_p": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
-    "repetition_penalty": (lambda value: value > 0, "a number above 0"),
+    "repetition_penalty": (lambda value: value > 0, "a number above 0 and at most 1e9"),
 }
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
@@ -183,7 +186,7 @@ def _default(
         return [number]
     if key:  # it is null: the model has none
         return []
-    if published in special:
+    if published in special or library.id_to_token(published) in names:
         return [published]
     found = (library.token_to_id(name) for name in names)
     return [number for number in found if number in special][:1]
@@ -287,7 +290,7 @@ def _sampling(generation: dict[str, Any], path: Path) -> dict[str, float]:
 
 
 def _is_good(name: str, value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
     return number and _SAMPLING[name][0](value)
 
 
@@ -302,7 +305,8 @@ def _stops(generation: dict[str, Any], folder: Path) -> tuple[str, ...]:
 def _chat_template(folder: Path, options: dict[str, Any]) -> str:
     """The template of a file of its own, or of tokenizer_config.json, where it may be one of several by name."""
     path = folder / TEMPLATE_FILE
-    if path.is_file():
+    if os.path.lexists(path):
+        refuse_foreign(path, "chat template")
         try:
             if path.stat().st_size > 4 * MAX_TEMPLATE_CHARACTERS:
                 raise LuternError(f"{path} is larger than {4 * MAX_TEMPLATE_CHARACTERS} bytes, so it is no template.")

@@ -55,6 +55,8 @@ _STRING, _ARRAY = 8, 9
 
 def refuse_foreign(path: Path, wanted: str) -> None:
     """Refuse a file that is of another kind than ``wanted`` says; an unreadable file is left to its reader."""
+    if path.is_symlink() and not path.exists():
+        raise LuternError(f"{path} is a link that leads to no file; fetch the {wanted} itself, or mend the link.")
     if path.exists() and not path.is_file():
         raise LuternError(f"{path} is no plain file, so it is no {wanted}; give a {wanted}.")
     try:
@@ -154,8 +156,8 @@ def read_json(path: Path, most_bytes: int, what: str) -> Any:
 
     Raises ``ValueError`` or ``RecursionError`` for what is no JSON, ``OSError`` for what cannot be read.
     """
-    size = path.stat().st_size
     refuse_foreign(path, what)
+    size = path.stat().st_size
     if size > most_bytes:
         raise LuternError(f"{path} is larger than {most_bytes} bytes, so it is no {what}.")
     return json.loads(path.read_bytes(), object_pairs_hook=_once)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import codecs
 import json
 import lzma
+import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.file_kinds import refuse_foreign
 
+MAX_STREAM_BYTES = 1 << 28
+"""Of a pipe or a device; a plain file has the bytes that it has."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -19,17 +23,34 @@ _MARKS = (
 )
 
 
+def _only_zeros(raw: bytes) -> bool:
+    return raw.count(0) == len(raw)
+
+
 def decode_text(raw: bytes) -> str:
     """Text of bytes: UTF-8, or what a byte-order mark says, which is dropped; CR and CR LF become newlines."""
+    pairs = len(raw) >= 8 and len(raw) % 2 == 0 and not _only_zeros(raw)
+    if pairs and (_only_zeros(raw[::2]) or _only_zeros(raw[1::2])):
+        raise UnicodeDecodeError("utf-8", raw, 0, 1, "every second byte is 0, as in UTF-16 without a byte-order mark")
     coding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8")
     return raw.decode(coding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_stream(file: IO[bytes], name: str) -> bytes:
+    """Everything that a pipe gives; a device that gives bytes without end is refused."""
+    raw = file.read(MAX_STREAM_BYTES + 1)
+    if len(raw) > MAX_STREAM_BYTES:
+        raise LuternError(f"{name} gives more than {MAX_STREAM_BYTES:,} bytes; give a shorter text, or a plain file.")
+    return raw
 
 
 def read_text(path: str | Path) -> str:
     """A text file, plain or .xz; see ``decode_text``."""
     path = Path(path)
     try:
-        raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read() if path.is_file() else read_stream(file, str(path))
+        raw = lzma.decompress(raw) if path.suffix == ".xz" else raw
         return decode_text(raw)
     except OSError as error:
         raise LuternError(f"{path} cannot be read ({error.strerror}); give a text file, plain or .xz.") from error
@@ -39,8 +60,9 @@ def read_text(path: str | Path) -> str:
 
 def read_json(path: Path, largest: int) -> dict[str, Any]:
     """The object that a JSON file of at most ``largest`` bytes holds; empty where there is no such file."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
+    refuse_foreign(path, "JSON file of a checkpoint")
     try:
         if path.stat().st_size > largest:
             raise LuternError(f"{path} is larger than {largest} bytes; restore the file of the checkpoint.")

@@ -139,7 +139,8 @@ class Tokenizer:
         conventions = self.conventions
 
         def named(numbers: Sequence[int]) -> str:
-            return ", ".join(f"{self.library.id_to_token(max(0, number))!r} ({number})" for number in numbers)
+            known = {number: self.library.id_to_token(number) for number in numbers if 0 <= number < self.vocab_size}
+            return ", ".join(f"{known.get(number)!r} ({number})" for number in numbers)
 
         begins = named(self.ahead) or "nothing"
         parts = [f"a text begins with {begins}", f"ends with {named(conventions.eos) or 'nothing'}"]

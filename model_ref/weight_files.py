@@ -9,6 +9,7 @@ The rule for both is that of the transformers library: the single file is read.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,9 @@ def find_weights(folder: Path, config: ModelConfig) -> Weights:
     """Open the weights of a folder. The values of tensors are not read."""
     refuse_adapter(folder)
     single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
+    for path, what in ((single, "safetensors file"), (index, "index of shards")):
+        if path.is_symlink() and not path.exists():
+            refuse_foreign(path, what)
     if single.exists():
         try:
             found = _single(single, config)
@@ -132,7 +136,7 @@ def _shards(folder: Path, config: ModelConfig) -> Weights:
                 "restore the index."
             )
         if place not in shards:
-            if not (folder / place).is_file():
+            if not os.path.lexists(folder / place):
                 raise LuternError(f"{folder} has no {place}, which {INDEX_FILE} names; fetch that shard.")
             shards[place] = open_container(folder / place)
     places = {}

@@ -344,6 +344,14 @@ def test_sampling_of_generation_config(folder: Path, tmp_path: Path) -> None:
     assert run("generate", "the", "--model", str(greedy), "--on", "golden", "-n", "9").stdout == "the cat\u00e9.\n"
 
 
+def test_a_refused_number_of_generation_config_names_the_file(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "model")
+    (copy / "generation_config.json").write_text('{"temperature": 500}')
+    assert "temperature 500 of generation_config.json" in refused(
+        "generate", "the", "--model", str(copy), "--on", "golden"
+    )
+
+
 def test_options_of_sampling(folder: Path) -> None:
     hot = ("-t", "900", "-n", "3")
     assert written(folder, "the", *hot, "--top-p", "0.0001") == "the cat\u00e9\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,40 @@ def test_ordinary_tokens_are_no_published_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, names).conventions.eos == (3,) and load_tokenizer(tmp_path).conventions.bos == 4
 
 
+def test_the_published_end_is_known_by_its_name(tmp_path: Path) -> None:
+    """The vocabulary has it, though no list of added tokens does."""
+    named = tokenizers.Tokenizer(models.WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3}, unk_token="<unk>"))
+    tokenizer = load(tmp_path, named)
+    assert (tokenizer.conventions.bos, tokenizer.conventions.eos) == (1, (2,))
+    assert tokenizer.text_of([3, 2]) == "a"
+
+
+@pytest.mark.parametrize("number", [-1, 8, 1 << 32, 1 << 64, 10**300])
+def test_an_end_that_the_tokenizer_lacks_is_described(tmp_path: Path, number: int) -> None:
+    tokenizer = load(tmp_path, library(), generation_config={"eos_token_id": number})
+    assert tokenizer.conventions.eos == (number,) and f"ends with None ({number})" in tokenizer.describe()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "pointer"])
+@pytest.mark.parametrize(
+    "name", ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"]
+)
+def test_no_file_is_ignored_in_silence(tmp_path: Path, name: str, kind: str) -> None:
+    load(tmp_path, library())
+    path = tmp_path / name
+    if kind == "link":
+        path.symlink_to("nowhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    reason = {"link": "leads to no file", "pointer": "a Git LFS pointer"}.get(kind, "no plain file")
+    with pytest.raises(LuternError, match=reason):
+        load_tokenizer(tmp_path)
+
+
 # ---------------------------------------------------------------------------------- special tokens
 
 
@@ -221,6 +256,9 @@ def test_chat_templates(tmp_path: Path, values: dict[str, Any], template: str) -
         {"config": {"bos_token_id": 1.0}},
         {"generation_config": {"temperature": -1}},
         {"generation_config": {"temperature": float("nan")}},
+        {"generation_config": {"temperature": 10**400}},
+        {"generation_config": {"repetition_penalty": 10**309}},
+        {"generation_config": {"top_k": 10**30}},
         {"generation_config": {"top_p": 0}},
         {"generation_config": {"top_k": 2.5}},
         {"generation_config": {"top_k": "50"}},

@@ -37,7 +37,17 @@ def test_any_text(text: str, line_end: str) -> None:
     assert decode_text(text.replace("\n", line_end).encode()) == text
 
 
-@pytest.mark.parametrize("raw", [b"\xff", b"\xff\xfea", b"a\xc3", b"\xef\xbb\xbf\xff"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\xff",
+        b"\xff\xfea",
+        b"a\xc3",
+        b"\xef\xbb\xbf\xff",
+        "the cat".encode("utf-16-le"),
+        "the cat".encode("utf-16-be"),
+    ],
+)
 def test_no_text(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "text.txt").write_bytes(raw)
     with pytest.raises(LuternError, match="is no UTF-8 text"):
@@ -54,3 +64,16 @@ def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
         path.write_bytes(raw)
         with pytest.raises(LuternError, match=reason):
             read_json(path, 100)
+
+
+def test_a_stream_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lutern.model_ref.text.MAX_STREAM_BYTES", 1000)
+    with pytest.raises(LuternError, match="more than 1,000 bytes"):
+        read_text("/dev/zero")
+    (tmp_path / "file").write_text("a" * 1001)
+    assert len(read_text(tmp_path / "file")) == 1001
+
+
+def test_zeros_in_a_text() -> None:
+    for text in ("a\0b", "a\0b\0", "the\0cat, the\0dog", "\0" * 12):
+        assert decode_text(text.encode()) == text

@@ -230,3 +230,25 @@ def test_names_of_the_hub(owner: str, model: str, start: str, end: str) -> None:
 def test_other_names_are_no_names_of_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     assert not_a_folder(name) is None
+
+
+@pytest.mark.parametrize("target", ["nowhere", "itself"])
+def test_links_that_lead_nowhere(folder: Path, shards: Path, target: str) -> None:
+    """As the cache of a download holds them when it was copied without what they lead to."""
+    names = [(folder, name) for name in ("config.json", "model.safetensors", "tokenizer.json")]
+    shard = next(path.name for path in sorted(shards.iterdir()) if path.suffix == ".safetensors")
+    for place, name in (*names, (shards, "model.safetensors.index.json"), (shards, shard)):
+        path = place / name
+        kept = path.read_bytes()
+        path.unlink()
+        path.symlink_to(name if target == "itself" else target)
+        assert "is a link that leads to no file" in refusal(place), name
+        path.unlink()
+        path.write_bytes(kept)
+        load_checkpoint(place)
+
+
+def test_a_key_that_stands_twice_is_named(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"vocab_size"', '"vocab_size": 5, "vocab_size"'))
+    assert "'vocab_size' stands twice" in refusal(folder)
