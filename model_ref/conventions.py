@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import processors
+from tokenizers import pre_tokenizers, processors
 
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.file_kinds import refuse_foreign
@@ -138,6 +138,7 @@ def read_conventions(folder: Path, library: tokenizers.Tokenizer) -> Conventions
     # A token whose name is in brackets is no text, even where no file calls it special.
     ends = [library.id_to_token(number) for number in (*bos, *eos) if 0 <= number < 1 << 32]
     _mark_special(library, [token for token in ends if token and token[0] in "<[" and token[-1] in ">]"])
+    _follow_prefix(library, options, folder / TOKENIZER_CONFIG_FILE)
     _follow_options(library, options, tokens, folder / TOKENIZER_CONFIG_FILE)
     return Conventions(
         next((number for number in bos if number >= 0), None),
@@ -220,6 +221,16 @@ def _mark_special(library: tokenizers.Tokenizer, texts: list[str]) -> None:
     wanted = [text for text in dict.fromkeys(texts) if text not in known and library.token_to_id(text) is not None]
     if wanted:
         library.add_special_tokens([tokenizers.AddedToken(text, special=True, normalized=False) for text in wanted])
+
+
+def _follow_prefix(library: tokenizers.Tokenizer, options: dict[str, Any], path: Path) -> None:
+    """Put a space ahead of a text where add_prefix_space asks the byte level for it; without the key all stays."""
+    value, pre_tokenizer = options.get("add_prefix_space"), library.pre_tokenizer
+    if value is not None and not isinstance(value, bool):
+        raise LuternError(f"{path}: add_prefix_space is {ascii(value)[:60]}, but must be true or false; correct it.")
+    if value is not None and isinstance(pre_tokenizer, pre_tokenizers.ByteLevel):
+        pre_tokenizer.add_prefix_space = value
+        library.pre_tokenizer = pre_tokenizer
 
 
 def _follow_options(library: tokenizers.Tokenizer, options: dict[str, Any], tokens: dict[str, str], path: Path) -> None:

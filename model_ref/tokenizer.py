@@ -39,9 +39,11 @@ class Tokenizer:
     ) -> None:
         self.library = library
         self.conventions = Conventions() if conventions is None else conventions
-        # Fine-tuning leaves both in the file; they shape batches of training and are no part of a text.
+        # Training leaves these in the file; they shape its batches and are no part of a text.
         library.no_padding()
         library.no_truncation()
+        if isinstance(library.model, models.BPE) and library.model.dropout is not None:
+            library.model.dropout = None  # leaves out merges at random
         vocabulary = library.get_vocab(with_added_tokens=True)
         owners: dict[int, str] = {}
         for token, number in vocabulary.items():

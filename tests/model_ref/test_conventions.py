@@ -144,6 +144,21 @@ def test_the_published_end_is_known_by_its_name(tmp_path: Path) -> None:
     assert tokenizer.text_of([3, 2]) == "a"
 
 
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("asked", [True, False, None])
+def test_add_prefix_space(tmp_path: Path, stored: bool, asked: bool | None) -> None:
+    """The byte level puts a space ahead of a text as tokenizer_config.json says, else as it was stored."""
+    letters = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    made = tokenizers.Tokenizer(models.BPE(letters, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=stored)
+    made.decoder = decoders.ByteLevel()
+    tokenizer = load(tmp_path, made, tokenizer_config={} if asked is None else {"add_prefix_space": asked})
+    space = stored if asked is None else asked
+    assert tokenizer.decode(tokenizer.encode("ab")) == " ab"[not space :]
+    again = Tokenizer.from_json(tokenizer.to_json(), "an image", tokenizer.conventions)
+    assert again.encode("ab") == tokenizer.encode("ab")
+
+
 @pytest.mark.parametrize("number", [-1, 8, 1 << 32, 1 << 64, 10**300])
 def test_an_end_that_the_tokenizer_lacks_is_described(tmp_path: Path, number: int) -> None:
     tokenizer = load(tmp_path, library(), generation_config={"eos_token_id": number})
@@ -266,6 +281,7 @@ def test_chat_templates(tmp_path: Path, values: dict[str, Any], template: str) -
         {"generation_config": {"repetition_penalty": 0}},
         {"generation_config": {"stop_strings": [1]}},
         {"tokenizer_config": {"add_bos_token": "yes"}},
+        {"tokenizer_config": {"add_prefix_space": "yes"}},
         {"tokenizer_config": {"bos_token": 1}},
         {"tokenizer_config": {"add_bos_token": True, "bos_token": "none"}, "config": {"bos_token_id": None}},
         {"tokenizer_config": {"chat_template": 3}},

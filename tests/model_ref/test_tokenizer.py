@@ -233,6 +233,14 @@ def test_padding_and_truncation_are_switched_off(strategy: str) -> None:
     assert (values["padding"], values["truncation"]) == (None, None)
 
 
+def test_dropout_of_training_is_switched_off() -> None:
+    library = tokenizers.Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")], dropout=1.0))
+    assert library.encode("ab").ids == [0, 1]
+    tokenizer = Tokenizer(library)
+    assert tokenizer.encode("abab") == [2, 2]
+    assert json.loads(tokenizer.to_json())["model"]["dropout"] is None
+
+
 def test_a_part_is_encoded_as_it_is_in_the_whole() -> None:
     library = tokenizers.Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2, " ": 3}, [("a", "b")]))
     tokenizer = Tokenizer(library)
