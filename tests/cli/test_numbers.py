@@ -49,6 +49,7 @@ def number_options() -> list[tuple[str, str, list[str]]]:
 
 
 OPTIONS = number_options()
+SAMPLING = ("temperature", "top-k", "top-p", "min-p", "repetition-penalty")
 
 
 def test_options_are_found() -> None:
@@ -59,8 +60,9 @@ def test_options_are_found() -> None:
 @pytest.mark.parametrize("value", ["-1", ABSURD])
 @pytest.mark.parametrize(("command", "option", "required"), OPTIONS, ids=lambda item: item if item else "")
 def test_every_option_has_a_range(command: str, option: str, required: list[str], value: str) -> None:
-    if option in ("--temperature", "--top-k"):  # checked with the sampling, which Python users reach too
-        assert re.match(r"(the temperature|top-k) is -?1[+.0-9e]*[;,] .*give ", refusal(command, option, value))
+    if option.removeprefix("--") in SAMPLING:  # checked with the sampling, which Python users reach too
+        what = option.removeprefix("--").replace("-", "[- ]")
+        assert re.match(rf"(the )?{what} is -?1[+.0-9e]*[;,] .*give ", refusal(command, option, value))
         return
     assert re.match(
         f"{option} is {value[0]}{'1' if value == '-1' else ''}[+.0-9e]*; give a",
