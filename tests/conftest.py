@@ -6,6 +6,7 @@ import faulthandler
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO
 
 import pytest
@@ -19,7 +20,28 @@ GRACE_S = 30.0
 
 
 os.environ["LUTERN_QUICK_BUILD"] = "1"
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of `make test`: a make that a test starts is not a part of it
+    os.environ.pop(name, None)
 STDERR = pytest.StashKey[TextIO]()
+TESTS = Path(__file__).parent
+SLOW_CASES = TESTS / "slow_cases.txt"
+"""Node ids of parametrisations that are marked slow."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the cases of ``slow_cases.txt``; where all tests were collected, each of its lines must be one of them."""
+    listed = {line for line in SLOW_CASES.read_text().splitlines() if not line.startswith("#")}
+    found = {item.nodeid.removeprefix("tests/"): item for item in items}
+    for name in listed & set(found):
+        found[name].add_marker(pytest.mark.slow)
+    unknown = sorted(listed - set(found))
+    if unknown and _collects_all(config):
+        raise pytest.UsageError(f"{SLOW_CASES.name} names {unknown[0]}, which is no test; take it out or correct it.")
+
+
+def _collects_all(config: pytest.Config) -> bool:
+    """Whether neither a path nor an expression chooses some tests."""
+    return config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.keyword
 
 
 def pytest_configure(config: pytest.Config) -> None:
