@@ -214,7 +214,7 @@ def say_what_is_read(tokenizer: Tokenizer, of_file: list[str]) -> None:
         console.print(f"sampling of generation_config.json: {', '.join(of_file)}", style="dim", soft_wrap=True)
     if tokenizer.conventions.unheeded:
         console.print(
-            f"not built and left out: {', '.join(tokenizer.conventions.unheeded)} of generation_config.json",
+            f"not built and left out: {', '.join(tokenizer.conventions.unheeded)} of the model's files",
             style="dim",
             soft_wrap=True,
         )

@@ -48,6 +48,11 @@ _SAMPLING: dict[str, tuple[Callable[[float], bool], str]] = {
     "min_p": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     "repetition_penalty": (lambda value: value > 0, "a number above 0 and at most 1e9"),
 }
+_HARMLESS_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "clean_up_tokenization_spaces": (False,),
+    "split_special_tokens": (False,),
+}
+"""Keys of tokenizer_config.json that change a text and are not built, and the values that ask for nothing."""
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
     "num_beam_groups": (1,),
@@ -76,8 +81,8 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 @dataclass(frozen=True)
 class Conventions:
     """``bos`` begins an empty prompt; ``eos`` and ``stops`` end a text; ``sampling`` holds defaults of the sampler;
-    ``tokens`` names special tokens for ``chat_template``; ``unheeded`` names what generation_config.json asks for and
-    Lutern does not build."""
+    ``tokens`` names special tokens for ``chat_template``; ``unheeded`` names what generation_config.json and
+    tokenizer_config.json ask for and Lutern does not build."""
 
     bos: int | None = None
     eos: tuple[int, ...] = ()
@@ -150,8 +155,9 @@ def read_conventions(folder: Path, library: tokenizers.Tokenizer) -> Conventions
         tuple(
             sorted(
                 name
-                for name, harmless in _HARMLESS.items()
-                if generation.get(name) is not None and generation[name] not in harmless
+                for values, group in ((generation, _HARMLESS), (options, _HARMLESS_OPTIONS))
+                for name, harmless in group.items()
+                if values.get(name) is not None and values[name] not in harmless
             )
         ),
     )

@@ -244,6 +244,13 @@ def test_what_is_not_built_is_named(tmp_path: Path) -> None:
     assert conventions.unheeded == ("no_repeat_ngram_size", "num_beams") and conventions.stops == ("\n",)
 
 
+@pytest.mark.parametrize("value", [False, True])
+def test_options_of_the_tokenizer_that_are_not_built_are_named(tmp_path: Path, value: bool) -> None:
+    options = {"clean_up_tokenization_spaces": value, "split_special_tokens": value}
+    conventions = load(tmp_path, library(), tokenizer_config=options).conventions
+    assert conventions.unheeded == (tuple(options) if value else ())
+
+
 @pytest.mark.parametrize(
     ("values", "template"),
     [
