@@ -100,6 +100,7 @@ def test_a_test_that_hangs(kind: str, tmp_path: Path) -> None:
     short = text.replace("LIMIT_S = 1200.0", "LIMIT_S = 2.0").replace("GRACE_S = 30.0", "GRACE_S = 2.0")
     assert short.count("_S = 2.0") == 2
     (tmp_path / "conftest.py").write_text(short)
+    (tmp_path / "slow_cases.txt").write_text("")
     (tmp_path / "test_hanging.py").write_text(HANGING_TESTS)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", f"{kind} or passes", "-W", "ignore"]
     done = processes.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
