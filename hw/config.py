@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from lutern.hw.protocol import CHUNK_BYTES
+from lutern.hw.protocol import ADDRESS_BITS, CHUNK_BYTES
 from lutern.model_ref.errors import LuternError
 
 TRITS_PER_BYTE = 5
@@ -21,7 +21,8 @@ TRIT_MEMORY = 1 << 23
 
 
 SOURCES = ("resident", "streamed")
-MEMORIES = ("block", "sdram", "host")
+MEMORIES = ("block", "sdram", "host", "port")
+STATES = ("block", "memory")
 CELLS = ("generic", "ecp5")
 HOST_CHUNKS = 4
 """Chunks of the link that must have room on a chip whose words the host sends."""
@@ -54,8 +55,12 @@ class HwConfig:
         "resident": trits in block RAM, a beat a cycle, operations and gains beside them in a memory of words.
         "streamed": one memory of words holds everything, and delivers a word a cycle at best.
     memory
-        where the words are: "block" RAM of the chip; "sdram" of the board, "host": sent over the link every token
-        (both for source "streamed").
+        where the words are: "block" RAM of the chip; "sdram" of the board; "host": sent over the link every token;
+        "port": a memory of the user's at a port of the top, see hw/memory/word_source.py (all for source "streamed").
+    state
+        where S is: "block" RAM of the chip; "memory": behind the words, read before a layer and written after it.
+    words_in_flight
+        "port": words that are asked for ahead, to hide the latency of that memory in cycles.
     word_bytes
         bytes of a word of memory: what the host writes, and what the record stream consists of.
     memory_words
@@ -91,6 +96,8 @@ class HwConfig:
     codes_per_cycle: int = 4
     source: str = "resident"
     memory: str = "block"
+    state: str = "block"
+    words_in_flight: int = 256
     word_bytes: int = 8
     memory_words: int = 1 << 14
     trit_beats: int = 1 << 15
@@ -112,7 +119,7 @@ class HwConfig:
             lowest = 0 if name == "top_k" else 1
             if isinstance(value, int) and not isinstance(value, bool) and value < lowest:
                 raise LuternError(f"HwConfig {self.name}: {name} is {value}; give a number from {lowest} on.")
-        for name, choices in (("source", SOURCES), ("memory", MEMORIES), ("cells", CELLS)):
+        for name, choices in (("source", SOURCES), ("memory", MEMORIES), ("state", STATES), ("cells", CELLS)):
             if getattr(self, name) not in choices:
                 now = RENAMED_SOURCES.get(getattr(self, name)) if name == "source" else None
                 advice = f"it is called {now} now" if now else f"choose one of {', '.join(choices)}"
@@ -188,6 +195,11 @@ class HwConfig:
         return 8 * self.word_bytes
 
     @property
+    def address_bits(self) -> int:
+        """Bits of an address of the memory of words, as readers and link hold it; resident: of both memories."""
+        return ADDRESS_BITS if self.source == "resident" else max(16, (self.memory_words - 1).bit_length())
+
+    @property
     def parts(self) -> int:
         """Words that a resident beat is written in; the last one may be cut short."""
         return -(-self.beat_bytes // self.word_bytes)
@@ -215,9 +227,13 @@ class HwConfig:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the description in canonical JSON, in hexadecimal; of a machine without counters as it was
-        before there were any."""
-        values = {name: value for name, value in asdict(self).items() if name != "counters" or value}
+        """SHA-256 of the description in canonical JSON, in hexadecimal; later fields count where they are used."""
+        values = asdict(self)
+        for name, unused in (("counters", False), ("state", "block")):
+            if values[name] == unused:
+                del values[name]
+        if self.memory != "port":
+            del values["words_in_flight"]
         return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @classmethod
