@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from lutern.firmware.packing import pack_groups, pack_trits
 from lutern.firmware.schedule import Record, Sizes, operations, program_sizes, records
 from lutern.hw.config import TRIT_MEMORY, HwConfig
-from lutern.hw.layouts import OPERATION, OPERATION_BITS, RecordKind, full_parts, header, header_words
+from lutern.hw.layouts import ITEM_BITS, OPERATION, OPERATION_BITS, RecordKind, full_parts, header, header_words
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import Int
@@ -73,6 +73,10 @@ class Program:
             "embedding_base": sizes.trit_beats if self.hw_config.source == "resident" else sizes.record_words,
             "embedding_row_words": sizes.row_words,
             "embedding_stride": sizes.stride,
+            "embedding_bits": ITEM_BITS,
+            "state_base": 0,
+            "state_words": 0,
+            "layers": self.model_config.num_hidden_layers,
             "vocab": self.vocab,
         }
 

@@ -50,7 +50,7 @@ from typing import Any
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 END, ESC, ESC_END, ESC_ESC = 0xC0, 0xDB, 0xDC, 0xDD  # RFC 1055
 RESPONSE = 0x80  # set in the opcode of a response
@@ -158,12 +158,21 @@ WRITE_DONE = WireRecord(next_address="I")
 CHECKSUM = WireRecord(address="I", count="I")
 CHECKSUM_DONE = WireRecord(crc="I")
 SETUP = WireRecord(
-    record_words="I", trit_beats="I", embedding_base="I", embedding_row_words="H", embedding_stride="H", vocab="H"
+    record_words="I",
+    trit_beats="I",
+    embedding_base="I",
+    embedding_row_words="H",
+    embedding_stride="H",
+    embedding_bits="B",  # of an element of the embedding table
+    state_base="I",  # where S is behind the words: its first word ...
+    state_words="H",  # ... and the words of one layer's S of one stream; both 0 for S in block RAM
+    layers="H",
+    vocab="H",
 )
 RUN = WireRecord(
     count="H", temperature="H", streams="B", chained="B"
 )  # then the feeds; temperature: u4.12, 0 the largest
-FEED = WireRecord(token="H", state_base="H", fresh="B", seed="I")  # seed: the generator's state, see model_ref.sampling
+FEED = WireRecord(token="H", state_base="I", fresh="B", seed="I")  # seed: the generator's state, see model_ref.sampling
 RUN_DONE = WireRecord(count="H", cycles="I", beats="I", words="I", saturations="H")  # then the tokens
 LOGITS = WireRecord(stream="B", offset="H", count="H")
 LOGITS_DONE = WireRecord(scale_mantissa="I", scale_exponent="h")  # then the sums

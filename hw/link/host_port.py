@@ -14,7 +14,7 @@ A WRITE of 512 bytes is executed in 768 cycles at most, and its response waits i
 frame's first bytes come meanwhile, fewer than the FIFO of the line holds, so the host may send frame upon frame.
 
 Cost: a WRITE of n bytes takes n cycles to come, n (1 + 1 / word_bytes) cycles to be written, some 30 to be answered; a
-CHECKSUM one cycle a byte; a RUN some 10 cycles a stream. One block RAM of 1,024 bytes, one of 128 tokens; one word of
+CHECKSUM one cycle a byte; a RUN some 12 cycles a stream. One block RAM of 1,024 bytes, one of 128 tokens; one word of
 registers.
 """
 
@@ -25,6 +25,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw import protocol
+from lutern.hw.layouts import ITEM_BITS
 from lutern.hw.link import optional
 from lutern.hw.link.checks import RANGE_BITS, Check, CommandChecks, Handler, Range
 from lutern.hw.link.executor import Executor
@@ -184,6 +185,7 @@ class HostPort(wiring.Component):
             | exceeds(setup.trit_beats, config.trit_beats)
             | exceeds(setup.embedding_base, table_limit - 1)
             | (setup.embedding_row_words == 0)
+            | (setup.embedding_bits != ITEM_BITS)
             | (setup.vocab == 0)
             | exceeds(setup.vocab, config.max_vocab)
         )

@@ -1,12 +1,12 @@
 """The RUN: its feeds go to the decoder, then it executes in the background, while other commands are received.
 
-    buffer ─► feed (9 bytes) ─► o_feed, once a stream ─► o_run
+    buffer ─► feed (11 bytes) ─► o_feed, once a stream ─► o_run
     i_token ─► tokens (memory) ─► response            status ─► done (registers) ─► response
 
 The response stays until another command comes, for a resend: `is_stored`. A command with the sequence number and the
 CRC of the last RUN is that RUN (`is_same`).
 
-Cost: 10 cycles a stream before the run starts; a memory of 128 tokens; a feed, two numbers of a RUN and 112 bits of
+Cost: 12 cycles a stream before the run starts; a memory of 128 tokens; a feed, two numbers of a RUN and 112 bits of
 figures in registers.
 """
 
@@ -25,7 +25,7 @@ from lutern.hw.protocol import FEED, HEADER_BYTES, RUN_DONE, RUN_TOKENS, ErrorCo
 FEEDS_AT = HEADER_BYTES + protocol.RUN.byte_count
 """Where in a frame the feeds of a RUN begin."""
 RUN_COUNT_BITS = RUN_TOKENS.bit_length()
-assert FEED.byte_count == 9  # lengths are computed by shifts
+assert FEED.byte_count == 8 + 2 + 1  # lengths are computed by shifts
 
 
 class Run:
@@ -61,7 +61,7 @@ class Run:
 
     Latency
     -------
-    ``is_same`` and ``is_resend`` are right one cycle after `compare`. ``o_run`` is valid ``10 * streams`` cycles after
+    ``is_same`` and ``is_resend`` are right one cycle after `compare`. ``o_run`` is valid ``12 * streams`` cycles after
     the first of state FEED when the decoder takes each feed at once.
     """
 
@@ -116,7 +116,7 @@ class Run:
         m, run, config = self._m, self._arguments, self._port.config
         # The frame's length is compared with a register: `streams` came long before the last feed.
         feeds_end = Signal(range(FEEDS_AT + 255 * FEED.byte_count + 1))
-        m.d.sync += feeds_end.eq(FEEDS_AT + (run.streams << 3) + run.streams)
+        m.d.sync += feeds_end.eq(FEEDS_AT + (run.streams << 3) + (run.streams << 1) + run.streams)
         streams = run.streams[: config.streams.bit_length()]
         token_count = sum(
             (Mux(streams[bit], run.count[:RUN_COUNT_BITS] << bit, 0) for bit in range(len(streams))), start=Const(0, 1)

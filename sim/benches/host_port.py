@@ -16,6 +16,7 @@ from cocotb.triggers import FallingEdge, RisingEdge
 
 from lutern.firmware.slip import encode_frame
 from lutern.hw.config import TRIT_MEMORY
+from lutern.hw.layouts import ITEM_BITS
 from lutern.hw.protocol import (
     CHECKSUM,
     CHUNK_BYTES,
@@ -254,6 +255,10 @@ class Surroundings:
             "embedding_base": (config.trit_beats if resident else config.memory_words) - 1,
             "embedding_row_words": 0xC0DB,
             "embedding_stride": 0xDBDC,
+            "embedding_bits": ITEM_BITS,
+            "state_base": 0xC0DBDCDD,
+            "state_words": 0xDCC0,
+            "layers": 0xC0C0,
             "vocab": config.max_vocab,
         }
 
@@ -367,7 +372,7 @@ async def bad_runs(dut: Any) -> None:
     counts = {0, 129, 256, 257, 1 << 15, (1 << 16) - 1}
     bad = [(1, count) for count in counts] + [(most, count) for count in counts]
     bad += [(streams, RUN_TOKENS // streams + 1) for streams in range(1, most + 1)]
-    bad += [(streams, 1) for streams in {0, most + 1, most + 2, 2 * most, 32, 48, MOST_FEEDS} - {most}]
+    bad += [(streams, 1) for streams in {0, most + 1, most + 2, 2 * most, 32, 40, MOST_FEEDS} - {most}]
     for sequence, (streams, count) in enumerate(sorted(bad)):
         feeds = around.draw_feeds(streams, vocab)
         await around.refused(ErrorCode.BAD_COUNT, Opcode.RUN, sequence & 0xFF, run_command(feeds, count=count))
@@ -443,6 +448,9 @@ async def limits(dut: Any) -> None:
         *(("trit_beats", count) for count in trits),
         ("embedding_base", good["embedding_base"] + 1),
         ("embedding_row_words", 0),
+        ("embedding_bits", 0),
+        ("embedding_bits", ITEM_BITS - 4),
+        ("embedding_bits", 255),
         ("vocab", 0),
         ("vocab", good["vocab"] + 1),
     ):

@@ -129,6 +129,8 @@ def test_the_table_is_where_setup_says(weights: IntegerWeights, config: HwConfig
     program = lay_out(weights, config)
     setup, codes = program.setup, weights.embeddings.codes
     assert set(setup) == set(SETUP.names) and setup["vocab"] == MODEL.vocab_size
+    assert (setup["embedding_bits"], setup["layers"]) == (16, MODEL.num_hidden_layers)
+    assert (setup["state_base"], setup["state_words"]) == (0, 0)  # S is in block RAM
     for token, row in enumerate(codes):
         at, count = setup["embedding_base"] + token * setup["embedding_stride"], setup["embedding_row_words"]
         if config.source == "resident":

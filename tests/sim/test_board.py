@@ -41,7 +41,16 @@ from lutern.sim.board import SimulatedBoard
 CONFIG = preset("tiny").with_(streams=4)
 VOCAB = 50
 SETUP_BYTES = SETUP.pack(
-    record_words=10, trit_beats=20, embedding_base=20, embedding_row_words=3, embedding_stride=1, vocab=VOCAB
+    record_words=10,
+    trit_beats=20,
+    embedding_base=20,
+    embedding_row_words=3,
+    embedding_stride=1,
+    embedding_bits=16,
+    state_base=0,
+    state_words=0,
+    layers=2,
+    vocab=VOCAB,
 )
 
 
