@@ -49,6 +49,9 @@ REASONS = {
     ErrorCode.BAD_TOKEN: "the token is not in the vocabulary of the model that is set up; use that model's tokenizer",
     ErrorCode.NOT_AVAILABLE: "it has no hardware for this command; ask a machine that has",
     ErrorCode.BUSY: "it is in the middle of another program's run; end that program, or reset the board",
+    ErrorCode.MEMORY_SILENT: "its memory does not answer; reset the board, and check the memory's clock and power",
+    ErrorCode.MEMORY_DISORDER: "its memory gave words that were not asked for; reset the board, and check that it "
+    "answers every job once and in order",
     ErrorCode.BAD_SETUP: "the model's addresses or its vocabulary do not fit; lay it out for this configuration",
 }
 

@@ -103,6 +103,8 @@ class ErrorCode(IntEnum):
     BAD_SETUP = 7
     NOT_AVAILABLE = 8
     BUSY = 9
+    MEMORY_SILENT = 10
+    MEMORY_DISORDER = 11
 
 
 class WireRecord:

@@ -9,7 +9,8 @@ nothing but the SDRAM.
 
 With memory "sdram" there is a second clock domain, ``memory``, and ``sdram``, the part's pins; one register stands
 between each of them and the pin. ``phase_step`` and ``phase_dir`` move the phase of the part's clock
-(hw/memory/sdram_phase.py).
+(hw/memory/sdram_phase.py). With memory "port" that domain is there, too, and ``words``, the port to a word source of
+the user's (hw/memory/word_source.py).
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import HwConfig
 from lutern.hw.decoder import Decoder, taps
 from lutern.hw.link import HostPort, Uart
-from lutern.hw.memory import PhaseStepper, SdramPins, SdramTimings, any_part, memory_for
+from lutern.hw.memory import (
+    PhaseStepper,
+    SdramPins,
+    SdramTimings,
+    WordPort,
+    any_part,
+    connect_member,
+    has_word_source,
+    memory_for,
+    source_shape,
+)
 from lutern.hw.pipeline import join_streams
 
 
@@ -36,11 +47,12 @@ def _tap_ports(config: HwConfig) -> dict[str, Any]:
     return ports
 
 
-def _sdram_ports(config: HwConfig, timings: SdramTimings) -> dict[str, Any]:
-    """The memory part's, if there is one."""
-    if config.memory != "sdram":
-        return {}
-    return {"sdram": Out(SdramPins(timings)), "phase_step": Out(1), "phase_dir": Out(1)}
+def _memory_ports(config: HwConfig, timings: SdramTimings) -> dict[str, Any]:
+    """Those of a memory outside the chip, if there is one."""
+    if config.memory == "sdram":
+        return {"sdram": Out(SdramPins(timings)), "phase_step": Out(1), "phase_dir": Out(1)}
+    shape = source_shape(config)
+    return {} if shape is None else {"words": Out(WordPort(shape))}
 
 
 class Top(wiring.Component):
@@ -48,18 +60,20 @@ class Top(wiring.Component):
 
     Parameters: ``config``; ``timings`` of its memory part, those of ``any_part`` by default.
 
-    Members: ``rx``, ``tx`` bytes of the link; with ``debug_tap`` the decoder's taps; those of the SDRAM.
+    Members: ``rx``, ``tx`` bytes of the link; with ``debug_tap`` the decoder's taps; those of the memory outside.
+    ``source_shape``: of the word source at ``words``, None without it.
     """
 
     def __init__(self, config: HwConfig, timings: SdramTimings | None = None) -> None:
         self.config = config
         self.timings = timings or any_part(config.word_bits)
+        self.source_shape = source_shape(config)
         super().__init__(
             {
                 "rx": In(stream.Signature(8)),
                 "tx": Out(stream.Signature(8)),
                 **_tap_ports(config),
-                **_sdram_ports(config, self.timings),
+                **_memory_ports(config, self.timings),
             }
         )
 
@@ -67,8 +81,8 @@ class Top(wiring.Component):
         m = Module()
         m.submodules.host = host = HostPort(self.config)
         memory: Any = memory_for(self.config, self.timings)
-        if self.config.memory == "sdram":
-            self._add_sdram(m, host, memory)
+        if has_word_source(self.config):
+            self._add_word_memory(m, host, memory)
         if self.config.memory == "host":
             join_streams(m, host.o_host, memory.i_host)
             join_streams(m, memory.o_want, host.i_want)
@@ -85,6 +99,9 @@ class Top(wiring.Component):
         join_streams(m, decoder.o_start, memory.i_start)
         join_streams(m, memory.o_words, decoder.i_words)
         join_streams(m, memory.o_row, decoder.i_row)
+        if self.config.state == "memory":
+            join_streams(m, decoder.o_state, memory.i_state)
+            join_streams(m, memory.o_state, decoder.i_state)
         if self.config.source == "resident":
             join_streams(m, memory.o_trits, decoder.i_trits)
         join_streams(m, decoder.o_token, host.i_token)
@@ -107,34 +124,40 @@ class Top(wiring.Component):
         m.d.comb += [getattr(self, name).eq(getattr(decoder, name)) for name in _tap_ports(self.config)]
         return m
 
-    def _add_sdram(self, m: Module, host: Any, memory: Any) -> None:
-        """What only this memory has: pins, a march test, a phase stepper."""
-        m.submodules.phase = phase = PhaseStepper()
-        wiring.connect(m, memory.pins, wiring.flipped(self.sdram))
-        join_streams(m, host.o_test, memory.i_test)
-        join_streams(m, memory.o_test, host.i_test)
-        join_streams(m, host.o_phase, phase.i)
-        join_streams(m, phase.o, host.i_phase)
-        m.d.comb += [self.phase_step.eq(phase.step), self.phase_dir.eq(phase.dir)]
+    def _add_word_memory(self, m: Module, host: Any, memory: Any) -> None:
+        """What only this memory has: a source, a march test, for an SDRAM a phase stepper."""
+        m.d.comb += host.fault.eq(memory.fault)
+        for theirs, ours in (("pins", "sdram"), ("words", "words")):
+            if theirs in memory.signature.members:
+                wiring.connect(m, getattr(memory, theirs), wiring.flipped(getattr(self, ours)))
+        if self.config.memory in ("sdram", "port"):
+            join_streams(m, host.o_test, memory.i_test)
+            join_streams(m, memory.o_test, host.i_test)
+        if self.config.memory == "sdram":
+            m.submodules.phase = phase = PhaseStepper()
+            join_streams(m, host.o_phase, phase.i)
+            join_streams(m, phase.o, host.i_phase)
+            m.d.comb += [self.phase_step.eq(phase.step), self.phase_dir.eq(phase.dir)]
 
 
 class SerialTop(wiring.Component):
     """``Top`` behind a serial line: the whole chip, for a board that has no other link.
 
     Parameters: ``config``; ``divisor``, cycles of a bit; ``timings``, see ``Top``. Members: ``rx``, ``tx`` the line;
-    ``overrun``, see ``Uart``; with ``debug_tap`` the decoder's taps; those of the SDRAM.
+    ``overrun``, see ``Uart``; with ``debug_tap`` the decoder's taps; those of the memory outside.
     """
 
     def __init__(self, config: HwConfig, divisor: int, timings: SdramTimings | None = None) -> None:
         self.config, self.divisor = config, divisor
         self.timings = timings or any_part(config.word_bits)
+        self.source_shape = source_shape(config)
         super().__init__(
             {
                 "rx": In(1, init=1),  # type: ignore[call-arg]
                 "tx": Out(1, init=1),  # type: ignore[call-arg]
                 "overrun": Out(1),
                 **_tap_ports(config),
-                **_sdram_ports(config, self.timings),
+                **_memory_ports(config, self.timings),
             }
         )
 
@@ -142,9 +165,8 @@ class SerialTop(wiring.Component):
         m = Module()
         m.submodules.uart = uart = Uart(self.divisor)
         m.submodules.top = top = Top(self.config, self.timings)
-        if self.config.memory == "sdram":
-            wiring.connect(m, top.sdram, wiring.flipped(self.sdram))
-            m.d.comb += [self.phase_step.eq(top.phase_step), self.phase_dir.eq(top.phase_dir)]
+        for name in _memory_ports(self.config, self.timings):
+            connect_member(m, self, top, name)
         join_streams(m, uart.o, top.rx)
         join_streams(m, top.tx, uart.i)
         m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx), self.overrun.eq(uart.overrun)]

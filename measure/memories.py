@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from lutern.hw import mlgru
 from lutern.hw.activation import BASE_BITS, SEGMENT_BITS, SLOPE_BITS, table_attributes
@@ -36,9 +37,9 @@ from lutern.hw.layouts import (
     values_payload,
     x_payload,
 )
+from lutern.hw.memory import any_part, fifo_depth, has_word_source, memory_for
 from lutern.hw.memory.block import BANK_BEATS
 from lutern.hw.memory.readers import FETCHED
-from lutern.hw.memory.sdram import DEPTH
 from lutern.hw.norm.statistics import U_BITS, U_COUNT
 from lutern.hw.pipeline import CREDITS, FIFO_BITS, in_luts
 from lutern.hw.protocol import RUN_TOKENS
@@ -193,12 +194,15 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
         for name, bits in (("beats ahead", config.beat_bits), ("words ahead", config.word_bits)):
             yield from _credits(name, bits)
     if config.memory == "block":
-        yield ChipMemory("row ahead", FETCHED, config.word_bits, style="distributed")
+        if not has_word_source(config):
+            yield ChipMemory("row ahead", FETCHED, config.word_bits, style="distributed")
         yield ChipMemory("words", config.memory_words, config.word_bits)
     elif config.memory == "host":
         yield ChipMemory("words", config.memory_words - 1, config.word_bits, checked=True)
-    else:
-        yield ChipMemory("words from SDRAM", DEPTH, config.word_bits, copies=2)
+    if has_word_source(config):
+        memory: Any = memory_for(config, any_part(config.word_bits))
+        shape = memory.shape
+        yield ChipMemory("words asked for", fifo_depth(shape), config.word_bits, copies=len(shape.clients))
 
 
 def _beats(config: HwConfig, width: int, each: int) -> int:

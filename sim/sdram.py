@@ -18,7 +18,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import SdramMemory, SdramTimings
+from lutern.hw.memory import SdramTimings, WordPort, connect_member, sdram_memory
 from lutern.hw.memory.sdram_controller import SdramController, SdramPins
 from lutern.hw.top import SerialTop, Top
 
@@ -119,12 +119,7 @@ class SdramTop(wiring.Component):
         m.submodules.model = model = SdramModel(machine.sdram, self.sdram_timings)
         m.d.comb += [self.sdram_error.eq(model.error), self.sdram_error_address.eq(model.error_address)]
         for name in self._shared:
-            ours, theirs = getattr(self, name), getattr(machine, name)
-            member = self.signature.members[name]
-            if member.is_signature:
-                wiring.connect(m, wiring.flipped(ours), theirs)
-            else:
-                m.d.comb += theirs.eq(ours) if member.flow is In else ours.eq(theirs)
+            connect_member(m, self, machine, name)
         return m
 
 
@@ -134,10 +129,9 @@ class SdramBench(wiring.Component):
     def __init__(self, timings: SdramTimings, part: SdramTimings | None = None) -> None:
         self.timings, self.part = timings, part or timings
         self.controller = SdramController(timings)
-        own = {name: member for name, member in self.controller.signature.members.items() if name != "pins"}
         super().__init__(
             {
-                **own,
+                "port": In(WordPort(self.controller.shape)),
                 "error": Out(4),
                 "error_address": Out(timings.bank_bits + timings.row_bits),
                 "refreshes": Out(32),
@@ -149,11 +143,9 @@ class SdramBench(wiring.Component):
         m = Module()
         m.submodules.controller = controller = self.controller
         m.submodules.model = model = SdramModel(controller.pins, self.part, "sync")
-        wiring.connect(m, wiring.flipped(self.i), controller.i)
+        wiring.connect(m, wiring.flipped(self.port), controller.port)
         pins = controller.pins.signature.members
         m.d.comb += [
-            controller.ahead.eq(self.ahead),
-            *(getattr(self, name).eq(getattr(controller, name)) for name in ("o_valid", "o_client", "o_word", "idle")),
             *(getattr(self, name).eq(getattr(model, name)) for name in ("error", "error_address", "refreshes")),
             *(getattr(self, f"pin_{name}").eq(getattr(controller.pins, name)) for name in pins),
         ]
@@ -163,13 +155,13 @@ class SdramBench(wiring.Component):
 class SdramMemoryBench(wiring.Component):
     """The whole memory and its part, both domains on one clock.
 
-    Members: those of ``SdramMemory`` but for the pins; ``stuck``: bits of a word that are read as 1; ``joined``: bits
+    Members: those of the memory but for the pins; ``stuck``: bits of a word that are read as 1; ``joined``: bits
     of pins A that are 0 when a column is named; ``words`` that left in order; ``error``, ``refreshes`` of the model.
     """
 
     def __init__(self, config: HwConfig, timings: SdramTimings) -> None:
         self.config, self.timings = config, timings
-        self.memory = SdramMemory(config, timings)
+        self.memory = sdram_memory(config, timings)
         self._shared = [name for name in self.memory.signature.members if name != "pins"]
         super().__init__(
             {
@@ -198,12 +190,7 @@ class SdramMemoryBench(wiring.Component):
         with m.If(memory.o_words.valid & memory.o_words.ready):
             m.d.sync += self.words.eq(self.words + 1)
         for name in self._shared:
-            ours, theirs = getattr(self, name), getattr(memory, name)
-            member = self.signature.members[name]
-            if member.is_signature:
-                wiring.connect(m, wiring.flipped(ours), theirs)
-            else:
-                m.d.comb += theirs.eq(ours) if member.flow is In else ours.eq(theirs)
+            connect_member(m, self, memory, name)
         return m
 
 

@@ -52,14 +52,16 @@ class Check:
 class Handler:
     """All that the port does for one opcode.
 
-    Once `check` is passed, `begin` adds statements to the state BEGIN, `stops_machine` ends `running`, and
-    `first_state` follows, REPLY when it is None. `add_states` adds the states of the command to the FSM; the last of
-    them goes on to REPLY, which sends `answer`, or to RELEASE, which sends nothing.
+    A command that `needs_memory` is refused once the memory has a fault. When `check` is passed, `begin` adds
+    statements to the state BEGIN, `stops_machine` ends `running`, and `first_state` follows, REPLY when it is None.
+    `add_states` adds the states of the command to the FSM; the last of them goes on to REPLY, which sends `answer`, or
+    to RELEASE, which sends nothing.
     """
 
     check: Check
     begin: Callable[[], None] | None = None
     stops_machine: bool = False
+    needs_memory: bool = False
     first_state: str | None = None
     add_states: Callable[[], None] | None = None
     answer: Answer | None = None
@@ -129,6 +131,8 @@ class CommandChecks:
     range : CommandRange
     error : ErrorCode, register
         Why the command is refused; 0 while no reason is known.
+    memory_fault : 2 bits, input
+        The memory was silent, or answered out of order; None for a memory that cannot.
 
     Latency
     -------
@@ -139,10 +143,21 @@ class CommandChecks:
         self._m, self._receiver = m, receiver
         self.range = CommandRange(m, first_bits)
         self.error = Signal(ErrorCode, name="error")
+        self.memory_fault: Value | None = None
 
     def refuse(self, code: ErrorCode) -> None:
         """Make `code` the response."""
         self._m.d.sync += self.error.eq(code)
+
+    def refuse_on_fault(self, next_state: str) -> None:
+        """Statements of a state that waits for the memory: once that has a fault, the response says so."""
+        if self.memory_fault is not None:
+            with self._m.If(self.memory_fault.any()):
+                self._refuse_first(self._fault_refusals(self.memory_fault))
+                self._m.next = next_state
+
+    def _fault_refusals(self, fault: Value) -> tuple[tuple[Value, ErrorCode], ...]:
+        return (fault[0], ErrorCode.MEMORY_SILENT), (fault[1], ErrorCode.MEMORY_DISORDER)
 
     def add_states(self, handlers: dict[Opcode, Handler], in_decode: Callable[[], None]) -> None:
         """The states, from DECODE until `error` is right in BEGIN; `in_decode` adds further statements to DECODE."""
@@ -164,7 +179,10 @@ class CommandChecks:
             with m.If(self.error == 0), m.Switch(self._receiver.command.opcode):
                 for opcode, handler in handlers.items():
                     with m.Case(opcode):
-                        self._refuse_first(handler.check.refusals)
+                        refusals = handler.check.refusals
+                        if handler.needs_memory and self.memory_fault is not None:
+                            refusals = (*self._fault_refusals(self.memory_fault), *refusals)
+                        self._refuse_first(refusals)
 
     def _decode(self, check: Check) -> None:
         m = self._m

@@ -100,6 +100,8 @@ class Executor:
                     m.next = "DECODE"
             with m.Elif(run.is_finished | self.want_valid):
                 m.next = "NOTIFY"
+                with m.If(run.is_failed):
+                    self.checks.refuse_on_fault("NOTIFY")
 
     def _add_begin(self) -> None:
         m = self.m

@@ -50,7 +50,7 @@ class HostPort(wiring.Component):
     ----------
     config
         Any object with the attributes that ``protocol.capability`` reads, and ``source``, ``memory``, ``part_bits``,
-        ``top_k``, ``counters``; ``counted_phases`` where there are counters.
+        ``top_k``, ``counters``, ``state``; ``counted_phases`` where there are counters.
 
     Members
     -------
@@ -83,9 +83,11 @@ class HostPort(wiring.Component):
         The logit, one cycle after its address.
     scale : ``protocol.SCALE_LAYOUT``, input
         The scale of the stream's logits, one cycle after ``logits_stream``.
-    o_test : stream of ``protocol.RANGE_LAYOUT``, output, memory "sdram"
+    fault : 2 bits, input, memories over a word source
+        The memory was silent, or answered out of order; it stays so.
+    o_test : stream of ``protocol.RANGE_LAYOUT``, output, memory "sdram" or "port"
         A range of words to be tested; one result must come on ``i_test``.
-    i_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, input, memory "sdram"
+    i_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, input, memory "sdram" or "port"
     o_phase : stream of 16 bits signed, output, memory "sdram"
         Steps of the SDRAM's clock; the sum of all steps must come on ``i_phase``.
     i_phase : stream of 16 bits signed, input, memory "sdram"
@@ -111,13 +113,17 @@ class HostPort(wiring.Component):
         self.config = config
         self.info = protocol.capability(config)
         self.has_sdram = config.memory == "sdram"
+        self.has_march = config.memory in ("sdram", "port")
+        self.has_fault = self.has_march or (config.memory == "block" and config.state == "memory")
         self.has_host = config.memory == "host"
         self.has_counters = bool(config.counters)
         super().__init__(
             {
                 **(optional.counters_ports() if self.has_counters else {}),
                 **(optional.host_words_ports(config.word_bytes) if self.has_host else {}),
-                **(optional.memory_test_ports() if self.has_sdram else {}),
+                **(optional.memory_test_ports() if self.has_march else {}),
+                **(optional.phase_ports() if self.has_sdram else {}),
+                **({"fault": In(2)} if self.has_fault else {}),
                 "i_rx": In(stream.Signature(8)),
                 "o_tx": Out(stream.Signature(8)),
                 "o_write": Out(stream.Signature(protocol.write_layout(config.word_bytes))),
@@ -141,6 +147,7 @@ class HostPort(wiring.Component):
         receiver = CommandReceiver(m, self.i_rx, self.config.word_bytes)
         response = ResponseMux(m, self.o_tx, has_counters=self.has_counters, has_host=self.has_host)
         checks = CommandChecks(m, receiver, HOST_OFFSET_BITS if self.has_host else RANGE_BITS)
+        checks.memory_fault = self.fault if self.has_fault else None
         run = Run(m, self, receiver, checks, response, RUN_TOKENS)
         executor = Executor(m, self, receiver, checks, response, run)
         words = MemoryCommands(m, self, executor)
@@ -151,10 +158,14 @@ class HostPort(wiring.Component):
         if self.has_host:
             optional.add_host_words(m, self, executor, words)
         handlers[Opcode.CHECKSUM] = words.checksum_handler()
-        if self.has_sdram:
+        if self.has_march:
             optional.add_memory_test(m, self, executor, words)
         else:
-            optional.refuse_memory_test(executor, words)
+            optional.refuse(executor, Opcode.MEMORY_TEST, words.read_range())
+        if self.has_sdram:
+            optional.add_phase(m, self, executor)
+        else:
+            optional.refuse(executor, Opcode.PHASE)
         handlers[Opcode.SETUP] = self._setup_handler(m, executor)
         handlers[Opcode.RUN] = run.handler()
         handlers[Opcode.LOGITS] = self._logits_handler(m, executor)
@@ -205,6 +216,7 @@ class HostPort(wiring.Component):
             ),
             begin=begin,
             stops_machine=True,
+            needs_memory=True,
             first_state="SETUP",
             add_states=add_setup_state,
         )

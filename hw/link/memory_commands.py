@@ -95,6 +95,7 @@ class MemoryCommands:
                 m.next = "COLLECT"
                 with m.If(self._range.is_empty):
                     m.next = final_state
+            self._executor.checks.refuse_on_fault("REPLY")
 
     def _add_limits(self) -> None:
         m, config, overflows, end = self._m, self._port.config, self._range.overflows, self._range.end
@@ -116,6 +117,7 @@ class MemoryCommands:
         return Handler(
             Check(self.wrong_length_of_words(), self.written_range(), ((self.out_of_range, ErrorCode.BAD_ADDRESS),)),
             stops_machine=True,
+            needs_memory=True,
             first_state="COLLECT",
             add_states=None if from_host else lambda: self.add_word_states(port.o_write, "REPLY"),
             answer=Answer(Cat(next_address, Const(0, 32 - len(next_address))), protocol.WRITE_DONE.byte_count),
@@ -140,6 +142,7 @@ class MemoryCommands:
                 self.read_refusals(),
             ),
             stops_machine=True,
+            needs_memory=True,
             first_state="REQUEST",
             add_states=lambda: self._add_checksum_states(checksum),
             answer=Answer(checksum.crc, protocol.CHECKSUM_DONE.byte_count),
@@ -151,6 +154,7 @@ class MemoryCommands:
             m.d.comb += [port.o_read.valid.eq(1), checksum.start.eq(1)]
             with m.If(port.o_read.ready):
                 m.next = "SUM"
+            self._executor.checks.refuse_on_fault("REPLY")
         with m.State("SUM"):
             m.d.comb += [
                 checksum.valid.eq(loaded),
@@ -166,3 +170,4 @@ class MemoryCommands:
             with m.If(port.i_read.valid & port.i_read.ready):
                 m.d.sync += [self.word.eq(port.i_read.payload), loaded.eq(1)]
                 range_.count_down()
+            self._executor.checks.refuse_on_fault("REPLY")

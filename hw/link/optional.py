@@ -1,6 +1,6 @@
 """Commands that some machines have: ports, checks, states and answers of one feature in one place.
 
-    memory "sdram": MEMORY_TEST ─► o_test ... i_test;  PHASE ─► o_phase ... i_phase
+    memory "sdram", "port": MEMORY_TEST ─► o_test ... i_test      "sdram": PHASE ─► o_phase ... i_phase
     memory "host":  RECORDS, ROW ─► o_host;  i_want ─► WANT, between two received bytes
     counters:       COUNTERS ─► counters_address ... counters_data, counted
 
@@ -26,26 +26,24 @@ STEP_BITS = 16
 
 
 def memory_test_ports() -> dict[str, Any]:
-    """Members of a port whose memory is SDRAM."""
+    """Members of a port whose memory is outside the chip."""
     return {
         "o_test": Out(stream.Signature(protocol.RANGE_LAYOUT)),
         "i_test": In(stream.Signature(protocol.MEMORY_TEST_DONE.layout)),
-        "o_phase": Out(stream.Signature(signed(STEP_BITS))),
-        "i_phase": In(stream.Signature(signed(STEP_BITS))),
     }
 
 
+def phase_ports() -> dict[str, Any]:
+    """Members of a port whose memory is SDRAM."""
+    return {"o_phase": Out(stream.Signature(signed(STEP_BITS))), "i_phase": In(stream.Signature(signed(STEP_BITS)))}
+
+
 def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryCommands) -> None:
-    """MEMORY_TEST and PHASE: a request, then its result. The result of each waits in registers until it is sent."""
+    """MEMORY_TEST: a range, then its result, which waits in registers until it is sent."""
     command = executor.command
-    test, phase = command.fields(protocol.MEMORY_TEST), command.fields(protocol.PHASE)
+    test = command.fields(protocol.MEMORY_TEST)
     tested = Signal(protocol.MEMORY_TEST_DONE.layout)
-    place = Signal(signed(STEP_BITS))
-    m.d.comb += [
-        port.o_test.p.first.eq(test.first),
-        port.o_test.p.count.eq(test.count),
-        port.o_phase.payload.eq(phase.steps),
-    ]
+    m.d.comb += [port.o_test.p.first.eq(test.first), port.o_test.p.count.eq(test.count)]
 
     def add_test_state() -> None:
         with m.State("TEST"):
@@ -53,6 +51,28 @@ def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryComma
             m.d.sync += tested.eq(port.i_test.payload)
             with m.If(port.i_test.valid):
                 m.next = "REPLY"
+            executor.checks.refuse_on_fault("REPLY")
+
+    executor.handlers[Opcode.MEMORY_TEST] = Handler(
+        Check(
+            command.byte_count != HEADER_BYTES + protocol.MEMORY_TEST.byte_count,
+            words.read_range(),
+            words.read_refusals(),
+        ),
+        stops_machine=True,
+        needs_memory=True,
+        first_state="TEST",
+        add_states=add_test_state,
+        answer=Answer(tested.as_value(), protocol.MEMORY_TEST_DONE.byte_count),
+    )
+
+
+def add_phase(m: Module, port: Any, executor: Executor) -> None:
+    """PHASE: steps, then their sum, which waits in a register until it is sent."""
+    command = executor.command
+    phase = command.fields(protocol.PHASE)
+    place = Signal(signed(STEP_BITS))
+    m.d.comb += port.o_phase.payload.eq(phase.steps)
 
     def add_phase_states() -> None:
         with m.State("PHASE"):
@@ -65,17 +85,6 @@ def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryComma
             with m.If(port.i_phase.valid):
                 m.next = "REPLY"
 
-    executor.handlers[Opcode.MEMORY_TEST] = Handler(
-        Check(
-            command.byte_count != HEADER_BYTES + protocol.MEMORY_TEST.byte_count,
-            words.read_range(),
-            words.read_refusals(),
-        ),
-        stops_machine=True,
-        first_state="TEST",
-        add_states=add_test_state,
-        answer=Answer(tested.as_value(), protocol.MEMORY_TEST_DONE.byte_count),
-    )
     executor.handlers[Opcode.PHASE] = Handler(
         Check(command.byte_count != HEADER_BYTES + protocol.PHASE.byte_count),
         first_state="PHASE",
@@ -84,12 +93,11 @@ def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryComma
     )
 
 
-def refuse_memory_test(executor: Executor, words: MemoryCommands) -> None:
-    """MEMORY_TEST and PHASE on machines without SDRAM: known, but not available."""
+def refuse(executor: Executor, opcode: Opcode, items: Range | None = None) -> None:
+    """A command that is known, but not available on this machine."""
     refusals = ((Const(1), ErrorCode.NOT_AVAILABLE),)
-    for opcode, items in ((Opcode.MEMORY_TEST, words.read_range()), (Opcode.PHASE, None)):
-        wrong_length = executor.command.byte_count != HEADER_BYTES + protocol.COMMAND_BYTES[opcode]
-        executor.handlers[opcode] = Handler(Check(wrong_length, items, refusals))
+    wrong_length = executor.command.byte_count != HEADER_BYTES + protocol.COMMAND_BYTES[opcode]
+    executor.handlers[opcode] = Handler(Check(wrong_length, items, refusals))
 
 
 def host_words_ports(word_bytes: int) -> dict[str, Any]:

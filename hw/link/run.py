@@ -48,6 +48,8 @@ class Run:
         The decoder runs.
     is_finished : 1 bit, register
         The run has ended and its response is due; the state that sends it sets this to 0.
+    is_failed : 1 bit, register
+        It has ended because the memory has a fault, which is the response.
     is_same : 1 bit, register
         The command is the last RUN.
     is_stored : 1 bit, register
@@ -78,6 +80,7 @@ class Run:
         self._arguments = receiver.command.fields(protocol.RUN)
         self._token_limit = token_limit
         self.is_busy, self.is_finished = Signal(name="is_busy"), Signal(name="is_finished")
+        self.is_failed = Signal(name="is_failed")
         self.is_same, self.is_resend = Signal(name="is_same"), Signal(name="is_resend")
         self.is_stored = Signal(name="is_stored")
         self.sequence, self._crc = Signal(8, name="run_sequence"), Signal(32, name="run_crc")
@@ -107,6 +110,7 @@ class Run:
         done = self._done
         return Handler(
             self._check(),
+            needs_memory=True,
             begin=self._begin,
             add_states=self._add_states,
             answer=Answer(done.as_value(), RUN_DONE.byte_count, item_count=done.count),
@@ -175,7 +179,12 @@ class Run:
             m.d.comb += port.o_run.valid.eq(1)
             with m.If(port.o_run.ready):
                 command = receiver.command
-                m.d.sync += [self.is_busy.eq(1), self.sequence.eq(command.sequence), self._crc.eq(command.crc)]
+                m.d.sync += [
+                    self.is_busy.eq(1),
+                    self.is_failed.eq(0),
+                    self.sequence.eq(command.sequence),
+                    self._crc.eq(command.crc),
+                ]
                 m.next = "RELEASE"
 
     def _connect_feed(self, feed: Any) -> None:
@@ -214,5 +223,9 @@ class Run:
             ]
             with m.If(port.i_token.p.last):
                 m.d.sync += [self.is_busy.eq(0), self.is_finished.eq(1), self.is_stored.eq(1)]
+        fault = self._checks.memory_fault
+        if fault is not None:
+            with m.If(fault.any() & self.is_busy & ~is_checking & ~takes_token):
+                m.d.sync += [self.is_busy.eq(0), self.is_finished.eq(1), self.is_failed.eq(1), port.running.eq(0)]
         with m.If(~port.running):
             m.d.sync += self.is_busy.eq(0)

@@ -1,20 +1,29 @@
-"""The memories that a machine's words come from: block RAM, SDR SDRAM, or the host over the link.
+"""The memories that a machine's words come from: block RAM, SDR SDRAM, the host over the link, or a port of the chip.
 
-memory_for(config) ─► ResidentMemory | StreamedMemory | SdramMemory | HostMemory
+memory_for(config) ─► ResidentMemory | StreamedMemory | HostMemory | WordMemory over a word source:
+                                          SDRAM controller, block RAM (with state "memory"), a port of the top
                          all with ``memory_members(config)``, some with more
 """
 
 from __future__ import annotations
 
+from amaranth.hdl import DomainRenamer
+
 from lutern.hw.config import HwConfig
 from lutern.hw.memory.block import ResidentMemory, StreamedMemory
+from lutern.hw.memory.block_source import BlockSource
 from lutern.hw.memory.host import HostMemory
-from lutern.hw.memory.sdram import SdramMemory
+from lutern.hw.memory.ports import client_bits, has_word_source, source_shape, state_request_layout
+from lutern.hw.memory.sdram import sdram_memory
 from lutern.hw.memory.sdram_controller import SdramPins
 from lutern.hw.memory.sdram_part import SdramPart, SdramTimings, any_part
 from lutern.hw.memory.sdram_phase import PhaseStepper
+from lutern.hw.memory.source_side import fifo_depth
+from lutern.hw.memory.source_watch import Fault
+from lutern.hw.memory.word_source import Client, PortSource, SourceShape, WordPort
+from lutern.hw.memory.words import WordMemory, connect_member
 
-Memory = ResidentMemory | StreamedMemory | SdramMemory | HostMemory
+Memory = ResidentMemory | StreamedMemory | HostMemory | WordMemory
 
 
 def memory_for(config: HwConfig, timings: SdramTimings) -> Memory:
@@ -22,20 +31,40 @@ def memory_for(config: HwConfig, timings: SdramTimings) -> Memory:
     if config.source == "resident":
         return ResidentMemory(config)
     if config.memory == "sdram":
-        return SdramMemory(config, timings)
-    return HostMemory(config) if config.memory == "host" else StreamedMemory(config)
+        return sdram_memory(config, timings)
+    shape = source_shape(config)
+    if shape is not None:
+        return WordMemory(config, PortSource(shape))
+    if config.memory == "host":
+        return HostMemory(config)
+    if config.state == "memory":
+        source = BlockSource(config.word_bits, config.address_bits, config.memory_words, client_bits(config))
+        return DomainRenamer({"memory": "sync"})(WordMemory(config, source))
+    return StreamedMemory(config)
 
 
 __all__ = [
+    "BlockSource",
+    "Client",
+    "Fault",
     "HostMemory",
     "Memory",
     "PhaseStepper",
+    "PortSource",
     "ResidentMemory",
-    "SdramMemory",
     "SdramPart",
     "SdramPins",
     "SdramTimings",
+    "SourceShape",
     "StreamedMemory",
+    "WordMemory",
+    "WordPort",
     "any_part",
+    "connect_member",
+    "fifo_depth",
+    "has_word_source",
     "memory_for",
+    "sdram_memory",
+    "source_shape",
+    "state_request_layout",
 ]

@@ -4,17 +4,43 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.lib import stream
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import token_payload
+from lutern.hw.memory.word_source import SourceShape
 from lutern.hw.protocol import READ_LAYOUT, SETUP_LAYOUT, write_layout
 
 
+def state_request_layout(config: HwConfig) -> data.StructLayout:
+    """A word of the state that is written, or a request for ``payload`` words of it."""
+    payload_bits = max(config.word_bits, config.address_bits)
+    return data.StructLayout({"write": 1, "address": config.address_bits, "payload": payload_bits})
+
+
+def client_bits(config: HwConfig) -> int:
+    """Bits that name the clients of a word source."""
+    return 2 if config.state == "memory" else 1
+
+
+def has_word_source(config: HwConfig) -> bool:
+    """Whether the memory is a ``WordMemory``: over SDRAM, a port, or block RAM that holds the state too."""
+    return config.memory in ("sdram", "port") or (config.memory == "block" and config.state == "memory")
+
+
+def source_shape(config: HwConfig) -> SourceShape | None:
+    """The word source at the port of a machine's top; None if it has no such port."""
+    if config.memory != "port":
+        return None
+    return SourceShape(config.word_bits, config.address_bits, config.words_in_flight, client_bits=client_bits(config))
+
+
 def memory_members(config: HwConfig) -> dict[str, Any]:
-    """Members of the signature of any memory; ``ResidentMemory`` says what each of them means."""
+    """Members of the signature of any memory; ``ResidentMemory`` says what each of them means, ``WordMemory`` those of
+    the state."""
     word = stream.Signature(config.word_bits)
+    state = {"i_state": In(stream.Signature(state_request_layout(config))), "o_state": Out(word)}
     return {
         "i_write": In(stream.Signature(write_layout(config.word_bytes))),
         "i_read": In(stream.Signature(READ_LAYOUT)),
@@ -24,7 +50,8 @@ def memory_members(config: HwConfig) -> dict[str, Any]:
         "i_start": In(stream.Signature(token_payload(config))),
         "o_row": Out(word),
         "o_words": Out(word),
+        **(state if config.state == "memory" else {}),
     }
 
 
-__all__ = ["memory_members"]
+__all__ = ["client_bits", "has_word_source", "memory_members", "source_shape", "state_request_layout"]

@@ -16,7 +16,6 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from lutern.hw.memory.sdram_part import SdramTimings
 
 BURST = 8  # words
-CLIENT_BITS = 1  # name the client of a burst: record stream or fetch
 INIT_REFRESHES = 8  # after power-up, as the data sheets ask for
 MODE_BURST = 3  # code of BL 8
 SINGLE_WRITE = 1 << 9
@@ -50,7 +49,7 @@ def _of(signals: list[Any], bank: Value) -> Value:
 class Banks:
     """The state of the banks and the data pins: which rows are open, and how long the next commands must wait."""
 
-    def __init__(self, m: Module, timings: SdramTimings) -> None:
+    def __init__(self, m: Module, timings: SdramTimings, client_bits: int) -> None:
         t = self._timings = timings
         banks = range(1 << t.bank_bits)
         self.is_open = [Signal(name=f"open_{b}") for b in banks]
@@ -64,7 +63,7 @@ class Banks:
         self.quiet_cycles = BURST + t.cas_latency + 2  # the part has let go of the data pins, and a cycle more
         self.quiet = Countdown(m, "quiet", self.quiet_cycles)
         self.burst = Countdown(m, "burst", BURST)
-        self.burst_bank, self.burst_client = Signal(t.bank_bits), Signal(CLIENT_BITS)
+        self.burst_bank, self.burst_client = Signal(t.bank_bits), Signal(client_bits)
 
     def page_state(self, bank: Value, row: Value) -> tuple[Value, Value]:
         """Whether the bank is open, and with this row."""

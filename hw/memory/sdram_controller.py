@@ -1,10 +1,10 @@
 """Controller of one part of SDR SDRAM, made for reading in order.
 
-    i (jobs) ─► job ─► check ─► decide ─► pins ─► [I/O register] ─► part
-    ahead ────► page ► check ──┘                                      │ CAS latency
-    o (words) ◄─ register ◄──────────────────── [I/O register] ◄──────┘
+    port.job ─► job ─► check ─► decide ─► pins ─► [I/O register] ─► part
+    port.ahead► page ► check ──┘                                      │ CAS latency
+    port.word ◄─ register ◄──────────────────── [I/O register] ◄──────┘
 
-A *page* is a row of one bank. A *job* is a burst: 1 to 8 words of an aligned block of 8, read, or one word written.
+A word source (word_source.py). A *page* is a row of one bank; a job is a burst of 1 to 8 words, or a word written.
 Bursts of 8 leave seven of eight slots of the command bus free, in which the page that comes next is opened while this
 one is read. Slots at the change from page A (bank 0, its last two bursts) to page B (bank 1, opened long ago), with
 tRCD = tRP = 2; page C (bank 2) is the new ``ahead``, D was the page that bank 2 had:
@@ -22,10 +22,8 @@ so no slot is lost at a change. What is lost is refreshing: it takes the place o
 A short burst is cut by the next READ or PRECHARGE; words beyond it are dropped. Words are written one at a time: the
 mode register is BL 8, sequential, single-location write. tRC is kept by holding a page for max(tRAS, tRC - tRP).
 
-Who reads must have room for every word of a job when it gives it: words cannot wait here.
-
 Between each output and its pin stands exactly one register, and one between the pin and ``dq_i``. Latency: from a job
-whose page is open, accepted, to its first word at ``o``: 6 + CAS latency cycles; tRCD more for a closed bank, tRP +
+whose page is open, accepted, to its first word: 6 + CAS latency cycles; tRCD more for a closed bank, tRP +
 tRCD for a bank with another page. A word a cycle; a job of fewer than 4 words takes 4 cycles.
 
 Cost (x16): some 500 LUT4, 280 FF, no block RAM; alone it routes at 143 MHz (speed grade 6).
@@ -38,11 +36,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from amaranth.hdl import Assert, Assume, Cat, Const, Elaboratable, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.memory.sdram_banks import BURST, CLIENT_BITS, READ, WRITE, Banks, Commands
+from lutern.hw.memory.sdram_banks import BURST, READ, WRITE, Banks, Commands
 from lutern.hw.memory.sdram_part import SdramTimings
+from lutern.hw.memory.word_source import SourceShape, WordPort
 
 REFRESH_WAIT = 3 * BURST
 """Most cycles that a refresh which is due waits for bursts, rows and writes. Induction proves it for a small part, with
@@ -66,16 +65,16 @@ class SdramPins(wiring.Signature):
         )
 
 
-def job_layout(timings: SdramTimings) -> data.StructLayout:
-    """``length`` words from ``address``, read for ``client``; or ``word`` written."""
-    return data.StructLayout(
-        {
-            "write": 1,
-            "length": range(BURST + 1),
-            "client": CLIENT_BITS,
-            "address": timings.address_bits,
-            "word": timings.data_bits,
-        }
+def sdram_shape(timings: SdramTimings, client_bits: int = 1) -> SourceShape:
+    """The controller as a word source: a burst is read, one waits, and words are under way to the pins and back."""
+    return SourceShape(
+        timings.data_bits,
+        timings.address_bits,
+        in_flight=2 * BURST + 6 + timings.cas_latency,
+        burst=BURST,
+        page_bits=timings.column_bits,
+        client_bits=client_bits,
+        is_trusted=True,
     )
 
 
@@ -92,37 +91,26 @@ class _Page:
 class SdramController(wiring.Component):
     """See above.
 
-    Members: ``i`` jobs; ``ahead`` the page (row above bank) that will be read next, opened when the bank of the present
-    job is another; ``o_valid``, ``o_client``, ``o_word`` words read, in order, never waiting; ``idle``: no job and no
-    word is on its way; ``pins``.
+    Members: ``port``, see ``WordPort``: the page of ``ahead`` is opened when the bank of the present job is another;
+    ``pins``.
     """
 
-    def __init__(self, timings: SdramTimings) -> None:
-        self.timings = timings
-        super().__init__(
-            {
-                "i": In(stream.Signature(job_layout(timings))),
-                "ahead": In(timings.bank_bits + timings.row_bits),
-                "o_valid": Out(1),
-                "o_client": Out(CLIENT_BITS),
-                "o_word": Out(timings.data_bits),
-                "idle": Out(1),
-                "pins": Out(SdramPins(timings)),
-            }
-        )
+    def __init__(self, timings: SdramTimings, client_bits: int = 1) -> None:
+        self.timings, self.shape = timings, sdram_shape(timings, client_bits)
+        super().__init__({"port": In(WordPort(self.shape)), "pins": Out(SdramPins(timings))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        t, pins = self.timings, self.pins
-        job, there, checked, starts = Signal(job_layout(t)), Signal(), Signal(), Signal()
-        m.d.comb += self.i.ready.eq(~there)
+        t, pins, port = self.timings, self.pins, self.port
+        job, there, checked, starts = Signal(self.shape.job), Signal(), Signal(), Signal()
+        m.d.comb += port.job.ready.eq(~there)
         m.d.sync += checked.eq(there & ~starts)
         with m.If(~there):
-            m.d.sync += [there.eq(self.i.valid), job.eq(self.i.payload)]
+            m.d.sync += [there.eq(port.job.valid), job.eq(port.job.payload)]
         with m.Elif(starts):
             m.d.sync += there.eq(0)
 
-        banks = Banks(m, t)
+        banks = Banks(m, t, self.shape.client_bits)
         page, hit, ahead = self._look_up(m, banks, job.address[t.column_bits :])
         may_look = there & (ahead.bank != page.bank) & banks.settled(ahead.bank)
         may_act = checked & banks.settled(page.bank)
@@ -149,11 +137,11 @@ class SdramController(wiring.Component):
                         commands.activate(ahead.bank, ahead.row)
 
         comes = self._take_words(m, banks, starts & ~job.write, job.client)
-        m.d.comb += self.idle.eq(~there & ~starts & banks.burst.over & (comes == 0) & ~self.o_valid)
+        m.d.comb += port.idle.eq(~there & ~starts & banks.burst.over & (comes == 0) & ~port.valid)
         if platform == "formal":
             running = fsm.ongoing("RUN")
             self._claim(m, owed, due & running & ~closes)
-            at_rest = banks.burst.over & ~starts & (comes == 0) & ~self.o_valid
+            at_rest = banks.burst.over & ~starts & (comes == 0) & ~port.valid
             ended = fsm.ongoing("END")
             self._claim_states(m, commands, running, ended, initialised, at_rest & (owed == 0))
             self._claim_words(m, banks, starts & ~job.write, job.length, comes)
@@ -169,10 +157,15 @@ class SdramController(wiring.Component):
         job_bank, job_row = job_page[: t.bank_bits], job_page[t.bank_bits :]
         opened, same = banks.page_state(job_bank, job_row)
         m.d.sync += [hit.eq(opened & same), wrong.eq(opened & ~same), shut.eq(~opened)]
-        ahead, next_page = Signal.like(self.ahead), Signal.like(self.ahead)
+        ahead, next_page = Signal.like(job_page), Signal.like(job_page)
         next_wrong, next_shut = Signal(), Signal()
         opened, same = banks.page_state(ahead[: t.bank_bits], ahead[t.bank_bits :])
-        m.d.sync += [ahead.eq(self.ahead), next_page.eq(ahead), next_wrong.eq(opened & ~same), next_shut.eq(~opened)]
+        m.d.sync += [
+            ahead.eq(self.port.ahead[t.column_bits :]),
+            next_page.eq(ahead),
+            next_wrong.eq(opened & ~same),
+            next_shut.eq(~opened),
+        ]
         return (
             _Page(job_bank, job_row, wrong, shut),
             hit,
@@ -208,13 +201,14 @@ class SdramController(wiring.Component):
         """Words come CAS latency and four registers (command, two at the pins, this one) after the decision."""
         latency = self.timings.cas_latency + 3
         comes = Signal(latency)
-        whose = Signal(latency * CLIENT_BITS)
+        bits = self.shape.client_bits
+        whose = Signal(latency * bits)
         m.d.sync += [
             comes.eq(Cat(reads | ~banks.burst.over, comes)),
             whose.eq(Cat(Mux(reads, client, banks.burst_client), whose)),
-            self.o_valid.eq(comes[-1]),
-            self.o_client.eq(whose[-CLIENT_BITS:]),
-            self.o_word.eq(self.pins.dq_i),
+            self.port.valid.eq(comes[-1]),
+            self.port.client.eq(whose[-bits:]),
+            self.port.word.eq(self.pins.dq_i),
         ]
         return comes
 
@@ -234,8 +228,8 @@ class SdramController(wiring.Component):
     def _claim_words(self, m: Module, banks: Banks, reads: Value, length: Value, comes: Signal) -> None:
         """Exactly the words that were asked for: what is wanted is on its way, and no more."""
         wanted = Signal(8)
-        m.d.sync += wanted.eq(wanted + Mux(reads, length, 0) - self.o_valid)
-        on_way = sum((bit for bit in comes), start=Const(0, 5)) + banks.burst.left() + self.o_valid
+        m.d.sync += wanted.eq(wanted + Mux(reads, length, 0) - self.port.valid)
+        on_way = sum((bit for bit in comes), start=Const(0, 5)) + banks.burst.left() + self.port.valid
         m.d.comb += [Assert(wanted == on_way), Assume(~reads | ((length > 0) & (length <= BURST)))]
 
     def _claim(self, m: Module, owed: Signal, waits: Value) -> None:
@@ -248,4 +242,4 @@ class SdramController(wiring.Component):
         m.d.comb += [Assert(age <= REFRESH_WAIT), Assert(owed < 2 * self.timings.refresh_group)]
 
 
-__all__ = ["BURST", "REFRESH_WAIT", "SdramController", "SdramPins", "job_layout"]
+__all__ = ["BURST", "REFRESH_WAIT", "SdramController", "SdramPins", "sdram_shape"]

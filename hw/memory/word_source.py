@@ -7,9 +7,12 @@
       idle ◄───────────────────────────────────────────────
 
 A *job* reads 1 to ``burst`` words of one aligned block of ``burst`` words, or writes one word. A source accepts jobs in
-order, and answers a read with exactly its words, in order, each once. It never holds a word back for the reader: the
-reader has made sure of the room for every word before it gave the job. A read sees every write that was accepted before
-it. All signals belong to the clock domain of the source, ``memory``.
+order, and answers a read with exactly its words, in order, each once, from the cycle after it accepted the job on. It
+never holds a word back for the reader: the reader has made sure of the room for every word before it gave the job. A
+read sees every write that was accepted before it. All signals belong to the clock domain of the source, ``memory``.
+
+Within the chip a job that is not accepted yet may be replaced by a more urgent one, or withdrawn. At a port of the top
+(``PortSource``) it stays until it is accepted, as any payload of a stream.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -43,6 +47,8 @@ class SourceShape:
         log2 of the words of a page, which a source may open ahead of its first job; ``address_bits`` if it has none.
     client_bits
         width of ``client``: 1 without ``Client.STATE``.
+    is_trusted
+        the source is a block of this package, whose order is proved: it is watched for silence only.
     """
 
     word_bits: int
@@ -51,6 +57,7 @@ class SourceShape:
     burst: int = 8
     page_bits: int = 32
     client_bits: int = 1
+    is_trusted: bool = False
 
     @property
     def job(self) -> data.StructLayout:
@@ -64,6 +71,11 @@ class SourceShape:
                 "word": self.word_bits,
             }
         )
+
+    @property
+    def clients(self) -> tuple[Client, ...]:
+        """Who reads from it."""
+        return tuple(Client) if self.client_bits > 1 else (Client.STREAM, Client.FETCH)
 
 
 class WordPort(wiring.Signature):
@@ -88,4 +100,33 @@ class WordPort(wiring.Signature):
         )
 
 
-__all__ = ["Client", "SourceShape", "WordPort"]
+class PortSource(wiring.Component):
+    """A source outside the chip: a register holds the job until it is accepted there.
+
+    Members: ``port`` to the reader, ``words`` to the source. Latency: 1 for a job, 0 for a word. A job every second
+    cycle.
+    """
+
+    def __init__(self, shape: SourceShape) -> None:
+        self.shape = shape
+        super().__init__({"port": In(WordPort(shape)), "words": Out(WordPort(shape))})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        port, words = self.port, self.words
+        m.d.comb += [
+            port.job.ready.eq(~words.job.valid),
+            words.ahead.eq(port.ahead),
+            port.valid.eq(words.valid),
+            port.client.eq(words.client),
+            port.word.eq(words.word),
+            port.idle.eq(words.idle & ~words.job.valid),
+        ]
+        with m.If(~words.job.valid):
+            m.d.sync += [words.job.valid.eq(port.job.valid), words.job.payload.eq(port.job.payload)]
+        with m.Elif(words.job.ready):
+            m.d.sync += words.job.valid.eq(0)
+        return m
+
+
+__all__ = ["Client", "PortSource", "SourceShape", "WordPort"]

@@ -9,7 +9,7 @@ import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 from lutern.hw.memory import SdramTimings
-from lutern.hw.memory.sdram_controller import BURST, job_layout
+from lutern.hw.memory.sdram_controller import BURST, sdram_shape
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.sdram import Rule
 from lutern.sim.streams import StreamMonitor, StreamSource, cycle_now, pack, reset, start, to_int
@@ -25,24 +25,24 @@ class Bench:
         self.parameters = bench_parameters()
         self.dut, self.seed, self.draw = dut, bench_seed(), random.Random(bench_seed())
         self.timings = SdramTimings(**self.parameters["timings"])
-        self.layout = job_layout(self.timings)
+        self.layout = sdram_shape(self.timings).job
         self.words = WORDS
-        self.source = StreamSource(dut, "i", pause=self.parameters["pause"], seed=self.seed)
-        self.entered = StreamMonitor(dut, "i")
+        self.source = StreamSource(dut, "port__job", pause=self.parameters["pause"], seed=self.seed)
+        self.entered = StreamMonitor(dut, "port__job")
         self.expected: list[tuple[int, int, int]] = []
         self.came: list[int] = []
-        dut.ahead.value = 0
+        dut.port__ahead.value = 0
         cocotb.start_soon(self._watch())
 
     async def _watch(self) -> None:
         while True:
             await FallingEdge(self.dut.clk)
             self.check_rules()
-            if to_int(self.dut.o_valid) and not to_int(self.dut.rst):
+            if to_int(self.dut.port__valid) and not to_int(self.dut.rst):
                 assert self.expected, self.text("a word came that nobody asked for")
                 client, address, word = self.expected.pop(0)
-                assert to_int(self.dut.o_client) == client, self.text(f"client of word {address}")
-                got = to_int(self.dut.o_word)
+                assert to_int(self.dut.port__client) == client, self.text(f"client of word {address}")
+                got = to_int(self.dut.port__word)
                 assert got == word, self.text(f"word {address:#x} is {got:#x}, {word:#x} was written")
                 self.came.append(cycle_now())
 
@@ -70,7 +70,7 @@ class Bench:
         await self.source.drained()
         for _ in range(limit):
             await FallingEdge(self.dut.clk)
-            if to_int(self.dut.idle):
+            if to_int(self.dut.port__idle):
                 break
         assert not self.expected, self.text(f"{len(self.expected)} words did not come")
         await RisingEdge(self.dut.clk)
@@ -85,7 +85,8 @@ class Bench:
             done = first + (self.source.sent_count - before) * BURST
             if done >> self.timings.column_bits != page:
                 page = done >> self.timings.column_bits
-                self.dut.ahead.value = (page + 1) % (self.timings.words >> self.timings.column_bits)
+                pages = self.timings.words >> self.timings.column_bits
+                self.dut.port__ahead.value = (page + 1) % pages << self.timings.column_bits
 
 
 @cocotb.test()
@@ -104,7 +105,7 @@ async def reads_what_was_written(dut: Any) -> None:
         else:
             bench.read(address, draw.randrange(1, BURST + 1 - address % BURST), draw.randrange(2))
         if draw.random() < 0.02:
-            dut.ahead.value = draw.randrange(t.words >> t.column_bits)
+            dut.port__ahead.value = draw.randrange(t.words)
         if draw.random() < 0.01:
             await bench.source.drained()
             await ClockCycles(dut.clk, draw.randrange(60))

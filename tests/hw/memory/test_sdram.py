@@ -8,9 +8,8 @@ import pytest
 
 from lutern.boards.sdram_parts import SDRAM_PARTS, sdram_part
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import SdramMemory, any_part
+from lutern.hw.memory import any_part, sdram_memory, source_side
 from lutern.hw.memory import march_test as memory_test
-from lutern.hw.memory import sdram as sdram_memory
 from lutern.model_ref.errors import LuternError
 from lutern.sim.runner import run_bench
 from lutern.sim.sdram import SOURCE, SdramMemoryBench
@@ -48,7 +47,7 @@ def test_sdram_memory(name: str, pause: str) -> None:
 @pytest.mark.parametrize(
     ("module", "what", "wrong", "case"),
     [
-        (sdram_memory, "PIPELINE_WORDS", -24, "writes_while_reading"),
+        (source_side, "ROOM_BURSTS", -8, "writes_while_reading"),
         (
             memory_test,
             "ELEMENTS",
@@ -103,9 +102,9 @@ def test_share_of_the_peak(part_name: str, group: int, wanted: float, mib: int) 
 def test_bad_input() -> None:
     config = HwConfig("wide", rows=10, columns=4, source="streamed", memory="sdram", word_bytes=4, memory_words=1 << 22)
     with pytest.raises(LuternError, match="of 4 bytes, the memory part is 16 bits wide; choose a preset of 2-byte"):
-        SdramMemory(config, any_part(16))
+        sdram_memory(config, any_part(16))
     with pytest.raises(LuternError, match="has 4,194,304 words of memory, the memory part has 2,097,152; choose"):
-        SdramMemory(config, any_part(32))
+        sdram_memory(config, any_part(32))
 
 
 @pytest.mark.parametrize("name", SDRAM_PARTS)

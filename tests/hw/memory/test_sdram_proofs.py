@@ -15,8 +15,9 @@ from amaranth.hdl import Assert, Elaboratable, Module, Signal, Value
 from lutern.boards.sdram_parts import SDRAM_PARTS, sdram_part
 from lutern.hw.memory import SdramTimings
 from lutern.hw.memory import sdram_controller as sdram
-from lutern.hw.memory.sdram_controller import REFRESH_WAIT, SdramController
-from lutern.hw.memory.sdram_reader import BurstReader
+from lutern.hw.memory.burst_reader import BurstReader
+from lutern.hw.memory.sdram_controller import REFRESH_WAIT, SdramController, sdram_shape
+from lutern.hw.memory.word_source import Client
 from processes import run
 
 SMALL = SdramTimings(
@@ -97,12 +98,12 @@ class Contract(Elaboratable):
     def __init__(self, hasty: bool = False) -> None:
         self.hasty = hasty
         self.valid, self.ready, self.room = Signal(), Signal(), Signal()
-        self.request = Signal(48)
+        self.request = Signal(13)
         self.ports = [self.valid, self.ready, self.room, self.request]
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        m.submodules.reader = reader = BurstReader(SMALL, 1)
+        m.submodules.reader = reader = BurstReader(sdram_shape(SMALL), Client.FETCH, 7)
         m.d.comb += [
             reader.i.valid.eq(self.valid),
             Value.cast(reader.i.payload).eq(self.request),

@@ -1,0 +1,95 @@
+"""Takes a request for many words apart into jobs of a word source, each only when there is room for its words.
+
+    i {address, count} ─► address, left ─► length of the job ─► room? ─► o (jobs)
+                                │
+                                └─► ahead: an address in the page that follows
+
+A job ends at the end of its aligned block of ``burst`` words, or with the request.
+
+Cost: two cycles a job and one a request, of which a burst of 8 words hides all.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.memory.word_source import Client, SourceShape
+
+
+def words_layout(shape: SourceShape, count_bits: int) -> data.StructLayout:
+    """A request for ``count`` words from ``address``."""
+    return data.StructLayout({"address": shape.address_bits, "count": count_bits})
+
+
+class BurstReader(wiring.Component):
+    """See above.
+
+    Parameters: ``shape`` of the source; ``client``, who it reads for; ``count_bits`` of a request's count.
+
+    Members: ``i`` requests, a new one is taken when the last job of the one before was; ``room``: there is room for a
+    whole burst, and it may be so old that it has not seen the last job; ``o`` jobs; ``ahead``: an address in the page
+    that follows the next job's, after the last page of the request in the first page of the memory (the record stream
+    begins there, and repeats).
+    """
+
+    def __init__(self, shape: SourceShape, client: Client, count_bits: int) -> None:
+        self.shape, self.client, self.count_bits = shape, client, count_bits
+        super().__init__(
+            {
+                "i": In(stream.Signature(words_layout(shape, count_bits))),
+                "room": In(1),
+                "o": Out(stream.Signature(shape.job)),
+                "ahead": Out(shape.address_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        burst, page_bits = self.shape.burst, self.shape.page_bits
+        in_block = burst.bit_length() - 1
+        address, left = Signal(self.shape.address_bits), Signal(self.count_bits)
+        length, final = Signal(range(burst + 1)), Signal()
+        to_end = Signal(range(burst + 1))
+        m.d.comb += [
+            to_end.eq(burst - address[:in_block]),
+            self.o.p.address.eq(address),
+            self.o.p.length.eq(length),
+            self.o.p.client.eq(self.client),
+        ]
+        last_page: Value = Const(0, 0)
+        if page_bits < self.shape.address_bits:
+            page = address[page_bits:]
+            last_page = Signal.like(page, name="last_page")
+            next_page = Signal.like(page, name="next_page")
+            m.d.sync += next_page.eq(Mux(page == last_page, 0, page + 1))
+            m.d.comb += self.ahead.eq(Cat(Const(0, page_bits), next_page))
+        with m.FSM() as fsm:
+            with m.State("IDLE"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [address.eq(self.i.p.address), left.eq(self.i.p.count)]
+                if len(last_page):
+                    m.d.sync += last_page.eq((self.i.p.address + self.i.p.count - 1)[page_bits:])
+                with m.If(self.i.valid & (self.i.p.count != 0)):
+                    m.next = "MEASURE"
+            with m.State("MEASURE"):
+                m.d.sync += [length.eq(Mux(left < to_end, left, to_end)), final.eq(left <= to_end)]
+                with m.If(self.room):
+                    m.next = "OFFER"
+            with m.State("OFFER"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.d.sync += [address.eq(address + length), left.eq(left - length)]
+                    m.next = "MEASURE"
+                    with m.If(final):
+                        m.next = "IDLE"
+        if platform == "formal":
+            m.d.comb += Assert(fsm.ongoing("IDLE") | (left != 0))
+            with m.If(self.o.valid):  # within the block and the request, and it ends with its last word
+                m.d.comb += Assert((length != 0) & (address[:in_block] + length <= burst) & (length <= left))
+                m.d.comb += Assert(((length == left) | (length == to_end)) & (final == (length == left)))
+        return m
+
+
+__all__ = ["BurstReader", "words_layout"]

@@ -1,0 +1,176 @@
+"""The side of the memory of words that lies in the clock domain of its source: who gives the next job, and when.
+
+    i[fetch] ─► BurstReader ──┬──────────── first      ┌─► port (word source)
+    i[state] ─► BurstReader ──┤             second ────┤
+    going ────► BurstReader ──┘ the record  last       └── word ─► enters[client]: into the FIFO of the client
+                    ▲           stream                                  │
+                    └── room ◄── credit: depth - level - owed ◄─────────┘
+
+*Credit.* Every client has a FIFO of ``depth`` words, and ``owed``, the words that it was promised and that are not in
+the FIFO yet. A job is offered only while level + owed leaves room for two bursts: that of the job, and that of the one
+before it, which ``room`` may not have seen. So nothing is asked for without room, whatever the latency of the source.
+
+Cycles of a job, from an accepted one to the next one of the same client: 2 (MEASURE, OFFER), 3 at the end of a request.
+A source that takes 8 cycles for a burst waits for no job while ``in_flight`` words are promised. Slack: ``depth`` is at
+least in_flight + 2 bursts + CROSSING, the words that a level is late by (a register, and two and a half for the
+crossing). Bubbles: a record stream shorter than a burst (3 cycles for its words), and a client that takes no words.
+
+A write is given only when the reader of its client has no more job to give, so a client's reads and writes stay in
+order. Latency: 3 from a request at ``i`` to its job.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, ResetInserter, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.memory.burst_reader import BurstReader
+from lutern.hw.memory.source_watch import Fault, SourceWatch
+from lutern.hw.memory.word_source import Client, SourceShape, WordPort
+
+CROSSING = 8
+"""Words that a level may be late by: it crosses from the other clock."""
+ROOM_BURSTS = 2
+"""Bursts that must have room: that of the job, and that of a job before it that ``room`` has not seen."""
+
+
+def fifo_depth(shape: SourceShape) -> int:
+    """Words of a client's FIFO: a power of two, 64 for SDRAM."""
+    return 1 << (shape.in_flight + ROOM_BURSTS * shape.burst + CROSSING - 1).bit_length()
+
+
+def request_layout(shape: SourceShape, address_bits: int) -> data.StructLayout:
+    """A word that is written, or a request for ``payload`` words; counts have a bit more than addresses."""
+    payload_bits = max(shape.word_bits, address_bits + 1)
+    return data.StructLayout({"write": 1, "address": shape.address_bits, "payload": payload_bits})
+
+
+class SourceSide(wiring.Component):
+    """See above.
+
+    Parameters: ``shape`` of the source; ``address_bits`` of the machine, a bit fewer than those of a count.
+
+    Members: ``i`` requests of FETCH and STATE; ``going``: the record stream, ``record_words`` from address 0, repeats;
+    ``levels``, of each client's FIFO, at most two cycles old where words enter; ``enters``, a bit for each client:
+    ``port.word`` is its next word; ``port``; ``rests``: nothing is asked for, on its way or in a FIFO; ``fault``.
+    """
+
+    def __init__(self, shape: SourceShape, address_bits: int) -> None:
+        self.shape, self.count_bits = shape, address_bits + 1
+        self.depth = fifo_depth(shape)
+        clients = len(shape.clients)
+        request = request_layout(shape, address_bits)
+        super().__init__(
+            {
+                "i": In(stream.Signature(request)).array(clients - 1),
+                "going": In(1),
+                "record_words": In(self.count_bits),
+                "levels": In(range(self.depth + 1)).array(clients),
+                "enters": Out(clients),
+                "port": Out(WordPort(shape)),
+                "rests": Out(1),
+                "fault": Out(Fault),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        shape, port = self.shape, self.port
+        readers = {client: BurstReader(shape, client, self.count_bits) for client in shape.clients}
+        endless = readers[Client.STREAM]
+        m.submodules.stream_reader = ResetInserter(~self.going)(endless)
+        m.d.comb += [
+            endless.i.valid.eq(self.going),
+            endless.i.p.count.eq(self.record_words),
+            port.ahead.eq(endless.ahead),
+        ]
+        m.submodules.watch = watch = SourceWatch(shape)
+        at_rest: Value = Const(1, 1)
+        granted: dict[Client, Value] = {}
+        taken: Value = Const(0, 1)  # a more urgent job is offered
+        accepts = Signal()
+        m.d.comb += accepts.eq(port.job.ready & watch.room)
+        for client in shape.clients[1:]:
+            request, reader = self.i[client - 1], readers[client]
+            m.submodules[f"{client.name.lower()}_reader"] = reader
+            writes = Signal(name=f"{client.name.lower()}_writes")
+            m.d.comb += [
+                writes.eq(request.valid & request.p.write & reader.i.ready),
+                reader.i.valid.eq(request.valid & ~request.p.write),
+                reader.i.p.address.eq(request.p.address),
+                reader.i.p.count.eq(request.p.payload),
+                request.ready.eq(Mux(request.p.write, writes & ~taken & accepts, reader.i.ready)),
+            ]
+            granted[client] = reader.o.valid & ~taken
+            with m.If(granted[client]):
+                join_job(m, reader.o, port, accepts)
+            with m.Elif(writes & ~taken):
+                m.d.comb += [
+                    port.job.p.write.eq(1),
+                    port.job.p.address.eq(request.p.address),
+                    port.job.p.word.eq(request.p.payload),
+                ]
+            taken = taken | reader.o.valid | writes
+            at_rest = at_rest & ~request.valid & reader.i.ready
+        granted[Client.STREAM] = endless.o.valid & ~taken
+        with m.If(~taken):
+            join_job(m, endless.o, port, accepts)
+        m.d.comb += port.job.valid.eq((taken | endless.o.valid) & watch.room)
+        owed = self._add_credits(m, readers, granted, accepts)
+        self._join_watch(m, watch, granted, owed)
+
+        # Levels are some cycles old: nothing may have moved for as long.
+        still = Signal(4)
+        empty = ~Cat(self.levels[client] != 0 for client in shape.clients).any()
+        nothing = ~self.going & at_rest & port.idle & ~owed & empty
+        m.d.sync += [still.eq(Mux(nothing, Cat(1, still), 0)), self.rests.eq(still.all())]
+        return m
+
+    def _add_credits(self, m: Module, readers: Any, granted: dict[Client, Value], accepts: Value) -> Value:
+        """The words that each client is promised, and from them its reader's ``room``; whether any are."""
+        port, any_owed = self.port, []
+        given = Signal(range(self.shape.burst + 1))  # words of the job that was accepted a cycle ago
+        m.d.sync += given.eq(port.job.p.length)
+        for client in self.shape.clients:
+            name = client.name.lower()
+            owed, used = Signal(range(self.depth + 1), name=f"{name}_owed"), Signal(range(self.depth + 1))
+            promised, arrived = Signal(name=f"{name}_promised"), Signal(name=f"{name}_arrived")
+            enters = port.valid & (port.client == client)
+            # A word that comes now is seen in the level two cycles later, and leaves ``owed`` then.
+            m.d.sync += [
+                promised.eq(granted[client] & accepts),
+                arrived.eq(enters),
+                owed.eq(owed + Mux(promised, given, 0) - arrived),
+                used.eq(self.levels[client] + owed),
+            ]
+            m.d.comb += [
+                self.enters[client].eq(enters),
+                readers[client].room.eq(used <= self.depth - ROOM_BURSTS * self.shape.burst),
+            ]
+            any_owed += [owed != 0, promised]
+        return Cat(any_owed).any()
+
+    def _join_watch(self, m: Module, watch: SourceWatch, granted: dict[Client, Value], owed: Value) -> None:
+        port = self.port
+        m.d.comb += [
+            watch.offered.eq(port.job.valid),
+            watch.accepted.eq(port.job.valid & port.job.ready),
+            watch.reads.eq(port.job.valid & port.job.ready & ~port.job.p.write),
+            watch.client.eq(port.job.p.client),
+            watch.length.eq(port.job.p.length),
+            watch.valid.eq(port.valid),
+            watch.o_client.eq(port.client),
+            watch.owed.eq(owed),
+            self.fault.eq(watch.fault),
+        ]
+
+
+def join_job(m: Module, job: Any, port: Any, accepts: Value) -> None:
+    """The reader's job to the source, and the source's answer to the reader."""
+    m.d.comb += [port.job.payload.eq(job.payload), job.ready.eq(accepts)]
+
+
+__all__ = ["CROSSING", "SourceSide", "fifo_depth", "request_layout"]
