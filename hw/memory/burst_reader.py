@@ -36,6 +36,7 @@ class BurstReader(wiring.Component):
 
     def __init__(self, shape: SourceShape, client: Client, count_bits: int) -> None:
         self.shape, self.client, self.count_bits = shape, client, count_bits
+        self.left = Signal(count_bits)  # words of the request that no job was given for
         super().__init__(
             {
                 "i": In(stream.Signature(words_layout(shape, count_bits))),
@@ -49,7 +50,7 @@ class BurstReader(wiring.Component):
         m = Module()
         burst, page_bits = self.shape.burst, self.shape.page_bits
         in_block = burst.bit_length() - 1
-        address, left = Signal(self.shape.address_bits), Signal(self.count_bits)
+        address, left = Signal(self.shape.address_bits), self.left
         length, final = Signal(range(burst + 1)), Signal()
         to_end = Signal(range(burst + 1))
         m.d.comb += [
@@ -85,6 +86,7 @@ class BurstReader(wiring.Component):
                     with m.If(final):
                         m.next = "IDLE"
         if platform == "formal":
+            m.d.comb += Assert(fsm.ongoing("IDLE") | fsm.ongoing("MEASURE") | fsm.ongoing("OFFER"))
             m.d.comb += Assert(fsm.ongoing("IDLE") | (left != 0))
             with m.If(self.o.valid):  # within the block and the request, and it ends with its last word
                 m.d.comb += Assert((length != 0) & (address[:in_block] + length <= burst) & (length <= left))

@@ -48,6 +48,17 @@ def request_layout(shape: SourceShape, address_bits: int) -> data.StructLayout:
     return data.StructLayout({"write": 1, "address": shape.address_bits, "payload": payload_bits})
 
 
+class Credit:
+    """What one client was promised. A word that comes in cycle t is in the level, and leaves ``owed``, from t + 2 on; a
+    job that is accepted in t is in ``owed`` from t + 2 on, and in ``used`` from t + 3 on."""
+
+    def __init__(self, client: Client, depth: int) -> None:
+        name = client.name.lower()
+        self.owed = Signal(range(depth + 1), name=f"{name}_owed")
+        self.used = Signal(range(depth + 1), name=f"{name}_used")
+        self.promised, self.arrived = Signal(name=f"{name}_promised"), Signal(name=f"{name}_arrived")
+
+
 class SourceSide(wiring.Component):
     """See above.
 
@@ -61,6 +72,9 @@ class SourceSide(wiring.Component):
     def __init__(self, shape: SourceShape, address_bits: int) -> None:
         self.shape, self.count_bits = shape, address_bits + 1
         self.depth = fifo_depth(shape)
+        self.readers = {client: BurstReader(shape, client, self.count_bits) for client in shape.clients}
+        self.credits = {client: Credit(client, self.depth) for client in shape.clients}
+        self.given = Signal(range(shape.burst + 1))
         clients = len(shape.clients)
         request = request_layout(shape, address_bits)
         super().__init__(
@@ -79,7 +93,7 @@ class SourceSide(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         shape, port = self.shape, self.port
-        readers = {client: BurstReader(shape, client, self.count_bits) for client in shape.clients}
+        readers = self.readers
         endless = readers[Client.STREAM]
         m.submodules.stream_reader = ResetInserter(~self.going)(endless)
         m.d.comb += [
@@ -119,7 +133,7 @@ class SourceSide(wiring.Component):
         with m.If(~taken):
             join_job(m, endless.o, port, accepts)
         m.d.comb += port.job.valid.eq((taken | endless.o.valid) & watch.room)
-        owed = self._add_credits(m, readers, granted, accepts)
+        owed = self._add_credits(m, granted, accepts)
         self._join_watch(m, watch, granted, owed)
 
         # Levels are some cycles old: nothing may have moved for as long.
@@ -129,28 +143,23 @@ class SourceSide(wiring.Component):
         m.d.sync += [still.eq(Mux(nothing, Cat(1, still), 0)), self.rests.eq(still.all())]
         return m
 
-    def _add_credits(self, m: Module, readers: Any, granted: dict[Client, Value], accepts: Value) -> Value:
+    def _add_credits(self, m: Module, granted: dict[Client, Value], accepts: Value) -> Value:
         """The words that each client is promised, and from them its reader's ``room``; whether any are."""
         port, any_owed = self.port, []
-        given = Signal(range(self.shape.burst + 1))  # words of the job that was accepted a cycle ago
-        m.d.sync += given.eq(port.job.p.length)
-        for client in self.shape.clients:
-            name = client.name.lower()
-            owed, used = Signal(range(self.depth + 1), name=f"{name}_owed"), Signal(range(self.depth + 1))
-            promised, arrived = Signal(name=f"{name}_promised"), Signal(name=f"{name}_arrived")
+        m.d.sync += self.given.eq(port.job.p.length)  # words of the job that was accepted a cycle ago
+        for client, credit in self.credits.items():
             enters = port.valid & (port.client == client)
-            # A word that comes now is seen in the level two cycles later, and leaves ``owed`` then.
             m.d.sync += [
-                promised.eq(granted[client] & accepts),
-                arrived.eq(enters),
-                owed.eq(owed + Mux(promised, given, 0) - arrived),
-                used.eq(self.levels[client] + owed),
+                credit.promised.eq(granted[client] & accepts),
+                credit.arrived.eq(enters),
+                credit.owed.eq(credit.owed + Mux(credit.promised, self.given, 0) - credit.arrived),
+                credit.used.eq(self.levels[client] + credit.owed),
             ]
             m.d.comb += [
                 self.enters[client].eq(enters),
-                readers[client].room.eq(used <= self.depth - ROOM_BURSTS * self.shape.burst),
+                self.readers[client].room.eq(credit.used <= self.depth - ROOM_BURSTS * self.shape.burst),
             ]
-            any_owed += [owed != 0, promised]
+            any_owed += [credit.owed != 0, credit.promised]
         return Cat(any_owed).any()
 
     def _join_watch(self, m: Module, watch: SourceWatch, granted: dict[Client, Value], owed: Value) -> None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import cocotb
-from cocotb.triggers import FallingEdge, RisingEdge
+from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 from lutern.firmware.slip import encode_frame
 from lutern.hw.config import TRIT_MEMORY
@@ -75,6 +75,9 @@ class Surroundings:
         self.answer_count, self.run_sequence, self.status = 0, 0, 0
         self.run_tokens, self.last_answer = b"", b""
         self.run_feeds: list[int] = []
+        self.is_mute = False  # neither words nor tokens come
+        if self.config.memory == "port":
+            dut.fault.value, dut.i_test__valid.value, dut.o_test__ready.value = 0, 0, 1
         self.rx = StreamSource(dut, "i_rx", pause=pause, seed=seed)
         self.tx = StreamSink(dut, "o_tx", pause=pause, seed=seed + 1)
         self.words = StreamSource(dut, "i_read", pause=pause, seed=seed + 2)
@@ -119,6 +122,8 @@ class Surroundings:
 
     def _take_read(self, cycle: int, payload: int) -> None:
         fields = unpack(READ_LAYOUT, payload)
+        if self.is_mute:
+            return
         self.words.queue(self.memory.get(fields["address"] + k, 0) for k in range(fields["count"]))
 
     def _take_feed(self, cycle: int, payload: int) -> None:
@@ -130,6 +135,8 @@ class Surroundings:
         self.runs.check(cycle, payload)
         assert self.running, f"cycle {cycle}: a run of a machine that stands, seed {self.seed}"
         self.run_tokens = b""
+        if self.is_mute:
+            return
         fields = unpack(RUN_LAYOUT, payload)
         tokens = [
             self.token(self.run_feeds[stream], step)
@@ -397,6 +404,47 @@ async def bad_runs(dut: Any) -> None:
                 await around.refused(ErrorCode.BAD_TOKEN, Opcode.RUN, 3, run_command(feeds, count=2))
                 assert not around.feeds.pending
         await around.run(4, 2, around.draw_feeds(draw.randint(1, streams), vocab))
+    around.feeds.finish()
+    around.runs.finish()
+
+
+@cocotb.test()
+async def a_faulty_memory(dut: Any) -> None:
+    """What waits for the memory is answered with its fault, and so is all that needs it from then on; INFO answers."""
+    around = Surroundings(dut)
+    word_bytes = around.word_bytes
+    range_of_words = CHECKSUM.pack(address=0, count=2)
+    waiting = (Opcode.RUN, Opcode.CHECKSUM, Opcode.MEMORY_TEST)
+    await start(dut)
+    for fault, code in ((1, ErrorCode.MEMORY_SILENT), (2, ErrorCode.MEMORY_DISORDER)):
+        for sequence, opcode in enumerate(waiting, 10 * fault):
+            around.is_mute = False
+            await around.set_up(sequence)
+            around.is_mute = True
+            feeds = around.draw_feeds(1, around.config.max_vocab)
+            run = run_command(feeds)
+            command = run if opcode == Opcode.RUN else range_of_words
+            if opcode == Opcode.RUN:
+                around.expect_feeds(feeds)
+                fields = {"count": 1, "final_stream": 0, "chained": 0, "temperature": 0}
+                around.runs.expect(pack(RUN_LAYOUT, fields))
+            around.rx.queue(encode_frame(opcode, sequence, command))
+            await ClockCycles(dut.clk, 1000)
+            around.expect(Opcode.ERROR, sequence, bytes([code]))
+            dut.fault.value = fault
+            await around.answered()
+            assert not around.running, f"running after {opcode.name}, seed {around.seed}"
+            for needs, payload in (
+                (Opcode.RUN, run),
+                (Opcode.SETUP, SETUP.pack(**around.setup_fields())),
+                (Opcode.WRITE, WRITE.pack(address=1) + bytes(word_bytes)),
+                (Opcode.CHECKSUM, range_of_words),
+                (Opcode.MEMORY_TEST, range_of_words),
+            ):
+                await around.refused(code, needs, sequence, payload)
+            await around.ask(Opcode.INFO, sequence, b"", around.info)
+            dut.fault.value = 0
+            await reset(dut, 2)
     around.feeds.finish()
     around.runs.finish()
 

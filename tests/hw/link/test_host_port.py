@@ -16,6 +16,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "four": {"word_bytes": 13, "streams": 4, "part_bits": 2},
     "stream": {"word_bytes": 2, "streams": 16, "source": "streamed", "top_k": 20},
     "widest": {"word_bytes": 64, "streams": 8},
+    "port": {"word_bytes": 8, "source": "streamed", "memory": "port"},
 }
 
 
@@ -39,6 +40,7 @@ def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort
         "clock_hz": 80_000_000,
         "digest": "c0db" * 16,
         "counters": False,
+        "state": "block",
         **CONFIGS[name],
     }
     component = block(SimpleNamespace(**config))
@@ -57,6 +59,10 @@ def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort
 )
 def test_host_port(name: str, pause: str) -> None:
     run(name, pause)
+
+
+def test_a_faulty_memory() -> None:
+    run("port", "none", "a_faulty_memory")
 
 
 @pytest.mark.slow

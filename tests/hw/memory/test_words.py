@@ -50,4 +50,4 @@ def test_mutation_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs for which there is no room."""
     monkeypatch.setattr(source_side, "ROOM_BURSTS", -64)
     with pytest.raises(AssertionError, match="seed"):
-        run_words(monkeypatch, "memory", 60, "bursty", testcase="host_reads_what_it_wrote")
+        run_words(monkeypatch, "memory", 60, "bursty", testcase="the_stream_repeats")
