@@ -28,7 +28,7 @@ from lutern.boards.board import Board
 from lutern.boards.pll import Pll, PllPlan, plan_pll
 from lutern.hw.config import HwConfig
 from lutern.hw.link import LOWEST_DIVISOR, Uart
-from lutern.hw.memory import any_part
+from lutern.hw.memory import any_part, timings_for
 from lutern.hw.pipeline import join_streams
 from lutern.hw.top import Top
 from lutern.model_ref.errors import LuternError
@@ -73,7 +73,7 @@ class System(Elaboratable):
 
     def __init__(self, board: Board, config: HwConfig) -> None:
         self.board, self.config = board, config
-        self.timings = any_part(config.word_bits)
+        self.timings = timings_for(config)
         self.plan, self.divisor = plan_clocks(board, config)
         self.clock_hz = float(self.plan.output_hz(0))
 

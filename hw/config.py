@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from lutern.hw.protocol import ADDRESS_BITS, CHUNK_BYTES
+from lutern.hw.protocol import CHUNK_BYTES
 from lutern.model_ref.errors import LuternError
 
 TRITS_PER_BYTE = 5
@@ -24,6 +24,8 @@ SOURCES = ("resident", "streamed")
 MEMORIES = ("block", "sdram", "host", "port")
 STATES = ("block", "memory")
 CELLS = ("generic", "ecp5")
+STATE_BASE_BITS = 20
+"""Bits of an operation that name a beat of the memory of states."""
 HOST_CHUNKS = 4
 """Chunks of the link that must have room on a chip whose words the host sends."""
 RENAMED = {"tokens": "streams"}
@@ -154,11 +156,11 @@ class HwConfig:
             ("rows / results_per_cycle", self.rows // self.results_per_cycle, 1, 255),
             ("streams", self.streams, 1, 16),
             ("word_bytes", self.word_bytes, 2, 64),
-            ("memory_words", self.memory_words, 1, TRIT_MEMORY if self.source == "resident" else 1 << 24),
+            ("memory_words", self.memory_words, 1, TRIT_MEMORY if self.source == "resident" else (1 << 32) - 1),
             ("trit_beats << part_bits", self.trit_beats << self.part_bits, 1, TRIT_MEMORY),
             ("max_width", self.max_width, 1, 8192),
             ("max_vocab", self.max_vocab, 1, (1 << 16) - 1),
-            ("max_state / results_per_cycle", self.max_state // self.results_per_cycle, 1, 1 << 16),
+            ("max_state / results_per_cycle", self.state_beats, 1, 1 << STATE_BASE_BITS),
             ("trit_fifo_words", self.trit_fifo_words, 4, 1 << 16),
             ("gain_fifo_words", self.gain_fifo_words, 4, 1 << 16),
             ("gain_fifo_groups", self.gain_fifo_groups, 2, 1 << 12),
@@ -197,7 +199,8 @@ class HwConfig:
     @property
     def address_bits(self) -> int:
         """Bits of an address of the memory of words, as readers and link hold it; resident: of both memories."""
-        return ADDRESS_BITS if self.source == "resident" else max(16, (self.memory_words - 1).bit_length())
+        words = 2 * TRIT_MEMORY if self.source == "resident" else self.memory_words
+        return max(16, (words - 1).bit_length())
 
     @property
     def parts(self) -> int:
@@ -215,6 +218,16 @@ class HwConfig:
         return max(1, (self.streams - 1).bit_length())
 
     @property
+    def state_beats(self) -> int:
+        """Words of the memory of states, P elements each."""
+        return -(-self.max_state // self.results_per_cycle)
+
+    @property
+    def state_bits(self) -> int:
+        """Bits that name one of ``state_beats``."""
+        return max(1, (self.state_beats - 1).bit_length())
+
+    @property
     def index_bits(self) -> int:
         """Bits that name a beat of P elements of a vector (or of logits)."""
         beats = -(-max(self.max_width, self.max_vocab) // self.results_per_cycle)
@@ -222,8 +235,13 @@ class HwConfig:
 
     @property
     def counted_phases(self) -> int:
-        """Phases of a token that the table of counters holds: 7 a layer and 3; 0 without counters."""
-        return 128 if self.counters else 0
+        """Phases of a token that the table of counters holds, 7 a layer and 3; 0 without counters.
+
+        In block RAM 72 layers take no more than one; a resident machine's table is built of LUTs, for 17 layers.
+        """
+        if not self.counters:
+            return 0
+        return 128 if self.source == "resident" else 512
 
     @property
     def digest(self) -> str:

@@ -32,7 +32,7 @@ from lutern.hw.layouts import CODE_BITS, VALUE_BITS, Op, row_fifo_words, token_p
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.pipeline import Skid, join_streams
-from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT, SCALE_LAYOUT, STATUS, STREAM_BITS, TOKEN_LAYOUT
+from lutern.hw.protocol import RUN_LAYOUT, SCALE_LAYOUT, STATUS, STREAM_BITS, TOKEN_LAYOUT, feed_layout
 from lutern.hw.residual import Residual
 from lutern.hw.results import ResultsControl
 from lutern.hw.router import BeatAssembler, GroupUnpacker, RecordRouter
@@ -84,7 +84,7 @@ class Decoder(wiring.Component):
         ports: dict[str, Any] = {
             "i_words": In(stream.Signature(config.word_bits)),
             "i_row": In(stream.Signature(config.word_bits)),
-            "i_feed": In(stream.Signature(FEED_LAYOUT)),
+            "i_feed": In(stream.Signature(feed_layout(config))),
             "i_run": In(stream.Signature(RUN_LAYOUT)),
             "o_start": Out(stream.Signature(token_payload(config))),
             "o_token": Out(stream.Signature(TOKEN_LAYOUT)),

@@ -10,7 +10,7 @@ from enum import IntEnum
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib.data import StructLayout
 
-from lutern.hw.config import TRITS_PER_BYTE, HwConfig
+from lutern.hw.config import STATE_BASE_BITS, TRITS_PER_BYTE, HwConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_BITS, SCALAR_EXPONENT_BITS
 from lutern.model_ref.norm import CODE_MAX, GAIN_EXPONENT_BITS, GAIN_MANTISSA_BITS, X_BITS
@@ -85,7 +85,7 @@ OPERATION = StructLayout(
         "frac": signed(7),  # fraction bits of the scaled value (F, I, GATE, RESIDUAL); G: of S; EMBED: of h
         "base": signed(7),  # EMBED: exponent of the table
         "groups": 16,  # of gains, for P elements each
-        "state_base": 16,  # I, G: first word of the layer's state, in beats of P
+        "state_base": STATE_BASE_BITS,  # I, G: first word of the layer's state, in beats of P
         "k": SCALAR,
         "e1": SCALAR,
         "e2": SCALAR,
@@ -100,10 +100,6 @@ QUANTISE_OP = StructLayout(
     {"u_index": 2, "new_vector": 1, "eps": 2, "beats": 16, "k": SCALAR, "e1": SCALAR, "e2": SCALAR}
 )
 """What the norm needs of an operation; ``beats`` of Q codes."""
-RESULTS_OP = StructLayout(
-    {"op": 4, "scaled": 1, "cut": 3, "frac": signed(7), "base": signed(7), "state_base": 16, "beats": 16}
-)
-"""What the results stage needs of an operation; ``scaled``: a scale belongs to it."""
 SUPPLY_OP = StructLayout({"items": 3, "groups": 16})
 """How many groups of gains an operation has, and of how many items an element."""
 GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
@@ -171,6 +167,21 @@ def row_fifo_words(config: HwConfig) -> int:
     return -(-beats // groups) * words + 8
 
 
+def results_op(config: HwConfig) -> StructLayout:
+    """What the results stage needs of an operation; ``scaled``: a scale belongs to it."""
+    return StructLayout(
+        {
+            "op": 4,
+            "scaled": 1,
+            "cut": 3,
+            "frac": signed(7),
+            "base": signed(7),
+            "state_base": config.state_bits,
+            "beats": 16,
+        }
+    )
+
+
 # Stream payloads -------------------------------------------------------------------------------------------------
 #
 # T streams share every block but the lanes' sums. Whatever belongs to one of them names it in ``stream`` (0 to N - 1 of
@@ -214,7 +225,7 @@ def values_payload(config: HwConfig) -> StructLayout:
             "bounds": config.results_per_cycle * BOUND_BITS,
             "op": 4,
             "frac": signed(7),
-            "state_base": 16,
+            "state_base": config.state_bits,
             "stream": config.stream_bits,
             "index": config.index_bits,
             "last": 1,
@@ -270,7 +281,7 @@ def scale_payload(config: HwConfig) -> StructLayout:
             "mantissa": MANTISSA_BITS,
             "shift": signed(SCALE_SHIFT_BITS),
             "frac": signed(7),
-            "state_base": 16,
+            "state_base": config.state_bits,
             "stream": config.stream_bits,
             "index": config.index_bits,
             "last": 1,

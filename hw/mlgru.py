@@ -54,7 +54,6 @@ from lutern.model_ref.norm import X_BITS
 
 ELEMENT_BITS = 18
 STATE_BITS = 32
-BASE_BITS = 16
 SQUARES_BITS = 48
 SIGMA = 2 + SIGMOID_STAGES
 """Stage in which sigma stands; then mulA's product, mulB's operand, mulB's product (v), the new state."""
@@ -115,7 +114,7 @@ class Mlgru(wiring.Component):
     fresh
         One bit a stream: a beat of I of stream t that enters while bit t is high sees S = 0.
     bases
-        16 bits a stream: added to ``state_base``. Constant from the first beat of I to the last of G.
+        ``state_bits`` a stream: added to ``state_base``. Constant from the first beat of I to the last of G.
     chained
         The state of a stream is what the stream before it left: all ``bases`` are equal, and ``fresh`` is 0 from stream
         1 on. Not looked at by a machine of one stream.
@@ -153,7 +152,7 @@ class Mlgru(wiring.Component):
         members = {
             "i": In(stream.Signature(values_payload(config))),
             "fresh": In(config.streams),
-            "bases": In(config.streams * BASE_BITS),
+            "bases": In(config.streams * config.state_bits),
             "chained": In(1),
             "o": Out(stream.Signature(x_payload(config))),
             "sigmoid": Out(sigmoid_signature(config)),
@@ -326,7 +325,7 @@ class Mlgru(wiring.Component):
         memory = m.submodules.s_memory = beats_memory(config, STATE_BITS, depth)
         write = memory.write_port()
         m.d.comb += [write.data.eq(new_s), write.en.eq(i[WRITTEN])]
-        base = Signal(BASE_BITS)  # of the layer whose I is at the input or in flight: there is one only
+        base = Signal(config.state_bits)  # of the layer whose I is at the input or in flight: there is one only
         waiting = self.i.valid & (p.op == int(Op.I))
 
         def parts(value: Any) -> list[Value]:
@@ -339,7 +338,7 @@ class Mlgru(wiring.Component):
             start = p.state_base + self.bases
             with m.If(waiting):
                 m.d.sync += base.eq(start)
-            m.d.comb += write.addr.eq(stages.register((base + place[WRITTEN - 1])[:BASE_BITS], "s_write"))
+            m.d.comb += write.addr.eq(stages.register((base + place[WRITTEN - 1])[: config.state_bits], "s_write"))
             fresh = i[1] & stages.register(self.fresh, "fresh_1")
             where = (start + place[0])[: len(write.addr)]
             now = parts(read_ahead_of_register(m, config, stages, memory, where))
@@ -349,8 +348,8 @@ class Mlgru(wiring.Component):
         with m.If(waiting):
             m.d.sync += base.eq(p.state_base)
         early = place[S_READ - 2]
-        own_base = self.bases.word_select(stream_of(config, early), BASE_BITS)
-        offset = stages.register((own_base + index_of(config, early))[:BASE_BITS], "s_offset")
+        own_base = self.bases.word_select(stream_of(config, early), config.state_bits)
+        offset = stages.register((own_base + index_of(config, early))[: config.state_bits], "s_offset")
         where = stages.register((offset + base)[: len(write.addr)], "s_read")
         newest = m.submodules.newest_memory = vector_memory(config, STATE_BITS)
         newest_write = newest.write_port()

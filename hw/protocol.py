@@ -71,7 +71,6 @@ COUNTER_NAMES = (*LANE_COUNTERS, *RECORD_COUNTERS)
 COUNTER_STRIDE = 16
 COUNTERS_COUNT = 128  # most numbers of one COUNTERS
 DIGEST_BYTES = 16
-ADDRESS_BITS = 24  # word addresses inside the chip
 
 
 class Opcode(IntEnum):
@@ -205,22 +204,36 @@ COMMAND_BYTES = {
 
 # Payloads of the ports between host port, memory and decoder.
 SETUP_LAYOUT = SETUP.layout
-READ_LAYOUT = data.StructLayout({"address": ADDRESS_BITS, "count": ADDRESS_BITS})
-RANGE_LAYOUT = data.StructLayout({"first": ADDRESS_BITS, "count": ADDRESS_BITS})
 STREAM_BITS = 4
 """Names any stream of any machine."""
 # `count` tokens are chosen for each of `final_stream` + 1 streams, whose feeds came before.
 RUN_LAYOUT = data.StructLayout({"count": 16, "final_stream": STREAM_BITS, "chained": 1, "temperature": 16})
-FEED_LAYOUT = data.StructLayout({"stream": STREAM_BITS, "token": 16, "state_base": 16, "fresh": 1, "seed": 32})
 TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})  # last: of its run
 SCALE_LAYOUT = data.StructLayout({"mantissa": 17, "exponent": signed(12)})
 # What the decoder tells with the last token of each step: cycles, beats and memory words of that step.
 STATUS = data.StructLayout({"cycles": 32, "beats": 32, "words": 32, "saturations": 16})
 
 
-def write_layout(word_bytes: int) -> data.StructLayout:
+def write_layout(config: Any) -> data.StructLayout:
     """One word on its way into the memory."""
-    return data.StructLayout({"address": ADDRESS_BITS, "word": 8 * word_bytes})
+    return data.StructLayout({"address": config.address_bits, "word": 8 * config.word_bytes})
+
+
+def read_layout(config: Any) -> data.StructLayout:
+    """Words that are asked for. Counts have a bit more than addresses: they name all words at once."""
+    return data.StructLayout({"address": config.address_bits, "count": config.address_bits + 1})
+
+
+def range_layout(config: Any) -> data.StructLayout:
+    """Words that are to be tested."""
+    return data.StructLayout({"first": config.address_bits, "count": config.address_bits + 1})
+
+
+def feed_layout(config: Any) -> data.StructLayout:
+    """First token, state and seed of a stream; ``state_base`` in beats of P."""
+    return data.StructLayout(
+        {"stream": STREAM_BITS, "token": 16, "state_base": config.state_bits, "fresh": 1, "seed": 32}
+    )
 
 
 WANT_LAYOUT = data.StructLayout({"sequence": 8, "want": WANT.layout})

@@ -23,10 +23,10 @@ from lutern.hw.gains import GROUP
 from lutern.hw.layouts import (
     BOUND_BITS,
     ITEM_BITS,
-    RESULTS_OP,
     SCALAR,
     SCALE_SHIFT_BITS,
     Op,
+    results_op,
     scale_payload,
     sums_payload,
 )
@@ -55,7 +55,7 @@ class ResultsControl(wiring.Component):
         lanes = config.results_per_cycle
         super().__init__(
             {
-                "i_op": In(stream.Signature(RESULTS_OP)),
+                "i_op": In(stream.Signature(results_op(config))),
                 "i_scale": In(stream.Signature(SCALAR)),
                 "i_sums": In(stream.Signature(sums_payload(config))),
                 "i_bounds": In(stream.Signature(StructLayout({GROUP: lanes * BOUND_BITS}))),

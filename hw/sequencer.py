@@ -29,14 +29,14 @@ from lutern.hw.layouts import (
     GAINS_OP,
     OPERATION,
     QUANTISE_OP,
-    RESULTS_OP,
     SUPPLY_OP,
     Op,
+    results_op,
     seed_payload,
     shape_bits,
     token_payload,
 )
-from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT, TOKEN_LAYOUT
+from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT, feed_layout
 
 QUEUE_DEPTH = 5
 """Four operations and the register in which the next one stands."""
@@ -49,7 +49,7 @@ class Sequencer(wiring.Component):
     what each stage needs; ``i_feed`` a stream's first token, state and seed (always ready; ahead of its run),
     ``i_run`` of the host; ``o_seed`` to the head, ``o_start`` {token, stream} to the reader, once a stream and step,
     in order; ``i_token`` of the head, in order of streams; ``o_token`` {token, last} to the host. Constant during a
-    run: ``final_stream``, ``bases`` (stream t's first beat of state in bits 16 t and up), ``chained``,
+    run: ``final_stream``, ``bases`` (first beat of state, ``state_bits`` a stream), ``chained``,
     ``temperature``; ``fresh`` (bit t: the state of stream t counts as zero) is held through the first step. ``beat``
     and ``word`` are counted; ``cycles``, ``beats``, ``words`` of a step, from its start (or the choice before) to its
     last choice.
@@ -65,17 +65,17 @@ class Sequencer(wiring.Component):
                 "i_op": In(stream.Signature(OPERATION)),
                 "o_quantise": Out(stream.Signature(QUANTISE_OP)),
                 "o_engine": Out(stream.Signature(ENGINE_OP)),
-                "o_results": Out(stream.Signature(RESULTS_OP)),
+                "o_results": Out(stream.Signature(results_op(config))),
                 "o_supply": Out(stream.Signature(SUPPLY_OP)),
                 "o_gains": Out(stream.Signature(GAINS_OP)),
-                "i_feed": In(stream.Signature(FEED_LAYOUT)),
+                "i_feed": In(stream.Signature(feed_layout(config))),
                 "i_run": In(stream.Signature(RUN_LAYOUT)),
                 "o_seed": Out(stream.Signature(seed_payload(config))),
                 "o_start": Out(stream.Signature(token_payload(config))),
                 "i_token": In(stream.Signature(token_payload(config))),
                 "o_token": Out(stream.Signature(TOKEN_LAYOUT)),
                 "final_stream": Out(config.stream_bits),
-                "bases": Out(16 * config.streams),
+                "bases": Out(config.state_bits * config.streams),
                 "fresh": Out(config.streams),
                 "chained": Out(1),
                 "temperature": Out(16),
@@ -101,8 +101,8 @@ class Sequencer(wiring.Component):
         queues: tuple[tuple[Any, StructLayout, Any, dict[str, Any]], ...] = (
             (self.o_quantise, QUANTISE_OP, own_codes, {}),
             (self.o_engine, ENGINE_OP, ~embed, {}),
-            (self.o_results, RESULTS_OP, 1, {"scaled": own_codes}),
-            (self.o_supply, SUPPLY_OP, bounds | op.makes_vector, {"items": Mux(bounds, 1, op.outer + op.matrices)[:3]}),
+            (self.o_results, results_op(self.config), 1, {"scaled": own_codes}),
+            (self.o_supply, SUPPLY_OP, bounds | op.makes_vector, {"items": Mux(bounds, 1, op.outer + op.matrices)}),
             (self.o_gains, GAINS_OP, bounds | op.makes_vector, {"bounds": bounds}),
         )
         room = []
@@ -110,7 +110,9 @@ class Sequencer(wiring.Component):
             fifo = SyncFIFOBuffered(width=shape_bits(layout), depth=QUEUE_DEPTH)
             m.submodules += fifo
             room.append(fifo.w_rdy)
-            fields = [Value.cast(derived[name] if name in derived else op[name]) for name, _ in layout]
+            fields = [
+                Value.cast(derived[name] if name in derived else op[name])[: field.width] for name, field in layout
+            ]
             m.d.comb += [
                 fifo.w_data.eq(Cat(*fields)),
                 fifo.w_en.eq(self.i_op.valid & self.i_op.ready & wanted),
@@ -148,7 +150,7 @@ class Sequencer(wiring.Component):
             self.i_token.ready.eq(self.o_token.ready),
         ]
         for number, held in enumerate(tokens):
-            base = self.bases.word_select(number, 16)
+            base = self.bases.word_select(number, self.config.state_bits)
             with m.If(fed & (feed.stream == number)):
                 m.d.sync += [held.eq(feed.token), base.eq(feed.state_base), self.fresh[number].eq(feed.fresh)]
             with m.If(taken & (token.stream == number)):

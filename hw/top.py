@@ -29,11 +29,11 @@ from lutern.hw.memory import (
     SdramPins,
     SdramTimings,
     WordPort,
-    any_part,
     connect_member,
     has_word_source,
     memory_for,
     source_shape,
+    timings_for,
 )
 from lutern.hw.pipeline import join_streams
 
@@ -47,9 +47,9 @@ def _tap_ports(config: HwConfig) -> dict[str, Any]:
     return ports
 
 
-def _memory_ports(config: HwConfig, timings: SdramTimings) -> dict[str, Any]:
+def _memory_ports(config: HwConfig, timings: SdramTimings | None) -> dict[str, Any]:
     """Those of a memory outside the chip, if there is one."""
-    if config.memory == "sdram":
+    if timings is not None:
         return {"sdram": Out(SdramPins(timings)), "phase_step": Out(1), "phase_dir": Out(1)}
     shape = source_shape(config)
     return {} if shape is None else {"words": Out(WordPort(shape))}
@@ -58,7 +58,7 @@ def _memory_ports(config: HwConfig, timings: SdramTimings) -> dict[str, Any]:
 class Top(wiring.Component):
     """Host port, image memory and decoder.
 
-    Parameters: ``config``; ``timings`` of its memory part, those of ``any_part`` by default.
+    Parameters: ``config``; ``timings`` of its SDRAM part, those of ``timings_for`` by default.
 
     Members: ``rx``, ``tx`` bytes of the link; with ``debug_tap`` the decoder's taps; those of the memory outside.
     ``source_shape``: of the word source at ``words``, None without it.
@@ -66,7 +66,7 @@ class Top(wiring.Component):
 
     def __init__(self, config: HwConfig, timings: SdramTimings | None = None) -> None:
         self.config = config
-        self.timings = timings or any_part(config.word_bits)
+        self.timings = timings or timings_for(config)
         self.source_shape = source_shape(config)
         super().__init__(
             {
@@ -149,7 +149,7 @@ class SerialTop(wiring.Component):
 
     def __init__(self, config: HwConfig, divisor: int, timings: SdramTimings | None = None) -> None:
         self.config, self.divisor = config, divisor
-        self.timings = timings or any_part(config.word_bits)
+        self.timings = timings or timings_for(config)
         self.source_shape = source_shape(config)
         super().__init__(
             {

@@ -18,7 +18,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import SdramTimings, WordPort, connect_member, sdram_memory
+from lutern.hw.memory import SdramTimings, WordPort, any_part, connect_member, sdram_memory
 from lutern.hw.memory.sdram_controller import SdramController, SdramPins
 from lutern.hw.top import SerialTop, Top
 
@@ -99,10 +99,10 @@ class SdramTop(wiring.Component):
 
     def __init__(self, config: HwConfig, divisor: int | None = None, timings: SdramTimings | None = None) -> None:
         self.config, self.timings = config, timings
+        self.sdram_timings = timings or any_part(config.word_bits)
         self.machine: Any = Top(config, timings) if divisor is None else SerialTop(config, divisor, timings)
         if divisor is not None:
             self.divisor = divisor
-        self.sdram_timings: SdramTimings = self.machine.timings
         hidden = ("sdram", "phase_step", "phase_dir")
         self._shared = [name for name in self.machine.signature.members if name not in hidden]
         super().__init__(

@@ -15,10 +15,7 @@ from amaranth.hdl import Module, Signal, Value
 
 from lutern.hw.link.receiver import CommandReceiver
 from lutern.hw.link.response import Answer
-from lutern.hw.protocol import ADDRESS_BITS, ErrorCode, Opcode
-
-RANGE_BITS = ADDRESS_BITS + 1
-"""Bits of any address, and of the one after the last."""
+from lutern.hw.protocol import ErrorCode, Opcode
 
 
 @dataclass(frozen=True)
@@ -74,29 +71,31 @@ class CommandRange:
     ----------
     m
         The module that uses them.
+    bits
+        Bits of any address, and of the one after the last.
     first_bits
-        Bits of ``first``: RANGE_BITS, or more where offsets are longer than addresses.
+        Bits of ``first``: the same, or more where offsets are longer than addresses.
 
     Members
     -------
     first : ``first_bits`` bits, register
         The first item; executing moves it on.
-    count : RANGE_BITS bits, register
+    count : ``bits`` bits, register
         Items that are left.
     is_empty : 1 bit, register
         No item is left.
-    end : RANGE_BITS + 1 bits, register
+    end : ``bits`` + 1 bits, register
         The one after the last item.
     overflows : 1 bit, register
         First or count of the command has bits that are lost here.
     """
 
-    def __init__(self, m: Module, first_bits: int) -> None:
+    def __init__(self, m: Module, bits: int, first_bits: int) -> None:
         self._m = m
         self.first = Signal(first_bits, name="range_first")
-        self.count = Signal(RANGE_BITS, name="range_count")
+        self.count = Signal(bits, name="range_count")
         self.is_empty = Signal(name="range_is_empty")
-        self.end = Signal(RANGE_BITS + 1, name="range_end")
+        self.end = Signal(bits + 1, name="range_end")
         self.overflows = Signal(name="range_overflows")
 
     def load(self, wanted: Range) -> None:
@@ -123,7 +122,7 @@ class CommandChecks:
         The module that gets the logic.
     receiver
         Holds the command.
-    first_bits
+    bits, first_bits
         See `CommandRange`.
 
     Members
@@ -139,9 +138,9 @@ class CommandChecks:
     ``error`` is right from the third cycle after the state DECODE on.
     """
 
-    def __init__(self, m: Module, receiver: CommandReceiver, first_bits: int) -> None:
+    def __init__(self, m: Module, receiver: CommandReceiver, bits: int, first_bits: int) -> None:
         self._m, self._receiver = m, receiver
-        self.range = CommandRange(m, first_bits)
+        self.range = CommandRange(m, bits, first_bits)
         self.error = Signal(ErrorCode, name="error")
         self.memory_fault: Value | None = None
 

@@ -27,7 +27,7 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw import protocol
 from lutern.hw.layouts import ITEM_BITS
 from lutern.hw.link import optional
-from lutern.hw.link.checks import RANGE_BITS, Check, CommandChecks, Handler, Range
+from lutern.hw.link.checks import Check, CommandChecks, Handler, Range
 from lutern.hw.link.executor import Executor
 from lutern.hw.link.memory_commands import MemoryCommands
 from lutern.hw.link.receiver import CommandReceiver
@@ -50,7 +50,8 @@ class HostPort(wiring.Component):
     ----------
     config
         Any object with the attributes that ``protocol.capability`` reads, and ``source``, ``memory``, ``part_bits``,
-        ``top_k``, ``counters``, ``state``; ``counted_phases`` where there are counters.
+        ``address_bits``, ``state_bits``, ``state``, ``top_k``, ``counters``; ``counted_phases`` where there are
+        counters.
 
     Members
     -------
@@ -60,7 +61,7 @@ class HostPort(wiring.Component):
         Raw bytes to the line.
     o_write : stream of ``protocol.write_layout``, output
         A word and its address.
-    o_read : stream of ``protocol.READ_LAYOUT``, output
+    o_read : stream of ``protocol.read_layout``, output
         Asks for words, of which exactly as many must come on ``i_read``.
     i_read : stream of ``8 * word_bytes`` bits, input
     setup : ``protocol.SETUP_LAYOUT``, output
@@ -68,7 +69,7 @@ class HostPort(wiring.Component):
     running : 1 bit, output
         ``setup`` holds: falls with a WRITE, CHECKSUM, MEMORY_TEST or SETUP that is not refused, and rises a cycle after
         ``setup`` has changed.
-    o_feed : stream of ``protocol.FEED_LAYOUT``, output
+    o_feed : stream of ``protocol.feed_layout``, output
         First token and state of each stream; all come before ``o_run``.
     o_run : stream of ``protocol.RUN_LAYOUT``, output
         Starts a run, after which one item for each token must come on ``i_token``.
@@ -85,7 +86,7 @@ class HostPort(wiring.Component):
         The scale of the stream's logits, one cycle after ``logits_stream``.
     fault : 2 bits, input, memories over a word source
         The memory was silent, or answered out of order; it stays so.
-    o_test : stream of ``protocol.RANGE_LAYOUT``, output, memory "sdram" or "port"
+    o_test : stream of ``protocol.range_layout``, output, memory "sdram" or "port"
         A range of words to be tested; one result must come on ``i_test``.
     i_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, input, memory "sdram" or "port"
     o_phase : stream of 16 bits signed, output, memory "sdram"
@@ -121,17 +122,17 @@ class HostPort(wiring.Component):
             {
                 **(optional.counters_ports() if self.has_counters else {}),
                 **(optional.host_words_ports(config.word_bytes) if self.has_host else {}),
-                **(optional.memory_test_ports() if self.has_march else {}),
+                **(optional.memory_test_ports(config) if self.has_march else {}),
                 **(optional.phase_ports() if self.has_sdram else {}),
                 **({"fault": In(2)} if self.has_fault else {}),
                 "i_rx": In(stream.Signature(8)),
                 "o_tx": Out(stream.Signature(8)),
-                "o_write": Out(stream.Signature(protocol.write_layout(config.word_bytes))),
-                "o_read": Out(stream.Signature(protocol.READ_LAYOUT)),
+                "o_write": Out(stream.Signature(protocol.write_layout(config))),
+                "o_read": Out(stream.Signature(protocol.read_layout(config))),
                 "i_read": In(stream.Signature(8 * config.word_bytes)),
                 "setup": Out(protocol.SETUP_LAYOUT),
                 "running": Out(1),
-                "o_feed": Out(stream.Signature(protocol.FEED_LAYOUT)),
+                "o_feed": Out(stream.Signature(protocol.feed_layout(config))),
                 "o_run": Out(stream.Signature(protocol.RUN_LAYOUT)),
                 "i_token": In(stream.Signature(protocol.TOKEN_LAYOUT)),
                 "status": In(protocol.STATUS),
@@ -146,7 +147,8 @@ class HostPort(wiring.Component):
         m = Module()
         receiver = CommandReceiver(m, self.i_rx, self.config.word_bytes)
         response = ResponseMux(m, self.o_tx, has_counters=self.has_counters, has_host=self.has_host)
-        checks = CommandChecks(m, receiver, HOST_OFFSET_BITS if self.has_host else RANGE_BITS)
+        range_bits = self.config.address_bits + 1
+        checks = CommandChecks(m, receiver, range_bits, HOST_OFFSET_BITS if self.has_host else range_bits)
         checks.memory_fault = self.fault if self.has_fault else None
         run = Run(m, self, receiver, checks, response, RUN_TOKENS)
         executor = Executor(m, self, receiver, checks, response, run)

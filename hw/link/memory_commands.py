@@ -15,12 +15,12 @@ from amaranth.lib.crc.catalog import CRC32_ISCSI
 
 from lutern.hw import protocol
 from lutern.hw.config import TRIT_MEMORY
-from lutern.hw.link.checks import RANGE_BITS, Check, Handler, Range
+from lutern.hw.link.checks import Check, Handler, Range
 from lutern.hw.link.executor import Executor
 from lutern.hw.link.receiver import WORDS_AT
 from lutern.hw.link.response import Answer
 from lutern.hw.pipeline import exceeds
-from lutern.hw.protocol import ADDRESS_BITS, HEADER_BYTES, ErrorCode
+from lutern.hw.protocol import HEADER_BYTES, ErrorCode
 
 
 class MemoryCommands:
@@ -55,6 +55,7 @@ class MemoryCommands:
         self.out_of_range = Signal(name="out_of_range")
         self._loaded = Signal(name="loaded")  # the word holds bytes that are not summed
         executor.begin_resets.append(self._loaded)
+        self._range_bits = port.config.address_bits + 1
         self._add_limits()
 
     def wrong_length_of_words(self) -> Value:
@@ -66,12 +67,12 @@ class MemoryCommands:
         """The words that a command brings."""
         command = self._receiver.command
         address = command.fields(protocol.WRITE).address
-        return Range(address, command.word_count, address[RANGE_BITS:].any())
+        return Range(address, command.word_count, address[self._range_bits :].any())
 
-    def read_range(self, count_bits: int = RANGE_BITS) -> Range:
-        """The words that a CHECKSUM or MEMORY_TEST names, their count in at most `count_bits`."""
-        check = self._receiver.command.fields(protocol.CHECKSUM)
-        return Range(check.address, check.count, check.address[RANGE_BITS:].any() | check.count[count_bits:].any())
+    def read_range(self) -> Range:
+        """The words that a CHECKSUM or MEMORY_TEST names."""
+        check, bits = self._receiver.command.fields(protocol.CHECKSUM), self._range_bits
+        return Range(check.address, check.count, check.address[bits:].any() | check.count[bits:].any())
 
     def read_refusals(self) -> tuple[tuple[Value, ErrorCode], ...]:
         """What is wrong with a range that is read."""
@@ -120,7 +121,7 @@ class MemoryCommands:
             needs_memory=True,
             first_state="COLLECT",
             add_states=None if from_host else lambda: self.add_word_states(port.o_write, "REPLY"),
-            answer=Answer(Cat(next_address, Const(0, 32 - len(next_address))), protocol.WRITE_DONE.byte_count),
+            answer=Answer(Cat(next_address, Const(0, 32))[:32], protocol.WRITE_DONE.byte_count),
         )
 
     def checksum_handler(self) -> Handler:
@@ -133,12 +134,10 @@ class MemoryCommands:
             port.o_read.p.count.eq(check.count),
             checksum.data.eq(self.word[:8]),
         ]
-        # The count of READ_LAYOUT is one bit too narrow for all words of an SDRAM at once, which is refused.
-        count_bits = ADDRESS_BITS if port.config.memory == "sdram" else RANGE_BITS
         return Handler(
             Check(
                 command.byte_count != HEADER_BYTES + protocol.CHECKSUM.byte_count,
-                self.read_range(count_bits),
+                self.read_range(),
                 self.read_refusals(),
             ),
             stops_machine=True,

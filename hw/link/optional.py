@@ -25,10 +25,10 @@ STEP_BITS = 16
 """Bits of steps of the SDRAM's clock."""
 
 
-def memory_test_ports() -> dict[str, Any]:
+def memory_test_ports(config: Any) -> dict[str, Any]:
     """Members of a port whose memory is outside the chip."""
     return {
-        "o_test": Out(stream.Signature(protocol.RANGE_LAYOUT)),
+        "o_test": Out(stream.Signature(protocol.range_layout(config))),
         "i_test": In(stream.Signature(protocol.MEMORY_TEST_DONE.layout)),
     }
 

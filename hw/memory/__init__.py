@@ -26,11 +26,16 @@ from lutern.hw.memory.words import WordMemory, connect_member
 Memory = ResidentMemory | StreamedMemory | HostMemory | WordMemory
 
 
-def memory_for(config: HwConfig, timings: SdramTimings) -> Memory:
+def timings_for(config: HwConfig) -> SdramTimings | None:
+    """``any_part`` for the machine ``config``; None if its words are not in SDRAM."""
+    return any_part(config.word_bits) if config.memory == "sdram" else None
+
+
+def memory_for(config: HwConfig, timings: SdramTimings | None) -> Memory:
     """The memory of the machine ``config``; ``timings`` are those of its SDRAM part, if it has one."""
     if config.source == "resident":
         return ResidentMemory(config)
-    if config.memory == "sdram":
+    if timings is not None:
         return sdram_memory(config, timings)
     shape = source_shape(config)
     if shape is not None:
@@ -67,4 +72,5 @@ __all__ = [
     "sdram_memory",
     "source_shape",
     "state_request_layout",
+    "timings_for",
 ]

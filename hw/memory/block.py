@@ -27,7 +27,6 @@ from lutern.hw.layouts import full_parts
 from lutern.hw.memory.ports import memory_members
 from lutern.hw.memory.readers import FETCHED, TRIT_MEMORY_BIT, Fetcher, ReaderAhead, Repeater
 from lutern.hw.pipeline import join_streams, new_memory, own_register, read_register
-from lutern.hw.protocol import ADDRESS_BITS
 
 BANK_BEATS = 2048
 """Beats of a bank with cells "ecp5": the depth of a block RAM of 9 bits."""
@@ -116,10 +115,20 @@ class ResidentMemory(wiring.Component):
         m.d.sync += running.eq(self.running)
         fetcher, chosen = _add_fetcher(m, self, stages=5)
         words = _add_reader(
-            m, "words", ReaderAhead(config.word_bits, stages=1), running, self.setup.record_words, self.o_words
+            m,
+            "words",
+            ReaderAhead(config.word_bits, config.address_bits, stages=1),
+            running,
+            self.setup.record_words,
+            self.o_words,
         )
         trits = _add_reader(
-            m, "trits", ReaderAhead(config.beat_bits, stages=4), running, self.setup.trit_beats, self.o_trits
+            m,
+            "trits",
+            ReaderAhead(config.beat_bits, config.address_bits, stages=4),
+            running,
+            self.setup.trit_beats,
+            self.o_trits,
         )
         # The machine may begin anew a cycle ahead of the readers: it sees nothing of what they held.
         m.d.comb += [self.o_words.valid.eq(words.o.valid & running), self.o_trits.valid.eq(trits.o.valid & running)]
@@ -219,7 +228,8 @@ class StreamedMemory(wiring.Component):
         config = self.config
         address, word, writes = _written(m, self.i_write)
         fetcher, fetched = _add_fetcher(m, self, stages=0)
-        words = _add_reader(m, "words", Repeater(config.word_bits), self.running, self.setup.record_words, self.o_words)
+        repeater = Repeater(config.word_bits, config.address_bits)
+        words = _add_reader(m, "words", repeater, self.running, self.setup.record_words, self.o_words)
         found = _memory(
             m,
             "memory",
@@ -235,7 +245,7 @@ class StreamedMemory(wiring.Component):
 
 def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
     """Address, word and enable of the host's writes, in registers: they reach every block RAM."""
-    address = Signal(ADDRESS_BITS, name="write_address", reset_less=True)
+    address = Signal(len(i_write.payload.address), name="write_address", reset_less=True)
     word = Signal(len(i_write.payload.word), name="write_word", reset_less=True)
     writes = Signal()
     m.d.comb += i_write.ready.eq(1)

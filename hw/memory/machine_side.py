@@ -26,15 +26,18 @@ from lutern.hw.memory.ports import memory_members
 from lutern.hw.memory.source_side import request_layout
 from lutern.hw.memory.word_source import Client, SourceShape
 from lutern.hw.pipeline import Skid, join_streams
-from lutern.hw.protocol import MEMORY_TEST_DONE, RANGE_LAYOUT
+from lutern.hw.protocol import MEMORY_TEST_DONE, range_layout
 
 REST_CYCLES = 8
 """A level that says "empty" may be as old as that, as long as neither clock is 4 times as fast as the other."""
 
 
-def march_members() -> dict[str, Any]:
+def march_members(config: HwConfig) -> dict[str, Any]:
     """Members of a memory that can be tested."""
-    return {"i_test": In(stream.Signature(RANGE_LAYOUT)), "o_test": Out(stream.Signature(MEMORY_TEST_DONE.layout))}
+    return {
+        "i_test": In(stream.Signature(range_layout(config))),
+        "o_test": Out(stream.Signature(MEMORY_TEST_DONE.layout)),
+    }
 
 
 class MachineSide(wiring.Component):
@@ -50,7 +53,7 @@ class MachineSide(wiring.Component):
         super().__init__(
             {
                 **memory_members(config),
-                **march_members(),
+                **march_members(config),
                 "requests": Out(stream.Signature(request_layout(shape, config.address_bits))).array(clients - 1),
                 "asked_none": In(1),
                 "came": In(stream.Signature(config.word_bits)).array(clients),
@@ -61,7 +64,7 @@ class MachineSide(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        m.submodules.test = test = MemoryTest(self.config.word_bits, self.config.address_bits)
+        m.submodules.test = test = MemoryTest(self.config)
         join_streams(m, self.i_test, test.i)
         join_streams(m, test.o, self.o_test)
         serves, runs, drops = Signal(), Signal(), Signal()

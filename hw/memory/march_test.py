@@ -13,10 +13,11 @@ Cost: 14 cycles a word for the six passes, with one clock for both domains: 16 M
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.protocol import MEMORY_TEST_DONE, RANGE_LAYOUT
+from lutern.hw.config import HwConfig
+from lutern.hw.protocol import MEMORY_TEST_DONE, range_layout, read_layout, write_layout
 
 BLOCK = 32
 
@@ -50,17 +51,15 @@ class MemoryTest(wiring.Component):
     it; ``busy``.
     """
 
-    def __init__(self, word_bits: int, address_bits: int) -> None:
-        self.word_bits, self.address_bits = word_bits, address_bits
-        address = data.StructLayout({"address": address_bits, "word": word_bits})
-        words = data.StructLayout({"address": address_bits, "count": address_bits})
+    def __init__(self, config: HwConfig) -> None:
+        self.word_bits, self.address_bits = config.word_bits, config.address_bits
         super().__init__(
             {
-                "i": In(stream.Signature(RANGE_LAYOUT)),
+                "i": In(stream.Signature(range_layout(config))),
                 "o": Out(stream.Signature(MEMORY_TEST_DONE.layout)),
-                "o_write": Out(stream.Signature(address)),
-                "o_read": Out(stream.Signature(words)),
-                "i_read": In(stream.Signature(word_bits)),
+                "o_write": Out(stream.Signature(write_layout(config))),
+                "o_read": Out(stream.Signature(read_layout(config))),
+                "i_read": In(stream.Signature(config.word_bits)),
                 "busy": Out(1),
             }
         )

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import token_payload
 from lutern.hw.memory.word_source import SourceShape
-from lutern.hw.protocol import READ_LAYOUT, SETUP_LAYOUT, write_layout
+from lutern.hw.protocol import SETUP_LAYOUT, read_layout, write_layout
 
 
 def state_request_layout(config: HwConfig) -> data.StructLayout:
@@ -42,8 +42,8 @@ def memory_members(config: HwConfig) -> dict[str, Any]:
     word = stream.Signature(config.word_bits)
     state = {"i_state": In(stream.Signature(state_request_layout(config))), "o_state": Out(word)}
     return {
-        "i_write": In(stream.Signature(write_layout(config.word_bytes))),
-        "i_read": In(stream.Signature(READ_LAYOUT)),
+        "i_write": In(stream.Signature(write_layout(config))),
+        "i_read": In(stream.Signature(read_layout(config))),
         "o_read": Out(word),
         "running": In(1),
         "setup": In(SETUP_LAYOUT),

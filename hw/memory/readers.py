@@ -16,7 +16,7 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.layouts import full_parts, token_payload
 from lutern.hw.pipeline import CreditFifo
-from lutern.hw.protocol import ADDRESS_BITS, READ_LAYOUT, SETUP_LAYOUT
+from lutern.hw.protocol import SETUP_LAYOUT, read_layout
 
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
 FETCHED = 16
@@ -35,12 +35,13 @@ class Repeater(wiring.Component):
 
     latency = 2
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, address_bits: int) -> None:
+        self.address_bits = address_bits
         super().__init__(
             {
-                "count": In(ADDRESS_BITS),
+                "count": In(address_bits),
                 "granted": In(1),
-                "address": Out(ADDRESS_BITS),
+                "address": Out(address_bits),
                 "read": Out(1),
                 "data": In(bits),
                 "o": Out(stream.Signature(bits)),
@@ -50,7 +51,7 @@ class Repeater(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         there = Signal()  # an item stands at the port
-        its_address, last = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS, reset_less=True)
+        its_address, last = Signal(self.address_bits), Signal(self.address_bits, reset_less=True)
         advance = ~self.o.valid | self.o.ready
         m.d.comb += self.read.eq(self.granted & (~there | advance))
         m.d.sync += last.eq(self.count - 1)
@@ -81,13 +82,13 @@ class ReaderAhead(wiring.Component):
     Latency: ``stages`` + 2. One item a cycle while granted, and while ``CREDITS`` is at least the latency + 2.
     """
 
-    def __init__(self, bits: int, stages: int) -> None:
-        self.stages = stages
+    def __init__(self, bits: int, address_bits: int, stages: int) -> None:
+        self.address_bits, self.stages = address_bits, stages
         super().__init__(
             {
-                "count": In(ADDRESS_BITS),
+                "count": In(address_bits),
                 "granted": In(1),
-                "address": Out(ADDRESS_BITS),
+                "address": Out(address_bits),
                 "data": In(bits),
                 "o": Out(stream.Signature(bits)),
             }
@@ -95,7 +96,7 @@ class ReaderAhead(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        last = Signal(ADDRESS_BITS, reset_less=True)
+        last = Signal(self.address_bits, reset_less=True)
         valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
         m.submodules.ahead = ahead = CreditFifo(len(self.data))
         issue = self.granted & ahead.room
@@ -124,10 +125,10 @@ class Fetcher(wiring.Component):
         super().__init__(
             {
                 "host": In(1),
-                "i_read": In(stream.Signature(READ_LAYOUT)),
+                "i_read": In(stream.Signature(read_layout(config))),
                 "i_start": In(stream.Signature(token_payload(config))),
                 "setup": In(SETUP_LAYOUT),
-                "address": Out(ADDRESS_BITS),
+                "address": Out(config.address_bits),
                 "owns": Out(1),
                 "valid": Out(1),
                 "taken": In(1),
@@ -138,8 +139,8 @@ class Fetcher(wiring.Component):
         m = Module()
         config, setup = self.config, self.setup
         asked, busy = Signal(), Signal()
-        product = Signal(ADDRESS_BITS, reset_less=True)  # a register of its own
-        left = Signal(ADDRESS_BITS, reset_less=True)  # words after this one
+        product = Signal(config.address_bits, reset_less=True)  # a register of its own
+        left = Signal(config.address_bits, reset_less=True)  # words after this one
         valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
         room = Signal(range(FETCHED + 1), init=FETCHED)  # words of the FIFO that no read under way will fill
         issue = busy & (room != 0)

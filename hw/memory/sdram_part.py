@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 from lutern.model_ref.errors import LuternError
 
+PART_BITS = (16, 32)
+"""Widths of the parts in boards/sdram_parts.py."""
 REFRESH_SHARE = 0.995
 """Of the refresh interval: a refresh waits for the burst before it, after a reset all wait for the power-up pause."""
 
@@ -179,6 +181,12 @@ def any_part(data_bits: int) -> SdramTimings:
 
     A slower clock keeps all times but the refresh interval, which is counted in cycles of 100 MHz.
     """
+    if data_bits not in PART_BITS:
+        raise LuternError(
+            f"words of {data_bits} bits are wanted of an SDR SDRAM, whose parts have "
+            f"{' or '.join(map(str, PART_BITS))}; choose word_bytes {' or '.join(str(b // 8) for b in PART_BITS)}, or "
+            "another memory."
+        )
     wide = data_bits == 32
     return SdramTimings(
         clock_hz=100e6,

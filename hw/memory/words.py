@@ -59,7 +59,7 @@ class WordMemory(wiring.Component):
         self.config, self.source = config, source
         self.shape = source.shape
         self._of_source = {name: member for name, member in source.signature.members.items() if name != "port"}
-        super().__init__({**memory_members(config), **march_members(), "fault": Out(Fault), **self._of_source})
+        super().__init__({**memory_members(config), **march_members(config), "fault": Out(Fault), **self._of_source})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -71,7 +71,7 @@ class WordMemory(wiring.Component):
         wiring.connect(m, side.port, self.source.port)
         for name in self._of_source:
             connect_member(m, self, self.source, name)
-        for name in (*memory_members(self.config), *march_members()):
+        for name in (*memory_members(self.config), *march_members(self.config)):
             connect_member(m, self, machine, name)
 
         waiting = []

@@ -21,7 +21,7 @@ from lutern.firmware.program import Program, lay_out
 from lutern.firmware.session import Feed, GoldenSession
 from lutern.hw.config import HwConfig
 from lutern.hw.decoder import TAP_VALUE_BITS
-from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT
+from lutern.hw.protocol import RUN_LAYOUT, feed_layout
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.model import IntegerModel
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
@@ -177,7 +177,7 @@ class Bench:
                 "fresh": int(feed.fresh),
                 "seed": feed.seed,
             }
-            await self.feeds.send(pack(FEED_LAYOUT, fields))
+            await self.feeds.send(pack(feed_layout(self.config), fields))
         fields = {"count": count, "final_stream": len(feeds) - 1, "chained": int(chained), "temperature": temperature}
         await self.runs.send(pack(RUN_LAYOUT, fields))
 

@@ -96,7 +96,7 @@ class Bench:
                             "bounds": int(self.generator.integers(0, 1 << 17)),
                             "op": int(op),
                             "frac": frac_bits,
-                            "state_base": int(self.generator.integers(0, 1 << 16)),
+                            "state_base": int(self.generator.integers(0, 1 << self.config.state_bits)),
                             "stream": stream,
                             "index": beat,
                             "last": beat == beats - 1,

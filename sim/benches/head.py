@@ -108,7 +108,7 @@ class Bench:
                     "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS),
                     "op": int(Op.HEAD),
                     "frac": int(draw.integers(-64, 64)),
-                    "state_base": int(draw.integers(0, 1 << 16)),
+                    "state_base": int(draw.integers(0, 1 << self.config.state_bits)),
                     "stream": stream,
                     "index": index,
                     "last": index == beats - 1,

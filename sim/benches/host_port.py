@@ -21,11 +21,9 @@ from lutern.hw.protocol import (
     CHECKSUM,
     CHUNK_BYTES,
     FEED,
-    FEED_LAYOUT,
     LOGITS,
     LOGITS_DONE,
     PAYLOAD_BYTES,
-    READ_LAYOUT,
     RUN,
     RUN_DONE,
     RUN_LAYOUT,
@@ -38,6 +36,8 @@ from lutern.hw.protocol import (
     ErrorCode,
     Opcode,
     crc32c,
+    feed_layout,
+    read_layout,
     write_layout,
 )
 from lutern.sim.runner import bench_parameters, bench_seed
@@ -84,8 +84,8 @@ class Surroundings:
         self.tokens = StreamSource(dut, "i_token", pause=pause, seed=seed + 3)
         for index, name in enumerate(("o_write", "o_read", "o_feed", "o_run")):
             StreamSink(dut, name, pause=pause, seed=seed + 4 + index)
-        self.writes = Scoreboard("host_port.o_write", seed=seed, bits=24 + 8 * self.word_bytes)
-        self.feeds = Scoreboard("host_port.o_feed", seed=seed, bits=FEED_LAYOUT.size)
+        self.writes = Scoreboard("host_port.o_write", seed=seed, bits=write_layout(self.config).size)
+        self.feeds = Scoreboard("host_port.o_feed", seed=seed, bits=feed_layout(self.config).size)
         self.runs = Scoreboard("host_port.o_run", seed=seed, bits=RUN_LAYOUT.size)
         self.answers = Scoreboard("host_port.o_tx", seed=seed, bits=8)
         StreamMonitor(dut, "o_tx", on_item=self._take_answer)
@@ -117,18 +117,18 @@ class Surroundings:
     def _take_write(self, cycle: int, payload: int) -> None:
         self.writes.check(cycle, payload)
         assert not self.running, f"cycle {cycle}: a write into a memory that is read, seed {self.seed}"
-        fields = unpack(write_layout(self.word_bytes), payload)
+        fields = unpack(write_layout(self.config), payload)
         self.memory[fields["address"]] = fields["word"]
 
     def _take_read(self, cycle: int, payload: int) -> None:
-        fields = unpack(READ_LAYOUT, payload)
+        fields = unpack(read_layout(self.config), payload)
         if self.is_mute:
             return
         self.words.queue(self.memory.get(fields["address"] + k, 0) for k in range(fields["count"]))
 
     def _take_feed(self, cycle: int, payload: int) -> None:
         self.feeds.check(cycle, payload)
-        fields = unpack(FEED_LAYOUT, payload)
+        fields = unpack(feed_layout(self.config), payload)
         self.run_feeds = [*self.run_feeds[: fields["stream"]], fields["token"]]
 
     def _take_run(self, cycle: int, payload: int) -> None:
@@ -227,7 +227,7 @@ class Surroundings:
         return [
             {
                 "token": draw.choice((0, vocab - 1, draw.randrange(vocab))),
-                "state_base": draw.getrandbits(16),
+                "state_base": draw.getrandbits(self.config.state_bits),
                 "fresh": draw.getrandbits(1),
                 "seed": draw.choice((draw.getrandbits(32), 0xDBC0C0DB)),
             }
@@ -236,7 +236,7 @@ class Surroundings:
 
     def expect_feeds(self, feeds: Feeds) -> None:
         for stream, feed in enumerate(feeds):
-            self.feeds.expect(pack(FEED_LAYOUT, {"stream": stream, **feed}), index=stream)
+            self.feeds.expect(pack(feed_layout(self.config), {"stream": stream, **feed}), index=stream)
 
     async def run(self, sequence: int, count: int, feeds: Feeds) -> bytes:
         """A RUN that is carried out; its frame."""
@@ -279,7 +279,7 @@ class Surroundings:
     def write_command(self, address: int, words: list[int]) -> bytes:
         for index, word in enumerate(words):
             fields = {"address": address + index, "word": word}
-            self.writes.expect(pack(write_layout(self.word_bytes), fields), index=index)
+            self.writes.expect(pack(write_layout(self.config), fields), index=index)
         return WRITE.pack(address=address) + b"".join(word.to_bytes(self.word_bytes, "little") for word in words)
 
 
@@ -476,14 +476,15 @@ async def limits(dut: Any) -> None:
         await around.ask(Opcode.CHECKSUM, 2, CHECKSUM.pack(address=end - 1, count=1), crc)
     await around.set_up(3)
     beyond = [(end, 1) for end in around.memory_ends] + [(end - 1, 2) for end in around.memory_ends]
+    far = [TRIT_MEMORY - 1, 1 << 24, 1 << 25, 1 << 31, (1 << 32) - 1]
     if config.source == "streamed":
-        beyond += [(TRIT_MEMORY, 1)]
-    for address, count in [*beyond, (TRIT_MEMORY - 1, 1), (1 << 24, 1), (1 << 25, 1), (1 << 31, 1), ((1 << 32) - 1, 1)]:
+        far = [address for address in (TRIT_MEMORY, *far) if address >= config.memory_words]
+    for address, count in [*beyond, *((address, 1) for address in far)]:
         command = WRITE.pack(address=address) + bytes(count * word_bytes)
         await around.refused(ErrorCode.BAD_ADDRESS, Opcode.WRITE, 3, command)
         command = CHECKSUM.pack(address=address, count=count)
         await around.refused(ErrorCode.BAD_ADDRESS, Opcode.CHECKSUM, 4, command)
-    for count in ((1 << 25) + 1, (1 << 32) - 1):
+    for count in {max((1 << 25) + 1, config.memory_words + 1), (1 << 32) - 1}:
         command = CHECKSUM.pack(address=0, count=count)
         await around.refused(ErrorCode.BAD_ADDRESS, Opcode.CHECKSUM, 4, command)
     await around.refused(ErrorCode.BAD_COUNT, Opcode.CHECKSUM, 4, CHECKSUM.pack(address=0, count=0))

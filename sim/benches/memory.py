@@ -9,7 +9,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.layouts import full_parts
-from lutern.hw.protocol import ADDRESS_BITS, SETUP
+from lutern.hw.protocol import SETUP
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, start, to_int
@@ -99,7 +99,7 @@ class Bench:
     def write(self, address: int) -> None:
         """A random word; the last part of a beat keeps the bits that it has, other parts nothing."""
         word = self.draw.getrandbits(self.config.word_bits)
-        self.sources["i_write"].queue([address | word << ADDRESS_BITS])
+        self.sources["i_write"].queue([address | word << self.config.address_bits])
         if address < TRIT_MEMORY:
             self.words[address] = word
             return
@@ -126,7 +126,7 @@ class Bench:
         await ClockCycles(self.dut.clk, 2)
 
     def read(self, address: int, count: int) -> None:
-        self.sources["i_read"].queue([address | count << ADDRESS_BITS])
+        self.sources["i_read"].queue([address | count << self.config.address_bits])
         for index in range(address, address + count):
             self.boards["o_read"].expect(self.stored(index), index=index)
 

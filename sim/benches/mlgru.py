@@ -84,6 +84,7 @@ class Bench:
         self.lanes = self.config.results_per_cycle
         self.layers, self.beats = parameters["layers"], parameters["beats"]
         self.group, self.active, self.chained = parameters["group"], parameters["active"], parameters["chained"]
+        self.first = parameters["first"]
         self.unpaused = parameters["source"] == parameters["sink"] == "none"
         self.generator = np.random.default_rng(self.seed)
         self.layout, self.x_layout = values_payload(self.config), x_payload(self.config)
@@ -119,8 +120,8 @@ class Bench:
 
     def set_slots(self, slots: list[int]) -> None:
         """Where each stream's state stands: the layers of a slot stand together."""
-        self.bases = [OFFSET + (0 if self.chained else slot) * self.layers * self.beats for slot in slots]
-        self.dut.bases.value = sum(base << 16 * stream for stream, base in enumerate(self.bases))
+        self.bases = [self.first + (0 if self.chained else slot) * self.layers * self.beats for slot in slots]
+        self.dut.bases.value = sum(base << self.config.state_bits * stream for stream, base in enumerate(self.bases))
 
     def token(self, name: str) -> list[int]:
         """Beats of one token of all streams: of every layer F, I, G. What the block does not look at is random."""
@@ -145,7 +146,9 @@ class Bench:
                                 "stream": stream,
                                 "index": beat,
                                 "last": beat == self.beats - 1,
-                                "state_base": layer * self.beats if looked_at else int(draw.integers(0, 1 << 16)),
+                                "state_base": layer * self.beats
+                                if looked_at
+                                else int(draw.integers(0, 1 << self.config.state_bits)),
                             },
                         )
                     )

@@ -82,7 +82,7 @@ class Bench:
                             "frac": int(draw.integers(-64, 64)),
                             "scores": int(draw.integers(0, 1 << 31)),
                             "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS),
-                            "state_base": int(draw.integers(0, 1 << 16)),
+                            "state_base": int(draw.integers(0, 1 << self.config.state_bits)),
                             "last": beat == beats - 1,
                         },
                     )

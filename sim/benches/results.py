@@ -7,7 +7,7 @@ import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge, ReadOnly, RisingEdge
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, ITEM_BITS, RESULTS_OP, SCALAR, Op, scale_payload, sums_payload
+from lutern.hw.layouts import BOUND_BITS, ITEM_BITS, SCALAR, Op, results_op, scale_payload, sums_payload
 from lutern.model_ref.fixed import MANTISSA_ONE
 from lutern.model_ref.ternary import SUM_BITS
 from lutern.sim.benches.vectors import blocks, flat
@@ -59,11 +59,15 @@ class Bench:
         draw, sources, active = self.draw, self.sources, range(self.active)
         scaled, embed = op not in (Op.EMBED, Op.UP), op == Op.EMBED
         frac = draw.choice((-64, 63, draw.randrange(-64, 64)))
-        cut, base, state_base = draw.randrange(8), draw.choice((-64, 63, 0, -9)), draw.randrange(1 << 16)
+        cut, base, state_base = (
+            draw.randrange(8),
+            draw.choice((-64, 63, 0, -9)),
+            draw.getrandbits(self.config.state_bits),
+        )
         sources["i_op"].queue(
             [
                 pack(
-                    RESULTS_OP,
+                    results_op(self.config),
                     {
                         "op": int(op),
                         "scaled": scaled,

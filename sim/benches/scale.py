@@ -51,7 +51,7 @@ class Bench:
 
     def beat(self, op: Op, sums: Any, cut: int = 0, mantissa: int = 1 << 16, shift: int = 16) -> int:
         """One payload; what only travels along is random, streams too."""
-        wide = (("state_base", 16), ("index", self.config.index_bits), ("last", 1))
+        wide = (("state_base", self.config.state_bits), ("index", self.config.index_bits), ("last", 1))
         junk = {name: int(self.generator.integers(0, 1 << bits)) for name, bits in wide}
         junk["stream"] = int(self.generator.integers(0, self.config.streams))
         bounds = self.generator.integers(0, 1 << BOUND_BITS, self.lanes)

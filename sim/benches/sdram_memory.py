@@ -6,7 +6,7 @@ import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge
 
 from lutern.hw.memory.march_test import pattern
-from lutern.hw.protocol import ADDRESS_BITS, MEMORY_TEST_DONE
+from lutern.hw.protocol import MEMORY_TEST_DONE
 from lutern.sim.benches import memory as memory_bench
 from lutern.sim.sdram import Rule
 from lutern.sim.streams import StreamSink, StreamSource, start, to_int, unpack
@@ -30,7 +30,7 @@ class Bench(memory_bench.Bench):
 
     async def march(self, first: int, count: int) -> dict[str, int]:
         """The result for a range."""
-        self.ranges.queue([first | count << ADDRESS_BITS])
+        self.ranges.queue([first | count << self.config.address_bits])
         return unpack(MEMORY_TEST_DONE.layout, (await self.results.receive(1, 20_000))[0])
 
 

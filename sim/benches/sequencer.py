@@ -14,19 +14,26 @@ from lutern.hw.layouts import (
     GAINS_OP,
     OPERATION,
     QUANTISE_OP,
-    RESULTS_OP,
     SUPPLY_OP,
     Op,
+    results_op,
     seed_payload,
     token_payload,
 )
-from lutern.hw.protocol import FEED_LAYOUT, RUN_LAYOUT, TOKEN_LAYOUT
+from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT, feed_layout
 from lutern.hw.sequencer import QUEUE_DEPTH
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
 
-OUTPUTS = {"quantise": QUANTISE_OP, "engine": ENGINE_OP, "results": RESULTS_OP, "supply": SUPPLY_OP, "gains": GAINS_OP}
+CONFIG = HwConfig("bench")
+OUTPUTS = {
+    "quantise": QUANTISE_OP,
+    "engine": ENGINE_OP,
+    "results": results_op(CONFIG),
+    "supply": SUPPLY_OP,
+    "gains": GAINS_OP,
+}
 
 
 def wanted(op: dict[str, int]) -> dict[str, dict[str, int]]:
@@ -80,7 +87,7 @@ class Bench:
     def on_op(self, cycle: int, payload: int) -> None:
         op = unpack(OPERATION, payload)
         for name, derived in wanted(op).items():
-            fields = {key: derived.get(key, op.get(key, 0)) for key, _ in OUTPUTS[name]}
+            fields = {key: derived.get(key, op.get(key, 0)) & (1 << field.width) - 1 for key, field in OUTPUTS[name]}
             expected = pack(OUTPUTS[name], self.nested(fields))
             self.boards[name].expect(expected, index=len(self.entered.items) - 1)
 
@@ -181,7 +188,7 @@ class Loop:
         self.samples: list[Sample] = []
         self.streams, self.rows = 1, 0
         self.layouts = {
-            "i_feed": FEED_LAYOUT,
+            "i_feed": feed_layout(self.config),
             "i_run": RUN_LAYOUT,
             "o_seed": seed_payload(self.config),
             "o_start": token_payload(self.config),
@@ -197,11 +204,11 @@ class Loop:
             feed = {
                 "stream": stream,
                 "token": draw.getrandbits(16),
-                "state_base": draw.getrandbits(16),
+                "state_base": draw.getrandbits(self.config.state_bits),
                 "fresh": draw.getrandbits(1),
                 "seed": draw.getrandbits(32),
             }
-            self.feeds.queue([pack(FEED_LAYOUT, feed)])
+            self.feeds.queue([pack(feed_layout(self.config), feed)])
         await self.feeds.drained()
         self.runs.queue(
             [
@@ -305,7 +312,7 @@ class Loop:
                     "final_stream": now.run["final_stream"],
                     "chained": now.run["chained"],
                     "temperature": now.run["temperature"],
-                    "bases": sum(feed["state_base"] << 16 * stream for stream, feed in feeds.items()),
+                    "bases": sum(feed["state_base"] << CONFIG.state_bits * stream for stream, feed in feeds.items()),
                     "fresh": sum(feeds[stream]["fresh"] << stream for stream in active),
                 }
             beats, words = beats + now.beat, words + now.word

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lutern.firmware import schedule
 from lutern.firmware.packing import pack_trits, unpack_groups, unpack_trits
-from lutern.firmware.program import Program, lay_out, streams_that_fit
+from lutern.firmware.program import Program, check_fit, lay_out, streams_that_fit
 from lutern.firmware.schedule import LOOKAHEAD, chunk_rows, program_sizes
 from lutern.hw.config import TRIT_MEMORY, HwConfig, preset
 from lutern.hw.layouts import HEADER_KIND_BITS, OPERATION, Op, RecordKind, full_parts, header_words
@@ -256,3 +257,24 @@ def test_what_does_not_fit_is_refused(
     with pytest.raises(LuternError) as caught:
         lay_out(weights, config.with_(name="small", **change))
     assert str(caught.value) == sentence
+
+
+def test_a_program_of_more_words_than_24_bits_name() -> None:
+    """The released 370M in words of 64 bits, and 2.7B in words of 128; one word less is too few."""
+    wide = preset("stream-x32").with_(name="wide", columns=16, max_width=8192, max_vocab=32_000)
+    for shape, changes in (
+        ((1024, 24, 2816), {"word_bytes": 8, "max_state": 24_576}),
+        ((2560, 32, 6912), {"word_bytes": 16, "rows": 10, "max_state": 81_920}),
+    ):
+        hidden, layers, intermediate = shape
+        model = ModelConfig(
+            vocab_size=32_000, hidden_size=hidden, num_hidden_layers=layers, intermediate_size=intermediate
+        )
+        config = wide.with_(streams=1, **changes)
+        words = program_sizes(model, config).words
+        assert words > 1 << 24
+        check_fit(model, config.with_(memory_words=words))
+        with pytest.raises(LuternError, match=f"the model needs {words} words of .* but wide has {words - 1} "):
+            check_fit(model, config.with_(memory_words=words - 1))
+        last = max(operation.state_base for operation in schedule.operations(model, config))
+        assert last == (layers - 1) * hidden and last < 1 << OPERATION["state_base"].width

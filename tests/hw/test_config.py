@@ -5,7 +5,9 @@ from dataclasses import asdict
 import pytest
 
 from lutern.cli.estimate import changed
+from lutern.firmware.schedule import phase_names
 from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.hw.layouts import OPERATION, OPERATION_BITS, results_op, shape_bits
 from lutern.model_ref.errors import LuternError
 
 
@@ -40,14 +42,45 @@ def test_too_few_words_from_the_host() -> None:
     assert preset("host").with_(memory_words=1024).memory_words == 1024
 
 
+STREAMED = {"source": "streamed", "rows": 80, "columns": 8}
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"columns": 18, "codes_per_cycle": 2}, r"columns is 18; give a power of two\.$"),
         ({"streams": 3}, r"streams is 3; give a power of two\.$"),
+        ({"memory_words": 1 << 24}, r"memory_words is 16777216; fields of the gateware hold 1 to 8388608\.$"),
+        (STREAMED | {"memory_words": 1 << 32}, r"memory_words is 4294967296; .* hold 1 to 4294967295\.$"),
+        ({"max_state": (1 << 20) + 1}, r"max_state / results_per_cycle is 1048577; .* hold 1 to 1048576\.$"),
+        (STREAMED | {"word_bytes": 128}, r"word_bytes is 128; fields of the gateware hold 2 to 64\.$"),
         ({"rows": 5, "results_per_cycle": 2}, r"rows is 5, no multiple of results_per_cycle 2; choose one\.$"),
     ],
 )
 def test_shapes_that_do_not_work(changes: dict[str, int], sentence: str) -> None:
     with pytest.raises(LuternError, match=sentence):
         preset("tiny").with_(**changes)
+
+
+@pytest.mark.parametrize(
+    ("words", "bits"),
+    [(1, 16), (1 << 16, 16), ((1 << 16) + 1, 17), (1 << 24, 24), ((1 << 24) + 1, 25), ((1 << 32) - 1, 32)],
+)
+def test_addresses_are_as_wide_as_the_memory(words: int, bits: int) -> None:
+    assert preset("stream-x32").with_(memory_words=words).address_bits == bits
+    assert preset("tiny").address_bits == 24  # two memories of 2^23 words
+
+
+@pytest.mark.parametrize(("state", "results", "bits"), [(1, 1, 1), (81_920, 1, 17), (81_920, 2, 16), (1 << 20, 1, 20)])
+def test_states_are_named_by_as_many_bits_as_there_are(state: int, results: int, bits: int) -> None:
+    config = preset("tiny").with_(max_state=state, results_per_cycle=results)
+    assert (config.state_bits, results_op(config)["state_base"].width) == (bits, bits)
+    assert bits <= OPERATION["state_base"].width == 20 and shape_bits(OPERATION) <= OPERATION_BITS
+
+
+def test_layers_that_counters_hold() -> None:
+    """Streamed machines those of any released model; a table of LUTs as many as a chip of block RAM has."""
+    streamed, resident = (preset(name).with_(counters=True) for name in ("stream-x32", "tiny"))
+    assert len(phase_names(72)) <= streamed.counted_phases < len(phase_names(73))
+    assert len(phase_names(17)) <= resident.counted_phases < len(phase_names(18))
+    assert preset("stream-x32").counted_phases == 0

@@ -136,6 +136,33 @@ def test_the_widest_row_of_the_embedding_fits_its_fifo() -> None:
     )
 
 
+WIDE = STREAMED.with_(gain_fifo_words=128, trit_fifo_words=64)
+WIDE_MACHINES = {
+    config.name: config
+    for config in (
+        WIDE.with_(name="64-one", word_bytes=8, rows=5, columns=8, codes_per_cycle=4),
+        WIDE.with_(name="64-two", word_bytes=8, rows=5, columns=16, codes_per_cycle=4),
+        WIDE.with_(name="128-one", word_bytes=16, rows=5, columns=16, codes_per_cycle=8),
+        WIDE.with_(name="128-two", word_bytes=16, rows=10, columns=16, results_per_cycle=2, codes_per_cycle=4),
+        WIDE.with_(name="256-one", word_bytes=32, rows=10, columns=16, results_per_cycle=2, codes_per_cycle=16),
+        WIDE.with_(name="256-two", word_bytes=32, rows=20, columns=16, results_per_cycle=4, codes_per_cycle=16),
+        WIDE.with_(name="256-narrow", word_bytes=32, rows=10, columns=32, codes_per_cycle=4),
+        WIDE.with_(name="512-one", word_bytes=64, rows=10, columns=32, results_per_cycle=2, codes_per_cycle=16),
+        WIDE.with_(name="512-two", word_bytes=64, rows=20, columns=32, results_per_cycle=4, codes_per_cycle=16),
+    )
+}
+"""Bits of a word, and how many words a beat of trits has. From 256 bits on an operation is one word."""
+QUICK_WIDE = ("64-one", "256-one")
+
+
+@pytest.mark.parametrize("pause", ["none", pytest.param("random", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK_WIDE else pytest.mark.slow) for name in WIDE_MACHINES]
+)
+def test_wide_words(name: str, pause: str) -> None:
+    run(WIDE_MACHINES[name], pause=pause)
+
+
 TORN = ModelConfig(vocab_size=5, hidden_size=22, num_hidden_layers=2, intermediate_size=30)
 """A row's last word of 8 bytes, four codes, has two of the row."""
 TORN_MACHINES = {

@@ -39,8 +39,10 @@ def run(
     active: int = 1,
     group: int = 4,
     chained: bool = False,
+    first: int = tb_mlgru.OFFSET,
+    **changes: int,
 ) -> None:
-    config = CONFIGS[lanes, streams]
+    config = CONFIGS[lanes, streams].with_(**changes)
     parameters = {
         "config": asdict(config),
         "layers": 3 if beats > 3 else 1,
@@ -49,6 +51,7 @@ def run(
         "active": active,
         "group": group,
         "chained": chained,
+        "first": first,
         "source": source,
         "sink": sink,
     }
@@ -73,6 +76,12 @@ def test_tokens(lanes: int, source: str, sink: str) -> None:
 @pytest.mark.parametrize(("source", "sink"), PAUSES[:3])
 def test_streams(lanes: int, active: int, chained: bool, source: str, sink: str) -> None:
     run(lanes, streams=4, active=active, chained=chained, source=source, sink=sink, seed=20 + lanes)
+
+
+@pytest.mark.parametrize("streams", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_states_beyond_16_bits(streams: int) -> None:
+    """81,920 words of state, as 32 layers of 2,560 elements have; the last of them are used."""
+    run(1, streams=streams, active=streams, max_state=81_920, first=81_920 - 3 * 16 * streams, seed=30 + streams)
 
 
 @pytest.mark.parametrize("beats", [1, 2, 11, 12, *(pytest.param(some, marks=pytest.mark.slow) for some in (3, 5, 13))])

@@ -22,6 +22,8 @@ MODELS = (
     ModelConfig(vocab_size=5, hidden_size=64, num_hidden_layers=1, intermediate_size=64),
     ModelConfig(vocab_size=64, hidden_size=24, num_hidden_layers=4, intermediate_size=40, use_lower_bound=False),
 )
+DEEP = ModelConfig(vocab_size=5, hidden_size=8, num_hidden_layers=32, intermediate_size=4)
+"""As many layers as the largest released model; counters of a streamed machine have a row for each phase."""
 STREAMED = preset("tiny").with_(
     name="streamed",
     source="streamed",
@@ -34,6 +36,7 @@ STREAMED = preset("tiny").with_(
 )
 FOUR = {"streams": 4, "max_state": 512}
 TWO_RESULTS = {"rows": 10, "results_per_cycle": 2, "codes_per_cycle": 4, "word_bytes": 4}
+WIDE_512 = {"rows": 10, "columns": 32, "results_per_cycle": 2, "codes_per_cycle": 16, "word_bytes": 64}
 QUICK = (
     preset("tiny"),
     preset("tiny").with_(name="tiny-four", counters=True, **FOUR),
@@ -48,6 +51,15 @@ SLOW = (
     preset("tiny").with_(name="one-result-a-row", rows=1, columns=8, streams=2, word_bytes=2, trit_beats=1 << 13),
     STREAMED.with_(name="five-rows-four", rows=5, **FOUR),
     STREAMED.with_(name="short-fifos", rows=5, trit_fifo_words=8, gain_fifo_words=40, gain_fifo_groups=2, **FOUR),
+    STREAMED.with_(name="64-bits-one", rows=5, columns=8, codes_per_cycle=4, word_bytes=8),
+    STREAMED.with_(name="64-bits-two", rows=5, columns=16, codes_per_cycle=4, word_bytes=8),
+    STREAMED.with_(name="128-bits-one", rows=5, columns=16, codes_per_cycle=8, word_bytes=16),
+    STREAMED.with_(name="128-bits-two", **TWO_RESULTS | {"columns": 16, "word_bytes": 16}),
+    STREAMED.with_(name="256-bits-one", **WIDE_512 | {"columns": 16, "word_bytes": 32}),
+    STREAMED.with_(name="256-bits-two", **WIDE_512 | {"word_bytes": 32}),
+    STREAMED.with_(name="512-bits-one", **WIDE_512),
+    STREAMED.with_(name="512-bits-two", **WIDE_512 | {"rows": 20, "results_per_cycle": 4}),
+    STREAMED.with_(name="512-bits-four", **WIDE_512, **FOUR),
     STREAMED.with_(name="two-results-eight", **TWO_RESULTS, streams=8, max_state=1024),
 )
 
@@ -55,7 +67,7 @@ SLOW = (
 def measured(config: HwConfig) -> None:
     """One board, several models: cycles and beats of later passes, on chip and in the model."""
     with SimulatedBoard(Top(config)) as board:
-        for model in MODELS:
+        for model in (*MODELS, *([DEEP] if config.source == "streamed" else [])):
             program = lay_out(integer_weights(random_checkpoint(model, SEED)), config)
             session = Session(Client(board), program)
             for streams in range(1, min(session.streams, session.slots) + 1):

@@ -17,6 +17,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "stream": {"word_bytes": 2, "streams": 16, "source": "streamed", "top_k": 20},
     "widest": {"word_bytes": 64, "streams": 8},
     "port": {"word_bytes": 8, "source": "streamed", "memory": "port"},
+    "vast": {
+        "word_bytes": 8,
+        "streams": 2,
+        "source": "streamed",
+        "memory_words": (1 << 32) - 2,
+        "address_bits": 32,
+        "state_bits": 20,
+    },
 }
 
 
@@ -33,6 +41,8 @@ def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort
         "memory_words": 5000,
         "trit_beats": 300,
         "part_bits": 0,
+        "address_bits": 24,
+        "state_bits": 16,
         "max_width": 64,
         "max_state": 128,
         "max_vocab": 200,
@@ -55,7 +65,8 @@ def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort
 
 
 @pytest.mark.parametrize(
-    ("name", "pause"), [*(("one", pause) for pause in PAUSES), ("four", "none"), ("four", "random"), ("stream", "none")]
+    ("name", "pause"),
+    [*(("one", pause) for pause in PAUSES), ("four", "none"), ("four", "random"), ("stream", "none"), ("vast", "none")],
 )
 def test_host_port(name: str, pause: str) -> None:
     run(name, pause)

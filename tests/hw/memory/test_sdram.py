@@ -8,8 +8,10 @@ import pytest
 
 from lutern.boards.sdram_parts import SDRAM_PARTS, sdram_part
 from lutern.hw.config import HwConfig
+from lutern.hw.link import LOWEST_DIVISOR
 from lutern.hw.memory import any_part, sdram_memory, source_side
 from lutern.hw.memory import march_test as memory_test
+from lutern.hw.top import SerialTop, Top
 from lutern.model_ref.errors import LuternError
 from lutern.sim.runner import run_bench
 from lutern.sim.sdram import SOURCE, SdramMemoryBench
@@ -105,6 +107,14 @@ def test_bad_input() -> None:
         sdram_memory(config, any_part(16))
     with pytest.raises(LuternError, match="has 4,194,304 words of memory, the memory part has 2,097,152; choose"):
         sdram_memory(config, any_part(32))
+    wide = config.with_(word_bytes=8, columns=16)
+    for make in (Top, lambda config: SerialTop(config, LOWEST_DIVISOR)):
+        with pytest.raises(
+            LuternError,
+            match=r"^words of 64 bits are wanted of an SDR SDRAM, whose parts have 16 or 32; choose word_by",
+        ):
+            make(wide)
+    assert Top(wide.with_(memory="block")).timings is None
 
 
 @pytest.mark.parametrize("name", SDRAM_PARTS)
