@@ -50,7 +50,7 @@ MT48LC16M16A2_6A = replace(
 AS4C32M16SB_7 = SdramPart(
     "AS4C32M16SB-7",
     "Alliance Memory AS4C32M16SB, Electrical Characteristics and Recommended A.C. Operating "
-    "Conditions, column -7; 32 MB of its 64 are used where addresses have 24 bits",
+    "Conditions, column -7; 32 MB of its 64 are used by machines of 2^24 words",
     bank_bits=2,
     row_bits=13,
     column_bits=10,

@@ -237,7 +237,7 @@ class HwConfig:
     def counted_phases(self) -> int:
         """Phases of a token that the table of counters holds, 7 a layer and 3; 0 without counters.
 
-        In block RAM 72 layers take no more than one; a resident machine's table is built of LUTs, for 17 layers.
+        Its block RAMs are 512 rows deep, for 72 layers. A resident machine's table is built of LUTs, for 17 layers.
         """
         if not self.counters:
             return 0
