@@ -43,12 +43,14 @@ Reference: RFC 1055 (SLIP); CRC-32C as in RFC 3720, CRC-32/ISCSI in the catalogu
 """
 
 import struct
-from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
+import google_crc32c
+import numpy as np
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data
+from numpy.typing import NDArray
 
 PROTOCOL_VERSION = 5
 
@@ -269,21 +271,6 @@ def capability(config: Any, dropped_frames: int = 0) -> bytes:
     )
 
 
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)  # Castagnoli's polynomial, bits reversed
-        table.append(value)
-    return tuple(table)
-
-
-_CRC_TABLE = _crc_table()
-
-
-def crc32c(payload: Iterable[int], before: int = 0) -> int:
+def crc32c(payload: bytes | NDArray[np.uint8], before: int = 0) -> int:
     """CRC-32C of `payload`, going on from the CRC `before`: crc32c(b, crc32c(a)) == crc32c(a + b)."""
-    crc, table = ~before & 0xFFFFFFFF, _CRC_TABLE
-    for byte in payload:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return ~crc & 0xFFFFFFFF
+    return int(google_crc32c.extend(before, payload))
