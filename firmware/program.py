@@ -8,11 +8,15 @@ words holds both, the table after the record stream. Source "resident": the reco
 beats holds them, matrix after matrix, and then the table in the full parts of beats.
 
 The image file does not depend on this: the same image is laid out for every machine. docs/engine.md has the records.
+
+Memory: the weights (a byte a trit), the program, and one record beside them: 1.9 GiB for a 1.3B model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -24,6 +28,7 @@ from lutern.firmware.schedule import Record, Sizes, operations, program_sizes, r
 from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.layouts import ITEM_BITS, OPERATION, OPERATION_BITS, RecordKind, full_parts, header, header_words
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import EmbeddingTable
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.mlgru import Bounds
@@ -32,6 +37,8 @@ from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.sampling import SCORE_FRAC_BITS
 
 VectorGains = tuple[Gains | None, list[Gains]]
+TABLE_ROWS = 256
+"""Rows of the embedding table that are packed at a time."""
 
 
 @dataclass(frozen=True)
@@ -160,22 +167,49 @@ def lay_out(weights: IntegerWeights, hw_config: HwConfig) -> Program:
     model_config = weights.config
     check_fit(model_config, hw_config)
     sizes, values = program_sizes(model_config, hw_config), _values(weights)
-    words: list[NDArray[np.uint8]] = []
-    for record in records(model_config, hw_config):
-        content = _content(record, values[record.operation.layer, record.operation.name], hw_config)
-        assert len(content) == record.words
-        words += [_header(record, hw_config), content]
-    beats = [np.zeros((0, hw_config.beat_bytes), np.uint8)]
-    table = np.concatenate([pack_groups(row[:, None], hw_config) for row in weights.embeddings.codes])
+    words, beats = [_records(values, model_config, hw_config)], []
+    table = _table(weights.embeddings, hw_config)
     if hw_config.source == "streamed":
         words.append(table)
     else:
-        filled = [values[operation.layer, operation.name].trits for operation in operations(model_config, hw_config)]
-        beats += [pack_trits(trits, hw_config) for trits in filled if trits is not None]
-        beats.append(_table_beats(table, sizes, hw_config))
-    program = Program(model_config, hw_config, np.concatenate(words), np.concatenate(beats))
-    assert (len(program.words), len(program.beats)) == (sizes.words, sizes.beats)
-    return program
+        filled = (values[operation.layer, operation.name].trits for operation in operations(model_config, hw_config))
+        beats.append(pack_trits(trits, hw_config) for trits in filled if trits is not None)
+        beats.append(_table_beats(rows, sizes, hw_config) for rows in table)
+    return Program(
+        model_config,
+        hw_config,
+        _joined(sizes.words, hw_config.word_bytes, words),
+        _joined(sizes.beats, hw_config.beat_bytes, beats),
+    )
+
+
+def _joined(count: int, width: int, sources: Iterable[Iterable[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """Parts [n, width] one after the other, ``count`` rows in all: only one part exists beside the result."""
+    joined, at = np.empty((count, width), np.uint8), 0
+    for part in chain.from_iterable(sources):
+        joined[at : at + len(part)] = part
+        at += len(part)
+    assert at == count
+    return joined
+
+
+def _records(
+    values: dict[tuple[int | None, str], Values], model_config: ModelConfig, hw_config: HwConfig
+) -> Iterator[NDArray[np.uint8]]:
+    """Headers and contents of the record stream, in order."""
+    for record in records(model_config, hw_config):
+        content = _content(record, values[record.operation.layer, record.operation.name], hw_config)
+        assert len(content) == record.words
+        yield _header(record, hw_config)
+        yield content
+
+
+def _table(table: EmbeddingTable, hw_config: HwConfig) -> Iterator[NDArray[np.uint8]]:
+    """The words of some rows of the embedding table at a time; each row begins a word."""
+    for start in range(0, len(table.mantissa), TABLE_ROWS):
+        rows = slice(start, start + TABLE_ROWS)
+        codes = EmbeddingTable(table.mantissa[rows], table.exponent[rows], table.base).codes
+        yield np.concatenate([pack_groups(row[:, None], hw_config) for row in codes])
 
 
 def _header(record: Record, hw_config: HwConfig) -> NDArray[np.uint8]:
