@@ -80,7 +80,7 @@ def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iter
     if config.memory == "sdram":  # its own clock: so many cycles in so many of the machine's
         clocks = Fraction(round(machine.sdram_timings.clock_hz), config.clock_hz).as_integer_ratio()
     with SimulatedBoard(machine, memory_clock=clocks) as board:
-        session = Session(Client(board), program)
+        session = Session(Client(board), program, door=board if board.has_back_door else None)
         yield measure_decode(session, 1, first_tokens)
         if session.slots > 1:
             yield measure_decode(session, session.slots, first_tokens)

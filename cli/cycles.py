@@ -14,7 +14,7 @@ from lutern.cli.generate import open_session
 from lutern.cli.models import open_network
 from lutern.cli.numbers import baud_option, whole
 from lutern.cli.output import plain_console
-from lutern.cli.progress import transfer_bar
+from lutern.cli.progress import load_bar
 from lutern.firmware.link import Client
 from lutern.firmware.program import check_fit, lay_out
 from lutern.firmware.serial_port import BAUD, SerialPort
@@ -37,8 +37,9 @@ def count_simulated(weights: IntegerWeights, config: HwConfig, streams: int) -> 
             "with --on, or a preset with a memory of its own."
         )
     program = lay_out(weights, config)
-    with SimulatedBoard(simulated(config)) as board, transfer_bar("loading the model over the link") as advance:
-        return count_token(Session(Client(board), program, progress=advance), streams)
+    with SimulatedBoard(simulated(config)) as board, load_bar() as advance:
+        door = board if board.has_back_door else None
+        return count_token(Session(Client(board), program, progress=advance, door=door), streams)
 
 
 def print_token(token: Token) -> None:

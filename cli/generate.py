@@ -12,7 +12,7 @@ import typer
 from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import given_text, given_texts, plain_console
-from lutern.cli.progress import transfer_bar
+from lutern.cli.progress import load_bar
 from lutern.cli.prompts import TEMPERATURE, choose_sampling, collect_prompts, turns
 from lutern.cli.writing import Place, Style, write_texts, write_turns
 from lutern.firmware.conversations import EMPTY_PROMPT
@@ -129,6 +129,14 @@ def generate_text(
         int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the sampler; prompt i has seed + i.")
     ] = 1,
     check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
+    over_link: Annotated[
+        bool,
+        typer.Option(
+            "--over-link",
+            help="Load the simulated board as a real one, over its link: minutes for a large model. Else the image "
+            "goes straight into a simulated memory beside the chip.",
+        ),
+    ] = False,
     preset_name: Annotated[
         str | None,
         typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}; default: the port's, else {SIM_PRESET}."),
@@ -188,8 +196,9 @@ def generate_text(
     if on in TARGETS:
         if on == "sim":
             sampling.check_kept(hw_config.top_k)
-        slots = max(1, len(ids))
-        write(_sim(weights, hw_config, check) if on == "sim" else GoldenSession(weights, slots, slots))
+            write(simulated_machine(weights, hw_config, check, over_link))
+        else:
+            write(GoldenSession(weights, max(1, len(ids)), max(1, len(ids))))
         return
     with SerialPort(on, baud) as port:
         session = open_session(Client(port), weights, preset_name)
@@ -225,14 +234,15 @@ def open_session(client: Client, weights: IntegerWeights, preset_name: str | Non
     among = PRESETS.values() if preset_name is None else [preset(preset_name)]
     hw_config = identify(INFO.unpack(client.transact(Opcode.INFO)), among)
     program = lay_out(weights, hw_config)
-    with transfer_bar("loading the model over the link") as advance:
+    with load_bar() as advance:
         return Session(client, program, progress=advance)
 
 
-def _sim(weights: IntegerWeights, hw_config: HwConfig, check: bool) -> Machine:
-    """A session with the simulated board; a model that fits, then a board: built when it is not in the cache."""
+def simulated_machine(weights: IntegerWeights, hw_config: HwConfig, check: bool, over_link: bool) -> Machine:
+    """A session with the simulated board: a model that fits, then a board: built when it is not in the cache."""
     program = lay_out(weights, hw_config)
     board = SimulatedBoard(simulated(hw_config))
-    with transfer_bar("loading the model over the link") as advance:
-        session = Session(Client(board), program, progress=advance)
+    door = board if board.has_back_door and not over_link else None
+    with load_bar() as advance:
+        session = Session(Client(board), program, progress=advance, door=door)
     return LockStep(session, board, weights) if check else session

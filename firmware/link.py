@@ -38,7 +38,8 @@ BABBLE_BYTES = 16 * FRAME_BYTES  # a line that babbles is as bad as a silent one
 TIMEOUT_S = 1.0
 TOKEN_TIMEOUT_S = 1.0  # more, for each token of a RUN
 SILENCE_S = 0.5  # in a run whose words the host sends: a chip that lives asks for the next ones long before
-CHECKSUM_WORDS_PER_S = 5_000  # a simulated board sums a byte in about a microsecond
+CHECKSUM_BYTES_PER_S = 20_000
+"""Slowest: a large simulated board, of which some 50,000 cycles pass in a second; a real one sums a byte a cycle."""
 
 REASONS = {
     ErrorCode.UNKNOWN_OPCODE: "it does not know this command; use gateware and program of the same release",
@@ -120,6 +121,7 @@ class Client:
         self.decoder = FrameDecoder()
         self.server: Server | None = None
         self._sequence = 0
+        self._word_bytes = 0  # known when greeted
         self._is_greeted = False
 
     def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
@@ -191,20 +193,21 @@ class Client:
         )
 
     def _greet(self) -> None:
-        version = INFO.unpack(self._exchange(Opcode.INFO, b"", self.timeout_s))["protocol_version"]
+        info = INFO.unpack(self._exchange(Opcode.INFO, b"", self.timeout_s))
+        version = info["protocol_version"]
         if version != PROTOCOL_VERSION:
             raise LinkError(
                 f"The board speaks protocol version {version}, this program version {PROTOCOL_VERSION}; "
                 "use gateware and program of the same release."
             )
-        self._is_greeted = True
+        self._word_bytes, self._is_greeted = info["word_bytes"], True
 
     def _patience(self, opcode: Opcode, payload: bytes) -> float:
         if opcode == Opcode.RUN and len(payload) >= RUN.byte_count:
             run = RUN.unpack(payload)
             return self.timeout_s + self.token_timeout_s * float(run["count"] * run["streams"])
         if opcode == Opcode.CHECKSUM and len(payload) == CHECKSUM.byte_count:
-            return self.timeout_s + float(CHECKSUM.unpack(payload)["count"]) / CHECKSUM_WORDS_PER_S
+            return self.timeout_s + float(CHECKSUM.unpack(payload)["count"]) * self._word_bytes / CHECKSUM_BYTES_PER_S
         return self.timeout_s
 
     def _exchange(self, opcode: Opcode, payload: bytes, timeout_s: float) -> bytes:

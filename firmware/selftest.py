@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lutern.firmware.link import Client
-from lutern.firmware.loader import write_words
+from lutern.firmware.loader import Section, checksum, write_words
 from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.hw.config import TRIT_MEMORY, HwConfig
-from lutern.hw.protocol import CHECKSUM, CHECKSUM_DONE, Opcode, crc32c
+from lutern.hw.protocol import crc32c
 from lutern.model_ref.errors import LuternError
 
 Words = NDArray[np.uint8]
@@ -38,7 +38,7 @@ def check_memory(client: Client, config: HwConfig, most_words: int, seed: int, p
                 if progress is not None:
                     progress(before + written, total)
 
-            write_words(client, base, pattern, advance)
+            write_words(client, [Section(base, pattern)], advance)
             for first in range(0, len(pattern), SPAN_WORDS):
                 _compare(client, base + first, pattern[first : first + SPAN_WORDS])
             done += pattern.size
@@ -65,17 +65,17 @@ def _pattern(config: HwConfig, base: int, most_words: int, seed: int) -> tuple[i
 
 def _compare(client: Client, address: int, words: Words) -> None:
     """Refuse the first word that is not what it should be."""
-    found = _checksum(client, address, len(words))
+    found = checksum(client, address, len(words))
     if found == crc32c(words.tobytes()):
         return
     while len(words) > 1:
         half = len(words) // 2
-        found = _checksum(client, address, half)
+        found = checksum(client, address, half)
         if found != crc32c(words[:half].tobytes()):
             words = words[:half]
         else:
             address, words = address + half, words[half:]
-            found = _checksum(client, address, len(words))
+            found = checksum(client, address, len(words))
     word = words.tobytes()
     bits = [bit for bit in range(8 * len(word)) if crc32c(_flipped(word, bit)) == found]
     what = f"bit {bits[0]}" if bits else "more than one bit"
@@ -83,11 +83,6 @@ def _compare(client: Client, address: int, words: Words) -> None:
         f"The memory is faulty: word {address} was written as {word[::-1].hex()} and differs in {what}; "
         "check clock and supply, and have the memory replaced if it stays so."
     )
-
-
-def _checksum(client: Client, address: int, count: int) -> int:
-    answer = client.transact(Opcode.CHECKSUM, CHECKSUM.pack(address=address, count=count))
-    return int(CHECKSUM_DONE.unpack(answer)["crc"])
 
 
 def _flipped(word: bytes, bit: int) -> bytes:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lutern.firmware.host_weights import HostWeights
 from lutern.firmware.link import Client
-from lutern.firmware.loader import load_sections
+from lutern.firmware.loader import BackDoor, Progress, load_sections
 from lutern.firmware.program import Program, streams_that_fit
 from lutern.firmware.schedule import LAYER, phase_names
 from lutern.hw.protocol import (
@@ -47,8 +47,6 @@ from lutern.model_ref.fixed import Int
 from lutern.model_ref.model import IntegerModel, Saturations
 from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.sampling import TEMPERATURE_BITS, TEMPERATURE_FRAC_BITS, Gumbel, scores
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,14 @@ def temperature_word(temperature: float) -> int:
 class Session:
     """A program, loaded into the chip at the other end of ``client``, or sent to it in every run.
 
+    ``door``: the chip's memory, where the host reaches it without the chip; see ``loader.load_sections``.
     Raises ``LuternError`` when the chip is not the one that the program was laid out for, or when what the chip's
     memory holds is not what was sent.
     """
 
-    def __init__(self, client: Client, program: Program, progress: Progress | None = None) -> None:
+    def __init__(
+        self, client: Client, program: Program, progress: Progress | None = None, door: BackDoor | None = None
+    ) -> None:
         self.client = client
         self.config = config = program.hw_config
         self.program = program
@@ -141,7 +142,7 @@ class Session:
         if config.memory == "host":
             client.server = self.weights = HostWeights(program, config.memory_words)
         else:
-            load_sections(client, program.sections, progress=progress)
+            load_sections(client, program.sections, progress=progress, door=door)
         self.set_up()
 
     def set_up(self) -> None:

@@ -90,12 +90,13 @@ def test_info_is_the_configuration(board: SimulatedBoard) -> None:
 def test_load_fills_the_memories(board: SimulatedBoard) -> None:
     sections = [(0, random_words(CONFIG.memory_words, seed=1)), (TRIT_MEMORY, random_words(CONFIG.trit_beats, seed=2))]
     total = sum(words.size for _, words in sections)
-    steps: list[tuple[int, int]] = []
+    steps: dict[str, list[int]] = {}
     board.record("write")
     before = board.cycles
-    load_sections(Client(board), sections, progress=lambda done, total: steps.append((done, total)))
-    assert steps[-1] == (total, total)
-    assert [done for done, _ in steps] == sorted({done for done, _ in steps})
+    load_sections(Client(board), sections, progress=lambda what, done, all: steps.setdefault(what, []).append(done))
+    assert list(steps) == ["comparing", "sending", "verifying"]
+    for what, done in steps.items():
+        assert done == sorted(set(done)) and done[-1] == total, what
     np.testing.assert_array_equal(board.taps("write").payloads, np.concatenate([words for _, words in sections]))
     cycles_per_byte = (board.cycles - before) / total
     print(f"load: {cycles_per_byte:.2f} cycles per byte, checksum of one cycle per byte included")
@@ -388,19 +389,19 @@ def test_memory_that_forgets_is_found(board: SimulatedBoard) -> None:
             for index, answer in super().transact_all(opcode, chunks):
                 yield index, WRITE_DONE.pack(next_address=256) if index == 1 else answer  # as if written
 
-    with pytest.raises(LinkError, match=r"else than was sent: checksum \w{8} over 172 words from address 128,"):
+    with pytest.raises(LinkError, match=r"else than was sent: checksum \w{8} over 300 words from address 0,"):
         load_sections(Forgetful(board), [(0, random_words(300, 2))])
 
 
 def test_a_load_goes_on_where_it_was_broken_off(board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is not there is sent: the rest of an image that was broken off, nothing of one that is there."""
     words = random_words(CONFIG.memory_words, 3)
-    chunk, span = CHUNK_BYTES // CONFIG.word_bytes, 4 * CHUNK_BYTES // CONFIG.word_bytes
-    monkeypatch.setattr(loader, "SPAN_CHUNKS", 4)
+    block = 4 * CHUNK_BYTES // CONFIG.word_bytes
+    monkeypatch.setattr(loader, "BLOCK_BYTES", 4 * CHUNK_BYTES)
     board.record("write")
 
-    def broken_off(done: int, total: int) -> None:
-        if done > total // 2:
+    def broken_off(what: str, done: int, total: int) -> None:
+        if what == loader.SENDING and done > total // 2:
             raise KeyboardInterrupt
 
     def written_by_load() -> int:
@@ -413,12 +414,10 @@ def test_a_load_goes_on_where_it_was_broken_off(board: SimulatedBoard, monkeypat
     there = len(board.taps("write", clear=True))
     assert len(words) // 2 < there < len(words)
     again = there - (len(words) - written_by_load())
-    assert 0 <= again < span
+    assert 0 <= again < block
     assert written_by_load() == 0
-    words[-1] ^= 1
-    assert 0 < written_by_load() <= span
-    words[chunk] ^= 1
-    assert written_by_load() == len(words) - chunk
+    words[[block, -1]] ^= 1
+    assert written_by_load() == 2 * block
     answer = Client(board).transact(Opcode.CHECKSUM, CHECKSUM.pack(address=0, count=len(words)))
     assert answer == crc32c(words.tobytes()).to_bytes(4, "little")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lutern.cli import generate
 from lutern.firmware.link import Client, RefusedError
 from lutern.firmware.loader import load_sections
 from lutern.firmware.memory_test import centre_phase, march
@@ -79,13 +80,36 @@ def test_front_door_and_back_door_are_equal() -> None:
         load_sections(Client(board), [(first, words)])
         np.testing.assert_array_equal(board.peek(first, len(words)), words)
     with new_board() as board:
-        board.poke(first, words)
+        load_sections(Client(board), [(first, words)], door=board)
+        assert board.cycles < 100_000  # the chip read both ends
         before = board.cycles
         load_sections(Client(board), [(first, words)])  # reads its checksums, and finds nothing to send
         assert board.cycles - before < 1.1 * words.size + 50_000
         np.testing.assert_array_equal(board.peek(first, len(words)), words)
         with pytest.raises(LuternError, match="262,144 words of 4 bytes at word 2,000,000 do not fit the"):
             board.poke(2_000_000, words)
+
+
+@pytest.mark.parametrize("over_link", [False, True], ids=["direct", "link"])
+def test_generate_loads_by_either_door(over_link: bool) -> None:
+    """What `lutern generate` does: by the back door next to no cycle passes before the first token, which is right."""
+    weights = integer_weights(random_checkpoint(MODEL, seed=7))
+    size = lay_out(weights, CONFIG).words.size
+    machine = generate.simulated_machine(weights, CONFIG, check=True, over_link=over_link)
+    assert isinstance(machine, LockStep)
+    with machine.board as board:
+        assert (board.cycles > 2 * size) == over_link
+        assert machine.run([Feed(5, fresh=True)], 3).tokens and machine.checked > 1000
+
+
+def test_a_second_model_by_the_back_door() -> None:
+    """While the chip reads the first one ahead: it stops for that, and no word of the first is used."""
+    with new_board(memory_clock=(4, 3)) as board:
+        for seed in (8, 9):
+            weights = integer_weights(random_checkpoint(MODEL, seed=seed))
+            session = Session(Client(board), lay_out(weights, CONFIG), door=board)
+            assert LockStep(session, board, weights).run([Feed(9, fresh=True)], 4).tokens
+            board.run(2000)
 
 
 def test_march_and_phase_by_command() -> None:

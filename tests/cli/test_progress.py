@@ -1,0 +1,92 @@
+"""Progress of a load: rate and time left on a terminal of 80 columns, nothing in a pipe."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+
+from lutern.cli import progress
+from lutern.cli.output import plain_console
+from lutern.firmware.loader import COMPARING, SENDING, VERIFYING
+
+IMAGE_BYTES = 392_297_856
+
+
+class Clock:
+    """Seconds that the test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, clock: Clock, terminal: bool) -> io.StringIO:
+    """Where bars are drawn from now on: a terminal of 80 columns, or a pipe."""
+    file = io.StringIO()
+
+    def console(stderr: bool) -> object:
+        assert stderr
+        return plain_console(file=file, width=80, force_terminal=terminal, get_time=clock, _environ={})
+
+    monkeypatch.setattr(progress, "plain_console", console)
+    return file
+
+
+def last_line(file: io.StringIO) -> str:
+    """The last bar that was drawn, without its colours."""
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n").split("\n")
+    return [line for line in lines if line.strip()][-1]
+
+
+def load(clock: Clock, stages: dict[str, tuple[int, float]]) -> None:
+    """Stages of an image's load: bytes a second, and seconds after which it is left off."""
+    with progress.load_bar() as advance:
+        for stage, (rate, seconds) in stages.items():
+            for second in range(int(seconds) + 1):
+                advance(stage, round(rate * second), IMAGE_BYTES)
+                clock.now += 1
+
+
+def test_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """Those of sending: that the comparison before was a hundred times as fast does not count."""
+    file = drawn(monkeypatch, clock, terminal=True)
+    load(clock, {COMPARING: (75e6, 4), SENDING: (288_000, 30)})
+    line = last_line(file)
+    assert len(line) <= 80 and line.startswith("sending the model "), line
+    assert re.search(r" 8\.6/392\.3 MB 288\.0 kB/s 0:2[12]:\d\d\s*$", line), line
+
+
+@pytest.mark.parametrize("stage", [COMPARING, VERIFYING])
+def test_the_longest_line(stage: str, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """Nothing of it is cut off."""
+    file = drawn(monkeypatch, clock, terminal=True)
+    load(clock, {stage: (100_100, 3000)})
+    line = last_line(file)
+    assert len(line) <= 80 and "…" not in line, line
+    assert re.search(rf"^{stage} the model +\S+ 300\.3/392\.3 MB 100\.1 kB/s 0:1\d:\d\d\s*$", line), line
+
+
+def test_a_pipe_sees_nothing(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    file = drawn(monkeypatch, clock, terminal=False)
+    load(clock, {COMPARING: (1e6, 3), SENDING: (1e5, 100)})
+    with progress.transfer_bar("march") as advance:
+        advance(1, 2)
+    assert file.getvalue() == ""
+
+
+def test_another_transfer(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    file = drawn(monkeypatch, clock, terminal=True)
+    with progress.transfer_bar("march") as advance:
+        for megabytes in range(4):
+            advance(megabytes * 1_000_000, 16_000_000)
+            clock.now += 2
+    assert re.search(r"^march +\S+ 3\.0/16\.0 MB 500\.0 kB/s 0:00:\d\d\s*$", last_line(file)), last_line(file)
