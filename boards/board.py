@@ -2,7 +2,7 @@
 
 Board ─┬─ Fpga       what the chip holds, its names for the tools, its IDCODE
        ├─ platform   pins, by amaranth-boards or in its style
-       └─ Link       where the bytes come in
+       └─ SerialLink where the bytes come in
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lutern.boards.sdram_parts import sdram_part
+from lutern.boards.serial_link import SerialLink
 from lutern.hw.config import HwConfig, preset
 from lutern.model_ref.errors import LuternError
 
@@ -56,15 +57,6 @@ FPGAS = {
 
 HOST_BLOCK_RAMS = {"host": 39, "host-45f": 90, "host-85f": 168}
 """Block RAMs of the machines whose weights the host sends: `lutern cost chip --preset host`."""
-
-
-@dataclass(frozen=True)
-class SerialLink:
-    """A serial line. ``resource``: its name and number; ``baud``; ``bridge``: what stands between it and the host."""
-
-    baud: int
-    bridge: str
-    resource: tuple[str, int] = ("uart", 0)
 
 
 @dataclass(frozen=True)
@@ -127,6 +119,10 @@ class Board:
         if config.memory == "sdram":
             self._check_memory(config)
         return config.with_(clock_hz=clock_hz) if clock_hz else config
+
+    def baud(self, config: HwConfig) -> int:
+        """The rate of the link of a machine."""
+        return self.link.rate_at(config.clock_hz)[0]
 
     def _check_memory(self, config: HwConfig) -> None:
         if not self.memory:

@@ -58,7 +58,7 @@ of trits are placed beforehand (block_rams.py). Smaller ones reach higher clocks
 @dataclass(frozen=True)
 class Plan:
     """All that a build depends on but its seeds. ``clocks``: what each clock domain runs at, in Hz, in the order of the
-    PLL's outputs."""
+    PLL's outputs; ``baud``: the rate of the link."""
 
     board: Board
     config: HwConfig
@@ -66,6 +66,7 @@ class Plan:
     constraints: str
     clocks: dict[str, float]
     versions: dict[str, str]
+    baud: int
 
     @cached_property
     def netlist_digest(self) -> str:
@@ -138,6 +139,7 @@ def make_plan(board: Board, config: HwConfig) -> Plan:
         texts["top.lpf"],
         clocks,
         versions,
+        system.baud,
     )
 
 
@@ -286,7 +288,7 @@ def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] |
         "preset": plan.config.name,
         "machine_digest": plan.config.digest,
         "clocks_hz": plan.clocks,
-        "baud": board.link.baud,
+        "baud": plan.baud,
         "seed": best.seed,
         "seeds": seeds,
         "met": best.met,

@@ -15,7 +15,8 @@ from typing import Any
 from amaranth.build import Attrs, Clock, Pins, PinsN, Resource, Subsignal
 from amaranth.vendor import LatticeECP5Platform
 
-from lutern.boards.board import FPGAS, Board, SerialLink, leds
+from lutern.boards.board import FPGAS, Board, leds
+from lutern.boards.serial_link import ONE_MEGABAUD, SerialLink
 
 _LVCMOS33 = Attrs(IO_TYPE="LVCMOS33")
 
@@ -85,7 +86,7 @@ def _board(name: str, size: str, platform: type[LatticeECP5Platform]) -> Board:
         platform=platform,
         clock="clk25",
         clock_hz=25_000_000,
-        link=SerialLink(1_000_000, "DAPLink, the extension board's USB-C"),
+        link=SerialLink(ONE_MEGABAUD, "DAPLink, the extension board's USB-C"),
         leds=leds(0),
         preset="resident-25f",
         loader=("--board", f"colorlight-{name}"),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lutern.boards.board import FPGAS, Board, SerialLink, leds
+from lutern.boards.board import FPGAS, Board, leds
+from lutern.boards.serial_link import FT2232H, SerialLink
 
 
 def _platform() -> Any:
@@ -28,7 +29,7 @@ BOARDS = (
         platform=_platform,
         clock="clk12",
         clock_hz=12_000_000,
-        link=SerialLink(3_000_000, "FT2232H, port B, after two resistors have moved"),
+        link=SerialLink(FT2232H, "FT2232H, port B, after two resistors have moved"),
         leds=leds(0, 1, 2, 3),
         preset="resident-85f",
         loader=("--board", "ecp5_evn"),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lutern.boards.board import FPGAS, Board, SerialLink
+from lutern.boards.board import FPGAS, Board
+from lutern.boards.serial_link import FT2232H, SerialLink
 
 
 def _board(size: str, preset: str) -> Board:
@@ -26,7 +27,7 @@ def _board(size: str, preset: str) -> Board:
         platform=platform,
         clock="clk100",
         clock_hz=100_000_000,
-        link=SerialLink(3_000_000, "FT2232H, port B of the micro-USB connector"),
+        link=SerialLink(FT2232H, "FT2232H, port B of the micro-USB connector"),
         leds=tuple(("rgb_led", number, "g") for number in range(4)),
         preset=preset,
         loader=("--board", "ecpix5"),

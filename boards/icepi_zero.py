@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lutern.boards.board import FPGAS, Board, SerialLink, leds
+from lutern.boards.board import FPGAS, Board, leds
+from lutern.boards.serial_link import FT231X, SerialLink
 
 
 def _platform() -> Any:
@@ -26,7 +27,7 @@ BOARDS = (
         platform=_platform,
         clock="clk50",
         clock_hz=50_000_000,
-        link=SerialLink(3_000_000, "FT231X, the USB connector in the middle"),
+        link=SerialLink(FT231X, "FT231X, the USB connector in the middle"),
         leds=leds(0, 1, 2, 3),
         preset="resident-25f",
         loader=("--board", "icepi-zero"),

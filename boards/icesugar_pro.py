@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lutern.boards.board import FPGAS, Board, SerialLink
+from lutern.boards.board import FPGAS, Board
+from lutern.boards.serial_link import ONE_MEGABAUD, SerialLink
 
 
 def _platform() -> Any:
@@ -29,7 +30,7 @@ BOARDS = (
         platform=_platform,
         clock="clk25",
         clock_hz=25_000_000,
-        link=SerialLink(1_000_000, "iCELink, the module's USB-C"),
+        link=SerialLink(ONE_MEGABAUD, "iCELink, the module's USB-C"),
         leds=tuple(("rgb_led", 0, colour) for colour in "rgb"),
         preset="resident-25f",
         loader=("--cable", "cmsisdap", "--vid", "0x1d50", "--pid", "0x602b"),  # else it looks for 0d28:0204

@@ -11,7 +11,8 @@ from typing import Any
 
 from amaranth.build import Attrs, Pins, Resource, Subsignal
 
-from lutern.boards.board import FPGAS, Board, SerialLink, colours
+from lutern.boards.board import FPGAS, Board, colours
+from lutern.boards.serial_link import ONE_MEGABAUD, SerialLink
 
 
 def _board(size: str, preset: str) -> Board:
@@ -41,7 +42,7 @@ def _board(size: str, preset: str) -> Board:
         platform=platform,
         clock="clk",
         clock_hz=48_000_000,
-        link=SerialLink(1_000_000, "none: an adapter of 3.3 V on the header, its TX to pin 0 and its RX to pin 1"),
+        link=SerialLink(ONE_MEGABAUD, "none: an adapter of 3.3 V on the header, its TX to pin 0 and its RX to pin 1"),
         leds=colours(),
         preset=preset,
         loader=(),

@@ -27,42 +27,20 @@ from amaranth.lib.cdc import FFSynchronizer
 from lutern.boards.board import Board
 from lutern.boards.pll import Pll, PllPlan, plan_pll
 from lutern.hw.config import HwConfig
-from lutern.hw.link import LOWEST_DIVISOR, Uart
+from lutern.hw.link import Uart
 from lutern.hw.memory import any_part, timings_for
 from lutern.hw.pipeline import join_streams
 from lutern.hw.top import Top
-from lutern.model_ref.errors import LuternError
-
-BAUD_TOLERANCE = 0.02
-"""Half of what a UART bears: the other end may be off as well."""
 
 SDRAM_DEGREES = 180.0
 """That the SDRAM's clock is late, to begin with."""
 
 
-def baud_divisor(clock_hz: float, baud: int) -> int:
-    """Cycles of a bit; refuses a clock from which the rate cannot be made."""
-    divisor = max(1, round(clock_hz / baud))
-    if divisor < LOWEST_DIVISOR:
-        raise LuternError(
-            f"at a clock of {clock_hz / 1e6:g} MHz a bit of this board's link of {baud:,} baud takes {divisor} cycles; "
-            f"choose a frequency of {LOWEST_DIVISOR * baud / 1e6:g} MHz or more."
-        )
-    off = clock_hz / divisor / baud - 1
-    if abs(off) > BAUD_TOLERANCE:
-        raise LuternError(
-            f"a clock of {clock_hz / 1e6:g} MHz makes {clock_hz / divisor:,.0f} baud, {off:+.1%} from "
-            f"the {baud:,} of this board's link; choose a frequency near a multiple of "
-            f"{baud / 1e6:g} MHz."
-        )
-    return divisor
-
-
-def plan_clocks(board: Board, config: HwConfig) -> tuple[PllPlan, int]:
-    """The PLL of a board's chip, and the cycles of a bit of its link."""
+def plan_clocks(board: Board, config: HwConfig) -> tuple[PllPlan, int, int]:
+    """The PLL of a board's chip, the rate of its link, and the cycles of a bit."""
     memory_hz = (round(any_part(config.word_bits).clock_hz),) * 2 if config.memory == "sdram" else ()
     plan = plan_pll(board.clock_hz, config.clock_hz, *memory_hz)
-    return plan, baud_divisor(float(plan.output_hz(0)), board.link.baud)
+    return plan, *board.link.rate_at(float(plan.output_hz(0)))
 
 
 class System(Elaboratable):
@@ -74,7 +52,7 @@ class System(Elaboratable):
     def __init__(self, board: Board, config: HwConfig) -> None:
         self.board, self.config = board, config
         self.timings = timings_for(config)
-        self.plan, self.divisor = plan_clocks(board, config)
+        self.plan, self.baud, self.divisor = plan_clocks(board, config)
         self.clock_hz = float(self.plan.output_hz(0))
 
     @property

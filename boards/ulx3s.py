@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lutern.boards.board import FPGAS, Board, SerialLink, leds
+from lutern.boards.board import FPGAS, Board, leds
+from lutern.boards.serial_link import FT231X, SerialLink
 
 
 def _board(size: str, preset: str) -> Board:
@@ -27,7 +28,7 @@ def _board(size: str, preset: str) -> Board:
         platform=platform,
         clock="clk25",
         clock_hz=25_000_000,
-        link=SerialLink(3_000_000, "FT231X, connector US1"),
+        link=SerialLink(FT231X, "FT231X, connector US1"),
         leds=leds(0, 1, 2, 3),
         held=(("esp32", 0, "gpio0", 1),),
         preset=preset,

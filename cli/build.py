@@ -50,8 +50,10 @@ def build(
         described = {"name": model, "digest": network.config.digest}
     with named_progress_bar("build") as advance:
         advance(0, seeds + 2, "plan")
-        built = build_plan(make_plan(board, config), range(1, seeds + 1), advance, described)
+        plan = make_plan(board, config)
+        built = build_plan(plan, range(1, seeds + 1), advance, described)
     print_build(built)
+    print(f"link: {plan.baud:,} baud")
     if not built.best.met:
         worst = built.best.worst
         raise LuternError(

@@ -14,10 +14,10 @@ from lutern.cli.generate import open_session
 from lutern.cli.models import open_network
 from lutern.cli.numbers import baud_option, whole
 from lutern.cli.output import plain_console
+from lutern.cli.port import open_port
 from lutern.cli.progress import load_bar
 from lutern.firmware.link import Client
 from lutern.firmware.program import check_fit, lay_out
-from lutern.firmware.serial_port import BAUD, SerialPort
 from lutern.firmware.session import Session
 from lutern.hw.config import PRESETS, HwConfig, preset
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
@@ -85,7 +85,7 @@ def cycles(
     ] = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
     on: Annotated[str, typer.Option(help="sim: the simulated board; or the port of a board.")] = "sim",
-    baud: Annotated[int, baud_option()] = BAUD,
+    baud: Annotated[int | None, baud_option()] = None,
     output: Annotated[
         Path | None, typer.Option("-o", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it.")
     ] = None,
@@ -103,7 +103,7 @@ def cycles(
         check_fit(network.config, config)
         token = count_simulated(network.weights(), config, streams)
     else:
-        with SerialPort(on, baud) as port:
+        with open_port(on, baud) as port:
             token = count_token(open_session(Client(port), network.weights(), preset_name), streams)
     print_token(token)
     if output is not None:

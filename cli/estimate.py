@@ -130,7 +130,7 @@ def print_table() -> None:
         for board in BOARDS.values():
             name = _first_that_fits(model_config, board)
             if name:
-                holding.setdefault((name, board.link.baud), []).append(board.name)
+                holding.setdefault((name, board.baud(board.config(name))), []).append(board.name)
         if not holding:
             unheld.append(size.upper())
         for (name, baud), boards in holding.items():
@@ -138,7 +138,7 @@ def print_table() -> None:
             row(
                 size,
                 ", ".join(boards),
-                f"preset {name}, {baud / 1e6:.0f} Mbaud",
+                f"preset {name}, {baud / 1e6:.3g} Mbaud",
                 found.tokens_per_second,
                 "estimated, at most",
             )
@@ -205,5 +205,5 @@ def estimate_machine(
     name, model_config = find_shape(model, size)
     if board and not changes:
         check_model(model_config, name, board, hw_config.name)
-    found = estimate(model_config, hw_config, streams=streams, baud=board.link.baud if board else BAUD)
+    found = estimate(model_config, hw_config, streams=streams, baud=board.baud(hw_config) if board else BAUD)
     print_estimate(name, hw_config, found, board)

@@ -12,6 +12,7 @@ import typer
 from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import given_text, given_texts, plain_console
+from lutern.cli.port import open_port
 from lutern.cli.progress import load_bar
 from lutern.cli.prompts import TEMPERATURE, choose_sampling, collect_prompts, turns
 from lutern.cli.writing import Place, Style, write_texts, write_turns
@@ -21,7 +22,7 @@ from lutern.firmware.host_weights import LINE_BITS
 from lutern.firmware.identify import identify
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
-from lutern.firmware.serial_port import BAUD, SerialPort
+from lutern.firmware.serial_port import BAUD
 from lutern.firmware.session import GoldenSession, Machine, Session
 from lutern.hw.config import PRESETS, HwConfig, preset
 from lutern.hw.protocol import INFO, Opcode
@@ -113,7 +114,7 @@ def generate_text(
     on: Annotated[
         str, typer.Option(help="sim: the simulated board; golden: the integer model; or the port of a board.")
     ] = "sim",
-    baud: Annotated[int, baud_option()] = BAUD,
+    baud: Annotated[int | None, baud_option()] = None,
     tokens: Annotated[
         int, whole("-n", "--tokens", least=1, most=LARGEST_COUNT, help="Tokens to generate at most.")
     ] = 200,
@@ -200,10 +201,10 @@ def generate_text(
         else:
             write(GoldenSession(weights, max(1, len(ids)), max(1, len(ids))))
         return
-    with SerialPort(on, baud) as port:
+    with open_port(on, baud) as port:
         session = open_session(Client(port), weights, preset_name)
         sampling.check_kept(session.config.top_k)
-        write(session, on, baud)
+        write(session, on, port.baud)
 
 
 def encode_prompts(tokenizer: Tokenizer, texts: list[str], chat: bool, begin: bool) -> list[list[int]]:

@@ -42,8 +42,8 @@ def real(*names: str, help: str, least: float, most: float) -> Any:
 
 
 def baud_option() -> Any:
-    """The option ``--baud``."""
-    return whole("--baud", least=BAUDS[0], most=BAUDS[1], help="Rate of the port.")
+    """The option ``--baud``; without it the rate is found."""
+    return whole("--baud", least=BAUDS[0], most=BAUDS[1], help="Rate of the port; default: found by asking.")
 
 
 def _option(kind: str, names: tuple[str, ...], help: str, least: float, most: float) -> Any:

@@ -12,13 +12,14 @@ from lutern.cli.generate import open_session
 from lutern.cli.models import SHIPPED, open_network
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import plain_console
+from lutern.cli.port import open_port
 from lutern.cli.progress import transfer_bar
 from lutern.firmware.identify import identify
 from lutern.firmware.link import Client
 from lutern.firmware.memory_test import centre_phase, march
 from lutern.firmware.program import check_fit
 from lutern.firmware.selftest import check_decode, check_memory
-from lutern.firmware.serial_port import BAUD, PortError, SerialPort
+from lutern.firmware.serial_port import PortError
 from lutern.firmware.session import GoldenSession
 from lutern.hw.config import PRESETS, HwConfig
 from lutern.hw.protocol import INFO, PROTOCOL_VERSION, Opcode
@@ -35,7 +36,7 @@ PATTERN_WORDS = 1 << 15
 
 def selftest(
     on: Annotated[str, typer.Option(help="The board's port, such as /dev/ttyUSB0.")],
-    baud: Annotated[int, baud_option()] = BAUD,
+    baud: Annotated[int | None, baud_option()] = None,
     words: Annotated[
         int | None,
         whole(
@@ -67,12 +68,15 @@ def selftest(
         else:
             console.print(f"pass  {name:<7} {text[0]}", soft_wrap=True)
 
-    with SerialPort(on, baud) as port:
+    with open_port(on, baud) as port:
         client = Client(port)
         config: HwConfig | None = None
         with step("link") as done:
             config = identify(INFO.unpack(client.transact(Opcode.INFO)), PRESETS.values())
-            done(f"protocol version {PROTOCOL_VERSION}, machine {config.name}, {config.clock_hz / 1e6:g} MHz")
+            done(
+                f"protocol version {PROTOCOL_VERSION}, machine {config.name}, {config.clock_hz / 1e6:g} MHz, "
+                f"{port.baud:,} baud"
+            )
         if config is None:
             raise typer.Exit(1)
         if config.memory == "sdram":

@@ -31,9 +31,9 @@ from lutern.hw.protocol import (
 from lutern.model_ref.errors import LuternError
 
 TRIES = 4
-WINDOW = 32
-"""Commands under way at once: 17 KB, more than a line of 3 Mbaud carries while a USB bridge holds an answer back (16 ms
-as it comes). Far less than there are sequence numbers, so that a late answer is never taken for another's."""
+WINDOW = 64
+"""Commands under way at once: 34 KB, more than the 19 KB that a line of 12 Mbaud carries in the 16 ms for which a USB
+bridge may hold an answer back. Far less than there are sequence numbers: a late answer is never taken for another's."""
 BABBLE_BYTES = 16 * FRAME_BYTES  # a line that babbles is as bad as a silent one
 TIMEOUT_S = 1.0
 TOKEN_TIMEOUT_S = 1.0  # more, for each token of a RUN
@@ -59,6 +59,10 @@ REASONS = {
 
 class LinkError(LuternError):
     """The other end did not answer, or not sensibly."""
+
+
+class SilenceError(LinkError):
+    """The other end did not answer at all."""
 
 
 class RefusedError(LinkError):
@@ -186,8 +190,8 @@ class Client:
             self.resent_count += 1
             self.link.write(sent.frame)
 
-    def _silence(self, opcode: Opcode, timeout_s: float) -> LinkError:
-        return LinkError(
+    def _silence(self, opcode: Opcode, timeout_s: float) -> SilenceError:
+        return SilenceError(
             f"The board did not answer {opcode.name}, asked {self.tries} times with {timeout_s:g} s of patience each; "
             "check the cable, the port and that the board runs Lutern."
         )

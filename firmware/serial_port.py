@@ -23,10 +23,10 @@ class PortError(LinkError):
 
 
 class SerialPort:
-    """8N1 without flow control; ``baud`` must be the gateware's."""
+    """8N1 without flow control; ``baud`` must be the gateware's, and can be set anew."""
 
     def __init__(self, port: str, baud: int = BAUD) -> None:
-        self.port = port
+        self.port, self.baud = port, baud
         if baud < 1:
             raise PortError(f"The port {port} cannot be used at {baud:,} baud; give the gateware's rate.")
         try:
@@ -36,6 +36,15 @@ class SerialPort:
         with contextlib.suppress(OSError, ValueError, NotImplementedError, AttributeError):
             self._serial.set_low_latency_mode(True)  # FTDI's bridges else hold answers back for 16 ms
         self._serial.reset_input_buffer()
+
+    def set_baud(self, baud: int) -> None:
+        """Another rate from now on; what waits to be read was sent at the one before, and is dropped."""
+        try:
+            self._serial.baudrate = baud
+            self._serial.reset_input_buffer()
+        except (OSError, ValueError, OverflowError) as error:
+            raise PortError(_refusal(self.port, baud, error)) from None
+        self.baud = baud
 
     def write(self, data: bytes) -> None:
         """Send all of `data`."""

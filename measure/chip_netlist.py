@@ -50,7 +50,7 @@ endmodule
 
 def serial_top(plan: Plan) -> SerialTop:
     """The component whose ports the simulated chip has."""
-    _pll, divisor = plan_clocks(plan.board, plan.config)
+    _pll, _baud, divisor = plan_clocks(plan.board, plan.config)
     return SerialTop(plan.config, divisor)
 
 

@@ -35,12 +35,12 @@ def fastest_fit(model_config: ModelConfig) -> Fit | None:
             hw_config = board.config(name)
             if reason_against(model_config, hw_config) is None:
                 host = hw_config.memory == "host"
-                speed = board.link.baud if host else hw_config.lanes * hw_config.clock_hz
+                speed = board.baud(hw_config) if host else hw_config.lanes * hw_config.clock_hz
                 found.append((not host, speed, board, hw_config))
     if not found:
         return None
     own, _, board, hw_config = max(found, key=lambda one: one[:2])  # the first of several
-    rate = estimate(model_config, hw_config, baud=board.link.baud).tokens_per_second
+    rate = estimate(model_config, hw_config, baud=board.baud(hw_config)).tokens_per_second
     return Fit(board.name, hw_config.name, rate, not own)
 
 

@@ -16,7 +16,8 @@ from lutern.boards import board as descriptions
 from lutern.boards.board import FPGAS, HOST_BLOCK_RAMS, Board
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.boards.sdram_parts import sdram_part
-from lutern.boards.system import BAUD_TOLERANCE, System, baud_divisor
+from lutern.boards.serial_link import BAUD_TOLERANCE, FT231X, FT2232H, ONE_MEGABAUD, SerialLink
+from lutern.boards.system import System
 from lutern.firmware.program import check_fit
 from lutern.hw.config import PRESETS
 from lutern.hw.memory import any_part
@@ -125,8 +126,8 @@ def test_default_machine(name: str) -> None:
     assert (platform.device, platform.speed) == (board.fpga.name, board.speed)
     assert platform._nextpnr_package_options[platform.package].lower() == board.package.lower()
     assert platform._nextpnr_device_options[platform.device] == board.fpga.option
-    assert board.link.baud >= 1_000_000
-    assert abs(system.clock_hz / system.divisor / board.link.baud - 1) <= BAUD_TOLERANCE
+    assert system.baud == board.baud(system.config) >= 1_000_000
+    assert abs(system.clock_hz / system.divisor / system.baud - 1) <= BAUD_TOLERANCE
 
 
 @pytest.mark.parametrize("name", [name for name in BOARDS if "sdram" in SECOND[name]])
@@ -148,7 +149,7 @@ def test_weights_from_the_host(name: str, preset: str) -> None:
     """The machine without weights needs nothing of a board but its link, and block RAM for state and vectors."""
     platform, system = elaborated(BOARDS[name], preset)
     assert system.config.memory == "host" and not any(pin.startswith("sdram") for pin in pins_of(platform))
-    assert abs(system.clock_hz / system.divisor / BOARDS[name].link.baud - 1) <= BAUD_TOLERANCE
+    assert abs(system.clock_hz / system.divisor / system.baud - 1) <= BAUD_TOLERANCE
 
 
 def test_boards_of_the_released_models() -> None:
@@ -189,19 +190,58 @@ def test_sdram_preset_without_sdram() -> None:
             BOARDS["ecp5-evn"].config("s")
 
 
-def test_baud_that_the_clock_cannot_make() -> None:
-    board = BOARDS["ulx3s-25f"]
-    with pytest.raises(LuternError, match=r"a clock of 40 MHz makes 3,076,923 baud, \+2\.6% from the 3,") as error:
-        System(board, board.config("tiny", 40_000_000))
-    assert "choose a frequency near a multiple of 3 MHz" in str(error.value)
+@pytest.mark.parametrize(
+    ("rates", "clock_hz", "baud", "divisor"),
+    [
+        (FT2232H, 96e6, 12_000_000, 8),
+        (FT2232H, 95.9e6, 12_000_000, 8),
+        (FT2232H, 65e6, 8_000_000, 8),  # 1.6 % off
+        (FT2232H, 75e6, 5_333_333, 14),
+        (FT2232H, 24e6, 3_000_000, 8),
+        (FT231X, 75e6, 3_000_000, 25),
+        (FT231X, 65e6, 3_000_000, 22),
+        (FT231X, 40e6, 2_000_000, 20),  # 13 cycles would be 2.6 % off 3 Mbaud
+        (FT231X, 18e6, 2_000_000, 9),
+        (ONE_MEGABAUD, 75e6, 1_000_000, 75),
+    ],
+)
+def test_the_rate_of_a_link(rates: tuple[int, ...], clock_hz: float, baud: int, divisor: int) -> None:
+    assert SerialLink(rates, "").rate_at(clock_hz) == (baud, divisor)
 
 
-def test_clock_that_is_too_slow_for_the_line() -> None:
-    with pytest.raises(
-        LuternError, match=r"^at a clock of 18 MHz a bit .* takes 6 cycles; choose a frequency of 24 MHz"
-    ):
-        baud_divisor(18e6, 3_000_000)
-    assert baud_divisor(24e6, 3_000_000) == 8
+@pytest.mark.parametrize("rates", [FT2232H, FT231X, ONE_MEGABAUD], ids=["FT2232H", "FT231X", "1 Mbaud"])
+def test_no_faster_rate_is_left(rates: tuple[int, ...]) -> None:
+    """Of all pairs by hand, at every clock from 12 to 100 MHz."""
+    assert list(rates) == sorted(set(rates), reverse=True)
+    for clock_hz in range(12_000_000, 100_000_000, 250_000):
+        fits = [
+            baud for baud in rates for divisor in range(8, 200) if abs(clock_hz / divisor / baud - 1) <= BAUD_TOLERANCE
+        ]
+        found = 0
+        with contextlib.suppress(LuternError):
+            found = SerialLink(rates, "").rate_at(clock_hz)[0]
+        assert found == max(fits, default=0), clock_hz
+
+
+def test_rates_of_ftdi() -> None:
+    """AN_120: nothing between 1 and 1.5 and 2; Linux's driver rounds to an eighth, so it makes what is asked for."""
+    assert FT2232H[:5] == (12_000_000, 8_000_000, 6_000_000, 5_647_059, 5_333_333)
+    assert FT231X[:4] == (3_000_000, 2_000_000, 1_500_000, 1_411_765)
+    for highest, rates in ((12_000_000, FT2232H), (3_000_000, FT231X)):
+        for baud in rates:
+            made = highest / (round(8 * highest / baud) / 8)
+            assert abs(made / baud - 1) < 1e-5
+
+
+def test_clock_that_makes_no_rate() -> None:
+    link = SerialLink(ONE_MEGABAUD, "")
+    for clock_hz in (6e6, 8.5e6):
+        with pytest.raises(LuternError) as error:
+            link.rate_at(clock_hz)
+        assert str(error.value) == (
+            f"a clock of {clock_hz / 1e6:g} MHz makes no rate of this board's link within 2% and in 8 cycles or more a "
+            "bit; choose a frequency near a multiple of 1 MHz, from 8 MHz on."
+        )
 
 
 @pytest.mark.parametrize(

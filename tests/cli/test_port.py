@@ -15,14 +15,15 @@ from pathlib import Path
 import pytest
 from tokenizers import processors
 
+from lutern.cli.port import built_rates, find_rate, known_rates
 from lutern.firmware.conversations import Sampling, generate
-from lutern.firmware.link import Client
-from lutern.firmware.serial_port import SerialPort
+from lutern.firmware.link import Client, LinkError
+from lutern.firmware.serial_port import PortError, SerialPort
 from lutern.firmware.session import GoldenSession
 from lutern.firmware.slip import FrameDecoder, encode_frame
 from lutern.hw.config import PRESETS, preset
 from lutern.hw.link.uart import LOWEST_DIVISOR
-from lutern.hw.protocol import PROTOCOL_VERSION, WRITE, Opcode
+from lutern.hw.protocol import PROTOCOL_VERSION, RESPONSE, WRITE, Opcode, capability
 from lutern.hw.top import SerialTop
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig
@@ -186,10 +187,10 @@ def test_another_preset_is_refused(board: Board, folder: Path) -> None:
 
 def test_selftest(board: Board) -> None:
     with PtyBoard(board) as served:
-        done = lutern("selftest", "--on", served.port, "--words", "300")
+        done = lutern("selftest", "--on", served.port, "--words", "300", "--baud", "3000000")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines() == [
-        f"pass  link    protocol version {PROTOCOL_VERSION}, machine tiny, 75 MHz",
+        f"pass  link    protocol version {PROTOCOL_VERSION}, machine tiny, 75 MHz, 3,000,000 baud",
         "pass  memory  600 words of 4 bytes, and their complements, written and read back",
         "pass  decode  random weights: 8 tokens and their logits equal the integer model's",
     ]
@@ -201,7 +202,7 @@ def test_weights_over_the_port(folder: Path, expected: str) -> None:
         board = Board(chip)
         board.faulty = 40
         with PtyBoard(board) as served:
-            done = generate_on(served.port, folder)
+            done = generate_on(served.port, folder, "--baud", "3000000")
             assert (done.returncode, done.stdout) == (0, expected), done.stderr
             assert board.pieces > 3 * board.faulty
             assert f"host, 10 lanes, {served.port}: " in done.stderr
@@ -222,11 +223,11 @@ def test_the_second_program_is_told(board: Board, folder: Path) -> None:
 
 
 def test_nothing_answers(folder: Path) -> None:
-    """A port with no chip behind it."""
+    """A port with no chip at its other end."""
     far, near = os.openpty()
     try:
         port = os.ttyname(near)
-        done = generate_on(port, folder)
+        done = generate_on(port, folder, "--baud", "2000000")
     finally:
         os.close(far)
         os.close(near)
@@ -235,6 +236,76 @@ def test_nothing_answers(folder: Path) -> None:
         "The board did not answer INFO, asked 4 times with 1 s of patience each; check the cable, the "
         "port and that the board runs Lutern.",
     )
+
+
+class RatedChip:
+    """A chip that answers at one rate; at others both ends see noise. ``impossible``: a rate that the port refuses."""
+
+    def __init__(self, baud: int, impossible: int = 0) -> None:
+        self.own, self.impossible, self.baud = baud, impossible, 0
+        self.asked: list[int] = []
+        self.draw, self.decoder, self.answers = random.Random(5), FrameDecoder(), b""
+
+    def set_baud(self, baud: int) -> None:
+        if baud == self.impossible:
+            raise PortError("The port cannot be used at that rate.")
+        self.baud, self.answers = baud, b""
+
+    def write(self, data: bytes) -> None:
+        self.asked.append(self.baud)
+        if self.baud != self.own:
+            data, self.answers = self.draw.randbytes(len(data)), self.draw.randbytes(7)
+        for frame in self.decoder.feed(data):
+            self.answers += encode_frame(frame.opcode | RESPONSE, frame.sequence, capability(CONFIG))
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        data, self.answers = self.answers[:limit], self.answers[limit:]
+        return data
+
+
+@pytest.mark.parametrize("own", [8_000_000, 3_000_000, 1_000_000])
+def test_the_rate_is_found(own: int) -> None:
+    chip = RatedChip(own, impossible=12_000_000)
+    rates = [12_000_000, 5_333_333, 3_000_000, 1_000_000, 8_000_000]
+    assert find_rate(chip, rates) == chip.baud == own
+    assert list(dict.fromkeys(chip.asked)) == rates[1 : rates.index(own) + 1]
+
+
+def test_no_rate_is_the_right_one() -> None:
+    chip = RatedChip(2_000_000)
+    with pytest.raises(LinkError) as error:
+        find_rate(chip, [3_000_000, 1_000_000])
+    assert str(error.value) == (
+        "The board did not answer at 3,000,000, 1,000,000 baud; check the cable, the port and that the board runs "
+        "Lutern, or give the rate of its gateware with --baud."
+    )
+    assert chip.asked == [3_000_000, 1_000_000] * 2
+
+
+def test_another_version_is_no_silence() -> None:
+    """What answers is told, and no other rate is tried."""
+    chip = RatedChip(3_000_000)
+    chip.decoder.feed = lambda data: []  # type: ignore[method-assign]
+    version = (PROTOCOL_VERSION + 1).to_bytes(2, "little") + capability(CONFIG)[2:]
+    chip.read = lambda limit, timeout_s: encode_frame(Opcode.INFO | RESPONSE, 1, version)  # type: ignore[method-assign]
+    with pytest.raises(LinkError, match=f"^The board speaks protocol version {PROTOCOL_VERSION + 1},"):
+        find_rate(chip, [3_000_000, 1_000_000])
+    assert chip.asked == [3_000_000]
+
+
+def test_rates_that_are_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those of the bitstreams that were built here, the newest first, then those of all boards."""
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
+    of_boards = known_rates()
+    assert built_rates() == [] and of_boards[0] == 3_000_000
+    assert {3_000_000, 1_000_000, 8_000_000} <= set(of_boards)  # 8: the FT2232H of ECPIX-5 85F, at 65 MHz
+    for age, content in enumerate(['{"baud": 9000000}', '{"baud": "x"}', "{", '{"baud": 1000000}', "[]", "{}"]):
+        folder = tmp_path / "builds" / f"build-{age}"
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(content)
+        os.utime(folder / "manifest.json", (1000 - age, 1000 - age))
+    assert built_rates() == [9_000_000, 1_000_000]
+    assert known_rates() == [9_000_000, 1_000_000, *(baud for baud in of_boards if baud != 1_000_000)]
 
 
 def test_a_chip_that_is_no_preset(folder: Path) -> None:

@@ -76,6 +76,20 @@ def test_there_is_none() -> None:
         SerialPort("/dev/ttyLUTERN9")
 
 
+def test_another_rate(cable: Cable) -> None:
+    """It is the port's from then on, and what came before is dropped; a rate that is none is refused."""
+    with SerialPort(cable.port) as port:
+        assert port.baud == 3_000_000
+        os.write(cable.far, b"noise")
+        for baud in (8_000_000, 5_333_333, 1_000_000):
+            port.set_baud(baud)
+            assert port.baud == baud and port.read(100, 0.02) == b""
+        os.write(cable.far, b"answer")
+        assert port.read(6, 1.0)[:1] == b"a"
+        with pytest.raises(PortError, match=f"^The port {cable.port} cannot be used at -1 baud"):
+            port.set_baud(-1)
+
+
 def test_the_second_host_is_told(cable: Cable) -> None:
     with SerialPort(cable.port), pytest.raises(PortError) as error:
         SerialPort(cable.port)

@@ -6,7 +6,7 @@ import pytest
 
 from lutern.firmware.slip import encode_frame
 from lutern.hw.config import preset
-from lutern.hw.link import Uart, uart
+from lutern.hw.link import LOWEST_DIVISOR, Uart, uart
 from lutern.hw.protocol import Opcode, capability
 from lutern.hw.top import SerialTop
 from lutern.model_ref.errors import LuternError
@@ -23,6 +23,30 @@ def run(built: Uart, divisor: int, error: float = 0.0, pause: str = "none") -> N
 @pytest.mark.parametrize("divisor", [8, 25])
 def test_bytes(divisor: int, error: float) -> None:
     run(Uart(divisor), divisor, error, pause="none" if error == 0 else "random")
+
+
+def bits_are_hit(divisor: int, error: float, phase: float) -> bool:
+    """Whether every sample lies within its bit, for a start bit that falls ``phase`` cycles ahead of a clock's edge.
+
+    The instants of hw/link/uart.py: half a bit after the first cycle that sees the line low, then every ``divisor``.
+    """
+    bit = divisor * (1 + error)
+    samples = [phase + divisor // 2 + divisor * place for place in range(10)]
+    return all(place * bit < at < (place + 1) * bit for place, at in enumerate(samples))
+
+
+@pytest.mark.parametrize("error", [-0.037, -0.02, 0.02, 0.037])
+def test_the_rates_that_are_borne(error: float) -> None:
+    """Whatever the divisor, and wherever between two edges of the clock the start bit falls."""
+    for divisor in range(LOWEST_DIVISOR, 256):
+        for sixteenths in range(1, 17):
+            assert bits_are_hit(divisor, error, sixteenths / 16), f"{divisor} cycles a bit, {sixteenths} sixteenths"
+    assert not bits_are_hit(LOWEST_DIVISOR, -0.04, 1.0)
+
+
+@pytest.mark.parametrize("error", [-0.035, 0.035])
+def test_bytes_at_the_limit(error: float) -> None:
+    run(Uart(LOWEST_DIVISOR), LOWEST_DIVISOR, error, pause="random")
 
 
 def test_another_rate_is_found() -> None:
