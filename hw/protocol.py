@@ -24,8 +24,10 @@ both in step.
 
 Addresses and counts of memory are in words; the first byte of a word is its bits 7..0. From ``config.TRIT_MEMORY`` on
 they name parts of beats. WRITE, CHECKSUM and MEMORY_TEST stop the machine; SETUP starts it, and it reads ahead from
-then on. MEMORY_TEST and PHASE are answered with NOT_AVAILABLE where the words are not in SDRAM. COUNTERS is known only
-to machines that have them: COUNTER_STRIDE numbers a phase of the last token, of which the first are ``COUNTER_NAMES``.
+then on. MEMORY_TEST is answered with NOT_AVAILABLE where the words are not outside the chip, PHASE where they are not
+in SDRAM. A memory that is silent or answers out of order is named in answer to every command that needs it, until a
+reset. COUNTERS is known only to machines that have them: COUNTER_STRIDE numbers a phase of the last token, of which the
+first are ``COUNTER_NAMES``.
 
 A RUN takes ``streams`` conversations, one FEED each, and chooses ``count`` tokens for every one of them: step after
 step, in each step stream 0 first. ``chained``: all of them are one conversation, FEEDs its tokens in order, count is 1.

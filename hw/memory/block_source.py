@@ -30,14 +30,17 @@ class BlockSource(wiring.Component):
         self.shape = SourceShape(
             word_bits, address_bits, in_flight=self.in_flight, client_bits=client_bits, is_trusted=True
         )
+        self.job, self.there = Signal(self.shape.job), Signal()  # the job that is served
+        self.memory = new_memory(word_bits, depth)
+        self.read = self.memory.read_port()
         super().__init__({"port": In(WordPort(self.shape))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         port = self.port
-        m.submodules.memory = memory = new_memory(self.shape.word_bits, self.depth)
-        write, read = memory.write_port(), memory.read_port()
-        job, there, ends = Signal(self.shape.job), Signal(), Signal()
+        m.submodules.memory = self.memory
+        write, read = self.memory.write_port(), self.read
+        job, there, ends = self.job, self.there, Signal()
         found, its_client = Signal(), Signal(self.shape.client_bits)
         m.d.comb += [
             ends.eq(job.write | (job.length == 1)),

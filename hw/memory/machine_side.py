@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Elaboratable, Module, Mux, ResetInserter, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
@@ -50,6 +50,9 @@ class MachineSide(wiring.Component):
     def __init__(self, config: HwConfig, shape: SourceShape) -> None:
         self.config, self.shape = config, shape
         clients = len(shape.clients)
+        self.serves, self.runs, self.drops = Signal(), Signal(), Signal()  # the host; the machine; words
+        self.waiting = [Signal(data.StructLayout({"valid": 1, "word": config.word_bits})) for _ in shape.clients]
+        self.skids = [Skid(config.word_bits) for _ in shape.clients]
         super().__init__(
             {
                 **memory_members(config),
@@ -67,7 +70,7 @@ class MachineSide(wiring.Component):
         m.submodules.test = test = MemoryTest(self.config)
         join_streams(m, self.i_test, test.i)
         join_streams(m, test.o, self.o_test)
-        serves, runs, drops = Signal(), Signal(), Signal()
+        serves, runs, drops = self.serves, self.runs, self.drops
         outputs = [self._register(m, client, drops) for client in self.shape.clients]
         self._hand_out(m, outputs, test, serves, runs)
         row, asked, row_asked = self._add_row_address(m, runs)
@@ -136,8 +139,8 @@ class MachineSide(wiring.Component):
     def _register(self, m: Module, client: Client, drops: Value) -> Any:
         """The client's words after a register and a skid buffer, emptied while ``drops``: no ready reaches the FIFO."""
         name, came = client.name.lower(), self.came[client]
-        valid, word = Signal(name=f"{name}_valid"), Signal(self.config.word_bits, name=f"{name}_word")
-        skid = Skid(self.config.word_bits)
+        register, skid = self.waiting[client], self.skids[client]
+        valid, word = register.valid, register.word
         m.submodules[f"{name}_skid"] = ResetInserter(drops)(skid)
         m.d.comb += [came.ready.eq(~valid | skid.i.ready | drops), skid.i.valid.eq(valid), skid.i.payload.eq(word)]
         with m.If(came.ready):

@@ -75,6 +75,7 @@ class SourceSide(wiring.Component):
         self.readers = {client: BurstReader(shape, client, self.count_bits) for client in shape.clients}
         self.credits = {client: Credit(client, self.depth) for client in shape.clients}
         self.given = Signal(range(shape.burst + 1))
+        self.still = Signal(4)
         clients = len(shape.clients)
         request = request_layout(shape, address_bits)
         super().__init__(
@@ -137,7 +138,7 @@ class SourceSide(wiring.Component):
         self._join_watch(m, watch, granted, owed)
 
         # Levels are some cycles old: nothing may have moved for as long.
-        still = Signal(4)
+        still = self.still
         empty = ~Cat(self.levels[client] != 0 for client in shape.clients).any()
         nothing = ~self.going & at_rest & port.idle & ~owed & empty
         m.d.sync += [still.eq(Mux(nothing, Cat(1, still), 0)), self.rests.eq(still.all())]
