@@ -44,8 +44,8 @@ from lutern.hw.memory.sdram_part import SdramTimings
 from lutern.hw.memory.word_source import SourceShape, WordPort
 
 REFRESH_WAIT = 3 * BURST
-"""Most cycles that a refresh which is due waits for bursts, rows and writes. Induction proves it for a small part, with
-one and two refreshes together (tests/hw/memory/test_sdram_proofs.py); no time of a real part is over 8 cycles."""
+"""Most cycles that a refresh which is due waits for bursts, rows and writes. Induction proves it with the timings of
+the presets, and for a small part with two refreshes together (tests/hw/memory/test_sdram_proofs.py)."""
 
 
 class SdramPins(wiring.Signature):

@@ -10,7 +10,7 @@ from amaranth.hdl import Assert, Elaboratable, Module, Signal, Value
 from proofs import prove
 
 from lutern.boards.sdram_parts import SDRAM_PARTS, sdram_part
-from lutern.hw.memory import SdramTimings
+from lutern.hw.memory import SdramTimings, any_part
 from lutern.hw.memory import sdram_controller as sdram
 from lutern.hw.memory.burst_reader import BurstReader
 from lutern.hw.memory.sdram_controller import REFRESH_WAIT, SdramController, sdram_shape
@@ -41,6 +41,14 @@ SMALL = SdramTimings(
 @pytest.mark.parametrize("group", [1, 2])
 def test_refreshes_and_words(group: int, tmp_path: Path) -> None:
     proved, log = prove(SdramController(SMALL.with_(refresh_group=group)), tmp_path, REFRESH_WAIT + 4)
+    assert proved, log[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data_bits", [16, 32])
+def test_refreshes_and_words_of_the_presets(data_bits: int, tmp_path: Path) -> None:
+    """The timings that suit every part of a board."""
+    proved, log = prove(SdramController(any_part(data_bits)), tmp_path, REFRESH_WAIT + 4)
     assert proved, log[-3000:]
 
 

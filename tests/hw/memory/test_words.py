@@ -48,6 +48,6 @@ def test_words(state: str, latency: int, pause: str, monkeypatch: pytest.MonkeyP
 
 def test_mutation_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs for which there is no room."""
-    monkeypatch.setattr(source_side, "ROOM_BURSTS", -64)
+    monkeypatch.setattr(source_side, "ROOM_BURSTS", -8)
     with pytest.raises(AssertionError, match="seed"):
         run_words(monkeypatch, "memory", 60, "bursty", testcase="the_stream_repeats")

@@ -31,7 +31,7 @@ SHAPES = {
     "port": SourceShape(64, 32, in_flight=256, client_bits=2, is_trusted=True),
 }
 """Of the presets; what a queue of the watch adds is one more reason for the source to wait."""
-ADDRESS_BITS = 16
+ADDRESS_BITS = 8
 
 
 class Around(Elaboratable):
