@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from lutern.firmware.schedule import LAYER, Operation, program_sizes, records
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
+from lutern.hw.glu import WRITTEN as GATE_WRITTEN
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.layouts import Op, RecordKind, group_shape, header_words, row_fifo_words, short_trits
@@ -48,6 +49,7 @@ from lutern.model_ref.errors import LuternError
 I_AFTER_F = 3  # cycles between the last beat of F and the first of I: its z is written
 G_AFTER_I = WRITTEN + 1  # cycles between the last beat of I and the first of G: the state is complete
 I_AFTER_I = WRITTEN - S_READ + 1  # cycles between two of the same index that are chained: the state is written
+UP_AFTER_GATE = GATE_WRITTEN + 1  # cycles between a beat of GATE and that of UP: its gate is written
 PAUSE = 100_000
 """Cycles ahead of a pass that the host begins: all that can be read ahead has been."""
 PASSES = 32
@@ -151,6 +153,7 @@ class PassModel:
         self.vector_end = 0
         self.last_f = self.last_i = 0
         self.i_entered: dict[int, int] = {}  # by index in a row group: the newest beat of I
+        self.gate_entered: dict[tuple[int, int], int] = {}  # by stream and index, of vectors that UP may wait for
         self.vector_last = -1
         self.row_used = -1
         self.beats = 0
@@ -375,6 +378,7 @@ class PassModel:
         # whole words of gains in so many row groups
         period = math.lcm(of_group, group_shape(self.config, op.items or 1)[0]) // of_group
         steady = Steady(self._visit, lambda: self.beat)
+        is_brief = self._is_brief(op)
         done: list[int] = []
         group = 0
         while group < op.row_groups:
@@ -389,7 +393,7 @@ class PassModel:
                     self.bank = 1 - self.bank
             done = self._drain(op, drained, group * of_group, starts, last_group)
             group += 1
-            if group % period == 0 and group + 2 * period < op.row_groups:
+            if not is_brief and group % period == 0 and group + 2 * period < op.row_groups:
                 group += period * steady.jump((op.row_groups - group) // period - 2)
         return done
 
@@ -470,9 +474,15 @@ class PassModel:
                 self.last_i = self.i_entered[index] = left
             elif op.op == Op.F:
                 self.last_f = left
+            elif op.op == Op.GATE and self._is_brief(op):
+                self.gate_entered[stream, index] = left
             return left
-        block = self.blocks[name]
-        inside = self.scale.leave(shown, block.enter(max(shown, self.last_i + G_AFTER_I if name == "mlgru" else 0)))
+        block, wanted = self.blocks[name], 0
+        if op.op == Op.G:
+            wanted = self.last_i + G_AFTER_I
+        elif op.op == Op.UP and self._is_brief(op):
+            wanted = self.gate_entered[stream, index] + UP_AFTER_GATE
+        inside = self.scale.leave(shown, block.enter(max(shown, wanted)))
         wanted = max(block.arrive(inside), self.vector_last + 1)
         joined = block.leave(wanted, self._gain_shows(stream, wanted, first))
         self.vector_last = joined
@@ -481,6 +491,10 @@ class PassModel:
         if last:
             self.vector_end, self.popped["gains"] = joined, joined + 1
         return inside
+
+    def _is_brief(self, op: Operation) -> bool:
+        """Whether an operation has so few beats that UP may come before its gate is written."""
+        return op.groups * self.streams < UP_AFTER_GATE
 
     def _end_results(self, when: int) -> None:
         self.result_end = when
