@@ -26,6 +26,8 @@ TUPLE_GAINS = 4
 """Most gains an element has: w1 and one G for each of f, i, g."""
 VALUE_BITS = 32
 """An element of the elementwise path after the scale: h needs 32 bits, everything else 18 or 21."""
+STATE_BITS = 32
+"""An element of the state S."""
 BOUND_BITS = MANTISSA_BITS
 """1 - LB, 0.17."""
 HEADER_KIND_BITS = 4

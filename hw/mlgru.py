@@ -12,11 +12,15 @@
 Several streams: z, the newest S (what G reads) and both scalars are kept for each. I reads the memory of S as late as
 it can, in stage 6, since the stream before may leave what it reads (``chained``).
 
+``state`` "memory": in place of both memories of S there is a *window*, one layer's S of every stream. I reads a place
+of it in stage 6 and writes the new S to the same place, where G finds it; ``hw/state_dma.py`` loads and saves it.
+
 Cost an element, without sigma's block: three products (mulA, mulB, g^2), 17 bits of z a channel, 32 of S a channel and
-layer; of several streams, the same for each and 32 bits of the newest S a channel.
+layer; of several streams, the same for each and 32 bits of the newest S a channel. With a window: 32 bits a channel
+and stream.
 Interlocks, each of which holds a beat at the input: I waits while one of the two beats before is of F (its z may be the
 one that is wanted), and, chained, while its index is one of the six beats before; G waits while an I beat is in flight
-(S and its largest are complete then).
+(S and its largest are complete then); I waits until the window is loaded.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.activation import SIGMOID_STAGES, sigmoid_signature, use_sigmoid
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payload
+from lutern.hw.layouts import BOUND_BITS, STATE_BITS, VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.pipeline import (
     CreditFifo,
     Stages,
@@ -39,6 +43,8 @@ from lutern.hw.pipeline import (
     magnitude,
     new_memory,
     pack,
+    place_at,
+    place_count,
     place_of,
     read_ahead_of_register,
     read_register,
@@ -46,6 +52,7 @@ from lutern.hw.pipeline import (
     stream_of,
     vector_memory,
 )
+from lutern.hw.state_dma import unit_shape, window_signature
 from lutern.model_ref import mlgru
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import MANTISSA_BITS, Int
@@ -53,7 +60,6 @@ from lutern.model_ref.mlgru import STATE_GUARD_BITS, Z_BITS
 from lutern.model_ref.norm import X_BITS
 
 ELEMENT_BITS = 18
-STATE_BITS = 32
 SQUARES_BITS = 48
 SIGMA = 2 + SIGMOID_STAGES
 """Stage in which sigma stands; then mulA's product, mulB's operand, mulB's product (v), the new state."""
@@ -102,7 +108,7 @@ class Mlgru(wiring.Component):
     ----------
     config
         ``results_per_cycle`` (P) elements a beat; ``max_width`` and ``max_state`` size the memories of z and S;
-        ``debug_tap`` adds the tap.
+        ``state`` "memory" has a window in place of the memory of S; ``debug_tap`` adds the tap.
 
     Members
     -------
@@ -114,7 +120,10 @@ class Mlgru(wiring.Component):
     fresh
         One bit a stream: a beat of I of stream t that enters while bit t is high sees S = 0.
     bases
-        ``state_bits`` a stream: added to ``state_base``. Constant from the first beat of I to the last of G.
+        ``state_bits`` a stream: added to ``state_base``. Constant from the first beat of I to the last of G. With a
+        window there are none, and ``state_base`` is not looked at.
+    window, final_stream
+        With a window: ``state_dma.window_signature``, and the stream whose last beat ends I and G of a layer.
     chained
         The state of a stream is what the stream before it left: all ``bases`` are equal, and ``fresh`` is 0 from stream
         1 on. Not looked at by a machine of one stream.
@@ -152,7 +161,11 @@ class Mlgru(wiring.Component):
         members = {
             "i": In(stream.Signature(values_payload(config))),
             "fresh": In(config.streams),
-            "bases": In(config.streams * config.state_bits),
+            **(
+                {"window": In(window_signature(config)), "final_stream": In(config.stream_bits)}
+                if config.state == "memory"
+                else {"bases": In(config.streams * config.state_bits)}
+            ),
             "chained": In(1),
             "o": Out(stream.Signature(x_payload(config))),
             "sigmoid": Out(sigmoid_signature(config)),
@@ -215,7 +228,14 @@ class Mlgru(wiring.Component):
         m.d.comb += [z_write.addr.eq(place[SIGMA + 2]), z_write.en.eq(f[SIGMA + 2])]
 
         new_s = Signal(len(lanes) * STATE_BITS)
-        held, past = self._states(m, stages, i, place, new_s)
+        if config.state == "memory":
+            held, past = self._window(m, stages, i, place, new_s)
+            m.d.comb += [
+                self.window.written.eq(self._ends(i[WRITTEN], stages.register(last[V_STAGE]), place[WRITTEN])),
+                self.window.used.eq(self._ends(g[1], last[1], place[1])),
+            ]
+        else:
+            held, past = self._states(m, stages, i, place, new_s)
         ones = Signal(len(lanes) * (STATE_BITS - 1))
         state_bits = self._largest(m, stages, i, g, place, begins, ones)
         frac = stages.delay(p.frac, 2, "frac")
@@ -309,11 +329,47 @@ class Mlgru(wiring.Component):
         return left, product, stages.register(saturate(total >> step_bits, STATE_BITS), f"new_s_{lane}")
 
     def _s_missing(self, i: list[Any], place: list[Any]) -> Value:
-        """Whether the stream before may not have written what I of a chained stream would read."""
+        """Whether what I would read is not there: the window's, or what the stream before leaves a chained one."""
+        missing = ~self.window.loaded if self.config.state == "memory" else Const(0, 1)
         if self.config.streams == 1:
-            return Const(0, 1)
+            return missing
         index = [index_of(self.config, where) for where in place]
-        return self.chained & Cat(i[k] & (index[k] == index[0]) for k in range(1, WRITTEN - S_READ + 1)).any()
+        near = self.chained & Cat(i[k] & (index[k] == index[0]) for k in range(1, WRITTEN - S_READ + 1)).any()
+        return missing | near if self.config.state == "memory" else near
+
+    def _ends(self, valid: Value, last: Value, place: Value) -> Value:
+        """Whether a beat ends the vector of the final stream."""
+        return valid & last & (stream_of(self.config, place) == self.final_stream)
+
+    def _window(
+        self, m: Module, stages: Stages, i: list[Any], place: list[Any], new_s: Value
+    ) -> tuple[list[Any], list[Any]]:
+        """As ``_states``, with one layer's S of every stream. I and G never read in the same cycle."""
+        config, p, window = self.config, self.i.payload, self.window
+        depth = -(-config.max_width // config.results_per_cycle)
+        whole = unit_shape(config)[0]
+        depth = -(-depth // whole) * whole
+        memory = m.submodules.window_memory = beats_memory(config, STATE_BITS, place_count(config, depth))
+        write = memory.write_port()
+        early = place[S_READ - 1]
+        source = stream_of(config, early)
+        if config.streams > 1:
+            source = (source - (self.chained & source.any()))[: config.stream_bits]
+        where = stages.register(place_at(config, index_of(config, early), source), "s_read")
+        granted = ~(self.i.valid & (p.op == int(Op.G)))
+        read = read_register(m, memory, Mux(i[S_READ], where, Mux(granted, window.place, place[0])))
+        m.d.comb += [
+            window.granted.eq(granted),
+            window.data.eq(read),
+            write.addr.eq(Mux(i[WRITTEN], place[WRITTEN], window.place)),
+            write.data.eq(Mux(i[WRITTEN], new_s, window.fill_data)),
+            write.en.eq(i[WRITTEN] | window.fill),
+        ]
+        fresh = stages.delay(self.fresh.bit_select(p.stream, 1), S_READ + 1, "fresh")
+        lanes = [read.word_select(lane, STATE_BITS).as_signed() for lane in range(config.results_per_cycle)]
+        held = [stages.register(element, "held") for element in lanes]
+        zero = Const(0, signed(STATE_BITS))
+        return held, [stages.register(Mux(fresh, zero, element), "past") for element in lanes]
 
     def _states(
         self, m: Module, stages: Stages, i: list[Any], place: list[Any], new_s: Value

@@ -33,8 +33,7 @@ def _beats(config: HwConfig) -> tuple[int, int]:
 
 def vector_memory(config: HwConfig, bits: int) -> Any:
     """Memory of P x ``bits`` at every place."""
-    beats, index_bits = _beats(config)
-    return beats_memory(config, bits, config.streams << index_bits if config.streams > 1 else beats)
+    return beats_memory(config, bits, place_count(config, _beats(config)[0]))
 
 
 def in_luts(config: HwConfig, depth: int) -> bool:
@@ -72,8 +71,23 @@ def read_ahead_of_register(m: Module, config: HwConfig, stages: Stages, memory: 
 
 def place_of(config: HwConfig, payload: Any) -> Value:
     """The place of a beat, from its ``index`` and ``stream``."""
-    index = payload.index[: _beats(config)[1]]
-    return Cat(index, payload.stream) if config.streams > 1 else Cat(index)
+    return place_at(config, payload.index, payload.stream)
+
+
+def place_at(config: HwConfig, index: Value, stream: Value) -> Value:
+    """The place of a beat of a stream."""
+    index = index[: _beats(config)[1]]
+    return Cat(index, stream) if config.streams > 1 else Cat(index)
+
+
+def place_count(config: HwConfig, beats: int) -> int:
+    """Places of a vector of so many beats for every stream."""
+    return config.streams << _beats(config)[1] if config.streams > 1 else beats
+
+
+def place_bits(config: HwConfig) -> int:
+    """Bits of a place."""
+    return _beats(config)[1] + (config.stream_bits if config.streams > 1 else 0)
 
 
 def index_of(config: HwConfig, place: Value) -> Value:

@@ -1,0 +1,252 @@
+"""DMA of the state: S of one layer at a time between the memory of words and the window that MLGRU works in.
+
+    memory of words ─► i_word ─► word █─► window (P elements a place, every stream) ─┐   ahead of I of a layer: load
+                                                                                       │
+    memory of words ◄─ o_request ◄─ word █◄──────────────────────────────────────────┘   after I of it: save
+
+    begin of a run ─► load layer 0 ─► I writes the window ─► save ─► load layer 1 ─► ...     the last layer: layer 0
+                                          and G reads it ──────────────▲                     of the next step, if any
+
+There is room for one layer. It is saved while G works, and the next one is loaded from the end of G on: six other
+matrices pass meanwhile, and I of that layer waits at the input of MLGRU until it is there.
+
+    first word of (stream t, layer l) = state_base + base(t) + l * state_words
+
+A *unit* is what word and place have in common: B places a word, or K words a place, one of the two is 1. A unit takes
+K + B cycles to load and K + B + 1 to save, if neither the memory nor G holds it up.
+
+Cost: a register of a unit, 32 T + 90 flip-flops, an adder of an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import STATE_BITS
+from lutern.hw.memory import state_request_layout
+from lutern.hw.pipeline import place_at, place_bits
+
+BASE_BITS = 32
+
+
+def unit_shape(config: HwConfig) -> tuple[int, int]:
+    """Places a word (B) and words a place (K); one of them is 1."""
+    place = config.results_per_cycle * STATE_BITS
+    return max(1, config.word_bits // place), max(1, place // config.word_bits)
+
+
+def window_signature(config: HwConfig) -> wiring.Signature:
+    """The window's ports as ``StateDma`` has them.
+
+    loaded
+        S of the layer that comes next is in the window.
+    written, used
+        The last new S of the layer has been written; G has read the last one. One cycle each.
+    place, granted, data
+        The place that is read while ``granted``, and what is there, a cycle later.
+    fill, fill_data
+        ``fill_data`` is written to ``place``.
+    """
+    bits = config.results_per_cycle * STATE_BITS
+    return wiring.Signature(
+        {
+            "loaded": Out(1),
+            "written": In(1),
+            "used": In(1),
+            "place": Out(place_bits(config)),
+            "granted": In(1),
+            "data": In(bits),
+            "fill": Out(1),
+            "fill_data": Out(bits),
+        }
+    )
+
+
+class StateDma(wiring.Component):
+    """Loads and saves S of machines whose ``state`` is "memory".
+
+    Members
+    -------
+    window
+        ``window_signature``.
+    o_request, i_word
+        Writes and reads of the memory of words (``state_request_layout``), in order; the words that were read.
+    state_base, state_words, layers
+        Constant during a run: see above.
+    bases
+        32 bits a stream, in words. With ``final_stream`` and ``chained`` constant from the cycle after ``begins`` on.
+    chained
+        All streams are one conversation: stream 0 is loaded, the last one is saved.
+    begins, goes_on
+        A run begins; another step follows the present one (looked at when the last layer is done).
+    idle
+        Nothing is to be saved, and no layer is loaded or wanted: so it is between runs.
+
+    Numerics
+    --------
+    None: bits are copied. In a vector's last word what lies beyond the vector is undefined.
+
+    Latency
+    -------
+    2 cycles from ``begins`` to the first request, 3 from ``window.used`` of a layer that is saved. B + 1 from a
+    stream's last word to ``loaded``, or B + 2 to the request of the next stream. B + 3 from ``window.written``, or
+    from a stream's last write, to the next write.
+    """
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "window": Out(window_signature(config)),
+                "o_request": Out(stream.Signature(state_request_layout(config))),
+                "i_word": In(stream.Signature(config.word_bits)),
+                "state_base": In(BASE_BITS),
+                "state_words": In(16),
+                "layers": In(16),
+                "bases": In(config.streams * BASE_BITS),
+                "final_stream": In(config.stream_bits),
+                "chained": In(1),
+                "begins": In(1),
+                "goes_on": In(1),
+                "idle": Out(1),
+            }
+        )
+
+    @staticmethod
+    def model(
+        state_base: int, state_words: int, layers: int, bases: Sequence[int], steps: int, *, chained: bool = False
+    ) -> Iterator[tuple[bool, int]]:
+        """The requests of a run: (whether a write, its address), a read one of ``state_words`` words."""
+        streams = range(len(bases))
+        loaded, saved = (streams[:1], streams[-1:]) if chained else (streams, streams)
+        for _ in range(steps):
+            for layer in range(layers):
+                first = state_base + layer * state_words
+                yield from ((False, first + bases[t]) for t in loaded)
+                yield from ((True, first + bases[t] + word) for t in saved for word in range(state_words))
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        config, window = self.config, self.window
+        places, words = unit_shape(config)
+        place_width, word_bits = config.results_per_cycle * STATE_BITS, config.word_bits
+        unit = Signal(max(word_bits, place_width), reset_less=True)
+        part = Signal(range(max(places, words) + 1))  # words or places of the unit that are done
+        asked = Signal()  # the place of the cycle before comes
+        index, of_stream = Signal(config.index_bits), Signal(config.stream_bits)
+        left = Signal(16)  # words of the stream's vector
+        layer, layer_base, address = Signal(16), Signal(config.address_bits), Signal(config.address_bits)
+        saves, used = Signal(), Signal()
+        request, last_stream = self.o_request.payload, Signal()
+        m.d.comb += [
+            window.place.eq(place_at(config, index, of_stream)),
+            window.fill_data.eq(unit[:place_width]),
+            request.address.eq(address),
+            request.write.eq(saves),
+            request.payload.eq(Mux(saves, unit[:word_bits], self.state_words)),
+            last_stream.eq((of_stream == self.final_stream) | (self.chained & ~saves)),
+        ]
+        m.d.sync += asked.eq(0)
+        with m.If(window.used):
+            m.d.sync += used.eq(1)
+
+        def end_stream(after_all: str) -> None:
+            m.next = "ADDRESS"
+            m.d.sync += of_stream.eq(of_stream + 1)
+            with m.If(last_stream):
+                m.d.sync += of_stream.eq(0)
+                m.next = after_all
+
+        with m.FSM() as fsm:
+            m.d.comb += self.idle.eq(fsm.ongoing("IDLE"))
+            with m.State("IDLE"):
+                m.d.sync += [layer.eq(0), layer_base.eq(self.state_base), saves.eq(0)]
+                with m.If(self.begins):
+                    m.next = "ADDRESS"
+            with m.State("ADDRESS"):
+                m.d.sync += [
+                    address.eq(layer_base + self.bases.word_select(of_stream, BASE_BITS)),
+                    left.eq(self.state_words),
+                    index.eq(0),
+                    part.eq(0),
+                ]
+                m.next = "REQUEST"
+                with m.If(saves):
+                    m.next = "GATHER"
+            # load
+            with m.State("REQUEST"):
+                m.d.comb += self.o_request.valid.eq(1)
+                with m.If(self.o_request.ready):
+                    m.next = "RECEIVE"
+            with m.State("RECEIVE"):
+                m.d.comb += self.i_word.ready.eq(1)
+                with m.If(self.i_word.valid):
+                    m.d.sync += [_shift_in(unit, self.i_word.payload), part.eq(part + 1), left.eq(left - 1)]
+                    with m.If(part == words - 1):
+                        m.d.sync += part.eq(0)
+                        m.next = "FILL"
+            with m.State("FILL"):
+                m.d.comb += window.fill.eq(1)
+                m.d.sync += [unit.eq(unit >> place_width), part.eq(part + 1), index.eq(index + 1)]
+                with m.If(part == places - 1):
+                    m.d.sync += part.eq(0)
+                    m.next = "RECEIVE"
+                    with m.If(left == 0):
+                        end_stream("LOADED")
+            # I works
+            with m.State("LOADED"):
+                m.d.comb += window.loaded.eq(1)
+                with m.If(window.written):
+                    m.d.sync += [saves.eq(1), of_stream.eq(Mux(self.chained, self.final_stream, 0))]
+                    m.next = "ADDRESS"
+            # save
+            with m.State("GATHER"):
+                with m.If(window.granted & (part != places)):
+                    m.d.sync += [asked.eq(1), part.eq(part + 1), index.eq(index + 1)]
+                with m.If(asked):
+                    m.d.sync += _shift_in(unit, window.data)
+                    with m.If(part == places):
+                        m.d.sync += part.eq(0)
+                        m.next = "SEND"
+            with m.State("SEND"):
+                m.d.comb += self.o_request.valid.eq(1)
+                with m.If(self.o_request.ready):
+                    m.d.sync += [
+                        unit.eq(unit >> word_bits),
+                        part.eq(part + 1),
+                        left.eq(left - 1),
+                        address.eq(address + 1),
+                    ]
+                    with m.If(part == words - 1):
+                        m.d.sync += part.eq(0)
+                        m.next = "GATHER"
+                        with m.If(left == 1):
+                            end_stream("SAVED")
+            with m.State("SAVED"):
+                with m.If(used):
+                    m.d.sync += [
+                        used.eq(0),
+                        saves.eq(0),
+                        layer.eq(layer + 1),
+                        layer_base.eq(layer_base + self.state_words),
+                    ]
+                    m.next = "ADDRESS"
+                    with m.If(layer + 1 == self.layers):
+                        m.d.sync += [layer.eq(0), layer_base.eq(self.state_base)]
+                        with m.If(~self.goes_on):
+                            m.next = "IDLE"
+        return m
+
+
+def _shift_in(unit: Signal, part: Value) -> Any:
+    """``part`` into the top of the unit: the first of several ends at the bottom."""
+    return unit.eq(Cat(unit[len(part) :], part))
+
+
+__all__ = ["StateDma", "unit_shape", "window_signature"]
