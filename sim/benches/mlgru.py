@@ -93,11 +93,15 @@ class Bench:
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=self.on_output)
         dut.chained.value = int(self.chained)
+        self.prepare()
         self.set_fresh((1 << self.active) - 1)
         self.set_slots(list(range(self.active)))
         self.scalar_checks = 0
         self.restart()
         cocotb.start_soon(self.watch())
+
+    def prepare(self) -> None:
+        """For a bench that has more to drive."""
 
     def restart(self) -> None:
         """What the golden side knows after a reset. S has junk in it: the first token may not look at it."""
@@ -134,6 +138,7 @@ class Bench:
                     part = slice(beat * self.lanes, (beat + 1) * self.lanes)
                     junk = draw.integers(0, 1 << BOUND_BITS, self.lanes)
                     looked_at = op == Op.I or (op == Op.G and self.config.streams == 1)
+                    looked_at &= self.config.state == "block"
                     items.append(
                         pack(
                             self.layout,
@@ -165,7 +170,7 @@ class Bench:
         if op == Op.F:
             self.z[part] = mlgru.forget_gate(values, split(fields["bounds"], BOUND_BITS, self.lanes) & LARGEST)
         elif op == Op.I:
-            first = (fields["state_base"] + self.bases[stream] + index) * self.lanes
+            first = self.first_of(fields)
             words = slice(first, first + self.lanes)
             old = self.state[words] * (1 - (self.fresh >> stream & 1))
             self.state[words] = mlgru.update_state(old, self.z[part], values, fields["frac"])
@@ -184,6 +189,10 @@ class Bench:
                 self.scalars[stream].append((int((self.g[stream] ** 2).sum()), shift))
                 if stream == self.active - 1:
                     self.place = (token + (layer + 1) // self.layers, (layer + 1) % self.layers)
+
+    def first_of(self, fields: dict[str, int]) -> int:
+        """Where the golden side keeps S of a beat of I."""
+        return (fields["state_base"] + self.bases[fields["stream"]] + fields["index"]) * self.lanes
 
     def tap(self, s: int, stream: int, index: int) -> int:
         """The tap as one number."""

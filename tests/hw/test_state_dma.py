@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+from lutern.hw import mlgru, state_dma
 from lutern.hw.config import HwConfig
+from lutern.hw.mlgru import Mlgru
 from lutern.hw.state_dma import StateDma
+from lutern.sim.benches.with_dma import WithDma
+from lutern.sim.benches.with_sigmoid import WithSigmoid
 from lutern.sim.runner import run_bench
 
 
@@ -23,6 +30,7 @@ def machine(lanes: int, word_bytes: int, streams: int) -> HwConfig:
         state="memory",
         word_bytes=word_bytes,
         max_width=64,
+        max_state=4 * 128,
     )
 
 
@@ -40,3 +48,82 @@ SHAPES = [(1, 2, 2), (1, 4, 1), (2, 64, 4)]
 @pytest.mark.parametrize(("lanes", "word_bytes", "streams"), SHAPES)
 def test_runs(lanes: int, word_bytes: int, streams: int, pause: str) -> None:
     run(lanes, word_bytes, streams, pause=pause, seed=30 + lanes)
+
+
+def run_mlgru(
+    lanes: int,
+    word_bytes: int,
+    streams: int,
+    *,
+    active: int = 1,
+    chained: bool = False,
+    beats: int = 12,
+    pause: str = "none",
+    memory: str = "none",
+    seed: int = 1,
+) -> None:
+    config = machine(lanes, word_bytes, streams)
+    parameters = {
+        "config": asdict(config),
+        "layers": 2,
+        "beats": beats,
+        "tokens": 5,
+        "active": active,
+        "group": 5,
+        "chained": chained,
+        "source": pause,
+        "sink": pause,
+        "memory": memory,
+    }
+    run_bench(WithSigmoid(WithDma(config)), "lutern.sim.benches.mlgru_with_dma", parameters=parameters, seed=seed)
+
+
+RECURRENCES = [(1, 4, 1, 1, False), (2, 4, 4, 4, False), (2, 4, 4, 3, True)]
+
+
+@pytest.mark.parametrize(("pause", "memory"), [("none", "none"), ("random", "bursty")])
+@pytest.mark.parametrize(("lanes", "word_bytes", "streams", "active", "chained"), RECURRENCES)
+def test_recurrence(
+    lanes: int, word_bytes: int, streams: int, active: int, chained: bool, pause: str, memory: str
+) -> None:
+    run_mlgru(lanes, word_bytes, streams, active=active, chained=chained, pause=pause, memory=memory, seed=40 + streams)
+
+
+def mutant(module: ModuleType, right: str, wrong: str) -> dict[str, Any]:
+    """The names of a module in which one place of the source is another."""
+    source = inspect.getsource(module)
+    assert source.count(right) == 1, f"{right!r} is there {source.count(right)} times"
+    names: dict[str, Any] = {"__name__": module.__name__}
+    exec(compile(source.replace(right, wrong), "mutant", "exec", dont_inherit=True), names)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("[saves.eq(1), ", "[saves.eq(0), "),
+        ("with m.If(used):", "with m.If(1):"),
+        ("word_select(of_stream, BASE_BITS)", "word_select(self.final_stream, BASE_BITS)"),
+        ("Mux(self.chained, self.final_stream, 0)", "0"),
+        ("layer_base + self.state_words", "layer_base + self.state_words + 1"),
+        ("m.If(~self.goes_on)", "m.If(0)"),
+    ],
+    ids=["not-saved", "loaded-too-early", "base", "chained", "layer", "end"],
+)
+def test_mutation_is_found(right: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StateDma, "elaborate", mutant(state_dma, right, wrong)["StateDma"].elaborate)
+    with pytest.raises(AssertionError, match="seed"):
+        run(1, 4, 2, pause="random", beats=3, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("~self.window.loaded", "Const(0, 1)"), ("(self.chained & source.any())", "0")],
+    ids=["not-waited-for", "stream-before"],
+)
+def test_mutation_of_the_window_is_found(right: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = mutant(mlgru, right, wrong)["Mlgru"]
+    for name in ("_s_missing", "_window"):
+        monkeypatch.setattr(Mlgru, name, getattr(names, name))
+    with pytest.raises(AssertionError, match="seed"):
+        run_mlgru(2, 4, 4, active=2, chained=True, seed=5)
