@@ -82,8 +82,9 @@ def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iter
     with SimulatedBoard(machine, memory_clock=clocks) as board:
         session = Session(Client(board), program, door=board if board.has_back_door else None)
         yield measure_decode(session, 1, first_tokens)
-        if session.slots > 1:
-            yield measure_decode(session, session.slots, first_tokens)
+        streams = min(session.streams, session.slots)
+        if streams > 1:
+            yield measure_decode(session, streams, first_tokens)
         if config.streams > 1:
             yield measure_prefill(session, PREFILL_TOKENS, config.streams)
 

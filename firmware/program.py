@@ -36,6 +36,9 @@ from lutern.model_ref.norm import Gains
 from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.sampling import SCORE_FRAC_BITS
 
+MOST_SLOTS = 64
+"""Conversations that wait in a memory for their turn: more than a host of one machine has use for."""
+
 VectorGains = tuple[Gains | None, list[Gains]]
 TABLE_ROWS = 256
 """Rows of the embedding table that are packed at a time."""
@@ -67,7 +70,9 @@ class Program:
 
     @property
     def state_stride(self) -> int:
-        """Words of state of one stream, P elements each: from slot to slot in the memory of states."""
+        """From slot to slot: beats of P elements in the memory of states, or words where S is in memory."""
+        if self.hw_config.state == "memory":
+            return self.sizes.layers * self.sizes.state_words
         return _state(self.model_config) // self.hw_config.results_per_cycle
 
     @property
@@ -81,8 +86,8 @@ class Program:
             "embedding_row_words": sizes.row_words,
             "embedding_stride": sizes.stride,
             "embedding_bits": ITEM_BITS,
-            "state_base": 0,
-            "state_words": 0,
+            "state_base": sizes.words if sizes.state_words else 0,
+            "state_words": sizes.state_words,
             "layers": self.model_config.num_hidden_layers,
             "vocab": self.vocab,
         }
@@ -101,10 +106,13 @@ class Program:
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes that are read from memory for a token: record stream, row, beats."""
+        """Bytes that are moved for a token: record stream, row, beats, state."""
+        return self.bytes_per_pass(1)
+
+    def bytes_per_pass(self, streams: int) -> int:
+        """The same of a pass of so many streams."""
         sizes = self.sizes
-        words = sizes.record_words + sizes.row_words
-        return words * self.hw_config.word_bytes + sizes.trit_beats * self.hw_config.beat_bytes
+        return sizes.pass_words(streams) * self.hw_config.word_bytes + sizes.trit_beats * self.hw_config.beat_bytes
 
 
 def check_fit(model_config: ModelConfig, hw_config: HwConfig) -> None:
@@ -112,8 +120,12 @@ def check_fit(model_config: ModelConfig, hw_config: HwConfig) -> None:
     limits = (
         ("hidden size", model_config.hidden_size, "max_width", hw_config.max_width),
         ("intermediate size", model_config.intermediate_size, "max_width", hw_config.max_width),
-        ("state (layers x hidden size)", _state(model_config), "max_state", hw_config.max_state),
         ("vocabulary", model_config.vocab_size, "max_vocab", hw_config.max_vocab),
+        *(
+            [("state (layers x hidden size)", _state(model_config), "max_state", hw_config.max_state)]
+            if hw_config.state == "block"
+            else []
+        ),
     )
     for what, value, name, limit in limits:
         if value > limit:
@@ -131,8 +143,9 @@ def check_fit(model_config: ModelConfig, hw_config: HwConfig) -> None:
                 f"{hw_config.name}; choose a preset with fewer results a cycle."
             )
     sizes = program_sizes(model_config, hw_config)
+    state = sizes.layers * sizes.state_words
     for needed, kind, item_bytes, name, depth in (
-        (sizes.words, "words", hw_config.word_bytes, "memory_words", hw_config.memory_words),
+        (sizes.words + state, f"words ({state} of them for a stream's state)" if state else "words", hw_config.word_bytes, "memory_words", hw_config.memory_words),
         (sizes.beats, "beats", hw_config.beat_bytes, "trit_beats", hw_config.trit_beats),
     ):
         if needed > depth and hw_config.memory != "host":
@@ -142,9 +155,13 @@ def check_fit(model_config: ModelConfig, hw_config: HwConfig) -> None:
             )
 
 
-def streams_that_fit(model_config: ModelConfig, hw_config: HwConfig) -> int:
-    """Streams of a model whose states a machine holds, at most ``hw_config.streams``."""
-    return min(hw_config.streams, hw_config.max_state // _state(model_config))
+def state_slots(model_config: ModelConfig, hw_config: HwConfig) -> int:
+    """Conversations whose states a machine holds: at most its streams, or ``MOST_SLOTS`` where S is in memory."""
+    if hw_config.state == "block":
+        return min(hw_config.streams, hw_config.max_state // _state(model_config))
+    sizes = program_sizes(model_config, hw_config)
+    room = max(0, hw_config.memory_words - sizes.words)
+    return min(MOST_SLOTS, room // (sizes.layers * sizes.state_words))
 
 
 def _state(model_config: ModelConfig) -> int:
@@ -318,4 +335,4 @@ def _check_fields(fields: dict[str, Any]) -> None:
                 )
 
 
-__all__ = ["Program", "check_fit", "lay_out", "streams_that_fit"]
+__all__ = ["MOST_SLOTS", "Program", "check_fit", "lay_out", "state_slots"]

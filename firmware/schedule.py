@@ -23,6 +23,7 @@ from lutern.hw.layouts import (
     HEADER_LENGTH_BITS,
     OPERATION,
     OPERATION_BITS,
+    STATE_BITS,
     Eps,
     Op,
     RecordKind,
@@ -116,7 +117,7 @@ def operations(model_config: ModelConfig, hw_config: HwConfig) -> list[Operation
     for matrix, layer in [*matrices, (HEAD, None)]:
         rows, columns = getattr(model_config, matrix.rows), getattr(model_config, matrix.columns)
         row_groups = -(-rows // hw_config.rows)
-        state_base = (layer or 0) * width // results
+        state_base = (layer or 0) * width // results if hw_config.state == "block" else 0
         flags = matrix.flags | (_vector_flags(next(vectors)) if "makes_vector" in matrix.flags else {})
         found.append(
             Operation(
@@ -236,6 +237,8 @@ class Sizes:
         words of a row of the embedding table; from row to row, in beats (resident) or words.
     words, beats
         everything in the memory of words, and in the memory of beats.
+    state_words, layers
+        words of one layer's S of one stream where that is in the memory of words, else 0; layers of the model.
     """
 
     record_words: int
@@ -244,19 +247,28 @@ class Sizes:
     stride: int
     words: int
     beats: int
+    state_words: int
+    layers: int
+
+    def pass_words(self, streams: int = 1, *, chained: bool = False) -> int:
+        """Words that a pass of so many streams moves: records, rows, and S of every layer there and back."""
+        state = 2 * self.layers * self.state_words * (1 if chained else streams)
+        return self.record_words + streams * self.row_words + state
 
 
 def program_sizes(model_config: ModelConfig, hw_config: HwConfig) -> Sizes:
     """Sizes of the program of a shape: its records, and a row of the embedding table for every token."""
     found, vocab = records(model_config, hw_config), model_config.vocab_size
+    layers = model_config.num_hidden_layers
     words = len(found) * header_words(hw_config) + sum(record.words for record in found)
     row = group_words(model_config.hidden_size, 1, hw_config)
     if hw_config.source == "resident":
         sent = [record.operation for record in found if record.kind is RecordKind.OP]
         beats = sum(operation.row_groups * operation.column_beats for operation in sent)
         stride = -(-row // full_parts(hw_config))
-        return Sizes(words, beats, row, stride, words, beats + vocab * stride)
-    return Sizes(words, 0, row, row, words + vocab * row, 0)
+        return Sizes(words, beats, row, stride, words, beats + vocab * stride, 0, layers)
+    state = -(-model_config.hidden_size * STATE_BITS // hw_config.word_bits) if hw_config.state == "memory" else 0
+    return Sizes(words, 0, row, row, words + vocab * row, 0, state, layers)
 
 
 __all__ = [

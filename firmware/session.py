@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lutern.firmware.host_weights import HostWeights
 from lutern.firmware.link import Client
 from lutern.firmware.loader import BackDoor, Progress, load_sections
-from lutern.firmware.program import Program, streams_that_fit
+from lutern.firmware.program import Program, state_slots
 from lutern.firmware.schedule import LAYER, phase_names
 from lutern.hw.protocol import (
     COUNTER_NAMES,
@@ -130,7 +130,7 @@ class Session:
         self.config = config = program.hw_config
         self.program = program
         self.streams = config.streams
-        self.slots = streams_that_fit(program.model_config, config)
+        self.slots = state_slots(program.model_config, config)
         self.info = INFO.unpack(client.transact(Opcode.INFO))
         wanted = bytes.fromhex(config.digest)[:DIGEST_BYTES]
         if self.info["hw_digest"] != wanted:

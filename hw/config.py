@@ -60,7 +60,8 @@ class HwConfig:
         where the words are: "block" RAM of the chip; "sdram" of the board; "host": sent over the link every token;
         "port": a memory of the user's at a port of the top, see hw/memory/word_source.py (all for source "streamed").
     state
-        where S is: "block" RAM of the chip; "memory": behind the words, read before a layer and written after it.
+        where S is: "block" RAM of the chip; "memory": behind the words, read before a layer and written after it
+        (hw/state_dma.py; not where the host sends the words).
     words_in_flight
         "port": words that are asked for ahead, to hide the latency of that memory in cycles.
     word_bytes
@@ -70,7 +71,8 @@ class HwConfig:
     trit_beats
         resident: depth of the memory of trits, in beats; the embedding table follows the trits.
     max_width, max_state, max_vocab
-        longest vector (hidden or intermediate size), state words (layers * hidden size * streams), tokens.
+        longest vector (hidden or intermediate size), state words (layers * hidden size * streams), tokens. With state
+        "memory" ``max_state`` limits nothing: the states of as many streams fit as there are words left for.
     trit_fifo_words, gain_fifo_words
         words of trits (source "streamed") and of gains that wait after the router, which runs ahead during a barrier.
     gain_fifo_groups
@@ -146,6 +148,8 @@ class HwConfig:
                 f"HwConfig {self.name}: a beat of trits has {self.beat_bytes} bytes, no multiple of word_bytes "
                 f"{self.word_bytes}; choose a word that beats consist of."
             )
+        if self.state == "memory":
+            self._check_state()
         least = HOST_CHUNKS * (CHUNK_BYTES // self.word_bytes)
         if self.memory == "host" and self.memory_words < least:
             raise LuternError(
@@ -175,6 +179,20 @@ class HwConfig:
             value = getattr(self, name)
             if value & (value - 1):
                 raise LuternError(f"HwConfig {self.name}: {name} is {value}; give a power of two.")
+
+    def _check_state(self) -> None:
+        """Refuse a machine whose state in memory cannot be read or written."""
+        if self.source == "resident" or self.memory == "host":
+            kept = "source resident" if self.source == "resident" else "memory host"
+            raise LuternError(
+                f"HwConfig {self.name}: state is 'memory', and with {kept} there is no memory of words that holds it; "
+                "choose state block."
+            )
+        if self.word_bytes & (self.word_bytes - 1) or self.word_bytes > 4 * self.max_width:
+            raise LuternError(
+                f"HwConfig {self.name}: state is 'memory', and word_bytes is {self.word_bytes}; give a power of two "
+                f"that a vector of max_width {self.max_width} fills."
+            )
 
     @property
     def lanes(self) -> int:
@@ -224,8 +242,13 @@ class HwConfig:
 
     @property
     def state_bits(self) -> int:
-        """Bits that name one of ``state_beats``."""
-        return max(1, (self.state_beats - 1).bit_length())
+        """Bits that name one of ``state_beats``; with state "memory" no operation names one."""
+        return 1 if self.state == "memory" else max(1, (self.state_beats - 1).bit_length())
+
+    @property
+    def base_bits(self) -> int:
+        """Bits that name where the state of a stream begins: a beat of the memory of states, or a word."""
+        return self.address_bits if self.state == "memory" else self.state_bits
 
     @property
     def index_bits(self) -> int:

@@ -29,15 +29,17 @@ from lutern.hw.gains import GainJoin, GainSupply
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.layouts import CODE_BITS, VALUE_BITS, Op, row_fifo_words, token_payload, x_payload
+from lutern.hw.memory import state_request_layout
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.pipeline import Skid, join_streams
-from lutern.hw.protocol import RUN_LAYOUT, SCALE_LAYOUT, STATUS, STREAM_BITS, TOKEN_LAYOUT, feed_layout
+from lutern.hw.protocol import RUN_LAYOUT, SCALE_LAYOUT, SETUP_LAYOUT, STATUS, STREAM_BITS, TOKEN_LAYOUT, feed_layout
 from lutern.hw.residual import Residual
 from lutern.hw.results import ResultsControl
 from lutern.hw.router import BeatAssembler, GroupUnpacker, RecordRouter
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer
+from lutern.hw.state_dma import StateDma
 from lutern.hw.ternary import TernaryUnit
 
 ROUTES = (
@@ -74,6 +76,7 @@ class Decoder(wiring.Component):
     ``o_token`` {token, last} chosen tokens; ``vocab`` tokens of the model; ``status`` of the last step (valid with its
     last ``o_token``); ``logits_stream``, ``logits_address``: ``logits_data`` raw sums and ``scale``, one cycle later;
     with ``counters`` ``counters_address``: ``counters_data`` one cycle later, and ``counted``, see hw/counters.py;
+    with state "memory" ``o_state`` requests for words of it, ``i_state`` the words that were read, ``setup``;
     with ``debug_tap`` the ports ``tap_h``, ``tap_s``, ``tap_codes`` and their valids.
 
     Latency: the cycles of a token are those of ``measure.cycles``.
@@ -95,6 +98,12 @@ class Decoder(wiring.Component):
             "logits_data": Out(24),
             "scale": Out(SCALE_LAYOUT),
         }
+        if config.state == "memory":
+            ports |= {
+                "o_state": Out(stream.Signature(state_request_layout(config))),
+                "i_state": In(stream.Signature(config.word_bits)),
+                "setup": In(SETUP_LAYOUT),
+            }
         if config.source == "resident":
             ports["i_trits"] = In(stream.Signature(config.beat_bits))
         if config.counters:
@@ -131,6 +140,8 @@ class Decoder(wiring.Component):
         row_ends = self._connect_gains(m, row_ended)
         self._connect_host(m, row_ends)
         self._connect_status(m)
+        if config.state == "memory":
+            self._connect_state(m)
         if config.counters:
             self._connect_counters(m)
         if config.debug_tap:
@@ -227,7 +238,8 @@ class Decoder(wiring.Component):
         with m.Elif(row_ends):
             m.d.sync += row_under_way.eq(0)
         join_streams(m, head.o, sequencer.i_token)
-        join_streams(m, sequencer.o_token, self.o_token)
+        if self.config.state == "block":
+            join_streams(m, sequencer.o_token, self.o_token)
         for block in (codes, ternary, results, join, norm):
             m.d.comb += block.final_stream.eq(sequencer.final_stream)
         # A cycle late: none is taken near the end of a step, and the lanes' ready ends here.
@@ -241,9 +253,14 @@ class Decoder(wiring.Component):
             m.d.sync += saturations.eq(0)
         with m.Elif(~saturations[1:].all()):
             m.d.sync += saturations.eq(saturations + scale.saturated + residual.saturated)
+        words = (self.i_words.valid & self.i_words.ready) + (self.i_row.valid & self.i_row.ready)
+        if self.config.state == "memory":
+            asks = self.o_state
+            words += (self.i_state.valid & self.i_state.ready) + (asks.valid & asks.ready & asks.payload.write)
+        else:
+            m.d.comb += mlgru.bases.eq(sequencer.bases)
         m.d.comb += [
             mlgru.fresh.eq(sequencer.fresh),
-            mlgru.bases.eq(sequencer.bases),
             mlgru.chained.eq(sequencer.chained),
             head.temperature.eq(sequencer.temperature),
             head.vocab.eq(self.vocab),
@@ -252,11 +269,35 @@ class Decoder(wiring.Component):
             self.logits_data.eq(head.data),
             results.scale_stream.eq(self.logits_stream),
             self.scale.eq(results.scale),
-            sequencer.word.eq((self.i_words.valid & self.i_words.ready) + (self.i_row.valid & self.i_row.ready)),
+            sequencer.word.eq(words),
             self.status.cycles.eq(sequencer.cycles),
             self.status.beats.eq(sequencer.beats),
             self.status.words.eq(sequencer.words),
             self.status.saturations.eq(saturations),
+        ]
+
+    def _connect_state(self, m: Module) -> None:
+        """Joins the DMA of the state; a run's last token waits until all is saved."""
+        sequencer, mlgru = _find(m, "sequencer mlgru")
+        m.submodules.state_dma = dma = StateDma(self.config)
+        wiring.connect(m, dma.window, mlgru.window)
+        join_streams(m, dma.o_request, self.o_state)
+        join_streams(m, self.i_state, dma.i_word)
+        tokens, out = sequencer.o_token, self.o_token
+        may_leave = dma.idle | ~tokens.payload.last
+        m.d.comb += [
+            out.valid.eq(tokens.valid & may_leave),
+            out.payload.eq(tokens.payload),
+            tokens.ready.eq(out.ready & may_leave),
+            mlgru.final_stream.eq(sequencer.final_stream),
+            dma.state_base.eq(self.setup.state_base),
+            dma.state_words.eq(self.setup.state_words),
+            dma.layers.eq(self.setup.layers),
+            dma.bases.eq(sequencer.bases),
+            dma.final_stream.eq(sequencer.final_stream),
+            dma.chained.eq(sequencer.chained),
+            dma.begins.eq(self.i_run.valid & self.i_run.ready),
+            dma.goes_on.eq(sequencer.goes_on),
         ]
 
     def _connect_counters(self, m: Module) -> None:

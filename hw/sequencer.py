@@ -49,8 +49,9 @@ class Sequencer(wiring.Component):
     what each stage needs; ``i_feed`` a stream's first token, state and seed (always ready; ahead of its run),
     ``i_run`` of the host; ``o_seed`` to the head, ``o_start`` {token, stream} to the reader, once a stream and step,
     in order; ``i_token`` of the head, in order of streams; ``o_token`` {token, last} to the host. Constant during a
-    run: ``final_stream``, ``bases`` (first beat of state, ``state_bits`` a stream), ``chained``,
-    ``temperature``; ``fresh`` (bit t: the state of stream t counts as zero) is held through the first step. ``beat``
+    run: ``final_stream``, ``bases`` (where stream t's state begins, in bits ``base_bits`` * t and up), ``chained``,
+    ``temperature``; with state "memory" ``goes_on``: another step follows the present one; ``fresh`` (bit t: the state
+    of stream t counts as zero) is held through the first step. ``beat``
     and ``word`` are counted; ``cycles``, ``beats``, ``words`` of a step, from its start (or the choice before) to its
     last choice.
 
@@ -75,12 +76,13 @@ class Sequencer(wiring.Component):
                 "i_token": In(stream.Signature(token_payload(config))),
                 "o_token": Out(stream.Signature(TOKEN_LAYOUT)),
                 "final_stream": Out(config.stream_bits),
-                "bases": Out(config.state_bits * config.streams),
+                "bases": Out(config.base_bits * config.streams),
                 "fresh": Out(config.streams),
                 "chained": Out(1),
+                **({"goes_on": Out(1)} if config.state == "memory" else {}),
                 "temperature": Out(16),
                 "beat": In(1),
-                "word": In(2),
+                "word": In(3 if config.state == "memory" else 2),
                 "cycles": Out(32),
                 "beats": Out(32),
                 "words": Out(32),
@@ -135,6 +137,8 @@ class Sequencer(wiring.Component):
         taken, starts = self.i_token.valid & self.i_token.ready, self.o_start.valid & self.o_start.ready
         ends_step = taken & (token.stream == final)
         goes_on = left != 1
+        if self.config.state == "memory":
+            m.d.comb += self.goes_on.eq(goes_on)
         m.d.comb += [
             self.i_feed.ready.eq(1),
             self.o_seed.valid.eq(self.i_feed.valid),
@@ -150,7 +154,7 @@ class Sequencer(wiring.Component):
             self.i_token.ready.eq(self.o_token.ready),
         ]
         for number, held in enumerate(tokens):
-            base = self.bases.word_select(number, self.config.state_bits)
+            base = self.bases.word_select(number, self.config.base_bits)
             with m.If(fed & (feed.stream == number)):
                 m.d.sync += [held.eq(feed.token), base.eq(feed.state_base), self.fresh[number].eq(feed.fresh)]
             with m.If(taken & (token.stream == number)):

@@ -15,7 +15,7 @@ matrices pass meanwhile, and I of that layer waits at the input of MLGRU until i
 A *unit* is what word and place have in common: B places a word, or K words a place, one of the two is 1. A unit takes
 K + B cycles to load and K + B + 1 to save, if neither the memory nor G holds it up.
 
-Cost: a register of a unit, 32 T + 90 flip-flops, an adder of an address.
+Cost: a register of a unit, some 150 flip-flops, two adders of an address.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import STATE_BITS
 from lutern.hw.memory import state_request_layout
 from lutern.hw.pipeline import place_at, place_bits
-
-BASE_BITS = 32
 
 
 def unit_shape(config: HwConfig) -> tuple[int, int]:
@@ -80,7 +78,7 @@ class StateDma(wiring.Component):
     state_base, state_words, layers
         Constant during a run: see above.
     bases
-        32 bits a stream, in words. With ``final_stream`` and ``chained`` constant from the cycle after ``begins`` on.
+        ``address_bits`` a stream, in words. With ``final_stream`` and ``chained`` constant from the cycle after ``begins`` on.
     chained
         All streams are one conversation: stream 0 is loaded, the last one is saved.
     begins, goes_on
@@ -106,10 +104,10 @@ class StateDma(wiring.Component):
                 "window": Out(window_signature(config)),
                 "o_request": Out(stream.Signature(state_request_layout(config))),
                 "i_word": In(stream.Signature(config.word_bits)),
-                "state_base": In(BASE_BITS),
+                "state_base": In(config.address_bits),
                 "state_words": In(16),
                 "layers": In(16),
-                "bases": In(config.streams * BASE_BITS),
+                "bases": In(config.streams * config.address_bits),
                 "final_stream": In(config.stream_bits),
                 "chained": In(1),
                 "begins": In(1),
@@ -171,7 +169,7 @@ class StateDma(wiring.Component):
                     m.next = "ADDRESS"
             with m.State("ADDRESS"):
                 m.d.sync += [
-                    address.eq(layer_base + self.bases.word_select(of_stream, BASE_BITS)),
+                    address.eq(layer_base + self.bases.word_select(of_stream, config.address_bits)),
                     left.eq(self.state_words),
                     index.eq(0),
                     part.eq(0),

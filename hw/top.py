@@ -102,6 +102,7 @@ class Top(wiring.Component):
         if self.config.state == "memory":
             join_streams(m, decoder.o_state, memory.i_state)
             join_streams(m, memory.o_state, decoder.i_state)
+            m.d.comb += decoder.setup.eq(host.setup)
         if self.config.source == "resident":
             join_streams(m, memory.o_trits, decoder.i_trits)
         join_streams(m, decoder.o_token, host.i_token)

@@ -210,7 +210,6 @@ def _row(
 ) -> Row:
     program: Program = session.program
     config: HwConfig = session.config
-    extra = (streams - 1) * program.sizes.row_words * config.word_bytes
     return Row(
         config.name,
         what,
@@ -222,7 +221,7 @@ def _row(
         program.trits,
         words,
         config.source == "resident",
-        program.bytes_per_token + extra,
+        program.bytes_per_pass(streams),
         config.clock_hz,
         deviation=deviation,
         line=config.memory == "host",

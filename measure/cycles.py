@@ -165,7 +165,7 @@ class PassModel:
     def run(self) -> TokenCycles:
         """Work through passes until one is as long as the one before, with the reader as far ahead; its figures."""
         chosen = [PAUSE] * self.streams
-        words = self.sizes.record_words + self.streams * self.sizes.row_words
+        words = self.sizes.pass_words(self.streams, chained=self.chained)
         found, state = TokenCycles(0, 0, words), (0, 0, 0, 0)
         for _ in range(PASSES):
             if self.chained:

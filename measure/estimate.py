@@ -56,7 +56,7 @@ def estimate(model_config: ModelConfig, hw_config: HwConfig, *, streams: int = 1
     """
     check_fit(model_config, hw_config)
     sizes = program_sizes(model_config, hw_config)
-    words = sizes.record_words + streams * sizes.row_words
+    words = sizes.pass_words(streams)
     bytes_read = words * hw_config.word_bytes + sizes.trit_beats * hw_config.beat_bytes
     found = resources(hw_config)
     if hw_config.memory == "host":

@@ -36,7 +36,7 @@ class Bench(mlgru.Bench):
     def set_slots(self, slots: list[int]) -> None:
         self.slots = [0] * self.active if self.chained else slots
         self.bases = [slot * self.layers * self.state_words for slot in self.slots]
-        self.dut.bases.value = sum(base << 32 * stream for stream, base in enumerate(self.bases))
+        self.dut.bases.value = sum(base << self.config.address_bits * stream for stream, base in enumerate(self.bases))
 
     def first_of(self, fields: dict[str, int]) -> int:
         slot = self.slots[fields["stream"]] * self.layers + self.place[1]

@@ -130,7 +130,7 @@ class Bench:
         bases = [slot * self.layers * self.state_words for slot in slots]
         memory.expected = StateDma.model(BASE, self.state_words, self.layers, bases, steps, chained=chained)
         await self.pulse("begins")
-        dut.bases.value = sum(base << 32 * stream for stream, base in enumerate(bases))
+        dut.bases.value = sum(base << self.config.address_bits * stream for stream, base in enumerate(bases))
         dut.final_stream.value, dut.chained.value = active - 1, int(chained)
         for step in range(steps):
             for layer in range(self.layers):

@@ -12,7 +12,7 @@ import pytest
 
 from lutern.firmware import schedule
 from lutern.firmware.packing import pack_trits, unpack_groups, unpack_trits
-from lutern.firmware.program import Program, check_fit, lay_out, streams_that_fit
+from lutern.firmware.program import Program, check_fit, lay_out, state_slots
 from lutern.firmware.schedule import LOOKAHEAD, chunk_rows, program_sizes
 from lutern.hw.config import TRIT_MEMORY, HwConfig, preset
 from lutern.hw.layouts import HEADER_KIND_BITS, OPERATION, Op, RecordKind, full_parts, header_words
@@ -190,8 +190,8 @@ def test_the_state_of_a_stream_is_in_words_of_p_elements(weights: IntegerWeights
 
 
 def test_streams_are_limited_by_their_states() -> None:
-    assert streams_that_fit(MODEL, STREAM) == 3
-    assert streams_that_fit(MODEL, STREAM.with_(max_state=1000)) == 4
+    assert state_slots(MODEL, STREAM) == 3
+    assert state_slots(MODEL, STREAM.with_(max_state=1000)) == 4
 
 
 def test_a_bound_that_is_no_item_is_refused(weights: IntegerWeights) -> None:

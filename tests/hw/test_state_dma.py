@@ -103,7 +103,7 @@ def mutant(module: ModuleType, right: str, wrong: str) -> dict[str, Any]:
     [
         ("[saves.eq(1), ", "[saves.eq(0), "),
         ("with m.If(used):", "with m.If(1):"),
-        ("word_select(of_stream, BASE_BITS)", "word_select(self.final_stream, BASE_BITS)"),
+        ("word_select(of_stream,", "word_select(self.final_stream,"),
         ("Mux(self.chained, self.final_stream, 0)", "0"),
         ("layer_base + self.state_words", "layer_base + self.state_words + 1"),
         ("m.If(~self.goes_on)", "m.If(0)"),
