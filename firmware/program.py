@@ -145,7 +145,13 @@ def check_fit(model_config: ModelConfig, hw_config: HwConfig) -> None:
     sizes = program_sizes(model_config, hw_config)
     state = sizes.layers * sizes.state_words
     for needed, kind, item_bytes, name, depth in (
-        (sizes.words + state, f"words ({state} of them for a stream's state)" if state else "words", hw_config.word_bytes, "memory_words", hw_config.memory_words),
+        (
+            sizes.words + state,
+            f"words ({state} of them for a stream's state)" if state else "words",
+            hw_config.word_bytes,
+            "memory_words",
+            hw_config.memory_words,
+        ),
         (sizes.beats, "beats", hw_config.beat_bytes, "trit_beats", hw_config.trit_beats),
     ):
         if needed > depth and hw_config.memory != "host":

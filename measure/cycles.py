@@ -41,6 +41,7 @@ from lutern.hw.residual import Residual
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import QUEUE_DEPTH
 from lutern.hw.ternary import TernaryUnit
+from lutern.measure.state_cycles import StateTimes
 from lutern.measure.steady import Steady, Visitor
 from lutern.measure.timing import Fifo, Groups, Pipe, Reader, ReaderAhead, Slot, Supply
 from lutern.model_ref.config import ModelConfig
@@ -140,6 +141,7 @@ class PassModel:
         # What is written in a cycle is read in the next one at the earliest.
         self.codes = ReaderAhead(CREDITS, CodeMemory.latency_of(hw_config) - 1)
         self.row_slot = Slot()
+        self.state = StateTimes(hw_config, self.sizes, streams, chained, self.reader.close)
         # state of the stages
         self.scalar_idle = 0
         self.last_read = 0
@@ -170,6 +172,8 @@ class PassModel:
         for _ in range(PASSES):
             if self.chained:
                 chosen = [chosen[-1] + PAUSE] * self.streams
+            if self.sizes.state_words and (self.chained or not self.beats):
+                self.state.load(chosen[0])
             before, beats_before = chosen[-1], self.beats
             chosen = self._pass(chosen)
             found = TokenCycles(chosen[-1] - before, self.beats - beats_before, words)
@@ -215,7 +219,7 @@ class PassModel:
             fifo.visit(part)
         for pipe in (self.scale, self.quantiser, *self.blocks.values()):
             pipe.visit(part)
-        for item in (self.reader, self.trits, self.gains, self.row, self.codes, self.row_slot):
+        for item in (self.reader, self.trits, self.gains, self.row, self.codes, self.row_slot, self.state):
             item.visit(part)
         if self.resident:
             self.trit_reader.visit(part)
@@ -466,12 +470,14 @@ class PassModel:
         shown = self.scale.arrive(entered)
         name = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}.get(op.op)
         if name is None:
-            wanted = self.last_f + I_AFTER_F if op.op == Op.I else 0
+            wanted = max(self.last_f + I_AFTER_F, self.state.loaded) if op.op == Op.I else 0
             if op.op == Op.I and self.chained:
                 wanted = max(wanted, self.i_entered.get(index, -I_AFTER_I) + I_AFTER_I)
             left = self.scale.leave(shown, wanted)
             if op.op == Op.I:
                 self.last_i = self.i_entered[index] = left
+                if last and stream == self.streams - 1:
+                    self.state.save(left)
             elif op.op == Op.F:
                 self.last_f = left
             elif op.op == Op.GATE and self._is_brief(op):
@@ -489,6 +495,8 @@ class PassModel:
         if stream == 0:
             self.gains.take(joined)
         if last:
+            if name == "mlgru" and stream == self.streams - 1:
+                self.state.load_next(inside)
             self.vector_end, self.popped["gains"] = joined, joined + 1
         return inside
 

@@ -1,0 +1,65 @@
+"""When S of a layer is in the window, for the cycle model: ``hw/state_dma.py`` over a memory of a word a cycle.
+
+    last beat of I ─► written ─► save: B + K + 1 a unit ─┐
+    last beat of G ─► used ──────────────────────────────┴► load: latency, then B + K a unit ─► loaded ─► I of the next
+
+Its words take the port from the record stream: in the model all of a save, or of a stream's load, one after the other
+as soon as the first is asked for; in the machine they are spread. So cycles are a close estimate, not exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lutern.firmware.schedule import Sizes
+from lutern.hw.config import HwConfig
+from lutern.hw.mlgru import WRITTEN
+from lutern.hw.state_dma import unit_shape
+from lutern.measure.steady import Visitor
+
+LATENCY = 20
+"""Cycles from a request for words to the first of them, by ``WordMemory``: half a burst is waited for."""
+SAVE_AHEAD, LOAD_AHEAD = 2, 2
+"""Cycles of a stream ahead of its first unit, ahead of its request."""
+
+
+class StateTimes:
+    """The DMA of a pass. ``close(start, stop)`` takes the port of the memory; no more than ``loaded`` counts."""
+
+    def __init__(
+        self, config: HwConfig, sizes: Sizes, streams: int, chained: bool, close: Callable[[int, int], None]
+    ) -> None:
+        places, words = unit_shape(config)
+        self.words, units = sizes.state_words, sizes.state_words // words
+        self.close = close
+        self.streams = 1 if chained else streams
+        self.save_cycles = self.streams * (SAVE_AHEAD + units * (places + words + 1))
+        self.load_cycles = LOAD_AHEAD + LATENCY + units * (places + words)
+        self.saved = 0
+        self.loaded = 0
+
+    def load(self, when: int) -> None:
+        """The next layer, all streams."""
+        for _ in range(self.streams):
+            self.close(when + LATENCY // 2, when + LATENCY // 2 + self.words)
+            when += self.load_cycles
+        self.loaded = when + 1
+
+    def save(self, last_i: int) -> None:
+        """The layer whose last beat of I was accepted then."""
+        if self.words:
+            written = last_i + WRITTEN
+            self.close(written + LATENCY // 2, written + LATENCY // 2 + self.streams * self.words)
+            self.saved = written + self.save_cycles
+
+    def load_next(self, last_g: int) -> None:
+        """After it, and after the last beat of its G."""
+        if self.words:
+            self.load(max(self.saved, last_g + 1) + 1)
+
+    def visit(self, visitor: Visitor) -> None:
+        """Its state."""
+        self.saved, self.loaded = visitor.time(self.saved), visitor.time(self.loaded)
+
+
+__all__ = ["StateTimes"]
