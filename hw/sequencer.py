@@ -51,9 +51,8 @@ class Sequencer(wiring.Component):
     in order; ``i_token`` of the head, in order of streams; ``o_token`` {token, last} to the host. Constant during a
     run: ``final_stream``, ``bases`` (where stream t's state begins, in bits ``base_bits`` * t and up), ``chained``,
     ``temperature``; with state "memory" ``goes_on``: another step follows the present one; ``fresh`` (bit t: the state
-    of stream t counts as zero) is held through the first step. ``beat``
-    and ``word`` are counted; ``cycles``, ``beats``, ``words`` of a step, from its start (or the choice before) to its
-    last choice.
+    of stream t counts as zero) is held through the first step. ``beat`` and ``word`` are counted; ``cycles``,
+    ``beats``, ``words`` of a step, from its start (or the choice before) to its last choice.
 
     Latency: an operation reaches an empty queue's output 2 cycles after it is accepted; a chosen token asks for its row
     1 cycle after it is accepted.

@@ -78,7 +78,8 @@ class StateDma(wiring.Component):
     state_base, state_words, layers
         Constant during a run: see above.
     bases
-        ``address_bits`` a stream, in words. With ``final_stream`` and ``chained`` constant from the cycle after ``begins`` on.
+        ``address_bits`` a stream, in words. With ``final_stream`` and ``chained`` constant from the cycle after
+        ``begins`` on.
     chained
         All streams are one conversation: stream 0 is loaded, the last one is saved.
     begins, goes_on

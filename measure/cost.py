@@ -39,6 +39,7 @@ from lutern.hw.results import ResultsControl
 from lutern.hw.router import GroupUnpacker, RecordRouter
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer
+from lutern.hw.state_dma import StateDma
 from lutern.hw.ternary import TernaryUnit
 from lutern.hw.top import SerialTop, Top
 from lutern.measure.wrapper import Wrapper
@@ -48,6 +49,14 @@ from lutern.sim.convert import convert_rtlil, digest
 BAUD = 3_000_000
 """Of the serial line of `chip`."""
 
+
+def _state_in_memory(config: HwConfig) -> HwConfig:
+    """The machine, or one like it, with its state in the memory of words."""
+    if config.source == "resident" or config.memory == "host":
+        config = config.with_(source="streamed", memory="block", rows=20 * config.results_per_cycle, word_bytes=4)
+    return config.with_(state="memory")
+
+
 BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "activation": Sigmoid,
     "residual": Residual,
@@ -55,6 +64,7 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "scale": SumScale,
     "glu": Glu,
     "mlgru": Mlgru,
+    "state_dma": lambda config: StateDma(_state_in_memory(config)),
     "norm": RmsNorm,
     "ternary": TernaryUnit,
     "code_memory": CodeMemory,
@@ -71,8 +81,8 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "top": Top,
     "chip": lambda config: SerialTop(config, divisor=config.clock_hz // BAUD),
 }
-"""Every block that has a row, in the order of the table; mlgru and glu share `activation`, `counters` are of
-machines that have them. `chip` is `top` behind a serial line, placed as it is: it has three pins."""
+"""Every block that has a row, in the order of the table; mlgru and glu share `activation`; `counters` and
+`state_dma` are of machines that have them. `chip` is `top` behind a serial line, placed as it is: it has three pins."""
 
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 TARGET_HZ = 150_000_000

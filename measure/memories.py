@@ -29,6 +29,7 @@ from lutern.hw.head import NOISE_BITS, TABLE_WORDS
 from lutern.hw.layouts import (
     CODE_BITS,
     ITEM_BITS,
+    STATE_BITS,
     TUPLE_GAINS,
     VALUE_BITS,
     codes_payload,
@@ -44,6 +45,7 @@ from lutern.hw.norm.statistics import U_BITS, U_COUNT
 from lutern.hw.pipeline import CREDITS, FIFO_BITS, in_luts
 from lutern.hw.protocol import RUN_TOKENS
 from lutern.hw.scale import PART_BITS
+from lutern.hw.state_dma import unit_shape
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.ternary import SUM_BITS
 
@@ -215,16 +217,21 @@ def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
     """h, S, z, gates."""
     lanes, streams = config.results_per_cycle, config.streams
     beats = _beats(config, config.max_width, lanes)
-    states = -(-config.max_state // lanes)
 
     def style(words: int) -> str:
         return "distributed" if in_luts(config, words) else ""
 
-    yield ChipMemory("state S", states, lanes * mlgru.STATE_BITS, style=style(states))
+    if config.state == "block":
+        states = -(-config.max_state // lanes)
+        yield ChipMemory("state S", states, lanes * STATE_BITS, style=style(states))
+    else:
+        whole = unit_shape(config)[0]
+        places = _beats(config, -(-config.max_width // (lanes * whole)) * lanes * whole, lanes)
+        yield ChipMemory("window of S", places, lanes * STATE_BITS, style=style(places))
     for name, bits in (("z", mlgru.Z_BITS), ("gates", mlgru.ELEMENT_BITS), ("h", VALUE_BITS)):
         yield ChipMemory(name, beats, lanes * bits, style=style(beats))
-    if streams > 1:
-        yield ChipMemory("newest S", beats, lanes * mlgru.STATE_BITS, style=style(beats))
+    if streams > 1 and config.state == "block":
+        yield ChipMemory("newest S", beats, lanes * STATE_BITS, style=style(beats))
     yield ChipMemory(
         "sigmoid",
         1 << SEGMENT_BITS,

@@ -16,7 +16,11 @@ from lutern.measure.cost import BAUD
 from lutern.measure.memories import SMALL_BITS, ChipMemory, chip_memories
 
 DRAWN = [row.config for row in samples.read() if row.config.name.startswith("drawn-")]
-CHIPS = [*PRESETS.values(), PRESETS["sdram-x16"].with_(counters=True), *DRAWN[:3]]
+IN_MEMORY = [
+    PRESETS[name].with_(name=f"{name}-{streams}-in-memory", state="memory", streams=streams)
+    for name, streams in (("stream-x16", 4), ("sdram-x32", 1))
+]
+CHIPS = [*PRESETS.values(), PRESETS["sdram-x16"].with_(counters=True), *DRAWN[:3], *IN_MEMORY]
 
 
 def built(config: HwConfig) -> Counter[tuple[Any, ...]]:
