@@ -42,7 +42,7 @@ from lutern.hw.memory import any_part, fifo_depth, has_word_source, memory_for
 from lutern.hw.memory.block import BANK_BEATS
 from lutern.hw.memory.readers import FETCHED
 from lutern.hw.norm.statistics import U_BITS, U_COUNT
-from lutern.hw.pipeline import CREDITS, FIFO_BITS, in_luts
+from lutern.hw.pipeline import CREDITS, FIFO_BITS, in_luts, place_count
 from lutern.hw.protocol import RUN_TOKENS
 from lutern.hw.scale import PART_BITS
 from lutern.hw.state_dma import unit_shape
@@ -207,16 +207,11 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
         yield ChipMemory("words asked for", fifo_depth(shape), config.word_bits, copies=len(shape.clients))
 
 
-def _beats(config: HwConfig, width: int, each: int) -> int:
-    """Places of a vector of ``width``, ``each`` at a place, for all streams."""
-    beats = -(-width // each)
-    return config.streams << max(1, (beats - 1).bit_length()) if config.streams > 1 else beats
-
-
 def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
     """h, S, z, gates."""
     lanes, streams = config.results_per_cycle, config.streams
-    beats = _beats(config, config.max_width, lanes)
+    width = -(-config.max_width // lanes)
+    beats = place_count(config, width)
 
     def style(words: int) -> str:
         return "distributed" if in_luts(config, words) else ""
@@ -226,7 +221,7 @@ def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
         yield ChipMemory("state S", states, lanes * STATE_BITS, style=style(states))
     else:
         whole = unit_shape(config)[0]
-        places = _beats(config, -(-config.max_width // (lanes * whole)) * lanes * whole, lanes)
+        places = place_count(config, -(-width // whole) * whole)
         yield ChipMemory("window of S", places, lanes * STATE_BITS, style=style(places))
     for name, bits in (("z", mlgru.Z_BITS), ("gates", mlgru.ELEMENT_BITS), ("h", VALUE_BITS)):
         yield ChipMemory(name, beats, lanes * bits, style=style(beats))
@@ -250,7 +245,9 @@ def _head(config: HwConfig) -> Iterator[ChipMemory]:
         token_bits = max(1, (config.max_vocab - 1).bit_length())
         yield ChipMemory("largest logits", places, SUM_BITS + token_bits, checked=True)
     else:
-        yield ChipMemory("logits", _beats(config, config.max_vocab, lanes), lanes * SUM_BITS, checked=True)
+        beats = -(-config.max_vocab // lanes)
+        places = streams << max(1, (beats - 1).bit_length()) if streams > 1 else beats
+        yield ChipMemory("logits", places, lanes * SUM_BITS, checked=True)
     style = "logic" if in_luts(config, len(TABLE_WORDS)) else ""
     yield ChipMemory("noise", len(TABLE_WORDS), NOISE_BITS, copies=lanes, constant=True, style=style)
 
@@ -259,8 +256,7 @@ def _norm(config: HwConfig) -> Iterator[ChipMemory]:
     """Square roots and reciprocals, u, codes."""
     lanes = config.results_per_cycle
     yield ChipMemory("roots", 1024, MANTISSA_BITS, constant=True)
-    beats = -(-config.max_width // config.codes_per_cycle)
-    places = config.streams << (beats - 1).bit_length() if config.streams > 1 else beats
+    places = config.streams * -(-config.max_width // config.codes_per_cycle)
     yield ChipMemory(
         "u",
         places,

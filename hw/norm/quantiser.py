@@ -62,14 +62,18 @@ class Quantiser(wiring.Component):
         banks = config.codes_per_cycle // config.results_per_cycle
         rows = -(-config.max_width // config.codes_per_cycle)
         row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
-        depth = config.streams << row_bits if config.streams > 1 else rows
+        # As in hw/pipeline/vectors.py: no place is left unused where rows are no power of two.
+        is_low = config.streams > 1 and rows != 1 << row_bits
+        depth = config.streams * rows  # of a power of two of rows in either order
         attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
         s = Stages(m)
         m.submodules.given = given = CreditFifo(layouts.quantised_payload(config))
         wiring.connect(m, given.o, wiring.flipped(self.o))
 
         def place(row: Value, stream: Value) -> Value:
-            return Cat(row[:row_bits], stream) if config.streams > 1 else row[:row_bits]
+            if config.streams == 1:
+                return row[:row_bits]
+            return Cat(stream, row[:row_bits]) if is_low else Cat(row[:row_bits], stream)
 
         # The row counter is 0 whenever no pass runs.
         factor = self.i_factor.payload

@@ -1,6 +1,7 @@
 """Memories that hold one vector in P-beats for each stream: h, z, gates, the newest S.
 
-    place = index of the beat, and above it, of several streams, the stream
+    place = index of the beat, and above it, of several streams, the stream; below it where beats are no power of two,
+            so that no place is left unused
 
 Their owners never read what is written in the same cycle, or do not use it, and say so to the synthesis: for a read
 that must see the old word, yosys would put a comparator of addresses and a multiplexer behind a block RAM.
@@ -77,12 +78,20 @@ def place_of(config: HwConfig, payload: Any) -> Value:
 def place_at(config: HwConfig, index: Value, stream: Value) -> Value:
     """The place of a beat of a stream."""
     index = index[: _beats(config)[1]]
-    return Cat(index, stream) if config.streams > 1 else Cat(index)
+    if config.streams == 1:
+        return Cat(index)
+    return Cat(stream, index) if _stream_is_low(config) else Cat(index, stream)
+
+
+def _stream_is_low(config: HwConfig) -> bool:
+    """Whether the stream is the low part of a place."""
+    beats, index_bits = _beats(config)
+    return config.streams > 1 and beats != 1 << index_bits
 
 
 def place_count(config: HwConfig, beats: int) -> int:
     """Places of a vector of so many beats for every stream."""
-    return config.streams << _beats(config)[1] if config.streams > 1 else beats
+    return config.streams * beats
 
 
 def place_bits(config: HwConfig) -> int:
@@ -92,9 +101,11 @@ def place_bits(config: HwConfig) -> int:
 
 def index_of(config: HwConfig, place: Value) -> Value:
     """The index in a place."""
-    return place[: _beats(config)[1]]
+    return place[config.stream_bits :] if _stream_is_low(config) else place[: _beats(config)[1]]
 
 
 def stream_of(config: HwConfig, place: Value) -> Value:
     """The stream in a place; 0 if there is only one."""
-    return place[_beats(config)[1] :] if config.streams > 1 else Const(0, 1)
+    if config.streams == 1:
+        return Const(0, 1)
+    return place[: config.stream_bits] if _stream_is_low(config) else place[_beats(config)[1] :]
