@@ -10,7 +10,7 @@ not depend on how fast this computer simulates.
 """
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from lutern.hw.config import HwConfig
 from lutern.hw.top import SerialTop, Top
 from lutern.model_ref.errors import LuternError
+from lutern.sim.port_memory import WordCounts, WordTiming
 from lutern.sim.sdram import SdramTop
-from lutern.sim.verilate import list_taps, verilate
+from lutern.sim.verilate import Memory, list_taps, memory_of, verilate
 
 PATIENCE_CYCLES_PER_SECOND = 2_000_000  # about what a small design simulates in a second
 _SLICE_CYCLES = 500_000  # one call into the library: Ctrl-C is seen between two of them
@@ -83,12 +84,19 @@ def _load(path: str) -> ctypes.CDLL:
     ):
         function = getattr(library, f"lutern_{name}")
         function.restype, function.argtypes = result, arguments
-    if hasattr(library, "lutern_memory_error"):
-        library.lutern_memory_clock.restype, library.lutern_memory_clock.argtypes = None, (board, u32, u32)
-        library.lutern_memory_error.restype, library.lutern_memory_error.argtypes = u64, (board,)
-        library.lutern_memory_write.restype = ctypes.c_bool
-        library.lutern_memory_write.argtypes = library.lutern_memory_read.argtypes = (board, u64, board, u64)
-        library.lutern_memory_read.restype = None
+    of_a_memory: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+        ("memory_clock", None, (board, u32, u32)),
+        ("memory_error", u64, (board,)),
+        ("memory_write", ctypes.c_bool, (board, u64, board, u64)),
+        ("memory_read", ctypes.c_bool, (board, u64, board, u64)),
+        ("word_timing", None, (board, board)),
+        ("word_counts", ctypes.POINTER(u64), (board,)),
+        ("word_error", u32, (board,)),
+    )
+    for name, result, arguments in of_a_memory:
+        if hasattr(library, f"lutern_{name}"):
+            function = getattr(library, f"lutern_{name}")
+            function.restype, function.argtypes = result, arguments
     return library
 
 
@@ -96,8 +104,9 @@ class SimulatedBoard:
     """The gateware of `component` (byte streams rx and tx, taps) as a link.
 
     Parameters: `pause_share` makes both streams pause in that share of all cycles, seeded by `seed`; `library` is the
-    simulation to use instead of `component`'s own, as of its netlist; `memory_clock` of a memory part: its cycles, in
-    so many of the machine's. A broken rule of the part raises AssertionError.
+    simulation to use instead of `component`'s own, as of its netlist; `memory_clock` of a memory beside the machine:
+    its cycles, in so many of the machine's; `word_timing` of the memory at the port `words`, by default that of a DRAM
+    at the machine's clock. A broken rule of the memory raises AssertionError.
     """
 
     def __init__(
@@ -109,13 +118,17 @@ class SimulatedBoard:
         cycles_per_second: int = PATIENCE_CYCLES_PER_SECOND,
         library: Path | None = None,
         memory_clock: tuple[int, int] = (1, 1),
+        word_timing: WordTiming | None = None,
     ) -> None:
         self._taps = {tap.name: (index, tap) for index, tap in enumerate(list_taps(component))}
         self._library = _load(str(library or verilate(component)))
         self._board: int | None = self._library.lutern_create()
-        self._timings: Any = getattr(component, "sdram_timings", None)
-        if self._timings is not None:
+        self._memory = memory_of(component)
+        if self._memory is not None:
             self._library.lutern_memory_clock(self._board, *memory_clock)
+            if self._memory.is_port:
+                config: Any = component.config
+                self.set_word_timing(word_timing or WordTiming.dram(config.clock_hz))
         self.cycles_per_second = cycles_per_second
         share = round(65536 * pause_share)
         self._library.lutern_pause(self._board, seed, share, share)
@@ -142,12 +155,21 @@ class SimulatedBoard:
     def run(self, cycles: int) -> int:
         """Let up to `cycles` cycles pass, fewer if a frame leaves; the number of bytes that wait to be read."""
         waiting = int(self._library.lutern_run(self._board, cycles))
-        if self._timings is not None and (error := self._library.lutern_memory_error(self._board)):
+        if self._memory is not None:
+            self._check_memory()
+        return waiting
+
+    def _check_memory(self) -> None:
+        """Refuse to go on when the machine broke a rule of its memory."""
+        if self.memory.is_port:
+            if error := self._library.lutern_word_error(self._board):
+                what = "is none, or beyond the end of the memory" if error & 1 else "changed before it was accepted"
+                raise AssertionError(f"a job at the port of the memory {what}, in or before cycle {self.cycles}")
+        elif error := self._library.lutern_memory_error(self._board):
             raise AssertionError(
                 f"the memory part's rule {error & 15} of sdram.v is broken at {{bank, row}} "
                 f"{error >> 4:#x}, in or before cycle {self.cycles}"
             )
-        return waiting
 
     @property
     def has_back_door(self) -> bool:
@@ -155,21 +177,43 @@ class SimulatedBoard:
         return self._timings is not None
 
     def poke(self, address: int, words: NDArray[np.uint8]) -> None:
-        """The back door of a memory part: words [count, word_bytes] straight into it."""
+        """The back door of a memory beside the machine: words [count, word_bytes] straight into it."""
         data = np.ascontiguousarray(words)
-        if data.shape[1] * 8 != self._timings.data_bits or not self._library.lutern_memory_write(
-            self._board, address, data.ctypes.data, len(data)
-        ):
-            raise LuternError(
-                f"{len(data):,} words of {data.shape[1]} bytes at word {address:,} do not fit the simulated part of "
-                f"{self._timings.words:,} words of {self._timings.data_bits // 8} bytes; lay the model out for it."
-            )
+        self._reach(self._library.lutern_memory_write, address, data)
 
     def peek(self, address: int, count: int) -> NDArray[np.uint8]:
-        """Words [count, word_bytes] of a memory part, as they are in it."""
-        data = np.zeros((count, self._timings.data_bits // 8), np.uint8)
-        self._library.lutern_memory_read(self._board, address, data.ctypes.data, count)
+        """Words [count, word_bytes] of a memory beside the machine, as they are in it."""
+        data = np.zeros((count, self.memory.word_bytes), np.uint8)
+        self._reach(self._library.lutern_memory_read, address, data)
         return data
+
+    def _reach(self, function: Any, address: int, data: NDArray[np.uint8]) -> None:
+        memory, (count, word_bytes) = self.memory, data.shape
+        if word_bytes != memory.word_bytes or not function(self._board, address, data.ctypes.data, count):
+            raise LuternError(
+                f"{count:,} words of {word_bytes} bytes at word {address:,} do not fit the simulated memory of "
+                f"{memory.words:,} words of {memory.word_bytes} bytes; lay the model out for it."
+            )
+
+    @property
+    def has_back_door(self) -> bool:
+        """Whether `poke` and `peek` reach the words: they are in a memory beside the machine."""
+        return self._memory is not None
+
+    @property
+    def memory(self) -> Memory:
+        """The memory beside the machine."""
+        if self._memory is None:
+            raise LuternError('This machine has its words inside; poke and peek reach memory "sdram" and "port".')
+        return self._memory
+
+    def set_word_timing(self, timing: WordTiming) -> None:
+        """How the memory at the port `words` answers from now on; counts begin at 0."""
+        self._library.lutern_word_timing(self._board, timing.numbers())
+
+    def word_counts(self) -> WordCounts:
+        """Cycles of the memory at the port `words` by cause, since its timing was set."""
+        return WordCounts(*self._library.lutern_word_counts(self._board)[: len(fields(WordCounts))])
 
     def reset(self, cycles: int = 2) -> None:
         """Pull the reset pin. Bytes under way in either direction are lost."""

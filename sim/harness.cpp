@@ -5,9 +5,10 @@
 //
 // A cycle is: drive the inputs, clock low, look at valid and ready and at the taps, clock high. The harness knows nothing of
 // the design but its ports; taps.h, written for each design, lists TAPS(X) as X(index, name, bytes), and defines BIT_CYCLES
-// where rx and tx are the pins of a serial line: 8N1, bit by bit; SDRAM_WORD and SDRAM_WORDS, type and place of the words of
-// a memory part beside the design, whose clock memory_clk makes so many cycles for each of clk. Verilator spells the double
-// underscore of Amaranth's port names ___05F.
+// where rx and tx are the pins of a serial line: 8N1, bit by bit. A design with a memory of MEMORY_COUNT words of
+// MEMORY_BYTES beside it has a second clock, memory_clk, of so many cycles for each of clk. The words are those of an SDRAM
+// part, of type SDRAM_WORD at SDRAM_WORDS, or of port_memory.h, joined to the port `words` (PORT_MEMORY). Verilator spells
+// the double underscore of Amaranth's port names ___05F.
 
 #include <cstdint>
 #include <cstring>
@@ -17,6 +18,7 @@
 
 #include "Vtop.h"
 #include "taps.h"
+#include "port_memory.h"
 #ifdef SDRAM_WORD
 #include "Vtop___024root.h"
 #endif
@@ -28,18 +30,6 @@
 namespace {
 
 constexpr uint8_t kEnd = 0xC0;  // SLIP's END: a frame is complete
-
-// xorshift64*: seeded pauses must be the same on every machine.
-struct Random {
-    uint64_t state = 1;
-    uint32_t next() {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        return static_cast<uint32_t>((state * 0x2545F4914F6CDD1Dull) >> 32);
-    }
-    bool chance(uint32_t share_per_65536) { return share_per_65536 != 0 && (next() & 0xFFFF) < share_per_65536; }
-};
 
 struct Log {
     bool recording = false;
@@ -71,7 +61,12 @@ struct Board {
     Random random;
     bool any_tap = false;
     Log logs[TAP_COUNT + 1];
-#ifdef SDRAM_WORD
+#ifdef PORT_MEMORY
+    WordMemory<MEMORY_BYTES, MEMORY_COUNT> memory;
+    bool offered = false, ready = false;  // to the next edge of memory_clk
+    std::vector<uint8_t> refused;  // the job that was not taken at the edge before
+#endif
+#ifdef MEMORY_COUNT
     uint32_t memory_cycles = 1, core_cycles = 1;  // so many of the one in so many of the other
     uint32_t memory_phase = 0;
     uint64_t memory_ticks = 0;
@@ -178,11 +173,64 @@ inline bool look(Board& board) {
 }
 #endif
 
-#ifdef SDRAM_WORD
+#ifdef PORT_MEMORY
+// Bits `at` to `at + bits - 1` of a port, which Verilator keeps as little-endian integers.
+inline uint64_t field(const uint64_t* port, uint32_t at, uint32_t bits) {
+    const uint32_t part = at / 64, shift = at % 64;
+    uint64_t value = port[part] >> shift;
+    if (shift != 0 && shift + bits > 64) value |= port[part + 1] << (64 - shift);
+    return bits == 64 ? value : value & ((1ull << bits) - 1);
+}
+
+inline void offer(Board& board) {
+    if (board.offered) return;
+    board.offered = true;
+    Vtop* top = board.top.get();
+    const auto shown = board.memory.offer();
+    top->words___05Fjob___05Fready = board.ready = shown.ready;
+    top->words___05Fidle = shown.idle;
+    top->words___05Fvalid = shown.valid;
+    top->words___05Fclient = shown.client;
+    if (shown.valid) std::memcpy(&top->words___05Fword, shown.word, MEMORY_BYTES);
+}
+
+inline void accept(Board& board) {
+    Vtop* top = board.top.get();
+    board.offered = false;
+    const bool valid = top->words___05Fjob___05Fvalid && !top->memory_rst;
+    constexpr size_t kPayload = (JOB_BITS + 7) / 8;
+    const auto* payload = reinterpret_cast<const uint8_t*>(&top->words___05Fjob___05Fpayload);
+    if (!board.refused.empty()) {  // a job stays as it is until it is taken
+        if (!valid || std::memcmp(payload, board.refused.data(), kPayload) != 0) board.memory.error |= kJobChanged;
+        board.refused.clear();
+    }
+    if (!valid) return;
+    if (!board.ready) {
+        board.refused.assign(payload, payload + kPayload);
+        return;
+    }
+    uint64_t port[(JOB_BITS + 63) / 64 + 1] = {};
+    std::memcpy(port, payload, kPayload);
+    typename decltype(board.memory)::Job job;
+    job.write = field(port, JOB_WRITE) != 0;
+    job.length = static_cast<uint32_t>(field(port, JOB_LENGTH));
+    job.client = static_cast<uint32_t>(field(port, JOB_CLIENT));
+    job.address = field(port, JOB_ADDRESS);
+    constexpr uint32_t word[] = {JOB_WORD};  // place and bits
+    for (uint32_t i = 0; i < MEMORY_BYTES; ++i) job.word[i] = static_cast<uint8_t>(field(port, word[0] + 8 * i, 8));
+    board.memory.accept(job);
+}
+#else
+inline void offer(Board&) {}
+inline void accept(Board&) {}
+#endif
+
+#ifdef MEMORY_COUNT
 // The memory's clock has its rising edges with those of clk, as far as there are as many, and others between two of them.
 inline void clock_low(Board& board) {
     board.top->clk = 0;
     board.top->memory_clk = 0;
+    offer(board);
 }
 
 inline void clock_high(Board& board) {
@@ -195,8 +243,10 @@ inline void clock_high(Board& board) {
         if (!first) {  // the edge before it is done, with that of clk if it was the first
             top->eval();
             top->memory_clk = 0;
+            offer(board);
             top->eval();
         }
+        accept(board);
         top->memory_clk = 1;
     }
 }
@@ -250,13 +300,17 @@ void lutern_reset(Board* board, uint64_t cycles) {
     board->line = Line();
 #endif
     board->top->rst = 1;
-#ifdef SDRAM_WORD
+#ifdef PORT_MEMORY
+    board->memory.reset();
+    board->refused.clear();
+#endif
+#ifdef MEMORY_COUNT
     board->top->memory_rst = 1;
     for (uint64_t until = board->memory_ticks + 2; board->memory_ticks < until;) step(*board);
 #endif
     for (uint64_t i = 0; i < cycles; ++i) step(*board);
     board->top->rst = 0;
-#ifdef SDRAM_WORD
+#ifdef MEMORY_COUNT
     board->top->memory_rst = 0;
     for (uint64_t until = board->memory_ticks + 1; board->memory_ticks < until;) step(*board);
 #endif
@@ -267,7 +321,7 @@ void lutern_reset(Board* board, uint64_t cycles) {
 
 // Random pauses on rx and tx, in 65536ths of all cycles; a serial line has none.
 void lutern_pause(Board* board, uint64_t seed, uint32_t rx_share, uint32_t tx_share) {
-    board->random.state = seed * 0x9E3779B97F4A7C15ull | 1;
+    board->random.seed(seed);
     board->rx_pause = rx_share;
     board->tx_pause = tx_share;
 }
@@ -296,37 +350,60 @@ size_t lutern_read(Board* board, uint8_t* bytes, size_t limit) {
     return count;
 }
 
-#ifdef SDRAM_WORD
+#ifdef MEMORY_COUNT
 // The memory's clock makes `memory` cycles in `core` cycles of clk.
 void lutern_memory_clock(Board* board, uint32_t memory, uint32_t core) {
     board->memory_cycles = memory;
     board->core_cycles = core;
 }
 
-// The back door: words straight into the part. False if it does not have them.
+// The back door: words straight into the memory. False if it does not have them.
 bool lutern_memory_write(Board* board, uint64_t first, const uint8_t* bytes, uint64_t count) {
+    if (first + count > MEMORY_COUNT) return false;
+#ifdef SDRAM_WORD
     auto& words = board->top->SDRAM_WORDS;
-    if (first + count > SDRAM_COUNT) return false;
     for (uint64_t i = 0; i < count; ++i) {
         SDRAM_WORD word = 0;
-        std::memcpy(&word, bytes + i * SDRAM_BYTES, SDRAM_BYTES);
+        std::memcpy(&word, bytes + i * MEMORY_BYTES, MEMORY_BYTES);
         words[first + i] = word;
     }
+#else
+    std::memcpy(board->memory.at(first), bytes, count * MEMORY_BYTES);
+#endif
     return true;
 }
 
-void lutern_memory_read(Board* board, uint64_t first, uint8_t* bytes, uint64_t count) {
+bool lutern_memory_read(Board* board, uint64_t first, uint8_t* bytes, uint64_t count) {
+    if (first + count > MEMORY_COUNT) return false;
+#ifdef SDRAM_WORD
     auto& words = board->top->SDRAM_WORDS;
-    for (uint64_t i = 0; i < count && first + i < SDRAM_COUNT; ++i) {
+    for (uint64_t i = 0; i < count; ++i) {
         const SDRAM_WORD word = words[first + i];
-        std::memcpy(bytes + i * SDRAM_BYTES, &word, SDRAM_BYTES);
+        std::memcpy(bytes + i * MEMORY_BYTES, &word, MEMORY_BYTES);
     }
+#else
+    std::memcpy(bytes, board->memory.at(first), count * MEMORY_BYTES);
+#endif
+    return true;
 }
+#endif
 
+#ifdef SDRAM_WORD
 // The first rule of the part that was broken (see sdram.v), and where: {bank, row} above 4 bits; 0 if none was.
 uint64_t lutern_memory_error(const Board* board) {
     return static_cast<uint64_t>(board->top->sdram_error_address) << 4 | board->top->sdram_error;
 }
+#endif
+
+#ifdef PORT_MEMORY
+// From now on; forgets the counts.
+void lutern_word_timing(Board* board, const WordTiming* timing) { board->memory.set(*timing); }
+
+// Cycles by cause.
+const uint64_t* lutern_word_counts(const Board* board) { return board->memory.counts; }
+
+// What was wrong with a job, bits of WordError.
+uint32_t lutern_word_error(const Board* board) { return board->memory.error; }
 #endif
 
 uint64_t lutern_cycle(const Board* board) { return board->cycle; }

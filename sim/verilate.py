@@ -2,9 +2,10 @@
 
 The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` and `tx` of a serial line and an attribute
 `divisor`, cycles of a bit; and any number of taps, ports `tap_<name>_valid` (1 bit) and `tap_<name>_payload` (any
-width). A component with an attribute `sdram_timings` brings its memory part with it (sdram.py): it has a second clock,
-memory_clk, and words that the harness reaches. harness.cpp is the same for all of them; what depends on the ports is
-taps.h, which is written here.
+width). A component with a memory beside it has a second clock, memory_clk, and words that the harness reaches: with an
+attribute `sdram_timings` it brings its memory part along (sdram.py); with `source_shape` it has the port `words`, where
+it gets `config.memory_words` words (port_memory.py). harness.cpp is the same for all of them; what depends on the ports
+is taps.h, which is written here.
 
 Builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), the newest few of them. A build is made in a
 folder of its own and renamed when it is complete: two processes may build the same, and Ctrl-C leaves nothing half
@@ -35,6 +36,7 @@ from lutern.sim.tools import plain_folder, prune, require_compiler, tail, verila
 
 LIBRARY = "board.so"
 _HARNESS = Path(__file__).with_name("harness.cpp")
+_WORDS = Path(__file__).with_name("port_memory.h")
 _SDRAM = Path(__file__).with_name("sdram.v")
 _KEPT_BUILDS = 10
 _STALE_SECONDS = 6 * 3600.0
@@ -79,6 +81,15 @@ _TOGGLE_FLAGS = ("--trace-saif", "--trace-underscore", "-CFLAGS", "-DLUTERN_SAIF
 _OF_TOP_ALONE = ("--trace-depth", "1", "-MAKEFLAGS", "OPT_FAST=-O1")
 """In addition, for those of the nets of `top` alone: a netlist's cells have ten times as many inside, and -O2 takes the
 compiler minutes for each file of a traced netlist."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A memory beside the machine: `words` of `word_bytes`; `is_port`: joined to its port `words`, else an SDRAM."""
+
+    word_bytes: int
+    words: int
+    is_port: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,7 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
     flags = _flags(*_TOGGLE_FLAGS) if toggles else _flags()
     built_with: tuple[str | bytes, ...] = (
         _HARNESS.read_bytes(),
+        _WORDS.read_bytes(),
         _SDRAM.read_bytes(),
         header,
         *flags,
@@ -163,7 +175,7 @@ def verilate_text(component: wiring.Component, make: Callable[[], str], *made_fr
     """
     header = _header(component)
     flags = _flags(*_TOGGLE_FLAGS, *_OF_TOP_ALONE) if toggles else _flags()
-    key = digest(*made_from, _HARNESS.read_bytes(), header, *flags, platform.machine())
+    key = digest(*made_from, _HARNESS.read_bytes(), _WORDS.read_bytes(), header, *flags, platform.machine())
     folder = cache_folder() / f"board-{key[:32]}"
     if not (folder / LIBRARY).exists():
         cache.require_writable(cache_folder(), "The simulated board cannot be built")
@@ -219,17 +231,32 @@ def _header(component: wiring.Component) -> str:
     return f"#pragma once\n{line}{_memory_header(component)}#define TAP_COUNT {len(taps)}\n#define TAPS(X) {items}\n"
 
 
-def _memory_header(component: wiring.Component) -> str:
-    """Where the words of the memory part are, if it has one."""
+def memory_of(component: wiring.Component) -> Memory | None:
+    """The memory that the simulated board has beside `component`, if it has one."""
     timings: Any = getattr(component, "sdram_timings", None)
-    if timings is None:
+    shape: Any = getattr(component, "source_shape", None)
+    if timings is not None:
+        return Memory(timings.data_bits // 8, timings.words)
+    if shape is not None:
+        config: Any = component.config
+        return Memory(shape.word_bits // 8, config.memory_words, is_port=True)
+    return None
+
+
+def _memory_header(component: wiring.Component) -> str:
+    """The words of the memory beside the component: where and how many they are, and how its jobs are packed."""
+    memory = memory_of(component)
+    if memory is None:
         return ""
-    word_bytes = timings.data_bits // 8
-    return (
-        f"#define SDRAM_WORD uint{timings.data_bits}_t\n#define SDRAM_BYTES {word_bytes}\n"
-        f"#define SDRAM_COUNT {timings.words}ull\n"
-        "#define SDRAM_WORDS rootp->top__DOT__model__DOT__board__DOT__chip__DOT__words\n"
-    )
+    lines: dict[str, object] = {"MEMORY_BYTES": memory.word_bytes, "MEMORY_COUNT": f"{memory.words}ull"}
+    if memory.is_port:
+        shape: Any = component.source_shape
+        lines |= {"PORT_MEMORY": "", "JOB_BITS": shape.job.size}
+        lines |= {f"JOB_{name.upper()}": f"{field.offset}, {field.width}" for name, field in shape.job}
+    else:
+        lines["SDRAM_WORD"] = f"uint{8 * memory.word_bytes}_t"
+        lines["SDRAM_WORDS"] = "rootp->top__DOT__model__DOT__board__DOT__chip__DOT__words"
+    return "".join(f"#define {name} {value}\n" for name, value in lines.items())
 
 
 def _build(name: str, verilog_text: str, header: str, folder: Path, flags: tuple[str, ...]) -> None:
@@ -239,8 +266,8 @@ def _build(name: str, verilog_text: str, header: str, folder: Path, flags: tuple
         with plain_folder(work) as place:
             (place / "top.v").write_text(verilog_text)
             (place / "taps.h").write_text(header)
-            shutil.copy(_HARNESS, place)
-            shutil.copy(_SDRAM, place)
+            for source in (_HARNESS, _WORDS, _SDRAM):
+                shutil.copy(source, place)
             parts = [_SDRAM.name] if "SDRAM_WORD" in header else []
             command = ["verilator", *flags, "top.v", *parts, "harness.cpp"]
             with open(place / "build.log", "w") as log:
