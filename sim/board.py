@@ -171,11 +171,6 @@ class SimulatedBoard:
                 f"{error >> 4:#x}, in or before cycle {self.cycles}"
             )
 
-    @property
-    def has_back_door(self) -> bool:
-        """Whether `poke` and `peek` reach the words: they are in a memory beside the machine."""
-        return self._timings is not None
-
     def poke(self, address: int, words: NDArray[np.uint8]) -> None:
         """The back door of a memory beside the machine: words [count, word_bytes] straight into it."""
         data = np.ascontiguousarray(words)

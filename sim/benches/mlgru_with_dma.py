@@ -4,6 +4,7 @@ beats of F, I, G ─► Mlgru ◄─ window ─► StateDma ◄─► words in P
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cocotb
@@ -42,6 +43,10 @@ class Bench(mlgru.Bench):
         slot = self.slots[fields["stream"]] * self.layers + self.place[1]
         return (slot * self.beats + fields["index"]) * self.lanes
 
+    def has_read(self, count: int) -> bool:
+        """Whether the memory has given that many words."""
+        return self.memory.reads >= count
+
     async def until(self, what: str, holds: Callable[[], int]) -> None:
         """Wait, but not for ever."""
         for _ in range(5_000):
@@ -68,7 +73,7 @@ class Bench(mlgru.Bench):
             await self.until("the source", lambda: not self.source.pending)
             last = number == len(names) - 1
             wanted = reads + (1 + (number + 1) * self.layers - last) * loads
-            await self.until("reads", lambda wanted=wanted: self.memory.reads >= wanted)
+            await self.until("reads", partial(self.has_read, wanted))
         await self.until("idle", lambda: to_int(self.dut.idle))
         assert next(self.memory.expected, None) is None, f"not all requests of the run came, seed {self.seed}"
         for slot in set(self.slots):
