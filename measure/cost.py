@@ -31,7 +31,7 @@ from lutern.hw.gains import GAIN_TUPLES, GainJoin, GainSupply
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.link import HostPort
-from lutern.hw.memory import any_part, memory_for
+from lutern.hw.memory import memory_for, timings_for
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.residual import Residual
@@ -75,7 +75,7 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "gain_join": GainJoin,
     "sequencer": Sequencer,
     "counters": lambda config: Counters(config.with_(counters=True)),
-    "memory": lambda config: memory_for(config, any_part(config.word_bits)),
+    "memory": lambda config: memory_for(config, timings_for(config)),
     "host_port": HostPort,
     "decoder": Decoder,
     "top": Top,

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from lutern.hw import mlgru
 from lutern.hw.activation import BASE_BITS, SEGMENT_BITS, SLOPE_BITS, table_attributes
@@ -38,7 +37,7 @@ from lutern.hw.layouts import (
     values_payload,
     x_payload,
 )
-from lutern.hw.memory import any_part, fifo_depth, has_word_source, memory_for
+from lutern.hw.memory import client_fifos, has_word_source
 from lutern.hw.memory.block import BANK_BEATS
 from lutern.hw.memory.readers import FETCHED
 from lutern.hw.norm.statistics import U_BITS, U_COUNT
@@ -202,9 +201,8 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
     elif config.memory == "host":
         yield ChipMemory("words", config.memory_words - 1, config.word_bits, checked=True)
     if has_word_source(config):
-        memory: Any = memory_for(config, any_part(config.word_bits))
-        shape = memory.shape
-        yield ChipMemory("words asked for", fifo_depth(shape), config.word_bits, copies=len(shape.clients))
+        depth, clients = client_fifos(config)
+        yield ChipMemory("words asked for", depth, config.word_bits, copies=clients)
 
 
 def _vectors(config: HwConfig) -> Iterator[ChipMemory]:

@@ -11,11 +11,11 @@ from amaranth.hdl import DomainRenamer
 
 from lutern.hw.config import HwConfig
 from lutern.hw.memory.block import ResidentMemory, StreamedMemory
-from lutern.hw.memory.block_source import BlockSource
+from lutern.hw.memory.block_source import BlockSource, block_shape
 from lutern.hw.memory.host import HostMemory
 from lutern.hw.memory.ports import client_bits, has_word_source, source_shape, state_request_layout
 from lutern.hw.memory.sdram import sdram_memory
-from lutern.hw.memory.sdram_controller import SdramPins
+from lutern.hw.memory.sdram_controller import SdramPins, sdram_shape
 from lutern.hw.memory.sdram_part import SdramPart, SdramTimings, any_part
 from lutern.hw.memory.sdram_phase import PhaseStepper
 from lutern.hw.memory.source_side import fifo_depth
@@ -29,6 +29,17 @@ Memory = ResidentMemory | StreamedMemory | HostMemory | WordMemory
 def timings_for(config: HwConfig) -> SdramTimings | None:
     """``any_part`` for the machine ``config``; None if its words are not in SDRAM."""
     return any_part(config.word_bits) if config.memory == "sdram" else None
+
+
+def client_fifos(config: HwConfig) -> tuple[int, int]:
+    """Words of a client's FIFO, and how many clients the word source of a machine has; 0 and 0 without one."""
+    timings, bits = timings_for(config), client_bits(config)
+    shape = source_shape(config)
+    if timings is not None:
+        shape = sdram_shape(timings, bits)
+    elif has_word_source(config) and shape is None:
+        shape = block_shape(config.word_bits, config.address_bits, bits)
+    return (0, 0) if shape is None else (fifo_depth(shape), len(shape.clients))
 
 
 def memory_for(config: HwConfig, timings: SdramTimings | None) -> Memory:
@@ -65,8 +76,8 @@ __all__ = [
     "WordMemory",
     "WordPort",
     "any_part",
+    "client_fifos",
     "connect_member",
-    "fifo_depth",
     "has_word_source",
     "memory_for",
     "sdram_memory",

@@ -16,20 +16,20 @@ from lutern.hw.memory.word_source import SourceShape, WordPort
 from lutern.hw.pipeline import new_memory
 
 
+def block_shape(word_bits: int, address_bits: int, client_bits: int) -> SourceShape:
+    """Under way are the words of the job that is served, and of the next one."""
+    return SourceShape(word_bits, address_bits, in_flight=16, client_bits=client_bits, is_trusted=True)
+
+
 class BlockSource(wiring.Component):
     """``depth`` words in block RAM, in the place of an external memory.
 
     Members: ``port``, see ``WordPort``; an address beyond ``depth`` is never used.
     """
 
-    in_flight = 16
-    """Words of a job that is served and of the next one."""
-
     def __init__(self, word_bits: int, address_bits: int, depth: int, client_bits: int = 1) -> None:
         self.depth = depth
-        self.shape = SourceShape(
-            word_bits, address_bits, in_flight=self.in_flight, client_bits=client_bits, is_trusted=True
-        )
+        self.shape = block_shape(word_bits, address_bits, client_bits)
         self.job, self.there = Signal(self.shape.job), Signal()  # the job that is served
         self.memory = new_memory(word_bits, depth)
         self.read = self.memory.read_port()
@@ -62,4 +62,4 @@ class BlockSource(wiring.Component):
         return m
 
 
-__all__ = ["BlockSource"]
+__all__ = ["BlockSource", "block_shape"]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from amaranth.hdl import Assert, Elaboratable, Module, Signal, Value
-from proofs import prove
 
 from lutern.boards.sdram_parts import SDRAM_PARTS, sdram_part
 from lutern.hw.memory import SdramTimings, any_part
@@ -15,6 +14,7 @@ from lutern.hw.memory import sdram_controller as sdram
 from lutern.hw.memory.burst_reader import BurstReader
 from lutern.hw.memory.sdram_controller import REFRESH_WAIT, SdramController, sdram_shape
 from lutern.hw.memory.word_source import Client
+from proofs import prove
 
 SMALL = SdramTimings(
     clock_hz=1e6,

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import source_side, source_watch
+from lutern.hw.memory import WordPort, any_part, source_side, source_watch
+from lutern.hw.memory.sdram_controller import sdram_shape
+from lutern.hw.top import SerialTop, Top
 from lutern.sim.runner import run_bench
 from lutern.sim.word_memory import WordMemoryBench
 
@@ -46,8 +48,21 @@ def test_words(state: str, latency: int, pause: str, monkeypatch: pytest.MonkeyP
     run_words(monkeypatch, state, latency, pause)
 
 
+@pytest.mark.slow
 def test_mutation_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs for which there is no room."""
     monkeypatch.setattr(source_side, "ROOM_BURSTS", -8)
     with pytest.raises(AssertionError, match="seed"):
         run_words(monkeypatch, "memory", 60, "bursty", testcase="the_stream_repeats")
+
+
+def test_a_port_of_the_top() -> None:
+    """With memory "port" both tops have the word port, and its shape follows from the machine."""
+    config = HwConfig("port", **{**VALUES, "memory_words": 1 << 24, "words_in_flight": 256})
+    for top in (Top(config), SerialTop(config, 10)):
+        shape = top.source_shape
+        assert shape is not None and dict(top.signature.members)["words"].signature.members == WordPort(shape).members
+        assert (shape.word_bits, shape.address_bits, shape.in_flight) == (64, 24, 256)
+        assert source_side.fifo_depth(shape) == 512
+    assert Top(config.with_(memory="block")).source_shape is None
+    assert source_side.fifo_depth(sdram_shape(any_part(16))) == 64

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.hdl._ast import AnyConst
-from proofs import prove
 
 from lutern.hw.config import HwConfig
 from lutern.hw.memory import BlockSource, Client, PortSource, SourceShape, any_part, machine_side, source_side
@@ -25,6 +24,7 @@ from lutern.hw.memory.burst_reader import BurstReader
 from lutern.hw.memory.machine_side import MachineSide
 from lutern.hw.memory.sdram_controller import sdram_shape
 from lutern.hw.memory.source_side import SourceSide
+from proofs import prove
 
 SHAPES = {
     "sdram-x16": sdram_shape(any_part(16)),
