@@ -234,9 +234,9 @@ def range_layout(config: Any) -> data.StructLayout:
 
 
 def feed_layout(config: Any) -> data.StructLayout:
-    """First token, state and seed of a stream; ``state_base`` in beats of P."""
+    """First token, state and seed of a stream; ``state_base`` in beats of P, or in words where S is in memory."""
     return data.StructLayout(
-        {"stream": STREAM_BITS, "token": 16, "state_base": config.state_bits, "fresh": 1, "seed": 32}
+        {"stream": STREAM_BITS, "token": 16, "state_base": config.base_bits, "fresh": 1, "seed": 32}
     )
 
 

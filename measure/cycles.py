@@ -41,7 +41,7 @@ from lutern.hw.residual import Residual
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import QUEUE_DEPTH
 from lutern.hw.ternary import TernaryUnit
-from lutern.measure.state_cycles import StateTimes
+from lutern.measure.state_cycles import ROW_LATENCY, StateTimes
 from lutern.measure.steady import Steady, Visitor
 from lutern.measure.timing import Fifo, Groups, Pipe, Reader, ReaderAhead, Slot, Supply
 from lutern.model_ref.config import ModelConfig
@@ -127,6 +127,7 @@ class PassModel:
         self.row_reader = ReaderAhead(FETCHED, ResidentMemory.row_latency - 2, room=1)
         self.row_words = Fifo(row_fifo_words(hw_config))
         self.row = Groups(hw_config, self.row_reader if self.resident else self.row_words)
+        self.row_latency = ROW_LATENCY if self.sizes.state_words else StreamedMemory.row_latency
         self.fetcher_idle = 0
         self.beat_words = hw_config.beat_bytes // hw_config.word_bytes  # stream
         self.assembled = 0  # when the last word of a beat was taken from the FIFO
@@ -303,7 +304,7 @@ class PassModel:
                 if stream == 0:
                     self._close_port(asked)
                 for word in range(self.sizes.row_words):
-                    self.row_words.write(asked + StreamedMemory.row_latency + word)
+                    self.row_words.write(asked + self.row_latency + word)
                 self.fetcher_idle = asked + 2 + self.sizes.row_words
                 if stream + 1 < self.streams:
                     # The next row is asked for while gains of this one are still to be read: when, tells a copy.

@@ -13,12 +13,15 @@ from collections.abc import Callable
 
 from lutern.firmware.schedule import Sizes
 from lutern.hw.config import HwConfig
+from lutern.hw.memory import StreamedMemory
 from lutern.hw.mlgru import WRITTEN
 from lutern.hw.state_dma import unit_shape
 from lutern.measure.steady import Visitor
 
-LATENCY = 20
+LATENCY = 16
 """Cycles from a request for words to the first of them, by ``WordMemory``: half a burst is waited for."""
+ROW_LATENCY = StreamedMemory.row_latency + 8
+"""Cycles from a token to the first word of its row: ``WordMemory`` answers later than ``StreamedMemory``."""
 SAVE_AHEAD, LOAD_AHEAD = 2, 2
 """Cycles of a stream ahead of its first unit, ahead of its request."""
 
@@ -62,4 +65,4 @@ class StateTimes:
         self.saved, self.loaded = visitor.time(self.saved), visitor.time(self.loaded)
 
 
-__all__ = ["StateTimes"]
+__all__ = ["ROW_LATENCY", "StateTimes"]

@@ -50,7 +50,7 @@ class HostPort(wiring.Component):
     ----------
     config
         Any object with the attributes that ``protocol.capability`` reads, and ``source``, ``memory``, ``part_bits``,
-        ``address_bits``, ``state_bits``, ``state``, ``top_k``, ``counters``; ``counted_phases`` where there are
+        ``address_bits``, ``base_bits``, ``state``, ``top_k``, ``counters``; ``counted_phases`` where there are
         counters.
 
     Members

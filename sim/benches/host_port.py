@@ -227,7 +227,7 @@ class Surroundings:
         return [
             {
                 "token": draw.choice((0, vocab - 1, draw.randrange(vocab))),
-                "state_base": draw.getrandbits(self.config.state_bits),
+                "state_base": draw.getrandbits(self.config.base_bits),
                 "fresh": draw.getrandbits(1),
                 "seed": draw.choice((draw.getrandbits(32), 0xDBC0C0DB)),
             }

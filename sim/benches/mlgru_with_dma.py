@@ -55,6 +55,10 @@ class Bench(mlgru.Bench):
             await FallingEdge(self.dut.clk)
         raise TimeoutError(f"mlgru_with_dma: waited for {what}, seed {self.seed}")
 
+    def has_read(self, count: int) -> bool:
+        """Whether so many reads have been asked for in all."""
+        return self.memory.reads >= count
+
     async def run_steps(self, names: list[str]) -> None:
         """One run of a step for each name."""
         self.memory.expected = StateDma.model(

@@ -23,7 +23,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "source": "streamed",
         "memory_words": (1 << 32) - 2,
         "address_bits": 32,
-        "state_bits": 20,
+        "base_bits": 20,
     },
 }
 
@@ -42,7 +42,7 @@ def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort
         "trit_beats": 300,
         "part_bits": 0,
         "address_bits": 24,
-        "state_bits": 16,
+        "base_bits": 16,
         "max_width": 64,
         "max_state": 128,
         "max_vocab": 200,
