@@ -15,10 +15,12 @@ from lutern.cli.build import check_model
 from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, check_number, whole
 from lutern.cli.output import plain_console
-from lutern.firmware.program import check_fit
+from lutern.firmware.program import check_fit, state_slots
+from lutern.firmware.schedule import program_sizes
 from lutern.firmware.serial_port import BAUD
 from lutern.hw.config import PRESETS, HwConfig, preset, renamed_or_known
 from lutern.measure.estimate import DEVICES, PUBLISHED_FIGURES, Estimate, device_tokens_per_second, estimate
+from lutern.measure.memories import chip_memories
 from lutern.measure.resources import errors
 from lutern.measure.samples import MOST_LANES
 from lutern.model_ref.config import ModelConfig
@@ -36,9 +38,14 @@ RESOURCES = (
 CYCLES = {
     "block": "Cycles and bytes are exact: tests hold the RTL to them.",
     "sdram": "Bytes are exact; cycles within 0.1 % of the demo's on the simulated board.",
+    "port": "Bytes are exact; cycles are those of a memory that gives a word a cycle.",
     "host": "Bytes are exact; the rate is the most that the line allows, of which the simulated board reaches 97 %.",
 }
 """How good they are, by memory."""
+CYCLES_OF_STATE = (
+    "Bytes are exact; cycles are those of a memory that gives a word a cycle, with the state's words in it."
+)
+"""The same where S is in the memory of words."""
 
 
 def changed(config: HwConfig, changes: list[str]) -> HwConfig:
@@ -69,7 +76,24 @@ def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
     return size.upper(), PUBLISHED[size.lower()]
 
 
-def print_estimate(name: str, config: HwConfig, found: Estimate, board: Board | None) -> None:
+def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int) -> str:
+    """A sentence: in which memory the recurrence's state is, what of it that takes, for how many conversations."""
+    slots = state_slots(model_config, config)
+    conversations = f"{slots} conversation{'s' if slots > 1 else ''}"
+    if config.state == "block":
+        blocks = sum(memory.blocks for memory in chip_memories(config) if memory.name == "state S")
+        return f"state S: in {blocks} block RAMs of the chip, of {conversations} of this model"
+    sizes = program_sizes(model_config, config)
+    moved = sizes.pass_words(streams) - sizes.record_words - streams * sizes.row_words
+    return (
+        f"state S: in the memory of words, of up to {conversations} of this model; {moved:,} words a pass there and "
+        f"back, {moved / sizes.pass_words(streams):.2%} of all"
+    )
+
+
+def print_estimate(
+    name: str, model_config: ModelConfig, config: HwConfig, found: Estimate, board: Board | None
+) -> None:
     """One machine, one model."""
     of_streams = f" of {found.streams} streams" if found.streams > 1 else ""
     at_most = "at most " if config.memory == "host" else ""
@@ -101,13 +125,15 @@ def print_estimate(name: str, config: HwConfig, found: Estimate, board: Board | 
         place = (f"{total:,}", f"{value / total:.0%}") if board else ()
         table.add_row(title, f"{value:,.0f}", *place, given[field])
     plain_console().print(table)
+    how_good = CYCLES_OF_STATE if config.state == "memory" else CYCLES[config.memory]
     inside = config.lanes <= MOST_LANES and config.memory == "block"
     print(
-        f"{CYCLES[config.memory]} LUT and FF are a formula's. Errors: of what is placed, the largest over "
+        f"{how_good} LUT and FF are a formula's. Errors: of what is placed, the largest over "
         f"{presets.packed} presets as packed, to which it was fitted; else over {others.machines} machines of up to "
         f"{MOST_LANES} lanes, with memory on the chip, to which the formula was not fitted"
         + ("" if inside else "; this machine is outside of that")
     )
+    print(where_state_is(model_config, config, found.streams))
 
 
 def _number(rate: float) -> str:
@@ -206,4 +232,4 @@ def estimate_machine(
     if board and not changes:
         check_model(model_config, name, board, hw_config.name)
     found = estimate(model_config, hw_config, streams=streams, baud=board.baud(hw_config) if board else BAUD)
-    print_estimate(name, hw_config, found, board)
+    print_estimate(name, model_config, hw_config, found, board)

@@ -43,10 +43,6 @@ class Bench(mlgru.Bench):
         slot = self.slots[fields["stream"]] * self.layers + self.place[1]
         return (slot * self.beats + fields["index"]) * self.lanes
 
-    def has_read(self, count: int) -> bool:
-        """Whether the memory has given that many words."""
-        return self.memory.reads >= count
-
     async def until(self, what: str, holds: Callable[[], int]) -> None:
         """Wait, but not for ever."""
         for _ in range(5_000):

@@ -12,7 +12,7 @@ import pytest
 
 from lutern.firmware import schedule
 from lutern.firmware.packing import pack_trits, unpack_groups, unpack_trits
-from lutern.firmware.program import Program, check_fit, lay_out, state_slots
+from lutern.firmware.program import MOST_SLOTS, Program, check_fit, lay_out, state_slots
 from lutern.firmware.schedule import LOOKAHEAD, chunk_rows, program_sizes
 from lutern.hw.config import TRIT_MEMORY, HwConfig, preset
 from lutern.hw.layouts import HEADER_KIND_BITS, OPERATION, Op, RecordKind, full_parts, header_words
@@ -192,6 +192,27 @@ def test_the_state_of_a_stream_is_in_words_of_p_elements(weights: IntegerWeights
 def test_streams_are_limited_by_their_states() -> None:
     assert state_slots(MODEL, STREAM) == 3
     assert state_slots(MODEL, STREAM.with_(max_state=1000)) == 4
+
+
+def test_states_in_memory_follow_the_table(weights: IntegerWeights) -> None:
+    """Two layers of 32 elements of 32 bits: 64 words of 16 bits each, from the first word that is not the program's."""
+    machine = STREAM.with_(state="memory", max_state=1)
+    program = lay_out(weights, machine)
+    wanted = {"state_base": len(program.words), "state_words": 64, "layers": 2}
+    assert {name: program.setup[name] for name in wanted} == wanted and program.state_stride == 128
+    assert all(op.state_base == 0 for op in schedule.operations(MODEL, machine))
+    plain = lay_out(weights, STREAM)
+    assert (plain.setup["state_base"], plain.setup["state_words"], plain.setup["layers"]) == (0, 0, 2)
+    assert program.bytes_per_pass(4) - plain.bytes_per_pass(4) == 2 * 4 * 128 * 2
+
+
+def test_slots_are_as_many_as_the_memory_has_words_for() -> None:
+    machine = STREAM.with_(state="memory")
+    words = program_sizes(MODEL, machine).words
+    for room, slots in ((128, 1), (5 * 128 - 1, 4), (7 * 128, 7), (1000 * 128, MOST_SLOTS)):
+        assert state_slots(MODEL, machine.with_(memory_words=words + room)) == slots
+    with pytest.raises(LuternError, match=rf"needs {words + 128} words \(128 of them .*state\) .* {words + 127} "):
+        check_fit(MODEL, machine.with_(memory_words=words + 127))
 
 
 def test_a_bound_that_is_no_item_is_refused(weights: IntegerWeights) -> None:

@@ -1,6 +1,7 @@
 """hw/config.py: names that machines' descriptions had before are refused with those that they have now."""
 
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 
@@ -54,10 +55,19 @@ STREAMED = {"source": "streamed", "rows": 80, "columns": 8}
         (STREAMED | {"memory_words": 1 << 32}, r"memory_words is 4294967296; .* hold 1 to 4294967295\.$"),
         ({"max_state": (1 << 20) + 1}, r"max_state / results_per_cycle is 1048577; .* hold 1 to 1048576\.$"),
         (STREAMED | {"word_bytes": 128}, r"word_bytes is 128; fields of the gateware hold 2 to 64\.$"),
+        (
+            {"state": "memory"},
+            r"state is 'memory', and with source resident there is no memory .*; choose state block\.$",
+        ),
+        (
+            STREAMED | {"state": "memory", "rows": 25, "word_bytes": 10},
+            r"and word_bytes is 10; give a power of two that a vector",
+        ),
+        (STREAMED | {"state": "memory", "word_bytes": 64, "max_width": 8}, r"is 64; .* max_width 8 fills\.$"),
         ({"rows": 5, "results_per_cycle": 2}, r"rows is 5, no multiple of results_per_cycle 2; choose one\.$"),
     ],
 )
-def test_shapes_that_do_not_work(changes: dict[str, int], sentence: str) -> None:
+def test_shapes_that_do_not_work(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(LuternError, match=sentence):
         preset("tiny").with_(**changes)
 

@@ -71,6 +71,7 @@ def run_mlgru(
         "active": active,
         "group": 5,
         "chained": chained,
+        "first": 0,
         "source": pause,
         "sink": pause,
         "memory": memory,
