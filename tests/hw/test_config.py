@@ -61,7 +61,7 @@ STREAMED = {"source": "streamed", "rows": 80, "columns": 8}
         ),
         (
             STREAMED | {"state": "memory", "rows": 25, "word_bytes": 10},
-            r"and word_bytes is 10; give a power of two that a vector",
+            r"and word_bytes is 10; give a power of two that",
         ),
         (STREAMED | {"state": "memory", "word_bytes": 64, "max_width": 8}, r"is 64; .* max_width 8 fills\.$"),
         ({"rows": 5, "results_per_cycle": 2}, r"rows is 5, no multiple of results_per_cycle 2; choose one\.$"),
