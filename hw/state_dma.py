@@ -15,8 +15,7 @@ matrices pass meanwhile, and I of that layer waits at the input of MLGRU until i
 A *unit* is what word and place have in common: B places a word, or K words a place, one of the two is 1. A unit takes
 K + B cycles to load and K + B + 1 to save, if neither the memory nor G holds it up.
 
-Cost with eight streams and words of 32 bits (stream-x32): 362 LUT4, 51 CCU2C and 123 flip-flops, of which a third
-chooses the stream's base.
+Cost with eight streams and words of 32 bits (stream-x32): 362 LUT4, 51 CCU2C and 123 flip-flops.
 """
 
 from __future__ import annotations
