@@ -100,7 +100,7 @@ def cycles(
     network = open_network(model)
     if on == "sim":
         config = preset(preset_name or "sim-64")
-        check_fit(network.config, config)
+        check_fit(network.config, config, network.embedding_bits)
         token = count_simulated(network.weights(), config, streams)
     else:
         with open_port(on, baud) as port:

@@ -24,6 +24,7 @@ from lutern.measure.memories import chip_memories
 from lutern.measure.resources import errors
 from lutern.measure.samples import MOST_LANES
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.synthetic import PUBLISHED
 
@@ -231,5 +232,7 @@ def estimate_machine(
     name, model_config = find_shape(model, size)
     if board and not changes:
         check_model(model_config, name, board, hw_config.name)
-    found = estimate(model_config, hw_config, streams=streams, baud=board.baud(hw_config) if board else BAUD)
+    bits = WIDE_BITS if size else open_network(model).embedding_bits
+    baud = board.baud(hw_config) if board else BAUD
+    found = estimate(model_config, hw_config, streams=streams, baud=baud, embedding_bits=bits)
     print_estimate(name, model_config, hw_config, found, board)

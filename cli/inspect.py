@@ -30,6 +30,7 @@ from lutern.measure.fits import sentence
 from lutern.model_ref.checkpoint import CONFIG_FILE, Checkpoint, load_tokenizer
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.conventions import Conventions
+from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.tokenizer import TOKENIZER_FILE
 
@@ -63,8 +64,9 @@ def inspect(
         print()
         print_table(ACTIVATIONS, [activation_cells(opened, name) for name in opened.activations])
     print()
-    print_table(MACHINES, [machine_cells(opened.config, name) for name in PRESETS])
-    print(f"{model} {sentence(opened.config, board)}")
+    bits = opened.embedding_bits if isinstance(opened, OpenImage) else WIDE_BITS
+    print_table(MACHINES, [machine_cells(opened.config, name, bits) for name in PRESETS])
+    print(f"{model} {sentence(opened.config, board, bits)}")
 
 
 def part_cells(part: Tensor) -> list[str]:
@@ -90,6 +92,7 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
         lines += [
             f"image of {opened.path.stat().st_size:,} bytes, {released / opened.path.stat().st_size:.2f} times smaller "
             f"than bfloat16; ternary weights {2 * config.trits / ternary_bytes:.2f} times",
+            f"embeddings of {opened.embedding_bits} bits",
             f"made from {printable(opened.source)}, digest {opened.digest}",
             f"words that rest on calibration: {', '.join(sorted(opened.calibrated)) or 'none, all are proved'}",
         ]
@@ -132,15 +135,15 @@ def printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def machine_cells(model_config: ModelConfig, name: str) -> list[str]:
+def machine_cells(model_config: ModelConfig, name: str, embedding_bits: int) -> list[str]:
     """The texts of a preset's line."""
     hw_config = PRESETS[name]
     try:
-        memory = f"{memory_bytes(model_config, hw_config):,} bytes"
+        memory = f"{memory_bytes(model_config, hw_config, embedding_bits):,} bytes"
     except LuternError:
         memory = ""  # the reason says which part has no room
     state = f"{model_config.num_hidden_layers * model_config.hidden_size * STATE_BYTES:,} bytes"
-    reason = reason_against(model_config, hw_config)
+    reason = reason_against(model_config, hw_config, embedding_bits)
     return [name, memory, state, "yes" if reason is None else f"no: {reason}"]
 
 

@@ -13,6 +13,7 @@ from lutern.cli.output import printable
 from lutern.firmware.image import OpenImage, open_image
 from lutern.model_ref.checkpoint import Checkpoint, Tokenizer, load_checkpoint, load_tokenizer
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.tokenizer import TOKENIZER_FILE
@@ -45,6 +46,7 @@ class Network:
     checkpoint: Checkpoint | None
     weights: Callable[[], IntegerWeights]
     tokenizer: Callable[[], Tokenizer]
+    embedding_bits: int = WIDE_BITS
     synthetic: str = ""  # how random weights were made; every figure measured on such a model says so
 
 
@@ -57,7 +59,7 @@ def open_network(name: str) -> Network:
             tokenizer = Tokenizer.from_json(image.tokenizer_json, f"{name}: {TOKENIZER_FILE}", image.conventions)
             return tokenizer.limit_to(image.config.vocab_size)
 
-        return Network(name, image.config, None, image.weights, of_image, image.synthetic)
+        return Network(name, image.config, None, image.weights, of_image, image.embedding_bits, image.synthetic)
     checkpoint = open_checkpoint(name)
     return Network(
         name,
@@ -65,7 +67,7 @@ def open_network(name: str) -> Network:
         checkpoint,
         lambda: integer_weights(checkpoint),
         lambda: _tokenizer_of(checkpoint),
-        checkpoint.synthetic,
+        synthetic=checkpoint.synthetic,
     )
 
 

@@ -9,7 +9,7 @@ NaN and infinity are in no range.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -39,6 +39,17 @@ def whole(*names: str, help: str, least: int, most: int) -> Any:
 def real(*names: str, help: str, least: float, most: float) -> Any:
     """An option that takes a finite number from ``least`` to ``most``."""
     return _option("float", names, help, least, most)
+
+
+def one_of(*names: str, help: str, choices: Sequence[int]) -> Any:
+    """An option that takes one of a few whole numbers."""
+
+    def check(param: typer.CallbackParam, value: int) -> int:
+        if value not in choices:
+            raise LuternError(f"{max(param.opts, key=len)} is {value}; give {' or '.join(map(str, choices))}.")
+        return value
+
+    return typer.Option(*names, help=help, metavar=f"<{'|'.join(map(str, choices))}>", callback=check)
 
 
 def baud_option() -> Any:

@@ -161,7 +161,8 @@ def write_report(
     for name, of_line in lines:
         if preset(name).memory == "host":
             raise LuternError(f"{name} waits for words from the host, so its cycles are those of a line; leave it out.")
-        check_fit(open_network(of_line).config, preset(name))  # before anything is measured
+        network = open_network(of_line)
+        check_fit(network.config, preset(name), network.embedding_bits)  # before anything is measured
     shown, of_shown = lines[0]
     sections = [
         bench_section(lines),

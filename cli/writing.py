@@ -166,7 +166,8 @@ def summary(place: Place, runs: list[Run], steps: int, seconds: float) -> list[s
             f"tokens/s at {place.baud:,} baud"
         )
     else:
-        model_cycles = token_cycles(session.program.model_config, config, widest).cycles
+        program = session.program
+        model_cycles = token_cycles(program.model_config, config, widest, embedding_bits=program.embedding_bits).cycles
         lines.append(
             f"{cycles:,.0f} cycles/{per} (cycle model {model_cycles:,}; "
             f"trits / lanes {trits / config.lanes:,.0f}: lane use {trits / config.lanes / cycles:.1%}); "

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lutern.firmware.image import OpenImage
-from lutern.firmware.image_format import TOKENIZER, image_shapes
+from lutern.firmware.image_format import EMBEDDINGS, TOKENIZER, image_shapes
 from lutern.firmware.program import check_fit
 from lutern.firmware.schedule import program_sizes
 from lutern.hw.config import HwConfig
 from lutern.model_ref.checkpoint import Checkpoint, LazyTensors
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import Entry
+from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.ternarise import ternarise
 
@@ -65,6 +66,11 @@ def _parts_of_image(image: OpenImage) -> Iterable[Tensor]:
         if matrix in shapes:
             zeros = sum(int(block.size - np.count_nonzero(block)) for _, block in image.matrix(matrix).blocks())
             yield Tensor(name, shapes[matrix], "trits", entry.byte_count, math.prod(shapes[matrix]), zeros)
+        elif name == EMBEDDINGS:
+            codes = image.embedding_rows().codes
+            kind = "items" if image.embedding_bits == WIDE_BITS else f"items of {image.embedding_bits} bits"
+            zeros = int(codes.size - np.count_nonzero(codes))
+            yield Tensor(name, codes.shape, kind, entry.byte_count, codes.size, zeros)
         else:
             stored = image.file.map(name) if name == TOKENIZER else image.tensor(name)
             kind = "deflated text" if name == TOKENIZER else "items"
@@ -102,9 +108,9 @@ def grouped(parts: list[Tensor]) -> list[Tensor]:
     return list(groups.values())
 
 
-def image_bytes(config: ModelConfig) -> tuple[int, int]:
+def image_bytes(config: ModelConfig, embedding_bits: int = WIDE_BITS) -> tuple[int, int]:
     """Bytes of an image of a shape without its header and tokenizer, and of the ternary part alone."""
-    shapes = image_shapes(config, 0)
+    shapes = image_shapes(config, 0, embedding_bits)
     sizes = {name: Entry(dtype, shape, 0).byte_count for name, (dtype, shape) in shapes.items()}
     return sum(sizes.values()), sum(sizes[f"{name}.weight"] for name in config.projections)
 
@@ -114,29 +120,28 @@ def bfloat16_bytes(config: ModelConfig) -> int:
     return sum(math.prod(shape) for shape in config.tensor_shapes.values()) * BFLOAT16_BITS // 8
 
 
-def memory_bytes(model_config: ModelConfig, hw_config: HwConfig) -> int:
+def memory_bytes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
     """Bytes of a machine's memories that a shape takes."""
-    sizes = program_sizes(model_config, hw_config)
+    sizes = program_sizes(model_config, hw_config, embedding_bits)
     return sizes.words * hw_config.word_bytes + sizes.beats * hw_config.beat_bytes
 
 
-def reason_against(model_config: ModelConfig, hw_config: HwConfig) -> str | None:
+def reason_against(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> str | None:
     """Why a machine does not hold a shape; None if it does. An SDRAM comes first: no other preset has a larger one."""
-    lack = memory_lack(model_config, hw_config)
+    lack = memory_lack(model_config, hw_config, embedding_bits)
     if lack:
         return lack
     try:
-        check_fit(model_config, hw_config)
+        check_fit(model_config, hw_config, embedding_bits)
     except LuternError as error:
         return str(error).partition(";")[0]
     return None
 
 
-def memory_lack(model_config: ModelConfig, hw_config: HwConfig) -> str | None:
+def memory_lack(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> str | None:
     """What the SDRAM of a machine lacks for a shape, in bytes; None where it holds it or there is none."""
-    needed, held = (
-        words * hw_config.word_bytes for words in (program_sizes(model_config, hw_config).words, hw_config.memory_words)
-    )
+    sizes = program_sizes(model_config, hw_config, embedding_bits)
+    needed, held = (words * hw_config.word_bytes for words in (sizes.words, hw_config.memory_words))
     if hw_config.memory != "sdram" or needed <= held:
         return None
     return f"it needs {needed:,} bytes of memory, there are {held:,}"

@@ -1,18 +1,18 @@
 """The image file: a quantised model with its tokenizer, the same for every machine.
 
     safetensors ─┬─ metadata "lutern": format, version, source, conventions, config, constants, calibrated,
-                 │            activations, digests, digest
+                 │            activations, embedding_bits, digests, digest
                  └─ tensors, named as in the checkpoint:
                       model.lower_bounds       uint16 [L, d]  1 - LB, an item each (model_ref/items.py)
                       *norm.weight             uint16 [n]     gains, items; those of a matrix include the outer norm's
-                      model.embeddings.weight  uint16 [V, d]  items
+                      model.embeddings.weight  uint16 [V, d]  items; of 12 bits uint8 [V, 1.5 d], two in three bytes
                       *_proj.weight, lm_head.weight  uint8    trits, five in a byte (packing.pack_canonical)
                       tokenizer.json           uint8          deflated; its digest is that of the text
 
-About 1.6 bits a ternary weight, 16 an embedding. ``program.py`` lays an image out for one ``HwConfig``. A digest stands
-above every tensor and one above the metadata, so that a damaged file is refused before anything is computed with it;
-shapes are compared with the config's before a tensor is read, so that what the reader allocates is bounded by the size
-of the file, whatever its config claims.
+About 1.6 bits a ternary weight, 16 or 12 an embedding. ``program.py`` lays an image out for one ``HwConfig``. A digest
+stands above every tensor and one above the metadata, so that a damaged file is refused before anything is computed with
+it; shapes are compared with the config's before a tensor is read, so that what the reader allocates is bounded by the
+size of the file, whatever its config claims. Images of version 3, whose embeddings have 16 bits, are read as well.
 
 Reading, two ways:
 
@@ -23,6 +23,7 @@ Reading, two ways:
     digest when it is first asked for, and decoded then::
 
         image.config, image.h_frac_bits, image.source, image.synthetic, image.conventions, image.digest
+        image.embedding_bits                        16 or 12, of an element of the embedding table
         image.notes                                 what was read otherwise than one might expect, a sentence each
         image.calibrated                            names of matrices, and h, whose words rest on calibration
         image.activations                           largest and RMS of h, i and gate there; empty without calibration
@@ -58,6 +59,7 @@ from lutern.firmware.image_format import (
     METADATA_KEY,
     TOKENIZER,
     VERSION,
+    WIDE_ONLY_VERSION,
     activation_names,
     digest_of,
     image_shapes,
@@ -65,12 +67,12 @@ from lutern.firmware.image_format import (
     unseal,
 )
 from lutern.firmware.image_writer import convert, write_image
-from lutern.firmware.packing import unpack_canonical
+from lutern.firmware.packing import unpack_canonical, unpack_narrow
 from lutern.hw.config import TRITS_PER_BYTE
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import Container, open_container
 from lutern.model_ref.conventions import Conventions
-from lutern.model_ref.embedding import EmbeddingTable
+from lutern.model_ref.embedding import EMBEDDING_BITS, WIDE_BITS, EmbeddingTable
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_MAX, MANTISSA_ONE, SCALAR_EXPONENT_BITS, Int
 from lutern.model_ref.items import ITEM_MANTISSA_MAX, ITEM_MANTISSA_ONE, item_parts
@@ -138,6 +140,7 @@ class OpenImage:
         if self.config.digest != self.body.get("config_digest"):
             raise LuternError(f"{path}: the config is not the one that the image was written with; write it again.")
         self.digests: dict[str, str] = dict(self._part(self.body, "digests", dict))
+        self.embedding_bits = self._embedding_bits()
         self._check_shapes()
         self._known: set[str] = set()  # tensors whose digest was compared
         self._vector_exponents = self._part(self.body, "vector_exponents", dict)
@@ -157,6 +160,14 @@ class OpenImage:
         self._check(all(name in ("h", *self.config.projections) for name in calibrated), "calibrated")
         self.calibrated: frozenset[str] = frozenset(calibrated)
         self.activations = self._activations()
+
+    def _embedding_bits(self) -> int:
+        """Bits of an element of the embedding table."""
+        if self.body["version"] == WIDE_ONLY_VERSION:
+            return WIDE_BITS
+        bits = self._integer(self.body, "embedding_bits", min(EMBEDDING_BITS), max(EMBEDDING_BITS))
+        self._check(bits in EMBEDDING_BITS, "embedding_bits")
+        return bits
 
     def _notes(self) -> tuple[str, ...]:
         """What the reader of the checkpoint said; see ``Checkpoint.notes``."""
@@ -180,7 +191,7 @@ class OpenImage:
         """Every tensor is there, with the type and shape that the config gives it."""
         entries = self.file.entries
         length = sum(entries[TOKENIZER].shape) if TOKENIZER in entries else 0
-        wanted = image_shapes(self.config, min(length, MAX_TOKENIZER_BYTES))
+        wanted = image_shapes(self.config, min(length, MAX_TOKENIZER_BYTES), self.embedding_bits)
         if set(entries) != set(wanted):
             name = sorted(set(entries) ^ set(wanted))[0]
             problem = "is there, but no tensor of this model" if name in entries else "is missing"
@@ -247,7 +258,11 @@ class OpenImage:
 
     def embedding_rows(self, rows: Any = slice(None)) -> EmbeddingTable:
         """The embedding table, or the rows of it that an index array or a slice names."""
-        table = EmbeddingTable.from_codes(self.tensor(EMBEDDINGS)[rows], self.embeddings_base)
+        codes, width = self.tensor(EMBEDDINGS)[rows], self.config.hidden_size
+        if self.embedding_bits != WIDE_BITS:
+            self._check(width % 2 == 0 or not (codes[..., -1] >> 4).any(), EMBEDDINGS)  # half a byte is left
+            codes = unpack_narrow(codes, width)
+        table = EmbeddingTable.from_codes(codes, self.embeddings_base, self.embedding_bits)
         self._check(int(table.mantissa.min(initial=0)) >= -ITEM_MANTISSA_MAX, EMBEDDINGS)
         return table
 

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lutern.firmware.packing import canonical_bytes
+from lutern.firmware.packing import canonical_bytes, narrow_bytes
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 
-FORMAT, VERSION = "lutern-image", 3
+FORMAT, VERSION = "lutern-image", 4
+WIDE_ONLY_VERSION = 3
+"""The version before: without ``embedding_bits``, which are 16 there. It is read, but not written."""
 METADATA_KEY = "lutern"
 EMBEDDINGS, LOWER_BOUNDS, TOKENIZER = "model.embeddings.weight", "model.lower_bounds", "tokenizer.json"
 MAX_METADATA_BYTES = 1 << 22  # 256 layers need 0.4 MB
@@ -31,16 +34,23 @@ def activation_names(config: ModelConfig) -> list[str]:
     return ["h", *(name for name in config.projections if name.endswith(("i_proj", "gate_proj")))]
 
 
-def image_shapes(config: ModelConfig, tokenizer_bytes: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of every tensor in the order of the file: items first, so that each is aligned."""
+def image_shapes(
+    config: ModelConfig, tokenizer_bytes: int, embedding_bits: int = WIDE_BITS
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of every tensor in the order of the file: items of 16 bits first, so that each is aligned."""
     item_shapes = {
         **config.tensor_shapes,
         EMBEDDINGS: (config.vocab_size, config.hidden_size),
         LOWER_BOUNDS: (config.num_hidden_layers, config.hidden_size),
     }
     trits = {f"{name}.weight": canonical_bytes(*shape) for name, shape in config.projections.items()}
+    narrow: dict[str, tuple[str, tuple[int, ...]]] = {}
+    if embedding_bits != WIDE_BITS:
+        vocab, width = item_shapes.pop(EMBEDDINGS)
+        narrow[EMBEDDINGS] = "U8", (vocab, narrow_bytes(width))
     return {
         **{name: ("U16", shape) for name, shape in item_shapes.items() if name not in trits},
+        **narrow,
         **{name: ("U8", (length,)) for name, length in trits.items()},
         TOKENIZER: ("U8", (tokenizer_bytes,)),
     }
@@ -65,9 +75,10 @@ def unseal(text: str, path: Path) -> tuple[dict[str, Any], str]:
         raise foreign from None
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise foreign
-    if body.get("version") != VERSION:
+    if body.get("version") not in (VERSION, WIDE_ONLY_VERSION):
         raise LuternError(
-            f"{path} is an image of version {body.get('version')!r}, but this program reads version {VERSION}; "
+            f"{path} is an image of version {body.get('version')!r}, but this program reads versions "
+            f"{WIDE_ONLY_VERSION} and {VERSION}; "
             "convert again: lutern convert CHECKPOINT -o IMAGE."
         )
     digest = body.pop("digest", None)
@@ -87,6 +98,7 @@ __all__ = [
     "METADATA_KEY",
     "TOKENIZER",
     "VERSION",
+    "WIDE_ONLY_VERSION",
     "activation_names",
     "digest_of",
     "image_shapes",

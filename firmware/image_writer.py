@@ -33,12 +33,12 @@ from lutern.firmware.image_format import (
     image_shapes,
     seal,
 )
-from lutern.firmware.packing import pack_canonical
+from lutern.firmware.packing import pack_canonical, pack_narrow
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import ContainerWriter, container_bytes, write_container
 from lutern.model_ref.conventions import Conventions
-from lutern.model_ref.embedding import EmbeddingTable, embedding_top
+from lutern.model_ref.embedding import WIDE_BITS, EmbeddingTable, embedding_top
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_MAX, SCALAR_EXPONENT_BITS, Int
 from lutern.model_ref.mlgru import Bounds
@@ -70,7 +70,7 @@ ROWS = 128
 class Conversion:
     """What became of a checkpoint: the image's digest, and what the coding cost.
 
-    ``embedding_error``: relative RMS error of the embeddings as the first norm weighs them; above
+    ``embedding_error``: relative RMS error of the embeddings as the first norm weighs them; in 16 bits, above
     ``LARGEST_EMBEDDING_ERROR`` it is no longer small beside a code step. ``calibrated``, ``activations``: see
     ``quantise.Constants``.
     """
@@ -82,17 +82,21 @@ class Conversion:
 
 
 LARGEST_EMBEDDING_ERROR = 2.0**-8
+LARGEST_NARROW_ERROR = 2.0**-7
+"""Above this error a table is not written in 12 bits. No element has a larger one as long as the exponent's 4 bits
+reach it, so too many elements are too small beside the largest. Bfloat16 tables have half of it."""
 LONGEST_ACTIVATION = Activation(9.99e15, 9.99e15)  # 18 characters each; from 1e16 on Python writes exponents
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """What an image says about where it comes from (``notes`` as ``Checkpoint.notes``) and about its text."""
+    """What an image says about where it comes from (``notes`` as ``Checkpoint.notes``), its text and its table."""
 
     source: str
     synthetic: str
     notes: tuple[str, ...]
     conventions: Conventions
+    embedding_bits: int
 
 
 class _ImageWriter:
@@ -110,6 +114,12 @@ class _ImageWriter:
     def items(self, name: str, items: NDArray[np.uint16]) -> None:
         self.write(name, items.astype("<u2"))
 
+    def embeddings(self, table: EmbeddingTable) -> None:
+        if table.bits == WIDE_BITS:
+            self.items(EMBEDDINGS, table.codes)
+        else:
+            self.write(EMBEDDINGS, pack_narrow(table.codes))
+
     def constants(self, found: Constants, lower_bounds: Int) -> None:
         self.items(LOWER_BOUNDS, Bounds.from_integers(lower_bounds).items)
         for name, gains in found.gains.items():
@@ -123,14 +133,20 @@ def _layout(
     if len(tokenizer) > MAX_TOKENIZER_BYTES:
         raise LuternError(f"the tokenizer is larger than {MAX_TOKENIZER_BYTES} bytes; give that of the checkpoint.")
     packed = zlib.compress(tokenizer, 9)
-    shapes = image_shapes(config, len(packed))
+    shapes = image_shapes(config, len(packed), origin.embedding_bits)
     largest = seal(_body(config, origin, _widest(config), BASE_RANGE[0], dict.fromkeys(shapes, "0" * 64)))
     return packed, shapes, {METADATA_KEY: largest}
 
 
-def image_size(checkpoint: Checkpoint, tokenizer_json: bytes, source: str, conventions: Conventions) -> int:
+def image_size(
+    checkpoint: Checkpoint,
+    tokenizer_json: bytes,
+    source: str,
+    conventions: Conventions,
+    embedding_bits: int = WIDE_BITS,
+) -> int:
     """Bytes of the file that ``convert`` writes."""
-    origin = _Origin(source, checkpoint.synthetic, checkpoint.notes, conventions)
+    origin = _Origin(source, checkpoint.synthetic, checkpoint.notes, conventions, embedding_bits)
     _, shapes, metadata = _layout(checkpoint.config, tokenizer_json, origin)
     return container_bytes(shapes, metadata)
 
@@ -168,6 +184,7 @@ def _body(config: ModelConfig, origin: _Origin, found: Constants, base: int, dig
         "config_digest": config.digest,
         "h_frac_bits": found.h_frac_bits,
         "embeddings_base": base,
+        "embedding_bits": origin.embedding_bits,
         "calibrated": sorted(found.calibrated),
         "vector_exponents": {name: gains.vector_exponent for name, gains in found.gains.items()},
         "matrices": {
@@ -210,7 +227,7 @@ def write_image(
 ) -> str:
     """Write an image; the file appears whole or not at all. Returns its digest; equal inputs give equal files."""
     text = tokenizer_json.encode() if isinstance(tokenizer_json, str) else tokenizer_json
-    origin = _Origin(source, synthetic, (), conventions or Conventions())
+    origin = _Origin(source, synthetic, (), conventions or Conventions(), weights.embeddings.bits)
     config, matrices = weights.config, _matrices_of(weights)
     calibrated = {name for name, matrix in matrices.items() if matrix.calibrated}
     found = Constants(
@@ -224,7 +241,7 @@ def write_image(
     with _image_file(Path(path), config, text, origin) as writer:
         for name, matrix in matrices.items():
             writer.write(f"{name}.weight", pack_canonical(matrix.trits))
-        writer.items(EMBEDDINGS, weights.embeddings.codes)
+        writer.embeddings(weights.embeddings)
         writer.constants(found, np.stack([layer.one_minus_lower_bound for layer in weights.layers]))
         return _finish(writer, config, origin, found, weights.embeddings.base)
 
@@ -237,17 +254,21 @@ def convert(
     calibration: Int | None = None,
     advance: Advance = lambda done, total, name: None,
     conventions: Conventions | None = None,
+    embedding_bits: int = WIDE_BITS,
 ) -> Conversion:
-    """Write the image of a checkpoint, one tensor at a time; the same file that ``write_image`` writes."""
+    """Write the image of a checkpoint, one tensor at a time; the same file that ``write_image`` writes.
+
+    A table that loses too much in 12 bits is refused.
+    """
     config, tensors = checkpoint.config, checkpoint.tensors
     check_width(config)
     total = len(config.projections) + 2
     facts: dict[str, MatrixFacts] = {}
-    origin = _Origin(source, checkpoint.synthetic, checkpoint.notes, conventions or Conventions())
+    origin = _Origin(source, checkpoint.synthetic, checkpoint.notes, conventions or Conventions(), embedding_bits)
     with _image_file(Path(path), config, tokenizer_json, origin) as writer:
         advance(0, total, EMBEDDINGS)
         first_norm = tensors["model.layers.0.attn_norm.weight"]
-        base, largest, error = _write_embeddings(writer, tensors[EMBEDDINGS], first_norm)
+        base, largest, error = _write_embeddings(writer, tensors[EMBEDDINGS], first_norm, embedding_bits)
         for index, name in enumerate(config.projections):
             advance(index + 1, total, name)
             trits, facts[name] = quantise_matrix(config, tensors, name)
@@ -262,19 +283,25 @@ def convert(
 
 
 def _write_embeddings(
-    writer: _ImageWriter, values: NDArray[np.float32], gains: NDArray[np.float32]
+    writer: _ImageWriter, values: NDArray[np.float32], gains: NDArray[np.float32], bits: int
 ) -> tuple[int, float, float]:
     """Base of the coded table, its largest magnitude and the relative RMS error of table times gains."""
     top, base, largest = embedding_top(values), 0, 0.0
     squares, errors = 0.0, 0.0
     for start in range(0, len(values), ROWS):
-        table = EmbeddingTable.from_real(values[start : start + ROWS], top)
-        writer.items(EMBEDDINGS, table.codes)
+        table = EmbeddingTable.from_real(values[start : start + ROWS], top, bits)
+        writer.embeddings(table)
         base, largest = table.base, max(largest, table.largest)
         wide = values[start : start + ROWS].astype(np.float64)
         errors += float((((table.real() - wide) * gains) ** 2).sum())
         squares += float(((wide * gains) ** 2).sum())
-    return base, largest, float(np.sqrt(errors / squares)) if squares else 0.0
+    error = float(np.sqrt(errors / squares)) if squares else 0.0
+    if bits != WIDE_BITS and error > LARGEST_NARROW_ERROR:
+        raise LuternError(
+            f"in {bits} bits the embeddings have a relative error of {error:.1e}, above {LARGEST_NARROW_ERROR:.1e}; "
+            f"convert with --embedding-bits {WIDE_BITS}."
+        )
+    return base, largest, error
 
 
 def _gains_of(weights: IntegerWeights) -> dict[str, Gains]:

@@ -23,12 +23,12 @@ import numpy as np
 from amaranth.hdl import Const, Shape
 from numpy.typing import NDArray
 
-from lutern.firmware.packing import pack_groups, pack_trits
+from lutern.firmware.packing import pack_groups, pack_narrow_row, pack_trits
 from lutern.firmware.schedule import Record, Sizes, operations, program_sizes, records
 from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.layouts import ITEM_BITS, OPERATION, OPERATION_BITS, RecordKind, full_parts, header, header_words
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.embedding import EmbeddingTable
+from lutern.model_ref.embedding import WIDE_BITS, EmbeddingTable
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.mlgru import Bounds
@@ -46,17 +46,21 @@ TABLE_ROWS = 256
 
 @dataclass(frozen=True)
 class Program:
-    """A model laid out for a machine: ``words`` uint8 [n, word_bytes], ``beats`` uint8 [k, beat_bytes] (resident)."""
+    """A model laid out for a machine: ``words`` uint8 [n, word_bytes], ``beats`` uint8 [k, beat_bytes] (resident).
+
+    ``embedding_bits``: of an element of the model's embedding table.
+    """
 
     model_config: ModelConfig
     hw_config: HwConfig
     words: NDArray[np.uint8]
     beats: NDArray[np.uint8]
+    embedding_bits: int = WIDE_BITS
 
     @property
     def sizes(self) -> Sizes:
         """Where in the memories the spans of a token are."""
-        return program_sizes(self.model_config, self.hw_config)
+        return program_sizes(self.model_config, self.hw_config, self.embedding_bits)
 
     @property
     def vocab(self) -> int:
@@ -85,7 +89,7 @@ class Program:
             "embedding_base": sizes.trit_beats if self.hw_config.source == "resident" else sizes.record_words,
             "embedding_row_words": sizes.row_words,
             "embedding_stride": sizes.stride,
-            "embedding_bits": ITEM_BITS,
+            "embedding_bits": sizes.row_item_bits,
             "state_base": sizes.words if sizes.state_words else 0,
             "state_words": sizes.state_words,
             "layers": self.model_config.num_hidden_layers,
@@ -115,7 +119,7 @@ class Program:
         return sizes.pass_words(streams) * self.hw_config.word_bytes + sizes.trit_beats * self.hw_config.beat_bytes
 
 
-def check_fit(model_config: ModelConfig, hw_config: HwConfig) -> None:
+def check_fit(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> None:
     """Refuse, by name and number, a shape that the machine cannot hold."""
     limits = (
         ("hidden size", model_config.hidden_size, "max_width", hw_config.max_width),
@@ -142,7 +146,7 @@ def check_fit(model_config: ModelConfig, hw_config: HwConfig) -> None:
                 f"the model's {what} is {value}, no multiple of the {hw_config.results_per_cycle} results a cycle of "
                 f"{hw_config.name}; choose a preset with fewer results a cycle."
             )
-    sizes = program_sizes(model_config, hw_config)
+    sizes = program_sizes(model_config, hw_config, embedding_bits)
     state = sizes.layers * sizes.state_words
     for needed, kind, item_bytes, name, depth in (
         (
@@ -187,22 +191,23 @@ class Values:
 
 def lay_out(weights: IntegerWeights, hw_config: HwConfig) -> Program:
     """Lay a model out for a machine; ``LuternError`` when it does not fit."""
-    model_config = weights.config
-    check_fit(model_config, hw_config)
-    sizes, values = program_sizes(model_config, hw_config), _values(weights)
+    model_config, table = weights.config, weights.embeddings
+    check_fit(model_config, hw_config, table.bits)
+    sizes, values = program_sizes(model_config, hw_config, table.bits), _values(weights)
     words, beats = [_records(values, model_config, hw_config)], []
-    table = _table(weights.embeddings, hw_config)
+    table_words = _table(table, sizes, hw_config)
     if hw_config.source == "streamed":
-        words.append(table)
+        words.append(table_words)
     else:
         filled = (values[operation.layer, operation.name].trits for operation in operations(model_config, hw_config))
         beats.append(pack_trits(trits, hw_config) for trits in filled if trits is not None)
-        beats.append(_table_beats(rows, sizes, hw_config) for rows in table)
+        beats.append(_table_beats(rows, sizes, hw_config) for rows in table_words)
     return Program(
         model_config,
         hw_config,
         _joined(sizes.words, hw_config.word_bytes, words),
         _joined(sizes.beats, hw_config.beat_bytes, beats),
+        table.bits,
     )
 
 
@@ -227,12 +232,15 @@ def _records(
         yield content
 
 
-def _table(table: EmbeddingTable, hw_config: HwConfig) -> Iterator[NDArray[np.uint8]]:
+def _table(table: EmbeddingTable, sizes: Sizes, hw_config: HwConfig) -> Iterator[NDArray[np.uint8]]:
     """The words of some rows of the embedding table at a time; each row begins a word."""
     for start in range(0, len(table.mantissa), TABLE_ROWS):
         rows = slice(start, start + TABLE_ROWS)
         codes = EmbeddingTable(table.mantissa[rows], table.exponent[rows], table.base).codes
-        yield np.concatenate([pack_groups(row[:, None], hw_config) for row in codes])
+        if sizes.row_item_bits == ITEM_BITS:
+            yield np.concatenate([pack_groups(row[:, None], hw_config) for row in codes])
+        else:
+            yield np.concatenate([pack_narrow_row(row, hw_config) for row in codes])
 
 
 def _header(record: Record, hw_config: HwConfig) -> NDArray[np.uint8]:

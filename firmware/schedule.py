@@ -31,9 +31,12 @@ from lutern.hw.layouts import (
     group_shape,
     group_words,
     header_words,
+    row_item_bits,
+    row_words,
     short_trits,
 )
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import VectorNames, vectors_of
 
@@ -233,8 +236,8 @@ class Sizes:
 
     record_words, trit_beats
         read every token; ``trit_beats`` is 0 where trits are in the record stream.
-    row_words, stride
-        words of a row of the embedding table; from row to row, in beats (resident) or words.
+    row_item_bits, row_words, stride
+        of a row of the embedding table: bits of an element, words; from row to row, in beats (resident) or words.
     words, beats
         everything in the memory of words, and in the memory of beats.
     state_words, layers
@@ -243,6 +246,7 @@ class Sizes:
 
     record_words: int
     trit_beats: int
+    row_item_bits: int
     row_words: int
     stride: int
     words: int
@@ -256,19 +260,23 @@ class Sizes:
         return self.record_words + streams * self.row_words + state
 
 
-def program_sizes(model_config: ModelConfig, hw_config: HwConfig) -> Sizes:
-    """Sizes of the program of a shape: its records, and a row of the embedding table for every token."""
+def program_sizes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
+    """Sizes of the program of a shape: its records, and a row of the embedding table for every token.
+
+    ``embedding_bits``: of an element of the model's table; a machine that does not take 12 has it in 16.
+    """
     found, vocab = records(model_config, hw_config), model_config.vocab_size
     layers = model_config.num_hidden_layers
     words = len(found) * header_words(hw_config) + sum(record.words for record in found)
-    row = group_words(model_config.hidden_size, 1, hw_config)
+    item_bits = row_item_bits(hw_config, embedding_bits)
+    row = row_words(model_config.hidden_size, item_bits, hw_config)
     if hw_config.source == "resident":
         sent = [record.operation for record in found if record.kind is RecordKind.OP]
         beats = sum(operation.row_groups * operation.column_beats for operation in sent)
         stride = -(-row // full_parts(hw_config))
-        return Sizes(words, beats, row, stride, words, beats + vocab * stride, 0, layers)
+        return Sizes(words, beats, item_bits, row, stride, words, beats + vocab * stride, 0, layers)
     state = -(-model_config.hidden_size * STATE_BITS // hw_config.word_bits) if hw_config.state == "memory" else 0
-    return Sizes(words, 0, row, row, words + vocab * row, 0, state, layers)
+    return Sizes(words, 0, item_bits, row, row, words + vocab * row, 0, state, layers)
 
 
 __all__ = [

@@ -5,7 +5,7 @@
                      └─ trits ─► FIFO ─► beats ─┐        (resident: beats from a memory of their own, rows without FIFO)
                                                ternary ─► results ─► scale ─┬─► mlgru ────┐
                                                  ▲            ▲             ├─► glu ──────┼─► gain join ─► norm
-    row ─► (FIFO) ► unpacker ─────────────────────┼────────────┘             ├─► residual ─┘                 │
+    row ─► (FIFO ─► widener) ─► unpacker ─────────┼────────────┘             ├─► residual ─┘                 │
                                                codes                        └─► head ─► token               │
                                                  └──────────────────────────────────────────────────────────┘
 
@@ -28,7 +28,7 @@ from lutern.hw.counters import Counters
 from lutern.hw.gains import GainJoin, GainSupply
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
-from lutern.hw.layouts import CODE_BITS, VALUE_BITS, Op, row_fifo_words, token_payload, x_payload
+from lutern.hw.layouts import CODE_BITS, VALUE_BITS, Op, row_fifo_words, takes_narrow_rows, token_payload, x_payload
 from lutern.hw.memory import state_request_layout
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
@@ -37,6 +37,7 @@ from lutern.hw.protocol import RUN_LAYOUT, SCALE_LAYOUT, SETUP_LAYOUT, STATUS, S
 from lutern.hw.residual import Residual
 from lutern.hw.results import ResultsControl
 from lutern.hw.router import BeatAssembler, GroupUnpacker, RecordRouter
+from lutern.hw.row_widener import RowWidener
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer
 from lutern.hw.state_dma import StateDma
@@ -72,7 +73,8 @@ class Decoder(wiring.Component):
     """Decodes tokens from the record stream.
 
     Members: ``i_words`` the records, again and again; resident machines: ``i_trits`` the beats, again and again;
-    ``i_row`` words of the embedding rows that ``o_start`` {token, stream} asks for; ``i_feed``, ``i_run`` of the host;
+    ``i_row`` words of the embedding rows that ``o_start`` {token, stream} asks for, ``narrow_rows`` whether they hold
+    items of 12 bits (machines of ``layouts.takes_narrow_rows``); ``i_feed``, ``i_run`` of the host;
     ``o_token`` {token, last} chosen tokens; ``vocab`` tokens of the model; ``status`` of the last step (valid with its
     last ``o_token``); ``logits_stream``, ``logits_address``: ``logits_data`` raw sums and ``scale``, one cycle later;
     with ``counters`` ``counters_address``: ``counters_data`` one cycle later, and ``counted``, see hw/counters.py;
@@ -106,6 +108,8 @@ class Decoder(wiring.Component):
             }
         if config.source == "resident":
             ports["i_trits"] = In(stream.Signature(config.beat_bits))
+        if takes_narrow_rows(config):
+            ports["narrow_rows"] = In(1)
         if config.counters:
             ports |= {"counters_address": In(16), "counters_data": Out(32), "counted": Out(16)}
         if config.debug_tap:
@@ -136,6 +140,7 @@ class Decoder(wiring.Component):
         m.submodules.row_skid = ResetInserter(row_ended)(Skid(row.o.signature.members["payload"].shape))
 
         self._connect_records(m)
+        self._connect_row(m, row_ended)
         self._connect_values(m)
         row_ends = self._connect_gains(m, row_ended)
         self._connect_host(m, row_ends)
@@ -151,7 +156,7 @@ class Decoder(wiring.Component):
     def _connect_records(self, m: Module) -> None:
         """Takes the record stream apart."""
         config = self.config
-        router, sequencer, ternary, gains, row = _find(m, "router sequencer ternary gains row")
+        router, sequencer, ternary, gains = _find(m, "router sequencer ternary gains")
         join_streams(m, self.i_words, router.i)
         join_streams(m, router.o_op, sequencer.i_op)
         if config.source == "resident":
@@ -161,13 +166,18 @@ class Decoder(wiring.Component):
             join_streams(m, self._buffer(m, "trit_fifo", router.o_trits, config.trit_fifo_words), beats.i)
             join_streams(m, beats.o, ternary.i_weights)
         join_streams(m, router.o_gains, gains.i)
-        join_streams(
-            m,
-            self._buffer(m, "row_fifo", self.i_row, row_fifo_words(config))
-            if config.source == "streamed"
-            else self.i_row,
-            row.i,
-        )
+
+    def _connect_row(self, m: Module, row_ended: Signal) -> None:
+        """Brings the words of embedding rows to their unpacker."""
+        config, words = self.config, self.i_row
+        if config.source == "streamed":
+            words = self._buffer(m, "row_fifo", words, row_fifo_words(config))
+        if takes_narrow_rows(config):
+            m.submodules.row_widener = widener = RowWidener(config)
+            join_streams(m, words, widener.i)
+            m.d.comb += [widener.narrow.eq(self.narrow_rows), widener.flush.eq(row_ended)]
+            words = widener.o
+        join_streams(m, words, m.submodules.row.i)
 
     def _connect_values(self, m: Module) -> None:
         """Closes the loop of codes, sums, values, vectors and the norm."""

@@ -11,6 +11,7 @@ from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib.data import StructLayout
 
 from lutern.hw.config import STATE_BASE_BITS, TRITS_PER_BYTE, HwConfig
+from lutern.model_ref.embedding import NARROW_BITS, WIDE_BITS
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_BITS, SCALAR_EXPONENT_BITS
 from lutern.model_ref.norm import CODE_MAX, GAIN_EXPONENT_BITS, GAIN_MANTISSA_BITS, X_BITS
@@ -21,6 +22,13 @@ CODE_BITS = CODE_MAX.bit_length() + 1
 ITEM_BITS = GAIN_MANTISSA_BITS + GAIN_EXPONENT_BITS
 """An item of a record, 16 bits: a gain, a lower bound (1 - LB) or an element of the embedding table. Each is a signed
 mantissa (12 bits, low) and an exponent (4 bits) that counts down from the largest."""
+assert ITEM_BITS == WIDE_BITS
+NARROW_ITEM_BITS = NARROW_BITS
+"""An element of the embedding table whose mantissa has 8 bits: an item without the 4 low bits, which are 0."""
+SPARE_BITS = ITEM_BITS - NARROW_ITEM_BITS
+"""Low bits of such an item."""
+NARROW_WORDS = 3
+"""So many words of 12 bits an element hold what one word more holds at 16, see ``packing.pack_narrow_row``."""
 
 TUPLE_GAINS = 4
 """Most gains an element has: w1 and one G for each of f, i, g."""
@@ -138,6 +146,31 @@ def group_words(elements: int, per_element: int, config: HwConfig) -> int:
     """Words that ``pack_groups`` makes of items [elements, per_element]."""
     groups_a_word, words_a_group = group_shape(config, per_element)
     return -(-elements // (config.results_per_cycle * groups_a_word)) * words_a_group
+
+
+def takes_narrow_rows(config: HwConfig) -> bool:
+    """Whether a machine takes embedding rows of 12 bits an element: where every item begins at a multiple of its bits.
+
+    Of other machines such a table is laid out in items of 16 bits.
+    """
+    aligned = config.word_bits % ITEM_BITS == 0 or config.results_per_cycle * ITEM_BITS <= config.word_bits
+    return config.source == "streamed" and aligned
+
+
+def row_formats(config: HwConfig) -> tuple[int, ...]:
+    """Bits of an element of the embedding rows that a machine takes; SETUP chooses one."""
+    return (ITEM_BITS, NARROW_ITEM_BITS) if takes_narrow_rows(config) else (ITEM_BITS,)
+
+
+def row_item_bits(config: HwConfig, embedding_bits: int) -> int:
+    """Bits of an element of an embedding row in the memory of a machine; ``embedding_bits``: of the model's table."""
+    return embedding_bits if embedding_bits in row_formats(config) else ITEM_BITS
+
+
+def row_words(width: int, item_bits: int, config: HwConfig) -> int:
+    """Words of an embedding row of ``width`` elements of ``item_bits``."""
+    words = group_words(width, 1, config)
+    return words if item_bits == ITEM_BITS else words - words // (NARROW_WORDS + 1)
 
 
 def full_parts(config: HwConfig) -> int:

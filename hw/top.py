@@ -23,6 +23,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.decoder import Decoder, taps
+from lutern.hw.layouts import NARROW_ITEM_BITS, takes_narrow_rows
 from lutern.hw.link import HostPort, Uart
 from lutern.hw.memory import (
     PhaseStepper,
@@ -105,6 +106,8 @@ class Top(wiring.Component):
             m.d.comb += decoder.setup.eq(host.setup)
         if self.config.source == "resident":
             join_streams(m, memory.o_trits, decoder.i_trits)
+        if takes_narrow_rows(self.config):
+            m.d.comb += decoder.narrow_rows.eq(host.setup.embedding_bits == NARROW_ITEM_BITS)
         join_streams(m, decoder.o_token, host.i_token)
         m.d.comb += [
             memory.setup.eq(host.setup),

@@ -118,13 +118,15 @@ class Row:
 
 def measure_decode(session: Session, streams: int, first_tokens: Sequence[int] = (0,)) -> Row:
     """A step in the middle of a run of ``streams`` conversations, once for each of the tokens that they begin with."""
-    vocab, config = session.program.vocab, session.config
+    program, config = session.program, session.config
+    vocab, bits = program.vocab, program.embedding_bits
     runs = [
         session.run([Feed((slot + token) % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
         for token in first_tokens
     ]
     cycles = [run.cycles for run in runs]
-    modelled = token_cycles(session.program.model_config, config, streams).cycles if config.memory == "block" else None
+    exact = config.memory == "block"
+    modelled = token_cycles(program.model_config, config, streams, embedding_bits=bits).cycles if exact else None
     return _row(
         session,
         "decode",

@@ -37,6 +37,7 @@ from lutern.hw.norm import RmsNorm
 from lutern.hw.residual import Residual
 from lutern.hw.results import ResultsControl
 from lutern.hw.router import GroupUnpacker, RecordRouter
+from lutern.hw.row_widener import RowWidener
 from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer
 from lutern.hw.state_dma import StateDma
@@ -70,6 +71,7 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "code_memory": CodeMemory,
     "router": RecordRouter,
     "unpacker": lambda config: GroupUnpacker(config, GAIN_TUPLES),
+    "row_widener": RowWidener,
     "gains": GainSupply,
     "results": ResultsControl,
     "gain_join": GainJoin,

@@ -28,7 +28,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.glu import WRITTEN as GATE_WRITTEN
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
-from lutern.hw.layouts import Op, RecordKind, group_shape, header_words, row_fifo_words, short_trits
+from lutern.hw.layouts import ITEM_BITS, Op, RecordKind, group_shape, header_words, row_fifo_words, short_trits
 from lutern.hw.memory import ResidentMemory, StreamedMemory
 from lutern.hw.memory.readers import FETCHED
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
@@ -43,8 +43,9 @@ from lutern.hw.sequencer import QUEUE_DEPTH
 from lutern.hw.ternary import TernaryUnit
 from lutern.measure.state_cycles import ROW_LATENCY, StateTimes
 from lutern.measure.steady import Steady, Visitor
-from lutern.measure.timing import Fifo, Groups, Pipe, Reader, ReaderAhead, Slot, Supply
+from lutern.measure.timing import Fifo, Groups, Pipe, Reader, ReaderAhead, Slot, Supply, Widened
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 
 I_AFTER_F = 3  # cycles between the last beat of F and the first of I: its z is written
@@ -97,14 +98,23 @@ class PhaseCycles:
 
 
 class PassModel:
-    """Passes of a model on a machine, ``streams`` tokens each; ``chained``: of one prompt, each pass a run."""
+    """Passes of a model on a machine, ``streams`` tokens each; ``chained``: of one prompt, each pass a run.
+
+    ``embedding_bits``: of an element of the model's embedding table.
+    """
 
     def __init__(
-        self, model_config: ModelConfig, hw_config: HwConfig, streams: int = 1, *, chained: bool = False
+        self,
+        model_config: ModelConfig,
+        hw_config: HwConfig,
+        streams: int = 1,
+        *,
+        chained: bool = False,
+        embedding_bits: int = WIDE_BITS,
     ) -> None:
         self.config = hw_config
         self.layers = model_config.num_hidden_layers
-        self.sizes = program_sizes(model_config, hw_config)
+        self.sizes = program_sizes(model_config, hw_config, embedding_bits)
         self.streams = streams
         self.chained = chained
         self.resident = hw_config.source == "resident"
@@ -126,7 +136,8 @@ class PassModel:
         # A row is read from the second cycle after it was asked for.
         self.row_reader = ReaderAhead(FETCHED, ResidentMemory.row_latency - 2, room=1)
         self.row_words = Fifo(row_fifo_words(hw_config))
-        self.row = Groups(hw_config, self.row_reader if self.resident else self.row_words)
+        row_source = self.row_words if self.sizes.row_item_bits == ITEM_BITS else Widened(self.row_words)
+        self.row = Groups(hw_config, self.row_reader if self.resident else row_source)
         self.row_latency = ROW_LATENCY if self.sizes.state_words else StreamedMemory.row_latency
         self.fetcher_idle = 0
         self.beat_words = hw_config.beat_bytes // hw_config.word_bytes  # stream
@@ -511,16 +522,26 @@ class PassModel:
 
 
 def token_cycles(
-    model_config: ModelConfig, hw_config: HwConfig, streams: int = 1, *, chained: bool = False
+    model_config: ModelConfig,
+    hw_config: HwConfig,
+    streams: int = 1,
+    *,
+    chained: bool = False,
+    embedding_bits: int = WIDE_BITS,
 ) -> TokenCycles:
     """A pass in the middle of a run, the same for every pass of a program; ``chained``: of one token each, as a run."""
-    return PassModel(model_config, hw_config, streams, chained=chained).run()
+    return PassModel(model_config, hw_config, streams, chained=chained, embedding_bits=embedding_bits).run()
 
 
 def token_phases(
-    model_config: ModelConfig, hw_config: HwConfig, streams: int = 1, *, chained: bool = False
+    model_config: ModelConfig,
+    hw_config: HwConfig,
+    streams: int = 1,
+    *,
+    chained: bool = False,
+    embedding_bits: int = WIDE_BITS,
 ) -> list[PhaseCycles]:
     """The phases of the same pass: the embedding's row, each matrix, the choice; their cycles add up to its own."""
-    passes = PassModel(model_config, hw_config, streams, chained=chained)
+    passes = PassModel(model_config, hw_config, streams, chained=chained, embedding_bits=embedding_bits)
     passes.run()
     return passes.phases

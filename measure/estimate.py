@@ -22,6 +22,7 @@ from lutern.hw.memory import any_part
 from lutern.measure.cycles import token_cycles
 from lutern.measure.resources import Resources, resources
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.quantise import vectors_of
 
 BARRIER_CYCLES = 60
@@ -49,20 +50,22 @@ class Estimate:
         return self.tokens_per_second / self.bound
 
 
-def estimate(model_config: ModelConfig, hw_config: HwConfig, *, streams: int = 1, baud: int) -> Estimate:
+def estimate(
+    model_config: ModelConfig, hw_config: HwConfig, *, streams: int = 1, baud: int, embedding_bits: int = WIDE_BITS
+) -> Estimate:
     """A model on a machine. ``baud``: of the link, which sets the pace where the host sends the weights.
 
     Raises LuternError, with name and number, for a model that the machine does not hold.
     """
-    check_fit(model_config, hw_config)
-    sizes = program_sizes(model_config, hw_config)
+    check_fit(model_config, hw_config, embedding_bits)
+    sizes = program_sizes(model_config, hw_config, embedding_bits)
     words = sizes.pass_words(streams)
     bytes_read = words * hw_config.word_bytes + sizes.trit_beats * hw_config.beat_bytes
     found = resources(hw_config)
     if hw_config.memory == "host":
         bound = streams * baud / LINE_BITS / bytes_read
         return Estimate(None, bytes_read, model_config.trits, streams, bound, bound, found)
-    cycles = token_cycles(model_config, hw_config, streams).cycles
+    cycles = token_cycles(model_config, hw_config, streams, embedding_bits=embedding_bits).cycles
     rate = hw_config.clock_hz / cycles
     if hw_config.source == "resident":
         bound = hw_config.lanes * hw_config.clock_hz / model_config.trits

@@ -84,11 +84,13 @@ def count_token(session: Session, streams: int = 1) -> Token:
             f"{streams} streams were asked for, {session.config.name} takes 1 to "
             f"{min(session.streams, session.slots)} with this model."
         )
-    model, vocab = session.program.model_config, session.program.vocab
+    program = session.program
+    model, vocab, bits = program.model_config, program.vocab, program.embedding_bits
     run = session.run([Feed(slot % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
     rows, names = session.counters(), phase_names(model.num_hidden_layers)
     exact = session.config.memory == "block"  # elsewhere the model does not know when words come
-    modelled = [phase.cycles for phase in token_phases(model, session.config, streams)] if exact else [None] * len(rows)
+    counted = token_phases(model, session.config, streams, embedding_bits=bits) if exact else []
+    modelled = [phase.cycles for phase in counted] if exact else [None] * len(rows)
     phases = [
         Phase(part, name, dict(zip(COUNTER_NAMES, map(int, row), strict=True)), cycles)
         for (part, name), row, cycles in zip(names, rows, modelled, strict=True)

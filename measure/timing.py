@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import group_shape
+from lutern.hw.layouts import NARROW_WORDS, group_shape
 from lutern.hw.pipeline import CREDITS, ROOM
 from lutern.measure.steady import Times, Visitor
 
@@ -256,10 +256,39 @@ class Supply:
             self._shows = visitor.time(self._shows)
 
 
+class Widened:
+    """row_widener.RowWidener behind a FIFO: after three words of it comes one that was collected."""
+
+    def __init__(self, words: Fifo) -> None:
+        self.words = words
+        self._count = 0
+        self._popped = -1  # when the last word of the FIFO was taken
+
+    def shows(self, popped_before: int) -> int:
+        """The cycle from which the next word shows, given when the one before it was taken."""
+        if self._count:
+            self._popped = popped_before
+        if self._count == NARROW_WORDS:
+            self._count = 0
+            return popped_before + 1
+        self._count += 1
+        return self.words.shows(self._popped)
+
+    def end(self) -> None:
+        """A row has ended."""
+        self._count = 0
+
+    def visit(self, visitor: Visitor) -> None:
+        """Its state."""
+        self.words.visit(visitor)
+        visitor.same(self._count)
+        self._popped = visitor.time(self._popped)
+
+
 class Groups:
     """The unpacker (``router.GroupUnpacker``) behind a FIFO of words, or what reads them."""
 
-    def __init__(self, config: HwConfig, words: Fifo | ReaderAhead) -> None:
+    def __init__(self, config: HwConfig, words: Fifo | ReaderAhead | Widened) -> None:
         self.config = config
         self.words = words
         self._left = 0
@@ -290,6 +319,8 @@ class Groups:
         if last:
             self._left = 0
             self._refill = when + 1
+            if isinstance(self.words, Widened):
+                self.words.end()
         elif self._left == 0:
             self._refill = when
 

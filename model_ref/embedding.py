@@ -1,6 +1,9 @@
 """Embeddings as items: value = mantissa * 2^(base - exponent), one base a table.
 
-Decoding is one shift; bfloat16 values are exact down to 2^-18 of the largest.
+    16 bits (e4s12): sign and 11 bits of mantissa, exponent of 4; bfloat16 is exact down to 2^-18 of the largest
+    12 bits (e4s8):  sign and 7 bits of mantissa; the value's item ends in ``SPARE_BITS`` zeros, which are not stored
+
+A value of 12 bits is one of 16 as well, so whoever computes with a table need not know its bits. Decoding is one shift.
 """
 
 from __future__ import annotations
@@ -11,41 +14,64 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lutern.model_ref.items import ITEM_EXPONENT_MAX, ITEM_MAGNITUDE_BITS, ITEM_MANTISSA_MAX, item_parts, items
+from lutern.model_ref.items import (
+    ITEM_EXPONENT_BITS,
+    ITEM_EXPONENT_MAX,
+    ITEM_MAGNITUDE_BITS,
+    ITEM_MANTISSA_BITS,
+    item_parts,
+    items,
+    significant,
+)
 from lutern.model_ref.ternarise import CHUNK
+
+WIDE_BITS = ITEM_MANTISSA_BITS + ITEM_EXPONENT_BITS
+NARROW_BITS = 12
+EMBEDDING_BITS = (WIDE_BITS, NARROW_BITS)
+"""Bits of an element of the table that can be chosen."""
+SPARE_BITS = WIDE_BITS - NARROW_BITS
+"""Low bits of the mantissa that are 0 in a table of ``NARROW_BITS``."""
 
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Mantissas and exponents [V, d] of a table, and its base."""
+    """Mantissas and exponents [V, d] of a table, its base, and the bits that an element is stored in."""
 
     mantissa: NDArray[Any]  # int16: a full-size table stays small
     exponent: NDArray[Any]  # int8
     base: int
+    bits: int = WIDE_BITS
 
     @classmethod
-    def from_codes(cls, codes: NDArray[np.uint16], base: int) -> EmbeddingTable:
+    def from_codes(cls, codes: NDArray[np.uint16], base: int, bits: int = WIDE_BITS) -> EmbeddingTable:
         """Inverse of ``codes``."""
-        return cls(*item_parts(codes), base)
+        return cls(*item_parts(codes), base, bits)
 
     @classmethod
-    def from_real(cls, table: NDArray[np.float32], top: int | None = None) -> EmbeddingTable:
-        """Nearest coding of a real table [V, d], or of some rows of one whose ``embedding_top`` is given."""
+    def from_real(cls, table: NDArray[np.float32], top: int | None = None, bits: int = WIDE_BITS) -> EmbeddingTable:
+        """Nearest coding of a real table [V, d], or of some rows of one whose ``embedding_top`` is given.
+
+        A magnitude that would round to 2^top is coded as the largest mantissa.
+        """
         top = embedding_top(table) if top is None else top
+        spare = WIDE_BITS - bits
+        magnitude_bits = ITEM_MAGNITUDE_BITS - spare
+        limit = (1 << magnitude_bits) - 1
         mantissas, found = np.empty(table.shape, np.int16), np.empty(table.shape, np.int8)
         step = max(1, CHUNK // table.shape[1])
         for start in range(0, len(table), step):
             rows = slice(start, start + step)
             wide = table[rows].astype(np.float64)
-            exponent = np.where(wide == 0, 0, np.clip(top - np.frexp(wide)[1], 0, ITEM_EXPONENT_MAX))
-            mantissa = np.rint(np.ldexp(wide, exponent + ITEM_MAGNITUDE_BITS - top))
-            mantissas[rows] = np.clip(mantissa, -ITEM_MANTISSA_MAX, ITEM_MANTISSA_MAX)
+            above = np.frexp(significant(wide, magnitude_bits))[1]
+            exponent = np.where(wide == 0, 0, np.clip(top - above, 0, ITEM_EXPONENT_MAX))
+            mantissa = np.clip(np.rint(np.ldexp(wide, exponent + magnitude_bits - top)), -limit, limit)
+            mantissas[rows] = mantissa.astype(np.int16) << spare
             found[rows] = exponent
-        return cls(mantissas, found, top - ITEM_MAGNITUDE_BITS)
+        return cls(mantissas, found, top - ITEM_MAGNITUDE_BITS, bits)
 
     @property
     def codes(self) -> NDArray[np.uint16]:
-        """The table as it is stored, an item an element."""
+        """The table as items, one an element; those of a table of 12 bits end in ``SPARE_BITS`` zeros."""
         return items(self.mantissa, self.exponent)
 
     @property

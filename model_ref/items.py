@@ -34,11 +34,11 @@ def item_parts(items: NDArray[np.uint16]) -> tuple[NDArray[np.int16], NDArray[np
     return mantissa, (items >> np.uint16(ITEM_MANTISSA_BITS)).astype(np.int8)
 
 
-def significant(x: NDArray[Any]) -> NDArray[np.float64]:
-    """``x`` with as many significant bits as an item's mantissa has: relative error 2^-11 at most."""
+def significant(x: NDArray[Any], bits: int = ITEM_MAGNITUDE_BITS) -> NDArray[np.float64]:
+    """``x`` with ``bits`` significant bits, those of an item's mantissa: relative error 2^-bits at most."""
     fraction, exponent = np.frexp(np.asarray(x, dtype=np.float64))
-    rounded: NDArray[np.float64] = np.rint(np.ldexp(fraction, ITEM_MAGNITUDE_BITS))
-    return np.asarray(np.ldexp(rounded, exponent - ITEM_MAGNITUDE_BITS))
+    rounded: NDArray[np.float64] = np.rint(np.ldexp(fraction, bits))
+    return np.asarray(np.ldexp(rounded, exponent - bits))
 
 
 __all__ = [

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import NORM_EPS, ModelConfig
-from lutern.model_ref.embedding import EmbeddingTable, channel_rms
+from lutern.model_ref.embedding import WIDE_BITS, EmbeddingTable, channel_rms
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_BITS, Int, scalar_from_real
 from lutern.model_ref.mlgru import FORGET_FRAC_BITS, STATE_GUARD_BITS, Bounds
@@ -338,8 +338,10 @@ def assemble(
     )
 
 
-def integer_weights(checkpoint: Checkpoint, calibration: Int | None = None) -> IntegerWeights:
-    """Quantise a checkpoint.
+def integer_weights(
+    checkpoint: Checkpoint, calibration: Int | None = None, embedding_bits: int = WIDE_BITS
+) -> IntegerWeights:
+    """Quantise a checkpoint; ``embedding_bits``: see ``embedding.EMBEDDING_BITS``.
 
     Pure arithmetic on the stored weights, unless a bound is too loose for its word, or there are tokens ``calibration
     [T]`` or ``[T, B]``: then the float network runs over these, seeded random ones if None.
@@ -348,7 +350,7 @@ def integer_weights(checkpoint: Checkpoint, calibration: Int | None = None) -> I
     check_width(config)
     quantised = {name: quantise_matrix(config, tensors, name) for name in config.projections}
     facts = {name: known for name, (_, known) in quantised.items()}
-    embeddings = EmbeddingTable.from_real(tensors["model.embeddings.weight"])
+    embeddings = EmbeddingTable.from_real(tensors["model.embeddings.weight"], bits=embedding_bits)
     found = constants(checkpoint, facts, embeddings.largest, calibration)
     bounds = one_minus_lower_bounds(config, tensors)
 

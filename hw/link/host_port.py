@@ -25,7 +25,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw import protocol
-from lutern.hw.layouts import ITEM_BITS
+from lutern.hw.layouts import row_formats
 from lutern.hw.link import optional
 from lutern.hw.link.checks import Check, CommandChecks, Handler, Range
 from lutern.hw.link.executor import Executor
@@ -198,7 +198,7 @@ class HostPort(wiring.Component):
             | exceeds(setup.trit_beats, config.trit_beats)
             | exceeds(setup.embedding_base, table_limit - 1)
             | (setup.embedding_row_words == 0)
-            | (setup.embedding_bits != ITEM_BITS)
+            | ~Cat(*[setup.embedding_bits == bits for bits in row_formats(config)]).any()
             | (setup.vocab == 0)
             | exceeds(setup.vocab, config.max_vocab)
         )

@@ -16,11 +16,12 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from lutern.firmware.packing import pack_groups
+from lutern.firmware.packing import pack_groups, pack_narrow_row
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.session import Feed, GoldenSession
 from lutern.hw.config import HwConfig
 from lutern.hw.decoder import TAP_VALUE_BITS
+from lutern.hw.layouts import ITEM_BITS, takes_narrow_rows
 from lutern.hw.protocol import RUN_LAYOUT, feed_layout
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.model import IntegerModel
@@ -37,11 +38,14 @@ class Memory:
     """Words and beats without end, and rows as ``o_start`` asks for them, as the memory gives them."""
 
     def __init__(self, dut: Any, weights: IntegerWeights, program: Program, config: HwConfig, pause: str) -> None:
-        table = weights.embeddings
-        self.rows = [
-            [int.from_bytes(word.tobytes(), "little") for word in pack_groups(row[:, None], config)]
-            for row in table.codes
+        narrow = program.sizes.row_item_bits != ITEM_BITS
+        if takes_narrow_rows(config):
+            dut.narrow_rows.value = int(narrow)
+        packed = [
+            pack_narrow_row(row, config) if narrow else pack_groups(row[:, None], config)
+            for row in weights.embeddings.codes
         ]
+        self.rows = [[int.from_bytes(word.tobytes(), "little") for word in row] for row in packed]
         self.config = config
         self.row = StreamSource(dut, "i_row", pause=pause, seed=bench_seed())
         self.starts = StreamSink(dut, "o_start")
@@ -151,7 +155,8 @@ class Bench:
         self.dut = dut
         self.config = HwConfig(**parameters["config"])
         self.model = ModelConfig(**parameters["model"])
-        weights = integer_weights(random_checkpoint(self.model, bench_seed()))
+        bits = parameters.get("embedding_bits", ITEM_BITS)
+        weights = integer_weights(random_checkpoint(self.model, bench_seed()), embedding_bits=bits)
         program = lay_out(weights, self.config)
         self.state_stride = program.state_stride
         self.golden = Golden(weights, self.config)

@@ -16,7 +16,7 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 from lutern.firmware.slip import encode_frame
 from lutern.hw.config import TRIT_MEMORY
-from lutern.hw.layouts import ITEM_BITS
+from lutern.hw.layouts import row_formats
 from lutern.hw.protocol import (
     CHECKSUM,
     CHUNK_BYTES,
@@ -67,7 +67,7 @@ class Surroundings:
         parameters, seed = bench_parameters(), bench_seed()
         pause = parameters["pause"]
         self.dut, self.seed, self.frames = dut, seed, parameters["frames"]
-        self.config = SimpleNamespace(**parameters["config"])
+        self.config: Any = SimpleNamespace(**parameters["config"])
         self.info = bytes.fromhex(parameters["info"])
         self.word_bytes = self.config.word_bytes
         self.random = random.Random(seed)
@@ -262,7 +262,7 @@ class Surroundings:
             "embedding_base": (config.trit_beats if resident else config.memory_words) - 1,
             "embedding_row_words": 0xC0DB,
             "embedding_stride": 0xDBDC,
-            "embedding_bits": ITEM_BITS,
+            "embedding_bits": row_formats(config)[-1],
             "state_base": 0xC0DBDCDD,
             "state_words": 0xDCC0,
             "layers": 0xC0C0,
@@ -497,9 +497,7 @@ async def limits(dut: Any) -> None:
         *(("trit_beats", count) for count in trits),
         ("embedding_base", good["embedding_base"] + 1),
         ("embedding_row_words", 0),
-        ("embedding_bits", 0),
-        ("embedding_bits", ITEM_BITS - 4),
-        ("embedding_bits", 255),
+        *(("embedding_bits", bits) for bits in (0, 8, 12, 13, 28, 255) if bits not in row_formats(config)),
         ("vocab", 0),
         ("vocab", good["vocab"] + 1),
     ):

@@ -62,6 +62,20 @@ def test_what_cannot_calibrate(folder: Path, tmp_path: Path) -> None:
         assert done.returncode == 1 and reason in done.stderr and not (tmp_path / "image").exists()
 
 
+def test_embeddings_of_12_bits(tmp_path: Path) -> None:
+    wide, narrow = tmp_path / "wide", tmp_path / "narrow"
+    assert run("convert", "demo-small", "-o", str(wide)).returncode == 0
+    done = run("convert", "demo-small", "-o", str(narrow), "--embedding-bits", "12")
+    assert (done.returncode, done.stderr) == (0, "") and "embeddings coded in 12 bits with" in done.stdout
+    sizes = [open_image(path).tensor("model.embeddings.weight").nbytes for path in (wide, narrow)]
+    assert sizes == [38 * 128 * 2, 38 * 128 * 3 // 2] and narrow.stat().st_size < wide.stat().st_size
+    shown = run("inspect", str(narrow)).stdout
+    assert "embeddings of 12 bits" in shown and "\titems of 12 bits\t" in shown
+    done = run("convert", "demo-small", "-o", str(tmp_path / "none"), "--embedding-bits", "13")
+    assert done.returncode == 1 and "--embedding-bits is 13; give 16 or 12." in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
 def test_files_of_a_checkpoint_are_not_replaced(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     for name in before:

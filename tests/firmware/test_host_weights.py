@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lutern.firmware.host_weights import HostWeights
+from lutern.firmware.packing import unpack_narrow_row
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.slip import Frame, FrameDecoder
 from lutern.hw.config import preset
@@ -132,6 +133,18 @@ def test_words_in_order(seed: int, share: float, program: Program) -> None:
         first = sizes.record_words + token * sizes.stride
         assert row == program.words[first : first + sizes.row_words].tobytes(), f"seed {seed}, token {token}"
     assert (host.resent_count > 0) == (share > 0), f"seed {seed}"
+
+
+def test_rows_of_12_bits() -> None:
+    weights = integer_weights(random_checkpoint(MODEL, 3), embedding_bits=12)
+    program = lay_out(weights, CONFIG)
+    assert program.sizes.row_words == MODEL.hidden_size * 12 // 16
+    chip, _ = converse(program, 8, 0.05)
+    assert len(chip.rows) > 3
+    for token, row in chip.rows[:-1]:
+        words = np.frombuffer(row, np.uint8).reshape(-1, CONFIG.word_bytes)
+        codes = unpack_narrow_row(words, MODEL.hidden_size, CONFIG)
+        assert np.array_equal(codes, weights.embeddings.codes[token]), f"token {token}, seed 8"
 
 
 def test_offsets_wrap(program: Program) -> None:

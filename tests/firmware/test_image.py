@@ -14,15 +14,18 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from lutern.firmware.image import Image, read_image, seal, write_image
+from lutern.firmware.image import Image, open_image, read_image, seal, write_image
 from lutern.firmware.image_format import digest_of
 from lutern.model_ref.checkpoint import load_checkpoint
+from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.model import IntegerModel
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
 
 TINY = Path(__file__).parents[1] / "data" / "tiny"
 TOKENIZER = '{"version": "1.0", "text": "ä"}'
+TOKENIZER_NAME = "tokenizer.json"
 F_PROJ = "model.layers.0.attn.f_proj"
 ACTIVATIONS = ["h", *(f"model.layers.{layer}.{name}" for layer in (0, 1) for name in ("attn.i_proj", "mlp.gate_proj"))]
 
@@ -155,9 +158,12 @@ def set_tokenizer(text: bytes) -> Change:
     ("change", "text"),
     [
         (set_body("format", "other"), "is no Lutern image"),
-        (set_body("version", 1), "version 1, but this program reads version 3; convert again"),
-        (set_body("version", 2), "version 2, but this program reads version 3; convert again"),
-        (set_body("version", 4), "is an image of version 4, but this program reads version 3"),
+        (set_body("version", 1), "version 1, but this program reads versions 3 and 4; convert again"),
+        (set_body("version", 2), "version 2, but this program reads versions 3 and 4; convert again"),
+        (set_body("version", 5), "is an image of version 5, but this program reads versions 3 and 4"),
+        (set_body("embedding_bits", "16"), "the metadata's embedding_bits is not as Lutern writes it"),
+        (set_body("embedding_bits", 14), "embedding_bits holds a number that Lutern never writes"),
+        (set_body("embedding_bits", 12), r"embeddings.weight is U16 \[256, 128\], but must be U8 \[256, 192\]"),
         (set_body("conventions", []), "the metadata's conventions is not as Lutern writes it"),
         (set_body("conventions", {}), "the metadata's conventions is not as Lutern writes it"),
         *(
@@ -223,17 +229,56 @@ def set_tokenizer(text: bytes) -> Change:
 )
 def test_hostile_files_are_refused(path: Path, tmp_path: Path, change: Change, text: str) -> None:
     """Files whose digests are right, as someone would make them who means harm."""
+    (tmp_path / "hostile").write_bytes(rewritten(path, change))
+    with pytest.raises(LuternError, match=text):
+        read_image(tmp_path / "hostile")
+
+
+def rewritten(path: Path, change: Change) -> bytes:
+    """A file with right digests, changed."""
     with safe_open(str(path), framework="numpy") as file:
         body = json.loads(file.metadata()["lutern"])
         tensors = {name: file.get_tensor(name).copy() for name in file.keys()}
     body.pop("digest")
-    digests = body["digests"]
     change(body, tensors)
-    digests.update({name: digest_of(tensor) for name, tensor in tensors.items() if name != "tokenizer.json"})
-    digests["tokenizer.json"] = body.pop("text", digests["tokenizer.json"])
-    (tmp_path / "hostile").write_bytes(save(tensors, metadata={"lutern": seal(body)}))
-    with pytest.raises(LuternError, match=text):
-        read_image(tmp_path / "hostile")
+    if isinstance(body["digests"], dict):
+        digests = {name: digest_of(tensor) for name, tensor in tensors.items() if name != TOKENIZER_NAME}
+        body["digests"].update(digests | {TOKENIZER_NAME: body.pop("text", body["digests"][TOKENIZER_NAME])})
+    return save(tensors, metadata={"lutern": seal(body)})
+
+
+def test_images_of_version_3_are_read(path: Path, image: Image, tmp_path: Path) -> None:
+    def older(body: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        body["version"] = 3
+        del body["embedding_bits"]
+
+    (tmp_path / "older").write_bytes(rewritten(path, older))
+    assert_equal(read_image(tmp_path / "older").weights, image.weights, "weights")
+
+
+@pytest.mark.parametrize("width", [32, 33])
+def test_embeddings_of_12_bits(width: int, tmp_path: Path) -> None:
+    """A table of three quarters of the bytes comes back whole; rows are found where they are."""
+    config = ModelConfig(vocab_size=21, hidden_size=width, num_hidden_layers=1, intermediate_size=48)
+    weights = integer_weights(random_checkpoint(config, 8), embedding_bits=12)
+    write_image(tmp_path / "narrow", weights, TOKENIZER, "x")
+    opened = open_image(tmp_path / "narrow")
+    assert opened.embedding_bits == 12
+    assert_equal(opened.weights(), weights, "weights")
+    assert opened.tensor("model.embeddings.weight").nbytes == 21 * -(-3 * width // 2)
+    rows = opened.embedding_rows(np.array([20, 3]))
+    assert np.array_equal(rows.codes, weights.embeddings.codes[[20, 3]])
+    for value, place in ((0x80, 0), (0xF0, -1)):  # mantissa -128; half a byte behind an odd row
+        if place < 0 and width % 2 == 0:
+            continue
+        change = set_tensor_byte("model.embeddings.weight", place, value)
+        (tmp_path / "hostile").write_bytes(rewritten(tmp_path / "narrow", change))
+        with pytest.raises(LuternError, match=r"model\.embeddings\.weight holds a number"):
+            read_image(tmp_path / "hostile")
+
+
+def set_tensor_byte(name: str, place: int, value: int) -> Change:
+    return lambda body, tensors: tensors[name].reshape(-1).__setitem__(place, value)
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:

@@ -101,6 +101,37 @@ def test_groups_are_aligned(config: HwConfig, per_element: int, elements: int) -
         packing.unpack_groups(words[1:], elements, per_element, config)
 
 
+@pytest.mark.parametrize("shape", [(1,), (2,), (5,), (96,), (3, 7), (4, 3, 8)])
+def test_items_of_12_bits_are_dense(shape: tuple[int, ...]) -> None:
+    items = np.random.default_rng(len(shape)).integers(0, 1 << 12, shape).astype(np.uint16) << 4
+    data = packing.pack_narrow(items)
+    assert data.shape == (*shape[:-1], packing.narrow_bytes(shape[-1])) and data.shape[-1] == -(-3 * shape[-1] // 2)
+    for row, packed in zip(items.reshape(-1, shape[-1]), data.reshape(-1, data.shape[-1]), strict=True):
+        number = sum(int(item) >> 4 << 12 * place for place, item in enumerate(row))
+        assert int.from_bytes(packed.tobytes(), "little") == number
+    assert np.array_equal(packing.unpack_narrow(data, shape[-1]), items)
+
+
+@pytest.mark.parametrize(("word_bytes", "results"), [(2, 1), (2, 2), (5, 2), (6, 1), (16, 4)])
+@pytest.mark.parametrize("groups", [1, 3, 4, 13, 48])
+def test_rows_of_12_bits_take_three_words_for_four(word_bytes: int, results: int, groups: int) -> None:
+    config = HwConfig("narrow", rows=4, columns=16, word_bytes=word_bytes, results_per_cycle=results)
+    elements = groups * results
+    items = np.random.default_rng(elements).integers(0, 1 << 12, elements).astype(np.uint16) << 4
+    words, wide = packing.pack_narrow_row(items, config), packing.pack_groups(items[:, None], config)
+    assert words.shape == (-(-3 * len(wide) // 4), word_bytes)
+    got, expected = ([int.from_bytes(word.tobytes(), "little") for word in some] for some in (words, wide))
+    lanes = range(0, 8 * word_bytes - 15, 16)
+    for block in range(-(-len(wide) // 4)):
+        fourth = dict(enumerate(expected)).get(4 * block + 3, 0)
+        for place, word in enumerate(expected[4 * block : 4 * block + 3]):
+            digit = sum((fourth >> lane + 4 * place + 4 & 15) << lane for lane in lanes)
+            assert got[3 * block + place] == word | digit, f"block {block}, word {place}"
+    assert np.array_equal(packing.unpack_narrow_row(words, elements, config), items)
+    with pytest.raises(LuternError, match=f"give {len(words)} words of {word_bytes} bytes"):
+        packing.unpack_narrow_row(words[1:], elements, config)
+
+
 def test_packing_is_fast_enough() -> None:
     """20 MB of packed bytes a second of processor time, which a busy machine does not change."""
     trits = random_trits(1024, 4096)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lutern.firmware import schedule
-from lutern.firmware.packing import pack_trits, unpack_groups, unpack_trits
+from lutern.firmware.packing import pack_trits, unpack_groups, unpack_narrow_row, unpack_trits
 from lutern.firmware.program import MOST_SLOTS, Program, check_fit, lay_out, state_slots
 from lutern.firmware.schedule import LOOKAHEAD, chunk_rows, program_sizes
 from lutern.hw.config import TRIT_MEMORY, HwConfig, preset
@@ -37,6 +37,11 @@ configs = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.n
 @pytest.fixture(scope="module")
 def weights() -> IntegerWeights:
     return integer_weights(random_checkpoint(MODEL, SEED))
+
+
+@pytest.fixture(scope="module")
+def narrow_weights() -> IntegerWeights:
+    return integer_weights(random_checkpoint(MODEL, SEED), embedding_bits=12)
 
 
 def records(program: Program) -> list[tuple[RecordKind, np.ndarray]]:
@@ -140,6 +145,32 @@ def test_the_table_is_where_setup_says(weights: IntegerWeights, config: HwConfig
         else:
             words = program.words[at : at + count]
         assert np.array_equal(unpack_groups(words, len(row), 1, config)[:, 0], row), f"token {token}, seed {SEED}"
+
+
+@configs
+def test_tables_of_12_bits(narrow_weights: IntegerWeights, config: HwConfig) -> None:
+    """Three quarters of the words on a machine that takes them, items of 16 bits on any other."""
+    program, codes = lay_out(narrow_weights, config), narrow_weights.embeddings.codes
+    wide, setup = program_sizes(MODEL, config), program.setup
+    takes = config.source == "streamed"
+    assert setup["embedding_bits"] == (12 if takes else 16) and not (codes & 0xF).any()
+    assert setup["embedding_row_words"] == (wide.row_words * 3 // 4 if takes else wide.row_words)
+    assert program.sizes == program_sizes(MODEL, config, 12)
+    assert np.array_equal(
+        program.words[: wide.record_words], lay_out(wider(narrow_weights), config).words[: wide.record_words]
+    )
+    for token, row in enumerate(codes):
+        at, count = setup["embedding_base"] + token * setup["embedding_stride"], setup["embedding_row_words"]
+        if takes:
+            assert np.array_equal(unpack_narrow_row(program.words[at : at + count], len(row), config), row), token
+    if not takes:
+        same = lay_out(wider(narrow_weights), config)
+        assert np.array_equal(program.beats, same.beats) and np.array_equal(program.words, same.words)
+
+
+def wider(weights: IntegerWeights) -> IntegerWeights:
+    """The same values, in a table of 16 bits."""
+    return replace(weights, embeddings=replace(weights.embeddings, bits=16))
 
 
 @configs

@@ -177,6 +177,29 @@ def test_rows_that_end_inside_a_word(source: str) -> None:
     run(TORN_MACHINES[source], model=TORN, pause="random")
 
 
+NARROW_MACHINES = {
+    "16": STREAMED.with_(rows=5, streams=2),
+    "32": STREAMED.with_(rows=10, word_bytes=4, results_per_cycle=2),
+    "64": STREAMED.with_(rows=5, columns=8, word_bytes=8, streams=2),
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "pause"),
+    [
+        ("16", MODEL, "random"),
+        ("64", TORN, "none"),  # six words of items of 16 bits: the second block of four ends inside a word
+        *(
+            pytest.param(words, model, pause, marks=pytest.mark.slow)
+            for words, model, pause in (("16", TORN, "none"), ("32", TORN, "random"), ("64", MODEL, "random"))
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"d{value.hidden_size}",
+)
+def test_embeddings_of_12_bits(words: str, model: ModelConfig, pause: str) -> None:
+    run(NARROW_MACHINES[words].with_(name="narrow", gain_fifo_words=128), model=model, pause=pause, embedding_bits=12)
+
+
 @pytest.mark.parametrize("source", ["resident", pytest.param("stream", marks=pytest.mark.slow)])
 def test_mutation_of_what_a_row_leaves_is_found(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder, "ResetInserter", lambda controls: lambda block: block)

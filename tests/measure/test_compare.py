@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lutern.cli.models import open_checkpoint
+from lutern.measure.embeddings import cost, synthetic_cost
+
 DOC = Path(__file__).parents[2] / "docs" / "numerics.md"
 TOLERANCE = 0.01
 """Of a figure: another order of additions in float32 moves codes that lie between two integers."""
@@ -24,11 +27,16 @@ def printed(*arguments: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
-def documented() -> dict[str, list[str]]:
-    """Rows of the page's table, by the name of the checkpoint."""
-    text = DOC.read_text().split("## Against float32")[1].split("## ")[0]
+def of_page(section: str) -> dict[str, list[str]]:
+    """Rows of the table of a section of the page, by their first cell."""
+    text = DOC.read_text().split(f"## {section}")[1].split("## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     return {row[0]: row[1:] for row in rows[2:]}
+
+
+def documented() -> dict[str, list[str]]:
+    """Rows of the page's first table of errors, by the name of the checkpoint."""
+    return of_page("Against float32")
 
 
 def same(got: str, wanted: str) -> bool:
@@ -73,6 +81,31 @@ def test_the_word_lengths() -> None:
             assert found, cell
             steps, differ = at[found[1]]
             assert same(steps, found[2]) and same(differ.rstrip("%"), found[3]), f"{name}: {cell}, printed {at}"
+
+
+def check_embeddings(name: str, got: list[str]) -> None:
+    """Sizes are those of the page, errors nearly; of 256 tokens a few may be chosen otherwise."""
+    wanted = of_page("Embeddings of 12 bits")[name]
+    assert got[:6] == wanted[:6], name
+    numbers, figures = ([float(cell.rstrip("%")) for cell in row[6:]] for row in (got, wanted))
+    assert numbers[:4] == pytest.approx(figures[:4], rel=0.02) and abs(numbers[4] - figures[4]) < 2, f"{name}: {got}"
+
+
+def test_embeddings_of_12_bits() -> None:
+    for one in (synthetic_cost(128), cost("demo-small", open_checkpoint("demo-small"))):
+        config, sizes = one.config, one.image_bytes
+        shape = (config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.vocab_size)
+        figures = (sizes[12] / sizes[16], one.errors[16], one.errors[12], one.between, 100 * one.same)
+        check_embeddings(one.name, [*map(str, shape), f"{sizes[16]:,}", f"{sizes[12]:,}", *map(str, figures)])
+        assert one.errors[16] < one.errors[12] < 1.3 * one.errors[16], f"{one.name}: {one.errors}"
+
+
+@pytest.mark.slow
+def test_the_table_of_embeddings() -> None:
+    rows = printed("--embeddings", "demo", "demo-small")
+    assert set(rows) == set(of_page("Embeddings of 12 bits"))
+    for name, row in rows.items():
+        check_embeddings(name, row)
 
 
 @pytest.mark.slow

@@ -8,8 +8,9 @@ import pytest
 
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
-from lutern.firmware.session import Feed, Run, Session
+from lutern.firmware.session import Feed, GoldenSession, Run, Session
 from lutern.hw.config import HwConfig, preset
+from lutern.hw.layouts import takes_narrow_rows
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS
 from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles, token_phases
@@ -26,6 +27,8 @@ MODELS = (
 )
 DEEP = ModelConfig(vocab_size=5, hidden_size=8, num_hidden_layers=32, intermediate_size=4)
 """As many layers as the largest released model; counters of a streamed machine have a row for each phase."""
+NARROW_MODELS = (MODELS[0], ModelConfig(vocab_size=5, hidden_size=54, num_hidden_layers=1, intermediate_size=64))
+"""With embeddings of 12 bits; a row of the second is not a whole number of threes of words."""
 STREAMED = preset("tiny").with_(
     name="streamed",
     source="streamed",
@@ -67,23 +70,29 @@ SLOW = (
 
 
 def measured(config: HwConfig) -> None:
-    """One board, several models: cycles and beats of later passes, on chip and in the model."""
+    """One board, several models: cycles and beats of later passes, on chip and in the model; and the tokens."""
+    cases = [(model, 16) for model in MODELS]
+    cases += [(DEEP, 16)] if config.source == "streamed" else []
+    cases += [(model, 12) for model in NARROW_MODELS] if takes_narrow_rows(config) else []
     with SimulatedBoard(Top(config)) as board:
-        for model in (*MODELS, *([DEEP] if config.source == "streamed" else [])):
-            program = lay_out(integer_weights(random_checkpoint(model, SEED)), config)
+        for model, bits in cases:
+            weights = integer_weights(random_checkpoint(model, SEED), embedding_bits=bits)
+            program = lay_out(weights, config)
             session = Session(Client(board), program)
             for streams in range(1, min(session.streams, session.slots) + 1):
-                where = f"{config.name}, {streams} streams, {model}, seed {SEED}"
-                run = session.run([Feed(3, slot, fresh=True) for slot in range(streams)], 3)
-                expected = token_cycles(program.model_config, config, streams)
+                where = f"{config.name}, {streams} streams, {model}, {bits} bits, seed {SEED}"
+                feeds = [Feed(3, slot, fresh=True) for slot in range(streams)]
+                run = session.run(feeds, 3)
+                expected = token_cycles(program.model_config, config, streams, embedding_bits=bits)
                 assert (run.cycles, run.beats) == (expected.cycles, expected.beats), where
+                assert run.tokens == GoldenSession(weights, streams, streams).run(feeds, 3).tokens, where
                 counted(session, run, streams, where)
                 # a row that was asked for before the pass began was counted in the one before
                 assert 0 <= expected.words - run.words <= (streams - 1) * program.sizes.row_words, where
                 if streams > 1:
                     session.run([Feed(3)] * streams, chained=True)
                     run = session.run([Feed(3)] * streams, chained=True)
-                    expected = token_cycles(program.model_config, config, streams, chained=True)
+                    expected = token_cycles(program.model_config, config, streams, chained=True, embedding_bits=bits)
                     assert (run.cycles, run.beats) == (expected.cycles, expected.beats), f"chained, {where}"
                     counted(session, run, streams, f"chained, {where}", chained=True)
 
@@ -94,7 +103,10 @@ def counted(session: Session, run: Run, streams: int, where: str, *, chained: bo
         return
     counts = session.counters()
     lanes, stream = counts[:, : len(LANE_COUNTERS)].sum(axis=1), counts[:, len(LANE_COUNTERS) :].sum(axis=1)
-    expected = token_phases(session.program.model_config, session.config, streams, chained=chained)
+    program = session.program
+    expected = token_phases(
+        program.model_config, session.config, streams, chained=chained, embedding_bits=program.embedding_bits
+    )
     assert lanes.tolist() == stream.tolist() == [phase.cycles for phase in expected], where
     assert counts[:, 0].tolist() == [phase.beats for phase in expected], where
     total = dict(zip(COUNTER_NAMES, counts.sum(axis=0), strict=True))

@@ -53,6 +53,7 @@ def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort
         "state": "block",
         **CONFIGS[name],
     }
+    config["word_bits"] = 8 * config["word_bytes"]
     component = block(SimpleNamespace(**config))
     info = capability(component.config).hex()
     run_bench(
