@@ -60,6 +60,27 @@ HOST_BLOCK_RAMS = {"host": 39, "host-45f": 90, "host-85f": 168}
 
 
 @dataclass(frozen=True)
+class ExternalMemory:
+    """A memory beside the chip.
+
+    ``byte_count`` is what every specimen of the board has; ``source`` says where that number is from, ``note`` which
+    specimens have more. ``driven``: whether Lutern has a controller for it.
+    """
+
+    kind: str
+    byte_count: int
+    data_bits: int
+    source: str
+    note: str = ""
+    driven: bool = False
+
+    @property
+    def title(self) -> str:
+        """Kind, width and size: ``DDR3L x16 of 128 MiB``."""
+        return f"{self.kind} x{self.data_bits} of {self.byte_count >> 20} MiB"
+
+
+@dataclass(frozen=True)
 class Board:
     """One board.
 
@@ -79,6 +100,8 @@ class Board:
         resources, subsignals and values of outputs that must not float.
     memory
         parts of ``sdram_parts.py`` of which one is beside the chip; none where everything must be on the chip.
+    not_driven
+        memories that the board has and Lutern has no controller for.
     preset
         what is built when nothing else is said.
     loader
@@ -99,12 +122,29 @@ class Board:
     loader: tuple[str, ...]
     held: tuple[tuple[str, int, str, int], ...] = ()
     memory: tuple[str, ...] = ()
+    not_driven: tuple[ExternalMemory, ...] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the description, without the platform's pins: those are in the constraints of a build."""
-        fields = {name: value for name, value in asdict(self).items() if name != "platform"}
+        """SHA-256 of the description, without the platform's pins, which are in the constraints of a build, and without
+        the memories that no build uses."""
+        fields = {name: value for name, value in asdict(self).items() if name not in ("platform", "not_driven")}
         return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def memories(self) -> tuple[ExternalMemory, ...]:
+        """All memories beside the chip, first the one that Lutern drives. Of parts of several sizes the smallest
+        counts."""
+        if not self.memory:
+            return self.not_driven
+        parts = sorted((sdram_part(name) for name in self.memory), key=lambda part: part.byte_count)
+        smallest, largest = parts[0], parts[-1]
+        note = ""
+        if largest.byte_count > smallest.byte_count:
+            note = f"{largest.byte_count >> 20} MiB with {largest.name}"
+        source = f"data sheet of {smallest.name}"
+        sdram = ExternalMemory("SDR SDRAM", smallest.byte_count, smallest.data_bits, source, note, driven=True)
+        return (sdram, *self.not_driven)
 
     @property
     def presets(self) -> tuple[str, ...]:
@@ -116,7 +156,7 @@ class Board:
     def config(self, preset_name: str = "", clock_hz: int = 0) -> HwConfig:
         """The machine as this board has it: no debug taps, lanes of ECP5's cells, at ``clock_hz`` if that is given."""
         config = preset(preset_name or self.preset).with_(debug_tap=False, cells="ecp5")
-        if config.memory == "sdram":
+        if config.memory in ("sdram", "port"):
             self._check_memory(config)
         return config.with_(clock_hz=clock_hz) if clock_hz else config
 
@@ -125,16 +165,21 @@ class Board:
         return self.link.rate_at(config.clock_hz)[0]
 
     def _check_memory(self, config: HwConfig) -> None:
-        if not self.memory:
+        """Refuse a machine whose words come from a memory that the board does not have."""
+        wanted = f"preset {config.name} reads words of {config.word_bits} bits"
+        if config.memory == "port":
             raise LuternError(
-                f"preset {config.name} keeps its weights in SDRAM, {self.title} has none that is "
-                f"supported; choose another preset, such as {self.preset}."
+                f"{wanted} at a port, where a design of your own joins a memory, and {self.title} joins none; choose "
+                f"one of {', '.join(self.presets)}."
             )
+        if not self.memory:
+            has = " and ".join(memory.title for memory in self.not_driven)
+            lacks = f"the {has} of {self.title} is not driven yet" if has else f"{self.title} has no memory"
+            raise LuternError(f"{wanted} from SDR SDRAM, {lacks}; choose one of {', '.join(self.presets)}.")
         bits = sdram_part(self.memory[0]).data_bits
         if bits != config.word_bits:
             raise LuternError(
-                f"preset {config.name} reads words of {config.word_bits} bits, the SDRAM of {self.title} "
-                f"has {bits}; choose sdram-x{bits}."
+                f"{wanted}, the SDR SDRAM of {self.title} has words of {bits}; choose sdram-x{bits}, which reads those."
             )
 
 

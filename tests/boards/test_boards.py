@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -186,8 +187,64 @@ def test_sdram_preset_without_sdram() -> None:
     sdram = PRESETS["stream-x16"].with_(name="s", memory="sdram")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "s", sdram)
-        with pytest.raises(LuternError, match="preset s keeps its weights in SDRAM, ECP5-5G evaluation board has none"):
+        with pytest.raises(
+            LuternError, match="preset s reads words of 16 bits from SDR SDRAM, ECP5-5G evaluation board has no m"
+        ):
             BOARDS["ecp5-evn"].config("s")
+
+
+def test_a_memory_that_is_not_driven_is_named() -> None:
+    with pytest.raises(LuternError) as error:
+        BOARDS["ecpix5-85f"].config("sdram-x32")
+    assert str(error.value) == (
+        "preset sdram-x32 reads words of 32 bits from SDR SDRAM, the DDR3 x16 of 512 MiB of ECPIX-5 85F is not driven "
+        "yet; choose one of resident-85f, host, host-45f, host-85f."
+    )
+
+
+def test_a_port_is_no_part_of_a_board() -> None:
+    wide = PRESETS["stream-x16"].with_(name="p", memory="port", word_bytes=8, rows=5, columns=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "p", wide)
+        with pytest.raises(LuternError, match="preset p reads words of 64 bits at a port, where a design of your own"):
+            BOARDS["ulx3s-85f"].config("p")
+
+
+def test_memories_beside_the_chip() -> None:
+    found = {
+        name: [(memory.title, memory.driven) for memory in board.memories]
+        for name, board in BOARDS.items()
+        if not name.startswith("ulx3s")
+    }
+    assert found == {
+        "icepi-zero": [("SDR SDRAM x16 of 32 MiB", True)],
+        "icesugar-pro": [("SDR SDRAM x16 of 32 MiB", True)],
+        "colorlight-i5": [("SDR SDRAM x32 of 8 MiB", True)],
+        "colorlight-i9": [("SDR SDRAM x32 of 8 MiB", True)],
+        "orangecrab-25f": [("DDR3L x16 of 128 MiB", False)],
+        "orangecrab-85f": [("DDR3L x16 of 512 MiB", False)],
+        "ecpix5-45f": [("DDR3 x16 of 512 MiB", False)],
+        "ecpix5-85f": [("DDR3 x16 of 512 MiB", False)],
+        "ecp5-evn": [],
+    }
+    (memory,) = BOARDS["ulx3s-85f"].memories
+    assert (memory.byte_count, memory.note) == (32 << 20, "64 MiB with AS4C32M16SB-7")
+
+
+@pytest.mark.parametrize("name", [name for name, board in BOARDS.items() if board.not_driven])
+def test_pins_of_a_memory_that_is_not_driven(name: str) -> None:
+    """As many pins of data as are said, and rows enough for the size: 8 banks of 1,024 columns."""
+    (memory,) = BOARDS[name].not_driven
+    parts = BOARDS[name].platform().lookup("ddr3", 0).ios
+    found = {part.name: part.ios[0].names for part in parts if part.name in ("a", "ba", "dq")}
+    assert len(found["dq"]) == memory.data_bits and len(found["ba"]) == 3
+    assert memory.byte_count <= (8 * 1024 * memory.data_bits // 8) << len(found["a"])
+    assert memory.source
+
+
+def test_what_is_not_driven_changes_no_build() -> None:
+    board = BOARDS["ecpix5-85f"]
+    assert replace(board, not_driven=()).digest == board.digest
 
 
 @pytest.mark.parametrize(
@@ -265,7 +322,9 @@ def test_sdram_system(name: str, preset: str, pin_count: int, bits: int) -> None
 
 
 def test_sdram_of_another_width() -> None:
-    with pytest.raises(LuternError, match=r"sdram-x16 reads words of 16 bits, the SDRAM of Colorlight i5 has 32;"):
+    with pytest.raises(
+        LuternError, match=r"sdram-x16 reads words of 16 bits, the SDR SDRAM of Colorlight i5 has words of 32;"
+    ):
         BOARDS["colorlight-i5"].config("sdram-x16")
 
 
