@@ -15,7 +15,6 @@ import typer
 from rich.table import Table
 
 from lutern.boards.catalog import BOARDS, find_board
-from lutern.cli.build import check_model
 from lutern.cli.models import open_network
 from lutern.cli.numbers import whole
 from lutern.cli.output import plain_console
@@ -34,6 +33,7 @@ from lutern.measure.bench import (
     measure_decode,
     measure_prefill,
 )
+from lutern.measure.fits import check_model
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
@@ -177,7 +177,8 @@ def bench(
         for name in presets:
             config = known.config(name)
             if model != "random":
-                check_model(open_network(model).config, model, known, config.name)
+                network = open_network(model)
+                check_model(network.config, model, known, config.name, network.embedding_bits)
     lines = [(name, model) for name in presets] if presets else list(SHOWN)
     headings = ["preset", "model", *COLUMNS]
     streamed = not output and not sys.stdout.isatty()

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from lutern.boards.board import Board
 from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT, Build, make_plan
 from lutern.boards.build import build as build_plan
 from lutern.boards.catalog import BOARDS, find_board
@@ -18,9 +17,8 @@ from lutern.cli.models import open_network
 from lutern.cli.numbers import real, whole
 from lutern.cli.output import plain_console
 from lutern.cli.progress import named_progress_bar
-from lutern.firmware.program import check_fit
 from lutern.hw.config import PRESETS
-from lutern.model_ref.config import ModelConfig
+from lutern.measure.fits import check_model
 from lutern.model_ref.errors import LuternError
 
 
@@ -46,7 +44,7 @@ def build(
     described = None
     if model:
         network = open_network(model)
-        check_model(network.config, model, board, config.name)
+        check_model(network.config, model, board, preset_name, network.embedding_bits)
         described = {"name": model, "digest": network.config.digest}
     with named_progress_bar("build") as advance:
         advance(0, seeds + 2, "plan")
@@ -61,28 +59,6 @@ def build(
             f"{worst.target_hz / 1e6:.2f} MHz are wanted ({worst.margin:+.1%}); try more --seeds or a lower "
             f"--frequency. Bitstream and report are in {built.folder}."
         )
-
-
-def check_model(model_config: ModelConfig, name: str, board: Board, preset_name: str) -> None:
-    """Refuse a model that the board's machine cannot hold, and name the boards, and their presets, that can."""
-    try:
-        check_fit(model_config, board.config(preset_name))
-    except LuternError as error:
-        found = {
-            other.name: next((item for item in other.presets if _fits(model_config, other, item)), "")
-            for other in BOARDS.values()
-        }
-        fitting = [f"{other} with {item}" for other, item in found.items() if item]
-        where = f"it fits {', '.join(fitting)}" if fitting else "no preset of any board holds it"
-        raise LuternError(f"{name} does not fit {board.name}: {str(error).rstrip('.')}; {where}.") from None
-
-
-def _fits(model_config: ModelConfig, board: Board, preset_name: str) -> bool:
-    try:
-        check_fit(model_config, board.config(preset_name))
-    except LuternError:
-        return False
-    return True
 
 
 def print_build(built: Build) -> None:

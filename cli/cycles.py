@@ -16,8 +16,9 @@ from lutern.cli.numbers import baud_option, whole
 from lutern.cli.output import plain_console
 from lutern.cli.port import open_port
 from lutern.cli.progress import load_bar
+from lutern.firmware.limits import check_fit
 from lutern.firmware.link import Client
-from lutern.firmware.program import check_fit, lay_out
+from lutern.firmware.program import lay_out
 from lutern.firmware.session import Session
 from lutern.hw.config import PRESETS, HwConfig, preset
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS

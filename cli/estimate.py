@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -11,15 +12,23 @@ from rich.table import Table
 
 from lutern.boards.board import Board
 from lutern.boards.catalog import BOARDS, find_board
-from lutern.cli.build import check_model
 from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, check_number, whole
 from lutern.cli.output import plain_console
-from lutern.firmware.program import check_fit, state_slots
+from lutern.firmware.limits import state_slots
 from lutern.firmware.schedule import program_sizes
 from lutern.firmware.serial_port import BAUD
 from lutern.hw.config import PRESETS, HwConfig, preset, renamed_or_known
-from lutern.measure.estimate import DEVICES, PUBLISHED_FIGURES, Estimate, device_tokens_per_second, estimate
+from lutern.measure.capacity import memories, needs
+from lutern.measure.estimate import (
+    DEVICES,
+    PUBLISHED_FIGURES,
+    Estimate,
+    device_tokens_per_second,
+    estimate,
+    limit_sentence,
+)
+from lutern.measure.fits import check_model, chip_lacks, presets_that_hold
 from lutern.measure.memories import chip_memories
 from lutern.measure.resources import errors
 from lutern.measure.samples import MOST_LANES
@@ -39,7 +48,7 @@ RESOURCES = (
 CYCLES = {
     "block": "Cycles and bytes are exact: tests hold the RTL to them.",
     "sdram": "Bytes are exact; cycles within 0.1 % of the demo's on the simulated board.",
-    "port": "Bytes are exact; cycles are those of a memory that gives a word a cycle.",
+    "port": "Bytes are exact; cycles are those with a memory that gives a word in every cycle.",
     "host": "Bytes are exact; the rate is the most that the line allows, of which the simulated board reaches 97 %.",
 }
 """How good they are, by memory."""
@@ -109,6 +118,7 @@ def print_estimate(
         f"{name} on {config.name}: {cycles}{found.bytes_read:,} bytes; {rate} at {config.clock_hz / 1e6:.0f} MHz, "
         f"{found.share:.1%} of the bound of {what}, {_number(found.bound)}"
     )
+    print(limit_sentence(model_config, config, found))
     presets, others = errors("preset"), errors("check")
     table = Table(box=None, pad_edge=False)
     for index, heading in enumerate(("resource", "estimated", *(("of", "%") if board else ()), "largest error")):
@@ -127,6 +137,8 @@ def print_estimate(
         table.add_row(title, f"{value:,.0f}", *place, given[field])
     plain_console().print(table)
     how_good = CYCLES_OF_STATE if config.state == "memory" else CYCLES[config.memory]
+    for lack in chip_lacks(config, board) if board else ():
+        print(f"{lack.text}: it does not fit.")
     inside = config.lanes <= MOST_LANES and config.memory == "block"
     print(
         f"{how_good} LUT and FF are a formula's. Errors: of what is placed, the largest over "
@@ -154,10 +166,9 @@ def print_table() -> None:
     unheld: list[str] = []
     for size, model_config in PUBLISHED.items():
         holding: dict[tuple[str, int], list[str]] = {}
-        for board in BOARDS.values():
-            name = _first_that_fits(model_config, board)
-            if name:
-                holding.setdefault((name, board.baud(board.config(name))), []).append(board.name)
+        for board, name in presets_that_hold(model_config).items():
+            baud = BOARDS[board].baud(BOARDS[board].config(name))
+            holding.setdefault((name, baud), []).append(board)
         if not holding:
             unheld.append(size.upper())
         for (name, baud), boards in holding.items():
@@ -190,20 +201,50 @@ def print_table() -> None:
     else:
         print("\n".join("\t".join(texts) for texts in (headings, *rows)))
     print(
-        "o_proj, channel mixer, lm_head and embedding are counted. No released model fits the 8 or 32 MB of an SDR "
-        "memory: the boards' rows are those of weights that the host sends for every token."
+        "o_proj, channel mixer, lm_head and embedding are counted. No released model fits a memory that is driven "
+        "(lutern estimate --memories): the boards' rows are those of weights that the host sends for every token."
         + (f" No preset of any board holds {', '.join(unheld)}." if unheld else "")
     )
 
 
-def _first_that_fits(model_config: ModelConfig, board: Board) -> str:
-    for name in board.presets:
-        try:
-            check_fit(model_config, preset(name))
-        except LuternError:
-            continue
-        return name
-    return ""
+def print_memories() -> None:
+    """Bytes of the released models, and their share of every memory that a board has."""
+    sizes = memories()
+    headings = ["model", "word", "embedding", "bytes", *(f"{size >> 20} MiB" for size in sizes)]
+    rows = [
+        [
+            need.model.upper(),
+            str(need.word_bits),
+            str(need.embedding_bits),
+            f"{need.byte_count:,}",
+            *(f"{need.byte_count / size:.1%}" for size in sizes),
+        ]
+        for need in needs()
+    ]
+    _print_rows(headings, rows, left=1)
+    print(
+        "word, embedding: bits of a word of memory and of an element of the embedding table; above 100% it does not fit"
+    )
+    for boards in (boards for kinds in sizes.values() for boards in kinds.values()):
+        memory = boards[0].memories[0]
+        by_note: dict[str, list[str]] = {}
+        for board in boards:
+            by_note.setdefault(board.memories[0].note, []).append(board.name)
+        names = "; ".join(f"{', '.join(names)}{f' ({note})' if note else ''}" for note, names in by_note.items())
+        print(f"{memory.title}, {'driven' if memory.driven else 'not driven yet'}: {names}")
+
+
+def _print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+    """A table on a terminal, its first columns to the left; lines with tabs in a pipe."""
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(texts) for texts in (headings, *rows)))
+        return
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index < left else "right", no_wrap=True)
+    for texts in rows:
+        table.add_row(*texts)
+    plain_console().print(table)
 
 
 def estimate_machine(
@@ -216,10 +257,13 @@ def estimate_machine(
     ] = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
     table: Annotated[bool, typer.Option("--table", help="The released models on boards and larger devices.")] = False,
+    of_memories: Annotated[
+        bool, typer.Option("--memories", help="Bytes of the released models, and which memories of boards hold them.")
+    ] = False,
 ) -> None:
     """Cycles, bytes, tokens a second and resources, without simulation or synthesis."""
-    if table:
-        print_table()
+    if table or of_memories:
+        print_table() if table else print_memories()
         return
     board = find_board(board_name) if board_name else None
     hw_config = board.config(preset_name) if board else preset(preset_name or "sim-64")
@@ -230,9 +274,9 @@ def estimate_machine(
             f"--streams {hw_config.streams}, or --set streams={1 << (streams - 1).bit_length()}."
         )
     name, model_config = find_shape(model, size)
-    if board and not changes:
-        check_model(model_config, name, board, hw_config.name)
     bits = WIDE_BITS if size else open_network(model).embedding_bits
+    if board and not changes:
+        check_model(model_config, name, board, preset_name, bits)
     baud = board.baud(hw_config) if board else BAUD
     found = estimate(model_config, hw_config, streams=streams, baud=baud, embedding_bits=bits)
     print_estimate(name, model_config, hw_config, found, board)

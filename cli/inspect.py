@@ -13,25 +13,16 @@ from lutern.boards.catalog import BOARDS, find_board
 from lutern.cli.models import open_checkpoint, open_image_file, open_network
 from lutern.cli.output import plain_console
 from lutern.cli.progress import named_progress_bar
-from lutern.firmware.contents import (
-    STATE_BYTES,
-    Tensor,
-    bfloat16_bytes,
-    grouped,
-    image_bytes,
-    memory_bytes,
-    parts_of,
-    reason_against,
-)
+from lutern.firmware.contents import Tensor, bfloat16_bytes, grouped, image_bytes, parts_of
 from lutern.firmware.image import OpenImage
 from lutern.firmware.image_writer import image_size
+from lutern.firmware.limits import STATE_BYTES, memory_bytes, reason_against, state_elements
 from lutern.hw.config import PRESETS
 from lutern.measure.fits import sentence
 from lutern.model_ref.checkpoint import CONFIG_FILE, Checkpoint, load_tokenizer
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.embedding import WIDE_BITS
-from lutern.model_ref.errors import LuternError
 from lutern.model_ref.tokenizer import TOKENIZER_FILE
 
 TENSORS = ("tensor", "shape", "count", "stored as", "zeros", "bits per weight", "bytes")
@@ -138,11 +129,8 @@ def printable(text: str) -> str:
 def machine_cells(model_config: ModelConfig, name: str, embedding_bits: int) -> list[str]:
     """The texts of a preset's line."""
     hw_config = PRESETS[name]
-    try:
-        memory = f"{memory_bytes(model_config, hw_config, embedding_bits):,} bytes"
-    except LuternError:
-        memory = ""  # the reason says which part has no room
-    state = f"{model_config.num_hidden_layers * model_config.hidden_size * STATE_BYTES:,} bytes"
+    memory = f"{memory_bytes(model_config, hw_config, embedding_bits):,} bytes"
+    state = f"{state_elements(model_config) * STATE_BYTES:,} bytes"
     reason = reason_against(model_config, hw_config, embedding_bits)
     return [name, memory, state, "yes" if reason is None else f"no: {reason}"]
 

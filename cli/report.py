@@ -13,7 +13,8 @@ from lutern.cli.cycles import count_simulated
 from lutern.cli.models import open_network
 from lutern.cli.power import PROMPTS
 from lutern.cli.progress import named_progress_bar
-from lutern.firmware.program import check_fit, lay_out
+from lutern.firmware.limits import check_fit
+from lutern.firmware.program import lay_out
 from lutern.hw.config import PRESETS, preset
 from lutern.hw.protocol import COUNTER_NAMES
 from lutern.hw.top import Top

@@ -15,9 +15,9 @@ from lutern.cli.output import plain_console
 from lutern.cli.port import open_port
 from lutern.cli.progress import transfer_bar
 from lutern.firmware.identify import identify
+from lutern.firmware.limits import check_fit
 from lutern.firmware.link import Client
 from lutern.firmware.memory_test import centre_phase, march
-from lutern.firmware.program import check_fit
 from lutern.firmware.selftest import check_decode, check_memory
 from lutern.firmware.serial_port import PortError
 from lutern.firmware.session import GoldenSession

@@ -1,4 +1,4 @@
-"""What a checkpoint or an image consists of, and which machines hold it: the tables of `lutern inspect`."""
+"""What a checkpoint or an image consists of: the tables of `lutern inspect`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ import numpy as np
 
 from lutern.firmware.image import OpenImage
 from lutern.firmware.image_format import EMBEDDINGS, TOKENIZER, image_shapes
-from lutern.firmware.program import check_fit
-from lutern.firmware.schedule import program_sizes
-from lutern.hw.config import HwConfig
 from lutern.model_ref.checkpoint import Checkpoint, LazyTensors
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import Entry
 from lutern.model_ref.embedding import WIDE_BITS
-from lutern.model_ref.errors import LuternError
 from lutern.model_ref.ternarise import ternarise
 
 Advance = Callable[[int, int, str], None]
-STATE_BYTES, H_BYTES = 4, 4
 BFLOAT16_BITS = 16
 
 
@@ -120,40 +115,4 @@ def bfloat16_bytes(config: ModelConfig) -> int:
     return sum(math.prod(shape) for shape in config.tensor_shapes.values()) * BFLOAT16_BITS // 8
 
 
-def memory_bytes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
-    """Bytes of a machine's memories that a shape takes."""
-    sizes = program_sizes(model_config, hw_config, embedding_bits)
-    return sizes.words * hw_config.word_bytes + sizes.beats * hw_config.beat_bytes
-
-
-def reason_against(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> str | None:
-    """Why a machine does not hold a shape; None if it does. An SDRAM comes first: no other preset has a larger one."""
-    lack = memory_lack(model_config, hw_config, embedding_bits)
-    if lack:
-        return lack
-    try:
-        check_fit(model_config, hw_config, embedding_bits)
-    except LuternError as error:
-        return str(error).partition(";")[0]
-    return None
-
-
-def memory_lack(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> str | None:
-    """What the SDRAM of a machine lacks for a shape, in bytes; None where it holds it or there is none."""
-    sizes = program_sizes(model_config, hw_config, embedding_bits)
-    needed, held = (words * hw_config.word_bytes for words in (sizes.words, hw_config.memory_words))
-    if hw_config.memory != "sdram" or needed <= held:
-        return None
-    return f"it needs {needed:,} bytes of memory, there are {held:,}"
-
-
-__all__ = [
-    "Tensor",
-    "bfloat16_bytes",
-    "grouped",
-    "image_bytes",
-    "memory_bytes",
-    "memory_lack",
-    "parts_of",
-    "reason_against",
-]
+__all__ = ["Tensor", "bfloat16_bytes", "grouped", "image_bytes", "parts_of"]

@@ -23,6 +23,7 @@ import numpy as np
 from amaranth.hdl import Const, Shape
 from numpy.typing import NDArray
 
+from lutern.firmware.limits import check_fit, state_elements
 from lutern.firmware.packing import pack_groups, pack_narrow_row, pack_trits
 from lutern.firmware.schedule import Record, Sizes, operations, program_sizes, records
 from lutern.hw.config import TRIT_MEMORY, HwConfig
@@ -35,9 +36,6 @@ from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains
 from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.sampling import SCORE_FRAC_BITS
-
-MOST_SLOTS = 64
-"""Conversations that wait in a memory for their turn: more than a host of one machine has use for."""
 
 VectorGains = tuple[Gains | None, list[Gains]]
 TABLE_ROWS = 256
@@ -77,7 +75,7 @@ class Program:
         """From slot to slot: beats of P elements in the memory of states, or words where S is in memory."""
         if self.hw_config.state == "memory":
             return self.sizes.layers * self.sizes.state_words
-        return _state(self.model_config) // self.hw_config.results_per_cycle
+        return state_elements(self.model_config) // self.hw_config.results_per_cycle
 
     @property
     def setup(self) -> dict[str, int]:
@@ -117,66 +115,6 @@ class Program:
         """The same of a pass of so many streams."""
         sizes = self.sizes
         return sizes.pass_words(streams) * self.hw_config.word_bytes + sizes.trit_beats * self.hw_config.beat_bytes
-
-
-def check_fit(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> None:
-    """Refuse, by name and number, a shape that the machine cannot hold."""
-    limits = (
-        ("hidden size", model_config.hidden_size, "max_width", hw_config.max_width),
-        ("intermediate size", model_config.intermediate_size, "max_width", hw_config.max_width),
-        ("vocabulary", model_config.vocab_size, "max_vocab", hw_config.max_vocab),
-        *(
-            [("state (layers x hidden size)", _state(model_config), "max_state", hw_config.max_state)]
-            if hw_config.state == "block"
-            else []
-        ),
-    )
-    for what, value, name, limit in limits:
-        if value > limit:
-            raise LuternError(
-                f"the model's {what} is {value}, but {hw_config.name} holds at most {limit} ({name}); "
-                "choose a larger preset or a smaller model."
-            )
-    for what, value in (
-        ("hidden size", model_config.hidden_size),
-        ("intermediate size", model_config.intermediate_size),
-    ):
-        if value % hw_config.results_per_cycle:
-            raise LuternError(
-                f"the model's {what} is {value}, no multiple of the {hw_config.results_per_cycle} results a cycle of "
-                f"{hw_config.name}; choose a preset with fewer results a cycle."
-            )
-    sizes = program_sizes(model_config, hw_config, embedding_bits)
-    state = sizes.layers * sizes.state_words
-    for needed, kind, item_bytes, name, depth in (
-        (
-            sizes.words + state,
-            f"words ({state} of them for a stream's state)" if state else "words",
-            hw_config.word_bytes,
-            "memory_words",
-            hw_config.memory_words,
-        ),
-        (sizes.beats, "beats", hw_config.beat_bytes, "trit_beats", hw_config.trit_beats),
-    ):
-        if needed > depth and hw_config.memory != "host":
-            raise LuternError(
-                f"the model needs {needed} {kind} of {item_bytes} bytes, but {hw_config.name} has "
-                f"{depth} ({name}); choose a larger preset or a smaller model."
-            )
-
-
-def state_slots(model_config: ModelConfig, hw_config: HwConfig) -> int:
-    """Conversations whose states a machine holds: at most its streams, or ``MOST_SLOTS`` where S is in memory."""
-    if hw_config.state == "block":
-        return min(hw_config.streams, hw_config.max_state // _state(model_config))
-    sizes = program_sizes(model_config, hw_config)
-    room = max(0, hw_config.memory_words - sizes.words)
-    return min(MOST_SLOTS, room // (sizes.layers * sizes.state_words))
-
-
-def _state(model_config: ModelConfig) -> int:
-    """Elements of state of one stream."""
-    return model_config.num_hidden_layers * model_config.hidden_size
 
 
 @dataclass(frozen=True)
@@ -349,4 +287,4 @@ def _check_fields(fields: dict[str, Any]) -> None:
                 )
 
 
-__all__ = ["MOST_SLOTS", "Program", "check_fit", "lay_out", "state_slots"]
+__all__ = ["Program", "lay_out"]

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lutern.firmware.host_weights import HostWeights
+from lutern.firmware.limits import state_slots
 from lutern.firmware.link import Client
 from lutern.firmware.loader import BackDoor, Progress, load_sections
-from lutern.firmware.program import Program, state_slots
+from lutern.firmware.program import Program
 from lutern.firmware.schedule import LAYER, phase_names
 from lutern.hw.protocol import (
     COUNTER_NAMES,
@@ -130,7 +131,7 @@ class Session:
         self.config = config = program.hw_config
         self.program = program
         self.streams = config.streams
-        self.slots = state_slots(program.model_config, config)
+        self.slots = state_slots(program.model_config, config, program.embedding_bits)
         self.info = INFO.unpack(client.transact(Opcode.INFO))
         wanted = bytes.fromhex(config.digest)[:DIGEST_BYTES]
         if self.info["hw_digest"] != wanted:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lutern.firmware.host_weights import LINE_BITS
-from lutern.firmware.program import check_fit
+from lutern.firmware.limits import check_fit, sizes_of
 from lutern.firmware.schedule import program_sizes
 from lutern.hw.config import TRITS_PER_BYTE, HwConfig
 from lutern.hw.memory import any_part
@@ -29,6 +29,9 @@ BARRIER_CYCLES = 60
 """Last beat of a vector to first beat of the next at 1,024 lanes (docs/engine.md, "Cycles")."""
 TRIT_SHARE = 0.98
 """Of the bytes read, for widths from 1,024 on: `lutern bench`, random model."""
+
+NO_GAIN = 0.0005
+"""A gain that rounds to 0.0 %."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,34 @@ def estimate(
     return Estimate(cycles, bytes_read, model_config.trits, streams, streams * rate, streams * bound, found)
 
 
+def lane_use(hw_config: HwConfig, found: Estimate) -> float:
+    """Share of the time in which the lanes of a machine take trits."""
+    return found.trits * found.tokens_per_second / found.streams / (hw_config.lanes * hw_config.clock_hz)
+
+
+def limit_sentence(model_config: ModelConfig, hw_config: HwConfig, found: Estimate) -> str:
+    """What sets the pace of a machine, with its share of the time, and what more lanes would give."""
+    used = f"{lane_use(hw_config, found):.1%}"
+    if hw_config.source == "resident":
+        return f"The lanes are the limit: they work in {used} of the cycles, else they wait for codes of a new vector."
+    if hw_config.memory == "host":
+        return f"The line is the limit: the lanes work in {used} of the cycles, more of them would give nothing."
+    twice = hw_config.with_(columns=2 * hw_config.columns)
+    fewer = _words(model_config, hw_config, found.streams) / _words(model_config, twice, found.streams)  # less padding
+    gain = fewer / found.share - 1
+    more = "nothing" if gain < NO_GAIN else f"at most {gain:.1%}"
+    return (
+        f"The memory is the limit: words come in {found.share:.1%} of the cycles, the lanes work in "
+        f"{used}; twice as many lanes would give {more}."
+    )
+
+
+def _words(model_config: ModelConfig, hw_config: HwConfig, streams: int) -> int:
+    """Words that a pass reads."""
+    sizes = sizes_of(model_config, hw_config)
+    return sizes.record_words + streams * sizes.row_words
+
+
 @dataclass(frozen=True)
 class Device:
     """A chip that nobody has built Lutern for: bytes a second of its memory, lanes, clock; where the numbers are from.
@@ -112,7 +143,7 @@ class Published:
 
 
 PUBLISHED_FIGURES = (
-    Published("370m", "Stratix 10 (D5005)", 23.8, "Zhu et al.: a projection; measured 43 to 456 ms a block"),
+    Published("1.3b", "Stratix 10 (D5005)", 23.8, "Zhu et al.: a projection; measured 43 to 456 ms a block"),
     Published("370m", "Alveo U250", 86.4, "its successor, one stream; 3,712 with 48 streams; 52 W"),
     Published("370m", "several Alveo U280", 16300.0, "TerEffic, weights on the chips"),
     Published("2.7b", "Alveo U280", 727.0, "TerEffic, from HBM; 46 W"),
@@ -127,4 +158,13 @@ def device_tokens_per_second(model_config: ModelConfig, device: Device) -> float
     return 1 / (seconds + barriers * BARRIER_CYCLES / device.clock_hz)
 
 
-__all__ = ["DEVICES", "PUBLISHED_FIGURES", "Device", "Estimate", "device_tokens_per_second", "estimate"]
+__all__ = [
+    "DEVICES",
+    "PUBLISHED_FIGURES",
+    "Device",
+    "Estimate",
+    "device_tokens_per_second",
+    "estimate",
+    "lane_use",
+    "limit_sentence",
+]

@@ -1,7 +1,8 @@
-"""Which board holds a model, how fast it would be there, and what another board lacks: one sentence.
+"""Which board holds a model, how fast it would be there, and what another board lacks, in one sentence.
 
     ModelConfig ─► every board, every machine of it ─► the fastest that holds it ─► "fits B with P at N tokens/s"
-                                                   └─► the first board that does not ─► what its machine lacks
+                                                   ├─► the first board that does not ─► what its machine lacks
+                                                   └─► boards whose memory would hold it, if it were driven
 
 Cost: the cycle model of one machine, as in ``estimate.py``.
 """
@@ -9,13 +10,18 @@ Cost: the cycle model of one machine, as in ``estimate.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from lutern.boards.board import Board
 from lutern.boards.catalog import BOARDS
-from lutern.firmware.contents import reason_against
+from lutern.firmware.limits import Lack, lacks, reasons
+from lutern.hw.config import HwConfig
+from lutern.measure.capacity import would_hold
 from lutern.measure.estimate import estimate
+from lutern.measure.resources import errors, resources
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import WIDE_BITS
+from lutern.model_ref.errors import LuternError
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
     for board in BOARDS.values():
         for name in board.presets:
             hw_config = board.config(name)
-            if reason_against(model_config, hw_config, embedding_bits) is None:
+            if _holds(model_config, board, name, embedding_bits):
                 host = hw_config.memory == "host"
                 speed = board.baud(hw_config) if host else hw_config.lanes * hw_config.clock_hz
                 found.append((not host, speed, board, hw_config))
@@ -46,19 +52,88 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
     return Fit(board.name, hw_config.name, rate, not own)
 
 
+@cache
+def chip_lacks(hw_config: HwConfig, board: Board) -> tuple[Lack, ...]:
+    """What the chip of a board has too little of for a machine; LUT only where the error of the estimate allows no
+    doubt."""
+    found, fpga = resources(hw_config), board.fpga
+    lacking = []
+    for what, needed, surely, held in (
+        ("block RAMs", found.block_rams, found.block_rams, fpga.block_rams),
+        ("LUT", round(found.placed_luts), found.placed_luts * (1 - errors("preset").placed_luts), fpga.luts),
+    ):
+        if surely > held:
+            text = f"{hw_config.name} needs {needed:,} {what}, the {fpga.name} of {board.name} has {held:,}"
+            lacking.append(Lack(what, needed, held, text, f"{what} {needed:,} (at most {held:,})"))
+    return tuple(lacking)
+
+
+def largest_machine(board: Board) -> HwConfig:
+    """The machine of a board with the most memory of its own."""
+    return max((board.config(name) for name in board.presets), key=_own_bytes)
+
+
+def _own_bytes(hw_config: HwConfig) -> int:
+    if hw_config.memory == "host":
+        return 0
+    beats = hw_config.trit_beats if hw_config.source == "resident" else 0
+    return hw_config.memory_words * hw_config.word_bytes + beats * hw_config.beat_bytes
+
+
+def _holds(model_config: ModelConfig, board: Board, name: str, embedding_bits: int) -> bool:
+    hw_config = board.config(name)
+    return not lacks(model_config, hw_config, embedding_bits) and not chip_lacks(hw_config, board)
+
+
 def lack_of(model_config: ModelConfig, board: Board, embedding_bits: int = WIDE_BITS) -> tuple[str, str] | None:
-    """The machine of a board with the most memory, and what it lacks; None if one of its machines holds the model."""
-    lacks = []
-    for name in board.presets:
-        hw_config = board.config(name)
-        if hw_config.memory == "host":
-            continue
-        reason = reason_against(model_config, hw_config, embedding_bits)
-        if reason is None:
-            return None
-        size = hw_config.memory_words * hw_config.word_bytes + hw_config.trit_beats * hw_config.beat_bytes
-        lacks.append((size, name, reason))
-    return max(lacks)[1:] if lacks else None
+    """The machine of a board with the most memory, and what it lacks first; None if a machine of it holds the model."""
+    own = [name for name in board.presets if board.config(name).memory != "host"]
+    if any(_holds(model_config, board, name, embedding_bits) for name in own):
+        return None
+    largest = largest_machine(board)
+    found = [*lacks(model_config, largest, embedding_bits), *chip_lacks(largest, board)]
+    return largest.name, found[0].text.partition(";")[0]
+
+
+def presets_that_hold(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> dict[str, str]:
+    """The first preset of every board that holds a model, by the board's name."""
+    found = {
+        board.name: next((name for name in board.presets if _holds(model_config, board, name, embedding_bits)), "")
+        for board in BOARDS.values()
+    }
+    return {board: name for board, name in found.items() if name}
+
+
+def check_model(
+    model_config: ModelConfig, name: str, board: Board, preset_name: str = "", embedding_bits: int = WIDE_BITS
+) -> None:
+    """Refuse a model that the board's machine cannot hold: by how much, what holds it, and what would.
+
+    Without ``preset_name`` the reason is that of the board's machine with the most memory.
+    """
+    hw_config = board.config(preset_name)
+    if not lacks(model_config, hw_config, embedding_bits):
+        return
+    largest = largest_machine(board)
+    if not preset_name and lacks(model_config, largest, embedding_bits):
+        hw_config = largest
+    found = [*lacks(model_config, hw_config, embedding_bits), *chip_lacks(hw_config, board)]
+    where = where_it_fits(model_config, embedding_bits)
+    raise LuternError(f"{name} does not fit {board.name}: {reasons(found, numbers=False)}; {where}.")
+
+
+def where_it_fits(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str:
+    """A clause: the presets of boards that hold a model, and the memories that would."""
+    by_preset: dict[str, list[str]] = {}
+    own = False
+    for board, name in presets_that_hold(model_config, embedding_bits).items():
+        by_preset.setdefault(name, []).append(board)
+        own |= BOARDS[board].config(name).memory != "host"
+    fitting = ", ".join(f"{name} on {', '.join(boards)}" for name, boards in by_preset.items())
+    if own:
+        return f"it fits {fitting}"
+    sent = f"it fits {fitting}, its weights sent by the host for every token" if fitting else "no board holds it"
+    return f"{sent}; {would_hold(model_config, embedding_bits)}"
 
 
 def sentence(model_config: ModelConfig, board: Board | None = None, embedding_bits: int = WIDE_BITS) -> str:
@@ -69,11 +144,22 @@ def sentence(model_config: ModelConfig, board: Board | None = None, embedding_bi
         rate = f"{fit.tokens_per_second:,.0f}" if fit.tokens_per_second >= 1000 else f"{fit.tokens_per_second:.3g}"
         how = "at most, its weights sent by the host for every token" if fit.host else "by the cycle model"
         text = f"fits {fit.board} with {fit.preset} at {rate} tokens/s {how}"
+    would = f"; {would_hold(model_config, embedding_bits)}" if fit is None or fit.host else ""
     for other in [board] if board else BOARDS.values():
         lack = lack_of(model_config, other, embedding_bits)
         if lack:
-            return f"{text}; {other.name} does not hold it in {lack[0]}: {lack[1]}."
-    return f"{text}; {f'{board.name} holds it too' if board else 'every board holds it'}."
+            return f"{text}; {other.name} does not hold it in {lack[0]}: {lack[1]}{would}."
+    return f"{text}; {f'{board.name} holds it too' if board else 'every board holds it'}{would}."
 
 
-__all__ = ["Fit", "fastest_fit", "lack_of", "sentence"]
+__all__ = [
+    "Fit",
+    "check_model",
+    "chip_lacks",
+    "fastest_fit",
+    "lack_of",
+    "largest_machine",
+    "presets_that_hold",
+    "sentence",
+    "where_it_fits",
+]

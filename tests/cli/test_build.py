@@ -13,7 +13,8 @@ pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 from lutern.boards.build import Build
 from lutern.boards.catalog import BOARDS
 from lutern.boards.report import Clock, Hop, Route
-from lutern.cli.build import check_model, print_build, slowest_path
+from lutern.cli.build import print_build, slowest_path
+from lutern.measure.fits import check_model
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 
@@ -31,15 +32,15 @@ def run(*arguments: str) -> Finished:
         (("--board", "ulx3s-25f", "--preset", "large"), "there is no preset large; choose one of tiny, "),
         (
             ("--board", "ulx3s-25f", "--model", "demo"),
-            "demo does not fit ulx3s-25f: the model's hidden size is 256, but resident-25f holds at most 192 (max_",
+            "demo does not fit ulx3s-25f: the model needs 406,432 bytes of block RAM for trits and embeddings, resid",
         ),
         (
             ("--board", "ecp5-evn", "--preset", "sdram-x16"),
-            "preset sdram-x16 keeps its weights in SDRAM, ECP5-5G evaluation board has none that is supported; ",
+            "preset sdram-x16 reads words of 16 bits from SDR SDRAM, ECP5-5G evaluation board has no memory; choose ",
         ),
         (
             ("--board", "ulx3s-25f", "--preset", "sdram-x32"),
-            "preset sdram-x32 reads words of 32 bits, the SDRAM of ULX3S 25F has 16; choose sdram-x16.",
+            "preset sdram-x32 reads words of 32 bits, the SDR SDRAM of ULX3S 25F has words of 16; choose sdram-x16, ",
         ),
         (("--board", "ulx3s-25f", "--preset", "tiny", "--frequency", "500"), "PLL: no dividers make 500 MHz of "),
         (
@@ -59,16 +60,17 @@ def test_model_that_fits_elsewhere() -> None:
     with pytest.raises(LuternError) as error:
         check_model(wide, "it", BOARDS["ulx3s-25f"], "")
     text = str(error.value)
-    assert "hidden size is 256, but resident-25f holds at most 192" in text
-    assert "it fits ulx3s-12f with sdram-x16, " in text and "ulx3s-85f with resident-85f" in text
-    assert "colorlight-i5 with sdram-x32" in text
+    assert "bytes of block RAM for trits and embeddings, resident-25f has 106,496" in text
+    assert "beyond its limits are also hidden size, intermediate size, state" in text
+    assert "it fits sdram-x16 on ulx3s-12f, ulx3s-25f, " in text and "resident-85f on ulx3s-85f, " in text
+    assert text.endswith(", sdram-x32 on colorlight-i9.") and "host on colorlight-i5, " in text
     check_model(wide, "it", BOARDS["ulx3s-85f"], "")
     check_model(wide, "it", BOARDS["ulx3s-25f"], "sdram-x16")
 
 
 def test_model_that_fits_nowhere() -> None:
     huge = ModelConfig(vocab_size=40, hidden_size=16384, num_hidden_layers=2, intermediate_size=16384)
-    with pytest.raises(LuternError, match=r"holds at most 192 .*; no preset of any board holds it\.$"):
+    with pytest.raises(LuternError, match=r"no board holds it; no memory of any board would hold its"):
         check_model(huge, "it", BOARDS["ulx3s-25f"], "")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from processes import Finished, lutern
@@ -15,7 +17,7 @@ def test_a_board() -> None:
     done = run("--board", "ulx3s-85f")
     assert done.returncode == 0, done.stderr
     assert "demo on resident-85f: 4,797 cycles a pass, 399,214 bytes" in done.stdout
-    rows = {line[:20].strip(): line[20:].split() for line in done.stdout.splitlines()[1:7]}
+    rows = {line[:20].strip(): line[20:].split() for line in done.stdout.splitlines()[2:8]}
     assert rows["block RAM"] == ["206", "208", "99%", "exact"] and rows["multipliers"][0] == "44"
     assert int(rows["LUT, placed"][0].replace(",", "")) > int(rows["LUT, synthesised"][0].replace(",", ""))
 
@@ -31,11 +33,32 @@ def test_the_table() -> None:
     assert lines[-1][0].endswith("No preset of any board holds 2.7B.")
 
 
+def test_the_memories_are_those_of_the_document() -> None:
+    done = run("--memories")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    table = [line for line in lines if len(line) > 1]
+    document = (Path(__file__).parents[2] / "docs" / "boards.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in document.splitlines()]
+    first = rows.index(table[0])
+    assert rows[first + 2 : first + 2 + len(table)] == [*table[1:], [""]]
+    for kind, *_ in lines[len(table) + 1 :]:
+        title, _, driven = kind.partition(":")[0].partition(", ")
+        named = [row for row in rows if row[0] == title]
+        assert len(named) == 1 and named[0][2].startswith({"driven": "yes", "not driven yet": "not yet"}[driven]), kind
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--preset", "sdram-x16"), "cycles within 0.1 % of the demo's on the simulated board."),
+        (
+            ("--preset", "sdram-x16"),
+            "The memory is the limit: words come in 100.0% of the cycles, the lanes work in 46.",
+        ),
+        (("--board", "ulx3s-25f", "--preset", "resident-85f"), "the LFE5U-25F of ulx3s-25f has 56: it does not fit."),
         (("--preset", "host"), "; at most 0.7537 tokens/s"),
+        (("--preset", "stream-x16", "--set", "memory=port"), "a memory that gives a word in every cycle. LUT and FF"),
         (("--preset", "resident-1024"), "this machine is outside of that"),
         (("--preset", "stream-x16"), "state S: in 16 block RAMs of the chip, of 8 conversations of this model"),
         (
@@ -48,7 +71,10 @@ def test_what_is_not_exact_is_said(arguments: tuple[str, ...], said: str) -> Non
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
-    assert ("Cycles and bytes are exact" in done.stdout) == (arguments[1:] in (("resident-1024",), ("stream-x16",)))
+    exact = "--set" not in arguments and any(
+        name in arguments for name in ("resident-1024", "resident-85f", "stream-x16")
+    )
+    assert ("Cycles and bytes are exact" in done.stdout) == exact
 
 
 @pytest.mark.parametrize(
@@ -58,7 +84,10 @@ def test_what_is_not_exact_is_said(arguments: tuple[str, ...], said: str) -> Non
         (("--set", "rows=x"), "rows=x: rows is a int, 'x' is none."),
         (("--set", "lines=3"), "lines=3 changes no field of a machine;"),
         (("--streams", "2"), "2 streams are wanted, sim-64 takes 1 at a time;"),
-        (("--size", "370m", "--board", "ulx3s-25f"), "370M does not fit ulx3s-25f: the model's hidden size is 1024"),
+        (
+            ("--size", "370m", "--board", "ulx3s-25f"),
+            "370M does not fit ulx3s-25f: the model needs 134,386,272 bytes of memory, sdram-x16 has",
+        ),
     ],
 )
 def test_bad_input(arguments: tuple[str, ...], sentence: str) -> None:

@@ -113,7 +113,8 @@ def test_model_too_large_for_the_board(folder: Path) -> None:
     save_checkpoint(folder, large, random_checkpoint(large, SEED).tensors)
     assert_refused(
         run("ab", "--model", str(folder), "--preset", "tiny"),
-        "the model's hidden size is 96, but tiny holds at most 64 (max_width); choose a larger preset or a smaller "
+        "the model needs 18,528 bytes of block RAM for trits and embeddings, tiny has 16,384 (trit_beats): 2.14 KB "
+        "(13 %) too many; beyond its limits are also hidden size 96 (at most 64); choose a larger preset or a smaller "
         "model.",
     )
 

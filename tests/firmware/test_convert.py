@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lutern.firmware.contents import grouped, image_bytes, memory_bytes, parts_of, reason_against
+from lutern.firmware.contents import grouped, image_bytes, parts_of
 from lutern.firmware.image import convert, open_image, read_image, write_image
 from lutern.firmware.image_format import EMBEDDINGS
 from lutern.firmware.image_writer import LARGEST_NARROW_ERROR
+from lutern.firmware.limits import memory_bytes, reason_against
 from lutern.firmware.program import lay_out
 from lutern.firmware.schedule import program_sizes
 from lutern.hw.config import PRESETS, HwConfig
@@ -160,10 +161,10 @@ def test_words_are_known_before_they_are_laid_out(machine: HwConfig) -> None:
 
 def test_machines_are_refused_by_name_and_number() -> None:
     assert reason_against(CONFIG, PRESETS["tiny"]) is None
-    reason = reason_against(PUBLISHED["370m"], PRESETS["sim-64"])
-    assert reason == "the model's hidden size is 1024, but sim-64 holds at most 512 (max_width)"
+    wide = PRESETS["tiny"].with_(max_width=16)
+    assert reason_against(CONFIG, wide) == "the model's hidden size is 32, but tiny holds at most 16 (max_width)"
     small = PRESETS["tiny"].with_(memory_words=100)
-    assert "but tiny has 100 (memory_words)" in str(reason_against(CONFIG, small))
+    assert "tiny has 400 (memory_words): " in str(reason_against(CONFIG, small))
 
 
 def test_contents(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from lutern.firmware import schedule
+from lutern.firmware.limits import MOST_SLOTS, check_fit, state_slots
 from lutern.firmware.packing import pack_trits, unpack_groups, unpack_narrow_row, unpack_trits
-from lutern.firmware.program import MOST_SLOTS, Program, check_fit, lay_out, state_slots
+from lutern.firmware.program import Program, lay_out
 from lutern.firmware.schedule import LOOKAHEAD, chunk_rows, program_sizes
 from lutern.hw.config import TRIT_MEMORY, HwConfig, preset
 from lutern.hw.layouts import HEADER_KIND_BITS, OPERATION, Op, RecordKind, full_parts, header_words
@@ -275,14 +276,20 @@ LARGER = "choose a larger preset or a smaller model."
         (
             STREAM,
             {"memory_words": 2000},
-            f"the model needs 4202 words of 2 bytes, but small has 2000 (memory_words); {LARGER}",
+            f"the model needs 8,404 bytes of memory, small has 4,000 (memory_words): 2.1 times as much; {LARGER}",
         ),
         (
             NINE,
             {"memory_words": 200},
-            f"the model needs 259 words of 9 bytes, but small has 200 (memory_words); {LARGER}",
+            "the model needs 2,331 bytes of block RAM for operations and gains, small has 1,800 (memory_words): "
+            f"531 bytes (30 %) too many; {LARGER}",
         ),
-        (NINE, {"trit_beats": 200}, f"the model needs 294 beats of 26 bytes, but small has 200 (trit_beats); {LARGER}"),
+        (
+            NINE,
+            {"trit_beats": 200},
+            "the model needs 7,644 bytes of block RAM for trits and embeddings, small has 5,200 (trit_beats): "
+            f"2.44 KB (47 %) too many; {LARGER}",
+        ),
         (
             NINE,
             {"word_bytes": 32},

@@ -12,7 +12,7 @@ from lutern.boards.catalog import BOARDS
 from lutern.firmware.program import lay_out
 from lutern.hw.config import PRESETS, preset
 from lutern.measure import samples
-from lutern.measure.estimate import DEVICES, device_tokens_per_second, estimate
+from lutern.measure.estimate import DEVICES, PUBLISHED_FIGURES, device_tokens_per_second, estimate, limit_sentence
 from lutern.measure.resources import errors, fit, predict, resources
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -21,6 +21,7 @@ from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint
 
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 BAUD = 3_000_000
+DEMO = ModelConfig(vocab_size=38, hidden_size=256, num_hidden_layers=4, intermediate_size=256)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -82,6 +83,41 @@ def test_a_device_is_no_faster_than_memory_and_lanes() -> None:
     assert device_tokens_per_second(PUBLISHED["370m"], u250) > 5 * rate
 
 
+@pytest.mark.parametrize(
+    ("name", "streams", "said"),
+    [
+        ("sim-64", 1, "The lanes are the limit: they work in 93.9% of the cycles, else they wait for codes of a new "),
+        ("stream-x16", 1, "the lanes work in 46.8%; twice as many lanes would give at most 0.5%."),
+        ("host", 1, "The line is the limit: the lanes work in 0.2% of the cycles, more of them would give nothing."),
+    ],
+)
+def test_the_limit_is_named(name: str, streams: int, said: str) -> None:
+    hw_config = preset(name)
+    assert said in limit_sentence(DEMO, hw_config, estimate(DEMO, hw_config, streams=streams, baud=BAUD))
+
+
+@pytest.mark.parametrize("vocab", [45, 2000])
+def test_more_lanes_give_what_is_said(vocab: int) -> None:
+    """Twice the lanes of a machine whose memory is the limit, by the cycle model; 5 rows divide 60 and not 64."""
+    for width in (60, 64):
+        model = ModelConfig(vocab_size=vocab, hidden_size=width, num_hidden_layers=2, intermediate_size=width)
+        machines = [preset("stream-x16").with_(columns=columns, max_vocab=2000) for columns in (4, 8)]
+        before, after = (estimate(model, machine, baud=BAUD) for machine in machines)
+        text = limit_sentence(model, machines[0], before)
+        assert text.startswith("The memory is the limit: "), text
+        most = 0.0 if text.endswith(" nothing.") else float(text.rpartition("at most ")[2].rstrip("%.")) / 100
+        gain = after.tokens_per_second / before.tokens_per_second - 1
+        assert gain <= most + 0.0005, (vocab, width, gain, text)
+
+
+def test_figures_of_others_are_under_their_model() -> None:
+    """Zhu et al. project 23.8 tokens a second for 1.3B."""
+    assert [figure.model for figure in PUBLISHED_FIGURES if figure.tokens_per_second == 23.8] == ["1.3b"]
+
+
 def test_a_model_that_does_not_fit() -> None:
-    with pytest.raises(LuternError, match="hidden size is 1024, but tiny holds at most 64"):
+    with pytest.raises(
+        LuternError,
+        match=r"bytes of block RAM for trits and embeddings, tiny has 16,384 .* hidden size 1024 .at most 64",
+    ):
         estimate(PUBLISHED["370m"], preset("tiny"), baud=BAUD)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from lutern.boards.catalog import BOARDS, find_board
-from lutern.firmware.contents import memory_bytes, memory_lack
-from lutern.hw.config import PRESETS
+from lutern.firmware.limits import memory_bytes
+from lutern.hw.config import PRESETS, preset
+from lutern.measure.capacity import would_hold
 from lutern.measure.estimate import estimate
-from lutern.measure.fits import fastest_fit, lack_of, sentence
+from lutern.measure.fits import check_model, chip_lacks, fastest_fit, lack_of, largest_machine, sentence
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
 from lutern.model_ref.synthetic import PUBLISHED
 
 DEMO = ModelConfig(vocab_size=38, hidden_size=256, num_hidden_layers=4, intermediate_size=256)
+SENT = "its weights sent by the host for every token"
 
 
 def test_the_demo() -> None:
@@ -21,20 +24,64 @@ def test_the_demo() -> None:
     board = find_board(fit.board)
     assert fit.tokens_per_second == estimate(DEMO, board.config(fit.preset), baud=1).tokens_per_second
     assert sentence(DEMO) == (
-        "fits ulx3s-85f with resident-85f at 13,550 tokens/s by the cycle model; orangecrab-25f does not hold it in "
-        "resident-25f: the model's hidden size is 256, but resident-25f holds at most 192 (max_width)."
+        "fits ulx3s-85f with resident-85f at 13,550 tokens/s by the cycle model; colorlight-i5 does not hold it in "
+        "sdram-x32: sdram-x32 needs 59 block RAMs, the LFE5U-25F of colorlight-i5 has 56."
+    )
+    assert sentence(DEMO, find_board("orangecrab-25f")).endswith(
+        "; orangecrab-25f does not hold it in resident-25f: the model needs 406,432 bytes of block RAM for trits and "
+        "embeddings, resident-25f has 106,496 (trit_beats): 3.8 times as much."
     )
     assert sentence(DEMO, board).endswith("; ulx3s-85f holds it too.")
 
 
 @pytest.mark.parametrize("size", PUBLISHED)
-def test_memory_is_the_reason_against_released_models(size: str) -> None:
+@pytest.mark.parametrize("name", BOARDS)
+def test_memory_is_the_reason_against_released_models(name: str, size: str) -> None:
+    """On every board: the SDRAM where there is one, else block RAM; never the vectors."""
+    model, board = PUBLISHED[size], BOARDS[name]
+    machine = largest_machine(board)
+    lack = lack_of(model, board)
+    assert lack is not None and lack[0] == machine.name
+    assert machine.memory == ("sdram" if board.memory else "block")
+    kind = "memory" if board.memory else "block RAM for trits and embeddings"
+    assert lack[1].startswith("the model needs ") and f" bytes of {kind}, {machine.name} has " in lack[1]
+    with pytest.raises(LuternError) as caught:
+        check_model(model, "it", board)
+    text = str(caught.value)
+    assert text.startswith(f"it does not fit {name}: {lack[1]}; ") and text.endswith(f"; {would_hold(model)}.")
+    assert (f", {SENT}; " in text) == (size != "2.7b") and ("; no board holds it; " in text) == (size == "2.7b")
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_the_sentence_of_released_models(size: str) -> None:
     model = PUBLISHED[size]
     needed = memory_bytes(model, PRESETS["sdram-x16"])
-    lack = f"it needs {needed:,} bytes of memory, there are 33,554,432"
-    assert lack_of(model, BOARDS["ulx3s-85f"]) == ("sdram-x16", lack)
     text = sentence(model, BOARDS["ulx3s-85f"])
-    assert text.endswith(f"; ulx3s-85f does not hold it in sdram-x16: {lack}.")
-    assert text.startswith("fits no board" if size == "2.7b" else "fits ecpix5-")  # the fastest link
-    assert "2.7b" == size or "tokens/s at most, its weights sent by the host for every token" in text
-    assert memory_lack(model, PRESETS["host"]) is None
+    lack = (
+        f"the model needs {needed:,} bytes of memory, sdram-x16 has 33,554,432 (memory_words): "
+        f"{needed / 33_554_432:,.{0 if size == '2.7b' or size == '1.3b' else 1}f} times as much"
+    )
+    assert text.endswith(f"; ulx3s-85f does not hold it in sdram-x16: {lack}; {would_hold(model)}.")
+    assert text.startswith("fits no board" if size == "2.7b" else "fits ecpix5-")
+    assert size == "2.7b" or f"tokens/s at most, {SENT}; " in text
+
+
+def test_the_reason_of_a_preset_that_was_asked_for() -> None:
+    with pytest.raises(LuternError, match=r"^370M does not fit ulx3s-85f: the model's intermediate size is 2816, but"):
+        check_model(PUBLISHED["370m"], "370M", BOARDS["ulx3s-85f"], "host")
+    check_model(PUBLISHED["370m"], "370M", BOARDS["ulx3s-85f"], "host-45f")
+
+
+def test_a_chip_that_is_too_small_for_its_machine() -> None:
+    found = chip_lacks(preset("resident-85f"), BOARDS["ulx3s-25f"])
+    assert [(lack.what, lack.held) for lack in found] == [("block RAMs", 56), ("LUT", 24_288)]
+    assert found[0].text == "resident-85f needs 206 block RAMs, the LFE5U-25F of ulx3s-25f has 56"
+    presets = [(board, name) for board in BOARDS.values() for name in board.presets]
+    lacking = {(board.name, name) for board, name in presets if chip_lacks(board.config(name), board)}
+    assert lacking == {("colorlight-i5", "sdram-x32")}  # 59 block RAMs of 56
+    small = ModelConfig(vocab_size=40, hidden_size=256, num_hidden_layers=2, intermediate_size=256)
+    assert lack_of(small, BOARDS["colorlight-i5"]) == (
+        "sdram-x32",
+        "sdram-x32 needs 59 block RAMs, the LFE5U-25F of colorlight-i5 has 56",
+    )
+    assert lack_of(small, BOARDS["colorlight-i9"]) is None

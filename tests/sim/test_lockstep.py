@@ -192,6 +192,7 @@ def test_models_too_large_are_refused_by_name_and_number() -> None:
     with pytest.raises(LuternError) as caught:
         lay_out(large, config)
     assert str(caught.value) == (
-        "the model's hidden size is 128, but tiny holds at most 64 (max_width); "
-        "choose a larger preset or a smaller model."
+        "the model needs 31,744 bytes of block RAM for trits and embeddings, tiny has 16,384 (trit_beats): 15.4 KB "
+        "(94 %) too many; beyond its limits are also hidden size 128 (at most 64); choose a larger preset or a smaller "
+        "model."
     )

@@ -1,0 +1,211 @@
+"""What a machine has too little of for a model: memory first, since a larger one cannot be configured.
+
+    ModelConfig, HwConfig ─► sizes_of ─► memory_bytes    of the record stream, the embedding table, the state
+                         └─► lacks ──┬─► check_fit       one sentence: the first of them, and the others by number
+                                     └─► reason_against  the first of them alone, for tables
+
+The limits that are one chip's, block RAM and LUT, are in measure/fits.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from lutern.firmware.schedule import Sizes, program_sizes
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import STATE_BITS
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import NARROW_BITS, WIDE_BITS
+from lutern.model_ref.errors import LuternError
+
+STATE_BYTES = STATE_BITS // 8
+"""Of an element of state."""
+MOST_SLOTS = 64
+"""Conversations that wait in a memory for their turn: more than a host of one machine has use for."""
+DEEPEST_FIFO = 1 << 16
+"""Words: room for the gains of any machine, with which the size of a program is known that has no room for its own."""
+MORE_TO_SAY = 2.0
+"""Up to this share of a memory the missing bytes are said, above it how many times as much is needed."""
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Something of which a machine has less than a model needs.
+
+    ``text`` is a clause with both numbers, ``brief`` names them where another lack comes first.
+    """
+
+    what: str
+    needed: int
+    held: int
+    text: str
+    brief: str
+
+
+def state_elements(model_config: ModelConfig) -> int:
+    """Elements of state of one stream."""
+    return model_config.num_hidden_layers * model_config.hidden_size
+
+
+@lru_cache(maxsize=256)
+def sizes_of(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
+    """``program_sizes``, of a machine whose FIFO is too short for gains as well, since that is a lack of its own."""
+    try:
+        return program_sizes(model_config, hw_config, embedding_bits)
+    except LuternError:
+        return program_sizes(model_config, hw_config.with_(gain_fifo_words=DEEPEST_FIFO), embedding_bits)
+
+
+def state_words(model_config: ModelConfig, hw_config: HwConfig) -> int:
+    """Words of one stream's state in the memory of words; 0 where the state is in block RAM."""
+    sizes = sizes_of(model_config, hw_config)
+    return sizes.layers * sizes.state_words
+
+
+def memory_bytes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
+    """Bytes of a machine's memories that a shape takes, with the state of one stream where it is in memory."""
+    sizes = sizes_of(model_config, hw_config, embedding_bits)
+    words = sizes.words + state_words(model_config, hw_config)
+    return words * hw_config.word_bytes + sizes.beats * hw_config.beat_bytes
+
+
+@lru_cache(maxsize=256)
+def lacks(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> tuple[Lack, ...]:
+    """Everything that a machine has too little of for a shape, in the order that matters."""
+    return (
+        *_memory_lacks(model_config, hw_config, embedding_bits),
+        *_limit_lacks(model_config, hw_config),
+        *_layout_lacks(model_config, hw_config),
+    )
+
+
+def _memory_lacks(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int) -> Iterator[Lack]:
+    if hw_config.memory == "host":
+        return
+    try:
+        found = [sizes_of(model_config, hw_config, bits) for bits in (embedding_bits, NARROW_BITS)]
+    except LuternError:  # such a machine can lay out no model at all, and ``_layout_lacks`` says why
+        return
+    state = state_words(model_config, hw_config)
+    words, beats = ([getattr(sizes, name) for sizes in found] for name in ("words", "beats"))
+    resident = hw_config.source == "resident"
+    for (needed, narrow), item_bytes, held, what, field in (
+        (beats, hw_config.beat_bytes, hw_config.trit_beats, "block RAM for trits and embeddings", "trit_beats"),
+        (
+            [count + state for count in words],
+            hw_config.word_bytes,
+            hw_config.memory_words,
+            "block RAM for operations and gains" if resident else "memory",
+            "memory_words",
+        ),
+    ):
+        if needed > held:
+            yield _memory_lack(
+                what, field, needed * item_bytes, held * item_bytes, narrow * item_bytes, hw_config, state
+            )
+
+
+def _memory_lack(what: str, field: str, needed: int, held: int, narrow: int, hw_config: HwConfig, state: int) -> Lack:
+    """A memory that is too small, and whether the narrowest elements of the embedding table would change that."""
+    text = (
+        f"the model needs {needed:,} bytes of {what}, {hw_config.name} has {held:,} ({field}): {excess(needed, held)}"
+    )
+    if state:
+        text += f", of which its state takes {state * hw_config.word_bytes:,}"
+    if narrow <= held:
+        text += f" (with `lutern convert --embedding-bits {NARROW_BITS}` it would need {narrow:,}, which fit)"
+    return Lack(what, needed, held, text, f"{what} of {needed:,} bytes (at most {held:,})")
+
+
+def excess(needed: int, held: int) -> str:
+    """By how much a memory is too small, in a few words."""
+    if needed > MORE_TO_SAY * held:
+        return f"{needed / held:,.{0 if needed >= 10 * held else 1}f} times as much"
+    over = needed - held
+    size = next(f"{over / unit:.3g} {name}" for unit, name in ((1e6, "MB"), (1e3, "KB"), (1, "bytes")) if over >= unit)
+    share = 100 * over / held
+    return f"{size} ({share:.{0 if share >= 10 else 2}f} %) too many"
+
+
+def _limit_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lack]:
+    for what, needed, field in (
+        ("hidden size", model_config.hidden_size, "max_width"),
+        ("intermediate size", model_config.intermediate_size, "max_width"),
+        ("state (layers x hidden size)", state_elements(model_config), "max_state"),
+        ("vocabulary", model_config.vocab_size, "max_vocab"),
+    ):
+        held = getattr(hw_config, field)
+        if needed > held and (field != "max_state" or hw_config.state == "block"):
+            text = f"the model's {what} is {needed}, but {hw_config.name} holds at most {held} ({field})"
+            yield Lack(what, needed, held, text, f"{what} {needed} (at most {held})")
+
+
+def _layout_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lack]:
+    """Sizes that are no multiples, and records that cannot be laid out, such as gains for which a FIFO is too short."""
+    results = hw_config.results_per_cycle
+    for what, value in (
+        ("hidden size", model_config.hidden_size),
+        ("intermediate size", model_config.intermediate_size),
+    ):
+        if value % results:
+            text = (
+                f"the model's {what} is {value}, no multiple of the {results} results a cycle of {hw_config.name}; "
+                "choose a preset with fewer results a cycle"
+            )
+            yield Lack(what, value, results, text, f"{what} {value} (no multiple of {results})")
+            return
+    try:
+        program_sizes(model_config, hw_config)
+    except LuternError as error:
+        yield Lack("layout", 0, 0, str(error).rstrip("."), "its layout")
+
+
+def check_fit(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> None:
+    """Refuse, by name and number, a shape that the machine cannot hold."""
+    found = lacks(model_config, hw_config, embedding_bits)
+    if found:
+        advice = "" if "choose" in found[0].text else "; choose a larger preset or a smaller model"
+        raise LuternError(f"{reasons(found)}{advice}.")
+
+
+def reasons(found: Sequence[Lack], numbers: bool = True) -> str:
+    """The first lack, and the others in brief, or only by their names."""
+    first, *others = found
+    if not others:
+        return first.text
+    return (
+        f"{first.text}; beyond its limits are also {', '.join(lack.brief if numbers else lack.what for lack in others)}"
+    )
+
+
+def reason_against(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> str | None:
+    """Why a machine does not hold a shape, one reason of perhaps several; None if it does."""
+    found = lacks(model_config, hw_config, embedding_bits)
+    return found[0].text.partition(";")[0] if found else None
+
+
+def state_slots(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
+    """Conversations whose states a machine holds: at most its streams, or ``MOST_SLOTS`` where S is in memory."""
+    if hw_config.state == "block":
+        return min(hw_config.streams, hw_config.max_state // state_elements(model_config))
+    room = max(0, hw_config.memory_words - sizes_of(model_config, hw_config, embedding_bits).words)
+    return min(MOST_SLOTS, room // state_words(model_config, hw_config))
+
+
+__all__ = [
+    "MOST_SLOTS",
+    "STATE_BYTES",
+    "Lack",
+    "check_fit",
+    "excess",
+    "lacks",
+    "memory_bytes",
+    "reason_against",
+    "reasons",
+    "sizes_of",
+    "state_elements",
+    "state_slots",
+    "state_words",
+]

@@ -1,0 +1,91 @@
+"""Which memories of boards hold the weights of a model, driven or not: `lutern estimate --memories`.
+
+    ModelConfig, width of a word, bits of an embedding ─► bytes ─┬─► share of every size of memory that a board has
+    Board.memories ─► sizes of memory, and whose they are ───────┘
+
+The bytes are those of ``program_sizes``; only the memory is judged here, not whether the chip has room for the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lutern.boards.board import Board
+from lutern.boards.catalog import BOARDS
+from lutern.firmware.limits import memory_bytes
+from lutern.hw.config import HwConfig
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import EMBEDDING_BITS, WIDE_BITS
+from lutern.model_ref.synthetic import PUBLISHED
+
+WORD_BITS = (64, 128)
+"""Widths of a word of a memory that is not driven yet: x16 of DDR3 gives 64 or 128 bits a cycle."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a model takes of a memory of words of ``word_bits``, its embedding table ``embedding_bits`` an element."""
+
+    model: str
+    word_bits: int
+    embedding_bits: int
+    byte_count: int
+
+
+def machine_of_width(word_bits: int) -> HwConfig:
+    """A machine that takes the trits of one word a cycle; of its shape only this decides about bytes."""
+    return HwConfig(
+        f"{word_bits}-bit words",
+        rows=5,
+        columns=word_bits // 8,
+        source="streamed",
+        word_bytes=word_bits // 8,
+        trit_fifo_words=1024,
+        gain_fifo_words=1024,
+    )
+
+
+def needs(models: Mapping[str, ModelConfig] = PUBLISHED) -> list[Need]:
+    """Every model, width and size of embeddings."""
+    return [
+        Need(name, word_bits, bits, memory_bytes(model, machine_of_width(word_bits), bits))
+        for name, model in models.items()
+        for word_bits in WORD_BITS
+        for bits in EMBEDDING_BITS
+    ]
+
+
+def memories() -> dict[int, dict[str, list[Board]]]:
+    """Boards by the title of their memory, by its size, the smallest first."""
+    found: dict[int, dict[str, list[Board]]] = {}
+    for board in BOARDS.values():
+        for memory in board.memories:
+            found.setdefault(memory.byte_count, {}).setdefault(memory.title, []).append(board)
+    return dict(sorted(found.items()))
+
+
+def would_hold(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str:
+    """A clause that names the memories that Lutern does not drive and that would hold a model's weights, with its
+    embeddings as they are or converted to fewer bits."""
+    texts: list[str] = []
+    choices = [bits for bits in EMBEDDING_BITS if bits <= embedding_bits]
+    needed = {bits: memory_bytes(model_config, machine_of_width(WORD_BITS[0]), bits) for bits in choices}
+    for bits, below in zip(choices, (None, *choices), strict=False):
+        names = [
+            (memory.title, board.name)
+            for board in BOARDS.values()
+            for memory in board.not_driven
+            if needed[bits] <= memory.byte_count and (below is None or needed[below] > memory.byte_count)
+        ]
+        titles = dict.fromkeys(title for title, _ in names)
+        here = [f"the {title} of {', '.join(name for of, name in names if of == title)}" for title in titles]
+        if here:
+            how = "" if below is None else f"with `--embedding-bits {bits}` ({needed[bits]:,} bytes) also "
+            texts.append(how + " and ".join(here))
+    if not texts:
+        return "no memory of any board would hold its weights"
+    return f"its weights would fit {', '.join(texts)}, which Lutern does not drive yet"
+
+
+__all__ = ["WORD_BITS", "Need", "machine_of_width", "memories", "needs", "would_hold"]

@@ -1,0 +1,62 @@
+"""Which memories hold which models: bytes by hand, and the sentences that a user reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from lutern.boards.catalog import BOARDS
+from lutern.measure.capacity import WORD_BITS, machine_of_width, memories, needs, would_hold
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.synthetic import PUBLISHED
+
+
+def test_needs_are_trits_tables_and_little_else() -> None:
+    """Five trits a byte, 16 or 12 bits an element of the table; gains and headers take 1 % or less."""
+    for need in needs():
+        model = PUBLISHED[need.model]
+        least = model.trits / 5 + model.vocab_size * model.hidden_size * need.embedding_bits / 8
+        assert least < need.byte_count < 1.01 * least, need
+    assert len(needs()) == 2 * len(WORD_BITS) * len(PUBLISHED)
+
+
+@pytest.mark.parametrize("word_bits", WORD_BITS)
+def test_trits_of_a_word_are_what_the_lanes_take(word_bits: int) -> None:
+    assert machine_of_width(word_bits).beat_bits == word_bits
+
+
+def test_what_fits_where() -> None:
+    """370M only with 12 bits into 128 MiB, 1.3B into 512 MiB, 2.7B nowhere."""
+    fits = {
+        (need.model, need.embedding_bits): {size >> 20 for size in memories() if need.byte_count <= size}
+        for need in needs()
+    }
+    assert fits == {
+        ("370m", 16): {512},
+        ("370m", 12): {128, 512},
+        ("1.3b", 16): {512},
+        ("1.3b", 12): {512},
+        ("2.7b", 16): set(),
+        ("2.7b", 12): set(),
+    }
+
+
+def test_every_memory_of_every_board_is_there() -> None:
+    found = {board.name for kinds in memories().values() for boards in kinds.values() for board in boards}
+    assert found == {name for name, board in BOARDS.items() if board.memories}
+    assert list(memories()) == sorted(memories())
+
+
+def test_the_sentences() -> None:
+    large = "the DDR3L x16 of 512 MiB of orangecrab-85f and the DDR3 x16 of 512 MiB of ecpix5-45f, ecpix5-85f"
+    narrow = next(need for need in needs() if (need.model, need.word_bits, need.embedding_bits) == ("370m", 64, 12))
+    assert would_hold(PUBLISHED["370m"]) == (
+        f"its weights would fit {large}, with `--embedding-bits 12` ({narrow.byte_count:,} bytes) also the DDR3L x16 "
+        "of 128 MiB of orangecrab-25f, which Lutern does not drive yet"
+    )
+    assert would_hold(PUBLISHED["370m"], 12) == (
+        f"its weights would fit the DDR3L x16 of 128 MiB of orangecrab-25f and {large}, which Lutern does not drive yet"
+    )
+    assert would_hold(PUBLISHED["1.3b"]) == f"its weights would fit {large}, which Lutern does not drive yet"
+    assert would_hold(PUBLISHED["2.7b"]) == "no memory of any board would hold its weights"
+    small = ModelConfig(vocab_size=40, hidden_size=64, num_hidden_layers=1, intermediate_size=64)
+    assert "of 128 MiB of orangecrab-25f and the" in would_hold(small) and "bits" not in would_hold(small)
