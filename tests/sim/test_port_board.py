@@ -8,6 +8,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from lutern.firmware.loader import load_sections, put_sections
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.session import Feed, GoldenSession, Run, Session
 from lutern.hw.config import HwConfig, preset
+from lutern.hw.memory import SourceShape, fifo_depth
 from lutern.hw.protocol import LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.config import ModelConfig
@@ -42,7 +44,7 @@ MACHINES = {
         *(preset(f"stream-x{bits}").with_(**SMALL) for bits in (128, 256, 512)),
     )
 }
-QUICK = ("stream-x64", "stream-x512")
+QUICK = ("stream-x64", "stream-x128")
 TIMINGS = {
     "word a cycle": WordTiming(1, 1),
     "latency 60": WordTiming(60, 60),
@@ -66,7 +68,9 @@ class Watched(SimulatedBoard):
         self.note_every = 0
         self.notes: list[tuple[int, WordCounts]] = []
         self.config = config
-        super().__init__(simulated(config), word_timing=TIMINGS["word a cycle"])
+        machine: Any = simulated(config)
+        self.shape: SourceShape = machine.source_shape
+        super().__init__(machine, word_timing=TIMINGS["word a cycle"])
 
     def run(self, cycles: int) -> int:
         step = self.note_every or max(cycles, 1)
@@ -127,8 +131,7 @@ def test_equal_to_the_integer_model(board: Watched, weights: IntegerWeights) -> 
 
 def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weights: IntegerWeights) -> None:
     """In every case: cycles = words + withheld + not asked, and no more than model + withheld + ROW_WAY a token. Where
-    the memory bounds the machine, cycles = model + withheld. The chip says the same: what it waited for the memory is
-    all that is added to its words."""
+    the memory bounds the machine, cycles = model + withheld; where it does not, nothing but a row's latency shows."""
     program = lay_out(weights, board.config)
     model, sizes = token_cycles(MODEL, board.config), program.sizes
     print(f"\n{board.config.name}: {model.cycles:,} cycles by the model, {model.words:,} words")
@@ -150,19 +153,26 @@ def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weig
         print(*(f"{chip[cause]:,}" for cause in RECORD_COUNTERS[1:]), sep="\t")
 
         where = f"{name}, {counts}, seed {SEED}"
-        # Where a token begins, the words are up to a row's ahead or behind.
         assert end - begin == counts.words + counts.withheld + counts.not_asked, where
-        assert abs(counts.words - tokens * model.words) <= 2 * sizes.row_words, where
+        bound = model.cycles == model.words  # by the memory
+        # Where a token ends, words are read ahead: up to a row's more or less, or a FIFO's if there is time for it.
+        slack = 2 * sizes.row_words if bound else fifo_depth(board.shape)
+        assert abs(counts.words - tokens * model.words) <= slack, where
         assert end - begin - counts.withheld <= tokens * (model.cycles + ROW_WAY) + 2 * sizes.row_words, where
         assert sum(chip.values()) == run.cycles and abs(chip["words"] - sizes.record_words) <= sizes.row_words, where
-        if model.cycles == model.words:  # the memory bounds the machine
-            assert counts.not_asked == chip["operations"] == chip["gains"] == chip["trit_fifo"] == 0, where
+        if bound:
+            assert counts.not_asked == 0, where
             if timing.refresh_interval == 0:
                 assert (run.cycles, counts.withheld) == (model.cycles, 0), where
         elif timing.refresh_interval == 0:  # only the row is waited for
             assert 0 <= run.cycles - model.cycles - (timing.latency_most - 1) <= ROW_WAY, where
 
 
+@pytest.mark.parametrize(
+    "board",
+    [pytest.param(name, marks=() if name == QUICK[0] else pytest.mark.slow) for name in MACHINES],
+    indirect=True,
+)
 def test_front_door_and_back_door_are_equal(board: Watched) -> None:
     """An image of 1 MiB: words that came over the link are where the back door puts them, and the other way round."""
     word_bytes = board.memory.word_bytes
