@@ -40,6 +40,7 @@ from lutern.hw.layouts import (
 from lutern.hw.memory import client_fifos, has_word_source
 from lutern.hw.memory.block import BANK_BEATS
 from lutern.hw.memory.readers import FETCHED
+from lutern.hw.memory.words import REQUESTS
 from lutern.hw.norm.statistics import U_BITS, U_COUNT
 from lutern.hw.pipeline import CREDITS, FIFO_BITS, in_luts, place_count
 from lutern.hw.protocol import RUN_TOKENS
@@ -202,6 +203,8 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
         yield ChipMemory("words", config.memory_words - 1, config.word_bits, checked=True)
     if has_word_source(config):
         depth, clients = client_fifos(config)
+        request_bits = 1 + config.address_bits + max(config.word_bits, config.address_bits + 1)  # of request_layout
+        yield ChipMemory("requests", REQUESTS, request_bits, copies=clients - 1)
         yield ChipMemory("words asked for", depth, config.word_bits, copies=clients)
 
 

@@ -55,9 +55,9 @@ class Row:
 
 
 def machines() -> list[tuple[str, HwConfig]]:
-    """(use, machine): presets first, then what is drawn."""
+    """(use, machine): presets first, but those whose memory is the user's, then what is drawn."""
     drawn = random.Random(SEED)
-    found = [("preset", config) for config in PRESETS.values()]
+    found = [("preset", config) for config in PRESETS.values() if config.memory != "port"]
     count = 0
     while count < DRAWN:
         config = _draw(drawn, f"drawn-{count}")

@@ -110,4 +110,4 @@ def connect_member(m: Module, ours: Any, theirs: Any, name: str) -> None:
         m.d.comb += getattr(theirs, name).eq(getattr(ours, name))
 
 
-__all__ = ["Fault", "WordMemory"]
+__all__ = ["REQUESTS", "Fault", "WordMemory"]
