@@ -16,8 +16,9 @@ from lutern.measure.cycles import token_cycles
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
-from lutern.sim.board import SimulatedBoard
+from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.lockstep import LockStep
+from lutern.sim.port_memory import WordTiming
 
 SEED = 11
 BURST = 8
@@ -100,6 +101,24 @@ def test_other_machines(config: HwConfig) -> None:
     with SimulatedBoard(Top(config)) as board:
         for model in MODELS:
             check_machine(board, config, model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["port", "sdram"])
+def test_state_in_a_dram(memory: str) -> None:
+    """Every value is right where the words, S among them, come late: with latency, refreshes and, at a port, pauses."""
+    config = EIGHT.with_(name=f"eight-in-{memory}", memory=memory)
+    timing = WordTiming.dram(75e6, latency_least=60, latency_most=200, busy_share=0.3, pause_share=0.2, seed=SEED)
+    with SimulatedBoard(simulated(config), word_timing=timing) as board:
+        for model in MODELS:
+            machine = locked(board, config, model)
+            for streams in (1, 2, 8):
+                slots = [(3 * stream + streams) % machine.slots for stream in range(streams)]
+                machine.run([Feed(3 + stream, slot, fresh=True) for stream, slot in enumerate(slots)], 2)
+                machine.run([Feed(5 + stream, slot) for stream, slot in enumerate(reversed(slots))], 3)
+                if streams > 1:
+                    machine.run([Feed(3 + place, slots[0]) for place in range(streams)], chained=True)
+            assert machine.checked > 1000
 
 
 def test_conversations_in_more_slots_than_streams(eight: SimulatedBoard) -> None:
