@@ -65,7 +65,7 @@ def test_every_option_has_a_range(command: str, option: str, required: list[str]
         assert re.match(rf"(the )?{what} is -?1[+.0-9e]*[;,] .*give ", refusal(command, option, value))
         return
     assert re.match(
-        f"{option} is {value[0]}{'1' if value == '-1' else ''}[+.0-9e]*; give a",
+        f"{option} is {value[0]}{'1' if value == '-1' else ''}[+.0-9e]*; give (a|16) ",
         refusal(command, *required, option, value),
     )
 

@@ -11,8 +11,8 @@ from lutern.firmware.limits import (
     memory_bytes,
     reason_against,
     sizes_of,
+    state_slots,
     state_words,
-    streams_that_fit,
 )
 from lutern.firmware.schedule import program_sizes
 from lutern.hw.config import PRESETS, HwConfig
@@ -126,8 +126,8 @@ def test_state_in_memory_is_counted() -> None:
     assert "of which its state takes 768" in str(reason_against(MODEL, behind.with_(memory_words=words + 95)))
     for streams in (1, 2, 3):
         room = behind.with_(memory_words=words + 96 * (streams + 1) - 1)
-        assert lacks(MODEL, room) == () and streams_that_fit(MODEL, room) == streams
-    assert streams_that_fit(MODEL, MACHINE) == 4
+        assert lacks(MODEL, room) == () and state_slots(MODEL, room) == streams
+    assert state_slots(MODEL, MACHINE) == 4
 
 
 def test_a_layout_that_is_impossible_is_a_reason_too() -> None:

@@ -243,7 +243,8 @@ def test_slots_are_as_many_as_the_memory_has_words_for() -> None:
     words = program_sizes(MODEL, machine).words
     for room, slots in ((128, 1), (5 * 128 - 1, 4), (7 * 128, 7), (1000 * 128, MOST_SLOTS)):
         assert state_slots(MODEL, machine.with_(memory_words=words + room)) == slots
-    with pytest.raises(LuternError, match=rf"needs {words + 128} words \(128 of them .*state\) .* {words + 127} "):
+    held, needed = (f"{machine.word_bytes * (words + state):,}" for state in (127, 128))
+    with pytest.raises(LuternError, match=rf"needs {needed} bytes .* has {held} .*, of which its state takes 256"):
         check_fit(MODEL, machine.with_(memory_words=words + 127))
 
 
@@ -333,7 +334,8 @@ def test_a_program_of_more_words_than_24_bits_name() -> None:
         words = program_sizes(model, config).words
         assert words > 1 << 24
         check_fit(model, config.with_(memory_words=words))
-        with pytest.raises(LuternError, match=f"the model needs {words} words of .* but wide has {words - 1} "):
+        needed, held = (f"{config.word_bytes * count:,}" for count in (words, words - 1))
+        with pytest.raises(LuternError, match=f"the model needs {needed} bytes of memory, wide has {held} "):
             check_fit(model, config.with_(memory_words=words - 1))
         last = max(operation.state_base for operation in schedule.operations(model, config))
         assert last == (layers - 1) * hidden and last < 1 << OPERATION["state_base"].width
