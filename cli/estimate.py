@@ -13,7 +13,7 @@ from rich.table import Table
 from lutern.boards.board import Board
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.cli.models import open_network
-from lutern.cli.numbers import LARGEST_COUNT, check_number, whole
+from lutern.cli.numbers import LARGEST_COUNT, check_number, one_of, whole
 from lutern.cli.output import plain_console
 from lutern.firmware.limits import state_slots
 from lutern.firmware.schedule import program_sizes
@@ -33,7 +33,7 @@ from lutern.measure.memories import chip_memories
 from lutern.measure.resources import errors
 from lutern.measure.samples import MOST_LANES
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.embedding import WIDE_BITS
+from lutern.model_ref.embedding import EMBEDDING_BITS, WIDE_BITS
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.synthetic import PUBLISHED
 
@@ -86,14 +86,14 @@ def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
     return size.upper(), PUBLISHED[size.lower()]
 
 
-def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int) -> str:
+def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int, embedding_bits: int) -> str:
     """A sentence: in which memory the recurrence's state is, what of it that takes, for how many conversations."""
-    slots = state_slots(model_config, config)
+    slots = state_slots(model_config, config, embedding_bits)
     conversations = f"{slots} conversation{'s' if slots > 1 else ''}"
     if config.state == "block":
         blocks = sum(memory.blocks for memory in chip_memories(config) if memory.name == "state S")
         return f"state S: in {blocks} block RAMs of the chip, of {conversations} of this model"
-    sizes = program_sizes(model_config, config)
+    sizes = program_sizes(model_config, config, embedding_bits)
     moved = sizes.pass_words(streams) - sizes.record_words - streams * sizes.row_words
     return (
         f"state S: in the memory of words, of up to {conversations} of this model; {moved:,} words a pass there and "
@@ -102,7 +102,7 @@ def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int) ->
 
 
 def print_estimate(
-    name: str, model_config: ModelConfig, config: HwConfig, found: Estimate, board: Board | None
+    name: str, model_config: ModelConfig, config: HwConfig, found: Estimate, board: Board | None, embedding_bits: int
 ) -> None:
     """One machine, one model."""
     of_streams = f" of {found.streams} streams" if found.streams > 1 else ""
@@ -146,7 +146,7 @@ def print_estimate(
         f"{MOST_LANES} lanes, with memory on the chip, to which the formula was not fitted"
         + ("" if inside else "; this machine is outside of that")
     )
-    print(where_state_is(model_config, config, found.streams))
+    print(where_state_is(model_config, config, found.streams, embedding_bits))
 
 
 def _number(rate: float) -> str:
@@ -257,6 +257,14 @@ def estimate_machine(
     ] = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
     table: Annotated[bool, typer.Option("--table", help="The released models on boards and larger devices.")] = False,
+    embedding_bits: Annotated[
+        int | None,
+        one_of(
+            "--embedding-bits",
+            choices=EMBEDDING_BITS,
+            help="Bits of an element of the embedding table of a --size; those of a model are known.",
+        ),
+    ] = None,
     of_memories: Annotated[
         bool, typer.Option("--memories", help="Bytes of the released models, and which memories of boards hold them.")
     ] = False,
@@ -274,9 +282,11 @@ def estimate_machine(
             f"--streams {hw_config.streams}, or --set streams={1 << (streams - 1).bit_length()}."
         )
     name, model_config = find_shape(model, size)
-    bits = WIDE_BITS if size else open_network(model).embedding_bits
+    if embedding_bits and not size:
+        raise LuternError(f"--embedding-bits is for a --size; {model} has its own, leave it out.")
+    bits = (embedding_bits or WIDE_BITS) if size else open_network(model).embedding_bits
     if board and not changes:
         check_model(model_config, name, board, preset_name, bits)
     baud = board.baud(hw_config) if board else BAUD
     found = estimate(model_config, hw_config, streams=streams, baud=baud, embedding_bits=bits)
-    print_estimate(name, model_config, hw_config, found, board)
+    print_estimate(name, model_config, hw_config, found, board, bits)

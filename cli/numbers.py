@@ -44,8 +44,8 @@ def real(*names: str, help: str, least: float, most: float) -> Any:
 def one_of(*names: str, help: str, choices: Sequence[int]) -> Any:
     """An option that takes one of a few whole numbers."""
 
-    def check(param: typer.CallbackParam, value: int) -> int:
-        if value not in choices:
+    def check(param: typer.CallbackParam, value: int | None) -> int | None:
+        if value is not None and value not in choices:
             raise LuternError(f"{max(param.opts, key=len)} is {value}; give {' or '.join(map(str, choices))}.")
         return value
 

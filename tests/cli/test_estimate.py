@@ -94,3 +94,13 @@ def test_bad_input(arguments: tuple[str, ...], sentence: str) -> None:
     done = run(*arguments)
     assert done.returncode == 1 and not done.stdout
     assert done.stderr.startswith(f"lutern: {sentence}") and done.stderr.count("\n") == 1
+
+
+def test_narrow_embeddings_of_a_size() -> None:
+    """370M in 128 MiB: not with 16 bits, which says that 12 would do, and with 12."""
+    machine = ("--size", "370m", "--preset", "stream-x64", "--set", f"memory_words={1 << 24}")
+    wide, narrow = run(*machine), run(*machine, "--embedding-bits", "12")
+    assert wide.returncode == 1 and "193 KB (0.14 %) too many (with `lutern convert --embedding-bits 12`" in wide.stderr
+    assert narrow.returncode == 0 and "8.711 tokens/s at 75 MHz" in narrow.stdout
+    refused = run("--embedding-bits", "12")
+    assert refused.stderr == "lutern: --embedding-bits is for a --size; demo has its own, leave it out.\n"
