@@ -233,8 +233,12 @@ def test_rows_of_the_table(board: str, machine: str) -> None:
     assert built.best.met, f"{built.best.worst.domain} reaches {built.best.worst.achieved_hz / 1e6:.2f} MHz"
 
 
+@pytest.mark.slow
 def test_whole_system() -> None:
-    """The small machine on a ULX3S 25F, as `lutern build` makes it: a minute or two, unless it is kept."""
+    """The small machine on a ULX3S 25F, as `lutern build` makes it: a minute or two, unless it is kept.
+
+    In `make test` test_bitstream goes the same way with less.
+    """
     plan = make_plan(BOARD, BOARD.config("tiny"))
     built = build(plan, [1], lambda done, total, what: None)
     check_bitstream(built, BOARD.fpga.idcode, 10_000)
