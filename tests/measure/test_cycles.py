@@ -73,7 +73,8 @@ def measured(config: HwConfig) -> None:
     """One board, several models: cycles and beats of later passes, on chip and in the model; and the tokens."""
     cases = [(model, 16) for model in MODELS]
     cases += [(DEEP, 16)] if config.source == "streamed" else []
-    cases += [(model, 12) for model in NARROW_MODELS] if takes_narrow_rows(config) else []
+    if takes_narrow_rows(config):
+        cases += [(model, 12) for model in NARROW_MODELS if model.hidden_size % config.results_per_cycle == 0]
     with SimulatedBoard(Top(config)) as board:
         for model, bits in cases:
             weights = integer_weights(random_checkpoint(model, SEED), embedding_bits=bits)
