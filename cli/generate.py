@@ -102,6 +102,14 @@ Stops = Annotated[
     list[str] | None,
     typer.Option("--stop", callback=given_texts, help="End ahead of this text; again for more of them."),
 ]
+OverLink = Annotated[
+    bool,
+    typer.Option(
+        "--over-link",
+        help="Load the simulated board as a real one, over its link: minutes for a large model. Else the image "
+        "goes straight into a simulated memory beside the chip.",
+    ),
+]
 
 
 def generate_text(
@@ -130,14 +138,7 @@ def generate_text(
         int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the sampler; prompt i has seed + i.")
     ] = 1,
     check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
-    over_link: Annotated[
-        bool,
-        typer.Option(
-            "--over-link",
-            help="Load the simulated board as a real one, over its link: minutes for a large model. Else the image "
-            "goes straight into a simulated memory beside the chip.",
-        ),
-    ] = False,
+    over_link: OverLink = False,
     preset_name: Annotated[
         str | None,
         typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}; default: the port's, else {SIM_PRESET}."),

@@ -20,7 +20,7 @@ Cost with eight streams and words of 32 bits (stream-x32): 362 LUT4, 51 CCU2C an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
@@ -178,55 +178,13 @@ class StateDma(wiring.Component):
                 m.next = "REQUEST"
                 with m.If(saves):
                     m.next = "GATHER"
-            # load
-            with m.State("REQUEST"):
-                m.d.comb += self.o_request.valid.eq(1)
-                with m.If(self.o_request.ready):
-                    m.next = "RECEIVE"
-            with m.State("RECEIVE"):
-                m.d.comb += self.i_word.ready.eq(1)
-                with m.If(self.i_word.valid):
-                    m.d.sync += [_shift_in(unit, self.i_word.payload), part.eq(part + 1), left.eq(left - 1)]
-                    with m.If(part == words - 1):
-                        m.d.sync += part.eq(0)
-                        m.next = "FILL"
-            with m.State("FILL"):
-                m.d.comb += window.fill.eq(1)
-                m.d.sync += [unit.eq(unit >> place_width), part.eq(part + 1), index.eq(index + 1)]
-                with m.If(part == places - 1):
-                    m.d.sync += part.eq(0)
-                    m.next = "RECEIVE"
-                    with m.If(left == 0):
-                        end_stream("LOADED")
-            # I works
+            self._add_load_states(m, unit, part, index, left, end_stream)
             with m.State("LOADED"):
                 m.d.comb += window.loaded.eq(1)
                 with m.If(window.written):
                     m.d.sync += [saves.eq(1), of_stream.eq(Mux(self.chained, self.final_stream, 0))]
                     m.next = "ADDRESS"
-            # save
-            with m.State("GATHER"):
-                with m.If(window.granted & (part != places)):
-                    m.d.sync += [asked.eq(1), part.eq(part + 1), index.eq(index + 1)]
-                with m.If(asked):
-                    m.d.sync += _shift_in(unit, window.data)
-                    with m.If(part == places):
-                        m.d.sync += part.eq(0)
-                        m.next = "SEND"
-            with m.State("SEND"):
-                m.d.comb += self.o_request.valid.eq(1)
-                with m.If(self.o_request.ready):
-                    m.d.sync += [
-                        unit.eq(unit >> word_bits),
-                        part.eq(part + 1),
-                        left.eq(left - 1),
-                        address.eq(address + 1),
-                    ]
-                    with m.If(part == words - 1):
-                        m.d.sync += part.eq(0)
-                        m.next = "GATHER"
-                        with m.If(left == 1):
-                            end_stream("SAVED")
+            self._add_save_states(m, unit, part, index, left, address, asked, end_stream)
             with m.State("SAVED"):
                 with m.If(used):
                     m.d.sync += [
@@ -241,6 +199,64 @@ class StateDma(wiring.Component):
                         with m.If(~self.goes_on):
                             m.next = "IDLE"
         return m
+
+    def _add_load_states(
+        self, m: Module, unit: Signal, part: Signal, index: Signal, left: Signal, end_stream: Callable[[str], None]
+    ) -> None:
+        """A stream's words from the memory, unit by unit, into the window; then LOADED after the last stream."""
+        places, words = unit_shape(self.config)
+        place_width, window = self.config.results_per_cycle * STATE_BITS, self.window
+        with m.State("REQUEST"):
+            m.d.comb += self.o_request.valid.eq(1)
+            with m.If(self.o_request.ready):
+                m.next = "RECEIVE"
+        with m.State("RECEIVE"):
+            m.d.comb += self.i_word.ready.eq(1)
+            with m.If(self.i_word.valid):
+                m.d.sync += [_shift_in(unit, self.i_word.payload), part.eq(part + 1), left.eq(left - 1)]
+                with m.If(part == words - 1):
+                    m.d.sync += part.eq(0)
+                    m.next = "FILL"
+        with m.State("FILL"):
+            m.d.comb += window.fill.eq(1)
+            m.d.sync += [unit.eq(unit >> place_width), part.eq(part + 1), index.eq(index + 1)]
+            with m.If(part == places - 1):
+                m.d.sync += part.eq(0)
+                m.next = "RECEIVE"
+                with m.If(left == 0):
+                    end_stream("LOADED")
+
+    def _add_save_states(
+        self,
+        m: Module,
+        unit: Signal,
+        part: Signal,
+        index: Signal,
+        left: Signal,
+        address: Signal,
+        asked: Signal,
+        end_stream: Callable[[str], None],
+    ) -> None:
+        """A stream's places out of the window, unit by unit, to the memory; then SAVED after the last stream."""
+        places, words = unit_shape(self.config)
+        window, word_bits = self.window, self.config.word_bits
+        with m.State("GATHER"):
+            with m.If(window.granted & (part != places)):
+                m.d.sync += [asked.eq(1), part.eq(part + 1), index.eq(index + 1)]
+            with m.If(asked):
+                m.d.sync += _shift_in(unit, window.data)
+                with m.If(part == places):
+                    m.d.sync += part.eq(0)
+                    m.next = "SEND"
+        with m.State("SEND"):
+            m.d.comb += self.o_request.valid.eq(1)
+            with m.If(self.o_request.ready):
+                m.d.sync += [unit.eq(unit >> word_bits), part.eq(part + 1), left.eq(left - 1), address.eq(address + 1)]
+                with m.If(part == words - 1):
+                    m.d.sync += part.eq(0)
+                    m.next = "GATHER"
+                    with m.If(left == 1):
+                        end_stream("SAVED")
 
 
 def _shift_in(unit: Signal, part: Value) -> Any:
