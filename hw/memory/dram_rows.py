@@ -1,0 +1,113 @@
+"""The rows of a DRAM that are open, and when a bank may get its next command: shared by the controllers of all kinds.
+
+    PRECHARGE, ACTIVATE ─► OpenRows ─► page_state, settled, held ─► decision of a controller
+
+Every time of the data sheet is a `Countdown`: it starts with a command, and a register holds whether it is over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.hdl import Array, Module, Mux, Signal, Value
+
+
+class Countdown:
+    """Cycles until something is allowed: after ``start(n)`` in cycle t, the register ``over`` is 1 from t + n on."""
+
+    def __init__(self, m: Module, name: str, most: int) -> None:
+        self._m, self._more = m, Signal(range(max(2, most)), name=f"{name}_more")
+        self.over = Signal(name=f"{name}_over", init=1)
+        with m.If(~self.over):
+            m.d.sync += [self._more.eq(self._more - 1), self.over.eq(self._more == 0)]
+
+    def start(self, cycles: int | Value) -> None:
+        """Statements that start it, for ``cycles`` of 1 and more."""
+        self._m.d.sync += [self._more.eq(cycles - 2), self.over.eq(cycles == 1)]
+
+    def left(self) -> Value:
+        """Cycles until it is over."""
+        return Mux(self.over, 0, self._more + 1)
+
+
+@dataclass(frozen=True)
+class RowCycles:
+    """Geometry, and times in cycles: ``rp`` and ``rcd`` of at least 2, so that a look-up knows the last command.
+
+    hold
+        from ACTIVATE to PRECHARGE of a bank: tRAS, and so long that tRC is kept, too.
+    rrd
+        from ACTIVATE to ACTIVATE of any bank.
+    """
+
+    bank_bits: int
+    row_bits: int
+    rp: int
+    rcd: int
+    hold: int
+    rrd: int
+
+
+class OpenRows:
+    """The state of the banks; `close` and `activate` are statements that go with the command."""
+
+    def __init__(self, m: Module, cycles: RowCycles) -> None:
+        self._m, self._cycles = m, cycles
+        banks = range(1 << cycles.bank_bits)
+        self.is_open = [Signal(name=f"open_{b}") for b in banks]
+        self.rows = [Signal(cycles.row_bits, name=f"row_{b}") for b in banks]
+        # The command after the last ACTIVATE or PRECHARGE may come.
+        self.settle = [Countdown(m, f"settle_{b}", max(cycles.rp, cycles.rcd)) for b in banks]
+        self.hold = [Countdown(m, f"hold_{b}", cycles.hold) for b in banks]
+        self.next_activate = Countdown(m, "next_activate", cycles.rrd)
+
+    def page_state(self, bank: Value, row: Value) -> tuple[Value, Value]:
+        """Whether the bank is open, and with this row."""
+        return _of(self.is_open, bank), _of(self.rows, bank) == row
+
+    def settled(self, bank: Value) -> Value:
+        """Whether the bank may get its next command."""
+        return _of([countdown.over for countdown in self.settle], bank)
+
+    def held(self, bank: Value) -> Value:
+        """Whether the bank was open for long enough."""
+        return _of([countdown.over for countdown in self.hold], bank)
+
+    def all_held(self) -> Value:
+        """Whether all banks were."""
+        held = self.hold[0].over
+        for countdown in self.hold[1:]:
+            held = held & countdown.over
+        return held
+
+    def close(self, bank: Value) -> None:
+        """Note a PRECHARGE of one bank."""
+        m = self._m
+        with m.Switch(bank):
+            for b, settle in enumerate(self.settle):
+                with m.Case(b):
+                    m.d.sync += self.is_open[b].eq(0)
+                    settle.start(self._cycles.rp)
+
+    def close_all(self) -> None:
+        """Note a PRECHARGE of all banks; who sends it waits for tRP."""
+        self._m.d.sync += [is_open.eq(0) for is_open in self.is_open]
+
+    def activate(self, bank: Value, row: Value) -> None:
+        """Note an ACTIVATE."""
+        m = self._m
+        self.next_activate.start(self._cycles.rrd)
+        with m.Switch(bank):
+            for b, settle in enumerate(self.settle):
+                with m.Case(b):
+                    m.d.sync += [self.is_open[b].eq(1), self.rows[b].eq(row)]
+                    settle.start(self._cycles.rcd)
+                    self.hold[b].start(self._cycles.hold)
+
+
+def _of(signals: list[Any], bank: Value) -> Value:
+    return Array(signals)[bank]
+
+
+__all__ = ["Countdown", "OpenRows", "RowCycles"]
