@@ -1,4 +1,4 @@
-"""The rows of a DRAM that are open, and when a bank may get its next command: shared by the controllers of all kinds.
+"""The commands of a DRAM, its open rows, and when a bank may get its next command: shared by controllers of all kinds.
 
     PRECHARGE, ACTIVATE ─► OpenRows ─► page_state, settled, held ─► decision of a controller
 
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from amaranth.hdl import Array, Module, Mux, Signal, Value
+
+# ras_n, cas_n, we_n, from bit 0
+NOP, READ, WRITE, ACTIVATE, PRECHARGE, REFRESH, SET_MODE = 0b111, 0b101, 0b001, 0b110, 0b010, 0b100, 0b000
 
 
 class Countdown:
@@ -110,4 +113,4 @@ def _of(signals: list[Any], bank: Value) -> Value:
     return Array(signals)[bank]
 
 
-__all__ = ["Countdown", "OpenRows", "RowCycles"]
+__all__ = ["ACTIVATE", "NOP", "PRECHARGE", "READ", "REFRESH", "SET_MODE", "WRITE", "Countdown", "OpenRows", "RowCycles"]

@@ -11,16 +11,13 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
-from lutern.hw.memory.dram_rows import Countdown, OpenRows, RowCycles
+from lutern.hw.memory.dram_rows import ACTIVATE, NOP, PRECHARGE, REFRESH, SET_MODE, Countdown, OpenRows, RowCycles
 from lutern.hw.memory.sdram_part import SdramTimings
 
 BURST = 8  # words
 INIT_REFRESHES = 8  # after power-up, as the data sheets ask for
 MODE_BURST = 3  # code of BL 8
 SINGLE_WRITE = 1 << 9
-
-# ras_n, cas_n, we_n, from bit 0
-NOP, READ, WRITE, ACTIVATE, PRECHARGE, REFRESH, SET_MODE = 0b111, 0b101, 0b001, 0b110, 0b010, 0b100, 0b000
 
 
 class Banks(OpenRows):

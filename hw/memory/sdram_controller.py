@@ -39,7 +39,8 @@ from amaranth.hdl import Assert, Assume, Cat, Const, Elaboratable, Module, Mux, 
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.memory.sdram_banks import BURST, READ, WRITE, Banks, Commands
+from lutern.hw.memory.dram_rows import READ, WRITE
+from lutern.hw.memory.sdram_banks import BURST, Banks, Commands
 from lutern.hw.memory.sdram_part import SdramTimings
 from lutern.hw.memory.word_source import SourceShape, WordPort
 

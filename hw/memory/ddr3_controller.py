@@ -1,0 +1,333 @@
+"""Controller of one part of DDR3 SDRAM, made for reading in order; two clocks of the part in a cycle.
+
+    port.job ─► job ─► check ─► decide ─► slots of both phases ─► DFI ─► PHY, part
+    port.ahead ► page ► check ──┘                                          │ read latency
+    port.word ◄─ register ◄────────────────────────────── rddata ◄─────────┘
+
+A *word* is a burst of 8 beats, which keeps the data pins busy for two cycles. A *page* is a row of one bank. A *job* is
+1 to 8 words of an aligned block of 8, read, or one word written. READ takes every second slot of its phase, so a page
+has 256 free slots in the other phase, where the page that comes next is closed and opened. With CL 6 and CWL 5, at the
+change from page A (bank 0, its last two words) to page B (bank 1, opened long ago); page C (bank 2) is the new
+``ahead``, D was the page that bank 2 had; tRP = 2, tRCD = 2 cycles:
+
+    cycle    0    1    2    3    4      5    6      7    8    ..   0 + rd      2 + rd     4 + rd
+    phase 0  RD A .    RD A .    RD B   .    RD B   .    RD B      A126        A127       B0      (at DFI, a register
+    phase 1  .    .    .    .    PRE D  .    ACT C  .    .         .           .          .       after the decision)
+
+so no cycle is lost at a change. WRITE goes out in phase 1 then, and keeps rows waiting for that cycle; a word that is
+written blocks reads for CWL + 4 + tWTR clocks, 7 cycles. What a sequential read loses is refreshing: it takes the place
+of the next READ when no bank holds out (tRAS, tRTP, tWR) any more. From the time that it is due, no job starts. With n
+refreshes together, all in phase 1:
+
+    cycle    0     1  2     ..  2 + tRP  ..  2 + tRP + n tRFC  ..  + tRCD
+    phase 0  RD A  .  .     .   .            .                     RD A     lost: (tRP + n tRFC + tRCD) each n intervals
+    phase 1  .     .  PREA  .   REF  ..      ACT A                 .
+
+tFAW is kept by a quarter of it between two ACTIVATE, which tRRD is longer than at these clocks; tRC by holding a page
+for max(tRAS, tRC - tRP). Who reads must have room for every word of a job when it gives it: words cannot wait here.
+
+Latency: from a job whose page is open, accepted, to its first word at ``port``: 5 + read latency cycles; tRCD more for
+a closed bank, tRP + tRCD for a bank with another page. A word every two cycles; a job of one word takes 3 cycles.
+`Ddr3Init` wakes up the part; until it is done no job is accepted.
+Reference: JEDEC JESD79-3F; data sheets in boards/ddr3_parts.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.hdl import Assert, Assume, Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.memory.ddr3_init import Ddr3Init
+from lutern.hw.memory.ddr3_part import BEATS, BURST, Ddr3Timings
+from lutern.hw.memory.dfi import CommandSlot, Dfi
+from lutern.hw.memory.dram_rows import ACTIVATE, PRECHARGE, READ, REFRESH, WRITE, Countdown, OpenRows, RowCycles
+from lutern.hw.memory.word_source import WordPort
+
+REFRESH_WAIT = 2 * BURST + 2
+"""Most cycles that a refresh which is due waits for the words of a job, rows and writes. Induction proves it for a
+small part, with one and two refreshes together (tests/hw/memory/test_ddr3_proofs.py); no real part's times are longer.
+"""
+ALL_BANKS = 1 << 10
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A page that is wanted; whether its bank had it open, had another page open, or was closed, a cycle before."""
+
+    bank: Value
+    row: Value
+    hit: Signal
+    wrong: Signal
+    shut: Signal
+
+
+@dataclass(frozen=True)
+class _Refreshes:
+    """``owed`` refreshes; ``due``: enough for a group; ``begins``: a group is made, from this cycle on."""
+
+    owed: Signal
+    due: Signal
+    begins: Signal
+
+
+class _Waits:
+    """The times between commands that are not of one bank's rows, and the words that a job has still to read."""
+
+    def __init__(self, m: Module, timings: Ddr3Timings, client_bits: int) -> None:
+        t = timings
+        reads, writes, rows = t.read_phase, t.write_phase, t.row_phase
+        burst = BEATS // 2
+        self.read_to_read = t.cycles(t.ccd, reads, reads)
+        self.read_to_close = t.cycles(t.rtp, reads, rows)
+        # Two clocks between the last beat and the first one written, and a cycle more for the pins to turn.
+        self.read_to_write = t.cycles(t.cl + burst + 2 - t.cwl, reads, writes) + 1
+        self.write_to_read = t.cycles(t.cwl + burst + t.wtr, writes, reads)
+        self.write_to_close = t.cycles(t.cwl + burst + t.wr, writes, rows)
+        self.read = Countdown(m, "read", max(self.read_to_read, self.write_to_read))
+        self.write = Countdown(m, "write", self.read_to_write)
+        self.close = Countdown(m, "close", self.read_to_close)
+        self.recover = Countdown(m, "recover", self.write_to_close)
+        self.left = Signal(range(BURST))
+        self.bank, self.column = Signal(t.bank_bits), Signal(t.page_bits)
+        self.client = Signal(client_bits)
+
+    def start_read(self) -> None:
+        """Note a READ."""
+        self.read.start(self.read_to_read)
+        self.write.start(self.read_to_write)
+        self.close.start(self.read_to_close)
+
+    def start_write(self) -> None:
+        """Note a WRITE."""
+        self.read.start(self.write_to_read)
+        self.recover.start(self.write_to_close)
+
+    def may_close(self, bank: Value) -> Value:
+        """Whether reads and writes allow that a bank is precharged."""
+        return self.recover.over & ((self.bank != bank) | ((self.left == 0) & self.close.over))
+
+    def rest(self) -> Value:
+        """Whether they allow it for all banks, and no word is left to read."""
+        return self.recover.over & (self.left == 0) & self.close.over
+
+
+class Ddr3Controller(wiring.Component):
+    """See above. Members: ``port``, the words; ``dfi``. Parameters: ``client_bits`` of the port's shape."""
+
+    def __init__(self, timings: Ddr3Timings, client_bits: int = 1) -> None:
+        self.timings, self.shape = timings, timings.source_shape(client_bits)
+        super().__init__(
+            {
+                "port": In(WordPort(self.shape)),
+                "dfi": Out(Dfi(timings.bank_bits, timings.pin_address_bits, timings.word_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        t, port, dfi = self.timings, self.port, self.dfi
+        m.submodules.init = init = Ddr3Init(t)
+        slots = [CommandSlot(m, dfi.p0, "p0"), CommandSlot(m, dfi.p1, "p1")]
+        m.d.comb += [dfi.reset_n.eq(init.reset_n), dfi.cke.eq(init.cke)]
+        m.d.sync += dfi.odt.eq(init.done)
+
+        job, there, checked, starts = Signal(self.shape.job), Signal(), Signal(), Signal()
+        sent = Signal(t.write_latency + 1)  # a WRITE on its way to its word
+        m.d.comb += [port.job.ready.eq(~there & init.done), dfi.wrdata.eq(job.word), dfi.wrdata_en.eq(sent[0])]
+        m.d.sync += [sent.eq(Cat(starts & job.write, sent)), checked.eq(there & ~starts & (sent == 0))]
+        with m.If(~there):
+            m.d.sync += [there.eq(port.job.valid & init.done), job.eq(port.job.payload)]
+        with m.Elif((starts & ~job.write) | sent[-1]):
+            m.d.sync += there.eq(0)
+
+        rows = OpenRows(m, self._row_cycles())
+        waits = _Waits(m, t, self.shape.client_bits)
+        page, ahead = self._look_up(m, rows, job.address)
+        refreshes = self._owe_refreshes(m, init.done)
+        calm = checked & rows.settled(page.bank)
+        begins = Signal()
+        m.d.comb += begins.eq(calm & page.hit & (waits.left == 0) & ~refreshes.due)
+        turned = waits.read.over & (waits.close.over | (waits.bank == page.bank))
+
+        pause, left = Signal(range(t.cycles(t.rfc))), Signal(range(t.refresh_group))
+        with m.If(pause != 0):
+            m.d.sync += pause.eq(pause - 1)
+        with m.FSM() as fsm:
+            with m.State("INIT"):
+                with m.If(init.gives):
+                    slots[t.row_phase].give(init.code, init.ba, init.a)
+                with m.If(init.done):
+                    m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += starts.eq(begins & Mux(job.write, waits.write.over, turned))
+                with m.If(refreshes.due & waits.rest() & rows.all_held()):
+                    m.d.comb += refreshes.begins.eq(1)
+                    slots[t.row_phase].give(PRECHARGE, 0, ALL_BANKS)
+                    rows.close_all()
+                    m.d.sync += [pause.eq(max(2, t.cycles(t.rp)) - 1), left.eq(t.refresh_group - 1)]
+                    m.next = "REFRESH"
+                with m.Elif(~refreshes.due):
+                    self._open_pages(m, slots[t.row_phase], rows, waits, calm, there, starts & job.write, page, ahead)
+            self._add_refresh_states(m, slots[t.row_phase], pause, left)
+        reads = self._send(m, slots, waits, starts, job)
+        comes = self._take_words(m, reads, Mux(starts, job.client, waits.client))
+        m.d.comb += port.idle.eq(~there & (waits.left == 0) & (comes == 0) & ~port.valid)
+        if platform == "formal":
+            running = fsm.ongoing("RUN")
+            self._claim(m, refreshes, running)
+            at_rest = ~there & (waits.left == 0) & (comes == 0) & ~port.valid & (refreshes.owed == 0)
+            self._claim_states(m, fsm, init, pause, left, at_rest)
+            self._claim_words(m, waits, starts & ~job.write, job.length, comes)
+        return m
+
+    def _row_cycles(self) -> RowCycles:
+        """Times of the rows, all of whose commands are in one phase; but READ and WRITE, which may be in the other."""
+        t = self.timings
+        rp = max(2, t.cycles(t.rp))
+        rcd = max(2, *(t.cycles(t.rcd, t.row_phase, phase) for phase in (t.read_phase, t.write_phase)))
+        hold = max(t.cycles(t.ras), t.cycles(t.rc) - rp)
+        return RowCycles(t.bank_bits, t.row_bits, rp, rcd, hold, max(t.cycles(t.rrd), -(-t.cycles(t.faw) // 4)))
+
+    def _look_up(self, m: Module, rows: OpenRows, address: Value) -> tuple[_Page, _Page]:
+        """The job's page and the next one, looked up a cycle before they are acted on.
+
+        A command to their bank meanwhile unsettles it.
+        """
+        t = self.timings
+
+        def look_up(number: Value, acted_on: Value, name: str) -> _Page:
+            hit, wrong, shut = (Signal(name=f"{name}_{what}") for what in ("hit", "wrong", "shut"))
+            opened, same = rows.page_state(number[: t.bank_bits], number[t.bank_bits :])
+            m.d.sync += [hit.eq(opened & same), wrong.eq(opened & ~same), shut.eq(~opened)]
+            return _Page(acted_on[: t.bank_bits], acted_on[t.bank_bits :], hit, wrong, shut)
+
+        page = address[t.page_bits :]
+        ahead, ahead_acted_on = Signal.like(page, name="ahead"), Signal.like(page, name="ahead_acted_on")
+        m.d.sync += [ahead.eq(self.port.ahead[t.page_bits :]), ahead_acted_on.eq(ahead)]
+        return look_up(page, page, "page"), look_up(ahead, ahead_acted_on, "ahead")
+
+    def _owe_refreshes(self, m: Module, done: Value) -> _Refreshes:
+        """Counts the refreshes that are owed."""
+        t = self.timings
+        tick = Signal(range(t.refresh_interval), init=t.refresh_interval - 1)
+        owed, due, begins = Signal(range(2 * t.refresh_group + 1)), Signal(), Signal()
+        m.d.comb += due.eq(owed >= t.refresh_group)
+        with m.If(done):
+            m.d.sync += tick.eq(Mux(tick == 0, t.refresh_interval - 1, tick - 1))
+            m.d.sync += owed.eq(owed + (tick == 0) - Mux(begins, t.refresh_group, 0))
+        return _Refreshes(owed, due, begins)
+
+    def _open_pages(
+        self,
+        m: Module,
+        slot: CommandSlot,
+        rows: OpenRows,
+        waits: _Waits,
+        calm: Value,
+        there: Value,
+        writes: Value,
+        page: _Page,
+        ahead: _Page,
+    ) -> None:
+        """PRECHARGE or ACTIVATE for the job's page, else for the next one, unless a WRITE takes the slot."""
+        t = self.timings
+        free = ~writes if t.write_phase == t.row_phase else Const(1)
+        may_look = there & (ahead.bank != page.bank) & rows.settled(ahead.bank) & free
+        for wanted, may in ((page, calm), (ahead, may_look)):
+            wrong = may & wanted.wrong & rows.held(wanted.bank) & waits.may_close(wanted.bank)
+            shut = may & wanted.shut & rows.next_activate.over
+            with m.If(wrong) if wanted is page else m.Elif(wrong):
+                slot.give(PRECHARGE, wanted.bank)
+                rows.close(wanted.bank)
+            with m.Elif(shut):
+                slot.give(ACTIVATE, wanted.bank, wanted.row)
+                rows.activate(wanted.bank, wanted.row)
+
+    def _add_refresh_states(self, m: Module, slot: CommandSlot, pause: Signal, left: Signal) -> None:
+        """The refreshes of a group, and the last one's time."""
+        t = self.timings
+        with m.State("REFRESH"):
+            with m.If(pause == 0):
+                slot.give(REFRESH)
+                m.d.sync += [pause.eq(t.cycles(t.rfc) - 1), left.eq(left - 1)]
+                with m.If(left == 0):
+                    m.next = "END"
+        with m.State("END"):
+            with m.If(pause == 1):
+                m.next = "RUN"
+
+    def _send(self, m: Module, slots: list[CommandSlot], waits: _Waits, starts: Signal, job: Any) -> Signal:
+        """READ and WRITE: of the job that starts, and of the words that the last one has left."""
+        t = self.timings
+        reads, more = Signal(), Signal()
+        bank, column = Signal(t.bank_bits), Signal(t.page_bits)
+        m.d.comb += [
+            more.eq((waits.left != 0) & waits.read.over),
+            reads.eq((starts & ~job.write) | more),
+            bank.eq(Mux(more, waits.bank, job.address[t.page_bits :])),
+            column.eq(Mux(more, waits.column, job.address)),
+        ]
+        columns = Cat(Const(0, t.column_bits - t.page_bits), column)
+        with m.If(reads):
+            slots[t.read_phase].give(READ, bank, columns)
+            waits.start_read()
+            in_block = BURST.bit_length() - 1
+            m.d.sync += [
+                waits.left.eq(Mux(more, waits.left, job.length) - 1),
+                waits.bank.eq(bank),
+                waits.column.eq(Cat((column + 1)[:in_block], column[in_block:])),
+            ]
+        with m.If(starts & job.write):
+            slots[t.write_phase].give(WRITE, job.address[t.page_bits :][: t.bank_bits], columns)
+            waits.start_write()
+        with m.If(starts & ~job.write):
+            m.d.sync += waits.client.eq(job.client)
+        return reads
+
+    def _take_words(self, m: Module, reads: Value, client: Value) -> Signal:
+        """Words come the read latency and two registers (command, this one) after the decision."""
+        delay, bits = self.timings.read_latency + 1, self.shape.client_bits
+        comes, whose = Signal(delay), Signal(delay * bits)
+        m.d.comb += self.dfi.rddata_en.eq(comes[0])
+        m.d.sync += [
+            comes.eq(Cat(reads, comes)),
+            whose.eq(Cat(client, whose)),
+            self.port.valid.eq(comes[-1]),
+            self.port.client.eq(whose[-bits:]),
+            self.port.word.eq(self.dfi.rddata),
+        ]
+        return comes
+
+    def _claim(self, m: Module, refreshes: _Refreshes, running: Value) -> None:
+        """The refresh deadline: how long one that is due waits, and that none is forgotten."""
+        age = Signal(range(2 * REFRESH_WAIT))
+        with m.If(refreshes.due & running & ~refreshes.begins):
+            m.d.sync += age.eq(age + 1)
+        with m.Else():
+            m.d.sync += age.eq(0)
+        m.d.comb += [Assert(age <= REFRESH_WAIT), Assert(refreshes.owed < 2 * self.timings.refresh_group)]
+
+    def _claim_states(self, m: Module, fsm: Any, init: Any, pause: Signal, left: Signal, at_rest: Value) -> None:
+        """States that no run reaches, for the induction."""
+        t = self.timings
+        m.d.comb += [
+            Assert(~(fsm.ongoing("END") & (pause == 0))),
+            Assert(init.done | fsm.ongoing("INIT")),
+            Assert(init.done | at_rest),
+            Assert(pause < max(t.cycles(t.rfc), t.cycles(t.rp), 2)),
+            Assert((left < t.refresh_group) | ~fsm.ongoing("REFRESH")),
+        ]
+
+    def _claim_words(self, m: Module, waits: _Waits, reads: Value, length: Value, comes: Signal) -> None:
+        """Exactly the words that were asked for: what is wanted is on its way, and no more."""
+        wanted = Signal(8)
+        m.d.sync += wanted.eq(wanted + Mux(reads, length, 0) - self.port.valid)
+        on_way = sum((bit for bit in comes), start=Const(0, 5)) + waits.left + self.port.valid
+        m.d.comb += [Assert(wanted == on_way), Assume(~reads | ((length > 0) & (length <= BURST)))]
+
+
+__all__ = ["REFRESH_WAIT", "Ddr3Controller"]

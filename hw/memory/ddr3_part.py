@@ -1,0 +1,331 @@
+"""A part of DDR3 SDRAM: its data sheet in nanoseconds, and the same for a clock of the memory at half the part's.
+
+    Ddr3Part (ns) ── timings(clock_hz) ──► Ddr3Timings (clocks of the part) ──► controller, model in simulation
+                                               └─ cycles(clocks, from, to) ──► cycles of the memory's clock
+
+A cycle of the memory's clock is two clocks of the part (tCK), which are the two phases of DFI, each with a command. A
+time between commands in different phases is half a cycle longer or shorter than in the same one, so times stay in
+clocks, as the data sheet has them, and `Ddr3Timings.cycles` makes whole cycles of them.
+
+Data of READ and WRITE begin in phase 0. So READ goes out in phase CL mod 2, WRITE in phase CWL mod 2, and all commands
+to rows in the phase that READ leaves free.
+
+Words are 8 beats (BL8). Words of an address: column in the lowest bits, then bank, then row, so that consecutive pages
+lie in consecutive banks. The data themselves are in boards/ddr3_parts.py.
+Reference: JEDEC JESD79-3F; tRFC by density in its table 61.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from lutern.hw.memory.word_source import SourceShape
+from lutern.model_ref.errors import LuternError
+
+BEATS = 8
+"""Of a word: BL8."""
+BURST = 8
+"""Words of the longest job."""
+MOST_POSTPONED = 8
+"""Refreshes that a part lets one postpone."""
+REFRESH_SHARE = 0.995
+"""Of the refresh interval: a refresh waits for the job before it."""
+RFC_NS = {1: 110.0, 2: 160.0, 4: 260.0, 8: 350.0}
+"""tRFC by density in Gb."""
+PHY_READ_CYCLES = 10
+"""Cycles that the PHY of the ECP5 adds to CL: registers and gearing out and in."""
+
+_CAS_CODES = {5: 0b0010, 6: 0b0100, 7: 0b0110, 8: 0b1000, 9: 0b1010, 10: 0b1100, 11: 0b1110}  # A6 A5 A4 A2
+_WRITE_RECOVERY_CODES = {5: 1, 6: 2, 7: 3, 8: 4, 10: 5, 12: 6, 14: 7, 16: 0}
+_RTT_NOM_CODES = {0: 0, 60: 1 << 2, 120: 1 << 6, 40: 1 << 6 | 1 << 2}  # ohm: A9 A6 A2
+_RTT_WR_CODES = {0: 0, 60: 1 << 9, 120: 2 << 9}
+_DRIVE_CODES = {40: 0, 34: 1 << 1}
+
+
+@dataclass(frozen=True)
+class Ddr3Modes:
+    """What the mode registers choose.
+
+    cl, cwl
+        clocks from READ and WRITE to their data. Below 125 MHz some parts want the DLL off, and then 6 and 6.
+    dll
+        whether the part's DLL runs.
+    rtt_nom, rtt_wr, drive
+        ohm: termination otherwise and while written to (0: none), strength of the outputs.
+    """
+
+    cl: int = 6
+    cwl: int = 5
+    dll: bool = True
+    rtt_nom: int = 60
+    rtt_wr: int = 60
+    drive: int = 34
+
+    def registers(self, write_recovery: int) -> tuple[int, int, int, int]:
+        """MR0 (with a reset of the DLL that runs) to MR3."""
+        cas = _code("CL", _CAS_CODES, self.cl)
+        recovery = _WRITE_RECOVERY_CODES[min(n for n in _WRITE_RECOVERY_CODES if n >= write_recovery)]
+        mr0 = recovery << 9 | int(self.dll) << 8 | (cas >> 1) << 4 | (cas & 1) << 2
+        mr1 = _code("RTT_NOM", _RTT_NOM_CODES, self.rtt_nom) | _code("drive", _DRIVE_CODES, self.drive)
+        mr2 = _code("RTT_WR", _RTT_WR_CODES, self.rtt_wr) | _code("CWL", {n: n - 5 for n in range(5, 9)}, self.cwl) << 3
+        return mr0, mr1 | int(not self.dll), mr2, 0
+
+
+def _code(name: str, codes: dict[int, int], value: int) -> int:
+    if value not in codes:
+        raise LuternError(f"{name} of a DDR3 part is given as {value}; choose one of {', '.join(map(str, codes))}.")
+    return codes[value]
+
+
+@dataclass(frozen=True)
+class Ddr3Part:
+    """One part and speed grade, x16. Times in ns unless the name says otherwise; ``reference``: data sheet and table.
+
+    gigabits
+        density, of which tRFC depends.
+    row_bits, column_bits, bank_bits, data_bits
+        geometry; a page is 2 ** column_bits columns.
+    least_period_ns
+        shortest tCK with CL 6 and CWL 5.
+    rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, faw_ns, wr_ns, wtr_ns, rtp_ns
+        tRC activate to activate of a bank, tRAS activate to precharge, tRP precharge to activate, tRCD activate to
+        read, tRRD activate to activate of another bank, tFAW four activates, tWR last beat written to precharge, tWTR
+        last beat written to read, tRTP read to precharge.
+    rrd_clocks, wtr_clocks, rtp_clocks, ccd_clocks
+        at least so many clocks; tCCD read to read, write to write.
+    mrd_clocks, mod_ns, mod_clocks
+        tMRD mode register to mode register, tMOD to another command.
+    zq_init_ns, zq_init_clocks, dll_clocks
+        tZQinit of the long calibration, tDLLK from the reset of the DLL to the first read.
+    reset_us, wake_us
+        RESET_N low, and from its rise to CKE.
+    refresh_ms, refresh_count
+        so many refreshes in so much time: tREFI.
+    """
+
+    name: str
+    reference: str
+    gigabits: int
+    row_bits: int
+    rc_ns: float
+    ras_ns: float
+    rp_ns: float
+    rcd_ns: float
+    faw_ns: float
+    rrd_ns: float
+    column_bits: int = 10
+    bank_bits: int = 3
+    data_bits: int = 16
+    least_period_ns: float = 2.5
+    wr_ns: float = 15.0
+    wtr_ns: float = 7.5
+    rtp_ns: float = 7.5
+    rrd_clocks: int = 4
+    wtr_clocks: int = 4
+    rtp_clocks: int = 4
+    ccd_clocks: int = 4
+    mrd_clocks: int = 4
+    mod_ns: float = 15.0
+    mod_clocks: int = 12
+    zq_init_ns: float = 640.0
+    zq_init_clocks: int = 512
+    dll_clocks: int = 512
+    reset_us: float = 200.0
+    wake_us: float = 500.0
+    refresh_ms: float = 64.0
+    refresh_count: int = 8192
+
+    @property
+    def rfc_ns(self) -> float:
+        """tRFC, refresh to any command."""
+        return RFC_NS[self.gigabits]
+
+    @property
+    def byte_count(self) -> int:
+        """Capacity."""
+        return (1 << self.bank_bits + self.row_bits + self.column_bits) * self.data_bits // 8
+
+    def timings(self, clock_hz: float, refresh_group: int = 1, modes: Ddr3Modes | None = None) -> Ddr3Timings:
+        """All of it for a clock of the memory, half the part's."""
+        modes = modes or Ddr3Modes()
+        period = 1e9 / clock_hz / 2
+        if period < self.least_period_ns - 1e-6:
+            raise LuternError(
+                f"{self.name} is asked to run at {2e-6 * clock_hz:g} MHz, its data sheet ends at "
+                f"{1e3 / self.least_period_ns:g} MHz with CL 6; choose a memory clock of at most "
+                f"{500 / self.least_period_ns:g} MHz."
+            )
+        if not 1 <= refresh_group <= MOST_POSTPONED:
+            raise LuternError(
+                f"{refresh_group} refreshes together are asked of {self.name}; DDR3 lets 1 to {MOST_POSTPONED} wait."
+            )
+
+        def least(ns: float, clocks: int = 1) -> int:
+            return max(clocks, math.ceil(ns / period - 1e-6))
+
+        wr = least(self.wr_ns)
+        interval = 1e6 * self.refresh_ms / self.refresh_count / period
+        return Ddr3Timings(
+            clock_hz=clock_hz,
+            data_bits=self.data_bits,
+            bank_bits=self.bank_bits,
+            row_bits=self.row_bits,
+            column_bits=self.column_bits,
+            cl=modes.cl,
+            cwl=modes.cwl,
+            mode_registers=modes.registers(wr),
+            rc=least(self.rc_ns),
+            ras=least(self.ras_ns),
+            rp=least(self.rp_ns),
+            rcd=least(self.rcd_ns),
+            rrd=least(self.rrd_ns, self.rrd_clocks),
+            faw=least(self.faw_ns),
+            ccd=self.ccd_clocks,
+            rtp=least(self.rtp_ns, self.rtp_clocks),
+            wtr=least(self.wtr_ns, self.wtr_clocks),
+            wr=wr,
+            rfc=least(self.rfc_ns),
+            mrd=self.mrd_clocks,
+            mod=least(self.mod_ns, self.mod_clocks),
+            xpr=least(self.rfc_ns + 10.0, 5),
+            zq_init=least(self.zq_init_ns, self.zq_init_clocks),
+            dll_lock=self.dll_clocks if modes.dll else 0,
+            reset_low=least(1e3 * self.reset_us),
+            wake=least(1e3 * self.wake_us),
+            refi=math.floor(interval),
+            refresh_interval=math.floor(REFRESH_SHARE * interval / 2),
+            refresh_limit=math.floor(interval * self.refresh_count),
+            refresh_group=refresh_group,
+        )
+
+
+@dataclass(frozen=True)
+class Ddr3Timings:
+    """A part at a clock: geometry, and every time of the data sheet in clocks of the part.
+
+    mode_registers
+        MR0 to MR3.
+    refi, refresh_limit
+        tREFI, and the time within which each row has had a refresh.
+    refresh_interval
+        *cycles* of the controller's refreshes, on average; ``refresh_group``: refreshes that are made together.
+    phy_read_cycles
+        cycles that the PHY adds to CL.
+    """
+
+    clock_hz: float
+    data_bits: int
+    bank_bits: int
+    row_bits: int
+    column_bits: int
+    cl: int
+    cwl: int
+    mode_registers: tuple[int, int, int, int]
+    rc: int
+    ras: int
+    rp: int
+    rcd: int
+    rrd: int
+    faw: int
+    ccd: int
+    rtp: int
+    wtr: int
+    wr: int
+    rfc: int
+    mrd: int
+    mod: int
+    xpr: int
+    zq_init: int
+    dll_lock: int
+    reset_low: int
+    wake: int
+    refi: int
+    refresh_interval: int
+    refresh_limit: int
+    refresh_group: int = 1
+    phy_read_cycles: int = PHY_READ_CYCLES
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of a word."""
+        return BEATS * self.data_bits
+
+    @property
+    def page_bits(self) -> int:
+        """log2 of the words of a page."""
+        return self.column_bits - 3
+
+    @property
+    def address_bits(self) -> int:
+        """Bits of a word's address."""
+        return self.bank_bits + self.row_bits + self.page_bits
+
+    @property
+    def words(self) -> int:
+        """Words of the part."""
+        return 1 << self.address_bits
+
+    @property
+    def pin_address_bits(self) -> int:
+        """Pins A: a row's, and those of a mode register in any case."""
+        return max(self.row_bits, 13)
+
+    @property
+    def read_phase(self) -> int:
+        """Phase in which READ goes out."""
+        return self.cl % 2
+
+    @property
+    def write_phase(self) -> int:
+        """Phase in which WRITE goes out."""
+        return self.cwl % 2
+
+    @property
+    def row_phase(self) -> int:
+        """Phase of all other commands."""
+        return 1 - self.read_phase
+
+    @property
+    def read_latency(self) -> int:
+        """Cycles from the command to its word at DFI."""
+        return (self.cl + 1) // 2 + self.phy_read_cycles
+
+    @property
+    def write_latency(self) -> int:
+        """Cycles from the command to its word at DFI."""
+        return (self.cwl + 1) // 2
+
+    @property
+    def refresh_cycles(self) -> int:
+        """Cycles that a group of refreshes takes from a sequential read."""
+        reopen = max(2, self.cycles(self.rcd, self.row_phase, self.read_phase))
+        return max(2, self.cycles(self.rp)) + self.refresh_group * self.cycles(self.rfc) + reopen
+
+    @property
+    def refresh_loss(self) -> float:
+        """Share of a sequential read's cycles that refreshing takes."""
+        return self.refresh_cycles / (self.refresh_group * self.refresh_interval)
+
+    def cycles(self, clocks: int, start: int = 0, end: int = 0) -> int:
+        """Cycles from a command in phase ``start`` to one in phase ``end`` that is at least ``clocks`` later."""
+        return max(1, (start + clocks - end + 1) // 2)
+
+    def with_(self, **changes: int) -> Ddr3Timings:
+        """A copy with some values changed."""
+        return replace(self, **changes)
+
+    def source_shape(self, client_bits: int = 1) -> SourceShape:
+        """The part as a word source: a word takes two cycles, and a burst waits while another one is read."""
+        on_way = self.read_latency + 6
+        return SourceShape(
+            word_bits=self.word_bits,
+            address_bits=self.address_bits,
+            in_flight=on_way // 2 + 2 * BURST,
+            burst=BURST,
+            page_bits=self.page_bits,
+            client_bits=client_bits,
+        )
+
+
+__all__ = ["BURST", "MOST_POSTPONED", "Ddr3Modes", "Ddr3Part", "Ddr3Timings"]

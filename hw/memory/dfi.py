@@ -1,0 +1,71 @@
+"""DFI, the interface between a controller and the PHY of a DRAM, for two clocks of the part in a cycle.
+
+    controller ─► p0, p1: a command each ──────────► PHY ─► pins
+               ─► wrdata, wr latency cycles later ─►
+               ◄─ rddata, rd latency cycles later ──
+
+A word is a whole burst: all its beats in one cycle, beat 0 in the lowest bits. ``wrdata_en`` and ``rddata_en`` go with
+the command. Reference: DDR PHY Interface specification 3.1, frequency ratio 1:2.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.memory.dram_rows import NOP
+
+
+class DfiCommand(wiring.Signature):
+    """A command slot; ``cs_n`` 1: no command."""
+
+    def __init__(self, bank_bits: int, pin_address_bits: int) -> None:
+        super().__init__(
+            {
+                "cs_n": Out(1, init=1),
+                **{name: Out(1, init=1) for name in ("ras_n", "cas_n", "we_n")},
+                "ba": Out(bank_bits),
+                "a": Out(pin_address_bits),
+            }
+        )
+
+
+class Dfi(wiring.Signature):
+    """As the controller sees it."""
+
+    def __init__(self, bank_bits: int, pin_address_bits: int, word_bits: int) -> None:
+        command = DfiCommand(bank_bits, pin_address_bits)
+        super().__init__(
+            {
+                "p0": Out(command),
+                "p1": Out(command),
+                **{name: Out(1) for name in ("reset_n", "cke", "odt", "wrdata_en", "rddata_en")},
+                "wrdata": Out(word_bits),
+                "rddata": In(word_bits),
+            }
+        )
+
+
+class CommandSlot:
+    """Registers of one phase: no command, unless ``give`` says so."""
+
+    def __init__(self, m: Module, pins: wiring.PureInterface, name: str) -> None:
+        self._m = m
+        self._code = Signal(3, init=NOP, name=f"{name}_code")
+        self._cs_n = Signal(init=1, name=f"{name}_cs_n")
+        self._ba, self._a = Signal.like(pins.ba, name=f"{name}_ba"), Signal.like(pins.a, name=f"{name}_a")
+        m.d.comb += [
+            Cat(pins.ras_n, pins.cas_n, pins.we_n).eq(self._code),
+            pins.cs_n.eq(self._cs_n),
+            pins.ba.eq(self._ba),
+            pins.a.eq(self._a),
+        ]
+        m.d.sync += [self._cs_n.eq(1), self._code.eq(NOP)]
+
+    def give(self, code: Value | int, bank: Value | int = 0, address: Value | int = 0) -> None:
+        """Put a command into the slot of the next cycle."""
+        self._m.d.sync += [self._cs_n.eq(0), self._code.eq(code), self._ba.eq(bank), self._a.eq(address)]
+
+
+__all__ = ["CommandSlot", "Dfi", "DfiCommand"]
