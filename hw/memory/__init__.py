@@ -12,6 +12,7 @@ from amaranth.hdl import DomainRenamer
 from lutern.hw.config import HwConfig
 from lutern.hw.memory.block import ResidentMemory, StreamedMemory
 from lutern.hw.memory.block_source import BlockSource, block_shape
+from lutern.hw.memory.ddr3_controller import Ddr3Controller
 from lutern.hw.memory.ddr3_part import Ddr3Modes, Ddr3Part, Ddr3Timings
 from lutern.hw.memory.host import HostMemory
 from lutern.hw.memory.ports import client_bits, has_word_source, source_shape, state_request_layout
@@ -63,6 +64,7 @@ def memory_for(config: HwConfig, timings: SdramTimings | None) -> Memory:
 __all__ = [
     "BlockSource",
     "Client",
+    "Ddr3Controller",
     "Ddr3Modes",
     "Ddr3Part",
     "Ddr3Timings",

@@ -26,7 +26,7 @@ refreshes together, all in phase 1:
 tFAW is kept by a quarter of it between two ACTIVATE, which tRRD is longer than at these clocks; tRC by holding a page
 for max(tRAS, tRC - tRP). Who reads must have room for every word of a job when it gives it: words cannot wait here.
 
-Latency: from a job whose page is open, accepted, to its first word at ``port``: 5 + read latency cycles; tRCD more for
+Latency: from a job whose page is open, accepted, to its first word at ``port``: 4 + read latency cycles; tRCD more for
 a closed bank, tRP + tRCD for a bank with another page. A word every two cycles; a job of one word takes 3 cycles.
 `Ddr3Init` wakes up the part; until it is done no job is accepted.
 Reference: JEDEC JESD79-3F; data sheets in boards/ddr3_parts.py.

@@ -1,0 +1,39 @@
+"""Bench of sequential reads of several MiB, one of each part: how many words came, in how many cycles."""
+
+from typing import Any
+
+import cocotb
+from cocotb.triggers import ClockCycles
+
+from lutern.sim.ddr3 import Rule
+from lutern.sim.runner import bench_parameters
+from lutern.sim.streams import start, to_int
+
+
+@cocotb.test()
+async def share_of_the_cycles(dut: Any) -> None:
+    p = bench_parameters()
+    await start(dut)
+    for number, wanted in enumerate(p["wanted"]):
+        results = {
+            name: getattr(dut, f"results__{number}__{name}")
+            for name in ("words", "wrong", "cycles", "error", "refreshes")
+        }
+        for _ in range(10_000):
+            words, cycles = to_int(results["words"]), to_int(results["cycles"])
+            if words >= p["words"]:
+                break
+            await ClockCycles(dut.clk, 2000)
+        assert words >= p["words"], f"reader {number}: {words:,} of {p['words']:,} words came"
+        assert to_int(results["error"]) == 0, f"reader {number}: rule {Rule(to_int(results['error'])).name} is broken"
+        assert to_int(results["wrong"]) == 0, f"reader {number}: {to_int(results['wrong'])} words are wrong"
+        share, formula = 2 * words / (cycles + 1), p["formula"][number]
+        print(
+            f"reader {number}: {words:,} words in {cycles:,} cycles: {share:.4%}; by the formula {formula:.4%}; "
+            f"{to_int(results['refreshes']):,} refreshes"
+        )
+        assert share >= wanted, f"reader {number}: {share:.4%} of the cycles, wanted {wanted:.1%}"
+        lost, expected = cycles - 2 * words, cycles * (1 - formula)
+        assert abs(lost - expected) <= 2 * p["group_cycles"][number], (
+            f"reader {number}: {lost} lost, not {expected:.0f}"
+        )
