@@ -8,6 +8,7 @@ Adding a part: copy the entry that is most like it, and name data sheet and tabl
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from lutern.hw.memory import Ddr3Part
 from lutern.model_ref.errors import LuternError
@@ -27,7 +28,7 @@ MT41K256M16 = Ddr3Part(
 )
 
 
-def _micron(name: str, gigabits: int, row_bits: int, **changes: float) -> Ddr3Part:
+def _micron(name: str, gigabits: int, row_bits: int, **changes: Any) -> Ddr3Part:
     reference = MT41K256M16.reference.replace("4Gb", f"{gigabits}Gb")
     return replace(MT41K256M16, name=name, reference=reference, gigabits=gigabits, row_bits=row_bits, **changes)
 

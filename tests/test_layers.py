@@ -41,7 +41,7 @@ EXTRAS = {
     "boards": {"build"},
     "sim": {"test"},
     "measure": {"test", "report"},
-    "tests": {"test", "train", "build", "report"},
+    "tests": {"test", "train", "build", "report", "ddr3-check"},
 }
 
 # Packages that are imported under another name than their own, or bring a second one.

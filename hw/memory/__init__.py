@@ -13,7 +13,8 @@ from lutern.hw.config import HwConfig
 from lutern.hw.memory.block import ResidentMemory, StreamedMemory
 from lutern.hw.memory.block_source import BlockSource, block_shape
 from lutern.hw.memory.ddr3_controller import Ddr3Controller
-from lutern.hw.memory.ddr3_part import Ddr3Modes, Ddr3Part, Ddr3Timings
+from lutern.hw.memory.ddr3_modes import Ddr3Modes
+from lutern.hw.memory.ddr3_part import Ddr3Part, Ddr3Timings
 from lutern.hw.memory.host import HostMemory
 from lutern.hw.memory.ports import client_bits, has_word_source, source_shape, state_request_layout
 from lutern.hw.memory.sdram import sdram_memory

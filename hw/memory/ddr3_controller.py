@@ -42,9 +42,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.memory.ddr3_init import Ddr3Init
-from lutern.hw.memory.ddr3_part import BEATS, BURST, Ddr3Timings
+from lutern.hw.memory.ddr3_part import BURST, Ddr3Timings
+from lutern.hw.memory.ddr3_waits import Waits, row_cycles
 from lutern.hw.memory.dfi import CommandSlot, Dfi
-from lutern.hw.memory.dram_rows import ACTIVATE, PRECHARGE, READ, REFRESH, WRITE, Countdown, OpenRows, RowCycles
+from lutern.hw.memory.dram_rows import ACTIVATE, PRECHARGE, READ, REFRESH, WRITE, OpenRows
 from lutern.hw.memory.word_source import WordPort
 
 REFRESH_WAIT = 2 * BURST + 2
@@ -72,47 +73,6 @@ class _Refreshes:
     owed: Signal
     due: Signal
     begins: Signal
-
-
-class _Waits:
-    """The times between commands that are not of one bank's rows, and the words that a job has still to read."""
-
-    def __init__(self, m: Module, timings: Ddr3Timings, client_bits: int) -> None:
-        t = timings
-        reads, writes, rows = t.read_phase, t.write_phase, t.row_phase
-        burst = BEATS // 2
-        self.read_to_read = t.cycles(t.ccd, reads, reads)
-        self.read_to_close = t.cycles(t.rtp, reads, rows)
-        # Two clocks between the last beat and the first one written, and a cycle more for the pins to turn.
-        self.read_to_write = t.cycles(t.cl + burst + 2 - t.cwl, reads, writes) + 1
-        self.write_to_read = t.cycles(t.cwl + burst + t.wtr, writes, reads)
-        self.write_to_close = t.cycles(t.cwl + burst + t.wr, writes, rows)
-        self.read = Countdown(m, "read", max(self.read_to_read, self.write_to_read))
-        self.write = Countdown(m, "write", self.read_to_write)
-        self.close = Countdown(m, "close", self.read_to_close)
-        self.recover = Countdown(m, "recover", self.write_to_close)
-        self.left = Signal(range(BURST))
-        self.bank, self.column = Signal(t.bank_bits), Signal(t.page_bits)
-        self.client = Signal(client_bits)
-
-    def start_read(self) -> None:
-        """Note a READ."""
-        self.read.start(self.read_to_read)
-        self.write.start(self.read_to_write)
-        self.close.start(self.read_to_close)
-
-    def start_write(self) -> None:
-        """Note a WRITE."""
-        self.read.start(self.write_to_read)
-        self.recover.start(self.write_to_close)
-
-    def may_close(self, bank: Value) -> Value:
-        """Whether reads and writes allow that a bank is precharged."""
-        return self.recover.over & ((self.bank != bank) | ((self.left == 0) & self.close.over))
-
-    def rest(self) -> Value:
-        """Whether they allow it for all banks, and no word is left to read."""
-        return self.recover.over & (self.left == 0) & self.close.over
 
 
 class Ddr3Controller(wiring.Component):
@@ -144,8 +104,8 @@ class Ddr3Controller(wiring.Component):
         with m.Elif((starts & ~job.write) | sent[-1]):
             m.d.sync += there.eq(0)
 
-        rows = OpenRows(m, self._row_cycles())
-        waits = _Waits(m, t, self.shape.client_bits)
+        rows = OpenRows(m, row_cycles(t))
+        waits = Waits(m, t, self.shape.client_bits)
         page, ahead = self._look_up(m, rows, job.address)
         refreshes = self._owe_refreshes(m, init.done)
         calm = checked & rows.settled(page.bank)
@@ -184,14 +144,6 @@ class Ddr3Controller(wiring.Component):
             self._claim_words(m, waits, starts & ~job.write, job.length, comes)
         return m
 
-    def _row_cycles(self) -> RowCycles:
-        """Times of the rows, all of whose commands are in one phase; but READ and WRITE, which may be in the other."""
-        t = self.timings
-        rp = max(2, t.cycles(t.rp))
-        rcd = max(2, *(t.cycles(t.rcd, t.row_phase, phase) for phase in (t.read_phase, t.write_phase)))
-        hold = max(t.cycles(t.ras), t.cycles(t.rc) - rp)
-        return RowCycles(t.bank_bits, t.row_bits, rp, rcd, hold, max(t.cycles(t.rrd), -(-t.cycles(t.faw) // 4)))
-
     def _look_up(self, m: Module, rows: OpenRows, address: Value) -> tuple[_Page, _Page]:
         """The job's page and the next one, looked up a cycle before they are acted on.
 
@@ -226,7 +178,7 @@ class Ddr3Controller(wiring.Component):
         m: Module,
         slot: CommandSlot,
         rows: OpenRows,
-        waits: _Waits,
+        waits: Waits,
         calm: Value,
         there: Value,
         writes: Value,
@@ -260,7 +212,7 @@ class Ddr3Controller(wiring.Component):
             with m.If(pause == 1):
                 m.next = "RUN"
 
-    def _send(self, m: Module, slots: list[CommandSlot], waits: _Waits, starts: Signal, job: Any) -> Signal:
+    def _send(self, m: Module, slots: list[CommandSlot], waits: Waits, starts: Signal, job: Any) -> Signal:
         """READ and WRITE: of the job that starts, and of the words that the last one has left."""
         t = self.timings
         reads, more = Signal(), Signal()
@@ -322,7 +274,7 @@ class Ddr3Controller(wiring.Component):
             Assert((left < t.refresh_group) | ~fsm.ongoing("REFRESH")),
         ]
 
-    def _claim_words(self, m: Module, waits: _Waits, reads: Value, length: Value, comes: Signal) -> None:
+    def _claim_words(self, m: Module, waits: Waits, reads: Value, length: Value, comes: Signal) -> None:
         """Exactly the words that were asked for: what is wanted is on its way, and no more."""
         wanted = Signal(8)
         m.d.sync += wanted.eq(wanted + Mux(reads, length, 0) - self.port.valid)

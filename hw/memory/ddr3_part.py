@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
+from lutern.hw.memory.ddr3_modes import Ddr3Modes
 from lutern.hw.memory.word_source import SourceShape
 from lutern.model_ref.errors import LuternError
 
@@ -35,47 +37,6 @@ RFC_NS = {1: 110.0, 2: 160.0, 4: 260.0, 8: 350.0}
 """tRFC by density in Gb."""
 PHY_READ_CYCLES = 10
 """Cycles that the PHY of the ECP5 adds to CL: registers and gearing out and in."""
-
-_CAS_CODES = {5: 0b0010, 6: 0b0100, 7: 0b0110, 8: 0b1000, 9: 0b1010, 10: 0b1100, 11: 0b1110}  # A6 A5 A4 A2
-_WRITE_RECOVERY_CODES = {5: 1, 6: 2, 7: 3, 8: 4, 10: 5, 12: 6, 14: 7, 16: 0}
-_RTT_NOM_CODES = {0: 0, 60: 1 << 2, 120: 1 << 6, 40: 1 << 6 | 1 << 2}  # ohm: A9 A6 A2
-_RTT_WR_CODES = {0: 0, 60: 1 << 9, 120: 2 << 9}
-_DRIVE_CODES = {40: 0, 34: 1 << 1}
-
-
-@dataclass(frozen=True)
-class Ddr3Modes:
-    """What the mode registers choose.
-
-    cl, cwl
-        clocks from READ and WRITE to their data. Below 125 MHz some parts want the DLL off, and then 6 and 6.
-    dll
-        whether the part's DLL runs.
-    rtt_nom, rtt_wr, drive
-        ohm: termination otherwise and while written to (0: none), strength of the outputs.
-    """
-
-    cl: int = 6
-    cwl: int = 5
-    dll: bool = True
-    rtt_nom: int = 60
-    rtt_wr: int = 60
-    drive: int = 34
-
-    def registers(self, write_recovery: int) -> tuple[int, int, int, int]:
-        """MR0 (with a reset of the DLL that runs) to MR3."""
-        cas = _code("CL", _CAS_CODES, self.cl)
-        recovery = _WRITE_RECOVERY_CODES[min(n for n in _WRITE_RECOVERY_CODES if n >= write_recovery)]
-        mr0 = recovery << 9 | int(self.dll) << 8 | (cas >> 1) << 4 | (cas & 1) << 2
-        mr1 = _code("RTT_NOM", _RTT_NOM_CODES, self.rtt_nom) | _code("drive", _DRIVE_CODES, self.drive)
-        mr2 = _code("RTT_WR", _RTT_WR_CODES, self.rtt_wr) | _code("CWL", {n: n - 5 for n in range(5, 9)}, self.cwl) << 3
-        return mr0, mr1 | int(not self.dll), mr2, 0
-
-
-def _code(name: str, codes: dict[int, int], value: int) -> int:
-    if value not in codes:
-        raise LuternError(f"{name} of a DDR3 part is given as {value}; choose one of {', '.join(map(str, codes))}.")
-    return codes[value]
 
 
 @dataclass(frozen=True)
@@ -311,7 +272,7 @@ class Ddr3Timings:
         """Cycles from a command in phase ``start`` to one in phase ``end`` that is at least ``clocks`` later."""
         return max(1, (start + clocks - end + 1) // 2)
 
-    def with_(self, **changes: int) -> Ddr3Timings:
+    def with_(self, **changes: Any) -> Ddr3Timings:
         """A copy with some values changed."""
         return replace(self, **changes)
 
@@ -328,4 +289,4 @@ class Ddr3Timings:
         )
 
 
-__all__ = ["BURST", "MOST_POSTPONED", "Ddr3Modes", "Ddr3Part", "Ddr3Timings"]
+__all__ = ["BURST", "MOST_POSTPONED", "Ddr3Part", "Ddr3Timings"]

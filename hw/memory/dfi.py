@@ -23,8 +23,8 @@ class DfiCommand(wiring.Signature):
     def __init__(self, bank_bits: int, pin_address_bits: int) -> None:
         super().__init__(
             {
-                "cs_n": Out(1, init=1),
-                **{name: Out(1, init=1) for name in ("ras_n", "cas_n", "we_n")},
+                "cs_n": Out(1),
+                **{name: Out(1) for name in ("ras_n", "cas_n", "we_n")},
                 "ba": Out(bank_bits),
                 "a": Out(pin_address_bits),
             }

@@ -79,7 +79,7 @@ class OpenRows:
 
     def all_held(self) -> Value:
         """Whether all banks were."""
-        held = self.hold[0].over
+        held: Value = self.hold[0].over
         for countdown in self.hold[1:]:
             held = held & countdown.over
         return held

@@ -1,0 +1,64 @@
+"""Times between the commands of a DDR3 part in cycles, and what they make `Ddr3Controller` wait for.
+
+READ, WRITE ─► Waits ─► may a READ, a WRITE, a PRECHARGE go out?     left: words that the job has still to read
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, Value
+
+from lutern.hw.memory.ddr3_part import BEATS, BURST, Ddr3Timings
+from lutern.hw.memory.dram_rows import Countdown, RowCycles
+
+
+def row_cycles(timings: Ddr3Timings) -> RowCycles:
+    """Times of the rows, all of whose commands are in one phase; READ and WRITE may be in the other."""
+    t = timings
+    rp = max(2, t.cycles(t.rp))
+    rcd = max(2, *(t.cycles(t.rcd, t.row_phase, phase) for phase in (t.read_phase, t.write_phase)))
+    hold = max(t.cycles(t.ras), t.cycles(t.rc) - rp)
+    return RowCycles(t.bank_bits, t.row_bits, rp, rcd, hold, max(t.cycles(t.rrd), -(-t.cycles(t.faw) // 4)))
+
+
+class Waits:
+    """The times between commands that are not of one bank's rows, and the words that a job has still to read."""
+
+    def __init__(self, m: Module, timings: Ddr3Timings, client_bits: int) -> None:
+        t = timings
+        reads, writes, rows = t.read_phase, t.write_phase, t.row_phase
+        burst = BEATS // 2
+        self.read_to_read = t.cycles(t.ccd, reads, reads)
+        self.read_to_close = t.cycles(t.rtp, reads, rows)
+        # Two clocks between the last beat and the first one written, and a cycle more for the pins to turn.
+        self.read_to_write = t.cycles(t.cl + burst + 2 - t.cwl, reads, writes) + 1
+        self.write_to_read = t.cycles(t.cwl + burst + t.wtr, writes, reads)
+        self.write_to_close = t.cycles(t.cwl + burst + t.wr, writes, rows)
+        self.read = Countdown(m, "read", max(self.read_to_read, self.write_to_read))
+        self.write = Countdown(m, "write", self.read_to_write)
+        self.close = Countdown(m, "close", self.read_to_close)
+        self.recover = Countdown(m, "recover", self.write_to_close)
+        self.left = Signal(range(BURST))
+        self.bank, self.column = Signal(t.bank_bits), Signal(t.page_bits)
+        self.client = Signal(client_bits)
+
+    def start_read(self) -> None:
+        """Note a READ."""
+        self.read.start(self.read_to_read)
+        self.write.start(self.read_to_write)
+        self.close.start(self.read_to_close)
+
+    def start_write(self) -> None:
+        """Note a WRITE."""
+        self.read.start(self.write_to_read)
+        self.recover.start(self.write_to_close)
+
+    def may_close(self, bank: Value) -> Value:
+        """Whether reads and writes allow that a bank is precharged."""
+        return self.recover.over & ((self.bank != bank) | ((self.left == 0) & self.close.over))
+
+    def rest(self) -> Value:
+        """Whether they allow it for all banks, and no word is left to read."""
+        return self.recover.over & (self.left == 0) & self.close.over
+
+
+__all__ = ["Waits", "row_cycles"]
