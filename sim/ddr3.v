@@ -54,7 +54,7 @@ module ddr3_dfi #(
     reg [WL:0] writes;
     reg [PLACE_BITS-1:0] write_place [0:WL];
     reg reads_now, writes_now;
-    integer i;
+    integer i, phase;
 
     initial begin
         error = 0; error_address = 0; refreshes = 0; next_row = 0; now = 0;
@@ -231,8 +231,13 @@ module ddr3_dfi #(
         writes = writes << 1;
         reads_now = 0; writes_now = 0;
         power;
-        if (!p0_cs_n) command({p0_ras_n, p0_cas_n, p0_we_n}, p0_ba, p0_a, now);
-        if (!p1_cs_n) command({p1_ras_n, p1_cas_n, p1_we_n}, p1_ba, p1_a, now + 1);
+        // verilator unroll_disable
+        for (phase = 0; phase < 2; phase = phase + 1)
+            if (!(phase == 0 ? p0_cs_n : p1_cs_n))
+                command(
+                    phase == 0 ? {p0_ras_n, p0_cas_n, p0_we_n} : {p1_ras_n, p1_cas_n, p1_we_n},
+                    phase == 0 ? p0_ba : p1_ba, phase == 0 ? p0_a : p1_a, now + phase
+                );
         writes[0] = writes_now;
         if (reads_now != rddata_en || writes_now != wrdata_en) broken(PHASE, 0, 0);
         if (writes[WL]) words[write_place[WL]] = wrdata;

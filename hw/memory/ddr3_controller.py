@@ -48,7 +48,7 @@ from lutern.hw.memory.dfi import CommandSlot, Dfi
 from lutern.hw.memory.dram_rows import ACTIVATE, PRECHARGE, READ, REFRESH, WRITE, OpenRows
 from lutern.hw.memory.word_source import WordPort
 
-REFRESH_WAIT = 2 * BURST + 2
+REFRESH_WAIT = 2 * BURST
 """Most cycles that a refresh which is due waits for the words of a job, rows and writes. Induction proves it for a
 small part, with one and two refreshes together (tests/hw/memory/test_ddr3_proofs.py); no real part's times are longer.
 """
@@ -137,10 +137,9 @@ class Ddr3Controller(wiring.Component):
         comes = self._take_words(m, reads, Mux(starts, job.client, waits.client))
         m.d.comb += port.idle.eq(~there & (waits.left == 0) & (comes == 0) & ~port.valid)
         if platform == "formal":
-            running = fsm.ongoing("RUN")
-            self._claim(m, refreshes, running)
+            self._claim(m, refreshes, fsm.ongoing("RUN"))
             at_rest = ~there & (waits.left == 0) & (comes == 0) & ~port.valid & (refreshes.owed == 0)
-            self._claim_states(m, fsm, init, pause, left, at_rest)
+            self._claim_states(m, fsm, init, pause, left, waits, at_rest)
             self._claim_words(m, waits, starts & ~job.write, job.length, comes)
         return m
 
@@ -263,15 +262,19 @@ class Ddr3Controller(wiring.Component):
             m.d.sync += age.eq(0)
         m.d.comb += [Assert(age <= REFRESH_WAIT), Assert(refreshes.owed < 2 * self.timings.refresh_group)]
 
-    def _claim_states(self, m: Module, fsm: Any, init: Any, pause: Signal, left: Signal, at_rest: Value) -> None:
+    def _claim_states(
+        self, m: Module, fsm: Any, init: Any, pause: Signal, left: Signal, waits: Waits, at_rest: Value
+    ) -> None:
         """States that no run reaches, for the induction."""
         t = self.timings
+        reading = fsm.ongoing("RUN") & (waits.read.left() <= waits.read_to_read)
         m.d.comb += [
             Assert(~(fsm.ongoing("END") & (pause == 0))),
             Assert(init.done | fsm.ongoing("INIT")),
             Assert(init.done | at_rest),
             Assert(pause < max(t.cycles(t.rfc), t.cycles(t.rp), 2)),
             Assert((left < t.refresh_group) | ~fsm.ongoing("REFRESH")),
+            Assert((waits.left == 0) | reading),
         ]
 
     def _claim_words(self, m: Module, waits: Waits, reads: Value, length: Value, comes: Signal) -> None:
