@@ -82,13 +82,13 @@ def is_mode(sent: Any) -> Any:
 
 
 MUTANTS: dict[str, tuple[str, Pair]] = {
-    "reset_low": ("POWER", shorter("reset_low")),
+    "reset_low": ("POWER", shorter("reset_low", 20)),  # the bench's own reset is part of it
     "wake": ("POWER", shorter("wake")),
     "xpr": ("XPR", shorter("xpr")),
     "mrd": ("MRD", shorter("mrd")),
     "mod": ("MOD", shorter("mod")),
     "zq_init": ("ZQ", shorter("zq_init", 20)),
-    "dll_lock": ("DLLK", shorter("dll_lock", 60, dll_lock=200)),
+    "dll_lock": ("DLLK", shorter("dll_lock", 90, dll_lock=200)),
     "rc": ("RC", shorter("rc")),
     "ras": ("RAS", shorter("ras", rc=36)),
     "rp": ("RP", shorter("rp")),
