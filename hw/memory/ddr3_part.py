@@ -277,15 +277,15 @@ class Ddr3Timings:
         return replace(self, **changes)
 
     def source_shape(self, client_bits: int = 1) -> SourceShape:
-        """The part as a word source: a word takes two cycles, and a burst waits while another one is read."""
-        on_way = self.read_latency + 6
+        """The part as a word source: a burst is read, one waits, and words, two cycles each, are on their way."""
         return SourceShape(
             word_bits=self.word_bits,
             address_bits=self.address_bits,
-            in_flight=on_way // 2 + 2 * BURST,
+            in_flight=2 * BURST + (self.read_latency + 6) // 2,
             burst=BURST,
             page_bits=self.page_bits,
             client_bits=client_bits,
+            is_trusted=True,
         )
 
 
