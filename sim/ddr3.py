@@ -5,6 +5,7 @@
 Ddr3Bench:     jobs ─► Ddr3Controller ─ DFI ─► ddr3_dfi (ddr3.v) ─► error, its address, refreshes
                words ◄──────┘
 Ddr3Sequence:  the same, with a reader of all words in order and a check of each
+Ddr3MemoryBench:  the memory of words over it
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from amaranth.hdl import ClockSignal, Const, Elaboratable, Instance, Module, Mux, Signal
+from amaranth.hdl import ClockSignal, Const, DomainRenamer, Elaboratable, Instance, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.memory import Ddr3Controller, Ddr3Timings
-from lutern.hw.memory.word_source import WordPort
+from lutern.hw.config import HwConfig
+from lutern.hw.memory import Ddr3Controller, Ddr3Timings, WordPort, connect_member, ddr3_memory
 
 SOURCE = Path(__file__).with_name("ddr3.v")
 COMMAND_PINS = ("cs_n", "ras_n", "cas_n", "we_n", "ba", "a")
@@ -196,4 +197,26 @@ class Ddr3Sequences(wiring.Component):
         return m
 
 
-__all__ = ["FILL", "SOURCE", "Ddr3Bench", "Ddr3Model", "Ddr3Sequence", "Ddr3Sequences", "Rule"]
+class Ddr3MemoryBench(wiring.Component):
+    """The whole memory of words and its part, both domains on one clock.
+
+    Members: those of the memory but for ``dfi``; ``error``, ``refreshes`` of the model.
+    """
+
+    def __init__(self, config: HwConfig, timings: Ddr3Timings) -> None:
+        self.config, self.timings = config, timings
+        self.memory = ddr3_memory(config, timings)
+        self._shared = [name for name in self.memory.signature.members if name != "dfi"]
+        super().__init__({**{name: self.memory.signature.members[name] for name in self._shared}, **_results(timings)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.memory = DomainRenamer({"memory": "sync"})(self.memory)
+        m.submodules.model = model = Ddr3Model(self.memory.dfi, self.timings, "sync")
+        m.d.comb += [getattr(self, name).eq(getattr(model, name)) for name in ("error", "error_address", "refreshes")]
+        for name in self._shared:
+            connect_member(m, self, self.memory, name)
+        return m
+
+
+__all__ = ["FILL", "SOURCE", "Ddr3Bench", "Ddr3MemoryBench", "Ddr3Model", "Ddr3Sequence", "Ddr3Sequences", "Rule"]

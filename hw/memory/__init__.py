@@ -12,6 +12,7 @@ from amaranth.hdl import DomainRenamer
 from lutern.hw.config import HwConfig
 from lutern.hw.memory.block import ResidentMemory, StreamedMemory
 from lutern.hw.memory.block_source import BlockSource, block_shape
+from lutern.hw.memory.ddr3 import ddr3_memory
 from lutern.hw.memory.ddr3_controller import Ddr3Controller
 from lutern.hw.memory.ddr3_modes import Ddr3Modes
 from lutern.hw.memory.ddr3_part import Ddr3Part, Ddr3Timings
@@ -85,6 +86,7 @@ __all__ = [
     "any_part",
     "client_fifos",
     "connect_member",
+    "ddr3_memory",
     "has_word_source",
     "memory_for",
     "sdram_memory",
