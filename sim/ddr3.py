@@ -182,12 +182,12 @@ class Ddr3Sequence(wiring.Component):
 
 
 class Ddr3Sequences(wiring.Component):
-    """One `Ddr3Sequence` for each part, in one bench: ``results`` are their members."""
+    """One `Ddr3Sequence` for each part, in one bench: ``results`` are their members, and then there are ``others``."""
 
-    def __init__(self, parts: Sequence[Ddr3Timings]) -> None:
+    def __init__(self, parts: Sequence[Ddr3Timings], others: int = 0) -> None:
         self.readers = [Ddr3Sequence(part) for part in parts]
         one = wiring.Signature({name: member for name, member in self.readers[0].signature.members.items()})
-        super().__init__({"results": Out(one).array(len(parts))})
+        super().__init__({"results": Out(one).array(len(parts) + others)})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

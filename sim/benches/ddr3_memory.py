@@ -13,6 +13,8 @@ from lutern.sim.streams import to_int
 class Bench(memory_bench.Bench):
     """Stops at the first broken rule."""
 
+    patience = 2000  # a word that is written to a page of its own takes some 20 cycles
+
     def __init__(self, dut: Any, pause: str | None = None) -> None:
         super().__init__(dut, pause)
         dut.i_test__valid.value, dut.o_test__ready.value = 0, 0

@@ -1,5 +1,10 @@
-"""Bench of sequential reads of several MiB, one of each part: how many words came, in how many cycles."""
+"""Bench of sequential reads of several MiB, one of each part: how many words came, in how many cycles.
 
+Written down: the share of each reader in ``shares.json``.
+"""
+
+import json
+from pathlib import Path
 from typing import Any
 
 import cocotb
@@ -14,6 +19,7 @@ from lutern.sim.streams import start, to_int
 async def share_of_the_cycles(dut: Any) -> None:
     p = bench_parameters()
     await start(dut)
+    shares = []
     for number, wanted in enumerate(p["wanted"]):
         results = {
             name: getattr(dut, f"results__{number}__{name}")
@@ -28,6 +34,7 @@ async def share_of_the_cycles(dut: Any) -> None:
         assert to_int(results["error"]) == 0, f"reader {number}: rule {Rule(to_int(results['error'])).name} is broken"
         assert to_int(results["wrong"]) == 0, f"reader {number}: {to_int(results['wrong'])} words are wrong"
         share, formula = 2 * words / (cycles + 1), p["formula"][number]
+        shares.append(share)
         print(
             f"reader {number}: {words:,} words in {cycles:,} cycles: {share:.4%}; by the formula {formula:.4%}; "
             f"{to_int(results['refreshes']):,} refreshes"
@@ -37,3 +44,4 @@ async def share_of_the_cycles(dut: Any) -> None:
         assert abs(lost - expected) <= 2 * p["group_cycles"][number], (
             f"reader {number}: {lost} lost, not {expected:.0f}"
         )
+    Path("shares.json").write_text(json.dumps(shares))

@@ -42,6 +42,9 @@ class _Running:
 class Bench:
     """Drives one memory; lists are the reference."""
 
+    patience = 500
+    """Cycles that a word may take, after the writes of a case."""
+
     def __init__(self, dut: Any, pause: str | None = None) -> None:
         self.parameters = bench_parameters()
         self.dut, self.seed, self.pause = dut, bench_seed(), pause or self.parameters["pause"]
@@ -133,7 +136,9 @@ class Bench:
     async def finish(self) -> None:
         """All that was asked for has come."""
         for name in ("o_read", "o_row"):
-            await self.sinks[name].receive(len(self.boards[name].pending) + len(self.sinks[name].received), 500)
+            await self.sinks[name].receive(
+                len(self.boards[name].pending) + len(self.sinks[name].received), self.patience
+            )
         for name in ("i_write", "i_read", "i_start"):
             await self.sources[name].drained()
         await ClockCycles(self.dut.clk, 8)

@@ -1,6 +1,9 @@
-"""Writes LiteDRAM's model of a DDR3 part, with its checker of timings, as Verilog: run by a Python that has LiteDRAM.
+"""Writes modules made of LiteDRAM as Verilog: run by a Python that has LiteDRAM.
 
-    python litedram_part.py '{"clock_hz": ..., "rows": ..., "rfc_ns": ..., ...}' part.v
+    python litedram_part.py '{"name": ..., "clock_hz": ..., "rows": ..., "rfc_ns": ..., ...}' module.v
+
+Without "postponing": a DDR3 part with a checker of timings, at DFI. With it: LiteDRAM's own controller, that many
+refreshes together, on such a part, and a reader of all words in order, which are counted.
 
 Two faults of the checker are mended: it cuts a time given in clocks to picoseconds after the product, but its clock
 before, so that any clock that is no whole number of picoseconds is too fast for tCCD; and its claim about the refreshes
@@ -12,9 +15,11 @@ import sys
 from pathlib import Path
 
 from litedram.common import PhySettings
+from litedram.core.controller import ControllerSettings, LiteDRAMController
+from litedram.core.crossbar import LiteDRAMCrossbar
 from litedram.modules import DDR3Module, _SpeedgradeTimings, _TechnologyTimings
 from litedram.phy import model
-from migen import ClockDomain, Module
+from migen import ClockDomain, If, Module, Signal
 from migen.fhdl.verilog import convert
 
 
@@ -24,26 +29,32 @@ def ck_ns_to_ps(self, value, tck):
     return max((clocks or 0) * int(tck * 1e3), int((ns or 0) * 1e3))
 
 
-class Top(Module):
-    """The model in a clock domain of its own."""
+def make_module(given):
+    """The part's data."""
 
-    def __init__(self, given):
-        class Part(DDR3Module):
-            nbanks, nrows, ncols = 8, given["rows"], 1024
-            technology_timings = _TechnologyTimings(
-                tREFI=64e6 / 8192, tWTR=(4, 7.5), tCCD=(4, None), tRRD=(4, given["rrd_ns"]), tZQCS=(64, 80)
+    class Part(DDR3Module):
+        nbanks, nrows, ncols = 8, given["rows"], 1024
+        technology_timings = _TechnologyTimings(
+            tREFI=64e6 / 8192, tWTR=(4, 7.5), tCCD=(4, None), tRRD=(4, given["rrd_ns"]), tZQCS=(64, 80)
+        )
+        speedgrade_timings = {
+            "default": _SpeedgradeTimings(
+                tRP=given["rp_ns"],
+                tRCD=given["rcd_ns"],
+                tWR=given["wr_ns"],
+                tRFC=(None, given["rfc_ns"]),
+                tFAW=(None, given["faw_ns"]),
+                tRAS=given["ras_ns"],
             )
-            speedgrade_timings = {
-                "default": _SpeedgradeTimings(
-                    tRP=given["rp_ns"],
-                    tRCD=given["rcd_ns"],
-                    tWR=given["wr_ns"],
-                    tRFC=(None, given["rfc_ns"]),
-                    tFAW=(None, given["faw_ns"]),
-                    tRAS=given["ras_ns"],
-                )
-            }
+        }
 
+    return Part(given["clock_hz"], "1:2")
+
+
+class Part(Module):
+    """The model of the part."""
+
+    def __init__(self, given, is_checked):
         names = ("rdphase", "wrphase", "cl", "cwl", "read_latency", "write_latency")
         settings = PhySettings(
             phytype="ECP5DDRPHY",
@@ -54,20 +65,54 @@ class Top(Module):
             **{name: given[name] for name in names},
         )
         self.clock_domains.sys = ClockDomain()
-        part = Part(given["clock_hz"], "1:2")
+        self.part = make_module(given)
+        verbosity = model.SDRAM_VERBOSE_STD if is_checked else model.SDRAM_VERBOSE_OFF
         self.submodules.phy = model.SDRAMPHYModel(
-            part, settings, clk_freq=given["clock_hz"], we_granularity=0, verbosity=model.SDRAM_VERBOSE_STD
+            self.part, settings, clk_freq=given["clock_hz"], we_granularity=0, verbosity=verbosity
         )
+
+    def ports(self):
+        """Those of DFI, named as in it."""
+        phases = self.phy.dfi.phases
+        for number, phase in enumerate(phases):
+            for name, _, _ in phase.layout:
+                getattr(phase, name).name_override = f"p{number}_{name}"
+        return {signal for phase in phases for signal in phase.flatten()}
+
+
+class Reader(Part):
+    """LiteDRAM's controller on it, and a reader."""
+
+    def __init__(self, given):
+        super().__init__(given, is_checked=False)
+        part, phy = self.part, self.phy
+        settings = ControllerSettings(refresh_postponing=given["postponing"])
+        self.submodules.controller = controller = LiteDRAMController(
+            phy.settings, part.geom_settings, part.timing_settings, given["clock_hz"], settings
+        )
+        self.comb += controller.dfi.connect(phy.dfi)
+        self.submodules.crossbar = crossbar = LiteDRAMCrossbar(controller.interface)
+        port = crossbar.get_port(mode="read")
+        self.words, self.cycles, now = Signal(32), Signal(32), Signal(32)
+        self.comb += [port.cmd.valid.eq(1), port.cmd.we.eq(0), port.rdata.ready.eq(1)]
+        self.sync += [
+            now.eq(now + 1),
+            If((self.words == 0) & ~port.rdata.valid, now.eq(1)),
+            If(port.cmd.ready, port.cmd.addr.eq(port.cmd.addr + 1)),
+            If(port.rdata.valid, self.words.eq(self.words + 1), self.cycles.eq(now)),
+        ]
+
+    def ports(self):
+        """The counters."""
+        self.words.name_override, self.cycles.name_override = "words", "cycles"
+        return {self.words, self.cycles}
 
 
 def main() -> None:
     model.DFITimingsChecker.ck_ns_to_ps = ck_ns_to_ps
-    top = Top(json.loads(sys.argv[1]))
-    ports = {signal for phase in top.phy.dfi.phases for signal in phase.flatten()}
-    for number, phase in enumerate(top.phy.dfi.phases):
-        for name, _, _ in phase.layout:
-            getattr(phase, name).name_override = f"p{number}_{name}"
-    text = str(convert(top, ports | {top.sys.clk, top.sys.rst}, name="litedram_part"))
+    given = json.loads(sys.argv[1])
+    top = Reader(given) if "postponing" in given else Part(given, is_checked=True)
+    text = str(convert(top, top.ports() | {top.sys.clk, top.sys.rst}, name=given["name"]))
     Path(sys.argv[2]).write_text(text)
 
 

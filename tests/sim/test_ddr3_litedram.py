@@ -21,7 +21,7 @@ from lutern.boards.ddr3_parts import ddr3_part
 from lutern.hw.memory import Ddr3Controller, Ddr3Timings
 from lutern.hw.memory.dfi import Dfi
 from lutern.hw.memory.word_source import WordPort
-from lutern.sim.ddr3 import COMMAND_PINS, OUTPUTS, SOURCE, Ddr3Model
+from lutern.sim.ddr3 import COMMAND_PINS, OUTPUTS, SOURCE, Ddr3Model, Ddr3Sequences
 from lutern.sim.runner import run_bench
 from processes import run
 
@@ -90,27 +90,33 @@ def litedram() -> str:
     return PYTHON
 
 
-def violations(python: str, name: str, t: Ddr3Timings, folder: Path, jobs: int) -> list[str]:
-    """What the checker says about random jobs, every word of which is compared."""
-    part = ddr3_part(name)
+def write_verilog(python: str, part_name: str, t: Ddr3Timings, path: Path, **more: int) -> Path:
+    """LiteDRAM's model of a part, with the same times as ours; with ``postponing`` its controller, too."""
+    part = ddr3_part(part_name)
     times = ("ras", "rp", "rcd", "rrd", "faw", "wr", "rfc")
     given = {
+        "name": path.stem,
         "clock_hz": t.clock_hz,
         "rows": 1 << t.row_bits,
         **{f"{time}_ns": getattr(part, f"{time}_ns") for time in times},
         "rdphase": t.read_phase,
         "wrphase": t.write_phase,
         **{key: getattr(t, key) for key in ("cl", "cwl", "read_latency", "write_latency")},
+        **more,
     }
-    script = Path(__file__).with_name("litedram_part.py")
-    done = run([python, script, json.dumps(given), folder / "litedram_part.v"])
+    done = run([python, Path(__file__).with_name("litedram_part.py"), json.dumps(given), path])
     assert done.returncode == 0, done.stderr[-2000:]
+    return path
+
+
+def violations(python: str, name: str, t: Ddr3Timings, folder: Path, jobs: int) -> list[str]:
+    """What the checker says about random jobs, every word of which is compared."""
     made = run_bench(
         Bench(t),
         "lutern.sim.benches.ddr3",
         testcase=["reads_what_was_written", "pages_in_turn"],
         seed=72,
-        sources=[SOURCE, folder / "litedram_part.v"],
+        sources=[SOURCE, write_verilog(python, name, t, folder / "litedram_part.v")],
         parameters={"timings": asdict(t), "pause": "none", "jobs": jobs},
     )
     log = (made / "bench.log").read_text(errors="replace").splitlines()
@@ -134,3 +140,44 @@ def test_litedram_would_find_something(litedram: str, tmp_path: Path) -> None:
     t = ddr3_part("MT41K256M16").timings(75e6).with_(row_bits=ROW_BITS, rfc=19, **SHORT)
     found = violations(litedram, "MT41K256M16", t, tmp_path, jobs=600)
     assert any("REF->ACT violation" in line for line in found), found[:5]
+
+
+class Readers(Ddr3Sequences):
+    """Our controllers that read all words in order, and after them LiteDRAM's, which are modules of these names."""
+
+    def __init__(self, ours: list[Ddr3Timings], theirs: list[str]) -> None:
+        self.theirs = theirs
+        super().__init__(ours, len(theirs))
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = super().elaborate(platform)
+        assert isinstance(m, Module)
+        for name, results in zip(self.theirs, self.results[len(self.readers) :], strict=True):
+            m.submodules[name] = Instance(
+                name, i_sys_clk=ClockSignal(), i_sys_rst=Const(0), o_words=results.words, o_cycles=results.cycles
+            )
+        return m
+
+
+@pytest.mark.slow
+def test_share_beside_litedrams_controller(litedram: str, tmp_path: Path) -> None:
+    """1 MiB in order from 4 Gb at 75 MHz, with single refreshes and with eight together."""
+    name, groups = "MT41K256M16", (1, 8)
+    parts = [ddr3_part(name).timings(75e6, group).with_(row_bits=ROW_BITS, **SHORT) for group in groups]
+    sources = [
+        write_verilog(litedram, name, t, tmp_path / f"litedram_{t.refresh_group}.v", postponing=t.refresh_group)
+        for t in parts
+    ]
+    made = run_bench(
+        Readers(parts, [path.stem for path in sources]),
+        "lutern.sim.benches.ddr3_sequence",
+        sources=[SOURCE, *sources],
+        parameters={
+            "words": 1 << 16,
+            "wanted": [0.945, 0.963, 0.9, 0.9],
+            "formula": [*(1 - t.refresh_loss for t in parts), 0.93, 0.93],
+            "group_cycles": [*(t.refresh_cycles for t in parts), 1 << 16, 1 << 16],
+        },
+    )
+    ours_1, ours_8, theirs_1, theirs_8 = json.loads((made / "shares.json").read_text())
+    assert ours_1 > theirs_1 and ours_8 > theirs_8
