@@ -29,6 +29,9 @@ for max(tRAS, tRC - tRP). Who reads must have room for every word of a job when 
 Latency: from a job whose page is open, accepted, to its first word at ``port``: 4 + read latency cycles; tRCD more for
 a closed bank, tRP + tRCD for a bank with another page. A word every two cycles; a job of one word takes 3 cycles.
 `Ddr3Init` wakes up the part; until it is done no job is accepted.
+
+Cost (x16 of 4 Gb, with `Ddr3Init`): 600 LUT4 (yosys without wide LUTs), 635 FF, of which a job is 160, a word 128, the
+open rows 128; no block RAM. Alone it routes at 119 MHz (speed grade 6).
 Reference: JEDEC JESD79-3F; data sheets in boards/ddr3_parts.py.
 """
 

@@ -7,7 +7,7 @@
 MR0 resets the DLL, which has locked by the end. A pause is counted in cycles, from the parts' clocks. Every reset of
 the clock domain wakes the part up anew, and its words are lost.
 
-Cost: 60 LUT4, 25 FF. Reference: JEDEC JESD79-3F 3.3.1.
+Cost (4 Gb at 75 MHz): 43 LUT4 and 12 carry cells, 23 FF. Reference: JEDEC JESD79-3F 3.3.1.
 """
 
 from __future__ import annotations
