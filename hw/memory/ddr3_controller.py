@@ -114,7 +114,6 @@ class Ddr3Controller(wiring.Component):
         calm = checked & rows.settled(page.bank)
         begins = Signal()
         m.d.comb += begins.eq(calm & page.hit & (waits.left == 0) & ~refreshes.due)
-        turned = waits.read.over & (waits.close.over | (waits.bank == page.bank))
 
         pause, left = Signal(range(t.cycles(t.rfc))), Signal(range(t.refresh_group))
         with m.If(pause != 0):
@@ -126,7 +125,7 @@ class Ddr3Controller(wiring.Component):
                 with m.If(init.done):
                     m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += starts.eq(begins & Mux(job.write, waits.write.over, turned))
+                m.d.comb += starts.eq(begins & Mux(job.write, waits.write.over, waits.may_turn(page.bank)))
                 with m.If(refreshes.due & waits.rest() & rows.all_held()):
                     m.d.comb += refreshes.begins.eq(1)
                     slots[t.row_phase].give(PRECHARGE, 0, ALL_BANKS)

@@ -260,8 +260,9 @@ class Ddr3Timings:
     @property
     def refresh_cycles(self) -> int:
         """Cycles that a group of refreshes takes from a sequential read."""
+        late = max(0, self.cycles(self.rtp, self.read_phase, self.row_phase) - self.cycles(self.ccd))
         reopen = max(2, self.cycles(self.rcd, self.row_phase, self.read_phase))
-        return max(2, self.cycles(self.rp)) + self.refresh_group * self.cycles(self.rfc) + reopen
+        return late + max(2, self.cycles(self.rp)) + self.refresh_group * self.cycles(self.rfc) + reopen
 
     @property
     def refresh_loss(self) -> float:

@@ -56,6 +56,15 @@ class Waits:
         """Whether reads and writes allow that a bank is precharged."""
         return self.recover.over & ((self.bank != bank) | ((self.left == 0) & self.close.over))
 
+    def may_turn(self, bank: Value) -> Value:
+        """Whether reads may go on in this bank: the one before must not be precharged too soon after its last READ.
+
+        From the cycle after the turn on `may_close` looks after the new bank only.
+        """
+        if self.read_to_close <= self.read_to_read + 1:
+            return self.read.over
+        return self.read.over & (self.close.over | (self.bank == bank))
+
     def rest(self) -> Value:
         """Whether they allow it for all banks, and no word is left to read."""
         return self.recover.over & (self.left == 0) & self.close.over
