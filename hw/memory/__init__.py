@@ -13,9 +13,13 @@ from lutern.hw.config import HwConfig
 from lutern.hw.memory.block import ResidentMemory, StreamedMemory
 from lutern.hw.memory.block_source import BlockSource, block_shape
 from lutern.hw.memory.ddr3 import ddr3_memory
+from lutern.hw.memory.ddr3_clocks import Ddr3Clocks
 from lutern.hw.memory.ddr3_controller import Ddr3Controller
+from lutern.hw.memory.ddr3_levels import Ddr3Levels, LevelSettings
 from lutern.hw.memory.ddr3_modes import Ddr3Modes
 from lutern.hw.memory.ddr3_part import Ddr3Part, Ddr3Timings
+from lutern.hw.memory.ddr3_phy import Ddr3Phy
+from lutern.hw.memory.dfi import Dfi
 from lutern.hw.memory.host import HostMemory
 from lutern.hw.memory.ports import client_bits, has_word_source, source_shape, state_request_layout
 from lutern.hw.memory.sdram import sdram_memory
@@ -66,12 +70,17 @@ def memory_for(config: HwConfig, timings: SdramTimings | None) -> Memory:
 __all__ = [
     "BlockSource",
     "Client",
+    "Ddr3Clocks",
     "Ddr3Controller",
+    "Ddr3Levels",
     "Ddr3Modes",
     "Ddr3Part",
+    "Ddr3Phy",
     "Ddr3Timings",
+    "Dfi",
     "Fault",
     "HostMemory",
+    "LevelSettings",
     "Memory",
     "PhaseStepper",
     "PortSource",

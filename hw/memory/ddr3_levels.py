@@ -1,0 +1,101 @@
+"""Settings of read leveling, a few registers that the host writes: for each byte a delay and a bit slip.
+
+    i {byte, delay, slip} ─► pause, change, go on ─► o (bytes whose burst was seen with the settings before)
+
+DQSBUFM takes a new READCLKSEL only while PAUSE is high, and all bytes pause together, since a byte that did not pause
+after the last change may use another delay than the one set. No word may be on its way meanwhile: the host changes
+settings between two march tests. The answer to a change says what the test before it saw, and clears it.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+DELAYS = 8
+"""Settings of READCLKSEL, a quarter of a clock of the part each."""
+SLIPS = 4
+"""Beats that the word may begin later, within a cycle."""
+PAUSE_CYCLES = 16
+"""The change is made in the middle of the pause."""
+
+
+class LevelSettings(wiring.Signature):
+    """As `Ddr3Levels` sees it.
+
+    delay, slip
+        of each byte.
+    pause, clear
+        PAUSE of each byte; ``burst_seen`` is cleared.
+    burst_seen
+        a bit for each byte: a read's strobe came whole since ``clear``.
+    """
+
+    def __init__(self, byte_count: int) -> None:
+        super().__init__(
+            {
+                "delay": Out(range(DELAYS)).array(byte_count),
+                "slip": Out(range(SLIPS)).array(byte_count),
+                "pause": Out(byte_count),
+                "clear": Out(1),
+                "burst_seen": In(byte_count),
+            }
+        )
+
+
+def level_layout(byte_count: int) -> data.StructLayout:
+    """Of an item of ``i``."""
+    return data.StructLayout({"byte": range(max(2, byte_count)), "delay": range(DELAYS), "slip": range(SLIPS)})
+
+
+class Ddr3Levels(wiring.Component):
+    """See above.
+
+    Members: ``i`` a change; ``o`` an item for each, when it is made; ``settings`` to the PHY.
+
+    Latency: PAUSE_CYCLES + 1.
+    """
+
+    def __init__(self, byte_count: int) -> None:
+        self.byte_count = byte_count
+        super().__init__(
+            {
+                "i": In(stream.Signature(level_layout(byte_count))),
+                "o": Out(stream.Signature(byte_count)),
+                "settings": Out(LevelSettings(byte_count)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        change = Signal(level_layout(self.byte_count))
+        timer = Signal(range(PAUSE_CYCLES))
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [change.eq(self.i.payload), timer.eq(PAUSE_CYCLES - 1)]
+                with m.If(self.i.valid):
+                    m.d.sync += [self.settings.pause.eq(-1), self.o.payload.eq(self.settings.burst_seen)]
+                    m.next = "PAUSE"
+            with m.State("PAUSE"):
+                m.d.sync += timer.eq(timer - 1)
+                with m.If(timer == PAUSE_CYCLES // 2):
+                    for byte in range(self.byte_count):
+                        with m.If(change.byte == byte):
+                            m.d.sync += [
+                                self.settings.delay[byte].eq(change.delay),
+                                self.settings.slip[byte].eq(change.slip),
+                            ]
+                with m.If(timer == 0):
+                    m.d.sync += self.settings.pause.eq(0)
+                    m.d.comb += self.settings.clear.eq(1)
+                    m.next = "DONE"
+            with m.State("DONE"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.next = "IDLE"
+        return m
+
+
+__all__ = ["DELAYS", "PAUSE_CYCLES", "SLIPS", "Ddr3Levels", "LevelSettings", "level_layout"]

@@ -1,0 +1,226 @@
+"""PHY of DDR3 on ECP5: the cells between DFI and the pins, with the little logic that times them.
+
+    commands ──► ODDRX2F ─► DELAYG ─► ck, cke, cs_n, ras_n, ..., a        two commands of a cycle, one after the other
+    wrdata   ──► half a word a cycle ─► ODDRX2DQA, TSHX2DQA ─► dq
+    wrdata_en ─► delay line ──────────► ODDRX2DQSB, TSHX2DQSA ─► dqs      with preamble and postamble
+    rddata_en ─► delay line ─► READ ─► DQSBUFM (each byte) ◄─ dqs
+    rddata   ◄── slip ◄── IDDRX2DQA ◄─ DELAYG ◄─ dq
+
+Domains: `memory`, two clocks of the part; `edge`, the part's clock; `init`, of `Ddr3Start`. Masks of the part are tied
+to 0 outside, since whole words are written. Outputs change with the falling edge of ck, strobes rise with it.
+
+Cycles from a command (its cycle is 0), which follow from CL and CWL; WL = ceil(CWL / 2), C = ceil(CL / 2):
+
+    write: wrdata at WL; cells get beats 0 to 3 at WL + 1, beats 4 to 7 at WL + 2; dqs also at WL and WL + 3, by half
+    read:  READ at C + 1 and C + 2; rddata at C + 10
+
+Reference: Lattice FPGA-TN-02035, ECP5 high-speed I/O interface.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, ClockSignal, Const, Elaboratable, Instance, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.memory.ddr3_clocks import Ddr3Start
+from lutern.hw.memory.ddr3_levels import LevelSettings
+from lutern.hw.memory.ddr3_part import Ddr3Timings
+from lutern.hw.memory.dfi import Dfi
+
+GEAR = 4
+"""Beats of a pin in a cycle."""
+STROBE = (0, 1, 0, 1)
+"""Of ck and dqs, which rise in the middle of a command."""
+CONTROLS = ("reset_n", "cke", "odt")
+COMMANDS = ("cs_n", "ras_n", "cas_n", "we_n", "ba", "a")
+
+
+class Ddr3Pins(wiring.Signature):
+    """As the PHY sees them; ``dq_z``, ``dqs_z``: 1 leaves the pin to the part."""
+
+    def __init__(self, bank_bits: int, pin_address_bits: int, data_bits: int) -> None:
+        byte_count = data_bits // 8
+        super().__init__(
+            {
+                **{name: Out(1) for name in ("ck", *CONTROLS, "cs_n", "ras_n", "cas_n", "we_n")},
+                "ba": Out(bank_bits),
+                "a": Out(pin_address_bits),
+                **{name: Out(data_bits) for name in ("dq_o", "dq_z")},
+                "dq_i": In(data_bits),
+                **{name: Out(byte_count) for name in ("dqs_o", "dqs_z")},
+                "dqs_i": In(byte_count),
+            }
+        )
+
+
+class Ddr3Phy(wiring.Component):
+    """See above.
+
+    Members: ``dfi`` of the controller; ``levels`` from `Ddr3Levels`; ``pins``; ``stop``, ``reset``, ``ready`` of
+    `Ddr3Start`, to `Ddr3Clocks`.
+
+    command_delay
+        of ck, commands and addresses, 0 to 127 steps of DELAYG (25 ps each).
+    """
+
+    def __init__(self, timings: Ddr3Timings, command_delay: int = 0) -> None:
+        self.timings, self.command_delay = timings, command_delay
+        t = timings
+        self.byte_count = t.data_bits // 8
+        super().__init__(
+            {
+                "dfi": In(Dfi(t.bank_bits, t.pin_address_bits, t.word_bits)),
+                "levels": In(LevelSettings(self.byte_count)),
+                "pins": Out(Ddr3Pins(t.bank_bits, t.pin_address_bits, t.data_bits)),
+                **{name: Out(1) for name in ("stop", "reset", "ready")},
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.start = start = Ddr3Start()
+        m.d.comb += [getattr(self, name).eq(getattr(start, name)) for name in ("stop", "reset", "ready")]
+        self._commands(m)
+        oe, preamble, postamble, second = self._write_times(m)
+        read = self._read_times(m)
+        beats = self._write_beats(m, second)
+        for byte in range(self.byte_count):
+            buffer = self._strobe_buffer(m, byte, start, read)
+            self._strobe(m, byte, buffer, oe, preamble, postamble)
+            for bit in range(8 * byte, 8 * byte + 8):
+                self._data_out(m, bit, buffer, oe, beats[bit])
+                self._data_in(m, bit, buffer, self.levels.slip[byte])
+        return m
+
+    def _cell(self, m: Module, kind: str, name: str, **ports: Any) -> None:
+        """A cell with the clocks and the reset that all of them have."""
+        clocks = {"i_RST": ResetSignal("memory"), "i_SCLK": ClockSignal("memory"), "i_ECLK": ClockSignal("edge")}
+        m.submodules[f"{name}_{kind.lower()}"] = Instance(kind, **clocks, **ports)
+
+    def _output(self, m: Module, name: str, pin: Value, items: tuple[Value | int, ...]) -> None:
+        """A pin that gives ``items`` in turn, each for half a clock of the part."""
+        early = Signal(name=f"{name}_early")
+        data = {
+            f"i_D{n}": Value.cast(item) if not isinstance(item, int) else Const(item, 1) for n, item in enumerate(items)
+        }
+        self._cell(m, "ODDRX2F", name, **data, o_Q=early)
+        m.submodules[f"{name}_delayg"] = Instance("DELAYG", p_DEL_VALUE=self.command_delay, i_A=early, o_Z=pin)
+
+    def _commands(self, m: Module) -> None:
+        dfi, pins = self.dfi, self.pins
+        self._output(m, "ck", pins.ck, STROBE)
+        for name in CONTROLS:
+            self._output(m, name, getattr(pins, name), (getattr(dfi, name),) * GEAR)
+        for name in COMMANDS:
+            pin, first, second = (Value.cast(getattr(of, name)) for of in (pins, dfi.p0, dfi.p1))
+            for bit in range(len(pin)):
+                self._output(m, f"{name}_{bit}", pin[bit], (first[bit], first[bit], second[bit], second[bit]))
+
+    def _line(self, m: Module, value: Value, length: int, name: str) -> list[Value]:
+        """``value`` so many cycles later, by index."""
+        line = Signal(length, name=name)
+        m.d.memory += line.eq(Cat(value, line))
+        return [value, *line]
+
+    def _write_times(self, m: Module) -> tuple[Value, Value, Value, Value]:
+        """The outputs drive; dqs does so already, and still; the second half of the word goes out."""
+        first = self.timings.write_latency + 1
+        later = self._line(m, self.dfi.wrdata_en, first + 2, "write_line")
+        oe = later[first] | later[first + 1]
+        return oe, later[first - 1] & ~later[first], later[first + 2] & ~later[first + 1], later[first]
+
+    def _read_times(self, m: Module) -> Value:
+        """READ of DQSBUFM: for the two cycles of a burst."""
+        first = (self.timings.cl + 1) // 2 + 1
+        later = self._line(m, self.dfi.rddata_en, first + 1, "read_line")
+        return later[first] | later[first + 1]
+
+    def _write_beats(self, m: Module, second: Value) -> list[Value]:
+        """Of each bit, four beats: those of a word's first half in a cycle, those of its second in the next."""
+        width = self.timings.data_bits
+        half = GEAR * width
+        rest, now = Signal(half), Signal(half)
+        m.d.memory += [rest.eq(self.dfi.wrdata[half:]), now.eq(Mux(second, rest, self.dfi.wrdata[:half]))]
+        return [now[bit::width] for bit in range(width)]
+
+    def _strobe_buffer(self, m: Module, byte: int, start: Ddr3Start, read: Value) -> dict[str, Value]:
+        """DQSBUFM of a byte: its clocks and pointers, by port; LOADN low, so that the DLL's code counts."""
+        buffer: dict[str, Value] = {
+            name: Signal(name=f"{name.lower()}_{byte}") for name in ("DQSR90", "DQSW", "DQSW270")
+        }
+        pointers = {name: Signal(3, name=f"{name.lower()}_{byte}") for name in ("RDPNTR", "WRPNTR")}
+        buffer |= {f"{name}{n}": pointer[n] for name, pointer in pointers.items() for n in range(3)}
+        burst, last_burst, seen = (Signal(name=f"{name}_{byte}") for name in ("burst", "last_burst", "seen"))
+        delay = Value.cast(self.levels.delay[byte])
+        low, high = Const(0, 1), Const(1, 1)
+        self._cell(
+            m,
+            "DQSBUFM",
+            f"byte_{byte}",
+            p_DQS_LI_DEL_ADJ="MINUS",
+            p_DQS_LI_DEL_VAL=1,
+            p_DQS_LO_DEL_ADJ="MINUS",
+            p_DQS_LO_DEL_VAL=4,
+            i_DDRDEL=start.delay,
+            i_PAUSE=start.pause | self.levels.pause[byte],
+            **{f"i_{side}{name}": value for side in ("RD", "WR") for name, value in (("LOADN", low), ("MOVE", low))},
+            **{f"i_{side}DIRECTION": high for side in ("RD", "WR")},
+            i_READ0=read,
+            i_READ1=read,
+            **{f"i_READCLKSEL{n}": delay[n] for n in range(3)},
+            i_DQSI=self.pins.dqs_i[byte],
+            **{f"o_{name}": value for name, value in buffer.items()},
+            o_BURSTDET=burst,
+        )
+        m.d.comb += self.levels.burst_seen[byte].eq(seen)
+        m.d.memory += last_burst.eq(burst)
+        with m.If(burst & ~last_burst):
+            m.d.memory += seen.eq(1)
+        with m.Elif(self.levels.clear):
+            m.d.memory += seen.eq(0)
+        return buffer
+
+    def _strobe(self, m: Module, byte: int, buffer: dict[str, Value], oe: Value, before: Value, after: Value) -> None:
+        """The strobe drives for half a cycle before the data, and for half a cycle after them."""
+        items = {f"i_D{n}": Const(level, 1) for n, level in enumerate(STROBE)}
+        clock = buffer["DQSW"]
+        self._cell(m, "ODDRX2DQSB", f"dqs_{byte}", **items, i_DQSW=clock, o_Q=self.pins.dqs_o[byte])
+        self._cell(
+            m,
+            "TSHX2DQSA",
+            f"dqs_{byte}",
+            i_T0=~(oe | after),
+            i_T1=~(oe | before),
+            i_DQSW=clock,
+            o_Q=self.pins.dqs_z[byte],
+        )
+
+    def _data_out(self, m: Module, bit: int, buffer: dict[str, Value], oe: Value, beats: Value) -> None:
+        clock = buffer["DQSW270"]
+        items = {f"i_D{n}": beats[n] for n in range(GEAR)}
+        self._cell(m, "ODDRX2DQA", f"dq_{bit}", **items, i_DQSW270=clock, o_Q=self.pins.dq_o[bit])
+        self._cell(m, "TSHX2DQA", f"dq_{bit}", i_T0=~oe, i_T1=~oe, i_DQSW270=clock, o_Q=self.pins.dq_z[bit])
+
+    def _data_in(self, m: Module, bit: int, buffer: dict[str, Value], slip: Value) -> None:
+        """Beats of two cycles, from which ``slip`` takes a half of a word; the half before is kept."""
+        late = Signal(name=f"dq_{bit}_late")
+        beats, kept, half, last = (
+            Signal(bits, name=f"dq_{bit}_{name}", reset_less=name == "kept")
+            for name, bits in (("beats", GEAR), ("kept", 2 * GEAR), ("half", GEAR), ("last", GEAR))
+        )
+        m.submodules[f"dq_{bit}_delayg"] = Instance(
+            "DELAYG", p_DEL_MODE="DQS_ALIGNED_X2", i_A=self.pins.dq_i[bit], o_Z=late
+        )
+        pointers = {f"i_{name}": value for name, value in buffer.items() if "PNTR" in name}
+        outputs = {f"o_Q{n}": beats[n] for n in range(GEAR)}
+        self._cell(m, "IDDRX2DQA", f"dq_{bit}", i_D=late, i_DQSR90=buffer["DQSR90"], **pointers, **outputs)
+        m.d.memory += [kept.eq(Cat(kept[GEAR:], beats)), last.eq(half)]
+        m.d.comb += half.eq(kept.bit_select(slip, GEAR))
+        width = self.timings.data_bits
+        m.d.comb += Cat(self.dfi.rddata[bit::width]).eq(Cat(last, half))
+
+
+__all__ = ["Ddr3Phy", "Ddr3Pins"]
