@@ -12,32 +12,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Elaboratable, Instance, Module, Signal
+from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Elaboratable, Instance, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.memory import Ddr3Clocks, Ddr3Controller, Ddr3Levels, Ddr3Phy, Ddr3Timings, Dfi, WordPort
+from lutern.hw.memory import Ddr3Clocks, Ddr3Controller, Ddr3Levels, Ddr3Phy, Ddr3Start, Ddr3Timings, Dfi, WordPort
 from lutern.sim.ddr3 import COMMAND_PINS, SOURCE, Ddr3Model
 
 FOLDER = Path(__file__).parent
-SOURCES = [SOURCE, FOLDER / "ecp5_ddr3_cells.v", FOLDER / "ddr3_pins.v"]
+CELLS = FOLDER / "ecp5_ddr3_cells.v"
+SOURCES = [SOURCE, CELLS, FOLDER / "ddr3_pins.v"]
+INIT_TICKS = 8
+"""To a period of the clock of `init`."""
 PIN_PAIRS = 2
 """Pairs of clocks that ddr3_pins delays commands by."""
 SETTINGS = 32
 """Slip in the highest two bits, delay below."""
-TICKS = 4
-"""To a period of the part's clock."""
 
 
-def add_clocks(m: Module, phy: Ddr3Phy) -> None:
+def add_clocks(m: Module, phy: Ddr3Phy | Ddr3Start) -> None:
     """The domains `pll`, `init`, `edge`, `memory` of a bench whose clock is the tick."""
     m.domains.pll = pll = ClockDomain("pll", reset_less=True)
     m.domains.init = init = ClockDomain("init")
     m.domains.edge = edge = ClockDomain("edge", reset_less=True)
     m.domains.memory = memory = ClockDomain("memory")
-    count = Signal(3)
+    count = Signal(range(INIT_TICKS))
     m.d.sync += count.eq(count + 1)
-    m.d.comb += [pll.clk.eq(count[1]), init.clk.eq(count[2]), init.rst.eq(0)]
+    m.d.comb += [pll.clk.eq(count[1]), init.clk.eq(count[-1]), init.rst.eq(0)]
     m.submodules.clocks = clocks = Ddr3Clocks()
     m.d.comb += [edge.clk.eq(clocks.edge), memory.clk.eq(clocks.memory)]
     m.d.comb += [getattr(clocks, name).eq(getattr(phy, name)) for name in ("stop", "reset", "ready")]
@@ -123,7 +124,7 @@ class LevelScan(wiring.Component):
         came = Signal(range(burst + 1))
         wrong = Signal(self.byte_count)
 
-        def after(value: Signal) -> Cat:
+        def after(value: Signal) -> Value:
             """A word that has little to do with the one before."""
             rotated = Cat(value[-29:], value[:-29])
             return (rotated ^ (value << 3) ^ (value >> 7) ^ 0x9E3779B97F4A7C15F39CC0605CEDC835)[: shape.word_bits]
@@ -250,4 +251,4 @@ class Ddr3PhyBench(wiring.Component):
         return m
 
 
-__all__ = ["SETTINGS", "SOURCES", "TICKS", "Ddr3Pads", "Ddr3PhyBench", "LevelScan", "add_clocks"]
+__all__ = ["CELLS", "INIT_TICKS", "SETTINGS", "SOURCES", "Ddr3Pads", "Ddr3PhyBench", "LevelScan", "add_clocks"]

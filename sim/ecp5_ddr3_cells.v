@@ -5,12 +5,13 @@
 //
 // Time is counted in ticks, the clock of the bench `top`: four to a period of ECLK, eight to one of SCLK.
 //
-// From Lattice's FPGA-TN-02035: the order of the beats; T0 and T1 are halves of a cycle; DQSR90 is the strobe of the
-// part a quarter of a period later, while READ lets it pass; READCLKSEL moves READ by a quarter of a period each, and
-// is taken while PAUSE is high; BURSTDET says that a whole burst passed; DDRDEL counts after UDDCNTLN was low.
-// Inferred from boards that run with LiteDRAM's PHY, since the note gives no such number: ODDRX2F is one cycle of SCLK
-// later than the cells of dq and dqs; a beat leaves a quarter of a period after the level of dqs with the same number;
-// the cycles through IDDRX2DQA; that READ, with the least READCLKSEL, opens a tick after SCLK took it.
+// From Lattice's FPGA-TN-02035: READ0 and READ1 are halves of a cycle; READCLKSEL moves READ by a quarter of a period
+// of ECLK each; DQSR90 is the part's strobe between preamble and postamble, a quarter of a period later; BURSTDET says
+// that READ is in the right place; READ lasts a quarter as many cycles as a burst has beats.
+// Inferred from LiteDRAM's PHY, which runs on boards, and from its users' reports: D0 to D3, Q0 to Q3, T0 and T1 are
+// in the order of time; READCLKSEL is taken while PAUSE is high; DDRDEL counts after UDDCNTLN was low; ODDRX2F is one
+// cycle of SCLK later than the cells of dq and dqs; a beat leaves a quarter of a period after the level of dqs with
+// the same number; the cycles through IDDRX2DQA; with the least READCLKSEL, READ opens a tick after SCLK took it.
 // Not modelled: delays of DELAYG and of DQS_LI_DEL and DQS_LO_DEL, metastable strobes, jitter, voltage, temperature.
 // So a bench with these cells proves wires, order and cycles of a PHY; that a board has a window, only a board proves.
 
@@ -110,10 +111,12 @@ module DQSBUFM #(
     output RDPNTR2, RDPNTR1, RDPNTR0, WRPNTR2, WRPNTR1, WRPNTR0, output DATAVALID, BURSTDET, RDCFLAG, WRCFLAG
 );
     reg [2:0] select = 0, write_slot = 0, read_slot = 0, next_slot = 0;
-    reg reads = 0, was_open = 0, was_eclk = 0, was_strobe = 0, was_dqs = 0;
-    reg [8:0] line = 0;
+    reg was_open = 0, was_eclk = 0, was_strobe = 0, was_dqs = 0;
+    reg [7:0] later = 0;
     reg [3:0] pops = 0;
-    always @(posedge SCLK or posedge RST) reads <= RST ? 0 : READ0 || READ1;
+    wire read;
+    ecp5_gear #(0) gear(SCLK, RST, {READ1, READ1, READ0, READ0}, read);
+    wire [8:0] line = {later, read};
     wire open = line[select], passes = open || line[select + 1] || DQSR90;
 
     reg watches = 0;
@@ -128,7 +131,7 @@ module DQSBUFM #(
 
     always @(posedge top.clk) begin
         if (PAUSE) select <= {READCLKSEL2, READCLKSEL1, READCLKSEL0};
-        line <= {line, reads};
+        later <= line;
         DQSW270 <= !ECLK;
         DQSR90 <= DQSI && passes && DDRDEL && !RDLOADN;
         {was_open, was_eclk, was_strobe, was_dqs} <= {open, ECLK, DQSR90, DQSI};

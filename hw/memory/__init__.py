@@ -13,7 +13,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.memory.block import ResidentMemory, StreamedMemory
 from lutern.hw.memory.block_source import BlockSource, block_shape
 from lutern.hw.memory.ddr3 import ddr3_memory
-from lutern.hw.memory.ddr3_clocks import Ddr3Clocks
+from lutern.hw.memory.ddr3_clocks import Ddr3Clocks, Ddr3Start
 from lutern.hw.memory.ddr3_controller import Ddr3Controller
 from lutern.hw.memory.ddr3_levels import Ddr3Levels, LevelSettings
 from lutern.hw.memory.ddr3_modes import Ddr3Modes
@@ -76,6 +76,7 @@ __all__ = [
     "Ddr3Modes",
     "Ddr3Part",
     "Ddr3Phy",
+    "Ddr3Start",
     "Ddr3Timings",
     "Dfi",
     "Fault",

@@ -5,6 +5,8 @@
 DQSBUFM takes a new READCLKSEL only while PAUSE is high, and all bytes pause together, since a byte that did not pause
 after the last change may use another delay than the one set. No word may be on its way meanwhile: the host changes
 settings between two march tests. The answer to a change says what the test before it saw, and clears it.
+
+Cost (2 bytes): 35 LUT4, 25 FF.
 """
 
 from __future__ import annotations
