@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from proofs import prove
 
 from lutern.hw.memory import Ddr3Controller, Ddr3Timings, ddr3_controller
 from lutern.hw.memory.ddr3_controller import REFRESH_WAIT
