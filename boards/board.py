@@ -15,7 +15,8 @@ from typing import Any
 
 from lutern.boards.sdram_parts import sdram_part
 from lutern.boards.serial_link import SerialLink
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
 from lutern.model_ref.errors import LuternError
 
 

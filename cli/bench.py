@@ -22,7 +22,8 @@ from lutern.cli.progress import named_progress_bar
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Session
-from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import PRESETS, preset
 from lutern.measure.bench import (
     LARGE,
     LARGE_MEMORY,

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from lutern.cli.numbers import whole
-from lutern.hw.config import PRESETS, preset
 from lutern.hw.link import LOWEST_DIVISOR
+from lutern.hw.presets import PRESETS, preset
 from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.pty_board import PtyBoard
 

@@ -17,7 +17,7 @@ from lutern.cli.models import open_network
 from lutern.cli.numbers import real, whole
 from lutern.cli.output import plain_console
 from lutern.cli.progress import named_progress_bar
-from lutern.hw.config import PRESETS
+from lutern.hw.presets import PRESETS
 from lutern.measure.fits import check_model
 from lutern.model_ref.errors import LuternError
 

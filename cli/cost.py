@@ -12,7 +12,7 @@ from rich.table import Table
 from lutern.cli.numbers import whole
 from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
-from lutern.hw.config import PRESETS, preset
+from lutern.hw.presets import PRESETS, preset
 from lutern.measure.cost import BLOCKS, Cost, Placement, measure_cost, measure_placement
 from lutern.measure.lanes import SHAPES, LaneRow, measure_row
 from lutern.model_ref.errors import LuternError

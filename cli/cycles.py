@@ -20,7 +20,8 @@ from lutern.firmware.limits import check_fit
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Session
-from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import PRESETS, preset
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure import pictures
 from lutern.measure.phases import MEANINGS, Token, count_token

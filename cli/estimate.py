@@ -18,7 +18,8 @@ from lutern.cli.output import plain_console
 from lutern.firmware.limits import state_slots
 from lutern.firmware.schedule import program_sizes
 from lutern.firmware.serial_port import BAUD
-from lutern.hw.config import PRESETS, HwConfig, preset, renamed_or_known
+from lutern.hw.config import HwConfig, renamed_or_known
+from lutern.hw.presets import PRESETS, preset
 from lutern.measure.capacity import memories, needs
 from lutern.measure.estimate import (
     DEVICES,

@@ -24,7 +24,8 @@ from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.serial_port import BAUD
 from lutern.firmware.session import GoldenSession, Machine, Session
-from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import PRESETS, preset
 from lutern.hw.protocol import INFO, Opcode
 from lutern.model_ref.chat import Chat
 from lutern.model_ref.conventions import Conventions

@@ -17,7 +17,7 @@ from lutern.firmware.contents import Tensor, bfloat16_bytes, grouped, image_byte
 from lutern.firmware.image import OpenImage
 from lutern.firmware.image_writer import image_size
 from lutern.firmware.limits import STATE_BYTES, memory_bytes, reason_against, state_elements
-from lutern.hw.config import PRESETS
+from lutern.hw.presets import PRESETS
 from lutern.measure.fits import sentence
 from lutern.model_ref.checkpoint import CONFIG_FILE, Checkpoint, load_tokenizer
 from lutern.model_ref.config import ModelConfig

@@ -15,7 +15,7 @@ from lutern.cli.numbers import LARGEST_COUNT, real, whole
 from lutern.cli.output import given_texts, plain_console
 from lutern.cli.progress import progress_bar
 from lutern.firmware.program import Program, lay_out
-from lutern.hw.config import PRESETS, preset
+from lutern.hw.presets import PRESETS, preset
 from lutern.hw.top import Top
 from lutern.measure import calibration, energy, meter
 from lutern.measure.cost import measure_cost

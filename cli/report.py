@@ -15,7 +15,7 @@ from lutern.cli.power import PROMPTS
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.limits import check_fit
 from lutern.firmware.program import lay_out
-from lutern.hw.config import PRESETS, preset
+from lutern.hw.presets import PRESETS, preset
 from lutern.hw.protocol import COUNTER_NAMES
 from lutern.hw.top import Top
 from lutern.measure import calibration, energy, pictures, report

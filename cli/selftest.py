@@ -21,7 +21,8 @@ from lutern.firmware.memory_test import centre_phase, march
 from lutern.firmware.selftest import check_decode, check_memory
 from lutern.firmware.serial_port import PortError
 from lutern.firmware.session import GoldenSession
-from lutern.hw.config import PRESETS, HwConfig
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import PRESETS
 from lutern.hw.protocol import INFO, PROTOCOL_VERSION, Opcode
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from lutern.cli.output import plain_console
-from lutern.hw.config import PRESETS, preset
+from lutern.hw.presets import PRESETS, preset
 from lutern.hw.top import Top
 from lutern.model_ref.container import output_file
 from lutern.model_ref.errors import LuternError

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
-from lutern.hw.config import CELLS, PRESETS, HwConfig
+from lutern.hw.config import CELLS, HwConfig
+from lutern.hw.presets import PRESETS
 from lutern.hw.protocol import DIGEST_BYTES
 from lutern.model_ref.errors import LuternError
 

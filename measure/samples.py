@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from lutern.boards.synthesis import require_package
-from lutern.hw.config import PRESETS, HwConfig
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import PRESETS
 from lutern.measure.cost import measure_packed
 from lutern.model_ref.errors import LuternError
 

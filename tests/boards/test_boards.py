@@ -20,8 +20,8 @@ from lutern.boards.sdram_parts import sdram_part
 from lutern.boards.serial_link import BAUD_TOLERANCE, FT231X, FT2232H, ONE_MEGABAUD, SerialLink
 from lutern.boards.system import System
 from lutern.firmware.limits import check_fit
-from lutern.hw.config import PRESETS
 from lutern.hw.memory import any_part
+from lutern.hw.presets import PRESETS
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.synthetic import PUBLISHED
 

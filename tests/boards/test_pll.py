@@ -10,7 +10,7 @@ from amaranth.hdl import Elaboratable, Module
 
 from lutern.boards.catalog import BOARDS
 from lutern.boards.pll import DETECTOR_HZ, TOLERANCE, VCO_HZ, Pll, PllPlan, plan_pll
-from lutern.hw.config import PRESETS
+from lutern.hw.presets import PRESETS
 from lutern.model_ref.errors import LuternError
 
 MHZ = 1_000_000

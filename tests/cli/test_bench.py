@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lutern.hw.config import PRESETS
+from lutern.hw.presets import PRESETS
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.synthetic import write_random_checkpoint
 from processes import Finished, lutern

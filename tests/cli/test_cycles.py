@@ -11,8 +11,9 @@ from lutern.cli.main import app
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Session
-from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.hw.config import HwConfig
 from lutern.hw.link.uart import LOWEST_DIVISOR
+from lutern.hw.presets import PRESETS, preset
 from lutern.hw.top import SerialTop, Top
 from lutern.measure.cycles import token_cycles
 from lutern.measure.phases import count_token

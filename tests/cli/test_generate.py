@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lutern.hw.config import PRESETS
+from lutern.hw.presets import PRESETS
 from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.synthetic import random_checkpoint

@@ -21,8 +21,8 @@ from lutern.firmware.link import Client, LinkError
 from lutern.firmware.serial_port import PortError, SerialPort
 from lutern.firmware.session import GoldenSession
 from lutern.firmware.slip import FrameDecoder, encode_frame
-from lutern.hw.config import PRESETS, preset
 from lutern.hw.link.uart import LOWEST_DIVISOR
+from lutern.hw.presets import PRESETS, preset
 from lutern.hw.protocol import PROTOCOL_VERSION, RESPONSE, WRITE, Opcode, capability
 from lutern.hw.top import SerialTop
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint

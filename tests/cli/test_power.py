@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lutern.cli.main import app
-from lutern.hw.config import preset
+from lutern.hw.presets import preset
 from lutern.measure.calibration import SHIPPED, load
 from lutern.measure.cost import measure_cost
 from lutern.measure.cycles import token_cycles

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lutern.cli.main import app
-from lutern.hw.config import PRESETS, preset
+from lutern.hw.presets import PRESETS, preset
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.config import ModelConfig

@@ -15,7 +15,8 @@ from lutern.firmware.image_writer import LARGEST_NARROW_ERROR
 from lutern.firmware.limits import memory_bytes, reason_against
 from lutern.firmware.program import lay_out
 from lutern.firmware.schedule import program_sizes
-from lutern.hw.config import PRESETS, HwConfig
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import PRESETS
 from lutern.model_ref.calibrate import observe
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig

@@ -12,7 +12,7 @@ from lutern.firmware.host_weights import HostWeights
 from lutern.firmware.packing import unpack_narrow_row
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.slip import Frame, FrameDecoder
-from lutern.hw.config import preset
+from lutern.hw.presets import preset
 from lutern.hw.protocol import RECORDS, RESPONSE, ROW, WANT, Opcode
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantise import integer_weights

@@ -15,7 +15,8 @@ from lutern.firmware.limits import (
     state_words,
 )
 from lutern.firmware.schedule import program_sizes
-from lutern.hw.config import PRESETS, HwConfig
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import PRESETS
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import EMBEDDING_BITS
 from lutern.model_ref.errors import LuternError

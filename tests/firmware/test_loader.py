@@ -15,7 +15,8 @@ from lutern.firmware.link import CHECKSUM_BYTES_PER_S, TIMEOUT_S, TRIES, WINDOW,
 from lutern.firmware.loader import BLOCK_BYTES, COMPARING, COPYING, END_BYTES, SENDING, VERIFYING, load_sections
 from lutern.firmware.program import lay_out
 from lutern.firmware.slip import Frame, FrameDecoder, encode_frame
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
 from lutern.hw.protocol import CHECKSUM, CHUNK_BYTES, INFO, RESPONSE, WRITE, Opcode, capability, crc32c
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from lutern.firmware.memory_test import STEP_WORDS, Result, centre_phase, march
-from lutern.hw.config import preset
+from lutern.hw.presets import preset
 from lutern.hw.protocol import MEMORY_TEST, MEMORY_TEST_DONE, PHASE, PHASE_DONE, Opcode
 from lutern.model_ref.errors import LuternError
 

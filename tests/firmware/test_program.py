@@ -15,8 +15,9 @@ from lutern.firmware.limits import MOST_SLOTS, check_fit, state_slots
 from lutern.firmware.packing import pack_trits, unpack_groups, unpack_narrow_row, unpack_trits
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.schedule import LOOKAHEAD, chunk_rows, program_sizes
-from lutern.hw.config import TRIT_MEMORY, HwConfig, preset
+from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.layouts import HEADER_KIND_BITS, OPERATION, Op, RecordKind, full_parts, header_words
+from lutern.hw.presets import preset
 from lutern.hw.protocol import SETUP
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError

@@ -6,8 +6,9 @@ import pytest
 
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.schedule import LAYER, chunk_rows, operations, phase_names, records, trit_records
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
 from lutern.hw.layouts import HEADER_KIND_BITS, HEADER_LENGTH_BITS, OPERATION, Eps, Op, RecordKind, header_words
+from lutern.hw.presets import preset
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint

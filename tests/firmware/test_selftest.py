@@ -8,7 +8,8 @@ import pytest
 
 from lutern.firmware.link import Client
 from lutern.firmware.selftest import check_memory
-from lutern.hw.config import TRIT_MEMORY, HwConfig, preset
+from lutern.hw.config import TRIT_MEMORY, HwConfig
+from lutern.hw.presets import preset
 from lutern.hw.protocol import WRITE, Opcode
 from lutern.model_ref.errors import LuternError
 from lutern.sim.board import SimulatedBoard

@@ -7,8 +7,9 @@ import pytest
 
 from lutern.cli.estimate import changed
 from lutern.firmware.schedule import phase_names
-from lutern.hw.config import PRESETS, HwConfig, preset
+from lutern.hw.config import HwConfig
 from lutern.hw.layouts import OPERATION, OPERATION_BITS, results_op, shape_bits
+from lutern.hw.presets import PRESETS, preset
 from lutern.model_ref.errors import LuternError
 
 

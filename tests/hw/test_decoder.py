@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from lutern.hw import decoder
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
 from lutern.hw.decoder import Decoder
+from lutern.hw.presets import preset
 from lutern.model_ref.config import ModelConfig
 from lutern.sim.runner import run_bench
 

@@ -12,7 +12,8 @@ from lutern.boards.build import MANIFEST, REPORT
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Session
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
 from lutern.hw.top import Top
 from lutern.measure.bench import BuiltClock, built_clock, golden_tokens_per_second, measure_decode, measure_prefill
 from lutern.model_ref.config import ModelConfig

@@ -10,8 +10,9 @@ import pytest
 from amaranth.lib import wiring
 
 from lutern.boards import synthesis
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
 from lutern.hw.lane import Lane
+from lutern.hw.presets import preset
 from lutern.hw.ternary import TernaryUnit
 from lutern.measure.cost import (
     BLOCKS,

@@ -9,8 +9,9 @@ import pytest
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Run, Session
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
 from lutern.hw.layouts import takes_narrow_rows
+from lutern.hw.presets import preset
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS
 from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles, token_phases

@@ -10,7 +10,7 @@ import pytest
 
 from lutern.boards.catalog import BOARDS
 from lutern.firmware.program import lay_out
-from lutern.hw.config import PRESETS, preset
+from lutern.hw.presets import PRESETS, preset
 from lutern.measure import samples
 from lutern.measure.estimate import DEVICES, PUBLISHED_FIGURES, device_tokens_per_second, estimate, limit_sentence
 from lutern.measure.resources import errors, fit, predict, resources

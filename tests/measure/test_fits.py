@@ -6,7 +6,7 @@ import pytest
 
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.firmware.limits import memory_bytes
-from lutern.hw.config import PRESETS, preset
+from lutern.hw.presets import PRESETS, preset
 from lutern.measure.capacity import would_hold
 from lutern.measure.estimate import estimate
 from lutern.measure.fits import check_model, chip_lacks, fastest_fit, lack_of, largest_machine, sentence

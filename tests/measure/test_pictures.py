@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from lutern.firmware.schedule import phase_names
-from lutern.hw.config import preset
+from lutern.hw.presets import preset
 from lutern.hw.protocol import COUNTER_NAMES
 from lutern.measure import pictures
 from lutern.measure.phases import Phase, Token

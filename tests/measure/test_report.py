@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT
-from lutern.hw.config import preset
+from lutern.hw.presets import preset
 from lutern.measure import report
 from lutern.measure.bench import Row
 from lutern.measure.report import Section

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
 from lutern.measure import cycles
 from lutern.measure.steady import Steady, Times, Visitor
 from lutern.model_ref.config import ModelConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lutern.firmware.program import Program, lay_out
-from lutern.hw.config import preset
+from lutern.hw.presets import preset
 from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles
 from lutern.measure.netlist import short_names, verilate_netlist

@@ -14,7 +14,8 @@ from lutern.firmware import loader
 from lutern.firmware.link import Client, LinkError, RefusedError
 from lutern.firmware.loader import load_sections
 from lutern.firmware.slip import encode_frame
-from lutern.hw.config import TRIT_MEMORY, preset
+from lutern.hw.config import TRIT_MEMORY
+from lutern.hw.presets import preset
 from lutern.hw.protocol import (
     CHECKSUM,
     CHUNK_BYTES,

@@ -14,8 +14,8 @@ from lutern.firmware.host_weights import LINE_BITS
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
-from lutern.hw.config import preset
 from lutern.hw.link.uart import LOWEST_DIVISOR
+from lutern.hw.presets import preset
 from lutern.hw.top import SerialTop, Top
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantise import integer_weights

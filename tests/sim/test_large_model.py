@@ -10,8 +10,8 @@ import pytest
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
-from lutern.hw.config import preset
 from lutern.hw.memory import any_part
+from lutern.hw.presets import preset
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint

@@ -13,7 +13,7 @@ from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.firmware.slip import encode_frame
-from lutern.hw.config import preset
+from lutern.hw.presets import preset
 from lutern.hw.protocol import FEED, RUN, WRITE, Opcode
 from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles

@@ -18,8 +18,9 @@ from lutern.firmware.link import Client, RefusedError
 from lutern.firmware.loader import load_sections, put_sections
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.session import Feed, GoldenSession, Run, Session
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
 from lutern.hw.memory import SourceShape, fifo_depth
+from lutern.hw.presets import preset
 from lutern.hw.protocol import LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.config import ModelConfig

@@ -12,8 +12,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.config import preset
 from lutern.hw.memory.word_source import SourceShape, WordPort
+from lutern.hw.presets import preset
 from lutern.hw.top import Top
 from lutern.model_ref.errors import LuternError
 from lutern.sim.board import SimulatedBoard

@@ -11,8 +11,9 @@ from lutern.firmware.loader import load_sections
 from lutern.firmware.memory_test import centre_phase, march
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
 from lutern.hw.memory import any_part
+from lutern.hw.presets import preset
 from lutern.hw.protocol import MEMORY_TEST, PHASE, PHASE_DONE, Opcode
 from lutern.hw.top import Top
 from lutern.model_ref.config import ModelConfig

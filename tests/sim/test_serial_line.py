@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lutern.firmware.link import Client
 from lutern.firmware.loader import load_sections
-from lutern.hw.config import preset
 from lutern.hw.link import LOWEST_DIVISOR
+from lutern.hw.presets import preset
 from lutern.hw.protocol import CHECKSUM, CHUNK_BYTES, INFO, Opcode, capability, crc32c
 from lutern.hw.top import SerialTop
 from lutern.sim.board import SimulatedBoard

@@ -10,7 +10,8 @@ from lutern.firmware.conversations import Sampling, converse
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Run, Session
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
 from lutern.hw.top import Top
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.config import ModelConfig

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lutern.firmware.slip import encode_frame
-from lutern.hw.config import preset
 from lutern.hw.link import LOWEST_DIVISOR, Uart, uart
+from lutern.hw.presets import preset
 from lutern.hw.protocol import Opcode, capability
 from lutern.hw.top import SerialTop
 from lutern.model_ref.errors import LuternError

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from amaranth.sim import Simulator
 
-from lutern.hw.config import HwConfig, preset
+from lutern.hw.config import HwConfig
 from lutern.hw.memory.readers import Fetcher
+from lutern.hw.presets import preset
 
 VAST = preset("stream-x32").with_(name="vast", memory_words=(1 << 32) - 1)
 """All addresses of 32 bits."""
