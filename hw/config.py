@@ -21,7 +21,9 @@ TRIT_MEMORY = 1 << 23
 
 
 SOURCES = ("resident", "streamed")
-MEMORIES = ("block", "sdram", "host", "port")
+MEMORIES = ("block", "sdram", "ddr3", "host", "port")
+OUTSIDE = ("sdram", "ddr3", "port")
+"""Memories beside the chip: they have the march test."""
 STATES = ("block", "memory")
 CELLS = ("generic", "ecp5")
 STATE_BASE_BITS = 20
@@ -57,8 +59,11 @@ class HwConfig:
         "resident": trits in block RAM, a beat a cycle, operations and gains beside them in a memory of words.
         "streamed": one memory of words holds everything, and delivers a word a cycle at best.
     memory
-        where the words are: "block" RAM of the chip; "sdram" of the board; "host": sent over the link every token;
-        "port": a memory of the user's at a port of the top, see hw/memory/word_source.py (all for source "streamed").
+        where the words are: "block" RAM of the chip; "sdram" or "ddr3" of the board; "host": sent over the link every
+        token; "port": a memory of the user's at a port of the top, see hw/memory/word_source.py (all for source
+        "streamed").
+    memory_hz
+        "ddr3": the clock of the memory's controller, half the part's; a word comes every two cycles.
     state
         where S is: "block" RAM of the chip; "memory": behind the words, read before a layer and written after it
         (hw/state_dma.py; not where the host sends the words).
@@ -100,6 +105,7 @@ class HwConfig:
     codes_per_cycle: int = 4
     source: str = "resident"
     memory: str = "block"
+    memory_hz: int = 75_000_000
     state: str = "block"
     words_in_flight: int = 256
     word_bytes: int = 8
@@ -273,8 +279,9 @@ class HwConfig:
         for name, unused in (("counters", False), ("state", "block")):
             if values[name] == unused:
                 del values[name]
-        if self.memory != "port":
-            del values["words_in_flight"]
+        for name, memory in (("words_in_flight", "port"), ("memory_hz", "ddr3")):
+            if self.memory != memory:
+                del values[name]
         return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @classmethod

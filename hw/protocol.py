@@ -18,24 +18,27 @@ both in step.
 | LOGITS   | LOGITS                                      | LOGITS_DONE, then LOGITS.count sums of i32            |
 | MEMORY_TEST | MEMORY_TEST, a range of words            | MEMORY_TEST_DONE; the words are lost                  |
 | PHASE    | PHASE, steps of the SDRAM's clock           | PHASE_DONE, the sum of all steps                      |
+| LEVEL    | LEVEL, a byte's delay and slip of its reads | LEVEL_DONE, a bit for each byte whose strobe was seen |
 | COUNTERS | COUNTERS                                    | COUNTERS_DONE, then COUNTERS.count numbers of u32     |
 | RECORDS  | offset u32, k ≥ 1 words of the record stream| none; see below                                       |
 | ROW      | place u16, row u16, k ≥ 1 words of a row    | none; see below                                       |
 
 Addresses and counts of memory are in words; the first byte of a word is its bits 7..0. From ``config.TRIT_MEMORY`` on
-they name parts of beats. WRITE, CHECKSUM and MEMORY_TEST stop the machine; SETUP starts it, and it reads ahead from
-then on. MEMORY_TEST is answered with NOT_AVAILABLE where the words are not outside the chip, PHASE where they are not
-in SDRAM. A memory that is silent or answers out of order is named in answer to every command that needs it, until a
-reset. COUNTERS is known only to machines that have them: COUNTER_STRIDE numbers a phase of the last token, of which the
-first are ``COUNTER_NAMES``.
+they name parts of beats. WRITE, CHECKSUM, MEMORY_TEST and LEVEL stop the machine; SETUP starts it, and it reads ahead
+from then on. MEMORY_TEST is answered with NOT_AVAILABLE where the words are not outside the chip, PHASE where they are
+not in SDRAM. A memory that is silent or answers out of order is named in answer to every command that needs it, until a
+reset. LEVEL is known only to machines with DDR3; its answer is of the reads since the LEVEL before. COUNTERS is known
+only to machines that have them: COUNTER_STRIDE numbers a phase of the last token, of which the first are
+``COUNTER_NAMES``.
 
 A RUN takes ``streams`` conversations, one FEED each, and chooses ``count`` tokens for every one of them: step after
 step, in each step stream 0 first. ``chained``: all of them are one conversation, FEEDs its tokens in order, count is 1.
 A machine that keeps only the k best logits (``top_k``) has 2 k items a stream: sum, token, sum, token, ...
 
 A command with the sequence number and the CRC of the command before is a resend. A resent RUN is not run again: its
-stored response is sent again. All other commands may be executed twice without harm. While a RUN runs the gateware
-takes commands; the same RUN is answered by its end, another one refused.
+stored response is sent again. All other commands may be executed twice without harm, but a resent LEVEL
+answers of no reads. While a RUN runs the gateware takes commands; the same RUN is answered by its end, another one
+refused.
 
 RECORDS and ROW are for machines whose words the host sends every token (hw/memory/host.py says how), and count as no
 command here; on others there are none. Such a machine has no memory to WRITE to, and sends frames of its own accord:
@@ -74,6 +77,10 @@ queues of operations, the FIFO of gains, that of trits."""
 COUNTER_NAMES = (*LANE_COUNTERS, *RECORD_COUNTERS)
 COUNTER_STRIDE = 16
 COUNTERS_COUNT = 128  # most numbers of one COUNTERS
+LEVEL_DELAYS = 8
+"""Delays of a byte's reads from DDR3, a quarter of a clock of the part each."""
+LEVEL_SLIPS = 4
+"""Beats that the word of a byte may begin later, within a cycle."""
 DIGEST_BYTES = 16
 
 
@@ -91,6 +98,7 @@ class Opcode(IntEnum):
     PHASE = 0x09
     ROW = 0x0A
     COUNTERS = 0x0B
+    LEVEL = 0x0C
     ERROR = 0xFF  # response only
 
 
@@ -187,6 +195,8 @@ MEMORY_TEST_DONE = WireRecord(
 )  # address ... of the first error
 PHASE = WireRecord(steps="h")
 PHASE_DONE = WireRecord(place="h")
+LEVEL = WireRecord(byte="B", delay="B", slip="B")
+LEVEL_DONE = WireRecord(burst_seen="B")
 COUNTERS = WireRecord(offset="H", count="H")  # in numbers
 COUNTERS_DONE = WireRecord(phases="H")  # of the last token; 0: none was chosen since the run began
 RECORDS = WireRecord(offset="I")  # then the words; modulo 2^32
@@ -203,6 +213,7 @@ COMMAND_BYTES = {
     Opcode.LOGITS: LOGITS.byte_count,
     Opcode.MEMORY_TEST: MEMORY_TEST.byte_count,
     Opcode.PHASE: PHASE.byte_count,
+    Opcode.LEVEL: LEVEL.byte_count,
     Opcode.COUNTERS: COUNTERS.byte_count,
 }
 
@@ -231,6 +242,18 @@ def read_layout(config: Any) -> data.StructLayout:
 def range_layout(config: Any) -> data.StructLayout:
     """Words that are to be tested."""
     return data.StructLayout({"first": config.address_bits, "count": config.address_bits + 1})
+
+
+def level_bytes(config: Any) -> int:
+    """Bytes of the data pins of a machine's DDR3: words are bursts of 8 beats."""
+    return int(config.word_bytes) // 8
+
+
+def level_layout(byte_count: int) -> data.StructLayout:
+    """A setting of read leveling for one of ``byte_count`` bytes of the data pins."""
+    return data.StructLayout(
+        {"byte": range(max(2, byte_count)), "delay": range(LEVEL_DELAYS), "slip": range(LEVEL_SLIPS)}
+    )
 
 
 def feed_layout(config: Any) -> data.StructLayout:

@@ -5,12 +5,13 @@
 
 Until SETUP the decoder is held in reset, and the memory serves the host; from then on the readers run ahead. A board
 adds pins, clocks and the converter from its link to bytes (``SerialTop``: a serial line); the simulated board adds
-nothing but the SDRAM.
+nothing but the DRAM.
 
 With memory "sdram" there is a second clock domain, ``memory``, and ``sdram``, the part's pins; one register stands
 between each of them and the pin. ``phase_step`` and ``phase_dir`` move the phase of the part's clock
-(hw/memory/sdram_phase.py). With memory "port" that domain is there, too, and ``words``, the port to a word source of
-the user's (hw/memory/word_source.py).
+(hw/memory/sdram_phase.py). With memory "ddr3" that domain has half the part's clock, ``dfi`` goes to the PHY of the
+part, and ``levels`` are the PHY's settings (hw/memory/ddr3_levels.py). With memory "port" that domain is there, too,
+and ``words``, the port to a word source of the user's (hw/memory/word_source.py).
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ from amaranth.hdl import Elaboratable, Module, ResetInserter
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.config import HwConfig
+from lutern.hw.config import OUTSIDE, HwConfig
 from lutern.hw.decoder import Decoder, taps
 from lutern.hw.layouts import NARROW_ITEM_BITS, takes_narrow_rows
 from lutern.hw.link import HostPort, Uart
 from lutern.hw.memory import (
+    Ddr3Timings,
+    Dfi,
+    HostLevels,
+    LevelSettings,
     PhaseStepper,
     SdramPins,
-    SdramTimings,
+    Timings,
     WordPort,
     connect_member,
     has_word_source,
@@ -37,6 +42,7 @@ from lutern.hw.memory import (
     timings_for,
 )
 from lutern.hw.pipeline import join_streams
+from lutern.hw.protocol import level_bytes
 
 
 def _tap_ports(config: HwConfig) -> dict[str, Any]:
@@ -48,8 +54,11 @@ def _tap_ports(config: HwConfig) -> dict[str, Any]:
     return ports
 
 
-def _memory_ports(config: HwConfig, timings: SdramTimings | None) -> dict[str, Any]:
+def _memory_ports(config: HwConfig, timings: Timings | None) -> dict[str, Any]:
     """Those of a memory outside the chip, if there is one."""
+    if isinstance(timings, Ddr3Timings):
+        dfi = Dfi(timings.bank_bits, timings.pin_address_bits, timings.word_bits)
+        return {"dfi": Out(dfi), "levels": Out(LevelSettings(level_bytes(config)))}
     if timings is not None:
         return {"sdram": Out(SdramPins(timings)), "phase_step": Out(1), "phase_dir": Out(1)}
     shape = source_shape(config)
@@ -59,13 +68,13 @@ def _memory_ports(config: HwConfig, timings: SdramTimings | None) -> dict[str, A
 class Top(wiring.Component):
     """Host port, image memory and decoder.
 
-    Parameters: ``config``; ``timings`` of its SDRAM part, those of ``timings_for`` by default.
+    Parameters: ``config``; ``timings`` of its DRAM part, those of ``timings_for`` by default.
 
     Members: ``rx``, ``tx`` bytes of the link; with ``debug_tap`` the decoder's taps; those of the memory outside.
     ``source_shape``: of the word source at ``words``, None without it.
     """
 
-    def __init__(self, config: HwConfig, timings: SdramTimings | None = None) -> None:
+    def __init__(self, config: HwConfig, timings: Timings | None = None) -> None:
         self.config = config
         self.timings = timings or timings_for(config)
         self.source_shape = source_shape(config)
@@ -129,14 +138,19 @@ class Top(wiring.Component):
         return m
 
     def _add_word_memory(self, m: Module, host: Any, memory: Any) -> None:
-        """What only this memory has: a source, a march test, for an SDRAM a phase stepper."""
+        """What only this memory has: a source, a march test, for an SDRAM a phase stepper, for DDR3 its leveling."""
         m.d.comb += host.fault.eq(memory.fault)
-        for theirs, ours in (("pins", "sdram"), ("words", "words")):
+        for theirs, ours in (("pins", "sdram"), ("dfi", "dfi"), ("words", "words")):
             if theirs in memory.signature.members:
                 wiring.connect(m, getattr(memory, theirs), wiring.flipped(getattr(self, ours)))
-        if self.config.memory in ("sdram", "port"):
+        if self.config.memory in OUTSIDE:
             join_streams(m, host.o_test, memory.i_test)
             join_streams(m, memory.o_test, host.i_test)
+        if self.config.memory == "ddr3":
+            m.submodules.levels = levels = HostLevels(level_bytes(self.config))
+            join_streams(m, host.o_level, levels.i)
+            join_streams(m, levels.o, host.i_level)
+            wiring.connect(m, levels.settings, wiring.flipped(self.levels))
         if self.config.memory == "sdram":
             m.submodules.phase = phase = PhaseStepper()
             join_streams(m, host.o_phase, phase.i)
@@ -151,7 +165,7 @@ class SerialTop(wiring.Component):
     ``overrun``, see ``Uart``; with ``debug_tap`` the decoder's taps; those of the memory outside.
     """
 
-    def __init__(self, config: HwConfig, divisor: int, timings: SdramTimings | None = None) -> None:
+    def __init__(self, config: HwConfig, divisor: int, timings: Timings | None = None) -> None:
         self.config, self.divisor = config, divisor
         self.timings = timings or timings_for(config)
         self.source_shape = source_shape(config)

@@ -11,6 +11,7 @@ not depend on how fast this computer simulates.
 
 import ctypes
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 from lutern.hw.config import HwConfig
 from lutern.hw.top import SerialTop, Top
 from lutern.model_ref.errors import LuternError
+from lutern.sim.dram import DramTop
 from lutern.sim.port_memory import WordCounts, WordTiming
-from lutern.sim.sdram import SdramTop
 from lutern.sim.verilate import Memory, list_taps, memory_of, verilate
 
 PATIENCE_CYCLES_PER_SECOND = 2_000_000  # about what a small design simulates in a second
@@ -105,8 +106,9 @@ class SimulatedBoard:
 
     Parameters: `pause_share` makes both streams pause in that share of all cycles, seeded by `seed`; `library` is the
     simulation to use instead of `component`'s own, as of its netlist; `memory_clock` of a memory beside the machine:
-    its cycles, in so many of the machine's; `word_timing` of the memory at the port `words`, by default that of a DRAM
-    at the machine's clock. A broken rule of the memory raises AssertionError.
+    its cycles, in so many of the machine's (one in one; DDR3: as the machine's description says); `word_timing` of the
+    memory at the port `words`, by default that of a DRAM at the machine's clock. A broken rule of the memory raises
+    AssertionError.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class SimulatedBoard:
         seed: int = 0,
         cycles_per_second: int = PATIENCE_CYCLES_PER_SECOND,
         library: Path | None = None,
-        memory_clock: tuple[int, int] = (1, 1),
+        memory_clock: tuple[int, int] | None = None,
         word_timing: WordTiming | None = None,
     ) -> None:
         self._taps = {tap.name: (index, tap) for index, tap in enumerate(list_taps(component))}
@@ -125,9 +127,12 @@ class SimulatedBoard:
         self._board: int | None = self._library.lutern_create()
         self._memory = memory_of(component)
         if self._memory is not None:
+            config: Any = component.config
+            if memory_clock is None:
+                ratio = Fraction(config.memory_hz, config.clock_hz) if config.memory == "ddr3" else Fraction(1)
+                memory_clock = ratio.numerator, ratio.denominator
             self._library.lutern_memory_clock(self._board, *memory_clock)
             if self._memory.is_port:
-                config: Any = component.config
                 self.set_word_timing(word_timing or WordTiming.dram(config.clock_hz))
         self.cycles_per_second = cycles_per_second
         share = round(65536 * pause_share)
@@ -167,8 +172,8 @@ class SimulatedBoard:
                 raise AssertionError(f"a job at the port of the memory {what}, in or before cycle {self.cycles}")
         elif error := self._library.lutern_memory_error(self._board):
             raise AssertionError(
-                f"the memory part's rule {error & 15} of sdram.v is broken at {{bank, row}} "
-                f"{error >> 4:#x}, in or before cycle {self.cycles}"
+                f"the memory part's rule {error & 255} of {self.memory.part}.v is broken at {{bank, row}} "
+                f"{error >> 8:#x}, in or before cycle {self.cycles}"
             )
 
     def poke(self, address: int, words: NDArray[np.uint8]) -> None:
@@ -199,7 +204,7 @@ class SimulatedBoard:
     def memory(self) -> Memory:
         """The memory beside the machine."""
         if self._memory is None:
-            raise LuternError('This machine has its words inside; poke and peek reach memory "sdram" and "port".')
+            raise LuternError("This machine has its words inside; poke and peek reach memory sdram, ddr3 and port.")
         return self._memory
 
     def set_word_timing(self, timing: WordTiming) -> None:
@@ -269,6 +274,6 @@ class SimulatedBoard:
 
 def simulated(config: HwConfig, divisor: int | None = None) -> wiring.Component:
     """All that a board of this machine needs besides pins and clocks, behind bytes or behind a serial line."""
-    if config.memory == "sdram":
-        return SdramTop(config, divisor)
+    if config.memory in ("sdram", "ddr3"):
+        return DramTop(config, divisor)
     return Top(config) if divisor is None else SerialTop(config, divisor)

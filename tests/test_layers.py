@@ -17,7 +17,7 @@ LAYERS = {
     "model_ref": set(),
     "train": {"model_ref"},
     "hw": {"model_ref"},
-    "firmware": {"model_ref", "hw.config", "hw.layouts", "hw.protocol"},
+    "firmware": {"model_ref", "hw.config", "hw.layouts", "hw.presets", "hw.protocol"},
     "boards": {"hw", "model_ref.errors"},
     "sim": {"model_ref", "train", "hw", "firmware", "boards"},
     "measure": {"model_ref", "train", "hw", "firmware", "boards", "sim"},

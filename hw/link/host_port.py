@@ -25,6 +25,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw import protocol
+from lutern.hw.config import OUTSIDE
 from lutern.hw.layouts import row_formats
 from lutern.hw.link import optional
 from lutern.hw.link.checks import Check, CommandChecks, Handler, Range
@@ -86,12 +87,15 @@ class HostPort(wiring.Component):
         The scale of the stream's logits, one cycle after ``logits_stream``.
     fault : 2 bits, input, memories over a word source
         The memory was silent, or answered out of order; it stays so.
-    o_test : stream of ``protocol.range_layout``, output, memory "sdram" or "port"
+    o_test : stream of ``protocol.range_layout``, output, memory "sdram", "ddr3" or "port"
         A range of words to be tested; one result must come on ``i_test``.
-    i_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, input, memory "sdram" or "port"
+    i_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, input, memory "sdram", "ddr3" or "port"
     o_phase : stream of 16 bits signed, output, memory "sdram"
         Steps of the SDRAM's clock; the sum of all steps must come on ``i_phase``.
     i_phase : stream of 16 bits signed, input, memory "sdram"
+    o_level : stream of ``protocol.level_layout``, output, memory "ddr3"
+        A setting of read leveling; the bytes whose strobe was seen before it must come on ``i_level``.
+    i_level : stream of a bit for each byte, input, memory "ddr3"
     o_host : stream of ``protocol.host_word_layout``, output, memory "host"
         A word of a RECORDS or ROW frame.
     i_want : stream of ``protocol.WANT_LAYOUT``, input, memory "host"
@@ -114,7 +118,8 @@ class HostPort(wiring.Component):
         self.config = config
         self.info = protocol.capability(config)
         self.has_sdram = config.memory == "sdram"
-        self.has_march = config.memory in ("sdram", "port")
+        self.has_ddr3 = config.memory == "ddr3"
+        self.has_march = config.memory in OUTSIDE
         self.has_fault = self.has_march or (config.memory == "block" and config.state == "memory")
         self.has_host = config.memory == "host"
         self.has_counters = bool(config.counters)
@@ -124,6 +129,7 @@ class HostPort(wiring.Component):
                 **(optional.host_words_ports(config.word_bytes) if self.has_host else {}),
                 **(optional.memory_test_ports(config) if self.has_march else {}),
                 **(optional.phase_ports() if self.has_sdram else {}),
+                **(optional.level_ports(config) if self.has_ddr3 else {}),
                 **({"fault": In(2)} if self.has_fault else {}),
                 "i_rx": In(stream.Signature(8)),
                 "o_tx": Out(stream.Signature(8)),
@@ -168,6 +174,8 @@ class HostPort(wiring.Component):
             optional.add_phase(m, self, executor)
         else:
             optional.refuse(executor, Opcode.PHASE)
+        if self.has_ddr3:
+            optional.add_level(m, self, executor)
         handlers[Opcode.SETUP] = self._setup_handler(m, executor)
         handlers[Opcode.RUN] = run.handler()
         handlers[Opcode.LOGITS] = self._logits_handler(m, executor)

@@ -1,6 +1,7 @@
 """Commands that some machines have: ports, checks, states and answers of one feature in one place.
 
-    memory "sdram", "port": MEMORY_TEST ─► o_test ... i_test      "sdram": PHASE ─► o_phase ... i_phase
+    memory "sdram", "ddr3", "port": MEMORY_TEST ─► o_test ... i_test
+    memory "sdram": PHASE ─► o_phase ... i_phase      "ddr3": LEVEL ─► o_level ... i_level
     memory "host":  RECORDS, ROW ─► o_host;  i_want ─► WANT, between two received bytes
     counters:       COUNTERS ─► counters_address ... counters_data, counted
 
@@ -90,6 +91,49 @@ def add_phase(m: Module, port: Any, executor: Executor) -> None:
         first_state="PHASE",
         add_states=add_phase_states,
         answer=Answer(place, protocol.PHASE_DONE.byte_count),
+    )
+
+
+def level_ports(config: Any) -> dict[str, Any]:
+    """Members of a port whose memory is DDR3."""
+    byte_count = protocol.level_bytes(config)
+    return {
+        "o_level": Out(stream.Signature(protocol.level_layout(byte_count))),
+        "i_level": In(stream.Signature(byte_count)),
+    }
+
+
+def add_level(m: Module, port: Any, executor: Executor) -> None:
+    """LEVEL: a setting, then what the settings before it saw, which waits in a register until it is sent."""
+    command = executor.command
+    level = command.fields(protocol.LEVEL)
+    seen = Signal(protocol.LEVEL_DONE.layout)
+    m.d.comb += [getattr(port.o_level.p, name).eq(level[name]) for name in ("byte", "delay", "slip")]
+
+    def add_level_states() -> None:
+        with m.State("LEVEL"):
+            m.d.comb += port.o_level.valid.eq(1)
+            with m.If(port.o_level.ready):
+                m.next = "LEVEL_DONE"
+        with m.State("LEVEL_DONE"):
+            m.d.comb += port.i_level.ready.eq(1)
+            m.d.sync += seen.burst_seen.eq(port.i_level.payload)
+            with m.If(port.i_level.valid):
+                m.next = "REPLY"
+
+    beyond = (
+        exceeds(level.byte, protocol.level_bytes(port.config) - 1)
+        | exceeds(level.delay, protocol.LEVEL_DELAYS - 1)
+        | exceeds(level.slip, protocol.LEVEL_SLIPS - 1)
+    )
+    executor.handlers[Opcode.LEVEL] = Handler(
+        Check(
+            command.byte_count != HEADER_BYTES + protocol.LEVEL.byte_count, refusals=((beyond, ErrorCode.BAD_COUNT),)
+        ),
+        stops_machine=True,
+        first_state="LEVEL",
+        add_states=add_level_states,
+        answer=Answer(seen.as_value(), protocol.LEVEL_DONE.byte_count),
     )
 
 

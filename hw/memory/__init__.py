@@ -15,9 +15,9 @@ from lutern.hw.memory.block_source import BlockSource, block_shape
 from lutern.hw.memory.ddr3 import ddr3_memory
 from lutern.hw.memory.ddr3_clocks import Ddr3Clocks, Ddr3Start
 from lutern.hw.memory.ddr3_controller import Ddr3Controller
-from lutern.hw.memory.ddr3_levels import Ddr3Levels, LevelSettings
+from lutern.hw.memory.ddr3_levels import Ddr3Levels, HostLevels, LevelSettings
 from lutern.hw.memory.ddr3_modes import Ddr3Modes
-from lutern.hw.memory.ddr3_part import Ddr3Part, Ddr3Timings
+from lutern.hw.memory.ddr3_part import MOST_POSTPONED, Ddr3Part, Ddr3Timings, any_ddr3_part
 from lutern.hw.memory.ddr3_phy import Ddr3Phy
 from lutern.hw.memory.dfi import Dfi
 from lutern.hw.memory.host import HostMemory
@@ -34,8 +34,17 @@ from lutern.hw.memory.words import WordMemory, connect_member
 Memory = ResidentMemory | StreamedMemory | HostMemory | WordMemory
 
 
-def timings_for(config: HwConfig) -> SdramTimings | None:
-    """``any_part`` for the machine ``config``; None if its words are not in SDRAM."""
+Timings = SdramTimings | Ddr3Timings
+
+
+def timings_for(config: HwConfig, modes: Ddr3Modes | None = None) -> Timings | None:
+    """``any_part`` or ``any_ddr3_part`` for the machine ``config``; None if its words are in no DRAM of the board.
+
+    ``modes``: the mode registers of DDR3, where a board chooses others.
+    """
+    if config.memory == "ddr3":
+        part = any_ddr3_part(config.memory_words)
+        return part.timings(config.memory_hz, MOST_POSTPONED, modes)
     return any_part(config.word_bits) if config.memory == "sdram" else None
 
 
@@ -43,17 +52,21 @@ def client_fifos(config: HwConfig) -> tuple[int, int]:
     """Words of a client's FIFO, and how many clients the word source of a machine has; 0 and 0 without one."""
     timings, bits = timings_for(config), client_bits(config)
     shape = source_shape(config)
-    if timings is not None:
+    if isinstance(timings, Ddr3Timings):
+        shape = timings.source_shape(bits)
+    elif timings is not None:
         shape = sdram_shape(timings, bits)
     elif has_word_source(config) and shape is None:
         shape = block_shape(config.word_bits, config.address_bits, bits)
     return (0, 0) if shape is None else (fifo_depth(shape), len(shape.clients))
 
 
-def memory_for(config: HwConfig, timings: SdramTimings | None) -> Memory:
-    """The memory of the machine ``config``; ``timings`` are those of its SDRAM part, if it has one."""
+def memory_for(config: HwConfig, timings: Timings | None) -> Memory:
+    """The memory of the machine ``config``; ``timings`` are those of its DRAM part, if it has one."""
     if config.source == "resident":
         return ResidentMemory(config)
+    if isinstance(timings, Ddr3Timings):
+        return ddr3_memory(config, timings)
     if timings is not None:
         return sdram_memory(config, timings)
     shape = source_shape(config)
@@ -80,6 +93,7 @@ __all__ = [
     "Ddr3Timings",
     "Dfi",
     "Fault",
+    "HostLevels",
     "HostMemory",
     "LevelSettings",
     "Memory",
@@ -91,8 +105,10 @@ __all__ = [
     "SdramTimings",
     "SourceShape",
     "StreamedMemory",
+    "Timings",
     "WordMemory",
     "WordPort",
+    "any_ddr3_part",
     "any_part",
     "client_fifos",
     "connect_member",

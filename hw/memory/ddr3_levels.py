@@ -11,14 +11,13 @@ Cost (2 bytes): 35 LUT4, 25 FF.
 
 from __future__ import annotations
 
-from amaranth.hdl import Elaboratable, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import DomainRenamer, Elaboratable, Module, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import AsyncFIFO
 from amaranth.lib.wiring import In, Out
 
-DELAYS = 8
-"""Settings of READCLKSEL, a quarter of a clock of the part each."""
-SLIPS = 4
-"""Beats that the word may begin later, within a cycle."""
+from lutern.hw.protocol import LEVEL_DELAYS, LEVEL_SLIPS, level_layout
+
 PAUSE_CYCLES = 16
 """The change is made in the middle of the pause."""
 
@@ -27,7 +26,7 @@ class LevelSettings(wiring.Signature):
     """As `Ddr3Levels` sees it.
 
     delay, slip
-        of each byte.
+        of each byte: READCLKSEL, in quarters of a clock of the part; beats that the word begins later.
     pause, clear
         PAUSE of each byte; ``burst_seen`` is cleared.
     burst_seen
@@ -37,18 +36,13 @@ class LevelSettings(wiring.Signature):
     def __init__(self, byte_count: int) -> None:
         super().__init__(
             {
-                "delay": Out(range(DELAYS)).array(byte_count),
-                "slip": Out(range(SLIPS)).array(byte_count),
+                "delay": Out(range(LEVEL_DELAYS)).array(byte_count),
+                "slip": Out(range(LEVEL_SLIPS)).array(byte_count),
                 "pause": Out(byte_count),
                 "clear": Out(1),
                 "burst_seen": In(byte_count),
             }
         )
-
-
-def level_layout(byte_count: int) -> data.StructLayout:
-    """Of an item of ``i``."""
-    return data.StructLayout({"byte": range(max(2, byte_count)), "delay": range(DELAYS), "slip": range(SLIPS)})
 
 
 class Ddr3Levels(wiring.Component):
@@ -100,4 +94,27 @@ class Ddr3Levels(wiring.Component):
         return m
 
 
-__all__ = ["DELAYS", "PAUSE_CYCLES", "SLIPS", "Ddr3Levels", "LevelSettings", "level_layout"]
+class HostLevels(wiring.Component):
+    """`Ddr3Levels` in domain `memory`, with ``i`` and ``o`` in domain `sync`."""
+
+    def __init__(self, byte_count: int) -> None:
+        self.levels = Ddr3Levels(byte_count)
+        super().__init__(dict(self.levels.signature.members.items()))
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.levels = levels = DomainRenamer("memory")(self.levels)
+        wiring.connect(m, wiring.flipped(self.settings), levels.settings)
+        for name, source, target, domains in (
+            ("changes", self.i, levels.i, ("sync", "memory")),
+            ("answers", levels.o, self.o, ("memory", "sync")),
+        ):
+            bits = Value.cast(source.payload).shape().width
+            fifo = AsyncFIFO(width=bits, depth=2, w_domain=domains[0], r_domain=domains[1])
+            m.submodules[name] = fifo
+            m.d.comb += [fifo.w_en.eq(source.valid), source.ready.eq(fifo.w_rdy), fifo.w_data.eq(source.payload)]
+            m.d.comb += [target.valid.eq(fifo.r_rdy), fifo.r_en.eq(target.ready), target.payload.eq(fifo.r_data)]
+        return m
+
+
+__all__ = ["PAUSE_CYCLES", "Ddr3Levels", "HostLevels", "LevelSettings"]

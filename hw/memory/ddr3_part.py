@@ -27,6 +27,8 @@ from lutern.model_ref.errors import LuternError
 
 BEATS = 8
 """Of a word: BL8."""
+GENERIC_ROW_BITS = {13: 1, 14: 2, 15: 4, 16: 8}
+"""Densities in Gb of x16 parts by the bits of a row's address."""
 BURST = 8
 """Words of the longest job."""
 MOST_POSTPONED = 8
@@ -161,6 +163,29 @@ class Ddr3Part:
         )
 
 
+def any_ddr3_part(words: int) -> Ddr3Part:
+    """The x16 part of at least ``words`` bursts of 16 bytes, with the longest times of all in boards/ddr3_parts.py."""
+    for row_bits, gigabits in GENERIC_ROW_BITS.items():
+        part = Ddr3Part(
+            f"DDR3 x16 of {gigabits} Gb",
+            "JEDEC JESD79-3F, the slowest bin",
+            gigabits=gigabits,
+            row_bits=row_bits,
+            rc_ns=54.0,
+            ras_ns=39.0,
+            rp_ns=15.0,
+            rcd_ns=15.0,
+            rrd_ns=10.0,
+            faw_ns=50.0,
+        )
+        if words * BEATS * part.data_bits // 8 <= part.byte_count:
+            return part
+    raise LuternError(
+        f"{words:,} words of 16 bytes are wanted of a DDR3 part, the largest has 8 Gb, {part.byte_count >> 4:,}; "
+        "choose a smaller memory_words."
+    )
+
+
 @dataclass(frozen=True)
 class Ddr3Timings:
     """A part at a clock: geometry, and every time of the data sheet in clocks of the part.
@@ -290,4 +315,4 @@ class Ddr3Timings:
         )
 
 
-__all__ = ["BURST", "MOST_POSTPONED", "Ddr3Part", "Ddr3Timings"]
+__all__ = ["BURST", "MOST_POSTPONED", "Ddr3Part", "Ddr3Timings", "any_ddr3_part"]

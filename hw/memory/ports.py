@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.config import HwConfig
+from lutern.hw.config import OUTSIDE, HwConfig
 from lutern.hw.layouts import token_payload
 from lutern.hw.memory.word_source import SourceShape
 from lutern.hw.protocol import SETUP_LAYOUT, read_layout, write_layout
@@ -25,8 +25,8 @@ def client_bits(config: HwConfig) -> int:
 
 
 def has_word_source(config: HwConfig) -> bool:
-    """Whether the memory is a ``WordMemory``: over SDRAM, a port, or block RAM that holds the state too."""
-    return config.memory in ("sdram", "port") or (config.memory == "block" and config.state == "memory")
+    """Whether the memory is a ``WordMemory``: over a DRAM, a port, or block RAM that holds the state too."""
+    return config.memory in OUTSIDE or (config.memory == "block" and config.state == "memory")
 
 
 def source_shape(config: HwConfig) -> SourceShape | None:

@@ -21,8 +21,8 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard
+from lutern.sim.dram import DramTop
 from lutern.sim.lockstep import LockStep
-from lutern.sim.sdram import SdramTop
 
 CONFIG = HwConfig(
     "sdram",
@@ -43,7 +43,7 @@ RATIOS = [(1, 1), (4, 3), (3, 4), (2, 1), (1, 3)]
 
 
 def new_board(**options: object) -> SimulatedBoard:
-    return SimulatedBoard(SdramTop(CONFIG), **options)  # type: ignore[arg-type]
+    return SimulatedBoard(DramTop(CONFIG), **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ratio", RATIOS, ids=[f"{a}_{b}" for a, b in RATIOS])

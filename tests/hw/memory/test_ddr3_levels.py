@@ -8,7 +8,9 @@ from typing import Any
 from amaranth.sim import Simulator
 
 from lutern.hw.memory import Ddr3Levels
-from lutern.hw.memory.ddr3_levels import DELAYS, PAUSE_CYCLES, SLIPS
+from lutern.hw.memory.ddr3_levels import PAUSE_CYCLES
+from lutern.hw.protocol import LEVEL_DELAYS as DELAYS
+from lutern.hw.protocol import LEVEL_SLIPS as SLIPS
 
 SEED = 5
 
