@@ -77,9 +77,8 @@ def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iter
     program = lay_out(weights, config)
     first_tokens = [index * 7 % program.vocab for index in range(prompts)]
     machine: Any = simulated(config)
-    clocks = (1, 1)
-    if config.memory == "sdram":  # its own clock: so many cycles in so many of the machine's
-        clocks = Fraction(round(machine.sdram_timings.clock_hz), config.clock_hz).as_integer_ratio()
+    part = getattr(machine, "part_timings", None)  # its own clock: so many cycles in so many of the machine's
+    clocks = Fraction(round(part.clock_hz), config.clock_hz).as_integer_ratio() if part else None
     with SimulatedBoard(machine, memory_clock=clocks) as board:
         session = Session(Client(board), program, door=board if board.has_back_door else None)
         yield measure_decode(session, 1, first_tokens)
@@ -108,9 +107,9 @@ def cells(model: str, row: Row, first: Row) -> list[str]:
 def at_built_clock(row: Row, config: HwConfig, board: str) -> Row:
     """The row at the clock that the newest build of the machine reached, if there is one.
 
-    With SDRAM, whose clock does not scale with the machine's, at the target.
+    With a DRAM, whose clock does not scale with the machine's, at the target.
     """
-    built = built_clock(config, board) if config.memory != "sdram" else None
+    built = built_clock(config, board) if config.memory not in ("sdram", "ddr3") else None
     return dataclasses.replace(row, clock_hz=built.hz, clock=f"routed, {built.board}") if built else row
 
 
