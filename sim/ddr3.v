@@ -49,6 +49,7 @@ module ddr3_dfi #(
     // Refreshes that were postponed, or made ahead if negative, and clocks to the next that is owed.
     reg signed [5:0] postponed;
     reg [31:0] to_refresh;
+    reg [31:0] t_refreshes [0:15];  // the last one first: no more than 16 in two intervals
 
     reg [WORD_BITS-1:0] reads [0:RL];
     reg [WL:0] writes;
@@ -151,8 +152,10 @@ module ddr3_dfi #(
             stamp[next_row] = at;
             next_row = next_row + 1;
             refreshes = refreshes + 1;
-            postponed = postponed - 1;
-            if (postponed < -8) broken(POSTPONED, 0, next_row);
+            if (postponed > -8) postponed = postponed - 1;  // more than 8 ahead count for nothing
+            if (refreshes > 16 && at - t_refreshes[15] < 2 * TREFI) broken(POSTPONED, 0, next_row);
+            for (i = 15; i > 0; i = i - 1) t_refreshes[i] = t_refreshes[i-1];
+            t_refreshes[0] = at;
         end
     endtask
 

@@ -104,7 +104,7 @@ MUTANTS: dict[str, tuple[str, Pair]] = {
     "rfc": ("RFC", shorter("rfc")),
     "rfc of a group": ("RFC", shorter("rfc", refresh_group=8)),
     "refresh_interval": ("POSTPONED", without({"refresh_interval": 240})),
-    "refreshes too often": ("POSTPONED", without({"refresh_interval": 150})),
+    "refreshes too often": ("POSTPONED", without({"refresh_interval": 30}, refi=1200, refresh_limit=40 * 1200)),
     "refresh_limit": ("DECAYED", without({"refresh_interval": 900}, refi=1800, refresh_limit=8 * 1700)),
     "no PRECHARGE": ("STATE", damaged(is_close, lambda sent, arrives: arrives.cs_n.eq(1))),
     "no MR3": ("INIT", damaged(lambda sent: is_mode(sent) & (sent.ba == 3), lambda sent, arrives: arrives.cs_n.eq(1))),
