@@ -57,7 +57,7 @@ from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data
 from numpy.typing import NDArray
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 END, ESC, ESC_END, ESC_ESC = 0xC0, 0xDB, 0xDC, 0xDD  # RFC 1055
 RESPONSE = 0x80  # set in the opcode of a response
@@ -81,6 +81,8 @@ LEVEL_DELAYS = 8
 """Delays of a byte's reads from DDR3, a quarter of a clock of the part each."""
 LEVEL_SLIPS = 4
 """Beats that the word of a byte may begin later, within a cycle."""
+WRONG_BYTES = 8
+"""Bytes of a word that the march test judges apart; with more of them, those that share data pins count together."""
 DIGEST_BYTES = 16
 
 
@@ -191,8 +193,13 @@ LOGITS = WireRecord(stream="B", offset="H", count="H")
 LOGITS_DONE = WireRecord(scale_mantissa="I", scale_exponent="h")  # then the sums
 MEMORY_TEST = WireRecord(first="I", count="I")
 MEMORY_TEST_DONE = WireRecord(
-    errors="I", address="I", wanted="I", got="I", cycles="I"
-)  # address ... of the first error
+    errors="I",
+    address="I",  # of the first error, as ...
+    wanted="I",
+    got="I",
+    cycles="I",
+    wrong_bytes="B",  # a bit for each byte of the words, modulo WRONG_BYTES, that was wrong in any of them
+)
 PHASE = WireRecord(steps="h")
 PHASE_DONE = WireRecord(place="h")
 LEVEL = WireRecord(byte="B", delay="B", slip="B")

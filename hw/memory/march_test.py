@@ -17,7 +17,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.protocol import MEMORY_TEST_DONE, range_layout, read_layout, write_layout
+from lutern.hw.protocol import MEMORY_TEST_DONE, WRONG_BYTES, range_layout, read_layout, write_layout
 
 BLOCK = 32
 
@@ -47,8 +47,8 @@ class MemoryTest(wiring.Component):
     """See above.
 
     Members: ``i`` {first, count}, taken with the result; ``o`` the result: words that were wrong, and address, wanted
-    and got (their lowest 32 bits) of the first of them, cycles; ``o_write``, ``o_read`` to the memory, ``i_read`` from
-    it; ``busy``.
+    and got (their lowest 32 bits) of the first of them, cycles, bytes that were wrong in any word; ``o_write``,
+    ``o_read`` to the memory, ``i_read`` from it; ``busy``.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -93,7 +93,14 @@ class MemoryTest(wiring.Component):
             self.o.payload.eq(result),
         ]
         m.d.sync += compared.eq(0)
-        with m.If(compared & (got != wanted)):
+        differs = got ^ wanted
+        lanes = [
+            Cat(differs[place : place + 8] for place in range(8 * lane, self.word_bits, 8 * WRONG_BYTES)).any()
+            for lane in range(WRONG_BYTES)
+        ]
+        with m.If(compared):
+            m.d.sync += result.wrong_bytes.eq(result.wrong_bytes | Cat(lanes))
+        with m.If(compared & Cat(lanes).any()):
             m.d.sync += result.errors.eq(result.errors + 1)
             with m.If(result.errors == 0):
                 m.d.sync += [result.address.eq(its_address), result.wanted.eq(wanted), result.got.eq(got)]

@@ -81,6 +81,7 @@ async def a_march_finds_faults(dut: Any) -> None:
     first, count = 5, 70
     result = await bench.march(first, count)
     assert (result["errors"], result["address"], result["wanted"], result["got"]) == (0, 0, 0, 0)
+    assert result["wrong_bytes"] == 0
     print(f"march: {result['cycles'] / count:.1f} cycles a word")
     for address in range(first, first + count):
         bench.words[address] = pattern(address, bits)
@@ -95,6 +96,10 @@ async def a_march_finds_faults(dut: Any) -> None:
     assert result["errors"] == 2 * len(zeros) + 128 - len(zeros)  # p is read twice, ~p once
     assert result["address"] == zeros[0] and result["wanted"] == pattern(zeros[0], bits)
     assert result["got"] ^ result["wanted"] == 1 << stuck
+    assert result["wrong_bytes"] == 1 << stuck // 8
+    for bit in range(bits):
+        dut.stuck.value = 1 << bit
+        assert (await bench.march(0, 16))["wrong_bytes"] == 1 << bit // 8, f"bit {bit}"
     dut.stuck.value = 0
 
     for line in range(bench.parameters["column_bits"]):
