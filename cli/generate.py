@@ -20,6 +20,7 @@ from lutern.firmware.conversations import EMPTY_PROMPT
 from lutern.firmware.host_sampling import LOGIT_BYTES
 from lutern.firmware.host_weights import LINE_BITS
 from lutern.firmware.identify import identify
+from lutern.firmware.leveling import level_reads
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.serial_port import BAUD
@@ -233,10 +234,16 @@ def say_what_is_read(tokenizer: Tokenizer, of_file: list[str]) -> None:
 
 
 def open_session(client: Client, weights: IntegerWeights, preset_name: str | None = None) -> Session:
-    """A session with the chip at the other end, whichever machine it is, or only if it is that one."""
+    """A session with the chip at the other end, whichever machine it is, or only if it is that one.
+
+    Reads of DDR3 are leveled first, since only the chip keeps the settings, until its reset. The few words that this
+    overwrites, and what else a power-off took, are loaded again; an image that is there stays.
+    """
     among = PRESETS.values() if preset_name is None else [preset(preset_name)]
     hw_config = identify(INFO.unpack(client.transact(Opcode.INFO)), among)
     program = lay_out(weights, hw_config)
+    if hw_config.memory == "ddr3":
+        level_reads(client, hw_config)
     with load_bar() as advance:
         return Session(client, program, progress=advance)
 

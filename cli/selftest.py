@@ -15,9 +15,10 @@ from lutern.cli.output import plain_console
 from lutern.cli.port import open_port
 from lutern.cli.progress import transfer_bar
 from lutern.firmware.identify import identify
+from lutern.firmware.leveling import level_reads
 from lutern.firmware.limits import check_fit
 from lutern.firmware.link import Client
-from lutern.firmware.memory_test import centre_phase, march
+from lutern.firmware.memory_test import centre_phase, check_size, march
 from lutern.firmware.selftest import check_decode, check_memory
 from lutern.firmware.serial_port import PortError
 from lutern.firmware.session import GoldenSession
@@ -44,7 +45,7 @@ def selftest(
             "--words",
             least=1,
             most=LARGEST_COUNT,
-            help=f"Words of each memory to test; default: all of an SDRAM by the march, "
+            help=f"Words of each memory to test; default: all of a DRAM by the march, "
             f"{PATTERN_WORDS:,} by patterns over the link.",
         ),
     ] = None,
@@ -87,7 +88,14 @@ def selftest(
                     f"the memory passes from {window.first} to {window.last} steps of its clock's phase; "
                     f"it stands at {window.middle}"
                 )
+        if config.memory == "ddr3":
+            with step("level") as done:
+                done(level_reads(client, config).text())
+            if failed:  # nothing that is read means anything
+                raise typer.Exit(1)
+        if config.memory in ("sdram", "ddr3"):
             with step("march") as done, transfer_bar("march") as advance:
+                check_size(client, config)
                 count = min(words or config.memory_words, config.memory_words)
                 result = march(client, config, 0, count, progress=advance)
                 if result.errors:

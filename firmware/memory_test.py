@@ -1,6 +1,7 @@
-"""Asks the chip for a march test of its SDRAM, range by range; finds the phase of the SDRAM's clock.
+"""Asks the chip for a march test of its DRAM, range by range; finds its size, and the phase of an SDRAM's clock.
 
     range ─► MEMORY_TEST of up to 256 K words ─► errors, and the first of them ─► Result, the sum
+    WRITE 2^k, ..., 4, 2, 1, 0 ─► CHECKSUM each ─► those that are word 0: the part repeats there
     PHASE +1, test, PHASE +1, test, ... fails ─► back, PHASE -1, test, ... fails ─► the middle
 
 What the range held is lost: test before a model is loaded.
@@ -11,9 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from lutern.firmware.link import Client
+from lutern.firmware.loader import Section, checksum, write_words
 from lutern.hw.config import HwConfig
-from lutern.hw.protocol import MEMORY_TEST, MEMORY_TEST_DONE, PHASE, PHASE_DONE, Opcode
+from lutern.hw.protocol import MEMORY_TEST, MEMORY_TEST_DONE, PHASE, PHASE_DONE, Opcode, crc32c
 from lutern.model_ref.errors import LuternError
 
 STEP_WORDS = 1 << 18
@@ -26,7 +30,10 @@ WORDS_PER_S = 10_000
 
 @dataclass(frozen=True)
 class Result:
-    """``errors`` words of ``words`` were wrong, the first of them at ``address``: ``wanted`` and ``got``."""
+    """``errors`` words of ``words`` were wrong, the first of them at ``address``: ``wanted`` and ``got``.
+
+    ``wrong_bytes``: a bit for each byte of the words, modulo ``WRONG_BYTES``, that was wrong in any of them.
+    """
 
     words: int
     errors: int
@@ -34,6 +41,7 @@ class Result:
     wanted: int
     got: int
     cycles: int
+    wrong_bytes: int = 0
 
     def text(self, word_bytes: int) -> str:
         """One sentence, with the bits that were wrong at the first address."""
@@ -45,7 +53,7 @@ class Result:
         return (
             f"memory: {self.errors:,} of the words read from {self.words:,} were wrong, the first at word "
             f"{self.address:#x}: {self.wanted:0{digits}x} was written, {self.got:0{digits}x} came back (bits {bits}); "
-            "check the phase of the memory's clock and its solder joints."
+            "check the memory's clock, its supply and its solder joints."
         )
 
 
@@ -58,7 +66,7 @@ def march(
 ) -> Result:
     """March over ``count`` words from ``first`` on, all of the memory by default; ``progress`` is told words."""
     total = config.memory_words - first if count is None else count
-    errors = cycles = done = 0
+    errors = cycles = done = wrong_bytes = 0
     address = wanted = got = 0
     while True:
         step = min(STEP_WORDS, total - done)
@@ -72,10 +80,33 @@ def march(
         if answer["errors"] and not errors:
             address, wanted, got = answer["address"], answer["wanted"], answer["got"]
         errors, cycles, done = errors + answer["errors"], cycles + answer["cycles"], done + step
+        wrong_bytes |= answer["wrong_bytes"]
         if progress is not None:
             progress(done, total)
         if done >= total:
-            return Result(total, errors, address, wanted, got, cycles)
+            return Result(total, errors, address, wanted, got, cycles, wrong_bytes)
+
+
+def check_size(client: Client, config: HwConfig) -> None:
+    """Refuse a part that is smaller than the machine's memory: it ignores the highest bits of an address, so that the
+    words of higher addresses are those of lower ones. A word at each power of two is lost, and word 0."""
+    words = {1 << bit: np.full((1, config.word_bytes), bit, np.uint8) for bit in range(config.address_bits)}
+    words = {address: word for address, word in words.items() if address < config.memory_words}
+    zero = np.full((1, config.word_bytes), 0xA5, np.uint8)
+    for address in sorted(words, reverse=True):
+        write_words(client, [Section(address, words[address])], lambda written: None)
+    write_words(client, [Section(0, zero)], lambda written: None)
+    size = config.memory_words
+    for address in sorted(words, reverse=True):
+        if checksum(client, address, 1) != crc32c(zero.tobytes()):
+            break
+        size = address
+    if size < config.memory_words:
+        mib = [count * config.word_bytes / (1 << 20) for count in (size, config.memory_words)]
+        raise LuternError(
+            f"the memory part repeats after {mib[0]:,g} MiB, but the machine {config.name} counts on {mib[1]:,g} MiB; "
+            f"use a board with the larger part, or build a machine with memory_words of at most {size:,}."
+        )
 
 
 @dataclass(frozen=True)
@@ -129,4 +160,4 @@ def centre_phase(client: Client, config: HwConfig, words: int = SWEEP_WORDS, mos
     return window
 
 
-__all__ = ["Result", "Window", "centre_phase", "march"]
+__all__ = ["Result", "Window", "centre_phase", "check_size", "march"]

@@ -57,6 +57,8 @@ class DramTop(wiring.Component):
         model: Any = Ddr3Model(machine.dfi, t) if is_ddr3 else SdramModel(machine.sdram, t)  # type: ignore[arg-type]
         m.submodules.model = model
         m.d.comb += [self.part_error.eq(model.error), self.part_error_address.eq(model.error_address)]
+        if is_ddr3:  # the part's words come at the right time with any setting
+            m.d.comb += machine.levels.burst_seen.eq(-1)
         for name in self._shared:
             connect_member(m, self, machine, name)
         return m

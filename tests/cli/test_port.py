@@ -378,7 +378,7 @@ def test_selftest_of_a_faulty_sdram() -> None:
     assert [line[:12] for line in lines[:4]] == ["pass  link  ", "pass  clock ", "fail  march ", "fail  memory"]
     assert re.fullmatch(
         r"fail  march   memory: \d+ of the words read from 6,000 were wrong, the first at word 0x1388: "
-        r"[0-9a-f]{8} was written, [0-9a-f]{8} came back \(bits 9\); check the phase .*",
+        r"[0-9a-f]{8} was written, [0-9a-f]{8} came back \(bits 9\); check the memory's clock, .*",
         lines[2],
     )
     assert re.search(r"word 5000 was written as [0-9a-f]{8} and differs in bit 9;", lines[3])

@@ -3,11 +3,24 @@ in tests/sim/test_sdram_board.py."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import pytest
 
-from lutern.firmware.memory_test import STEP_WORDS, Result, centre_phase, march
+from lutern.firmware.memory_test import STEP_WORDS, Result, centre_phase, check_size, march
 from lutern.hw.presets import preset
-from lutern.hw.protocol import MEMORY_TEST, MEMORY_TEST_DONE, PHASE, PHASE_DONE, Opcode
+from lutern.hw.protocol import (
+    CHECKSUM,
+    CHECKSUM_DONE,
+    MEMORY_TEST,
+    MEMORY_TEST_DONE,
+    PHASE,
+    PHASE_DONE,
+    WRITE,
+    WRITE_DONE,
+    Opcode,
+    crc32c,
+)
 from lutern.model_ref.errors import LuternError
 
 CONFIG = preset("sdram-x16")
@@ -32,7 +45,8 @@ class Part:
         self.broken |= bad and self.forgets
         hit = self.stuck and 0 <= 0x2345 - span["first"] < span["count"]
         errors = span["count"] if bad or self.broken else 2 * hit
-        return MEMORY_TEST_DONE.pack(errors=errors, address=0x2345, wanted=0x1020, got=0x1000, cycles=span["count"])
+        wrong = {"errors": errors, "address": 0x2345, "wanted": 0x1020, "got": 0x1000, "wrong_bytes": int(errors > 0)}
+        return MEMORY_TEST_DONE.pack(cycles=span["count"], **wrong)
 
 
 @pytest.mark.parametrize(("first", "last"), [(-3, 9), (0, 0), (-20, 1), (-7, -0)])
@@ -63,7 +77,44 @@ def test_a_march_in_ranges_tells_the_first_error() -> None:
     assert told[-1] == (2 * STEP_WORDS + 7,) * 2
     assert result.text(2) == (
         "memory: 2 of the words read from 524,295 were wrong, the first at word 0x2345: 1020 was written, 1000 came "
-        "back (bits 5); check the phase of the memory's clock and its solder joints."
+        "back (bits 5); check the memory's clock, its supply and its solder joints."
     )
     assert Result(10, 0, 0, 0, 0, 99).text(2) == "memory: 10 words, no error, 99 cycles"
     assert march(Part(range(1)), CONFIG).words == CONFIG.memory_words  # type: ignore[arg-type]
+
+
+class Folded:
+    """A chip whose part keeps ``size`` words and repeats; of the address bits in ``stuck`` nothing arrives."""
+
+    timeout_s = 1.0
+
+    def __init__(self, size: int, stuck: int = 0) -> None:
+        self.kept, self.stuck = size - 1, stuck
+        self.words: dict[int, bytes] = {}
+
+    def _place(self, address: int) -> int:
+        return address & self.kept & ~self.stuck
+
+    def transact_all(self, opcode: Opcode, payloads: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+        for index, payload in enumerate(payloads):
+            address = WRITE.unpack(payload)["address"]
+            self.words[self._place(address)] = payload[WRITE.byte_count :]
+            yield index, WRITE_DONE.pack(next_address=address + 1)
+
+    def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
+        return CHECKSUM_DONE.pack(crc=crc32c(self.words[self._place(CHECKSUM.unpack(payload)["address"])]))
+
+
+def test_a_part_that_is_smaller_than_the_machine() -> None:
+    machine = preset("ddr3-x16")
+    with pytest.raises(
+        LuternError,
+        match=r"^the memory part repeats after 128 MiB, but the machine ddr3-x16 counts on 512 MiB; use a board with "
+        r"the larger part, or build a machine with memory_words of at most 8,388,608\.$",
+    ):
+        check_size(Folded(1 << 23), machine)  # type: ignore[arg-type]
+    with pytest.raises(LuternError, match=r"repeats after 256 MiB"):
+        check_size(Folded(1 << 24), machine)  # type: ignore[arg-type]
+    for part in (Folded(1 << 25), Folded(1 << 26), Folded(1 << 25, stuck=1 << 20)):  # the last is the march's to find
+        check_size(part, machine)  # type: ignore[arg-type]
+    check_size(Folded(1 << 24), machine.with_(memory_words=1 << 24))  # type: ignore[arg-type]

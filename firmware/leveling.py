@@ -1,0 +1,184 @@
+"""Finds when a DDR3 part's words are to be taken: read leveling of each byte of its data pins, by march tests.
+
+    for each delay and slip: LEVEL (all bytes alike) ─► MEMORY_TEST ─► bytes that were wrong │
+                                                        LEVEL ─► bytes whose strobe was seen ├─► a map of each byte
+    the slip with most delays ─► the middle of their longest run ─► LEVEL ─► a longer march
+
+A setting passes for a byte if all of its words came back and the strobe of a read was seen. The bytes get the same
+setting in a trial and are judged apart, so 32 trials are enough for any number of them. DDR3 keeps its words while
+settings change, but those that were marched over are lost: LEVEL_WORDS in the last MiB of the memory, where an image
+seldom ends. The chip forgets its settings with a reset, so each session begins with this.
+
+Cost: 4 commands a trial with two bytes, 132 in all, one after the other: 0.2 s where a bridge takes 1 ms for each, 2 s
+where it takes 16 ms. The marches are 50,000 cycles of the memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lutern.firmware.link import Client, SilenceError
+from lutern.firmware.memory_test import march
+from lutern.hw.config import HwConfig
+from lutern.hw.protocol import LEVEL, LEVEL_DELAYS, LEVEL_DONE, LEVEL_SLIPS, WRONG_BYTES, Opcode, level_bytes
+from lutern.model_ref.errors import LuternError
+
+TRIAL_WORDS = 64
+LEVEL_WORDS = 1024
+"""Words of the march with the settings that were chosen."""
+TURN = 1 << 15
+"""From the word before an odd multiple of this to that word, the march's pattern changes in all bits of both bytes.
+Within 256 words byte 1 has the same beats over and over, and would look right two beats late."""
+TRIES = 8
+"""Most times that a trial is made: a resent LEVEL answers of no reads."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """``delay`` in quarters of a clock of the part, ``slip`` in beats."""
+
+    delay: int
+    slip: int
+
+
+SETTINGS = tuple(Setting(delay, slip) for slip in range(LEVEL_SLIPS) for delay in range(LEVEL_DELAYS))
+
+
+@dataclass(frozen=True)
+class ByteLevel:
+    """What a byte of the data pins showed: the settings that ``passed``, and the one that was ``chosen``."""
+
+    passed: frozenset[Setting]
+    chosen: Setting
+
+    def text(self) -> str:
+        """Slips with a setting that passed, each with its delays from 0 on, and the chosen setting."""
+        maps = ", ".join(
+            f"slip {slip} {delay_map(self.passed, slip)}"
+            for slip in range(LEVEL_SLIPS)
+            if any(setting.slip == slip for setting in self.passed)
+        )
+        return f"{maps}, takes delay {self.chosen.delay} of slip {self.chosen.slip}"
+
+
+@dataclass(frozen=True)
+class Leveling:
+    """The result for each byte of the data pins; ``words`` is the length of the march that they passed."""
+
+    of_bytes: tuple[ByteLevel, ...]
+    words: int
+
+    def text(self) -> str:
+        """For `lutern selftest`."""
+        parts = [f"byte {number}: {level.text()}" for number, level in enumerate(self.of_bytes)]
+        return f"{'; '.join(parts)}; {self.words:,} words, no error"
+
+
+def delay_map(passed: frozenset[Setting], slip: int) -> str:
+    """A digit for each delay from 0 on: 1 where it passed."""
+    return "".join(str(int(Setting(delay, slip) in passed)) for delay in range(LEVEL_DELAYS))
+
+
+def longest_run(delays: list[int]) -> list[int]:
+    """The most delays in a row, the first of such runs."""
+    runs: list[list[int]] = []
+    for delay in sorted(delays):
+        if not runs or delay != runs[-1][-1] + 1:
+            runs.append([])
+        runs[-1].append(delay)
+    return max(runs, key=len)
+
+
+def choose(passed: frozenset[Setting]) -> Setting:
+    """Middle of the longest run of delays, of the slip with most of them."""
+    of_slips = [sorted(setting.delay for setting in passed if setting.slip == slip) for slip in range(LEVEL_SLIPS)]
+    slip = max(range(LEVEL_SLIPS), key=lambda number: len(of_slips[number]))
+    run = longest_run(of_slips[slip])
+    return Setting(run[(len(run) - 1) // 2], slip)
+
+
+def level_reads(client: Client, config: HwConfig) -> Leveling:
+    """Find and set the settings of each byte. The words that it marches over are lost.
+
+    Raises ``LuternError`` where a byte has no setting that passes, and where the part does not answer at all.
+    """
+    byte_count = level_bytes(config)
+    passed: list[set[Setting]] = [set() for _ in range(byte_count)]
+    bursts = 0
+    for setting in SETTINGS:
+        wrong, seen = _trial(client, config, [setting] * byte_count, TRIAL_WORDS)
+        bursts |= seen
+        for byte in range(byte_count):
+            if seen & ~wrong & 1 << byte:
+                passed[byte].add(setting)
+    tried = f"{len(SETTINGS)} settings were tried, delays 0 to {LEVEL_DELAYS - 1} with slips 0 to {LEVEL_SLIPS - 1}"
+    if not any(passed) and not bursts:
+        raise LuternError(
+            f"the DDR3 part does not answer: {tried}, and no byte's strobe was seen in any; check the supply of the "
+            "part, its clock and reset, and that the bitstream is for this board."
+        )
+    for byte, settings in enumerate(passed):
+        if not settings:
+            strobe = "was seen" if bursts >> byte & 1 else "was never seen"
+            raise LuternError(
+                f"byte {byte} of the DDR3's data pins is read right with no setting: {tried}, and its strobe {strobe}; "
+                f"check DQ{8 * byte} to DQ{8 * byte + 7}, DQS{byte} and VREF, or build with a lower memory clock."
+            )
+    levels = tuple(ByteLevel(frozenset(settings), choose(frozenset(settings))) for settings in passed)
+    chosen = [level.chosen for level in levels]
+    wrong, seen = _trial(client, config, chosen, LEVEL_WORDS)
+    for byte, level in enumerate(levels):
+        if wrong >> byte & 1 or not seen >> byte & 1:
+            raise LuternError(
+                f"byte {byte} of the DDR3's data pins fails a march over {LEVEL_WORDS:,} words in the middle of its "
+                f"window ({level.text()}); check the supply of the part and VREF, or build with a lower memory clock."
+            )
+    return Leveling(levels, level_range(config, LEVEL_WORDS)[1])
+
+
+def _trial(client: Client, config: HwConfig, settings: list[Setting], words: int) -> tuple[int, int]:
+    """Bytes of the data pins that were wrong in a march with ``settings``, and bytes whose strobe was seen."""
+    byte_count = len(settings)
+    for _ in range(TRIES):
+        before = client.resent_count
+        for byte, setting in enumerate(settings):
+            _set_level(client, byte, setting)
+        first, count = level_range(config, words)
+        wrong_bytes = march(client, config, first, count).wrong_bytes
+        wrong = sum(1 << byte for byte in range(byte_count) if wrong_bytes & _lanes(byte, byte_count))
+        seen = _set_level(client, 0, settings[0])
+        if client.resent_count == before:
+            return wrong, seen
+    raise LuternError(
+        f"a trial of the DDR3's read leveling was made {TRIES} times, and a frame was lost in each; check the cable to "
+        "the board, or choose a lower baud rate."
+    )
+
+
+def _set_level(client: Client, byte: int, setting: Setting) -> int:
+    """Bytes whose strobe was seen since the setting before."""
+    command = LEVEL.pack(byte=byte, delay=setting.delay, slip=setting.slip)
+    try:
+        answer = client.transact(Opcode.LEVEL, command)
+    except SilenceError as error:
+        raise LuternError(
+            "the chip answers, but its DDR3 controller does not answer LEVEL: the memory's clocks have not started; "
+            "reset the board, and check its oscillator and that the bitstream is for this board."
+        ) from error
+    return int(LEVEL_DONE.unpack(answer)["burst_seen"])
+
+
+def _lanes(byte: int, byte_count: int) -> int:
+    """Bits of ``wrong_bytes`` that are a byte of the data pins."""
+    return sum(1 << lane for lane in range(byte, WRONG_BYTES, byte_count))
+
+
+def level_range(config: HwConfig, words: int) -> tuple[int, int]:
+    """First word and count of a march: around the last odd multiple of TURN, or less in a smaller memory."""
+    turn = min(TURN, 1 << (config.memory_words // 2).bit_length() - 1)
+    middle = config.memory_words // (2 * turn) * 2 * turn - turn
+    half = min(words // 2, turn)
+    return middle - half, 2 * half
+
+
+__all__ = ["LEVEL_WORDS", "SETTINGS", "ByteLevel", "Leveling", "Setting", "choose", "level_range", "level_reads"]
