@@ -25,15 +25,17 @@ module ddr3_dfi #(
     input wrdata_en, rddata_en, input [WORD_BITS-1:0] wrdata, output reg [WORD_BITS-1:0] rddata,
     output reg [4:0] error, output reg [BANK_BITS+ROW_BITS-1:0] error_address, output reg [31:0] refreshes
 );
-    localparam BANKS = 1 << BANK_BITS, ROWS = 1 << ROW_BITS, PLACE_BITS = BANK_BITS + ROW_BITS + PAGE_BITS;
+    localparam BANKS = 1 << BANK_BITS, PLACE_BITS = BANK_BITS + ROW_BITS + PAGE_BITS;
     localparam COLUMN_BITS = PAGE_BITS + 3;
+    // A refresh is of all rows whose addresses end alike: 8192 refreshes are of all rows of a part that has more.
+    localparam REFRESH_BITS = ROW_BITS < 13 ? ROW_BITS : 13, REFRESHES = 1 << REFRESH_BITS;
     localparam [4:0] POWER = 1, XPR = 2, MRD = 3, MOD = 4, ZQ = 5, DLLK = 6, INIT = 7, RC = 8, RAS = 9, RP = 10,
         RCD = 11, RRD = 12, FAW = 13, CCD = 14, RTP = 15, RTW = 16, WTR = 17, WR = 18, RFC = 19, POSTPONED = 20,
         DECAYED = 21, STATE = 22, PHASE = 23, UNKNOWN = 24;
 
     reg [WORD_BITS-1:0] words [0:(1 << PLACE_BITS) - 1] /*verilator public_flat_rw*/;
-    reg [31:0] stamp [0:ROWS-1];  // of each row's refresh
-    reg [ROW_BITS-1:0] next_row;
+    reg [31:0] stamp [0:REFRESHES-1];  // of each row's refresh
+    reg [REFRESH_BITS-1:0] next_row;
 
     reg [31:0] now;
     // Times of the last commands; `was` says whether there was one.
@@ -62,7 +64,7 @@ module ddr3_dfi #(
         is_open = 0; decayed = 0; was_activated = 0; was_precharged = 0; was_read = 0; was_written = 0; activates = 0;
         any_read = 0; any_write = 0; any_refresh = 0; calibrated = 0; was_reset = 0; awake = 0; modes = 0;
         last_reset_n = 0; last_cke = 0; postponed = 0; to_refresh = TREFI; writes = 0; t_reset = 0;
-        for (i = 0; i < ROWS; i = i + 1) stamp[i] = 0;
+        for (i = 0; i < REFRESHES; i = i + 1) stamp[i] = 0;
         // A word that names its address, for benches that read only.
         if (FILL != 0)
             for (i = 0; i < (1 << PLACE_BITS); i = i + 1) words[i] = {(WORD_BITS + 31) / 32{i * 32'h9e3779b1}};
@@ -105,7 +107,7 @@ module ddr3_dfi #(
             if (was_activated[bank] && at - t_activate[bank] < TRC) broken(RC, bank, where);
             if (activates > 0 && at - t_activates[0] < TRRD) broken(RRD, bank, where);
             if (activates > 3 && at - t_activates[3] < TFAW) broken(FAW, bank, where);
-            decayed[bank] = at - stamp[where] > REFRESH_LIMIT;
+            decayed[bank] = at - stamp[where[REFRESH_BITS-1:0]] > REFRESH_LIMIT;
             if (decayed[bank]) broken(DECAYED, bank, where);
             is_open[bank] = 1;
             was_activated[bank] = 1; was_read[bank] = 0; was_written[bank] = 0;
@@ -204,7 +206,7 @@ module ddr3_dfi #(
 
     // What was in a part before it was woken up is worth nothing, so its rows count from then on.
     task stamp_all(input [31:0] at);
-        for (i = 0; i < ROWS; i = i + 1) stamp[i] = at;
+        for (i = 0; i < REFRESHES; i = i + 1) stamp[i] = at;
     endtask
 
     // RESET_N and CKE: rises at the right time, and a reset that begins all anew.
