@@ -6,8 +6,8 @@
 
 A setting passes for a byte if all of its words came back and the strobe of a read was seen. The bytes get the same
 setting in a trial and are judged apart, so 32 trials are enough for any number of them. DDR3 keeps its words while
-settings change, but those that were marched over are lost: LEVEL_WORDS in the last MiB of the memory, where an image
-seldom ends. The chip forgets its settings with a reset, so each session begins with this.
+settings change, but those that were marched over are lost: the last LEVEL_WORDS of the memory, where an image seldom
+ends. The chip forgets its settings with a reset, so each session begins with this.
 
 Cost: 4 commands a trial with two bytes, 132 in all, one after the other: 0.2 s where a bridge takes 1 ms for each, 2 s
 where it takes 16 ms. The marches are 50,000 cycles of the memory.
@@ -26,9 +26,6 @@ from lutern.model_ref.errors import LuternError
 TRIAL_WORDS = 64
 LEVEL_WORDS = 1024
 """Words of the march with the settings that were chosen."""
-TURN = 1 << 15
-"""From the word before an odd multiple of this to that word, the march's pattern changes in all bits of both bytes.
-Within 256 words byte 1 has the same beats over and over, and would look right two beats late."""
 TRIES = 8
 """Most times that a trial is made: a resent LEVEL answers of no reads."""
 
@@ -89,6 +86,11 @@ def longest_run(delays: list[int]) -> list[int]:
     return max(runs, key=len)
 
 
+def has_strobe(bursts: set[Setting]) -> bool:
+    """Whether a byte has a strobe: it is seen with some delay, whatever the slip; noise is now and then."""
+    return any(all(Setting(delay, slip) in bursts for slip in range(LEVEL_SLIPS)) for delay in range(LEVEL_DELAYS))
+
+
 def choose(passed: frozenset[Setting]) -> Setting:
     """Middle of the longest run of delays, of the slip with most of them."""
     of_slips = [sorted(setting.delay for setting in passed if setting.slip == slip) for slip in range(LEVEL_SLIPS)]
@@ -104,22 +106,23 @@ def level_reads(client: Client, config: HwConfig) -> Leveling:
     """
     byte_count = level_bytes(config)
     passed: list[set[Setting]] = [set() for _ in range(byte_count)]
-    bursts = 0
+    bursts: list[set[Setting]] = [set() for _ in range(byte_count)]
     for setting in SETTINGS:
         wrong, seen = _trial(client, config, [setting] * byte_count, TRIAL_WORDS)
-        bursts |= seen
         for byte in range(byte_count):
-            if seen & ~wrong & 1 << byte:
-                passed[byte].add(setting)
+            if seen >> byte & 1:
+                bursts[byte].add(setting)
+                if not wrong >> byte & 1:
+                    passed[byte].add(setting)
     tried = f"{len(SETTINGS)} settings were tried, delays 0 to {LEVEL_DELAYS - 1} with slips 0 to {LEVEL_SLIPS - 1}"
-    if not any(passed) and not bursts:
+    if not any(passed) and not any(has_strobe(seen) for seen in bursts):
         raise LuternError(
             f"the DDR3 part does not answer: {tried}, and no byte's strobe was seen in any; check the supply of the "
             "part, its clock and reset, and that the bitstream is for this board."
         )
     for byte, settings in enumerate(passed):
         if not settings:
-            strobe = "was seen" if bursts >> byte & 1 else "was never seen"
+            strobe = "was seen" if has_strobe(bursts[byte]) else "was never seen"
             raise LuternError(
                 f"byte {byte} of the DDR3's data pins is read right with no setting: {tried}, and its strobe {strobe}; "
                 f"check DQ{8 * byte} to DQ{8 * byte + 7}, DQS{byte} and VREF, or build with a lower memory clock."
@@ -174,11 +177,9 @@ def _lanes(byte: int, byte_count: int) -> int:
 
 
 def level_range(config: HwConfig, words: int) -> tuple[int, int]:
-    """First word and count of a march: around the last odd multiple of TURN, or less in a smaller memory."""
-    turn = min(TURN, 1 << (config.memory_words // 2).bit_length() - 1)
-    middle = config.memory_words // (2 * turn) * 2 * turn - turn
-    half = min(words // 2, turn)
-    return middle - half, 2 * half
+    """First word and count of a march: the last of the memory."""
+    count = min(words, config.memory_words)
+    return config.memory_words - count, count
 
 
 __all__ = ["LEVEL_WORDS", "SETTINGS", "ByteLevel", "Leveling", "Setting", "choose", "level_range", "level_reads"]

@@ -88,6 +88,7 @@ def _load(path: str) -> ctypes.CDLL:
     of_a_memory: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
         ("memory_clock", None, (board, u32, u32)),
         ("memory_error", u64, (board,)),
+        ("wires", None, (board, u64)),
         ("memory_write", ctypes.c_bool, (board, u64, board, u64)),
         ("memory_read", ctypes.c_bool, (board, u64, board, u64)),
         ("word_timing", None, (board, board)),
@@ -171,8 +172,9 @@ class SimulatedBoard:
                 what = "is none, or beyond the end of the memory" if error & 1 else "changed before it was accepted"
                 raise AssertionError(f"a job at the port of the memory {what}, in or before cycle {self.cycles}")
         elif error := self._library.lutern_memory_error(self._board):
+            model = self.memory.part.files[0] if self.memory.part else ""
             raise AssertionError(
-                f"the memory part's rule {error & 255} of {self.memory.part}.v is broken at {{bank, row}} "
+                f"the memory part's rule {error & 255} of {model} is broken at {{bank, row}} "
                 f"{error >> 8:#x}, in or before cycle {self.cycles}"
             )
 
@@ -210,6 +212,10 @@ class SimulatedBoard:
     def set_word_timing(self, timing: WordTiming) -> None:
         """How the memory at the port `words` answers from now on; counts begin at 0."""
         self._library.lutern_word_timing(self._board, timing.numbers())
+
+    def set_wires(self, wires: int) -> None:
+        """What is between the chip and its DDR3 from now on: a value of ``ddr3_pins.wires_layout``."""
+        self._library.lutern_wires(self._board, wires)
 
     def word_counts(self) -> WordCounts:
         """Cycles of the memory at the port `words` by cause, since its timing was set."""

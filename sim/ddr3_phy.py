@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Elaboratable, Instance, Module, Signal, Value
+from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Elaboratable, Instance, Module, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -24,35 +24,40 @@ CELLS = FOLDER / "ecp5_ddr3_cells.v"
 SOURCES = [SOURCE, CELLS, FOLDER / "ddr3_pins.v"]
 INIT_TICKS = 8
 """To a period of the clock of `init`."""
+MEMORY_TICKS = 8
+"""To a period of the clock of `memory`."""
+FLIGHT_BITS = 4
 PIN_PAIRS = 2
 """Pairs of clocks that ddr3_pins delays commands by."""
 SETTINGS = 32
 """Slip in the highest two bits, delay below."""
 
 
-def add_clocks(m: Module, phy: Ddr3Phy | Ddr3Start) -> None:
-    """The domains `pll`, `init`, `edge`, `memory` of a bench whose clock is the tick."""
+def add_clocks(m: Module, phy: Ddr3Phy | Ddr3Start, tick: str = "sync") -> None:
+    """The domains `pll`, `init`, `edge`, `memory` from that of the tick, whose reset starts the PHY anew."""
     m.domains.pll = pll = ClockDomain("pll", reset_less=True)
     m.domains.init = init = ClockDomain("init")
     m.domains.edge = edge = ClockDomain("edge", reset_less=True)
     m.domains.memory = memory = ClockDomain("memory")
-    count = Signal(range(INIT_TICKS))
-    m.d.sync += count.eq(count + 1)
-    m.d.comb += [pll.clk.eq(count[1]), init.clk.eq(count[-1]), init.rst.eq(0)]
+    count = Signal(range(INIT_TICKS), reset_less=True)
+    m.d[tick] += count.eq(count + 1)
+    m.d.comb += [pll.clk.eq(count[1]), init.clk.eq(count[-1]), init.rst.eq(ResetSignal(tick))]
     m.submodules.clocks = clocks = Ddr3Clocks()
     m.d.comb += [edge.clk.eq(clocks.edge), memory.clk.eq(clocks.memory)]
     m.d.comb += [getattr(clocks, name).eq(getattr(phy, name)) for name in ("stop", "reset", "ready")]
 
 
 class Ddr3Pads(Elaboratable):
-    """The part at the pins of ``phy``; ``flight`` ticks are between them.
+    """The part at the pins of ``phy``; ``flight`` ticks of each byte are between them.
 
-    Attributes: ``error``, ``error_address`` of the model, ``strobe_error`` of the pins.
+    Attributes: ``cut``, ``absent``, 0 by default: faults of the board, see ddr3_pins.v; ``error``, ``error_address`` of
+    the model, ``strobe_error`` of the pins.
     """
 
-    def __init__(self, phy: Ddr3Phy, flight: Signal) -> None:
+    def __init__(self, phy: Ddr3Phy, flight: Value) -> None:
         self.phy, self.flight, self.strobe_error = phy, flight, Signal()
         t = phy.timings
+        self.cut, self.absent = Signal(phy.byte_count), Signal(t.pin_address_bits)
         self.dfi = Dfi(t.bank_bits, t.pin_address_bits, t.word_bits).create(path=("part",))
         self.model = Ddr3Model(self.dfi, t.with_(phy_read_cycles=-PIN_PAIRS), "part")
         self.error, self.error_address = self.model.error, self.model.error_address
@@ -77,6 +82,8 @@ class Ddr3Pads(Elaboratable):
             },
             **{f"o_{name}_pad": getattr(pins, f"{name}_i") for name in ("dq", "dqs")},
             i_flight=self.flight,
+            i_cut=self.cut,
+            i_absent=self.absent,
             o_clk=part.clk,
             **{f"o_dfi_{name}": getattr(dfi, name) for name in ("reset_n", "cke", "odt")},
             **{f"o_{slot}_{name}": getattr(getattr(dfi, slot), name) for slot in ("p0", "p1") for name in COMMAND_PINS},
@@ -198,7 +205,7 @@ class Ddr3PhyBench(wiring.Component):
         byte_count = timings.data_bits // 8
         super().__init__(
             {
-                "flight": In(4),
+                "flight": In(FLIGHT_BITS),
                 "first": In(range(SETTINGS)),
                 "last": In(range(SETTINGS)),
                 "other": In(range(SETTINGS)),
@@ -215,7 +222,7 @@ class Ddr3PhyBench(wiring.Component):
         t = self.timings
         m.submodules.phy = phy = Ddr3Phy(t)
         add_clocks(m, phy)
-        m.submodules.pads = pads = Ddr3Pads(phy, self.flight)
+        m.submodules.pads = pads = Ddr3Pads(phy, self.flight.replicate(phy.byte_count))
         controller, levels, scan = Ddr3Controller(t), Ddr3Levels(t.data_bits // 8), LevelScan(t)
         for name, part in (("controller", controller), ("levels", levels), ("scan", scan)):
             m.submodules[name] = DomainRenamer({"sync": "memory"})(part)
@@ -251,4 +258,15 @@ class Ddr3PhyBench(wiring.Component):
         return m
 
 
-__all__ = ["CELLS", "INIT_TICKS", "SETTINGS", "SOURCES", "Ddr3Pads", "Ddr3PhyBench", "LevelScan", "add_clocks"]
+__all__ = [
+    "CELLS",
+    "FLIGHT_BITS",
+    "INIT_TICKS",
+    "MEMORY_TICKS",
+    "SETTINGS",
+    "SOURCES",
+    "Ddr3Pads",
+    "Ddr3PhyBench",
+    "LevelScan",
+    "add_clocks",
+]

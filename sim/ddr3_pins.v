@@ -4,22 +4,29 @@
 //    dq with dqs ──► a word, CWL clocks after its WRITE ────────────────────────► wrdata
 //    pads of dq, dqs ◄── beats, CL clocks after a READ, `flight` ticks late ◄──── rddata
 //
-// Time is counted in ticks, the clock of the bench `top`, four to a clock of the part. `strobe_error` stays 1 from the
-// first write on whose strobe is not on time, or whose data are not stable a quarter of a clock before and after an
-// edge, and from the first time that both sides drive. Nobody drives: the pads change at random.
+// Time is counted in ticks, of the clock TICK, four to a clock of the part. `strobe_error` stays 1 from the first write
+// on whose strobe is not on time, or whose data are not stable a quarter of a clock before and after an edge, and from
+// the first time that both sides drive. Nobody drives: the pads change at random.
+// What a board may have wrong: `flight` is given for each byte, and bytes that are `cut` never reach the controller. A
+// part of fewer rows ignores the bits of a row's address that are `absent`.
+
+`ifndef TICK
+`define TICK top.clk
+`endif
 
 module ddr3_pins #(parameter CL = 6, CWL = 5, BANK_BITS = 3, PIN_BITS = 15) (
     input ck, reset_n, cke, odt, cs_n, ras_n, cas_n, we_n, input [BANK_BITS-1:0] ba, input [PIN_BITS-1:0] a,
     input [15:0] dq, dq_z, input [1:0] dqs, dqs_z, output [15:0] dq_pad, output [1:0] dqs_pad,
-    input [3:0] flight,
+    input [7:0] flight, input [1:0] cut, input [PIN_BITS-1:0] absent,
     output reg clk, output reg dfi_reset_n, dfi_cke, dfi_odt,
     output p0_cs_n, p0_ras_n, p0_cas_n, p0_we_n, output [BANK_BITS-1:0] p0_ba, output [PIN_BITS-1:0] p0_a,
     output p1_cs_n, p1_ras_n, p1_cas_n, p1_we_n, output [BANK_BITS-1:0] p1_ba, output [PIN_BITS-1:0] p1_a,
     output wrdata_en, rddata_en, output reg [127:0] wrdata, input [127:0] rddata, output reg strobe_error
 );
     localparam BITS = 4 + BANK_BITS + PIN_BITS;
-    localparam [3:0] READ = 4'b0101, WRITE = 4'b0100;
-    wire [BITS-1:0] command = {cs_n, ras_n, cas_n, we_n, ba, a};
+    localparam [3:0] READ = 4'b0101, WRITE = 4'b0100, ACTIVATE = 4'b0011;
+    wire [3:0] code = {cs_n, ras_n, cas_n, we_n};
+    wire [BITS-1:0] command = {code, ba, code == ACTIVATE ? a & ~absent : a};
     reg [BITS-1:0] first;
     reg [2*BITS-1:0] pair, pair_1, pair_2;
     reg was_ck, was_reset_n, is_second;
@@ -28,31 +35,36 @@ module ddr3_pins #(parameter CL = 6, CWL = 5, BANK_BITS = 3, PIN_BITS = 15) (
     wire [3:0] code_0 = {p0_cs_n, p0_ras_n, p0_cas_n, p0_we_n}, code_1 = {p1_cs_n, p1_ras_n, p1_cas_n, p1_we_n};
     assign wrdata_en = code_0 == WRITE || code_1 == WRITE, rddata_en = code_0 == READ || code_1 == READ;
 
-    reg [127:0] read_line, write_line;  // ticks since a command
+    reg [63:0] read_line, write_line;  // ticks since a command
     reg [127:0] held, word, taken;
-    reg [3:0] place;
-    reg [2:0] preamble;
-    reg drives;
+    reg [3:0] place [0:1];
+    reg [2:0] preamble [0:1];
+    reg [1:0] drives;
     reg [15:0] last_dq;
     reg [1:0] last_dqs;
     reg [31:0] noise;
-    integer beat;
-    wire driven = drives || preamble != 0;
-    wire [15:0] dq_out = drives ? word[{place[3:1], 4'd0} +: 16] : noise[31:16];
-    wire [1:0] dqs_out = drives ? {2{!place[1]}} : preamble != 0 ? 2'b00 : noise[9:8];
+    reg [15:0] dq_out;
+    reg [1:0] dqs_out;
+    integer beat, n;
     assign dq_pad = dq_z & dq_out | ~dq_z & dq, dqs_pad = dqs_z & dqs_out | ~dqs_z & dqs;
+    always @* begin
+        for (n = 0; n < 2; n = n + 1) begin
+            dq_out[8*n +: 8] = drives[n] && !cut[n] ? word[{place[n][3:1], 4'd0} + 8*n +: 8] : noise[16+8*n +: 8];
+            dqs_out[n] = cut[n] ? noise[8+n] : drives[n] ? !place[n][1] : preamble[n] != 0 ? 0 : noise[8+n];
+        end
+    end
 
     initial begin
         clk = 0; dfi_reset_n = 0; dfi_cke = 0; dfi_odt = 0; wrdata = 0; strobe_error = 0; first = ~0; pair = ~0;
         pair_1 = ~0; pair_2 = ~0; was_ck = 0; was_reset_n = 0; is_second = 0; read_line = 0; write_line = 0;
-        place = 0; preamble = 0; drives = 0; noise = 32'h1234567;
+        place[0] = 0; place[1] = 0; preamble[0] = 0; preamble[1] = 0; drives = 0; noise = 32'h1234567;
     end
 
-    always @(posedge top.clk) begin
+    always @(posedge `TICK) begin
         was_ck <= ck; last_dq <= dq; last_dqs <= dqs;
         noise <= {noise[30:0], noise[31] ^ noise[21] ^ noise[1] ^ noise[0]};
-        read_line <= {read_line, ck && !was_ck && reset_n && command[BITS-1 -: 4] == READ};
-        write_line <= {write_line, ck && !was_ck && reset_n && command[BITS-1 -: 4] == WRITE};
+        read_line <= {read_line, ck && !was_ck && reset_n && code == READ};
+        write_line <= {write_line, ck && !was_ck && reset_n && code == WRITE};
         if (ck && !was_ck) begin
             was_reset_n <= reset_n;
             if (!is_second || reset_n && !was_reset_n) begin
@@ -68,18 +80,20 @@ module ddr3_pins #(parameter CL = 6, CWL = 5, BANK_BITS = 3, PIN_BITS = 15) (
         end
         // A burst to the controller.
         if (read_line[4 * CL]) held <= rddata;
-        if (preamble != 0) preamble <= preamble - 1;
-        if (read_line[4 * CL - 3 + flight]) preamble <= 4;
-        place <= place + 1;
-        if (read_line[4 * CL + 1 + flight]) begin
-            word <= held;
-            place <= 0;
-            drives <= 1;
-        end else if (drives && place == 15) begin
-            drives <= 0;
-            if (!read_line[4 * CL - 3 + flight]) preamble <= 1;  // the driver lets go
+        for (n = 0; n < 2; n = n + 1) begin
+            if (preamble[n] != 0) preamble[n] <= preamble[n] - 1;
+            if (read_line[4 * CL - 3 + flight[4*n +: 4]]) preamble[n] <= 4;
+            place[n] <= place[n] + 1;
+            if (read_line[4 * CL + 1 + flight[4*n +: 4]]) begin
+                for (beat = 0; beat < 8; beat = beat + 1) word[16*beat + 8*n +: 8] <= held[16*beat + 8*n +: 8];
+                place[n] <= 0;
+                drives[n] <= 1;
+            end else if (drives[n] && place[n] == 15) begin
+                drives[n] <= 0;
+                if (!read_line[4 * CL - 3 + flight[4*n +: 4]]) preamble[n] <= 1;  // the driver lets go
+            end
+            if ((drives[n] || preamble[n] != 0) && !(dqs_z[n] && &dq_z[8*n +: 8])) strobe_error <= 1;
         end
-        if (driven && !(&dqs_z && &dq_z)) strobe_error <= 1;
         // A burst from it.
         for (beat = 0; beat < 8; beat = beat + 1)
             if (write_line[4 * CWL - 1 + 2 * beat]) begin

@@ -3,7 +3,7 @@
 //    ECLKSYNCB ─► CLKDIVF     DDRDLLA ─► DQSBUFM ─► IDDRX2DQA, ODDRX2DQA, ODDRX2DQSB, TSHX2DQA, TSHX2DQSA
 //                                                   ODDRX2F, DELAYG
 //
-// Time is counted in ticks, the clock of the bench `top`: four to a period of ECLK, eight to one of SCLK.
+// Time is counted in ticks, of the clock TICK: four to a period of ECLK, eight to one of SCLK.
 //
 // From Lattice's FPGA-TN-02035: READ0 and READ1 are halves of a cycle; READCLKSEL moves READ by a quarter of a period
 // of ECLK each; DQSR90 is the part's strobe between preamble and postamble, a quarter of a period later; BURSTDET says
@@ -14,6 +14,10 @@
 // the same number; the cycles through IDDRX2DQA; with the least READCLKSEL, READ opens a tick after SCLK took it.
 // Not modelled: delays of DELAYG and of DQS_LI_DEL and DQS_LO_DEL, metastable strobes, jitter, voltage, temperature.
 // So a bench with these cells proves wires, order and cycles of a PHY; that a board has a window, only a board proves.
+
+`ifndef TICK
+`define TICK top.clk
+`endif
 
 module ECLKSYNCB(input ECLKI, STOP, output ECLKO);
     reg runs = 1;
@@ -50,7 +54,7 @@ module ecp5_gear #(parameter LATE = 0) (input SCLK, RST, input [3:0] D, output Q
     reg was = 0;
     reg [LATE:0] line = 0;
     always @(posedge SCLK or posedge RST) taken <= RST ? 0 : D;
-    always @(posedge top.clk) begin
+    always @(posedge `TICK) begin
         was <= SCLK;
         if (SCLK && !was) begin
             word <= taken;
@@ -129,7 +133,7 @@ module DQSBUFM #(
     assign {RDPNTR2, RDPNTR1, RDPNTR0} = read_slot, {WRPNTR2, WRPNTR1, WRPNTR0} = write_slot;
     initial begin DQSR90 = 0; DQSW270 = 0; end
 
-    always @(posedge top.clk) begin
+    always @(posedge `TICK) begin
         if (PAUSE) select <= {READCLKSEL2, READCLKSEL1, READCLKSEL0};
         later <= line;
         DQSW270 <= !ECLK;

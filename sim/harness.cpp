@@ -6,7 +6,7 @@
 // A cycle is: drive the inputs, clock low, look at valid and ready and at the taps, clock high. The harness knows nothing of
 // the design but its ports; taps.h, written for each design, lists TAPS(X) as X(index, name, bytes), and defines BIT_CYCLES
 // where rx and tx are the pins of a serial line: 8N1, bit by bit. A design with a memory of MEMORY_COUNT words of
-// MEMORY_BYTES beside it has a second clock, memory_clk, of so many cycles for each of clk. The words are those of a DRAM
+// MEMORY_BYTES beside it has a second clock, MEMORY_CLOCK, of so many cycles for each of clk. The words are those of a DRAM
 // part, at PART_WORDS, or of port_memory.h, joined to the port `words` (PORT_MEMORY). Verilator spells
 // the double underscore of Amaranth's port names ___05F.
 
@@ -21,6 +21,8 @@
 #include "port_memory.h"
 #ifdef PART_WORDS
 #include "Vtop___024root.h"
+#else
+#define PART_TICKS 1
 #endif
 #include "verilated.h"
 #ifdef LUTERN_SAIF
@@ -63,11 +65,11 @@ struct Board {
     Log logs[TAP_COUNT + 1];
 #ifdef PORT_MEMORY
     WordMemory<MEMORY_BYTES, MEMORY_COUNT> memory;
-    bool offered = false, ready = false;  // to the next edge of memory_clk
+    bool offered = false, ready = false;  // to the next edge of MEMORY_CLOCK
     std::vector<uint8_t> refused;  // the job that was not taken at the edge before
 #endif
 #ifdef MEMORY_COUNT
-    uint32_t memory_cycles = 1, core_cycles = 1;  // so many of the one in so many of the other
+    uint32_t memory_cycles = PART_TICKS, core_cycles = 1;  // so many of the one in so many of the other
     uint32_t memory_phase = 0;
     uint64_t memory_ticks = 0;
 #endif
@@ -197,7 +199,7 @@ inline void offer(Board& board) {
 inline void accept(Board& board) {
     Vtop* top = board.top.get();
     board.offered = false;
-    const bool valid = top->words___05Fjob___05Fvalid && !top->memory_rst;
+    const bool valid = top->words___05Fjob___05Fvalid && !top->MEMORY_RESET;
     constexpr size_t kPayload = (JOB_BITS + 7) / 8;
     const auto* payload = reinterpret_cast<const uint8_t*>(&top->words___05Fjob___05Fpayload);
     if (!board.refused.empty()) {  // a job stays as it is until it is taken
@@ -229,7 +231,7 @@ inline void accept(Board&) {}
 // The memory's clock has its rising edges with those of clk, as far as there are as many, and others between two of them.
 inline void clock_low(Board& board) {
     board.top->clk = 0;
-    board.top->memory_clk = 0;
+    board.top->MEMORY_CLOCK = 0;
     offer(board);
 }
 
@@ -242,12 +244,12 @@ inline void clock_high(Board& board) {
         ++board.memory_ticks;
         if (!first) {  // the edge before it is done, with that of clk if it was the first
             top->eval();
-            top->memory_clk = 0;
+            top->MEMORY_CLOCK = 0;
             offer(board);
             top->eval();
         }
         accept(board);
-        top->memory_clk = 1;
+        top->MEMORY_CLOCK = 1;
     }
 }
 #else
@@ -305,14 +307,14 @@ void lutern_reset(Board* board, uint64_t cycles) {
     board->refused.clear();
 #endif
 #ifdef MEMORY_COUNT
-    board->top->memory_rst = 1;
-    for (uint64_t until = board->memory_ticks + 2; board->memory_ticks < until;) step(*board);
+    board->top->MEMORY_RESET = 1;
+    for (uint64_t until = board->memory_ticks + 2 * PART_TICKS; board->memory_ticks < until;) step(*board);
 #endif
     for (uint64_t i = 0; i < cycles; ++i) step(*board);
     board->top->rst = 0;
 #ifdef MEMORY_COUNT
-    board->top->memory_rst = 0;
-    for (uint64_t until = board->memory_ticks + 1; board->memory_ticks < until;) step(*board);
+    board->top->MEMORY_RESET = 0;
+    for (uint64_t until = board->memory_ticks + PART_TICKS; board->memory_ticks < until;) step(*board);
 #endif
     step(*board);  // a register takes the reset in: it ends now
     board->tx.clear();
@@ -353,7 +355,7 @@ size_t lutern_read(Board* board, uint8_t* bytes, size_t limit) {
 #ifdef MEMORY_COUNT
 // The memory's clock makes `memory` cycles in `core` cycles of clk.
 void lutern_memory_clock(Board* board, uint32_t memory, uint32_t core) {
-    board->memory_cycles = memory;
+    board->memory_cycles = PART_TICKS * memory;
     board->core_cycles = core;
 }
 
@@ -380,6 +382,11 @@ bool lutern_memory_read(Board* board, uint64_t first, uint8_t* bytes, uint64_t c
 #endif
 
 #ifdef PART_WORDS
+#ifdef HAS_WIRES
+// What is between the chip and its part; see ddr3_pins.py.
+void lutern_wires(Board* board, uint64_t wires) { board->top->wires = wires; }
+#endif
+
 // The first rule of the part that was broken (see sdram.v, ddr3.v), and where: {bank, row} above 8 bits; 0 if none was.
 uint64_t lutern_memory_error(const Board* board) {
     return static_cast<uint64_t>(board->top->part_error_address) << 8 | board->top->part_error;

@@ -3,9 +3,9 @@
 The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` and `tx` of a serial line and an attribute
 `divisor`, cycles of a bit; and any number of taps, ports `tap_<name>_valid` (1 bit) and `tap_<name>_payload` (any
 width). A component with a memory beside it has a second clock, memory_clk, and words that the harness reaches: with an
-attribute `part_timings` it brings its memory part along (dram.py); with `source_shape` it has the port `words`, where
-it gets `config.memory_words` words (port_memory.py). harness.cpp is the same for all of them; what depends on the ports
-is taps.h, which is written here.
+attribute `part_timings` it brings its memory part along (dram.py; ddr3_pins.py, whose second clock is tick_clk); with
+`source_shape` it has the port `words`, where it gets `config.memory_words` words (port_memory.py). harness.cpp is the
+same for all of them; what depends on the ports is taps.h, which is written here.
 
 Builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), the newest few of them. A build is made in a
 folder of its own and renamed when it is complete: two processes may build the same, and Ctrl-C leaves nothing half
@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,12 @@ import lutern.model_ref
 from lutern.boards import cache
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports, registered_resets
+from lutern.sim.ddr3_phy import MEMORY_TICKS
 from lutern.sim.tools import plain_folder, prune, require_compiler, tail, verilator_environment
 
 LIBRARY = "board.so"
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _WORDS = Path(__file__).with_name("port_memory.h")
-_PARTS = {
-    "sdram": "rootp->top__DOT__model__DOT__board__DOT__chip__DOT__words",
-    "ddr3": "rootp->top__DOT__model__DOT__part__DOT__words",
-}
-"""Models of memory parts, files beside this one, and where their words are in the simulation of `DramTop`."""
 _KEPT_BUILDS = 10
 _STALE_SECONDS = 6 * 3600.0
 _FLAGS = (
@@ -67,6 +63,7 @@ _FLAGS = (
     "--no-timing",
     "-Wno-fatal",
     "-Wno-lint",
+    "-DTICK=top.tick_clk",
     "--output-split",
     "200000",
     "--output-split-cfuncs",
@@ -88,17 +85,39 @@ compiler minutes for each file of a traced netlist."""
 
 
 @dataclass(frozen=True)
+class Part:
+    """A model of a memory part: its files beside this one, and where its words are in the simulation.
+
+    `clock` is the domain that the harness clocks, `ticks` times in a cycle of the memory's controller.
+    """
+
+    files: tuple[str, ...]
+    words: str
+    clock: str = "memory"
+    ticks: int = 1
+
+
+_PARTS = {
+    "sdram": Part(("sdram.v",), "model.board.chip.words"),
+    "ddr3": Part(("ddr3.v",), "model.part.words"),
+    "ddr3_pins": Part(
+        ("ddr3.v", "ddr3_pins.v", "ecp5_ddr3_cells.v"), "pads.model.part.words", clock="tick", ticks=MEMORY_TICKS
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Memory:
     """A memory beside the machine: `words` of `word_bytes`, in the model of a `part`, or joined to its port `words`."""
 
     word_bytes: int
     words: int
-    part: str = ""
+    part: Part | None = None
 
     @property
     def is_port(self) -> bool:
         """It is joined to the port `words`."""
-        return not self.part
+        return self.part is None
 
 
 @dataclass(frozen=True)
@@ -172,7 +191,7 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
             if not (folder / LIBRARY).exists():
                 require_compiler()
                 verilog_text = registered_resets(convert_verilog(rtlil_text))
-                _build(name, verilog_text, header, folder, flags, _part_source(component))
+                _build(name, verilog_text, header, folder, flags, _part_sources(component))
         if known:
             _note(known, folder.name)
     return _used(folder)
@@ -193,7 +212,7 @@ def verilate_text(component: wiring.Component, make: Callable[[], str], *made_fr
         require_compiler()
         name = type(component).__name__
         with _progress(f"Compiling a netlist of {name} (once; kept in {cache_folder()})"):
-            _build(name, make(), header, folder, flags, _part_source(component))
+            _build(name, make(), header, folder, flags, _part_sources(component))
     return _used(folder)
 
 
@@ -217,7 +236,8 @@ def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | N
     if not set(parameters) <= {"self", "config", "divisor", "timings"} or not hasattr(config, "digest"):
         return None
     folders = [Path(lutern.hw.__file__).parent, Path(lutern.model_ref.__file__).parent]
-    sources = sorted({path for folder in folders for path in folder.rglob("*.py")})
+    models = set(Path(__file__).parent.glob("*.py"))
+    sources = sorted(models.union(*(folder.rglob("*.py") for folder in folders)))
     sources.append(Path(inspect.getfile(type(component))))
     texts = [text for path in sources for text in (path.name, path.read_bytes())]
     name = f"{type(component).__module__}.{type(component).__qualname__}"
@@ -248,21 +268,21 @@ def memory_of(component: wiring.Component) -> Memory | None:
     shape: Any = getattr(component, "source_shape", None)
     config: Any = getattr(component, "config", None)
     if timings is not None:
-        return Memory(config.word_bytes, timings.words, config.memory)
+        return Memory(config.word_bytes, timings.words, _PARTS[getattr(component, "part_model", config.memory)])
     if shape is not None:
         return Memory(shape.word_bits // 8, config.memory_words)
     return None
 
 
-def _part_source(component: wiring.Component) -> Path | None:
+def _part_sources(component: wiring.Component) -> list[Path]:
     """The model of the memory part beside the component."""
     memory = memory_of(component)
-    return Path(__file__).with_name(f"{memory.part}.v") if memory is not None and memory.part else None
+    names = () if memory is None or memory.part is None else memory.part.files
+    return [Path(__file__).with_name(name) for name in names]
 
 
 def _part_text(component: wiring.Component) -> tuple[bytes, ...]:
-    source = _part_source(component)
-    return () if source is None else (source.read_bytes(),)
+    return tuple(source.read_bytes() for source in _part_sources(component))
 
 
 def _memory_header(component: wiring.Component) -> str:
@@ -271,17 +291,22 @@ def _memory_header(component: wiring.Component) -> str:
     if memory is None:
         return ""
     lines: dict[str, object] = {"MEMORY_BYTES": memory.word_bytes, "MEMORY_COUNT": f"{memory.words}ull"}
-    if memory.is_port:
+    clock = "memory" if memory.part is None else memory.part.clock
+    lines |= {"MEMORY_CLOCK": f"{clock}_clk", "MEMORY_RESET": f"{clock}_rst"}
+    if memory.part is None:
         shape: Any = component.source_shape
         lines |= {"PORT_MEMORY": "", "JOB_BITS": shape.job.size}
         lines |= {f"JOB_{name.upper()}": f"{field.offset}, {field.width}" for name, field in shape.job}
     else:
-        lines["PART_WORDS"] = _PARTS[memory.part]
+        place = memory.part.words.replace(".", "__DOT__")
+        lines |= {"PART_WORDS": f"rootp->top__DOT__{place}", "PART_TICKS": memory.part.ticks}
+    if "wires" in {port.name for port in list_ports(component)}:
+        lines["HAS_WIRES"] = ""
     return "".join(f"#define {name} {value}\n" for name, value in lines.items())
 
 
 def _build(
-    name: str, verilog_text: str, header: str, folder: Path, flags: tuple[str, ...], part: Path | None = None
+    name: str, verilog_text: str, header: str, folder: Path, flags: tuple[str, ...], parts: Sequence[Path] = ()
 ) -> None:
     prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
     work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
@@ -289,7 +314,6 @@ def _build(
         with plain_folder(work) as place:
             (place / "top.v").write_text(verilog_text)
             (place / "taps.h").write_text(header)
-            parts = [] if part is None else [part]
             for source in (_HARNESS, _WORDS, *parts):
                 shutil.copy(source, place)
             command = ["verilator", *flags, "top.v", *(source.name for source in parts), "harness.cpp"]

@@ -91,7 +91,7 @@ CHANGES = {
     "commands_soon": ("ecp5_ddr3_cells.v", "ecp5_gear #(8)", "ecp5_gear #(4)"),
     "no_update": ("ecp5_ddr3_cells.v", "if (LOCK && !UDDCNTLN) DDRDEL <= 1", "if (LOCK && UDDCNTLN) DDRDEL <= 0"),
     "never_paused": ("ecp5_ddr3_cells.v", "if (PAUSE) select", "if (0) select"),
-    "later_words": ("ddr3_pins.v", "read_line[4 * CL + 1 + flight]", "read_line[4 * CL + 5 + flight]"),
+    "later_words": ("ddr3_pins.v", "read_line[4 * CL + 1 + flight[", "read_line[4 * CL + 5 + flight["),
 }
 
 
