@@ -1,9 +1,9 @@
 # amaranth: UnusedElaboratable=no
 # The simulation of a component may be in the cache: then it is asked for its ports alone.
-"""A machine with its DDR3 through the PHY, models of its cells and the pins of the part: what leveling is for.
+"""A machine with its DDR3 through the PHY, models of its cells and the pins of the part, which leveling is for.
 
     tick ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory
-    sync ─► Top or SerialTop ─ dfi, levels ─► Ddr3Phy ─► cells (ecp5_ddr3_cells.v) ─► ddr3_pins ─► ddr3_dfi
+    sync ─► Top, SerialTop or WordsTop ─ dfi, levels ─► Ddr3Phy ─► cells (ecp5_ddr3_cells.v) ─► ddr3_pins ─► ddr3_dfi
 
 The machine's words are the part's, as in `DramTop`, whose simulation ends at DFI and is 10 times as fast.
 """
@@ -13,11 +13,13 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Elaboratable, Module
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import Ddr3Phy, Ddr3Timings, connect_member, timings_for
+from lutern.hw.link import HostPort
+from lutern.hw.memory import Ddr3Phy, Ddr3Timings, HostLevels, connect_member, ddr3_memory, timings_for
+from lutern.hw.pipeline import join_streams
 from lutern.hw.top import SerialTop, Top
 from lutern.sim.ddr3_phy import FLIGHT_BITS, Ddr3Pads, add_clocks
 from lutern.sim.dram import HIDDEN
@@ -34,8 +36,49 @@ def wires_layout(timings: Ddr3Timings) -> data.StructLayout:
     )
 
 
+class WordsTop(wiring.Component):
+    """A machine with DDR3 without its decoder: all that can be asked of its words, in a simulation that is soon built.
+
+    Members: those of ``Top`` but for the taps.
+    """
+
+    def __init__(self, config: HwConfig, timings: Ddr3Timings) -> None:
+        self.config, self.memory = config, ddr3_memory(config, timings)
+        self.levels_of_host = HostLevels(timings.data_bits // 8)
+        super().__init__(
+            {
+                "rx": In(stream.Signature(8)),
+                "tx": Out(stream.Signature(8)),
+                "dfi": self.memory.signature.members["dfi"],
+                "levels": self.levels_of_host.signature.members["settings"],
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.host = host = HostPort(self.config)
+        m.submodules.memory = memory = self.memory
+        m.submodules.levels = levels = self.levels_of_host
+        for source, target in (
+            (self.rx, host.i_rx),
+            (host.o_tx, self.tx),
+            (host.o_write, memory.i_write),
+            (host.o_read, memory.i_read),
+            (memory.o_read, host.i_read),
+            (host.o_test, memory.i_test),
+            (memory.o_test, host.i_test),
+            (host.o_level, levels.i),
+            (levels.o, host.i_level),
+        ):
+            join_streams(m, source, target)
+        m.d.comb += memory.running.eq(host.running)
+        wiring.connect(m, memory.dfi, wiring.flipped(self.dfi))
+        wiring.connect(m, levels.settings, wiring.flipped(self.levels))
+        return m
+
+
 class Ddr3PinsTop(wiring.Component):
-    """A machine with its DDR3 part behind the PHY's cells.
+    """A machine with its DDR3 part behind the PHY's cells; with ``words_only`` a machine without its decoder.
 
     Parameters: as those of ``Top``, and with ``divisor`` of ``SerialTop``. Members: the machine's but for those of the
     part; ``wires`` between chip and part; ``part_error``, ``part_error_address`` of the models. Attributes:
@@ -44,14 +87,25 @@ class Ddr3PinsTop(wiring.Component):
 
     part_model = "ddr3_pins"
 
-    def __init__(self, config: HwConfig, divisor: int | None = None, timings: Ddr3Timings | None = None) -> None:
+    def __init__(
+        self,
+        config: HwConfig,
+        divisor: int | None = None,
+        timings: Ddr3Timings | None = None,
+        *,
+        words_only: bool = False,
+    ) -> None:
         self.config, self.timings = config, timings
         part = timings or timings_for(config)
         assert isinstance(part, Ddr3Timings), f"memory {config.memory} has no DDR3"
         self.part_timings = part
-        self.machine: Any = Top(config, timings) if divisor is None else SerialTop(config, divisor, timings)
-        if divisor is not None:
-            self.divisor = divisor
+        self.machine: Any
+        if words_only:
+            self.machine = WordsTop(config, part)
+        elif divisor is None:
+            self.machine = Top(config, timings)
+        else:
+            self.machine, self.divisor = SerialTop(config, divisor, timings), divisor
         self._shared = [name for name in self.machine.signature.members if name not in HIDDEN]
         super().__init__(
             {
@@ -85,4 +139,4 @@ class Ddr3PinsTop(wiring.Component):
         return m
 
 
-__all__ = ["STROBE_ERROR", "Ddr3PinsTop", "wires_layout"]
+__all__ = ["STROBE_ERROR", "Ddr3PinsTop", "WordsTop", "wires_layout"]

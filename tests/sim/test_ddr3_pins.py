@@ -1,0 +1,173 @@
+"""The simulated board through the cells of the PHY and the pins of a DDR3 part: leveling, faults of a board, tokens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from lutern.cli.generate import open_session
+from lutern.firmware.leveling import Setting, level_range, level_reads
+from lutern.firmware.link import Client
+from lutern.firmware.memory_test import check_size, march
+from lutern.firmware.program import lay_out
+from lutern.firmware.selftest import check_decode, check_memory
+from lutern.firmware.session import Feed, GoldenSession, Session
+from lutern.hw.config import HwConfig
+from lutern.hw.memory import Ddr3Timings, timings_for
+from lutern.hw.presets import preset
+from lutern.hw.protocol import LEVEL_DELAYS, Opcode
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantise import integer_weights
+from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint
+from lutern.sim.board import SimulatedBoard
+from lutern.sim.ddr3_pins import Ddr3PinsTop, wires_layout
+
+SEED = 21
+CONFIG = preset("ddr3-x16").with_(memory_words=1 << 14)
+MODEL = ModelConfig(vocab_size=50, hidden_size=64, num_hidden_layers=2, intermediate_size=80)
+ROW_BITS = 4
+LEAD = 6
+"""Ticks from the gate with delay 0 to the first strobe of a part without flight, and the ticks of its preamble."""
+PREAMBLE = 4
+
+
+def small_part(config: HwConfig) -> Ddr3Timings:
+    """A part of few rows, awake soon."""
+    t = timings_for(config)
+    assert isinstance(t, Ddr3Timings)
+    limit = (1 << ROW_BITS) * t.refi + 16 * t.refi
+    return t.with_(row_bits=ROW_BITS, refresh_limit=limit, reset_low=60, wake=80, zq_init=100, dll_lock=120)
+
+
+def set_wires(board: SimulatedBoard, flight: tuple[int, int] = (0, 0), cut: int = 0, absent: int = 0) -> None:
+    """And start anew: settings are forgotten, words are not."""
+    layout = wires_layout(small_part(CONFIG))
+    value = layout.const({"flight": list(flight), "cut": cut, "absent": absent})
+    board.set_wires(value.as_bits())
+    board.reset()
+
+
+def expected(flight: int) -> frozenset[Setting]:
+    """The gate opens in the preamble; from delay 4 on the words come a period later, two beats."""
+    delays = [delay for delay in range(LEVEL_DELAYS) if 1 <= LEAD + flight - delay <= PREAMBLE]
+    return frozenset(Setting(delay, 2 if delay >= 4 else 0) for delay in delays)
+
+
+@pytest.fixture(scope="module")
+def board() -> Iterator[SimulatedBoard]:
+    with SimulatedBoard(Ddr3PinsTop(CONFIG, timings=small_part(CONFIG), words_only=True)) as board:
+        yield board
+
+
+@pytest.mark.parametrize("flights", [(0, 0), (2, 1), (0, 5)], ids=str)
+def test_each_byte_finds_its_window(board: SimulatedBoard, flights: tuple[int, int]) -> None:
+    """With the settings found, words that came over the link are in the part, and come back."""
+    set_wires(board, flights)
+    client = Client(board)
+    found = level_reads(client, CONFIG)
+    assert [level.passed for level in found.of_bytes] == [expected(flight) for flight in flights]
+    assert all(level.chosen in level.passed for level in found.of_bytes)
+    assert check_memory(client, CONFIG, 300, SEED).startswith("300 words of 16 bytes")
+    patterns = np.random.default_rng(SEED).integers(0, 256, (300, CONFIG.word_bytes), dtype=np.uint8)
+    np.testing.assert_array_equal(board.peek(0, 300), patterns ^ 0xFF, err_msg=f"seed {SEED}")
+    assert march(client, CONFIG, 1000, 500).errors == 0
+    check_size(client, CONFIG)
+
+
+def test_what_leveling_overwrites(board: SimulatedBoard) -> None:
+    """Only the end of the memory; a reset forgets the settings, and no word."""
+    set_wires(board, (1, 0))
+    words = np.random.default_rng(SEED).integers(0, 256, (CONFIG.memory_words, CONFIG.word_bytes), dtype=np.uint8)
+    board.poke(0, words)
+    level_reads(Client(board), CONFIG)
+    first, _ = level_range(CONFIG, 1024)
+    np.testing.assert_array_equal(board.peek(0, first), words[:first], err_msg=f"seed {SEED}")
+    assert march(Client(board), CONFIG, first, 32).errors == 0
+    board.reset()
+    np.testing.assert_array_equal(board.peek(0, first), words[:first], err_msg=f"seed {SEED}")
+    assert march(Client(board), CONFIG, first, 32).errors
+
+
+def test_a_byte_without_a_window(board: SimulatedBoard) -> None:
+    set_wires(board, (1, 1), cut=0b10)
+    with pytest.raises(
+        LuternError, match=r"^byte 1 of the DDR3's data pins is read right with no setting: 32 settings"
+    ):
+        level_reads(Client(board), CONFIG)
+    set_wires(board, (6, 1))  # the strobe comes later than any delay
+    with pytest.raises(
+        LuternError, match=r"^byte 0 of the DDR3's data pins is read right with no setting: 32 settings"
+    ):
+        level_reads(Client(board), CONFIG)
+
+
+def test_a_part_that_does_not_answer(board: SimulatedBoard) -> None:
+    set_wires(board, cut=0b11)
+    with pytest.raises(LuternError, match=r"^the DDR3 part does not answer: 32 settings were tried"):
+        level_reads(Client(board), CONFIG)
+
+
+def test_a_part_of_half_the_rows(board: SimulatedBoard) -> None:
+    """The march finds it at the first word, whose place had another address last; the sentence names the size."""
+    set_wires(board, absent=1 << ROW_BITS - 1)
+    client = Client(board)
+    level_reads(client, CONFIG)
+    with pytest.raises(
+        LuternError, match=r"^the memory part repeats after 0\.125 MiB, but the machine ddr3-x16 counts "
+    ):
+        check_size(client, CONFIG)
+    result = march(client, CONFIG)
+    assert result.errors and result.address == 0 and result.wanted ^ result.got == 0x20002000
+
+
+class Counting(Client):
+    """Counts frames of each kind."""
+
+    def __init__(self, board: SimulatedBoard) -> None:
+        super().__init__(board)
+        self.counts = dict.fromkeys(Opcode, 0)
+
+    def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
+        self.counts[opcode] += 1
+        return super().transact(opcode, payload, timeout_s=timeout_s)
+
+
+@pytest.mark.slow
+def test_sessions_with_a_board() -> None:
+    """Each one levels, and the chip's tokens are right; the second finds the image there, and loads nothing."""
+    weights = integer_weights(random_checkpoint(MODEL, SEED))
+    with SimulatedBoard(Ddr3PinsTop(CONFIG, timings=small_part(CONFIG)), memory_clock=(4, 3)) as board:
+        set_wires(board, (2, 3))
+        for turn in range(2):
+            client = Counting(board)
+            session = open_session(client, weights)
+            assert check_decode(session, GoldenSession(weights), 4) == "4 tokens and their logits equal the integer mod"
+            assert client.counts[Opcode.LEVEL] == 99 and client.counts[Opcode.MEMORY_TEST] == 33, f"turn {turn}"
+            board.reset()
+
+
+@pytest.mark.slow
+def test_370m() -> None:
+    """The whole synthetic 370M, two tokens of 68.9 MB each through the pins. `pytest -s` says how far it is."""
+    config = preset("ddr3-x16").with_(memory_words=1 << 24)
+    weights = integer_weights(random_checkpoint(PUBLISHED["370m"], SEED))
+    program, golden, begun = lay_out(weights, config), GoldenSession(weights), time.monotonic()
+    with SimulatedBoard(Ddr3PinsTop(config)) as board:
+        set_wires(board, (1, 2))
+        client = Client(board, timeout_s=60.0, token_timeout_s=60.0)
+        print(level_reads(client, config).text(), flush=True)
+        session = Session(client, program, door=board)
+        token = 5
+        for step in range(2):
+            before = board.cycles
+            feed = Feed(token, fresh=step == 0)
+            run, wanted = session.run([feed]), golden.run([feed])
+            ours, theirs = session.logits(), golden.logits()
+            np.testing.assert_array_equal(ours.sums, theirs.sums[ours.tokens], err_msg=f"step {step}, seed {SEED}")
+            assert ours.scale == theirs.scale and run.tokens == wanted.tokens, f"step {step}, seed {SEED}"
+            token = run.tokens[0][0]
+            print(f"step {step}: {board.cycles - before:,} cycles, {time.monotonic() - begun:.0f} s", flush=True)
