@@ -97,7 +97,7 @@ async def a_march_finds_faults(dut: Any) -> None:
     assert result["address"] == zeros[0] and result["wanted"] == pattern(zeros[0], bits)
     assert result["got"] ^ result["wanted"] == 1 << stuck
     assert result["wrong_bytes"] == 1 << stuck // 8
-    for bit in range(bits):
+    for bit in (0, bits // 2, bits - 1):
         dut.stuck.value = 1 << bit
         assert (await bench.march(0, 16))["wrong_bytes"] == 1 << bit // 8, f"bit {bit}"
     dut.stuck.value = 0
