@@ -2,7 +2,7 @@
 
     for each delay and slip: LEVEL (all bytes alike) ─► MEMORY_TEST ─► bytes that were wrong │
                                                         LEVEL ─► bytes whose strobe was seen ├─► a map of each byte
-    the slip with most delays ─► the middle of their longest run ─► LEVEL ─► a longer march
+    the longest run of delays that pass with some slip ─► its middle ─► LEVEL ─► a longer march
 
 A setting passes for a byte if all of its words came back and the strobe of a read was seen. The bytes get the same
 setting in a trial and are judged apart, so 32 trials are enough for any number of them. DDR3 keeps its words while
@@ -92,11 +92,14 @@ def has_strobe(bursts: set[Setting]) -> bool:
 
 
 def choose(passed: frozenset[Setting]) -> Setting:
-    """Middle of the longest run of delays, of the slip with most of them."""
-    of_slips = [sorted(setting.delay for setting in passed if setting.slip == slip) for slip in range(LEVEL_SLIPS)]
-    slip = max(range(LEVEL_SLIPS), key=lambda number: len(of_slips[number]))
-    run = longest_run(of_slips[slip])
-    return Setting(run[(len(run) - 1) // 2], slip)
+    """Middle of the longest run of delays, whatever the slip; then the slip with most delays of those that pass there.
+
+    A delay moves the gate of the strobe, which has one window; from some delay on the same window needs another slip.
+    """
+    run = longest_run(sorted({setting.delay for setting in passed}))
+    delay = run[(len(run) - 1) // 2]
+    slips = [slip for slip in range(LEVEL_SLIPS) if Setting(delay, slip) in passed]
+    return Setting(delay, max(slips, key=lambda slip: sum(setting.slip == slip for setting in passed)))
 
 
 def level_reads(client: Client, config: HwConfig) -> Leveling:

@@ -408,7 +408,7 @@ def test_selftest_of_a_ddr3(monkeypatch: pytest.MonkeyPatch) -> None:
         f"pass  {name:<6}" for name in ("link", "level", "march", "memory", "decode")
     ]
     assert good.stdout.splitlines()[1] == (
-        "pass  level   byte 0: slip 0 00010000, slip 2 00001110, takes delay 5 of slip 2; byte 1: slip 2 00001111, "
+        "pass  level   byte 0: slip 0 00010000, slip 2 00001110, takes delay 4 of slip 2; byte 1: slip 2 00001111, "
         "takes delay 5 of slip 2; 1,024 words, no error"
     )
     assert bad.returncode == 1

@@ -91,12 +91,15 @@ def test_each_byte_gets_the_middle_of_its_window() -> None:
         (window(1, [0, 1, 3, 4, 5]), Setting(4, 1)),
         (window(3, [7]), Setting(7, 3)),
         (window(1, [2, 3]) | window(2, [2, 3]), Setting(2, 1)),
-        (window(0, [3, 4, 5]) | window(2, [0, 2, 4, 6]), Setting(0, 2)),
+        (window(0, [2, 3]) | window(2, [4, 5]), Setting(3, 0)),
+        (window(0, [3]) | window(2, [4, 5, 6]), Setting(4, 2)),
+        (window(0, [3, 4, 5]) | window(2, [4, 7]), Setting(4, 0)),
+        (window(0, [3, 4, 5]) | window(2, [0, 4, 6, 7]), Setting(5, 0)),
         (window(0, range(8)), Setting(3, 0)),
     ],
 )
 def test_choice(passed: frozenset[Setting], chosen: Setting) -> None:
-    """The slip with most delays, the longest run of it, the lower middle."""
+    """The lower middle of the longest run of delays over all slips, with the slip that has most of them."""
     assert choose(passed) == chosen
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from lutern.firmware.leveling import SETTINGS, Setting, level_reads
 from lutern.firmware.link import Client
 from lutern.firmware.loader import load_sections
 from lutern.firmware.program import Program, lay_out
@@ -111,6 +112,13 @@ def test_front_door_and_back_door(board: SimulatedBoard) -> None:
     client = Client(board, timeout_s=60.0)
     load_sections(client, [(first, words)])
     np.testing.assert_array_equal(board.peek(first, len(words)), words, err_msg=f"seed {SEED}")
+
+
+def test_leveling_at_dfi(board: SimulatedBoard) -> None:
+    """There every setting passes, so that a session with a port levels here, too."""
+    board.reset()
+    found = level_reads(Client(board, timeout_s=60.0), ONE)
+    assert all(level.passed == frozenset(SETTINGS) and level.chosen == Setting(3, 0) for level in found.of_bytes)
 
 
 @pytest.mark.slow
