@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lutern.boards.ddr3_parts import ddr3_part
+from lutern.boards.ddr3_wiring import Ddr3Wiring, check_memory_clock
 from lutern.boards.sdram_parts import sdram_part
 from lutern.boards.serial_link import SerialLink
-from lutern.hw.config import HwConfig
+from lutern.hw.config import OUTSIDE, HwConfig
 from lutern.hw.presets import preset
 from lutern.model_ref.errors import LuternError
 
@@ -50,6 +52,7 @@ FPGAS = {
         Fpga("LFE5U-25F", "--25k", 0x41111043, 24_288, 56, 28),
         Fpga("LFE5U-45F", "--45k", 0x41112043, 43_848, 108, 72),
         Fpga("LFE5U-85F", "--85k", 0x41113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),
+        Fpga("LFE5UM-85F", "--um-85k", 0x01113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),
         Fpga("LFE5UM5G-45F", "--um5g-45k", 0x81112043, 43_848, 108, 72),
         Fpga("LFE5UM5G-85F", "--um5g-85k", 0x81113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),
     )
@@ -58,6 +61,9 @@ FPGAS = {
 
 HOST_BLOCK_RAMS = {"host": 39, "host-45f": 90, "host-85f": 168}
 """Block RAMs of the machines whose weights the host sends: `lutern cost chip --preset host`."""
+
+DDR3_PRESETS = ("ddr3-x16", "ddr3-x16-25f")
+"""Machines with words in DDR3, the largest memory first."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,12 @@ class Board:
     held
         resources, subsignals and values of outputs that must not float.
     memory
-        parts of ``sdram_parts.py`` of which one is beside the chip; none where everything must be on the chip.
+        parts of ``sdram_parts.py``, or with ``ddr3`` of ``ddr3_parts.py``, of which one is beside the chip; none where
+        everything must be on the chip.
+    ddr3
+        how a part of DDR3 is wired.
+    memory_source
+        where it is from that these are the parts; their data sheets, if nothing is said.
     not_driven
         memories that the board has and Lutern has no controller for.
     preset
@@ -123,6 +134,8 @@ class Board:
     loader: tuple[str, ...]
     held: tuple[tuple[str, int, str, int], ...] = ()
     memory: tuple[str, ...] = ()
+    ddr3: Ddr3Wiring | None = None
+    memory_source: str = ""
     not_driven: tuple[ExternalMemory, ...] = ()
 
     @property
@@ -138,27 +151,46 @@ class Board:
         counts."""
         if not self.memory:
             return self.not_driven
-        parts = sorted((sdram_part(name) for name in self.memory), key=lambda part: part.byte_count)
+        find = ddr3_part if self.ddr3 else sdram_part
+        parts = sorted((find(name) for name in self.memory), key=lambda part: part.byte_count)
         smallest, largest = parts[0], parts[-1]
         note = ""
         if largest.byte_count > smallest.byte_count:
             note = f"{largest.byte_count >> 20} MiB with {largest.name}"
-        source = f"data sheet of {smallest.name}"
-        sdram = ExternalMemory("SDR SDRAM", smallest.byte_count, smallest.data_bits, source, note, driven=True)
-        return (sdram, *self.not_driven)
+        source = self.memory_source or f"data sheet of {smallest.name}"
+        kind = self.ddr3.kind if self.ddr3 else "SDR SDRAM"
+        driven = ExternalMemory(kind, smallest.byte_count, smallest.data_bits, source, note, driven=True)
+        return (driven, *self.not_driven)
 
     @property
     def presets(self) -> tuple[str, ...]:
-        """Machines to be tried for a model: the default, the one of the SDRAM, those whose weights the host sends."""
-        sdram = (f"sdram-x{sdram_part(self.memory[0]).data_bits}",) if self.memory else ()
+        """Machines to be tried for a model: the default, those of the memory, those whose weights the host sends."""
+        if self.ddr3:
+            words = self.memories[0].byte_count // 16
+            memory = tuple(name for name in DDR3_PRESETS if preset(name).memory_words <= words)
+        else:
+            memory = (f"sdram-x{sdram_part(self.memory[0]).data_bits}",) if self.memory else ()
         host = (name for name, block_rams in HOST_BLOCK_RAMS.items() if block_rams <= self.fpga.block_rams)
-        return (self.preset, *sdram, *host)
+        return tuple(dict.fromkeys((self.preset, *memory, *host)))
 
-    def config(self, preset_name: str = "", clock_hz: int = 0) -> HwConfig:
-        """The machine as this board has it: no debug taps, lanes of ECP5's cells, at ``clock_hz`` if that is given."""
+    def config(self, preset_name: str = "", clock_hz: int = 0, memory_hz: int = 0) -> HwConfig:
+        """The machine as this board has it: no debug taps, lanes of ECP5's cells.
+
+        ``clock_hz``, ``memory_hz``: its clock and that of DDR3, if they are given; else the board's with DDR3, and the
+        preset's without.
+        """
         config = preset(preset_name or self.preset).with_(debug_tap=False, cells="ecp5")
-        if config.memory in ("sdram", "port"):
+        if config.memory in OUTSIDE:
             self._check_memory(config)
+        if config.memory == "ddr3" and self.ddr3:
+            memory_hz = memory_hz or self.ddr3.memory_hz
+            check_memory_clock(memory_hz)
+            config = config.with_(clock_hz=self.ddr3.machine_hz, memory_hz=memory_hz)
+        elif memory_hz:
+            raise LuternError(
+                f"a memory clock of {memory_hz / 1e6:g} MHz is given, and preset {config.name} has no DDR3; leave "
+                "--memory-frequency out."
+            )
         return config.with_(clock_hz=clock_hz) if clock_hz else config
 
     def baud(self, config: HwConfig) -> int:
@@ -173,14 +205,27 @@ class Board:
                 f"{wanted} at a port, where a design of your own joins a memory, and {self.title} joins none; choose "
                 f"one of {', '.join(self.presets)}."
             )
-        if not self.memory:
-            has = " and ".join(memory.title for memory in self.not_driven)
-            lacks = f"the {has} of {self.title} is not driven yet" if has else f"{self.title} has no memory"
-            raise LuternError(f"{wanted} from SDR SDRAM, {lacks}; choose one of {', '.join(self.presets)}.")
+        kind = "DDR3" if config.memory == "ddr3" else "SDR SDRAM"
+        others = f"choose one of {', '.join(self.presets)}."
+        if bool(self.ddr3) != (kind == "DDR3") or not self.memory:
+            has = " and ".join(memory.title for memory in self.memories)
+            raise LuternError(f"{wanted} from {kind}, {self.title} has {has or 'no memory'}; {others}")
+        if self.ddr3:
+            self._check_size(config, others)
+            return
         bits = sdram_part(self.memory[0]).data_bits
         if bits != config.word_bits:
             raise LuternError(
                 f"{wanted}, the SDR SDRAM of {self.title} has words of {bits}; choose sdram-x{bits}, which reads those."
+            )
+
+    def _check_size(self, config: HwConfig, others: str) -> None:
+        """Refuse a machine with more words of DDR3 than the board has."""
+        memory = self.memories[0]
+        wanted_bytes = config.memory_words * config.word_bytes
+        if wanted_bytes > memory.byte_count:
+            raise LuternError(
+                f"preset {config.name} uses {wanted_bytes >> 20} MiB, {self.title} has a {memory.title}; {others}"
             )
 
 

@@ -57,14 +57,15 @@ of trits are placed beforehand (block_rams.py). Smaller ones reach higher clocks
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a build depends on but its seeds. ``clocks``: what each clock domain runs at, in Hz, in the order of the
-    PLL's outputs; ``baud``: the rate of the link."""
+    """All that a build depends on but its seeds. ``clocks``: what each clock domain runs at, in Hz; ``outputs``: the
+    domains of the PLL's outputs; ``baud``: the rate of the link."""
 
     board: Board
     config: HwConfig
     rtlil_text: str
     constraints: str
     clocks: dict[str, float]
+    outputs: tuple[str, ...]
     versions: dict[str, str]
     baud: int
 
@@ -131,13 +132,13 @@ def make_plan(board: Board, config: HwConfig) -> Plan:
     platform, system = board.platform(), System(board, config)
     plan = platform.build(system, name="top", do_build=False)
     texts = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
-    clocks = {name: float(system.plan.output_hz(index)) for index, name in enumerate(system.domains)}
     return Plan(
         board,
         config,
         synthesis.without_zero_memories(_relative_sources(texts["top.il"])),
         texts["top.lpf"],
-        clocks,
+        system.clocks,
+        system.domains,
         versions,
         system.baud,
     )
@@ -166,23 +167,38 @@ class Build:
 
 
 def synthesise(plan: Plan) -> Path:
-    """The folder with the netlist ``NETLIST``, and with the names that the PLL's outputs have in it."""
+    """The folder with the netlist ``NETLIST``, and with the names that the clocks have in it."""
 
     def run(work: Path) -> None:
         synthesis.synthesise(work, plan.rtlil_text, _WRITE)
         design = json.loads((work / NETLIST).read_text())["modules"]["top"]
-        (work / _NETS).write_text(json.dumps(pll_nets(design)))
+        (work / _NETS).write_text(json.dumps(clock_nets(design, plan.outputs)))
 
     return _kept("netlist", plan.netlist_digest, (NETLIST, _NETS), run)
 
 
-def pll_nets(design: dict[str, Any]) -> list[list[str]]:
-    """Every name of the net of each clock of the PLL, behind its gate if it has one; the tools choose one of them."""
+def clock_nets(design: dict[str, Any], outputs: Sequence[str]) -> dict[str, list[str]]:
+    """Every name of the net of each clock; the tools choose one of them. Those of the PLL's ``outputs``, downstream of
+    the cells that they pass, and of the divider, if there is one, which makes the clock of `memory`."""
     cells = [(cell["type"], cell["connections"]) for cell in design["cells"].values()]
     pins = next(connections for kind, connections in cells if kind == "EHXPLLL")
-    gated = {tuple(gate["CLKI"]): gate["CLKO"] for kind, gate in cells if kind == "DCCA"}
-    clocks = [gated.get(tuple(pins[output]), pins[output]) for output in OUTPUTS if output in pins]
-    return [[name for name, net in design["netnames"].items() if net["bits"] == bits] for bits in clocks]
+    passed = {tuple(pins[_PASSED[kind][0]]): pins[_PASSED[kind][1]] for kind, pins in cells if kind in _PASSED}
+    nets = {}
+    for domain, output in zip(outputs, OUTPUTS, strict=False):
+        nets[domain] = pins[output]
+        while tuple(nets[domain]) in passed:
+            nets[domain] = passed[tuple(nets[domain])]
+    for kind, connections in cells:
+        if kind == "CLKDIVF":
+            nets["memory"] = connections["CDIVX"]
+    return {
+        domain: [name for name, net in design["netnames"].items() if net["bits"] == bits]
+        for domain, bits in nets.items()
+    }
+
+
+_PASSED = {"DCCA": ("CLKI", "CLKO"), "ECLKBRIDGECS": ("CLK0", "ECSOUT"), "ECLKSYNCB": ("ECLKI", "ECLKO")}
+"""Cells that a clock passes, their input and output."""
 
 
 def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str, str] | None = None) -> Build:
@@ -266,9 +282,7 @@ def _route(plan: Plan, netlist: Path, seed: int, work: Path) -> None:
 def _clocks_by_net(plan: Plan, netlist: Path) -> dict[str, Clock]:
     """Clock domains by every name of their nets; what each reaches is not known yet."""
     nets = json.loads((netlist / _NETS).read_text())
-    return {
-        net: Clock(domain, hz) for (domain, hz), names in zip(plan.clocks.items(), nets, strict=False) for net in names
-    }
+    return {net: Clock(domain, hz) for domain, hz in plan.clocks.items() for net in nets[domain]}
 
 
 def _seconds(folder: Path) -> float:

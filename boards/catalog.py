@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from lutern.boards import colorlight, ecp5_evn, ecpix5, icepi_zero, icesugar_pro, orangecrab, ulx3s
+from lutern.boards import (
+    butterstick,
+    colorlight,
+    ecp5_evn,
+    ecpix5,
+    icepi_zero,
+    icesugar_pro,
+    logicbone,
+    orangecrab,
+    ulx3s,
+    ulx4m,
+    versa_ecp5,
+)
 from lutern.boards.board import Board
 from lutern.model_ref.errors import LuternError
 
 BOARDS: dict[str, Board] = {
     board.name: board
-    for module in (ulx3s, icepi_zero, icesugar_pro, colorlight, orangecrab, ecpix5, ecp5_evn)
+    for module in (
+        ulx3s,
+        icepi_zero,
+        icesugar_pro,
+        colorlight,
+        orangecrab,
+        ecpix5,
+        versa_ecp5,
+        butterstick,
+        logicbone,
+        ulx4m,
+        ecp5_evn,
+    )
     for board in module.BOARDS
 }
 

@@ -1,25 +1,46 @@
-"""ECPIX-5, an ECP5-5G 45F or 85F; its DDR3 is not used, weights are on the chip.
+"""ECPIX-5, an ECP5-5G 45F or 85F with DDR3 x16.
 
 Pins: amaranth_boards.ecpix5, checked against litex_boards.platforms.lambdaconcept_ecpix5; the two number the lamps in
 opposite order. DDR3: MT41K256M16 (4 Gb) in litex_boards.targets.lambdaconcept_ecpix5; the 15 pins of its row address
 in amaranth_boards.ecpix5 say the same.
+
+Pins of the DDR3: both sources agree in all of them, termination and standard (SSTL15) included. Neither has CS_N or
+RESET_N: these are not joined to the chip, so a new bitstream cannot reset the part; LiteX, too, runs it without. What
+the board does with RESET_N at power-up, its schematic says, which was not read.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from lutern.boards.board import FPGAS, Board, ExternalMemory
+from lutern.boards.board import FPGAS, Board
+from lutern.boards.ddr3_wiring import Ddr3Wiring, ddram
 from lutern.boards.serial_link import FT2232H, SerialLink
 
-_DDR3 = ExternalMemory("DDR3", 512 << 20, 16, "MT41K256M16 in LiteX's target lambdaconcept_ecpix5")
+_DDRAM = ddram(
+    ck="H3",
+    cke="P1",
+    odt="P3",
+    ras_n="T3",
+    cas_n="P2",
+    we_n="R3",
+    ba="U6 N3 N4",
+    a="T5 M3 L3 V6 K2 W6 K3 L1 H2 L2 N1 J1 M1 K1 H1",
+    dm="U4 U1",
+    dq="T4 W4 R4 W5 R6 P6 P5 P4 R1 W3 T2 V3 U3 W1 T1 W2",
+    dqs="V4 V1",
+    standard="SSTL15",
+)
+_WIRING = Ddr3Wiring(kind="DDR3", memory_hz=100_000_000, machine_hz=100_000_000)
 
 
 def _board(size: str, preset: str) -> Board:
     def platform() -> Any:
         from amaranth_boards import ecpix5
 
-        return getattr(ecpix5, f"ECPIX5{size.removesuffix('F')}Platform")()
+        made = getattr(ecpix5, f"ECPIX5{size.removesuffix('F')}Platform")()
+        made.add_resources([_DDRAM])
+        return made
 
     return Board(
         name=f"ecpix5-{size.lower()}",
@@ -34,7 +55,9 @@ def _board(size: str, preset: str) -> Board:
         leds=tuple(("rgb_led", number, "g") for number in range(4)),
         preset=preset,
         loader=("--board", "ecpix5"),
-        not_driven=(_DDR3,),
+        memory=("MT41K256M16",),
+        memory_source="MT41K256M16 in LiteX's target lambdaconcept_ecpix5",
+        ddr3=_WIRING,
     )
 
 

@@ -1,4 +1,4 @@
-"""OrangeCrab r0.2, an ECP5 25F or 85F in the shape of a Feather; its DDR3L is not used, weights are on the chip.
+"""OrangeCrab r0.2, an ECP5 25F or 85F in the shape of a Feather, with DDR3L x16.
 
 Pins: amaranth_boards.orangecrab_r0_2, checked against litex_boards.platforms.gsd_orangecrab (revision 0.2). There is no
 bridge: the USB connector is the ECP5's own. The line is on the header, 0 (N17) in and 1 (M18) out, for an adapter of
@@ -7,6 +7,13 @@ bridge: the USB connector is the ECP5's own. The line is on the header, 0 (N17) 
 DDR3L: the README of orangecrab-fpga/orangecrab-hardware says 128 MB (1 Gb) or 512 MB (4 Gb), x16. LiteX's target
 takes MT41K64M16 (1 Gb) unless another part is named. The boards sold with an 85F have the larger one, its author wrote
 in antonblanchard/microwatt#294; prototypes and others differ, so read the part on the board.
+
+Pins of the DDR3L: litex_boards.platforms.gsd_orangecrab. amaranth_boards.orangecrab_r0_2 agrees but for two parts that
+are wrong there: `ba` is P5 N3 M3, which are pins of the Versa board (M3 is the green lamp here), and `dqs` has the legs
+of byte 1 as positive ones and those of byte 0 as negative ones. The order of `dm` differs, too; each lies in the other
+byte's group of pins (orangecrab-fpga/orangecrab-examples#40), which is no matter where it is tied to 0.
+Electrical settings are LiteX's: no termination of dq, against heat, where amaranth-boards has 75 ohm; RTT_NOM off;
+commands later by 100 steps of DELAYG at 64 MHz or less.
 """
 
 from __future__ import annotations
@@ -15,14 +22,43 @@ from typing import Any
 
 from amaranth.build import Attrs, Pins, Resource, Subsignal
 
-from lutern.boards.board import FPGAS, Board, ExternalMemory, colours
+from lutern.boards.board import FPGAS, Board, colours
+from lutern.boards.ddr3_wiring import SUPPLY_HELD, Ddr3Wiring, ddram
 from lutern.boards.serial_link import ONE_MEGABAUD, SerialLink
+from lutern.hw.memory import Ddr3Modes
 
 _SOURCE = "README of orangecrab-fpga/orangecrab-hardware"
-_DDR3 = {
-    "25F": ExternalMemory("DDR3L", 128 << 20, 16, f"{_SOURCE}; MT41K64M16 in LiteX's target", "some may have 512 MiB"),
-    "85F": ExternalMemory("DDR3L", 512 << 20, 16, f"{_SOURCE}; antonblanchard/microwatt#294", "some may have 128 MiB"),
+_PARTS = {
+    "25F": (("MT41K64M16", "MT41K256M16"), f"{_SOURCE}; MT41K64M16 in LiteX's target"),
+    "85F": (("MT41K256M16",), f"{_SOURCE}; antonblanchard/microwatt#294; prototypes may have 128 MiB"),
 }
+_DDRAM = ddram(
+    ck="J18",
+    cke="D18",
+    reset_n="L18",
+    odt="C13",
+    cs_n="A12",
+    ras_n="C12",
+    cas_n="D13",
+    we_n="B12",
+    ba="D6 B7 A6",
+    a="C4 D2 D3 A3 A4 D4 C3 B2 B1 D1 A7 C2 B6 C1 A2 C7",
+    dm="D16 G16",
+    dq="C17 D15 B17 C16 A15 B13 A17 A13 F17 F16 G15 F15 J16 C18 H16 F18",
+    dqs="B15 G18",
+    standard="SSTL135",
+    termination="OFF",
+    supply=("K16 D17 K15 K17 B18 C6", "L15 L16"),
+)
+_WIRING = Ddr3Wiring(
+    kind="DDR3L",
+    memory_hz=100_000_000,
+    machine_hz=100_000_000,
+    modes=Ddr3Modes(rtt_nom=0),
+    slow_delay=100,
+    both_edges=True,
+    held=(("dm", 0), *SUPPLY_HELD),
+)
 
 
 def _board(size: str, preset: str) -> Board:
@@ -38,7 +74,8 @@ def _board(size: str, preset: str) -> Board:
                     Subsignal("rx", Pins("0", dir="i", conn=("io", 0))),
                     Subsignal("tx", Pins("1", dir="o", conn=("io", 0))),
                     Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"),
-                )
+                ),
+                _DDRAM,
             ]
         )
         return made
@@ -56,7 +93,9 @@ def _board(size: str, preset: str) -> Board:
         leds=colours(),
         preset=preset,
         loader=(),
-        not_driven=(_DDR3[size],),
+        memory=_PARTS[size][0],
+        memory_source=_PARTS[size][1],
+        ddr3=_WIRING,
     )
 
 

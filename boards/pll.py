@@ -85,9 +85,10 @@ class PllPlan:
         return divider - 1 + eighths // 8, eighths % 8
 
 
-def plan_pll(input_hz: int, *wanted_hz: int) -> PllPlan:
+def plan_pll(input_hz: int, *wanted_hz: int, rough_hz: int = 0) -> PllPlan:
     """The dividers that come nearest to all of ``wanted_hz`` (largest relative difference), then the highest phase
-    detector, then the highest VCO: both have the least jitter."""
+    detector, then the highest VCO: both have the least jitter. ``rough_hz``: of one more output, the last, for which
+    any frequency near it will do."""
     if not INPUT_HZ[0] <= input_hz <= INPUT_HZ[1]:
         raise LuternError(
             f"PLL: the input is at {input_hz / 1e6:g} MHz, ECP5 takes {INPUT_HZ[0] / 1e6:g} to {INPUT_HZ[1] / 1e6:g}."
@@ -104,7 +105,8 @@ def plan_pll(input_hz: int, *wanted_hz: int) -> PllPlan:
             continue
         off = max(abs(vco / divider / hz - 1) for divider, hz in zip(dividers, wanted_hz, strict=True))
         if off <= TOLERANCE and all(vco / divider <= OUTPUT_HZ[1] for divider in dividers):
-            found.append((off, -detector, -vco, PllPlan(input_hz, reference, *pair, dividers)))
+            rough = (round(vco / rough_hz),) if rough_hz else ()
+            found.append((off, -detector, -vco, PllPlan(input_hz, reference, *pair, (*dividers, *rough))))
     if not found:
         raise LuternError(
             f"PLL: no dividers make {' and '.join(f'{hz / 1e6:g}' for hz in wanted_hz)} MHz of "

@@ -4,6 +4,7 @@ path in lines of our sources."""
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,21 +15,24 @@ from lutern.model_ref.errors import LuternError
 
 RESOURCES = {"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "block RAM": "DP16KD", "DSP": "MULT18X18D"}
 """Rows of the table, and nextpnr's names of them."""
+UNTIMED = ("edge",)
+"""Clocks that drive nothing but cells of pins: nextpnr may find no path in them, and then reports none."""
 _CELLS = "LUT4|TRELLIS_FF|CCU2C|PFUMX|L6MUX21|DP16KD|MULT18X18D|TRELLIS_DPR16X4"
 
 
 @dataclass(frozen=True)
 class Clock:
-    """A clock domain: what it must reach, and what it reached."""
+    """A clock domain: what it must reach, and what it reached; ``has_path``: there is a path that limits it."""
 
     domain: str
     target_hz: float
     achieved_hz: float = 0.0
+    has_path: bool = True
 
     @property
     def margin(self) -> float:
         """By how much it is faster than it must be; negative: missed."""
-        return self.achieved_hz / self.target_hz - 1
+        return math.inf if not self.has_path else self.achieved_hz / self.target_hz - 1
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,17 @@ def parse_route(
     try:
         report: dict[str, Any] = json.loads(text)
         achieved = {name.removeprefix("$glbnet$"): item["achieved"] * 1e6 for name, item in report["fmax"].items()}
-        found = tuple(replace(clock, achieved_hz=achieved[net]) for net, clock in clocks.items() if net in achieved)
+        reached = {clock.domain: achieved[net] for net, clock in clocks.items() if net in achieved}
+        wanted = {clock.domain: clock for clock in clocks.values()}
+        found = tuple(
+            replace(clock, has_path=False)
+            if domain in UNTIMED and domain not in reached
+            else replace(clock, achieved_hz=reached[domain])
+            for domain, clock in wanted.items()
+        )
         domains = {net: clock.domain for net, clock in clocks.items()}
         utilization = report["utilization"]
         used = {name: (utilization[cell]["used"], utilization[cell]["available"]) for name, cell in RESOURCES.items()}
-        if sorted(clock.domain for clock in found) != sorted(set(domains.values())):
-            raise KeyError("fmax")
         worst = min(found, key=lambda clock: clock.margin)
         return Route(seed, found, used, _path(report, worst.domain, domains, sources or {}))
     except (ValueError, KeyError, TypeError, AttributeError):

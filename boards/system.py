@@ -1,7 +1,10 @@
 """The chip of a board: clocks, the serial line, the machine, lamps.
 
     oscillator ─► PLL ─┬─► gates ─► sync, memory, the SDRAM's clock pin       rx ─► Uart ─► Top ─► Uart ─► tx
-                       └─► locked ─◄                                                lamps ◄─┴─► SDRAM pins
+                       └─► locked ─◄                                                lamps ◄─┴─► SDRAM pins, or PHY
+
+With DDR3 (`ddr3_pads.py`) the gates give sync and init, and memory is made of the PLL's first output, which goes to the
+edge clock's tree by wires of its own.
 
 There is no reset: configuration leaves every register at its initial value, and no clock runs before the PLL is locked.
 A reset would be one net to thousands of registers all over the chip, within a cycle. Where the lock is lost later, the
@@ -21,14 +24,17 @@ from typing import Any
 
 from amaranth.build import Subsignal
 from amaranth.hdl import ClockDomain, Const, Elaboratable, Instance, Module, Signal, Value
-from amaranth.lib import io
-from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib import io, wiring
+from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer
 
 from lutern.boards.board import Board
+from lutern.boards.ddr3_pads import add_ddr3_clocks, add_ddr3_pads
+from lutern.boards.ddr3_parts import ddr3_part
+from lutern.boards.ddr3_wiring import check_memory_clock
 from lutern.boards.pll import Pll, PllPlan, plan_pll
 from lutern.hw.config import HwConfig
 from lutern.hw.link import Uart
-from lutern.hw.memory import any_part, timings_for
+from lutern.hw.memory import Ddr3Phy, Ddr3Timings, SdramTimings, any_part, timings_for
 from lutern.hw.pipeline import join_streams
 from lutern.hw.top import Top
 
@@ -36,38 +42,71 @@ SDRAM_DEGREES = 180.0
 """That the SDRAM's clock is late, to begin with."""
 
 
+INIT_HZ = 25_000_000
+"""About that: the clock of DDR3's start."""
+
+
 def plan_clocks(board: Board, config: HwConfig) -> tuple[PllPlan, int, int]:
     """The PLL of a board's chip, the rate of its link, and the cycles of a bit."""
-    memory_hz = (round(any_part(config.word_bits).clock_hz),) * 2 if config.memory == "sdram" else ()
-    plan = plan_pll(board.clock_hz, config.clock_hz, *memory_hz)
-    return plan, *board.link.rate_at(float(plan.output_hz(0)))
+    if config.memory == "ddr3":
+        check_memory_clock(config.memory_hz)
+        plan = plan_pll(board.clock_hz, 2 * config.memory_hz, config.clock_hz, rough_hz=INIT_HZ)
+    else:
+        memory_hz = (round(any_part(config.word_bits).clock_hz),) * 2 if config.memory == "sdram" else ()
+        plan = plan_pll(board.clock_hz, config.clock_hz, *memory_hz)
+    return plan, *board.link.rate_at(float(plan.output_hz(pll_domains(config).index("sync"))))
+
+
+def pll_domains(config: HwConfig) -> tuple[str, ...]:
+    """Clock domains, in the order of the PLL's outputs. Only the first output reaches the edge clocks."""
+    return {"sdram": ("sync", "memory"), "ddr3": ("edge", "sync", "init")}.get(config.memory, ("sync",))
+
+
+def board_timings(board: Board, config: HwConfig) -> SdramTimings | Ddr3Timings | None:
+    """Those of ``timings_for``, with the board's modes; a refresh takes as long as that of the largest part that the
+    board may carry, for a part larger than what the machine uses needs more."""
+    if config.memory != "ddr3" or board.ddr3 is None:
+        return timings_for(config)
+    timings = timings_for(config, board.ddr3.modes)
+    assert isinstance(timings, Ddr3Timings)
+    parts = [
+        ddr3_part(name).timings(timings.clock_hz, timings.refresh_group, board.ddr3.modes) for name in board.memory
+    ]
+    slowest = max((timings, *parts), key=lambda item: item.rfc)
+    return timings.with_(rfc=slowest.rfc, xpr=slowest.xpr)
 
 
 class System(Elaboratable):
     """Everything on the chip, for a platform of ``board``.
 
-    Parameters: ``board``; ``config``, one that ``Board.config`` gives; its ``clock_hz`` is made by the PLL.
+    Parameters: ``board``; ``config``, one that ``Board.config`` gives; its clocks are made by the PLL.
+
+    Attributes: ``domains`` of the PLL's outputs; ``clocks``, what each clock runs at, in Hz.
     """
 
     def __init__(self, board: Board, config: HwConfig) -> None:
         self.board, self.config = board, config
-        self.timings = timings_for(config)
         self.plan, self.baud, self.divisor = plan_clocks(board, config)
-        self.clock_hz = float(self.plan.output_hz(0))
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """Clock domains, in the order of the PLL's outputs."""
-        return ("sync", "memory") if self.config.memory == "sdram" else ("sync",)
+        self.timings = board_timings(board, config)
+        self.domains = pll_domains(config)
+        made = {name: float(self.plan.output_hz(index)) for index, name in enumerate(self.domains)}
+        if config.memory == "ddr3":
+            made["memory"] = made["edge"] / 2
+        self.clocks: dict[str, float] = {
+            name: made[name] for name in ("sync", "memory", "edge", "init") if name in made
+        }
+        self.clock_hz = self.clocks["sync"]
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         ports = _Ports(platform)
-        pll = self._add_clocks(m, ports)
         m.submodules.top = top = Top(self.config, self.timings)
+        pll = self._add_clocks(m, ports)
         if self.config.memory == "sdram":
             _add_sdram(m, ports, top.sdram)
             m.d.comb += [pll.phase_step.eq(top.phase_step), pll.phase_dir.eq(top.phase_dir)]
+        if self.config.memory == "ddr3":
+            self._add_ddr3(m, ports, top, pll)
         m.submodules.uart = uart = Uart(self.divisor)
         join_streams(m, uart.o, top.rx)
         join_streams(m, top.tx, uart.i)
@@ -87,13 +126,27 @@ class System(Elaboratable):
         m.submodules.clock = clock = io.Buffer(io.Direction.Input, ports.find(self.board.clock, 0))
         m.d.comb += pll.clki.eq(clock.i)
         for index, name in enumerate((*self.domains, *(["sdram_pin"] if has_sdram else []))):
-            self._gate(m, name, pll.clocks[index], pll.locked)
+            if name != "edge":
+                self._gate(m, name, pll.clocks[index], pll.locked)
         return pll
+
+    def _add_ddr3(self, m: Module, ports: _Ports, top: Top, pll: Pll) -> None:
+        """The PHY, its clocks, and the part's pins. The reset of `init` ends when the PLL is locked."""
+        assert self.board.ddr3 is not None and isinstance(self.timings, Ddr3Timings)
+        phy = Ddr3Phy(self.timings, self.board.ddr3.command_delay(self.timings.clock_hz))
+        m.submodules.ddr3_phy = phy
+        wiring.connect(m, top.dfi, phy.dfi)
+        wiring.connect(m, top.levels, phy.levels)
+        m.submodules.init_reset = ResetSynchronizer(~pll.locked, domain="init")
+        add_ddr3_clocks(m, phy, pll.clocks[self.domains.index("edge")], self.board.ddr3)
+        add_ddr3_pads(m, ports, phy, self.board.ddr3)
 
     @staticmethod
     def _gate(m: Module, name: str, clock: Signal, locked: Signal) -> None:
-        """The domain ``name``, with ``clock`` from when the PLL is locked to when it no longer is."""
-        free, domain = (ClockDomain(text, reset_less=True) for text in (f"{name}_free", name))
+        """The domain ``name``, with ``clock`` from when the PLL is locked to when it no longer is; `init` alone has a
+        reset."""
+        free = ClockDomain(f"{name}_free", reset_less=True)
+        domain = ClockDomain(name, reset_less=name != "init")
         m.domains += [free, domain]
         m.d.comb += free.clk.eq(clock)
         is_locked, was_locked, lost = (Signal(name=f"{name}_{what}") for what in ("is_locked", "was_locked", "lost"))

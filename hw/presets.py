@@ -144,6 +144,23 @@ PRESETS = {
             gain_fifo_words=512,
             top_k=64,
         ),
+        # A part of 1 Gb, and a chip of 56 block RAMs: S is in the part, too.
+        HwConfig(
+            "ddr3-x16-25f",
+            rows=5,
+            columns=16,
+            codes_per_cycle=4,
+            source="streamed",
+            memory="ddr3",
+            state="memory",
+            word_bytes=16,
+            memory_words=1 << 23,
+            max_width=1024,
+            max_vocab=32768,
+            trit_fifo_words=512,
+            gain_fifo_words=512,
+            top_k=64,
+        ),
         # A memory of the user's, a DRAM most likely, at a port of the chip. A word brings one beat: twice the lanes
         # would make a token of the released models 0.04 % shorter (370M, 64 bits: 8,606,610 cycles for 8,609,634) or no
         # shorter (1.3B, 512 bits: 4,081,838 for 4,081,718), for words that are no trits let the lanes catch up. Q is as

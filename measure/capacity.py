@@ -1,4 +1,4 @@
-"""Which memories of boards hold the weights of a model, driven or not: `lutern estimate --memories`.
+"""Which memories of boards hold the weights of a model: `lutern estimate --memories`.
 
     ModelConfig, width of a word, bits of an embedding ─► bytes ─┬─► share of every size of memory that a board has
     Board.memories ─► sizes of memory, and whose they are ───────┘
@@ -20,7 +20,7 @@ from lutern.model_ref.embedding import EMBEDDING_BITS, WIDE_BITS
 from lutern.model_ref.synthetic import PUBLISHED
 
 WORD_BITS = (64, 128)
-"""Widths of a word of a memory that is not driven yet: x16 of DDR3 gives 64 or 128 bits a cycle."""
+"""Widths of a word: x16 of DDR3 gives 64 bits a cycle, 128 every two."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def memories() -> dict[int, dict[str, list[Board]]]:
 
 
 def would_hold(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str:
-    """A clause that names the memories that Lutern does not drive and that would hold a model's weights, with its
-    embeddings as they are or converted to fewer bits."""
+    """A clause that names the memories that would hold a model's weights, with its embeddings as they are or converted
+    to fewer bits. The model is one that no preset of these boards holds, be it by its width or by the chip's size."""
     texts: list[str] = []
     choices = [bits for bits in EMBEDDING_BITS if bits <= embedding_bits]
     needed = {bits: memory_bytes(model_config, machine_of_width(WORD_BITS[0]), bits) for bits in choices}
@@ -75,7 +75,7 @@ def would_hold(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> st
         names = [
             (memory.title, board.name)
             for board in BOARDS.values()
-            for memory in board.not_driven
+            for memory in board.memories
             if needed[bits] <= memory.byte_count and (below is None or needed[below] > memory.byte_count)
         ]
         titles = dict.fromkeys(title for title, _ in names)
@@ -85,7 +85,7 @@ def would_hold(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> st
             texts.append(how + " and ".join(here))
     if not texts:
         return "no memory of any board would hold its weights"
-    return f"its weights would fit {', '.join(texts)}, which Lutern does not drive yet"
+    return f"its weights would fit {', '.join(texts)}, for which no preset is large enough"
 
 
 __all__ = ["WORD_BITS", "Need", "machine_of_width", "memories", "needs", "would_hold"]

@@ -2,7 +2,7 @@
 
     ModelConfig ─► every board, every machine of it ─► the fastest that holds it ─► "fits B with P at N tokens/s"
                                                    ├─► the first board that does not ─► what its machine lacks
-                                                   └─► boards whose memory would hold it, if it were driven
+                                                   └─► boards whose memory would hold it
 
 Cost: the cycle model of one machine, as in ``estimate.py``.
 """

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 
 from lutern.boards import board as descriptions
-from lutern.boards.board import FPGAS, HOST_BLOCK_RAMS, Board
+from lutern.boards.board import FPGAS, HOST_BLOCK_RAMS, Board, ExternalMemory
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.boards.sdram_parts import sdram_part
 from lutern.boards.serial_link import BAUD_TOLERANCE, FT231X, FT2232H, ONE_MEGABAUD, SerialLink
@@ -73,6 +73,7 @@ ULX3S = {"clk": "G2", "rx": "M1", "tx": "L4", "leds": "B2 C2 C1 D2", "held": "L2
 COLORLIGHT = {"clk": "P3", "rx": "H18", "tx": "J17", "sdram": SDRAM_COLORLIGHT}
 ORANGECRAB = {"clk": "A9", "rx": "N17", "tx": "M18", "leds": "M3 J3 K4"}
 ECPIX5 = {"clk": "K23", "rx": "R26", "tx": "R24", "leds": "R23 K24 W21 R21"}
+LOGICBONE = {"clk": "M19", "rx": "B6", "tx": "A7", "leds": "D16 C15 C13 B13"}
 SECOND: dict[str, dict[str, Any]] = {
     **{f"ulx3s-{size}f": ULX3S for size in (12, 25, 45, 85)},
     "icepi-zero": {"clk": "M1", "rx": "K16", "tx": "K15", "leds": "E13 D14 E12 C13", "sdram": SDRAM_ICEPI},
@@ -83,6 +84,11 @@ SECOND: dict[str, dict[str, Any]] = {
     "orangecrab-85f": ORANGECRAB,
     "ecpix5-45f": ECPIX5,
     "ecpix5-85f": ECPIX5,
+    "versa-ecp5-5g": {"clk": "P3", "rx": "C11", "tx": "A11", "leds": "E16 D17 D18 E18"},
+    "butterstick": {"clk": "B12", "rx": "A13", "tx": "C12", "leds": "C13 D12 U2 T3", "held": "R1"},
+    "logicbone-45f": LOGICBONE,
+    "logicbone-85f": LOGICBONE,
+    "ulx4m-ld": {"clk": "G2", "rx": "N4", "tx": "N3", "leds": "A3 B3 B2 C3"},
     "ecp5-evn": {"clk": "A10", "rx": "P2", "tx": "P3", "leds": "A13 A12 B19 A18"},
 }
 COLORLIGHT_DQ = (
@@ -108,7 +114,8 @@ def test_default_machine(name: str) -> None:
     board = BOARDS[name]
     platform, system = elaborated(board)
     pins, second = pins_of(platform), SECOND[name]
-    assert pins.pop(f"{board.clock}_0__io") == second["clk"]
+    assert pins.pop(f"{board.clock}_0__{'p' if name.startswith('versa') else 'io'}") == second["clk"]
+    pins.pop(f"{board.clock}_0__n", None)
     resource = "{}_{}".format(*board.link.resource)
     assert (pins.pop(f"{resource}__rx__io"), pins.pop(f"{resource}__tx__io")) == (second["rx"], second["tx"])
     lamps = [
@@ -161,8 +168,9 @@ def test_boards_of_the_released_models() -> None:
                 with contextlib.suppress(LuternError):
                     check_fit(config, board.config(preset))
                     fits.setdefault(shape, set()).add(name)
-    large = {"ulx3s-85f", "orangecrab-85f", "ecpix5-85f", "ecp5-evn"}
-    assert fits == {"370m": large | {"ulx3s-45f", "colorlight-i9", "ecpix5-45f"}, "1.3b": large}
+    large = {"ulx3s-85f", "orangecrab-85f", "ecpix5-85f", "butterstick", "logicbone-85f", "ulx4m-ld", "ecp5-evn"}
+    medium = {"ulx3s-45f", "colorlight-i9", "ecpix5-45f", "versa-ecp5-5g", "logicbone-45f"}
+    assert fits == {"370m": large | medium, "1.3b": large}
 
 
 def test_every_board_has_its_own_name_and_digest() -> None:
@@ -193,12 +201,12 @@ def test_sdram_preset_without_sdram() -> None:
             BOARDS["ecp5-evn"].config("s")
 
 
-def test_a_memory_that_is_not_driven_is_named() -> None:
+def test_sdram_preset_with_ddr3() -> None:
     with pytest.raises(LuternError) as error:
         BOARDS["ecpix5-85f"].config("sdram-x32")
     assert str(error.value) == (
-        "preset sdram-x32 reads words of 32 bits from SDR SDRAM, the DDR3 x16 of 512 MiB of ECPIX-5 85F is not driven "
-        "yet; choose one of resident-85f, host, host-45f, host-85f."
+        "preset sdram-x32 reads words of 32 bits from SDR SDRAM, ECPIX-5 85F has DDR3 x16 of 512 MiB; choose one of "
+        "resident-85f, ddr3-x16, ddr3-x16-25f, host, host-45f, host-85f."
     )
 
 
@@ -221,30 +229,26 @@ def test_memories_beside_the_chip() -> None:
         "icesugar-pro": [("SDR SDRAM x16 of 32 MiB", True)],
         "colorlight-i5": [("SDR SDRAM x32 of 8 MiB", True)],
         "colorlight-i9": [("SDR SDRAM x32 of 8 MiB", True)],
-        "orangecrab-25f": [("DDR3L x16 of 128 MiB", False)],
-        "orangecrab-85f": [("DDR3L x16 of 512 MiB", False)],
-        "ecpix5-45f": [("DDR3 x16 of 512 MiB", False)],
-        "ecpix5-85f": [("DDR3 x16 of 512 MiB", False)],
+        "orangecrab-25f": [("DDR3L x16 of 128 MiB", True)],
+        "orangecrab-85f": [("DDR3L x16 of 512 MiB", True)],
+        "ecpix5-45f": [("DDR3 x16 of 512 MiB", True)],
+        "ecpix5-85f": [("DDR3 x16 of 512 MiB", True)],
+        "versa-ecp5-5g": [("DDR3L x16 of 128 MiB", True)],
+        "butterstick": [("DDR3L x16 of 128 MiB", True)],
+        "logicbone-45f": [("DDR3L x16 of 1024 MiB", True)],
+        "logicbone-85f": [("DDR3L x16 of 1024 MiB", True)],
+        "ulx4m-ld": [("DDR3L x16 of 512 MiB", True)],
         "ecp5-evn": [],
     }
     (memory,) = BOARDS["ulx3s-85f"].memories
     assert (memory.byte_count, memory.note) == (32 << 20, "64 MiB with AS4C32M16SB-7")
 
 
-@pytest.mark.parametrize("name", [name for name, board in BOARDS.items() if board.not_driven])
-def test_pins_of_a_memory_that_is_not_driven(name: str) -> None:
-    """As many pins of data as are said, and rows enough for the size: 8 banks of 1,024 columns."""
-    (memory,) = BOARDS[name].not_driven
-    parts = BOARDS[name].platform().lookup("ddr3", 0).ios
-    found = {part.name: part.ios[0].names for part in parts if part.name in ("a", "ba", "dq")}
-    assert len(found["dq"]) == memory.data_bits and len(found["ba"]) == 3
-    assert memory.byte_count <= (8 * 1024 * memory.data_bits // 8) << len(found["a"])
-    assert memory.source
-
-
 def test_what_is_not_driven_changes_no_build() -> None:
     board = BOARDS["ecpix5-85f"]
-    assert replace(board, not_driven=()).digest == board.digest
+    other = ExternalMemory("HyperRAM", 8 << 20, 8, "a data sheet")
+    with_other = replace(board, not_driven=(other,))
+    assert with_other.digest == board.digest and with_other.memories[1] == other
 
 
 @pytest.mark.parametrize(
@@ -328,7 +332,7 @@ def test_sdram_of_another_width() -> None:
         BOARDS["colorlight-i5"].config("sdram-x16")
 
 
-@pytest.mark.parametrize("name", [name for name, board in BOARDS.items() if board.memory])
+@pytest.mark.parametrize("name", [name for name, board in BOARDS.items() if board.memory and not board.ddr3])
 def test_timings_suit_every_part_of_a_board(name: str) -> None:
     board = BOARDS[name]
     for part_name in board.memory:

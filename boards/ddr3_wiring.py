@@ -1,0 +1,131 @@
+"""DDR3 on a board: pins, electrical settings and modes, as data.
+
+    ddram(...) ─► Resource `ddram` of a platform        Ddr3Wiring ─► what a board's part wants of PHY and controller
+
+Pins are given as the part's data sheet names them, and are active as named: RAS_N is low to be active. CK and DQS are
+differential; the positive leg is given with a differential IO_TYPE, which takes the other pin of its pair, too. DM is
+tied to 0, for words are always written whole.
+
+The range of the part's clock: upwards FPGA-DS-02012 (ECP5 data sheet), "External Switching Characteristics", fMAX_DDR3
+of speed grade 8, and FPGA-TN-02035, table 6.1: both 400 MHz. Downwards neither has a number, and a part is specified
+from 300 MHz on with its DLL, up to 125 MHz without; LOWEST_HZ is the slowest that LiteX runs on a board (OrangeCrab).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from amaranth.build import Attrs, Pins, Resource, Subsignal
+
+from lutern.hw.memory import Ddr3Modes
+from lutern.model_ref.errors import LuternError
+
+RESOURCE = ("ddram", 0)
+LOWEST_HZ = 48_000_000
+HIGHEST_HZ = 200_000_000
+"""Of domain `memory`, half the part's clock."""
+SLOW_HZ = 64_000_000
+"""Up to here commands are late by ``slow_delay``."""
+
+
+@dataclass(frozen=True)
+class Ddr3Wiring:
+    """How a board carries its DDR3.
+
+    kind
+        "DDR3" of 1.5 V or "DDR3L" of 1.35 V.
+    memory_hz, machine_hz
+        clocks of domains `memory` and `sync`, if no others are asked for.
+    modes
+        what the part's mode registers choose.
+    slow_delay
+        steps of DELAYG by which ck and commands are late at SLOW_HZ or less.
+    both_edges
+        pins are on both sides of the chip: the edge clock comes through ECLKBRIDGECS.
+    held
+        parts of the resource that keep one level, and which.
+    """
+
+    kind: str
+    memory_hz: int
+    machine_hz: int
+    modes: Ddr3Modes = field(default_factory=Ddr3Modes)
+    slow_delay: int = 0
+    both_edges: bool = False
+    held: tuple[tuple[str, int], ...] = (("dm", 0),)
+
+    def command_delay(self, memory_hz: float) -> int:
+        """Steps of DELAYG that ck, commands and addresses are late."""
+        return self.slow_delay if memory_hz <= SLOW_HZ else 0
+
+
+def ddram(
+    *,
+    a: str,
+    ba: str,
+    dq: str,
+    dqs: str,
+    dm: str,
+    standard: str,
+    termination: str = "75",
+    rank_1: str = "",
+    supply: tuple[str, str] | None = None,
+    **single: str,
+) -> Resource:
+    """The resource. ``single``: ck, cke, odt, ras_n, cas_n, we_n, and where the chip has them cs_n and reset_n.
+
+    standard
+        "SSTL15" or "SSTL135".
+    termination
+        ohm at the inputs of dq.
+    rank_1
+        ck, cke, odt and cs_n of a second part on the same wires.
+    supply
+        pins that are wired to VCCIO, and to ground, which help as one more supply when they are driven.
+    """
+    differential = f"{standard}D_I"
+    ck = single.pop("ck")
+    parts = [
+        Subsignal("ck", Pins(ck, dir="o"), Attrs(IO_TYPE=differential)),
+        *(Subsignal(name, Pins(pin, dir="o")) for name, pin in single.items()),
+        Subsignal("ba", Pins(ba, dir="o")),
+        Subsignal("a", Pins(a, dir="o")),
+        Subsignal("dm", Pins(dm, dir="o")),
+        Subsignal("dq", Pins(dq, dir="io"), Attrs(TERMINATION=termination)),
+        Subsignal("dqs", Pins(dqs, dir="io"), Attrs(IO_TYPE=differential, TERMINATION="OFF", DIFFRESISTOR="100")),
+    ]
+    if rank_1:
+        ck_1, *others = rank_1.split()
+        parts.append(Subsignal("ck_1", Pins(ck_1, dir="o"), Attrs(IO_TYPE=differential)))
+        parts += [Subsignal(f"{name}_1", Pins(pin, dir="o")) for name, pin in zip(_RANK, others, strict=True)]
+    for name, pins in zip(("vccio", "gnd"), supply or (), strict=False):
+        parts.append(Subsignal(name, Pins(pins, dir="o"), Attrs(IO_TYPE=f"{standard}_II")))
+    return Resource(*RESOURCE, *parts, Attrs(IO_TYPE=f"{standard}_I", SLEWRATE="FAST"))
+
+
+_RANK = ("cke", "odt", "cs_n")
+RANK_1_HELD = (("ck_1", 0), ("cke_1", 0), ("odt_1", 0), ("cs_n_1", 1))
+"""A second part, at rest: its clock stands while CKE is low."""
+SUPPLY_HELD = (("vccio", 1), ("gnd", 0))
+
+
+def check_memory_clock(memory_hz: float) -> None:
+    """Refuse a clock of domain `memory` that PHY or pins do not take."""
+    if not LOWEST_HZ <= memory_hz <= HIGHEST_HZ:
+        raise LuternError(
+            f"a memory clock of {memory_hz / 1e6:g} MHz is asked for, and the DDR3 interface of ECP5 takes "
+            f"{LOWEST_HZ / 1e6:g} to {HIGHEST_HZ / 1e6:g} MHz, half of the part's; choose a --memory-frequency in that "
+            "range."
+        )
+
+
+__all__ = [
+    "HIGHEST_HZ",
+    "LOWEST_HZ",
+    "RANK_1_HELD",
+    "RESOURCE",
+    "SUPPLY_HELD",
+    "Ddr3Wiring",
+    "check_memory_clock",
+    "ddram",
+]
