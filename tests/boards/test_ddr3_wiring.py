@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 
 from lutern.boards.catalog import BOARDS
+from lutern.boards.ddr3_parts import ddr3_part
 from lutern.boards.ddr3_wiring import HIGHEST_HZ, LOWEST_HZ, RESOURCE, check_memory_clock
 from lutern.boards.system import board_timings, plan_clocks
 from lutern.hw.memory import Ddr3Timings
@@ -177,6 +178,24 @@ def test_a_refresh_of_the_largest_part() -> None:
     assert (timings.rfc, timings.row_bits) == (39, 13)  # of 6.67 ns
     only = board_timings(BOARDS["versa-ecp5-5g"], BOARDS["versa-ecp5-5g"].config("ddr3-x16-25f"))
     assert isinstance(only, Ddr3Timings) and only.rfc == 17
+
+
+@pytest.mark.parametrize("name", DDR3_BOARDS)
+def test_timings_suit_every_part_of_a_board(name: str) -> None:
+    board = BOARDS[name]
+    for preset in (preset for preset in board.presets if preset.startswith("ddr3")):
+        ours = board_timings(board, board.config(preset))
+        assert isinstance(ours, Ddr3Timings) and board.ddr3
+        for part in board.memory:
+            own = ddr3_part(part).timings(ours.clock_hz, ours.refresh_group, board.ddr3.modes)
+            assert all(getattr(ours, time) >= getattr(own, time) for time in TIMES), part
+            assert ours.refresh_interval <= own.refresh_interval and ours.words <= own.words
+
+
+TIMES = (
+    *("rc", "ras", "rp", "rcd", "rrd", "faw", "rtp", "wtr", "wr", "rfc", "mrd", "mod", "xpr"),
+    *("zq_init", "dll_lock", "reset_low", "wake"),
+)
 
 
 def test_modes_and_delays() -> None:
