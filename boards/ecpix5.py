@@ -5,8 +5,9 @@ opposite order. DDR3: MT41K256M16 (4 Gb) in litex_boards.targets.lambdaconcept_e
 in amaranth_boards.ecpix5 say the same.
 
 Pins of the DDR3: both sources agree in all of them, termination and standard (SSTL15) included. Neither has CS_N or
-RESET_N: these are not joined to the chip, so a new bitstream cannot reset the part; LiteX, too, runs it without. What
-the board does with RESET_N at power-up, its schematic says, which was not read.
+RESET_N: these are not joined to the chip, so a new bitstream cannot reset the part; LiteX, too, runs it without, and
+`Ddr3Init` closes all banks before it sets the modes. What the board does with RESET_N at power-up, its schematic says,
+which was not read.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """Wakes up a part of DDR3: the steps of its data sheet, each with a pause, and then nothing any more.
 
-    step  0           1          2      3    4    5    6    7               8
-          RESET_N 0   RESET_N 1  CKE 1  MR2  MR3  MR1  MR0  calibrate (ZQ)  done
-    pause 200 us      500 us     tXPR   tMRD tMRD tMRD tMOD tZQinit, tDLLK
+    step  0           1          2      3          4    5    6    7    8               9
+          RESET_N 0   RESET_N 1  CKE 1  close all  MR2  MR3  MR1  MR0  calibrate (ZQ)  done
+    pause 200 us      500 us     tXPR   tRP        tMRD tMRD tMRD tMOD tZQinit, tDLLK
 
-MR0 resets the DLL, which has locked by the end. A pause is counted in cycles, from the parts' clocks. Every reset of
-the clock domain wakes the part up anew, and its words are lost.
+A board may not join RESET_N to the chip (ECPIX-5). A part that was in use before the chip was configured anew then has
+rows open, and takes no mode register until its banks are closed; to idle banks that is nothing. MR0 resets the DLL,
+which has locked by the end. A pause is counted in cycles, from the parts' clocks. Every reset of the clock domain wakes
+the part up anew, and its words are lost.
 
-Cost (4 Gb at 75 MHz): 43 LUT4 and 12 carry cells, 23 FF. Reference: JEDEC JESD79-3F 3.3.1.
+Cost (4 Gb at 75 MHz): 46 LUT4 and 13 carry cells, 23 FF. Reference: JEDEC JESD79-3F 3.3.1.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from lutern.hw.memory.ddr3_part import Ddr3Timings
-from lutern.hw.memory.dram_rows import SET_MODE
+from lutern.hw.memory.dram_rows import NOP, PRECHARGE, SET_MODE
 
 CALIBRATE = 0b011
-LONG = 1 << 10
-"""Of a calibration's address: the one after power-up."""
+LONG = ALL = 1 << 10
+"""Of an address: the calibration after power-up, and all banks of a precharge."""
 
 
 class Ddr3Init(wiring.Component):
@@ -43,43 +45,42 @@ class Ddr3Init(wiring.Component):
         )
 
     @property
-    def steps(self) -> tuple[tuple[int, int, int], ...]:
-        """Clocks after each step, bank and address of its command."""
+    def steps(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Clocks after each step, code, bank and address of its command."""
         t = self.timings
         mr0, mr1, mr2, mr3 = t.mode_registers
         return (
-            (t.reset_low, 0, 0),
-            (t.wake, 0, 0),
-            (t.xpr, 0, 0),
-            (t.mrd, 2, mr2),
-            (t.mrd, 3, mr3),
-            (t.mrd, 1, mr1),
-            (t.mod, 0, mr0),
-            (max(t.zq_init, t.dll_lock), 0, LONG),
+            (t.reset_low, NOP, 0, 0),
+            (t.wake, NOP, 0, 0),
+            (t.xpr, NOP, 0, 0),
+            (t.rp, PRECHARGE, 0, ALL),
+            (t.mrd, SET_MODE, 2, mr2),
+            (t.mrd, SET_MODE, 3, mr3),
+            (t.mrd, SET_MODE, 1, mr1),
+            (t.mod, SET_MODE, 0, mr0),
+            (max(t.zq_init, t.dll_lock), CALIBRATE, 0, LONG),
         )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         steps = self.steps
-        pauses = [max(2, self.timings.cycles(clocks)) for clocks, _, _ in steps]
+        pauses = [max(2, self.timings.cycles(clocks)) for clocks, *_ in steps]
         more = Signal(range(max(pauses)), init=pauses[0] - 1)
         step = Signal(range(len(steps) + 1))
-        end = len(steps)
+        _, codes, banks, addresses = zip(*steps, strict=True)
         m.d.comb += [
-            self.done.eq(step == end),
-            self.ba.eq(Array([bank for _, bank, _ in steps])[step[:3]]),
-            self.a.eq(Array([address for _, _, address in steps])[step[:3]]),
-            self.code.eq(SET_MODE),
+            self.done.eq(step == len(steps)),
+            self.code.eq(Array(codes)[step]),
+            self.ba.eq(Array(banks)[step]),
+            self.a.eq(Array(addresses)[step]),
         ]
-        with m.If(step == end - 1):
-            m.d.comb += self.code.eq(CALIBRATE)
         begins = Signal()
         m.d.sync += begins.eq(0)
         m.d.comb += self.gives.eq(begins & (step >= 3) & ~self.done)
         with m.If(~self.done):
             m.d.sync += more.eq(more - 1)
             with m.If(more == 0):
-                m.d.sync += [step.eq(step + 1), begins.eq(1), more.eq(Array([*pauses[1:], 1])[step[:3]] - 1)]
+                m.d.sync += [step.eq(step + 1), begins.eq(1), more.eq(Array([*pauses[1:], 1])[step] - 1)]
         # The registers of the command slots are here, too: CKE rises with the step that a command of it would go with.
         m.d.sync += [self.reset_n.eq(step >= 1), self.cke.eq(step >= 2)]
         return m
