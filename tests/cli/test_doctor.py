@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lutern.cli import doctor
-from lutern.cli.main import app
+from lutern.cli.commands import app
 from lutern.sim import tools
 from processes import run_python
 

@@ -1,19 +1,22 @@
 """What a user can mend ends with one sentence and status 1, Ctrl-C with 130 and silence, a defect with a traceback."""
 
+import errno
+import os
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from processes import Finished, run, run_python
+from lutern.cli import commands
+from processes import Finished, finish, run, run_python, started
 
 PROGRAM = """
 import sys
-from lutern.cli import main
+from lutern.cli import commands, main
 from lutern.model_ref.errors import LuternError
 
-@main.app.command("fail")
+@commands.app.command("fail")
 def fail() -> None:
     {}
 
@@ -45,6 +48,84 @@ def test_signal(number: signal.Signals, status: int, tmp_path: Path) -> None:
 """
     done = run_failing_command(statement.strip(), tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (status, "cleaned up\n", "")
+
+
+STARTING = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == "{}":
+            os.kill(os.getpid(), signal.{})
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["lutern", "doctor"]
+from lutern.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["lutern.cli.commands", "typer", "numpy", "amaranth"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_signal_while_it_starts(module: str, name: str, tmp_path: Path) -> None:
+    """While packages are imported, the signal ends the process as if it had no handler: in silence, at once."""
+    done = run_python(STARTING.format(module, name), cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (-getattr(signal, name), "", "")
+
+
+def test_ctrl_c_again_and_again(tmp_path: Path) -> None:
+    """While the first one's files are removed, and while the process ends."""
+    statement = """
+    import atexit, os, signal, time
+    def again() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    atexit.register(again)
+    try:
+        again()
+    finally:
+        again()
+"""
+    done = run_failing_command(statement.strip(), tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_ctrl_c_that_is_ignored(tmp_path: Path) -> None:
+    """As of a command that a shell started in the background; SIGTERM ends it still."""
+    program = PROGRAM.format(
+        """
+    import os, signal
+    os.kill(os.getpid(), signal.SIGINT)
+    print("goes on", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+""".strip()
+    )
+    with started([sys.executable, "-c", program], cwd=tmp_path, ignores_sigint=True) as child:
+        done = finish(child)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "goes on\n", "")
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        ("ENOSPC", "nothing more can be written (No space left on device); make room."),
+        ("EFBIG", "nothing more can be written (File too large); make room."),
+        ("EDQUOT", "nothing more can be written (Disk quota exceeded); make room."),
+        ("EACCES", "a/b cannot be used (Permission denied); give another, or change its rights."),
+        ("EROFS", "a/b cannot be used (Read-only file system); give another, or change its rights."),
+    ],
+)
+def test_what_the_system_refuses(
+    number: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)), "a/b")
+
+    monkeypatch.setattr(commands, "app", fail)
+    monkeypatch.setattr(commands, "open_streams", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    assert commands.run() == 1
+    assert capfd.readouterr() == ("", f"lutern: {sentence}\n")
 
 
 def test_defect(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lutern.cli.main import app
+from lutern.cli.commands import app
 from lutern.cli.numbers import check_number, real, whole
 from lutern.firmware.conversations import Sampling
 from lutern.firmware.serial_port import PortError, SerialPort

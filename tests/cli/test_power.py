@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lutern.cli.main import app
+from lutern.cli.commands import app
 from lutern.hw.presets import preset
 from lutern.measure.calibration import SHIPPED, load
 from lutern.measure.cost import measure_cost

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lutern.cli.main import app
+from lutern.cli.commands import app
 from lutern.hw.presets import PRESETS, preset
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.checkpoint import save_checkpoint

@@ -27,9 +27,9 @@ ODD = "a [red]b[/red] :bus: é$x"
 
 PROGRAM = """
 import sys
-from lutern.cli import main
+from lutern.cli import commands, main
 
-@main.app.command("write")
+@commands.app.command("write")
 def write() -> None:
     {}
 

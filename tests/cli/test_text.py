@@ -17,7 +17,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from lutern.cli.main import main
+from lutern.cli import commands
 from lutern.firmware.image import open_image
 from lutern.model_ref.calibrate import observe, text_tokens
 from lutern.model_ref.checkpoint import load_checkpoint, load_tokenizer, save_checkpoint
@@ -87,11 +87,7 @@ def run(*arguments: str, given: bytes | None = None) -> subprocess.CompletedProc
         patch.setattr(sys, "stdout", out)
         patch.setattr(sys, "stderr", errors)
         patch.setattr(sys, "argv", ["lutern", *arguments])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
+        code = commands.run()
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import lutern.train
-from lutern.cli.main import app
+from lutern.cli.commands import app
 from lutern.cli.train import FLAGS, parse_setting
 from lutern.model_ref.errors import LuternError
 from lutern.train import TrainOptions

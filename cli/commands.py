@@ -1,0 +1,139 @@
+"""The commands of `lutern`: one list of them, one place where errors become one sentence."""
+
+import errno
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import typer
+
+from lutern.cli import doctor
+from lutern.cli.output import close_output, open_streams, printable, refuse
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import FULL
+
+app = typer.Typer(
+    name="lutern",
+    help="MatMul-free language models as FPGA gateware.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # a help text with brackets or colons, such as a path, is shown as it is
+    pretty_exceptions_enable=False,  # a defect of ours shows Python's own traceback
+)
+
+
+@app.callback()
+def lutern() -> None:
+    """MatMul-free language models as FPGA gateware."""
+
+
+# Every command of `lutern`. Doctor comes first, and runs where packages that the others import are missing.
+app.command("doctor")(doctor.doctor)
+missing: str | None = None
+try:
+    from lutern.cli import (
+        bench,
+        board,
+        build,
+        compare,
+        convert,
+        cost,
+        cycles,
+        estimate,
+        evaluate,
+        generate,
+        inspect,
+        logits,
+        new,
+        power,
+        program,
+        report,
+        selftest,
+        tokenize,
+        train,
+        verilog,
+    )
+except ModuleNotFoundError as error:
+    missing = (error.name or "").split(".")[0]
+    if missing in ("", "lutern"):
+        raise
+else:
+    app.command("generate")(generate.generate_text)
+    app.command("selftest")(selftest.selftest)
+    app.command("board")(board.serve_board)
+    app.command("eval")(evaluate.evaluate)
+    app.command("compare")(compare.compare)
+    app.command("logits")(logits.write_logits)
+    app.command("tokenize")(tokenize.tokenize)
+    app.command("convert")(convert.convert)
+    app.command("inspect")(inspect.inspect)
+    app.command("new")(new.new)
+    app.command("train")(train.train)
+    app.command("cost")(cost.cost)
+    app.command("bench")(bench.bench)
+    app.command("cycles")(cycles.cycles)
+    app.command("estimate")(estimate.estimate_machine)
+    app.command("power")(power.power)
+    app.command("report")(report.write_report)
+    app.command("build")(build.build)
+    app.command("program")(program.program)
+    app.command("verilog")(verilog.verilog)
+
+
+INTERRUPTED = 130
+"""The status after Ctrl-C."""
+_UsageError: Any = typer.BadParameter.__base__
+"""What the command line's parser raises."""
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End by a signal as by an error: ports are closed and temporary files removed on the way out."""
+    sys.exit(128 + number)
+
+
+def run() -> int:
+    """Run the command line; the status to end with.
+
+    What a user can mend ends with one sentence and status 1. Ctrl-C ends it in silence with status 130, SIGTERM with
+    143.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        open_streams()
+        if missing is not None and sys.argv[1:] != ["doctor"]:
+            raise LuternError(f"the package {missing} is not installed; run `lutern doctor`, which says how to get it.")
+        status = app(sys.argv[1:] or ["--help"], prog_name="lutern", standalone_mode=False)
+        if status != INTERRUPTED:
+            sys.stdout.flush()
+    except LuternError as error:
+        return refuse(error)
+    except OSError as error:
+        return refuse(_sentence(error))
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "lutern"
+        print(f"lutern: {_asked(printable(error.format_message()), command)}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        close_output()
+    return status if isinstance(status, int) else 0
+
+
+def _sentence(error: OSError) -> LuternError:
+    """What a user can mend of what the system refuses; anything else is a defect of ours, and raised again."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if error.errno == errno.ENAMETOOLONG:
+        return LuternError(f"the name {name[:40]}... is too long for a file; give another.")
+    if error.errno in FULL:
+        return LuternError(f"nothing more can be written ({error.strerror}); make room.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO) and name:
+        return LuternError(f"{name} cannot be used ({error.strerror}); give another, or change its rights.")
+    raise error
+
+
+def _asked(message: str, command: str) -> str:
+    """A refusal of the command line's parser as one sentence that says what to do."""
+    return f"{' '.join(message.split()).replace('. Did', '; did').rstrip('.?')}; see {command} --help."
