@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lutern.boards.board import FPGAS, Board
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.input_files import open_plain
 
 PROGRAM = "openFPGALoader"
 _PREAMBLE = bytes.fromhex("ffffbdb3")
@@ -54,7 +55,8 @@ def find_program() -> str:
 def bitstream_idcode(path: Path) -> int:
     """The IDCODE that a bitstream is for."""
     try:
-        head = path.read_bytes()[:4096]
+        with open_plain(path, "bitstream") as file:
+            head = file.read(4096)
     except OSError as error:
         raise LuternError(f"{path} cannot be read ({error.strerror}); name a bitstream.") from None
     start = head.find(_PREAMBLE)

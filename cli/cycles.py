@@ -26,6 +26,7 @@ from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure import pictures
 from lutern.measure.phases import MEANINGS, Token, count_token
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import output_file, write_whole
 from lutern.model_ref.quantise import IntegerWeights
 from lutern.sim.board import SimulatedBoard, simulated
 
@@ -99,6 +100,7 @@ def cycles(
         pictures.require_matplotlib()
         if output.suffix != ".svg" or not output.parent.is_dir():
             raise LuternError(f"{output} cannot be drawn; give a name that ends in .svg, in a folder that is there.")
+        output_file(output)  # refused before anything is measured
     network = open_network(model)
     if on == "sim":
         config = preset(preset_name or "sim-64")
@@ -109,7 +111,7 @@ def cycles(
             token = count_token(open_session(Client(port), network.weights(), preset_name), streams)
     print_token(token)
     if output is not None:
-        output.write_text(pictures.to_svg(pictures.timeline(token), "timeline"), encoding="utf-8")
+        write_whole(output, pictures.to_svg(pictures.timeline(token), "timeline"))
         beside = output.with_name(f"{output.stem}-layers.svg")
-        beside.write_text(pictures.to_svg(pictures.layers(token), "layers"), encoding="utf-8")
+        write_whole(beside, pictures.to_svg(pictures.layers(token), "layers"))
         print(f"{output}, {beside}")

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import shutil
 import time
+import zipfile
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from lutern.cli.models import Network, open_network
 from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
 from lutern.model_ref.comparison import rows_of
-from lutern.model_ref.container import output_file
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.float_model import FloatModel
+from lutern.model_ref.input_files import require_plain
+from lutern.model_ref.output_files import output_file, refused_output, unfinished_folder
 
 NUMERICS = ("float", "integer")
+COPIED_BYTES = 1 << 20
+WHOLE = "whole.npz"
 _MENDED = "save a one-dimensional integer array with numpy.save"
 
 
@@ -55,32 +60,50 @@ def write_logits(
     else:
         raise LuternError("logits are of one text; give either --prompt TEXT or --tokens FILE.")
     evaluator = float_model(network) if numerics == "float" else FastModel(network.weights())
-    shape = network.config.num_hidden_layers + 1, network.config.hidden_size
-    kind = np.float32 if numerics == "float" else np.float64
+    shapes = {
+        "logits": (len(ids), network.config.vocab_size),
+        "hidden": (len(ids), network.config.num_hidden_layers + 1, network.config.hidden_size),
+    }
+    kind = np.dtype("<f4" if numerics == "float" else "<f8")
+    start = time.monotonic()
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
-            # Through files: 10,000 tokens of 32,000 logits are more than memory may hold.
-            arrays: dict[str, NDArray[Any]] = {
-                "logits": open_memmap(
-                    Path(place, "logits"), mode="w+", dtype=kind, shape=(len(ids), network.config.vocab_size)
-                ),
-                "hidden": open_memmap(Path(place, "hidden"), mode="w+", dtype=kind, shape=(len(ids), *shape)),
-            }
-            start = time.monotonic()
-            with progress_bar(numerics) as advance:
-                for index, row in enumerate(rows_of(evaluator, ids)):
-                    arrays["logits"][index], arrays["hidden"][index] = row
-                    advance(index + 1, len(ids))
+        with unfinished_folder(target.parent) as work, progress_bar(numerics) as advance:
+            write_arrays(work, shapes, kind, rows_of(evaluator, ids), lambda count: advance(count, len(ids)))
             speed = len(ids) / (time.monotonic() - start)
-            whole = Path(place, "whole.npz")
-            np.savez(whole, allow_pickle=False, **arrays)
-            os.replace(whole, target)
+            (work / WHOLE).replace(target)
     except OSError as error:
-        raise LuternError(f"{out} cannot be written ({error.strerror}); choose a folder with room.") from error
+        raise refused_output(out, error) from error
     note = f" ({network.synthetic})" if network.synthetic else ""
     plain_console(soft_wrap=True).print(
-        f"{out}: logits {list(arrays['logits'].shape)}, hidden {[len(ids), *shape]}; {speed:.1f} tokens/s{note}"
+        f"{out}: logits {list(shapes['logits'])}, hidden {list(shapes['hidden'])}; {speed:.1f} tokens/s{note}"
     )
+
+
+def write_arrays(
+    work: Path,
+    shapes: dict[str, tuple[int, ...]],
+    kind: np.dtype[Any],
+    rows: Iterable[tuple[NDArray[Any], ...]],
+    advance: Callable[[int], None],
+) -> None:
+    """An archive as numpy.savez writes it, of arrays that come row by row.
+
+    Each array goes through a file: 10,000 tokens of 32,000 logits are more than memory may hold. The files are written
+    and not memory-mapped, since a full disk ends a process that writes into a mapping.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context((work / name).open("wb")) for name in shapes]
+        for file, shape in zip(files, shapes.values(), strict=True):
+            write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": shape})
+        for index, row in enumerate(rows):
+            for file, values in zip(files, row, strict=True):
+                file.write(np.ascontiguousarray(values, kind).data)
+            advance(index + 1)
+    with zipfile.ZipFile(work / WHOLE, "w", zipfile.ZIP_STORED) as archive:
+        for name in shapes:
+            with (work / name).open("rb") as whole, archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                shutil.copyfileobj(whole, entry, COPIED_BYTES)
+            (work / name).unlink()
 
 
 def float_model(network: Network) -> FloatModel:
@@ -94,8 +117,7 @@ def float_model(network: Network) -> FloatModel:
 
 def read_ids(path: Path, vocab_size: int) -> NDArray[np.int64]:
     """Token numbers [T] of a file that numpy.save wrote; nothing in it is ever unpickled or larger than the file."""
-    if path.exists() and not path.is_file():
-        raise LuternError(f"{path} is no plain file; {_MENDED}.")
+    require_plain(path, "file of token numbers")
     try:
         ids = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:

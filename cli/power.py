@@ -23,6 +23,7 @@ from lutern.measure.known_designs import DESIGNS, write_designs
 from lutern.measure.netlist import verilate_netlist
 from lutern.measure.toggles import Token, count_toggles, zero_share
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import output_file, write_whole
 from lutern.model_ref.quantise import IntegerWeights
 
 PIPE_COLUMNS = 200
@@ -135,13 +136,14 @@ def show_measured(idle: Path, loaded: Path, tokens: int) -> None:
 
 def write_log(source: str, path: Path, seconds: float, rate_hz: float) -> None:
     """Read a meter for some time into a CSV."""
+    output_file(path)  # refused before anything is measured
     read = meter.open_meter(source)
     rows: list[tuple[float, float]] = []
     with progress_bar("reading the meter") as advance:
         for row in meter.sample(read, rate_hz, lambda: not rows or rows[-1][0] < seconds):
             rows.append(row)
             advance(min(int(row[0]), int(seconds)), int(seconds))
-    path.write_text("time,watts\n" + "".join(f"{when:.4f},{watts:.6f}\n" for when, watts in rows))
+    write_whole(path, "time,watts\n" + "".join(f"{when:.4f},{watts:.6f}\n" for when, watts in rows))
     print(f"{len(rows)} readings in {path}")
 
 
@@ -172,6 +174,7 @@ def power(
         write_designs(designs)
         print(f"{len(DESIGNS)} designs and activity.csv in {designs}; docs/measuring.md says how to go on")
     elif calibrate is not None:
+        output_file(output)
         today = datetime.date.today().isoformat()
         found = calibration.fit(part, calibration.read_readings(calibrate), f"readings in {calibrate.name}", today)
         found.save(output)

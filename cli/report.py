@@ -25,8 +25,8 @@ from lutern.measure.phases import Token
 from lutern.measure.pictures import Bar
 from lutern.measure.report import Section
 from lutern.measure.toggles import count_toggles
-from lutern.model_ref.container import output_file
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import output_file, write_whole
 
 LINES = [line for line in SHOWN if line[1] != "random"]
 
@@ -157,7 +157,7 @@ def write_report(
     pictures.require_matplotlib()
     if not output.parent.is_dir() or output.is_dir():
         raise LuternError(f"{output} cannot be written; give the name of a file in a folder that is there.")
-    target = output_file(output)
+    output_file(output)  # refused before anything is measured
     lines = [(name, model) for name in presets] if presets else LINES
     for name, of_line in lines:
         if preset(name).memory == "host":
@@ -182,11 +182,5 @@ def write_report(
         f"the same figures. Timeline and energy are those of {shown} with {of_shown}.",
         sections,
     )
-    begun = target.with_name(f".{target.name}.part")
-    try:
-        begun.write_text(page, encoding="utf-8")
-        begun.replace(target)
-    except OSError as error:
-        begun.unlink(missing_ok=True)
-        raise LuternError(f"{output} cannot be written ({error.strerror}); give another file with -o.") from None
+    write_whole(output, page)
     print(f"{output}, {len(page) / 1000:,.0f} kB")

@@ -5,8 +5,6 @@ Memories to which the file gives no contents hold zeros at the start, as an FPGA
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +13,8 @@ import typer
 from lutern.cli.output import plain_console
 from lutern.hw.presets import PRESETS, preset
 from lutern.hw.top import Top
-from lutern.model_ref.container import output_file
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import output_file, write_whole
 from lutern.sim.convert import convert_rtlil, convert_verilog
 
 MODULE = "lutern"
@@ -32,16 +30,11 @@ def verilog(
     config = preset(preset_name).with_(debug_tap=False)
     if out is not None and not out.parent.is_dir():
         raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
-    target = None if out is None else output_file(out)
+    if out is not None:
+        output_file(out)  # refused before any work
     text = f"// lutern verilog --preset {config.name}\n{convert_verilog(convert_rtlil(Top(config), name=MODULE))}"
-    if out is None or target is None:
+    if out is None:
         print(text, end="", flush=True)
         return
-    try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
-            whole = Path(place, "whole.v")
-            whole.write_text(text, encoding="utf-8")
-            os.replace(whole, target)
-    except OSError as error:
-        raise LuternError(f"{out} cannot be written ({error.strerror}); choose a folder with room.") from error
+    write_whole(out, text)
     plain_console(soft_wrap=True).print(f"{out}: module {MODULE}, {config.name}, {len(text):,} bytes")

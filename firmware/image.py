@@ -73,7 +73,7 @@ from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import Container, open_container
 from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.embedding import EMBEDDING_BITS, WIDE_BITS, EmbeddingTable
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, named
 from lutern.model_ref.fixed import MANTISSA_MAX, MANTISSA_ONE, SCALAR_EXPONENT_BITS, Int
 from lutern.model_ref.items import ITEM_MANTISSA_MAX, ITEM_MANTISSA_ONE, item_parts
 from lutern.model_ref.mlgru import Bounds
@@ -195,7 +195,7 @@ class OpenImage:
         if set(entries) != set(wanted):
             name = sorted(set(entries) ^ set(wanted))[0]
             problem = "is there, but no tensor of this model" if name in entries else "is missing"
-            raise LuternError(f"{self.path}: {ascii(name)[1:-1]} {problem}; fetch or write the image again.")
+            raise LuternError(f"{self.path}: {named(name)} {problem}; fetch or write the image again.")
         for name, shape in wanted.items():
             got = entries[name].dtype, entries[name].shape
             if got != shape:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lutern.firmware.packing import canonical_bytes, narrow_bytes
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import WIDE_BITS
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, quoted
 
 FORMAT, VERSION = "lutern-image", 4
 WIDE_ONLY_VERSION = 3
@@ -77,7 +77,7 @@ def unseal(text: str, path: Path) -> tuple[dict[str, Any], str]:
         raise foreign
     if body.get("version") not in (VERSION, WIDE_ONLY_VERSION):
         raise LuternError(
-            f"{path} is an image of version {body.get('version')!r}, but this program reads versions "
+            f"{path} is an image of version {quoted(body.get('version'))}, but this program reads versions "
             f"{WIDE_ONLY_VERSION} and {VERSION}; "
             "convert again: lutern convert CHECKPOINT -o IMAGE."
         )

@@ -20,6 +20,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.measure.calibration import EVENTS
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import write_whole
 from lutern.sim.convert import convert_rtlil, convert_verilog
 
 CLOCK_HZ = 25_000_000
@@ -108,6 +109,6 @@ def write_designs(folder: Path) -> None:
     except OSError as error:
         raise LuternError(f"{folder} cannot be made ({error.strerror}); give a folder that can be written.") from None
     for design in DESIGNS:
-        (folder / f"{design.name}.v").write_text(convert_verilog(convert_rtlil(KnownDesign(design))))
+        write_whole(folder / f"{design.name}.v", convert_verilog(convert_rtlil(KnownDesign(design))))
     rows = [",".join([design.name, "", *(f"{design.activity[name]:.6g}" for name in EVENTS)]) for design in DESIGNS]
-    (folder / "activity.csv").write_text("\n".join([",".join(["design", "watts", *EVENTS]), *rows]) + "\n")
+    write_whole(folder / "activity.csv", "\n".join([",".join(["design", "watts", *EVENTS]), *rows]) + "\n")

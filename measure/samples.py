@@ -25,6 +25,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.presets import PRESETS
 from lutern.measure.cost import measure_packed
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import write_whole
 
 FILE = Path(__file__).with_name("resources.json")
 COMMAND = "python -m lutern.measure.samples"
@@ -119,9 +120,7 @@ def collect(chosen: Iterable[tuple[str, HwConfig]], made: str) -> Iterator[Row]:
 
 def write(rows: Iterable[Row]) -> None:
     """Keep the rows."""
-    whole = FILE.with_suffix(".tmp")
-    whole.write_text(json.dumps({"command": COMMAND, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
-    whole.replace(FILE)
+    write_whole(FILE, json.dumps({"command": COMMAND, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
 
 
 def read() -> list[Row]:

@@ -14,7 +14,7 @@ import jinja2
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, reason_of
 from lutern.model_ref.tokenizer import Tokenizer
 
 Message = dict[str, str]
@@ -54,10 +54,9 @@ def render(tokenizer: Tokenizer, messages: list[Message], *, answer: bool = True
             messages=messages, add_generation_prompt=answer, **tokenizer.conventions.tokens
         )
     except _Refused as error:
-        raise LuternError(f"the chat template refuses this chat: {' '.join(str(error).split())[:200]}.") from error
+        raise LuternError(f"the chat template refuses this chat: {reason_of(error)}.") from error
     except Exception as error:  # a template can raise anything that Python's operators raise
-        reason = " ".join(str(error).split())[:200]
-        raise LuternError(f"the chat template fails ({reason}); leave --chat out, or correct it.") from error
+        raise LuternError(f"the chat template fails ({reason_of(error)}); leave --chat out, or correct it.") from error
     if len(text) > MAX_CHAT_CHARACTERS:
         raise LuternError(f"the chat template makes more than {MAX_CHAT_CHARACTERS} characters; correct it.")
     return text

@@ -27,9 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lutern.model_ref.config import ModelConfig, read_values
-from lutern.model_ref.container import Container, Entry, atomic_file, write_container
+from lutern.model_ref.container import Container, Entry, write_container
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.file_kinds import refuse_foreign
+from lutern.model_ref.output_files import write_whole
 from lutern.model_ref.ternarise import one_magnitude
 from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
 from lutern.model_ref.weight_files import (
@@ -200,10 +201,4 @@ def save_checkpoint(
 def save_config(folder: Path, config: ModelConfig, dtype: str) -> None:
     """Write ``config.json``."""
     values = {**config.to_dict(), "torch_dtype": dtype}
-    write_atomically(folder / CONFIG_FILE, (json.dumps(values, indent=2) + "\n").encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file, which appears whole or not at all."""
-    with atomic_file(path) as file:
-        file.write(content)
+    write_whole(folder / CONFIG_FILE, json.dumps(values, indent=2) + "\n")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lutern.model_ref.config_keys import MODEL_TYPE, SIZES, assumptions, check_keys, eps_of
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, quoted
 from lutern.model_ref.file_kinds import read_json
 
 NORM_EPS = 1e-6
@@ -59,9 +59,9 @@ class ModelConfig:
         ):
             value = getattr(self, name)
             if not _is_int(value) or not 1 <= value <= largest:
-                raise LuternError(f"config: {name} is {value!r}, but wants an integer from 1 to {largest}.")
+                raise LuternError(f"config: {name} is {quoted(value)}, but wants an integer from 1 to {largest}.")
         if not isinstance(self.use_lower_bound, bool):
-            raise LuternError(f"config: use_lower_bound is {self.use_lower_bound!r}, but must be true or false.")
+            raise LuternError(f"config: use_lower_bound is {quoted(self.use_lower_bound)}, but must be true or false.")
         eps_of({"rms_norm_eps": self.rms_norm_eps}, NORM_EPS)
 
     @classmethod
@@ -176,7 +176,9 @@ def _default_intermediate_size(hidden_size: Any, hidden_ratio: Any) -> int:
     """Published rule: int(d * hidden_ratio * 2 / 3), rounded up to a multiple of 256."""
     ratio = 4 if hidden_ratio is None else hidden_ratio
     if not _is_int(hidden_size) or not 1 <= hidden_size <= MAX_HIDDEN_SIZE:
-        raise LuternError(f"config: hidden_size is {hidden_size!r}, but wants an integer from 1 to {MAX_HIDDEN_SIZE}.")
+        raise LuternError(
+            f"config: hidden_size is {quoted(hidden_size)}, but wants an integer from 1 to {MAX_HIDDEN_SIZE}."
+        )
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 64:
-        raise LuternError(f"config: hidden_ratio is {ratio!r}, but must be a number above 0 and at most 64.")
+        raise LuternError(f"config: hidden_ratio is {quoted(ratio)}, but must be a number above 0 and at most 64.")
     return -(-int(hidden_size * ratio * 2 / 3) // 256) * 256

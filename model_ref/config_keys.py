@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, named, quoted
 
 MODEL_TYPE = "hgrn_bit"
 EPS_NAMES = ("rms_norm_eps", "norm_eps")
@@ -93,14 +93,14 @@ def check_keys(values: Mapping[str, Any]) -> None:
         if value is not ABSENT and not any(_means(value, one) for one in built):
             wanted = " or ".join(repr(one) for one in built if one is not None) or "null"
             raise LuternError(
-                f"config: {name} is {shown(value)}, but only {wanted} is built; choose a checkpoint without that "
+                f"config: {name} is {quoted(value)}, but only {wanted} is built; choose a checkpoint without that "
                 "option."
             )
     unknown = [name for name in values if name not in _READ | HARMLESS and name not in BUILT]
     if "use_moe" in values:  # of another program's config, which writes all options of experts that it does not use
         unknown = [name for name in unknown if not name.startswith("moe_")]
     if unknown:
-        listed = ", ".join(f"{label(name)} ({shown(values[name])})" for name in unknown[:MOST_NAMED])
+        listed = ", ".join(f"{named(name)} ({quoted(values[name])})" for name in unknown[:MOST_NAMED])
         more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
         raise LuternError(
             f"config: {listed}{more}: unknown here, and what is unknown may mean another network; choose a checkpoint "
@@ -114,9 +114,9 @@ def eps_of(values: Mapping[str, Any], default: float) -> float:
     low, high = EPS_RANGE
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise LuternError(f"config: {name} is {shown(value)}, but wants a number from {low:g} to {high:g}.")
+            raise LuternError(f"config: {name} is {quoted(value)}, but wants a number from {low:g} to {high:g}.")
     if len(set(given.values())) > 1:
-        both = " and ".join(f"{name} {value!r}" for name, value in given.items())
+        both = " and ".join(f"{name} {quoted(value)}" for name, value in given.items())
         raise LuternError(f"config: {both} are two names of one constant; leave the one that was trained with.")
     return float(next(iter(given.values()), default))
 
@@ -126,7 +126,7 @@ def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: 
     found = []
     if values.get("intermediate_size") is None:
         found.append(f"intermediate_size {intermediate_size}, by the published rule from hidden_size and hidden_ratio")
-    absent = [f"{name} {shown(default)}" for name, (_, default) in BUILT.items() if default is not ABSENT]
+    absent = [f"{name} {quoted(default)}" for name, (_, default) in BUILT.items() if default is not ABSENT]
     absent = [text for text in absent if text.split()[0] not in values]
     if "use_lower_bound" not in values:
         absent.append("use_lower_bound True")
@@ -134,7 +134,7 @@ def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: 
         absent.append(f"{EPS_NAMES[0]} {default_eps!r}")
     if absent:
         found.append(f"not in the config, so as the published code has it: {', '.join(absent)}")
-    harmless = [label(name) for name in values if name in HARMLESS or name.startswith("moe_")]
+    harmless = [named(name) for name in values if name in HARMLESS or name.startswith("moe_")]
     if harmless:
         found.append(f"keys of the config that do not change the network: {', '.join(sorted(harmless))}")
     return tuple(found)
@@ -147,21 +147,6 @@ def _means(value: Any, built: Any) -> bool:
     if isinstance(built, int):
         return type(value) in (int, float) and value == built
     return type(value) is type(built) and value == built
-
-
-def shown(value: Any) -> str:
-    """A value out of a file, fit for one line."""
-    try:
-        text = repr(value)
-    except RecursionError:
-        return "a value nested too deeply"
-    text = text if text.isprintable() else ascii(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def label(name: str) -> str:
-    """A name out of a file, fit for one line."""
-    return name[:80] if name[:80].isprintable() else ascii(name[:80])
 
 
 __all__ = ["BUILT", "EPS_NAMES", "EPS_RANGE", "HARMLESS", "MODEL_TYPE", "SIZES", "assumptions", "check_keys", "eps_of"]

@@ -13,7 +13,6 @@ import io
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +23,10 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, named
 from lutern.model_ref.file_kinds import refuse_foreign
+from lutern.model_ref.input_files import open_plain
+from lutern.model_ref.output_files import atomic_file
 
 MAX_HEADER_BYTES = 1 << 23
 """A model of 256 layers needs 0.7 MB, its image 1.1 MB."""
@@ -88,8 +89,8 @@ def open_container(path: str | Path, what: str = "safetensors file") -> Containe
     path = Path(path)
     refuse_foreign(path, what)
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_plain(path, what) as file:
+            size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
             if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
                 raise ValueError(f"the header is {length} bytes long, the file {size}")
@@ -112,7 +113,7 @@ def open_container(path: str | Path, what: str = "safetensors file") -> Containe
     for name, (start, stop, _, _) in sorted(ranges.items(), key=lambda item: item[1][:2]):
         if start != at:
             problem = "overlaps the tensor before it" if start < at else "leaves a gap before it"
-            raise LuternError(f"{path} is truncated or no {what} ({_short(name)} {problem}); fetch or write it again.")
+            raise LuternError(f"{path} is truncated or no {what} ({named(name)} {problem}); fetch or write it again.")
         at = stop
     if at != size - data:
         raise LuternError(
@@ -132,12 +133,12 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _checked(name: str, value: Any, data_bytes: int) -> tuple[int, int, str, tuple[int, ...]]:
     """(start, stop, dtype, shape) of a header's entry, when they agree with one another and the file's size."""
-    name = _short(name)
+    name = named(name)
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name} is not given as dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in TYPES:
-        raise ValueError(f"{name} has the unknown type {_short(str(dtype))}")
+        raise ValueError(f"{name} has the unknown type {named(str(dtype))}")
     for numbers, count in ((shape, 8), (offsets, 2)):
         if not isinstance(numbers, list) or len(numbers) > count:
             raise ValueError(f"{name} has no shape or range")
@@ -149,38 +150,6 @@ def _checked(name: str, value: Any, data_bytes: int) -> tuple[int, int, str, tup
     if entry.byte_count != offsets[1] - offsets[0]:
         raise ValueError(f"{name} of shape {shape} does not fill its range")
     return offsets[0], offsets[1], dtype, entry.shape
-
-
-def _short(text: str) -> str:
-    """A name out of a file, fit for one line."""
-    return text[:80] if text.isprintable() else ascii(text[:80])
-
-
-def output_file(path: Path) -> Path:
-    """Where a link leads, else ``path``; refuses what a new file may not take the place of: a device, a pipe, a
-    folder."""
-    place = Path(os.path.realpath(path))
-    if os.path.lexists(place) and not place.is_file():
-        what = "a folder" if place.is_dir() else "no plain file"
-        raise LuternError(f"{path} is {what}; give the name of a file.")
-    return place
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears whole or not at all: written beside ``path``, then renamed; no reader sees half of it."""
-    path = output_file(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner reads
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 class ContainerWriter:
@@ -244,13 +213,4 @@ def write_container(
         writer.finish()
 
 
-__all__ = [
-    "Container",
-    "ContainerWriter",
-    "Entry",
-    "atomic_file",
-    "container_bytes",
-    "open_container",
-    "output_file",
-    "write_container",
-]
+__all__ = ["Container", "ContainerWriter", "Entry", "container_bytes", "open_container", "write_container"]

@@ -20,8 +20,9 @@ from typing import Any
 import tokenizers
 from tokenizers import pre_tokenizers, processors
 
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, quoted, reason_of
 from lutern.model_ref.file_kinds import refuse_foreign
+from lutern.model_ref.input_files import read_plain
 from lutern.model_ref.text import decode_text, read_json
 
 GENERATION_FILE, TOKENIZER_CONFIG_FILE, SPECIAL_FILE = (
@@ -172,8 +173,7 @@ def _numbers(folder: Path, generation: dict[str, Any], config: dict[str, Any], n
         numbers = value if isinstance(value, list) else [value]
         if not _list_of(numbers, int):
             raise LuternError(
-                f"{folder / file}: {name} is {ascii(value)[:60]}, but must be a token number or a list of them; "
-                "correct it."
+                f"{folder / file}: {name} is {quoted(value)}, but must be a token number or a list of them; correct it."
             )
         return numbers
     return []
@@ -206,7 +206,7 @@ def _token_text(values: dict[str, Any], name: str, path: Path) -> str:
     if text is None:
         return ""
     if not isinstance(text, str):
-        raise LuternError(f"{path}: {name} is {ascii(value)[:60]}, but must be a text; correct it.")
+        raise LuternError(f"{path}: {name} is {quoted(value)}, but must be a text; correct it.")
     return text
 
 
@@ -233,7 +233,7 @@ def _follow_prefix(library: tokenizers.Tokenizer, options: dict[str, Any], path:
     """Put a space ahead of a text where add_prefix_space asks the byte level for it; without the key all stays."""
     value, pre_tokenizer = options.get("add_prefix_space"), library.pre_tokenizer
     if value is not None and not isinstance(value, bool):
-        raise LuternError(f"{path}: add_prefix_space is {ascii(value)[:60]}, but must be true or false; correct it.")
+        raise LuternError(f"{path}: add_prefix_space is {quoted(value)}, but must be true or false; correct it.")
     if value is not None and isinstance(pre_tokenizer, pre_tokenizers.ByteLevel):
         pre_tokenizer.add_prefix_space = value
         library.pre_tokenizer = pre_tokenizer
@@ -246,7 +246,7 @@ def _follow_options(library: tokenizers.Tokenizer, options: dict[str, Any], toke
     for key, name, default in (("add_bos_token", "bos_token", True), ("add_eos_token", "eos_token", False)):
         value = options.get(key)
         if value is not None and not isinstance(value, bool):
-            raise LuternError(f"{path}: {key} is {ascii(value)[:60]}, but must be true or false; correct it.")
+            raise LuternError(f"{path}: {key} is {quoted(value)}, but must be true or false; correct it.")
         if value is None and of_llama:
             value = default and tokens.get(name) is not None
         wanted[name] = value
@@ -271,7 +271,7 @@ def _follow_options(library: tokenizers.Tokenizer, options: dict[str, Any], toke
     try:
         library.post_processor = processors.TemplateProcessing(single=pieces, special_tokens=numbers)
     except Exception as error:  # the library raises bare exceptions
-        raise LuternError(f"{path} asks for special tokens that no template can name ({error}).") from error
+        raise LuternError(f"{path} asks for special tokens that no template can name ({reason_of(error)}).") from error
 
 
 def added_around(library: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
@@ -297,7 +297,7 @@ def _sampling(generation: dict[str, Any], path: Path) -> dict[str, float]:
         if value is None:
             continue
         if not _is_good(name, value):
-            raise LuternError(f"{path}: {name} is {ascii(value)[:60]}, but must be {wanted}; correct it.")
+            raise LuternError(f"{path}: {name} is {quoted(value)}, but must be {wanted}; correct it.")
         found[name] = value
     if generation.get("do_sample") is False:
         found["temperature"] = 0.0
@@ -325,9 +325,7 @@ def _chat_template(folder: Path, options: dict[str, Any]) -> str:
     if os.path.lexists(path):
         refuse_foreign(path, "chat template")
         try:
-            if path.stat().st_size > 4 * MAX_TEMPLATE_CHARACTERS:
-                raise LuternError(f"{path} is larger than {4 * MAX_TEMPLATE_CHARACTERS} bytes, so it is no template.")
-            template: Any = decode_text(path.read_bytes())
+            template: Any = decode_text(read_plain(path, 4 * MAX_TEMPLATE_CHARACTERS, "chat template"))
         except (OSError, UnicodeDecodeError) as error:
             raise LuternError(f"{path} cannot be read as UTF-8 text; restore the file.") from error
     else:

@@ -1,5 +1,33 @@
-"""The one exception that Lutern raises for anything a user can mend."""
+"""The one exception that Lutern raises for anything a user can mend, and how its sentence shows what a file holds."""
+
+from __future__ import annotations
+
+from typing import Any
 
 
 class LuternError(Exception):
     """One clear sentence: what was given, what is wanted, what to do."""
+
+
+def quoted(value: Any, most: int = 60) -> str:
+    """A value out of a file as Python writes it: printable, on one line, and cut after ``most`` characters."""
+    try:
+        text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
+        text = text if text.isprintable() else ascii(value[: most + 1] if isinstance(value, str) else value)
+    except (RecursionError, ValueError):
+        return "a value too large to show"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def named(name: str, most: int = 80) -> str:
+    """A name out of a file without quotation marks: printable, on one line, and cut after ``most`` characters."""
+    return name[:most] if name[:most].isprintable() else ascii(name[:most])
+
+
+def reason_of(error: BaseException, most: int = 200) -> str:
+    """What a library says in an error of its own: printable, on one line, and cut after ``most`` characters."""
+    text = " ".join(str(error).split())[:most]
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+__all__ = ["LuternError", "named", "quoted", "reason_of"]

@@ -16,7 +16,8 @@ from collections import Counter
 from pathlib import Path
 from typing import IO, Any
 
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, quoted
+from lutern.model_ref.input_files import open_plain, read_plain
 
 HEAD_BYTES = 64
 LFS = b"version https://git-lfs"
@@ -55,12 +56,8 @@ _STRING, _ARRAY = 8, 9
 
 def refuse_foreign(path: Path, wanted: str) -> None:
     """Refuse a file that is of another kind than ``wanted`` says; an unreadable file is left to its reader."""
-    if path.is_symlink() and not path.exists():
-        raise LuternError(f"{path} is a link that leads to no file; fetch the {wanted} itself, or mend the link.")
-    if path.exists() and not path.is_file():
-        raise LuternError(f"{path} is no plain file, so it is no {wanted}; give a {wanted}.")
     try:
-        with path.open("rb") as file:
+        with open_plain(path, wanted) as file:
             found = _kind(file)
     except OSError:
         return
@@ -157,10 +154,7 @@ def read_json(path: Path, most_bytes: int, what: str) -> Any:
     Raises ``ValueError`` or ``RecursionError`` for what is no JSON, ``OSError`` for what cannot be read.
     """
     refuse_foreign(path, what)
-    size = path.stat().st_size
-    if size > most_bytes:
-        raise LuternError(f"{path} is larger than {most_bytes} bytes, so it is no {what}.")
-    return json.loads(path.read_bytes(), object_pairs_hook=_once)
+    return json.loads(read_plain(path, most_bytes, what), object_pairs_hook=_once)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -168,7 +162,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found and found[name] != value:
-            raise ValueError(f"{ascii(name)[:80]} stands twice, with two values")
+            raise ValueError(f"{quoted(name)} stands twice, with two values")
         found[name] = value
     return found
 

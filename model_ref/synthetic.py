@@ -19,10 +19,11 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from lutern.model_ref.checkpoint import INDEX_FILE, SYNTHETIC, WEIGHTS_FILE, Checkpoint, save_config, write_atomically
+from lutern.model_ref.checkpoint import INDEX_FILE, SYNTHETIC, WEIGHTS_FILE, Checkpoint, save_config
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import write_container
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import write_whole
 from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer, character_tokenizer
 
 INITIALIZER_RANGE = 0.02
@@ -114,8 +115,8 @@ def write_random_checkpoint(
             total = sum(2 * math.prod(shape) for shape in config.tensor_shapes.values())
             places = {name: file_name for file_name, shard in zip(names, shards, strict=True) for name in shard}
             index = {"metadata": {"total_size": total, SYNTHETIC: mark}, "weight_map": places}
-            write_atomically(folder / INDEX_FILE, (json.dumps(index, indent=2) + "\n").encode())
-        write_atomically(folder / TOKENIZER_FILE, synthetic_tokenizer(config.vocab_size).to_json().encode())
+            write_whole(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
+        write_whole(folder / TOKENIZER_FILE, synthetic_tokenizer(config.vocab_size).to_json())
         save_config(folder, config, "bfloat16")
     except OSError as error:
         raise LuternError(f"{folder} cannot be written ({error.strerror}); choose a place with room.") from error

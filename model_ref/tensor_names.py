@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lutern.model_ref.config_keys import label
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, named
 
 ANCHORS = ("lm_head.weight", "model.embeddings.weight", "model.norm.weight")
 """Tensors that every model has, before which a prefix is looked for."""
@@ -59,7 +58,7 @@ class Naming:
         """What was taken off, as sentences."""
         found = []
         if self.prefix:
-            found.append(f"all tensor names begin with {label(self.prefix)}, which is taken off")
+            found.append(f"all tensor names begin with {named(self.prefix)}, which is taken off")
         if self.wrappers:
             found.append(f"tensor names contain {', '.join(self.wrappers)} of a training tool, which is taken out")
         return found
@@ -69,7 +68,7 @@ class Naming:
         """What was left out, as a sentence."""
         count = len(self.harmless)
         what = "stored tensors are buffers" if count != 1 else "stored tensor is a buffer"
-        return [f"{count} {what} that no weight depends on: {label(self.harmless[0])}"] if count else []
+        return [f"{count} {what} that no weight depends on: {named(self.harmless[0])}"] if count else []
 
 
 def find_names(stored: Iterable[str], wanted: Iterable[str], layers: int, where: str) -> Naming:
@@ -106,7 +105,7 @@ def _prefix(names: Mapping[str, str], wanted: list[str], where: str) -> str:
     counts = {text: sum(text + name in names for name in wanted) for text in candidates}
     whole = [text for text in candidates if counts[text] == len(wanted)]
     if len(whole) > 1:
-        listed = " and ".join(label(text) or "no prefix" for text in whole[:2])
+        listed = " and ".join(named(text) or "no prefix" for text in whole[:2])
         raise LuternError(f"{where} has the whole model twice, under {listed}; keep the one that is meant.")
     return max(candidates, key=lambda text: counts[text])
 
@@ -122,7 +121,7 @@ def _without_wrappers(names: list[str], where: str) -> dict[str, str]:
         short = ".".join(part for part in _parts(name) if part not in WRAPPERS)
         if short in found:
             raise LuternError(
-                f"{where} has {label(short)} twice, as {label(found[short])} and {label(name)}; keep the one that is "
+                f"{where} has {named(short)} twice, as {named(found[short])} and {named(name)}; keep the one that is "
                 "meant."
             )
         found[short] = name
@@ -134,7 +133,7 @@ def _left_over(names: list[str], layers: int, where: str) -> str:
     kinds = [_kind(name, layers) for name in names]
     order = sorted(range(len(names)), key=lambda index: not kinds[index])  # those of a known kind come first
     listed = ", ".join(
-        label(names[index]) + (f" ({kinds[index]})" if kinds[index] else "") for index in order[:MOST_NAMED]
+        named(names[index]) + (f" ({kinds[index]})" if kinds[index] else "") for index in order[:MOST_NAMED]
     )
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     mend = "give the checkpoint of the network that config.json describes"

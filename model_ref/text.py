@@ -9,11 +9,16 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, reason_of
 from lutern.model_ref.file_kinds import refuse_foreign
+from lutern.model_ref.input_files import open_plain, read_plain
 
 MAX_STREAM_BYTES = 1 << 28
-"""Of a pipe or a device; a plain file has the bytes that it has."""
+"""Of standard input; a plain file has the bytes that it has."""
+MAX_UNPACKED_BYTES = 1 << 30
+"""Of an .xz file."""
+MAX_DICTIONARY_BYTES = 1 << 27
+"""What unpacking may need; the largest preset of xz needs 65 MB."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -48,14 +53,31 @@ def read_text(path: str | Path) -> str:
     """A text file, plain or .xz; see ``decode_text``."""
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            raw = file.read() if path.is_file() else read_stream(file, str(path))
-        raw = lzma.decompress(raw) if path.suffix == ".xz" else raw
+        with open_plain(path, "text file") as file:
+            raw = file.read()
+        raw = _unpacked(raw, path) if path.suffix == ".xz" else raw
         return decode_text(raw)
     except OSError as error:
         raise LuternError(f"{path} cannot be read ({error.strerror}); give a text file, plain or .xz.") from error
     except (lzma.LZMAError, UnicodeDecodeError) as error:
-        raise LuternError(f"{path} is no UTF-8 text, plain or .xz ({error}); convert it.") from error
+        raise LuternError(f"{path} is no UTF-8 text, plain or .xz ({reason_of(error)}); convert it.") from error
+
+
+def _unpacked(packed: bytes, path: Path) -> bytes:
+    """The streams of an .xz file; a small file that would fill the memory is refused."""
+    parts, room = [], MAX_UNPACKED_BYTES
+    while packed.strip(b"\0"):
+        stream = lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES)
+        parts.append(stream.decompress(packed, room + 1))
+        room -= len(parts[-1])
+        if room < 0:
+            raise LuternError(
+                f"{path} unpacks to more than {MAX_UNPACKED_BYTES:,} bytes; unpack it, or give less text."
+            )
+        if not stream.eof:
+            raise lzma.LZMAError("it ends too early")
+        packed = stream.unused_data
+    return b"".join(parts)
 
 
 def read_json(path: Path, largest: int) -> dict[str, Any]:
@@ -64,9 +86,7 @@ def read_json(path: Path, largest: int) -> dict[str, Any]:
         return {}
     refuse_foreign(path, "JSON file of a checkpoint")
     try:
-        if path.stat().st_size > largest:
-            raise LuternError(f"{path} is larger than {largest} bytes; restore the file of the checkpoint.")
-        values = json.loads(decode_text(path.read_bytes()))
+        values = json.loads(decode_text(read_plain(path, largest, "JSON file of a checkpoint")))
         json.dumps(values, ensure_ascii=False).encode()  # refuses halves of surrogate pairs, which are no characters
     except OSError as error:
         raise LuternError(f"{path} cannot be read ({error.strerror}); restore the file of the checkpoint.") from error

@@ -18,7 +18,8 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from lutern.model_ref.conventions import Conventions, added_around, read_conventions
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, quoted, reason_of
+from lutern.model_ref.input_files import read_plain, require_plain
 from lutern.model_ref.text import decode_text
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -49,7 +50,7 @@ class Tokenizer:
         for token, number in vocabulary.items():
             if owners.setdefault(number, token) != token:
                 raise LuternError(
-                    f"{where} gives number {number} to {owners[number][:40]!r} and {token[:40]!r}; give each its own."
+                    f"{where} gives number {number} to {quoted(owners[number])} and {quoted(token)}; give each its own."
                 )
         self._vocab_size = 1 + max(owners, default=-1)
         self._model_size: int | None = None
@@ -159,7 +160,7 @@ class Tokenizer:
         except BaseException as error:  # the library raises bare exceptions, some for characters that have no token
             if not isinstance(error, Exception) and not is_panic(error):
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = reason_of(error)
             if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
                 reason = "it holds bytes that are no UTF-8"
             raise LuternError(
@@ -171,7 +172,7 @@ class Tokenizer:
             while end < len(text) and unicodedata.combining(text[end]):
                 end += 1
             raise LuternError(
-                f"the tokenizer has no token for {text[position:end][:8]!r} at position {position}; "
+                f"the tokenizer has no token for {quoted(text[position:end], 12)} at position {position}; "
                 "leave that character out or write it differently."
             )
         self._check_known(encoding.ids)
@@ -182,7 +183,7 @@ class Tokenizer:
         token = max(ids, default=0)
         if self._model_size is not None and token >= self._model_size:
             raise LuternError(
-                f"the tokenizer gives number {token} to {self.library.id_to_token(token)!r}, but the model knows "
+                f"the tokenizer gives number {token} to {quoted(self.library.id_to_token(token))}, but the model knows "
                 f"{self._model_size} tokens; leave it out, or give the tokenizer that the model was trained with."
             )
 
@@ -252,7 +253,7 @@ def _read_library(text: str, where: str) -> tokenizers.Tokenizer:
     except BaseException as error:  # the library raises bare Exception, and panics as BaseException
         if not isinstance(error, Exception) and not is_panic(error):
             raise
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise LuternError(f"{where} is no tokenizer that the tokenizers library reads ({reason}).") from error
 
 
@@ -280,12 +281,11 @@ def _decodes_bytes(library: tokenizers.Tokenizer) -> bool:
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """Read ``tokenizer.json`` of a checkpoint folder, and the files that say how its text begins and ends."""
     path = Path(folder) / TOKENIZER_FILE
+    require_plain(path, "tokenizer")
     if not path.is_file():
         raise LuternError(f"{folder} has no {TOKENIZER_FILE}; copy the tokenizer of the checkpoint there.")
-    if path.stat().st_size > MAX_TOKENIZER_BYTES:
-        raise LuternError(f"{path} is larger than {MAX_TOKENIZER_BYTES} bytes, so it is no tokenizer.")
     try:
-        text = decode_text(path.read_bytes())
+        text = decode_text(read_plain(path, MAX_TOKENIZER_BYTES, "tokenizer"))
     except (OSError, UnicodeDecodeError) as error:
         raise LuternError(f"{path} cannot be read as UTF-8 text; restore the file.") from error
     library = _read_library(text, str(path))

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.config_keys import label
 from lutern.model_ref.container import Container, open_container
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, named, quoted
 from lutern.model_ref.file_kinds import read_json, refuse_foreign
 from lutern.model_ref.tensor_names import HARMLESS, find_names
 
@@ -83,10 +82,10 @@ def find_weights(folder: Path, config: ModelConfig) -> Weights:
     else:
         raise LuternError(no_weights(folder))
     read = {file.path.name for file in found.files}
-    named = _names_in(index) if index.is_file() else set()
-    unread = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in read | named)
+    of_index = _names_in(index) if index.is_file() else set()
+    unread = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in read | of_index)
     if unread:
-        note = f"{', '.join(map(label, unread[:3]))}{' and more' if len(unread) > 3 else ''} in the folder is not read"
+        note = f"{', '.join(map(named, unread[:3]))}{' and more' if len(unread) > 3 else ''} in the folder is not read"
         found = Weights(found.places, found.files, (*found.notes, note), found.assumed)
     return found
 
@@ -108,7 +107,7 @@ def _single(path: Path, config: ModelConfig) -> Weights:
     for name, shape in config.tensor_shapes.items():
         if name not in naming.places:
             raise LuternError(
-                f"{path} has no tensor {label(naming.prefix + name)}, which a model of {config.num_hidden_layers} "
+                f"{path} has no tensor {named(naming.prefix + name)}, which a model of {config.num_hidden_layers} "
                 f"layers needs; restore the file or correct {CONFIG_FILE}."
             )
         _check_tensor(name, shape, file, naming.places[name])
@@ -126,13 +125,13 @@ def _shards(folder: Path, config: ModelConfig) -> Weights:
     for name in config.tensor_shapes:
         if table.get(naming.places.get(name, "")) is None:
             raise LuternError(
-                f"{index} names no file for {label(naming.prefix + name)}; restore the index or correct {CONFIG_FILE}."
+                f"{index} names no file for {named(naming.prefix + name)}; restore the index or correct {CONFIG_FILE}."
             )
     shards: dict[str, Container] = {}
     for name, place in table.items():
         if not isinstance(place, str) or not _FILE_NAME.fullmatch(place):
             raise LuternError(
-                f"{index} has {label(name)} in {ascii(place)[:80]}, but a shard is a file of the same folder; "
+                f"{index} has {named(name)} in {quoted(place)}, but a shard is a file of the same folder; "
                 "restore the index."
             )
         if place not in shards:
@@ -145,7 +144,7 @@ def _shards(folder: Path, config: ModelConfig) -> Weights:
         shard = shards[table[stored]]
         if stored not in shard.entries:
             raise LuternError(
-                f"{shard.path} has no tensor {label(stored)}, which {INDEX_FILE} says is there; "
+                f"{shard.path} has no tensor {named(stored)}, which {INDEX_FILE} says is there; "
                 "restore the shard or the index."
             )
         _check_tensor(name, shape, shard, stored)
@@ -156,7 +155,7 @@ def _shards(folder: Path, config: ModelConfig) -> Weights:
         for name in shard.entries:
             if table.get(name) != place and not HARMLESS.fullmatch(name):
                 problem = f"is in {table[name]} by {INDEX_FILE}" if name in table else f"is not in {INDEX_FILE}"
-                raise LuternError(f"{shard.path} has {label(name)}, which {problem}; restore the shard or the index.")
+                raise LuternError(f"{shard.path} has {named(name)}, which {problem}; restore the shard or the index.")
     return Weights(places, tuple(shards.values()), tuple(naming.notes), tuple(naming.unused))
 
 
@@ -207,12 +206,12 @@ def no_weights(folder: Path) -> str:
     shards = [name for name in files if _SHARD.fullmatch(name)]
     if shards:
         return (
-            f"{folder} has no {WEIGHTS_FILE}, only shards such as {label(shards[0])}, and no {INDEX_FILE} that says "
+            f"{folder} has no {WEIGHTS_FILE}, only shards such as {named(shards[0])}, and no {INDEX_FILE} that says "
             "which tensor is where; fetch the index."
         )
     for name in files:
         if name.endswith(".safetensors"):
-            return f"{folder} has no {WEIGHTS_FILE} but {label(name)}; rename it so if it holds the whole model."
+            return f"{folder} has no {WEIGHTS_FILE} but {named(name)}; rename it so if it holds the whole model."
     for name in files:
         if name.endswith(".gguf"):
             refuse_foreign(folder / name, f"{WEIGHTS_FILE}")
@@ -220,17 +219,17 @@ def no_weights(folder: Path) -> str:
     models = [name for name in pickles if not _TRAINER_STATE.fullmatch(name)]
     if models:
         return (
-            f"{folder} has no {WEIGHTS_FILE} but {label(models[0])}, a pickle, which can run code when it is read; "
+            f"{folder} has no {WEIGHTS_FILE} but {named(models[0])}, a pickle, which can run code when it is read; "
             "convert the checkpoint to safetensors."
         )
     others = [name for name in files if name.endswith((*_OTHERS, ".gguf"))]
     if others:
-        return f"{folder} has no {WEIGHTS_FILE} but {label(others[0])}, another format; convert it to safetensors."
+        return f"{folder} has no {WEIGHTS_FILE} but {named(others[0])}, another format; convert it to safetensors."
     parallel = [name for name in names if name.startswith(("global_step", "pytorch_model_fsdp", "rank_"))]
     if pickles or parallel or "trainer_state.json" in files:
         return (
             f"{folder} is the folder of a training run without {WEIGHTS_FILE} (it has "
-            f"{label((parallel + pickles + ['trainer_state.json'])[0])}); save the model itself with save_model."
+            f"{named((parallel + pickles + ['trainer_state.json'])[0])}); save the model itself with save_model."
         )
     return f"{folder} has no {WEIGHTS_FILE}; give a checkpoint folder in the published format."
 
@@ -246,7 +245,7 @@ def _inner_folder(folder: Path, names: list[str]) -> tuple[Path, str] | None:
         return (inner[-1], "the cache of a download") if inner else None
     with_config = [name for name in folders if (folder / name / CONFIG_FILE).exists()]
     if with_config:
-        return folder / with_config[0], f"a folder {label(with_config[0])} with a {CONFIG_FILE}"
+        return folder / with_config[0], f"a folder {named(with_config[0])} with a {CONFIG_FILE}"
     return None
 
 

@@ -9,7 +9,6 @@ equals an uninterrupted one.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import atomic_file
 from lutern.train.network import Network
 from lutern.train.progress import Progress
 
@@ -152,19 +152,18 @@ def _store(
     record: list[dict[str, float]],
     average: Tensor,
 ) -> None:
-    temporary = path.with_name(f".{path.name}")
-    torch.save(
-        {
-            "settings": settings,
-            "step": step,
-            "record": record,
-            "average": average,
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        },
-        temporary,
-    )
-    os.replace(temporary, path)
+    with atomic_file(path) as file:
+        torch.save(
+            {
+                "settings": settings,
+                "step": step,
+                "record": record,
+                "average": average,
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            },
+            file,
+        )
 
 
 def _restore(

@@ -25,11 +25,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.evaluate import bits_per_character, split
 from lutern.model_ref.float_model import FloatModel
+from lutern.model_ref.output_files import write_whole
 from lutern.model_ref.text import read_text
 from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer
 from lutern.train.bfloat16 import rounded_with_trits_kept
@@ -81,7 +82,7 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
     del corpora
     report = finish(network, text, out, options)
     report |= {"record": record, "teachers": teacher_records, "seconds": round(time.monotonic() - began_s, 1)}
-    write_atomically(out / "training_report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_whole(out / "training_report.json", json.dumps(report, indent=2) + "\n")
     return report
 
 
@@ -177,7 +178,7 @@ def finish(network: Network, text: Text, out: Path, options: TrainOptions) -> di
     temperature = calibrated([network], text.unread).temperature
     network.divide_logits(temperature)
     write_checkpoint(network, out)
-    write_atomically(out / TOKENIZER_FILE, text.tokenizer.to_json().encode())
+    write_whole(out / TOKENIZER_FILE, text.tokenizer.to_json())
     progress = Progress("evaluate", len(text.validation) // VALIDATION_STREAMS - 1)
     bits = bits_per_character(
         FloatModel(load_checkpoint(out)),

@@ -127,7 +127,7 @@ def test_missing_things(tokens: Path, tmp_path: Path) -> None:
 
 def test_pipes_and_folders_are_refused(tokens: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(LuternError, match="is no plain file"):
+    with pytest.raises(LuternError, match="is a named pipe, no plain file"):
         read_ids(tmp_path / "pipe", 10)
     for name in ("pipe", "."):
         with pytest.raises(LuternError, match="give the name of a file"):

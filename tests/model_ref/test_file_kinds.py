@@ -101,5 +101,5 @@ def test_json_files_that_are_something_else(tmp_path: Path) -> None:
         read_json(path, 100, "thing")
     path.unlink()
     path.mkdir()
-    with pytest.raises(LuternError, match="is no plain file, so it is no thing"):
+    with pytest.raises(LuternError, match="is a folder, no plain file, so it is no thing"):
         read_json(path, 100_000, "thing")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.text import decode_text, read_json, read_text
+from lutern.model_ref.text import decode_text, read_json, read_stream, read_text
 
 TEXT = "once\nupon é\n\n🙂"
 
@@ -67,11 +67,28 @@ def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_a_stream_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard input is bounded, a plain file is not, and a device is not read at all."""
     monkeypatch.setattr("lutern.model_ref.text.MAX_STREAM_BYTES", 1000)
-    with pytest.raises(LuternError, match="more than 1,000 bytes"):
+    with open("/dev/zero", "rb") as device, pytest.raises(LuternError, match="more than 1,000 bytes"):
+        read_stream(device, "standard input")
+    with pytest.raises(LuternError, match=r"^/dev/zero is a device, no plain file, so it is no text file; give"):
         read_text("/dev/zero")
     (tmp_path / "file").write_text("a" * 1001)
     assert len(read_text(tmp_path / "file")) == 1001
+
+
+def test_a_small_file_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several streams are one text; what unpacks to more than is allowed is refused, and so is a stream that is cut."""
+    path = tmp_path / "text.xz"
+    path.write_bytes(lzma.compress(b"the ") + lzma.compress(b"cat") + bytes(4))
+    assert read_text(path) == "the cat"
+    path.write_bytes(lzma.compress(b"the cat")[:-5])
+    with pytest.raises(LuternError, match=r"is no UTF-8 text, plain or .xz \(it ends too early\); convert it"):
+        read_text(path)
+    monkeypatch.setattr("lutern.model_ref.text.MAX_UNPACKED_BYTES", 1000)
+    path.write_bytes(lzma.compress(bytes(500)) + lzma.compress(bytes(501)))
+    with pytest.raises(LuternError, match="unpacks to more than 1,000 bytes"):
+        read_text(path)
 
 
 def test_zeros_in_a_text() -> None:

@@ -1,0 +1,76 @@
+"""Files that a user names, opened in one way: what is no plain file is refused before anything waits for it.
+
+    name ─► what is there? ─┬─ a folder, named pipe, socket, device ─► one sentence
+                            ├─ a link that leads to no file         ─► one sentence
+                            └─ a plain file ─► larger than its kind ever is? ─► one sentence, else its bytes
+
+A named pipe without a writer would be waited for without end, and a device may have no end. Memory that a reader
+takes is bounded by the size that it allows.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from lutern.model_ref.errors import LuternError
+
+_PART_BYTES = 1 << 20
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def require_plain(path: Path, wanted: str) -> None:
+    """Refuse what is there and is no plain file; what is not there is left to its reader."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        if path.is_symlink():
+            raise LuternError(
+                f"{path} is a link that leads to no file; fetch the {wanted} itself, or mend the link."
+            ) from None
+        return
+    _require_plain(mode, path, wanted)
+
+
+def _require_plain(mode: int, path: Path, wanted: str) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
+        raise LuternError(f"{path} is {kind}, no plain file, so it is no {wanted}; give a {wanted}.")
+
+
+def open_plain(path: Path, wanted: str) -> BinaryIO:
+    """Open a plain file to read its bytes; ``OSError`` where that is not possible."""
+    require_plain(path, wanted)
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe that came in between does not block
+    file = os.fdopen(number, "rb")
+    try:
+        _require_plain(os.fstat(number).st_mode, path, wanted)
+    except LuternError:
+        file.close()
+        raise
+    return file
+
+
+def read_plain(path: Path, most_bytes: int, wanted: str) -> bytes:
+    """All bytes of a plain file that has at most so many; ``OSError`` where it cannot be read."""
+    too_large = LuternError(f"{path} is larger than {most_bytes} bytes, so it is no {wanted}; give a {wanted}.")
+    content = bytearray()
+    with open_plain(path, wanted) as file:
+        if os.fstat(file.fileno()).st_size > most_bytes:
+            raise too_large
+        while part := file.read(_PART_BYTES):
+            content += part
+            if len(content) > most_bytes:  # a file of /proc has more bytes than its size says
+                raise too_large
+    return bytes(content)
+
+
+__all__ = ["open_plain", "read_plain", "require_plain"]

@@ -1,0 +1,144 @@
+"""Files and folders that appear whole or not at all.
+
+    made beside its place, under a name that begins with UNFINISHED, and locked ─► whole ─► renamed to its place
+        │ error, Ctrl-C, SIGTERM: removed                    │ SIGKILL, power: the lock goes with the process
+        ▼                                                    ▼
+      nothing is left                     the next one that is begun in that folder removes it
+
+The lock (flock) shows whether the process that works on it still lives, on this machine and for every user. Where a
+file system has no locks, nothing that another process left is removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from lutern.model_ref.errors import LuternError
+
+UNFINISHED = ".lutern-"
+"""How the names of unfinished files and folders begin."""
+_DEVICES = ("/dev/", "/proc/")
+_MEMORY = "/dev/shm/"
+
+
+def refused_output(path: Path, error: OSError) -> LuternError:
+    """The sentence for an output that cannot be written."""
+    if error.errno == errno.ENAMETOOLONG:
+        return LuternError(f"the name {path.name[:40]}... is too long for a file; give another.")
+    return LuternError(
+        f"{path} cannot be written ({error.strerror or error}); choose a folder that exists and has room."
+    )
+
+
+def output_file(path: Path) -> Path:
+    """Where a link leads, else ``path``; refuses what a new file may not take the place of: a device, a pipe, a
+    folder."""
+    place, full = Path(os.path.realpath(path)), os.path.abspath(path)
+    if full.startswith(_DEVICES) and not full.startswith(_MEMORY):  # /dev/stdout may lead to a plain file
+        raise LuternError(f"{path} is no plain file, and an output takes its place whole; give the name of a file.")
+    try:
+        os.lstat(place)
+    except FileNotFoundError:
+        return place
+    except OSError as error:
+        raise refused_output(path, error) from error
+    if not place.is_file():
+        what = "a folder" if place.is_dir() else "no plain file"
+        raise LuternError(f"{path} is {what}; give the name of a file.")
+    return place
+
+
+def _lock(path: str | Path) -> int | None:
+    """A descriptor that holds the lock of a file or folder; None where another process has it or there is no lock."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(number), os.lstat(path)):  # else it was removed before it was locked
+            return number
+    except OSError:
+        pass
+    os.close(number)
+    return None
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what processes that do not live any more left in a folder."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(UNFINISHED):
+                continue
+            number = _lock(entry.path)
+            if number is None:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    os.unlink(entry.path)
+            os.close(number)
+
+
+def _begin(place: Path) -> tuple[Path, int | None]:
+    """A new unfinished folder and its lock; another process may remove it before it is locked, so that is seen."""
+    while True:
+        work = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place))
+        number = _lock(work)
+        if number is not None or work.exists():
+            return work, number
+
+
+@contextmanager
+def unfinished_folder(place: Path) -> Iterator[Path]:
+    """A new folder inside ``place`` for unfinished work, which goes at the end unless it was renamed."""
+    clear_unfinished(place)
+    work, number = _begin(place)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if number is not None:
+            os.close(number)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears whole or not at all: written beside ``path``, then renamed; no reader sees half of it."""
+    target = output_file(path)
+    try:
+        with unfinished_folder(target.parent) as work:
+            whole = work / "whole"
+            with whole.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(whole, target)
+    except OSError as error:
+        raise refused_output(path, error) from error
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a small file, which appears whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+__all__ = [
+    "UNFINISHED",
+    "atomic_file",
+    "clear_unfinished",
+    "output_file",
+    "refused_output",
+    "unfinished_folder",
+    "write_whole",
+]
