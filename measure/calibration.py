@@ -9,7 +9,6 @@ activity is known: least squares, intervals of 95 % from resampled readings.
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lutern.model_ref.errors import LuternError
+from lutern.measure.tables import number, read_table
+from lutern.model_ref.errors import LuternError, named, quoted
+from lutern.model_ref.file_kinds import read_json
+from lutern.model_ref.output_files import write_whole
 
 SHIPPED = Path(__file__).with_name("ecp5_bounds.json")
 EVENTS = {
@@ -31,6 +33,16 @@ SAMPLES = 2000
 SEED = 1
 MOST_CONDITION = 1e6
 """Of the columns scaled to 1: beyond, two of the activities cannot be told apart."""
+
+
+MAX_BYTES = 1 << 20
+MAX_TEXT = 500
+LARGEST = 1e6
+"""No coefficient is larger, in joules or watts."""
+MOST_EVENTS = 1e18
+MOST_READINGS = 10_000
+"""The fit is repeated for resampled readings, all in memory."""
+_MENDED = "make one: lutern power --calibrate READINGS.csv"
 
 
 @dataclass(frozen=True)
@@ -58,28 +70,43 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """As JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_whole(Path(path), json.dumps(asdict(self), indent=1) + "\n")
 
 
 def load(path: str | Path = SHIPPED) -> Calibration:
     """A calibration file."""
+    path = Path(path)
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = read_json(path, MAX_BYTES, "calibration file")
         coefficients = {
             name: Coefficient(*(float(item[key]) for key in ("value", "low", "high")))
             for name, item in values["coefficients"].items()
         }
-        found = Calibration(str(values["part"]), str(values["source"]), str(values["date"]), coefficients)
+        texts = [values[key] for key in ("part", "source", "date")]
     except OSError as error:
         raise LuternError(f"the calibration {path} cannot be read ({error.strerror}); give another file.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise LuternError(f"{path} is no calibration file; make one: lutern power --calibrate READINGS.csv") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        raise LuternError(f"{path} is no calibration file; {_MENDED}") from None
+    for text in texts:
+        if not isinstance(text, str) or len(text) > MAX_TEXT or not text.isprintable():
+            raise LuternError(f"{path}: part, source and date must be short texts, not {quoted(text)}; {_MENDED}")
+    if not any(name in EVENTS for name in coefficients):
+        raise LuternError(f"{path} has no coefficient of {', '.join(EVENTS)}; {_MENDED}")
     for name, item in coefficients.items():
-        if name not in (*EVENTS, STATIC) or not item.low <= item.value <= item.high:
-            raise LuternError(
-                f"{path}: the coefficient {name} is unknown or not within its interval; make the file again."
-            )
-    return found
+        _check(path, name, item)
+    part, source, date = texts
+    return Calibration(part, source, date, coefficients)
+
+
+def _check(path: Path, name: str, item: Coefficient) -> None:
+    """Refuse a coefficient that no chip has. The interval of one near 0 may begin below 0."""
+    if name not in (*EVENTS, STATIC) or not item.low <= item.value <= item.high:
+        raise LuternError(f"{path}: the coefficient {named(name)} is unknown or not within its interval; {_MENDED}")
+    if item.value < 0 or max(-item.low, item.high) > LARGEST:
+        raise LuternError(
+            f"{path}: the coefficient {name} is {item.value:g} ({item.low:g} to {item.high:g}), but wants a number "
+            f"from 0 to {LARGEST:g}; {_MENDED}"
+        )
 
 
 @dataclass(frozen=True)
@@ -93,23 +120,26 @@ class Reading:
 
 def read_readings(path: str | Path) -> list[Reading]:
     """A CSV with a row a reading: ``design``, ``watts``, and a column of events a second for each event that occurs."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise LuternError(f"{path} cannot be read ({error}); give a CSV with columns design and watts.") from None
-    if not rows:
+    path = Path(path)
+    rows = read_table(path, "CSV with columns design and watts")
+    places = {heading: place for place, heading in enumerate(next(rows, []))}
+    if places:
+        missing = [name for name in ("design", "watts") if name not in places]
+        if missing:
+            raise LuternError(
+                f"{path} has no column {missing[0]}; give design, watts and those of {', '.join(EVENTS)}."
+            )
+    found = []
+    for count, row in enumerate(rows, 1):
+        fields = {name: row[place] if place < len(row) else "" for name, place in places.items()}
+        where = f"{path}: reading {count}"
+        activity = {name: number(fields.get(name) or "0", where, 0, MOST_EVENTS) for name in EVENTS}
+        found.append(Reading(named(fields["design"]), activity, number(fields["watts"], where, 0, LARGEST)))
+        if len(found) > MOST_READINGS:
+            raise LuternError(f"{path} holds more than {MOST_READINGS} readings; give the mean of each run.")
+    if not found:
         raise LuternError(f"{path} holds no readings; give a row a reading, with columns design, watts and events.")
-    missing = [name for name in ("design", "watts") if name not in rows[0]]
-    if missing:
-        raise LuternError(f"{path} has no column {missing[0]}; give design, watts and those of {', '.join(EVENTS)}.")
-    try:
-        return [
-            Reading(row["design"], {name: float(row.get(name) or 0) for name in EVENTS}, float(row["watts"]))
-            for row in rows
-        ]
-    except (TypeError, ValueError) as error:
-        raise LuternError(f"{path} holds something that is no number ({error}); leave that row out.") from None
+    return found
 
 
 def fit(part: str, readings: list[Reading], source: str, date: str) -> Calibration:
@@ -148,6 +178,12 @@ def fit(part: str, readings: list[Reading], source: str, date: str) -> Calibrati
         )
         for i, name in enumerate(names)
     }
+    for name, item in values.items():
+        if item.value < 0:
+            raise LuternError(
+                f"the readings give {name} the coefficient {item.value:.3g}, which no chip has; measure longer or with "
+                "more activity."
+            )
     return Calibration(part, source, date, values)
 
 

@@ -12,10 +12,10 @@ Intervals are bootstrapped over blocks of readings, since neighbours are alike: 
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import os
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lutern.measure.tables import listed, number, read_table
 from lutern.model_ref.errors import LuternError
 
 HWMON = Path("/sys/class/hwmon")
@@ -32,6 +33,8 @@ CHIPS = {"ina219": (4e-3, 3, 10e-6), "ina226": (1.25e-3, 0, 2.5e-6)}
 _I2C_SLAVE = 0x0703  # linux/i2c-dev.h
 SAMPLES = 2000
 SEED = 1
+SECONDS, WATTS = (-1e12, 1e12), (0.0, 1e6)
+"""Of a log: a board does not give power back, so a negative one is a shunt that is joined the wrong way round."""
 FEWEST = 8
 """Readings below which no interval is given."""
 
@@ -69,13 +72,11 @@ class Measured:
     joules_total: Interval
 
 
-def checked(name: str, seconds: list[float], watts: list[float]) -> Log:
+def checked(name: str, seconds: NDArray[np.float64], watts: NDArray[np.float64]) -> Log:
     """A log, or a sentence that says what is wrong with it."""
     if len(seconds) < FEWEST:
         raise LuternError(f"{name} has {len(seconds)} readings, an interval wants at least {FEWEST}; measure longer.")
-    log = Log(name, np.array(seconds), np.array(watts))
-    if not (np.isfinite(log.seconds).all() and np.isfinite(log.watts).all()):
-        raise LuternError(f"{name} has readings that are no numbers; leave them out.")
+    log = Log(name, seconds, watts)
     if not (np.diff(log.seconds) > 0).all():
         place = int(np.argmin(np.diff(log.seconds) > 0)) + 1
         raise LuternError(f"{name}: reading {place + 1} is not later than the one before; sort the log by time.")
@@ -85,26 +86,23 @@ def checked(name: str, seconds: list[float], watts: list[float]) -> Log:
 def read_csv(path: str | Path) -> Log:
     """A log with columns for time (seconds) and watts; others are ignored."""
     path = Path(path)
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LuternError(f"{path} cannot be read as CSV ({error}); give a log with columns time and watts.") from None
-    headings = list(rows[0]) if rows else []
-    names = {}
+    rows = read_table(path, "log with columns time and watts")
+    headings = next(rows, [])
+    places = []
     for wanted, spellings in COLUMNS.items():
-        found = [heading for heading in headings if heading and heading.strip().lower() in spellings]
+        found = [place for place, heading in enumerate(headings) if heading.strip().lower() in spellings]
         if not found:
             raise LuternError(
-                f"{path} has the columns {', '.join(map(str, headings)) or 'of no reading'}, but none for {wanted}; "
+                f"{path} has the columns {listed(headings) or 'of no reading'}, but none for {wanted}; "
                 f"name one of them {' or '.join(spellings[:2])}."
             )
-        names[wanted] = found[0]
-    try:
-        values = {wanted: [float(row[name]) for row in rows] for wanted, name in names.items()}
-    except (TypeError, ValueError) as error:
-        raise LuternError(f"{path} holds something that is no number ({error}); leave that row out.") from None
-    return checked(str(path), values["time"], values["watts"])
+        places.append(found[0])
+    values = array("d"), array("d")
+    for count, row in enumerate(rows, 1):
+        where = f"{path}: reading {count}"
+        for place, kept, (least, most) in zip(places, values, (SECONDS, WATTS), strict=True):
+            kept.append(number(row[place] if place < len(row) else "", where, least, most))
+    return checked(str(path), *(np.frombuffer(kept or array("d")) for kept in values))
 
 
 def hwmon_reader(root: Path = HWMON) -> Callable[[], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,18 @@ def test_noisy_readings_give_intervals_that_hold_them() -> None:
     assert narrow["net_toggle"].value == pytest.approx(TRUE["net_toggle"], rel=0.03)
 
 
+def test_readings_that_no_chip_gives() -> None:
+    """More clocks make the board take less: the coefficient would be negative."""
+    wrong = [
+        Reading(item.design, item.activity, item.watts - 3e-14 * item.activity["register_clock"])
+        for item in readings(0.0)
+    ]
+    with pytest.raises(
+        LuternError, match=r"^the readings give register_clock the coefficient -2\.1e-14, which no chip"
+    ):
+        fit(PART, wrong, "test", "2026-01-01")
+
+
 def test_too_few_readings() -> None:
     with pytest.raises(LuternError, match=r"^7 readings are too few for 4 coefficients with intervals; give"):
         fit(PART, readings(0.0)[:7], "test", "2026-01-01")
@@ -65,6 +78,45 @@ def test_files(tmp_path: Path) -> None:
     shipped = load()
     shipped.require(PART)
     assert set(shipped.coefficients) == set(EVENTS) and "not measured" in shipped.source
+
+
+def file_text(name: str = "net_toggle", low: object = 0, value: object = 1e-13, high: object = 1e-12) -> str:
+    """A calibration file with one coefficient; texts stand as they are."""
+    numbers = ", ".join(f'"{key}": {number}' for key, number in (("value", value), ("low", low), ("high", high)))
+    return f'{{"part": "a", "source": "", "date": "", "coefficients": {{"{name}": {{{numbers}}}}}}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (file_text(value="NaN"), r"the coefficient net_toggle is unknown or not within its interval; make one: lutern"),
+        (
+            file_text(high="Infinity"),
+            r"net_toggle is 1e-13 \(0 to inf\), but wants a number from 0 to 1e\+06; make one",
+        ),
+        (file_text(high="1e999"), r"net_toggle is 1e-13 \(0 to inf\), but wants a number from 0 to 1e\+06; make one"),
+        (file_text("static_watts", -3, -2, -1), r"has no coefficient of net_toggle, register_clock, block_ram_access"),
+        (file_text(low=-3, value=-2, high=-1), r"net_toggle is -2 \(-3 to -1\), but wants a number from 0"),
+        (file_text("net_toggle\\n", value="2"), r"no coefficient of net_toggle"),
+        (file_text(value="1" + "0" * 400), r"is no calibration file; make one"),
+        (file_text(value="1" * 5000), r"is no calibration file; make one"),
+        (file_text(value="[" * 100_000), r"is no calibration file; make one"),
+        (file_text().replace('"a"', '"\\u001b[2J"'), r"must be short texts, not '\\x1b\[2J'; make one"),
+        (
+            file_text().replace('"a"', '"' + "a" * 600 + '"'),
+            r"must be short texts, not '" + "a" * 59 + r"\.\.\.; make one",
+        ),
+        (file_text().replace('"a"', "[]"), r"must be short texts, not \[\]; make one"),
+        ('{"part": "a", "source": "", "date": "", "coefficients": {}}', r"has no coefficient of net_toggle"),
+        (" " * ((1 << 20) + 1), r"is larger than 1048576 bytes, so it is no calibration file"),
+    ],
+    ids=itertools.count(),
+)
+def test_coefficients_that_are_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(LuternError, match=sentence) as refused:
+        load(tmp_path / "c.json")
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 500
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"part": "a", "source": "", "date": "", "coefficients": {"x": 1}}'])
@@ -91,7 +143,18 @@ def test_designs_and_their_readings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"), [("", "holds no readings"), ("design,net_toggle\na,1\n", "no column watts")]
+    ("text", "sentence"),
+    [
+        ("", "holds no readings"),
+        ("design,net_toggle\na,1\n", "no column watts"),
+        (
+            "design,watts\na,-1\n",
+            r"reading 1 holds '-1', where a number from 0 to 1e\+06 is wanted; leave that row out",
+        ),
+        ("design,watts,net_toggle\na,1,inf\n", r"reading 1 holds 'inf', where a number from 0 to 1e\+18 is wanted"),
+        ("design,watts\na,\x07\n", r"reading 1 holds something that is no number \('\\x07'\); leave"),
+        ("design,watts\n" + "a" * 70_000 + ",1\n", "has a line of more than 65536 characters"),
+    ],
 )
 def test_readings_that_are_refused(text: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text(text)

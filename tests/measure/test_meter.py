@@ -61,7 +61,20 @@ ROWS = [f"{i},1.0" for i in range(10)]
         ("time,watts\n" + "\n".join([*ROWS, "10,much"]), r"holds something that is no number"),
         ("time,watts\n" + "\n".join([*ROWS, "10"]), r"holds something that is no number"),
         ("time,watts\n" + "\n".join([*ROWS, "5,1.0"]), r"reading 11 is not later than the one before; sort"),
-        ("time,watts\n" + "\n".join([*ROWS, "nan,1.0"]), r"readings that are no numbers; leave them out"),
+        (
+            "time,watts\n" + "\n".join([*ROWS, "10,-0.1"]),
+            r"reading 11 holds '-0.1', where a number from 0 to 1e\+06 is",
+        ),
+        ("time,watts\n" + "\n".join([*ROWS, "10,inf"]), r"reading 11 holds 'inf', where a number from 0 to 1e\+06 is"),
+        ("time,watts\n" + "\n".join([*ROWS, "10,1e999"]), r"reading 11 holds '1e999', where a number"),
+        ("time,watts\n" + "\n".join([*ROWS, "10,\x1b[2J"]), r"no number \('\\x1b\[2J'\); leave that row out"),
+        ("time,watts\n" + "\n".join([*ROWS, '10,"1']), r"cannot be read as CSV \(unexpected end of data\); give a log"),
+        ("time,watts\n" + "9" * 70_000, r"has a line of more than 65536 characters; give a log with columns time"),
+        (",".join(f"c{i}\x1b" for i in range(100)), r"columns 'c0\\x1b', .*, 'c7\\x1b' and 92 more, but none for time"),
+        (
+            "time,watts\n" + "\n".join([*ROWS, "nan,1.0"]),
+            r"reading 11 holds 'nan', where a number from -1e\+12 to 1e\+12 is wanted; leave that row out",
+        ),
     ],
 )
 def test_logs_that_are_refused(text: str, sentence: str, tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""CSV tables of measurements, read line by line: what a file can cost is a line's length, not the file's.
+
+design,watts,net_toggle     headings, in any order; other columns are ignored
+nets,0.412,2.1e9            a row a line: a field in quotation marks ends on its line
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lutern.model_ref.errors import LuternError, quoted, reason_of
+from lutern.model_ref.input_files import open_plain
+
+MAX_LINE_CHARACTERS = 1 << 16
+
+
+def read_table(path: Path, what: str) -> Iterator[list[str]]:
+    """The headings, then the fields of each row; empty lines are left out. ``what`` says what the file should be."""
+    try:
+        with open_plain(path, what) as binary, io.TextIOWrapper(binary, "utf-8-sig") as file:
+            while line := file.readline(MAX_LINE_CHARACTERS + 1):
+                if len(line) > MAX_LINE_CHARACTERS:
+                    raise LuternError(
+                        f"{path} has a line of more than {MAX_LINE_CHARACTERS} characters; give a {what}."
+                    )
+                fields = next(csv.reader([line], strict=True), [])
+                if fields:
+                    yield fields
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LuternError(f"{path} cannot be read as CSV ({reason_of(error)}); give a {what}.") from None
+
+
+def number(text: str, where: str, least: float, most: float) -> float:
+    """A field as a number within bounds; ``where`` names file and row."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise LuternError(f"{where} holds something that is no number ({quoted(text)}); leave that row out.") from None
+    if not math.isfinite(value) or not least <= value <= most:
+        raise LuternError(
+            f"{where} holds {quoted(text)}, where a number from {least:g} to {most:g} is wanted; leave that row out."
+        )
+    return value
+
+
+def listed(headings: Sequence[str]) -> str:
+    """Headings of a file as a sentence shows them."""
+    shown = ", ".join(name if len(name) <= 20 and name.isprintable() else quoted(name, 20) for name in headings[:8])
+    return f"{shown} and {len(headings) - 8} more" if len(headings) > 8 else shown
+
+
+__all__ = ["listed", "number", "read_table"]
