@@ -315,8 +315,9 @@ def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] |
 
 def newest_build(board: Board) -> Path:
     """Folder of the newest bitstream of a board."""
-    folders = cache.cache_folder("builds").glob(f"{board.name}-*/{BITSTREAM}")
-    found = sorted(folders, key=lambda path: path.parent.stat().st_mtime)
+    found = cache.newest("builds", f"{board.name}-*")
     if not found:
         raise LuternError(f"there is no bitstream of {board.name} yet; run: lutern build --board {board.name}")
-    return found[-1].parent
+    if not cache.is_whole(found[0], (BITSTREAM, MANIFEST)):
+        raise LuternError(f"the newest bitstream, in {found[0]}, is damaged; run: lutern build --board {board.name}")
+    return found[0]

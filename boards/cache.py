@@ -1,29 +1,38 @@
 """Results of long tools, kept by content under LUTERN_CACHE: costs of blocks, netlists, placements, bitstreams.
 
-    inputs ─► digest ─► folder ── there? ──► used
-                           └── not there ──► made in a folder of its own ─► renamed when it is complete
+    inputs ─► digest ─► folder ── there, and whole? ──► used
+                           └── not there, or damaged ──► made in a folder of its own ─► sealed ─► renamed
 
-Two processes may make the same, and Ctrl-C leaves nothing half-written. What fails leaves its log and nothing else.
+A folder is sealed by SHA-256 of each of its files, which are compared when they are used: 1 ms a megabyte. Two
+processes may make the same, and Ctrl-C leaves nothing half-written. What fails leaves its log and nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.input_files import open_plain, read_plain
+from lutern.model_ref.output_files import FULL, clear_unfinished, unfinished_folder
 
 LOG = "build.log"
 """Where tools write what they say."""
 _WASM_CACHES = ("YoWASP", "wasmtime")
 """Folders of the user's cache that the tools' packages use."""
-_STALE_SECONDS = 6 * 3600.0
+SEAL = "digests.json"
+"""The file of a kept folder that holds the digests of all others."""
+_MOST_BYTES = 1 << 26
+"""Of a file that is read whole."""
 
 
 def cache_folder(kind: str) -> Path:
@@ -89,26 +98,101 @@ def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], Non
     ``what`` begins the sentence of a failure, which names the log, kept as ``failed_log``. The folder counts as just
     used, see ``prune``.
     """
-    if not _holds(folder, wanted):
+    clear_unfinished(folder.parent)
+    if not is_whole(folder, wanted):
         require_writable(folder.parent)
-        prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
-        work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
-        try:
-            _make(work, wanted, run, what, folder.parent / failed_log)
-            work.chmod(0o755)  # mkdtemp's is for one user
-            if not _holds(folder, wanted):
-                shutil.rmtree(folder, ignore_errors=True)  # somebody took files away, or an older release kept fewer
-            with contextlib.suppress(OSError):  # refused where another process was first: its result is as good
-                work.rename(folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        keep(folder, wanted, lambda work: _make(work, wanted, run, what, folder.parent / failed_log))
     with contextlib.suppress(OSError):
         os.utime(folder)
     return folder
 
 
-def _holds(folder: Path, wanted: tuple[str, ...]) -> bool:
-    return all((folder / name).exists() for name in wanted)
+def keep(folder: Path, wanted: tuple[str, ...], make: Callable[[Path], None]) -> None:
+    """Make a folder in another one, seal it, and put it into its place; a whole one that is there by then stays."""
+    try:
+        with unfinished_folder(folder.parent) as place:
+            work = place / "work"
+            work.mkdir()
+            make(work)
+            seal(work)
+            if not is_whole(folder, wanted):
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rename(place / "damaged")
+                _put(work, folder)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise LuternError(
+            f"Nothing more can be written in {folder.parent} ({error.strerror}); make room, or set LUTERN_CACHE to "
+            "another folder."
+        ) from error
+
+
+def _put(work: Path, folder: Path) -> None:
+    """Rename, unless another process was first: its result is as good."""
+    try:
+        work.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+
+
+def seal(folder: Path) -> None:
+    """Write the digests of all files of a folder into it."""
+    names = sorted(item.name for item in folder.iterdir() if item.is_file() and item.name != SEAL)
+    (folder / SEAL).write_text(json.dumps({name: _digest_of(folder / name) for name in names}, indent=1) + "\n")
+
+
+def is_whole(folder: Path, names: tuple[str, ...]) -> bool:
+    """Whether these files of a folder are as they were when it was sealed."""
+    known = _sealed(folder)
+    return all(isinstance(known.get(name), str) and _digest_of(folder / name) == known[name] for name in names)
+
+
+def _sealed(folder: Path) -> dict[str, Any]:
+    """The digests in a folder; none where they cannot be read."""
+    try:
+        found = json.loads(read_plain(folder / SEAL, _MOST_BYTES, "file of digests"))
+    except (OSError, ValueError, RecursionError, LuternError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _digest_of(path: Path) -> str | None:
+    """SHA-256 of a file, in hexadecimal; None where it cannot be read."""
+    try:
+        with open_plain(path, "kept file") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, LuternError):
+        return None
+
+
+def kept_text(path: Path) -> str | None:
+    """The text of a file of a kept folder; None where it is not there or damaged."""
+    try:
+        content = read_plain(path, _MOST_BYTES, "kept file")
+        whole = hashlib.sha256(content).hexdigest() == _sealed(path.parent).get(path.name)
+        return content.decode() if whole else None
+    except (OSError, ValueError, LuternError):
+        return None
+
+
+def kept_json(path: Path) -> Any:
+    """The value of a JSON file of a kept folder; None where it is not there or damaged."""
+    text = kept_text(path)
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def newest(kind: str, pattern: str) -> list[Path]:
+    """Files of kept folders of a kind, the newest first."""
+    found = []
+    for path in cache_folder(kind).glob(pattern):
+        with contextlib.suppress(OSError):  # another process tidies
+            found.append((path.stat().st_mtime, path))
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def _make(work: Path, wanted: tuple[str, ...], run: Callable[[Path], None], what: str, failed_log: Path) -> None:
@@ -135,7 +219,7 @@ def prune(folder: Path, keep: int, pattern: str = "[!.]*", older_than_seconds: f
     for entry in folder.glob(pattern):
         try:
             aged.append((entry.stat().st_mtime, entry))
-        except FileNotFoundError:
+        except OSError:
             continue  # another process tidies too
     for modified, entry in sorted(aged, reverse=True)[keep:]:
         if entry.is_dir() and time.time() - modified >= older_than_seconds:

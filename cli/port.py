@@ -8,13 +8,12 @@ At another rate the chip sees damaged frames, which it drops: asking harms nothi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from lutern.boards.build import MANIFEST
-from lutern.boards.cache import cache_folder
+from lutern.boards.cache import kept_json, newest
 from lutern.boards.catalog import BOARDS
 from lutern.firmware.link import Client, Link, LinkError, SilenceError
 from lutern.firmware.serial_port import BAUD, PortError, SerialPort
@@ -69,18 +68,9 @@ def known_rates() -> list[int]:
 
 def built_rates() -> list[int]:
     """Rates of the bitstreams that were built here, the newest first; a file that is damaged counts for nothing."""
-    manifests = sorted(
-        cache_folder("builds").glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True
-    )
-    found = []
-    for path in manifests:
-        try:
-            baud = json.loads(path.read_text(encoding="utf-8"))["baud"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if isinstance(baud, int) and baud > 0:
-            found.append(baud)
-    return list(dict.fromkeys(found))
+    manifests = (kept_json(path) for path in newest("builds", f"*/{MANIFEST}"))
+    rates = (manifest.get("baud") for manifest in manifests if isinstance(manifest, dict))
+    return list(dict.fromkeys(rate for rate in rates if type(rate) is int and rate > 0))
 
 
 __all__ = ["built_rates", "find_rate", "known_rates", "open_port"]

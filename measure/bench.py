@@ -15,7 +15,6 @@ Cost: a pass of the demo is 3 thousand (resident-1024) to 200 thousand (stream-x
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -170,26 +169,22 @@ class BuiltClock:
 
 def built_clock(config: HwConfig, board: str = "") -> BuiltClock | None:
     """The newest build of a machine (on a board): taps, cells and clock do not matter, all else must be equal."""
-    found: list[tuple[float, BuiltClock]] = []
-    for path in cache.cache_folder("builds").glob(f"*/{MANIFEST}"):
-        clock = _clock_of(path, config, board)
-        if clock is not None:
-            found.append((path.stat().st_mtime, clock))
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+    clocks = (_clock_of(path, config, board) for path in cache.newest("builds", f"*/{MANIFEST}"))
+    return next((clock for clock in clocks if clock is not None), None)
 
 
 def _clock_of(path: Path, config: HwConfig, board: str) -> BuiltClock | None:
     """Of a build, if it is one of the machine; what is damaged is none."""
     try:
-        manifest = json.loads(path.read_text())
+        manifest = cache.kept_json(path)
         built = config.with_(debug_tap=False, cells="ecp5")
         wanted = (config.clock_hz, round(manifest["clocks_hz"]["sync"]))  # a PLL may not make the clock exactly
         digests = [built.with_(clock_hz=hz).digest for hz in wanted]
         if manifest["machine_digest"] not in digests or board not in ("", manifest["board"]):
             return None
-        clocks = json.loads(path.with_name(REPORT).read_text())["best"]["clocks"]
+        clocks = cache.kept_json(path.with_name(REPORT))["best"]["clocks"]
         return BuiltClock(manifest["board"], next(c["achieved_hz"] for c in clocks if c["domain"] == "sync"))
-    except (OSError, ValueError, KeyError, StopIteration):
+    except (ValueError, KeyError, TypeError, StopIteration):
         return None
 
 

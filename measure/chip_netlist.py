@@ -23,13 +23,14 @@ from lutern.boards.build import NETLIST, Plan, synthesise
 from lutern.boards.system import plan_clocks
 from lutern.hw.top import SerialTop
 from lutern.measure.netlist import cell_models
+from lutern.model_ref.output_files import unfinished_folder
 from lutern.sim.verilate import verilate_text
 
 
 def chip_text(plan: Plan) -> str:
     """Verilog of a plan's netlist and of what stands around it: module `top` with clk, rst, rx, tx, overrun."""
     board = plan.board
-    with tempfile.TemporaryDirectory(prefix="lutern-chip-") as folder:
+    with unfinished_folder(Path(tempfile.gettempdir())) as folder:
         work = Path(folder)
         shutil.copy(synthesise(plan) / NETLIST, work)
         script = f"read_json {NETLIST}; rename top chip; write_verilog -noattr chip.v"

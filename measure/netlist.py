@@ -19,6 +19,7 @@ from amaranth.lib import wiring
 
 import lutern.sim
 from lutern.boards import synthesis
+from lutern.model_ref.output_files import unfinished_folder
 from lutern.sim.convert import convert_rtlil
 from lutern.sim.verilate import verilate_text
 
@@ -27,7 +28,7 @@ _WRITE = "write_verilog -noattr netlist.v"
 
 def netlist(rtlil_text: str) -> str:
     """Verilog of the cells that ``rtlil_text``'s module `top` becomes."""
-    with tempfile.TemporaryDirectory(prefix="lutern-netlist-") as folder:
+    with unfinished_folder(Path(tempfile.gettempdir())) as folder:
         work = Path(folder)
         synthesis.synthesise(work, rtlil_text, _WRITE)
         text = (work / "netlist.v").read_text()

@@ -102,17 +102,17 @@ def render(title: str, introduction: str, sections: Sequence[Section]) -> str:
 
 def newest_builds(most: int = 3) -> list[BuildFound]:
     """The newest build of each board and preset, newest first; what cannot be read is passed over."""
-    paths = sorted(cache.cache_folder("builds").glob(f"*/{MANIFEST}"), key=lambda path: -path.stat().st_mtime)
     found: dict[tuple[str, str], BuildFound] = {}
-    for path in paths:
+    for path in cache.newest("builds", f"*/{MANIFEST}"):
         folder = path.parent
         try:
-            manifest = json.loads(path.read_text())
-            best = json.loads((folder / REPORT).read_text())["best"]
-            build = BuildFound(folder, manifest, best, (folder / FLOORPLAN).read_text(encoding="utf-8"))
-            found.setdefault((manifest["board"], manifest["preset"]), build)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # being written, or of another release
+            manifest, best = cache.kept_json(path), cache.kept_json(folder / REPORT)["best"]
+            floorplan = cache.kept_text(folder / FLOORPLAN)
+            if floorplan is not None:
+                build = BuildFound(folder, manifest, best, floorplan)
+                found.setdefault((manifest["board"], manifest["preset"]), build)
+        except (KeyError, TypeError):
+            continue  # damaged, or of another release
     return list(found.values())[:most]
 
 

@@ -32,6 +32,7 @@ from lutern.firmware.session import Feed, Session
 from lutern.hw.config import HwConfig
 from lutern.hw.top import Top
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import unfinished_folder
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.verilate import verilate
 
@@ -201,7 +202,7 @@ def count_toggles(
     known, same = ({}, aliases(verilog)) if netlist else (ports(verilog), set[str]())
     names = ["row", *(f"layer {layer}" for layer in range(program.model_config.num_hidden_layers)), "head"]
     found = []
-    with tempfile.TemporaryDirectory(prefix="lutern-saif-") as folder:
+    with unfinished_folder(Path(tempfile.gettempdir())) as folder:
         for prompt_name, prompt in prompts.items():
             edges = _edges(program, prompt)
             traced = _Board(component, library=library)

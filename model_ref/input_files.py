@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from lutern.model_ref.errors import LuternError
 
@@ -46,7 +46,7 @@ def _require_plain(mode: int, path: Path, wanted: str) -> None:
         raise LuternError(f"{path} is {kind}, no plain file, so it is no {wanted}; give a {wanted}.")
 
 
-def open_plain(path: Path, wanted: str) -> BinaryIO:
+def open_plain(path: Path, wanted: str) -> BufferedReader:
     """Open a plain file to read its bytes; ``OSError`` where that is not possible."""
     require_plain(path, wanted)
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe that came in between does not block

@@ -25,6 +25,8 @@ from lutern.model_ref.errors import LuternError
 
 UNFINISHED = ".lutern-"
 """How the names of unfinished files and folders begin."""
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+"""What the system says where nothing more can be written: a full disk, a quota, `ulimit -f`."""
 _DEVICES = ("/dev/", "/proc/")
 _MEMORY = "/dev/shm/"
 
@@ -134,6 +136,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 __all__ = [
+    "FULL",
     "UNFINISHED",
     "atomic_file",
     "clear_unfinished",

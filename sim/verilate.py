@@ -7,12 +7,13 @@ attribute `part_timings` it brings its memory part along (dram.py; ddr3_pins.py,
 `source_shape` it has the port `words`, where it gets `config.memory_words` words (port_memory.py). harness.cpp is the
 same for all of them; what depends on the ports is taps.h, which is written here.
 
-Builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), the newest few of them. A build is made in a
-folder of its own and renamed when it is complete: two processes may build the same, and Ctrl-C leaves nothing half
-done.
+Builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), the newest few of them, as boards.cache keeps
+results: made in a folder of their own, sealed and renamed, compared with their digests when they are used, and built
+again where they are damaged.
 """
 
 import contextlib
+import errno
 import inspect
 import os
 import platform
@@ -31,15 +32,18 @@ import lutern.hw
 import lutern.model_ref
 from lutern.boards import cache
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.input_files import read_plain
+from lutern.model_ref.output_files import clear_unfinished, write_whole
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports, registered_resets
 from lutern.sim.ddr3_phy import MEMORY_TICKS
 from lutern.sim.tools import plain_folder, prune, require_compiler, tail, verilator_environment
 
-LIBRARY = "board.so"
+LIBRARY, _VERILOG = "board.so", "top.v"
+_WANTED = LIBRARY, _VERILOG
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _WORDS = Path(__file__).with_name("port_memory.h")
 _KEPT_BUILDS = 10
-_STALE_SECONDS = 6 * 3600.0
+_UNKNOWN = "unknown"
 _FLAGS = (
     "--cc",
     "--exe",
@@ -181,14 +185,14 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
         platform.machine(),
     )
     known = _known_as(component, *built_with)
-    folder = cache_folder() / (known.read_text() if known and known.exists() else "unknown")
-    if not (folder / LIBRARY).exists():
+    folder = cache_folder() / (_noted(known) if known else _UNKNOWN)
+    if not cache.is_whole(folder, _WANTED):
         name = type(component).__name__
         cache.require_writable(cache_folder(), "The simulated board cannot be built")
         with _progress(f"Compiling {name} (once; kept in {cache_folder()})"):
             rtlil_text = convert_rtlil(component)
             folder = cache_folder() / f"board-{digest(rtlil_text, *built_with)[:32]}"
-            if not (folder / LIBRARY).exists():
+            if not cache.is_whole(folder, _WANTED):
                 require_compiler()
                 verilog_text = registered_resets(convert_verilog(rtlil_text))
                 _build(name, verilog_text, header, folder, flags, _part_sources(component))
@@ -207,7 +211,7 @@ def verilate_text(component: wiring.Component, make: Callable[[], str], *made_fr
     sources = (_HARNESS.read_bytes(), _WORDS.read_bytes(), *_part_text(component))
     key = digest(*made_from, *sources, header, *flags, platform.machine())
     folder = cache_folder() / f"board-{key[:32]}"
-    if not (folder / LIBRARY).exists():
+    if not cache.is_whole(folder, _WANTED):
         cache.require_writable(cache_folder(), "The simulated board cannot be built")
         require_compiler()
         name = type(component).__name__
@@ -220,6 +224,7 @@ def _used(folder: Path) -> Path:
     """The library in a folder of the cache, which is now the newest."""
     with contextlib.suppress(OSError):
         os.utime(folder)
+    clear_unfinished(folder.parent)
     prune(folder.parent, _KEPT_BUILDS, "board-*")
     return folder / LIBRARY
 
@@ -245,12 +250,25 @@ def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | N
     return cache_folder() / f"note-{digest(name, config.digest, timings, *texts, *built_with)[:32]}"
 
 
-def _note(path: Path, text: str) -> None:
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(text)
-    fresh.replace(path)
-    for old in sorted(path.parent.glob("note-*"), key=lambda item: item.stat().st_mtime)[: -4 * _KEPT_BUILDS]:
-        old.unlink(missing_ok=True)
+def _note(path: Path, board: str) -> None:
+    """Note which build a component is. The digest says that the note is whole, and of this component."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    elif not path.is_file():
+        path.unlink(missing_ok=True)
+    write_whole(path, f"{board} {digest(path.name, board)}")
+    for old in cache.newest(cache_folder().name, "note-*")[4 * _KEPT_BUILDS :]:
+        with contextlib.suppress(OSError):
+            old.unlink()
+
+
+def _noted(path: Path) -> str:
+    """The build that a note names; what is damaged names none."""
+    try:
+        board, check = read_plain(path, 1000, "note").decode().split(" ")
+    except (OSError, ValueError, LuternError):
+        return _UNKNOWN
+    return board if check == digest(path.name, board) else _UNKNOWN
 
 
 def _header(component: wiring.Component) -> str:
@@ -308,38 +326,49 @@ def _memory_header(component: wiring.Component) -> str:
 def _build(
     name: str, verilog_text: str, header: str, folder: Path, flags: tuple[str, ...], parts: Sequence[Path] = ()
 ) -> None:
-    prune(folder.parent, 0, "building-*", older_than_seconds=_STALE_SECONDS)
-    work = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
-    try:
-        with plain_folder(work) as place:
-            (place / "top.v").write_text(verilog_text)
-            (place / "taps.h").write_text(header)
-            for source in (_HARNESS, _WORDS, *parts):
-                shutil.copy(source, place)
-            command = ["verilator", *flags, "top.v", *(source.name for source in parts), "harness.cpp"]
-            with open(place / "build.log", "w") as log:
-                done = subprocess.run(
-                    command,
-                    cwd=place,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    check=False,
-                    env={**os.environ, **verilator_environment()},
-                )
-            if done.returncode or not (place / LIBRARY).exists():
-                kept = folder.parent / "failed.log"
-                shutil.copy(place / "build.log", kept)
-                raise LuternError(
-                    f"Verilator or the C++ compiler failed on {name} (exit code "
-                    f"{done.returncode}); read the log:\n{tail(kept, 20)}"
-                )
-            for item in place.iterdir():  # sources and objects are many times as large as the library
-                if item.name not in (LIBRARY, "top.v", "taps.h", "build.log"):
-                    item.unlink()
-        with contextlib.suppress(OSError):  # refused where another process was first: its build is as good
-            work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    cache.keep(folder, _WANTED, lambda work: _compile(name, verilog_text, header, work, flags, parts))
+
+
+def _compile(
+    name: str, verilog_text: str, header: str, work: Path, flags: tuple[str, ...], parts: Sequence[Path]
+) -> None:
+    """Make the library in a new folder of the cache."""
+    with plain_folder(work) as place:
+        (place / _VERILOG).write_text(verilog_text)
+        (place / "taps.h").write_text(header)
+        for source in (_HARNESS, _WORDS, *parts):
+            shutil.copy(source, place)
+        command = ["verilator", *flags, "top.v", *(source.name for source in parts), "harness.cpp"]
+        with open(place / "build.log", "w") as log:
+            done = subprocess.run(
+                command,
+                cwd=place,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+                env={**os.environ, **verilator_environment()},
+            )
+        if done.returncode or not (place / LIBRARY).exists():
+            raise _failed(name, done.returncode, place / "build.log")
+        for item in place.iterdir():  # sources and objects are many times as large as the library
+            if item.name not in (*_WANTED, "taps.h", "build.log"):
+                item.unlink()
+
+
+def _failed(name: str, status: int, log: Path) -> LuternError:
+    """What a compiler that failed is told as; its log is kept beside the builds, where there is room."""
+    if os.strerror(errno.ENOSPC) in log.read_text(errors="replace"):
+        return LuternError(
+            f"{name} cannot be compiled ({os.strerror(errno.ENOSPC)} in {cache_folder()} or {tempfile.gettempdir()}); "
+            "make room, or set LUTERN_CACHE and TMPDIR to other folders."
+        )
+    kept = cache_folder() / "failed.log"
+    with contextlib.suppress(OSError):
+        shutil.copy(log, kept)
+        log = kept
+    return LuternError(
+        f"Verilator or the C++ compiler failed on {name} (exit code {status}); read the log:\n{tail(log, 20)}"
+    )
 
 
 @contextlib.contextmanager

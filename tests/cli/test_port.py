@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tokenizers import processors
 
+from lutern.boards.cache import seal
 from lutern.cli.port import built_rates, find_rate, known_rates
 from lutern.firmware.conversations import Sampling, generate
 from lutern.firmware.link import Client, LinkError
@@ -305,9 +306,14 @@ def test_rates_that_are_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         folder = tmp_path / "builds" / f"build-{age}"
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(content)
+        seal(folder)
         os.utime(folder / "manifest.json", (1000 - age, 1000 - age))
     assert built_rates() == [9_000_000, 1_000_000]
-    assert known_rates() == [9_000_000, 1_000_000, *(baud for baud in of_boards if baud != 1_000_000)]
+    (tmp_path / "builds" / "build-0" / "manifest.json").write_text('{"baud": 9000001}')
+    assert built_rates() == [1_000_000], "a file that changed since it was made counts for nothing"
+    seal(tmp_path / "builds" / "build-0")
+    assert built_rates() == [9_000_001, 1_000_000]
+    assert known_rates() == [9_000_001, 1_000_000, *(baud for baud in of_boards if baud != 1_000_000)]
 
 
 def test_a_chip_that_is_no_preset(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lutern.boards.build import MANIFEST, REPORT
+from lutern.boards.cache import seal
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Session
@@ -70,6 +71,7 @@ def keep_build(folder: Path, config: HwConfig, board: str, hz: float) -> None:
     manifest = {"board": board, "clocks_hz": {"sync": float(config.clock_hz)}, "machine_digest": config.digest}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     (folder / REPORT).write_text(json.dumps({"best": {"clocks": [{"domain": "sync", "achieved_hz": hz}]}}))
+    seal(folder)
 
 
 def test_the_clock_of_the_newest_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +85,8 @@ def test_the_clock_of_the_newest_build(tmp_path: Path, monkeypatch: pytest.Monke
     (builds / "broken" / MANIFEST).write_text("{")
     assert built_clock(config) == built_clock(config, "ulx3s-25f") == BuiltClock("ulx3s-25f", 61e6)
     assert built_clock(config, "ulx3s-85f") is None
+    (builds / "one" / REPORT).write_text("[" * 100_000)
+    assert built_clock(config) is None
 
 
 def test_the_integer_model_is_timed() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT
+from lutern.boards.cache import seal
 from lutern.hw.presets import preset
 from lutern.measure import report
 from lutern.measure.bench import Row
@@ -62,6 +63,7 @@ def build(folder: Path, board: str, preset_name: str, age_s: float, **more: obje
     best = {"used": {"LUT": [100, 24288]}, "clocks": [{"domain": "sync", "target_hz": 75e6, "achieved_hz": 80.5e6}]}
     (folder / REPORT).write_text(json.dumps({"best": best}))
     (folder / FLOORPLAN).write_text(SVG)
+    seal(folder)
     stamp = 1_700_000_000 - age_s
     os.utime(folder / MANIFEST, (stamp, stamp))
 
