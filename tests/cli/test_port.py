@@ -23,7 +23,6 @@ from lutern.firmware.serial_port import PortError, SerialPort
 from lutern.firmware.session import GoldenSession
 from lutern.firmware.slip import FrameDecoder, encode_frame
 from lutern.hw.link.uart import LOWEST_DIVISOR
-from lutern.hw.memory import Ddr3Timings, timings_for
 from lutern.hw.presets import PRESETS, preset
 from lutern.hw.protocol import PROTOCOL_VERSION, RESPONSE, WRITE, Opcode, capability
 from lutern.hw.top import SerialTop
@@ -34,7 +33,6 @@ from lutern.model_ref.synthetic import chain_checkpoint, random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.board import simulated as with_memory
-from lutern.sim.ddr3_pins import Ddr3PinsTop, wires_layout
 from lutern.sim.loopback import SerialLoopback
 from lutern.sim.pty_board import PtyBoard
 from processes import Finished, finish, lutern, run, started
@@ -390,36 +388,6 @@ def test_selftest_of_a_faulty_sdram() -> None:
         lines[2],
     )
     assert re.search(r"word 5000 was written as [0-9a-f]{8} and differs in bit 9;", lines[3])
-
-
-@pytest.mark.slow
-def test_selftest_of_a_ddr3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through the PHY and the pins: the reads of each byte are leveled; a byte that is cut off ends the test."""
-    monkeypatch.delenv("LUTERN_QUICK_BUILD")  # a march of 1,024 words must end in a second
-    config = preset("ddr3-x16").with_(memory_words=1 << 13)
-    timings = timings_for(config)
-    assert isinstance(timings, Ddr3Timings)
-    timings = timings.with_(row_bits=3, refresh_limit=24 * timings.refi, reset_low=60, wake=80, zq_init=100)
-    layout = wires_layout(timings)
-    with SimulatedBoard(Ddr3PinsTop(config, LOWEST_DIVISOR, timings)) as chip:
-        done = []
-        for cut in (0, 0b10):
-            chip.set_wires(layout.const({"flight": [1, 2], "cut": cut, "absent": 0}).as_bits())
-            chip.reset()
-            with PtyBoard(Board(chip)) as served:
-                done.append(lutern("selftest", "--on", served.port, "--words", "300"))
-    good, bad = done
-    assert good.returncode == 0, good.stdout + good.stderr
-    assert [line[:12] for line in good.stdout.splitlines()[:5]] == [
-        f"pass  {name:<6}" for name in ("link", "level", "march", "memory", "decode")
-    ]
-    assert good.stdout.splitlines()[1] == (
-        "pass  level   byte 0: slip 0 00010000, slip 2 00001110, takes delay 4 of slip 2; byte 1: slip 2 00001111, "
-        "takes delay 5 of slip 2; 1,024 words, no error"
-    )
-    assert bad.returncode == 1
-    assert [line[:12] for line in bad.stdout.splitlines()] == ["pass  link  ", "fail  level "]
-    assert "byte 1 of the DDR3's data pins is read right with no setting: 32 settings were tried" in bad.stdout
 
 
 def test_selftest_without_a_board() -> None:

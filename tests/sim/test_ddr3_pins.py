@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import pytest
+import typer
 
+from lutern.cli import selftest as cli_selftest
 from lutern.cli.generate import open_session
 from lutern.firmware.leveling import Setting, level_range, level_reads
 from lutern.firmware.link import Client
@@ -141,19 +144,60 @@ class Counting(Client):
             yield answer
 
 
+@pytest.fixture(scope="module")
+def whole() -> Iterator[SimulatedBoard]:
+    with SimulatedBoard(Ddr3PinsTop(CONFIG, timings=small_part(CONFIG)), memory_clock=(4, 3)) as board:
+        yield board
+
+
 @pytest.mark.slow
-def test_sessions_with_a_board() -> None:
+def test_sessions_with_a_board(whole: SimulatedBoard) -> None:
     """Each one levels, and the chip's tokens are right; the second finds the image there, and loads nothing."""
     weights = integer_weights(random_checkpoint(MODEL, SEED))
-    with SimulatedBoard(Ddr3PinsTop(CONFIG, timings=small_part(CONFIG)), memory_clock=(4, 3)) as board:
-        set_wires(board, (2, 3))
-        for turn in range(2):
-            client = Counting(board)
-            session = open_session(client, weights)
-            assert check_decode(session, GoldenSession(weights), 4).startswith("4 tokens and their logits equal")
-            assert (client.writes > 0) == (turn == 0)
-            assert client.counts[Opcode.LEVEL] == 99 and client.counts[Opcode.MEMORY_TEST] == 33, f"turn {turn}"
-            board.reset()
+    set_wires(whole, (2, 3))
+    for turn in range(2):
+        client = Counting(whole)
+        session = open_session(client, weights)
+        assert check_decode(session, GoldenSession(weights), 4).startswith("4 tokens and their logits equal")
+        assert (client.writes > 0) == (turn == 0)
+        assert client.counts[Opcode.LEVEL] == 99 and client.counts[Opcode.MEMORY_TEST] == 33, f"turn {turn}"
+        whole.reset()
+
+
+class Port:
+    """The board as a port that is open."""
+
+    baud = 3_000_000
+
+    def __init__(self, board: SimulatedBoard) -> None:
+        self.write, self.read = board.write, board.read
+
+
+@pytest.mark.slow
+def test_selftest(whole: SimulatedBoard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The reads of each byte are leveled; a part that is too small is named; a byte that is cut off ends the test."""
+    monkeypatch.setattr(cli_selftest, "open_port", lambda on, baud: nullcontext(Port(whole)))
+
+    def lines() -> list[str]:
+        with suppress(typer.Exit):
+            cli_selftest.selftest("here", words=300)
+        return capsys.readouterr().out.splitlines()
+
+    set_wires(whole, (1, 2))
+    good = lines()
+    names = ("link", "level", "march", "memory", "decode")
+    assert [line[:12] for line in good] == [f"pass  {name:<6}" for name in names], good
+    assert good[1] == (
+        "pass  level   byte 0: slip 0 00010000, slip 2 00001110, takes delay 4 of slip 2; byte 1: slip 2 00001111, "
+        "takes delay 5 of slip 2; 1,024 words, no error"
+    )
+    set_wires(whole, absent=1 << ROW_BITS - 1)
+    small = lines()
+    assert small[2].startswith("fail  march   the memory part repeats after 0.125 MiB, but the machine ddr3-x16 counts")
+    set_wires(whole, cut=0b10)
+    bad = lines()
+    assert [line[:12] for line in bad] == ["pass  link  ", "fail  level "]
+    assert "byte 1 of the DDR3's data pins is read right with no setting: 32 settings were tried" in bad[1]
 
 
 @pytest.mark.slow
