@@ -37,6 +37,8 @@ TERMS: dict[str, Callable[[HwConfig], float]] = {
     "bits of tables of LUTs": lambda c: sum(memory.table_bits for memory in chip_memories(c)),
     "bits of banks": lambda c: -(-c.trit_beats // BANK_BEATS) * c.beat_bits * (c.source == "resident"),
     "SDRAM": lambda c: c.memory == "sdram",
+    "DDR3": lambda c: c.memory == "ddr3",
+    "state in memory": lambda c: c.state == "memory",
     "host": lambda c: c.memory == "host",
 }
 
@@ -110,6 +112,7 @@ def resources(config: HwConfig) -> Resources:
     )
 
 
+@cache
 def errors(use: str) -> Errors:
     """Largest errors over the rows of a use."""
     pairs = [(row, resources(row.config)) for row in samples.read() if row.use == use]

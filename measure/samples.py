@@ -22,7 +22,7 @@ from typing import Any
 
 from lutern.boards.synthesis import require_package
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import PRESETS
+from lutern.hw.presets import PRESETS, preset
 from lutern.measure.cost import measure_packed
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import write_whole
@@ -36,6 +36,11 @@ CHECKED = (2, 4)
 MOST_LANES = 128
 MOST_PRODUCTS = 160
 """Lanes times streams: a synthesis takes one to two minutes."""
+OF_DDR3: tuple[dict[str, Any], ...] = (
+    {"name": "ddr3-x16-narrow", "codes_per_cycle": 4},
+    {"name": "ddr3-x16-two", "streams": 2, "state": "memory"},
+)
+"""Machines beside the preset whose words are in DDR3, so that the preset can be left out of the fit."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,10 @@ class Row:
 
 
 def machines() -> list[tuple[str, HwConfig]]:
-    """(use, machine): presets first, but those whose memory is the user's, then what is drawn."""
+    """(use, machine): presets first, but those whose memory is the user's, others with DDR3, then what is drawn."""
     drawn = random.Random(SEED)
     found = [("preset", config) for config in PRESETS.values() if config.memory != "port"]
+    found += [("fit", preset("ddr3-x16").with_(**changes)) for changes in OF_DDR3]
     count = 0
     while count < DRAWN:
         config = _draw(drawn, f"drawn-{count}")
