@@ -30,6 +30,7 @@ from lutern.firmware.program import Program
 from lutern.firmware.session import Feed, Session
 from lutern.hw.config import TRITS_PER_BYTE, HwConfig
 from lutern.measure.cycles import token_cycles
+from lutern.measure.word_rate import peak_word_hz
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
@@ -58,7 +59,8 @@ LARGE_MEMORY: dict[str, dict[str, object]] = {
 @dataclass(frozen=True)
 class Row:
     """One measurement: ``cycles`` for ``tokens`` of ``what`` with ``streams`` a pass, the mean over prompts with its
-    ``deviation``; ``clock``: where ``clock_hz`` is from; ``line``: the host sends the weights, at the link's pace."""
+    ``deviation``; ``clock``: where ``clock_hz`` is from; ``line``: the host sends the weights, at the link's pace;
+    ``words_per_cycle`` of the machine's that its memory gives at best."""
 
     preset: str
     what: str
@@ -75,6 +77,7 @@ class Row:
     clock: str = "target"
     deviation: float = 0.0
     line: bool = False
+    words_per_cycle: float = 1.0
 
     @property
     def passes(self) -> int:
@@ -106,7 +109,7 @@ class Row:
         """Tokens a second that lanes or memory allow; None where a link sets the pace, which is none of the chip's."""
         if self.line:
             return None
-        cycles = self.trits / self.lanes if self.resident else self.words
+        cycles = self.trits / self.lanes if self.resident else self.words / self.words_per_cycle
         return self.streams * self.clock_hz / cycles
 
     @property
@@ -222,4 +225,5 @@ def _row(
         config.clock_hz,
         deviation=deviation,
         line=config.memory == "host",
+        words_per_cycle=peak_word_hz(config) / config.clock_hz,
     )

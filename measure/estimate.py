@@ -1,6 +1,6 @@
 """What a machine would do with a model, without a simulation or a synthesis: cycles, bytes, tokens a second, resources.
 
-    ModelConfig, HwConfig ─► cycle model ───────────────────► cycles          equal to the RTL's
+    ModelConfig, HwConfig ─► cycle model ───────────────────► cycles          equal to the RTL's; DRAM: word_rate.py
                          ├─► sizes of the program ──────────► bytes, bound    exact
                          ├─► memories, one by one ──────────► block RAM       exact
                          └─► formula of ``resources.py`` ───► LUT, FF
@@ -18,9 +18,9 @@ from lutern.firmware.host_weights import LINE_BITS
 from lutern.firmware.limits import check_fit, sizes_of
 from lutern.firmware.schedule import program_sizes
 from lutern.hw.config import TRITS_PER_BYTE, HwConfig
-from lutern.hw.memory import any_part
 from lutern.measure.cycles import token_cycles
 from lutern.measure.resources import Resources, resources
+from lutern.measure.word_rate import mean_word_hz, pass_cycles, peak_word_hz
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.quantise import vectors_of
@@ -37,7 +37,8 @@ NO_GAIN = 0.0005
 @dataclass(frozen=True)
 class Estimate:
     """A pass of ``streams`` tokens. ``cycles``: None where the link sets the pace; rates in tokens a second of all
-    streams; ``bound`` is that of the source: lanes of resident weights, bytes of memory or line else."""
+    streams; ``bound`` is that of the source: lanes of resident weights, bytes of memory or line else; ``refreshed``:
+    the same of a DRAM without the slots that refreshing takes."""
 
     cycles: int | None
     bytes_read: int
@@ -45,6 +46,7 @@ class Estimate:
     streams: int
     tokens_per_second: float
     bound: float
+    refreshed: float
     resources: Resources
 
     @property
@@ -67,19 +69,15 @@ def estimate(
     found = resources(hw_config)
     if hw_config.memory == "host":
         bound = streams * baud / LINE_BITS / bytes_read
-        return Estimate(None, bytes_read, model_config.trits, streams, bound, bound, found)
+        return Estimate(None, bytes_read, model_config.trits, streams, bound, bound, bound, found)
     cycles = token_cycles(model_config, hw_config, streams, embedding_bits=embedding_bits).cycles
-    rate = hw_config.clock_hz / cycles
     if hw_config.source == "resident":
-        bound = hw_config.lanes * hw_config.clock_hz / model_config.trits
+        bound = refreshed = hw_config.lanes * hw_config.clock_hz / model_config.trits
     else:
-        word_rate = float(hw_config.clock_hz)
-        if hw_config.memory == "sdram":
-            timings = any_part(hw_config.word_bits)
-            word_rate = min(word_rate, timings.clock_hz)
-            rate = min(rate, timings.clock_hz * (1 - timings.refresh_loss) / words)
-        bound = word_rate / words
-    return Estimate(cycles, bytes_read, model_config.trits, streams, streams * rate, streams * bound, found)
+        cycles = pass_cycles(hw_config, cycles, words)
+        bound, refreshed = peak_word_hz(hw_config) / words, mean_word_hz(hw_config) / words
+    rate, bound, refreshed = (streams * one for one in (hw_config.clock_hz / cycles, bound, refreshed))
+    return Estimate(cycles, bytes_read, model_config.trits, streams, rate, bound, refreshed, found)
 
 
 def lane_use(hw_config: HwConfig, found: Estimate) -> float:
@@ -96,10 +94,11 @@ def limit_sentence(model_config: ModelConfig, hw_config: HwConfig, found: Estima
         return f"The line is the limit: the lanes work in {used} of the cycles, more of them would give nothing."
     twice = hw_config.with_(columns=2 * hw_config.columns)
     fewer = _words(model_config, hw_config, found.streams) / _words(model_config, twice, found.streams)  # less padding
-    gain = fewer / found.share - 1
+    gain = fewer * found.refreshed / found.tokens_per_second - 1
+    slots = "its slots" if hw_config.memory == "ddr3" else "the cycles"
     more = "nothing" if gain < NO_GAIN else f"at most {gain:.1%}"
     return (
-        f"The memory is the limit: words come in {found.share:.1%} of the cycles, the lanes work in "
+        f"The memory is the limit: words come in {found.share:.1%} of {slots}, the lanes work in "
         f"{used}; twice as many lanes would give {more}."
     )
 

@@ -146,7 +146,7 @@ def build_parts(build: BuildFound) -> list[str]:
 
 def roof(row: Row, model: str, config: HwConfig) -> Roof:
     """A machine's bounds and what a row of the bench reached: lanes, and bytes of its memories a second."""
-    per_cycle = config.word_bytes + (config.beat_bytes if config.source == "resident" else 0)
+    per_cycle = config.word_bytes * row.words_per_cycle + (config.beat_bytes if config.source == "resident" else 0)
     return Roof(
         f"{row.preset}, {model}, {row.what} of {row.streams}",
         row.trits * row.streams / row.bytes_read,
