@@ -16,6 +16,7 @@ from lutern.boards.board import Board
 from lutern.boards.catalog import BOARDS
 from lutern.firmware.limits import Lack, lacks, reasons
 from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
 from lutern.measure.capacity import would_hold
 from lutern.measure.estimate import estimate
 from lutern.measure.resources import errors, resources
@@ -95,10 +96,19 @@ def lack_of(model_config: ModelConfig, board: Board, embedding_bits: int = WIDE_
     return largest.name, found[0].text.partition(";")[0]
 
 
-def presets_that_hold(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> dict[str, str]:
-    """The first preset of every board that holds a model, by the board's name."""
+def presets_that_hold(
+    model_config: ModelConfig, embedding_bits: int = WIDE_BITS, *, memory: str = ""
+) -> dict[str, str]:
+    """The first preset of every board that holds a model (with ``memory``, if that is given), by the board's name."""
     found = {
-        board.name: next((name for name in board.presets if _holds(model_config, board, name, embedding_bits)), "")
+        board.name: next(
+            (
+                name
+                for name in board.presets
+                if memory in ("", preset(name).memory) and _holds(model_config, board, name, embedding_bits)
+            ),
+            "",
+        )
         for board in BOARDS.values()
     }
     return {board: name for board, name in found.items() if name}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lutern.boards.catalog import BOARDS
 from processes import Finished, lutern
 
 
@@ -27,10 +28,16 @@ def test_the_table() -> None:
     assert done.returncode == 0, done.stderr
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert {line[0] for line in lines[1:-1]} == {"370M", "1.3B", "2.7B"}
-    assert {line[3] for line in lines[1:-1]} == {"estimated, at most", "estimated, not built", "published by others"}
+    kinds = {"estimated", "estimated, at most", "estimated, not built", "published by others"}
+    assert {line[3] for line in lines[1:-1]} == kinds
+    own = next(line for line in lines if line[:1] == ["370M"] and "ecpix5-85f" in line[4])
+    assert own[5].startswith("ddr3-x16, memory ") and "134,416,608 bytes, 96." in own[5]
+    assert float(own[1]) == pytest.approx(
+        8 * 0.966 * BOARDS["ecpix5-85f"].config("ddr3-x16").memory_hz / 68.9e6, rel=0.01
+    )
     host = next(line for line in lines if line[:1] == ["370M"] and line[4].startswith("ulx3s-45f"))
     assert float(host[1]) == pytest.approx(3e6 / 10 / (341e6 / 5), rel=0.03)  # by hand: trits only
-    assert lines[-1][0].endswith("No preset of any board holds 2.7B.")
+    assert lines[-1][0].endswith("With presets host the weights are sent for every token.")
 
 
 def test_the_memories_are_those_of_the_document() -> None:
@@ -55,6 +62,10 @@ def test_the_memories_are_those_of_the_document() -> None:
         (
             ("--preset", "sdram-x16"),
             "The memory is the limit: words come in 100.0% of the cycles, the lanes work in 46.",
+        ),
+        (
+            ("--board", "ecpix5-45f", "--preset", "ddr3-x16"),
+            "words come in 96.6% of its slots, the lanes work in 44.7%; twice as many lanes would.",
         ),
         (("--board", "ulx3s-25f", "--preset", "resident-85f"), "the LFE5U-25F of ulx3s-25f has 56: it does not fit."),
         (("--preset", "host"), "; at most 0.7537 tokens/s"),

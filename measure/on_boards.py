@@ -1,0 +1,97 @@
+"""The released models on boards with DDR3: what a machine of each would do there, `lutern estimate --table`.
+
+    PUBLISHED, board, streams ─► machine: ddr3-x16 as wide as the model, S in the part ─► bytes, slots ─► tokens/s
+                                                                                     └─► what the chip lacks
+
+The memory sets the pace of all of them: a word of trits is a beat, and the machine's clock is at least as fast as words
+come, so the cycle model is left out (``estimate`` says the same, tests/measure/test_on_boards.py). Cost: milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from lutern.boards.board import Board
+from lutern.boards.catalog import BOARDS
+from lutern.firmware.limits import lacks, memory_bytes, sizes_of, state_elements, state_slots
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
+from lutern.measure.fits import chip_lacks
+from lutern.measure.word_rate import mean_word_hz, peak_word_hz
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import EMBEDDING_BITS
+from lutern.model_ref.synthetic import PUBLISHED
+
+PRESET = "ddr3-x16"
+STREAMS = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class OnBoard:
+    """A model on the machine ``config`` of ``boards``, which are alike: ``byte_count`` of its image; tokens a second
+    of all streams, and the bound, at the peak of the pins; ``changes`` that make the machine of its preset."""
+
+    model: str
+    embedding_bits: int
+    boards: tuple[str, ...]
+    config: HwConfig
+    changes: tuple[str, ...]
+    byte_count: int
+    bound: float
+    tokens_per_second: float
+
+    @property
+    def share(self) -> float:
+        """Of the peak, that refreshing leaves."""
+        return self.tokens_per_second / self.bound
+
+
+def machine(model_config: ModelConfig, board: Board, streams: int) -> tuple[HwConfig, tuple[str, ...]]:
+    """The preset as it is where it holds the model and one stream; else with these changes."""
+    assert board.ddr3 is not None
+    base = preset(PRESET)
+    width = max(model_config.hidden_size, model_config.intermediate_size)
+    words, base_bytes = board.memories[0].byte_count // base.word_bytes, base.memory_words * base.word_bytes
+    changes: dict[str, int | str] = {}
+    if width > base.max_width:
+        changes["max_width"] = width
+    if streams > 1 or state_elements(model_config) > base.max_state:
+        changes["state"] = "memory"
+    if streams > 1:
+        changes["streams"] = streams
+    if words < base.memory_words or memory_bytes(model_config, base.with_(**changes)) > base_bytes:
+        changes["memory_words"] = words
+    clocks = {"clock_hz": board.ddr3.machine_hz, "memory_hz": board.ddr3.memory_hz}
+    config = base.with_(**changes, **clocks, debug_tap=False, cells="ecp5")
+    return config, tuple(f"{name}={value}" for name, value in changes.items())
+
+
+def rows() -> list[OnBoard]:
+    """Of every model and board with DDR3 that holds it, boards that are alike together; as many bits as fit."""
+    found: dict[tuple[str, int, HwConfig], tuple[OnBoard, list[str]]] = {}
+    for name, model_config in PUBLISHED.items():
+        for board in BOARDS.values():
+            for row in _of_board(name, model_config, board) if board.ddr3 else ():
+                key = (row.model, row.embedding_bits, row.config)
+                found.setdefault(key, (row, []))[1].append(board.name)
+    return [replace(row, boards=tuple(names)) for row, names in found.values()]
+
+
+def _of_board(name: str, model_config: ModelConfig, board: Board) -> Iterator[OnBoard]:
+    """One stream, and as many more with S in the part as chip and part hold."""
+    for streams in STREAMS:
+        config, changes = machine(model_config, board, streams)
+        if chip_lacks(config, board):
+            continue
+        for bits in sorted(EMBEDDING_BITS, reverse=True):
+            if lacks(model_config, config, bits) or state_slots(model_config, config, bits) < streams:
+                continue
+            words = sizes_of(model_config, config, bits).pass_words(streams)
+            peak, mean = (streams * rate(config) / words for rate in (peak_word_hz, mean_word_hz))
+            size = sizes_of(model_config, config, bits).words * config.word_bytes
+            yield OnBoard(name, bits, (board.name,), config, changes, size, peak, mean)
+            break
+
+
+__all__ = ["OnBoard", "machine", "rows"]
