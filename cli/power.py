@@ -10,21 +10,26 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from lutern.cli.estimate import find_shape
 from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, real, whole
 from lutern.cli.output import given_texts, plain_console
 from lutern.cli.progress import progress_bar
 from lutern.firmware.program import Program, lay_out
+from lutern.firmware.serial_port import BAUD
+from lutern.hw.config import HwConfig
 from lutern.hw.presets import PRESETS, preset
 from lutern.hw.top import Top
 from lutern.measure import calibration, energy, meter
 from lutern.measure.cost import measure_cost
+from lutern.measure.estimate import estimate
 from lutern.measure.known_designs import DESIGNS, write_designs
 from lutern.measure.netlist import verilate_netlist
 from lutern.measure.toggles import Token, count_toggles, zero_share
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, write_whole
 from lutern.model_ref.quantise import IntegerWeights
+from lutern.model_ref.synthetic import PUBLISHED
 
 PIPE_COLUMNS = 200
 """Of a table that no terminal cuts."""
@@ -95,29 +100,61 @@ def count(model: str, preset_name: str, prompts: list[str], netlist: bool, part:
         print("\nestimated: nothing; joules are estimated from the toggles of a chip's nets: add --netlist")
         return
     cost, cycles = measure_cost("top", config), cells[0].cycles
-    memory = 0 if config.source == "resident" or config.memory == "block" else program.bytes_per_token
     events = {
         "net_toggle": cells[0].total,
         "register_clock": cost.ff * cycles,
         "block_ram_access": cost.block_rams * cycles,
-        "memory_byte": memory,
     }
     found = energy.estimate(part, known, events, cycles / config.clock_hz)
-    print(f"\nestimated for {part} at {config.clock_hz / 1e6:.0f} MHz; coefficients: {found.source} ({known.date})")
-    rows = [
-        [term.name, f"{term.events:,.0f}", f"{term.low * 1e6:.3g} to {term.high * 1e6:.3g}"] for term in found.terms
-    ]
-    _table(["a token", "events", "uJ"], rows)
+    show_terms(found, config, known)
     windows = {window.name: (window.total, window.cycles) for window in cells[0].windows}
     by_layer = energy.of_windows(part, known, windows, cost.ff, cost.block_rams, config.clock_hz)
     _table(
         ["by layer, without the memory's bytes", "uJ"],
         [[name, f"{item.low * 1e6:.3g} to {item.high * 1e6:.3g}"] for name, item in by_layer.items()],
     )
+    show_sums(found)
+
+
+def _unit(found: energy.Estimate) -> tuple[float, str]:
+    """Of its joules."""
+    return (1e-3, "mJ") if found.joules.low > 1e-3 else (1e-6, "uJ")
+
+
+def show_terms(found: energy.Estimate, config: HwConfig, known: calibration.Calibration) -> None:
+    """Events and joules of each kind."""
     print(
-        f"dynamic {_interval(found.dynamic, 1e-6, 'uJ')} a token; static {_interval(found.static, 1, 'W')}; "
-        f"together {_interval(found.joules, 1e-6, 'uJ')} a token, {_interval(found.watts, 1, 'W')}"
+        f"\nestimated for {found.part} at {config.clock_hz / 1e6:.0f} MHz; coefficients: {found.source} ({known.date})"
     )
+    unit, text = _unit(found)
+    rows = [
+        [term.name, f"{term.events:,.0f}", f"{term.low / unit:.3g} to {term.high / unit:.3g}"] for term in found.terms
+    ]
+    _table(["a token", "events", text], rows)
+
+
+def show_sums(found: energy.Estimate) -> None:
+    """Of a token, static power apart."""
+    unit = _unit(found)
+    print(
+        f"dynamic {_interval(found.dynamic, *unit)} a token; static {_interval(found.static, 1, 'W')}; "
+        f"together {_interval(found.joules, *unit)} a token, {_interval(found.watts, 1, 'W')}"
+    )
+
+
+def compute(model: str, size: str, preset_name: str, part: str, file: Path) -> None:
+    """Of a published size, or of a machine with memory beside the chip: too large for toggles to be counted."""
+    name, model_config = find_shape(model, size)
+    config, known = preset(preset_name), calibration.load(file)
+    computed = estimate(model_config, config, baud=BAUD)
+    found = energy.without_nets(part, known, config, computed)
+    print(
+        f"computed: {name} on {config.name}, {computed.tokens_per_second:,.4g} tokens/s, "
+        f"{computed.bytes_read:,} bytes a token; nothing was counted"
+    )
+    show_terms(found, config, known)
+    show_sums(found)
+    print("without toggles of the logic's nets, which are counted for a machine with memory on the chip")
 
 
 def show_measured(idle: Path, loaded: Path, tokens: int) -> None:
@@ -149,6 +186,7 @@ def write_log(source: str, path: Path, seconds: float, rate_hz: float) -> None:
 
 def power(
     model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder or an image.")] = "demo-small",
+    size: Annotated[str, typer.Option(help=f"A published shape instead, computed: {', '.join(PUBLISHED)}.")] = "",
     preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
     prompts: Annotated[list[str] | None, typer.Option("--prompt", callback=given_texts, help="Again for more.")] = None,
     netlist: Annotated[bool, typer.Option("--netlist", help="Also of ECP5's cells, for one token.")] = False,
@@ -186,5 +224,12 @@ def power(
         if idle is None or loaded is None:
             raise LuternError("one log is no measurement; give both --idle and --loaded, and --tokens.")
         show_measured(idle, loaded, tokens)
+    elif size or preset(preset_name).memory != "block":
+        if netlist:
+            raise LuternError(
+                f"toggles of {size or preset_name} cannot be counted, for they are those of a model that is simulated "
+                "with memory on the chip; leave --netlist out."
+            )
+        compute(model, size, preset_name, part, file)
     else:
         count(model, preset_name, prompts or list(PROMPTS), netlist, part, file)

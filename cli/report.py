@@ -15,16 +15,20 @@ from lutern.cli.power import PROMPTS
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.limits import check_fit
 from lutern.firmware.program import lay_out
+from lutern.firmware.serial_port import BAUD
+from lutern.hw.config import HwConfig
 from lutern.hw.presets import PRESETS, preset
 from lutern.hw.protocol import COUNTER_NAMES
 from lutern.hw.top import Top
 from lutern.measure import calibration, energy, pictures, report
 from lutern.measure.cost import measure_cost
+from lutern.measure.estimate import estimate
 from lutern.measure.netlist import verilate_netlist
 from lutern.measure.phases import Token
 from lutern.measure.pictures import Bar
 from lutern.measure.report import Section
 from lutern.measure.toggles import count_toggles
+from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, write_whole
 
@@ -93,6 +97,8 @@ def energy_section(preset_name: str, model: str, netlist: bool, part: str, file:
     network, config = open_network(model), preset(preset_name)
     known = calibration.load(file)
     known.require(part)
+    if config.memory != "block":
+        return computed_energy(network.config, config, part, known)
     program = lay_out(network.weights(), config)
     prompt = PROMPTS[0]
     coded = {prompt: list(network.tokenizer().encode(prompt))}
@@ -130,6 +136,26 @@ def energy_section(preset_name: str, model: str, netlist: bool, part: str, file:
     else:
         parts.append(report.text("Joules are estimated from the toggles of a chip's nets: add --netlist."))
     return Section("Energy", tuple(parts))
+
+
+def computed_energy(model_config: ModelConfig, config: HwConfig, part: str, known: calibration.Calibration) -> Section:
+    """Of a machine whose memory is beside the chip, as ``lutern power`` computes it: no toggles are counted."""
+    found = energy.without_nets(part, known, config, estimate(model_config, config, baud=BAUD))
+    rows = [
+        [term.name, f"{term.events:,.0f}", f"{1e6 * term.low:,.3g} to {1e6 * term.high:,.3g}"] for term in found.terms
+    ]
+    together = found.joules
+    return Section(
+        "Energy",
+        (
+            report.text(
+                f"Estimated for {part}, without toggles of its logic: {1e6 * together.low:,.3g} to "
+                f"{1e6 * together.high:,.3g} uJ a token with static power of {found.static.low:.3g} to "
+                f"{found.static.high:.3g} W; coefficients: {known.source} ({known.date})."
+            ),
+            report.table(["a token", "events", "uJ"], rows),
+        ),
+    )
 
 
 def builds_section() -> Section:

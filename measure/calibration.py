@@ -27,6 +27,7 @@ EVENTS = {
     "register_clock": "a flip-flop sees a rising edge",
     "block_ram_access": "a block RAM reads or writes a word",
     "memory_byte": "a byte is read from memory outside of the chip, pins and memory included",
+    "ddr3_byte": "a byte is read from DDR3, pins, their termination, standby and refreshing of the part included",
 }
 STATIC = "static_watts"
 SAMPLES = 2000
@@ -36,7 +37,7 @@ MOST_CONDITION = 1e6
 
 
 MAX_BYTES = 1 << 20
-MAX_TEXT = 500
+MAX_TEXT = 1000
 LARGEST = 1e6
 """No coefficient is larger, in joules or watts."""
 MOST_EVENTS = 1e18

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lutern.hw.config import HwConfig
 from lutern.measure.calibration import STATIC, Calibration, Coefficient
+from lutern.measure.estimate import Estimate as Computed
 from lutern.model_ref.errors import LuternError
 
 TYPICAL_STATIC_WATTS = {"12F": 0.125, "25F": 0.125, "45F": 0.170, "85F": 0.298}
@@ -90,6 +92,27 @@ def estimate(part: str, calibration: Calibration, events: Mapping[str, float], s
         item = calibration.coefficients[name]
         terms.append(Term(name, count, count * item.value, count * item.low, count * item.high))
     return Estimate(part, seconds, static_watts(part, calibration), terms, calibration.source)
+
+
+def memory_events(config: HwConfig, bytes_read: float) -> dict[str, float]:
+    """Bytes that a pass reads from memory outside of the chip, as the event of its kind; none without one."""
+    if config.source == "resident" or config.memory == "block":
+        return {}
+    return {"ddr3_byte" if config.memory == "ddr3" else "memory_byte": bytes_read}
+
+
+def without_nets(part: str, calibration: Calibration, config: HwConfig, found: Computed) -> Estimate:
+    """Of a token of a machine that nobody simulated: memory, clock and block RAM, computed. Nets of logic are left out.
+
+    Joules and seconds are a token's share of a pass.
+    """
+    cycles = config.clock_hz / found.tokens_per_second
+    events = {
+        "register_clock": found.resources.ff * cycles,
+        "block_ram_access": found.resources.block_rams * cycles,
+        **memory_events(config, found.bytes_read / found.streams),
+    }
+    return estimate(part, calibration, events, 1 / found.tokens_per_second)
 
 
 def of_windows(

@@ -68,6 +68,31 @@ def test_calibration_of_another_part(tmp_path: Path) -> None:
         run("--calibration", file)
 
 
+def test_370m_from_ddr3() -> None:
+    """By hand: 68.9 MB a token of 1.6e-10 to 7.7e-10 J a byte; clocks and block RAM; static power of a token's time."""
+    text = run("--size", "370m", "--preset", "ddr3-x16")
+    assert text.startswith("computed: 370M on ddr3-x16, 8.404 tokens/s, 68,882,656 bytes a token; nothing was counted")
+    terms = {
+        name: (float(low), float(high))
+        for name, low, high in re.findall(r"^(\w+) +[\d,]+ +([\d.]+) to ([\d.]+) *$", text, re.MULTILINE)
+    }
+    assert set(terms) == {"register_clock", "block_ram_access", "ddr3_byte"}
+    assert terms["ddr3_byte"] == pytest.approx((11.0, 53.0), rel=0.01)
+    found = re.search(
+        r"dynamic ([\d.]+) to ([\d.]+) mJ .*; static 0.298 to 0.596 W; together ([\d.]+) to ([\d.]+) mJ", text
+    )
+    assert found is not None, text
+    low, high, low_together, high_together = map(float, found.groups())
+    assert (low, high) == pytest.approx(tuple(map(sum, zip(*terms.values(), strict=True))), rel=0.01)
+    assert (low_together, high_together) == pytest.approx((low + 298 / 8.404, high + 596 / 8.404), rel=0.01)
+
+
+def test_toggles_with_memory_beside_the_chip() -> None:
+    assert run("--preset", "sdram-x16").startswith("computed: demo-small on sdram-x16, ")
+    with pytest.raises(LuternError, match=r"^toggles of ddr3-x16 cannot be counted, .*; leave --netlist out\.$"):
+        run("--preset", "ddr3-x16", "--netlist")
+
+
 @pytest.mark.slow
 def test_netlist(tmp_path: Path) -> None:
     """The smallest machine to the end: what is printed of trits, toggles and joules follows from one another."""

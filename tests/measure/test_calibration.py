@@ -103,7 +103,7 @@ def file_text(name: str = "net_toggle", low: object = 0, value: object = 1e-13, 
         (file_text(value="[" * 100_000), r"is no calibration file; make one"),
         (file_text().replace('"a"', '"\\u001b[2J"'), r"must be short texts, not '\\x1b\[2J'; make one"),
         (
-            file_text().replace('"a"', '"' + "a" * 600 + '"'),
+            file_text().replace('"a"', '"' + "a" * 1100 + '"'),
             r"must be short texts, not '" + "a" * 59 + r"\.\.\.; make one",
         ),
         (file_text().replace('"a"', "[]"), r"must be short texts, not \[\]; make one"),
