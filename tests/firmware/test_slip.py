@@ -1,12 +1,14 @@
 """Frames on the host: published CRC values, escapes, damage of every kind."""
 
+import itertools
 import random
 
+import numpy as np
 import pytest
 from amaranth.lib.crc.catalog import CRC32_ISCSI
 
 from lutern.firmware.slip import Frame, FrameDecoder, encode_frame
-from lutern.hw.protocol import CRC_BYTES, FRAME_BYTES, HEADER_BYTES, INFO, PAYLOAD_BYTES, SETUP, crc32c
+from lutern.hw.protocol import CHUNK_BYTES, CRC_BYTES, FRAME_BYTES, HEADER_BYTES, INFO, PAYLOAD_BYTES, SETUP, crc32c
 
 
 def test_crc_is_castagnoli() -> None:
@@ -80,6 +82,58 @@ def damage(line: bytearray, generator: random.Random) -> bytearray:
             other = min(at + generator.randint(1, 4), len(line) - 1)
             line[at], line[other] = line[other], line[at]
     return line
+
+
+def test_every_flip_of_one_or_two_bits_of_a_short_frame() -> None:
+    """All of them, of 32 bytes between and with the END bytes: nothing comes, and the next frame does."""
+    frame = encode_frame(2, 9, bytes(range(100, 126)))
+    after = encode_frame(3, 10)
+    assert len(frame) == 1 + 32 + 1
+    number, size = int.from_bytes(frame, "little"), len(frame)
+    bits = range(8 * size)
+    count = 0
+    for flips in itertools.chain(((bit,) for bit in bits), itertools.combinations(bits, 2)):
+        damaged = number
+        for bit in flips:
+            damaged ^= 1 << bit
+        got = FrameDecoder().feed(damaged.to_bytes(size, "little") + after)
+        assert got == [Frame(3, 10, b"")], f"bits {flips} flipped: {got}"
+        count += 1
+    assert count == 272 + 272 * 271 // 2
+
+
+def test_all_flips_of_up_to_five_bits_of_the_longest_frame_are_found() -> None:
+    """CRC-32C is linear: flips are missed if the syndromes of their bits add up to 0.
+
+    Each has an odd number of ones, so that an odd number of them never does; no two pairs have the same sum, so that
+    neither two nor four do.
+    """
+    size = FRAME_BYTES
+    syndromes = np.zeros(8 * size, np.uint32)
+    empty = crc32c(bytes(size - CRC_BYTES))
+    for bit in range(8 * (size - CRC_BYTES)):
+        flipped = bytearray(size - CRC_BYTES)
+        flipped[bit // 8] ^= 1 << bit % 8
+        syndromes[bit] = crc32c(bytes(flipped)) ^ empty
+    syndromes[-8 * CRC_BYTES :] = 1 << np.arange(8 * CRC_BYTES, dtype=np.uint32)
+    assert (np.bitwise_count(syndromes) & 1).all()
+    first, second = np.triu_indices(len(syndromes), 1)
+    sums = np.sort(syndromes[first] ^ syndromes[second])
+    assert sums[0] != 0 and (sums[1:] != sums[:-1]).all()
+
+
+@pytest.mark.parametrize("flip_count", [1, 2, 3, 4, 5])
+def test_flips_on_the_line(flip_count: int) -> None:
+    """Samples with escapes and ENDs, which change what is a byte of the frame."""
+    draw = random.Random(flip_count)
+    for _ in range(2000):
+        wanted = Frame(0x82, 7, draw.randbytes(CHUNK_BYTES + 4))
+        line = bytearray(encode_frame(*wanted))
+        places = draw.sample(range(8 * len(line)), flip_count)
+        for place in places:
+            line[place // 8] ^= 1 << place % 8
+        got = FrameDecoder().feed(bytes(line) + encode_frame(3, 8))
+        assert got == [Frame(3, 8, b"")], f"seed {flip_count}: bits {places}"
 
 
 def test_too_short_and_too_long_are_dropped() -> None:
