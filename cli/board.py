@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Annotated
 
 import typer
@@ -26,4 +25,4 @@ def serve_board(
     """
     with SimulatedBoard(simulated(preset(preset_name), divisor)) as board, PtyBoard(board) as served:
         print(served.port, flush=True)
-        threading.Event().wait()
+        served.wait()

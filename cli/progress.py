@@ -52,12 +52,13 @@ def load_bar(text: str = "{} the model") -> Iterator[Callable[[str, int, int], N
     with _progress((DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()), False, TRANSFER_BAR_WIDTH) as bar:
         task = bar.add_task("", total=None)
 
-        def advance(name: str, done: int, total: int) -> None:
+        def advance(what: str, done: int, total: int) -> None:
             nonlocal stage
+            name, bracket, note = what.partition(" (")
             if name != stage:
                 stage = name
-                bar.reset(task, total=total, description=text.format(name))
-            bar.update(task, completed=done)
+                bar.reset(task, total=total)
+            bar.update(task, completed=done, description=text.format(name) + bracket + note)
 
         yield advance
 

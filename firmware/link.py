@@ -2,19 +2,26 @@
 
     transact(opcode, payload) ─► frame ─► Link.write ═► gateware ═► Link.read ─► the frame with our number
                                    ▲                                    │
-                                   └────── again, up to 4 times ◄───────┘ none in time
+                                   └──── again, as line_quality says ◄──┘ none in time
 
     transact_all(opcode, payloads): up to WINDOW of them under way at once, so that the line never waits for an answer
 
 A damaged frame is dropped by whoever receives it: any damage shows as silence, and silence is answered by a resend,
 which is safe (see hw/protocol.py). The gateware answers in order, so of several under way those before the one that is
 answered are lost, and are sent again at once.
+
+The host gives up when nothing at all is answered: not for ``TRIES`` silences in a row, and not by so many frames that
+the line, as bad as it was measured, cannot have lost all of them. Then it asks for INFO, to know whether the board is
+silent or only this command is not answered.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from lutern.firmware.line_quality import MOST_FRAMES, LineQuality
+from lutern.firmware.link_errors import LinkError, RefusedError, Silence, SilenceError, UnansweredError
 from lutern.firmware.slip import Frame, FrameDecoder, encode_frame
 from lutern.hw.protocol import (
     CHECKSUM,
@@ -25,12 +32,12 @@ from lutern.hw.protocol import (
     PROTOCOL_VERSION,
     RESPONSE,
     RUN,
-    ErrorCode,
     Opcode,
 )
-from lutern.model_ref.errors import LuternError
 
 TRIES = 4
+HEARD_TRIES = 4
+"""So many times as patient with a board that answered before and of which bytes still come, damaged."""
 WINDOW = 64
 """Commands under way at once: 34 KB, more than the 19 KB that a line of 12 Mbaud carries in the 16 ms for which a USB
 bridge may hold an answer back. Far less than there are sequence numbers: a late answer is never taken for another's."""
@@ -38,41 +45,14 @@ BABBLE_BYTES = 16 * FRAME_BYTES  # a line that babbles is as bad as a silent one
 TIMEOUT_S = 1.0
 TOKEN_TIMEOUT_S = 1.0  # more, for each token of a RUN
 SILENCE_S = 0.5  # in a run whose words the host sends: a chip that lives asks for the next ones long before
-CHECKSUM_BYTES_PER_S = 20_000
-"""Slowest: a large simulated board, of which some 50,000 cycles pass in a second; a real one sums a byte a cycle."""
-
-REASONS = {
-    ErrorCode.UNKNOWN_OPCODE: "it does not know this command; use gateware and program of the same release",
-    ErrorCode.BAD_LENGTH: "the command has the wrong length; use gateware and program of the same release",
-    ErrorCode.BAD_ADDRESS: "the address is beyond the end of its memory; choose a smaller model or a larger memory",
-    ErrorCode.BAD_COUNT: "the count is 0 or too large; ask for fewer at a time",
-    ErrorCode.NOT_SET_UP: "no model is set up; load one first",
-    ErrorCode.BAD_TOKEN: "the token is not in the vocabulary of the model that is set up; use that model's tokenizer",
-    ErrorCode.NOT_AVAILABLE: "it has no hardware for this command; ask a machine that has",
-    ErrorCode.BUSY: "it is in the middle of another program's run; end that program, or reset the board",
-    ErrorCode.MEMORY_SILENT: "its memory does not answer; reset the board, and check the memory's clock and power",
-    ErrorCode.MEMORY_DISORDER: "its memory gave words that were not asked for; reset the board, and check that it "
-    "answers every job once and in order",
-    ErrorCode.BAD_SETUP: "the model's addresses or its vocabulary do not fit; lay it out for this configuration",
-}
-
-
-class LinkError(LuternError):
-    """The other end did not answer, or not sensibly."""
-
-
-class SilenceError(LinkError):
-    """The other end did not answer at all."""
-
-
-class RefusedError(LinkError):
-    """The gateware answered with an ErrorCode."""
-
-    def __init__(self, opcode: Opcode, code: int) -> None:
-        known = code in ErrorCode.__members__.values()
-        reason = REASONS[ErrorCode(code)] if known else f"with error code {code}, unknown here; update this program"
-        super().__init__(f"The board refused {opcode.name}: {reason}.")
-        self.opcode, self.code = opcode, code
+CHECKSUM_BYTES_PER_S = 200_000
+"""Slowest: a simulated board, whose second of patience has 2 million cycles; a chip sums a byte a cycle, and waits
+for its memory at times."""
+LONG_ANSWERS = (Opcode.RUN, Opcode.LOGITS, Opcode.COUNTERS)
+ANSWER_BYTES = 64
+"""Bytes of the frame of other answers, at most."""
+PROBES, MOST_PROBES = 2, 8
+"""INFOs that are sent after a silence, and that are under way at most."""
 
 
 class Server(Protocol):
@@ -101,18 +81,26 @@ class Link(Protocol):
         """At most `limit` bytes, as soon as there are any; none when `timeout_s` has passed."""
 
 
+Split = Callable[[bytes, int], Iterable[bytes]]
+"""Called with a payload and the bytes of words that a frame should have: payloads that do the same."""
+
+
 @dataclass
 class _Sent:
-    """A command under way: its place among all, its frame, how often it was sent."""
+    """A command under way."""
 
-    index: int
+    payload: bytes
     frame: bytes
-    tries: int = 1
+    is_probe: bool = False  # an INFO, whose answer nobody wants but to know what was lost before it
 
 
 class Client:
-    """Commands and their answers over a Link. `resent_count` tells how good the line is; `server` answers a chip that
-    has no weights of its own, while it runs."""
+    """Commands and their answers over a Link.
+
+    ``quality`` is what is measured of the line; ``server`` answers a chip that has no weights of its own, while it
+    runs; ``token_cycles`` bounds the cycles of a token, where they are known. A simulated board as ``link`` says its
+    ``cycles_per_second`` of patience.
+    """
 
     def __init__(
         self, link: Link, *, timeout_s: float = TIMEOUT_S, token_timeout_s: float = TOKEN_TIMEOUT_S, tries: int = TRIES
@@ -121,12 +109,19 @@ class Client:
         self.timeout_s = timeout_s
         self.token_timeout_s = token_timeout_s
         self.tries = tries
-        self.resent_count = 0
+        self.quality = LineQuality()
         self.decoder = FrameDecoder()
         self.server: Server | None = None
+        self.token_cycles = 0
+        self._silence = Silence()
         self._sequence = 0
-        self._word_bytes = 0  # known when greeted
+        self._word_bytes = self._clock_hz = 0  # known when greeted
         self._is_greeted = False
+
+    @property
+    def resent_count(self) -> int:
+        """Frames that were sent again because they or their answers were lost."""
+        return self.quality.lost_count
 
     def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
         """The payload of the answer to one command.
@@ -143,58 +138,131 @@ class Client:
             self._greet()
         return self._exchange(opcode, payload, self._patience(opcode, payload) if timeout_s is None else timeout_s)
 
-    def transact_all(self, opcode: Opcode, payloads: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-        """Commands of one kind, ``WINDOW`` of them under way at once: (index, payload of the answer), as they come.
+    def transact_all(
+        self, opcode: Opcode, payloads: Iterable[bytes], split: Split | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Commands of one kind, ``WINDOW`` of them under way at once: (payload, payload of the answer), as they come.
 
-        Only for commands that may be carried out twice and in any order. Raises as ``transact`` does.
+        Only for commands that may be carried out twice and in any order. A payload that is lost on a bad line is
+        ``split``, and its parts come in its place. Raises as ``transact`` does.
         """
         if not self._is_greeted:
             self._greet()
-        source: Iterator[tuple[int, bytes | None]] = iter(enumerate(payloads))
+        source = iter(payloads)
+        parts: deque[bytes] = deque()  # of payloads that were split
         under_way: dict[int, _Sent] = {}  # by sequence number, in the order in which they were sent last
-        heard_bytes = 0  # since the last answer
         while True:
-            while len(under_way) < WINDOW and (self._sequence + 1) & 0xFF not in under_way:
-                index, payload = next(source, (0, None))
+            while len(under_way) < WINDOW and self._has_numbers(under_way, 1 + MOST_PROBES):
+                payload = parts.popleft() if parts else next(source, None)
                 if payload is None:
                     break
-                self._sequence = (self._sequence + 1) & 0xFF
-                under_way[self._sequence] = _Sent(index, encode_frame(opcode, self._sequence, payload))
-                self.link.write(under_way[self._sequence].frame)
-            if not under_way:
+                self._send_next(opcode, payload, under_way)
+            if all(sent.is_probe for sent in under_way.values()):
                 return
-            data = self.link.read(2 * FRAME_BYTES, self.timeout_s)
-            heard_bytes += len(data)
-            if not data or heard_bytes > BABBLE_BYTES:
-                self._send_again(opcode, under_way, list(under_way))
-                heard_bytes = 0
+            data = self._read(self.timeout_s)
+            if not data or self._silence.bytes > BABBLE_BYTES * (1 + self._silence.rounds):
+                self._end_round(opcode, INFO.byte_count)
+                self._probe(under_way)
             for answer in self.decoder.feed(data):
                 if answer.sequence not in under_way:
+                    self._silence.others += 1
                     continue  # the second answer to a command that was resent
-                if answer.opcode == Opcode.ERROR and len(answer.payload) == ERROR.byte_count:
-                    raise RefusedError(opcode, answer.payload[0])
-                if answer.opcode == opcode | RESPONSE:
-                    order = list(under_way)
-                    index = under_way.pop(answer.sequence).index
-                    self._send_again(opcode, under_way, order[: order.index(answer.sequence)])
-                    heard_bytes = 0
-                    yield index, answer.payload
+                sent = under_way[answer.sequence]
+                self._refuse(opcode, answer)
+                if answer.opcode != (Opcode.INFO if sent.is_probe else opcode) | RESPONSE:
+                    continue
+                order = list(under_way)
+                del under_way[answer.sequence]
+                self._answered(sent.frame, answer, is_progress=not sent.is_probe)
+                self._send_again(opcode, under_way, order[: order.index(answer.sequence)], parts, split)
+                if not sent.is_probe:
+                    yield sent.payload, answer.payload
 
-    def _send_again(self, opcode: Opcode, under_way: dict[int, _Sent], numbers: list[int]) -> None:
-        """Send these again, behind all others."""
-        for number in numbers:
-            under_way[number] = sent = under_way.pop(number)
-            if sent.tries == self.tries:
-                raise self._silence(opcode, self.timeout_s)
-            sent.tries += 1
-            self.resent_count += 1
-            self.link.write(sent.frame)
+    def _send_next(
+        self, opcode: Opcode, payload: bytes, under_way: dict[int, _Sent], *, is_probe: bool = False
+    ) -> None:
+        self._sequence = (self._sequence + 1) & 0xFF
+        frame = encode_frame(opcode, self._sequence, payload)
+        under_way[self._sequence] = _Sent(payload, frame, is_probe)
+        self._send(frame)
 
-    def _silence(self, opcode: Opcode, timeout_s: float) -> SilenceError:
-        return SilenceError(
-            f"The board did not answer {opcode.name}, asked {self.tries} times with {timeout_s:g} s of patience each; "
-            "check the cable, the port and that the board runs Lutern."
-        )
+    def _has_numbers(self, under_way: dict[int, _Sent], count: int) -> bool:
+        """Whether none of the next sequence numbers is under way."""
+        return not any((self._sequence + step) & 0xFF in under_way for step in range(1, count + 1))
+
+    def _probe(self, under_way: dict[int, _Sent]) -> None:
+        """Nothing was answered in time: ask for INFO, whose answer shows that all before it are lost. One more copy of
+        all that is under way would keep a slow line busy for longer than the silence that is waited for."""
+        probes = [number for number, sent in under_way.items() if sent.is_probe]
+        for number in probes[: max(0, len(probes) + PROBES - MOST_PROBES)]:
+            del under_way[number]
+        for _ in range(PROBES):
+            if self._has_numbers(under_way, 1):
+                self._send_next(Opcode.INFO, b"", under_way, is_probe=True)
+
+    def _send_again(
+        self, opcode: Opcode, under_way: dict[int, _Sent], lost: list[int], parts: deque[bytes], split: Split | None
+    ) -> None:
+        """Send what is lost again, behind all others, or leave it to be sent in parts."""
+        for number in lost:
+            self.quality.lost(len(under_way[number].frame), is_certain=True)
+        most = self.quality.chunk_bytes()
+        for number in lost:
+            sent = under_way.pop(number)
+            pieces = [] if split is None or sent.is_probe else list(split(sent.payload, most))
+            if len(pieces) > 1:
+                parts.extend(pieces)
+            elif not sent.is_probe:
+                under_way[number] = sent
+                self._send(sent.frame)
+
+    def _send(self, frame: bytes) -> None:
+        self.link.write(frame)
+        self._silence.frames += 1
+
+    def _read(self, timeout_s: float) -> bytes:
+        data = self.link.read(2 * FRAME_BYTES, timeout_s)
+        self._silence.bytes += len(data)
+        if not data:
+            self._silence.seconds += timeout_s
+        return data
+
+    def _answered(self, frame: bytes, answer: Frame, *, is_progress: bool = True) -> None:
+        self.quality.answered(len(frame) + len(answer.payload) + FRAME_BYTES - PAYLOAD_BYTES)
+        if is_progress:
+            self._silence = Silence()
+
+    def _refuse(self, opcode: Opcode, answer: Frame) -> None:
+        """Raise what an answer with our number says if it is an error."""
+        if answer.opcode == Opcode.ERROR and len(answer.payload) == ERROR.byte_count:
+            self._silence = Silence()
+            raise RefusedError(opcode, answer.payload[0])
+
+    def _end_round(self, opcode: Opcode, frame_bytes: int) -> None:
+        """Nothing was answered in time: raise if that was enough."""
+        silence = self._silence
+        silence.rounds += 1
+        exchange_bytes = frame_bytes + (FRAME_BYTES if opcode in LONG_ANSWERS else ANSWER_BYTES)
+        tries = HEARD_TRIES * self.tries if silence.bytes and self._is_greeted else self.tries
+        enough = silence.frames >= self.quality.frames_enough(exchange_bytes)
+        if silence.rounds >= tries and (enough or silence.rounds >= MOST_FRAMES):
+            raise self._give_up(opcode)
+
+    def _give_up(self, opcode: Opcode) -> SilenceError:
+        silence, before, self._silence = self._silence, self.quality.text(), Silence()
+        if not self._is_greeted:
+            return silence.from_the_start(opcode)
+        if opcode != Opcode.INFO and self._answers_info():
+            return silence.of_one_command(opcode, before, self.token_cycles)
+        return silence.after_answers(opcode, before)
+
+    def _answers_info(self) -> bool:
+        for _ in range(PROBES):
+            self._sequence = (self._sequence + 1) & 0xFF
+            self._send(encode_frame(Opcode.INFO, self._sequence))
+            if self._wait(Opcode.INFO, self.timeout_s, None) is not None:
+                return True
+        return False
 
     def _greet(self) -> None:
         info = INFO.unpack(self._exchange(Opcode.INFO, b"", self.timeout_s))
@@ -204,43 +272,66 @@ class Client:
                 f"The board speaks protocol version {version}, this program version {PROTOCOL_VERSION}; "
                 "use gateware and program of the same release."
             )
-        self._word_bytes, self._is_greeted = info["word_bytes"], True
+        self._word_bytes, self._clock_hz, self._is_greeted = info["word_bytes"], info["clock_hz"], True
 
     def _patience(self, opcode: Opcode, payload: bytes) -> float:
         if opcode == Opcode.RUN and len(payload) >= RUN.byte_count:
             run = RUN.unpack(payload)
-            return self.timeout_s + self.token_timeout_s * float(run["count"] * run["streams"])
+            hz = getattr(self.link, "cycles_per_second", None) or self._clock_hz
+            token_s = max(self.token_timeout_s, self.token_cycles / hz if hz else 0.0)
+            return self.timeout_s + token_s * float(run["count"] * run["streams"])
         if opcode == Opcode.CHECKSUM and len(payload) == CHECKSUM.byte_count:
             return self.timeout_s + float(CHECKSUM.unpack(payload)["count"]) * self._word_bytes / CHECKSUM_BYTES_PER_S
         return self.timeout_s
 
-    def _exchange(self, opcode: Opcode, payload: bytes, timeout_s: float) -> bytes:
+    def _exchange(self, opcode: Opcode, payload: bytes, patience_s: float) -> bytes:
+        """One command. A RUN is sent again every ``timeout_s`` while it may still run, which costs nothing: if it was
+        lost, it is not waited for in vain."""
         self._sequence = (self._sequence + 1) & 0xFF
         frame = encode_frame(opcode, self._sequence, payload)
         server = self.server if opcode == Opcode.RUN else None
+        may_run_s = 0.0
+        round_s = patience_s
         if server is not None:
-            timeout_s = SILENCE_S
-        tries = 0  # since anything was heard that tells of progress
-        while tries < self.tries:
-            self.resent_count += tries > 0
-            self.link.write(frame)
-            if server is not None:
-                self.link.write(server.nudge() if tries else server.frames())
-            tries += 1
-            budget_bytes = BABBLE_BYTES
-            while budget_bytes > 0 and (data := self.link.read(2 * FRAME_BYTES, timeout_s)):
-                budget_bytes -= len(data)
-                for answer in self.decoder.feed(data):
-                    if self.server is not None and self.server.takes(answer):
-                        more, has_moved = self.server.take(answer)
-                        self.link.write(more)
-                        if has_moved:
-                            tries, budget_bytes = 1, BABBLE_BYTES
-                        continue
-                    if answer.sequence != self._sequence:
-                        continue  # the late answer to a command that was resent
-                    if answer.opcode == Opcode.ERROR and len(answer.payload) == ERROR.byte_count:
-                        raise RefusedError(opcode, answer.payload[0])
-                    if answer.opcode == opcode | RESPONSE:
-                        return answer.payload
-        raise self._silence(opcode, timeout_s)
+            round_s = SILENCE_S
+        elif opcode == Opcode.RUN:
+            round_s = min(self.timeout_s, patience_s)
+            may_run_s = patience_s - round_s
+        more = b"" if server is None else server.frames()
+        while True:
+            self._send(frame)
+            if more:
+                self.link.write(more)
+            answer = self._wait(opcode, round_s, server)
+            if answer is not None:
+                self._answered(frame, answer)
+                return answer.payload
+            if may_run_s > 0:
+                may_run_s -= round_s
+                continue
+            self._end_round(opcode, len(frame))
+            self.quality.lost(len(frame), is_certain=False)
+            more = b"" if server is None else server.nudge()
+
+    def _wait(self, opcode: Opcode, timeout_s: float, server: Server | None) -> Frame | None:
+        """The answer to the command that was sent last, or None after a silence."""
+        budget_bytes = BABBLE_BYTES
+        while budget_bytes > 0 and (data := self._read(timeout_s)):
+            budget_bytes -= len(data)
+            for answer in self.decoder.feed(data):
+                if self.server is not None and self.server.takes(answer):
+                    more, has_moved = self.server.take(answer)
+                    self.link.write(more)
+                    if has_moved and server is not None:
+                        self._silence, budget_bytes = Silence(), BABBLE_BYTES
+                    continue
+                if answer.sequence != self._sequence:
+                    self._silence.others += 1
+                    continue  # the late answer to a command that was resent
+                self._refuse(opcode, answer)
+                if answer.opcode == opcode | RESPONSE:
+                    return answer
+        return None
+
+
+__all__ = ["Client", "Link", "LinkError", "RefusedError", "Server", "SilenceError", "UnansweredError"]

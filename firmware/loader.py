@@ -1,14 +1,17 @@
 """Puts a laid-out program into a machine's memory and proves that it arrived.
 
-    over the link       blocks that are right already, by CHECKSUM ─► skipped
+    over the link       spans that are right already, by CHECKSUM ─► skipped
                         all others ─► WRITE of up to 512 bytes, many under way at once
                         every block by CHECKSUM, read back ─► equal, or refused
     by the back door    of a simulated memory: words that differ ─► poke ─► peek ─► equal, or refused
                         the ends of every section by CHECKSUM: the chip reads the same
 
 Writes go in order, so a host that was killed in the middle leaves a beginning, and the next one goes on from there; an
-image that is there already is not sent again. A block whose first chunk is wrong is wrong: after a wrong block only
-that chunk is summed first, so that an empty memory costs 512 cycles a block instead of 65,536.
+image that is there already is not sent again. A span whose first chunk is wrong is wrong: after a wrong block only that
+chunk of the next is summed, so that an empty memory costs 512 cycles a block instead of 65,536. A block that is wrong,
+but begins right, is halved until its wrong part is known to ``SPAN_BYTES``.
+
+A bad line gets shorter frames (``line_quality.py``), and the progress names the errors that were measured.
 
 A CHECKSUM takes a cycle a byte: 1.6 s for 118 MB at 75 MHz, minutes where the chip is simulated. So a simulated board
 gets its image by the back door, which the host compares by itself.
@@ -17,7 +20,7 @@ gets its image by the back door, which the host compares by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -30,10 +33,13 @@ from lutern.model_ref.errors import LuternError
 Words = NDArray[np.uint8]
 """[count, word_bytes]."""
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, and bytes of it: (COMPARING, done, total)."""
+"""Called with what is being done, and bytes of it: (COMPARING, done, total). On a bad line the error rate follows in
+brackets: "sending (1 byte in 980 is damaged)"."""
 COMPARING, SENDING, VERIFYING, COPYING = "comparing", "sending", "verifying", "copying"
 BLOCK_BYTES = 128 * CHUNK_BYTES
 """What one CHECKSUM is over: a fifth of a second at 3 Mbaud, a millisecond of the chip's."""
+SPAN_BYTES = 4 * CHUNK_BYTES
+"""A wrong part of a block is found to so many bytes: sending them takes as long as a CHECKSUM through a bridge."""
 COPIED_BYTES = 1 << 20
 """What is compared and copied at a time by the back door."""
 END_BYTES = 1 << 12
@@ -77,12 +83,17 @@ def load_sections(
                 "lay the model out for this board's configuration."
             )
     wanted = [Section(address, np.ascontiguousarray(words)) for address, words in sections]
-    report = progress or (lambda what, done, total: None)
+
+    def report(what: str, done: int, total: int) -> None:
+        if progress is not None:
+            note = client.quality.note()
+            progress(f"{what} ({note})" if note else what, done, total)
+
     if door is not None:
         put_sections(client, door, wanted, progress)
         return
     blocks = [block for section in wanted for block in _parts(section, BLOCK_BYTES)]
-    wrong = list(_wrong_blocks(client, blocks, report))
+    wrong = list(_wrong_spans(client, blocks, report))
     if wrong:
         total = sum(block.words.size for block in wrong)
         write_words(client, wrong, lambda written: report(SENDING, written, total))
@@ -119,26 +130,38 @@ def put_sections(
 
 def write_words(client: Client, sections: Sequence[Section], advance: Callable[[int], None]) -> None:
     """Write, many frames under way at once, and compare nothing; `advance` is told the bytes that are answered for."""
-    ends: dict[int, tuple[int, int]] = {}  # of the commands under way: address after the last word, bytes
 
     def commands() -> Iterator[bytes]:
-        numbers = count()
         for section in sections:
-            for address, words in _parts(section, CHUNK_BYTES):
-                ends[next(numbers)] = address + len(words), words.size
-                yield WRITE.pack(address=address) + words.tobytes()
+            rest = section
+            while len(rest.words):
+                part, rest = _cut(rest, _words_in(client.quality.chunk_bytes(), rest))
+                yield WRITE.pack(address=part.address) + part.words.tobytes()
 
     written = 0
-    for index, answer in client.transact_all(Opcode.WRITE, commands()):
-        end, size = ends.pop(index)
-        next_address = WRITE_DONE.unpack(answer)["next_address"]
+    word_bytes = sections[0].words.shape[1] if sections else 1
+    for command, answer in client.transact_all(Opcode.WRITE, commands(), partial(_split, word_bytes)):
+        section = _written(command, word_bytes)
+        end, next_address = section.address + len(section.words), WRITE_DONE.unpack(answer)["next_address"]
         if next_address != end:
             raise LinkError(
                 f"The board went on at address {next_address} after a WRITE that ends at {end}; "
                 "use gateware and program of the same release."
             )
-        written += size
+        written += section.words.size
         advance(written)
+
+
+def _written(command: bytes, word_bytes: int) -> Section:
+    """What a WRITE writes."""
+    words = np.frombuffer(command, np.uint8, offset=WRITE.byte_count).reshape(-1, word_bytes)
+    return Section(int(WRITE.unpack(command)["address"]), words)
+
+
+def _split(word_bytes: int, command: bytes, byte_count: int) -> Iterator[bytes]:
+    """WRITEs of at most so many bytes of words, but a word at least, that do what this one does."""
+    for part in _parts(_written(command, word_bytes), byte_count):
+        yield WRITE.pack(address=part.address) + part.words.tobytes()
 
 
 def checksum(client: Client, address: int, count: int) -> int:
@@ -147,24 +170,51 @@ def checksum(client: Client, address: int, count: int) -> int:
     return int(CHECKSUM_DONE.unpack(answer)["crc"])
 
 
+def _words_in(byte_count: int, section: Section) -> int:
+    """Words of a part of at most so many bytes, but one at least."""
+    return max(1, byte_count // int(section.words.shape[1]))
+
+
+def _cut(section: Section, count: int) -> tuple[Section, Section]:
+    """The first ``count`` words of a section, and the rest."""
+    return Section(section.address, section.words[:count]), Section(section.address + count, section.words[count:])
+
+
 def _parts(section: Section, byte_count: int) -> Iterator[Section]:
     """A section in parts of at most so many bytes, but a word at least."""
-    address, words = section
-    step = max(1, byte_count // words.shape[1])
-    for first in range(0, len(words), step):
-        yield Section(address + first, words[first : first + step])
+    while len(section.words):
+        part, section = _cut(section, _words_in(byte_count, section))
+        yield part
 
 
-def _wrong_blocks(client: Client, blocks: Sequence[Section], report: Progress) -> Iterator[Section]:
-    """The blocks of which the memory holds something else."""
+def _wrong_spans(client: Client, blocks: Sequence[Section], report: Progress) -> Iterator[Section]:
+    """Spans of the blocks of which the memory holds something else, in order."""
     total, done, was_right = sum(block.words.size for block in blocks), 0, False
     for block in blocks:
-        first = next(_parts(block, CHUNK_BYTES))
-        was_right = (was_right or _is_there(client, first)) and _is_there(client, block)
+        begins_right = not was_right and _is_there(client, next(_parts(block, CHUNK_BYTES)))
+        if not was_right and not begins_right:
+            found = [block]
+        elif _is_there(client, block):
+            found = []
+        else:
+            found = list(_narrowed(client, block, begins_right=begins_right))
+        was_right = not found
         done += block.words.size
         report(COMPARING, done, total)
-        if not was_right:
-            yield block
+        yield from found
+
+
+def _narrowed(client: Client, span: Section, *, begins_right: bool) -> Iterator[Section]:
+    """The wrong parts of a wrong span. ``begins_right``: its first chunk is known to be right."""
+    if span.words.size <= SPAN_BYTES or not (begins_right or _is_there(client, next(_parts(span, CHUNK_BYTES)))):
+        yield span
+        return
+    first, second = _cut(span, max(1, len(span.words) // 2))
+    first_is_wrong = not _is_there(client, first)
+    if first_is_wrong:
+        yield from _narrowed(client, first, begins_right=True)
+    if not first_is_wrong or not _is_there(client, second):
+        yield from _narrowed(client, second, begins_right=False)
 
 
 def _is_there(client: Client, section: Section) -> bool:

@@ -49,6 +49,11 @@ from lutern.model_ref.model import IntegerModel, Saturations
 from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.sampling import TEMPERATURE_BITS, TEMPERATURE_FRAC_BITS, Gumbel, scores
 
+CYCLES_PER_WORD = 16
+TOKEN_CYCLES = 1 << 20
+"""A token takes fewer cycles than these and ``CYCLES_PER_WORD`` for each word and beat that is read for it: a machine
+reads one a cycle, and a fraction of that while its memory refreshes or its vectors are small."""
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -144,6 +149,7 @@ class Session:
             client.server = self.weights = HostWeights(program, config.memory_words)
         else:
             load_sections(client, program.sections, progress=progress, door=door)
+            client.token_cycles = TOKEN_CYCLES + CYCLES_PER_WORD * program.bytes_per_token // config.word_bytes
         self.set_up()
 
     def set_up(self) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from amaranth.lib import wiring
 from numpy.typing import NDArray
 
+from lutern.firmware.serial_port import CYCLES_PER_SECOND
 from lutern.hw.config import HwConfig
 from lutern.hw.top import SerialTop, Top
 from lutern.model_ref.errors import LuternError
@@ -26,7 +27,6 @@ from lutern.sim.dram import DramTop
 from lutern.sim.port_memory import WordCounts, WordTiming
 from lutern.sim.verilate import Memory, list_taps, memory_of, verilate
 
-PATIENCE_CYCLES_PER_SECOND = 2_000_000  # about what a small design simulates in a second
 _SLICE_CYCLES = 500_000  # one call into the library: Ctrl-C is seen between two of them
 
 
@@ -118,7 +118,7 @@ class SimulatedBoard:
         *,
         pause_share: float = 0.0,
         seed: int = 0,
-        cycles_per_second: int = PATIENCE_CYCLES_PER_SECOND,
+        cycles_per_second: int = CYCLES_PER_SECOND,
         library: Path | None = None,
         memory_clock: tuple[int, int] | None = None,
         word_timing: WordTiming | None = None,

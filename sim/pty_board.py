@@ -3,7 +3,8 @@
     program ─► port ═► pty ═► PtyBoard ─► bit-level line ─► hw.top.SerialTop ─► bit-level line ═► pty ═► port
 
 A thread of its own moves bytes and lets the simulation run while it has something to do. Time on the line passes as
-fast as it is simulated, whatever rate the port is set to.
+fast as it is simulated, whatever rate the port is set to; the port shows it (``firmware.serial_port``). If the
+simulation fails, the port is closed, as if the cable were pulled, and ``wait`` says why.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import select
 import threading
 import tty
 from typing import Protocol
+
+from lutern.firmware.serial_port import show_cycles
+from lutern.model_ref.errors import LuternError
 
 READ_BYTES = 4096
 SLICE_CYCLES = 50_000  # what is simulated between two looks at the port
@@ -40,26 +44,42 @@ class PtyBoard:
         self._ours, self._theirs = os.openpty()
         tty.setraw(self._theirs)
         self.port = os.ttyname(self._theirs)
+        show_cycles(self._ours, 0, is_idle=True)
         self._wake, self._waker = os.pipe()
         self._open, self._closing = True, threading.Lock()
-        self._thread = threading.Thread(target=self._serve, name=f"board at {self.port}", daemon=True)
+        self._failure: Exception | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"board at {self.port}", daemon=True)
         self._thread.start()
 
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:
+            self._failure = error
+        finally:
+            for handle in (self._ours, self._theirs):
+                os.close(handle)
+            self._ended.set()
+
     def _serve(self) -> None:
-        quiet = QUIET_CYCLES
+        quiet, cycles = QUIET_CYCLES, 0
         while True:
             idle = quiet >= QUIET_CYCLES
             ready, _, _ = select.select([self._ours, self._wake], [], [], None if idle else 0)
             if self._wake in ready:
                 return
             if self._ours in ready:
+                show_cycles(self._ours, cycles)
                 self.board.write(os.read(self._ours, READ_BYTES))
                 quiet = 0
             waiting = self.board.run(SLICE_CYCLES)
+            cycles += SLICE_CYCLES
             quiet += SLICE_CYCLES
             if waiting:
                 self._send(self.board.read(waiting, 0))
                 quiet = 0
+            show_cycles(self._ours, cycles, is_idle=quiet >= QUIET_CYCLES)
 
     def _send(self, data: bytes) -> None:
         """All of it, unless nobody reads and the board is closed."""
@@ -70,6 +90,11 @@ class PtyBoard:
             if writable:
                 data = data[os.write(self._ours, data) :]
 
+    def wait(self) -> None:
+        """Wait until the port is closed; raise if that is because the simulation failed."""
+        self._ended.wait()
+        self._raise()
+
     def close(self) -> None:
         """Pull the cable; any thread may, once or again."""
         with self._closing:
@@ -77,14 +102,23 @@ class PtyBoard:
                 self._open = False
                 os.write(self._waker, b"x")
                 self._thread.join()
-                for handle in (self._ours, self._theirs, self._wake, self._waker):
+                for handle in (self._wake, self._waker):
                     os.close(handle)
+
+    def _raise(self) -> None:
+        if self._failure is not None:
+            raise LuternError(
+                f"The simulated board at {self.port} has ended: {self._failure}; report this, it is a defect of the "
+                "gateware or of the simulation."
+            ) from self._failure
 
     def __enter__(self) -> PtyBoard:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self.close()
+        if kind is None:
+            self._raise()
 
 
 __all__ = ["PtyBoard"]
