@@ -45,6 +45,7 @@ try:
         evaluate,
         generate,
         inspect,
+        link,
         logits,
         new,
         power,
@@ -63,6 +64,7 @@ else:
     app.command("generate")(generate.generate_text)
     app.command("selftest")(selftest.selftest)
     app.command("board")(board.serve_board)
+    app.add_typer(link.app, name="link")
     app.command("eval")(evaluate.evaluate)
     app.command("compare")(compare.compare)
     app.command("logits")(logits.write_logits)

@@ -14,7 +14,7 @@ from lutern.cli.generate import open_session
 from lutern.cli.models import open_network
 from lutern.cli.numbers import baud_option, whole
 from lutern.cli.output import plain_console
-from lutern.cli.port import open_port
+from lutern.cli.port import RecordOption, open_port
 from lutern.cli.progress import load_bar
 from lutern.firmware.limits import check_fit
 from lutern.firmware.link import Client
@@ -89,6 +89,7 @@ def cycles(
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
     on: Annotated[str, typer.Option(help="sim: the simulated board; or the port of a board.")] = "sim",
     baud: Annotated[int | None, baud_option()] = None,
+    record: RecordOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it.")
     ] = None,
@@ -107,7 +108,7 @@ def cycles(
         check_fit(network.config, config, network.embedding_bits)
         token = count_simulated(network.weights(), config, streams)
     else:
-        with open_port(on, baud) as port:
+        with open_port(on, baud, record) as port:
             token = count_token(open_session(Client(port), network.weights(), preset_name), streams)
     print_token(token)
     if output is not None:

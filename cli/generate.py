@@ -12,7 +12,7 @@ import typer
 from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import given_text, given_texts, plain_console
-from lutern.cli.port import open_port
+from lutern.cli.port import RecordOption, open_port
 from lutern.cli.progress import load_bar
 from lutern.cli.prompts import TEMPERATURE, choose_sampling, collect_prompts, turns
 from lutern.cli.writing import Place, Style, write_texts, write_turns
@@ -125,6 +125,7 @@ def generate_text(
         str, typer.Option(help="sim: the simulated board; golden: the integer model; or the port of a board.")
     ] = "sim",
     baud: Annotated[int | None, baud_option()] = None,
+    record: RecordOption = None,
     tokens: Annotated[
         int, whole("-n", "--tokens", least=1, most=LARGEST_COUNT, help="Tokens to generate at most.")
     ] = 200,
@@ -204,7 +205,7 @@ def generate_text(
         else:
             write(GoldenSession(weights, max(1, len(ids)), max(1, len(ids))))
         return
-    with open_port(on, baud) as port:
+    with open_port(on, baud, record) as port:
         session = open_session(Client(port), weights, preset_name)
         sampling.check_kept(session.config.top_k)
         write(session, on, port.baud)

@@ -9,18 +9,23 @@ At another rate the chip sees damaged frames, which it drops: asking harms nothi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Protocol, TextIO
+
+import typer
 
 from lutern.boards.build import MANIFEST
 from lutern.boards.cache import kept_json, newest
 from lutern.boards.catalog import BOARDS
 from lutern.firmware.link import Client, Link, LinkError, SilenceError
+from lutern.firmware.recording import open_serial
 from lutern.firmware.serial_port import BAUD, PortError, SerialPort
 from lutern.hw.protocol import Opcode
+from lutern.model_ref.output_files import output_file, refused_output
 
-PATIENCES_S = (0.3, 1.0)
-"""Of each round: a chip answers in milliseconds, a simulated one may need a second."""
+PATIENCES_S = (0.3, 0.3, 1.0)
+"""Of each round: a chip answers in milliseconds, unless the line damages its answer."""
 
 
 class RatedLink(Link, Protocol):
@@ -30,33 +35,53 @@ class RatedLink(Link, Protocol):
         """Read and write at this rate from now on."""
 
 
+RecordOption = Annotated[
+    Path | None, typer.Option("--record", help="Record what passes at the port; lutern link dump FILE reads it.")
+]
+
+
 @contextmanager
-def open_port(port: str, baud: int | None = None) -> Iterator[SerialPort]:
-    """The port, at the rate ``baud`` or at the one that its chip has."""
+def open_port(port: str, baud: int | None = None, record: Path | None = None) -> Iterator[SerialPort]:
+    """The port, at the rate ``baud`` or at the one that its chip has; what passes is written to the file ``record``."""
     rates = [baud] if baud is not None else known_rates()
-    with SerialPort(port, rates[0] if baud is not None else BAUD) as link:
+    with ExitStack() as stack:
+        file = None if record is None else stack.enter_context(_new_recording(record))
+        link = stack.enter_context(open_serial(port, rates[0] if baud is not None else BAUD, file))
         if baud is None:
             find_rate(link, rates)
         yield link
 
 
+def _new_recording(path: Path) -> TextIO:
+    try:
+        return output_file(path).open("w", encoding="ascii")
+    except OSError as error:
+        raise refused_output(path, error) from None
+
+
 def find_rate(link: RatedLink, rates: Iterable[int]) -> int:
     """Set the first rate at which the chip answers, and return it."""
     rates = list(rates)
+    heard_bytes = asked = 0
     for patience_s in PATIENCES_S:
         for baud in rates:
             try:
                 link.set_baud(baud)
             except PortError:
                 continue  # a rate that this bridge does not make
+            client = Client(link, timeout_s=patience_s, tries=1)
             try:
-                Client(link, timeout_s=patience_s, tries=1).transact(Opcode.INFO)
-            except SilenceError:
+                client.transact(Opcode.INFO)
+            except SilenceError as error:
+                heard_bytes += error.heard_bytes
+                asked += 1
                 continue
             return baud
+    heard = f"{heard_bytes:,} bytes came back that make no whole frame" if heard_bytes else "not a byte came back"
     raise LinkError(
-        f"The board did not answer at {', '.join(f'{baud:,}' for baud in rates)} baud; check the cable, the port and "
-        "that the board runs Lutern, or give the rate of its gateware with --baud."
+        f"The board did not answer at {', '.join(f'{baud:,}' for baud in rates)} baud: {asked} frames were sent and "
+        f"{heard}; give the port of a board that has power and a bitstream of Lutern, or the rate of its gateware with "
+        "--baud."
     )
 
 
@@ -73,4 +98,4 @@ def built_rates() -> list[int]:
     return list(dict.fromkeys(rate for rate in rates if type(rate) is int and rate > 0))
 
 
-__all__ = ["built_rates", "find_rate", "known_rates", "open_port"]
+__all__ = ["RecordOption", "built_rates", "find_rate", "known_rates", "open_port"]

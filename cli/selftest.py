@@ -12,7 +12,7 @@ from lutern.cli.generate import open_session
 from lutern.cli.models import SHIPPED, open_network
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import plain_console
-from lutern.cli.port import open_port
+from lutern.cli.port import RecordOption, open_port
 from lutern.cli.progress import transfer_bar
 from lutern.firmware.identify import identify
 from lutern.firmware.leveling import level_reads
@@ -39,6 +39,7 @@ PATTERN_WORDS = 1 << 15
 def selftest(
     on: Annotated[str, typer.Option(help="The board's port, such as /dev/ttyUSB0.")],
     baud: Annotated[int | None, baud_option()] = None,
+    record: RecordOption = None,
     words: Annotated[
         int | None,
         whole(
@@ -70,7 +71,7 @@ def selftest(
         else:
             console.print(f"pass  {name:<7} {text[0]}", soft_wrap=True)
 
-    with open_port(on, baud) as port:
+    with open_port(on, baud, record) as port:
         client = Client(port)
         config: HwConfig | None = None
         with step("link") as done:
@@ -110,7 +111,7 @@ def selftest(
             golden = GoldenSession(weights)
             done(f"{name}: {check_decode(session, golden, TOKENS)}")
         if client.resent_count:
-            console.print(f"      {client.resent_count} frames were sent again: the line is noisy")
+            console.print(f"      the line: {client.quality.text()}")
     if failed:
         raise typer.Exit(1)
 

@@ -234,8 +234,8 @@ def test_nothing_answers(folder: Path) -> None:
         os.close(near)
     assert_refused(
         done,
-        "The board did not answer INFO, asked 4 times with 1 s of patience each; check the cable, the "
-        "port and that the board runs Lutern.",
+        "The board did not answer INFO: 4 frames were sent, 4 s passed in silence, and not a byte came back; give the "
+        "port of a board that has power and a bitstream of Lutern.",
     )
 
 
@@ -277,10 +277,11 @@ def test_no_rate_is_the_right_one() -> None:
     with pytest.raises(LinkError) as error:
         find_rate(chip, [3_000_000, 1_000_000])
     assert str(error.value) == (
-        "The board did not answer at 3,000,000, 1,000,000 baud; check the cable, the port and that the board runs "
-        "Lutern, or give the rate of its gateware with --baud."
+        "The board did not answer at 3,000,000, 1,000,000 baud: 6 frames were sent and 42 bytes came back that make no "
+        "whole frame; give the port of a board that has power and a bitstream of Lutern, or the rate of its gateware "
+        "with --baud."
     )
-    assert chip.asked == [3_000_000, 1_000_000] * 2
+    assert chip.asked == [3_000_000, 1_000_000] * 3
 
 
 def test_another_version_is_no_silence() -> None:

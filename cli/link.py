@@ -1,0 +1,43 @@
+"""`lutern link dump`: what a recorded session of the link says, frame by frame."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lutern.firmware.link_dump import dump
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.input_files import open_plain
+
+app = typer.Typer(help="Sessions of the link, recorded with --record FILE.")
+
+LONGEST_LINE = 1 << 22
+"""Characters: a window of the longest frames, twice over."""
+
+
+@app.callback()
+def link() -> None:
+    """Sessions of the link, recorded with --record FILE."""
+
+
+@app.command("dump")
+def dump_recording(
+    file: Annotated[Path, typer.Argument(help="A recording, made with --record of a command that opens a port.")],
+) -> None:
+    """Print a line for each frame of a recording, damaged ones too, and count them."""
+    try:
+        raw = open_plain(file, "recording of the link")
+    except OSError as error:
+        raise LuternError(f"{file} cannot be read ({error.strerror}); give a file of --record.") from None
+    try:
+        with io.TextIOWrapper(raw, "ascii") as lines:
+            for line in dump(iter(lambda: lines.readline(LONGEST_LINE), "")):
+                print(line)
+    except UnicodeDecodeError:
+        raise LuternError(f"{file} is no recording of the link; give a file of --record.") from None
+
+
+__all__ = ["app"]

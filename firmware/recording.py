@@ -1,0 +1,48 @@
+"""A serial port whose traffic is recorded, in the form that docs/protocol.md describes; `lutern link dump` reads it."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+from lutern.firmware.link_dump import HEAD
+from lutern.firmware.serial_port import BAUD, SerialPort
+
+
+class RecordedPort(SerialPort):
+    """A port that writes what passes to ``file``, piece by piece."""
+
+    def __init__(self, port: str, baud: int, file: TextIO) -> None:
+        self._file, self._begin = file, time.monotonic()
+        file.write(f"{HEAD}\n")
+        super().__init__(port, baud)
+        self._note("=", str(baud))
+
+    def set_baud(self, baud: int) -> None:
+        """See ``SerialPort``."""
+        super().set_baud(baud)
+        self._note("=", str(baud))
+
+    def write(self, data: bytes) -> None:
+        """See ``SerialPort``."""
+        self._note(">", data.hex())
+        super().write(data)
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        """See ``SerialPort``."""
+        data = super().read(limit, timeout_s)
+        if data:
+            self._note("<", data.hex())
+        return data
+
+    def _note(self, direction: str, what: str) -> None:
+        if what:
+            self._file.write(f"{time.monotonic() - self._begin:.6f} {direction} {what}\n")
+
+
+def open_serial(port: str, baud: int = BAUD, record: TextIO | None = None) -> SerialPort:
+    """A port, recorded where there is a file for it."""
+    return SerialPort(port, baud) if record is None else RecordedPort(port, baud, record)
+
+
+__all__ = ["RecordedPort", "open_serial"]
