@@ -101,7 +101,7 @@ def parse_route(
         used = {name: (utilization[cell]["used"], utilization[cell]["available"]) for name, cell in RESOURCES.items()}
         worst = min(found, key=lambda clock: clock.margin)
         return Route(seed, found, used, _path(report, worst.domain, domains, sources or {}))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise LuternError(f"Utilisation or clocks of {fpga.name} are not in the report that nextpnr wrote.") from None
 
 

@@ -131,11 +131,22 @@ class Placement:
     seed: int
 
 
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What a report raises that no tool has written so."""
+
+
+def _counts(cells: dict[str, Any]) -> dict[str, int]:
+    """Numbers of cells by type."""
+    if not all(type(count) is int for count in cells.values()):
+        raise ValueError("a count is no number")
+    return cells
+
+
 def parse_stat(block: str, text: str) -> Cost:
     """The cost in what yosys' `stat -json` printed."""
     try:
-        cells = json.loads(text)["design"]["num_cells_by_type"]
-    except (ValueError, KeyError, TypeError):
+        cells = _counts(json.loads(text)["design"]["num_cells_by_type"])
+    except _DAMAGED:
         raise LuternError(f"The cell counts of {block} are not in the JSON that yosys wrote.") from None
     return Cost(
         block,
@@ -148,23 +159,27 @@ def parse_stat(block: str, text: str) -> Cost:
     )
 
 
+def _utilization(report: dict[str, Any]) -> dict[str, int]:
+    return _counts({name: item["used"] for name, item in report["utilization"].items()})
+
+
 def parse_report(block: str, text: str, seed: int) -> Placement:
     """The placement in nextpnr's `--report`."""
     try:
         report: dict[str, Any] = json.loads(text)
-        used = {name: item["used"] for name, item in report["utilization"].items()}
-        fmax_hz = min(clock["achieved"] for clock in report["fmax"].values()) * 1e6
+        used = _utilization(report)
+        fmax_hz = float(min(clock["achieved"] for clock in report["fmax"].values())) * 1e6
         return Placement(block, used["TRELLIS_COMB"], used["TRELLIS_FF"], fmax_hz, seed)
-    except (ValueError, KeyError, TypeError):
+    except _DAMAGED:
         raise LuternError(f"Utilisation or clock of {block} are not in the report that nextpnr wrote.") from None
 
 
 def parse_packed(block: str, text: str) -> Packed:
     """What nextpnr's `--report` says about utilisation."""
     try:
-        used = {name: item["used"] for name, item in json.loads(text)["utilization"].items()}
+        used = _utilization(json.loads(text))
         return Packed(used["TRELLIS_COMB"], used["TRELLIS_FF"])
-    except (ValueError, KeyError, TypeError):
+    except _DAMAGED:
         raise LuternError(f"The utilisation of {block} is not in the report that nextpnr wrote.") from None
 
 

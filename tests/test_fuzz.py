@@ -1,0 +1,52 @@
+"""Every parser of outside input, under seeded mutations and the inputs that once were faults; fuzz.py has the rest."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from fuzz_targets import MORE_BYTES, TARGETS, Target, change_bytes, check
+from lutern.model_ref.errors import LuternError
+
+SEED = 20
+COUNT = 60
+FAULTS = sorted((Path(__file__).parent / "data" / "fuzz").glob("*/*"))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_mutations(name: str) -> None:
+    """Mutations of the seeds, and mutations of those: every fourth begins anew."""
+    target, generator = TARGETS[name], random.Random(SEED)
+    data = target.seeds[0]
+    for index in range(COUNT):
+        data = target.mutate(generator.choice(target.seeds) if index % 4 == 0 else data, generator)
+        try:
+            check(target, data)
+        except Exception as error:
+            raise AssertionError(f"{name}, seed {SEED}, input {index}: {data!r}") from error
+
+
+@pytest.mark.parametrize("path", FAULTS, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_inputs_that_were_faults(path: Path) -> None:
+    check(TARGETS[path.parent.name], path.read_bytes())
+
+
+@pytest.mark.parametrize(("error", "seen"), [(KeyError("x"), KeyError), (LuternError("\x1b"), AssertionError)])
+def test_a_fault_is_seen(error: Exception, seen: type[Exception]) -> None:
+    """Another exception, or a sentence that holds a control character."""
+
+    def read(data: bytes) -> object:
+        raise error
+
+    with pytest.raises(seen):
+        check(Target((b"",), read, change_bytes), b"")
+
+
+def test_memory_is_counted() -> None:
+    def read(data: bytes) -> object:
+        return bytearray(MORE_BYTES + (64 << 20)).count(1)
+
+    with pytest.raises(AssertionError, match="bytes of memory for 0 of input"):
+        check(Target((b"",), read, change_bytes), b"")
