@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.cli.models import open_checkpoint, open_image_file, open_network
-from lutern.cli.output import plain_console
+from lutern.cli.output import plain_console, printable
 from lutern.cli.progress import named_progress_bar
 from lutern.firmware.contents import Tensor, bfloat16_bytes, grouped, image_bytes, parts_of
 from lutern.firmware.image import OpenImage
@@ -119,11 +119,6 @@ def activation_cells(image: OpenImage, name: str) -> list[str]:
     rests_on = "calibration" if name in image.calibrated else "proof"
     seen = image.activations[name]
     return [name, f"{2.0 ** (word - 1 - frac_bits):g}", rests_on, f"{seen.largest:.3g}", f"{seen.rms:.3g}"]
-
-
-def printable(text: str) -> str:
-    """A text out of a file, safe for a terminal."""
-    return text if text.isprintable() else ascii(text)
 
 
 def machine_cells(model_config: ModelConfig, name: str, embedding_bits: int) -> list[str]:

@@ -14,7 +14,6 @@ import codecs
 import errno
 import io
 import os
-import re
 import sys
 from typing import Any
 
@@ -27,7 +26,6 @@ ERRORS = "lutern"
 SPELLED = {"±": "+-", "…": "...", "×": "x", "µ": "u", "Ω": "ohm"}
 BROKEN_PIPE_STATUS = 141
 """What a shell reports of a program that SIGPIPE ended."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class OutputError(LuternError):
@@ -151,8 +149,13 @@ def _replaced(stream: io.TextIOWrapper, kind: type[Output] | type[Messages], err
 
 
 def printable(text: str) -> str:
-    """A sentence without control characters, which a user's text may hold; lines stay."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    """A sentence without what a terminal obeys or turns around, which a user's text may hold; lines stay, and so do the
+    bytes of a path that are no UTF-8."""
+    return "".join(character if _is_shown(character) else ascii(character)[1:-1] for character in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or character in "\n\t\xa0" or "\udc80" <= character <= "\udcff"
 
 
 def refuse(error: LuternError) -> int:

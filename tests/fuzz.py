@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=0)
     options = parser.parse_args()
     target, folder = TARGETS[options.target], PLACE / options.target
-    (folder / "corpus").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "corpus", ignore_errors=True)
+    (folder / "corpus").mkdir(parents=True)
     for index, seed in enumerate(target.seeds):
         (folder / "corpus" / f"seed-{index}").write_bytes(seed)
 

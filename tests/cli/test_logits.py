@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import resource
 import shutil
 import zipfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.comparison import relative_error
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.model import IntegerModel
+from lutern.model_ref.output_files import UNFINISHED
 from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 
@@ -145,3 +147,15 @@ def test_a_failure_leaves_the_old_file(tokens: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out.npz").read_bytes() == b"old"
     write_logits(str(TINY), tokens, tmp_path / "out.npz")
     assert zipfile.is_zipfile(tmp_path / "out.npz")
+
+
+def test_a_full_disk(tokens: Path, tmp_path: Path) -> None:
+    """A process that writes into a mapping of a file ends there with SIGBUS; here it is one sentence."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+    try:
+        with pytest.raises(LuternError, match=r"/out\.npz cannot be written \(File too large\); choose a folder that"):
+            write_logits(str(TINY), tokens, tmp_path / "out.npz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "out.npz").exists() and not list(tmp_path.glob(f"{UNFINISHED}*"))

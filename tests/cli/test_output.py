@@ -52,9 +52,10 @@ def test_any_text_of_the_command_line(raw: bytes) -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.text(max_size=30))
 def test_any_sentence_is_safe_for_a_terminal(text: str) -> None:
-    """Control characters are spelled, all else stays."""
+    """Characters that a terminal obeys, or that turn the order of others around, are spelled; all else stays."""
     shown = printable(text)
-    assert all(character in "\n\t" or not (character < " " or "\x7f" <= character <= "\x9f") for character in shown)
+    assert all(character in "\n\t\xa0" or character.isprintable() for character in shown)
+    assert printable("a\u202eb\x1b[2J\udc80é") == "a\\u202eb\\x1b[2J\udc80é"
     if text.isprintable():
         assert shown == text
 
