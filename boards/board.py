@@ -176,8 +176,8 @@ class Board:
     def config(self, preset_name: str = "", clock_hz: int = 0, memory_hz: int = 0) -> HwConfig:
         """The machine as this board has it: no debug taps, lanes of ECP5's cells.
 
-        ``clock_hz``, ``memory_hz``: its clock and that of DDR3, if they are given; else the board's with DDR3, and the
-        preset's without.
+        ``clock_hz``, ``memory_hz``: its clock and that of DDR3, if they are given. Without them the board's with DDR3,
+        the machine no faster than the memory's controller, since the PLL makes both; the preset's without DDR3.
         """
         config = preset(preset_name or self.preset).with_(debug_tap=False, cells="ecp5")
         if config.memory in OUTSIDE:
@@ -185,7 +185,7 @@ class Board:
         if config.memory == "ddr3" and self.ddr3:
             memory_hz = memory_hz or self.ddr3.memory_hz
             check_memory_clock(memory_hz)
-            config = config.with_(clock_hz=self.ddr3.machine_hz, memory_hz=memory_hz)
+            config = config.with_(clock_hz=min(self.ddr3.machine_hz, memory_hz), memory_hz=memory_hz)
         elif memory_hz:
             raise LuternError(
                 f"a memory clock of {memory_hz / 1e6:g} MHz is given, and preset {config.name} has no DDR3; leave "

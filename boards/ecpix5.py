@@ -32,7 +32,7 @@ _DDRAM = ddram(
     dqs="V4 V1",
     standard="SSTL15",
 )
-_WIRING = Ddr3Wiring(kind="DDR3", memory_hz=100_000_000, machine_hz=100_000_000)
+_WIRING = Ddr3Wiring(kind="DDR3", memory_hz=100_000_000, machine_hz=80_000_000)
 
 
 def _board(size: str, preset: str) -> Board:

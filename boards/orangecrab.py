@@ -53,7 +53,7 @@ _DDRAM = ddram(
 _WIRING = Ddr3Wiring(
     kind="DDR3L",
     memory_hz=100_000_000,
-    machine_hz=100_000_000,
+    machine_hz=80_000_000,
     modes=Ddr3Modes(rtt_nom=0),
     slow_delay=100,
     both_edges=True,

@@ -5,7 +5,8 @@
     tick ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory
     sync ─► Top, SerialTop or WordsTop ─ dfi, levels ─► Ddr3Phy ─► cells (ecp5_ddr3_cells.v) ─► ddr3_pins ─► ddr3_dfi
 
-The machine's words are the part's, as in `DramTop`, whose simulation ends at DFI and is 10 times as fast.
+The machine's words are the part's, as in `DramTop`, whose simulation ends at DFI. A token of the released 370M, 8.8
+million cycles, takes 65 s of a processor.
 """
 
 from __future__ import annotations

@@ -267,5 +267,7 @@ def test_memory_clock_of_a_board_and_one_that_is_asked_for() -> None:
     assert board.ddr3
     config = board.config("ddr3-x16")
     assert (config.clock_hz, config.memory_hz) == (board.ddr3.machine_hz, board.ddr3.memory_hz)
+    config = board.config("ddr3-x16", 0, 64_000_000)
+    assert (config.clock_hz, config.memory_hz) == (64_000_000, 64_000_000)
     config = board.config("ddr3-x16", 50_000_000, 64_000_000)
     assert (config.clock_hz, config.memory_hz, config.debug_tap) == (50_000_000, 64_000_000, False)
