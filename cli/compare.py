@@ -42,11 +42,12 @@ def compare(
     table = Table(title="relative RMS error of logits against float32")
     for column in ("checkpoint", "d", "L", "m", "V", "integer", "float16", "share", "saturated"):
         table.add_column(column, justify="left" if column == "checkpoint" else "right")
+    opened = [(name, _checkpoint(name)) for name in models or []]  # refused before anything is computed
     shapes = {**measure.SHAPES, **(measure.LARGE if large else {})}
     reference = measure.reference()
     results = [reference] if reference else []
     results += [measure.compare(f"random, {name}", measure.synthetic(c, bfloat16)) for name, c in shapes.items()]
-    results += [measure.compare(name, _checkpoint(name)) for name in models or []]
+    results += [measure.compare(name, checkpoint) for name, checkpoint in opened]
     for one in results:
         config = one.config
         shape = (config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.vocab_size)

@@ -246,7 +246,7 @@ def read_machine(data: bytes) -> object:
 def read_kept(data: bytes) -> object:
     """What tools wrote and a cache kept: reports, manifests and digests."""
     text = data.decode("utf-8", "replace")
-    clocks = {"$glbnet$clk": report.Clock("sync", 60e6)}
+    clocks = {"clk": report.Clock("sync", 60e6)}
     for parse in (
         lambda: report.parse_route(text, 1, clocks, next(iter(FPGAS.values()))),
         lambda: cost.parse_stat("x", text),
