@@ -9,6 +9,7 @@ that once were faults.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import json
@@ -40,6 +41,7 @@ from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.container import METADATA, open_container
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.file_kinds import refuse_foreign
+from lutern.model_ref.output_files import unfinished_folder
 from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import write_random_checkpoint
 from lutern.model_ref.text import read_text
@@ -188,8 +190,11 @@ def change_image_body(header: Any, generator: random.Random) -> Any:
 
 # --------------------------------------------------------------------------------------- parsers
 
-_ROOM = tempfile.TemporaryDirectory(prefix="lutern-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
-_HERE = Path(_ROOM.name)
+_STACK = contextlib.ExitStack()
+_HERE = _STACK.enter_context(
+    unfinished_folder(Path("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()))
+)
+atexit.register(_STACK.close)
 
 
 def of_file(read: Callable[[Path], object], data: bytes, name: str = "input") -> object:
