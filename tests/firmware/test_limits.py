@@ -74,10 +74,12 @@ def test_a_limit_that_is_just_met_is_none() -> None:
 @pytest.mark.parametrize("size", PUBLISHED)
 @pytest.mark.parametrize("name", PRESETS)
 def test_memory_is_the_reason_on_every_machine_that_has_one(name: str, size: str) -> None:
-    """Only where the host sends the weights another limit comes first."""
+    """Another limit comes first only where the host sends the weights, and where the memory holds them."""
     hw_config, found = PRESETS[name], lacks(PUBLISHED[size], PRESETS[name])
     if hw_config.memory == "host":
         assert not any("memory" in lack.what for lack in found)
+    elif (name, size) == ("ddr3-x16", "1.3b"):  # 512 MiB, for vectors of 370M
+        assert [lack.what for lack in found] == ["intermediate size", "state (layers x hidden size)"]
     elif found:
         where = "block RAM for trits and embeddings" if hw_config.source == "resident" else "memory"
         assert found[0].what == where and found[0].needed > found[0].held

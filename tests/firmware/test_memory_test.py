@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
+from lutern.firmware.line_quality import LineQuality
 from lutern.firmware.memory_test import STEP_WORDS, Result, centre_phase, check_size, march
 from lutern.hw.presets import preset
 from lutern.hw.protocol import (
@@ -87,6 +88,7 @@ class Folded:
     """A chip whose part keeps ``size`` words and repeats; of the address bits in ``stuck`` nothing arrives."""
 
     timeout_s = 1.0
+    quality = LineQuality()
 
     def __init__(self, size: int, stuck: int = 0) -> None:
         self.kept, self.stuck = size - 1, stuck
@@ -95,11 +97,11 @@ class Folded:
     def _place(self, address: int) -> int:
         return address & self.kept & ~self.stuck
 
-    def transact_all(self, opcode: Opcode, payloads: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-        for index, payload in enumerate(payloads):
+    def transact_all(self, opcode: Opcode, payloads: Iterable[bytes], split: object) -> Iterator[tuple[bytes, bytes]]:
+        for payload in payloads:
             address = WRITE.unpack(payload)["address"]
             self.words[self._place(address)] = payload[WRITE.byte_count :]
-            yield index, WRITE_DONE.pack(next_address=address + 1)
+            yield payload, WRITE_DONE.pack(next_address=address + 1)
 
     def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
         return CHECKSUM_DONE.pack(crc=crc32c(self.words[self._place(CHECKSUM.unpack(payload)["address"])]))

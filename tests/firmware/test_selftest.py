@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from lutern.firmware.link import Client
+from lutern.firmware.link import Client, Split
 from lutern.firmware.selftest import check_memory
 from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.presets import preset
@@ -26,8 +26,10 @@ class StuckBits(Client):
         super().__init__(board)
         self.address, self.bits, self.word_bytes = address, bits, word_bytes
 
-    def transact_all(self, opcode: Opcode, payloads: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-        return super().transact_all(opcode, map(self._stuck, payloads))
+    def transact_all(
+        self, opcode: Opcode, payloads: Iterable[bytes], split: Split | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return super().transact_all(opcode, map(self._stuck, payloads), split)
 
     def _stuck(self, payload: bytes) -> bytes:
         at = (self.address - WRITE.unpack(payload)["address"]) * self.word_bytes + WRITE.byte_count
