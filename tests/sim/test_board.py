@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
 from lutern.firmware import loader
-from lutern.firmware.link import Client, LinkError, RefusedError, Split
+from lutern.firmware.link import Client, LinkError, RefusedError, SilenceError, Split
 from lutern.firmware.loader import load_sections
 from lutern.firmware.slip import encode_frame
 from lutern.hw.config import TRIT_MEMORY
@@ -36,7 +36,7 @@ from lutern.hw.protocol import (
     crc32c,
 )
 from lutern.model_ref.errors import LuternError
-from lutern.sim import loopback, verilate
+from lutern.sim import chip_model, loopback, verilate
 from lutern.sim.board import SimulatedBoard
 
 CONFIG = preset("tiny").with_(streams=4)
@@ -270,6 +270,48 @@ def test_a_bad_line_gives_right_bytes(seed: int) -> None:
         dropped = dropped_frames(client)
         print(f"seed {seed}: {line.fault_count} faults, {client.resent_count} resends, {dropped} frames dropped")
         assert line.fault_count > 20, f"seed {seed}"
+
+
+def session(board: SimulatedBoard, seed: int) -> int:
+    """One session over a bad line: an image, a model, runs; right bytes, or silence at a rate that explains it."""
+    draw = random.Random(seed)
+    board.reset()
+    board.taps("token", clear=True)
+    board.record("token")
+    line = chip_model.FaultyLine(board, seed, 10 ** draw.uniform(-3, -2.3))
+    client = Client(line, timeout_s=0.005, token_timeout_s=0.001)
+    words = random_words(draw.randrange(1, 200), seed)
+    wanted: list[int] = []
+    try:
+        load_sections(client, [(draw.randrange(100), words)])
+        client.transact(Opcode.SETUP, SETUP_BYTES)
+        for _ in range(3):
+            feeds = [(draw.randrange(VOCAB), draw.random() < 0.5) for _ in range(draw.randint(1, 4))]
+            got = run_tokens(client, feeds, count := draw.randint(1, 5))
+            assert got == loopback.model_tokens(feeds, count, VOCAB), f"seed {seed}"
+            wanted += got
+            assert board.taps("token").integers().tolist() == wanted, f"seed {seed}: a RUN ran twice"
+    except SilenceError:
+        if line.rate < 2e-3:  # a line that is good enough: seed and sentence are in the traceback
+            raise
+    return line.fault_count
+
+
+def test_sessions(board: SimulatedBoard) -> None:
+    faults = sum(session(board, seed) for seed in range(200))
+    print(f"200 sessions, {faults} faults")
+    assert faults > 400
+
+
+@pytest.mark.slow
+def test_20000_sessions(board: SimulatedBoard, request: pytest.FixtureRequest) -> None:
+    """Each run goes on with the seeds that the one before has left, and begins anew after 20,000."""
+    cache = request.config.cache
+    assert cache is not None
+    first = int(cache.get("lutern/board_sessions", 200)) % 20_000
+    for seed in range(first, first + 2_000):
+        session(board, seed)
+    cache.set("lutern/board_sessions", first + 2_000)
 
 
 @pytest.mark.parametrize("seed", range(30))
