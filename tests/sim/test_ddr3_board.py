@@ -28,6 +28,8 @@ SLICE = ModelConfig(vocab_size=256, hidden_size=1024, num_hidden_layers=2, inter
 MODEL = ModelConfig(vocab_size=50, hidden_size=64, num_hidden_layers=2, intermediate_size=80)
 ONE = preset("ddr3-x16")
 TWO = ONE.with_(streams=2, state="memory")
+BUILT = {"clock_hz": 80_000_000, "memory_hz": 100_000_000}
+"""As ECPIX-5 and OrangeCrab are built."""
 EIGHT = ONE.with_(
     streams=8,
     state="memory",
@@ -139,7 +141,7 @@ def test_370m() -> None:
     """8 tokens of one stream; two streams with S in the memory are 1.95 times as fast. `pytest -s` prints figures."""
     model = PUBLISHED["370m"]
     weights = integer_weights(random_checkpoint(model, SEED))
-    one = decode(ONE, model, weights, 1, 8)
-    two = decode(TWO, model, weights, 2, 1)
+    one = decode(ONE.with_(**BUILT), model, weights, 1, 8)
+    two = decode(TWO.with_(**BUILT), model, weights, 2, 1)
     print(f"two streams: {two / one:.3f} times one")
-    assert two / one >= 1.95
+    assert one >= 8 and two / one >= 1.95
