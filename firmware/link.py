@@ -36,8 +36,8 @@ from lutern.hw.protocol import (
 )
 
 TRIES = 4
-HEARD_TRIES = 4
-"""So many times as patient with a board that answered before and of which bytes still come, damaged."""
+HEARD_TRIES, NEW_HEARD_TRIES = 4, 2
+"""So many times as patient where bytes come, but damaged: with a board that has answered before, and with a new one."""
 WINDOW = 64
 """Commands under way at once: 34 KB, more than the 19 KB that a line of 12 Mbaud carries in the 16 ms for which a USB
 bridge may hold an answer back. Far less than there are sequence numbers: a late answer is never taken for another's."""
@@ -243,7 +243,9 @@ class Client:
         silence = self._silence
         silence.rounds += 1
         exchange_bytes = frame_bytes + (FRAME_BYTES if opcode in LONG_ANSWERS else ANSWER_BYTES)
-        tries = HEARD_TRIES * self.tries if silence.bytes and self._is_greeted else self.tries
+        tries = self.tries
+        if silence.bytes and tries > 1:
+            tries *= HEARD_TRIES if self._is_greeted else NEW_HEARD_TRIES
         enough = silence.frames >= self.quality.frames_enough(exchange_bytes)
         if silence.rounds >= tries and (enough or silence.rounds >= MOST_FRAMES):
             raise self._give_up(opcode)

@@ -213,7 +213,7 @@ def test_noise_comes() -> None:
     with pytest.raises(SilenceError) as error:
         Client(Noise()).transact(Opcode.INFO)
     assert str(error.value) == (
-        "The board did not answer INFO: 4 frames were sent, 4 s passed in silence, and the 84 bytes that came back "
+        "The board did not answer INFO: 8 frames were sent, 8 s passed in silence, and the 168 bytes that came back "
         "make no whole frame; give the rate of its gateware with --baud, or program a bitstream of Lutern."
     )
 
