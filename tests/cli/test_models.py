@@ -49,7 +49,7 @@ def test_inspect(folder: Path, name: str) -> None:
     assert name == "image" or "config.json: keys of the config that do not change the network: arch" in totals
     last = machines.splitlines()[-1]
     assert (
-        last.startswith(f"{folder / name} fits colorlight-i9 with sdram-x32 at ")
+        last.startswith(f"{folder / name} fits orangecrab-25f with ddr3-x16-25f at ")
         and "tokens/s by the cycle model; " in last
     )
     lines = [line.split("\t") for line in tensors.splitlines()]

@@ -34,7 +34,7 @@ class PortBench(wiring.Component):
 
     def __init__(self, word_bits: int) -> None:
         self.source_shape = shape = SourceShape(word_bits, address_bits=12, in_flight=64)
-        self.config = SimpleNamespace(memory_words=WORDS, clock_hz=75_000_000)
+        self.config = SimpleNamespace(memory="port", memory_words=WORDS, clock_hz=75_000_000)
         super().__init__(
             {
                 "rx": In(stream.Signature(8)),
