@@ -13,6 +13,8 @@ Cost: 14 cycles a word for the six passes, with one clock for both domains: 16 M
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -100,17 +102,7 @@ class MemoryTest(wiring.Component):
             self.o.payload.eq(result),
         ]
         m.d.sync += compared.eq(0)
-        differs = got ^ wanted
-        lanes = [
-            Cat(differs[place : place + 8] for place in range(8 * lane, self.word_bits, 8 * WRONG_BYTES)).any()
-            for lane in range(WRONG_BYTES)
-        ]
-        with m.If(compared):
-            m.d.sync += result.wrong_bytes.eq(result.wrong_bytes | Cat(lanes))
-        with m.If(compared & Cat(lanes).any()):
-            m.d.sync += result.errors.eq(result.errors + 1)
-            with m.If(result.errors == 0):
-                m.d.sync += [result.address.eq(its_address), result.wanted.eq(wanted), result.got.eq(got)]
+        self._judge(m, result, compared, got, wanted, its_address)
         with m.If(self.busy):
             m.d.sync += result.cycles.eq(result.cycles + 1)
 
@@ -176,6 +168,22 @@ class MemoryTest(wiring.Component):
                 with m.If(self.o.ready):
                     m.next = "IDLE"
         return m
+
+    def _judge(
+        self, m: Module, result: Any, compared: Signal, got: Signal, wanted: Signal, its_address: Signal
+    ) -> None:
+        """A word that was ``compared`` into the result: whether and in which bytes it is wrong."""
+        differs = got ^ wanted
+        lanes = [
+            Cat(differs[place : place + 8] for place in range(8 * lane, self.word_bits, 8 * WRONG_BYTES)).any()
+            for lane in range(WRONG_BYTES)
+        ]
+        with m.If(compared):
+            m.d.sync += result.wrong_bytes.eq(result.wrong_bytes | Cat(lanes))
+        with m.If(compared & Cat(lanes).any()):
+            m.d.sync += result.errors.eq(result.errors + 1)
+            with m.If(result.errors == 0):
+                m.d.sync += [result.address.eq(its_address), result.wanted.eq(wanted), result.got.eq(got)]
 
     def _next_state(
         self, m: Module, element: Signal, up: Signal, offset: Signal, base: Signal, last_offset: Signal
