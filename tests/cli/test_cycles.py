@@ -58,6 +58,7 @@ def check(text: str, config: HwConfig, streams: int) -> None:
     assert all(cycles == sum(rest[:5]) == sum(rest[5:]) for cycles, _, *rest in numbers)
 
 
+@pytest.mark.slow
 def test_simulated(folder: Path) -> None:
     text = run("--model", folder / "model", "--preset", FOUR.name, "--streams", 3, "-o", folder / "token.svg")
     check(text, FOUR, 3)

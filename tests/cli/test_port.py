@@ -197,6 +197,7 @@ def test_selftest(board: Board) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_weights_over_the_port(folder: Path, expected: str) -> None:
     """A chip without weights gets them for every token, over a bad line too; its memory is not tested."""
     with SimulatedBoard(SerialTop(WITHOUT_WEIGHTS, LOWEST_DIVISOR)) as chip:

@@ -118,6 +118,7 @@ def test_the_known_text_is_written_and_ends(prompt: str, model: str, request: py
     assert written(path, prompt, "-n", "20") == f"{WRITTEN[start:]}\n"
 
 
+@pytest.mark.slow
 def test_the_simulated_board_writes_it(small: Path) -> None:
     for model in (small, small.parent / "image"):
         assert written(model, "once upon", "-n", "20", "--check", on=("--on", "sim")) == f"{WRITTEN}\n"

@@ -208,6 +208,7 @@ def test_mutation_of_what_a_row_leaves_is_found(source: str, monkeypatch: pytest
         run(TORN_MACHINES[source], model=TORN)
 
 
+@pytest.mark.slow
 def test_mutation_of_the_sigmoid_s_user_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Decoder._share_sigmoid
     wrong = staticmethod(lambda m, values, of_mlgru, of_glu, user: right(m, values, of_glu, of_mlgru, user))

@@ -44,6 +44,7 @@ def difference(component: wiring.Component, program: Program, sync_mhz: int, mem
     return share
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sync_mhz", "memory_mhz"), [(75, 75), (60, 100), (65, 75), (50, 100)])
 def test_cycles_of_the_demo(component: wiring.Component, sync_mhz: int, memory_mhz: int) -> None:
     """Within 1 %, also where the memory brings a word in every cycle of the machine; a refresh is 0.6 % of a token."""

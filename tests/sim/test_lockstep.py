@@ -157,6 +157,7 @@ def several() -> Iterator[LockStep]:
         yield LockStep(Session(Client(board), lay_out(weights, config)), board, weights)
 
 
+@pytest.mark.slow
 class TestSeveral:
     """Four streams on streamed weights: together, alone, in blocks of a prompt."""
 

@@ -51,6 +51,7 @@ def test_a_load_of_the_whole_chip() -> None:
         assert Client(board).transact(Opcode.INFO) == capability(CONFIG)
 
 
+@pytest.mark.slow
 def test_a_load_takes_the_fastest_line() -> None:
     """At 8 cycles a bit the chip loses nothing: it writes a frame while the next one comes."""
     with SimulatedBoard(SerialLoopback(CONFIG, LOWEST_DIVISOR)) as board:

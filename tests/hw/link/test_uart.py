@@ -65,6 +65,7 @@ def test_a_rate_too_high_is_refused() -> None:
         Uart(4)
 
 
+@pytest.mark.slow
 def test_the_chip_behind_a_line() -> None:
     config = preset("tiny").with_(debug_tap=False)
     frame = encode_frame(Opcode.INFO | 0x80, 9, capability(config))
