@@ -14,7 +14,7 @@ from lutern.cli.generate import open_session
 from lutern.cli.models import open_network
 from lutern.cli.numbers import baud_option, whole
 from lutern.cli.output import plain_console
-from lutern.cli.port import RecordOption, open_port
+from lutern.cli.port import RecordOption, check_record, open_port
 from lutern.cli.progress import load_bar
 from lutern.firmware.limits import check_fit
 from lutern.firmware.link import Client
@@ -102,6 +102,8 @@ def cycles(
         if output.suffix != ".svg" or not output.parent.is_dir():
             raise LuternError(f"{output} cannot be drawn; give a name that ends in .svg, in a folder that is there.")
         output_file(output)  # refused before anything is measured
+    if on == "sim":
+        check_record(on, record)
     network = open_network(model)
     if on == "sim":
         config = preset(preset_name or "sim-64")

@@ -12,7 +12,7 @@ import typer
 from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import given_text, given_texts, plain_console
-from lutern.cli.port import RecordOption, open_port
+from lutern.cli.port import RecordOption, check_record, open_port
 from lutern.cli.progress import load_bar
 from lutern.cli.prompts import TEMPERATURE, choose_sampling, collect_prompts, turns
 from lutern.cli.writing import Place, Style, write_texts, write_turns
@@ -155,6 +155,8 @@ def generate_text(
         raise LuternError(
             f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, or a port such as /dev/ttyUSB0."
         )
+    if on in TARGETS:
+        check_record(on, record)
     if check and on != "sim":
         raise LuternError(CHECK_NEEDS_SIM.format(on=on))
     if "" in (stop or []):

@@ -22,6 +22,7 @@ from lutern.firmware.link import Client, Link, LinkError, SilenceError
 from lutern.firmware.recording import open_serial
 from lutern.firmware.serial_port import BAUD, PortError, SerialPort
 from lutern.hw.protocol import Opcode
+from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, refused_output
 
 PATIENCES_S = (0.3, 0.3, 1.0)
@@ -38,6 +39,15 @@ class RatedLink(Link, Protocol):
 RecordOption = Annotated[
     Path | None, typer.Option("--record", help="Record what passes at the port; lutern link dump FILE reads it.")
 ]
+
+
+def check_record(on: str, record: Path | None) -> None:
+    """Refuse to record where there is no port."""
+    if record is not None:
+        raise LuternError(
+            f"--record {record} is of what passes at a port, and --on {on} has none; leave it out, or give the port of "
+            "a board or of lutern board."
+        )
 
 
 @contextmanager
@@ -98,4 +108,4 @@ def built_rates() -> list[int]:
     return list(dict.fromkeys(rate for rate in rates if type(rate) is int and rate > 0))
 
 
-__all__ = ["RecordOption", "built_rates", "find_rate", "known_rates", "open_port"]
+__all__ = ["RecordOption", "built_rates", "check_record", "find_rate", "known_rates", "open_port"]

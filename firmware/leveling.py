@@ -156,8 +156,8 @@ def _trial(client: Client, config: HwConfig, settings: list[Setting], words: int
         if client.resent_count == before:
             return wrong, seen
     raise LuternError(
-        f"a trial of the DDR3's read leveling was made {TRIES} times, and a frame was lost in each; check the cable to "
-        "the board, or choose a lower baud rate."
+        f"a trial of the DDR3's read leveling was made {TRIES} times, and a frame was lost in each: "
+        f"{client.quality.text()}; choose a lower rate with --baud."
     )
 
 

@@ -2,8 +2,10 @@
 # The simulation of a component may be in the cache: then it is asked for its ports alone.
 """A machine with its DRAM: what a simulated board has inside its link.
 
-Top or SerialTop ─ pins of SDRAM ─► sdram_board (sdram.v) ─► error, its address
-                 ─ DFI ──────────► ddr3_dfi (ddr3.v), PHY and part
+The model of the part is one submodule, ``model``, whose words the simulated board reaches by name.
+
+    Top or SerialTop ─ pins of SDRAM ─► sdram_board (sdram.v) ─► error, its address
+                     ─ DFI ──────────► ddr3_dfi (ddr3.v), PHY and part
 """
 
 from __future__ import annotations

@@ -10,8 +10,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.memory.ports import client_bits
 from lutern.hw.memory.sdram_controller import SdramController
 from lutern.hw.memory.sdram_part import SdramTimings
-from lutern.hw.memory.words import WordMemory
-from lutern.model_ref.errors import LuternError
+from lutern.hw.memory.words import WordMemory, memory_of_part
 
 
 def sdram_memory(config: HwConfig, timings: SdramTimings) -> WordMemory:
@@ -19,17 +18,8 @@ def sdram_memory(config: HwConfig, timings: SdramTimings) -> WordMemory:
 
     Its members: those of ``WordMemory``; ``pins`` of the part.
     """
-    if timings.data_bits != config.word_bits:
-        raise LuternError(
-            f"HwConfig {config.name} has words of {config.word_bytes} bytes, the memory part is "
-            f"{timings.data_bits} bits wide; choose a preset of {timings.data_bits // 8}-byte words."
-        )
-    if timings.words < config.memory_words:
-        raise LuternError(
-            f"HwConfig {config.name} has {config.memory_words:,} words of memory, the memory part has "
-            f"{timings.words:,}; choose a smaller memory_words or a larger part."
-        )
-    return WordMemory(config, SdramController(timings, client_bits(config)))
+    width = f"the memory part is {timings.data_bits} bits wide"
+    return memory_of_part(config, SdramController(timings, client_bits(config)), width)
 
 
 __all__ = ["sdram_memory"]

@@ -36,6 +36,7 @@ from lutern.hw.memory.machine_side import MachineSide, march_members
 from lutern.hw.memory.ports import memory_members
 from lutern.hw.memory.source_side import SourceSide
 from lutern.hw.memory.source_watch import Fault
+from lutern.model_ref.errors import LuternError
 
 REQUESTS = 8
 
@@ -100,6 +101,24 @@ class WordMemory(wiring.Component):
         return m
 
 
+def memory_of_part(config: HwConfig, source: Any, width: str) -> WordMemory:
+    """``WordMemory`` over the controller of a DRAM part; refuses a part of other words, whose ``width`` it says, or of
+    fewer."""
+    shape, word_bytes = source.shape, source.shape.word_bits // 8
+    if shape.word_bits != config.word_bits:
+        raise LuternError(
+            f"HwConfig {config.name} has words of {config.word_bytes} bytes, {width}; choose a preset of "
+            f"{word_bytes}-byte words."
+        )
+    words = 1 << shape.address_bits
+    if words < config.memory_words:
+        raise LuternError(
+            f"HwConfig {config.name} has {config.memory_words:,} words of memory, the memory part has {words:,}; "
+            "choose a smaller memory_words or a larger part."
+        )
+    return WordMemory(config, source)
+
+
 def connect_member(m: Module, ours: Any, theirs: Any, name: str) -> None:
     """Hand a member of a component inside on, as a member of the same name and direction."""
     if ours.signature.members[name].is_signature:
@@ -110,4 +129,4 @@ def connect_member(m: Module, ours: Any, theirs: Any, name: str) -> None:
         m.d.comb += getattr(theirs, name).eq(getattr(ours, name))
 
 
-__all__ = ["REQUESTS", "Fault", "WordMemory"]
+__all__ = ["REQUESTS", "Fault", "WordMemory", "connect_member", "memory_of_part"]

@@ -144,11 +144,16 @@ def test_no_compiler(folder: Path, tmp_path: Path) -> None:
             ("--on", "golden", "--check"),
             "--check compares the simulated board with the integer model; leave it out with --on golden.",
         ),
+        (
+            ("--on", "golden", "--record", "kept.txt"),
+            "--record kept.txt is of what passes at a port, and --on golden has none; leave it out, or give the port "
+            "of a board or of lutern board.",
+        ),
         (("--preset", "huge"), f"there is no preset huge; choose one of {', '.join(PRESETS)}."),
         (("-t", "-1"), "the temperature is -1.0; give 0 (the likeliest) or a positive number."),
         (("--top-k", "-1"), "top-k is -1; give 0 (all tokens) or a positive number."),
     ],
-    ids=["target", "check", "preset", "temperature", "top-k"],
+    ids=["target", "check", "record", "preset", "temperature", "top-k"],
 )
 def test_options(folder: Path, arguments: tuple[str, ...], sentence: str) -> None:
     assert_refused(run("ab", "--model", str(folder), *arguments), sentence)

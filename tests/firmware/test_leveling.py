@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from lutern.firmware.leveling import LEVEL_WORDS, SETTINGS, Setting, choose, level_range, level_reads
+from lutern.firmware.line_quality import LineQuality
 from lutern.firmware.link import SilenceError
 from lutern.hw.config import HwConfig
 from lutern.hw.presets import preset
@@ -41,6 +42,7 @@ class Part:
         self.resends, self.long_fails = set(resends), long_fails
         self.settings = [Setting(0, 0)] * len(right)
         self.seen = self.resent_count = self.commands = 0
+        self.quality = LineQuality()
         self.ranges = list[tuple[int, int]]()
 
     def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
@@ -152,6 +154,11 @@ def test_a_window_that_the_long_march_fails() -> None:
         r"01100000, takes delay 1 of slip 0\); check the supply",
     ):
         level(Part((window(0, [1, 2]),) * 2, long_fails=2))
+
+
+def test_a_line_that_loses_a_frame_in_every_trial() -> None:
+    with pytest.raises(LuternError, match=r"a frame was lost in each: 0 frames came through and 0 did not; choose a"):
+        level(Part((EVERY, EVERY), resends=range(1000)))
 
 
 def test_clocks_that_have_not_started() -> None:
