@@ -1,7 +1,7 @@
 """The program: an image laid out for one HwConfig, as its memories hold it.
 
-    record stream   operations, gains and trits of a token, as ``schedule.records`` lists them
-    table           a row of the embedding table for every token, no header
+    record stream   operations, gains and trits of a token, as ``schedule.records`` lists them, in blocks with a check
+    table           a row of the embedding table for every token: its check, then its words, no header
 
 The machine reads the record stream again and again, and one row of the table a token. Source "streamed": one memory of
 words holds both, the table after the record stream. Source "resident": the record stream has no trits; a memory of
@@ -28,6 +28,7 @@ from lutern.firmware.packing import pack_groups, pack_narrow_row, pack_trits
 from lutern.firmware.schedule import Record, Sizes, operations, program_sizes, records
 from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.layouts import ITEM_BITS, OPERATION, OPERATION_BITS, RecordKind, full_parts, header, header_words
+from lutern.hw.protocol import STEP_LIMIT_CYCLES, crc32c
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import WIDE_BITS, EmbeddingTable
 from lutern.model_ref.errors import LuternError
@@ -36,8 +37,11 @@ from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains
 from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.sampling import SCORE_FRAC_BITS
+from lutern.model_ref.signature import ROW_MARK, Signature, first_state
 
 VectorGains = tuple[Gains | None, list[Gains]]
+PATIENCE = 16
+"""A step may last so many times as long as its words and beats take one after the other."""
 TABLE_ROWS = 256
 """Rows of the embedding table that are packed at a time."""
 
@@ -46,7 +50,8 @@ TABLE_ROWS = 256
 class Program:
     """A model laid out for a machine: ``words`` uint8 [n, word_bytes], ``beats`` uint8 [k, beat_bytes] (resident).
 
-    ``embedding_bits``: of an element of the model's embedding table.
+    ``embedding_bits``: of an element of the model's embedding table; ``image``: 32 bits that name the weights in every
+    check; ``trit_state``: resident, the first state of the signature of the beats of trits, whose last is zero.
     """
 
     model_config: ModelConfig
@@ -54,6 +59,8 @@ class Program:
     words: NDArray[np.uint8]
     beats: NDArray[np.uint8]
     embedding_bits: int = WIDE_BITS
+    image: int = 0
+    trit_state: int = 0
 
     @property
     def sizes(self) -> Sizes:
@@ -92,7 +99,31 @@ class Program:
             "state_words": sizes.state_words,
             "layers": self.model_config.num_hidden_layers,
             "vocab": self.vocab,
+            "image": self.image,
+            "trit_state": self.trit_state,
+            "step_limit": self.step_limit,
         }
+
+    @property
+    def step_limit(self) -> int:
+        """Cycles between two tokens of a run, in ``STEP_LIMIT_CYCLES``, after which the machine counts as hung: many
+        times what it needs. 0, no limit, where the host sends the words."""
+        config = self.hw_config
+        if config.memory == "host":
+            return 0
+        cycles = self.sizes.pass_words(config.streams) + config.streams * self.model_config.trits // config.lanes
+        return min((1 << 16) - 1, PATIENCE * -(-cycles // STEP_LIMIT_CYCLES) + 1)
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """First word of each block of the record stream, and its words."""
+        found, first, at = [], 0, 0
+        for record in records(self.model_config, self.hw_config):
+            at += header_words(self.hw_config) + record.words
+            if record.kind is RecordKind.CHECK:
+                found.append((first, at - first))
+                first = at
+        return found
 
     @property
     def sections(self) -> list[tuple[int, NDArray[np.uint8]]]:
@@ -132,21 +163,36 @@ def lay_out(weights: IntegerWeights, hw_config: HwConfig) -> Program:
     model_config, table = weights.config, weights.embeddings
     check_fit(model_config, hw_config, table.bits)
     sizes, values = program_sizes(model_config, hw_config, table.bits), _values(weights)
-    words, beats = [_records(values, model_config, hw_config)], []
-    table_words = _table(table, sizes, hw_config)
+    image = _image_number(weights)
+    words, beats = [_records(values, model_config, hw_config, image)], []
+    table_words = _table(table, sizes, hw_config, image)
     if hw_config.source == "streamed":
         words.append(table_words)
     else:
         filled = (values[operation.layer, operation.name].trits for operation in operations(model_config, hw_config))
         beats.append(pack_trits(trits, hw_config) for trits in filled if trits is not None)
         beats.append(_table_beats(rows, sizes, hw_config) for rows in table_words)
+    joined = _joined(sizes.beats, hw_config.beat_bytes, beats)
     return Program(
         model_config,
         hw_config,
         _joined(sizes.words, hw_config.word_bytes, words),
-        _joined(sizes.beats, hw_config.beat_bytes, beats),
+        joined,
         table.bits,
+        image,
+        Signature(hw_config.beat_bytes).state_before(joined[: sizes.trit_beats]) if len(joined) else 0,
     )
+
+
+def _image_number(weights: IntegerWeights) -> int:
+    """CRC-32C of all numbers of a model."""
+    number = 0
+    for (layer, name), values in _values(weights).items():
+        number = crc32c(f"{layer} {name} {sorted(values.fields.items())}".encode(), number)
+        for array in (values.trits, values.items):
+            number = number if array is None else crc32c(array.tobytes(), number)
+    table = weights.embeddings
+    return crc32c(table.mantissa.tobytes() + table.exponent.tobytes(), number)
 
 
 def _joined(count: int, width: int, sources: Iterable[Iterable[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
@@ -160,25 +206,38 @@ def _joined(count: int, width: int, sources: Iterable[Iterable[NDArray[np.uint8]
 
 
 def _records(
-    values: dict[tuple[int | None, str], Values], model_config: ModelConfig, hw_config: HwConfig
+    values: dict[tuple[int | None, str], Values], model_config: ModelConfig, hw_config: HwConfig, image: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Headers and contents of the record stream, in order."""
+    """Headers and contents of the record stream, in order, a block at a time."""
+    signature = Signature(hw_config.word_bytes)
+    block: list[NDArray[np.uint8]] = []
+    place = 0
     for record in records(model_config, hw_config):
+        block.append(_header(record, hw_config))
+        if record.kind is RecordKind.CHECK:
+            before = np.array([first_state(image, place)], np.uint64)
+            block.append(signature.checks(signature.fold(np.concatenate(block)[None], before))[0])
+            yield np.concatenate(block)
+            block, place = [], place + 1
+            continue
         content = _content(record, values[record.operation.layer, record.operation.name], hw_config)
         assert len(content) == record.words
-        yield _header(record, hw_config)
-        yield content
+        block.append(content)
 
 
-def _table(table: EmbeddingTable, sizes: Sizes, hw_config: HwConfig) -> Iterator[NDArray[np.uint8]]:
-    """The words of some rows of the embedding table at a time; each row begins a word."""
+def _table(table: EmbeddingTable, sizes: Sizes, hw_config: HwConfig, image: int) -> Iterator[NDArray[np.uint8]]:
+    """The words of some rows of the embedding table at a time; each row begins a word, with its check."""
+    signature = Signature(hw_config.word_bytes)
     for start in range(0, len(table.mantissa), TABLE_ROWS):
         rows = slice(start, start + TABLE_ROWS)
         codes = EmbeddingTable(table.mantissa[rows], table.exponent[rows], table.base).codes
         if sizes.row_item_bits == ITEM_BITS:
-            yield np.concatenate([pack_groups(row[:, None], hw_config) for row in codes])
+            words = np.stack([pack_groups(row[:, None], hw_config) for row in codes])
         else:
-            yield np.concatenate([pack_narrow_row(row, hw_config) for row in codes])
+            words = np.stack([pack_narrow_row(row, hw_config) for row in codes])
+        places = np.arange(start, start + len(words), dtype=np.uint64) | np.uint64(ROW_MARK)
+        checks = signature.leading_checks(places | np.uint64(image << 32), words)
+        yield np.concatenate([checks, words], axis=1).reshape(-1, hw_config.word_bytes)
 
 
 def _header(record: Record, hw_config: HwConfig) -> NDArray[np.uint8]:

@@ -9,6 +9,8 @@ stream, an operation comes ``LOOKAHEAD`` matrices before its own trits:
 
     OP(embed) OP(f) OP(i)  gains of the embedding's vector
     then for each matrix: OP(the matrix after the next)  [gains of some rows, trits of those rows] ...
+
+After every ``block_words`` words or some more, and at the end of a layer that has as many, comes a CHECK of them.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ import numpy as np
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import (
-    HEADER_LENGTH_BITS,
+    LONGEST_RECORD,
     OPERATION,
     OPERATION_BITS,
     STATE_BITS,
     Eps,
     Op,
     RecordKind,
+    block_words,
+    check_words,
     full_parts,
     group_shape,
     group_words,
@@ -157,8 +161,8 @@ def phase_names(layer_count: int) -> list[tuple[str, str]]:
 class Record:
     """A record of the record stream.
 
-    ``words`` follow its header. It holds ``operation`` itself (OP), or the gains or trits of ``count`` rows of that
-    operation, from ``start`` on.
+    ``words`` follow its header. It holds ``operation`` itself (OP), the gains or trits of ``count`` rows of that
+    operation, from ``start`` on, or the check of the block that it ends (CHECK).
     """
 
     kind: RecordKind
@@ -170,6 +174,25 @@ class Record:
 
 def records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
     """The record stream of a token, record by record."""
+    found: list[Record] = []
+    of_block = of_layer = 0  # words
+    head, least = header_words(hw_config), block_words(hw_config)
+    plain = _plain_records(model_config, hw_config)
+    for index, record in enumerate(plain):
+        found.append(record)
+        of_block, of_layer = of_block + head + record.words, of_layer + head + record.words
+        following = next((later for later in plain[index + 1 :] if later.kind != RecordKind.OP), None)
+        is_other = following is None or following.operation.layer != record.operation.layer
+        ends_layer = record.kind != RecordKind.OP and is_other
+        if following is None or of_block >= least or (ends_layer and of_layer >= least):
+            found.append(Record(RecordKind.CHECK, check_words(hw_config), record.operation))
+            of_block = 0
+        of_layer = 0 if ends_layer else of_layer
+    return found
+
+
+def _plain_records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
+    """The same without checks."""
     embed, *matrices = operations(model_config, hw_config)
     operation_words = -(-OPERATION_BITS // hw_config.word_bits)
 
@@ -197,13 +220,13 @@ def records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
 def chunk_rows(rows: int, columns: int, items: int, hw_config: HwConfig) -> int:
     """Rows of a matrix whose trits are in one record, with ``items`` a row in the record of gains before it.
 
-    Whole row groups, as many as a header can count; their gains fill no more than half of the gain FIFO, in whole
+    Whole row groups, as many as a block may have; their gains fill no more than half of the gain FIFO, in whole
     words. All rows where trits are resident: nothing comes between the gains then.
     """
     if hw_config.source == "resident":
         return rows
     beat_words = hw_config.beat_bytes // hw_config.word_bytes
-    counted = ((1 << HEADER_LENGTH_BITS) - 1) // (-(-columns // hw_config.columns) * beat_words) * hw_config.rows
+    counted = LONGEST_RECORD // (-(-columns // hw_config.columns) * beat_words) * hw_config.rows
     if items == 0:
         return counted
     groups, words = group_shape(hw_config, items)
@@ -237,7 +260,8 @@ class Sizes:
     record_words, trit_beats
         read every token; ``trit_beats`` is 0 where trits are in the record stream.
     row_item_bits, row_words, stride
-        of a row of the embedding table: bits of an element, words; from row to row, in beats (resident) or words.
+        of a row of the embedding table: bits of an element, words with those of its check, which are the first; from
+        row to row, in beats (resident) or words.
     words, beats
         everything in the memory of words, and in the memory of beats.
     state_words, layers
@@ -269,7 +293,7 @@ def program_sizes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits
     layers = model_config.num_hidden_layers
     words = len(found) * header_words(hw_config) + sum(record.words for record in found)
     item_bits = row_item_bits(hw_config, embedding_bits)
-    row = row_words(model_config.hidden_size, item_bits, hw_config)
+    row = check_words(hw_config) + row_words(model_config.hidden_size, item_bits, hw_config)
     if hw_config.source == "resident":
         sent = [record.operation for record in found if record.kind is RecordKind.OP]
         beats = sum(operation.row_groups * operation.column_beats for operation in sent)

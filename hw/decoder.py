@@ -33,7 +33,16 @@ from lutern.hw.memory import state_request_layout
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.pipeline import Skid, join_streams
-from lutern.hw.protocol import RUN_LAYOUT, SCALE_LAYOUT, SETUP_LAYOUT, STATUS, STREAM_BITS, TOKEN_LAYOUT, feed_layout
+from lutern.hw.protocol import (
+    DAMAGE_LAYOUT,
+    RUN_LAYOUT,
+    SCALE_LAYOUT,
+    SETUP_LAYOUT,
+    STATUS,
+    STREAM_BITS,
+    TOKEN_LAYOUT,
+    feed_layout,
+)
 from lutern.hw.residual import Residual
 from lutern.hw.results import ResultsControl
 from lutern.hw.router import BeatAssembler, GroupUnpacker, RecordRouter
@@ -42,6 +51,7 @@ from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer
 from lutern.hw.state_dma import StateDma
 from lutern.hw.ternary import TernaryUnit
+from lutern.hw.weight_check import WeightCheck
 
 ROUTES = (
     ("mlgru", (Op.F, Op.I, Op.G)),
@@ -78,7 +88,8 @@ class Decoder(wiring.Component):
     ``o_token`` {token, last} chosen tokens; ``vocab`` tokens of the model; ``status`` of the last step (valid with its
     last ``o_token``); ``logits_stream``, ``logits_address``: ``logits_data`` raw sums and ``scale``, one cycle later;
     with ``counters`` ``counters_address``: ``counters_data`` one cycle later, and ``counted``, see hw/counters.py;
-    with state "memory" ``o_state`` requests for words of it, ``i_state`` the words that were read, ``setup``;
+    with state "memory" ``o_state`` requests for words of it, ``i_state`` the words that were read; ``setup``;
+    ``damage`` of the weights, see hw/weight_check.py, which no reset changes;
     with ``debug_tap`` the ports ``tap_h``, ``tap_s``, ``tap_codes`` and their valids.
 
     Latency: the cycles of a token are those of ``measure.cycles``.
@@ -94,6 +105,8 @@ class Decoder(wiring.Component):
             "o_start": Out(stream.Signature(token_payload(config))),
             "o_token": Out(stream.Signature(TOKEN_LAYOUT)),
             "vocab": In(16),
+            "setup": In(SETUP_LAYOUT),
+            "damage": Out(DAMAGE_LAYOUT),
             "status": Out(STATUS),
             "logits_stream": In(STREAM_BITS),
             "logits_address": In(16),
@@ -104,7 +117,6 @@ class Decoder(wiring.Component):
             ports |= {
                 "o_state": Out(stream.Signature(state_request_layout(config))),
                 "i_state": In(stream.Signature(config.word_bits)),
-                "setup": In(SETUP_LAYOUT),
             }
         if config.source == "resident":
             ports["i_trits"] = In(stream.Signature(config.beat_bits))
@@ -122,6 +134,7 @@ class Decoder(wiring.Component):
         m = Module()
         config = self.config
         m.submodules.router = RecordRouter(config)
+        m.submodules.check = WeightCheck(config)
         m.submodules.sequencer = Sequencer(config)
         m.submodules.codes = CodeMemory(config)
         m.submodules.ternary = TernaryUnit(config)
@@ -140,6 +153,7 @@ class Decoder(wiring.Component):
         m.submodules.row_skid = ResetInserter(row_ended)(Skid(row.o.signature.members["payload"].shape))
 
         self._connect_records(m)
+        self._connect_check(m)
         self._connect_row(m, row_ended)
         self._connect_values(m)
         row_ends = self._connect_gains(m, row_ended)
@@ -167,9 +181,31 @@ class Decoder(wiring.Component):
             join_streams(m, beats.o, ternary.i_weights)
         join_streams(m, router.o_gains, gains.i)
 
+    def _connect_check(self, m: Module) -> None:
+        """Shows the check what is read; rows and tokens go through it."""
+        check, router = m.submodules.check, m.submodules.router
+        join_streams(m, self.i_row, check.i_row)
+        join_streams(m, check.o_token, self.o_token)
+        m.d.comb += [
+            check.setup.eq(self.setup),
+            check.word_valid.eq(self.i_words.valid & self.i_words.ready),
+            check.word.eq(self.i_words.payload),
+            check.checked.eq(router.checked),
+            check.asked.eq(self.o_start.valid & self.o_start.ready),
+            check.token.eq(self.o_start.payload.token),
+            check.begins.eq(self.i_run.valid & self.i_run.ready),
+            check.final_stream.eq(self.i_run.payload.final_stream),
+            self.damage.eq(check.damage),
+        ]
+        if self.config.source == "resident":
+            m.d.comb += [
+                check.beat_valid.eq(self.i_trits.valid & self.i_trits.ready),
+                check.beat.eq(self.i_trits.payload),
+            ]
+
     def _connect_row(self, m: Module, row_ended: Signal) -> None:
         """Brings the words of embedding rows to their unpacker."""
-        config, words = self.config, self.i_row
+        config, words = self.config, m.submodules.check.o_row
         if config.source == "streamed":
             words = self._buffer(m, "row_fifo", words, row_fifo_words(config))
         if takes_narrow_rows(config):
@@ -249,7 +285,7 @@ class Decoder(wiring.Component):
             m.d.sync += row_under_way.eq(0)
         join_streams(m, head.o, sequencer.i_token)
         if self.config.state == "block":
-            join_streams(m, sequencer.o_token, self.o_token)
+            join_streams(m, sequencer.o_token, m.submodules.check.i_token)
         for block in (codes, ternary, results, join, norm):
             m.d.comb += block.final_stream.eq(sequencer.final_stream)
         # A cycle late: none is taken near the end of a step, and the lanes' ready ends here.
@@ -293,7 +329,7 @@ class Decoder(wiring.Component):
         wiring.connect(m, dma.window, mlgru.window)
         join_streams(m, dma.o_request, self.o_state)
         join_streams(m, self.i_state, dma.i_word)
-        tokens, out = sequencer.o_token, self.o_token
+        tokens, out = sequencer.o_token, m.submodules.check.i_token
         may_leave = dma.idle | ~tokens.payload.last
         m.d.comb += [
             out.valid.eq(tokens.valid & may_leave),

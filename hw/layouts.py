@@ -16,6 +16,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_BITS, SCALAR_EXPONENT_BITS
 from lutern.model_ref.norm import CODE_MAX, GAIN_EXPONENT_BITS, GAIN_MANTISSA_BITS, X_BITS
 from lutern.model_ref.sampling import WORD_BITS
+from lutern.model_ref.signature import CHECK_BYTES
 from lutern.model_ref.ternary import SUM_BITS
 
 CODE_BITS = CODE_MAX.bit_length() + 1
@@ -40,16 +41,21 @@ BOUND_BITS = MANTISSA_BITS
 """1 - LB, 0.17."""
 HEADER_KIND_BITS = 4
 HEADER_LENGTH_BITS = 20
+BLOCKS_OF_CHECK = 512
+"""So many times the words of a CHECK a block has at least."""
+LONGEST_RECORD = 1 << 15
+"""Words of a record, so that a block is no longer than ``signature.LONGEST``."""
 
 
 class RecordKind(IntEnum):
     """Kind of a record. 0 is no record: erased memory is not a program. SHORT_TRITS: a word is a beat,
-    see ``short_trits``."""
+    see ``short_trits``. CHECK: 8 bytes that make the signature of all words since the last CHECK zero."""
 
     OP = 1
     GAINS = 2
     TRITS = 3
     SHORT_TRITS = 4
+    CHECK = 5
 
 
 class Op(IntEnum):
@@ -134,6 +140,16 @@ def header(kind: RecordKind, length: int) -> int:
 def header_words(config: HwConfig) -> int:
     """Words of a record's header."""
     return -(-(HEADER_KIND_BITS + HEADER_LENGTH_BITS) // config.word_bits)
+
+
+def check_words(config: HwConfig) -> int:
+    """Words of a check: of a record CHECK after its header, and at the begin of a row of the embedding table."""
+    return -(-CHECK_BYTES // config.word_bytes)
+
+
+def block_words(config: HwConfig) -> int:
+    """Words from which on a block of the record stream ends with its record: its CHECK is 0.2 % of them."""
+    return BLOCKS_OF_CHECK * (header_words(config) + check_words(config))
 
 
 def group_shape(config: HwConfig, items: int) -> tuple[int, int]:

@@ -19,6 +19,7 @@ both in step.
 | MEMORY_TEST | MEMORY_TEST, a range of words            | MEMORY_TEST_DONE; the words are lost                  |
 | PHASE    | PHASE, steps of the SDRAM's clock           | PHASE_DONE, the sum of all steps                      |
 | LEVEL    | LEVEL, a byte's delay and slip of its reads | LEVEL_DONE, a bit for each byte whose strobe was seen |
+| DAMAGE   |                                             | DAMAGE_DONE, what was wrong when a RUN failed         |
 | COUNTERS | COUNTERS                                    | COUNTERS_DONE, then COUNTERS.count numbers of u32     |
 | RECORDS  | offset u32, k ≥ 1 words of the record stream| none; see below                                       |
 | ROW      | place u16, row u16, k ≥ 1 words of a row    | none; see below                                       |
@@ -83,6 +84,7 @@ LEVEL_SLIPS = 4
 """Beats that the word of a byte may begin later, within a cycle."""
 WRONG_BYTES = 8
 """Bytes of a word that the march test judges apart; with more of them, those that share data pins count together."""
+STEP_LIMIT_CYCLES = 1 << 12
 DIGEST_BYTES = 16
 
 
@@ -101,6 +103,7 @@ class Opcode(IntEnum):
     ROW = 0x0A
     COUNTERS = 0x0B
     LEVEL = 0x0C
+    DAMAGE = 0x0D
     ERROR = 0xFF  # response only
 
 
@@ -118,12 +121,26 @@ class ErrorCode(IntEnum):
     BUSY = 9
     MEMORY_SILENT = 10
     MEMORY_DISORDER = 11
+    STEP_TOO_LONG = 12
+    WEIGHTS_DAMAGED = 13
+
+
+class Damage(IntEnum):
+    """Whose signature was not zero."""
+
+    NONE = 0
+    RECORDS = 1
+    ROW = 2
+    TRITS = 3
+
+
+DAMAGE_LAYOUT = data.StructLayout({"count": 16, "kind": 2, "place": 32})
 
 
 class WireRecord:
     """A little-endian record without gaps, as a struct for the host and as a layout for the gateware.
 
-    `fields` maps names to codes of the struct module: B H I unsigned, h i signed, 16s a digest.
+    `fields` maps names to codes of the struct module: B H I Q unsigned, h i signed, 16s a digest.
     """
 
     def __init__(self, **fields: str) -> None:
@@ -183,6 +200,9 @@ SETUP = WireRecord(
     state_words="H",  # ... and the words of one layer's S of one stream; both 0 for S in block RAM
     layers="H",
     vocab="H",
+    image="I",  # names the weights in every check, see model_ref.signature
+    trit_state="Q",  # resident: the signature's state before the beats of trits
+    step_limit="H",  # most cycles from a token of a run to the next, in STEP_LIMIT_CYCLES; 0: no limit
 )
 RUN = WireRecord(
     count="H", temperature="H", streams="B", chained="B"
@@ -204,6 +224,7 @@ PHASE = WireRecord(steps="h")
 PHASE_DONE = WireRecord(place="h")
 LEVEL = WireRecord(byte="B", delay="B", slip="B")
 LEVEL_DONE = WireRecord(burst_seen="B")
+DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")  # of all steps since power-up; Damage; block, token or 0
 COUNTERS = WireRecord(offset="H", count="H")  # in numbers
 COUNTERS_DONE = WireRecord(phases="H")  # of the last token; 0: none was chosen since the run began
 RECORDS = WireRecord(offset="I")  # then the words; modulo 2^32
@@ -221,6 +242,7 @@ COMMAND_BYTES = {
     Opcode.MEMORY_TEST: MEMORY_TEST.byte_count,
     Opcode.PHASE: PHASE.byte_count,
     Opcode.LEVEL: LEVEL.byte_count,
+    Opcode.DAMAGE: 0,
     Opcode.COUNTERS: COUNTERS.byte_count,
 }
 

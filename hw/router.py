@@ -2,7 +2,8 @@
 
     words ─► router ─┬─► o_op      operations, assembled from their words
                      ├─► o_gains   words of gains                                 ─► GroupUnpacker
-                     └─► o_trits   words of trits (source "streamed")             ─► BeatAssembler
+                     ├─► o_trits   words of trits (source "streamed")             ─► BeatAssembler
+                     └─► checked   a block of records ends with this word         ─► the signature (weight_check.py)
 
 A word of trits goes on with a bit above it, which says that it is a beat alone (a record of SHORT_TRITS). A word costs
 one cycle, of a header as well. Nothing is buffered here but an operation under assembly.
@@ -33,8 +34,8 @@ class RecordRouter(wiring.Component):
     """Sends each record where its header says.
 
     Members: ``i`` words; ``o_op`` operations; ``o_gains`` words; ``o_trits`` words, above each a bit that is 1 in
-    records of SHORT_TRITS. A header of an unknown kind is skipped with its words (the host checks the program; this
-    keeps the machine from stopping on erased memory).
+    records of SHORT_TRITS; ``checked``: the word that is taken is the last one of a record CHECK, which is skipped, as
+    one of an unknown kind is (that keeps the machine from stopping on erased memory).
 
     Latency: 0 for words (a combinational path with a registered selection), 1 for an operation after its last word.
     """
@@ -48,6 +49,7 @@ class RecordRouter(wiring.Component):
                 "o_op": Out(stream.Signature(OPERATION)),
                 "o_gains": Out(word),
                 "o_trits": Out(stream.Signature(config.word_bits + 1)),
+                "checked": Out(1),
             }
         )
 
@@ -94,6 +96,7 @@ class RecordRouter(wiring.Component):
             self.o_trits.payload.eq(Cat(self.i.payload, kind == RecordKind.SHORT_TRITS)),
             self.o_op.payload.as_value().eq(assembled[: shape_bits(OPERATION)]),
             self.o_op.valid.eq(op_left == 0),
+            self.checked.eq(moved & (kind == RecordKind.CHECK) & (left == 1)),
         ]
         with m.If(self.o_op.valid & self.o_op.ready):
             m.d.sync += op_left.eq(op_words)

@@ -112,7 +112,6 @@ class Top(wiring.Component):
         if self.config.state == "memory":
             join_streams(m, decoder.o_state, memory.i_state)
             join_streams(m, memory.o_state, decoder.i_state)
-            m.d.comb += decoder.setup.eq(host.setup)
         if self.config.source == "resident":
             join_streams(m, memory.o_trits, decoder.i_trits)
         if takes_narrow_rows(self.config):
@@ -120,6 +119,8 @@ class Top(wiring.Component):
         join_streams(m, decoder.o_token, host.i_token)
         m.d.comb += [
             memory.setup.eq(host.setup),
+            decoder.setup.eq(host.setup),
+            host.damage.eq(decoder.damage),
             memory.running.eq(host.running),
             decoder.vocab.eq(host.setup.vocab),
             host.status.eq(decoder.status),

@@ -28,7 +28,16 @@ from lutern.hw.config import HwConfig
 from lutern.hw.glu import WRITTEN as GATE_WRITTEN
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
-from lutern.hw.layouts import ITEM_BITS, Op, RecordKind, group_shape, header_words, row_fifo_words, short_trits
+from lutern.hw.layouts import (
+    ITEM_BITS,
+    Op,
+    RecordKind,
+    check_words,
+    group_shape,
+    header_words,
+    row_fifo_words,
+    short_trits,
+)
 from lutern.hw.memory import ResidentMemory, StreamedMemory
 from lutern.hw.memory.readers import FETCHED
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
@@ -43,7 +52,7 @@ from lutern.hw.sequencer import QUEUE_DEPTH
 from lutern.hw.ternary import TernaryUnit
 from lutern.measure.state_cycles import ROW_LATENCY, StateTimes
 from lutern.measure.steady import Steady, Visitor
-from lutern.measure.timing import Fifo, Groups, Pipe, Reader, ReaderAhead, Slot, Supply, Widened
+from lutern.measure.timing import Checked, Fifo, Groups, Pipe, Reader, ReaderAhead, Slot, Supply, Widened
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
@@ -134,7 +143,7 @@ class PassModel:
         self.trits = Fifo(hw_config.trit_fifo_words, self._read_word)
         self.gains = Supply(hw_config, self._read_word, self._next_supply)
         # A row is read from the second cycle after it was asked for.
-        self.row_reader = ReaderAhead(FETCHED, ResidentMemory.row_latency - 2, room=1)
+        self.row_reader = Checked(ReaderAhead(FETCHED, ResidentMemory.row_latency - 2, room=1), check_words(hw_config))
         self.row_words = Fifo(row_fifo_words(hw_config))
         row_source = self.row_words if self.sizes.row_item_bits == ITEM_BITS else Widened(self.row_words)
         self.row = Groups(hw_config, self.row_reader if self.resident else row_source)
@@ -260,7 +269,7 @@ class PassModel:
         if ends:
             self.record, self.place = (self.record + 1) % len(self.records), 0
         when = max(self.reader.shows(self.taken), self.taken + 1)
-        if is_header:
+        if is_header or item.kind == RecordKind.CHECK:
             self.taken = when
         elif item.kind == RecordKind.OP:
             self.taken = max(when, self.op_accepted + 1)
@@ -314,7 +323,7 @@ class PassModel:
             else:  # the fetch never waits, and takes cycles of the record stream
                 if stream == 0:
                     self._close_port(asked)
-                for word in range(self.sizes.row_words):
+                for word in range(check_words(self.config), self.sizes.row_words):
                     self.row_words.write(asked + self.row_latency + word)
                 self.fetcher_idle = asked + 2 + self.sizes.row_words
                 if stream + 1 < self.streams:
@@ -324,7 +333,7 @@ class PassModel:
                     self._close_port(ahead._asked(chosen[stream + 1]))
             self._take_row(op, stream, start)
             if self.resident:
-                self.fetcher_idle = self.row_reader.read + 1
+                self.fetcher_idle = self.row_reader.source.read + 1
                 self.trit_reader.close(asked + 2, self.fetcher_idle)
         self._end_results(self.row_used)
 

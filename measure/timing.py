@@ -193,6 +193,30 @@ class ReaderAhead:
         self._closed = _visit_closed(visitor, self._closed, self.read)
 
 
+class Checked:
+    """A reader of rows whose first ``count`` words, their check, are taken as they show (hw/weight_check.py)."""
+
+    def __init__(self, source: ReaderAhead, count: int) -> None:
+        self.source, self.count = source, count
+        self.left = 0
+
+    def begin(self, when: int) -> None:
+        """A row of which nothing is read before ``when``."""
+        self.source.begin(when)
+        self.left = self.count
+
+    def shows(self, popped_before: int) -> int:
+        """The cycle from which the next item shows, given when the one before it was taken."""
+        while self.left:
+            self.left -= 1
+            popped_before = max(self.source.shows(popped_before), popped_before + 1)
+        return self.source.shows(popped_before)
+
+    def visit(self, visitor: Visitor) -> None:
+        """Its state."""
+        self.source.visit(visitor)
+
+
 def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) -> list[tuple[int, int]]:
     """Spans in which a port is another reader's; no jump reaches one that is ahead of the newest ``read``."""
     ahead = [span for span in closed if span[1] > read]
@@ -288,7 +312,7 @@ class Widened:
 class Groups:
     """The unpacker (``router.GroupUnpacker``) behind a FIFO of words, or what reads them."""
 
-    def __init__(self, config: HwConfig, words: Fifo | ReaderAhead | Widened) -> None:
+    def __init__(self, config: HwConfig, words: Checked | Fifo | ReaderAhead | Widened) -> None:
         self.config = config
         self.words = words
         self._left = 0

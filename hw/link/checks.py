@@ -152,11 +152,13 @@ class CommandChecks:
         """Statements of a state that waits for the memory: once that has a fault, the response says so."""
         if self.memory_fault is not None:
             with self._m.If(self.memory_fault.any()):
-                self._refuse_first(self._fault_refusals(self.memory_fault))
+                self._refuse_first(self.fault_refusals())
                 self._m.next = next_state
 
-    def _fault_refusals(self, fault: Value) -> tuple[tuple[Value, ErrorCode], ...]:
-        return (fault[0], ErrorCode.MEMORY_SILENT), (fault[1], ErrorCode.MEMORY_DISORDER)
+    def fault_refusals(self) -> tuple[tuple[Value, ErrorCode], ...]:
+        """What the memory's fault is answered with."""
+        fault = self.memory_fault
+        return () if fault is None else ((fault[0], ErrorCode.MEMORY_SILENT), (fault[1], ErrorCode.MEMORY_DISORDER))
 
     def add_states(self, handlers: dict[Opcode, Handler], in_decode: Callable[[], None]) -> None:
         """The states, from DECODE until `error` is right in BEGIN; `in_decode` adds further statements to DECODE."""
@@ -179,8 +181,8 @@ class CommandChecks:
                 for opcode, handler in handlers.items():
                     with m.Case(opcode):
                         refusals = handler.check.refusals
-                        if handler.needs_memory and self.memory_fault is not None:
-                            refusals = (*self._fault_refusals(self.memory_fault), *refusals)
+                        if handler.needs_memory:
+                            refusals = (*self.fault_refusals(), *refusals)
                         self._refuse_first(refusals)
 
     def _decode(self, check: Check) -> None:

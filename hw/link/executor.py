@@ -101,7 +101,7 @@ class Executor:
             with m.Elif(run.is_finished | self.want_valid):
                 m.next = "NOTIFY"
                 with m.If(run.is_failed):
-                    self.checks.refuse_on_fault("NOTIFY")
+                    m.d.sync += self.checks.error.eq(run.failure)
 
     def _add_begin(self) -> None:
         m = self.m

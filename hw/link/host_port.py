@@ -85,6 +85,8 @@ class HostPort(wiring.Component):
         The logit, one cycle after its address.
     scale : ``protocol.SCALE_LAYOUT``, input
         The scale of the stream's logits, one cycle after ``logits_stream``.
+    damage : ``protocol.DAMAGE_LAYOUT``, input
+        What is wrong with the weights, since SETUP; it fails a RUN.
     fault : 2 bits, input, memories over a word source
         The memory was silent, or answered out of order; it stays so.
     o_test : stream of ``protocol.range_layout``, output, memory "sdram", "ddr3" or "port"
@@ -131,6 +133,7 @@ class HostPort(wiring.Component):
                 **(optional.phase_ports() if self.has_sdram else {}),
                 **(optional.level_ports(config) if self.has_ddr3 else {}),
                 **({"fault": In(2)} if self.has_fault else {}),
+                "damage": In(protocol.DAMAGE_LAYOUT),
                 "i_rx": In(stream.Signature(8)),
                 "o_tx": Out(stream.Signature(8)),
                 "o_write": Out(stream.Signature(protocol.write_layout(config))),
@@ -162,6 +165,7 @@ class HostPort(wiring.Component):
 
         handlers = executor.handlers
         handlers[Opcode.INFO] = self._info_handler(receiver)
+        handlers[Opcode.DAMAGE] = self._damage_handler(receiver)
         handlers[Opcode.WRITE] = words.write_handler()
         if self.has_host:
             optional.add_host_words(m, self, executor, words)
@@ -183,6 +187,15 @@ class HostPort(wiring.Component):
             optional.add_counters(m, self, executor)
         executor.add_fsm()
         return m
+
+    def _damage_handler(self, receiver: CommandReceiver) -> Handler:
+        return Handler(
+            Check(receiver.command.byte_count != HEADER_BYTES),
+            answer=Answer(
+                Cat(self.damage.count, self.damage.kind, Const(0, 6), self.damage.place),
+                protocol.DAMAGE_DONE.byte_count,
+            ),
+        )
 
     def _info_handler(self, receiver: CommandReceiver) -> Handler:
         known = self.info[:-DROPPED_BYTES]

@@ -49,7 +49,9 @@ class Run:
     is_finished : 1 bit, register
         The run has ended and its response is due; the state that sends it sets this to 0.
     is_failed : 1 bit, register
-        It has ended because the memory has a fault, which is the response.
+        It has ended without all its tokens: ``failure`` is the response.
+    failure : ErrorCode, register
+        Why: the memory has a fault, the weights are damaged, or a step lasted longer than its limit.
     is_same : 1 bit, register
         The command is the last RUN.
     is_stored : 1 bit, register
@@ -80,7 +82,7 @@ class Run:
         self._arguments = receiver.command.fields(protocol.RUN)
         self._token_limit = token_limit
         self.is_busy, self.is_finished = Signal(name="is_busy"), Signal(name="is_finished")
-        self.is_failed = Signal(name="is_failed")
+        self.is_failed, self.failure = Signal(name="is_failed"), Signal(ErrorCode, name="failure")
         self.is_same, self.is_resend = Signal(name="is_same"), Signal(name="is_resend")
         self.is_stored = Signal(name="is_stored")
         self.sequence, self._crc = Signal(8, name="run_sequence"), Signal(32, name="run_crc")
@@ -197,6 +199,19 @@ class Run:
             payload.seed.eq(feed.seed),
         ]
 
+    def _is_too_long(self, takes_token: Value) -> Value:
+        """The limit of a step has passed since the run began, or since its last token."""
+        m, limit = self._m, self._port.setup.step_limit
+        unit = protocol.STEP_LIMIT_CYCLES
+        cycles, left, late = Signal(range(unit)), Signal.like(limit), Signal(name="step_is_late")
+        with m.If(~self.is_busy | takes_token):
+            m.d.sync += [cycles.eq(0), left.eq(limit), late.eq(0)]
+        with m.Else():
+            m.d.sync += cycles.eq(cycles + 1)
+            with m.If(cycles == unit - 1):
+                m.d.sync += [left.eq(left - 1), late.eq(left == 1)]
+        return late
+
     def add_background(self, is_checking: Value) -> None:
         """Tokens into their memory, the figures of the last step into the response; not while `is_checking`."""
         m, port, done = self._m, self._port, self._done
@@ -223,9 +238,16 @@ class Run:
             ]
             with m.If(port.i_token.p.last):
                 m.d.sync += [self.is_busy.eq(0), self.is_finished.eq(1), self.is_stored.eq(1)]
-        fault = self._checks.memory_fault
-        if fault is not None:
-            with m.If(fault.any() & self.is_busy & ~is_checking & ~takes_token):
-                m.d.sync += [self.is_busy.eq(0), self.is_finished.eq(1), self.is_failed.eq(1), port.running.eq(0)]
+        reasons = [
+            *self._checks.fault_refusals(),
+            (port.damage.kind != protocol.Damage.NONE, ErrorCode.WEIGHTS_DAMAGED),
+            (self._is_too_long(takes_token), ErrorCode.STEP_TOO_LONG),
+        ]
+        failing = Signal(name="failing")
+        m.d.comb += failing.eq(self.is_busy & ~is_checking & ~takes_token)
+        for index, (reason, code) in enumerate(reasons):
+            with (m.If if index == 0 else m.Elif)(failing & reason):
+                m.d.sync += [self.failure.eq(code), self.is_failed.eq(1)]
+                m.d.sync += [self.is_busy.eq(0), self.is_finished.eq(1), port.running.eq(0)]
         with m.If(~port.running):
             m.d.sync += self.is_busy.eq(0)
