@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from lutern.hw.protocol import ErrorCode, Opcode
 from lutern.model_ref.errors import LuternError
 
-RUN_TOO_LONG = 12  # an ErrorCode
-
 REASONS: dict[int, str] = {
     ErrorCode.UNKNOWN_OPCODE: "it does not know this command; use gateware and program of the same release",
     ErrorCode.BAD_LENGTH: "the command has the wrong length; use gateware and program of the same release",
@@ -22,8 +20,10 @@ REASONS: dict[int, str] = {
     ErrorCode.MEMORY_DISORDER: "its memory gave words that were not asked for; reset the board, and check that it "
     "answers every job once and in order",
     ErrorCode.BAD_SETUP: "the model's addresses or its vocabulary do not fit; lay it out for this configuration",
-    RUN_TOO_LONG: "its watchdog ended the run, which took longer than the program can take; load the model again, and "
-    "run lutern selftest if it stays so",
+    ErrorCode.STEP_TOO_LONG: "its watchdog ended the run, which took longer than the program can take; load the model "
+    "again, and run lutern selftest if it stays so",
+    ErrorCode.WEIGHTS_DAMAGED: "weights in its memory are not those that were loaded; load the model again, and run "
+    "lutern selftest if it stays so",
 }
 
 

@@ -3,6 +3,7 @@
     feeds (token, slot, seed) ─► run ─► chosen tokens, one a stream and step; logits where the host wants them
 
 ``Session`` drives whatever answers the protocol at the other end of a ``Link``: the simulated board or a serial port.
+What a chip's memory does to the weights is mended here: a run that the chip ended is repeated, see ``Session.run``.
 ``GoldenSession`` answers the same calls from the integer model. Neither knows which text it makes:
 ``conversations.py`` does.
 """
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from lutern.firmware.host_weights import HostWeights
 from lutern.firmware.limits import state_slots
-from lutern.firmware.link import Client
+from lutern.firmware.link import Client, RefusedError
 from lutern.firmware.loader import BackDoor, Progress, load_sections
 from lutern.firmware.program import Program
 from lutern.firmware.schedule import LAYER, phase_names
@@ -29,6 +30,7 @@ from lutern.hw.protocol import (
     COUNTERS,
     COUNTERS_COUNT,
     COUNTERS_DONE,
+    DAMAGE_DONE,
     DIGEST_BYTES,
     FEED,
     INFO,
@@ -39,6 +41,8 @@ from lutern.hw.protocol import (
     RUN_DONE,
     RUN_TOKENS,
     SETUP,
+    Damage,
+    ErrorCode,
     Opcode,
 )
 from lutern.model_ref import head
@@ -53,6 +57,8 @@ CYCLES_PER_WORD = 16
 TOKEN_CYCLES = 1 << 20
 """A token takes fewer cycles than these and ``CYCLES_PER_WORD`` for each word and beat that is read for it: a machine
 reads one a cycle, and a fraction of that while its memory refreshes or its vectors are small."""
+MOST_REPAIRS = 3
+"""Of a run: a memory that is damaged again each time is no place for weights."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ class Session:
 
     ``door``: the chip's memory, where the host reaches it without the chip; see ``loader.load_sections``.
     Raises ``LuternError`` when the chip is not the one that the program was laid out for, or when what the chip's
-    memory holds is not what was sent.
+    memory holds is not what was sent. ``repairs``: a sentence for each run that was repeated.
     """
 
     def __init__(
@@ -144,6 +150,9 @@ class Session:
                 f"the chip was built for machine {self.info['hw_digest'].hex()}, but preset {config.name} is "
                 f"{wanted.hex()}; choose the preset of the bitstream or rebuild it."
             )
+        self.repairs: list[str] = []
+        self._door = door
+        self._history: dict[int, list[int]] = {}  # by slot: the tokens that its state was made of
         self.weights: HostWeights | None = None
         if config.memory == "host":
             client.server = self.weights = HostWeights(program, config.memory_words)
@@ -159,12 +168,73 @@ class Session:
             self.weights.begin()
 
     def run(self, feeds: Sequence[Feed], count: int = 1, *, temperature: float = 0.0, chained: bool = False) -> Run:
-        """See ``Machine``. One transaction; the token loop closes on the chip."""
+        """See ``Machine``. One transaction; the token loop closes on the chip.
+
+        A run that the chip ends since weights are damaged, or since a step lasts too long, leaves no token. Then the
+        memory is compared with the program and mended, what the conversations had before is run again (a pass for
+        each of their tokens), and the run is repeated; after ``MOST_REPAIRS`` times the error is raised.
+        """
         if not 0 < len(feeds) <= self.streams or not 0 < count * len(feeds) <= RUN_TOKENS:
             raise LuternError(
                 f"a run of {count} tokens for each of {len(feeds)} streams was asked for, {self.config.name} takes up "
                 f"to {self.streams} streams and {RUN_TOKENS} tokens; split it."
             )
+        for attempt in range(MOST_REPAIRS + 1):
+            try:
+                if attempt:
+                    self._replay(feeds)
+                run = self._run_once(feeds, count, temperature, chained)
+            except RefusedError as error:
+                if attempt == MOST_REPAIRS or not self._repair(error):
+                    raise
+            else:
+                self._note(feeds, run, chained)
+                return run
+        raise AssertionError("the last attempt returns or raises")
+
+    def _repair(self, error: RefusedError) -> bool:
+        """Mend the memory and set the chip up, if the refusal is one that this may help against; whether it is."""
+        damage = DAMAGE_DONE.unpack(self.client.transact(Opcode.DAMAGE))
+        kind = Damage(damage["kind"])
+        lost = error.code == ErrorCode.NOT_SET_UP and kind != Damage.NONE  # the answer that said so was lost
+        if error.code not in (ErrorCode.WEIGHTS_DAMAGED, ErrorCode.STEP_TOO_LONG) and not lost:
+            return False
+        load_sections(self.client, self.program.sections, door=self._door)
+        self.set_up()
+        self.repairs.append(self._damage_text(kind, damage["place"]))
+        return True
+
+    def _damage_text(self, kind: Damage, place: int) -> str:
+        """What the chip found, in a sentence."""
+        done = "the model was compared and loaded again, and the run repeated"
+        if kind == Damage.RECORDS:
+            blocks = self.program.blocks
+            first, words = blocks[min(place, len(blocks) - 1)]
+            where = f"words {first:,} to {first + words - 1:,}"
+            return f"Block {place} of the weights ({where}) was damaged in memory; {done}."
+        if kind == Damage.ROW:
+            return f"The embedding of token {place} was damaged in memory; {done}."
+        if kind == Damage.TRITS:
+            return f"Trits were damaged in block RAM; {done}."
+        return f"A token took too long, and no weights were found damaged; {done}."
+
+    def _replay(self, feeds: Sequence[Feed]) -> None:
+        """Make the state of these conversations again."""
+        for slot in {feed.slot: feed for feed in feeds if not feed.fresh}:
+            tokens = self._history.get(slot, [])
+            for first in range(0, len(tokens), self.streams):
+                some = tokens[first : first + self.streams]
+                self._run_once([Feed(token, slot, fresh=first == 0) for token in some], 1, 0.0, len(some) > 1)
+
+    def _note(self, feeds: Sequence[Feed], run: Run, chained: bool) -> None:
+        """Keep what the states consist of."""
+        for stream, feed in enumerate(feeds):
+            if feed.fresh and not (chained and stream):
+                self._history[feed.slot] = []
+            chosen = [] if chained else [step[stream] for step in run.tokens[:-1]]
+            self._history.setdefault(feed.slot, []).extend([feed.token, *chosen])
+
+    def _run_once(self, feeds: Sequence[Feed], count: int, temperature: float, chained: bool) -> Run:
         stride = self.program.state_stride
         command = RUN.pack(
             count=count, temperature=temperature_word(temperature), streams=len(feeds), chained=int(chained)

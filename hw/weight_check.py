@@ -6,9 +6,8 @@
     host ◄─────── gate ◄── o_token ─ decoder      a step's tokens wait for the pass that they need, and for no other
 
 A pass is good when every word of it was in a block with a zero signature: a damaged header cannot hide words. The first
-damage ends all tokens until the next SETUP, and the host learns its block, or the token of its row.
-
-The decoder is in reset until SETUP; ``damage`` outlasts that.
+damage ends all tokens until the next SETUP, and the host learns its block, or the token of its row: a reset, in which
+the decoder is until SETUP, leaves ``damage`` as it is.
 
 Cost: the signatures' (hw/signature.py), and 200 LUT4.
 """
@@ -37,7 +36,7 @@ class WeightCheck(wiring.Component):
     block; ``beat_valid``, ``beat`` the same of trits (resident); ``asked``: the row of ``token`` is asked for, when all
     words of the one before have come; ``i_row`` from the memory, ``o_row`` to the decoder; ``begins``: a run begins, of
     ``final_stream`` + 1 streams; ``i_token`` from the decoder, ``o_token`` to the host; ``damage``: ``count`` since
-    power-up, ``kind`` and ``place`` of the first since SETUP.
+    power-up, ``kind`` and ``place`` of the first since SETUP, from the first run after it on.
 
     Latency: 0 for rows and tokens; a step's tokens leave 4 cycles after the last word of its pass was taken, or later.
     """
@@ -160,16 +159,15 @@ class WeightCheck(wiring.Component):
 
     def _note(self, m: Module, is_damaged: Signal, found: list[tuple[Damage, Value, Value]]) -> None:
         """Counts damage, and keeps the first since SETUP."""
-        damage, begun = Signal(DAMAGE_LAYOUT, reset_less=True), Signal()
+        damage = Signal(DAMAGE_LAYOUT, reset_less=True)
         m.d.comb += self.damage.eq(damage)
-        m.d.sync += begun.eq(1)
         any_bad = Cat(bad for _, bad, _ in found).any()
         with m.If(any_bad & ~is_damaged):
             m.d.sync += [is_damaged.eq(1), damage.count.eq(damage.count + 1)]
             for kind, bad, place in reversed(found):
                 with m.If(bad):
                     m.d.sync += [damage.kind.eq(kind), damage.place.eq(place)]
-        with m.If(~begun):
+        with m.Elif(self.begins & ~is_damaged):  # what was found before SETUP
             m.d.sync += damage.kind.eq(Damage.NONE)
 
     def _gate(self, m: Module, spent: Signal, may_leave: Value) -> None:
