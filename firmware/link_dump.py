@@ -19,7 +19,7 @@ END, ESCAPE = 0xC0, 0xDB
 ESCAPED = {0xDC: 0xC0, 0xDD: 0xDB}
 FEWEST, MOST = 6, 526
 ANSWER, ERROR = 0x80, 0xFF
-CODES = {"u8": "B", "u16": "H", "u32": "I", "i16": "h", "16 bytes": "16s"}
+CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i16": "h", "16 bytes": "16s"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ NAMES = {
     0x0A: "ROW",
     0x0B: "COUNTERS",
     0x0C: "LEVEL",
+    0x0D: "DAMAGE",
 }
 COMMANDS = {
     0x01: Shape(),
@@ -57,7 +58,8 @@ COMMANDS = {
     0x03: Shape(RANGE),
     0x04: Shape(
         "record_words u32, trit_beats u32, embedding_base u32, embedding_row_words u16, embedding_stride u16, "
-        "embedding_bits u8, state_base u32, state_words u16, layers u16, vocab u16"
+        "embedding_bits u8, state_base u32, state_words u16, layers u16, vocab u16, "
+        "image u32, trit_state u64, step_limit u16"
     ),
     0x05: Shape("count u16, temperature u16, streams u8, chained u8", ("feeds", 11)),
     0x06: Shape("stream u8, offset u16, count u16"),
@@ -67,6 +69,7 @@ COMMANDS = {
     0x0A: Shape("place u16, row u16", WORDS),
     0x0B: Shape("offset u16, count u16"),
     0x0C: Shape("byte u8, delay u8, slip u8"),
+    0x0D: Shape(),
 }
 ANSWERS = {
     0x01: Shape(
@@ -84,6 +87,7 @@ ANSWERS = {
     0x09: Shape("place i16"),
     0x0B: Shape("phases u16", ("numbers", 4)),
     0x0C: Shape("burst_seen u8"),
+    0x0D: Shape("count u16, kind u8, place u32"),
 }
 ERRORS = {
     1: "UNKNOWN_OPCODE",
@@ -98,6 +102,7 @@ ERRORS = {
     10: "MEMORY_SILENT",
     11: "MEMORY_DISORDER",
     12: "RUN_TOO_LONG",
+    13: "WEIGHTS_DAMAGED",
 }
 
 

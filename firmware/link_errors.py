@@ -20,7 +20,7 @@ REASONS: dict[int, str] = {
     ErrorCode.MEMORY_DISORDER: "its memory gave words that were not asked for; reset the board, and check that it "
     "answers every job once and in order",
     ErrorCode.BAD_SETUP: "the model's addresses or its vocabulary do not fit; lay it out for this configuration",
-    ErrorCode.STEP_TOO_LONG: "its watchdog ended the run, which took longer than the program can take; load the model "
+    ErrorCode.RUN_TOO_LONG: "its watchdog ended the run, which took longer than the program can take; load the model "
     "again, and run lutern selftest if it stays so",
     ErrorCode.WEIGHTS_DAMAGED: "weights in its memory are not those that were loaded; load the model again, and run "
     "lutern selftest if it stays so",

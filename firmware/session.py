@@ -41,6 +41,7 @@ from lutern.hw.protocol import (
     RUN_DONE,
     RUN_TOKENS,
     SETUP,
+    STEP_LIMIT_CYCLES,
     Damage,
     ErrorCode,
     Opcode,
@@ -53,10 +54,6 @@ from lutern.model_ref.model import IntegerModel, Saturations
 from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.sampling import TEMPERATURE_BITS, TEMPERATURE_FRAC_BITS, Gumbel, scores
 
-CYCLES_PER_WORD = 16
-TOKEN_CYCLES = 1 << 20
-"""A token takes fewer cycles than these and ``CYCLES_PER_WORD`` for each word and beat that is read for it: a machine
-reads one a cycle, and a fraction of that while its memory refreshes or its vectors are small."""
 MOST_REPAIRS = 3
 """Of a run: a memory that is damaged again each time is no place for weights."""
 
@@ -158,7 +155,7 @@ class Session:
             client.server = self.weights = HostWeights(program, config.memory_words)
         else:
             load_sections(client, program.sections, progress=progress, door=door)
-            client.token_cycles = TOKEN_CYCLES + CYCLES_PER_WORD * program.bytes_per_token // config.word_bytes
+            client.token_cycles = program.step_limit * STEP_LIMIT_CYCLES
         self.set_up()
 
     def set_up(self) -> None:
@@ -197,7 +194,7 @@ class Session:
         damage = DAMAGE_DONE.unpack(self.client.transact(Opcode.DAMAGE))
         kind = Damage(damage["kind"])
         lost = error.code == ErrorCode.NOT_SET_UP and kind != Damage.NONE  # the answer that said so was lost
-        if error.code not in (ErrorCode.WEIGHTS_DAMAGED, ErrorCode.STEP_TOO_LONG) and not lost:
+        if error.code not in (ErrorCode.WEIGHTS_DAMAGED, ErrorCode.RUN_TOO_LONG) and not lost:
             return False
         load_sections(self.client, self.program.sections, door=self._door)
         self.set_up()

@@ -85,6 +85,7 @@ LEVEL_SLIPS = 4
 WRONG_BYTES = 8
 """Bytes of a word that the march test judges apart; with more of them, those that share data pins count together."""
 STEP_LIMIT_CYCLES = 1 << 12
+"""Unit of the limit of a step, after which a RUN ends with RUN_TOO_LONG."""
 DIGEST_BYTES = 16
 
 
@@ -121,7 +122,7 @@ class ErrorCode(IntEnum):
     BUSY = 9
     MEMORY_SILENT = 10
     MEMORY_DISORDER = 11
-    STEP_TOO_LONG = 12
+    RUN_TOO_LONG = 12
     WEIGHTS_DAMAGED = 13
 
 

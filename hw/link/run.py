@@ -241,7 +241,7 @@ class Run:
         reasons = [
             *self._checks.fault_refusals(),
             (port.damage.kind != protocol.Damage.NONE, ErrorCode.WEIGHTS_DAMAGED),
-            (self._is_too_long(takes_token), ErrorCode.STEP_TOO_LONG),
+            (self._is_too_long(takes_token), ErrorCode.RUN_TOO_LONG),
         ]
         failing = Signal(name="failing")
         m.d.comb += failing.eq(self.is_busy & ~is_checking & ~takes_token)

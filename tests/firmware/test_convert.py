@@ -202,4 +202,4 @@ def test_a_370m_with_embeddings_of_12_bits_fits_128_mib(word_bytes: int) -> None
         rows=20, columns=16, word_bytes=word_bytes, max_width=2816, max_state=1 << 15, gain_fifo_words=1024
     )
     wide, narrow = (memory_bytes(PUBLISHED["370m"], machine, bits) for bits in (16, 12))
-    assert wide > 1 << 27 > 118.6e6 > narrow, f"{wide} and {narrow} bytes"
+    assert wide > 1 << 27 > 118.9e6 > narrow, f"{wide} and {narrow} bytes"

@@ -12,6 +12,7 @@ from lutern.firmware.host_weights import HostWeights
 from lutern.firmware.packing import unpack_narrow_row
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.slip import Frame, FrameDecoder
+from lutern.hw.layouts import check_words
 from lutern.hw.presets import preset
 from lutern.hw.protocol import RECORDS, RESPONSE, ROW, WANT, Opcode
 from lutern.model_ref.config import ModelConfig
@@ -138,11 +139,11 @@ def test_words_in_order(seed: int, share: float, program: Program) -> None:
 def test_rows_of_12_bits() -> None:
     weights = integer_weights(random_checkpoint(MODEL, 3), embedding_bits=12)
     program = lay_out(weights, CONFIG)
-    assert program.sizes.row_words == MODEL.hidden_size * 12 // 16
+    assert program.sizes.row_words == check_words(CONFIG) + MODEL.hidden_size * 12 // 16
     chip, _ = converse(program, 8, 0.05)
     assert len(chip.rows) > 3
     for token, row in chip.rows[:-1]:
-        words = np.frombuffer(row, np.uint8).reshape(-1, CONFIG.word_bytes)
+        words = np.frombuffer(row, np.uint8).reshape(-1, CONFIG.word_bytes)[check_words(CONFIG) :]
         codes = unpack_narrow_row(words, MODEL.hidden_size, CONFIG)
         assert np.array_equal(codes, weights.embeddings.codes[token]), f"token {token}, seed 8"
 

@@ -56,7 +56,7 @@ def test_limits_agree() -> None:
     assert f"version {protocol.PROTOCOL_VERSION}." in DOCUMENT
     assert f"payload, 0 to {protocol.PAYLOAD_BYTES} bytes" in DOCUMENT
     assert f"more than {protocol.FRAME_BYTES} bytes" in DOCUMENT
-    assert (protocol.INFO.byte_count, protocol.SETUP.byte_count, protocol.FEED.byte_count) == (51, 27, 11)
+    assert (protocol.INFO.byte_count, protocol.SETUP.byte_count, protocol.FEED.byte_count) == (51, 41, 11)
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(bytes(range(256)) * 2) == protocol.crc32c(bytes(range(256)) * 2)
 

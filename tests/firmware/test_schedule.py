@@ -7,7 +7,7 @@ import pytest
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.schedule import LAYER, chunk_rows, operations, phase_names, records, trit_records
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import HEADER_KIND_BITS, HEADER_LENGTH_BITS, OPERATION, Eps, Op, RecordKind, header_words
+from lutern.hw.layouts import HEADER_KIND_BITS, LONGEST_RECORD, OPERATION, Eps, Op, RecordKind, header_words
 from lutern.hw.presets import preset
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantise import integer_weights
@@ -142,10 +142,10 @@ def test_a_last_row_group_that_fits_its_first_words_is_short() -> None:
     assert [kind for kind, _, _ in trit_records(1, columns, config)] == [RecordKind.SHORT_TRITS]
 
 
-def test_a_matrix_longer_than_a_header_counts_is_cut() -> None:
+def test_a_matrix_longer_than_a_block_is_cut() -> None:
     """As lm_head of the largest models on narrow machines; resident trits are not cut."""
     rows = chunk_rows(1 << 20, 64, 0, STREAMED)
     words_a_group = 64 // STREAMED.columns * STREAMED.beat_bytes // STREAMED.word_bytes
-    assert rows // STREAMED.rows * words_a_group < 1 << HEADER_LENGTH_BITS
-    assert (rows // STREAMED.rows + 1) * words_a_group >= 1 << HEADER_LENGTH_BITS
+    assert rows // STREAMED.rows * words_a_group <= LONGEST_RECORD
+    assert (rows // STREAMED.rows + 1) * words_a_group > LONGEST_RECORD
     assert chunk_rows(1 << 20, 64, 0, preset("tiny")) == 1 << 20
