@@ -94,10 +94,8 @@ def test_embeddings_of_twelve_bits_are_advised_where_they_help() -> None:
     wide, narrow = (memory_bytes(model, DEEP, bits) for bits in EMBEDDING_BITS)
     over = wide - (1 << 27)
     assert str(caught.value) == (
-        f"the model needs {wide:,} bytes of memory, deep has 134,217,728 (memory_words): {over / 1e3:.0f} KB ({over / (1 << 27):.2%}"[
-            :-1
-        ]
-        + " %) "
+        f"the model needs {wide:,} bytes of memory, deep has 134,217,728 (memory_words): {over / 1e3:.0f} KB "
+        f"({100 * over / (1 << 27):.2f} %) "
         f"too many (with `lutern convert --embedding-bits 12` it would need {narrow:,}, which fit); choose a larger "
         "preset or a smaller model."
     )
