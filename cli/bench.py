@@ -19,6 +19,7 @@ from lutern.cli.models import open_network
 from lutern.cli.numbers import whole
 from lutern.cli.output import plain_console
 from lutern.cli.progress import named_progress_bar
+from lutern.cli.repairs import repairs_shown
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Session
@@ -81,12 +82,13 @@ def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iter
     clocks = Fraction(round(part.clock_hz), config.clock_hz).as_integer_ratio() if part else None
     with SimulatedBoard(machine, memory_clock=clocks) as board:
         session = Session(Client(board), program, door=board if board.has_back_door else None)
-        yield measure_decode(session, 1, first_tokens)
-        streams = min(session.streams, session.slots)
-        if streams > 1:
-            yield measure_decode(session, streams, first_tokens)
-        if config.streams > 1:
-            yield measure_prefill(session, PREFILL_TOKENS, config.streams)
+        with repairs_shown(session):
+            yield measure_decode(session, 1, first_tokens)
+            streams = min(session.streams, session.slots)
+            if streams > 1:
+                yield measure_decode(session, streams, first_tokens)
+            if config.streams > 1:
+                yield measure_prefill(session, PREFILL_TOKENS, config.streams)
 
 
 def machine_and_weights(preset_name: str, model: str) -> tuple[HwConfig, IntegerWeights]:

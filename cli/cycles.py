@@ -16,6 +16,7 @@ from lutern.cli.numbers import baud_option, whole
 from lutern.cli.output import plain_console
 from lutern.cli.port import RecordOption, check_record, open_port
 from lutern.cli.progress import load_bar
+from lutern.cli.repairs import repairs_shown
 from lutern.firmware.limits import check_fit
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
@@ -40,9 +41,17 @@ def count_simulated(weights: IntegerWeights, config: HwConfig, streams: int) -> 
             "with --on, or a preset with a memory of its own."
         )
     program = lay_out(weights, config)
-    with SimulatedBoard(simulated(config)) as board, load_bar() as advance:
+    with SimulatedBoard(simulated(config)) as board:
         door = board if board.has_back_door else None
-        return count_token(Session(Client(board), program, progress=advance, door=door), streams)
+        with load_bar() as advance:
+            session = Session(Client(board), program, progress=advance, door=door)
+        return counted(session, streams)
+
+
+def counted(session: Session, streams: int) -> Token:
+    """A token of a session."""
+    with repairs_shown(session):
+        return count_token(session, streams)
 
 
 def print_token(token: Token) -> None:
@@ -111,7 +120,7 @@ def cycles(
         token = count_simulated(network.weights(), config, streams)
     else:
         with open_port(on, baud, record) as port:
-            token = count_token(open_session(Client(port), network.weights(), preset_name), streams)
+            token = counted(open_session(Client(port), network.weights(), preset_name), streams)
     print_token(token)
     if output is not None:
         write_whole(output, pictures.to_svg(pictures.timeline(token), "timeline"))

@@ -11,10 +11,11 @@ from functools import partial
 from lutern.cli.models import Network
 from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
+from lutern.cli.repairs import repairs_shown, session_of
 from lutern.firmware.conversations import Dialogue, Piece, Sampling, converse
 from lutern.firmware.host_weights import line_tokens_per_s
 from lutern.firmware.serial_port import BAUD
-from lutern.firmware.session import GoldenSession, Machine, Run, Session
+from lutern.firmware.session import Machine, Run
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.chat import Chat
 from lutern.model_ref.text_stream import Writing
@@ -64,23 +65,24 @@ def write_texts(place: Place, tokenizer: Tokenizer, prompts: list[list[int]], st
     show(0, texts[0].take())
     runs: list[Run] = []
     start = time.monotonic()
-    try:
-        with progress_bar("tokens", hidden=alone) as advance:
-            pieces = converse(
-                place.machine,
-                prompts,
-                style.count,
-                style.sampling,
-                finished=lambda which, token: texts[which].push(token),
-            )
-            for piece in _kept(pieces, runs):
-                show(piece.which, texts[piece.which].take())
-                advance(sum(text.count for text in texts), style.count * len(texts))
-    finally:
-        for which, text in enumerate(texts):
-            show(which, text.finish())
-        out.write("\n" if alone else "".join(f"{text}\n" for text in written))
-        out.flush()
+    with repairs_shown(place.machine):
+        try:
+            with progress_bar("tokens", hidden=alone) as advance:
+                pieces = converse(
+                    place.machine,
+                    prompts,
+                    style.count,
+                    style.sampling,
+                    finished=lambda which, token: texts[which].push(token),
+                )
+                for piece in _kept(pieces, runs):
+                    show(piece.which, texts[piece.which].take())
+                    advance(sum(text.count for text in texts), style.count * len(texts))
+        finally:
+            for which, text in enumerate(texts):
+                show(which, text.finish())
+            out.write("\n" if alone else "".join(f"{text}\n" for text in written))
+            out.flush()
     steps = sum(len(prompt) - 1 + text.count for prompt, text in zip(prompts, texts, strict=True))
     _show_summary(place, runs, steps, time.monotonic() - start)
 
@@ -107,14 +109,15 @@ def write_turns(place: Place, tokenizer: Tokenizer, turns: Iterable[str], style:
         held += tokens
         text = style.write(tokenizer, held, True)
         before = time.monotonic()
-        try:
-            for piece in _kept(dialogue.turn(tokens, style.count, partial(_push, text)), runs):
-                held += piece.tokens
-                sys.stdout.write(text.take())
+        with repairs_shown(place.machine):
+            try:
+                for piece in _kept(dialogue.turn(tokens, style.count, partial(_push, text)), runs):
+                    held += piece.tokens
+                    sys.stdout.write(text.take())
+                    sys.stdout.flush()
+            finally:
+                sys.stdout.write(text.finish() + "\n")
                 sys.stdout.flush()
-        finally:
-            sys.stdout.write(text.finish() + "\n")
-            sys.stdout.flush()
         seconds += time.monotonic() - before
         steps += len(tokens) + text.count
         said += text.text
@@ -147,12 +150,10 @@ def summary(place: Place, runs: list[Run], steps: int, seconds: float) -> list[s
     """What a run took: speed here, cycles of a pass, lane use, and the speed that the cycles mean at the preset's
     clock, or the link allows where it brings the weights; the last run, which had the fewest conversations left, is not
     counted where there was another."""
-    machine, model = place.machine, place.model
+    machine, model, session = place.machine, place.model, session_of(place.machine)
     trits = model.config.trits
-    if isinstance(machine, GoldenSession):
+    if session is None:
         return [f"integer model: {steps / seconds:.1f} tokens/s", *_synthetic(model)]
-    session = machine.session if isinstance(machine, LockStep) else machine
-    assert isinstance(session, Session)
     config = session.config
     widest = max(len(run.tokens[0]) for run in runs)
     full = [run for run in runs if len(run.tokens[0]) == widest]

@@ -90,7 +90,8 @@ def _flipped(word: bytes, bit: int) -> bytes:
 
 
 def check_decode(session: Session, golden: GoldenSession, count: int) -> str:
-    """``count`` tokens from token 0, the likeliest each time; raises ``LuternError`` where the chip differs."""
+    """``count`` tokens from token 0, the likeliest each time; raises ``LuternError`` where the chip differs, and where
+    its memory has damaged the weights meanwhile."""
     token = 0
     for step in range(count):
         feeds = [Feed(token, fresh=step == 0)]
@@ -109,6 +110,8 @@ def check_decode(session: Session, golden: GoldenSession, count: int) -> str:
                 "build the bitstream with a lower clock, and report it if it stays so."
             )
         token = chosen
+    if session.repairs:
+        raise LuternError(" ".join(session.repairs))
     return f"{count} tokens and their logits equal the integer model's"
 
 

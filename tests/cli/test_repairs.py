@@ -1,0 +1,165 @@
+"""Weights that are damaged in memory while a model runs: the right text, and a sentence for each on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lutern.cli.models import Network, open_network
+from lutern.cli.repairs import repairs_shown
+from lutern.cli.writing import Place, Style, write_texts, write_turns
+from lutern.firmware.conversations import Sampling
+from lutern.firmware.link import Client, RefusedError
+from lutern.firmware.program import lay_out
+from lutern.firmware.selftest import check_decode
+from lutern.firmware.session import MOST_REPAIRS, Feed, GoldenSession, Run, Session
+from lutern.hw.presets import preset
+from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+from lutern.sim.board import SimulatedBoard, simulated
+
+SEED = 5
+MODEL = ModelConfig(vocab_size=27, hidden_size=48, num_hidden_layers=2, intermediate_size=64)
+MACHINE = preset("stream-x64").with_(counters=True, top_k=0)
+"""With its memory at the port, where a test reaches it; tests/sim/test_port_board.py compiles it as well."""
+DONE = "the model was compared and loaded again, and the run repeated."
+STYLE = Style(10, Sampling(0.0), (), (), begin=False)
+PROMPT = "once upon"
+
+
+class Damaged(Session):
+    """A session whose memory loses a bit of the word ``at[n]`` before run n, and of ``always`` before every attempt."""
+
+    at: dict[int, int] = {}
+    always: int | None = None
+    runs = 0
+
+    def run(self, *arguments: Any, **options: Any) -> Run:
+        self._damage(self.at.get(self.runs))
+        self.runs += 1
+        return super().run(*arguments, **options)
+
+    def _run_once(self, *arguments: Any) -> Run:
+        self._damage(self.always)
+        return super()._run_once(*arguments)
+
+    def _damage(self, address: int | None) -> None:
+        if address is not None:
+            board = self._door
+            assert isinstance(board, SimulatedBoard)
+            word = board.peek(address, 1)
+            word[0, 2] ^= 1 << 5
+            board.poke(address, word)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """A small random model with letters and a space."""
+    folder = tmp_path_factory.mktemp("model")
+    save_checkpoint(folder, MODEL, random_checkpoint(MODEL, SEED).tensors)
+    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
+    (folder / "tokenizer.json").write_text(tokenizer.to_json())
+    return open_network(str(folder))
+
+
+@pytest.fixture(scope="module")
+def board() -> Iterator[SimulatedBoard]:
+    with SimulatedBoard(simulated(MACHINE)) as board:
+        yield board
+
+
+@pytest.fixture
+def session(network: Network, board: SimulatedBoard) -> Damaged:
+    board.reset()
+    return Damaged(Client(board), lay_out(network.weights(), MACHINE), door=board)
+
+
+def row_address(session: Session, token: int) -> int:
+    """Of a token's last word in the embedding table."""
+    sizes = session.program.sizes
+    return sizes.record_words + token * sizes.stride + sizes.row_words - 1
+
+
+def warnings(text: str) -> list[str]:
+    """The lines of standard error that say what was mended."""
+    return [line for line in text.splitlines() if line.startswith("warning: ")]
+
+
+def expected_text(network: Network, prompt: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the integer model writes."""
+    tokenizer = network.tokenizer()
+    write_texts(Place(network, GoldenSession(network.weights())), tokenizer, [tokenizer.encode(prompt)], STYLE, False)
+    return capsys.readouterr().out
+
+
+def test_text_and_warnings(network: Network, session: Damaged, capsys: pytest.CaptureFixture[str]) -> None:
+    """A block between two tokens, and the row of the token that comes next."""
+    tokenizer = network.tokenizer()
+    wanted = expected_text(network, PROMPT, capsys)
+    first, words = session.program.blocks[1]
+    token = tokenizer.encode(wanted.strip())[len(PROMPT) + 5]
+    prompt = tokenizer.encode(PROMPT, begin=False)
+    prefills = -(-len(prompt) // session.streams)
+    session.at = {prefills + 1: first + words // 2, prefills + 5: row_address(session, token)}
+    write_texts(Place(network, session), tokenizer, [prompt], STYLE, False)
+    done = capsys.readouterr()
+    assert done.out == wanted
+    assert warnings(done.err) == [
+        f"warning: Block 1 of the weights (words {first:,} to {first + words - 1:,}) was damaged in memory; {DONE}",
+        f"warning: The embedding of token {token} was damaged in memory; {DONE}",
+    ]
+
+
+def test_turns(network: Network, session: Damaged, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the second turn: its state, which is that of the first, is made again; the warning comes once, in its turn."""
+    tokenizer = network.tokenizer()
+    said = []
+
+    def turns() -> Iterator[str]:
+        yield "once"
+        said.append(capsys.readouterr())
+        session.at = {session.runs: session.program.blocks[0][0] + 3}
+        yield " more"
+        said.append(capsys.readouterr())
+        yield " and"
+
+    write_turns(Place(network, session), tokenizer, turns(), STYLE, False)
+    said.append(capsys.readouterr())
+    golden = Place(network, GoldenSession(network.weights()))
+    write_turns(golden, tokenizer, iter(["once", " more", " and"]), STYLE, False)
+    assert "".join(one.out for one in said) == capsys.readouterr().out
+    assert [len(warnings(one.err)) for one in said] == [0, 1, 0]
+
+
+def test_a_memory_that_is_damaged_each_time(
+    network: Network, session: Damaged, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run ends with the chip's reason; what was tried is said."""
+    token = 3
+    session.always = row_address(session, token)
+    refused = pytest.raises(RefusedError, match="weights in its memory are not those that were loaded")
+    with refused, repairs_shown(session):
+        session.run([Feed(token, fresh=True)])
+    assert warnings(capsys.readouterr().err) == MOST_REPAIRS * [
+        f"warning: The embedding of token {token} was damaged in memory; {DONE}"
+    ]
+
+
+def test_selftest_fails(network: Network, session: Damaged) -> None:
+    """Right tokens from a memory that loses bits are no pass."""
+    golden = GoldenSession(network.weights())
+    assert check_decode(session, golden, 3) == "3 tokens and their logits equal the integer model's"
+    session.at = {session.runs: row_address(session, 0)}
+    with pytest.raises(LuternError, match=f"^The embedding of token 0 was damaged in memory; {DONE}$"):
+        check_decode(session, golden, 3)
+
+
+def test_nothing_is_shown_of_the_integer_model(network: Network, capsys: pytest.CaptureFixture[str]) -> None:
+    with repairs_shown(GoldenSession(network.weights())):
+        pass
+    assert capsys.readouterr().err == ""
