@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from lutern.cli.models import SHIPPED, open_network
 from lutern.cli.numbers import whole
 from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
 from lutern.hw.presets import PRESETS, preset
+from lutern.measure.check_cost import CheckCost, measure_check
 from lutern.measure.cost import BLOCKS, Cost, Placement, measure_cost, measure_placement
 from lutern.measure.lanes import SHAPES, LaneRow, measure_row
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.synthetic import PUBLISHED
 
 LANES = "lanes"
+CHECK = "check"
+PRESET = "sim-64"
 Row = tuple[Cost, Placement | None]
 COLUMNS: dict[str, Callable[[Cost], object]] = {
     "block": lambda cost: cost.block,
@@ -67,6 +72,30 @@ LANE_COLUMNS: dict[str, Callable[[LaneRow], object]] = {
 """``a stream more``: LUT4 a lane of the second of two streams; ``decoder``: LUT4 a trit, in no other column."""
 
 
+CHECK_COLUMNS: dict[str, Callable[[CheckCost], object]] = {
+    "LUT4": lambda row: row.cost.lut4,
+    "CCU2C": lambda row: row.cost.ccu2c,
+    "comb": lambda row: row.cost.comb,
+    "FF": lambda row: row.cost.ff,
+    "DP16KD": lambda row: row.cost.block_rams,
+    "model": lambda row: row.model,
+    "words": lambda row: f"{row.words:,}",
+    "of checks": lambda row: f"{row.added:,}",
+    "share of bytes": lambda row: f"{row.share:.3%}",
+}
+"""``words`` of a token of the model, those ``of checks``, and their share of the bytes that it would read without."""
+
+
+def check_rows(names: list[str]) -> Iterator[list[str]]:
+    """What the check of weights costs each of these machines."""
+    models = {"370m": PUBLISHED["370m"], **{name: open_network(name).config for name in SHIPPED}}
+    for name in names:
+        row = measure_check(preset(name), models)
+        if row is None:
+            raise LuternError(f"{name} holds none of {', '.join(models)}; choose a preset that does.")
+        yield [name, *(str(read(row)) for read in CHECK_COLUMNS.values())]
+
+
 def print_table(headings: list[str], rows: Iterable[list[str]], count: int, stage: str, left: str) -> None:
     """Rows as they come: at once for a pipe, separated by tabs; as one table with a bar before it in a terminal."""
     in_terminal = sys.stdout.isatty()
@@ -93,10 +122,16 @@ def cost(
         typer.Argument(
             metavar="[BLOCK]...",
             help=f"All if none: {', '.join(BLOCKS)}. Or {LANES}: what a lane costs, "
-            "by their number, folded and as a tree, placed and routed.",
+            f"by their number, folded and as a tree, placed and routed. Or {CHECK}: what the check of weights costs, "
+            "in cells and in words of a token.",
         ),
     ] = None,
-    preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
+    preset_name: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help=f"Machine: {', '.join(PRESETS)}; default: {PRESET}, for {CHECK} all that hold a model."
+        ),
+    ] = None,
     routed: Annotated[bool, typer.Option("--routed", help="Place and route too, on an LFE5U-85F-6.")] = False,
     seed: Annotated[int, whole("--seed", least=1, most=(1 << 31) - 1, help="Of the placer.")] = 1,
     most_lanes: Annotated[
@@ -109,10 +144,16 @@ def cost(
         texts = ([str(read(row)) for read in LANE_COLUMNS.values()] for row in (measure_row(n, seed) for n in counts))
         print_table(list(LANE_COLUMNS), texts, len(counts), "place and route", "")
         return
-    config = preset(preset_name)
+    if blocks == [CHECK]:
+        machines = [preset_name] if preset_name else [name for name in PRESETS if name != "tiny"]
+        print_table(["preset", *CHECK_COLUMNS], check_rows(machines), len(machines), "synthesis", "preset")
+        return
+    config = preset(preset_name or PRESET)
     names = blocks or list(BLOCKS)
     for name in names:
         if name not in BLOCKS:
-            raise LuternError(f"there is no block {name}; choose among {', '.join(BLOCKS)}, or {LANES} alone.")
+            raise LuternError(
+                f"there is no block {name}; choose among {', '.join(BLOCKS)}, or {LANES} or {CHECK} alone."
+            )
     found = ((measure_cost(name, config), measure_placement(name, config, seed) if routed else None) for name in names)
     print_table(headings(routed), map(cells, found), len(names), "place and route" if routed else "synthesis", "block")

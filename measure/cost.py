@@ -43,6 +43,7 @@ from lutern.hw.sequencer import Sequencer
 from lutern.hw.state_dma import StateDma
 from lutern.hw.ternary import TernaryUnit
 from lutern.hw.top import SerialTop, Top
+from lutern.hw.weight_check import WeightCheck
 from lutern.measure.wrapper import Wrapper
 from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, digest
@@ -70,6 +71,7 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "ternary": TernaryUnit,
     "code_memory": CodeMemory,
     "router": RecordRouter,
+    "weight_check": WeightCheck,
     "unpacker": lambda config: GroupUnpacker(config, GAIN_TUPLES),
     "row_widener": RowWidener,
     "gains": GainSupply,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lutern.hw.presets import preset
 from processes import Finished, lutern
 
 
@@ -17,6 +18,22 @@ def test_no_such_block(blocks: list[str]) -> None:
     done = run(*blocks)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"lutern: there is no block {blocks[0]}; choose among activation, ")
+
+
+def test_check_of_a_machine_that_holds_no_model() -> None:
+    done = run("check", "--preset", "tiny")
+    assert done.returncode == 1
+    assert done.stderr == "lutern: tiny holds none of 370m, demo, demo-small; choose a preset that does.\n"
+
+
+@pytest.mark.slow
+def test_check() -> None:
+    done = run("check", "--preset", "resident-25f")
+    assert done.returncode == 0, done.stderr
+    names, values = (line.split("\t") for line in done.stdout.splitlines())
+    row = dict(zip(names, values, strict=True))
+    assert (row["preset"], row["model"], row["DP16KD"]) == ("resident-25f", "demo-small", "0")
+    assert int(row["LUT4"]) > preset("resident-25f").beat_bits  # a bit of a word costs a LUT or more
 
 
 @pytest.mark.slow

@@ -1,0 +1,64 @@
+"""What the check of weights (`hw/weight_check.py`) costs a machine: its cells, and the words that it adds to a token's.
+
+    machine ─► `weight_check` alone, synthesised ─► LUT4, FF, block RAM
+            └► program's sizes for the largest model that fits ─► words of a token, those of checks among them
+
+Cells beside the block, of SETUP's fields, the answer to DAMAGE and the watchdog, are in the row of `top`. Cost: some
+seconds of yosys a machine; results are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lutern.firmware.limits import reason_against
+from lutern.firmware.schedule import program_sizes, records
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import RecordKind, check_words, header_words
+from lutern.measure.cost import Cost, measure_cost
+from lutern.model_ref.config import ModelConfig
+
+BLOCK = "weight_check"
+
+
+@dataclass(frozen=True)
+class CheckCost:
+    """Cells of the block, and ``words`` a token of a model, of which ``added`` are checks with their headers, a
+    ``share`` of all bytes that the token would read without them."""
+
+    cost: Cost
+    model: str
+    words: int
+    added: int
+    share: float
+
+
+def added_words(model_config: ModelConfig, hw_config: HwConfig) -> int:
+    """Words of checks, with their headers, that a token reads."""
+    checks = sum(record.kind is RecordKind.CHECK for record in records(model_config, hw_config))
+    return checks * (header_words(hw_config) + check_words(hw_config)) + check_words(hw_config)
+
+
+def added_share(model_config: ModelConfig, hw_config: HwConfig) -> float:
+    """The same as a share of the bytes that the token would read without checks, trits in block RAM among them."""
+    sizes, added = program_sizes(model_config, hw_config), added_words(model_config, hw_config) * hw_config.word_bytes
+    read = sizes.pass_words() * hw_config.word_bytes + sizes.trit_beats * hw_config.beat_bytes
+    return added / (read - added)
+
+
+def measure_check(hw_config: HwConfig, models: Mapping[str, ModelConfig]) -> CheckCost | None:
+    """The cost with the first of ``models`` that the machine holds; None where it holds none."""
+    for name, model_config in models.items():
+        if reason_against(model_config, hw_config) is None:
+            return CheckCost(
+                measure_cost(BLOCK, hw_config),
+                name,
+                program_sizes(model_config, hw_config).pass_words(),
+                added_words(model_config, hw_config),
+                added_share(model_config, hw_config),
+            )
+    return None
+
+
+__all__ = ["BLOCK", "CheckCost", "added_share", "added_words", "measure_check"]
