@@ -1,0 +1,237 @@
+"""The signature of blocks, for the words and beats of all presets: its definition, and what it never misses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lutern.firmware.schedule import records
+from lutern.hw.layouts import RecordKind, header_words
+from lutern.hw.presets import PRESETS
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.signature import (
+    CHECK_BYTES,
+    LONGEST,
+    POLYNOMIAL,
+    ROW_MARK,
+    STATE_BITS,
+    Signature,
+    column_of,
+    columns,
+    first_state,
+    step,
+)
+
+SEED = 2100
+WORD_BYTES = sorted({config.word_bytes for config in PRESETS.values()})
+BEATS = {config.beat_bytes: config.trit_beats for config in PRESETS.values() if config.source == "resident"}
+WIDTHS = sorted({*WORD_BYTES, *BEATS})
+SPAN = 256
+"""Words whose syndromes are made one from the other; so many spans are worked on at once as a block has."""
+States = NDArray[np.uint64]
+
+
+def draw_words(seed: int, *shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(SEED + seed).integers(0, 256, shape, np.uint8)
+
+
+def draw_states(seed: int, count: int) -> States:
+    bound = (1 << STATE_BITS) - 1
+    return np.random.default_rng(SEED + seed).integers(0, bound, count, np.uint64, endpoint=True)
+
+
+def signature_by_definition(words: NDArray[np.uint8], state: int) -> int:
+    """The state after words [n, word_bytes], one word at a time."""
+    for word in words:
+        state = step(state) ^ column_of(int.from_bytes(word.tobytes(), "little"), 8 * words.shape[1])
+    return state
+
+
+def times_x(states: States) -> States:
+    """``step`` of all."""
+    top = states >> np.uint64(STATE_BITS - 1)
+    shifted = states << np.uint64(1) & np.uint64((1 << STATE_BITS) - 1)
+    return np.asarray(np.where(top == 1, shifted ^ np.uint64(POLYNOMIAL), shifted), np.uint64)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_fold_is_the_definition(width: int) -> None:
+    signature = Signature(width)
+    for count in (0, 1, 2, 7, 64, 65):
+        words, states = draw_words(count, 3, count, width), draw_states(count, 3)
+        expected = [signature_by_definition(*pair) for pair in zip(words, map(int, states), strict=True)]
+        assert signature.fold(words, states).tolist() == expected, f"{count} words, seed {SEED + count}"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_checks_make_the_last_state_zero(width: int) -> None:
+    """After the words, before them, or as the state that the words begin with."""
+    signature = Signature(width)
+    assert signature.check_words * width >= CHECK_BYTES > (signature.check_words - 1) * width
+    for count in (1, 2, 50, 257):
+        words, states = draw_words(count, 4, count, width), draw_states(count, 4)
+        where = f"{count} words, seed {SEED + count}"
+        checks = signature.checks(signature.fold(words, states))
+        assert checks.shape == (4, signature.check_words, width), where
+        assert not signature.fold(np.concatenate([words, checks], axis=1), states).any(), where
+        leading = signature.leading_checks(states, words)
+        assert leading.shape == checks.shape, where
+        assert not signature.fold(np.concatenate([leading, words], axis=1), states).any(), where
+        assert signature_by_definition(words[0], signature.state_before(words[0])) == 0, where
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_an_odd_number_of_flips_is_never_missed(width: int) -> None:
+    """Each bit changes the parity of the state, and times x keeps it."""
+    assert POLYNOMIAL & 1  # so times x can be undone, too
+    assert all(column.bit_count() % 2 == 1 for column in columns(8 * width))
+    assert all(step(1 << bit).bit_count() % 2 == 1 for bit in range(STATE_BITS))
+
+
+def equal_syndromes(of_bits: States, words: int) -> int:
+    """How many bits of a block of so many words have the syndrome of a bit of its last word.
+
+    The syndrome of a bit is its column times x^k, with k words after it. If no syndrome is a column, k > 0, no two bits
+    k words apart have the same.
+    """
+    spans = -(-words // SPAN)
+    units = np.uint64(1) << np.arange(STATE_BITS, dtype=np.uint64)
+    for _ in range(SPAN):
+        units = times_x(units)
+    starts = [of_bits]
+    for _ in range(spans - 1):
+        after = np.zeros_like(of_bits)
+        for bit, image in enumerate(units):
+            after ^= np.where(starts[-1] >> np.uint64(bit) & np.uint64(1), image, np.uint64(0))
+        starts.append(after)
+    states = np.concatenate(starts)
+    may_be_column = np.zeros(1 << 16, bool)  # by 16 bits that are mixed from all
+    mixed = np.uint64(0x9E3779B97F4A7C15), np.uint64(48)
+    may_be_column[of_bits * mixed[0] >> mixed[1]] = True
+    equal = 0
+    for distance in range(SPAN):
+        found = states if distance else states[len(of_bits) :]  # without the columns themselves
+        equal += int(np.isin(found[may_be_column[found * mixed[0] >> mixed[1]]], of_bits).sum())
+        states = times_x(states)
+    return equal
+
+
+def columns_of(width: int) -> States:
+    return np.array(columns(8 * width), np.uint64)
+
+
+@pytest.mark.parametrize(
+    ("width", "words"), [*((width, LONGEST) for width in WORD_BYTES), *BEATS.items()], ids=lambda number: str(number)
+)
+def test_two_flips_are_never_missed(width: int, words: int) -> None:
+    """Words: the longest block. Beats of trits: all that the preset has room for."""
+    of_bits = columns_of(width)
+    assert len(set(of_bits.tolist())) == 8 * width
+    assert equal_syndromes(of_bits, words) == 0
+
+
+def test_equal_syndromes_are_found() -> None:
+    """So that the test above can fail."""
+    of_bits = columns_of(4)
+    for distance in (1, SPAN - 1, SPAN, 5 * SPAN + 3):
+        for base in (0, 17):
+            state = int(of_bits[base])
+            for _ in range(distance):
+                state = step(state)
+            wrong = of_bits.copy()
+            wrong[31] = state
+            assert equal_syndromes(wrong, 6 * SPAN) > 0, f"bits {base} and 31, {distance} words apart"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_block_is_longer_than_promised(name: str) -> None:
+    """One large layer; a machine that keeps its records in block RAM has no room for more words."""
+    config = PRESETS[name]
+    if config.source == "resident":
+        assert config.memory_words <= LONGEST
+        return
+    model = ModelConfig(vocab_size=5000, hidden_size=2048, num_hidden_layers=1, intermediate_size=5632)
+    lengths, length = [0], 0
+    for record in records(model, config):
+        length += header_words(config) + record.words
+        if record.kind is RecordKind.CHECK:
+            lengths.append(length)
+            length = 0
+    assert 0 < max(lengths) <= LONGEST and length == 0
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_other_error_is_as_likely_as_any_state(width: int) -> None:
+    """The bits of as many words as a check has reach every state: of errors that change all of them at random, one in
+    2^STATE_BITS has a zero signature, and of those with an even number of flips one in 2^(STATE_BITS - 1)."""
+    check_words = Signature(width).check_words
+    states = []
+    for column in columns(8 * width):
+        for _ in range(check_words):
+            states.append(column)
+            column = step(column)
+    rows: dict[int, int] = {}
+    for state in states:
+        while state and state.bit_length() in rows:
+            state ^= rows[state.bit_length()]
+        if state:
+            rows[state.bit_length()] = state
+    assert len(rows) == STATE_BITS
+
+
+@pytest.mark.parametrize("width", [2, 9])
+def test_random_errors_lead_to_random_states(width: int) -> None:
+    """Even numbers of flips anywhere in a block: each 12 bits of the state are zero in one case of 4096."""
+    draw, count, trials = np.random.default_rng(SEED), 60, 60_000
+    errors = np.zeros((trials, count * width * 8), np.uint8)
+    flips = draw.integers(0, errors.shape[1], (trials, 12))
+    np.bitwise_xor.at(errors, (np.arange(trials)[:, None], flips), 1)
+    words = np.packbits(errors, axis=1, bitorder="little").reshape(trials, count, width)
+    states = Signature(width).fold(words, np.zeros(trials, np.uint64))
+    wrong = words.any(axis=(1, 2))
+    assert states[wrong].all(), f"seed {SEED}"
+    for low in range(0, STATE_BITS - 11, 4):
+        zero = int((states >> np.uint64(low) & np.uint64(0xFFF) == 0).sum())
+        mean = trials / 4096
+        assert abs(zero - mean) < 6 * mean**0.5, f"bits {low} to {low + 11}: {zero} of {trials}, seed {SEED}"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_words_at_another_place_are_found(width: int) -> None:
+    """Words swapped, repeated, moved on by one, all zero or all one; a bit of the bus that is stuck."""
+    signature, words = Signature(width), draw_words(7, 40, width)
+    states = np.array([first_state(0xCAFE, 3)], np.uint64)
+    words = np.concatenate([words, signature.checks(signature.fold(words[None], states))[0]])
+    wrong = []
+    for first, second in ((0, 1), (0, 39), (7, 20)):
+        swapped = words.copy()
+        swapped[[first, second]] = words[[second, first]]
+        repeated = words.copy()
+        repeated[second] = words[first]
+        wrong += [swapped, repeated]
+    wrong += [np.roll(words, 1, axis=0), np.zeros_like(words), np.full_like(words, 255)]
+    for byte in range(width):
+        for mask in (1 << bit for bit in range(8)):
+            stuck = words.copy()
+            stuck[:, byte] |= mask
+            wrong.append(stuck)
+    kept = np.array([item for item in wrong if (item != words).any()])
+    assert len(kept) > 10
+    assert signature.fold(kept, np.repeat(states, len(kept))).all(), f"seed {SEED + 7}"
+    assert not signature.fold(words[None], states).any()
+
+
+@pytest.mark.parametrize("width", [2, 9, 16])
+def test_blocks_know_their_image_and_place(width: int) -> None:
+    """Every block of one image at the place of every other one, and of another image at its own."""
+    signature, count = Signature(width), 30
+    images, places = (0x12345678, 0x12345679, 0), [*range(12), *(ROW_MARK | token for token in range(12))]
+    names = [(image, place) for image in images for place in places]
+    firsts = np.array([first_state(*name) for name in names], np.uint64)
+    assert len(set(firsts.tolist())) == len(names)
+    same = np.repeat(draw_words(8, 1, count, width), len(names), axis=0)  # equal contents: only the names differ
+    words = np.concatenate([same, signature.checks(signature.fold(same, firsts))], axis=1)
+    for index, name in enumerate(names):
+        states = signature.fold(words, np.full(len(names), firsts[index]))
+        assert np.flatnonzero(states == 0).tolist() == [index], f"{name}, seed {SEED + 8}"
