@@ -45,6 +45,7 @@ class HostWeights:
     def begin(self) -> None:
         """The chip was set up: it waits for the first word."""
         self.sent = self.offset = self.taken = 0  # words: sent, arrived, taken
+        self._most_sent = 0  # words that were ever sent
         self.row = self.token = 0  # the row that is wanted or was last
         self.place = self.row_words  # words of it that arrived
         self.row_sent = self.row_words
@@ -59,8 +60,11 @@ class HostWeights:
         """Frames to be sent upon a WANT, and whether it tells of progress."""
         want = WANT.unpack(frame.payload)
         before = self.offset, self.taken, self.row, self.place
-        self.offset = _unwrapped(want["offset"], self.offset)
-        self.taken = _unwrapped(want["taken"], self.taken)
+        offset, taken = _unwrapped(want["offset"], self.offset), _unwrapped(want["taken"], self.taken)
+        self._most_sent = max(self._most_sent, self.sent)
+        if not 0 <= taken <= offset <= self._most_sent or want["place"] > self.row_words:
+            return b"", False  # of a chip that was set up since, or of none: nothing of it was sent
+        self.offset, self.taken = offset, taken
         if want["row"] != self.row:
             self.row, self.token, self.row_sent = want["row"], want["token"], 0
         if self.row:
@@ -103,6 +107,7 @@ class HostWeights:
         places = np.arange(self.sent, self.sent + self.chunk_words) % self.record_words
         head = RECORDS.pack(offset=self.sent % OFFSET_SPAN)
         self.sent += self.chunk_words
+        self._most_sent = max(self._most_sent, self.sent)
         return self._frame(Opcode.RECORDS, head + self.words[places].tobytes())
 
     def _row_frame(self) -> bytes:

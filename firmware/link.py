@@ -21,19 +21,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lutern.firmware.line_quality import MOST_FRAMES, LineQuality
+from lutern.firmware.link_answers import check_answer, check_version
 from lutern.firmware.link_errors import LinkError, RefusedError, Silence, SilenceError, UnansweredError
 from lutern.firmware.slip import Frame, FrameDecoder, encode_frame
-from lutern.hw.protocol import (
-    CHECKSUM,
-    ERROR,
-    FRAME_BYTES,
-    INFO,
-    PAYLOAD_BYTES,
-    PROTOCOL_VERSION,
-    RESPONSE,
-    RUN,
-    Opcode,
-)
+from lutern.hw.protocol import CHECKSUM, ERROR, FRAME_BYTES, INFO, PAYLOAD_BYTES, RESPONSE, RUN, Opcode
 
 TRIES = 4
 HEARD_TRIES, NEW_HEARD_TRIES = 4, 2
@@ -136,7 +127,8 @@ class Client:
             )
         if not self._is_greeted:
             self._greet()
-        return self._exchange(opcode, payload, self._patience(opcode, payload) if timeout_s is None else timeout_s)
+        patience_s = self._patience(opcode, payload) if timeout_s is None else timeout_s
+        return check_answer(opcode, payload, self._exchange(opcode, payload, patience_s))
 
     def transact_all(
         self, opcode: Opcode, payloads: Iterable[bytes], split: Split | None = None
@@ -176,7 +168,7 @@ class Client:
                 self._answered(sent.frame, answer, is_progress=not sent.is_probe)
                 self._send_again(opcode, under_way, order[: order.index(answer.sequence)], parts, split)
                 if not sent.is_probe:
-                    yield sent.payload, answer.payload
+                    yield sent.payload, check_answer(opcode, sent.payload, answer.payload)
 
     def _send_next(
         self, opcode: Opcode, payload: bytes, under_way: dict[int, _Sent], *, is_probe: bool = False
@@ -267,13 +259,9 @@ class Client:
         return False
 
     def _greet(self) -> None:
-        info = INFO.unpack(self._exchange(Opcode.INFO, b"", self.timeout_s))
-        version = info["protocol_version"]
-        if version != PROTOCOL_VERSION:
-            raise LinkError(
-                f"The board speaks protocol version {version}, this program version {PROTOCOL_VERSION}; "
-                "use gateware and program of the same release."
-            )
+        answer = self._exchange(Opcode.INFO, b"", self.timeout_s)
+        check_version(answer)
+        info = INFO.unpack(check_answer(Opcode.INFO, b"", answer))
         self._word_bytes, self._clock_hz, self._is_greeted = info["word_bytes"], info["clock_hz"], True
 
     def _patience(self, opcode: Opcode, payload: bytes) -> float:

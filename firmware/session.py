@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lutern.firmware.host_weights import HostWeights
 from lutern.firmware.limits import state_slots
-from lutern.firmware.link import Client, RefusedError
+from lutern.firmware.link import Client, LinkError, RefusedError
 from lutern.firmware.loader import BackDoor, Progress, load_sections
 from lutern.firmware.program import Program
 from lutern.firmware.schedule import LAYER, phase_names
@@ -192,6 +192,11 @@ class Session:
     def _repair(self, error: RefusedError) -> bool:
         """Mend the memory and set the chip up, if the refusal is one that this may help against; whether it is."""
         damage = DAMAGE_DONE.unpack(self.client.transact(Opcode.DAMAGE))
+        if damage["kind"] not in tuple(Damage):
+            raise LinkError(
+                f"The board answered DAMAGE with kind {damage['kind']}, {max(Damage)} is the largest; use gateware and "
+                "program of the same release."
+            )
         kind = Damage(damage["kind"])
         lost = error.code == ErrorCode.NOT_SET_UP and kind != Damage.NONE  # the answer that said so was lost
         if error.code not in (ErrorCode.WEIGHTS_DAMAGED, ErrorCode.RUN_TOO_LONG) and not lost:
@@ -240,8 +245,20 @@ class Session:
             command += FEED.pack(token=feed.token, state_base=feed.slot * stride, fresh=int(feed.fresh), seed=feed.seed)
         reply = self.client.transact(Opcode.RUN, command)
         done = RUN_DONE.unpack(reply)
-        tokens = np.frombuffer(reply, dtype="<u2", offset=RUN_DONE.byte_count).astype(int).reshape(count, -1).tolist()
-        return Run(tokens, done["cycles"], done["beats"], done["words"], done["saturations"])
+        tokens = np.frombuffer(reply, dtype="<u2", offset=RUN_DONE.byte_count).astype(int)
+        self._check_tokens(tokens)
+        return Run(
+            tokens.reshape(count, -1).tolist(), done["cycles"], done["beats"], done["words"], done["saturations"]
+        )
+
+    def _check_tokens(self, tokens: NDArray[np.int64]) -> None:
+        """Refuse tokens that the model does not have: nothing after this counts on their size."""
+        wrong = (tokens < 0) | (tokens >= self.program.vocab)
+        if wrong.any():
+            raise LinkError(
+                f"The board answered with token {tokens[wrong][0]}, but its model has {self.program.vocab} tokens; "
+                "load the model again, and run lutern selftest if it stays so."
+            )
 
     def logits(self, stream: int = 0) -> Logits:
         """See ``Machine``; as kept on the chip."""
@@ -255,6 +272,7 @@ class Session:
             parts.append(np.frombuffer(reply, dtype="<i4", offset=LOGITS_DONE.byte_count))
         numbers = np.concatenate(parts).astype(np.int64)
         sums, tokens = (numbers[0::2], numbers[1::2]) if best else (numbers, np.arange(vocab))
+        self._check_tokens(tokens)
         return Logits(tokens, sums, (scale["scale_mantissa"], scale["scale_exponent"]))
 
     def counters(self) -> NDArray[np.int64]:

@@ -154,3 +154,16 @@ def test_offsets_wrap(program: Program) -> None:
     places = (begin + np.arange(len(chip.stream))) % program.sizes.record_words
     assert chip.offset > 1 << 32
     assert b"".join(chip.stream) == program.words[places].tobytes()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"taken": 1 << 20, "offset": 1 << 20}, {"taken": 5}, {"offset": 3000}, {"place": 9999}]
+)
+def test_what_no_chip_wants_is_ignored(program: Program, changes: dict[str, int]) -> None:
+    """Words that were never sent have not come: to believe it would be to send without end."""
+    host = HostWeights(program, 1024)
+    host.frames()
+    before = vars(host).copy()
+    fields = {"offset": 0, "taken": 0, "row": 1, "place": 0, "token": 2} | changes
+    assert host.take(Frame(Opcode.RECORDS | RESPONSE, 1, WANT.pack(**fields))) == (b"", False)
+    assert {**vars(host), "_most_sent": 0} == {**before, "_most_sent": 0}
