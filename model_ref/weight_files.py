@@ -123,7 +123,7 @@ def _shards(folder: Path, config: ModelConfig) -> Weights:
     table = weight_map(index)
     naming = find_names(table, config.tensor_shapes, config.num_hidden_layers, str(index))
     for name in config.tensor_shapes:
-        if table.get(naming.places.get(name, "")) is None:
+        if name not in naming.places or table.get(naming.places[name]) is None:
             raise LuternError(
                 f"{index} names no file for {named(naming.prefix + name)}; restore the index or correct {CONFIG_FILE}."
             )
