@@ -11,34 +11,47 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import copy
+import io
 import json
+import lzma
 import os
 import random
 import resource
+import shutil
 import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from fuzz_answers import CALLS, SCRIPTS, read_answers, read_wants
+from fuzz_mutations import (
+    change_bytes,
+    change_container,
+    change_image_body,
+    change_json,
+    change_recording,
+    change_value,
+)
 from lutern.boards import loader, report
 from lutern.boards.board import FPGAS
 from lutern.boards.cache import is_whole, kept_json
+from lutern.cli.link import dump_recording
 from lutern.cli.logits import read_ids
 from lutern.firmware.identify import identify
-from lutern.firmware.image import convert, read_image, seal
-from lutern.firmware.image_format import METADATA_KEY
+from lutern.firmware.image import convert, read_image
+from lutern.firmware.link_dump import HEAD
 from lutern.firmware.slip import FrameDecoder, encode_frame
-from lutern.hw.protocol import INFO
+from lutern.hw.protocol import DAMAGE_DONE, INFO, RESPONSE, SETUP, WANT, Opcode
 from lutern.measure import calibration, cost, meter
+from lutern.measure.toggles import parse_flat, parse_saif
+from lutern.model_ref.chat import render
 from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.container import METADATA, open_container
+from lutern.model_ref.container import open_container
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.file_kinds import refuse_foreign
 from lutern.model_ref.output_files import unfinished_folder
@@ -46,33 +59,14 @@ from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import write_random_checkpoint
 from lutern.model_ref.text import read_text
 from lutern.model_ref.tokenizer import load_tokenizer
+from lutern.sim.verilate import _noted
 
 MODEL = ModelConfig(vocab_size=5, hidden_size=3, num_hidden_layers=1, intermediate_size=4)
 MORE_BYTES = 64 << 20
 JSON_FACTOR = 20
 LONGEST_SENTENCE = 1000
-INTERESTING: tuple[Any, ...] = (
-    *(
-        None,
-        True,
-        False,
-        0,
-        1,
-        -1,
-        0.5,
-        1e308,
-        -1e-308,
-        float("inf"),
-        float("nan"),
-        "",
-        "a",
-        "\x1b[2J",
-        "\ud800",
-        [],
-        {},
-    ),
-    *(2**31, 2**32, 2**62, 2**63, 2**64, 10**400, "x" * 100, [0] * 40, [[[[]]]], {"a": {"a": {}}}),
-)
+RESET_BYTES = 8 << 20
+"""The peak of the process's memory is set back when it has grown so far: not for every input, which would take time."""
 
 
 @dataclass(frozen=True)
@@ -82,110 +76,34 @@ class Target:
     seeds: tuple[bytes, ...]
     read: Callable[[bytes], object]
     mutate: Callable[[bytes, random.Random], bytes]
-    most_bytes: int = 1 << 16
+    most_bytes: int = 1 << 13
+
+
+_lowest_peak = 0
+
+
+def _peak_bytes() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def check(target: Target, data: bytes) -> None:
     """Read one input: only ``LuternError`` with a short printable sentence may escape, and memory is bounded.
 
-    The peak of the process's memory is set back first, where Linux lets it, to what it has now.
+    The peak of the process's memory is set back now and then, where Linux lets it, to what it has now.
     """
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    global _lowest_peak
+    before = _peak_bytes()
+    if before > _lowest_peak + RESET_BYTES:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        _lowest_peak = before = _peak_bytes()
     try:
         target.read(data)
     except LuternError as error:
         text = str(error)
         assert text.isprintable() and len(text) < LONGEST_SENTENCE, ascii(text)
-    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    grown = _peak_bytes() - before
     assert grown <= MORE_BYTES + JSON_FACTOR * len(data), f"{grown:,} bytes of memory for {len(data):,} of input"
-
-
-# ------------------------------------------------------------------------------------- mutations
-
-
-def change_bytes(data: bytes, generator: random.Random) -> bytes:
-    """Flip, cut, repeat or insert."""
-    found = bytearray(data)
-    for _ in range(generator.randint(1, 4)):
-        place = generator.randrange(len(found) + 1)
-        kind = generator.randrange(5)
-        if kind == 0 and found:
-            found[place - 1] ^= 1 << generator.randrange(8)
-        elif kind == 1:
-            del found[place : place + generator.choice((1, 2, 8, 1 << 20))]
-        elif kind == 2:
-            found[place:place] = generator.randbytes(generator.choice((1, 2, 8)))
-        elif kind == 3:
-            found[place:place] = found[place : place + 64] * generator.choice((1, 2, 200))
-        elif found:
-            found[place - 1] = generator.choice((0, 255, 0x7F, 0x80, 0xC0, 0xDB, 34, 91, 123, 10, 44))
-    return bytes(found[: 1 << 16])
-
-
-def change_value(value: Any, generator: random.Random) -> Any:
-    """Another value somewhere in a JSON value."""
-    places: list[tuple[Any, Any]] = []
-    todo = [value]
-    while todo:
-        one = todo.pop()
-        if isinstance(one, dict | list):
-            keys = list(one) if isinstance(one, dict) else range(len(one))
-            places += [(one, key) for key in keys]
-            todo += [one[key] for key in keys]
-    if not places or generator.random() < 0.02:
-        return copy.deepcopy(generator.choice(INTERESTING))
-    holder, key = generator.choice(places)
-    kind = generator.randrange(6)
-    if kind == 0:
-        del holder[key]
-    elif kind == 1 and isinstance(holder, dict):
-        holder[generator.choice(("", "a", "\x1b", str(key) + "x"))] = holder.pop(key)
-    elif kind == 2 and type(holder[key]) in (int, float):
-        holder[key] = generator.choice((-holder[key], holder[key] + 1, 0.5, 1e999))
-    elif kind == 3:
-        other, name = generator.choice(places)
-        holder[key] = copy.deepcopy(other.get(name)) if isinstance(other, dict) else None
-    else:
-        holder[key] = copy.deepcopy(generator.choice(INTERESTING))
-    return value
-
-
-def change_json(data: bytes, generator: random.Random) -> bytes:
-    """A value of JSON, or its bytes."""
-    try:
-        value = json.loads(data) if generator.random() < 0.8 else None
-        for _ in range(generator.choice((1, 1, 1, 2, 4))):
-            value = change_value(value, generator)
-        if value is not None:
-            return json.dumps(value).encode()[: 1 << 16]
-    except (ValueError, RecursionError):
-        pass
-    return change_bytes(data, generator)
-
-
-def change_container(data: bytes, generator: random.Random, inner: Callable[[Any, random.Random], Any]) -> bytes:
-    """The header of a safetensors file, with its length made right, or bytes anywhere."""
-    length = int.from_bytes(data[:8], "little")
-    try:
-        if generator.random() < 0.3:
-            return change_bytes(data, generator)
-        header = json.loads(data[8 : 8 + length])
-        text = json.dumps(inner(header, generator)).encode()
-        return struct.pack("<Q", len(text)) + text + data[8 + length :]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        return change_bytes(data, generator)
-
-
-def change_image_body(header: Any, generator: random.Random) -> Any:
-    """The metadata of an image under a digest that is right, or the header around them."""
-    if generator.random() < 0.3:
-        return change_value(header, generator)
-    body = json.loads(header[METADATA][METADATA_KEY])
-    body.pop("digest", None)
-    header[METADATA][METADATA_KEY] = seal(change_value(body, generator))
-    return header
 
 
 # --------------------------------------------------------------------------------------- parsers
@@ -197,26 +115,50 @@ _HERE = _STACK.enter_context(
 atexit.register(_STACK.close)
 
 
-def of_file(read: Callable[[Path], object], data: bytes, name: str = "input") -> object:
+def _write(path: str, data: bytes) -> None:
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(number, data)
+    os.close(number)
+
+
+def of_file(read: Callable[[Path], object], name: str = "input") -> Callable[[bytes], object]:
     """A reader of a file, with these bytes in it."""
     path = _HERE / name
-    path.write_bytes(data)
-    return read(path)
+
+    def read_bytes(data: bytes) -> object:
+        _write(str(path), data)
+        return read(path)
+
+    return read_bytes
 
 
-def of_folder(name: str, read: Callable[[Path], object], data: bytes) -> object:
-    """A reader of a checkpoint folder one of whose files has these bytes in it."""
-    path = _HERE / "whole" / name
-    before = path.read_bytes() if path.exists() else None
-    try:
-        path.write_bytes(data)
-        return read(path.parent)
-    finally:
-        path.unlink() if before is None else path.write_bytes(before)
+def of_folder(name: str, read: Callable[[Path], object], without: str = "") -> Callable[[bytes], object]:
+    """A reader of a checkpoint folder one of whose files has these bytes in it; the folder lacks ``without``."""
+    folder = _HERE / f"with-{name}"
+    shutil.copytree(_HERE / "whole", folder)
+    if without:
+        (folder / without).unlink()
+    path = str(folder / name)
+
+    def read_bytes(data: bytes) -> object:
+        _write(path, data)
+        return read(folder)
+
+    return read_bytes
 
 
 def read_checkpoint(folder: Path) -> object:
     return integer_weights(load_checkpoint(folder))
+
+
+@lru_cache(4096)
+def quantised(config: ModelConfig, folder: Path) -> object:
+    """Integer weights, once for each config that can be read."""
+    return integer_weights(load_checkpoint(folder))
+
+
+def read_config(folder: Path) -> object:
+    return quantised(load_checkpoint(folder).config, folder)
 
 
 def read_tensors(path: Path) -> object:
@@ -229,8 +171,8 @@ def read_tokenizer(folder: Path) -> object:
     return tokenizer.describe(), tokenizer.decode(tokenizer.encode("ab"))
 
 
-def of_tokenizer(name: str) -> Callable[[bytes], object]:
-    return partial(of_folder, name, read_tokenizer)
+def read_chat(folder: Path) -> object:
+    return render(load_tokenizer(folder), [{"role": "user", "content": "ab"}])
 
 
 def read_frames(data: bytes) -> object:
@@ -258,13 +200,35 @@ def read_kept(data: bytes) -> object:
         lambda: cost.parse_report("x", text, 1),
         lambda: cost.parse_packed("x", text),
     ):
-        try:
+        with contextlib.suppress(LuternError):
             parse()
-        except LuternError:
-            pass
     path = _HERE / "digests.json"
-    path.write_bytes(data)
-    return is_whole(_HERE, ("other",)), kept_json(path)
+    _write(str(path), data)
+    return is_whole(_HERE, ("other",)), kept_json(path), _noted(path)
+
+
+def read_toggles(data: bytes) -> object:
+    """What the simulation of a netlist counted, flat or by instance."""
+    text = data.decode("utf-8", "replace")
+    return parse_saif(text, {}), parse_flat(text)
+
+
+def read_recording(path: Path) -> object:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        dump_recording(path)
+    assert all(line.isprintable() for line in said.getvalue().split("\n"))
+    return said
+
+
+def _recording() -> bytes:
+    """Commands and answers of each kind, an error among them, and a change of the rate."""
+    frames = [(">", Opcode.INFO, b""), ("<", Opcode.INFO | RESPONSE, bytes(INFO.byte_count))]
+    frames += [(">", Opcode.SETUP, bytes(SETUP.byte_count)), ("<", Opcode.ERROR, bytes([12]))]
+    frames += [("<", Opcode.DAMAGE | RESPONSE, bytes(DAMAGE_DONE.byte_count))]
+    frames += [(">", Opcode.RUN, bytes(17)), ("<", Opcode.RUN | RESPONSE, bytes(20))]
+    frames += [("<", Opcode.RECORDS | RESPONSE, bytes(WANT.byte_count))]
+    lines = [f"{at}.5 {way} {encode_frame(code, at, body).hex()}" for at, (way, code, body) in enumerate(frames)]
+    return "\n".join([HEAD, *lines, "9.5 = 3000000", ""]).encode()
 
 
 def _make_targets() -> dict[str, Target]:
@@ -292,6 +256,12 @@ def _make_targets() -> dict[str, Target]:
         "chat_template": "{{ messages }}",
         "added_tokens_decoder": {"1": {"content": "x", "special": True}},
     }
+    special = {"bos_token": "<s>", "unk_token": {"content": "<unk>", "lstrip": False}}
+    templates = (
+        b"{% for message in messages %}{{ message.content | trim }}{% endfor %}",
+        b"{{ bos_token }}{{ messages[0]['role'] + 'a' * 3 }}{% if add_generation_prompt %}{{ 7 // 2 }}{% endif %}",
+        b"{{ raise_exception('no') }}",
+    )
     generation = {"temperature": 0.5, "top_k": 5, "eos_token_id": [2], "bos_token_id": 1, "stop_strings": ["x"]}
     numbers = {"part": "ECP5", "source": "s", "date": "d"}
     event = {"value": 1e-13, "low": 0, "high": 1e-12}
@@ -299,54 +269,72 @@ def _make_targets() -> dict[str, Target]:
     readings = b"design,watts,net_toggle\nidle,0.3,0\nnets,0.4,1e9\n"
     frame = encode_frame(3, 4, bytes(range(200)))
     gguf = b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + struct.pack("<Q", 1) + b"a" + struct.pack("<IB", 7, 1)
+    names = load_checkpoint(_HERE / "whole").tensors
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "model-1-of-1.safetensors")}
+    shutil.copy(_HERE / "whole" / "model.safetensors", _HERE / "whole" / "model-1-of-1.safetensors")
+    saif = b"(SAIFILE (INSTANCE TOP (NET (a\\[0\\] (T0 1) (TC 7)))\n(INSTANCE b (NET\n(c (T0 1) (TC 3))\n))))\n"
+    change_header = partial(change_container, inner=change_value)
     return {
-        "config": Target((files["config.json"],), partial(of_folder, "config.json", read_checkpoint), change_json),
-        "safetensors": Target(
-            (files["model.safetensors"],), partial(of_file, read_tensors), partial(change_container, inner=change_value)
-        ),
+        "config": Target((files["config.json"],), of_folder("config.json", read_config), change_json, 2048),
+        "safetensors": Target((files["model.safetensors"],), of_file(read_tensors), change_header),
         "checkpoint": Target(
-            (files["model.safetensors"],),
-            partial(of_folder, "model.safetensors", read_checkpoint),
-            partial(change_container, inner=change_value),
+            (files["model.safetensors"],), of_folder("model.safetensors", read_checkpoint), change_header
         ),
-        "tokenizer": Target(
-            (files["tokenizer.json"],), partial(of_folder, "tokenizer.json", read_tokenizer), change_json
+        "index": Target(
+            (json.dumps(index).encode(),),
+            of_folder("model.safetensors.index.json", load_checkpoint, without="model.safetensors"),
+            change_json,
+            4096,
         ),
-        "tokenizer-config": Target((json.dumps(texts).encode(),), of_tokenizer("tokenizer_config.json"), change_json),
+        "tokenizer": Target((files["tokenizer.json"],), of_folder("tokenizer.json", read_tokenizer), change_json, 2048),
+        "tokenizer-config": Target(
+            (json.dumps(texts).encode(),), of_folder("tokenizer_config.json", read_tokenizer), change_json, 1024
+        ),
+        "special-tokens": Target(
+            (json.dumps(special).encode(),), of_folder("special_tokens_map.json", read_tokenizer), change_json, 1024
+        ),
         "generation-config": Target(
-            (json.dumps(generation).encode(),), of_tokenizer("generation_config.json"), change_json
+            (json.dumps(generation).encode(),), of_folder("generation_config.json", read_tokenizer), change_json, 1024
         ),
+        "chat-template": Target(templates, of_folder("chat_template.jinja", read_chat), change_bytes, 512),
         "image": Target(
-            ((_HERE / "image").read_bytes(),),
-            partial(of_file, read_image),
-            partial(change_container, inner=change_image_body),
+            ((_HERE / "image").read_bytes(),), of_file(read_image), partial(change_container, inner=change_image_body)
         ),
-        "frames": Target((frame, frame + frame[:50], b"\xc0\xdb\xdc\xdb\xdd\xc0"), read_frames, change_bytes, 2048),
-        "machine": Target((bytes(INFO.byte_count),), read_machine, change_bytes),
+        "frames": Target((frame, frame + frame[:50], b"\xc0\xdb\xdc\xdb\xdd\xc0"), read_frames, change_bytes, 1500),
+        "machine": Target((bytes(INFO.byte_count),), read_machine, change_bytes, 64),
+        "answers": Target(
+            tuple(bytes([call]) + script for call in range(len(CALLS)) for script in SCRIPTS),
+            read_answers,
+            change_bytes,
+            256,
+        ),
+        "wants": Target((bytes(WANT.byte_count + 1),), read_wants, change_bytes, 128),
+        "recording": Target((_recording(),), of_file(read_recording), change_recording, 2048),
         "calibration": Target(
             (json.dumps({**numbers, "coefficients": {"net_toggle": event, "static_watts": event}}).encode(),),
-            partial(of_file, calibration.load),
+            of_file(calibration.load),
             change_json,
+            1024,
         ),
-        "readings": Target((readings,), partial(of_file, calibration.read_readings), change_bytes),
-        "meter": Target((log,), partial(of_file, meter.read_csv), change_bytes),
-        "kept": Target((json.dumps(route).encode(),), read_kept, change_json),
+        "readings": Target((readings,), of_file(calibration.read_readings), change_bytes, 1024),
+        "meter": Target((log,), of_file(meter.read_csv), change_bytes, 1024),
+        "kept": Target((json.dumps(route).encode(),), read_kept, change_json, 2048),
+        "toggles": Target((saif,), read_toggles, change_bytes, 1024),
         "bitstream": Target(
-            (bytes.fromhex("ffffbdb3ffffffffe200000041113043"),),
-            partial(of_file, loader.bitstream_idcode),
-            change_bytes,
+            (bytes.fromhex("ffffbdb3ffffffffe200000041113043"),), of_file(loader.bitstream_idcode), change_bytes, 1024
         ),
         "foreign": Target(
-            (gguf, b"\x80\x02", b"<html>"), partial(of_file, lambda path: refuse_foreign(path, "thing")), change_bytes
+            (gguf, b"\x80\x02", b"<html>"), of_file(lambda path: refuse_foreign(path, "thing")), change_bytes, 1024
         ),
-        "text": Target((b"the cat\r\n", "é".encode("utf-16")), partial(of_file, read_text), change_bytes),
+        "text": Target((b"the cat\r\n", "é".encode("utf-16")), of_file(read_text), change_bytes, 1024),
         "packed-text": Target(
-            (bytes.fromhex("fd377a585a000004e6d6b4460200210116000000742fe5a3"),),
-            partial(of_file, read_text, name="input.xz"),
+            (lzma.compress(b"the cat"), bytes.fromhex("fd377a585a000004e6d6b4460200210116000000742fe5a3")),
+            of_file(read_text, "input.xz"),
             change_bytes,
+            1024,
         ),
         "tokens": Target(
-            ((_HERE / "ids.npy").read_bytes(),), partial(of_file, lambda path: read_ids(path, 5)), change_bytes
+            ((_HERE / "ids.npy").read_bytes(),), of_file(lambda path: read_ids(path, 5)), change_bytes, 512
         ),
     }
 
