@@ -31,10 +31,11 @@ def encode_frame(opcode: int, sequence: int, payload: bytes = b"") -> bytes:
 
 def decode_body(body: bytes) -> Frame | None:
     """The frame in the bytes between two END bytes; None where anything is wrong with it."""
-    parts = body.split(_ESC)
-    if any(part[:1] not in (b"\xdc", b"\xdd") for part in parts[1:]):
-        return None  # an ESC in front of something that is never escaped
-    raw = body.replace(_ESCAPED_END, _END).replace(_ESCAPED_ESC, _ESC)
+    raw = body
+    if _ESC in body:
+        if any(part[:1] not in (b"\xdc", b"\xdd") for part in body.split(_ESC)[1:]):
+            return None  # an ESC in front of something that is never escaped
+        raw = body.replace(_ESCAPED_END, _END).replace(_ESCAPED_ESC, _ESC)
     if not HEADER_BYTES + CRC_BYTES <= len(raw) <= FRAME_BYTES:
         return None
     if crc32c(raw[:-CRC_BYTES]) != int.from_bytes(raw[-CRC_BYTES:], "little"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -38,6 +39,12 @@ DROPPED_BYTES = 4
 """Last field of INFO."""
 
 
+@cache
+def _info_of(config: HwConfig) -> bytes:
+    """INFO without its last field: thousands of chips have the same."""
+    return capability(config)[:-DROPPED_BYTES]
+
+
 class Refusal(Exception):
     """The chip answers with an ErrorCode."""
 
@@ -60,7 +67,7 @@ class ModelChip:
         self._stored: bytes | None = None  # the answer of the last RUN, until another command comes
         self._is_busy = False
         self._token_count = 0
-        self._info = capability(config)[:-DROPPED_BYTES]
+        self._info = _info_of(config)
         self._decoder, self._answers = FrameDecoder(), b""
 
     def write(self, data: bytes) -> None:
@@ -146,15 +153,23 @@ class LineCut(Exception):
 class FaultyLine:
     """A line with ``rate`` faults a byte either way, seeded: flipped bits, bytes lost, doubled, inserted, exchanged.
 
-    Parameters: ``dies_after`` bytes nothing passes any more; ``cut_after`` frames are written, then ``LineCut`` is
-    raised. Members: ``byte_count`` on the line to the chip and ``fault_count``; ``frames`` written and ``seconds``
-    waited since a byte was read.
+    Parameters: ``dies_after`` bytes nothing passes any more; ``cut_after`` frames are written, and ``cut_bytes`` of the
+    next one, then ``LineCut`` is raised. Members: ``byte_count`` on the line to the chip and ``fault_count``;
+    ``frames`` written and ``seconds`` waited since a byte was read.
     """
 
     def __init__(
-        self, chip: ModelChip, seed: int, rate: float, *, dies_after: int | None = None, cut_after: int | None = None
+        self,
+        chip: ModelChip,
+        seed: int,
+        rate: float,
+        *,
+        dies_after: int | None = None,
+        cut_after: int | None = None,
+        cut_bytes: int = 0,
     ) -> None:
-        self.chip, self.rate, self.dies_after, self.cut_after = chip, rate, dies_after, cut_after
+        self.chip, self.rate, self.dies_after = chip, rate, dies_after
+        self.cut_after, self.cut_bytes = cut_after, cut_bytes
         self.byte_count = self.fault_count = self.frames = self.written_frames = 0
         self.silences = 0
         self.seconds = 0.0
@@ -168,6 +183,7 @@ class FaultyLine:
 
     def write(self, data: bytes) -> None:
         if self.cut_after is not None and self.written_frames >= self.cut_after:
+            self.chip.write(data[: self.cut_bytes])
             raise LineCut
         self.frames += 1
         self.written_frames += 1

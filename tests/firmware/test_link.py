@@ -314,18 +314,20 @@ def test_the_watchdog_has_a_sentence() -> None:
     assert "with error code 99, unknown here; update this program" in str(RefusedError(Opcode.RUN, 99))
 
 
-@pytest.mark.parametrize("size", [3_000, 20_000, 70_000])
-def test_the_host_is_killed_at_every_frame(size: int) -> None:
-    """The next one sends the rest, and at most a span again, wherever it was; small images too."""
+@pytest.mark.parametrize(
+    ("size", "cut_bytes"), [(3_000, 0), (3_000, 1), (3_000, 7), (20_000, 0), (20_000, 300), (70_000, 0)]
+)
+def test_the_host_is_killed_at_every_frame(size: int, cut_bytes: int) -> None:
+    """Or in the middle of the next one. Another host sends the rest, and at most a span again, wherever it was; small
+    images too."""
     words = random_words(size // 4, size)
     line = FaultyLine(ModelChip(CONFIG), 0, 0)
     load_sections(Client(line), [(9, words)])
-    frames = line.written_frames
     again = []
-    for cut in range(1, frames, 1 if frames < 80 else 3):
+    for cut in range(1, line.written_frames):
         chip = ModelChip(CONFIG)
         with pytest.raises(LineCut):
-            load_sections(Client(FaultyLine(chip, 0, 0, cut_after=cut)), [(9, words)])
+            load_sections(Client(FaultyLine(chip, 0, 0, cut_after=cut, cut_bytes=cut_bytes)), [(9, words)])
         there, chip.written = chip.written, 0
         load_sections(Client(chip), [(9, words)])
         np.testing.assert_array_equal(chip.memory[9:][: len(words)], words, err_msg=f"killed after frame {cut}")

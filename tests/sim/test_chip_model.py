@@ -1,0 +1,90 @@
+"""The model of the chip's end of the link against the gateware: the same answers to the same damaged line."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from lutern.firmware.slip import encode_frame
+from lutern.hw.presets import preset
+from lutern.hw.protocol import CHECKSUM, CHUNK_BYTES, WRITE, Opcode
+from lutern.sim.board import SimulatedBoard
+from lutern.sim.chip_model import FAULTS, ModelChip
+from lutern.sim.loopback import Loopback
+
+CONFIG = preset("tiny").with_(streams=4)
+WORDS = 200
+FRAMES_A_LINE = 250
+QUICK, SLOW, ALL = 40, 400, 4_000
+Pair = tuple[SimulatedBoard, ModelChip]
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """Gateware and model, whose memories begin with the same words."""
+    with SimulatedBoard(Loopback(CONFIG)) as board:
+        chip = ModelChip(CONFIG)
+        for address in range(0, WORDS, CHUNK_BYTES // CONFIG.word_bytes):
+            frame = encode_frame(Opcode.WRITE, 1, WRITE.pack(address=address) + bytes(CHUNK_BYTES))
+            assert answers(board, frame) == answers(chip, frame)
+        yield board, chip
+
+
+def answers(end: SimulatedBoard | ModelChip, line: bytes) -> bytes:
+    """The model gets each frame by itself, so that an INFO counts those that were dropped before it, not later ones."""
+    for part in line.split(b"\xc0") if isinstance(end, ModelChip) else [line]:
+        end.write(part + b"\xc0")
+    found = b""
+    while data := end.read(1 << 16, 0.01):
+        found += data
+    return found
+
+
+def damaged_line(seed: int) -> bytes:
+    """Frames of which two in three are damaged: some are none, some too long, some of no opcode."""
+    draw = random.Random(seed)
+    line = bytearray()
+    for _ in range(FRAMES_A_LINE):
+        address, count = draw.randrange(WORDS - 16), draw.randint(1, 16)
+        opcode, payload = draw.choice(
+            (
+                (Opcode.INFO, b""),
+                (Opcode.WRITE, WRITE.pack(address=address) + draw.randbytes(count * CONFIG.word_bytes)),
+                (Opcode.CHECKSUM, CHECKSUM.pack(address=address, count=count)),
+                (draw.randrange(0x40, 0x80), draw.randbytes(draw.randrange(30))),
+                (Opcode.INFO, b""),
+                (draw.randrange(256), draw.randbytes(draw.randrange(521, 540))),
+            )
+        )
+        frame = bytearray(encode_frame(opcode, draw.randrange(256), payload))
+        for _ in range(draw.choice((0, 1, 1))):
+            draw.choice(FAULTS)(frame, draw.randrange(len(frame)), draw)
+        line += frame
+    return bytes(line) + encode_frame(Opcode.INFO, 1) * 2
+
+
+def compare(pair: Pair, seed: int) -> int:
+    """The same bytes come back, with the same count of dropped frames in INFO; how many bytes."""
+    board, chip = pair
+    line = damaged_line(seed)
+    got = answers(board, line)
+    assert got == answers(chip, line), f"seed {seed}: gateware and model answer differently"
+    return len(got)
+
+
+def test_damaged_lines(pair: Pair) -> None:
+    """Ten thousand frames in `make test`."""
+    assert sum(compare(pair, seed) for seed in range(QUICK)) > QUICK * FRAMES_A_LINE
+
+
+@pytest.mark.slow
+def test_a_million_frames(pair: Pair, request: pytest.FixtureRequest) -> None:
+    """Each run goes on with the seeds that the one before has left, and begins anew after the last."""
+    cache = request.config.cache
+    assert cache is not None
+    first = int(cache.get("lutern/board_frames", QUICK)) % ALL
+    for seed in range(first, first + SLOW):
+        compare(pair, seed)
+    cache.set("lutern/board_frames", first + SLOW)
