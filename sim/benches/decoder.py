@@ -15,37 +15,58 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge
+from numpy.typing import NDArray
 
-from lutern.firmware.packing import pack_groups, pack_narrow_row
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.session import Feed, GoldenSession
 from lutern.hw.config import HwConfig
 from lutern.hw.decoder import TAP_VALUE_BITS
 from lutern.hw.layouts import ITEM_BITS, takes_narrow_rows
-from lutern.hw.protocol import RUN_LAYOUT, feed_layout
+from lutern.hw.protocol import DAMAGE_LAYOUT, RUN_LAYOUT, SETUP_LAYOUT, feed_layout
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.model import IntegerModel
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.runner import bench_parameters, bench_seed
-from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, reset, start, to_int, to_signed
+from lutern.sim.streams import (
+    StreamMonitor,
+    StreamSink,
+    StreamSource,
+    cycle_now,
+    pack,
+    reset,
+    start,
+    to_int,
+    to_signed,
+    unpack,
+)
 from lutern.sim.taps import Expected
 
 TIMEOUT_CYCLES = 100_000
 
 
+def numbers(words: NDArray[np.uint8]) -> list[int]:
+    """Words [n, word_bytes] as integers."""
+    return [int.from_bytes(word.tobytes(), "little") for word in words]
+
+
+def row_words(program: Program, token: int) -> NDArray[np.uint8]:
+    """The words of a token's row of the embedding table, its check included, as the memory gives them."""
+    sizes, config = program.sizes, program.hw_config
+    first = program.setup["embedding_base"] + token * sizes.stride
+    if config.source == "streamed":
+        return program.words[first : first + sizes.row_words]
+    whole = config.beat_bytes // config.word_bytes * config.word_bytes
+    return program.beats[first : first + sizes.stride, :whole].reshape(-1, config.word_bytes)[: sizes.row_words]
+
+
 class Memory:
     """Words and beats without end, and rows as ``o_start`` asks for them, as the memory gives them."""
 
-    def __init__(self, dut: Any, weights: IntegerWeights, program: Program, config: HwConfig, pause: str) -> None:
-        narrow = program.sizes.row_item_bits != ITEM_BITS
+    def __init__(self, dut: Any, program: Program, config: HwConfig, pause: str) -> None:
         if takes_narrow_rows(config):
-            dut.narrow_rows.value = int(narrow)
-        packed = [
-            pack_narrow_row(row, config) if narrow else pack_groups(row[:, None], config)
-            for row in weights.embeddings.codes
-        ]
-        self.rows = [[int.from_bytes(word.tobytes(), "little") for word in row] for row in packed]
+            dut.narrow_rows.value = int(program.sizes.row_item_bits != ITEM_BITS)
+        self.rows = [numbers(row_words(program, token)) for token in range(program.vocab)]
         self.config = config
         self.row = StreamSource(dut, "i_row", pause=pause, seed=bench_seed())
         self.starts = StreamSink(dut, "o_start")
@@ -56,7 +77,7 @@ class Memory:
         self.dut = dut
         cocotb.start_soon(self._serve_rows())
         for source, content in self.endless:
-            cocotb.start_soon(self._repeat(source, [int.from_bytes(item.tobytes(), "little") for item in content]))
+            cocotb.start_soon(self._repeat(source, numbers(content)))
 
     @staticmethod
     def _source(dut: Any, name: str, pause: str) -> StreamSource:
@@ -161,12 +182,13 @@ class Bench:
         self.state_stride = program.state_stride
         self.golden = Golden(weights, self.config)
         pause = parameters["pause"]
+        dut.setup.value = pack(SETUP_LAYOUT, program.setup)
         dut.vocab.value = self.model.vocab_size
         dut.logits_address.value = 0
         dut.logits_stream.value = 0
         self.feeds = StreamSource(dut, "i_feed")
         self.runs = StreamSource(dut, "i_run")
-        self.memory = Memory(dut, weights, program, self.config, pause)
+        self.memory = Memory(dut, program, self.config, pause)
         self.chosen = StreamSink(dut, "o_token")
         self.taps = TapRecorder(dut)
         self.watch = [StreamMonitor(dut, name) for name in ("i_words", "o_token", "o_start")]
@@ -205,6 +227,7 @@ class Bench:
         for tokens in expected[:-1]:
             fed += [(token, stream) for stream, token in enumerate(tokens)]
         assert self.memory.started == fed, where
+        assert unpack(DAMAGE_LAYOUT, to_int(self.dut.damage)) == {"count": 0, "kind": 0, "place": 0}, where
         if not self.config.top_k:
             for stream in range(len(feeds)):
                 logits = await read_logits(self.dut, stream, self.model.vocab_size)

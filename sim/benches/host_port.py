@@ -20,6 +20,8 @@ from lutern.hw.layouts import row_formats
 from lutern.hw.protocol import (
     CHECKSUM,
     CHUNK_BYTES,
+    DAMAGE_DONE,
+    DAMAGE_LAYOUT,
     FEED,
     LOGITS,
     LOGITS_DONE,
@@ -33,6 +35,7 @@ from lutern.hw.protocol import (
     STATUS,
     TOKEN_LAYOUT,
     WRITE,
+    Damage,
     ErrorCode,
     Opcode,
     crc32c,
@@ -76,6 +79,7 @@ class Surroundings:
         self.run_tokens, self.last_answer = b"", b""
         self.run_feeds: list[int] = []
         self.is_mute = False  # neither words nor tokens come
+        dut.damage.value = 0
         if self.config.memory == "port":
             dut.fault.value, dut.i_test__valid.value, dut.o_test__ready.value = 0, 0, 1
         self.rx = StreamSource(dut, "i_rx", pause=pause, seed=seed)
@@ -267,6 +271,9 @@ class Surroundings:
             "state_words": 0xDCC0,
             "layers": 0xC0C0,
             "vocab": config.max_vocab,
+            "image": 0xDBC0DDDC,
+            "trit_state": 0xC0DB_DCDD_0102_0304,
+            "step_limit": 0,
         }
 
     async def set_up(self, sequence: int, **changes: int) -> None:
@@ -275,6 +282,25 @@ class Surroundings:
         await self.ask(Opcode.SETUP, sequence, setup, b"")
         assert self.running, f"not running after SETUP, seed {self.seed}"
         assert to_int(self.dut.setup) == int.from_bytes(setup, "little"), f"setup, seed {self.seed}"
+
+    async def show_damage(self, sequence: int, kind: Damage) -> None:
+        """Damage of this kind, and the answer to DAMAGE."""
+        fields = {"count": self.random.getrandbits(16), "kind": kind, "place": self.random.getrandbits(32)}
+        self.dut.damage.value = pack(DAMAGE_LAYOUT, fields)
+        await self.ask(Opcode.DAMAGE, sequence, b"", DAMAGE_DONE.pack(**fields))
+
+    async def begin_run(self, sequence: int, streams: int = 1, count: int = 1) -> bytes:
+        """A RUN whose tokens do not come; its payload. Returns when the decoder has it."""
+        self.is_mute = True
+        feeds, request = self.draw_feeds(streams, self.config.max_vocab), {"count": count, "chained": 0}
+        self.expect_feeds(feeds)
+        self.runs.expect(pack(RUN_LAYOUT, {"final_stream": streams - 1, "temperature": 0, **request}))
+        command = run_command(feeds, **request)
+        self.run_sequence = sequence
+        self.rx.queue(encode_frame(Opcode.RUN, sequence, command))
+        while self.runs.pending:
+            await FallingEdge(self.dut.clk)
+        return command
 
     def write_command(self, address: int, words: list[int]) -> bytes:
         for index, word in enumerate(words):
@@ -300,7 +326,7 @@ async def commands(dut: Any) -> None:
     await around.set_up(2)
     for number in range(around.frames):
         sequence = number + 3 & 0xFF
-        match generator.randrange(6):
+        match generator.randrange(7):
             case 0:
                 await around.ask(Opcode.INFO, sequence, b"", around.info)
             case 1:
@@ -335,6 +361,10 @@ async def commands(dut: Any) -> None:
             case 5:
                 streams = generator.randint(1, config.streams)
                 await around.run(sequence, generator.randint(1, 3), around.draw_feeds(streams, config.max_vocab))
+            case 6:
+                await around.show_damage(sequence, Damage(generator.randrange(4)))
+                dut.damage.value = 0
+                await around.refused(ErrorCode.BAD_LENGTH, Opcode.DAMAGE, sequence, b"x")
     around.answers.finish()
     assert not (around.writes.pending or around.feeds.pending or around.runs.pending)
 
@@ -447,6 +477,73 @@ async def a_faulty_memory(dut: Any) -> None:
             await around.ask(Opcode.INFO, sequence, b"", around.info)
             dut.fault.value = 0
             await reset(dut, 2)
+    around.feeds.finish()
+    around.runs.finish()
+
+
+@cocotb.test()
+async def damaged_weights(dut: Any) -> None:
+    """Damage while a run is under way ends it, whether tokens have come or not; SETUP is wanted then. Damage that was
+    there before ends a run as soon as it has begun."""
+    around = Surroundings(dut)
+    most = around.config.streams
+    await start(dut)
+    for sequence, kind in enumerate([Damage.RECORDS, Damage.ROW, Damage.TRITS] * 2, 0xC0):
+        await around.set_up(sequence)
+        if sequence % 2:
+            command = await around.begin_run(sequence, most)
+            await ClockCycles(dut.clk, around.random.randrange(300))
+            if sequence % 3 and most > 1:
+                await around.tokens.send(*(around.random.getrandbits(16) for _ in range(most - 1)))
+            around.expect(Opcode.ERROR, sequence, bytes([ErrorCode.WEIGHTS_DAMAGED]))
+            dut.damage.value = pack(DAMAGE_LAYOUT, {"count": 1, "kind": kind, "place": 7})
+            await around.answered()
+        else:
+            dut.damage.value = pack(DAMAGE_LAYOUT, {"count": 1, "kind": kind, "place": 7})
+            around.expect(Opcode.ERROR, sequence, bytes([ErrorCode.WEIGHTS_DAMAGED]))
+            command = await around.begin_run(sequence, most)
+            await around.answered()
+        assert not around.running, f"running after {kind.name}, seed {around.seed}"
+        for again in (sequence, sequence + 1):  # that answer is no tokens to be sent again
+            await around.refused(ErrorCode.NOT_SET_UP, Opcode.RUN, again, command)
+        await around.show_damage(sequence, kind)
+        dut.damage.value = 0
+        around.is_mute = False
+        await around.set_up(sequence)
+        await around.run(sequence, 2, around.draw_feeds(most, around.config.max_vocab))
+    around.feeds.finish()
+    around.runs.finish()
+
+
+@cocotb.test()
+async def a_step_that_takes_too_long(dut: Any) -> None:
+    """The limit is counted from the run's begin, and anew from each token; a token in time changes nothing else."""
+    unit = bench_parameters()["step_limit_cycles"]
+    if not unit:
+        return  # cycles of a real one take too long here
+    around = Surroundings(dut)
+    await start(dut)
+    for sequence, (limit, tokens) in enumerate(((1, 0), (3, 0), (2, 1), (2, 3), (7, 2)), 0xD8):
+        await around.set_up(sequence, step_limit=limit)
+        where = f"limit {limit}, {tokens} tokens, seed {around.seed}"
+        command = await around.begin_run(sequence, count=5)
+        begun = cycle_now()
+        for _ in range(tokens):
+            while cycle_now() < begun + limit * unit - 3:
+                await FallingEdge(dut.clk)
+            assert around.running, where
+            await around.tokens.send(around.random.getrandbits(16))
+            begun = cycle_now()
+        around.expect(Opcode.ERROR, sequence, bytes([ErrorCode.RUN_TOO_LONG]))
+        while around.running:
+            await FallingEdge(dut.clk)
+        assert limit * unit <= cycle_now() - begun <= limit * unit + 4, f"{cycle_now() - begun} cycles, {where}"
+        await around.answered()
+        await around.refused(ErrorCode.NOT_SET_UP, Opcode.RUN, sequence, command)
+        around.is_mute = False
+    await around.set_up(1, step_limit=2)
+    await ClockCycles(dut.clk, 5 * unit)  # no run is under way
+    await around.run(2, 5, around.draw_feeds(1, around.config.max_vocab))
     around.feeds.finish()
     around.runs.finish()
 

@@ -10,10 +10,10 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import HEADER_LENGTH_BITS, OPERATION, OPERATION_BITS, RecordKind, header, header_words
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
-from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, start
+from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, start, to_int
 
 OUTPUTS = {RecordKind.OP: "o_op", RecordKind.GAINS: "o_gains", RecordKind.TRITS: "o_trits"}
-UNKNOWN = (0, *range(5, 16))
+UNKNOWN = (0, *range(6, 16))
 LONG = 5000
 """Words of a record whose length takes more bits than a word of 16 holds beside the kind."""
 
@@ -31,6 +31,9 @@ class Bench:
         self.source = StreamSource(dut, "i", pause=pause, seed=self.seed)
         self.boards, self.left = {}, {}
         self.entered = StreamMonitor(dut, "i", on_item=self.on_word)
+        self.checks_ended = list[int]()  # cycles
+        self.checked = list[int]()
+        cocotb.start_soon(self._watch_checked())
         for index, (kind, name) in enumerate(OUTPUTS.items()):
             StreamSink(dut, name, pause=pause, seed=self.seed + 1 + index)
             bits = OPERATION.size if kind == RecordKind.OP else self.bits + (kind == RecordKind.TRITS)
@@ -44,6 +47,12 @@ class Bench:
         for board in self.boards.values():
             board.pending.clear()
 
+    async def _watch_checked(self) -> None:
+        while True:
+            await FallingEdge(self.dut.clk)
+            if to_int(self.dut.checked) and not to_int(self.dut.rst):
+                self.checked.append(cycle_now())
+
     def record(self, kind: int, length: int) -> list[int]:
         """Header and words; what the header does not use is random."""
         width = self.bits * self.header_words
@@ -53,7 +62,7 @@ class Bench:
 
     def records(self, count: int) -> list[int]:
         """Named ones first: empty ones, operations in a row, every unknown kind, a long one."""
-        pairs = [(kind, length) for kind in (*UNKNOWN, 2, 3, 4) for length in (0, 1, 3)]
+        pairs = [(kind, length) for kind in (*UNKNOWN, 2, 3, 4, 5) for length in (0, 1, 3)]
         pairs += [(RecordKind.OP, self.op_words)] * 4 + [(RecordKind.TRITS, LONG)]
         for _ in range(count):
             kind = self.draw.choice([*RecordKind, RecordKind.OP, self.draw.choice(UNKNOWN)])
@@ -68,6 +77,8 @@ class Bench:
                 self.kind, self.to_come, self.head = whole & 15, whole >> 4 & (1 << HEADER_LENGTH_BITS) - 1, []
             return
         self.to_come -= 1
+        if self.kind == RecordKind.CHECK and self.to_come == 0:
+            self.checks_ended.append(cycle)
         if self.kind == RecordKind.OP:
             self.words.append(word)
             if len(self.words) == self.op_words:
@@ -85,6 +96,8 @@ class Bench:
         await ClockCycles(self.dut.clk, 40)
         for board in self.boards.values():
             board.finish()
+        wrong = set(self.checked) ^ set(self.checks_ended)
+        assert not wrong, f"checked in cycles {sorted(wrong)[:5]}, and the last words of CHECKs not, seed {self.seed}"
 
 
 @cocotb.test()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from amaranth.hdl import Elaboratable
 
+from lutern.hw import protocol
 from lutern.hw.link import HostPort, host_port
 from lutern.hw.protocol import capability
 from lutern.sim.runner import run_bench
@@ -28,7 +29,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort] = HostPort) -> None:
+def run(
+    name: str, pause: str, testcase: str | None = None, block: type[HostPort] = HostPort, step_limit_cycles: int = 0
+) -> None:
     config = {
         "rows": 4,
         "columns": 4,
@@ -61,7 +64,13 @@ def run(name: str, pause: str, testcase: str | None = None, block: type[HostPort
         "lutern.sim.benches.host_port",
         seed=11 + config["word_bytes"],
         testcase=testcase,
-        parameters={"config": config, "pause": pause, "frames": 30, "info": info},
+        parameters={
+            "config": config,
+            "pause": pause,
+            "frames": 30,
+            "info": info,
+            "step_limit_cycles": step_limit_cycles,
+        },
     )
 
 
@@ -75,6 +84,11 @@ def test_host_port(name: str, pause: str) -> None:
 
 def test_a_faulty_memory() -> None:
     run("port", "none", "a_faulty_memory")
+
+
+def test_a_step_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STEP_LIMIT_CYCLES", 64)
+    run("one", "none", "a_step_that_takes_too_long", step_limit_cycles=64)
 
 
 @pytest.mark.slow
