@@ -226,7 +226,8 @@ class Session:
             tokens = self._history.get(slot, [])
             for first in range(0, len(tokens), self.streams):
                 some = tokens[first : first + self.streams]
-                self._run_once([Feed(token, slot, fresh=first == 0) for token in some], 1, 0.0, len(some) > 1)
+                again = [Feed(token, slot, fresh=first + place == 0) for place, token in enumerate(some)]
+                self._run_once(again, 1, 0.0, len(some) > 1)
 
     def _note(self, feeds: Sequence[Feed], run: Run, chained: bool) -> None:
         """Keep what the states consist of."""
