@@ -53,6 +53,15 @@ class WrongFresh(sequencer.Sequencer):
         return m
 
 
+class WrongBases(sequencer.Sequencer):
+    """The state of every stream begins at 0."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = super().elaborate(platform)
+        m.d.sync += self.bases.eq(0)
+        return m
+
+
 class WrongWords(sequencer.Sequencer):
     """Beats in the place of words."""
 
@@ -64,7 +73,12 @@ class WrongWords(sequencer.Sequencer):
 
 @pytest.mark.parametrize(
     ("block", "text"),
-    [(WrongRow, "asked for, .* wanted"), (WrongFresh, "is held, expected"), (WrongWords, "words.*expected")],
+    [
+        (WrongRow, "asked for, .* wanted"),
+        (WrongFresh, "is held, expected"),
+        (WrongBases, "'bases': 0.* is held, expected"),
+        (WrongWords, "words.*expected"),
+    ],
 )
 def test_mutation_of_the_loop_is_found(block: type[sequencer.Sequencer], text: str) -> None:
     with pytest.raises(AssertionError, match=f"cycle .*, token .*, seed 41.*{text}"):
