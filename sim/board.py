@@ -13,7 +13,7 @@ import ctypes
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from amaranth.lib import wiring
@@ -85,7 +85,7 @@ def _load(path: str) -> ctypes.CDLL:
     ):
         function = getattr(library, f"lutern_{name}")
         function.restype, function.argtypes = result, arguments
-    of_a_memory: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+    of_some: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
         ("memory_clock", None, (board, u32, u32)),
         ("memory_error", u64, (board,)),
         ("wires", None, (board, u64)),
@@ -94,8 +94,10 @@ def _load(path: str) -> ctypes.CDLL:
         ("word_timing", None, (board, board)),
         ("word_counts", ctypes.POINTER(u64), (board,)),
         ("word_error", u32, (board,)),
+        ("upset_register", None, (board, u64)),
+        ("upset_memory", None, (board, u32, u32, text, size)),
     )
-    for name, result, arguments in of_a_memory:
+    for name, result, arguments in of_some:
         if hasattr(library, f"lutern_{name}"):
             function = getattr(library, f"lutern_{name}")
             function.restype, function.argtypes = result, arguments
@@ -221,6 +223,15 @@ class SimulatedBoard:
         """Cycles of the memory at the port `words` by cause, since its timing was set."""
         return WordCounts(*self._library.lutern_word_counts(self._board)[: len(fields(WordCounts))])
 
+    def upset_register(self, bit: int) -> None:
+        """A cycle passes, and a bit of a register changes in it; for a library with upsets, see ``upsets.py``."""
+        self._library.lutern_upset_register(self._board, bit)
+
+    def upset_memory(self, memory: int, address: int, mask: int) -> None:
+        """The same of the bits of ``mask`` in a word of a memory of the chip."""
+        raw = mask.to_bytes(-(-mask.bit_length() // 8), "little")
+        self._library.lutern_upset_memory(self._board, memory, address, raw, len(raw))
+
     def reset(self, cycles: int = 2) -> None:
         """Pull the reset pin. Bytes under way in either direction are lost."""
         self._library.lutern_reset(self._board, cycles)
@@ -267,7 +278,7 @@ class SimulatedBoard:
         if board is not None:
             self._library.lutern_destroy(board)
 
-    def __enter__(self) -> "SimulatedBoard":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

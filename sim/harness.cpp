@@ -404,6 +404,27 @@ const uint64_t* lutern_word_counts(const Board* board) { return board->memory.co
 uint32_t lutern_word_error(const Board* board) { return board->memory.error; }
 #endif
 
+#ifdef UPSETS
+// A cycle in which a bit of a register changes when it is clocked (see upsets.py).
+void lutern_upset_register(Board* board, uint64_t bit) {
+    uint8_t* byte = reinterpret_cast<uint8_t*>(&board->top->upset) + bit / 8;
+    *byte = static_cast<uint8_t>(1u << bit % 8);
+    step(*board);
+    *byte = 0;
+}
+
+// A cycle in which bits of a word of a memory change: those of the mask.
+void lutern_upset_memory(Board* board, uint32_t memory, uint32_t address, const uint8_t* mask, size_t bytes) {
+    Vtop* top = board->top.get();
+    std::memset(&top->upset_mask, 0, sizeof(top->upset_mask));
+    std::memcpy(&top->upset_mask, mask, bytes);
+    top->upset_memory = static_cast<uint16_t>(memory);
+    top->upset_address = address;
+    step(*board);
+    top->upset_memory = 0;
+}
+#endif
+
 uint64_t lutern_cycle(const Board* board) { return board->cycle; }
 
 void lutern_record(Board* board, uint32_t tap, bool on) {

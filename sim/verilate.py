@@ -37,9 +37,10 @@ from lutern.model_ref.output_files import clear_unfinished, write_whole
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports, registered_resets
 from lutern.sim.ddr3_phy import MEMORY_TICKS
 from lutern.sim.tools import plain_folder, prune, require_compiler, tail, verilator_environment
+from lutern.sim.upsets import with_upsets
 
-LIBRARY, _VERILOG = "board.so", "top.v"
-_WANTED = LIBRARY, _VERILOG
+LIBRARY, VERILOG = "board.so", "top.v"
+_WANTED = LIBRARY, VERILOG
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _WORDS = Path(__file__).with_name("port_memory.h")
 _KEPT_BUILDS = 10
@@ -172,9 +173,12 @@ def _flags(*more: str) -> tuple[str, ...]:
     return (*_FLAGS, "-MAKEFLAGS", f"OPT_FAST={fast} OPT_SLOW=-O0 OPT_GLOBAL=-O1", *more)
 
 
-def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
-    """The shared library of `component`, built if it is not in the cache; with `toggles` it can count them, slowly."""
-    header = _header(component)
+def verilate(component: wiring.Component, *, toggles: bool = False, upsets: bool = False) -> Path:
+    """The shared library of `component`, built if it is not in the cache.
+
+    With `toggles` it can count them, slowly; with `upsets` its registers and memories can be upset (upsets.py).
+    """
+    header = _header(component) + ("#define UPSETS\n" if upsets else "")
     flags = _flags(*_TOGGLE_FLAGS) if toggles else _flags()
     built_with: tuple[str | bytes, ...] = (
         _HARNESS.read_bytes(),
@@ -195,6 +199,7 @@ def verilate(component: wiring.Component, *, toggles: bool = False) -> Path:
             if not cache.is_whole(folder, _WANTED):
                 require_compiler()
                 verilog_text = registered_resets(convert_verilog(rtlil_text))
+                verilog_text = with_upsets(verilog_text) if upsets else verilog_text
                 _build(name, verilog_text, header, folder, flags, _part_sources(component))
         if known:
             _note(known, folder.name)
@@ -334,7 +339,7 @@ def _compile(
 ) -> None:
     """Make the library in a new folder of the cache."""
     with plain_folder(work) as place:
-        (place / _VERILOG).write_text(verilog_text)
+        (place / VERILOG).write_text(verilog_text)
         (place / "taps.h").write_text(header)
         for source in (_HARNESS, _WORDS, *parts):
             shutil.copy(source, place)
