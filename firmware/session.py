@@ -127,13 +127,20 @@ def temperature_word(temperature: float) -> int:
 class Session:
     """A program, loaded into the chip at the other end of ``client``, or sent to it in every run.
 
-    ``door``: the chip's memory, where the host reaches it without the chip; see ``loader.load_sections``.
+    ``door``: the chip's memory, where the host reaches it without the chip; see ``loader.load_sections``;
+    ``is_loaded``: what is in it is not compared.
     Raises ``LuternError`` when the chip is not the one that the program was laid out for, or when what the chip's
     memory holds is not what was sent. ``repairs``: a sentence for each run that was repeated.
     """
 
     def __init__(
-        self, client: Client, program: Program, progress: Progress | None = None, door: BackDoor | None = None
+        self,
+        client: Client,
+        program: Program,
+        progress: Progress | None = None,
+        door: BackDoor | None = None,
+        *,
+        is_loaded: bool = False,
     ) -> None:
         self.client = client
         self.config = config = program.hw_config
@@ -154,7 +161,8 @@ class Session:
         if config.memory == "host":
             client.server = self.weights = HostWeights(program, config.memory_words)
         else:
-            load_sections(client, program.sections, progress=progress, door=door)
+            if not is_loaded:
+                load_sections(client, program.sections, progress=progress, door=door)
             client.token_cycles = program.step_limit * STEP_LIMIT_CYCLES
         self.set_up()
 
