@@ -44,6 +44,7 @@ try:
         estimate,
         evaluate,
         generate,
+        inject,
         inspect,
         link,
         logits,
@@ -76,6 +77,7 @@ else:
     app.command("cost")(cost.cost)
     app.command("bench")(bench.bench)
     app.command("cycles")(cycles.cycles)
+    app.command("inject")(inject.inject)
     app.command("estimate")(estimate.estimate_machine)
     app.command("power")(power.power)
     app.command("report")(report.write_report)

@@ -1,0 +1,109 @@
+"""`lutern inject`: strike a simulated board with faults, and count what became of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from lutern.cli.models import open_network
+from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, whole
+from lutern.cli.output import plain_console
+from lutern.cli.progress import progress_bar
+from lutern.firmware.limits import check_fit
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import PRESETS, preset
+from lutern.measure.inject.campaign import Outcome, Settings
+from lutern.measure.inject.campaigns import CAMPAIGNS, SMALL_MACHINE, SMALL_MODEL, campaign_of, open_campaign
+from lutern.measure.inject.results import HEADINGS, ResultsFile, rows
+from lutern.measure.inject.workers import map_faults
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.sim.board import simulated
+from lutern.sim.verilate import verilate
+
+FAULTS = 200
+MOST_WORKERS = 256
+
+
+def print_table(outcomes: list[Outcome]) -> None:
+    """A row a kind; separated by tabs in a pipe."""
+    found = rows(outcomes)
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(row) for row in (HEADINGS, *found)))
+        return
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(HEADINGS):
+        table.add_column(heading, no_wrap=True, justify="left" if index == 0 else "right")
+    for index, row in enumerate(found):
+        table.add_row(*row, end_section=index == len(found) - 2)
+    plain_console().print(table)
+
+
+def machine_and_model(preset_name: str | None, model: str | None) -> tuple[HwConfig, IntegerWeights]:
+    """What a campaign strikes; where nothing is chosen, small ones."""
+    config = SMALL_MACHINE if preset_name is None else preset(preset_name)
+    if config.memory == "host":
+        raise LuternError(f"{config.name} waits for words from the host; choose a preset with a memory of its own.")
+    weights = integer_weights(random_checkpoint(SMALL_MODEL, 1)) if model is None else open_network(model).weights()
+    check_fit(weights.config, config, weights.embeddings.bits)
+    return config, weights
+
+
+def inject(
+    campaign: Annotated[str, typer.Argument(help=f"{', '.join(CAMPAIGNS)}; see docs/reliability.md.")],
+    preset_name: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help=f"Machine: {', '.join(PRESETS)}; default: a small one with a memory at its port."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="demo, demo-small, a checkpoint folder, or an image; default: a small one of random weights."
+        ),
+    ] = None,
+    faults: Annotated[
+        int | None,
+        whole("--faults", least=1, most=LARGEST_COUNT, help=f"How many; default: {FAULTS}, or all where they end."),
+    ] = None,
+    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the faults.")] = 1,
+    workers: Annotated[int, whole("--workers", least=1, most=MOST_WORKERS, help="Processes.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Keep each outcome here, and go on from those that are there already.")
+    ] = None,
+) -> None:
+    """Strike a simulated board with faults, and count those that were masked, detected, corrected, or not seen."""
+    of_campaign = campaign_of(campaign)
+    config, weights = machine_and_model(preset_name, model)
+    library = verilate(simulated(config), upsets=of_campaign.needs_upsets)
+    settings = Settings(campaign, seed, config, weights, library)
+    opened = open_campaign(settings)
+    count = opened.fault_count or FAULTS if faults is None else faults
+    if opened.fault_count is not None and count > opened.fault_count:
+        raise LuternError(f"--faults is {count:,}, but campaign {campaign} has {opened.fault_count:,}; give no more.")
+    about = {
+        "campaign": campaign,
+        "seed": seed,
+        "machine": config.digest,
+        "board": library.parent.name,
+        "image": opened.program.image,
+    }
+    with ResultsFile(out, about) as results:
+        left = [index for index in range(count) if index not in results.outcomes]
+        with progress_bar(campaign) as advance:
+            advance(count - len(left), count)
+            for outcome in map_faults(settings, left, min(workers, len(left))) if left else ():
+                results.add(outcome)
+                advance(sum(index < count for index in results.outcomes), count)
+        outcomes = [outcome for index, outcome in sorted(results.outcomes.items()) if index < count]
+    print_table(outcomes)
+    print(f"campaign {campaign}, seed {seed}, machine {config.name} ({config.digest[:8]}), image {about['image']:08x}")
+
+
+__all__ = ["inject"]

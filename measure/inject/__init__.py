@@ -1,0 +1,1 @@
+"""Campaigns of faults on the simulated board, and what became of each fault."""

@@ -1,0 +1,45 @@
+"""The campaigns by name, and the machine and model that they have where none is chosen."""
+
+from __future__ import annotations
+
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
+from lutern.measure.inject.campaign import Campaign, Settings
+from lutern.measure.inject.chip import Codes, Control, Setup, State
+from lutern.measure.inject.line import Bytes, Kill
+from lutern.measure.inject.memory import Bits, Refresh, Row, Weights
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+
+CAMPAIGNS: dict[str, type[Campaign]] = {
+    "link": Bytes,
+    "weights": Weights,
+    "bits": Bits,
+    "state": State,
+    "codes": Codes,
+    "control": Control,
+    "setup": Setup,
+    "kill": Kill,
+    "refresh": Refresh,
+    "row": Row,
+}
+SMALL_MACHINE: HwConfig = preset("tiny").with_(
+    name="tiny-streamed", source="streamed", memory="port", rows=5, memory_words=1 << 12, gain_fifo_words=128
+)
+SMALL_MODEL = ModelConfig(vocab_size=20, hidden_size=32, num_hidden_layers=3, intermediate_size=48)
+"""Random weights of this shape, in two blocks."""
+
+
+def campaign_of(name: str) -> type[Campaign]:
+    """The campaign of that name."""
+    if name not in CAMPAIGNS:
+        raise LuternError(f"there is no campaign {name}; choose one of {', '.join(CAMPAIGNS)}.")
+    return CAMPAIGNS[name]
+
+
+def open_campaign(settings: Settings) -> Campaign:
+    """A campaign, ready to be asked for outcomes."""
+    return campaign_of(settings.campaign)(settings)
+
+
+__all__ = ["CAMPAIGNS", "SMALL_MACHINE", "SMALL_MODEL", "campaign_of", "open_campaign"]

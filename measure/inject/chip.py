@@ -1,0 +1,158 @@
+"""Upsets of the chip: bits of its state, its vectors and its registers that change in the middle of a run.
+
+    state     S of the layers and h, the vector between them
+    codes     the memory of codes, what the ternary unit multiplies
+    control   every register of the chip, by the block that it is in
+    setup     the register that SETUP filled, by its field; or the same SETUP once more in the middle of a run
+
+The run chooses two tokens, and goes on with a conversation, so that an upset of the first may show in the second.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from lutern.firmware.session import Session
+from lutern.firmware.slip import encode_frame
+from lutern.hw.protocol import SETUP, Opcode
+from lutern.measure.inject.campaign import Campaign, Settings, require
+from lutern.measure.inject.trial import Scenario, StruckBoard
+from lutern.sim.upsets import ChipMemory, Register, listed
+from lutern.sim.verilate import VERILOG
+
+Change = Callable[[StruckBoard], None]
+SCENARIO = Scenario(has_past=True, count=2)
+AGAIN = "SETUP again"
+OTHER_SEQUENCE = 0x80
+"""Sequence number of a SETUP that the session knows nothing of."""
+
+
+class ChipCampaign(Campaign):
+    """Changes of a board with upsets at a cycle of the run."""
+
+    needs_upsets = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.registers, self.memories = listed(settings.library.with_name(VERILOG).read_text())
+        require(
+            bool(self.registers), f"the simulated board of {settings.config.name} has no registers that can be upset."
+        )
+
+    def at_a_cycle(self, draw: random.Random, change: Change, where: str) -> tuple[str, str]:
+        """The result of ``change(board)`` at a cycle of the run."""
+        cycles = draw.randrange(self.bench.sound(SCENARIO).cycles)  # of a token: the run has two
+        with self.bench.board() as board:
+
+            def begin(session: Session) -> None:
+                board.strike(cycles, lambda: change(board))
+
+            result, note = self.bench.judge(board, SCENARIO, begin)
+        return result, f"{where}, cycle {cycles}. {note}".rstrip()
+
+    def in_memory(self, draw: random.Random, memories: list[ChipMemory]) -> tuple[str, str]:
+        """The result of a bit of one of these memories that changes."""
+        memory = draw.choices(memories, [each.words * each.bits for each in memories])[0]
+        address, bit = draw.randrange(memory.words), draw.randrange(memory.bits)
+
+        def change(board: StruckBoard) -> None:
+            board.upset_memory(memory.number, address, 1 << bit)
+
+        return self.at_a_cycle(draw, change, f"{memory.path} {memory.name}, word {address}, bit {bit}")
+
+
+class State(ChipCampaign):
+    """S and h."""
+
+    kinds = ("S", "h")
+
+    def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
+        """See ``Campaign``. Only words that hold something are struck."""
+        model, config = self.program.model_config, self.settings.config
+        if kind == "S" and config.state == "memory":
+            return self._in_words(draw)
+        name = ".mlgru s_memory" if kind == "S" else ".residual memory"
+        found = [each for each in self.memories if f"{each.path} {each.name}".endswith(name)]
+        elements = model.hidden_size * (model.num_hidden_layers if kind == "S" else 1)
+        return self.in_memory(draw, [used(each, elements // config.results_per_cycle) for each in found])
+
+    def _in_words(self, draw: random.Random) -> tuple[str, str]:
+        """Of an S in the memory beside the chip."""
+        address = self.program.setup["state_base"] + draw.randrange(self.program.state_stride)
+        bit = draw.randrange(self.settings.config.word_bits)
+
+        def change(board: StruckBoard) -> None:
+            word = board.peek(address, 1)
+            word[0, bit // 8] ^= 1 << bit % 8
+            board.poke(address, word)
+
+        return self.at_a_cycle(draw, change, f"word {address}, bit {bit}")
+
+
+class Codes(ChipCampaign):
+    """The memory of codes."""
+
+    kinds = ("codes",)
+
+    def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
+        """See ``Campaign``."""
+        return self.in_memory(draw, [each for each in self.memories if each.path.endswith(".decoder.codes")])
+
+
+class Control(ChipCampaign):
+    """Registers: each bit of the chip is as likely as any other."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._blocks: dict[str, list[Register]] = {}
+        for register in self.registers:
+            self._blocks.setdefault(block_of(register), []).append(register)
+        self.kinds = tuple(sorted(self._blocks))
+
+    def draw_kind(self, draw: random.Random) -> str:
+        """The block that is struck."""
+        return draw.choices(self.kinds, [bits(self._blocks[kind]) for kind in self.kinds])[0]
+
+    def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
+        """See ``Campaign``."""
+        registers = self._blocks[kind]
+        register = draw.choices(registers, [each.bits for each in registers])[0]
+        bit = draw.randrange(register.bits)
+        where = f"{register.path} {register.name}, bit {bit}"
+        return self.at_a_cycle(draw, lambda board: board.upset_register(register.first + bit), where)
+
+
+class Setup(ChipCampaign):
+    """What SETUP told the chip, and a SETUP at any cycle."""
+
+    kinds = (*SETUP.names, AGAIN)
+
+    def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
+        """See ``Campaign``."""
+        if kind == AGAIN:
+            frame = encode_frame(Opcode.SETUP, OTHER_SEQUENCE, SETUP.pack(**self.program.setup))
+            return self.at_a_cycle(draw, lambda board: board.write(frame), "sent once more")
+        register = next(each for each in self.registers if (each.path, each.name) == ("top.host", "setup"))
+        field = SETUP.layout[kind]
+        bit = draw.randrange(field.width)
+        change_at = register.first + field.offset + bit
+        return self.at_a_cycle(draw, lambda board: board.upset_register(change_at), f"bit {bit} of {kind}")
+
+
+def block_of(register: Register) -> str:
+    """The block that a register is in, by its name: a part of the machine, or of the decoder."""
+    return ".".join(part.partition("$")[0] for part in register.path.split(".")[1:3]) or "top"
+
+
+def bits(registers: list[Register]) -> int:
+    """Of all these."""
+    return sum(each.bits for each in registers)
+
+
+def used(memory: ChipMemory, words: int) -> ChipMemory:
+    """A memory of which only so many words hold something."""
+    return ChipMemory(memory.number, min(words, memory.words), memory.bits, memory.path, memory.name)
+
+
+__all__ = ["Codes", "Control", "Setup", "State"]

@@ -1,0 +1,157 @@
+"""One trial: a fresh board with the program, a fault in the middle of its work, and a judgement of what it answered.
+
+    fresh board ─► (a token of the conversation before) ─► run ─► logits
+                                                            └─ strike: in so many cycles, a change
+
+The answer of a sound board is computed once for each scenario, and its tokens compared with the integer model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from amaranth.lib import wiring
+
+from lutern.firmware.link import Client, Link, SilenceError
+from lutern.firmware.program import Program
+from lutern.firmware.session import Feed, GoldenSession, Session
+from lutern.hw.config import HwConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.quantise import IntegerWeights
+from lutern.sim.board import SimulatedBoard, simulated
+
+CYCLES_PER_SECOND = 50_000
+"""Cycles of a second of the host's patience: few, for a board that does not answer is waited for in vain."""
+FIRST, SECOND = 3, 1
+"""Tokens that are fed: to the conversation before, and to the run that is struck."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``has_past``: the run goes on with a conversation of a token; ``count``: tokens that it chooses."""
+
+    has_past: bool
+    count: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run gave, its logits as bytes; ``cycles`` that it took."""
+
+    tokens: list[list[int]]
+    logits: bytes
+    cycles: int = 0
+
+    def is_same(self, other: Answer) -> bool:
+        """Whether both say the same."""
+        return self.tokens == other.tokens and self.logits == other.logits
+
+
+class StruckBoard(SimulatedBoard):
+    """A board to which something happens in the middle of its work."""
+
+    _due: int | None = None
+    _change: Callable[[], None]
+
+    def strike(self, cycles: int, change: Callable[[], None]) -> None:
+        """``change`` the board in so many cycles from now."""
+        self._due, self._change = self.cycles + cycles, change
+
+    def run(self, cycles: int) -> int:
+        """See ``SimulatedBoard``."""
+        if self._due is None or self._due - self.cycles >= cycles:
+            return super().run(cycles)
+        end = self.cycles + cycles
+        waiting = super().run(max(0, self._due - self.cycles))
+        if self.cycles < self._due:  # a frame has left
+            return waiting
+        self._due = None
+        self._change()
+        return super().run(0) or super().run(max(0, end - self.cycles))
+
+    def _check_memory(self) -> None:
+        """A machine that was struck may break the rules of its memory: that is no error of its design."""
+
+
+class Bench:
+    """Fresh boards of a machine with a program, and the answers of a sound one."""
+
+    def __init__(self, config: HwConfig, program: Program, weights: IntegerWeights, library: Path) -> None:
+        self.config, self.program, self.weights, self.library = config, program, weights, library
+        self.component: wiring.Component = simulated(config)
+        self._sound: dict[Scenario, Answer] = {}
+
+    def board(self, *, is_loaded: bool = True) -> StruckBoard:
+        """A board as after power-up, but for the program where its memory has a back door."""
+        board = StruckBoard(self.component, library=self.library, cycles_per_second=CYCLES_PER_SECOND)
+        if board.has_back_door and is_loaded:
+            for address, words in self.program.sections:
+                board.poke(address, words)
+        return board
+
+    def session(self, board: StruckBoard, link: Link | None = None) -> Session:
+        """A session with a board of ``board()``."""
+        client = Client(board if link is None else link)
+        has_door = board.has_back_door and link is None
+        return Session(client, self.program, door=board if has_door else None, is_loaded=has_door)
+
+    def sound(self, scenario: Scenario) -> Answer:
+        """The answer of a board that works, which is that of the integer model."""
+        if scenario not in self._sound:
+            with self.board() as board:
+                answer = play(self.session(board), scenario)
+            if answer.tokens != play(GoldenSession(self.weights), scenario).tokens:
+                raise LuternError(
+                    f"a board of {self.config.name} without a fault answers otherwise than the integer model; run "
+                    "lutern selftest, or report it with the command that you gave."
+                )
+            self._sound[scenario] = answer
+        return self._sound[scenario]
+
+    def judge(
+        self, board: StruckBoard, scenario: Scenario, begin: Callable[[Session], None], link: Link | None = None
+    ) -> tuple[str, str]:
+        """The result of a session in which ``begin`` strikes the board before the run, and what was reported."""
+        sound = self.sound(scenario)
+        try:
+            session = self.session(board, link)
+            answer = play(session, scenario, begin)
+        except SilenceError as error:
+            return "hung", f"{error} {self._after_reset(board, scenario)}"
+        except LuternError as error:
+            return "detected", str(error)
+        reports = [*session.repairs]
+        if resent := session.client.resent_count:
+            reports.append(f"{resent} frames were sent again.")
+        if not answer.is_same(sound):
+            return "silent", " ".join([f"tokens {answer.tokens}, {sound.tokens} wanted.", *reports])
+        return ("corrected" if reports else "masked"), " ".join(reports)
+
+    def _after_reset(self, board: StruckBoard, scenario: Scenario) -> str:
+        """Whether a reset helps."""
+        board.reset()
+        try:
+            helps = play(self.session(board), scenario).is_same(self.sound(scenario))
+        except LuternError:
+            helps = False
+        return "A reset helps." if helps else "A reset does not help."
+
+
+def play(session: Any, scenario: Scenario, begin: Callable[[Any], None] | None = None) -> Answer:
+    """The answer of a session; ``begin`` is called before its run."""
+    if scenario.has_past:
+        session.run([Feed(FIRST, fresh=True)])
+    if begin is not None:
+        begin(session)
+    run = session.run([Feed(SECOND, fresh=not scenario.has_past)], scenario.count)
+    logits = session.logits()
+    order = np.argsort(logits.tokens, kind="stable")
+    best = b"".join(np.ascontiguousarray(part[order], "<i8").tobytes() for part in (logits.tokens, logits.sums))
+    return Answer(run.tokens, best + repr(tuple(map(int, logits.scale))).encode(), run.cycles)
+
+
+__all__ = ["FIRST", "SECOND", "Answer", "Bench", "Scenario", "StruckBoard", "play"]
