@@ -37,7 +37,7 @@ from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains
 from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.sampling import SCORE_FRAC_BITS
-from lutern.model_ref.signature import ROW_MARK, Signature, first_state
+from lutern.model_ref.signature import ROW_MARK, Signature, last_state
 
 VectorGains = tuple[Gains | None, list[Gains]]
 PATIENCE = 16
@@ -51,7 +51,7 @@ class Program:
     """A model laid out for a machine: ``words`` uint8 [n, word_bytes], ``beats`` uint8 [k, beat_bytes] (resident).
 
     ``embedding_bits``: of an element of the model's embedding table; ``image``: 32 bits that name the weights in every
-    check; ``trit_state``: resident, the first state of the signature of the beats of trits, whose last is zero.
+    check; ``trit_state``: resident, the last state of the signature of the beats of trits.
     """
 
     model_config: ModelConfig
@@ -180,7 +180,7 @@ def lay_out(weights: IntegerWeights, hw_config: HwConfig) -> Program:
         joined,
         table.bits,
         image,
-        Signature(hw_config.beat_bytes).state_before(joined[: sizes.trit_beats]) if len(joined) else 0,
+        _last_state(joined[: sizes.trit_beats]) if len(joined) else 0,
     )
 
 
@@ -193,6 +193,11 @@ def _image_number(weights: IntegerWeights) -> int:
             number = number if array is None else crc32c(array.tobytes(), number)
     table = weights.embeddings
     return crc32c(table.mantissa.tobytes() + table.exponent.tobytes(), number)
+
+
+def _last_state(beats: NDArray[np.uint8]) -> int:
+    """Of the signature of beats [n, beat_bytes]."""
+    return int(Signature(beats.shape[1]).fold(beats[None], np.zeros(1, np.uint64))[0])
 
 
 def _joined(count: int, width: int, sources: Iterable[Iterable[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
@@ -215,8 +220,8 @@ def _records(
     for record in records(model_config, hw_config):
         block.append(_header(record, hw_config))
         if record.kind is RecordKind.CHECK:
-            before = np.array([first_state(image, place)], np.uint64)
-            block.append(signature.checks(signature.fold(np.concatenate(block)[None], before))[0])
+            states = signature.fold(np.concatenate(block)[None], np.zeros(1, np.uint64))
+            block.append(signature.checks(states, np.array([last_state(image, place)], np.uint64))[0])
             yield np.concatenate(block)
             block, place = [], place + 1
             continue
@@ -235,8 +240,8 @@ def _table(table: EmbeddingTable, sizes: Sizes, hw_config: HwConfig, image: int)
             words = np.stack([pack_groups(row[:, None], hw_config) for row in codes])
         else:
             words = np.stack([pack_narrow_row(row, hw_config) for row in codes])
-        places = np.arange(start, start + len(words), dtype=np.uint64) | np.uint64(ROW_MARK)
-        checks = signature.leading_checks(places | np.uint64(image << 32), words)
+        wanted = [last_state(image, token, ROW_MARK) for token in range(start, start + len(words))]
+        checks = signature.leading_checks(np.array(wanted, np.uint64), words)
         yield np.concatenate([checks, words], axis=1).reshape(-1, hw_config.word_bytes)
 
 

@@ -49,7 +49,7 @@ LONGEST_RECORD = 1 << 15
 
 class RecordKind(IntEnum):
     """Kind of a record. 0 is no record: erased memory is not a program. SHORT_TRITS: a word is a beat,
-    see ``short_trits``. CHECK: 8 bytes that make the signature of all words since the last CHECK zero."""
+    see ``short_trits``. CHECK: makes the signature of all words since the last CHECK what it must be."""
 
     OP = 1
     GAINS = 2
@@ -152,6 +152,11 @@ def block_words(config: HwConfig) -> int:
     return BLOCKS_OF_CHECK * (header_words(config) + check_words(config))
 
 
+def most_blocks(config: HwConfig, words: int) -> int:
+    """Blocks of a record stream of so many words, at most: every second one may be shorter, at the end of a layer."""
+    return 2 * (words // block_words(config)) + 1
+
+
 def group_shape(config: HwConfig, items: int) -> tuple[int, int]:
     """(groups a word, words a group) of groups of ``items`` for each of P elements; one of the two is 1."""
     bits = config.results_per_cycle * items * ITEM_BITS
@@ -187,6 +192,11 @@ def row_words(width: int, item_bits: int, config: HwConfig) -> int:
     """Words of an embedding row of ``width`` elements of ``item_bits``."""
     words = group_words(width, 1, config)
     return words if item_bits == ITEM_BITS else words - words // (NARROW_WORDS + 1)
+
+
+def most_row_words(config: HwConfig) -> int:
+    """Words of the longest embedding row, with those of its check."""
+    return check_words(config) + row_words(config.max_width, ITEM_BITS, config)
 
 
 def full_parts(config: HwConfig) -> int:

@@ -202,7 +202,7 @@ SETUP = WireRecord(
     layers="H",
     vocab="H",
     image="I",  # names the weights in every check, see model_ref.signature
-    trit_state="Q",  # resident: the signature's state before the beats of trits
+    trit_state="Q",  # resident: the signature's last state after the beats of trits
     step_limit="H",  # most cycles from a token of a run to the next, in STEP_LIMIT_CYCLES; 0: no limit
 )
 RUN = WireRecord(
@@ -225,7 +225,7 @@ PHASE = WireRecord(steps="h")
 PHASE_DONE = WireRecord(place="h")
 LEVEL = WireRecord(byte="B", delay="B", slip="B")
 LEVEL_DONE = WireRecord(burst_seen="B")
-DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")  # of all steps since power-up; Damage; block, token or 0
+DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")  # since power-up, modulo 256; Damage; block, token or 0
 COUNTERS = WireRecord(offset="H", count="H")  # in numbers
 COUNTERS_DONE = WireRecord(phases="H")  # of the last token; 0: none was chosen since the run began
 RECORDS = WireRecord(offset="I")  # then the words; modulo 2^32

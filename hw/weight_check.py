@@ -1,15 +1,15 @@
-"""Checks the weights while they are read: no token leaves before the signatures of all that it was made of are zero.
+"""Checks the weights while they are read: no token leaves before the signatures of all that it was made of are right.
 
-    memory ── o_words ─────────────► decoder      blocks of records: one signature each, of image and number
+    memory ── o_words ─────────────► decoder      blocks of records: one signature each, with image and number
            ── o_row ─► (check) ────► decoder      a row: its first words are its check, and stay here
            ── o_trits ─────────────► decoder      resident: one signature of all beats of a pass
     host ◄─────── gate ◄── o_token ─ decoder      a step's tokens wait for the pass that they need, and for no other
 
-A pass is good when every word of it was in a block with a zero signature: a damaged header cannot hide words. The first
-damage ends all tokens until the next SETUP, and the host learns its block, or the token of its row: a reset, in which
-the decoder is until SETUP, leaves ``damage`` as it is.
+A pass is good when every word of it was in a block with the right signature: a damaged header cannot hide words. The
+first damage ends all tokens until the next SETUP, and the host learns its block, or the token of its row: a reset, in
+which the decoder is until SETUP, leaves ``damage`` as it is.
 
-Cost: the signatures' (hw/signature.py), and 200 LUT4.
+Cost: the signatures' (hw/signature.py), and 110 LUT4.
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ from itertools import pairwise
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import check_words
+from lutern.hw.layouts import check_words, most_blocks, most_row_words
+from lutern.hw.pipeline import exceeds
 from lutern.hw.protocol import DAMAGE_LAYOUT, SETUP_LAYOUT, STREAM_BITS, TOKEN_LAYOUT, Damage
 from lutern.hw.signature import SignatureCheck
+from lutern.model_ref.signature import BLOCK_MARK, PLACE_BITS, PLACE_SHIFT, ROW_MARK, STATE_BITS
 
-PASSES_AHEAD = 1 << 12
-"""More passes than any readers are ahead of the tokens."""
+PASSES_AHEAD = 4
+"""Passes that were read and whose token has not left, and more than that: of records, the queues of operations
+(``sequencer.QUEUE_DEPTH``) hold no whole pass, which has nine; a beat is taken when its codes are there, which need the
+token before. Were there more, tokens would wait without end, and the run with them until its limit."""
+COUNT_BITS = 8
 
 
 class WeightCheck(wiring.Component):
@@ -36,7 +42,7 @@ class WeightCheck(wiring.Component):
     block; ``beat_valid``, ``beat`` the same of trits (resident); ``asked``: the row of ``token`` is asked for, when all
     words of the one before have come; ``i_row`` from the memory, ``o_row`` to the decoder; ``begins``: a run begins, of
     ``final_stream`` + 1 streams; ``i_token`` from the decoder, ``o_token`` to the host; ``damage``: ``count`` since
-    power-up, ``kind`` and ``place`` of the first since SETUP, from the first run after it on.
+    power-up modulo 2^COUNT_BITS, ``kind`` and ``place`` of the first since SETUP, from the first run after it on.
 
     Latency: 0 for rows and tokens; a step's tokens leave 4 cycles after the last word of its pass was taken, or later.
     """
@@ -79,36 +85,39 @@ class WeightCheck(wiring.Component):
         self._gate(m, spent, Cat(good for good, *_ in passes).all() & ~is_damaged)
         return m
 
+    def _signature(self, m: Module, name: str, bits: int) -> SignatureCheck:
+        m.submodules[name] = check = SignatureCheck(bits, cells=self.config.cells == "ecp5")
+        return check
+
     def _count_passes(self, m: Module, name: str, good: Value, spent: Value) -> Value:
-        """Passes that were read and not used up: whether there is one."""
-        left = Signal(range(PASSES_AHEAD), name=f"{name}_passes")
-        any_left = Signal(name=f"{name}_pass_is_good")
-        change = left + good - spent
-        m.d.sync += [left.eq(change), any_left.eq(change != 0)]
-        return any_left
+        """Passes that were read and not used up, a 1 for each: whether there is one."""
+        left = Signal(PASSES_AHEAD, name=f"{name}_passes")
+        with m.If(good & ~spent):
+            m.d.sync += left.eq(Cat(1, left))
+        with m.Elif(~good & spent):
+            m.d.sync += left.eq(left[1:])
+        return left[0]
+
+    def _wanted(self, place: Value, mark: int) -> Value:
+        """``signature.last_state`` of a block or row of this image."""
+        return self.setup.image ^ place << PLACE_SHIFT ^ Const(mark, STATE_BITS)
 
     def _check_records(self, m: Module, spent: Value) -> tuple[Value, Value, Value]:
         """Whether a pass is good; a block is not; its number."""
-        m.submodules.records = records = SignatureCheck(self.config.word_bits)
-        bits = self.config.address_bits
-        block, place = Signal(bits), Signal(bits)
-        at, first = Signal(bits + 1, init=1), Signal(init=1)  # at: words with the one that comes
-        last_of_pass, ends = Signal(), Signal()
+        records = self._signature(m, "records", self.config.word_bits)
+        limit = (1 << 32) - 1 if self.config.memory == "host" else self.config.memory_words
+        at = Signal(bits_for(limit), init=1)  # words with the one that comes
+        place = Signal(min(PLACE_BITS, bits_for(most_blocks(self.config, limit))))
+        last_of_pass = Signal()
         m.d.comb += [
-            last_of_pass.eq(at == self.setup.record_words),
+            last_of_pass.eq(at == self.setup.record_words[: len(at)]),
             records.valid.eq(self.word_valid),
             records.word.eq(self.word),
-            records.first.eq(first),
-            ends.eq(self.checked | last_of_pass),
-            records.last.eq(ends),
-            records.init.eq(
-                Cat(block, Const(0, 32 - bits), self.setup.image) if bits < 32 else Cat(block, self.setup.image)
-            ),
+            records.last.eq(self.checked | last_of_pass),
+            records.wanted.eq(self._wanted(place, BLOCK_MARK)),
         ]
-        with m.If(self.word_valid):
-            m.d.sync += [first.eq(ends), at.eq(Mux(last_of_pass, 1, at + 1))]
-            m.d.sync += block.eq(Mux(last_of_pass, 0, block + ends))
-        # The number of the block and whether it ends the pass go with its signature.
+        _count(m, at, self.word_valid, last_of_pass)
+        # Whether a block ends the pass goes with its signature.
         ended = [Signal(name=f"pass_ends_{n}") for n in range(records.latency)]
         m.d.sync += ended[0].eq(self.word_valid & last_of_pass)
         for before, after in pairwise(ended):
@@ -120,60 +129,59 @@ class WeightCheck(wiring.Component):
 
     def _check_trits(self, m: Module, spent: Value) -> tuple[Value, Value, Value]:
         """The same of the beats of a resident machine: a pass is one block."""
-        m.submodules.trits = trits = SignatureCheck(self.config.beat_bits)
-        bits = self.config.address_bits
-        at, first, last = Signal(bits, init=1), Signal(init=1), Signal()
+        trits = self._signature(m, "trits", self.config.beat_bits)
+        at, last = Signal(bits_for(self.config.trit_beats), init=1), Signal()
         m.d.comb += [
-            last.eq(at == self.setup.trit_beats),
+            last.eq(at == self.setup.trit_beats[: len(at)]),
             trits.valid.eq(self.beat_valid),
             trits.word.eq(self.beat),
-            trits.first.eq(first),
             trits.last.eq(last),
-            trits.init.eq(self.setup.trit_state),
+            trits.wanted.eq(self.setup.trit_state),
         ]
-        with m.If(self.beat_valid):
-            m.d.sync += [first.eq(last), at.eq(Mux(last, 1, at + 1))]
+        _count(m, at, self.beat_valid, last)
         return self._count_passes(m, "trit", trits.done & ~trits.bad, spent), trits.bad, Const(0, 1)
 
     def _check_rows(self, m: Module) -> tuple[Value, Value]:
         """Rows without their check go on; one is not good; its token."""
-        m.submodules.row = row = SignatureCheck(self.config.word_bits)
-        at, token = Signal(16, init=1), Signal(16)
-        is_check, last = at <= check_words(self.config), at == self.setup.embedding_row_words
+        row = self._signature(m, "row", self.config.word_bits)
+        at = Signal(bits_for(most_row_words(self.config)), init=1)
+        token = Signal(range(self.config.max_vocab))
+        is_check, last = ~exceeds(at, check_words(self.config)), Signal()
         moved = self.i_row.valid & self.i_row.ready
         m.d.comb += [
+            last.eq(at == self.setup.embedding_row_words[: len(at)]),
             self.o_row.valid.eq(self.i_row.valid & ~is_check),
             self.o_row.payload.eq(self.i_row.payload),
             self.i_row.ready.eq(self.o_row.ready | is_check),
             row.valid.eq(moved),
             row.word.eq(self.i_row.payload),
-            row.first.eq(at == 1),
             row.last.eq(last),
-            row.init.eq(Cat(token, Const(0, 15), Const(1, 1), self.setup.image)),
+            row.wanted.eq(self._wanted(token, ROW_MARK)),
         ]
-        with m.If(moved):
-            m.d.sync += at.eq(Mux(last, 1, at + 1))
+        _count(m, at, moved, last)
         with m.If(self.asked):
             m.d.sync += token.eq(self.token)
         return row.bad, token
 
     def _note(self, m: Module, is_damaged: Signal, found: list[tuple[Damage, Value, Value]]) -> None:
         """Counts damage, and keeps the first since SETUP."""
-        damage = Signal(DAMAGE_LAYOUT, reset_less=True)
-        m.d.comb += self.damage.eq(damage)
+        count = Signal(COUNT_BITS, name="damage_count", reset_less=True)
+        kind = Signal(Damage, name="damage_kind", reset_less=True)
+        place = Signal(max(len(place) for *_, place in found), name="damage_place", reset_less=True)
+        m.d.comb += [self.damage.count.eq(count), self.damage.kind.eq(kind), self.damage.place.eq(place)]
         any_bad = Cat(bad for _, bad, _ in found).any()
         with m.If(any_bad & ~is_damaged):
-            m.d.sync += [is_damaged.eq(1), damage.count.eq(damage.count + 1)]
-            for kind, bad, place in reversed(found):
+            m.d.sync += [is_damaged.eq(1), count.eq(count + 1)]
+            for its_kind, bad, its_place in reversed(found):
                 with m.If(bad):
-                    m.d.sync += [damage.kind.eq(kind), damage.place.eq(place)]
+                    m.d.sync += [kind.eq(its_kind), place.eq(its_place)]
         with m.Elif(self.begins & ~is_damaged):  # what was found before SETUP
-            m.d.sync += damage.kind.eq(Damage.NONE)
+            m.d.sync += kind.eq(Damage.NONE)
 
     def _gate(self, m: Module, spent: Signal, may_leave: Value) -> None:
         """Tokens leave while ``may_leave``."""
         i, o = self.i_token, self.o_token
-        left, final = Signal(STREAM_BITS), Signal(STREAM_BITS)
+        left, final = (Signal(range(self.config.streams), name=name) for name in ("streams_left", "streams_of_run"))
         m.d.comb += [
             o.valid.eq(i.valid & may_leave),
             o.payload.eq(i.payload),
@@ -184,6 +192,14 @@ class WeightCheck(wiring.Component):
             m.d.sync += [final.eq(self.final_stream), left.eq(self.final_stream)]
         with m.Elif(o.valid & o.ready):
             m.d.sync += left.eq(Mux(left == 0, final, left - 1))
+
+
+def _count(m: Module, at: Signal, valid: Value, last: Value) -> None:
+    """Words, from 1 to the last one; said so that a new block is a reset of the flip-flops, without a LUT."""
+    with m.If(valid & last):
+        m.d.sync += at.eq(1)
+    with m.Elif(valid):
+        m.d.sync += at.eq(at + 1)
 
 
 __all__ = ["WeightCheck"]

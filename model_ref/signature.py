@@ -1,33 +1,46 @@
-"""Signature of words that are read in order: 64 bits that are zero after the last word if every word was right.
+"""Signature of words that are read in order: 42 bits, which are what they must be after the last word of a block.
 
-    state ─► times x ─► + columns of the word's bits that are 1 ─► state        in GF(2^64), + is exclusive or
+    0 ─► state ─► times x ─► + columns of the word's bits that are 1 ─► state     in GF(2^42), + is exclusive or
+                                             after the last word: the block's image and place?
 
 Each bit of a word is added to three bits of the state, its *column*; then x multiplies modulo POLYNOMIAL. So a word
 costs a machine a LUT for each of its bits, whatever its width, where a CRC of the same strength costs five.
 
-A block begins with a state of its own (image, place), and has 8 bytes that the layout chooses so that the last state is
-zero. What is never missed in a block of up to ``LONGEST`` words: any odd number of wrong bits, for the polynomial has
-the factor x + 1 and columns are odd; two wrong bits, for no two bits of a block have the same syndrome (the test of
-this file looks at all of them). Other errors are missed with a probability of 2^-63; a block at another place, or of
-another image, with 2^-32 at most.
+A block has ``CHECK_BYTES`` that the layout chooses so that the last state is ``last_state(image, place)``. What is
+never missed in a block of up to ``LONGEST`` words: any odd number of wrong bits, for the polynomial has the factor
+x + 1 and columns are odd; two wrong bits, for no two bits of a block have the same syndrome; in words of up to
+``FOURS`` bits four wrong bits of one word, for no four columns cancel. Words of other numbers are taken for those of
+the block with a probability of 2^-41. A good block at another place, or of another image, is never missed, and with
+2^-32 if both are others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-STATE_BITS = 64
-CHECK_BYTES = STATE_BITS // 8
-"""Of a block: they make its last state zero."""
-POLYNOMIAL = 0x42F0E1EBA9EA3693
-"""Without x^64: that of CRC-64 in ECMA-182, which has the factor x + 1."""
+STATE_BITS = 42
+CHECK_BYTES = -(-STATE_BITS // 8)
+"""Of a block: they make its last state right."""
+TAPS = (6, 11, 29, 37)
+"""Exponents of the polynomial between 0 and 42. Without its factor x + 1 it is primitive."""
+POLYNOMIAL = 1 | sum(1 << tap for tap in TAPS)
+"""Without x^42."""
 LONGEST = 1 << 16
 """Words of a block."""
-ROW_MARK = 1 << 31
-"""In the place of a row of the embedding table, above its token; in that of a block of records it is 0."""
+FOURS = 256
+"""Words of up to so many bits have no four columns that cancel."""
+PLACE_BITS = 18
+"""Numbers of blocks, and tokens of rows."""
+PLACE_SHIFT = 20
+BLOCK_MARK = 1 << 41
+"""In the last state of a block of records."""
+ROW_MARK = 1 << 40
+"""In that of a row of the embedding table."""
 MASK = (1 << STATE_BITS) - 1
 _STRIDE = 977
 """Prime: picks the columns of neighbouring bits far from each other in the list of all."""
@@ -38,37 +51,66 @@ States = NDArray[np.uint64]
 
 @lru_cache
 def columns(bits: int) -> tuple[int, ...]:
-    """The column of each bit of a word of ``bits``: three bits of the state.
+    """The column of each bit of a word of ``bits``: three bits of the state, five where there are more than threes.
 
-    No two have the same distances between their bits, the state's bits get about as many columns each, and the bits of
-    check words reach every state.
+    No two have the same distances between their bits, no four cancel in words of up to FOURS bits, and the bits of
+    check words reach every state. Among the places that are left, each takes one where the machine needs no LUT4 more.
     """
-    distances = [(a, b) for a in range(1, STATE_BITS - 1) for b in range(1, STATE_BITS - a)]
-    if bits > len(distances):
-        raise ValueError(f"words of {bits} bits have no signature, of {len(distances)} at most")
-    load: list[int] = [0] * STATE_BITS
-    found: list[int] = []
     check_words = -(-STATE_BITS // bits)
+    found: list[int] = []
+    later: set[int] = set()  # what they are some words later
+    sums: set[int] = set()  # of any two
     reached: dict[int, int] = {}  # by highest bit: what the check words reach
-    shapes = (distances[index * _STRIDE % len(distances)] for index in range(len(distances)))
-    while len(found) < bits:
-        shape = next(shapes, None)
-        if shape is None:
-            raise ValueError(f"words of {bits} bits have no signature: their check words do not reach every state")
-        bit_sets = [
-            tuple(place + distance for distance in (0, shape[0], sum(shape)))
-            for place in range(STATE_BITS - sum(shape))
-        ]
-        for bit_set in sorted(bit_sets, key=lambda bit_set: sorted((load[bit] for bit in bit_set), reverse=True)):
-            column = sum(1 << bit for bit in bit_set)
-            if len(found) * check_words >= STATE_BITS or _reach(reached, column, check_words):
+    load: list[int] = [0] * STATE_BITS
+
+    def fits(column: int) -> bool:
+        own = set(_multiples(column))
+        new = {column ^ other for other in found} if bits <= FOURS else set()
+        if column in later or own & set(found) or new & sums or (new and len(new) < len(found)):
+            return False
+        if len(found) * check_words < STATE_BITS and not _reach(reached, column, check_words):
+            return False
+        later.update(own)
+        sums.update(new)
+        return True
+
+    for shape in _shapes():
+        if len(found) == bits:
+            return tuple(found)
+        places = [tuple(place + distance for distance in shape) for place in range(STATE_BITS - shape[-1])]
+        for places_of in sorted(places, key=lambda some: _price(load, some)):
+            if fits(column := sum(1 << place for place in places_of)):
+                found.append(column)
+                for place in places_of:
+                    load[place] += 1
                 break
-        else:
-            continue
-        for bit in bit_set:
-            load[bit] += 1
-        found.append(column)
-    return tuple(found)
+    raise ValueError(f"words of {bits} bits have no signature: there are no more columns")
+
+
+def _multiples(column: int) -> list[int]:
+    """The column in a word and in those before it: further away no two are alike by their shapes."""
+    found = [column]
+    for _ in range(3 * STATE_BITS):
+        found.append(step(found[-1]))
+    return found
+
+
+def _shapes() -> Iterator[tuple[int, ...]]:
+    """Distances of a column's bits from its lowest: all of three bits, then some of five."""
+    threes = [(0, a, a + b) for a in range(1, STATE_BITS - 1) for b in range(1, STATE_BITS - a)]
+    yield from (threes[index * _STRIDE % len(threes)] for index in range(len(threes)))
+    for a, b, c, d in product(range(1, 8), range(2, 10), range(1, 8), range(3, 8)):
+        yield 0, a, a + b, a + b + c, a + b + c + d
+
+
+def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
+    """LUT4 for three inputs more of these bits of the state, and how many they have.
+
+    The last LUT4 of a bit has the gate, the bit before and the tap as inputs as well, each other one brings three.
+    """
+    free = [2 - (place in TAPS) for place in places]
+    full = sum(load[place] >= room and (load[place] - room) % 3 == 0 for place, room in zip(places, free, strict=True))
+    return full, sorted((load[place] for place in places), reverse=True)
 
 
 def _reach(reached: dict[int, int], column: int, check_words: int) -> bool:
@@ -99,9 +141,9 @@ def column_of(word: int, bits: int) -> int:
     return total
 
 
-def first_state(image: int, place: int) -> int:
-    """The state before the first word of block ``place`` of an image; a row's place is its token with ROW_MARK."""
-    return image << 32 | place
+def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
+    """The state after the last word of block ``place`` of an image, or of the row of token ``place`` with ROW_MARK."""
+    return mark ^ image ^ place << PLACE_SHIFT
 
 
 class Signature:
@@ -127,30 +169,27 @@ class Signature:
             found = self._times(found[:, 0::2], level) ^ found[:, 1::2]
         return found[:, 0] ^ self._advanced(states, count)
 
-    def checks(self, states: States) -> Words:
-        """The words [blocks, check_words, word_bytes] that lead from ``states`` to zero."""
-        return self._words_to(self._advanced(states, self.check_words))
-
-    def leading_checks(self, states: States, words: Words) -> Words:
-        """The words that lead from ``states`` to zero with words [blocks, n, word_bytes] after them."""
-        wanted = self.fold(words, np.zeros(len(words), np.uint64))
-        for _ in range(words.shape[1]):
-            wanted = _halved(wanted)
+    def checks(self, states: States, wanted: States) -> Words:
+        """The words [blocks, check_words, word_bytes] that lead from ``states`` to ``wanted``."""
         return self._words_to(self._advanced(states, self.check_words) ^ wanted)
 
-    def state_before(self, words: Words) -> int:
-        """The state that is zero after words [n, word_bytes]."""
-        states = self.fold(words[None], np.zeros(1, np.uint64))
-        for _ in range(len(words)):
-            states = _halved(states)
-        return int(states[0])
+    def leading_checks(self, wanted: States, words: Words) -> Words:
+        """The words that lead from zero to ``wanted`` with words [blocks, n, word_bytes] after them."""
+        before = wanted ^ self.fold(words, np.zeros(len(words), np.uint64))
+        for _ in range(words.shape[1]):
+            before = _halved(before)
+        return self._words_to(before)
 
     def _words_to(self, wanted: States) -> Words:
         """Check words whose signature from state zero is ``wanted``."""
-        numbers = _apply(_inverse_tables(self.bits, 8 * self.word_bytes, self.check_words), wanted)
-        raw = np.zeros((len(wanted), self.check_words * self.word_bytes), np.uint8)
-        raw[:, :CHECK_BYTES] = numbers[:, None].view(np.uint8) if True else numbers.byteswap()[:, None].view(np.uint8)
-        return raw.reshape(len(wanted), self.check_words, self.word_bytes)
+        numbers = _apply(_inverse_tables(self.bits, self.check_words), wanted)
+        each = STATE_BITS // self.check_words  # bits that are used of a check word, the lowest
+        raw = np.zeros((len(wanted), self.check_words, self.word_bytes), np.uint8)
+        for word in range(self.check_words):
+            part = numbers >> np.uint64(word * each) & np.uint64((1 << each) - 1)
+            used = min(8, self.word_bytes)
+            raw[:, word, :used] = part.astype("<u8")[:, None].view(np.uint8)[:, :used]
+        return raw
 
     def _advanced(self, states: States, count: int) -> States:
         """``states`` times x^count."""
@@ -201,12 +240,12 @@ def _halved(states: States) -> States:
 
 
 @lru_cache
-def _inverse_tables(bits: int, word_bits: int, check_words: int) -> list[States]:
-    """From a state to the 64 bits of the check words that lead to it from zero."""
+def _inverse_tables(bits: int, check_words: int) -> list[States]:
+    """From a state to the used bits of the check words that lead to it from zero."""
     images = []
     for bit in range(STATE_BITS):
-        word, place = divmod(bit, word_bits)
-        state = columns(bits)[place] if place < bits else 0
+        word, place = divmod(bit, STATE_BITS // check_words)
+        state = columns(bits)[place]
         for _ in range(check_words - 1 - word):
             state = step(state)
         images.append(state)
@@ -229,14 +268,18 @@ def _inverse(images: list[int]) -> list[int]:
 
 
 __all__ = [
+    "BLOCK_MARK",
     "CHECK_BYTES",
     "LONGEST",
+    "PLACE_BITS",
+    "PLACE_SHIFT",
     "POLYNOMIAL",
     "ROW_MARK",
     "STATE_BITS",
+    "TAPS",
     "Signature",
     "column_of",
     "columns",
-    "first_state",
+    "last_state",
     "step",
 ]

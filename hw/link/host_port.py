@@ -77,7 +77,7 @@ class HostPort(wiring.Component):
     i_token : stream of ``protocol.TOKEN_LAYOUT``, input
         A token; the last one of the run is marked.
     status : ``protocol.STATUS``, input
-        Figures of the last step, right in the cycle of its token.
+        Figures of the last step, right in the cycle of its token; `cycles` are counted since it began.
     logits_stream : ``protocol.STREAM_BITS`` bits, output
     logits_address : 16 bits, output
         Name a logit, for a synchronous read.

@@ -14,6 +14,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
+from amaranth.utils import exact_log2
 
 from lutern.hw import protocol
 from lutern.hw.link.checks import Check, CommandChecks, Handler, Range
@@ -200,16 +201,11 @@ class Run:
         ]
 
     def _is_too_long(self, takes_token: Value) -> Value:
-        """The limit of a step has passed since the run began, or since its last token."""
-        m, limit = self._m, self._port.setup.step_limit
-        unit = protocol.STEP_LIMIT_CYCLES
-        cycles, left, late = Signal(range(unit)), Signal.like(limit), Signal(name="step_is_late")
-        with m.If(~self.is_busy | takes_token):
-            m.d.sync += [cycles.eq(0), left.eq(limit), late.eq(0)]
-        with m.Else():
-            m.d.sync += cycles.eq(cycles + 1)
-            with m.If(cycles == unit - 1):
-                m.d.sync += [left.eq(left - 1), late.eq(left == 1)]
+        """The limit of a step has passed, in the cycles that the decoder counts since the step began."""
+        m, limit, cycles = self._m, self._port.setup.step_limit, self._port.status.cycles
+        late = Signal(name="step_is_late")
+        units = cycles[exact_log2(protocol.STEP_LIMIT_CYCLES) :][: len(limit)]
+        m.d.sync += late.eq((units == limit) & limit.any() & self.is_busy & ~takes_token)
         return late
 
     def add_background(self, is_checking: Value) -> None:
