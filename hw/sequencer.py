@@ -22,6 +22,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import (
@@ -31,6 +32,7 @@ from lutern.hw.layouts import (
     QUANTISE_OP,
     SUPPLY_OP,
     Op,
+    most_row_words,
     results_op,
     seed_payload,
     shape_bits,
@@ -40,6 +42,14 @@ from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT, feed_layout
 
 QUEUE_DEPTH = 5
 """Four operations and the register in which the next one stands."""
+
+
+def step_bits(config: HwConfig) -> tuple[int, int]:
+    """Bits that count the beats of a step, and its words: of a resident machine twice what its memories hold."""
+    if config.source != "resident":
+        return 32, 32
+    words = config.memory_words + config.streams * most_row_words(config)
+    return bits_for(2 * config.trit_beats), bits_for(2 * words)
 
 
 class Sequencer(wiring.Component):
@@ -130,7 +140,8 @@ class Sequencer(wiring.Component):
         tokens = [Signal(16, name=f"token_{number}") for number in range(count)]
         left, running = Signal(16), Signal()
         chosen, asked = Signal(range(count + 1)), Signal(range(count))  # tokens without a row yet; whose turn it is
-        cycles, beats, words = Signal(32), Signal(32), Signal(32)
+        beat_bits, word_bits = step_bits(self.config)
+        cycles, beats, words = Signal(32), Signal(beat_bits), Signal(word_bits)
         feed, run, token = self.i_feed.payload, self.i_run.payload, self.i_token.payload
         fed, begins = self.i_feed.valid, self.i_run.valid & self.i_run.ready
         taken, starts = self.i_token.valid & self.i_token.ready, self.o_start.valid & self.o_start.ready

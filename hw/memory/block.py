@@ -63,7 +63,7 @@ def _add_fetcher(m: Module, memory: Any, stages: int) -> tuple[Fetcher, Value]:
 def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value, o: Any) -> Any:
     """A reader of the port ``o``, at its beginning while not running."""
     m.submodules[name] = ResetInserter(~running)(reader)
-    m.d.comb += reader.count.eq(count)
+    m.d.comb += reader.count.eq(count)  # 2^n is 0 where addresses have n bits
     join_streams(m, reader.o, o)
     return reader
 
@@ -117,7 +117,7 @@ class ResidentMemory(wiring.Component):
         words = _add_reader(
             m,
             "words",
-            ReaderAhead(config.word_bits, config.address_bits, stages=1),
+            ReaderAhead(config.word_bits, ceil_log2(config.memory_words), stages=1),
             running,
             self.setup.record_words,
             self.o_words,
@@ -125,7 +125,7 @@ class ResidentMemory(wiring.Component):
         trits = _add_reader(
             m,
             "trits",
-            ReaderAhead(config.beat_bits, config.address_bits, stages=4),
+            ReaderAhead(config.beat_bits, ceil_log2(config.trit_beats), stages=4),
             running,
             self.setup.trit_beats,
             self.o_trits,

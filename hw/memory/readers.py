@@ -12,6 +12,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.layouts import full_parts, token_payload
@@ -122,6 +123,10 @@ class Fetcher(wiring.Component):
 
     def __init__(self, config: HwConfig, stages: int) -> None:
         self.config, self.stages = config, stages
+        largest = config.memory_words
+        if config.source == "resident":
+            largest = max(largest, config.trit_beats << config.part_bits)
+        self.count_bits = bits_for(largest - 1)  # of the words that a request names, less one
         super().__init__(
             {
                 "host": In(1),
@@ -140,7 +145,7 @@ class Fetcher(wiring.Component):
         config, setup = self.config, self.setup
         asked, busy = Signal(), Signal()
         product = Signal(config.address_bits, reset_less=True)  # a register of its own
-        left = Signal(config.address_bits, reset_less=True)  # words after this one
+        left = Signal(self.count_bits, reset_less=True)  # words after this one
         valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
         room = Signal(range(FETCHED + 1), init=FETCHED)  # words of the FIFO that no read under way will fill
         issue = busy & (room != 0)
@@ -157,10 +162,11 @@ class Fetcher(wiring.Component):
             m.d.sync += asked.eq(1)
 
         row, following = setup.embedding_base + product, self.address + 1
-        if config.source == "resident":
+        if config.source == "resident":  # no carry reaches the bit that names the memory
+            following = Cat(following[:TRIT_MEMORY_BIT], self.address[TRIT_MEMORY_BIT])
             row = Cat(Const(0, config.part_bits), row[: TRIT_MEMORY_BIT - config.part_bits], Const(1, 1))
             last_part = self.address[: config.part_bits] == full_parts(config) - 1
-            next_beat = Cat(Const(0, config.part_bits), self.address[config.part_bits :] + 1)
+            next_beat = Cat(Const(0, config.part_bits), (self.address[config.part_bits : TRIT_MEMORY_BIT] + 1)[:-1], 1)
             following = Mux(~self.host & last_part, next_beat, following)
         with m.If(asked):
             m.d.sync += [asked.eq(0), busy.eq(1), self.address.eq(row), left.eq(setup.embedding_row_words - 1)]
