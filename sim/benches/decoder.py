@@ -263,12 +263,16 @@ async def reset_in_mid_token(dut: Any) -> None:
         return
     bench = Bench(dut)
     await start(dut)
-    for at in bench.random.integers(10, bench_parameters()["resets"], size=4):
+    begun = cycle_now()
+    await bench.begin([Feed(5, fresh=True)], 1, 0, False)
+    await bench.chosen.receive(1, TIMEOUT_CYCLES)
+    for at in bench.random.integers(1, cycle_now() - begun - 10, size=bench_parameters()["resets"]):
         await bench.begin([Feed(5, fresh=True)], 1, 0, False)
         for _ in range(int(at)):
             await RisingEdge(dut.clk)
+        where = f"reset after {at} cycles, seed {bench_seed()}"
+        assert bench.memory.started and not bench.chosen.received, f"no token was under way, {where}"
         dut.rst.value = 1
         bench.memory.forget()
-        bench.chosen.received.clear()
         await reset(dut)
         await bench.run([Feed(3, fresh=True)])

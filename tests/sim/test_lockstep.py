@@ -126,11 +126,15 @@ class TestTiny:
         random = np.random.default_rng(SEED)
         session = tiny.session
         first = tiny.run([Feed(4, fresh=True)])
-        for cycles in random.integers(1, first.cycles, 5):
+        tiny.board.taps("codes", clear=True)
+        for cycles in random.integers(300, first.cycles, 5):
             command = RUN.pack(count=1, temperature=0, streams=1, chained=0)
             command += FEED.pack(token=4, state_base=0, fresh=1, seed=1)
             tiny.board.write(encode_frame(Opcode.RUN, 0, command))
-            tiny.board.run(int(cycles))
+            answered = tiny.board.run(int(cycles))
+            assert len(tiny.board.taps("codes")) and not answered, (
+                f"no run in flight after {cycles} cycles, seed {SEED}"
+            )
             tiny.board.reset()
             for name in tiny.board.tap_names:
                 tiny.board.taps(name, clear=True)

@@ -11,10 +11,11 @@ from lutern.firmware.loader import load_sections
 from lutern.firmware.memory_test import centre_phase, march
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
+from lutern.firmware.slip import encode_frame
 from lutern.hw.config import HwConfig
 from lutern.hw.memory import any_part
 from lutern.hw.presets import preset
-from lutern.hw.protocol import MEMORY_TEST, PHASE, PHASE_DONE, Opcode
+from lutern.hw.protocol import FEED, MEMORY_TEST, PHASE, PHASE_DONE, RUN, Opcode
 from lutern.hw.top import Top
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -64,13 +65,20 @@ def test_reset_in_mid_token() -> None:
     program = lay_out(weights, CONFIG)
     golden = GoldenSession(weights, 1, 1).run([Feed(9, fresh=True)], 5).tokens
     draw = np.random.default_rng(6)
+    command = RUN.pack(count=5, temperature=0, streams=1, chained=0)
+    command += FEED.pack(token=9, state_base=0, fresh=1, seed=1)
     with new_board(memory_clock=(4, 3)) as board:
         session = Session(Client(board), program)
-        for _ in range(8):
-            assert session.run([Feed(9, fresh=True)], 5).tokens == golden
-            board.run(int(draw.integers(1, 3000)))
+        cycles = session.run([Feed(9, fresh=True)], 5).cycles
+        board.record("codes")
+        for at in draw.integers(500, 4 * cycles, 8).tolist():
+            board.taps("codes", clear=True)
+            board.write(encode_frame(Opcode.RUN, 0, command))
+            answered = board.run(at)
+            assert len(board.taps("codes")) and not answered, f"no run was in flight after {at} cycles"
             board.reset()
             session.set_up()
+            assert session.run([Feed(9, fresh=True)], 5).tokens == golden, f"reset after {at} cycles"
 
 
 def test_front_door_and_back_door_are_equal() -> None:
