@@ -14,6 +14,7 @@ from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Session
 from lutern.hw.config import HwConfig
+from lutern.hw.layouts import check_words
 from lutern.hw.presets import preset
 from lutern.hw.top import Top
 from lutern.measure.bench import BuiltClock, built_clock, golden_tokens_per_second, measure_decode, measure_prefill
@@ -97,7 +98,8 @@ def test_streams_share_the_weights(several: Session) -> None:
     alone, together = measure_decode(several, 1), measure_decode(several, 4)
     assert together.tokens_per_second > 1.5 * alone.tokens_per_second
     assert alone.stream_idle is not None and 0 <= alone.stream_idle < 0.01
-    assert together.bytes_read == alone.bytes_read + 3 * 2 * MODEL.hidden_size
+    row_bytes = 2 * MODEL.hidden_size + check_words(SEVERAL) * SEVERAL.word_bytes
+    assert together.bytes_read == alone.bytes_read + 3 * row_bytes
     assert 0.5 < together.trit_share < alone.trit_share < 1
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import pytest
 
 from lutern.boards.catalog import BOARDS
+from lutern.hw.layouts import check_words
 from lutern.measure.capacity import WORD_BITS, machine_of_width, memories, needs, would_hold
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.synthetic import PUBLISHED
 
 
 def test_needs_are_trits_tables_and_little_else() -> None:
-    """Five trits a byte, 16 or 12 bits an element of the table; gains and headers take 1 % or less."""
+    """Five trits a byte, 16 or 12 bits an element of the table and a check a row; gains, headers and checks of blocks
+    take 1 % or less."""
     for need in needs():
         model = PUBLISHED[need.model]
-        least = model.trits / 5 + model.vocab_size * model.hidden_size * need.embedding_bits / 8
+        check_bytes = check_words(machine_of_width(need.word_bits)) * need.word_bits // 8
+        row_bytes = model.hidden_size * need.embedding_bits / 8 + check_bytes
+        least = model.trits / 5 + model.vocab_size * row_bytes
         assert least < need.byte_count < 1.01 * least, need
     assert len(needs()) == 2 * len(WORD_BITS) * len(PUBLISHED)
 
