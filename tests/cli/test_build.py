@@ -30,10 +30,7 @@ def run(*arguments: str) -> Finished:
     [
         (("--board", "ulx4s"), "there is no board ulx4s; choose one of ulx3s-12f, ulx3s-25f, "),
         (("--board", "ulx3s-25f", "--preset", "large"), "there is no preset large; choose one of tiny, "),
-        (
-            ("--board", "ulx3s-25f", "--model", "demo"),
-            "demo does not fit ulx3s-25f: the model needs 406,432 bytes of block RAM for trits and embeddings, resid",
-        ),
+        (("--board", "ulx3s-25f", "--model", "demo"), "demo does not fit ulx3s-25f: the model needs 407,"),
         (
             ("--board", "ecp5-evn", "--preset", "sdram-x16"),
             "preset sdram-x16 reads words of 16 bits from SDR SDRAM, ECP5-5G evaluation board has no memory; choose ",

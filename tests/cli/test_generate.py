@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lutern.hw.presets import PRESETS
+from lutern.firmware.limits import excess
+from lutern.firmware.schedule import program_sizes
+from lutern.hw.presets import PRESETS, preset
 from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.synthetic import random_checkpoint
@@ -109,13 +111,15 @@ def test_empty_prompt(folder: Path) -> None:
 
 
 def test_model_too_large_for_the_board(folder: Path) -> None:
-    large = ModelConfig(vocab_size=27, hidden_size=96, num_hidden_layers=1, intermediate_size=48)
+    large = ModelConfig(vocab_size=27, hidden_size=96, num_hidden_layers=2, intermediate_size=64)
+    tiny = preset("tiny")
+    needed, held = (beats * tiny.beat_bytes for beats in (program_sizes(large, tiny).beats, tiny.trit_beats))
     save_checkpoint(folder, large, random_checkpoint(large, SEED).tensors)
     assert_refused(
         run("ab", "--model", str(folder), "--preset", "tiny"),
-        "the model needs 18,528 bytes of block RAM for trits and embeddings, tiny has 16,384 (trit_beats): 2.14 KB "
-        "(13 %) too many; beyond its limits are also hidden size 96 (at most 64); choose a larger preset or a smaller "
-        "model.",
+        f"the model needs {needed:,} bytes of block RAM for trits and embeddings, tiny has {held:,} (trit_beats): "
+        f"{excess(needed, held)}; beyond its limits are also hidden size 96 (at most 64), state (layers x hidden size) "
+        "192 (at most 128); choose a larger preset or a smaller model.",
     )
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from lutern.cli.models import Model, open_model
 from lutern.firmware.conversations import Sampling, converse, generate, prefill
+from lutern.firmware.limits import excess
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
+from lutern.firmware.schedule import program_sizes
 from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.firmware.slip import encode_frame
 from lutern.hw.presets import preset
@@ -191,13 +193,12 @@ class TestSeveral:
 
 def test_models_too_large_are_refused_by_name_and_number() -> None:
     config = preset("tiny")
-    large = integer_weights(
-        random_checkpoint(ModelConfig(vocab_size=37, hidden_size=128, num_hidden_layers=1, intermediate_size=48), SEED)
-    )
+    large = ModelConfig(vocab_size=64, hidden_size=128, num_hidden_layers=1, intermediate_size=48)
     with pytest.raises(LuternError) as caught:
-        lay_out(large, config)
+        lay_out(integer_weights(random_checkpoint(large, SEED)), config)
+    needed, held = (beats * config.beat_bytes for beats in (program_sizes(large, config).beats, config.trit_beats))
     assert str(caught.value) == (
-        "the model needs 31,744 bytes of block RAM for trits and embeddings, tiny has 16,384 (trit_beats): 15.4 KB "
-        "(94 %) too many; beyond its limits are also hidden size 128 (at most 64); choose a larger preset or a smaller "
-        "model."
+        f"the model needs {needed:,} bytes of block RAM for trits and embeddings, tiny has {held:,} (trit_beats): "
+        f"{excess(needed, held)}; beyond its limits are also hidden size 128 (at most 64); choose a larger preset or a "
+        "smaller model."
     )
