@@ -81,6 +81,7 @@ def inject(
     """Strike a simulated board with faults, and count those that were masked, detected, corrected, or not seen."""
     of_campaign = campaign_of(campaign)
     config, weights = machine_and_model(preset_name, model)
+    of_campaign.check_machine(config)
     library = verilate(simulated(config), upsets=of_campaign.needs_upsets)
     settings = Settings(campaign, seed, config, weights, library)
     opened = open_campaign(settings)

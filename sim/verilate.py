@@ -178,7 +178,7 @@ def verilate(component: wiring.Component, *, toggles: bool = False, upsets: bool
 
     With `toggles` it can count them, slowly; with `upsets` its registers and memories can be upset (upsets.py).
     """
-    header = _header(component) + ("#define UPSETS\n" if upsets else "")
+    header = _header(component, upsets=upsets)
     flags = _flags(*_TOGGLE_FLAGS) if toggles else _flags()
     built_with: tuple[str | bytes, ...] = (
         _HARNESS.read_bytes(),
@@ -206,12 +206,14 @@ def verilate(component: wiring.Component, *, toggles: bool = False, upsets: bool
     return _used(folder)
 
 
-def verilate_text(component: wiring.Component, make: Callable[[], str], *made_from: str, toggles: bool = False) -> Path:
+def verilate_text(
+    component: wiring.Component, make: Callable[[], str], *made_from: str, toggles: bool = False, upsets: bool = False
+) -> Path:
     """As `verilate`, of Verilog that `make` gives: a module `top` with the ports of `component`, from `made_from`.
 
-    With `toggles` it can count those of the nets of `top` itself.
+    With `toggles` it can count those of the nets of `top` itself; with `upsets` the Verilog has their inputs.
     """
-    header = _header(component)
+    header = _header(component, upsets=upsets)
     flags = _flags(*_TOGGLE_FLAGS, *_OF_TOP_ALONE) if toggles else _flags()
     sources = (_HARNESS.read_bytes(), _WORDS.read_bytes(), *_part_text(component))
     key = digest(*made_from, *sources, header, *flags, platform.machine())
@@ -276,12 +278,13 @@ def _noted(path: Path) -> str:
     return board if check == digest(path.name, board) else _UNKNOWN
 
 
-def _header(component: wiring.Component) -> str:
+def _header(component: wiring.Component, *, upsets: bool) -> str:
     """The part of the harness that depends on the ports."""
     taps = list_taps(component)
     names = [tap.name.replace("__", "___05F") for tap in taps]  # as Verilator spells them
     items = " ".join(f"X({i}, {name}, {tap.byte_count})" for i, (name, tap) in enumerate(zip(names, taps, strict=True)))
     line = f"#define BIT_CYCLES {component.divisor}\n" if _is_serial(component) else ""
+    line += "#define UPSETS\n" if upsets else ""
     return f"#pragma once\n{line}{_memory_header(component)}#define TAP_COUNT {len(taps)}\n#define TAPS(X) {items}\n"
 
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from lutern.firmware.program import Program, lay_out
 from lutern.hw.config import HwConfig
 from lutern.measure.inject.trial import Bench
-from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import IntegerWeights
 
 RESULTS = ("masked", "detected", "corrected", "silent", "hung")
@@ -62,6 +61,11 @@ class Campaign(ABC):
         program = lay_out(settings.weights, settings.config)
         self.bench = Bench(settings.config, program, settings.weights, settings.library)
 
+    @classmethod
+    def check_machine(cls, config: HwConfig) -> None:
+        """Refuse a machine that has no place for these faults."""
+        return
+
     @property
     def program(self) -> Program:
         """What the board computes."""
@@ -85,10 +89,4 @@ class Campaign(ABC):
         """The result and the note of a fault of this kind."""
 
 
-def require(holds: bool, sentence: str) -> None:
-    """Refuse a campaign that a machine has no place for."""
-    if not holds:
-        raise LuternError(sentence)
-
-
-__all__ = ["RESULTS", "Campaign", "Outcome", "Settings", "require"]
+__all__ = ["RESULTS", "Campaign", "Outcome", "Settings"]

@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lutern.firmware.program import lay_out
-from lutern.measure.inject.campaign import Campaign, Settings, require
+from lutern.hw.config import OUTSIDE, HwConfig
+from lutern.measure.inject.campaign import Campaign, Settings
 from lutern.measure.inject.trial import FIRST, SECOND, Scenario
+from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 
@@ -45,13 +47,14 @@ class Span:
 class MemoryCampaign(Campaign):
     """Words of the memory that are changed at a time."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        require(
-            settings.config.memory in ("sdram", "ddr3", "port"),
-            f"{settings.config.name} has its weights in the chip, and this campaign changes a memory beside it; "
-            "choose a preset with sdram, ddr3 or a port, such as sdram-x16.",
-        )
+    @classmethod
+    def check_machine(cls, config: HwConfig) -> None:
+        """See ``Campaign``."""
+        if config.memory not in OUTSIDE:
+            raise LuternError(
+                f"{config.name} has its weights in the chip, and this campaign changes a memory beside it; choose a "
+                "preset with SDRAM, DDR3 or a port, such as sdram-x16."
+            )
 
     @cached_property
     def blocks(self) -> list[Span]:
@@ -75,6 +78,10 @@ class MemoryCampaign(Campaign):
         """See ``Campaign``. Half of the faults come before the run, the others at a cycle of it."""
         scenario = Scenario(draw.random() < PAST_SHARE, 1)
         cycles = draw.choice((0, draw.randrange(self.bench.sound(scenario).cycles)))
+        return self.strike_at(cycles, kind, draw, index, scenario)
+
+    def strike_at(self, cycles: int, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, str]:
+        """The same at a cycle of the run; 0: before it."""
         words = self.program.words
         where, changed = "", words
         while np.array_equal(changed, words):
