@@ -132,7 +132,7 @@ PRESETS = {
             "ddr3-x16",
             rows=5,
             columns=16,
-            codes_per_cycle=8,
+            codes_per_cycle=4,
             source="streamed",
             memory="ddr3",
             word_bytes=16,

@@ -10,12 +10,11 @@ Cost of words of n bits: n + 20 LUT4, and 28 where all bits of the state are com
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from amaranth.hdl import Cat, Const, Elaboratable, Instance, Module, Signal, Value
+from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from lutern.hw.pipeline import fewer, lut4, parity
 from lutern.model_ref.signature import STATE_BITS, TAPS, columns
 
 
@@ -68,30 +67,16 @@ class SignatureCheck(wiring.Component):
         """The state is not as wanted."""
         if not self.cells:
             return state != self.wanted
-        pairs = [Cat(state[place : place + 2], self.wanted[place : place + 2]) for place in range(0, STATE_BITS, 2)]
-        found = [_lut4(m, list(pair), lambda values: values[:2] != values[2:]) for pair in pairs]
-        while len(found) > 3:  # the last LUT4 has another input
-            found = [*found[4:], _lut4(m, found[:4], any)]
-        return Cat(found).any()
+        pairs = [[*state[place : place + 2], *self.wanted[place : place + 2]] for place in range(0, STATE_BITS, 2)]
+        found = [lut4(m, pair, lambda values: values[:2] != values[2:]) for pair in pairs]
+        return Cat(fewer(m, found, 3, any)).any()  # the last LUT4 has another input
 
     def _gated_xor(self, m: Module, off: Value, gated: list[Value], others: list[Value]) -> Value:
         """The exclusive or of all, without the ``gated`` while ``off``."""
         if not self.cells:
             return Cat(*[value & ~off for value in gated], *others).xor()
-        room = 3 - len(gated)  # of the LUT4 that has the gate
-        while len(others) > room:
-            count = min(4, len(others) - room + 1)
-            others = [*others[count:], _lut4(m, others[:count], lambda values: sum(values) % 2)]
-        return _lut4(m, [off, *gated, *others], lambda values: sum(values[1 + values[0] * len(gated) :]) % 2)
-
-
-def _lut4(m: Module, inputs: list[Value], function: Callable[[list[int]], bool | int]) -> Value:
-    """A LUT4 of ECP5 with the ``function`` of its inputs' bits, up to four."""
-    table = sum(function([row >> index & 1 for index in range(len(inputs))]) << row for row in range(16))
-    found = Signal()
-    ports = dict(zip(("i_A", "i_B", "i_C", "i_D"), [*inputs, *[Const(0)] * (4 - len(inputs))], strict=True))
-    m.submodules += Instance("LUT4", p_INIT=Const(table, 16), **ports, o_Z=found)
-    return found
+        inputs = [off, *gated, *fewer(m, others, 3 - len(gated), parity)]
+        return lut4(m, inputs, lambda values: parity(values[1 + values[0] * len(gated) :]))
 
 
 __all__ = ["SignatureCheck"]

@@ -11,11 +11,11 @@ Cost: a WRITE of n bytes takes n (1 + 1 / word_bytes) cycles, a CHECKSUM one cyc
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
-from amaranth.lib.crc.catalog import CRC32_ISCSI
 
 from lutern.hw import protocol
 from lutern.hw.config import TRIT_MEMORY
 from lutern.hw.link.checks import Check, Handler, Range
+from lutern.hw.link.crc import Crc32c
 from lutern.hw.link.executor import Executor
 from lutern.hw.link.receiver import WORDS_AT
 from lutern.hw.link.response import Answer
@@ -127,7 +127,7 @@ class MemoryCommands:
     def checksum_handler(self) -> Handler:
         """The entry of CHECKSUM in the table of commands."""
         m, port, command = self._m, self._port, self._receiver.command
-        m.submodules.checksum = checksum = CRC32_ISCSI(8).create()
+        m.submodules.checksum = checksum = Crc32c()
         check = command.fields(protocol.CHECKSUM)
         m.d.comb += [
             port.o_read.p.address.eq(check.address),

@@ -8,14 +8,14 @@ between one step of it and the next: the placer spreads what is so small all ove
 for a byte, two for an escaped one, one for each END, four for a CRC. The Deframer has some 130 registers (a CRC, four
 bytes that may turn out to be one, and what it hands on), the Framer 40.
 
-Reference: RFC 1055; amaranth.lib.crc for the CRC in hardware.
+Reference: RFC 1055.
 """
 
 from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.crc.catalog import CRC32_ISCSI
 from amaranth.lib.wiring import In, Out
 
+from lutern.hw.link.crc import Crc32c
 from lutern.hw.pipeline import exceeds
 from lutern.hw.protocol import CRC_BYTES, END, ESC, ESC_END, ESC_ESC, FRAME_BYTES, HEADER_BYTES
 
@@ -46,7 +46,7 @@ class Deframer(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        m.submodules.checker = checker = CRC32_ISCSI(8).create()
+        m.submodules.checker = checker = Crc32c()
 
         came, has = Signal(8), Signal()  # the byte taken a cycle ago
         held = Signal(8 * CRC_BYTES)  # the last four bytes; the oldest lowest, as in a little-endian CRC
@@ -78,7 +78,7 @@ class Deframer(wiring.Component):
                 self.o.valid.eq(closes | emits),
                 self.o.p.byte.eq(held[:8]),
                 self.o.p.end.eq(closes),
-                self.o.p.good.eq(checker.match_detected & ~broken & ~escaped & whole),
+                self.o.p.good.eq(checker.matches & ~broken & ~escaped & whole),
             ]
             with m.If(closes):
                 m.d.sync += self.crc.eq(held)
@@ -115,7 +115,7 @@ class Framer(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        m.submodules.maker = maker = CRC32_ISCSI(8).create()
+        m.submodules.maker = maker = Crc32c()
 
         plain, taken = Signal(8), Signal()  # the byte to be sent, and: it leaves completely in this cycle
         offered = Signal()

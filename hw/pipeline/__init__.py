@@ -1,6 +1,7 @@
 """What every block is written with: registers, memories of vectors, and the FIFOs that hold back-pressure."""
 
 from lutern.hw.pipeline.credits import CREDITS, FIFO_BITS, ROOM, CreditFifo
+from lutern.hw.pipeline.luts import fewer, lut4, parity
 from lutern.hw.pipeline.skid import Skid
 from lutern.hw.pipeline.stages import Stages, beyond, exceeds, join_streams, magnitude, own_register, pack, saturate
 from lutern.hw.pipeline.stream_register import StreamRegister
@@ -30,13 +31,16 @@ __all__ = [
     "beats_memory",
     "beyond",
     "exceeds",
+    "fewer",
     "in_luts",
     "index_of",
     "join_streams",
+    "lut4",
     "magnitude",
     "new_memory",
     "own_register",
     "pack",
+    "parity",
     "place_at",
     "place_bits",
     "place_count",

@@ -1,0 +1,33 @@
+"""LUT4 of ECP5 that are given, where the synthesis would make trees of a fifth more of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from amaranth.hdl import Const, Instance, Module, Signal, Value
+
+
+def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], bool | int]) -> Value:
+    """A LUT4 of ECP5 with the ``function`` of its inputs' bits, up to four."""
+    table = sum(function([row >> index & 1 for index in range(len(inputs))]) << row for row in range(16))
+    found = Signal()
+    ports = dict(zip(("i_A", "i_B", "i_C", "i_D"), [*inputs, *[Const(0)] * (4 - len(inputs))], strict=True))
+    m.submodules += Instance("LUT4", p_INIT=Const(table, 16), **ports, o_Z=found)
+    return found
+
+
+def fewer(m: Module, values: Sequence[Value], count: int, function: Callable[[list[int]], bool | int]) -> list[Value]:
+    """At most ``count`` values that ``function``, which is associative, makes of LUT4 of up to four at a time."""
+    left = list(values)
+    while len(left) > count:
+        taken = min(4, len(left) - count + 1)
+        left = [*left[taken:], lut4(m, left[:taken], function)]
+    return left
+
+
+def parity(values: list[int]) -> int:
+    """The exclusive or of bits."""
+    return sum(values) % 2
+
+
+__all__ = ["fewer", "lut4", "parity"]
