@@ -10,9 +10,10 @@ from amaranth.lib.wiring import In, Out
 CRC_BITS = 32
 POLYNOMIAL = 0x82F63B78
 """Of bytes that come lowest bit first."""
-RESIDUE = 0xB798B438
-"""The state after a frame and its own CRC."""
 FIRST = (1 << CRC_BITS) - 1
+"""The state before the first byte."""
+ADDED = (1 << CRC_BITS) - 1
+"""What makes a CRC of the last state."""
 
 
 class Crc32c(wiring.Component):
@@ -36,9 +37,9 @@ class Crc32c(wiring.Component):
         mixed = state[:8] ^ self.data
         following = [*state[8:], *[0] * 8]
         for bit in range(8):
-            added = _after_byte(1 << bit)
+            added = _after(1 << bit, 1)
             following = [value ^ mixed[bit] if added >> place & 1 else value for place, value in enumerate(following)]
-        m.d.comb += [self.crc.eq(~state), self.matches.eq(state == RESIDUE)]
+        m.d.comb += [self.crc.eq(state ^ ADDED), self.matches.eq(state == _after(ADDED, 4))]
         with m.If(self.start):
             m.d.sync += state.eq(FIRST)
         with m.Elif(self.valid):
@@ -46,9 +47,9 @@ class Crc32c(wiring.Component):
         return m
 
 
-def _after_byte(state: int) -> int:
-    """The state after a byte 0."""
-    for _ in range(8):
+def _after(state: int, zeros: int) -> int:
+    """The state after so many bytes 0; after a CRC it is what it is after ``ADDED``, for the CRC has the rest."""
+    for _ in range(8 * zeros):
         state = state >> 1 ^ (POLYNOMIAL if state & 1 else 0)
     return state
 
