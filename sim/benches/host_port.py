@@ -79,6 +79,7 @@ class Surroundings:
         self.run_tokens, self.last_answer = b"", b""
         self.run_feeds: list[int] = []
         self.is_mute = False  # neither words nor tokens come
+        self.counts_cycles, self.step_begun = bool(parameters["step_limit_cycles"]), 0  # as the decoder does
         dut.damage.value = 0
         if self.config.memory == "port":
             dut.fault.value, dut.i_test__valid.value, dut.o_test__ready.value = 0, 0, 1
@@ -136,6 +137,7 @@ class Surroundings:
         self.run_feeds = [*self.run_feeds[: fields["stream"]], fields["token"]]
 
     def _take_run(self, cycle: int, payload: int) -> None:
+        self.step_begun = cycle
         self.runs.check(cycle, payload)
         assert self.running, f"cycle {cycle}: a run of a machine that stands, seed {self.seed}"
         self.run_tokens = b""
@@ -175,6 +177,8 @@ class Surroundings:
             self.dut.logits_data.value = self.logit(stream, address) & 0xFFFFFF
             self.dut.scale.value = pack(SCALE_LAYOUT, self.scale(stream))
             self.status = self.random.choice((0xC0DB << 60, 0)) ^ self.random.getrandbits(STATUS.size)
+            if self.counts_cycles:
+                self.status = pack(STATUS, {**unpack(STATUS, self.status), "cycles": cycle_now() - self.step_begun})
             self.dut.status.value = self.status
 
     async def _watch_setup(self) -> None:
@@ -218,6 +222,7 @@ class Surroundings:
         self.answer_count += not self.answers.pending
 
     def _take_token(self, cycle: int, payload: int) -> None:
+        self.step_begun = cycle
         token = unpack(TOKEN_LAYOUT, payload)
         self.run_tokens += token["token"].to_bytes(2, "little")
         if token["last"]:
@@ -517,7 +522,8 @@ async def damaged_weights(dut: Any) -> None:
 
 @cocotb.test()
 async def a_step_that_takes_too_long(dut: Any) -> None:
-    """The limit is counted from the run's begin, and anew from each token; a token in time changes nothing else."""
+    """The limit is counted from the run's begin, and anew from each token; a token in time changes nothing else. 0 is
+    no limit, however long a step lasts."""
     unit = bench_parameters()["step_limit_cycles"]
     if not unit:
         return  # cycles of a real one take too long here
@@ -541,6 +547,14 @@ async def a_step_that_takes_too_long(dut: Any) -> None:
         await around.answered()
         await around.refused(ErrorCode.NOT_SET_UP, Opcode.RUN, sequence, command)
         around.is_mute = False
+    await around.set_up(1, step_limit=0)
+    await around.begin_run(1)
+    around.step_begun -= (1 << 32) - 3 * unit  # so that the decoder's count begins anew
+    await ClockCycles(dut.clk, 9 * unit)
+    assert around.running, f"a step without limit, seed {around.seed}"
+    around.run_sequence, around.is_mute = 1, False
+    await around.tokens.send(pack(TOKEN_LAYOUT, {"token": 1, "last": 1}))
+    await around.answered()
     await around.set_up(1, step_limit=2)
     await ClockCycles(dut.clk, 5 * unit)  # no run is under way
     await around.run(2, 5, around.draw_feeds(1, around.config.max_vocab))
