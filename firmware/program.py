@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any, cast
 
@@ -62,7 +63,7 @@ class Program:
     image: int = 0
     trit_state: int = 0
 
-    @property
+    @cached_property
     def sizes(self) -> Sizes:
         """Where in the memories the spans of a token are."""
         return program_sizes(self.model_config, self.hw_config, self.embedding_bits)
@@ -114,7 +115,7 @@ class Program:
         cycles = self.sizes.pass_words(config.streams) + config.streams * self.model_config.trits // config.lanes
         return min((1 << 16) - 1, PATIENCE * -(-cycles // STEP_LIMIT_CYCLES) + 1)
 
-    @property
+    @cached_property
     def blocks(self) -> list[tuple[int, int]]:
         """First word of each block of the record stream, and its words."""
         found, first, at = [], 0, 0
