@@ -42,7 +42,7 @@ SPAN_BYTES = 4 * CHUNK_BYTES
 """A wrong part of a block is found to so many bytes: sending them takes as long as a CHECKSUM through a bridge."""
 COPIED_BYTES = 1 << 20
 """What is compared and copied at a time by the back door."""
-END_BYTES = 1 << 12
+END_BYTES = 1 << 9
 """What the chip sums at each end of a section that came by the back door."""
 
 
