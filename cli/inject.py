@@ -79,7 +79,7 @@ def inject(
     ] = None,
 ) -> None:
     """Strike a simulated board with faults, and count those that were masked, detected, corrected, or not seen."""
-    of_campaign = campaign_of(campaign)
+    of_campaign = campaign_of(campaign, SMALL_MACHINE if preset_name is None else preset(preset_name))
     config, weights = machine_and_model(preset_name, model)
     of_campaign.check_machine(config)
     library = verilate(simulated(config), upsets=of_campaign.needs_upsets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lutern.hw.config import HwConfig
 from lutern.hw.presets import preset
 from lutern.measure.inject.campaign import Campaign, Settings
-from lutern.measure.inject.chip import Codes, Control, Setup, State
+from lutern.measure.inject.chip import Codes, Control, ResidentWeights, Setup, State
 from lutern.measure.inject.line import Bytes, Kill
 from lutern.measure.inject.memory import Bits, Refresh, Row, Weights
 from lutern.model_ref.config import ModelConfig
@@ -30,16 +30,17 @@ SMALL_MODEL = ModelConfig(vocab_size=20, hidden_size=32, num_hidden_layers=3, in
 """Random weights of this shape, in two blocks."""
 
 
-def campaign_of(name: str) -> type[Campaign]:
-    """The campaign of that name."""
+def campaign_of(name: str, config: HwConfig) -> type[Campaign]:
+    """The campaign of that name for a machine."""
     if name not in CAMPAIGNS:
         raise LuternError(f"there is no campaign {name}; choose one of {', '.join(CAMPAIGNS)}.")
-    return CAMPAIGNS[name]
+    is_resident = name == "weights" and config.source == "resident"
+    return ResidentWeights if is_resident else CAMPAIGNS[name]
 
 
 def open_campaign(settings: Settings) -> Campaign:
     """A campaign, ready to be asked for outcomes."""
-    return campaign_of(settings.campaign)(settings)
+    return campaign_of(settings.campaign, settings.config)(settings)
 
 
 __all__ = ["CAMPAIGNS", "SMALL_MACHINE", "SMALL_MODEL", "campaign_of", "open_campaign"]

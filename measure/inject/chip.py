@@ -4,6 +4,7 @@
     codes     the memory of codes, what the ternary unit multiplies
     control   every register of the chip, by the block that it is in
     setup     the register that SETUP filled, by its field; or the same SETUP once more in the middle of a run
+    weights   of a machine that has them in block RAM: 1, 2 or 3 bits of its words, its trits or a row
 
 The run chooses two tokens, and goes on with a conversation, so that an upset of the first may show in the second.
 """
@@ -17,7 +18,7 @@ from lutern.firmware.session import Session
 from lutern.firmware.slip import encode_frame
 from lutern.hw.protocol import SETUP, Opcode
 from lutern.measure.inject.campaign import Campaign, Settings
-from lutern.measure.inject.trial import Scenario, StruckBoard
+from lutern.measure.inject.trial import SECOND, Scenario, StruckBoard
 from lutern.sim.upsets import ChipMemory, Register, listed
 from lutern.sim.verilate import VERILOG
 
@@ -87,6 +88,53 @@ class State(ChipCampaign):
         return self.at_a_cycle(draw, change, f"word {address}, bit {bit}")
 
 
+class ResidentWeights(ChipCampaign):
+    """Bits of the block RAM of weights, of those that the run reads. Half of the faults come before the run, the others
+    at a cycle of it."""
+
+    kinds = ("1 bit", "2 bits", "3 bits")
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._words = next(each for each in self.memories if (each.path, each.name) == ("top.memory", "memory"))
+        parts = [each for each in self.memories if each.path == "top.memory" and each.name.startswith("part_")]
+        self._parts = {tuple(map(int, each.name.split("_")[1:])): each for each in parts}  # by bank and part
+
+    def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
+        """See ``Campaign``. All bits are in what has one signature."""
+        scenario = Scenario(has_past=False, count=1)
+        setup, config = self.program.setup, self.settings.config
+        row = setup["embedding_base"] + SECOND * setup["embedding_stride"]
+        row_bytes = setup["embedding_row_words"] * config.word_bytes
+        where, first, count, width = draw.choices(
+            [
+                ("words", 0, setup["record_words"], config.word_bits),
+                ("trits", 0, setup["trit_beats"], config.beat_bits),
+                ("row", row, setup["embedding_stride"], 8 * row_bytes // setup["embedding_stride"]),
+            ],
+            [setup["record_words"] * config.word_bits, setup["trit_beats"] * config.beat_bits, 8 * row_bytes],
+        )[0]
+        places = [(first + bit // width, bit % width) for bit in draw.sample(range(count * width), int(kind[0]))]
+        cycles = draw.choice((0, draw.randrange(self.bench.sound(scenario).cycles)))
+
+        def change() -> None:
+            for place, bit in places:
+                memory, address, at = (self._words, place, bit) if where == "words" else self._in_beat(place, bit)
+                board.upset_memory(memory.number, address, 1 << at)
+
+        with self.bench.board() as board:
+            result, note = self.bench.judge(
+                board, scenario, lambda _: board.strike(cycles, change) if cycles else change()
+            )
+        return result, f"{where} {places}, cycle {cycles}. {note}".rstrip()
+
+    def _in_beat(self, beat: int, bit: int) -> tuple[ChipMemory, int, int]:
+        """Where a bit of a beat is."""
+        part, at = divmod(bit, self.settings.config.word_bits)
+        beats = self._parts[0, part].words
+        return self._parts[beat // beats, part], beat % beats, at
+
+
 class Codes(ChipCampaign):
     """The memory of codes."""
 
@@ -152,4 +200,4 @@ def used(memory: ChipMemory, words: int) -> ChipMemory:
     return ChipMemory(memory.number, min(words, memory.words), memory.bits, memory.path, memory.name)
 
 
-__all__ = ["Codes", "Control", "Setup", "State"]
+__all__ = ["Codes", "Control", "ResidentWeights", "Setup", "State"]

@@ -16,7 +16,7 @@ from lutern.model_ref.errors import LuternError
         (["weights", "--model", "none"], "none"),
         (["weights", "--faults", "0"], "--faults is 0; give a whole number from 1 to"),
         (["weights", "--workers", "1000"], "--workers is 1000; give a whole number from 1 to"),
-        (["weights", "--preset", "tiny"], "tiny has its weights in the chip"),
+        (["row", "--preset", "tiny"], "tiny has its weights in the chip"),
         (["link", "--preset", "tiny", "--model", "demo"], "tiny"),
     ],
 )

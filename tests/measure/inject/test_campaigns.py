@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from lutern.cli import inject
 from lutern.cli.commands import app
+from lutern.hw.presets import preset
 from lutern.measure.inject.campaign import Outcome, Settings
 from lutern.measure.inject.campaigns import CAMPAIGNS, SMALL_MACHINE, SMALL_MODEL, campaign_of, open_campaign
-from lutern.measure.inject.chip import Codes, Control, Setup, State
+from lutern.measure.inject.chip import Codes, Control, ResidentWeights, Setup, State
 from lutern.measure.inject.memory import Bits, MemoryCampaign, Refresh, Row, Weights
 from lutern.measure.inject.results import ResultsFile
 from lutern.measure.inject.trial import Bench, Scenario, StruckBoard
@@ -231,5 +232,6 @@ def test_the_command(settings: Settings, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_campaigns_say_what_they_need() -> None:
     for name, needs in (("weights", False), ("link", False), ("control", True), ("setup", True)):
-        assert campaign_of(name).needs_upsets == needs
+        assert campaign_of(name, SMALL_MACHINE).needs_upsets == needs
+    assert campaign_of("weights", preset("tiny")) is ResidentWeights
     assert CAMPAIGNS["weights"] is Weights and CAMPAIGNS["row"] is Row and CAMPAIGNS["refresh"] is Refresh
