@@ -5,7 +5,7 @@
 A column is three inputs of exclusive ors, and a LUT4 takes three more. With ``cells`` the LUT4 are given: the synthesis
 would make trees with a fifth more of them.
 
-Cost of words of n bits: n + 20 LUT4, and 28 where all bits of the state are compared; n + 50 FF.
+Cost of words of n bits: n + 50 LUT4 with ``cells``, n + 48 FF.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ A pass is good when every word of it was in a block with the right signature: a 
 first damage ends all tokens until the next SETUP, and the host learns its block, or the token of its row: a reset, in
 which the decoder is until SETUP, leaves ``damage`` as it is.
 
-Cost: the signatures' (hw/signature.py), and 110 LUT4.
+Cost: the signatures' (hw/signature.py), and 130 LUT4 of a resident machine.
 """
 
 from __future__ import annotations

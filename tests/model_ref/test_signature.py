@@ -12,6 +12,7 @@ from lutern.hw.presets import PRESETS
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.signature import (
     BLOCK_MARK,
+    BURST,
     CHECK_BYTES,
     FOURS,
     LONGEST,
@@ -224,6 +225,18 @@ def test_words_at_another_place_are_found(width: int) -> None:
     assert len(kept) > 10
     assert (signature.fold(kept, ZERO.repeat(len(kept))) != right).all(), f"seed {SEED + 7}"
     assert signature.fold(words[None], ZERO) == right
+
+
+@pytest.mark.parametrize("width", [width for width in WIDTHS if width <= 64])
+def test_bursts_are_never_missed(width: int) -> None:
+    """No sum of neighbouring columns is zero, wherever they begin."""
+    later = [int(column) for column in columns_of(width)]
+    in_order = [*(step(column) for column in later), *later]
+    for first in range(len(later)):
+        sums = {0}
+        for column in in_order[first : first + BURST]:
+            sums |= {total ^ column for total in sums}
+        assert len(sums) == 1 << BURST, f"from bit {first} on"
 
 
 @pytest.mark.parametrize("width", [width for width in WIDTHS if 8 * width <= FOURS])
