@@ -7,6 +7,7 @@ It imports nothing of the host's or the chip's end, so that both can be compared
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -205,9 +206,12 @@ def pieces(lines: Iterable[str]) -> Iterator[tuple[float, str, str]]:
         parts = line.split()
         try:
             seconds, direction, rest = float(parts[0]), parts[1], parts[2]
-            if direction not in "<>=" or len(parts) != 3:
+            if direction not in "<>=" or len(parts) != 3 or not 0 <= seconds < math.inf:
                 raise ValueError
-            int(rest) if direction == "=" else bytes.fromhex(rest)
+            if direction != "=":
+                bytes.fromhex(rest)
+            elif int(rest) <= 0:
+                raise ValueError
         except (ValueError, IndexError):
             raise LuternError(
                 f"line {number} is {line[:40].rstrip()!r}, wanted is seconds, one of < > = and bytes in hexadecimal or "

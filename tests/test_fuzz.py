@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,24 @@ def test_memory_is_counted() -> None:
 
     with pytest.raises(AssertionError, match="bytes of memory for 0 of input"):
         check(Target((b"",), read, change_bytes), b"")
+
+
+MANY = b'{"a": [' + b"{}," * 1_300_000 + b"{}]}"
+HEADER = struct.pack("<Q", len(MANY)) + MANY
+LARGE = {
+    **dict.fromkeys(("index", "tokenizer", "tokenizer-config"), MANY),
+    "safetensors": HEADER,
+    "recording": TARGETS["recording"].seeds[0] + b"0 > " + b"c0db" * (1 << 18),
+    "text": "\N{GRINNING FACE}".encode() + b"a" * (1 << 23),
+    "toggles": TARGETS["toggles"].seeds[0] * 5000,
+    "bitstream": b"\xff" * (1 << 25),
+    "tokens": TARGETS["tokens"].seeds[0] + bytes(1 << 25),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_memory_of_a_large_input(name: str) -> None:
+    """Megabytes that are not what they should be take no more memory than ``check`` allows."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    check(TARGETS[name], LARGE[name])

@@ -127,7 +127,9 @@ def test_a_resend_is_named() -> None:
     assert said[2].startswith("to the board: 2 frames, 1 of them again, 0 damaged;")
 
 
-@pytest.mark.parametrize("line", ["", "x > c0", "0 ! c0", "0 > c", "0 > c0 c0", "0 = x", "0 >"])
+@pytest.mark.parametrize(
+    "line", ["", "x > c0", "0 ! c0", "0 > c", "0 > c0 c0", "0 = x", "0 = -5", "nan > c0", "-1 > c0", "0 >"]
+)
 def test_what_is_no_recording(line: str) -> None:
     with pytest.raises(LuternError, match=r"^line \d is .*; give a file of --record\.$"):
         list(dump([HEAD, line] if line else ["something else"]))
