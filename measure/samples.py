@@ -38,7 +38,7 @@ MOST_PRODUCTS = 160
 """Lanes times streams: a synthesis takes one to two minutes."""
 OF_DDR3: tuple[dict[str, Any], ...] = (
     {"name": "ddr3-x16-wide", "codes_per_cycle": 8},
-    {"name": "ddr3-x16-two", "streams": 2, "state": "memory"},
+    {"name": "ddr3-x16-two", "codes_per_cycle": 8, "streams": 2, "state": "memory"},
 )
 """Machines beside the preset whose words are in DDR3, so that the preset can be left out of the fit."""
 
