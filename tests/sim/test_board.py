@@ -52,6 +52,9 @@ SETUP_BYTES = SETUP.pack(
     state_words=0,
     layers=2,
     vocab=VOCAB,
+    image=0,
+    trit_state=0,
+    step_limit=0,
 )
 
 
