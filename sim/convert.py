@@ -9,6 +9,7 @@ with a layout stays one flat vector in the layout's bit order. `clk` and `rst` o
 
 import hashlib
 import importlib.metadata
+import os
 import re
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from amaranth.lib import wiring
 from lutern.boards.cache import wasm_environment
 from lutern.boards.synthesis import without_zero_memories
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import FULL
 from lutern.sim.tools import environment
 
 
@@ -61,6 +63,10 @@ def convert_verilog(rtlil_text: str) -> str:
         try:
             return verilog._convert_rtlil_text(rtlil_text, strip_internal_attrs=True)
         except verilog.YosysError as error:
+            if any(os.strerror(number) in str(error) for number in FULL):
+                raise LuternError(
+                    "there is no room for the files of Yosys; make room in the folder for temporary files."
+                ) from None
             said = str(error).strip().splitlines() or ["it said nothing"]
             raise LuternError(f"Yosys failed ({said[-1]}); run `lutern doctor`, which says what is missing.") from None
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from amaranth.back import verilog
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -113,3 +114,15 @@ def test_benches_in_a_folder_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_yosys_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LuternError, match=r"^Yosys failed \(.+\); run `lutern doctor`, which says what is missing\.$"):
         convert.convert_verilog("this is no RTLIL")
+
+
+@pytest.mark.parametrize("what", ["No space left on device", "File too large"])
+def test_no_room_for_yosys(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The true reason, not that a tool is missing."""
+
+    def fails(*_: object, **__: object) -> str:
+        raise verilog.YosysError(f"wasmtime._error.WasmtimeError: {what} (os error)")
+
+    monkeypatch.setattr(verilog, "_convert_rtlil_text", fails)
+    with pytest.raises(LuternError, match="there is no room for the files of Yosys; make"):
+        convert.convert_verilog("")
