@@ -14,11 +14,14 @@ import jinja2
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from lutern.model_ref.bounded import TooMuch, bounded
 from lutern.model_ref.errors import LuternError, reason_of
 from lutern.model_ref.tokenizer import Tokenizer
 
 Message = dict[str, str]
 MAX_CHAT_CHARACTERS = 1 << 22
+SECONDS, MEMORY_BYTES = 5.0, 1 << 26
+"""Of the processor, and of memory: a template of a published model takes a millisecond and less than a megabyte."""
 NO_TEMPLATE = "the tokenizer of this model has no chat template; leave --chat out, --interactive needs none."
 _EXTENSIONS: list[type[Extension] | str] = [loopcontrols]
 
@@ -50,11 +53,17 @@ def render(tokenizer: Tokenizer, messages: list[Message], *, answer: bool = True
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = _now
-        text = environment.from_string(template).render(
-            messages=messages, add_generation_prompt=answer, **tokenizer.conventions.tokens
-        )
+        with bounded(SECONDS, MEMORY_BYTES):
+            text = environment.from_string(template).render(
+                messages=messages, add_generation_prompt=answer, **tokenizer.conventions.tokens
+            )
     except _Refused as error:
         raise LuternError(f"the chat template refuses this chat: {reason_of(error)}.") from error
+    except (TooMuch, MemoryError) as error:
+        raise LuternError(
+            f"the chat template takes more than {SECONDS:g} s or {MEMORY_BYTES >> 20} MiB for one chat; leave --chat "
+            "out, or correct it."
+        ) from error
     except Exception as error:  # a template can raise anything that Python's operators raise
         raise LuternError(f"the chat template fails ({reason_of(error)}); leave --chat out, or correct it.") from error
     if len(text) > MAX_CHAT_CHARACTERS:

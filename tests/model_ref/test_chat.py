@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import resource
+import signal
+
 import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers, processors
 
+from lutern.model_ref import chat
 from lutern.model_ref.chat import Chat, render
 from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.errors import LuternError
@@ -71,6 +75,25 @@ def test_templates_that_fail_or_mean_harm(template: str) -> None:
     with pytest.raises(LuternError) as refused:
         render(make(template), [{"role": "user", "content": "hi"}])
     assert "chat template" in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{{ ('a' * 1000 * 1000 * 1000) | length }}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    ],
+    ids=["doubled", "multiplied", "nested"],
+)
+def test_templates_without_end(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processor time and memory are bounded, and both bounds are gone afterwards."""
+    monkeypatch.setattr(chat, "SECONDS", 0.2)
+    before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGVTALRM)
+    with pytest.raises(LuternError, match=r"^the chat template takes more than 0\.2 s or 64 MiB for one chat; leave"):
+        render(make(template), [{"role": "user", "content": "?"}])
+    assert (resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGVTALRM)) == before
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0, 0)
 
 
 def test_no_template() -> None:
