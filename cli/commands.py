@@ -115,6 +115,10 @@ def run() -> int:
         return refuse(error)
     except OSError as error:
         return refuse(_sentence(error))
+    except MemoryError:
+        return refuse(
+            LuternError("the memory of this computer is not enough for this; choose a smaller model or text.")
+        )
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "lutern"
         print(f"lutern: {_asked(printable(error.format_message()), command)}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -119,7 +120,8 @@ def read_ids(path: Path, vocab_size: int) -> NDArray[np.int64]:
     """Token numbers [T] of a file that numpy.save wrote; nothing in it is ever unpickled or larger than the file."""
     require_plain(path, "file of token numbers")
     try:
-        ids = np.load(path, mmap_mode="r", allow_pickle=False)
+        with warnings.catch_warnings(action="ignore"):  # files of old versions of NumPy are fine
+            ids = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise LuternError(f"there is no file {path}; {_MENDED}.") from None
     except Exception as error:  # NumPy's header parser lets through what Python's own parser raises

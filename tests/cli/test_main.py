@@ -128,6 +128,19 @@ def test_what_the_system_refuses(
     assert capfd.readouterr() == ("", f"lutern: {sentence}\n")
 
 
+def test_too_little_memory(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(commands, "app", fail)
+    monkeypatch.setattr(commands, "open_streams", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    assert commands.run() == 1
+    assert capfd.readouterr().err == (
+        "lutern: the memory of this computer is not enough for this; choose a smaller model or text.\n"
+    )
+
+
 def test_defect(tmp_path: Path) -> None:
     done = run_failing_command("raise KeyError('d')", tmp_path)
     assert done.returncode == 1
