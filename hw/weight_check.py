@@ -39,10 +39,11 @@ class WeightCheck(wiring.Component):
     """See above.
 
     Members: ``setup``; ``word_valid``, ``word``: a word of records is taken by the decoder, ``checked``: it ends a
-    block; ``beat_valid``, ``beat`` the same of trits (resident); ``asked``: the row of ``token`` is asked for, when all
-    words of the one before have come; ``i_row`` from the memory, ``o_row`` to the decoder; ``begins``: a run begins, of
-    ``final_stream`` + 1 streams; ``i_token`` from the decoder, ``o_token`` to the host; ``damage``: ``count`` since
-    power-up modulo 2^COUNT_BITS, ``kind`` and ``place`` of the first since SETUP, from the first run after it on.
+    block; ``beat_valid``, ``beat`` the same of trits (resident); ``asked``: the row of ``token`` is asked for, two
+    cycles after the last word of the one before or later; ``i_row`` from the memory, ``o_row`` to the decoder;
+    ``begins``: a run begins, of ``final_stream`` + 1 streams; ``i_token`` from the decoder, ``o_token`` to the host;
+    ``damage``: ``count`` since power-up modulo 2^COUNT_BITS, ``kind`` and ``place`` of the first since SETUP, from the
+    first run after it on.
 
     Latency: 0 for rows and tokens; a step's tokens leave 4 cycles after the last word of its pass was taken, or later.
     """
@@ -159,8 +160,12 @@ class WeightCheck(wiring.Component):
             row.wanted.eq(self._wanted(token, ROW_MARK)),
         ]
         _count(m, at, moved, last)
-        with m.If(self.asked):
-            m.d.sync += token.eq(self.token)
+        asked, chosen = self.asked, self.token[: len(token)]
+        if self.config.streams > 1:  # the next row may be asked for in the cycle before this one is judged
+            asked, chosen = Signal(name="row_asked"), Signal.like(token, name="chosen_token")
+            m.d.sync += [asked.eq(self.asked), chosen.eq(self.token)]
+        with m.If(asked):
+            m.d.sync += token.eq(chosen)
         return row.bad, token
 
     def _note(self, m: Module, is_damaged: Signal, found: list[tuple[Damage, Value, Value]]) -> None:
