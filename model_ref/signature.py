@@ -145,8 +145,11 @@ def column_of(word: int, bits: int) -> int:
 
 
 def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
-    """The state after the last word of block ``place`` of an image, or of the row of token ``place`` with ROW_MARK."""
-    return mark ^ image ^ place << PLACE_SHIFT
+    """The state after the last word of block ``place`` of an image, or of the row of token ``place`` with ROW_MARK.
+
+    Places are numbers modulo 2^PLACE_BITS: blocks of a larger image have the same as others that many further on.
+    """
+    return mark ^ image ^ (place & (1 << PLACE_BITS) - 1) << PLACE_SHIFT
 
 
 class Signature:

@@ -255,6 +255,7 @@ def test_blocks_know_their_image_and_place() -> None:
     of_rows = [last_state(image, place, ROW_MARK) for place in places[: 1 << 16].tolist()]
     assert len({*of_blocks, *of_rows}) == len(of_blocks) + len(of_rows)
     assert max(*of_blocks, *of_rows) < 1 << STATE_BITS
+    assert last_state(image, (1 << PLACE_BITS) + 5) == of_blocks[5]  # of an image of more blocks, as the machine counts
     for place in (0, 1, (1 << PLACE_BITS) - 1):
         for mark in (BLOCK_MARK, ROW_MARK):
             images = [0, 1, image, *(image ^ 1 << bit for bit in range(32))]
