@@ -1,0 +1,160 @@
+"""The check of weights: no token of damaged ones leaves, and all of right ones do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from amaranth.hdl import Const, Module, Signal, Value
+
+from lutern.hw import weight_check
+from lutern.hw.config import HwConfig
+from lutern.hw.protocol import Damage
+from lutern.hw.signature import SignatureCheck
+from lutern.hw.weight_check import WeightCheck
+from lutern.model_ref.signature import BLOCK_MARK
+from lutern.sim.runner import run_bench
+
+Found = list[tuple[Damage, Value, Value]]
+SEED = 90
+RESIDENT = {"word_bytes": 4, "streams": 2, "source": "resident", "memory_words": 4096, "trit_beats": 300}
+STREAMED = {
+    "word_bytes": 2,
+    "streams": 2,
+    "source": "streamed",
+    "rows": 5,
+    "columns": 4,
+    "codes_per_cycle": 2,
+    "memory_words": 8192,
+}
+
+
+def run(
+    config: dict[str, Any], pause: str = "none", testcase: str | None = None, block: type[WeightCheck] = WeightCheck
+) -> None:
+    run_bench(
+        block(HwConfig("bench", **config)),
+        "lutern.sim.benches.weight_check",
+        seed=SEED,
+        testcase=testcase,
+        parameters={"config": config, "pause": pause},
+    )
+
+
+@pytest.mark.parametrize("pause", ["none", "random", "bursty"])
+@pytest.mark.parametrize("config", [RESIDENT, STREAMED], ids=["resident", "streamed"])
+def test_weight_check(config: dict[str, Any], pause: str) -> None:
+    run(config, pause)
+
+
+class Ungated(WeightCheck):
+    """Tokens do not wait for the trits."""
+
+    def _count_passes(self, m: Module, name: str, good: Value, spent: Value) -> Value:
+        return super()._count_passes(m, name, good, spent) if name != "trit" else Const(1)
+
+
+class OnePassAhead(WeightCheck):
+    """A pass that was read ahead is forgotten."""
+
+    def _count_passes(self, m: Module, name: str, good: Value, spent: Value) -> Value:
+        any_left = Signal()
+        with m.If(good | spent):
+            m.d.sync += any_left.eq(good)
+        return any_left
+
+
+class Unmoved(WeightCheck):
+    """Damage is noted, and tokens leave."""
+
+    def _gate(self, m: Module, spent: Signal, may_leave: Value) -> None:
+        super()._gate(m, spent, Const(1))
+
+
+class TokenAPass(WeightCheck):
+    """Each stream's token wants a pass of its own."""
+
+    def _gate(self, m: Module, spent: Signal, may_leave: Value) -> None:
+        super()._gate(m, spent, may_leave)
+        m.d.comb += spent.eq(self.o_token.valid & self.o_token.ready)
+
+
+class AnyPlace(WeightCheck):
+    """All blocks and rows are of place 0."""
+
+    def _wanted(self, place: Value, mark: int) -> Value:
+        return super()._wanted(Const(0, len(place)), mark)
+
+
+class AnyImage(WeightCheck):
+    """Blocks of every image are good: the lowest 32 bits of the state are not looked at."""
+
+    def _signature(self, m: Module, name: str, bits: int) -> SignatureCheck:
+        check = super()._signature(m, name, bits)
+        check._differs = lambda m, state: state[32:] != check.wanted[32:]  # type: ignore[method-assign]
+        return check
+
+
+class Forgetful(WeightCheck):
+    """A run begins as if no damage had been found since SETUP."""
+
+    def _note(self, m: Module, is_damaged: Signal, found: Found) -> None:
+        super()._note(m, is_damaged, found)
+        with m.If(self.begins):
+            m.d.sync += is_damaged.eq(0)
+
+
+class Rows(WeightCheck):
+    """Damaged rows are overlooked."""
+
+    def _note(self, m: Module, is_damaged: Signal, found: Found) -> None:
+        super()._note(m, is_damaged, [item for item in found if item[0] != Damage.ROW])
+
+
+class LastPlace(WeightCheck):
+    """Tokens go on, and the last damage is told."""
+
+    def _note(self, m: Module, is_damaged: Signal, found: Found) -> None:
+        super()._note(m, Signal(), found)
+
+
+MUTANTS = {
+    Ungated: ("right_weights", "o_token"),
+    OnePassAhead: ("right_weights", "o_token"),
+    Unmoved: ("right_weights", "o_token"),
+    TokenAPass: ("right_weights", "o_token"),
+    AnyPlace: ("right_weights", "damage"),
+    AnyImage: ("damage", "damage"),
+    Rows: ("damage", "damage"),
+    LastPlace: ("damage", "damage|o_token"),
+    Forgetful: ("damage_before_the_run", "damage|o_token"),
+}
+
+
+@pytest.mark.parametrize("block", MUTANTS)
+def test_mutation_is_found(block: type[WeightCheck]) -> None:
+    testcase, place = MUTANTS[block]
+    with pytest.raises(AssertionError, match=rf"weight_check\.({place}): .* seed {SEED}"):
+        run(RESIDENT, testcase=testcase, block=block)
+
+
+def endless(m: Module, at: Signal, valid: Value, last: Value) -> None:
+    """Words are counted on: the length of a pass is known in the first one only."""
+    with m.If(valid):
+        m.d.sync += at.eq(at + 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "wrong", "text"),
+    [
+        ("_count", endless, "damage|o_token|o_row|i_row"),
+        ("check_words", lambda config: 1, "o_row|i_row"),
+        ("ROW_MARK", BLOCK_MARK, "damage"),
+    ],
+    ids=["length", "check", "mark"],
+)
+def test_mutation_of_the_format_is_found(what: str, wrong: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_check, what, wrong)
+    with pytest.raises(AssertionError, match=rf"weight_check\.({text}): .* seed {SEED}"):
+        run(RESIDENT, testcase="right_weights")
