@@ -541,7 +541,7 @@ async def a_step_that_takes_too_long(dut: Any) -> None:
             await around.tokens.send(around.random.getrandbits(16))
             begun = cycle_now()
         around.expect(Opcode.ERROR, sequence, bytes([ErrorCode.RUN_TOO_LONG]))
-        while around.running:
+        while around.running and cycle_now() < begun + limit * unit + 9:
             await FallingEdge(dut.clk)
         assert limit * unit <= cycle_now() - begun <= limit * unit + 4, f"{cycle_now() - begun} cycles, {where}"
         await around.answered()

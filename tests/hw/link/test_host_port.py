@@ -1,13 +1,15 @@
 """hw/link/host_port.py, byte for byte and cycle by cycle: narrow and wide words, one stream and many, all pauses."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from amaranth.hdl import Elaboratable
+from amaranth.hdl import Const, Elaboratable, Signal, Value
 
 from lutern.hw import protocol
 from lutern.hw.link import HostPort, host_port
+from lutern.hw.link.run import Run
 from lutern.hw.protocol import capability
 from lutern.sim.runner import run_bench
 from lutern.sim.streams import PAUSES
@@ -91,6 +93,34 @@ def test_a_step_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     run("one", "none", "a_step_that_takes_too_long", step_limit_cycles=64)
 
 
+def never(run: Run, takes_token: Value) -> Value:
+    return Const(0)
+
+
+def too_early(run: Run, takes_token: Value) -> Value:
+    """A unit before the limit."""
+    port, late = run._port, Signal(name="early")
+    run._m.d.sync += late.eq(run.is_busy & (port.status.cycles[6:] + 1 == port.setup.step_limit))
+    return late
+
+
+def always_limited(run: Run, takes_token: Value) -> Value:
+    """A limit of 0 is that of 65,536 units."""
+    port, late = run._port, Signal(name="wrapped")
+    run._m.d.sync += late.eq(run.is_busy & (port.status.cycles[6:22] == port.setup.step_limit) & ~takes_token)
+    return late
+
+
+@pytest.mark.parametrize("wrong", [never, too_early, always_limited])
+def test_mutation_of_the_watchdog_is_found(
+    wrong: Callable[[Run, Value], Value], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "STEP_LIMIT_CYCLES", 64)
+    monkeypatch.setattr(Run, "_is_too_long", wrong)
+    with pytest.raises(AssertionError, match=r"cycles, limit \d|limit \d, \d tokens|host_port.o_tx: .* seed 15"):
+        run("one", "none", "a_step_that_takes_too_long", step_limit_cycles=64)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["four", "stream", "widest"])
 def test_host_port_bursty(name: str) -> None:
@@ -116,9 +146,23 @@ class Unchained(HostPort):
         return m
 
 
+class Undaunted(HostPort):
+    """Goes on with damaged weights when the run has ended."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m: Any = super().elaborate(platform)
+        with m.If(self.damage.kind != protocol.Damage.NONE):
+            m.d.sync += self.running.eq(1)
+        return m
+
+
 @pytest.mark.parametrize(
     ("block", "testcase", "text"),
-    [(Hasty, "commands", "while running|that is read|assert"), (Unchained, "runs", "host_port.o_run: .*got 0x")],
+    [
+        (Hasty, "commands", "while running|that is read|assert"),
+        (Unchained, "runs", "host_port.o_run: .*got 0x"),
+        (Undaunted, "damaged_weights", "running after RECORDS"),
+    ],
 )
 def test_mutation_is_found(block: type[HostPort], testcase: str, text: str) -> None:
     with pytest.raises(AssertionError, match=text):
