@@ -238,7 +238,7 @@ def chunk_rows(rows: int, columns: int, items: int, hw_config: HwConfig) -> int:
             f"{unit_words} words of gains of {unit} rows do not fit half of the gain FIFO of {hw_config.name} "
             f"({hw_config.gain_fifo_words} words); choose a preset with a deeper gain_fifo_words."
         )
-    return min(chunk, counted)
+    return min(chunk, max(counted // unit, 1) * unit)
 
 
 def trit_records(rows: int, columns: int, hw_config: HwConfig) -> list[tuple[RecordKind, int, int]]:

@@ -7,11 +7,20 @@ import pytest
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.schedule import LAYER, chunk_rows, operations, phase_names, records, trit_records
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import HEADER_KIND_BITS, LONGEST_RECORD, OPERATION, Eps, Op, RecordKind, header_words
-from lutern.hw.presets import preset
+from lutern.hw.layouts import (
+    HEADER_KIND_BITS,
+    LONGEST_RECORD,
+    OPERATION,
+    Eps,
+    Op,
+    RecordKind,
+    group_shape,
+    header_words,
+)
+from lutern.hw.presets import PRESETS, preset
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantise import integer_weights
-from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint
 
 SEED = 5
 STREAMED = preset("tiny").with_(
@@ -149,3 +158,16 @@ def test_a_matrix_longer_than_a_block_is_cut() -> None:
     assert rows // STREAMED.rows * words_a_group <= LONGEST_RECORD
     assert (rows // STREAMED.rows + 1) * words_a_group > LONGEST_RECORD
     assert chunk_rows(1 << 20, 64, 0, preset("tiny")) == 1 << 20
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+@pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS[name].source == "streamed"])
+def test_gains_of_a_record_end_with_a_word(name: str, size: str) -> None:
+    """But those of an operation's last rows: what is left of a word is no gain of the next record's."""
+    config = PRESETS[name].with_(max_width=8192, gain_fifo_words=1024)
+    gains = [record for record in records(PUBLISHED[size], config) if record.kind is RecordKind.GAINS]
+    for record in gains:
+        ends = record.start + record.count == record.operation.rows
+        groups, _ = group_shape(config, record.operation.items)
+        assert ends or record.count % (config.results_per_cycle * groups) == 0, record
+        assert ends or record.count % config.rows == 0, record
