@@ -160,12 +160,11 @@ def test_a_matrix_longer_than_a_block_is_cut() -> None:
     assert chunk_rows(1 << 20, 64, 0, preset("tiny")) == 1 << 20
 
 
-@pytest.mark.parametrize("size", PUBLISHED)
-@pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS[name].source == "streamed"])
-def test_gains_of_a_record_end_with_a_word(name: str, size: str) -> None:
+@pytest.mark.parametrize("name", ["stream-x16", "stream-x32", "stream-x64", "ddr3-x16", "stream-x256", "stream-x512"])
+def test_gains_of_a_record_end_with_a_word(name: str) -> None:
     """But those of an operation's last rows: what is left of a word is no gain of the next record's."""
     config = PRESETS[name].with_(max_width=8192, gain_fifo_words=1024)
-    gains = [record for record in records(PUBLISHED[size], config) if record.kind is RecordKind.GAINS]
+    gains = [record for record in records(PUBLISHED["370m"], config) if record.kind is RecordKind.GAINS]
     for record in gains:
         ends = record.start + record.count == record.operation.rows
         groups, _ = group_shape(config, record.operation.items)
