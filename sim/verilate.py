@@ -259,10 +259,10 @@ def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | N
 
 def _note(path: Path, board: str) -> None:
     """Note which build a component is. The digest says that the note is whole, and of this component."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    elif not path.is_file():
-        path.unlink(missing_ok=True)
+    elif path.is_symlink() or not path.is_file():
+        path.unlink(missing_ok=True)  # a link would be followed
     write_whole(path, f"{board} {digest(path.name, board)}")
     for old in cache.newest(cache_folder().name, "note-*")[4 * _KEPT_BUILDS :]:
         with contextlib.suppress(OSError):

@@ -62,12 +62,25 @@ def into_pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+OTHER = "other"
+
+
+def into_link(path: Path, *, to_folder: bool) -> None:
+    """To something else of the user's, beside the cache."""
+    path.unlink()
+    other = path.parents[1] / OTHER
+    other.mkdir() if to_folder else other.write_text(OTHER)
+    path.symlink_to(other)
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
     "a bit": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
     "random": lambda path: path.write_bytes(b"\xff\x00\xfe" * 100),
     "a folder": into_folder,
     "a pipe": into_pipe,
+    "a link to a folder": lambda path: into_link(path, to_folder=True),
+    "a link to a file": lambda path: into_link(path, to_folder=False),
     "not there": Path.unlink,
 }
 
@@ -89,6 +102,8 @@ def test_a_damaged_note_costs_an_elaboration(compiled: list[str], damage: str) -
     DAMAGES[damage](note_of(library))
     assert board() == library and compiled == ["elaborated", "compiled", "elaborated"]
     assert board() == library and len(compiled) == 3, "the note was written anew"
+    other = note_of(library).parents[1] / OTHER
+    assert not other.is_file() or other.read_text() == OTHER, "a file outside of the cache was written"
 
 
 def test_a_note_of_another_board(compiled: list[str]) -> None:
