@@ -101,9 +101,11 @@ def run() -> int:
     """Run the command line; the status to end with.
 
     What a user can mend ends with one sentence and status 1. Ctrl-C ends it in silence with status 130, SIGTERM with
-    143.
+    143, the end of its terminal with 129.
     """
     signal.signal(signal.SIGTERM, _end)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _end)
     try:
         open_streams()
         if missing is not None and sys.argv[1:] != ["doctor"]:

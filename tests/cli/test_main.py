@@ -35,7 +35,7 @@ def test_error_that_a_user_can_mend(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "lutern: d is 7; a multiple of 4 is wanted.\n")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal(number: signal.Signals, status: int, tmp_path: Path) -> None:
     """The command cleans up, ends in silence, and says by its status which signal it was."""
     statement = f"""

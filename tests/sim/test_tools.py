@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from lutern.hw.pipeline import join_streams
 from lutern.model_ref.errors import LuternError
 from lutern.sim import convert, tools
 from lutern.sim.runner import build_root
+from lutern.sim.tools import run_program
 from lutern.sim.verilate import LIBRARY, verilate
+from processes import run_python
 
 ODD = "a b[red]:bus:$x'(é)"
 """A folder's name that make, the shell and the printer of tables would each read in their own way."""
@@ -126,3 +129,39 @@ def test_no_room_for_yosys(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verilog, "_convert_rtlil_text", fails)
     with pytest.raises(LuternError, match="there is no room for the files of Yosys; make"):
         convert.convert_verilog("")
+
+
+ENDED = """
+import os, signal, subprocess, sys, time
+from lutern.sim.tools import run_program
+
+class Popen(subprocess.Popen):
+    def wait(self, timeout=None):
+        while not os.path.exists("pid"):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().wait(timeout)
+
+def end(number, frame):
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(143)
+
+signal.signal(signal.SIGTERM, end)
+subprocess.Popen = Popen
+run_program(["sh", "-c", "sleep 1000 & echo $! > new; mv new pid; wait"])
+"""
+
+
+def test_programs_of_programs_end_too(tmp_path: Path) -> None:
+    """A compiler that make has started does not outlive a command that SIGTERM ends."""
+    assert run_python(ENDED, cwd=tmp_path).returncode == 143
+    stat = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    for _ in range(1000):  # until its parent has taken note
+        if not stat.exists() or stat.read_text().rpartition(") ")[2][0] in "ZX":
+            return
+        time.sleep(0.01)
+    raise AssertionError("the program of a program goes on")
+
+
+def test_status_of_a_program() -> None:
+    assert run_program(["sh", "-c", "exit 3"]) == 3
