@@ -4,11 +4,13 @@
                                              after the last word: the block's image and place?
 
 Each bit of a word is added to three bits of the state, its *column*; then x multiplies modulo POLYNOMIAL. So a word
-costs a machine a LUT for each of its bits, whatever its width, where a CRC of the same strength costs five.
+costs a machine a LUT for each of its bits, whatever its width, where a CRC of the same strength costs five. The beats
+of a machine with many lanes, of more than WIDE bits, are first made narrower (``sums_of``); they have no check bytes.
 
 A block has ``CHECK_BYTES`` that the layout chooses so that the last state is ``last_state(image, place)``. What is
 never missed in a block of up to ``LONGEST`` words: any odd number of wrong bits, for the polynomial has the factor
-x + 1 and columns are odd; two wrong bits, for no two bits of a block have the same syndrome; in words of up to
+x + 1 and columns are odd; two wrong bits, for no two bits of a block have the same syndrome (of wide beats: of a pass
+of the presets that have such); in words of up to
 ``FOURS`` bits four wrong bits of one word, for no four columns cancel; in words of up to 512 bits a burst of ``BURST``
 bits. Words of other numbers are taken for those of the block with a probability of 2^-41. Of all fours of wrong bits in
 1,024 words of 72 bits a share of 2^-37 is missed, nearly all of them in neighbouring words: of those in a row of 49
@@ -17,9 +19,10 @@ words 2^-25. A good block at another place, or of another image, is never missed
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +40,10 @@ FOURS = 256
 """Words of up to so many bits have no four columns that cancel."""
 BURST = 9
 """So many neighbouring bits, of one word or of two, have columns of which no sum is zero."""
+WIDE = 512
+"""Words of more bits are first made narrower: see ``sums_of``."""
+GROUP, GROUP_SUMS = 32, 8
+SUM_BITS, SUM_SEED = 5, 5
 PLACE_BITS = 18
 """Numbers of blocks, and tokens of rows."""
 PLACE_SHIFT = 20
@@ -52,9 +59,55 @@ Words = NDArray[np.uint8]
 States = NDArray[np.uint64]
 
 
+def sums_of(bits: int) -> list[int]:
+    """Of which sums each bit of a word is part: ``GROUP_SUMS`` sums for each group of GROUP bits, each bit in one of
+    its group's or in three, no two bits in the same ones; none for words of up to WIDE bits, which have no sums.
+
+    A machine makes sums where the bits are: fewer wires cross it.
+    """
+    ones = [1 << place for place in range(GROUP_SUMS)]
+    threes = [sum(ones[place] for place in places) for places in combinations(range(GROUP_SUMS), 3)]
+    of_group = [*ones, *threes[:: len(threes) // (GROUP - GROUP_SUMS)][: GROUP - GROUP_SUMS]]
+    groups = range(-(-bits // GROUP)) if bits > WIDE else ()
+    return [some << GROUP_SUMS * group for group in groups for some in of_group][:bits]
+
+
 @lru_cache
 def columns(bits: int) -> tuple[int, ...]:
-    """The column of each bit of a word of ``bits``: three bits of the state, five where there are more than threes.
+    """The column of each bit of a word of ``bits``; of a wide word that of its sums, added up."""
+    sums = sums_of(bits)
+    if not sums:
+        return _columns(bits)
+    of_sums = sum_columns(max(sums).bit_length())
+    return tuple(_added(of_sums, some) for some in sums)
+
+
+@lru_cache
+def sum_columns(count: int) -> tuple[int, ...]:
+    """The column of each of so many sums of a wide word: five bits of the state. The seed is one with which no two bits
+    of a pass of the presets' beats are alike."""
+    draw = random.Random(SUM_SEED)
+    found: list[int] = []
+    while len(found) < count:
+        places: set[int] = set()
+        while len(places) < SUM_BITS:
+            places.add(int(draw.random() * STATE_BITS))
+        column = sum(1 << place for place in places)
+        if column not in found:
+            found.append(column)
+    return tuple(found)
+
+
+def _added(of_bits: tuple[int, ...], word: int) -> int:
+    total = 0
+    for bit, column in enumerate(of_bits):
+        total ^= column if word >> bit & 1 else 0
+    return total
+
+
+@lru_cache
+def _columns(bits: int) -> tuple[int, ...]:
+    """The column of each bit of a word: three bits of the state, five where there are more than threes.
 
     No two have the same distances between their bits, no four cancel in words of up to FOURS bits, and the bits of
     check words reach every state. Among the places that are left, each takes one where the machine needs no LUT4 more.
@@ -138,10 +191,7 @@ def step(state: int) -> int:
 
 def column_of(word: int, bits: int) -> int:
     """The columns of a word's bits that are 1, added up."""
-    total = 0
-    for bit, column in enumerate(columns(bits)):
-        total ^= column if word >> bit & 1 else 0
-    return total
+    return _added(columns(bits), word)
 
 
 def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
@@ -289,4 +339,6 @@ __all__ = [
     "columns",
     "last_state",
     "step",
+    "sum_columns",
+    "sums_of",
 ]

@@ -30,7 +30,9 @@ def with_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "convert_verilog", lambda text: convert_verilog(text) + LUT4)
 
 
-@pytest.mark.parametrize(("bits", "cells"), [(16, True), (72, False), (72, True), (144, True), (512, False)])
+@pytest.mark.parametrize(
+    ("bits", "cells"), [(16, True), (72, False), (72, True), (144, True), (512, False), (824, True)]
+)
 def test_signature(bits: int, cells: bool) -> None:
     run(bits, cells=cells)
 
