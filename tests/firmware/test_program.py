@@ -215,7 +215,8 @@ def test_sizes_and_sections(weights: IntegerWeights, config: HwConfig) -> None:
 
 def test_gains_stand_ahead_of_their_rows_and_fit_the_fifo(weights: IntegerWeights) -> None:
     config = STREAM.with_(gain_fifo_words=40)
-    found = records(lay_out(weights, config))[LOOKAHEAD + 1 :]
+    plain = [record for record in records(lay_out(weights, config)) if record[0] is not RecordKind.CHECK]
+    found = plain[LOOKAHEAD + 1 :]
     chunks = [len(words) for kind, words in found if kind is RecordKind.GAINS][1:]  # the first is the embedding's
     assert max(chunks) <= config.gain_fifo_words // 2 and len(chunks) > 30
     for (kind, _), (after, _) in itertools.pairwise(found[1:]):
@@ -283,7 +284,7 @@ LARGER = "choose a larger preset or a smaller model."
         (
             STREAM,
             {"memory_words": 2000},
-            f"the model needs 8,712 bytes of memory, small has 4,000 (memory_words): 2.2 times as much; {LARGER}",
+            f"the model needs 8,646 bytes of memory, small has 4,000 (memory_words): 2.2 times as much; {LARGER}",
         ),
         (
             NINE,
