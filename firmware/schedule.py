@@ -178,10 +178,9 @@ def records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
     of_block = of_layer = 0  # words
     head, least = header_words(hw_config), block_words(hw_config)
     plain = _plain_records(model_config, hw_config)
-    for index, record in enumerate(plain):
+    for record, following in zip(plain, _followers(plain), strict=True):
         found.append(record)
         of_block, of_layer = of_block + head + record.words, of_layer + head + record.words
-        following = next((later for later in plain[index + 1 :] if later.kind != RecordKind.OP), None)
         is_other = following is None or following.operation.layer != record.operation.layer
         ends_layer = record.kind != RecordKind.OP and is_other
         if following is None or of_block >= least or (ends_layer and of_layer >= least):
@@ -189,6 +188,16 @@ def records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
             of_block = 0
         of_layer = 0 if ends_layer else of_layer
     return found
+
+
+def _followers(plain: list[Record]) -> list[Record | None]:
+    """For each record the next one that is no operation."""
+    found: list[Record | None] = []
+    following = None
+    for record in reversed(plain):
+        found.append(following)
+        following = following if record.kind == RecordKind.OP else record
+    return found[::-1]
 
 
 def _plain_records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
