@@ -52,7 +52,8 @@ class Run:
     is_failed : 1 bit, register
         It has ended without all its tokens: ``failure`` is the response.
     failure : ErrorCode, register
-        Why: the memory has a fault, the weights are damaged, or a step lasted longer than its limit.
+        Why: the memory has a fault, the weights are damaged, a step lasted longer than its limit, or another command
+        stopped the machine.
     is_same : 1 bit, register
         The command is the last RUN.
     is_stored : 1 bit, register
@@ -140,7 +141,7 @@ class Run:
             self._receiver.command.byte_count != feeds_end,
             Range(Const(0), token_count),
             (
-                (self.is_busy & ~self.is_same, ErrorCode.BUSY),
+                ((self.is_busy | self.is_finished) & ~self.is_same, ErrorCode.BUSY),
                 (is_new & ~self._port.running, ErrorCode.NOT_SET_UP),
                 (is_new & bad_count, ErrorCode.BAD_COUNT),
             ),
@@ -245,5 +246,6 @@ class Run:
             with (m.If if index == 0 else m.Elif)(failing & reason):
                 m.d.sync += [self.failure.eq(code), self.is_failed.eq(1)]
                 m.d.sync += [self.is_busy.eq(0), self.is_finished.eq(1), port.running.eq(0)]
-        with m.If(~port.running):
-            m.d.sync += self.is_busy.eq(0)
+        with m.If(~port.running & self.is_busy):  # another command has stopped the machine
+            m.d.sync += [self.failure.eq(ErrorCode.NOT_SET_UP), self.is_failed.eq(1)]
+            m.d.sync += [self.is_busy.eq(0), self.is_finished.eq(1)]

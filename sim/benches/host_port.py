@@ -563,6 +563,35 @@ async def a_step_that_takes_too_long(dut: Any) -> None:
 
 
 @cocotb.test()
+async def a_run_that_another_command_ends(dut: Any) -> None:
+    """Its answer comes after that command's; resent without a feed that is fresh it would go on from half a state."""
+    around = Surroundings(dut)
+    await start(dut)
+    setup = SETUP.pack(**around.setup_fields())
+    stopping = (
+        (Opcode.SETUP, setup, b""),
+        (Opcode.CHECKSUM, CHECKSUM.pack(address=0, count=1), crc32c(bytes(around.word_bytes)).to_bytes(4, "little")),
+        (Opcode.WRITE, around.write_command(0, [1]), (1).to_bytes(4, "little")),
+    )
+    for sequence, (opcode, payload, answer) in enumerate(stopping, 0x41):
+        await around.set_up(1)
+        command = await around.begin_run(sequence, count=3)
+        around.is_mute = False
+        await around.tokens.send(around.random.getrandbits(16))
+        around.expect(opcode | RESPONSE, 2, answer)
+        around.expect(Opcode.ERROR, sequence, bytes([ErrorCode.NOT_SET_UP]))
+        around.rx.queue(encode_frame(opcode, 2, payload))
+        await around.answered()
+        assert around.running == (opcode == Opcode.SETUP), f"{opcode.name}, seed {around.seed}"
+        if not around.running:
+            await around.refused(ErrorCode.NOT_SET_UP, Opcode.RUN, sequence, command)
+    await around.set_up(1)
+    await around.run(3, 5, around.draw_feeds(1, around.config.max_vocab))
+    around.feeds.finish()
+    around.runs.finish()
+
+
+@cocotb.test()
 async def limits(dut: Any) -> None:
     """The longest and shortest frame, one byte beyond either, broken escapes; the last word, the largest counts."""
     around = Surroundings(dut)
