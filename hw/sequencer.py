@@ -11,6 +11,9 @@
 The queues hold 5 operations each, so that the quantiser works one matrix ahead of the engine, and the operations of the
 next token wait in them before it is known. The token loop closes here: a chosen token asks for its row without the
 host, all else of the next token has no need of it.
+
+Those words were not checked yet (hw/weight_check.py), so a damaged operation must not change what the last token left:
+a pass begins with EMBED, which waits for the next token's row, or it does not begin at all.
 """
 
 from __future__ import annotations
@@ -55,14 +58,15 @@ def step_bits(config: HwConfig) -> tuple[int, int]:
 class Sequencer(wiring.Component):
     """Deals operations to the stages and counts tokens.
 
-    Members: ``i_op`` operations of the records; ``o_quantise``, ``o_engine``, ``o_results``, ``o_supply``, ``o_gains``
-    what each stage needs; ``i_feed`` a stream's first token, state and seed (always ready; ahead of its run),
-    ``i_run`` of the host; ``o_seed`` to the head, ``o_start`` {token, stream} to the reader, once a stream and step,
-    in order; ``i_token`` of the head, in order of streams; ``o_token`` {token, last} to the host. Constant during a
-    run: ``final_stream``, ``bases`` (where stream t's state begins, in bits ``base_bits`` * t and up), ``chained``,
-    ``temperature``; with state "memory" ``goes_on``: another step follows the present one; ``fresh`` (bit t: the state
-    of stream t counts as zero) is held through the first step. ``beat`` and ``word`` are counted; ``cycles``,
-    ``beats``, ``words`` of a step, from its start (or the choice before) to its last choice.
+    Members: ``i_op`` operations of the records, of which EMBED must be the first of a pass and HEAD the last: others
+    are not accepted; ``o_quantise``, ``o_engine``, ``o_results``, ``o_supply``, ``o_gains`` what each stage needs;
+    ``i_feed`` a stream's first token, state and seed (always ready; ahead of its run), ``i_run`` of the host;
+    ``o_seed`` to the head, ``o_start`` {token, stream} to the reader, once a stream and step, in order; ``i_token`` of
+    the head, in order of streams; ``o_token`` {token, last} to the host. Constant during a run: ``final_stream``,
+    ``bases`` (where stream t's state begins, in bits ``base_bits`` * t and up), ``chained``, ``temperature``; with
+    state "memory" ``goes_on``: another step follows the present one; ``fresh`` (bit t: the state of stream t counts as
+    zero) is held through the first step. ``beat`` and ``word`` are counted; ``cycles``, ``beats``, ``words`` of a step,
+    from its start (or the choice before) to its last choice.
 
     Latency: an operation reaches an empty queue's output 2 cycles after it is accepted; a chosen token asks for its row
     1 cycle after it is accepted.
@@ -131,7 +135,14 @@ class Sequencer(wiring.Component):
                 output.payload.as_value().eq(fifo.r_data),
                 fifo.r_en.eq(output.ready),
             ]
-        m.d.comb += self.i_op.ready.eq(Cat(*room).all())
+        m.d.comb += self.i_op.ready.eq(Cat(*room).all() & self._in_order(m))
+
+    def _in_order(self, m: Module) -> Value:
+        """Whether the operation may be accepted: EMBED after HEAD or reset, and only there."""
+        op, after_head = self.i_op.payload.op, Signal(init=1)
+        with m.If(self.i_op.valid & self.i_op.ready):
+            m.d.sync += after_head.eq(op == Op.HEAD)
+        return (op == Op.EMBED) == after_head
 
     def _count_tokens(self, m: Module) -> None:
         """The token loop: a stream's row is asked for as soon as its token is chosen."""

@@ -34,6 +34,8 @@ OUTPUTS = {
     "supply": SUPPLY_OP,
     "gains": GAINS_OP,
 }
+WITHIN = [op for op in Op if op not in (Op.EMBED, Op.HEAD)]
+"""Operations that neither begin a pass nor end it."""
 
 
 def wanted(op: dict[str, int]) -> dict[str, dict[str, int]]:
@@ -70,13 +72,17 @@ class Bench:
         }
 
     def operations(self, count: int) -> list[int]:
-        """Any bits, an operation that exists, EMBED and reuse often."""
-        items = []
+        """Short passes of any bits, F and reuse often."""
+        items: list[int] = []
+        op = Op.HEAD
         for _ in range(count):
-            fields = unpack(OPERATION, self.draw.getrandbits(OPERATION.size))
-            fields["op"] = self.draw.choice([*Op, Op.EMBED, Op.F])
-            items.append(pack(OPERATION, self.nested(fields)))
+            op = Op.EMBED if op == Op.HEAD else self.draw.choice([*WITHIN, Op.F, Op.HEAD])
+            items.append(self.operation(op))
         return items
+
+    def operation(self, op: Op) -> int:
+        """One with any bits."""
+        return pack(OPERATION, self.nested({**unpack(OPERATION, self.draw.getrandbits(OPERATION.size)), "op": op}))
 
     @staticmethod
     def nested(fields: dict[str, int]) -> dict[str, Any]:
@@ -145,6 +151,30 @@ async def reset_empties_the_queues(dut: Any) -> None:
     await ClockCycles(dut.clk, 50)
     assert sum(board.checked_count for board in bench.boards.values()) >= 5
     assert not any(board.pending for board in bench.boards.values())
+
+
+@cocotb.test()
+async def a_pass_begins_with_its_row(dut: Any) -> None:
+    """An operation that is not where it belongs is not accepted, and nothing after it."""
+    bench = Bench(dut)
+    await start(dut)
+    within = bench.draw.choice(WITHIN)
+    for good, wrong in (
+        ([], within),
+        ([], Op.HEAD),
+        ([Op.EMBED, within], Op.EMBED),
+        ([Op.EMBED, within, Op.HEAD], within),
+        ([Op.EMBED, within, Op.HEAD], Op.HEAD),
+    ):
+        dut.rst.value = 1
+        bench.source.clear()
+        await ClockCycles(dut.clk, 2)
+        dut.rst.value = 0
+        before = len(bench.entered.items)
+        bench.source.queue([bench.operation(op) for op in (*good, wrong, Op.EMBED)])
+        await ClockCycles(dut.clk, 60)
+        accepted = len(bench.entered.items) - before
+        assert accepted == len(good), f"{accepted} accepted of {good} and {wrong!r}, seed {bench.seed}"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The sequencer: operations dealt, queues full, tokens of several streams looping on the chip."""
 
 import pytest
-from amaranth.hdl import Elaboratable
+from amaranth.hdl import Const, Elaboratable, Module, Value
 
 from lutern.hw import sequencer
 from lutern.hw.config import HwConfig
@@ -33,6 +33,18 @@ def test_mutation_of_the_depth_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sequencer, "QUEUE_DEPTH", 4)
     with pytest.raises(AssertionError, match="4 operations in a queue"):
         run(testcase="a_full_queue_stops_the_stream")
+
+
+class Eager(sequencer.Sequencer):
+    """Any operation begins a pass."""
+
+    def _in_order(self, m: Module) -> Value:
+        return Const(1)
+
+
+def test_mutation_of_the_order_is_found() -> None:
+    with pytest.raises(AssertionError, match=r"2 accepted of \[\] .* seed 41"):
+        run(testcase="a_pass_begins_with_its_row", block=Eager)
 
 
 class WrongRow(sequencer.Sequencer):
