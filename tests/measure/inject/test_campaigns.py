@@ -101,6 +101,13 @@ def test_bits(settings: Settings) -> None:
     assert results(found) == {"corrected": 3}, found
 
 
+def test_the_next_token_changes_no_logits(settings: Settings) -> None:
+    """Its first operation was damaged after the token was chosen, and read ahead before the logits were."""
+    outcome = opened(settings, "weights").outcome(16_011)
+    assert (outcome.kind, outcome.result) == ("address", "masked"), f"seed {SEED}: {outcome}"
+    assert "words 1 to 3 are those from 2506 on" in outcome.note, outcome
+
+
 def test_nothing_is_silent(settings: Settings) -> None:
     """Faults of the memory at any cycle, and of the line at any byte."""
     for name, count, of in (("weights", 10, settings), ("row", 4, settings), ("link", 8, with_less_to_load(settings))):
