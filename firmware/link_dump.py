@@ -104,6 +104,7 @@ ERRORS = {
     11: "MEMORY_DISORDER",
     12: "RUN_TOO_LONG",
     13: "WEIGHTS_DAMAGED",
+    14: "MEMORY_REFUSED",
 }
 
 

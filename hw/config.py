@@ -21,9 +21,11 @@ TRIT_MEMORY = 1 << 23
 
 
 SOURCES = ("resident", "streamed")
-MEMORIES = ("block", "sdram", "ddr3", "host", "port")
-OUTSIDE = ("sdram", "ddr3", "port")
+MEMORIES = ("block", "sdram", "ddr3", "host", "port", "axi")
+OUTSIDE = ("sdram", "ddr3", "port", "axi")
 """Memories beside the chip: they have the march test."""
+AXI_PORTS = (1, 2, 4, 8, 16)
+AXI_DATA_BITS = (64, 128, 256, 512)
 STATES = ("block", "memory")
 CELLS = ("generic", "ecp5")
 STATE_BASE_BITS = 20
@@ -60,15 +62,17 @@ class HwConfig:
         "streamed": one memory of words holds everything, and delivers a word a cycle at best.
     memory
         where the words are: "block" RAM of the chip; "sdram" or "ddr3" of the board; "host": sent over the link every
-        token; "port": a memory of the user's at a port of the top, see hw/memory/word_source.py (all for source
-        "streamed").
+        token; "port": a memory of the user's at a port of the top, see hw/memory/word_source.py; "axi": the same
+        through AXI4, see hw/memory/axi.py (all for source "streamed").
+    memory_ports
+        "axi": masters that a word is striped over, each of 64 to 512 bits.
     memory_hz
         "ddr3": the clock of the memory's controller, half the part's; a word comes every two cycles.
     state
         where S is: "block" RAM of the chip; "memory": behind the words, read before a layer and written after it
         (hw/state_dma.py; not where the host sends the words).
     words_in_flight
-        "port": words that are asked for ahead, to hide the latency of that memory in cycles.
+        "port", "axi": words that are asked for ahead, to hide the latency of that memory in cycles.
     word_bytes
         bytes of a word of memory: what the host writes, and what the record stream consists of.
     memory_words
@@ -105,6 +109,7 @@ class HwConfig:
     codes_per_cycle: int = 4
     source: str = "resident"
     memory: str = "block"
+    memory_ports: int = 1
     memory_hz: int = 75_000_000
     state: str = "block"
     words_in_flight: int = 256
@@ -156,6 +161,8 @@ class HwConfig:
             )
         if self.state == "memory":
             self._check_state()
+        if self.memory == "axi":
+            self._check_ports()
         least = HOST_CHUNKS * (CHUNK_BYTES // self.word_bytes)
         if self.memory == "host" and self.memory_words < least:
             raise LuternError(
@@ -165,7 +172,7 @@ class HwConfig:
         for name, value, lowest, highest in (
             ("rows / results_per_cycle", self.rows // self.results_per_cycle, 1, 255),
             ("streams", self.streams, 1, 16),
-            ("word_bytes", self.word_bytes, 2, 64),
+            ("word_bytes", self.word_bytes, 2, 512),
             ("memory_words", self.memory_words, 1, TRIT_MEMORY if self.source == "resident" else (1 << 32) - 1),
             ("trit_beats << part_bits", self.trit_beats << self.part_bits, 1, TRIT_MEMORY),
             ("max_width", self.max_width, 1, 8192),
@@ -198,6 +205,19 @@ class HwConfig:
             raise LuternError(
                 f"HwConfig {self.name}: state is 'memory', and word_bytes is {self.word_bytes}; give a power of two "
                 f"that a vector of max_width {self.max_width} fills."
+            )
+
+    def _check_ports(self) -> None:
+        """Refuse words that no AXI4 ports carry."""
+        bits = self.word_bits // self.memory_ports
+        if (
+            self.memory_ports not in AXI_PORTS
+            or bits not in AXI_DATA_BITS
+            or bits * self.memory_ports != self.word_bits
+        ):
+            raise LuternError(
+                f"HwConfig {self.name}: words of {self.word_bytes} bytes over {self.memory_ports} AXI4 ports; give "
+                f"memory_ports {', '.join(map(str, AXI_PORTS))}, of {', '.join(map(str, AXI_DATA_BITS))} bits each."
             )
 
     @property
@@ -279,8 +299,12 @@ class HwConfig:
         for name, unused in (("counters", False), ("state", "block")):
             if values[name] == unused:
                 del values[name]
-        for name, memory in (("words_in_flight", "port"), ("memory_hz", "ddr3")):
-            if self.memory != memory:
+        for name, memories in (
+            ("words_in_flight", ("port", "axi")),
+            ("memory_hz", ("ddr3",)),
+            ("memory_ports", ("axi",)),
+        ):
+            if self.memory not in memories:
                 del values[name]
         return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

@@ -124,6 +124,7 @@ class ErrorCode(IntEnum):
     MEMORY_DISORDER = 11
     RUN_TOO_LONG = 12
     WEIGHTS_DAMAGED = 13
+    MEMORY_REFUSED = 14
 
 
 class Damage(IntEnum):

@@ -11,7 +11,8 @@ With memory "sdram" there is a second clock domain, ``memory``, and ``sdram``, t
 between each of them and the pin. ``phase_step`` and ``phase_dir`` move the phase of the part's clock
 (hw/memory/sdram_phase.py). With memory "ddr3" that domain has half the part's clock, ``dfi`` goes to the PHY of the
 part, and ``levels`` are the PHY's settings (hw/memory/ddr3_levels.py). With memory "port" that domain is there, too,
-and ``words``, the port to a word source of the user's (hw/memory/word_source.py).
+and ``words``, the port to a word source of the user's (hw/memory/word_source.py). With memory "axi" there are AXI4
+masters, ``m_axi0_*`` ..., in the one clock domain (hw/memory/axi.py); ``AxiTop`` adds the control of a processor.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from lutern.hw.config import OUTSIDE, HwConfig
 from lutern.hw.decoder import Decoder, taps
 from lutern.hw.layouts import NARROW_ITEM_BITS, takes_narrow_rows
 from lutern.hw.link import HostPort, Uart
+from lutern.hw.link.axi_lite import AxiControl, control_members
 from lutern.hw.memory import (
     Ddr3Timings,
     Dfi,
@@ -35,6 +37,7 @@ from lutern.hw.memory import (
     SdramPins,
     Timings,
     WordPort,
+    bus_members,
     connect_member,
     has_word_source,
     memory_for,
@@ -61,6 +64,8 @@ def _memory_ports(config: HwConfig, timings: Timings | None) -> dict[str, Any]:
         return {"dfi": Out(dfi), "levels": Out(LevelSettings(level_bytes(config)))}
     if timings is not None:
         return {"sdram": Out(SdramPins(timings)), "phase_step": Out(1), "phase_dir": Out(1)}
+    if config.memory == "axi":
+        return bus_members(config.memory_ports, config.word_bits // config.memory_ports)
     shape = source_shape(config)
     return {} if shape is None else {"words": Out(WordPort(shape))}
 
@@ -144,6 +149,9 @@ class Top(wiring.Component):
         for theirs, ours in (("pins", "sdram"), ("dfi", "dfi"), ("words", "words")):
             if theirs in memory.signature.members:
                 wiring.connect(m, getattr(memory, theirs), wiring.flipped(getattr(self, ours)))
+        if self.config.memory == "axi":
+            for name in _memory_ports(self.config, None):
+                connect_member(m, self, memory, name)
         if self.config.memory in OUTSIDE:
             join_streams(m, host.o_test, memory.i_test)
             join_streams(m, memory.o_test, host.i_test)
@@ -189,5 +197,35 @@ class SerialTop(wiring.Component):
         join_streams(m, uart.o, top.rx)
         join_streams(m, top.tx, uart.i)
         m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx), self.overrun.eq(uart.overrun)]
+        m.d.comb += [getattr(self, name).eq(getattr(top, name)) for name in _tap_ports(self.config)]
+        return m
+
+
+class AxiTop(wiring.Component):
+    """``Top`` in a system with a processor: control over AXI4-Lite, words over AXI4, one clock.
+
+    Parameters: ``config`` with memory "axi". Members: ``s_axi_*`` (hw/link/axi_lite.py); ``m_axi0_*`` ...; with
+    ``debug_tap`` the decoder's taps.
+    """
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        self._masters = {
+            name: member for name, member in _memory_ports(config, None).items() if name.startswith("m_axi")
+        }
+        self.source_shape = source_shape(config)
+        super().__init__({**control_members(), **self._masters, **_tap_ports(config)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.control = control = AxiControl(self.config.memory_ports)
+        m.submodules.top = top = Top(self.config)
+        join_streams(m, control.o, top.rx)
+        join_streams(m, top.tx, control.i)
+        m.d.comb += [top.bases.eq(control.bases), control.bus_errors.eq(top.bus_errors)]
+        for name in control_members():
+            connect_member(m, self, control, name)
+        for name in self._masters:
+            connect_member(m, self, top, name)
         m.d.comb += [getattr(self, name).eq(getattr(top, name)) for name in _tap_ports(self.config)]
         return m

@@ -96,6 +96,10 @@ def _load(path: str) -> ctypes.CDLL:
         ("word_error", u32, (board,)),
         ("upset_register", None, (board, u64)),
         ("upset_memory", None, (board, u32, u32, text, size)),
+        ("axi_bases", None, (board, board)),
+        ("axi_counts", ctypes.POINTER(u64), (board, u32)),
+        ("register_write", u64, (board, u32, u32)),
+        ("register_read", u64, (board, u32)),
     )
     for name, result, arguments in of_some:
         if hasattr(library, f"lutern_{name}"):
@@ -134,7 +138,8 @@ class SimulatedBoard:
             if memory_clock is None:
                 ratio = Fraction(config.memory_hz, config.clock_hz) if config.memory == "ddr3" else Fraction(1)
                 memory_clock = ratio.numerator, ratio.denominator
-            self._library.lutern_memory_clock(self._board, *memory_clock)
+            if not self._memory.axi_ports:
+                self._library.lutern_memory_clock(self._board, *memory_clock)
             if self._memory.is_port:
                 self.set_word_timing(word_timing or WordTiming.dram(config.clock_hz))
         self.cycles_per_second = cycles_per_second

@@ -19,6 +19,7 @@
 #include "Vtop.h"
 #include "taps.h"
 #include "port_memory.h"
+#include "axi_memory.h"
 #ifdef PART_WORDS
 #include "Vtop___024root.h"
 #else
@@ -63,12 +64,14 @@ struct Board {
     Random random;
     bool any_tap = false;
     Log logs[TAP_COUNT + 1];
-#ifdef PORT_MEMORY
+#ifdef AXI_BYTES
+    AxiMemory<MEMORY_BYTES / AXI_BYTES, AXI_BYTES, MEMORY_COUNT> memory;
+#elif defined PORT_MEMORY
     WordMemory<MEMORY_BYTES, MEMORY_COUNT> memory;
     bool offered = false, ready = false;  // to the next edge of MEMORY_CLOCK
     std::vector<uint8_t> refused;  // the job that was not taken at the edge before
 #endif
-#ifdef MEMORY_COUNT
+#ifdef MEMORY_CLOCK
     uint32_t memory_cycles = PART_TICKS, core_cycles = 1;  // so many of the one in so many of the other
     uint32_t memory_phase = 0;
     uint64_t memory_ticks = 0;
@@ -132,7 +135,10 @@ inline uint8_t next_byte(Board& board) {
     return byte;
 }
 
-#ifdef BIT_CYCLES
+#ifdef AXI_CONTROL
+inline void drive(Board&) {}  // bytes go through registers
+inline bool look(Board&) { return false; }
+#elif defined BIT_CYCLES
 inline void drive(Board& board) {
     Line& line = board.line;
     if (line.out_left == 0 && board.rx_at < board.rx.size()) {
@@ -175,7 +181,50 @@ inline bool look(Board& board) {
 }
 #endif
 
-#ifdef PORT_MEMORY
+#ifdef AXI_BYTES
+// The ports of AXI4 master `k`, as the harness reaches them.
+#define AXI_OFFER(k)                                             \
+    {                                                            \
+        const auto& shown = board.memory.offer(k);               \
+        top->m_axi##k##_arready = shown.arready;                 \
+        top->m_axi##k##_awready = shown.awready;                 \
+        top->m_axi##k##_wready = shown.wready;                   \
+        top->m_axi##k##_rvalid = shown.rvalid;                   \
+        top->m_axi##k##_rlast = shown.rlast;                     \
+        top->m_axi##k##_rresp = shown.rresp;                     \
+        top->m_axi##k##_bvalid = shown.bvalid;                   \
+        top->m_axi##k##_bresp = shown.bresp;                     \
+        if (shown.rvalid) std::memcpy(&top->m_axi##k##_rdata, shown.rdata, AXI_BYTES); \
+    }
+#define AXI_ADDRESS(k, channel)                                                                     \
+    AxiAddress<AXI_BYTES> {                                                                         \
+        top->m_axi##k##_##channel##valid != 0, top->m_axi##k##_##channel##addr,                     \
+            top->m_axi##k##_##channel##id, top->m_axi##k##_##channel##len, top->m_axi##k##_##channel##size, \
+            top->m_axi##k##_##channel##burst                                                        \
+    }
+#define AXI_ACCEPT(k)                                                                              \
+    {                                                                                              \
+        AxiData<AXI_BYTES> data;                                                                   \
+        if ((data.valid = top->m_axi##k##_wvalid)) {                                               \
+            data.last = top->m_axi##k##_wlast;                                                     \
+            data.whole = top->m_axi##k##_wstrb == AXI_STROBES;                                     \
+            std::memcpy(data.bytes, &top->m_axi##k##_wdata, AXI_BYTES);                            \
+        }                                                                                          \
+        board.memory.accept(k, AXI_ADDRESS(k, ar), AXI_ADDRESS(k, aw), data, top->m_axi##k##_rready, \
+                            top->m_axi##k##_bready);                                               \
+    }
+
+inline void offer(Board& board) {
+    Vtop* top = board.top.get();
+    AXI_PORTS(AXI_OFFER)
+}
+
+inline void accept(Board& board) {
+    Vtop* top = board.top.get();
+    if (top->rst) return;
+    AXI_PORTS(AXI_ACCEPT)
+}
+#elif defined PORT_MEMORY
 // Bits `at` to `at + bits - 1` of a port, which Verilator keeps as little-endian integers.
 inline uint64_t field(const uint64_t* port, uint32_t at, uint32_t bits) {
     const uint32_t part = at / 64, shift = at % 64;
@@ -227,7 +276,7 @@ inline void offer(Board&) {}
 inline void accept(Board&) {}
 #endif
 
-#ifdef MEMORY_COUNT
+#ifdef MEMORY_CLOCK
 // The memory's clock has its rising edges with those of clk, as far as there are as many, and others between two of them.
 inline void clock_low(Board& board) {
     board.top->clk = 0;
@@ -253,8 +302,14 @@ inline void clock_high(Board& board) {
     }
 }
 #else
-inline void clock_low(Board& board) { board.top->clk = 0; }
-inline void clock_high(Board& board) { board.top->clk = 1; }
+inline void clock_low(Board& board) {
+    board.top->clk = 0;
+    offer(board);
+}
+inline void clock_high(Board& board) {
+    accept(board);
+    board.top->clk = 1;
+}
 #endif
 
 // One cycle; true when it ended a frame on tx.
@@ -302,17 +357,19 @@ void lutern_reset(Board* board, uint64_t cycles) {
     board->line = Line();
 #endif
     board->top->rst = 1;
-#ifdef PORT_MEMORY
+#ifdef AXI_BYTES
+    board->memory.reset();
+#elif defined PORT_MEMORY
     board->memory.reset();
     board->refused.clear();
 #endif
-#ifdef MEMORY_COUNT
+#ifdef MEMORY_CLOCK
     board->top->MEMORY_RESET = 1;
     for (uint64_t until = board->memory_ticks + 2 * PART_TICKS; board->memory_ticks < until;) step(*board);
 #endif
     for (uint64_t i = 0; i < cycles; ++i) step(*board);
     board->top->rst = 0;
-#ifdef MEMORY_COUNT
+#ifdef MEMORY_CLOCK
     board->top->MEMORY_RESET = 0;
     for (uint64_t until = board->memory_ticks + PART_TICKS; board->memory_ticks < until;) step(*board);
 #endif
@@ -352,12 +409,15 @@ size_t lutern_read(Board* board, uint8_t* bytes, size_t limit) {
     return count;
 }
 
-#ifdef MEMORY_COUNT
+#ifdef MEMORY_CLOCK
 // The memory's clock makes `memory` cycles in `core` cycles of clk.
 void lutern_memory_clock(Board* board, uint32_t memory, uint32_t core) {
     board->memory_cycles = PART_TICKS * memory;
     board->core_cycles = core;
 }
+#endif
+
+#ifdef MEMORY_COUNT
 
 // The back door: words straight into the memory. False if it does not have them.
 bool lutern_memory_write(Board* board, uint64_t first, const uint8_t* bytes, uint64_t count) {
@@ -393,7 +453,19 @@ uint64_t lutern_memory_error(const Board* board) {
 }
 #endif
 
-#ifdef PORT_MEMORY
+#ifdef AXI_BYTES
+// Where the words of each port begin.
+void lutern_axi_bases(Board* board, const uint64_t* bases) { board->memory.set_bases(bases); }
+
+// Cycles by cause of port `k`.
+const uint64_t* lutern_axi_counts(const Board* board, uint32_t k) { return board->memory.ports[k].counts; }
+
+// From now on; forgets the counts.
+void lutern_word_timing(Board* board, const WordTiming* timing) { board->memory.set(*timing); }
+
+// Which rules of AXI4 were broken, bits of AxiError.
+uint32_t lutern_word_error(const Board* board) { return board->memory.error; }
+#elif defined PORT_MEMORY
 // From now on; forgets the counts.
 void lutern_word_timing(Board* board, const WordTiming* timing) { board->memory.set(*timing); }
 
@@ -422,6 +494,49 @@ void lutern_upset_memory(Board* board, uint32_t memory, uint32_t address, const 
     top->upset_address = address;
     step(*board);
     top->upset_memory = 0;
+}
+#endif
+
+#ifdef AXI_CONTROL
+constexpr uint64_t kRegisterCycles = 1000;  // in which a register answers
+constexpr uint64_t kNoAnswer = 4ull << 32;
+
+// A transaction of the AXI4-Lite slave: its response, above 32 bits; of a read the data below it.
+uint64_t lutern_register_write(Board* board, uint32_t offset, uint32_t value) {
+    Vtop* top = board->top.get();
+    top->s_axi_awaddr = offset;
+    top->s_axi_wdata = value;
+    top->s_axi_wstrb = 0xF;
+    top->s_axi_awvalid = top->s_axi_wvalid = 1;
+    top->s_axi_bready = 1;
+    uint64_t found = kNoAnswer;
+    for (uint64_t i = 0; i < kRegisterCycles && found == kNoAnswer; ++i) {
+        top->eval();
+        const bool takes_address = top->s_axi_awready, takes_data = top->s_axi_wready;
+        if (top->s_axi_bvalid) found = static_cast<uint64_t>(top->s_axi_bresp) << 32;
+        step(*board);
+        if (takes_address) top->s_axi_awvalid = 0;
+        if (takes_data) top->s_axi_wvalid = 0;
+    }
+    top->s_axi_awvalid = top->s_axi_wvalid = 0;
+    return found;
+}
+
+uint64_t lutern_register_read(Board* board, uint32_t offset) {
+    Vtop* top = board->top.get();
+    top->s_axi_araddr = offset;
+    top->s_axi_arvalid = 1;
+    top->s_axi_rready = 1;
+    uint64_t found = kNoAnswer;
+    for (uint64_t i = 0; i < kRegisterCycles && found == kNoAnswer; ++i) {
+        top->eval();
+        const bool takes = top->s_axi_arready;
+        if (top->s_axi_rvalid) found = static_cast<uint64_t>(top->s_axi_rresp) << 32 | top->s_axi_rdata;
+        step(*board);
+        if (takes) top->s_axi_arvalid = 0;
+    }
+    top->s_axi_arvalid = 0;
+    return found;
 }
 #endif
 

@@ -29,7 +29,7 @@ struct Random {
 // sim/port_memory.py has the same fields and says what they mean.
 struct WordTiming {
     uint64_t latency_least, latency_most, refresh_interval, refresh_cycles, busy_share, pause_share, seed, silent_from,
-        swap_from;
+        swap_from, error_from;
 };
 
 enum WordCause { kWord, kWrite, kLatency, kRefresh, kPause, kSilent, kNothingAsked, kCauses };
@@ -53,7 +53,7 @@ struct WordMemory {
     };
 
     std::unique_ptr<uint8_t, decltype(&std::free)> words{static_cast<uint8_t*>(std::calloc(kCount, kBytes)), &std::free};
-    WordTiming timing{1, 1, 0, 0, 0, 0, 0, kNever, kNever};
+    WordTiming timing{1, 1, 0, 0, 0, 0, 0, kNever, kNever, kNever};
     Random random;
     Job jobs[kJobs];
     unsigned first = 0, last = 0;  // of the jobs that wait, counted on

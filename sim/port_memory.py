@@ -35,6 +35,9 @@ class WordTiming:
         a fault: words that come before the memory answers nothing more.
     swap_from
         a fault: jobs that are answered before two reads for different clients are answered in the wrong order, once.
+        Not of AXI4, whose answers are in order.
+    error_from
+        a fault, of AXI4 alone: beats that a port gives before it answers everything with SLVERR.
     """
 
     latency_least: int = 100
@@ -46,6 +49,7 @@ class WordTiming:
     seed: int = 0
     silent_from: int | None = None
     swap_from: int | None = None
+    error_from: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):

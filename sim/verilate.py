@@ -43,6 +43,7 @@ LIBRARY, VERILOG = "board.so", "top.v"
 _WANTED = LIBRARY, VERILOG
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _WORDS = Path(__file__).with_name("port_memory.h")
+_AXI = Path(__file__).with_name("axi_memory.h")
 _KEPT_BUILDS = 10
 _UNKNOWN = "unknown"
 _FLAGS = (
@@ -113,11 +114,13 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory beside the machine: `words` of `word_bytes`, in the model of a `part`, or joined to its port `words`."""
+    """A memory beside the machine: `words` of `word_bytes`, in the model of a `part`, or joined to its port `words`, or to
+    `axi_ports` AXI4 masters."""
 
     word_bytes: int
     words: int
     part: Part | None = None
+    axi_ports: int = 0
 
     @property
     def is_port(self) -> bool:
@@ -142,7 +145,7 @@ def list_taps(component: wiring.Component) -> list[Tap]:
     """The taps of `component`, in the order of its signature; refuses one that lacks its other half."""
     ports = {port.name: port for port in list_ports(component)}
     for name in ("rx__valid", "rx__ready", "rx__payload", "tx__valid", "tx__ready", "tx__payload"):
-        if name not in ports and not _is_serial(component):
+        if name not in ports and not _is_serial(component) and "s_axi_awaddr" not in ports:
             raise LuternError(
                 f"{type(component).__name__} has no port {name}; a simulated board needs the byte streams "
                 "rx: In(stream.Signature(8)) and tx: Out(stream.Signature(8))."
@@ -183,6 +186,7 @@ def verilate(component: wiring.Component, *, toggles: bool = False, upsets: bool
     built_with: tuple[str | bytes, ...] = (
         _HARNESS.read_bytes(),
         _WORDS.read_bytes(),
+        _AXI.read_bytes(),
         *_part_text(component),
         header,
         *flags,
@@ -215,7 +219,7 @@ def verilate_text(
     """
     header = _header(component, upsets=upsets)
     flags = _flags(*_TOGGLE_FLAGS, *_OF_TOP_ALONE) if toggles else _flags()
-    sources = (_HARNESS.read_bytes(), _WORDS.read_bytes(), *_part_text(component))
+    sources = (_HARNESS.read_bytes(), _WORDS.read_bytes(), _AXI.read_bytes(), *_part_text(component))
     key = digest(*made_from, *sources, header, *flags, platform.machine())
     folder = cache_folder() / f"board-{key[:32]}"
     if not cache.is_whole(folder, _WANTED):
@@ -296,7 +300,9 @@ def memory_of(component: wiring.Component) -> Memory | None:
     if timings is not None:
         return Memory(config.word_bytes, timings.words, _PARTS[getattr(component, "part_model", config.memory)])
     if shape is not None:
-        return Memory(shape.word_bits // 8, config.memory_words)
+        return Memory(
+            shape.word_bits // 8, config.memory_words, axi_ports=config.memory_ports if config.memory == "axi" else 0
+        )
     return None
 
 
@@ -317,6 +323,13 @@ def _memory_header(component: wiring.Component) -> str:
     if memory is None:
         return ""
     lines: dict[str, object] = {"MEMORY_BYTES": memory.word_bytes, "MEMORY_COUNT": f"{memory.words}ull"}
+    if memory.axi_ports:
+        width = memory.word_bytes // memory.axi_ports
+        lines |= {"AXI_BYTES": width, "AXI_STROBES": f"{(1 << width) - 1}ull"}
+        lines["AXI_PORTS(X)"] = " ".join(f"X({index})" for index in range(memory.axi_ports))
+        if hasattr(component, "s_axi_awaddr"):
+            lines["AXI_CONTROL"] = ""
+        return "".join(f"#define {name} {value}\n" for name, value in lines.items())
     clock = "memory" if memory.part is None else memory.part.clock
     lines |= {"MEMORY_CLOCK": f"{clock}_clk", "MEMORY_RESET": f"{clock}_rst"}
     if memory.part is None:
@@ -344,7 +357,7 @@ def _compile(
     with plain_folder(work) as place:
         (place / VERILOG).write_text(verilog_text)
         (place / "taps.h").write_text(header)
-        for source in (_HARNESS, _WORDS, *parts):
+        for source in (_HARNESS, _WORDS, _AXI, *parts):
             shutil.copy(source, place)
         command = ["verilator", *flags, "top.v", *(source.name for source in parts), "harness.cpp"]
         with open(place / "build.log", "w") as log:

@@ -158,7 +158,8 @@ class CommandChecks:
     def fault_refusals(self) -> tuple[tuple[Value, ErrorCode], ...]:
         """What the memory's fault is answered with."""
         fault = self.memory_fault
-        return () if fault is None else ((fault[0], ErrorCode.MEMORY_SILENT), (fault[1], ErrorCode.MEMORY_DISORDER))
+        codes = ErrorCode.MEMORY_SILENT, ErrorCode.MEMORY_DISORDER, ErrorCode.MEMORY_REFUSED
+        return () if fault is None else tuple(zip(fault, codes, strict=False))
 
     def add_states(self, handlers: dict[Opcode, Handler], in_decode: Callable[[], None]) -> None:
         """The states, from DECODE until `error` is right in BEGIN; `in_decode` adds further statements to DECODE."""

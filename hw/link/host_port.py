@@ -35,6 +35,7 @@ from lutern.hw.link.receiver import CommandReceiver
 from lutern.hw.link.reply import FIXED_BYTES, LOGIT_BITS
 from lutern.hw.link.response import Answer, ResponseMux
 from lutern.hw.link.run import Run
+from lutern.hw.memory.ports import fault_bits
 from lutern.hw.pipeline import exceeds
 from lutern.hw.protocol import HEADER_BYTES, RUN_TOKENS, ErrorCode, Opcode
 
@@ -87,11 +88,11 @@ class HostPort(wiring.Component):
         The scale of the stream's logits, one cycle after ``logits_stream``.
     damage : ``protocol.DAMAGE_LAYOUT``, input
         What is wrong with the weights, since SETUP; it fails a RUN.
-    fault : 2 bits, input, memories over a word source
-        The memory was silent, or answered out of order; it stays so.
-    o_test : stream of ``protocol.range_layout``, output, memory "sdram", "ddr3" or "port"
+    fault : 2 bits (memory "axi": 3), input, memories over a word source
+        The memory was silent, or answered out of order, or its bus refused something; it stays so.
+    o_test : stream of ``protocol.range_layout``, output, memory "sdram", "ddr3", "port" or "axi"
         A range of words to be tested; one result must come on ``i_test``.
-    i_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, input, memory "sdram", "ddr3" or "port"
+    i_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, input, memory "sdram", "ddr3", "port" or "axi"
     o_phase : stream of 16 bits signed, output, memory "sdram"
         Steps of the SDRAM's clock; the sum of all steps must come on ``i_phase``.
     i_phase : stream of 16 bits signed, input, memory "sdram"
@@ -132,7 +133,7 @@ class HostPort(wiring.Component):
                 **(optional.memory_test_ports(config) if self.has_march else {}),
                 **(optional.phase_ports() if self.has_sdram else {}),
                 **(optional.level_ports(config) if self.has_ddr3 else {}),
-                **({"fault": In(2)} if self.has_fault else {}),
+                **({"fault": In(fault_bits(config))} if self.has_fault else {}),
                 "damage": In(protocol.DAMAGE_LAYOUT),
                 "i_rx": In(stream.Signature(8)),
                 "o_tx": Out(stream.Signature(8)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from amaranth.hdl import DomainRenamer
 
 from lutern.hw.config import HwConfig
+from lutern.hw.memory.axi import AxiSource, bus_members
 from lutern.hw.memory.block import ResidentMemory, StreamedMemory
 from lutern.hw.memory.block_source import BlockSource, block_shape
 from lutern.hw.memory.ddr3 import ddr3_memory
@@ -70,6 +71,8 @@ def memory_for(config: HwConfig, timings: Timings | None) -> Memory:
     if timings is not None:
         return sdram_memory(config, timings)
     shape = source_shape(config)
+    if shape is not None and config.memory == "axi":
+        return DomainRenamer({"memory": "sync"})(WordMemory(config, AxiSource(shape, config.memory_ports)))
     if shape is not None:
         return WordMemory(config, PortSource(shape))
     if config.memory == "host":
@@ -81,6 +84,7 @@ def memory_for(config: HwConfig, timings: Timings | None) -> Memory:
 
 
 __all__ = [
+    "AxiSource",
     "BlockSource",
     "Client",
     "Ddr3Clocks",
@@ -110,6 +114,7 @@ __all__ = [
     "WordPort",
     "any_ddr3_part",
     "any_part",
+    "bus_members",
     "client_fifos",
     "connect_member",
     "ddr3_memory",

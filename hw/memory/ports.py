@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import OUTSIDE, HwConfig
 from lutern.hw.layouts import token_payload
+from lutern.hw.memory.axi import axi_shape
 from lutern.hw.memory.word_source import SourceShape
 from lutern.hw.protocol import SETUP_LAYOUT, read_layout, write_layout
 
@@ -30,10 +31,17 @@ def has_word_source(config: HwConfig) -> bool:
 
 
 def source_shape(config: HwConfig) -> SourceShape | None:
-    """The word source at the port of a machine's top; None if it has no such port."""
+    """The word source at the port of a machine's top, or at its bus; None if it has neither."""
+    if config.memory == "axi":
+        return axi_shape(config.word_bits, config.address_bits, config.words_in_flight, client_bits(config))
     if config.memory != "port":
         return None
     return SourceShape(config.word_bits, config.address_bits, config.words_in_flight, client_bits=client_bits(config))
+
+
+def fault_bits(config: HwConfig) -> int:
+    """Bits of the fault of a memory over a word source: ``Fault``, and whether a bus refused something."""
+    return 3 if config.memory == "axi" else 2
 
 
 def memory_members(config: HwConfig) -> dict[str, Any]:
@@ -54,4 +62,4 @@ def memory_members(config: HwConfig) -> dict[str, Any]:
     }
 
 
-__all__ = ["client_bits", "has_word_source", "memory_members", "source_shape", "state_request_layout"]
+__all__ = ["client_bits", "fault_bits", "has_word_source", "memory_members", "source_shape", "state_request_layout"]

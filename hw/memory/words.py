@@ -33,7 +33,7 @@ from amaranth.lib.wiring import Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.memory.machine_side import MachineSide, march_members
-from lutern.hw.memory.ports import memory_members
+from lutern.hw.memory.ports import fault_bits, memory_members
 from lutern.hw.memory.source_side import SourceSide
 from lutern.hw.memory.source_watch import Fault
 from lutern.model_ref.errors import LuternError
@@ -48,8 +48,8 @@ class WordMemory(wiring.Component):
     ``shape``, with words as wide as ``config``'s. It is put into domain ``memory``.
 
     Members: as ``StreamedMemory``; those of the source but for ``port``; ``i_test`` a range, ``o_test`` its march
-    test's result (see ``march_test.py``), only while ``running`` is 0; ``fault``, see ``Fault``: it stays, and nothing
-    else is promised any more.
+    test's result (see ``march_test.py``), only while ``running`` is 0; ``fault``, see ``Fault``, above it whether a
+    bus refused something: it stays, and nothing else is promised any more.
 
     With state "memory", while ``running``: ``i_state`` {write, address, payload}, in order: a word written, or a
     request for ``payload`` words, which come on ``o_state`` in order. A stop drops words on their way; a write that was
@@ -60,7 +60,9 @@ class WordMemory(wiring.Component):
         self.config, self.source = config, source
         self.shape = source.shape
         self._of_source = {name: member for name, member in source.signature.members.items() if name != "port"}
-        super().__init__({**memory_members(config), **march_members(config), "fault": Out(Fault), **self._of_source})
+        super().__init__(
+            {**memory_members(config), **march_members(config), "fault": Out(fault_bits(config)), **self._of_source}
+        )
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -97,7 +99,8 @@ class WordMemory(wiring.Component):
         ]
         m.submodules.go_cdc = FFSynchronizer(machine.go, side.going, o_domain="memory")
         m.submodules.rests_cdc = FFSynchronizer(side.rests, machine.rested)
-        m.submodules.fault_cdc = FFSynchronizer(side.fault, self.fault)  # one bit of it rises
+        fault = Cat(side.fault, self.source.bus_error) if "bus_error" in self._of_source else side.fault
+        m.submodules.fault_cdc = FFSynchronizer(fault, self.fault)  # each bit of it only rises
         return m
 
 

@@ -1,0 +1,162 @@
+"""Control over AXI4-Lite: the bytes of the link through two FIFOs, and the addresses of the weights.
+
+    s_axi_aw*, s_axi_w* ─► DATA ─► FIFO ─► o   bytes to the machine        STATUS: room and bytes that wait
+    s_axi_ar*, s_axi_r* ◄─ DATA ◄─ FIFO ◄─ i   bytes from the machine      BASE: of each AXI4 master
+
+| offset    | name       | read                                      | written                              |
+|-----------|------------|-------------------------------------------|--------------------------------------|
+| 0x00      | NAME       | ``NAME``                                  | SLVERR                               |
+| 0x04      | STATUS     | bytes that have room, above 16 bits those | SLVERR                               |
+|           |            | that wait                                 |                                      |
+| 0x08      | DATA       | the next byte, ``HAS_BYTE`` if there is   | a byte; SLVERR if it has no room     |
+| 0x0C      | BUS_ERRORS | transactions that the bus refused         | SLVERR                               |
+| 0x80 + 8k | BASE       | low 32 bits of where port k's words begin | the same; SLVERR if no multiple of   |
+| 0x84 + 8k |            | its high bits                             | 4,096                                |
+
+A write takes its address and its data together, whichever comes first. One transaction of each channel is under way.
+
+Latency: 2 cycles from both AWVALID and WVALID, or from ARVALID, to the answer. Source: ARM IHI 0022, part B.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.memory.axi import AXI_ADDRESS_BITS, BOUNDARY, ERROR_COUNT_BITS
+
+NAME = int.from_bytes(b"LTRN", "little")
+NAME_AT, STATUS_AT, DATA_AT, BUS_ERRORS_AT, BASE_AT = 0x00, 0x04, 0x08, 0x0C, 0x80
+CONTROL_ADDRESS_BITS = 12
+"""A page of 4 KiB."""
+HAS_BYTE = 1 << 8
+OKAY, SLVERR = 0b00, 0b10
+FIFO_BYTES = 2048
+"""Of each direction: three frames of the link."""
+
+
+def control_members() -> dict[str, Any]:
+    """The ports of the AXI4-Lite slave, with the standard's names in lower case."""
+    address = {"addr": In(CONTROL_ADDRESS_BITS), "prot": In(3), "valid": In(1), "ready": Out(1)}
+    channels = {
+        "aw": address,
+        "w": {"data": In(32), "strb": In(4), "valid": In(1), "ready": Out(1)},
+        "b": {"resp": Out(2), "valid": Out(1), "ready": In(1)},
+        "ar": address,
+        "r": {"data": Out(32), "resp": Out(2), "valid": Out(1), "ready": In(1)},
+    }
+    return {
+        f"s_axi_{channel}{name}": member for channel, members in channels.items() for name, member in members.items()
+    }
+
+
+class AxiControl(wiring.Component):
+    """See above.
+
+    Parameters
+    ----------
+    ports
+        AXI4 masters, each with a base.
+
+    Members
+    -------
+    s_axi_* : AXI4-Lite slave, 32 bits wide
+    i, o : streams of 8 bits
+        Bytes from and to the machine.
+    bases : ``AXI_ADDRESS_BITS`` for each port, output
+    bus_errors : ``ERROR_COUNT_BITS``, input
+    """
+
+    def __init__(self, ports: int) -> None:
+        self.ports = ports
+        super().__init__(
+            {
+                **control_members(),
+                "i": In(stream.Signature(8)),
+                "o": Out(stream.Signature(8)),
+                "bases": Out(AXI_ADDRESS_BITS * ports),
+                "bus_errors": In(ERROR_COUNT_BITS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.to_machine = to_machine = SyncFIFOBuffered(width=8, depth=FIFO_BYTES)
+        m.submodules.to_host = to_host = SyncFIFOBuffered(width=8, depth=FIFO_BYTES)
+        m.d.comb += [
+            self.o.valid.eq(to_machine.r_rdy),
+            self.o.payload.eq(to_machine.r_data),
+            to_machine.r_en.eq(self.o.ready),
+            self.i.ready.eq(to_host.w_rdy),
+            to_host.w_en.eq(self.i.valid),
+            to_host.w_data.eq(self.i.payload),
+        ]
+        self._add_writes(m, to_machine)
+        self._add_reads(m, to_machine, to_host)
+        return m
+
+    def _add_writes(self, m: Module, to_machine: SyncFIFOBuffered) -> None:
+        taken = Signal()
+        at, word = self.s_axi_awaddr, self.s_axi_wdata
+        refused = Signal()
+        m.d.comb += [
+            taken.eq(self.s_axi_awvalid & self.s_axi_wvalid & ~self.s_axi_awready & ~self.s_axi_bvalid),
+            self.s_axi_wready.eq(self.s_axi_awready),
+            to_machine.w_data.eq(word[:8]),
+            refused.eq(1),
+        ]
+        m.d.sync += self.s_axi_awready.eq(taken)
+        with m.If(at[2:] == DATA_AT >> 2):
+            m.d.comb += [to_machine.w_en.eq(taken), refused.eq(~to_machine.w_rdy)]
+        for index in range(self.ports):
+            base = self.bases.word_select(index, AXI_ADDRESS_BITS)
+            with m.If(at[2:] == (BASE_AT + 8 * index) >> 2):
+                m.d.comb += refused.eq(word[: (BOUNDARY - 1).bit_length()].any())
+                with m.If(taken & ~refused):
+                    m.d.sync += base[:32].eq(word)
+            with m.If(at[2:] == (BASE_AT + 8 * index + 4) >> 2):
+                m.d.comb += refused.eq(word[AXI_ADDRESS_BITS - 32 :].any())
+                with m.If(taken & ~refused):
+                    m.d.sync += base[32:].eq(word)
+        with m.If(taken):
+            m.d.sync += [self.s_axi_bvalid.eq(1), self.s_axi_bresp.eq(Mux(refused, SLVERR, OKAY))]
+        with m.Elif(self.s_axi_bready):
+            m.d.sync += self.s_axi_bvalid.eq(0)
+
+    def _add_reads(self, m: Module, to_machine: SyncFIFOBuffered, to_host: SyncFIFOBuffered) -> None:
+        taken, at = Signal(), self.s_axi_araddr
+        m.d.comb += taken.eq(self.s_axi_arvalid & ~self.s_axi_arready & ~self.s_axi_rvalid)
+        m.d.sync += self.s_axi_arready.eq(taken)
+        word, known, room = Signal(32), Signal(), Signal(16)
+        m.d.comb += [known.eq(1), room.eq(FIFO_BYTES - to_machine.level)]
+        with m.Switch(at[2:]):
+            with m.Case(NAME_AT >> 2):
+                m.d.comb += word.eq(NAME)
+            with m.Case(STATUS_AT >> 2):
+                m.d.comb += word.eq(Cat(room, to_host.level))
+            with m.Case(DATA_AT >> 2):
+                m.d.comb += [word.eq(Cat(to_host.r_data, to_host.r_rdy)), to_host.r_en.eq(taken)]
+            with m.Case(BUS_ERRORS_AT >> 2):
+                m.d.comb += word.eq(self.bus_errors)
+            for index in range(self.ports):
+                with m.Case((BASE_AT + 8 * index) >> 2):
+                    m.d.comb += word.eq(self.bases.word_select(index, AXI_ADDRESS_BITS)[:32])
+                with m.Case((BASE_AT + 8 * index + 4) >> 2):
+                    m.d.comb += word.eq(self.bases.word_select(index, AXI_ADDRESS_BITS)[32:])
+            with m.Default():
+                m.d.comb += known.eq(0)
+        with m.If(taken):
+            m.d.sync += [
+                self.s_axi_rvalid.eq(1),
+                self.s_axi_rdata.eq(word),
+                self.s_axi_rresp.eq(Mux(known, OKAY, SLVERR)),
+            ]
+        with m.Elif(self.s_axi_rready):
+            m.d.sync += self.s_axi_rvalid.eq(0)
+
+
+__all__ = ["HAS_BYTE", "NAME", "AxiControl", "control_members"]

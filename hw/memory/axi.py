@@ -1,0 +1,238 @@
+"""AXI4 as a word source: a word is striped over 1 to 16 ports, each with a read and a write channel of its own.
+
+    port.job ─► stage 1 ─┬─► o_ar of port 0 ─► m_axi0_ar*      m_axi0_r* ─► FIFO 0 ─┐
+               (held)    ├─► o_ar of port 1 ─► m_axi1_ar*      m_axi1_r* ─► FIFO 1 ─┼─► join ─► port.word
+                         └─► write: m_axi*_aw*, m_axi*_w*, and one m_axi*_b* of each port later
+
+Word w has its byte b at ``bases[k] + port_bytes * w + b % port_bytes`` of port ``k = b // port_bytes``. A read is one
+INCR burst of at most ``BURST`` beats for each port, all of the same length, within an aligned block of 4 KiB; a write
+is one beat. All transactions have ID 0, so the data of a port come in order; the ports drift apart by as many words as
+a FIFO holds.
+
+*Credit.* A read is asked for only while the FIFOs have room for all of its words and of those before it. So RREADY and
+BREADY are always 1, and the bus never waits for this machine.
+
+*Order.* AXI4 orders reads and writes among themselves only. Reads of ``Client.FETCH`` and ``Client.STATE`` wait until
+all writes are answered, and a write waits until their words have come. The record stream does not wait: its words are
+written at rest only, and ``idle`` says that all writes are answered.
+
+Cycles of a job: 3 (held, address, offered), of which a burst of 16 words hides all. Latency: 2 cycles from a job to
+ARVALID, 2 from the last port's RVALID to the word (1 with one port, which has no FIFO).
+Source: AMBA AXI and ACE Protocol Specification, ARM IHI 0022.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.memory.word_source import Client, SourceShape, WordPort
+
+BURST = 16
+"""Most beats of a burst."""
+BOUNDARY = 4096
+"""No burst crosses a multiple of so many bytes: AXI4, A3.4.1."""
+AXI_ADDRESS_BITS = 40
+"""Of the ports, as of an UltraScale+'s."""
+INCR = 0b01
+CACHE = 0b0011
+"""Normal memory, not cacheable, bufferable."""
+MOST_WRITES = 15
+"""Writes of which a port has not answered."""
+ERROR_COUNT_BITS = 16
+
+
+def axi_members(index: int, data_bits: int) -> dict[str, Any]:
+    """The ports of AXI4 master ``index``, with the standard's names in lower case: ``m_axi0_araddr`` ..."""
+    address = {"id": Out(1), "addr": Out(AXI_ADDRESS_BITS), "len": Out(8), "size": Out(3), "burst": Out(2)}
+    address |= {"lock": Out(1), "cache": Out(4), "prot": Out(3), "qos": Out(4), "valid": Out(1), "ready": In(1)}
+    channels = {
+        "aw": address,
+        "w": {"data": Out(data_bits), "strb": Out(data_bits // 8), "last": Out(1), "valid": Out(1), "ready": In(1)},
+        "b": {"id": In(1), "resp": In(2), "valid": In(1), "ready": Out(1)},
+        "ar": address,
+        "r": {"id": In(1), "data": In(data_bits), "resp": In(2), "last": In(1), "valid": In(1), "ready": Out(1)},
+    }
+    return {
+        f"m_axi{index}_{channel}{name}": member
+        for channel, members in channels.items()
+        for name, member in members.items()
+    }
+
+
+def axi_shape(word_bits: int, address_bits: int, in_flight: int, client_bits: int = 1) -> SourceShape:
+    """The shape of an ``AxiSource``."""
+    return SourceShape(word_bits, address_bits, in_flight, BURST, client_bits=client_bits)
+
+
+def bus_members(ports: int, port_bits: int) -> dict[str, Any]:
+    """The members of an ``AxiSource`` that leave the machine."""
+    masters = [axi_members(index, port_bits) for index in range(ports)]
+    merged = {name: member for members in masters for name, member in members.items()}
+    return {"bases": In(AXI_ADDRESS_BITS * ports), "bus_errors": Out(ERROR_COUNT_BITS), **merged}
+
+
+class AxiSource(wiring.Component):
+    """See above.
+
+    Parameters
+    ----------
+    shape
+        An ``axi_shape``.
+    ports
+        1, 2, 4, 8 or 16 AXI4 masters, each ``word_bits / ports`` wide: 64, 128, 256 or 512 bits.
+
+    Members
+    -------
+    port : ``WordPort``, input
+    bases : ``AXI_ADDRESS_BITS`` for each port, input
+        Where the words of each port begin, the first port lowest: multiples of ``BOUNDARY`` that stay as they are while
+        the memory is used.
+    m_axi0_* ... : AXI4
+    bus_error : 1 bit, output
+        RRESP or BRESP said SLVERR or DECERR; it stays.
+    bus_errors : ``ERROR_COUNT_BITS``, output
+        How many beats and writes said so, up to the highest number.
+    """
+
+    def __init__(self, shape: SourceShape, ports: int) -> None:
+        self.shape, self.ports, self.port_bits = shape, ports, shape.word_bits // ports
+        self.depth = 1 << (shape.in_flight + 2 * BURST - 1).bit_length()
+        self.promised = Signal(range(self.depth + 1))  # words that were asked for and have not been given
+        self.ordered = Signal(range(self.depth + 1))  # of these: not of the record stream
+        self.unanswered = Signal()  # a port has a write under way
+        super().__init__({"port": In(WordPort(shape)), "bus_error": Out(1), **bus_members(ports, self.port_bits)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        port = self.port
+        held, there = Signal(self.shape.job, reset_less=True), Signal()  # the job whose addresses are made
+        offered = [self._tie(m, index) for index in range(self.ports)]
+        answers = [self._ask(m, index, held, there) for index in range(self.ports)]
+        m.d.comb += self.unanswered.eq(there & held.write | Cat(answers).any())
+        has_place = self._join(m)
+        room, in_order = self._add_credit(m)
+        m.d.comb += port.job.ready.eq(~there & ~Cat(offered).any() & room & in_order & has_place)
+        m.d.sync += there.eq(port.job.valid & port.job.ready)
+        with m.If(port.job.ready):
+            m.d.sync += held.eq(port.job.payload)
+        self._note_errors(m)
+        m.d.comb += port.idle.eq(~there & ~Cat(offered).any() & ~self.unanswered & (self.promised == 0))
+        return m
+
+    def _axi(self, index: int, name: str) -> Any:
+        return getattr(self, f"m_axi{index}_{name}")
+
+    def _tie(self, m: Module, index: int) -> Value:
+        """What never changes of a port; whether it has a transaction that was not accepted yet."""
+        size = (self.port_bits // 8).bit_length() - 1
+        for channel in ("aw", "ar"):
+            m.d.comb += [
+                self._axi(index, f"{channel}size").eq(size),
+                self._axi(index, f"{channel}burst").eq(INCR),
+                self._axi(index, f"{channel}cache").eq(CACHE),
+            ]
+        m.d.comb += [
+            self._axi(index, "wstrb").eq(~Const(0, self.port_bits // 8)),
+            self._axi(index, "wlast").eq(1),
+            self._axi(index, "rready").eq(1),
+            self._axi(index, "bready").eq(1),
+        ]
+        return Cat(self._axi(index, f"{channel}valid") for channel in ("aw", "w", "ar")).any()
+
+    def _add_credit(self, m: Module) -> tuple[Value, Value]:
+        """Whether the FIFOs hold the words of one more burst; whether the job at the port keeps the order."""
+        job, takes = self.port.job.p, self.port.job.valid & self.port.job.ready
+        room, ends = Signal(), self.port.valid
+        is_stream, gives_stream = job.client == Client.STREAM, self.port.client == Client.STREAM
+        asks = takes & ~job.write
+        m.d.sync += [
+            self.promised.eq(self.promised + Mux(asks, job.length, 0) - ends),
+            self.ordered.eq(self.ordered + Mux(asks & ~is_stream, job.length, 0) - (ends & ~gives_stream)),
+            room.eq(self.promised <= self.depth - 2 * BURST),  # a cycle late: less what it has not seen
+        ]
+        in_order = Mux(job.write, self.ordered == 0, is_stream | ~self.unanswered)
+        return room, in_order
+
+    def _ask(self, m: Module, index: int, held: Any, there: Value) -> Value:
+        """The transactions of one port; whether a write of it was not answered yet."""
+        size = (self.port_bits // 8).bit_length() - 1
+        address = Signal(AXI_ADDRESS_BITS)
+        m.d.comb += address.eq(self.bases.word_select(index, AXI_ADDRESS_BITS) + Cat(Const(0, size), held.address))
+        writes, reads = there & held.write, there & ~held.write
+        for channel, begins in (("aw", writes), ("w", writes), ("ar", reads)):
+            valid = self._axi(index, f"{channel}valid")
+            with m.If(begins):
+                m.d.sync += valid.eq(1)
+            with m.Elif(self._axi(index, f"{channel}ready")):
+                m.d.sync += valid.eq(0)
+        with m.If(writes):
+            m.d.sync += self._axi(index, "awaddr").eq(address)
+            m.d.sync += self._axi(index, "wdata").eq(held.word.word_select(index, self.port_bits))
+        with m.If(reads):
+            m.d.sync += [self._axi(index, "araddr").eq(address), self._axi(index, "arlen").eq(held.length - 1)]
+        open_writes = Signal(range(MOST_WRITES + 1), name=f"writes_of_{index}")
+        m.d.sync += open_writes.eq(open_writes + writes - self._axi(index, "bvalid"))
+        return open_writes != 0
+
+    def _join(self, m: Module) -> Value:
+        """The beats of all ports side by side, for the client that asked; whether one more job can be noted."""
+        port, job = self.port, self.port.job
+        layout = data.StructLayout({"client": self.shape.client_bits, "length": range(BURST + 1)})
+        m.submodules.asked = asked = SyncFIFOBuffered(width=layout.size, depth=self.depth // 2)
+        entry, oldest = data.View(layout, asked.w_data), data.View(layout, asked.r_data)
+        m.d.comb += [
+            asked.w_en.eq(job.valid & job.ready & ~job.p.write),
+            entry.client.eq(job.p.client),
+            entry.length.eq(job.p.length),
+        ]
+        valid, word = self._beats(m)
+        came, ends = Signal(range(BURST + 1)), Signal()
+        m.d.comb += [ends.eq(came + 1 == oldest.length), asked.r_en.eq(valid & ends)]
+        m.d.sync += [port.valid.eq(valid), port.word.eq(word), port.client.eq(oldest.client)]
+        with m.If(valid):
+            m.d.sync += came.eq(Mux(ends, 0, came + 1))
+        return asked.w_rdy
+
+    def _beats(self, m: Module) -> tuple[Value, Value]:
+        """Whether a beat of every port is there, and they."""
+        if self.ports == 1:
+            return self._axi(0, "rvalid"), self._axi(0, "rdata")
+        fifos = [SyncFIFOBuffered(width=self.port_bits, depth=self.depth) for _ in range(self.ports)]
+        all_there = Signal()
+        for index, fifo in enumerate(fifos):
+            m.submodules[f"beats_{index}"] = fifo
+            m.d.comb += [
+                fifo.w_en.eq(self._axi(index, "rvalid")),
+                fifo.w_data.eq(self._axi(index, "rdata")),
+                fifo.r_en.eq(all_there),
+            ]
+        m.d.comb += all_there.eq(Cat(fifo.r_rdy for fifo in fifos).all())
+        return all_there, Cat(fifo.r_data for fifo in fifos)
+
+    def _note_errors(self, m: Module) -> None:
+        """Counts the transactions that the bus refused."""
+        bad = []
+        for index in range(self.ports):
+            bad += [self._axi(index, f"{channel}valid") & self._axi(index, f"{channel}resp")[1] for channel in "rb"]
+        found = Signal(range(len(bad) + 1))
+        m.d.sync += found.eq(sum(bad[1:], start=bad[0]))
+        with m.If(found != 0):
+            total = self.bus_errors + found
+            m.d.sync += [self.bus_error.eq(1), self.bus_errors.eq(Mux(total[ERROR_COUNT_BITS:].any(), ~0, total))]
+
+
+__all__ = [
+    "AXI_ADDRESS_BITS",
+    "BOUNDARY",
+    "BURST",
+    "ERROR_COUNT_BITS",
+    "AxiSource",
+    "axi_members",
+    "axi_shape",
+    "bus_members",
+]

@@ -1,0 +1,112 @@
+"""The simulated board of a machine in a system with a processor: AXI4-Lite control, memory models at its AXI4 masters.
+
+    AxiLink ─► peek, poke ─► s_axi_* ─► AxiTop ─► m_axi0_* ... ─► AxiMemory (axi_memory.h)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from lutern.firmware.axi_control import AxiLink
+from lutern.hw.config import HwConfig
+from lutern.hw.memory.axi import BOUNDARY
+from lutern.hw.top import AxiTop
+from lutern.sim.board import SimulatedBoard
+from lutern.sim.port_memory import WordCounts, WordTiming
+
+SPACING = 1 << 34
+"""Between the bases of two ports, unless others are given."""
+POLL_CYCLES = 2000
+"""Cycles that pass between two looks at the status."""
+REGISTER_ERRORS = {2: "SLVERR", 3: "DECERR", 4: "no answer"}
+RULES = (
+    "VALID fell or a payload changed before READY",
+    "a burst crosses 4 KiB",
+    "a burst is no INCR of at most 16 whole beats",
+    "an address is not aligned, or outside of the words",
+    "an ID is not 0",
+    "a write is not one whole beat",
+    "RREADY or BREADY is 0",
+)
+
+
+class _Bus:
+    """Registers of a simulated board, each access a transaction."""
+
+    def __init__(self, board: AxiBoard) -> None:
+        self._board = board
+
+    def peek(self, offset: int) -> int:
+        return self._board.register_read(offset)
+
+    def poke(self, offset: int, value: int) -> None:
+        self._board.register_write(offset, value)
+
+    def wait(self, seconds: float) -> None:
+        self._board.pass_cycles(POLL_CYCLES)
+
+
+class AxiBoard(SimulatedBoard):
+    """A simulated board with ``AxiTop``; a ``Link`` as others.
+
+    ``bases``: bus addresses at which the words of each port begin.
+    """
+
+    def __init__(
+        self,
+        config: HwConfig,
+        *,
+        bases: Sequence[int] = (),
+        timing: WordTiming | None = None,
+        **others: Any,
+    ) -> None:
+        self.config = config
+        self._bases = list(bases) or [BOUNDARY + index * SPACING for index in range(config.memory_ports)]
+        super().__init__(AxiTop(config), word_timing=timing, **others)
+
+    def reset(self, cycles: int = 2) -> None:
+        """Pull the reset pin; then the bases are set again."""
+        super().reset(cycles)
+        numbers = np.array(self._bases, np.uint64)
+        self._library.lutern_axi_bases(self._board, numbers.ctypes.data)
+        self._link = AxiLink(_Bus(self), self._bases)
+
+    def write(self, data: bytes) -> None:
+        """See ``Link``."""
+        self._link.write(data)
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        """See ``Link``."""
+        return self._link.read(limit, timeout_s * self.cycles_per_second / POLL_CYCLES * 20e-6)
+
+    def pass_cycles(self, cycles: int) -> None:
+        """Let cycles pass."""
+        self.run(cycles)
+
+    def register_read(self, offset: int) -> int:
+        """A read of the AXI4-Lite slave."""
+        answer = int(self._library.lutern_register_read(self._board, offset))
+        self._require(answer, f"a read of register {offset:#x}")
+        return answer & 0xFFFFFFFF
+
+    def register_write(self, offset: int, value: int) -> None:
+        """A write of the AXI4-Lite slave."""
+        answer = int(self._library.lutern_register_write(self._board, offset, value))
+        self._require(answer, f"a write of {value:#x} to register {offset:#x}")
+
+    def _require(self, answer: int, what: str) -> None:
+        if error := REGISTER_ERRORS.get(answer >> 32):
+            raise AssertionError(f"{what} was answered with {error}, in cycle {self.cycles}")
+
+    def port_counts(self, index: int) -> WordCounts:
+        """Cycles of a port by cause, since the timing was set."""
+        return WordCounts(*self._library.lutern_axi_counts(self._board, index)[: len(fields(WordCounts))])
+
+    def _check_memory(self) -> None:
+        if error := self._library.lutern_word_error(self._board):
+            broken = [rule for bit, rule in enumerate(RULES) if error >> bit & 1]
+            raise AssertionError(f"rules of AXI4 are broken, in or before cycle {self.cycles}: {'; '.join(broken)}")
