@@ -230,6 +230,36 @@ PRESETS = {
             gain_fifo_words=512,
             top_k=64,
         ),
+        # AXI4 in a system with a processor: one clock, control over AXI4-Lite (hw/memory/axi.py). A beat is a word, Q
+        # hides the code passes, and 256 words under way hide 200 cycles of latency and a port's refresh of 350 ns.
+        *(
+            HwConfig(
+                name,
+                rows=rows,
+                columns=columns,
+                results_per_cycle=results,
+                codes_per_cycle=codes,
+                source="streamed",
+                memory="axi",
+                memory_ports=ports,
+                words_in_flight=384,
+                word_bytes=rows * columns // 5,
+                memory_words=words,
+                max_width=width,
+                max_state=state,
+                max_vocab=32768,
+                trit_fifo_words=512,
+                gain_fifo_words=512,
+                top_k=64,
+                clock_hz=300_000_000,
+            )
+            for name, rows, columns, results, codes, ports, words, width, state in (
+                ("axi-x128", 5, 16, 1, 8, 1, 1 << 25, 5632, 49152),
+                ("axi-x256", 10, 16, 2, 16, 2, 1 << 24, 5632, 49152),
+                ("axi-x512", 10, 32, 2, 16, 4, 1 << 24, 6912, 81920),
+                ("hbm-x4096", 40, 64, 8, 32, 16, 1 << 21, 6912, 81920),
+            )
+        ),
         # No weights on the chip, so those of any model fit: a word brings a beat, which no trit of padding but at the
         # end of a matrix, and comes in hundreds of cycles. 8 KB wait, what a line of 3 Mbaud brings in 27 ms.
         HwConfig(
