@@ -38,7 +38,7 @@ from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains
 from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.sampling import SCORE_FRAC_BITS
-from lutern.model_ref.signature import ROW_MARK, Signature, last_state
+from lutern.model_ref.signature import Signature, WordSignatures
 
 VectorGains = tuple[Gains | None, list[Gains]]
 PATIENCE = 16
@@ -215,14 +215,13 @@ def _records(
     values: dict[tuple[int | None, str], Values], model_config: ModelConfig, hw_config: HwConfig, image: int
 ) -> Iterator[NDArray[np.uint8]]:
     """Headers and contents of the record stream, in order, a block at a time."""
-    signature = Signature(hw_config.word_bytes)
+    signatures = WordSignatures(hw_config.word_bytes)
     block: list[NDArray[np.uint8]] = []
     place = 0
     for record in records(model_config, hw_config):
         block.append(_header(record, hw_config))
         if record.kind is RecordKind.CHECK:
-            states = signature.fold(np.concatenate(block)[None], np.zeros(1, np.uint64))
-            block.append(signature.checks(states, np.array([last_state(image, place)], np.uint64))[0])
+            block.append(signatures.block_check(np.concatenate(block), image, place))
             yield np.concatenate(block)
             block, place = [], place + 1
             continue
@@ -233,7 +232,7 @@ def _records(
 
 def _table(table: EmbeddingTable, sizes: Sizes, hw_config: HwConfig, image: int) -> Iterator[NDArray[np.uint8]]:
     """The words of some rows of the embedding table at a time; each row begins a word, with its check."""
-    signature = Signature(hw_config.word_bytes)
+    signatures = WordSignatures(hw_config.word_bytes)
     for start in range(0, len(table.mantissa), TABLE_ROWS):
         rows = slice(start, start + TABLE_ROWS)
         codes = EmbeddingTable(table.mantissa[rows], table.exponent[rows], table.base).codes
@@ -241,8 +240,7 @@ def _table(table: EmbeddingTable, sizes: Sizes, hw_config: HwConfig, image: int)
             words = np.stack([pack_groups(row[:, None], hw_config) for row in codes])
         else:
             words = np.stack([pack_narrow_row(row, hw_config) for row in codes])
-        wanted = [last_state(image, token, ROW_MARK) for token in range(start, start + len(words))]
-        checks = signature.leading_checks(np.array(wanted, np.uint64), words)
+        checks = signatures.row_checks(words, image, range(start, start + len(words)))
         yield np.concatenate([checks, words], axis=1).reshape(-1, hw_config.word_bytes)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from lutern.hw.protocol import CHUNK_BYTES
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.signature import SLICE, WIDE
 
 TRITS_PER_BYTE = 5
 TRIT_MEMORY = 1 << 23
@@ -163,6 +164,11 @@ class HwConfig:
             self._check_state()
         if self.memory == "axi":
             self._check_ports()
+        if self.source == "streamed" and self.word_bits > WIDE and self.word_bits % SLICE:
+            raise LuternError(
+                f"HwConfig {self.name}: word_bytes is {self.word_bytes}; words of more than {WIDE // 8} bytes are "
+                f"multiples of {SLICE // 8}."
+            )
         least = HOST_CHUNKS * (CHUNK_BYTES // self.word_bytes)
         if self.memory == "host" and self.memory_words < least:
             raise LuternError(

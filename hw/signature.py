@@ -3,19 +3,27 @@
     word ─► (sums) ─► register ─► state times x, plus columns ─► state ─► as wanted after the last word? ─► done, bad
 
 A column is three inputs of exclusive ors, and a LUT4 takes three more. With ``cells`` the LUT4 are given: the synthesis
-would make trees with a fifth more of them. The bits of a wide word are summed up where they are, 32 to 8 sums.
+would make trees with a fifth more of them. A wide word of records has a signature for each of its slices; the bits of a
+wide beat are summed up where they are, 32 to 8 sums.
 
-Cost of words of n bits, up to 512: n + 50 LUT4 with ``cells``, n + 48 FF; of wider ones some 1.3 n LUT4, n / 4 + 50 FF.
+Cost of words of n bits, up to 512: n + 50 LUT4 with ``cells``, n + 48 FF; of wider beats 1.3 n LUT4, n / 4 + 50 FF.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.pipeline import fewer, lut4, parity
-from lutern.model_ref.signature import STATE_BITS, TAPS, columns, sum_columns, sums_of
+from lutern.model_ref.signature import STATE_BITS, TAPS, columns, slices_of, sum_columns, sums_of
+
+
+def _members(bits: int) -> dict[str, Any]:
+    """Of a check of words of ``bits``."""
+    return {"valid": In(1), "word": In(bits), "last": In(1), "wanted": In(STATE_BITS), "done": Out(1), "bad": Out(1)}
 
 
 class SignatureCheck(wiring.Component):
@@ -31,9 +39,7 @@ class SignatureCheck(wiring.Component):
 
     def __init__(self, bits: int, *, cells: bool = False) -> None:
         self.bits, self.cells = bits, cells
-        super().__init__(
-            {"valid": In(1), "word": In(bits), "last": In(1), "wanted": In(STATE_BITS), "done": Out(1), "bad": Out(1)}
-        )
+        super().__init__(_members(bits))
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -94,4 +100,31 @@ class SignatureCheck(wiring.Component):
         return lut4(m, inputs, lambda values: parity(values[1 + values[0] * len(gated) :]))
 
 
-__all__ = ["SignatureCheck"]
+class WordCheck(wiring.Component):
+    """The signatures of a word of records or rows, one for each of its slices, as ``WordSignatures`` has them.
+
+    Members and latency: those of ``SignatureCheck``; ``wanted`` is what slice 0 must be.
+    """
+
+    latency = SignatureCheck.latency
+
+    def __init__(self, bits: int, *, cells: bool = False) -> None:
+        self.bits = bits
+        self.parts = [SignatureCheck(bits // slices_of(bits), cells=cells) for _ in range(slices_of(bits))]
+        super().__init__(_members(bits))
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        for index, part in enumerate(self.parts):
+            m.submodules[f"slice_{index}"] = part
+            m.d.comb += [
+                part.valid.eq(self.valid),
+                part.word.eq(self.word.word_select(index, part.bits)),
+                part.last.eq(self.last),
+                part.wanted.eq(self.wanted ^ index),
+            ]
+        m.d.comb += [self.done.eq(self.parts[0].done), self.bad.eq(Cat(part.bad for part in self.parts).any())]
+        return m
+
+
+__all__ = ["SignatureCheck", "WordCheck"]

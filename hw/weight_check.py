@@ -25,8 +25,8 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import check_words, most_blocks, most_row_words
 from lutern.hw.pipeline import exceeds
 from lutern.hw.protocol import DAMAGE_LAYOUT, SETUP_LAYOUT, STREAM_BITS, TOKEN_LAYOUT, Damage
-from lutern.hw.signature import SignatureCheck
-from lutern.model_ref.signature import BLOCK_MARK, PLACE_BITS, PLACE_SHIFT, ROW_MARK, STATE_BITS
+from lutern.hw.signature import SignatureCheck, WordCheck
+from lutern.model_ref.signature import BLOCK_MARK, PLACE_BITS, PLACE_SHIFT, ROW_MARK, STATE_BITS, slices_of
 
 PASSES_AHEAD = 4
 """Passes that were read and whose token has not left, and more than that: of records, the queues of operations
@@ -86,8 +86,9 @@ class WeightCheck(wiring.Component):
         self._gate(m, spent, Cat(good for good, *_ in passes).all() & ~is_damaged)
         return m
 
-    def _signature(self, m: Module, name: str, bits: int) -> SignatureCheck:
-        m.submodules[name] = check = SignatureCheck(bits, cells=self.config.cells == "ecp5")
+    def _of_words(self, m: Module, name: str) -> SignatureCheck | WordCheck:
+        block = WordCheck if slices_of(self.config.word_bits) > 1 else SignatureCheck
+        m.submodules[name] = check = block(self.config.word_bits, cells=self.config.cells == "ecp5")
         return check
 
     def _count_passes(self, m: Module, name: str, good: Value, spent: Value) -> Value:
@@ -105,7 +106,7 @@ class WeightCheck(wiring.Component):
 
     def _check_records(self, m: Module, spent: Value) -> tuple[Value, Value, Value]:
         """Whether a pass is good; a block is not; its number."""
-        records = self._signature(m, "records", self.config.word_bits)
+        records = self._of_words(m, "records")
         limit = (1 << 32) - 1 if self.config.memory == "host" else self.config.memory_words
         at = Signal(bits_for(limit), init=1)  # words with the one that comes
         place = Signal(min(PLACE_BITS, bits_for(most_blocks(self.config, limit))))
@@ -130,7 +131,7 @@ class WeightCheck(wiring.Component):
 
     def _check_trits(self, m: Module, spent: Value) -> tuple[Value, Value, Value]:
         """The same of the beats of a resident machine: a pass is one block."""
-        trits = self._signature(m, "trits", self.config.beat_bits)
+        m.submodules.trits = trits = SignatureCheck(self.config.beat_bits, cells=self.config.cells == "ecp5")
         at, last = Signal(bits_for(self.config.trit_beats), init=1), Signal()
         m.d.comb += [
             last.eq(at == self.setup.trit_beats[: len(at)]),
@@ -144,7 +145,7 @@ class WeightCheck(wiring.Component):
 
     def _check_rows(self, m: Module) -> tuple[Value, Value]:
         """Rows without their check go on; one is not good; its token."""
-        row = self._signature(m, "row", self.config.word_bits)
+        row = self._of_words(m, "row")
         at = Signal(bits_for(most_row_words(self.config)), init=1)
         token = Signal(range(self.config.max_vocab))
         is_check, last = ~exceeds(at, check_words(self.config)), Signal()

@@ -4,8 +4,10 @@
                                              after the last word: the block's image and place?
 
 Each bit of a word is added to three bits of the state, its *column*; then x multiplies modulo POLYNOMIAL. So a word
-costs a machine a LUT for each of its bits, whatever its width, where a CRC of the same strength costs five. The beats
-of a machine with many lanes, of more than WIDE bits, are first made narrower (``sums_of``); they have no check bytes.
+costs a machine a LUT for each of its bits, whatever its width, where a CRC of the same strength costs five. A word of
+records or of a row that has more than WIDE bits is cut into slices of SLICE, each with a signature of its own
+(``WordSignatures``). The beats of a resident machine with many lanes, of more than WIDE bits, are first made narrower
+(``sums_of``); they have no check bytes.
 
 A block has ``CHECK_BYTES`` that the layout chooses so that the last state is ``last_state(image, place)``. What is
 never missed in a block of up to ``LONGEST`` words: any odd number of wrong bits, for the polynomial has the factor
@@ -20,7 +22,7 @@ words 2^-25. A good block at another place, or of another image, is never missed
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import combinations, product
 
@@ -41,7 +43,9 @@ FOURS = 256
 BURST = 9
 """So many neighbouring bits, of one word or of two, have columns of which no sum is zero."""
 WIDE = 512
-"""Words of more bits are first made narrower: see ``sums_of``."""
+"""Words of more bits have several signatures; beats of more are first made narrower: see ``sums_of``."""
+SLICE = 256
+"""Bits of a slice of a word of more than WIDE bits."""
 GROUP, GROUP_SUMS = 32, 8
 SUM_BITS, SUM_SEED = 5, 5
 PLACE_BITS = 18
@@ -202,6 +206,55 @@ def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
     return mark ^ image ^ (place & (1 << PLACE_BITS) - 1) << PLACE_SHIFT
 
 
+def slices_of(bits: int) -> int:
+    """Signatures of a word of records or rows: one, or one for each ``SLICE`` of a word of more than WIDE bits."""
+    return 1 if bits <= WIDE else bits // SLICE
+
+
+class WordSignatures:
+    """What checks the words of records and rows, all slices of them: slice k must end in its block's ``last_state``,
+    whose lowest bits are changed by k, so that slices that were exchanged are seen."""
+
+    def __init__(self, word_bytes: int) -> None:
+        self._slices = slices_of(8 * word_bytes)
+        self._signature = Signature(word_bytes // self._slices)
+        self.word_bytes, self.check_words = word_bytes, self._signature.check_words
+
+    def block_check(self, words: Words, image: int, place: int) -> Words:
+        """The words [check_words, word_bytes] that end block ``place`` of an image, after words [n, word_bytes]."""
+        states = self._signature.fold(self._cut(words[None]), np.zeros(self._slices, np.uint64))
+        return self._joined(self._signature.checks(states, self._wanted(image, [place], BLOCK_MARK)))[0]
+
+    def row_checks(self, words: Words, image: int, tokens: Iterable[int]) -> Words:
+        """The words [rows, check_words, word_bytes] that begin the rows of ``tokens``, before words [rows, n,
+        word_bytes]."""
+        wanted = self._wanted(image, tokens, ROW_MARK)
+        return self._joined(self._signature.leading_checks(wanted, self._cut(words)))
+
+    def is_right(self, words: Words, image: int, place: int, mark: int = BLOCK_MARK) -> bool:
+        """Whether words [n, word_bytes] are block or row ``place``, its check included."""
+        states = self._signature.fold(self._cut(words[None]), np.zeros(self._slices, np.uint64))
+        return bool((states == self._wanted(image, [place], mark)).all())
+
+    def _wanted(self, image: int, places: Iterable[int], mark: int) -> States:
+        """The last states of all slices of all places."""
+        return np.array(
+            [last_state(image, place, mark) ^ part for place in places for part in range(self._slices)], np.uint64
+        )
+
+    def _cut(self, words: Words) -> Words:
+        """Words [blocks, n, word_bytes] as those of the slices [blocks x slices, n, bytes of a slice]."""
+        blocks, count, _ = words.shape
+        cut = words.reshape(blocks, count, self._slices, self._signature.word_bytes)
+        return cut.swapaxes(1, 2).reshape(blocks * self._slices, count, self._signature.word_bytes)
+
+    def _joined(self, words: Words) -> Words:
+        """The inverse of ``_cut``."""
+        blocks, count = len(words) // self._slices, words.shape[1]
+        cut = words.reshape(blocks, self._slices, count, self._signature.word_bytes)
+        return cut.swapaxes(1, 2).reshape(blocks, count, self.word_bytes)
+
+
 class Signature:
     """Signatures of words of ``word_bytes``, whose lowest ``bits`` count."""
 
@@ -332,12 +385,15 @@ __all__ = [
     "PLACE_SHIFT",
     "POLYNOMIAL",
     "ROW_MARK",
+    "SLICE",
     "STATE_BITS",
     "TAPS",
     "Signature",
+    "WordSignatures",
     "column_of",
     "columns",
     "last_state",
+    "slices_of",
     "step",
     "sum_columns",
     "sums_of",

@@ -1,6 +1,6 @@
 """The simulated board of a machine in a system with a processor: AXI4-Lite control, memory models at its AXI4 masters.
 
-    AxiLink ─► peek, poke ─► s_axi_* ─► AxiTop ─► m_axi0_* ... ─► AxiMemory (axi_memory.h)
+AxiLink ─► peek, poke ─► s_axi_* ─► AxiTop ─► m_axi0_* ... ─► AxiMemory (axi_memory.h)
 """
 
 from __future__ import annotations
@@ -57,12 +57,7 @@ class AxiBoard(SimulatedBoard):
     """
 
     def __init__(
-        self,
-        config: HwConfig,
-        *,
-        bases: Sequence[int] = (),
-        timing: WordTiming | None = None,
-        **others: Any,
+        self, config: HwConfig, *, bases: Sequence[int] = (), timing: WordTiming | None = None, **others: Any
     ) -> None:
         self.config = config
         self._bases = list(bases) or [BOUNDARY + index * SPACING for index in range(config.memory_ports)]

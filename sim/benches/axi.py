@@ -1,7 +1,7 @@
 """Bench of the AXI4 word source against the memory model of cocotbext-axi, at each port of its own.
 
-    jobs (random, by the rules of WordPort) ─► AxiSource ─► m_axi0_* ... ─► AxiSlave ─► Region (bytes)
-    words in order, of the right client ◄──────┘            └─► Rules: what a slave may rely on
+jobs (random, by the rules of WordPort) ─► AxiSource ─► m_axi0_* ... ─► AxiSlave ─► Region (bytes)
+words in order, of the right client ◄──────┘            └─► Rules: what a slave may rely on
 """
 
 from __future__ import annotations

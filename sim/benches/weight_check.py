@@ -23,7 +23,7 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import check_words
 from lutern.hw.protocol import DAMAGE_LAYOUT, SETUP_LAYOUT, TOKEN_LAYOUT, Damage
-from lutern.model_ref.signature import ROW_MARK, Signature, last_state
+from lutern.model_ref.signature import BLOCK_MARK, ROW_MARK, Signature, WordSignatures
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, pauses, start, to_int, unpack
 
@@ -62,19 +62,17 @@ class Program:
     def __init__(self, config: HwConfig, draw: random.Random, image: int) -> None:
         self.config, self.image = config, image
         self.bytes, self.check = config.word_bytes, check_words(config)
-        signature = Signature(self.bytes)
+        self.signatures = WordSignatures(self.bytes)
         self.blocks: list[list[int]] = []
         for place, length in enumerate((9, 5, 14)):
             words = [draw.getrandbits(8 * self.bytes) for _ in range(length)]
-            states = np.array([state_of(words, self.bytes)], np.uint64)
-            wanted = np.array([last_state(image, place)], np.uint64)
-            self.blocks.append(words + to_numbers(signature.checks(states, wanted)[0]))
+            check = self.signatures.block_check(to_words(words, self.bytes), image, place)
+            self.blocks.append(words + to_numbers(check))
         self.record_words = sum(map(len, self.blocks))
         self.rows: dict[int, list[int]] = {}
         for token in range(12):
             words = [draw.getrandbits(8 * self.bytes) for _ in range(6)]
-            wanted = np.array([last_state(image, token, ROW_MARK)], np.uint64)
-            leading = signature.leading_checks(wanted, to_words(words, self.bytes)[None])
+            leading = self.signatures.row_checks(to_words(words, self.bytes)[None], image, [token])
             self.rows[token] = to_numbers(leading[0]) + words
         self.beats = [draw.getrandbits(config.beat_bits) for _ in range(23)]
         self.trit_state = state_of(self.beats, config.beat_bytes)
@@ -89,6 +87,10 @@ class Program:
             "trit_beats": len(self.beats),
         }
         return pack(SETUP_LAYOUT, {name: fields.get(name, 0) for name in SETUP_LAYOUT.members})
+
+    def is_right(self, numbers: list[int], place: int, mark: int) -> bool:
+        """Whether these words are that block or row."""
+        return self.signatures.is_right(to_words(numbers, self.bytes), self.image, place, mark)
 
     def read(self, number: int, fault: Fault, draw: random.Random) -> list[tuple[int, bool]]:
         """Pass ``number``: words, and whether each ends a block."""
@@ -181,8 +183,7 @@ class Reference:
         if valid and ready:
             self.row.append(to_int(dut.i_row__payload))
             if len(self.row) == len(program.rows[0]):
-                wanted = last_state(program.image, self.token, ROW_MARK)
-                self._ends(Damage.ROW, self.token, state_of(self.row, program.bytes) == wanted, "")
+                self._ends(Damage.ROW, self.token, program.is_right(self.row, self.token, ROW_MARK), "")
                 self.row = []
         if to_int(dut.asked):
             self.token = to_int(dut.token)
@@ -211,7 +212,7 @@ class Reference:
             self.of_pass += 1
             ends_pass = self.of_pass == program.record_words
             if ends_pass or to_int(dut.checked):
-                right = state_of(self.words, program.bytes) == last_state(program.image, self.block)
+                right = program.is_right(self.words, self.block, BLOCK_MARK)
                 self._ends(Damage.RECORDS, self.block, right, "records" if ends_pass else "")
                 self.words, self.block = [], 0 if ends_pass else self.block + 1
             if ends_pass:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from amaranth.hdl import Const, Module, Signal, Value
+from amaranth.hdl import Const, Elaboratable, Module, Signal, Value
 
 from lutern.hw import weight_check
 from lutern.hw.config import HwConfig
 from lutern.hw.protocol import Damage
-from lutern.hw.signature import SignatureCheck
+from lutern.hw.signature import SignatureCheck, WordCheck
 from lutern.hw.weight_check import WeightCheck
 from lutern.model_ref.signature import BLOCK_MARK
 from lutern.sim.runner import run_bench
@@ -27,6 +27,8 @@ STREAMED = {
     "codes_per_cycle": 2,
     "memory_words": 8192,
 }
+WIDE = {**STREAMED, "word_bytes": 96, "rows": 15, "columns": 32}
+"""Three slices."""
 
 
 def run(
@@ -45,6 +47,35 @@ def run(
 @pytest.mark.parametrize("config", [RESIDENT, STREAMED], ids=["resident", "streamed"])
 def test_weight_check(config: dict[str, Any], pause: str) -> None:
     run(config, pause)
+
+
+def test_slices() -> None:
+    run(WIDE)
+
+
+class Unsliced(WordCheck):
+    """Of all slices but the first nothing is compared."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m: Any = super().elaborate(platform)
+        m.d.comb += self.bad.eq(self.parts[0].bad)
+        return m
+
+
+class Alike(WordCheck):
+    """All slices must end alike: two that were exchanged are taken."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m: Any = super().elaborate(platform)
+        m.d.comb += [part.wanted.eq(self.wanted) for part in self.parts]
+        return m
+
+
+@pytest.mark.parametrize("block", [Unsliced, Alike])
+def test_mutation_of_the_slices_is_found(block: type[WordCheck], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_check, "WordCheck", block)
+    with pytest.raises(AssertionError, match=rf"weight_check\.damage: .* seed {SEED}"):
+        run(WIDE)
 
 
 class Ungated(WeightCheck):

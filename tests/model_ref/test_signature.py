@@ -22,16 +22,19 @@ from lutern.model_ref.signature import (
     STATE_BITS,
     WIDE,
     Signature,
+    WordSignatures,
     column_of,
     columns,
     last_state,
+    slices_of,
     step,
 )
 
 SEED = 2100
 WORD_BYTES = sorted({config.word_bytes for config in PRESETS.values()})
 BEATS = {config.beat_bytes: config.trit_beats for config in PRESETS.values() if config.source == "resident"}
-WIDTHS = sorted({*WORD_BYTES, *BEATS})
+SLICES = {width: width // slices_of(8 * width) for width in WORD_BYTES}
+WIDTHS = sorted({*SLICES.values(), *BEATS})
 CHECKED = [width for width in WIDTHS if 8 * width <= WIDE]
 """Others are beats, whose last state SETUP says."""
 SPAN = 256
@@ -87,6 +90,29 @@ def test_checks_lead_to_what_is_wanted(width: int) -> None:
         leading = signature.leading_checks(wanted, words)
         assert leading.shape == checks.shape, where
         assert (signature.fold(np.concatenate([leading, words], axis=1), ZERO.repeat(4)) == wanted).all(), where
+
+
+@pytest.mark.parametrize("width", WORD_BYTES)
+def test_words_of_all_slices(width: int) -> None:
+    """A block and rows are right with their checks; not with a bit, a slice, a place or a mark of another."""
+    signatures, count = WordSignatures(width), slices_of(8 * width)
+    assert SLICES[width] * count == width
+    words, rows = draw_words(width, 20, width), draw_words(width + 1, 3, 5, width)
+    block = np.concatenate([words, signatures.block_check(words, 0xABCD, 9)])
+    leading = signatures.row_checks(rows, 0xABCD, range(4, 7))
+    assert signatures.is_right(block, 0xABCD, 9) and len(block) == 20 + signatures.check_words
+    for token, row in enumerate(np.concatenate([leading, rows], axis=1), 4):
+        assert signatures.is_right(row, 0xABCD, token, ROW_MARK), f"{token}, seed {SEED + width}"
+        assert not signatures.is_right(row, 0xABCD, token), f"{token}, seed {SEED + width}"
+    assert not signatures.is_right(block, 0xABCD, 8) and not signatures.is_right(block, 0xABCC, 9)
+    for part in range(count):
+        wrong = block.copy()
+        wrong[part, (part + 1) * SLICES[width] - 1] ^= 128
+        assert not signatures.is_right(wrong, 0xABCD, 9), f"slice {part}, seed {SEED + width}"
+    if count > 1:
+        cut = block.reshape(len(block), count, -1)
+        exchanged = cut[:, [1, 0, *range(2, count)]].reshape(block.shape)
+        assert not signatures.is_right(exchanged, 0xABCD, 9), f"seed {SEED + width}"
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -18,7 +18,7 @@ from lutern.hw.protocol import FEED, RUN, STEP_LIMIT_CYCLES, ErrorCode, Opcode
 from lutern.hw.top import Top
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
-from lutern.model_ref.signature import Signature, last_state
+from lutern.model_ref.signature import WordSignatures
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.board import SimulatedBoard
 
@@ -53,11 +53,10 @@ def operations_at(program: Program) -> list[int]:
 
 def signed(program: Program) -> Program:
     """The same words with the checks that belong to them, as if the program had been made so."""
-    signature, count, words = Signature(CONFIG.word_bytes), check_words(CONFIG), program.words.copy()
+    signatures, count, words = WordSignatures(CONFIG.word_bytes), check_words(CONFIG), program.words.copy()
     for place, (first, length) in enumerate(program.blocks):
         end = first + length - count
-        states = signature.fold(words[None, first:end], np.zeros(1, np.uint64))
-        words[end : end + count] = signature.checks(states, np.array([last_state(program.image, place)], np.uint64))[0]
+        words[end : end + count] = signatures.block_check(words[first:end], program.image, place)
     return replace(program, words=words)
 
 
