@@ -15,6 +15,7 @@ Cost: the signatures' (hw/signature.py), and 130 LUT4 of a resident machine.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
@@ -86,7 +87,7 @@ class WeightCheck(wiring.Component):
         self._gate(m, spent, Cat(good for good, *_ in passes).all() & ~is_damaged)
         return m
 
-    def _of_words(self, m: Module, name: str) -> SignatureCheck | WordCheck:
+    def _of_words(self, m: Module, name: str) -> Any:
         block = WordCheck if slices_of(self.config.word_bits) > 1 else SignatureCheck
         m.submodules[name] = check = block(self.config.word_bits, cells=self.config.cells == "ecp5")
         return check

@@ -246,13 +246,13 @@ class WordSignatures:
         """Words [blocks, n, word_bytes] as those of the slices [blocks x slices, n, bytes of a slice]."""
         blocks, count, _ = words.shape
         cut = words.reshape(blocks, count, self._slices, self._signature.word_bytes)
-        return cut.swapaxes(1, 2).reshape(blocks * self._slices, count, self._signature.word_bytes)
+        return np.asarray(cut.swapaxes(1, 2).reshape(blocks * self._slices, count, self._signature.word_bytes))
 
     def _joined(self, words: Words) -> Words:
         """The inverse of ``_cut``."""
         blocks, count = len(words) // self._slices, words.shape[1]
         cut = words.reshape(blocks, self._slices, count, self._signature.word_bytes)
-        return cut.swapaxes(1, 2).reshape(blocks, count, self.word_bytes)
+        return np.asarray(cut.swapaxes(1, 2).reshape(blocks, count, self.word_bytes))
 
 
 class Signature:

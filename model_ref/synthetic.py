@@ -3,7 +3,8 @@
 Matrices are normal with a deviation of 0.02 (the published initialisation), gains near 1, lower bounds normal: every
 stage sees ordinary values. The seed decides everything.
 
-``random_checkpoint`` makes one in memory, ``chain_checkpoint`` one that writes a known text.
+``random_checkpoint`` makes one in memory, ``large_checkpoint`` one of which no tensor stays there, ``chain_checkpoint``
+one that writes a known text.
 ``write_random_checkpoint`` writes one of any size as the releases are stored, a few rows at a time, marked synthetic in
 the metadata of every file.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import ml_dtypes
@@ -47,6 +48,29 @@ def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
         values = random.standard_normal(shape)
         tensors[name] = (offset + deviation * values if offset else deviation * values).astype(np.float32)
     return Checkpoint(config, tensors, Path("synthetic"), f"random numbers, seed {seed}")
+
+
+class RandomTensors(Mapping[str, NDArray[np.float32]]):
+    """Random tensors of a shape; each access makes one anew, and keeps nothing."""
+
+    def __init__(self, config: ModelConfig, seed: int) -> None:
+        self._shapes, self._seed = config.tensor_shapes, seed
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        shape = self._shapes[name]
+        random = np.random.default_rng((self._seed, [*self._shapes].index(name)))
+        return _values(random, name, math.prod(shape)).reshape(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+
+def large_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
+    """As ``random_checkpoint``, of other values, and without a copy of any tensor in memory."""
+    return Checkpoint(config, RandomTensors(config, seed), Path("synthetic"), f"random numbers, seed {seed}")
 
 
 def chain_checkpoint(config: ModelConfig, follows: Mapping[int, int], seed: int) -> Checkpoint:

@@ -30,15 +30,18 @@ class Difference(LuternError):
 class LockStep:
     """A ``Machine`` that checks every token of a session on a simulated board.
 
-    ``checked`` counts the values compared. Raises ``Difference`` at the first that is not equal.
+    ``model``: which of the two equal models computes. ``checked`` counts the values compared. Raises ``Difference`` at
+    the first that is not equal.
     """
 
-    def __init__(self, session: Session, board: SimulatedBoard, weights: IntegerWeights) -> None:
+    def __init__(
+        self, session: Session, board: SimulatedBoard, weights: IntegerWeights, model: type[IntegerModel] = IntegerModel
+    ) -> None:
         self.session = session
         self.board = board
         self.streams, self.slots = session.streams, session.slots
         self._expected = Expected(self.streams)
-        self.golden = GoldenSession(weights, self.streams, self.slots, IntegerModel, self._expected.trace)
+        self.golden = GoldenSession(weights, self.streams, self.slots, model, self._expected.trace)
         self.checked = 0
         self.steps = 0
         board.record()

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import resource
 import time
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from watched import Watch
 
 from lutern.firmware.link import Client, RefusedError
 from lutern.firmware.loader import load_sections, put_sections
 from lutern.firmware.program import Program, lay_out
-from lutern.firmware.session import Feed, GoldenSession, Run, Session
+from lutern.firmware.session import Feed, GoldenSession, Session
 from lutern.hw.config import HwConfig
 from lutern.hw.memory import SourceShape, fifo_depth
 from lutern.hw.presets import preset
@@ -62,46 +61,22 @@ ROW_WAY = 20
 """Cycles, at most, that a row of the embedding table takes longer from a port than from memory on the chip."""
 
 
-class Watched(SimulatedBoard):
-    """Notes what the memory has counted every ``note_every`` cycles, if that is not 0."""
+class Watched(Watch, SimulatedBoard):
+    """A board whose memory is watched."""
 
     def __init__(self, config: HwConfig) -> None:
-        self.note_every = 0
-        self.notes: list[tuple[int, WordCounts]] = []
         self.config = config
         machine: Any = simulated(config)
         self.shape: SourceShape = machine.source_shape
         super().__init__(machine, word_timing=TIMINGS["word a cycle"])
 
-    def run(self, cycles: int) -> int:
-        step = self.note_every or max(cycles, 1)
-        waiting = super().run(0)
-        for done in range(0, cycles, step):
-            if waiting := super().run(min(step, cycles - done)):
-                break
-            if self.note_every:
-                self.notes.append((self.cycles, self.word_counts()))
-        return waiting
-
-    def until(self, cycle: int) -> WordCounts:
-        """What was counted up to a cycle, or some cycles less."""
-        return self.notes[bisect_right(self.notes, cycle, key=lambda note: note[0]) - 1][1]
-
-    def run_watched(self, session: Session, feed: Feed, count: int, every: int = 1) -> tuple[Run, NDArray[np.int64]]:
-        """A run with notes, and the cycle of its tokens' last writes of h, [count]."""
-        self.record("h")
-        self.taps("h", clear=True)
-        self.note_every = every
-        run = session.run([feed], count)
-        self.note_every = 0
-        self.record("h", on=False)
-        return run, self.taps("h", clear=True).cycles.astype(np.int64).reshape(count, -1)[:, -1]
+    def counts(self) -> list[WordCounts]:
+        return [self.word_counts()]
 
     def session(self, program: Program, timing: WordTiming) -> Session:
         """A fresh one."""
         self.reset()
-        self.note_every = 0
-        self.notes.clear()
+        self.forget()
         self.set_word_timing(timing)
         return Session(Client(self, timeout_s=20.0, token_timeout_s=20.0), program, door=self)
 
@@ -139,9 +114,9 @@ def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weig
     print("timing\tcycles\twords\tlatency\trefresh\tpause\tnot asked\tchip: memory\toperations\tgains\ttrit FIFO")
     for name, timing in TIMINGS.items():
         session = board.session(program, timing)
-        run, ends = board.run_watched(session, Feed(7, fresh=True), TOKENS)
+        run, ends = board.run_watched(session, [Feed(7, fresh=True)], TOKENS)
         begin, end, tokens = int(ends[WARM]), int(ends[-1]), TOKENS - 1 - WARM
-        counts = board.until(end) - board.until(begin)
+        counts = board.between(begin, end)[0]
         chip = dict(zip(RECORD_COUNTERS, session.counters().sum(axis=0)[len(LANE_COUNTERS) :], strict=True))
         figures = (counts.words, counts.latency, counts.refresh, counts.pause, counts.not_asked)
         print(
@@ -240,14 +215,14 @@ def decode_and_count(board: Watched, model: ModelConfig, singles: int) -> None:
     token, begun = 65, time.monotonic()
     for step in range(singles + 1):
         feed, count = Feed(token, fresh=step == 0), 2 if step == singles else 1
-        run, ends = board.run_watched(session, feed, count, NOTE_EVERY)
+        run, ends = board.run_watched(session, [feed], count, NOTE_EVERY)
         assert run.tokens == golden.run([feed], count).tokens, f"run {step}"
         ours, theirs = session.logits(), golden.logits()
         np.testing.assert_array_equal(ours.sums, theirs.sums[ours.tokens], err_msg=f"run {step}")
         assert ours.scale == theirs.scale, f"run {step}"
         token = run.tokens[-1][0]
     cycles, expected = int(ends[1] - ends[0]), token_cycles(model, board.config)
-    counts = board.until(int(ends[1])) - board.until(int(ends[0]))
+    counts = board.between(int(ends[0]), int(ends[1]))[0]
     print(
         f"\n{program.trits:,} trits, {singles + 2} tokens equal; {cycles:,} cycles, {expected.cycles:,} by the model, "
         f"withheld {counts.withheld:,}: {counts}; {time.monotonic() - begun:.0f} s, peak "

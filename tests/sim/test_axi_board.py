@@ -1,0 +1,152 @@
+"""Machines with AXI4 masters, over memories like DDR4 and HBM2: equal to the integer model, and how many of the cycles
+that the memories offer they use. Whole models of 1.3 and 2.7 billion parameters are slow: `pytest -s` prints figures.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from watched import Watch
+
+from lutern.firmware.link import Client
+from lutern.firmware.program import Program, lay_out
+from lutern.firmware.session import Feed, Session
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
+from lutern.measure.cycles import token_cycles
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.fast_model import FastModel
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
+from lutern.model_ref.synthetic import PUBLISHED, large_checkpoint
+from lutern.sim.axi_board import AxiBoard
+from lutern.sim.lockstep import LockStep
+from lutern.sim.port_memory import WordCounts, WordTiming
+
+SEED = 22
+MODEL = ModelConfig(vocab_size=50, hidden_size=96, num_hidden_layers=2, intermediate_size=160)
+DDR4 = WordTiming.dram(300e6, latency_least=60, latency_most=200, seed=SEED)
+"""A read takes 200 to 667 ns, and each port refreshes 350 ns in 7.8 us, at another time than the others."""
+RANDOM = replace(DDR4, busy_share=0.3, pause_share=0.2)
+TWO_PORTS = preset("axi-x128").with_(memory_ports=2, memory_words=1 << 23, top_k=0)
+"""A beat of 128 bits over two ports of 64; `axi-x128` has one."""
+WIDE = preset("axi-x512").with_(top_k=0)
+"""Keeping the best takes cycles that depend on values, and all logits are compared."""
+HBM = preset("hbm-x4096").with_(top_k=0)
+NOTE_EVERY = 200
+"""Cycles between two looks at the counts: what happens in so many is counted for the token after or before."""
+OFFERED = 0.99
+"""Of the cycles in which a port's memory gives words, those in which the machine takes one."""
+
+
+class Watched(Watch, AxiBoard):
+    """A board whose ports are watched."""
+
+    def counts(self) -> list[WordCounts]:
+        return [self.port_counts(index) for index in range(self.config.memory_ports)]
+
+    def session(self, program: Program, timing: WordTiming) -> Session:
+        """A fresh one."""
+        self.reset()
+        self.forget()
+        self.set_word_timing(timing)
+        return Session(Client(self, timeout_s=600.0, token_timeout_s=600.0), program, door=self)
+
+
+@pytest.fixture(scope="module")
+def board() -> Iterator[Watched]:
+    with Watched(TWO_PORTS) as board:
+        yield board
+
+
+@pytest.fixture(scope="module")
+def weights() -> IntegerWeights:
+    return integer_weights(large_checkpoint(MODEL, SEED))
+
+
+def test_equal_to_the_integer_model(board: Watched, weights: IntegerWeights) -> None:
+    """Every h, S and code, the tokens and the logits, with refreshes and random pauses on all channels."""
+    machine = LockStep(board.session(lay_out(weights, board.config), RANDOM), board, weights)
+    machine.run([Feed(7, fresh=True)], 3)
+    machine.run([Feed(3)], 2)
+    board.record(on=False)
+    assert machine.checked > 3000, f"seed {SEED}"
+    for index, counts in enumerate(board.counts()):
+        assert min(counts.latency, counts.refresh, counts.pause) > 0, f"port {index}: {counts}, seed {SEED}"
+
+
+def decode(board: Watched, model: ModelConfig, tokens: int) -> None:
+    """So many tokens equal in every h, S, code and logit, then one more whose cycles are counted by the chip, by the
+    cycle model and by the bus."""
+    begun = time.monotonic()
+    weights = integer_weights(large_checkpoint(model, SEED))
+    program = lay_out(weights, board.config)
+    session = board.session(program, DDR4)
+    made, begun = time.monotonic() - begun, time.monotonic()
+    machine = LockStep(session, board, weights, FastModel)
+    token = 65 % model.vocab_size
+    for step in range(tokens):
+        token = machine.run([Feed(token, fresh=step == 0)]).tokens[0][0]
+    board.record(on=False)
+    took, simulated = time.monotonic() - begun, board.cycles
+    run, ends = board.run_watched(session, [Feed(token)], 2, NOTE_EVERY)
+    cycles, expected = int(ends[1] - ends[0]), token_cycles(model, board.config)
+    of_ports = board.between(int(ends[0]), int(ends[1]))
+    print(
+        f"\n{board.config.name}: {program.trits:,} trits, {tokens} tokens, {machine.checked:,} values equal; made in "
+        f"{made:.0f} s, {took:.0f} s for {simulated:,} cycles, peak "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB\n"
+        f"a token: {run.cycles:,} cycles by the chip, {expected.cycles:,} by the model, {cycles:,} by the bus"
+    )
+    print("port\tcycles\twords\tlatency\trefresh\tpause\tnot asked\tof what it offers")
+    for index, counts in enumerate(of_ports):
+        offered = counts.words / (cycles - counts.refresh - counts.pause)
+        figures = (counts.words, counts.latency, counts.refresh, counts.pause, counts.not_asked)
+        print(index, f"{cycles:,}", *(f"{figure:,}" for figure in figures), f"{offered:.2%}", sep="\t")
+        where = f"port {index}: {counts}, {cycles} cycles, seed {SEED}"
+        assert abs(cycles - counts.words - counts.withheld - counts.not_asked) <= NOTE_EVERY, where
+        assert offered >= OFFERED, where
+    assert abs(cycles - run.cycles) <= NOTE_EVERY, f"{run}, {cycles} by the writes of h"
+    assert expected.cycles <= run.cycles, "faster than the model"
+
+
+def slice_of(size: str, layers: int = 2) -> ModelConfig:
+    """Some layers of a released shape, with a small vocabulary."""
+    return replace(PUBLISHED[size], num_hidden_layers=layers, vocab_size=256)
+
+
+def test_two_layers_of_1_3b(board: Watched) -> None:
+    decode(board, slice_of("1.3b"), 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "tokens"), [("1.3b", 8), ("2.7b", 2)])
+def test_whole_models(size: str, tokens: int) -> None:
+    """1.3 and 2.7 billion parameters from four ports of 128 bits."""
+    with Watched(WIDE) as board:
+        decode(board, PUBLISHED[size], tokens)
+
+
+@pytest.mark.slow
+def test_two_layers_of_2_7b_from_hbm() -> None:
+    with Watched(HBM) as board:
+        machine: HwConfig = board.config
+        assert machine.word_bits == 4096 and machine.memory_ports == 16
+        decode(board, slice_of("2.7b"), 2)
+
+
+def test_checks_can_fail(board: Watched, weights: IntegerWeights) -> None:
+    """A bit of a port's memory that changes is seen: the run is repeated from what the host loads again."""
+    session = board.session(lay_out(weights, board.config), DDR4)
+    expected = session.run([Feed(7, fresh=True)], 2).tokens
+    place = session.program.sections[0][0] + 20
+    word = board.peek(place, 1)
+    word[0, 12] ^= 4
+    board.poke(place, word)
+    assert session.run([Feed(7, fresh=True)], 2).tokens == expected
+    assert len(session.repairs) == 1 and "was damaged in memory" in session.repairs[0], session.repairs
+    assert np.array_equal(board.peek(place, 1)[0], session.program.words[place])

@@ -1,0 +1,64 @@
+"""A simulated board that notes what its memories have counted, every some cycles."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.firmware.session import Feed, Machine, Run
+from lutern.sim.port_memory import WordCounts
+
+if TYPE_CHECKING:
+    from lutern.sim.board import SimulatedBoard as _Board
+else:
+    _Board = object
+
+
+class Watch(_Board):
+    """Ahead of a board in its class's bases: notes the ``counts`` of each memory every ``note_every`` cycles, unless
+    that is 0."""
+
+    note_every = 0
+
+    def counts(self) -> list[WordCounts]:
+        """What each memory has counted."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """No notes any more."""
+        self.note_every = 0
+        self._notes: list[tuple[int, list[WordCounts]]] = []
+
+    def run(self, cycles: int) -> int:
+        step = self.note_every or max(cycles, 1)
+        waiting = super().run(0)
+        for done in range(0, cycles, step):
+            if waiting := super().run(min(step, cycles - done)):
+                break
+            if self.note_every:
+                self._notes.append((self.cycles, self.counts()))
+        return waiting
+
+    def between(self, begin: int, end: int) -> list[WordCounts]:
+        """What each memory counted between two cycles, or some cycles earlier."""
+        first, last = (self._until(cycle) for cycle in (begin, end))
+        return [after - before for before, after in zip(first, last, strict=True)]
+
+    def _until(self, cycle: int) -> list[WordCounts]:
+        return self._notes[bisect_right(self._notes, cycle, key=lambda note: note[0]) - 1][1]
+
+    def run_watched(
+        self, machine: Machine, feeds: Sequence[Feed], count: int, every: int = 1
+    ) -> tuple[Run, NDArray[np.int64]]:
+        """A run with notes, and the cycle of its tokens' last writes of h, [count]."""
+        self.record("h")
+        self.taps("h", clear=True)
+        self.note_every = every
+        run = machine.run(feeds, count)
+        self.note_every = 0
+        self.record("h", on=False)
+        return run, self.taps("h", clear=True).cycles.astype(np.int64).reshape(count, -1)[:, -1]
