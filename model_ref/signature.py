@@ -223,7 +223,8 @@ class WordSignatures:
     def block_check(self, words: Words, image: int, place: int) -> Words:
         """The words [check_words, word_bytes] that end block ``place`` of an image, after words [n, word_bytes]."""
         states = self._signature.fold(self._cut(words[None]), np.zeros(self._slices, np.uint64))
-        return self._joined(self._signature.checks(states, self._wanted(image, [place], BLOCK_MARK)))[0]
+        check: Words = self._joined(self._signature.checks(states, self._wanted(image, [place], BLOCK_MARK)))[0]
+        return check
 
     def row_checks(self, words: Words, image: int, tokens: Iterable[int]) -> Words:
         """The words [rows, check_words, word_bytes] that begin the rows of ``tokens``, before words [rows, n,
