@@ -16,6 +16,7 @@ After every ``block_words`` words or some more, and at the end of a layer that h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -293,6 +294,7 @@ class Sizes:
         return self.record_words + streams * self.row_words + state
 
 
+@lru_cache(maxsize=64)
 def program_sizes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
     """Sizes of the program of a shape: its records, and a row of the embedding table for every token.
 
