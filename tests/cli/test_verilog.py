@@ -41,6 +41,14 @@ def ports(text: str) -> set[str]:
     return set(found[1].split(", "))
 
 
+def test_machines_with_axi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """They have the control of a processor, in place of the bytes of the link."""
+    monkeypatch.setattr(command, "Top", None)
+    monkeypatch.setattr(command, "AxiTop", Echo)
+    verilog("axi-x128")
+    assert ports(capsys.readouterr().out) == PORTS
+
+
 def test_to_standard_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(command, "Top", Echo)
     verilog("tiny")
