@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,25 +10,18 @@ from rich.table import Table
 
 from lutern.boards.board import Board
 from lutern.boards.catalog import BOARDS, find_board
+from lutern.cli.estimate_tables import print_axi, print_memories, print_table
 from lutern.cli.models import open_network
-from lutern.cli.numbers import LARGEST_COUNT, check_number, one_of, whole
+from lutern.cli.numbers import LARGEST_COUNT, check_number, one_of, real, whole
 from lutern.cli.output import plain_console
 from lutern.firmware.limits import state_slots
 from lutern.firmware.schedule import program_sizes
 from lutern.firmware.serial_port import BAUD
 from lutern.hw.config import HwConfig, renamed_or_known
 from lutern.hw.presets import PRESETS, preset
-from lutern.measure import on_boards
-from lutern.measure.capacity import memories, needs
-from lutern.measure.estimate import (
-    DEVICES,
-    PUBLISHED_FIGURES,
-    Estimate,
-    device_tokens_per_second,
-    estimate,
-    limit_sentence,
-)
-from lutern.measure.fits import check_model, chip_lacks, presets_that_hold
+from lutern.measure.dram import CHOOSES
+from lutern.measure.estimate import Estimate, estimate, limit_sentence
+from lutern.measure.fits import check_model, chip_lacks
 from lutern.measure.memories import chip_memories
 from lutern.measure.resources import errors
 from lutern.measure.samples import MOST_LANES
@@ -52,6 +43,8 @@ CYCLES = {
     "sdram": "Bytes are exact; cycles within 0.1 % of the demo's on the simulated board.",
     "ddr3": "Bytes are exact; cycles within 1 % of the demo's on the simulated board, 0.1 % of two layers of 370M.",
     "port": "Bytes are exact; cycles are those with a memory that gives a word in every cycle.",
+    "axi": "Bytes are exact; cycles are those with a memory that gives a word in every cycle, or --share of them. What "
+    "DDR4 or HBM2 gives was not measured. LUT, FF and block RAM are an ECP5's.",
     "host": "Bytes are exact; the rate is the most that the line allows, of which the simulated board reaches 97 %.",
 }
 """How good they are, by memory."""
@@ -139,7 +132,7 @@ def print_estimate(
         place = (f"{total:,}", f"{value / total:.0%}") if board else ()
         table.add_row(title, f"{value:,.0f}", *place, given[field])
     plain_console().print(table)
-    how_good = CYCLES_OF_STATE if config.state == "memory" else CYCLES[config.memory]
+    how_good = CYCLES_OF_STATE if config.state == "memory" and config.memory != "axi" else CYCLES[config.memory]
     for lack in chip_lacks(config, board) if board else ():
         print(f"{lack.text}: it does not fit.")
     inside = config.lanes <= MOST_LANES and config.memory == "block"
@@ -156,109 +149,6 @@ def _number(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.4g}"
 
 
-def print_table() -> None:
-    """The released models on every board that holds them, and on larger devices, beside what others report."""
-    headings = ("model", "tokens/s", "a token takes", "kind", "device", "what")
-    rows: list[tuple[str, ...]] = []
-
-    def row(model: str, where: str, what: str, rate: float, kind: str) -> None:
-        seconds = 1 / rate
-        took = f"{seconds / 60:.1f} min" if seconds > 60 else f"{seconds * 1e3:,.3g} ms"
-        rows.append((model.upper(), f"{rate:,.3g}", took, kind, where, what))
-
-    of_ddr3 = on_boards.rows()
-    unheld: list[str] = []
-    for size, model_config in PUBLISHED.items():
-        own = [found for found in of_ddr3 if found.model == size]
-        for found in own:
-            row(size, ", ".join(found.boards), _machine_text(found), found.tokens_per_second, "estimated")
-        sent: dict[tuple[str, int], list[str]] = {}
-        for board, name in presets_that_hold(model_config, memory="host").items():
-            baud = BOARDS[board].baud(BOARDS[board].config(name))
-            sent.setdefault((name, baud), []).append(board)
-        if not own and not sent:
-            unheld.append(size.upper())
-        for (name, baud), boards in sent.items():
-            rate = estimate(model_config, preset(name), baud=baud).tokens_per_second
-            row(size, ", ".join(boards), f"preset {name}, {baud / 1e6:.3g} Mbaud", rate, "estimated, at most")
-        for device in DEVICES:
-            row(
-                size,
-                device.name,
-                f"{device.lanes:,} lanes at {device.clock_hz / 1e6:.0f} MHz, {device.bandwidth / 1e9:.0f} GB/s",
-                device_tokens_per_second(model_config, device),
-                "estimated, not built",
-            )
-        for other in PUBLISHED_FIGURES:
-            if other.model == size:
-                row(size, other.device, other.what, other.tokens_per_second, "published by others")
-    if sys.stdout.isatty():
-        table = Table(box=None, pad_edge=False)
-        for index, heading in enumerate(headings):
-            table.add_column(heading, justify="right" if index in (1, 2) else "left", no_wrap=index < 4)
-        for texts in rows:
-            table.add_row(*texts)
-        plain_console().print(table)
-    else:
-        print("\n".join("\t".join(texts) for texts in (headings, *rows)))
-    print(
-        "o_proj, channel mixer, lm_head and embedding are counted. Rows of DDR3 are of memory that is never waited for "
-        "but while it refreshes; on the simulated board two layers of 370M are within 0.1 % of that. With presets "
-        "host the weights are sent for every token." + (f" No board holds {', '.join(unheld)}." if unheld else "")
-    )
-
-
-def _machine_text(found: on_boards.OnBoard) -> str:
-    """The machine of a row, as it is typed, and what its memory gives."""
-    changes = "".join(f" --set {change}" for change in found.changes)
-    embedding = "" if found.embedding_bits == WIDE_BITS else f", --embedding-bits {found.embedding_bits}"
-    streams = f", {found.config.streams} streams" if found.config.streams > 1 else ""
-    return (
-        f"{on_boards.PRESET}{changes}{embedding}{streams}, memory {found.config.memory_hz / 1e6:g} MHz: "
-        f"{found.byte_count:,} bytes, {found.share:.1%} of at most {found.bound:.3g} tokens/s"
-    )
-
-
-def print_memories() -> None:
-    """Bytes of the released models, and their share of every memory that a board has."""
-    sizes = memories()
-    headings = ["model", "word", "embedding", "bytes", *(f"{size >> 20} MiB" for size in sizes)]
-    rows = [
-        [
-            need.model.upper(),
-            str(need.word_bits),
-            str(need.embedding_bits),
-            f"{need.byte_count:,}",
-            *(f"{need.byte_count / size:.1%}" for size in sizes),
-        ]
-        for need in needs()
-    ]
-    _print_rows(headings, rows, left=1)
-    print(
-        "word, embedding: bits of a word of memory and of an element of the embedding table; above 100% it does not fit"
-    )
-    for boards in (boards for kinds in sizes.values() for boards in kinds.values()):
-        memory = boards[0].memories[0]
-        by_note: dict[str, list[str]] = {}
-        for board in boards:
-            by_note.setdefault(board.memories[0].note, []).append(board.name)
-        names = "; ".join(f"{', '.join(names)}{f' ({note})' if note else ''}" for note, names in by_note.items())
-        print(f"{memory.title}, {'driven' if memory.driven else 'not driven yet'}: {names}")
-
-
-def _print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
-    """A table on a terminal, its first columns to the left; lines with tabs in a pipe."""
-    if not sys.stdout.isatty():
-        print("\n".join("\t".join(texts) for texts in (headings, *rows)))
-        return
-    table = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index < left else "right", no_wrap=True)
-    for texts in rows:
-        table.add_row(*texts)
-    plain_console().print(table)
-
-
 def estimate_machine(
     model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder or an image.")] = "demo",
     size: Annotated[str, typer.Option(help=f"A published shape instead: {', '.join(PUBLISHED)}.")] = "",
@@ -269,6 +159,12 @@ def estimate_machine(
     ] = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
     table: Annotated[bool, typer.Option("--table", help="The released models on boards and larger devices.")] = False,
+    axi: Annotated[
+        bool, typer.Option("--axi", help="The same on machines with AXI4, by clock and share of the memory's peak.")
+    ] = False,
+    share: Annotated[
+        float, real("--share", least=0.01, most=1, help="Of a word in every cycle, what a memory at a port gives.")
+    ] = 1.0,
     embedding_bits: Annotated[
         int | None,
         one_of(
@@ -282,8 +178,8 @@ def estimate_machine(
     ] = False,
 ) -> None:
     """Cycles, bytes, tokens a second and resources, without simulation or synthesis."""
-    if table or of_memories:
-        print_table() if table else print_memories()
+    if table or axi or of_memories:
+        print_table() if table else print_axi() if axi else print_memories()
         return
     board = find_board(board_name) if board_name else None
     hw_config = board.config(preset_name) if board else preset(preset_name or "sim-64")
@@ -299,6 +195,8 @@ def estimate_machine(
     bits = (embedding_bits or WIDE_BITS) if size else open_network(model).embedding_bits
     if board and not changes:
         check_model(model_config, name, board, preset_name, bits)
+    if share != 1 and (hw_config.memory not in CHOOSES or hw_config.source != "streamed"):
+        raise LuternError(f"--share is for a machine with a port for memory, {hw_config.name} has none; leave it out.")
     baud = board.baud(hw_config) if board else BAUD
-    found = estimate(model_config, hw_config, streams=streams, baud=baud, embedding_bits=bits)
+    found = estimate(model_config, hw_config, streams=streams, baud=baud, embedding_bits=bits, share=share)
     print_estimate(name, model_config, hw_config, found, board, bits)

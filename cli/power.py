@@ -14,6 +14,7 @@ from lutern.cli.estimate import find_shape
 from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, real, whole
 from lutern.cli.output import given_texts, plain_console
+from lutern.cli.power_table import print_table
 from lutern.cli.progress import progress_bar
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.serial_port import BAUD
@@ -22,6 +23,7 @@ from lutern.hw.presets import PRESETS, preset
 from lutern.hw.top import Top
 from lutern.measure import calibration, energy, meter
 from lutern.measure.cost import measure_cost
+from lutern.measure.dram import DRAMS, dram_of, joules
 from lutern.measure.estimate import estimate
 from lutern.measure.known_designs import DESIGNS, write_designs
 from lutern.measure.netlist import verilate_netlist
@@ -136,24 +138,39 @@ def show_terms(found: energy.Estimate, config: HwConfig, known: calibration.Cali
 def show_sums(found: energy.Estimate) -> None:
     """Of a token, static power apart."""
     unit = _unit(found)
+    beside = f" and of the memory's standby {_interval(found.standby, 1, 'W')}" if found.standby.high else ""
     print(
-        f"dynamic {_interval(found.dynamic, *unit)} a token; static {_interval(found.static, 1, 'W')}; "
+        f"dynamic {_interval(found.dynamic, *unit)} a token; static {_interval(found.static, 1, 'W')}{beside}; "
         f"together {_interval(found.joules, *unit)} a token, {_interval(found.watts, 1, 'W')}"
     )
 
 
-def compute(model: str, size: str, preset_name: str, part: str, file: Path) -> None:
+def compute(model: str, size: str, preset_name: str, part: str, file: Path, dram: str) -> None:
     """Of a published size, or of a machine with memory beside the chip: too large for toggles to be counted."""
     name, model_config = find_shape(model, size)
     config, known = preset(preset_name), calibration.load(file)
+    memory = dram_of(config, dram)
     computed = estimate(model_config, config, baud=BAUD)
-    found = energy.without_nets(part, known, config, computed)
     print(
         f"computed: {name} on {config.name}, {computed.tokens_per_second:,.4g} tokens/s, "
         f"{computed.bytes_read:,} bytes a token; nothing was counted"
     )
+    if memory is not None and config.memory == "axi":
+        token = joules(model_config, config, memory, computed.tokens_per_second)
+        print(
+            f"estimated: {_interval(token.transport, 1e-3, 'mJ')} a token to read from {memory.title}, and standby of "
+            f"{memory.parts(config)} {memory.part}{'s' if memory.parts(config) > 1 else ''}, "
+            f"{_interval(memory.standby_watts(config), 1, 'W')}: {_interval(token.standby, 1e-3, 'mJ')} a token\n"
+            f"{memory.title}: {memory.source}\n"
+            f"Of the chip nothing is estimated: the coefficients are those of an ECP5, which has no clock of "
+            f"{config.clock_hz / 1e6:.0f} MHz. lutern power --table has what boards take when idle."
+        )
+        return
+    found = energy.without_nets(part, known, config, computed, dram)
     show_terms(found, config, known)
     show_sums(found)
+    if config.memory == "host":
+        print("without the link that the weights come over, whose joules a byte are not known")
     print("without toggles of the logic's nets, which are counted for a machine with memory on the chip")
 
 
@@ -190,7 +207,11 @@ def power(
     preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
     prompts: Annotated[list[str] | None, typer.Option("--prompt", callback=given_texts, help="Again for more.")] = None,
     netlist: Annotated[bool, typer.Option("--netlist", help="Also of ECP5's cells, for one token.")] = False,
+    table: Annotated[
+        bool, typer.Option("--table", help="Joules a token of the published shapes by memory, beside others'.")
+    ] = False,
     part: Annotated[str, typer.Option(help="Chip, for the estimate.")] = "LFE5U-85F",
+    dram: Annotated[str, typer.Option(help=f"Memory at a machine's ports: {', '.join(DRAMS)}.")] = "",
     file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,
     idle: Annotated[Path | None, typer.Option(help="CSV log of the idle board.")] = None,
     loaded: Annotated[Path | None, typer.Option(help="CSV log of the decoding board.")] = None,
@@ -208,7 +229,9 @@ def power(
     output: Annotated[Path, typer.Option("-o", help="File of the coefficients.")] = Path("calibration.json"),
 ) -> None:
     """Toggles a token, counted; joules, estimated; with --idle and --loaded measured."""
-    if designs is not None:
+    if table:
+        print_table()
+    elif designs is not None:
         write_designs(designs)
         print(f"{len(DESIGNS)} designs and activity.csv in {designs}; docs/measuring.md says how to go on")
     elif calibrate is not None:
@@ -230,6 +253,6 @@ def power(
                 f"toggles of {size or preset_name} cannot be counted, for they are those of a model that is simulated "
                 "with memory on the chip; leave --netlist out."
             )
-        compute(model, size, preset_name, part, file)
+        compute(model, size, preset_name, part, file, dram)
     else:
         count(model, preset_name, prompts or list(PROMPTS), netlist, part, file)

@@ -22,6 +22,7 @@ from lutern.hw.protocol import COUNTER_NAMES
 from lutern.hw.top import Top
 from lutern.measure import calibration, energy, pictures, report
 from lutern.measure.cost import measure_cost
+from lutern.measure.dram import CHOOSES
 from lutern.measure.estimate import estimate
 from lutern.measure.netlist import verilate_netlist
 from lutern.measure.phases import Token
@@ -140,6 +141,16 @@ def energy_section(preset_name: str, model: str, netlist: bool, part: str, file:
 
 def computed_energy(model_config: ModelConfig, config: HwConfig, part: str, known: calibration.Calibration) -> Section:
     """Of a machine whose memory is beside the chip, as ``lutern power`` computes it: no toggles are counted."""
+    if config.memory in CHOOSES:
+        return Section(
+            "Energy",
+            (
+                report.text(
+                    f"Not estimated, for the kind of memory at the ports of {config.name} is not known; lutern power "
+                    f"--preset {config.name} --dram KIND estimates it."
+                ),
+            ),
+        )
     found = energy.without_nets(part, known, config, estimate(model_config, config, baud=BAUD))
     rows = [
         [term.name, f"{term.events:,.0f}", f"{1e6 * term.low:,.3g} to {1e6 * term.high:,.3g}"] for term in found.terms
@@ -151,7 +162,8 @@ def computed_energy(model_config: ModelConfig, config: HwConfig, part: str, know
             report.text(
                 f"Estimated for {part}, without toggles of its logic: {1e6 * together.low:,.3g} to "
                 f"{1e6 * together.high:,.3g} uJ a token with static power of {found.static.low:.3g} to "
-                f"{found.static.high:.3g} W; coefficients: {known.source} ({known.date})."
+                f"{found.static.high:.3g} W and of the memory's standby {found.standby.low:.3g} to "
+                f"{found.standby.high:.3g} W; coefficients: {known.source} ({known.date})."
             ),
             report.table(["a token", "events", "uJ"], rows),
         ),

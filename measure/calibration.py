@@ -26,9 +26,12 @@ EVENTS = {
     "net_toggle": "a net of logic changes once",
     "register_clock": "a flip-flop sees a rising edge",
     "block_ram_access": "a block RAM reads or writes a word",
-    "memory_byte": "a byte is read from memory outside of the chip, pins and memory included",
-    "ddr3_byte": "a byte is read from DDR3, pins, their termination, standby and refreshing of the part included",
+    "memory_byte": "a byte is read from SDR SDRAM, pins and all of the part included",
+    "ddr3_byte": "a byte is read from DDR3, pins and their termination included, standby and refreshing not",
+    "ddr4_byte": "the same of DDR4",
+    "hbm2_byte": "the same of HBM2",
 }
+"""Bytes of memory that a file leaves out are those of measure/dram.py."""
 STATIC = "static_watts"
 SAMPLES = 2000
 SEED = 1

@@ -5,21 +5,25 @@
 
 Static power: typical supply currents of the ECP5 and ECP5-5G Family Data Sheet (FPGA-DS-02012, "ECP5 Supply Current
 (Standby)") times their voltages, at 25 degrees; the upper end is twice that, since leakage doubles in some 30 degrees.
-It is listed apart, and is part of no joule of an event.
+It is listed apart, and is part of no joule of an event. So is the standby of a memory beside the chip (dram.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lutern.hw.config import HwConfig
 from lutern.measure.calibration import STATIC, Calibration, Coefficient
+from lutern.measure.dram import Dram, dram_of
 from lutern.measure.estimate import Estimate as Computed
 from lutern.model_ref.errors import LuternError
 
 TYPICAL_STATIC_WATTS = {"12F": 0.125, "25F": 0.125, "45F": 0.170, "85F": 0.298}
 """By the size in a part's name."""
+
+
+NO_WATTS = Coefficient(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,15 @@ class Term:
 
 @dataclass(frozen=True)
 class Estimate:
-    """``static``: watts. ``joules``: of a token, without and with static power."""
+    """``static``, ``standby``: watts of the chip and of the memory beside it. ``dynamic``, ``joules``: of a token,
+    without and with both."""
 
     part: str
     seconds: float
     static: Coefficient
     terms: list[Term]
     source: str
+    standby: Coefficient = NO_WATTS
 
     @property
     def dynamic(self) -> Coefficient:
@@ -50,10 +56,10 @@ class Estimate:
 
     @property
     def joules(self) -> Coefficient:
-        """Joules a token with the static power of its time."""
+        """Joules a token with what stands by in its time."""
         return Coefficient(
             *(
-                getattr(self.dynamic, name) + getattr(self.static, name) * self.seconds
+                getattr(self.dynamic, name) + (getattr(self.static, name) + getattr(self.standby, name)) * self.seconds
                 for name in ("value", "low", "high")
             )
         )
@@ -94,25 +100,32 @@ def estimate(part: str, calibration: Calibration, events: Mapping[str, float], s
     return Estimate(part, seconds, static_watts(part, calibration), terms, calibration.source)
 
 
-def memory_events(config: HwConfig, bytes_read: float) -> dict[str, float]:
-    """Bytes that a pass reads from memory outside of the chip, as the event of its kind; none without one."""
-    if config.source == "resident" or config.memory == "block":
-        return {}
-    return {"ddr3_byte" if config.memory == "ddr3" else "memory_byte": bytes_read}
+def with_memory(calibration: Calibration, memory: Dram) -> Calibration:
+    """A calibration that has the bytes of a memory: its own, or those of the memory's table."""
+    if memory.event in calibration.coefficients:
+        return calibration
+    return replace(
+        calibration,
+        source=f"{calibration.source}; {memory.title}: {memory.source}",
+        coefficients={**calibration.coefficients, memory.event: memory.byte},
+    )
 
 
-def without_nets(part: str, calibration: Calibration, config: HwConfig, found: Computed) -> Estimate:
+def without_nets(
+    part: str, calibration: Calibration, config: HwConfig, found: Computed, dram_name: str = ""
+) -> Estimate:
     """Of a token of a machine that nobody simulated: memory, clock and block RAM, computed. Nets of logic are left out.
 
-    Joules and seconds are a token's share of a pass.
+    Joules and seconds are a token's share of a pass. ``dram_name``: the memory of a machine that leaves its kind open.
     """
+    memory = dram_of(config, dram_name)
     cycles = config.clock_hz / found.tokens_per_second
-    events = {
-        "register_clock": found.resources.ff * cycles,
-        "block_ram_access": found.resources.block_rams * cycles,
-        **memory_events(config, found.bytes_read / found.streams),
-    }
-    return estimate(part, calibration, events, 1 / found.tokens_per_second)
+    events = {"register_clock": found.resources.ff * cycles, "block_ram_access": found.resources.block_rams * cycles}
+    if memory is None:
+        return estimate(part, calibration, events, 1 / found.tokens_per_second)
+    events[memory.event] = found.bytes_read / found.streams
+    known = with_memory(calibration, memory)
+    return replace(estimate(part, known, events, 1 / found.tokens_per_second), standby=memory.standby_watts(config))
 
 
 def of_windows(

@@ -12,6 +12,7 @@ Cost: the cycle model's: a fifth of a second for the demo, seconds for the relea
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lutern.firmware.host_weights import LINE_BITS
@@ -32,6 +33,8 @@ TRIT_SHARE = 0.98
 
 NO_GAIN = 0.0005
 """A gain that rounds to 0.0 %."""
+MEMORY_BOUND = 0.95
+"""Of the words that the memory has: a machine that takes less waits for something else."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,16 @@ class Estimate:
 
 
 def estimate(
-    model_config: ModelConfig, hw_config: HwConfig, *, streams: int = 1, baud: int, embedding_bits: int = WIDE_BITS
+    model_config: ModelConfig,
+    hw_config: HwConfig,
+    *,
+    streams: int = 1,
+    baud: int,
+    embedding_bits: int = WIDE_BITS,
+    share: float = 1.0,
 ) -> Estimate:
-    """A model on a machine. ``baud``: of the link, which sets the pace where the host sends the weights.
+    """A model on a machine. ``baud``: of the link, which sets the pace where the host sends the weights. ``share``: of
+    its words a second, what a memory at a port gives.
 
     Raises LuternError, with name and number, for a model that the machine does not hold.
     """
@@ -74,8 +84,8 @@ def estimate(
     if hw_config.source == "resident":
         bound = refreshed = hw_config.lanes * hw_config.clock_hz / model_config.trits
     else:
-        cycles = pass_cycles(hw_config, cycles, words)
-        bound, refreshed = peak_word_hz(hw_config) / words, mean_word_hz(hw_config) / words
+        cycles = pass_cycles(hw_config, cycles, words, share)
+        bound, refreshed = peak_word_hz(hw_config) / words, mean_word_hz(hw_config, share) / words
     rate, bound, refreshed = (streams * one for one in (hw_config.clock_hz / cycles, bound, refreshed))
     return Estimate(cycles, bytes_read, model_config.trits, streams, rate, bound, refreshed, found)
 
@@ -92,6 +102,8 @@ def limit_sentence(model_config: ModelConfig, hw_config: HwConfig, found: Estima
         return f"The lanes are the limit: they work in {used} of the cycles, else they wait for codes of a new vector."
     if hw_config.memory == "host":
         return f"The line is the limit: the lanes work in {used} of the cycles, more of them would give nothing."
+    if found.tokens_per_second < MEMORY_BOUND * found.refreshed:
+        return f"{_other_limit(model_config, hw_config, found)}; the lanes work in {used}."
     twice = hw_config.with_(columns=2 * hw_config.columns)
     fewer = _words(model_config, hw_config, found.streams) / _words(model_config, twice, found.streams)  # less padding
     gain = fewer * found.refreshed / found.tokens_per_second - 1
@@ -101,6 +113,19 @@ def limit_sentence(model_config: ModelConfig, hw_config: HwConfig, found: Estima
         f"The memory is the limit: words come in {found.share:.1%} of {slots}, the lanes work in "
         f"{used}; twice as many lanes would give {more}."
     )
+
+
+def _other_limit(model_config: ModelConfig, hw_config: HwConfig, found: Estimate) -> str:
+    """What a machine waits for that does not take the words it could have."""
+    leave = math.ceil(hw_config.rows * found.streams / hw_config.results_per_cycle)
+    beats = math.ceil(model_config.hidden_size / hw_config.columns)
+    takes = f"words are taken in {found.share:.1%} of the cycles"
+    if leave > beats:
+        return (
+            f"The sums are the limit: those of a row group leave in {leave} cycles at results_per_cycle "
+            f"{hw_config.results_per_cycle}, its shortest takes {beats} beats, so {takes}"
+        )
+    return f"Barriers are the limit: codes of a new vector are waited for, so {takes}"
 
 
 def _words(model_config: ModelConfig, hw_config: HwConfig, streams: int) -> int:
@@ -131,24 +156,6 @@ DEVICES = (
 """Lanes times clock times 1.6 bits are what the memory gives, or a little more."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """What others report: tokens a second, and what was counted."""
-
-    model: str
-    device: str
-    tokens_per_second: float
-    what: str
-
-
-PUBLISHED_FIGURES = (
-    Published("1.3b", "Stratix 10 (D5005)", 23.8, "Zhu et al.: a projection; measured 43 to 456 ms a block"),
-    Published("370m", "Alveo U250", 86.4, "its successor, one stream; 3,712 with 48 streams; 52 W"),
-    Published("370m", "several Alveo U280", 16300.0, "TerEffic, weights on the chips"),
-    Published("2.7b", "Alveo U280", 727.0, "TerEffic, from HBM; 46 W"),
-)
-
-
 def device_tokens_per_second(model_config: ModelConfig, device: Device) -> float:
     """One stream, all of o_proj, channel mixer and lm_head counted: memory and lanes work at once, barriers add up."""
     bytes_read = model_config.trits / TRITS_PER_BYTE / TRIT_SHARE
@@ -157,13 +164,4 @@ def device_tokens_per_second(model_config: ModelConfig, device: Device) -> float
     return 1 / (seconds + barriers * BARRIER_CYCLES / device.clock_hz)
 
 
-__all__ = [
-    "DEVICES",
-    "PUBLISHED_FIGURES",
-    "Device",
-    "Estimate",
-    "device_tokens_per_second",
-    "estimate",
-    "lane_use",
-    "limit_sentence",
-]
+__all__ = ["DEVICES", "Device", "Estimate", "device_tokens_per_second", "estimate", "lane_use", "limit_sentence"]

@@ -24,6 +24,7 @@ from lutern.boards.synthesis import require_package
 from lutern.hw.config import HwConfig
 from lutern.hw.presets import PRESETS, preset
 from lutern.measure.cost import measure_packed
+from lutern.measure.dram import CHOOSES
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import write_whole
 
@@ -64,7 +65,7 @@ class Row:
 def machines() -> list[tuple[str, HwConfig]]:
     """(use, machine): presets first, but those whose memory is the user's, others with DDR3, then what is drawn."""
     drawn = random.Random(SEED)
-    found = [("preset", config) for config in PRESETS.values() if config.memory != "port"]
+    found = [("preset", config) for config in PRESETS.values() if config.memory not in CHOOSES]
     found += [("fit", preset("ddr3-x16").with_(**changes)) for changes in OF_DDR3]
     count = 0
     while count < DRAWN:

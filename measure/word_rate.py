@@ -31,14 +31,14 @@ def peak_word_hz(hw_config: HwConfig) -> float:
     return min(_word_hz(hw_config)[0], hw_config.clock_hz)
 
 
-def mean_word_hz(hw_config: HwConfig) -> float:
-    """Words a second of a long sequential read."""
-    return min(_word_hz(hw_config)[1], hw_config.clock_hz)
+def mean_word_hz(hw_config: HwConfig, share: float = 1.0) -> float:
+    """Words a second of a long sequential read; ``share``: of these, where it is less."""
+    return share * min(_word_hz(hw_config)[1], hw_config.clock_hz)
 
 
-def pass_cycles(hw_config: HwConfig, model_cycles: int, words: int) -> int:
+def pass_cycles(hw_config: HwConfig, model_cycles: int, words: int, share: float = 1.0) -> int:
     """Of the machine's clock; ``model_cycles`` with a word a cycle, ``words`` of the pass."""
-    return max(model_cycles, math.ceil(words * hw_config.clock_hz / mean_word_hz(hw_config)))
+    return max(model_cycles, math.ceil(words * hw_config.clock_hz / mean_word_hz(hw_config, share)))
 
 
 __all__ = ["mean_word_hz", "pass_cycles", "peak_word_hz"]

@@ -39,17 +39,46 @@ def test_the_table() -> None:
     done = run("--table")
     assert done.returncode == 0, done.stderr
     lines = [line.split("\t") for line in done.stdout.splitlines()]
-    assert {line[0] for line in lines[1:-1]} == {"370M", "1.3B", "2.7B"}
-    kinds = {"estimated", "estimated, at most", "estimated, not built", "published by others"}
-    assert {line[3] for line in lines[1:-1]} == kinds
-    own = next(line for line in lines if line[:1] == ["370M"] and "ecpix5-85f" in line[4])
-    assert own[5].startswith("ddr3-x16, memory ") and f"{memory_bytes(preset('ddr3-x16')):,} bytes, 96." in own[5]
+    assert {line[0] for line in lines[1:-1]} == {"370M", "1.3B", "2.7B", "BitNet 2.4B", "BitNet 0.73B"}
+    grades = {line[3]: {other[4] for other in lines[1:-1] if other[3] == line[3]} for line in lines[1:-1]}
+    for own_grade in ("estimated", "estimated, at most", "estimated, not built"):
+        assert grades.pop(own_grade) == {"lutern"}
+    assert set(grades) == {"measured", "simulated", "projected", "published"}
+    assert not any("lutern" in who for who in grades.values())
+    assert [line[:4] for line in lines if line[1:2] == ["23.8"]] == [["1.3B", "23.8", "42 ms", "projected"]]
+    axi = next(
+        line for line in lines if line[0] == "1.3B" and line[6:] and line[6].startswith("axi-x512 at 300 MHz, one")
+    )
+    assert axi[1:5] == ["73.5", "13.6 ms", "estimated, at most", "lutern"]
+    own = next(line for line in lines if line[:1] == ["370M"] and "ecpix5-85f" in line[5])
+    assert own[6].startswith("ddr3-x16, memory ") and f"{memory_bytes(preset('ddr3-x16')):,} bytes, 96." in own[6]
     assert float(own[1]) == pytest.approx(
         8 * 0.966 * BOARDS["ecpix5-85f"].config("ddr3-x16").memory_hz / 68.9e6, rel=0.01
     )
-    host = next(line for line in lines if line[:1] == ["370M"] and line[4].startswith("ulx3s-45f"))
+    host = next(line for line in lines if line[:1] == ["370M"] and line[5].startswith("ulx3s-45f"))
     assert float(host[1]) == pytest.approx(3e6 / 10 / (341e6 / 5), rel=0.03)  # by hand: trits only
-    assert lines[-1][0].endswith("With presets host the weights are sent for every token.")
+    assert "With presets host the weights are sent for every token." in lines[-1][0]
+
+
+def test_machines_with_axi() -> None:
+    """A row a machine, model and number of streams; nine rates, of which a third is a third; what they are is said."""
+    done = run("--axi")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert lines[0][3:] == [f"{clock} {share}" for clock in (100, 200, 300) for share in (0.8, 0.9, 1.0)]
+    assert len(lines) == 1 + 24 + 1
+    for line in lines[1:-1]:
+        rates = [float(rate) for rate in line[3:]]
+        assert rates[0] <= rates[1] <= rates[2]
+        assert rates[8] == pytest.approx(3 * rates[2], rel=0.03)
+    assert ["1.3B", "axi-x512", "1"] in [line[:3] for line in lines]
+    said = lines[-1][0]
+    for text in (
+        "1.0: the cycle model's;",
+        "No share of a DDR4 or HBM2 was measured",
+        "2.7B on axi-x128 with --set max_w",
+    ):
+        assert text in said
 
 
 def test_the_memories_are_those_of_the_document() -> None:
@@ -79,6 +108,11 @@ def test_the_memories_are_those_of_the_document() -> None:
         (("--board", "ulx3s-25f", "--preset", "resident-85f"), "the LFE5U-25F of ulx3s-25f has 56: it does not fit."),
         (("--preset", "host"), "; at most 0.75"),
         (("--preset", "stream-x16", "--set", "memory=port"), "a memory that gives a word in every cycle. LUT and FF"),
+        (
+            ("--preset", "axi-x128"),
+            "a word in every cycle, or --share of them. What DDR4 or HBM2 gives was not measured.",
+        ),
+        (("--preset", "axi-x128", "--share", "0.8"), "words come in 80.0% of the cycles"),
         (("--preset", "resident-1024"), "this machine is outside of that"),
         (("--preset", "stream-x16"), "state S: in 16 block RAMs of the chip, of 8 conversations of this model"),
         (
@@ -103,6 +137,8 @@ def test_what_is_not_exact_is_said(arguments: tuple[str, ...], said: str) -> Non
         (("--size", "9b"), "there is no size 9b; choose one of 370m, 1.3b, 2.7b."),
         (("--set", "rows=x"), "rows=x: rows is a int, 'x' is none."),
         (("--set", "lines=3"), "lines=3 changes no field of a machine;"),
+        (("--share", "0.9"), "--share is for a machine with a port for memory, sim-64 has none; leave it out."),
+        (("--preset", "axi-x128", "--share", "0"), "--share is 0.0; give a number from 0.01 to 1."),
         (("--streams", "2"), "2 streams are wanted, sim-64 takes 1 at a time;"),
         (
             ("--size", "370m", "--board", "ulx3s-25f"),

@@ -70,7 +70,7 @@ def test_calibration_of_another_part(tmp_path: Path) -> None:
 
 
 def test_370m_from_ddr3() -> None:
-    """By hand: 68.9 MB a token of 1.6e-10 to 7.7e-10 J a byte; clocks and block RAM; static power of a token's time."""
+    """By hand: 68.9 MB a token of 1.2e-10 to 5.9e-10 J a byte; clocks and block RAM; static power of a token's time."""
     text = run("--size", "370m", "--preset", "ddr3-x16")
     token_bytes = estimate(PUBLISHED["370m"], preset("ddr3-x16"), baud=1).bytes_read
     begin = rf"computed: 370M on ddr3-x16, 8\.40\d tokens/s, {token_bytes:,} bytes a token; nothing was counted"
@@ -80,14 +80,55 @@ def test_370m_from_ddr3() -> None:
         for name, low, high in re.findall(r"^(\w+) +[\d,]+ +([\d.]+) to ([\d.]+) *$", text, re.MULTILINE)
     }
     assert set(terms) == {"register_clock", "block_ram_access", "ddr3_byte"}
-    assert terms["ddr3_byte"] == pytest.approx((11.0, 53.0), rel=0.01)
+    assert terms["ddr3_byte"] == pytest.approx((8.27, 40.8), rel=0.01)
     found = re.search(
-        r"dynamic ([\d.]+) to ([\d.]+) mJ .*; static 0.298 to 0.596 W; together ([\d.]+) to ([\d.]+) mJ", text
+        r"dynamic ([\d.]+) to ([\d.]+) mJ .*; static 0.298 to 0.596 W and of the memory's standby 0.036 to 0.1 W; "
+        r"together ([\d.]+) to ([\d.]+) mJ",
+        text,
     )
     assert found is not None, text
     low, high, low_together, high_together = map(float, found.groups())
     assert (low, high) == pytest.approx(tuple(map(sum, zip(*terms.values(), strict=True))), rel=0.01)
-    assert (low_together, high_together) == pytest.approx((low + 298 / 8.404, high + 596 / 8.404), rel=0.01)
+    assert (low_together, high_together) == pytest.approx((low + 334 / 8.404, high + 696 / 8.404), rel=0.01)
+
+
+def test_memory_at_axi_ports() -> None:
+    """Of bytes and standby alone, of the kind that is given; the chip is no ECP5."""
+    text = run("--preset", "axi-x512", "--dram", "ddr4")
+    assert text.startswith("computed: demo-small on axi-x512, ")
+    assert re.search(
+        r"\nestimated: [\d.e-]+ to [\d.e-]+ mJ a token to read from DDR4-2400, and standby of 4 x16 parts, ", text
+    )
+    assert (
+        "Of the chip nothing is estimated: the coefficients are those of an ECP5, which has no clock of 300 MHz."
+        in text
+    )
+    with pytest.raises(
+        LuternError, match=r"^the memory at the ports of axi-x512 is the user's, .* give --dram, one of sdr"
+    ):
+        run("--preset", "axi-x512", "--size", "1.3b")
+
+
+def test_weights_over_the_link_have_no_joules() -> None:
+    text = run("--preset", "host")
+    assert (
+        "_byte" not in text and "without the link that the weights come over, whose joules a byte are not known" in text
+    )
+
+
+def test_the_table() -> None:
+    """A pipe's: 24 estimates and nine figures of others, among them 13 W / 23.8 tokens/s, projected."""
+    lines = [line.split("\t") for line in run("--table").splitlines()]
+    estimates = [line for line in lines if len(line) == 8]
+    assert len(estimates) == 1 + 24
+    [ddr4] = [line for line in estimates if line[:3] == ["1.3B", "1", "ddr4"]]
+    assert ddr4 == ["1.3B", "1", "ddr4", "66.1", "17-53", "2.3-4.6", "58", "77-110"]
+    others = [line for line in lines if len(line) == 7]
+    assert others[0] == ["model", "device", "by", "grade", "tokens/s", "W", "mJ"] and len(others) == 1 + 9
+    assert ["1.3B", "D5005", "Zhu et al.", "projected", "23.8", "13", "550"] in others
+    assert ["BitNet 2.4B", "KV260", "bitnet-kv260", "measured", "18.6", "6.8", "368"] in others
+    for kind in ("sdram", "ddr3", "ddr4", "hbm2"):
+        assert sum(line[0].startswith(f"{kind}: ") for line in lines) == 1
 
 
 def test_toggles_with_memory_beside_the_chip() -> None:

@@ -12,7 +12,7 @@ from lutern.boards.catalog import BOARDS
 from lutern.firmware.program import lay_out
 from lutern.hw.presets import PRESETS, preset
 from lutern.measure import samples
-from lutern.measure.estimate import DEVICES, PUBLISHED_FIGURES, device_tokens_per_second, estimate, limit_sentence
+from lutern.measure.estimate import DEVICES, device_tokens_per_second, estimate, limit_sentence
 from lutern.measure.resources import errors, fit, predict, resources
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -98,6 +98,27 @@ def test_the_limit_is_named(name: str, streams: int, said: str) -> None:
     assert said.format(use=use) in limit_sentence(DEMO, hw_config, found)
 
 
+def test_a_memory_that_gives_less() -> None:
+    """At an AXI4 port: a share of the words is that share of the bound, and the memory stays the limit."""
+    machine = preset("axi-x128").with_(max_vocab=2000)
+    whole, less = (estimate(DEMO, machine, baud=BAUD, share=share) for share in (1.0, 0.8))
+    assert whole.share > 0.98 and less.share == pytest.approx(0.8, abs=1e-4)
+    assert limit_sentence(DEMO, machine, less).startswith(
+        "The memory is the limit: words come in 80.0% of the cycles, "
+    )
+
+
+def test_sums_that_leave_slowly_are_the_limit() -> None:
+    """8 streams of 10 rows leave 2 a cycle in 40 cycles, a row group of 256 columns has 8 beats."""
+    machine = preset("axi-x512").with_(streams=8, state="memory")
+    found = estimate(DEMO, machine, streams=8, baud=BAUD)
+    text = limit_sentence(DEMO, machine, found)
+    assert text.startswith(
+        "The sums are the limit: those of a row group leave in 40 cycles at results_per_cycle 2, its "
+    )
+    assert f"shortest takes 8 beats, so words are taken in {found.share:.1%} of the cycles; the lanes work in " in text
+
+
 @pytest.mark.parametrize("vocab", [45, 2000])
 def test_more_lanes_give_what_is_said(vocab: int) -> None:
     """Twice the lanes of a machine whose memory is the limit, by the cycle model; 5 rows divide 60 and not 64."""
@@ -110,11 +131,6 @@ def test_more_lanes_give_what_is_said(vocab: int) -> None:
         most = 0.0 if text.endswith(" nothing.") else float(text.rpartition("at most ")[2].rstrip("%.")) / 100
         gain = after.tokens_per_second / before.tokens_per_second - 1
         assert gain <= most + 0.0005, (vocab, width, gain, text)
-
-
-def test_figures_of_others_are_under_their_model() -> None:
-    """Zhu et al. project 23.8 tokens a second for 1.3B."""
-    assert [figure.model for figure in PUBLISHED_FIGURES if figure.tokens_per_second == 23.8] == ["1.3b"]
 
 
 def test_a_model_that_does_not_fit() -> None:

@@ -1,0 +1,199 @@
+"""The tables of `lutern estimate`: the released models on boards and devices, at AXI4 ports, and in memories."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from lutern.boards.catalog import BOARDS
+from lutern.cli.output import plain_console
+from lutern.hw.presets import preset
+from lutern.measure import axi_rates, on_boards
+from lutern.measure.capacity import memories, needs
+from lutern.measure.estimate import DEVICES, device_tokens_per_second, estimate
+from lutern.measure.fits import presets_that_hold
+from lutern.measure.published import PUBLISHED_FIGURES, Published
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import WIDE_BITS
+from lutern.model_ref.synthetic import PUBLISHED
+
+OWN = "lutern"
+HEADINGS = ("model", "tokens/s", "a token takes", "grade", "by", "device", "what")
+
+
+def _own_rows(size: str, model_config: ModelConfig) -> list[tuple[str, ...]]:
+    """What machines of this project would do with a model: on boards, at AXI4 ports, on larger devices."""
+    found = [
+        _row(size, one.tokens_per_second, "estimated", "", ", ".join(one.boards), _machine_text(one))
+        for one in on_boards.rows()
+        if one.model == size
+    ]
+    for (name, baud), boards in _sent(model_config).items():
+        rate = estimate(model_config, preset(name), baud=baud).tokens_per_second
+        what = f"preset {name}, {baud / 1e6:.3g} Mbaud"
+        found.append(_row(size, rate, "estimated, at most", "", ", ".join(boards), what))
+    clock = max(axi_rates.CLOCKS)
+    for one in axi_rates.rows():
+        if one.model == size:
+            streams = f"{one.streams} streams" if one.streams > 1 else "one stream"
+            what = f"{one.preset} at {clock / 1e6:.0f} MHz, {streams}, a word in every cycle"
+            found.append(_row(size, one.rate(clock), "estimated, at most", "", "AXI4 ports", what))
+    for device in DEVICES:
+        what = f"{device.lanes:,} lanes at {device.clock_hz / 1e6:.0f} MHz, {device.bandwidth / 1e9:.0f} GB/s"
+        rate = device_tokens_per_second(model_config, device)
+        found.append(_row(size, rate, "estimated, not built", "", device.name, what))
+    return found
+
+
+def _sent(model_config: ModelConfig) -> dict[tuple[str, int], list[str]]:
+    """Boards that take a model's weights from the host, by preset and baud."""
+    sent: dict[tuple[str, int], list[str]] = {}
+    for board, name in presets_that_hold(model_config, memory="host").items():
+        sent.setdefault((name, BOARDS[board].baud(BOARDS[board].config(name))), []).append(board)
+    return sent
+
+
+def _row(model: str, rate: float, grade: str, who: str, device: str, what: str) -> tuple[str, ...]:
+    seconds = 1 / rate
+    unit, name = (60, "min") if seconds > 60 else (1, "s") if seconds > 1 else (1e-3, "ms")
+    took = f"{round_number(seconds / unit)} {name}"
+    return (model.upper() if model in PUBLISHED else model, round_number(rate), took, grade, who or OWN, device, what)
+
+
+def round_number(value: float, digits: int = 3) -> str:
+    """With so many digits that count, without an exponent."""
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:,.0f}" if rounded >= 10 ** (digits - 1) else f"{rounded:g}"
+
+
+def print_table() -> None:
+    """The released models on every board that holds them, and on larger devices, beside what others report."""
+    rows: list[tuple[str, ...]] = []
+    unheld: list[str] = []
+    for size, model_config in PUBLISHED.items():
+        own = _own_rows(size, model_config)
+        if not any(row[3] == "estimated" for row in own) and not _sent(model_config):
+            unheld.append(size.upper())
+        rows += own
+        rows += [_published(other) for other in PUBLISHED_FIGURES if other.model == size]
+    rows += [_published(other) for other in PUBLISHED_FIGURES if other.model not in PUBLISHED]
+    if sys.stdout.isatty():
+        _print_narrow(rows)
+    else:
+        print("\n".join("\t".join(texts) for texts in (HEADINGS, *rows)))
+    print_text(
+        "Our rows count o_proj, channel mixer, lm_head and embedding. Rows of DDR3 are of memory that is never waited "
+        "for but while it refreshes; on the simulated board two layers of 370M are within 0.1 % of that. With presets "
+        "host the weights are sent for every token. Rows of AXI4 ports are the cycle model's, see --axi. Grades of "
+        "others: measured on hardware; simulated; projected from something smaller; published, where what was read "
+        "does not say how." + (f" No board holds {', '.join(unheld)}." if unheld else "")
+    )
+
+
+def _published(other: Published) -> tuple[str, ...]:
+    return _row(other.model, other.tokens_per_second, other.grade, other.who, other.device, other.what)
+
+
+def _print_narrow(rows: Sequence[tuple[str, ...]]) -> None:
+    """On a terminal: who, device and what are one column that wraps."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("tokens/s", "a token"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("grade", "device: what"):
+        table.add_column(heading, max_width=12 if heading == "grade" else None)
+    model = ""
+    for name, rate, took, grade, who, device, what in rows:
+        if name != model:
+            table.add_row("", "", "", "", end_section=True)
+            table.add_row(name, "", "", "")
+        model = name
+        table.add_row(rate, took, grade, f"{'' if who == OWN else f'{who}, '}{device}: {what}")
+    plain_console().print(table)
+
+
+def print_axi() -> None:
+    """Tokens a second of the machines with AXI4, by clock and share of the memory's peak."""
+    headings = [f"{clock / 1e6:.0f}\n{share}" for clock in axi_rates.CLOCKS for share in axi_rates.SHARES]
+    lines, changed_machines = [], []
+    for row in axi_rates.rows():
+        changes = axi_rates.machine(row.preset, row.model, 1)[1]
+        if changes and row.streams == 1:
+            sets = " ".join(f"--set {change}" for change in changes)
+            changed_machines.append(f"{row.model.upper()} on {row.preset} with {sets}")
+        rates = [row.rate(clock, share) for clock in axi_rates.CLOCKS for share in axi_rates.SHARES]
+        lines.append(
+            [
+                row.model.upper(),
+                row.preset,
+                str(row.streams),
+                *(f"{rate:.{0 if rate >= 100 else 1}f}" for rate in rates),
+            ]
+        )
+    print_rows(["model", "machine", "T", *headings], lines, left=2)
+    print_text(
+        "tokens/s of T streams, by clock in MHz and share: words that the memory gives, of one in every cycle. Share "
+        "1.0: the cycle model's; below, the longer of its cycles and words / share. T 8: with --set streams=8 --set "
+        "state=memory, cycles a close estimate. No share of a DDR4 or HBM2 was measured, and no clock was reached, for "
+        f"no open router knows such chips. {'; '.join(changed_machines)}."
+    )
+
+
+def _machine_text(found: on_boards.OnBoard) -> str:
+    """The machine of a row, as it is typed, and what its memory gives."""
+    changes = "".join(f" --set {change}" for change in found.changes)
+    embedding = "" if found.embedding_bits == WIDE_BITS else f", --embedding-bits {found.embedding_bits}"
+    streams = f", {found.config.streams} streams" if found.config.streams > 1 else ""
+    return (
+        f"{on_boards.PRESET}{changes}{embedding}{streams}, memory {found.config.memory_hz / 1e6:g} MHz: "
+        f"{found.byte_count:,} bytes, {found.share:.1%} of at most {found.bound:.3g} tokens/s"
+    )
+
+
+def print_memories() -> None:
+    """Bytes of the released models, and their share of every memory that a board has."""
+    sizes = memories()
+    headings = ["model", "word", "embedding", "bytes", *(f"{size >> 20} MiB" for size in sizes)]
+    rows = [
+        [
+            need.model.upper(),
+            str(need.word_bits),
+            str(need.embedding_bits),
+            f"{need.byte_count:,}",
+            *(f"{need.byte_count / size:.1%}" for size in sizes),
+        ]
+        for need in needs()
+    ]
+    print_rows(headings, rows, left=1)
+    print_text(
+        "word, embedding: bits of a word of memory and of an element of the embedding table; above 100% it does not fit"
+    )
+    for boards in (boards for kinds in sizes.values() for boards in kinds.values()):
+        memory = boards[0].memories[0]
+        by_note: dict[str, list[str]] = {}
+        for board in boards:
+            by_note.setdefault(board.memories[0].note, []).append(board.name)
+        names = "; ".join(f"{', '.join(names)}{f' ({note})' if note else ''}" for note, names in by_note.items())
+        print(f"{memory.title}, {'driven' if memory.driven else 'not driven yet'}: {names}")
+
+
+def print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+    """A table on a terminal, its first columns to the left; lines with tabs in a pipe."""
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(texts) for texts in ([text.replace("\n", " ") for text in headings], *rows)))
+        return
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index < left else "right", no_wrap=True)
+    for texts in rows:
+        table.add_row(*texts)
+    plain_console().print(table)
+
+
+def print_text(text: str) -> None:
+    """Sentences: on a terminal their lines end between words, in a pipe they are as they are."""
+    if sys.stdout.isatty():
+        plain_console().print(text)
+    else:
+        print(text)

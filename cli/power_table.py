@@ -1,0 +1,71 @@
+"""The table of `lutern power`: joules a token of the released models by kind of memory, and what others report."""
+
+from __future__ import annotations
+
+from lutern.cli.estimate_tables import print_rows, print_text, round_number
+from lutern.measure import token_joules
+from lutern.measure.calibration import Coefficient
+from lutern.measure.dram import DRAMS
+from lutern.measure.published import PUBLISHED_FIGURES
+from lutern.model_ref.synthetic import PUBLISHED
+
+
+def print_table() -> None:
+    """Joules a token of the released models by kind of memory, and what others report."""
+    intervals = ("read", "standby", "idle chip", "together")
+    rows = [
+        [
+            row.model.upper(),
+            str(row.streams),
+            row.memory.name,
+            round_number(row.token.tokens_per_second),
+            *(_rounded(item) for item in (row.token.transport, row.token.standby, row.idle, row.together)),
+        ]
+        for row in token_joules.rows()
+    ]
+    print_text("estimated: mJ a token, of a pass that takes so many streams one token on")
+    print_rows(["model", "streams", "memory", "tokens/s", *intervals], rows, left=1)
+    idle = dict.fromkeys(f"with {kind} {chip.title}" for kind, (_, chip) in token_joules.MACHINES.items())
+    print_text(
+        "read: bytes from the memory, its pins and the array. standby: of its parts. idle chip: of the chip, with DDR4 "
+        f"and HBM2 of a board or card and its memory's standby once more: {'; '.join(idle)}. Logic, clocks and block "
+        "RAM of the machine are not in it.\n"
+        f"Machines: {', '.join(name for name, _ in token_joules.MACHINES.values())}, as wide as the model; the last "
+        f"two at {token_joules.AXI_HZ / 1e6:.0f} MHz with {token_joules.SHARE:.0%} of the words that the clock allows, "
+        "which is assumed and not measured. No SDR part of a board holds these models, and no open router knows the "
+        "chips of the last two."
+    )
+    for dram in DRAMS.values():
+        bits = f"array {_rounded(dram.core, 1e-12)}, interface {_rounded(dram.interface, 1e-12)} pJ a bit"
+        watts = f"standby {_rounded(dram.standby, 1)} W a {dram.part}" if dram.standby.high else "no standby apart"
+        print_text(f"{dram.name}: {dram.title}, {bits}, {watts}; {dram.source}.")
+    for chip in (token_joules.ECP5, token_joules.KV260, token_joules.U50):
+        print_text(f"{chip.title}: {_rounded(chip.watts, 1)} W; {chip.source}.")
+    print_text("\nreported by others: mJ a token of all that their watts are of")
+    print_rows(
+        ["model", "device", "by", "grade", "tokens/s", "W", "mJ"],
+        [
+            [
+                other.model.upper() if other.model in PUBLISHED else other.model,
+                other.device,
+                other.who,
+                other.joules_grade,
+                round_number(other.tokens_per_second),
+                other.watts,
+                round_number(1e3 * other.joules),
+            ]
+            for other in PUBLISHED_FIGURES
+            if other.joules
+        ],
+        left=4,
+    )
+    print_text(
+        "projected: from something smaller, by its author. simulated: synthesis and a simulation. published: what was "
+        "read does not say how it was found. lutern estimate --table says what each figure counts."
+    )
+
+
+def _rounded(item: Coefficient, unit: float = 1e-3) -> str:
+    """An interval without words; one number where both ends are it."""
+    low, high = (round_number(end / unit, 2) for end in (item.low, item.high))
+    return low if low == high else f"{low}-{high}"

@@ -1,0 +1,98 @@
+"""The released models on the machines with AXI4: tokens a second by clock and by the share of a memory's peak.
+
+    PUBLISHED, preset, streams ─► machine() ─► cycle model ─► axi_cycles.json      python -m lutern.measure.axi_rates
+    cycles, words of a row ─► max(cycles, words / share) ─► tokens a second at any clock
+
+``share``: words that the memory gives, of one in every cycle of the machine's clock. With 1.0 a row is the cycle
+model's; below, the FIFOs hold what comes during a barrier, so the longer of cycles and words / share counts
+(``word_rate.py``). No share of a DDR4 or an HBM2 was measured, and no such machine was placed and routed.
+
+Cost: the cycle model's, 1 to 40 s a row and minutes in all, so the rows are kept in a file; a test makes some again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lutern.firmware.limits import sizes_of
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
+from lutern.measure.cycles import token_cycles
+from lutern.model_ref.output_files import write_whole
+from lutern.model_ref.synthetic import PUBLISHED
+
+FILE = Path(__file__).with_name("axi_cycles.json")
+NAMES = ("axi-x128", "axi-x256", "axi-x512", "hbm-x4096")
+STREAMS = (1, 8)
+CLOCKS = (100e6, 200e6, 300e6)
+SHARES = (0.8, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class AxiRow:
+    """A pass of ``streams`` tokens of ``model`` on the machine of a preset: cycles by the cycle model, and words."""
+
+    preset: str
+    model: str
+    streams: int
+    cycles: int
+    words: int
+
+    def rate(self, clock_hz: float, share: float = 1.0) -> float:
+        """Tokens a second of all streams."""
+        return self.streams * clock_hz / max(self.cycles, math.ceil(self.words / share))
+
+    @property
+    def config(self) -> HwConfig:
+        """Its machine."""
+        return machine(self.preset, self.model, self.streams)[0]
+
+
+def machine(name: str, model: str, streams: int) -> tuple[HwConfig, tuple[str, ...]]:
+    """The preset as it is where it holds the model and one stream; else with these changes."""
+    base, model_config = preset(name), PUBLISHED[model]
+    width, state = max(model_config.hidden_size, model_config.intermediate_size), model_config.num_hidden_layers
+    changes: dict[str, int | str] = {}
+    if width > base.max_width:
+        changes |= {"max_width": width, "max_state": state * model_config.hidden_size}
+        changes["memory_words"] = 2 * base.memory_words
+    if streams > 1:
+        changes |= {"streams": streams, "state": "memory"}
+    return base.with_(**changes), tuple(f"{field}={value}" for field, value in changes.items())
+
+
+def make(name: str, model: str, streams: int) -> AxiRow:
+    """A row, by the cycle model."""
+    config = machine(name, model, streams)[0]
+    cycles = token_cycles(PUBLISHED[model], config, streams).cycles
+    return AxiRow(name, model, streams, cycles, sizes_of(PUBLISHED[model], config).pass_words(streams))
+
+
+@lru_cache(maxsize=1)
+def rows() -> tuple[AxiRow, ...]:
+    """Those that are kept."""
+    return tuple(AxiRow(**row) for row in json.loads(FILE.read_text()))
+
+
+def find(name: str, model: str, streams: int) -> AxiRow:
+    """One of them."""
+    [row] = [row for row in rows() if (row.preset, row.model, row.streams) == (name, model, streams)]
+    return row
+
+
+def main() -> None:
+    """Make the file again."""
+    made = [make(name, model, streams) for model in PUBLISHED for name in NAMES for streams in STREAMS]
+    lines = ",\n".join(json.dumps(asdict(row)) for row in made)
+    write_whole(FILE, f"[\n{lines}\n]\n")
+    print(f"{len(made)} rows in {FILE}")
+
+
+__all__ = ["CLOCKS", "NAMES", "SHARES", "STREAMS", "AxiRow", "find", "machine", "make", "rows"]
+
+if __name__ == "__main__":
+    main()

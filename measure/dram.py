@@ -1,0 +1,167 @@
+"""Memories beside a chip, by kind: joules of a bit that is read, watts of standing by, and whence the figures are.
+
+    joules a token = bits x (core + interface) + standby x parts x seconds
+
+``core``: array and data path of the part. ``interface``: pins, lines, termination and, where a figure includes it, the
+controller's PHY. ``standby``: watts of one part that is clocked and refreshed but not read; it is in no joule of a bit.
+Every figure is an interval, and nothing of it has been compared with a meter.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lutern.firmware.limits import sizes_of
+from lutern.hw.config import HwConfig
+from lutern.measure.calibration import Coefficient
+from lutern.measure.word_rate import peak_word_hz
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+
+
+@dataclass(frozen=True)
+class Dram:
+    """A kind of memory. ``event``: its bytes in a calibration file; ``peak``: bytes a second of one part."""
+
+    name: str
+    title: str
+    event: str
+    part: str
+    peak: float
+    core: Coefficient
+    interface: Coefficient
+    standby: Coefficient
+    source: str
+
+    @property
+    def byte(self) -> Coefficient:
+        """Joules of a byte that is read."""
+        return Coefficient(
+            *(8 * (getattr(self.core, name) + getattr(self.interface, name)) for name in ("value", "low", "high"))
+        )
+
+    def parts(self, config: HwConfig) -> int:
+        """How many parts give all words that a machine can take."""
+        return math.ceil(peak_word_hz(config) * config.word_bytes / self.peak - 1e-9)
+
+    def standby_watts(self, config: HwConfig) -> Coefficient:
+        """Of the parts of a machine."""
+        return Coefficient(*(self.parts(config) * getattr(self.standby, name) for name in ("value", "low", "high")))
+
+
+def _pico(value: float, low: float, high: float) -> Coefficient:
+    return Coefficient(value * 1e-12, low * 1e-12, high * 1e-12)
+
+
+DRAMS = {
+    dram.name: dram
+    for dram in (
+        Dram(
+            "sdram",
+            "SDR SDRAM",
+            "memory_byte",
+            "x16 part",
+            266e6,
+            _pico(110, 62, 209),
+            _pico(24, 14, 41),
+            Coefficient(0.0, 0.0, 0.0),
+            "40 to 135 mA at 3.3 V and 266 MB/s, standby in it (IDD4 of Micron's MT48LC16M16A2 data sheet is the upper "
+            "one), C V^2 / 4 a bit with pins of 5 to 15 pF",
+        ),
+        Dram(
+            "ddr3",
+            "DDR3",
+            "ddr3_byte",
+            "x16 part",
+            800e6,
+            _pico(16, 12, 20),
+            _pico(15, 3, 54),
+            Coefficient(0.06, 0.036, 0.1),
+            "IDD4R less IDD3N of a MT41J256M8 is 84 mA at 8.5 Gb/s (Micron data sheet JDF18C512_1Gx72AZ, table 11, by "
+            "its parts); 20 lines without termination (5 pF) to 75 ohm to half of 1.5 V (12.7 mW each); standby 25 mA "
+            "at 1.35 V to 60 mA at 1.5 V, and refreshing",
+        ),
+        Dram(
+            "ddr4",
+            "DDR4-2400",
+            "ddr4_byte",
+            "x16 part",
+            4.8e9,
+            _pico(5, 4.1, 6.2),
+            _pico(10, 4, 19),
+            Coefficient(0.057, 0.038, 0.076),
+            "IDD of MT40A512M16 at 2400 MT/s, a quarter of Micron's module MTA4ATF51264AZ (data sheet, table 13: IDD4R "
+            "972, IDD3N 188, IDD5B 1,120 mA at 1.2 V are limits, the lower end is two thirds, assumed); lines of a x64 "
+            "channel, half of them low, 34 ohm to 60 ohm at 1.2 V, are the lower end of the interface, without a PHY; "
+            "its upper end makes up the 25 pJ a bit that Larimi et al. (slides of arXiv 2101.00969) give DDRx",
+        ),
+        Dram(
+            "hbm2",
+            "HBM2",
+            "hbm2_byte",
+            "stack",
+            230e9,
+            _pico(2.4, 1.6, 3.5),
+            _pico(1.2, 0.3, 3.5),
+            Coefficient(1.0, 0.65, 2.0),
+            "O'Connor et al., MICRO 2017, as others quote it (the paper was not read): 3.92 pJ a bit, of it 2.24 data "
+            "movement, 1.21 activation, 0.3 to 0.8 interposer; lower end of core and standby: currents of DRAMsim3's "
+            "HBM2_8Gb_x128.ini; together at most the 7 pJ of Larimi et al. (slides of arXiv 2101.00969); upper end of "
+            "standby assumed",
+        ),
+    )
+}
+"""By the name that `lutern power --dram` takes."""
+CHOOSES = ("port", "axi")
+"""Memories of machines that may be of any kind."""
+
+
+def dram_of(config: HwConfig, name: str = "") -> Dram | None:
+    """The kind of a machine's memory, ``name`` where the machine leaves it open; None if it has none beside the chip.
+
+    Raises LuternError for a machine that leaves it open if no name is given, and for a name that contradicts.
+    """
+    if name and name not in DRAMS:
+        raise LuternError(f"there is no kind of memory {name}; choose one of {', '.join(DRAMS)}.")
+    if config.source == "streamed" and config.memory in CHOOSES:
+        if not name:
+            raise LuternError(
+                f"the memory at the ports of {config.name} is the user's, so joules of its bytes are not known; give "
+                f"--dram, one of {', '.join(DRAMS)}."
+            )
+        return DRAMS[name]
+    own = DRAMS.get(config.memory) if config.source == "streamed" else None
+    if name and (own is None or own.name != name):
+        has = own.title if own is not None else "no DRAM"
+        raise LuternError(
+            f"--dram {name} is for a machine with a port for memory, {config.name} has {has}; leave it out."
+        )
+    return own
+
+
+@dataclass(frozen=True)
+class Joules:
+    """Of a token: of the bits that are read, and of the parts' standby in its time."""
+
+    byte_count: float
+    tokens_per_second: float
+    transport: Coefficient
+    standby: Coefficient
+
+
+def joules(
+    model_config: ModelConfig, config: HwConfig, memory: Dram, tokens_per_second: float, streams: int = 1
+) -> Joules:
+    """A token of a pass of ``streams``, at a rate of all of them."""
+    byte_count = sizes_of(model_config, config).pass_words(streams) * config.word_bytes / streams
+    transport, watts = memory.byte, memory.standby_watts(config)
+    return Joules(
+        byte_count,
+        tokens_per_second,
+        Coefficient(*(byte_count * getattr(transport, name) for name in ("value", "low", "high"))),
+        Coefficient(*(getattr(watts, name) / tokens_per_second for name in ("value", "low", "high"))),
+    )
+
+
+__all__ = ["CHOOSES", "DRAMS", "Dram", "Joules", "dram_of", "joules"]

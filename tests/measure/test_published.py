@@ -1,0 +1,34 @@
+"""What others report: under its model, with a grade, and joules that are watts over tokens a second."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import pytest
+
+from lutern.measure.published import PUBLISHED_FIGURES, Published
+from lutern.model_ref.synthetic import PUBLISHED
+
+GRADES = {"measured", "simulated", "projected", "published"}
+
+
+@pytest.mark.parametrize("figure", PUBLISHED_FIGURES, ids=lambda figure: f"{figure.who} {figure.tokens_per_second:g}")
+def test_grades_and_joules(figure: Published) -> None:
+    assert figure.grade in GRADES and figure.who and figure.device
+    assert figure.model in PUBLISHED or figure.model.startswith("BitNet ")
+    assert bool(figure.joules) == bool(figure.joules_grade) == bool(figure.watts)
+    if figure.joules:
+        assert figure.joules_grade in GRADES
+        assert figure.grade == figure.joules_grade, "joules are made of the rate, so they cannot be of a better grade"
+        assert figure.joules == pytest.approx(float(figure.watts) / figure.tokens_per_second, rel=0.1)
+
+
+def test_the_paper_s_rate_is_of_13b_and_projected() -> None:
+    """Zhu et al. measured blocks, and project 23.8 tokens a second for 1.3B."""
+    [figure] = [figure for figure in PUBLISHED_FIGURES if figure.tokens_per_second == 23.8]
+    assert (figure.model, figure.grade, figure.joules_grade) == ("1.3b", "projected", "projected")
+
+
+def test_figures_of_a_model_are_together() -> None:
+    groups = [model for model, _ in groupby(figure.model for figure in PUBLISHED_FIGURES)]
+    assert len(groups) == len(set(groups))
