@@ -114,8 +114,8 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory beside the machine: `words` of `word_bytes`, in the model of a `part`, or joined to its port `words`, or to
-    `axi_ports` AXI4 masters."""
+    """A memory beside the machine: `words` of `word_bytes`, in the model of a `part`, or joined to its port `words`, or
+    to `axi_ports` AXI4 masters."""
 
     word_bytes: int
     words: int

@@ -10,14 +10,19 @@ is one beat. All transactions have ID 0, so the data of a port come in order; th
 a FIFO holds.
 
 *Credit.* A read is asked for only while the FIFOs have room for all of its words and of those before it. So RREADY and
-BREADY are always 1, and the bus never waits for this machine.
+BREADY are always 1, and the bus never waits for this machine. A port has at most ``MOST_WRITES`` writes that are not
+answered.
 
 *Order.* AXI4 orders reads and writes among themselves only. Reads of ``Client.FETCH`` and ``Client.STATE`` wait until
 all writes are answered, and a write waits until their words have come. The record stream does not wait: its words are
 written at rest only, and ``idle`` says that all writes are answered.
 
+*Reset.* While it lasts, no VALID is 1. The bus is reset with the machine, as AXI4 has it. If it is not, beats of before
+may come: they are dropped, and the first job waits until ``QUIET_CYCLES`` have passed without one. Such a reset must
+not hit a write: its address may have been accepted, and its data not.
+
 Cycles of a job: 3 (held, address, offered), of which a burst of 16 words hides all. Latency: 2 cycles from a job to
-ARVALID, 2 from the last port's RVALID to the word (1 with one port, which has no FIFO).
+ARVALID, 3 from the last port's RVALID to the word (1 with one port, which has no FIFO).
 Source: AMBA AXI and ACE Protocol Specification, ARM IHI 0022.
 """
 
@@ -42,7 +47,9 @@ INCR = 0b01
 CACHE = 0b0011
 """Normal memory, not cacheable, bufferable."""
 MOST_WRITES = 15
-"""Writes of which a port has not answered."""
+"""Most writes that a port has not answered."""
+QUIET_CYCLES = 1024
+"""Cycles after reset, a power of two, in which no beat must come: more than a memory's latency and refresh."""
 ERROR_COUNT_BITS = 16
 
 
@@ -105,6 +112,10 @@ class AxiSource(wiring.Component):
         self.promised = Signal(range(self.depth + 1))  # words that were asked for and have not been given
         self.ordered = Signal(range(self.depth + 1))  # of these: not of the record stream
         self.unanswered = Signal()  # a port has a write under way
+        self.open_writes = [Signal(range(MOST_WRITES + 1), name=f"writes_of_{index}") for index in range(ports)]
+        self.awake = Signal()  # beats are answers to jobs
+        fifos = ports if ports > 1 else 0
+        self.beats = [SyncFIFOBuffered(width=self.port_bits, depth=self.depth) for _ in range(fifos)]
         super().__init__({"port": In(WordPort(shape)), "bus_error": Out(1), **bus_members(ports, self.port_bits)})
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -112,11 +123,14 @@ class AxiSource(wiring.Component):
         port = self.port
         held, there = Signal(self.shape.job, reset_less=True), Signal()  # the job whose addresses are made
         offered = [self._tie(m, index) for index in range(self.ports)]
-        answers = [self._ask(m, index, held, there) for index in range(self.ports)]
-        m.d.comb += self.unanswered.eq(there & held.write | Cat(answers).any())
+        for index in range(self.ports):
+            self._ask(m, index, held, there)
+        any_open = Cat(writes != 0 for writes in self.open_writes).any()
+        m.d.comb += self.unanswered.eq(there & held.write | any_open)
+        self._wake_up(m)
         has_place = self._join(m)
         room, in_order = self._add_credit(m)
-        m.d.comb += port.job.ready.eq(~there & ~Cat(offered).any() & room & in_order & has_place)
+        m.d.comb += port.job.ready.eq(self.awake & ~there & ~Cat(offered).any() & room & in_order & has_place)
         m.d.sync += there.eq(port.job.valid & port.job.ready)
         with m.If(port.job.ready):
             m.d.sync += held.eq(port.job.payload)
@@ -147,19 +161,29 @@ class AxiSource(wiring.Component):
     def _add_credit(self, m: Module) -> tuple[Value, Value]:
         """Whether the FIFOs hold the words of one more burst; whether the job at the port keeps the order."""
         job, takes = self.port.job.p, self.port.job.valid & self.port.job.ready
-        room, ends = Signal(), self.port.valid
+        room, may_write, ends = Signal(), Signal(), self.port.valid
         is_stream, gives_stream = job.client == Client.STREAM, self.port.client == Client.STREAM
         asks = takes & ~job.write
         m.d.sync += [
             self.promised.eq(self.promised + Mux(asks, job.length, 0) - ends),
             self.ordered.eq(self.ordered + Mux(asks & ~is_stream, job.length, 0) - (ends & ~gives_stream)),
-            room.eq(self.promised <= self.depth - 2 * BURST),  # a cycle late: less what it has not seen
+            # Both are a cycle late, and have seen the job before: one is accepted in every third cycle at most.
+            room.eq(self.promised <= self.depth - 2 * BURST),
+            may_write.eq(~Cat(writes == MOST_WRITES for writes in self.open_writes).any()),
         ]
-        in_order = Mux(job.write, self.ordered == 0, is_stream | ~self.unanswered)
+        in_order = Mux(job.write, may_write & (self.ordered == 0), is_stream | ~self.unanswered)
         return room, in_order
 
-    def _ask(self, m: Module, index: int, held: Any, there: Value) -> Value:
-        """The transactions of one port; whether a write of it was not answered yet."""
+    def _wake_up(self, m: Module) -> None:
+        """Beats that come after reset, and before a job was accepted, belong to jobs of before the reset."""
+        quiet = Signal(range(QUIET_CYCLES + 1))
+        beats = Cat(self._axi(index, f"{channel}valid") for index in range(self.ports) for channel in "rb")
+        m.d.comb += self.awake.eq(quiet[-1])
+        with m.If(~self.awake):
+            m.d.sync += quiet.eq(Mux(beats.any(), 0, quiet + 1))
+
+    def _ask(self, m: Module, index: int, held: Any, there: Value) -> None:
+        """The transactions of one port."""
         size = (self.port_bits // 8).bit_length() - 1
         address = Signal(AXI_ADDRESS_BITS)
         m.d.comb += address.eq(self.bases.word_select(index, AXI_ADDRESS_BITS) + Cat(Const(0, size), held.address))
@@ -175,9 +199,11 @@ class AxiSource(wiring.Component):
             m.d.sync += self._axi(index, "wdata").eq(held.word.word_select(index, self.port_bits))
         with m.If(reads):
             m.d.sync += [self._axi(index, "araddr").eq(address), self._axi(index, "arlen").eq(held.length - 1)]
-        open_writes = Signal(range(MOST_WRITES + 1), name=f"writes_of_{index}")
-        m.d.sync += open_writes.eq(open_writes + writes - self._axi(index, "bvalid"))
-        return open_writes != 0
+        m.d.sync += self.open_writes[index].eq(self.open_writes[index] + writes - self._came(index, "b"))
+
+    def _came(self, index: int, channel: str) -> Value:
+        """A beat of R or B came that answers a job."""
+        return self._axi(index, f"{channel}valid") & self.awake
 
     def _join(self, m: Module) -> Value:
         """The beats of all ports side by side, for the client that asked; whether one more job can be noted."""
@@ -201,24 +227,23 @@ class AxiSource(wiring.Component):
     def _beats(self, m: Module) -> tuple[Value, Value]:
         """Whether a beat of every port is there, and they."""
         if self.ports == 1:
-            return self._axi(0, "rvalid"), self._axi(0, "rdata")
-        fifos = [SyncFIFOBuffered(width=self.port_bits, depth=self.depth) for _ in range(self.ports)]
+            return self._came(0, "r"), self._axi(0, "rdata")
         all_there = Signal()
-        for index, fifo in enumerate(fifos):
+        for index, fifo in enumerate(self.beats):
             m.submodules[f"beats_{index}"] = fifo
             m.d.comb += [
-                fifo.w_en.eq(self._axi(index, "rvalid")),
+                fifo.w_en.eq(self._came(index, "r")),
                 fifo.w_data.eq(self._axi(index, "rdata")),
                 fifo.r_en.eq(all_there),
             ]
-        m.d.comb += all_there.eq(Cat(fifo.r_rdy for fifo in fifos).all())
-        return all_there, Cat(fifo.r_data for fifo in fifos)
+        m.d.comb += all_there.eq(Cat(fifo.r_rdy for fifo in self.beats).all())
+        return all_there, Cat(fifo.r_data for fifo in self.beats)
 
     def _note_errors(self, m: Module) -> None:
         """Counts the transactions that the bus refused."""
         bad = []
         for index in range(self.ports):
-            bad += [self._axi(index, f"{channel}valid") & self._axi(index, f"{channel}resp")[1] for channel in "rb"]
+            bad += [self._came(index, channel) & self._axi(index, f"{channel}resp")[1] for channel in "rb"]
         found = Signal(range(len(bad) + 1))
         m.d.sync += found.eq(sum(bad[1:], start=bad[0]))
         with m.If(found != 0):
@@ -231,6 +256,8 @@ __all__ = [
     "BOUNDARY",
     "BURST",
     "ERROR_COUNT_BITS",
+    "MOST_WRITES",
+    "QUIET_CYCLES",
     "AxiSource",
     "axi_members",
     "axi_shape",

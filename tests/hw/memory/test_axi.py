@@ -14,15 +14,17 @@ SEED = 22
 
 
 def run_axi(ports: int, port_bytes: int, pause: float, testcase: Any = None, jobs: int = 200, **others: Any) -> None:
-    values = {"ports": ports, "port_bytes": port_bytes, "address_bits": 16, "in_flight": 64, **others}
+    values = {"ports": ports, "port_bytes": port_bytes, "address_bits": 16, "in_flight": 64, "quiet": 128, **others}
     shape = axi_shape(8 * ports * port_bytes, values["address_bits"], values["in_flight"], 2)
-    run_bench(
-        AxiSource(shape, ports),
-        "lutern.sim.benches.axi",
-        seed=SEED,
-        testcase=testcase,
-        parameters={**values, "pause": pause, "jobs": jobs},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(axi, "QUIET_CYCLES", values["quiet"])
+        run_bench(
+            AxiSource(shape, ports),
+            "lutern.sim.benches.axi",
+            seed=SEED,
+            testcase=testcase,
+            parameters={**values, "pause": pause, "jobs": jobs},
+        )
 
 
 @pytest.mark.parametrize(
