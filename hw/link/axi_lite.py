@@ -10,19 +10,22 @@
 |           |            | that wait                                 |                                      |
 | 0x08      | DATA       | the next byte, ``HAS_BYTE`` if there is   | a byte; SLVERR if it has no room     |
 | 0x0C      | BUS_ERRORS | transactions that the bus refused         | SLVERR                               |
+| 0x10      | PORTS      | AXI4 masters, each with a BASE            | SLVERR                               |
 | 0x80 + 8k | BASE       | low 32 bits of where port k's words begin | the same; SLVERR if no multiple of   |
 | 0x84 + 8k |            | its high bits                             | 4,096                                |
 
-A write takes its address and its data together, whichever comes first. One transaction of each channel is under way.
+All other addresses: SLVERR. A write takes its address and its data together, whichever comes first; SLVERR, too,
+without the strobe of byte 0 for DATA, or without all for BASE. What is answered with SLVERR changes nothing. One write
+and one read are under way at a time.
 
-Latency: 2 cycles from both AWVALID and WVALID, or from ARVALID, to the answer. Source: ARM IHI 0022, part B.
+Latency: 1 cycle from both AWVALID and WVALID, or from ARVALID, to READY, 2 to the answer. Source: ARM IHI 0022, part B.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -30,7 +33,7 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.memory.axi import AXI_ADDRESS_BITS, BOUNDARY, ERROR_COUNT_BITS
 
 NAME = int.from_bytes(b"LTRN", "little")
-NAME_AT, STATUS_AT, DATA_AT, BUS_ERRORS_AT, BASE_AT = 0x00, 0x04, 0x08, 0x0C, 0x80
+NAME_AT, STATUS_AT, DATA_AT, BUS_ERRORS_AT, PORTS_AT, BASE_AT = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x80
 CONTROL_ADDRESS_BITS = 12
 """A page of 4 KiB."""
 HAS_BYTE = 1 << 8
@@ -100,40 +103,30 @@ class AxiControl(wiring.Component):
         return m
 
     def _add_writes(self, m: Module, to_machine: SyncFIFOBuffered) -> None:
-        taken = Signal()
-        at, word = self.s_axi_awaddr, self.s_axi_wdata
+        at, word, strobes = self.s_axi_awaddr[2:], self.s_axi_wdata, self.s_axi_wstrb
+        taken = _take(m, self.s_axi_awvalid & self.s_axi_wvalid, self.s_axi_awready, self.s_axi_bvalid)
         refused = Signal()
-        m.d.comb += [
-            taken.eq(self.s_axi_awvalid & self.s_axi_wvalid & ~self.s_axi_awready & ~self.s_axi_bvalid),
-            self.s_axi_wready.eq(self.s_axi_awready),
-            to_machine.w_data.eq(word[:8]),
-            refused.eq(1),
-        ]
-        m.d.sync += self.s_axi_awready.eq(taken)
-        with m.If(at[2:] == DATA_AT >> 2):
-            m.d.comb += [to_machine.w_en.eq(taken), refused.eq(~to_machine.w_rdy)]
+        m.d.comb += [self.s_axi_wready.eq(self.s_axi_awready), to_machine.w_data.eq(word[:8]), refused.eq(1)]
+        with m.If(at == DATA_AT >> 2):
+            m.d.comb += [refused.eq(~to_machine.w_rdy | ~strobes[0]), to_machine.w_en.eq(taken & strobes[0])]
+        low_bits, high_bits = (BOUNDARY - 1).bit_length(), AXI_ADDRESS_BITS - 32
         for index in range(self.ports):
             base = self.bases.word_select(index, AXI_ADDRESS_BITS)
-            with m.If(at[2:] == (BASE_AT + 8 * index) >> 2):
-                m.d.comb += refused.eq(word[: (BOUNDARY - 1).bit_length()].any())
-                with m.If(taken & ~refused):
-                    m.d.sync += base[:32].eq(word)
-            with m.If(at[2:] == (BASE_AT + 8 * index + 4) >> 2):
-                m.d.comb += refused.eq(word[AXI_ADDRESS_BITS - 32 :].any())
-                with m.If(taken & ~refused):
-                    m.d.sync += base[32:].eq(word)
+            parts = (base[:32], word[:low_bits]), (base[32:], word[high_bits:])  # and what must be 0
+            for number, (part, rest) in enumerate(parts):
+                with m.If(at == (BASE_AT + 8 * index + 4 * number) >> 2):
+                    m.d.comb += refused.eq(rest.any() | ~strobes.all())
+                    with m.If(taken & ~refused):
+                        m.d.sync += part.eq(word)
         with m.If(taken):
-            m.d.sync += [self.s_axi_bvalid.eq(1), self.s_axi_bresp.eq(Mux(refused, SLVERR, OKAY))]
-        with m.Elif(self.s_axi_bready):
-            m.d.sync += self.s_axi_bvalid.eq(0)
+            m.d.sync += self.s_axi_bresp.eq(Mux(refused, SLVERR, OKAY))
+        _answer(m, taken, self.s_axi_bvalid, self.s_axi_bready)
 
     def _add_reads(self, m: Module, to_machine: SyncFIFOBuffered, to_host: SyncFIFOBuffered) -> None:
-        taken, at = Signal(), self.s_axi_araddr
-        m.d.comb += taken.eq(self.s_axi_arvalid & ~self.s_axi_arready & ~self.s_axi_rvalid)
-        m.d.sync += self.s_axi_arready.eq(taken)
+        taken = _take(m, self.s_axi_arvalid, self.s_axi_arready, self.s_axi_rvalid)
         word, known, room = Signal(32), Signal(), Signal(16)
         m.d.comb += [known.eq(1), room.eq(FIFO_BYTES - to_machine.level)]
-        with m.Switch(at[2:]):
+        with m.Switch(self.s_axi_araddr[2:]):
             with m.Case(NAME_AT >> 2):
                 m.d.comb += word.eq(NAME)
             with m.Case(STATUS_AT >> 2):
@@ -142,21 +135,33 @@ class AxiControl(wiring.Component):
                 m.d.comb += [word.eq(Cat(to_host.r_data, to_host.r_rdy)), to_host.r_en.eq(taken)]
             with m.Case(BUS_ERRORS_AT >> 2):
                 m.d.comb += word.eq(self.bus_errors)
+            with m.Case(PORTS_AT >> 2):
+                m.d.comb += word.eq(self.ports)
             for index in range(self.ports):
+                base = self.bases.word_select(index, AXI_ADDRESS_BITS)
                 with m.Case((BASE_AT + 8 * index) >> 2):
-                    m.d.comb += word.eq(self.bases.word_select(index, AXI_ADDRESS_BITS)[:32])
+                    m.d.comb += word.eq(base[:32])
                 with m.Case((BASE_AT + 8 * index + 4) >> 2):
-                    m.d.comb += word.eq(self.bases.word_select(index, AXI_ADDRESS_BITS)[32:])
+                    m.d.comb += word.eq(base[32:])
             with m.Default():
                 m.d.comb += known.eq(0)
         with m.If(taken):
-            m.d.sync += [
-                self.s_axi_rvalid.eq(1),
-                self.s_axi_rdata.eq(word),
-                self.s_axi_rresp.eq(Mux(known, OKAY, SLVERR)),
-            ]
-        with m.Elif(self.s_axi_rready):
-            m.d.sync += self.s_axi_rvalid.eq(0)
+            m.d.sync += [self.s_axi_rdata.eq(word), self.s_axi_rresp.eq(Mux(known, OKAY, SLVERR))]
+        _answer(m, taken, self.s_axi_rvalid, self.s_axi_rready)
+
+
+def _take(m: Module, offered: Value, ready: Signal, answers: Signal) -> Value:
+    """READY a cycle after what is offered, when no answer is left; whether it is taken in this cycle."""
+    m.d.sync += ready.eq(offered & ~ready & ~answers)
+    return offered & ready
+
+
+def _answer(m: Module, taken: Value, valid: Signal, ready: Value) -> None:
+    """VALID of the answer from the cycle after it was taken until READY."""
+    with m.If(taken):
+        m.d.sync += valid.eq(1)
+    with m.Elif(ready):
+        m.d.sync += valid.eq(0)
 
 
 __all__ = ["HAS_BYTE", "NAME", "AxiControl", "control_members"]

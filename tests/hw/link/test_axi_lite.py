@@ -1,0 +1,88 @@
+"""AXI4-Lite control against cocotbext-axi: hw/link/axi_lite.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from amaranth.hdl import Elaboratable
+
+from lutern.hw.link import axi_lite
+from lutern.hw.link.axi_lite import AxiControl
+from lutern.sim.runner import run_bench
+
+pytest.importorskip("cocotbext.axi")
+SEED, FIFO_BYTES = 23, 16
+
+
+def run(ports: int = 2, pause: float = 0.4, testcase: str | None = None, block: type[AxiControl] = AxiControl) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(axi_lite, "FIFO_BYTES", FIFO_BYTES)
+        run_bench(
+            block(ports),
+            "lutern.sim.benches.axi_lite",
+            seed=SEED,
+            testcase=testcase,
+            parameters={"ports": ports, "fifo_bytes": FIFO_BYTES, "pause": pause},
+        )
+
+
+@pytest.mark.parametrize(
+    "ports", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(16, marks=pytest.mark.slow)]
+)
+def test_axi_lite(ports: int) -> None:
+    run(ports)
+
+
+class EarlyAnswer(AxiControl):
+    """Answers in the cycle in which it takes."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m: Any = super().elaborate(platform)
+        with m.If(self.s_axi_arvalid & ~self.s_axi_arready & ~self.s_axi_rvalid):
+            m.d.sync += self.s_axi_rvalid.eq(1)
+        return m
+
+
+class ShortAnswer(AxiControl):
+    """Forgets an answer that is not taken at once."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m: Any = super().elaborate(platform)
+        with m.If(self.s_axi_bvalid):
+            m.d.sync += self.s_axi_bvalid.eq(0)
+        return m
+
+
+class AddressAlone(AxiControl):
+    """Takes an address without its data."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m: Any = super().elaborate(platform)
+        with m.If(self.s_axi_awvalid & ~self.s_axi_awready & ~self.s_axi_bvalid):
+            m.d.sync += self.s_axi_awready.eq(1)
+        return m
+
+
+class NothingRefused(AxiControl):
+    """Writes are answered with OKAY."""
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m: Any = super().elaborate(platform)
+        m.d.sync += self.s_axi_bresp.eq(axi_lite.OKAY)
+        return m
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("block", "testcase", "text"),
+    [
+        (EarlyAnswer, "registers", "RVALID before what it answers"),
+        (ShortAnswer, "bytes_both_ways", "BVALID fell"),
+        (AddressAlone, "address_and_data", "READY"),
+        (NothingRefused, "registers", "was answered with OKAY"),
+    ],
+)
+def test_mutation_is_found(block: type[AxiControl], testcase: str, text: str) -> None:
+    with pytest.raises(AssertionError, match=f"{text}.* seed {SEED}"):
+        run(testcase=testcase, block=block)
