@@ -10,27 +10,35 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
+import stat
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
-from lutern.hw.link.axi_lite import (
+import numpy as np
+
+from lutern.firmware.link_errors import LinkError
+from lutern.hw.axi_registers import (
+    AXI_ADDRESS_BITS,
     BASE_AT,
+    BOUNDARY,
     BUS_ERRORS_AT,
     CONTROL_ADDRESS_BITS,
     DATA_AT,
     HAS_BYTE,
     NAME,
     NAME_AT,
+    PORTS_AT,
     STATUS_AT,
 )
-from lutern.hw.memory.axi import AXI_ADDRESS_BITS, BOUNDARY
 from lutern.model_ref.errors import LuternError
 
 POLL_S = 20e-6
 """Between two looks at STATUS."""
+WRITE_TIMEOUT_S = 20.0
+"""A machine that takes no byte for so long has stopped."""
 _ROOM_BITS = 16
 
 
@@ -46,67 +54,73 @@ class Registers(Protocol):
     def wait(self, seconds: float) -> None:
         """Let time pass."""
 
+    def seconds(self) -> float:
+        """What the clock says that time-outs are measured with."""
+
 
 class MappedRegisters:
-    """The registers of a UIO device (``/dev/uio0``), whose first map is the page of the AXI4-Lite slave."""
+    """The registers of a UIO device (``/dev/uio0``), whose first map is the page of the AXI4-Lite slave.
+
+    An access is one load or store of 32 bits, as of an array of NumPy's; byte by byte each would be a transaction.
+    """
 
     def __init__(self, path: str | Path) -> None:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_SYNC)
         except OSError as error:
             raise LuternError(
-                f"{path} cannot be opened ({error.strerror}); give the UIO device of the machine, as /dev/uio0, and see "
-                "that you may write it."
+                f"{path} cannot be opened ({error.strerror}); give the UIO device of the machine, as /dev/uio0, and "
+                "see that you may write it."
             ) from None
         try:
-            self._page = mmap.mmap(descriptor, 1 << CONTROL_ADDRESS_BITS)
+            if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                raise LuternError(f"{path} is no device; give the UIO device of the machine, as /dev/uio0.")
+            page = mmap.mmap(descriptor, 1 << CONTROL_ADDRESS_BITS)
         except (OSError, ValueError) as error:
-            raise LuternError(f"{path} cannot be mapped ({error}); give the UIO device of the machine.") from None
+            raise LuternError(
+                f"{path} cannot be mapped ({error}); give the UIO device of the machine, as /dev/uio0."
+            ) from None
         finally:
             os.close(descriptor)
+        self._words = np.frombuffer(page, np.uint32)
 
     def peek(self, offset: int) -> int:
         """See ``Registers``."""
-        return int(struct.unpack_from("<I", self._page, offset)[0])
+        return int(self._words[offset // 4])
 
     def poke(self, offset: int, value: int) -> None:
         """See ``Registers``."""
-        struct.pack_into("<I", self._page, offset, value)
+        self._words[offset // 4] = value
 
     def wait(self, seconds: float) -> None:
         """See ``Registers``."""
         time.sleep(seconds)
 
+    def seconds(self) -> float:
+        """See ``Registers``."""
+        return time.monotonic()
+
 
 class AxiLink:
     """A ``Link`` through ``registers``.
 
-    Parameters: ``bases``, the bus addresses at which the words of each AXI4 port begin, and ``port_bytes``, the bytes
-    that each port has there; an image needs ``needed_bytes`` of each. Raises ``LuternError`` when no machine answers,
-    when a base is no multiple of 4 KiB, or when a port has too few bytes.
+    Parameters: ``bases``, the bus addresses at which the words of each AXI4 port begin; ``port_bytes``, the bytes of
+    memory that each port has there; ``needed_bytes``, those that an image takes of each. Raises ``LuternError`` when no
+    machine answers, or what was given cannot be right: then nothing is written.
     """
 
     def __init__(
         self, registers: Registers, bases: Sequence[int], port_bytes: Sequence[int] | None = None, needed_bytes: int = 0
     ) -> None:
         self.registers = registers
+        self._heard = bytearray()  # bytes that came while ``write`` waited
         name = registers.peek(NAME_AT)
         if name != NAME:
             raise LuternError(
-                f"register 0 is {name:#010x}, that of a Lutern machine {NAME:#010x}; give the address of its AXI4-Lite slave."
+                f"register 0 is {name:#010x}, that of a Lutern machine {NAME:#010x}; give the address of its AXI4-Lite "
+                "slave."
             )
-        for index, base in enumerate(bases):
-            if base % BOUNDARY or not 0 <= base < 1 << AXI_ADDRESS_BITS:
-                raise LuternError(
-                    f"the words of port {index} begin at {base:#x}; give a multiple of {BOUNDARY} below "
-                    f"2^{AXI_ADDRESS_BITS}."
-                )
-        for index, size in enumerate(port_bytes or ()):
-            if size < needed_bytes:
-                raise LuternError(
-                    f"port {index} has {size:,} bytes of memory, and its share of the image is {needed_bytes:,}; give "
-                    "every port as much, for a word is striped over all of them."
-                )
+        _check_ports(registers.peek(PORTS_AT), bases, port_bytes, needed_bytes)
         for index, base in enumerate(bases):
             registers.poke(BASE_AT + 8 * index, base & 0xFFFFFFFF)
             registers.poke(BASE_AT + 8 * index + 4, base >> 32)
@@ -117,26 +131,68 @@ class AxiLink:
         return self.registers.peek(BUS_ERRORS_AT)
 
     def write(self, data: bytes) -> None:
-        """See ``Link``."""
-        at = 0
+        """See ``Link``. Bytes that come meanwhile are kept: a machine whose answers nobody takes takes no commands."""
+        at, moved = 0, self.registers.seconds()
         while at < len(data):
             room = self.registers.peek(STATUS_AT) & (1 << _ROOM_BITS) - 1
             for byte in data[at : at + room]:
                 self.registers.poke(DATA_AT, byte)
             at += room
-            if not room:
+            heard = b"" if room else self._take(None)
+            self._heard += heard
+            if room or heard:
+                moved = self.registers.seconds()
+            elif self.registers.seconds() - moved >= WRITE_TIMEOUT_S:
+                raise LinkError(
+                    f"The machine has taken no byte for {WRITE_TIMEOUT_S:.3g} s; reset it and repeat the command."
+                )
+            else:
                 self.registers.wait(POLL_S)
 
     def read(self, limit: int, timeout_s: float) -> bytes:
         """See ``Link``."""
-        waited = 0.0
-        while not (count := self.registers.peek(STATUS_AT) >> _ROOM_BITS):
-            if waited >= timeout_s:
-                return b""
+        began = self.registers.seconds()
+        while not self._heard:
+            self._heard += self._take(limit)
+            if self._heard or self.registers.seconds() - began >= timeout_s:
+                break
             self.registers.wait(POLL_S)
-            waited += POLL_S
-        found = (self.registers.peek(DATA_AT) for _ in range(min(limit, count)))
+        data = bytes(self._heard[:limit])
+        del self._heard[:limit]
+        return data
+
+    def _take(self, limit: int | None) -> bytes:
+        """The bytes that wait in the machine, at most ``limit``."""
+        count = self.registers.peek(STATUS_AT) >> _ROOM_BITS
+        found = (self.registers.peek(DATA_AT) for _ in range(count if limit is None else min(limit, count)))
         return bytes(word & 0xFF for word in found if word & HAS_BYTE)
+
+
+def _check_ports(ports: int, bases: Sequence[int], port_bytes: Sequence[int] | None, needed_bytes: int) -> None:
+    """Whether a machine with so many AXI4 ports can have its words there."""
+    for what, given in (("bases", bases), ("sizes of memory", port_bytes)):
+        if given is not None and len(given) != ports:
+            raise LuternError(
+                f"{len(given)} {what} were given, and the machine has {ports} AXI4 ports; give one for each."
+            )
+    for index, base in enumerate(bases):
+        if base % BOUNDARY or not 0 <= base <= (1 << AXI_ADDRESS_BITS) - max(needed_bytes, 1):
+            raise LuternError(
+                f"the words of port {index} begin at {base:#x}; give a multiple of {BOUNDARY:,} so that they end "
+                f"below 2^{AXI_ADDRESS_BITS}."
+            )
+    for index, size in enumerate(port_bytes or ()):
+        if size < needed_bytes:
+            raise LuternError(
+                f"port {index} has {size:,} bytes of memory, and its share of the image is {needed_bytes:,}; give "
+                "every port as much, for a word is striped over all of them."
+            )
+    for (base, index), (next_base, other) in pairwise(sorted(zip(bases, range(len(bases)), strict=True))):
+        if base + max(needed_bytes, 1) > next_base:
+            raise LuternError(
+                f"the words of port {index} begin at {base:#x}, those of port {other} at {next_base:#x}, and each "
+                f"takes {needed_bytes:,} bytes; give places that do not overlap."
+            )
 
 
 __all__ = ["AxiLink", "MappedRegisters", "Registers"]

@@ -275,6 +275,11 @@ def range_layout(config: Any) -> data.StructLayout:
     return data.StructLayout({"first": config.address_bits, "count": config.address_bits + 1})
 
 
+def fault_bits(config: Any) -> int:
+    """Bits of the fault of a memory over a word source: silent, in disorder; a bus refused something."""
+    return 3 if config.memory == "axi" else 2
+
+
 def level_bytes(config: Any) -> int:
     """Bytes of the data pins of a machine's DDR3: words are bursts of 8 beats."""
     return int(config.word_bytes) // 8

@@ -26,8 +26,7 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.config import OUTSIDE, HwConfig
 from lutern.hw.decoder import Decoder, taps
 from lutern.hw.layouts import NARROW_ITEM_BITS, takes_narrow_rows
-from lutern.hw.link import HostPort, Uart
-from lutern.hw.link.axi_lite import AxiControl, control_members
+from lutern.hw.link import AxiControl, HostPort, Uart, control_members
 from lutern.hw.memory import (
     Ddr3Timings,
     Dfi,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from lutern.firmware.axi_control import AxiLink
+from lutern.hw.axi_registers import BOUNDARY
 from lutern.hw.config import HwConfig
-from lutern.hw.memory.axi import BOUNDARY
 from lutern.hw.top import AxiTop
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.port_memory import WordCounts, WordTiming
@@ -49,6 +49,9 @@ class _Bus:
     def wait(self, seconds: float) -> None:
         self._board.pass_cycles(POLL_CYCLES)
 
+    def seconds(self) -> float:
+        return self._board.cycles / self._board.cycles_per_second
+
 
 class AxiBoard(SimulatedBoard):
     """A simulated board with ``AxiTop``; a ``Link`` as others.
@@ -76,7 +79,7 @@ class AxiBoard(SimulatedBoard):
 
     def read(self, limit: int, timeout_s: float) -> bytes:
         """See ``Link``."""
-        return self._link.read(limit, timeout_s * self.cycles_per_second / POLL_CYCLES * 20e-6)
+        return self._link.read(limit, timeout_s)
 
     def pass_cycles(self, cycles: int) -> None:
         """Let cycles pass."""

@@ -17,7 +17,7 @@ LAYERS = {
     "model_ref": set(),
     "train": {"model_ref"},
     "hw": {"model_ref"},
-    "firmware": {"model_ref", "hw.config", "hw.layouts", "hw.presets", "hw.protocol"},
+    "firmware": {"model_ref", "hw.axi_registers", "hw.config", "hw.layouts", "hw.presets", "hw.protocol"},
     "boards": {"hw", "model_ref.errors", "model_ref.input_files", "model_ref.output_files"},
     "sim": {"model_ref", "train", "hw", "firmware", "boards"},
     "measure": {"model_ref", "train", "hw", "firmware", "boards", "sim"},
@@ -28,8 +28,8 @@ LAYERS = {
 # another, and the rest of `hw` uses a family by what its `__init__` offers.
 FAMILIES = {
     "pipeline": {"hw.config"},
-    "link": {"hw.config", "hw.layouts", "hw.protocol", "hw.pipeline"},
-    "memory": {"hw.config", "hw.layouts", "hw.protocol", "hw.pipeline"},
+    "link": {"hw.axi_registers", "hw.config", "hw.layouts", "hw.protocol", "hw.pipeline"},
+    "memory": {"hw.axi_registers", "hw.config", "hw.layouts", "hw.protocol", "hw.pipeline"},
     "norm": {"hw.config", "hw.layouts", "hw.pipeline"},
 }
 
@@ -47,6 +47,7 @@ EXTRAS = {
 # Packages that are imported under another name than their own, or bring a second one.
 IMPORT_NAMES = {
     "cocotb": {"cocotb", "cocotb_tools"},
+    "cocotbext-axi": {"cocotbext"},
     "torch": {"torch", "triton"},
     "pyserial": {"serial"},
     "Jinja2": {"jinja2"},

@@ -3,18 +3,7 @@
     s_axi_aw*, s_axi_w* ─► DATA ─► FIFO ─► o   bytes to the machine        STATUS: room and bytes that wait
     s_axi_ar*, s_axi_r* ◄─ DATA ◄─ FIFO ◄─ i   bytes from the machine      BASE: of each AXI4 master
 
-| offset    | name       | read                                      | written                              |
-|-----------|------------|-------------------------------------------|--------------------------------------|
-| 0x00      | NAME       | ``NAME``                                  | SLVERR                               |
-| 0x04      | STATUS     | bytes that have room, above 16 bits those | SLVERR                               |
-|           |            | that wait                                 |                                      |
-| 0x08      | DATA       | the next byte, ``HAS_BYTE`` if there is   | a byte; SLVERR if it has no room     |
-| 0x0C      | BUS_ERRORS | transactions that the bus refused         | SLVERR                               |
-| 0x10      | PORTS      | AXI4 masters, each with a BASE            | SLVERR                               |
-| 0x80 + 8k | BASE       | low 32 bits of where port k's words begin | the same; SLVERR if no multiple of   |
-| 0x84 + 8k |            | its high bits                             | 4,096                                |
-
-All other addresses: SLVERR. A write takes its address and its data together, whichever comes first; SLVERR, too,
+The registers: hw/axi_registers.py. A write takes its address and its data together, whichever comes first; SLVERR, too,
 without the strobe of byte 0 for DATA, or without all for BASE. What is answered with SLVERR changes nothing. One write
 and one read are under way at a time.
 
@@ -30,13 +19,21 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.memory.axi import AXI_ADDRESS_BITS, BOUNDARY, ERROR_COUNT_BITS
+from lutern.hw.axi_registers import (
+    AXI_ADDRESS_BITS,
+    BASE_AT,
+    BOUNDARY,
+    BUS_ERRORS_AT,
+    CONTROL_ADDRESS_BITS,
+    DATA_AT,
+    ERROR_COUNT_BITS,
+    HAS_BYTE,
+    NAME,
+    NAME_AT,
+    PORTS_AT,
+    STATUS_AT,
+)
 
-NAME = int.from_bytes(b"LTRN", "little")
-NAME_AT, STATUS_AT, DATA_AT, BUS_ERRORS_AT, PORTS_AT, BASE_AT = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x80
-CONTROL_ADDRESS_BITS = 12
-"""A page of 4 KiB."""
-HAS_BYTE = 1 << 8
 OKAY, SLVERR = 0b00, 0b10
 FIFO_BYTES = 2048
 """Of each direction: three frames of the link."""
@@ -132,7 +129,7 @@ class AxiControl(wiring.Component):
             with m.Case(STATUS_AT >> 2):
                 m.d.comb += word.eq(Cat(room, to_host.level))
             with m.Case(DATA_AT >> 2):
-                m.d.comb += [word.eq(Cat(to_host.r_data, to_host.r_rdy)), to_host.r_en.eq(taken)]
+                m.d.comb += [word.eq(to_host.r_data | Mux(to_host.r_rdy, HAS_BYTE, 0)), to_host.r_en.eq(taken)]
             with m.Case(BUS_ERRORS_AT >> 2):
                 m.d.comb += word.eq(self.bus_errors)
             with m.Case(PORTS_AT >> 2):
@@ -164,4 +161,4 @@ def _answer(m: Module, taken: Value, valid: Signal, ready: Value) -> None:
         m.d.sync += valid.eq(0)
 
 
-__all__ = ["HAS_BYTE", "NAME", "AxiControl", "control_members"]
+__all__ = ["AxiControl", "control_members"]

@@ -35,9 +35,8 @@ from lutern.hw.link.receiver import CommandReceiver
 from lutern.hw.link.reply import FIXED_BYTES, LOGIT_BITS
 from lutern.hw.link.response import Answer, ResponseMux
 from lutern.hw.link.run import Run
-from lutern.hw.memory.ports import fault_bits
 from lutern.hw.pipeline import exceeds
-from lutern.hw.protocol import HEADER_BYTES, RUN_TOKENS, ErrorCode, Opcode
+from lutern.hw.protocol import HEADER_BYTES, RUN_TOKENS, ErrorCode, Opcode, fault_bits
 
 HOST_OFFSET_BITS = 32
 """Bits of the offset of a RECORDS."""

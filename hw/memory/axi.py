@@ -35,14 +35,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from lutern.hw.axi_registers import AXI_ADDRESS_BITS, BOUNDARY, ERROR_COUNT_BITS
 from lutern.hw.memory.word_source import Client, SourceShape, WordPort
 
 BURST = 16
 """Most beats of a burst."""
-BOUNDARY = 4096
-"""No burst crosses a multiple of so many bytes: AXI4, A3.4.1."""
-AXI_ADDRESS_BITS = 40
-"""Of the ports, as of an UltraScale+'s."""
 INCR = 0b01
 CACHE = 0b0011
 """Normal memory, not cacheable, bufferable."""
@@ -50,7 +47,6 @@ MOST_WRITES = 15
 """Most writes that a port has not answered."""
 QUIET_CYCLES = 1024
 """Cycles after reset, a power of two, in which no beat must come: more than a memory's latency and refresh."""
-ERROR_COUNT_BITS = 16
 
 
 def axi_members(index: int, data_bits: int) -> dict[str, Any]:
@@ -111,6 +107,7 @@ class AxiSource(wiring.Component):
         self.depth = 1 << (shape.in_flight + 2 * BURST - 1).bit_length()
         self.promised = Signal(range(self.depth + 1))  # words that were asked for and have not been given
         self.ordered = Signal(range(self.depth + 1))  # of these: not of the record stream
+        self.held, self.there = Signal(shape.job, reset_less=True), Signal()  # the job whose addresses are made
         self.unanswered = Signal()  # a port has a write under way
         self.open_writes = [Signal(range(MOST_WRITES + 1), name=f"writes_of_{index}") for index in range(ports)]
         self.awake = Signal()  # beats are answers to jobs
@@ -121,7 +118,7 @@ class AxiSource(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         port = self.port
-        held, there = Signal(self.shape.job, reset_less=True), Signal()  # the job whose addresses are made
+        held, there = self.held, self.there
         offered = [self._tie(m, index) for index in range(self.ports)]
         for index in range(self.ports):
             self._ask(m, index, held, there)

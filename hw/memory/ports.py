@@ -39,11 +39,6 @@ def source_shape(config: HwConfig) -> SourceShape | None:
     return SourceShape(config.word_bits, config.address_bits, config.words_in_flight, client_bits=client_bits(config))
 
 
-def fault_bits(config: HwConfig) -> int:
-    """Bits of the fault of a memory over a word source: ``Fault``, and whether a bus refused something."""
-    return 3 if config.memory == "axi" else 2
-
-
 def memory_members(config: HwConfig) -> dict[str, Any]:
     """Members of the signature of any memory; ``ResidentMemory`` says what each of them means, ``WordMemory`` those of
     the state."""
@@ -62,4 +57,4 @@ def memory_members(config: HwConfig) -> dict[str, Any]:
     }
 
 
-__all__ = ["client_bits", "fault_bits", "has_word_source", "memory_members", "source_shape", "state_request_layout"]
+__all__ = ["client_bits", "has_word_source", "memory_members", "source_shape", "state_request_layout"]

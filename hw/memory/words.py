@@ -33,9 +33,10 @@ from amaranth.lib.wiring import Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.memory.machine_side import MachineSide, march_members
-from lutern.hw.memory.ports import fault_bits, memory_members
+from lutern.hw.memory.ports import memory_members
 from lutern.hw.memory.source_side import SourceSide
 from lutern.hw.memory.source_watch import Fault
+from lutern.hw.protocol import fault_bits
 from lutern.model_ref.errors import LuternError
 
 REQUESTS = 8

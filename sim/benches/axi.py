@@ -17,7 +17,7 @@ import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotbext.axi import AxiBus, AxiSlave
 
-from lutern.hw.memory.axi import AXI_ADDRESS_BITS, BOUNDARY, BURST, MOST_WRITES, axi_shape
+from lutern.hw.memory.axi import AXI_ADDRESS_BITS, BOUNDARY, BURST, MOST_WRITES, AxiSource, axi_shape
 from lutern.hw.memory.word_source import Client
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import cycle_now, pack, start, to_int
@@ -54,8 +54,8 @@ class Rules:
     """What a slave may rely on, looked at in every cycle."""
 
     PAYLOADS = {
-        "ar": ("id", "addr", "len", "size", "burst"),
-        "aw": ("id", "addr", "len", "size", "burst"),
+        "ar": ("id", "addr", "len", "size", "burst", "lock", "cache", "prot", "qos"),
+        "aw": ("id", "addr", "len", "size", "burst", "lock", "cache", "prot", "qos"),
         "w": ("data", "strb", "last"),
     }
 
@@ -141,6 +141,7 @@ class Bench:
         self.word_bytes = self.ports * self.port_bytes
         self.shape = axi_shape(8 * self.word_bytes, self.parameters["address_bits"], self.parameters["in_flight"], 2)
         self.layout = self.shape.job
+        self.depth = AxiSource(self.shape, self.ports).depth
         bases = [BOUNDARY * (1 + index) + index * SPACING for index in range(self.ports)]
         self.regions = [Region(base, WORDS * self.port_bytes) for base in bases]
         dut.bases.value = sum(base << AXI_ADDRESS_BITS * index for index, base in enumerate(bases))
@@ -154,6 +155,7 @@ class Bench:
         ]
         for slave in self.slaves:
             slave.write_if.b_channel.queue_occupancy_limit = 2 * MOST_WRITES
+            slave.read_if.ar_channel.queue_occupancy_limit = 64
         self.rules = [Rules(dut, index, self.port_bytes, self.seed) for index in range(self.ports)]
         self.words = [self.draw.getrandbits(8 * self.word_bytes) for _ in range(WORDS)]
         for address, word in enumerate(self.words):
@@ -345,7 +347,8 @@ async def a_slow_port(dut: Any) -> None:
         jobs = cocotb.start_soon(run_jobs(bench, 30))
         await ClockCycles(dut.clk, 600)
         bench.require(not to_int(dut.port__idle), "idle, though words are awaited")
-        bench.require(len(bench.expected) + BURST > bench.parameters["in_flight"], f"{len(bench.expected)} words asked")
+        held = len(bench.expected)
+        bench.require(held == bench.depth - BURST, f"{held} words asked for, the FIFOs hold {bench.depth}")
         bench.hold("r", False, port)
         await jobs
         await bench.settle()

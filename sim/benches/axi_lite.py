@@ -14,8 +14,18 @@ import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
-from lutern.hw.link.axi_lite import BASE_AT, BUS_ERRORS_AT, DATA_AT, HAS_BYTE, NAME, NAME_AT, PORTS_AT, STATUS_AT
-from lutern.hw.memory.axi import AXI_ADDRESS_BITS, BOUNDARY
+from lutern.hw.axi_registers import (
+    AXI_ADDRESS_BITS,
+    BASE_AT,
+    BOUNDARY,
+    BUS_ERRORS_AT,
+    DATA_AT,
+    HAS_BYTE,
+    NAME,
+    NAME_AT,
+    PORTS_AT,
+    STATUS_AT,
+)
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import StreamSink, StreamSource, cycle_now, start, to_int
 

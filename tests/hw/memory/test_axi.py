@@ -7,23 +7,25 @@ from typing import Any
 import pytest
 
 from lutern.hw.memory.axi import AxiSource, axi_shape
+from lutern.sim.benches.axi_mutants import MUTANTS, Mutant
 from lutern.sim.runner import run_bench
 
 pytest.importorskip("cocotbext.axi")
 SEED = 22
 
 
-def run_axi(ports: int, port_bytes: int, pause: float, testcase: Any = None, jobs: int = 200, **others: Any) -> None:
+def run_axi(ports: int, port_bytes: int, pause: float, mutant: Mutant | None = None, **others: Any) -> None:
     values = {"ports": ports, "port_bytes": port_bytes, "address_bits": 16, "in_flight": 64, "quiet": 128, **others}
     shape = axi_shape(8 * ports * port_bytes, values["address_bits"], values["in_flight"], 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(axi, "QUIET_CYCLES", values["quiet"])
+        block = mutant.block() if mutant else AxiSource
         run_bench(
-            AxiSource(shape, ports),
+            block(shape, ports),
             "lutern.sim.benches.axi",
             seed=SEED,
-            testcase=testcase,
-            parameters={**values, "pause": pause, "jobs": jobs},
+            testcase=mutant and mutant.testcase,
+            parameters={**values, "pause": pause, "jobs": 200},
         )
 
 
@@ -38,3 +40,10 @@ def run_axi(ports: int, port_bytes: int, pause: float, testcase: Any = None, job
 )
 def test_axi(ports: int, port_bytes: int, pause: float) -> None:
     run_axi(ports, port_bytes, pause)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutant_is_found(name: str) -> None:
+    with pytest.raises(AssertionError, match=f"(?:{MUTANTS[name].complaint}).* seed {SEED}"):
+        run_axi(2, 8, 0.4, MUTANTS[name])
