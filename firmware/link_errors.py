@@ -20,7 +20,7 @@ REASONS: dict[int, str] = {
     ErrorCode.MEMORY_DISORDER: "its memory gave words that were not asked for; reset the board, and check that it "
     "answers every job once and in order",
     ErrorCode.MEMORY_REFUSED: "the bus refused a read or a write of its memory (SLVERR or DECERR); check the addresses "
-    "that the words of its ports begin at, and that memory of that size is there",
+    "at which the words of its ports begin, and the memory there, and reset the board",
     ErrorCode.BAD_SETUP: "the model's addresses or its vocabulary do not fit; lay it out for this configuration",
     ErrorCode.RUN_TOO_LONG: "its watchdog ended the run, which took longer than the program can take; load the model "
     "again, and run lutern selftest if it stays so",

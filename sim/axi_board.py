@@ -100,6 +100,11 @@ class AxiBoard(SimulatedBoard):
         if error := REGISTER_ERRORS.get(answer >> 32):
             raise AssertionError(f"{what} was answered with {error}, in cycle {self.cycles}")
 
+    @property
+    def bus_errors(self) -> int:
+        """See ``AxiLink``."""
+        return self._link.bus_errors
+
     def port_counts(self, index: int) -> WordCounts:
         """Cycles of a port by cause, since the timing was set."""
         return WordCounts(*self._library.lutern_axi_counts(self._board, index)[: len(fields(WordCounts))])

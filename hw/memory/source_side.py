@@ -166,7 +166,7 @@ class SourceSide(wiring.Component):
     def _join_watch(self, m: Module, watch: SourceWatch, granted: dict[Client, Value], owed: Value) -> None:
         port = self.port
         m.d.comb += [
-            watch.offered.eq(port.job.valid),
+            watch.pending.eq(port.job.valid | ~port.idle),
             watch.accepted.eq(port.job.valid & port.job.ready),
             watch.reads.eq(port.job.valid & port.job.ready & ~port.job.p.write),
             watch.client.eq(port.job.p.client),

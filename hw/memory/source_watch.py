@@ -20,7 +20,8 @@ from lutern.hw.memory.word_source import SourceShape
 WATCH_CYCLES = 1 << 16
 """Cycles without a word after which a source that owes words is silent."""
 ACCEPT_CYCLES = 1 << 23
-"""Cycles after which one is silent that accepts no job: an external memory takes milliseconds to wake up."""
+"""Cycles after which one is silent that accepts no job, or ends no write: an external memory takes milliseconds to
+wake up."""
 
 
 class Fault(IntFlag):
@@ -34,16 +35,16 @@ class Fault(IntFlag):
 class SourceWatch(wiring.Component):
     """See above.
 
-    Members: ``offered``, a job stands at the source; ``reads``, ``client``, ``length``: a read is accepted in this
-    cycle, only while ``room`` (of the queue) is 1; ``accepted``: a job is; ``valid``, ``o_client``: a word comes;
-    ``owed``: words are awaited; ``fault``.
+    Members: ``pending``, a job is offered to the source, or was accepted and has not ended; ``reads``, ``client``,
+    ``length``: a read is accepted in this cycle, only while ``room`` (of the queue) is 1; ``accepted``: a job is;
+    ``valid``, ``o_client``: a word comes; ``owed``: words are awaited; ``fault``.
     """
 
     def __init__(self, shape: SourceShape) -> None:
         self.shape = shape
         super().__init__(
             {
-                "offered": In(1),
+                "pending": In(1),
                 "accepted": In(1),
                 "reads": In(1),
                 "client": In(shape.client_bits),
@@ -65,7 +66,7 @@ class SourceWatch(wiring.Component):
         m.d.comb += self.room.eq(1)
         if not self.shape.is_trusted:
             self._watch_order(m, wrong)
-            m.d.comb += stalled.eq(self.offered)
+            m.d.comb += stalled.eq(self.pending)
         m.d.sync += waited.eq(Mux((self.owed | stalled) & ~self.valid & ~self.accepted, waited + 1, 0))
         m.d.comb += silent.eq((self.owed & (waited >= WATCH_CYCLES - 1)) | (waited == limit - 1))
         with m.If(self.fault == Fault.NONE):

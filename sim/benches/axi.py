@@ -8,6 +8,7 @@ Each test runs with ports of its own memory; the parameters ``ports`` and ``port
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -156,6 +157,8 @@ class Bench:
         for slave in self.slaves:
             slave.write_if.b_channel.queue_occupancy_limit = 2 * MOST_WRITES
             slave.read_if.ar_channel.queue_occupancy_limit = 64
+            for side in (slave.write_if, slave.read_if):
+                side.log.setLevel(logging.WARNING)
         self.rules = [Rules(dut, index, self.port_bytes, self.seed) for index in range(self.ports)]
         self.words = [self.draw.getrandbits(8 * self.word_bytes) for _ in range(WORDS)]
         for address, word in enumerate(self.words):

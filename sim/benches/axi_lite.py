@@ -6,6 +6,7 @@ AxiLiteMaster ─► s_axi_* ─► AxiControl ─► o (StreamSink)        Rule
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -100,6 +101,8 @@ class Bench:
         self.draw = random.Random(self.seed)
         self.ports, self.fifo_bytes = self.parameters["ports"], self.parameters["fifo_bytes"]
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.clk, dut.rst)
+        for side in (self.master.write_if, self.master.read_if):
+            side.log.setLevel(logging.WARNING)
         dut.bus_errors.value = 0
         self.rules = Rules(dut, self.seed)
 

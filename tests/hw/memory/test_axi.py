@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lutern.hw.memory import axi
 from lutern.hw.memory.axi import AxiSource, axi_shape
 from lutern.sim.benches.axi_mutants import MUTANTS, Mutant
 from lutern.sim.runner import run_bench
