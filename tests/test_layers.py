@@ -93,7 +93,14 @@ def violations(source: str, package: str) -> list[str]:
     of_others = set(sys.stdlib_module_names) | import_names(None)
     of_others = of_others.union(*(import_names(extra) for extra in EXTRAS.get(folder, ())))
     if folder == "tests":
-        of_others |= {"fuzz_answers", "fuzz_mutations", "fuzz_targets", "processes", "proofs"}  # files of tests/ itself
+        of_others |= {
+            "fuzz_answers",
+            "fuzz_mutations",
+            "fuzz_targets",
+            "processes",
+            "proofs",
+            "watched",
+        }  # files of tests/ itself
     found = []
     for line, name in imports_of(source, package):
         if name.split(".")[0] == "lutern":

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from watched import Watch
 
 from lutern.firmware.link import Client
 from lutern.firmware.program import Program, lay_out
@@ -26,6 +25,7 @@ from lutern.model_ref.synthetic import PUBLISHED, large_checkpoint
 from lutern.sim.axi_board import AxiBoard
 from lutern.sim.lockstep import LockStep
 from lutern.sim.port_memory import WordCounts, WordTiming
+from watched import Watch
 
 SEED = 22
 MODEL = ModelConfig(vocab_size=50, hidden_size=96, num_hidden_layers=2, intermediate_size=160)

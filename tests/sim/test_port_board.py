@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from watched import Watch
 
 from lutern.firmware.link import Client, RefusedError
 from lutern.firmware.loader import load_sections, put_sections
@@ -29,6 +28,7 @@ from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint
 from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.lockstep import LockStep
 from lutern.sim.port_memory import WordCounts, WordTiming
+from watched import Watch
 
 SEED = 6
 MODEL = ModelConfig(vocab_size=50, hidden_size=48, num_hidden_layers=2, intermediate_size=64)
