@@ -166,8 +166,9 @@ async def a_faulty_memory(dut: Any) -> None:
     range_of_words = CHECKSUM.pack(address=0, count=2)
     waiting = (Opcode.RUN, Opcode.CHECKSUM, Opcode.MEMORY_TEST)
     await start(dut)
-    for fault, code in ((1, ErrorCode.MEMORY_SILENT), (2, ErrorCode.MEMORY_DISORDER)):
-        for sequence, opcode in enumerate(waiting, 10 * fault):
+    codes = ErrorCode.MEMORY_SILENT, ErrorCode.MEMORY_DISORDER, ErrorCode.MEMORY_REFUSED
+    for bit, code in enumerate(codes[: len(dut.fault)]):
+        for sequence, opcode in enumerate(waiting, 10 * bit):
             around.is_mute = False
             await around.set_up(sequence)
             around.is_mute = True
@@ -181,7 +182,7 @@ async def a_faulty_memory(dut: Any) -> None:
             around.rx.queue(encode_frame(opcode, sequence, command))
             await ClockCycles(dut.clk, 1000)
             around.expect(Opcode.ERROR, sequence, bytes([code]))
-            dut.fault.value = fault
+            dut.fault.value = 1 << bit
             await around.answered()
             assert not around.running, f"running after {opcode.name}, seed {around.seed}"
             for needs, payload in (

@@ -19,7 +19,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "four": {"word_bytes": 13, "streams": 4, "part_bits": 2},
     "stream": {"word_bytes": 2, "streams": 16, "source": "streamed", "top_k": 20},
     "widest": {"word_bytes": 64, "streams": 8},
-    "port": {"word_bytes": 8, "source": "streamed", "memory": "port"},
+    "axi": {"word_bytes": 8, "source": "streamed", "memory": "axi"},
     "vast": {
         "word_bytes": 8,
         "streams": 2,
@@ -85,7 +85,7 @@ def test_host_port(name: str, pause: str) -> None:
 
 
 def test_a_faulty_memory() -> None:
-    run("port", "none", "a_faulty_memory")
+    run("axi", "none", "a_faulty_memory")
 
 
 def test_a_step_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
