@@ -76,6 +76,8 @@ class Rules:
                         held[channel] = payload
                     else:
                         self.answered[channel] += 1
+            if self.read("awready") or self.read("wready"):
+                self.require(self.read("awvalid") and self.read("wvalid"), "READY of a write of which a half is there")
             self._measure("w", ("aw", "w"), "b", asked)
             self._measure("r", ("ar",), "r", asked)
             for channel in self.taken:
@@ -144,7 +146,7 @@ class Bench:
         return value & 0xFFFF, value >> 16
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def registers(dut: Any) -> None:
     """All of them, in all ways that are refused, too."""
     bench = Bench(dut)
@@ -185,7 +187,7 @@ async def registers(dut: Any) -> None:
     bench.require(await bench.status() == (bench.fifo_bytes, 0), "what was refused has changed something")
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def a_full_fifo(dut: Any) -> None:
     """As many bytes as STATUS says have room; then SLVERR, and the byte is not taken."""
     bench = Bench(dut)
@@ -213,7 +215,7 @@ async def a_full_fifo(dut: Any) -> None:
     bench.require(not await bench.peek(DATA_AT) & HAS_BYTE, "a byte out of nothing")
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def bytes_both_ways(dut: Any) -> None:
     """Random bytes through DATA with pauses on all channels and streams; reads and writes at the same time."""
     bench = Bench(dut)
@@ -242,7 +244,7 @@ async def bytes_both_ways(dut: Any) -> None:
     bench.require(await sink.receive(len(there), 1000) == there, "other bytes reached the machine")
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def address_and_data(dut: Any) -> None:
     """AW long before W, W long before AW, both at once; nothing is taken, nothing answered before both are there."""
     bench = Bench(dut)

@@ -79,7 +79,7 @@ class NothingRefused(AxiControl):
     [
         (EarlyAnswer, "registers", "RVALID before what it answers"),
         (ShortAnswer, "bytes_both_ways", "BVALID fell"),
-        (AddressAlone, "address_and_data", "READY"),
+        (AddressAlone, "address_and_data", "READY of a write of which a half"),
         (NothingRefused, "registers", "was answered with OKAY"),
     ],
 )
