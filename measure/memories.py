@@ -37,7 +37,8 @@ from lutern.hw.layouts import (
     values_payload,
     x_payload,
 )
-from lutern.hw.memory import client_fifos, has_word_source
+from lutern.hw.memory import client_fifos, has_word_source, source_shape
+from lutern.hw.memory.axi import fifo_words
 from lutern.hw.memory.block import BANK_BEATS
 from lutern.hw.memory.readers import FETCHED
 from lutern.hw.memory.words import REQUESTS
@@ -206,6 +207,13 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
         request_bits = 1 + config.address_bits + max(config.word_bits, config.address_bits + 1)  # of request_layout
         yield ChipMemory("requests", REQUESTS, request_bits, copies=clients - 1)
         yield ChipMemory("words asked for", depth, config.word_bits, copies=clients)
+    shape = source_shape(config)
+    if config.memory == "axi" and shape is not None:
+        ports, depth = config.memory_ports, fifo_words(shape)
+        length_bits = shape.burst.bit_length()
+        yield ChipMemory("bursts asked for", depth // 2 - 1, shape.client_bits + length_bits, checked=True)
+        if ports > 1:
+            yield ChipMemory("beats of a port", depth - 1, config.word_bits // ports, copies=ports, checked=True)
 
 
 def _vectors(config: HwConfig) -> Iterator[ChipMemory]:

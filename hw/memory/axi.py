@@ -72,6 +72,11 @@ def axi_shape(word_bits: int, address_bits: int, in_flight: int, client_bits: in
     return SourceShape(word_bits, address_bits, in_flight, BURST, client_bits=client_bits)
 
 
+def fifo_words(shape: SourceShape) -> int:
+    """Words that each port's FIFO holds, and that all of them are asked for at most."""
+    return 1 << (shape.in_flight + 2 * BURST - 1).bit_length()
+
+
 def bus_members(ports: int, port_bits: int) -> dict[str, Any]:
     """The members of an ``AxiSource`` that leave the machine."""
     masters = [axi_members(index, port_bits) for index in range(ports)]
@@ -104,7 +109,7 @@ class AxiSource(wiring.Component):
 
     def __init__(self, shape: SourceShape, ports: int) -> None:
         self.shape, self.ports, self.port_bits = shape, ports, shape.word_bits // ports
-        self.depth = 1 << (shape.in_flight + 2 * BURST - 1).bit_length()
+        self.depth = fifo_words(shape)
         self.promised = Signal(range(self.depth + 1))  # words that were asked for and have not been given
         self.ordered = Signal(range(self.depth + 1))  # of these: not of the record stream
         self.held, self.there = Signal(shape.job, reset_less=True), Signal()  # the job whose addresses are made
@@ -259,4 +264,5 @@ __all__ = [
     "axi_members",
     "axi_shape",
     "bus_members",
+    "fifo_words",
 ]
