@@ -100,15 +100,15 @@ def parse_route(
         utilization = report["utilization"]
         used = {name: (utilization[cell]["used"], utilization[cell]["available"]) for name, cell in RESOURCES.items()}
         worst = min(found, key=lambda clock: clock.margin)
-        return Route(seed, found, used, _path(report, worst.domain, domains, sources or {}))
+        return Route(seed, found, used, critical_path(report, worst.domain, domains, sources or {}))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise LuternError(f"Utilisation or clocks of {fpga.name} are not in the report that nextpnr wrote.") from None
 
 
-def _path(
+def critical_path(
     report: dict[str, Any], domain: str, domains: Mapping[str, str], sources: Mapping[str, str]
 ) -> tuple[Hop, ...]:
-    """The critical path inside a domain; nextpnr names it by its clock's edge and net."""
+    """The critical path inside a domain; nextpnr names it by its clock's edge and net. ``domains``: by their nets."""
     for path in report["critical_paths"]:
         nets = {path[end].split(" ")[-1].removeprefix("$glbnet$") for end in ("from", "to")}
         if len(nets) == 1 and domains.get(nets.pop()) == domain:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from lutern.boards.report import signal_of
 from lutern.cli.models import SHIPPED, open_network
 from lutern.cli.numbers import whole
 from lutern.cli.output import plain_console
@@ -54,6 +56,17 @@ def cells(row: Row) -> list[str]:
 def headings(routed: bool) -> list[str]:
     """The texts above the rows."""
     return [*COLUMNS, *(ROUTED_COLUMNS if routed else ())]
+
+
+PATH_COLUMNS = ("slowest path of", "signal", "ns")
+
+
+def path_rows(placement: Placement) -> list[list[str]]:
+    """The slowest path of a block, from one flip-flop to another; steps that one signal is named after are a row."""
+    return [
+        [placement.block, signal, f"{sum(hop.delay_ns for hop in hops):.2f}"]
+        for signal, hops in groupby(placement.path, key=lambda hop: signal_of(hop.name))
+    ]
 
 
 LANE_COLUMNS: dict[str, Callable[[LaneRow], object]] = {
@@ -155,5 +168,18 @@ def cost(
             raise LuternError(
                 f"there is no block {name}; choose among {', '.join(BLOCKS)}, or {LANES} or {CHECK} alone."
             )
-    found = ((measure_cost(name, config), measure_placement(name, config, seed) if routed else None) for name in names)
-    print_table(headings(routed), map(cells, found), len(names), "place and route" if routed else "synthesis", "block")
+    placements: list[Placement] = []
+
+    def measured(name: str) -> list[str]:
+        found = measure_cost(name, config)
+        if not routed:
+            return cells((found, None))
+        placements.append(measure_placement(name, config, seed))
+        return cells((found, placements[-1]))
+
+    stage = "place and route" if routed else "synthesis"
+    print_table(headings(routed), map(measured, names), len(names), stage, "block")
+    if placements:
+        print()
+        rows = [row for placement in placements for row in path_rows(placement)]
+        print_table(list(PATH_COLUMNS), rows, len(rows), stage, "signal")

@@ -22,6 +22,7 @@ from typing import Any
 from amaranth.lib import wiring
 
 from lutern.boards import cache, synthesis
+from lutern.boards.report import Hop, critical_path
 from lutern.hw.activation import Sigmoid
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
@@ -31,7 +32,8 @@ from lutern.hw.gains import GAIN_TUPLES, GainJoin, GainSupply
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.link import HostPort
-from lutern.hw.memory import memory_for, timings_for
+from lutern.hw.link.axi_lite import AxiControl
+from lutern.hw.memory import AxiSource, memory_for, source_shape, timings_for
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.residual import Residual
@@ -42,7 +44,7 @@ from lutern.hw.scale import SumScale
 from lutern.hw.sequencer import Sequencer
 from lutern.hw.state_dma import StateDma
 from lutern.hw.ternary import TernaryUnit
-from lutern.hw.top import SerialTop, Top
+from lutern.hw.top import AxiTop, SerialTop, Top
 from lutern.hw.weight_check import WeightCheck
 from lutern.measure.wrapper import Wrapper
 from lutern.model_ref.errors import LuternError
@@ -57,6 +59,21 @@ def _state_in_memory(config: HwConfig) -> HwConfig:
     if config.source == "resident" or config.memory == "host":
         config = config.with_(source="streamed", memory="block", rows=20 * config.results_per_cycle, word_bytes=4)
     return config.with_(state="memory")
+
+
+def _with_axi(config: HwConfig) -> HwConfig:
+    """The machine, or one like it, with its words on an AXI4 bus: 64 bits, which a beat of its trits fills."""
+    if config.memory == "axi":
+        return config
+    filled = 8 // (config.results_per_cycle * config.columns) or 1
+    rows = 5 * config.results_per_cycle * filled
+    return config.with_(source="streamed", memory="axi", memory_ports=1, rows=rows, word_bytes=8)
+
+
+def _axi_source(config: HwConfig) -> AxiSource:
+    shape = source_shape(config)
+    assert shape is not None
+    return AxiSource(shape, config.memory_ports)
 
 
 BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
@@ -80,13 +97,17 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "sequencer": Sequencer,
     "counters": lambda config: Counters(config.with_(counters=True)),
     "memory": lambda config: memory_for(config, timings_for(config)),
+    "axi_source": lambda config: _axi_source(_with_axi(config)),
+    "axi_control": lambda config: AxiControl(_with_axi(config).memory_ports),
     "host_port": HostPort,
     "decoder": Decoder,
     "top": Top,
     "chip": lambda config: SerialTop(config, divisor=config.clock_hz // BAUD),
+    "axi_top": lambda config: AxiTop(_with_axi(config)),
 }
-"""Every block that has a row, in the order of the table; mlgru and glu share `activation`; `counters` and
-`state_dma` are of machines that have them. `chip` is `top` behind a serial line, placed as it is: it has three pins."""
+"""Every block that has a row, in the order of the table; mlgru and glu share `activation`; `counters`, `state_dma` and
+`axi_...` are of machines that have them. `chip` is `top` behind a serial line, placed as it is: it has three pins.
+`axi_top` is `top` in a system with a processor: its buses end at the registers of a `Wrapper`."""
 
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 TARGET_HZ = 150_000_000
@@ -124,13 +145,15 @@ class Packed:
 
 @dataclass(frozen=True)
 class Placement:
-    """A wrapped block after place and route; `comb` and `ff` hold the wrapper's too."""
+    """A wrapped block after place and route; `comb` and `ff` hold the wrapper's too. ``path``: the slowest, which
+    limits the clock; its signals are those of `block`, or the wrapper's."""
 
     block: str
     comb: int
     ff: int
     fmax_hz: float
     seed: int
+    path: tuple[Hop, ...] = ()
 
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -170,8 +193,10 @@ def parse_report(block: str, text: str, seed: int) -> Placement:
     try:
         report: dict[str, Any] = json.loads(text)
         used = _utilization(report)
-        fmax_hz = float(min(clock["achieved"] for clock in report["fmax"].values())) * 1e6
-        return Placement(block, used["TRELLIS_COMB"], used["TRELLIS_FF"], fmax_hz, seed)
+        achieved = {net: float(clock["achieved"]) * 1e6 for net, clock in report["fmax"].items()}
+        slowest = min(achieved, key=lambda net: achieved[net])
+        path = critical_path(report, block, {slowest.removeprefix("$glbnet$"): block}, {})
+        return Placement(block, used["TRELLIS_COMB"], used["TRELLIS_FF"], achieved[slowest], seed, path)
     except _DAMAGED:
         raise LuternError(f"Utilisation or clock of {block} are not in the report that nextpnr wrote.") from None
 
@@ -237,9 +262,8 @@ def count(name: str, component: wiring.Component) -> Cost:
 
 def place(name: str, component: wiring.Component, seed: int = 1) -> Placement:
     """Any component between registers, placed and routed on an LFE5U-85F-6; a whole chip as it is."""
-    is_chip = isinstance(component, SerialTop)
-    rtlil_text = convert_rtlil(component if is_chip else Wrapper(component))
-    target_hz = CHIP_TARGET_HZ if is_chip else TARGET_HZ
+    rtlil_text = convert_rtlil(component if isinstance(component, SerialTop) else Wrapper(component))
+    target_hz = CHIP_TARGET_HZ if isinstance(component, SerialTop | AxiTop) else TARGET_HZ
     ending = "write_json top.json"
     route = (
         *DEVICE,

@@ -10,6 +10,7 @@ import pytest
 from amaranth.lib import wiring
 
 from lutern.boards import synthesis
+from lutern.boards.report import Hop
 from lutern.hw.config import HwConfig
 from lutern.hw.lane import Lane
 from lutern.hw.presets import preset
@@ -28,14 +29,21 @@ from lutern.measure.cost import (
     place,
 )
 from lutern.measure.lanes import measure_lanes
+from lutern.measure.memories import chip_memories
 from lutern.measure.wrapper import Wrapper
 from lutern.model_ref.errors import LuternError
 
 CELLS = {"CCU2C": 35, "DP16KD": 1, "L6MUX21": 61, "LUT4": 468, "MULT18X18D": 1, "PFUMX": 125, "TRELLIS_FF": 196}
+STEP = {"type": "routing", "delay": 0.5, "to": {"cell": "cell"}}
 REPORT = {
     "fmax": {"$glbnet$clk": {"achieved": 127.5, "constraint": 150.0}, "other": {"achieved": 300.0}},
     "utilization": {"TRELLIS_COMB": {"available": 83640, "used": 556}, "TRELLIS_FF": {"available": 83640, "used": 297}},
+    "critical_paths": [
+        {"from": f"posedge {clock}", "to": f"posedge {clock}", "path": [STEP | {"net": net}]}
+        for clock, net in (("other", "fast"), ("$glbnet$clk", "block.count[3]"))
+    ],
 }
+WHOLE = ("top", "chip", "axi_top")
 
 
 def multipliers(block: str, config: HwConfig) -> int:
@@ -49,8 +57,8 @@ def multipliers(block: str, config: HwConfig) -> int:
         "norm": 5 * lanes + codes + 1,
         "head": lanes,
     }
-    if block in ("decoder", "top"):
-        return sum(mine.values()) + (block == "top")  # the row's address, token * words of a row
+    if block in ("decoder", *WHOLE):
+        return sum(mine.values()) + (block in WHOLE)  # the row's address, token * words of a row
     return mine.get(block, int(block == "memory"))
 
 
@@ -74,6 +82,7 @@ def test_stat_that_is_none(text: str) -> None:
 def test_report() -> None:
     placement = parse_report("activation", json.dumps(REPORT), 7)
     assert (placement.comb, placement.ff, placement.fmax_hz, placement.seed) == (556, 297, 127.5e6, 7)
+    assert placement.path == (Hop("routing", 0.5, "block.count[3]", ""),)
     with pytest.raises(LuternError, match="not in the report"):
         parse_report("activation", "{}", 7)
 
@@ -136,6 +145,18 @@ def test_placement_of_a_small_block() -> None:
     placement = measure_placement("activation", preset("tiny"))
     assert placement.comb > 400 and placement.ff > 200
     assert placement.fmax_hz > 100e6
+    slowest_ns = sum(hop.delay_ns for hop in placement.path)
+    assert placement.fmax_hz == pytest.approx(1e9 / slowest_ns, rel=0.01)
+    assert any(hop.name.startswith("block.") for hop in placement.path)
+
+
+@pytest.mark.slow
+def test_a_machine_on_a_bus() -> None:
+    """Beside the memories of a chip behind a serial line there are the two FIFOs of AXI4-Lite."""
+    config = preset("tiny").with_(name="tiny-axi", rows=10, source="streamed", memory="axi", word_bytes=8)
+    found = measure_cost("axi_top", config)
+    assert found.multipliers == multipliers("axi_top", config)
+    assert found.block_rams == sum(memory.blocks for memory in chip_memories(config)) + 2
 
 
 MACHINES = {
@@ -147,12 +168,12 @@ MACHINES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MACHINES)
-@pytest.mark.parametrize("block", [name for name in BLOCKS if name not in ("decoder", "top")])
+@pytest.mark.parametrize("block", [name for name in BLOCKS if name not in ("decoder", *WHOLE)])
 def test_multipliers_and_memories(block: str, name: str) -> None:
     """Streams share the multipliers."""
     found = measure_cost(block, MACHINES[name])
     assert found.multipliers == multipliers(block, MACHINES[name])
-    if block in ("norm", "memory", "host_port"):
+    if block in ("norm", "memory", "host_port", "axi_source", "axi_control"):
         assert found.block_rams > 0
     if block == "activation":  # the table of sigma
         assert (found.block_rams > 0) == (name != "two")
