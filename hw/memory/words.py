@@ -36,6 +36,7 @@ from lutern.hw.memory.machine_side import MachineSide, march_members
 from lutern.hw.memory.ports import memory_members
 from lutern.hw.memory.source_side import SourceSide
 from lutern.hw.memory.source_watch import Fault
+from lutern.hw.memory.word_source import PortSource
 from lutern.hw.protocol import fault_bits
 from lutern.model_ref.errors import LuternError
 
@@ -72,7 +73,12 @@ class WordMemory(wiring.Component):
         side = SourceSide(self.shape, self.config.address_bits)
         m.submodules.side = in_memory(side)
         m.submodules.source = in_memory(self.source)
-        wiring.connect(m, side.port, self.source.port)
+        port = side.port
+        if self.config.memory == "axi":  # whose answer hangs upon the job: it goes no further than to a register
+            m.submodules.jobs = jobs = in_memory(PortSource(self.shape))
+            wiring.connect(m, port, jobs.port)
+            port = jobs.words
+        wiring.connect(m, port, self.source.port)
         for name in self._of_source:
             connect_member(m, self, self.source, name)
         for name in (*memory_members(self.config), *march_members(self.config)):
