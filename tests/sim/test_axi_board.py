@@ -34,6 +34,7 @@ DDR4 = WordTiming.dram(300e6, latency_least=60, latency_most=200, seed=SEED)
 RANDOM = replace(DDR4, busy_share=0.3, pause_share=0.2)
 TWO_PORTS = preset("axi-x128").with_(memory_ports=2, memory_words=1 << 23, top_k=0)
 """A beat of 128 bits over two ports of 64; `axi-x128` has one."""
+EIGHT = TWO_PORTS.with_(name="eight", state="memory", streams=8, max_width=256, max_state=512, max_vocab=64)
 WIDE = preset("axi-x512").with_(top_k=0)
 """Keeping the best takes cycles that depend on values, and all logits are compared."""
 HBM = preset("hbm-x4096").with_(top_k=0)
@@ -129,6 +130,18 @@ def test_whole_models(size: str, tokens: int) -> None:
     """1.3 and 2.7 billion parameters from four ports of 128 bits."""
     with Watched(WIDE) as board:
         decode(board, PUBLISHED[size], tokens)
+
+
+@pytest.mark.slow
+def test_eight_streams_with_their_state_in_the_memory(weights: IntegerWeights) -> None:
+    """Every h, S and code of eight conversations; writes of S go through the same ports as the weights."""
+    with Watched(EIGHT) as board:
+        machine = LockStep(board.session(lay_out(weights, EIGHT), RANDOM), board, weights)
+        for streams in (1, 2, 8):
+            slots = [(3 * stream + streams) % machine.slots for stream in range(streams)]
+            machine.run([Feed(3 + stream, slot, fresh=True) for stream, slot in enumerate(slots)], 2)
+            machine.run([Feed(5 + stream, slot) for stream, slot in enumerate(reversed(slots))], 3)
+        assert machine.checked > 10_000 and min(counts.writes for counts in board.counts()) > 0, f"seed {SEED}"
 
 
 @pytest.mark.slow
