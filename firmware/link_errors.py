@@ -12,7 +12,8 @@ REASONS: dict[int, str] = {
     ErrorCode.BAD_LENGTH: "the command has the wrong length; use gateware and program of the same release",
     ErrorCode.BAD_ADDRESS: "the address is beyond the end of its memory; choose a smaller model or a larger memory",
     ErrorCode.BAD_COUNT: "the count is 0 or too large; ask for fewer at a time",
-    ErrorCode.NOT_SET_UP: "no model is set up; load one first",
+    ErrorCode.NOT_SET_UP: "no model is set up, or another program or a reset has stopped the one that was; load the "
+    "model, and let one program alone use the port",
     ErrorCode.BAD_TOKEN: "the token is not in the vocabulary of the model that is set up; use that model's tokenizer",
     ErrorCode.NOT_AVAILABLE: "it has no hardware for this command; ask a machine that has",
     ErrorCode.BUSY: "it is in the middle of another program's run; end that program, or reset the board",

@@ -184,7 +184,10 @@ def test_refusals(opcode: int, payload: bytes, code: ErrorCode, board: Simulated
 def test_run_before_setup(board: SimulatedBoard) -> None:
     with pytest.raises(RefusedError) as error:
         run_tokens(Client(board), [(0, True)], 1)
-    assert str(error.value) == "The board refused RUN: no model is set up; load one first."
+    assert str(error.value) == (
+        "The board refused RUN: no model is set up, or another program or a reset has stopped the one that was; load the "
+        "model, and let one program alone use the port."
+    )
 
 
 def test_a_changed_memory_wants_a_setup(board: SimulatedBoard) -> None:
