@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,7 @@ from lutern.cli.generate import open_session
 from lutern.cli.models import open_network
 from lutern.cli.numbers import baud_option, whole
 from lutern.cli.output import plain_console
-from lutern.cli.port import RecordOption, check_record, open_port
+from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port, open_port
 from lutern.cli.progress import load_bar
 from lutern.cli.repairs import repairs_shown
 from lutern.firmware.limits import check_fit
@@ -96,30 +95,30 @@ def cycles(
         str | None, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}; default: sim-64, or the port's.")
     ] = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
-    on: Annotated[str, typer.Option(help="sim: the simulated board; or the port of a board.")] = "sim",
+    on: Annotated[str, typer.Option(help=f"sim: the simulated board; or {PORTS}.")] = "sim",
     baud: Annotated[int | None, baud_option()] = None,
     record: RecordOption = None,
+    memory: MemoryOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it.")
     ] = None,
 ) -> None:
     """Where a token's cycles go, phase by phase: what lanes and record stream waited for, counted on the chip."""
-    if on != "sim" and os.sep not in on:
-        raise LuternError(f"there is nothing called {on} to count on; give sim, or a port such as /dev/ttyUSB0.")
+    if on != "sim" and not is_port(on):
+        raise LuternError(f"there is nothing called {on} to count on; give sim, {PORTS}.")
+    check_options(on, baud, record, memory)
     if output is not None:
         pictures.require_matplotlib()
         if output.suffix != ".svg" or not output.parent.is_dir():
             raise LuternError(f"{output} cannot be drawn; give a name that ends in .svg, in a folder that is there.")
         output_file(output)  # refused before anything is measured
-    if on == "sim":
-        check_record(on, record)
     network = open_network(model)
     if on == "sim":
         config = preset(preset_name or "sim-64")
         check_fit(network.config, config, network.embedding_bits)
         token = count_simulated(network.weights(), config, streams)
     else:
-        with open_port(on, baud, record) as port:
+        with open_port(on, baud, record, memory) as port:
             token = counted(open_session(Client(port), network.weights(), preset_name), streams)
     print_token(token)
     if output is not None:

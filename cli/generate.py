@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +11,11 @@ import typer
 from lutern.cli.models import open_network
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import given_text, given_texts, plain_console
-from lutern.cli.port import RecordOption, check_record, open_port
+from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port, open_port
 from lutern.cli.progress import load_bar
 from lutern.cli.prompts import TEMPERATURE, choose_sampling, collect_prompts, turns
 from lutern.cli.writing import Place, Style, write_texts, write_turns
+from lutern.firmware.axi_port import AxiPort
 from lutern.firmware.conversations import EMPTY_PROMPT
 from lutern.firmware.host_sampling import LOGIT_BYTES
 from lutern.firmware.host_weights import LINE_BITS
@@ -121,11 +121,10 @@ def generate_text(
     chat: ChatOption = False,
     interactive: Interactive = False,
     model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
-    on: Annotated[
-        str, typer.Option(help="sim: the simulated board; golden: the integer model; or the port of a board.")
-    ] = "sim",
+    on: Annotated[str, typer.Option(help=f"sim: the simulated board; golden: the integer model; or {PORTS}.")] = "sim",
     baud: Annotated[int | None, baud_option()] = None,
     record: RecordOption = None,
+    memory: MemoryOption = None,
     tokens: Annotated[
         int, whole("-n", "--tokens", least=1, most=LARGEST_COUNT, help="Tokens to generate at most.")
     ] = 200,
@@ -151,12 +150,9 @@ def generate_text(
 
     The text ends at the model's end-of-text token. Sampling that is not given is that of its generation_config.json.
     """
-    if on not in TARGETS and os.sep not in on:
-        raise LuternError(
-            f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, or a port such as /dev/ttyUSB0."
-        )
-    if on in TARGETS:
-        check_record(on, record)
+    if on not in TARGETS and not is_port(on):
+        raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
+    check_options(on, baud, record, memory)
     if check and on != "sim":
         raise LuternError(CHECK_NEEDS_SIM.format(on=on))
     if "" in (stop or []):
@@ -207,10 +203,10 @@ def generate_text(
         else:
             write(GoldenSession(weights, max(1, len(ids)), max(1, len(ids))))
         return
-    with open_port(on, baud, record) as port:
+    with open_port(on, baud, record, memory) as port:
         session = open_session(Client(port), weights, preset_name)
         sampling.check_kept(session.config.top_k)
-        write(session, on, port.baud)
+        write(session, on, BAUD if isinstance(port, AxiPort) else port.baud)
 
 
 def encode_prompts(tokenizer: Tokenizer, texts: list[str], chat: bool, begin: bool) -> list[list[int]]:
@@ -240,15 +236,17 @@ def open_session(client: Client, weights: IntegerWeights, preset_name: str | Non
     """A session with the chip at the other end, whichever machine it is, or only if it is that one.
 
     Reads of DDR3 are leveled first, since only the chip keeps the settings, until its reset. The few words that this
-    overwrites, and what else a power-off took, are loaded again; an image that is there stays.
+    overwrites, and what else a power-off took, are loaded again; an image that is there stays. A machine with AXI4 must
+    have room for the words, which go into its memory directly where the port has a way.
     """
     among = PRESETS.values() if preset_name is None else [preset(preset_name)]
     hw_config = identify(INFO.unpack(client.transact(Opcode.INFO)), among)
     program = lay_out(weights, hw_config)
     if hw_config.memory == "ddr3":
         level_reads(client, hw_config)
+    door = client.link.reach(program) if isinstance(client.link, AxiPort) else None
     with load_bar() as advance:
-        return Session(client, program, progress=advance)
+        return Session(client, program, progress=advance, door=door)
 
 
 def simulated_machine(weights: IntegerWeights, hw_config: HwConfig, check: bool, over_link: bool) -> Machine:

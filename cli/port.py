@@ -1,4 +1,6 @@
-"""A board's port at the rate of its gateware: the rate that is given, or the first at which the chip answers.
+"""The port of a board: a serial port at the rate of its gateware, or the registers of a machine with AXI4.
+
+The rate of a serial port is the one that is given, or the first at which the chip answers:
 
     rates of the bitstreams that were built here, the newest first ─┐
     rates that boards have with their own machines ─────────────────┴─► INFO at one after the other, twice round
@@ -8,8 +10,9 @@ At another rate the chip sees damaged frames, which it drops: asking harms nothi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Protocol, TextIO
 
@@ -18,6 +21,7 @@ import typer
 from lutern.boards.build import MANIFEST
 from lutern.boards.cache import kept_json, newest
 from lutern.boards.catalog import BOARDS
+from lutern.firmware.axi_port import SCHEME, AxiPort, axi_place
 from lutern.firmware.link import Client, Link, LinkError, SilenceError
 from lutern.firmware.recording import open_serial
 from lutern.firmware.serial_port import BAUD, PortError, SerialPort
@@ -41,21 +45,53 @@ RecordOption = Annotated[
 ]
 
 
-def check_record(on: str, record: Path | None) -> None:
-    """Refuse to record where there is no port."""
-    if record is not None:
+MemoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--memory", help="With --on axi:...: the image goes straight into this file, at the bases; as /dev/mem."
+    ),
+]
+PORTS = "a port such as /dev/ttyUSB0, or axi:/dev/uio0@BASE,BASE"
+"""What ``--on`` takes beside what is simulated."""
+
+
+def is_port(on: str) -> bool:
+    """Whether this is meant to be a port."""
+    return os.sep in on or on.startswith(SCHEME)
+
+
+def check_options(on: str, baud: int | None, record: Path | None, memory: Path | None) -> None:
+    """Refuse options that what ``on`` names has no use for, and what cannot be the place of a machine with AXI4."""
+    if record is not None and not is_port(on):
         raise LuternError(
             f"--record {record} is of what passes at a port, and --on {on} has none; leave it out, or give the port of "
             "a board or of lutern board."
         )
+    if not on.startswith(SCHEME):
+        if memory is not None:
+            raise LuternError(
+                f"--memory {memory} is of a machine with AXI4, and --on {on} names none; leave it out, or give --on "
+                "axi:DEVICE@BASE,... of one."
+            )
+        return
+    axi_place(on)
+    if baud is not None:
+        raise LuternError(f"--baud {baud} is of a serial port, and --on {on} is none; leave it out.")
 
 
 @contextmanager
-def open_port(port: str, baud: int | None = None, record: Path | None = None) -> Iterator[SerialPort]:
-    """The port, at the rate ``baud`` or at the one that its chip has; what passes is written to the file ``record``."""
-    rates = [baud] if baud is not None else known_rates()
+def open_port(
+    port: str, baud: int | None = None, record: Path | None = None, memory: Path | None = None
+) -> Iterator[SerialPort | AxiPort]:
+    """The port. A serial one is at the rate ``baud`` or at the one that its chip has; ``memory``: a file that maps the
+    memory of a machine with AXI4. What passes is written to the file ``record``."""
+    check_options(port, baud, record, memory)
     with ExitStack() as stack:
         file = None if record is None else stack.enter_context(_new_recording(record))
+        if port.startswith(SCHEME):
+            yield stack.enter_context(closing(AxiPort(axi_place(port), memory, file)))
+            return
+        rates = [baud] if baud is not None else known_rates()
         link = stack.enter_context(open_serial(port, rates[0] if baud is not None else BAUD, file))
         if baud is None:
             find_rate(link, rates)
@@ -108,4 +144,14 @@ def built_rates() -> list[int]:
     return list(dict.fromkeys(rate for rate in rates if type(rate) is int and rate > 0))
 
 
-__all__ = ["RecordOption", "built_rates", "check_record", "find_rate", "known_rates", "open_port"]
+__all__ = [
+    "PORTS",
+    "MemoryOption",
+    "RecordOption",
+    "built_rates",
+    "check_options",
+    "find_rate",
+    "is_port",
+    "known_rates",
+    "open_port",
+]

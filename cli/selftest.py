@@ -12,8 +12,9 @@ from lutern.cli.generate import open_session
 from lutern.cli.models import SHIPPED, open_network
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import plain_console
-from lutern.cli.port import RecordOption, open_port
+from lutern.cli.port import PORTS, MemoryOption, RecordOption, open_port
 from lutern.cli.progress import transfer_bar
+from lutern.firmware.axi_port import AxiPort
 from lutern.firmware.identify import identify
 from lutern.firmware.leveling import level_reads
 from lutern.firmware.limits import check_fit
@@ -37,9 +38,10 @@ PATTERN_WORDS = 1 << 15
 
 
 def selftest(
-    on: Annotated[str, typer.Option(help="The board's port, such as /dev/ttyUSB0.")],
+    on: Annotated[str, typer.Option(help=f"The board: {PORTS}.")],
     baud: Annotated[int | None, baud_option()] = None,
     record: RecordOption = None,
+    memory: MemoryOption = None,
     words: Annotated[
         int | None,
         whole(
@@ -71,15 +73,13 @@ def selftest(
         else:
             console.print(f"pass  {name:<7} {text[0]}", soft_wrap=True)
 
-    with open_port(on, baud, record) as port:
+    with open_port(on, baud, record, memory) as port:
         client = Client(port)
         config: HwConfig | None = None
         with step("link") as done:
             config = identify(INFO.unpack(client.transact(Opcode.INFO)), PRESETS.values())
-            done(
-                f"protocol version {PROTOCOL_VERSION}, machine {config.name}, {config.clock_hz / 1e6:g} MHz, "
-                f"{port.baud:,} baud"
-            )
+            rate = "AXI4-Lite" if isinstance(port, AxiPort) else f"{port.baud:,} baud"
+            done(f"protocol version {PROTOCOL_VERSION}, machine {config.name}, {config.clock_hz / 1e6:g} MHz, {rate}")
         if config is None:
             raise typer.Exit(1)
         if config.memory == "sdram":
@@ -104,7 +104,10 @@ def selftest(
                 done(result.text(config.word_bytes))
         if config.memory != "host":  # which has none
             with step("memory") as done, transfer_bar("memory") as advance:
-                done(check_memory(client, config, PATTERN_WORDS if words is None else words, seed, advance))
+                count = PATTERN_WORDS if words is None else words
+                if isinstance(port, AxiPort):
+                    port.require_words(config, min(count, config.memory_words))
+                done(check_memory(client, config, count, seed, advance))
         with step("decode") as done:
             name, weights = model_that_fits(config)
             session = open_session(client, weights)

@@ -120,10 +120,15 @@ class AxiLink:
                 f"register 0 is {name:#010x}, that of a Lutern machine {NAME:#010x}; give the address of its AXI4-Lite "
                 "slave."
             )
-        _check_ports(registers.peek(PORTS_AT), bases, port_bytes, needed_bytes)
+        self._places = registers.peek(PORTS_AT), bases, port_bytes
+        self.require(needed_bytes)
         for index, base in enumerate(bases):
             registers.poke(BASE_AT + 8 * index, base & 0xFFFFFFFF)
             registers.poke(BASE_AT + 8 * index + 4, base >> 32)
+
+    def require(self, needed_bytes: int) -> None:
+        """Raise ``LuternError`` unless every port has so many bytes of memory, as far as what was given says."""
+        _check_ports(*self._places, needed_bytes)
 
     @property
     def bus_errors(self) -> int:

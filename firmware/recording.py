@@ -1,4 +1,4 @@
-"""A serial port whose traffic is recorded, in the form that docs/protocol.md describes; `lutern link dump` reads it."""
+"""What passes at a port is recorded, in the form that docs/protocol.md describes; `lutern link dump` reads it."""
 
 from __future__ import annotations
 
@@ -9,35 +9,42 @@ from lutern.firmware.link_dump import HEAD
 from lutern.firmware.serial_port import BAUD, SerialPort
 
 
-class RecordedPort(SerialPort):
-    """A port that writes what passes to ``file``, piece by piece."""
+class Recording:
+    """A recording in ``file``, written piece by piece."""
 
-    def __init__(self, port: str, baud: int, file: TextIO) -> None:
+    def __init__(self, file: TextIO) -> None:
         self._file, self._begin = file, time.monotonic()
         file.write(f"{HEAD}\n")
+
+    def note(self, direction: str, what: str) -> None:
+        """Write a line, unless it would say nothing."""
+        if what:
+            self._file.write(f"{time.monotonic() - self._begin:.6f} {direction} {what}\n")
+
+
+class RecordedPort(SerialPort):
+    """A serial port of which a recording is made."""
+
+    def __init__(self, port: str, baud: int, file: TextIO) -> None:
+        self._recording = Recording(file)
         super().__init__(port, baud)
-        self._note("=", str(baud))
+        self._recording.note("=", str(baud))
 
     def set_baud(self, baud: int) -> None:
         """See ``SerialPort``."""
         super().set_baud(baud)
-        self._note("=", str(baud))
+        self._recording.note("=", str(baud))
 
     def write(self, data: bytes) -> None:
         """See ``SerialPort``."""
-        self._note(">", data.hex())
+        self._recording.note(">", data.hex())
         super().write(data)
 
     def read(self, limit: int, timeout_s: float) -> bytes:
         """See ``SerialPort``."""
         data = super().read(limit, timeout_s)
-        if data:
-            self._note("<", data.hex())
+        self._recording.note("<", data.hex())
         return data
-
-    def _note(self, direction: str, what: str) -> None:
-        if what:
-            self._file.write(f"{time.monotonic() - self._begin:.6f} {direction} {what}\n")
 
 
 def open_serial(port: str, baud: int = BAUD, record: TextIO | None = None) -> SerialPort:
@@ -45,4 +52,4 @@ def open_serial(port: str, baud: int = BAUD, record: TextIO | None = None) -> Se
     return SerialPort(port, baud) if record is None else RecordedPort(port, baud, record)
 
 
-__all__ = ["RecordedPort", "open_serial"]
+__all__ = ["RecordedPort", "Recording", "open_serial"]

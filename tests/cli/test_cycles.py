@@ -96,7 +96,10 @@ def test_what_a_session_refuses() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--on", "moon"), r"^there is nothing called moon to count on; give sim, or a port such as"),
+        (
+            ("--on", "moon"),
+            r"^there is nothing called moon to count on; give sim, a port such as /dev/ttyUSB0, or axi:",
+        ),
         (("-o", "picture.png"), r"^picture.png cannot be drawn; give a name that ends in .svg, in a folder that is"),
         (("-o", "nowhere/picture.svg"), r"^nowhere/picture.svg cannot be drawn; give a name that ends in .svg"),
         (("--preset", "host"), r"^host waits for words from the host, and how long depends on the line; give a port"),

@@ -142,7 +142,8 @@ def test_no_compiler(folder: Path, tmp_path: Path) -> None:
     [
         (
             ("--on", "fpga"),
-            "there is nothing called fpga to run on; give one of sim, golden, or a port such as /dev/ttyUSB0.",
+            "there is nothing called fpga to run on; give one of sim, golden, a port such as /dev/ttyUSB0, or "
+            "axi:/dev/uio0@BASE,BASE.",
         ),
         (
             ("--on", "golden", "--check"),

@@ -1,0 +1,162 @@
+"""A machine with AXI4 beside the processor that this program runs on: its link, and its memory by the back door.
+
+    axi:/dev/uio0@0x70000000,0x74000000+0x4000000 ─► AxiPlace ─► AxiPort ─► registers of /dev/uio0
+        device    base of port 0, base and bytes of port 1          │
+                                                                    └─► reach ─► MappedWords ─► /dev/mem at the bases
+
+Byte b of word w is at the base of port b // p, + p w + b % p, if p bytes of each word are at a port.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lutern.firmware.axi_control import AxiLink, MappedRegisters
+from lutern.firmware.limits import state_slots
+from lutern.firmware.program import Program
+from lutern.firmware.recording import Recording
+from lutern.hw.axi_registers import AXI_ADDRESS_BITS
+from lutern.hw.config import HwConfig
+from lutern.model_ref.errors import LuternError
+
+SCHEME = "axi:"
+_NUMBER = "(?:0x[0-9a-f]{1,16}|[0-9]{1,20})"
+_RANGE = f"{_NUMBER}(?:[+]{_NUMBER})?"
+_PLACE = re.compile(f"{SCHEME}(.+)@({_RANGE}(?:,{_RANGE})*)", re.IGNORECASE | re.ASCII)
+_ACCESS = np.dtype(np.uint64)
+"""Loaded or stored at a time: memory that is not cached may refuse what is not aligned, and is slow by bytes."""
+
+
+@dataclass(frozen=True)
+class AxiPlace:
+    """Where a machine is: ``device`` of its registers, ``bases`` of its words at each AXI4 port, and ``port_bytes`` of
+    memory there: all that the bus has, if that was not given."""
+
+    device: str
+    bases: tuple[int, ...]
+    port_bytes: tuple[int, ...]
+
+
+def axi_place(text: str) -> AxiPlace:
+    """What ``axi:DEVICE@BASE,...`` says; a base may have its bytes, BASE+BYTES."""
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise LuternError(
+            f"{text} is no place of a machine with AXI4; give axi:DEVICE@BASE,... with a base for each AXI4 port, as "
+            "axi:/dev/uio0@0x70000000,0x74000000, or BASE+BYTES where the memory ends."
+        )
+    ranges = [part.partition("+") for part in found[2].split(",")]
+    return AxiPlace(
+        found[1],
+        tuple(_number(base) for base, _, _ in ranges),
+        tuple(_number(size) if size else 1 << AXI_ADDRESS_BITS for _, _, size in ranges),
+    )
+
+
+def _number(text: str) -> int:
+    return int(text, 16 if text[:2].lower() == "0x" else 10)
+
+
+class MappedWords:
+    """The back door: words [count, word_bytes] in a file that maps the memory, as /dev/mem does.
+
+    ``share_bytes`` of each word are at each base. See ``loader.BackDoor``.
+    """
+
+    def __init__(self, path: Path, descriptor: int, bases: Sequence[int], share_bytes: int, words: int) -> None:
+        self._shares = [_mapped(path, descriptor, base, share_bytes, words) for base in bases]
+
+    def poke(self, address: int, words: NDArray[np.uint8]) -> None:
+        """See ``BackDoor``."""
+        parts = np.split(np.ascontiguousarray(words).view(_ACCESS), len(self._shares), axis=1)
+        for share, part in zip(self._shares, parts, strict=True):
+            share[address : address + len(words)] = part
+
+    def peek(self, address: int, count: int) -> NDArray[np.uint8]:
+        """See ``BackDoor``."""
+        parts = [share[address : address + count] for share in self._shares]
+        return np.concatenate(parts, axis=1).view(np.uint8)
+
+
+def _mapped(path: Path, descriptor: int, base: int, share_bytes: int, words: int) -> NDArray[np.uint64]:
+    before = base % mmap.ALLOCATIONGRANULARITY
+    count = words * share_bytes
+    try:
+        page = mmap.mmap(descriptor, before + count, offset=base - before)
+    except (OSError, ValueError, OverflowError) as error:
+        raise LuternError(
+            f"{path} cannot be mapped: {count:,} bytes at {base:#x} ({error}); give a file that has the memory of the "
+            "machine at its bases, as /dev/mem, or leave --memory out."
+        ) from None
+    return np.frombuffer(page, _ACCESS, count // _ACCESS.itemsize, before).reshape(words, -1)
+
+
+class AxiPort(AxiLink):
+    """The link of a machine at ``place``. ``memory``: a file that maps its memory; ``record``: what passes goes there.
+
+    Raises ``LuternError`` when there is no such machine, or what was given cannot be right.
+    """
+
+    def __init__(self, place: AxiPlace, memory: Path | None = None, record: TextIO | None = None) -> None:
+        self._bases, self._path = place.bases, memory
+        self._recording = None if record is None else Recording(record)
+        super().__init__(MappedRegisters(place.device), place.bases, place.port_bytes)
+        self._descriptor = None if memory is None else _opened(memory)
+
+    def write(self, data: bytes) -> None:
+        """See ``Link``."""
+        if self._recording is not None:
+            self._recording.note(">", data.hex())
+        super().write(data)
+
+    def read(self, limit: int, timeout_s: float) -> bytes:
+        """See ``Link``."""
+        data = super().read(limit, timeout_s)
+        if self._recording is not None:
+            self._recording.note("<", data.hex())
+        return data
+
+    def require_words(self, config: HwConfig, words: int) -> None:
+        """Raise ``LuternError`` unless so many words have room at every port."""
+        self.require(words * (config.word_bytes // config.memory_ports))
+
+    def reach(self, program: Program) -> MappedWords | None:
+        """The back door to all words that a program uses, if there is one; raises ``LuternError`` if they lack room."""
+        config = program.hw_config
+        words = program.sizes.words
+        if config.state == "memory":
+            slots = state_slots(program.model_config, config, program.embedding_bits)
+            words += slots * program.state_stride
+        self.require_words(config, words)
+        if self._path is None or self._descriptor is None:
+            return None
+        share_bytes = config.word_bytes // config.memory_ports
+        return MappedWords(self._path, self._descriptor, self._bases, share_bytes, words)
+
+    def close(self) -> None:
+        """Let go of the memory's file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_SYNC)
+    except OSError as error:
+        raise LuternError(
+            f"{path} cannot be opened ({error.strerror}); give a file that has the memory of the machine at its bases, "
+            "as /dev/mem, and see that you may write it, or leave --memory out."
+        ) from None
+
+
+__all__ = ["SCHEME", "AxiPlace", "AxiPort", "MappedWords", "axi_place"]
