@@ -176,7 +176,7 @@ class Port:
 @pytest.mark.slow
 def test_selftest(whole: SimulatedBoard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The reads of each byte are leveled; a part that is too small is named; a byte that is cut off ends the test."""
-    monkeypatch.setattr(cli_selftest, "open_port", lambda on, baud: nullcontext(Port(whole)))
+    monkeypatch.setattr(cli_selftest, "open_port", lambda *given: nullcontext(Port(whole)))
 
     def lines() -> list[str]:
         with suppress(typer.Exit):
