@@ -3,7 +3,7 @@
     over the link       spans that are right already, by CHECKSUM ─► skipped
                         all others ─► WRITE of up to 512 bytes, many under way at once
                         every block by CHECKSUM, read back ─► equal, or refused
-    by the back door    of a simulated memory: words that differ ─► poke ─► peek ─► equal, or refused
+    by the back door    of a memory that the host reaches: words that differ ─► poke ─► peek ─► equal, or refused
                         the ends of every section by CHECKSUM: the chip reads the same
 
 Writes go in order, so a host that was killed in the middle leaves a beginning, and the next one goes on from there; an
@@ -54,7 +54,7 @@ class Section(NamedTuple):
 
 
 class BackDoor(Protocol):
-    """A memory that the host reaches without the chip: that of a simulated board."""
+    """A memory that the host reaches without the chip: that of a simulated board, or beside a processor."""
 
     def poke(self, address: int, words: Words) -> None:
         """Put words there."""
@@ -116,8 +116,8 @@ def put_sections(
                 door.poke(address, words)
                 if not np.array_equal(door.peek(address, len(words)), words):
                     raise LuternError(
-                        f"The simulated memory does not keep the {len(words):,} words at word {address:,}; "
-                        "lay the model out for this board's configuration."
+                        f"The memory does not keep the {len(words):,} words that the host puts at word {address:,}; "
+                        "see that it is where the host looks for it, and have it replaced if it stays so."
                     )
             done += words.size
             if progress is not None:

@@ -212,7 +212,7 @@ def test_a_memory_that_does_not_keep_a_word() -> None:
     board.fault = stuck
     with pytest.raises(LuternError, match=f"else than was sent: checksum .* over {BLOCK_BYTES // 4} words from"):
         load_sections(Client(board), [(5, words)])
-    with pytest.raises(LuternError, match="simulated memory does not keep the 196,583 words at word 5;"):
+    with pytest.raises(LuternError, match="memory does not keep the 196,583 words that the host puts at word 5;"):
         load_sections(Client(board), [(5, words)], door=board)
 
 

@@ -188,7 +188,7 @@ class Forgetful:
 def test_a_back_door_that_loses_words(board: Watched) -> None:
     words = np.arange(8 * board.memory.word_bytes, dtype=np.uint8).reshape(8, -1)
     board.reset()
-    for seen, message in ((True, "The simulated memory does not keep the 8 words at"), (False, "something else than")):
+    for seen, message in ((True, "The memory does not keep the 8 words that the"), (False, "something else than")):
         with pytest.raises(LuternError, match=message):
             put_sections(Client(board), Forgetful(board, seen), [(0, words)])
 
