@@ -55,7 +55,22 @@ STREAMED = {"source": "streamed", "rows": 80, "columns": 8}
         ({"memory_words": 1 << 24}, r"memory_words is 16777216; fields of the gateware hold 1 to 8388608\.$"),
         (STREAMED | {"memory_words": 1 << 32}, r"memory_words is 4294967296; .* hold 1 to 4294967295\.$"),
         ({"max_state": (1 << 20) + 1}, r"max_state / results_per_cycle is 1048577; .* hold 1 to 1048576\.$"),
-        (STREAMED | {"word_bytes": 128}, r"word_bytes is 128; fields of the gateware hold 2 to 64\.$"),
+        (
+            STREAMED | {"word_bytes": 640, "rows": 50, "columns": 64, "results_per_cycle": 2},
+            r"word_bytes is 640; fields of the gateware hold 2 to 512\.$",
+        ),
+        (
+            STREAMED | {"word_bytes": 80, "rows": 25, "columns": 16, "results_per_cycle": 1},
+            r"word_bytes is 80; words of more than 64 bytes are multiples of 32\.$",
+        ),
+        (
+            STREAMED | {"memory": "axi", "memory_ports": 3},
+            r"words of 4 bytes over 3 AXI4 ports; give memory_ports 1, 2, 4, 8, 16, of 64, 128, 256, 512 bits each\.$",
+        ),
+        (
+            STREAMED | {"memory": "axi", "memory_ports": 2},
+            r"words of 4 bytes over 2 AXI4 ports; give memory_ports 1, 2, 4, 8, 16, of 64, 128, 256, 512 bits each\.$",
+        ),
         (
             {"state": "memory"},
             r"state is 'memory', and with source resident there is no memory .*; choose state block\.$",

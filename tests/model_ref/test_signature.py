@@ -156,10 +156,12 @@ def columns_of(width: int) -> States:
 
 
 @pytest.mark.parametrize(
-    ("width", "words"), [*((width, LONGEST) for width in WORD_BYTES), *BEATS.items()], ids=lambda number: str(number)
+    ("width", "words"),
+    [*((width, LONGEST) for width in sorted({*SLICES.values()})), *BEATS.items()],
+    ids=lambda number: str(number),
 )
 def test_two_flips_are_never_missed(width: int, words: int) -> None:
-    """Words: the longest block. Beats of trits: all that the preset has room for."""
+    """Words, or slices of them: the longest block. Beats of trits: all that the preset has room for."""
     of_bits = columns_of(width)
     assert len(set(of_bits.tolist())) == 8 * width
     assert equal_syndromes(of_bits, words) == 0
