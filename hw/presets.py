@@ -231,7 +231,7 @@ PRESETS = {
             top_k=64,
         ),
         # AXI4 in a system with a processor: one clock, control over AXI4-Lite (hw/memory/axi.py). A beat is a word, Q
-        # hides the code passes, and 256 words under way hide 200 cycles of latency and a port's refresh of 350 ns.
+        # hides the code passes, and 384 words under way hide 200 cycles of latency and a port's refresh of 350 ns.
         *(
             HwConfig(
                 name,

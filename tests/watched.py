@@ -4,29 +4,23 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lutern.firmware.session import Feed, Machine, Run
+from lutern.sim.board import SimulatedBoard
 from lutern.sim.port_memory import WordCounts
 
-if TYPE_CHECKING:
-    from lutern.sim.board import SimulatedBoard as _Board
-else:
-    _Board = object
 
-
-class Watch(_Board):
-    """Ahead of a board in its class's bases: notes the ``counts`` of each memory every ``note_every`` cycles, unless
-    that is 0."""
+class Watch(SimulatedBoard):
+    """Notes the ``counts`` of each memory every ``note_every`` cycles, unless that is 0. Of several bases the first."""
 
     note_every = 0
 
     def counts(self) -> list[WordCounts]:
         """What each memory has counted."""
-        raise NotImplementedError
+        return [self.word_counts()]
 
     def forget(self) -> None:
         """No notes any more."""

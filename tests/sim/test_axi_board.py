@@ -101,7 +101,8 @@ def decode(board: Watched, model: ModelConfig, tokens: int) -> None:
         f"\n{board.config.name}: {program.trits:,} trits, {tokens} tokens, {machine.checked:,} values equal; made in "
         f"{made:.0f} s, {took:.0f} s for {simulated:,} cycles, peak "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB\n"
-        f"a token: {run.cycles:,} cycles by the chip, {expected.cycles:,} by the model, {cycles:,} by the bus"
+        f"a token: {run.cycles:,} cycles by the chip, {expected.cycles:,} by the model, {cycles:,} by the bus; "
+        f"{board.config.clock_hz / run.cycles:.1f} tokens/s at {board.config.clock_hz / 1e6:.0f} MHz"
     )
     print("port\tcycles\twords\tlatency\trefresh\tpause\tnot asked\tof what it offers")
     for index, counts in enumerate(of_ports):

@@ -27,7 +27,7 @@ from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint
 from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.lockstep import LockStep
-from lutern.sim.port_memory import WordCounts, WordTiming
+from lutern.sim.port_memory import WordTiming
 from watched import Watch
 
 SEED = 6
@@ -61,7 +61,7 @@ ROW_WAY = 20
 """Cycles, at most, that a row of the embedding table takes longer from a port than from memory on the chip."""
 
 
-class Watched(Watch, SimulatedBoard):
+class Watched(Watch):
     """A board whose memory is watched."""
 
     def __init__(self, config: HwConfig) -> None:
@@ -69,9 +69,6 @@ class Watched(Watch, SimulatedBoard):
         machine: Any = simulated(config)
         self.shape: SourceShape = machine.source_shape
         super().__init__(machine, word_timing=TIMINGS["word a cycle"])
-
-    def counts(self) -> list[WordCounts]:
-        return [self.word_counts()]
 
     def session(self, program: Program, timing: WordTiming) -> Session:
         """A fresh one."""
