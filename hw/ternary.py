@@ -420,14 +420,14 @@ class TernaryUnit(wiring.Component):
         """Sum of the products of each row, for any target."""
         columns = self.config.columns
         spare = self.latency - 3 - -(-ceil_log2(columns) // LEVELS_PER_STAGE)
-        offset_codes = [stages.register((code + OFFSET)[:CODE_BITS]) for code in codes]
-        offset_negatives = [stages.register((OFFSET - code)[:CODE_BITS]) for code in codes]
+        held = [stages.register(code[:CODE_BITS]) for code in codes]
+        negatives = [stages.register((-code)[:CODE_BITS]) for code in codes]
         rows = []
         for row in range(self.config.rows):
-            level: list[Value] = [
-                Mux(minus, negative, Mux(plus, code, OFFSET))
+            level: list[Value] = [  # masks, not Mux: a branch on random trits is mispredicted in simulation
+                ((plus.replicate(CODE_BITS) & code) | (minus.replicate(CODE_BITS) & negative)) ^ OFFSET
                 for (plus, minus), code, negative in zip(
-                    trits[0][row * columns : (row + 1) * columns], offset_codes, offset_negatives, strict=True
+                    trits[0][row * columns : (row + 1) * columns], held, negatives, strict=True
                 )
             ]
             step = 0
