@@ -7,7 +7,6 @@ It imports nothing of the host's or the chip's end, so that both can be compared
 
 from __future__ import annotations
 
-import math
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,9 @@ from dataclasses import dataclass, field
 from lutern.model_ref.errors import LuternError
 
 HEAD = "lutern link record 1"
+DIRECTIONS = ("<", ">", "=")
+MOST_OF_LINE = 10**9
+"""Seconds and bauds of a recording are fewer: 31 years."""
 END, ESCAPE = 0xC0, 0xDB
 ESCAPED = {0xDC: 0xC0, 0xDD: 0xDB}
 FEWEST, MOST = 6, 526
@@ -207,11 +209,11 @@ def pieces(lines: Iterable[str]) -> Iterator[tuple[float, str, str]]:
         parts = line.split()
         try:
             seconds, direction, rest = float(parts[0]), parts[1], parts[2]
-            if direction not in "<>=" or len(parts) != 3 or not 0 <= seconds < math.inf:
+            if direction not in DIRECTIONS or len(parts) != 3 or not 0 <= seconds < MOST_OF_LINE:
                 raise ValueError
             if direction != "=":
                 bytes.fromhex(rest)
-            elif int(rest) <= 0:
+            elif not 0 < int(rest) < MOST_OF_LINE:
                 raise ValueError
         except (ValueError, IndexError):
             raise LuternError(
