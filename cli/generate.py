@@ -21,6 +21,7 @@ from lutern.firmware.host_sampling import LOGIT_BYTES
 from lutern.firmware.host_weights import LINE_BITS
 from lutern.firmware.identify import identify
 from lutern.firmware.leveling import level_reads
+from lutern.firmware.limits import lacks
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.serial_port import BAUD
@@ -37,7 +38,8 @@ from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.lockstep import LockStep
 
 TARGETS = ("sim", "golden")
-SIM_PRESET = "sim-64"
+SIM_PRESETS = "resident-85f", "sim-64"
+"""What is simulated unless another is wanted: the first that holds the model. More lanes simulate faster, a token."""
 PROMPT = "once upon a time"
 CHECK_NEEDS_SIM = "--check compares the simulated board with the integer model; leave it out with --on {on}."
 _VOCABULARY = 32_000
@@ -143,7 +145,11 @@ def generate_text(
     over_link: OverLink = False,
     preset_name: Annotated[
         str | None,
-        typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}; default: the port's, else {SIM_PRESET}."),
+        typer.Option(
+            "--preset",
+            help=f"Machine: {', '.join(PRESETS)}; default: the port's, else that of "
+            f"{SIM_PRESETS[0]}, {SIM_PRESETS[1]} which holds the model.",
+        ),
     ] = None,
 ) -> None:
     """Let a model write: on real gateware, simulated, or on the integer model it is proved equal to.
@@ -165,7 +171,7 @@ def generate_text(
         "repetition_penalty": repetition_penalty,
     }
     choose_sampling(Conventions(), seed, asked)  # refuses a wrong number before anything is opened
-    hw_config = preset(preset_name or SIM_PRESET)
+    wanted = preset(preset_name) if preset_name else None
     given = prompt is not None or bool(prompts or prompt_files)
     talks = interactive or (chat and not given)
     opened = open_network(model)
@@ -198,6 +204,7 @@ def generate_text(
 
     if on in TARGETS:
         if on == "sim":
+            hw_config = wanted or first_that_holds(weights)
             sampling.check_kept(hw_config.top_k)
             write(simulated_machine(weights, hw_config, check, over_link))
         else:
@@ -247,6 +254,13 @@ def open_session(client: Client, weights: IntegerWeights, preset_name: str | Non
     door = client.link.reach(program) if isinstance(client.link, AxiPort) else None
     with load_bar() as advance:
         return Session(client, program, progress=advance, door=door)
+
+
+def first_that_holds(weights: IntegerWeights) -> HwConfig:
+    """The machine that is simulated for a model."""
+    *others, last = map(preset, SIM_PRESETS)
+    bits = weights.embeddings.bits
+    return next((config for config in others if not lacks(weights.config, config, bits)), last)
 
 
 def simulated_machine(weights: IntegerWeights, hw_config: HwConfig, check: bool, over_link: bool) -> Machine:

@@ -311,7 +311,7 @@ class GoldenSession:
     """The integer model behind the same calls; cycles, beats and words are 0, it has none.
 
     ``model``: which of the two equal models computes. ``trace`` is called as ``model_ref.model.Trace`` with one
-    argument ahead, the streams whose values come.
+    argument ahead, the streams whose values come. ``state``: S of all conversations, [layers, slots, d].
     """
 
     def __init__(
@@ -327,7 +327,7 @@ class GoldenSession:
         self.saturations = Saturations()
         self.model = model(weights, self.saturations)
         self._trace = trace
-        self._state = self.model.initial_state(slots)
+        self.state = self.model.initial_state(slots)
         self._sums = np.zeros((streams, weights.config.vocab_size), dtype=np.int64)
         self._scale = np.zeros((2, streams), dtype=np.int64)
 
@@ -336,7 +336,7 @@ class GoldenSession:
         self.saturations.counts.clear()
         generator = Gumbel(np.array([feed.seed for feed in feeds]))
         slots = [feed.slot for feed in feeds]
-        self._state[:, [feed.slot for feed in feeds if feed.fresh]] = 0
+        self.state[:, [feed.slot for feed in feeds if feed.fresh]] = 0
         ids = np.array([feed.token for feed in feeds])
         tokens = []
         for _ in range(count):
@@ -352,8 +352,8 @@ class GoldenSession:
             if self._trace is not None:
                 self._trace(streams, stage, layer, values)
 
-        sums, scale, state = self.model.decode(ids, self._state[:, slots], trace)
-        self._state[:, slots] = state
+        sums, scale, state = self.model.decode(ids, self.state[:, slots], trace)
+        self.state[:, slots] = state
         self._sums[streams] = sums
         self._scale[0, streams], self._scale[1, streams] = scale
 

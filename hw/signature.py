@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.pipeline import fewer, lut4, parity
 from lutern.model_ref.signature import STATE_BITS, TAPS, columns, slices_of, sum_columns, sums_of
+
+SIMULATED_BITS = 32
+"""Of a wide word that Verilator computes together."""
 
 
 def _members(bits: int) -> dict[str, Any]:
@@ -55,19 +58,15 @@ class SignatureCheck(wiring.Component):
             self.done.eq(ended),
             self.bad.eq(ended & self._differs(m, state)),
         ]
-        of_word: list[list[Value]] = [[] for _ in state]
-        for bit, column in enumerate(sum_columns(len(word)) if sums_of(self.bits) else columns(self.bits)):
-            for place in range(STATE_BITS):
-                if column >> place & 1:
-                    of_word[place].append(word[bit])
-        with m.If(valid):
-            m.d.sync += first.eq(last)
-        for place, bits in enumerate(of_word):
+        of_word = sum_columns(len(word)) if sums_of(self.bits) else columns(self.bits)
+        following = []
+        for place in range(STATE_BITS):
             before = [state[place - 1]] if place else []
             before += [state[-1]] if place == 0 or place in TAPS else []
-            following = self._gated_xor(m, first, before, bits)
-            with m.If(valid):
-                m.d.sync += state[place].eq(following)
+            bits = [bit for bit, column in enumerate(of_word) if column >> place & 1]
+            following.append(self._next(m, first, before, word, bits))
+        with m.If(valid):
+            m.d.sync += [first.eq(last), state.eq(Cat(following))]
         return m
 
     def _summed(self, m: Module) -> Value:
@@ -75,13 +74,12 @@ class SignatureCheck(wiring.Component):
         sums = sums_of(self.bits)
         if not sums:
             return self.word
-        inputs: list[list[Value]] = [[] for _ in range(max(sums).bit_length())]
-        for bit, of_sums in enumerate(sums):
-            for place, values in enumerate(inputs):
-                if of_sums >> place & 1:
-                    values.append(self.word[bit])
+        places = [
+            [bit for bit, of_sums in enumerate(sums) if of_sums >> place & 1] for place in range(max(sums).bit_length())
+        ]
         if not self.cells:
-            return Cat(Cat(values).xor() for values in inputs)
+            return Cat(_parity_of(self.word, bits) for bits in places)
+        inputs = [[self.word[bit] for bit in bits] for bits in places]
         return Cat(fewer(m, values, 1, parity)[0] for values in inputs)
 
     def _differs(self, m: Module, state: Value) -> Value:
@@ -92,12 +90,22 @@ class SignatureCheck(wiring.Component):
         found = [lut4(m, pair, lambda values: values[:2] != values[2:]) for pair in pairs]
         return Cat(fewer(m, found, 3, any)).any()  # the last LUT4 has another input
 
-    def _gated_xor(self, m: Module, off: Value, gated: list[Value], others: list[Value]) -> Value:
-        """The exclusive or of all, without the ``gated`` while ``off``."""
+    def _next(self, m: Module, first: Value, before: list[Value], word: Value, bits: list[int]) -> Value:
+        """A bit of the next state: the exclusive or of some ``bits`` of a word and, unless it is the ``first``, of bits
+        of the state before."""
         if not self.cells:
-            return Cat(*[value & ~off for value in gated], *others).xor()
-        inputs = [off, *gated, *fewer(m, others, 3 - len(gated), parity)]
-        return lut4(m, inputs, lambda values: parity(values[1 + values[0] * len(gated) :]))
+            return _parity_of(word, bits) ^ (Cat(before).xor() & ~first)
+        inputs = [first, *before, *fewer(m, [word[bit] for bit in bits], 3 - len(before), parity)]
+        return lut4(m, inputs, lambda values: parity(values[1 + values[0] * len(before) :]))
+
+
+def _parity_of(word: Value, bits: list[int]) -> Value:
+    """The exclusive or of some bits of a word: under a mask, which a simulation computes many bits at a time."""
+    if not bits:
+        return Const(0)
+    begin = min(bits) // SIMULATED_BITS * SIMULATED_BITS
+    some = word[begin : max(bits) + 1]
+    return (some & sum(1 << bit - begin for bit in bits)).xor()
 
 
 class WordCheck(wiring.Component):

@@ -1,3 +1,5 @@
+# amaranth: UnusedElaboratable=no
+# The simulation may be in the cache: then AxiTop is asked for its ports alone.
 """The simulated board of a machine in a system with a processor: AXI4-Lite control, memory models at its AXI4 masters.
 
 AxiLink ─► peek, poke ─► s_axi_* ─► AxiTop ─► m_axi0_* ... ─► AxiMemory (axi_memory.h)

@@ -10,6 +10,10 @@ not depend on how fast this computer simulates.
 """
 
 import ctypes
+import functools
+import hashlib
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -23,10 +27,13 @@ from lutern.firmware.serial_port import CYCLES_PER_SECOND
 from lutern.hw.config import HwConfig
 from lutern.hw.top import SerialTop, Top
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.input_files import open_plain
+from lutern.model_ref.output_files import atomic_file
 from lutern.sim.dram import DramTop
 from lutern.sim.port_memory import WordCounts, WordTiming
 from lutern.sim.verilate import Memory, list_taps, memory_of, verilate
 
+_BLOCK_WORDS = 1 << 12  # of a memory, that are kept in a file together
 _SLICE_CYCLES = 500_000  # one call into the library: Ctrl-C is seen between two of them
 
 
@@ -100,6 +107,8 @@ def _load(path: str) -> ctypes.CDLL:
         ("axi_counts", ctypes.POINTER(u64), (board, u32)),
         ("register_write", u64, (board, u32, u32)),
         ("register_read", u64, (board, u32)),
+        ("save", board, (board, ctypes.POINTER(u64))),
+        ("restore", None, (board, board, u64)),
     )
     for name, result, arguments in of_some:
         if hasattr(library, f"lutern_{name}"):
@@ -130,15 +139,17 @@ class SimulatedBoard:
         word_timing: WordTiming | None = None,
     ) -> None:
         self._taps = {tap.name: (index, tap) for index, tap in enumerate(list_taps(component))}
-        self._library = _load(str(library or verilate(component)))
+        self._path = library or verilate(component)
+        self._library = _load(str(self._path))
         self._board: int | None = self._library.lutern_create()
-        self._memory = memory_of(component)
+        has_door = hasattr(self._library, "lutern_memory_write")  # a netlist's memories have other names
+        self._memory = memory_of(component) if has_door else None
         if self._memory is not None:
             config: Any = component.config
             if memory_clock is None:
                 ratio = Fraction(config.memory_hz, config.clock_hz) if config.memory == "ddr3" else Fraction(1)
                 memory_clock = ratio.numerator, ratio.denominator
-            if not self._memory.axi_ports:
+            if self._memory.part or (self._memory.is_port and not self._memory.axi_ports):
                 self._library.lutern_memory_clock(self._board, *memory_clock)
             if self._memory.is_port:
                 self.set_word_timing(word_timing or WordTiming.dram(config.clock_hz))
@@ -174,6 +185,8 @@ class SimulatedBoard:
 
     def _check_memory(self) -> None:
         """Refuse to go on when the machine broke a rule of its memory."""
+        if self.memory.blocks:
+            return
         if self.memory.is_port:
             if error := self._library.lutern_word_error(self._board):
                 what = "is none, or beyond the end of the memory" if error & 1 else "changed before it was accepted"
@@ -186,19 +199,20 @@ class SimulatedBoard:
             )
 
     def poke(self, address: int, words: NDArray[np.uint8]) -> None:
-        """The back door of a memory beside the machine: words [count, word_bytes] straight into it."""
+        """The back door of the machine's memory: words [count, word_bytes] straight into it."""
         data = np.ascontiguousarray(words)
         self._reach(self._library.lutern_memory_write, address, data)
 
     def peek(self, address: int, count: int) -> NDArray[np.uint8]:
-        """Words [count, word_bytes] of a memory beside the machine, as they are in it."""
+        """Words [count, word_bytes] of the machine's memory, as they are in it."""
         data = np.zeros((count, self.memory.word_bytes), np.uint8)
         self._reach(self._library.lutern_memory_read, address, data)
         return data
 
     def _reach(self, function: Any, address: int, data: NDArray[np.uint8]) -> None:
         memory, (count, word_bytes) = self.memory, data.shape
-        if word_bytes != memory.word_bytes or not function(self._board, address, data.ctypes.data, count):
+        fits = word_bytes == memory.word_bytes and memory.has(address, count)
+        if not fits or not function(self._board, address, data.ctypes.data, count):
             raise LuternError(
                 f"{count:,} words of {word_bytes} bytes at word {address:,} do not fit the simulated memory of "
                 f"{memory.words:,} words of {memory.word_bytes} bytes; lay the model out for it."
@@ -206,14 +220,17 @@ class SimulatedBoard:
 
     @property
     def has_back_door(self) -> bool:
-        """Whether `poke` and `peek` reach the words: they are in a memory beside the machine."""
+        """Whether `poke` and `peek` reach the words."""
         return self._memory is not None
 
     @property
     def memory(self) -> Memory:
-        """The memory beside the machine."""
+        """The memory that `poke` and `peek` reach."""
         if self._memory is None:
-            raise LuternError("This machine has its words inside; poke and peek reach memory sdram, ddr3 and port.")
+            raise LuternError(
+                "This machine has no memory whose words can be reached, they are with the host or between its blocks; "
+                "load it over the link."
+            )
         return self._memory
 
     def set_word_timing(self, timing: WordTiming) -> None:
@@ -244,6 +261,70 @@ class SimulatedBoard:
     def pause(self, share: float, seed: int) -> None:
         """From now on pause both streams in that share of all cycles."""
         self._library.lutern_pause(self._board, seed, round(65536 * share), round(65536 * share))
+
+    def save(self, path: Path, **others: NDArray[Any]) -> None:
+        """Write the state of chip and memory to a file, for `restore`: all but what the taps have recorded.
+
+        `others` are arrays of the caller's, which are kept with it. Raises LuternError where the file cannot be
+        written, and for a library that is not savable (`verilate`).
+        """
+        if not hasattr(self._library, "lutern_save"):
+            raise LuternError(
+                "This simulation was not compiled so that its state can be saved; see verilate(savable=True)."
+            )
+        count = ctypes.c_uint64()
+        chip = ctypes.string_at(self._library.lutern_save(self._board, ctypes.byref(count)), count.value)
+        blocks = list(self._blocks()) if self._has_words else []
+        arrays: dict[str, Any] = {
+            "key": self._key,
+            "chip": np.frombuffer(chip, np.uint8),
+            "places": np.array([place for place, _ in blocks], np.int64),
+            "words": np.concatenate([words for _, words in blocks]) if blocks else np.zeros((0, 1), np.uint8),
+        }
+        with atomic_file(path) as file:
+            np.savez(file, **{**arrays, **others})
+
+    def restore(self, path: Path) -> dict[str, NDArray[Any]]:
+        """Go on from a state that a board of the same library saved; what was kept with it.
+
+        Raises LuternError for a file that is damaged or of another simulation; then nothing has changed.
+        """
+        try:
+            with open_plain(path, "saved state") as file, np.load(file, allow_pickle=False) as saved:
+                kept = dict(saved)
+            key, chip, places, words = (kept.pop(name) for name in ("key", "chip", "places", "words"))
+        except FileNotFoundError:
+            raise LuternError(f"{path} is not there; run the simulation from its beginning.") from None
+        except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+            raise LuternError(f"{path} is damaged, or no saved state; run the simulation from its beginning.") from None
+        if not np.array_equal(key, self._key):
+            raise LuternError(f"{path} holds the state of another simulation; run this one from its beginning.")
+        for place, block in self._blocks() if self._has_words else ():
+            self.poke(place, np.zeros_like(block))
+        at = 0
+        for place in places.tolist():
+            count = min(_BLOCK_WORDS, self.memory.words - place)
+            self.poke(place, words[at : at + count])
+            at += count
+        self._library.lutern_restore(self._board, chip.ctypes.data, len(chip))
+        return kept
+
+    @property
+    def _has_words(self) -> bool:
+        """Words are kept beside the chip: those of a part are a state of its model."""
+        return self._memory is not None and self._memory.is_port
+
+    def _blocks(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """(place, words) of the blocks of memory that are not zero."""
+        for place in range(0, self.memory.words, _BLOCK_WORDS):
+            words = self.peek(place, min(_BLOCK_WORDS, self.memory.words - place))
+            if words.any():
+                yield place, words
+
+    @functools.cached_property
+    def _key(self) -> NDArray[np.uint8]:
+        """Says which simulation a state is of."""
+        return np.frombuffer(hashlib.sha256(self._path.read_bytes()).digest(), np.uint8)
 
     @property
     def cycles(self) -> int:

@@ -10,22 +10,26 @@
 // part, at PART_WORDS, or of port_memory.h, joined to the port `words` (PORT_MEMORY). Verilator spells
 // the double underscore of Amaranth's port names ___05F.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "Vtop.h"
 #include "taps.h"
 #include "port_memory.h"
 #include "axi_memory.h"
-#ifdef PART_WORDS
+#if defined PART_WORDS || defined BLOCKS
 #include "Vtop___024root.h"
-#else
+#endif
+#ifndef PART_TICKS
 #define PART_TICKS 1
 #endif
 #include "verilated.h"
+#include "saved_state.h"
 #ifdef LUTERN_SAIF
 #include "verilated_saif_c.h"
 #endif
@@ -328,6 +332,83 @@ inline bool step(Board& board) {
     return frame;
 }
 
+#ifdef BLOCKS
+// A word of the chip's memories: Verilator keeps rows as little-endian integers. Bits that no row has, and parts that no
+// beat has, are lost, as when the chip writes them, and read as 0.
+struct Row {
+    uint8_t* bytes = nullptr;
+    size_t bits = 0;
+};
+
+inline Row find_row(Board& board, uint64_t address) {
+#define IS_HERE(place, first, step, rows, bits)                                                                      \
+    if (address >= first && (address - first) % step == 0 && (address - first) / step < rows)                        \
+        return {reinterpret_cast<uint8_t*>(&board.top->place[(address - first) / step]), bits};
+    BLOCKS(IS_HERE)
+#undef IS_HERE
+    return {};
+}
+
+inline void write_block(Board& board, uint64_t address, const uint8_t* bytes) {
+    const Row row = find_row(board, address);
+    if (row.bits == 0) return;
+    std::memcpy(row.bytes, bytes, row.bits / 8);
+    if (row.bits % 8 != 0) row.bytes[row.bits / 8] = bytes[row.bits / 8] & ((1 << row.bits % 8) - 1);
+}
+
+inline void read_block(Board& board, uint64_t address, uint8_t* bytes) {
+    const Row row = find_row(board, address);
+    std::memset(bytes, 0, MEMORY_BYTES);
+    if (row.bits != 0) std::memcpy(bytes, row.bytes, (row.bits + 7) / 8);
+}
+#endif
+
+#ifdef SAVABLE
+// What is kept of a board besides its chip.
+template <typename File>
+void each_state(Board& board, File& file) {
+    file.each(board.cycle);
+    file.each(board.rx);
+    file.each(board.tx);
+    file.each(board.rx_at);
+    file.each(board.tx_at);
+    file.each(board.rx_offered);
+    file.each(board.in_frame);
+    file.each(board.rx_pause);
+    file.each(board.tx_pause);
+    file.each(board.random);
+#ifdef BIT_CYCLES
+    file.each(board.line);
+#endif
+#ifdef MEMORY_CLOCK
+    file.each(board.memory_cycles);
+    file.each(board.core_cycles);
+    file.each(board.memory_phase);
+    file.each(board.memory_ticks);
+#endif
+#ifdef AXI_BYTES
+    file.each(board.memory.timing);
+    file.each(board.memory.ports);
+    file.each(board.memory.error);
+#elif defined PORT_MEMORY
+    file.each(board.offered);
+    file.each(board.ready);
+    file.each(board.refused);
+    file.each(board.memory.timing);
+    file.each(board.memory.random);
+    file.each(board.memory.jobs);
+    file.each(board.memory.first);
+    file.each(board.memory.last);
+    file.each(board.memory.now);
+    file.each(board.memory.accepted);
+    file.each(board.memory.given);
+    file.each(board.memory.swapped);
+    file.each(board.memory.error);
+    file.each(board.memory.counts);
+#endif
+}
+#endif
+
 }  // namespace
 
 extern "C" {
@@ -422,7 +503,9 @@ void lutern_memory_clock(Board* board, uint32_t memory, uint32_t core) {
 // The back door: words straight into the memory. False if it does not have them.
 bool lutern_memory_write(Board* board, uint64_t first, const uint8_t* bytes, uint64_t count) {
     if (first + count > MEMORY_COUNT) return false;
-#ifdef PART_WORDS
+#ifdef BLOCKS
+    for (uint64_t i = 0; i < count; ++i, bytes += MEMORY_BYTES) write_block(*board, first + i, bytes);
+#elif defined PART_WORDS
     std::memcpy(&board->top->PART_WORDS[first], bytes, count * MEMORY_BYTES);
 #else
     std::memcpy(board->memory.at(first), bytes, count * MEMORY_BYTES);
@@ -432,7 +515,9 @@ bool lutern_memory_write(Board* board, uint64_t first, const uint8_t* bytes, uin
 
 bool lutern_memory_read(Board* board, uint64_t first, uint8_t* bytes, uint64_t count) {
     if (first + count > MEMORY_COUNT) return false;
-#ifdef PART_WORDS
+#ifdef BLOCKS
+    for (uint64_t i = 0; i < count; ++i, bytes += MEMORY_BYTES) read_block(*board, first + i, bytes);
+#elif defined PART_WORDS
     std::memcpy(bytes, &board->top->PART_WORDS[first], count * MEMORY_BYTES);
 #else
     std::memcpy(bytes, board->memory.at(first), count * MEMORY_BYTES);
@@ -537,6 +622,27 @@ uint64_t lutern_register_read(Board* board, uint32_t offset) {
     }
     top->s_axi_arvalid = 0;
     return found;
+}
+#endif
+
+#ifdef SAVABLE
+// The state, and how many bytes it has; they are kept until the next call.
+const uint8_t* lutern_save(Board* board, uint64_t* count) {
+    static std::vector<uint8_t> bytes;
+    Saving file;
+    file << *board->top;
+    each_state(*board, file);
+    file.flush();
+    bytes = std::move(file.bytes);
+    *count = bytes.size();
+    return bytes.data();
+}
+
+// `bytes` are a state of this simulation.
+void lutern_restore(Board* board, const uint8_t* bytes, uint64_t count) {
+    Restoring file(bytes, count);
+    file >> *board->top;
+    each_state(*board, file);
 }
 #endif
 

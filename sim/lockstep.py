@@ -9,6 +9,8 @@ Used by ``lutern generate --check`` and by the tests of the whole decoder.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +67,17 @@ class LockStep:
     def logits(self, stream: int = 0) -> Logits:
         """Raw logits of a stream's last token, from the chip."""
         return self.session.logits(stream)
+
+    def save(self, path: Path, **others: NDArray[Any]) -> None:
+        """Write to a file how far this has come, for ``restore``; see ``SimulatedBoard.save``."""
+        self.board.save(path, state=self.golden.state, counted=np.array([self.steps, self.checked]), **others)
+
+    def restore(self, path: Path) -> dict[str, NDArray[Any]]:
+        """Go on from a file; see ``SimulatedBoard.restore``."""
+        kept = self.board.restore(path)
+        self.golden.state = kept.pop("state")
+        self.steps, self.checked = map(int, kept.pop("counted"))
+        return kept
 
     def _compare_taps(self) -> None:
         found: list[tuple[int, str]] = []

@@ -31,6 +31,8 @@ from amaranth.lib import wiring
 import lutern.hw
 import lutern.model_ref
 from lutern.boards import cache
+from lutern.hw.config import TRIT_MEMORY, HwConfig
+from lutern.hw.top import Top
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.input_files import read_plain
 from lutern.model_ref.output_files import clear_unfinished, write_whole
@@ -44,6 +46,8 @@ _WANTED = LIBRARY, VERILOG
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _WORDS = Path(__file__).with_name("port_memory.h")
 _AXI = Path(__file__).with_name("axi_memory.h")
+_SAVED = Path(__file__).with_name("saved_state.h")
+_HARNESS_FILES = _HARNESS, _WORDS, _AXI, _SAVED
 _KEPT_BUILDS = 10
 _UNKNOWN = "unknown"
 _FLAGS = (
@@ -71,9 +75,9 @@ _FLAGS = (
     "-Wno-lint",
     "-DTICK=top.tick_clk",
     "--output-split",
-    "200000",
+    "15000",
     "--output-split-cfuncs",
-    "20000",
+    "1500",
     "-CFLAGS",
     "-fPIC",
     "-LDFLAGS",
@@ -85,6 +89,8 @@ _QUICK_BUILD = "LUTERN_QUICK_BUILD"
 """Environment variable of the tests, which compile many simulations and run each for a moment only."""
 _TOGGLE_FLAGS = ("--trace-saif", "--trace-underscore", "-CFLAGS", "-DLUTERN_SAIF")
 """In addition, for a simulation that can write the toggles of all nets: measure.toggles."""
+_SAVABLE_FLAGS = ("--savable", "-CFLAGS", "-DSAVABLE")
+"""In addition, for a simulation whose state can be written to a file."""
 _OF_TOP_ALONE = ("--trace-depth", "1", "-MAKEFLAGS", "OPT_FAST=-O1")
 """In addition, for those of the nets of `top` alone: a netlist's cells have ten times as many inside, and -O2 takes the
 compiler minutes for each file of a traced netlist."""
@@ -113,19 +119,37 @@ _PARTS = {
 
 
 @dataclass(frozen=True)
+class Block:
+    """A memory of the chip with words that the harness reaches: `rows` of `bits`, the first of them word `first`, the
+    next `step` words on."""
+
+    place: str
+    first: int
+    step: int
+    rows: int
+    bits: int
+
+
+@dataclass(frozen=True)
 class Memory:
-    """A memory beside the machine: `words` of `word_bytes`, in the model of a `part`, or joined to its port `words`, or
-    to `axi_ports` AXI4 masters."""
+    """The memory of a machine: `words` of `word_bytes`, in the model of a `part`, or joined to its port `words`, or to
+    `axi_ports` AXI4 masters, or in `blocks` of the chip, of which some words are in none."""
 
     word_bytes: int
     words: int
     part: Part | None = None
     axi_ports: int = 0
+    blocks: tuple[Block, ...] = ()
 
     @property
     def is_port(self) -> bool:
-        """It is joined to the port `words`."""
-        return self.part is None
+        """It is joined to ports of the chip."""
+        return self.part is None and not self.blocks
+
+    def has(self, first: int, count: int) -> bool:
+        """Whether `count` words from `first` on are in it; parts of a beat that it does not have are."""
+        spans = {(block.first & -block.step, block.step * block.rows) for block in self.blocks} or {(0, self.words)}
+        return any(begin <= first and first + count <= begin + words for begin, words in spans)
 
 
 @dataclass(frozen=True)
@@ -176,22 +200,17 @@ def _flags(*more: str) -> tuple[str, ...]:
     return (*_FLAGS, "-MAKEFLAGS", f"OPT_FAST={fast} OPT_SLOW=-O0 OPT_GLOBAL=-O1", *more)
 
 
-def verilate(component: wiring.Component, *, toggles: bool = False, upsets: bool = False) -> Path:
+def verilate(
+    component: wiring.Component, *, toggles: bool = False, upsets: bool = False, savable: bool = False
+) -> Path:
     """The shared library of `component`, built if it is not in the cache.
 
-    With `toggles` it can count them, slowly; with `upsets` its registers and memories can be upset (upsets.py).
+    With `toggles` it can count them, slowly; with `upsets` its registers and memories can be upset (upsets.py); with
+    `savable` its state can be saved and restored.
     """
     header = _header(component, upsets=upsets)
-    flags = _flags(*_TOGGLE_FLAGS) if toggles else _flags()
-    built_with: tuple[str | bytes, ...] = (
-        _HARNESS.read_bytes(),
-        _WORDS.read_bytes(),
-        _AXI.read_bytes(),
-        *_part_text(component),
-        header,
-        *flags,
-        platform.machine(),
-    )
+    flags = _flags(*(_TOGGLE_FLAGS if toggles else ()), *(_SAVABLE_FLAGS if savable else ()))
+    built_with: tuple[str | bytes, ...] = (*_harness_text(), *_part_text(component), header, *flags, platform.machine())
     known = _known_as(component, *built_with)
     folder = cache_folder() / (_noted(known) if known else _UNKNOWN)
     if not cache.is_whole(folder, _WANTED):
@@ -217,9 +236,9 @@ def verilate_text(
 
     With `toggles` it can count those of the nets of `top` itself; with `upsets` the Verilog has their inputs.
     """
-    header = _header(component, upsets=upsets)
+    header = _header(component, upsets=upsets, has_blocks=False)
     flags = _flags(*_TOGGLE_FLAGS, *_OF_TOP_ALONE) if toggles else _flags()
-    sources = (_HARNESS.read_bytes(), _WORDS.read_bytes(), _AXI.read_bytes(), *_part_text(component))
+    sources = (*_harness_text(), *_part_text(component))
     key = digest(*made_from, *sources, header, *flags, platform.machine())
     folder = cache_folder() / f"board-{key[:32]}"
     if not cache.is_whole(folder, _WANTED):
@@ -282,18 +301,23 @@ def _noted(path: Path) -> str:
     return board if check == digest(path.name, board) else _UNKNOWN
 
 
-def _header(component: wiring.Component, *, upsets: bool) -> str:
-    """The part of the harness that depends on the ports."""
+def _header(component: wiring.Component, *, upsets: bool, has_blocks: bool = True) -> str:
+    """The part of the harness that depends on the ports, and on the memories of the chip, where it `has_blocks` by
+    their names."""
     taps = list_taps(component)
     names = [tap.name.replace("__", "___05F") for tap in taps]  # as Verilator spells them
     items = " ".join(f"X({i}, {name}, {tap.byte_count})" for i, (name, tap) in enumerate(zip(names, taps, strict=True)))
     line = f"#define BIT_CYCLES {component.divisor}\n" if _is_serial(component) else ""
     line += "#define UPSETS\n" if upsets else ""
-    return f"#pragma once\n{line}{_memory_header(component)}#define TAP_COUNT {len(taps)}\n#define TAPS(X) {items}\n"
+    memory = memory_of(component)
+    words = "" if memory is None or (memory.blocks and not has_blocks) else _memory_header(component, memory)
+    return f"#pragma once\n{line}{words}#define TAP_COUNT {len(taps)}\n#define TAPS(X) {items}\n"
 
 
 def memory_of(component: wiring.Component) -> Memory | None:
-    """The memory that the simulated board has beside `component`, if it has one."""
+    """The memory whose words the simulated board of `component` reaches, if it has one."""
+    if isinstance(component, Top) and (blocks := _blocks(component.config)):
+        return Memory(component.config.word_bytes, blocks[-1].first + blocks[-1].step * blocks[-1].rows, blocks=blocks)
     timings: Any = getattr(component, "part_timings", None)
     shape: Any = getattr(component, "source_shape", None)
     config: Any = getattr(component, "config", None)
@@ -306,6 +330,20 @@ def memory_of(component: wiring.Component) -> Memory | None:
     return None
 
 
+def _blocks(config: HwConfig) -> tuple[Block, ...]:
+    """The memories of the chip that hold the words of a machine (hw/memory/block.py); none where they are elsewhere."""
+    if config.memory != "block" or config.state == "memory":
+        return ()
+    found = [Block("memory__DOT__memory", 0, 1, config.memory_words, config.word_bits)]
+    if config.source == "resident":
+        step = 1 << config.part_bits
+        for part, begin in enumerate(range(0, config.beat_bits, config.word_bits)):
+            bits = min(config.word_bits, config.beat_bits - begin)
+            place = f"memory__DOT__part_0_{part}"
+            found.append(Block(place, TRIT_MEMORY + part, step, config.trit_beats, bits))
+    return tuple(found)
+
+
 def _part_sources(component: wiring.Component) -> list[Path]:
     """The model of the memory part beside the component."""
     memory = memory_of(component)
@@ -313,16 +351,21 @@ def _part_sources(component: wiring.Component) -> list[Path]:
     return [Path(__file__).with_name(name) for name in names]
 
 
+def _harness_text() -> tuple[bytes, ...]:
+    return tuple(source.read_bytes() for source in _HARNESS_FILES)
+
+
 def _part_text(component: wiring.Component) -> tuple[bytes, ...]:
     return tuple(source.read_bytes() for source in _part_sources(component))
 
 
-def _memory_header(component: wiring.Component) -> str:
-    """The words of the memory beside the component: where and how many they are, and how its jobs are packed."""
-    memory = memory_of(component)
-    if memory is None:
-        return ""
+def _memory_header(component: wiring.Component, memory: Memory) -> str:
+    """The words of a component's memory: where and how many they are, and how its jobs are packed."""
     lines: dict[str, object] = {"MEMORY_BYTES": memory.word_bytes, "MEMORY_COUNT": f"{memory.words}ull"}
+    if memory.blocks:
+        items = (f"X(rootp->top__DOT__{b.place}, {b.first}, {b.step}, {b.rows}, {b.bits})" for b in memory.blocks)
+        lines["BLOCKS(X)"] = " ".join(items)
+        return "".join(f"#define {name} {value}\n" for name, value in lines.items())
     if memory.axi_ports:
         width = memory.word_bytes // memory.axi_ports
         lines |= {"AXI_BYTES": width, "AXI_STROBES": f"{(1 << width) - 1}ull"}
@@ -357,7 +400,7 @@ def _compile(
     with plain_folder(work) as place:
         (place / VERILOG).write_text(verilog_text)
         (place / "taps.h").write_text(header)
-        for source in (_HARNESS, _WORDS, _AXI, *parts):
+        for source in (*_HARNESS_FILES, *parts):
             shutil.copy(source, place)
         command = ["verilator", *flags, "top.v", *(source.name for source in parts), "harness.cpp"]
         with open(place / "build.log", "w") as log:

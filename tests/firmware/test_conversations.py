@@ -185,9 +185,9 @@ def test_turns_are_one_conversation(weights: IntegerWeights, sampling: Sampling,
         fed += got
         first = first or got
         assert len(got) == 4 and dialogue.pending == got[-1]
-    golden, state = GoldenSession(weights), machine._state
+    golden, state = GoldenSession(weights), machine.state
     prefill(golden, fed[:-1], 0)
-    assert np.array_equal(golden._state, state), "the state is that of all tokens but the last"
+    assert np.array_equal(golden.state, state), "the state is that of all tokens but the last"
     dialogue.restart()
     assert sampling.on_host or first == [token for piece in dialogue.turn(SEVERAL[0], 4) for token in piece.tokens]
 

@@ -45,8 +45,8 @@ def test_signature_with_pauses(pause: str) -> None:
 class Endless(SignatureCheck):
     """A block goes on from the state of the one before."""
 
-    def _gated_xor(self, m: Module, off: Value, gated: list[Value], others: list[Value]) -> Value:
-        return super()._gated_xor(m, Const(0), gated, others)
+    def _next(self, m: Module, first: Value, before: list[Value], word: Value, bits: list[int]) -> Value:
+        return super()._next(m, Const(0), before, word, bits)
 
 
 class HalfCompared(SignatureCheck):

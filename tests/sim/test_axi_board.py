@@ -4,10 +4,12 @@ that the memories offer they use. Whole models of 1.3 and 2.7 billion parameters
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,14 +19,19 @@ from lutern.firmware.program import Program, lay_out
 from lutern.firmware.session import Feed, Session
 from lutern.hw.config import HwConfig
 from lutern.hw.presets import preset
+from lutern.hw.top import AxiTop
 from lutern.measure.cycles import token_cycles
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import PUBLISHED, large_checkpoint
 from lutern.sim.axi_board import AxiBoard
+from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import LockStep
+from lutern.sim.loopback import Loopback
 from lutern.sim.port_memory import WordCounts, WordTiming
+from lutern.sim.verilate import verilate
 from watched import Watch
 
 SEED = 22
@@ -58,9 +65,14 @@ class Watched(Watch, AxiBoard):
         return Session(Client(self, timeout_s=600.0, token_timeout_s=600.0), program, door=self)
 
 
+def library_of(config: HwConfig) -> Path:
+    """A simulation whose state can be saved."""
+    return verilate(AxiTop(config), savable=True)
+
+
 @pytest.fixture(scope="module")
 def board() -> Iterator[Watched]:
-    with Watched(TWO_PORTS) as board:
+    with Watched(TWO_PORTS, library=library_of(TWO_PORTS)) as board:
         yield board
 
 
@@ -80,9 +92,9 @@ def test_equal_to_the_integer_model(board: Watched, weights: IntegerWeights) -> 
         assert min(counts.latency, counts.refresh, counts.pause) > 0, f"port {index}: {counts}, seed {SEED}"
 
 
-def decode(board: Watched, model: ModelConfig, tokens: int) -> None:
+def decode(board: Watched, model: ModelConfig, tokens: int, saved: Path | None = None) -> None:
     """So many tokens equal in every h, S, code and logit, then one more whose cycles are counted by the chip, by the
-    cycle model and by the bus."""
+    cycle model and by the bus. How far it has come is ``saved`` after each token, and a run that was ended goes on."""
     begun = time.monotonic()
     weights = integer_weights(large_checkpoint(model, SEED))
     program = lay_out(weights, board.config)
@@ -90,8 +102,13 @@ def decode(board: Watched, model: ModelConfig, tokens: int) -> None:
     made, begun = time.monotonic() - begun, time.monotonic()
     machine = LockStep(session, board, weights, FastModel)
     token = 65 % model.vocab_size
-    for step in range(tokens):
+    if saved and saved.exists():
+        with contextlib.suppress(LuternError):  # of another simulation, or damaged
+            token = int(machine.restore(saved)["token"])
+    for step in range(machine.steps, tokens):
         token = machine.run([Feed(token, fresh=step == 0)]).tokens[0][0]
+        if saved:
+            machine.save(saved, token=np.array(token))
     board.record(on=False)
     took, simulated = time.monotonic() - begun, board.cycles
     run, ends = board.run_watched(session, [Feed(token)], 2, NOTE_EVERY)
@@ -127,10 +144,12 @@ def test_two_layers_of_1_3b(board: Watched) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "tokens"), [("1.3b", 8), ("2.7b", 2)])
-def test_whole_models(size: str, tokens: int) -> None:
-    """1.3 and 2.7 billion parameters from four ports of 128 bits."""
-    with Watched(WIDE) as board:
-        decode(board, PUBLISHED[size], tokens)
+def test_whole_models(size: str, tokens: int, request: pytest.FixtureRequest) -> None:
+    """1.3 and 2.7 billion parameters from four ports of 128 bits; goes on from the last token that was equal."""
+    saved = request.config.cache.mkdir("whole-models") / f"{size}-{SEED}.npz"
+    with Watched(WIDE, library=library_of(WIDE)) as board:
+        decode(board, PUBLISHED[size], tokens, saved)
+    saved.unlink()
 
 
 @pytest.mark.slow
@@ -151,6 +170,43 @@ def test_two_layers_of_2_7b_from_hbm() -> None:
         machine: HwConfig = board.config
         assert machine.word_bits == 4096 and machine.memory_ports == 16
         decode(board, slice_of("2.7b"), 2)
+
+
+def test_saved_states(board: Watched, weights: IntegerWeights, tmp_path: Path) -> None:
+    """Another board goes on from a state that was saved between two runs: equal in all that is checked, and in every
+    register and cycle. A state that is damaged, or of another simulation, changes nothing."""
+    program, saved, later = lay_out(weights, board.config), tmp_path / "saved.npz", tmp_path / "later.npz"
+    machine = LockStep(board.session(program, RANDOM), board, weights)
+    machine.run([Feed(7, fresh=True)], 2)
+    machine.save(saved, note=np.arange(3))
+    with Watched(board.config, library=library_of(board.config)) as other:
+        same = LockStep(other.session(program, RANDOM), other, weights)
+        assert same.restore(saved)["note"].tolist() == [0, 1, 2] and same.checked == machine.checked
+        assert other.cycles == board.cycles
+        assert same.run([Feed(4)], 2).tokens == machine.run([Feed(4)], 2).tokens, f"seed {SEED}"
+        board.run(777)  # ends anywhere in what the machine reads ahead
+        board.save(saved)
+        other.restore(saved)
+        for each, path in ((board, saved), (other, later)):
+            each.run(1234)
+            each.save(path)
+        with np.load(saved) as first, np.load(later) as second:
+            assert all(np.array_equal(first[name], second[name]) for name in first), f"seed {SEED}"
+        content, cycles = bytearray(saved.read_bytes()), other.cycles
+        with np.load(later) as kept:
+            np.savez(later, **{**kept, "key": kept["key"] ^ 1})
+        content[len(content) // 2] ^= 1
+        saved.write_bytes(content)
+        for path, text in ((saved, "damaged"), (later, "another simulation"), (tmp_path / "none", "not there")):
+            with pytest.raises(LuternError, match=text):
+                other.restore(path)
+        assert other.cycles == cycles
+    board.record(on=False)
+    with (
+        SimulatedBoard(Loopback(preset("tiny"))) as plain,
+        pytest.raises(LuternError, match="was not compiled so that"),
+    ):
+        plain.save(saved)
 
 
 def test_checks_can_fail(board: Watched, weights: IntegerWeights) -> None:

@@ -196,7 +196,7 @@ def test_what_is_refused(board: SimulatedBoard) -> None:
         WordTiming(5, 4)
     with pytest.raises(LuternError, match=r"pause_share is 1\.5; give a number from 0 to 1"):
         WordTiming(pause_share=1.5)
-    assert memory_of(Top(preset("tiny"))) is None
+    assert memory_of(Top(preset("host"))) is None
 
 
 def test_a_job_beyond_the_end() -> None:

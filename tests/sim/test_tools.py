@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from amaranth.back import verilog
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -123,10 +122,11 @@ def test_yosys_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_room_for_yosys(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The true reason, not that a tool is missing."""
 
-    def fails(*_: object, **__: object) -> str:
-        raise verilog.YosysError(f"wasmtime._error.WasmtimeError: {what} (os error)")
+    class Full:
+        def run(self, *_: object, **__: object) -> str:
+            raise convert.yosys.YosysError(f"wasmtime._error.WasmtimeError: {what} (os error)")
 
-    monkeypatch.setattr(verilog, "_convert_rtlil_text", fails)
+    monkeypatch.setattr(convert.yosys, "find_yosys", lambda *_: Full())
     with pytest.raises(LuternError, match="there is no room for the files of Yosys; make"):
         convert.convert_verilog("")
 
