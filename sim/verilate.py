@@ -332,7 +332,7 @@ def memory_of(component: wiring.Component) -> Memory | None:
 
 def _blocks(config: HwConfig) -> tuple[Block, ...]:
     """The memories of the chip that hold the words of a machine (hw/memory/block.py); none where they are elsewhere."""
-    if config.memory != "block" or config.state == "memory":
+    if config.memory != "block" or config.state == "memory" or config.cells == "ecp5":  # that has banks of its own
         return ()
     found = [Block("memory__DOT__memory", 0, 1, config.memory_words, config.word_bits)]
     if config.source == "resident":
