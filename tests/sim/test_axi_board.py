@@ -105,12 +105,13 @@ def decode(board: Watched, model: ModelConfig, tokens: int, saved: Path | None =
     if saved and saved.exists():
         with contextlib.suppress(LuternError):  # of another simulation, or damaged
             token = int(machine.restore(saved)["token"])
+    first = board.cycles
     for step in range(machine.steps, tokens):
         token = machine.run([Feed(token, fresh=step == 0)]).tokens[0][0]
         if saved:
             machine.save(saved, token=np.array(token))
     board.record(on=False)
-    took, simulated = time.monotonic() - begun, board.cycles
+    took, simulated = time.monotonic() - begun, board.cycles - first
     run, ends = board.run_watched(session, [Feed(token)], 2, NOTE_EVERY)
     cycles, expected = int(ends[1] - ends[0]), token_cycles(model, board.config)
     of_ports = board.between(int(ends[0]), int(ends[1]))
