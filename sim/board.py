@@ -228,7 +228,7 @@ class SimulatedBoard:
         """The memory that `poke` and `peek` reach."""
         if self._memory is None:
             raise LuternError(
-                "This machine has no memory whose words can be reached, they are with the host or between its blocks; "
+                "This machine's words are with the host, or share block RAM with its state, and cannot be reached; "
                 "load it over the link."
             )
         return self._memory

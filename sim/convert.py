@@ -64,7 +64,7 @@ def convert_verilog(rtlil_text: str) -> str:
     """Verilog of what `convert_rtlil` gave, through the yosys that Amaranth finds.
 
     As `amaranth.back.verilog` does it, but without the optimisation after `proc`: that takes words under a constant
-    mask apart, bit by bit, and Verilator computes each bit alone. The generator of the sampler takes six times as long.
+    mask apart, bit by bit, and Verilator computes each bit alone: six times the instructions for the sampler.
     """
     script = (
         f"read_rtlil <<rtlil\n{rtlil_text}\nrtlil",

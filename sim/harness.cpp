@@ -7,7 +7,8 @@
 // the design but its ports; taps.h, written for each design, lists TAPS(X) as X(index, name, bytes), and defines BIT_CYCLES
 // where rx and tx are the pins of a serial line: 8N1, bit by bit. A design with a memory of MEMORY_COUNT words of
 // MEMORY_BYTES beside it has a second clock, MEMORY_CLOCK, of so many cycles for each of clk. The words are those of a DRAM
-// part, at PART_WORDS, or of port_memory.h, joined to the port `words` (PORT_MEMORY). Verilator spells
+// part, at PART_WORDS, or of port_memory.h, joined to the port `words` (PORT_MEMORY), or of AXI4 masters. Words in the
+// chip's own memories are found by BLOCKS(X), as X(place, first word, words to the next row, rows, bits). Verilator spells
 // the double underscore of Amaranth's port names ___05F.
 
 #include <algorithm>

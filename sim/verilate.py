@@ -4,8 +4,9 @@ The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` an
 `divisor`, cycles of a bit; and any number of taps, ports `tap_<name>_valid` (1 bit) and `tap_<name>_payload` (any
 width). A component with a memory beside it has a second clock, memory_clk, and words that the harness reaches: with an
 attribute `part_timings` it brings its memory part along (dram.py; ddr3_pins.py, whose second clock is tick_clk); with
-`source_shape` it has the port `words`, where it gets `config.memory_words` words (port_memory.py). harness.cpp is the
-same for all of them; what depends on the ports is taps.h, which is written here.
+`source_shape` it has the port `words`, where it gets `config.memory_words` words (port_memory.py). Words in block RAM
+are reached by the names of the chip's memories. harness.cpp is the same for all of them; what depends on the component
+is taps.h, which is written here.
 
 Builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), the newest few of them, as boards.cache keeps
 results: made in a folder of their own, sealed and renamed, compared with their digests when they are used, and built
