@@ -13,6 +13,7 @@ A fault hits words that the run reads: the record stream, or the rows of the tok
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,6 +75,23 @@ class MemoryCampaign(Campaign):
         spans = [*self.blocks, *self.rows(scenario)]
         return draw.choices(spans, [span.count for span in spans])[0]
 
+    def with_words(self, scenario: Scenario, changed: Words, cycles: int, where: str) -> tuple[str, str]:
+        """The result where the memory holds ``changed`` from a cycle of the run on."""
+        different = np.flatnonzero((changed != self.program.words).any(axis=1))
+        first, last = int(different[0]), int(different[-1])
+
+        with self.bench.board() as board:
+
+            def poke() -> None:
+                board.poke(first, changed[first : last + 1])
+
+            result, note = self.bench.judge(board, scenario, lambda _: board.strike(cycles, poke) if cycles else poke())
+        return result, f"{where}, cycle {cycles}. {note}".rstrip()
+
+
+class DrawnCampaign(MemoryCampaign):
+    """Words that are drawn anew for each fault."""
+
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
         """See ``Campaign``. Half of the faults come before the run, the others at a cycle of it."""
         scenario = Scenario(draw.random() < PAST_SHARE, 1)
@@ -88,25 +106,12 @@ class MemoryCampaign(Campaign):
             where, changed = self.change(kind, draw, index, scenario)
         return self.with_words(scenario, changed, cycles, where)
 
-    def with_words(self, scenario: Scenario, changed: Words, cycles: int, where: str) -> tuple[str, str]:
-        """The result where the memory holds ``changed`` from a cycle of the run on."""
-        different = np.flatnonzero((changed != self.program.words).any(axis=1))
-        first, last = int(different[0]), int(different[-1])
-
-        with self.bench.board() as board:
-
-            def poke() -> None:
-                board.poke(first, changed[first : last + 1])
-
-            result, note = self.bench.judge(board, scenario, lambda _: board.strike(cycles, poke) if cycles else poke())
-        return result, f"{where}, cycle {cycles}. {note}".rstrip()
-
+    @abstractmethod
     def change(self, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, Words]:
         """Where the fault is, and all words with it; they may be the same by chance."""
-        raise NotImplementedError
 
 
-class Weights(MemoryCampaign):
+class Weights(DrawnCampaign):
     """See the top of this file."""
 
     kinds = ("1 bit", "2 bits", "3 bits", "burst", "page", "swap", "stale", "address")
@@ -118,7 +123,7 @@ class Weights(MemoryCampaign):
         return lay_out(weights, self.settings.config).words
 
     def change(self, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, Words]:
-        """See ``MemoryCampaign``."""
+        """See ``DrawnCampaign``."""
         words = self.program.words.copy()
         span = self.of_words(draw, scenario)
         here = slice(span.first, span.first + span.count)
@@ -186,13 +191,13 @@ class Bits(MemoryCampaign):
         return self.with_words(Scenario(has_past=False, count=1), words, 0, f"bit {index} of the block")
 
 
-class Row(MemoryCampaign):
+class Row(DrawnCampaign):
     """A row of a DRAM is lost: the words of a page that the run reads."""
 
     kinds = ("zeros", "ones", "noise")
 
     def change(self, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, Words]:
-        """See ``MemoryCampaign``."""
+        """See ``DrawnCampaign``."""
         words = self.program.words.copy()
         span = self.of_words(draw, scenario)
         page = page_of(words, span.first + draw.randrange(span.count))
@@ -203,14 +208,14 @@ class Row(MemoryCampaign):
         return f"{kind} in the page at word {page.first}", words
 
 
-class Refresh(MemoryCampaign):
+class Refresh(DrawnCampaign):
     """The refresh stopped and began again: a share of all cells lost their charge, at least one that is read. A cell
     without charge reads 0 in every other page, and 1 in the pages between."""
 
     kinds = ("1e-6", "1e-5", "1e-4", "1e-3", "1e-2", "1e-1", "1")
 
     def change(self, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, Words]:
-        """See ``MemoryCampaign``."""
+        """See ``DrawnCampaign``."""
         words = self.program.words
         seeded = np.random.default_rng(draw.getrandbits(64))
         bits = np.unpackbits(words, axis=1, bitorder="little")
@@ -237,4 +242,4 @@ def page_of(words: Words, at: int) -> Span:
     return Span(first, min(count, len(words) - first))
 
 
-__all__ = ["Bits", "MemoryCampaign", "Refresh", "Row", "Weights"]
+__all__ = ["Bits", "DrawnCampaign", "MemoryCampaign", "Refresh", "Row", "Weights"]

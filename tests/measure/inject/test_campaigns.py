@@ -22,7 +22,7 @@ from lutern.hw.presets import preset
 from lutern.measure.inject.campaign import Outcome, Settings
 from lutern.measure.inject.campaigns import CAMPAIGNS, SMALL_MACHINE, SMALL_MODEL, campaign_of, open_campaign
 from lutern.measure.inject.chip import Codes, Control, ResidentWeights, Setup, State
-from lutern.measure.inject.memory import Bits, MemoryCampaign, Refresh, Row, Weights
+from lutern.measure.inject.memory import Bits, DrawnCampaign, Refresh, Row, Weights
 from lutern.measure.inject.results import ResultsFile
 from lutern.measure.inject.trial import Bench, Scenario, StruckBoard
 from lutern.measure.inject.workers import map_faults
@@ -85,7 +85,7 @@ def results(found: list[Outcome]) -> Counter[str]:
 @pytest.mark.parametrize("name", ["weights", "row", "refresh"])
 def test_damage_before_a_run_is_corrected(settings: Settings, name: str) -> None:
     """Whatever the fault, if what is read is damaged: one of each kind, in a conversation or not."""
-    campaign: MemoryCampaign = opened(settings, name)
+    campaign: DrawnCampaign = opened(settings, name)
     for index, kind in enumerate(campaign.kinds):
         draw, scenario = random.Random(f"{SEED} {kind}"), Scenario(index % 4 == 0, 1)
         result, note = campaign.strike_at(0, kind, draw, index, scenario)
