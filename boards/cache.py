@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lutern.model_ref.cache_folder import cache_folder, expanded
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.input_files import open_plain, read_plain
 from lutern.model_ref.output_files import FULL, clear_unfinished, unfinished_folder
@@ -33,19 +34,6 @@ SEAL = "digests.json"
 """The file of a kept folder that holds the digests of all others."""
 _MOST_BYTES = 1 << 26
 """Of a file that is read whole."""
-
-
-def cache_folder(kind: str) -> Path:
-    """Where results of a kind are kept: under LUTERN_CACHE, which may begin with ~, else under ~/.cache/lutern."""
-    return expanded(os.environ.get("LUTERN_CACHE") or "~/.cache/lutern", "LUTERN_CACHE") / kind
-
-
-def expanded(path: str, variable: str) -> Path:
-    """The absolute path that an environment variable means; a ~ at its start is a home folder."""
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError:  # nobody has that name, or this user has no home
-        raise LuternError(f"{path} begins with no known home folder; set {variable} to an absolute path.") from None
 
 
 def refusal_to_write(folder: Path) -> str | None:

@@ -32,6 +32,7 @@ from lutern.hw.protocol import INFO, Opcode
 from lutern.model_ref.chat import Chat
 from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.tokenizer import Tokenizer
 from lutern.sim.board import SimulatedBoard, simulated
@@ -270,4 +271,4 @@ def simulated_machine(weights: IntegerWeights, hw_config: HwConfig, check: bool,
     door = board if board.has_back_door and not over_link else None
     with load_bar() as advance:
         session = Session(Client(board), program, progress=advance, door=door)
-    return LockStep(session, board, weights) if check else session
+    return LockStep(session, board, weights, FastModel) if check else session

@@ -17,7 +17,7 @@ size of the file, whatever its config claims. Images of version 3, whose embeddi
 Reading, two ways:
 
 ``read_image(path)``
-    ``Image`` with ``weights``, an ``IntegerWeights``: one byte a trit and three an embedding, 0.45 GB for a 370M model.
+    ``Image`` with ``weights``, an ``IntegerWeights``: two bits a trit, three bytes an embedding, 0.2 GB for a 370M.
 ``open_image(path)``
     ``OpenImage``, of which nothing but the metadata is in memory. Everything else is memory-mapped, compared with its
     digest when it is first asked for, and decoded then::
@@ -78,7 +78,8 @@ from lutern.model_ref.fixed import MANTISSA_MAX, MANTISSA_ONE, SCALAR_EXPONENT_B
 from lutern.model_ref.items import ITEM_MANTISSA_MAX, ITEM_MANTISSA_ONE, item_parts
 from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains, ScaleConstants
-from lutern.model_ref.quantise import IntegerWeights, Matrix, assemble
+from lutern.model_ref.packed_trits import PackedTrits, pack_rows, row_bytes
+from lutern.model_ref.quantise import IntegerWeights, Matrix, assemble, cut_bits
 from lutern.model_ref.ranges import Activation
 from lutern.model_ref.tokenizer import MAX_TOKENIZER_BYTES
 
@@ -121,10 +122,13 @@ class PackedMatrix:
 
     def build(self) -> Matrix:
         """The matrix with all its trits."""
-        trits = np.empty((self.rows, self.columns), np.int8)
+        packed = np.empty((self.rows, row_bytes(self.columns)), np.uint8)
+        cut = 0
         for row, block in self.blocks():
-            trits[row : row + len(block)] = block
-        return Matrix.build(trits, self.frac_bits, self.scale, self.name != "lm_head", self.calibrated)
+            packed[row : row + len(block)] = pack_rows(block)
+            cut = max(cut, cut_bits(block))
+        cut = 0 if self.name == "lm_head" else cut
+        return Matrix(PackedTrits(packed, self.columns), cut, self.frac_bits, self.scale, self.calibrated)
 
 
 class OpenImage:

@@ -36,6 +36,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.mlgru import Bounds
 from lutern.model_ref.norm import Gains
+from lutern.model_ref.packed_trits import PackedTrits
 from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.sampling import SCORE_FRAC_BITS
 from lutern.model_ref.signature import Signature, WordSignatures
@@ -155,7 +156,7 @@ class Values:
     items [rows, T] (None: no gains)."""
 
     fields: dict[str, object]
-    trits: NDArray[np.int8] | None
+    trits: PackedTrits | None
     items: NDArray[np.uint16] | None
 
 
@@ -171,7 +172,7 @@ def lay_out(weights: IntegerWeights, hw_config: HwConfig) -> Program:
         words.append(table_words)
     else:
         filled = (values[operation.layer, operation.name].trits for operation in operations(model_config, hw_config))
-        beats.append(pack_trits(trits, hw_config) for trits in filled if trits is not None)
+        beats.append(pack_trits(trits.unpack(), hw_config) for trits in filled if trits is not None)
         beats.append(_table_beats(rows, sizes, hw_config) for rows in table_words)
     joined = _joined(sizes.beats, hw_config.beat_bytes, beats)
     return Program(
@@ -190,7 +191,7 @@ def _image_number(weights: IntegerWeights) -> int:
     number = 0
     for (layer, name), values in _values(weights).items():
         number = crc32c(f"{layer} {name} {sorted(values.fields.items())}".encode(), number)
-        for array in (values.trits, values.items):
+        for array in (None if values.trits is None else values.trits.unpack(), values.items):
             number = number if array is None else crc32c(array.tobytes(), number)
     table = weights.embeddings
     return crc32c(table.mantissa.tobytes() + table.exponent.tobytes(), number)
@@ -253,7 +254,7 @@ def _header(record: Record, hw_config: HwConfig) -> NDArray[np.uint8]:
 
 def _content(record: Record, values: Values, hw_config: HwConfig) -> NDArray[np.uint8]:
     """The words of a record that follow its header."""
-    word_bytes, rows = hw_config.word_bytes, slice(record.start, record.start + record.count)
+    word_bytes, rows = hw_config.word_bytes, (record.start, record.start + record.count)
     if record.kind is RecordKind.OP:
         fields: dict[str, Any] = {**record.operation.fields, **values.fields}
         _check_fields(fields)
@@ -262,9 +263,9 @@ def _content(record: Record, values: Values, hw_config: HwConfig) -> NDArray[np.
         return np.frombuffer(raw, dtype=np.uint8).reshape(-1, word_bytes)
     if record.kind is RecordKind.GAINS:
         assert values.items is not None
-        return pack_groups(values.items[rows], hw_config)
+        return pack_groups(values.items[slice(*rows)], hw_config)
     assert values.trits is not None
-    beats = pack_trits(values.trits[rows], hw_config)
+    beats = pack_trits(values.trits.part(*rows).unpack(), hw_config)
     return beats[:, :word_bytes] if record.kind is RecordKind.SHORT_TRITS else beats.reshape(-1, word_bytes)
 
 
@@ -287,27 +288,27 @@ def _values(weights: IntegerWeights) -> dict[tuple[int | None, str], Values]:
     for index, layer in enumerate(weights.layers):
         for name, values in _layer_values(layer, vectors[index + 1]).items():
             found[index, name] = values
-    found[None, "lm_head"] = _matrix_values(weights.lm_head, weights.lm_head.trits, frac=SCORE_FRAC_BITS)
+    found[None, "lm_head"] = _matrix_values(weights.lm_head, weights.lm_head.packed, frac=SCORE_FRAC_BITS)
     return found
 
 
 def _layer_values(layer: IntegerLayer, following: VectorGains) -> dict[str, Values]:
     """What the matrices of a layer give; ``following``: gains of the vector after the layer."""
-    gate, up = np.split(layer.gate_proj.trits, 2)
+    gate_and_up, m = layer.gate_proj.packed, layer.gate_proj.packed.rows // 2
     bounds, state = _bound_items(layer.one_minus_lower_bound), layer.state_frac_bits
     return {
-        "f_proj": _matrix_values(layer.f_proj, layer.f_proj.trits, bounds),
-        "i_proj": _matrix_values(layer.i_proj, layer.i_proj.trits),
-        "g_proj": _matrix_values(layer.g_proj, layer.g_proj.trits, _items(layer.v_gains), frac=state),
-        "o_proj": _matrix_values(layer.o_proj, layer.o_proj.trits, _items(layer.y_gains)),
-        "gate_proj": _matrix_values(layer.gate_proj, gate),
-        "up_proj": _matrix_values(layer.gate_proj, up, _items(layer.w_gains)),
-        "down_proj": _matrix_values(layer.down_proj, layer.down_proj.trits, _items(following)),
+        "f_proj": _matrix_values(layer.f_proj, layer.f_proj.packed, bounds),
+        "i_proj": _matrix_values(layer.i_proj, layer.i_proj.packed),
+        "g_proj": _matrix_values(layer.g_proj, layer.g_proj.packed, _items(layer.v_gains), frac=state),
+        "o_proj": _matrix_values(layer.o_proj, layer.o_proj.packed, _items(layer.y_gains)),
+        "gate_proj": _matrix_values(layer.gate_proj, gate_and_up.part(0, m)),
+        "up_proj": _matrix_values(layer.gate_proj, gate_and_up.part(m, 2 * m), _items(layer.w_gains)),
+        "down_proj": _matrix_values(layer.down_proj, layer.down_proj.packed, _items(following)),
     }
 
 
 def _matrix_values(
-    matrix: Matrix, trits: NDArray[np.int8], items: NDArray[np.uint16] | None = None, *, frac: int | None = None
+    matrix: Matrix, trits: PackedTrits, items: NDArray[np.uint16] | None = None, *, frac: int | None = None
 ) -> Values:
     """``trits``: of the matrix or a half of it; ``frac``: of the scaled value, where it is not the matrix's."""
     scale = matrix.scale

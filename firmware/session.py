@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -348,10 +349,7 @@ class GoldenSession:
         return Run(tokens, saturations=sum(self.saturations.counts.values()))
 
     def _decode(self, streams: list[int], slots: list[int], ids: Int) -> None:
-        def trace(stage: str, layer: int, values: Int) -> None:
-            if self._trace is not None:
-                self._trace(streams, stage, layer, values)
-
+        trace = None if self._trace is None else partial(self._trace, streams)
         sums, scale, state = self.model.decode(ids, self.state[:, slots], trace)
         self.state[:, slots] = state
         self._sums[streams] = sums

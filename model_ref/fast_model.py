@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lutern.model_ref import doubles, norm
+from lutern.model_ref.compiled_model import CompiledNetwork, library
 from lutern.model_ref.doubles import Doubles, Factors, Vector
 from lutern.model_ref.fixed import S18_MAX, S32_MAX, Clipped, Int, add_float
 from lutern.model_ref.mlgru import FORGET_FRAC_BITS
 from lutern.model_ref.model import IntegerModel, Saturations, Trace, embed
+from lutern.model_ref.packed_trits import TRITS_PER_BYTE, WIDE_TRITS_OF_BYTE, PackedTrits
 from lutern.model_ref.quantise import IntegerWeights, Matrix
 
 BLOCK_ELEMENTS = 1 << 16
@@ -38,8 +40,12 @@ SMALLEST_BLOCK = 16
 class FastModel(IntegerModel):
     """``IntegerModel`` in other arithmetic; equal to it bit for bit, in what it returns, traces and counts."""
 
-    def __init__(self, weights: IntegerWeights, saturations: Saturations | None = None) -> None:
+    def __init__(
+        self, weights: IntegerWeights, saturations: Saturations | None = None, *, compiled: bool = True
+    ) -> None:
         super().__init__(weights, saturations)
+        loaded = library() if compiled else None
+        self._compiled = CompiledNetwork(loaded, weights) if loaded else None
         self._factors = [
             (
                 Factors.of(*layer.x_gains),
@@ -54,6 +60,21 @@ class FastModel(IntegerModel):
 
     def decode(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[Int, tuple[Int, Int], Int]:
         """See ``IntegerModel``."""
+        if self._compiled is None:
+            return self._decode(ids, state, trace)
+        h = embed(self.weights, np.asarray(ids), self.saturations.at("h", -1) if self.saturations else None)
+        state = np.array(state, order="C")
+        sums, scale, clipped, traced = self._compiled.decode(h, state, trace is not None)
+        if trace is not None:
+            for stage, layer, values in traced:
+                trace(stage, layer, values)
+        if self.saturations is not None:
+            for (tensor, layer), count in clipped.items():
+                self.saturations.at(tensor, layer)(count)
+        return sums, scale, state
+
+    def _decode(self, ids: Int, state: Int, trace: Trace | None) -> tuple[Int, tuple[Int, Int], Int]:
+        """The same in NumPy."""
         weights = self.weights
         count = self.saturations.at if self.saturations else (lambda tensor, layer: None)
 
@@ -121,29 +142,30 @@ def _project(
     sums = []
     for codes, matrix in zip(doubles.quantise(vector), matrices, strict=True):
         emit("codes", layer, codes)
-        sums.append(block_sums(codes, matrix.trits).astype(np.float64, order="C"))
+        sums.append(block_sums(codes, matrix.packed).astype(np.float64, order="C"))
     mantissa, exponent = np.array([matrix.scale.k for matrix in matrices]).T[..., None]
     ss = add_float(vector.ss, eps) if eps else vector.ss
     scales = doubles.scales_of(vector, ss, (mantissa, exponent))
     return sums, list(zip(*scales, strict=True))
 
 
-def block_sums(codes: Doubles | Int, trits: NDArray[np.int8]) -> NDArray[np.float32]:
+def block_sums(codes: Doubles | Int, trits: PackedTrits) -> NDArray[np.float32]:
     """Sums ``[B, rows]`` of codes ``[B, columns]``, block of rows by block of rows."""
-    rows, columns = trits.shape
-    wide_codes = codes.astype(np.float32).T  # [columns, B]
+    rows, columns = trits.packed.shape[0], trits.packed.shape[1] * TRITS_PER_BYTE
+    wide_codes = np.zeros((columns, len(codes)), np.float32)
+    wide_codes[: trits.columns] = codes.T
     step = max(1, BLOCK_ELEMENTS // columns)
     if len(codes) >= MANY_STREAMS:
         step = UNTHREADED // (columns * len(codes))
         step = step if step >= SMALLEST_BLOCK else max(1, 16 * BLOCK_ELEMENTS // columns)
     step = min(rows, step)
-    block = np.empty((step, columns), np.float32)
+    block = np.empty((step, columns // TRITS_PER_BYTE, TRITS_PER_BYTE), np.float32)
     sums = np.empty((rows, len(codes)), np.float32)
     for start in range(0, rows, step):
-        part = trits[start : start + step]
+        part = trits.packed[start : start + step]
         wide = block[: len(part)]
-        np.copyto(wide, part)
-        np.matmul(wide, wide_codes, out=sums[start : start + len(part)])
+        WIDE_TRITS_OF_BYTE.take(part, axis=0, out=wide, mode="clip")
+        np.matmul(wide.reshape(len(part), columns), wide_codes, out=sums[start : start + len(part)])
     return sums.T
 
 

@@ -38,6 +38,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import MANTISSA_BITS, Int, scalar_from_real
 from lutern.model_ref.mlgru import FORGET_FRAC_BITS, STATE_GUARD_BITS, Bounds
 from lutern.model_ref.norm import CODE_MAX, Gains, ScaleConstants
+from lutern.model_ref.packed_trits import PackedTrits
 from lutern.model_ref.ranges import (
     LOOSE_FRAC_BITS,
     LOOSE_H_STEPS,
@@ -64,23 +65,21 @@ class Matrix:
     o, down: those of h; g, up and lm_head use sums without a scale). ``calibrated``: the output's word is not proved.
     """
 
-    trits: NDArray[np.int8]
+    packed: PackedTrits
     cut: int
     frac_bits: int
     scale: ScaleConstants
     calibrated: bool = False
 
+    @property
+    def trits(self) -> NDArray[np.int8]:
+        """The trits [rows, columns], made anew at every call."""
+        return self.packed.unpack()
+
     @cached_property
     def columns_f32(self) -> NDArray[np.float32]:
         """The trits as operand of an exact float32 product."""
         return self.trits.astype(np.float32)
-
-    @classmethod
-    def build(
-        cls, trits: NDArray[np.int8], frac_bits: int, scale: ScaleConstants, cut: bool = True, calibrated: bool = False
-    ) -> Matrix:
-        """``cut=False`` leaves the sums whole (lm_head)."""
-        return cls(trits, cut_bits(trits) if cut else 0, frac_bits, scale, calibrated)
 
 
 def cut_bits(trits: NDArray[np.int8]) -> int:
@@ -348,15 +347,18 @@ def integer_weights(
     """
     config, tensors = checkpoint.config, checkpoint.tensors
     check_width(config)
-    quantised = {name: quantise_matrix(config, tensors, name) for name in config.projections}
-    facts = {name: known for name, (_, known) in quantised.items()}
+    packed: dict[str, PackedTrits] = {}
+    facts: dict[str, MatrixFacts] = {}
+    for name in config.projections:
+        trits, facts[name] = quantise_matrix(config, tensors, name)
+        packed[name] = PackedTrits.of(trits)
     embeddings = EmbeddingTable.from_real(tensors["model.embeddings.weight"], bits=embedding_bits)
     found = constants(checkpoint, facts, embeddings.largest, calibration)
     bounds = one_minus_lower_bounds(config, tensors)
 
     def matrix(name: str) -> Matrix:
         scale, calibrated = found.scales[name], name in found.calibrated
-        return Matrix(quantised[name][0], facts[name].cut, found.frac_bits[name], scale, calibrated)
+        return Matrix(packed[name], facts[name].cut, found.frac_bits[name], scale, calibrated)
 
     gains = found.gains.__getitem__
     return assemble(

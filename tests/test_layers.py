@@ -18,7 +18,7 @@ LAYERS = {
     "train": {"model_ref"},
     "hw": {"model_ref"},
     "firmware": {"model_ref", "hw.axi_registers", "hw.config", "hw.layouts", "hw.presets", "hw.protocol"},
-    "boards": {"hw", "model_ref.errors", "model_ref.input_files", "model_ref.output_files"},
+    "boards": {"hw", "model_ref.cache_folder", "model_ref.errors", "model_ref.input_files", "model_ref.output_files"},
     "sim": {"model_ref", "train", "hw", "firmware", "boards"},
     "measure": {"model_ref", "train", "hw", "firmware", "boards", "sim"},
     "cli": {"model_ref", "train", "hw", "firmware", "boards", "sim", "measure"},
