@@ -9,7 +9,7 @@ beats holds them, matrix after matrix, and then the table in the full parts of b
 
 The image file does not depend on this: the same image is laid out for every machine. docs/engine.md has the records.
 
-Memory: the weights (a byte a trit), the program, and one record beside them: 1.9 GiB for a 1.3B model.
+Memory: the weights (two bits a trit), the program, and one record beside them: 1.1 GiB for a 1.3B model.
 """
 
 from __future__ import annotations

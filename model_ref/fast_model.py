@@ -1,11 +1,14 @@
 """The integer network at full size and over many streams: the same integers as ``model.py``, sooner.
 
-    trits int8 [rows, n] ─► some 64 rows as float32, in the cache ─► BLAS product with the codes ─► sums, exact
-    all else ─► ``doubles.py``: integers in float64
+    compiled_model.py   the whole network in one call, where there is a C++ compiler
+    _decode             in NumPy, where there is none:
 
-``model.py`` is the one to read, and ``decode`` below follows it line by line. Its products keep every trit as float32,
-1.4 GB for a 370M model. Here a block is widened, used, forgotten: memory is one byte a trit, time that of widening,
-some 0.1 s a token for 370M on two cores. Several streams share the widening. Every partial sum is an integer below
+        trits, four a byte ─► some 64 rows as float32, in the cache ─► BLAS product with the codes ─► sums, exact
+        all else ─► ``doubles.py``: integers in float64
+
+``model.py`` is the one to read, and ``_decode`` below follows it line by line. Its products keep every trit as float32,
+1.4 GB for a 370M model. Here memory is two bits a trit. In NumPy a block is widened, used, forgotten, and time is that
+of widening, some 0.2 s a token for 370M; several streams share it. Every partial sum is an integer below
 127 * 8192 < 2^24, so float32 is exact in whatever order BLAS adds.
 """
 

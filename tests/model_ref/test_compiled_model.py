@@ -57,6 +57,17 @@ def test_kept_and_made_again_when_damaged(tmp_path: Path, cache: Path, monkeypat
     assert compiled_model._library_path() == path and compilations(log) == 2 and path.read_bytes() == b"library\n"
 
 
+def test_a_link_is_not_written_through(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler(tmp_path / "bin", monkeypatch)
+    path = compiled_model._library_path()
+    path.unlink()
+    other = tmp_path / "other"
+    other.write_text("of somebody else")
+    path.symlink_to(other)
+    assert compiled_model._library_path() == path and not path.is_symlink()
+    assert other.read_text() == "of somebody else"
+
+
 def test_another_processor_has_its_own(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler(tmp_path / "bin", monkeypatch)
     first = compiled_model._library_path()
