@@ -39,8 +39,8 @@ from lutern.hw.layouts import (
 )
 from lutern.hw.memory import client_fifos, has_word_source, source_shape
 from lutern.hw.memory.axi import fifo_words
-from lutern.hw.memory.block import BANK_BEATS
 from lutern.hw.memory.readers import FETCHED
+from lutern.hw.memory.trit_parts import BANK_BEATS
 from lutern.hw.memory.words import REQUESTS
 from lutern.hw.norm.statistics import U_BITS, U_COUNT
 from lutern.hw.pipeline import CREDITS, FIFO_BITS, in_luts, place_count
