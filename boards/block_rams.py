@@ -17,9 +17,9 @@ from typing import Any
 
 from lutern.boards.board import Fpga
 
-LAYOUT = 1
+LAYOUT = 3
 """To be counted up when `side_by_side` places otherwise: part of a route's digest."""
-_TRITS = re.compile(r"top\.memory\.part_(\d+)_(\d+)\.")
+_TRITS = re.compile(r"top\.memory\.parts\.part_(\d+)_(\d+)\.")
 
 
 def trit_groups(cells: dict[str, Any]) -> list[list[str]]:
@@ -38,6 +38,8 @@ def _numbers(name: str) -> list[int]:
 
 def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
     """nextpnr's BEL for each cell: a group has columns of two neighbouring rows, half of all groups the lower two.
+    Beside each block RAM of its first half stands that of the second whose bits are joined with it
+    (hw/memory/trit_parts.py).
 
     A group smaller than the others (the last part of a beat) is left to the placer, its sites stay free, and so do the
     columns that are left between the second and the last third of a row: where few block RAMs can move, two that stand
@@ -46,7 +48,8 @@ def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
     columns = [(left + 2 * index, index) for left in fpga.block_ram_columns for index in range(4)]
     upper, lower = fpga.block_ram_rows[:2], fpga.block_ram_rows[2:]
     half, most = -(-len(groups) // 2), max((len(group) for group in groups), default=0)
-    width = -(-most // 2)
+    pairs = -(-most // 2)
+    width = 2 * -(-pairs // 2)
     free = len(columns) - half * width
     if free < 0:
         return {}
@@ -55,8 +58,9 @@ def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
         for index, group in enumerate(chosen):
             first = index * width + (free if index >= 2 * half // 3 else 0)
             for place, name in enumerate(group if len(group) == most else ()):
-                x, number = columns[first + place // 2]
-                sites[name] = f"X{x}/Y{rows[place % 2]}/EBR{number}"
+                second, pair = divmod(place, pairs)
+                x, number = columns[first + pair // 2 * 2 + second]
+                sites[name] = f"X{x}/Y{rows[pair % 2]}/EBR{number}"
     return sites
 
 

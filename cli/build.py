@@ -28,7 +28,8 @@ def build(
         str, typer.Option("--preset", help=f"Machine, if not the board's: {', '.join(PRESETS)}.")
     ] = "",
     seeds: Annotated[
-        int, whole("--seeds", least=1, most=1000, help="Place and route so often; the fastest is kept.")
+        int,
+        whole("--seeds", least=1, most=1000, help="Place and route so often, beside each other; the fastest is kept."),
     ] = 1,
     model: Annotated[str, typer.Option(help="Check that this model fits: a name, a folder or an image.")] = "",
     counters: Annotated[
@@ -56,6 +57,8 @@ def build(
         plan = make_plan(board, config)
         built = build_plan(plan, range(1, seeds + 1), advance, described)
     print_build(built)
+    for seed, why in built.failed.items():
+        print(f"seed {seed} was left out. {why}", file=sys.stderr)
     print(f"link: {plan.baud:,} baud")
     if not built.best.met:
         worst = built.best.worst

@@ -26,6 +26,8 @@ from lutern.model_ref.norm import GAIN_LOW_BITS
 
 GROUP = "group"
 GAIN_TUPLES = (1, 2, TUPLE_GAINS)
+PART_BITS = 128
+"""Bits of a group that wait together: a wider one lies in several FIFOs, each with a level and enables of its own."""
 
 
 class GainSupply(wiring.Component):
@@ -54,21 +56,26 @@ class GainSupply(wiring.Component):
         config, op = self.config, self.i_op.payload
         m.submodules.words = words = SyncFIFOBuffered(width=config.word_bits, depth=config.gain_fifo_words)
         m.submodules.unpacker = unpacker = GroupUnpacker(config, GAIN_TUPLES)
-        m.submodules.groups = groups = SyncFIFOBuffered(width=self.group.size, depth=config.gain_fifo_groups)
         join_streams(m, self.i, words.w_stream)
         join_streams(m, words.r_stream, unpacker.i)
         number, last = Signal(16, init=1), Signal()  # of the group that is taken next: the first is 1
+        for first in range(0, self.group.size, PART_BITS):  # all hold as many
+            part = slice(first, min(first + PART_BITS, self.group.size))
+            groups = SyncFIFOBuffered(width=part.stop - first, depth=config.gain_fifo_groups)
+            m.submodules[f"groups_{first}"] = groups
+            m.d.comb += [
+                groups.w_en.eq(unpacker.o.valid),
+                groups.w_data.eq(unpacker.o.payload.group[part]),
+                self.o.payload.group[part].eq(groups.r_data),
+                groups.r_en.eq(self.o.ready),
+            ]
         taken = unpacker.o.valid & groups.w_rdy
         m.d.comb += [
             unpacker.items.eq(Mux(self.i_op.valid, op.items, 0)),
             unpacker.flush.eq(last),
             unpacker.o.ready.eq(groups.w_rdy),
-            groups.w_en.eq(unpacker.o.valid),
-            groups.w_data.eq(unpacker.o.payload.group),
             self.i_op.ready.eq(taken & last),
             self.o.valid.eq(groups.r_rdy),
-            self.o.payload.group.eq(groups.r_data),
-            groups.r_en.eq(self.o.ready),
         ]
         # Known a cycle ahead. Behind an operation's last group it is not; none is taken in that cycle.
         m.d.sync += last.eq(Mux(taken, number + 1 == op.groups, number == op.groups))

@@ -47,7 +47,8 @@ def carry_chain(m: Module, halves: list[Half]) -> Value:
             ports |= {f"i_{name}{place}": value for name, value in zip("ABCD", inputs, strict=True)}
             if index + place:
                 ports[f"o_S{place}"] = sums[index + place]
-        ports.setdefault("p_INIT1", Const(0, 16))
+        if index + 1 == len(halves):  # a half of no use: ones, for C and D cannot be tied to 0 and would be routed
+            ports |= {"p_INIT1": Const(0, 16), **{f"i_{name}1": Const(1) for name in "ABCD"}}
         if carry is not None:
             ports["i_CIN"] = carry
         if index + 2 < len(halves):

@@ -11,7 +11,9 @@ one cycle, of a header as well. Nothing is buffered here but an operation under 
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from typing import Any
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
@@ -60,21 +62,31 @@ class RecordRouter(wiring.Component):
         assembled = Signal(op_words * self.config.word_bits)
         op_left = Signal(range(op_words + 1), init=op_words)
         moved = self.i.valid & self.i.ready
+        # Known a cycle ahead: the next word belongs to a header, or to an operation, whose register is wide.
+        between, of_op = Signal(init=1), Signal()
 
-        with m.If(left == 0):
+        def begin(header: Value) -> list[Any]:
+            kind_, length = header[: len(kind)], header[len(kind) :][: len(left)]
+            return [
+                Cat(kind, left).eq(header),
+                between.eq(length == 0),
+                of_op.eq((kind_ == RecordKind.OP) & (length != 0)),
+            ]
+
+        with m.If(between):
             m.d.comb += self.i.ready.eq(1)
             if header_words(self.config) == 1:
                 with m.If(moved):
-                    m.d.sync += Cat(kind, left).eq(self.i.payload)
+                    m.d.sync += begin(self.i.payload)
             else:
                 low, second = Signal(self.config.word_bits), Signal()
                 with m.If(moved):
                     m.d.sync += [low.eq(self.i.payload), second.eq(~second)]
                 with m.If(moved & second):
-                    m.d.sync += Cat(kind, left).eq(Cat(low, self.i.payload))
+                    m.d.sync += begin(Cat(low, self.i.payload))
         with m.Else():
             with m.If(moved):
-                m.d.sync += left.eq(left - 1)
+                m.d.sync += [left.eq(left - 1), between.eq(left == 1), of_op.eq(of_op & (left != 1))]
             with m.Switch(kind):
                 for records, output in (
                     ((RecordKind.GAINS,), self.o_gains),
@@ -84,13 +96,10 @@ class RecordRouter(wiring.Component):
                         m.d.comb += [output.valid.eq(self.i.valid), self.i.ready.eq(output.ready)]
                 with m.Case(RecordKind.OP):
                     m.d.comb += self.i.ready.eq(op_left != 0)
-                    with m.If(moved):
-                        m.d.sync += [
-                            assembled.eq(Cat(assembled, self.i.payload)[self.config.word_bits :]),
-                            op_left.eq(op_left - 1),
-                        ]
                 with m.Default():
                     m.d.comb += self.i.ready.eq(1)
+        with m.If(of_op & self.i.valid & (op_left != 0)):
+            m.d.sync += [assembled.eq(Cat(assembled, self.i.payload)[self.config.word_bits :]), op_left.eq(op_left - 1)]
         m.d.comb += [
             self.o_gains.payload.eq(self.i.payload),
             self.o_trits.payload.eq(Cat(self.i.payload, kind == RecordKind.SHORT_TRITS)),

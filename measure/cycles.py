@@ -38,7 +38,7 @@ from lutern.hw.layouts import (
     row_fifo_words,
     short_trits,
 )
-from lutern.hw.memory import ResidentMemory, StreamedMemory
+from lutern.hw.memory import ResidentMemory, StreamedMemory, side_steps
 from lutern.hw.memory.readers import FETCHED
 from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
 from lutern.hw.norm import RmsNorm
@@ -134,7 +134,7 @@ class PassModel:
         self.reader: Reader | ReaderAhead = (
             ReaderAhead(CREDITS, ResidentMemory.latency - 1) if self.resident else Reader()
         )
-        self.trit_reader = ReaderAhead(CREDITS, ResidentMemory.trit_latency - 1)
+        self.trit_reader = ReaderAhead(CREDITS, ResidentMemory.trit_latency_of(hw_config) - 1)
         self.header_words = header_words(hw_config)
         self.records = records(model_config, hw_config)
         self.record = self.place = 0  # the next word
@@ -142,8 +142,10 @@ class PassModel:
         self.op_accepted = 0
         self.trits = Fifo(hw_config.trit_fifo_words, self._read_word)
         self.gains = Supply(hw_config, self._read_word, self._next_supply)
-        # A row is read from the second cycle after it was asked for.
-        self.row_reader = Checked(ReaderAhead(FETCHED, ResidentMemory.row_latency - 2, room=1), check_words(hw_config))
+        # A row is read from the second cycle after it was asked for, its first word after all of its steps.
+        steps = side_steps(hw_config)
+        row_latency = ResidentMemory.row_latency_of(hw_config) - 1 - steps
+        self.row_reader = Checked(ReaderAhead(FETCHED, row_latency, room=1, steps=steps), check_words(hw_config))
         self.row_words = Fifo(row_fifo_words(hw_config))
         row_source = self.row_words if self.sizes.row_item_bits == ITEM_BITS else Widened(self.row_words)
         self.row = Groups(hw_config, self.row_reader if self.resident else row_source)
@@ -334,7 +336,6 @@ class PassModel:
             self._take_row(op, stream, start)
             if self.resident:
                 self.fetcher_idle = self.row_reader.source.read + 1
-                self.trit_reader.close(asked + 2, self.fetcher_idle)
         self._end_results(self.row_used)
 
     def _asked(self, chosen: int) -> int:

@@ -24,6 +24,7 @@ from lutern.hw.activation import BASE_BITS, SEGMENT_BITS, SLOPE_BITS, table_attr
 from lutern.hw.code_memory import LUT_RAM_WORDS
 from lutern.hw.config import HwConfig
 from lutern.hw.counters import ROW_BITS, table_style
+from lutern.hw.gains import PART_BITS as GROUP_PART_BITS
 from lutern.hw.head import NOISE_BITS, TABLE_WORDS
 from lutern.hw.layouts import (
     CODE_BITS,
@@ -39,8 +40,8 @@ from lutern.hw.layouts import (
 )
 from lutern.hw.memory import client_fifos, has_word_source, source_shape
 from lutern.hw.memory.axi import fifo_words
-from lutern.hw.memory.block import BANK_BEATS
 from lutern.hw.memory.readers import FETCHED
+from lutern.hw.memory.trit_parts import BANK_BEATS, chunk_bits
 from lutern.hw.memory.words import REQUESTS
 from lutern.hw.norm.statistics import U_BITS, U_COUNT
 from lutern.hw.pipeline import CREDITS, FIFO_BITS, in_luts, place_count
@@ -58,7 +59,8 @@ class ChipMemory:
     """``copies`` memories of ``words`` x ``bits``, each with ``reads`` read ports and a write port.
 
     ``unused_bits`` of each word are always 0, and removed. ``style``: what its attribute asks for, "" for nothing.
-    ``checked``: a read of the word that is being written must give the old one.
+    ``checked``: a read of the word that is being written must give the old one. ``chunk_bits``: bits that are written
+    apart from the others, by a port that one of the read ports shares; 0: all are, by a port of its own.
     """
 
     name: str
@@ -70,6 +72,7 @@ class ChipMemory:
     style: str = ""
     checked: bool = False
     unused_bits: int = 0
+    chunk_bits: int = 0
 
     @property
     def used_bits(self) -> int:
@@ -145,7 +148,7 @@ def _cheapest(memory: ChipMemory) -> Way:
 def _of_block(memory: ChipMemory, bits: int, block: Block) -> Way:
     """Block RAMs of one kind, in the shape that yosys takes."""
     if block.shared_ports:
-        copies = -(-memory.reads // (block.shared_ports - (not memory.constant)))
+        copies = -(-(memory.reads - bool(memory.chunk_bits)) // (block.shared_ports - (not memory.constant)))
     else:
         copies = memory.reads
     chosen: Way | None = None
@@ -154,7 +157,9 @@ def _of_block(memory: ChipMemory, bits: int, block: Block) -> Way:
             continue
         byte = 1 if memory.constant else min(BYTE_BITS, wide)
         deep = -(-memory.words // (1 << BLOCK_WORDS_LOG2 - log2))
-        count = -(-(deep * -(-bits // byte) * byte) // wide) * copies  # parts of several depths share a block
+        chunk = memory.chunk_bits or bits
+        bytes_ = -(-bits // chunk) * -(-chunk // byte)
+        count = -(-(deep * bytes_ * byte) // wide) * copies  # parts of several depths share a block
         cost = BLOCK_COST * count + _around(memory, deep, bits, memory.checked)
         if chosen is None or cost < int(chosen.cost):
             chosen = Way("block", count, cost)
@@ -187,13 +192,14 @@ def _link(config: HwConfig) -> Iterator[ChipMemory]:
 def _source(config: HwConfig) -> Iterator[ChipMemory]:
     """Trits and words."""
     if config.source == "resident":
-        bank = min(BANK_BEATS, config.trit_beats)
+        bank, chunk = min(BANK_BEATS, config.trit_beats), chunk_bits(config)
         for first in range(0, config.trit_beats, bank):
             beats = min(bank, config.trit_beats - first)
             full, rest = divmod(config.beat_bits, config.word_bits)
-            yield ChipMemory("trits", beats, config.word_bits, copies=full)
+            yield ChipMemory("trits", beats, config.word_bits, copies=full, reads=2, chunk_bits=chunk)
             if rest:
-                yield ChipMemory("trits", beats, rest)
+                bits = -(-rest // chunk) * chunk
+                yield ChipMemory("trits", beats, bits, reads=2, unused_bits=bits - rest, chunk_bits=chunk)
         for name, bits in (("beats ahead", config.beat_bits), ("words ahead", config.word_bits)):
             yield from _credits(name, bits)
     if config.memory == "block":
@@ -288,7 +294,9 @@ def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
     """A FIFO's last word stands in a register, but not those at the ends of pipelines."""
     group_bits = config.results_per_cycle * TUPLE_GAINS * ITEM_BITS
     yield ChipMemory("gains", config.gain_fifo_words - 1, config.word_bits, checked=True)
-    yield ChipMemory("groups of gains", config.gain_fifo_groups - 1, group_bits, checked=True)
+    for first in range(0, group_bits, GROUP_PART_BITS):
+        bits = min(GROUP_PART_BITS, group_bits - first)
+        yield ChipMemory("groups of gains", config.gain_fifo_groups - 1, bits, checked=True)
     if config.streams > 1:
         yield ChipMemory("ring of gains", -(-config.max_width // config.results_per_cycle), group_bits)
     if config.source == "streamed":

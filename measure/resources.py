@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lutern.hw.config import HwConfig
-from lutern.hw.memory.block import BANK_BEATS
+from lutern.hw.memory.trit_parts import BANK_BEATS
 from lutern.measure import samples
 from lutern.measure.memories import chip_memories
 

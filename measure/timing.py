@@ -156,11 +156,11 @@ class Reader:
 class ReaderAhead:
     """readers.ReaderAhead, or Fetcher: items from a port, ``depth`` ahead, which show ``latency`` cycles later.
 
-    ``room``: cycles from one that is taken to one that is read in its place.
+    ``room``: cycles from one that is taken to one that is read in its place; ``steps``: cycles that reading one takes.
     """
 
-    def __init__(self, depth: int, latency: int, room: int = ROOM) -> None:
-        self.depth, self.latency, self.room = depth, latency, room
+    def __init__(self, depth: int, latency: int, room: int = ROOM, steps: int = 1) -> None:
+        self.depth, self.latency, self.room, self.steps = depth, latency, room, steps
         self._closed: list[tuple[int, int]] = []
         self.read = -1  # when the last item was
         self._taken = Times(most=depth)
@@ -183,8 +183,8 @@ class ReaderAhead:
         for start, stop in self._closed:
             if start <= read < stop:
                 read = stop
-        self.read = read
-        return read + self.latency
+        self.read = read + self.steps - 1
+        return self.read + self.latency
 
     def visit(self, visitor: Visitor) -> None:
         """Its state."""

@@ -1,7 +1,7 @@
 // Cells of ECP5 that Yosys ships without behaviour, as a netlist uses them: block RAM and multiplier.
 //
-// What is not modelled (output registers, chip select, shifting sources) stops the build: it names a module that does
-// not exist. Yosys' own models of the other cells (share/ecp5) go with these.
+// What is not modelled (chip select, registers of ports of 36 bits, shifting sources) stops the build: it names a module
+// that does not exist. Yosys' own models of the other cells (share/ecp5) go with these.
 
 // 18432 bits, two ports. A row has 36 bits; a port of fewer reads and writes a part of it:
 //
@@ -9,7 +9,8 @@
 //
 // A port of 36 bits has data 0 to 17 at A and 18 to 35 at B; port A writes, port B reads. Ports of 18 and 36 bits write
 // where the byte enables AD[1:0] or AD[3:0] say. A read of bits that the other port writes in that cycle gives their
-// inverse: the real cell promises nothing, and no design may rely on it.
+// inverse: the real cell promises nothing, and no design may rely on it. With REGMODE OUTREG what is read shows a cycle
+// later, where OCE is 1.
 module DP16KD #(
     parameter DATA_WIDTH_A = 18, DATA_WIDTH_B = 18,
     parameter REGMODE_A = "NOREG", REGMODE_B = "NOREG",
@@ -40,8 +41,8 @@ module DP16KD #(
         DOB0
 );
     generate
-        if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG" || CSDECODE_A != "0b000" || CSDECODE_B != "0b000"
-                || (DATA_WIDTH_B == 36 && WRITEMODE_B != "NORMAL"))
+        if (((REGMODE_A != "NOREG" || REGMODE_B != "NOREG") && (DATA_WIDTH_A == 36 || DATA_WIDTH_B == 36))
+                || CSDECODE_A != "0b000" || CSDECODE_B != "0b000" || (DATA_WIDTH_B == 36 && WRITEMODE_B != "NORMAL"))
             block_ram_configuration_not_modelled stop();
     endgenerate
 
@@ -112,10 +113,16 @@ module DP16KD #(
             readb <= ((WEB && WRITEMODE_B == "WRITETHROUGH" ? oldb & ~writeb | newb & writeb : oldb) & placeb)
                 >> first(DATA_WIDTH_B, adb);
 
+    reg [17:0] heada = 0, headb = 0;
+    always @(posedge clka or posedge clear_nowa)
+        if (clear_nowa || RSTA) heada <= 0; else if (OCEA) heada <= reada[17:0];
+    always @(posedge clkb or posedge clear_nowb)
+        if (clear_nowb || RSTB) headb <= 0; else if (OCEB) headb <= readb[17:0];
+
     assign {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4, DOA3, DOA2,
-        DOA1, DOA0} = DATA_WIDTH_B == 36 ? readb[17:0] : reada[17:0];
+        DOA1, DOA0} = DATA_WIDTH_B == 36 ? readb[17:0] : REGMODE_A == "OUTREG" ? heada : reada[17:0];
     assign {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4, DOB3, DOB2,
-        DOB1, DOB0} = DATA_WIDTH_B == 36 ? readb[35:18] : readb[17:0];
+        DOB1, DOB0} = DATA_WIDTH_B == 36 ? readb[35:18] : REGMODE_B == "OUTREG" ? headb : readb[17:0];
 endmodule
 
 // 18 x 18 bits, each side signed or not, without registers.

@@ -332,7 +332,7 @@ def memory_of(component: wiring.Component) -> Memory | None:
 
 
 def _blocks(config: HwConfig) -> tuple[Block, ...]:
-    """The memories of the chip that hold the words of a machine (hw/memory/block.py); none where they are elsewhere."""
+    """The memories of the chip that hold a machine's words (hw/memory/block.py, trit_parts.py); none if elsewhere."""
     if config.memory != "block" or config.state == "memory" or config.cells == "ecp5":  # that has banks of its own
         return ()
     found = [Block("memory__DOT__memory", 0, 1, config.memory_words, config.word_bits)]
@@ -340,7 +340,7 @@ def _blocks(config: HwConfig) -> tuple[Block, ...]:
         step = 1 << config.part_bits
         for part, begin in enumerate(range(0, config.beat_bits, config.word_bits)):
             bits = min(config.word_bits, config.beat_bits - begin)
-            place = f"memory__DOT__part_0_{part}"
+            place = f"memory__DOT__parts__DOT__part_0_{part}"
             found.append(Block(place, TRIT_MEMORY + part, step, config.trit_beats, bits))
     return tuple(found)
 

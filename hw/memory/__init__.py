@@ -29,6 +29,7 @@ from lutern.hw.memory.sdram_part import SdramPart, SdramTimings, any_part
 from lutern.hw.memory.sdram_phase import PhaseStepper
 from lutern.hw.memory.source_side import fifo_depth
 from lutern.hw.memory.source_watch import Fault
+from lutern.hw.memory.trit_parts import side_steps
 from lutern.hw.memory.word_source import Client, PortSource, SourceShape, WordPort
 from lutern.hw.memory.words import WordMemory, connect_member
 
@@ -121,6 +122,7 @@ __all__ = [
     "has_word_source",
     "memory_for",
     "sdram_memory",
+    "side_steps",
     "source_shape",
     "state_request_layout",
     "timings_for",

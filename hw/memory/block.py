@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, ResetInserter, Signal, Value, ValueLike
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, Value, ValueLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Out
@@ -26,17 +26,15 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import full_parts
 from lutern.hw.memory.ports import memory_members
 from lutern.hw.memory.readers import FETCHED, TRIT_MEMORY_BIT, Fetcher, ReaderAhead, Repeater
-from lutern.hw.pipeline import join_streams, new_memory, own_register, read_register
-
-BANK_BEATS = 2048
-"""Beats of a bank with cells "ecp5": the depth of a block RAM of 9 bits."""
+from lutern.hw.memory.trit_parts import TritParts, beat_stages, registers, side_steps
+from lutern.hw.pipeline import join_streams, new_memory, read_register
 
 
-def _add_fetcher(m: Module, memory: Any, stages: int) -> tuple[Fetcher, Value]:
+def _add_fetcher(m: Module, memory: Any, stages: int, steps: int = 1) -> tuple[Fetcher, Value]:
     """The reader of rows and for the host, joined to the ports of ``memory``; and the word that its FIFO takes in."""
     serving = Signal()  # running, a cycle later: what was asked for before the change is dropped
     changes = serving ^ memory.running
-    fetcher = Fetcher(memory.config, stages)
+    fetcher = Fetcher(memory.config, stages, steps)
     fetched = SyncFIFO(width=memory.config.word_bits, depth=FETCHED)
     m.submodules.fetcher = ResetInserter(changes)(fetcher)
     m.submodules.fetched = ResetInserter(changes)(fetched)
@@ -71,8 +69,8 @@ def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value
 class ResidentMemory(wiring.Component):
     """Beats of trits in one memory, words of operations and gains in another.
 
-    Members: ``i_write`` {address, word}, always ready; ``i_read`` {address, count} answered on ``o_read`` with exactly
-    ``count`` words, only while ``running`` is 0; ``i_start`` {token, stream} answered on ``o_row`` with the
+    Members: ``i_write`` {address, word}; ``i_read`` {address, count} answered on ``o_read`` with exactly ``count``
+    words, only while ``running`` is 0; ``i_start`` {token, stream} answered on ``o_row`` with the
     ``embedding_row_words`` words of the token's row; ``o_words`` the words 0 to ``record_words`` - 1, ``o_trits`` the
     beats 0 to ``trit_beats`` - 1, both endlessly; ``setup``, constant from the cycle before ``running`` rises.
 
@@ -81,39 +79,47 @@ class ResidentMemory(wiring.Component):
     row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride`` and fills the full parts of each
     beat.
 
-    Rows are read through the port of the trits, which come from a FIFO meanwhile. A write is done 3 cycles after it is
-    accepted.
+    The block RAMs of the trits lie all over the chip, and all of them are read every cycle for the lanes. Whatever else
+    is read or written goes through their other port (hw/memory/trit_parts.py), and waits for no trits:
 
-    The block RAMs of the trits lie all over the chip, and are slow. So every part of a bank (with cells "ecp5" of
-    ``BANK_BEATS`` beats) has addresses and enable in registers of its own, and every part the word that is written and
-    the choice of the bank. There is a register behind each bank, one behind the choice of the bank and one behind that
-    of a part, all without an enable:
+       reader ─► address █─► █─► banks █─► █─► (one of them █) ─► FIFOs ─► o_trits
+       fetcher, i_write ─► █─► █─► other port █─► a part █─► three of them █─► word, in ``side_steps`` ─► FIFO ─► o_row
 
-       reader or fetcher ─► address █─► █─► banks █─► █─► one of them █─┬─► FIFOs ─► o_trits
-                                  a part  block RAM                     └─► one of its parts █─► FIFO ─► o_row, o_read
+    A word is written in chunks of a block RAM, one a cycle, and ``i_write`` waits so long. Writing goes first, and what
+    is accepted is seen by all that is read later.
 
     Latency: ``trit_latency`` from ``running`` to the first beat, ``latency`` to the first word, then one each a cycle;
     ``row_latency`` from a token to the first word of its row, ``read_latency`` from a host's request to the first word,
-    then one a cycle.
+    then one every ``side_steps`` cycles.
     """
 
     latency = 4
-    trit_latency = 7
-    row_latency = 9
-    read_latency = 8
 
     def __init__(self, config: HwConfig) -> None:
         full_parts(config)
         self.config = config
+        self.trit_latency = self.trit_latency_of(config)
+        self.row_latency = self.row_latency_of(config)
+        self.read_latency = self.row_latency - 1
         super().__init__({**memory_members(config), "o_trits": Out(stream.Signature(config.beat_bits))})
+
+    @staticmethod
+    def trit_latency_of(config: HwConfig) -> int:
+        """``trit_latency`` of such a machine."""
+        return 3 + beat_stages(config)
+
+    @staticmethod
+    def row_latency_of(config: HwConfig) -> int:
+        """``row_latency`` of such a machine."""
+        return 7 + side_steps(config)
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config = self.config
-        address, word, writes = _written(m, self.i_write)
+        steps = side_steps(config)
         running = Signal()  # a register of its own: it resets the readers
         m.d.sync += running.eq(self.running)
-        fetcher, chosen = _add_fetcher(m, self, stages=5)
+        fetcher, fetched = _add_fetcher(m, self, stages=TritParts.side_stages, steps=steps)
         words = _add_reader(
             m,
             "words",
@@ -125,78 +131,38 @@ class ResidentMemory(wiring.Component):
         trits = _add_reader(
             m,
             "trits",
-            ReaderAhead(config.beat_bits, ceil_log2(config.trit_beats), stages=4),
+            ReaderAhead(config.beat_bits, ceil_log2(config.trit_beats), stages=beat_stages(config)),
             running,
             self.setup.trit_beats,
             self.o_trits,
         )
         # The machine may begin anew a cycle ahead of the readers: it sees nothing of what they held.
         m.d.comb += [self.o_words.valid.eq(words.o.valid & running), self.o_trits.valid.eq(trits.o.valid & running)]
-        m.d.comb += trits.granted.eq(~fetcher.owns)
-        trit_address = _registers(
-            m, Mux(fetcher.owns, fetcher.address[config.part_bits :], trits.address)[: ceil_log2(config.trit_beats)], 1
-        )
-        beat = self._beats(m, trit_address, address, word, writes)
-        m.d.comb += trits.data.eq(beat)
+        m.d.comb += [trits.granted.eq(1), words.granted.eq(1)]
 
-        # The words' port is the host's while nothing runs.
-        asked = _registers(m, Mux(running, words.address, fetcher.address), 1)
+        m.submodules.parts = parts = TritParts(config)
+        m.d.comb += [parts.address.eq(registers(m, trits.address, 1)), trits.data.eq(parts.beat)]
+        address, word, writes, writing = _written_in_chunks(m, self.i_write, len(parts.chunk))
+        of_trits, asked = address[TRIT_MEMORY_BIT], fetcher.address
+        m.d.comb += fetcher.granted.eq(~writing)
+        side = Cat(parts.chosen, parts.part, parts.step, parts.row, parts.write, parts.chunk)
+        row = Mux(writing, address, asked)[config.part_bits :][: len(parts.row)]
+        part = Mux(writing, address, asked)[: config.part_bits]
+        given = Cat(asked[TRIT_MEMORY_BIT], part, fetcher.step, row, writes & of_trits, word[: len(parts.chunk)])
+        m.d.comb += side.eq(registers(m, given, 1))
+
+        # The words' port is the host's while nothing runs; what it reads shows when that of the parts would.
+        asked = registers(m, Mux(running, words.address, registers(m, asked, 2)), 1)
         found = _memory(
-            m,
-            "memory",
-            config.word_bits,
-            config.memory_words,
-            write=(address, word, writes & ~address[TRIT_MEMORY_BIT]),
-            address=asked,
+            m, "memory", config.word_bits, config.memory_words, write=(address, word, writes & ~of_trits), address=asked
         )
-        m.d.comb += [words.granted.eq(1), words.data.eq(found)]
-
-        # rows and the host: a part of the beat, or the word
-        here = _registers(m, fetcher.address, 5)
-        choices = [beat[first : first + config.word_bits] for first in range(0, config.beat_bits, config.word_bits)]
-        choices += [Const(0, 1)] * ((1 << config.part_bits) - len(choices))
-        m.d.comb += chosen.eq(
-            _registers(
-                m, Mux(here[TRIT_MEMORY_BIT], Array(choices)[here[: config.part_bits]], _registers(m, found, 3)), 1
-            )
-        )
+        m.d.comb += words.data.eq(found)
+        of_trits, step = registers(m, fetcher.address[TRIT_MEMORY_BIT], 4), registers(m, fetcher.step, 4)
+        shown = registers(m, Mux(of_trits, 0, found.word_select(step, len(parts.word))), 1)
+        kept = Signal(config.word_bits - len(parts.word), reset_less=True)  # the steps before the last one
+        m.d.comb += fetched.eq(Cat(kept, parts.word | shown))
+        m.d.sync += kept.eq(fetched[len(parts.word) :])
         return m
-
-    def _beats(self, m: Module, trit_address: Value, address: Value, word: Value, writes: Value) -> Value:
-        """The beat at ``trit_address``, four cycles later, from a memory a part and bank. The host writes ``word``."""
-        config = self.config
-        cells = config.cells == "ecp5"
-        depth = min(BANK_BEATS, config.trit_beats) if cells else config.trit_beats
-        bank_bits, banks = ceil_log2(depth), -(-config.trit_beats // depth)
-        of_trits, part, row = address[TRIT_MEMORY_BIT], address[: config.part_bits], address[config.part_bits :]
-        words = [
-            own_register(m, word[: config.beat_bits - first], cells=cells)
-            for first in range(0, config.beat_bits, config.word_bits)
-        ]
-        given: list[list[Value]] = [[] for _ in words]
-        for number in range(banks):
-            of_bank = writes & of_trits & (row[: TRIT_MEMORY_BIT - config.part_bits] >> bank_bits == number)
-            for index, of_part in enumerate(given):
-                own_row, own_enable, own_address = (
-                    own_register(m, value, cells=cells)
-                    for value in (row[:bank_bits], of_bank & (part == index), trit_address[:bank_bits])
-                )
-                of_part.append(
-                    _registers(
-                        m,
-                        _memory(
-                            m,
-                            f"part_{number}_{index}",
-                            len(words[index]),
-                            min(depth, config.trit_beats - number * depth),
-                            write=(own_row, words[index], own_enable),
-                            address=own_address,
-                        ),
-                        1,
-                    )
-                )
-        bank = _registers(m, trit_address[bank_bits:], 2)
-        return _registers(m, Cat(Array(of_part)[own_register(m, bank, cells=cells)] for of_part in given), 1)
 
 
 class StreamedMemory(wiring.Component):
@@ -239,7 +205,7 @@ class StreamedMemory(wiring.Component):
             address=Mux(fetcher.owns, fetcher.address, words.address),
             enable=fetcher.owns | words.read,
         )
-        m.d.comb += [words.granted.eq(~fetcher.owns), words.data.eq(found), fetched.eq(found)]
+        m.d.comb += [words.granted.eq(~fetcher.owns), words.data.eq(found), fetched.eq(found), fetcher.granted.eq(1)]
         return m
 
 
@@ -253,13 +219,21 @@ def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
     return address, word, writes
 
 
-def _registers(m: Module, value: Value, count: int) -> Value:
-    """``value`` that many cycles later."""
-    for _ in range(count):
-        register = Signal.like(value, name="held", reset_less=True)
-        m.d.sync += register.eq(value)
-        value = register
-    return value
+def _written_in_chunks(m: Module, i_write: Any, bits: int) -> tuple[Value, ...]:
+    """Address, word and enable of the host's writes, as ``_written``; the word goes down by ``bits`` a cycle then, and
+    the last result says as long that it is not done."""
+    address = Signal(len(i_write.payload.address), name="write_address", reset_less=True)
+    word = Signal(len(i_write.payload.word), name="write_word", reset_less=True)
+    chunks = len(word) // bits
+    left, writes = Signal(range(chunks + 1)), Signal()
+    accepted = i_write.valid & i_write.ready
+    m.d.comb += i_write.ready.eq(left[1:] == 0)
+    m.d.sync += [word.eq(word[bits:]), writes.eq(accepted)]
+    with m.If(accepted):
+        m.d.sync += [address.eq(i_write.payload.address), word.eq(i_write.payload.word), left.eq(chunks)]
+    with m.Elif(left != 0):
+        m.d.sync += left.eq(left - 1)
+    return address, word, writes, left != 0
 
 
 def _memory(
@@ -275,4 +249,4 @@ def _memory(
     return read_register(m, memory, address, enable)
 
 
-__all__ = ["BANK_BEATS", "ResidentMemory", "StreamedMemory"]
+__all__ = ["ResidentMemory", "StreamedMemory"]

@@ -112,17 +112,18 @@ class ReaderAhead(wiring.Component):
 class Fetcher(wiring.Component):
     """Reads what is asked for: words for the host, or the row of a token.
 
-    Members: ``host``: requests of ``i_read`` are served, else those of ``i_start``; ``owns``: the read port is this
-    reader's in this cycle; ``address`` (as the host counts) to the port. Behind the port stand ``stages`` registers,
-    then a FIFO of ``FETCHED`` words: ``valid`` writes it, ``taken`` says that a word has left it. What is under way
-    always has room, so nothing behind the port needs an enable.
+    Members: ``host``: requests of ``i_read`` are served, else those of ``i_start``; ``owns``: the reader wants the read
+    port in this cycle, ``granted``: it may have it; ``address`` (as the host counts) to the port, and ``step``, which
+    of the ``steps`` cycles of a word this is. Behind the port stand ``stages`` registers, then a FIFO of ``FETCHED``
+    words: ``valid`` writes it, ``taken`` says that a word has left it. What is under way always has room, so nothing
+    behind the port needs an enable.
 
     A row's address is ``embedding_base + token * embedding_stride``, in beats if there are parts; there a row fills the
     full parts of each beat.
     """
 
-    def __init__(self, config: HwConfig, stages: int) -> None:
-        self.config, self.stages = config, stages
+    def __init__(self, config: HwConfig, stages: int, steps: int = 1) -> None:
+        self.config, self.stages, self.steps = config, stages, steps
         largest = config.memory_words
         if config.source == "resident":
             largest = max(largest, config.trit_beats << config.part_bits)
@@ -134,7 +135,9 @@ class Fetcher(wiring.Component):
                 "i_start": In(stream.Signature(token_payload(config))),
                 "setup": In(SETUP_LAYOUT),
                 "address": Out(config.address_bits),
+                "step": Out(range(steps)),
                 "owns": Out(1),
+                "granted": In(1),
                 "valid": Out(1),
                 "taken": In(1),
             }
@@ -148,7 +151,8 @@ class Fetcher(wiring.Component):
         left = Signal(self.count_bits, reset_less=True)  # words after this one
         valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
         room = Signal(range(FETCHED + 1), init=FETCHED)  # words of the FIFO that no read under way will fill
-        issue = busy & (room != 0)
+        reads = busy & self.granted & (room != 0)
+        issue = reads & (self.step == self.steps - 1)  # of a word
         idle = ~asked & ~busy
         m.d.comb += [
             self.i_read.ready.eq(idle & self.host),
@@ -157,6 +161,9 @@ class Fetcher(wiring.Component):
             self.owns.eq(busy),
         ]
         m.d.sync += [valid.eq(Cat(issue, valid)), room.eq(room - issue + self.taken)]
+        if self.steps > 1:
+            with m.If(reads):
+                m.d.sync += self.step.eq(Mux(issue, 0, self.step + 1))
         m.d.sync += product.eq(self.i_start.payload.token * setup.embedding_stride)
         with m.If(self.i_start.valid & self.i_start.ready):
             m.d.sync += asked.eq(1)

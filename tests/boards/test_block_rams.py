@@ -14,13 +14,13 @@ PART = FPGAS["LFE5U-85F"]
 def netlist(banks: int, parts: int, most: int) -> dict:
     """Block RAMs as yosys names them, in no order; beside them logic of a part, and another memory."""
     cells = {
-        f"top.memory.part_{bank}_{part}.{item}.0": {"type": "DP16KD", "attributes": {"src": "x"}}
+        f"top.memory.parts.part_{bank}_{part}.{item}.0": {"type": "DP16KD", "attributes": {"src": "x"}}
         for item in reversed(range(most))
         for part in range(parts)
         for bank in range(banks)
     }
     cells |= {
-        "top.memory.part_0_0.0.0_DOA_LUT4": {"type": "LUT4", "attributes": {}},
+        "top.memory.parts.part_0_0.0.0_DOA_LUT4": {"type": "LUT4", "attributes": {}},
         "top.memory.memory.0.0": {"type": "DP16KD", "attributes": {}},
     }
     return {"modules": {"top": {"cells": cells}}}
@@ -47,7 +47,7 @@ def test_one_address_side_by_side() -> None:
     """Two banks of six parts of 16: no site twice, and a group no wider than its columns are apart."""
     groups = trit_groups(netlist(2, 6, 16)["modules"]["top"]["cells"])
     assert len(groups) == 12
-    assert groups[1] == [f"top.memory.part_1_0.{item}.0" for item in range(16)]
+    assert groups[1] == [f"top.memory.parts.part_1_0.{item}.0" for item in range(16)]
     at = places(side_by_side(PART, groups))
     assert len(at) == len(set(at.values())) == 192
     for group in groups:
@@ -76,7 +76,7 @@ def test_netlist_says_where() -> None:
     cells = design["modules"]["top"]["cells"]
     placed = {name for name, cell in cells.items() if "BEL" in cell["attributes"]}
     assert placed == {name for group in trit_groups(cells) for name in group}
-    assert cells["top.memory.part_0_2.4.0"]["attributes"]["src"] == "x"
+    assert cells["top.memory.parts.part_0_2.4.0"]["attributes"]["src"] == "x"
 
 
 def test_nothing_is_placed_where_it_does_not_fit() -> None:

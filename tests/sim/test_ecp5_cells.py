@@ -26,12 +26,13 @@ SEED = 3
 
 @dataclass(frozen=True)
 class Ram:
-    """One DP16KD."""
+    """One DP16KD; ``registered``: the ports with an output register."""
 
     a: int
     b: int
     mode_a: str = "NORMAL"
     mode_b: str = "NORMAL"
+    registered: str = ""
 
 
 RAMS = (
@@ -42,6 +43,8 @@ RAMS = (
     Ram(2, 4, "WRITETHROUGH"),
     Ram(1, 2),
     Ram(9, 1),
+    Ram(9, 9, registered="b"),
+    Ram(18, 4, "WRITETHROUGH", registered="ab"),
     Ram(36, 36),
     Ram(36, 18),
     Ram(36, 4),
@@ -78,6 +81,7 @@ class Cells(wiring.Component):
                 "p_DATA_WIDTH_B": ram.b,
                 "p_WRITEMODE_A": ram.mode_a,
                 "p_WRITEMODE_B": ram.mode_b,
+                **{f"p_REGMODE_{side.upper()}": "OUTREG" for side in ram.registered},
             }
             for row in range(64):
                 words = [held[2 * i] | held[2 * i + 1] << 9 for i in range(16 * row, 16 * row + 16)]
@@ -92,7 +96,7 @@ class Cells(wiring.Component):
                 wide = side == "b" and ram.a == 36
                 pins |= {
                     f"i_WE{name}": Const(0, 1) if wide else ports[f"we{side}"],
-                    f"i_OCE{name}": Const(1, 1),
+                    f"i_OCE{name}": go if side in ram.registered else Const(1, 1),
                     f"i_CLK{name}": ClockSignal(),
                 }
             m.submodules += Instance("DP16KD", **pins)
@@ -137,11 +141,12 @@ class Model:
 
     ram: Ram
     memory: list[int] = field(default_factory=contents)
-    out: dict[str, int] = field(default_factory=lambda: {"a": 0, "b": 0})
+    read: dict[str, int] = field(default_factory=lambda: {"a": 0, "b": 0})
 
     def step(self, command: dict[str, int]) -> int:
         widths = {"a": self.ram.a, "b": self.ram.b}
         modes = {"a": self.ram.mode_a, "b": self.ram.mode_b}
+        read = dict(self.read)
         before, written = list(self.memory), {"a": {}, "b": {}}  # type: ignore[var-annotated]
         for side in "ab":
             bits, address = widths[side], command[f"ad{side}"]
@@ -157,7 +162,7 @@ class Model:
         for side, other in ("ab", "ba"):
             writes = command[f"we{side}"] and not (side == "b" and self.ram.a == 36)
             if command[f"rst{side}"]:
-                self.out[side] = 0
+                self.read[side] = 0
             elif command[f"ce{side}"] and (not writes or modes[side] != "NORMAL"):
                 seen = 0
                 for number, (byte, first, count) in enumerate(spans(widths[side], command[f"ad{side}"])):
@@ -165,10 +170,14 @@ class Model:
                     own = written[side].get(byte, 0) if modes[side] == "WRITETHROUGH" else 0
                     value = old & ~own | self.memory[byte] & own
                     seen |= (value >> first & (1 << count) - 1) << 9 * number
-                self.out[side] = seen
+                self.read[side] = seen
         if self.ram.b == 36:
-            return self.out["b"]
-        return (self.out["a"] & 0x3FFFF) | self.out["b"] << 18
+            return self.read["b"]
+        out = {
+            side: (0 if command[f"rst{side}"] else read[side]) if side in self.ram.registered else self.read[side]
+            for side in "ab"
+        }
+        return (out["a"] & 0x3FFFF) | out["b"] << 18
 
 
 def commands() -> Iterator[dict[str, int]]:

@@ -9,7 +9,7 @@ from amaranth.hdl import Elaboratable
 from amaranth.lib.fifo import SyncFIFO
 
 from lutern.hw.config import HwConfig
-from lutern.hw.memory import ResidentMemory, StreamedMemory, readers
+from lutern.hw.memory import ResidentMemory, StreamedMemory, readers, trit_parts
 from lutern.hw.memory import block as memory
 from lutern.hw.memory.readers import Repeater
 from lutern.measure.netlist import cell_models
@@ -19,9 +19,13 @@ from lutern.sim.convert import convert_verilog
 from lutern.sim.runner import run_bench
 
 LATENCIES: dict[type[Any], dict[str, int]] = {
-    ResidentMemory: {"latency": 4, "trit_latency": 7, "row_latency": 9, "read_latency": 8},
+    ResidentMemory: {"latency": 4, "trit_latency": 6, "row_latency": 8, "read_latency": 7},
     StreamedMemory: {"latency": 2, "row_latency": 4, "read_latency": 3},
 }
+BANKS = {"trit_latency": 7}
+"""A choice of the bank takes a cycle."""
+HALVES = {"row_latency": 9, "read_latency": 8}
+"""As a second half takes one."""
 CONFIGS: dict[str, dict[str, Any]] = {
     "one": {"rows": 4, "columns": 4, "word_bytes": 4},  # a beat is a word
     "two": {"rows": 4, "columns": 16, "word_bytes": 8},  # 13 bytes: a full part, and one cut short
@@ -32,26 +36,40 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+BANKED = ("two", "banks")
+"""With a bank of 16 beats; those without the cells of ECP5 have one memory, and take as long."""
+
+
 @pytest.fixture(autouse=True)
-def small_banks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of machines with the cells of ECP5, whose models Yosys ships."""
-    monkeypatch.setattr(memory, "BANK_BEATS", 16)
+def models_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For machines with the cells of ECP5, whose models Yosys ships."""
     monkeypatch.setattr(
         runner, "convert_verilog", lambda text: convert_verilog(text) + (cell_models() if "TRELLIS_FF" in text else "")
     )
 
 
 def run_memory(name: str, pause: str, seed: int = 81, **options: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if name in BANKED:
+            patch.setattr(trit_parts, "BANK_BEATS", 16)
+        _run_memory(name, pause, seed, **options)
+
+
+def _run_memory(name: str, pause: str, seed: int, **options: Any) -> None:
     values = {"memory_words": 128, "trit_beats": 64, "codes_per_cycle": 4, **CONFIGS[name]}
     config = HwConfig("bench", **values)
     block = StreamedMemory(config) if config.source == "streamed" else ResidentMemory(config)
     latencies = LATENCIES[type(block)]
+    steps = 1
+    if config.source == "resident":
+        steps = trit_parts.side_steps(config)
+        latencies = latencies | (HALVES if steps == 2 else {}) | (BANKS if name in BANKED else {})
     assert {key: getattr(block, key) for key in latencies} == latencies
     run_bench(
         block,
         "lutern.sim.benches.memory",
         seed=seed,
-        parameters={"config": values, "pause": pause, **latencies},
+        parameters={"config": values, "pause": pause, "steps": steps, **latencies},
         **options,
     )
 

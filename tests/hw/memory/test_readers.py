@@ -22,6 +22,7 @@ def fetched(config: HwConfig, count: int, *, host: int, **inputs: dict[str, int]
 
     async def bench(context: Any) -> None:
         context.set(fetcher.host, host)
+        context.set(fetcher.granted, 1)
         for name, values in inputs.items():
             port = getattr(fetcher, name)
             for field, value in values.items():

@@ -1,0 +1,89 @@
+"""Long tools beside each other: a process each, a thread that waits for it, as many as there are cores.
+
+Ctrl-C ends them all. A job that fails leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from threading import Lock
+from typing import Any, TypeVar
+
+from lutern.model_ref.errors import LuternError
+
+T = TypeVar("T")
+
+
+class Tools:
+    """Processes of tools; ``stop`` ends those that run, and no further one starts."""
+
+    def __init__(self) -> None:
+        self._lock, self._running, self._stopped = Lock(), set[subprocess.Popen[bytes]](), False
+
+    def run(self, command: Sequence[str], **options: Any) -> int:
+        """The exit code of a command; one that was stopped or interrupted is a KeyboardInterrupt here."""
+        with self._lock:
+            if self._stopped:
+                raise KeyboardInterrupt
+            process = subprocess.Popen(command, **options)
+            self._running.add(process)
+        try:
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            with self._lock:
+                self._running.discard(process)
+        if self._stopped or code == -signal.SIGINT:
+            raise KeyboardInterrupt
+        return code
+
+    def stop(self) -> None:
+        """End all."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.kill()
+
+
+def run_together(
+    jobs: Sequence[Callable[[Tools], T]], progress: Callable[[int], None], most: int = 0
+) -> list[T | LuternError]:
+    """What each job returns, or how it failed. ``most``: jobs at a time, if not as many as cores; ``progress`` is told
+    how many are done."""
+    tools, most = Tools(), min(most or len(os.sched_getaffinity(0)), len(jobs))
+
+    def outcome(job: Callable[[Tools], T]) -> T | LuternError:
+        try:
+            return job(tools)
+        except LuternError as error:
+            return error
+
+    if most <= 1:  # no thread is needed
+        found = []
+        for job in jobs:
+            progress(len(found))
+            found.append(outcome(job))
+        return found
+    pool = ThreadPoolExecutor(most)
+    try:
+        futures = [pool.submit(outcome, job) for job in jobs]
+        progress(0)
+        for done, future in enumerate(as_completed(futures), 1):
+            future.result()  # a fault of ours ends all
+            progress(done)
+    except BaseException:
+        tools.stop()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [future.result() for future in futures]
+
+
+__all__ = ["Tools", "run_together"]

@@ -1,0 +1,69 @@
+"""How nextpnr places and routes each machine, as data.
+
+Large machines have a sixth less wire with the static placer than with the default one, and router2 ends; their block
+RAMs of trits are placed beforehand (``block_rams.py``), and take the registers behind them in
+(``output_registers.py``). Smaller ones reach higher clocks with nextpnr's defaults. docs/decisions/001-narrow-ways.md
+has the figures.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lutern.boards.block_rams import LAYOUT, place_block_rams
+from lutern.boards.board import Fpga
+from lutern.boards.output_registers import fold_output_registers
+from lutern.hw.config import HwConfig
+
+LARGE_LANES = 512
+"""Lanes from which on a machine is large."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """``placer``, ``router``: nextpnr's, its defaults if empty; ``settings``: more of them by the names that nextpnr
+    has for them, such as ``router2/currCongWeightMult``; ``prepared``: block RAMs placed, with their registers."""
+
+    placer: str = ""
+    router: str = ""
+    settings: tuple[tuple[str, str], ...] = ()
+    prepared: bool = False
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Of nextpnr."""
+        named = (("--placer", self.placer), ("--router", self.router))
+        return tuple(text for option, value in named if value for text in (option, value))
+
+    @property
+    def digest_text(self) -> str:
+        """What a route depends on besides its arguments."""
+        return json.dumps([asdict(self), LAYOUT if self.prepared else 0])
+
+    @property
+    def changes_netlist(self) -> bool:
+        """Whether ``prepare`` does anything."""
+        return self.prepared or bool(self.settings)
+
+    def prepare(self, design: dict[str, Any], fpga: Fpga) -> None:
+        """Change a netlist (yosys' JSON) so."""
+        if self.prepared:
+            fold_output_registers(design)
+            place_block_rams(design, fpga)
+        design["modules"]["top"].setdefault("settings", {}).update(self.settings)
+
+
+SMALL = Routing()
+LARGE = Routing("static", "router2", prepared=True)
+ROUTINGS: dict[str, Routing] = {}
+"""Of presets that have settings of their own."""
+
+
+def routing_for(config: HwConfig) -> Routing:
+    """How a machine is placed and routed."""
+    return ROUTINGS.get(config.name) or (LARGE if config.lanes >= LARGE_LANES else SMALL)
+
+
+__all__ = ["LARGE", "LARGE_LANES", "ROUTINGS", "SMALL", "Routing", "routing_for"]

@@ -1,0 +1,160 @@
+"""The block RAMs of a resident machine's trits: wide for the lanes, narrow for everybody else.
+
+    address █─► █─► banks █─► (█) ──────────────────────► beat      all parts at once, a beat a cycle
+              a part  port B   one of the banks
+    side: row, part, step █─► █─► port A █─► a part █─► a third █─► word  1 / ``steps`` of a word a cycle
+          chunk, write    █─► █─► port A                                  a block RAM's width a cycle
+
+A beat comes from block RAMs all over the chip and goes to lanes all over the chip. Nobody else is in a hurry: the host
+writes a chunk a cycle, which only the block RAM that it belongs to takes, and rows of the embedding table and what the
+host reads come through the other port, from part to part, so that no net of the trits goes to the middle of the chip.
+Each part of a bank has its addresses, and each part the chunk, in registers of its own.
+
+Cost on ECP5: half a LUT4 a bit of a beat, and a flip-flop for each bit of a step and part.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from lutern.hw.config import HwConfig
+from lutern.hw.layouts import ITEM_BITS
+from lutern.hw.pipeline import new_memory, own_register, read_register
+
+BANK_BEATS = 2048
+"""Beats of a bank with cells "ecp5": the depth of a block RAM of 9 bits."""
+NEIGHBOURS = 3
+"""Parts whose words are joined first: their block RAMs lie beside each other (boards/block_rams.py)."""
+
+
+def chunk_bits(config: HwConfig) -> int:
+    """Bits that the host writes in a cycle: those of a block RAM at its deepest where words consist of such."""
+    return 9 if config.word_bits % 9 == 0 else 8
+
+
+def side_steps(config: HwConfig) -> int:
+    """Cycles in which a word is read through the side port: two, if a row comes as fast as its elements are used."""
+    halves = config.word_bits % (2 * chunk_bits(config)) == 0
+    return 2 if halves and config.word_bits >= 2 * ITEM_BITS * config.results_per_cycle else 1
+
+
+def beat_stages(config: HwConfig) -> int:
+    """Cycles from an address to its beat."""
+    return 4 if config.trit_beats > BANK_BEATS else 3
+
+
+def registers(m: Module, value: Value, count: int) -> Value:
+    """``value`` that many cycles later."""
+    for _ in range(count):
+        register = Signal.like(value, name="held", reset_less=True)
+        m.d.sync += register.eq(value)
+        value = register
+    return value
+
+
+class TritParts(wiring.Component):
+    """``config.trit_beats`` beats, in a memory a part and bank (with cells "ecp5" of ``BANK_BEATS`` beats).
+
+    Members: ``address`` of the beat ``beat``, ``beat_stages`` cycles later; ``row``, ``part`` and ``step`` of what is
+    read, ``word`` (the step's bits of the word) ``side_stages`` cycles later, 0 of a part that a beat does not have and
+    while ``chosen`` is 0; ``write`` with the first ``chunk`` of a word, the others follow in the next cycles, while
+    ``row`` stays.
+    """
+
+    side_stages = 4
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        row_bits = ceil_log2(config.trit_beats)
+        self.step_bits = config.word_bits // side_steps(config)
+        super().__init__(
+            {
+                "address": In(row_bits),
+                "beat": Out(config.beat_bits),
+                "row": In(row_bits),
+                "part": In(config.part_bits),
+                "step": In(ceil_log2(side_steps(config))),
+                "chosen": In(1),
+                "word": Out(self.step_bits),
+                "write": In(1),
+                "chunk": In(chunk_bits(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        config = self.config
+        cells = config.cells == "ecp5"
+        depth = min(BANK_BEATS, config.trit_beats) if cells else config.trit_beats
+        bank_bits, banks = ceil_log2(depth), -(-config.trit_beats // depth)
+        bank = registers(m, self.address[bank_bits:], 2)
+        beat, sides = [], []
+        for index, first in enumerate(range(0, config.beat_bits, config.word_bits)):
+            bits = min(config.word_bits, config.beat_bits - first)
+            chunk = own_register(m, self.chunk, cells=cells)
+            found, gated = [], []
+            for number in range(banks):
+                chosen = (self.part == index) & (self.row[bank_bits:] == number)
+                address, row, writes, reads = (
+                    own_register(m, value, cells=cells)
+                    for value in (
+                        self.address[:bank_bits],
+                        self.row[:bank_bits],
+                        chosen & self.write,
+                        Cat(chosen & self.chosen & (self.step == step) for step in range(side_steps(config))),
+                    )
+                )
+                trits, side = self._bank(
+                    m,
+                    f"part_{number}_{index}",
+                    bits,
+                    min(depth, config.trit_beats - number * depth),
+                    (address, row, writes, reads.any()),
+                    chunk,
+                )
+                found.append(registers(m, trits, 1))
+                gated += self._gated(side, registers(m, reads, 1))
+            if banks > 1:
+                found = [registers(m, Array(found)[own_register(m, bank, cells=cells)], 1)]
+            elif beat_stages(config) == 4:  # as many as with banks
+                found = [registers(m, found[0], 1)]
+            beat.append(found[0])
+            sides.append(registers(m, reduce(or_, gated), 1))
+        joined = [
+            registers(m, reduce(or_, sides[first : first + NEIGHBOURS]), 1)
+            for first in range(0, len(sides), NEIGHBOURS)
+        ]
+        m.d.comb += [self.beat.eq(Cat(beat)), self.word.eq(reduce(or_, joined))]
+        return m
+
+    def _gated(self, side: Value, reads: Value) -> list[Value]:
+        """The steps of ``side``, 0 where they are not read."""
+        steps = [side[first : first + self.step_bits] for first in range(0, len(side), self.step_bits)]
+        return [Mux(reads[index], step, 0) for index, step in enumerate(steps)]
+
+    def _bank(
+        self, m: Module, name: str, bits: int, depth: int, port: tuple[Value, ...], chunk: Value
+    ) -> tuple[Value, Value]:
+        """A memory: what is at ``address`` of the trits, and at ``row``, a cycle later. Nobody uses what is read of a
+        word while it is written, and the synthesis is told so."""
+        address, row, writes, reads = port
+        chunks = -(-bits // len(chunk))
+        memory = new_memory(chunks * len(chunk), depth, attrs={"no_rw_check": 1})
+        m.submodules[name] = memory
+        store = memory.write_port(granularity=len(chunk))
+        enables = Signal(chunks - 1) if chunks > 1 else Const(0, 0)
+        if chunks > 1:
+            m.d.sync += enables.eq(Cat(writes, enables))
+        m.d.comb += [store.addr.eq(row), store.data.eq(chunk.replicate(chunks)), store.en.eq(Cat(writes, enables))]
+        # In simulation a port that is not used takes no time; a block RAM's has one enable for both of its uses.
+        side = read_register(m, memory, row, 1 if self.config.cells == "ecp5" else reads)
+        return read_register(m, memory, address)[:bits], side[:bits]
+
+
+__all__ = ["BANK_BEATS", "TritParts", "beat_stages", "chunk_bits", "registers", "side_steps"]
