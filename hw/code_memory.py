@@ -1,9 +1,11 @@
 """Two banks of int8 codes of T streams between the quantiser and the ternary unit.
 
-    Q codes of a stream a beat ─► bank w ... bank r ─► FIFO ─► C codes of every stream a beat, once a row group
+    Q codes of a stream a beat ─┬─► bank w ... bank r ─► FIFO ─► C codes of every stream a beat, once a row group
+                                └─────────────────────────┘
 
-While one operation's rows run from bank r, the quantiser fills the other, stream after stream. The first row group does
-not wait for the whole vector: a beat is read as soon as the last stream's C codes are written.
+While one operation's rows run from bank r, the quantiser fills the other, stream after stream. It begins when a bank is
+free, so codes never wait. The first row group does not wait for the whole vector: a beat is read as soon as the last
+stream's C codes are written; from memories of LUTs, while the last Q of them are.
 
 Beats are read ahead, as far as the FIFO has room (``hw/pipeline/credits.py``).
 
@@ -12,7 +14,7 @@ Each stream has C / Q part memories of its own. Those of up to 32 words are LUTs
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,14 +29,15 @@ LUT_RAM_WORDS = 32
 class CodeMemory(wiring.Component):
     """Feeds the ternary unit with codes, row group after row group.
 
-    Members: ``i_codes`` from the quantiser, for each operation's vectors a pass a stream, 0 to ``final_stream``;
+    Members: ``i_codes`` from the quantiser, for each operation's vectors a pass a stream, 0 to ``final_stream``, always
+    ready; ``may_begin``: a bank is free for those of an operation, and ``begins``: it is claimed, in this cycle;
     ``i_op`` engine operations (``ENGINE_OP``) in the same order, of which those behind one with ``keep`` use its codes;
     ``o`` codes of all T streams for the ternary unit; ``final_stream`` N - 1, constant while anything is in flight.
     Behind the end of a vector the last beat holds what stood there before, and so does a stream from N on.
 
-    Latency: C codes of the last stream written in cycle t are valid at ``o`` in cycle t + ``latency`` (2 where the part
-    memories are LUTs, else 3); an operation may follow the one before it without an idle cycle when its codes are
-    there. A bank is free ``bank_latency`` cycles after its last read.
+    Latency: C codes of the last stream written in cycle t are valid at ``o`` in cycle t + ``latency`` (1 where the part
+    memories are LUTs, 2 if the vector ends ahead of the last part; else 3); an operation may follow the one before it
+    without an idle cycle when its codes are there. A bank may be claimed ``bank_latency`` cycles after its last read.
     """
 
     bank_latency = 2
@@ -45,6 +48,8 @@ class CodeMemory(wiring.Component):
         super().__init__(
             {
                 "i_codes": In(stream.Signature(quantised_payload(config))),
+                "may_begin": Out(1),
+                "begins": In(1),
                 "i_op": In(stream.Signature(ENGINE_OP)),
                 "o": Out(stream.Signature(codes_payload(config))),
                 "final_stream": In(config.stream_bits),
@@ -59,7 +64,17 @@ class CodeMemory(wiring.Component):
     @staticmethod
     def latency_of(config: HwConfig) -> int:
         """Cycles from the write of a beat of codes to ``o``."""
-        return 2 if CodeMemory.is_in_luts(config) else 3
+        return CodeMemory.read_latency_of(config) + CodeMemory.written_latency(config, whole=True)
+
+    @staticmethod
+    def read_latency_of(config: HwConfig) -> int:
+        """Cycles from the read of a beat to ``o``."""
+        return 1 if CodeMemory.is_in_luts(config) else 2
+
+    @staticmethod
+    def written_latency(config: HwConfig, *, whole: bool) -> int:
+        """Cycles from the write of a beat's last codes to its read; ``whole``: all its parts are written."""
+        return 0 if whole and CodeMemory.is_in_luts(config) else 1
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -74,20 +89,22 @@ class CodeMemory(wiring.Component):
         bank_w = Signal()
         full = [Signal(name=f"full_{bank}") for bank in range(2)]
         written = [Signal(range(beats + 1), name=f"written_{bank}") for bank in range(2)]
-        can_write = ~Array(full)[bank_w]
-        store = self.i_codes.valid & can_write
-        i = self.i_codes.payload
-        last_part = (part == parts - 1) | i.last
-        of_final = i.stream == self.final_stream if config.streams > 1 else 1
-        m.d.comb += self.i_codes.ready.eq(can_write)
+        store, i = self.i_codes.valid, self.i_codes.payload
+        ends_beat = part == parts - 1
+        last_part = ends_beat | i.last
+        of_final = i.stream == self.final_stream if config.streams > 1 else Const(1, 1)
+        claimed = Signal(range(3))
+        m.d.comb += [self.i_codes.ready.eq(1), self.may_begin.eq(~claimed[1])]
 
         # read side
         op = self.i_op.payload
         row_group, beat = Signal(16), Signal(range(beats + 1))
         bank_r = Signal()
         m.submodules.ahead = ahead = CreditFifo(codes_payload(config))
+        in_luts = self.is_in_luts(config)
         there = Array(full)[bank_r] | (Array(written)[bank_r] > beat)
-        may_issue = there & ahead.room
+        comes = store & ends_beat & of_final & (bank_r == bank_w) & (beat == column) if in_luts else Const(0, 1)
+        may_issue = (there | comes) & ahead.room
         issue = self.i_op.valid & may_issue
         last_column = beat == op.column_beats - 1
         last_row_group = row_group == op.row_groups - 1
@@ -99,7 +116,6 @@ class CodeMemory(wiring.Component):
             write_address.eq(Mux(bank_w, column + beats, column)),
             read_address.eq(Mux(bank_r, beat + beats, beat)),
         ]
-        in_luts = self.is_in_luts(config)
         for number in range(config.streams):
             of_stream = i.stream == number if config.streams > 1 else 1
             for index in range(parts):
@@ -114,13 +130,15 @@ class CodeMemory(wiring.Component):
                     write.en.eq(store & (part == index) & of_stream),
                 ]
                 if in_luts:
-                    reads.append((read := memory.read_port(domain="comb")).data)
+                    read = memory.read_port(domain="comb")
                     m.d.comb += read.addr.eq(read_address)
+                    is_written = comes & of_stream if index == parts - 1 else Const(0, 1)
+                    reads.append(Mux(is_written, i.codes, read.data))
                 else:
                     reads.append(read_register(m, memory, read_address))
         results = Mux(last_row_group, op.last_results, config.rows // config.results_per_cycle)
         stages = Stages(m)
-        delay = self.latency - 2
+        delay = self.read_latency_of(config) - 1
         beat_read = ahead.i.payload
         m.d.comb += [
             ahead.enters.eq(issue),
@@ -148,7 +166,7 @@ class CodeMemory(wiring.Component):
                         m.d.sync += full[bank].eq(1)
 
         released = Signal(2)  # banks whose last beat has been read; a cycle later they are empty
-        m.d.sync += released.eq(0)
+        m.d.sync += [released.eq(0), claimed.eq(claimed + self.begins - released.any())]
         for bank in range(2):
             with m.If(released[bank]):
                 m.d.sync += [full[bank].eq(0), written[bank].eq(0)]

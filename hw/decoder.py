@@ -53,13 +53,8 @@ from lutern.hw.state_dma import StateDma
 from lutern.hw.ternary import TernaryUnit
 from lutern.hw.weight_check import WeightCheck
 
-ROUTES = (
-    ("mlgru", (Op.F, Op.I, Op.G)),
-    ("glu", (Op.GATE, Op.UP)),
-    ("residual", (Op.EMBED, Op.RESIDUAL)),
-    ("head", (Op.HEAD,)),
-)
-"""Which block takes the values of which operation."""
+ROUTES = (("mlgru", (Op.F, Op.I, Op.G)), ("glu", (Op.GATE,)), ("head", (Op.HEAD,)))
+"""Which block takes the values of which operation from the scale's FIFO; UP, EMBED and RESIDUAL take none."""
 
 
 TAP_VALUE_BITS = {"h": VALUE_BITS, "s": VALUE_BITS, "codes": CODE_BITS}
@@ -222,13 +217,17 @@ class Decoder(wiring.Component):
         glu, sigmoid, residual, head, join, norm = _find(m, "glu sigmoid residual head join norm")
         join_streams(m, sequencer.o_quantise, norm.i_op)
         join_streams(m, norm.o_codes, codes.i_codes)
+        m.d.comb += [norm.may_begin.eq(codes.may_begin), codes.begins.eq(norm.begins)]
         join_streams(m, sequencer.o_engine, codes.i_op)
         join_streams(m, codes.o, ternary.i_codes)
         join_streams(m, ternary.o_sums, results.i_sums)
         join_streams(m, norm.o_scale, results.i_scale)
         join_streams(m, sequencer.o_results, results.i_op)
         join_streams(m, results.o, scale.i)
-        self._route_values(m, scale.o, {"mlgru": mlgru, "glu": glu, "residual": residual, "head": head})
+        self._route_values(m, scale.o, {"mlgru": mlgru, "glu": glu, "head": head})
+        join_streams(m, scale.o_up, glu.i_up)
+        join_streams(m, scale.o_h, residual.i)
+        m.d.comb += [glu.cuts.eq(scale.cuts), residual.values.eq(scale.h_values)]
         self._share_sigmoid(m, scale.o, mlgru.sigmoid, glu.sigmoid, sigmoid.user)
         merged = stream.Signature(x_payload(config)).create()
         self._merge_vectors(m, (mlgru.o, glu.o, residual.o), merged)

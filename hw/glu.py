@@ -2,12 +2,13 @@
 
     gate ─► value ─► sigma ─► value * sigma ─► round ─► gl memory          op GATE: no output
            1        7        8                9
-    up ───────────────────────────► gl read ─► hold ─► gl * up ─► FIFO ─► v    op UP
-                                   1          2       3         4
+    up, its place ────────────────► gl read ─► hold ─► gl * up, FIFO ─► v      op UP
+                                   1          2       3
 
 Cost an element, without sigma's block: two products (silu, gate), 18 bits of memory a channel of the widest mixer and
 stream. UP does not pass the sigmoid's stages: a beat of UP that comes sooner than its gate is written waits at the
-input. UP comes in the order of GATE, so the number of gates written and not yet used says it.
+input, ahead of the scale, which gives its value two cycles later. UP comes in the order of GATE, so the number of gates
+written and not yet used says it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.activation import SIGMOID_STAGES, sigmoid_signature, use_sigmoid
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
+from lutern.hw.layouts import VALUE_BITS, Op, place_payload, values_payload, x_payload
 from lutern.hw.pipeline import (
     CreditFifo,
     Stages,
@@ -30,6 +31,7 @@ from lutern.hw.pipeline import (
     stream_of,
     vector_memory,
 )
+from lutern.hw.scale import SumScale
 from lutern.model_ref import glu
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import Int
@@ -38,8 +40,8 @@ from lutern.model_ref.norm import X_BITS
 ELEMENT_BITS = 18
 SILU_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
 """Rounds value * sigma."""
-V_STAGE = 3
-"""Stage in which v stands, to go into the FIFO."""
+HELD = SumScale.cut_latency
+"""Stage in which a gate is held and the value of its UP comes: their product goes into the FIFO."""
 WRITTEN = SIGMOID_STAGES + 3
 """Stage in which a gate stands, to be written."""
 
@@ -55,8 +57,10 @@ class Glu(wiring.Component):
     Members
     -------
     i
-        ``layouts.values_payload``: all beats of op GATE (``values``, 18 bits signed, with ``frac`` fraction bits), then
-        those of op UP (``values``: cut sums, 18 bits signed), with the same ``stream`` and ``index`` in the same order.
+        ``layouts.values_payload``: all beats of op GATE (``values``, 18 bits signed, with ``frac`` fraction bits).
+    i_up, cuts
+        ``layouts.place_payload``: then those of op UP, with the same ``stream`` and ``index`` in the same order; their
+        values ``SumScale.cut_latency`` cycles later: cut sums, 18 bits signed.
     o
         ``layouts.x_payload``: v of op UP.
     sigmoid
@@ -68,21 +72,23 @@ class Glu(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 4 cycles from a beat of UP to its v. A beat of UP is accepted from the 10th cycle after that of its
-    GATE on; operations of 10 beats and more never wait.
+    ``latency`` = 3 cycles from the place of a beat of UP to its v. A beat of UP is accepted from the 10th cycle after
+    that of its GATE on; operations of 10 beats and more never wait.
 
     Reference
     ---------
     Paper, section 3.3.2, equation (10).
     """
 
-    latency = V_STAGE + CreditFifo.latency
+    latency = HELD + CreditFifo.latency
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
         super().__init__(
             {
                 "i": In(stream.Signature(values_payload(config))),
+                "i_up": In(stream.Signature(place_payload(config))),
+                "cuts": In(config.results_per_cycle * ELEMENT_BITS),
                 "o": Out(stream.Signature(x_payload(config))),
                 "sigmoid": Out(sigmoid_signature(config)),
             }
@@ -98,7 +104,7 @@ class Glu(wiring.Component):
         lanes = range(self.config.results_per_cycle)
         p = self.i.payload
 
-        accepted, is_gate, may_enter = Signal(), Signal(), Signal()
+        accepted, may_enter = Signal(), Signal()
         stages = Stages(m)
         m.submodules.sent = sent = CreditFifo(x_payload(self.config))
         memory = m.submodules.gate_memory = vector_memory(self.config, ELEMENT_BITS)
@@ -107,11 +113,11 @@ class Glu(wiring.Component):
         unused = Signal(len(places[0]) + 1)  # gates in memory that no UP has read
         some = Signal()  # there are
         m.d.comb += [
-            is_gate.eq(p.op == int(Op.GATE)),
-            may_enter.eq(is_gate | (some & sent.room)),
-            accepted.eq(self.i.valid & may_enter),
-            self.i.ready.eq(may_enter),
-            sent.enters.eq(accepted & ~is_gate),
+            accepted.eq(self.i.valid & (p.op == int(Op.GATE))),
+            self.i.ready.eq(1),
+            may_enter.eq(some & sent.room),
+            self.i_up.ready.eq(may_enter),
+            sent.enters.eq(self.i_up.valid & may_enter),
         ]
         values = [
             stages.register(p.values.word_select(lane, VALUE_BITS)[:ELEMENT_BITS].as_signed(), f"value_{lane}")
@@ -126,7 +132,7 @@ class Glu(wiring.Component):
             product = stages.register(argument * sigmas[lane], f"silu_product_{lane}")
             rounded = ((product + SILU_HALF) >> SIGMOID_FRAC_BITS)[:ELEMENT_BITS]
             gates.append(stages.register(rounded, f"gate_{lane}"))
-        finished = stages.valid(accepted & is_gate, WRITTEN)
+        finished = stages.valid(accepted, WRITTEN)
 
         for stage in range(1, WRITTEN + 1):
             places.append(stages.register(places[-1], f"place_{stage}"))
@@ -135,18 +141,19 @@ class Glu(wiring.Component):
         m.d.sync += [unused.eq(left), some.eq(left[: len(unused)] != 0)]
 
         # UP
-        read = read_ahead_of_register(m, self.config, stages, memory, places[0])
+        place = place_of(self.config, self.i_up.payload)
+        read = read_ahead_of_register(m, self.config, stages, memory, place)
+        place = stages.delay(place, HELD, "up_place")
         outputs = []
         for lane in lanes:
             gate = stages.register(read.word_select(lane, ELEMENT_BITS).as_signed(), f"held_gate_{lane}")
-            up = stages.register(values[lane], f"up_{lane}")
-            outputs.append(stages.register((gate * up)[:X_BITS], f"v_{lane}"))
+            outputs.append((gate * self.cuts.word_select(lane, ELEMENT_BITS).as_signed())[:X_BITS])
         m.d.comb += [
-            sent.i.valid.eq(stages.valid(sent.enters, V_STAGE)),
+            sent.i.valid.eq(stages.valid(sent.enters, HELD)),
             sent.i.payload.x.eq(pack(outputs)),
-            sent.i.payload.stream.eq(stream_of(self.config, places[V_STAGE])),
-            sent.i.payload.index.eq(index_of(self.config, places[V_STAGE])),
-            sent.i.payload.last.eq(stages.delay(p.last, V_STAGE, "last")),
+            sent.i.payload.stream.eq(stream_of(self.config, place)),
+            sent.i.payload.index.eq(index_of(self.config, place)),
+            sent.i.payload.last.eq(stages.delay(self.i_up.payload.last, HELD, "last")),
         ]
         wiring.connect(m, sent.o, wiring.flipped(self.o))
         return m

@@ -294,6 +294,11 @@ def values_payload(config: HwConfig) -> StructLayout:
     )
 
 
+def place_payload(config: HwConfig) -> StructLayout:
+    """Where P values belong that follow some cycles later; ``adds``: to h (else they are the new h)."""
+    return StructLayout({"adds": 1, "stream": config.stream_bits, "index": config.index_bits, "last": 1})
+
+
 def x_payload(config: HwConfig) -> StructLayout:
     """P elements of a vector that enters the norm."""
     return StructLayout(
@@ -350,17 +355,9 @@ def scale_payload(config: HwConfig) -> StructLayout:
     )
 
 
-def factor_payload(config: HwConfig) -> StructLayout:
-    """A code pass: R, the biased exponent of the largest, which u of which stream, how many beats."""
-    return StructLayout(
-        {
-            "factor": MANTISSA_BITS,
-            "exponent": KEY_BITS - MANTISSA_BITS,
-            "u_index": 2,
-            "beats": 16,
-            "stream": config.stream_bits,
-        }
-    )
+def pass_payload(config: HwConfig) -> StructLayout:
+    """A code pass: the biased exponent of the largest, which u of which stream, how many beats."""
+    return StructLayout({"exponent": KEY_BITS - MANTISSA_BITS, "u_index": 2, "beats": 16, "stream": config.stream_bits})
 
 
 # Five trits in a byte ------------------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 """MLGRU: P elements a cycle of the gated recurrence; one pipeline serves the operations F, I and G of a layer.
 
-    i ─► S read ─► hold ─► sigma(-f | a | S) ─► bound | a | S_m  * sigma ─► - S ─► z | g  * it ─► v ─► o   op G
-       1         2        8                                        9        10             11   12 (FIFO)
+    i ─► S read ─► hold ─► sigma(-f | a | S) ─► bound | a | S_m  * sigma ─► - S ─► z | g  * it, FIFO ─► v ─► o  op G
+       1         2        8                                        9        10             11
                                                                     └─► z memory             └─► S + it ─► S memory
-                                                                          op F                  12           op I
+                                                                          op F               11      12       op I
 
-    F: z = sigma(-f) * bound, written to the z memory          S_m: S brought to 18 bits by the largest of the layer
+    F: z = sigma(-f) * bound, written to the z memory          S_m: S brought to 18 bits by the largest of the layer,
+                                                                    as late as it can be: in stages 7 and 8
     I: S += z * (a * sigma(a) - S)                             the differences' minus is added with the rounding
     G: v = g * (S_m * sigma(S)), and the sum of g^2
 
@@ -19,8 +20,8 @@ Cost an element, without sigma's block: three products (mulA, mulB, g^2), 17 bit
 layer; of several streams, the same for each and 32 bits of the newest S a channel. With a window: 32 bits a channel
 and stream.
 Interlocks, each of which holds a beat at the input: I waits while one of the two beats before is of F (its z may be the
-one that is wanted), and, chained, while its index is one of the six beats before; G waits while an I beat is in flight
-(S and its largest are complete then); I waits until the window is loaded.
+one that is wanted), and, chained, while its index is one of the six beats before; G waits so long that the largest S is
+known when it is wanted (and of a vector of few beats, until S is written); I waits until the window is loaded.
 """
 
 from __future__ import annotations
@@ -63,10 +64,16 @@ ELEMENT_BITS = 18
 SQUARES_BITS = 48
 SIGMA = 2 + SIGMOID_STAGES
 """Stage in which sigma stands; then mulA's product, mulB's operand, mulB's product (v), the new state."""
-V_STAGE = SIGMA + 3
-"""Stage in which v stands, to go into the FIFO."""
-WRITTEN = V_STAGE + 1
+V_STAGE = SIGMA + 2
+"""Stage in which both factors of v stand: their product goes into the FIFO."""
+WRITTEN = V_STAGE + 2
 """Stage in which the new S stands, to be written."""
+ALIGN = SIGMA - 2
+"""Stage in which G wants the bits of the largest S."""
+G_AFTER_I = WRITTEN + 1 - (ALIGN - 1)
+"""Cycles from the last beat of I to the first of G: the largest S stands ahead of ``ALIGN``."""
+FEW_BEATS = WRITTEN + 1 - G_AFTER_I
+"""Of a vector of so many beats, or fewer, G waits until no beat of I is in flight: it reads S at once."""
 S_READ = SIGMA - 2
 """Stage in which I of several streams reads S: a block RAM's latency and a register ahead of the subtraction."""
 
@@ -146,8 +153,9 @@ class Mlgru(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 12 cycles from a beat of G to its v. The first beat of G is accepted 13 cycles after the last of I at
-    the earliest; ``chained``, a beat of I 7 cycles after that of the same index of the stream before.
+    ``latency`` = 11 cycles from a beat of G to its v. The first beat of G is accepted 8 cycles after the last of I at
+    the earliest, 13 after one of a vector of five beats or fewer; ``chained``, a beat of I 7 cycles after that of the
+    same index of the stream before.
 
     Reference
     ---------
@@ -204,13 +212,16 @@ class Mlgru(wiring.Component):
         f = chain(stages, accepted & (p.op == int(Op.F)), SIGMA + 2, "f", reset_less=False)
         i = chain(stages, accepted & (p.op == int(Op.I)), WRITTEN, "i", reset_less=False)
         g = chain(stages, accepted & (p.op == int(Op.G)), V_STAGE, "g", reset_less=False)
-        last = chain(stages, p.last, V_STAGE, "last")
+        last = chain(stages, p.last, WRITTEN, "last")
         place = chain(stages, place_of(config, p), WRITTEN, "place")
         begins = chain(stages, index_of(config, place[0]) == 0, WRITTEN, "begins")
 
-        # Whether what the beat at the input may have to wait for is in flight: f in stages 1 and 2, i anywhere
-        f_near, i_inside = Signal(), Signal()
-        m.d.sync += [f_near.eq(f[0] | f[1]), i_inside.eq(Cat(i[:-1]).any())]
+        # Whether what the beat at the input may wait for is in flight: f in stages 1 and 2, i as far as G_AFTER_I
+        f_near, i_inside, few = Signal(), Signal(), Signal()
+        with m.If(i[0]):
+            m.d.sync += few.eq(index_of(config, place[0]) < FEW_BEATS)
+        far = (few | (i[0] & (index_of(config, place[0]) < FEW_BEATS))) & Cat(i[G_AFTER_I - 1 : -1]).any()
+        m.d.sync += [f_near.eq(f[0] | f[1]), i_inside.eq(Cat(i[: G_AFTER_I - 1]).any() | far)]
         m.d.comb += [
             hold.eq(
                 ((p.op == int(Op.I)) & (f_near | self._s_missing(i, place)))
@@ -231,7 +242,7 @@ class Mlgru(wiring.Component):
         if config.state == "memory":
             held, past = self._window(m, stages, i, place, new_s)
             m.d.comb += [
-                self.window.written.eq(self._ends(i[WRITTEN], stages.register(last[V_STAGE]), place[WRITTEN])),
+                self.window.written.eq(self._ends(i[WRITTEN], last[WRITTEN], place[WRITTEN])),
                 self.window.used.eq(self._ends(g[1], last[1], place[1])),
             ]
         else:
@@ -245,7 +256,7 @@ class Mlgru(wiring.Component):
             values.append(value)
             arguments.append(argument)
             operands.append(operand)
-            states.append(stages.delay(past[lane], V_STAGE - SIGMA, f"past_{lane}"))
+            states.append(stages.delay(past[lane], WRITTEN - 1 - SIGMA, f"past_{lane}"))
         sigmas = use_sigmoid(m, self.sigmoid, arguments, frac)
 
         z, v, s = [], [], []
@@ -293,16 +304,18 @@ class Mlgru(wiring.Component):
         value = chain(
             stages, p.values.word_select(lane, VALUE_BITS)[:ELEMENT_BITS].as_signed(), SIGMA + 1, f"value_{lane}"
         )
-        bound = stages.delay(p.bounds.word_select(lane, BOUND_BITS), 3, f"bound_{lane}")
+        bound = stages.delay(p.bounds.word_select(lane, BOUND_BITS), SIGMA - 1, f"bound_{lane}")
         signed_value = stages.register(Mux(f[1], -value[1], value[1])[:ELEMENT_BITS].as_signed(), f"signed_{lane}")
         argument = Mux(g[2], held, signed_value)[:STATE_BITS].as_signed()
         # S_m: one bit more than S_m has, then rounded
+        late = stages.delay(held, ALIGN - 2, f"held_{lane}")
         aligned = stages.register(
-            ((held << (MANTISSA_BITS + 1)) >> state_bits)[: ELEMENT_BITS + 1].as_signed(), f"aligned_{lane}"
+            ((late << (MANTISSA_BITS + 1)) >> state_bits)[: ELEMENT_BITS + 1].as_signed(), f"aligned_{lane}"
         )
         aligned = saturate((aligned + 1) >> 1, ELEMENT_BITS)
-        operand = Mux(f[3], bound, Mux(i[3], value[3], aligned))[:ELEMENT_BITS].as_signed()
-        return value, argument, stages.delay(operand, SIGMA - 3, f"operand_{lane}")
+        stage = SIGMA - 1
+        operand = Mux(f[stage], bound, Mux(i[stage], value[stage], aligned))[:ELEMENT_BITS].as_signed()
+        return value, argument, stages.register(operand, f"operand_{lane}")
 
     def _finish_lane(
         self,
@@ -323,10 +336,11 @@ class Mlgru(wiring.Component):
         right = stages.register(
             Mux(i[SIGMA + 1], z_value, value[SIGMA + 1])[:ELEMENT_BITS].as_signed(), f"right_{lane}"
         )
-        product = stages.register(left * right, f"product_{lane}")
+        v = left * right
+        product = stages.register(v, f"product_{lane}")
         step_bits = Z_BITS - STATE_GUARD_BITS
         total = Cat(Const(STEP_HALF, step_bits), state).as_signed() + product
-        return left, product, stages.register(saturate(total >> step_bits, STATE_BITS), f"new_s_{lane}")
+        return left, v, stages.register(saturate(total >> step_bits, STATE_BITS), f"new_s_{lane}")
 
     def _s_missing(self, i: list[Any], place: list[Any]) -> Value:
         """Whether what I would read is not there: the window's, or what the stream before leaves a chained one."""
@@ -424,7 +438,7 @@ class Mlgru(wiring.Component):
     def _largest(
         self, m: Module, stages: Stages, i: list[Any], g: list[Any], place: list[Any], begins: list[Any], ones: Value
     ) -> Value:
-        """Bits of the largest magnitude of a stream's new S, in stage 2 of its G, from the ``ones`` of each new S."""
+        """Bits of the largest magnitude of a stream's new S, in ``ALIGN`` of its G, from the ``ones`` of each new S."""
         config = self.config
         kept = STATE_BITS - 1
         parts = [ones.word_select(lane, kept) for lane in range(config.results_per_cycle)]
@@ -435,7 +449,7 @@ class Mlgru(wiring.Component):
                 gathered |= part
             with m.If(i[WRITTEN]):
                 m.d.sync += largest.eq(gathered)
-            with m.If(g[0] & begins[0]):
+            with m.If(g[ALIGN - 1] & begins[ALIGN - 1]):
                 m.d.sync += state_bits.eq(bit_length(largest))
             m.d.comb += self.state_shift.eq(state_bits - MANTISSA_BITS)
             return state_bits
@@ -446,7 +460,7 @@ class Mlgru(wiring.Component):
         for part in parts:
             gathered |= part
         used = memory.read_port(domain="comb")
-        state_bits = stages.register(bit_length(stages.register(used.data, "largest")), "state_bits")
+        state_bits = stages.register(bit_length(used.data), "state_bits")
         shifts = m.submodules.state_bits = stream_memory(config, len(state_bits))
         shift_write, shift = shifts.write_port(), shifts.read_port()
         m.d.comb += [
@@ -454,10 +468,10 @@ class Mlgru(wiring.Component):
             write.addr.eq(old.addr),
             write.data.eq(gathered),
             write.en.eq(i[WRITTEN]),
-            used.addr.eq(stream_of(config, place[0])),
-            shift_write.addr.eq(stream_of(config, place[2])),
+            used.addr.eq(stream_of(config, place[ALIGN - 1])),
+            shift_write.addr.eq(stream_of(config, place[ALIGN])),
             shift_write.data.eq(state_bits),
-            shift_write.en.eq(g[2]),
+            shift_write.en.eq(g[ALIGN]),
             shift.addr.eq(self.eps_stream),
             self.state_shift.eq(shift.data - MANTISSA_BITS),
         ]

@@ -1,7 +1,8 @@
 """The residual stream h: written by the embedding row, added to by o_proj and down_proj.
 
-    values ─► h[j] = value (EMBED)  or  h[j] + value (RESIDUAL), saturated to 32 bits ─► memory
-                                                                                   └─► x, into the next norm
+    place ─► h[j] ───┐
+    values ──────────┴─► value (EMBED)  or  h[j] + value (RESIDUAL), saturated to 32 bits ─► memory
+                                                                                       └─► x, into the next norm
 
 One read, one addition and one write an element. A lane costs 37 LUT4 and 50 CCU2C beside its memory.
 """
@@ -13,7 +14,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
+from lutern.hw.layouts import VALUE_BITS, Op, place_payload, x_payload
 from lutern.hw.pipeline import (
     CreditFifo,
     Stages,
@@ -25,12 +26,11 @@ from lutern.hw.pipeline import (
     stream_of,
     vector_memory,
 )
+from lutern.hw.scale import SumScale
 from lutern.model_ref import fixed
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.norm import X_BITS
 
-ADDS = int(Op.RESIDUAL)
-"""The operation that adds; the other one, EMBED, starts from zero."""
 H_BITS = 32
 """h saturates at so many bits."""
 
@@ -38,24 +38,26 @@ H_BITS = 32
 class Residual(wiring.Component):
     """Keeps the h of every stream and sends it on.
 
-    Members: ``i`` values of EMBED (the new h) or RESIDUAL (what is added), s32 with the fraction bits of h; ``o`` the
+    Members: ``i`` where values belong: of RESIDUAL, which ``adds``, or EMBED; ``values`` themselves, s32 with the
+    fraction bits of h, ``SumScale.latency`` cycles later: what is added, or the new h; ``o`` the
     new h, sign-extended to 35 bits; ``saturated`` pulses when h did not fit; ``tap_valid``, ``tap`` the new h as
     written (P x 32 bits) and ``tap_stream``, ``tap_index`` where. An element stands where its beat's ``stream`` and
     ``index`` say.
 
     Numerics: ``saturate(h + value)`` symmetric at 32 bits; twin of ``model_ref.model.add_residual``.
 
-    Latency: 4. The same beat of the same stream may come again from the 4th cycle on: its h is written by then.
+    Latency: 6. The same beat of the same stream may come again from the 4th cycle on: its h is written by then.
     Nothing holds it back sooner; operations on h are a barrier apart.
     """
 
-    latency = 4
+    latency = SumScale.latency + CreditFifo.latency
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
         super().__init__(
             {
-                "i": In(stream.Signature(values_payload(config))),
+                "i": In(stream.Signature(place_payload(config))),
+                "values": In(config.results_per_cycle * VALUE_BITS),
                 "o": Out(stream.Signature(x_payload(config))),
                 "saturated": Out(1),
                 "tap_valid": Out(1),
@@ -80,21 +82,22 @@ class Residual(wiring.Component):
         stages = Stages(m)
         m.submodules.sent = sent = CreditFifo(x_payload(self.config))
         i = self.i.payload
-        place = place_of(self.config, i)
         enters = self.i.valid & sent.room
         m.d.comb += [self.i.ready.eq(sent.room), sent.enters.eq(enters)]
-        read = read_ahead_of_register(m, self.config, stages, memory, place)
 
-        # 1, 2: h is read; 3: the sum; 4: saturated and written
-        valid = stages.valid(enters, 3)
-        values = stages.delay(i.values, 2, "values")
-        adds = stages.register(i.op == ADDS, "adds")
-        where = stages.delay(place, 3, "where")
+        # h is read while the values are made, as late as it can; their sum is saturated and written
+        came = SumScale.latency
+        early = stages.delay(place_of(self.config, i), came - 2, "early")
+        read = read_ahead_of_register(m, self.config, stages, memory, early)
+        adds = stages.delay(i.adds, came - 1, "adds")
         olds = stages.register(Mux(adds, read, 0), "olds")
+        valid = stages.valid(enters, came)
+        where = stages.delay(early, 2, "where")
         new, outside = [], []
         for lane in range(lanes):
-            old, value = (vector.word_select(lane, VALUE_BITS).as_signed() for vector in (olds, values))
-            total = stages.register(old + value, f"total_{lane}")
+            old, value = (vector.word_select(lane, VALUE_BITS).as_signed() for vector in (olds, self.values))
+            total = Signal(signed(H_BITS + 1), name=f"total_{lane}")
+            m.d.comb += total.eq(old + value)
             new.append(saturate(total, H_BITS))
             outside.append(beyond(total, H_BITS))
         packed = Signal(lanes * VALUE_BITS)
@@ -120,7 +123,7 @@ class Residual(wiring.Component):
             x.x.eq(Cat(*wide)),
             x.stream.eq(stream_of(self.config, where)),
             x.index.eq(index_of(self.config, where)),
-            x.last.eq(stages.delay(i.last, 3, "last")),
+            x.last.eq(stages.delay(i.last, came, "last")),
         ]
         wiring.connect(m, sent.o, wiring.flipped(self.o))
         return m

@@ -1,10 +1,13 @@
 """The one scale of a row: sums to values of the elementwise path.
 
-    sums 21 ─► round away cut bits (s18) ─► * mantissa (17) ─► >> shift, rounded ─► saturate ─► value
-               G, UP: the cut sums themselves           HEAD: the raw sums, and their scores
+    sums 21 ─► round away cut bits (s18) ─► * mantissa (17) ─► >> shift ─► rounded, saturated ─► FIFO ─► value
+               G: the cut sums themselves               HEAD: the raw sums, and their scores
+    UP:        the cut sums ─► glu                      RESIDUAL, EMBED: the values ─► residual
     EMBED:     12-bit mantissa of e4s12 ─────────────► >> shift + exponent of the element
 
-One product a row. The definition is ``model_ref.ternary.scale_sums`` (and ``model_ref.model.embed``).
+UP, RESIDUAL and EMBED end a barrier's wait, so they take no FIFO on the way: where they belong is told as they enter,
+and what they go to has room for them. One product a row. The definition is ``model_ref.ternary.scale_sums`` (and
+``model_ref.model.embed``).
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import ITEM_BITS, VALUE_BITS, Op, scale_payload, values_payload
-from lutern.hw.pipeline import CreditFifo, Stages, beyond, saturate
+from lutern.hw.layouts import ITEM_BITS, VALUE_BITS, Op, place_payload, scale_payload, values_payload
+from lutern.hw.pipeline import CreditFifo, Stages, saturate
 from lutern.model_ref import model as network
 from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Int
 from lutern.model_ref.quantise import IntegerWeights
@@ -30,6 +33,7 @@ CUT_MAX = 7
 PRODUCT_BITS = 18 + MANTISSA_BITS
 PART_BITS = 64
 """Bits of the values' FIFO that lie together: op, stream and index apart from what is calculated with."""
+CUT_VALUE_BITS = 18
 HALF = 1
 """Rounds the product, which is shifted with one fraction bit more."""
 EMBED_MANTISSA_BITS = 12
@@ -41,16 +45,18 @@ class SumScale(wiring.Component):
 
     Members: ``i`` sums with the constants of their operation (``scale_payload``), which come with every beat: beats of
     several streams mix; for EMBED a sum's low 16 bits are the e4s12 code. ``o`` values (``values_payload``): s18 for F,
-    I, G, GATE, UP; s32 for RESIDUAL and EMBED; the raw sums for HEAD, whose scaled sums are ``scores`` (s32; anything
-    for other operations). ``saturated`` pulses ``latency`` cycles after a beat of I, GATE or RESIDUAL has entered of
-    which a value does not fit (a proved model has none).
+    I, G, GATE; the raw sums for HEAD, whose scaled sums are ``scores`` (s32; anything for other operations). ``o_up``:
+    the place of a beat of UP in the cycle in which it enters, ``cuts`` its values (s18) ``cut_latency`` cycles later;
+    ``o_h``: that of RESIDUAL or EMBED, ``h_values`` (s32) ``latency`` cycles later. ``saturated`` pulses ``latency``
+    cycles after a beat of I, GATE or RESIDUAL has entered of which a value does not fit (a proved model has none).
 
-    Latency: 7. Cost with one lane: 614 LUT4, 145 CCU2C, 794 flip-flops, 30 distributed RAMs, one 18 x 18 product.
+    Latency: 5. Cost with one lane: 614 LUT4, 145 CCU2C, 794 flip-flops, 30 distributed RAMs, one 18 x 18 product.
 
     Reference: ``model``.
     """
 
-    latency = 7
+    latency = 5
+    cut_latency = 2
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -58,6 +64,10 @@ class SumScale(wiring.Component):
             {
                 "i": In(stream.Signature(scale_payload(config))),
                 "o": Out(stream.Signature(values_payload(config))),
+                "o_up": Out(stream.Signature(place_payload(config))),
+                "cuts": Out(config.results_per_cycle * CUT_VALUE_BITS),
+                "o_h": Out(stream.Signature(place_payload(config))),
+                "h_values": Out(config.results_per_cycle * VALUE_BITS),
                 "saturated": Out(1),
             }
         )
@@ -90,17 +100,23 @@ class SumScale(wiring.Component):
         stages = Stages(m)
         i = self.i.payload
         m.submodules.scaled = scaled = CreditFifo(values_payload(self.config), PART_BITS)
-        enters = self.i.valid & scaled.room
+        is_up, is_h = i.op == Op.UP, (i.op == Op.RESIDUAL) | (i.op == Op.EMBED)
         behind = self.latency - scaled.latency
         m.d.comb += [
-            self.i.ready.eq(scaled.room),
-            scaled.enters.eq(enters),
-            scaled.i.valid.eq(stages.valid(enters, behind)),
+            self.i.ready.eq(Mux(is_up, self.o_up.ready, Mux(is_h, self.o_h.ready, scaled.room))),
+            scaled.enters.eq(self.i.valid & scaled.room & ~is_up & ~is_h),
+            scaled.i.valid.eq(stages.valid(scaled.enters, behind)),
+            self.o_up.valid.eq(self.i.valid & is_up),
+            self.o_h.valid.eq(self.i.valid & is_h),
         ]
+        for place in (self.o_up.payload, self.o_h.payload):
+            m.d.comb += [place.adds.eq(i.op == Op.RESIDUAL), place.index.eq(i.index), place.last.eq(i.last)]
+            m.d.comb += place.stream.eq(i.stream if self.config.streams > 1 else 0)
+        entered = stages.valid(self.i.valid & self.i.ready, behind)
         kept = ["bounds", "op", "frac", "state_base", "index", "last", *(["stream"] if self.config.streams > 1 else [])]
         carried = stages.delay(Cat(*[i[name] for name in kept]), behind, "carried")
         op_early = stages.delay(i.op, 2, "op_early")
-        op_late = stages.delay(op_early, 4, "op_late")
+        op_late = stages.delay(op_early, 2, "op_late")
         mantissa = stages.delay(i.mantissa, 2, "mantissa")
         shift = stages.register(i.shift, "shift")
 
@@ -110,11 +126,13 @@ class SumScale(wiring.Component):
         ]
         given = scaled.i.payload
         m.d.comb += [
-            given.values.eq(Cat(*[value for value, _, _ in lanes])),
-            given.scores.eq(Cat(*[score for _, score, _ in lanes])),
+            given.values.eq(Cat(*[value for value, _, _, _ in lanes])),
+            given.scores.eq(Cat(*[score for _, score, _, _ in lanes])),
             Cat(*[given[name] for name in kept]).eq(carried),
+            self.cuts.eq(Cat(*[cut for _, _, cut, _ in lanes])),
+            self.h_values.eq(stages.register(given.scores, "h_values")),
         ]
-        m.d.sync += self.saturated.eq(scaled.i.valid & Cat(*[outside for _, _, outside in lanes]).any())
+        m.d.sync += self.saturated.eq(entered & Cat(*[outside for _, _, _, outside in lanes]).any())
         wiring.connect(m, scaled.o, wiring.flipped(self.o))
         return m
 
@@ -128,7 +146,8 @@ class SumScale(wiring.Component):
         shift: Value,
         op_early: Value,
         op_late: Value,
-    ) -> tuple[Value, Value, Value]:
+    ) -> tuple[Value, Value, Value, Value]:
+        """Value and score ahead of register 5, the cut sum behind register 2, whether the value does not fit."""
         # 1: half of what is cut away is added; 2: it is cut, and saturated to 18 bits; the shift of the element
         half = Signal(CUT_MAX)
         m.d.comb += half.eq((1 << i.cut) >> 1)
@@ -136,7 +155,7 @@ class SumScale(wiring.Component):
         embed = i.op == Op.EMBED
         m.d.comb += added.eq(Mux(embed, sums[:EMBED_MANTISSA_BITS].as_signed(), sums + half))
         rounded = stages.register(added, "added") >> stages.register(Mux(embed, 0, i.cut), "cut_bits")
-        cut = stages.register(saturate(rounded, 18), "cut")
+        cut = stages.register(saturate(rounded, CUT_VALUE_BITS), "cut")
         exponent = stages.register(Mux(embed, sums[EMBED_MANTISSA_BITS:ITEM_BITS], 0), "exponent")
         raw = stages.delay(sums, 2, "raw")
         total = stages.register(shift + exponent, "total")
@@ -147,21 +166,25 @@ class SumScale(wiring.Component):
         amount = stages.register((clamped - SHIFT_MIN)[:SHIFT_BITS], "amount")
         plain = Mux(op_early == Op.HEAD, raw, cut)
 
-        # 4, 5: barrel shift with one fraction bit more, coarse then fine
+        # 4: barrel shift with one fraction bit more
         wide = Cat(Const(0, 1 - SHIFT_MIN), product).as_signed()
-        coarse = stages.register(wide >> Cat(Const(0, 3), amount[3:]), "coarse")
-        fine_amount = stages.register(amount[:3], "fine_amount")
-        fine = stages.register((coarse >> fine_amount)[: PRODUCT_BITS - SHIFT_MIN + 1].as_signed(), "fine")
+        fine = stages.register((wide >> amount)[: PRODUCT_BITS - SHIFT_MIN + 1].as_signed(), "fine")
 
-        # 6: round; 7: saturate and select, into the FIFO
-        nearest = stages.register((fine + HALF) >> 1, "nearest")
+        # 5: round, saturate and select, into the FIFO. What is compared is not rounded yet: one carry chain, not two.
+        nearest = Signal(signed(len(fine) - 1), name="nearest")
+        m.d.comb += nearest.eq((fine + HALF) >> 1)
         small = (op_late == Op.F) | (op_late == Op.I) | (op_late == Op.GATE)
-        score = saturate(nearest, VALUE_BITS)
-        scaled = Mux(small, saturate(nearest, 18), score)
-        unscaled = (op_late == Op.G) | (op_late == Op.UP) | (op_late == Op.HEAD)
+        (few, few_outside), (score, outside) = (_rounded(fine, nearest, bits) for bits in (18, VALUE_BITS))
+        unscaled = (op_late == Op.G) | (op_late == Op.HEAD)
         chosen = Signal(signed(VALUE_BITS))
-        m.d.comb += chosen.eq(Mux(unscaled, stages.delay(plain, 4, "plain"), scaled))
-        # Compared with the limits and not with the value chosen: one carry chain, not two.
-        outside = Mux(small, beyond(nearest, 18), beyond(nearest, VALUE_BITS))
+        m.d.comb += chosen.eq(Mux(unscaled, stages.delay(plain, 2, "plain"), Mux(small, few, score)))
         counted = (op_late == Op.I) | (op_late == Op.GATE) | (op_late == Op.RESIDUAL)
-        return chosen, score, counted & outside
+        return chosen, score, cut, counted & Mux(small, few_outside, outside)
+
+
+def _rounded(fine: Value, nearest: Value, bits: int) -> tuple[Value, Value]:
+    """``nearest``, ``(fine + 1) >> 1``, clamped to ``bits`` signed bits, symmetric; whether that changes it."""
+    limit = (1 << (bits - 1)) - 1
+    above, below = fine > 2 * limit, fine < -2 * limit - 1
+    clamped = Mux(above, Const(limit, signed(bits)), Mux(below, Const(-limit, signed(bits)), nearest))
+    return clamped[:bits].as_signed(), above | below

@@ -40,7 +40,7 @@ from lutern.hw.layouts import (
 )
 from lutern.hw.memory import ResidentMemory, StreamedMemory, side_steps
 from lutern.hw.memory.readers import FETCHED
-from lutern.hw.mlgru import S_READ, WRITTEN, Mlgru
+from lutern.hw.mlgru import FEW_BEATS, G_AFTER_I, S_READ, WRITTEN, Mlgru
 from lutern.hw.norm import RmsNorm
 from lutern.hw.norm.quantiser import Quantiser
 from lutern.hw.norm.scalar import NormScalar
@@ -58,9 +58,9 @@ from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 
 I_AFTER_F = 3  # cycles between the last beat of F and the first of I: its z is written
-G_AFTER_I = WRITTEN + 1  # cycles between the last beat of I and the first of G: the state is complete
+G_AFTER_FEW = WRITTEN + 1  # cycles between the last beat of I and the first of G, of few beats: S is written
 I_AFTER_I = WRITTEN - S_READ + 1  # cycles between two of the same index that are chained: the state is written
-UP_AFTER_GATE = GATE_WRITTEN + 1  # cycles between a beat of GATE and that of UP: its gate is written
+UP_AFTER_GATE = GATE_WRITTEN + 1  # cycles from a beat of GATE in glu to that of UP in scale: its gate is written
 PAUSE = 100_000
 """Cycles ahead of a pass that the host begins: all that can be read ahead has been."""
 PASSES = 32
@@ -160,9 +160,7 @@ class PassModel:
         self.ternary_latency = TernaryUnit.latency_of(hw_config)
         self.scale = Pipe(SumScale.latency)
         self.blocks = {"mlgru": Pipe(Mlgru.latency), "glu": Pipe(Glu.latency), "residual": Pipe(Residual.latency)}
-        self.quantiser = Pipe(Quantiser.latency)
-        # What is written in a cycle is read in the next one at the earliest.
-        self.codes = ReaderAhead(CREDITS, CodeMemory.latency_of(hw_config) - 1)
+        self.codes = ReaderAhead(CREDITS, CodeMemory.read_latency_of(hw_config))
         self.row_slot = Slot()
         self.state = StateTimes(hw_config, self.sizes, streams, chained, self.reader.close)
         # state of the stages
@@ -240,7 +238,7 @@ class PassModel:
         part = visitor
         for fifo in self.queues.values():
             fifo.visit(part)
-        for pipe in (self.scale, self.quantiser, *self.blocks.values()):
+        for pipe in (self.scale, *self.blocks.values()):
             pipe.visit(part)
         for item in (self.reader, self.trits, self.gains, self.row, self.codes, self.row_slot, self.state):
             item.visit(part)
@@ -352,7 +350,7 @@ class PassModel:
             last = beat == op.beats - 1
             shown = self.row_slot.enter(self.row.next(1))
             self.row.take(shown, last)
-            self.row_used = self.scale.enter(max(shown, start))
+            self.row_used = self._enter(op, stream, beat, max(shown, start))
             self.row_slot.leave(shown, self.row_used)
             self._result(op, stream, beat, self.row_used, last, first=beat == 0)
 
@@ -371,20 +369,21 @@ class PassModel:
         largest = self.vector_end + self.largest_latency
         parts = self.config.columns // self.config.codes_per_cycle
         self.scale_shows = []
-        for _ in range(self.streams):  # each as if it were an operation; a bank that is full holds up all that follow
+        for stream in range(self.streams):  # each as if it were an operation; those of stream 0 wait for a bank
             begins = max(largest, accepted + 1 + NormScalar.preparation[eps]) if new_vector else accepted
             [(first_read, scale)], accepted = RmsNorm.schedule(
                 eps, begins=begins, beats=op.beats, streams=1, new_vector=new_vector, last_read=self.last_read
             )
             self.scale_shows.append(scale)
-            read = max(first_read - 1, self.last_read)
+            if stream == 0:
+                first_read = max(first_read, self.bank_free[self.bank])
             self.column_ready = []
             for index in range(op.beats):
-                read = self.quantiser.enter(read + 1)
-                stored = self.quantiser.leave(self.quantiser.arrive(read), self.bank_free[self.bank])
-                if index % parts == parts - 1 or index == op.beats - 1:
-                    self.column_ready.append(stored + 1)
-            self.last_read = read
+                whole = index % parts == parts - 1
+                if whole or index == op.beats - 1:
+                    stored = first_read + index + Quantiser.latency
+                    self.column_ready.append(stored + CodeMemory.written_latency(self.config, whole=whole))
+            self.last_read = first_read + op.beats - 1
         self.scalar_idle = accepted
 
     # ------------------------------------------------------------------------------------------ rows and results
@@ -471,7 +470,7 @@ class PassModel:
                 last = last_group and index == results - 1
                 if op.op == Op.F:
                     when = self._gain_shows(stream, when, first=index == 0)
-                entered = self.drained = self.scale.enter(max(when, start))
+                entered = self.drained = self._enter(op, stream, base + index, max(when, start))
                 if op.op == Op.F and stream == 0:
                     self.gains.take(entered)
                 valued = self._result(op, stream, base + index, entered, last, first=index == 0)
@@ -487,10 +486,20 @@ class PassModel:
         when = max(when, self.gains_shows)
         return max(when, self.gains.next()) if stream == 0 else when + first
 
+    def _enter(self, op: Operation, stream: int, index: int, when: int) -> int:
+        """The first cycle from ``when`` on in which a beat enters the scale: there is room where it goes."""
+        if op.op in (Op.EMBED, Op.RESIDUAL):
+            return self.blocks["residual"].enter(when)
+        if op.op == Op.UP:
+            if self._is_brief(op):
+                when = max(when, self.gate_entered[stream, index] + UP_AFTER_GATE)
+            return self.blocks["glu"].enter(when)
+        return self.scale.enter(when)
+
     def _result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> int:
         """A beat of P values through the scale, then its block, then into the norm; when it leaves the scale."""
-        shown = self.scale.arrive(entered)
         name = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}.get(op.op)
+        shown = self.scale.arrive(entered) if name in (None, "mlgru") else entered
         if name is None:
             wanted = max(self.last_f + I_AFTER_F, self.state.loaded) if op.op == Op.I else 0
             if op.op == Op.I and self.chained:
@@ -505,12 +514,10 @@ class PassModel:
             elif op.op == Op.GATE and self._is_brief(op):
                 self.gate_entered[stream, index] = left
             return left
-        block, wanted = self.blocks[name], 0
+        block, inside = self.blocks[name], entered
         if op.op == Op.G:
-            wanted = self.last_i + G_AFTER_I
-        elif op.op == Op.UP and self._is_brief(op):
-            wanted = self.gate_entered[stream, index] + UP_AFTER_GATE
-        inside = self.scale.leave(shown, block.enter(max(shown, wanted)))
+            waits = G_AFTER_FEW if op.groups <= FEW_BEATS else G_AFTER_I
+            inside = self.scale.leave(shown, block.enter(max(shown, self.last_i + waits)))
         wanted = max(block.arrive(inside), self.vector_last + 1)
         joined = block.leave(wanted, self._gain_shows(stream, wanted, first))
         self.vector_last = joined
@@ -524,7 +531,7 @@ class PassModel:
 
     def _is_brief(self, op: Operation) -> bool:
         """Whether an operation has so few beats that UP may come before its gate is written."""
-        return op.groups * self.streams < UP_AFTER_GATE
+        return op.groups * self.streams < SumScale.latency + UP_AFTER_GATE
 
     def _end_results(self, when: int) -> None:
         self.result_end = when

@@ -33,7 +33,6 @@ from lutern.hw.layouts import (
     TUPLE_GAINS,
     VALUE_BITS,
     codes_payload,
-    quantised_payload,
     row_fifo_words,
     values_payload,
     x_payload,
@@ -302,7 +301,6 @@ def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
     if config.source == "streamed":
         yield ChipMemory("words of trits", config.trit_fifo_words - 1, config.word_bits + 1, checked=True)
         yield ChipMemory("row", row_fifo_words(config) - 1, config.word_bits, checked=True)
-    yield from _credits("codes behind the quantiser", quantised_payload(config).size)
     yield from _credits("codes ahead of the lanes", codes_payload(config).size)
     yield from _credits("values", values_payload(config).size, PART_BITS)
     for block in ("mlgru", "glu", "residual"):

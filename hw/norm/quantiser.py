@@ -1,25 +1,27 @@
 """u_k of a vector in memory, and its int8 codes Q a cycle: ``code = sign(u) * min(127, rsh(rsh(|u|, s) * R, 26))``.
 
-    P x 3 elements ─► Q/P banks ─║─ u_k ──║─ e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─► FIFO ─► Q
-                                 1        2                 3         4         5       6                         7
+    P x 3 elements ─► Q/P banks ─║─ u_k ──║─ e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─► Q
+                                 1        2                 3         4         5       6
 
-One pass an operation and stream; the next begins in the cycle after the last read of the one before, when its factor
-is there. Cost of a code a cycle: 1 multiplier; memory 72 bits an element (all three u side by side).
+One pass an operation and stream; the next begins in the cycle after the last read of the one before, when it is given.
+R is used last, so a pass begins when only the exponent of the largest is known. Nothing waits once a pass has begun:
+it does when there is a bank for its codes. Cost of a code a cycle: 1 multiplier; memory 72 bits an element (all three
+u side by side).
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from lutern.hw import layouts
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import KEY_BITS, factor_payload
+from lutern.hw.layouts import KEY_BITS, pass_payload
 from lutern.hw.norm.short_float import align, round_aligned
 from lutern.hw.norm.statistics import U_BITS, U_COUNT, pick
-from lutern.hw.pipeline import CreditFifo, Stages, in_luts, new_memory
+from lutern.hw.pipeline import Stages, in_luts, new_memory
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import CODE_MAX
 
@@ -33,15 +35,18 @@ class Quantiser(wiring.Component):
 
     Parameters: ``config``; vectors of at most ``max_width`` elements.
 
-    Members: ``u``, ``u_valid``, ``u_stream``, ``u_index`` as `NormStatistics` gives them; ``i_factor`` describes a pass
-    and is taken with the pass's last read; ``o`` the codes, ``last`` with the last beat of the pass.
+    Members: ``u``, ``u_valid``, ``u_stream``, ``u_index`` as `NormStatistics` gives them; ``i_pass`` describes a pass
+    and is taken with the pass's last read; ``factor`` its R, ``factor_stage`` cycles after each read; ``may_begin``:
+    the passes of an operation may begin, and ``begins``: that of stream 0 does, in this cycle; ``o`` the codes,
+    ``last`` with the last beat of the pass; its ``ready`` is not looked at.
 
     Numerics: exact, ``model_ref.norm.quantise``. Elements beyond the vector in its last beat are old ones: any code.
 
-    Latency: ``latency`` from ``i_factor.valid`` to the first codes, a beat a cycle from then on.
+    Latency: ``latency`` from ``i_pass.valid`` to the first codes, a beat a cycle from then on.
     """
 
-    latency = 7
+    latency = 6
+    factor_stage = 5
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -51,7 +56,10 @@ class Quantiser(wiring.Component):
                 "u_valid": In(1),
                 "u_stream": In(config.stream_bits),
                 "u_index": In(config.index_bits),
-                "i_factor": In(stream.Signature(factor_payload(config))),
+                "i_pass": In(stream.Signature(pass_payload(config))),
+                "factor": In(MANTISSA_BITS),
+                "may_begin": In(1),
+                "begins": Out(1),
                 "o": Out(stream.Signature(layouts.quantised_payload(config))),
             }
         )
@@ -67,8 +75,6 @@ class Quantiser(wiring.Component):
         depth = config.streams * rows  # of a power of two of rows in either order
         attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
         s = Stages(m)
-        m.submodules.given = given = CreditFifo(layouts.quantised_payload(config))
-        wiring.connect(m, given.o, wiring.flipped(self.o))
 
         def place(row: Value, stream: Value) -> Value:
             if config.streams == 1:
@@ -76,12 +82,17 @@ class Quantiser(wiring.Component):
             return Cat(stream, row[:row_bits]) if is_low else Cat(row[:row_bits], stream)
 
         # The row counter is 0 whenever no pass runs.
-        factor = self.i_factor.payload
-        row = Signal(range(rows))
-        last = row + 1 == factor.beats
-        m.d.comb += [given.enters.eq(self.i_factor.valid & given.room), self.i_factor.ready.eq(given.room & last)]
-        with m.If(given.enters):
-            m.d.sync += row.eq(Mux(last, 0, row + 1))
+        given = self.i_pass.payload
+        row, begun, enters = Signal(range(rows)), Signal(), Signal()
+        last = row + 1 == given.beats
+        first = ~begun & (given.stream == 0 if config.streams > 1 else Const(1, 1))  # of an operation
+        m.d.comb += [
+            enters.eq(self.i_pass.valid & (self.may_begin | ~first)),
+            self.i_pass.ready.eq(last & (self.may_begin | ~first)),
+            self.begins.eq(enters & first),
+        ]
+        with m.If(enters):
+            m.d.sync += [row.eq(Mux(last, 0, row + 1)), begun.eq(~last)]
 
         words = []
         for bank in range(banks):
@@ -92,7 +103,7 @@ class Quantiser(wiring.Component):
                 write.en.eq(self.u_valid & (self.u_index[:bank_bits] == bank)),
                 write.addr.eq(place(self.u_index[bank_bits:], self.u_stream)),
                 write.data.eq(self.u),
-                read.addr.eq(place(row, factor.stream)),
+                read.addr.eq(place(row, given.stream)),
             ]
             words.append(read.data)
         elements = Cat(*words)
@@ -100,27 +111,25 @@ class Quantiser(wiring.Component):
         # The u of several streams fill block RAMs all over the chip: their words are taken as they come, and u_k
         # is chosen a register later.
         spread = config.streams > 1
-        u_index = s.delay(factor.u_index, 2 if spread else 1)
-        exponent = s.delay(factor.exponent, 2)
-        multiplier = s.delay(factor.factor, 5)
+        u_index = s.delay(given.u_index, 2 if spread else 1)
+        exponent = s.delay(given.exponent, 2)
         codes = [
             self._code(
-                s, pick(s.register(us), u_index) if spread else s.register(pick(us, u_index)), exponent, multiplier
+                s, pick(s.register(us), u_index) if spread else s.register(pick(us, u_index)), exponent, self.factor
             )
             for us in (elements.word_select(index, U_COUNT * U_BITS) for index in range(config.codes_per_cycle))
         ]
-        stages = self.latency - given.latency
         m.d.comb += [
-            given.i.valid.eq(s.valid(given.enters, stages)),
-            given.i.payload.stream.eq(s.delay(factor.stream, stages) if config.streams > 1 else 0),
-            given.i.payload.last.eq(s.delay(last, stages)),
-            given.i.payload.codes.eq(Cat(*codes)),
+            self.o.valid.eq(s.valid(enters, self.latency)),
+            self.o.payload.stream.eq(s.delay(given.stream, self.latency) if config.streams > 1 else 0),
+            self.o.payload.last.eq(s.delay(last, self.latency)),
+            self.o.payload.codes.eq(Cat(*codes)),
         ]
         return m
 
     @staticmethod
     def _code(s: Stages, u: Value, exponent: Value, multiplier: Value) -> Value:
-        """What is stored of one code, behind register 6, from its u (register 2)."""
+        """One code, behind register 6, from its u (register 2)."""
         shift = s.register((exponent - u[MANTISSA_BITS:KEY_BITS])[: KEY_BITS - MANTISSA_BITS])
         aligned = s.register(align(s.register(u[:MANTISSA_BITS]), shift))
         product = s.register(s.register(round_aligned(aligned)) * multiplier)

@@ -1,12 +1,13 @@
 """RMSNorm and the int8 codes of a BitLinear; formulas in ``model_ref.norm``, which this computes bit for bit.
 
     i_x, P a cycle ─► NormStatistics ─┬─ u ─────────────────────────► Quantiser ─► o_codes, Q a cycle
-                                      └─ largest, ss ─► NormScalar ── R ──┘
+                                      └─ largest, ss ─► NormScalar ─ pass, R ─┘
     i_op ───────────────────────────────────────────────────┴─────────────────────► o_scale, one an operation and stream
 
-An element costs 1/P cycle as it arrives and 1/Q cycle as codes are made; an operation 8 + 7 cycles until its first
-codes, of which another operation on the same vector hides 8 when the codes before take long enough (`first_interval`).
-Streams share all of it: an operation has a pass for each, and while one runs the factor of the next is made. Each has
+An element costs 1/P cycle as it arrives and 1/Q cycle as codes are made; an operation 7 + 1 cycles until its first
+codes, of which another operation on the same vector hides all when the codes before take long enough
+(`first_interval`).
+Streams share all of it: an operation has a pass for each, and while one runs the next is prepared. Each has
 its u, its running statistics and its last scale. `schedule` says when: 8 streams of 256 elements at Q = 4 have their
 last codes 533 cycles after the last x, of which 512 are passes; a stream's scalars take 24 cycles (eps: 44 and 43).
 ECP5, P = 1, Q = 4, 512 elements: 2,673 LUT4, 459 CCU2C, 2,486 flip-flops, 10 multipliers, 9 block RAMs (yosys); 8
@@ -75,13 +76,15 @@ class RmsNorm(wiring.Component):
     eps_stream : the stream whose ``g_squares`` and ``state_shift`` are wanted; named two cycles before they are
         sampled, at least.
     g_squares, state_shift : sum of squares of g and ``mlgru.state_shift``, sampled from an O_PROJ operation's taking
-        its vector until its factor is given: steady from the last beat of x on, for as long as the codes of the last
+        its vector until its factor is there: steady from the last beat of x on, for as long as the codes of the last
         stream have not begun.
+    may_begin, begins : an operation's passes may begin, for all its codes will be taken; and they do, in this cycle.
     o_codes : Q codes a beat, ``last`` with the stream's last. Elements past the vector are unspecified.
+        They never wait: ``ready`` is not looked at.
     o_scale : mantissa and exponent of each operation and stream, in order; a FIFO of 4 operations.
 
     Contract: a beat of x of the next vectors comes only when the last codes of those before have been read, at the
-    earliest 7 cycles before the ``last`` beat of ``final_stream`` appears at ``o_codes``. (Earlier, u would be
+    earliest 6 cycles before the ``last`` beat of ``final_stream`` appears at ``o_codes``. (Earlier, u would be
     overwritten.) ``|x| < 2^34``; gains' mantissas are symmetric.
 
     Numerics: exact. Reference: ``model_ref.norm.gather``, ``quantise``, ``scale_of``; ``model_ref.model.o_eps``.
@@ -101,6 +104,8 @@ class RmsNorm(wiring.Component):
                 "eps_stream": Out(config.stream_bits),
                 "g_squares": In(G_SQUARES_BITS),
                 "state_shift": In(signed(7)),
+                "may_begin": In(1),
+                "begins": Out(1),
                 "o_codes": Out(stream.Signature(layouts.quantised_payload(config))),
                 "o_scale": Out(stream.Signature(layouts.SCALAR)),
             }
@@ -109,7 +114,7 @@ class RmsNorm(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from the last beat of x to the first beat of codes."""
-        return largest_latency(self.config) + NormScalar.factor_latency + Quantiser.latency
+        return largest_latency(self.config) + NormScalar.pass_latency + Quantiser.latency
 
     def scale_latency(self, eps: layouts.Eps) -> int:
         """Cycles from the last beat of x to the scale of the vector's first operation."""
@@ -119,7 +124,7 @@ class RmsNorm(wiring.Component):
     @property
     def first_interval(self) -> int:
         """Least cycles from the first codes of a vector's first operation (without eps) to those of its second."""
-        return cycles_of("IDLE", "VECTOR", "RECIPROCAL", "FACTOR", "ROOT", "SCALE", "PUSH")
+        return cycles_of("IDLE", "VECTOR", "RECIPROCAL", "FACTOR", "SUM", "ROOT", "SCALE", "PUSH")
 
     @property
     def next_interval(self) -> int:
@@ -138,18 +143,19 @@ class RmsNorm(wiring.Component):
         first cycle in which the next operation can be accepted. The first codes appear `Quantiser.latency` cycles after
         the first read; without pauses a pass reads a beat a cycle.
         """
-        # From the start to FACTOR, from FACTOR to PUSH, from PUSH to the next stream's start.
-        ahead, after, between = cycles_of("IDLE", "VECTOR", "RECIPROCAL"), cycles_of("FACTOR", "SCALE"), PATH["PUSH"]
+        # From the start to RECIPROCAL, which gives the pass, from there to PUSH, from PUSH to the next stream's start.
+        ahead, after = cycles_of("IDLE", "VECTOR"), cycles_of("RECIPROCAL", "FACTOR", "SCALE")
+        between = PATH["PUSH"]
         if new_vector:
             ahead -= PATH["IDLE"]
             after += NormScalar.adding[eps] + PATH["ROOT"]
             between += PATH["NEXT STREAM"] + NormScalar.preparation[eps]
         passes = []
         for _ in range(streams):
-            factor = max(begins + ahead, last_read)
-            last_read = factor + beats
-            pushed = factor + after
-            passes.append((factor + PATH["FACTOR"], pushed + PATH["PUSH"]))
+            gives = max(begins + ahead, last_read)
+            last_read = gives + beats
+            pushed = gives + after
+            passes.append((gives + 1, pushed + PATH["PUSH"]))
             begins = pushed + between
         return passes, pushed + PATH["PUSH"]
 
@@ -160,10 +166,13 @@ class RmsNorm(wiring.Component):
         m.submodules.quantiser = quantiser = Quantiser(self.config)
         wiring.connect(m, wiring.flipped(self.i_x), statistics.i_x)
         wiring.connect(m, wiring.flipped(self.i_op), scalar.i_op)
-        wiring.connect(m, scalar.o_factor, quantiser.i_factor)
+        wiring.connect(m, scalar.o_pass, quantiser.i_pass)
         wiring.connect(m, quantiser.o, wiring.flipped(self.o_codes))
         wiring.connect(m, scalar.o_scale, wiring.flipped(self.o_scale))
         m.d.comb += [
+            quantiser.factor.eq(scalar.factor),
+            quantiser.may_begin.eq(self.may_begin),
+            self.begins.eq(quantiser.begins),
             quantiser.u.eq(statistics.u),
             quantiser.u_valid.eq(statistics.u_valid),
             quantiser.u_stream.eq(statistics.u_stream),
@@ -173,6 +182,7 @@ class RmsNorm(wiring.Component):
             statistics.stream.eq(scalar.stream),
             self.eps_stream.eq(scalar.stream),
             scalar.largest.eq(statistics.largest),
+            scalar.early.eq(statistics.early),
             scalar.largest_valid.eq(statistics.largest_valid),
             statistics.largest_take.eq(scalar.largest_take),
             scalar.squares.eq(statistics.squares),

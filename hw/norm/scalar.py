@@ -1,17 +1,19 @@
 """The scalars of RMSNorm, one operation and stream at a time on one multiplier: R = 127 / largest, y = 1 /
 sqrt(ss + eps), scale.
 
-    i_op ─► 1 / producer_scale^2 * e1 [* e2] ─► largest ─► RECIPROCAL ─► R ─► o_factor     critical: 8 cycles
-       each stream in turn                          │         └─► largest * K
+    i_op ─► 1 / producer_scale^2 * e1 [* e2] ─► largest ─► RECIPROCAL ─► R ─► factor       critical: 7 cycles
+       each stream in turn                          │  │      └─► largest * K
+                                                    │  └─► o_pass, 5 cycles ahead of R
                      squares of g ─► LeadingBits ─► + ..  * e2 ─┐
                                ss ─► LeadingBits ───────────────┴─► + ─► ROOT ─► y * (largest * K) ─► o_scale
 
 The upper row and the additions are used only by operations with an eps term: O_PROJ adds the squares of g, then
 multiplies by e2; DOWN_PROJ multiplies by e2 directly. ss and ROOT are used only with a new vector. `LeadingBits` and
-`FloatAdder` run all the time: the squares of g and their sum with the term are ready when R is, ss a cycle later. The
-tables of both Newton iterations share a block RAM with an output register; the multiplier's operands and product are
-registered, so a product takes three states. Cost: 1 multiplier, 1 block RAM, and with several streams a LUT RAM for the
-root and the last scale of each.
+`FloatAdder` run all the time: the squares of g and their sum with the term are ready when R is, ss three cycles later.
+The tables of both Newton iterations share a block RAM with an output register; the multiplier's operands and product
+are registered, so a product takes three states; the first one of a reciprocal two, for the guess is multiplied where it
+stands. Cost: 1 multiplier, 1 block RAM, and with several streams a LUT RAM for the root and the last scale
+of each.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw import layouts
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import KEY_BITS, QUANTISE_OP, factor_payload
+from lutern.hw.layouts import KEY_BITS, QUANTISE_OP, pass_payload
 from lutern.hw.norm.scalar_path import ScalarPath
 from lutern.hw.norm.short_float import FloatAdder
-from lutern.hw.norm.statistics import SQUARES_BITS, U_COUNT, pick
+from lutern.hw.norm.statistics import ADDRESS_BITS, SQUARES_BITS, U_COUNT, pick
 from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_ONE
 from lutern.model_ref.norm import KEY_EXPONENT_BIAS
 
@@ -46,8 +48,9 @@ PATH = {
     "EPS E1": 3,
     "EPS E2": 3,
     "VECTOR": 1,
-    "RECIPROCAL": 6,
+    "RECIPROCAL": 5,
     "FACTOR": 1,
+    "SUM": 3,
     "EXTRA": 3,
     "SQUARES": 1,
     "ADD": FloatAdder.latency,
@@ -66,9 +69,11 @@ def cycles_of(*steps: str) -> int:
 class NormScalar(wiring.Component):
     """Factor and scale of each operation and each stream from 0 to ``final_stream``, in order.
 
-    Members: ``i_op``; ``largest`` of ``stream`` with valid and take, ``squares`` of ``stream``, as `NormStatistics`
-    offers them; ``g_squares``, ``state_shift`` of ``stream``, sampled from an O_PROJ operation's taking
-    the vector until its factor is given; ``o_factor``, ``o_scale`` (a FIFO of 4 operations).
+    Members: ``i_op``; ``largest`` of ``stream`` with valid and take, ``early`` bits of it, ``squares`` of ``stream``,
+    as `NormStatistics` offers them; ``g_squares``, ``state_shift`` of ``stream``, sampled from an O_PROJ operation's
+    taking the vector until its factor is there; ``o_pass``, a code pass that may begin; ``factor``, its R: there 5
+    cycles after ``o_pass.valid``, and until 5 cycles after ``o_pass`` is taken, or longer; ``o_scale`` (a FIFO of 4
+    operations).
 
     ``stream`` names a stream for at least one cycle before anything of it is sampled. The first operation of a stream
     has no eps term. The largest keys are read again for every operation.
@@ -76,10 +81,11 @@ class NormScalar(wiring.Component):
     Numerics: ``model_ref.norm.quantise`` (the factor), ``scale_of``, ``eps_term``, ``model_ref.model.o_eps``; exponents
     in 12 bits.
 
-    Latency: ``factor_latency`` from ``largest_valid`` to ``o_factor.valid``. A vector is taken
-    ``1 + preparation[eps]`` cycles after its operation is accepted at the earliest.
+    Latency: ``pass_latency`` from ``largest_valid`` to ``o_pass.valid``, ``factor_latency`` to the ``factor``. A vector
+    is taken ``1 + preparation[eps]`` cycles after its operation is accepted at the earliest.
     """
 
+    pass_latency = cycles_of("VECTOR") + 1
     factor_latency = cycles_of("VECTOR", "RECIPROCAL", "FACTOR")
     preparation = {
         layouts.Eps.NONE: 0,
@@ -88,11 +94,11 @@ class NormScalar(wiring.Component):
     }
     """Cycles from the acceptance of an operation that the part of its eps term from the scale before takes."""
     adding = {
-        layouts.Eps.NONE: 0,
+        layouts.Eps.NONE: cycles_of("SUM"),
         layouts.Eps.O_PROJ: cycles_of("EXTRA", "SQUARES", "ADD"),
-        layouts.Eps.DOWN_PROJ: cycles_of("ADD"),
+        layouts.Eps.DOWN_PROJ: cycles_of("SUM", "ADD"),
     }
-    """Cycles between the factor and the root in which the eps term is added to ss."""
+    """Cycles between the factor and the root in which ss is waited for, and the eps term is added to it."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -104,10 +110,12 @@ class NormScalar(wiring.Component):
                 "g_squares": In(G_SQUARES_BITS),
                 "state_shift": In(signed(7)),
                 "largest": In(U_COUNT * KEY_BITS),
+                "early": In(U_COUNT * ADDRESS_BITS),
                 "largest_valid": In(1),
                 "largest_take": Out(1),
                 "squares": In(SQUARES_BITS),
-                "o_factor": Out(stream.Signature(factor_payload(config))),
+                "o_pass": Out(stream.Signature(pass_payload(config))),
+                "factor": Out(MANTISSA_BITS),
                 "o_scale": Out(stream.Signature(layouts.SCALAR)),
             }
         )
@@ -124,9 +132,9 @@ class NormScalar(wiring.Component):
         path = ScalarPath(m, self.config, self)
         giving = Signal()
         with m.If(giving):
-            m.d.sync += self.o_factor.valid.eq(1)
-        with m.Elif(self.o_factor.ready):
-            m.d.sync += self.o_factor.valid.eq(0)
+            m.d.sync += self.o_pass.valid.eq(1)
+        with m.Elif(self.o_pass.ready):
+            m.d.sync += self.o_pass.valid.eq(0)
 
         with m.FSM() as fsm:
             with m.State("IDLE"):
@@ -139,8 +147,8 @@ class NormScalar(wiring.Component):
                     self._begin(m, path, path.op)
             self._eps_states(m, path)
             self._vector_state(m, path)
-            self._reciprocal_states(m, path)
-            self._factor_state(m, path, giving)
+            self._reciprocal_states(m, path, giving)
+            self._factor_state(m, path)
             self._sum_states(m, path)
             self._root_states(m, path)
             # y * (largest * K)
@@ -186,7 +194,7 @@ class NormScalar(wiring.Component):
     @staticmethod
     def _begin(m: Module, path: ScalarPath, entering: Any) -> None:
         """The first state of an operation on a stream."""
-        m.d.sync += [path.preparing.eq(1), path.operand.eq(path.previous.mantissa | MANTISSA_ONE)]
+        m.d.sync += [path.preparing.eq(1), path.b.eq(path.previous.mantissa | MANTISSA_ONE)]
         m.next = "VECTOR"
         with m.If(entering.eps.any()):
             m.next = "RECIPROCAL"
@@ -215,29 +223,38 @@ class NormScalar(wiring.Component):
         op = path.op
         with m.State("VECTOR"):
             m.d.comb += [path.for_largest.eq(1), self.largest_take.eq(self.largest_valid & op.new_vector & path.ending)]
-            m.d.sync += [
-                path.preparing.eq(0),
-                path.state_shift.eq(self.state_shift),
-                path.operand.eq(path.chosen | MANTISSA_ONE),
-                path.largest.eq(pick(self.largest, op.u_index)),
-            ]
+            m.d.sync += [path.preparing.eq(0), path.state_shift.eq(self.state_shift)]
             if self.config.streams > 1:
                 m.d.sync += path.roots.eq(path.kept_roots.value)
             with m.If(self.largest_valid | ~op.new_vector):
                 m.next = "RECIPROCAL"
 
-    def _reciprocal_states(self, m: Module, path: ScalarPath) -> None:
-        """``fixed.reciprocal``, and the product of largest and K after it."""
-        op, largest, a, b, guess = path.op, path.largest, path.a, path.b, path.guess
+    def _reciprocal_states(self, m: Module, path: ScalarPath, giving: Signal) -> None:
+        """``fixed.reciprocal``, and the product of largest and K after it.
+
+        Gives a pass to the quantiser when the one before it is gone; R follows. The table is read again meanwhile.
+        """
+        op, largest, a, b, guess, payload = path.op, path.largest, path.a, path.b, path.guess, self.o_pass.payload
         with m.State("RECIPROCAL"):
-            m.d.sync += guess.eq(path.read.data)
-            m.next = "RECIPROCAL TABLE"
-        with m.State("RECIPROCAL TABLE"):
-            m.d.sync += [a.eq(guess), b.eq(path.operand)]
-            m.next = "RECIPROCAL PRODUCT"
+            may_give = ~self.o_pass.valid | self.o_pass.ready
+            chosen = pick(self.largest, op.u_index)
+            m.d.comb += [path.for_largest.eq(~path.preparing), giving.eq(~path.preparing & may_give)]
+            m.d.sync += [guess.eq(path.read.data), path.of_guess.eq(1)]
+            with m.If(~path.preparing):
+                m.d.sync += [largest.eq(chosen), b.eq(chosen[:MANTISSA_BITS] | MANTISSA_ONE)]
+            with m.If(giving):
+                m.d.sync += [
+                    payload.exponent.eq(chosen[MANTISSA_BITS:]),
+                    payload.u_index.eq(op.u_index),
+                    payload.stream.eq(self.stream),
+                    payload.beats.eq(op.beats),
+                ]
+            with m.If(giving | path.preparing):
+                m.next = "RECIPROCAL PRODUCT"
         with m.State("RECIPROCAL PRODUCT"):
             with m.If(path.preparing):
                 m.d.sync += path.counting_g.eq(op.eps == layouts.Eps.O_PROJ)
+            m.d.sync += path.of_guess.eq(0)
             m.next = "RECIPROCAL RESIDUAL"
         with m.State("RECIPROCAL RESIDUAL"):
             m.d.sync += [a.eq(guess), b.eq(((1 << 33) - path.product)[8:26])]
@@ -252,34 +269,29 @@ class NormScalar(wiring.Component):
             with m.If(path.preparing):
                 m.next = "EPS SQUARE"
 
-    def _factor_state(self, m: Module, path: ScalarPath, giving: Signal) -> None:
-        """Gives R to the quantiser when the factor before it is gone."""
-        op, inverse, payload = path.op, path.inverse, self.o_factor.payload
+    def _factor_state(self, m: Module, path: ScalarPath) -> None:
+        """R. The pass before has used its own: its last element was read 6 cycles ago, or more."""
+        op, inverse = path.op, path.inverse
         with m.State("FACTOR"):
             m.d.sync += [path.largest_k.mantissa.eq(path.rounded), path.largest_k.exponent.eq(path.rounded_exponent)]
             # 127 y as 128 y - y: no multiplier; at most 127/128 of 2^17, so that nothing saturates
             factor = Cat(Const(0, 7), inverse) - inverse + ROUND_FACTOR
-            with m.If(~self.o_factor.valid | self.o_factor.ready):
-                m.d.comb += giving.eq(1)
-                m.d.sync += [
-                    path.counting_g.eq(0),
-                    payload.factor.eq(factor[7:]),
-                    payload.exponent.eq(path.largest[MANTISSA_BITS:]),
-                    payload.u_index.eq(op.u_index),
-                    payload.stream.eq(self.stream),
-                    payload.beats.eq(op.beats),
-                ]
-                m.next = "SCALE"
-                with m.If(op.new_vector):
-                    m.next = "ROOT"
-                    with m.If(op.eps == layouts.Eps.O_PROJ):
-                        m.next = "EXTRA"
-                    with m.If(op.eps == layouts.Eps.DOWN_PROJ):
-                        m.next = "ADD"
+            m.d.sync += [path.counting_g.eq(0), self.factor.eq(factor[7:])]
+            m.next = "SCALE"
+            with m.If(op.new_vector):
+                m.next = "SUM"
+                with m.If(op.eps == layouts.Eps.O_PROJ):
+                    m.next = "EXTRA"
 
     def _sum_states(self, m: Module, path: ScalarPath) -> None:
-        """Squares of g + e1 / .. were added meanwhile: times e2, and that plus ss."""
+        """ss is waited for. Squares of g + e1 / .. were added meanwhile: times e2, and that plus ss."""
         op, total = path.op, path.adder.total
+        self._wait(m, "SUM", "SUM WAIT")
+        self._wait(m, "SUM WAIT", "SUM READY")
+        with m.State("SUM READY"):
+            m.next = "ROOT"
+            with m.If(op.eps.any()):
+                m.next = "ADD"
         exponent = total.exponent + op.e2.exponent - (path.state_shift << 1)
         self._multiply(m, path, "EXTRA", total.mantissa, op.e2.mantissa, exponent, "SQUARES")
         self._wait(m, "SQUARES", "ADD")

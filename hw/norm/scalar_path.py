@@ -1,7 +1,7 @@
 """Registers and arithmetic of `NormScalar`, which its states use in turn: one multiplier, one table, one adder.
 
 operand, previous scale, largest ─► address ─► table ─► guess
-a, b ─► product ─┬─► rounded               a short float
+a or guess, b ─► product ─┬─► rounded               a short float
                  └─► newton                a step of an iteration on the guess
 ss or squares of g ─► LeadingBits ─► FloatAdder ◄─ t
 """
@@ -17,7 +17,7 @@ from lutern.hw import layouts
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import KEY_BITS, QUANTISE_OP
 from lutern.hw.norm.short_float import FloatAdder, LeadingBits, round_product, scalar_signal
-from lutern.hw.norm.statistics import SQUARES_BITS, Running, pick
+from lutern.hw.norm.statistics import SQUARES_BITS, Running, leading_bits, pick
 from lutern.hw.pipeline import new_memory
 from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, RECIPROCAL_TABLE, RSQRT_TABLE, SCALAR_EXPONENT_BITS
 
@@ -31,8 +31,9 @@ class ScalarPath:
     Attributes that a state may assign: ``op`` the operation, ``largest`` of its u, ``state_shift``, ``t`` the short
     float of the last product, ``preparing`` (the reciprocal is that of the producer's scale), ``zero`` (the vector's ss
     is 0), ``root`` and its exponent, ``inverse``, ``largest_k`` = largest * K, ``a`` and ``b`` of the multiplier,
-    ``sum_exponent`` of its product, ``guess``, ``operand``, ``counting_g``, ``scaled`` (the operation's scale of this
-    stream is ready, in t), ``for_root`` and ``for_largest`` of the table's address.
+    ``of_guess`` (the guess takes the place of a), ``sum_exponent`` of its product, ``guess``, ``operand`` of a root,
+    ``counting_g``, ``scaled`` (the operation's scale of this stream is ready, in t), ``for_root`` and ``for_largest``
+    of the table's address.
     """
 
     def __init__(self, m: Module, config: HwConfig, scalar: Any) -> None:
@@ -45,7 +46,7 @@ class ScalarPath:
         self.preparing = Signal()
         self.counting_g = Signal()
         self.operand = Signal(18, reset_less=True)
-        self.chosen = pick(scalar.largest, self.op.u_index)[:MANTISSA_BITS]
+        self.early = pick(scalar.early, self.op.u_index)
         self.ending = scalar.stream == scalar.final_stream if config.streams > 1 else Const(1, 1)
         self._keep_scales(m, config, scalar)
         self._multiply(m)
@@ -71,29 +72,29 @@ class ScalarPath:
         """The multiplier, and what its product is used as."""
         self.a, self.b = Signal(signed(18), reset_less=True), Signal(signed(18), reset_less=True)
         self.product = product = Signal(signed(36), reset_less=True)
-        m.d.sync += product.eq(self.a * self.b)
+        self.guess, self.of_guess = Signal(MANTISSA_BITS, reset_less=True), Signal()
+        m.d.sync += product.eq(Mux(self.of_guess, Cat(self.guess, Const(0, 1)).as_signed(), self.a) * self.b)
         self.sum_exponent = Signal(signed(SCALAR_EXPONENT_BITS), reset_less=True)
         self.rounded, high = round_product(product[:34])
         self.rounded_exponent = self.sum_exponent + 16 + high
         self.inverse = Signal(MANTISSA_BITS, reset_less=True)
         self.largest_k = scalar_signal("largest_k")
-        self.guess = Signal(MANTISSA_BITS, reset_less=True)
         self.newton = Signal(MANTISSA_BITS)
         stepped = self.guess + product[25:].as_signed() + product[24]
         m.d.comb += self.newton.eq(Mux(stepped > MANTISSA_MAX, MANTISSA_MAX, stepped))
 
     def _look_up(self, m: Module) -> None:
-        """The table's address; that of a reciprocal is applied one state before RECIPROCAL."""
+        """The table's address; that of a reciprocal is applied one state before RECIPROCAL, and in it."""
         for_root, for_largest = Signal(), Signal()
         self.for_root, self.for_largest = for_root, for_largest
-        reciprocal_of = Mux(for_largest, self.chosen, self.previous.mantissa)
-        address = Mux(for_root, self.operand[9:18], Cat(reciprocal_of[8:16], Const(2, 2)))
+        reciprocal_of = Mux(for_largest, self.early, leading_bits(self.previous.mantissa))
+        address = Mux(for_root, self.operand[9:18], Cat(reciprocal_of, Const(2, 2)))
         m.d.comb += self.read.addr.eq(address)
 
     def _add(self, m: Module, scalar: Any) -> None:
-        """The leading bits are those of ss, which is ready when the factor is.
+        """The leading bits are those of ss, which is ready in the state SUM.
 
-        In an O_PROJ operation they are those of the squares of g until the factor is given, however long that takes,
+        In an O_PROJ operation they are those of the squares of g until the factor is there, however long that takes,
         and of ss in the state ADD.
         """
         m.submodules.leading = self.leading = LeadingBits(SQUARES_BITS)

@@ -33,6 +33,8 @@ U_BITS = KEY_BITS + 1
 SQUARE_BITS = 68
 """A square in units of x's last place: 34 bits, moved up by at most 2 * 17."""
 SQUARES_BITS = 82
+ADDRESS_BITS = 8
+"""Bits of a key that the table of reciprocals is read by."""
 LOW_BITS = 41
 """The accumulator is added in two halves, one cycle apart."""
 TOP_EXPONENT = X_BITS - 1 - MANTISSA_BITS
@@ -47,9 +49,10 @@ class NormStatistics(wiring.Component):
     Members: ``i_x``, a vector begins at index 0 and a set ends with the last beat of ``final_stream``, which is the
     last of the set; ``u``, ``u_valid``, ``u_stream``, ``u_index`` (P x 3 elements of u, element-major, a beat each
     cycle); ``largest`` (3 keys) and ``squares`` of the stream that ``stream`` named a cycle before. Of all streams of a
-    set, ``largest`` is valid from ``largest_valid`` on, ``squares`` four cycles later. ``largest_take`` ends
-    ``largest_valid`` and opens the door to the next vector; ``largest`` holds until 6 cycles after its first beat is
-    accepted, ``squares`` until 9 after.
+    set, ``largest`` is valid from the cycle after ``largest_valid`` on, ``squares`` five cycles later, or sooner;
+    ``early``, the ``leading_bits`` of each key, with ``largest_valid``. ``largest_take`` ends ``largest_valid`` and
+    opens the door to the next vector; ``largest`` holds until 5 cycles after its first beat is accepted, ``squares``
+    until 8 after.
 
     Numerics: exact, ``model_ref.norm.gather``. ``|x| < 2^34``; gains' mantissas are symmetric 12-bit numbers.
 
@@ -68,6 +71,7 @@ class NormStatistics(wiring.Component):
                 "u_index": Out(config.index_bits),
                 "stream": In(config.stream_bits),
                 "largest": Out(U_COUNT * KEY_BITS),
+                "early": Out(U_COUNT * ADDRESS_BITS),
                 "largest_valid": Out(1),
                 "largest_take": In(1),
                 "squares": Out(SQUARES_BITS),
@@ -102,27 +106,32 @@ class NormStatistics(wiring.Component):
             self.u_index.eq(s.delay(beat.index, 6)),
         ]
 
-        # Largest keys: a tree over the beat, then the running ones.
+        # Largest keys: a tree over the beat up to two, then these and the running one.
         tree = [[u[:KEY_BITS] for u in us] for us, _ in elements]
-        while len(tree) > 1:
+        while len(tree) > 2:
             tree = [
                 [s.register(larger(a, b)) for a, b in zip(left, right, strict=True)]
                 for left, right in zip(tree[::2], tree[1::2], strict=True)
             ]
-        came = s.valid(accepted, 5 + levels)
-        stream = place(came, of, 5 + levels)
-        go, start, stop = s.valid(came, 1), s.delay(beat.index == 0, 6 + levels), s.delay(ends, 6 + levels)
+        above = max(levels - 1, 0)
+        came = s.valid(accepted, 5 + above)
+        stream = place(came, of, 5 + above)
+        go, start, stop = s.valid(came, 1), s.delay(beat.index == 0, 6 + above), s.delay(ends, 6 + above)
         keys = Running(m, "keys", U_COUNT * KEY_BITS, streams, stream)
-        olds, news = [
-            [cat.word_select(u_index, KEY_BITS) for u_index in range(U_COUNT)] for cat in (keys.value, Cat(*tree[0]))
-        ]
-        largest = [Mux(start | (new > old), new, old) for new, old in zip(news, olds, strict=True)]
+        olds = [keys.value.word_select(u_index, KEY_BITS) for u_index in range(U_COUNT)]
+        largest = [largest_of(list(news), old, start) for *news, old in zip(*tree, olds, strict=True)]
         keys.replace(go, Cat(*largest))
         m.d.comb += self.largest.eq(keys.value)
-        with m.If(go & stop):
-            m.d.sync += self.largest_valid.eq(1)
-        with m.Elif(self.largest_take):
-            m.d.sync += self.largest_valid.eq(0)
+        waits = Signal()
+        if streams == 1:  # those of the beat that comes now: the table is read while they are compared
+            now = [leading_bits(Mux(go, new, old)) for new, old in zip(largest, olds, strict=True)]
+            m.d.comb += self.largest_valid.eq((go & stop) | waits)
+            m.d.sync += waits.eq(self.largest_valid & ~self.largest_take)
+        else:
+            now = [leading_bits(old) for old in olds]
+            m.d.comb += self.largest_valid.eq(waits)
+            m.d.sync += waits.eq((go & stop) | (waits & ~self.largest_take))
+        m.d.comb += self.early.eq(Cat(*now))
 
         # Squares: halves have their own trees, the carry between them is added a cycle later.
         halves = [(square[:LOW_BITS], square[LOW_BITS:]) for square in (self._square(s, p) for _, p in elements)]
@@ -131,9 +140,10 @@ class NormStatistics(wiring.Component):
                 (s.register(a[0] + b[0]), s.register(a[1] + b[1]))
                 for a, b in zip(halves[::2], halves[1::2], strict=True)
             ]
-        came = s.valid(go, 2)
-        stream = place(came, stream, 2)
-        go, start = s.valid(came, 1), s.delay(start, 3)
+        behind = 2 + levels - above
+        came = s.valid(go, behind)
+        stream = place(came, stream, behind)
+        go, start = s.valid(came, 1), s.delay(start, behind + 1)
         low = Running(m, "low", LOW_BITS, streams, stream)
         total = (Mux(start, 0, low.value) + halves[0][0])[: LOW_BITS + levels + 1]
         carry = s.register(total[LOW_BITS:])
@@ -216,14 +226,28 @@ class Running:
 
 
 def largest_latency(config: HwConfig) -> int:
-    """Cycles from a vector's last beat until its largest keys are there."""
-    return 7 + exact_log2(config.results_per_cycle)
+    """Cycles from a vector's last beat until its largest keys are there; of several streams they are read again."""
+    return (6 if config.streams == 1 else 7) + max(exact_log2(config.results_per_cycle) - 1, 0)
 
 
 def pick(words_of_u: Value, u_index: Value) -> Value:
     """Word ``u_index`` (0 to 2) of three; a selection by index would become a barrel shift."""
     words = [words_of_u.word_select(index, len(words_of_u) // U_COUNT) for index in range(U_COUNT)]
     return Mux(u_index[1], words[2], Mux(u_index[0], words[1], words[0]))
+
+
+def leading_bits(mantissa: Value) -> Value:
+    """The bits of a mantissa, or of a key, that a table of reciprocals is read by."""
+    return mantissa[MANTISSA_BITS - 1 - ADDRESS_BITS : MANTISSA_BITS - 1]
+
+
+def largest_of(news: list[Value], old: Value, start: Value) -> Value:
+    """The largest of one or two new keys and of the old one, unless it is the ``start``; all compared at once."""
+    *others, last = news
+    found = Mux(start | (last > old), last, old)
+    for other in others:
+        found = Mux(other > last, Mux(start | (other > old), other, old), found)
+    return found
 
 
 def larger(a: Value, b: Value) -> Value:

@@ -21,7 +21,7 @@ from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, start, unpack
 
-LATENCY = 4
+LATENCY = 3
 GATE_TO_UP = 10
 LARGEST = (1 << 17) - 1
 TIES_FRAC_BITS = 15

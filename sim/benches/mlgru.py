@@ -22,9 +22,9 @@ from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
 
-LATENCY = 12
-F_TO_I, I_TO_I, I_TO_G = 3, 7, 13
-"""Earliest beats of the same place, of the same index (chained), and of all."""
+LATENCY = 11
+F_TO_I, I_TO_I, I_TO_G, I_TO_FEW_G, FEW = 3, 7, 8, 13, 5
+"""Earliest beats of the same place, of the same index (chained), of all, and of all of a vector of few beats."""
 OFFSET = 3
 """First beat of S that is used: bases are never 0."""
 LARGEST = (1 << 17) - 1
@@ -261,7 +261,7 @@ class Bench:
                 if self.chained and item["stream"]:
                     earliest = max(earliest, updated[item["index"]] + I_TO_I)
             elif op == Op.G:
-                earliest = max(earliest, last_i + I_TO_G)
+                earliest = max(earliest, last_i + (I_TO_FEW_G if self.beats <= FEW else I_TO_G))
             if op != Op.F or place != (0, 0):  # a token may come later than it could
                 assert cycle == earliest, f"{Op(op).name} {place}: came in cycle {cycle}, not in {earliest}"
             if op == Op.F:

@@ -23,7 +23,18 @@ from lutern.model_ref.fixed import MANTISSA_ONE
 from lutern.model_ref.norm import GAIN_LOW_BITS, X_BITS, Gains, ScaleConstants
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.scoreboard import Scoreboard
-from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, reset, set_ports, start, unpack
+from lutern.sim.streams import (
+    StreamMonitor,
+    StreamSink,
+    StreamSource,
+    cycle_now,
+    pack,
+    pauses,
+    reset,
+    set_ports,
+    start,
+    unpack,
+)
 
 X_MAX = (1 << (X_BITS - 1)) - 1
 EDGES = ("zeros", "largest", "all_minus", "one", "powers", "rounding", "small", "last_only", "ties")
@@ -138,12 +149,15 @@ class NormBench:
         self.junk = random.Random(seed)
         self.x = StreamSource(dut, "i_x", pause=pause, seed=seed)
         self.op = StreamSource(dut, "i_op", pause=pause, seed=seed + 1)
-        self.codes_sink = StreamSink(dut, "o_codes", pause=parameters.get("sink", pause), seed=seed + 2)
+        self.codes_sink = StreamSink(dut, "o_codes")
+        waits = parameters.get("sink", pause)
+        self.waits = pauses("none" if waits == "after_valid" else waits, seed + 2)  # for a bank
         self.scale_sink = StreamSink(dut, "o_scale", pause=parameters.get("sink", pause), seed=seed + 3)
         self.codes = Scoreboard("norm.codes", seed=seed, bits=8)
         self.scales = Scoreboard("norm.scale", seed=seed, bits=29, decode=lambda value: unpack(layouts.SCALAR, value))
         self.fresh()
         cocotb.start_soon(self.show_g_squares())
+        cocotb.start_soon(self.give_banks())
         StreamMonitor(dut, "i_x", on_item=self.x_came)
         StreamMonitor(dut, "i_op", on_item=self.op_came)
         StreamMonitor(dut, "o_codes", on_item=self.codes_came)
@@ -266,6 +280,12 @@ class NormBench:
                 vector = self.shown.vectors[stream]
                 ports = {"g_squares": vector.g_squares, "state_shift": vector.state_shift}
             set_ports(self.dut, ports)
+
+    async def give_banks(self) -> None:
+        """Lets passes begin; an operation's own, once each."""
+        while True:
+            await RisingEdge(self.dut.clk)
+            self.dut.may_begin.value = int(not next(self.waits))
 
     def x_beats(self, case: Case) -> list[int]:
         """Payloads of a case, block by block; gains that no matrix uses are random."""

@@ -8,8 +8,8 @@ import numpy as np
 from cocotb.triggers import ClockCycles, FallingEdge
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, scale_payload, values_payload
-from lutern.hw.scale import SumScale
+from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, place_payload, scale_payload, values_payload
+from lutern.hw.scale import CUT_VALUE_BITS, SumScale
 from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS
 from lutern.sim.benches.vectors import flat, split
 from lutern.sim.runner import bench_parameters, bench_seed
@@ -20,6 +20,12 @@ TOP = (1 << SUM_BITS - 1) - 1
 MANTISSAS = (0, 1 << 16, (1 << 17) - 1, 0x15555)
 SHIFTS = (-2112, *range(SHIFT_MIN - 3, SHIFT_MAX + 4), 2117)
 """The ends are those of -(exponent + cut + frac); between them every shift that differs, and some that must not."""
+DIRECT = {
+    Op.UP: ("o_up", "cuts", CUT_VALUE_BITS, 2),
+    Op.RESIDUAL: ("o_h", "h_values", VALUE_BITS, 5),
+    Op.EMBED: ("o_h", "h_values", VALUE_BITS, 5),
+}
+"""Where the place and the values of an operation that takes no FIFO come, and how many cycles later."""
 SUMS = (0, 1, -1, 63, 64, -64, -65, 131071, 131072, -131071, -131072, TOP, -TOP, -TOP - 1)
 
 
@@ -37,6 +43,8 @@ class Bench:
         self.source = StreamSource(dut, "i", pause=parameters["source"], seed=self.seed)
         self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
         self.board = Scoreboard("scale.values", seed=self.seed, bits=self.out.size, decode=self.show)
+        self.direct = [StreamSink(dut, name, pause=parameters["sink"], seed=self.seed + 2) for name in ("o_up", "o_h")]
+        self.late: dict[int, tuple[str, int, str]] = {}  # cycle, port, its value, of which operation
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=self.on_output)
         self.saturations = 0
@@ -101,11 +109,23 @@ class Bench:
         scores = np.zeros_like(values)
         if op == Op.HEAD:
             scores = SumScale.score_model(sums, fields["cut"], fields["mantissa"], fields["shift"])
+        if saturated:
+            self.pulses.add(cycle + self.latency)
+        if op in DIRECT:
+            self.on_direct(cycle, op, fields, values)
+            return
         kept = {name: fields[name] for name in ("bounds", "op", "frac", "state_base", "stream", "index", "last")}
         expected = pack(self.out, {"values": flat(values, VALUE_BITS), "scores": flat(scores, VALUE_BITS), **kept})
         self.board.expect(expected, index=len(self.entered.items) - 1)
-        if saturated:
-            self.pulses.add(cycle + self.latency)
+
+    def on_direct(self, cycle: int, op: Op, fields: dict[str, int], values: Any) -> None:
+        """The place is told at once, the values come when they are made."""
+        name, port, bits, cycles = DIRECT[op]
+        self.late[cycle + cycles] = port, flat(values, bits), op.name
+        place = unpack(place_payload(self.config), to_int(getattr(self.dut, f"{name}__payload")))
+        kept = {key: fields[key] for key in ("stream", "index", "last")}
+        assert place == {"adds": int(op == Op.RESIDUAL), **kept}, f"scale.place: {place} of {op.name}, seed {self.seed}"
+        assert to_int(getattr(self.dut, f"{name}__valid"))
 
     def on_output(self, cycle: int, payload: int) -> None:
         fields = unpack(self.out, payload)
@@ -118,17 +138,31 @@ class Bench:
             await FallingEdge(self.dut.clk)
             if to_int(self.dut.rst):
                 self.pulses.clear()
+                self.late.clear()
                 continue
+            if cycle_now() in self.late:
+                port, expected, name = self.late.pop(cycle_now())
+                got = to_int(getattr(self.dut, port))
+                assert got == expected, (
+                    f"scale.values: index 0, cycle {cycle_now()}: got {got:#x} of {name}, expected {expected:#x}, "
+                    f"seed {self.seed}"
+                )
             pulse = cycle_now() in self.pulses
             self.saturations += pulse
             assert to_int(self.dut.saturated) == pulse, (
                 f"scale: saturated is {int(not pulse)} in cycle {cycle_now()}, seed {self.seed}"
             )
 
-    async def run(self, count: int) -> None:
-        await self.sink.receive(count, 500)
+    async def run(self, items: list[int]) -> None:
+        await self.sink.receive(sum(not self.is_direct(item) for item in items), 500)
+        while self.source.pending:
+            await ClockCycles(self.dut.clk, 1)
         await ClockCycles(self.dut.clk, 10)
         self.board.finish()
+        assert not self.late
+
+    def is_direct(self, item: int) -> bool:
+        return Op(unpack(self.layout, item)["op"]) in DIRECT
 
 
 @cocotb.test()
@@ -137,10 +171,11 @@ async def edges_then_random(dut: Any) -> None:
     await start(dut)
     items = bench.edges() + [bench.random_beat() for _ in range(bench_parameters()["beats"])]
     bench.source.queue(items)
-    await bench.run(len(items))
+    await bench.run(items)
     assert bench.saturations > 100
     if bench.unpaused:
-        waits = {b - a for (a, _), (b, _) in zip(bench.entered.items, bench.left.items, strict=True)}
+        through = [cycle for cycle, item in bench.entered.items if not bench.is_direct(item)]
+        waits = {left - came for came, (left, _) in zip(through, bench.left.items, strict=True)}
         cycles = [cycle for cycle, _ in bench.entered.items]
         assert waits == {bench_parameters()["latency"]}, f"latencies {waits}"
         assert np.diff(cycles).max() == 1, "a bubble"
@@ -161,4 +196,4 @@ async def reset_in_mid_vector(dut: Any) -> None:
         bench.board.pending.clear()
         bench.sink.received.clear()
         dut.rst.value = 0
-        await bench.run(5)
+        await bench.run(items)

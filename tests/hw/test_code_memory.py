@@ -6,6 +6,7 @@ import pytest
 
 from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
+from lutern.sim.benches.with_passes import WithPasses
 from lutern.sim.convert import convert_rtlil
 from lutern.sim.runner import run_bench
 
@@ -20,7 +21,7 @@ class Shape(NamedTuple):
     streams: int = 1
     active: int = 1
     width: int = 32
-    latency: int = 2
+    latency: int = 1
 
 
 SHAPES = [Shape(4, 4, 1, 2), Shape(4, 8, 2, 2), Shape(2, 4, 1, 4)]
@@ -47,7 +48,7 @@ def run(shape: Shape, pause: str, testcase: str | None = None) -> None:
     block = CodeMemory(HwConfig("bench", **values))
     assert block.latency == shape.latency
     run_bench(
-        block,
+        WithPasses(block),
         "lutern.sim.benches.code_memory",
         seed=61,
         testcase=testcase,

@@ -32,6 +32,12 @@ def cell(step: str) -> str:
     return str(found[0])
 
 
+def clauses(text: str) -> dict[int, int]:
+    """Cycles by what they are "for": "6 for P = 1 and 2, 7 for 4"."""
+    found = re.findall(r"(\d+) for (?:[CP] = )?(\d+)(?: and (\d+))?", text)
+    return {int(key): int(latency) for latency, *keys in found for key in keys if key}
+
+
 def cycles(text: str, p: int = 0) -> int:
     """A sum of numbers and p."""
     return sum(p if term == "p" else int(term) for term in text.split(" + "))
@@ -42,15 +48,16 @@ def machine(results: int = 1, rows: int = 8, columns: int = 8, **changes: int) -
 
 
 def test_ternary_unit() -> None:
-    clauses = re.findall(r"(\d+) for (?:C = )?(\d+)(?: and (\d+))?", cell("beat of trits and codes accepted"))
-    said = {int(columns): int(latency) for latency, *all_columns in clauses for columns in all_columns if columns}
+    said = clauses(cell("beat of trits and codes accepted"))
     assert said == {columns: TernaryUnit.latency_of(machine(columns=columns)) for columns in (2, 4, 8, 16, 32)}
 
 
 def test_constants() -> None:
     assert cycles(cell("sum → value")) == SumScale.latency
     assert cycles(cell("largest → R")) == NormScalar.factor_latency
-    assert cycles(cell("R → first Q codes")) == Quantiser.latency
+    assert cycles(cell("R → first Q codes")) == Quantiser.latency - Quantiser.factor_stage
+    assert NormScalar.pass_latency + Quantiser.factor_stage == NormScalar.factor_latency, "R stands when it is wanted"
+    assert [cycles(text) for text in cell("sum → v of up").split(" / ")] == [Glu.latency, Residual.latency]
     resident = {ResidentMemory.row_latency_of(config) for config in PRESETS.values() if config.source == "resident"}
     assert cell("token → first word") == f"{resident.pop()} resident, {StreamedMemory.row_latency} streamed"
     assert not resident
@@ -59,9 +66,9 @@ def test_constants() -> None:
 @pytest.mark.parametrize("results", RESULTS)
 def test_what_depends_on_results_per_cycle(results: int) -> None:
     config, p = machine(results), results.bit_length() - 1
-    assert cycles(cell("last element into the norm"), p) == largest_latency(config)
-    said = [cycles(text, p) for text in cell("value → v of g").split(" / ")]
-    assert said == [Mlgru.latency, Glu.latency, Residual.latency, Head.latency_of(config)]
+    said, several = clauses(cell("last element into the norm"))[results], machine(results, streams=2)
+    assert (said, said + 1) == (largest_latency(config), largest_latency(several))
+    assert [cycles(text, p) for text in cell("value → v of g").split(" / ")] == [Mlgru.latency, Head.latency_of(config)]
 
 
 def test_code_memory() -> None:
@@ -74,9 +81,9 @@ def test_code_memory() -> None:
 def test_barrier() -> None:
     """The sum of the column, of the machine that the page names."""
     config = machine(results=4, rows=32, columns=32)
-    norm = largest_latency(config) + NormScalar.factor_latency + Quantiser.latency
-    blocks = [Mlgru.latency, Glu.latency, Residual.latency]
-    others = [TernaryUnit.latency_of(config), config.rows // config.results_per_cycle, SumScale.latency]
+    norm = largest_latency(config) + NormScalar.pass_latency + Quantiser.latency
+    blocks = [SumScale.latency + Mlgru.latency, Glu.latency, Residual.latency]
+    others = [TernaryUnit.latency_of(config), config.rows // config.results_per_cycle]
     codes = CodeMemory.latency_of(config)
     least, most = (sum(others) + block + norm + codes for block in (min(blocks), max(blocks)))
     terms = [*map(str, others), f"{{{', '.join(map(str, blocks))}}}", str(norm), str(codes)]

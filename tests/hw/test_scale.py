@@ -6,7 +6,7 @@ from lutern.hw import scale
 from lutern.hw.config import HwConfig
 from lutern.sim.runner import run_bench
 
-LATENCY = 7
+LATENCY = 5
 
 
 def run(
