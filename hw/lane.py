@@ -14,10 +14,13 @@ The generator's LUT4 is 0 and ignores what comes in; the last cell's carry-out h
 `carry_last` says so. `boards/synthesis.py` takes both ends off, which would cost a slice each.
 
 Cost: one LUT4 a bit and one for the generator, to an even number (a CCU2C has two halves): 10 for 9 bits, 12 for 10 or
-11. An adder of two totals the same, but bit 0 of an even width is a LUT4 beside the chain: 13 for 12 bits, not 14.
+11. A lane of an even width has a half to spare, which chooses between two bits for whoever needs that (``Choice``). An
+adder of two totals costs as much, but bit 0 of an even width is a LUT4 beside the chain: 13 for 12 bits, not 14.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 from amaranth.hdl import Cat, Const, Elaboratable, Instance, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
@@ -28,15 +31,28 @@ from lutern.hw.layouts import CODE_BITS
 LANE_TABLE = 0x969A
 """LUT4 of a lane's bit, indexed D C B A: A; A xnor B (minus); A xor B (plus); A xnor B (both: minus counts)."""
 ADDER_TABLE = 0x6AAA
-"""LUT4 of an adder's bit, C = 1: A xor B where D, else A."""
+"""LUT4 of an adder's bit, C = D = 1: A xor B."""
 PASS_TABLE, AND_TABLE, ZERO_TABLE = 0x000A, 0x0008, 0
 """Generators: with C = D = 1 LUT4 is 0, and the carry is A; A & B; 0."""
+CHOICE_TABLE = 0xCACA
+"""A half of its own: B where C, else A."""
 
 Half = tuple[int, Value, Value, Value, Value]
 
 
-def carry_chain(m: Module, halves: list[Half]) -> Value:
-    """Bits S of the halves (table, A, B, C, D) above the generator, which is the first of them."""
+@dataclass
+class Choice:
+    """``o`` is ``b`` where ``by``, else ``a``: of bits, in a half that a lane has to spare."""
+
+    a: Signal = field(default_factory=Signal)
+    b: Signal = field(default_factory=Signal)
+    by: Signal = field(default_factory=Signal)
+    o: Signal = field(default_factory=Signal)
+
+
+def carry_chain(m: Module, halves: list[Half], apart: bool = False) -> Value:
+    """Bits S of the halves (table, A, B, C, D) above the generator, which is the first of them; ``apart``: the last one
+    takes no carry."""
     sums = Signal(len(halves))
     carry: Value | None = None
     for index in range(0, len(halves), 2):
@@ -56,7 +72,8 @@ def carry_chain(m: Module, halves: list[Half]) -> Value:
             ports["o_COUT"] = carry
         else:
             ports["a_carry_last"] = 1
-        m.submodules += Instance("CCU2C", p_INJECT1_0="NO", p_INJECT1_1="NO", **ports)
+        takes_none = apart and index + 2 == len(halves)
+        m.submodules += Instance("CCU2C", p_INJECT1_0="NO", p_INJECT1_1="YES" if takes_none else "NO", **ports)
     return sums[1:]
 
 
@@ -64,11 +81,13 @@ class Lane(wiring.Component):
     """``o = total + trit * code``, combinational.
 
     Parameters: ``total_bits``, ``bits`` of the result, ``cells`` to build it of CCU2C. Members: ``total``, ``code``,
-    ``plus`` and ``minus`` (the trit; both is -1), ``o``. Numerics: exact modulo 2 ** bits. Latency 0.
+    ``plus`` and ``minus`` (the trit; both is -1), ``o``. Numerics: exact modulo 2 ** bits. Latency 0. ``choice``: of a
+    lane of cells that has a half to spare.
     """
 
     def __init__(self, total_bits: int, bits: int, *, cells: bool) -> None:
         self.bits, self.cells = bits, cells
+        self.choice = Choice() if cells and bits % 2 == 0 else None
         super().__init__(
             {
                 "total": In(signed(total_bits)),
@@ -88,40 +107,37 @@ class Lane(wiring.Component):
         halves: list[Half] = [(PASS_TABLE, self.minus, one, one, one)]
         for bit in range(self.bits):
             halves.append((LANE_TABLE, _bit(self.total, bit), _bit(self.code, bit), self.minus, self.plus))
-        m.d.comb += self.o.eq(carry_chain(m, halves))
+        if self.choice:
+            choice = self.choice
+            sums = carry_chain(m, [*halves, (CHOICE_TABLE, choice.a, choice.b, choice.by, one)], apart=True)
+            m.d.comb += [self.o.eq(sums[:-1]), choice.o.eq(sums[-1])]
+        else:
+            m.d.comb += self.o.eq(carry_chain(m, halves))
         return m
 
 
 class Adder(wiring.Component):
-    """``o = a + b``, or ``a`` alone where ``on`` is 0; combinational.
+    """``o = a + b``, combinational.
 
-    Parameters: ``a_bits``, ``b_bits``, ``bits`` of the result, ``gated`` to have ``on``, ``cells`` to build it of
-    CCU2C. Members: ``a``, ``b``, ``o``, all signed, and ``on``. Numerics: exact modulo 2 ** bits. Latency 0.
+    Parameters: ``a_bits``, ``b_bits``, ``bits`` of the result, ``cells`` to build it of CCU2C. Members: ``a``, ``b``,
+    ``o``, all signed. Numerics: exact modulo 2 ** bits. Latency 0.
     """
 
-    def __init__(self, a_bits: int, b_bits: int, bits: int, *, cells: bool, gated: bool = False) -> None:
-        self.bits, self.cells, self.gated = bits, cells, gated
-        super().__init__(
-            {
-                "a": In(signed(a_bits)),
-                "b": In(signed(b_bits)),
-                "o": Out(signed(bits)),
-                **({"on": In(1)} if gated else {}),
-            }
-        )
+    def __init__(self, a_bits: int, b_bits: int, bits: int, *, cells: bool) -> None:
+        self.bits, self.cells = bits, cells
+        super().__init__({"a": In(signed(a_bits)), "b": In(signed(b_bits)), "o": Out(signed(bits))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         one: Value = Const(1)
-        on = self.on if self.gated else one
         if not self.cells:
-            m.d.comb += self.o.eq(self.a + (Mux(on, self.b, 0) if self.gated else self.b))
+            m.d.comb += self.o.eq(self.a + self.b)
             return m
-        apart = self.bits % 2 == 0 and not self.gated
+        apart = self.bits % 2 == 0
         halves: list[Half] = [
             (AND_TABLE, self.a[0], self.b[0], one, one) if apart else (ZERO_TABLE, one, one, one, one)
         ]
-        halves += [(ADDER_TABLE, _bit(self.a, bit), _bit(self.b, bit), one, on) for bit in range(apart, self.bits)]
+        halves += [(ADDER_TABLE, _bit(self.a, bit), _bit(self.b, bit), one, one) for bit in range(apart, self.bits)]
         sums = carry_chain(m, halves)
         m.d.comb += self.o.eq(Cat(self.a[0] ^ self.b[0], sums) if apart else sums)
         return m

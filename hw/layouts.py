@@ -250,6 +250,11 @@ def results_op(config: HwConfig) -> StructLayout:
 # the beat's place in its vector, ``last`` marks the last beat of its stream's vector.
 
 
+def sum_bits(config: HwConfig) -> int:
+    """Bits that hold the sum of a row of the widest matrix; the streams of sums have ``SUM_BITS`` all the same."""
+    return (config.max_width * CODE_MAX).bit_length() + 1
+
+
 def codes_payload(config: HwConfig) -> StructLayout:
     """Codes of one beat for the ternary unit: C codes of stream 0, then of stream 1, ..."""
     return StructLayout(

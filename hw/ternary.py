@@ -10,7 +10,7 @@ The trits of a beat are decoded once, for all streams; each stream has its codes
 
 No multiplier. On ECP5 (``cells`` "ecp5") a row is chains of ``CHAIN`` folded lanes (``lane.py``), joined by a tree:
 
-    {0, code, -code} ─► lane ─►█─► lane ─► lane ─►█─► tree ─►█─► accumulate        █ register; trits wait beside
+    {0, code, -code} ─► lane ─► lane ─►█─► lane ─► tree ─►█─► tree ─►█─► accumulate     █ register; trits wait beside
 
 Elsewhere and in simulation, products are added by a tree: one of three, four inputs a bit (code, -code, plus, minus).
 The negative codes are shared by all rows. Products are offset by 128, so that the tree adds unsigned numbers: nothing
@@ -33,6 +33,8 @@ R / P - ``results`` idle cycles part its streams.
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
@@ -40,9 +42,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from lutern.hw.config import HwConfig
-from lutern.hw.lane import Adder, Lane
-from lutern.hw.layouts import CODE_BITS, codes_payload, decode_byte, sums_payload
-from lutern.hw.pipeline import Stages, own_register, pack
+from lutern.hw.lane import Adder, Choice, Lane
+from lutern.hw.layouts import CODE_BITS, codes_payload, decode_byte, sum_bits, sums_payload
+from lutern.hw.pipeline import Stages, own_register
 from lutern.model_ref import ternary
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
@@ -50,13 +52,13 @@ from lutern.model_ref.ternary import SUM_BITS
 OFFSET = 1 << (CODE_BITS - 1)
 """Added to every product; a product of 0 is this."""
 CHAIN = 4
-"""Folded lanes one behind the other before a tree joins the chains: longer ones save LUTs and delay more trits."""
+"""Folded lanes one behind the other before a tree joins the chains; the first is a product."""
 LANES_PER_STAGE = 2
-"""Lanes of a chain between two registers; the first pair is a product and a lane."""
+"""Adders between two registers, lanes of a chain and those that join chains."""
 ROWS_TOGETHER = 8
 """Rows that share registers of codes and controls: lanes lie all over the chip, near their trits."""
 LEVELS_PER_STAGE = 2
-"""Levels of the adder tree between two registers."""
+"""Levels of a tree between two registers."""
 PLANE_BYTES = 8
 """Bytes that are decoded together; 64 bits are one operation for Verilator."""
 
@@ -180,7 +182,8 @@ class TernaryUnit(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config, beat = self.config, self.i_codes.payload
-        drain = [Signal(SUM_BITS, name=f"drain_{row}", reset_less=True) for row in range(config.streams * config.rows)]
+        bits = sum_bits(config)
+        drain = [Signal(bits, name=f"drain_{row}", reset_less=True) for row in range(config.streams * config.rows)]
         pending = Signal()  # a row group has ended, and its sums are not in the drain
         enters, accepted = Signal(), Signal()
         m.d.comb += [
@@ -193,8 +196,9 @@ class TernaryUnit(wiring.Component):
         depth = self.latency - 2
         trits = [self._trits(stages)]
         if self._cells:  # lanes further down a chain take theirs later
-            for _ in range(LANES_PER_STAGE, min(CHAIN, config.columns), LANES_PER_STAGE):
+            for _ in range(LANES_PER_STAGE + 1, min(CHAIN, config.columns), LANES_PER_STAGE):
                 trits.append([(stages.register(plus), stages.register(minus)) for plus, minus in trits[-1]])
+        self._choices: dict[int, list[Choice]] = defaultdict(list)
         build = self._chains if self._cells else self._tree
         sums = [value for codes in self._codes() for value in build(m, stages, trits, codes)]
 
@@ -216,44 +220,35 @@ class TernaryUnit(wiring.Component):
         to_drain = stages.delay(beat.results, depth, "to_drain")
         with m.If(ends):
             m.d.sync += [final.eq(of_final), results.eq(to_drain)]
-        self._accumulate(
-            m,
-            sums,
-            drain,
-            (
-                stages.valid(accepted, depth - 1),
-                stages.valid(accepted & beat.last_column, depth - 1),
-                next_going,
-                next_load,
-                next_step,
-            ),
-        )
+        early_take, early_ends = stages.valid(accepted, depth - 1), stages.valid(accepted & beat.last_column, depth - 1)
+        early_going = Mux(early_take, ~early_ends, next_going)
+        self._accumulate(m, sums, drain, (early_take, early_ends, ~early_going, next_load, next_load | next_step))
         self._drain(m, drain, load=load, final=final, results=results, room=room, next_step=next_step)
         return m
 
     def _accumulate(self, m: Module, sums: list[Value], drain: list[Signal], controls: tuple[Value, ...]) -> None:
         """Accumulators, copies and drain of all rows; some rows together have their own registers of the ``controls``.
 
-        Those come a cycle ahead: partial sums are taken; they are the last; others were before; the copies are loaded
-        into the drain; it moves by P.
+        Those come a cycle ahead: partial sums are taken; they are the last; no row group goes on, so that the next one
+        begins with 0; the copies are loaded into the drain; that, or it moves by P.
         """
-        take, ends, going, load, step = (Const(0),) * 5
+        bits = sum_bits(self.config)
+        take, ends, clear, load, moves = (Const(0),) * 5
         for row, partial in enumerate(sums):
             if row % ROWS_TOGETHER == 0:
-                take, ends, going, load, step = (own_register(m, value, cells=self._cells) for value in controls)
-            kept = Signal(signed(SUM_BITS), name=f"kept_{row}", reset_less=True)
-            hold = Signal(SUM_BITS, name=f"hold_{row}", reset_less=True)
-            total = self._join(m, partial, kept, SUM_BITS, on=going)
-            with m.If(take):
+                take, ends, clear, load, moves = (own_register(m, value, cells=self._cells) for value in controls)
+            kept = Signal(signed(bits), name=f"kept_{row}", reset_less=True)
+            hold = Signal(bits, name=f"hold_{row}", reset_less=True)
+            total = self._join(m, partial, kept, bits)
+            with m.If(clear):  # the flip-flops' own reset: the adder has no gate
+                m.d.sync += kept.eq(0)
+            with m.Elif(take):
                 m.d.sync += kept.eq(total)
             with m.If(ends):
                 m.d.sync += hold.eq(total)
             above = row + self.config.results_per_cycle
-            with m.If(load):
-                m.d.sync += drain[row].eq(hold)
-            if above < len(sums):
-                with m.Elif(step):
-                    m.d.sync += drain[row].eq(drain[above])
+            with m.If(moves):
+                m.d.sync += drain[row].eq(self._choose(m, row, load, hold, drain[above]) if above < len(sums) else hold)
 
     def _drain(
         self,
@@ -282,7 +277,7 @@ class TernaryUnit(wiring.Component):
             bits = [Mux(bit, full << place, 0) for place, bit in enumerate(self.final_stream)]
             m.d.sync += others.eq(sum(bits[1:], bits[0]))  # "*" would be a multiplier block
         m.d.comb += [
-            here.sums.eq(pack(drain[:per_cycle])),
+            here.sums.eq(Cat(*[Cat(total, total[-1].replicate(SUM_BITS - len(total))) for total in drain[:per_cycle]])),
             here.index.eq(index),
             step.eq(busy & (hole | ~waits)),
             next_final_beat.eq(Mux(load, (results == 1) & (others == 0), Mux(step, steps == 1, final_beat))),
@@ -350,21 +345,21 @@ class TernaryUnit(wiring.Component):
         """Sum of the products of each row, of CCU2C; trits by the cycles that they have waited."""
         config = self.config
         columns, chain = config.columns, min(CHAIN, config.columns)
-        level: list[list[Value]] = []
+        level: list[list[Value]] = []  # of each row the sums of its chains
         for first in range(0, config.rows, ROWS_TOGETHER):  # rows that have registers of the codes for themselves
             some = range(first, min(first + ROWS_TOGETHER, config.rows))
             held = [own_register(m, code, cells=True) for code in codes]
             negatives = [own_register(m, (-code)[:CODE_BITS], cells=True) for code in codes[::chain]]
             level += self._rows(m, stages, trits, held, negatives, some)
-        count, step = chain, 0
+        count, adders = chain, chain - 1
         while count < columns:
-            count, step = 2 * count, step + 1
+            if adders and adders % LANES_PER_STAGE == 0:
+                level = [[stages.register(value) for value in row] for row in level]
+            count, adders = 2 * count, adders + 1
             level = [
                 [self._join(m, a, b, _bits(count)) for a, b in zip(row[::2], row[1::2], strict=True)] for row in level
             ]
-            if step % LEVELS_PER_STAGE == 0 or count == columns:
-                level = [[stages.register(value) for value in row] for row in level]
-        return [row[0] for row in level]
+        return [stages.delay(row[0], self.latency - 3 - max(0, adders - 1) // LANES_PER_STAGE) for row in level]
 
     def _rows(
         self,
@@ -375,45 +370,56 @@ class TernaryUnit(wiring.Component):
         negatives: list[Value],
         rows: range,
     ) -> list[list[Value]]:
-        """Sums of every chain of some rows."""
+        """Sums of every chain of some rows, not registered; what lanes have to spare goes to ``_choices``."""
         columns, chain = self.config.columns, min(CHAIN, self.config.columns)
         level: list[list[Value]] = [[] for _row in rows]
         for start in range(0, columns, chain):
             for place in range(chain):
-                column, waited = start + place, place // LANES_PER_STAGE
+                column, waited = start + place, max(0, place - 1) // LANES_PER_STAGE
                 code = codes[column]
                 for _ in range(waited):
                     code = own_register(m, code, cells=True)
                 for row, totals in zip(rows, level, strict=True):
                     plus, minus = trits[waited][row * columns + column]
+                    if place > 1 and place % LANES_PER_STAGE == 1:
+                        totals[-1] = stages.register(totals[-1])
                     if place == 0:
                         product = Mux(minus, negatives[start // chain], Mux(plus, code, 0))
                         totals.append(product[:CODE_BITS].as_signed())
                     else:
-                        if place % LANES_PER_STAGE == 0:
-                            totals[-1] = stages.register(totals[-1])
-                        totals[-1] = self._lane(m, totals[-1], code, plus, minus, _bits(place + 1))
-            for totals in level:
-                totals[-1] = stages.register(totals[-1])
+                        lane = self._lane(m, totals[-1], code, plus, minus, _bits(place + 1))
+                        totals[-1] = lane.o
+                        if lane.choice:
+                            self._choices[row].append(lane.choice)
         return level
 
-    def _lane(self, m: Module, total: Value, code: Value, plus: Value, minus: Value, bits: int) -> Value:
+    def _lane(self, m: Module, total: Value, code: Value, plus: Value, minus: Value, bits: int) -> Lane:
         lane = Lane(len(total), bits, cells=True)
         m.submodules += lane
         m.d.comb += [lane.total.eq(total), lane.code.eq(code), lane.plus.eq(plus), lane.minus.eq(minus)]
-        return lane.o
+        return lane
 
-    def _join(self, m: Module, a: Value, b: Value, bits: int, on: Value | None = None) -> Value:
-        """Sum of a and b, where ``on`` is 0 a alone."""
+    def _choose(self, m: Module, row: int, by: Value, one: Value, other: Value) -> Value:
+        """``one`` where ``by``, else ``other``: in halves that lanes of the row have to spare, as far as they go."""
+        chosen: list[Value] = []
+        spare = self._choices[row % self.config.rows]
+        for a, b in zip(other, one, strict=True):
+            if spare:
+                choice = spare.pop()
+                m.d.comb += [choice.a.eq(a), choice.b.eq(b), choice.by.eq(by)]
+                chosen.append(choice.o)
+            else:
+                chosen.append(Mux(by, b, a))
+        return Cat(*chosen)
+
+    def _join(self, m: Module, a: Value, b: Value, bits: int) -> Value:
         if not self._cells:
             total = Signal(signed(bits), name="total")
-            m.d.comb += total.eq(a + (b if on is None else Mux(on, b, 0)))
+            m.d.comb += total.eq(a + b)
             return total
-        adder = Adder(len(a), len(b), bits, cells=True, gated=on is not None)
+        adder = Adder(len(a), len(b), bits, cells=True)
         m.submodules += adder
         m.d.comb += [adder.a.eq(a), adder.b.eq(b)]
-        if on is not None:
-            m.d.comb += adder.on.eq(on)
         return adder.o
 
     def _tree(self, m: Module, stages: Stages, trits: list[list[Trit]], codes: list[Value]) -> list[Value]:

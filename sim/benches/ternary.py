@@ -220,14 +220,14 @@ async def every_byte(dut: Any) -> None:
 
 @cocotb.test()
 async def widest_row(dut: Any) -> None:
-    """8192 columns of 127 reach the ends of 21 bits."""
+    """The most columns that the machine has, all of 127, reach the ends of its sums."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
     beats = Beats()
-    trits = np.where(np.arange(config.rows) % 2, 1, -1)[:, None] * np.ones((config.rows, 8192), int)
+    trits = np.where(np.arange(config.rows) % 2, 1, -1)[:, None] * np.ones((config.rows, config.max_width), int)
     signs = np.where(np.arange(config.streams) % 2, -1, 1)[:, None]
-    beats.add_matrix(config, trits, signs * np.full(8192, 127))
+    beats.add_matrix(config, trits, signs * np.full(config.max_width, 127))
     await bench.run(beats)
 
 
