@@ -96,7 +96,8 @@ class GainJoin(wiring.Component):
 
     Members: ``i_op`` operations that use gains, in order; ``i_group`` their groups, once for all streams; ``i_x`` the
     vectors; ``o`` to the norm; ``o_bounds`` the values (0.17) for rows of f, ``bounds_stream``, ``bounds_index``,
-    ``bounds_last`` of the beat of sums that wants them (while none does: anything).
+    ``bounds_last`` of the beat of sums that wants them (while none does: anything). Gains that an operation does not
+    have are anything, too.
 
     Stream 0 takes a group; a ring keeps it as it is used, by index, for streams 1 to ``final_stream``. The ring is
     read one beat ahead. With one stream there is no ring.
@@ -144,15 +145,12 @@ class GainJoin(wiring.Component):
         lanes, fresh = self.config.results_per_cycle, self.i_group.payload.group
         gains: Value = Signal(lanes * TUPLE_GAINS * ITEM_BITS)
         bounds: Value = Cat(*[bound_value(fresh.word_select(lane, ITEM_BITS)) for lane in range(lanes)])
-        for lane in range(lanes):
-            aligned = gains.word_select(lane, TUPLE_GAINS * ITEM_BITS)
-            with m.Switch(op.outer + op.matrices):
-                with m.Case(1):  # no w1: the one G is item 1
-                    m.d.comb += aligned.eq(Cat(Const(0, ITEM_BITS), fresh.word_select(lane, ITEM_BITS)))
-                with m.Case(2):
-                    m.d.comb += aligned.eq(fresh.word_select(lane, 2 * ITEM_BITS))
-                with m.Default():
-                    m.d.comb += aligned.eq(fresh.word_select(lane, TUPLE_GAINS * ITEM_BITS))
+        one, two = op.outer + op.matrices == 1, op.outer + op.matrices == 2
+        for lane in range(lanes):  # items that an operation does not have are anything
+            alone, pair, whole = (fresh.word_select(lane, items * ITEM_BITS) for items in GAIN_TUPLES)
+            w1, g = (Mux(two, pair.word_select(k, ITEM_BITS), whole.word_select(k, ITEM_BITS)) for k in (0, 1))
+            given = Cat(w1, Mux(one, alone, g), whole[2 * ITEM_BITS :])  # no w1: the one G is item 1
+            m.d.comb += gains.word_select(lane, TUPLE_GAINS * ITEM_BITS).eq(given)
         if several:
             index = Mux(op.bounds, self.bounds_index, x.index)
             gains = self._ring(m, Mux(op.bounds, bounds, gains), index, first, taken, valid)

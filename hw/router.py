@@ -11,8 +11,6 @@ one cycle, of a header as well. Nothing is buffered here but an operation under 
 
 from __future__ import annotations
 
-from typing import Any
-
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
@@ -189,21 +187,25 @@ class GroupUnpacker(wiring.Component):
             self.o.payload.group.eq(buffer),
             self.i.ready.eq(refill & ~(taken & self.flush) & (self.items != 0)),
         ]
+        loads = self.i.valid & self.i.ready
+        whole, full = Signal(), Signal.like(groups_left, name="full")  # a word ends a group; groups of the items in it
+        shifted: Value = buffer  # behind the last group of a word anything: the next one fills the buffer
         with m.Switch(self.items):
             for items in self.choices:
                 groups, words = shapes[items]
                 with m.Case(items):
-                    with m.If(taken):
-                        m.d.sync += groups_left.eq(Mux(self.flush, 0, groups_left - 1))
-                        if groups > 1:
-                            m.d.sync += buffer.eq(buffer >> self.group_bits[items])
-                    with m.If(self.i.valid & self.i.ready):
-                        if words == 1:
-                            m.d.sync += [buffer.eq(self.i.payload), groups_left.eq(groups)]
-                        else:
-                            m.d.sync += [
-                                buffer.word_select(words_held, word_bits).eq(self.i.payload),
-                                words_held.eq(Mux(words_held == words - 1, 0, words_held + 1)),
-                                groups_left.eq(words_held == words - 1),
-                            ]
+                    m.d.comb += [whole.eq(words_held == words - 1), full.eq(groups)]
+                if groups > 1:
+                    moved = buffer >> self.group_bits[items]
+                    shifted = moved if shifted is buffer else Mux(self.items == items, moved, shifted)
+        with m.If(taken):
+            m.d.sync += groups_left.eq(Mux(self.flush, 0, groups_left - 1))
+        with m.If(loads):
+            m.d.sync += [
+                buffer.word_select(words_held, word_bits).eq(self.i.payload),
+                words_held.eq(Mux(whole, 0, words_held + 1)),
+                groups_left.eq(Mux(whole, full, 0)),
+            ]
+        with m.Elif(taken):
+            m.d.sync += buffer.eq(shifted)
         return m
