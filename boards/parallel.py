@@ -66,7 +66,7 @@ def run_together(
             return error
 
     if most <= 1:  # no thread is needed
-        found = []
+        found: list[T | LuternError] = []
         for job in jobs:
             progress(len(found))
             found.append(outcome(job))

@@ -11,6 +11,8 @@ one cycle, of a header as well. Nothing is buffered here but an operation under 
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
