@@ -44,7 +44,7 @@ from amaranth.utils import ceil_log2
 from lutern.hw.config import HwConfig
 from lutern.hw.lane import Adder, Choice, Lane
 from lutern.hw.layouts import CODE_BITS, codes_payload, decode_byte, sum_bits, sums_payload
-from lutern.hw.pipeline import Stages, own_register
+from lutern.hw.pipeline import Stages, own_register, pack
 from lutern.model_ref import ternary
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
@@ -270,6 +270,7 @@ class TernaryUnit(wiring.Component):
         waits = Signal()  # a beat is held, the drain may not move: what is ready a cycle later is known so
         step, next_busy, next_final_beat, next_waits = Signal(), Signal(), Signal(), Signal()
         hole, next_hole = Signal(), Signal()  # what shows is of no row
+        shown = [Signal(signed(SUM_BITS), name=f"shown_{lane}") for lane in range(per_cycle)]
         here = Signal(o.shape(), name="here")
         held = Signal(o.shape(), name="held", reset_less=True)
         others = Signal.like(steps, name="others")  # beats of all streams but one
@@ -277,7 +278,8 @@ class TernaryUnit(wiring.Component):
             bits = [Mux(bit, full << place, 0) for place, bit in enumerate(self.final_stream)]
             m.d.sync += others.eq(sum(bits[1:], bits[0]))  # "*" would be a multiplier block
         m.d.comb += [
-            here.sums.eq(Cat(*[Cat(total, total[-1].replicate(SUM_BITS - len(total))) for total in drain[:per_cycle]])),
+            here.sums.eq(pack(shown)),
+            *(show.eq(total.as_signed()) for show, total in zip(shown, drain, strict=False)),
             here.index.eq(index),
             step.eq(busy & (hole | ~waits)),
             next_final_beat.eq(Mux(load, (results == 1) & (others == 0), Mux(step, steps == 1, final_beat))),
