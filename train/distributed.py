@@ -148,8 +148,9 @@ def spread(objective: Objective, group: Group, options: TrainOptions, compiled: 
 
 def gradients_stay(module: nn.Module, stay: bool) -> Any:
     """A context in which gradients add up in each process, not yet shared with the others, if ``stay``."""
-    if hasattr(module, "set_requires_gradient_sync"):
-        module.set_requires_gradient_sync(not stay)
+    sharded: Any = module
+    if hasattr(sharded, "set_requires_gradient_sync"):
+        sharded.set_requires_gradient_sync(not stay)
     elif stay and isinstance(module, nn.parallel.DistributedDataParallel):
         return module.no_sync()
     return nullcontext()

@@ -75,7 +75,7 @@ def restore(save: Path, network: Network, optimizer: torch.optim.Optimizer, grou
 def whole_network(network: Network, group: Group) -> dict[str, torch.Tensor]:
     """All parameters in the first process's memory, wherever their parts are; empty in the others."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=group.size > 1)
-    found: dict[str, torch.Tensor] = get_model_state_dict(network, options=options)
+    found: dict[str, Any] = get_model_state_dict(network, options=options)
     return found
 
 
