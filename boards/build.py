@@ -153,12 +153,13 @@ def _relative_sources(rtlil_text: str) -> str:
 
 @dataclass(frozen=True)
 class Build:
-    """A finished build: its folder, and the best of its routes."""
+    """A finished build: its folder, the best of its routes, seconds of each step, and the rate of the chip's link."""
 
     folder: Path
     best: Route
     routes: tuple[Route, ...]
     seconds: dict[str, float]
+    baud: int
 
     @property
     def bitstream(self) -> Path:
@@ -244,7 +245,7 @@ def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str,
     wanted = (BITSTREAM, CONFIG, _ROUTED, REPORT, MANIFEST, FLOORPLAN)
     cache.kept_result(target, wanted, finish, "There is no bitstream", "failed-bitstream.log")
     progress(steps, steps, "")
-    return Build(target, best, routes, seconds)
+    return Build(target, best, routes, seconds, plan.baud)
 
 
 def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], None]) -> Path:
