@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from lutern.cli.models import open_network
+from lutern.cli.models import open_model
 from lutern.cli.numbers import whole
 from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
@@ -31,13 +31,13 @@ def evaluate(
     ] = 64,
 ) -> None:
     """Print bits per character and per token, float and integer, and how many values saturated."""
-    network = open_network(model)
-    tokenizer = network.tokenizer()
+    network = open_model(model)
+    tokenizer = network.tokenizer
     ids = np.array(tokenizer.encode(read_text(text), begin=False), dtype=np.int64)
     if not whole:
         ids = split(ids)[1]
     console = plain_console()
-    weights = network.weights()
+    weights = network.weights
     counts = Saturations()
     checkpoint = network.checkpoint
     makers: dict[str, Callable[[], SteppedModel]] = {"integer": lambda: FastModel(weights, counts)}
