@@ -48,13 +48,16 @@ clean: ## remove what was built here; .venv and the cache in ~/.cache/lutern sta
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-types: | $(VENV)/installed-test build/typing/lutern ## mypy
+types: | $(VENV)/installed-test build/typing/lutern/__init__.py ## mypy
 	$(BIN)/mypy
 
-# mypy does not follow the editable install; this link shows it folder X/ as lutern.X.
-build/typing/lutern:
+# mypy does not follow the editable install; these links show it folder X/ as lutern.X, and lutern/ as lutern.
+FOLDERS := api boards cli firmware hw measure model_ref sim train
+build/typing/lutern/__init__.py:
+	rm -rf build/typing
 	mkdir -p $(@D)
-	ln -s ../.. $@
+	for folder in $(FOLDERS); do ln -s ../../../$$folder $(@D)/$$folder; done
+	ln -s ../../../lutern/__init__.py $@
 
 # Each stamp installs the project editable with its extras, again whenever a dependency or a pin changes.
 $(VENV)/installed-base:       EXTRAS :=

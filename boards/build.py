@@ -149,13 +149,15 @@ def _relative_sources(rtlil_text: str) -> str:
 
 @dataclass(frozen=True)
 class Build:
-    """A finished build: its folder, the best of its routes, and why each seed that has none failed."""
+    """A finished build: its folder, the best of its routes, seconds of each step, why each seed without a route failed,
+    and the rate of the chip's link."""
 
     folder: Path
     best: Route
     routes: tuple[Route, ...]
     seconds: dict[str, float]
     failed: dict[int, str]
+    baud: int
 
     @property
     def bitstream(self) -> Path:
@@ -244,7 +246,7 @@ def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str,
     wanted = (BITSTREAM, CONFIG, _ROUTED, REPORT, MANIFEST, FLOORPLAN)
     cache.kept_result(target, wanted, finish, "There is no bitstream", "failed-bitstream.log")
     progress(steps, steps, "")
-    return Build(target, best, routes, seconds, {seed: str(error) for seed, error in failed.items()})
+    return Build(target, best, routes, seconds, {seed: str(error) for seed, error in failed.items()}, plan.baud)
 
 
 def _kept_route(plan: Plan, netlist: Path, seed: int, tools: Tools) -> Path:

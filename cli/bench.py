@@ -7,103 +7,25 @@ import dataclasses
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator
-from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from lutern.boards.catalog import BOARDS, find_board
-from lutern.cli.models import open_network
+from lutern.cli.models import machine_and_weights, open_model
 from lutern.cli.numbers import whole
-from lutern.cli.output import plain_console
 from lutern.cli.progress import named_progress_bar
-from lutern.cli.repairs import repairs_shown
-from lutern.firmware.link import Client
-from lutern.firmware.program import lay_out
-from lutern.firmware.session import Session
+from lutern.cli.table import draw_table
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import PRESETS, preset
-from lutern.measure.bench import (
-    LARGE,
-    LARGE_MEMORY,
-    PREFILL_TOKENS,
-    Row,
-    built_clock,
-    golden_tokens_per_second,
-    measure_decode,
-    measure_prefill,
-)
+from lutern.hw.presets import PRESETS
+from lutern.measure.bench import Row, built_clock, golden_tokens_per_second, measure
+from lutern.measure.bench_table import COLUMNS, SHOWN, cells
 from lutern.measure.fits import check_model
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.quantise import IntegerWeights, integer_weights
-from lutern.model_ref.synthetic import random_checkpoint
-from lutern.sim.board import SimulatedBoard, simulated
+from lutern.model_ref.quantise import IntegerWeights
 
-SHOWN = (
-    ("sim-64", "demo"),
-    ("resident-25f", "demo-small"),
-    ("resident-85f", "demo"),
-    ("resident-1024", "demo"),
-    ("stream-x16", "demo"),
-    ("stream-x32", "demo"),
-    ("resident-1024", "random"),
-    ("stream-x16", "random"),
-)
-"""Machine and model of each line without options; "random" is ``measure.bench.LARGE``."""
-COLUMNS: dict[str, Callable[[Row], str]] = {
-    "what": lambda row: row.what,
-    "streams": lambda row: str(row.streams),
-    "tokens": lambda row: str(row.tokens),
-    "cycles": lambda row: f"{row.cycles:,}" + (f" ± {row.deviation:,.0f}" if row.deviation else ""),
-    "by the model": lambda row: "" if row.model_cycles is None else f"{row.model_cycles:,}",
-    "bytes": lambda row: f"{row.bytes_read:,}",
-    "lane use": lambda row: f"{row.lane_use:.1%}",
-    "stream idle": lambda row: "" if row.stream_idle is None else f"{row.stream_idle:.2%}",
-    "trit share": lambda row: f"{row.trit_share:.1%}",
-    "MHz": lambda row: f"{row.clock_hz / 1e6:.1f}",
-    "clock": lambda row: row.clock,
-    "tokens/s": lambda row: f"{row.tokens_per_second:,.0f}",
-    "of bound": lambda row: "" if row.share is None else f"{row.share:.1%}",
-    "times": lambda row: "",
-}
-"""Of a row; "bytes" of a pass; "times": as fast as the machine's first row, one stream token by token."""
 FORMATS = ("md", "csv", "json")
 GOLDEN_TOKENS = 20
-
-
-def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iterator[Row]:
-    """One stream, all streams, and a prompt in blocks; decoding with so many prompts."""
-    program = lay_out(weights, config)
-    first_tokens = [index * 7 % program.vocab for index in range(prompts)]
-    machine: Any = simulated(config)
-    part = getattr(machine, "part_timings", None)  # its own clock: so many cycles in so many of the machine's
-    clocks = Fraction(round(part.clock_hz), config.clock_hz).as_integer_ratio() if part else None
-    with SimulatedBoard(machine, memory_clock=clocks) as board:
-        session = Session(Client(board), program, door=board if board.has_back_door else None)
-        with repairs_shown(session):
-            yield measure_decode(session, 1, first_tokens)
-            streams = min(session.streams, session.slots)
-            if streams > 1:
-                yield measure_decode(session, streams, first_tokens)
-            if config.streams > 1:
-                yield measure_prefill(session, PREFILL_TOKENS, config.streams)
-
-
-def machine_and_weights(preset_name: str, model: str) -> tuple[HwConfig, IntegerWeights]:
-    """The machine of a preset with the weights of a model; larger memories for random ones."""
-    config = preset(preset_name)
-    if model != "random":
-        return config, open_network(model).weights()
-    return config.with_(**LARGE_MEMORY.get(preset_name, {})), integer_weights(random_checkpoint(LARGE, seed=1))
-
-
-def cells(model: str, row: Row, first: Row) -> list[str]:
-    """Texts of a row."""
-    times = row.tokens_per_second / first.tokens_per_second
-    texts = [f"{times:.2f}" if name == "times" else read(row) for name, read in COLUMNS.items()]
-    return [row.preset, model, *texts]
 
 
 def at_built_clock(row: Row, config: HwConfig, board: str) -> Row:
@@ -137,13 +59,7 @@ def print_rows(headings: list[str], rows: list[list[str]], data: list[dict[str, 
     elif output == "md":
         print("\n".join("| " + " | ".join(texts) + " |" for texts in (headings, ["---"] * len(headings), *rows)))
     elif sys.stdout.isatty():
-        table = Table(box=None, pad_edge=False)
-        for heading in headings:
-            left = heading in ("preset", "model", "what", "clock")
-            table.add_column(heading, no_wrap=True, justify="left" if left else "right")
-        for texts in rows:
-            table.add_row(*texts)
-        plain_console().print(table)
+        draw_table(headings, rows, left=("preset", "model", "what", "clock"))
 
 
 def print_baselines(model: str, weights: IntegerWeights) -> None:
@@ -179,7 +95,7 @@ def bench(
         for name in presets:
             config = known.config(name)
             if model != "random":
-                network = open_network(model)
+                network = open_model(model)
                 check_model(network.config, model, known, config.name, network.embedding_bits)
     lines = [(name, model) for name in presets] if presets else list(SHOWN)
     headings = ["preset", "model", *COLUMNS]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT, Build, make_plan
-from lutern.boards.build import build as build_plan
+from lutern.api.chips import build as build_bitstream
+from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT, Build
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.boards.report import Clock, Route, signal_of
-from lutern.cli.models import open_network
+from lutern.cli.models import open_model
 from lutern.cli.numbers import real, whole
-from lutern.cli.output import plain_console
 from lutern.cli.progress import named_progress_bar
+from lutern.cli.table import print_table
 from lutern.hw.presets import PRESETS
-from lutern.measure.fits import check_model
 from lutern.model_ref.errors import LuternError
 
 
@@ -44,22 +41,23 @@ def build(
     ] = None,
 ) -> None:
     """Build a bitstream: synthesis, place and route, report. What is kept from before is used again."""
-    board = find_board(board_name)
-    clocks_hz = (round((mhz or 0) * 1e6) for mhz in (frequency_mhz, memory_mhz))
-    config = board.config(preset_name, *clocks_hz).with_(counters=counters)
-    described = None
-    if model:
-        network = open_network(model)
-        check_model(network.config, model, board, preset_name, network.embedding_bits)
-        described = {"name": model, "digest": network.config.digest}
+    find_board(board_name)  # refused before the model is opened
+    clock_hz, memory_clock_hz = (round((mhz or 0) * 1e6) for mhz in (frequency_mhz, memory_mhz))
     with named_progress_bar("build") as advance:
-        advance(0, seeds + 2, "plan")
-        plan = make_plan(board, config)
-        built = build_plan(plan, range(1, seeds + 1), advance, described)
+        built = build_bitstream(
+            board_name,
+            preset_name,
+            seeds=seeds,
+            model=open_model(model) if model else None,
+            counters=counters,
+            clock_hz=clock_hz,
+            memory_clock_hz=memory_clock_hz,
+            progress=lambda what, done, total: advance(done, total, what),
+        )
     print_build(built)
     for seed, why in built.failed.items():
         print(f"seed {seed} was left out. {why}", file=sys.stderr)
-    print(f"link: {plan.baud:,} baud")
+    print(f"link: {built.baud:,} baud")
     if not built.best.met:
         worst = built.best.worst
         raise LuternError(
@@ -72,11 +70,12 @@ def build(
 def print_build(built: Build) -> None:
     """What is used, each clock, the slowest path, the time, where it lies."""
     best = built.best
-    _table(
+    print_table(
         ("resource", "used", "of", "%"),
         ((name, f"{used:,}", f"{total:,}", f"{used / total:.0%}") for name, (used, total) in best.used.items()),
     )
-    _table(
+    print()
+    print_table(
         ("clock", "MHz", "wanted", "margin", *(f"seed {route.seed}" for route in built.routes)),
         (
             (
@@ -89,10 +88,14 @@ def print_build(built: Build) -> None:
             for clock in best.clocks
         ),
     )
-    _table(
-        (f"slowest path of {best.worst.domain}", "signal", "ns"),
+    print()
+    slowest = f"slowest path of {best.worst.domain}"
+    print_table(
+        (slowest, "signal", "ns"),
         ((source, signal, f"{delay:.2f}") for source, signal, delay in slowest_path(best)),
+        left=(slowest, "signal"),
     )
+    print()
     times = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in built.seconds.items())
     print(f"built in {sum(built.seconds.values()) / 60:.1f} minutes ({times})")
     print(f"{built.bitstream}\nbeside it: {REPORT}, {MANIFEST}, {FLOORPLAN}")
@@ -112,16 +115,3 @@ def slowest_path(route: Route) -> list[tuple[str, str, float]]:
         else:
             rows.append((hop.source, signal_of(hop.name), hop.delay_ns))
     return rows
-
-
-def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """As a table in a terminal; separated by tabs in a pipe."""
-    if not sys.stdout.isatty():
-        print("\n".join("\t".join(row) for row in (headings, *rows)), end="\n\n")
-        return
-    table = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if not index or heading == "signal" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    plain_console().print(table, "")

@@ -79,7 +79,7 @@ else:
     app.command("cycles")(cycles.cycles)
     app.command("inject")(inject.inject)
     app.command("estimate")(estimate.estimate_machine)
-    app.command("power")(power.power)
+    app.add_typer(power.app, name="power")
     app.command("report")(report.write_report)
     app.command("build")(build.build)
     app.command("program")(program.program)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lutern.cli.models import open_network
+from lutern.cli.models import open_model
 from lutern.cli.output import plain_console
 from lutern.measure import compare as measure
 from lutern.measure import embeddings as embedding_study
@@ -68,7 +68,7 @@ def compare(
 
 def _checkpoint(name: str) -> Checkpoint:
     """The float weights of a model."""
-    checkpoint = open_network(name).checkpoint
+    checkpoint = open_model(name).checkpoint
     if checkpoint is None:
         raise LuternError(f"{name} is an image, which holds no float weights to compare with; give the checkpoint.")
     return checkpoint

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from lutern.boards.report import signal_of
-from lutern.cli.models import SHIPPED, open_network
+from lutern.cli.models import SHIPPED, open_model
 from lutern.cli.numbers import whole
-from lutern.cli.output import plain_console
-from lutern.cli.progress import progress_bar
+from lutern.cli.table import print_as_they_come
 from lutern.hw.presets import PRESETS, preset
 from lutern.measure.check_cost import CheckCost, measure_check
 from lutern.measure.cost import BLOCKS, Cost, Placement, measure_cost, measure_placement
@@ -101,32 +98,12 @@ CHECK_COLUMNS: dict[str, Callable[[CheckCost], object]] = {
 
 def check_rows(names: list[str]) -> Iterator[list[str]]:
     """What the check of weights costs each of these machines."""
-    models = {"370m": PUBLISHED["370m"], **{name: open_network(name).config for name in SHIPPED}}
+    models = {"370m": PUBLISHED["370m"], **{name: open_model(name).config for name in SHIPPED}}
     for name in names:
         row = measure_check(preset(name), models)
         if row is None:
             raise LuternError(f"{name} holds none of {', '.join(models)}; choose a preset that does.")
         yield [name, *(str(read(row)) for read in CHECK_COLUMNS.values())]
-
-
-def print_table(headings: list[str], rows: Iterable[list[str]], count: int, stage: str, left: str) -> None:
-    """Rows as they come: at once for a pipe, separated by tabs; as one table with a bar before it in a terminal."""
-    in_terminal = sys.stdout.isatty()
-    if not in_terminal:
-        print("\t".join(headings), flush=True)
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, no_wrap=True, justify="left" if heading == left else "right")
-    with progress_bar(stage) as advance:
-        advance(0, count)
-        for index, row in enumerate(rows):
-            advance(index + 1, count)
-            if in_terminal:
-                table.add_row(*row)
-            else:
-                print("\t".join(row), flush=True)
-    if in_terminal:
-        plain_console().print(table)
 
 
 def cost(
@@ -155,11 +132,11 @@ def cost(
     if blocks == [LANES]:
         counts = [lanes for lanes in SHAPES if lanes <= most_lanes]
         texts = ([str(read(row)) for read in LANE_COLUMNS.values()] for row in (measure_row(n, seed) for n in counts))
-        print_table(list(LANE_COLUMNS), texts, len(counts), "place and route", "")
+        print_as_they_come(list(LANE_COLUMNS), texts, len(counts), "place and route", left=())
         return
     if blocks == [CHECK]:
         machines = [preset_name] if preset_name else [name for name in PRESETS if name != "tiny"]
-        print_table(["preset", *CHECK_COLUMNS], check_rows(machines), len(machines), "synthesis", "preset")
+        print_as_they_come(["preset", *CHECK_COLUMNS], check_rows(machines), len(machines), "synthesis")
         return
     config = preset(preset_name or PRESET)
     names = blocks or list(BLOCKS)
@@ -178,8 +155,8 @@ def cost(
         return cells((found, placements[-1]))
 
     stage = "place and route" if routed else "synthesis"
-    print_table(headings(routed), map(measured, names), len(names), stage, "block")
+    print_as_they_come(headings(routed), map(measured, names), len(names), stage)
     if placements:
         print()
         rows = [row for placement in placements for row in path_rows(placement)]
-        print_table(list(PATH_COLUMNS), rows, len(rows), stage, "signal")
+        print_as_they_come(list(PATH_COLUMNS), rows, len(rows), stage, left=("signal",))

@@ -7,50 +7,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from lutern.cli.generate import open_session
-from lutern.cli.models import open_network
+from lutern.api.machines import Machine, open_machine
+from lutern.cli.models import open_model
 from lutern.cli.numbers import baud_option, whole
-from lutern.cli.output import plain_console
-from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port, open_port
+from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
 from lutern.cli.progress import load_bar
 from lutern.cli.repairs import repairs_shown
+from lutern.cli.table import print_table
 from lutern.firmware.limits import check_fit
-from lutern.firmware.link import Client
-from lutern.firmware.program import lay_out
-from lutern.firmware.session import Session
-from lutern.hw.config import HwConfig
 from lutern.hw.presets import PRESETS, preset
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure import pictures
-from lutern.measure.phases import MEANINGS, Token, count_token
+from lutern.measure.phases import MEANINGS, Token, check_countable
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, write_whole
-from lutern.model_ref.quantise import IntegerWeights
-from lutern.sim.board import SimulatedBoard, simulated
 
 
-def count_simulated(weights: IntegerWeights, config: HwConfig, streams: int) -> Token:
-    """A token on the simulated board."""
-    config = config.with_(counters=True)
-    if config.memory == "host":
-        raise LuternError(
-            f"{config.name} waits for words from the host, and how long depends on the line; give a port "
-            "with --on, or a preset with a memory of its own."
-        )
-    program = lay_out(weights, config)
-    with SimulatedBoard(simulated(config)) as board:
-        door = board if board.has_back_door else None
-        with load_bar() as advance:
-            session = Session(Client(board), program, progress=advance, door=door)
-        return counted(session, streams)
-
-
-def counted(session: Session, streams: int) -> Token:
-    """A token of a session."""
-    with repairs_shown(session):
-        return count_token(session, streams)
+def counted(machine: Machine, streams: int) -> Token:
+    """A token of a machine, which is closed then."""
+    with machine, repairs_shown(machine.session):
+        return machine.count(streams)
 
 
 def print_token(token: Token) -> None:
@@ -76,15 +53,9 @@ def print_token(token: Token) -> None:
             *(f"{token.total(name):,}" for name in COUNTER_NAMES),
         ]
     )
+    print_table(headings, rows, left=("part", "phase"), total=True)
     if not sys.stdout.isatty():
-        print("\n".join("\t".join(row) for row in (headings, *rows)))
         return
-    table = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=True, justify="left" if index < 2 else "right")
-    for index, row in enumerate(rows):
-        table.add_row(*row, end_section=index == len(rows) - 2)
-    plain_console().print(table)
     for title, names in (("lanes", LANE_COUNTERS), ("record stream", RECORD_COUNTERS)):
         print(f"{title}: " + "; ".join(f"{name}, {MEANINGS[name]}" for name in names))
 
@@ -112,14 +83,19 @@ def cycles(
         if output.suffix != ".svg" or not output.parent.is_dir():
             raise LuternError(f"{output} cannot be drawn; give a name that ends in .svg, in a folder that is there.")
         output_file(output)  # refused before anything is measured
-    network = open_network(model)
+    network = open_model(model)
     if on == "sim":
         config = preset(preset_name or "sim-64")
         check_fit(network.config, config, network.embedding_bits)
-        token = count_simulated(network.weights(), config, streams)
+        check_countable(config)
+        with load_bar() as advance:
+            machine = network.simulate(config, counters=True, progress=advance)
     else:
-        with open_port(on, baud, record, memory) as port:
-            token = counted(open_session(Client(port), network.weights(), preset_name), streams)
+        with load_bar() as advance:
+            machine = open_machine(
+                on, network, baud=baud, machine=preset_name, memory=memory, record=record, progress=advance
+            )
+    token = counted(machine, streams)
     print_token(token)
     if output is not None:
         write_whole(output, pictures.to_svg(pictures.timeline(token), "timeline"))

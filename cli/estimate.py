@@ -6,14 +6,13 @@ import dataclasses
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from lutern.boards.board import Board
 from lutern.boards.catalog import BOARDS, find_board
-from lutern.cli.estimate_tables import print_axi, print_memories, print_table
-from lutern.cli.models import open_network
+from lutern.cli.estimate_tables import print_axi, print_memories, print_released
+from lutern.cli.models import find_shape, open_model
 from lutern.cli.numbers import LARGEST_COUNT, check_number, one_of, real, whole
-from lutern.cli.output import plain_console
+from lutern.cli.table import draw_table
 from lutern.firmware.limits import state_slots
 from lutern.firmware.schedule import program_sizes
 from lutern.firmware.serial_port import BAUD
@@ -73,15 +72,6 @@ def changed(config: HwConfig, changes: list[str]) -> HwConfig:
     return config.with_(**values)
 
 
-def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
-    """Name and shape of a published size, or of a model that is there."""
-    if not size:
-        return model, open_network(model).config
-    if size.lower() not in PUBLISHED:
-        raise LuternError(f"there is no size {size}; choose one of {', '.join(PUBLISHED)}.")
-    return size.upper(), PUBLISHED[size.lower()]
-
-
 def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int, embedding_bits: int) -> str:
     """A sentence: in which memory the recurrence's state is, what of it that takes, for how many conversations."""
     slots = state_slots(model_config, config, embedding_bits)
@@ -116,9 +106,6 @@ def print_estimate(
     )
     print(limit_sentence(model_config, config, found))
     presets, others = errors("preset"), errors("check")
-    table = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(("resource", "estimated", *(("of", "%") if board else ()), "largest error")):
-        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
     given = {
         "placed_luts": f"{presets.placed_luts:.0%}",
         "luts": f"{others.luts:.0%}",
@@ -126,12 +113,13 @@ def print_estimate(
         "block_rams": "exact",
         "multipliers": "exact",
     }
+    rows = []
     for title, field, of_part in RESOURCES:
         value = getattr(found.resources, field)
         total = getattr(board.fpga, of_part) if board else 0
         place = (f"{total:,}", f"{value / total:.0%}") if board else ()
-        table.add_row(title, f"{value:,.0f}", *place, given[field])
-    plain_console().print(table)
+        rows.append([title, f"{value:,.0f}", *place, given[field]])
+    draw_table(["resource", "estimated", *(("of", "%") if board else ()), "largest error"], rows)
     how_good = CYCLES_OF_STATE if config.state == "memory" and config.memory != "axi" else CYCLES[config.memory]
     for lack in chip_lacks(config, board) if board else ():
         print(f"{lack.text}: it does not fit.")
@@ -179,7 +167,7 @@ def estimate_machine(
 ) -> None:
     """Cycles, bytes, tokens a second and resources, without simulation or synthesis."""
     if table or axi or of_memories:
-        print_table() if table else print_axi() if axi else print_memories()
+        print_released() if table else print_axi() if axi else print_memories()
         return
     board = find_board(board_name) if board_name else None
     hw_config = board.config(preset_name) if board else preset(preset_name or "sim-64")
@@ -192,7 +180,7 @@ def estimate_machine(
     name, model_config = find_shape(model, size)
     if embedding_bits and not size:
         raise LuternError(f"--embedding-bits is for a --size; {model} has its own, leave it out.")
-    bits = (embedding_bits or WIDE_BITS) if size else open_network(model).embedding_bits
+    bits = (embedding_bits or WIDE_BITS) if size else open_model(model).embedding_bits
     if board and not changes:
         check_model(model_config, name, board, preset_name, bits)
     if share != 1 and (hw_config.memory not in CHOOSES or hw_config.source != "streamed"):

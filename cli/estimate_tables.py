@@ -9,6 +9,7 @@ from rich.table import Table
 
 from lutern.boards.catalog import BOARDS
 from lutern.cli.output import plain_console
+from lutern.cli.table import print_table, print_text, round_number
 from lutern.hw.presets import preset
 from lutern.measure import axi_rates, on_boards
 from lutern.measure.capacity import memories, needs
@@ -62,13 +63,7 @@ def _row(model: str, rate: float, grade: str, who: str, device: str, what: str) 
     return (model.upper() if model in PUBLISHED else model, round_number(rate), took, grade, who or OWN, device, what)
 
 
-def round_number(value: float, digits: int = 3) -> str:
-    """With so many digits that count, without an exponent."""
-    rounded = float(f"{value:.{digits}g}")
-    return f"{rounded:,.0f}" if rounded >= 10 ** (digits - 1) else f"{rounded:g}"
-
-
-def print_table() -> None:
+def print_released() -> None:
     """The released models on every board that holds them, and on larger devices, beside what others report."""
     rows: list[tuple[str, ...]] = []
     unheld: list[str] = []
@@ -82,7 +77,7 @@ def print_table() -> None:
     if sys.stdout.isatty():
         _print_narrow(rows)
     else:
-        print("\n".join("\t".join(texts) for texts in (HEADINGS, *rows)))
+        print_table(HEADINGS, rows)
     print_text(
         "Our rows count o_proj, channel mixer, lm_head and embedding. Rows of DDR3 are of memory that is never waited "
         "for but while it refreshes; on the simulated board two layers of 370M are within 0.1 % of that. With presets "
@@ -131,7 +126,7 @@ def print_axi() -> None:
                 *(f"{rate:.{0 if rate >= 100 else 1}f}" for rate in rates),
             ]
         )
-    print_rows(["model", "machine", "T", *headings], lines, left=2)
+    print_table(["model", "machine", "T", *headings], lines, left=("model", "machine"))
     print_text(
         "tokens/s of T streams, by clock in MHz and share: words that the memory gives, of one in every cycle. Share "
         "1.0: the cycle model's; below, the longer of its cycles and words / share. T 8: with --set streams=8 --set "
@@ -165,7 +160,7 @@ def print_memories() -> None:
         ]
         for need in needs()
     ]
-    print_rows(headings, rows, left=1)
+    print_table(headings, rows)
     print_text(
         "word, embedding: bits of a word of memory and of an element of the embedding table; above 100% it does not fit"
     )
@@ -176,24 +171,3 @@ def print_memories() -> None:
             by_note.setdefault(board.memories[0].note, []).append(board.name)
         names = "; ".join(f"{', '.join(names)}{f' ({note})' if note else ''}" for note, names in by_note.items())
         print(f"{memory.title}, {'driven' if memory.driven else 'not driven yet'}: {names}")
-
-
-def print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
-    """A table on a terminal, its first columns to the left; lines with tabs in a pipe."""
-    if not sys.stdout.isatty():
-        print("\n".join("\t".join(texts) for texts in ([text.replace("\n", " ") for text in headings], *rows)))
-        return
-    table = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index < left else "right", no_wrap=True)
-    for texts in rows:
-        table.add_row(*texts)
-    plain_console().print(table)
-
-
-def print_text(text: str) -> None:
-    """Sentences: on a terminal their lines end between words, in a pipe they are as they are."""
-    if sys.stdout.isatty():
-        plain_console().print(text)
-    else:
-        print(text)

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from lutern.cli.models import open_network
+from lutern.cli.models import open_model
 from lutern.cli.numbers import whole
 from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
@@ -29,13 +29,13 @@ def evaluate(
     ] = 64,
 ) -> None:
     """Print bits per character and per token, float and integer, and how many values saturated."""
-    network = open_network(model)
-    tokenizer = network.tokenizer()
+    network = open_model(model)
+    tokenizer = network.tokenizer
     ids = np.array(tokenizer.encode(read_text(text), begin=False), dtype=np.int64)
     if not whole:
         ids = split(ids)[1]
     console = plain_console()
-    weights = network.weights()
+    weights = network.weights
     counts = Saturations()
     checkpoint = network.checkpoint
     makers: dict[str, Callable[[], SteppedModel]] = {"integer": lambda: FastModel(weights, counts)}

@@ -3,44 +3,32 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from lutern.cli.models import open_network
+from lutern.api.machines import SIM_PRESETS, Machine, first_that_holds, open_machine
+from lutern.api.writing import TEMPERATURE, TOKENS, choose_sampling, encode_prompts, style_of
+from lutern.cli.models import open_model
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import given_text, given_texts, plain_console
-from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port, open_port
+from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
 from lutern.cli.progress import load_bar
-from lutern.cli.prompts import TEMPERATURE, choose_sampling, collect_prompts, turns
-from lutern.cli.writing import Place, Style, write_texts, write_turns
-from lutern.firmware.axi_port import AxiPort
-from lutern.firmware.conversations import EMPTY_PROMPT
+from lutern.cli.prompts import collect_prompts, turns
+from lutern.cli.writing import Place, write_texts, write_turns
 from lutern.firmware.host_sampling import LOGIT_BYTES
 from lutern.firmware.host_weights import LINE_BITS
-from lutern.firmware.identify import identify
-from lutern.firmware.leveling import level_reads
-from lutern.firmware.limits import lacks
-from lutern.firmware.link import Client
-from lutern.firmware.program import lay_out
 from lutern.firmware.serial_port import BAUD
-from lutern.firmware.session import GoldenSession, Machine, Session
-from lutern.hw.config import HwConfig
+from lutern.firmware.session import GoldenSession
 from lutern.hw.presets import PRESETS, preset
-from lutern.hw.protocol import INFO, Opcode
 from lutern.model_ref.chat import Chat
 from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.fast_model import FastModel
-from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.tokenizer import Tokenizer
-from lutern.sim.board import SimulatedBoard, simulated
-from lutern.sim.lockstep import LockStep
 
 TARGETS = ("sim", "golden")
-SIM_PRESETS = "resident-85f", "sim-64"
-"""What is simulated unless another is wanted: the first that holds the model. More lanes simulate faster, a token."""
 PROMPT = "once upon a time"
 CHECK_NEEDS_SIM = "--check compares the simulated board with the integer model; leave it out with --on {on}."
 _VOCABULARY = 32_000
@@ -130,7 +118,7 @@ def generate_text(
     memory: MemoryOption = None,
     tokens: Annotated[
         int, whole("-n", "--tokens", least=1, most=LARGEST_COUNT, help="Tokens to generate at most.")
-    ] = 200,
+    ] = TOKENS,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -164,7 +152,7 @@ def generate_text(
         raise LuternError(CHECK_NEEDS_SIM.format(on=on))
     if "" in (stop or []):
         raise LuternError("a text of --stop is empty; give the text to end at.")
-    asked = {
+    asked: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
@@ -175,56 +163,43 @@ def generate_text(
     wanted = preset(preset_name) if preset_name else None
     given = prompt is not None or bool(prompts or prompt_files)
     talks = interactive or (chat and not given)
-    opened = open_network(model)
-    tokenizer = opened.tokenizer()
+    opened = open_model(model)
+    tokenizer = opened.tokenizer
     texts = collect_prompts(prompt, prompts or [], prompt_files or [], piped=not talks)
     if talks and len(texts) > 1:
         raise LuternError(
             f"{len(texts)} prompts were given, but an interactive conversation begins with one; give one."
         )
-    sampling, of_file = choose_sampling(tokenizer.conventions, seed, asked)
-    style = Style(
-        tokens,
-        sampling,
-        () if ignore_eos else tokenizer.conventions.eos,
-        (*(stop or []), *tokenizer.conventions.stops),
-        not no_bos,
+    style, of_file = style_of(
+        tokenizer, tokens=tokens, seed=seed, stop=stop or [], ignore_eos=ignore_eos, begin=not no_bos, **asked
     )
     ids = [] if talks else encode_prompts(tokenizer, texts or [PROMPT], chat, style.begin)
     if talks and chat:
         Chat(tokenizer).check()
     say_what_is_read(tokenizer, of_file)
-    weights = opened.weights()
-
-    def write(machine: Machine, where: str = "simulated", baud: int = BAUD) -> None:
-        place = Place(opened, machine, where, baud)
+    weights = opened.weights
+    if on == "golden":
+        machine: Machine | GoldenSession = GoldenSession(weights, max(1, len(ids)), max(1, len(ids)))
+    elif on == "sim":
+        hw_config = wanted or first_that_holds(weights)
+        style.sampling.check_kept(hw_config.top_k)
+        with load_bar() as advance:
+            machine = opened.simulate(hw_config, check=check, over_link=over_link, progress=advance)
+    else:
+        with load_bar() as advance:
+            machine = open_machine(
+                on, opened, baud=baud, machine=preset_name, memory=memory, record=record, progress=advance
+            )
+    with nullcontext() if isinstance(machine, GoldenSession) else machine:
+        if isinstance(machine, GoldenSession):
+            place = Place(opened, machine)
+        else:
+            place = Place.of(opened, machine)
+            style.sampling.check_kept(machine.config.top_k)
         if talks:
             write_turns(place, tokenizer, itertools.chain(texts, turns()), style, chat)
         else:
             write_texts(place, tokenizer, ids, style, hidden=chat)
-
-    if on in TARGETS:
-        if on == "sim":
-            hw_config = wanted or first_that_holds(weights)
-            sampling.check_kept(hw_config.top_k)
-            write(simulated_machine(weights, hw_config, check, over_link))
-        else:
-            write(GoldenSession(weights, max(1, len(ids)), max(1, len(ids))))
-        return
-    with open_port(on, baud, record, memory) as port:
-        session = open_session(Client(port), weights, preset_name)
-        sampling.check_kept(session.config.top_k)
-        write(session, on, BAUD if isinstance(port, AxiPort) else port.baud)
-
-
-def encode_prompts(tokenizer: Tokenizer, texts: list[str], chat: bool, begin: bool) -> list[list[int]]:
-    """Token numbers of every prompt, in a chat of every question by the tokenizer's template."""
-    if chat:
-        ids = [Chat(tokenizer).ask(text)[0] for text in texts]
-        if not all(ids):
-            raise LuternError(EMPTY_PROMPT)
-        return ids
-    return [tokenizer.encode_prompt(text, begin=begin) for text in texts]
 
 
 def say_what_is_read(tokenizer: Tokenizer, of_file: list[str]) -> None:
@@ -238,37 +213,3 @@ def say_what_is_read(tokenizer: Tokenizer, of_file: list[str]) -> None:
             style="dim",
             soft_wrap=True,
         )
-
-
-def open_session(client: Client, weights: IntegerWeights, preset_name: str | None = None) -> Session:
-    """A session with the chip at the other end, whichever machine it is, or only if it is that one.
-
-    Reads of DDR3 are leveled first, since only the chip keeps the settings, until its reset. The few words that this
-    overwrites, and what else a power-off took, are loaded again; an image that is there stays. A machine with AXI4 must
-    have room for the words, which go into its memory directly where the port has a way.
-    """
-    among = PRESETS.values() if preset_name is None else [preset(preset_name)]
-    hw_config = identify(INFO.unpack(client.transact(Opcode.INFO)), among)
-    program = lay_out(weights, hw_config)
-    if hw_config.memory == "ddr3":
-        level_reads(client, hw_config)
-    door = client.link.reach(program) if isinstance(client.link, AxiPort) else None
-    with load_bar() as advance:
-        return Session(client, program, progress=advance, door=door)
-
-
-def first_that_holds(weights: IntegerWeights) -> HwConfig:
-    """The machine that is simulated for a model."""
-    *others, last = map(preset, SIM_PRESETS)
-    bits = weights.embeddings.bits
-    return next((config for config in others if not lacks(weights.config, config, bits)), last)
-
-
-def simulated_machine(weights: IntegerWeights, hw_config: HwConfig, check: bool, over_link: bool) -> Machine:
-    """A session with the simulated board: a model that fits, then a board: built when it is not in the cache."""
-    program = lay_out(weights, hw_config)
-    board = SimulatedBoard(simulated(hw_config))
-    door = board if board.has_back_door and not over_link else None
-    with load_bar() as advance:
-        session = Session(Client(board), program, progress=advance, door=door)
-    return LockStep(session, board, weights, FastModel) if check else session

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from lutern.cli.models import open_network
+from lutern.cli.models import open_model
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, whole
-from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
+from lutern.cli.table import print_table
 from lutern.firmware.limits import check_fit
 from lutern.hw.config import HwConfig
 from lutern.hw.presets import PRESETS, preset
-from lutern.measure.inject.campaign import Outcome, Settings
+from lutern.measure.inject.campaign import Settings
 from lutern.measure.inject.campaigns import CAMPAIGNS, SMALL_MACHINE, SMALL_MODEL, campaign_of, open_campaign
 from lutern.measure.inject.results import HEADINGS, ResultsFile, rows
 from lutern.measure.inject.workers import map_faults
@@ -30,26 +28,12 @@ FAULTS = 200
 MOST_WORKERS = 256
 
 
-def print_table(outcomes: list[Outcome]) -> None:
-    """A row a kind; separated by tabs in a pipe."""
-    found = rows(outcomes)
-    if not sys.stdout.isatty():
-        print("\n".join("\t".join(row) for row in (HEADINGS, *found)))
-        return
-    table = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(HEADINGS):
-        table.add_column(heading, no_wrap=True, justify="left" if index == 0 else "right")
-    for index, row in enumerate(found):
-        table.add_row(*row, end_section=index == len(found) - 2)
-    plain_console().print(table)
-
-
 def machine_and_model(preset_name: str | None, model: str | None) -> tuple[HwConfig, IntegerWeights]:
     """What a campaign strikes; where nothing is chosen, small ones."""
     config = SMALL_MACHINE if preset_name is None else preset(preset_name)
     if config.memory == "host":
         raise LuternError(f"{config.name} waits for words from the host; choose a preset with a memory of its own.")
-    weights = integer_weights(random_checkpoint(SMALL_MODEL, 1)) if model is None else open_network(model).weights()
+    weights = integer_weights(random_checkpoint(SMALL_MODEL, 1)) if model is None else open_model(model).weights
     check_fit(weights.config, config, weights.embeddings.bits)
     return config, weights
 
@@ -103,7 +87,7 @@ def inject(
                 results.add(outcome)
                 advance(sum(index < count for index in results.outcomes), count)
         outcomes = [outcome for index, outcome in sorted(results.outcomes.items()) if index < count]
-    print_table(outcomes)
+    print_table(HEADINGS, rows(outcomes), total=True)
     print(f"campaign {campaign}, seed {seed}, machine {config.name} ({config.digest[:8]}), image {about['image']:08x}")
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from lutern.boards.catalog import BOARDS, find_board
-from lutern.cli.models import open_checkpoint, open_image_file, open_network
-from lutern.cli.output import plain_console, printable
+from lutern.cli.models import open_checkpoint, open_image_file, open_model
+from lutern.cli.output import printable
 from lutern.cli.progress import named_progress_bar
+from lutern.cli.table import print_table
 from lutern.firmware.contents import Tensor, bfloat16_bytes, grouped, image_bytes, parts_of
 from lutern.firmware.image import OpenImage
 from lutern.firmware.image_writer import image_size
@@ -26,7 +25,7 @@ from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.tokenizer import TOKENIZER_FILE
 
 TENSORS = ("tensor", "shape", "count", "stored as", "zeros", "bits per weight", "bytes")
-NUMBERS = ("count", "zeros", "bits per weight", "bytes", "word holds", "largest", "RMS")
+TEXTS = ("tensor", "shape", "stored as", "rests on", "image memory", "state", "fits")
 H_BITS, I_BITS = 32, 18  # i and gate alike
 ACTIVATIONS = ("activation", "word holds", "rests on", "largest", "RMS")
 MACHINES = ("preset", "image memory", "state", "fits")
@@ -45,18 +44,18 @@ def inspect(
     opened = open_image_file(model) if Path(model).is_file() else open_checkpoint(model)
     with named_progress_bar("reading") as advance:
         parts = parts_of(opened, advance)
-    print_table(TENSORS, [part_cells(part) for part in (parts if every else grouped(parts))])
+    print_table(TENSORS, [part_cells(part) for part in (parts if every else grouped(parts))], folded=TEXTS)
     print()
     for line in [*totals(opened, parts), *what_was_read(opened)]:
         print(line)
     if isinstance(opened, OpenImage) or (opened.folder / TOKENIZER_FILE).is_file():
-        print(printable(open_network(model).tokenizer().describe()))
+        print(printable(open_model(model).tokenizer.describe()))
     if isinstance(opened, OpenImage) and opened.activations:
         print()
-        print_table(ACTIVATIONS, [activation_cells(opened, name) for name in opened.activations])
+        print_table(ACTIVATIONS, [activation_cells(opened, name) for name in opened.activations], folded=TEXTS)
     print()
     bits = opened.embedding_bits if isinstance(opened, OpenImage) else WIDE_BITS
-    print_table(MACHINES, [machine_cells(opened.config, name, bits) for name in PRESETS])
+    print_table(MACHINES, [machine_cells(opened.config, name, bits) for name in PRESETS], folded=TEXTS)
     print(f"{model} {sentence(opened.config, board, bits)}")
 
 
@@ -128,17 +127,3 @@ def machine_cells(model_config: ModelConfig, name: str, embedding_bits: int) -> 
     state = f"{state_elements(model_config) * STATE_BYTES:,} bytes"
     reason = reason_against(model_config, hw_config, embedding_bits)
     return [name, memory, state, "yes" if reason is None else f"no: {reason}"]
-
-
-def print_table(headings: tuple[str, ...], rows: list[list[str]]) -> None:
-    """A table on a terminal, lines with tabs in a pipe."""
-    if not sys.stdout.isatty():
-        for row in [list(headings), *rows]:
-            print("\t".join(row))
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in NUMBERS else "left")
-    for row in rows:
-        table.add_row(*row)
-    plain_console().print(table)

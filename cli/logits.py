@@ -9,24 +9,21 @@ import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
-from lutern.cli.models import Network, open_network
+from lutern.api.models import NUMERICS, Numerics
+from lutern.cli.models import open_model
 from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
-from lutern.model_ref.comparison import rows_of
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.fast_model import FastModel
-from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.input_files import require_plain
 from lutern.model_ref.output_files import output_file, refused_output, unfinished_folder
 
-NUMERICS = ("float", "integer")
 COPIED_BYTES = 1 << 20
 WHOLE = "whole.npz"
 _MENDED = "save a one-dimensional integer array with numpy.save"
@@ -51,16 +48,16 @@ def write_logits(
     if not out.parent.is_dir():
         raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
     target = output_file(out)
-    network = open_network(model)
+    network = open_model(model)
     if prompt is not None and tokens is None:
-        coded = network.tokenizer().encode_prompt(prompt)
+        coded = network.tokenizer.encode_prompt(prompt)
         print("tokens:", *coded)
         ids = np.array(coded, dtype=np.int64)
     elif tokens is not None and prompt is None:
         ids = read_ids(tokens, network.config.vocab_size)
     else:
         raise LuternError("logits are of one text; give either --prompt TEXT or --tokens FILE.")
-    evaluator = float_model(network) if numerics == "float" else FastModel(network.weights())
+    rows = network.rows(ids, cast(Numerics, numerics))
     shapes = {
         "logits": (len(ids), network.config.vocab_size),
         "hidden": (len(ids), network.config.num_hidden_layers + 1, network.config.hidden_size),
@@ -69,7 +66,7 @@ def write_logits(
     start = time.monotonic()
     try:
         with unfinished_folder(target.parent) as work, progress_bar(numerics) as advance:
-            write_arrays(work, shapes, kind, rows_of(evaluator, ids), lambda count: advance(count, len(ids)))
+            write_arrays(work, shapes, kind, rows, lambda count: advance(count, len(ids)))
             speed = len(ids) / (time.monotonic() - start)
             (work / WHOLE).replace(target)
     except OSError as error:
@@ -105,15 +102,6 @@ def write_arrays(
             with (work / name).open("rb") as whole, archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 shutil.copyfileobj(whole, entry, COPIED_BYTES)
             (work / name).unlink()
-
-
-def float_model(network: Network) -> FloatModel:
-    """The float network, which an image does not hold."""
-    if network.checkpoint is None:
-        raise LuternError(
-            f"{network.name} is an image, which holds no float weights; give --numerics integer, or the checkpoint."
-        )
-    return FloatModel(network.checkpoint)
 
 
 def read_ids(path: Path, vocab_size: int) -> NDArray[np.int64]:

@@ -1,97 +1,49 @@
-"""Which model a name means: a shipped one, a checkpoint folder, or an image file."""
+"""Models as commands name them: opened, and what was read otherwise than one might expect said once."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-from pathlib import Path
 
+from lutern.api import models
+from lutern.api.models import SHIPPED, Model, checkpoint_folder
 from lutern.cli.output import printable
-from lutern.firmware.image import OpenImage, open_image
-from lutern.model_ref.checkpoint import Checkpoint, Tokenizer, load_checkpoint, load_tokenizer
+from lutern.firmware.image import OpenImage
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
+from lutern.measure.bench import LARGE, LARGE_MEMORY
+from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
-from lutern.model_ref.tokenizer import TOKENIZER_FILE
-from lutern.model_ref.weight_files import file_for_folder, not_a_folder
-
-SHIPPED = ("demo", "demo-small")
-
-
-@dataclass(frozen=True)
-class Model:
-    """A checkpoint and its tokenizer."""
-
-    name: str
-    checkpoint: Checkpoint
-    tokenizer: Tokenizer
+from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint
 
 
 def open_model(name: str) -> Model:
-    """Load ``demo``, ``demo-small`` or a folder in the published format."""
-    checkpoint = open_checkpoint(name)
-    return Model(name, checkpoint, _tokenizer_of(checkpoint))
-
-
-@dataclass(frozen=True)
-class Network:
-    """A model of which everything but the config is made when asked for; an image has no ``checkpoint``."""
-
-    name: str
-    config: ModelConfig
-    checkpoint: Checkpoint | None
-    weights: Callable[[], IntegerWeights]
-    tokenizer: Callable[[], Tokenizer]
-    embedding_bits: int = WIDE_BITS
-    synthetic: str = ""  # how random weights were made; every figure measured on such a model says so
-
-
-def open_network(name: str) -> Network:
-    """Load what ``open_model`` loads, or an image file."""
-    if Path(name).is_file():
-        image = open_image_file(name)
-
-        def of_image() -> Tokenizer:
-            tokenizer = Tokenizer.from_json(image.tokenizer_json, f"{name}: {TOKENIZER_FILE}", image.conventions)
-            return tokenizer.limit_to(image.config.vocab_size)
-
-        return Network(name, image.config, None, image.weights, of_image, image.embedding_bits, image.synthetic)
-    checkpoint = open_checkpoint(name)
-    return Network(
-        name,
-        checkpoint.config,
-        checkpoint,
-        lambda: integer_weights(checkpoint),
-        lambda: _tokenizer_of(checkpoint),
-        synthetic=checkpoint.synthetic,
-    )
-
-
-def _tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
-    return load_tokenizer(checkpoint.folder).limit_to(checkpoint.config.vocab_size)
+    """``load``, and its notes."""
+    model = models.load(name)
+    say_notes(name, model.notes)
+    return model
 
 
 def open_checkpoint(name: str) -> Checkpoint:
-    """Open a shipped model or a folder, and say what was read otherwise than one might expect."""
-    checkpoint = load_checkpoint(checkpoint_folder(name))
-    for note in checkpoint.notes:
-        say(f"{name}: {note}")
+    """Open a shipped model or a folder, and say its notes."""
+    checkpoint = models.open_checkpoint(name)
+    say_notes(name, checkpoint.notes)
     return checkpoint
 
 
 def open_image_file(name: str) -> OpenImage:
-    """Open an image, say what its checkpoint's reader said; a file of a checkpoint is refused as that."""
-    reason = file_for_folder(Path(name))
-    if reason:
-        raise LuternError(reason)
-    image = open_image(name)
-    for note in image.notes:
-        say(f"{name}: {note}")
+    """Open an image, and say what its checkpoint's reader said."""
+    image = models.open_image_file(name)
+    say_notes(name, image.notes)
     return image
+
+
+def say_notes(name: str, notes: tuple[str, ...]) -> None:
+    """Print what was read otherwise than one might expect."""
+    for note in notes:
+        say(f"{name}: {note}")
 
 
 @cache
@@ -100,18 +52,31 @@ def say(note: str) -> None:
     print(printable(f"note: {note}"), file=sys.stderr)
 
 
-def checkpoint_folder(name: str) -> Path:
-    """Folder of a shipped model's name or of a path."""
-    folder = Path(name)
-    if name in SHIPPED:
-        return Path(str(resources.files("lutern.firmware") / "models" / name))
-    if not folder.is_dir():
-        if folder.is_file() and file_for_folder(folder) is None:
-            open_image(folder)
-            raise LuternError(f"{name} is an image already; give the checkpoint folder that it was made from.")
-        raise LuternError(
-            not_a_folder(name)
-            or f"there is no model {name}; give one of {', '.join(SHIPPED)}, or a folder with config.json and "
-            "model.safetensors."
-        )
-    return folder
+def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
+    """Name and shape of a published size, or of a model that is there."""
+    if not size:
+        return model, open_model(model).config
+    if size.lower() not in PUBLISHED:
+        raise LuternError(f"there is no size {size}; choose one of {', '.join(PUBLISHED)}.")
+    return size.upper(), PUBLISHED[size.lower()]
+
+
+def machine_and_weights(preset_name: str, model: str) -> tuple[HwConfig, IntegerWeights]:
+    """The machine of a preset with the weights of a model; larger memories for those of ``random``."""
+    config = preset(preset_name)
+    if model != "random":
+        return config, open_model(model).weights
+    return config.with_(**LARGE_MEMORY.get(preset_name, {})), integer_weights(random_checkpoint(LARGE, seed=1))
+
+
+__all__ = [
+    "SHIPPED",
+    "Model",
+    "checkpoint_folder",
+    "find_shape",
+    "machine_and_weights",
+    "open_checkpoint",
+    "open_image_file",
+    "open_model",
+    "say",
+]

@@ -1,8 +1,8 @@
-"""The table of `lutern power`: joules a token of the released models by kind of memory, and what others report."""
+"""`lutern power table`: joules a token of the released models by kind of memory, and what others report."""
 
 from __future__ import annotations
 
-from lutern.cli.estimate_tables import print_rows, print_text, round_number
+from lutern.cli.table import print_table, print_text, round_number
 from lutern.measure import token_joules
 from lutern.measure.calibration import Coefficient
 from lutern.measure.dram import DRAMS
@@ -10,7 +10,7 @@ from lutern.measure.published import PUBLISHED_FIGURES
 from lutern.model_ref.synthetic import PUBLISHED
 
 
-def print_table() -> None:
+def print_released() -> None:
     """Joules a token of the released models by kind of memory, and what others report."""
     intervals = ("read", "standby", "idle chip", "together")
     rows = [
@@ -24,7 +24,7 @@ def print_table() -> None:
         for row in token_joules.rows()
     ]
     print_text("estimated: mJ a token, of a pass that takes so many streams one token on")
-    print_rows(["model", "streams", "memory", "tokens/s", *intervals], rows, left=1)
+    print_table(["model", "streams", "memory", "tokens/s", *intervals], rows, left=("model",))
     idle = dict.fromkeys(f"with {kind} {chip.title}" for kind, (_, chip) in token_joules.MACHINES.items())
     print_text(
         "read: bytes from the memory, its pins and the array. standby: of its parts. idle chip: of the chip, with DDR4 "
@@ -42,7 +42,7 @@ def print_table() -> None:
     for chip in (token_joules.ECP5, token_joules.KV260, token_joules.U50):
         print_text(f"{chip.title}: {_rounded(chip.watts, 1)} W; {chip.source}.")
     print_text("\nreported by others: mJ a token of all that their watts are of")
-    print_rows(
+    print_table(
         ["model", "device", "by", "grade", "tokens/s", "W", "mJ"],
         [
             [
@@ -57,7 +57,7 @@ def print_table() -> None:
             for other in PUBLISHED_FIGURES
             if other.joules
         ],
-        left=4,
+        left=("model", "device", "by", "grade"),
     )
     print_text(
         "projected: from something smaller, by its author. simulated: synthesis and a simulation. published: what was "

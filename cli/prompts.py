@@ -1,4 +1,4 @@
-"""Prompts from wherever a user has them: arguments, files, standard input; and how the text after them is chosen."""
+"""Prompts from wherever a user has them: arguments, files, standard input."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import os
 import select
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from lutern.firmware.host_sampling import Sampling
-from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.text import decode_text, read_stream, read_text
 
 STANDARD_INPUT = "-"
-TEMPERATURE = 0.8
-"""Where neither the user nor the model's generation_config.json gives one."""
 PATIENCE_SECONDS = 2.0
 """How long a pipe may be silent before the command says that it reads its prompt from there."""
 
@@ -74,21 +70,3 @@ def _decoded(raw: bytes) -> str:
         return decode_text(raw)
     except UnicodeDecodeError as error:
         raise LuternError(f"standard input is no UTF-8 text ({error}); convert it.") from error
-
-
-def choose_sampling(
-    conventions: Conventions, seed: int, asked: Mapping[str, float | None]
-) -> tuple[Sampling, list[str]]:
-    """What the user says, else what generation_config.json says, else the temperature alone; and the names of those
-    that come from the file."""
-    chosen = {name: value for name, value in asked.items() if value is not None}
-    of_file = {name: value for name, value in conventions.sampling.items() if name not in chosen}
-    values = {"temperature": TEMPERATURE, **of_file, **chosen}
-    top_k = int(values.pop("top_k", 0))
-    named = [f"{name} {value:g}" for name, value in of_file.items()]
-    try:
-        return Sampling(seed=seed, top_k=top_k, **values), named
-    except LuternError as error:
-        if not named:
-            raise
-        raise LuternError(f"with {', '.join(named)} of generation_config.json: {error}") from error

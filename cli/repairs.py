@@ -6,14 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lutern.firmware.session import Machine, Session
-from lutern.sim.lockstep import LockStep
-
-
-def session_of(machine: Machine) -> Session | None:
-    """The session behind a machine; the integer model has none."""
-    inner = machine.session if isinstance(machine, LockStep) else machine
-    return inner if isinstance(inner, Session) else None
+from lutern.api.figures import session_of
+from lutern.firmware.session import Machine
 
 
 @contextmanager
@@ -28,4 +22,4 @@ def repairs_shown(machine: Machine) -> Iterator[None]:
             print(f"warning: {sentence}", file=sys.stderr)
 
 
-__all__ = ["repairs_shown", "session_of"]
+__all__ = ["repairs_shown"]

@@ -8,11 +8,8 @@ from typing import Annotated
 
 import typer
 
-from lutern.cli.bench import COLUMNS, SHOWN, cells, machine_and_weights, measure
-from lutern.cli.cycles import count_simulated
-from lutern.cli.models import open_network
-from lutern.cli.power import PROMPTS
-from lutern.cli.progress import named_progress_bar
+from lutern.cli.models import machine_and_weights, open_model
+from lutern.cli.progress import load_bar, named_progress_bar
 from lutern.firmware.limits import check_fit
 from lutern.firmware.program import lay_out
 from lutern.firmware.serial_port import BAUD
@@ -21,6 +18,8 @@ from lutern.hw.presets import PRESETS, preset
 from lutern.hw.protocol import COUNTER_NAMES
 from lutern.hw.top import Top
 from lutern.measure import calibration, energy, pictures, report
+from lutern.measure.bench import measure
+from lutern.measure.bench_table import COLUMNS, SHOWN, cells
 from lutern.measure.cost import measure_cost
 from lutern.measure.dram import CHOOSES
 from lutern.measure.estimate import estimate
@@ -28,7 +27,7 @@ from lutern.measure.netlist import verilate_netlist
 from lutern.measure.phases import Token
 from lutern.measure.pictures import Bar
 from lutern.measure.report import Section
-from lutern.measure.toggles import count_toggles
+from lutern.measure.toggles import PROMPTS, count_toggles
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, write_whole
@@ -66,6 +65,14 @@ def bench_section(lines: list[tuple[str, str]]) -> Section:
     )
 
 
+def count_token(preset_name: str, model: str) -> Token:
+    """A token on the simulated board, with the counters of its phases."""
+    with load_bar() as advance:
+        machine = open_model(model).simulate(preset(preset_name), counters=True, progress=advance)
+    with machine:
+        return machine.count()
+
+
 def cycles_section(token: Token) -> Section:
     """The timeline, a bar a layer, and the counters in numbers."""
     rows = [
@@ -95,14 +102,14 @@ def cycles_section(token: Token) -> Section:
 
 def energy_section(preset_name: str, model: str, netlist: bool, part: str, file: Path) -> Section:
     """Toggles by layer, counted; of the cells, joules as well, estimated."""
-    network, config = open_network(model), preset(preset_name)
+    network, config = open_model(model), preset(preset_name)
     known = calibration.load(file)
     known.require(part)
     if config.memory != "block":
         return computed_energy(network.config, config, part, known)
-    program = lay_out(network.weights(), config)
+    program = lay_out(network.weights, config)
     prompt = PROMPTS[0]
-    coded = {prompt: list(network.tokenizer().encode(prompt))}
+    coded = {prompt: list(network.tokenizer.encode(prompt))}
     library = verilate_netlist(Top(config.with_(debug_tap=False, cells="ecp5")), toggles=True) if netlist else None
     token = count_toggles(program, coded, netlist=library)[0]
     windows = {window.name: (window.total, window.cycles) for window in token.windows}
@@ -140,14 +147,14 @@ def energy_section(preset_name: str, model: str, netlist: bool, part: str, file:
 
 
 def computed_energy(model_config: ModelConfig, config: HwConfig, part: str, known: calibration.Calibration) -> Section:
-    """Of a machine whose memory is beside the chip, as ``lutern power`` computes it: no toggles are counted."""
+    """A machine whose memory is beside the chip, as ``lutern power estimate`` computes it: no toggles are counted."""
     if config.memory in CHOOSES:
         return Section(
             "Energy",
             (
                 report.text(
                     f"Not estimated, for the kind of memory at the ports of {config.name} is not known; lutern power "
-                    f"--preset {config.name} --dram KIND estimates it."
+                    f"estimate --preset {config.name} --dram KIND estimates it."
                 ),
             ),
         )
@@ -200,12 +207,12 @@ def write_report(
     for name, of_line in lines:
         if preset(name).memory == "host":
             raise LuternError(f"{name} waits for words from the host, so its cycles are those of a line; leave it out.")
-        network = open_network(of_line)
+        network = open_model(of_line)
         check_fit(network.config, preset(name), network.embedding_bits)  # before anything is measured
     shown, of_shown = lines[0]
     sections = [
         bench_section(lines),
-        cycles_section(count_simulated(open_network(of_shown).weights(), preset(shown), 1)),
+        cycles_section(count_token(shown, of_shown)),
         *(
             [energy_section(shown, of_shown, netlist, part, file)]
             if toggles or netlist

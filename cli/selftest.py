@@ -8,18 +8,18 @@ from typing import Annotated
 
 import typer
 
-from lutern.cli.generate import open_session
-from lutern.cli.models import SHIPPED, open_network
+from lutern.cli.models import SHIPPED, open_model
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import plain_console
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, open_port
-from lutern.cli.progress import transfer_bar
+from lutern.cli.progress import load_bar, transfer_bar
 from lutern.firmware.axi_port import AxiPort
 from lutern.firmware.identify import identify
 from lutern.firmware.leveling import level_reads
 from lutern.firmware.limits import check_fit
 from lutern.firmware.link import Client
 from lutern.firmware.memory_test import centre_phase, check_size, march
+from lutern.firmware.opening import open_session
 from lutern.firmware.selftest import check_decode, check_memory
 from lutern.firmware.serial_port import PortError
 from lutern.firmware.session import GoldenSession
@@ -110,7 +110,8 @@ def selftest(
                 done(check_memory(client, config, count, seed, advance))
         with step("decode") as done:
             name, weights = model_that_fits(config)
-            session = open_session(client, weights)
+            with load_bar() as bar:
+                session = open_session(client, weights, progress=bar)
             golden = GoldenSession(weights)
             done(f"{name}: {check_decode(session, golden, TOKENS)}")
         if client.resent_count:
@@ -122,10 +123,10 @@ def selftest(
 def model_that_fits(config: HwConfig) -> tuple[str, IntegerWeights]:
     """The largest shipped model that a machine holds, else random weights of a small shape."""
     for name in SHIPPED:
-        network = open_network(name)
+        network = open_model(name)
         try:
             check_fit(network.config, config)
         except LuternError:
             continue
-        return name, network.weights()
+        return name, network.weights
     return "random weights", integer_weights(random_checkpoint(SMALL, 1))

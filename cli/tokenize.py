@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lutern.cli.models import open_network
+from lutern.cli.models import open_model
 from lutern.cli.prompts import collect_prompts
 
 
@@ -17,4 +17,4 @@ def tokenize(
 ) -> None:
     """Print a text's token numbers on one line, as the model reads them."""
     (prompt,) = collect_prompts(text, [], [], piped=False)
-    print(*open_network(model).tokenizer().encode_prompt(prompt, begin=not no_bos))
+    print(*open_model(model).tokenizer.encode_prompt(prompt, begin=not no_bos))

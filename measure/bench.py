@@ -17,16 +17,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lutern.boards import cache
 from lutern.boards.build import MANIFEST, REPORT
 from lutern.firmware.conversations import prefill
-from lutern.firmware.program import Program
+from lutern.firmware.link import Client
+from lutern.firmware.program import Program, lay_out
 from lutern.firmware.session import Feed, Session
 from lutern.hw.config import TRITS_PER_BYTE, HwConfig
 from lutern.measure.cycles import token_cycles
@@ -35,6 +38,7 @@ from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.quantise import IntegerWeights
+from lutern.sim.board import SimulatedBoard, simulated
 
 STEPS = 3
 """From the second step on the readers are as far ahead as they stay."""
@@ -116,6 +120,23 @@ class Row:
     def share(self) -> float | None:
         """Of the bound."""
         return None if self.bound is None else self.tokens_per_second / self.bound
+
+
+def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iterator[Row]:
+    """One stream, all streams, and a prompt in blocks, on the simulated board; decoding with so many prompts."""
+    program = lay_out(weights, config)
+    first_tokens = [index * 7 % program.vocab for index in range(prompts)]
+    machine: Any = simulated(config)
+    part = getattr(machine, "part_timings", None)  # its own clock: so many cycles in so many of the machine's
+    clocks = Fraction(round(part.clock_hz), config.clock_hz).as_integer_ratio() if part else None
+    with SimulatedBoard(machine, memory_clock=clocks) as board:
+        session = Session(Client(board), program, door=board if board.has_back_door else None)
+        yield measure_decode(session, 1, first_tokens)
+        streams = min(session.streams, session.slots)
+        if streams > 1:
+            yield measure_decode(session, streams, first_tokens)
+        if config.streams > 1:
+            yield measure_prefill(session, PREFILL_TOKENS, config.streams)
 
 
 def measure_decode(session: Session, streams: int, first_tokens: Sequence[int] = (0,)) -> Row:

@@ -46,7 +46,7 @@ LARGEST = 1e6
 MOST_EVENTS = 1e18
 MOST_READINGS = 10_000
 """The fit is repeated for resampled readings, all in memory."""
-_MENDED = "make one: lutern power --calibrate READINGS.csv"
+_MENDED = "make one: lutern power calibrate READINGS.csv"
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ DRAMS = {
         ),
     )
 }
-"""By the name that `lutern power --dram` takes."""
+"""By the name that `lutern power estimate --dram` takes."""
 CHOOSES = ("port", "axi")
 """Memories of machines that may be of any kind."""
 

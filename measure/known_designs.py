@@ -1,4 +1,4 @@
-"""Designs whose activity is known, to fit coefficients of energy to a meter's readings: `lutern power --calibrate`.
+"""Designs whose activity is known, to fit coefficients of energy to a meter's readings: `lutern power calibrate`.
 
     idle                a clock, and nothing that it reaches
     registers n         n flip-flops that are clocked and never change

@@ -77,6 +77,15 @@ class Token:
         return sum(phase.counts[name] for phase in self.phases)
 
 
+def check_countable(config: HwConfig) -> None:
+    """Refuse a simulated machine that waits for a line that is not simulated."""
+    if config.memory == "host":
+        raise LuternError(
+            f"{config.name} waits for words from the host, and how long depends on the line; give a port of a board, "
+            "or a preset with a memory of its own."
+        )
+
+
 def count_token(session: Session, streams: int = 1) -> Token:
     """The phases of the last step of a run; ``LuternError`` where counters and cycles of it disagree."""
     if not 0 < streams <= min(session.streams, session.slots):

@@ -36,6 +36,8 @@ from lutern.model_ref.output_files import unfinished_folder
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.verilate import verilate
 
+PROMPTS = ("once upon a time", "the dog", "a")
+"""Toggles are counted after these, unless others are wanted."""
 STEPS = 3
 """Of the run after the prompt; windows lie in its second."""
 TOP = "top"

@@ -1,4 +1,4 @@
-"""Joules a token of the released models by kind of memory, `lutern power --table`: bytes, standby, an idle chip.
+"""Joules a token of the released models by kind of memory, `lutern power table`: bytes, standby, an idle chip.
 
     PUBLISHED, kind of memory, streams ─► machine ─► bytes, tokens/s ─► dram.joules ─┬─► Row
     idle watts of a chip or board ─► x seconds a token ──────────────────────────────┘

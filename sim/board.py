@@ -160,6 +160,7 @@ class SimulatedBoard:
 
     def write(self, data: bytes) -> None:
         """Queue bytes; the gateware takes them while `read` lets time pass."""
+        self._require_open()
         self._library.lutern_write(self._board, data, len(data))
 
     def read(self, limit: int, timeout_s: float) -> bytes:
@@ -178,6 +179,7 @@ class SimulatedBoard:
 
     def run(self, cycles: int) -> int:
         """Let up to `cycles` cycles pass, fewer if a frame leaves; the number of bytes that wait to be read."""
+        self._require_open()
         waiting = int(self._library.lutern_run(self._board, cycles))
         if self._memory is not None:
             self._check_memory()
@@ -357,6 +359,10 @@ class SimulatedBoard:
         if name not in self._taps:
             raise LuternError(f"The simulated board has no tap {name!r}; it has {', '.join(self._taps) or 'none'}.")
         return self._taps[name][0]
+
+    def _require_open(self) -> None:
+        if self._board is None:
+            raise LuternError("The simulated board was closed; simulate it again.")
 
     def close(self) -> None:
         """Free the simulation."""

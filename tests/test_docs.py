@@ -10,7 +10,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("boards", "cli", "docs", "firmware", "hw", "measure", "model_ref", "sim", "tests", "train")
+FOLDERS = (
+    "api",
+    "boards",
+    "cli",
+    "docs",
+    "examples",
+    "firmware",
+    "hw",
+    "lutern",
+    "measure",
+    "model_ref",
+    "sim",
+    "tests",
+    "train",
+)
 SUFFIXES = r"cpp|h|json|md|png|py|sv|svg|toml|v|vlt"
 PATH = re.compile(
     rf"(?<![\w/.~-])((?:{'|'.join(FOLDERS)})/(?:[\w.-]+/)*(?:[\w-]+\.(?:{SUFFIXES})\b|(?=[\s`|,.;:)]|$)))"
@@ -18,7 +32,8 @@ PATH = re.compile(
 """A path from the root: `folder/file.py`, or a folder with a slash at its end."""
 FILE = re.compile(r"`(\w+\.py)`")
 """A file of any folder."""
-NAME = re.compile(rf"`(?:lutern\.)?((?:{'|'.join(FOLDERS)})\.[\w.]*\w)(?:\([^`]*\))?`")
+ROOMS = "|".join(folder for folder in FOLDERS if folder != "lutern")
+NAME = re.compile(rf"`(?:lutern\.)?((?:{ROOMS})\.[\w.]*\w)(?:\([^`]*\))?`")
 """A module, or something in it: `hw.config`, ``model_ref.norm.quantise``."""
 PLACEHOLDERS = {"boards/NAME.py"}
 """What a reader is to put another name for."""

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-# Which parts of Lutern each folder may import. Of `hw`, the host side sees only what both ends must agree upon.
+# Which parts of Lutern each folder may import. Of `hw`, the host side sees only what both ends must agree upon. Folder
+# lutern/ is the package `lutern` itself, which names what the others offer.
 LAYERS = {
     "model_ref": set(),
     "train": {"model_ref"},
@@ -21,7 +22,9 @@ LAYERS = {
     "boards": {"hw", "model_ref.cache_folder", "model_ref.errors", "model_ref.input_files", "model_ref.output_files"},
     "sim": {"model_ref", "train", "hw", "firmware", "boards"},
     "measure": {"model_ref", "train", "hw", "firmware", "boards", "sim"},
-    "cli": {"model_ref", "train", "hw", "firmware", "boards", "sim", "measure"},
+    "api": {"model_ref", "hw", "firmware", "boards", "sim", "measure"},
+    "cli": {"model_ref", "train", "hw", "firmware", "boards", "sim", "measure", "api"},
+    "lutern": {"model_ref", "hw", "firmware", "boards", "sim", "measure", "api"},
 }
 
 # Families of `hw`, each a folder: what a family may import of `hw` beside itself. Memory, norm and link do not know one
@@ -89,7 +92,7 @@ def violations(source: str, package: str) -> list[str]:
     if folder == "hw" and family:
         of_ours = [package, *(f"lutern.{part}" for part in (*FAMILIES[family[0]], *LAYERS["hw"]))]
     else:
-        of_ours = [f"lutern.{part}" for part in ([folder, *LAYERS[folder]] if folder in LAYERS else LAYERS)]
+        of_ours = [f"lutern.{part}" for part in (folder, *LAYERS[folder])] if folder in LAYERS else ["lutern"]
     of_others = set(sys.stdlib_module_names) | import_names(None)
     of_others = of_others.union(*(import_names(extra) for extra in EXTRAS.get(folder, ())))
     if folder == "tests":
@@ -113,12 +116,13 @@ def violations(source: str, package: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("folder", [*LAYERS, "tests"])
+@pytest.mark.parametrize("folder", [*LAYERS, "examples", "tests"])
 def test_folder_imports_only_what_it_may(folder: str) -> None:
     found = []
     for path in sorted((ROOT / folder).rglob("*.py")):
         place = path.relative_to(ROOT)
-        package = ".".join(place.parent.parts) if folder == "tests" else ".".join(["lutern", *place.parent.parts])
+        is_ours = folder in LAYERS and folder != "lutern"
+        package = ".".join(["lutern", *place.parent.parts] if is_ours else place.parent.parts)
         found += [f"{place}, {text}" for text in violations(path.read_text(), package)]
     assert not found, "\n".join(found)
 
@@ -126,7 +130,7 @@ def test_folder_imports_only_what_it_may(folder: str) -> None:
 def test_every_folder_has_a_layer() -> None:
     """A package that is added to pyproject.toml and not to the table above would go unchecked."""
     packages = PROJECT["tool"]["setuptools"]["packages"]
-    assert {name.split(".")[1] for name in packages} == set(LAYERS)
+    assert {name.split(".")[-1 if name == "lutern" else 1] for name in packages} == set(LAYERS)
     assert {name.removeprefix("lutern.hw.") for name in packages if name.startswith("lutern.hw.")} == set(FAMILIES)
 
 
@@ -140,6 +144,8 @@ def test_every_folder_has_a_layer() -> None:
         ("lutern.sim", "from lutern.hw.memory.block import ResidentMemory"),
         ("lutern.firmware", "from lutern.hw.layouts import Word\nfrom lutern.hw import protocol"),
         ("lutern.train", "def f():\n    import torch"),
+        ("lutern.cli", "from lutern.api.models import load"),
+        ("lutern", "from lutern.api.models import load"),
         ("lutern.sim", "from cocotb_tools.runner import get_runner"),
         ("tests.hw", "import pytest, cocotb\nfrom lutern.cli.main import app"),
     ],
@@ -168,6 +174,9 @@ def test_allowed(package: str, source: str) -> None:
         ("lutern.firmware", "from lutern.hw.norm.rms_norm import Norm"),
         ("lutern.firmware", "from lutern.hw import layouts, norm"),
         ("lutern.boards", "import lutern.model_ref"),
+        ("lutern.api", "from lutern.cli.models import open_model"),
+        ("lutern.api", "from lutern.train import train"),
+        ("lutern.measure", "from lutern.api.models import load"),
         ("lutern.sim", "import scipy"),
         ("tests", "import scipy"),
     ],

@@ -87,7 +87,7 @@ def test_rows_of_one_line_are_one(capsys: pytest.CaptureFixture[str]) -> None:
     )
     route = Route(4, (Clock("sync", 75e6, 80e6),), {"LUT": (1000, 24288)}, path)
     assert slowest_path(route) == [("hw/a.py:1", "a.x", 1.5), ("hw/b.py:9", "b.y", 0.25)]
-    print_build(Build(Path("/builds/x"), route, (route,), {"synthesis": 30.0, "seed 4": 90.0}))
+    print_build(Build(Path("/builds/x"), route, (route,), {"synthesis": 30.0, "seed 4": 90.0}, 3_000_000))
     assert capsys.readouterr().out == (
         "resource\tused\tof\t%\nLUT\t1,000\t24,288\t4%\n\n"
         "clock\tMHz\twanted\tmargin\tseed 4\nsync\t80.00\t75.00\t+6.7%\t80.00\n\n"
@@ -100,5 +100,5 @@ def test_rows_of_one_line_are_one(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_clock_that_nothing_limits(capsys: pytest.CaptureFixture[str]) -> None:
     clocks = (Clock("memory", 100e6, 110e6), Clock("edge", 200e6, has_path=False))
     route = Route(1, clocks, {"LUT": (1, 2)}, ())
-    print_build(Build(Path("/builds/x"), route, (route,), {"synthesis": 30.0}))
+    print_build(Build(Path("/builds/x"), route, (route,), {"synthesis": 30.0}, 3_000_000))
     assert "memory\t110.00\t100.00\t+10.0%\t110.00\nedge\tno path\t200.00\t\tno path\n" in capsys.readouterr().out

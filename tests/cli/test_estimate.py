@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lutern.boards.catalog import BOARDS
-from lutern.cli.models import open_network
+from lutern.cli.models import open_model
 from lutern.firmware.schedule import program_sizes
 from lutern.hw.config import HwConfig
 from lutern.hw.presets import preset
@@ -34,7 +34,7 @@ def documented() -> list[tuple[str, ...]]:
 def test_a_board() -> None:
     done = run("--board", "ulx3s-85f")
     assert done.returncode == 0, done.stderr
-    found = estimate(open_network("demo").config, BOARDS["ulx3s-85f"].config("resident-85f"), baud=1)
+    found = estimate(open_model("demo").config, BOARDS["ulx3s-85f"].config("resident-85f"), baud=1)
     assert f"demo on resident-85f: {found.cycles:,} cycles a pass, {found.bytes_read:,} bytes" in done.stdout
     rows = {line[:20].strip(): line[20:].split() for line in done.stdout.splitlines()[2:8]}
     assert rows["block RAM"] == ["206", "208", "99%", "exact"] and rows["multipliers"][0] == "44"

@@ -29,14 +29,23 @@ def refusal(*arguments: str) -> str:
     return str(result.exception)
 
 
+def click_command(name: str) -> Any:
+    """The command of a name, which may be that of a group and of a command in it."""
+    command: Any = typer.main.get_command(app)
+    for part in name.split():
+        command = command.commands[part]
+    return command
+
+
 def number_options() -> list[tuple[str, str, list[str]]]:
     """Command, option and required arguments of every option whose value is an int or a float."""
     found = []
-    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for command in app.registered_commands:
+    groups = [("", app), *((f"{group.name} ", group.typer_instance) for group in app.registered_groups)]
+    for name, command in ((name, command) for name, group in groups for command in group.registered_commands):
         assert command.callback is not None and command.name is not None
+        name = f"{name}{command.name}"
         hints = get_type_hints(command.callback)
-        parameters = [parameter for parameter in commands[command.name].params if parameter.name in hints]
+        parameters = [parameter for parameter in click_command(name).params if parameter.name in hints]
         required: list[str] = []
         for parameter in parameters:
             if parameter.required:
@@ -44,7 +53,7 @@ def number_options() -> list[tuple[str, str, list[str]]]:
         for parameter in parameters:
             kind = hints[parameter.name]
             if {int, float} & {kind, *get_args(kind)}:
-                found.append((command.name, max(parameter.opts, key=len), required))
+                found.append((name, max(parameter.opts, key=len), required))
     return found
 
 
@@ -53,7 +62,7 @@ SAMPLING = ("temperature", "top-k", "top-p", "min-p", "repetition-penalty")
 
 
 def test_options_are_found() -> None:
-    assert {("generate", "--seed"), ("build", "--frequency"), ("power", "--rate")} <= {item[:2] for item in OPTIONS}
+    assert {("generate", "--seed"), ("build", "--frequency"), ("power log", "--rate")} <= {item[:2] for item in OPTIONS}
     assert len(OPTIONS) > 20
 
 
@@ -62,11 +71,11 @@ def test_options_are_found() -> None:
 def test_every_option_has_a_range(command: str, option: str, required: list[str], value: str) -> None:
     if option.removeprefix("--") in SAMPLING:  # checked with the sampling, which Python users reach too
         what = option.removeprefix("--").replace("-", "[- ]")
-        assert re.match(rf"(the )?{what} is -?1[+.0-9e]*[;,] .*give ", refusal(command, option, value))
+        assert re.match(rf"(the )?{what} is -?1[+.0-9e]*[;,] .*give ", refusal(*command.split(), option, value))
         return
     assert re.match(
         f"{option} is {value[0]}{'1' if value == '-1' else ''}[+.0-9e]*; give (a|16) ",
-        refusal(command, *required, option, value),
+        refusal(*command.split(), *required, option, value),
     )
 
 
@@ -75,8 +84,8 @@ def test_every_option_has_a_range(command: str, option: str, required: list[str]
     ("command", "option"),
     [
         (("build", "--board", "ulx3s-85f"), "--frequency"),
-        (("power", "--meter", "hwmon"), "--seconds"),
-        (("power", "--meter", "hwmon"), "--rate"),
+        (("power", "log", "hwmon"), "--seconds"),
+        (("power", "log", "hwmon"), "--rate"),
     ],
 )
 def test_no_number(command: tuple[str, ...], option: str, value: str) -> None:

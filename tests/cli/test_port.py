@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from tokenizers import processors
 
+from lutern.api.ports import built_rates, find_rate, known_rates
 from lutern.boards.cache import seal
-from lutern.cli.port import built_rates, find_rate, known_rates
 from lutern.firmware.conversations import Sampling, generate
 from lutern.firmware.link import Client, LinkError
 from lutern.firmware.serial_port import PortError, SerialPort

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from lutern.cli import power
 from lutern.cli.commands import app
 from lutern.hw.presets import preset
 from lutern.measure.calibration import SHIPPED, load
@@ -41,43 +44,84 @@ def log(path: Path, watts: float) -> Path:
 
 def test_measured(tmp_path: Path) -> None:
     idle, loaded = log(tmp_path / "idle.csv", 0.5), log(tmp_path / "loaded.csv", 0.9)
-    text = run("--idle", idle, "--loaded", loaded, "--tokens", 1000)
+    text = run("measure", idle, loaded, "--tokens", 1000)
     assert text.startswith("measured: idle 0.5 W (0.")
     assert "4 mJ a token above idle (" in text and "9 mJ of all that the meter sees (" in text
 
 
-def test_one_log_is_no_measurement(tmp_path: Path) -> None:
-    with pytest.raises(LuternError, match=r"^one log is no measurement; give both --idle and --loaded, and"):
-        run("--idle", log(tmp_path / "idle.csv", 0.5))
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--table",), "lutern power --table is now lutern power table; see lutern power --help."),
+        (("--designs", "x"), "lutern power --designs is now lutern power designs FOLDER; see lutern power --help."),
+        (
+            ("--part", "LFE5U-85F", "--calibrate", "a.csv", "-o", "b.json"),
+            "lutern power --calibrate is now lutern power calibrate READINGS.csv; see lutern power --help.",
+        ),
+        (
+            ("--log", "x.csv", "--meter=hwmon"),
+            "lutern power --meter is now lutern power log METER; see lutern power --help.",
+        ),
+        (
+            ("--idle", "a.csv"),
+            "lutern power --idle is now lutern power measure IDLE.csv LOADED.csv --tokens N; see lutern power --help.",
+        ),
+        (
+            ("--preset", "ddr3-x16", "--size", "370m"),
+            "lutern power --size is now lutern power estimate --size; see lutern power --help.",
+        ),
+        (
+            ("--preset", "tiny", "--netlist"),
+            "lutern power --netlist is now lutern power count --netlist, or lutern power estimate for joules; see "
+            "lutern power --help.",
+        ),
+    ],
+)
+def test_options_that_are_commands_now(arguments: tuple[str, ...], sentence: str) -> None:
+    """What was typed before there were commands is refused with what to type."""
+    with pytest.raises(LuternError) as refused:
+        run(*arguments)
+    assert str(refused.value) == sentence
+
+
+def test_every_old_option_has_its_command() -> None:
+    """The new spellings begin with commands that there are, and the options in them are theirs."""
+    group: Any = typer.main.get_command(power.app)
+    for spelling in power.REPLACED.values():
+        for one in re.findall(r"lutern power (\w+)([^,]*)", spelling):
+            command = group.commands[one[0]]
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert set(re.findall(r"-[\w-]+", one[1])) <= options, spelling
 
 
 def test_a_run_without_tokens(tmp_path: Path) -> None:
-    with pytest.raises(LuternError, match="made 0 tokens"):
-        run("--idle", log(tmp_path / "a.csv", 0.5), "--loaded", log(tmp_path / "b.csv", 0.9))
+    logs = log(tmp_path / "a.csv", 0.5), log(tmp_path / "b.csv", 0.9)
+    with pytest.raises(LuternError, match=r"^--tokens is 0; give a whole number from 1 "):
+        run("measure", *logs, "--tokens", 0)
 
 
 def test_calibration_of_another_part(tmp_path: Path) -> None:
     """Made by the command from readings, and then refused by it."""
-    run("--designs", tmp_path / "designs")
+    run("designs", tmp_path / "designs")
     lines = (tmp_path / "designs" / "activity.csv").read_text().splitlines()
     rows = [line.replace(",,", f",{0.1 + 0.01 * index},", 1) for index, line in enumerate(lines[1:])]
     (tmp_path / "readings.csv").write_text("\n".join([lines[0], *rows, *rows]))
     file = tmp_path / "mine.json"
-    text = run("--calibrate", tmp_path / "readings.csv", "--part", "LFE5U-25F", "-o", file)
+    text = run("calibrate", tmp_path / "readings.csv", "--part", "LFE5U-25F", "-o", file)
     assert "net_toggle\t" in text and load(file).part == "LFE5U-25F"
     with pytest.raises(LuternError, match=r"^the calibration is of LFE5U-25F, but the chip is LFE5U-85F; give a file"):
-        run("--calibration", file)
+        run("estimate", "--calibration", file)
 
 
 def test_370m_from_ddr3() -> None:
     """By hand: 68.9 MB a token of 1.2e-10 to 5.9e-10 J a byte; clocks and block RAM; static power of a token's time."""
-    text = run("--size", "370m", "--preset", "ddr3-x16")
+    text = run("estimate", "--size", "370m", "--preset", "ddr3-x16")
     token_bytes = estimate(PUBLISHED["370m"], preset("ddr3-x16"), baud=1).bytes_read
     begin = rf"computed: 370M on ddr3-x16, 8\.40\d tokens/s, {token_bytes:,} bytes a token; nothing was counted"
     assert re.match(begin, text)
     terms = {
         name: (float(low), float(high))
-        for name, low, high in re.findall(r"^(\w+) +[\d,]+ +([\d.]+) to ([\d.]+) *$", text, re.MULTILINE)
+        for name, low, high in re.findall(r"^(\w+)\t[\d,]+\t([\d.]+) to ([\d.]+)$", text, re.MULTILINE)
     }
     assert set(terms) == {"register_clock", "block_ram_access", "ddr3_byte"}
     assert terms["ddr3_byte"] == pytest.approx((8.27, 40.8), rel=0.01)
@@ -94,7 +138,7 @@ def test_370m_from_ddr3() -> None:
 
 def test_memory_at_axi_ports() -> None:
     """Of bytes and standby alone, of the kind that is given; the chip is no ECP5."""
-    text = run("--preset", "axi-x512", "--dram", "ddr4")
+    text = run("estimate", "--preset", "axi-x512", "--dram", "ddr4")
     assert text.startswith("computed: demo-small on axi-x512, ")
     assert re.search(
         r"\nestimated: [\d.e-]+ to [\d.e-]+ mJ a token to read from DDR4-2400, and standby of 4 x16 parts, ", text
@@ -106,11 +150,11 @@ def test_memory_at_axi_ports() -> None:
     with pytest.raises(
         LuternError, match=r"^the memory at the ports of axi-x512 is the user's, .* give --dram, one of sdr"
     ):
-        run("--preset", "axi-x512", "--size", "1.3b")
+        run("estimate", "--preset", "axi-x512", "--size", "1.3b")
 
 
 def test_weights_over_the_link_have_no_joules() -> None:
-    text = run("--preset", "host")
+    text = run("estimate", "--preset", "host")
     assert (
         "_byte" not in text and "without the link that the weights come over, whose joules a byte are not known" in text
     )
@@ -118,7 +162,7 @@ def test_weights_over_the_link_have_no_joules() -> None:
 
 def test_the_table() -> None:
     """A pipe's: 24 estimates and nine figures of others, among them 13 W / 23.8 tokens/s, projected."""
-    lines = [line.split("\t") for line in run("--table").splitlines()]
+    lines = [line.split("\t") for line in run("table").splitlines()]
     estimates = [line for line in lines if len(line) == 8]
     assert len(estimates) == 1 + 24
     [ddr4] = [line for line in estimates if line[:3] == ["1.3B", "1", "ddr4"]]
@@ -135,9 +179,9 @@ def test_the_table() -> None:
 
 
 def test_toggles_with_memory_beside_the_chip() -> None:
-    assert run("--preset", "sdram-x16").startswith("computed: demo-small on sdram-x16, ")
-    with pytest.raises(LuternError, match=r"^toggles of ddr3-x16 cannot be counted, .*; leave --netlist out\.$"):
-        run("--preset", "ddr3-x16", "--netlist")
+    assert run("estimate", "--preset", "sdram-x16").startswith("computed: demo-small on sdram-x16, ")
+    with pytest.raises(LuternError, match=r"^toggles of ddr3-x16 cannot be counted, .* lutern power estimate --preset"):
+        run("count", "--preset", "ddr3-x16")
 
 
 @pytest.mark.slow
@@ -148,9 +192,8 @@ def test_netlist(tmp_path: Path) -> None:
     checkpoint = random_checkpoint(MODEL, SEED)
     save_checkpoint(folder, MODEL, checkpoint.tensors)
     (folder / "tokenizer.json").write_text(Tokenizer(character_tokenizer(" abc")).to_json())
-    text = run(
-        "--netlist", "--preset", config.name, "--model", folder, "--prompt", "ab", "--prompt", "c cab", "--part", part
-    )
+    machine = ("--preset", config.name, "--model", folder)
+    text = run("count", "--netlist", *machine, "--prompt", "ab", "--prompt", "c cab")
 
     weights, cycles = integer_weights(checkpoint), token_cycles(MODEL, config).cycles
     names = ("f_proj", "i_proj", "g_proj", "o_proj", "gate_proj", "down_proj")  # gate and up are one
@@ -159,6 +202,9 @@ def test_netlist(tmp_path: Path) -> None:
     assert f"a token of {cycles:,} cycles, {zeros:.1%} of its trits are zero" in text
     gateware, cells = toggles(text)
     assert 0 < cells < gateware  # the cells have fewer nets than the gateware has signals
+
+    text = run("estimate", *machine, "--prompt", "ab", "--part", part)
+    assert text.startswith("counted: ") and f"{cells:,} toggles of ECP5's cells in a token of {cycles:,} cycles" in text
 
     known = load(SHIPPED)
     cost = measure_cost("top", config)
@@ -176,7 +222,7 @@ def test_netlist(tmp_path: Path) -> None:
 
 def toggles(text: str) -> tuple[int, int]:
     """Of the first prompt's token, the sums over its parts: of the gateware, of the cells."""
-    rows = re.findall(r"^(?:row|layer \d+|head) +([\d,]+) +[\d,]+ +([\d,]+) *$", text, re.MULTILINE)
+    rows = re.findall(r"^(?:row|layer \d+|head)\t([\d,]+)\t[\d,]+\t([\d,]+)$", text, re.MULTILINE)
     assert len(rows) == MODEL.num_hidden_layers + 2, text
     gateware, cells = (sum(int(row[index].replace(",", "")) for row in rows) for index in range(2))
     return gateware, cells

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from lutern.cli.models import Network, open_network
+from lutern.api.writing import Style
+from lutern.cli.models import Model, open_model
 from lutern.cli.repairs import repairs_shown
-from lutern.cli.writing import Place, Style, write_texts, write_turns
+from lutern.cli.writing import Place, write_texts, write_turns
 from lutern.firmware.conversations import Sampling
 from lutern.firmware.link import Client, RefusedError
 from lutern.firmware.program import lay_out
@@ -58,13 +59,13 @@ class Damaged(Session):
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+def network(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A small random model with letters and a space."""
     folder = tmp_path_factory.mktemp("model")
     save_checkpoint(folder, MODEL, random_checkpoint(MODEL, SEED).tensors)
     tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
     (folder / "tokenizer.json").write_text(tokenizer.to_json())
-    return open_network(str(folder))
+    return open_model(str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,9 @@ def board() -> Iterator[SimulatedBoard]:
 
 
 @pytest.fixture
-def session(network: Network, board: SimulatedBoard) -> Damaged:
+def session(network: Model, board: SimulatedBoard) -> Damaged:
     board.reset()
-    return Damaged(Client(board), lay_out(network.weights(), MACHINE), door=board)
+    return Damaged(Client(board), lay_out(network.weights, MACHINE), door=board)
 
 
 def row_address(session: Session, token: int) -> int:
@@ -90,16 +91,16 @@ def warnings(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("warning: ")]
 
 
-def expected_text(network: Network, prompt: str, capsys: pytest.CaptureFixture[str]) -> str:
+def expected_text(network: Model, prompt: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What the integer model writes."""
-    tokenizer = network.tokenizer()
-    write_texts(Place(network, GoldenSession(network.weights())), tokenizer, [tokenizer.encode(prompt)], STYLE, False)
+    tokenizer = network.tokenizer
+    write_texts(Place(network, GoldenSession(network.weights)), tokenizer, [tokenizer.encode(prompt)], STYLE, False)
     return capsys.readouterr().out
 
 
-def test_text_and_warnings(network: Network, session: Damaged, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_and_warnings(network: Model, session: Damaged, capsys: pytest.CaptureFixture[str]) -> None:
     """A block between two tokens, and the row of the token that comes next."""
-    tokenizer = network.tokenizer()
+    tokenizer = network.tokenizer
     wanted = expected_text(network, PROMPT, capsys)
     first, words = session.program.blocks[1]
     token = tokenizer.encode(wanted.strip())[len(PROMPT) + 5]
@@ -115,9 +116,9 @@ def test_text_and_warnings(network: Network, session: Damaged, capsys: pytest.Ca
     ]
 
 
-def test_turns(network: Network, session: Damaged, capsys: pytest.CaptureFixture[str]) -> None:
+def test_turns(network: Model, session: Damaged, capsys: pytest.CaptureFixture[str]) -> None:
     """In the second turn: its state, which is that of the first, is made again; the warning comes once, in its turn."""
-    tokenizer = network.tokenizer()
+    tokenizer = network.tokenizer
     said = []
 
     def turns() -> Iterator[str]:
@@ -130,14 +131,14 @@ def test_turns(network: Network, session: Damaged, capsys: pytest.CaptureFixture
 
     write_turns(Place(network, session), tokenizer, turns(), STYLE, False)
     said.append(capsys.readouterr())
-    golden = Place(network, GoldenSession(network.weights()))
+    golden = Place(network, GoldenSession(network.weights))
     write_turns(golden, tokenizer, iter(["once", " more", " and"]), STYLE, False)
     assert "".join(one.out for one in said) == capsys.readouterr().out
     assert [len(warnings(one.err)) for one in said] == [0, 1, 0]
 
 
 def test_a_memory_that_is_damaged_each_time(
-    network: Network, session: Damaged, capsys: pytest.CaptureFixture[str]
+    network: Model, session: Damaged, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The run ends with the chip's reason; what was tried is said."""
     token = 3
@@ -150,16 +151,16 @@ def test_a_memory_that_is_damaged_each_time(
     ]
 
 
-def test_selftest_fails(network: Network, session: Damaged) -> None:
+def test_selftest_fails(network: Model, session: Damaged) -> None:
     """Right tokens from a memory that loses bits are no pass."""
-    golden = GoldenSession(network.weights())
+    golden = GoldenSession(network.weights)
     assert check_decode(session, golden, 3) == "3 tokens and their logits equal the integer model's"
     session.at = {session.runs: row_address(session, 0)}
     with pytest.raises(LuternError, match=f"^The embedding of token 0 was damaged in memory; {DONE}$"):
         check_decode(session, golden, 3)
 
 
-def test_nothing_is_shown_of_the_integer_model(network: Network, capsys: pytest.CaptureFixture[str]) -> None:
-    with repairs_shown(GoldenSession(network.weights())):
+def test_nothing_is_shown_of_the_integer_model(network: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    with repairs_shown(GoldenSession(network.weights)):
         pass
     assert capsys.readouterr().err == ""

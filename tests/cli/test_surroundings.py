@@ -102,7 +102,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("> /dev/full 2>&1", 1, ""),
     ],
 )
-@pytest.mark.parametrize("command", [GENERATE, f"{LUTERN} power --help"], ids=["generate", "help"])
+@pytest.mark.parametrize("command", [GENERATE, f"{LUTERN} power log --help"], ids=["generate", "help"])
 def test_output_that_cannot_be_written(tmp_path: Path, command: str, where: str, status: int, sentence: str) -> None:
     unbuffered = "1" if "2>" in where else ""
     done = shell(f"{command} {where}", tmp_path, PYTHONUNBUFFERED=unbuffered)
@@ -209,7 +209,7 @@ def test_names_with_markup(tmp_path: Path, model: Path) -> None:
 
 def test_help_with_markup(tmp_path: Path) -> None:
     """`i2c:BUS:...` has no bus in it."""
-    status, screen = terminal([sys.executable, "-m", "lutern.cli.main", "power", "--help"], tmp_path)
+    status, screen = terminal([sys.executable, "-m", "lutern.cli.main", "power", "log", "--help"], tmp_path)
     assert status == 0 and "i2c:BUS:ADDRESS:CHIP:OHM" in screen and "\N{BUS}" not in screen
 
 

@@ -11,8 +11,8 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutern.cli import verilog as command
 from lutern.cli.verilog import verilog
+from lutern.hw import top
 from lutern.hw.config import HwConfig
 from processes import run
 
@@ -43,14 +43,14 @@ def ports(text: str) -> set[str]:
 
 def test_machines_with_axi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """They have the control of a processor, in place of the bytes of the link."""
-    monkeypatch.setattr(command, "Top", None)
-    monkeypatch.setattr(command, "AxiTop", Echo)
+    monkeypatch.setattr(top, "Top", None)
+    monkeypatch.setattr(top, "AxiTop", Echo)
     verilog("axi-x128")
     assert ports(capsys.readouterr().out) == PORTS
 
 
 def test_to_standard_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(command, "Top", Echo)
+    monkeypatch.setattr(top, "Top", Echo)
     verilog("tiny")
     text = capsys.readouterr().out
     assert text.startswith("// lutern verilog --preset tiny\n") and text.endswith("endmodule\n")
@@ -58,7 +58,7 @@ def test_to_standard_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_to_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(command, "Top", Echo)
+    monkeypatch.setattr(top, "Top", Echo)
     out = tmp_path / "top.v"
     out.write_text("what stood there")
     verilog("sim-64", out)

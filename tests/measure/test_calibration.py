@@ -124,7 +124,7 @@ def test_coefficients_that_are_refused(text: str, sentence: str, tmp_path: Path)
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"part": "a", "source": "", "date": "", "coefficients": {"x": 1}}'])
 def test_files_that_are_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(text)
-    with pytest.raises(LuternError, match=r"c\.json is no calibration file; make one: lutern power --calibrate"):
+    with pytest.raises(LuternError, match=r"c\.json is no calibration file; make one: lutern power calibrate"):
         load(tmp_path / "c.json")
     with pytest.raises(LuternError, match=r"none\.json cannot be read \(No such file"):
         load(tmp_path / "none.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lutern.cli.models import open_checkpoint
+from lutern.api.models import open_checkpoint
 from lutern.measure.embeddings import cost, synthetic_cost
 
 DOC = Path(__file__).parents[2] / "docs" / "numerics.md"

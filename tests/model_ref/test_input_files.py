@@ -15,7 +15,7 @@ import pytest
 from lutern.boards.catalog import BOARDS
 from lutern.boards.loader import check_file
 from lutern.cli.logits import read_ids
-from lutern.cli.models import open_network
+from lutern.cli.models import open_model
 from lutern.firmware.image import open_image
 from lutern.measure import calibration, meter
 from lutern.model_ref.checkpoint import load_checkpoint
@@ -52,7 +52,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "tokenizer": in_a_folder("tokenizer.json", load_tokenizer),
     "generation config": in_a_folder("generation_config.json", load_tokenizer),
     "safetensors": open_container,
-    "model": lambda path: open_network(str(path)),
+    "model": lambda path: open_model(str(path)),
     "image": open_image,
     "text": read_text,
     "tokens": lambda path: read_ids(path, 10),

@@ -11,10 +11,10 @@ import pytest
 import typer
 
 from lutern.cli import selftest as cli_selftest
-from lutern.cli.generate import open_session
 from lutern.firmware.leveling import Setting, level_range, level_reads
 from lutern.firmware.link import Client
 from lutern.firmware.memory_test import check_size, march
+from lutern.firmware.opening import open_session
 from lutern.firmware.program import lay_out
 from lutern.firmware.selftest import check_decode, check_memory
 from lutern.firmware.session import Feed, GoldenSession, Session

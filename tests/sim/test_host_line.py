@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from lutern.cli.models import open_model
+from lutern.api.models import load
 from lutern.firmware.host_weights import LINE_BITS
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
@@ -77,7 +77,7 @@ def test_the_demo_takes_the_line() -> None:
     """A token of the demo in the time in which the line carries its weights, and a twentieth at most: the bound counts
     the bytes of words alone, not those of frames."""
     config = preset("host")
-    weights = integer_weights(open_model("demo").checkpoint)
+    weights = load("demo").weights
     program = lay_out(weights, config)
     bound = program.bytes_per_token * LINE_BITS * LOWEST_DIVISOR
     golden = GoldenSession(weights)

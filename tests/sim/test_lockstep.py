@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from lutern.cli.generate import SIM_PRESETS
-from lutern.cli.models import Model, open_model
+from lutern.api.machines import SIM_PRESETS
+from lutern.api.models import Model, load
 from lutern.firmware.conversations import Sampling, converse, generate, prefill
 from lutern.firmware.limits import excess
 from lutern.firmware.link import Client
@@ -44,7 +44,7 @@ NAMED = (
 
 @pytest.fixture(scope="module")
 def demo() -> tuple[Model, IntegerWeights]:
-    model = open_model("demo")
+    model = load("demo")
     return model, integer_weights(model.checkpoint)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lutern.cli.port import open_port
+from lutern.api.ports import open_port
 from lutern.firmware import serial_port
 from lutern.firmware.link import Client, SilenceError
 from lutern.firmware.link_dump import dump

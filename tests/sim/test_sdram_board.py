@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lutern.cli import generate
+from lutern.api.models import Model
 from lutern.firmware.link import Client, RefusedError
 from lutern.firmware.loader import load_sections
 from lutern.firmware.memory_test import centre_phase, march
@@ -102,13 +102,13 @@ def test_front_door_and_back_door_are_equal() -> None:
 @pytest.mark.parametrize("over_link", [False, True], ids=["direct", "link"])
 def test_generate_loads_by_either_door(over_link: bool) -> None:
     """What `lutern generate` does: by the back door next to no cycle passes before the first token, which is right."""
-    weights = integer_weights(random_checkpoint(MODEL, seed=7))
-    size = lay_out(weights, CONFIG).words.size
-    machine = generate.simulated_machine(weights, CONFIG, check=True, over_link=over_link)
-    assert isinstance(machine, LockStep)
-    with machine.board as board:
-        assert (board.cycles > 2 * size) == over_link
-        assert machine.run([Feed(5, fresh=True)], 3).tokens and machine.checked > 1000
+    model = Model("random", random_checkpoint(MODEL, seed=7))
+    size = lay_out(model.weights, CONFIG).words.size
+    with model.simulate(CONFIG, check=True, over_link=over_link) as machine:
+        checked = machine.machine
+        assert isinstance(checked, LockStep)
+        assert (checked.board.cycles > 2 * size) == over_link
+        assert checked.run([Feed(5, fresh=True)], 3).tokens and machine.checked > 1000
 
 
 def test_a_second_model_by_the_back_door() -> None:

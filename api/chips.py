@@ -1,0 +1,172 @@
+"""What a machine would do, as a bitstream and as Verilog: nothing here needs a board.
+
+machine, model ─► estimate ─► Estimate      cycles, bytes, tokens a second, resources
+machine, board ─► build ────► Build         a bitstream, its clocks and its report
+machine ────────► verilog ──► text          one file for any tool chain
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lutern.api import Progress, no_progress
+from lutern.api.models import Model, load
+from lutern.boards.board import Board
+from lutern.boards.catalog import find_board
+from lutern.firmware.serial_port import BAUD
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
+from lutern.measure.dram import CHOOSES
+from lutern.measure.estimate import Estimate
+from lutern.measure.estimate import estimate as estimate_machine
+from lutern.measure.fits import check_model
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import WIDE_BITS
+from lutern.model_ref.errors import LuternError
+
+if TYPE_CHECKING:
+    from lutern.boards.build import Build
+
+MODULE = "lutern"
+"""The name of the top module in Verilog."""
+
+
+def estimate(
+    model: Model | ModelConfig | str,
+    machine: str | HwConfig = "",
+    *,
+    board: str = "",
+    streams: int = 1,
+    share: float = 1.0,
+    embedding_bits: int | None = None,
+) -> Estimate:
+    """What a machine would do with a model, computed: nothing is simulated or synthesised.
+
+    Parameters
+    ----------
+    model : Model, ModelConfig or str
+        A model, what ``load`` opens, or a shape, such as ``lutern.PUBLISHED["1.3b"]``.
+    machine : str or HwConfig
+        A preset's name, or a machine of one's own; default: the board's, else sim-64.
+    board : str
+        A board, whose clock, memory and link the machine then has.
+    streams : int
+        Tokens of a pass, 1 to the machine's ``streams``.
+    share : float
+        Of a word in every cycle, what a memory at a port gives: above 0, at most 1.
+    embedding_bits : int
+        Bits of an element of the embedding table, 16 or 12; default: the model's, 16 of a shape.
+
+    Returns
+    -------
+    Estimate
+        ``cycles`` of a pass (None where the link sets the pace), ``bytes_read`` of a pass, ``tokens_per_second`` of all
+        streams at the machine's clock, ``bound`` of lanes or memory in the same unit, ``share`` of it, and
+        ``resources`` (LUT, flip-flops, block RAMs, multipliers of an ECP5). docs/measuring.md says what is exact.
+
+    Raises
+    ------
+    LuternError
+        A model that the machine does not hold, by name and number; streams or a share that it does not have.
+    """
+    if isinstance(model, str):
+        model = load(model)
+    model_config = model if isinstance(model, ModelConfig) else model.config
+    bits = embedding_bits or (WIDE_BITS if isinstance(model, ModelConfig) else model.embedding_bits)
+    found_board = find_board(board) if board else None
+    config = _machine_of(machine, found_board)
+    if not 0 < streams <= config.streams:
+        raise LuternError(
+            f"{streams} streams are wanted, {config.name} takes 1 to {config.streams} at a time; choose a number of "
+            "these, or a machine with more."
+        )
+    if not 0 < share <= 1:
+        raise LuternError(f"the share is {share}; give a number above 0 and at most 1.")
+    if share != 1 and (config.memory not in CHOOSES or config.source != "streamed"):
+        raise LuternError(f"a share is for a machine with a port for memory, {config.name} has none; leave it out.")
+    baud = found_board.baud(config) if found_board else BAUD
+    return estimate_machine(model_config, config, streams=streams, baud=baud, embedding_bits=bits, share=share)
+
+
+def _machine_of(machine: str | HwConfig, board: Board | None) -> HwConfig:
+    if isinstance(machine, HwConfig):
+        return machine
+    return board.config(machine) if board else preset(machine or "sim-64")
+
+
+def build(
+    board: str,
+    machine: str = "",
+    *,
+    seeds: int = 1,
+    model: Model | str | None = None,
+    counters: bool = False,
+    clock_hz: int = 0,
+    memory_clock_hz: int = 0,
+    progress: Progress | None = None,
+) -> Build:
+    """A bitstream for a board: synthesis, place and route, report. Needs the extra ``build``.
+
+    Parameters
+    ----------
+    board : str
+        One of ``lutern.BOARDS``.
+    machine : str
+        Name of a preset, if not the board's.
+    seeds : int
+        Place and route so often; the fastest is kept. Each takes minutes to an hour of a core.
+    model : Model or str
+        Check first that this model fits.
+    counters : bool
+        Build the counters that ``Machine.count`` reads.
+    clock_hz, memory_clock_hz : int
+        Clock of the machine, and of DDR3's controller; 0: the preset's.
+    progress : Progress
+        Told of the steps.
+
+    Returns
+    -------
+    Build
+        ``bitstream``, the file; ``folder``, which also has report, manifest and floorplan; ``best``, the best route:
+        ``best.met``, whether every clock reaches its target, ``best.clocks`` in Hz, ``best.used`` of the chip;
+        ``seconds`` of each step. What is kept from an earlier build is used again.
+
+    Raises
+    ------
+    LuternError
+        No such board; a model that does not fit; a tool that is missing or fails, with the place of its log. A clock
+        that is missed is no error: look at ``best.met``.
+    """
+    from lutern.boards.build import build as build_plan
+    from lutern.boards.build import make_plan
+
+    if seeds < 1:
+        raise LuternError(f"{seeds} seeds were asked for; give 1 or more.")
+    found, report = find_board(board), progress or no_progress
+    config = found.config(machine, clock_hz, memory_clock_hz).with_(counters=counters)
+    described = None
+    if model is not None:
+        model = load(model) if isinstance(model, str) else model
+        check_model(model.config, model.name, found, machine, model.embedding_bits)
+        described = {"name": model.name, "digest": model.config.digest}
+    report("plan", 0, seeds + 2)
+    plan = make_plan(found, config)
+    return build_plan(plan, range(1, seeds + 1), lambda done, total, what: report(what, done, total), described)
+
+
+def verilog(machine: str | HwConfig = "sim-64") -> str:
+    """The Verilog of a machine, one text: module lutern, with clk, rst, and the bytes of the link (rx, tx).
+
+    Machines axi-... and hbm-... have AXI4 masters (m_axi0_...) and, for the link, an AXI4-Lite slave (s_axi_...).
+    Memories to which the text gives no contents hold zeros at the start, as an FPGA loads them. Takes seconds to a
+    minute. Raises LuternError for a preset that is none.
+    """
+    from lutern.hw.top import AxiTop, Top
+    from lutern.sim.convert import convert_rtlil, convert_verilog
+
+    config = (preset(machine) if isinstance(machine, str) else machine).with_(debug_tap=False)
+    top = AxiTop(config) if config.memory == "axi" else Top(config)
+    return f"// lutern verilog --preset {config.name}\n{convert_verilog(convert_rtlil(top, name=MODULE))}"
+
+
+__all__ = ["MODULE", "build", "estimate", "verilog"]

@@ -1,0 +1,310 @@
+"""A machine that runs a model: the simulated board, or a chip at a port. Both answer the same calls.
+
+Model.simulate("sim-64") ─► SimulatedBoard ─┐
+open_machine("/dev/ttyUSB0") ─► port ───────┴─► Client ─► Session ─► Machine: generate, logits, count
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self, Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lutern.api import Progress
+from lutern.api.figures import Figures
+from lutern.api.models import Model, load
+from lutern.api.ports import open_port
+from lutern.api.writing import Options, StyleOptions, Talk, Texts, all_pieces, pieces_of, style_of, texts_of
+from lutern.firmware.limits import check_fit, lacks
+from lutern.firmware.link import Client
+from lutern.firmware.opening import load_session, machine_of
+from lutern.firmware.program import lay_out
+from lutern.firmware.session import Feed, Session
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
+from lutern.measure.phases import Token, check_countable, count_token
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.fast_model import FastModel
+from lutern.model_ref.quantise import IntegerWeights
+from lutern.sim.board import SimulatedBoard, simulated
+from lutern.sim.lockstep import LockStep
+
+SIM_PRESETS = "resident-85f", "sim-64"
+"""What is simulated unless another is wanted: the first that holds the model. More lanes simulate faster, a token."""
+
+
+class Machine:
+    """A machine, and the model that is loaded into it. A context manager: at its end the port or simulation is closed.
+
+    ``Model.simulate`` and ``open_machine`` make one.
+
+    Members
+    -------
+    config : HwConfig
+        Lanes, memory, clock and limits of the machine.
+    where : str
+        "simulated", or its port.
+    model : Model
+        What is loaded; None before ``load``.
+    """
+
+    def __init__(
+        self, client: Client, config: HwConfig, where: str, stack: ExitStack, board: SimulatedBoard | None = None
+    ) -> None:
+        self.client, self.config, self.where = client, config, where
+        self.model: Model | None = None
+        self._stack, self._board = stack, board
+        self._session: Session | None = None
+        self._machine: Session | LockStep | None = None
+        self._lock_step: LockStep | None = None
+        self._texts: Texts | None = None
+
+    def __repr__(self) -> str:
+        model = "no model" if self.model is None else self.model.name
+        return f"<Machine {self.config.name}, {self.where}: {self.config.lanes} lanes, {model}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the port, or free the simulation; nothing can be asked of the machine after that."""
+        self._session = self._machine = None
+        self._stack.close()
+
+    def load(
+        self, model: Model | str, *, check: bool = False, over_link: bool = False, progress: Progress | None = None
+    ) -> Self:
+        """Put a model into the machine's memory; what is there already is compared and stays.
+
+        Parameters
+        ----------
+        model : Model or str
+            A model, or what ``lutern.load`` opens.
+        check, over_link : bool
+            Of a simulated board, see ``Model.simulate``.
+        progress : Progress
+            Told of the bytes that are compared, sent, and verified.
+
+        Raises
+        ------
+        LuternError
+            A model that the machine does not hold; a memory that does not keep it; a check without a simulation.
+        """
+        model = model if isinstance(model, Model) else load(model)
+        board = self._board
+        if check and board is None:
+            raise LuternError(f"only a simulated board can be checked, and {self.where} is none; leave check out.")
+        if board is None:
+            session = load_session(self.client, self.config, model.weights, progress)
+        else:
+            door = board if board.has_back_door and not over_link else None
+            session = Session(self.client, lay_out(model.weights, self.config), progress=progress, door=door)
+        self.model, self._session, self._texts = model, session, None
+        self._lock_step = LockStep(session, board, model.weights, FastModel) if check and board is not None else None
+        self._machine = self._lock_step or session
+        return self
+
+    @property
+    def session(self) -> Session:
+        """The session with the chip, for what this class does not offer. LuternError where no model is loaded."""
+        if self._session is None:
+            raise LuternError("no model is loaded into the machine, or it was closed; call load(model) first.")
+        return self._session
+
+    @property
+    def machine(self) -> Session | LockStep:
+        """What chooses the tokens: the session, or the lock step that checks it."""
+        return self._machine or self.session
+
+    @property
+    def streams(self) -> int:
+        """Most tokens of a pass: conversations that share each reading of the weights."""
+        return self.session.streams
+
+    @property
+    def slots(self) -> int:
+        """Conversations whose state the machine holds."""
+        return self.session.slots
+
+    @property
+    def repairs(self) -> list[str]:
+        """A sentence for each time that weights were damaged in the machine's memory and loaded again."""
+        return self.session.repairs
+
+    @property
+    def checked(self) -> int:
+        """Values that were compared with the integer model; 0 without ``check``."""
+        return self._lock_step.checked if self._lock_step is not None else 0
+
+    def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
+        """Go on from a text.
+
+        Parameters
+        ----------
+        prompt : str
+            The text; empty: the beginning-of-text token alone, if the model has one.
+        options
+            See ``lutern.api.writing.StyleOptions``.
+
+        Returns
+        -------
+        iterator of str
+            Pieces of the text behind the prompt, each as soon as no later token can change it. The machine runs while
+            it is iterated, a token at a time; the text ends where the iteration ends.
+
+        Raises
+        ------
+        LuternError
+            At once: an option out of range, a character without a token, a choice that needs all logits of a machine
+            that keeps its best. While iterating: a line that is broken, a memory that does not keep the weights, and
+            with ``check`` the first value that differs from the integer model's.
+        """
+        return pieces_of(self._begin([prompt], **options))
+
+    def generate_all(self, prompts: Sequence[str], **options: Unpack[Options]) -> Iterator[tuple[int, str]]:
+        """Go on from several texts at once, as many in a pass as the machine has ``streams``: (prompt, piece).
+
+        Each text is the one that ``generate`` writes with seed + its number. Errors are those of ``generate``.
+        """
+        return all_pieces(self._begin(prompts, **options))
+
+    def talk(self, *, chat: bool = False, **options: Unpack[StyleOptions]) -> Talk:
+        """Begin a conversation of several turns, whose state stays on the machine: ``talk.say(text)`` iterates over an
+        answer. ``chat``: by the model's chat template. LuternError for a model without one, and as ``generate``."""
+        model = self._loaded()
+        style, _ = style_of(model.tokenizer, **options)
+        style.sampling.check_kept(self.config.top_k)
+        return Talk(self.machine, model.tokenizer, style, chat)
+
+    def logits(self, tokens: str | ArrayLike) -> NDArray[np.float64]:
+        """Logits float64 [T, V] after each of T tokens (a text, or their numbers), computed on the machine.
+
+        They equal ``Model.logits`` exactly. 4 V bytes come over the link for each token, and the state of the
+        conversation in slot 0 is lost. Raises LuternError for a machine that keeps only its best logits.
+        """
+        ids, best = self._loaded().token_numbers(tokens), self.config.top_k
+        if best and best < self._loaded().config.vocab_size:
+            raise LuternError(f"{self.config.name} keeps its {best} best logits; choose a machine that keeps all.")
+        rows = []
+        for place, token in enumerate(ids.tolist()):
+            self.machine.run([Feed(token, fresh=place == 0)])
+            rows.append(self.machine.logits().real())
+        return np.stack(rows)
+
+    def count(self, streams: int = 1) -> Token:
+        """Where the cycles of a pass of so many tokens go, phase by phase, from the counters of the chip.
+
+        ``token.phases``: part, name, cycles, those of the cycle model, and counts by cause (``token.total(name)``),
+        which add up to the cycles exactly. Conversations in the machine are lost. Raises LuternError for a machine
+        without counters: simulate it with ``counters=True``, or build it with them.
+        """
+        if self._board is not None:
+            check_countable(self.config)
+        return count_token(self.session, streams)
+
+    @property
+    def figures(self) -> Figures:
+        """What the last ``generate`` or ``generate_all`` took so far. LuternError where there was none."""
+        if self._texts is None:
+            raise LuternError("the machine has written no text yet; iterate over generate(...) first.")
+        return self._texts.figures()
+
+    def _loaded(self) -> Model:
+        if self.model is None:
+            raise LuternError("no model is loaded into the machine; call load(model) first.")
+        return self.model
+
+    def _begin(self, prompts: Sequence[str], **options: Any) -> Texts:
+        self._texts = texts_of(self.machine, self._loaded().tokenizer, prompts, **options)
+        return self._texts
+
+
+def open_machine(
+    port: str | os.PathLike[str],
+    model: Model | str | None = None,
+    *,
+    baud: int | None = None,
+    machine: str | None = None,
+    memory: str | os.PathLike[str] | None = None,
+    record: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Machine:
+    """The chip at a port, with a model loaded if one is given.
+
+    Parameters
+    ----------
+    port : str
+        A serial port such as /dev/ttyUSB0; or axi:DEVICE@BASE,... of a machine with AXI4 beside the processor that this
+        runs on: the device of its registers, and the base of its words at each port.
+    model : Model or str
+        What to load; without it, call ``Machine.load``.
+    baud : int
+        Rate of a serial port; if not given, the first of the known rates at which the chip answers.
+    machine : str
+        Name of the only preset that the chip may be.
+    memory : path
+        File that maps the memory of a machine with AXI4, as /dev/mem, through which the model goes.
+    record : path
+        File to record in what passes at the port; ``lutern link dump`` reads it.
+    progress : Progress
+        Told of the bytes that are loaded.
+
+    Raises
+    ------
+    LuternError
+        A port that cannot be opened, a chip that does not answer or is no machine of this release, a model that it does
+        not hold, a memory that does not keep it.
+    """
+    paths = [None if path is None else Path(path) for path in (record, memory)]
+    with ExitStack() as stack:
+        link = stack.enter_context(open_port(os.fspath(port), baud, *paths))
+        client = Client(link)
+        opened = Machine(client, machine_of(client, machine), os.fspath(port), stack)
+        if model is not None:
+            opened.load(model, progress=progress)
+        opened._stack = stack.pop_all()
+    return opened
+
+
+def simulate(
+    model: Model,
+    machine: str | HwConfig | None = None,
+    *,
+    check: bool = False,
+    counters: bool = False,
+    over_link: bool = False,
+    progress: Progress | None = None,
+) -> Machine:
+    """See ``Model.simulate``. The model's fit is checked before anything is compiled."""
+    config = machine_named(machine) if machine is not None else first_that_holds(model.weights)
+    config = config.with_(counters=True) if counters else config
+    check_fit(model.config, config, model.embedding_bits)
+    with ExitStack() as stack:
+        board = stack.enter_context(SimulatedBoard(simulated(config)))
+        opened = Machine(Client(board), config, "simulated", stack, board)
+        opened.load(model, check=check, over_link=over_link, progress=progress)
+        opened._stack = stack.pop_all()
+    return opened
+
+
+def machine_named(machine: str | HwConfig) -> HwConfig:
+    """A preset by its name, or the machine that is given."""
+    return preset(machine) if isinstance(machine, str) else machine
+
+
+def first_that_holds(weights: IntegerWeights) -> HwConfig:
+    """The machine that is simulated for a model."""
+    *others, last = map(preset, SIM_PRESETS)
+    bits = weights.embeddings.bits
+    return next((config for config in others if not lacks(weights.config, config, bits)), last)
+
+
+__all__ = ["SIM_PRESETS", "Machine", "first_that_holds", "machine_named", "open_machine", "simulate"]

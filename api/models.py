@@ -1,0 +1,271 @@
+"""A model by its name: a shipped one, a checkpoint folder, or an image file; and what it computes without a chip.
+
+    load("demo") ─► Model ─┬─► weights ─► generate, logits      the integer model: what every chip computes
+                           ├─► simulate ─► Machine              the gateware, compiled
+                           └─► estimate ─► Estimate             cycles, bytes, tokens a second
+
+Everything but the config is read when it is first asked for, and kept. Quantising a checkpoint takes seconds for the
+demo and minutes for the released models; an image is quantised already.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lutern.api import Progress
+from lutern.model_ref.checkpoint import Checkpoint, load_checkpoint
+from lutern.model_ref.comparison import rows_of
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.embedding import WIDE_BITS
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.fast_model import FastModel
+from lutern.model_ref.float_model import FloatModel
+from lutern.model_ref.quantise import IntegerWeights, integer_weights
+from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
+from lutern.model_ref.weight_files import file_for_folder, not_a_folder
+
+if TYPE_CHECKING:  # these bring the gateware's descriptions, which logits do without
+    from lutern.api.machines import Machine
+    from lutern.api.writing import Options
+    from lutern.firmware.image import OpenImage
+    from lutern.hw.config import HwConfig
+    from lutern.measure.estimate import Estimate
+
+SHIPPED = ("demo", "demo-small")
+NUMERICS = ("float", "integer")
+Numerics = Literal["float", "integer"]
+
+
+class Model:
+    """A network, its weights and its tokenizer; ``load`` makes one.
+
+    Members
+    -------
+    name : str
+        What it was loaded by.
+    config : ModelConfig
+        Its shape: V ``vocab_size``, d ``hidden_size``, L ``num_hidden_layers``, m ``intermediate_size``.
+    embedding_bits : int
+        Bits of an element of its embedding table in a chip's memory, 16 or 12.
+    synthetic : str
+        How random weights were made; empty for trained ones.
+    notes : tuple of str
+        What was read otherwise than one might expect, a sentence each.
+    source : Checkpoint or OpenImage
+        What it is read from.
+    """
+
+    def __init__(self, name: str, source: Checkpoint | OpenImage) -> None:
+        self.name, self.source = name, source
+        self.config: ModelConfig = source.config
+        self.embedding_bits: int = WIDE_BITS if isinstance(source, Checkpoint) else source.embedding_bits
+        self.synthetic: str = source.synthetic
+        self.notes: tuple[str, ...] = tuple(source.notes)
+
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"<Model {self.name}: {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
+            f"{config.vocab_size} tokens, {config.trits:,} ternary weights>"
+        )
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The float weights; an image has none."""
+        return self.source if isinstance(self.source, Checkpoint) else None
+
+    @cached_property
+    def weights(self) -> IntegerWeights:
+        """The quantised network: what a chip is loaded with."""
+        return integer_weights(self.source) if isinstance(self.source, Checkpoint) else self.source.weights()
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Text to token numbers and back. Raises LuternError for a checkpoint folder without a tokenizer."""
+        if isinstance(self.source, Checkpoint):
+            found = load_tokenizer(self.source.folder)
+        else:
+            where = f"{self.name}: {TOKENIZER_FILE}"
+            found = Tokenizer.from_json(self.source.tokenizer_json, where, self.source.conventions)
+        return found.limit_to(self.config.vocab_size)
+
+    def encode(self, text: str, *, begin: bool = True) -> list[int]:
+        """Token numbers of a text, as the published code gives them. ``begin``: with the tokens that the tokenizer puts
+        ahead of a text. Raises LuternError, with the place, for a character that has no token, and for no tokens."""
+        return self.tokenizer.encode_prompt(text, begin=begin)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of token numbers, without special tokens."""
+        return self.tokenizer.text_of(tokens)
+
+    def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
+        """Go on from a text by the integer model: the same tokens as on every chip, without one.
+
+        See ``Machine.generate``, which takes the same options and raises the same errors.
+        """
+        from lutern.api.writing import generate
+        from lutern.firmware.session import GoldenSession
+
+        return generate(GoldenSession(self.weights), self.tokenizer, prompt, **options)
+
+    def logits(self, tokens: str | ArrayLike, numerics: Numerics = "integer") -> NDArray[Any]:
+        """Logits [T, V] after each of T tokens, from a zero state.
+
+        Parameters
+        ----------
+        tokens : str or array of int
+            A text, or its token numbers [T].
+        numerics : str
+            "integer": what the gateware computes, float64, exact. "float": the float32 network of the checkpoint.
+
+        Raises
+        ------
+        LuternError
+            Token numbers that are none of the model's; "float" of an image, which holds no float weights.
+        """
+        return np.stack([logits for logits, _ in self.rows(tokens, numerics)])
+
+    def rows(
+        self, tokens: str | ArrayLike, numerics: Numerics = "integer"
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Logits [V] and hidden [L + 1, d] after each token in turn: of the embedding, then of every layer's output.
+
+        Parameters and errors are those of ``logits``; this keeps one token's in memory.
+        """
+        if numerics not in NUMERICS:
+            raise LuternError(f"there are no {numerics} numerics; give one of {', '.join(NUMERICS)}.")
+        ids = self.token_numbers(tokens)
+        if numerics == "integer":
+            return rows_of(FastModel(self.weights), ids)
+        if self.checkpoint is None:
+            raise LuternError(
+                f"{self.name} is an image, which holds no float weights; choose integer numerics, or the checkpoint."
+            )
+        return rows_of(FloatModel(self.checkpoint), ids)
+
+    def token_numbers(self, tokens: str | ArrayLike) -> NDArray[np.int64]:
+        """Token numbers int64 [T] of a text or of what holds them; LuternError for what the model does not know."""
+        ids = np.array(self.encode(tokens)) if isinstance(tokens, str) else np.asarray(tokens)
+        if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
+            raise LuternError(
+                f"token numbers of shape {list(ids.shape)} and type {ids.dtype} were given; give whole numbers [T], at "
+                "least one."
+            )
+        wrong = (ids < 0) | (ids >= self.config.vocab_size)
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            raise LuternError(
+                f"token {ids[place]} at position {place} is outside the vocabulary of {self.config.vocab_size} tokens; "
+                "encode the text with this model's tokenizer."
+            )
+        return ids.astype(np.int64)
+
+    def simulate(
+        self,
+        machine: str | HwConfig | None = None,
+        *,
+        check: bool = False,
+        counters: bool = False,
+        over_link: bool = False,
+        progress: Progress | None = None,
+    ) -> Machine:
+        """The simulated board with this model loaded: the real top level, compiled, behind the same link as a chip.
+
+        Parameters
+        ----------
+        machine : str or HwConfig
+            A preset's name, or a machine of one's own; default: the first of resident-85f and sim-64 that holds the
+            model.
+        check : bool
+            Compare every h, state, code and logit with the integer model; the first difference raises LuternError.
+        counters : bool
+            Give the machine the counters that ``Machine.count`` reads.
+        over_link : bool
+            Load as a real board is, over the link, not by the simulation's back door: minutes for a large model.
+        progress : Progress
+            Told of the bytes that are loaded.
+
+        Returns
+        -------
+        Machine
+            A context manager. A machine that was not simulated before is compiled first, some ten seconds to minutes;
+            the result is kept in ``LUTERN_CACHE``.
+
+        Raises
+        ------
+        LuternError
+            No such preset; a model that the machine does not hold; no compiler.
+        """
+        from lutern.api.machines import simulate
+
+        return simulate(self, machine, check=check, counters=counters, over_link=over_link, progress=progress)
+
+    def estimate(
+        self, machine: str | HwConfig = "", *, board: str = "", streams: int = 1, share: float = 1.0
+    ) -> Estimate:
+        """Cycles, bytes, tokens a second and resources of this model on a machine; see ``lutern.estimate``."""
+        from lutern.api.chips import estimate
+
+        return estimate(self, machine, board=board, streams=streams, share=share)
+
+
+def load(name: str | os.PathLike[str]) -> Model:
+    """Open a model: ``"demo"``, ``"demo-small"``, a checkpoint folder in the published format, or an image file.
+
+    Only headers and the config are read here. Raises LuternError for what is no model, is damaged, or needs what is not
+    built, with the place.
+    """
+    name = os.fspath(name)
+    return Model(name, open_image_file(name) if Path(name).is_file() else open_checkpoint(name))
+
+
+def open_checkpoint(name: str) -> Checkpoint:
+    """Open a shipped model or a folder."""
+    return load_checkpoint(checkpoint_folder(name))
+
+
+def open_image_file(name: str) -> OpenImage:
+    """Open an image; a file of a checkpoint is refused as that."""
+    from lutern.firmware.image import open_image
+
+    reason = file_for_folder(Path(name))
+    if reason:
+        raise LuternError(reason)
+    return open_image(name)
+
+
+def checkpoint_folder(name: str) -> Path:
+    """Folder of a shipped model's name or of a path."""
+    folder = Path(name)
+    if name in SHIPPED:
+        return Path(str(resources.files("lutern.firmware") / "models" / name))
+    if not folder.is_dir():
+        if folder.is_file() and file_for_folder(folder) is None:
+            open_image_file(name)
+            raise LuternError(f"{name} is an image already; give the checkpoint folder that it was made from.")
+        raise LuternError(
+            not_a_folder(name)
+            or f"there is no model {name}; give one of {', '.join(SHIPPED)}, or a folder with config.json and "
+            "model.safetensors."
+        )
+    return folder
+
+
+__all__ = [
+    "NUMERICS",
+    "SHIPPED",
+    "Model",
+    "Numerics",
+    "checkpoint_folder",
+    "load",
+    "open_checkpoint",
+    "open_image_file",
+]

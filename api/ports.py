@@ -1,0 +1,117 @@
+"""The port of a board: a serial port at the rate of its gateware, or the registers of a machine with AXI4.
+
+The rate of a serial port is the one that is given, or the first at which the chip answers:
+
+    rates of the bitstreams that were built here, the newest first ─┐
+    rates that boards have with their own machines ─────────────────┴─► INFO at one after the other, twice round
+
+At another rate the chip sees damaged frames, which it drops: asking harms nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from lutern.boards.build import MANIFEST
+from lutern.boards.cache import kept_json, newest
+from lutern.boards.catalog import BOARDS
+from lutern.firmware.axi_port import SCHEME, AxiPort, axi_place
+from lutern.firmware.link import Client, Link, LinkError, SilenceError
+from lutern.firmware.recording import open_serial
+from lutern.firmware.serial_port import BAUD, PortError, SerialPort
+from lutern.hw.protocol import Opcode
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import output_file, refused_output
+
+PATIENCES_S = (0.3, 0.3, 1.0)
+"""Of each round: a chip answers in milliseconds, unless the line damages its answer."""
+
+
+class RatedLink(Link, Protocol):
+    """A link whose rate can be set."""
+
+    def set_baud(self, baud: int) -> None:
+        """Read and write at this rate from now on."""
+
+
+@contextmanager
+def open_port(
+    port: str, baud: int | None = None, record: Path | None = None, memory: Path | None = None
+) -> Iterator[SerialPort | AxiPort]:
+    """The port. A serial one is at the rate ``baud`` or at the one that its chip has; ``memory``: a file that maps the
+    memory of a machine with AXI4. What passes is written to the file ``record``.
+
+    Raises LuternError for what does not go with the port, PortError where it cannot be opened, LinkError where no chip
+    answers.
+    """
+    is_axi = port.startswith(SCHEME)
+    if memory is not None and not is_axi:
+        raise LuternError(
+            f"the memory {memory} is of a machine with AXI4, and {port} names none; leave it out, or give the port "
+            "axi:DEVICE@BASE,... of one."
+        )
+    if baud is not None and is_axi:
+        raise LuternError(f"a rate of {baud} baud is of a serial port, and {port} is none; leave it out.")
+    place = axi_place(port) if is_axi else None
+    with ExitStack() as stack:
+        file = None if record is None else stack.enter_context(_new_recording(record))
+        if place is not None:
+            yield stack.enter_context(closing(AxiPort(place, memory, file)))
+            return
+        rates = [baud] if baud is not None else known_rates()
+        link = stack.enter_context(open_serial(port, rates[0] if baud is not None else BAUD, file))
+        if baud is None:
+            find_rate(link, rates)
+        yield link
+
+
+def _new_recording(path: Path) -> TextIO:
+    try:
+        return output_file(path).open("w", encoding="ascii")
+    except OSError as error:
+        raise refused_output(path, error) from None
+
+
+def find_rate(link: RatedLink, rates: Iterable[int]) -> int:
+    """Set the first rate at which the chip answers, and return it."""
+    rates = list(rates)
+    heard_bytes = asked = 0
+    for patience_s in PATIENCES_S:
+        for baud in rates:
+            try:
+                link.set_baud(baud)
+            except PortError:
+                continue  # a rate that this bridge does not make
+            client = Client(link, timeout_s=patience_s, tries=1)
+            try:
+                client.transact(Opcode.INFO)
+            except SilenceError as error:
+                heard_bytes += error.heard_bytes
+                asked += 1
+                continue
+            return baud
+    heard = f"{heard_bytes:,} bytes came back that make no whole frame" if heard_bytes else "not a byte came back"
+    raise LinkError(
+        f"The board did not answer at {', '.join(f'{baud:,}' for baud in rates)} baud: {asked} frames were sent and "
+        f"{heard}; give the port of a board that has power and a bitstream of Lutern, or the rate of its gateware with "
+        "--baud."
+    )
+
+
+def known_rates() -> list[int]:
+    """Rates that a chip may have, the likeliest first."""
+    of_boards = {board.baud(board.config(name)) for board in BOARDS.values() for name in board.presets}
+    return list(dict.fromkeys((*built_rates(), BAUD, *sorted(of_boards))))
+
+
+def built_rates() -> list[int]:
+    """Rates of the bitstreams that were built here, the newest first; a file that is damaged counts for nothing."""
+    manifests = (kept_json(path) for path in newest("builds", f"*/{MANIFEST}"))
+    rates = (manifest.get("baud") for manifest in manifests if isinstance(manifest, dict))
+    return list(dict.fromkeys(rate for rate in rates if type(rate) is int and rate > 0))
+
+
+__all__ = ["built_rates", "find_rate", "known_rates", "open_port"]

@@ -1,0 +1,50 @@
+"""The machine at the other end of a link, found out and loaded.
+
+INFO ─► identify ─► HwConfig ─► lay_out ─► DDR3: reads leveled ─► Session, which loads the program
+"""
+
+from __future__ import annotations
+
+from lutern.firmware.axi_port import AxiPort
+from lutern.firmware.identify import identify
+from lutern.firmware.leveling import level_reads
+from lutern.firmware.link import Client
+from lutern.firmware.loader import Progress
+from lutern.firmware.program import lay_out
+from lutern.firmware.session import Session
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import PRESETS, preset
+from lutern.hw.protocol import INFO, Opcode
+from lutern.model_ref.quantise import IntegerWeights
+
+
+def machine_of(client: Client, preset_name: str | None = None) -> HwConfig:
+    """Which machine the chip is, or only whether it is that one; LuternError where it is none of them."""
+    among = PRESETS.values() if preset_name is None else [preset(preset_name)]
+    return identify(INFO.unpack(client.transact(Opcode.INFO)), among)
+
+
+def open_session(
+    client: Client, weights: IntegerWeights, preset_name: str | None = None, progress: Progress | None = None
+) -> Session:
+    """A session with the chip at the other end, whichever machine it is, or only if it is that one.
+
+    Reads of DDR3 are leveled first, since only the chip keeps the settings, until its reset. The few words that this
+    overwrites, and what else a power-off took, are loaded again; an image that is there stays. A machine with AXI4 must
+    have room for the words, which go into its memory directly where the port has a way.
+    """
+    return load_session(client, machine_of(client, preset_name), weights, progress)
+
+
+def load_session(
+    client: Client, hw_config: HwConfig, weights: IntegerWeights, progress: Progress | None = None
+) -> Session:
+    """The same with a chip that is known to be that machine."""
+    program = lay_out(weights, hw_config)
+    if hw_config.memory == "ddr3":
+        level_reads(client, hw_config)
+    door = client.link.reach(program) if isinstance(client.link, AxiPort) else None
+    return Session(client, program, progress=progress, door=door)
+
+
+__all__ = ["load_session", "machine_of", "open_session"]

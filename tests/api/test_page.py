@@ -1,0 +1,85 @@
+"""The code of docs/python.md and README.md runs, with a small model and machine; docs/python.md has every name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import lutern
+from lutern.hw.link import LOWEST_DIVISOR
+from lutern.hw.presets import PRESETS
+from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+from lutern.sim.board import SimulatedBoard, simulated
+from lutern.sim.pty_board import PtyBoard
+from processes import run
+
+ROOT = Path(__file__).parents[2]
+PAGE, README = ((ROOT / name).read_text() for name in ("docs/python.md", "README.md"))
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", f"{PAGE}\n{README}", re.MULTILINE | re.DOTALL)
+FOUR = lutern.preset("tiny").with_(name="tiny-four", streams=4, max_state=512, counters=True)
+"""The machine of tests/cli/test_report.py, so that no other is compiled."""
+PROSE = re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL)
+CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+SEED = 9
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small random checkpoint with letters and a space."""
+    save_checkpoint(tmp_path / "model", CONFIG, random_checkpoint(CONFIG, SEED).tensors)
+    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
+    (tmp_path / "model" / "tokenizer.json").write_text(tokenizer.to_json())
+    return tmp_path / "model"
+
+
+def test_the_code_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """From top to bottom, as one program; of a build only the call is tried."""
+    called = []
+    signature = inspect.signature(lutern.build)
+
+    def build(*arguments: Any, **options: Any) -> SimpleNamespace:
+        called.append(signature.bind(*arguments, **options).arguments)
+        return SimpleNamespace(bitstream="top.bit", best=SimpleNamespace(met=True))
+
+    monkeypatch.setattr(lutern, "build", build)
+    monkeypatch.setitem(PRESETS, "sim-64", FOUR)
+    with SimulatedBoard(simulated(lutern.preset("tiny"), LOWEST_DIVISOR)) as board, PtyBoard(board) as served:
+        program = "\n".join(BLOCKS).replace('load("demo")', f'load("{folder}")').replace("/dev/ttyUSB0", served.port)
+        assert str(folder) in program and served.port in program
+        names: dict[str, Any] = {}
+        exec(compile(program, "docs/python.md", "exec"), names)
+    assert [call["board"] for call in called] == ["ulx3s-85f"]
+    assert names["logits"].shape == names["exact"].shape == (16, 27)
+    assert "clock cycles a token" in capsys.readouterr().out
+
+
+def test_every_name_is_on_the_page() -> None:
+    """Of the package, and of each class that it hands out."""
+    quoted = set(re.findall(r"\w[\w.]*", " ".join(re.findall(r"`([^`]+)`", PROSE))))
+    assert {f"lutern.{name}" for name in lutern.__all__} <= quoted
+    for kind in (lutern.Model, lutern.Machine, lutern.Figures, lutern.Token, lutern.Talk, lutern.Build):
+        names = {name for name in (*vars(kind), *getattr(kind, "__annotations__", {})) if not name.startswith("_")}
+        missing = {name for name in names if name not in quoted and f"{kind.__name__.lower()}.{name}" not in quoted}
+        assert not missing, f"{kind.__name__}: {missing}"
+
+
+def test_every_name_on_the_page_is_there() -> None:
+    for name in set(re.findall(r"\blutern\.(\w+)", " ".join(re.findall(r"`[^`]+`", PROSE)))) - {"X"}:
+        assert name in lutern.__all__, name
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_examples(name: str, folder: Path, tmp_path: Path) -> None:
+    """Each runs far from the checkout, with a small model and machine."""
+    done = run([sys.executable, ROOT / "examples" / name, folder, "tiny"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "equal the integer model's" in done.stdout and "tiny" in done.stdout
