@@ -8,18 +8,16 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from lutern.cli.models import open_network
 from lutern.cli.numbers import whole
 from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
-from lutern.model_ref.evaluate import SteppedModel, bits_per_character, split
+from lutern.model_ref.evaluate import SteppedModel, bits_per_character, counted, split
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import COUNTED, Saturations
 from lutern.model_ref.text import read_text
-from lutern.model_ref.tokenizer import Tokenizer
 
 
 def evaluate(
@@ -64,16 +62,3 @@ def evaluate(
         if count:
             console.print(f"  {name} of layer {layer}: {count:,}" if layer >= 0 else f"  embedding: {count:,}")
     console.print(f"ranges: calibrated for {', '.join(weights.calibrated)}" if weights.calibrated else "ranges: proved")
-
-
-def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple[int, int]:
-    """Characters and tokens that ``bits_per_character`` counts: all, or all but each stream's first token where the
-    tokenizer puts nothing ahead of a text."""
-    length = len(ids) // streams
-    left_out = 0 if tokenizer.ahead else 1
-    characters = 0
-    for start in range(0, length * streams, length):
-        before = max(0, start + left_out - 1)  # so that a decoder does not take the part's first space for the text's
-        part = ids[before : start + length].tolist()
-        characters += len(tokenizer.text_of(part)) - len(tokenizer.text_of(part[: start + left_out - before]))
-    return max(characters, 1), (length - left_out) * streams

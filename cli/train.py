@@ -1,4 +1,7 @@
-"""`lutern train`: a text in, a checkpoint out. The work is done by lutern.train, this reads the options."""
+"""`lutern train`: data in, a checkpoint out. The work is done by lutern.train, this reads the options.
+
+torchrun --no-python --nproc-per-node 2 lutern train ...   every process runs this; the first one speaks for all
+"""
 
 import dataclasses
 import typing
@@ -11,23 +14,34 @@ import lutern.train
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, check_number, whole
 from lutern.model_ref.errors import LuternError
 from lutern.train import TrainOptions
+from lutern.train.options import DEFAULTS
 
-FLAGS = ("steps", "seed", "device", "resume")  # fields of TrainOptions with a flag of their own; --set takes the others
+FLAGS = (*("tokenizer", "start_from", "schedule", "steps", "seed", "device", "parallel"), *("resume", "force"))
+"""Fields of TrainOptions with a flag of their own; --set takes the others."""
 KINDS = {int: "a whole number", float: "a number"}
 
 
 def list_settings() -> str:
     """What --set takes, with the defaults."""
     fields = [field for field in dataclasses.fields(TrainOptions) if field.name not in FLAGS]
-    return ", ".join(f"{field.name}={field.default}" for field in fields)
+    return ", ".join(f"{field.name}={DEFAULTS.get(field.name, field.default)}" for field in fields)
+
+
+def kind_of(annotation: Any) -> type:
+    """The type of a field that may be None."""
+    kinds = [kind for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
+    return kinds[0]  # type: ignore[no-any-return]
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:
     """Name and value of `name=value`, the value in the type that TrainOptions gives that name."""
     name, equals, text = setting.partition("=")
-    types = {name: kind for name, kind in typing.get_type_hints(TrainOptions).items() if name not in FLAGS}
+    hints = typing.get_type_hints(TrainOptions)
+    types = {name: kind_of(hint) for name, hint in hints.items() if name not in FLAGS}
     if not equals or name not in types:
         raise LuternError(f"--set {setting}: NAME=VALUE is wanted, with a NAME out of {', '.join(types)}.")
+    if types[name] is str:
+        return name, text
     if types[name] in KINDS:
         try:
             value = types[name](text)
@@ -41,20 +55,52 @@ def parse_setting(setting: str) -> tuple[str, Any]:
 
 
 def train(
-    text: Annotated[Path, typer.Argument(help="The text to learn from: UTF-8, plain or .xz.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="What to learn from: a text (UTF-8, plain or .xz), a data set's folder or file (.jsonl, .parquet, "
+            ".arrow), or token numbers (.npy, .bin).",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and for what --resume needs.")],
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="character, bpe:N for N pieces found in the text, or a tokenizer.json or its folder; default: that of "
+            "--from, else character.",
+        ),
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="Checkpoint folder of the family whose weights are trained on.")
+    ] = None,
+    schedule: Annotated[
+        str, typer.Option(help="cosine, or paper: the published learning rates, halved midway.")
+    ] = TrainOptions.schedule,
     steps: Annotated[int, whole("--steps", least=1, most=LARGEST_COUNT, help="Optimiser steps.")] = TrainOptions.steps,
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Of everything random.")] = TrainOptions.seed,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")] = TrainOptions.device,
+    parallel: Annotated[
+        str, typer.Option(help="Under torchrun: ddp, or fsdp, which splits the model among the processes.")
+    ] = TrainOptions.parallel,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last save in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model or the saves in the folder.")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=f"Any other option: {list_settings()}.")
     ] = None,
 ) -> None:
-    """Train a model on a text and write its checkpoint."""
-    values: dict[str, Any] = {"steps": steps, "seed": seed, "device": device, "resume": resume}
-    values.update(parse_setting(setting) for setting in settings or [])
-    options = TrainOptions(**values)
-    report = lutern.train.train(text, out, options)
-    bits = report["validation_bits_per_character"]
-    print(f"{out}: {report['trits']:,} trits, {bits:.4f} bits per character of the validation text.")
+    """Train a model and write its checkpoint."""
+    try:
+        values: dict[str, Any] = {"tokenizer": tokenizer, "schedule": schedule, "steps": steps, "seed": seed}
+        values |= {"device": device, "parallel": parallel, "resume": resume, "force": force}
+        values["start_from"] = None if start_from is None else str(start_from)
+        values.update(parse_setting(setting) for setting in settings or [])
+        report = lutern.train.train(data, out, TrainOptions(**values))
+    except LuternError as error:
+        if lutern.train.speaks(error):
+            raise
+        raise typer.Exit(1) from error
+    if report:
+        bits = report["validation_bits_per_character"]
+        print(f"{out}: {report['trits']:,} trits, {bits:.4f} bits per character of the validation text.")

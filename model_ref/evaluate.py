@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.tokenizer import Tokenizer
 
 VALIDATION_SHARE = 0.05  # the last part of a text; what comes before it trains
 
@@ -64,6 +65,19 @@ def bits_per_character(
         if progress is not None:
             progress(position + 1, total)
     return nats / ((total - uncounted) * streams) / float(np.log(2))
+
+
+def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple[int, int]:
+    """Characters and tokens that ``bits_per_character`` counts: all, or all but each stream's first token where the
+    tokenizer puts nothing ahead of a text."""
+    length = len(ids) // streams
+    left_out = 0 if tokenizer.ahead else 1
+    characters = 0
+    for start in range(0, length * streams, length):
+        before = max(0, start + left_out - 1)  # so that a decoder does not take the part's first space for the text's
+        part = ids[before : start + length].tolist()
+        characters += len(tokenizer.text_of(part)) - len(tokenizer.text_of(part[: start + left_out - before]))
+    return max(characters, 1), (length - left_out) * streams
 
 
 def _surprise(logits: NDArray[np.float64], wanted: NDArray[np.int64]) -> NDArray[np.float64]:

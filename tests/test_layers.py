@@ -37,11 +37,11 @@ IN_FAMILY = rf"lutern\.hw\.({'|'.join(FAMILIES)})\."
 
 # Which extras each folder may import from, beside the base dependencies and the standard library.
 EXTRAS = {
-    "train": {"train"},
+    "train": {"train", "data"},
     "boards": {"build"},
     "sim": {"test"},
     "measure": {"test", "report"},
-    "tests": {"test", "train", "build", "report", "ddr3-check", "fuzz"},
+    "tests": {"test", "train", "data", "build", "report", "ddr3-check", "fuzz"},
 }
 
 # Packages that are imported under another name than their own, or bring a second one.

@@ -1,21 +1,32 @@
-"""Where weights come from: training in PyTorch (an optional extra), from a text file to a checkpoint folder.
+"""Where weights come from: training in PyTorch (an optional extra), from a text or a data set to a checkpoint folder.
 
 ``TrainOptions`` needs no PyTorch; ``train`` imports it when called.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from lutern.model_ref.errors import LuternError
 from lutern.train.options import TrainOptions
 
-__all__ = ["TrainOptions", "train"]
+__all__ = ["ProcessError", "TrainOptions", "speaks", "train"]
+
+
+class ProcessError(LuternError):
+    """An error of one process among several, which it says itself; any other error the first process says for all."""
+
+
+def speaks(error: LuternError) -> bool:
+    """Whether this process is to say an error, as torchrun numbers the processes."""
+    return isinstance(error, ProcessError) or os.environ.get("RANK", "0") == "0"
 
 
 def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | None = None) -> dict[str, Any]:
-    """Train a model on a text file (.txt or .txt.xz), write its checkpoint to ``out_dir`` and return the report."""
+    """Train a model on a text, a data set or token numbers (sources.py), write its checkpoint to ``out_dir`` and return
+    the report; {} in every process that torchrun started but the first."""
     try:
         import torch  # noqa: F401
     except ImportError as error:

@@ -1,13 +1,15 @@
-"""Text in, batches of crops out.
+"""Token numbers in, batches of crops out.
 
-    text ─► ids ─► first 95 % train, last 5 % validate
+    training part ─► crops: ahead (<s>), then tokens from anywhere     targets: the token that follows each
 
-A batch depends only on the seed and the step's number, so that a resumed run reads what an uninterrupted one reads.
+A batch depends only on the seed and the step's number, so that a resumed run reads what an uninterrupted one reads, and
+a process reads of it the crops that are its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,40 +17,104 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+
+ALL = slice(0, 1 << 62)
 
 
-def make_ids(text: str) -> tuple[NDArray[np.int64], Tokenizer]:
-    """Token numbers of a text and the tokenizer of its characters, in the order of their code points."""
-    tokenizer = Tokenizer(character_tokenizer(sorted(set(text))))
-    return np.array(tokenizer.encode(text), np.int64), tokenizer
+class Corpus(Protocol):
+    """What crops are cut from."""
+
+    def crops(
+        self, count: int, length: int, generator: np.random.Generator, part: slice = ALL
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs [n, length] and targets, [n, length] token numbers or [n, length, V] probabilities, of those of
+        ``count`` crops that ``part`` names; the generator ends in the same state whatever ``part`` is."""
+        ...
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Rows of text to crop from: ids [rows, length]; targets [rows, length, V], the probabilities of what follows each
-    character, or None where the next character itself is the target."""
+class DeviceCorpus:
+    """Rows of tokens in the device's memory: ids [rows, length]; targets [rows, length, V], the probabilities of what
+    follows each token, or None where the next token itself is the target.  ``ahead`` begins every crop, in the place of
+    its first tokens."""
 
     ids: Tensor
     targets: Tensor | None = None
+    ahead: tuple[int, ...] = ()
 
-    def crops(self, count: int, length: int, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Inputs [count, length] and targets, [count, length] token numbers or [count, length, V] probabilities."""
+    def crops(
+        self, count: int, length: int, generator: np.random.Generator, part: slice = ALL
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Corpus``."""
         rows, available = self.ids.shape
-        if available <= length:
-            raise LuternError(
-                f"a text of {available} characters is too short for crops of {length}; shorten the sequence length."
-            )
+        _refuse_short(available, length)
         device = self.ids.device
-        row = torch.from_numpy(generator.integers(0, rows, (count, 1))).to(device)
-        begin = torch.from_numpy(generator.integers(0, available - length, (count, 1))).to(device)
+        row = torch.from_numpy(generator.integers(0, rows, (count, 1))[part]).to(device)
+        begin = torch.from_numpy(generator.integers(0, available - length, (count, 1))[part]).to(device)
         at = begin + torch.arange(length, device=device)
         inputs = self.ids[row, at].long()
+        _begin(inputs, self.ahead)
         if self.targets is None:
             return inputs, self.ids[row, at + 1].long()
         return inputs, self.targets[row, at].float()
 
 
+@dataclass(frozen=True)
+class MappedCorpus:
+    """Token numbers of a memory-mapped file [tokens]: what a crop holds is read when it is cut."""
+
+    ids: NDArray[Any]
+    device: torch.device
+    ahead: tuple[int, ...] = ()
+
+    def crops(
+        self, count: int, length: int, generator: np.random.Generator, part: slice = ALL
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Corpus``; the same crops as ``DeviceCorpus`` cuts from one row."""
+        _refuse_short(len(self.ids), length)
+        generator.integers(0, 1, (count, 1))
+        begins = generator.integers(0, len(self.ids) - length, (count, 1))[part, 0]
+        rows = np.empty((len(begins), length + 1), np.int64)
+        for row, begin in zip(rows, begins, strict=True):
+            row[:] = self.ids[begin : begin + length + 1]
+        tokens = torch.from_numpy(rows).to(self.device)
+        inputs, targets = tokens[:, :-1].clone(), tokens[:, 1:]
+        _begin(inputs, self.ahead)
+        return inputs, targets
+
+
+def mixed(
+    corpora: list[tuple[float, Corpus]], count: int, length: int, generator: np.random.Generator, part: slice = ALL
+) -> tuple[Tensor, Tensor]:
+    """A batch with every corpus's share of crops, in whole crops; of it, the crops that ``part`` names."""
+    counts = [round(share * count) for share, _ in corpora]
+    counts[0] = count - sum(counts[1:])
+    begin, parts = 0, []
+    for crops, (_, corpus) in zip(counts, corpora, strict=True):
+        own = slice(min(max(part.start - begin, 0), crops), min(max(part.stop - begin, 0), crops))
+        if crops:
+            found = corpus.crops(crops, length, generator, own)
+            parts += [found] if len(found[0]) else []
+        begin += crops
+    return torch.cat([inputs for inputs, _ in parts]), torch.cat([targets for _, targets in parts])
+
+
 def generator_of(seed: int, *path: int) -> np.random.Generator:
     """The random numbers of one purpose and step, the same in every run with that seed."""
     return np.random.default_rng([seed, *path])
+
+
+def _begin(inputs: Tensor, ahead: tuple[int, ...]) -> None:
+    """Put the tokens ahead of a text in the place of the first ones."""
+    for position, token in enumerate(ahead[: inputs.shape[1]]):
+        inputs[:, position] = token
+
+
+def _refuse_short(available: int, length: int) -> None:
+    if available <= length:
+        raise LuternError(
+            f"a text of {available} tokens is too short for crops of {length}; shorten the sequence length."
+        )
+
+
+__all__ = ["ALL", "Corpus", "DeviceCorpus", "MappedCorpus", "generator_of", "mixed"]

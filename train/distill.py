@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lutern.train.data import Corpus, generator_of
+from lutern.train.data import DeviceCorpus, generator_of
 from lutern.train.fit import half_precision
 from lutern.train.network import Network
 from lutern.train.progress import Progress
@@ -28,6 +28,7 @@ LABEL_CHUNK = 512  # characters a teacher reads at once
 WRITE_STREAMS = 32_768  # texts written side by side
 WRITE_CHARACTERS = 2048  # length of one
 PROMPT_CHARACTERS = 64  # of the given text, read before writing begins, so that texts start anywhere
+CALIBRATED_LOGITS = 1 << 26  # of a chunk, at most
 TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # tried for the ensemble
 
 
@@ -62,17 +63,22 @@ def calibrated(teachers: list[Network], unread: Tensor) -> Ensemble:
     ensemble = Ensemble(teachers)
     rows = max(1, len(unread) // (4 * LABEL_CHUNK))
     table = unread[: len(unread) // rows * rows].view(rows, -1)
-    log_probabilities, states = [], ensemble.initial_state(rows)
-    for begin in range(0, table.shape[1] - 1, LABEL_CHUNK):
-        probabilities, states = ensemble(table[:, begin : min(begin + LABEL_CHUNK, table.shape[1] - 1)], states)
-        log_probabilities.append(probabilities.clamp(min=1e-9).log())
-    answers = torch.cat(log_probabilities, 1).flatten(0, 1)
-    truth = table[:, 1:].flatten()
-    return Ensemble(teachers, min(TEMPERATURES, key=lambda t: float(F.cross_entropy(answers / t, truth))))
+    chunk = max(1, min(LABEL_CHUNK, CALIBRATED_LOGITS // (rows * ensemble.vocab_size)))
+    nats, states = (
+        torch.zeros(len(TEMPERATURES), dtype=torch.float64, device=unread.device),
+        ensemble.initial_state(rows),
+    )
+    for begin in range(0, table.shape[1] - 1, chunk):
+        truth = table[:, begin + 1 : begin + 1 + chunk]
+        probabilities, states = ensemble(table[:, begin : begin + truth.shape[1]], states)
+        answers = probabilities.clamp(min=1e-9).log().flatten(0, 1)
+        for index, temperature in enumerate(TEMPERATURES):
+            nats[index] += F.cross_entropy(answers / temperature, truth.flatten(), reduction="sum")
+    return Ensemble(teachers, TEMPERATURES[int(nats.argmin())])
 
 
 @torch.no_grad()
-def labelled(ensemble: Ensemble, ids: Tensor, label_weight: float) -> Corpus:
+def labelled(ensemble: Ensemble, ids: Tensor, label_weight: float, ahead: tuple[int, ...] = ()) -> DeviceCorpus:
     """The text [characters] with targets: the true next character at ``label_weight``, the teachers' for the rest."""
     rows = min(LABEL_ROWS, max(1, len(ids) // (2 * LABEL_CHUNK)))
     length = len(ids) // rows
@@ -85,11 +91,11 @@ def labelled(ensemble: Ensemble, ids: Tensor, label_weight: float) -> Corpus:
         probabilities, states = ensemble(table[:, begin:end], states)
         truth = F.one_hot(table[:, begin + 1 : end + 1], vocab_size)
         targets[:, begin:end] = label_weight * truth + (1 - label_weight) * probabilities
-    return Corpus(table, targets)
+    return DeviceCorpus(table, targets, ahead)
 
 
 @torch.no_grad()
-def written(ensemble: Ensemble, ids: Tensor, characters: int, seed: int) -> Corpus:
+def written(ensemble: Ensemble, ids: Tensor, characters: int, seed: int, ahead: tuple[int, ...] = ()) -> DeviceCorpus:
     """At least ``characters`` of text that the teachers write together, with the probabilities of every character."""
     streams = -(-characters // WRITE_CHARACTERS)
     generator = torch.Generator(ids.device).manual_seed(seed)
@@ -114,4 +120,4 @@ def written(ensemble: Ensemble, ids: Tensor, characters: int, seed: int) -> Corp
             done = first * WRITE_CHARACTERS + count * (position + 1)
             progress.show(done, "characters", end=first + count == streams and position + 1 == WRITE_CHARACTERS)
         table[first : first + count, WRITE_CHARACTERS] = token[:, 0]
-    return Corpus(table, targets)
+    return DeviceCorpus(table, targets, ahead)

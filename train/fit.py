@@ -1,31 +1,44 @@
 """The training loop: AdamW, warm-up and cosine, clipped gradients, saves to resume from.
 
-    loss = cross-entropy of the next character (or of the teachers' probabilities for it), in nats
+    loss = cross-entropy of the next token (or of the teachers' probabilities for it), in nats
+
+    step ─► batch ─► crops of this process, in ``accumulate`` parts ─► gradients, their mean over parts and processes
 
 The random state of a step (its crops, its dropout) comes from the seed and the step's number alone, so a resumed run
-equals an uninterrupted one.
+equals an uninterrupted one; several processes read the same batch as one, and without dropout differ from it by the
+order of their sums.
 """
 
 from __future__ import annotations
 
 import math
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from lutern.model_ref.errors import LuternError
-from lutern.model_ref.output_files import atomic_file
+from lutern.train.distributed import Group, gradients_stay, spread
+from lutern.train.failures import refuse_nonsense
+from lutern.train.gpus import peak_flops, training_flops
 from lutern.train.network import Network
+from lutern.train.objective import Objective, zero_state
+from lutern.train.options import TrainOptions
+from lutern.train.outputs import last_save, read_state
 from lutern.train.progress import Progress
+from lutern.train.saves import restore, store
 
-Draw = Callable[[int], tuple[Tensor, Tensor]]  # step to inputs [B, T] and targets [B, T] or [B, T, V]
+Draw = Callable[[int, slice], tuple[Tensor, Tensor]]
+"""Step, and which crops of its batch, to inputs [B, T] and targets [B, T] or [B, T, V]."""
+Record = list[dict[str, float]]
+VALIDATION_STREAMS = 64
+VALIDATION_CHUNK = 512  # tokens of a stream at once, or as many as leave so many logits:
+VALIDATION_LOGITS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -33,77 +46,151 @@ class Schedule:
     """How long and how hard one network is trained; fields as in TrainOptions."""
 
     steps: int
+    batch: int
     learning_rate: float
     warmup_steps: int
     weight_decay: float
     gradient_clip: float
     seed: int
-    save_every: int
-    validate_every: int
+    halved: bool = False
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step: linear to the top, then half a cosine to nothing."""
+        """Learning rate of a step: linear to the top, then half a cosine to nothing; ``halved`` from the middle on."""
+        factor = 0.5 if self.halved and 2 * step >= self.steps else 1.0
         if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
+            return factor * self.learning_rate * (step + 1) / self.warmup_steps
         done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        return factor * self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def fit(
-    network: Network,
-    draw: Draw,
-    schedule: Schedule,
-    name: str,
-    save: Path,
-    settings: dict[str, Any],
-    resume: bool,
-    compiled: bool,
-    validation: Tensor | None,
-) -> list[dict[str, float]]:
-    """Train ``network`` in place and return its validation record.
+@dataclass(frozen=True)
+class Run:
+    """One network to train.
 
-    ``save`` keeps what resuming needs, with ``settings``, which must be the same then.
+    name: what its progress is called.
+    saves: its folder of saves, which keep ``settings``, and must be resumed with the same.
+    validation: tokens [n]; ``per_character`` is how many of them a character takes.
     """
-    device = network.lm_head.weight.device
+
+    network: Network
+    schedule: Schedule
+    draw: Draw
+    name: str
+    saves: Path
+    settings: dict[str, Any]
+    validation: Tensor
+    per_character: float = 1.0
+    ahead: tuple[int, ...] = ()
+
+
+@dataclass
+class _Course:
+    """How far a run is: steps done, the running mean of the loss, and the validation record."""
+
+    done: int
+    average: Tensor
+    record: Record = field(default_factory=list)
+
+    def add(self, loss: Tensor) -> None:
+        self.average = loss if self.done == 0 else torch.lerp(self.average, loss, 0.02)
+        self.done += 1
+
+
+def fit(run: Run, group: Group, options: TrainOptions) -> Record:
+    """Train the network of ``run`` in place and return its validation record, in bits a character."""
+    network, schedule = run.network, run.schedule
+    compiled = group.device.type == "cuda" if options.compile is None else options.compile
+    objective = Objective(network)
+    called = spread(objective, group, options, compiled)
     optimizer = _optimizer(network, schedule.weight_decay)
-    begin, average = 0, torch.zeros((), device=device)
-    record: list[dict[str, float]] = []
-    if resume and save.is_file():
-        begin, record, average = _restore(save, network, optimizer, settings)
-    run: Any = torch.compile(network, fullgraph=True) if compiled and begin < schedule.steps else network
-    progress = Progress(name, schedule.steps)
-    shown_step, shown_s = begin, time.monotonic()
+    course = _begin(run, optimizer, group, options)
+    meter = _Meter(run, group, options, course.done)
     network.train()
-    for step in range(begin, schedule.steps):
-        torch.manual_seed(schedule.seed * 1_000_003 + step)  # of dropout
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
-        inputs, targets = draw(step)
-        with half_precision(network):
-            logits, _ = run(inputs, network.initial_state(len(inputs)))
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1))
+    while course.done < schedule.steps:
+        step = course.done
+        for part in optimizer.param_groups:
+            part["lr"] = schedule.rate(step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), schedule.gradient_clip)
+        course.add(_gradients(run, called, step, group, options))
+        nn.utils.clip_grad_norm_(network.parameters(), schedule.gradient_clip)
         optimizer.step()
-        average = loss.detach() if step == 0 else torch.lerp(average, loss.detach(), 0.02)
-        done = step + 1
-        last = done == schedule.steps
-        if validation is not None and (last or done % schedule.validate_every == 0):
-            bits = validation_bits(network, validation)
-            record.append({"step": done, "loss_bits": float(average) / math.log(2), "validation_bits": bits})
-        if last or progress.due:
-            now = time.monotonic()
-            speed = (done - shown_step) * inputs.numel() / max(now - shown_s, 1e-9)
-            shown_step, shown_s = done, now
-            text = f"loss {float(average):.4f}  {float(average) / math.log(2):.4f} bits/character"
-            if record:
-                text += f"  validation {record[-1]['validation_bits']:.4f}"
-            progress.show(done, f"{text}  {speed:,.0f} characters/s", end=last)
-        if last or done % schedule.save_every == 0:
-            _store(save, network, optimizer, settings, done, record, average)
+        last = course.done == schedule.steps
+        if last or course.done % options.validate_every == 0:
+            refuse_nonsense(float(course.average), course.done, run.saves)
+            bits = validation_bits(objective, run.validation, group, run.ahead) * run.per_character
+            loss = float(course.average) / math.log(2) * run.per_character
+            course.record.append({"step": course.done, "loss_bits": loss, "validation_bits": bits})
+        meter.show(course, end=last)
+        if last or course.done % options.save_every == 0:
+            refuse_nonsense(float(course.average), course.done, run.saves)
+            state = {"settings": run.settings, "step": course.done, "average": float(course.average)}
+            store(run.saves, network, optimizer, {**state, "record": course.record}, group)
     network.eval()
-    return record
+    return course.record
+
+
+def _begin(run: Run, optimizer: torch.optim.Optimizer, group: Group, options: TrainOptions) -> _Course:
+    """The last save, or the beginning; says from where a run goes on."""
+    save = group.first(lambda: last_save(run.saves)) if options.resume else None
+    if save is None:
+        return _Course(0, torch.zeros((), device=group.device))
+    state = group.first(lambda: read_state(save, run.settings))
+    restore(save, run.network, optimizer, group)
+    step = int(state["step"])
+    if group.rank == 0:
+        Progress.say(f"{run.name}: going on from step {step:,} of {run.schedule.steps:,} ({save})")
+    return _Course(step, torch.tensor(state["average"], device=group.device), list(state["record"]))
+
+
+def _gradients(run: Run, called: nn.Module, step: int, group: Group, options: TrainOptions) -> Tensor:
+    """Add up the gradients of a step's batch; its loss, the mean over all processes."""
+    total = torch.zeros((), device=group.device)
+    for index in range(options.accumulate):
+        torch.manual_seed(run.schedule.seed * 1_000_003 + step + 7_919 * (group.rank * options.accumulate + index))
+        inputs, targets = run.draw(step, group.part(run.schedule.batch, options.accumulate, index))
+        with gradients_stay(called, index + 1 < options.accumulate):
+            with half_precision(run.network):
+                loss, _ = called(inputs, targets, zero_state(run.network, len(inputs), total))
+            (loss / options.accumulate).backward()
+        total += loss.detach() / options.accumulate
+    return group.mean(total)
+
+
+class _Meter:
+    """The line of progress: loss, speed, share of the GPU's peak, memory."""
+
+    def __init__(self, run: Run, group: Group, options: TrainOptions, done: int) -> None:
+        self._run, self._group = run, group
+        self._progress = Progress(run.name, run.schedule.steps)
+        self._tokens = run.schedule.batch * options.sequence_length
+        self._shown, self._since_s = done, time.monotonic()
+        self._peak = peak_flops(torch.cuda.get_device_name(group.device)) if group.device.type == "cuda" else None
+
+    def show(self, course: _Course, end: bool) -> None:
+        """Show it if it is time to; with ``end`` whatever the time."""
+        if self._group.rank or not (end or self._progress.due):
+            return
+        refuse_nonsense(float(course.average), course.done, self._run.saves)
+        now = time.monotonic()
+        speed = (course.done - self._shown) * self._tokens / max(now - self._since_s, 1e-9)
+        self._shown, self._since_s = course.done, now
+        loss = float(course.average)
+        parts = [f"loss {loss:.4f}", f"{loss / math.log(2) * self._run.per_character:.4f} bits/character"]
+        if course.record:
+            parts.append(f"validation {course.record[-1]['validation_bits']:.4f}")
+        parts.append(f"{speed:,.0f} tokens/s")
+        if self._peak:
+            share = speed * training_flops(self._run.network.config.trits) / (self._peak * self._group.size)
+            parts.append(f"{share:.1%} of peak")
+        parts.append(f"{_memory_bytes(self._group.device) / 2**30:.1f} GiB")
+        self._progress.show(course.done, "  ".join(parts), end=end)
+
+
+def _memory_bytes(device: torch.device) -> int:
+    """The most that this process has had: of the GPU's memory, or of the computer's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @contextmanager
@@ -115,24 +202,34 @@ def half_precision(network: Network) -> Iterator[None]:
 
 
 @torch.no_grad()
-def validation_bits(network: Network, ids: Tensor, streams: int = 64, chunk: int = 512) -> float:
-    """Bits per character by the protocol of model_ref/evaluate.py, all characters of a chunk at once.
+def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tuple[int, ...] = ()) -> float:
+    """Bits a token by the protocol of model_ref/evaluate.py, all tokens of a chunk at once.
 
-    Steers and reports training; the figure of a shipped checkpoint comes from model_ref/evaluate.py itself.
+    Each process takes some of the streams.  Steers and reports training; the figure of a shipped checkpoint comes from
+    model_ref/evaluate.py itself.
     """
+    network = objective.network
     was_training = network.training
     network.eval()
-    length = len(ids) // streams
-    rows = ids[: length * streams].view(streams, length)
-    state = network.initial_state(streams)
-    nats = 0.0
-    for begin in range(0, length - 1, chunk):
-        wanted = rows[:, begin + 1 : begin + 1 + chunk]
+    length = len(ids) // VALIDATION_STREAMS
+    rows = ids[: length * VALIDATION_STREAMS].view(VALIDATION_STREAMS, length)[group.rank :: group.size]
+    begin = torch.tensor(ahead, dtype=rows.dtype, device=rows.device).expand(len(rows), -1)
+    inputs = torch.cat([begin, rows], 1)
+    skipped = max(0, len(ahead) - 1)  # of the tokens ahead, the last alone has something to predict
+    state = zero_state(network, len(rows), torch.zeros((), device=group.device))
+    nats, counted = torch.zeros((), dtype=torch.float64, device=group.device), 0
+    if skipped:
         with half_precision(network):
-            logits, state = network(rows[:, begin : begin + wanted.shape[1]], state)
-        nats += float(F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum"))
+            _, state = objective(inputs[:, :skipped], inputs[:, 1 : 1 + skipped], state)
+    chunk = max(1, min(VALIDATION_CHUNK, VALIDATION_LOGITS // (VALIDATION_STREAMS * network.config.vocab_size)))
+    for start in range(skipped, inputs.shape[1] - 1, chunk):
+        wanted = inputs[:, start + 1 : start + 1 + chunk]
+        with half_precision(network):
+            loss, state = objective(inputs[:, start : start + wanted.shape[1]], wanted, state)
+        nats += loss.double() * wanted.numel()
+        counted += wanted.shape[1] * VALIDATION_STREAMS
     network.train(was_training)
-    return nats / ((length - 1) * streams) / math.log(2)
+    return float(group.mean(nats)) * group.size / counted / math.log(2)
 
 
 def _optimizer(network: Network, weight_decay: float) -> torch.optim.AdamW:
@@ -143,43 +240,4 @@ def _optimizer(network: Network, weight_decay: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=matrices[0].is_cuda)
 
 
-def _store(
-    path: Path,
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    settings: dict[str, Any],
-    step: int,
-    record: list[dict[str, float]],
-    average: Tensor,
-) -> None:
-    with atomic_file(path) as file:
-        torch.save(
-            {
-                "settings": settings,
-                "step": step,
-                "record": record,
-                "average": average,
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            },
-            file,
-        )
-
-
-def _restore(
-    path: Path, network: Network, optimizer: torch.optim.Optimizer, settings: dict[str, Any]
-) -> tuple[int, list[dict[str, float]], Tensor]:
-    try:
-        saved = torch.load(path, map_location=network.lm_head.weight.device, weights_only=True)
-        before = saved["settings"]
-    except Exception as error:  # torch raises many types for a damaged file
-        raise LuternError(f"{path} cannot be resumed from ({error}); train anew without resume.") from error
-    for name, value in settings.items():
-        if before.get(name) != value:
-            raise LuternError(
-                f"{path} was trained with {name} {before.get(name)!r}, but now it is {value!r}; "
-                "resume with the same options or train anew."
-            )
-    network.load_state_dict(saved["network"])
-    optimizer.load_state_dict(saved["optimizer"])
-    return int(saved["step"]), list(saved["record"]), saved["average"]
+__all__ = ["Draw", "Record", "Run", "Schedule", "fit", "half_precision", "validation_bits"]

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.errors import LuternError, quoted
+
+SCHEDULES = ("cosine", "paper")
+PARALLEL = ("ddp", "fsdp")
+DEFAULTS = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 256, "learning_rate": 8e-3}
+"""Of the fields that are None unless they are given: of the shape without ``start_from``, of the rate with "cosine"."""
+PAPER_RATES = ((341_049_344, 4e-3), (1_298_661_376, 2.5e-3), (2_619_473_920, 1.5e-3))
+"""Ternary weights of the published 370M, 1.3B and 2.7B, and the learning rates that they were trained with."""
 
 
 @dataclass(frozen=True)
@@ -13,11 +21,21 @@ class TrainOptions:
 
     Parameters
     ----------
-    hidden_size, num_hidden_layers, intermediate_size: shape of the model.
-    steps: optimiser steps, the cosine schedule's length.
-    batch: crops a step.
-    sequence_length: characters a crop; the state is zero at its start.
-    learning_rate: AdamW's, at the top of the schedule.
+    hidden_size, num_hidden_layers, intermediate_size: shape of the model; None is that of ``start_from``, else
+        ``DEFAULTS``.
+    tokenizer: "character", "bpe:N" for N pieces, or a tokenizer.json or a folder with one; None is that of
+        ``start_from``, else "character".
+    start_from: checkpoint folder whose weights, shape and tokenizer the run begins with.
+    separator: what stands between the documents of a text file.
+    column: of a data set's rows, the one that holds the text or the token numbers.
+    steps: optimiser steps, the schedule's length.
+    batch: crops a step, those of all processes together.
+    accumulate: parts that a process's share of the batch is read in, one after another.
+    checkpoint_activations: keep the inputs of the mixers alone and compute the rest again for the gradient.
+    parallel: what several processes do, "ddp" (each has the whole model) or "fsdp" (each has a part).
+    sequence_length: tokens a crop; the state is zero at its start.
+    schedule: "cosine" to nothing, or "paper": the same, halved from the middle on, at the published learning rates.
+    learning_rate: AdamW's, at the top of the schedule; None is the schedule's own.
     warmup_steps: steps from zero to the top.
     weight_decay: AdamW's, on matrices only.
     dropout: share of embedding, mixer outputs and last hidden vector that is zeroed while training; needless with
@@ -36,15 +54,24 @@ class TrainOptions:
     save_every: steps between two saves of what ``resume`` needs.
     validate_every: steps between two validations.
     resume: go on from the last save in the output folder.
+    force: replace what the output folder holds.
     """
 
-    hidden_size: int = 256
-    num_hidden_layers: int = 4
-    intermediate_size: int = 256
+    hidden_size: int | None = None
+    num_hidden_layers: int | None = None
+    intermediate_size: int | None = None
+    tokenizer: str | None = None
+    start_from: str | None = None
+    separator: str = "<|endoftext|>"
+    column: str = "text"
     steps: int = 10_000
     batch: int = 32
+    accumulate: int = 1
+    checkpoint_activations: bool = False
+    parallel: str = "ddp"
     sequence_length: int = 1024
-    learning_rate: float = 8e-3
+    schedule: str = "cosine"
+    learning_rate: float | None = None
     warmup_steps: int = 300
     weight_decay: float = 0.1
     dropout: float = 0.1
@@ -67,11 +94,13 @@ class TrainOptions:
     save_every: int = 1_000
     validate_every: int = 1_000
     resume: bool = False
+    force: bool = False
 
     def __post_init__(self) -> None:
         for name in (
             "steps",
             "batch",
+            "accumulate",
             "sequence_length",
             "teacher_steps",
             "teacher_batch",
@@ -88,7 +117,29 @@ class TrainOptions:
             if not 0 <= getattr(self, name) < 1:
                 raise LuternError(f"training: {name} is {getattr(self, name)}, but wants a share from 0 to below 1.")
         for name in ("learning_rate", "teacher_learning_rate", "gradient_clip"):
-            if not getattr(self, name) > 0:
-                raise LuternError(f"training: {name} is {getattr(self, name)}, but must be above 0.")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise LuternError(f"training: device is {self.device!r}, but wants cpu, cuda or auto.")
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise LuternError(f"training: {name} is {value}, but must be above 0.")
+        for name, choices in (("device", ("cpu", "cuda", "auto")), ("schedule", SCHEDULES), ("parallel", PARALLEL)):
+            if getattr(self, name) not in choices:
+                wanted = f"{', '.join(choices[:-1])} or {choices[-1]}"
+                raise LuternError(f"training: {name} is {quoted(getattr(self, name))}, but wants {wanted}.")
+        if self.resume and self.force:
+            raise LuternError(
+                "training: resume goes on from what is there, and force replaces it; give one of the two."
+            )
+        if not self.separator or not self.column:
+            raise LuternError("training: separator and column want a text of at least one character.")
+
+    def shape(self, name: str) -> int:
+        """``hidden_size``, ``num_hidden_layers`` or ``intermediate_size``, or its default."""
+        value = getattr(self, name)
+        return int(DEFAULTS[name] if value is None else value)
+
+    def rate(self, trits: int) -> float:
+        """The learning rate at the top: as given, or the schedule's own for a model of so many ternary weights."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        if self.schedule == "cosine":
+            return DEFAULTS["learning_rate"]
+        return min(PAPER_RATES, key=lambda row: abs(math.log(trits / row[0])))[1]

@@ -17,6 +17,11 @@ class Progress:
         self._every_s = 0.5 if self._live else 30.0
         self._next_s = 0.0
 
+    @staticmethod
+    def say(text: str) -> None:
+        """One line beside the progress."""
+        print(text, file=sys.stderr, flush=True)
+
     @property
     def due(self) -> bool:
         """Whether a line would be shown now; asking first spares the caller reading values back from a GPU."""

@@ -8,9 +8,10 @@ from typer.testing import CliRunner
 
 import lutern.train
 from lutern.cli.commands import app
-from lutern.cli.train import FLAGS, parse_setting
+from lutern.cli.train import FLAGS, list_settings, parse_setting
 from lutern.model_ref.errors import LuternError
-from lutern.train import TrainOptions
+from lutern.train import ProcessError, TrainOptions
+from lutern.train.options import DEFAULTS
 
 Calls = list[tuple[Path, Path, TrainOptions]]
 
@@ -36,10 +37,24 @@ def test_defaults(calls: Calls) -> None:
 
 
 def test_options(calls: Calls) -> None:
-    flags = "--steps 5 --seed 3 --device cpu --resume --set hidden_size=64 --set compile=false"
+    flags = "--steps 5 --seed 3 --device cpu --resume --set hidden_size=64 --set compile=false --tokenizer bpe:512 "
+    flags += "--from other --schedule paper --parallel fsdp --set learning_rate=0.1 --set column=story"
     result = CliRunner().invoke(app, ["train", "text.txt", "--out", "model", *flags.split()])
     assert result.exit_code == 0, result.output
-    wanted = TrainOptions(steps=5, seed=3, device="cpu", resume=True, hidden_size=64, compile=False)
+    wanted = TrainOptions(
+        steps=5,
+        seed=3,
+        device="cpu",
+        resume=True,
+        hidden_size=64,
+        compile=False,
+        tokenizer="bpe:512",
+        start_from="other",
+        schedule="paper",
+        parallel="fsdp",
+        learning_rate=0.1,
+        column="story",
+    )
     assert calls == [(Path("text.txt"), Path("model"), wanted)]
 
 
@@ -47,8 +62,35 @@ def test_every_other_option_can_be_set() -> None:
     for name, value in vars(TrainOptions()).items():
         if name in FLAGS:
             continue
-        text = "true" if value is None or isinstance(value, bool) else str(value)
-        assert parse_setting(f"{name}={text}") == (name, True if text == "true" else value)
+        value = DEFAULTS.get(name, True) if value is None else value
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        assert parse_setting(f"{name}={text}") == (name, value)
+
+
+def test_the_help_has_the_defaults() -> None:
+    listed = list_settings()
+    assert "hidden_size=256" in listed and "learning_rate=0.008" in listed and "accumulate=1" in listed
+
+
+def test_force(calls: Calls) -> None:
+    result = CliRunner().invoke(app, ["train", "text.txt", "--out", "model", "--force"])
+    assert result.exit_code == 0 and calls[0][2] == TrainOptions(force=True)
+
+
+def test_the_first_process_speaks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    result = CliRunner().invoke(app, ["train", "text.txt", "--out", "model", "--schedule", "none"])
+    assert result.exit_code == 1 and not result.output
+
+    def train(*_: object) -> dict[str, float]:
+        raise ProcessError("process 1 of 2 stops.")
+
+    monkeypatch.setattr(lutern.train, "train", train)
+    result = CliRunner().invoke(app, ["train", "text.txt", "--out", "model"])
+    assert isinstance(result.exception, ProcessError)
+    monkeypatch.setattr(lutern.train, "train", lambda *_: {})
+    result = CliRunner().invoke(app, ["train", "text.txt", "--out", "model"])
+    assert result.exit_code == 0 and not result.output
 
 
 @pytest.mark.parametrize(
@@ -56,6 +98,7 @@ def test_every_other_option_can_be_set() -> None:
     [
         ("batch", "NAME=VALUE is wanted"),
         ("steps=5", "with a NAME out of hidden_size, "),
+        ("force=true", "NAME=VALUE is wanted"),
         ("batch=ten", "batch wants a whole number"),
         ("dropout=some", "dropout wants a number"),
         ("compile=yes", "compile wants true or false"),

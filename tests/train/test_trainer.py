@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lutern.model_ref.checkpoint import load_checkpoint, load_tokenizer
+from lutern.model_ref.checkpoint import load_checkpoint, load_tokenizer, save_checkpoint
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.evaluate import bits_per_character, split
 from lutern.model_ref.float_model import FloatModel
@@ -55,6 +55,28 @@ def text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
     path.write_text(STORY * 60)
     return path
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End the run by Ctrl-C when the network has been saved at a step."""
+    from lutern.train import fit
+
+    store = fit.store
+
+    def store_and_stop(
+        folder: Path, network: object, optimizer: object, state: dict[str, object], group: object
+    ) -> None:
+        store(folder, network, optimizer, state, group)  # type: ignore[arg-type]
+        if state["step"] == step and folder.name == "training":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "store", store_and_stop)
+
+
+def assert_equal_checkpoints(first: Path, second: Path) -> None:
+    one, other = load_checkpoint(first), load_checkpoint(second)
+    for name, tensor in one.tensors.items():
+        assert np.array_equal(tensor, other.tensors[name]), name
 
 
 def test_network_equals_the_float_model() -> None:
@@ -115,35 +137,157 @@ def test_training_writes_a_checkpoint_and_its_figure(text: Path, tmp_path: Path)
     "options", [pytest.param(OPTIONS, id="text alone"), pytest.param(TEACHERS, id="teachers", marks=pytest.mark.slow)]
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    options: TrainOptions, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: TrainOptions,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from lutern.train import fit
-
     whole = train(text, tmp_path / "whole", options)
-    store = fit._store
-
-    def store_and_stop(*arguments: object) -> None:
-        store(*arguments)  # type: ignore[arg-type]
-        if arguments[4] == 6 and "teacher" not in str(arguments[0]):
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(fit, "_store", store_and_stop)
+    stop_at(6, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(text, tmp_path / "parts", options)
     monkeypatch.undo()
-    parts = train(text, tmp_path / "parts", replace(options, resume=True))
-    assert parts["record"] == whole["record"]
-    one, other = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "parts")
-    for name, tensor in one.tensors.items():
-        assert np.array_equal(tensor, other.tensors[name]), name
     with pytest.raises(LuternError, match="was trained with learning_rate"):
         train(text, tmp_path / "parts", replace(options, resume=True, learning_rate=0.5))
+    with pytest.raises(LuternError, match="give --resume to go on with it"):
+        train(text, tmp_path / "parts", options)
+    parts = train(text, tmp_path / "parts", replace(options, resume=True))
+    assert "train: going on from step 6 of 12" in capsys.readouterr().err
+    assert parts["record"] == whole["record"]
+    assert_equal_checkpoints(tmp_path / "whole", tmp_path / "parts")
+    before = (tmp_path / "parts" / "model.safetensors").read_bytes()
+    for again in (replace(options, resume=True), options):
+        with pytest.raises(LuternError, match="holds a finished model"):
+            train(text, tmp_path / "parts", again)
+    assert (tmp_path / "parts" / "model.safetensors").read_bytes() == before
 
 
-def test_short_text_is_refused(text: Path, tmp_path: Path) -> None:
+def test_what_is_refused_leaves_nothing(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(LuternError, match="pieces only; ask for at most"):
+        train(text, out, replace(OPTIONS, tokenizer="bpe:4000"))
+    with pytest.raises(LuternError, match="a batch of 4 crops cannot be shared equally by 1 process in accumulate=3"):
+        train(text, out, replace(OPTIONS, accumulate=3))
     text.write_text("short")
     with pytest.raises(LuternError, match="too few"):
-        train(text, tmp_path / "out", OPTIONS)
+        train(text, out, OPTIONS)
+    assert not out.exists()
+
+
+def test_parts_and_activations_computed_again_train_the_same(text: Path, tmp_path: Path) -> None:
+    """Sums in another order, nothing else: the record agrees to 1e-3 bits."""
+    plain = replace(OPTIONS, dropout=0.0)
+    record = np.array([list(row.values()) for row in train(text, tmp_path / "plain", plain)["record"]])
+    again = train(text, tmp_path / "again", replace(plain, checkpoint_activations=True))["record"]
+    assert np.array_equal([list(row.values()) for row in again], record), "the same operations twice"
+    assert_equal_checkpoints(tmp_path / "plain", tmp_path / "again")
+    parts = train(text, tmp_path / "parts", replace(plain, accumulate=4))["record"]
+    assert np.allclose([list(row.values()) for row in parts], record, rtol=0, atol=1e-3)
+
+
+def test_pieces_and_documents(text: Path, tmp_path: Path) -> None:
+    """A BPE model has the releases' keys and special tokens, begins with <s>, and its figure is that of its files."""
+    out = tmp_path / "out"
+    report = train(text, out, replace(OPTIONS, steps=30, learning_rate=1e-2, tokenizer="bpe:48", sequence_length=16))
+    tokenizer = load_tokenizer(out)
+    assert tokenizer.ahead == (1,) and tokenizer.conventions.eos == (2,)
+    config = json.loads((out / "config.json").read_text())
+    assert {"bos_token_id": 1, "eos_token_id": 2, "vocab_size": 48}.items() <= config.items()
+    ids = split(np.array(tokenizer.encode(text.read_text(), begin=False)))[1]
+    bits = bits_per_character(FloatModel(load_checkpoint(out)), ids, ahead=tokenizer.ahead)
+    assert report["validation_bits_per_token"] == pytest.approx(bits)
+    assert report["validation_bits_per_character"] < bits
+    assert report["record"][-1]["validation_bits"] == pytest.approx(report["validation_bits_per_character"], rel=0.05)
+
+
+def test_training_goes_on_from_a_checkpoint(text: Path, tmp_path: Path) -> None:
+    from lutern.train.finish import start_weights
+    from lutern.train.network import Network
+
+    start = tmp_path / "start"
+    first = train(text, start, replace(OPTIONS, steps=40, learning_rate=1e-2, dropout=0.0))
+    tuned = replace(OPTIONS, steps=1, start_from=str(start), learning_rate=1e-9, hidden_size=None, dropout=0.0)
+    report = train(text, tmp_path / "out", tuned)
+    assert report["validation_bits_per_character"] == pytest.approx(first["validation_bits_per_character"], abs=0.05)
+    with pytest.raises(LuternError, match="--out and --from are both"):
+        train(text, start, replace(tuned, force=True))
+    # A matrix that is ternary already keeps its scale.
+    checkpoint = load_checkpoint(start)
+    tensors = {name: np.array(value) for name, value in checkpoint.tensors.items()}
+    for name in checkpoint.config.projections:
+        trits, scale = ternarise(tensors[f"{name}.weight"])
+        tensors[f"{name}.weight"] = (trits * np.float32(scale)).astype(np.float32)
+    save_checkpoint(tmp_path / "ternary", checkpoint.config, tensors, "float32")
+    network = Network(checkpoint.config).eval()
+    network.load_state_dict(start_weights(tmp_path / "ternary"))
+    logits, _ = network(torch.arange(8)[None], network.initial_state(1))
+    model = FloatModel(load_checkpoint(tmp_path / "ternary"))
+    expected, _ = model.step(np.array([0]), model.initial_state(1))
+    assert np.allclose(logits[:, 0].detach().numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_force_replaces_a_model_and_what_belonged_to_it(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train(text, out, replace(OPTIONS, steps=1, tokenizer="bpe:48", sequence_length=16))
+    assert (out / "generation_config.json").is_file()
+    train(text, out, replace(OPTIONS, steps=1, force=True))
+    assert not (out / "generation_config.json").exists()
+    assert load_tokenizer(out).ahead == ()
+
+
+def test_out_of_memory_names_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lutern.train.distributed import Group
+    from lutern.train.failures import explained
+
+    group = Group(torch.device("cpu"))
+
+    def said(batch: int, **changes: object) -> str:
+        with pytest.raises(LuternError) as caught:
+            with explained(tmp_path, batch, replace(OPTIONS, **changes), group):
+                raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+        return str(caught.value)
+
+    assert said(6) == (
+        "the computer's memory is too small for 6 crops of 32 tokens at once; give --set accumulate=2, which trains the "
+        "same in smaller parts."
+    )
+    assert "accumulate=3" in said(6, accumulate=2)
+    assert "checkpoint_activations=true" in said(4, accumulate=4)
+    assert "less --set sequence_length=N" in said(4, accumulate=4, checkpoint_activations=True)
+    with pytest.raises(RuntimeError, match="another"), explained(tmp_path, 4, OPTIONS, group):
+        raise RuntimeError("another")
+
+
+def test_a_loss_that_is_no_number_ends_the_run(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(LuternError, match=r"the loss is nan at step \d+; lower the learning rate"):
+        train(text, tmp_path / "out", replace(OPTIONS, learning_rate=1e30, warmup_steps=0))
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_crops_from_a_file_are_those_from_memory() -> None:
+    from lutern.train.data import DeviceCorpus, MappedCorpus, generator_of, mixed
+
+    ids = np.arange(500, dtype=np.uint16)
+    mapped, held = MappedCorpus(ids, torch.device("cpu"), (7,)), DeviceCorpus(torch.arange(500)[None], None, (7,))
+    whole = held.crops(6, 20, generator_of(1, 2))
+    for inputs, targets in (whole, mapped.crops(6, 20, generator_of(1, 2))):
+        assert torch.equal(inputs[:, 1:], targets[:, :-1]) and (inputs[:, 0] == 7).all()
+        assert torch.equal(targets, whole[1])
+    shares = [(0.5, held), (0.5, mapped)]
+    together = mixed(shares, 6, 20, generator_of(3))
+    for begin in range(0, 6, 2):
+        part = mixed(shares, 6, 20, generator_of(3), slice(begin, begin + 2))
+        assert torch.equal(part[0], together[0][begin : begin + 2]) and len(part[1]) == 2
+
+
+def test_the_papers_schedule_is_halved_midway() -> None:
+    from lutern.train.fit import Schedule
+
+    plain = Schedule(100, 4, 4e-3, 10, 0.1, 1.0, 1)
+    halved = replace(plain, halved=True)
+    assert plain.rate(9) == 4e-3 and plain.rate(99) < 1e-5
+    assert [halved.rate(step) / plain.rate(step) for step in (5, 49, 50, 99)] == [1, 1, 0.5, 0.5]
 
 
 def test_progress_is_quiet_in_a_pipe() -> None:

@@ -1,0 +1,163 @@
+"""The processes that train one network together: one, or those that torchrun started.
+
+    torchrun ─► RANK, WORLD_SIZE ─► Group ─┬─ part: which crops of a batch this process reads
+                                           ├─ first: what one process does for all (files), and its error for all
+                                           └─ spread: DDP, each process has the model; or FSDP2, each has a part of it
+
+The engine is PyTorch's.  A batch is the same whatever the number of processes: each reads its share of the crops.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lutern.model_ref.errors import LuternError
+from lutern.train.objective import Objective
+from lutern.train.options import TrainOptions
+
+Result = TypeVar("Result")
+
+PATIENCE = datetime.timedelta(hours=24)
+"""How long the other processes wait while the first prepares data or writes files."""
+
+
+class SilentError(LuternError):
+    """An error that another process says."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among ``size``; ``patient`` is the group of processes for ``first``, None for one process."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+    patient: Any = None
+
+    def first(self, work: Callable[[], Result]) -> Result:
+        """What ``work`` returns in the first process, in all of them; its ``LuternError`` ends all of them."""
+        if self.size == 1:
+            return work()
+        answer: list[Any] = [None, None]
+        failure: BaseException | None = None
+        if self.rank == 0:
+            try:
+                answer = [work(), None]
+            except BaseException as error:
+                answer, failure = [None, str(error) or type(error).__name__], error
+        dist.broadcast_object_list(answer, 0, group=self.patient)
+        if failure is not None:
+            raise failure
+        if answer[1] is not None:
+            raise SilentError(answer[1])
+        result: Result = answer[0]
+        return result
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a value over the processes."""
+        if self.size > 1:
+            dist.all_reduce(value)
+            value /= self.size
+        return value
+
+    def part(self, batch: int, accumulate: int, index: int) -> slice:
+        """Which crops of a batch this process reads as its part ``index`` of ``accumulate``."""
+        count = batch // (self.size * accumulate)
+        begin = (self.rank * accumulate + index) * count
+        return slice(begin, begin + count)
+
+
+def refuse_uneven(batch: int, accumulate: int, size: int) -> None:
+    """Refuse a batch that the processes cannot share equally."""
+    if batch % (size * accumulate):
+        shares = f"{size} processes" if size > 1 else "1 process"
+        raise LuternError(
+            f"a batch of {batch} crops cannot be shared equally by {shares} in accumulate={accumulate} parts each; "
+            f"give a multiple of {size * accumulate} with --set batch=N."
+        )
+
+
+@contextmanager
+def opened(name: str) -> Iterator[Group]:
+    """The processes that torchrun started, or this one alone; ``name`` is "cpu", "cuda" or "auto"."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise LuternError("training: device is cuda, but PyTorch sees no GPU; use cpu or auto.")
+    kind = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    size = int(os.environ.get("WORLD_SIZE", "1")) if dist.is_available() else 1
+    if size == 1:
+        yield Group(torch.device(kind))
+        return
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+    if kind == "cuda":
+        if local >= torch.cuda.device_count():
+            raise LuternError(
+                f"process {local} of this computer has no GPU of its own: there are {torch.cuda.device_count()}; start "
+                f"torchrun with --nproc-per-node {torch.cuda.device_count()}, or train with --device cpu."
+            )
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield Group(device, dist.get_rank(), size, dist.new_group(backend="gloo", timeout=PATIENCE))
+    finally:
+        dist.destroy_process_group()
+
+
+def mixers(objective: Objective) -> list[nn.Module]:
+    """Token and channel mixers of all layers: what is computed again, compiled and split as one piece each."""
+    return [mixer for layer in objective.network.model.layers for mixer in (layer.attn, layer.mlp)]
+
+
+def spread(objective: Objective, group: Group, options: TrainOptions, compiled: bool) -> nn.Module:
+    """The module to call while training.  With "fsdp" the parameters of ``objective`` are replaced by parts of them."""
+    if options.checkpoint_activations:
+        for mixer in mixers(objective):
+            _compute_again(mixer)
+    if group.size == 1:
+        called: Any = torch.compile(objective, fullgraph=True) if compiled else objective
+        return called  # type: ignore[no-any-return]
+    if compiled:
+        for mixer in mixers(objective):
+            mixer.compile(fullgraph=True)
+    if options.parallel == "ddp":
+        return nn.parallel.DistributedDataParallel(objective)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(group.device.type, (group.size,))
+    for mixer in mixers(objective):
+        fully_shard(mixer, mesh=mesh)
+    fully_shard(objective, mesh=mesh)
+    return objective
+
+
+def gradients_stay(module: nn.Module, stay: bool) -> Any:
+    """A context in which gradients add up in each process, not yet shared with the others, if ``stay``."""
+    if hasattr(module, "set_requires_gradient_sync"):
+        module.set_requires_gradient_sync(not stay)
+    elif stay and isinstance(module, nn.parallel.DistributedDataParallel):
+        return module.no_sync()
+    return nullcontext()
+
+
+def _compute_again(module: nn.Module) -> None:
+    """Keep a module's inputs alone for the gradient; names of parameters stay."""
+    plain = module.forward
+
+    def forward(*inputs: Any) -> Any:
+        return checkpoint(plain, *inputs, use_reentrant=False)
+
+    module.forward = forward  # type: ignore[method-assign]
+
+
+__all__ = ["Group", "SilentError", "gradients_stay", "mixers", "opened", "refuse_uneven", "spread"]
