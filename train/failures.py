@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from lutern.model_ref.errors import LuternError
 from lutern.train import ProcessError
-from lutern.train.distributed import Group, SilentError
+from lutern.train.distributed import Group
 from lutern.train.options import TrainOptions
 from lutern.train.outputs import last_save
 
@@ -32,10 +32,6 @@ def explained(folder: Path, batch: int, options: TrainOptions, group: Group) -> 
     """Turn what ends the training of ``folder`` (OUT/training) into one sentence."""
     try:
         yield
-    except (SilentError, ProcessError):
-        raise
-    except LuternError as error:
-        raise (ProcessError(str(error)) if group.size > 1 else error) from error
     except SystemExit as error:
         if group.size == 1 or error.code != TERMINATED:
             raise

@@ -39,6 +39,8 @@ Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
 VALIDATION_CHUNK = 512  # tokens of a stream at once, or as many as leave so many logits:
 VALIDATION_LOGITS = 1 << 26
+LOOK_EVERY = 100
+"""Steps after which all processes see whether the loss is still a number."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,15 @@ def fit(run: Run, group: Group, options: TrainOptions) -> Record:
         nn.utils.clip_grad_norm_(network.parameters(), schedule.gradient_clip)
         optimizer.step()
         last = course.done == schedule.steps
-        if last or course.done % options.validate_every == 0:
+        saved, validated = (last or course.done % every == 0 for every in (options.save_every, options.validate_every))
+        if saved or validated or course.done % LOOK_EVERY == 0:
             refuse_nonsense(float(course.average), course.done, run.saves)
+        if validated:
             bits = validation_bits(objective, run.validation, group, run.ahead) * run.per_character
             loss = float(course.average) / math.log(2) * run.per_character
             course.record.append({"step": course.done, "loss_bits": loss, "validation_bits": bits})
         meter.show(course, end=last)
-        if last or course.done % options.save_every == 0:
-            refuse_nonsense(float(course.average), course.done, run.saves)
+        if saved:
             state = {"settings": run.settings, "step": course.done, "average": float(course.average)}
             store(run.saves, network, optimizer, {**state, "record": course.record}, group)
     network.eval()
@@ -170,7 +173,6 @@ class _Meter:
         """Show it if it is time to; with ``end`` whatever the time."""
         if self._group.rank or not (end or self._progress.due):
             return
-        refuse_nonsense(float(course.average), course.done, self._run.saves)
         now = time.monotonic()
         speed = (course.done - self._shown) * self._tokens / max(now - self._since_s, 1e-9)
         self._shown, self._since_s = course.done, now

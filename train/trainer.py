@@ -88,12 +88,14 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
                 corpora = distilled(calibrated([teacher for teacher, _ in trained], text.unread), text, options)
             network, record = train_network(corpora, text, out, options, group)
             del corpora
-            weights = whole_network(network, group)
+            if group.size > 1:
+                weights = whole_network(network, group)
+                network = Network(text.config)
     if group.rank:
         return {}
-    whole = Network(text.config).to(group.device)
-    whole.load_state_dict(weights)
-    report = finish(whole.eval(), text.data, text.unread, out)
+    if group.size > 1:
+        network.load_state_dict(weights)
+    report = finish(network.to(group.device).eval(), text.data, text.unread, out)
     report |= {"options": asdict(options), "record": record, "teachers": teacher_records, "processes": group.size}
     report |= {"seconds": round(time.monotonic() - began_s, 1)}
     write_whole(out / REPORT_FILE, json.dumps(report, indent=2) + "\n")
