@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lutern.model_ref.errors import LuternError
+from lutern.train.network import Layer
 from lutern.train.objective import Objective
 from lutern.train.options import TrainOptions
 
@@ -115,7 +116,11 @@ def opened(name: str) -> Iterator[Group]:
 
 def mixers(objective: Objective) -> list[nn.Module]:
     """Token and channel mixers of all layers: what is computed again, compiled and split as one piece each."""
-    return [mixer for layer in objective.network.model.layers for mixer in (layer.attn, layer.mlp)]
+    found: list[nn.Module] = []
+    for layer in objective.network.model.layers:
+        assert isinstance(layer, Layer)
+        found += [layer.attn, layer.mlp]
+    return found
 
 
 def spread(objective: Objective, group: Group, options: TrainOptions, compiled: bool) -> nn.Module:

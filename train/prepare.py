@@ -314,7 +314,8 @@ def shape_of(options: TrainOptions, vocab_size: int) -> ModelConfig:
     """The config that is trained: the given shape, or that of the checkpoint that training begins with."""
     names = ("hidden_size", "num_hidden_layers", "intermediate_size")
     if options.start_from is None:
-        return ModelConfig(vocab_size, *(options.shape(name) for name in names))
+        hidden_size, layers, intermediate_size = (options.shape(name) for name in names)
+        return ModelConfig(vocab_size, hidden_size, layers, intermediate_size)
     config = load_checkpoint(options.start_from).config
     for name in names:
         wanted, found = getattr(options, name), getattr(config, name)
