@@ -1,0 +1,187 @@
+"""Norms, codes and residual sums as Triton kernels; a program takes one row, or every so many rows going backward.
+
+Formulas and names: ``plain.py``.  A row stays in registers between its loads and its stores, so that each kernel moves
+every tensor once.  Sums over rows (gradients of gains) are kept per program and added by PyTorch: no atomics, the same
+result every time.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from lutern.train.kernels.plain import SMALLEST_ABSMAX, Dropout, Product
+
+PROGRAMS = 528  # four a multiprocessor of the largest cards in use; more would only make more partial sums
+TINY = tl.constexpr(SMALLEST_ABSMAX)
+
+
+@triton.jit
+def round_code(x):  # type: ignore[no-untyped-def]
+    magnitude = tl.minimum(tl.floor(tl.abs(x) + 0.5), 127.0)
+    return tl.where(x < 0, -magnitude, magnitude)
+
+
+@triton.jit
+def kept(offset, seed, SHARE: tl.constexpr):  # type: ignore[no-untyped-def]
+    return tl.where(tl.rand(seed, offset) >= SHARE, 1.0 / (1.0 - SHARE), 0.0)
+
+
+@triton.jit
+def _norm_codes(  # type: ignore[no-untyped-def]
+    h, outer, gains, codes, factors, rows, d, outer_eps, eps, J: tl.constexpr, JP: tl.constexpr, BLOCK: tl.constexpr
+):
+    n = tl.program_id(0).to(tl.int64)
+    j = tl.arange(0, JP)[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    inside = column < d
+    x = tl.load(h + n * d + column, mask=inside, other=0.0)
+    x *= tl.rsqrt(tl.sum(x * x, axis=1, keep_dims=True) / d + outer_eps)
+    x *= tl.load(outer + column, mask=inside, other=0.0)
+    x *= tl.rsqrt(tl.sum(x * x, axis=1, keep_dims=True) / d + eps)
+    y = x * tl.load(gains + j * d + column, mask=inside & (j < J), other=0.0)
+    factor = 127.0 / tl.maximum(tl.max(tl.abs(y), axis=1, keep_dims=True), TINY)
+    code = round_code(y * factor).to(codes.dtype.element_ty)
+    tl.store(codes + (j * rows + n) * d + column, code, mask=inside & (j < J))
+    tl.store(factors + j * rows + n, factor, mask=j < J)
+
+
+@triton.jit
+def _norm_codes_backward(  # type: ignore[no-untyped-def]
+    h,
+    outer,
+    gains,
+    factors,
+    scales,
+    dcodes,
+    dh,
+    codes,
+    dx_out,
+    dgains,
+    douter,
+    rows,
+    d,
+    outer_eps,
+    eps,
+    J: tl.constexpr,
+    JP: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ADD: tl.constexpr,
+):
+    program = tl.program_id(0)
+    j = tl.arange(0, JP)[:, None].to(tl.int64)
+    column = tl.arange(0, BLOCK)[None, :]
+    inside = column < d
+    each = inside & (j < J)
+    outer_gain = tl.load(outer + column, mask=inside, other=0.0)
+    gain = tl.load(gains + j * d + column, mask=each, other=0.0)
+    scale = tl.load(scales + j, mask=j < J, other=0.0)
+    sum_gains = tl.zeros((JP, BLOCK), tl.float32)
+    sum_outer = tl.zeros((1, BLOCK), tl.float32)
+    for row in range(program, rows, tl.num_programs(0)):
+        n = tl.cast(row, tl.int64)
+        x = tl.load(h + n * d + column, mask=inside, other=0.0)
+        factor = tl.load(factors + j * rows + n, mask=j < J, other=1.0)
+        dy = tl.load(dcodes + (j * rows + n) * d + column, mask=each, other=0.0).to(tl.float32) * (scale * factor)
+        root_outer = tl.rsqrt(tl.sum(x * x, axis=1, keep_dims=True) / d + outer_eps)
+        unit_outer = x * root_outer
+        v = unit_outer * outer_gain
+        root = tl.rsqrt(tl.sum(v * v, axis=1, keep_dims=True) / d + eps)
+        u = v * root
+        tl.store(codes + (j * rows + n) * d + column, round_code(u * gain * factor).to(codes.dtype.element_ty), mask=each)
+        sum_gains += dy * u
+        t = tl.sum(dy * gain, axis=0, keep_dims=True)
+        du = root * (t - u * (tl.sum(t * u, axis=1, keep_dims=True) / d))
+        sum_outer += du * unit_outer
+        du *= outer_gain
+        dx = root_outer * (du - unit_outer * (tl.sum(du * unit_outer, axis=1, keep_dims=True) / d))
+        if ADD:
+            dx += tl.load(dh + n * d + column, mask=inside, other=0.0)
+        tl.store(dx_out + n * d + column, dx, mask=inside)
+    tl.store(dgains + (program * J + j) * d + column, sum_gains, mask=each)
+    tl.store(douter + program * d + column, sum_outer, mask=inside)
+
+
+@triton.jit
+def _add_product(  # type: ignore[no-untyped-def]
+    h, sums, factors, scales, out, d, seed, SHARE: tl.constexpr, BLOCK: tl.constexpr
+):
+    n = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    inside = column < d
+    value = tl.load(sums + n * d + column, mask=inside, other=0.0).to(tl.float32)
+    value *= tl.load(scales) / tl.load(factors + n)
+    if SHARE > 0:
+        value *= kept((n * d + column).to(tl.int32), seed, SHARE)
+    value += tl.load(h + n * d + column, mask=inside, other=0.0)
+    tl.store(out + n * d + column, value, mask=inside)
+
+
+@triton.jit
+def _add_product_backward(  # type: ignore[no-untyped-def]
+    dh, factors, out, d, seed, SHARE: tl.constexpr, BLOCK: tl.constexpr
+):
+    n = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    inside = column < d
+    value = tl.load(dh + n * d + column, mask=inside, other=0.0) / tl.load(factors + n)
+    if SHARE > 0:
+        value *= kept((n * d + column).to(tl.int32), seed, SHARE)
+    tl.store(out + n * d + column, value.to(out.dtype.element_ty), mask=inside)
+
+
+def block_of(width: int, copies: int = 1) -> dict[str, int]:
+    """BLOCK for a row, and warps for some 16 elements a thread."""
+    block = triton.next_power_of_2(width)
+    return {"BLOCK": block, "num_warps": max(1, min(16, copies * block // 512))}
+
+
+def norm_codes(
+    h: Tensor, outer: Tensor, outer_eps: float, gains: Tensor, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """See ``plain.norm_codes``."""
+    (rows, d), j = h.shape, len(gains)
+    codes = torch.empty(j, rows, d, dtype=dtype, device=h.device)
+    factors = torch.empty(j, rows, device=h.device)
+    jp = triton.next_power_of_2(j)
+    _norm_codes[(rows,)](h, outer, gains, codes, factors, rows, d, outer_eps, eps, J=j, JP=jp, **block_of(d, jp))
+    return codes, factors
+
+
+def norm_codes_backward(
+    h: Tensor,
+    outer: Tensor,
+    outer_eps: float,
+    gains: Tensor,
+    eps: float,
+    factor: Tensor,
+    scale: Tensor,
+    dcodes: Tensor,
+    dh: Tensor | None,
+    narrow: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See ``plain.norm_codes_backward``."""
+    (rows, d), j = h.shape, len(gains)
+    programs, jp = min(rows, PROGRAMS), triton.next_power_of_2(j)
+    codes, dx = torch.empty(j, rows, d, dtype=narrow, device=h.device), torch.empty_like(h)
+    dgains, douter = h.new_empty(programs, j, d), h.new_empty(programs, d)
+    tensors = (h, outer, gains, factor, scale, dcodes, h if dh is None else dh, codes, dx, dgains, douter)
+    numbers = (rows, d, outer_eps, eps)
+    _norm_codes_backward[(programs,)](*tensors, *numbers, J=j, JP=jp, ADD=dh is not None, **block_of(d, jp))
+    return codes, dx, dgains.sum(0), douter.sum(0)
+
+
+def add_product(h: Tensor, added: Product, dropout: Dropout) -> Tensor:
+    """See ``plain.add_product``."""
+    (rows, d), (seed, share), out = h.shape, dropout, torch.empty_like(h)
+    _add_product[(rows,)](h, *added, out, d, seed, SHARE=share, **block_of(d))
+    return out
+
+
+def add_product_backward(dh: Tensor, factor: Tensor, dropout: Dropout, dtype: torch.dtype) -> Tensor:
+    """See ``plain.add_product_backward``."""
+    (rows, d), (seed, share), out = dh.shape, dropout, torch.empty_like(dh, dtype=dtype)
+    _add_product_backward[(rows,)](dh, factor, out, d, seed, SHARE=share, **block_of(d))
+    return out
