@@ -123,7 +123,7 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """h [B, T, d], bound [d], start [B, d] to the next h and the last state; ``dropout`` of the mixers' outputs."""
         if fused:
-            seed = int(torch.randint(1 << 30, ())) if dropout else 0
+            seed = torch.randint(1 << 30, (1,), device=h.device) if dropout else None
             return fused_layer(self, h, bound, start, LayerSettings(self.eps, NORM_EPS, dropout, seed, lean))
         mixed, last = self.attn(self.attn_norm(h), bound, start)
         h = h + F.dropout(mixed, dropout)

@@ -39,3 +39,53 @@ def test_the_fused_network_has_the_gradients_of_the_plain_one(lean: bool) -> Non
     for name, expected in plain.items():
         # rounding passes gradients straight through in both, so only the order of float64 operations differs
         assert torch.allclose(fused[name], expected, rtol=1e-9, atol=1e-12), name
+
+
+@pytest.mark.parametrize("digits", [4, 5])
+def test_packed_trits_come_back_and_multiply(digits: int) -> None:
+    from lutern.train.kernels import packed
+
+    torch.manual_seed(2)
+    trits = torch.randint(-1, 2, (3, 52))
+    words = packed.pack(trits, digits)
+    assert words.shape[1] == packed.words_of(52, digits)
+    assert torch.equal(packed.unpack_rows(words, 52, digits), trits.to(torch.int8))
+    codes = torch.randint(-127, 128, (1, 52), dtype=torch.int8)
+    assert torch.equal(packed.products_of(words[None], codes, digits)[0], (trits @ codes[0].long()).float())
+
+
+@pytest.mark.parametrize("digits", [4, 5])
+def test_decoders_write_what_the_network_writes(digits: int) -> None:
+    from lutern.train.decode import HalfDecoder, PackedDecoder, parameters_of
+    from lutern.train.network import Network
+
+    torch.manual_seed(4)
+    network = Network(CONFIG, fused=False).eval()
+    of = parameters_of(network)
+    packed, dense = PackedDecoder(CONFIG, of, of, digits), HalfDecoder(CONFIG, of, of, torch.float64)
+    ids, state = torch.tensor([[3, 17, 8]]), network.initial_state(1)
+    with torch.no_grad():
+        expected, _ = network(ids, state)
+    for position in range(3):
+        for decoder in (packed, dense):
+            decoder.token.fill_(ids[0, position])
+        got = packed.logits()
+        # embeddings are float16 there, and a code next to one half may fall either way
+        assert (got - expected[0, position]).norm() <= 0.02 * expected[0, position].norm(), position
+        # no codes there: 8 bits of an activation are its only difference
+        assert (dense.logits() - expected[0, position]).norm() <= 0.1 * expected[0, position].norm(), position
+    assert packed.weight_bytes < dense.weight_bytes / 16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_kernels_on_a_gpu_have_the_results_of_their_plain_forms() -> None:
+    from kernel_cases import LARGE, cases, dropout_errors, error
+
+    for name, pairs in cases("cuda", LARGE):
+        for index, (got, exact) in enumerate(pairs):
+            # bfloat16 rounds by 2^-9 at most; what stays float32 is summed in another order; a code next to one half
+            # may fall either way
+            limit = 3e-3 if got.dtype == torch.bfloat16 else 3e-6
+            assert error(got, exact) <= limit, f"{name}, result {index}"
+    share, backward, kept, independent = dropout_errors("cuda")
+    assert abs(share) < 0.01 and backward == 0 and kept == 0 and abs(independent) < 0.01

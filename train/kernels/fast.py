@@ -10,11 +10,11 @@ from lutern.train.kernels.rows import add_product, add_product_backward, norm_co
 from lutern.train.kernels.scan import gated_scan, gated_scan_backward
 from lutern.train.kernels.weights import ternarise, unpack
 
-INT8_PRODUCTS = False
-"""Whether forward products run on int8 tensor cores or on those of bfloat16, whichever is faster."""
+INT8_FROM = 2048
+"""Hidden size from which forward products are faster on int8 tensor cores than on those of bfloat16 (docs/training.md)."""
 
 __all__ = [
-    "INT8_PRODUCTS",
+    "INT8_FROM",
     "add_product",
     "add_product_backward",
     "cross_entropy",

@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from lutern.train.kernels.plain import Product
-from lutern.train.kernels.rows import PROGRAMS, TINY, block_of, round_code
+from lutern.train.kernels.rows import PROGRAMS, TINY, block_of, column_sums, round_code
 
 
 @triton.jit
@@ -52,8 +52,7 @@ def _gated_codes_backward(  # type: ignore[no-untyped-def]
     codes,
     dg,
     dstates,
-    dgain,
-    dnorm,
+    sums,
     rows,
     d,
     norm_eps,
@@ -74,9 +73,9 @@ def _gated_codes_backward(  # type: ignore[no-untyped-def]
         factor = tl.load(factors + n)
         x = tl.load(g + n * d + column, mask=inside, other=0.0).to(tl.float32)
         x *= tl.load(g_scale) / g_factor
+        swish, slope = _swish_and_slope(tl.load(states + n * d + column, mask=inside, other=0.0))
         root_g = tl.rsqrt(tl.sum(x * x) / d + norm_eps)
         unit_g = x * root_g
-        swish, slope = _swish_and_slope(tl.load(states + n * d + column, mask=inside, other=0.0))
         z = unit_g * norm_gain * swish
         root = tl.rsqrt(tl.sum(z * z) / d + eps)
         u = z * root
@@ -91,8 +90,8 @@ def _gated_codes_backward(  # type: ignore[no-untyped-def]
         dn *= norm_gain
         dx = root_g * (dn - unit_g * (tl.sum(dn * unit_g) / d))
         tl.store(dg + n * d + column, (dx / g_factor).to(dg.dtype.element_ty), mask=inside)
-    tl.store(dgain + program * d + column, sum_gain, mask=inside)
-    tl.store(dnorm + program * d + column, sum_norm, mask=inside)
+    tl.store(sums + program * 2 * d + column, sum_gain, mask=inside)
+    tl.store(sums + program * 2 * d + d + column, sum_norm, mask=inside)
 
 
 @triton.jit
@@ -114,7 +113,7 @@ def _swish_codes(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _swish_codes_backward(  # type: ignore[no-untyped-def]
-    p, p_factors, p_scale, gain, factors, scale, dcodes, codes, dp, dgain, rows, m, eps, BLOCK: tl.constexpr
+    p, p_factors, p_scale, gain, factors, scale, dcodes, codes, dp, sums, rows, m, eps, BLOCK: tl.constexpr
 ):
     program = tl.program_id(0)
     column = tl.arange(0, BLOCK)
@@ -139,7 +138,7 @@ def _swish_codes_backward(  # type: ignore[no-untyped-def]
         dz = root * (dy - u * (tl.sum(dy * u) / m)) / p_factor
         tl.store(dp + n * 2 * m + column, (dz * up * slope).to(dp.dtype.element_ty), mask=inside)
         tl.store(dp + n * 2 * m + m + column, (dz * swish).to(dp.dtype.element_ty), mask=inside)
-    tl.store(dgain + program * m + column, sum_gain, mask=inside)
+    tl.store(sums + program * m + column, sum_gain, mask=inside)
 
 
 def gated_codes(
@@ -168,10 +167,11 @@ def gated_codes_backward(
     rows, d = states.shape
     programs = min(rows, PROGRAMS)
     codes, dstates = torch.empty_like(out), torch.empty_like(states)
-    dgain, dnorm = states.new_empty(programs, d), states.new_empty(programs, d)
-    tensors = (*g, states, norm, gain, factor, scale, dcodes, codes, out, dstates, dgain, dnorm)
+    parts = states.new_empty(programs, 2 * d)
+    tensors = (*g, states, norm, gain, factor, scale, dcodes, codes, out, dstates, parts)
     _gated_codes_backward[(programs,)](*tensors, rows, d, norm_eps, eps, **block_of(d))
-    return codes, dstates, dgain.sum(0), dnorm.sum(0)
+    dgain, dnorm = column_sums(parts).view(2, d)
+    return codes, dstates, dgain, dnorm
 
 
 def swish_codes(p: Product, gain: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -188,6 +188,6 @@ def swish_codes_backward(
     """See ``plain.swish_codes_backward``."""
     rows, m = len(p[0]), len(gain)
     programs = min(rows, PROGRAMS)
-    codes, dp, dgain = torch.empty_like(dcodes), torch.empty_like(p[0]), gain.new_empty(programs, m)
-    _swish_codes_backward[(programs,)](*p, gain, factor, scale, dcodes, codes, dp, dgain, rows, m, eps, **block_of(m))
-    return codes, dp, dgain.sum(0)
+    codes, dp, parts = torch.empty_like(dcodes), torch.empty_like(p[0]), gain.new_empty(programs, m)
+    _swish_codes_backward[(programs,)](*p, gain, factor, scale, dcodes, codes, dp, parts, rows, m, eps, **block_of(m))
+    return codes, dp, column_sums(parts)

@@ -45,18 +45,18 @@ class LayerSettings:
     eps: inside the norms of attention and GLU, and of g.
     bit_eps: inside the norms of BitLinear.
     dropout: share of each mixer's output that is zeroed.
-    seed: of this layer's dropout in this step.
+    seed: of this layer's dropout in this step, a whole number [1] on the device; None without dropout.
     lean: keep no sums of gate and up.
     """
 
     eps: float
     bit_eps: float
     dropout: float = 0.0
-    seed: int = 0
+    seed: Tensor | None = None
     lean: bool = False
 
     def drop(self, mixer: int) -> plain.Dropout:
-        return (2 * self.seed + mixer, self.dropout)
+        return (self.seed, mixer, self.dropout)
 
 
 MATRICES = ("attn.i_proj", "attn.f_proj", "attn.g_proj", "attn.o_proj", "mlp.gate_proj", "mlp.down_proj")
@@ -84,7 +84,7 @@ class _Layer(torch.autograd.Function):
         weights, gains, (attn_norm, g_norm, mlp_norm) = list(parameters[:6]), parameters[6:12], parameters[12:]
         h = h.view(-1, shape[-1])
         scales = k.scales_of(weights)
-        code_type = torch.int8 if k is not plain and k.INT8_PRODUCTS else thin
+        code_type = torch.int8 if k is not plain and h.shape[1] >= k.INT8_FROM else thin
         trits, packed = k.ternarise(weights, scales, code_type)
 
         codes, factors = k.norm_codes(h, attn_norm, settings.eps, torch.stack(gains[:3]), settings.bit_eps, code_type)

@@ -20,7 +20,7 @@ from lutern.model_ref.ternarise import SMALLEST_SCALE
 
 SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)
 
-Dropout = tuple[int, float]  # seed and share
+Dropout = tuple[Tensor | None, int, float]  # seed [1] on the device, which use of it this is, share zeroed
 Product = tuple[Tensor, Tensor, Tensor]  # sums [..., N, rows], factor [..., N] and scale [...] of a BitLinear
 
 
@@ -37,20 +37,17 @@ def rounded(x: Tensor) -> Tensor:
 
 def kept(shape: tuple[int, int], dropout: Dropout, like: Tensor) -> Tensor:
     """What dropout multiplies by: 0, or 1 / (1 - share)."""
-    seed, share = dropout
-    if share == 0:
+    seed, use, share = dropout
+    if seed is None or share == 0:
         return torch.ones((), dtype=like.dtype, device=like.device)
-    generator = torch.Generator(like.device).manual_seed(seed)
+    generator = torch.Generator(like.device).manual_seed(2 * int(seed) + use)
     return (torch.rand(shape, generator=generator, device=like.device) >= share).to(like.dtype) / (1 - share)
 
 
 def scales_of(weights: list[Tensor]) -> Tensor:
     """Scale of each matrix, its mean magnitude."""
-    norms = torch.stack(torch._foreach_norm(weights, 1))
-    counts = [1 / weight.numel() for weight in weights]
-    return (norms * torch.tensor(counts, dtype=norms.dtype).to(norms.device, non_blocking=True)).clamp(
-        min=SMALLEST_SCALE
-    )
+    means = torch._foreach_mul(torch._foreach_norm(weights, 1), [1 / weight.numel() for weight in weights])
+    return torch.stack(means).clamp(min=SMALLEST_SCALE)
 
 
 def ternarise(weights: list[Tensor], scales: Tensor, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:

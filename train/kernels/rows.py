@@ -15,6 +15,7 @@ from torch import Tensor
 from lutern.train.kernels.plain import SMALLEST_ABSMAX, Dropout, Product
 
 PROGRAMS = 528  # four a multiprocessor of the largest cards in use; more would only make more partial sums
+ELEMENTS = 16  # of a row a thread holds
 TINY = tl.constexpr(SMALLEST_ABSMAX)
 
 
@@ -25,8 +26,8 @@ def round_code(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def kept(offset, seed, SHARE: tl.constexpr):  # type: ignore[no-untyped-def]
-    return tl.where(tl.rand(seed, offset) >= SHARE, 1.0 / (1.0 - SHARE), 0.0)
+def kept(offset, seed, use, SHARE: tl.constexpr):  # type: ignore[no-untyped-def]
+    return tl.where(tl.rand(2 * tl.load(seed) + use, offset) >= SHARE, 1.0 / (1.0 - SHARE), 0.0)
 
 
 @triton.jit
@@ -59,8 +60,7 @@ def _norm_codes_backward(  # type: ignore[no-untyped-def]
     dh,
     codes,
     dx_out,
-    dgains,
-    douter,
+    sums,
     rows,
     d,
     outer_eps,
@@ -85,28 +85,42 @@ def _norm_codes_backward(  # type: ignore[no-untyped-def]
         x = tl.load(h + n * d + column, mask=inside, other=0.0)
         factor = tl.load(factors + j * rows + n, mask=j < J, other=1.0)
         dy = tl.load(dcodes + (j * rows + n) * d + column, mask=each, other=0.0).to(tl.float32) * (scale * factor)
+        v = x * outer_gain
         root_outer = tl.rsqrt(tl.sum(x * x, axis=1, keep_dims=True) / d + outer_eps)
-        unit_outer = x * root_outer
-        v = unit_outer * outer_gain
-        root = tl.rsqrt(tl.sum(v * v, axis=1, keep_dims=True) / d + eps)
-        u = v * root
+        square = tl.sum(v * v, axis=1, keep_dims=True) / d * root_outer * root_outer
+        root = tl.rsqrt(square + eps)
+        u = v * (root_outer * root)
         tl.store(codes + (j * rows + n) * d + column, round_code(u * gain * factor).to(codes.dtype.element_ty), mask=each)
         sum_gains += dy * u
         t = tl.sum(dy * gain, axis=0, keep_dims=True)
-        du = root * (t - u * (tl.sum(t * u, axis=1, keep_dims=True) / d))
-        sum_outer += du * unit_outer
-        du *= outer_gain
-        dx = root_outer * (du - unit_outer * (tl.sum(du * unit_outer, axis=1, keep_dims=True) / d))
+        along = tl.sum(t * u, axis=1, keep_dims=True) / d
+        unit = x * root_outer
+        du = root * (t - u * along)
+        sum_outer += du * unit
+        # The inner norm leaves almost nothing along the outer one's direction: mean(du * outer * unit), by algebra.
+        dx = root_outer * (du * outer_gain - unit * (along * (1.0 - square * root * root)))
         if ADD:
             dx += tl.load(dh + n * d + column, mask=inside, other=0.0)
         tl.store(dx_out + n * d + column, dx, mask=inside)
-    tl.store(dgains + (program * J + j) * d + column, sum_gains, mask=each)
-    tl.store(douter + program * d + column, sum_outer, mask=inside)
+    part = sums + program * (J + 1) * d + column
+    tl.store(part + j * d, sum_gains, mask=each)
+    tl.store(part + J * d, sum_outer, mask=inside)
+
+
+@triton.jit
+def _column_sums(parts, out, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    row = tl.arange(0, ROWS)[:, None]
+    total = tl.zeros((ROWS, BLOCK), tl.float32)
+    for begin in range(0, rows, ROWS):
+        inside = (begin + row < rows) & (column < columns)
+        total += tl.load(parts + (begin + row) * columns + column, mask=inside, other=0.0)
+    tl.store(out + column, tl.sum(total, axis=0, keep_dims=True), mask=column < columns)
 
 
 @triton.jit
 def _add_product(  # type: ignore[no-untyped-def]
-    h, sums, factors, scales, out, d, seed, SHARE: tl.constexpr, BLOCK: tl.constexpr
+    h, sums, factors, scales, out, d, seed, use, SHARE: tl.constexpr, BLOCK: tl.constexpr
 ):
     n = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
@@ -114,28 +128,36 @@ def _add_product(  # type: ignore[no-untyped-def]
     value = tl.load(sums + n * d + column, mask=inside, other=0.0).to(tl.float32)
     value *= tl.load(scales) / tl.load(factors + n)
     if SHARE > 0:
-        value *= kept((n * d + column).to(tl.int32), seed, SHARE)
+        value *= kept((n * d + column).to(tl.int32), seed, use, SHARE)
     value += tl.load(h + n * d + column, mask=inside, other=0.0)
     tl.store(out + n * d + column, value, mask=inside)
 
 
 @triton.jit
 def _add_product_backward(  # type: ignore[no-untyped-def]
-    dh, factors, out, d, seed, SHARE: tl.constexpr, BLOCK: tl.constexpr
+    dh, factors, out, d, seed, use, SHARE: tl.constexpr, BLOCK: tl.constexpr
 ):
     n = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < d
     value = tl.load(dh + n * d + column, mask=inside, other=0.0) / tl.load(factors + n)
     if SHARE > 0:
-        value *= kept((n * d + column).to(tl.int32), seed, SHARE)
+        value *= kept((n * d + column).to(tl.int32), seed, use, SHARE)
     tl.store(out + n * d + column, value.to(out.dtype.element_ty), mask=inside)
 
 
 def block_of(width: int, copies: int = 1) -> dict[str, int]:
-    """BLOCK for a row, and warps for some 16 elements a thread."""
+    """BLOCK for a row, and warps for some ELEMENTS elements a thread."""
     block = triton.next_power_of_2(width)
-    return {"BLOCK": block, "num_warps": max(1, min(16, copies * block // 512))}
+    return {"BLOCK": block, "num_warps": max(1, min(16, copies * block // (32 * ELEMENTS)))}
+
+
+def column_sums(parts: Tensor) -> Tensor:
+    """[programs, columns] to [columns]; PyTorch's own takes longer for so few columns."""
+    rows, columns = parts.shape
+    out = parts.new_empty(columns)
+    _column_sums[(triton.cdiv(columns, 32),)](parts, out, rows, columns, ROWS=64, BLOCK=32, num_warps=4)
+    return out
 
 
 def norm_codes(
@@ -166,22 +188,25 @@ def norm_codes_backward(
     (rows, d), j = h.shape, len(gains)
     programs, jp = min(rows, PROGRAMS), triton.next_power_of_2(j)
     codes, dx = torch.empty(j, rows, d, dtype=narrow, device=h.device), torch.empty_like(h)
-    dgains, douter = h.new_empty(programs, j, d), h.new_empty(programs, d)
-    tensors = (h, outer, gains, factor, scale, dcodes, h if dh is None else dh, codes, dx, dgains, douter)
+    parts = h.new_empty(programs, (j + 1) * d)
+    tensors = (h, outer, gains, factor, scale, dcodes, h if dh is None else dh, codes, dx, parts)
     numbers = (rows, d, outer_eps, eps)
     _norm_codes_backward[(programs,)](*tensors, *numbers, J=j, JP=jp, ADD=dh is not None, **block_of(d, jp))
-    return codes, dx, dgains.sum(0), douter.sum(0)
+    total = column_sums(parts).view(j + 1, d)
+    return codes, dx, total[:j], total[j]
 
 
 def add_product(h: Tensor, added: Product, dropout: Dropout) -> Tensor:
     """See ``plain.add_product``."""
-    (rows, d), (seed, share), out = h.shape, dropout, torch.empty_like(h)
-    _add_product[(rows,)](h, *added, out, d, seed, SHARE=share, **block_of(d))
+    (rows, d), (seed, use, share), out = h.shape, dropout, torch.empty_like(h)
+    _add_product[(rows,)](h, *added, out, d, h if seed is None else seed, use, SHARE=share, **block_of(d))
     return out
 
 
 def add_product_backward(dh: Tensor, factor: Tensor, dropout: Dropout, dtype: torch.dtype) -> Tensor:
     """See ``plain.add_product_backward``."""
-    (rows, d), (seed, share), out = dh.shape, dropout, torch.empty_like(dh, dtype=dtype)
-    _add_product_backward[(rows,)](dh, factor, out, d, seed, SHARE=share, **block_of(d))
+    (rows, d), (seed, use, share), out = dh.shape, dropout, torch.empty_like(dh, dtype=dtype)
+    _add_product_backward[(rows,)](
+        dh, factor, out, d, dh if seed is None else seed, use, SHARE=share, **block_of(d)
+    )
     return out
