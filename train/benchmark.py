@@ -17,7 +17,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.train.graph import GraphedStep, Loss
+from lutern.train.curves import spread_of_curves
 from lutern.train.network import BitLinear, Network
 from lutern.train.speed import decode_rows
 
@@ -39,8 +40,8 @@ SHAPES = {
     "1.3B": ModelConfig(32000, 2048, 24, 5632),
     "2.7B": ModelConfig(32000, 2560, 32, 6912),
 }
-CASES = (("370M", 4), ("1.3B", 2), ("1.3B", 8))
-"""Shape and batch of the published comparison's kind; sequences of LENGTH."""
+CASES = {("370M", 4): ("plain", "eager", "fused", "lean"), ("1.3B", 2): ("plain", "fused", "lean"), ("1.3B", 8): ("fused", "lean")}
+"""Shape and batch to what is measured, sequences of LENGTH; plain PyTorch takes 370M and two sequences of 1.3B."""
 LENGTH = 2048
 WARM_UP, TIMED = 3, 10
 FLA = "fla"
@@ -72,17 +73,14 @@ class Row:
 
 
 def benchmark(
-    cases: tuple[tuple[str, int], ...] = CASES,
-    kinds: tuple[str, ...] = ("plain", "fused", "lean"),
-    baseline: str = "",
-    length: int = LENGTH,
+    cases: Iterable[tuple[str, int]] = CASES, kinds: tuple[str, ...] = (), baseline: str = "", length: int = LENGTH
 ) -> Iterator[Row]:
     """Rows of the table, each when it is measured."""
     if not torch.cuda.is_available():
         raise LuternError("the training benchmark wants a GPU, and PyTorch sees none; run it where there is one.")
     torch.set_float32_matmul_precision("high")
     for name, batch in cases:
-        for what in (*kinds, *(["baseline"] if baseline else [])):
+        for what in (*(kinds or CASES[name, batch]), *(["baseline"] if baseline else [])):
             gc.collect()
             torch.cuda.empty_cache()
             try:
@@ -188,43 +186,26 @@ def _published(config: ModelConfig, folder: Path) -> tuple[Loss, list[nn.Paramet
     return loss_of, list(model.parameters())
 
 
-def loss_curves(ids: Tensor, config: ModelConfig, steps: int = 500, seeds: int = 3) -> Iterator[tuple[str, Tensor]]:
-    """Losses [steps] of plain and fused training on a text, each with every seed; the same crops, weights and rates."""
-    device, batch, length = ids.device, 32, 512
-    for seed in range(seeds):
-        for what in ("plain", "fused"):
-            torch.manual_seed(seed)
-            with torch.device(device):
-                network = Network(config, fused=what == "fused").train()
-            optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, betas=(0.9, 0.98), weight_decay=0.1)
-            generator = torch.Generator().manual_seed(seed)
-            losses = []
-            for step in range(steps):
-                for group in optimizer.param_groups:
-                    group["lr"] = 4e-3 * min(1, (step + 1) / 50) * (1 - step / steps)
-                begins = torch.randint(len(ids) - length - 1, (batch, 1), generator=generator)
-                crops = ids[(begins + torch.arange(length + 1)).to(device)].long()
-                optimizer.zero_grad(set_to_none=True)
-                loss, _ = network(crops[:, :-1], network.initial_state(batch), crops[:, 1:])
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimizer.step()
-                losses.append(loss.detach())
-            yield f"{what}, seed {seed}", torch.stack(losses).cpu()
+def tables(baseline: str = "") -> Iterator[str]:
+    """Lines of `lutern train --benchmark`: training and decoding on the GPU, if there is one; decoding on the CPU."""
+    on_gpu = torch.cuda.is_available()
+    yield f"{torch.cuda.get_device_name() if on_gpu else 'no GPU'}, PyTorch {torch.__version__}"
+    if on_gpu:
+        yield f"training: sequences of {LENGTH}, AdamW included"
+        yield from map(str, benchmark(baseline=baseline))
+        yield "decoding: one stream, synthetic weights"
+        yield from map(str, decode_rows(SHAPES, "cuda", 500))
+    yield from map(str, decode_rows({"370M": SHAPES["370M"]}, "cpu", 5))
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m lutern.train.benchmark [KIND,...] [SHAPE:BATCH,...] [BASELINE]`; KIND may be decode, or curves=FILE."""
-    kinds = tuple(arguments[0].split(",")) if arguments else ("plain", "fused", "lean")
-    print(torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", "PyTorch", torch.__version__)
-    if kinds[0] == "decode":
-        shapes = {name: SHAPES[name] for name in (arguments[1].split(",") if arguments[1:] else SHAPES)}
-        device = arguments[2] if arguments[2:] else "cuda"
-        for line in decode_rows(shapes, device, 300 if device == "cuda" else 5):
+    """`python -m lutern.train.benchmark KIND,... SHAPE:BATCH,... [BASELINE]`: some rows; or `curves TEXT`."""
+    if arguments[0] == "curves":
+        for line in spread_of_curves(Path(arguments[1])):
             print(line, flush=True)
         return
-    cases = tuple((c.split(":")[0], int(c.split(":")[1])) for c in arguments[1].split(",")) if arguments[1:] else CASES
-    for row in benchmark(cases, kinds, arguments[2] if arguments[2:] else ""):
+    cases = tuple((shape, int(batch)) for shape, batch in (case.split(":") for case in arguments[1].split(",")))
+    for row in benchmark(cases, tuple(arguments[0].split(",")), arguments[2] if arguments[2:] else ""):
         print(row, flush=True)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import atomic_file
+from lutern.train.graph import GraphedStep
 from lutern.train.network import Network
 from lutern.train.progress import Progress
 
@@ -70,7 +71,10 @@ def fit(
     record: list[dict[str, float]] = []
     if resume and save.is_file():
         begin, record, average = _restore(save, network, optimizer, settings)
-    run: Any = torch.compile(network, fullgraph=True) if compiled and begin < schedule.steps else network
+    fused = network.is_fused()
+    run: Any = torch.compile(network, fullgraph=True) if compiled and not fused and begin < schedule.steps else network
+    parameters = list(network.parameters())
+    graphed = GraphedStep(_loss_of(run), parameters) if fused and device.type == "cuda" else None
     progress = Progress(name, schedule.steps)
     shown_step, shown_s = begin, time.monotonic()
     network.train()
@@ -79,12 +83,13 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         inputs, targets = draw(step)
-        with half_precision(network):
-            logits, _ = run(inputs, network.initial_state(len(inputs)))
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), schedule.gradient_clip)
+        if graphed is not None:
+            loss = graphed(inputs, targets)
+        else:
+            optimizer.zero_grad(set_to_none=True)
+            loss = _loss_of(run)(inputs, targets)
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, schedule.gradient_clip)
         optimizer.step()
         average = loss.detach() if step == 0 else torch.lerp(average, loss.detach(), 0.02)
         done = step + 1
@@ -104,6 +109,17 @@ def fit(
             _store(save, network, optimizer, settings, done, record, average)
     network.eval()
     return record
+
+
+def _loss_of(network: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """Loss of inputs and targets, from a state of zeros."""
+
+    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
+        with half_precision(network):
+            loss: Tensor = network(inputs, network.initial_state(len(inputs)), targets)[0]
+        return loss
+
+    return loss_of
 
 
 @contextmanager

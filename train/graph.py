@@ -19,7 +19,7 @@ WARM_UP = 2  # PyTorch and Triton make what they keep before anything is recorde
 
 
 class GraphedStep:
-    """``step(inputs, targets)`` sets every parameter's gradient and returns the loss, which the next call overwrites."""
+    """``step(inputs, targets)`` sets every parameter's gradient and returns the loss."""
 
     def __init__(self, loss_of: Loss, parameters: list[nn.Parameter]) -> None:
         self._loss_of, self._parameters = loss_of, parameters
@@ -34,7 +34,7 @@ class GraphedStep:
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient  # also where the caller has set it to None
         self._graph.replay()
-        return self._loss
+        return self._loss.clone()
 
     def _record(self, inputs: Tensor, targets: Tensor) -> None:
         self._inputs, self._targets = inputs.clone(), targets.clone()

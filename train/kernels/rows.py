@@ -14,8 +14,9 @@ from torch import Tensor
 
 from lutern.train.kernels.plain import SMALLEST_ABSMAX, Dropout, Product
 
-PROGRAMS = 528  # four a multiprocessor of the largest cards in use; more would only make more partial sums
-ELEMENTS = 16  # of a row a thread holds
+NARROW, WIDE = 4, 32  # elements of a row that a thread holds, measured on an H200
+PROGRAMS = 528  # four a multiprocessor of an H200; more only make more partial sums
+STAGES = tl.constexpr(1)
 TINY = tl.constexpr(SMALLEST_ABSMAX)
 
 
@@ -80,7 +81,7 @@ def _norm_codes_backward(  # type: ignore[no-untyped-def]
     scale = tl.load(scales + j, mask=j < J, other=0.0)
     sum_gains = tl.zeros((JP, BLOCK), tl.float32)
     sum_outer = tl.zeros((1, BLOCK), tl.float32)
-    for row in range(program, rows, tl.num_programs(0)):
+    for row in tl.range(program, rows, tl.num_programs(0), num_stages=STAGES):
         n = tl.cast(row, tl.int64)
         x = tl.load(h + n * d + column, mask=inside, other=0.0)
         factor = tl.load(factors + j * rows + n, mask=j < J, other=1.0)
@@ -147,9 +148,10 @@ def _add_product_backward(  # type: ignore[no-untyped-def]
 
 
 def block_of(width: int, copies: int = 1) -> dict[str, int]:
-    """BLOCK for a row, and warps for some ELEMENTS elements a thread."""
+    """BLOCK for a row, and warps: few elements a thread keep one short row moving, many spare long ones reductions."""
     block = triton.next_power_of_2(width)
-    return {"BLOCK": block, "num_warps": max(1, min(16, copies * block // (32 * ELEMENTS)))}
+    elements = WIDE if copies * block > 2048 else NARROW
+    return {"BLOCK": block, "num_warps": max(1, min(16, copies * block // (32 * elements)))}
 
 
 def column_sums(parts: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from torch import Tensor
 from lutern.train.kernels.plain import Product
 from lutern.train.kernels.rows import column_sums
 
-SEGMENT = 64  # times of a segment, a multiple of 4
-TILE = {"BLOCK": 128, "num_warps": 4}  # channels of a program
+SEGMENT = 32  # times of a segment, a multiple of 4
+TILE = {"BLOCK": 128, "num_warps": 2}  # channels of a program, two a thread
 
 
 @triton.jit
