@@ -41,8 +41,8 @@ def parse_setting(setting: str) -> tuple[str, Any]:
 
 
 def train(
-    text: Annotated[Path, typer.Argument(help="The text to learn from: UTF-8, plain or .xz.")],
-    out: Annotated[Path, typer.Option(help="Folder for the checkpoint and for what --resume needs.")],
+    text: Annotated[Path | None, typer.Argument(help="The text to learn from: UTF-8, plain or .xz.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the checkpoint and for what --resume needs.")] = None,
     steps: Annotated[int, whole("--steps", least=1, most=LARGEST_COUNT, help="Optimiser steps.")] = TrainOptions.steps,
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Of everything random.")] = TrainOptions.seed,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")] = TrainOptions.device,
@@ -50,8 +50,20 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=f"Any other option: {list_settings()}.")
     ] = None,
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Train nothing: measure training and decoding on this computer.")
+    ] = False,
+    baseline: Annotated[
+        str, typer.Option(metavar="DIR|fla", help="Measured beside: a clone of matmulfreellm, or the package fla-core.")
+    ] = "",
 ) -> None:
     """Train a model on a text and write its checkpoint."""
+    if benchmark:
+        for line in lutern.train.benchmark(baseline):
+            print(line, flush=True)
+        return
+    if text is None or out is None:
+        raise LuternError("lutern train wants a TEXT and, for the checkpoint, --out FOLDER; or --benchmark alone.")
     values: dict[str, Any] = {"steps": steps, "seed": seed, "device": device, "resume": resume}
     values.update(parse_setting(setting) for setting in settings or [])
     options = TrainOptions(**values)

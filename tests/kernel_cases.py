@@ -1,6 +1,6 @@
 """Every kernel on random inputs beside its plain form in float64: names and relative errors |got - exact| / |exact|.
 
-    .venv/bin/python tests/kernel_cases.py        prints them; on a GPU, or on a CPU with TRITON_INTERPRET=1
+.venv/bin/python tests/kernel_cases.py        prints them; on a GPU, or on a CPU with TRITON_INTERPRET=1
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ def cases(device: str, shape: tuple[int, ...]) -> Iterator[tuple[str, list[tuple
         dcodes = x.floats(j, rows, d, narrow=True)
         factor = forward[1][0]
         yield f"norm_codes_backward {j}", x.both("norm_codes_backward", *norm, factor, scale[:j], dcodes, dh, thin)
-        yield f"norm_codes_backward {j} alone", x.both(
-            "norm_codes_backward", *norm, factor, scale[:j], dcodes, None, thin
+        yield (
+            f"norm_codes_backward {j} alone",
+            x.both("norm_codes_backward", *norm, factor, scale[:j], dcodes, None, thin),
         )
     g, states = x.product(rows, d), x.floats(rows, d)
     gated = (g, states, x.gain(d), EPS, x.gain(d), EPS)

@@ -1,7 +1,7 @@
 """Whether the fused network learns as the plain one: both on a text, the same crops, weights and rates, several seeds.
 
-    spread      largest difference between two seeds of the plain network, of losses averaged over WINDOW steps
-    difference  largest difference between fused and plain of one seed, of the same averages
+spread      largest difference between two seeds of the plain network, of losses averaged over WINDOW steps
+difference  largest difference between fused and plain of one seed, of the same averages
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.text import read_text
 from lutern.train.data import make_ids
+from lutern.train.graph import step_by
 from lutern.train.network import Network
 
 STEPS, SEEDS, WINDOW = 500, 3, 25
@@ -51,16 +52,19 @@ def losses_of(ids: Tensor, config: ModelConfig, fused: bool, seed: int, steps: i
         network = Network(config, fused=fused).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.1)
     generator = torch.Generator().manual_seed(seed)
+
+    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
+        loss: Tensor = network(inputs, network.initial_state(BATCH), targets)[0]
+        return loss
+
+    step_of = step_by(loss_of, list(network.parameters()), graphed=ids.is_cuda)
     losses = []
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / WARM_UP) * (1 - step / steps)
         begins = torch.randint(len(ids) - LENGTH - 1, (BATCH, 1), generator=generator)
         crops = ids[(begins + torch.arange(LENGTH + 1)).to(ids.device)].long()
-        optimizer.zero_grad(set_to_none=True)
-        loss, _ = network(crops[:, :-1], network.initial_state(BATCH), crops[:, 1:])
-        loss.backward()
+        losses.append(step_of(crops[:, :-1], crops[:, 1:]))
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        losses.append(loss.detach())
     return torch.stack(losses).cpu()

@@ -84,7 +84,9 @@ class PackedDecoder(Decoder):
 
     def __init__(self, config: ModelConfig, weight: Parameters, gain: Parameters, digits: int) -> None:
         d, m = config.hidden_size, config.intermediate_size
-        super().__init__(config, weight("model.embeddings.weight", (config.vocab_size, d)).half(), _bounds(config, gain))
+        super().__init__(
+            config, weight("model.embeddings.weight", (config.vocab_size, d)).half(), _bounds(config, gain)
+        )
         self.digits, self.layers = digits, []
 
         def matrices(prefix: str, names: str, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,7 +158,9 @@ class HalfDecoder(Decoder):
         def matrix(name: str, rows: int, columns: int) -> tuple[Tensor, Tensor]:
             latent = weight(f"{name}.weight", (rows, columns))
             scale = plain.scales_of([latent])
-            return ((latent / scale).round().clamp(-1, 1) * scale).to(dtype), gain(f"{name}.norm.weight", (columns,)).to(dtype)
+            return ((latent / scale).round().clamp(-1, 1) * scale).to(dtype), gain(
+                f"{name}.norm.weight", (columns,)
+            ).to(dtype)
 
         for layer in range(config.num_hidden_layers):
             prefix = f"model.layers.{layer}."

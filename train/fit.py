@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import atomic_file
-from lutern.train.graph import GraphedStep
+from lutern.train.graph import step_by
 from lutern.train.network import Network
 from lutern.train.progress import Progress
 
@@ -74,7 +74,7 @@ def fit(
     fused = network.is_fused()
     run: Any = torch.compile(network, fullgraph=True) if compiled and not fused and begin < schedule.steps else network
     parameters = list(network.parameters())
-    graphed = GraphedStep(_loss_of(run), parameters) if fused and device.type == "cuda" else None
+    step_of = step_by(_loss_of(run), parameters, graphed=fused and device.type == "cuda")
     progress = Progress(name, schedule.steps)
     shown_step, shown_s = begin, time.monotonic()
     network.train()
@@ -83,15 +83,10 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         inputs, targets = draw(step)
-        if graphed is not None:
-            loss = graphed(inputs, targets)
-        else:
-            optimizer.zero_grad(set_to_none=True)
-            loss = _loss_of(run)(inputs, targets)
-            loss.backward()
+        loss = step_of(inputs, targets)
         torch.nn.utils.clip_grad_norm_(parameters, schedule.gradient_clip)
         optimizer.step()
-        average = loss.detach() if step == 0 else torch.lerp(average, loss.detach(), 0.02)
+        average = loss if step == 0 else torch.lerp(average, loss, 0.02)
         done = step + 1
         last = done == schedule.steps
         if validation is not None and (last or done % schedule.validate_every == 0):

@@ -56,3 +56,18 @@ class GraphedStep:
     def _forget(self) -> None:
         for parameter in self._parameters:
             parameter.grad = None
+
+
+def step_by(loss_of: Loss, parameters: list[nn.Parameter], graphed: bool) -> Loss:
+    """What sets every gradient and returns the loss: as a graph, or operation by operation."""
+    if graphed:
+        return GraphedStep(loss_of, parameters)
+
+    def step(inputs: Tensor, targets: Tensor) -> Tensor:
+        for parameter in parameters:
+            parameter.grad = None  # before the activations come
+        loss = loss_of(inputs, targets)
+        loss.backward()
+        return loss.detach()
+
+    return step

@@ -4,8 +4,8 @@ The same formulas as model_ref/float_model.py, over whole sequences: B streams o
 trits passes gradients straight through (section 3.1).  With ``ternary=False`` the projections are plain float matrices:
 that is a teacher.
 
-On a GPU with Triton a ternary network runs layer by layer through ``kernels/``: the same network in less time and memory,
-its products' sums and their gradients in bfloat16, all else in float32.  The modules below are the plain form.
+On a GPU with Triton a ternary network runs layer by layer through ``kernels/``: the same network in less time and
+memory, its products' sums and their gradients in bfloat16, all else in float32.  The modules below are the plain form.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class Network(nn.Module):
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """ids [B, T] and state [L, B, d] to logits [B, T, V] and the state after the last character.
 
-        With ``targets``, token numbers [B, T] or probabilities [B, T, V], to the mean cross-entropy in nats and that state.
+        With ``targets``, token numbers [B, T] or probabilities [B, T, V], to the mean cross-entropy in nats and state.
         """
         share = self.dropout if self.training else 0.0
         fused = self.is_fused()

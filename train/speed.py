@@ -1,7 +1,7 @@
-"""How fast PyTorch and packed trits decode, one stream, and in how many bytes: baselines for `lutern bench`, and a table.
+"""How fast PyTorch and packed trits decode, one stream, and in how many bytes: for `lutern bench`, and a table.
 
     packed     trits at 2 or 1.6 bits, on a GPU through kernels, on a CPU unpacked matrix by matrix
-    float      the ternary matrices in float16 (on a CPU that computes with it slowly: bfloat16), PyTorch's kernels
+    float      the ternary matrices in float16, on a CPU in bfloat16, PyTorch's kernels
 
 "All" is what the device holds while decoding: matrices, embeddings, gains, states, what a token needs.
 """
@@ -82,8 +82,7 @@ def _rate(decoder: Decoder, device: str, tokens: int) -> tuple[float, int]:
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    for _ in range(2):
-        decoder.step()
+    decoder.step()
     begin = _now(on_gpu)
     for _ in range(tokens):
         decoder.step()

@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from lutern.train.kernels.plain import Product
-from lutern.train.kernels.rows import PROGRAMS, STAGES, TINY, block_of, column_sums, round_code
+from lutern.train.kernels.rows import PROGRAMS, TINY, block_of, column_sums, round_code
 
 
 @triton.jit
@@ -67,7 +67,7 @@ def _gated_codes_backward(  # type: ignore[no-untyped-def]
     weight_scale = tl.load(scale)
     sum_gain = tl.zeros((BLOCK,), tl.float32)
     sum_norm = tl.zeros((BLOCK,), tl.float32)
-    for row in tl.range(program, rows, tl.num_programs(0), num_stages=STAGES):
+    for row in range(program, rows, tl.num_programs(0)):
         n = tl.cast(row, tl.int64)
         g_factor = tl.load(g_factors + n)
         factor = tl.load(factors + n)
@@ -120,7 +120,7 @@ def _swish_codes_backward(  # type: ignore[no-untyped-def]
     inside = column < m
     bit_gain = tl.load(gain + column, mask=inside, other=0.0)
     sum_gain = tl.zeros((BLOCK,), tl.float32)
-    for row in tl.range(program, rows, tl.num_programs(0), num_stages=STAGES):
+    for row in tl.range(program, rows, tl.num_programs(0), num_stages=2):
         n = tl.cast(row, tl.int64)
         p_factor = tl.load(p_factors + n)
         factor = tl.load(factors + n)

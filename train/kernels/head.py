@@ -20,7 +20,7 @@ CHUNK_LOGITS = 1 << 25
 
 
 def head_loss(h: Tensor, norm: Tensor, eps: float, head: Any, bit_eps: float, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of h [B, T, d] against targets [B, T]; ``head`` is the BitLinear, ``norm`` a gain [d]."""
+    """Mean cross-entropy in nats of h [B, T, d] for targets [B, T]; ``head`` is the BitLinear, ``norm`` a gain [d]."""
     loss: Tensor = _HeadLoss.apply(
         h.reshape(-1, h.shape[-1]), norm, eps, head.weight, head.norm.weight, bit_eps, targets.flatten()
     )
@@ -63,5 +63,3 @@ class _HeadLoss(torch.autograd.Function):
         )
         # In place: a second backward is refused by PyTorch instead of being wrong.
         return dh, dnorm, None, dweight.mul_(dloss), dgain[0], None, None
-
-

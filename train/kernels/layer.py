@@ -1,11 +1,12 @@
 """One layer of the network, forward and backward by hand: products, and between them one kernel each.
 
     h ─► norm, codes x3 ─► i f g ─► scan ─► states ─┐
-                               └──► norm(g)·swish ──┴─► codes ─► o ─► h + o ─► norm, codes ─► gate up ─► swish·up, codes ─► down ─► +
+                               └──► norm(g)·swish ──┴─► codes ─► o ─► h + o ─┐
+    h + o + down ◄─ down ◄─ codes, swish·up ◄─ gate up ◄─ codes, norm ◄──────┘
 
 Kept for backward, bytes a token: h (4 d), the sums of i, f, g, o (2 d each) and of gate and up (4 m), a factor a row of
-each product; and the trits, packed in 2 bits.  Codes, states, the middle h and all else are computed again, the same bit
-for bit.  With ``lean`` the sums of gate and up, too, at the cost of that product.  Plain autograd keeps 60 to 90 d.
+each product; and the trits, packed in 2 bits.  Codes, states, the middle h and all else are computed again.  With
+``lean`` the sums of gate and up, too, at the cost of that product.
 
 The state is cut here: no gradient flows into ``start`` or out of the last state.
 """
@@ -98,9 +99,7 @@ class _Layer(torch.autograd.Function):
         del states
         o = (k.product(codes, trits[3], thin), o_factor, scales[3])
         middle = k.add_product(h, o, settings.drop(0))
-        codes, gate_factor = k.norm_codes(
-            middle, mlp_norm, settings.eps, gains[4][None], settings.bit_eps, code_type
-        )
+        codes, gate_factor = k.norm_codes(middle, mlp_norm, settings.eps, gains[4][None], settings.bit_eps, code_type)
         p = (k.product(codes[0], trits[4], thin), gate_factor[0], scales[4])
         codes, down_factor = k.swish_codes(p, gains[5], settings.bit_eps, code_type)
         down = (k.product(codes, trits[5], thin), down_factor, scales[5])

@@ -1,7 +1,7 @@
 """Packed trits times one vector of codes, as a Triton kernel; layout and plain form: ``packed.py``.
 
-A program takes some rows, and walks their words: for each digit, mask, shift, dp4a.  The digits are trits plus 1, so the
-sum of the codes, taken the same way, is subtracted.  Cost: 0.25 or 0.2 bytes and 0.75 or 2.75 instructions a trit.
+A program takes some rows, and walks their words: for each digit, mask, shift, dp4a.  The digits are trits plus 1, so
+the sum of the codes, taken the same way, is subtracted.  Cost: 0.25 or 0.2 bytes and 0.75 or 2.75 instructions a trit.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The plain PyTorch form of every kernel of ``fast.py``: the same names, arguments and results, on any device.
 
-They say what the kernels compute, run the fused layer where there is no GPU, and in float64 are what tests compare with.
+They say what the kernels compute, run the fused layer where there is no GPU, and in float64 are what tests compare to.
 
-    product of BitLinear j:  value = sums * (scale / factor),   sums = codes @ trits^T, scale of the matrix, factor of the row
-    its gradient, scaled:    d = dvalue / factor,               dW = d^T @ codes,   dcodes = d @ trits
-    before the codes:        dy = dcodes * scale * factor,      y the normed input (codes = round(y * factor), straight through)
+    BitLinear:          value = sums * (scale / factor),   sums = codes @ trits^T, scale of the matrix, factor of the row
+    scaled gradient:    d = dvalue / factor,               dW = d^T @ codes,   dcodes = d @ trits
+    before the codes:   dy = dcodes * scale * factor,      codes = round(y * factor), gradients straight through
 
 N rows are the B streams' T characters.  Narrow tensors (sums, codes, scaled gradients) are bfloat16 beside float32.
 """
@@ -51,7 +51,7 @@ def scales_of(weights: list[Tensor]) -> Tensor:
 
 
 def ternarise(weights: list[Tensor], scales: Tensor, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
-    """Trits of each matrix in ``dtype``, and all of them packed, four to a byte, each matrix from a multiple of 16 on."""
+    """Trits of each matrix in ``dtype``, and all of them packed, four to a byte, each matrix at a multiple of 16."""
     trits = [(weight / scale).round().clamp(-1, 1) for weight, scale in zip(weights, scales, strict=True)]
     flat = torch.cat([F.pad(t.flatten(), (0, padded(t.numel()) - t.numel())) for t in trits])
     digits = (flat + 1).to(torch.uint8).view(-1, 4) << torch.arange(0, 8, 2, dtype=torch.uint8, device=flat.device)
@@ -79,7 +79,7 @@ def matrices_of(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
 
 
 def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
-    """Sums [..., N, rows] of codes [..., N, columns] and trits [..., rows, columns], exact before they become ``dtype``."""
+    """Sums [..., N, rows] of codes [..., N, columns] and trits [..., rows, columns], exact until they are ``dtype``."""
     return (codes @ trits.transpose(-1, -2)).to(dtype)
 
 
@@ -120,7 +120,7 @@ def add_product_backward(dh: Tensor, factor: Tensor, dropout: Dropout, dtype: to
 def norm_codes(
     h: Tensor, outer: Tensor, outer_eps: float, gains: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Codes [J, N, d] and factors [J, N] of h [N, d] after the norm with gain ``outer`` and each BitLinear's own [J, d]."""
+    """Codes [J, N, d] and factors [J, N] of h [N, d] after the norm with gain ``outer`` and J norms with ``gains``."""
     u, _ = _unit(_unit(h, outer_eps)[0] * outer, eps)
     return _quantised(u * gains[:, None], dtype)
 

@@ -1,6 +1,6 @@
 """The MLGRU's recurrence with its gates as Triton kernels.
 
-Formulas and names: ``plain.py``.  Time is cut in segments, and a program walks one segment of some channels of a stream:
+Formulas and names: ``plain.py``.  Time is cut in segments; a program walks one segment of some channels of a stream:
 
     pass 1: each segment from zero ─► its decay and its last state
     pass 2: the segments before, walked ─► the state it starts from ─► walked again, written
