@@ -95,7 +95,7 @@ def benchmark(
 
 
 def _measure(name: str, batch: int, what: str, baseline: str, length: int) -> Row:
-    config = SHAPES[name]
+    config, before = SHAPES[name], torch.cuda.memory_allocated()  # what earlier rows' libraries keep is not this one's
     torch.manual_seed(1)
     with torch.device("cuda"):
         loss_of, parameters = make(config, what, baseline)
@@ -117,7 +117,7 @@ def _measure(name: str, batch: int, what: str, baseline: str, length: int) -> Ro
         end.record()
         end.synchronize()
         times.append(begin.elapsed_time(end))
-    ms, gib = median(times[WARM_UP:]), torch.cuda.max_memory_allocated() / 2**30
+    ms, gib = median(times[WARM_UP:]), (torch.cuda.max_memory_allocated() - before) / 2**30
     tokens = batch * length
     flops = 6 * config.trits * tokens  # two for each trit and token, thrice: forward, and backward to both operands
     peak = next((p for card, p in PEAK_FLOPS.items() if card in torch.cuda.get_device_name()), None)

@@ -65,6 +65,7 @@ def decode_rows(shapes: dict[str, ModelConfig], device: str, tokens: int) -> Ite
             gc.collect()
             if device == "cuda":
                 torch.cuda.empty_cache()
+            before = torch.cuda.memory_allocated() if device == "cuda" else 0
             weight, gain = synthetic(device)
             decoder: HalfDecoder | PackedDecoder
             if isinstance(what, float):
@@ -72,7 +73,7 @@ def decode_rows(shapes: dict[str, ModelConfig], device: str, tokens: int) -> Ite
             else:
                 decoder, name = HalfDecoder(config, weight, gain, half), str(half).removeprefix("torch.")
             rate, held = _rate(decoder, device, tokens)
-            yield DecodeRow(shape, device, name, decoder.weight_bytes, held, rate)
+            yield DecodeRow(shape, device, name, decoder.weight_bytes, held - before, rate)
             del decoder
 
 

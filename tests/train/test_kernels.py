@@ -1,4 +1,4 @@
-"""The fused layer and head against the plain modules; every kernel against its plain form, where a GPU runs them."""
+"""The fused layer and head against the plain modules; packed trits; on a GPU, every kernel against its plain form."""
 
 from __future__ import annotations
 
@@ -39,6 +39,26 @@ def test_the_fused_network_has_the_gradients_of_the_plain_one(lean: bool) -> Non
     for name, expected in plain.items():
         # rounding passes gradients straight through in both, so only the order of float64 operations differs
         assert torch.allclose(fused[name], expected, rtol=1e-9, atol=1e-12), name
+
+
+def test_dropout_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lutern.train.kernels import plain
+
+    generator = torch.Generator().manual_seed(6)
+    masks = [2.0 * torch.randint(2, (2, 10, CONFIG.hidden_size), generator=generator) for _ in range(2)]
+    calls = iter([None, 0, 1, 0, 1, None])  # embedding, two mixers of two layers, last hidden vector
+
+    def dropout(x: torch.Tensor, share: float, training: bool = True) -> torch.Tensor:
+        use = next(calls)
+        return x if use is None else x * masks[use]
+
+    monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
+    expected = gradients(fused=False, dropout=0.5)
+    calls = iter([None, None])
+    monkeypatch.setattr(plain, "kept", lambda shape, dropout, like: masks[dropout[1]].view(shape))
+    got = gradients(fused=True, dropout=0.5)
+    for name, value in expected.items():
+        assert torch.allclose(got[name], value, rtol=1e-9, atol=1e-12), name
 
 
 @pytest.mark.parametrize("digits", [4, 5])

@@ -2,9 +2,9 @@
 
 They say what the kernels compute, run the fused layer where there is no GPU, and in float64 are what tests compare to.
 
-    BitLinear:          value = sums * (scale / factor),   sums = codes @ trits^T, scale of the matrix, factor of the row
-    scaled gradient:    d = dvalue / factor,               dW = d^T @ codes,   dcodes = d @ trits
-    before the codes:   dy = dcodes * scale * factor,      codes = round(y * factor), gradients straight through
+    BitLinear:         value = sums * (scale / factor),   sums = codes @ trits^T, scale of the matrix, factor of the row
+    scaled gradient:   d = dvalue / factor,               dW = d^T @ codes,   dcodes = d @ trits
+    before the codes:  dy = dcodes * scale * factor,      codes = round(y * factor), gradients straight through
 
 N rows are the B streams' T characters.  Narrow tensors (sums, codes, scaled gradients) are bfloat16 beside float32.
 """
