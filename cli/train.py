@@ -56,14 +56,14 @@ def parse_setting(setting: str) -> tuple[str, Any]:
 
 def train(
     data: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="DATA",
             help="What to learn from: a text (UTF-8, plain or .xz), a data set's folder or file (.jsonl, .parquet, "
             ".arrow), or token numbers (.npy, .bin).",
         ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the checkpoint and for what --resume needs.")],
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the checkpoint and for what --resume needs.")] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -89,8 +89,20 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=f"Any other option: {list_settings()}.")
     ] = None,
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Train nothing: measure training and decoding on this computer.")
+    ] = False,
+    baseline: Annotated[
+        str, typer.Option(metavar="DIR|fla", help="Measured beside: a clone of matmulfreellm, or the package fla-core.")
+    ] = "",
 ) -> None:
     """Train a model and write its checkpoint."""
+    if benchmark:
+        for line in lutern.train.benchmark(baseline):
+            print(line, flush=True)
+        return
+    if data is None or out is None:
+        raise LuternError("lutern train wants DATA and, for the checkpoint, --out FOLDER; or --benchmark alone.")
     try:
         values: dict[str, Any] = {"tokenizer": tokenizer, "schedule": schedule, "steps": steps, "seed": seed}
         values |= {"device": device, "parallel": parallel, "resume": resume, "force": force}

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lutern.model_ref.errors import LuternError
-from lutern.train.network import Layer
 from lutern.train.objective import Objective
 from lutern.train.options import TrainOptions
 
@@ -114,34 +113,30 @@ def opened(name: str) -> Iterator[Group]:
         dist.destroy_process_group()
 
 
-def mixers(objective: Objective) -> list[nn.Module]:
-    """Token and channel mixers of all layers: what is computed again, compiled and split as one piece each."""
-    found: list[nn.Module] = []
-    for layer in objective.network.model.layers:
-        assert isinstance(layer, Layer)
-        found += [layer.attn, layer.mlp]
-    return found
+def pieces(objective: Objective) -> list[nn.Module]:
+    """The layers: what is computed again, compiled and split as one piece each."""
+    return list(objective.network.model.layers)
 
 
 def spread(objective: Objective, group: Group, options: TrainOptions, compiled: bool) -> nn.Module:
     """The module to call while training.  With "fsdp" the parameters of ``objective`` are replaced by parts of them."""
     if options.checkpoint_activations:
-        for mixer in mixers(objective):
-            _compute_again(mixer)
+        for piece in pieces(objective):
+            _compute_again(piece)
     if group.size == 1:
         called: Any = torch.compile(objective, fullgraph=True) if compiled else objective
         return called  # type: ignore[no-any-return]
     if compiled:
-        for mixer in mixers(objective):
-            mixer.compile(fullgraph=True)
+        for piece in pieces(objective):
+            piece.compile(fullgraph=True)
     if options.parallel == "ddp":
         return nn.parallel.DistributedDataParallel(objective)
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(group.device.type, (group.size,))
-    for mixer in mixers(objective):
-        fully_shard(mixer, mesh=mesh)
+    for piece in pieces(objective):
+        fully_shard(piece, mesh=mesh)
     fully_shard(objective, mesh=mesh)
     return objective
 
@@ -166,4 +161,4 @@ def _compute_again(module: nn.Module) -> None:
     module.forward = forward  # type: ignore[method-assign]
 
 
-__all__ = ["Group", "SilentError", "gradients_stay", "mixers", "opened", "refuse_uneven", "spread"]
+__all__ = ["Group", "SilentError", "gradients_stay", "opened", "pieces", "refuse_uneven", "spread"]

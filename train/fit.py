@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from lutern.train.distributed import Group, gradients_stay, spread
 from lutern.train.failures import refuse_nonsense
 from lutern.train.gpus import peak_flops, training_flops
+from lutern.train.graph import GraphedStep
 from lutern.train.network import Network
 from lutern.train.objective import Objective, zero_state
 from lutern.train.options import TrainOptions
@@ -101,10 +102,13 @@ class _Course:
 def fit(run: Run, group: Group, options: TrainOptions) -> Record:
     """Train the network of ``run`` in place and return its validation record, in bits a character."""
     network, schedule = run.network, run.schedule
-    compiled = group.device.type == "cuda" if options.compile is None else options.compile
+    fused = network.is_fused()  # nothing is left for torch.compile then
+    compiled = not fused and (group.device.type == "cuda" if options.compile is None else options.compile)
     objective = Objective(network)
     called = spread(objective, group, options, compiled)
     optimizer = _optimizer(network, schedule.weight_decay)
+    at_once = group.size == 1 and options.accumulate == 1 and not options.checkpoint_activations
+    graphed = _graphed(called, network) if fused and group.device.type == "cuda" and at_once else None
     course = _begin(run, optimizer, group, options)
     meter = _Meter(run, group, options, course.done)
     network.train()
@@ -113,7 +117,7 @@ def fit(run: Run, group: Group, options: TrainOptions) -> Record:
         for part in optimizer.param_groups:
             part["lr"] = schedule.rate(step)
         optimizer.zero_grad(set_to_none=True)
-        course.add(_gradients(run, called, step, group, options))
+        course.add(_gradients(run, called, step, group, options, graphed))
         nn.utils.clip_grad_norm_(network.parameters(), schedule.gradient_clip)
         optimizer.step()
         last = course.done == schedule.steps
@@ -145,12 +149,26 @@ def _begin(run: Run, optimizer: torch.optim.Optimizer, group: Group, options: Tr
     return _Course(step, torch.tensor(state["average"], device=group.device), list(state["record"]))
 
 
-def _gradients(run: Run, called: nn.Module, step: int, group: Group, options: TrainOptions) -> Tensor:
+def _graphed(called: nn.Module, network: Network) -> GraphedStep:
+    """A step of one process as one CUDA graph."""
+
+    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
+        loss: Tensor = called(inputs, targets, network.initial_state(len(inputs)))[0]
+        return loss
+
+    return GraphedStep(loss_of, list(network.parameters()))
+
+
+def _gradients(
+    run: Run, called: nn.Module, step: int, group: Group, options: TrainOptions, graphed: GraphedStep | None
+) -> Tensor:
     """Add up the gradients of a step's batch; its loss, the mean over all processes."""
     total = torch.zeros((), device=group.device)
     for index in range(options.accumulate):
         torch.manual_seed(run.schedule.seed * 1_000_003 + step + 7_919 * (group.rank * options.accumulate + index))
         inputs, targets = run.draw(step, group.part(run.schedule.batch, options.accumulate, index))
+        if graphed is not None:
+            return graphed(inputs, targets)
         with gradients_stay(called, index + 1 < options.accumulate):
             with half_precision(run.network):
                 loss, _ = called(inputs, targets, zero_state(run.network, len(inputs), total))

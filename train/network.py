@@ -3,11 +3,14 @@
 The same formulas as model_ref/float_model.py, over whole sequences: B streams of T characters.  Rounding to codes and
 trits passes gradients straight through (section 3.1).  With ``ternary=False`` the projections are plain float matrices:
 that is a teacher.
+
+On a GPU with Triton a ternary network runs layer by layer through ``kernels/``: the same network in less time and
+memory, its products' sums and their gradients in bfloat16, all else in float32.  The modules below are the plain form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +19,8 @@ from torch import Tensor, nn
 from lutern.model_ref import float_model
 from lutern.model_ref.config import NORM_EPS, ModelConfig
 from lutern.model_ref.ternarise import SMALLEST_SCALE
+from lutern.train.kernels.head import head_loss
+from lutern.train.kernels.layer import LayerSettings, fused_layer
 from lutern.train.recurrence import recurrence
 
 SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)  # torch.compile traces no NumPy scalars
@@ -32,6 +37,11 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+def wide(x: Tensor) -> Tensor:
+    """float32 where autocast made it narrower."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
@@ -55,7 +65,7 @@ class BitLinear(nn.Module):
         y = self.norm(x)
         if not self.ternary:
             return F.linear(y, self.weight)
-        factor = (127 / y.detach().abs().amax(-1, keepdim=True).clamp(min=SMALLEST_ABSMAX)).float()
+        factor = wide(127 / y.detach().abs().amax(-1, keepdim=True).clamp(min=SMALLEST_ABSMAX))
         scaled = y * factor
         # Half away from zero, as the fused kernel of the published code rounds.
         codes = torch.copysign(torch.floor(scaled.abs() + 0.5), scaled).clamp(-128, 127)
@@ -78,8 +88,8 @@ class TokenMixer(nn.Module):
 
     def forward(self, x: Tensor, bound: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """x [B, T, d], bound [d], start [B, d] to the output [B, T, d] and the last state [B, d]."""
-        f = bound + (1 - bound) * torch.sigmoid(self.f_proj(x).float())
-        states = recurrence(f, (1 - f) * F.silu(self.i_proj(x).float()), start)
+        f = bound + (1 - bound) * torch.sigmoid(wide(self.f_proj(x)))
+        states = recurrence(f, (1 - f) * F.silu(wide(self.i_proj(x))), start)
         return self.o_proj(self.g_norm(self.g_proj(x)) * F.silu(states)), states[:, -1]
 
 
@@ -98,12 +108,26 @@ class ChannelMixer(nn.Module):
 
 
 class Layer(nn.Module):
+    """A token mixer and a channel mixer, each beside the residual stream."""
+
     def __init__(self, config: ModelConfig, ternary: bool) -> None:
         super().__init__()
+        self.eps = config.rms_norm_eps
         self.attn_norm = Norm(config.hidden_size, config.rms_norm_eps)
         self.attn = TokenMixer(config.hidden_size, ternary, config.rms_norm_eps)
         self.mlp_norm = Norm(config.hidden_size, config.rms_norm_eps)
         self.mlp = ChannelMixer(config.hidden_size, config.intermediate_size, ternary)
+
+    def forward(
+        self, h: Tensor, bound: Tensor, start: Tensor, dropout: float = 0.0, fused: bool = False, lean: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """h [B, T, d], bound [d], start [B, d] to the next h and the last state; ``dropout`` of the mixers' outputs."""
+        if fused:
+            seed = torch.randint(1 << 30, (1,), device=h.device) if dropout else None
+            return fused_layer(self, h, bound, start, LayerSettings(self.eps, NORM_EPS, dropout, seed, lean))
+        mixed, last = self.attn(self.attn_norm(h), bound, start)
+        h = h + F.dropout(mixed, dropout)
+        return h + F.dropout(self.mlp(self.mlp_norm(h)), dropout), last
 
 
 class Body(nn.Module):
@@ -127,12 +151,22 @@ class Network(nn.Module):
     config: its shape.
     ternary: codes and trits as the checkpoint's user computes them, or plain floats for a teacher.
     dropout: share zeroed while training: of the embedding, of each mixer's output, of the last hidden vector.
+    fused: run through ``kernels/``; None means wherever they run: a ternary network on a GPU with Triton.
+    lean: when fused, keep less for backward and compute one product of each layer again.
     """
 
-    def __init__(self, config: ModelConfig, ternary: bool = True, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        ternary: bool = True,
+        dropout: float = 0.0,
+        fused: bool | None = None,
+        lean: bool = False,
+    ) -> None:
         super().__init__()
         self.config = config
         self.dropout = dropout
+        self.ternary, self.fused, self.lean = ternary, fused, lean
         self.model = Body(config, ternary)
         self.lm_head = BitLinear(config.hidden_size, config.vocab_size, ternary)
 
@@ -141,19 +175,33 @@ class Network(nn.Module):
         weight = self.model.embeddings.weight
         return weight.new_zeros(self.config.num_hidden_layers, streams, self.config.hidden_size)
 
-    def forward(self, ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """ids [B, T] and state [L, B, d] to logits [B, T, V] and the state after the last character."""
-        drop: Callable[[Tensor], Tensor] = lambda x: F.dropout(x, self.dropout, self.training)  # noqa: E731
-        h = drop(self.model.embeddings(ids))
+    def is_fused(self) -> bool:
+        """Whether ``forward`` runs through the kernels; torch.compile has nothing to do then."""
+        if self.fused is None:
+            return self.ternary and self.lm_head.weight.is_cuda and importlib.util.find_spec("triton") is not None
+        return self.fused
+
+    def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """ids [B, T] and state [L, B, d] to logits [B, T, V] and the state after the last character.
+
+        With ``targets``, token numbers [B, T] or probabilities [B, T, V], to the mean cross-entropy in nats and state.
+        """
+        share = self.dropout if self.training else 0.0
+        fused = self.is_fused()
+        h = F.dropout(self.model.embeddings(ids), share)
         bounds = self._bounds()
         last = []
         for index, layer in enumerate(self.model.layers):
-            assert isinstance(layer, Layer)
-            mixed, final = layer.attn(layer.attn_norm(h), bounds[index], state[index])
-            h = h + drop(mixed)
-            h = h + drop(layer.mlp(layer.mlp_norm(h)))
+            h, final = layer(h, bounds[index], state[index], share, fused, self.lean)
             last.append(final)
-        return self.lm_head(self.model.norm(drop(h))).float(), torch.stack(last)
+        h = F.dropout(h, share)
+        if fused and targets is not None and targets.ndim == 2:
+            norm = self.model.norm
+            return head_loss(h, norm.weight, norm.eps, self.lm_head, NORM_EPS, targets), torch.stack(last)
+        logits = wide(self.lm_head(self.model.norm(h)))
+        if targets is not None:
+            return F.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1)), torch.stack(last)
+        return logits, torch.stack(last)
 
     @torch.no_grad()
     def divide_logits(self, temperature: float) -> None:

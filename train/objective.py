@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lutern.train.network import Network
@@ -17,8 +16,8 @@ class Objective(nn.Module):
 
     def forward(self, inputs: Tensor, targets: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """inputs [B, T], targets [B, T] or [B, T, V] and state [L, B, d] to the loss and the last state."""
-        logits, last = self.network(inputs, state)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1)), last
+        loss, last = self.network(inputs, state, targets)
+        return loss, last
 
 
 def zero_state(network: Network, streams: int, like: Tensor) -> Tensor:

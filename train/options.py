@@ -31,7 +31,7 @@ class TrainOptions:
     steps: optimiser steps, the schedule's length.
     batch: crops a step, those of all processes together.
     accumulate: parts that a process's share of the batch is read in, one after another.
-    checkpoint_activations: keep the inputs of the mixers alone and compute the rest again for the gradient.
+    checkpoint_activations: keep the inputs of the layers alone and compute the rest again for the gradient.
     parallel: what several processes do, "ddp" (each has the whole model) or "fsdp" (each has a part).
     sequence_length: tokens a crop; the state is zero at its start.
     schedule: "cosine" to nothing, or "paper": the same, halved from the middle on, at the published learning rates.

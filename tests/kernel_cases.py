@@ -1,0 +1,149 @@
+"""Every kernel on random inputs beside its plain form in float64: names and relative errors |got - exact| / |exact|.
+
+.venv/bin/python tests/kernel_cases.py        prints them; on a GPU, or on a CPU with TRITON_INTERPRET=1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lutern.train.kernels import fast, plain
+
+EPS = 1e-6
+# Shapes: streams, length, d, m, vocabulary; no power of two, and one segment more than a whole number of them.
+SMALL = (2, 131, 40, 36, 77)
+LARGE = (4, 1031, 1024, 2816, 32000)
+
+
+class Inputs:
+    """Random tensors on a device, and the same call in both forms."""
+
+    def __init__(self, device: str, seed: int = 5) -> None:
+        self.device, self.generator = device, torch.Generator(device).manual_seed(seed)
+        self.narrow = torch.bfloat16 if device == "cuda" else torch.float32
+
+    def floats(self, *shape: int, narrow: bool = False) -> Tensor:
+        x = torch.randn(shape, generator=self.generator, device=self.device)
+        return x.to(self.narrow) if narrow else x
+
+    def gain(self, *shape: int) -> Tensor:
+        return 1 + 0.2 * self.floats(*shape)
+
+    def factor(self, *shape: int) -> Tensor:
+        return 20 + 10 * torch.rand(shape, generator=self.generator, device=self.device)
+
+    def product(self, rows: int, width: int) -> plain.Product:
+        sums = (300 * self.floats(rows, width)).round().to(self.narrow)
+        return sums, self.factor(rows), torch.tensor(0.1, device=self.device)
+
+    def both(self, name: str, *arguments: Any, outs: int = 0) -> list[tuple[Tensor, Tensor]]:
+        """Results of kernel ``name`` and of its plain form in float64; the last ``outs`` arguments are written to."""
+        got = getattr(fast, name)(*arguments)
+        exact_arguments = [_exact(argument) for argument in arguments]
+        exact = getattr(plain, name)(*exact_arguments)
+        pairs = list(zip(_tuple(got), _tuple(exact), strict=True))
+        return pairs + list(zip(arguments[-outs:], exact_arguments[-outs:], strict=True)) if outs else pairs
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.double() if value.is_floating_point() else value
+    if isinstance(value, torch.dtype):
+        return torch.float64
+    return type(value)(_exact(v) for v in value) if isinstance(value, tuple | list) else value
+
+
+def error(got: Tensor, exact: Tensor) -> float:
+    """Relative error by norms; infinite where it is not a number."""
+    value = float((got.double() - exact.double()).norm() / exact.double().norm().clamp(min=1e-30))
+    return value if value == value else float("inf")
+
+
+def cases(device: str, shape: tuple[int, ...]) -> Iterator[tuple[str, list[tuple[Tensor, Tensor]]]]:
+    """Name and pairs of results of every kernel."""
+    streams, length, d, m, vocab = shape
+    rows, x = streams * length, Inputs(device)
+    thin, no_drop = x.narrow, (None, 0, 0.0)
+    h, dh = 3 * x.floats(rows, d), x.floats(rows, d)
+    scale = torch.tensor([0.1, 0.2, 0.3], device=device)
+    for j in (1, 3):
+        norm = (h, x.gain(d), EPS, x.gain(j, d), EPS)
+        yield f"norm_codes {j}", (forward := x.both("norm_codes", *norm, thin))
+        dcodes = x.floats(j, rows, d, narrow=True)
+        factor = forward[1][0]
+        yield f"norm_codes_backward {j}", x.both("norm_codes_backward", *norm, factor, scale[:j], dcodes, dh, thin)
+        yield (
+            f"norm_codes_backward {j} alone",
+            x.both("norm_codes_backward", *norm, factor, scale[:j], dcodes, None, thin),
+        )
+    g, states = x.product(rows, d), x.floats(rows, d)
+    gated = (g, states, x.gain(d), EPS, x.gain(d), EPS)
+    yield "gated_codes", (forward := x.both("gated_codes", *gated, thin))
+    dcodes, out = x.floats(rows, d, narrow=True), torch.empty_like(g[0])
+    yield "gated_codes_backward", x.both("gated_codes_backward", *gated, forward[1][0], scale[0], dcodes, out, outs=1)
+    p, gain = x.product(rows, 2 * m), x.gain(m)
+    yield "swish_codes", (forward := x.both("swish_codes", p, gain, EPS, thin))
+    dcodes = x.floats(rows, m, narrow=True)
+    yield "swish_codes_backward", x.both("swish_codes_backward", p, gain, EPS, forward[1][0], scale[0], dcodes)
+    bound, start = torch.rand(d, generator=x.generator, device=device), x.floats(streams, d)
+    scan = (x.product(rows, d), x.product(rows, d), bound, start)
+    yield "gated_scan", (forward := x.both("gated_scan", *scan))
+    di, df = torch.empty_like(g[0]), torch.empty_like(g[0])
+    yield "gated_scan_backward", x.both("gated_scan_backward", *scan, forward[0][0], dh, di, df, outs=2)
+    yield "add_product", x.both("add_product", h, g, no_drop)
+    yield "add_product_backward", x.both("add_product_backward", dh, g[1], no_drop, thin)
+    weights = [0.02 * x.floats(d, d), 0.02 * x.floats(2 * m, d), 0.02 * x.floats(7, 5)]
+    scales = fast.scales_of(weights)
+    trits, packed = fast.ternarise(weights, scales, thin)
+    exact, _ = plain.ternarise(weights, scales, torch.float64)
+    yield "ternarise", list(zip(trits, exact, strict=True))
+    shapes = [weight.shape for weight in weights]
+    yield "unpack", list(zip(fast.unpack(packed, shapes, thin), exact, strict=True))
+    codes = (40 * x.floats(3, rows, d)).round().clamp(-127, 127)
+    trits3 = torch.stack([trits[0], trits[0].roll(1), -trits[0]])
+    sums = codes.double() @ trits3.double().transpose(-1, -2)
+    for kind in (thin, torch.int8):
+        # float32 holds the sums exactly: no error at all
+        yield f"product of {kind}", [(fast.product(codes.to(kind), trits3.to(kind), torch.float32), sums)]
+    yield "weight_gradient", x.both("weight_gradient", h.to(thin), codes[0].to(thin), torch.float32)
+    few = min(rows, 300)
+    logits = (400 * x.floats(few, vocab)).round()
+    targets = torch.randint(vocab, (few,), generator=x.generator, device=device)
+    yield "cross_entropy", x.both("cross_entropy", logits, x.factor(few), scale[0], targets, 1 / few, thin)
+
+
+def dropout_errors(device: str) -> list[float]:
+    """Of the kernels' dropout: share zeroed less the share asked for; forward against backward; what is kept."""
+    rows, d, share = 512, 384, 0.25
+    ones, factor = torch.ones(rows, d, device=device), torch.ones(rows, device=device)
+    one, seed = torch.ones((), device=device), torch.tensor([11], device=device)
+    forward = fast.add_product(torch.zeros_like(ones), (ones, factor, one), (seed, 0, share))
+    backward = fast.add_product_backward(ones, factor, (seed, 0, share), torch.float32)
+    other = fast.add_product_backward(ones, factor, (seed, 1, share), torch.float32)
+    values = forward[forward != 0] - 1 / (1 - share)
+    same = float((other == forward).float().mean()) - (share**2 + (1 - share) ** 2)
+    return [float((forward == 0).float().mean()) - share, error(backward, forward), float(values.abs().max()), same]
+
+
+def check(device: str, shape: tuple[int, ...], report: Callable[[str], None] = print) -> float:
+    """Report every error; return the largest."""
+    worst = 0.0
+    for name, pairs in cases(device, shape):
+        errors = [error(got, exact) for got, exact in pairs]
+        worst = max(worst, *errors)
+        report(f"{name:32}" + " ".join(f"{e:.1e}" for e in errors))
+    return worst
+
+
+if __name__ == "__main__":
+    on = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"largest: {check(on, LARGE if on == 'cuda' else SMALL):.1e}")
+    print("dropout:", dropout_errors(on))

@@ -1,0 +1,208 @@
+"""What a training step costs on this GPU: time, memory, share of its peak, ours beside others.
+
+    step = forward, backward, gradients clipped, AdamW; parameters, gradients, moments in float32; random token numbers
+
+    plain      the network's modules in PyTorch, products in TF32
+    compiled   the same through torch.compile
+    eager      the kernels, launched one by one
+    fused      the kernels as one CUDA graph
+    lean       the same, gate and up computed again in backward
+    baseline   the published code from a folder, or fla-core's FusedBitLinear in the network's modules; both under
+               bfloat16 autocast
+
+Times are medians of single steps by the GPU's own clock; the peak is PyTorch's of allocated memory.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.train.curves import spread_of_curves
+from lutern.train.gpus import peak_flops, training_flops
+from lutern.train.graph import Loss, step_by
+from lutern.train.network import BitLinear, Network
+from lutern.train.speed import decode_rows
+
+SHAPES = {
+    "370M": ModelConfig(32000, 1024, 24, 2816),
+    "1.3B": ModelConfig(32000, 2048, 24, 5632),
+    "2.7B": ModelConfig(32000, 2560, 32, 6912),
+}
+CASES = {
+    ("370M", 4): ("plain", "fused", "lean"),
+    ("1.3B", 2): ("plain", "fused", "lean"),
+    ("1.3B", 8): ("fused", "lean"),
+}
+"""Shape and batch to what is measured; sequences of LENGTH."""
+LENGTH = 2048
+WARM_UP, TIMED = 3, 10
+FLA = "fla"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; ``error`` in place of figures where a step did not run."""
+
+    shape: str
+    batch: int
+    what: str
+    ms: float = 0.0
+    gib: float = 0.0
+    tokens_per_second: float = 0.0
+    share: float | None = None
+    error: str = ""
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"{self.shape}  batch {self.batch}  {self.what:9} {self.error}"
+        share = "" if self.share is None else f"  {self.share:6.1%} of peak"
+        return (
+            f"{self.shape}  batch {self.batch}  {self.what:9}{self.ms:8.1f} ms {self.gib:7.2f} GiB "
+            f"{self.tokens_per_second:9,.0f} tokens/s{share}"
+        )
+
+
+def benchmark(
+    cases: Iterable[tuple[str, int]] = CASES, kinds: tuple[str, ...] = (), baseline: str = "", length: int = LENGTH
+) -> Iterator[Row]:
+    """Rows of the table, each when it is measured."""
+    if not torch.cuda.is_available():
+        raise LuternError("the training benchmark wants a GPU, and PyTorch sees none; run it where there is one.")
+    torch.set_float32_matmul_precision("high")
+    for name, batch in cases:
+        for what in (*(kinds or CASES[name, batch]), *(["baseline"] if baseline else [])):
+            gc.collect()
+            torch.cuda.empty_cache()
+            try:
+                yield _measure(name, batch, what, baseline, length)
+            except torch.OutOfMemoryError:
+                yield Row(name, batch, what, error="out of memory: a smaller batch fits")
+
+
+def _measure(name: str, batch: int, what: str, baseline: str, length: int) -> Row:
+    config, before = SHAPES[name], torch.cuda.memory_allocated()  # what earlier rows' libraries keep is not this one's
+    torch.manual_seed(1)
+    with torch.device("cuda"):
+        loss_of, parameters = make(config, what, baseline)
+        ids = torch.randint(config.vocab_size, (batch, length + 1))
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+    step_of = step_by(loss_of, parameters, graphed=what in ("fused", "lean"))
+    for parameter in parameters:  # the moments first: recording a graph must count in a peak that has them
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    torch.cuda.reset_peak_memory_stats()
+    times = []
+    for _ in range(WARM_UP + TIMED):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        step_of(ids[:, :-1], ids[:, 1:])
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    ms, gib = median(times[WARM_UP:]), (torch.cuda.max_memory_allocated() - before) / 2**30
+    tokens = batch * length
+    flops = training_flops(config.trits) * tokens
+    peak = peak_flops(torch.cuda.get_device_name())
+    return Row(name, batch, what, ms, gib, tokens / ms * 1e3, flops / (ms / 1e3) / peak if peak else None)
+
+
+def make(config: ModelConfig, what: str, baseline: str = "") -> tuple[Loss, list[nn.Parameter]]:
+    """Loss of inputs and targets [B, T], and what it trains."""
+    if what == "baseline" and baseline != FLA:
+        return _published(config, Path(baseline))
+    network = Network(config, fused=what in ("eager", "fused", "lean"), lean=what == "lean").train()
+    half = what == "baseline"
+    if half:
+        _use_fla(network)
+    run: Any = torch.compile(network) if what == "compiled" else network
+
+    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
+        with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
+            loss: Tensor = run(inputs, network.initial_state(len(inputs)), targets)[0]
+        return loss
+
+    return loss_of, list(network.parameters())
+
+
+def _use_fla(network: Network) -> None:
+    """fla-core's fused BitLinear in every projection's place."""
+    try:
+        fused = importlib.import_module("fla.modules.fused_bitlinear").FusedBitLinear
+    except ImportError as error:
+        raise LuternError(f"fla-core cannot be imported ({error}); pip install fla-core, or name a folder.") from error
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, BitLinear):
+                rows, columns = child.weight.shape
+                setattr(module, name, fused(columns, rows, bias=False))
+
+
+def _published(config: ModelConfig, folder: Path) -> tuple[Loss, list[nn.Parameter]]:
+    """The published model from its repository's folder."""
+    import triton.language as tl
+
+    if not hasattr(tl.math, "round"):  # gone in newer Triton; the same function under its later name
+        tl.math.round = importlib.import_module("triton.language.extra.cuda.libdevice").round
+    sys.path.insert(0, str(folder))
+    try:
+        models = importlib.import_module("mmfreelm.models")
+    except ImportError as error:
+        raise LuternError(
+            f"{folder} has no package mmfreelm that can be imported ({error}); name the folder of a clone of "
+            "matmulfreellm."
+        ) from error
+    finally:
+        sys.path.remove(str(folder))
+    keys = {k: v for k, v in config.to_dict().items() if k not in ("architectures", "model_type")}
+    model = models.HGRNBitForCausalLM(models.HGRNBitConfig(**keys, use_cache=False)).train()
+
+    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
+        with torch.autocast("cuda", torch.bfloat16):
+            logits = model(inputs).logits
+        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+
+    return loss_of, list(model.parameters())
+
+
+def tables(baseline: str = "") -> Iterator[str]:
+    """Lines of `lutern train --benchmark`: training and decoding on the GPU, if there is one; decoding on the CPU."""
+    on_gpu = torch.cuda.is_available()
+    yield f"{torch.cuda.get_device_name() if on_gpu else 'no GPU'}, PyTorch {torch.__version__}"
+    if on_gpu:
+        yield f"training: sequences of {LENGTH}, AdamW included"
+        yield from map(str, benchmark(baseline=baseline))
+        yield "decoding: one stream, synthetic weights"
+        yield from map(str, decode_rows(SHAPES, "cuda", 500))
+    yield from map(str, decode_rows({"370M": SHAPES["370M"]}, "cpu", 3))
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m lutern.train.benchmark KIND,... SHAPE:BATCH,... [BASELINE]`: some rows; or `curves TEXT`."""
+    if arguments[0] == "curves":
+        for line in spread_of_curves(Path(arguments[1])):
+            print(line, flush=True)
+        return
+    cases = tuple((shape, int(batch)) for shape, batch in (case.split(":") for case in arguments[1].split(",")))
+    for row in benchmark(cases, tuple(arguments[0].split(",")), arguments[2] if arguments[2:] else ""):
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,65 @@
+"""The head with its loss, in chunks of rows, so that logits [N, V] never exist.
+
+    h ─► norm, codes ─► chunk: codes @ trits^T ─► losses, their gradient ─► dcodes of the chunk, dW += ...
+
+The gradient is made on the way forward, where the chunk's logits are at hand; backward multiplies it by the loss's own.
+Cost: the three products; memory: one chunk's logits, dcodes (2 d bytes a token) and dW.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lutern.train.kernels.layer import forms, narrow
+
+CHUNK_LOGITS = 1 << 25
+"""128 MiB of float32: rows enough for full tiles of every product, little beside the rest."""
+
+
+def head_loss(h: Tensor, norm: Tensor, eps: float, head: Any, bit_eps: float, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of h [B, T, d] for targets [B, T]; ``head`` is the BitLinear, ``norm`` a gain [d]."""
+    loss: Tensor = _HeadLoss.apply(
+        h.reshape(-1, h.shape[-1]), norm, eps, head.weight, head.norm.weight, bit_eps, targets.flatten()
+    )
+    return loss
+
+
+class _HeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, h: Tensor, norm: Tensor, eps: float, weight: Tensor, gain: Tensor, bit_eps: float, targets: Tensor
+    ) -> Tensor:
+        k, thin, wide, count = forms(h), narrow(h), h.dtype, len(h)
+        learns = any(ctx.needs_input_grad)
+        scales = k.scales_of([weight])
+        (trits,), _ = k.ternarise([weight], scales, thin)
+        codes, factor = k.norm_codes(h, norm, eps, gain[None], bit_eps, thin)
+        codes, factor = codes[0], factor[0]
+        rows = max(128, CHUNK_LOGITS // len(weight) // 128 * 128)
+        losses = torch.empty(count, dtype=wide, device=h.device)
+        dcodes = torch.empty_like(codes) if learns else codes
+        dweight: Tensor | None = None
+        for begin in range(0, count, rows):
+            part = slice(begin, min(begin + rows, count))
+            sums = k.product(codes[part], trits, wide)
+            losses[part], d = k.cross_entropy(sums, factor[part], scales[0], targets[part], 1 / count, thin)
+            del sums
+            if learns:
+                torch.mm(d, trits, out=dcodes[part])
+                more = k.weight_gradient(d, codes[part], wide)
+                dweight = more if dweight is None else dweight.add_(more)
+        ctx.eps, ctx.bit_eps = eps, bit_eps
+        ctx.save_for_backward(h, norm, gain, scales, factor, dcodes, dweight)
+        return losses.mean()
+
+    @staticmethod
+    def backward(ctx: Any, dloss: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        h, norm, gain, scales, factor, dcodes, dweight = ctx.saved_tensors
+        _, dh, dgain, dnorm = forms(h).norm_codes_backward(
+            h, norm, ctx.eps, gain[None], ctx.bit_eps, factor[None], scales * dloss, dcodes[None], None, narrow(h)
+        )
+        # In place: a second backward is refused by PyTorch instead of being wrong.
+        return dh, dnorm, None, dweight.mul_(dloss), dgain[0], None, None

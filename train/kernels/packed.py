@@ -1,0 +1,55 @@
+"""Trits packed row by row for products with one vector of codes: 2 bits each, or 1.6 (five to a byte).
+
+    byte b of word w of a row holds digit k (a trit plus 1) of column 4 W k + 4 w + b,   W words a row
+
+so that digit k of a whole word, four columns, meets four neighbouring codes, one 32-bit word of theirs, in one
+instruction (dp4a: four products of bytes, added).  2 bits: digit k at bit 2 k of its byte.  1.6 bits: the byte is the
+fraction 0.d0 d1 d2 d3 d4 in base 3, times 256, rounded up: times 3, what overflows is the next digit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DIGITS = {2.0: 4, 1.6: 5}  # bits a trit to digits a byte
+
+
+def words_of(columns: int, digits: int) -> int:
+    """W: 32-bit words of a row."""
+    return -(-columns // (4 * digits))
+
+
+def pack(trits: Tensor, digits: int) -> Tensor:
+    """Trits [rows, columns] to words [rows, W], int32."""
+    rows, columns = trits.shape
+    width = words_of(columns, digits)
+    table = torch.ones(rows, digits * 4 * width, dtype=torch.int32, device=trits.device)
+    table[:, :columns] += trits.to(torch.int32)
+    table = table.view(rows, digits, 4 * width)
+    if digits == 4:
+        value = sum(table[:, k] << (2 * k) for k in range(4))
+    else:
+        value = (sum(table[:, k] * 3 ** (4 - k) for k in range(5)) * 256 + 242) // 243
+    assert isinstance(value, Tensor)
+    return value.to(torch.uint8).view(torch.int32)
+
+
+def unpack_rows(words: Tensor, columns: int, digits: int) -> Tensor:
+    """The trits back, int8 [rows, columns]."""
+    value = words.view(torch.uint8).to(torch.int32)
+    if digits == 4:
+        parts = [(value >> (2 * k)) & 3 for k in range(4)]
+    else:
+        parts = []
+        for _ in range(5):
+            value = (value & 255) * 3
+            parts.append(value >> 8)
+    return (torch.cat(parts, 1)[:, :columns] - 1).to(torch.int8)
+
+
+def products_of(words: Tensor, codes: Tensor, digits: int) -> Tensor:
+    """The plain form of ``packed_kernel.products_of``: sums [J, rows] of words [J, rows, W] and codes [J, columns]."""
+    columns = codes.shape[-1]
+    trits = torch.stack([unpack_rows(matrix, columns, digits) for matrix in words]).to(torch.float32)
+    return (trits @ codes.to(torch.float32).unsqueeze(-1)).squeeze(-1)

@@ -1,0 +1,255 @@
+"""The plain PyTorch form of every kernel of ``fast.py``: the same names, arguments and results, on any device.
+
+They say what the kernels compute, run the fused layer where there is no GPU, and in float64 are what tests compare to.
+
+    BitLinear:         value = sums * (scale / factor),   sums = codes @ trits^T, scale of the matrix, factor of the row
+    scaled gradient:   d = dvalue / factor,               dW = d^T @ codes,   dcodes = d @ trits
+    before the codes:  dy = dcodes * scale * factor,      codes = round(y * factor), gradients straight through
+
+N rows are the B streams' T characters.  Narrow tensors (sums, codes, scaled gradients) are bfloat16 beside float32.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lutern.model_ref import float_model
+from lutern.model_ref.ternarise import SMALLEST_SCALE
+
+SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)
+
+Dropout = tuple[Tensor | None, int, float]  # seed [1] on the device, which use of it this is, share zeroed
+Product = tuple[Tensor, Tensor, Tensor]  # sums [..., N, rows], factor [..., N] and scale [...] of a BitLinear
+
+
+def value_of(product: Product) -> Tensor:
+    """What the BitLinear gives, in the precision of its factors."""
+    sums, factor, scale = product
+    return sums.to(factor.dtype) * (scale / factor).unsqueeze(-1)
+
+
+def rounded(x: Tensor) -> Tensor:
+    """To whole numbers of int8, half away from zero."""
+    return torch.copysign(torch.floor(x.abs() + 0.5), x).clamp(-128, 127)
+
+
+def kept(shape: tuple[int, int], dropout: Dropout, like: Tensor) -> Tensor:
+    """What dropout multiplies by: 0, or 1 / (1 - share)."""
+    seed, use, share = dropout
+    if seed is None or share == 0:
+        return torch.ones((), dtype=like.dtype, device=like.device)
+    generator = torch.Generator(like.device).manual_seed(2 * int(seed) + use)
+    return (torch.rand(shape, generator=generator, device=like.device) >= share).to(like.dtype) / (1 - share)
+
+
+def scales_of(weights: list[Tensor]) -> Tensor:
+    """Scale of each matrix, its mean magnitude."""
+    means = torch._foreach_mul(torch._foreach_norm(weights, 1), [1 / weight.numel() for weight in weights])
+    return torch.stack(means).clamp(min=SMALLEST_SCALE)
+
+
+def ternarise(weights: list[Tensor], scales: Tensor, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
+    """Trits of each matrix in ``dtype``, and all of them packed, four to a byte, each matrix at a multiple of 16."""
+    trits = [(weight / scale).round().clamp(-1, 1) for weight, scale in zip(weights, scales, strict=True)]
+    flat = torch.cat([F.pad(t.flatten(), (0, padded(t.numel()) - t.numel())) for t in trits])
+    digits = (flat + 1).to(torch.uint8).view(-1, 4) << torch.arange(0, 8, 2, dtype=torch.uint8, device=flat.device)
+    return [t.to(dtype) for t in trits], digits.sum(-1, dtype=torch.uint8)
+
+
+def unpack(packed: Tensor, shapes: list[torch.Size], dtype: torch.dtype) -> list[Tensor]:
+    """The trits back, in ``dtype``."""
+    digits = packed[:, None] >> torch.arange(0, 8, 2, dtype=torch.uint8, device=packed.device) & 3
+    return matrices_of((digits.to(dtype) - 1).flatten(), shapes)
+
+
+def padded(elements: int) -> int:
+    """Elements that a matrix takes in a buffer of several."""
+    return -(-elements // 16) * 16
+
+
+def matrices_of(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+    """Views of a buffer as matrices, one behind another."""
+    out, begin = [], 0
+    for shape in shapes:
+        out.append(flat[begin : begin + shape.numel()].view(shape))
+        begin += padded(shape.numel())
+    return out
+
+
+def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sums [..., N, rows] of codes [..., N, columns] and trits [..., rows, columns], exact until they are ``dtype``."""
+    return (codes @ trits.transpose(-1, -2)).to(dtype)
+
+
+def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
+    """dW [..., rows, columns] from scaled gradients [..., N, rows] and codes [..., N, columns]."""
+    return (d.transpose(-1, -2) @ codes).to(dtype)
+
+
+def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x over its root mean square, and what it was multiplied by."""
+    root = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    return x * root, root
+
+
+def _unit_backward(d: Tensor, unit: Tensor, root: Tensor) -> Tensor:
+    return root * (d - unit * (d * unit).mean(-1, keepdim=True))
+
+
+def _quantised(y: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    factor = 127 / y.abs().amax(-1).clamp(min=SMALLEST_ABSMAX)
+    return rounded(y * factor.unsqueeze(-1)).to(dtype), factor
+
+
+def _before_codes(dcodes: Tensor, scale: Tensor, factor: Tensor) -> Tensor:
+    return dcodes.to(factor.dtype) * (scale.unsqueeze(-1) * factor).unsqueeze(-1)
+
+
+def add_product(h: Tensor, added: Product, dropout: Dropout) -> Tensor:
+    """h + dropout(value), [N, d]."""
+    return h + value_of(added) * kept((h.shape[0], h.shape[1]), dropout, h)
+
+
+def add_product_backward(dh: Tensor, factor: Tensor, dropout: Dropout, dtype: torch.dtype) -> Tensor:
+    """The scaled gradient of ``add_product``'s sums."""
+    return (dh * kept((dh.shape[0], dh.shape[1]), dropout, dh) / factor.unsqueeze(-1)).to(dtype)
+
+
+def norm_codes(
+    h: Tensor, outer: Tensor, outer_eps: float, gains: Tensor, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Codes [J, N, d] and factors [J, N] of h [N, d] after the norm with gain ``outer`` and J norms with ``gains``."""
+    u, _ = _unit(_unit(h, outer_eps)[0] * outer, eps)
+    return _quantised(u * gains[:, None], dtype)
+
+
+def norm_codes_backward(
+    h: Tensor,
+    outer: Tensor,
+    outer_eps: float,
+    gains: Tensor,
+    eps: float,
+    factor: Tensor,
+    scale: Tensor,
+    dcodes: Tensor,
+    dh: Tensor | None,
+    narrow: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Codes again; dh plus the gradient of h; gradients of ``gains`` and ``outer``; scale [J], factor [J, N]."""
+    unit_outer, root_outer = _unit(h, outer_eps)
+    u, root = _unit(unit_outer * outer, eps)
+    y = u * gains[:, None]
+    dy = _before_codes(dcodes, scale, factor)
+    dgains = (dy * u).sum(1)
+    du = _unit_backward((dy * gains[:, None]).sum(0), u, root)
+    dx = _unit_backward(du * outer, unit_outer, root_outer)
+    codes = rounded(y * factor.unsqueeze(-1)).to(narrow)
+    return codes, dx if dh is None else dx + dh, dgains, (du * unit_outer).sum(0)
+
+
+def gated_codes(
+    g: Product, states: Tensor, norm: Tensor, norm_eps: float, gain: Tensor, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Codes [N, d] and factor [N] of norm(g) * swish(states)."""
+    z = _unit(value_of(g), norm_eps)[0] * norm * F.silu(states)
+    return _quantised(_unit(z, eps)[0] * gain, dtype)
+
+
+def gated_codes_backward(
+    g: Product,
+    states: Tensor,
+    norm: Tensor,
+    norm_eps: float,
+    gain: Tensor,
+    eps: float,
+    factor: Tensor,
+    scale: Tensor,
+    dcodes: Tensor,
+    out: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Codes again, dstates, gradients of ``gain`` and ``norm``; g's scaled gradient goes to ``out``."""
+    unit_g, root_g = _unit(value_of(g), norm_eps)
+    swish = F.silu(states)
+    u, root = _unit(unit_g * norm * swish, eps)
+    dy = _before_codes(dcodes, scale, factor)
+    dz = _unit_backward(dy * gain, u, root)
+    dn = dz * swish
+    out.copy_(_unit_backward(dn * norm, unit_g, root_g) / g[1].unsqueeze(-1))
+    dstates = dz * unit_g * norm * _swish_slope(states)
+    codes = rounded(u * gain * factor.unsqueeze(-1)).to(out.dtype)
+    return codes, dstates, (dy * u).sum(0), (dn * unit_g).sum(0)
+
+
+def _swish_slope(x: Tensor) -> Tensor:
+    s = torch.sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+def swish_codes(p: Product, gain: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Codes [N, m] and factor [N] of swish(gate) * up, where p is [N, 2m]: gate, up."""
+    gate, up = value_of(p).chunk(2, -1)
+    return _quantised(_unit(F.silu(gate) * up, eps)[0] * gain, dtype)
+
+
+def swish_codes_backward(
+    p: Product, gain: Tensor, eps: float, factor: Tensor, scale: Tensor, dcodes: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes again, p's scaled gradient [N, 2m], gradient of ``gain``."""
+    gate, up = value_of(p).chunk(2, -1)
+    swish = F.silu(gate)
+    u, root = _unit(swish * up, eps)
+    dy = _before_codes(dcodes, scale, factor)
+    dz = _unit_backward(dy * gain, u, root)
+    d = torch.cat([dz * up * _swish_slope(gate), dz * swish], -1) / p[1].unsqueeze(-1)
+    codes = rounded(u * gain * factor.unsqueeze(-1)).to(dcodes.dtype)
+    return codes, d.to(dcodes.dtype), (dy * u).sum(0)
+
+
+def _gates(i: Product, f: Product, bound: Tensor, streams: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Candidate, sigmoid and forget gate, [B, T, d]."""
+    shape = (streams, -1, i[0].shape[-1])
+    candidate, opened = value_of(i).view(shape), torch.sigmoid(value_of(f)).view(shape)
+    return candidate, opened, bound + (1 - bound) * opened
+
+
+def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor) -> Tensor:
+    """States [B, T, d] of S[t] = F[t] S[t-1] + (1 - F[t]) swish(i[t]), F = bound + (1 - bound) sigmoid(f)."""
+    candidate, _, forget = _gates(i, f, bound, len(start))
+    x, carried, states = (1 - forget) * F.silu(candidate), start, []
+    for t in range(x.shape[1]):
+        carried = forget[:, t] * carried + x[:, t]
+        states.append(carried)
+    return torch.stack(states, 1)
+
+
+def gated_scan_backward(
+    i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor, dstates: Tensor, di: Tensor, df: Tensor
+) -> Tensor:
+    """Gradient of ``bound``; the scaled gradients of i and f go to ``di`` and ``df``, [N, d]."""
+    candidate, opened, forget = _gates(i, f, bound, len(start))
+    carried, gradients = torch.zeros_like(start), []
+    for t in reversed(range(states.shape[1])):
+        carried = dstates.view(states.shape)[:, t] + (
+            forget[:, t + 1] * carried if t + 1 < states.shape[1] else torch.zeros_like(start)
+        )
+        gradients.append(carried)
+    g = torch.stack(gradients[::-1], 1)
+    before = torch.cat([start.unsqueeze(1), states[:, :-1]], 1)
+    dforget = g * (before - F.silu(candidate))
+    dvalue = dforget * (1 - bound) * opened * (1 - opened)
+    df.copy_(dvalue.view(df.shape) / f[1].unsqueeze(-1))
+    di.copy_((g * (1 - forget) * _swish_slope(candidate)).view(di.shape) / i[1].unsqueeze(-1))
+    return (dforget * (1 - opened)).sum((0, 1))
+
+
+def cross_entropy(
+    sums: Tensor, factor: Tensor, scale: Tensor, targets: Tensor, weight: float, narrow: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Losses [C] in nats of logits as sums [C, V], and the scaled gradient of ``weight`` times their sum."""
+    logits = value_of((sums, factor, scale))
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    d = logits.softmax(-1)
+    d[torch.arange(len(targets), device=d.device), targets] -= 1
+    return losses, (d * weight / factor.unsqueeze(-1)).to(narrow)
