@@ -106,9 +106,9 @@ def fit(run: Run, group: Group, options: TrainOptions) -> Record:
     compiled = not fused and (group.device.type == "cuda" if options.compile is None else options.compile)
     objective = Objective(network)
     called = spread(objective, group, options, compiled)
-    optimizer = _optimizer(network, schedule.weight_decay)
+    optimizer = make_optimizer(network, schedule.weight_decay)
     at_once = group.size == 1 and options.accumulate == 1 and not options.checkpoint_activations
-    graphed = _graphed(called, network) if fused and group.device.type == "cuda" and at_once else None
+    graphed = graphed_step(called, network) if fused and group.device.type == "cuda" and at_once else None
     course = _begin(run, optimizer, group, options)
     meter = _Meter(run, group, options, course.done)
     network.train()
@@ -149,7 +149,7 @@ def _begin(run: Run, optimizer: torch.optim.Optimizer, group: Group, options: Tr
     return _Course(step, torch.tensor(state["average"], device=group.device), list(state["record"]))
 
 
-def _graphed(called: nn.Module, network: Network) -> GraphedStep:
+def graphed_step(called: nn.Module, network: Network) -> GraphedStep:
     """A step of one process as one CUDA graph."""
 
     def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tupl
     return float(group.mean(nats)) * group.size / counted / math.log(2)
 
 
-def _optimizer(network: Network, weight_decay: float) -> torch.optim.AdamW:
+def make_optimizer(network: Network, weight_decay: float) -> torch.optim.AdamW:
     """AdamW that decays matrices; gains and bounds, which have their own natural size, it leaves alone."""
     matrices = [p for n, p in network.named_parameters() if p.ndim == 2 and not n.endswith("lower_bounds")]
     others = [p for n, p in network.named_parameters() if p.ndim != 2 or n.endswith("lower_bounds")]
@@ -260,4 +260,14 @@ def _optimizer(network: Network, weight_decay: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=matrices[0].is_cuda)
 
 
-__all__ = ["Draw", "Record", "Run", "Schedule", "fit", "half_precision", "validation_bits"]
+__all__ = [
+    "Draw",
+    "Record",
+    "Run",
+    "Schedule",
+    "fit",
+    "graphed_step",
+    "half_precision",
+    "make_optimizer",
+    "validation_bits",
+]

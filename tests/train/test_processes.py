@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lutern.model_ref.checkpoint import load_checkpoint
+from lutern.model_ref.errors import LuternError
 from lutern.train import TrainOptions, train
 from processes import Finished, run
 
@@ -110,3 +111,13 @@ def test_a_lost_process_and_resuming_with_another_number(text: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "train: going on from step 12 of 12" in done.stderr
     assert np.array_equal(rows(report_of(out)), gone_on)
+
+
+@pytest.mark.parametrize("case", ["370M", "370M:4", "370m:4:ddp", "370M:x:ddp", "370M:4:both", ""])
+def test_a_case_that_cannot_be_measured(case: str) -> None:
+    from lutern.train.processes import parse_case
+
+    with pytest.raises(
+        LuternError, match=r"is no case; SHAPE:CROPS:PARALLEL with a shape of 370M, 1\.3B, 2\.7B and ddp"
+    ):
+        parse_case(case)
