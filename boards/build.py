@@ -21,7 +21,7 @@ import shutil
 import sysconfig
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -156,8 +156,8 @@ class Build:
     best: Route
     routes: tuple[Route, ...]
     seconds: dict[str, float]
-    failed: dict[int, str]
     baud: int
+    failed: dict[int, str] = field(default_factory=dict)
 
     @property
     def bitstream(self) -> Path:
@@ -246,7 +246,7 @@ def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str,
     wanted = (BITSTREAM, CONFIG, _ROUTED, REPORT, MANIFEST, FLOORPLAN)
     cache.kept_result(target, wanted, finish, "There is no bitstream", "failed-bitstream.log")
     progress(steps, steps, "")
-    return Build(target, best, routes, seconds, {seed: str(error) for seed, error in failed.items()}, plan.baud)
+    return Build(target, best, routes, seconds, plan.baud, {seed: str(error) for seed, error in failed.items()})
 
 
 def _kept_route(plan: Plan, netlist: Path, seed: int, tools: Tools) -> Path:
