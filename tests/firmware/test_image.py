@@ -264,7 +264,7 @@ def test_embeddings_of_12_bits(width: int, tmp_path: Path) -> None:
     write_image(tmp_path / "narrow", weights, TOKENIZER, "x")
     opened = open_image(tmp_path / "narrow")
     assert opened.embedding_bits == 12
-    assert_equal(opened.weights, weights, "weights")
+    assert_equal(opened.weights(), weights, "weights")
     assert opened.tensor("model.embeddings.weight").nbytes == 21 * -(-3 * width // 2)
     rows = opened.embedding_rows(np.array([20, 3]))
     assert np.array_equal(rows.codes, weights.embeddings.codes[[20, 3]])

@@ -70,9 +70,9 @@ def check_figures(machine: LockStep, run: Run, streams: int, where: str, *, chai
     assert expected.cycles - state - 1 <= run.cycles <= expected.cycles + BURST * streams, where
     fewer = expected.words - at_rest - run.words
     ahead = config.trit_fifo_words + config.gain_fifo_words if chained else BURST
-    assert -BURST <= fewer <= (streams - 1) * sizes.row_words + ahead, where
-    if expected.cycles == expected.words:  # the memory never idles: S costs its words, and nothing else
-        assert expected.cycles - at_rest <= run.cycles <= run.words + 1, where
+    assert -BURST * streams <= fewer <= (streams - 1) * sizes.row_words + ahead, where
+    if expected.cycles == expected.words:  # the memory idles for a burst a stream at most: S costs its words
+        assert expected.cycles - at_rest <= run.cycles <= run.words + BURST * streams, where
 
 
 def check_machine(board: SimulatedBoard, config: HwConfig, model: ModelConfig) -> None:
