@@ -154,7 +154,7 @@ class Bench:
             )
 
     async def run(self, items: list[int]) -> None:
-        await self.sink.receive(sum(not self.is_direct(item) for item in items), 500)
+        await self.sink.receive(sum(not self.is_direct(item) for item in items), 5000)
         while self.source.pending:
             await ClockCycles(self.dut.clk, 1)
         await ClockCycles(self.dut.clk, 10)
