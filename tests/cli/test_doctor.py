@@ -14,7 +14,8 @@ from processes import run_python
 
 
 def run_doctor() -> Result:
-    return CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    """Run the command so wide that no row is broken into two lines, however long the paths of the test's folder are."""
+    return CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "1000"})
 
 
 def row(result: Result, name: str) -> str:
@@ -81,7 +82,7 @@ def test_build_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "file"))
     result = run_doctor()
     assert result.exit_code == 1
-    assert "Not a directory; set" in row(result, "build folder, writable")
+    assert "Not a directory; set LUTERN_CACHE" in row(result, "build folder, writable")
 
 
 def test_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
