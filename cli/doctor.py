@@ -31,8 +31,8 @@ PURPOSE_OF_EXTRA = {
     "train": "lutern train",
     "data": "lutern train, data sets in .parquet and .arrow",
 }
-PIPE_COLUMNS = 200
-"""Width of a table that no terminal cuts."""
+PIPE_COLUMNS = 10_000
+"""Width of the table in a pipe: no row is broken, however long a path is."""
 ROOM_BYTES = 200_000_000
 """What the compiler of the largest simulated board takes, before all but the library is deleted."""
 SECONDS = 60  # for one program to state its version; a cold machine is slow the first time

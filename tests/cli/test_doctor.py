@@ -14,8 +14,7 @@ from processes import run_python
 
 
 def run_doctor() -> Result:
-    """Run the command so wide that no row is broken into two lines, however long the paths of the test's folder are."""
-    return CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "1000"})
+    return CliRunner().invoke(app, ["doctor"])
 
 
 def row(result: Result, name: str) -> str:
