@@ -7,8 +7,8 @@
 
 MLGRU and GLU never work at a time: each waits for sums of codes of what the other made. So one block serves both.
 
-Cost an element: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter. Resident machines of several
-results a cycle, and those of a large ``lut_ram_depth``, have no block RAM to spare: there it is about 450 LUT4.
+Cost an element: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter. Machines of a large
+``lut_ram_depth`` have no block RAM to spare: there the table is about 450 LUT4.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import VALUE_BITS
-from lutern.hw.pipeline import Stages, in_luts, new_memory, pack
+from lutern.hw.pipeline import Stages, in_luts, new_memory, pack, shift_right
 from lutern.model_ref import activation
 from lutern.model_ref.activation import ARGUMENT_FRAC_BITS, REMAINDER_BITS, SEGMENT_BITS, SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import MANTISSA_MAX, Int
@@ -44,9 +44,8 @@ PRODUCT_HALF = 1 << (REMAINDER_BITS - 1)
 
 
 def table_attributes(config: HwConfig) -> dict[str, str]:
-    """What tells the synthesis where the table goes: logic on a resident machine that has no block RAM for it."""
-    many = config.source == "resident" and config.results_per_cycle > 1
-    return {"rom_style": "logic"} if many or in_luts(config, 1 << SEGMENT_BITS) else {}
+    """What tells the synthesis where the table goes: into logic on a machine that has no block RAM for it."""
+    return {"rom_style": "logic"} if in_luts(config, 1 << SEGMENT_BITS) else {}
 
 
 def sigmoid_signature(config: HwConfig) -> wiring.Signature:
@@ -119,8 +118,9 @@ class Sigmoid(wiring.Component):
         for lane in range(config.results_per_cycle):
             argument = self.user.arguments.word_select(lane, VALUE_BITS).as_signed()
             magnitude = stages.register(Mux(argument[-1], -argument, argument)[:VALUE_BITS], f"magnitude_{lane}")
-            shifted = stages.register((magnitude << ARGUMENT_FRAC_BITS) >> frac, f"shifted_{lane}")
-            clamped = Mux(shifted[ARGUMENT_BITS:].any(), Const(ARGUMENT_MAX, ARGUMENT_BITS), shifted[:ARGUMENT_BITS])
+            fine = Cat(Const(0, ARGUMENT_FRAC_BITS), magnitude)
+            shifted, flags = (stages.register(part) for part in shift_right(m, fine, frac, ARGUMENT_BITS))
+            clamped = Mux(flags.any(), Const(ARGUMENT_MAX, ARGUMENT_BITS), shifted)
             if table_attributes(config):  # logic is read a stage later than a block RAM: the clamp is deep
                 port = table.read_port(domain="comb")
                 m.d.comb += port.addr.eq(stages.register(clamped[REMAINDER_BITS:], f"address_{lane}"))

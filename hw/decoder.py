@@ -26,6 +26,7 @@ from lutern.hw.code_memory import CodeMemory
 from lutern.hw.config import HwConfig
 from lutern.hw.counters import Counters
 from lutern.hw.gains import GainJoin, GainSupply
+from lutern.hw.gate_memory import GateMemory
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.layouts import CODE_BITS, VALUE_BITS, Op, row_fifo_words, takes_narrow_rows, token_payload, x_payload
@@ -138,6 +139,7 @@ class Decoder(wiring.Component):
         m.submodules.mlgru = Mlgru(config)
         m.submodules.glu = Glu(config)
         m.submodules.sigmoid = Sigmoid(config)
+        m.submodules.gates = GateMemory(config)
         m.submodules.residual = Residual(config)
         m.submodules.head = Head(config)
         m.submodules.join = GainJoin(config)
@@ -228,7 +230,9 @@ class Decoder(wiring.Component):
         join_streams(m, scale.o_up, glu.i_up)
         join_streams(m, scale.o_h, residual.i)
         m.d.comb += [glu.cuts.eq(scale.cuts), residual.values.eq(scale.h_values)]
-        self._share_sigmoid(m, scale.o, mlgru.sigmoid, glu.sigmoid, sigmoid.user)
+        is_glu = self._is_glu(m, scale.o)
+        _share(m, is_glu, mlgru.sigmoid, glu.sigmoid, sigmoid.user)
+        _share(m, is_glu, mlgru.gates, glu.gates, m.submodules.gates.user)
         merged = stream.Signature(x_payload(config)).create()
         self._merge_vectors(m, (mlgru.o, glu.o, residual.o), merged)
         join_streams(m, merged, join.i_x)
@@ -405,8 +409,8 @@ class Decoder(wiring.Component):
                     m.d.comb += [blocks[name].i.valid.eq(values.valid), values.ready.eq(blocks[name].i.ready)]
 
     @staticmethod
-    def _share_sigmoid(m: Module, values: Any, of_mlgru: Any, of_glu: Any, user: Any) -> None:
-        """The sigmoid is part of the pipeline that took the last value for one of the two: the other is empty."""
+    def _is_glu(m: Module, values: Any) -> Signal:
+        """Whether the last value of the two blocks that share others went to the GLU: MLGRU is empty then."""
         is_glu = Signal()
         with m.If(values.valid & values.ready):
             with m.Switch(values.payload.op):
@@ -414,9 +418,7 @@ class Decoder(wiring.Component):
                     m.d.sync += is_glu.eq(0)
                 with m.Case(Op.GATE):
                     m.d.sync += is_glu.eq(1)
-        for name in ("arguments", "frac"):
-            m.d.comb += getattr(user, name).eq(Mux(is_glu, getattr(of_glu, name), getattr(of_mlgru, name)))
-        m.d.comb += [of_mlgru.sigma.eq(user.sigma), of_glu.sigma.eq(user.sigma)]
+        return is_glu
 
     @staticmethod
     def _merge_vectors(m: Module, sources: tuple[Any, ...], join: Any) -> None:
@@ -424,3 +426,13 @@ class Decoder(wiring.Component):
         for index, source in enumerate(sources):
             with (m.If if index == 0 else m.Elif)(source.valid):
                 m.d.comb += [join.valid.eq(1), join.payload.eq(source.payload), source.ready.eq(join.ready)]
+
+
+def _share(m: Module, is_glu: Signal, of_mlgru: Any, of_glu: Any, user: Any) -> None:
+    """Join the ports of two blocks to the one port of what they share; both get what comes back."""
+    for name, member in of_mlgru.signature.members.items():
+        ours, theirs = getattr(of_mlgru, name), getattr(of_glu, name)
+        if member.flow is Out:
+            m.d.comb += getattr(user, name).eq(Mux(is_glu, theirs, ours))
+        else:
+            m.d.comb += [ours.eq(getattr(user, name)), theirs.eq(getattr(user, name))]

@@ -1,14 +1,15 @@
 """GLU: P elements a cycle of silu(gate) * up.
 
-    gate ─► value ─► sigma ─► value * sigma ─► round ─► gl memory          op GATE: no output
+    gate ─► value ─► sigma ─► value * sigma ─► round ─► gate memory        op GATE: no output
            1        7        8                9
     up, its place ────────────────► gl read ─► hold ─► gl * up, FIFO ─► v      op UP
                                    1          2       3
 
-Cost an element, without sigma's block: two products (silu, gate), 18 bits of memory a channel of the widest mixer and
-stream. UP does not pass the sigmoid's stages: a beat of UP that comes sooner than its gate is written waits at the
-input, ahead of the scale, which gives its value two cycles later. UP comes in the order of GATE, so the number of gates
-written and not yet used says it.
+Cost an element, without sigma's block and the memory of gates: two products (silu, gate).
+
+UP does not pass the sigmoid's stages. A beat of UP that comes sooner than its gate is written waits at the input, ahead
+of the scale, which gives its value two cycles later. UP comes in the order of GATE, so it waits while the number of
+gates that are written and not yet used is zero.
 """
 
 from __future__ import annotations
@@ -20,24 +21,16 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.activation import SIGMOID_STAGES, sigmoid_signature, use_sigmoid
 from lutern.hw.config import HwConfig
+from lutern.hw.gate_memory import GATE_BITS, gates_signature
 from lutern.hw.layouts import VALUE_BITS, Op, place_payload, values_payload, x_payload
-from lutern.hw.pipeline import (
-    CreditFifo,
-    Stages,
-    index_of,
-    pack,
-    place_of,
-    read_ahead_of_register,
-    stream_of,
-    vector_memory,
-)
+from lutern.hw.pipeline import CreditFifo, Stages, index_of, pack, place_of, stream_of
 from lutern.hw.scale import SumScale
 from lutern.model_ref import glu
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.norm import X_BITS
 
-ELEMENT_BITS = 18
+ELEMENT_BITS = GATE_BITS
 SILU_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
 """Rounds value * sigma."""
 HELD = SumScale.cut_latency
@@ -65,6 +58,8 @@ class Glu(wiring.Component):
         ``layouts.x_payload``: v of op UP.
     sigmoid
         ``activation.sigmoid_signature``: the block that makes ``sigma``.
+    gates
+        ``gate_memory.gates_signature``: the memory that keeps the gates until UP.
 
     Numerics
     --------
@@ -91,6 +86,7 @@ class Glu(wiring.Component):
                 "cuts": In(config.results_per_cycle * ELEMENT_BITS),
                 "o": Out(stream.Signature(x_payload(config))),
                 "sigmoid": Out(sigmoid_signature(config)),
+                "gates": Out(gates_signature(config)),
             }
         )
 
@@ -107,8 +103,6 @@ class Glu(wiring.Component):
         accepted, may_enter = Signal(), Signal()
         stages = Stages(m)
         m.submodules.sent = sent = CreditFifo(x_payload(self.config))
-        memory = m.submodules.gate_memory = vector_memory(self.config, ELEMENT_BITS)
-        write = memory.write_port()
         places = [place_of(self.config, p)]
         unused = Signal(len(places[0]) + 1)  # gates in memory that no UP has read
         some = Signal()  # there are
@@ -136,17 +130,23 @@ class Glu(wiring.Component):
 
         for stage in range(1, WRITTEN + 1):
             places.append(stages.register(places[-1], f"place_{stage}"))
-        m.d.comb += [write.addr.eq(places[WRITTEN]), write.data.eq(Cat(*gates)), write.en.eq(finished)]
+        m.d.comb += [
+            self.gates.place.eq(places[WRITTEN]),
+            self.gates.data.eq(Cat(*gates)),
+            self.gates.write.eq(finished),
+        ]
         left = unused + finished - sent.enters
         m.d.sync += [unused.eq(left), some.eq(left[: len(unused)] != 0)]
 
         # UP
         place = place_of(self.config, self.i_up.payload)
-        read = read_ahead_of_register(m, self.config, stages, memory, place)
+        m.d.comb += self.gates.read_place.eq(place)
         place = stages.delay(place, HELD, "up_place")
         outputs = []
         for lane in lanes:
-            gate = stages.register(read.word_select(lane, ELEMENT_BITS).as_signed(), f"held_gate_{lane}")
+            gate = stages.register(
+                self.gates.read_data.word_select(lane, ELEMENT_BITS).as_signed(), f"held_gate_{lane}"
+            )
             outputs.append((gate * self.cuts.word_select(lane, ELEMENT_BITS).as_signed())[:X_BITS])
         m.d.comb += [
             sent.i.valid.eq(stages.valid(sent.enters, HELD)),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import xor
+from typing import Any
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
@@ -80,6 +81,10 @@ def leading_zeros(bits: Value) -> Value:
             for low, high in zip(counts[::2], counts[1::2], strict=True)
         ]
     return counts[0][1]
+
+
+TABLE_PORTS = 2
+"""Results that share a table of noise in block RAM."""
 
 
 class Head(wiring.Component):
@@ -163,7 +168,9 @@ class Head(wiring.Component):
 
         # 2: words, 3 and 4: variates, 5: with dither, 6: times temperature
         words = self._draw(m, valid, beat_stream, first, greedy)
-        products = [self._noise(m, stages, stages.register(word, f"word_{lane}")) for lane, word in enumerate(words)]
+        words = [stages.register(word, f"word_{lane}") for lane, word in enumerate(words)]
+        ports = self._noise_ports(m)
+        products = [self._noise(m, stages, word, port) for word, port in zip(words, ports, strict=True)]
 
         # 7: the sums, the sign inverted: unsigned numbers compare sooner; then the best of the beat, a register a level
         candidates = []
@@ -239,21 +246,24 @@ class Head(wiring.Component):
         m.d.comb += self.i_seed.ready.eq(1)
         return [linear(sampling.power(lane), current) for lane in range(lanes)]
 
-    def _noise(self, m: Module, stages: Stages, word: Value) -> Value:
-        """The product of noise and temperature, four stages behind the word."""
-        is_logic = in_luts(self.config, len(TABLE_WORDS))
-        attrs = {"rom_style": "logic"} if is_logic else {}
-        m.submodules += (table := new_memory(NOISE_BITS, len(TABLE_WORDS), init=TABLE_WORDS, attrs=attrs))
+    def _noise_ports(self, m: Module) -> list[Any]:
+        """A port of the table of noise for each result: a block RAM has two, logic is read once."""
+        lanes, is_logic = self.config.results_per_cycle, in_luts(self.config, len(TABLE_WORDS))
+        attrs, most = ({"rom_style": "logic"}, 1) if is_logic else ({}, TABLE_PORTS)
+        ports = []
+        while len(ports) < lanes:
+            m.submodules += (table := new_memory(NOISE_BITS, len(TABLE_WORDS), init=TABLE_WORDS, attrs=attrs))
+            for _ in range(min(most, lanes - len(ports))):
+                ports.append(table.read_port(domain="comb") if is_logic else table.read_port())
+        return ports
+
+    def _noise(self, m: Module, stages: Stages, word: Value, read: Any) -> Value:
+        """The product of noise and temperature, four stages after the word."""
         scale = word[CELL_BITS + DITHER_BITS :]
         ones = Const(-1, WORD_BITS - OCTAVE_BITS)
         octave = leading_zeros(Cat(ones, scale))
         address = Cat(word[DITHER_BITS:][:CELL_BITS], octave)
-        if is_logic:
-            read = table.read_port(domain="comb")
-            m.d.comb += read.addr.eq(stages.register(address))
-        else:
-            read = table.read_port()
-            m.d.comb += read.addr.eq(address)
+        m.d.comb += read.addr.eq(stages.register(address) if in_luts(self.config, len(TABLE_WORDS)) else address)
         variate = stages.register(read.data.as_signed())
         noise = stages.register((variate + stages.delay(word[:DITHER_BITS], 2))[:NOISE_BITS].as_signed())
         return stages.register(noise * self.temperature)

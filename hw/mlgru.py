@@ -35,6 +35,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.activation import SIGMOID_STAGES, sigmoid_signature, use_sigmoid
 from lutern.hw.config import HwConfig
+from lutern.hw.gate_memory import GATE_BITS, gates_signature
 from lutern.hw.layouts import BOUND_BITS, STATE_BITS, VALUE_BITS, Op, values_payload, x_payload
 from lutern.hw.pipeline import (
     CreditFifo,
@@ -50,6 +51,7 @@ from lutern.hw.pipeline import (
     read_ahead_of_register,
     read_register,
     saturate,
+    shift_right,
     stream_of,
     vector_memory,
 )
@@ -138,6 +140,8 @@ class Mlgru(wiring.Component):
         ``layouts.x_payload``: v of op G. F and I have no output.
     sigmoid
         ``activation.sigmoid_signature``: the block that makes ``sigma``.
+    gates
+        ``gate_memory.gates_signature``: the memory that keeps z from F to I.
     eps_stream
         The stream that ``g_squares`` and ``state_shift`` are of, from the cycle after (of a single stream: at once).
     g_squares, state_shift
@@ -177,6 +181,7 @@ class Mlgru(wiring.Component):
             "chained": In(1),
             "o": Out(stream.Signature(x_payload(config))),
             "sigmoid": Out(sigmoid_signature(config)),
+            "gates": Out(gates_signature(config)),
             "eps_stream": In(config.stream_bits),
             "g_squares": Out(SQUARES_BITS),
             "state_shift": Out(signed(7)),
@@ -232,11 +237,12 @@ class Mlgru(wiring.Component):
             sent.enters.eq(g[0]),
         ]
 
-        # z: written behind stage 10, read so that it stands in stage 9
-        z_memory = m.submodules.z_memory = vector_memory(config, Z_BITS)
-        z_write = z_memory.write_port()
-        z_read = read_register(m, z_memory, place[SIGMA])
-        m.d.comb += [z_write.addr.eq(place[SIGMA + 2]), z_write.en.eq(f[SIGMA + 2])]
+        # z: written after stage 10, read for stage 9
+        m.d.comb += [
+            self.gates.read_place.eq(place[SIGMA]),
+            self.gates.place.eq(place[SIGMA + 2]),
+            self.gates.write.eq(f[SIGMA + 2]),
+        ]
 
         new_s = Signal(len(lanes) * STATE_BITS)
         if config.state == "memory":
@@ -252,7 +258,7 @@ class Mlgru(wiring.Component):
         frac = stages.delay(p.frac, 2, "frac")
         values, states, arguments, operands = [], [], [], []
         for lane in lanes:
-            value, argument, operand = self._enter_lane(stages, lane, f, i, g, held[lane], state_bits)
+            value, argument, operand = self._enter_lane(m, stages, lane, f, i, g, held[lane], state_bits)
             values.append(value)
             arguments.append(argument)
             operands.append(operand)
@@ -262,14 +268,14 @@ class Mlgru(wiring.Component):
         z, v, s = [], [], []
         for lane, value in enumerate(values):
             gated = stages.register(operands[lane] * sigmas[lane], f"gated_{lane}")
-            z_value = z_read.word_select(lane, Z_BITS)
+            z_value = self.gates.read_data.word_select(lane, GATE_BITS)[:Z_BITS]
             left, product, new = self._finish_lane(stages, lane, i, value, gated, z_value, past[lane], states[lane])
-            z.append(left[:Z_BITS])
+            z.append(Cat(left[:Z_BITS], Const(0, GATE_BITS - Z_BITS)))
             v.append(product[:X_BITS])
             s.append(new)
 
         m.d.comb += [
-            z_write.data.eq(Cat(*z)),
+            self.gates.data.eq(Cat(*z)),
             new_s.eq(pack(s)),
             ones.eq(pack([magnitude(element) for element in s])),
             sent.i.valid.eq(g[V_STAGE]),
@@ -297,7 +303,15 @@ class Mlgru(wiring.Component):
         return m
 
     def _enter_lane(
-        self, stages: Stages, lane: int, f: list[Any], i: list[Any], g: list[Any], held: Any, state_bits: Value
+        self,
+        m: Module,
+        stages: Stages,
+        lane: int,
+        f: list[Any],
+        i: list[Any],
+        g: list[Any],
+        held: Any,
+        state_bits: Value,
     ) -> tuple[list[Any], Value, Any]:
         """A lane ahead of its product with sigma: its value in every stage, sigma's argument, sigma's factor."""
         p = self.i.payload
@@ -309,9 +323,8 @@ class Mlgru(wiring.Component):
         argument = Mux(g[2], held, signed_value)[:STATE_BITS].as_signed()
         # S_m: one bit more than S_m has, then rounded
         late = stages.delay(held, ALIGN - 2, f"held_{lane}")
-        aligned = stages.register(
-            ((late << (MANTISSA_BITS + 1)) >> state_bits)[: ELEMENT_BITS + 1].as_signed(), f"aligned_{lane}"
-        )
+        wide = Cat(Const(0, MANTISSA_BITS + 1), late).as_signed()
+        aligned = stages.register(shift_right(m, wide, state_bits, ELEMENT_BITS + 1)[0], f"aligned_{lane}")
         aligned = saturate((aligned + 1) >> 1, ELEMENT_BITS)
         stage = SIGMA - 1
         operand = Mux(f[stage], bound, Mux(i[stage], value[stage], aligned))[:ELEMENT_BITS].as_signed()

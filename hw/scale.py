@@ -22,13 +22,19 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import ITEM_BITS, VALUE_BITS, Op, place_payload, scale_payload, values_payload
-from lutern.hw.pipeline import CreditFifo, Stages, saturate
+from lutern.hw.pipeline import CreditFifo, Stages, saturate, shift_right, spread
 from lutern.model_ref import model as network
 from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Int
 from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS, cut_sums, scale_sums
 
-SHIFT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
+EMBED_MANTISSA_BITS = 12
+"""Low bits of e4s12, signed; the exponent is above them."""
+EXPONENT_BITS = ITEM_BITS - EMBED_MANTISSA_BITS
+AMOUNT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
+"""Bits of a shift of a product; any longer one leaves nothing of it."""
+BOUNDED_MIN = -(1 << EXPONENT_BITS)
+"""Least shift of an operation that counts: with an element's exponent it is below 0, which is as good as 0."""
 CUT_MAX = 7
 PRODUCT_BITS = 18 + MANTISSA_BITS
 PART_BITS = 64
@@ -36,8 +42,6 @@ PART_BITS = 64
 CUT_VALUE_BITS = 18
 HALF = 1
 """Rounds the product, which is shifted with one fraction bit more."""
-EMBED_MANTISSA_BITS = 12
-"""Low bits of e4s12, signed; the exponent stands above them."""
 
 
 class SumScale(wiring.Component):
@@ -118,7 +122,7 @@ class SumScale(wiring.Component):
         op_early = stages.delay(i.op, 2, "op_early")
         op_late = stages.delay(op_early, 2, "op_late")
         mantissa = stages.delay(i.mantissa, 2, "mantissa")
-        shift = stages.register(i.shift, "shift")
+        shift = stages.register(_bounded(stages.register(i.shift - SHIFT_MIN, "shift")), "bounded")
 
         lanes = [
             self._lane(m, stages, i.sums.word_select(lane, SUM_BITS).as_signed(), i, mantissa, shift, op_early, op_late)
@@ -148,7 +152,7 @@ class SumScale(wiring.Component):
         op_late: Value,
     ) -> tuple[Value, Value, Value, Value]:
         """Value and score ahead of register 5, the cut sum behind register 2, whether the value does not fit."""
-        # 1: half of what is cut away is added; 2: it is cut, and saturated to 18 bits; the shift of the element
+        # 1: half of what is cut away is added; 2: it is cut, and saturated to 18 bits
         half = Signal(CUT_MAX)
         m.d.comb += half.eq((1 << i.cut) >> 1)
         added = Signal(signed(SUM_BITS + 1))
@@ -156,35 +160,54 @@ class SumScale(wiring.Component):
         m.d.comb += added.eq(Mux(embed, sums[:EMBED_MANTISSA_BITS].as_signed(), sums + half))
         rounded = stages.register(added, "added") >> stages.register(Mux(embed, 0, i.cut), "cut_bits")
         cut = stages.register(saturate(rounded, CUT_VALUE_BITS), "cut")
-        exponent = stages.register(Mux(embed, sums[EMBED_MANTISSA_BITS:ITEM_BITS], 0), "exponent")
         raw = stages.delay(sums, 2, "raw")
-        total = stages.register(shift + exponent, "total")
+        exponent = stages.delay(Mux(embed, sums[EMBED_MANTISSA_BITS:ITEM_BITS], 0), 2, "exponent")
 
-        # 3: product; the shift from 0 (left by 15) on
+        # 3: product; the shift of the element, from 0 (left by 15) on, with a bit for all that leave nothing
         product = stages.register(cut * mantissa.as_unsigned(), "product")
-        clamped = Mux(total < SHIFT_MIN, SHIFT_MIN, Mux(total > SHIFT_MAX, SHIFT_MAX, total))
-        amount = stages.register((clamped - SHIFT_MIN)[:SHIFT_BITS], "amount")
+        total = Signal(signed(AMOUNT_BITS + 2))
+        m.d.comb += total.eq(shift + exponent)
+        amount = stages.register(Mux(total[-1], 0, total[: AMOUNT_BITS + 1]), "amount")
         plain = Mux(op_early == Op.HEAD, raw, cut)
 
         # 4: barrel shift with one fraction bit more
         wide = Cat(Const(0, 1 - SHIFT_MIN), product).as_signed()
-        fine = stages.register((wide >> amount)[: PRODUCT_BITS - SHIFT_MIN + 1].as_signed(), "fine")
+        shifted = shift_right(m, wide, amount[:AMOUNT_BITS], VALUE_BITS + 1)
+        fine, flags = (stages.register(Mux(amount[AMOUNT_BITS], 0, part)[: len(part)]) for part in shifted)
+        fine = fine.as_signed()
 
-        # 5: round, saturate and select, into the FIFO. What is compared is not rounded yet: one carry chain, not two.
-        nearest = Signal(signed(len(fine) - 1), name="nearest")
+        # 5: round, saturate and select, into the FIFO. What is compared is not rounded yet.
+        nearest = Signal(signed(VALUE_BITS + 1))
         m.d.comb += nearest.eq((fine + HALF) >> 1)
         small = (op_late == Op.F) | (op_late == Op.I) | (op_late == Op.GATE)
-        (few, few_outside), (score, outside) = (_rounded(fine, nearest, bits) for bits in (18, VALUE_BITS))
+        lost, sign = flags.any(), stages.register(product[-1], "sign")
+        few_outside, outside = (lost | _rounds_beyond(fine, bits) for bits in (CUT_VALUE_BITS, VALUE_BITS))
+        few = _clamped(few_outside, sign, nearest, CUT_VALUE_BITS)
+        score = _clamped(outside, sign, nearest, VALUE_BITS)
         unscaled = (op_late == Op.G) | (op_late == Op.HEAD)
         chosen = Signal(signed(VALUE_BITS))
-        m.d.comb += chosen.eq(Mux(unscaled, stages.delay(plain, 2, "plain"), Mux(small, few, score)))
+        m.d.comb += chosen.eq(Mux(unscaled, stages.delay(plain, 2, "plain"), few))
         counted = (op_late == Op.I) | (op_late == Op.GATE) | (op_late == Op.RESIDUAL)
         return chosen, score, cut, counted & Mux(small, few_outside, outside)
 
 
-def _rounded(fine: Value, nearest: Value, bits: int) -> tuple[Value, Value]:
-    """``nearest``, ``(fine + 1) >> 1``, clamped to ``bits`` signed bits, symmetric; whether that changes it."""
-    limit = (1 << (bits - 1)) - 1
-    above, below = fine > 2 * limit, fine < -2 * limit - 1
-    clamped = Mux(above, Const(limit, signed(bits)), Mux(below, Const(-limit, signed(bits)), nearest))
-    return clamped[:bits].as_signed(), above | below
+def _bounded(shift: Value) -> Value:
+    """A shift that counts from 0, as 0, 1 ... or ``2^AMOUNT_BITS`` for all above; those below 0 by no more than an
+    exponent as they are, all others as ``BOUNDED_MIN``."""
+    near = shift[EXPONENT_BITS:-1].all()
+    below = Mux(near, Cat(shift[:EXPONENT_BITS], Const(-1, 2)).as_signed(), BOUNDED_MIN)
+    above = Mux(shift[AMOUNT_BITS:-1].any(), 1 << AMOUNT_BITS, shift[:AMOUNT_BITS])
+    bounded = Mux(shift[-1], below, above)
+    return bounded[: AMOUNT_BITS + 2].as_signed()
+
+
+def _rounds_beyond(fine: Value, bits: int) -> Value:
+    """Whether ``(fine + 1) >> 1`` is beyond ``bits`` signed bits, symmetric; ``fine`` is not rounded yet."""
+    low, sign = fine[:bits], fine[-1]
+    return spread(fine[bits:]) | Mux(sign, ~low.any(), low.all())
+
+
+def _clamped(outside: Value, sign: Value, nearest: Value, bits: int) -> Value:
+    """``nearest``, or with ``outside`` the limit of ``bits`` signed bits that has its sign."""
+    limit = Cat(Const(1, 1), (~sign).replicate(bits - 2), sign)
+    return Mux(outside, limit, nearest[:bits])[:bits].as_signed()

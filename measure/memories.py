@@ -19,13 +19,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lutern.hw import mlgru
 from lutern.hw.activation import BASE_BITS, SEGMENT_BITS, SLOPE_BITS, table_attributes
 from lutern.hw.code_memory import LUT_RAM_WORDS
 from lutern.hw.config import HwConfig
 from lutern.hw.counters import ROW_BITS, table_style
 from lutern.hw.gains import PART_BITS as GROUP_PART_BITS
-from lutern.hw.head import NOISE_BITS, TABLE_WORDS
+from lutern.hw.gate_memory import GATE_BITS
+from lutern.hw.head import NOISE_BITS, TABLE_PORTS, TABLE_WORDS
 from lutern.hw.layouts import (
     CODE_BITS,
     ITEM_BITS,
@@ -237,7 +237,7 @@ def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
         whole = unit_shape(config)[0]
         places = place_count(config, -(-width // whole) * whole)
         yield ChipMemory("window of S", places, lanes * STATE_BITS, style=style(places))
-    for name, bits in (("z", mlgru.Z_BITS), ("gates", mlgru.ELEMENT_BITS), ("h", VALUE_BITS)):
+    for name, bits in (("z and gates", GATE_BITS), ("h", VALUE_BITS)):
         yield ChipMemory(name, beats, lanes * bits, style=style(beats))
     if streams > 1 and config.state == "block":
         yield ChipMemory("newest S", beats, lanes * STATE_BITS, style=style(beats))
@@ -262,8 +262,11 @@ def _head(config: HwConfig) -> Iterator[ChipMemory]:
         beats = -(-config.max_vocab // lanes)
         places = streams << max(1, (beats - 1).bit_length()) if streams > 1 else beats
         yield ChipMemory("logits", places, lanes * SUM_BITS, checked=True)
-    style = "logic" if in_luts(config, len(TABLE_WORDS)) else ""
-    yield ChipMemory("noise", len(TABLE_WORDS), NOISE_BITS, copies=lanes, constant=True, style=style)
+    is_logic = in_luts(config, len(TABLE_WORDS))
+    reads = 1 if is_logic else min(TABLE_PORTS, lanes)
+    style = "logic" if is_logic else ""
+    copies = lanes // reads
+    yield ChipMemory("noise", len(TABLE_WORDS), NOISE_BITS, copies=copies, reads=reads, constant=True, style=style)
 
 
 def _norm(config: HwConfig) -> Iterator[ChipMemory]:

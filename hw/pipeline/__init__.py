@@ -2,6 +2,7 @@
 
 from lutern.hw.pipeline.credits import CREDITS, FIFO_BITS, ROOM, CreditFifo
 from lutern.hw.pipeline.luts import fewer, lut4, parity
+from lutern.hw.pipeline.shifts import shift_right, spread
 from lutern.hw.pipeline.skid import Skid
 from lutern.hw.pipeline.stages import Stages, beyond, exceeds, join_streams, magnitude, own_register, pack, saturate
 from lutern.hw.pipeline.stream_register import StreamRegister
@@ -48,6 +49,8 @@ __all__ = [
     "read_ahead_of_register",
     "read_register",
     "saturate",
+    "shift_right",
+    "spread",
     "stream_of",
     "vector_memory",
 ]

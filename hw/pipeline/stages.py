@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value, ValueLike, signed
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value, ValueLike
+
+from lutern.hw.pipeline.shifts import spread
 
 
 class Stages:
@@ -65,15 +67,15 @@ def own_register(m: Module, value: ValueLike, *, cells: bool) -> Any:
 
 def saturate(value: Value, bits: int) -> Value:
     """Twin of ``fixed.saturate``: signed ``value`` clamped to ``bits`` signed bits, symmetric."""
-    limit = (1 << (bits - 1)) - 1
-    clamped = Mux(value > limit, Const(limit, signed(bits)), Mux(value < -limit, Const(-limit, signed(bits)), value))
-    return clamped[:bits].as_signed()
+    sign = value[-1]
+    limit = Cat(Const(1, 1), (~sign).replicate(bits - 2), sign)
+    return Mux(beyond(value, bits), limit, value[:bits])[:bits].as_signed()
 
 
 def beyond(value: Value, bits: int) -> Value:
-    """Whether ``saturate(value, bits)`` changes the value."""
-    limit = (1 << (bits - 1)) - 1
-    return (value > limit) | (value < -limit)
+    """Whether ``saturate(value, bits)`` changes signed ``value``, which has at least ``bits`` bits. No carry chain: the
+    bits from the sign of the result on differ, or the value is the one below the least."""
+    return spread(value[bits - 1 :]) | (value[-1] & ~value[: bits - 1].any())
 
 
 def exceeds(value: Value, limit: int) -> Value:
@@ -112,4 +114,4 @@ def join_streams(m: Module, output: Any, input_: Any) -> None:
     ]
 
 
-__all__ = ["Stages", "exceeds", "join_streams", "magnitude", "own_register", "pack", "saturate"]
+__all__ = ["Stages", "beyond", "exceeds", "join_streams", "magnitude", "own_register", "pack", "saturate"]

@@ -1,7 +1,7 @@
 """What benches of the sigmoid and of its users need around them.
 
 i ─► valid bits ─► Sigmoid ─► o                     StreamedSigmoid
-ports ─► block ◄─► Sigmoid                         WithSigmoid: the ports of the block, but its `sigmoid`
+ports ─► block ◄─► Sigmoid, GateMemory             WithSigmoid: the ports of the block, but `sigmoid` and `gates`
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.activation import Sigmoid
 from lutern.hw.config import HwConfig
+from lutern.hw.gate_memory import GateMemory
 from lutern.hw.layouts import values_payload
 from lutern.hw.pipeline import Stages
 
@@ -46,17 +47,20 @@ class StreamedSigmoid(wiring.Component):
 
 
 class WithSigmoid(wiring.Component):
-    """``block`` and the sigmoid that it uses."""
+    """``block``, the sigmoid and the memory of gates that it uses."""
+
+    shared = {"sigmoid": Sigmoid, "gates": GateMemory}
 
     def __init__(self, block: Any) -> None:
         self.block = block
-        super().__init__({name: member for name, member in block.signature.members.items() if name != "sigmoid"})
+        super().__init__({name: member for name, member in block.signature.members.items() if name not in self.shared})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.block = block = self.block
-        m.submodules.sigmoid = sigmoid = Sigmoid(block.config)
-        wiring.connect(m, block.sigmoid, sigmoid.user)
+        for name, component in self.shared.items():
+            m.submodules[name] = shared = component(block.config)
+            wiring.connect(m, getattr(block, name), shared.user)
         for name, member in self.signature.members.items():
             ours, theirs = getattr(self, name), getattr(block, name)
             if not member.is_port:

@@ -1,0 +1,85 @@
+"""The memory that MLGRU and GLU share: z of one, gates of the other, a vector of P x 18 bits for each stream.
+
+    F    ─► z ────┐                      ┌─► I
+                  ├─► place, data ─║─► ──┤
+    GATE ─► gate ─┘                      └─► UP
+
+The two never work at a time, for each waits for sums of codes of what the other made. Cost: 18 bits an element of the
+longest vector and stream, in block RAM or, where it has few words, in LUTs.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Elaboratable, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from lutern.hw.config import HwConfig
+from lutern.hw.pipeline import Stages, place_bits, read_ahead_of_register, vector_memory
+
+GATE_BITS = 18
+"""Bits of an element: a gate is signed, z is not."""
+
+
+def gates_signature(config: HwConfig) -> wiring.Signature:
+    """The port of one user: it writes ``data`` at ``place`` in the cycle of ``write``; ``read_data`` is the beat at
+    ``read_place`` a cycle later, to be held by a register at the end of that cycle."""
+    beat = config.results_per_cycle * GATE_BITS
+    return wiring.Signature(
+        {
+            "write": Out(1),
+            "place": Out(place_bits(config)),
+            "data": Out(beat),
+            "read_place": Out(place_bits(config)),
+            "read_data": In(beat),
+        }
+    )
+
+
+class GateMemory(wiring.Component):
+    """Keeps one vector of P-beats for each stream.
+
+    Parameters
+    ----------
+    config
+        ``results_per_cycle`` (P) elements a beat, ``max_width`` elements a vector, ``streams`` vectors.
+
+    Members
+    -------
+    user
+        ``gates_signature``, flipped: one port that writes and one that reads. A beat that is read in the cycle in which
+        it is written, or in the cycle after, is undefined.
+
+    Numerics
+    --------
+    None: what is written is read.
+
+    Latency
+    -------
+    ``latency`` = 1 cycle from ``read_place`` to ``read_data``.
+
+    Reference
+    ---------
+    Paper, section 3.3.1 (the forget gate, as z) and 3.3.2 (the gate of the GLU).
+    """
+
+    latency = 1
+
+    def __init__(self, config: HwConfig) -> None:
+        self.config = config
+        super().__init__({"user": In(gates_signature(config))})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        memory = m.submodules.gates = vector_memory(self.config, GATE_BITS)
+        write = memory.write_port()
+        m.d.comb += [
+            write.en.eq(self.user.write),
+            write.addr.eq(self.user.place),
+            write.data.eq(self.user.data),
+            self.user.read_data.eq(read_ahead_of_register(m, self.config, Stages(m), memory, self.user.read_place)),
+        ]
+        return m
+
+
+__all__ = ["GATE_BITS", "GateMemory", "gates_signature"]

@@ -1,0 +1,37 @@
+"""A shift to the right that keeps few bits, by large steps first.
+
+    value ─► >> 16 ─► keep + 15 bits ─► >> 8 ─► keep + 7 bits ─► ... ─► keep bits
+                 └──► beyond?               └─► beyond?
+
+A step that moves far goes first: what is still to come can then move by less, so that fewer bits need a multiplexer.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
+
+
+def shift_right(m: Module, value: Value, amount: Value, keep: int) -> tuple[Value, Value]:
+    """Shift ``value`` to the right by ``amount``, by the sign of ``value``, and keep the low ``keep`` bits.
+
+    Returns the kept bits, of the same signedness as ``value``, and one flag a step that dropped bits, as one vector:
+    the shifted value fits into ``keep`` bits if and only if no flag is set. The flags do not wait for the last steps.
+    """
+    is_signed = value.shape().signed
+    moved, flags = value, []
+    for step in reversed(range(len(amount))):
+        bits = min(len(moved), keep + (1 << step) - 1)
+        wide = Signal(Shape(len(moved), is_signed))
+        m.d.comb += wide.eq(Mux(amount[step], moved >> (1 << step), moved))
+        if len(wide) > bits:
+            flags.append(spread(wide[bits - 1 :]) if is_signed else wide[bits:].any())
+        moved = wide[:bits].as_signed() if is_signed else wide[:bits]
+    return moved, Cat(*flags)
+
+
+def spread(bits: Value) -> Value:
+    """Whether not all ``bits`` are equal: of the top bits of a signed value, whether the value needs them."""
+    return bits.any() & ~bits.all()
+
+
+__all__ = ["shift_right", "spread"]
