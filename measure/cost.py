@@ -29,6 +29,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.counters import Counters
 from lutern.hw.decoder import Decoder
 from lutern.hw.gains import GAIN_TUPLES, GainJoin, GainSupply
+from lutern.hw.gate_memory import GateMemory
 from lutern.hw.glu import Glu
 from lutern.hw.head import Head
 from lutern.hw.link import HostPort
@@ -78,6 +79,7 @@ def _axi_source(config: HwConfig) -> AxiSource:
 
 BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "activation": Sigmoid,
+    "gate_memory": GateMemory,
     "residual": Residual,
     "head": Head,
     "scale": SumScale,

@@ -176,7 +176,7 @@ def test_multipliers_and_memories(block: str, name: str) -> None:
     if block in ("norm", "memory", "host_port", "axi_source", "axi_control"):
         assert found.block_rams > 0
     if block == "activation":  # the table of sigma
-        assert (found.block_rams > 0) == (name != "two")
+        assert found.block_rams > 0
     if block in ("residual", "head", "code_memory"):  # small here: either kind of memory, but no flip-flops
         assert found.block_rams + found.distributed_rams > 0
 
