@@ -1,13 +1,16 @@
-"""The one scale of a row: sums to values of the elementwise path.
+"""The scale unit turns sums of the ternary unit into values of the elementwise path.
 
     sums 21 ─► round away cut bits (s18) ─► * mantissa (17) ─► >> shift ─► rounded, saturated ─► FIFO ─► value
                G: the cut sums themselves               HEAD: the raw sums, and their scores
     UP:        the cut sums ─► glu                      RESIDUAL, EMBED: the values ─► residual
     EMBED:     12-bit mantissa of e4s12 ─────────────► >> shift + exponent of the element
 
-UP, RESIDUAL and EMBED end a barrier's wait, so they take no FIFO on the way: where they belong is told as they enter,
-and what they go to has room for them. One product a row. The definition is ``model_ref.ternary.scale_sums`` (and
-``model_ref.model.embed``).
+The lanes wait for the results of UP, RESIDUAL and EMBED (a barrier), so these skip the FIFO. Their place (stream and
+index) leaves in the cycle in which their sums enter, and the values follow after a fixed number of cycles. A beat is
+accepted only when the block downstream has room for it.
+
+There is one product for each of the P sums. ``model_ref.ternary.scale_sums`` and ``model_ref.model.embed`` define the
+result.
 """
 
 from __future__ import annotations
@@ -32,27 +35,55 @@ SHIFT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
 CUT_MAX = 7
 PRODUCT_BITS = 18 + MANTISSA_BITS
 PART_BITS = 64
-"""Bits of the values' FIFO that lie together: op, stream and index apart from what is calculated with."""
+"""Bits of the values' FIFO that share one part: op, stream and index are apart from the values."""
 CUT_VALUE_BITS = 18
 HALF = 1
-"""Rounds the product, which is shifted with one fraction bit more."""
+"""Added to the product, which is shifted right by one bit less, so that dropping its lowest bit rounds it."""
 EMBED_MANTISSA_BITS = 12
-"""Low bits of e4s12, signed; the exponent stands above them."""
+"""Low bits of an e4s12 code, signed. The exponent is in the bits above them."""
 
 
 class SumScale(wiring.Component):
     """Scales P sums a cycle.
 
-    Members: ``i`` sums with the constants of their operation (``scale_payload``), which come with every beat: beats of
-    several streams mix; for EMBED a sum's low 16 bits are the e4s12 code. ``o`` values (``values_payload``): s18 for F,
-    I, G, GATE; the raw sums for HEAD, whose scaled sums are ``scores`` (s32; anything for other operations). ``o_up``:
-    the place of a beat of UP in the cycle in which it enters, ``cuts`` its values (s18) ``cut_latency`` cycles later;
-    ``o_h``: that of RESIDUAL or EMBED, ``h_values`` (s32) ``latency`` cycles later. ``saturated`` pulses ``latency``
-    cycles after a beat of I, GATE or RESIDUAL has entered of which a value does not fit (a proved model has none).
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P) sums a beat, ``streams`` (T).
 
-    Latency: 5. Cost with one lane: 614 LUT4, 145 CCU2C, 794 flip-flops, 30 distributed RAMs, one 18 x 18 product.
+    Members
+    -------
+    i : stream of ``layouts.scale_payload``, input
+        Sums with the constants of their operation. Every beat has its own constants, so beats of several streams may
+        mix. For EMBED, the low 16 bits of a sum are the e4s12 code.
+    o : stream of ``layouts.values_payload``, output
+        Values of F, I, G and GATE (18 bits signed), or the raw sums of HEAD with their scaled sums in ``scores`` (32
+        bits signed). For other operations than HEAD, ``scores`` is undefined.
+    o_up : stream of ``layouts.place_payload``, output
+        The place of a beat of UP, in the cycle in which it enters.
+    cuts : P values of 18 bits signed, output
+        The cut sums of UP, ``cut_latency`` cycles after their place.
+    o_h : stream of ``layouts.place_payload``, output
+        The place of a beat of RESIDUAL or EMBED, in the cycle in which it enters.
+    h_values : P values of 32 bits signed, output
+        The values of RESIDUAL or EMBED, ``latency`` cycles after their place.
+    saturated : 1 bit, output
+        A value of a beat of I, GATE or RESIDUAL did not fit. It pulses ``latency`` cycles after that beat has entered;
+        a model whose ranges are proved never raises it.
 
-    Reference: ``model``.
+    Numerics
+    --------
+    Equal to ``model_ref.ternary.scale_sums``, bit for bit. The cut sum saturates at 18 bits signed, symmetric; the
+    product is shifted, rounded and saturated at 18 or 32 bits signed, symmetric. EMBED is ``model_ref.model.embed``.
+
+    Latency
+    -------
+    ``latency`` = 5 cycles to ``o`` and ``h_values``, ``cut_latency`` = 2 cycles to ``cuts``. A beat enters in every
+    cycle. With P = 1 the block takes 614 LUT4, 145 CCU2C, 794 flip-flops, 30 distributed RAMs and one 18 x 18 product.
+
+    Reference
+    ---------
+    ``model`` and ``score_model``.
     """
 
     latency = 5
@@ -74,7 +105,19 @@ class SumScale(wiring.Component):
 
     @staticmethod
     def model(op: Op, sums: Int, cut: int, mantissa: int, shift: int) -> tuple[Int, bool]:
-        """Values of a beat and whether one of them counts as saturated; ``sums`` of EMBED are codes of e4s12."""
+        """Return the values of a beat, and whether one of them counts as saturated.
+
+        Parameters
+        ----------
+        op
+            The operation.
+        sums
+            Sums of the beat; for EMBED, codes of e4s12.
+        cut
+            Low bits of a sum that are rounded away before the product.
+        mantissa, shift
+            The scale: the product with ``mantissa`` is shifted right by ``shift``; left, where ``shift`` is negative.
+        """
         sums = np.asarray(sums, dtype=np.int64)
         if op == Op.HEAD:
             return sums, False
@@ -91,7 +134,7 @@ class SumScale(wiring.Component):
 
     @staticmethod
     def score_model(sums: Int, cut: int, mantissa: int, shift: int) -> Int:
-        """Scores of a beat of HEAD."""
+        """Return the scores of a beat of HEAD; the parameters are those of ``model``."""
         scale = np.array([mantissa]), np.array([-shift - cut])
         return scale_sums(np.asarray(sums, dtype=np.int64)[None], cut, scale, 0, S32_MAX)[0]
 
@@ -147,8 +190,9 @@ class SumScale(wiring.Component):
         op_early: Value,
         op_late: Value,
     ) -> tuple[Value, Value, Value, Value]:
-        """Value and score ahead of register 5, the cut sum behind register 2, whether the value does not fit."""
-        # 1: half of what is cut away is added; 2: it is cut, and saturated to 18 bits; the shift of the element
+        """Build one lane: the value and score before register 5, the cut sum after register 2, and whether the value
+        saturates."""
+        # 1: add half of what is cut away; 2: cut and saturate to 18 bits, and add up the shift of the element
         half = Signal(CUT_MAX)
         m.d.comb += half.eq((1 << i.cut) >> 1)
         added = Signal(signed(SUM_BITS + 1))
@@ -160,7 +204,7 @@ class SumScale(wiring.Component):
         raw = stages.delay(sums, 2, "raw")
         total = stages.register(shift + exponent, "total")
 
-        # 3: product; the shift from 0 (left by 15) on
+        # 3: product; the shift amount counts from 0, which is left by 15
         product = stages.register(cut * mantissa.as_unsigned(), "product")
         clamped = Mux(total < SHIFT_MIN, SHIFT_MIN, Mux(total > SHIFT_MAX, SHIFT_MAX, total))
         amount = stages.register((clamped - SHIFT_MIN)[:SHIFT_BITS], "amount")
@@ -170,7 +214,8 @@ class SumScale(wiring.Component):
         wide = Cat(Const(0, 1 - SHIFT_MIN), product).as_signed()
         fine = stages.register((wide >> amount)[: PRODUCT_BITS - SHIFT_MIN + 1].as_signed(), "fine")
 
-        # 5: round, saturate and select, into the FIFO. What is compared is not rounded yet: one carry chain, not two.
+        # 5: round, saturate and select, into the FIFO. The comparison takes the value before rounding, which saves a
+        # second carry chain in the path.
         nearest = Signal(signed(len(fine) - 1), name="nearest")
         m.d.comb += nearest.eq((fine + HALF) >> 1)
         small = (op_late == Op.F) | (op_late == Op.I) | (op_late == Op.GATE)
@@ -183,7 +228,8 @@ class SumScale(wiring.Component):
 
 
 def _rounded(fine: Value, nearest: Value, bits: int) -> tuple[Value, Value]:
-    """``nearest``, ``(fine + 1) >> 1``, clamped to ``bits`` signed bits, symmetric; whether that changes it."""
+    """Clamp ``nearest``, which is ``(fine + 1) >> 1``, to ``bits`` signed bits, symmetric; also return whether it
+    changed."""
     limit = (1 << (bits - 1)) - 1
     above, below = fine > 2 * limit, fine < -2 * limit - 1
     clamped = Mux(above, Const(limit, signed(bits)), Mux(below, Const(-limit, signed(bits)), nearest))
