@@ -195,7 +195,7 @@ class HwConfig:
         if self.memory == "host" and self.memory_words < least:
             raise LuternError(
                 f"HwConfig {self.name}: memory_words is {self.memory_words}; with memory host give {least} or more, so "
-                "that the link goes on while words are used."
+                "that the link stays busy while words are used."
             )
         for name, value, lowest, highest in (
             ("rows / results_per_cycle", self.rows // self.results_per_cycle, 1, 255),
@@ -301,7 +301,7 @@ class HwConfig:
 
     @property
     def base_bits(self) -> int:
-        """Bits that name the begin of a stream's state: a beat of the memory of states, or a word."""
+        """Bits that name the start of a stream's state: a beat of the memory of states, or a word."""
         return self.address_bits if self.state == "memory" else self.state_bits
 
     @property

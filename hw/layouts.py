@@ -149,7 +149,7 @@ def header_words(config: HwConfig) -> int:
 
 
 def check_words(config: HwConfig) -> int:
-    """Return the words of a check: of a record CHECK after its header, and at the begin of a row of the embedding
+    """Return the words of a check: of a record CHECK after its header, and at the start of a row of the embedding
     table."""
     return -(-CHECK_BYTES // config.word_bytes)
 

@@ -170,6 +170,7 @@ class WireRecord:
 
     @staticmethod
     def _shape(code: str) -> Shape:
+        """Return the shape of a field with this code."""
         bits = 8 * struct.calcsize("<" + code)
         return signed(bits) if code in "bhi" else unsigned(bits)
 
@@ -181,7 +182,7 @@ class WireRecord:
     def pack(self, **values: Any) -> bytes:
         """Return the bytes of `values`, one for each field."""
         if set(values) != set(self.names):
-            raise TypeError(f"fields {sorted(values)} given, {sorted(self.names)} wanted")
+            raise TypeError(f"the fields are {sorted(values)}; give {sorted(self.names)}")
         return self._struct.pack(*(values[name] for name in self.names))
 
     def unpack(self, payload: bytes) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class Sequencer(wiring.Component):
     word : 2 bits (state "memory": 3), input
         Number of words to count.
     cycles : 32 bits, output
-        Cycles of the present step, counted from the begin of the run, or from the last choice of the step before, to
+        Cycles of the present step, counted from the start of the run, or from the last choice of the step before, to
         the last choice of the step.
     beats : 32 bits, output
         Beats of trits of the present step.

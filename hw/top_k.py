@@ -96,7 +96,7 @@ class TopK(wiring.Component):
 
     def __init__(self, config: HwConfig) -> None:
         if config.top_k < 1:
-            raise ValueError("top_k is 0: there is nothing to keep")
+            raise ValueError("top_k is 0, so no logit is kept; give 1 or more")
         self.config = config
         super().__init__(
             {
