@@ -173,8 +173,9 @@ class TernaryUnit(wiring.Component):
     Codes are -127 to 127; -128 is not a code. Sums are exact in 21 bits for up to 8,256 columns.
 
     Latency
-    ------- ``latency`` by ``columns``: 4 for 2, 5 for 4, 6 for 8 and 16, 7 for 32 and 64. It counts the cycles from the
-    last beat of a row group to its first sums; then a beat of sums follows in every cycle.
+    -------
+    ``latency`` by ``columns``: 4 for 2, 5 for 4, 6 for 8 and 16, 7 for 32 and 64. It counts the cycles from the last
+    beat of a row group to its first sums; then a beat of sums follows in every cycle.
 
     Reference
     ---------
