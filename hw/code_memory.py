@@ -102,8 +102,15 @@ class CodeMemory(wiring.Component):
 
     @staticmethod
     def written_latency(config: HwConfig, *, whole: bool) -> int:
-        """Return the cycles from the write of a beat's last codes to its read. ``whole`` says that these are in its
-        last part."""
+        """Return the cycles from the write of a beat's last codes to its read.
+
+        Parameters
+        ----------
+        config : HwConfig
+            The machine.
+        whole : bool
+            The last codes are in the last part of the beat.
+        """
         return 0 if whole and CodeMemory.is_in_luts(config) else 1
 
     def elaborate(self, platform: object) -> Elaboratable:

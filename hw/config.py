@@ -41,7 +41,15 @@ RENAMED_SOURCES = {"stream": "streamed"}
 
 
 def renamed_or_known(name: str, known: Sequence[str]) -> str:
-    """Return the end of a sentence: what to write in place of a name that no field has."""
+    """Return the end of a sentence: what to write in place of a name that no field has.
+
+    Parameters
+    ----------
+    name : str
+        The unknown name.
+    known : sequence of str
+        Names of the fields.
+    """
     return f"it is called {RENAMED[name]} now" if name in RENAMED else f"choose one of {', '.join(known)}"
 
 
@@ -340,7 +348,18 @@ class HwConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HwConfig:
-        """Return a machine from the fields of its JSON. An old name is refused, and the error says the present name."""
+        """Return a machine from the fields of its JSON.
+
+        Parameters
+        ----------
+        values : mapping
+            Values by field.
+
+        Raises
+        ------
+        LuternError
+            A name is not that of a field. If it is an old name, the sentence says the present one.
+        """
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:

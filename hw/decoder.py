@@ -65,8 +65,15 @@ TAP_STREAM_BITS = 8
 
 
 def taps(config: HwConfig) -> dict[str, int]:
-    """Return the debug taps and the bits of their payloads: P or Q values as they are written, without
-    back-pressure."""
+    """Return the debug taps, with the bits of their payloads.
+
+    A tap shows P or Q values as they are written, and above them their stream. It has no back-pressure.
+
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P), ``codes_per_cycle`` (Q).
+    """
     counts = {"h": config.results_per_cycle, "s": config.results_per_cycle, "codes": config.codes_per_cycle}
     return {name: count * TAP_VALUE_BITS[name] + TAP_STREAM_BITS for name, count in counts.items()}
 

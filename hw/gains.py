@@ -106,7 +106,18 @@ class GainSupply(wiring.Component):
 
 
 def bound_value(item: Value) -> Value:
-    """Return 1 - LB (0.17) of an item, whose mantissa is not negative."""
+    """Return the value 1 - LB of an item.
+
+    Parameters
+    ----------
+    item : Value
+        16 bits of ``layouts.ITEM``, whose mantissa is not negative.
+
+    Returns
+    -------
+    Value
+        The value in the format 0.17, exact. It is combinational.
+    """
     parts = ITEM(item)
     mantissa = parts.mantissa.as_unsigned()[: BOUND_BITS - GAIN_LOW_BITS]
     return Cat(Const(0, GAIN_LOW_BITS), mantissa) >> parts.exponent

@@ -56,14 +56,42 @@ FIRST_SEED = SEED_OF_ZERO
 
 
 def tree(items: Sequence[Value], join: Callable[[Value, Value], Value]) -> Value:
-    """Join all items pairwise, neighbours first, until one is left."""
+    """Join all items pairwise, neighbours first, until one is left.
+
+    Parameters
+    ----------
+    items : sequence of Value
+        At least one item.
+    join : callable
+        Joins two items; it must be associative.
+
+    Returns
+    -------
+    Value
+        The result; it is combinational.
+    """
     while len(items) > 1:
         items = [join(*items[at : at + 2]) if at + 1 < len(items) else items[at] for at in range(0, len(items), 2)]
     return items[0]
 
 
 def linear(columns: np.ndarray, word: Value) -> Value:
-    """Multiply a word by a matrix over GF(2): add all rotations of the word, each under its mask."""
+    """Multiply a word by a matrix over GF(2).
+
+    The product is the exclusive or of all rotations of the word, each under a mask of its own.
+
+    Parameters
+    ----------
+    columns : ndarray
+        The columns of the matrix, as integers.
+    word : Value
+        The word, as many bits as the matrix has columns.
+
+    Returns
+    -------
+    Value
+        The product; it is combinational.
+    """
     bits = len(word)
     terms = []
     for turn in range(bits):
@@ -74,7 +102,18 @@ def linear(columns: np.ndarray, word: Value) -> Value:
 
 
 def leading_zeros(bits: Value) -> Value:
-    """Return how many of the highest bits are 0. The number of bits is a power of two, and one of them must be 1."""
+    """Return how many of the highest bits are 0.
+
+    Parameters
+    ----------
+    bits : Value
+        The bits. Their number is a power of two, and one of them must be 1.
+
+    Returns
+    -------
+    Value
+        The count; it is combinational.
+    """
     counts: list[tuple[Value, Value]] = [(bit, Const(0, 0)) for bit in bits]  # (any bit is 1, zeros above it)
     while len(counts) > 1:
         counts = [

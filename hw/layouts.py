@@ -51,8 +51,20 @@ LONGEST_RECORD = 1 << 15
 class RecordKind(IntEnum):
     """Names the kind of a record.
 
-    0 is not a kind, so that erased memory is not a program. In a record of SHORT_TRITS each word is a beat, see
-    ``short_trits``. A CHECK gives the signature of all words since the last CHECK its wanted value.
+    0 is not a kind, so that erased memory is not a program.
+
+    Members
+    -------
+    OP
+        One operation.
+    GAINS
+        Items: gains or bounds.
+    TRITS
+        Beats of trits.
+    SHORT_TRITS
+        Beats of trits of which each has one word, see ``short_trits``.
+    CHECK
+        Bytes that give the signature of all words since the last CHECK its wanted value.
     """
 
     OP = 1
@@ -63,8 +75,23 @@ class RecordKind(IntEnum):
 
 
 class Op(IntEnum):
-    """Names an operation of the program: one matrix (UP is the second half of gate_proj's rows), or the embedding
-    row."""
+    """Names an operation of the program.
+
+    Members
+    -------
+    EMBED
+        The row of the token in the embedding table: the first h.
+    F, I, G
+        f_proj, i_proj and g_proj, whose results enter the MLGRU.
+    RESIDUAL
+        o_proj or down_proj, whose results are added to h.
+    GATE
+        The first half of gate_proj's rows, which enters silu.
+    UP
+        The second half of gate_proj's rows, which is multiplied by the result.
+    HEAD
+        lm_head, whose results are the logits.
+    """
 
     EMBED = 1
     F = 2
@@ -77,7 +104,17 @@ class Op(IntEnum):
 
 
 class Eps(IntEnum):
-    """Names what the eps term of an operation's norm is made of; see ``model_ref.norm.eps_term``."""
+    """Names the norms with an eps term of their own; see ``model_ref.norm.eps_term``.
+
+    Members
+    -------
+    NONE
+        No such term: norms over h.
+    O_PROJ
+        The norm before o_proj, from the sum of g^2 and the scale of g.
+    DOWN_PROJ
+        The norm before down_proj, from the scale of gate and up.
+    """
 
     NONE = 0
     O_PROJ = 1
@@ -138,7 +175,15 @@ ITEM = StructLayout({"mantissa": signed(GAIN_MANTISSA_BITS), "exponent": unsigne
 
 
 def header(kind: RecordKind, length: int) -> int:
-    """Return the header of a record of ``kind`` that is followed by ``length`` words."""
+    """Return the header of a record.
+
+    Parameters
+    ----------
+    kind : RecordKind
+        The kind of the record.
+    length : int
+        Words that follow the header.
+    """
     assert 0 <= length < 1 << HEADER_LENGTH_BITS
     return int(kind) | length << HEADER_KIND_BITS
 
@@ -161,20 +206,46 @@ def block_words(config: HwConfig) -> int:
 
 
 def most_blocks(config: HwConfig, words: int) -> int:
-    """Return the largest number of blocks in ``words`` words of record stream: every second one may be shorter, at a
-    layer's end."""
+    """Return the largest number of blocks of a record stream.
+
+    Every second block may be shorter than ``block_words``, because it ends with a layer.
+
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    words : int
+        Words of the record stream.
+    """
     return 2 * (words // block_words(config)) + 1
 
 
 def group_shape(config: HwConfig, items: int) -> tuple[int, int]:
-    """Return the groups in a word and the words in a group, for groups of ``items`` for each of P elements; one of the
-    two is 1."""
+    """Return the groups in a word and the words in a group; one of the two is 1.
+
+    Parameters
+    ----------
+    config : HwConfig
+        ``word_bits``, ``results_per_cycle`` (P).
+    items : int
+        Items of each of the P elements of a group.
+    """
     bits = config.results_per_cycle * items * ITEM_BITS
     return max(1, config.word_bits // bits), -(-bits // config.word_bits)
 
 
 def group_words(elements: int, per_element: int, config: HwConfig) -> int:
-    """Return the words that ``pack_groups`` makes of items [elements, per_element]."""
+    """Return the words that hold items [elements, per_element], as ``packing.pack_groups`` lays them out.
+
+    Parameters
+    ----------
+    elements : int
+        Elements of the vector.
+    per_element : int
+        Items of an element.
+    config : HwConfig
+        The machine.
+    """
     groups_a_word, words_a_group = group_shape(config, per_element)
     return -(-elements // (config.results_per_cycle * groups_a_word)) * words_a_group
 
@@ -194,13 +265,30 @@ def row_formats(config: HwConfig) -> tuple[int, ...]:
 
 
 def row_item_bits(config: HwConfig, embedding_bits: int) -> int:
-    """Return the bits of an element of an embedding row in a machine's memory, where those of the model's table are
-    ``embedding_bits``."""
+    """Return the bits of an element of an embedding row in the memory of a machine.
+
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    embedding_bits : int
+        Bits of an element of the model's table. A machine that does not take these has items of 16 bits.
+    """
     return embedding_bits if embedding_bits in row_formats(config) else ITEM_BITS
 
 
 def row_words(width: int, item_bits: int, config: HwConfig) -> int:
-    """Return the words of an embedding row of ``width`` elements of ``item_bits``."""
+    """Return the words of an embedding row, without its check.
+
+    Parameters
+    ----------
+    width : int
+        Elements of the row.
+    item_bits : int
+        Bits of an element.
+    config : HwConfig
+        The machine.
+    """
     words = group_words(width, 1, config)
     return words if item_bits == ITEM_BITS else words - words // (NARROW_WORDS + 1)
 
@@ -223,10 +311,17 @@ def full_parts(config: HwConfig) -> int:
 
 
 def short_trits(rows: int, config: HwConfig) -> bool:
-    """Return whether a last row group of ``rows`` rows is short.
+    """Return whether a last row group is short.
 
     All rows that are drained from a short row group are in the first word of each beat, and the record leaves the other
     words out. No row group is short where a word is a beat, or where beats are resident.
+
+    Parameters
+    ----------
+    rows : int
+        Rows of the last row group.
+    config : HwConfig
+        The machine.
     """
     drained = -(-rows // config.results_per_cycle) * config.results_per_cycle
     return (
@@ -403,6 +498,11 @@ def decode_byte(byte: int) -> tuple[int, int, int, int, int] | None:
     - q[2] = 0: Q is (0, 0), and the first trit is q[1:0].
     - q[2] = 1, q[1:0] != 3: P is (0, 0), Q is coded in p, and the first trit is q[1:0].
     - q = 7: both are (0, 0), and the first trit is p[1:0].
+
+    Parameters
+    ----------
+    byte : int
+        The byte.
     """
     t, p, q = byte >> 6, byte >> 3 & 7, byte & 7
 

@@ -94,7 +94,18 @@ STEP_HALF = 1 << (Z_BITS - STATE_GUARD_BITS - 1)
 
 
 def bit_length(value: Value) -> Value:
-    """Return the number of bits of an unsigned value of at most 31 bits, found by halving."""
+    """Return the number of bits of a value, found by halving.
+
+    Parameters
+    ----------
+    value : Value
+        Unsigned, at most 31 bits.
+
+    Returns
+    -------
+    Value
+        0 to 31; it is 0 if the value is 0. It is combinational.
+    """
     value = (value << 1)[:32] | 1  # the position of the highest 1; zero needs no special case
     bits: list[Value] = []
     for half in (16, 8, 4, 2, 1):
@@ -104,7 +115,26 @@ def bit_length(value: Value) -> Value:
 
 
 def chain(stages: Stages, value: Any, count: int, name: str, *, reset_less: bool = True) -> list[Any]:
-    """Return ``value`` and its delays: item k is the value in stage k."""
+    """Return a value and its delays.
+
+    Parameters
+    ----------
+    stages : Stages
+        Adds the registers.
+    value : ValueLike
+        The value.
+    count : int
+        Number of delays.
+    name : str
+        Name of the registers, which the number of the stage follows.
+    reset_less : bool
+        A reset does not clear the registers.
+
+    Returns
+    -------
+    list
+        ``count`` + 1 items: item k is the value in stage k.
+    """
     items = [value]
     for stage in range(1, count + 1):
         items.append(stages.register(items[-1], f"{name}_{stage}", reset_less=reset_less))

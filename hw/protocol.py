@@ -95,7 +95,10 @@ DIGEST_BYTES = 16
 
 
 class Opcode(IntEnum):
-    """Names the commands of the host."""
+    """Names the commands of the host.
+
+    The table of this module's docstring has their payloads. ERROR is the opcode of a response only.
+    """
 
     INFO = 0x01
     WRITE = 0x02
@@ -114,7 +117,39 @@ class Opcode(IntEnum):
 
 
 class ErrorCode(IntEnum):
-    """Names the reason for which the gateware refused a command that arrived intact."""
+    """Names the reason for which the gateware refused a command that arrived intact, or ended a RUN.
+
+    Members
+    -------
+    UNKNOWN_OPCODE
+        The machine has no such command.
+    BAD_LENGTH
+        The payload is too short or too long.
+    BAD_ADDRESS
+        The range ends beyond the memory.
+    BAD_COUNT
+        A count is 0 or too large.
+    NOT_SET_UP
+        The machine is not set up, or another command stopped it during the RUN.
+    BAD_TOKEN
+        A token is not in the vocabulary of SETUP.
+    BAD_SETUP
+        An address or the vocabulary does not fit the machine.
+    NOT_AVAILABLE
+        The machine does not have the hardware for this command.
+    BUSY
+        Another RUN is in progress.
+    MEMORY_SILENT
+        The memory did not answer; the error stays until a reset.
+    MEMORY_DISORDER
+        The memory answered out of order; the error stays until a reset.
+    RUN_TOO_LONG
+        A step took longer than its limit. SETUP must follow.
+    WEIGHTS_DAMAGED
+        A signature of the weights was wrong, and the RUN gives no token. SETUP must follow.
+    MEMORY_REFUSED
+        The bus of the memory refused a transaction; the error stays until a reset.
+    """
 
     UNKNOWN_OPCODE = 1
     BAD_LENGTH = 2
@@ -133,7 +168,19 @@ class ErrorCode(IntEnum):
 
 
 class Damage(IntEnum):
-    """Names the data whose signature was wrong."""
+    """Names the data whose signature was wrong.
+
+    Members
+    -------
+    NONE
+        No damage.
+    RECORDS
+        A block of the record stream.
+    ROW
+        A row of the embedding table.
+    TRITS
+        The trits of a resident machine.
+    """
 
     NONE = 0
     RECORDS = 1
@@ -186,7 +233,7 @@ class WireRecord:
         return self._struct.pack(*(values[name] for name in self.names))
 
     def unpack(self, payload: bytes) -> dict[str, Any]:
-        """Return the fields of the first bytes of `payload`."""
+        """Return the fields of the first bytes of `payload`, by name."""
         return dict(zip(self.names, self._struct.unpack_from(payload), strict=True))
 
 
@@ -309,7 +356,13 @@ def level_bytes(config: Any) -> int:
 
 
 def level_layout(byte_count: int) -> data.StructLayout:
-    """Return the layout of a setting of read leveling for one of ``byte_count`` bytes of the data pins."""
+    """Return the layout of a setting of read leveling.
+
+    Parameters
+    ----------
+    byte_count : int
+        Bytes of the data pins, of which the setting names one.
+    """
     return data.StructLayout(
         {"byte": range(max(2, byte_count)), "delay": range(LEVEL_DELAYS), "slip": range(LEVEL_SLIPS)}
     )
@@ -327,14 +380,29 @@ WANT_LAYOUT = data.StructLayout({"sequence": 8, "want": WANT.layout})
 
 
 def host_word_layout(word_bytes: int) -> data.StructLayout:
-    """Return the layout of a word of a RECORDS or ROW frame: its place (as ROW has it), its frame's number, and whether
-    it is the last."""
+    """Return the layout of a word of a RECORDS or ROW frame.
+
+    The fields: whether the frame is a ROW, the place of the word (as ROW has it), whether the word is the last of its
+    frame, the sequence number of the frame, and the word.
+
+    Parameters
+    ----------
+    word_bytes : int
+        Bytes of a word.
+    """
     return data.StructLayout({"row": 1, "place": 32, "last": 1, "sequence": 8, "word": 8 * word_bytes})
 
 
 def capability(config: Any, dropped_frames: int = 0) -> bytes:
-    """Return the INFO record of a configuration: any object with these attributes, whose `digest` is a hexadecimal
-    text."""
+    """Return the INFO record of a configuration.
+
+    Parameters
+    ----------
+    config
+        Any object with the attributes of the record, whose ``digest`` is a hexadecimal text.
+    dropped_frames : int
+        Frames that were dropped so far.
+    """
     digest = bytes.fromhex(config.digest)[:DIGEST_BYTES]
     names = (
         "word_bytes",
@@ -359,5 +427,13 @@ def capability(config: Any, dropped_frames: int = 0) -> bytes:
 
 
 def crc32c(payload: bytes | NDArray[np.uint8], before: int = 0) -> int:
-    """Return the CRC-32C of `payload`, continued from the CRC `before`: crc32c(b, crc32c(a)) == crc32c(a + b)."""
+    """Return the CRC-32C of bytes.
+
+    Parameters
+    ----------
+    payload : bytes or ndarray
+        The bytes.
+    before : int
+        The CRC of the bytes before them: crc32c(b, crc32c(a)) == crc32c(a + b).
+    """
     return int(google_crc32c.extend(before, payload))

@@ -134,7 +134,13 @@ class SumScale(wiring.Component):
 
     @staticmethod
     def score_model(sums: Int, cut: int, mantissa: int, shift: int) -> Int:
-        """Return the scores of a beat of HEAD; the parameters are those of ``model``."""
+        """Return the scores of a beat of HEAD.
+
+        Parameters
+        ----------
+        sums, cut, mantissa, shift
+            As for ``model``.
+        """
         scale = np.array([mantissa]), np.array([-shift - cut])
         return scale_sums(np.asarray(sums, dtype=np.int64)[None], cut, scale, 0, S32_MAX)[0]
 

@@ -10,7 +10,7 @@
 
 Each queue holds 5 operations. So the quantiser can work one matrix ahead of the engine, and the first operations of the
 next token wait in the queues before that token is known. The token loop closes here: a chosen token requests its row
-without the host. Nothing else in a pass depends on the token.
+without the host. Nothing else that a pass reads depends on the token.
 
 The words of the next pass have not been checked yet (hw/weight_check.py), so a damaged operation must not change the
 results of the last token. For this reason a pass must begin with EMBED, which waits for the row of the next token. Any
@@ -49,8 +49,10 @@ QUEUE_DEPTH = 5
 
 
 def step_bits(config: HwConfig) -> tuple[int, int]:
-    """Return the bits of the counters of a step's beats and words. For a resident machine they count twice the contents
-    of its memories."""
+    """Return the bits that count the beats of a step, and those that count its words.
+
+    For a resident machine they count up to twice the contents of its memories, for any other machine they are 32.
+    """
     if config.source != "resident":
         return 32, 32
     words = config.memory_words + config.streams * most_row_words(config)

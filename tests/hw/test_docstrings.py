@@ -15,8 +15,9 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +26,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import Flow, In, Out
 
 import lutern.hw
-from hw_components import FACTORIES, TINY
+from hw_components import FACTORIES, STATE, TINY
+from lutern.hw.activation import sigmoid_signature
+from lutern.hw.config import HwConfig
+from lutern.hw.state_dma import window_signature
 from lutern.hw.ternary import TernaryUnit
 
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
@@ -50,7 +54,7 @@ def components() -> set[type[wiring.Component]]:
     }
 
 
-def sections(component: type) -> tuple[str, dict[str, str]]:
+def sections(component: Any) -> tuple[str, dict[str, str]]:
     """The first paragraph of a docstring, and the text of each section by its title, in order."""
     first, *rest = re.split(r"^(\w+)\n-{3,}$", inspect.cleandoc(component.__doc__ or ""), flags=re.MULTILINE)
     titles = (title.strip() for title in rest[::2])
@@ -67,7 +71,7 @@ def wrong_sections(component: type) -> Iterator[str]:
     yield from (f"{title} is empty; write None. if it does not apply" for title, text in found.items() if not text)
 
 
-def wrong_members(component: type, instances: Sequence[Any]) -> Iterator[str]:
+def wrong_members(component: Any, instances: Sequence[Any]) -> Iterator[str]:
     """What is wrong with the lines of Members, held against the signatures of all instances."""
     members = [item for instance in instances for item in instance.signature.members.items()]
     named = []
@@ -143,6 +147,12 @@ def test_docstring(component: type[wiring.Component]) -> None:
     wrong = [*wrong_sections(component), *wrong_members(component, instances), *wrong_latencies(component, instances)]
     where = f"{component.__module__}.{component.__name__}"
     assert not wrong, "\n".join(f"{where}: {sentence}" for sentence in wrong)
+
+
+@pytest.mark.parametrize("function", [sigmoid_signature, window_signature])
+def test_docstring_of_a_signature(function: Callable[[HwConfig], wiring.Signature]) -> None:
+    wrong = [*wrong_members(function, [SimpleNamespace(signature=function(STATE))])]
+    assert not wrong, "\n".join(f"{function.__name__}: {sentence}" for sentence in wrong)
 
 
 GOOD = """Adds one to a number.
