@@ -1,1 +1,1 @@
-"""How is it computed: the gateware, in Amaranth."""
+"""The gateware, written in Amaranth: how the network is computed."""

@@ -1,14 +1,15 @@
-"""Sigmoid of P values a cycle: stages of whoever's pipeline uses it, in a block that MLGRU and GLU share.
+"""The sigmoid computes P values a cycle, in one block that MLGRU and GLU share.
 
     sigma(-|x|) = base[segment] - slope[segment] * remainder / 2^12           17 fraction bits, 512 segments up to 16
 
     x ─► |x| ─► >> to 17 fraction bits ─► clamp ─► table ─► hold ─► slope * remainder ─► base ± product ─► sigma
         1      2                                 3        4       5                    6                  stages
 
-MLGRU and GLU never work at a time: each waits for sums of codes of what the other made. So one block serves both.
+The block never stalls, so its stages are stages of the pipeline that uses it. MLGRU and GLU never use it at the same
+time: the inputs of each are sums over the quantised output of the other.
 
-Cost an element: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter. Machines of a large
-``lut_ram_depth`` have no block RAM to spare: there the table is about 450 LUT4.
+Cost for each of the P values: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter. Machines with a
+large ``lut_ram_depth`` have no block RAM to spare. On those the table is logic of about 450 LUT4.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lutern.model_ref.fixed import MANTISSA_MAX, Int
 
 SIGMOID_STAGES = 6
 SIGMOID_FRAC_RANGE = range(31)
-"""Fraction bits that an argument may have."""
+"""Numbers of fraction bits that an argument may have."""
 
 ARGUMENT_MAX = activation.ARGUMENT_MAX
 ARGUMENT_BITS = SEGMENT_BITS + REMAINDER_BITS
@@ -40,17 +41,31 @@ SEGMENT_TABLE = [
 ]
 assert int(activation.SEGMENT_SLOPE.max()) < 1 << SLOPE_BITS
 PRODUCT_HALF = 1 << (REMAINDER_BITS - 1)
-"""Rounds the interpolation's product."""
+"""Added to the product of the interpolation, so that dropping its low bits rounds it."""
 
 
 def table_attributes(config: HwConfig) -> dict[str, str]:
-    """What tells the synthesis where the table goes: into logic on a machine that has no block RAM for it."""
+    """Return attributes that place the table in logic on a machine without a block RAM for it, else none."""
     return {"rom_style": "logic"} if in_luts(config, 1 << SEGMENT_BITS) else {}
 
 
 def sigmoid_signature(config: HwConfig) -> wiring.Signature:
-    """What a user of the sigmoid drives: P signed ``arguments``, element 0 in the lowest bits, and their ``frac``. What
-    it gets: ``sigma`` of the arguments ``SIGMOID_STAGES`` cycles ago."""
+    """Return the signature of a user of the sigmoid.
+
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P) values are computed together.
+
+    Members
+    -------
+    arguments : P values of 32 bits signed, output
+        Element 0 is in the lowest bits.
+    frac : 5 bits, output
+        Fraction bits of the arguments, 0 to 30.
+    sigma : P values of 17 bits, input
+        The sigmoid of the arguments of ``SIGMOID_STAGES`` cycles ago.
+    """
     lanes = config.results_per_cycle
     return wiring.Signature(
         {
@@ -62,33 +77,49 @@ def sigmoid_signature(config: HwConfig) -> wiring.Signature:
 
 
 def use_sigmoid(m: Module, port: Any, arguments: list[Any], frac: Value) -> list[Any]:
-    """``sigma`` of signed ``arguments`` (up to 32 bits, ``frac`` fraction bits), ``SIGMOID_STAGES`` cycles later."""
+    """Connect ``arguments`` to the sigmoid and return its results.
+
+    Parameters
+    ----------
+    m : Module
+        Gets the connections.
+    port
+        The user's interface, of ``sigmoid_signature``.
+    arguments : list of Value
+        P signed values of up to 32 bits.
+    frac : Value
+        Their fraction bits.
+
+    Returns
+    -------
+    list of Value
+        P results of 17 bits, ``SIGMOID_STAGES`` cycles after their arguments.
+    """
     wide = [Cat(argument, argument[-1].replicate(VALUE_BITS - len(argument))) for argument in arguments]
     m.d.comb += [port.arguments.eq(Cat(*wide)), port.frac.eq(frac)]
     return [port.sigma.word_select(lane, SIGMOID_FRAC_BITS) for lane in range(len(arguments))]
 
 
 class Sigmoid(wiring.Component):
-    """``sigma`` of P values a cycle.
+    """Computes ``sigma`` of P values a cycle.
 
     Parameters
     ----------
-    config
+    config : HwConfig
         ``results_per_cycle`` (P) values enter and leave together.
 
     Members
     -------
-    user
-        ``sigmoid_signature``, flipped: arguments of 32 bits signed with ``frac`` (0 to 30) fraction bits; P results of
-        17 bits.
+    user : ``sigmoid_signature``, input
+        Brings P arguments of 32 bits signed with ``frac`` (0 to 30) fraction bits, and takes P results of 17 bits.
 
     Numerics
     --------
-    ``model_ref.activation.sigmoid``, bit for bit; largest error 2^-16.25.
+    Equal to ``model_ref.activation.sigmoid``, bit for bit. The largest error is 2^-16.25.
 
     Latency
     -------
-    ``latency`` = 6 cycles, one item a cycle; it never waits.
+    ``latency`` = 6 cycles. P values enter in every cycle; the block never stalls.
 
     Reference
     ---------
@@ -103,7 +134,7 @@ class Sigmoid(wiring.Component):
 
     @staticmethod
     def model(values: Int, frac_bits: Int | int) -> Int:
-        """What leaves for ``values``."""
+        """Return ``sigma`` of ``values`` that have ``frac_bits`` fraction bits."""
         return activation.sigmoid(values, frac_bits)
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -121,7 +152,7 @@ class Sigmoid(wiring.Component):
             fine = Cat(Const(0, ARGUMENT_FRAC_BITS), magnitude)
             shifted, flags = (stages.register(part) for part in shift_right(m, fine, frac, ARGUMENT_BITS))
             clamped = Mux(flags.any(), Const(ARGUMENT_MAX, ARGUMENT_BITS), shifted)
-            if table_attributes(config):  # logic is read a stage later than a block RAM: the clamp is deep
+            if table_attributes(config):  # the clamp is slow, so a register separates it from the logic
                 port = table.read_port(domain="comb")
                 m.d.comb += port.addr.eq(stages.register(clamped[REMAINDER_BITS:], f"address_{lane}"))
             else:
@@ -131,7 +162,7 @@ class Sigmoid(wiring.Component):
             held = stages.register(port.data, f"segment_{lane}")
             negative = stages.delay(argument[-1], 4, f"negative_{lane}")
 
-            # base - step is ~(~base + step), 1 - (base - step) is (1 - base) + step: one adder serves both halves.
+            # base - step = ~(~base + step) and 1 - (base - step) = (1 - base) + step, so one adder serves both signs.
             base, slope = held[:BASE_BITS], held[BASE_BITS:]
             product = stages.register(slope * remainder, f"product_{lane}")
             begin = stages.register(

@@ -1,26 +1,28 @@
-"""What a host and the gateware of a machine with AXI4-Lite control agree upon: registers, and addresses of the bus.
+"""The registers of a machine with AXI4-Lite control. Host and gateware both import this file.
 
 | offset    | name       | read                                      | written                              |
 |-----------|------------|-------------------------------------------|--------------------------------------|
 | 0x00      | NAME       | ``NAME``                                  | SLVERR                               |
-| 0x04      | STATUS     | bytes that have room, above 16 bits those | SLVERR                               |
-|           |            | that wait                                 |                                      |
-| 0x08      | DATA       | the next byte, ``HAS_BYTE`` if there is   | a byte; SLVERR if it has no room     |
+| 0x04      | STATUS     | low half: bytes that have room; high      | SLVERR                               |
+|           |            | half: bytes that wait                     |                                      |
+| 0x08      | DATA       | the next byte, with ``HAS_BYTE`` if there | a byte; SLVERR if it has no room     |
+|           |            | is one                                    |                                      |
 | 0x0C      | BUS_ERRORS | transactions that the bus refused         | SLVERR                               |
-| 0x10      | PORTS      | AXI4 masters, each with a BASE            | SLVERR                               |
-| 0x80 + 8k | BASE       | low 32 bits of where port k's words begin | the same; SLVERR if no multiple of   |
-| 0x84 + 8k |            | its high bits                             | 4,096                                |
+| 0x10      | PORTS      | number of AXI4 masters, each with a BASE  | SLVERR                               |
+| 0x80 + 8k | BASE       | address of port k's words, low 32 bits    | the same; SLVERR if it is not a      |
+| 0x84 + 8k |            | address of port k's words, high bits      | multiple of 4,096                    |
 
-All other addresses, and those of masters that the machine has not, are answered with SLVERR. It changes nothing.
+All other addresses are answered with SLVERR, and so is the BASE of a master that the machine does not have. An access
+that is answered with SLVERR changes nothing.
 """
 
 AXI_ADDRESS_BITS = 40
-"""Of the AXI4 masters, as of an UltraScale+'s slaves."""
+"""Address bits of the AXI4 masters, as many as the slaves of an UltraScale+ have."""
 BOUNDARY = 4096
-"""No burst crosses a multiple of so many bytes: AXI4, A3.4.1."""
+"""No burst crosses a multiple of this many bytes: AXI4, A3.4.1."""
 ERROR_COUNT_BITS = 16
 CONTROL_ADDRESS_BITS = 12
-"""A page of 4 KiB."""
+"""Address bits of the AXI4-Lite slave: a page of 4 KiB."""
 NAME = int.from_bytes(b"LTRN", "little")
 NAME_AT, STATUS_AT, DATA_AT, BUS_ERRORS_AT, PORTS_AT, BASE_AT = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x80
 HAS_BYTE = 1 << 8

@@ -1,15 +1,17 @@
-"""Two banks of int8 codes of T streams between the quantiser and the ternary unit.
+"""The code memory holds two banks of int8 codes of T streams between the quantiser and the ternary unit.
 
     Q codes of a stream a beat ─┬─► bank w ... bank r ─► FIFO ─► C codes of every stream a beat, once a row group
                                 └─────────────────────────┘
 
-While one operation's rows run from bank r, the quantiser fills the other, stream after stream. It begins when a bank is
-free, so codes never wait. The first row group does not wait for the whole vector: a beat is read as soon as the last
-stream's C codes are written; from memories of LUTs, while the last Q of them are.
+While the rows of one operation read bank r, the quantiser fills bank w, stream after stream. It begins only when a bank
+is free, so codes never stall. The first row group does not wait for the whole vector: a beat is read as soon as the C
+codes of the last stream are written. Memories of LUTs can read a beat in the cycle in which its last Q codes are
+written.
 
-Beats are read ahead, as far as the FIFO has room (``hw/pipeline/credits.py``).
+Beats are read ahead as far as the FIFO has room (``hw/pipeline/credits.py``).
 
-Each stream has C / Q part memories of its own. Those of up to 32 words are LUTs, the others block RAM and a register.
+Each stream has C / Q memories, called its parts. Parts of up to 32 words are built of LUTs, deeper ones of block RAM
+with a register at the output.
 """
 
 from __future__ import annotations
@@ -23,21 +25,48 @@ from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_pay
 from lutern.hw.pipeline import CreditFifo, Stages, new_memory, read_register
 
 LUT_RAM_WORDS = 32
-"""Up to so many words a part memory is built of LUTs: a block RAM of 36 bits saves 108 of them there, or less."""
+"""A part memory of up to this many words is built of LUTs. A block RAM of 36 bits would save at most 108 of them
+there."""
 
 
 class CodeMemory(wiring.Component):
     """Feeds the ternary unit with codes, row group after row group.
 
-    Members: ``i_codes`` from the quantiser, for each operation's vectors a pass a stream, 0 to ``final_stream``, always
-    ready; ``may_begin``: a bank is free for those of an operation, and ``begins``: it is claimed, in this cycle;
-    ``i_op`` engine operations (``ENGINE_OP``) in the same order, of which those behind one with ``keep`` use its codes;
-    ``o`` codes of all T streams for the ternary unit; ``final_stream`` N - 1, constant while anything is in flight.
-    Behind the end of a vector the last beat holds what stood there before, and so does a stream from N on.
+    Parameters
+    ----------
+    config : HwConfig
+        ``columns`` (C), ``streams`` (T), ``codes_per_cycle`` (Q), ``max_width``.
 
-    Latency: C codes of the last stream written in cycle t are valid at ``o`` in cycle t + ``latency`` (1 where the part
-    memories are LUTs, 2 if the vector ends ahead of the last part; else 3); an operation may follow the one before it
-    without an idle cycle when its codes are there. A bank may be claimed ``bank_latency`` cycles after its last read.
+    Members
+    -------
+    i_codes : stream of ``layouts.quantised_payload``, input
+        Codes from the quantiser: for each operation one pass for each stream, 0 to ``final_stream``. Always ready.
+    may_begin : 1 bit, output
+        A bank is free for the codes of an operation.
+    begins : 1 bit, input
+        The bank is claimed in this cycle.
+    i_op : stream of ``layouts.ENGINE_OP``, input
+        Operations in the order of their codes. An operation that follows one with ``keep`` uses the codes of that one.
+    o : stream of ``layouts.codes_payload``, output
+        Codes of all T streams for the ternary unit. After the end of a vector the rest of its last beat holds old
+        codes, and so does a stream that is not used.
+    final_stream : ``stream_bits`` bits, input
+        N - 1 for a run of N streams. Constant while anything is in flight.
+
+    Numerics
+    --------
+    None: codes are copied.
+
+    Latency
+    -------
+    ``latency`` by ``is_in_luts``: 1 for True, 3 for False. It counts the cycles from the write of the last stream's C
+    codes to ``o``. Where parts are LUTs and the vector ends before the last part of a beat, it is 2. An operation
+    follows the one before it without an idle cycle if its codes are written. A bank may be claimed ``bank_latency`` = 2
+    cycles after its last read.
+
+    Reference
+    ---------
+    None.
     """
 
     bank_latency = 2
@@ -58,22 +87,30 @@ class CodeMemory(wiring.Component):
 
     @staticmethod
     def is_in_luts(config: HwConfig) -> bool:
-        """Whether the part memories, of two banks each, are built of LUTs."""
+        """Return whether the part memories, which hold both banks, are built of LUTs."""
         return 2 * -(-config.max_width // config.columns) <= LUT_RAM_WORDS
 
     @staticmethod
     def latency_of(config: HwConfig) -> int:
-        """Cycles from the write of a beat of codes to ``o``."""
+        """Return the cycles from the write of the last codes of a beat to ``o``."""
         return CodeMemory.read_latency_of(config) + CodeMemory.written_latency(config, whole=True)
 
     @staticmethod
     def read_latency_of(config: HwConfig) -> int:
-        """Cycles from the read of a beat to ``o``."""
+        """Return the cycles from the read of a beat to ``o``."""
         return 1 if CodeMemory.is_in_luts(config) else 2
 
     @staticmethod
     def written_latency(config: HwConfig, *, whole: bool) -> int:
-        """Cycles from the write of a beat's last codes to its read; ``whole``: all its parts are written."""
+        """Return the cycles from the write of a beat's last codes to its read.
+
+        Parameters
+        ----------
+        config : HwConfig
+            The machine.
+        whole : bool
+            The last codes are in the last part of the beat.
+        """
         return 0 if whole and CodeMemory.is_in_luts(config) else 1
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -119,7 +156,7 @@ class CodeMemory(wiring.Component):
         for number in range(config.streams):
             of_stream = i.stream == number if config.streams > 1 else 1
             for index in range(parts):
-                attrs: dict[str, str | int] = {"no_rw_check": 1}  # what is being written is not used
+                attrs: dict[str, str | int] = {"no_rw_check": 1}  # a word that is being written is never used
                 attrs["ram_style"] = "distributed" if in_luts else "block"
                 memory = new_memory(part_bits, 2 * beats, attrs=attrs)
                 m.submodules[f"part_{number}_{index}"] = memory
@@ -165,7 +202,7 @@ class CodeMemory(wiring.Component):
                     with m.If((bank_w == bank) & of_final):
                         m.d.sync += full[bank].eq(1)
 
-        released = Signal(2)  # banks whose last beat has been read; a cycle later they are empty
+        released = Signal(2)  # banks whose last beat has been read; they are free a cycle later
         m.d.sync += [released.eq(0), claimed.eq(claimed + self.begins - released.any())]
         for bank in range(2):
             with m.If(released[bank]):

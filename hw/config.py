@@ -1,7 +1,7 @@
-"""``HwConfig``: how the network is computed. One frozen description from which every width and depth follows.
+"""``HwConfig`` describes how the network is computed. Every width and depth of the gateware follows from it.
 
-A bitstream's limits (widest vector, state words, memory) are part of it; what is computed is ``ModelConfig``, and
-travels in the image. Presets are data, and are the choices of the command line.
+The limits of a bitstream (widest vector, state words, memory) are part of ``HwConfig``. ``ModelConfig`` describes what
+is computed, and is part of the image. Presets are data (hw/presets.py), and are the choices of the command line.
 """
 
 from __future__ import annotations
@@ -18,88 +18,118 @@ from lutern.model_ref.signature import SLICE, WIDE
 
 TRITS_PER_BYTE = 5
 TRIT_MEMORY = 1 << 23
-"""Word address from which on the host writes the memory of trits: ``TRIT_MEMORY | beat << part_bits | part``."""
+"""Word addresses from this one on are those of the memory of trits, for the host: ``TRIT_MEMORY | beat << part_bits |
+part``."""
 
 
 SOURCES = ("resident", "streamed")
 MEMORIES = ("block", "sdram", "ddr3", "host", "port", "axi")
 OUTSIDE = ("sdram", "ddr3", "port", "axi")
-"""Memories beside the chip: they have the march test."""
+"""Memories outside the chip. They have the march test."""
 AXI_PORTS = (1, 2, 4, 8, 16)
 AXI_DATA_BITS = (64, 128, 256, 512)
 STATES = ("block", "memory")
 CELLS = ("generic", "ecp5")
 STATE_BASE_BITS = 20
-"""Bits of an operation that name a beat of the memory of states."""
+"""Bits of the field of an operation that names a beat of the memory of states."""
 HOST_CHUNKS = 4
-"""Chunks of the link that must have room on a chip whose words the host sends."""
+"""Chunks of the link that a chip must have room for if the host sends its words."""
 RENAMED = {"tokens": "streams"}
-"""Old names of fields, and the names that they have now."""
+"""Old names of fields, with their present names."""
 RENAMED_SOURCES = {"stream": "streamed"}
-"""Old values of ``source``, and the values that they have now."""
+"""Old values of ``source``, with their present values."""
 
 
 def renamed_or_known(name: str, known: Sequence[str]) -> str:
-    """What to write in place of a name that no field has: the end of a sentence."""
+    """Return the end of a sentence: what to write in place of a name that no field has.
+
+    Parameters
+    ----------
+    name : str
+        The unknown name.
+    known : sequence of str
+        Names of the fields.
+    """
     return f"it is called {RENAMED[name]} now" if name in RENAMED else f"choose one of {', '.join(known)}"
 
 
 @dataclass(frozen=True)
 class HwConfig:
-    """Shape of the machine.
+    """Describes the shape of a machine.
 
-    rows, columns
-        the ternary unit takes ``rows * columns = lanes`` trits a cycle: ``columns`` codes against ``rows`` rows.
-        ``columns``, ``streams``, ``results_per_cycle`` and ``codes_per_cycle`` are powers of two, for an index is split
-        by its bits; ``rows`` is any multiple of ``results_per_cycle``.
-    streams
-        activation vectors that every trit is applied to, most streams of a run: conversations that share a pass.
-    results_per_cycle
-        sums that leave the ternary unit in a cycle, width of the elementwise path (divides ``rows``).
-    codes_per_cycle
-        codes that the quantiser makes in a cycle (divides ``columns``; a multiple of ``results_per_cycle``).
-    source
-        "resident": trits in block RAM, a beat a cycle, operations and gains beside them in a memory of words.
-        "streamed": one memory of words holds everything, and delivers a word a cycle at best.
-    memory
-        where the words are: "block" RAM of the chip; "sdram" or "ddr3" of the board; "host": sent over the link every
-        token; "port": a memory of the user's at a port of the top, see hw/memory/word_source.py; "axi": the same
-        through AXI4, see hw/memory/axi.py (all for source "streamed").
-    memory_ports
-        "axi": masters that a word is striped over, each of 64 to 512 bits.
-    memory_hz
-        "ddr3": the clock of the memory's controller, half the part's; a word comes every two cycles.
-    state
-        where S is: "block" RAM of the chip; "memory": behind the words, read before a layer and written after it
-        (hw/state_dma.py; not where the host sends the words).
-    words_in_flight
-        "port", "axi": words that are asked for ahead, to hide the latency of that memory in cycles.
-    word_bytes
-        bytes of a word of memory: what the host writes, and what the record stream consists of.
-    memory_words
-        depth of the memory of words; "host": words that wait on the chip, a power of two of chunks of the link.
-    trit_beats
-        resident: depth of the memory of trits, in beats; the embedding table follows the trits.
-    max_width, max_state, max_vocab
-        longest vector (hidden or intermediate size), state words (layers * hidden size * streams), tokens. With state
-        "memory" ``max_state`` limits nothing: the states of as many streams fit as there are words left for.
-    trit_fifo_words, gain_fifo_words
-        words of trits (source "streamed") and of gains that wait after the router, which runs ahead during a barrier.
-    gain_fifo_groups
-        groups of gains (of P elements each) that wait after those words; many where a group takes several words and
-        results come a beat a cycle.
-    lut_ram_depth
-        resident, where block RAMs are full of trits: memories of vectors and tables up to this depth are built of LUTs.
-    top_k
-        the largest logits that are kept for the host; 0 keeps all of them.
-    clock_hz
-        the clock that tokens per second are stated for; what a board reaches is its build's report.
-    cells
-        "ecp5" builds lanes of CCU2C cells; "generic" leaves them to the synthesis, and is what is simulated.
-    counters
-        adds the counters of what lanes and record stream wait for, phase by phase (hw/counters.py).
-    debug_tap
-        adds the ports with which the simulated board shows h, S, codes and sums.
+    Letters in other documents: R ``rows``, C ``columns``, T ``streams``, P ``results_per_cycle``, Q
+    ``codes_per_cycle``. C, T, P and Q are powers of two, because an index is split by its bits.
+
+    Parameters
+    ----------
+    name : str
+        The name of the machine.
+    rows : int
+        Rows of a beat of trits; a multiple of ``results_per_cycle``. The ternary unit takes ``rows * columns`` trits a
+        cycle, one for each lane.
+    columns : int
+        Codes that are applied to each row of a beat.
+    streams : int
+        Activation vectors that every trit is applied to, and so the most streams of a run: conversations that share a
+        pass.
+    results_per_cycle : int
+        Sums that leave the ternary unit in a cycle, and elements that the elementwise path takes in a cycle.
+    codes_per_cycle : int
+        Codes that the quantiser makes in a cycle. It divides ``columns`` and is a multiple of ``results_per_cycle``.
+    source : str
+        "resident": trits are in block RAM and come a beat a cycle; operations and gains are in a separate memory of
+        words. "streamed": one memory of words holds everything and gives at most one word a cycle.
+    memory : str
+        Where the words are. All but "block" need source "streamed".
+
+        - "block": block RAM of the chip.
+        - "sdram" or "ddr3": a DRAM part of the board.
+        - "host": the host sends them over the link for every token.
+        - "port": a memory of the user at a port of the top level, see hw/memory/word_source.py.
+        - "axi": a memory of the user at AXI4 ports, see hw/memory/axi.py.
+    memory_ports : int
+        Memory "axi": AXI4 masters that a word is striped over, each of 64 to 512 bits.
+    memory_hz : int
+        Memory "ddr3": clock of the memory's controller, half the clock of the part. A word comes every two cycles.
+    state : str
+        Where S is. "block": in block RAM. "memory": after the words in their memory; it is read before each layer and
+        written after it (hw/state_dma.py). The latter is not possible where the host sends the words.
+    words_in_flight : int
+        Memory "port" or "axi": words that are requested ahead, to hide the latency of that memory in cycles.
+    word_bytes : int
+        Bytes of a word of memory. The host writes words, and the record stream consists of words.
+    memory_words : int
+        Depth of the memory of words. Memory "host": words that the chip buffers, a power of two times the words
+        of a chunk of the link.
+    trit_beats : int
+        Source "resident": depth of the memory of trits, in beats. The embedding table follows the trits.
+    max_width : int
+        Longest vector: hidden or intermediate size.
+    max_state : int
+        Most words of state: layers * hidden size * streams. With state "memory" it limits nothing: as many states fit
+        as the memory has words left for.
+    max_vocab : int
+        Most tokens of a vocabulary.
+    trit_fifo_words : int
+        Source "streamed": words of trits that are buffered after the router, which runs ahead during a barrier.
+    gain_fifo_words : int
+        Words of gains that are buffered after the router.
+    gain_fifo_groups : int
+        Groups of gains, each for P elements, that are buffered after those words. A group may take several words while
+        results come a beat a cycle; then many groups are needed.
+    lut_ram_depth : int
+        Source "resident", whose block RAMs are full of trits: memories of vectors and tables up to this depth are built
+        of LUTs.
+    top_k : int
+        Number of largest logits that are kept for the host; 0 keeps all logits.
+    clock_hz : int
+        Clock that tokens per second are stated for. The report of a build says what a board reaches.
+    cells : str
+        "ecp5" builds lanes of CCU2C cells. "generic" leaves them to the synthesis, and is what is simulated.
+    debug_tap : bool
+        Adds the ports with which the simulated board shows h, S, codes and sums.
+    counters : bool
+        Adds counters of what lanes and record stream wait for, phase by phase (hw/counters.py).
     """
 
     name: str
@@ -147,18 +177,18 @@ class HwConfig:
         ):
             if getattr(self, large) % getattr(self, small):
                 raise LuternError(
-                    f"HwConfig {self.name}: {large} is {getattr(self, large)}, no multiple of "
-                    f"{small} {getattr(self, small)}; choose one."
+                    f"HwConfig {self.name}: {large} is {getattr(self, large)}, which is not a multiple of "
+                    f"{small} {getattr(self, small)}; give a multiple."
                 )
         if self.source == "resident" and self.memory != "block":
             raise LuternError(
-                f"HwConfig {self.name}: source resident keeps its weights in block RAM, memory is {self.memory!r}; "
+                f"HwConfig {self.name}: source resident keeps its weights in block RAM, but memory is {self.memory!r}; "
                 "choose source streamed."
             )
         if self.source == "streamed" and self.beat_bytes % self.word_bytes:
             raise LuternError(
-                f"HwConfig {self.name}: a beat of trits has {self.beat_bytes} bytes, no multiple of word_bytes "
-                f"{self.word_bytes}; choose a word that beats consist of."
+                f"HwConfig {self.name}: a beat of trits has {self.beat_bytes} bytes, which is not a multiple of "
+                f"word_bytes {self.word_bytes}; give a word_bytes that divides the beat."
             )
         if self.state == "memory":
             self._check_state()
@@ -166,14 +196,14 @@ class HwConfig:
             self._check_ports()
         if self.source == "streamed" and self.word_bits > WIDE and self.word_bits % SLICE:
             raise LuternError(
-                f"HwConfig {self.name}: word_bytes is {self.word_bytes}; words of more than {WIDE // 8} bytes are "
-                f"multiples of {SLICE // 8}."
+                f"HwConfig {self.name}: word_bytes is {self.word_bytes}; above {WIDE // 8} bytes, give a multiple of "
+                f"{SLICE // 8}."
             )
         least = HOST_CHUNKS * (CHUNK_BYTES // self.word_bytes)
         if self.memory == "host" and self.memory_words < least:
             raise LuternError(
-                f"HwConfig {self.name}: {self.memory_words} words wait on the chip; give memory_words {least} or more, "
-                "so that the link goes on while they are used."
+                f"HwConfig {self.name}: memory_words is {self.memory_words}; with memory host give {least} or more, so "
+                "that the link stays busy while words are used."
             )
         for name, value, lowest, highest in (
             ("rows / results_per_cycle", self.rows // self.results_per_cycle, 1, 255),
@@ -204,17 +234,17 @@ class HwConfig:
         if self.source == "resident" or self.memory == "host":
             kept = "source resident" if self.source == "resident" else "memory host"
             raise LuternError(
-                f"HwConfig {self.name}: state is 'memory', and with {kept} there is no memory of words that holds it; "
+                f"HwConfig {self.name}: state is 'memory', but with {kept} no memory of words can hold it; "
                 "choose state block."
             )
         if self.word_bytes & (self.word_bytes - 1) or self.word_bytes > 4 * self.max_width:
             raise LuternError(
-                f"HwConfig {self.name}: state is 'memory', and word_bytes is {self.word_bytes}; give a power of two "
-                f"that a vector of max_width {self.max_width} fills."
+                f"HwConfig {self.name}: state is 'memory', and word_bytes is {self.word_bytes}; give a power of two up "
+                f"to {4 * self.max_width}, the bytes of a vector of max_width {self.max_width}."
             )
 
     def _check_ports(self) -> None:
-        """Refuse words that no AXI4 ports carry."""
+        """Refuse words that no AXI4 ports can carry."""
         bits = self.word_bits // self.memory_ports
         if (
             self.memory_ports not in AXI_PORTS
@@ -228,7 +258,7 @@ class HwConfig:
 
     @property
     def lanes(self) -> int:
-        """Trits consumed in a cycle."""
+        """Trits that are consumed in a cycle."""
         return self.rows * self.columns
 
     @property
@@ -248,23 +278,23 @@ class HwConfig:
 
     @property
     def address_bits(self) -> int:
-        """Bits of an address of the memory of words, as readers and link hold it; resident: of both memories."""
+        """Bits of an address of the memory of words in readers and link; of a resident machine, of both memories."""
         words = 2 * TRIT_MEMORY if self.source == "resident" else self.memory_words
         return max(16, (words - 1).bit_length())
 
     @property
     def parts(self) -> int:
-        """Words that a resident beat is written in; the last one may be cut short."""
+        """Words in which the host writes a resident beat; the last one may be cut short."""
         return -(-self.beat_bytes // self.word_bytes)
 
     @property
     def part_bits(self) -> int:
-        """Low bits of a trit memory's address that name the part of a beat."""
+        """Low bits of an address in the memory of trits, which name the part of a beat."""
         return (self.parts - 1).bit_length()
 
     @property
     def stream_bits(self) -> int:
-        """Bits that name one of ``streams`` streams; 1 for a single stream, always 0."""
+        """Bits that name one of ``streams`` streams. For a single stream it is 1 bit, which is always 0."""
         return max(1, (self.streams - 1).bit_length())
 
     @property
@@ -274,12 +304,12 @@ class HwConfig:
 
     @property
     def state_bits(self) -> int:
-        """Bits that name one of ``state_beats``; with state "memory" no operation names one."""
+        """Bits that name one of ``state_beats``. With state "memory" it is 1, and no operation names a beat."""
         return 1 if self.state == "memory" else max(1, (self.state_beats - 1).bit_length())
 
     @property
     def base_bits(self) -> int:
-        """Bits that name where the state of a stream begins: a beat of the memory of states, or a word."""
+        """Bits that name the start of a stream's state: a beat of the memory of states, or a word."""
         return self.address_bits if self.state == "memory" else self.state_bits
 
     @property
@@ -290,9 +320,10 @@ class HwConfig:
 
     @property
     def counted_phases(self) -> int:
-        """Phases of a token that the table of counters holds, 7 a layer and 3; 0 without counters.
+        """Phases of a token that the table of counters holds; 0 without counters.
 
-        Its block RAMs are 512 rows deep, for 72 layers. A resident machine's table is built of LUTs, for 17 layers.
+        A token has 7 phases for each layer, and 3 more. The table of 512 rows is block RAM and holds 72 layers. That of
+        a resident machine is built of LUTs and holds 17 layers.
         """
         if not self.counters:
             return 0
@@ -300,7 +331,8 @@ class HwConfig:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the description in canonical JSON, in hexadecimal; later fields count where they are used."""
+        """SHA-256 of the description as canonical JSON, in hexadecimal. Fields that were added later count only where
+        they are used."""
         values = asdict(self)
         for name, unused in (("counters", False), ("state", "block")):
             if values[name] == unused:
@@ -316,7 +348,18 @@ class HwConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HwConfig:
-        """A machine from the fields of its JSON. An old name is refused with the one that it has now."""
+        """Return a machine from the fields of its JSON.
+
+        Parameters
+        ----------
+        values : mapping
+            Values by field.
+
+        Raises
+        ------
+        LuternError
+            A name is not that of a field. If it is an old name, the sentence says the present one.
+        """
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
@@ -324,5 +367,5 @@ class HwConfig:
         return cls(**values)
 
     def with_(self, **changes: object) -> HwConfig:
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Counters of what the lanes and the record stream do in each cycle of a token, phase by phase.
+"""The counters record, phase by phase, what the lanes and the record stream do in each cycle of a token.
 
     embedding's row │ f_proj, layer 0 │ i_proj │ ... │ lm_head │ choice      phases of a token, no cycle between them
       to its last     to the last beat of trits ...              to the token
@@ -7,12 +7,13 @@
     lanes    beats │ barrier │ codes │ trits │ sums                  one of five causes a cycle, so their sum is the
     records  words │ memory │ operations │ gains │ trit_fifo         phase's length, and that of all phases the token's
 
-At the end of a phase its ten counts go into a table, a row a phase, over those of the token before. The meaning of each
-is in hw/protocol.py. Nothing here stands in the data's way: every input ends in a register.
+At the end of a phase its ten counts are written to a table that has one row for each phase. They replace the counts of
+the token before. hw/protocol.py says what each count means. Every input ends in a register, so the counters lengthen no
+path of the machine.
 
-Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320 bits: 9 block RAMs, 910 places of logic and
-370 flip-flops (`lutern cost counters --preset sdram-x16`). A resident machine's block RAMs are full of trits, so its
-table is built of LUTs: 6,700 places and 690 flip-flops. So they are an option.
+Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320 bits. They take 9 block RAMs, 910 logic
+cells and 370 flip-flops (`lutern cost counters --preset sdram-x16`). The block RAMs of a resident machine are full of
+trits, so its table is built of LUTs: 6,700 logic cells and 690 flip-flops. The counters are an option for this reason.
 """
 
 from __future__ import annotations
@@ -40,24 +41,64 @@ INPUTS = (
     "to_gains",
     "to_trits",
 )
-"""Members of one bit each, see `Counters`."""
+"""Inputs of one bit each; `Counters` describes them."""
 
 
 def table_style(config: HwConfig) -> str:
-    """What the table is built of: on a resident machine the block RAMs are full of trits."""
+    """Return the kind of RAM of the table: LUTs on a resident machine, whose block RAMs are full of trits."""
     return "distributed" if config.source == "resident" else "block"
 
 
 class Counters(wiring.Component):
-    """Counts cycles by cause.
+    """Counts the cycles of each phase by cause.
 
-    Members: ``begins`` a run, ``ends_token``: its cycle is the next token's first; ``ends_row``: its cycle is the
-    phase's last, as that of a ``beat`` with ``last_beat``; of the lanes ``codes`` and ``trits`` that are offered;
-    of the record stream ``word`` offered, ``taken``, wanted by the gains (``to_gains``) or the trits (``to_trits``).
-    ``address``: phase times ``COUNTER_STRIDE`` plus counter, whose ``data`` comes one cycle later; ``phases`` of the
-    last token, 0 if none was chosen since the run began.
+    Parameters
+    ----------
+    config : HwConfig
+        ``counted_phases`` rows of the table; ``source`` selects the kind of RAM.
 
-    Latency: a token's counts are in the table 2 cycles after ``ends_token``.
+    Members
+    -------
+    begins : 1 bit, input
+        A run begins.
+    ends_token : 1 bit, input
+        The token is chosen; this cycle is the first of the next token.
+    ends_row : 1 bit, input
+        The last beat of the embedding row is used; this cycle is the last of its phase.
+    codes : 1 bit, input
+        The code memory offers codes to the lanes.
+    trits : 1 bit, input
+        The lanes are offered trits.
+    beat : 1 bit, input
+        The lanes take a beat.
+    last_beat : 1 bit, input
+        With ``beat``: it is the last of a matrix, and this cycle is the last of its phase.
+    word : 1 bit, input
+        The memory offers a word of the record stream.
+    taken : 1 bit, input
+        With ``word``: the decoder takes it.
+    to_gains : 1 bit, input
+        With ``word``: it goes to the supply of gains.
+    to_trits : 1 bit, input
+        With ``word``: it goes to the FIFO of trits.
+    address : 16 bits, input
+        Selects a count: the phase times ``COUNTER_STRIDE`` plus the number of the counter.
+    data : 32 bits, output
+        The count, one cycle after ``address``.
+    phases : 16 bits, output
+        Phases of the last token; 0 if no token was chosen since the run began.
+
+    Numerics
+    --------
+    Counts are modulo 2^32.
+
+    Latency
+    -------
+    The counts of a token are in the table 2 cycles after ``ends_token``.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -70,7 +111,7 @@ class Counters(wiring.Component):
         attrs: dict[str, str | int] = {"no_rw_check": 1, "ram_style": table_style(self.config)}
         m.submodules.table = table = new_memory(ROW_BITS, depth, attrs=attrs)
 
-        # what the cycle before was spent on
+        # the cause of the cycle before
         begun = Signal()  # the first beat of this matrix has been taken
         ends_matrix = self.beat & self.last_beat
         with m.If(self.beat):
@@ -96,7 +137,7 @@ class Counters(wiring.Component):
             begins.eq(self.begins),
             ends_token.eq(self.ends_token),
             ends_phase.eq(self.ends_row | ends_matrix),
-            phase_ended.eq(ends_phase),  # its own cycle counts as well
+            phase_ended.eq(ends_phase),  # a cycle later, so that the last cycle of the phase is counted
         ]
 
         counts = [Signal(BITS, name=f"count_{name}") for name in COUNTER_NAMES]

@@ -1,4 +1,4 @@
-"""The decoder: everything between the record stream and the chosen tokens.
+"""The decoder joins all blocks between the record stream and the chosen tokens.
 
     words ─► router ─┬─ operations ─► sequencer
                      ├─ gains ─► supply ─► gain join
@@ -9,7 +9,7 @@
                                                codes                        └─► head ─► token               │
                                                  └──────────────────────────────────────────────────────────┘
 
-This file only joins blocks; what each does is in its own module, when it does it in docs/engine.md.
+This file only joins blocks. The module of each block says what the block does, and docs/engine.md says when.
 """
 
 from __future__ import annotations
@@ -55,40 +55,111 @@ from lutern.hw.ternary import TernaryUnit
 from lutern.hw.weight_check import WeightCheck
 
 ROUTES = (("mlgru", (Op.F, Op.I, Op.G)), ("glu", (Op.GATE,)), ("head", (Op.HEAD,)))
-"""Which block takes the values of which operation from the scale's FIFO; UP, EMBED and RESIDUAL take none."""
+"""Operations whose values leave through the FIFO of the scale, by the block that takes them. UP, EMBED and RESIDUAL
+skip it."""
 
 
 TAP_VALUE_BITS = {"h": VALUE_BITS, "s": VALUE_BITS, "codes": CODE_BITS}
 """Bits of a value of each debug tap."""
 TAP_STREAM_BITS = 8
-"""Top bits of a tap's payload: the stream of the values."""
+"""Top bits of the payload of a tap, which hold the stream of the values."""
 
 
 def taps(config: HwConfig) -> dict[str, int]:
-    """Debug taps and their payload bits: values as they are written, P or Q at a time, without back-pressure."""
+    """Return the debug taps, with the bits of their payloads.
+
+    A tap shows P or Q values as they are written, and above them their stream. It has no back-pressure.
+
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P), ``codes_per_cycle`` (Q).
+    """
     counts = {"h": config.results_per_cycle, "s": config.results_per_cycle, "codes": config.codes_per_cycle}
     return {name: count * TAP_VALUE_BITS[name] + TAP_STREAM_BITS for name, count in counts.items()}
 
 
 def _find(m: Module, names: str) -> list[Any]:
-    """The submodules with these names, which blanks separate."""
+    """Return the submodules with these names, which blanks separate."""
     return [m.submodules[name] for name in names.split()]
 
 
 class Decoder(wiring.Component):
     """Decodes tokens from the record stream.
 
-    Members: ``i_words`` the records, again and again; resident machines: ``i_trits`` the beats, again and again;
-    ``i_row`` words of the embedding rows that ``o_start`` {token, stream} asks for, ``narrow_rows`` whether they hold
-    items of 12 bits (machines of ``layouts.takes_narrow_rows``); ``i_feed``, ``i_run`` of the host;
-    ``o_token`` {token, last} chosen tokens; ``vocab`` tokens of the model; ``status`` of the last step (valid with its
-    last ``o_token``); ``logits_stream``, ``logits_address``: ``logits_data`` raw sums and ``scale``, one cycle later;
-    with ``counters`` ``counters_address``: ``counters_data`` one cycle later, and ``counted``, see hw/counters.py;
-    with state "memory" ``o_state`` requests for words of it, ``i_state`` the words that were read; ``setup``;
-    ``damage`` of the weights, see hw/weight_check.py, which no reset changes;
-    with ``debug_tap`` the ports ``tap_h``, ``tap_s``, ``tap_codes`` and their valids.
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
 
-    Latency: the cycles of a token are those of ``measure.cycles``.
+    Members
+    -------
+    i_words : stream of ``word_bits`` bits, input
+        The record stream, which repeats without end.
+    i_trits : stream of ``beat_bits`` bits, input, source "resident"
+        The beats of trits, which repeat without end.
+    i_row : stream of ``word_bits`` bits, input
+        Words of the rows that ``o_start`` requests.
+    narrow_rows : 1 bit, input, machines of ``layouts.takes_narrow_rows``
+        The rows have elements of 12 bits.
+    i_feed : stream of ``protocol.feed_layout``, input
+        First token, state and seed of a stream, before its run.
+    i_run : stream of ``protocol.RUN_LAYOUT``, input
+        A run of the host.
+    o_start : stream of ``layouts.token_payload``, output
+        Requests the row of a token.
+    o_token : stream of ``protocol.TOKEN_LAYOUT``, output
+        The chosen tokens.
+    vocab : 16 bits, input
+        Tokens of the model.
+    setup : ``protocol.SETUP_LAYOUT``, input
+        The last SETUP record.
+    damage : ``protocol.DAMAGE_LAYOUT``, output
+        Damage of the weights, see `WeightCheck`. A reset does not change it.
+    status : ``protocol.STATUS``, output
+        Figures of the last step, valid with its last ``o_token``.
+    logits_stream : 4 bits, input
+        Selects the stream of ``logits_data`` and ``scale``.
+    logits_address : 16 bits, input
+        Selects the logit, see `Head`.
+    logits_data : 24 bits, output
+        The raw sum, one cycle after its address.
+    scale : ``protocol.SCALE_LAYOUT``, output
+        The scale of the stream's logits, one cycle after ``logits_stream``.
+    o_state : stream of ``memory.state_request_layout``, output, state "memory"
+        Requests for words of the state.
+    i_state : stream of ``word_bits`` bits, input, state "memory"
+        The words that were read.
+    counters_address : 16 bits, input, ``counters``
+        Selects a count, see `Counters`.
+    counters_data : 32 bits, output, ``counters``
+        The count, one cycle after its address.
+    counted : 16 bits, output, ``counters``
+        Phases of the last token.
+    tap_h_valid : 1 bit, output, ``debug_tap``
+        A beat of h is written in this cycle.
+    tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
+        The values of h, and above them their stream.
+    tap_s_valid : 1 bit, output, ``debug_tap``
+        A beat of the new S is written in this cycle.
+    tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
+        The values of S, and above them their stream.
+    tap_codes_valid : 1 bit, output, ``debug_tap``
+        A beat of codes is written in this cycle.
+    tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
+        The codes, and above them their stream.
+
+    Numerics
+    --------
+    Equal to ``model_ref.model``, bit for bit.
+
+    Latency
+    -------
+    ``measure.cycles`` computes the cycles of a token.
+
+    Reference
+    ---------
+    ``model_ref.model``; docs/engine.md.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -145,7 +216,7 @@ class Decoder(wiring.Component):
         m.submodules.join = GainJoin(config)
         m.submodules.norm = RmsNorm(config)
         m.submodules.gains = GainSupply(config)
-        row_ended = Signal()  # what is left of its last word is dropped; the next row comes some cycles later
+        row_ended = Signal()  # drops the rest of the row's last word; the next row comes some cycles later
         m.submodules.row = row = ResetInserter(row_ended)(GroupUnpacker(config, (1,)))
         m.submodules.row_skid = ResetInserter(row_ended)(Skid(row.o.signature.members["payload"].shape))
 
@@ -165,7 +236,7 @@ class Decoder(wiring.Component):
         return m
 
     def _connect_records(self, m: Module) -> None:
-        """Takes the record stream apart."""
+        """Connect the record stream to its blocks."""
         config = self.config
         router, sequencer, ternary, gains = _find(m, "router sequencer ternary gains")
         join_streams(m, self.i_words, router.i)
@@ -179,7 +250,7 @@ class Decoder(wiring.Component):
         join_streams(m, router.o_gains, gains.i)
 
     def _connect_check(self, m: Module) -> None:
-        """Shows the check what is read; rows and tokens go through it."""
+        """Connect the check of the weights: it sees all words, and rows and tokens pass through it."""
         check, router = m.submodules.check, m.submodules.router
         join_streams(m, self.i_row, check.i_row)
         join_streams(m, check.o_token, self.o_token)
@@ -201,7 +272,7 @@ class Decoder(wiring.Component):
             ]
 
     def _connect_row(self, m: Module, row_ended: Signal) -> None:
-        """Brings the words of embedding rows to their unpacker."""
+        """Connect the words of embedding rows to their unpacker."""
         config, words = self.config, m.submodules.check.o_row
         if config.source == "streamed":
             words = self._buffer(m, "row_fifo", words, row_fifo_words(config))
@@ -213,7 +284,7 @@ class Decoder(wiring.Component):
         join_streams(m, words, m.submodules.row.i)
 
     def _connect_values(self, m: Module) -> None:
-        """Closes the loop of codes, sums, values, vectors and the norm."""
+        """Connect the loop of codes, sums, values, vectors and the norm."""
         config = self.config
         sequencer, codes, ternary, results, scale, mlgru = _find(m, "sequencer codes ternary results scale mlgru")
         glu, sigmoid, residual, head, join, norm = _find(m, "glu sigmoid residual head join norm")
@@ -244,7 +315,7 @@ class Decoder(wiring.Component):
         ]
 
     def _connect_gains(self, m: Module, row_ended: Signal) -> Value:
-        """Joins gains, bounds and embedding rows to the values; returns whether a row's last element is used."""
+        """Connect gains, bounds and embedding rows to the values; return whether a row's last element is used."""
         sequencer, results, join, gains, row, row_skid = _find(m, "sequencer results join gains row row_skid")
         join_streams(m, sequencer.o_supply, gains.i_op)
         join_streams(m, sequencer.o_gains, join.i_op)
@@ -267,14 +338,14 @@ class Decoder(wiring.Component):
         return row_ends
 
     def _connect_host(self, m: Module, row_ends: Value) -> None:
-        """Joins runs, rows and tokens to the sequencer, and tells all blocks how many streams there are."""
+        """Connect runs, rows and tokens to the sequencer, and the number of streams to all blocks."""
         sequencer, codes, ternary, results, head, join, norm = _find(
             m, "sequencer codes ternary results head join norm"
         )
         join_streams(m, self.i_feed, sequencer.i_feed)
         join_streams(m, self.i_run, sequencer.i_run)
         join_streams(m, sequencer.o_seed, head.i_seed)
-        # A row is asked for when the one before it has been used: the fetch never blocks the record stream.
+        # A row is requested when the one before it has been used, so the fetch never blocks the record stream.
         row_under_way = Signal()
         asks, asked = sequencer.o_start, self.o_start
         m.d.comb += [
@@ -291,11 +362,11 @@ class Decoder(wiring.Component):
             join_streams(m, sequencer.o_token, m.submodules.check.i_token)
         for block in (codes, ternary, results, join, norm):
             m.d.comb += block.final_stream.eq(sequencer.final_stream)
-        # A cycle late: none is taken near the end of a step, and the lanes' ready ends here.
+        # Beats are counted a cycle late, so the path of the lanes' ready ends here. No beat is taken near a step's end.
         m.d.sync += sequencer.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready)
 
     def _connect_status(self, m: Module) -> None:
-        """Joins parameters, logits and the status of a step."""
+        """Connect parameters, logits and the status of a step."""
         sequencer, results, scale, mlgru, residual, head = _find(m, "sequencer results scale mlgru residual head")
         saturations = Signal(16)
         with m.If(self.i_run.valid & self.i_run.ready):
@@ -326,7 +397,7 @@ class Decoder(wiring.Component):
         ]
 
     def _connect_state(self, m: Module) -> None:
-        """Joins the DMA of the state; a run's last token waits until all is saved."""
+        """Connect the DMA of the state. The last token of a run waits until the state is saved."""
         sequencer, mlgru = _find(m, "sequencer mlgru")
         m.submodules.state_dma = dma = StateDma(self.config)
         wiring.connect(m, dma.window, mlgru.window)
@@ -350,7 +421,7 @@ class Decoder(wiring.Component):
         ]
 
     def _connect_counters(self, m: Module) -> None:
-        """Shows the streams to the counters."""
+        """Connect the counters to the streams."""
         config = self.config
         router, sequencer, ternary, results = _find(m, "router sequencer ternary results")
         m.submodules.counters = counters = Counters(config)
@@ -377,7 +448,7 @@ class Decoder(wiring.Component):
         ]
 
     def _connect_taps(self, m: Module) -> None:
-        """Shows the values of the debug taps."""
+        """Connect the debug taps."""
         mlgru, residual, norm = _find(m, "mlgru residual norm")
         given = norm.o_codes
         for name, valid, values, of_stream in (
@@ -392,7 +463,7 @@ class Decoder(wiring.Component):
 
     @staticmethod
     def _buffer(m: Module, name: str, words: Any, depth: int) -> Any:
-        """A FIFO of words behind a stream."""
+        """Return a stream that follows ``words`` through a FIFO."""
         fifo = SyncFIFOBuffered(width=len(words.payload), depth=depth)
         m.submodules[name] = fifo
         join_streams(m, words, fifo.w_stream)
@@ -400,7 +471,7 @@ class Decoder(wiring.Component):
 
     @staticmethod
     def _route_values(m: Module, values: Any, blocks: dict[str, Any]) -> None:
-        """Values go to the block of their operation."""
+        """Connect values to the block of their operation."""
         for block in blocks.values():
             m.d.comb += block.i.payload.eq(values.payload)
         with m.Switch(values.payload.op):
@@ -410,7 +481,7 @@ class Decoder(wiring.Component):
 
     @staticmethod
     def _is_glu(m: Module, values: Any) -> Signal:
-        """Whether the last value of the two blocks that share others went to the GLU: MLGRU is empty then."""
+        """Whether the last value went to the GLU and not to MLGRU: the pipeline of the other block is empty then."""
         is_glu = Signal()
         with m.If(values.valid & values.ready):
             with m.Switch(values.payload.op):
@@ -422,7 +493,7 @@ class Decoder(wiring.Component):
 
     @staticmethod
     def _merge_vectors(m: Module, sources: tuple[Any, ...], join: Any) -> None:
-        """One vector is made at a time, so whoever is valid has the norm."""
+        """Connect the norm to the source that is valid; only one vector is made at a time."""
         for index, source in enumerate(sources):
             with (m.If if index == 0 else m.Elif)(source.valid):
                 m.d.comb += [join.valid.eq(1), join.payload.eq(source.payload), source.ready.eq(join.ready)]

@@ -1,13 +1,13 @@
-"""The supply of gains: words of records become groups ahead of the vectors that want them, and join these.
+"""The supply of gains unpacks words to groups ahead of time, and joins the groups with the vectors that need them.
 
     words ─► FIFO ─► unpacker ─► FIFO of groups ─► GainJoin ─► norm
                         ▲                          ▲   └─► ring ─► streams 1 to N - 1
                         │                          └── x of mlgru, glu, residual
                         └── operations: how many groups, of how many items
 
-Results appear P at a time, a beat a cycle at the end of a matrix, and a group may take several words: the groups that
-wait make up for that. Gains and bounds are taken from the record stream once and serve all N vectors. Only bounds are
-decoded here (``bound_value``); gains are decoded where they are multiplied, in ``hw/norm/statistics.py``.
+At the end of a matrix, P results appear in every cycle, but a group may take several words. So groups are unpacked
+ahead of time into a FIFO. Gains and bounds are read from the record stream once and serve all N vectors. Only bounds
+are decoded here (``bound_value``); ``hw/norm/statistics.py`` decodes gains where it multiplies with them.
 """
 
 from __future__ import annotations
@@ -27,17 +27,38 @@ from lutern.model_ref.norm import GAIN_LOW_BITS
 GROUP = "group"
 GAIN_TUPLES = (1, 2, TUPLE_GAINS)
 PART_BITS = 128
-"""Bits of a group that wait together: a wider one lies in several FIFOs, each with a level and enables of its own."""
+"""Bits of a group that share one FIFO. A wider group is split over several, each with its own level and enables."""
 
 
 class GainSupply(wiring.Component):
-    """Groups of every operation that has some, in order.
+    """Supplies the groups of every operation that has some, in order.
 
-    Members: ``i_op`` operations (``SUPPLY_OP``); ``i`` words of gains; ``o`` groups: P elements with 1, 2 or 4 items
-    each, unused upper bits are junk.
+    Parameters
+    ----------
+    config : HwConfig
+        ``word_bits``, ``results_per_cycle`` (P), ``gain_fifo_words``, ``gain_fifo_groups``.
 
-    Latency: a group that arrives in an empty supply shows 4 cycles after its last word; a group a cycle, where its
-    words come as fast.
+    Members
+    -------
+    i_op : stream of ``layouts.SUPPLY_OP``, input
+        Operations: how many groups, and how many items each element has.
+    i : stream of ``word_bits`` bits, input
+        Words of gains.
+    o : stream of groups of P x 4 x 16 bits, output
+        Groups of P elements with 1, 2 or 4 items each. Unused upper bits are undefined.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    A group that enters an empty supply leaves 4 cycles after its last word. A group leaves in every cycle as long as
+    its words arrive as fast.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -58,8 +79,8 @@ class GainSupply(wiring.Component):
         m.submodules.unpacker = unpacker = GroupUnpacker(config, GAIN_TUPLES)
         join_streams(m, self.i, words.w_stream)
         join_streams(m, words.r_stream, unpacker.i)
-        number, last = Signal(16, init=1), Signal()  # of the group that is taken next: the first is 1
-        for first in range(0, self.group.size, PART_BITS):  # all hold as many
+        number, last = Signal(16, init=1), Signal()  # of the group that is taken next; the first has number 1
+        for first in range(0, self.group.size, PART_BITS):  # all parts hold the same number of groups
             part = slice(first, min(first + PART_BITS, self.group.size))
             groups = SyncFIFOBuffered(width=part.stop - first, depth=config.gain_fifo_groups)
             m.submodules[f"groups_{first}"] = groups
@@ -77,7 +98,7 @@ class GainSupply(wiring.Component):
             self.i_op.ready.eq(taken & last),
             self.o.valid.eq(groups.r_rdy),
         ]
-        # Known a cycle ahead. Behind an operation's last group it is not; none is taken in that cycle.
+        # Known a cycle ahead, except after an operation's last group; no group is taken in that cycle.
         m.d.sync += last.eq(Mux(taken, number + 1 == op.groups, number == op.groups))
         with m.If(taken):
             m.d.sync += number.eq(Mux(last, 1, number + 1))
@@ -85,25 +106,67 @@ class GainSupply(wiring.Component):
 
 
 def bound_value(item: Value) -> Value:
-    """1 - LB (0.17) of an item, whose mantissa is not negative."""
+    """Return the value 1 - LB of an item.
+
+    Parameters
+    ----------
+    item : Value
+        16 bits of ``layouts.ITEM``, whose mantissa is not negative.
+
+    Returns
+    -------
+    Value
+        The value in the format 0.17, exact. It is combinational.
+    """
     parts = ITEM(item)
     mantissa = parts.mantissa.as_unsigned()[: BOUND_BITS - GAIN_LOW_BITS]
     return Cat(Const(0, GAIN_LOW_BITS), mantissa) >> parts.exponent
 
 
 class GainJoin(wiring.Component):
-    """Joins vectors with their gains.
+    """Joins vectors with their gains, and sums of F with their bounds.
 
-    Members: ``i_op`` operations that use gains, in order; ``i_group`` their groups, once for all streams; ``i_x`` the
-    vectors; ``o`` to the norm; ``o_bounds`` the values (0.17) for rows of f, ``bounds_stream``, ``bounds_index``,
-    ``bounds_last`` of the beat of sums that wants them (while none does: anything). Gains that an operation does not
-    have are anything, too.
+    Stream 0 takes groups from the supply. A ring keeps each group by its index for streams 1 to ``final_stream``, and
+    is read one beat ahead. With one stream there is no ring.
 
-    Stream 0 takes a group; a ring keeps it as it is used, by index, for streams 1 to ``final_stream``. The ring is
-    read one beat ahead. With one stream there is no ring.
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P) elements a beat, ``streams`` (T), ``max_width``.
 
-    Latency: 0; of streams 1 to ``final_stream`` 1 for the first beat of a block, 0 for the beats that follow. Between
-    two operations is an idle cycle: the end of one is registered, for the queue is at the end of a long path.
+    Members
+    -------
+    i_op : stream of ``layouts.GAINS_OP``, input
+        The operations that use gains or bounds, in order.
+    i_group : stream of groups of P x 4 x 16 bits, input
+        Their groups, once for all streams.
+    i_x : stream of ``layouts.x_payload``, input
+        The vectors.
+    final_stream : ``stream_bits`` bits, input
+        N - 1 for a run of N streams.
+    o : stream of ``layouts.gathered_payload``, output
+        Elements with their gains, for the norm. Gains that an operation does not have are undefined.
+    o_bounds : stream of groups of P x 17 bits, output
+        Values 1 - LB for the rows of F.
+    bounds_stream : ``stream_bits`` bits, input
+        The stream of the beat of sums that waits for bounds. While no beat waits, the value does not matter.
+    bounds_index : ``index_bits`` bits, input
+        The index of that beat.
+    bounds_last : 1 bit, input
+        That beat is the last one of its stream.
+
+    Numerics
+    --------
+    ``bound_value`` is exact. Gains pass unchanged.
+
+    Latency
+    -------
+    0 cycles. In streams 1 to ``final_stream`` the first beat of a block takes 1 cycle. One idle cycle separates two
+    operations, because the end of an operation is registered: the queue of operations ends a long path.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -128,11 +191,11 @@ class GainJoin(wiring.Component):
         several = self.config.streams > 1
         op, o, x = self.i_op.payload, self.o.payload, self.i_x.payload
 
-        # the beat that wants a group, of either use
+        # the beat that needs a group, of gains or of bounds
         stream_ = Mux(op.bounds, self.bounds_stream, x.stream)
         last = Mux(op.bounds, self.bounds_last, x.last)
         wanted, taken, first, valid = Signal(), Signal(), Signal(), Signal()
-        active, done = Signal(), Signal()  # there is an operation; its last group was taken a cycle ago
+        active, done = Signal(), Signal()  # an operation is present; its last group was taken a cycle ago
         m.d.comb += [
             active.eq(self.i_op.valid & ~done),
             wanted.eq(active & Mux(op.bounds, self.o_bounds.ready, self.i_x.valid & self.o.ready)),
@@ -146,10 +209,10 @@ class GainJoin(wiring.Component):
         gains: Value = Signal(lanes * TUPLE_GAINS * ITEM_BITS)
         bounds: Value = Cat(*[bound_value(fresh.word_select(lane, ITEM_BITS)) for lane in range(lanes)])
         one, two = op.outer + op.matrices == 1, op.outer + op.matrices == 2
-        for lane in range(lanes):  # items that an operation does not have are anything
+        for lane in range(lanes):  # items that an operation does not have are undefined
             alone, pair, whole = (fresh.word_select(lane, items * ITEM_BITS) for items in GAIN_TUPLES)
             w1, g = (Mux(two, pair.word_select(k, ITEM_BITS), whole.word_select(k, ITEM_BITS)) for k in (0, 1))
-            given = Cat(w1, Mux(one, alone, g), whole[2 * ITEM_BITS :])  # no w1: the one G is item 1
+            given = Cat(w1, Mux(one, alone, g), whole[2 * ITEM_BITS :])  # without w1, the only G is item 1
             m.d.comb += gains.word_select(lane, TUPLE_GAINS * ITEM_BITS).eq(given)
         if several:
             index = Mux(op.bounds, self.bounds_index, x.index)
@@ -173,11 +236,11 @@ class GainJoin(wiring.Component):
         return m
 
     def _ring(self, m: Module, fresh: Value, index: Value, first: Signal, taken: Signal, valid: Signal) -> Value:
-        """The group of the beat ``index``, fresh or from the ring; ``valid`` when it is there.
+        """Return the group of the beat ``index``, from the supply or the ring; ``valid`` is 1 when it is available.
 
-        ``at`` names the group that was read, if one was since stream 0 has written. A cycle reads or writes, never
-        both: so the memory and the register behind it become block RAM, without logic for a read of what is being
-        written.
+        ``at`` is the index of the group that was read, if one was read since stream 0 last wrote. A cycle either reads
+        or writes. So the memory and the register at its output become block RAM, without logic for a read of a word
+        that is being written.
         """
         config = self.config
         memory = new_memory(len(fresh), -(-config.max_width // config.results_per_cycle))

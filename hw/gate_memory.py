@@ -1,11 +1,11 @@
-"""The memory that MLGRU and GLU share: z of one, gates of the other, a vector of P x 18 bits for each stream.
+"""The memory that MLGRU and GLU share: it holds z for one and the gates for the other.
 
     F    ─► z ────┐                      ┌─► I
                   ├─► place, data ─║─► ──┤
     GATE ─► gate ─┘                      └─► UP
 
-The two never work at a time, for each waits for sums of codes of what the other made. Cost: 18 bits an element of the
-longest vector and stream, in block RAM or, where it has few words, in LUTs.
+The two never work at the same time: the inputs of each are sums over the quantised output of the other. Cost: 18 bits
+for each element of the longest vector and each stream, in block RAM or, where it has few words, in LUTs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ GATE_BITS = 18
 
 
 def gates_signature(config: HwConfig) -> wiring.Signature:
-    """The port of one user: it writes ``data`` at ``place`` in the cycle of ``write``; ``read_data`` is the beat at
-    ``read_place`` a cycle later, to be held by a register at the end of that cycle."""
+    """Return the port of one user: an element of P x 18 bits is written and one is read in each cycle.
+
+    ``write`` enables the write of ``data`` at ``place``. ``read_data`` is the beat at ``read_place`` a cycle later; the
+    user registers it at the end of that cycle.
+    """
     beat = config.results_per_cycle * GATE_BITS
     return wiring.Signature(
         {
@@ -46,13 +49,13 @@ class GateMemory(wiring.Component):
 
     Members
     -------
-    user
-        ``gates_signature``, flipped: one port that writes and one that reads. A beat that is read in the cycle in which
-        it is written, or in the cycle after, is undefined.
+    user : ``gates_signature``, input
+        One write port and one read port. The data of a beat that is read in the cycle in which it is written, or in the
+        cycle after, is undefined.
 
     Numerics
     --------
-    None: what is written is read.
+    None: the data that was written is read.
 
     Latency
     -------
@@ -60,7 +63,7 @@ class GateMemory(wiring.Component):
 
     Reference
     ---------
-    Paper, section 3.3.1 (the forget gate, as z) and 3.3.2 (the gate of the GLU).
+    Paper, section 3.3.1 (z, from the forget gate) and 3.3.2 (the gate of the GLU).
     """
 
     latency = 1

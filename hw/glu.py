@@ -1,15 +1,15 @@
-"""GLU: P elements a cycle of silu(gate) * up.
+"""The GLU computes P elements a cycle of silu(gate) * up.
 
     gate ─► value ─► sigma ─► value * sigma ─► round ─► gate memory        op GATE: no output
            1        7        8                9
     up, its place ────────────────► gl read ─► hold ─► gl * up, FIFO ─► v      op UP
                                    1          2       3
 
-Cost an element, without sigma's block and the memory of gates: two products (silu, gate).
+UP does not pass the sigmoid's stages, so a beat of UP may arrive before its gate is written. Such a beat stalls at the
+input of the scale, because ``i_up`` is not ready; its value follows two cycles after its place. Beats of UP come in the
+order of GATE, so a count of gates that are written and not yet used decides.
 
-UP does not pass the sigmoid's stages. A beat of UP that comes sooner than its gate is written waits at the input, ahead
-of the scale, which gives its value two cycles later. UP comes in the order of GATE, so it waits while the number of
-gates that are written and not yet used is zero.
+Cost for each of the P elements, without the sigmoid and the memory of gates: two products (silu, gate).
 """
 
 from __future__ import annotations
@@ -32,43 +32,44 @@ from lutern.model_ref.norm import X_BITS
 
 ELEMENT_BITS = GATE_BITS
 SILU_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
-"""Rounds value * sigma."""
+"""Added to value * sigma, so that dropping the fraction bits of sigma rounds it."""
 HELD = SumScale.cut_latency
-"""Stage in which a gate is held and the value of its UP comes: their product goes into the FIFO."""
+"""Stage in which the gate is in a register and the value of its UP arrives. Their product goes into the FIFO."""
 WRITTEN = SIGMOID_STAGES + 3
-"""Stage in which a gate stands, to be written."""
+"""Stage in which a gate is written to the memory."""
 
 
 class Glu(wiring.Component):
-    """The channel mixer's gate.
+    """Computes silu(gate) * up: the gate of the channel mixer.
 
     Parameters
     ----------
-    config
-        ``results_per_cycle`` (P) elements a beat, ``max_width`` the longest vector.
+    config : HwConfig
+        ``results_per_cycle`` (P) elements a beat, ``max_width`` the longest vector, ``streams`` (T).
 
     Members
     -------
-    i
-        ``layouts.values_payload``: all beats of op GATE (``values``, 18 bits signed, with ``frac`` fraction bits).
-    i_up, cuts
-        ``layouts.place_payload``: then those of op UP, with the same ``stream`` and ``index`` in the same order; their
-        values ``SumScale.cut_latency`` cycles later: cut sums, 18 bits signed.
-    o
-        ``layouts.x_payload``: v of op UP.
-    sigmoid
-        ``activation.sigmoid_signature``: the block that makes ``sigma``.
-    gates
-        ``gate_memory.gates_signature``: the memory that keeps the gates until UP.
+    i : stream of ``layouts.values_payload``, input
+        All beats of op GATE: ``values`` are 18 bits signed with ``frac`` fraction bits. Always ready.
+    i_up : stream of ``layouts.place_payload``, input
+        Then the beats of op UP, with the same ``stream`` and ``index`` in the same order.
+    cuts : P values of 18 bits signed, input
+        The cut sums of UP, ``SumScale.cut_latency`` cycles after their place.
+    o : stream of ``layouts.x_payload``, output
+        The elements v. GATE has no output.
+    sigmoid : ``activation.sigmoid_signature``, output
+        The shared sigmoid.
+    gates : ``gate_memory.gates_signature``, output
+        The shared memory, which keeps the gates until UP.
 
     Numerics
     --------
-    ``model_ref.glu``: silu rounded to the format of its argument, v exact.
+    Equal to ``model_ref.glu``, bit for bit: silu is rounded to the format of its argument, and v is exact.
 
     Latency
     -------
-    ``latency`` = 3 cycles from the place of a beat of UP to its v. A beat of UP is accepted from the 10th cycle after
-    that of its GATE on; operations of 10 beats and more never wait.
+    ``latency`` = 3 cycles from the place of a beat of UP to its v. A beat of UP is accepted at the earliest in the 10th
+    cycle after that of its GATE, so operations of 10 beats and more never stall.
 
     Reference
     ---------
@@ -92,7 +93,7 @@ class Glu(wiring.Component):
 
     @staticmethod
     def model(gate: Int, up: Int, frac_bits: int) -> Int:
-        """v of whole vectors."""
+        """Return v of whole vectors."""
         return glu.mix(glu.gate(gate, frac_bits), np.asarray(up, dtype=np.int64))
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -104,8 +105,8 @@ class Glu(wiring.Component):
         stages = Stages(m)
         m.submodules.sent = sent = CreditFifo(x_payload(self.config))
         places = [place_of(self.config, p)]
-        unused = Signal(len(places[0]) + 1)  # gates in memory that no UP has read
-        some = Signal()  # there are
+        unused = Signal(len(places[0]) + 1)  # gates in memory that no UP has read yet
+        some = Signal()  # there is such a gate
         m.d.comb += [
             accepted.eq(self.i.valid & (p.op == int(Op.GATE))),
             self.i.ready.eq(1),

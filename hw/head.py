@@ -1,14 +1,16 @@
-"""The head: the token of the largest logit, or of one drawn at random, and logits kept for the host.
+"""The head chooses the token of the largest logit, or draws one at random, and keeps logits for the host.
 
     base, state ─► words ─► table ─► + dither ─► * temperature ─┐
                                                                 ▼
     temperature 0: sums, else scores ───────────────────────── add ─► largest so far (lowest index wins a tie) ─► token
     sums ─► logit memory, or the largest few (top_k) ─► host
 
-P lanes draw P words a cycle: a lane's word is a fixed linear map of one state, an XOR network of three levels of LUT4.
-Each lane has a table of Gumbel variates (a block RAM) and one 18 x 18 product. Definition: ``model_ref.sampling``.
-One lane and stream: 435 LUT4, 50 CCU2C, 628 flip-flops beside the logits; two lanes and 8 streams: 806, 99, 1,056 and
-27 DPR16X4, routed at 118 MHz.
+P lanes draw P words a cycle. The word of a lane is a fixed linear map of the generator's state: an XOR network of three
+levels of LUT4. Each lane has a table of Gumbel variates (a block RAM) and one 18 x 18 product. ``model_ref.sampling``
+defines the result.
+
+Cost without the memory of logits: one lane and one stream take 435 LUT4, 50 CCU2C and 628 flip-flops. Two lanes and 8
+streams take 806 LUT4, 99 CCU2C, 1,056 flip-flops and 27 DPR16X4, routed at 118 MHz.
 """
 
 from __future__ import annotations
@@ -44,25 +46,53 @@ from lutern.model_ref.sampling import (
 from lutern.model_ref.ternary import SUM_BITS
 
 KEY_BITS = VALUE_BITS + 1
-"""A score with its noise."""
+"""Bits of a score with its noise."""
 LOWEST = -(3 << (KEY_BITS - 3))
-"""What a padding row counts as: below every score by more than any noise, and above the least key by as much."""
+"""Value of a padding row: below every score by more than any noise, and above the least key by as much."""
 NOISE_HALF = 1 << (NOISE_SHIFT - 1)
 TABLE_WORDS = [int(entry) & (1 << NOISE_BITS) - 1 for entry in TABLE]
 JUMP = 1 << JUMP_LOG2
-"""Draws between the first words of a stream's tokens."""
+"""Draws between the first words of two consecutive tokens of a stream."""
 FIRST_SEED = SEED_OF_ZERO
 
 
 def tree(items: Sequence[Value], join: Callable[[Value, Value], Value]) -> Value:
-    """All items joined, neighbours first."""
+    """Join all items pairwise, neighbours first, until one is left.
+
+    Parameters
+    ----------
+    items : sequence of Value
+        At least one item.
+    join : callable
+        Joins two items; it must be associative.
+
+    Returns
+    -------
+    Value
+        The result; it is combinational.
+    """
     while len(items) > 1:
         items = [join(*items[at : at + 2]) if at + 1 < len(items) else items[at] for at in range(0, len(items), 2)]
     return items[0]
 
 
 def linear(columns: np.ndarray, word: Value) -> Value:
-    """A matrix over GF(2) times a word: the sum of all rotations of the word, each under its mask."""
+    """Multiply a word by a matrix over GF(2).
+
+    The product is the exclusive or of all rotations of the word, each under a mask of its own.
+
+    Parameters
+    ----------
+    columns : ndarray
+        The columns of the matrix, as integers.
+    word : Value
+        The word, as many bits as the matrix has columns.
+
+    Returns
+    -------
+    Value
+        The product; it is combinational.
+    """
     bits = len(word)
     terms = []
     for turn in range(bits):
@@ -73,7 +103,18 @@ def linear(columns: np.ndarray, word: Value) -> Value:
 
 
 def leading_zeros(bits: Value) -> Value:
-    """How many of the highest bits are 0; one of a power of two of bits must be 1."""
+    """Return how many of the highest bits are 0.
+
+    Parameters
+    ----------
+    bits : Value
+        The bits. Their number is a power of two, and one of them must be 1.
+
+    Returns
+    -------
+    Value
+        The count; it is combinational.
+    """
     counts: list[tuple[Value, Value]] = [(bit, Const(0, 0)) for bit in bits]  # (any bit is 1, zeros above it)
     while len(counts) > 1:
         counts = [
@@ -90,20 +131,46 @@ TABLE_PORTS = 2
 class Head(wiring.Component):
     """Chooses a token for every stream.
 
-    Members: ``i`` raw sums and scores (op HEAD) of every stream, rows in order, ``last`` on a stream's final beat;
-    streams may take turns beat by beat. ``vocab`` rows that count (a last beat may hold padding) and ``temperature``
-    (u4.12) are constant while beats are in flight. ``i_seed`` {stream, seed} seeds a stream's generator (always ready;
-    while no beats are in flight, a cycle ahead of the next). ``o`` the token {token, stream}, one item a vector, in the
-    order of ``last``. Two vectors of a single beat of the same stream do not follow one another at once.
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P) logits a beat, ``streams`` (T), ``max_vocab``, ``top_k``.
 
-    For the host, one cycle after ``address`` and ``logits_stream``: ``data``. With ``config.top_k`` 0 that is the raw
-    sum of the token ``address``, sign-extended; else it is of the largest sums, see `TopK`.
+    Members
+    -------
+    i : stream of ``layouts.values_payload``, input
+        Raw sums and scores of op HEAD of every stream, rows in order, ``last`` on the final beat of a stream. Beats of
+        the streams may alternate. Two vectors of a single beat must not follow one another at once in one stream.
+    i_seed : stream of ``layouts.seed_payload``, input
+        The seed of a stream's generator. Always ready. It may come only while no beat is in flight, at the latest a
+        cycle before the next beat.
+    vocab : 16 bits, input
+        Number of rows that are tokens; the last beat may hold padding. Constant while beats are in flight.
+    temperature : 16 bits, input
+        The temperature, u4.12. Constant while beats are in flight.
+    o : stream of ``layouts.token_payload``, output
+        The token of each vector, in the order of ``last``.
+    logits_stream : ``stream_bits`` bits, input
+        The stream of the logit that the host reads.
+    address : 16 bits, input
+        The logit that the host reads: a token, or with ``top_k`` an address of `TopK`.
+    data : 24 bits signed, output
+        The raw sum of the token ``address``, or with ``top_k`` the word of `TopK`, one cycle after ``address``.
 
-    Numerics: ``model_ref.sampling.Gumbel``. Temperature 0 takes the largest raw sum and does not advance the generator.
-    Generators outlive a reset; the noise of one that was never seeded is the same for all tokens.
+    Numerics
+    --------
+    Equal to ``model_ref.sampling.Gumbel``, bit for bit. With temperature 0 the largest raw sum wins, and the generator
+    does not advance; the lowest token wins a tie. Generators keep their state in a reset. A generator that was never
+    seeded gives the same noise for all tokens.
 
-    Latency: ``latency`` cycles from the last beat to the token, 8 + log2 P; while a logit takes its place among the
-    ``top_k``, beats and tokens wait.
+    Latency
+    -------
+    ``latency`` by ``results_per_cycle``: 8 for 1, 9 for 2, 10 for 4, 11 for 8. It counts the cycles from the last beat
+    to the token. While `TopK` inserts a logit, beats and tokens stall.
+
+    Reference
+    ---------
+    ``model``.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -124,12 +191,23 @@ class Head(wiring.Component):
 
     @staticmethod
     def latency_of(config: HwConfig) -> int:
-        """Cycles from the last beat to the token: a register a level of the tree that finds the best of a beat."""
+        """Return the cycles from the last beat to the token. Each level of the tree that finds the best of a beat has a
+        register."""
         return 8 + (config.results_per_cycle - 1).bit_length()
 
     @staticmethod
     def model(generator: sampling.Gumbel, sums: Int, scores: Int, temperature: int) -> int:
-        """The token of sums and scores [V]; the generator of the stream goes on."""
+        """Return the token of a vector, and advance the generator of its stream.
+
+        Parameters
+        ----------
+        generator
+            The generator of the stream.
+        sums, scores
+            Raw sums and scores [V].
+        temperature
+            The temperature, u4.12.
+        """
         return int(generator.choose(sums[None], scores[None], temperature)[0])
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -152,7 +230,7 @@ class Head(wiring.Component):
             tokens.o.ready.eq(self.o.ready & shows),
         ]
 
-        # 1: what is compared; a padding row is below everything
+        # 1: the keys to compare; a padding row is below all others
         greedy = self.temperature == 0
         beat_stream = stages.register(i.stream, "beat_stream") if config.streams > 1 else Const(0, 1)
         index = stages.register(i.index, "index")
@@ -172,7 +250,8 @@ class Head(wiring.Component):
         ports = self._noise_ports(m)
         products = [self._noise(m, stages, word, port) for word, port in zip(words, ports, strict=True)]
 
-        # 7: the sums, the sign inverted: unsigned numbers compare sooner; then the best of the beat, a register a level
+        # 7: key and noise are added, with the sign inverted because unsigned numbers compare faster. Then a tree finds
+        # the best of the beat, with a register at each level.
         candidates = []
         for lane, (key, product) in enumerate(zip(keys, products, strict=True)):
             exact = Cat(Const(NOISE_HALF, NOISE_SHIFT), stages.delay(key, 5)).as_signed() + product
@@ -191,7 +270,7 @@ class Head(wiring.Component):
         valid = stages.valid(valid, behind)
 
         # 8: the best of all, into the FIFO
-        newest = Signal(KEY_BITS + 16, reset_less=True)  # that won last
+        newest = Signal(KEY_BITS + 16, reset_less=True)  # the candidate that won last
         best: Value = newest
         wins = Signal()
         candidate = Cat(token, Const(0, 16 - len(token)), key)
@@ -217,17 +296,18 @@ class Head(wiring.Component):
         return m
 
     def _all_kept(self, m: Module, kept: Value) -> Value:
-        """Whether a token may show: every logit ahead of it has its place among the largest few.
+        """Return whether a token may leave: every logit before it has been inserted among the largest few.
 
-        That is when no beat waits for the second cycle: one cycle lies between the wait for a logit and that for the
-        next. A token that shows stays, whatever comes.
+        This is so if ``kept`` is 1 in this cycle and was 1 in the one before: between the stalls for two logits it may
+        be 1 for a single cycle. A token that is at the output stays there, whatever follows.
         """
         shown, before = Signal(), Signal()
         m.d.sync += [shown.eq(self.o.valid & ~self.o.ready), before.eq(kept)]
         return (kept & before) | shown
 
     def _draw(self, m: Module, taken: Value, stream: Value, first: Value, greedy: Value) -> list[Value]:
-        """Words of the beat that is taken; the base of its stream moves on behind its first beat, or to a seed."""
+        """Return the words of the beat that is taken. The base of its stream advances after the first beat of a vector,
+        or takes a seed."""
         config, lanes, seed = self.config, self.config.results_per_cycle, self.i_seed.payload
         base = StreamRegister(m, config, "base", WORD_BITS)
         state = StreamRegister(m, config, "state", WORD_BITS)
@@ -269,7 +349,7 @@ class Head(wiring.Component):
         return stages.register(noise * self.temperature)
 
     def _keep(self, m: Module, room: Value) -> Value:
-        """The host's view of the sums; returns whether it can take a beat."""
+        """Keep the sums for the host; return whether the memory can take a beat."""
         config, lanes = self.config, self.config.results_per_cycle
         i = self.i.payload
         if config.top_k:

@@ -1,4 +1,4 @@
-"""The folded lane: ``total + trit * code`` in the adder's own LUTs, and the adder that joins two totals.
+"""The folded lane computes ``total + trit * code`` in the LUTs of the adder; a second block adds two totals.
 
     total ──► A ┐  one half of a CCU2C a bit:
     code  ──► B │  S    = LUT4(A, B, C, D) ^ carry           A ^ code if plus, ~(A ^ code) if minus, A if neither
@@ -6,16 +6,16 @@
     plus  ──► D ┘
     minus ──► generator: the half below bit 0 turns its A into the first carry, so that ~code + 1 is -code
 
-A product is never made: where the trit is 0, the adder passes ``total``; where it is -1, the adder takes the code
-inverted and a carry. Yosys does not find this, so the cells are written out for ECP5; elsewhere, and in simulation, the
-same is said in one line.
+No product is computed. Where the trit is 0, the adder passes ``total``. Where it is -1, the adder takes the inverted
+code and a carry. Yosys does not find this form, so the cells are instantiated for ECP5. For other targets and in
+simulation, one line of arithmetic describes the same function.
 
-The generator's LUT4 is 0 and ignores what comes in; the last cell's carry-out has no user, and its attribute
-`carry_last` says so. `boards/synthesis.py` takes both ends off, which would cost a slice each.
+The LUT4 of the generator is 0 and ignores its inputs. The carry-out of the last cell is not used, which its attribute
+`carry_last` marks. `boards/synthesis.py` removes both ends, each of which would cost a slice.
 
-Cost: one LUT4 a bit and one for the generator, to an even number (a CCU2C has two halves): 10 for 9 bits, 12 for 10 or
-11. A lane of an even width has a half to spare, which chooses between two bits for whoever needs that (``Choice``). An
-adder of two totals costs as much, but bit 0 of an even width is a LUT4 beside the chain: 13 for 12 bits, not 14.
+Cost: one LUT4 a bit and one for the generator, rounded up to an even number because a CCU2C has two halves: 10 for 9
+bits, 12 for 10 or 11. A lane of an even width has a spare half, which can select one of two bits (``Choice``). An adder
+of two totals costs as much, except that bit 0 of an even width is a LUT4 outside the chain: 13 for 12 bits, not 14.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.layouts import CODE_BITS
 
 LANE_TABLE = 0x969A
-"""LUT4 of a lane's bit, indexed D C B A: A; A xnor B (minus); A xor B (plus); A xnor B (both: minus counts)."""
+"""LUT4 of a bit of a lane, indexed D C B A: A; A xnor B (minus); A xor B (plus); A xnor B (both, which means minus)."""
 ADDER_TABLE = 0x6AAA
-"""LUT4 of an adder's bit, C = D = 1: A xor B."""
+"""LUT4 of a bit of an adder with C = D = 1: A xor B."""
 PASS_TABLE, AND_TABLE, ZERO_TABLE = 0x000A, 0x0008, 0
-"""Generators: with C = D = 1 LUT4 is 0, and the carry is A; A & B; 0."""
+"""LUT4 of generators: with C = D = 1 the LUT4 gives 0. The carry is A, A & B or 0."""
 CHOICE_TABLE = 0xCACA
-"""A half of its own: B where C, else A."""
+"""LUT4 of a half that is not in the carry chain: B where C is 1, else A."""
 
 Half = tuple[int, Value, Value, Value, Value]
 
 
 @dataclass
 class Choice:
-    """``o`` is ``b`` where ``by``, else ``a``: of bits, in a half that a lane has to spare."""
+    """Selects between two bits in a spare half of a lane: ``o`` is ``b`` where ``by`` is 1, else ``a``."""
 
     a: Signal = field(default_factory=Signal)
     b: Signal = field(default_factory=Signal)
@@ -51,8 +51,22 @@ class Choice:
 
 
 def carry_chain(m: Module, halves: list[Half], apart: bool = False) -> Value:
-    """Bits S of the halves (table, A, B, C, D) above the generator, which is the first of them; ``apart``: the last one
-    takes no carry."""
+    """Add a chain of CCU2C cells and return the sum bits above its generator.
+
+    Parameters
+    ----------
+    m : Module
+        Gets the cells.
+    halves : list of (table, A, B, C, D)
+        The half cells from the lowest bit on. The first one is the generator.
+    apart : bool
+        The last half does not take a carry.
+
+    Returns
+    -------
+    Value
+        The outputs S of all halves but the first.
+    """
     sums = Signal(len(halves))
     carry: Value | None = None
     for index in range(0, len(halves), 2):
@@ -63,7 +77,7 @@ def carry_chain(m: Module, halves: list[Half], apart: bool = False) -> Value:
             ports |= {f"i_{name}{place}": value for name, value in zip("ABCD", inputs, strict=True)}
             if index + place:
                 ports[f"o_S{place}"] = sums[index + place]
-        if index + 1 == len(halves):  # a half of no use: ones, for C and D cannot be tied to 0 and would be routed
+        if index + 1 == len(halves):  # an unused half: inputs are 1, since C and D cannot be tied to 0 without routing
             ports |= {"p_INIT1": Const(0, 16), **{f"i_{name}1": Const(1) for name in "ABCD"}}
         if carry is not None:
             ports["i_CIN"] = carry
@@ -78,11 +92,42 @@ def carry_chain(m: Module, halves: list[Half], apart: bool = False) -> Value:
 
 
 class Lane(wiring.Component):
-    """``o = total + trit * code``, combinational.
+    """Computes ``o = total + trit * code``.
 
-    Parameters: ``total_bits``, ``bits`` of the result, ``cells`` to build it of CCU2C. Members: ``total``, ``code``,
-    ``plus`` and ``minus`` (the trit; both is -1), ``o``. Numerics: exact modulo 2 ** bits. Latency 0. ``choice``: of a
-    lane of cells that has a half to spare.
+    Parameters
+    ----------
+    total_bits : int
+        Bits of ``total``.
+    bits : int
+        Bits of the result.
+    cells : bool
+        Builds the lane of CCU2C cells. Such a lane of an even width has a spare half: the attribute ``choice`` holds
+        its ``Choice``, else None.
+
+    Members
+    -------
+    total : ``total_bits`` bits signed, input
+        The sum so far.
+    code : 8 bits signed, input
+        The code.
+    plus : 1 bit, input
+        The trit is +1.
+    minus : 1 bit, input
+        The trit is -1. It takes precedence over ``plus``.
+    o : ``bits`` bits signed, output
+        The result.
+
+    Numerics
+    --------
+    Exact modulo 2 ** ``bits``.
+
+    Latency
+    -------
+    0 cycles: the block is combinational.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, total_bits: int, bits: int, *, cells: bool) -> None:
@@ -117,10 +162,37 @@ class Lane(wiring.Component):
 
 
 class Adder(wiring.Component):
-    """``o = a + b``, combinational.
+    """Computes ``o = a + b``.
 
-    Parameters: ``a_bits``, ``b_bits``, ``bits`` of the result, ``cells`` to build it of CCU2C. Members: ``a``, ``b``,
-    ``o``, all signed. Numerics: exact modulo 2 ** bits. Latency 0.
+    Parameters
+    ----------
+    a_bits, b_bits : int
+        Bits of the operands.
+    bits : int
+        Bits of the result.
+    cells : bool
+        Builds the adder of CCU2C cells.
+
+    Members
+    -------
+    a : ``a_bits`` bits signed, input
+        The first operand.
+    b : ``b_bits`` bits signed, input
+        The second operand.
+    o : ``bits`` bits signed, output
+        The result.
+
+    Numerics
+    --------
+    Exact modulo 2 ** ``bits``.
+
+    Latency
+    -------
+    0 cycles: the block is combinational.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, a_bits: int, b_bits: int, bits: int, *, cells: bool) -> None:
@@ -144,5 +216,5 @@ class Adder(wiring.Component):
 
 
 def _bit(value: Value, index: int) -> Value:
-    """Bit of a signed value, its sign above."""
+    """Return a bit of a signed value; above its top bit, the sign."""
     return value[min(index, len(value) - 1)]

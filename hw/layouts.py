@@ -1,6 +1,6 @@
-"""Layouts that host and gateware share: record stream, operations, gains, the byte code of trits.
+"""The layouts that host and gateware share: record stream, operations, gains, and the byte code of trits.
 
-Everything here is data; ``firmware/`` packs with it, ``hw/`` unpacks with it.
+This file holds data only. ``firmware/`` packs with these layouts, and ``hw/`` unpacks with them.
 """
 
 from __future__ import annotations
@@ -21,35 +21,51 @@ from lutern.model_ref.ternary import SUM_BITS
 
 CODE_BITS = CODE_MAX.bit_length() + 1
 ITEM_BITS = GAIN_MANTISSA_BITS + GAIN_EXPONENT_BITS
-"""An item of a record, 16 bits: a gain, a lower bound (1 - LB) or an element of the embedding table. Each is a signed
+"""An item of a record has 16 bits. It is a gain, a lower bound (1 - LB) or an element of the embedding table: a signed
 mantissa (12 bits, low) and an exponent (4 bits) that counts down from the largest."""
 assert ITEM_BITS == WIDE_BITS
 NARROW_ITEM_BITS = NARROW_BITS
-"""An element of the embedding table whose mantissa has 8 bits: an item without the 4 low bits, which are 0."""
+"""An element of the embedding table may have a mantissa of 8 bits: an item whose 4 low bits are 0 and not stored."""
 SPARE_BITS = ITEM_BITS - NARROW_ITEM_BITS
-"""Low bits of such an item."""
+"""Low bits of an item that a narrow element does not store."""
 NARROW_WORDS = 3
-"""So many words of 12 bits an element hold what one word more holds at 16, see ``packing.pack_narrow_row``."""
+"""This many words of 12-bit elements hold as much as one word more of 16-bit elements, see
+``packing.pack_narrow_row``."""
 
 TUPLE_GAINS = 4
-"""Most gains an element has: w1 and one G for each of f, i, g."""
+"""The largest number of gains of an element: w1, and one G for each of f, i and g."""
 VALUE_BITS = 32
-"""An element of the elementwise path after the scale: h needs 32 bits, everything else 18 or 21."""
+"""Bits of an element of the elementwise path after the scale. h needs 32 bits, everything else 18 or 21."""
 STATE_BITS = 32
-"""An element of the state S."""
+"""Bits of an element of the state S."""
 BOUND_BITS = MANTISSA_BITS
-"""1 - LB, 0.17."""
+"""Bits of 1 - LB, which has the format 0.17."""
 HEADER_KIND_BITS = 4
 HEADER_LENGTH_BITS = 20
 BLOCKS_OF_CHECK = 512
-"""So many times the words of a CHECK a block has at least."""
+"""A block has at least this many times the words of its CHECK."""
 LONGEST_RECORD = 1 << 15
-"""Words of a record, so that a block is no longer than ``signature.LONGEST``."""
+"""Most words of a record, so that no block is longer than ``signature.LONGEST``."""
 
 
 class RecordKind(IntEnum):
-    """Kind of a record. 0 is no record: erased memory is not a program. SHORT_TRITS: a word is a beat,
-    see ``short_trits``. CHECK: makes the signature of all words since the last CHECK what it must be."""
+    """Names the kind of a record.
+
+    0 is not a kind, so that erased memory is not a program.
+
+    Members
+    -------
+    OP
+        One operation.
+    GAINS
+        Items: gains or bounds.
+    TRITS
+        Beats of trits.
+    SHORT_TRITS
+        Beats of trits of which each has one word, see ``short_trits``.
+    CHECK
+        Bytes that give the signature of all words since the last CHECK its wanted value.
+    """
 
     OP = 1
     GAINS = 2
@@ -59,7 +75,23 @@ class RecordKind(IntEnum):
 
 
 class Op(IntEnum):
-    """Operation of the program: one matrix (UP: the second half of gate_proj's rows), or the embedding row."""
+    """Names an operation of the program.
+
+    Members
+    -------
+    EMBED
+        The row of the token in the embedding table: the first h.
+    F, I, G
+        f_proj, i_proj and g_proj, whose results enter the MLGRU.
+    RESIDUAL
+        o_proj or down_proj, whose results are added to h.
+    GATE
+        The first half of gate_proj's rows, which enters silu.
+    UP
+        The second half of gate_proj's rows, which is multiplied by the result.
+    HEAD
+        lm_head, whose results are the logits.
+    """
 
     EMBED = 1
     F = 2
@@ -72,7 +104,17 @@ class Op(IntEnum):
 
 
 class Eps(IntEnum):
-    """What the eps term of an operation's norm is made of; see ``model_ref.norm.eps_term``."""
+    """Names the norms with an eps term of their own; see ``model_ref.norm.eps_term``.
+
+    Members
+    -------
+    NONE
+        No such term: norms over h.
+    O_PROJ
+        The norm before o_proj, from the sum of g^2 and the scale of g.
+    DOWN_PROJ
+        The norm before down_proj, from the scale of gate and up.
+    """
 
     NONE = 0
     O_PROJ = 1
@@ -80,7 +122,7 @@ class Eps(IntEnum):
 
 
 SCALAR = StructLayout({"mantissa": unsigned(MANTISSA_BITS), "exponent": signed(SCALAR_EXPONENT_BITS)})
-"""Short float that is not negative: mantissa * 2^exponent."""
+"""A short float that is not negative: mantissa * 2^exponent."""
 
 OPERATION = StructLayout(
     {
@@ -90,117 +132,175 @@ OPERATION = StructLayout(
         "u_index": 2,  # which u of the vector
         "reuse": 1,  # codes and scale of the operation before (UP)
         "keep": 1,  # the engine leaves the codes for the operation after (GATE)
-        "makes_vector": 1,  # results enter the norm
+        "makes_vector": 1,  # the results enter the norm
         "outer": 1,  # ... with gains w1
-        "matrices": 2,  # ... and so many G
+        "matrices": 2,  # ... and with this number of gains G
         "row_groups": 16,
         "column_beats": 12,
-        "last_results": 8,  # P-beats drained of the last row group
+        "last_results": 8,  # beats of P results to drain from the last row group
         "beats": 16,  # codes to make, in beats of Q; EMBED: elements, in beats of P
-        "cut": 3,
-        "frac": signed(7),  # fraction bits of the scaled value (F, I, GATE, RESIDUAL); G: of S; EMBED: of h
+        "cut": 3,  # low bits of a sum that are rounded away
+        "frac": signed(7),  # fraction bits: of the scaled value (F, I, GATE, RESIDUAL), of S (G) or of h (EMBED)
         "base": signed(7),  # EMBED: exponent of the table
-        "groups": 16,  # of gains, for P elements each
+        "groups": 16,  # groups of gains, each for P elements
         "state_base": STATE_BASE_BITS,  # I, G: first word of the layer's state, in beats of P
         "k": SCALAR,
         "e1": SCALAR,
         "e2": SCALAR,
     }
 )
-"""One operation, padded to ``OPERATION_BITS`` in its record."""
+"""One operation. Its record pads it to ``OPERATION_BITS``."""
 OPERATION_BITS = 208
 
 ENGINE_OP = StructLayout({"row_groups": 16, "column_beats": 12, "last_results": 8, "keep": 1})
-"""What the engine needs of an operation."""
+"""What the code memory and the ternary unit need of an operation."""
 QUANTISE_OP = StructLayout(
     {"u_index": 2, "new_vector": 1, "eps": 2, "beats": 16, "k": SCALAR, "e1": SCALAR, "e2": SCALAR}
 )
-"""What the norm needs of an operation; ``beats`` of Q codes."""
+"""What the norm needs of an operation; ``beats`` counts beats of Q codes."""
 SUPPLY_OP = StructLayout({"items": 3, "groups": 16})
-"""How many groups of gains an operation has, and of how many items an element."""
+"""What the supply of gains needs of an operation: the groups, and the items of each element."""
 GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
-"""Whose gains come next: ``bounds`` for the rows of f, else those of a vector."""
+"""What the gain join needs of an operation: with ``bounds`` the groups are bounds for the rows of F, else gains of a
+vector."""
 KEY_BITS = MANTISSA_BITS + 6
-"""Key of a short float: mantissa (17 bits, low) and biased exponent (6 bits); 0 for 0."""
+"""Bits of the key of a short float: mantissa (17 bits, low) and biased exponent (6 bits). The key of 0 is 0."""
 
 
 SCALE_SHIFT_BITS = SCALAR_EXPONENT_BITS + 1
 
 
 ITEM = StructLayout({"mantissa": signed(GAIN_MANTISSA_BITS), "exponent": unsigned(GAIN_EXPONENT_BITS)})
-"""An item taken apart: a gain, a lower bound or an element of the embedding."""
+"""The fields of an item: a gain, a lower bound or an element of the embedding."""
 
 
 def header(kind: RecordKind, length: int) -> int:
-    """Header word of a record with ``length`` words behind it."""
+    """Return the header of a record.
+
+    Parameters
+    ----------
+    kind : RecordKind
+        The kind of the record.
+    length : int
+        Words that follow the header.
+    """
     assert 0 <= length < 1 << HEADER_LENGTH_BITS
     return int(kind) | length << HEADER_KIND_BITS
 
 
 def header_words(config: HwConfig) -> int:
-    """Words of a record's header."""
+    """Return the words of a record's header."""
     return -(-(HEADER_KIND_BITS + HEADER_LENGTH_BITS) // config.word_bits)
 
 
 def check_words(config: HwConfig) -> int:
-    """Words of a check: of a record CHECK after its header, and at the begin of a row of the embedding table."""
+    """Return the words of a check: of a record CHECK after its header, and at the start of a row of the embedding
+    table."""
     return -(-CHECK_BYTES // config.word_bytes)
 
 
 def block_words(config: HwConfig) -> int:
-    """Words from which on a block of the record stream ends with its record: its CHECK is 0.2 % of them."""
+    """Return the words after which a block of the record stream ends with the present record: its CHECK is 0.2 % of
+    them."""
     return BLOCKS_OF_CHECK * (header_words(config) + check_words(config))
 
 
 def most_blocks(config: HwConfig, words: int) -> int:
-    """Blocks of a record stream of so many words, at most: every second one may be shorter, at the end of a layer."""
+    """Return the largest number of blocks of a record stream.
+
+    Every second block may be shorter than ``block_words``, because it ends with a layer.
+
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    words : int
+        Words of the record stream.
+    """
     return 2 * (words // block_words(config)) + 1
 
 
 def group_shape(config: HwConfig, items: int) -> tuple[int, int]:
-    """(groups a word, words a group) of groups of ``items`` for each of P elements; one of the two is 1."""
+    """Return the groups in a word and the words in a group; one of the two is 1.
+
+    Parameters
+    ----------
+    config : HwConfig
+        ``word_bits``, ``results_per_cycle`` (P).
+    items : int
+        Items of each of the P elements of a group.
+    """
     bits = config.results_per_cycle * items * ITEM_BITS
     return max(1, config.word_bits // bits), -(-bits // config.word_bits)
 
 
 def group_words(elements: int, per_element: int, config: HwConfig) -> int:
-    """Words that ``pack_groups`` makes of items [elements, per_element]."""
+    """Return the words that hold items [elements, per_element], as ``packing.pack_groups`` lays them out.
+
+    Parameters
+    ----------
+    elements : int
+        Elements of the vector.
+    per_element : int
+        Items of an element.
+    config : HwConfig
+        The machine.
+    """
     groups_a_word, words_a_group = group_shape(config, per_element)
     return -(-elements // (config.results_per_cycle * groups_a_word)) * words_a_group
 
 
 def takes_narrow_rows(config: HwConfig) -> bool:
-    """Whether a machine takes embedding rows of 12 bits an element: where every item begins at a multiple of its bits.
+    """Return whether a machine takes embedding rows with elements of 12 bits.
 
-    Of other machines such a table is laid out in items of 16 bits.
+    It does if every item begins at a multiple of its bits. Other machines get such a table in items of 16 bits.
     """
     aligned = config.word_bits % ITEM_BITS == 0 or config.results_per_cycle * ITEM_BITS <= config.word_bits
     return config.source == "streamed" and aligned
 
 
 def row_formats(config: HwConfig) -> tuple[int, ...]:
-    """Bits of an element of the embedding rows that a machine takes; SETUP chooses one."""
+    """Return the bits of an element of the embedding rows that a machine takes; SETUP selects one of them."""
     return (ITEM_BITS, NARROW_ITEM_BITS) if takes_narrow_rows(config) else (ITEM_BITS,)
 
 
 def row_item_bits(config: HwConfig, embedding_bits: int) -> int:
-    """Bits of an element of an embedding row in the memory of a machine; ``embedding_bits``: of the model's table."""
+    """Return the bits of an element of an embedding row in the memory of a machine.
+
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    embedding_bits : int
+        Bits of an element of the model's table. A machine that does not take these has items of 16 bits.
+    """
     return embedding_bits if embedding_bits in row_formats(config) else ITEM_BITS
 
 
 def row_words(width: int, item_bits: int, config: HwConfig) -> int:
-    """Words of an embedding row of ``width`` elements of ``item_bits``."""
+    """Return the words of an embedding row, without its check.
+
+    Parameters
+    ----------
+    width : int
+        Elements of the row.
+    item_bits : int
+        Bits of an element.
+    config : HwConfig
+        The machine.
+    """
     words = group_words(width, 1, config)
     return words if item_bits == ITEM_BITS else words - words // (NARROW_WORDS + 1)
 
 
 def most_row_words(config: HwConfig) -> int:
-    """Words of the longest embedding row, with those of its check."""
+    """Return the words of the longest embedding row, with those of its check."""
     return check_words(config) + row_words(config.max_width, ITEM_BITS, config)
 
 
 def full_parts(config: HwConfig) -> int:
-    """Parts of a resident beat that are whole words; these hold the rows of the embedding table."""
+    """Return the number of parts of a resident beat that are whole words. These hold the rows of the embedding
+    table."""
     parts = config.beat_bytes // config.word_bytes
     if parts == 0:
         raise LuternError(
@@ -211,8 +311,18 @@ def full_parts(config: HwConfig) -> int:
 
 
 def short_trits(rows: int, config: HwConfig) -> bool:
-    """Whether a last row group of so many rows is short: all that is drained of it is in the first word of each
-    beat, so that the record leaves the others out. Never where a word is a beat, or beats are resident."""
+    """Return whether a last row group is short.
+
+    All rows that are drained from a short row group are in the first word of each beat, and the record leaves the other
+    words out. No row group is short where a word is a beat, or where beats are resident.
+
+    Parameters
+    ----------
+    rows : int
+        Rows of the last row group.
+    config : HwConfig
+        The machine.
+    """
     drained = -(-rows // config.results_per_cycle) * config.results_per_cycle
     return (
         config.source == "streamed"
@@ -222,14 +332,15 @@ def short_trits(rows: int, config: HwConfig) -> bool:
 
 
 def row_fifo_words(config: HwConfig) -> int:
-    """Depth of the FIFO between a streamed memory and the row: a whole row, for its fetch delays the gains."""
+    """Return the depth of the FIFO between a streamed memory and the row: a whole row, because its fetch delays the
+    gains."""
     groups, words = group_shape(config, 1)
     beats = -(-config.max_width // config.results_per_cycle)
     return -(-beats // groups) * words + 8
 
 
 def results_op(config: HwConfig) -> StructLayout:
-    """What the results stage needs of an operation; ``scaled``: a scale belongs to it."""
+    """Return what the results stage needs of an operation; ``scaled`` says that a scale belongs to it."""
     return StructLayout(
         {
             "op": 4,
@@ -245,18 +356,20 @@ def results_op(config: HwConfig) -> StructLayout:
 
 # Stream payloads -------------------------------------------------------------------------------------------------
 #
-# T streams share every block but the lanes' sums. Whatever belongs to one of them names it in ``stream`` (0 to N - 1 of
-# the run's N streams). Results come in blocks: a row group's P-beats of stream 0, then of stream 1, ...; ``index`` is
-# the beat's place in its vector, ``last`` marks the last beat of its stream's vector.
+# T streams share every block except the adders of the lanes. A payload that belongs to one stream names it in
+# ``stream`` (0 to N - 1 for a run of N streams). Results come in blocks: the beats of a row group of stream 0, then
+# those of stream 1 and so on. ``index`` is the position of the beat in its vector, and ``last`` marks the last beat of
+# a vector.
 
 
 def sum_bits(config: HwConfig) -> int:
-    """Bits that hold the sum of a row of the widest matrix; the streams of sums have ``SUM_BITS`` all the same."""
+    """Return the bits that hold the sum of a row of the widest matrix. Streams of sums have ``SUM_BITS`` in any
+    case."""
     return (config.max_width * CODE_MAX).bit_length() + 1
 
 
 def codes_payload(config: HwConfig) -> StructLayout:
-    """Codes of one beat for the ternary unit: C codes of stream 0, then of stream 1, ..."""
+    """Return the codes of one beat for the ternary unit: C codes of stream 0, then of stream 1 and so on."""
     return StructLayout(
         {
             "codes": config.streams * config.columns * CODE_BITS,
@@ -268,7 +381,7 @@ def codes_payload(config: HwConfig) -> StructLayout:
 
 
 def sums_payload(config: HwConfig) -> StructLayout:
-    """P sums of consecutive rows."""
+    """Return the payload of P sums of consecutive rows."""
     return StructLayout(
         {
             "sums": config.results_per_cycle * SUM_BITS,
@@ -280,9 +393,10 @@ def sums_payload(config: HwConfig) -> StructLayout:
 
 
 def values_payload(config: HwConfig) -> StructLayout:
-    """P scaled (or cut, or raw) values with what the elementwise blocks need to know of their operation.
+    """Return the payload of P values with what the elementwise blocks need of their operation.
 
-    ``scores``: of HEAD, the scaled logits, signed, with ``frac`` fraction bits; else unused.
+    Values are scaled, cut or raw. ``scores`` are used by HEAD only: the scaled logits, signed, with ``frac`` fraction
+    bits.
     """
     return StructLayout(
         {
@@ -300,19 +414,20 @@ def values_payload(config: HwConfig) -> StructLayout:
 
 
 def place_payload(config: HwConfig) -> StructLayout:
-    """Where P values belong that follow some cycles later; ``adds``: to h (else they are the new h)."""
+    """Return the place of P values that follow some cycles later. With ``adds`` they are added to h, else they are the
+    new h."""
     return StructLayout({"adds": 1, "stream": config.stream_bits, "index": config.index_bits, "last": 1})
 
 
 def x_payload(config: HwConfig) -> StructLayout:
-    """P elements of a vector that enters the norm."""
+    """Return the payload of P elements of a vector that enters the norm."""
     return StructLayout(
         {"x": config.results_per_cycle * X_BITS, "stream": config.stream_bits, "index": config.index_bits, "last": 1}
     )
 
 
 def gathered_payload(config: HwConfig) -> StructLayout:
-    """P elements with their gains; ``outer`` and ``matrices`` are constant over a vector."""
+    """Return the payload of P elements with their gains; ``outer`` and ``matrices`` are constant over a vector."""
     return StructLayout(
         {
             "x": config.results_per_cycle * X_BITS,
@@ -327,22 +442,24 @@ def gathered_payload(config: HwConfig) -> StructLayout:
 
 
 def quantised_payload(config: HwConfig) -> StructLayout:
-    """Q codes of consecutive elements of one stream's vector; passes of streams 0 to N - 1 follow one another."""
+    """Return the payload of Q codes of consecutive elements of one stream's vector. The streams 0 to N - 1 follow one
+    another."""
     return StructLayout({"codes": config.codes_per_cycle * CODE_BITS, "stream": config.stream_bits, "last": 1})
 
 
 def token_payload(config: HwConfig) -> StructLayout:
-    """The token that a stream has chosen."""
+    """Return the token that a stream has chosen."""
     return StructLayout({"token": 16, "stream": config.stream_bits})
 
 
 def seed_payload(config: HwConfig) -> StructLayout:
-    """The seed of a stream's generator."""
+    """Return the seed of a stream's generator."""
     return StructLayout({"stream": config.stream_bits, "seed": WORD_BITS})
 
 
 def scale_payload(config: HwConfig) -> StructLayout:
-    """P sums with the constants of their operation; ``shift`` counts from ``SHIFT_MIN``."""
+    """Return the payload of P sums with the constants of their operation; ``shift`` is the right shift of the
+    product."""
     return StructLayout(
         {
             "sums": config.results_per_cycle * SUM_BITS,
@@ -361,22 +478,31 @@ def scale_payload(config: HwConfig) -> StructLayout:
 
 
 def pass_payload(config: HwConfig) -> StructLayout:
-    """A code pass: the biased exponent of the largest, which u of which stream, how many beats."""
+    """Return a code pass: the biased exponent of the largest element, the number of u and its stream, and the beats."""
     return StructLayout({"exponent": KEY_BITS - MANTISSA_BITS, "u_index": 2, "beats": 16, "stream": config.stream_bits})
 
 
 # Five trits in a byte ------------------------------------------------------------------------------------------------
 
 TRIT_OF_CODE = (0, 1, -1)
-"""Two-bit code of a trit: 0, 1, 2; code 3 escapes."""
+"""Trit of each two-bit code 0, 1, 2. Code 3 is the escape."""
 
 
 def decode_byte(byte: int) -> tuple[int, int, int, int, int] | None:
-    """Five trits of a byte ``t[2] p[3] q[3]`` (t in the top bits), None for the 13 bytes that no encoder writes.
+    """Return the five trits of a byte ``t[2] p[3] q[3]`` (t in the top bits), None for the 13 bytes that no encoder
+    writes.
 
-    p and q name one of the eight pairs other than (0, 0): index + 1 = 3 a + b in two-bit codes. t = 3 escapes:
-    q[2] = 0: Q is (0, 0), first trit q[1:0]; q[2] = 1, q[1:0] != 3: P is (0, 0), Q is coded in p, first trit q[1:0];
-    q = 7: both are (0, 0), first trit p[1:0].
+    p and q each name one of the eight pairs other than (0, 0): index + 1 = 3 a + b for the two-bit codes a and b. t = 3
+    is the escape. After it, the pairs P and Q and the first trit are:
+
+    - q[2] = 0: Q is (0, 0), and the first trit is q[1:0].
+    - q[2] = 1, q[1:0] != 3: P is (0, 0), Q is coded in p, and the first trit is q[1:0].
+    - q = 7: both are (0, 0), and the first trit is p[1:0].
+
+    Parameters
+    ----------
+    byte : int
+        The byte.
     """
     t, p, q = byte >> 6, byte >> 3 & 7, byte & 7
 
@@ -397,7 +523,7 @@ def decode_byte(byte: int) -> tuple[int, int, int, int, int] | None:
 
 
 def shape_bits(layout: StructLayout) -> int:
-    """Bits of a layout."""
+    """Return the bits of a layout."""
     return Shape.cast(layout).width
 
 

@@ -1,27 +1,34 @@
-"""MLGRU: P elements a cycle of the gated recurrence; one pipeline serves the operations F, I and G of a layer.
+"""The MLGRU computes P elements a cycle of the gated recurrence, with one pipeline for the operations F, I and G.
 
     i ─► S read ─► hold ─► sigma(-f | a | S) ─► bound | a | S_m  * sigma ─► - S ─► z | g  * it, FIFO ─► v ─► o  op G
        1         2        8                                        9        10             11
                                                                     └─► z memory             └─► S + it ─► S memory
                                                                           op F               11      12       op I
 
-    F: z = sigma(-f) * bound, written to the z memory          S_m: S brought to 18 bits by the largest of the layer,
-                                                                    as late as it can be: in stages 7 and 8
-    I: S += z * (a * sigma(a) - S)                             the differences' minus is added with the rounding
+    F: z = sigma(-f) * bound, written to the z memory          S_m: S shifted to 18 bits by the largest S of the layer,
+                                                                    as late as possible: in stages 7 and 8
+    I: S += z * (a * sigma(a) - S)                             S is subtracted together with the rounding constant
     G: v = g * (S_m * sigma(S)), and the sum of g^2
 
-Several streams: z, the newest S (what G reads) and both scalars are kept for each. I reads the memory of S as late as
-it can, in stage 6, since the stream before may leave what it reads (``chained``).
+Here mulA is the product with sigma (stage 9) and mulB the product after it (stage 11).
 
-``state`` "memory": in place of both memories of S there is a *window*, one layer's S of every stream. I reads a place
-of it in stage 6 and writes the new S to the same place, where G finds it; ``hw/state_dma.py`` loads and saves it.
+Several streams: z, the newest S (what G reads), the largest S and the sum of g^2 are kept for each stream. I reads the
+memory of S as late as possible, in stage 6, because a ``chained`` stream reads what the stream before it writes.
 
-Cost an element, without sigma's block: three products (mulA, mulB, g^2), 17 bits of z a channel, 32 of S a channel and
-layer; of several streams, the same for each and 32 bits of the newest S a channel. With a window: 32 bits a channel
-and stream.
-Interlocks, each of which holds a beat at the input: I waits while one of the two beats before is of F (its z may be the
-one that is wanted), and, chained, while its index is one of the six beats before; G waits so long that the largest S is
-known when it is wanted (and of a vector of few beats, until S is written); I waits until the window is loaded.
+``state`` "memory": a *window* replaces both memories of S. It holds one layer's S of every stream. I reads a place of
+it in stage 6 and writes the new S to the same place, where G reads it. ``hw/state_dma.py`` loads and saves the window.
+
+Cost for each of the P elements, without the sigmoid: three products (mulA, mulB, g^2). Memory: 17 bits of z for each
+element of a vector, and 32 bits of S for each element and layer. With several streams each of them takes as much, and
+32 bits more for the newest S of each element. A window takes 32 bits for each element and stream.
+
+Interlocks stall a beat at the input:
+
+- I stalls while one of the two beats before it is of F, whose z it may need.
+- I of a chained stream stalls while one of the six beats before it has the same index.
+- I stalls until the window is loaded.
+- G stalls until the largest S will be known in stage ``ALIGN``. After a vector of few beats it stalls until S is
+  written.
 """
 
 from __future__ import annotations
@@ -65,31 +72,43 @@ from lutern.model_ref.norm import X_BITS
 ELEMENT_BITS = 18
 SQUARES_BITS = 48
 SIGMA = 2 + SIGMOID_STAGES
-"""Stage in which sigma stands; then mulA's product, mulB's operand, mulB's product (v), the new state."""
+"""Stage in which sigma is valid. The following stages hold the product of mulA, the operand of mulB, the product of
+mulB (v) and the new state."""
 V_STAGE = SIGMA + 2
-"""Stage in which both factors of v stand: their product goes into the FIFO."""
+"""Stage in which both factors of v are valid. Their product goes into the FIFO."""
 WRITTEN = V_STAGE + 2
-"""Stage in which the new S stands, to be written."""
+"""Stage in which the new S is written."""
 ALIGN = SIGMA - 2
-"""Stage in which G wants the bits of the largest S."""
+"""Stage in which G uses the bits of the largest S."""
 G_AFTER_I = WRITTEN + 1 - (ALIGN - 1)
-"""Cycles from the last beat of I to the first of G: the largest S stands ahead of ``ALIGN``."""
+"""Cycles from the last beat of I to the first of G, so that the largest S is known before ``ALIGN``."""
 FEW_BEATS = WRITTEN + 1 - G_AFTER_I
-"""Of a vector of so many beats, or fewer, G waits until no beat of I is in flight: it reads S at once."""
+"""A vector of this many beats or fewer: G stalls until no beat of I is in flight, because it reads S at once."""
 S_READ = SIGMA - 2
-"""Stage in which I of several streams reads S: a block RAM's latency and a register ahead of the subtraction."""
+"""Stage in which I of several streams reads S: two stages before the subtraction, for a block RAM and a register."""
 
 GATE_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
-"""Rounds mulA, for all three operations."""
+"""Added to the product of mulA, so that dropping the fraction bits of sigma rounds it, for all three operations."""
 DIFFERENCE_HALF = (1 << (STATE_GUARD_BITS - 1)) - 1
-"""``-rsh(S, 14)`` is ``(2^13 - 1 - S) >> 14``: one subtraction."""
+"""``-rsh(S, 14)`` is ``(2^13 - 1 - S) >> 14``, which takes a single subtraction."""
 STEP_HALF = 1 << (Z_BITS - STATE_GUARD_BITS - 1)
-"""Rounds the step of S."""
+"""Added to the step of S, so that dropping its low bits rounds it."""
 
 
 def bit_length(value: Value) -> Value:
-    """Bits of an unsigned value of at most 31 bits, by halves."""
-    value = (value << 1)[:32] | 1  # position of the highest one: no case of its own for zero
+    """Return the number of bits of a value, found by halving.
+
+    Parameters
+    ----------
+    value : Value
+        Unsigned, at most 31 bits.
+
+    Returns
+    -------
+    Value
+        0 to 31; it is 0 if the value is 0. It is combinational.
+    """
+    value = (value << 1)[:32] | 1  # the position of the highest 1; zero needs no special case
     bits: list[Value] = []
     for half in (16, 8, 4, 2, 1):
         bits.insert(0, value[half:].any())
@@ -98,7 +117,26 @@ def bit_length(value: Value) -> Value:
 
 
 def chain(stages: Stages, value: Any, count: int, name: str, *, reset_less: bool = True) -> list[Any]:
-    """``value`` and its delays: item k is in stage k."""
+    """Return a value and its delays.
+
+    Parameters
+    ----------
+    stages : Stages
+        Adds the registers.
+    value : ValueLike
+        The value.
+    count : int
+        Number of delays.
+    name : str
+        Name of the registers, which the number of the stage follows.
+    reset_less : bool
+        A reset does not clear the registers.
+
+    Returns
+    -------
+    list
+        ``count`` + 1 items: item k is the value in stage k.
+    """
     items = [value]
     for stage in range(1, count + 1):
         items.append(stages.register(items[-1], f"{name}_{stage}", reset_less=reset_less))
@@ -106,60 +144,69 @@ def chain(stages: Stages, value: Any, count: int, name: str, *, reset_less: bool
 
 
 def stream_memory(config: HwConfig, bits: int) -> Any:
-    """One word a stream."""
+    """Return a memory of one word of ``bits`` for each stream."""
     return new_memory(bits, config.streams, attrs={"ram_style": "distributed"})
 
 
 class Mlgru(wiring.Component):
-    """The recurrence: gates, state of all layers, output ahead of o_proj.
+    """Computes the recurrence: gates, the state of all layers, and the output that enters o_proj.
 
     Parameters
     ----------
-    config
-        ``results_per_cycle`` (P) elements a beat; ``max_width`` and ``max_state`` size the memories of z and S;
-        ``state`` "memory" has a window in place of the memory of S; ``debug_tap`` adds the tap.
+    config : HwConfig
+        ``results_per_cycle`` (P) elements a beat, ``streams`` (T). ``max_width`` and ``max_state`` size the memories of
+        z and S. ``state`` "memory" replaces the memory of S by a window. ``debug_tap`` adds the tap.
 
     Members
     -------
-    i
-        ``layouts.values_payload``: for every layer the beats of F (``values`` Q4.13, ``frac`` 13, ``bounds`` 1 - LB),
-        then those of I (``values`` with ``frac`` fraction bits), then of G (``values`` cut sums, ``frac`` fraction bits
-        of S), all values 18 bits signed. ``state_base``: first beat of the layer's S, looked at in I and, of a single
-        stream, in G.
-    fresh
-        One bit a stream: a beat of I of stream t that enters while bit t is high sees S = 0.
-    bases
-        ``state_bits`` a stream: added to ``state_base``. Constant from the first beat of I to the last of G. With a
-        window there are none, and ``state_base`` is not looked at.
-    window, final_stream
-        With a window: ``state_dma.window_signature``, and the stream whose last beat ends I and G of a layer.
-    chained
-        The state of a stream is what the stream before it left: all ``bases`` are equal, and ``fresh`` is 0 from stream
-        1 on. Not looked at by a machine of one stream.
-    o
-        ``layouts.x_payload``: v of op G. F and I have no output.
-    sigmoid
-        ``activation.sigmoid_signature``: the block that makes ``sigma``.
-    gates
-        ``gate_memory.gates_signature``: the memory that keeps z from F to I.
-    eps_stream
-        The stream that ``g_squares`` and ``state_shift`` are of, from the cycle after (of a single stream: at once).
-    g_squares, state_shift
-        Exact sum of g^2, and the right shift that brought S to 17 bits: valid from the transfer of the stream's last v
-        until its first beat of the next G is accepted.
-    tap_s_valid, tap_s, tap_s_stream, tap_s_index
-        With ``debug_tap``: P elements of the new S in the cycle in which they are written, and where they belong.
+    i : stream of ``layouts.values_payload``, input
+        For every layer the beats of F, then those of I, then those of G, all with values of 18 bits signed. F has
+        ``values`` in Q4.13, ``frac`` 13 and ``bounds`` 1 - LB. I has ``frac`` fraction bits. G has cut sums, and
+        ``frac`` is the fraction bits of S. ``state_base`` is the first beat of the layer's S; it is used in I and, with
+        one stream, in G.
+    fresh : T bits, input
+        A beat of I of stream t that enters while bit t is 1 takes S as 0.
+    bases : T values of ``state_bits``, input, state "block"
+        Added to ``state_base``. Constant from the first beat of I to the last of G.
+    window : ``state_dma.window_signature``, input, state "memory"
+        Loads and saves the window; ``state_base`` is not used.
+    final_stream : ``stream_bits`` bits, input, state "memory"
+        The stream whose last beat ends I and G of a layer.
+    chained : 1 bit, input
+        Each stream continues from the state that the stream before it leaves. Then all ``bases`` are equal, and
+        ``fresh`` is 0 from stream 1 on. A machine of one stream ignores it.
+    o : stream of ``layouts.x_payload``, output
+        The elements v of op G. F and I have no output.
+    sigmoid : ``activation.sigmoid_signature``, output
+        The shared sigmoid.
+    gates : ``gate_memory.gates_signature``, output
+        The shared memory, which keeps z from F to I.
+    eps_stream : ``stream_bits`` bits, input
+        Selects the stream of ``g_squares`` and ``state_shift``, which follow a cycle later (at once with one stream).
+    g_squares : 48 bits, output
+        The exact sum of g^2. Valid from the transfer of the stream's last v until its first beat of the next G is
+        accepted.
+    state_shift : 7 bits signed, output
+        The right shift that brought S to 17 bits. Valid as long as ``g_squares``.
+    tap_s_valid : 1 bit, output, ``debug_tap``
+        A beat of the new S is written in this cycle.
+    tap_s : P values of 32 bits, output, ``debug_tap``
+        The new S.
+    tap_s_stream : ``stream_bits`` bits, output, ``debug_tap``
+        The stream of ``tap_s``.
+    tap_s_index : ``index_bits`` bits, output, ``debug_tap``
+        The beat of ``tap_s`` in its vector.
 
     Numerics
     --------
-    ``model_ref.mlgru``, bit for bit. Three multipliers a lane beside the sigmoid's, operands of 18 bits,
-    registers on both sides.
+    Equal to ``model_ref.mlgru``, bit for bit. Each of the P elements has three multipliers in addition to the
+    sigmoid's, with operands of 18 bits and registers on both sides.
 
     Latency
     -------
-    ``latency`` = 11 cycles from a beat of G to its v. The first beat of G is accepted 8 cycles after the last of I at
-    the earliest, 13 after one of a vector of five beats or fewer; ``chained``, a beat of I 7 cycles after that of the
-    same index of the stream before.
+    ``latency`` = 11 cycles from a beat of G to its v. The first beat of G is accepted at the earliest 8 cycles after
+    the last beat of I; after a vector of five beats or fewer, 13 cycles. With ``chained``, a beat of I is accepted at
+    the earliest 7 cycles after the beat of the same index of the stream before.
 
     Reference
     ---------
@@ -199,7 +246,17 @@ class Mlgru(wiring.Component):
     def model(
         f: Int, bound: Int, i: Int, g: Int, state: Int, frac_bits: int, state_frac_bits: int
     ) -> tuple[Int, Int, int, int]:
-        """v, new S, g_squares and state_shift of one layer from whole vectors."""
+        """Return v, the new S, ``g_squares`` and ``state_shift`` of one layer.
+
+        Parameters
+        ----------
+        f, bound, i, g, state
+            Whole vectors: the values of the three operations, 1 - LB, and S before this token.
+        frac_bits
+            Fraction bits of ``i``.
+        state_frac_bits
+            Fraction bits of S.
+        """
         new = mlgru.update_state(state, mlgru.forget_gate(f, bound), i, frac_bits)
         v = mlgru.gated_output(np.asarray(g), new, state_frac_bits)
         return v, new, int((np.asarray(g) ** 2).sum()), int(mlgru.state_shift(new))
@@ -213,7 +270,7 @@ class Mlgru(wiring.Component):
         stages = Stages(m)
         m.submodules.sent = sent = CreditFifo(x_payload(config))
 
-        # What travels in which stage
+        # The operation, place and last bit of each stage
         f = chain(stages, accepted & (p.op == int(Op.F)), SIGMA + 2, "f", reset_less=False)
         i = chain(stages, accepted & (p.op == int(Op.I)), WRITTEN, "i", reset_less=False)
         g = chain(stages, accepted & (p.op == int(Op.G)), V_STAGE, "g", reset_less=False)
@@ -221,7 +278,7 @@ class Mlgru(wiring.Component):
         place = chain(stages, place_of(config, p), WRITTEN, "place")
         begins = chain(stages, index_of(config, place[0]) == 0, WRITTEN, "begins")
 
-        # Whether what the beat at the input may wait for is in flight: f in stages 1 and 2, i as far as G_AFTER_I
+        # Beats in flight that may stall the beat at the input: F in stages 1 and 2, I up to stage G_AFTER_I
         f_near, i_inside, few = Signal(), Signal(), Signal()
         with m.If(i[0]):
             m.d.sync += few.eq(index_of(config, place[0]) < FEW_BEATS)
@@ -237,7 +294,7 @@ class Mlgru(wiring.Component):
             sent.enters.eq(g[0]),
         ]
 
-        # z: written after stage 10, read for stage 9
+        # z is written in stage 10, and read so that it is valid in stage 9
         m.d.comb += [
             self.gates.read_place.eq(place[SIGMA]),
             self.gates.place.eq(place[SIGMA + 2]),
@@ -293,7 +350,7 @@ class Mlgru(wiring.Component):
                 self.tap_s_index.eq(index_of(config, place[WRITTEN])),
             ]
 
-        # Sum of g^2, done long before the last v
+        # The sum of g^2, complete long before the last v
         level = [stages.register(value[1] * value[1], f"square_{lane}")[:-1] for lane, value in enumerate(values)]
         stage = 2
         while len(level) > 1:
@@ -313,7 +370,8 @@ class Mlgru(wiring.Component):
         held: Any,
         state_bits: Value,
     ) -> tuple[list[Any], Value, Any]:
-        """A lane ahead of its product with sigma: its value in every stage, sigma's argument, sigma's factor."""
+        """Build a lane up to its product with sigma: return its value in every stage, the argument of sigma and the
+        factor of sigma."""
         p = self.i.payload
         value = chain(
             stages, p.values.word_select(lane, VALUE_BITS)[:ELEMENT_BITS].as_signed(), SIGMA + 1, f"value_{lane}"
@@ -321,7 +379,7 @@ class Mlgru(wiring.Component):
         bound = stages.delay(p.bounds.word_select(lane, BOUND_BITS), SIGMA - 1, f"bound_{lane}")
         signed_value = stages.register(Mux(f[1], -value[1], value[1])[:ELEMENT_BITS].as_signed(), f"signed_{lane}")
         argument = Mux(g[2], held, signed_value)[:STATE_BITS].as_signed()
-        # S_m: one bit more than S_m has, then rounded
+        # S_m: shifted to one bit more, then rounded
         late = stages.delay(held, ALIGN - 2, f"held_{lane}")
         wide = Cat(Const(0, MANTISSA_BITS + 1), late).as_signed()
         aligned = stages.register(shift_right(m, wide, state_bits, ELEMENT_BITS + 1)[0], f"aligned_{lane}")
@@ -341,7 +399,7 @@ class Mlgru(wiring.Component):
         past: Any,
         state: Any,
     ) -> tuple[Any, Any, Any]:
-        """A lane from its product with sigma on: z before it is cut, v before it is cut, the new S."""
+        """Build a lane from its product with sigma on: return z and v before they are narrowed, and the new S."""
         minus_s = ((DIFFERENCE_HALF - past) >> STATE_GUARD_BITS)[: ELEMENT_BITS + 1]
         minus_s = stages.register(Mux(i[SIGMA], minus_s, 0), f"minus_s_{lane}")
         offset = Cat(Const(GATE_HALF, SIGMOID_FRAC_BITS), minus_s).as_signed()
@@ -356,7 +414,8 @@ class Mlgru(wiring.Component):
         return left, v, stages.register(saturate(total >> step_bits, STATE_BITS), f"new_s_{lane}")
 
     def _s_missing(self, i: list[Any], place: list[Any]) -> Value:
-        """Whether what I would read is not there: the window's, or what the stream before leaves a chained one."""
+        """Return whether the S that I would read is missing: the window is not loaded, or a chained stream's S is not
+        written."""
         missing = ~self.window.loaded if self.config.state == "memory" else Const(0, 1)
         if self.config.streams == 1:
             return missing
@@ -365,13 +424,14 @@ class Mlgru(wiring.Component):
         return missing | near if self.config.state == "memory" else near
 
     def _ends(self, valid: Value, last: Value, place: Value) -> Value:
-        """Whether a beat ends the vector of the final stream."""
+        """Return whether a beat ends the vector of the final stream."""
         return valid & last & (stream_of(self.config, place) == self.final_stream)
 
     def _window(
         self, m: Module, stages: Stages, i: list[Any], place: list[Any], new_s: Value
     ) -> tuple[list[Any], list[Any]]:
-        """As ``_states``, with one layer's S of every stream. I and G never read in the same cycle."""
+        """Add the window, which holds one layer's S of every stream; the result is that of ``_states``. I and G never
+        read in the same cycle."""
         config, p, window = self.config, self.i.payload, self.window
         depth = -(-config.max_width // config.results_per_cycle)
         whole = unit_shape(config)[0]
@@ -401,14 +461,15 @@ class Mlgru(wiring.Component):
     def _states(
         self, m: Module, stages: Stages, i: list[Any], place: list[Any], new_s: Value
     ) -> tuple[list[Any], list[Any]]:
-        """The memories of S. Lane by lane: what G uses, in stage 2; what I uses, in stage ``SIGMA``."""
+        """Add the memories of S: return, for each lane, S as G uses it in stage 2 and as I uses it in stage
+        ``SIGMA``."""
         config, p = self.config, self.i.payload
         lanes = range(config.results_per_cycle)
         depth = -(-config.max_state // len(lanes))
         memory = m.submodules.s_memory = beats_memory(config, STATE_BITS, depth)
         write = memory.write_port()
         m.d.comb += [write.data.eq(new_s), write.en.eq(i[WRITTEN])]
-        base = Signal(config.state_bits)  # of the layer whose I is at the input or in flight: there is one only
+        base = Signal(config.state_bits)  # of the one layer whose I is at the input or in flight
         waiting = self.i.valid & (p.op == int(Op.I))
 
         def parts(value: Any) -> list[Value]:
@@ -451,7 +512,8 @@ class Mlgru(wiring.Component):
     def _largest(
         self, m: Module, stages: Stages, i: list[Any], g: list[Any], place: list[Any], begins: list[Any], ones: Value
     ) -> Value:
-        """Bits of the largest magnitude of a stream's new S, in ``ALIGN`` of its G, from the ``ones`` of each new S."""
+        """Return the bits of the largest magnitude of a stream's new S in stage ``ALIGN`` of its G, from the ``ones``
+        of each new S."""
         config = self.config
         kept = STATE_BITS - 1
         parts = [ones.word_select(lane, kept) for lane in range(config.results_per_cycle)]
@@ -491,7 +553,7 @@ class Mlgru(wiring.Component):
         return state_bits
 
     def _add_squares(self, m: Module, enable: Value, begins: Value, place: Value, squares: Value) -> None:
-        """Adds the squares of a beat to those of its stream."""
+        """Add the squares of a beat to the sum of its stream."""
         config = self.config
         if config.streams == 1:
             with m.If(enable):

@@ -1,4 +1,4 @@
-"""The machines that come with the project, as data: each is a choice of the command line."""
+"""The machines that come with the project. Each preset is data, and a choice of the command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PRESETS = {
             max_state=384,
             max_vocab=64,
             gain_fifo_words=16,
-            lut_ram_depth=704,  # the noise table of the head has 704 words; the sigmoid's 512 are in LUTs, too
+            lut_ram_depth=704,  # the noise table of the head has 704 words, the table of the sigmoid 512
             clock_hz=75_000_000,
         ),
         HwConfig(
@@ -53,7 +53,7 @@ PRESETS = {
             gain_fifo_groups=48,
             clock_hz=65_000_000,
         ),
-        # As much as an 85F holds, and as much as the open router finds ways for (docs/decisions/001).
+        # The largest machine that an 85F holds, and that the open router finds ways for (docs/decisions/001).
         HwConfig(
             "resident-1024",
             rows=32,
@@ -98,7 +98,7 @@ PRESETS = {
             trit_fifo_words=1024,
             gain_fifo_words=1024,
         ),
-        # 32 MB and 8 MB of SDR SDRAM: twice the lanes that a word a cycle fills
+        # 32 MB and 8 MB of SDR SDRAM. There are twice as many lanes as one word a cycle fills.
         HwConfig(
             "sdram-x16",
             rows=5,
@@ -127,7 +127,7 @@ PRESETS = {
             trit_fifo_words=1024,
             gain_fifo_words=1024,
         ),
-        # 512 MB of DDR3, which brings a word every other cycle of its clock: a beat
+        # 512 MB of DDR3, which gives one word every second cycle of its clock. A word is a beat.
         HwConfig(
             "ddr3-x16",
             rows=5,
@@ -144,7 +144,7 @@ PRESETS = {
             gain_fifo_words=512,
             top_k=64,
         ),
-        # A part of 1 Gb, and a chip of 56 block RAMs: S is in the part, too.
+        # A part of 1 Gb, and a chip of 56 block RAMs, so S is in the part as well.
         HwConfig(
             "ddr3-x16-25f",
             rows=5,
@@ -161,10 +161,10 @@ PRESETS = {
             gain_fifo_words=512,
             top_k=64,
         ),
-        # A memory of the user's, a DRAM most likely, at a port of the chip. A word brings one beat: twice the lanes
-        # would make a token of the released models 0.04 % shorter (370M, 64 bits: 8,606,610 cycles for 8,609,634) or no
-        # shorter (1.3B, 512 bits: 4,081,838 for 4,081,718), for words that are no trits let the lanes catch up. Q is as
-        # wide as hides the code passes. From 256 bits on a FIFO has the words of a block RAM at its widest, 512.
+        # A memory of the user, most likely a DRAM, at a port of the chip. A word is one beat. Twice as many lanes would
+        # save 0.04 % of the cycles of a token of 370M (64 bits: 8,606,610 for 8,609,634) and nothing of 1.3B (512 bits:
+        # 4,081,838 for 4,081,718), because the lanes catch up during words that are not trits. Q is large enough to
+        # hide the code passes. From 256 bits on, a FIFO has 512 words, the depth of a block RAM at its widest.
         HwConfig(
             "stream-x64",
             rows=5,
@@ -230,8 +230,8 @@ PRESETS = {
             gain_fifo_words=512,
             top_k=64,
         ),
-        # AXI4 in a system with a processor: one clock, control over AXI4-Lite (hw/memory/axi.py). A beat is a word, Q
-        # hides the code passes, and 384 words under way hide 200 cycles of latency and a port's refresh of 350 ns.
+        # AXI4 in a system with a processor: one clock, and control over AXI4-Lite (hw/memory/axi.py). A word is a beat,
+        # and Q hides the code passes. 384 words in flight hide 200 cycles of latency and a port's refresh of 350 ns.
         *(
             HwConfig(
                 name,
@@ -260,8 +260,9 @@ PRESETS = {
                 ("hbm-x4096", 40, 64, 8, 32, 16, 1 << 21, 6912, 81920),
             )
         ),
-        # No weights on the chip, so those of any model fit: a word brings a beat, which no trit of padding but at the
-        # end of a matrix, and comes in hundreds of cycles. 8 KB wait, what a line of 3 Mbaud brings in 27 ms.
+        # There are no weights on the chip, so those of any model fit. Each word is exactly one beat, so padding occurs
+        # only at the end of a matrix; a word arrives every few hundred cycles. The chip buffers 8 KB, which a line of 3
+        # Mbaud brings in 27 ms.
         HwConfig(
             "host",
             rows=5,
@@ -277,7 +278,7 @@ PRESETS = {
             gain_fifo_words=1024,
             top_k=64,
         ),
-        # What such a chip does hold are vectors and state: a 45F those of the released 370M, an 85F those of 1.3B.
+        # Such a chip holds only vectors and state: a 45F those of the released 370M, an 85F those of 1.3B.
         HwConfig(
             "host-45f",
             rows=5,
@@ -313,7 +314,7 @@ PRESETS = {
 
 
 def preset(name: str) -> HwConfig:
-    """The preset of that name."""
+    """Return the preset of that name."""
     if name not in PRESETS:
         raise LuternError(f"there is no preset {name}; choose one of {', '.join(PRESETS)}.")
     return PRESETS[name]

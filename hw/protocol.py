@@ -1,12 +1,12 @@
-"""The framed protocol of host and gateware: opcodes, records, limits. Both ends import this file.
+"""The framed protocol between host and gateware: opcodes, records and limits. Both ends import this file.
 
     END │ opcode u8 │ sequence u8 │ payload 0..520 bytes │ CRC-32C u32 │ END          all numbers little endian
           └────────────── the CRC covers these ────────┘
 
 Between the two END bytes SLIP (RFC 1055) writes a byte END as ESC ESC_END and a byte ESC as ESC ESC_ESC. Every command
-gets one response with the same sequence number and opcode | 0x80, or Opcode.ERROR with one byte of ErrorCode. A frame
-that is too short, too long, wrongly escaped or has a wrong CRC is dropped and counted, modulo 2^16; the next END puts
-both in step.
+gets one response, with the same sequence number and opcode | 0x80, or Opcode.ERROR with one byte of ErrorCode. A frame
+that is too short, too long, wrongly escaped or has a wrong CRC is dropped and counted, modulo 2^16. The next END
+synchronises both ends again.
 
 | command  | payload                                     | payload of the response                               |
 |----------|---------------------------------------------|-------------------------------------------------------|
@@ -24,26 +24,30 @@ both in step.
 | RECORDS  | offset u32, k ≥ 1 words of the record stream| none; see below                                       |
 | ROW      | place u16, row u16, k ≥ 1 words of a row    | none; see below                                       |
 
-Addresses and counts of memory are in words; the first byte of a word is its bits 7..0. From ``config.TRIT_MEMORY`` on
-they name parts of beats. WRITE, CHECKSUM, MEMORY_TEST and LEVEL stop the machine; SETUP starts it, and it reads ahead
-from then on. MEMORY_TEST is answered with NOT_AVAILABLE where the words are not outside the chip, PHASE where they are
-not in SDRAM. A memory that is silent or answers out of order is named in answer to every command that needs it, until a
-reset. LEVEL is known only to machines with DDR3; its answer is of the reads since the LEVEL before. COUNTERS is known
-only to machines that have them: COUNTER_STRIDE numbers a phase of the last token, of which the first are
-``COUNTER_NAMES``.
+Addresses and counts of memory are in words; the first byte of a word is its bits 7..0. Addresses from
+``config.TRIT_MEMORY`` on name parts of beats. WRITE, CHECKSUM, MEMORY_TEST and LEVEL stop the machine. SETUP starts it,
+and from then on it reads ahead.
 
-A RUN takes ``streams`` conversations, one FEED each, and chooses ``count`` tokens for every one of them: step after
-step, in each step stream 0 first. ``chained``: all of them are one conversation, FEEDs its tokens in order, count is 1.
-A machine that keeps only the k best logits (``top_k``) has 2 k items a stream: sum, token, sum, token, ...
+The answer to MEMORY_TEST is NOT_AVAILABLE if the words are not outside the chip, and that to PHASE if they are not in
+SDRAM. If the memory is silent or answers out of order, every command that needs it is answered with this error until a
+reset. Only machines with DDR3 know LEVEL; its answer is about the reads since the LEVEL before it. Only machines with
+counters know COUNTERS: each phase of the last token has COUNTER_STRIDE numbers, and ``COUNTER_NAMES`` names the first
+of them.
 
-A command with the sequence number and the CRC of the command before is a resend. A resent RUN is not run again: its
-stored response is sent again. All other commands may be executed twice without harm, but a resent LEVEL
-answers of no reads. While a RUN runs the gateware takes commands; the same RUN is answered by its end, another one
-refused.
+A RUN takes ``streams`` conversations, with one FEED for each, and chooses ``count`` tokens for each of them. It goes
+step after step, and in each step stream 0 comes first. With ``chained`` all streams are one conversation: the FEEDs are
+its tokens in order, and count is 1. A machine that keeps only the k best logits (``top_k``) has 2 k items for each
+stream: sum, token, sum, token and so on.
 
-RECORDS and ROW are for machines whose words the host sends every token (hw/memory/host.py says how), and count as no
-command here; on others there are none. Such a machine has no memory to WRITE to, and sends frames of its own accord:
-opcode RECORDS | 0x80, the sequence number of the last RECORDS or ROW that came, and WANT.
+A command with the sequence number and the CRC of the command before it is a resend. A resent RUN is not run again: its
+stored response is sent again. All other commands may be executed twice without harm, but a resent LEVEL answers about
+no reads. The gateware accepts commands during a RUN. If the same RUN comes again, it is answered when it ends; another
+RUN is refused.
+
+RECORDS and ROW exist only on machines whose words the host sends for every token (hw/memory/host.py describes this).
+They are not commands in the sense above: they have no response, and the rule for resends ignores them. Such a machine
+has no memory to WRITE to. It sends frames on its own initiative: opcode RECORDS | 0x80, the sequence number of the last
+RECORDS or ROW that arrived, and WANT.
 
 Reference: RFC 1055 (SLIP); CRC-32C as in RFC 3720, CRC-32/ISCSI in the catalogue of amaranth.lib.crc.
 """
@@ -70,27 +74,31 @@ FRAME_BYTES = HEADER_BYTES + PAYLOAD_BYTES + CRC_BYTES  # before escaping
 RUN_TOKENS = 128  # most tokens of one RUN, all streams together
 LOGITS_COUNT = 128  # most sums of one LOGITS: 4 bytes each fill a chunk
 LANE_COUNTERS = ("beats", "barrier", "codes", "trits", "sums")
-"""Cycles of the lanes, one of these each: a beat of trits is taken; no code of the next vector is there yet; the first
-row group waits for further codes; no trits; the sums of the row group ahead have not left."""
+"""Causes of the lanes. Each cycle counts for one of them: a beat of trits is taken; no code of the next vector is
+written yet; the first row group waits for further codes; no trits are there; the sums of the row group before have
+not left."""
 RECORD_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
-"""Cycles of the record stream, one of these each: a word is taken; the memory gives none; the word is held up by the
-queues of operations, the FIFO of gains, that of trits."""
+"""Causes of the record stream. Each cycle counts for one of them: a word is taken; the memory gives none; the word is
+stalled by the queues of operations, the FIFO of gains, or the FIFO of trits."""
 COUNTER_NAMES = (*LANE_COUNTERS, *RECORD_COUNTERS)
 COUNTER_STRIDE = 16
 COUNTERS_COUNT = 128  # most numbers of one COUNTERS
 LEVEL_DELAYS = 8
-"""Delays of a byte's reads from DDR3, a quarter of a clock of the part each."""
+"""Number of delays of a byte's reads from DDR3, in steps of a quarter of the part's clock."""
 LEVEL_SLIPS = 4
-"""Beats that the word of a byte may begin later, within a cycle."""
+"""Number of slips: beats by which the word of a byte may begin later, within a cycle."""
 WRONG_BYTES = 8
-"""Bytes of a word that the march test judges apart; with more of them, those that share data pins count together."""
+"""Bytes of a word that the march test distinguishes. In wider words, bytes that share data pins count together."""
 STEP_LIMIT_CYCLES = 1 << 12
-"""Unit of the limit of a step, after which a RUN ends with RUN_TOO_LONG."""
+"""Unit of the limit of a step. A step that exceeds its limit ends the RUN with RUN_TOO_LONG."""
 DIGEST_BYTES = 16
 
 
 class Opcode(IntEnum):
-    """What the host asks for."""
+    """Names the commands of the host.
+
+    The table of this module's docstring has their payloads. ERROR is the opcode of a response only.
+    """
 
     INFO = 0x01
     WRITE = 0x02
@@ -109,7 +117,39 @@ class Opcode(IntEnum):
 
 
 class ErrorCode(IntEnum):
-    """Why the gateware refused a command that arrived intact."""
+    """Names the reason for which the gateware refused a command that arrived intact, or ended a RUN.
+
+    Members
+    -------
+    UNKNOWN_OPCODE
+        The machine has no such command.
+    BAD_LENGTH
+        The payload is too short or too long.
+    BAD_ADDRESS
+        The range ends beyond the memory.
+    BAD_COUNT
+        A count is 0 or too large.
+    NOT_SET_UP
+        The machine is not set up, or another command stopped it during the RUN.
+    BAD_TOKEN
+        A token is not in the vocabulary of SETUP.
+    BAD_SETUP
+        An address or the vocabulary does not fit the machine.
+    NOT_AVAILABLE
+        The machine does not have the hardware for this command.
+    BUSY
+        Another RUN is in progress.
+    MEMORY_SILENT
+        The memory did not answer; the error stays until a reset.
+    MEMORY_DISORDER
+        The memory answered out of order; the error stays until a reset.
+    RUN_TOO_LONG
+        A step took longer than its limit. SETUP must follow.
+    WEIGHTS_DAMAGED
+        A signature of the weights was wrong, and the RUN gives no token. SETUP must follow.
+    MEMORY_REFUSED
+        The bus of the memory refused a transaction; the error stays until a reset.
+    """
 
     UNKNOWN_OPCODE = 1
     BAD_LENGTH = 2
@@ -128,7 +168,19 @@ class ErrorCode(IntEnum):
 
 
 class Damage(IntEnum):
-    """Whose signature was not zero."""
+    """Names the data whose signature was wrong.
+
+    Members
+    -------
+    NONE
+        No damage.
+    RECORDS
+        A block of the record stream.
+    ROW
+        A row of the embedding table.
+    TRITS
+        The trits of a resident machine.
+    """
 
     NONE = 0
     RECORDS = 1
@@ -140,9 +192,22 @@ DAMAGE_LAYOUT = data.StructLayout({"count": 16, "kind": 2, "place": 32})
 
 
 class WireRecord:
-    """A little-endian record without gaps, as a struct for the host and as a layout for the gateware.
+    """Describes a little-endian record without gaps: a struct for the host, and a layout for the gateware.
 
-    `fields` maps names to codes of the struct module: B H I Q unsigned, h i signed, 16s a digest.
+    Parameters
+    ----------
+    **fields : str
+        Names of the fields, with their codes of the struct module: B H I Q are unsigned, h i are signed, and 16s is a
+        digest.
+
+    Members
+    -------
+    names : tuple of str
+        Names of the fields, in order.
+    layout : StructLayout
+        The record in the gateware.
+    byte_count : int
+        Bytes of the record.
     """
 
     def __init__(self, **fields: str) -> None:
@@ -152,21 +217,23 @@ class WireRecord:
 
     @staticmethod
     def _shape(code: str) -> Shape:
+        """Return the shape of a field with this code."""
         bits = 8 * struct.calcsize("<" + code)
         return signed(bits) if code in "bhi" else unsigned(bits)
 
     @property
     def byte_count(self) -> int:
+        """Bytes of the record."""
         return self._struct.size
 
     def pack(self, **values: Any) -> bytes:
-        """The bytes of `values`, one for each field."""
+        """Return the bytes of `values`, one for each field."""
         if set(values) != set(self.names):
-            raise TypeError(f"fields {sorted(values)} given, {sorted(self.names)} wanted")
+            raise TypeError(f"the fields are {sorted(values)}; give {sorted(self.names)}")
         return self._struct.pack(*(values[name] for name in self.names))
 
     def unpack(self, payload: bytes) -> dict[str, Any]:
-        """The fields of the first bytes of `payload`."""
+        """Return the fields of the first bytes of `payload`, by name."""
         return dict(zip(self.names, self._struct.unpack_from(payload), strict=True))
 
 
@@ -197,18 +264,18 @@ SETUP = WireRecord(
     embedding_base="I",
     embedding_row_words="H",
     embedding_stride="H",
-    embedding_bits="B",  # of an element of the embedding table
-    state_base="I",  # where S is behind the words: its first word ...
-    state_words="H",  # ... and the words of one layer's S of one stream; both 0 for S in block RAM
+    embedding_bits="B",  # bits of an element of the embedding table
+    state_base="I",  # state "memory": the first word of S ...
+    state_words="H",  # ... and the words of one layer's S of one stream; both are 0 for S in block RAM
     layers="H",
     vocab="H",
-    image="I",  # names the weights in every check, see model_ref.signature
+    image="I",  # image number: part of every check, see model_ref.signature
     trit_state="Q",  # resident: the signature's last state after the beats of trits
-    step_limit="H",  # most cycles from a token of a run to the next, in STEP_LIMIT_CYCLES; 0: no limit
+    step_limit="H",  # most cycles between two tokens of a run, in STEP_LIMIT_CYCLES; 0: no limit
 )
 RUN = WireRecord(
     count="H", temperature="H", streams="B", chained="B"
-)  # then the feeds; temperature: u4.12, 0 the largest
+)  # then the feeds; temperature: u4.12, 0 takes the largest logit
 FEED = WireRecord(token="H", state_base="I", fresh="B", seed="I")  # seed: the generator's state, see model_ref.sampling
 RUN_DONE = WireRecord(count="H", cycles="I", beats="I", words="I", saturations="H")  # then the tokens
 LOGITS = WireRecord(stream="B", offset="H", count="H")
@@ -220,21 +287,22 @@ MEMORY_TEST_DONE = WireRecord(
     wanted="I",
     got="I",
     cycles="I",
-    wrong_bytes="B",  # a bit for each byte of the words, modulo WRONG_BYTES, that was wrong in any of them
+    wrong_bytes="B",  # a bit for each byte of a word, modulo WRONG_BYTES: it was wrong in some word
 )
 PHASE = WireRecord(steps="h")
 PHASE_DONE = WireRecord(place="h")
 LEVEL = WireRecord(byte="B", delay="B", slip="B")
 LEVEL_DONE = WireRecord(burst_seen="B")
-DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")  # since power-up, modulo 256; Damage; block, token or 0
-COUNTERS = WireRecord(offset="H", count="H")  # in numbers
-COUNTERS_DONE = WireRecord(phases="H")  # of the last token; 0: none was chosen since the run began
+# count: damage since power-up, modulo 256; kind: Damage; place: number of the block, token of the row, or 0
+DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")
+COUNTERS = WireRecord(offset="H", count="H")  # both count numbers
+COUNTERS_DONE = WireRecord(phases="H")  # phases of the last token; 0: no token was chosen since the run began
 RECORDS = WireRecord(offset="I")  # then the words; modulo 2^32
 ROW = WireRecord(place="H", row="H")  # then the words
 WANT = WireRecord(offset="I", taken="I", row="H", place="H", token="H")
 ERROR = WireRecord(code="B")
 
-# Payload bytes of the commands whose length is fixed, and of RUN without its feeds; the others bring words.
+# Payload bytes of the commands of fixed length, and of RUN without its feeds. All other commands carry words.
 COMMAND_BYTES = {
     Opcode.INFO: 0,
     Opcode.CHECKSUM: CHECKSUM.byte_count,
@@ -251,49 +319,58 @@ COMMAND_BYTES = {
 # Payloads of the ports between host port, memory and decoder.
 SETUP_LAYOUT = SETUP.layout
 STREAM_BITS = 4
-"""Names any stream of any machine."""
-# `count` tokens are chosen for each of `final_stream` + 1 streams, whose feeds came before.
+"""Bits that name a stream of any machine."""
+# A run chooses `count` tokens for each of `final_stream` + 1 streams. Their feeds come before it.
 RUN_LAYOUT = data.StructLayout({"count": 16, "final_stream": STREAM_BITS, "chained": 1, "temperature": 16})
-TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})  # last: of its run
+TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})  # last: it is the last token of its run
 SCALE_LAYOUT = data.StructLayout({"mantissa": 17, "exponent": signed(12)})
-# What the decoder tells with the last token of each step: cycles, beats and memory words of that step.
+# What the decoder reports with the last token of each step: cycles, beats and memory words of that step.
 STATUS = data.StructLayout({"cycles": 32, "beats": 32, "words": 32, "saturations": 16})
 
 
 def write_layout(config: Any) -> data.StructLayout:
-    """One word on its way into the memory."""
+    """Return the layout of one word to be written to the memory."""
     return data.StructLayout({"address": config.address_bits, "word": 8 * config.word_bytes})
 
 
 def read_layout(config: Any) -> data.StructLayout:
-    """Words that are asked for. Counts have a bit more than addresses: they name all words at once."""
+    """Return the layout of a request for words. A count has one bit more than an address, so that it can name all words
+    at once."""
     return data.StructLayout({"address": config.address_bits, "count": config.address_bits + 1})
 
 
 def range_layout(config: Any) -> data.StructLayout:
-    """Words that are to be tested."""
+    """Return the layout of a range of words to be tested."""
     return data.StructLayout({"first": config.address_bits, "count": config.address_bits + 1})
 
 
 def fault_bits(config: Any) -> int:
-    """Bits of the fault of a memory over a word source: silent, in disorder; a bus refused something."""
+    """Return the bits of the fault of a memory over a word source: it is silent, it is out of order, its bus refused
+    something."""
     return 3 if config.memory == "axi" else 2
 
 
 def level_bytes(config: Any) -> int:
-    """Bytes of the data pins of a machine's DDR3: words are bursts of 8 beats."""
+    """Return the bytes of the data pins of a machine's DDR3, whose words are bursts of 8 beats."""
     return int(config.word_bytes) // 8
 
 
 def level_layout(byte_count: int) -> data.StructLayout:
-    """A setting of read leveling for one of ``byte_count`` bytes of the data pins."""
+    """Return the layout of a setting of read leveling.
+
+    Parameters
+    ----------
+    byte_count : int
+        Bytes of the data pins, of which the setting names one.
+    """
     return data.StructLayout(
         {"byte": range(max(2, byte_count)), "delay": range(LEVEL_DELAYS), "slip": range(LEVEL_SLIPS)}
     )
 
 
 def feed_layout(config: Any) -> data.StructLayout:
-    """First token, state and seed of a stream; ``state_base`` in beats of P, or in words where S is in memory."""
+    """Return the layout of a stream's first token, state and seed. ``state_base`` is in beats of P, or in words where S
+    is in memory."""
     return data.StructLayout(
         {"stream": STREAM_BITS, "token": 16, "state_base": config.base_bits, "fresh": 1, "seed": 32}
     )
@@ -303,12 +380,29 @@ WANT_LAYOUT = data.StructLayout({"sequence": 8, "want": WANT.layout})
 
 
 def host_word_layout(word_bytes: int) -> data.StructLayout:
-    """A word of a RECORDS or ROW frame, its place (as ROW has it) and its frame's number; ``last`` of its frame."""
+    """Return the layout of a word of a RECORDS or ROW frame.
+
+    The fields: whether the frame is a ROW, the place of the word (as ROW has it), whether the word is the last of its
+    frame, the sequence number of the frame, and the word.
+
+    Parameters
+    ----------
+    word_bytes : int
+        Bytes of a word.
+    """
     return data.StructLayout({"row": 1, "place": 32, "last": 1, "sequence": 8, "word": 8 * word_bytes})
 
 
 def capability(config: Any, dropped_frames: int = 0) -> bytes:
-    """The INFO record of a configuration (any object with these attributes; `digest` is a hexadecimal text)."""
+    """Return the INFO record of a configuration.
+
+    Parameters
+    ----------
+    config
+        Any object with the attributes of the record, whose ``digest`` is a hexadecimal text.
+    dropped_frames : int
+        Frames that were dropped so far.
+    """
     digest = bytes.fromhex(config.digest)[:DIGEST_BYTES]
     names = (
         "word_bytes",
@@ -333,5 +427,13 @@ def capability(config: Any, dropped_frames: int = 0) -> bytes:
 
 
 def crc32c(payload: bytes | NDArray[np.uint8], before: int = 0) -> int:
-    """CRC-32C of `payload`, going on from the CRC `before`: crc32c(b, crc32c(a)) == crc32c(a + b)."""
+    """Return the CRC-32C of bytes.
+
+    Parameters
+    ----------
+    payload : bytes or ndarray
+        The bytes.
+    before : int
+        The CRC of the bytes before them: crc32c(b, crc32c(a)) == crc32c(a + b).
+    """
     return int(google_crc32c.extend(before, payload))

@@ -1,10 +1,11 @@
-"""The residual stream h: written by the embedding row, added to by o_proj and down_proj.
+"""The residual stream h: the embedding row writes it, o_proj and down_proj add to it.
 
     place ─► h[j] ───┐
     values ──────────┴─► value (EMBED)  or  h[j] + value (RESIDUAL), saturated to 32 bits ─► memory
                                                                                        └─► x, into the next norm
 
-One read, one addition and one write an element. A lane costs 37 LUT4 and 50 CCU2C beside its memory.
+An element takes one read, one addition and one write. Cost for each of the P elements, without its memory: 37 LUT4 and
+50 CCU2C.
 """
 
 from __future__ import annotations
@@ -32,22 +33,49 @@ from lutern.model_ref.fixed import Int
 from lutern.model_ref.norm import X_BITS
 
 H_BITS = 32
-"""h saturates at so many bits."""
+"""h saturates at this number of bits."""
 
 
 class Residual(wiring.Component):
-    """Keeps the h of every stream and sends it on.
+    """Keeps h of every stream, and sends each new h to the norm.
 
-    Members: ``i`` where values belong: of RESIDUAL, which ``adds``, or EMBED; ``values`` themselves, s32 with the
-    fraction bits of h, ``SumScale.latency`` cycles later: what is added, or the new h; ``o`` the
-    new h, sign-extended to 35 bits; ``saturated`` pulses when h did not fit; ``tap_valid``, ``tap`` the new h as
-    written (P x 32 bits) and ``tap_stream``, ``tap_index`` where. An element stands where its beat's ``stream`` and
-    ``index`` say.
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P) elements a beat, ``max_width``, ``streams`` (T).
 
-    Numerics: ``saturate(h + value)`` symmetric at 32 bits; twin of ``model_ref.model.add_residual``.
+    Members
+    -------
+    i : stream of ``layouts.place_payload``, input
+        The place of a beat of RESIDUAL (``adds`` is 1) or EMBED (``adds`` is 0): ``stream`` and ``index``.
+    values : P values of 32 bits signed, input
+        With the fraction bits of h, ``SumScale.latency`` cycles after their place. RESIDUAL adds them to h; for EMBED
+        they are the new h.
+    o : stream of ``layouts.x_payload``, output
+        The new h, sign-extended to 35 bits.
+    saturated : 1 bit, output
+        Pulses in the cycle in which a new h is written that did not fit.
+    tap_valid : 1 bit, output
+        A beat of the new h is written in this cycle.
+    tap : P values of 32 bits, output
+        The new h.
+    tap_stream : ``stream_bits`` bits, output
+        The stream of ``tap``.
+    tap_index : ``index_bits`` bits, output
+        The beat of ``tap`` in its vector.
 
-    Latency: 6. The same beat of the same stream may come again from the 4th cycle on: its h is written by then.
-    Nothing holds it back sooner; operations on h are a barrier apart.
+    Numerics
+    --------
+    ``saturate(h + value)``, symmetric at 32 bits: equal to ``model_ref.model.add_residual``, bit for bit.
+
+    Latency
+    -------
+    ``latency`` = 6 cycles from ``i`` to ``o``. The same beat of the same stream may come again from the 4th cycle on,
+    since its h is written by then. No interlock checks this: operations on h are a barrier apart.
+
+    Reference
+    ---------
+    ``model``.
     """
 
     latency = SumScale.latency + CreditFifo.latency
@@ -69,7 +97,7 @@ class Residual(wiring.Component):
 
     @staticmethod
     def model(h: Int, values: Int, op: Op) -> tuple[Int, bool]:
-        """The new h of a beat, and whether it did not fit."""
+        """Return the new h of a beat, and whether it saturated."""
         total = values if op == Op.EMBED else h + values
         new = fixed.saturate(total, fixed.S32_MAX)
         return new, bool((new != total).any())
@@ -85,7 +113,7 @@ class Residual(wiring.Component):
         enters = self.i.valid & sent.room
         m.d.comb += [self.i.ready.eq(sent.room), sent.enters.eq(enters)]
 
-        # h is read while the values are made, as late as it can; their sum is saturated and written
+        # h is read while the scale makes the values, as late as possible; the sum is saturated and written
         came = SumScale.latency
         early = stages.delay(place_of(self.config, i), came - 2, "early")
         read = read_ahead_of_register(m, self.config, stages, memory, early)

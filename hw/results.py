@@ -1,12 +1,12 @@
-"""The results stage: gives each sum the constants of its operation and stream.
+"""The results stage adds to each sum the constants of its operation and stream.
 
     sums ────┐
     bounds ──┼─► ResultsControl ─► scale
     row ─────┤        ▲
     scale ───┘        operations
 
-A beat passes when its stream's scale is there (EMBED and UP have none of their own); an operation ends with the last
-sum of its last stream.
+A beat passes when the scale of its stream has arrived; EMBED and UP have no scale of their own. An operation ends with
+the last sum of its last stream.
 """
 
 from __future__ import annotations
@@ -35,19 +35,51 @@ from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_ONE
 from lutern.model_ref.ternary import SUM_BITS
 
 CONSTANTS = StructLayout({"scale": SCALAR, "shift": signed(SCALE_SHIFT_BITS)})
-"""Of one stream in one operation: its scale, and the shift that follows from the scale's exponent."""
+"""Constants of one stream in one operation: its scale, and the shift that follows from the exponent of the scale."""
 
 
 class ResultsControl(wiring.Component):
     """Feeds the scale unit, operation after operation.
 
-    Members: ``i_op`` operations; ``i_scale`` the scales of streams 0 to ``final_stream`` for each operation that has
-    codes of its own; ``i_sums``; ``i_bounds`` groups of 1 - LB, joined with the sums of F; ``i_row`` groups of e4s12
-    codes, the input of EMBED: ``beats`` of each stream; ``o`` to ``SumScale``; ``scale`` the scale of stream
-    ``scale_stream`` that was loaded last (HEAD's from the end of a token on, until F of the next one).
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P) sums a beat, ``streams`` (T).
 
-    Latency: 0 for sums; an operation starts 2 cycles after the last sum of the one before it, if stream 0's scale is
-    there (UP, which has none of its own: 1 cycle); the scales of the other streams follow, one a cycle.
+    Members
+    -------
+    i_op : stream of ``layouts.results_op``, input
+        The operations.
+    i_scale : stream of ``layouts.SCALAR``, input
+        The scales of streams 0 to ``final_stream`` for each operation that has codes of its own.
+    i_sums : stream of ``layouts.sums_payload``, input
+        Sums of the ternary unit.
+    i_bounds : stream of groups of P x 17 bits, input
+        Values 1 - LB, one group with each beat of sums of F.
+    i_row : stream of groups of P x 16 bits, input
+        e4s12 codes, the input of EMBED: ``beats`` groups for each stream.
+    final_stream : ``stream_bits`` bits, input
+        N - 1 for a run of N streams.
+    o : stream of ``layouts.scale_payload``, output
+        Sums with their constants, for ``SumScale``.
+    scale_stream : ``stream_bits`` bits, input
+        Selects the stream of ``scale``.
+    scale : ``layouts.SCALAR``, output
+        The scale of stream ``scale_stream`` that was loaded last. From the end of a token until F of the next one, that
+        is the scale of HEAD.
+
+    Numerics
+    --------
+    The shift is -(exponent + cut + frac); for EMBED it is 16 - base - frac, and the mantissa is 2^16.
+
+    Latency
+    -------
+    0 cycles for sums. An operation starts 2 cycles after the last sum of the one before it, if the scale of stream 0
+    has arrived; UP, which has no scale, starts after 1 cycle. The scales of the other streams follow, one a cycle.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -75,7 +107,7 @@ class ResultsControl(wiring.Component):
         row_stream = Signal(self.config.stream_bits)
         embed, bounded = op.op == Op.EMBED, op.op == Op.F
 
-        taken = Signal(range(self.config.streams + 1))  # scales of this operation
+        taken = Signal(range(self.config.streams + 1))  # scales of this operation that have arrived
         load = self.i_scale.valid & self.i_scale.ready
         loaded = Signal(CONSTANTS)
         here = self._constants(m, load, taken, loaded)
@@ -103,7 +135,7 @@ class ResultsControl(wiring.Component):
             self.i_bounds.ready.eq(moved & bounded),
             self.i_op.ready.eq(moved & ends),
             o.sums.eq(Mux(embed, Cat(*rows), sums.sums)),
-            o.bounds.eq(Mux(bounded, self.i_bounds.payload.group, 0)),  # held, whatever the join does meanwhile
+            o.bounds.eq(Mux(bounded, self.i_bounds.payload.group, 0)),  # the payload must hold while the join changes
             o.op.eq(op.op),
             o.cut.eq(op.cut),
             o.mantissa.eq(Mux(embed, MANTISSA_ONE, here.scale.mantissa)),
@@ -127,7 +159,7 @@ class ResultsControl(wiring.Component):
         return m
 
     def _constants(self, m: Module, load: Value, place: Signal, loaded: Any) -> Any:
-        """Keeps ``loaded`` at stream ``place``; gives what is kept for the stream of the sum at hand."""
+        """Keep ``loaded`` for stream ``place``; return what is kept for the stream of the present sum."""
         if self.config.streams == 1:
             held = Signal(CONSTANTS)
             m.d.comb += self.scale.eq(held.scale)

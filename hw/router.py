@@ -1,12 +1,12 @@
-"""The record router: takes the records apart, unpacks groups of items from their words, joins words to beats.
+"""The record router sends each record to its block; two more blocks unpack groups of items and assemble beats.
 
     words ─► router ─┬─► o_op      operations, assembled from their words
                      ├─► o_gains   words of gains                                 ─► GroupUnpacker
                      ├─► o_trits   words of trits (source "streamed")             ─► BeatAssembler
                      └─► checked   a block of records ends with this word         ─► the signature (weight_check.py)
 
-A word of trits goes on with a bit above it, which says that it is a beat alone (a record of SHORT_TRITS). A word costs
-one cycle, of a header as well. Nothing is buffered here but an operation under assembly.
+A word of trits leaves with one more bit on top, which is 1 if the word is a whole beat (a record of SHORT_TRITS). Each
+word takes one cycle, and so does each word of a header. Only the operation that is being assembled is buffered here.
 """
 
 from __future__ import annotations
@@ -33,13 +33,41 @@ from lutern.hw.layouts import (
 
 
 class RecordRouter(wiring.Component):
-    """Sends each record where its header says.
+    """Sends each record to the output that its header names.
 
-    Members: ``i`` words; ``o_op`` operations; ``o_gains`` words; ``o_trits`` words, above each a bit that is 1 in
-    records of SHORT_TRITS; ``checked``: the word that is taken is the last one of a record CHECK, which is skipped, as
-    one of an unknown kind is (that keeps the machine from stopping on erased memory).
+    The words of a record CHECK are skipped. So are those of an unknown kind, so that the machine does not hang on
+    erased memory.
 
-    Latency: 0 for words (a combinational path with a registered selection), 1 for an operation after its last word.
+    Parameters
+    ----------
+    config : HwConfig
+        ``word_bits``.
+
+    Members
+    -------
+    i : stream of ``word_bits`` bits, input
+        Words of the record stream.
+    o_op : stream of ``layouts.OPERATION``, output
+        Operations.
+    o_gains : stream of ``word_bits`` bits, output
+        Words of gains.
+    o_trits : stream of ``word_bits`` + 1 bits, output
+        Words of trits. The top bit is 1 in records of SHORT_TRITS.
+    checked : 1 bit, output
+        The word that is taken in this cycle is the last one of a record CHECK.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    0 cycles for words: the path is combinational, and a register selects the output. An operation leaves 1 cycle after
+    its last word.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -62,7 +90,7 @@ class RecordRouter(wiring.Component):
         assembled = Signal(op_words * self.config.word_bits)
         op_left = Signal(range(op_words + 1), init=op_words)
         moved = self.i.valid & self.i.ready
-        # Known a cycle ahead: the next word belongs to a header, or to an operation, whose register is wide.
+        # Known a cycle ahead: whether the next word belongs to a header, or to an operation, whose register is wide.
         between, of_op = Signal(init=1), Signal()
 
         def begin(header: Value) -> list[Any]:
@@ -113,12 +141,32 @@ class RecordRouter(wiring.Component):
 
 
 class BeatAssembler(wiring.Component):
-    """Words to beats, the first word lowest.
+    """Assembles words to beats, with the first word in the lowest bits.
 
-    Members: ``i`` words, above each a bit: it is a beat alone, whose other words are anything; ``o``
-    beats. A beat waits in a register while the next one is assembled.
+    Parameters
+    ----------
+    config : HwConfig
+        ``word_bits``, ``beat_bits``.
 
-    Latency: 1 after a beat's last word. A word a cycle as long as no beat waits longer than the next one takes to come.
+    Members
+    -------
+    i : stream of ``word_bits`` + 1 bits, input
+        Words. If the top bit is 1, the word is a whole beat, and the rest of the beat is undefined.
+    o : stream of ``beat_bits`` bits, output
+        Beats.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ``latency`` = 1 cycle after the last word of a beat. The beat is held in a register while the next one is assembled.
+    A word enters in every cycle, unless a beat stalls longer than the next one takes to arrive.
+
+    Reference
+    ---------
+    None.
     """
 
     latency = 1
@@ -151,13 +199,40 @@ class BeatAssembler(wiring.Component):
 
 
 class GroupUnpacker(wiring.Component):
-    """Words to groups: P elements with 1, 2 or 4 items each, aligned to words as ``layouts.group_shape`` says.
+    """Unpacks words to groups of P elements with 1, 2 or 4 items each.
 
-    Members: ``i`` words; ``items`` (1, 2 or 4; held while groups of one operation are taken; 0: no operation, nothing
-    is taken); ``o`` one group a transfer, element-major, first item lowest (unused upper bits are junk); ``flush`` with
-    the transfer of an operation's last group: what is left of its word is dropped.
+    Parameters
+    ----------
+    config : HwConfig
+        ``word_bits``, ``results_per_cycle`` (P). ``layouts.group_shape`` defines how groups are aligned to words.
+    choices : tuple of int
+        Values that ``items`` may have.
 
-    Throughput: one group a cycle where a word holds one or more, else one word a cycle. Latency: 1.
+    Members
+    -------
+    i : stream of ``word_bits`` bits, input
+        Words of items.
+    items : ``range(max(choices) + 1)``, input
+        Items of an element. It is constant while the groups of one operation are taken. 0 means that there is no
+        operation, and no word is taken.
+    flush : 1 bit, input
+        Is 1 with the transfer of an operation's last group, and drops what is left of its word.
+    o : stream of groups of P x ``max(choices)`` x 16 bits, output
+        One group in each transfer, element after element, the first item in the lowest bits. Unused upper bits are
+        undefined.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    1 cycle after the last word of a group. A group leaves in every cycle where a word holds one or more; else a word
+    enters in every cycle.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, config: HwConfig, choices: tuple[int, ...]) -> None:
@@ -190,8 +265,8 @@ class GroupUnpacker(wiring.Component):
             self.i.ready.eq(refill & ~(taken & self.flush) & (self.items != 0)),
         ]
         loads = self.i.valid & self.i.ready
-        whole, full = Signal(), Signal.like(groups_left, name="full")  # a word ends a group; groups of the items in it
-        shifted: Value = buffer  # behind the last group of a word anything: the next one fills the buffer
+        whole, full = Signal(), Signal.like(groups_left, name="full")  # the word ends a group; the groups that it holds
+        shifted: Value = buffer  # undefined after the last group of a word
         with m.Switch(self.items):
             for items in self.choices:
                 groups, words = shapes[items]

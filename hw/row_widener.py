@@ -1,9 +1,9 @@
-"""The row widener: three words of an embedding row with elements of 12 bits become four with items of 16.
+"""The row widener turns three words of an embedding row with elements of 12 bits into four with items of 16 bits.
 
-    word k of three   items of word k, each as it is; its 4 low bits, which are 0 in the item, are digit k of an item of
-                      the fourth word, in the same place
+    word k of three   the items of word k, except for their 4 low bits, which are 0 in the items; in their place is
+                      digit k (4 bits) of the item of the fourth word at the same position
 
-So three words pass, with their low digits cleared, while these are collected; then comes a word that consists of them.
+The widener passes three words with their low bits cleared and collects these bits. They make up the fourth word.
 """
 
 from __future__ import annotations
@@ -19,13 +19,35 @@ assert ITEM_BITS == SPARE_BITS * (NARROW_WORDS + 1)
 
 
 class RowWidener(wiring.Component):
-    """Gives rows of both formats as words of items of 16 bits.
+    """Passes rows of both formats on as words of items of 16 bits.
 
-    Members: ``i`` words; ``narrow`` whether their elements have 12 bits, held while there are rows (words of items of
-    16 bits pass as they are); ``o`` words; ``flush`` between the last word of a row and the first of the next one: a
-    word of digits that was not taken is dropped.
+    Parameters
+    ----------
+    config : HwConfig
+        A machine of ``layouts.takes_narrow_rows``.
 
-    Throughput: one word of ``o`` a cycle. Latency: 0. Cost: 16 LUT4 and 12 FF for every 16 bits.
+    Members
+    -------
+    i : stream of ``word_bits`` bits, input
+        Words of rows.
+    narrow : 1 bit, input
+        The elements of ``i`` have 12 bits. Else words pass unchanged. Constant while there are rows.
+    flush : 1 bit, input
+        Drops a collected word that was not taken. It is 1 between the last word of a row and the first of the next.
+    o : stream of ``word_bits`` bits, output
+        Words of items of 16 bits.
+
+    Numerics
+    --------
+    None: bits are only moved.
+
+    Latency
+    -------
+    ``latency`` = 0 cycles. A word of ``o`` leaves in every cycle. Cost: 16 LUT4 and 12 flip-flops for every 16 bits.
+
+    Reference
+    ---------
+    ``model``.
     """
 
     latency = 0
@@ -44,7 +66,17 @@ class RowWidener(wiring.Component):
 
     @staticmethod
     def model(words: list[int], count: int, word_bits: int) -> list[int]:
-        """The first ``count`` words of ``o`` that the words of a row of 12 bits an element become."""
+        """Return the first ``count`` words of ``o`` for a row of elements of 12 bits.
+
+        Parameters
+        ----------
+        words
+            The words of the row.
+        count
+            Words to return.
+        word_bits
+            Bits of a word.
+        """
         digits = sum((1 << SPARE_BITS) - 1 << place for place in range(0, word_bits - ITEM_BITS + 1, ITEM_BITS))
         found = []
         for start in range(0, len(words), NARROW_WORDS):
@@ -64,7 +96,7 @@ class RowWidener(wiring.Component):
             m.d.sync += count.eq(count + 1)
         for start in range(0, self.word_bits, ITEM_BITS):
             entering, leaving = (port.payload[start : start + ITEM_BITS] for port in (self.i, self.o))
-            if len(entering) < ITEM_BITS:  # no item
+            if len(entering) < ITEM_BITS:  # the rest of a word, too short for an item
                 m.d.comb += leaving.eq(entering)
                 continue
             digits = Signal(ITEM_BITS - SPARE_BITS, reset_less=True, name=f"digits_{start}")

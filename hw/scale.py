@@ -1,13 +1,16 @@
-"""The one scale of a row: sums to values of the elementwise path.
+"""The scale unit turns sums of the ternary unit into values of the elementwise path.
 
     sums 21 ─► round away cut bits (s18) ─► * mantissa (17) ─► >> shift ─► rounded, saturated ─► FIFO ─► value
                G: the cut sums themselves               HEAD: the raw sums, and their scores
     UP:        the cut sums ─► glu                      RESIDUAL, EMBED: the values ─► residual
     EMBED:     12-bit mantissa of e4s12 ─────────────► >> shift + exponent of the element
 
-UP, RESIDUAL and EMBED end a barrier's wait, so they take no FIFO on the way: where they belong is told as they enter,
-and what they go to has room for them. One product a row. The definition is ``model_ref.ternary.scale_sums`` (and
-``model_ref.model.embed``).
+The lanes wait for the results of UP, RESIDUAL and EMBED (a barrier), so these skip the FIFO. Their place (stream and
+index) leaves in the cycle in which their sums enter, and the values follow after a fixed number of cycles. A beat is
+accepted only when the block downstream has room for it.
+
+There is one product for each of the P sums. ``model_ref.ternary.scale_sums`` and ``model_ref.model.embed`` define the
+result.
 """
 
 from __future__ import annotations
@@ -38,25 +41,53 @@ BOUNDED_MIN = -(1 << EXPONENT_BITS)
 CUT_MAX = 7
 PRODUCT_BITS = 18 + MANTISSA_BITS
 PART_BITS = 64
-"""Bits of the values' FIFO that lie together: op, stream and index apart from what is calculated with."""
+"""Bits of the values' FIFO that share one part: op, stream and index are apart from the values."""
 CUT_VALUE_BITS = 18
 HALF = 1
-"""Rounds the product, which is shifted with one fraction bit more."""
+"""Added to the product, which is shifted right by one bit less, so that dropping its lowest bit rounds it."""
 
 
 class SumScale(wiring.Component):
     """Scales P sums a cycle.
 
-    Members: ``i`` sums with the constants of their operation (``scale_payload``), which come with every beat: beats of
-    several streams mix; for EMBED a sum's low 16 bits are the e4s12 code. ``o`` values (``values_payload``): s18 for F,
-    I, G, GATE; the raw sums for HEAD, whose scaled sums are ``scores`` (s32; anything for other operations). ``o_up``:
-    the place of a beat of UP in the cycle in which it enters, ``cuts`` its values (s18) ``cut_latency`` cycles later;
-    ``o_h``: that of RESIDUAL or EMBED, ``h_values`` (s32) ``latency`` cycles later. ``saturated`` pulses ``latency``
-    cycles after a beat of I, GATE or RESIDUAL has entered of which a value does not fit (a proved model has none).
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P) sums a beat, ``streams`` (T).
 
-    Latency: 5. Cost with one lane: 614 LUT4, 145 CCU2C, 794 flip-flops, 30 distributed RAMs, one 18 x 18 product.
+    Members
+    -------
+    i : stream of ``layouts.scale_payload``, input
+        Sums with the constants of their operation. Every beat has its own constants, so beats of several streams may
+        mix. For EMBED, the low 16 bits of a sum are the e4s12 code.
+    o : stream of ``layouts.values_payload``, output
+        Values of F, I, G and GATE (18 bits signed), or the raw sums of HEAD with their scaled sums in ``scores`` (32
+        bits signed). For other operations than HEAD, ``scores`` is undefined.
+    o_up : stream of ``layouts.place_payload``, output
+        The place of a beat of UP, in the cycle in which it enters.
+    cuts : P values of 18 bits signed, output
+        The cut sums of UP, ``cut_latency`` cycles after their place.
+    o_h : stream of ``layouts.place_payload``, output
+        The place of a beat of RESIDUAL or EMBED, in the cycle in which it enters.
+    h_values : P values of 32 bits signed, output
+        The values of RESIDUAL or EMBED, ``latency`` cycles after their place.
+    saturated : 1 bit, output
+        A value of a beat of I, GATE or RESIDUAL did not fit. It pulses ``latency`` cycles after that beat has entered;
+        a model whose ranges are proved never raises it.
 
-    Reference: ``model``.
+    Numerics
+    --------
+    Equal to ``model_ref.ternary.scale_sums``, bit for bit. The cut sum saturates at 18 bits signed, symmetric; the
+    product is shifted, rounded and saturated at 18 or 32 bits signed, symmetric. EMBED is ``model_ref.model.embed``.
+
+    Latency
+    -------
+    ``latency`` = 5 cycles to ``o`` and ``h_values``, ``cut_latency`` = 2 cycles to ``cuts``. A beat enters in every
+    cycle. With P = 1 the block takes 614 LUT4, 145 CCU2C, 794 flip-flops, 30 distributed RAMs and one 18 x 18 product.
+
+    Reference
+    ---------
+    ``model`` and ``score_model``.
     """
 
     latency = 5
@@ -78,7 +109,19 @@ class SumScale(wiring.Component):
 
     @staticmethod
     def model(op: Op, sums: Int, cut: int, mantissa: int, shift: int) -> tuple[Int, bool]:
-        """Values of a beat and whether one of them counts as saturated; ``sums`` of EMBED are codes of e4s12."""
+        """Return the values of a beat, and whether one of them counts as saturated.
+
+        Parameters
+        ----------
+        op
+            The operation.
+        sums
+            Sums of the beat; for EMBED, codes of e4s12.
+        cut
+            Low bits of a sum that are rounded away before the product.
+        mantissa, shift
+            The scale: the product with ``mantissa`` is shifted right by ``shift``; left, where ``shift`` is negative.
+        """
         sums = np.asarray(sums, dtype=np.int64)
         if op == Op.HEAD:
             return sums, False
@@ -95,7 +138,13 @@ class SumScale(wiring.Component):
 
     @staticmethod
     def score_model(sums: Int, cut: int, mantissa: int, shift: int) -> Int:
-        """Scores of a beat of HEAD."""
+        """Return the scores of a beat of HEAD.
+
+        Parameters
+        ----------
+        sums, cut, mantissa, shift
+            As for ``model``.
+        """
         scale = np.array([mantissa]), np.array([-shift - cut])
         return scale_sums(np.asarray(sums, dtype=np.int64)[None], cut, scale, 0, S32_MAX)[0]
 
@@ -151,8 +200,9 @@ class SumScale(wiring.Component):
         op_early: Value,
         op_late: Value,
     ) -> tuple[Value, Value, Value, Value]:
-        """Value and score ahead of register 5, the cut sum behind register 2, whether the value does not fit."""
-        # 1: half of what is cut away is added; 2: it is cut, and saturated to 18 bits
+        """Build one lane: the value and score before register 5, the cut sum after register 2, and whether the value
+        saturates."""
+        # 1: add half of what is cut away; 2: cut and saturate to 18 bits
         half = Signal(CUT_MAX)
         m.d.comb += half.eq((1 << i.cut) >> 1)
         added = Signal(signed(SUM_BITS + 1))
@@ -163,7 +213,7 @@ class SumScale(wiring.Component):
         raw = stages.delay(sums, 2, "raw")
         exponent = stages.delay(Mux(embed, sums[EMBED_MANTISSA_BITS:ITEM_BITS], 0), 2, "exponent")
 
-        # 3: product; the shift of the element, from 0 (left by 15) on, with a bit for all that leave nothing
+        # 3: product; the shift amount counts from 0, which is left by 15, with a bit for shifts that leave nothing
         product = stages.register(cut * mantissa.as_unsigned(), "product")
         total = Signal(signed(AMOUNT_BITS + 2))
         m.d.comb += total.eq(shift + exponent)
@@ -176,7 +226,8 @@ class SumScale(wiring.Component):
         fine, flags = (stages.register(Mux(amount[AMOUNT_BITS], 0, part)[: len(part)]) for part in shifted)
         fine = fine.as_signed()
 
-        # 5: round, saturate and select, into the FIFO. What is compared is not rounded yet.
+        # 5: round, saturate and select, into the FIFO. The comparison takes the value before rounding, which saves a
+        # carry chain in the path.
         nearest = Signal(signed(VALUE_BITS + 1))
         m.d.comb += nearest.eq((fine + HALF) >> 1)
         small = (op_late == Op.F) | (op_late == Op.I) | (op_late == Op.GATE)
@@ -192,8 +243,7 @@ class SumScale(wiring.Component):
 
 
 def _bounded(shift: Value) -> Value:
-    """A shift that counts from 0, as 0, 1 ... or ``2^AMOUNT_BITS`` for all above; those below 0 by no more than an
-    exponent as they are, all others as ``BOUNDED_MIN``."""
+    """Bound a shift that counts from 0 by ``BOUNDED_MIN`` and by ``2^AMOUNT_BITS``, which leaves nothing."""
     near = shift[EXPONENT_BITS:-1].all()
     below = Mux(near, Cat(shift[:EXPONENT_BITS], Const(-1, 2)).as_signed(), BOUNDED_MIN)
     above = Mux(shift[AMOUNT_BITS:-1].any(), 1 << AMOUNT_BITS, shift[:AMOUNT_BITS])
@@ -202,12 +252,12 @@ def _bounded(shift: Value) -> Value:
 
 
 def _rounds_beyond(fine: Value, bits: int) -> Value:
-    """Whether ``(fine + 1) >> 1`` is beyond ``bits`` signed bits, symmetric; ``fine`` is not rounded yet."""
+    """Whether ``(fine + 1) >> 1`` does not fit into ``bits`` signed bits, symmetric, without the addition."""
     low, sign = fine[:bits], fine[-1]
     return spread(fine[bits:]) | Mux(sign, ~low.any(), low.all())
 
 
 def _clamped(outside: Value, sign: Value, nearest: Value, bits: int) -> Value:
-    """``nearest``, or with ``outside`` the limit of ``bits`` signed bits that has its sign."""
+    """Return ``nearest``, or if ``outside`` the limit of ``bits`` signed bits that has its sign."""
     limit = Cat(Const(1, 1), (~sign).replicate(bits - 2), sign)
     return Mux(outside, limit, nearest[:bits])[:bits].as_signed()

@@ -1,4 +1,4 @@
-"""The sequencer: runs the program that the record stream carries, token after token.
+"""The sequencer runs the program that the record stream carries, token after token.
 
     feeds, run(count) ─► start(token) ─► the token's embedding row
                 ▲
@@ -8,12 +8,13 @@
                                                                                   ├─► supply ┐
                                                                                   └─► gains  ┴  (F, makers of vectors)
 
-The queues hold 5 operations each, so that the quantiser works one matrix ahead of the engine, and the operations of the
-next token wait in them before it is known. The token loop closes here: a chosen token asks for its row without the
-host, all else of the next token has no need of it.
+Each queue holds 5 operations. So the quantiser can work one matrix ahead of the engine, and the first operations of the
+next token wait in the queues before that token is known. The token loop closes here: a chosen token requests its row
+without the host. Nothing else that a pass reads depends on the token.
 
-Those words were not checked yet (hw/weight_check.py), so a damaged operation must not change what the last token left:
-a pass begins with EMBED, which waits for the next token's row, or it does not begin at all.
+The words of the next pass have not been checked yet (hw/weight_check.py), so a damaged operation must not change the
+results of the last token. For this reason a pass must begin with EMBED, which waits for the row of the next token. Any
+other operation is not accepted there.
 """
 
 from __future__ import annotations
@@ -44,11 +45,14 @@ from lutern.hw.layouts import (
 from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT, feed_layout
 
 QUEUE_DEPTH = 5
-"""Four operations and the register in which the next one stands."""
+"""Four operations, and the register that shows the next one."""
 
 
 def step_bits(config: HwConfig) -> tuple[int, int]:
-    """Bits that count the beats of a step, and its words: of a resident machine twice what its memories hold."""
+    """Return the bits that count the beats of a step, and those that count its words.
+
+    For a resident machine they count up to twice the contents of its memories, for any other machine they are 32.
+    """
     if config.source != "resident":
         return 32, 32
     words = config.memory_words + config.streams * most_row_words(config)
@@ -56,20 +60,76 @@ def step_bits(config: HwConfig) -> tuple[int, int]:
 
 
 class Sequencer(wiring.Component):
-    """Deals operations to the stages and counts tokens.
+    """Distributes operations to the stages, and counts tokens.
 
-    Members: ``i_op`` operations of the records, of which EMBED must be the first of a pass and HEAD the last: others
-    are not accepted; ``o_quantise``, ``o_engine``, ``o_results``, ``o_supply``, ``o_gains`` what each stage needs;
-    ``i_feed`` a stream's first token, state and seed (always ready; ahead of its run), ``i_run`` of the host;
-    ``o_seed`` to the head, ``o_start`` {token, stream} to the reader, once a stream and step, in order; ``i_token`` of
-    the head, in order of streams; ``o_token`` {token, last} to the host. Constant during a run: ``final_stream``,
-    ``bases`` (where stream t's state begins, in bits ``base_bits`` * t and up), ``chained``, ``temperature``; with
-    state "memory" ``goes_on``: another step follows the present one; ``fresh`` (bit t: the state of stream t counts as
-    zero) is held through the first step. ``beat`` and ``word`` are counted; ``cycles``, ``beats``, ``words`` of a step,
-    from its start (or the choice before) to its last choice.
+    Parameters
+    ----------
+    config : HwConfig
+        ``streams`` (T), ``state``, and the widths of the payloads.
 
-    Latency: an operation reaches an empty queue's output 2 cycles after it is accepted; a chosen token asks for its row
-    1 cycle after it is accepted.
+    Members
+    -------
+    i_op : stream of ``layouts.OPERATION``, input
+        Operations of the record stream. EMBED must be the first of a pass and HEAD the last: an operation out of this
+        order is not accepted.
+    o_quantise : stream of ``layouts.QUANTISE_OP``, output
+        What the norm needs of each operation that has codes of its own.
+    o_engine : stream of ``layouts.ENGINE_OP``, output
+        What the ternary unit needs of each matrix.
+    o_results : stream of ``layouts.results_op``, output
+        What the results stage needs of each operation.
+    o_supply : stream of ``layouts.SUPPLY_OP``, output
+        What the supply of gains needs of each operation that has gains or bounds.
+    o_gains : stream of ``layouts.GAINS_OP``, output
+        What the gain join needs of the same operations.
+    i_feed : stream of ``protocol.feed_layout``, input
+        First token, state and seed of a stream, before its run. Always ready.
+    i_run : stream of ``protocol.RUN_LAYOUT``, input
+        A run of the host.
+    o_seed : stream of ``layouts.seed_payload``, output
+        Seeds for the head.
+    o_start : stream of ``layouts.token_payload``, output
+        Requests the row of a token, once for each stream and step, in order.
+    i_token : stream of ``layouts.token_payload``, input
+        Tokens that the head chose, in the order of streams.
+    o_token : stream of ``protocol.TOKEN_LAYOUT``, output
+        The same tokens for the host.
+    final_stream : ``stream_bits`` bits, output
+        N - 1 for a run of N streams. Constant during a run.
+    bases : T values of ``base_bits`` bits, output
+        Where the state of each stream begins. Constant during a run.
+    fresh : T bits, output
+        Bit t: the state of stream t counts as zero. Held through the first step, then 0.
+    chained : 1 bit, output
+        All streams are one conversation. Constant during a run.
+    goes_on : 1 bit, output, state "memory"
+        Another step follows the present one.
+    temperature : 16 bits, output
+        The temperature, u4.12. Constant during a run.
+    beat : 1 bit, input
+        Counts 1 beat of trits.
+    word : 2 bits (state "memory": 3), input
+        Number of words to count.
+    cycles : 32 bits, output
+        Cycles of the present step, counted from the start of the run, or from the last choice of the step before, to
+        the last choice of the step.
+    beats : 32 bits, output
+        Beats of trits of the present step.
+    words : 32 bits, output
+        Words of the present step.
+
+    Numerics
+    --------
+    ``cycles`` is modulo 2^32; ``beats`` and ``words`` count in ``step_bits``.
+
+    Latency
+    -------
+    An operation reaches the output of an empty queue 2 cycles after it is accepted. A chosen token requests its row 1
+    cycle after it is accepted.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -109,6 +169,7 @@ class Sequencer(wiring.Component):
         return m
 
     def _deal(self, m: Module) -> None:
+        """Add the queues of operations."""
         op = self.i_op.payload
         embed = op.op == Op.EMBED
         bounds = op.op == Op.F
@@ -138,19 +199,21 @@ class Sequencer(wiring.Component):
         m.d.comb += self.i_op.ready.eq(Cat(*room).all() & self._in_order(m))
 
     def _in_order(self, m: Module) -> Value:
-        """Whether the operation may be accepted: EMBED after HEAD or reset, and only there."""
+        """Return whether the operation may be accepted: EMBED after HEAD or reset, and any other operation
+        elsewhere."""
         op, after_head = self.i_op.payload.op, Signal(init=1)
         with m.If(self.i_op.valid & self.i_op.ready):
             m.d.sync += after_head.eq(op == Op.HEAD)
         return (op == Op.EMBED) == after_head
 
     def _count_tokens(self, m: Module) -> None:
-        """The token loop: a stream's row is asked for as soon as its token is chosen."""
+        """Add the token loop: the row of a stream is requested as soon as its token is chosen."""
         count = self.config.streams
         final = self.final_stream
         tokens = [Signal(16, name=f"token_{number}") for number in range(count)]
         left, running = Signal(16), Signal()
-        chosen, asked = Signal(range(count + 1)), Signal(range(count))  # tokens without a row yet; whose turn it is
+        # chosen: tokens whose row is not requested yet; asked: the stream whose row is requested next
+        chosen, asked = Signal(range(count + 1)), Signal(range(count))
         beat_bits, word_bits = step_bits(self.config)
         cycles, beats, words = Signal(32), Signal(beat_bits), Signal(word_bits)
         feed, run, token = self.i_feed.payload, self.i_run.payload, self.i_token.payload

@@ -1,12 +1,13 @@
-"""The signature of words that are read in order, as ``model_ref.signature`` has it: whether the last state is right.
+"""The check of a signature runs over words in order and says whether the last state is the wanted one.
 
     word ─► (sums) ─► register ─► state times x, plus columns ─► state ─► as wanted after the last word? ─► done, bad
 
-A column is three inputs of exclusive ors, and a LUT4 takes three more. With ``cells`` the LUT4 are given: the synthesis
-would make trees with a fifth more of them. A wide word of records has a signature for each of its slices; the bits of a
-wide beat are summed up where they are, 32 to 8 sums.
+``model_ref.signature`` defines the signature. Each bit of a word enters three exclusive ors (its column). With
+``cells`` the LUT4 are instantiated, since the synthesis would use a fifth more of them. A wide word of records has one
+signature for each of its slices. The bits of a wide beat of trits are first added up locally, 32 bits to 8 sums.
 
-Cost of words of n bits, up to 512: n + 50 LUT4 with ``cells``, n + 48 FF; of wider beats 1.3 n LUT4, n / 4 + 50 FF.
+Cost of words of n bits up to 512: n + 50 LUT4 with ``cells``, and n + 48 flip-flops. Cost of wider beats: 1.3 n LUT4
+and n / 4 + 50 flip-flops.
 """
 
 from __future__ import annotations
@@ -21,21 +22,50 @@ from lutern.hw.pipeline import fewer, lut4, parity
 from lutern.model_ref.signature import STATE_BITS, TAPS, columns, slices_of, sum_columns, sums_of
 
 SIMULATED_BITS = 32
-"""Of a wide word that Verilator computes together."""
+"""Bits of a wide word that Verilator computes in one operation."""
 
 
 def _members(bits: int) -> dict[str, Any]:
-    """Of a check of words of ``bits``."""
+    """Return the members of a check of words of ``bits``."""
     return {"valid": In(1), "word": In(bits), "last": In(1), "wanted": In(STATE_BITS), "done": Out(1), "bad": Out(1)}
 
 
 class SignatureCheck(wiring.Component):
-    """See above. ``cells``: exclusive ors of LUT4 of ECP5, else of any.
+    """Computes the signature of a block of words and compares its last state.
 
-    Members: ``valid``: ``word`` is the next, ``last``: it ends a block, and the next one begins another; ``wanted``:
-    what the last state must be, 2 cycles later; ``done`` a block has ended, ``bad``: and its state was another.
+    Parameters
+    ----------
+    bits : int
+        Bits of a word.
+    cells : bool
+        Builds the exclusive ors of ECP5's LUT4, else of any target's.
 
-    Latency: 3 from the last word to ``done``. A word a cycle.
+    Members
+    -------
+    valid : 1 bit, input
+        ``word`` is the next word.
+    word : ``bits`` bits, input
+        The word.
+    last : 1 bit, input
+        ``word`` ends a block; the next word begins another one.
+    wanted : 42 bits, input
+        The wanted last state, 2 cycles after the last word.
+    done : 1 bit, output
+        A block has ended.
+    bad : 1 bit, output
+        With ``done``: its state was not the wanted one.
+
+    Numerics
+    --------
+    Arithmetic over GF(2), exact.
+
+    Latency
+    -------
+    ``latency`` = 3 cycles from the last word to ``done``. A word enters in every cycle.
+
+    Reference
+    ---------
+    ``model_ref.signature``.
     """
 
     latency = 3
@@ -70,7 +100,7 @@ class SignatureCheck(wiring.Component):
         return m
 
     def _summed(self, m: Module) -> Value:
-        """The word, or its sums."""
+        """Return the word, or the sums of its bits if it is wide."""
         sums = sums_of(self.bits)
         if not sums:
             return self.word
@@ -83,16 +113,16 @@ class SignatureCheck(wiring.Component):
         return Cat(fewer(m, values, 1, parity)[0] for values in inputs)
 
     def _differs(self, m: Module, state: Value) -> Value:
-        """The state is not as wanted."""
+        """Return whether the state is not the wanted one."""
         if not self.cells:
             return state != self.wanted
         pairs = [[*state[place : place + 2], *self.wanted[place : place + 2]] for place in range(0, STATE_BITS, 2)]
         found = [lut4(m, pair, lambda values: values[:2] != values[2:]) for pair in pairs]
-        return Cat(fewer(m, found, 3, any)).any()  # the last LUT4 has another input
+        return Cat(fewer(m, found, 3, any)).any()  # the last LUT4 has a free input for ``ended``
 
     def _next(self, m: Module, first: Value, before: list[Value], word: Value, bits: list[int]) -> Value:
-        """A bit of the next state: the exclusive or of some ``bits`` of a word and, unless it is the ``first``, of bits
-        of the state before."""
+        """Return a bit of the next state: the exclusive or of some ``bits`` of a word and, after the ``first`` word, of
+        some bits of the state before."""
         if not self.cells:
             return _parity_of(word, bits) ^ (Cat(before).xor() & ~first)
         inputs = [first, *before, *fewer(m, [word[bit] for bit in bits], 3 - len(before), parity)]
@@ -100,7 +130,7 @@ class SignatureCheck(wiring.Component):
 
 
 def _parity_of(word: Value, bits: list[int]) -> Value:
-    """The exclusive or of some bits of a word: under a mask, which a simulation computes many bits at a time."""
+    """Return the exclusive or of some bits of a word. A mask lets a simulation compute many bits at a time."""
     if not bits:
         return Const(0)
     begin = min(bits) // SIMULATED_BITS * SIMULATED_BITS
@@ -109,9 +139,41 @@ def _parity_of(word: Value, bits: list[int]) -> Value:
 
 
 class WordCheck(wiring.Component):
-    """The signatures of a word of records or rows, one for each of its slices, as ``WordSignatures`` has them.
+    """Computes one signature for each slice of a word of records or rows.
 
-    Members and latency: those of ``SignatureCheck``; ``wanted`` is what slice 0 must be.
+    Parameters
+    ----------
+    bits : int
+        Bits of a word.
+    cells : bool
+        Builds the exclusive ors of ECP5's LUT4, else of any target's.
+
+    Members
+    -------
+    valid : 1 bit, input
+        ``word`` is the next word.
+    word : ``bits`` bits, input
+        The word.
+    last : 1 bit, input
+        ``word`` ends a block; the next word begins another one.
+    wanted : 42 bits, input
+        The wanted last state of slice 0, 2 cycles after the last word. That of slice k is ``wanted`` xor k.
+    done : 1 bit, output
+        A block has ended.
+    bad : 1 bit, output
+        With ``done``: the state of a slice was not the wanted one.
+
+    Numerics
+    --------
+    Arithmetic over GF(2), exact.
+
+    Latency
+    -------
+    ``latency`` = 3 cycles from the last word to ``done``. A word enters in every cycle.
+
+    Reference
+    ---------
+    ``model_ref.signature.WordSignatures``.
     """
 
     latency = SignatureCheck.latency

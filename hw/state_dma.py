@@ -1,4 +1,4 @@
-"""DMA of the state: S of one layer at a time between the memory of words and the window that MLGRU works in.
+"""The DMA of the state moves S of one layer at a time between the memory of words and the window of the MLGRU.
 
     memory of words ─► i_word ─► word █─► window (P elements a place, every stream) ─┐   ahead of I of a layer: load
                                                                                        │
@@ -7,13 +7,13 @@
     begin of a run ─► load layer 0 ─► I writes the window ─► save ─► load layer 1 ─► ...     the last layer: layer 0
                                           and G reads it ──────────────▲                     of the next step, if any
 
-There is room for one layer. It is saved while G works, and the next one is loaded from the end of G on: six other
-matrices pass meanwhile, and I of that layer waits at the input of MLGRU until it is there.
+The window holds one layer. It is saved while G runs, and the next layer is loaded from the end of G on. The load has
+the time of the other matrices until the next I, and that I stalls at the input of MLGRU until the layer is loaded.
 
     first word of (stream t, layer l) = state_base + base(t) + l * state_words
 
-A *unit* is what word and place have in common: B places a word, or K words a place, one of the two is 1. A unit takes
-K + B cycles to load and K + B + 1 to save, if neither the memory nor G holds it up.
+A *unit* is the larger of a word and a place. It consists of B places (of one word) or of K words (of one place); one of
+B and K is 1. A unit takes K + B cycles to load and K + B + 1 cycles to save, if neither the memory nor G stalls it.
 
 Cost with eight streams and words of 32 bits (stream-x32): 362 LUT4, 51 CCU2C and 123 flip-flops.
 """
@@ -34,22 +34,37 @@ from lutern.hw.pipeline import place_at, place_bits
 
 
 def unit_shape(config: HwConfig) -> tuple[int, int]:
-    """Places a word (B) and words a place (K); one of them is 1."""
+    """Return the places in a word (B) and the words in a place (K) of the window; one of them is 1."""
     place = config.results_per_cycle * STATE_BITS
     return max(1, config.word_bits // place), max(1, place // config.word_bits)
 
 
 def window_signature(config: HwConfig) -> wiring.Signature:
-    """The window's ports as ``StateDma`` has them.
+    """Return the signature of the window, as ``StateDma`` drives it.
 
-    loaded
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P) elements make a place.
+
+    Members
+    -------
+    loaded : 1 bit, output
         S of the layer that comes next is in the window.
-    written, used
-        The last new S of the layer has been written; G has read the last one. One cycle each.
-    place, granted, data
-        The place that is read while ``granted``, and what is there, a cycle later.
-    fill, fill_data
-        ``fill_data`` is written to ``place``.
+    written : 1 bit, input
+        The last new S of the layer has been written; a pulse of one cycle.
+    used : 1 bit, input
+        G has read the last S of the layer; a pulse of one cycle.
+    place : ``place_bits(config)`` bits, output
+        The place that is read or written.
+    granted : 1 bit, input
+        ``place`` is read in this cycle.
+    data : P values of 32 bits, input
+        The contents of ``place``, one cycle after ``granted``.
+    fill : 1 bit, output
+        Writes ``fill_data`` to ``place``.
+    fill_data : P values of 32 bits, output
+        The contents to write.
     """
     bits = config.results_per_cycle * STATE_BITS
     return wiring.Signature(
@@ -69,33 +84,52 @@ def window_signature(config: HwConfig) -> wiring.Signature:
 class StateDma(wiring.Component):
     """Loads and saves S of machines whose ``state`` is "memory".
 
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P), ``streams`` (T), ``word_bits``, ``address_bits``.
+
     Members
     -------
-    window
-        ``window_signature``.
-    o_request, i_word
-        Writes and reads of the memory of words (``state_request_layout``), in order; the words that were read.
-    state_base, state_words, layers
-        Constant during a run: see above.
-    bases
-        ``address_bits`` a stream, in words. With ``final_stream`` and ``chained`` constant from the cycle after
-        ``begins`` on.
-    chained
-        All streams are one conversation: stream 0 is loaded, the last one is saved.
-    begins, goes_on
-        A run begins; another step follows the present one (looked at when the last layer is done).
-    idle
-        Nothing is to be saved, and no layer is loaded or wanted: so it is between runs.
+    window : ``window_signature``, output
+        The window in the MLGRU.
+    o_request : stream of ``memory.state_request_layout``, output
+        Writes and reads of the memory of words, in order.
+    i_word : stream of ``word_bits`` bits, input
+        The words that were read, in order.
+    state_base : ``address_bits`` bits, input
+        First word of all states. Constant during a run, as the two that follow.
+    state_words : 16 bits, input
+        Words of one layer's S of one stream.
+    layers : 16 bits, input
+        Layers of the model.
+    bases : T values of ``address_bits`` bits, input
+        Where the state of each stream begins, in words from ``state_base``. Constant from the cycle after ``begins``
+        on, as the two that follow.
+    final_stream : ``stream_bits`` bits, input
+        The number of the run's last stream.
+    chained : 1 bit, input
+        All streams are one conversation: only stream 0 is loaded, and only the last stream is saved.
+    begins : 1 bit, input
+        A run begins.
+    goes_on : 1 bit, input
+        Another step follows the present one. It is used when the last layer is done.
+    idle : 1 bit, output
+        Nothing is left to save, and no layer is loaded or requested. It is 1 between runs.
 
     Numerics
     --------
-    None: bits are copied. In a vector's last word what lies beyond the vector is undefined.
+    None: bits are copied. The part of a vector's last word that lies beyond the vector is undefined.
 
     Latency
     -------
-    2 cycles from ``begins`` to the first request, 3 from ``window.used`` of a layer that is saved. B + 1 from a
-    stream's last word to ``loaded``, or B + 2 to the request of the next stream. B + 3 from ``window.written``, or
-    from a stream's last write, to the next write.
+    From ``begins`` to the first request: 2 cycles. From ``window.used`` of a saved layer to the next request: 3. From
+    the last word of a stream to ``loaded``: B + 1, or B + 2 to the request of the next stream. From ``window.written``,
+    or from the last write of a stream, to the next write: B + 3.
+
+    Reference
+    ---------
+    ``model``.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -121,7 +155,15 @@ class StateDma(wiring.Component):
     def model(
         state_base: int, state_words: int, layers: int, bases: Sequence[int], steps: int, *, chained: bool = False
     ) -> Iterator[tuple[bool, int]]:
-        """The requests of a run: (whether a write, its address), a read one of ``state_words`` words."""
+        """Yield the requests of a run: whether it is a write, and its address. A read is one of ``state_words`` words.
+
+        Parameters
+        ----------
+        state_base, state_words, layers, bases, chained
+            As the members of the same names.
+        steps
+            Steps of the run.
+        """
         streams = range(len(bases))
         loaded, saved = (streams[:1], streams[-1:]) if chained else (streams, streams)
         for _ in range(steps):
@@ -136,8 +178,8 @@ class StateDma(wiring.Component):
         places, words = unit_shape(config)
         place_width, word_bits = config.results_per_cycle * STATE_BITS, config.word_bits
         unit = Signal(max(word_bits, place_width), reset_less=True)
-        part = Signal(range(max(places, words) + 1))  # words or places of the unit that are done
-        asked = Signal()  # the place of the cycle before comes
+        part = Signal(range(max(places, words) + 1))  # words or places of the unit that have been moved
+        asked = Signal()  # a place was read in the cycle before, and arrives now
         index, of_stream = Signal(config.index_bits), Signal(config.stream_bits)
         left = Signal(16)  # words of the stream's vector
         layer, layer_base, address = Signal(16), Signal(config.address_bits), Signal(config.address_bits)
@@ -203,7 +245,7 @@ class StateDma(wiring.Component):
     def _add_load_states(
         self, m: Module, unit: Signal, part: Signal, index: Signal, left: Signal, end_stream: Callable[[str], None]
     ) -> None:
-        """A stream's words from the memory, unit by unit, into the window; then LOADED after the last stream."""
+        """Add the states that load the words of each stream, unit by unit, into the window; then LOADED follows."""
         places, words = unit_shape(self.config)
         place_width, window = self.config.results_per_cycle * STATE_BITS, self.window
         with m.State("REQUEST"):
@@ -237,7 +279,7 @@ class StateDma(wiring.Component):
         asked: Signal,
         end_stream: Callable[[str], None],
     ) -> None:
-        """A stream's places out of the window, unit by unit, to the memory; then SAVED after the last stream."""
+        """Add the states that save the places of each stream, unit by unit, to the memory; then SAVED follows."""
         places, words = unit_shape(self.config)
         window, word_bits = self.window, self.config.word_bits
         with m.State("GATHER"):
@@ -260,7 +302,7 @@ class StateDma(wiring.Component):
 
 
 def _shift_in(unit: Signal, part: Value) -> Any:
-    """``part`` into the top of the unit: the first of several ends at the bottom."""
+    """Shift ``part`` into the top of the unit, so that the first of several parts ends at the bottom."""
     return unit.eq(Cat(unit[len(part) :], part))
 
 

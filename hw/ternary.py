@@ -1,4 +1,4 @@
-"""The ternary accumulate unit: R rows of trits against C codes of T streams a cycle, P sums out.
+"""The ternary unit applies R rows of trits to C codes of T streams in every cycle, and sends P sums a cycle.
 
     sums[t, r] = sum over beats and columns of trits[r, column] * codes[t, column]        21 bits, exact
 
@@ -6,29 +6,30 @@
                                       ├──►│ C of {0, code, -code} ► adder tree ► accumulate │──► T x R sums ─► P a cycle
     codes ─► code, -code ─────────────┘   └────────────────────────────────────────────────┘        (drain)
 
-The trits of a beat are decoded once, for all streams; each stream has its codes, sums and part of the drain.
+The trits of a beat are decoded once for all streams. Each stream has its own codes, sums and section of the drain.
 
-No multiplier. On ECP5 (``cells`` "ecp5") a row is chains of ``CHAIN`` folded lanes (``lane.py``), joined by a tree:
+There is no multiplier. On ECP5 (``cells`` "ecp5") a row consists of chains of ``CHAIN`` folded lanes (``lane.py``),
+which a tree joins. Registers delay the trits of the later lanes of a chain:
 
-    {0, code, -code} ─► lane ─► lane ─►█─► lane ─► tree ─►█─► tree ─►█─► accumulate     █ register; trits wait beside
+    {0, code, -code} ─► lane ─► lane ─►█─► lane ─► tree ─►█─► tree ─►█─► accumulate     █ register
 
-Elsewhere and in simulation, products are added by a tree: one of three, four inputs a bit (code, -code, plus, minus).
-The negative codes are shared by all rows. Products are offset by 128, so that the tree adds unsigned numbers: nothing
-is extended or masked on the way, and at its end the offset 128 C is the top bit, which is inverted. Registers at its
-end make up for the chain's: both take the same cycles.
+For other targets and in simulation, a tree adds the products. A product is one of three values, so each bit of it has
+four inputs (code, -code, plus, minus). All rows share the negative codes. Products are offset by 128, so that the tree
+adds unsigned numbers. So nothing is sign-extended or masked in the tree, and at its end the offset 128 C is the top
+bit, which is inverted. Registers at the end of the tree give it the latency of the chain.
 
-The decoder takes a beat apart in planes: bit k of all bytes at once, byte b at position 8 b of the plane. In gates that
-is 23 LUT4 a byte; in simulation one 64-bit operation serves eight bytes.
+The decoder splits a beat into planes: plane k holds bit k of all bytes, that of byte b at position 8 b. In gates this
+takes 23 LUT4 a byte. In simulation one 64-bit operation serves eight bytes.
 
-Cost on ECP5, routed (`lutern cost lanes`), without the decoder's 3.9 LUT4 a trit: 8 x 32 lanes 15.1 LUT4 and 12.2
-flip-flops a lane at 172 MHz, 16 x 32 lanes 14.7 and 11.2 at 148 MHz; of products and a tree 26.0 and 9.6 at 135 MHz.
-A further stream costs as much as the first, without the decoder.
+Cost on ECP5, routed (`lutern cost lanes`), without the decoder's 3.9 LUT4 a trit: 8 x 32 lanes take 15.1 LUT4 and 12.2
+flip-flops a lane at 172 MHz, 16 x 32 lanes take 14.7 and 11.2 at 148 MHz. Products and a tree take 26.0 and 9.6 at 135
+MHz. Each further stream costs as much as the first one without the decoder.
 
-Nothing waits behind the inputs: registers all over the chip need no enable. Instead the beat that ends a row group is
-taken when the sums of the group ahead leave their copies (``hold``) for the drain, or have left. The drain is one shift
-register of T x R sums; those of streams beyond N never move. Row groups follow one another without a bubble where they
-have ``latency`` - 1 beats, and as many as N streams' R / P sums take to leave. Where the last row group is not whole,
-R / P - ``results`` idle cycles part its streams.
+The pipeline never stalls, so its registers, all over the chip, have no clock enable. Back-pressure acts only at the
+input: the last beat of a row group is accepted once the sums of the previous group move from ``hold`` to the drain. The
+drain is one shift register of T x R sums. Sums of unused streams never move. Row groups follow one another without a
+bubble if they have at least ``latency`` - 1 beats, and at least the N R / P beats that the sums of N streams take to
+leave. If the last row group has fewer rows, R / P - ``results`` idle cycles separate its streams.
 """
 
 from __future__ import annotations
@@ -50,21 +51,21 @@ from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
 
 OFFSET = 1 << (CODE_BITS - 1)
-"""Added to every product; a product of 0 is this."""
+"""Added to every product, so that a product of 0 is this number."""
 CHAIN = 4
-"""Folded lanes one behind the other before a tree joins the chains; the first is a product."""
+"""Folded lanes in a chain, before a tree joins the chains. The first lane of a chain is a product."""
 LANES_PER_STAGE = 2
-"""Adders between two registers, lanes of a chain and those that join chains."""
+"""Adders between two registers, both in a chain of lanes and among those that join chains."""
 ROWS_TOGETHER = 8
-"""Rows that share registers of codes and controls: lanes lie all over the chip, near their trits."""
+"""Rows that share registers of codes and controls. Lanes are placed all over the chip, near their trits."""
 LEVELS_PER_STAGE = 2
 """Levels of a tree between two registers."""
 PLANE_BYTES = 8
-"""Bytes that are decoded together; 64 bits are one operation for Verilator."""
+"""Bytes that are decoded together: 64 bits are one operation in Verilator."""
 
 
 def _pair_tables() -> tuple[int, int, int, int]:
-    """Truth tables over the 3-bit name of a pair: first trit is +1, first is -1, second is +1, second is -1."""
+    """Return truth tables over the 3-bit name of a pair: first trit is +1, first is -1, second is +1, second is -1."""
     pairs = [decode_byte(index << 3) for index in range(8)]  # t = 0: p names trits 1 and 2
     tables = [
         sum((pair[which] == trit) << i for i, pair in enumerate(pairs) if pair) for which in (1, 2) for trit in (1, -1)
@@ -76,7 +77,20 @@ PAIR_TABLES = _pair_tables()
 
 
 def lookup(table: int, planes: list[Value]) -> Value:
-    """Bit ``index`` of ``table`` at every position, ``index`` given in planes, lowest bit first."""
+    """Look up a bit of ``table`` at every position of a plane.
+
+    Parameters
+    ----------
+    table : int
+        The truth table.
+    planes : list of Value
+        Bits of the index, one plane for each, lowest bit first.
+
+    Returns
+    -------
+    Value
+        A plane whose bits are those of ``table`` at the index of each position. It is combinational.
+    """
     count = 1 << (len(planes) - 1)
     low, high = table & ((1 << count) - 1), table >> count
     top = planes[-1]
@@ -92,14 +106,23 @@ def lookup(table: int, planes: list[Value]) -> Value:
 
 
 def decode_planes(word: Value) -> tuple[list[Value], list[Value]]:
-    """Bytes of five trits to planes: bit 8 b of ``plus[k]`` tells that trit k of byte b is +1, of ``minus[k]``, -1.
+    """Decode bytes of five trits each to planes.
 
-    Other bits of a plane mean nothing. ``layouts.decode_byte`` says how a byte is read.
+    Parameters
+    ----------
+    word : Value
+        The bytes. ``layouts.decode_byte`` defines their code.
+
+    Returns
+    -------
+    tuple of (plus, minus)
+        Two lists of five planes. Bit 8 b of ``plus[k]`` is 1 if trit k of byte b is +1, that of ``minus[k]`` if it is
+        -1. The other bits of a plane are undefined. The planes are combinational.
     """
     bits = len(word) - 7
     q0, q1, q2, p0, p1, p2, t0, t1 = (word[k : k + bits] for k in range(8))
     escape = t0 & t1
-    # Behind an escape q says which pairs are (0, 0) and where the first trit stands; the only other pair is named by p.
+    # After an escape, q says which pairs are (0, 0) and which bits hold the first trit; p names the remaining pair.
     both = q0 & q1
     first_pair = ~(escape & q2)
     second_pair = ~escape | (q2 & ~both)
@@ -112,47 +135,51 @@ def decode_planes(word: Value) -> tuple[list[Value], list[Value]]:
 
 
 Trit = tuple[Value, Value]
-"""It is +1, it is -1."""
+"""Whether the trit is +1, and whether it is -1."""
 
 
 def _bits(lanes: int) -> int:
-    """Bits of the sum of that many products."""
+    """Return the bits of the sum of this number of products."""
     return (lanes * (OFFSET - 1)).bit_length() + 1
 
 
 class TernaryUnit(wiring.Component):
-    """Sums of trits and codes, row group by row group.
+    """Adds up trits times codes, row group by row group.
+
+    A beat is accepted when both inputs are valid, so each ready depends on the other input's valid. A beat that ends a
+    row group stalls while the sums of the previous group are in flight.
 
     Parameters
     ----------
-    config: HwConfig
-        ``rows`` R, ``columns`` C, ``streams`` T, ``results_per_cycle`` P, ``cells``.
+    config : HwConfig
+        ``rows`` (R), ``columns`` (C), ``streams`` (T), ``results_per_cycle`` (P), ``cells``.
 
     Members
     -------
-    i_weights: In(stream)
-        A beat of R x C trits, five in a byte; trit ``row * C + column``. Trits beyond R x C are ignored.
-    i_codes: In(stream of ``layouts.codes_payload``)
-        The codes of the same beat. ``last_column`` ends the row group, ``last_row_group`` and ``results`` (1 to R / P
-        beats to drain) count with it.
-    o_sums: Out(stream of ``layouts.sums_payload``)
-        Sums of rows in order, P at a time: of each row group a block for every stream. ``last`` with the last beat of
-        the last row group, once for every stream.
-    final_stream: In
-        N - 1: streams 0 to N - 1 are drained. Constant while anything is in flight.
-
-    A beat is taken when both inputs are valid: either ready waits for the other's valid. That which ends a row group
-    waits, too, while the sums of the group ahead are on their way.
+    i_weights : stream of ``beat_bits`` bits, input
+        A beat of R x C trits, five in a byte. Trit ``row * C + column`` belongs to that row and column; further trits
+        are ignored.
+    i_codes : stream of ``layouts.codes_payload``, input
+        The codes of the same beat. ``last_column`` ends the row group. With it, ``last_row_group`` marks the last row
+        group of a matrix, and ``results`` is the number of beats to drain for each stream (1 to R / P).
+    o_sums : stream of ``layouts.sums_payload``, output
+        Sums of consecutive rows, P at a time. Each row group gives one block for every stream. ``last`` marks the last
+        beat of each stream in the last row group.
+    final_stream : ``stream_bits`` bits, input
+        N - 1: the sums of streams 0 to N - 1 are drained. Constant while anything is in flight.
 
     Numerics
     --------
-    Codes are -127 to 127 (-128 is no code). Sums are exact in 21 bits: up to 8,256 columns.
+    Codes are -127 to 127; -128 is not a code. Sums are exact in 21 bits for up to 8,256 columns.
 
     Latency
     -------
-    ``latency`` cycles from the last beat of a row group to its first sums, then one beat a cycle.
+    ``latency`` by ``columns``: 4 for 2, 5 for 4, 6 for 8 and 16, 7 for 32 and 64. It counts the cycles from the last
+    beat of a row group to its first sums; then a beat of sums follows in every cycle.
 
-    Reference: ``model_ref.ternary.ternary_sums``.
+    Reference
+    ---------
+    ``model_ref.ternary.ternary_sums``.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -169,14 +196,15 @@ class TernaryUnit(wiring.Component):
 
     @staticmethod
     def latency_of(config: HwConfig) -> int:
-        """Cycles from the last beat of a row group to its first sums: decoder, chain, tree, accumulator, drain."""
+        """Return the cycles from the last beat of a row group to its first sums: decoder, chain, tree, accumulator,
+        drain."""
         chain = min(CHAIN, config.columns)
         levels = ceil_log2(config.columns // chain)
         return 3 + -(-chain // LANES_PER_STAGE) + -(-levels // LEVELS_PER_STAGE)
 
     @staticmethod
     def model(codes: Int, trits: np.ndarray) -> Int:
-        """Sums ``[streams, rows]`` of ``codes [streams, n]`` and ``trits [rows, n]``."""
+        """Return the sums ``[streams, rows]`` of ``codes [streams, n]`` and ``trits [rows, n]``."""
         return ternary.ternary_sums(codes, trits.astype(np.float32))
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -184,7 +212,7 @@ class TernaryUnit(wiring.Component):
         config, beat = self.config, self.i_codes.payload
         bits = sum_bits(config)
         drain = [Signal(bits, name=f"drain_{row}", reset_less=True) for row in range(config.streams * config.rows)]
-        pending = Signal()  # a row group has ended, and its sums are not in the drain
+        pending = Signal()  # a row group has ended, and its sums are not in the drain yet
         enters, accepted = Signal(), Signal()
         m.d.comb += [
             enters.eq(~(beat.last_column & pending)),
@@ -195,17 +223,17 @@ class TernaryUnit(wiring.Component):
         stages = Stages(m)
         depth = self.latency - 2
         trits = [self._trits(stages)]
-        if self._cells:  # lanes further down a chain take theirs later
+        if self._cells:  # later lanes of a chain take their trits later
             for _ in range(LANES_PER_STAGE + 1, min(CHAIN, config.columns), LANES_PER_STAGE):
                 trits.append([(stages.register(plus), stages.register(minus)) for plus, minus in trits[-1]])
         self._choices: dict[int, list[Choice]] = defaultdict(list)
         build = self._chains if self._cells else self._tree
         sums = [value for codes in self._codes() for value in build(m, stages, trits, codes)]
 
-        # The accumulators' stage, and their copies when a row group has ended
+        # The stage of the accumulators; `hold` copies them when a row group has ended
         take = stages.valid(accepted, depth)
         ends = stages.valid(accepted & beat.last_column, depth)
-        going, next_going, waits = Signal(), Signal(), Signal()  # a row group has begun; one waits in the copies
+        going, next_going, waits = Signal(), Signal(), Signal()  # a row group has begun; one waits in `hold`
         load, next_load, next_step, room = Signal(), Signal(), Signal(), Signal()
         final, results = Signal(reset_less=True), Signal.like(beat.results, name="results", reset_less=True)
         m.d.comb += next_load.eq((ends | (waits & ~load)) & room)
@@ -227,10 +255,11 @@ class TernaryUnit(wiring.Component):
         return m
 
     def _accumulate(self, m: Module, sums: list[Value], drain: list[Signal], controls: tuple[Value, ...]) -> None:
-        """Accumulators, copies and drain of all rows; some rows together have their own registers of the ``controls``.
+        """Add the accumulators, copies (``hold``) and drain of all rows; ``ROWS_TOGETHER`` rows share registers of
+        controls.
 
-        Those come a cycle ahead: partial sums are taken; they are the last; no row group goes on, so that the next one
-        begins with 0; the copies are loaded into the drain; that, or it moves by P.
+        The ``controls`` come a cycle ahead, in this order: take the partial sums; they are the last of the row group;
+        no row group continues, so the next one begins with 0; load the copies into the drain; load it, or move it by P.
         """
         bits = sum_bits(self.config)
         take, ends, clear, load, moves = (Const(0),) * 5
@@ -240,7 +269,7 @@ class TernaryUnit(wiring.Component):
             kept = Signal(signed(bits), name=f"kept_{row}", reset_less=True)
             hold = Signal(bits, name=f"hold_{row}", reset_less=True)
             total = self._join(m, partial, kept, bits)
-            with m.If(clear):  # the flip-flops' own reset: the adder has no gate
+            with m.If(clear):  # the reset of the flip-flops, so the adder needs no gate
                 m.d.sync += kept.eq(0)
             with m.Elif(take):
                 m.d.sync += kept.eq(total)
@@ -261,15 +290,16 @@ class TernaryUnit(wiring.Component):
         room: Signal,
         next_step: Signal,
     ) -> None:
-        """When the T x R sums of the drain leave and move down by P; ``room``: a cycle later they may be loaded."""
+        """Send the T x R sums of the drain and move it down by P. ``room`` is 1 if the drain may be loaded a cycle
+        later."""
         config, o = self.config, self.o_sums.payload
         per_cycle, full = config.results_per_cycle, config.rows // config.results_per_cycle
         busy, final_beat, of_last = Signal(), Signal(), Signal(reset_less=True)
-        steps = Signal(range(config.streams * full + 1), reset_less=True)  # behind the beat that shows
+        steps = Signal(range(config.streams * full + 1), reset_less=True)  # beats that follow the beat at the output
         base, index = Signal(config.index_bits), Signal(config.index_bits, reset_less=True)  # base: of the next group
-        waits = Signal()  # a beat is held, the drain may not move: what is ready a cycle later is known so
+        waits = Signal()  # a beat is held and the drain must not move; as a register, known a cycle ahead
         step, next_busy, next_final_beat, next_waits = Signal(), Signal(), Signal(), Signal()
-        hole, next_hole = Signal(), Signal()  # what shows is of no row
+        hole, next_hole = Signal(), Signal()  # the beat at the output belongs to no row
         shown = [Signal(signed(SUM_BITS), name=f"shown_{lane}") for lane in range(per_cycle)]
         here = Signal(o.shape(), name="here")
         held = Signal(o.shape(), name="held", reset_less=True)
@@ -323,10 +353,11 @@ class TernaryUnit(wiring.Component):
 
     @property
     def _cells(self) -> bool:
+        """Whether rows are built of CCU2C cells."""
         return self.config.cells == "ecp5"
 
     def _codes(self) -> list[list[Value]]:
-        """Codes of each stream."""
+        """Return the codes of each stream."""
         codes = [
             self.i_codes.payload.codes.word_select(place, CODE_BITS).as_signed()
             for place in range(self.config.streams * self.config.columns)
@@ -334,7 +365,7 @@ class TernaryUnit(wiring.Component):
         return [codes[at : at + self.config.columns] for at in range(0, len(codes), self.config.columns)]
 
     def _trits(self, stages: Stages) -> list[Trit]:
-        """The beat's trits, registered: (it is +1, it is -1) of lane ``row * C + column``."""
+        """Return the registered trits of the beat: (it is +1, it is -1) of lane ``row * C + column``."""
         beat = self.i_weights.payload
         trits: list[Trit] = []
         for start in range(0, len(beat), 8 * PLANE_BYTES):
@@ -344,11 +375,12 @@ class TernaryUnit(wiring.Component):
         return trits[: self.config.lanes]
 
     def _chains(self, m: Module, stages: Stages, trits: list[list[Trit]], codes: list[Value]) -> list[Value]:
-        """Sum of the products of each row, of CCU2C; trits by the cycles that they have waited."""
+        """Return the sum of the products of each row, built of CCU2C. ``trits[k]`` are the trits delayed by k
+        cycles."""
         config = self.config
         columns, chain = config.columns, min(CHAIN, config.columns)
-        level: list[list[Value]] = []  # of each row the sums of its chains
-        for first in range(0, config.rows, ROWS_TOGETHER):  # rows that have registers of the codes for themselves
+        level: list[list[Value]] = []  # for each row, the sums of its chains
+        for first in range(0, config.rows, ROWS_TOGETHER):  # these rows share their own registers of the codes
             some = range(first, min(first + ROWS_TOGETHER, config.rows))
             held = [own_register(m, code, cells=True) for code in codes]
             negatives = [own_register(m, (-code)[:CODE_BITS], cells=True) for code in codes[::chain]]
@@ -372,7 +404,7 @@ class TernaryUnit(wiring.Component):
         negatives: list[Value],
         rows: range,
     ) -> list[list[Value]]:
-        """Sums of every chain of some rows, not registered; what lanes have to spare goes to ``_choices``."""
+        """Return the unregistered sums of every chain of some rows; spare halves of lanes are added to ``_choices``."""
         columns, chain = self.config.columns, min(CHAIN, self.config.columns)
         level: list[list[Value]] = [[] for _row in rows]
         for start in range(0, columns, chain):
@@ -396,13 +428,15 @@ class TernaryUnit(wiring.Component):
         return level
 
     def _lane(self, m: Module, total: Value, code: Value, plus: Value, minus: Value, bits: int) -> Lane:
+        """Add a lane of CCU2C cells."""
         lane = Lane(len(total), bits, cells=True)
         m.submodules += lane
         m.d.comb += [lane.total.eq(total), lane.code.eq(code), lane.plus.eq(plus), lane.minus.eq(minus)]
         return lane
 
     def _choose(self, m: Module, row: int, by: Value, one: Value, other: Value) -> Value:
-        """``one`` where ``by``, else ``other``: in halves that lanes of the row have to spare, as far as they go."""
+        """Return ``one`` where ``by`` is 1, else ``other``: in spare halves of the row's lanes as long as there are
+        any."""
         chosen: list[Value] = []
         spare = self._choices[row % self.config.rows]
         for a, b in zip(other, one, strict=True):
@@ -415,6 +449,7 @@ class TernaryUnit(wiring.Component):
         return Cat(*chosen)
 
     def _join(self, m: Module, a: Value, b: Value, bits: int) -> Value:
+        """Return the sum of a and b in ``bits`` bits."""
         if not self._cells:
             total = Signal(signed(bits), name="total")
             m.d.comb += total.eq(a + b)
@@ -425,14 +460,14 @@ class TernaryUnit(wiring.Component):
         return adder.o
 
     def _tree(self, m: Module, stages: Stages, trits: list[list[Trit]], codes: list[Value]) -> list[Value]:
-        """Sum of the products of each row, for any target."""
+        """Return the sum of the products of each row, for any target."""
         columns = self.config.columns
         spare = self.latency - 3 - -(-ceil_log2(columns) // LEVELS_PER_STAGE)
         held = [stages.register(code[:CODE_BITS]) for code in codes]
         negatives = [stages.register((-code)[:CODE_BITS]) for code in codes]
         rows = []
         for row in range(self.config.rows):
-            level: list[Value] = [  # masks, not Mux: a branch on random trits is mispredicted in simulation
+            level: list[Value] = [  # masks in place of Mux: the simulation would mispredict branches on random trits
                 ((plus.replicate(CODE_BITS) & code) | (minus.replicate(CODE_BITS) & negative)) ^ OFFSET
                 for (plus, minus), code, negative in zip(
                     trits[0][row * columns : (row + 1) * columns], held, negatives, strict=True
@@ -450,9 +485,10 @@ class TernaryUnit(wiring.Component):
 
     @staticmethod
     def _add(m: Module, a: Value, b: Value) -> Value:
-        """Sum of a and b on a carry chain of its own.
+        """Return the sum of a and b on its own carry chain.
 
-        Kept apart from the next level: yosys makes carry-save adders of sums of four, 34 instead of 28 LUT4 a lane.
+        ``keep`` separates it from the next level: otherwise yosys makes carry-save adders of sums of four, which take
+        34 instead of 28 LUT4 a lane.
         """
         total = Signal((a + b).shape(), name="sum", attrs={"keep": 1})
         m.d.comb += total.eq(a + b)

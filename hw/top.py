@@ -1,18 +1,21 @@
-"""The top level: everything between the bytes of the link and the memory.
+"""The top level joins all blocks between the bytes of the link and the memory.
 
     rx bytes ─► host port ─► memory ─► readers ─► decoder ─┐
     tx bytes ◄──────┴─────────── tokens, logits, status ◄──┘
 
-Until SETUP the decoder is held in reset, and the memory serves the host; from then on the readers run ahead. A board
-adds pins, clocks and the converter from its link to bytes (``SerialTop``: a serial line); the simulated board adds
-nothing but the DRAM.
+Until SETUP the decoder is held in reset and the memory serves the host. After SETUP the readers of the memory run
+ahead. A board adds pins, clocks, and a converter between its link and bytes (``SerialTop`` does so for a serial line).
+The simulated board adds only the DRAM.
 
-With memory "sdram" there is a second clock domain, ``memory``, and ``sdram``, the part's pins; one register stands
-between each of them and the pin. ``phase_step`` and ``phase_dir`` move the phase of the part's clock
-(hw/memory/sdram_phase.py). With memory "ddr3" that domain has half the part's clock, ``dfi`` goes to the PHY of the
-part, and ``levels`` are the PHY's settings (hw/memory/ddr3_levels.py). With memory "port" that domain is there, too,
-and ``words``, the port to a word source of the user's (hw/memory/word_source.py). With memory "axi" there are AXI4
-masters, ``m_axi0_*`` ..., in the one clock domain (hw/memory/axi.py); ``AxiTop`` adds the control of a processor.
+The kind of memory decides which further ports and clock domains there are:
+
+- "sdram": a second clock domain ``memory``, and the pins ``sdram``, each with one register in front of it.
+  ``phase_step`` and ``phase_dir`` move the phase of the part's clock (hw/memory/sdram_phase.py).
+- "ddr3": the domain ``memory`` at half the part's clock. ``dfi`` goes to the PHY of the part, and ``levels`` are the
+  settings of the PHY (hw/memory/ddr3_levels.py).
+- "port": the domain ``memory``, and ``words``, the port for a word source of the user (hw/memory/word_source.py).
+- "axi": the AXI4 masters ``m_axi0_*``, ``m_axi1_*`` and so on, in the single clock domain (hw/memory/axi.py).
+  ``AxiTop`` adds the control by a processor.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ from lutern.hw.protocol import level_bytes
 
 
 def _tap_ports(config: HwConfig) -> dict[str, Any]:
-    """The decoder's taps, handed on; none without ``debug_tap``."""
+    """Return the ports of the decoder's taps; there are none without ``debug_tap``."""
     ports: dict[str, Any] = {}
     for name, bits in taps(config).items() if config.debug_tap else ():
         ports[f"tap_{name}_valid"] = Out(1)
@@ -57,7 +60,7 @@ def _tap_ports(config: HwConfig) -> dict[str, Any]:
 
 
 def _memory_ports(config: HwConfig, timings: Timings | None) -> dict[str, Any]:
-    """Those of a memory outside the chip, if there is one."""
+    """Return the ports of a memory outside the chip; there are none for a memory inside."""
     if isinstance(timings, Ddr3Timings):
         dfi = Dfi(timings.bank_bits, timings.pin_address_bits, timings.word_bits)
         return {"dfi": Out(dfi), "levels": Out(LevelSettings(level_bytes(config)))}
@@ -70,12 +73,65 @@ def _memory_ports(config: HwConfig, timings: Timings | None) -> dict[str, Any]:
 
 
 class Top(wiring.Component):
-    """Host port, image memory and decoder.
+    """Joins host port, memory and decoder.
 
-    Parameters: ``config``; ``timings`` of its DRAM part, those of ``timings_for`` by default.
+    The attribute ``source_shape`` is the shape of the word source at the port or bus, None if there is none.
 
-    Members: ``rx``, ``tx`` bytes of the link; with ``debug_tap`` the decoder's taps; those of the memory outside.
-    ``source_shape``: of the word source at ``words``, None without it.
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    timings : Timings, optional
+        Timings of the DRAM part; by default those of ``timings_for(config)``.
+
+    Members
+    -------
+    rx : stream of 8 bits, input
+        Bytes from the host.
+    tx : stream of 8 bits, output
+        Bytes to the host.
+    tap_h_valid : 1 bit, output, ``debug_tap``
+        A beat of h is written in this cycle.
+    tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
+        The values of h, and above them their stream.
+    tap_s_valid : 1 bit, output, ``debug_tap``
+        A beat of the new S is written in this cycle.
+    tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
+        The values of S, and above them their stream.
+    tap_codes_valid : 1 bit, output, ``debug_tap``
+        A beat of codes is written in this cycle.
+    tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
+        The codes, and above them their stream.
+    bases : 40 bits for each AXI4 master, input, memory "axi"
+        Where the words of each master begin, see `AxiSource`.
+    bus_errors : 16 bits, output, memory "axi"
+        Transactions that the bus refused.
+    m_axi* : AXI4 masters, input and output, memory "axi"
+        The memory of words.
+    sdram : ``memory.SdramPins``, output, memory "sdram"
+        The pins of the part.
+    phase_step : 1 bit, output, memory "sdram"
+        Moves the phase of the part's clock by one step.
+    phase_dir : 1 bit, output, memory "sdram"
+        The direction of the step.
+    dfi : ``memory.Dfi``, output, memory "ddr3"
+        Commands and words for the PHY.
+    levels : ``memory.LevelSettings``, output, memory "ddr3"
+        The read leveling of the PHY.
+    words : ``memory.WordPort``, output, memory "port"
+        The port for the user's word source.
+
+    Numerics
+    --------
+    Equal to ``model_ref.model``, bit for bit.
+
+    Latency
+    -------
+    ``measure.cycles`` computes the cycles of a token.
+
+    Reference
+    ---------
+    hw/protocol.py; ``model_ref.model``.
     """
 
     def __init__(self, config: HwConfig, timings: Timings | None = None) -> None:
@@ -143,7 +199,8 @@ class Top(wiring.Component):
         return m
 
     def _add_word_memory(self, m: Module, host: Any, memory: Any) -> None:
-        """What only this memory has: a source, a march test, for an SDRAM a phase stepper, for DDR3 its leveling."""
+        """Connect what only such a memory has: its source, a march test, a phase stepper for SDRAM, leveling for
+        DDR3."""
         m.d.comb += host.fault.eq(memory.fault)
         for theirs, ours in (("pins", "sdram"), ("dfi", "dfi"), ("words", "words")):
             if theirs in memory.signature.members:
@@ -167,10 +224,69 @@ class Top(wiring.Component):
 
 
 class SerialTop(wiring.Component):
-    """``Top`` behind a serial line: the whole chip, for a board that has no other link.
+    """Adds a serial line to ``Top``: the whole chip of a board that has no other link.
 
-    Parameters: ``config``; ``divisor``, cycles of a bit; ``timings``, see ``Top``. Members: ``rx``, ``tx`` the line;
-    ``overrun``, see ``Uart``; with ``debug_tap`` the decoder's taps; those of the memory outside.
+    The attribute ``source_shape`` is the shape of the word source at the port or bus, None if there is none.
+
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    divisor : int
+        Clock cycles of a bit of the line.
+    timings : Timings, optional
+        Timings of the DRAM part; by default those of ``timings_for(config)``.
+
+    Members
+    -------
+    rx : 1 bit, input
+        The line from the host, 1 when idle.
+    tx : 1 bit, output
+        The line to the host, 1 when idle.
+    overrun : 1 bit, output
+        Is 1 from the first byte that was lost until a reset.
+    tap_h_valid : 1 bit, output, ``debug_tap``
+        A beat of h is written in this cycle.
+    tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
+        The values of h, and above them their stream.
+    tap_s_valid : 1 bit, output, ``debug_tap``
+        A beat of the new S is written in this cycle.
+    tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
+        The values of S, and above them their stream.
+    tap_codes_valid : 1 bit, output, ``debug_tap``
+        A beat of codes is written in this cycle.
+    tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
+        The codes, and above them their stream.
+    bases : 40 bits for each AXI4 master, input, memory "axi"
+        Where the words of each master begin, see `AxiSource`.
+    bus_errors : 16 bits, output, memory "axi"
+        Transactions that the bus refused.
+    m_axi* : AXI4 masters, input and output, memory "axi"
+        The memory of words.
+    sdram : ``memory.SdramPins``, output, memory "sdram"
+        The pins of the part.
+    phase_step : 1 bit, output, memory "sdram"
+        Moves the phase of the part's clock by one step.
+    phase_dir : 1 bit, output, memory "sdram"
+        The direction of the step.
+    dfi : ``memory.Dfi``, output, memory "ddr3"
+        Commands and words for the PHY.
+    levels : ``memory.LevelSettings``, output, memory "ddr3"
+        The read leveling of the PHY.
+    words : ``memory.WordPort``, output, memory "port"
+        The port for the user's word source.
+
+    Numerics
+    --------
+    Equal to ``model_ref.model``, bit for bit.
+
+    Latency
+    -------
+    That of ``Top``, and that of ``Uart`` for each byte.
+
+    Reference
+    ---------
+    ``Top``.
     """
 
     def __init__(self, config: HwConfig, divisor: int, timings: Timings | None = None) -> None:
@@ -201,10 +317,45 @@ class SerialTop(wiring.Component):
 
 
 class AxiTop(wiring.Component):
-    """``Top`` in a system with a processor: control over AXI4-Lite, words over AXI4, one clock.
+    """Adds AXI4-Lite control to ``Top``, for a system with a processor and one clock.
 
-    Parameters: ``config`` with memory "axi". Members: ``s_axi_*`` (hw/link/axi_lite.py); ``m_axi0_*`` ...; with
-    ``debug_tap`` the decoder's taps.
+    The attribute ``source_shape`` is the shape of the word source at the port or bus, None if there is none.
+
+    Parameters
+    ----------
+    config : HwConfig
+        A machine with memory "axi".
+
+    Members
+    -------
+    s_axi_* : AXI4-Lite slave of 32 bits, input and output
+        The control by the processor, see hw/link/axi_lite.py.
+    m_axi* : AXI4 masters, input and output
+        The memory of words.
+    tap_h_valid : 1 bit, output, ``debug_tap``
+        A beat of h is written in this cycle.
+    tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
+        The values of h, and above them their stream.
+    tap_s_valid : 1 bit, output, ``debug_tap``
+        A beat of the new S is written in this cycle.
+    tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
+        The values of S, and above them their stream.
+    tap_codes_valid : 1 bit, output, ``debug_tap``
+        A beat of codes is written in this cycle.
+    tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
+        The codes, and above them their stream.
+
+    Numerics
+    --------
+    Equal to ``model_ref.model``, bit for bit.
+
+    Latency
+    -------
+    That of ``Top``.
+
+    Reference
+    ---------
+    hw/axi_registers.py; ``Top``.
     """
 
     def __init__(self, config: HwConfig) -> None:

@@ -1,13 +1,14 @@
-"""The largest few logits of every stream, kept for the host where a table of all of them would be too large.
+"""TopK keeps the largest few logits of every stream for the host, where a table of all logits would be too large.
 
-    beat of sums ─► above the least that is kept? ── no ─► gone, one beat a cycle
-                                │ yes: beats wait
+    beat of sums ─► above the least that is kept? ── no ─► dropped, one beat a cycle
+                                │ yes: beats stall
                                 ▼
-                    walk from the least up: entries below it move down a place, it takes the place that is free
+                    walk from the least up: smaller entries move down a place, the logit takes the free place
 
-Sorted insertion: entries of a stream fall in value, and of equal ones the lower token stands first. Of V logits in
-random order k ln(V / k) find a place after the first k, so the walks hide behind the rows.
-k = 32, two lanes and 8 streams: 355 LUT4, 68 CCU2C, 278 flip-flops, 8 DPR16X4, 1 block RAM, routed at 111 MHz.
+This is a sorted insertion. The entries of a stream fall in value, and among equal entries the lower token comes first.
+Of V logits in random order about k ln(V / k) are inserted after the first k. So the walks take less time than the rows.
+
+Cost of k = 32, two lanes and 8 streams: 355 LUT4, 68 CCU2C, 278 flip-flops, 8 DPR16X4, 1 block RAM, routed at 111 MHz.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
 
 LOWEST = -(1 << (SUM_BITS - 1))
-"""The least entry of a list that is not full: below every sum, whose magnitude is at most 127 * 8192."""
+"""The least entry of a list that is not full. It is below every sum, whose magnitude is at most 127 * 8192."""
 WALK_BITS = SUM_BITS
-"""Bits of a sum that find its place."""
+"""Bits of a sum that are compared in a walk."""
 
 
 @dataclass(frozen=True)
 class _Beat:
-    """The second beat: its sums, their stream and index, and the least entry and the length of the stream's list."""
+    """Holds the second beat: its sums, their stream and index, and the least entry and the length of the stream's
+    list."""
 
     values: Signal
     stream: Signal
@@ -45,7 +47,7 @@ class _Beat:
 
 @dataclass(frozen=True)
 class _Walk:
-    """A logit on its way: value and token, the place that is free, the one ahead of it and the entry read there."""
+    """Holds a logit during its walk: value and token, the free place, the place before it and the entry read there."""
 
     value: Signal
     token: Signal
@@ -57,25 +59,44 @@ class _Walk:
 
 
 class TopK(wiring.Component):
-    """Keeps the ``config.top_k`` largest raw logits of each stream.
+    """Keeps the ``config.top_k`` (k) largest raw logits of each stream.
 
-    Members: ``i`` raw sums (op HEAD) of every stream, rows in order; ``vocab`` rows that count (a last beat may hold
-    padding). ``logits_stream``, ``address`` and, one cycle later, ``data``: of entry j the sum, sign-extended, at
-    ``2 j``, its token at ``2 j + 1``. Entries fall in value; ``min(k, vocab)`` of them are a vector's, the rest are
-    junk. While a logit is put in its place, ``data`` means nothing.
+    Parameters
+    ----------
+    config : HwConfig
+        ``top_k``, at least 1; ``results_per_cycle`` (P), ``streams`` (T), ``max_vocab``.
 
-    ``ready`` of ``i`` does not depend on its valid.
+    Members
+    -------
+    i : stream of ``layouts.values_payload``, input
+        Raw sums of op HEAD of every stream, rows in order. Its ready does not depend on its valid.
+    vocab : 16 bits, input
+        Number of rows that are tokens; the last beat may hold padding.
+    logits_stream : ``stream_bits`` bits, input
+        Selects the stream that the host reads.
+    address : 16 bits, input
+        2 j selects the sum of entry j, and 2 j + 1 its token.
+    data : 24 bits signed, output
+        The sum, sign-extended, or the token, one cycle after ``address``. Undefined while a logit is inserted.
 
-    Latency: a logit that is not above the least entry costs nothing. One that is costs 6 cycles and one for each entry
-    that moves down a place, and stands in its place before the second beat behind it is accepted. Of a beat's further
-    logits that were above the least entry and are no more, each costs 2. Memory: k entries a stream.
+    Numerics
+    --------
+    Exact. Entries fall in value. A vector fills ``min(k, vocab)`` entries; the others are undefined.
 
-    Reference: ``model``.
+    Latency
+    -------
+    A logit that is not above the least entry takes no cycle. Any other logit takes 6 cycles, and one for each entry
+    that moves down a place. It is inserted before the second of the following beats is accepted. If several logits of a
+    beat were above the least entry and some no longer are, each of these takes 2 cycles.
+
+    Reference
+    ---------
+    ``model``.
     """
 
     def __init__(self, config: HwConfig) -> None:
         if config.top_k < 1:
-            raise ValueError("top_k is 0: there is nothing to keep")
+            raise ValueError("top_k is 0, so no logit is kept; give 1 or more")
         self.config = config
         super().__init__(
             {
@@ -89,7 +110,7 @@ class TopK(wiring.Component):
 
     @staticmethod
     def model(sums: Int, k: int) -> tuple[Int, Int]:
-        """Tokens and sums [min(k, V)] of sums [V]."""
+        """Return the tokens and sums [min(k, V)] of sums [V]."""
         return head.top_k(sums, k)
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -105,7 +126,7 @@ class TopK(wiring.Component):
         )
 
         idle = Signal()
-        above = Signal(lanes)  # lanes of the second beat that want a place
+        above = Signal(lanes)  # lanes of the second beat whose logit is to be inserted
         beat = self._take_beats(m, idle, above, least, count)
 
         walk, fsm = self._place_logits(m, beat, above, read.data, write)
@@ -143,7 +164,8 @@ class TopK(wiring.Component):
     def _take_beats(
         self, m: Module, idle: Signal, above: Signal, least: StreamRegister, count: StreamRegister
     ) -> _Beat:
-        """Two beats, the second with the list of its stream; ``above``: its logits that are above the least of it."""
+        """Take two beats. The second has its stream's list, and ``above`` marks its logits that are above the list's
+        least entry."""
         lanes, k = self.config.results_per_cycle, self.config.top_k
         lane_bits = (lanes - 1).bit_length()
         lowest = Const(LOWEST, signed(SUM_BITS))
@@ -164,7 +186,7 @@ class TopK(wiring.Component):
                     counts[lane].eq(Cat(Const(lane, lane_bits), i.index) < self.vocab),
                 ]
 
-        # 2: what of it is above the least; its stream's list is held here while it grows
+        # 2: which logits are above the least entry; the registers hold the stream's list while it changes
         values = Signal.like(beat, reset_less=True)
         list_stream, index = Signal.like(beat_stream, reset_less=True), Signal.like(beat_index, reset_less=True)
         list_least, list_count = Signal(signed(SUM_BITS), reset_less=True), Signal(k.bit_length(), reset_less=True)
@@ -184,7 +206,7 @@ class TopK(wiring.Component):
         return _Beat(values, list_stream, index, list_least, list_count)
 
     def _place_logits(self, m: Module, beat: _Beat, above: Signal, read_data: Value, write: Any) -> tuple[_Walk, Any]:
-        """One logit after another goes to its place; returns the walk's registers and the states."""
+        """Insert one logit after another; return the registers of the walk and the states."""
         lanes, k = self.config.results_per_cycle, self.config.top_k
         lane_bits = (lanes - 1).bit_length()
         token_bits = max(1, (self.config.max_vocab - 1).bit_length())
@@ -209,7 +231,7 @@ class TopK(wiring.Component):
                         m.d.sync += above[lane].eq(0)
                 with m.If(above.any()):
                     m.next = "CHECK"
-            with m.State("CHECK"):  # a lane before may have raised the least
+            with m.State("CHECK"):  # a lane before it may have raised the least entry
                 last_place = Mux(full, k - 1, beat.count)
                 m.d.sync += [place.eq(last_place), ahead.eq(last_place - 1)]
                 m.next = "PICK"

@@ -1,15 +1,15 @@
-"""Checks the weights while they are read: no token leaves before the signatures of all that it was made of are right.
+"""The check of the weights: a token leaves only when the signatures of all words that it was computed from are right.
 
     memory ── o_words ─────────────► decoder      blocks of records: one signature each, with image and number
-           ── o_row ─► (check) ────► decoder      a row: its first words are its check, and stay here
+           ── o_row ─► (check) ────► decoder      a row: its first words are its check, and end here
            ── o_trits ─────────────► decoder      resident: one signature of all beats of a pass
-    host ◄─────── gate ◄── o_token ─ decoder      a step's tokens wait for the pass that they need, and for no other
+    host ◄─────── gate ◄── o_token ─ decoder      the tokens of a step wait for the pass that they were computed from
 
-A pass is good when every word of it was in a block with the right signature: a damaged header cannot hide words. The
-first damage ends all tokens until the next SETUP, and the host learns its block, or the token of its row: a reset, in
-which the decoder is until SETUP, leaves ``damage`` as it is.
+A pass is good when every word of it was in a block with the right signature, so a damaged header cannot hide words.
+After the first damage no token leaves until the next SETUP, and the host can read the number of the block, or the token
+of the row. Until SETUP the decoder is in reset; this reset does not change ``damage``.
 
-Cost: the signatures' (hw/signature.py), and 130 LUT4 of a resident machine.
+Cost: that of the signatures (hw/signature.py), and 130 LUT4 for a resident machine.
 """
 
 from __future__ import annotations
@@ -30,23 +30,67 @@ from lutern.hw.signature import SignatureCheck, WordCheck
 from lutern.model_ref.signature import BLOCK_MARK, PLACE_BITS, PLACE_SHIFT, ROW_MARK, STATE_BITS, slices_of
 
 PASSES_AHEAD = 4
-"""Passes that were read and whose token has not left, and more than that: of records, the queues of operations
-(``sequencer.QUEUE_DEPTH``) hold no whole pass, which has nine; a beat is taken when its codes are there, which need the
-token before. Were there more, tokens would wait without end, and the run with them until its limit."""
+"""Passes that may be read before their token has left; this is more than there can be. The queues of operations
+(``sequencer.QUEUE_DEPTH``) hold less than one pass, which has nine operations. A beat is taken when its codes are
+written, and those depend on the token before. If more passes were read, tokens would wait until the limit of the
+run."""
 COUNT_BITS = 8
 
 
 class WeightCheck(wiring.Component):
-    """See above.
+    """Checks all words that the decoder takes, and holds tokens back until they are checked.
 
-    Members: ``setup``; ``word_valid``, ``word``: a word of records is taken by the decoder, ``checked``: it ends a
-    block; ``beat_valid``, ``beat`` the same of trits (resident); ``asked``: the row of ``token`` is asked for, two
-    cycles after the last word of the one before or later; ``i_row`` from the memory, ``o_row`` to the decoder;
-    ``begins``: a run begins, of ``final_stream`` + 1 streams; ``i_token`` from the decoder, ``o_token`` to the host;
-    ``damage``: ``count`` since power-up modulo 2^COUNT_BITS, ``kind`` and ``place`` of the first since SETUP, from the
-    first run after it on.
+    Parameters
+    ----------
+    config : HwConfig
+        ``source``, ``word_bits``, ``beat_bits``, ``cells``, and the limits of the machine.
 
-    Latency: 0 for rows and tokens; a step's tokens leave 4 cycles after the last word of its pass was taken, or later.
+    Members
+    -------
+    setup : ``protocol.SETUP_LAYOUT``, input
+        Lengths of the record stream, the row and the trits, and the image number.
+    word_valid : 1 bit, input
+        The decoder takes ``word`` in this cycle.
+    word : ``word_bits`` bits, input
+        A word of the record stream.
+    checked : 1 bit, input
+        ``word`` ends a block.
+    beat_valid : 1 bit, input, source "resident"
+        The decoder takes ``beat`` in this cycle.
+    beat : ``beat_bits`` bits, input, source "resident"
+        A beat of trits.
+    asked : 1 bit, input
+        The row of ``token`` is requested, at the earliest two cycles after the last word of the row before.
+    token : 16 bits, input
+        The token of the row.
+    i_row : stream of ``word_bits`` bits, input
+        Words of rows from the memory.
+    o_row : stream of ``word_bits`` bits, output
+        The same words without those of the check.
+    begins : 1 bit, input
+        A run begins.
+    final_stream : 4 bits, input
+        N - 1 for a run of N streams, with ``begins``.
+    i_token : stream of ``protocol.TOKEN_LAYOUT``, input
+        Tokens from the decoder.
+    o_token : stream of ``protocol.TOKEN_LAYOUT``, output
+        The same tokens for the host, once all words are found right.
+    damage : ``protocol.DAMAGE_LAYOUT``, output
+        ``count`` is the damage since power-up, modulo 2^``COUNT_BITS``. ``kind`` and ``place`` are those of the first
+        damage since SETUP; they are valid from the first run after SETUP on.
+
+    Numerics
+    --------
+    Signatures are those of ``model_ref.signature``.
+
+    Latency
+    -------
+    0 cycles for rows and tokens. The tokens of a step leave at the earliest 4 cycles after the last word of their pass
+    was taken.
+
+    Reference
+    ---------
+    ``model_ref.signature``.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -88,12 +132,13 @@ class WeightCheck(wiring.Component):
         return m
 
     def _of_words(self, m: Module, name: str) -> Any:
+        """Add the check of words of records or rows."""
         block = WordCheck if slices_of(self.config.word_bits) > 1 else SignatureCheck
         m.submodules[name] = check = block(self.config.word_bits, cells=self.config.cells == "ecp5")
         return check
 
     def _count_passes(self, m: Module, name: str, good: Value, spent: Value) -> Value:
-        """Passes that were read and not used up, a 1 for each: whether there is one."""
+        """Count the passes that were read and not used up, in unary; return whether there is one."""
         left = Signal(PASSES_AHEAD, name=f"{name}_passes")
         with m.If(good & ~spent):
             m.d.sync += left.eq(Cat(1, left))
@@ -102,14 +147,14 @@ class WeightCheck(wiring.Component):
         return left[0]
 
     def _wanted(self, place: Value, mark: int) -> Value:
-        """``signature.last_state`` of a block or row of this image."""
+        """Return ``signature.last_state`` of a block or row of this image."""
         return self.setup.image ^ place << PLACE_SHIFT ^ Const(mark, STATE_BITS)
 
     def _check_records(self, m: Module, spent: Value) -> tuple[Value, Value, Value]:
-        """Whether a pass is good; a block is not; its number."""
+        """Check the record stream; return whether a good pass is there, whether a block is bad, and its number."""
         records = self._of_words(m, "records")
         limit = (1 << 32) - 1 if self.config.memory == "host" else self.config.memory_words
-        at = Signal(bits_for(limit), init=1)  # words with the one that comes
+        at = Signal(bits_for(limit), init=1)  # number of the next word, from 1 on
         place = Signal(min(PLACE_BITS, bits_for(most_blocks(self.config, limit))))
         last_of_pass = Signal()
         m.d.comb += [
@@ -120,7 +165,7 @@ class WeightCheck(wiring.Component):
             records.wanted.eq(self._wanted(place, BLOCK_MARK)),
         ]
         _count(m, at, self.word_valid, last_of_pass)
-        # Whether a block ends the pass goes with its signature.
+        # Whether a block ends the pass is delayed like its signature.
         ended = [Signal(name=f"pass_ends_{n}") for n in range(records.latency)]
         m.d.sync += ended[0].eq(self.word_valid & last_of_pass)
         for before, after in pairwise(ended):
@@ -131,7 +176,7 @@ class WeightCheck(wiring.Component):
         return self._count_passes(m, "record", good, spent), records.bad, place
 
     def _check_trits(self, m: Module, spent: Value) -> tuple[Value, Value, Value]:
-        """The same of the beats of a resident machine: a pass is one block."""
+        """Check the beats of a resident machine, whose pass is one block; the results are those of `_check_records`."""
         m.submodules.trits = trits = SignatureCheck(self.config.beat_bits, cells=self.config.cells == "ecp5")
         at, last = Signal(bits_for(self.config.trit_beats), init=1), Signal()
         m.d.comb += [
@@ -145,7 +190,7 @@ class WeightCheck(wiring.Component):
         return self._count_passes(m, "trit", trits.done & ~trits.bad, spent), trits.bad, Const(0, 1)
 
     def _check_rows(self, m: Module) -> tuple[Value, Value]:
-        """Rows without their check go on; one is not good; its token."""
+        """Pass rows on without their check; return whether a row is bad, and its token."""
         row = self._of_words(m, "row")
         at = Signal(bits_for(most_row_words(self.config)), init=1)
         token = Signal(range(self.config.max_vocab))
@@ -163,7 +208,7 @@ class WeightCheck(wiring.Component):
         ]
         _count(m, at, moved, last)
         asked, chosen = self.asked, self.token[: len(token)]
-        if self.config.streams > 1:  # the next row may be asked for in the cycle before this one is judged
+        if self.config.streams > 1:  # the next row may be requested in the cycle before this one is judged
             asked, chosen = Signal(name="row_asked"), Signal.like(token, name="chosen_token")
             m.d.sync += [asked.eq(self.asked), chosen.eq(self.token)]
         with m.If(asked):
@@ -171,7 +216,7 @@ class WeightCheck(wiring.Component):
         return row.bad, token
 
     def _note(self, m: Module, is_damaged: Signal, found: list[tuple[Damage, Value, Value]]) -> None:
-        """Counts damage, and keeps the first since SETUP."""
+        """Count the damage, and keep the first one since SETUP."""
         count = Signal(COUNT_BITS, name="damage_count", reset_less=True)
         kind = Signal(Damage, name="damage_kind", reset_less=True)
         place = Signal(max(len(place) for *_, place in found), name="damage_place", reset_less=True)
@@ -182,11 +227,11 @@ class WeightCheck(wiring.Component):
             for its_kind, bad, its_place in reversed(found):
                 with m.If(bad):
                     m.d.sync += [kind.eq(its_kind), place.eq(its_place)]
-        with m.Elif(self.begins & ~is_damaged):  # what was found before SETUP
+        with m.Elif(self.begins & ~is_damaged):  # clear what was found before SETUP
             m.d.sync += kind.eq(Damage.NONE)
 
     def _gate(self, m: Module, spent: Signal, may_leave: Value) -> None:
-        """Tokens leave while ``may_leave``."""
+        """Let tokens leave while ``may_leave`` is 1."""
         i, o = self.i_token, self.o_token
         left, final = (Signal(range(self.config.streams), name=name) for name in ("streams_left", "streams_of_run"))
         m.d.comb += [
@@ -202,7 +247,7 @@ class WeightCheck(wiring.Component):
 
 
 def _count(m: Module, at: Signal, valid: Value, last: Value) -> None:
-    """Words, from 1 to the last one; said so that a new block is a reset of the flip-flops, without a LUT."""
+    """Count words from 1 to the last one. In this form the restart is a reset of the flip-flops and takes no LUT."""
     with m.If(valid & last):
         m.d.sync += at.eq(1)
     with m.Elif(valid):

@@ -100,6 +100,7 @@ def violations(source: str, package: str) -> list[str]:
             "fuzz_answers",
             "fuzz_mutations",
             "fuzz_targets",
+            "hw_components",
             "kernel_cases",
             "processes",
             "proofs",

@@ -39,7 +39,7 @@ def test_a_name_that_never_was() -> None:
 
 
 def test_too_few_words_from_the_host() -> None:
-    with pytest.raises(LuternError, match=r"^HwConfig host: 1023 words wait on the chip; give memory_words 1024 or"):
+    with pytest.raises(LuternError, match=r"^HwConfig host: memory_words is 1023; with memory host give 1024 or"):
         preset("host").with_(memory_words=1023)
     assert preset("host").with_(memory_words=1024).memory_words == 1024
 
@@ -61,7 +61,7 @@ STREAMED = {"source": "streamed", "rows": 80, "columns": 8}
         ),
         (
             STREAMED | {"word_bytes": 80, "rows": 25, "columns": 16, "results_per_cycle": 1},
-            r"word_bytes is 80; words of more than 64 bytes are multiples of 32\.$",
+            r"word_bytes is 80; above 64 bytes, give a multiple of 32\.$",
         ),
         (
             STREAMED | {"memory": "axi", "memory_ports": 3},
@@ -73,14 +73,20 @@ STREAMED = {"source": "streamed", "rows": 80, "columns": 8}
         ),
         (
             {"state": "memory"},
-            r"state is 'memory', and with source resident there is no memory .*; choose state block\.$",
+            r"state is 'memory', but with source resident no memory of words .*; choose state block\.$",
         ),
         (
             STREAMED | {"state": "memory", "rows": 25, "word_bytes": 10},
-            r"and word_bytes is 10; give a power of two that",
+            r"and word_bytes is 10; give a power of two up to",
         ),
-        (STREAMED | {"state": "memory", "word_bytes": 64, "max_width": 8}, r"is 64; .* max_width 8 fills\.$"),
-        ({"rows": 5, "results_per_cycle": 2}, r"rows is 5, no multiple of results_per_cycle 2; choose one\.$"),
+        (
+            STREAMED | {"state": "memory", "word_bytes": 64, "max_width": 8},
+            r"is 64; .* up to 32, the bytes of a vector of max_width 8\.$",
+        ),
+        (
+            {"rows": 5, "results_per_cycle": 2},
+            r"rows is 5, which is not a multiple of results_per_cycle 2; give a multiple\.$",
+        ),
     ],
 )
 def test_shapes_that_do_not_work(changes: dict[str, Any], sentence: str) -> None:
