@@ -23,7 +23,7 @@ from lutern.hw.protocol import ErrorCode, Opcode
 class Range:
     """The items that a command names: addresses, tokens, logits or counters.
 
-    Attributes
+    Parameters
     ----------
     first, count
         The first item, and how many there are.
@@ -40,7 +40,7 @@ class Range:
 class Check:
     """The rules of one command.
 
-    Attributes
+    Parameters
     ----------
     wrong_length
         The frame has a wrong length. It is read in the first cycle in which the command is complete.
@@ -63,7 +63,7 @@ class Check:
 class Handler:
     """All that the port does for one opcode.
 
-    Attributes
+    Parameters
     ----------
     check
         The rules of the command.

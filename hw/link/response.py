@@ -28,7 +28,7 @@ LONG_ANSWER_BYTES = 1024
 class Answer:
     """The parts of the response to one opcode.
 
-    Attributes
+    Parameters
     ----------
     fixed
         The fixed part.
