@@ -98,7 +98,7 @@ class AxiSource(wiring.Component):
     bases : ``AXI_ADDRESS_BITS`` for each port, input
         Base address of the words of each port, that of the first port in the lowest bits. They are multiples of
         ``BOUNDARY`` and are constant while the memory is used.
-    m_axi0_*, m_axi1_* ... : AXI4 master of each port
+    m_axi* : AXI4 master of each port, ``m_axi0_*`` and so on
         ``axi_members`` lists the signals.
     bus_error : 1 bit, output
         RRESP or BRESP was SLVERR or DECERR. It stays 1.
