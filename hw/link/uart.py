@@ -139,7 +139,7 @@ class Uart(wiring.Component):
 
     def _send(self, m: Module) -> None:
         wait, left = Signal(range(self.divisor)), Signal(range(11))
-        bits = Signal(9, init=-1)  # next to leave lowest; ones follow
+        bits = Signal(9, init=-1)  # the next bit to be sent is the lowest one; ones follow
         m.d.comb += self.i.ready.eq((left == 0) | ((left == 1) & (wait == 0)))
         with m.If(self.i.ready):
             m.d.sync += left.eq(0)

@@ -64,7 +64,7 @@ def _add_fetcher(m: Module, memory: Any, stages: int, steps: int = 1) -> tuple[F
 def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value, o: Any) -> Any:
     """Add a reader of the port ``o``, which is in reset while not running."""
     m.submodules[name] = ResetInserter(~running)(reader)
-    m.d.comb += reader.count.eq(count)  # 2^n is 0 where addresses have n bits
+    m.d.comb += reader.count.eq(count)  # a count of 2^n reads as 0 if addresses have n bits
     join_streams(m, reader.o, o)
     return reader
 

@@ -114,7 +114,7 @@ class BurstReader(wiring.Component):
         if platform == "formal":
             m.d.comb += Assert(fsm.ongoing("IDLE") | fsm.ongoing("MEASURE") | fsm.ongoing("OFFER"))
             m.d.comb += Assert(fsm.ongoing("IDLE") | (left != 0))
-            with m.If(self.o.valid):  # within the block and the request, and it ends with its last word
+            with m.If(self.o.valid):  # the job is within block and request, and is final if it has the last word
                 m.d.comb += Assert((length != 0) & (address[:in_block] + length <= burst) & (length <= left))
                 m.d.comb += Assert(((length == left) | (length == to_end)) & (final == (length == left)))
         return m

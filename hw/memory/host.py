@@ -108,7 +108,7 @@ class HostMemory(wiring.Component):
         item = self.i_host.p
         want = Signal(WANT.layout)
         sequence = Signal(8)
-        wanting = Signal()  # words of a row
+        wanting = Signal()  # words of a row are expected
         is_next, accepted, dropped = Signal(), Signal(), Signal()
         moves = Signal()
         m.d.comb += [
@@ -132,7 +132,7 @@ class HostMemory(wiring.Component):
 
         due, has_dropped = Signal(), Signal()
         chunk_words = CHUNK_BYTES // config.word_bytes
-        since = Signal(range(chunk_words))  # words taken
+        since = Signal(range(chunk_words))  # words taken since a WANT was due for them
         takes = self.o_words.valid & self.o_words.ready
         with m.If(~self.o_want.valid | self.o_want.ready):
             m.d.sync += [self.o_want.valid.eq(due), self.o_want.p.sequence.eq(sequence), self.o_want.p.want.eq(want)]

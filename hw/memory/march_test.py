@@ -117,7 +117,7 @@ class MemoryTest(wiring.Component):
             Signal(self.address_bits),
             Signal(self.address_bits),
         )  # the block's address, and the words of the range before it
-        last_offset = Signal(self.address_bits)  # of the last block
+        last_offset = Signal(self.address_bits)  # offset of the last block
         last_words = Signal(range(BLOCK + 1))
         words, index = Signal(range(BLOCK + 1)), Signal(range(BLOCK + 1))
         address = Signal(self.address_bits)

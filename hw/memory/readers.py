@@ -160,7 +160,7 @@ class ReaderAhead(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         last = Signal(self.address_bits, reset_less=True)
-        valid = Signal(1 + self.stages)  # of the output of the port, and of each register after it
+        valid = Signal(1 + self.stages)  # valid bits of the port's output and of each register after it
         m.submodules.ahead = ahead = CreditFifo(len(self.data))
         issue = self.granted & ahead.room
         m.d.comb += [ahead.enters.eq(issue), ahead.i.valid.eq(valid[-1]), ahead.i.payload.eq(self.data)]
@@ -253,10 +253,10 @@ class Fetcher(wiring.Component):
         asked, busy = Signal(), Signal()
         product = Signal(config.address_bits, reset_less=True)  # its own register
         left = Signal(self.count_bits, reset_less=True)  # words after this one
-        valid = Signal(1 + self.stages)  # of the output of the port, and of each register after it
+        valid = Signal(1 + self.stages)  # valid bits of the port's output and of each register after it
         room = Signal(range(FETCHED + 1), init=FETCHED)  # words of the FIFO that no read in flight will fill
         reads = busy & self.granted & (room != 0)
-        issue = reads & (self.step == self.steps - 1)  # of a word
+        issue = reads & (self.step == self.steps - 1)  # the last step of a word
         idle = ~asked & ~busy
         m.d.comb += [
             self.i_read.ready.eq(idle & self.host),

@@ -118,7 +118,7 @@ class SourceWatch(wiring.Component):
         layout = data.StructLayout({"client": self.shape.client_bits, "length": range(self.shape.burst + 1)})
         m.submodules.jobs = jobs = SyncFIFOBuffered(width=layout.size, depth=self.queue_depth)
         asked, oldest = data.View(layout, jobs.w_data), data.View(layout, jobs.r_data)
-        came = Signal(range(self.shape.burst + 1))  # words of the oldest job
+        came = Signal(range(self.shape.burst + 1))  # words of the oldest job that came
         ends = came + 1 == oldest.length
         m.d.comb += [
             self.room.eq(jobs.w_rdy),

@@ -113,7 +113,7 @@ class Quantiser(wiring.Component):
         given = self.i_pass.payload
         row, begun, enters = Signal(range(rows)), Signal(), Signal()
         last = row + 1 == given.beats
-        first = ~begun & (given.stream == 0 if config.streams > 1 else Const(1, 1))  # of an operation
+        first = ~begun & (given.stream == 0 if config.streams > 1 else Const(1, 1))  # pass of an operation
         m.d.comb += [
             enters.eq(self.i_pass.valid & (self.may_begin | ~first)),
             self.i_pass.ready.eq(last & (self.may_begin | ~first)),
