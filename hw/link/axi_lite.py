@@ -59,7 +59,7 @@ class AxiControl(wiring.Component):
 
     Parameters
     ----------
-    ports
+    ports : int
         Number of AXI4 masters, each of which has a base address.
 
     Members

@@ -25,9 +25,9 @@ class Range:
 
     Parameters
     ----------
-    first, count
+    first, count : Value
         The first item, and how many there are.
-    overflows
+    overflows : Value | None
         First or count has bits that the range registers lose. None if that cannot happen or does not matter.
     """
 
@@ -42,14 +42,14 @@ class Check:
 
     Parameters
     ----------
-    wrong_length
+    wrong_length : Value
         The frame has a wrong length. It is read in the first cycle in which the command is complete.
-    range
+    range : Range | None
         The items that the command names, if it names any.
-    refusals
+    refusals : tuple[tuple[Value, ErrorCode], ...]
         Conditions and error codes, read two cycles later, when `CommandRange` holds `range`. The first condition that
         is true decides.
-    data_at
+    data_at : int | None
         Where in the frame the data begin; None for `receiver.WORDS_AT`.
     """
 
@@ -65,20 +65,20 @@ class Handler:
 
     Parameters
     ----------
-    check
+    check : Check
         The rules of the command.
-    begin
+    begin : Callable[[], None] | None
         Adds statements to the state BEGIN; they run if the command is not refused.
-    stops_machine
+    stops_machine : bool
         The command ends `running`.
-    needs_memory
+    needs_memory : bool
         The command is refused once the memory has a fault.
-    first_state
+    first_state : str | None
         The state that follows BEGIN; REPLY if it is None.
-    add_states
+    add_states : Callable[[], None] | None
         Adds the states of the command to the FSM. The last of them goes on to REPLY, which sends `answer`, or to
         RELEASE, which sends nothing.
-    answer
+    answer : Answer | None
         The response.
     """
 
@@ -96,11 +96,11 @@ class CommandRange:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that uses the registers.
-    bits
+    bits : int
         Bits of an address, and of the address after the last one.
-    first_bits
+    first_bits : int
         Bits of ``first``: the same, or more where offsets are longer than addresses.
 
     Members
@@ -126,7 +126,13 @@ class CommandRange:
         self.overflows = Signal(name="range_overflows")
 
     def load(self, wanted: Range) -> None:
-        """Take the range of a command; `add` must follow in the next cycle."""
+        """Take the range of a command; `add` must follow in the next cycle.
+
+        Parameters
+        ----------
+        wanted : Range
+            The range of the command.
+        """
         self._m.d.sync += [self.first.eq(wanted.first), self.count.eq(wanted.count)]
         if wanted.overflows is not None:
             self._m.d.sync += self.overflows.eq(wanted.overflows)
@@ -145,11 +151,11 @@ class CommandChecks:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
-    receiver
+    receiver : CommandReceiver
         Holds the command.
-    bits, first_bits
+    bits, first_bits : int
         See `CommandRange`.
 
     Members
@@ -178,7 +184,13 @@ class CommandChecks:
         self._m.d.sync += self.error.eq(code)
 
     def refuse_on_fault(self, next_state: str) -> None:
-        """Add to a state that waits for the memory: if the memory has a fault, the response is that fault."""
+        """Add to a state that waits for the memory: if the memory has a fault, the response is that fault.
+
+        Parameters
+        ----------
+        next_state : str
+            The state that follows the fault.
+        """
         if self.memory_fault is not None:
             with self._m.If(self.memory_fault.any()):
                 self._refuse_first(self.fault_refusals())
@@ -193,7 +205,12 @@ class CommandChecks:
     def add_states(self, handlers: dict[Opcode, Handler], in_decode: Callable[[], None]) -> None:
         """Add the states from DECODE on; `error` is valid in BEGIN, which follows.
 
-        `in_decode` adds further statements to DECODE.
+        Parameters
+        ----------
+        handlers : dict[Opcode, Handler]
+            The commands of the machine.
+        in_decode : Callable[[], None]
+            Adds further statements to DECODE.
         """
         m = self._m
         with m.State("DECODE"):

@@ -29,7 +29,7 @@ class Executor:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
     port
         The `HostPort`.

@@ -28,11 +28,11 @@ class MemoryCommands:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
     port
         The `HostPort`, for its streams.
-    executor
+    executor : Executor
         The FSM that gets the states.
 
     Members
@@ -80,7 +80,15 @@ class MemoryCommands:
         return (check.count == 0, ErrorCode.BAD_COUNT), (self.out_of_range, ErrorCode.BAD_ADDRESS)
 
     def add_word_states(self, output: Any, final_state: str) -> None:
-        """Add the states COLLECT and STORE: they send words of the buffer to `output`, then `final_state` follows."""
+        """Add the states COLLECT and STORE, which send the words of the buffer.
+
+        Parameters
+        ----------
+        output
+            The stream that gets the words.
+        final_state : str
+            The state that follows the last word.
+        """
         m, receiver = self._m, self._receiver
         with m.State("COLLECT"):
             m.d.comb += receiver.advance.eq(1)

@@ -41,7 +41,19 @@ def phase_ports() -> dict[str, Any]:
 
 
 def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryCommands) -> None:
-    """Add MEMORY_TEST: it sends a range, and holds the result in registers until it is sent."""
+    """Add MEMORY_TEST: it sends a range, and holds the result in registers until it is sent.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    port
+        The `HostPort`, for its members.
+    executor : Executor
+        The FSM that gets the states.
+    words : MemoryCommands
+        The parts of WRITE and CHECKSUM, some of which the command uses.
+    """
     command = executor.command
     test = command.fields(protocol.MEMORY_TEST)
     tested = Signal(protocol.MEMORY_TEST_DONE.layout)
@@ -70,7 +82,17 @@ def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryComma
 
 
 def add_phase(m: Module, port: Any, executor: Executor) -> None:
-    """Add PHASE: it sends steps, and holds their sum in a register until it is sent."""
+    """Add PHASE: it sends steps, and holds their sum in a register until it is sent.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    port
+        The `HostPort`, for its members.
+    executor : Executor
+        The FSM that gets the states.
+    """
     command = executor.command
     phase = command.fields(protocol.PHASE)
     place = Signal(signed(STEP_BITS))
@@ -105,7 +127,17 @@ def level_ports(config: Any) -> dict[str, Any]:
 
 
 def add_level(m: Module, port: Any, executor: Executor) -> None:
-    """Add LEVEL: it sends a setting, and holds what was seen with the setting before in a register until it is sent."""
+    """Add LEVEL: it sends a setting, and holds what was seen with the setting before in a register until it is sent.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    port
+        The `HostPort`, for its members.
+    executor : Executor
+        The FSM that gets the states.
+    """
     command = executor.command
     level = command.fields(protocol.LEVEL)
     seen = Signal(protocol.LEVEL_DONE.layout)
@@ -139,7 +171,17 @@ def add_level(m: Module, port: Any, executor: Executor) -> None:
 
 
 def refuse(executor: Executor, opcode: Opcode, items: Range | None = None) -> None:
-    """Add a command that is known, but not available on this machine."""
+    """Add a command that is known, but not available on this machine.
+
+    Parameters
+    ----------
+    executor : Executor
+        The FSM, for its table of commands.
+    opcode : Opcode
+        The command.
+    items : Range | None
+        The range that the command names, if it names one.
+    """
     refusals = ((Const(1), ErrorCode.NOT_AVAILABLE),)
     wrong_length = executor.command.byte_count != HEADER_BYTES + protocol.COMMAND_BYTES[opcode]
     executor.handlers[opcode] = Handler(Check(wrong_length, items, refusals))
@@ -157,6 +199,17 @@ def add_host_words(m: Module, port: Any, executor: Executor, words: MemoryComman
     """Add RECORDS and ROW, which send words to `o_host` and have no response.
 
     Add WANT, too, which is a response without a command.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    port
+        The `HostPort`, for its members.
+    executor : Executor
+        The FSM that gets the states.
+    words : MemoryCommands
+        The parts of WRITE and CHECKSUM, some of which the command uses.
     """
     command, range_ = executor.command, executor.checks.range
     executor.brings_host_words = command.opcode.matches(Opcode.RECORDS, Opcode.ROW)
@@ -185,7 +238,17 @@ def counters_ports() -> dict[str, Any]:
 
 
 def add_counters(m: Module, port: Any, executor: Executor) -> None:
-    """Add COUNTERS: numbers of the last token, read synchronously as logits are."""
+    """Add COUNTERS: numbers of the last token, read synchronously as logits are.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    port
+        The `HostPort`, for its members.
+    executor : Executor
+        The FSM that gets the states.
+    """
     command, response, config = executor.command, executor.response, port.config
     wanted = command.fields(protocol.COUNTERS)
     m.d.comb += port.counters_address.eq(response.item_address)

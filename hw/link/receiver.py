@@ -66,11 +66,11 @@ class CommandReceiver:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
     line : stream of 8 bits, input
         Raw bytes.
-    word_bytes
+    word_bytes : int
         Bytes of a memory word.
 
     Members

@@ -34,7 +34,7 @@ class Reply(wiring.Component):
 
     Parameters
     ----------
-    long_bits
+    long_bits : int
         Width of a logit or counter.
 
     Members

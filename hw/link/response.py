@@ -30,13 +30,13 @@ class Answer:
 
     Parameters
     ----------
-    fixed
+    fixed : Value
         The fixed part.
-    byte_count
+    byte_count : int
         Bytes of the fixed part.
-    item_count
+    item_count : Value | None
         Number of items that follow from a memory; None for no items.
-    item_offset
+    item_offset : Value | None
         The first item; None for item 0.
     """
 
@@ -51,13 +51,13 @@ class ResponseMux:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
     line : stream of 8 bits, output
         Raw bytes.
-    has_counters
+    has_counters : bool
         Long items have the 32 bits of a counter, not the 24 of a logit.
-    has_host
+    has_host : bool
         Words come from the host, which needs a longer FIFO.
 
     Members
@@ -105,9 +105,14 @@ class ResponseMux:
             m.d.sync += is_held.eq(0)
 
     def add_answers(self, error: Value, answers: dict[Opcode, Answer]) -> None:
-        """Add the multiplexer: it sends `error` if that is not 0, else the answer of `opcode`.
+        """Add the multiplexer of the answers.
 
-        The response to an opcode without an answer has only header bytes.
+        Parameters
+        ----------
+        error : Value
+            The response is this error if it is not 0.
+        answers : dict[Opcode, Answer]
+            The answer of each opcode. An opcode without one has a response of header bytes only.
         """
         m, reply = self._m, self._reply
         m.d.comb += reply.i.p.opcode.eq(self.opcode)

@@ -34,13 +34,13 @@ class Run:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
     port
         The `HostPort`, for its streams and `running`.
     receiver, checks, response
         The other parts of the port.
-    token_limit
+    token_limit : int
         Most tokens of a run, all streams together.
 
     Members
@@ -105,6 +105,11 @@ class Run:
         """Add statements to the first cycle in which a command is complete.
 
         RECORDS and ROW bring words from the host and do not count as commands.
+
+        Parameters
+        ----------
+        brings_host_words : Value
+            The command is RECORDS or ROW.
         """
         m, command = self._m, self._receiver.command
         is_same = (command.sequence == self.sequence) & (command.crc == self._crc)
@@ -219,9 +224,12 @@ class Run:
         return late
 
     def add_background(self, is_checking: Value) -> None:
-        """Add what runs in the background: tokens go to their memory, and the figures of the last step to the response.
+        """Add what runs in the background: it stores tokens, and the figures of the last step for the response.
 
-        Both wait while `is_checking` is 1.
+        Parameters
+        ----------
+        is_checking : Value
+            A command is checked; the background waits.
         """
         m, port, done = self._m, self._port, self._done
         m.submodules.tokens = tokens = new_memory(16, self._token_limit)

@@ -31,7 +31,7 @@ class Uart(wiring.Component):
 
     Parameters
     ----------
-    divisor
+    divisor : int
         Cycles of a bit, at least ``LOWEST_DIVISOR``.
 
     Members
@@ -83,6 +83,11 @@ class Uart(wiring.Component):
         """Return the cycles from the start bit to the byte at ``o``.
 
         They are 2 of the synchroniser, half a bit, nine bits to the middle of the stop bit, and 2 of the FIFO.
+
+        Parameters
+        ----------
+        divisor : int
+            Cycles of a bit.
         """
         return 2 + divisor // 2 + 9 * divisor + 2
 

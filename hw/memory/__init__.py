@@ -41,10 +41,16 @@ Timings = SdramTimings | Ddr3Timings
 
 
 def timings_for(config: HwConfig, modes: Ddr3Modes | None = None) -> Timings | None:
-    """Return the timings of the DRAM of the machine ``config``: those of ``any_part`` or ``any_ddr3_part``.
+    """Return the timings of the DRAM of a machine: those of ``any_part`` or ``any_ddr3_part``.
 
-    The result is None if the machine has no DRAM on the board. ``modes`` are the mode registers of DDR3, if a board
-    chooses others than the default.
+    The result is None if the machine has no DRAM on the board.
+
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    modes : Ddr3Modes | None
+        The mode registers of DDR3, if a board chooses others than the default.
     """
     if config.memory == "ddr3":
         part = any_ddr3_part(config.memory_words)
@@ -69,7 +75,15 @@ def client_fifos(config: HwConfig) -> tuple[int, int]:
 
 
 def memory_for(config: HwConfig, timings: Timings | None) -> Memory:
-    """Return the memory of the machine ``config``; ``timings`` are those of its DRAM part, if it has one."""
+    """Return the memory of a machine.
+
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    timings : Timings | None
+        Those of its DRAM part, if it has one.
+    """
     if config.source == "resident":
         return ResidentMemory(config)
     if isinstance(timings, Ddr3Timings):

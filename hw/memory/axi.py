@@ -47,7 +47,15 @@ QUIET_CYCLES = 1024
 
 
 def axi_members(index: int, data_bits: int) -> dict[str, Any]:
-    """Return the ports of AXI4 master ``index``, with the standard's names in lower case: ``m_axi0_araddr`` ..."""
+    """Return the ports of an AXI4 master, with the standard's names in lower case: ``m_axi0_araddr`` ...
+
+    Parameters
+    ----------
+    index : int
+        Number of the master, which is part of the names.
+    data_bits : int
+        Width of its data.
+    """
     address = {"id": Out(1), "addr": Out(AXI_ADDRESS_BITS), "len": Out(8), "size": Out(3), "burst": Out(2)}
     address |= {"lock": Out(1), "cache": Out(4), "prot": Out(3), "qos": Out(4), "valid": Out(1), "ready": In(1)}
     channels = {
@@ -65,7 +73,17 @@ def axi_members(index: int, data_bits: int) -> dict[str, Any]:
 
 
 def axi_shape(word_bits: int, address_bits: int, in_flight: int, client_bits: int = 1) -> SourceShape:
-    """Return the shape of an ``AxiSource``."""
+    """Return the shape of an ``AxiSource``.
+
+    Parameters
+    ----------
+    word_bits, address_bits : int
+        Width of a word, and of its address.
+    in_flight : int
+        Words that must be requested ahead to hide the latency of the memory.
+    client_bits : int
+        Width of ``client`` in the port.
+    """
     return SourceShape(word_bits, address_bits, in_flight, BURST, client_bits=client_bits)
 
 
@@ -75,7 +93,15 @@ def fifo_words(shape: SourceShape) -> int:
 
 
 def bus_members(ports: int, port_bits: int) -> dict[str, Any]:
-    """Return the members of an ``AxiSource`` that leave the machine."""
+    """Return the members of an ``AxiSource`` that leave the machine.
+
+    Parameters
+    ----------
+    ports : int
+        Number of AXI4 masters.
+    port_bits : int
+        Width of the data of each.
+    """
     masters = [axi_members(index, port_bits) for index in range(ports)]
     merged = {name: member for members in masters for name, member in members.items()}
     return {"bases": In(AXI_ADDRESS_BITS * ports), "bus_errors": Out(ERROR_COUNT_BITS), **merged}
@@ -86,9 +112,9 @@ class AxiSource(wiring.Component):
 
     Parameters
     ----------
-    shape
+    shape : SourceShape
         An ``axi_shape``.
-    ports
+    ports : int
         1, 2, 4, 8 or 16 AXI4 masters, each ``word_bits / ports`` wide: 64, 128, 256 or 512 bits.
 
     Members

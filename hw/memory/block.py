@@ -88,7 +88,7 @@ class ResidentMemory(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         A machine with source "resident".
 
     Members
@@ -214,7 +214,7 @@ class StreamedMemory(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         A machine with source "streamed" and memory "block".
 
     Members

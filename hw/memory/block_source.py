@@ -16,7 +16,15 @@ from lutern.hw.pipeline import new_memory
 
 
 def block_shape(word_bits: int, address_bits: int, client_bits: int) -> SourceShape:
-    """Return the shape of a ``BlockSource``: the words of the present job and of the next one are in flight."""
+    """Return the shape of a ``BlockSource``: the words of the present job and of the next one are in flight.
+
+    Parameters
+    ----------
+    word_bits, address_bits : int
+        Width of a word, and of its address.
+    client_bits : int
+        Width of ``client`` in the port.
+    """
     return SourceShape(word_bits, address_bits, in_flight=16, client_bits=client_bits, is_trusted=True)
 
 
@@ -25,13 +33,13 @@ class BlockSource(wiring.Component):
 
     Parameters
     ----------
-    word_bits
+    word_bits : int
         Width of a word.
-    address_bits
+    address_bits : int
         Width of an address.
-    depth
+    depth : int
         Number of words. Larger addresses are never used.
-    client_bits
+    client_bits : int
         Width of ``client`` in the port.
 
     Members

@@ -19,7 +19,15 @@ from lutern.hw.memory.word_source import Client, SourceShape
 
 
 def words_layout(shape: SourceShape, count_bits: int) -> data.StructLayout:
-    """Return the layout of a request for ``count`` words from ``address``."""
+    """Return the layout of a request for ``count`` words from ``address``.
+
+    Parameters
+    ----------
+    shape : SourceShape
+        Shape of the source.
+    count_bits : int
+        Width of the count.
+    """
     return data.StructLayout({"address": shape.address_bits, "count": count_bits})
 
 
@@ -28,11 +36,11 @@ class BurstReader(wiring.Component):
 
     Parameters
     ----------
-    shape
+    shape : SourceShape
         Shape of the source.
-    client
+    client : Client
         The client that it reads for.
-    count_bits
+    count_bits : int
         Width of the count of a request.
 
     Members

@@ -86,9 +86,9 @@ class Ddr3Controller(wiring.Component):
 
     Parameters
     ----------
-    timings
+    timings : Ddr3Timings
         The part at its clock.
-    client_bits
+    client_bits : int
         Width of ``client`` in the port.
 
     Members

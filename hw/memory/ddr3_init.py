@@ -31,7 +31,7 @@ class Ddr3Init(wiring.Component):
 
     Parameters
     ----------
-    timings
+    timings : Ddr3Timings
         The part at its clock.
 
     Members

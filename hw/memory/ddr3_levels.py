@@ -56,7 +56,7 @@ class Ddr3Levels(wiring.Component):
 
     Parameters
     ----------
-    byte_count
+    byte_count : int
         Bytes of the part.
 
     Members
@@ -127,7 +127,7 @@ class HostLevels(wiring.Component):
 
     Parameters
     ----------
-    byte_count
+    byte_count : int
         Bytes of the part.
 
     Members

@@ -22,14 +22,14 @@ class Ddr3Modes:
 
     Parameters
     ----------
-    cl, cwl
+    cl, cwl : int
         Clocks from READ and WRITE to their data. Below 125 MHz some parts require that the DLL is off, and then 6 and
         6.
-    dll
+    dll : bool
         Whether the part's DLL runs.
-    rtt_nom, rtt_wr
+    rtt_nom, rtt_wr : int
         Termination in ohm, normally and while the part is written to; 0 for none.
-    drive
+    drive : int
         Output impedance in ohm.
     """
 
@@ -41,7 +41,13 @@ class Ddr3Modes:
     drive: int = 34
 
     def registers(self, write_recovery: int) -> tuple[int, int, int, int]:
-        """Return MR0 (which resets the DLL if that runs) to MR3."""
+        """Return MR0 (which resets the DLL if that runs) to MR3.
+
+        Parameters
+        ----------
+        write_recovery : int
+            tWR in clocks of the part.
+        """
         cas = _code("CL", _CAS_CODES, self.cl)
         recovery = _WRITE_RECOVERY_CODES[min(n for n in _WRITE_RECOVERY_CODES if n >= write_recovery)]
         mr0 = recovery << 9 | int(self.dll) << 8 | (cas >> 1) << 4 | (cas & 1) << 2

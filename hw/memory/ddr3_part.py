@@ -47,25 +47,25 @@ class Ddr3Part:
 
     Parameters
     ----------
-    reference
+    reference : str
         Data sheet and table.
-    gigabits
+    gigabits : int
         Density, on which tRFC depends.
-    row_bits, column_bits, bank_bits, data_bits
+    row_bits, column_bits, bank_bits, data_bits : int
         Geometry; a page is 2 ** column_bits columns.
-    least_period_ns
+    least_period_ns : float
         Shortest tCK with CL 6 and CWL 5.
-    rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, faw_ns, wr_ns, wtr_ns, rtp_ns
+    rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, faw_ns, wr_ns, wtr_ns, rtp_ns : float
         tRC activate to activate of a bank, tRAS activate to precharge, tRP precharge to activate, tRCD activate to
         read, tRRD activate to activate of another bank, tFAW four activates, tWR last beat written to precharge, tWTR
         last beat written to read, tRTP read to precharge.
-    rrd_clocks, wtr_clocks, rtp_clocks, ccd_clocks
+    rrd_clocks, wtr_clocks, rtp_clocks, ccd_clocks : int
         Least clocks of the same; tCCD read to read, write to write.
     mrd_clocks, mod_ns, mod_clocks
         tMRD mode register to mode register, tMOD to another command.
     zq_init_ns, zq_init_clocks, dll_clocks
         tZQinit of the long calibration, tDLLK from the reset of the DLL to the first read.
-    reset_us, wake_us
+    reset_us, wake_us : float
         RESET_N low, and from its rise to CKE.
     refresh_ms, refresh_count
         ``refresh_count`` refreshes are needed in ``refresh_ms``: tREFI.
@@ -114,9 +114,16 @@ class Ddr3Part:
         return (1 << self.bank_bits + self.row_bits + self.column_bits) * self.data_bits // 8
 
     def timings(self, clock_hz: float, refresh_group: int = 1, modes: Ddr3Modes | None = None) -> Ddr3Timings:
-        """Return all times for a clock of the memory, which is half the part's.
+        """Return all times at a clock.
 
-        ``refresh_group`` refreshes are made together. ``modes`` are the mode registers.
+        Parameters
+        ----------
+        clock_hz : float
+            Clock of the memory, half the part's.
+        refresh_group : int
+            Refreshes that are made together.
+        modes : Ddr3Modes | None
+            The mode registers; the default ones if None.
         """
         modes = modes or Ddr3Modes()
         period = 1e9 / clock_hz / 2
@@ -171,9 +178,14 @@ class Ddr3Part:
 
 
 def any_ddr3_part(words: int) -> Ddr3Part:
-    """Return an x16 part of at least ``words`` bursts of 16 bytes.
+    """Return the smallest x16 part that holds enough words.
 
     It has the longest times of all parts in boards/ddr3_parts.py.
+
+    Parameters
+    ----------
+    words : int
+        Bursts of 16 bytes that it must hold.
     """
     for row_bits, gigabits in GENERIC_ROW_BITS.items():
         part = Ddr3Part(
@@ -202,15 +214,15 @@ class Ddr3Timings:
 
     Parameters
     ----------
-    mode_registers
+    mode_registers : tuple[int, int, int, int]
         MR0 to MR3.
-    refi, refresh_limit
+    refi, refresh_limit : int
         tREFI, and the time within which each row must be refreshed.
-    refresh_interval
+    refresh_interval : int
         *Cycles* from one refresh of the controller to the next, on average.
-    refresh_group
+    refresh_group : int
         Refreshes that are made together.
-    phy_read_cycles
+    phy_read_cycles : int
         Cycles that the PHY adds to CL.
     """
 
@@ -309,9 +321,16 @@ class Ddr3Timings:
         return self.refresh_cycles / (self.refresh_group * self.refresh_interval)
 
     def cycles(self, clocks: int, start: int = 0, end: int = 0) -> int:
-        """Return the cycles from a command in phase ``start`` to a later one in phase ``end``.
+        """Return the cycles from a command to a later one.
 
-        The second command is at least ``clocks`` after the first.
+        Parameters
+        ----------
+        clocks : int
+            Least clocks of the part between the two.
+        start : int
+            Phase of the first command.
+        end : int
+            Phase of the second command.
         """
         return max(1, (start + clocks - end + 1) // 2)
 

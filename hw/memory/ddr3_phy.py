@@ -79,9 +79,9 @@ class Ddr3Phy(wiring.Component):
 
     Parameters
     ----------
-    timings
+    timings : Ddr3Timings
         The part at its clock.
-    command_delay
+    command_delay : int
         Delay of ck, commands and addresses, 0 to 127 steps of DELAYG (25 ps each).
 
     Members

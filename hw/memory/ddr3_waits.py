@@ -27,11 +27,11 @@ class Waits:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
-    timings
+    timings : Ddr3Timings
         The part at its clock.
-    client_bits
+    client_bits : int
         Width of ``client``.
 
     Members

@@ -80,11 +80,11 @@ class CommandSlot:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the registers.
     pins : ``DfiCommand``
         What the registers drive.
-    name
+    name : str
         Prefix of their names.
     """
 
@@ -102,7 +102,15 @@ class CommandSlot:
         m.d.sync += [self._cs_n.eq(1), self._code.eq(NOP)]
 
     def give(self, code: Value | int, bank: Value | int = 0, address: Value | int = 0) -> None:
-        """Put a command into the slot in the next cycle."""
+        """Put a command into the slot in the next cycle.
+
+        Parameters
+        ----------
+        code : Value | int
+            ras_n, cas_n and we_n, from bit 0.
+        bank, address : Value | int
+            The pins ba and a.
+        """
         self._m.d.sync += [self._cs_n.eq(0), self._code.eq(code), self._ba.eq(bank), self._a.eq(address)]
 
 

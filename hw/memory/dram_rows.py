@@ -21,11 +21,11 @@ class Countdown:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
-    name
+    name : str
         Prefix of the names of its registers.
-    most
+    most : int
         Most cycles of a `start`.
 
     Members
@@ -55,11 +55,11 @@ class RowCycles:
 
     Parameters
     ----------
-    rp, rcd
+    rp, rcd : int
         tRP and tRCD, but at least 2, so that a look-up includes the last command.
-    hold
+    hold : int
         From ACTIVATE to PRECHARGE of a bank: tRAS, but long enough to keep tRC, too.
-    rrd
+    rrd : int
         From ACTIVATE to ACTIVATE of any bank.
     """
 
@@ -76,9 +76,9 @@ class OpenRows:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
-    cycles
+    cycles : RowCycles
         Geometry and times.
 
     Members

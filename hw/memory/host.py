@@ -51,7 +51,7 @@ class HostMemory(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         A machine with memory "host".
 
     Members

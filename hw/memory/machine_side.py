@@ -46,9 +46,9 @@ class MachineSide(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         A machine whose memory is a ``WordMemory``.
-    shape
+    shape : SourceShape
         Shape of the word source.
 
     Members

@@ -31,7 +31,15 @@ ELEMENTS = ((1, 0, 1, 1), (1, 1, 1, 0), (0, 1, 1, 1), (1, 1, 0, 0))
 
 
 def pattern(address: int, bits: int) -> int:
-    """Return the word of an address before inversion; the twin of the gateware's."""
+    """Return the word of an address before inversion; the twin of the gateware's.
+
+    Parameters
+    ----------
+    address : int
+        Address of the word.
+    bits : int
+        Width of the word.
+    """
     high, top = address >> 16 & 0xFF, address >> 24 & 0xFF
     low = (address ^ high * 0x0101 ^ (top | _turned(top) << 8)) & 0xFFFF
     parts = range(-(-bits // 16))
@@ -59,7 +67,7 @@ class MemoryTest(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         A machine with an external memory.
 
     Members

@@ -33,9 +33,9 @@ class Repeater(wiring.Component):
 
     Parameters
     ----------
-    bits
+    bits : int
         Width of an item.
-    address_bits
+    address_bits : int
         Width of an address.
 
     Members
@@ -112,11 +112,11 @@ class ReaderAhead(wiring.Component):
 
     Parameters
     ----------
-    bits
+    bits : int
         Width of an item.
-    address_bits
+    address_bits : int
         Width of an address.
-    stages
+    stages : int
         Registers between the port and ``data``.
 
     Members
@@ -182,11 +182,11 @@ class Fetcher(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         The machine.
-    stages
+    stages : int
         Registers between the port and the FIFO.
-    steps
+    steps : int
         Cycles in which a word is read.
 
     Members

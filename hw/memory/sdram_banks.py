@@ -27,11 +27,11 @@ class Banks(OpenRows):
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
-    timings
+    timings : SdramTimings
         The part at its clock.
-    client_bits
+    client_bits : int
         Width of ``client``.
 
     Members
@@ -69,17 +69,17 @@ class Commands:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
-    timings
+    timings : SdramTimings
         The part at its clock.
     pins
         The pins of the part.
-    banks
+    banks : Banks
         The state that the commands change.
     initialised : 1 bit
         The part has its mode register; until then the masks are 1.
-    word
+    word : Value
         The data of a WRITE.
 
     Members
@@ -109,7 +109,15 @@ class Commands:
         self.pause, self.left = pause, left
 
     def give(self, code: int, bank: Value | int = 0, address: Value | int = 0) -> None:
-        """Put a command on the pins in the next cycle."""
+        """Put a command on the pins in the next cycle.
+
+        Parameters
+        ----------
+        code : int
+            ras_n, cas_n and we_n, from bit 0.
+        bank, address : Value | int
+            The pins ba and a.
+        """
         self._m.d.sync += [self.command.eq(code), self._pins.ba.eq(bank), self._pins.a.eq(address)]
 
     def close(self, bank: Value) -> None:
@@ -123,14 +131,26 @@ class Commands:
         self._banks.activate(bank, row)
 
     def close_all(self, refreshes: int) -> None:
-        """Send PRECHARGE to all banks; ``refreshes`` times REFRESH follow, in the state REFRESH."""
+        """Send PRECHARGE to all banks; REFRESH commands follow, in the state REFRESH.
+
+        Parameters
+        ----------
+        refreshes : int
+            Number of the refreshes.
+        """
         self.give(PRECHARGE, 0, Const(1 << 10, len(self._pins.a)))
         self._banks.close_all()
         self._m.d.sync += [self.pause.eq(self._timings.rp - 1), self.left.eq(refreshes - 1)]
         self._m.next = "REFRESH"
 
     def start_states(self, initialised: Signal) -> None:
-        """Add the states from power-up to the first job, and those of the refreshes between jobs."""
+        """Add the states from power-up to the first job, and those of the refreshes between jobs.
+
+        Parameters
+        ----------
+        initialised : Signal
+            Register that is set with the mode register.
+        """
         m, t = self._m, self._timings
         with m.State("POWER"):
             with m.If(self.pause == 0):

@@ -89,6 +89,13 @@ def sdram_shape(timings: SdramTimings, client_bits: int = 1) -> SourceShape:
     """Return the shape of the controller as a word source.
 
     In flight are the words of the burst that is read, of one that waits, and of the way to the pins and back.
+
+    Parameters
+    ----------
+    timings : SdramTimings
+        The part at its clock.
+    client_bits : int
+        Width of ``client`` in the port.
     """
     return SourceShape(
         timings.data_bits,
@@ -116,9 +123,9 @@ class SdramController(wiring.Component):
 
     Parameters
     ----------
-    timings
+    timings : SdramTimings
         The part at its clock.
-    client_bits
+    client_bits : int
         Width of ``client`` in the port.
 
     Members

@@ -29,28 +29,28 @@ class SdramPart:
 
     Parameters
     ----------
-    reference
+    reference : str
         Data sheet and table.
-    bank_bits, row_bits, column_bits, data_bits
+    bank_bits, row_bits, column_bits, data_bits : int
         Geometry.
-    period_ns
+    period_ns : Mapping[int, float]
         Shortest clock period, by CAS latency.
-    access_ns
+    access_ns : Mapping[int, float]
         tAC, clock to data valid, by CAS latency.
-    hold_ns
+    hold_ns : float
         tOH, data still valid after the next clock.
-    setup_ns, input_hold_ns
+    setup_ns, input_hold_ns : float
         tDS and tDH of every input; tIS and tIH are the same or shorter.
-    rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, rfc_ns
+    rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, rfc_ns : float
         tRC activate to activate of a bank, tRAS activate to precharge, tRP precharge to activate, tRCD activate to
         read, tRRD activate to activate of another bank, tRFC refresh to activate.
     wr_ns, wr_cycles
         tWR (tDPL), last word written to precharge: the longer of the two.
-    mrd_cycles
+    mrd_cycles : int
         tMRD, mode register to any command.
     refresh_ms, refresh_count
         ``refresh_count`` refreshes are needed in ``refresh_ms``.
-    power_up_us
+    power_up_us : float
         Pause before the first command.
     """
 
@@ -97,6 +97,13 @@ class SdramPart:
 
         A sequential read is as fast with either CAS latency, so the one is chosen whose data come soonest after the
         clock.
+
+        Parameters
+        ----------
+        clock_hz : float
+            Clock of the memory.
+        refresh_group : int
+            Refreshes that are made together.
         """
         period = 1e9 / clock_hz
         latencies = [latency for latency, shortest in self.period_ns.items() if period >= shortest - 1e-6]
@@ -141,11 +148,11 @@ class SdramTimings:
 
     Parameters
     ----------
-    refresh_interval
+    refresh_interval : int
         Cycles from one refresh of the controller to the next, on average.
-    refresh_limit
+    refresh_limit : int
         Cycles within which each row must be refreshed.
-    refresh_group
+    refresh_group : int
         Refreshes that are made together.
     """
 
@@ -198,6 +205,11 @@ def any_part(data_bits: int) -> SdramTimings:
     """Return timings at 100 MHz that suit all parts of this width in boards/sdram_parts.py: x32 of 8 MB, else of 32 MB.
 
     A slower clock keeps all times except the refresh interval, which is counted in cycles of 100 MHz.
+
+    Parameters
+    ----------
+    data_bits : int
+        Width of the part, 16 or 32.
     """
     if data_bits not in PART_BITS:
         raise LuternError(

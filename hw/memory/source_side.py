@@ -47,6 +47,13 @@ def request_layout(shape: SourceShape, address_bits: int) -> data.StructLayout:
     """Return the layout of a word that is written, or of a request for ``payload`` words.
 
     Counts have a bit more than addresses.
+
+    Parameters
+    ----------
+    shape : SourceShape
+        Shape of the source.
+    address_bits : int
+        Width of an address of the machine.
     """
     payload_bits = max(shape.word_bits, address_bits + 1)
     return data.StructLayout({"write": 1, "address": shape.address_bits, "payload": payload_bits})
@@ -60,9 +67,9 @@ class Credit:
 
     Parameters
     ----------
-    client
+    client : Client
         The client, whose name is a prefix of the registers' names.
-    depth
+    depth : int
         Words of its FIFO.
 
     Members
@@ -87,9 +94,9 @@ class SourceSide(wiring.Component):
 
     Parameters
     ----------
-    shape
+    shape : SourceShape
         Shape of the source.
-    address_bits
+    address_bits : int
         Width of an address of the machine. Counts have one bit more.
 
     Members
@@ -234,7 +241,19 @@ class SourceSide(wiring.Component):
 
 
 def join_job(m: Module, job: Any, port: Any, accepts: Value) -> None:
-    """Connect a reader's job to the source, and the source's answer to the reader."""
+    """Connect a reader's job to the source, and the source's answer to the reader.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the connection.
+    job
+        The reader's stream of jobs.
+    port
+        The ``WordPort``, to the source.
+    accepts : Value
+        The source accepts a job in this cycle.
+    """
     m.d.comb += [port.job.payload.eq(job.payload), job.ready.eq(accepts)]
 
 

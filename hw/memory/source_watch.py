@@ -28,7 +28,17 @@ An external memory takes milliseconds to initialise.
 
 
 class Fault(IntFlag):
-    """What is wrong with a source. The first fault stays."""
+    """Names what is wrong with a source. The first fault stays.
+
+    Members
+    -------
+    NONE
+        Nothing is wrong.
+    SILENT
+        A word or an answer did not come in time.
+    DISORDER
+        A word came that was not asked for, or for another client.
+    """
 
     NONE = 0
     SILENT = 1
@@ -40,7 +50,7 @@ class SourceWatch(wiring.Component):
 
     Parameters
     ----------
-    shape
+    shape : SourceShape
         Shape of the source.
 
     Members

@@ -71,7 +71,7 @@ class TritParts(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         A machine with source "resident".
 
     Members

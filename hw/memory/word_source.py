@@ -26,7 +26,17 @@ from amaranth.lib.wiring import In, Out
 
 
 class Client(IntEnum):
-    """Whom a word is read for: the record stream, a fetch (row, host, march test), the state of the recurrence."""
+    """Names whom a word is read for.
+
+    Members
+    -------
+    STREAM
+        The record stream.
+    FETCH
+        A row of the embedding table, the host or the march test.
+    STATE
+        The state of the recurrence.
+    """
 
     STREAM = 0
     FETCH = 1
@@ -39,17 +49,17 @@ class SourceShape:
 
     Parameters
     ----------
-    word_bits, address_bits
+    word_bits, address_bits : int
         Width of a word, and of its address.
-    in_flight
+    in_flight : int
         Words that must be requested ahead so that the source never waits for a job: latency times words a cycle.
-    burst
+    burst : int
         Most words of a job, a power of two.
-    page_bits
+    page_bits : int
         log2 of the words of a page, which a source may open before its first job; ``address_bits`` if it has none.
-    client_bits
+    client_bits : int
         Width of ``client``: 1 without ``Client.STATE``.
-    is_trusted
+    is_trusted : bool
         The source is a block of this package, and its order is proved. So it is watched for silence only.
     """
 
@@ -118,7 +128,7 @@ class PortSource(wiring.Component):
 
     Parameters
     ----------
-    shape
+    shape : SourceShape
         Shape of the source.
 
     Members

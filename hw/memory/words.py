@@ -48,7 +48,7 @@ class WordMemory(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         The machine.
     source
         A component with a member ``port`` (see ``WordPort``) and an attribute ``shape``, whose words are as wide as
@@ -153,8 +153,14 @@ class WordMemory(wiring.Component):
 def memory_of_part(config: HwConfig, source: Any, width: str) -> WordMemory:
     """Return a ``WordMemory`` over the controller of a DRAM part.
 
-    A LuternError refuses a part with words of another width, which ``width`` describes, or with fewer words than the
-    machine.
+    Parameters
+    ----------
+    config : HwConfig
+        The machine. A LuternError refuses a part whose words have another width, or that has too few.
+    source
+        The controller.
+    width : str
+        What the part's words are, for the error.
     """
     shape, word_bytes = source.shape, source.shape.word_bits // 8
     if shape.word_bits != config.word_bits:
@@ -172,7 +178,17 @@ def memory_of_part(config: HwConfig, source: Any, width: str) -> WordMemory:
 
 
 def connect_member(m: Module, ours: Any, theirs: Any, name: str) -> None:
-    """Connect a member of an inner component to the member of the same name and direction of the outer one."""
+    """Connect a member of an inner component to the member of the same name and direction of the outer one.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the connection.
+    ours, theirs
+        The outer and the inner component.
+    name : str
+        The member.
+    """
     if ours.signature.members[name].is_signature:
         wiring.connect(m, wiring.flipped(getattr(ours, name)), getattr(theirs, name))
     elif ours.signature.members[name].flow is Out:

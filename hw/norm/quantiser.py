@@ -36,7 +36,7 @@ class Quantiser(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         ``results_per_cycle`` (P), ``codes_per_cycle`` (Q), ``streams``; a vector has at most ``max_width`` elements.
 
     Members

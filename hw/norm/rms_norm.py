@@ -70,7 +70,7 @@ class RmsNorm(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         ``streams`` T, ``results_per_cycle`` P, ``codes_per_cycle`` Q, ``max_width``.
 
     Members
@@ -147,7 +147,13 @@ class RmsNorm(wiring.Component):
         return largest_latency(self.config) + NormScalar.pass_latency + Quantiser.latency
 
     def scale_latency(self, eps: layouts.Eps) -> int:
-        """Cycles from the last beat of x to the scale of the vector's first operation."""
+        """Return the cycles from the last beat of x to the scale of the vector's first operation.
+
+        Parameters
+        ----------
+        eps : layouts.Eps
+            The eps term of the operation.
+        """
         after_factor = NormScalar.adding[eps] + cycles_of("ROOT", "SCALE", "PUSH")
         return largest_latency(self.config) + NormScalar.factor_latency + after_factor
 
@@ -172,17 +178,17 @@ class RmsNorm(wiring.Component):
 
         Parameters
         ----------
-        eps
+        eps : layouts.Eps
             The eps term of the operation.
-        begins
+        begins : int
             The cycle in which the scalar unit has the first stream's largest. For new vectors it is the later of
             ``largest`` (last beat of x + `largest_latency`) and the cycle 1 + ``NormScalar.preparation`` after the
             operation was accepted. Otherwise it is the cycle in which the operation was accepted.
-        beats, streams
+        beats, streams : int
             Beats of a pass, and passes.
-        new_vector
+        new_vector : bool
             Whether the operation is for new vectors.
-        last_read
+        last_read : int
             The cycle of the last read of the pass before.
         """
         # From the start to RECIPROCAL, which offers the pass; from there to PUSH; from PUSH to the next stream's start.
@@ -235,7 +241,15 @@ class RmsNorm(wiring.Component):
 
     @staticmethod
     def model(vectors: Iterable[NormInput], ops: Sequence[NormOp]) -> list[tuple[Int, tuple[int, int]]]:
-        """Return codes ``[n]`` and scale of each operation, after a reset."""
+        """Return codes ``[n]`` and scale of each operation, after a reset.
+
+        Parameters
+        ----------
+        vectors : Iterable[NormInput]
+            The vectors, in order.
+        ops : Sequence[NormOp]
+            The operations, in order.
+        """
         remaining = iter(vectors)
         scale: tuple[Int, Int] = np.array(0), np.array(0)
         results = []
@@ -263,7 +277,17 @@ class RmsNorm(wiring.Component):
 
 
 def pack_gains(outer: Gains | None, inner: Sequence[Gains], element: int) -> int:
-    """Pack the tuple of one element into an integer: w1 (0 if there is none), then G_k."""
+    """Pack the tuple of one element into an integer: w1, then G_k.
+
+    Parameters
+    ----------
+    outer : Gains | None
+        The gains w1; None gives 0.
+    inner : Sequence[Gains]
+        The gains G_k.
+    element : int
+        Index of the element.
+    """
     flat = 0
     for item, gains in enumerate([outer, *inner]):
         if gains is not None:

@@ -74,7 +74,7 @@ class NormScalar(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         ``streams`` T.
 
     Members

@@ -32,9 +32,9 @@ class ScalarPath:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
-    config
+    config : HwConfig
         ``streams`` T.
     scalar
         The `NormScalar`, for its members.

@@ -104,7 +104,7 @@ class LeadingBits(wiring.Component):
 
     Parameters
     ----------
-    number_bits
+    number_bits : int
         Width of the number, at most 112.
 
     Members

@@ -50,7 +50,7 @@ class NormStatistics(wiring.Component):
 
     Parameters
     ----------
-    config
+    config : HwConfig
         ``results_per_cycle`` P elements a beat, ``streams`` T.
 
     Members
@@ -253,15 +253,15 @@ class Running:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
-    name
+    name : str
         Name of the register or memory in the netlist.
-    bits
+    bits : int
         Width of a value.
-    streams
+    streams : int
         Number of values.
-    place
+    place : Value
         The stream whose value is read and written.
 
     Attributes
@@ -309,9 +309,16 @@ def leading_bits(mantissa: Value) -> Value:
 
 
 def largest_of(news: list[Value], old: Value, start: Value) -> Value:
-    """Return the largest of one or two new keys and the old one, which is ignored at the ``start``.
+    """Return the largest of new keys and an old one. All comparisons are made in parallel.
 
-    All comparisons are made in parallel.
+    Parameters
+    ----------
+    news : list[Value]
+        One or two new keys.
+    old : Value
+        The old key.
+    start : Value
+        The old key is ignored.
     """
     *others, last = news
     found = Mux(start | (last > old), last, old)

@@ -31,9 +31,9 @@ class CreditFifo(wiring.Component):
 
     Parameters
     ----------
-    payload
+    payload : ShapeLike
         Shape of an item.
-    part_bits
+    part_bits : int
         Bits of an item that share one FIFO. ``o.valid`` comes from the part with the highest bits, so the field that
         the receiver decodes first should be the last one of ``payload``.
 

@@ -8,7 +8,17 @@ from amaranth.hdl import Const, Instance, Module, Signal, Value
 
 
 def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], bool | int]) -> Value:
-    """Add one LUT4 that computes ``function`` of the bits of its inputs, of which there are at most four."""
+    """Add one LUT4.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the LUT4.
+    inputs : Sequence[Value]
+        Its inputs, at most four.
+    function : Callable[[list[int]], bool | int]
+        What it computes of the bits of its inputs.
+    """
     table = sum(function([row >> index & 1 for index in range(len(inputs))]) << row for row in range(16))
     found = Signal()
     ports = dict(zip(("i_A", "i_B", "i_C", "i_D"), [*inputs, *[Const(0)] * (4 - len(inputs))], strict=True))
@@ -17,7 +27,19 @@ def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], boo
 
 
 def fewer(m: Module, values: Sequence[Value], count: int, function: Callable[[list[int]], bool | int]) -> list[Value]:
-    """Combine values four at a time with an associative ``function``, until at most ``count`` are left."""
+    """Combine values with LUT4 until few are left, and return these.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the LUT4.
+    values : Sequence[Value]
+        The values.
+    count : int
+        Most values that may be left.
+    function : Callable[[list[int]], bool | int]
+        An associative function of up to four bits.
+    """
     left = list(values)
     while len(left) > count:
         taken = min(4, len(left) - count + 1)

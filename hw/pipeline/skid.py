@@ -19,7 +19,7 @@ class Skid(wiring.Component):
 
     Parameters
     ----------
-    payload
+    payload : ShapeLike
         Shape of an item.
 
     Members

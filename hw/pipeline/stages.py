@@ -17,7 +17,7 @@ class Stages:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the registers, in domain ``sync``.
     """
 
@@ -26,7 +26,17 @@ class Stages:
         self._count = 0
 
     def register(self, value: ValueLike, name: str | None = None, *, reset_less: bool = True) -> Any:
-        """Return ``value`` one cycle later, in the same shape."""
+        """Return ``value`` one cycle later, in the same shape.
+
+        Parameters
+        ----------
+        value : ValueLike
+            What is delayed.
+        name : str | None
+            Name of the register in the netlist.
+        reset_less : bool
+            Reset does not clear the register.
+        """
         value = Value.cast(value)
         self._count += 1
         held = Signal(value.shape(), name=name or f"stage_{self._count}", reset_less=reset_less)
@@ -34,7 +44,19 @@ class Stages:
         return held
 
     def delay(self, value: ValueLike, stages: int, name: str | None = None, *, reset_less: bool = True) -> Any:
-        """Return ``value`` after ``stages`` cycles."""
+        """Return ``value`` after ``stages`` cycles.
+
+        Parameters
+        ----------
+        value : ValueLike
+            What is delayed.
+        stages : int
+            Number of registers.
+        name : str | None
+            Prefix of their names.
+        reset_less : bool
+            Reset does not clear the registers.
+        """
         delayed: Any = Value.cast(value)
         for index in range(stages):
             delayed = self.register(delayed, f"{name}_{index + 1}" if name else None, reset_less=reset_less)
@@ -52,11 +74,11 @@ def own_register(m: Module, value: ValueLike, *, cells: bool) -> Any:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the flip-flops, in domain ``sync``.
-    value
+    value : ValueLike
         What is registered.
-    cells
+    cells : bool
         Instantiate flip-flops of the ECP5. Otherwise an ordinary register is made.
     """
     value = Value.cast(value)
@@ -122,6 +144,13 @@ def join_streams(m: Module, output: Any, input_: Any) -> None:
     """Connect an output stream to an input stream of the same payload; a TypeError refuses other payloads.
 
     ``wiring.connect`` would compare only the widths.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the connection.
+    output, input_
+        The streams, as interfaces.
     """
     if output.signature.members["payload"].shape != input_.signature.members["payload"].shape:
         raise TypeError(

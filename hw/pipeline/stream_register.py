@@ -13,13 +13,13 @@ class StreamRegister:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the register.
-    config
+    config : HwConfig
         ``streams`` is the number of values.
-    name
+    name : str
         Name of the register or memory in the netlist.
-    bits
+    bits : int
         Width of a value.
 
     `read` and `write` may be called once each: every call adds logic to the only port of its kind.
@@ -43,7 +43,17 @@ class StreamRegister:
         return Value.cast(self._read.data)
 
     def write(self, stream: ValueLike, enable: ValueLike, value: ValueLike) -> None:
-        """Set the value of a stream from the next cycle on, if ``enable`` is 1."""
+        """Set the value of a stream from the next cycle on, if ``enable`` is 1.
+
+        Parameters
+        ----------
+        stream : ValueLike
+            The stream.
+        enable : ValueLike
+            The value is written in this cycle.
+        value : ValueLike
+            The new value.
+        """
         if self._register is not None:
             with self._m.If(enable):
                 self._m.d.sync += self._register.eq(value)

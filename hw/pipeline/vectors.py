@@ -26,7 +26,12 @@ def new_memory(
 ) -> Any:
     """Make an Amaranth memory.
 
-    ``attrs`` are attributes that yosys reads, such as ``no_rw_check`` and ``ram_style``.
+    Parameters
+    ----------
+    shape, depth, init
+        As for ``amaranth.lib.memory.Memory``.
+    attrs : Mapping[str, str | int] | None
+        Attributes that yosys reads, such as ``no_rw_check`` and ``ram_style``.
     """
     return Memory(shape=shape, depth=depth, init=[*init], attrs=cast(Any, dict(attrs or {})))
 
@@ -59,6 +64,17 @@ def read_register(m: Module, memory: Any, address: Value, enable: ValueLike = 1)
     """Return the word at ``address`` one cycle later.
 
     It is a synchronous port written in the only form in which yosys obeys ``no_rw_check``.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the port.
+    memory
+        A memory of `new_memory`.
+    address : Value
+        The address of the word.
+    enable : ValueLike
+        The word is read; otherwise the last one stays.
     """
     port = memory.read_port(domain="comb")
     data = Signal.like(port.data, reset_less=True)
@@ -73,6 +89,19 @@ def read_ahead_of_register(m: Module, config: HwConfig, stages: Stages, memory: 
 
     The result must go to a register without further logic. A memory of LUTs has its own register at the address. A
     block RAM has its register at the output, and that output is slow.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the port.
+    config : HwConfig
+        The machine, which decides whether the memory is made of LUTs.
+    stages : Stages
+        The registers of the block.
+    memory
+        A ``beats_memory``.
+    address : Value
+        The address of the word.
     """
     if not in_luts(config, memory.depth):
         return read_register(m, memory, address)
