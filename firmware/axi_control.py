@@ -70,7 +70,7 @@ class MappedRegisters:
         except OSError as error:
             raise LuternError(
                 f"{path} cannot be opened ({error.strerror}); give the UIO device of the machine, as /dev/uio0, and "
-                "see that you may write it."
+                "make sure that you may write to it."
             ) from None
         try:
             if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
@@ -126,8 +126,8 @@ class AxiLink:
         name = registers.peek(NAME_AT)
         if name != NAME:
             raise LuternError(
-                f"register 0 is {name:#010x}, that of a Lutern machine {NAME:#010x}; give the address of its AXI4-Lite "
-                "slave."
+                f"register 0 is {name:#010x}, but that of a Lutern machine is {NAME:#010x}; give the address of "
+                "its AXI4-Lite slave."
             )
         self._places = registers.peek(PORTS_AT), bases, port_bytes
         self.require(needed_bytes)
@@ -190,7 +190,7 @@ def _check_ports(ports: int, bases: Sequence[int], port_bytes: Sequence[int] | N
     for what, given in (("bases", bases), ("sizes of memory", port_bytes)):
         if given is not None and len(given) != ports:
             raise LuternError(
-                f"{len(given)} {what} were given, and the machine has {ports} AXI4 ports; give one for each."
+                f"{len(given)} {what} were given, but the machine has {ports} AXI4 ports; give one for each."
             )
     for index, base in enumerate(bases):
         if base % BOUNDARY or not 0 <= base <= (1 << AXI_ADDRESS_BITS) - max(needed_bytes, 1):
@@ -201,7 +201,7 @@ def _check_ports(ports: int, bases: Sequence[int], port_bytes: Sequence[int] | N
     for index, size in enumerate(port_bytes or ()):
         if size < needed_bytes:
             raise LuternError(
-                f"port {index} has {size:,} bytes of memory, and its share of the image is {needed_bytes:,}; give "
+                f"port {index} has {size:,} bytes of memory, but its share of the image is {needed_bytes:,}; give "
                 "every port as much, for a word is striped over all of them."
             )
     for (base, index), (next_base, other) in pairwise(sorted(zip(bases, range(len(bases)), strict=True))):

@@ -166,7 +166,7 @@ def _opened(path: Path) -> int:
     except OSError as error:
         raise LuternError(
             f"{path} cannot be opened ({error.strerror}); give a file that has the memory of the machine at its bases, "
-            "as /dev/mem, and see that you may write it, or leave --memory out."
+            "as /dev/mem, and make sure that you may write to it, or leave --memory out."
         ) from None
 
 

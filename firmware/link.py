@@ -28,7 +28,7 @@ from lutern.hw.protocol import CHECKSUM, ERROR, FRAME_BYTES, INFO, PAYLOAD_BYTES
 
 TRIES = 4
 HEARD_TRIES, NEW_HEARD_TRIES = 4, 2
-"""So many times as patient where bytes come, but damaged: with a board that has answered before, and with a new one."""
+"""Factors of the patience if bytes come, but damaged: with a board that has answered before, and with a new one."""
 WINDOW = 64
 """Commands in flight at once.
 
@@ -48,7 +48,7 @@ LONG_ANSWERS = (Opcode.RUN, Opcode.LOGITS, Opcode.COUNTERS)
 ANSWER_BYTES = 64
 """Most bytes of the frame of other answers."""
 PROBES, MOST_PROBES = 2, 8
-"""INFOs that are sent after a silence, and that are under way at most."""
+"""INFOs that are sent after a silence, and most that are in flight."""
 
 
 class Server(Protocol):

@@ -44,8 +44,8 @@ def check_answer(opcode: Opcode, command: bytes, answer: bytes) -> bytes:
     wanted = answer_bytes(opcode, command)
     if len(answer) != wanted:
         raise LinkError(
-            f"The board answered {opcode.name} with {len(answer)} bytes, {wanted} are wanted; use gateware and program "
-            "of the same release."
+            f"The board answered {opcode.name} with {len(answer)} bytes, but {wanted} are expected; use gateware and "
+            "program of the same release."
         )
     return answer
 
@@ -55,7 +55,7 @@ def check_version(info: bytes) -> None:
     version = int.from_bytes(info[:2], "little")
     if version != protocol.PROTOCOL_VERSION:
         raise LinkError(
-            f"The board speaks protocol version {version}, this program version {protocol.PROTOCOL_VERSION}; "
+            f"The board speaks protocol version {version}, but this program version {protocol.PROTOCOL_VERSION}; "
             "use gateware and program of the same release."
         )
 

@@ -207,7 +207,7 @@ def pieces(lines: Iterable[str]) -> Iterator[tuple[float, str, str]]:
     source = iter(lines)
     head = next(source, "").rstrip("\n")
     if head != HEAD:
-        raise LuternError(f"line 1 is {head[:40]!r}, a recording begins with {HEAD!r}; give a file of --record.")
+        raise LuternError(f"line 1 is {head[:40]!r}, but a recording begins with {HEAD!r}; give a file of --record.")
     for number, line in enumerate(source, 2):
         parts = line.split()
         try:
@@ -220,8 +220,8 @@ def pieces(lines: Iterable[str]) -> Iterator[tuple[float, str, str]]:
                 raise ValueError
         except (ValueError, IndexError):
             raise LuternError(
-                f"line {number} is {line[:40].rstrip()!r}, wanted is seconds, one of < > = and bytes in hexadecimal or "
-                "a rate; give a file of --record."
+                f"line {number} is {line[:40].rstrip()!r}, but it must be seconds, one of < > = and bytes in "
+                "hexadecimal or a rate; give a file of --record."
             ) from None
         yield seconds, direction, rest
 

@@ -120,7 +120,7 @@ def put_sections(
                 if not np.array_equal(door.peek(address, len(words)), words):
                     raise LuternError(
                         f"The memory does not keep the {len(words):,} words that the host puts at word {address:,}; "
-                        "see that it is where the host looks for it, and have it replaced if it stays so."
+                        "check its address in the host, and have the memory replaced if the error stays."
                     )
             done += words.size
             if progress is not None:

@@ -209,8 +209,8 @@ class Session:
         """
         if not 0 < len(feeds) <= self.streams or not 0 < count * len(feeds) <= RUN_TOKENS:
             raise LuternError(
-                f"a run of {count} tokens for each of {len(feeds)} streams was asked for, {self.config.name} takes up "
-                f"to {self.streams} streams and {RUN_TOKENS} tokens; split it."
+                f"a run of {count} tokens for each of {len(feeds)} streams was asked for, but {self.config.name} takes "
+                f"up to {self.streams} streams and {RUN_TOKENS} tokens; split it."
             )
         for attempt in range(MOST_REPAIRS + 1):
             try:
@@ -230,8 +230,8 @@ class Session:
         damage = DAMAGE_DONE.unpack(self.client.transact(Opcode.DAMAGE))
         if damage["kind"] not in tuple(Damage):
             raise LinkError(
-                f"The board answered DAMAGE with kind {damage['kind']}, {max(Damage)} is the largest; use gateware and "
-                "program of the same release."
+                f"The board answered DAMAGE with kind {damage['kind']}, but {max(Damage)} is the largest; use "
+                "gateware and program of the same release."
             )
         kind = Damage(damage["kind"])
         lost = error.code == ErrorCode.NOT_SET_UP and kind != Damage.NONE  # the answer with the reason was lost
@@ -322,7 +322,7 @@ class Session:
             raise LuternError(f"{self.config.name} has no counters; build it with them: lutern build --counters.")
         if phases > room:
             raise LuternError(
-                f"a token of this model has {phases} phases, the counters of {self.config.name} hold "
+                f"a token of this model has {phases} phases, but the counters of {self.config.name} hold "
                 f"{room}; choose a model of at most {(room - len(phase_names(0))) // len(LAYER)} layers."
             )
         numbers, total = [], phases * COUNTER_STRIDE
