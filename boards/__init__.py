@@ -1,1 +1,1 @@
-"""Where does it run: pins, clocks, memories, bitstreams."""
+"""This package describes where a machine runs: pins, clocks, memories and bitstreams of boards."""

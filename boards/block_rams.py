@@ -1,10 +1,10 @@
-"""Where the block RAMs of a large machine's trits stand: those of one address side by side.
+"""Places the block RAMs of a large machine's trits: those of one address are adjacent.
 
     groups (bank, part), each of one address register ─► columns of a pair of rows ─► attribute BEL of each cell
 
-nextpnr's static placer shortens wire and knows no time, so an address may be 59 columns from one of its sixteen block
-RAMs. What is placed here it leaves where it is, and puts the lanes of those trits around it: 335,000 in place of
-395,000 of wire on an 85F (docs/engine.md). Cost: nothing on the chip; some seconds, to read and write the netlist.
+nextpnr's static placer minimises wire length and ignores timing, so an address may be 59 columns away from one of its
+sixteen block RAMs. It does not move what is placed here, and puts the lanes of those trits around it: 335,000 in place
+of 395,000 of wire on an 85F (docs/engine.md). Cost: nothing on the chip; some seconds, to read and write the netlist.
 
 Sites: Project Trellis, tilegrid of the part: tiles MIB_EBR0, 2, 4 and 6 of each nine columns hold a block RAM.
 """
@@ -18,12 +18,12 @@ from typing import Any
 from lutern.boards.board import Fpga
 
 LAYOUT = 3
-"""To be counted up when `side_by_side` places otherwise: part of a route's digest."""
+"""Part of a route's digest. Increase it when `side_by_side` places differently."""
 _TRITS = re.compile(r"top\.memory\.parts\.part_(\d+)_(\d+)\.")
 
 
 def trit_groups(cells: dict[str, Any]) -> list[list[str]]:
-    """Names of the block RAMs of trits, those of one part and bank together; the banks of a part follow each other."""
+    """Return the names of the block RAMs of trits, grouped by part and bank. The banks of a part follow each other."""
     groups: dict[tuple[int, int], list[str]] = {}
     for name, cell in cells.items():
         found = _TRITS.match(name)
@@ -37,13 +37,17 @@ def _numbers(name: str) -> list[int]:
 
 
 def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
-    """nextpnr's BEL for each cell: a group has columns of two neighbouring rows, half of all groups the lower two.
-    Beside each block RAM of its first half stands that of the second whose bits are joined with it
+    """Return nextpnr's BEL for each cell.
+
+    A group takes columns of two neighbouring rows, and half of all groups take the lower two rows. Each block RAM of a
+    group's first half is next to the block RAM of the second half whose bits are joined with it
     (hw/memory/trit_parts.py).
 
-    A group smaller than the others (the last part of a beat) is left to the placer, its sites stay free, and so do the
-    columns that are left between the second and the last third of a row: where few block RAMs can move, two that stand
-    in each other's place stay there. Empty where the sites of the part are not known, or do not do.
+    A group that is smaller than the others (the last part of a beat) is left to the placer, and its sites stay free.
+    The remaining columns stay free, too, between the second and the last third of a row. They are needed: where few
+    block RAMs can move, two that are in each other's place never change places.
+
+    The result is empty if the sites of the part are not known or not enough.
     """
     columns = [(left + 2 * index, index) for left in fpga.block_ram_columns for index in range(4)]
     upper, lower = fpga.block_ram_rows[:2], fpga.block_ram_rows[2:]
@@ -65,7 +69,7 @@ def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
 
 
 def place_block_rams(design: dict[str, Any], fpga: Fpga) -> None:
-    """Say in a netlist (yosys' JSON) where its block RAMs of trits stand."""
+    """Write the places of the block RAMs of trits into a netlist (yosys' JSON)."""
     cells = design["modules"]["top"]["cells"]
     for name, site in side_by_side(fpga, trit_groups(cells)).items():
         cells[name]["attributes"]["BEL"] = site

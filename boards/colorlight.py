@@ -1,11 +1,11 @@
 """Colorlight i5 (ECP5 25F) and i9 (45F) on Muse Lab's extension board, with 8 MB of SDRAM x32.
 
-Our own definition, in the style of amaranth-boards. Pins: README.md (i5 v7.0) and colorlight_i9_v7.2.md of
-wuxx/Colorlight-FPGA-Projects, checked against litex_boards.platforms.colorlight_i5, which has the same pins with the
-bits of DQ in another order; any order will do, for what is written by one is read by it. The serial line, which those
-pages do not have, is on J17 and H18 in LiteX's platform and in constraints of others' projects. CKE, CS and DQM of the
-SDRAM are tied on the board; BA1 is on C8 from v7.0 on. The port of the extension board's DAPLink is not specified
-above 1 Mbaud.
+The definition is our own, in the style of amaranth-boards. Pins: README.md (i5 v7.0) and colorlight_i9_v7.2.md of
+wuxx/Colorlight-FPGA-Projects, checked against litex_boards.platforms.colorlight_i5. That has the same pins with the
+bits of DQ in another order. Any order works, because words are read back in the order in which they were written. The
+serial line is not on those pages; it is on J17 and H18 in LiteX's platform and in constraints of others' projects. CKE,
+CS and DQM of the SDRAM are tied on the board; BA1 is on C8 from v7.0 on. The serial port of the extension board's
+DAPLink is not specified above 1 Mbaud.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _resources(led: str) -> list[Any]:
 
 
 class ColorlightI5Platform(LatticeECP5Platform):
-    """i5 v7.0."""
+    """The i5, v7.0."""
 
     device: Any = "LFE5U-25F"
     package: Any = "BG381"
@@ -66,7 +66,7 @@ class ColorlightI5Platform(LatticeECP5Platform):
 
 
 class ColorlightI9Platform(LatticeECP5Platform):
-    """i9 v7.2."""
+    """The i9, v7.2."""
 
     device: Any = "LFE5U-45F"
     package: Any = "BG381"

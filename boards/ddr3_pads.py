@@ -1,9 +1,9 @@
-"""What joins the PHY of DDR3 to a chip: its clocks, and the buffers of its pins.
+"""Connects the PHY of DDR3 to a chip: its clocks, and the buffers of its pins.
 
     PLL ─► (ECLKBRIDGECS ─►) domain pll ─► Ddr3Clocks ─► edge, memory
     dfi, levels ─► Ddr3Phy ─► OBZ: ck, commands, addresses      BB: dq, dqs
 
-A bidirectional pin has an output of its own for its enable, out of a cell that the edge clock drives.
+Each bidirectional pin has its own enable, from a cell that the edge clock drives.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OUTPUTS = ("ck", "cke", "reset_n", "odt", "cs_n", "ras_n", "cas_n", "we_n", "ba"
 
 
 def add_ddr3_clocks(m: Module, phy: Ddr3Phy, clock: Signal, wiring: Ddr3Wiring) -> None:
-    """The domains `pll`, `edge`, `memory`; ``clock`` is twice as fast as `memory`."""
+    """Add the domains `pll`, `edge` and `memory`; ``clock`` is twice as fast as `memory`."""
     m.domains.pll = pll = ClockDomain("pll", reset_less=True)
     m.domains.edge = edge = ClockDomain("edge", reset_less=True)
     m.domains.memory = memory = ClockDomain("memory")
@@ -34,7 +34,7 @@ def add_ddr3_clocks(m: Module, phy: Ddr3Phy, clock: Signal, wiring: Ddr3Wiring) 
 
 
 def add_ddr3_pads(m: Module, ports: Any, phy: Ddr3Phy, wiring: Ddr3Wiring) -> None:
-    """Buffers of all pins that the board has."""
+    """Add the buffers of all pins that the board has."""
     present = ports.parts(*RESOURCE)
     for name in OUTPUTS:
         if name in present:
@@ -51,7 +51,7 @@ def add_ddr3_pads(m: Module, ports: Any, phy: Ddr3Phy, wiring: Ddr3Wiring) -> No
 
 
 def _output(m: Module, ports: Any, name: str, value: Any) -> None:
-    """Pins of a board that the part has no use for, addresses above its own, are low."""
+    """Add an output. Pins that the part does not use, such as higher addresses, are low."""
     m.submodules[f"ddr3_{name}"] = buffer = io.Buffer(io.Direction.Output, ports.find(*RESOURCE, name))
     m.d.comb += buffer.o.eq(value)
 

@@ -1,14 +1,15 @@
 """DDR3 on a board: pins, electrical settings and modes, as data.
 
-    ddram(...) ─► Resource `ddram` of a platform        Ddr3Wiring ─► what a board's part wants of PHY and controller
+    ddram(...) ─► Resource `ddram` of a platform        Ddr3Wiring ─► what a board's part requires of PHY and controller
 
-Pins are given as the part's data sheet names them, and are active as named: RAS_N is low to be active. CK and DQS are
-differential; the positive leg is given with a differential IO_TYPE, which takes the other pin of its pair, too. DM is
-tied to 0, for words are always written whole.
+Pins have the names of the part's data sheet, and RAS_N is active when it is low. CK and DQS are differential: only the
+positive leg is named, and its differential IO_TYPE takes the other pin of the pair, too. DM is tied to 0, because words
+are always written whole.
 
-The range of the part's clock: upwards FPGA-DS-02012 (ECP5 data sheet), "External Switching Characteristics", fMAX_DDR3
-of speed grade 8, and FPGA-TN-02035, table 6.1: both 400 MHz. Downwards neither has a number, and a part is specified
-from 300 MHz on with its DLL, up to 125 MHz without; LOWEST_HZ is the slowest that LiteX runs on a board (OrangeCrab).
+The range of the part's clock: FPGA-DS-02012 (ECP5 data sheet), "External Switching Characteristics", fMAX_DDR3 of speed
+grade 8, and FPGA-TN-02035, table 6.1, both give 400 MHz as the maximum. Neither gives a minimum. A part is specified
+from 300 MHz on with its DLL, and up to 125 MHz without. LOWEST_HZ is the slowest clock that LiteX uses on a board
+(OrangeCrab).
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from lutern.model_ref.errors import LuternError
 RESOURCE = ("ddram", 0)
 LOWEST_HZ = 48_000_000
 HIGHEST_HZ = 200_000_000
-"""Of domain `memory`, half the part's clock."""
+"""Highest clock of domain `memory`, half of the part's."""
 SLOW_HZ = 64_000_000
-"""Up to here commands are late by ``slow_delay``."""
+"""Highest clock of `memory` at which commands are delayed by ``slow_delay``."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,15 @@ class Ddr3Wiring:
     kind
         "DDR3" of 1.5 V or "DDR3L" of 1.35 V.
     memory_hz, machine_hz
-        clocks of domains `memory` and `sync`, if no others are asked for.
+        Default clocks of domains `memory` and `sync`.
     modes
-        what the part's mode registers choose.
+        What the part's mode registers choose.
     slow_delay
-        steps of DELAYG by which ck and commands are late at SLOW_HZ or less.
+        Steps of DELAYG by which ck and commands are delayed at SLOW_HZ or less.
     both_edges
-        pins are on both sides of the chip: the edge clock comes through ECLKBRIDGECS.
+        Pins are on both sides of the chip, so the edge clock comes through ECLKBRIDGECS.
     held
-        parts of the resource that keep one level, and which.
+        Parts of the resource that keep one level, and that level.
     """
 
     kind: str
@@ -55,7 +56,7 @@ class Ddr3Wiring:
     held: tuple[tuple[str, int], ...] = (("dm", 0),)
 
     def command_delay(self, memory_hz: float) -> int:
-        """Steps of DELAYG that ck, commands and addresses are late."""
+        """Return the steps of DELAYG by which ck, commands and addresses are delayed."""
         return self.slow_delay if memory_hz <= SLOW_HZ else 0
 
 
@@ -72,16 +73,20 @@ def ddram(
     supply: tuple[str, str] | None = None,
     **single: str,
 ) -> Resource:
-    """The resource. ``single``: ck, cke, odt, ras_n, cas_n, we_n, and where the chip has them cs_n and reset_n.
+    """Return the resource.
 
+    a, ba, dq, dqs, dm
+        The pins.
     standard
         "SSTL15" or "SSTL135".
     termination
-        ohm at the inputs of dq.
+        Resistance at the inputs of dq, in ohm.
     rank_1
         ck, cke, odt and cs_n of a second part on the same wires.
     supply
-        pins that are wired to VCCIO, and to ground, which help as one more supply when they are driven.
+        Pins that are wired to VCCIO and to ground, and serve as one more supply when they are driven.
+    single
+        ck, cke, odt, ras_n, cas_n, we_n, and cs_n and reset_n if the chip has them.
     """
     differential = f"{standard}D_I"
     ck = single.pop("ck")
@@ -105,7 +110,7 @@ def ddram(
 
 _RANK = ("cke", "odt", "cs_n")
 RANK_1_HELD = (("ck_1", 0), ("cke_1", 0), ("odt_1", 0), ("cs_n_1", 1))
-"""A second part, at rest: its clock stands while CKE is low."""
+"""Levels of a second part that is not used; its clock is stopped while CKE is low."""
 SUPPLY_HELD = (("vccio", 1), ("gnd", 0))
 
 
@@ -113,9 +118,9 @@ def check_memory_clock(memory_hz: float) -> None:
     """Refuse a clock of domain `memory` that PHY or pins do not take."""
     if not LOWEST_HZ <= memory_hz <= HIGHEST_HZ:
         raise LuternError(
-            f"a memory clock of {memory_hz / 1e6:g} MHz is asked for, and the DDR3 interface of ECP5 takes "
-            f"{LOWEST_HZ / 1e6:g} to {HIGHEST_HZ / 1e6:g} MHz, half of the part's; choose a --memory-frequency in that "
-            "range."
+            f"a memory clock of {memory_hz / 1e6:g} MHz is asked for, but the DDR3 interface of ECP5 takes "
+            f"{LOWEST_HZ / 1e6:g} to {HIGHEST_HZ / 1e6:g} MHz (half of the part's); choose a --memory-frequency in "
+            "that range."
         )
 
 

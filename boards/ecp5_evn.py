@@ -1,8 +1,8 @@
-"""The ECP5-5G evaluation board of Lattice (LFE5UM5G-85F-EVN); it has no memory, weights are on the chip.
+"""The ECP5-5G evaluation board of Lattice (LFE5UM5G-85F-EVN). It has no memory, so weights are on the chip.
 
-Pins: amaranth_boards.ecp5_5g_evn, checked against litex_boards.platforms.lattice_ecp5_evn. The line to port B of the
-FT2232H is not joined as delivered (user guide FPGA-EB-02017, section 6.2): R22 and R23 come off, 0 ohms go to R34 and
-R35, and port B is set to a serial port in the FTDI's EEPROM.
+Pins: amaranth_boards.ecp5_5g_evn, checked against litex_boards.platforms.lattice_ecp5_evn. As delivered, the serial
+line is not connected to port B of the FT2232H (user guide FPGA-EB-02017, section 6.2). Remove R22 and R23, put 0 ohms
+at R34 and R35, and set port B to a serial port in the FTDI's EEPROM.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Where on the chip each part of the machine came to lie: nextpnr's placement as a picture.
+"""Draws a floorplan: nextpnr's placement of each part of the machine as a picture.
 
-    placed.json ─► cells: hierarchical name, BEL "X12/Y34/SLICEA.K0" ─► tiles, coloured by the part that holds most of
-    one and the denser the fuller ─► SVG, with the parts' counts beside it
+    placed.json ─► cells: hierarchical name, BEL "X12/Y34/SLICEA.K0" ─► tiles ─► SVG, with a legend
 
-Block RAMs and multipliers have dark frames. Y grows downwards, as in nextpnr's own pictures.
+A tile has the colour of the part that has most cells in it, and is the darker the fuller it is. The legend counts the
+LUTs of each part. Block RAMs and multipliers have dark frames. Y grows downwards, as in nextpnr's own pictures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 SCALE = 8
 """Pixels of a tile."""
 _FULL = 16
-"""Cells of a tile of logic: four slices of two LUTs and two flip-flops."""
+"""Cells of a full tile of logic: four slices of two LUTs and two flip-flops."""
 _BEL = re.compile(r"X(\d+)/Y(\d+)/(.+)")
 _COLOURS = (
     "#1f77b4",
@@ -41,7 +41,7 @@ _REST = "other"
 
 
 def part_of(name: str) -> str:
-    """The part of the machine that a cell belongs to, by its hierarchical name."""
+    """Return the part of the machine that a cell belongs to, from its hierarchical name."""
     path = [re.sub(r"\$\d+$", "", item) for item in name.split(".")]
     if path[0].startswith("$"):
         return _REST
@@ -51,7 +51,7 @@ def part_of(name: str) -> str:
 
 
 def _placed(design: dict[str, Any]) -> Iterator[tuple[str, str, int, int]]:
-    """Part, type, column and row of every cell in nextpnr's ``--write``."""
+    """Yield part, type, column and row of every cell in nextpnr's ``--write``."""
     for name, cell in design["modules"]["top"]["cells"].items():
         found = _BEL.fullmatch(cell["attributes"].get("NEXTPNR_BEL", ""))
         if found:
@@ -59,7 +59,7 @@ def _placed(design: dict[str, Any]) -> Iterator[tuple[str, str, int, int]]:
 
 
 def draw_floorplan(design: dict[str, Any], title: str) -> str:
-    """The picture, as SVG."""
+    """Return the picture, as SVG."""
     cells = list(_placed(design))
     sizes = Counter(part for part, kind, _, _ in cells if kind == "TRELLIS_COMB")
     colours = dict(zip((part for part, _ in sizes.most_common() if part != _REST), _COLOURS, strict=False))

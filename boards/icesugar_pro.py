@@ -1,9 +1,10 @@
 """iCESugar-pro, an ECP5 25F on a SODIMM module with 32 MB of SDRAM x16 (IS42S16160B).
 
 Pins: amaranth_boards.icesugar_pro, checked against litex_boards.platforms.muselab_icesugar_pro and the README of
-wuxx/icesugar-pro. The sources differ in the colours of the lamp's three pins A11, A12 and B11, and in whether 0 or 1
-lights them: tell the lamps by what they do.
-The serial port of iCELink is not specified above 1 Mbaud; its probe is the USB device 1d50:602b.
+wuxx/icesugar-pro. The sources differ in the colours of the RGB LED's pins A11, A12 and B11, and in whether 0 or 1
+lights them. So identify an LED by what it does, not by its colour.
+
+The serial port of iCELink is not specified above 1 Mbaud. Its probe is the USB device 1d50:602b.
 """
 
 from __future__ import annotations

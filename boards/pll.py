@@ -1,4 +1,4 @@
-"""The PLL of ECP5, an EHXPLLL: dividers by calculation, every frequency within the data sheet's range.
+"""The PLL of ECP5, an EHXPLLL: it computes dividers, and keeps every frequency in the data sheet's range.
 
     input ─► / reference ─► phase detector ─► VCO ─┬─► / feedback output ─► / feedback ─► back to the phase detector
                                                    ├─► / CLKOS  ─► first output
@@ -7,11 +7,11 @@
 
     detector = input / reference        CLKOP = detector * feedback        VCO = CLKOP * (CLKOP's divider)
 
-CLKOP goes back and nowhere else, so the outputs are any whole fractions of the VCO; `ecppll --highres` does the same.
-An output that is ``phase`` degrees late has CPHASE whole and FPHASE eighth periods of the VCO more delay than one in
-phase, whose CPHASE is its divider - 1.
+CLKOP is used for the feedback only, so an output may be the VCO divided by any whole number. `ecppll --highres` does
+the same. An output that is delayed by ``phase`` degrees has CPHASE whole and FPHASE eighth periods of the VCO more
+delay than one in phase, whose CPHASE is its divider - 1.
 
-Source of the ranges: FPGA-DS-02012 (ECP5 data sheet), table "sysCLOCK PLL Timing"; of phases: FPGA-TN-02200.
+Source of the ranges: FPGA-DS-02012 (ECP5 data sheet), table "sysCLOCK PLL Timing". Source of the phases: FPGA-TN-02200.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ DETECTOR_HZ = (10_000_000, 400_000_000)
 VCO_HZ = (400_000_000, 800_000_000)
 HIGHEST_DIVIDER = 128
 HIGHEST_FEEDBACK = 80
-"""Of CLKFB_DIV."""
+"""Highest CLKFB_DIV."""
 OUTPUTS = ("CLKOS", "CLKOS2", "CLKOS3")
 TOLERANCE = Fraction(1, 200)
-"""Of what is asked for, that an output may be off: the UART's bit is counted from what it is."""
+"""Largest relative error of an output. The UART's bit is computed from the actual frequency."""
 
 
 @dataclass(frozen=True)
 class PllPlan:
-    """Dividers of a PLL. ``dividers``: of the outputs, in the order in which they were asked for."""
+    """Dividers of a PLL. ``dividers`` are those of the outputs, in the order in which they were requested."""
 
     input_hz: int
     reference: int
@@ -58,7 +58,7 @@ class PllPlan:
         for name, value, (low, high) in checks:
             if not low <= value <= high:
                 raise LuternError(
-                    f"PLL: the {name} would be at {float(value) / 1e6:.3f} MHz, ECP5 takes "
+                    f"PLL: the {name} would be at {float(value) / 1e6:.3f} MHz, but ECP5 takes "
                     f"{low / 1e6:g} to {high / 1e6:g}; choose another frequency."
                 )
         assert 1 <= self.feedback <= HIGHEST_FEEDBACK and len(self.dividers) <= len(OUTPUTS)
@@ -66,32 +66,35 @@ class PllPlan:
 
     @property
     def detector_hz(self) -> Fraction:
-        """Both inputs of the phase detector."""
+        """Frequency of both inputs of the phase detector."""
         return Fraction(self.input_hz, self.reference)
 
     @property
     def vco_hz(self) -> Fraction:
-        """The oscillator."""
+        """Frequency of the oscillator."""
         return self.detector_hz * self.feedback * self.feedback_output
 
     def output_hz(self, index: int) -> Fraction:
-        """What comes out."""
+        """Return the frequency of an output."""
         return self.vco_hz / self.dividers[index]
 
     def phase(self, index: int, degrees: float) -> tuple[int, int]:
-        """CPHASE and FPHASE of an output that is ``degrees`` late, to the nearest eighth of a VCO period."""
+        """Return CPHASE and FPHASE of an output delayed by ``degrees``, to the nearest eighth of a VCO period."""
         divider = self.dividers[index]
         eighths = round(degrees / 360 * divider * 8) % (divider * 8)
         return divider - 1 + eighths // 8, eighths % 8
 
 
 def plan_pll(input_hz: int, *wanted_hz: int, rough_hz: int = 0) -> PllPlan:
-    """The dividers that come nearest to all of ``wanted_hz`` (largest relative difference), then the highest phase
-    detector, then the highest VCO: both have the least jitter. ``rough_hz``: of one more output, the last, for which
-    any frequency near it will do."""
+    """Return the dividers that come nearest to all of ``wanted_hz``, by the largest relative error.
+
+    Among equal ones it takes the highest phase detector, then the highest VCO, because both have the least jitter.
+    ``rough_hz`` is the frequency of one more output, the last, which need only be near it.
+    """
     if not INPUT_HZ[0] <= input_hz <= INPUT_HZ[1]:
         raise LuternError(
-            f"PLL: the input is at {input_hz / 1e6:g} MHz, ECP5 takes {INPUT_HZ[0] / 1e6:g} to {INPUT_HZ[1] / 1e6:g}."
+            f"PLL: the input is at {input_hz / 1e6:g} MHz, but ECP5 takes {INPUT_HZ[0] / 1e6:g} to "
+            f"{INPUT_HZ[1] / 1e6:g}."
         )
     found: list[tuple[Fraction, Fraction, Fraction, PllPlan]] = []
     references = range(1, input_hz // DETECTOR_HZ[0] + 1)
@@ -117,7 +120,10 @@ def plan_pll(input_hz: int, *wanted_hz: int, rough_hz: int = 0) -> PllPlan:
 
 
 def _split(detector: Fraction, multiple: int) -> tuple[int, int] | None:
-    """Feedback and feedback output's divider of a VCO at ``multiple`` of the detector; CLKOP as slow as can be."""
+    """Return the dividers of feedback and feedback output for a VCO at ``multiple`` of the detector.
+
+    CLKOP is as slow as possible.
+    """
     for feedback in range(1, HIGHEST_FEEDBACK + 1):
         divider, rest = divmod(multiple, feedback)
         if not rest and divider <= HIGHEST_DIVIDER and detector * feedback <= OUTPUT_HZ[1]:
@@ -126,12 +132,30 @@ def _split(detector: Fraction, multiple: int) -> tuple[int, int] | None:
 
 
 class Pll(Elaboratable):
-    """One EHXPLLL.
+    """Adds one EHXPLLL.
 
-    Parameters: ``plan``; ``phases``, degrees that an output is late, by its index. Members: ``clki`` the input,
-    ``clocks`` the outputs, ``locked``. With ``moving``, the index of an output, it moves by an eighth of a VCO period
-    each time that ``phase_step`` falls, later while ``phase_dir`` is 0, earlier while it is 1
-    (``hw/memory/sdram_phase.py``).
+    Parameters
+    ----------
+    plan : PllPlan
+        The dividers.
+    phases : Mapping[int, float] | None
+        Degrees by which an output is delayed, by its index.
+    moving : int | None
+        Index of an output that ``phase_step`` moves.
+
+    Members
+    -------
+    clki : 1 bit, input
+        The input clock.
+    clocks : signals of 1 bit, output
+        The output clocks.
+    locked : 1 bit, output
+        The PLL is locked.
+    phase_step : 1 bit, input
+        Each time that it falls, the output ``moving`` moves by an eighth of a VCO period
+        (``hw/memory/sdram_phase.py``).
+    phase_dir : 1 bit, input
+        It moves later if this is 0, earlier if this is 1.
     """
 
     def __init__(self, plan: PllPlan, phases: Mapping[int, float] | None = None, moving: int | None = None) -> None:

@@ -1,5 +1,7 @@
-"""What nextpnr reports of a route, in the terms of a board: what is used, each clock against its target, the slowest
-path in lines of our sources."""
+"""Translates nextpnr's report of a route into the terms of a board.
+
+It has the used resources, each clock and its target, and the slowest path by lines of our sources.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,15 @@ from lutern.boards.board import Fpga
 from lutern.model_ref.errors import LuternError
 
 RESOURCES = {"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "block RAM": "DP16KD", "DSP": "MULT18X18D"}
-"""Rows of the table, and nextpnr's names of them."""
+"""Rows of the table, and nextpnr's names for them."""
 UNTIMED = ("edge",)
-"""Clocks that drive nothing but cells of pins: nextpnr may find no path in them, and then reports none."""
+"""Clocks that drive only cells of pins. nextpnr may find no path for them, and then reports none."""
 _CELLS = "LUT4|TRELLIS_FF|CCU2C|PFUMX|L6MUX21|DP16KD|MULT18X18D|TRELLIS_DPR16X4"
 
 
 @dataclass(frozen=True)
 class Clock:
-    """A clock domain: what it must reach, and what it reached; ``has_path``: there is a path that limits it."""
+    """A clock domain: its target and what it achieves. ``has_path``: there is a path that limits it."""
 
     domain: str
     target_hz: float
@@ -31,14 +33,19 @@ class Clock:
 
     @property
     def margin(self) -> float:
-        """By how much it is faster than it must be; negative: missed."""
+        """Relative margin above the target; negative if the target is missed."""
         return math.inf if not self.has_path else self.achieved_hz / self.target_hz - 1
 
 
 @dataclass(frozen=True)
 class Hop:
-    """A step of the slowest path. ``kind``: "routing" (over the net ``name``), "logic", "clk-to-q" or "setup" (of the
-    cell ``name``); ``source``: the line of Python that the signal comes from which it is named after."""
+    """A step of the slowest path.
+
+    kind
+        "routing" (of the net ``name``), "logic", "clk-to-q" or "setup" (of the cell ``name``).
+    source
+        The line of Python that makes the signal after which net or cell are named.
+    """
 
     kind: str
     delay_ns: float
@@ -48,7 +55,13 @@ class Hop:
 
 @dataclass(frozen=True)
 class Route:
-    """A placed and routed chip. ``used``: (used, all) by the names of ``RESOURCES``; ``path``: of the worst clock."""
+    """A placed and routed chip.
+
+    used
+        (used, all) by the names of ``RESOURCES``.
+    path
+        The critical path of the worst clock.
+    """
 
     seed: int
     clocks: tuple[Clock, ...]
@@ -56,7 +69,7 @@ class Route:
     path: tuple[Hop, ...]
 
     def clock(self, domain: str) -> Clock:
-        """The clock of a domain."""
+        """Return the clock of a domain."""
         return next(clock for clock in self.clocks if clock.domain == domain)
 
     @property
@@ -71,19 +84,21 @@ class Route:
 
     @property
     def met(self) -> bool:
-        """Every clock is as fast as it must be."""
+        """Whether every clock reaches its target."""
         return self.margin >= 0
 
     def as_json(self) -> dict[str, Any]:
-        """For ``report.json``."""
+        """Return the content of ``report.json``."""
         return {**asdict(self), "met": self.met, "worst": self.worst.domain, "margin": round(self.margin, 4)}
 
 
 def parse_route(
     text: str, seed: int, clocks: Mapping[str, Clock], fpga: Fpga, sources: Mapping[str, str] | None = None
 ) -> Route:
-    """From nextpnr's ``--report``. ``clocks``: what is wanted, by every name that the clock's net may have;
-    ``sources``: see ``source_lines``. The 12F is a 25F to nextpnr, and counts as one here.
+    """Return the route that nextpnr's ``--report`` describes.
+
+    ``clocks`` are the targets, by every name that the clock's net may have. ``sources``: see ``source_lines``. To
+    nextpnr a 12F is a 25F, and it counts as one here.
     """
     try:
         report: dict[str, Any] = json.loads(text)
@@ -108,7 +123,10 @@ def parse_route(
 def critical_path(
     report: dict[str, Any], domain: str, domains: Mapping[str, str], sources: Mapping[str, str]
 ) -> tuple[Hop, ...]:
-    """The critical path inside a domain; nextpnr names it by its clock's edge and net. ``domains``: by their nets."""
+    """Return the critical path inside a domain. nextpnr names it by its clock's edge and net.
+
+    ``domains`` are the domains by their nets.
+    """
     for path in report["critical_paths"]:
         nets = {path[end].split(" ")[-1].removeprefix("$glbnet$") for end in ("from", "to")}
         if len(nets) == 1 and domains.get(nets.pop()) == domain:
@@ -121,8 +139,10 @@ def critical_path(
 
 
 def source_lines(rtlil_text: str) -> dict[str, str]:
-    """Lines of our Python by the hierarchical names of signals and modules of RTLIL; those of libraries are left out,
-    so that what is inside of their modules counts as the line that made them."""
+    """Return the line of our Python for each hierarchical name of a signal or module in RTLIL.
+
+    Lines of libraries are left out, so the inside of their modules counts as the line that made the module.
+    """
     found: dict[str, str] = {}
     source, module = "", ""
     for line in rtlil_text.splitlines():
@@ -145,13 +165,15 @@ def source_lines(rtlil_text: str) -> dict[str, str]:
 
 
 def signal_of(name: str) -> str:
-    """The signal that a net or cell is named after: what yosys derives from a signal bears its name and types of
-    cells."""
+    """Return the signal after which a net or cell is named.
+
+    What yosys derives from a signal has the signal's name and types of cells in its name.
+    """
     return re.sub(rf"(_({_CELLS})(_.*|$)|\[\d+\]$|\$(DPRAM|CCU2|PFUMX).*)", "", name)
 
 
 def source_of(name: str, sources: Mapping[str, str]) -> str:
-    """The line of a net or cell of the netlist."""
+    """Return the source line of a net or cell of the netlist."""
     path = signal_of(name)
     while path not in sources and "." in path:
         path = path.rpartition(".")[0]

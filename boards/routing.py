@@ -1,9 +1,9 @@
-"""How nextpnr places and routes each machine, as data.
+"""Describes how nextpnr places and routes each machine, as data.
 
-Large machines have a sixth less wire with the static placer than with the default one, and router2 ends; their block
-RAMs of trits are placed beforehand (``block_rams.py``), and take the registers behind them in
-(``output_registers.py``). Smaller ones reach higher clocks with nextpnr's defaults. docs/decisions/001-narrow-ways.md
-has the figures.
+Large machines have a sixth less wire with the static placer than with the default one, and router2 finishes. Their
+block RAMs of trits are placed beforehand (``block_rams.py``), and registers at the outputs of block RAMs are moved into
+these (``output_registers.py``). Smaller machines reach higher clocks with nextpnr's defaults.
+docs/decisions/001-narrow-ways.md has the figures.
 """
 
 from __future__ import annotations
@@ -18,16 +18,24 @@ from lutern.boards.output_registers import fold_output_registers
 from lutern.hw.config import HwConfig
 
 LARGE_LANES = 512
-"""Lanes from which on a machine is large."""
+"""Lanes from which on a machine counts as large."""
 PRESSURE = 1.1
-"""nextpnr is asked for more than the clocks, so that it does not rest before there is a margin."""
+"""Factor of the clocks that nextpnr is asked for, so that it goes on until there is a margin."""
 
 
 @dataclass(frozen=True)
 class Routing:
-    """``placer``, ``router``: nextpnr's, its defaults if empty; ``settings``: more of them by the names that nextpnr
-    has for them, such as ``router2/currCongWeightMult``; ``prepared``: block RAMs placed, with their registers;
-    ``pressure``: the clocks that nextpnr is asked for are so many times those of the machine."""
+    """How a machine is placed and routed.
+
+    placer, router
+        nextpnr's, or its defaults if they are empty.
+    settings
+        More settings by nextpnr's names, such as ``router2/currCongWeightMult``.
+    prepared
+        Block RAMs are placed, and registers are moved into them.
+    pressure
+        Factor of the machine's clocks that nextpnr is asked for.
+    """
 
     placer: str = ""
     router: str = ""
@@ -37,13 +45,13 @@ class Routing:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Of nextpnr."""
+        """Arguments of nextpnr."""
         named = (("--placer", self.placer), ("--router", self.router))
         return tuple(text for option, value in named if value for text in (option, value))
 
     @property
     def digest_text(self) -> str:
-        """What a route depends on besides its arguments."""
+        """What a route depends on, in addition to its arguments."""
         return json.dumps([asdict(self), LAYOUT if self.prepared else 0])
 
     @property
@@ -52,7 +60,7 @@ class Routing:
         return self.prepared or bool(self.settings)
 
     def prepare(self, design: dict[str, Any], fpga: Fpga) -> None:
-        """Change a netlist (yosys' JSON) so."""
+        """Change a netlist (yosys' JSON) as these settings say."""
         if self.prepared:
             fold_output_registers(design)
             place_block_rams(design, fpga)
@@ -62,7 +70,7 @@ class Routing:
 SMALL = Routing()
 LARGE = Routing("static", "router2", prepared=True)
 ROUTINGS = {"resident-1024": Routing("static", "router2", prepared=True, pressure=1.32)}
-"""Presets that have settings of their own."""
+"""Settings of presets that have their own."""
 
 
 def routing_for(config: HwConfig) -> Routing:

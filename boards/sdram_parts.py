@@ -1,7 +1,7 @@
-"""Memory parts of the supported boards: data sheets as data.
+"""The memory parts of the supported boards: their data sheets as data.
 
-Numbers are those of the commercial temperature range. Where editions of a data sheet or makers of a part differ, the
-slower value stands here. Adding a part: copy the entry that is most like it, and name data sheet and table.
+Numbers are those of the commercial temperature range. If editions of a data sheet or makers of a part differ, the
+slower value is used. To add a part, copy the entry that is most like it, and name data sheet and table.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ SDRAM_PARTS = {
 
 
 def sdram_part(name: str) -> SdramPart:
-    """The part of that name."""
+    """Return the part of that name."""
     if name not in SDRAM_PARTS:
         raise LuternError(f"there is no memory part {name}; choose one of {', '.join(SDRAM_PARTS)}.")
     return SDRAM_PARTS[name]

@@ -1,11 +1,11 @@
-"""The serial line of a board, and the fastest rate that its bridge and the chip's clock both make.
+"""The serial line of a board, and the fastest rate that both its bridge and the chip's clock can make.
 
     clock ─► / 8, / 9, ... ─► rates of the chip ─┐
                                                  ├─► the highest pair that is within ``BAUD_TOLERANCE``
     rates of the bridge, by its data sheet ──────┘
 
-A chip at 75 MHz takes 8 cycles a bit or more: up to 9.4 Mbaud, of which an FT2232H makes 5.33 (14 cycles) and an FT231X
-3 (25 cycles).
+A chip at 75 MHz takes at least 8 cycles a bit, which allows up to 9.4 Mbaud. An FT2232H makes 5.33 Mbaud of that (14
+cycles), an FT231X 3 Mbaud (25 cycles).
 """
 
 from __future__ import annotations
@@ -16,34 +16,44 @@ from lutern.hw.link import LOWEST_DIVISOR
 from lutern.model_ref.errors import LuternError
 
 BAUD_TOLERANCE = 0.02
-"""Half of what a UART bears: the other end may be off as well."""
+"""Half of the error that a UART tolerates, because the other end may be off as well."""
 
 
 def _ftdi_rates(highest: int) -> tuple[int, ...]:
-    """What a bridge of FTDI divides its highest rate to: by 1, 1.5, and from 2 on in eighths (application note AN_120;
-    Linux's driver ftdi_sio does the same). Slower than a sixteenth no board needs."""
+    """Return the rates to which a bridge of FTDI divides its highest rate.
+
+    The divisors are 1, 1.5, and from 2 on eighths (application note AN_120; Linux's driver ftdi_sio uses the same). No
+    board needs a rate below a sixteenth.
+    """
     eighths = (8, 12, *range(16, 129))
     return tuple(round(8 * highest / divisor) for divisor in eighths)
 
 
 @dataclass(frozen=True)
 class SerialLink:
-    """A serial line. ``rates``: those that its bridge makes, the highest first; ``bridge``: what is between it and the
-    host; ``resource``: its name and number."""
+    """A serial line.
+
+    rates
+        Rates that its bridge makes, the highest first.
+    bridge
+        What connects it to the host.
+    resource
+        Its name and number.
+    """
 
     rates: tuple[int, ...]
     bridge: str
     resource: tuple[str, int] = ("uart", 0)
 
     def rate_at(self, clock_hz: float) -> tuple[int, int]:
-        """The highest rate of the bridge that a chip of such a clock makes, and the chip's cycles of a bit."""
+        """Return the highest rate of the bridge that a chip with this clock makes, and its cycles of a bit."""
         for baud in self.rates:
             divisor = max(1, round(clock_hz / baud))
             if divisor >= LOWEST_DIVISOR and abs(clock_hz / divisor / baud - 1) <= BAUD_TOLERANCE:
                 return baud, divisor
         lowest = self.rates[-1]
         raise LuternError(
-            f"a clock of {clock_hz / 1e6:g} MHz makes no rate of this board's link within {BAUD_TOLERANCE:.0%} and in "
+            f"a clock of {clock_hz / 1e6:g} MHz makes no rate of this board's link within {BAUD_TOLERANCE:.0%} at "
             f"{LOWEST_DIVISOR} cycles or more a bit; choose a frequency near a multiple of {lowest / 1e6:g} MHz, from "
             f"{LOWEST_DIVISOR * lowest / 1e6:g} MHz on."
         )
@@ -54,6 +64,6 @@ FT2232H = _ftdi_rates(12_000_000)
 FT231X = _ftdi_rates(3_000_000)
 """FTDI's data sheet DS_FT231X: 300 baud to 3 Mbaud."""
 ONE_MEGABAUD = (1_000_000,)
-"""Probes and adapters that nobody specifies above it."""
+"""The rate of probes and adapters that are not specified above it."""
 
 __all__ = ["BAUD_TOLERANCE", "FT231X", "FT2232H", "ONE_MEGABAUD", "SerialLink"]

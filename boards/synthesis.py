@@ -1,10 +1,10 @@
-"""From RTLIL to a netlist of ECP5, one way for boards and for what is measured, and the tools' packages.
+"""Synthesises RTLIL to a netlist of ECP5, in the same way for boards and for measurements.
 
-    top.il ─► synth_ecp5 ─► carry-in of first and carry-out of last cells of a chain taken off ─► top.json ─► nextpnr
+    top.il ─► synth_ecp5 ─► carry-in of first and carry-out of last cells of a chain removed ─► top.json ─► nextpnr
 
-nextpnr gives a constant carry-in and a carry-out without user a slice of its own each, two to four LUT4 a chain.
-Lanes (`hw/lane.py`) need neither: where a port is at x, nextpnr sees it there and free; one that is missing makes it
-stop. Only chains whose first half ignores what comes in, its LUT4 being 0, are changed.
+nextpnr gives a constant carry-in, and a carry-out that is not used, a slice of its own each, two to four LUT4 a chain.
+Lanes (`hw/lane.py`) need neither. A port at x costs nothing in nextpnr, while a missing port makes it stop. Only chains
+whose first half ignores its carry-in, because its LUT4 is 0, are changed.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ module \\$__last ({_PORTS});
   \\$__end {_CELL} .COUT(1'bx), .CIN(CIN));
 endmodule
 """
-"""Yosys' map: first cells lose their carry-in, a constant since synth_ecp5, and last ones their carry-out."""
+"""Yosys' map. First cells lose their carry-in, a constant since synth_ecp5, and last ones their carry-out."""
 FILES = {"carry_map.v": CARRY_MAP}
-"""What must lie beside the RTLIL."""
+"""Files that must be in the folder of the RTLIL."""
 
 
 def ecp5_script(*ending: str, top: str = "top") -> str:
-    """Yosys' commands from ``top.il`` to cells of ECP5; ``ending`` writes or counts them."""
+    """Return yosys' commands from ``top.il`` to cells of ECP5; ``ending`` writes or counts them."""
     carries = (
         "chtype -set $__last t:CCU2C a:carry_last=1 %i",
         "techmap -map carry_map.v",
@@ -65,7 +65,7 @@ def ecp5_script(*ending: str, top: str = "top") -> str:
 
 
 def without_zero_memories(rtlil_text: str) -> str:
-    """RTLIL without the initial values of memories that are all 0."""
+    """Return RTLIL without the initial values of memories that are all 0."""
     return _ZERO_MEMORY.sub("", rtlil_text)
 
 
@@ -78,7 +78,7 @@ def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top") -> N
 
 
 def require_package(package: str) -> str:
-    """The version of a tool's package; refuses in one sentence where it is missing."""
+    """Return the version of a tool's package; an error says how to install it if it is missing."""
     if importlib.util.find_spec(package) is None:
         raise LuternError(f'The package {package.replace("_", "-")} is missing; run: pip install "lutern[build]"')
     return importlib.metadata.version(package)

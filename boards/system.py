@@ -1,21 +1,21 @@
-"""The chip of a board: clocks, the serial line, the machine, lamps.
+"""The chip of a board: clocks, the serial line, the machine, LEDs.
 
     oscillator ─► PLL ─┬─► gates ─► sync, memory, the SDRAM's clock pin       rx ─► Uart ─► Top ─► Uart ─► tx
-                       └─► locked ─◄                                                lamps ◄─┴─► SDRAM pins, or PHY
+                       └─► locked ─◄                                                  LEDs ◄─┴─► SDRAM pins, or PHY
 
-With DDR3 (`ddr3_pads.py`) the gates give sync and init, and memory is made of the PLL's first output, which goes to the
-edge clock's tree by wires of its own.
+With DDR3 (`ddr3_pads.py`) the gates give sync and init. The clock of memory is made from the PLL's first output, which
+goes to the edge clock's tree on wires of its own.
 
-There is no reset: configuration leaves every register at its initial value, and no clock runs before the PLL is locked.
-A reset would be one net to thousands of registers all over the chip, within a cycle. Where the lock is lost later, the
-clocks stop until the chip is configured again, for nobody knows what registers and SDRAM hold then.
+There is no reset. Configuration leaves every register at its initial value, and no clock runs before the PLL is locked.
+A reset would be one net to thousands of registers all over the chip, within a cycle. If the lock is lost later, the
+clocks stop until the chip is configured again, because the contents of registers and SDRAM are unknown then.
 
-Lamps, as many as the board has: alive (blinks, a second on and a second off), receiving and answering (lit for a
-twentieth of a second by a byte from and to the host), overrun (a byte was lost since the start).
+LEDs, as many as the board has: alive (blinks, a second on and a second off), receiving and answering (on for a
+twentieth of a second after a byte from and to the host), overrun (a byte was lost since the start).
 
-Between SDRAM and machine stands one register each way, in the pins' own cells. The SDRAM's clock comes out of such a
-cell too, so that it takes as long to its pin as all else, from an output of the PLL of its own: half a period after the
-commands change, moved over the link (docs/boards.md has the margins).
+One register is between SDRAM and machine in each direction, in the cells of the pins. The SDRAM's clock comes from such
+a cell, too, so it takes as long to its pin as the other signals. It has its own output of the PLL: half a period after
+the commands change, and adjustable over the link (docs/boards.md has the margins).
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from lutern.hw.pipeline import join_streams
 from lutern.hw.top import Top
 
 SDRAM_DEGREES = 180.0
-"""That the SDRAM's clock is late, to begin with."""
+"""Initial delay of the SDRAM's clock."""
 
 
 INIT_HZ = 25_000_000
-"""About that: the clock of DDR3's start."""
+"""Approximate clock of the start of DDR3."""
 
 
 def plan_clocks(board: Board, config: HwConfig) -> tuple[PllPlan, int, int]:
-    """The PLL of a board's chip, the rate of its link, and the cycles of a bit."""
+    """Return the PLL of a board's chip, the rate of its link, and the cycles of a bit."""
     if config.memory == "ddr3":
         check_memory_clock(config.memory_hz)
         plan = plan_pll(board.clock_hz, 2 * config.memory_hz, config.clock_hz, rough_hz=INIT_HZ)
@@ -58,13 +58,16 @@ def plan_clocks(board: Board, config: HwConfig) -> tuple[PllPlan, int, int]:
 
 
 def pll_domains(config: HwConfig) -> tuple[str, ...]:
-    """Clock domains, in the order of the PLL's outputs. Only the first output reaches the edge clocks."""
+    """Return the clock domains, in the order of the PLL's outputs. Only the first output reaches the edge clocks."""
     return {"sdram": ("sync", "memory"), "ddr3": ("edge", "sync", "init")}.get(config.memory, ("sync",))
 
 
 def board_timings(board: Board, config: HwConfig) -> SdramTimings | Ddr3Timings | None:
-    """Those of ``timings_for``, with the board's modes; a refresh takes as long as that of the largest part that the
-    board may carry, for a part larger than what the machine uses needs more."""
+    """Return those of ``timings_for``, with the board's modes.
+
+    A refresh takes as long as that of the largest part that the board may have, because a part that is larger than the
+    machine needs takes longer.
+    """
     if config.memory != "ddr3" or board.ddr3 is None:
         return timings_for(config)
     timings = timings_for(config, board.ddr3.modes)
@@ -79,9 +82,19 @@ def board_timings(board: Board, config: HwConfig) -> SdramTimings | Ddr3Timings 
 class System(Elaboratable):
     """Everything on the chip, for a platform of ``board``.
 
-    Parameters: ``board``; ``config``, one that ``Board.config`` gives; its clocks are made by the PLL.
+    Parameters
+    ----------
+    board : Board
+        The board.
+    config : HwConfig
+        A machine that ``Board.config`` gives. The PLL makes its clocks.
 
-    Attributes: ``domains`` of the PLL's outputs; ``clocks``, what each clock runs at, in Hz.
+    Attributes
+    ----------
+    domains
+        Clock domains of the PLL's outputs.
+    clocks
+        Frequency of each clock, in Hz.
     """
 
     def __init__(self, board: Board, config: HwConfig) -> None:
@@ -131,7 +144,7 @@ class System(Elaboratable):
         return pll
 
     def _add_ddr3(self, m: Module, ports: _Ports, top: Top, pll: Pll) -> None:
-        """The PHY, its clocks, and the part's pins. The reset of `init` ends when the PLL is locked."""
+        """Add the PHY, its clocks, and the part's pins. The reset of `init` ends when the PLL is locked."""
         assert self.board.ddr3 is not None and isinstance(self.timings, Ddr3Timings)
         phy = Ddr3Phy(self.timings, self.board.ddr3.command_delay(self.timings.clock_hz))
         m.submodules.ddr3_phy = phy
@@ -143,8 +156,10 @@ class System(Elaboratable):
 
     @staticmethod
     def _gate(m: Module, name: str, clock: Signal, locked: Signal) -> None:
-        """The domain ``name``, with ``clock`` from when the PLL is locked to when it no longer is; `init` alone has a
-        reset."""
+        """Add the domain ``name``, whose ``clock`` runs from when the PLL is locked until it loses its lock.
+
+        Only `init` has a reset.
+        """
         free = ClockDomain(f"{name}_free", reset_less=True)
         domain = ClockDomain(name, reset_less=name != "init")
         m.domains += [free, domain]
@@ -152,7 +167,7 @@ class System(Elaboratable):
         is_locked, was_locked, lost = (Signal(name=f"{name}_{what}") for what in ("is_locked", "was_locked", "lost"))
         m.submodules[f"{name}_synchroniser"] = FFSynchronizer(locked, is_locked, o_domain=free.name)
         m.d[free.name] += [was_locked.eq(is_locked), lost.eq(lost | (was_locked & ~is_locked))]
-        # The gate takes CE over while its clock is low (FPGA-TN-02200, "Dynamic Clock Control").
+        # The gate samples CE while its clock is low (FPGA-TN-02200, "Dynamic Clock Control").
         m.submodules[f"{name}_gate"] = Instance(
             "DCCA", i_CLKI=free.clk, i_CE=was_locked & is_locked & ~lost, o_CLKO=domain.clk
         )
@@ -163,7 +178,7 @@ class System(Elaboratable):
         return ticks[-1]
 
     def _stretch(self, m: Module, moment: Value) -> Value:
-        """High for a twentieth of a second after ``moment``."""
+        """Return a signal that is high for a twentieth of a second after ``moment``."""
         cycles = round(self.clock_hz / 20)
         left = Signal(range(cycles))
         with m.If(moment):
@@ -174,7 +189,7 @@ class System(Elaboratable):
 
 
 def _add_sdram(m: Module, ports: _Ports, pins: Any) -> None:
-    """The part's pins, those that the board has: others are tied there."""
+    """Add the part's pins that the board has; the others are tied on the board."""
     present = ports.parts("sdram", 0)
     outputs = {
         "clk_en": pins.cke,
@@ -202,18 +217,18 @@ def _add_sdram(m: Module, ports: _Ports, pins: Any) -> None:
 
 
 class _Ports:
-    """A platform's ports without buffers; a resource is requested once, whichever of its parts are used."""
+    """A platform's ports without buffers. A resource is requested only once, whichever of its parts are used."""
 
     def __init__(self, platform: Any) -> None:
         self.platform = platform
         self._requested: dict[tuple[str, int], Any] = {}
 
     def parts(self, name: str, number: int) -> list[str]:
-        """Names of a resource's parts."""
+        """Return the names of a resource's parts."""
         return [item.name for item in self.platform.lookup(name, number).ios if isinstance(item, Subsignal)]
 
     def find(self, name: str, number: int, part: str = "") -> Any:
-        """The port of a resource, or of a part of one."""
+        """Return the port of a resource, or of a part of one."""
         if (name, number) not in self._requested:
             parts = self.parts(name, number)
             self._requested[name, number] = self.platform.request(

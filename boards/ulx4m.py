@@ -1,14 +1,17 @@
 """ULX4M-LD, an ECP5 85F on a module in the shape of a Raspberry Pi CM4, with DDR3L x16.
 
-Our own definition, in the style of amaranth-boards. Pins: litex_boards.platforms.radiona_ulx4m_ld_v2, checked against
-doc/constraints/prototype/ulx4m-ld_v002.lpf of intergalaktik/ULX4M, which designed it; both agree in all pins that are
-used here, those of the DDR3L included. They differ in the termination of dq: 75 ohm in LiteX, off in the LPF, against
-heat, as here. The LPF has U16 twice, as dm of byte 1 and as `n_extrst`; it is driven low here, as dm.
+The definition is our own, in the style of amaranth-boards. Pins: litex_boards.platforms.radiona_ulx4m_ld_v2, checked
+against doc/constraints/prototype/ulx4m-ld_v002.lpf of intergalaktik/ULX4M, which designed the module. Both agree in all
+pins that are used here, those of the DDR3L included. They differ in the termination of dq: 75 ohm in LiteX, off in the
+LPF to keep the chip cool, as here. The LPF has U16 twice, as dm of byte 1 and as `n_extrst`. Here it is driven low, as
+dm.
 
-The line is on the GPIO header of the carrier board, GPIO23 (N4, pin 16) in and GPIO24 (N3, pin 18) out, as in LiteX.
+The serial line is on the GPIO header of the carrier board: GPIO23 (N4, pin 16) is the input and GPIO24 (N3, pin 18) the
+output, as in LiteX.
 
-The chip is an LFE5UM-85F-8 by the README of intergalaktik/ulx4m-ld, an LFE5UM5G-85F in LiteX; the README is followed.
-DDR3L: MT41K256M16 in that README; gojimmypi/Hazard3-Doom found an MT41K512M16 on its own, and runs it at 75 MHz.
+The chip is an LFE5UM-85F-8 in the README of intergalaktik/ulx4m-ld, and an LFE5UM5G-85F in LiteX; this file follows the
+README. DDR3L: MT41K256M16 in that README. gojimmypi/Hazard3-Doom found an MT41K512M16 on its module, and runs it at 75
+MHz.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""How do weights and tokens reach the chip: the host side."""
+"""This package is the host side: it brings weights and tokens to the chip."""

@@ -36,32 +36,32 @@ from lutern.hw.axi_registers import (
 from lutern.model_ref.errors import LuternError
 
 POLL_S = 20e-6
-"""Between two looks at STATUS."""
+"""Seconds between two reads of STATUS."""
 WRITE_TIMEOUT_S = 20.0
-"""A machine that takes no byte for so long has stopped."""
+"""A machine that takes no byte for this time counts as stopped."""
 _ROOM_BITS = 16
 
 
 class Registers(Protocol):
-    """32-bit registers by byte offset."""
+    """Gives access to 32-bit registers by byte offset."""
 
     def peek(self, offset: int) -> int:
-        """The register."""
+        """Return a register."""
 
     def poke(self, offset: int, value: int) -> None:
-        """Write it."""
+        """Write a register."""
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
 
     def seconds(self) -> float:
-        """What the clock says that time-outs are measured with."""
+        """Return the time of the clock that measures time-outs."""
 
 
 class MappedRegisters:
     """The registers of a UIO device (``/dev/uio0``), whose first map is the page of the AXI4-Lite slave.
 
-    An access is one load or store of 32 bits, as of an array of NumPy's; byte by byte each would be a transaction.
+    An access is one load or store of 32 bits, as of a NumPy array. Byte accesses would each be a transaction.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -70,7 +70,7 @@ class MappedRegisters:
         except OSError as error:
             raise LuternError(
                 f"{path} cannot be opened ({error.strerror}); give the UIO device of the machine, as /dev/uio0, and "
-                "see that you may write it."
+                "make sure that you may write to it."
             ) from None
         try:
             if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
@@ -104,9 +104,18 @@ class MappedRegisters:
 class AxiLink:
     """A ``Link`` through ``registers``.
 
-    Parameters: ``bases``, the bus addresses at which the words of each AXI4 port begin; ``port_bytes``, the bytes of
-    memory that each port has there; ``needed_bytes``, those that an image takes of each. Raises ``LuternError`` when no
-    machine answers, or what was given cannot be right: then nothing is written.
+    A ``LuternError`` is raised if no machine answers, or if the parameters cannot be right; nothing is written then.
+
+    Parameters
+    ----------
+    registers
+        The registers of the AXI4-Lite slave.
+    bases
+        Bus addresses at which the words of each AXI4 port begin.
+    port_bytes
+        Bytes of memory that each port has there.
+    needed_bytes
+        Bytes that an image takes of each.
     """
 
     def __init__(
@@ -117,8 +126,8 @@ class AxiLink:
         name = registers.peek(NAME_AT)
         if name != NAME:
             raise LuternError(
-                f"register 0 is {name:#010x}, that of a Lutern machine {NAME:#010x}; give the address of its AXI4-Lite "
-                "slave."
+                f"register 0 is {name:#010x}, but that of a Lutern machine is {NAME:#010x}; give the address of "
+                "its AXI4-Lite slave."
             )
         self._places = registers.peek(PORTS_AT), bases, port_bytes
         self.require(needed_bytes)
@@ -127,16 +136,19 @@ class AxiLink:
             registers.poke(BASE_AT + 8 * index + 4, base >> 32)
 
     def require(self, needed_bytes: int) -> None:
-        """Raise ``LuternError`` unless every port has so many bytes of memory, as far as what was given says."""
+        """Raise ``LuternError`` if a port has fewer bytes of memory, as far as the parameters say."""
         _check_ports(*self._places, needed_bytes)
 
     @property
     def bus_errors(self) -> int:
-        """Transactions that the bus has refused since reset."""
+        """Return the number of transactions that the bus has refused since reset."""
         return self.registers.peek(BUS_ERRORS_AT)
 
     def write(self, data: bytes) -> None:
-        """See ``Link``. Bytes that come meanwhile are kept: a machine whose answers nobody takes takes no commands."""
+        """See ``Link``.
+
+        Bytes that arrive in the meantime are kept, because a machine whose answers are not taken accepts no commands.
+        """
         at, moved = 0, self.registers.seconds()
         while at < len(data):
             room = self.registers.peek(STATUS_AT) & (1 << _ROOM_BITS) - 1
@@ -167,18 +179,18 @@ class AxiLink:
         return data
 
     def _take(self, limit: int | None) -> bytes:
-        """The bytes that wait in the machine, at most ``limit``."""
+        """Return the bytes that wait in the machine, at most ``limit``."""
         count = self.registers.peek(STATUS_AT) >> _ROOM_BITS
         found = (self.registers.peek(DATA_AT) for _ in range(count if limit is None else min(limit, count)))
         return bytes(word & 0xFF for word in found if word & HAS_BYTE)
 
 
 def _check_ports(ports: int, bases: Sequence[int], port_bytes: Sequence[int] | None, needed_bytes: int) -> None:
-    """Whether a machine with so many AXI4 ports can have its words there."""
+    """Refuse places at which a machine with this number of AXI4 ports cannot have its words."""
     for what, given in (("bases", bases), ("sizes of memory", port_bytes)):
         if given is not None and len(given) != ports:
             raise LuternError(
-                f"{len(given)} {what} were given, and the machine has {ports} AXI4 ports; give one for each."
+                f"{len(given)} {what} were given, but the machine has {ports} AXI4 ports; give one for each."
             )
     for index, base in enumerate(bases):
         if base % BOUNDARY or not 0 <= base <= (1 << AXI_ADDRESS_BITS) - max(needed_bytes, 1):
@@ -189,7 +201,7 @@ def _check_ports(ports: int, bases: Sequence[int], port_bytes: Sequence[int] | N
     for index, size in enumerate(port_bytes or ()):
         if size < needed_bytes:
             raise LuternError(
-                f"port {index} has {size:,} bytes of memory, and its share of the image is {needed_bytes:,}; give "
+                f"port {index} has {size:,} bytes of memory, but its share of the image is {needed_bytes:,}; give "
                 "every port as much, for a word is striped over all of them."
             )
     for (base, index), (next_base, other) in pairwise(sorted(zip(bases, range(len(bases)), strict=True))):

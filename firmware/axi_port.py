@@ -1,10 +1,10 @@
-"""A machine with AXI4 beside the processor that this program runs on: its link, and its memory by the back door.
+"""A machine with AXI4 next to the processor that runs this program: its link, and direct access to its memory.
 
     axi:/dev/uio0@0x70000000,0x74000000+0x4000000 ─► AxiPlace ─► AxiPort ─► registers of /dev/uio0
         device    base of port 0, base and bytes of port 1          │
                                                                     └─► reach ─► MappedWords ─► /dev/mem at the bases
 
-Byte b of word w is at the base of port b // p, + p w + b % p, if p bytes of each word are at a port.
+If p bytes of each word are at a port, byte b of word w is at the base of port b // p, + p w + b % p.
 """
 
 from __future__ import annotations
@@ -33,13 +33,20 @@ _NUMBER = "(?:0x[0-9a-f]{1,16}|[0-9]{1,20})"
 _RANGE = f"{_NUMBER}(?:[+]{_NUMBER})?"
 _PLACE = re.compile(f"{SCHEME}(.+)@({_RANGE}(?:,{_RANGE})*)", re.IGNORECASE | re.ASCII)
 _ACCESS = np.dtype(np.uint64)
-"""Loaded or stored at a time: memory that is not cached may refuse what is not aligned, and is slow by bytes."""
+"""Bytes of one load or store. Memory that is not cached may refuse unaligned accesses, and bytes are slow."""
 
 
 @dataclass(frozen=True)
 class AxiPlace:
-    """Where a machine is: ``device`` of its registers, ``bases`` of its words at each AXI4 port, and ``port_bytes`` of
-    memory there: all that the bus has, if that was not given."""
+    """Says where a machine is.
+
+    device
+        The device of its registers.
+    bases
+        Base of its words at each AXI4 port.
+    port_bytes
+        Bytes of memory there; all that the bus has, if this was not given.
+    """
 
     device: str
     bases: tuple[int, ...]
@@ -47,7 +54,7 @@ class AxiPlace:
 
 
 def axi_place(text: str) -> AxiPlace:
-    """What ``axi:DEVICE@BASE,...`` says; a base may have its bytes, BASE+BYTES."""
+    """Return what ``axi:DEVICE@BASE,...`` says. A base may be followed by its bytes, BASE+BYTES."""
     found = _PLACE.fullmatch(text)
     if found is None:
         raise LuternError(
@@ -101,9 +108,10 @@ def _mapped(path: Path, descriptor: int, base: int, share_bytes: int, words: int
 
 
 class AxiPort(AxiLink):
-    """The link of a machine at ``place``. ``memory``: a file that maps its memory; ``record``: what passes goes there.
+    """The link of a machine at ``place``.
 
-    Raises ``LuternError`` when there is no such machine, or what was given cannot be right.
+    ``memory`` is a file that maps its memory. ``record`` is a file to which all bytes are recorded. A ``LuternError``
+    is raised if there is no such machine, or if the parameters cannot be right.
     """
 
     def __init__(self, place: AxiPlace, memory: Path | None = None, record: TextIO | None = None) -> None:
@@ -126,11 +134,14 @@ class AxiPort(AxiLink):
         return data
 
     def require_words(self, config: HwConfig, words: int) -> None:
-        """Raise ``LuternError`` unless so many words have room at every port."""
+        """Raise ``LuternError`` if a port has no room for this number of words."""
         self.require(words * (config.word_bytes // config.memory_ports))
 
     def reach(self, program: Program) -> MappedWords | None:
-        """The back door to all words that a program uses, if there is one; raises ``LuternError`` if they lack room."""
+        """Return the back door to all words that a program uses, if there is one.
+
+        A ``LuternError`` is raised if the words have no room.
+        """
         config = program.hw_config
         words = program.sizes.words
         if config.state == "memory":
@@ -143,7 +154,7 @@ class AxiPort(AxiLink):
         return MappedWords(self._path, self._descriptor, self._bases, share_bytes, words)
 
     def close(self) -> None:
-        """Let go of the memory's file."""
+        """Close the memory's file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -155,7 +166,7 @@ def _opened(path: Path) -> int:
     except OSError as error:
         raise LuternError(
             f"{path} cannot be opened ({error.strerror}); give a file that has the memory of the machine at its bases, "
-            "as /dev/mem, and see that you may write it, or leave --memory out."
+            "as /dev/mem, and make sure that you may write to it, or leave --memory out."
         ) from None
 
 

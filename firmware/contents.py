@@ -1,4 +1,4 @@
-"""What a checkpoint or an image consists of: the tables of `lutern inspect`."""
+"""Lists what a checkpoint or an image consists of, for the tables of `lutern inspect`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ BFLOAT16_BITS = 16
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor, or ``count`` of the same kind; ``zeros`` counts elements that are 0, of a matrix its trits."""
+    """One tensor, or ``count`` tensors of the same kind.
+
+    ``zeros`` counts elements that are 0; for a matrix these are its trits.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -35,12 +38,12 @@ class Tensor:
 
     @property
     def bits(self) -> float:
-        """Bits an element."""
+        """Bits of an element."""
         return 8 * self.byte_count / max(1, self.elements)
 
 
 def parts_of(model: OpenImage | Checkpoint, advance: Advance) -> list[Tensor]:
-    """Every tensor of an image or a checkpoint folder; reads all of them once."""
+    """Return every tensor of an image or a checkpoint folder. All of them are read once."""
     if isinstance(model, OpenImage):
         parts = _parts_of_image(model)
         total = len(model.file.entries)
@@ -84,7 +87,7 @@ def _parts_of_checkpoint(checkpoint: Checkpoint) -> Iterable[Tensor]:
 
 
 def grouped(parts: list[Tensor]) -> list[Tensor]:
-    """Tensors that differ only in their layer's number as one line each, in order of appearance."""
+    """Return tensors that differ only in their layer's number as one line each, in order of appearance."""
     groups: dict[tuple[str, tuple[int, ...], str], Tensor] = {}
     for part in parts:
         name = re.sub(r"\.layers\.\d+\.", ".layers.*.", part.name)
@@ -104,14 +107,14 @@ def grouped(parts: list[Tensor]) -> list[Tensor]:
 
 
 def image_bytes(config: ModelConfig, embedding_bits: int = WIDE_BITS) -> tuple[int, int]:
-    """Bytes of an image of a shape without its header and tokenizer, and of the ternary part alone."""
+    """Return the bytes of an image without header and tokenizer, and those of its ternary part."""
     shapes = image_shapes(config, 0, embedding_bits)
     sizes = {name: Entry(dtype, shape, 0).byte_count for name, (dtype, shape) in shapes.items()}
     return sum(sizes.values()), sum(sizes[f"{name}.weight"] for name in config.projections)
 
 
 def bfloat16_bytes(config: ModelConfig) -> int:
-    """Bytes of the tensors of a checkpoint as released."""
+    """Return the bytes of the tensors of a checkpoint as released."""
     return sum(math.prod(shape) for shape in config.tensor_shapes.values()) * BFLOAT16_BITS // 8
 
 

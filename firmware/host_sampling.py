@@ -1,9 +1,9 @@
-"""How the next token is chosen: by the chip, or by the host from the logits that it fetches.
+"""Chooses the next token: the chip chooses it, or the host from the logits that it fetches.
 
     logits ─► repetition penalty ─► / temperature ─► top-k ─► top-p ─► min-p ─► softmax ─► token
 
-The chip takes the likeliest token, or samples from all by Gumbel noise. Everything else is done here, in the order of
-the published code, and costs 4 bytes a token of the vocabulary on the link for every token written.
+The chip takes the likeliest token, or samples from all by Gumbel noise. The host does everything else, in the order of
+the published code. For every token written, it fetches 4 bytes for each token of the vocabulary over the link.
 """
 
 from __future__ import annotations
@@ -19,15 +19,24 @@ from lutern.model_ref.errors import LuternError
 
 LOGIT_BYTES = 4
 PENALTIES = 1e-3, 1e3
-"""Between these a logit that is multiplied or divided stays finite."""
+"""Range of the penalty in which a logit that is multiplied or divided stays finite."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """``temperature`` 0 takes the likeliest. ``top_k`` above 0 keeps the k likeliest, ``top_p`` below 1 the likeliest
-    that together have that probability, ``min_p`` above 0 those with at least that share of the likeliest one's.
-    ``repetition_penalty`` other than 1 divides the positive logits of every token that was there, and multiplies the
-    negative ones."""
+    """How a token is chosen.
+
+    temperature
+        0 takes the likeliest token.
+    top_k
+        Above 0: keep the k likeliest.
+    top_p
+        Below 1: keep the likeliest that together have this probability.
+    min_p
+        Above 0: keep those with at least this share of the likeliest one's probability.
+    repetition_penalty
+        Other than 1: divide the positive logits of every token that was there by it, and multiply the negative ones.
+    """
 
     temperature: float = 0.0
     top_k: int = 0
@@ -65,11 +74,11 @@ class Sampling:
 
     @property
     def on_chip(self) -> float:
-        """Temperature that the chip chooses with."""
+        """The temperature that the chip chooses with."""
         return 0.0 if self.on_host else self.temperature
 
     def check_kept(self, kept: int) -> None:
-        """Refuse what a chip that keeps only its ``kept`` best logits (0: all) cannot serve."""
+        """Refuse sampling that a chip with only its ``kept`` best logits (0: all) cannot serve."""
         if kept and self.repetition_penalty != 1:
             raise LuternError(
                 f"a repetition penalty needs all logits, but this machine keeps its {kept} best; leave it out, or "
@@ -78,7 +87,10 @@ class Sampling:
 
 
 def sample(logits: Logits, sampling: Sampling, random: np.random.Generator, seen: Collection[int] = ()) -> int:
-    """The host's choice among ``logits``; ``seen``: tokens that are there already. The lowest token wins a tie."""
+    """Return the host's choice among ``logits``.
+
+    ``seen`` are the tokens that are there already. The lowest token wins a tie.
+    """
     real = logits.real()
     if sampling.repetition_penalty != 1 and seen:
         again = np.isin(logits.tokens, np.fromiter(seen, np.int64))

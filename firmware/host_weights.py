@@ -1,9 +1,9 @@
-"""Weights that the host sends for every token: the other end of hw/memory/host.py.
+"""Sends the weights for every token from the host: the other end of hw/memory/host.py.
 
     WANT ─► HostWeights.take ─► ROW frames, if a row is wanted ─► RECORDS frames, as many as there is room for
 
-The record stream repeats the program's words without end, and runs ahead of the token: its offset is counted from SETUP
-on, so the chip's words are ``words[offset % record_words]``.
+The record stream repeats the program's words endlessly, and runs ahead of the token. Its offset counts from SETUP on,
+so the chip's words are ``words[offset % record_words]``.
 """
 
 from __future__ import annotations
@@ -16,21 +16,29 @@ from lutern.hw.protocol import CHUNK_BYTES, RECORDS, RESPONSE, ROW, WANT, Opcode
 
 OFFSET_SPAN = 1 << 32
 LINE_BITS = 10
-"""Bits that a byte takes on a serial line, 8N1: start, eight, stop."""
+"""Bits of a byte on a serial line, 8N1: one start bit, eight data bits, one stop bit."""
 
 
 def line_tokens_per_s(program: Program, baud: int) -> float:
-    """Tokens a second, if a serial line carried nothing but weights: the bound of a machine that has none."""
+    """Return the tokens a second of a serial line that carries nothing but weights.
+
+    It is the upper bound for a machine without weights of its own.
+    """
     return baud / LINE_BITS / program.bytes_per_token
 
 
 class HostWeights:
-    """What is to be sent next, from what the chip says that it has.
+    """Decides what is sent next, from what the chip says that it has. It returns frames and sends nothing itself.
 
-    Parameters: ``program``; ``room_words``, words that the chip holds. Nothing is sent here: frames are given.
+    Half of the room is used while the chip takes words, so that a row, which must follow the words in flight on the
+    line, arrives soon. All of it is used while a row is awaited, so that the line is also busy after the row.
 
-    Half of the room is used while the chip takes words, so that a row, which must go through the line behind what is
-    under way, comes soon; all of it while a row is waited for, so that the line is busy behind the row as well.
+    Parameters
+    ----------
+    program
+        The program whose words are sent.
+    room_words
+        Words that the chip can hold.
     """
 
     def __init__(self, program: Program, room_words: int) -> None:
@@ -43,27 +51,27 @@ class HostWeights:
         self.begin()
 
     def begin(self) -> None:
-        """The chip was set up: it waits for the first word."""
-        self.sent = self.offset = self.taken = 0  # words: sent, arrived, taken
-        self._most_sent = 0  # words that were ever sent
-        self.row = self.token = 0  # the row that is wanted or was last
+        """Start again: the chip was set up and waits for the first word."""
+        self.sent = self.offset = self.taken = 0  # numbers of words that were sent, arrived, and were taken
+        self._most_sent = 0  # highest number of words that were ever sent
+        self.row = self.token = 0  # the row that is wanted, or the last one
         self.place = self.row_words  # words of it that arrived
         self.row_sent = self.row_words
         self._sequence = 0
         self._sent_by: dict[int, tuple[int, int, int]] = {}  # by sequence number: sent, row, row_sent after that frame
 
     def takes(self, frame: Frame) -> bool:
-        """Whether a frame is the chip's WANT."""
+        """Return whether a frame is the chip's WANT."""
         return frame.opcode == Opcode.RECORDS | RESPONSE and len(frame.payload) == WANT.byte_count
 
     def take(self, frame: Frame) -> tuple[bytes, bool]:
-        """Frames to be sent upon a WANT, and whether it tells of progress."""
+        """Return the frames to be sent after a WANT, and whether it reports progress."""
         want = WANT.unpack(frame.payload)
         before = self.offset, self.taken, self.row, self.place
         offset, taken = _unwrapped(want["offset"], self.offset), _unwrapped(want["taken"], self.taken)
         self._most_sent = max(self._most_sent, self.sent)
         if not 0 <= taken <= offset <= self._most_sent or want["place"] > self.row_words:
-            return b"", False  # of a chip that was set up since, or of none: nothing of it was sent
+            return b"", False  # from a chip that was set up since, or from none: nothing of it was sent
         self.offset, self.taken = offset, taken
         if want["row"] != self.row:
             self.row, self.token, self.row_sent = want["row"], want["token"], 0
@@ -78,7 +86,10 @@ class HostWeights:
         return self.frames(), (self.offset, self.taken, self.row, self.place) != before
 
     def nudge(self) -> bytes:
-        """Frames to be sent when nothing comes: what the chip is not known to have, or words that make it answer."""
+        """Return the frames to be sent after a silence.
+
+        They have what the chip may lack, or words that make it answer.
+        """
         self._go_back()
         frames = self.frames()
         if not frames:
@@ -88,7 +99,7 @@ class HostWeights:
         return frames
 
     def frames(self) -> bytes:
-        """All that there is room for now."""
+        """Return all frames that there is room for now."""
         found = []
         while self.row_sent < self.row_words:
             found.append(self._row_frame())
@@ -98,7 +109,7 @@ class HostWeights:
         return b"".join(found)
 
     def _go_back(self) -> None:
-        """Send again what is not known to have come."""
+        """Go back to what is not known to have arrived, to send it again."""
         self.resent_count += self.sent > self.offset or self.row_sent > self.place
         self.sent, self.row_sent = self.offset, self.place
         self._sent_by.clear()
@@ -125,7 +136,7 @@ class HostWeights:
 
 
 def _unwrapped(number: int, before: int) -> int:
-    """A number modulo 2^32 that has grown since ``before``, or shrunk a little."""
+    """Return a number from its value modulo 2^32. It has grown since ``before``, or shrunk a little."""
     change = (number - before) % OFFSET_SPAN
     return before + (change if change < OFFSET_SPAN // 2 else change - OFFSET_SPAN)
 

@@ -1,7 +1,7 @@
-"""Which machine a chip is: a preset, as the digest that the chip answers with tells.
+"""Identifies the machine of a chip: the preset whose digest the chip answers with.
 
-A board's build changes a preset where the board wants it: how lanes are built, taps, counters, clock, depth of its
-memory. The first three are tried, the others stand in the INFO record.
+A board's build changes a preset in some points: how lanes are built, taps, counters, clock, depth of its memory. The
+first three are tried, and the others are in the INFO record.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIMITS = ("memory_words", "trit_beats", "max_width", "max_state", "max_vocab", "
 
 
 def identify(info: dict[str, Any], among: Iterable[HwConfig] = PRESETS.values()) -> HwConfig:
-    """The machine that INFO's record is of; ``LuternError`` when it is none of these."""
+    """Return the machine that INFO's record describes; ``LuternError`` if it is none of these."""
     known = list(among)
     for config in known:
         if any(getattr(config, name) != info[name] for name in SHAPE):

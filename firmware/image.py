@@ -9,18 +9,18 @@
                       *_proj.weight, lm_head.weight  uint8    trits, five in a byte (packing.pack_canonical)
                       tokenizer.json           uint8          deflated; its digest is that of the text
 
-About 1.6 bits a ternary weight, 16 or 12 an embedding. ``program.py`` lays an image out for one ``HwConfig``. A digest
-stands above every tensor and one above the metadata, so that a damaged file is refused before anything is computed with
-it; shapes are compared with the config's before a tensor is read, so that what the reader allocates is bounded by the
-size of the file, whatever its config claims. Images of version 3, whose embeddings have 16 bits, are read as well.
+A ternary weight takes about 1.6 bits, an embedding 16 or 12. ``program.py`` lays an image out for one ``HwConfig``.
+There is a digest of every tensor and one of the metadata, so a damaged file is refused before anything is computed with
+it. Shapes are compared with the config's before a tensor is read, so the reader never allocates more than the size of
+the file, whatever its config claims. Images of version 3, whose embeddings have 16 bits, can be read, too.
 
-Reading, two ways:
+There are two ways to read an image:
 
 ``read_image(path)``
     ``Image`` with ``weights``, an ``IntegerWeights``: two bits a trit, three bytes an embedding, 0.2 GB for a 370M.
 ``open_image(path)``
-    ``OpenImage``, of which nothing but the metadata is in memory. Everything else is memory-mapped, compared with its
-    digest when it is first asked for, and decoded then::
+    ``OpenImage``, of which only the metadata are in memory. Everything else is memory-mapped. It is compared with its
+    digest when it is first used, and decoded then::
 
         image.config, image.h_frac_bits, image.source, image.synthetic, image.conventions, image.digest
         image.embedding_bits                        16 or 12, of an element of the embedding table
@@ -88,7 +88,7 @@ BLOCK_TRITS = 1 << 22
 
 @dataclass(frozen=True)
 class Image:
-    """What an image file holds. ``digest`` names the image: it covers every byte that matters."""
+    """The content of an image file. ``digest`` names the image: it covers every byte that matters."""
 
     weights: IntegerWeights
     tokenizer_json: str
@@ -100,7 +100,7 @@ class Image:
 
 @dataclass(frozen=True)
 class PackedMatrix:
-    """A ternary matrix as the file has it. ``packed`` is memory-mapped and compared with its digest."""
+    """A ternary matrix as it is in the file. ``packed`` is memory-mapped and compared with its digest."""
 
     name: str
     rows: int
@@ -112,7 +112,7 @@ class PackedMatrix:
     where: str
 
     def blocks(self, trits: int = BLOCK_TRITS) -> Iterator[tuple[int, NDArray[np.int8]]]:
-        """(first row, trits of some rows), about ``trits`` of them at a time."""
+        """Yield (first row, trits of some rows), about ``trits`` of them at a time."""
         step = max(TRITS_PER_BYTE, trits // self.columns // TRITS_PER_BYTE * TRITS_PER_BYTE)  # whole bytes
         for row in range(0, self.rows, step):
             count = min(step, self.rows - row)
@@ -121,7 +121,7 @@ class PackedMatrix:
             yield row, unpack_canonical(part, count, self.columns, self.where)
 
     def build(self) -> Matrix:
-        """The matrix with all its trits."""
+        """Return the matrix with all its trits."""
         packed = np.empty((self.rows, row_bytes(self.columns)), np.uint8)
         cut = 0
         for row, block in self.blocks():
@@ -132,7 +132,7 @@ class PackedMatrix:
 
 
 class OpenImage:
-    """An image file, read as far as it is asked for; see the module's description."""
+    """An image file, of which only what is used is read; see the module's description."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = path = Path(path)
@@ -180,7 +180,7 @@ class OpenImage:
         return tuple(notes)
 
     def _activations(self) -> dict[str, Activation]:
-        """Of every tensor with a binary point of its own, or of none."""
+        """Return those of every tensor with a binary point of its own, or of none."""
         if "activations" not in self.body:
             return {}
         stored = self._part(self.body, "activations", dict)
@@ -192,7 +192,7 @@ class OpenImage:
         return {name: Activation(*stored[name]) for name in names}
 
     def _check_shapes(self) -> None:
-        """Every tensor is there, with the type and shape that the config gives it."""
+        """Refuse a file in which a tensor is missing or has another type or shape than the config says."""
         entries = self.file.entries
         length = sum(entries[TOKENIZER].shape) if TOKENIZER in entries else 0
         wanted = image_shapes(self.config, min(length, MAX_TOKENIZER_BYTES), self.embedding_bits)
@@ -209,7 +209,7 @@ class OpenImage:
                 )
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """A tensor as stored, memory-mapped; refused when its digest is wrong."""
+        """Return a tensor as stored, memory-mapped; it is refused if its digest is wrong."""
         tensor = self.file.map(name)
         if name not in self._known:
             if digest_of(tensor) != self.digests.get(name):
@@ -219,7 +219,7 @@ class OpenImage:
 
     @cached_property
     def tokenizer_json(self) -> str:
-        """Content of the tokenizer.json."""
+        """Return the content of the tokenizer.json."""
         inflater = zlib.decompressobj()
         try:
             text = inflater.decompress(self.file.map(TOKENIZER).tobytes(), MAX_TOKENIZER_BYTES)
@@ -234,7 +234,7 @@ class OpenImage:
             raise LuternError(f"{self.path}: {TOKENIZER} is not UTF-8; write the image again.") from None
 
     def gains(self, name: str) -> Gains:
-        """One vector of gains, by the name of its norm."""
+        """Return one vector of gains, by the name of its norm."""
         items = self.tensor(f"{name}.weight")
         mantissa, exponent = item_parts(items)
         size = np.abs(mantissa)
@@ -243,7 +243,7 @@ class OpenImage:
         return Gains.from_parts(mantissa, exponent, self._integer(self._vector_exponents, name, *BASE_RANGE))
 
     def matrix(self, name: str) -> PackedMatrix:
-        """One ternary matrix, packed; ``name`` without ``.weight``."""
+        """Return one ternary matrix, packed; ``name`` is without ``.weight``."""
         rows, columns = self.config.projections[name]
         constants = self._part(self._matrices, name, dict)
         scale = ScaleConstants(*(self._scalar(constants, field, name) for field in ("k", "e1", "e2")))
@@ -253,15 +253,15 @@ class OpenImage:
         return PackedMatrix(name, rows, columns, packed, frac_bits, scale, name in self.calibrated, where)
 
     def lower_bounds(self, index: int) -> Int:
-        """1 - LB of a layer."""
+        """Return 1 - LB of a layer."""
         items = self.tensor(LOWER_BOUNDS)[index]
         bounds = Bounds.from_parts(*item_parts(items)).values
-        written = Bounds.from_integers(np.maximum(bounds, 0)).items  # of several codings of a value only one
+        written = Bounds.from_integers(np.maximum(bounds, 0)).items  # only one of several codings of a value is valid
         self._check(np.array_equal(written, items), LOWER_BOUNDS)
         return bounds
 
     def embedding_rows(self, rows: Any = slice(None)) -> EmbeddingTable:
-        """The embedding table, or the rows of it that an index array or a slice names."""
+        """Return the embedding table, or the rows of it that an index array or a slice names."""
         codes, width = self.tensor(EMBEDDINGS)[rows], self.config.hidden_size
         if self.embedding_bits != WIDE_BITS:
             self._check(width % 2 == 0 or not (codes[..., -1] >> 4).any(), EMBEDDINGS)  # half a byte is left
@@ -271,7 +271,7 @@ class OpenImage:
         return table
 
     def weights(self) -> IntegerWeights:
-        """Everything, in memory."""
+        """Return everything, in memory."""
         return assemble(
             self.config,
             self.embedding_rows(),
@@ -309,12 +309,12 @@ class OpenImage:
 
 
 def open_image(path: str | Path) -> OpenImage:
-    """Open an image; a file that is damaged, foreign or too new is refused in one sentence."""
+    """Open an image. A file that is damaged, foreign or too new is refused in one sentence."""
     return OpenImage(path)
 
 
 def read_image(path: str | Path) -> Image:
-    """Read an image whole."""
+    """Read a whole image."""
     image = open_image(path)
     return Image(image.weights(), image.tokenizer_json, image.source, image.digests, image.digest, image.synthetic)
 

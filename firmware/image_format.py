@@ -1,4 +1,4 @@
-"""What an image file consists of: names, types and shapes of its tensors, its metadata and the digests in them.
+"""The format of an image file: names, types and shapes of its tensors, its metadata, and the digests in them.
 
 ``image.py`` describes the format and reads it, ``image_writer.py`` writes it.
 """
@@ -21,7 +21,7 @@ from lutern.model_ref.errors import LuternError, quoted
 
 FORMAT, VERSION = "lutern-image", 4
 WIDE_ONLY_VERSION = 3
-"""The version before: without ``embedding_bits``, which are 16 there. It is read, but not written."""
+"""The previous version, without ``embedding_bits``, which are 16 there. It is read, but not written."""
 METADATA_KEY = "lutern"
 EMBEDDINGS, LOWER_BOUNDS, TOKENIZER = "model.embeddings.weight", "model.lower_bounds", "tokenizer.json"
 MAX_METADATA_BYTES = 1 << 22  # 256 layers need 0.4 MB
@@ -30,14 +30,17 @@ BASE_RANGE = -2048, 2047  # exponents of gain vectors and of the embedding table
 
 
 def activation_names(config: ModelConfig) -> list[str]:
-    """Tensors with a binary point of their own, whose activations a calibrated image keeps."""
+    """Return the tensors with a binary point of their own, whose activations a calibrated image keeps."""
     return ["h", *(name for name in config.projections if name.endswith(("i_proj", "gate_proj")))]
 
 
 def image_shapes(
     config: ModelConfig, tokenizer_bytes: int, embedding_bits: int = WIDE_BITS
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of every tensor in the order of the file: items of 16 bits first, so that each is aligned."""
+    """Return type and shape of every tensor in the order of the file.
+
+    Items of 16 bits come first, so that each is aligned.
+    """
     item_shapes = {
         **config.tensor_shapes,
         EMBEDDINGS: (config.vocab_size, config.hidden_size),
@@ -57,17 +60,17 @@ def image_shapes(
 
 
 def digest_of(tensor: NDArray[Any]) -> str:
-    """SHA-256 of a tensor's bytes, in hexadecimal."""
+    """Return SHA-256 of a tensor's bytes, in hexadecimal."""
     return hashlib.sha256(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def seal(body: Mapping[str, Any]) -> str:
-    """Metadata as canonical JSON with the digest of everything else in it."""
+    """Return metadata as canonical JSON, with the digest of everything else in it."""
     return json.dumps({"digest": hashlib.sha256(_canonical(body)).hexdigest(), **body}, sort_keys=True)
 
 
 def unseal(text: str, path: Path) -> tuple[dict[str, Any], str]:
-    """Metadata and their digest; refuses what ``seal`` did not write."""
+    """Return metadata and their digest; what ``seal`` did not write is refused."""
     foreign = LuternError(f"{path} is no Lutern image; give a file that Lutern wrote from a checkpoint.")
     try:
         body = json.loads(text) if len(text) <= MAX_METADATA_BYTES else None

@@ -68,11 +68,13 @@ ROWS = 128
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of a checkpoint: the image's digest, and what the coding cost.
+    """The result of a conversion: the image's digest, and what the coding cost.
 
-    ``embedding_error``: relative RMS error of the embeddings as the first norm weighs them; in 16 bits, above
-    ``LARGEST_EMBEDDING_ERROR`` it is no longer small beside a code step. ``calibrated``, ``activations``: see
-    ``quantise.Constants``.
+    embedding_error
+        Relative RMS error of the embeddings, weighted as the first norm weights them. In 16 bits, an error above
+        ``LARGEST_EMBEDDING_ERROR`` is no longer small compared with a code step.
+    calibrated, activations
+        See ``quantise.Constants``.
     """
 
     digest: str
@@ -83,14 +85,17 @@ class Conversion:
 
 LARGEST_EMBEDDING_ERROR = 2.0**-8
 LARGEST_NARROW_ERROR = 2.0**-7
-"""Above this error a table is not written in 12 bits. No element has a larger one as long as the exponent's 4 bits
-reach it, so too many elements are too small beside the largest. Bfloat16 tables have half of it."""
+"""Above this error a table is not written in 12 bits.
+
+No element that the 4 bits of the exponent reach has a larger error. So a larger one means that too many elements are
+too small compared with the largest. Bfloat16 tables have half of this error.
+"""
 LONGEST_ACTIVATION = Activation(9.99e15, 9.99e15)  # 18 characters each; from 1e16 on Python writes exponents
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """What an image says about where it comes from (``notes`` as ``Checkpoint.notes``), its text and its table."""
+    """Where an image comes from (``notes`` as ``Checkpoint.notes``), with its text and its table."""
 
     source: str
     synthetic: str
@@ -100,7 +105,7 @@ class _Origin:
 
 
 class _ImageWriter:
-    """Tensors as they come, their digests, and the metadata at the end."""
+    """Writes tensors as they come, their digests, and the metadata at the end."""
 
     def __init__(self, file: ContainerWriter) -> None:
         self.file = file
@@ -129,7 +134,7 @@ class _ImageWriter:
 def _layout(
     config: ModelConfig, tokenizer: bytes, origin: _Origin
 ) -> tuple[bytes, dict[str, tuple[str, tuple[int, ...]]], dict[str, str]]:
-    """The tokenizer as it is stored, every tensor's type and shape, and metadata as long as any of this image."""
+    """Return the tokenizer as it is stored, every tensor's type and shape, and metadata of the greatest length."""
     if len(tokenizer) > MAX_TOKENIZER_BYTES:
         raise LuternError(f"the tokenizer is larger than {MAX_TOKENIZER_BYTES} bytes; give that of the checkpoint.")
     packed = zlib.compress(tokenizer, 9)
@@ -145,7 +150,7 @@ def image_size(
     conventions: Conventions,
     embedding_bits: int = WIDE_BITS,
 ) -> int:
-    """Bytes of the file that ``convert`` writes."""
+    """Return the bytes of the file that ``convert`` writes."""
     origin = _Origin(source, checkpoint.synthetic, checkpoint.notes, conventions, embedding_bits)
     _, shapes, metadata = _layout(checkpoint.config, tokenizer_json, origin)
     return container_bytes(shapes, metadata)
@@ -201,7 +206,7 @@ def _body(config: ModelConfig, origin: _Origin, found: Constants, base: int, dig
 
 
 def _widest(config: ModelConfig) -> Constants:
-    """Constants whose metadata are at least as long as those of any image of this shape."""
+    """Return constants whose metadata are at least as long as those of any image of this shape."""
     low = FRAC_BITS_RANGE[0]
     scalar = MANTISSA_MAX, -(1 << (SCALAR_EXPONENT_BITS - 1))
     nothing = np.zeros(0, np.int64)
@@ -225,7 +230,10 @@ def write_image(
     synthetic: str = "",
     conventions: Conventions | None = None,
 ) -> str:
-    """Write an image; the file appears whole or not at all. Returns its digest; equal inputs give equal files."""
+    """Write an image, and return its digest.
+
+    The file appears complete or not at all. Equal inputs give equal files.
+    """
     text = tokenizer_json.encode() if isinstance(tokenizer_json, str) else tokenizer_json
     origin = _Origin(source, synthetic, (), conventions or Conventions(), weights.embeddings.bits)
     config, matrices = weights.config, _matrices_of(weights)
@@ -256,7 +264,7 @@ def convert(
     conventions: Conventions | None = None,
     embedding_bits: int = WIDE_BITS,
 ) -> Conversion:
-    """Write the image of a checkpoint, one tensor at a time; the same file that ``write_image`` writes.
+    """Write the image of a checkpoint, one tensor at a time; it is the same file that ``write_image`` writes.
 
     A table that loses too much in 12 bits is refused.
     """
@@ -285,7 +293,7 @@ def convert(
 def _write_embeddings(
     writer: _ImageWriter, values: NDArray[np.float32], gains: NDArray[np.float32], bits: int
 ) -> tuple[int, float, float]:
-    """Base of the coded table, its largest magnitude and the relative RMS error of table times gains."""
+    """Return the base of the coded table, its largest magnitude and the relative RMS error of table times gains."""
     top, base, largest = embedding_top(values), 0, 0.0
     squares, errors = 0.0, 0.0
     for start in range(0, len(values), ROWS):
@@ -305,7 +313,7 @@ def _write_embeddings(
 
 
 def _gains_of(weights: IntegerWeights) -> dict[str, Gains]:
-    """Every gain vector by its tensor's name without ``.weight``; a matrix's own is its ``norm``."""
+    """Return every gain vector by its tensor's name without ``.weight``; a matrix's own is its ``norm``."""
     found: dict[str, Gains] = {}
 
     def add(prefix: str, names: VectorNames, gains: tuple[Gains | None, list[Gains]]) -> None:

@@ -1,16 +1,16 @@
-"""Finds when a DDR3 part's words are to be taken: read leveling of each byte of its data pins, by march tests.
+"""Finds when the words of a DDR3 part must be sampled: read leveling of each byte of its data pins, by march tests.
 
     for each delay and slip: LEVEL (all bytes alike) ─► MEMORY_TEST ─► bytes that were wrong │
                                                         LEVEL ─► bytes whose strobe was seen ├─► a map of each byte
     the longest run of delays that pass with some slip ─► its middle ─► LEVEL ─► a longer march
 
-A setting passes for a byte if all of its words came back and the strobe of a read was seen. The bytes get the same
-setting in a trial and are judged apart, so 32 trials are enough for any number of them. DDR3 keeps its words while
-settings change, but those that were marched over are lost: the last LEVEL_WORDS of the memory, where an image seldom
-ends. The chip forgets its settings with a reset, so each session begins with this.
+A setting passes for a byte if all of its words came back and the strobe of a read was seen. In a trial all bytes get
+the same setting and are judged one by one, so 32 trials are enough for any number of bytes. DDR3 keeps its words while
+settings change, except those that were marched over: the last LEVEL_WORDS of the memory, where an image seldom ends. A
+reset clears the settings of the chip, so each session begins with leveling.
 
-Cost: 4 commands a trial with two bytes, 132 in all, one after the other: 0.2 s where a bridge takes 1 ms for each, 2 s
-where it takes 16 ms. The marches are 50,000 cycles of the memory.
+Cost: 4 commands a trial with two bytes, 132 in all, one after the other. They take 0.2 s if a bridge takes 1 ms for
+each, and 2 s if it takes 16 ms. The marches take 50,000 cycles of the memory.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from lutern.model_ref.errors import LuternError
 
 TRIAL_WORDS = 64
 LEVEL_WORDS = 1024
-"""Words of the march with the settings that were chosen."""
+"""Words of the march with the chosen settings."""
 TRIES = 8
-"""Most times that a trial is made: a resent LEVEL answers of no reads."""
+"""Most attempts at one trial. A LEVEL that is sent again reports no reads."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """``delay`` in quarters of a clock of the part, ``slip`` in beats."""
+    """A setting: ``delay`` in quarters of a clock of the part, ``slip`` in beats."""
 
     delay: int
     slip: int
@@ -43,13 +43,13 @@ SETTINGS = tuple(Setting(delay, slip) for slip in range(LEVEL_SLIPS) for delay i
 
 @dataclass(frozen=True)
 class ByteLevel:
-    """What a byte of the data pins showed: the settings that ``passed``, and the one that was ``chosen``."""
+    """The result of one byte of the data pins: the settings that ``passed``, and the one that was ``chosen``."""
 
     passed: frozenset[Setting]
     chosen: Setting
 
     def text(self) -> str:
-        """Slips with a setting that passed, each with its delays from 0 on, and the chosen setting."""
+        """Return the slips with a setting that passed, each with its delays from 0 on, and the chosen setting."""
         maps = ", ".join(
             f"slip {slip} {delay_map(self.passed, slip)}"
             for slip in range(LEVEL_SLIPS)
@@ -60,24 +60,24 @@ class ByteLevel:
 
 @dataclass(frozen=True)
 class Leveling:
-    """The result for each byte of the data pins; ``words`` is the length of the march that they passed."""
+    """The result of each byte of the data pins; ``words`` is the length of the march that they passed."""
 
     of_bytes: tuple[ByteLevel, ...]
     words: int
 
     def text(self) -> str:
-        """For `lutern selftest`."""
+        """Return the text for `lutern selftest`."""
         parts = [f"byte {number}: {level.text()}" for number, level in enumerate(self.of_bytes)]
         return f"{'; '.join(parts)}; {self.words:,} words, no error"
 
 
 def delay_map(passed: frozenset[Setting], slip: int) -> str:
-    """A digit for each delay from 0 on: 1 where it passed."""
+    """Return a digit for each delay from 0 on: 1 if it passed."""
     return "".join(str(int(Setting(delay, slip) in passed)) for delay in range(LEVEL_DELAYS))
 
 
 def longest_run(delays: list[int]) -> list[int]:
-    """The most delays in a row, the first of such runs."""
+    """Return the longest run of consecutive delays, the first one if there are several."""
     runs: list[list[int]] = []
     for delay in sorted(delays):
         if not runs or delay != runs[-1][-1] + 1:
@@ -87,14 +87,17 @@ def longest_run(delays: list[int]) -> list[int]:
 
 
 def has_strobe(bursts: set[Setting]) -> bool:
-    """Whether a byte has a strobe: it is seen with some delay, whatever the slip; noise is now and then."""
+    """Return whether a byte has a strobe.
+
+    A strobe is seen with some delay for every slip, while noise is seen now and then.
+    """
     return any(all(Setting(delay, slip) in bursts for slip in range(LEVEL_SLIPS)) for delay in range(LEVEL_DELAYS))
 
 
 def choose(passed: frozenset[Setting]) -> Setting:
-    """Middle of the longest run of delays, whatever the slip; then the slip with most delays of those that pass there.
+    """Return the middle of the longest run of delays, for any slip, with the slip that passes with most delays there.
 
-    A delay moves the gate of the strobe, which has one window; from some delay on the same window needs another slip.
+    A delay moves the gate of the strobe, which has one window. From some delay on the same window needs another slip.
     """
     run = longest_run(sorted({setting.delay for setting in passed}))
     delay = run[(len(run) - 1) // 2]
@@ -105,7 +108,7 @@ def choose(passed: frozenset[Setting]) -> Setting:
 def level_reads(client: Client, config: HwConfig) -> Leveling:
     """Find and set the settings of each byte. The words that it marches over are lost.
 
-    Raises ``LuternError`` where a byte has no setting that passes, and where the part does not answer at all.
+    A ``LuternError`` is raised if a byte has no setting that passes, or if the part does not answer at all.
     """
     byte_count = level_bytes(config)
     passed: list[set[Setting]] = [set() for _ in range(byte_count)]
@@ -143,7 +146,10 @@ def level_reads(client: Client, config: HwConfig) -> Leveling:
 
 
 def _trial(client: Client, config: HwConfig, settings: list[Setting], words: int) -> tuple[int, int]:
-    """Bytes of the data pins that were wrong in a march with ``settings``, and bytes whose strobe was seen."""
+    """March with ``settings``.
+
+    Return the bytes of the data pins that were wrong, and those whose strobe was seen.
+    """
     byte_count = len(settings)
     for _ in range(TRIES):
         before = client.resent_count
@@ -162,7 +168,7 @@ def _trial(client: Client, config: HwConfig, settings: list[Setting], words: int
 
 
 def _set_level(client: Client, byte: int, setting: Setting) -> int:
-    """Bytes whose strobe was seen since the setting before."""
+    """Set a byte, and return the bytes whose strobe was seen since the setting before."""
     command = LEVEL.pack(byte=byte, delay=setting.delay, slip=setting.slip)
     try:
         answer = client.transact(Opcode.LEVEL, command)
@@ -175,12 +181,12 @@ def _set_level(client: Client, byte: int, setting: Setting) -> int:
 
 
 def _lanes(byte: int, byte_count: int) -> int:
-    """Bits of ``wrong_bytes`` that are a byte of the data pins."""
+    """Return the bits of ``wrong_bytes`` that belong to a byte of the data pins."""
     return sum(1 << lane for lane in range(byte, WRONG_BYTES, byte_count))
 
 
 def level_range(config: HwConfig, words: int) -> tuple[int, int]:
-    """First word and count of a march: the last of the memory."""
+    """Return first word and count of a march, at the end of the memory."""
     count = min(words, config.memory_words)
     return config.memory_words - count, count
 

@@ -1,10 +1,10 @@
-"""What a machine has too little of for a model: memory first, since a larger one cannot be configured.
+"""Says what a machine has too little of for a model. Memory comes first, since a larger one cannot be configured.
 
     ModelConfig, HwConfig ─► sizes_of ─► memory_bytes    of the record stream, the embedding table, the state
                          └─► lacks ──┬─► check_fit       one sentence: the first of them, and the others by number
                                      └─► reason_against  the first of them alone, for tables
 
-The limits that are one chip's, block RAM and LUT, are in measure/fits.py.
+measure/fits.py has the limits of one chip, block RAM and LUT.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ from lutern.model_ref.embedding import NARROW_BITS, WIDE_BITS
 from lutern.model_ref.errors import LuternError
 
 STATE_BYTES = STATE_BITS // 8
-"""Of an element of state."""
+"""Bytes of an element of state."""
 MOST_SLOTS = 64
-"""Conversations that wait in a memory for their turn: more than a host of one machine has use for."""
+"""Most conversations that wait in a memory for their turn; a host of one machine needs no more."""
 DEEPEST_FIFO = 1 << 16
-"""Words: room for the gains of any machine, with which the size of a program is known that has no room for its own."""
+"""Words that hold the gains of any machine.
+
+With them the size of a program is computed for a machine whose own FIFO is too short.
+"""
 MORE_TO_SAY = 2.0
-"""Up to this share of a memory the missing bytes are said, above it how many times as much is needed."""
+"""Up to this share of a memory the text gives the missing bytes, above it the factor that is needed."""
 
 
 @dataclass(frozen=True)
 class Lack:
     """Something of which a machine has less than a model needs.
 
-    ``text`` is a clause with both numbers, ``brief`` names them where another lack comes first.
+    ``text`` is a clause with both numbers. ``brief`` is used if another lack comes first.
     """
 
     what: str
@@ -45,13 +48,13 @@ class Lack:
 
 
 def state_elements(model_config: ModelConfig) -> int:
-    """Elements of state of one stream."""
+    """Return the elements of state of one stream."""
     return model_config.num_hidden_layers * model_config.hidden_size
 
 
 @lru_cache(maxsize=256)
 def sizes_of(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
-    """``program_sizes``, of a machine whose FIFO is too short for gains as well, since that is a lack of its own."""
+    """Return ``program_sizes``, even for a machine whose FIFO is too short for gains, which is a lack of its own."""
     try:
         return program_sizes(model_config, hw_config, embedding_bits)
     except LuternError:
@@ -59,13 +62,16 @@ def sizes_of(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int
 
 
 def state_words(model_config: ModelConfig, hw_config: HwConfig) -> int:
-    """Words of one stream's state in the memory of words; 0 where the state is in block RAM."""
+    """Return the words of one stream's state in the memory of words; 0 if the state is in block RAM."""
     sizes = sizes_of(model_config, hw_config)
     return sizes.layers * sizes.state_words
 
 
 def memory_bytes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
-    """Bytes of a machine's memories that a shape takes, with the state of one stream where it is in memory."""
+    """Return the bytes of a machine's memories that a shape takes.
+
+    They include the state of one stream if that is in memory.
+    """
     sizes = sizes_of(model_config, hw_config, embedding_bits)
     words = sizes.words + state_words(model_config, hw_config)
     return words * hw_config.word_bytes + sizes.beats * hw_config.beat_bytes
@@ -73,7 +79,7 @@ def memory_bytes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits:
 
 @lru_cache(maxsize=256)
 def lacks(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> tuple[Lack, ...]:
-    """Everything that a machine has too little of for a shape, in the order that matters."""
+    """Return everything that a machine has too little of for a shape, the most important first."""
     return (
         *_memory_lacks(model_config, hw_config, embedding_bits),
         *_limit_lacks(model_config, hw_config),
@@ -108,7 +114,10 @@ def _memory_lacks(model_config: ModelConfig, hw_config: HwConfig, embedding_bits
 
 
 def _memory_lack(what: str, field: str, needed: int, held: int, narrow: int, hw_config: HwConfig, state: int) -> Lack:
-    """A memory that is too small, and whether the narrowest elements of the embedding table would change that."""
+    """Return the lack of a memory that is too small.
+
+    It says whether the narrowest elements of the embedding table would change that.
+    """
     text = (
         f"the model needs {needed:,} bytes of {what}, {hw_config.name} has {held:,} ({field}): {excess(needed, held)}"
     )
@@ -120,7 +129,7 @@ def _memory_lack(what: str, field: str, needed: int, held: int, narrow: int, hw_
 
 
 def excess(needed: int, held: int) -> str:
-    """By how much a memory is too small, in a few words."""
+    """Return by how much a memory is too small, in a few words."""
     if needed > MORE_TO_SAY * held:
         return f"{needed / held:,.{0 if needed >= 10 * held else 1}f} times as much"
     over = needed - held
@@ -143,7 +152,10 @@ def _limit_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lac
 
 
 def _layout_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lack]:
-    """Sizes that are no multiples, and records that cannot be laid out, such as gains for which a FIFO is too short."""
+    """Return sizes that are no multiples, and records that cannot be laid out.
+
+    An example are gains for which a FIFO is too short.
+    """
     results = hw_config.results_per_cycle
     for what, value in (
         ("hidden size", model_config.hidden_size),
@@ -163,7 +175,7 @@ def _layout_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[La
 
 
 def check_fit(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> None:
-    """Refuse, by name and number, a shape that the machine cannot hold."""
+    """Refuse a shape that the machine cannot hold, with names and numbers."""
     found = lacks(model_config, hw_config, embedding_bits)
     if found:
         advice = "" if "choose" in found[0].text else "; choose a larger preset or a smaller model"
@@ -171,7 +183,7 @@ def check_fit(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: in
 
 
 def reasons(found: Sequence[Lack], numbers: bool = True) -> str:
-    """The first lack, and the others in brief, or only by their names."""
+    """Return the first lack, and the others in brief, or only by their names."""
     first, *others = found
     if not others:
         return first.text
@@ -181,13 +193,16 @@ def reasons(found: Sequence[Lack], numbers: bool = True) -> str:
 
 
 def reason_against(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> str | None:
-    """Why a machine does not hold a shape, one reason of perhaps several; None if it does."""
+    """Return why a machine does not hold a shape, one reason of perhaps several; None if it does."""
     found = lacks(model_config, hw_config, embedding_bits)
     return found[0].text.partition(";")[0] if found else None
 
 
 def state_slots(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
-    """Conversations whose states a machine holds: at most its streams, or ``MOST_SLOTS`` where S is in memory."""
+    """Return how many conversations' states a machine holds.
+
+    They are at most its streams, or ``MOST_SLOTS`` if S is in memory.
+    """
     if hw_config.state == "block":
         return min(hw_config.streams, hw_config.max_state // state_elements(model_config))
     room = max(0, hw_config.memory_words - sizes_of(model_config, hw_config, embedding_bits).words)

@@ -1,13 +1,13 @@
-"""What the link measures of its line: frames answered and lost, and the error rate that follows from them.
+"""Measures the line of the link: frames answered and lost, and the error rate that follows from them.
 
     lost frames ─┐
     bytes ───────┴─► errors a byte p ─► length of frames: the L that brings most, L / (L + 12) · (1 - p)^(L + 24)
-                                    └─► patience: so many frames that all of them are lost once in 10^9 times
+                                    └─► patience: number of frames that are all lost only once in 10^9 times
 
-A frame that is lost had an error somewhere in its bytes, on average after half of them; so p is the number of lost
-frames over the bytes of the others and half the bytes of these. Older frames count half as much every 256 KiB. Frames
-that no answer has followed yet count for the length, which is then shortened at once, but not for the patience: a board
-that is dead must not look like a bad line.
+A lost frame had an error somewhere in its bytes, on average after half of them. So p is the number of lost frames over
+the bytes of the others and half the bytes of these. Older frames count half as much every 256 KiB. Frames that no
+answer has followed yet count for the length, which is then shortened at once. They do not count for the patience,
+because a dead board must not look like a bad line.
 """
 
 from __future__ import annotations
@@ -17,28 +17,31 @@ import math
 from lutern.hw.protocol import CHUNK_BYTES, CRC_BYTES, HEADER_BYTES, WRITE
 
 OVERHEAD_BYTES = WRITE.byte_count + HEADER_BYTES + CRC_BYTES + 2
-"""Bytes of a WRITE beside its words, which are also those of its answer."""
+"""Bytes of a WRITE in addition to its words; its answer has as many."""
 CHUNKS = tuple(CHUNK_BYTES >> shift for shift in range(5))
 SPAN_BYTES = 1 << 18
 PRIOR_BYTES = 1 << 14
-"""Bytes without an error that count from the start: the first lost frame does not shorten those that follow."""
+"""Bytes without an error that count from the start, so that the first lost frame does not shorten the next ones."""
 ALL_LOST = 1e-9
 MOST_FRAMES = 64
-"""So many without an answer are enough on any line."""
+"""This number of frames without an answer is enough on any line."""
 NOTED_ERRORS = 4.0
-"""Fewer errors are not worth a word to the user."""
+"""Fewer errors are not reported to the user."""
 
 
 class LineQuality:
-    """``answered_count`` and ``lost_count``: frames; one that is lost and sent again may count in both."""
+    """Counts frames and bytes, and computes the error rate.
+
+    ``answered_count`` and ``lost_count`` count frames. A frame that is lost and sent again may count in both.
+    """
 
     def __init__(self) -> None:
         self.answered_count = self.lost_count = 0
         self._errors = self._bytes = 0.0
-        self._open_errors = self._open_bytes = 0.0  # of frames that no answer has followed yet
+        self._open_errors = self._open_bytes = 0.0  # those of frames that no answer has followed yet
 
     def answered(self, byte_count: int) -> None:
-        """A frame and its answer, so many bytes, came whole."""
+        """Note that a frame and its answer, ``byte_count`` bytes together, arrived undamaged."""
         self.answered_count += 1
         self._errors += self._open_errors
         self._bytes += self._open_bytes + byte_count
@@ -47,7 +50,10 @@ class LineQuality:
             self._errors, self._bytes = self._errors / 2, self._bytes / 2
 
     def lost(self, byte_count: int, *, is_certain: bool) -> None:
-        """A frame of so many bytes, or its answer, was lost. ``is_certain``: a later frame was answered."""
+        """Note that a frame of ``byte_count`` bytes, or its answer, was lost.
+
+        ``is_certain``: a later frame was answered.
+        """
         self.lost_count += 1
         if is_certain:
             self._errors, self._bytes = self._errors + 1, self._bytes + byte_count / 2
@@ -60,7 +66,7 @@ class LineQuality:
         return self._errors / self._bytes if self._errors else 0.0
 
     def chunk_bytes(self) -> int:
-        """Bytes of words in a WRITE that bring most through the line."""
+        """Return the bytes of words in a WRITE with which the line carries most."""
         rate = (self._errors + self._open_errors) / (PRIOR_BYTES + self._bytes + self._open_bytes)
         if rate == 0:
             return CHUNK_BYTES
@@ -71,22 +77,25 @@ class LineQuality:
         return max(CHUNKS, key=brought)
 
     def frames_enough(self, byte_count: int) -> int:
-        """So many frames of ``byte_count`` bytes with their answers are not all lost by errors of this line."""
+        """Return a number of frames that errors of this line do not destroy all.
+
+        Each frame has ``byte_count`` bytes with its answer.
+        """
         loss = 1 - math.exp(-self.error_rate * byte_count)
         if loss <= ALL_LOST:
             return 1
         return min(MOST_FRAMES, math.ceil(math.log(ALL_LOST) / math.log(loss))) if loss < 1 else MOST_FRAMES
 
     def note(self) -> str:
-        """The error rate in words; nothing for a line that is good."""
+        """Return the error rate in words; nothing for a good line."""
         if self._errors < NOTED_ERRORS or self.error_rate == 0:
             return ""
         digits = round(1 / self.error_rate)
-        step = 10 ** max(0, len(str(digits)) - 2)  # two digits are all that such a measurement has
+        step = 10 ** max(0, len(str(digits)) - 2)  # such a measurement has two digits at most
         return f"1 byte in {max(1, round(digits / step) * step):,} is damaged"
 
     def text(self) -> str:
-        """What was measured, as a clause."""
+        """Return what was measured, as a clause."""
         note = self.note()
         lost = self.lost_count - round(self._open_errors)
         counts = f"{self.answered_count:,} frame{'s' * (self.answered_count != 1)} came through and {lost:,} did not"

@@ -1,18 +1,18 @@
-"""The host's end of the link: commands, resent until their answers come.
+"""The host's end of the link: it sends commands, and sends them again until their answers come.
 
     transact(opcode, payload) ─► frame ─► Link.write ═► gateware ═► Link.read ─► the frame with our number
                                    ▲                                    │
                                    └──── again, as line_quality says ◄──┘ none in time
 
-    transact_all(opcode, payloads): up to WINDOW of them under way at once, so that the line never waits for an answer
+    transact_all(opcode, payloads): up to WINDOW of them in flight at once, so that the line never waits for an answer
 
-A damaged frame is dropped by whoever receives it: any damage shows as silence, and silence is answered by a resend,
-which is safe (see hw/protocol.py). The gateware answers in order, so of several under way those before the one that is
-answered are lost, and are sent again at once.
+The receiver drops a damaged frame, so any damage looks like silence. After a silence the command is sent again, which
+is safe (see hw/protocol.py). The gateware answers in order. So if a command is answered, all those in flight that were
+sent before it are lost, and are sent again at once.
 
-The host gives up when nothing at all is answered: not for ``TRIES`` silences in a row, and not by so many frames that
-the line, as bad as it was measured, cannot have lost all of them. Then it asks for INFO, to know whether the board is
-silent or only this command is not answered.
+The host gives up if nothing at all is answered: ``TRIES`` times in a row, and not one of so many frames that the line,
+at its measured error rate, cannot have lost all of them. Then it asks for INFO, to find out whether the board is silent
+or only this command is not answered.
 """
 
 from collections import deque
@@ -28,38 +28,43 @@ from lutern.hw.protocol import CHECKSUM, ERROR, FRAME_BYTES, INFO, PAYLOAD_BYTES
 
 TRIES = 4
 HEARD_TRIES, NEW_HEARD_TRIES = 4, 2
-"""So many times as patient where bytes come, but damaged: with a board that has answered before, and with a new one."""
+"""Factors of the patience if bytes come, but damaged: with a board that has answered before, and with a new one."""
 WINDOW = 64
-"""Commands under way at once: 34 KB, more than the 19 KB that a line of 12 Mbaud carries in the 16 ms for which a USB
-bridge may hold an answer back. Far less than there are sequence numbers: a late answer is never taken for another's."""
-BABBLE_BYTES = 16 * FRAME_BYTES  # a line that babbles is as bad as a silent one
+"""Commands in flight at once.
+
+They are 34 KB, more than the 19 KB that a line of 12 Mbaud carries in the 16 ms for which a USB bridge may hold an
+answer back. The number is much smaller than that of sequence numbers, so a late answer is never taken for another's.
+"""
+BABBLE_BYTES = 16 * FRAME_BYTES  # a line that sends nonsense without end is as bad as a silent one
 TIMEOUT_S = 1.0
 TOKEN_TIMEOUT_S = 1.0  # more, for each token of a RUN
-SILENCE_S = 0.5  # in a run whose words the host sends: a chip that lives asks for the next ones long before
+SILENCE_S = 0.5  # in a run whose words the host sends; a working chip asks for the next ones much earlier
 CHECKSUM_BYTES_PER_S = 200_000
-"""Slowest: a simulated board, whose second of patience has 2 million cycles; a chip sums a byte a cycle, and waits
-for its memory at times."""
+"""The slowest rate: a simulated board, whose second of patience has 2 million cycles.
+
+A chip sums a byte a cycle, and sometimes waits for its memory.
+"""
 LONG_ANSWERS = (Opcode.RUN, Opcode.LOGITS, Opcode.COUNTERS)
 ANSWER_BYTES = 64
-"""Bytes of the frame of other answers, at most."""
+"""Most bytes of the frame of other answers."""
 PROBES, MOST_PROBES = 2, 8
-"""INFOs that are sent after a silence, and that are under way at most."""
+"""INFOs that are sent after a silence, and most that are in flight."""
 
 
 class Server(Protocol):
-    """What a chip without weights asks for in the middle of a RUN: ``host_weights.HostWeights``."""
+    """Serves what a chip without weights asks for in the middle of a RUN: ``host_weights.HostWeights``."""
 
     def takes(self, frame: Frame) -> bool:
-        """Whether a frame is for it."""
+        """Return whether a frame is for the server."""
 
     def take(self, frame: Frame) -> tuple[bytes, bool]:
-        """Bytes to be sent upon it, and whether it tells of progress."""
+        """Return the bytes to be sent in response to a frame, and whether it reports progress."""
 
     def frames(self) -> bytes:
-        """Bytes that can be sent at once."""
+        """Return the bytes that can be sent at once."""
 
     def nudge(self) -> bytes:
-        """Bytes to be sent after a silence."""
+        """Return the bytes to be sent after a silence."""
 
 
 class Link(Protocol):
@@ -69,28 +74,33 @@ class Link(Protocol):
         """Send all of `data`."""
 
     def read(self, limit: int, timeout_s: float) -> bytes:
-        """At most `limit` bytes, as soon as there are any; none when `timeout_s` has passed."""
+        """Return at most `limit` bytes, as soon as there are any; none when `timeout_s` has passed."""
 
 
 Split = Callable[[bytes, int], Iterable[bytes]]
-"""Called with a payload and the bytes of words that a frame should have: payloads that do the same."""
+"""Called with a payload and the bytes of words that a frame should have; returns payloads that do the same."""
 
 
 @dataclass
 class _Sent:
-    """A command under way."""
+    """A command in flight."""
 
     payload: bytes
     frame: bytes
-    is_probe: bool = False  # an INFO, whose answer nobody wants but to know what was lost before it
+    is_probe: bool = False  # an INFO, whose answer only shows what was lost before it
 
 
 class Client:
-    """Commands and their answers over a Link.
+    """Sends commands over a Link, and returns their answers.
 
-    ``quality`` is what is measured of the line; ``server`` answers a chip that has no weights of its own, while it
-    runs; ``token_cycles`` bounds the cycles of a token, where they are known. A simulated board as ``link`` says its
-    ``cycles_per_second`` of patience.
+    quality
+        What is measured of the line.
+    server
+        Answers a chip that has no weights of its own, while it runs.
+    token_cycles
+        Bound of the cycles of a token, if it is known.
+
+    A simulated board as ``link`` has an attribute ``cycles_per_second``, its cycles in a second of patience.
     """
 
     def __init__(
@@ -115,11 +125,11 @@ class Client:
         return self.quality.lost_count
 
     def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
-        """The payload of the answer to one command.
+        """Return the payload of the answer to one command.
 
-        Raises RefusedError when the gateware refuses, LinkError when no answer comes. The first command of all is INFO,
-        by itself if need be: it shows that the other end speaks this version, and it keeps a RUN of an earlier program
-        with the same sequence number from being taken for ours.
+        It raises RefusedError if the gateware refuses, and LinkError if no answer comes. The first command of all is
+        INFO, which is sent by itself if need be. It shows that the other end speaks this version. It also prevents a
+        RUN of an earlier program with the same sequence number from being taken for ours.
         """
         if len(payload) > PAYLOAD_BYTES:
             raise LinkError(
@@ -133,15 +143,15 @@ class Client:
     def transact_all(
         self, opcode: Opcode, payloads: Iterable[bytes], split: Split | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Commands of one kind, ``WINDOW`` of them under way at once: (payload, payload of the answer), as they come.
+        """Send commands of one kind, ``WINDOW`` of them in flight; yield (payload, payload of the answer) as they come.
 
-        Only for commands that may be carried out twice and in any order. A payload that is lost on a bad line is
-        ``split``, and its parts come in its place. Raises as ``transact`` does.
+        It is only for commands that may be executed twice and in any order. A payload that is lost on a bad line is
+        ``split``, and its parts take its place. It raises as ``transact`` does.
         """
         if not self._is_greeted:
             self._greet()
         source = iter(payloads)
-        parts: deque[bytes] = deque()  # of payloads that were split
+        parts: deque[bytes] = deque()  # parts of payloads that were split
         under_way: dict[int, _Sent] = {}  # by sequence number, in the order in which they were sent last
         while True:
             while len(under_way) < WINDOW and self._has_numbers(under_way, 1 + MOST_PROBES):
@@ -179,12 +189,14 @@ class Client:
         self._send(frame)
 
     def _has_numbers(self, under_way: dict[int, _Sent], count: int) -> bool:
-        """Whether none of the next sequence numbers is under way."""
+        """Return whether none of the next sequence numbers is in flight."""
         return not any((self._sequence + step) & 0xFF in under_way for step in range(1, count + 1))
 
     def _probe(self, under_way: dict[int, _Sent]) -> None:
-        """Nothing was answered in time: ask for INFO, whose answer shows that all before it are lost. One more copy of
-        all that is under way would keep a slow line busy for longer than the silence that is waited for."""
+        """Ask for INFO after a silence; its answer shows that all commands before it are lost.
+
+        Another copy of all that is in flight would keep a slow line busy for longer than the time of the silence.
+        """
         probes = [number for number, sent in under_way.items() if sent.is_probe]
         for number in probes[: max(0, len(probes) + PROBES - MOST_PROBES)]:
             del under_way[number]
@@ -195,7 +207,7 @@ class Client:
     def _send_again(
         self, opcode: Opcode, under_way: dict[int, _Sent], lost: list[int], parts: deque[bytes], split: Split | None
     ) -> None:
-        """Send what is lost again, behind all others, or leave it to be sent in parts."""
+        """Send lost commands again, after all others, or leave them to be sent in parts."""
         for number in lost:
             self.quality.lost(len(under_way[number].frame), is_certain=True)
         most = self.quality.chunk_bytes()
@@ -225,13 +237,13 @@ class Client:
             self._silence = Silence()
 
     def _refuse(self, opcode: Opcode, answer: Frame) -> None:
-        """Raise what an answer with our number says if it is an error."""
+        """Raise the error that an answer with our number contains."""
         if answer.opcode == Opcode.ERROR and len(answer.payload) == ERROR.byte_count:
             self._silence = Silence()
             raise RefusedError(opcode, answer.payload[0])
 
     def _end_round(self, opcode: Opcode, frame_bytes: int) -> None:
-        """Nothing was answered in time: raise if that was enough."""
+        """Note that nothing was answered in time, and raise if that was enough."""
         silence = self._silence
         silence.rounds += 1
         exchange_bytes = frame_bytes + (FRAME_BYTES if opcode in LONG_ANSWERS else ANSWER_BYTES)
@@ -275,8 +287,11 @@ class Client:
         return self.timeout_s
 
     def _exchange(self, opcode: Opcode, payload: bytes, patience_s: float) -> bytes:
-        """One command. A RUN is sent again every ``timeout_s`` while it may still run, which costs nothing: if it was
-        lost, it is not waited for in vain."""
+        """Exchange one command and its answer.
+
+        A RUN is sent again every ``timeout_s`` while it may still run. This costs nothing, and a lost RUN is not
+        awaited in vain.
+        """
         self._sequence = (self._sequence + 1) & 0xFF
         frame = encode_frame(opcode, self._sequence, payload)
         server = self.server if opcode == Opcode.RUN else None
@@ -304,7 +319,7 @@ class Client:
             more = b"" if server is None else server.nudge()
 
     def _wait(self, opcode: Opcode, timeout_s: float, server: Server | None) -> Frame | None:
-        """The answer to the command that was sent last, or None after a silence."""
+        """Return the answer to the command that was sent last, or None after a silence."""
         budget_bytes = BABBLE_BYTES
         while budget_bytes > 0 and (data := self._read(timeout_s)):
             budget_bytes -= len(data)

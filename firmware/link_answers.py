@@ -1,7 +1,9 @@
-"""How long the answer to a command is: a frame whose CRC is right may still come from other gateware.
+"""Checks the length of an answer, since a frame with a correct CRC may still come from other gateware.
 
-command ─► length of its answer ─► as long ─► its reader, which then finds every field
-                                └─► another length ─► LinkError
+    command ─► length of its answer ─► as long ─► its reader, which then finds every field
+                                    └─► another length ─► LinkError
+
+check_version compares the version of the protocol.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _TOKEN_BYTES, _NUMBER_BYTES = 2, 4
 
 
 def answer_bytes(opcode: Opcode, command: bytes) -> int:
-    """Bytes of payload of the answer to a command, whose own payload is ``command``."""
+    """Return the bytes of payload of the answer to a command with the payload ``command``."""
     fixed = _FIXED[opcode].byte_count if opcode in _FIXED else 0
     if opcode == Opcode.RUN:
         run = RUN.unpack(command)
@@ -38,22 +40,22 @@ def answer_bytes(opcode: Opcode, command: bytes) -> int:
 
 
 def check_answer(opcode: Opcode, command: bytes, answer: bytes) -> bytes:
-    """The payload of an answer, which has the length that the command asks for."""
+    """Return the payload of an answer, if it has the length that the command asks for."""
     wanted = answer_bytes(opcode, command)
     if len(answer) != wanted:
         raise LinkError(
-            f"The board answered {opcode.name} with {len(answer)} bytes, {wanted} are wanted; use gateware and program "
-            "of the same release."
+            f"The board answered {opcode.name} with {len(answer)} bytes, but {wanted} are expected; use gateware and "
+            "program of the same release."
         )
     return answer
 
 
 def check_version(info: bytes) -> None:
-    """Refuse a chip of another version by the first field of its INFO, whatever the others are there."""
+    """Refuse a chip of another version by the first field of its INFO, without reading the others."""
     version = int.from_bytes(info[:2], "little")
     if version != protocol.PROTOCOL_VERSION:
         raise LinkError(
-            f"The board speaks protocol version {version}, this program version {protocol.PROTOCOL_VERSION}; "
+            f"The board speaks protocol version {version}, but this program version {protocol.PROTOCOL_VERSION}; "
             "use gateware and program of the same release."
         )
 

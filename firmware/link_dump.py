@@ -1,8 +1,8 @@
-"""Reads recorded sessions of the link, from what docs/protocol.md says and nothing else: a second implementation.
+"""Reads recorded sessions of the link, by docs/protocol.md alone: it is a second implementation.
 
     recording ─► lines of bytes ─► frames, one direction and the other ─► a sentence for each, then a summary
 
-It imports nothing of the host's or the chip's end, so that both can be compared with it.
+It imports nothing of the host's or the chip's end, so both can be compared with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lutern.model_ref.errors import LuternError
 HEAD = "lutern link record 1"
 DIRECTIONS = ("<", ">", "=")
 MOST_OF_LINE = 10**9
-"""Seconds and bauds of a recording are fewer: 31 years."""
+"""Limit of the seconds and bauds of a recording: 31 years."""
 END, ESCAPE = 0xC0, 0xDB
 ESCAPED = {0xDC: 0xC0, 0xDD: 0xDB}
 FEWEST, MOST = 6, 526
@@ -27,13 +27,13 @@ CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i16": "h", "16 bytes": 
 
 @dataclass(frozen=True)
 class Shape:
-    """A payload: fields of fixed length, as the document writes them, then ``rest``: (what, bytes of each)."""
+    """A payload: fields of fixed length, as the document has them, then ``rest``: (what, bytes of each)."""
 
     fields: str = ""
     rest: tuple[str, int] | None = None
 
     def names_and_format(self) -> tuple[list[str], str]:
-        """Names of the fields, and their format for ``struct``."""
+        """Return the names of the fields, and their format for ``struct``."""
         pairs = [entry.strip().split(" ", 1) for entry in self.fields.split(",") if entry.strip()]
         return [name for name, _ in pairs], "<" + "".join(CODES[kind] for _, kind in pairs)
 
@@ -111,7 +111,7 @@ ERRORS = {
 
 
 def crc32c(data: bytes) -> int:
-    """CRC-32C, bit by bit from a table of bytes."""
+    """Return CRC-32C, from a table of bytes that is made bit by bit."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
@@ -129,14 +129,17 @@ _TABLE = [_entry(byte) for byte in range(256)]
 
 @dataclass
 class Deframer:
-    """Bytes of one direction, taken apart: bodies between ENDs, and why one is damaged."""
+    """Splits the bytes of one direction into bodies between ENDs, and says why one is damaged."""
 
     _body: bytearray = field(default_factory=bytearray)
     _is_escaped: bool = False
     _fault: str = ""
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, str]]:
-        """(opcode, sequence number and payload, "") of each frame that ends here, or (b"", what is wrong with it)."""
+        """Yield (opcode, sequence number and payload, "") of each frame that ends here.
+
+        A damaged frame gives (b"", what is wrong with it).
+        """
         for byte in data:
             if byte == END:
                 if self._body or self._is_escaped or self._fault:
@@ -167,7 +170,7 @@ class Deframer:
 
 
 def describe(body: bytes, to_board: bool) -> str:
-    """One frame in words."""
+    """Return one frame in words."""
     opcode, sequence, payload = body[0], body[1], body[2:]
     if to_board:
         shapes, number, name = COMMANDS, opcode, NAMES.get(opcode)
@@ -200,11 +203,11 @@ def _fields(shape: Shape, payload: bytes) -> str:
 
 
 def pieces(lines: Iterable[str]) -> Iterator[tuple[float, str, str]]:
-    """(seconds, direction, the rest) of each line of a recording."""
+    """Yield (seconds, direction, the rest) of each line of a recording."""
     source = iter(lines)
     head = next(source, "").rstrip("\n")
     if head != HEAD:
-        raise LuternError(f"line 1 is {head[:40]!r}, a recording begins with {HEAD!r}; give a file of --record.")
+        raise LuternError(f"line 1 is {head[:40]!r}, but a recording begins with {HEAD!r}; give a file of --record.")
     for number, line in enumerate(source, 2):
         parts = line.split()
         try:
@@ -217,14 +220,14 @@ def pieces(lines: Iterable[str]) -> Iterator[tuple[float, str, str]]:
                 raise ValueError
         except (ValueError, IndexError):
             raise LuternError(
-                f"line {number} is {line[:40].rstrip()!r}, wanted is seconds, one of < > = and bytes in hexadecimal or "
-                "a rate; give a file of --record."
+                f"line {number} is {line[:40].rstrip()!r}, but it must be seconds, one of < > = and bytes in "
+                "hexadecimal or a rate; give a file of --record."
             ) from None
         yield seconds, direction, rest
 
 
 def dump(lines: Iterable[str]) -> Iterator[str]:
-    """A line for each frame of a recording and each change of the rate, then what was counted."""
+    """Yield a line for each frame of a recording and each change of the rate, then a summary."""
     deframers = {">": Deframer(), "<": Deframer()}
     counts: Counter[tuple[str, bool]] = Counter()
     again_count = 0

@@ -1,4 +1,4 @@
-"""What goes wrong on the link, one sentence each: it names what was measured, and guesses nothing."""
+"""Errors of the link, one sentence each: a sentence gives what was measured, and no guesses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REASONS: dict[int, str] = {
 
 
 class LinkError(LuternError):
-    """The other end did not answer, or not sensibly."""
+    """The other end did not answer, or its answer makes no sense."""
 
 
 class SilenceError(LinkError):
@@ -57,8 +57,17 @@ class RefusedError(LinkError):
 
 @dataclass
 class Silence:
-    """What happened since the last answer: ``rounds`` of waiting in vain, ``frames`` sent, ``seconds`` in which no byte
-    came; ``bytes`` that came, and whole frames among them that answer something else (``others``)."""
+    """What happened since the last answer.
+
+    rounds
+        Number of times that an answer was awaited in vain.
+    frames
+        Frames that were sent.
+    seconds
+        Seconds in which no byte came.
+    bytes, others
+        Bytes that came, and complete frames among them that answer something else.
+    """
 
     rounds: int = 0
     frames: int = 0
@@ -77,21 +86,24 @@ class Silence:
         return f"The board did not answer {opcode.name}: {frames} sent, {self.seconds:.3g} s passed in silence, {heard}"
 
     def from_the_start(self, opcode: Opcode) -> SilenceError:
-        """Nothing was ever answered."""
+        """Return the error if nothing was ever answered."""
         mend = "give the port of a board that has power and a bitstream of Lutern"
         if self.bytes:
             mend = "give the rate of its gateware with --baud, or program a bitstream of Lutern"
         return SilenceError(f"{self._measured(opcode)}; {mend}.", self.bytes)
 
     def after_answers(self, opcode: Opcode, before: str) -> SilenceError:
-        """The board has answered before; ``before`` is what was measured until then."""
+        """Return the error of a board that has answered before; ``before`` is what was measured until then."""
         return SilenceError(
             f"{self._measured(opcode)}; before, {before}; reset the board or plug it in again, and repeat the command: "
             "what its memory holds is not sent twice."
         )
 
     def of_one_command(self, opcode: Opcode, before: str, token_cycles: int) -> UnansweredError:
-        """The board answers INFO even now. ``token_cycles`` bounds the cycles of a token; 0: not known."""
+        """Return the error of a board that still answers INFO.
+
+        ``token_cycles`` bounds the cycles of a token; 0 if it is not known.
+        """
         if opcode == Opcode.RUN:
             bound = f", though a token takes {token_cycles:,} cycles at most" if token_cycles else ""
             return UnansweredError(

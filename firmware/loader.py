@@ -1,20 +1,20 @@
-"""Puts a laid-out program into a machine's memory and proves that it arrived.
+"""Loads a laid-out program into a machine's memory, and verifies it.
 
     over the link       spans that are right already, by CHECKSUM ─► skipped
-                        all others ─► WRITE of up to 512 bytes, many under way at once
+                        all others ─► WRITE of up to 512 bytes, many in flight at once
                         every block by CHECKSUM, read back ─► equal, or refused
     by the back door    of a memory that the host reaches: words that differ ─► poke ─► peek ─► equal, or refused
                         the ends of every section by CHECKSUM: the chip reads the same
 
-Writes go in order, so a host that was killed in the middle leaves a beginning, and the next one goes on from there; an
-image that is there already is not sent again. A span whose first chunk is wrong is wrong: after a wrong block only that
-chunk of the next is summed, so that an empty memory costs 512 cycles a block instead of 65,536. A block that is wrong,
-but begins right, is halved until its wrong part is known to ``SPAN_BYTES``.
+Writes go in order. So if a host was killed in the middle, the next one continues from there, and an image that is
+already there is not sent again. A span whose first chunk is wrong counts as wrong. After a wrong block only the first
+chunk of the next is summed, so an empty memory costs 512 cycles a block instead of 65,536. A block that is wrong, but
+begins right, is halved until its wrong part is known to ``SPAN_BYTES``.
 
-A bad line gets shorter frames (``line_quality.py``), and the progress names the errors that were measured.
+On a bad line the frames are shorter (``line_quality.py``), and the progress shows the measured error rate.
 
-A CHECKSUM takes a cycle a byte: 1.6 s for 118 MB at 75 MHz, minutes where the chip is simulated. So a simulated board
-gets its image by the back door, which the host compares by itself.
+A CHECKSUM takes a cycle a byte: 1.6 s for 118 MB at 75 MHz, but minutes if the chip is simulated. So a simulated board
+gets its image by the back door, and the host compares it.
 """
 
 from __future__ import annotations
@@ -31,19 +31,21 @@ from lutern.hw.protocol import CHECKSUM, CHECKSUM_DONE, CHUNK_BYTES, INFO, WRITE
 from lutern.model_ref.errors import LuternError
 
 Words = NDArray[np.uint8]
-"""[count, word_bytes]."""
+"""Words as an array [count, word_bytes]."""
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, and bytes of it: (COMPARING, done, total). On a bad line the error rate follows in
-brackets: "sending (1 byte in 980 is damaged)"."""
+"""Called with the present action and its bytes: (COMPARING, done, total).
+
+On a bad line the error rate follows in brackets: "sending (1 byte in 980 is damaged)".
+"""
 COMPARING, SENDING, VERIFYING, COPYING = "comparing", "sending", "verifying", "copying"
 BLOCK_BYTES = 128 * CHUNK_BYTES
-"""What one CHECKSUM is over: a fifth of a second at 3 Mbaud, a millisecond of the chip's."""
+"""Bytes of one CHECKSUM: a fifth of a second at 3 Mbaud, a millisecond of the chip."""
 SPAN_BYTES = 4 * CHUNK_BYTES
-"""A wrong part of a block is found to so many bytes: sending them takes as long as a CHECKSUM through a bridge."""
+"""A wrong part of a block is located to this size: sending it takes as long as a CHECKSUM through a bridge."""
 COPIED_BYTES = 1 << 20
-"""What is compared and copied at a time by the back door."""
+"""Bytes that the back door compares and copies at a time."""
 END_BYTES = 1 << 9
-"""What the chip sums at each end of a section that came by the back door."""
+"""Bytes that the chip sums at each end of a section that came by the back door."""
 
 
 class Section(NamedTuple):
@@ -54,13 +56,13 @@ class Section(NamedTuple):
 
 
 class BackDoor(Protocol):
-    """A memory that the host reaches without the chip: that of a simulated board, or beside a processor."""
+    """A memory that the host reaches without the chip: that of a simulated board, or next to a processor."""
 
     def poke(self, address: int, words: Words) -> None:
-        """Put words there."""
+        """Write words."""
 
     def peek(self, address: int, count: int) -> Words:
-        """The words that are there."""
+        """Return words."""
 
 
 def load_sections(
@@ -70,10 +72,9 @@ def load_sections(
     progress: Progress | None = None,
     door: BackDoor | None = None,
 ) -> None:
-    """Put every section where the memory holds something else, then compare all of it; through ``door`` if it is given.
+    """Write every section where the memory has something else, then compare all; through ``door`` if it is given.
 
-    That a program fits the machine is ``program.check_fit``'s to say; an address that the board does not have is
-    refused by the board.
+    ``program.check_fit`` checks that a program fits the machine. The board refuses an address that it does not have.
     """
     known_bytes = INFO.unpack(client.transact(Opcode.INFO))["word_bytes"]
     for _, words in sections:
@@ -107,8 +108,10 @@ def load_sections(
 def put_sections(
     client: Client, door: BackDoor, sections: Sequence[tuple[int, Words]], progress: Progress | None = None
 ) -> None:
-    """Put every section through ``door`` and read all of it back there; the chip sums the ends of each, which stops the
-    machine as a WRITE would."""
+    """Write every section through ``door`` and read all of it back there.
+
+    The chip sums the ends of each, which stops the machine as a WRITE would.
+    """
     total, done = sum(words.size for _, words in sections), 0
     for section in sections:
         for address, words in _parts(Section(*section), COPIED_BYTES):
@@ -117,7 +120,7 @@ def put_sections(
                 if not np.array_equal(door.peek(address, len(words)), words):
                     raise LuternError(
                         f"The memory does not keep the {len(words):,} words that the host puts at word {address:,}; "
-                        "see that it is where the host looks for it, and have it replaced if it stays so."
+                        "check its address in the host, and have the memory replaced if the error stays."
                     )
             done += words.size
             if progress is not None:
@@ -129,7 +132,10 @@ def put_sections(
 
 
 def write_words(client: Client, sections: Sequence[Section], advance: Callable[[int], None]) -> None:
-    """Write, many frames under way at once, and compare nothing; `advance` is told the bytes that are answered for."""
+    """Write words, many frames in flight at once, and compare nothing.
+
+    `advance` is called with the number of bytes that are confirmed.
+    """
 
     def commands() -> Iterator[bytes]:
         for section in sections:
@@ -153,42 +159,42 @@ def write_words(client: Client, sections: Sequence[Section], advance: Callable[[
 
 
 def _written(command: bytes, word_bytes: int) -> Section:
-    """What a WRITE writes."""
+    """Return what a WRITE writes."""
     words = np.frombuffer(command, np.uint8, offset=WRITE.byte_count).reshape(-1, word_bytes)
     return Section(int(WRITE.unpack(command)["address"]), words)
 
 
 def _split(word_bytes: int, command: bytes, byte_count: int) -> Iterator[bytes]:
-    """WRITEs of at most so many bytes of words, but a word at least, that do what this one does."""
+    """Return WRITEs that do the same, of at most ``byte_count`` bytes of words, but at least a word."""
     for part in _parts(_written(command, word_bytes), byte_count):
         yield WRITE.pack(address=part.address) + part.words.tobytes()
 
 
 def checksum(client: Client, address: int, count: int) -> int:
-    """CRC-32C of words as the chip reads them."""
+    """Return CRC-32C of words as the chip reads them."""
     answer = client.transact(Opcode.CHECKSUM, CHECKSUM.pack(address=address, count=count))
     return int(CHECKSUM_DONE.unpack(answer)["crc"])
 
 
 def _words_in(byte_count: int, section: Section) -> int:
-    """Words of a part of at most so many bytes, but one at least."""
+    """Return the words of a part of at most ``byte_count`` bytes, at least one."""
     return max(1, byte_count // int(section.words.shape[1]))
 
 
 def _cut(section: Section, count: int) -> tuple[Section, Section]:
-    """The first ``count`` words of a section, and the rest."""
+    """Return the first ``count`` words of a section, and the rest."""
     return Section(section.address, section.words[:count]), Section(section.address + count, section.words[count:])
 
 
 def _parts(section: Section, byte_count: int) -> Iterator[Section]:
-    """A section in parts of at most so many bytes, but a word at least."""
+    """Yield a section in parts of at most ``byte_count`` bytes, but at least a word."""
     while len(section.words):
         part, section = _cut(section, _words_in(byte_count, section))
         yield part
 
 
 def _wrong_spans(client: Client, blocks: Sequence[Section], report: Progress) -> Iterator[Section]:
-    """Spans of the blocks of which the memory holds something else, in order."""
+    """Yield spans of the blocks where the memory has something else, in order."""
     total, done, was_right = sum(block.words.size for block in blocks), 0, False
     for block in blocks:
         begins_right = not was_right and _is_there(client, next(_parts(block, CHUNK_BYTES)))
@@ -205,7 +211,7 @@ def _wrong_spans(client: Client, blocks: Sequence[Section], report: Progress) ->
 
 
 def _narrowed(client: Client, span: Section, *, begins_right: bool) -> Iterator[Section]:
-    """The wrong parts of a wrong span. ``begins_right``: its first chunk is known to be right."""
+    """Yield the wrong parts of a wrong span. ``begins_right``: its first chunk is known to be right."""
     if span.words.size <= SPAN_BYTES or not (begins_right or _is_there(client, next(_parts(span, CHUNK_BYTES)))):
         yield span
         return

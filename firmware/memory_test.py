@@ -1,10 +1,10 @@
-"""Asks the chip for a march test of its DRAM, range by range; finds its size, and the phase of an SDRAM's clock.
+"""Lets the chip run march tests of its DRAM, range by range. It also finds its size, and the phase of an SDRAM's clock.
 
     range ─► MEMORY_TEST of up to 256 K words ─► errors, and the first of them ─► Result, the sum
     WRITE 2^k, ..., 4, 2, 1, 0 ─► CHECKSUM each ─► those that are word 0: the part repeats there
     PHASE +1, test, PHASE +1, test, ... fails ─► back, PHASE -1, test, ... fails ─► the middle
 
-What the range held is lost: test before a model is loaded.
+A test overwrites its range, so test before a model is loaded.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from lutern.model_ref.errors import LuternError
 STEP_WORDS = 1 << 18
 SWEEP_WORDS = 4096
 SWEEP_STEPS = 64
-"""Most steps each way: a period of 10 ns has 32 to 64."""
+"""Most steps in each direction: a period of 10 ns has 32 to 64."""
 WORDS_PER_S = 10_000
-"""Slowest: a simulated board; a real one is some 500 times as fast."""
+"""The slowest rate, of a simulated board; a real one is some 500 times as fast."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Result:
     wrong_bytes: int = 0
 
     def text(self, word_bytes: int) -> str:
-        """One sentence, with the bits that were wrong at the first address."""
+        """Return one sentence, with the bits that were wrong at the first address."""
         if not self.errors:
             return f"memory: {self.words:,} words, no error, {self.cycles:,} cycles"
         wrong = self.wanted ^ self.got
@@ -64,7 +64,10 @@ def march(
     count: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
-    """March over ``count`` words from ``first`` on, all of the memory by default; ``progress`` is told words."""
+    """March over ``count`` words from ``first`` on, by default over all of the memory.
+
+    ``progress`` is called with numbers of words.
+    """
     total = config.memory_words - first if count is None else count
     errors = cycles = done = wrong_bytes = 0
     address = wanted = got = 0
@@ -88,8 +91,11 @@ def march(
 
 
 def check_size(client: Client, config: HwConfig) -> None:
-    """Refuse a part that is smaller than the machine's memory: it ignores the highest bits of an address, so that the
-    words of higher addresses are those of lower ones. A word at each power of two is lost, and word 0."""
+    """Refuse a part that is smaller than the machine's memory.
+
+    Such a part ignores the highest bits of an address, so words of higher addresses are those of lower ones. The check
+    overwrites a word at each power of two, and word 0.
+    """
     words = {1 << bit: np.full((1, config.word_bytes), bit, np.uint8) for bit in range(config.address_bits)}
     words = {address: word for address, word in words.items() if address < config.memory_words}
     zero = np.full((1, config.word_bytes), 0xA5, np.uint8)
@@ -111,7 +117,10 @@ def check_size(client: Client, config: HwConfig) -> None:
 
 @dataclass(frozen=True)
 class Window:
-    """Steps of the clock's phase, from where it stood at first, at which the memory passes; it stands at ``middle``."""
+    """Steps of the clock's phase at which the memory passes, relative to its initial phase.
+
+    The phase is left at ``middle``.
+    """
 
     first: int
     last: int
@@ -122,9 +131,10 @@ class Window:
 
 
 def centre_phase(client: Client, config: HwConfig, words: int = SWEEP_WORDS, most: int = SWEEP_STEPS) -> Window:
-    """Move the clock of the SDRAM to the middle of the phases around the present one at which the memory passes.
+    """Move the phase of the SDRAM's clock to the middle of those, around the present one, at which the memory passes.
 
-    The present one must: so far out that commands are misread no test goes, but the step at which it ends.
+    The memory must pass at the present phase. Then no test runs at a phase so far out that commands are misread, except
+    perhaps the last one in each direction.
     """
 
     def passes() -> bool:

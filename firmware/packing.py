@@ -1,4 +1,4 @@
-"""Trits and items as bytes: in the order of one machine, and in the canonical order of the image file.
+"""Packs trits and items to bytes: in the order of one machine, and in the canonical order of the image file.
 
     trits [rows, n] ─┬─► pack_trits      row groups of R rows, in each the beats of C columns, five trits in a byte
                      └─► pack_canonical  all rows in order, five trits in a byte
@@ -8,8 +8,8 @@
     items [.., n] ───────┬─► pack_narrow      without their low 4 bits, which are 0: two items in three bytes
     (of 12 bits)         └─► pack_narrow_row  as groups, every fourth word in the low bits of the three before it
 
-The byte code of five trits is ``layouts.decode_byte``; thirteen bytes are no code and are refused. A trit costs 1.6
-bits. Packing runs at more than 50 MB of packed bytes a second.
+``layouts.decode_byte`` is the byte code of five trits. Thirteen bytes are not codes and are refused. A trit takes 1.6
+bits. Packing makes more than 50 MB of packed bytes a second.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ SPARE_MASK = np.uint16((1 << SPARE_BITS) - 1)
 
 
 def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.bool_]]:
-    """Byte of a number in balanced base 3 modulo 256; trits of a byte [256, 5]; which bytes are codes [256]."""
+    """Return three tables.
+
+    They are the byte of a number in balanced base 3 modulo 256, the trits of a byte [256, 5], and which bytes are codes
+    [256].
+    """
     encode, decode, known = np.zeros(256, np.uint8), np.zeros((256, TRITS_PER_BYTE), np.int8), np.zeros(256, bool)
     for byte in range(256):
         trits = decode_byte(byte)
@@ -51,7 +55,7 @@ _BYTE_OF_NUMBER, _TRITS_OF_BYTE, _IS_CODE = _tables()
 
 
 def _encode(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Trits [..., 5 k] to bytes [..., k]. Balanced base 3 stays within int8: five trits are -121 to 121."""
+    """Convert trits [..., 5 k] to bytes [..., k]. Balanced base 3 stays within int8: five trits are -121 to 121."""
     number = trits[..., 0::TRITS_PER_BYTE].copy()
     for place in range(1, TRITS_PER_BYTE):
         number *= 3
@@ -60,7 +64,7 @@ def _encode(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
 
 
 def _decode(data: NDArray[np.uint8], what: str) -> NDArray[np.int8]:
-    """Bytes [..., k] to trits [..., 5 k]; ``LuternError`` for a byte that is no code."""
+    """Convert bytes [..., k] to trits [..., 5 k]; a byte that is no code raises ``LuternError``."""
     known = _IS_CODE[data]
     if not known.all():
         place = int(np.argmin(known.ravel()))
@@ -70,7 +74,7 @@ def _decode(data: NDArray[np.uint8], what: str) -> NDArray[np.int8]:
 
 
 def pack_trits(trits: NDArray[np.int8], config: HwConfig) -> NDArray[np.uint8]:
-    """Trits [rows, n] to beats ``[beats, beat_bytes]``, padded with zeros to whole row groups and beats."""
+    """Convert trits [rows, n] to beats ``[beats, beat_bytes]``, padded with zeros to whole row groups and beats."""
     rows, columns = trits.shape
     groups, beats = -(-rows // config.rows), -(-columns // config.columns)
     padded = np.zeros((groups * config.rows, beats * config.columns), np.int8)
@@ -83,7 +87,7 @@ def pack_trits(trits: NDArray[np.int8], config: HwConfig) -> NDArray[np.uint8]:
 
 
 def unpack_trits(packed: NDArray[np.uint8], rows: int, columns: int, config: HwConfig) -> NDArray[np.int8]:
-    """Inverse of ``pack_trits``: trits [rows, columns] of beats ``[beats, beat_bytes]``."""
+    """Convert beats ``[beats, beat_bytes]`` to trits [rows, columns]; the inverse of ``pack_trits``."""
     groups, beats = -(-rows // config.rows), -(-columns // config.columns)
     if packed.shape != (groups * beats, config.beat_bytes):
         raise LuternError(
@@ -97,16 +101,16 @@ def unpack_trits(packed: NDArray[np.uint8], rows: int, columns: int, config: HwC
 
 
 CHUNK_BYTES = 1 << 16
-"""Packed bytes that are encoded at a time: their temporaries stay in the cache."""
+"""Packed bytes that are encoded at a time, so that their temporaries stay in the cache."""
 
 
 def canonical_bytes(rows: int, columns: int) -> int:
-    """Length of the canonical packing."""
+    """Return the length of the canonical packing."""
     return -(-rows * columns // TRITS_PER_BYTE)
 
 
 def pack_canonical(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Trits [rows, n], row by row, five in a byte, the last byte filled with zeros."""
+    """Convert trits [rows, n], row by row, to bytes of five; the last byte is padded with zeros."""
     flat = trits.reshape(-1)
     packed = np.empty(canonical_bytes(*trits.shape), np.uint8)
     whole = flat.size // TRITS_PER_BYTE
@@ -121,7 +125,7 @@ def pack_canonical(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
 
 
 def unpack_canonical(data: NDArray[np.uint8], rows: int, columns: int, what: str = "trits") -> NDArray[np.int8]:
-    """Inverse of ``pack_canonical``; ``what`` names the data in the sentence that refuses it."""
+    """Invert ``pack_canonical``; ``what`` names the data in an error."""
     if data.shape != (canonical_bytes(rows, columns),):
         raise LuternError(
             f"{what}: shape {list(data.shape)}, but {rows} x {columns} trits are {canonical_bytes(rows, columns)} "
@@ -134,9 +138,10 @@ def unpack_canonical(data: NDArray[np.uint8], rows: int, columns: int, what: str
 
 
 def pack_groups(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.uint8]:
-    """Items [elements, T] to words ``[words, word_bytes]``; see ``layouts.group_shape``.
+    """Convert items [elements, T] to words ``[words, word_bytes]``; see ``layouts.group_shape``.
 
-    A group is P elements, element 0's T items in the lowest bits. The last group and the last word are filled with 0.
+    A group is P elements, with the T items of element 0 in the lowest bits. The last group and the last word are padded
+    with 0.
     """
     elements, per_element = items.shape
     groups_a_word, words_a_group = group_shape(config, per_element)
@@ -150,7 +155,7 @@ def pack_groups(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.uint8
 
 
 def unpack_groups(words: NDArray[np.uint8], elements: int, per_element: int, config: HwConfig) -> NDArray[np.uint16]:
-    """Inverse of ``pack_groups``: items [elements, per_element]."""
+    """Invert ``pack_groups``: return items [elements, per_element]."""
     groups_a_word, words_a_group = group_shape(config, per_element)
     wanted = group_words(elements, per_element, config)
     if words.shape != (wanted, config.word_bytes):
@@ -164,12 +169,15 @@ def unpack_groups(words: NDArray[np.uint8], elements: int, per_element: int, con
 
 
 def narrow_bytes(count: int) -> int:
-    """Bytes of ``count`` items of 12 bits."""
+    """Return the bytes of ``count`` items of 12 bits."""
     return -(-count * NARROW_ITEM_BITS // 8)
 
 
 def pack_narrow(items: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Items [.., n] whose low 4 bits are 0, to bytes [.., narrow_bytes(n)] of 12 bits an item, the first lowest."""
+    """Convert items [.., n] whose low 4 bits are 0 to bytes [.., narrow_bytes(n)].
+
+    An item takes 12 bits, and the first is lowest.
+    """
     assert not (items & ((1 << SPARE_BITS) - 1)).any()
     count, pairs = items.shape[-1], -(-items.shape[-1] // 2)
     even = items[..., 0::2]
@@ -183,19 +191,19 @@ def pack_narrow(items: NDArray[np.uint16]) -> NDArray[np.uint8]:
 
 
 def unpack_narrow(data: NDArray[np.uint8], count: int) -> NDArray[np.uint16]:
-    """Inverse of ``pack_narrow``: items [.., count]."""
+    """Invert ``pack_narrow``: return items [.., count]."""
     first, middle, last = (data[..., place::3].astype(np.uint16) for place in range(3))
     items = np.empty((*data.shape[:-1], count), np.uint16)
-    items[..., 0::2] = (first | middle << 8) << 4  # 16 bits: the next item's share of the middle byte is shifted out
+    items[..., 0::2] = (first | middle << 8) << 4  # in 16 bits the next item's part of the middle byte is shifted out
     items[..., 1::2] = (middle & 0xF0)[..., : count // 2] | last << 8
     return items
 
 
 def pack_narrow_row(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.uint8]:
-    """A row of items of 12 bits [elements] to words ``[words, word_bytes]``, three for four of ``pack_groups``.
+    """Convert a row of items of 12 bits [elements] to words ``[words, word_bytes]``, three for four of ``pack_groups``.
 
-    The three are as they are there, but the low 4 bits of each item, which are 0, of the k-th word hold digit k of the
-    item in the same place of the fourth word. So the row widener has next to nothing to do.
+    The three are as in ``pack_groups``, except for the low 4 bits of each item, which are 0 there. In the k-th word
+    these hold digit k of the item at the same place of the fourth word. So the row widener needs almost no logic.
     """
     groups = pack_groups(items[:, None], config)
     whole = len(groups) // (NARROW_WORDS + 1) * (NARROW_WORDS + 1)
@@ -210,7 +218,7 @@ def pack_narrow_row(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.u
 
 
 def unpack_narrow_row(words: NDArray[np.uint8], elements: int, config: HwConfig) -> NDArray[np.uint16]:
-    """Inverse of ``pack_narrow_row``: items [elements]."""
+    """Invert ``pack_narrow_row``: return items [elements]."""
     wanted = row_words(elements, NARROW_ITEM_BITS, config)
     if words.shape != (wanted, config.word_bytes):
         raise LuternError(
@@ -231,7 +239,7 @@ def unpack_narrow_row(words: NDArray[np.uint8], elements: int, config: HwConfig)
 
 
 def _lanes(words: NDArray[np.uint8], lanes: int) -> NDArray[np.uint16]:
-    """The items that words [n, word_bytes] have room for: [n, lanes]."""
+    """Return all items that words [n, word_bytes] have room for: [n, lanes]."""
     return np.ascontiguousarray(words[:, : 2 * lanes]).view("<u2").astype(np.uint16)
 
 

@@ -3,13 +3,13 @@
     record stream   operations, gains and trits of a token, as ``schedule.records`` lists them, in blocks with a check
     table           a row of the embedding table for every token: its check, then its words, no header
 
-The machine reads the record stream again and again, and one row of the table a token. Source "streamed": one memory of
-words holds both, the table after the record stream. Source "resident": the record stream has no trits; a memory of
-beats holds them, matrix after matrix, and then the table in the full parts of beats.
+The machine reads the record stream again and again, and one row of the table for each token. Source "streamed": one
+memory of words holds both, first the record stream, then the table. Source "resident": the record stream has no trits.
+A memory of beats holds these, matrix after matrix, and then the table in the full parts of beats.
 
 The image file does not depend on this: the same image is laid out for every machine. docs/engine.md has the records.
 
-Memory: the weights (two bits a trit), the program, and one record beside them: 1.1 GiB for a 1.3B model.
+Memory: the weights (two bits a trit), the program, and one record in addition: 1.1 GiB for a 1.3B model.
 """
 
 from __future__ import annotations
@@ -43,17 +43,25 @@ from lutern.model_ref.signature import Signature, WordSignatures
 
 VectorGains = tuple[Gains | None, list[Gains]]
 PATIENCE = 16
-"""A step may last so many times as long as its words and beats take one after the other."""
+"""A step may take this many times as long as its words and beats take one after the other."""
 TABLE_ROWS = 256
 """Rows of the embedding table that are packed at a time."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A model laid out for a machine: ``words`` uint8 [n, word_bytes], ``beats`` uint8 [k, beat_bytes] (resident).
+    """A model laid out for a machine.
 
-    ``embedding_bits``: of an element of the model's embedding table; ``image``: 32 bits that name the weights in every
-    check; ``trit_state``: resident, the last state of the signature of the beats of trits.
+    words
+        uint8 [n, word_bytes].
+    beats
+        uint8 [k, beat_bytes], if trits are resident.
+    embedding_bits
+        Bits of an element of the model's embedding table.
+    image
+        32 bits that name the weights in every check.
+    trit_state
+        The last state of the signature of the beats of trits, if they are resident.
     """
 
     model_config: ModelConfig
@@ -66,7 +74,7 @@ class Program:
 
     @cached_property
     def sizes(self) -> Sizes:
-        """Where in the memories the spans of a token are."""
+        """Where the spans of a token are in the memories."""
         return program_sizes(self.model_config, self.hw_config, self.embedding_bits)
 
     @property
@@ -76,12 +84,15 @@ class Program:
 
     @property
     def trits(self) -> int:
-        """Trits of the model, padding not counted."""
+        """Trits of the model, without padding."""
         return self.model_config.trits
 
     @property
     def state_stride(self) -> int:
-        """From slot to slot: beats of P elements in the memory of states, or words where S is in memory."""
+        """Distance from slot to slot.
+
+        It is in beats of P elements in the memory of states, or in words if S is in memory.
+        """
         if self.hw_config.state == "memory":
             return self.sizes.layers * self.sizes.state_words
         return state_elements(self.model_config) // self.hw_config.results_per_cycle
@@ -108,8 +119,10 @@ class Program:
 
     @property
     def step_limit(self) -> int:
-        """Cycles between two tokens of a run, in ``STEP_LIMIT_CYCLES``, after which the machine counts as hung: many
-        times what it needs. 0, no limit, where the host sends the words."""
+        """Cycles between two tokens of a run, in ``STEP_LIMIT_CYCLES``, after which the machine counts as hung.
+
+        They are many times what it needs. 0 is no limit, for a machine whose words the host sends.
+        """
         config = self.hw_config
         if config.memory == "host":
             return 0
@@ -129,8 +142,10 @@ class Program:
 
     @property
     def sections(self) -> list[tuple[int, NDArray[np.uint8]]]:
-        """What the host writes: (address, words [n, word_bytes]). Beats are padded to whole parts, as many as a power
-        of two."""
+        """Return what the host writes: (address, words [n, word_bytes]).
+
+        Beats are padded to whole parts, whose number is a power of two.
+        """
         config = self.hw_config
         found = [(0, self.words)]
         if len(self.beats):
@@ -145,15 +160,18 @@ class Program:
         return self.bytes_per_pass(1)
 
     def bytes_per_pass(self, streams: int) -> int:
-        """The same of a pass of so many streams."""
+        """Return the bytes that are moved for a pass of ``streams`` streams."""
         sizes = self.sizes
         return sizes.pass_words(streams) * self.hw_config.word_bytes + sizes.trit_beats * self.hw_config.beat_bytes
 
 
 @dataclass(frozen=True)
 class Values:
-    """What a model gives an operation: ``fields`` that shapes do not decide, trits [rows, columns] (None: EMBED) and
-    items [rows, T] (None: no gains)."""
+    """What a model gives an operation.
+
+    These are ``fields`` that shapes do not decide, trits [rows, columns] (None: EMBED) and items [rows, T] (None: no
+    gains).
+    """
 
     fields: dict[str, object]
     trits: PackedTrits | None
@@ -161,7 +179,7 @@ class Values:
 
 
 def lay_out(weights: IntegerWeights, hw_config: HwConfig) -> Program:
-    """Lay a model out for a machine; ``LuternError`` when it does not fit."""
+    """Lay a model out for a machine; a ``LuternError`` is raised if it does not fit."""
     model_config, table = weights.config, weights.embeddings
     check_fit(model_config, hw_config, table.bits)
     sizes, values = program_sizes(model_config, hw_config, table.bits), _values(weights)
@@ -187,7 +205,7 @@ def lay_out(weights: IntegerWeights, hw_config: HwConfig) -> Program:
 
 
 def _image_number(weights: IntegerWeights) -> int:
-    """CRC-32C of all numbers of a model."""
+    """Return CRC-32C of all numbers of a model."""
     number = 0
     for (layer, name), values in _values(weights).items():
         number = crc32c(f"{layer} {name} {sorted(values.fields.items())}".encode(), number)
@@ -198,12 +216,15 @@ def _image_number(weights: IntegerWeights) -> int:
 
 
 def _last_state(beats: NDArray[np.uint8]) -> int:
-    """Of the signature of beats [n, beat_bytes]."""
+    """Return the last state of the signature of beats [n, beat_bytes]."""
     return int(Signature(beats.shape[1]).fold(beats[None], np.zeros(1, np.uint64))[0])
 
 
 def _joined(count: int, width: int, sources: Iterable[Iterable[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
-    """Parts [n, width] one after the other, ``count`` rows in all: only one part exists beside the result."""
+    """Join parts [n, width] one after the other, ``count`` rows in all.
+
+    Only one part exists at a time, in addition to the result.
+    """
     joined, at = np.empty((count, width), np.uint8), 0
     for part in chain.from_iterable(sources):
         joined[at : at + len(part)] = part
@@ -215,7 +236,7 @@ def _joined(count: int, width: int, sources: Iterable[Iterable[NDArray[np.uint8]
 def _records(
     values: dict[tuple[int | None, str], Values], model_config: ModelConfig, hw_config: HwConfig, image: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Headers and contents of the record stream, in order, a block at a time."""
+    """Yield headers and contents of the record stream, in order, a block at a time."""
     signatures = WordSignatures(hw_config.word_bytes)
     block: list[NDArray[np.uint8]] = []
     place = 0
@@ -232,7 +253,7 @@ def _records(
 
 
 def _table(table: EmbeddingTable, sizes: Sizes, hw_config: HwConfig, image: int) -> Iterator[NDArray[np.uint8]]:
-    """The words of some rows of the embedding table at a time; each row begins a word, with its check."""
+    """Yield the words of some rows of the embedding table at a time. Each row begins a word, with its check."""
     signatures = WordSignatures(hw_config.word_bytes)
     for start in range(0, len(table.mantissa), TABLE_ROWS):
         rows = slice(start, start + TABLE_ROWS)
@@ -246,14 +267,14 @@ def _table(table: EmbeddingTable, sizes: Sizes, hw_config: HwConfig, image: int)
 
 
 def _header(record: Record, hw_config: HwConfig) -> NDArray[np.uint8]:
-    """The words of a record's header."""
+    """Return the words of a record's header."""
     shape = header_words(hw_config), hw_config.word_bytes
     raw = header(record.kind, record.words).to_bytes(shape[0] * shape[1], "little")
     return np.frombuffer(raw, dtype=np.uint8).reshape(shape)
 
 
 def _content(record: Record, values: Values, hw_config: HwConfig) -> NDArray[np.uint8]:
-    """The words of a record that follow its header."""
+    """Return the words of a record that follow its header."""
     word_bytes, rows = hw_config.word_bytes, (record.start, record.start + record.count)
     if record.kind is RecordKind.OP:
         fields: dict[str, Any] = {**record.operation.fields, **values.fields}
@@ -270,7 +291,7 @@ def _content(record: Record, values: Values, hw_config: HwConfig) -> NDArray[np.
 
 
 def _table_beats(table: NDArray[np.uint8], sizes: Sizes, hw_config: HwConfig) -> NDArray[np.uint8]:
-    """Rows of the embedding table [rows * row_words, word_bytes] in the full parts of beats."""
+    """Put rows of the embedding table [rows * row_words, word_bytes] into the full parts of beats."""
     parts = full_parts(hw_config)
     rows = len(table) // sizes.row_words
     padded = np.zeros((rows, sizes.stride * parts, hw_config.word_bytes), np.uint8)
@@ -281,7 +302,7 @@ def _table_beats(table: NDArray[np.uint8], sizes: Sizes, hw_config: HwConfig) ->
 
 
 def _values(weights: IntegerWeights) -> dict[tuple[int | None, str], Values]:
-    """What a model gives every operation, by layer and name."""
+    """Return what a model gives every operation, by layer and name."""
     vectors: list[VectorGains] = [*(layer.x_gains for layer in weights.layers), weights.final_gains]
     embed: dict[str, object] = {"frac": weights.h_frac_bits, "base": weights.embeddings.base}
     found: dict[tuple[int | None, str], Values] = {(None, "embeddings"): Values(embed, None, _items(vectors[0]))}
@@ -293,7 +314,7 @@ def _values(weights: IntegerWeights) -> dict[tuple[int | None, str], Values]:
 
 
 def _layer_values(layer: IntegerLayer, following: VectorGains) -> dict[str, Values]:
-    """What the matrices of a layer give; ``following``: gains of the vector after the layer."""
+    """Return what the matrices of a layer give. ``following``: gains of the vector after the layer."""
     gate_and_up, m = layer.gate_proj.packed, layer.gate_proj.packed.rows // 2
     bounds, state = _bound_items(layer.one_minus_lower_bound), layer.state_frac_bits
     return {
@@ -310,7 +331,10 @@ def _layer_values(layer: IntegerLayer, following: VectorGains) -> dict[str, Valu
 def _matrix_values(
     matrix: Matrix, trits: PackedTrits, items: NDArray[np.uint16] | None = None, *, frac: int | None = None
 ) -> Values:
-    """``trits``: of the matrix or a half of it; ``frac``: of the scaled value, where it is not the matrix's."""
+    """Return what a matrix gives.
+
+    ``trits`` are those of the matrix or a half of it. ``frac`` is that of the scaled value, if it is not the matrix's.
+    """
     scale = matrix.scale
     scalars = {
         name: {"mantissa": value[0], "exponent": value[1]}
@@ -320,13 +344,13 @@ def _matrix_values(
 
 
 def _items(vector: VectorGains) -> NDArray[np.uint16]:
-    """Items [elements, T]: w1 first, if there is one."""
+    """Return items [elements, T]: w1 first, if there is one."""
     outer, inner = vector
     return np.stack([gains.items for gains in ([outer] if outer else []) + inner], axis=1)
 
 
 def _bound_items(bounds: Int) -> NDArray[np.uint16]:
-    """Lower bounds (1 - LB) as items [elements, 1]."""
+    """Return lower bounds (1 - LB) as items [elements, 1]."""
     coded = Bounds.from_integers(bounds)
     wrong = np.flatnonzero(coded.values != bounds)
     if len(wrong):
@@ -338,7 +362,7 @@ def _bound_items(bounds: Int) -> NDArray[np.uint16]:
 
 
 def _check_fields(fields: dict[str, Any]) -> None:
-    """Refuse a number that its field of the operation cannot hold, rather than let it wrap."""
+    """Refuse a number that its field of the operation cannot hold, so that it does not wrap."""
     for name, value in fields.items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
         for part, number in parts:

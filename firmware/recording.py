@@ -1,4 +1,4 @@
-"""What passes at a port is recorded, in the form that docs/protocol.md describes; `lutern link dump` reads it."""
+"""Records what passes at a port, in the form that docs/protocol.md describes; `lutern link dump` reads it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Recording:
         file.write(f"{HEAD}\n")
 
     def note(self, direction: str, what: str) -> None:
-        """Write a line, unless it would say nothing."""
+        """Write a line, unless it would be empty."""
         if what:
             self._file.write(f"{time.monotonic() - self._begin:.6f} {direction} {what}\n")
 
 
 class RecordedPort(SerialPort):
-    """A serial port of which a recording is made."""
+    """A serial port that is recorded."""
 
     def __init__(self, port: str, baud: int, file: TextIO) -> None:
         self._recording = Recording(file)
@@ -48,7 +48,7 @@ class RecordedPort(SerialPort):
 
 
 def open_serial(port: str, baud: int = BAUD, record: TextIO | None = None) -> SerialPort:
-    """A port, recorded where there is a file for it."""
+    """Open a port, and record it if there is a file for that."""
     return SerialPort(port, baud) if record is None else RecordedPort(port, baud, record)
 
 

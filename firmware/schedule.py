@@ -1,16 +1,16 @@
-"""The schedule: the operations of a token and the records that carry them, from the shapes of model and machine alone.
+"""The schedule: the operations of a token and the records that carry them, from the shapes of model and machine.
 
     ModelConfig, HwConfig ─► operations ─► records ─► sizes
                                   │           └────► firmware.program.lay_out fills them with a model's values
                                   └────────────────► the cycle model, the counters' phases, the estimate read them
 
-A layer is f, i, g, o, gate, up, down; the embedding's row comes before the layers, lm_head after them. In the record
+A layer is f, i, g, o, gate, up, down. The embedding's row comes before the layers, lm_head after them. In the record
 stream, an operation comes ``LOOKAHEAD`` matrices before its own trits:
 
     OP(embed) OP(f) OP(i)  gains of the embedding's vector
     then for each matrix: OP(the matrix after the next)  [gains of some rows, trits of those rows] ...
 
-After every ``block_words`` words or some more, and at the end of a layer that has as many, comes a CHECK of them.
+A CHECK comes after every ``block_words`` words or some more, and at the end of a layer that has as many.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ class Operation:
     """One operation: a matrix, or the embedding's row (``columns`` 0).
 
     name, layer
-        of the matrix; ``layer`` is None outside of the layers. up_proj is the second half of gate_proj's rows.
+        The matrix, and its layer; ``layer`` is None outside of the layers. up_proj is the second half of gate_proj's
+        rows.
     rows, columns
-        of the matrix; EMBED: ``rows`` elements.
+        Shape of the matrix; EMBED has ``rows`` elements.
     beats to state_base
-        fields of ``hw.layouts.OPERATION``: all but those that depend on the values of the weights.
+        Fields of ``hw.layouts.OPERATION``: all except those that depend on the values of the weights.
     """
 
     name: str
@@ -83,7 +84,10 @@ class Operation:
 
     @property
     def items(self) -> int:
-        """Items a row in the records of gains: lower bounds (F), gains of the vector that the results make, or none."""
+        """Items a row in the records of gains.
+
+        They are lower bounds (F), gains of the vector that the results make, or none.
+        """
         return 1 if self.op == Op.F else self.outer + self.matrices
 
     @property
@@ -116,7 +120,7 @@ HEAD = _Matrix("lm_head", Op.HEAD, "vocab_size", D, {"new_vector": True})
 
 
 def operations(model_config: ModelConfig, hw_config: HwConfig) -> list[Operation]:
-    """The operations of a token, in order."""
+    """Return the operations of a token, in order."""
     width, results = model_config.hidden_size, hw_config.results_per_cycle
     vectors = iter(vectors_of(model_config))  # in the order in which operations make them
     beats = width // results
@@ -147,13 +151,13 @@ def operations(model_config: ModelConfig, hw_config: HwConfig) -> list[Operation
 
 
 def _vector_flags(vector: VectorNames) -> dict[str, Any]:
-    """Flags of the operation whose results make a vector: which gains the vector's elements have."""
+    """Return the flags of the operation whose results make a vector: which gains the vector's elements have."""
     outer, inner = vector
     return {"makes_vector": True, "outer": outer is not None, "matrices": len(inner)}
 
 
 def phase_names(layer_count: int) -> list[tuple[str, str]]:
-    """Part and name of every phase of a token, in order: the embedding's row, every matrix, the choice."""
+    """Return part and name of every phase of a token, in order: the embedding's row, every matrix, the choice."""
     layers = [(f"layer {layer}", matrix.name) for layer in range(layer_count) for matrix in LAYER]
     return [("embeddings", "row"), *layers, ("head", HEAD.name), ("head", "choice")]
 
@@ -174,7 +178,7 @@ class Record:
 
 
 def records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
-    """The record stream of a token, record by record."""
+    """Return the record stream of a token, record by record."""
     found: list[Record] = []
     of_block = of_layer = 0  # words
     head, least = header_words(hw_config), block_words(hw_config)
@@ -192,7 +196,7 @@ def records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
 
 
 def _followers(plain: list[Record]) -> list[Record | None]:
-    """For each record the next one that is no operation."""
+    """Return for each record the next one that is no operation."""
     found: list[Record | None] = []
     following = None
     for record in reversed(plain):
@@ -202,7 +206,7 @@ def _followers(plain: list[Record]) -> list[Record | None]:
 
 
 def _plain_records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
-    """The same without checks."""
+    """Return the record stream without checks."""
     embed, *matrices = operations(model_config, hw_config)
     operation_words = -(-OPERATION_BITS // hw_config.word_bits)
 
@@ -228,10 +232,10 @@ def _plain_records(model_config: ModelConfig, hw_config: HwConfig) -> list[Recor
 
 
 def chunk_rows(rows: int, columns: int, items: int, hw_config: HwConfig) -> int:
-    """Rows of a matrix whose trits are in one record, with ``items`` a row in the record of gains before it.
+    """Return the rows of a matrix whose trits are in one record, with ``items`` a row in the record of gains before it.
 
-    Whole row groups, as many as a block may have; their gains fill no more than half of the gain FIFO, in whole
-    words. All rows where trits are resident: nothing comes between the gains then.
+    They are whole row groups, as many as a block may have. Their gains fill at most half of the gain FIFO, in whole
+    words. If trits are resident, they are all rows, because nothing comes between the gains then.
     """
     if hw_config.source == "resident":
         return rows
@@ -252,7 +256,7 @@ def chunk_rows(rows: int, columns: int, items: int, hw_config: HwConfig) -> int:
 
 
 def trit_records(rows: int, columns: int, hw_config: HwConfig) -> list[tuple[RecordKind, int, int]]:
-    """Records of the trits of a chunk of rows (source "streamed"): kind, rows, words after the header."""
+    """Return the records of the trits of a chunk of rows (source "streamed"): kind, rows, words after the header."""
     beats, beat_words = -(-columns // hw_config.columns), hw_config.beat_bytes // hw_config.word_bytes
     rest = rows % hw_config.rows if short_trits(rows % hw_config.rows, hw_config) else 0
     whole = rows - rest
@@ -268,14 +272,14 @@ class Sizes:
     """What a shape takes of a machine's memories, whatever its weights are.
 
     record_words, trit_beats
-        read every token; ``trit_beats`` is 0 where trits are in the record stream.
+        Words and beats that every token reads; ``trit_beats`` is 0 if trits are in the record stream.
     row_item_bits, row_words, stride
-        of a row of the embedding table: bits of an element, words with those of its check, which are the first; from
-        row to row, in beats (resident) or words.
+        A row of the embedding table: bits of an element; words, with those of its check, which come first; distance
+        from row to row, in beats (resident) or words.
     words, beats
-        everything in the memory of words, and in the memory of beats.
+        Everything in the memory of words, and in the memory of beats.
     state_words, layers
-        words of one layer's S of one stream where that is in the memory of words, else 0; layers of the model.
+        Words of one layer's S of one stream if that is in the memory of words, otherwise 0; layers of the model.
     """
 
     record_words: int
@@ -289,16 +293,19 @@ class Sizes:
     layers: int
 
     def pass_words(self, streams: int = 1, *, chained: bool = False) -> int:
-        """Words that a pass of so many streams moves: records, rows, and S of every layer there and back."""
+        """Return the words that a pass of ``streams`` streams moves.
+
+        They are records, rows, and S of every layer there and back.
+        """
         state = 2 * self.layers * self.state_words * (1 if chained else streams)
         return self.record_words + streams * self.row_words + state
 
 
 @lru_cache(maxsize=64)
 def program_sizes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
-    """Sizes of the program of a shape: its records, and a row of the embedding table for every token.
+    """Return the sizes of the program of a shape: its records, and a row of the embedding table for every token.
 
-    ``embedding_bits``: of an element of the model's table; a machine that does not take 12 has it in 16.
+    ``embedding_bits`` are those of an element of the model's table. A machine that does not take 12 has it in 16.
     """
     found, vocab = records(model_config, hw_config), model_config.vocab_size
     layers = model_config.num_hidden_layers

@@ -1,7 +1,9 @@
-"""What a board's owner wants to know: does the link work, does the memory keep what it is given, are the tokens right?
+"""Tests a board: does the link work, does the memory keep its words, are the tokens right?
 
-check_memory   patterns over a range, read back by checksum; the first wrong word and its bits are found by halving
-check_decode   a short text and its logits against the integer model
+    check_memory   patterns over a range, read back by checksum; the first wrong word and its bits are found by halving
+    check_decode   a short text and its logits against the integer model
+
+`lutern selftest` runs both.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ SPAN_WORDS = 1 << 14
 
 
 def check_memory(client: Client, config: HwConfig, most_words: int, seed: int, progress: Progress | None = None) -> str:
-    """Random words, then their complements, in the first ``most_words`` of each memory; what was found good.
+    """Write random words, then their complements, to the first ``most_words`` of each memory; return what was good.
 
-    Raises ``LuternError`` at the first wrong word. What the memory held is lost.
+    A ``LuternError`` is raised at the first wrong word. The test overwrites the memory.
     """
     patterns = [_pattern(config, base, most_words, seed) for base in _bases(config)]
     total = 2 * sum(words.size for _, words, _ in patterns)
@@ -51,7 +53,7 @@ def _bases(config: HwConfig) -> list[int]:
 
 
 def _pattern(config: HwConfig, base: int, most_words: int, seed: int) -> tuple[int, Words, Words]:
-    """Address, random words, and which of their bits exist: of a beat's last part, only some do."""
+    """Return address, random words, and which of their bits exist: the last part of a beat has only some."""
     if base == 0:
         exist = np.full((min(most_words, config.memory_words), config.word_bytes), 0xFF, np.uint8)
     else:
@@ -90,8 +92,10 @@ def _flipped(word: bytes, bit: int) -> bytes:
 
 
 def check_decode(session: Session, golden: GoldenSession, count: int) -> str:
-    """``count`` tokens from token 0, the likeliest each time; raises ``LuternError`` where the chip differs, and where
-    its memory has damaged the weights meanwhile."""
+    """Choose ``count`` tokens from token 0, the likeliest each time, and compare them with the integer model.
+
+    A ``LuternError`` is raised if the chip differs, or if its memory has damaged the weights in the meantime.
+    """
     token = 0
     for step in range(count):
         feeds = [Feed(token, fresh=step == 0)]

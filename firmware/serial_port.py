@@ -1,13 +1,14 @@
 """A serial port as a ``Link``: the board's USB bridge, or the pseudo-terminal of a simulated board.
 
-Opened exclusively (a lock that every program using pyserial sees). What can go wrong with a port is one sentence each.
+The port is opened exclusively, with a lock that every program using pyserial respects. Each thing that can go wrong
+with a port has one sentence.
 
-A simulated board counts its cycles in the size of the pseudo-terminal's window, which a serial line has no use for:
+A simulated board counts its cycles in the size of the pseudo-terminal's window, which a serial line does not use:
 
     rows: SIMULATED, or IDLE │ columns, x, y: cycles, 48 bits, highest first
 
 On such a port a second of patience is ``CYCLES_PER_SECOND`` cycles, however long this computer takes to simulate them.
-The board is idle when nothing has come for long; an END byte, an empty frame, says that somebody waits.
+The board is idle if nothing has come for a long time. An END byte, which is an empty frame, shows that a host waits.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ from lutern.hw.protocol import END
 
 BAUD = 3_000_000
 WRITE_TIMEOUT_S = 20.0
-"""A port that takes nothing for so long has lost its other end."""
+"""A port that accepts nothing for this time has lost its other end."""
 CYCLES_PER_SECOND = 2_000_000
-"""Of a simulated board's patience: about what a small design simulates in a second."""
+"""A simulated board's cycles in a second of patience: about what a small design simulates in a second."""
 SIMULATED, IDLE = 0x4C54, 0x4C49
 """Rows of the window of a simulated board's port: "LT" while it simulates, else "LI"."""
 LOOK_S = 0.1
-"""Seconds between two looks at a simulated board's clock."""
+"""Seconds between two reads of a simulated board's clock."""
 STOPPED_S = 120.0
-"""A simulated board whose clock stands for so long has stopped."""
+"""A simulated board whose clock does not move for this time has stopped."""
 
 
 class PortError(LinkError):
-    """The port cannot be opened, or is gone."""
+    """The port cannot be opened, or has disappeared."""
 
 
 class SerialPort:
-    """8N1 without flow control; ``baud`` must be the gateware's, and can be set anew."""
+    """A port with 8N1 and no flow control. ``baud`` must be the gateware's, and can be changed."""
 
     def __init__(self, port: str, baud: int = BAUD) -> None:
         self.port, self.baud = port, baud
@@ -54,12 +55,12 @@ class SerialPort:
         except (OSError, ValueError, OverflowError) as error:  # pyserial's own error is an OSError
             raise PortError(_refusal(port, baud, error)) from None
         with contextlib.suppress(OSError, ValueError, NotImplementedError, AttributeError):
-            self._serial.set_low_latency_mode(True)  # FTDI's bridges else hold answers back for 16 ms
+            self._serial.set_low_latency_mode(True)  # otherwise FTDI's bridges hold answers back for 16 ms
         self._serial.reset_input_buffer()
         self.is_simulated = simulated_cycles(self._serial.fileno()) is not None
 
     def set_baud(self, baud: int) -> None:
-        """Another rate from now on; what waits to be read was sent at the one before, and is dropped."""
+        """Change the rate. Bytes that wait to be read were sent at the old one, and are dropped."""
         try:
             self._serial.baudrate = baud
             self._serial.reset_input_buffer()
@@ -80,10 +81,10 @@ class SerialPort:
             raise self._gone() from None
 
     def read(self, limit: int, timeout_s: float) -> bytes:
-        """At most `limit` bytes, as soon as there are any; none when `timeout_s` has passed."""
+        """Return at most `limit` bytes, as soon as there are any; none when `timeout_s` has passed."""
         try:
             return self._read_simulated(limit, timeout_s) if self.is_simulated else self._read(limit, timeout_s)
-        except (OSError, TypeError):  # pyserial falls over a port that vanishes between two of its own lines
+        except (OSError, TypeError):  # pyserial raises a TypeError if a port vanishes between two of its own lines
             raise self._gone() from None
 
     def _read(self, limit: int, timeout_s: float) -> bytes:
@@ -110,11 +111,11 @@ class SerialPort:
 
     @property
     def cycles_per_second(self) -> int | None:
-        """Cycles of a simulated board in a second of patience; None of a real one."""
+        """Cycles of a simulated board in a second of patience; None for a real board."""
         return CYCLES_PER_SECOND if self.is_simulated else None
 
     def close(self) -> None:
-        """Let others have it."""
+        """Close the port, and release its lock."""
         with contextlib.suppress(OSError):
             self._serial.close()
 
@@ -132,13 +133,13 @@ class SerialPort:
 
 
 def show_cycles(handle: int, cycles: int, *, is_idle: bool = False) -> None:
-    """Count a simulated board's cycles at either end of its pseudo-terminal."""
+    """Show a simulated board's cycles in the window of its pseudo-terminal, from either end."""
     window = (IDLE if is_idle else SIMULATED, *(cycles >> shift & 0xFFFF for shift in (32, 16, 0)))
     fcntl.ioctl(handle, termios.TIOCSWINSZ, struct.pack("4H", *window))
 
 
 def simulated_cycles(handle: int) -> int | None:
-    """Cycles of the simulated board at this port; None if there is a line."""
+    """Return the cycles of the simulated board at this port; None for a real line."""
     rows, *parts = _window(handle)
     return parts[0] << 32 | parts[1] << 16 | parts[2] if rows in (SIMULATED, IDLE) else None
 
@@ -151,7 +152,7 @@ def _window(handle: int) -> tuple[int, ...]:
 
 
 def _refusal(port: str, baud: int, error: Exception) -> str:
-    """Why a port cannot be opened, in one sentence."""
+    """Return why a port cannot be opened, in one sentence."""
     code = getattr(error, "errno", None)
     if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         found = ", ".join(sorted(item.device for item in comports())) or "none at the moment"

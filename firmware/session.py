@@ -1,10 +1,10 @@
-"""A session: one model on one machine, and the runs that it is asked for.
+"""A session: one model on one machine, and its runs.
 
     feeds (token, slot, seed) ─► run ─► chosen tokens, one a stream and step; logits where the host wants them
 
-``Session`` drives whatever answers the protocol at the other end of a ``Link``: the simulated board or a serial port.
-What a chip's memory does to the weights is mended here: a run that the chip ended is repeated, see ``Session.run``.
-``GoldenSession`` answers the same calls from the integer model. Neither knows which text it makes:
+``Session`` drives anything that answers the protocol at the other end of a ``Link``: the simulated board or a serial
+port. It repairs weights that the chip's memory has damaged: a run that the chip ended is repeated, see ``Session.run``.
+``GoldenSession`` answers the same calls from the integer model. Neither knows which text it makes;
 ``conversations.py`` does.
 """
 
@@ -56,13 +56,22 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.sampling import TEMPERATURE_BITS, TEMPERATURE_FRAC_BITS, Gumbel, scores
 
 MOST_REPAIRS = 3
-"""Of a run: a memory that is damaged again each time is no place for weights."""
+"""Most repairs in a run. A memory that is damaged again each time cannot hold weights."""
 
 
 @dataclass(frozen=True)
 class Feed:
-    """What one stream of a run begins with: ``token``, the conversation whose state is in ``slot``, and the state of
-    its generator (``seed``, of no use at temperature 0). ``fresh``: the state counts as zero."""
+    """What one stream of a run begins with.
+
+    token
+        The first token.
+    slot
+        Place of the conversation's state.
+    fresh
+        The state counts as zero.
+    seed
+        State of its generator, which is not used at temperature 0.
+    """
 
     token: int
     slot: int = 0
@@ -72,11 +81,15 @@ class Feed:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run gave: ``tokens[step][stream]``; ``cycles``, ``beats`` (of the ternary unit) and ``words`` (of memory)
-    of its last step.
+    """The result of a run.
 
-    ``saturations``: beats of the elementwise path in which a value of h, i or gate was clipped (the integer model
-    counts values). 0 for a model whose ranges are proved.
+    tokens
+        ``tokens[step][stream]``.
+    cycles, beats, words
+        Cycles, beats of the ternary unit and words of memory of its last step.
+    saturations
+        Beats of the elementwise path in which a value of h, i or gate was clipped (the integer model counts values). It
+        is 0 for a model whose ranges are proved.
     """
 
     tokens: list[list[int]]
@@ -95,7 +108,7 @@ class Logits:
     scale: tuple[int, int]
 
     def real(self) -> NDArray[np.float64]:
-        """Logits as numbers."""
+        """Return the logits as numbers."""
         scale = np.array([self.scale[0]]), np.array([self.scale[1]])
         return np.asarray(head.logits(self.sums[None], scale)[0])
 
@@ -113,11 +126,11 @@ class Machine(Protocol):
         """Choose ``count`` tokens for every feed. ``chained``: the feeds are one conversation's next tokens."""
 
     def logits(self, stream: int = 0) -> Logits:
-        """Raw logits of a stream's last token."""
+        """Return the raw logits of a stream's last token."""
 
 
 def temperature_word(temperature: float) -> int:
-    """u4.12 of a temperature; refuses what does not fit."""
+    """Return u4.12 of a temperature, and refuse one that does not fit."""
     word = round(temperature * (1 << TEMPERATURE_FRAC_BITS)) if math.isfinite(temperature) else -1
     if not 0 <= word < 1 << TEMPERATURE_BITS:
         highest = (1 << TEMPERATURE_BITS - TEMPERATURE_FRAC_BITS) - 1
@@ -128,10 +141,24 @@ def temperature_word(temperature: float) -> int:
 class Session:
     """A program, loaded into the chip at the other end of ``client``, or sent to it in every run.
 
-    ``door``: the chip's memory, where the host reaches it without the chip; see ``loader.load_sections``;
-    ``is_loaded``: what is in it is not compared.
-    Raises ``LuternError`` when the chip is not the one that the program was laid out for, or when what the chip's
-    memory holds is not what was sent. ``repairs``: a sentence for each run that was repeated.
+    A ``LuternError`` is raised if the chip is not the one that the program was laid out for, or if the chip's memory
+    does not hold what was sent.
+
+    Parameters
+    ----------
+    client
+        The link to the chip.
+    program
+        The program.
+    door
+        The chip's memory, if the host reaches it without the chip; see ``loader.load_sections``.
+    is_loaded
+        The memory's content is not compared.
+
+    Attributes
+    ----------
+    repairs
+        A sentence for each run that was repeated.
     """
 
     def __init__(
@@ -157,7 +184,7 @@ class Session:
             )
         self.repairs: list[str] = []
         self._door = door
-        self._history: dict[int, list[int]] = {}  # by slot: the tokens that its state was made of
+        self._history: dict[int, list[int]] = {}  # by slot: the tokens that its state was made from
         self.weights: HostWeights | None = None
         if config.memory == "host":
             client.server = self.weights = HostWeights(program, config.memory_words)
@@ -168,22 +195,22 @@ class Session:
         self.set_up()
 
     def set_up(self) -> None:
-        """Tell the chip where in its memory the model's spans are; a reset forgets it, the memory stays."""
+        """Send SETUP: where the model's spans are in the chip's memory. A reset clears SETUP, but not the memory."""
         self.client.transact(Opcode.SETUP, SETUP.pack(**self.program.setup))
         if self.weights is not None:
             self.weights.begin()
 
     def run(self, feeds: Sequence[Feed], count: int = 1, *, temperature: float = 0.0, chained: bool = False) -> Run:
-        """See ``Machine``. One transaction; the token loop closes on the chip.
+        """See ``Machine``. A run is one transaction, and the token loop closes on the chip.
 
-        A run that the chip ends since weights are damaged, or since a step lasts too long, leaves no token. Then the
-        memory is compared with the program and mended, what the conversations had before is run again (a pass for
-        each of their tokens), and the run is repeated; after ``MOST_REPAIRS`` times the error is raised.
+        If the chip ends a run because weights are damaged or a step takes too long, the run gives no tokens. Then the
+        memory is compared with the program and repaired. The states of the conversations are made again (a pass for
+        each of their tokens), and the run is repeated. After ``MOST_REPAIRS`` repairs the error is raised.
         """
         if not 0 < len(feeds) <= self.streams or not 0 < count * len(feeds) <= RUN_TOKENS:
             raise LuternError(
-                f"a run of {count} tokens for each of {len(feeds)} streams was asked for, {self.config.name} takes up "
-                f"to {self.streams} streams and {RUN_TOKENS} tokens; split it."
+                f"a run of {count} tokens for each of {len(feeds)} streams was asked for, but {self.config.name} takes "
+                f"up to {self.streams} streams and {RUN_TOKENS} tokens; split it."
             )
         for attempt in range(MOST_REPAIRS + 1):
             try:
@@ -199,15 +226,15 @@ class Session:
         raise AssertionError("the last attempt returns or raises")
 
     def _repair(self, error: RefusedError) -> bool:
-        """Mend the memory and set the chip up, if the refusal is one that this may help against; whether it is."""
+        """Repair the memory and set the chip up, if this may help against the refusal; return whether it may."""
         damage = DAMAGE_DONE.unpack(self.client.transact(Opcode.DAMAGE))
         if damage["kind"] not in tuple(Damage):
             raise LinkError(
-                f"The board answered DAMAGE with kind {damage['kind']}, {max(Damage)} is the largest; use gateware and "
-                "program of the same release."
+                f"The board answered DAMAGE with kind {damage['kind']}, but {max(Damage)} is the largest; use "
+                "gateware and program of the same release."
             )
         kind = Damage(damage["kind"])
-        lost = error.code == ErrorCode.NOT_SET_UP and kind != Damage.NONE  # the answer that said so was lost
+        lost = error.code == ErrorCode.NOT_SET_UP and kind != Damage.NONE  # the answer with the reason was lost
         if error.code not in (ErrorCode.WEIGHTS_DAMAGED, ErrorCode.RUN_TOO_LONG) and not lost:
             return False
         load_sections(self.client, self.program.sections, door=self._door)
@@ -216,7 +243,7 @@ class Session:
         return True
 
     def _damage_text(self, kind: Damage, place: int) -> str:
-        """What the chip found, in a sentence."""
+        """Return what the chip found, in a sentence."""
         done = "the model was compared and loaded again, and the run repeated"
         if kind == Damage.RECORDS:
             blocks = self.program.blocks
@@ -230,7 +257,7 @@ class Session:
         return f"A token took too long, and no weights were found damaged; {done}."
 
     def _replay(self, feeds: Sequence[Feed]) -> None:
-        """Make the state of these conversations again."""
+        """Make the states of these conversations again."""
         for slot in {feed.slot: feed for feed in feeds if not feed.fresh}:
             tokens = self._history.get(slot, [])
             for first in range(0, len(tokens), self.streams):
@@ -239,7 +266,7 @@ class Session:
                 self._run_once(again, 1, 0.0, len(some) > 1)
 
     def _note(self, feeds: Sequence[Feed], run: Run, chained: bool) -> None:
-        """Keep what the states consist of."""
+        """Store the tokens that the states consist of."""
         for stream, feed in enumerate(feeds):
             if feed.fresh and not (chained and stream):
                 self._history[feed.slot] = []
@@ -262,7 +289,7 @@ class Session:
         )
 
     def _check_tokens(self, tokens: NDArray[np.int64]) -> None:
-        """Refuse tokens that the model does not have: nothing after this counts on their size."""
+        """Refuse tokens that the model does not have. No later code checks them."""
         wrong = (tokens < 0) | (tokens >= self.program.vocab)
         if wrong.any():
             raise LinkError(
@@ -271,7 +298,7 @@ class Session:
             )
 
     def logits(self, stream: int = 0) -> Logits:
-        """See ``Machine``; as kept on the chip."""
+        """See ``Machine``; the logits are those on the chip."""
         vocab, best = self.program.vocab, self.config.top_k
         items = 2 * min(best, vocab) if best else vocab
         parts = []
@@ -286,14 +313,16 @@ class Session:
         return Logits(tokens, sums, (scale["scale_mantissa"], scale["scale_exponent"]))
 
     def counters(self) -> NDArray[np.int64]:
-        """Cycles of the last token, phase by phase: [phases, ``COUNTER_NAMES``]; ``schedule.phase_names`` has the
-        phases. A matrix lasts to its last beat of trits."""
+        """Return the cycles of the last token, phase by phase: [phases, ``COUNTER_NAMES``].
+
+        ``schedule.phase_names`` has the phases. The phase of a matrix ends with its last beat of trits.
+        """
         phases, room = len(phase_names(self.program.model_config.num_hidden_layers)), self.config.counted_phases
         if not room:
             raise LuternError(f"{self.config.name} has no counters; build it with them: lutern build --counters.")
         if phases > room:
             raise LuternError(
-                f"a token of this model has {phases} phases, the counters of {self.config.name} hold "
+                f"a token of this model has {phases} phases, but the counters of {self.config.name} hold "
                 f"{room}; choose a model of at most {(room - len(phase_names(0))) // len(LAYER)} layers."
             )
         numbers, total = [], phases * COUNTER_STRIDE
@@ -309,10 +338,14 @@ class Session:
 
 
 class GoldenSession:
-    """The integer model behind the same calls; cycles, beats and words are 0, it has none.
+    """The integer model, with the calls of ``Session``. Its cycles, beats and words are 0.
 
-    ``model``: which of the two equal models computes. ``trace`` is called as ``model_ref.model.Trace`` with one
-    argument ahead, the streams whose values come. ``state``: S of all conversations, [layers, slots, d].
+    model
+        Which of the two equal models computes.
+    trace
+        Called as ``model_ref.model.Trace``, with one more argument before the others: the streams whose values come.
+    state
+        S of all conversations, [layers, slots, d].
     """
 
     def __init__(

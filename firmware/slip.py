@@ -1,7 +1,7 @@
 """Frames as the host sees them: the same bytes that hw/link/slip.py makes and takes.
 
-Formats: hw/protocol.py. `encode_frame` makes one; `FrameDecoder` finds them in a stream of bytes, whatever its pieces,
-and drops what was damaged.
+`encode_frame` makes a frame. `FrameDecoder` finds frames in a stream of bytes, which may come in any pieces, and drops
+damaged ones. hw/protocol.py has the formats.
 
 Reference: RFC 1055.
 """
@@ -15,7 +15,7 @@ _ESCAPED_END, _ESCAPED_ESC = bytes([ESC, ESC_END]), bytes([ESC, ESC_ESC])
 
 
 class Frame(NamedTuple):
-    """What stands between two END bytes, checked and without its CRC."""
+    """The content of a frame, checked and without its CRC."""
 
     opcode: int
     sequence: int
@@ -23,18 +23,18 @@ class Frame(NamedTuple):
 
 
 def encode_frame(opcode: int, sequence: int, payload: bytes = b"") -> bytes:
-    """The bytes of one frame, from END to END."""
+    """Return the bytes of one frame, from END to END."""
     body = bytes([opcode, sequence]) + payload
     body += crc32c(body).to_bytes(CRC_BYTES, "little")
     return _END + body.replace(_ESC, _ESCAPED_ESC).replace(_END, _ESCAPED_END) + _END
 
 
 def decode_body(body: bytes) -> Frame | None:
-    """The frame in the bytes between two END bytes; None where anything is wrong with it."""
+    """Return the frame in the bytes between two END bytes; None if anything is wrong with it."""
     raw = body
     if _ESC in body:
         if any(part[:1] not in (b"\xdc", b"\xdd") for part in body.split(_ESC)[1:]):
-            return None  # an ESC in front of something that is never escaped
+            return None  # an ESC before a byte that is never escaped
         raw = body.replace(_ESCAPED_END, _END).replace(_ESCAPED_ESC, _ESC)
     if not HEADER_BYTES + CRC_BYTES <= len(raw) <= FRAME_BYTES:
         return None
@@ -44,16 +44,16 @@ def decode_body(body: bytes) -> Frame | None:
 
 
 class FrameDecoder:
-    """Cuts a byte stream into frames. `dropped_count` counts the damaged ones."""
+    """Splits a byte stream into frames. `dropped_count` counts the damaged ones."""
 
     def __init__(self) -> None:
         self.dropped_count = 0
         self._rest = b""
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes."""
+        """Return the frames that `data` completes."""
         *bodies, self._rest = (self._rest + data).split(_END)
-        if len(self._rest) > 2 * FRAME_BYTES:  # a line that babbles without END must not fill the memory
+        if len(self._rest) > 2 * FRAME_BYTES:  # a line that sends bytes without END must not fill the memory
             self._rest = self._rest[: 2 * FRAME_BYTES]
         frames = []
         for body in filter(None, bodies):

@@ -1,13 +1,13 @@
-"""Control over AXI4-Lite: the bytes of the link through two FIFOs, and the addresses of the weights.
+"""Control over AXI4-Lite: two FIFOs carry the bytes of the link, and registers hold the addresses of the weights.
 
     s_axi_aw*, s_axi_w* ─► DATA ─► FIFO ─► o   bytes to the machine        STATUS: room and bytes that wait
     s_axi_ar*, s_axi_r* ◄─ DATA ◄─ FIFO ◄─ i   bytes from the machine      BASE: of each AXI4 master
 
-The registers: hw/axi_registers.py. A write takes its address and its data together, whichever comes first; SLVERR, too,
-without the strobe of byte 0 for DATA, or without all for BASE. What is answered with SLVERR changes nothing. One write
-and one read are under way at a time.
+hw/axi_registers.py lists the registers. A write is accepted when both its address and its data are valid. One write and
+one read can be in flight at a time.
 
-Latency: 1 cycle from both AWVALID and WVALID, or from ARVALID, to READY, 2 to the answer. Source: ARM IHI 0022, part B.
+A write is answered with SLVERR, among other cases, if DATA is written without the strobe of byte 0, or BASE without all
+strobes. An access that is answered with SLVERR changes nothing.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from lutern.hw.axi_registers import (
 
 OKAY, SLVERR = 0b00, 0b10
 FIFO_BYTES = 2048
-"""Of each direction: three frames of the link."""
+"""Bytes of the FIFO of each direction: three frames of the link."""
 
 
 def control_members() -> dict[str, Any]:
-    """The ports of the AXI4-Lite slave, with the standard's names in lower case."""
+    """Return the ports of the AXI4-Lite slave, with the standard's names in lower case."""
     address = {"addr": In(CONTROL_ADDRESS_BITS), "prot": In(3), "valid": In(1), "ready": Out(1)}
     channels = {
         "aw": address,
@@ -55,20 +55,45 @@ def control_members() -> dict[str, Any]:
 
 
 class AxiControl(wiring.Component):
-    """See above.
+    """Connects an AXI4-Lite bus to the link and to the base addresses.
 
     Parameters
     ----------
-    ports
-        AXI4 masters, each with a base.
+    ports : int
+        Number of AXI4 masters, each of which has a base address.
 
     Members
     -------
-    s_axi_* : AXI4-Lite slave, 32 bits wide
-    i, o : streams of 8 bits
-        Bytes from and to the machine.
+    s_axi_awaddr, s_axi_awprot, s_axi_awvalid, s_axi_awready : AXI4-Lite write address channel
+        The address has ``CONTROL_ADDRESS_BITS``.
+    s_axi_wdata, s_axi_wstrb, s_axi_wvalid, s_axi_wready : AXI4-Lite write data channel
+        32 bits.
+    s_axi_bresp, s_axi_bvalid, s_axi_bready : AXI4-Lite write response channel
+        OKAY or SLVERR.
+    s_axi_araddr, s_axi_arprot, s_axi_arvalid, s_axi_arready : AXI4-Lite read address channel
+        The address has ``CONTROL_ADDRESS_BITS``.
+    s_axi_rdata, s_axi_rresp, s_axi_rvalid, s_axi_rready : AXI4-Lite read data channel
+        32 bits.
+    i : stream of 8 bits, input
+        Bytes from the machine.
+    o : stream of 8 bits, output
+        Bytes to the machine.
     bases : ``AXI_ADDRESS_BITS`` for each port, output
+        Base addresses, that of the first port in the lowest bits.
     bus_errors : ``ERROR_COUNT_BITS``, input
+        Count that the host reads in the register BUS_ERRORS.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    READY follows 1 cycle after AWVALID and WVALID, or ARVALID; the answer is valid 2 cycles after them.
+
+    Reference
+    ---------
+    ARM IHI 0022, part B.
     """
 
     def __init__(self, ports: int) -> None:
@@ -148,13 +173,13 @@ class AxiControl(wiring.Component):
 
 
 def _take(m: Module, offered: Value, ready: Signal, answers: Signal) -> Value:
-    """READY a cycle after what is offered, when no answer is left; whether it is taken in this cycle."""
+    """Set READY a cycle after an offer if no answer waits; return whether the offer is accepted in this cycle."""
     m.d.sync += ready.eq(offered & ~ready & ~answers)
     return offered & ready
 
 
 def _answer(m: Module, taken: Value, valid: Signal, ready: Value) -> None:
-    """VALID of the answer from the cycle after it was taken until READY."""
+    """Set VALID of the answer in the cycle after the request was accepted, and hold it until READY."""
     with m.If(taken):
         m.d.sync += valid.eq(1)
     with m.Elif(ready):

@@ -1,11 +1,12 @@
-"""What a command must be like, as a table: opcode -> rule of its length, range of items, rules of its values.
+"""A table says what a valid command is: opcode -> rule of its length, range of items, rules of its values.
 
     cycle  DECODE            ADD                  CHECK                      BEGIN
            opcode, length    end of the range     ranges and values          executed, or refused
            range registers   (first + count)      ─► error (register)
 
-`HostPort` fills one table of `Handler`, an entry for each opcode that the machine knows; the states here and in
-`executor.py` read it. Comparisons end in the register `error`, which keeps the first reason that is found.
+`HostPort` fills one table of `Handler`, with an entry for each opcode that the machine knows. The states here and in
+`executor.py` read it. The result of all comparisons is the register `error`, which keeps the first reason that was
+found.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,12 @@ from lutern.hw.protocol import ErrorCode, Opcode
 class Range:
     """The items that a command names: addresses, tokens, logits or counters.
 
-    `overflows`: first or count has bits that the range registers lose; None where that cannot be, or does not matter.
+    Parameters
+    ----------
+    first, count : Value
+        The first item, and how many there are.
+    overflows : Value | None
+        First or count has bits that the range registers lose. None if that cannot happen or does not matter.
     """
 
     first: Value
@@ -34,9 +40,17 @@ class Range:
 class Check:
     """The rules of one command.
 
-    `wrong_length` is read in the first cycle in which the command is complete, `refusals` two cycles later, when
-    `CommandRange` holds `range`: of these the first condition that holds decides. `data_at` is where in the frame its
-    data begin, None for `receiver.WORDS_AT`.
+    Parameters
+    ----------
+    wrong_length : Value
+        The frame has a wrong length. It is read in the first cycle in which the command is complete.
+    range : Range | None
+        The items that the command names, if it names any.
+    refusals : tuple[tuple[Value, ErrorCode], ...]
+        Conditions and error codes, read two cycles later, when `CommandRange` holds `range`. The first condition that
+        is true decides.
+    data_at : int | None
+        Where in the frame the data begin; None for `receiver.WORDS_AT`.
     """
 
     wrong_length: Value
@@ -49,10 +63,23 @@ class Check:
 class Handler:
     """All that the port does for one opcode.
 
-    A command that `needs_memory` is refused once the memory has a fault. When `check` is passed, `begin` adds
-    statements to the state BEGIN, `stops_machine` ends `running`, and `first_state` follows, REPLY when it is None.
-    `add_states` adds the states of the command to the FSM; the last of them goes on to REPLY, which sends `answer`, or
-    to RELEASE, which sends nothing.
+    Parameters
+    ----------
+    check : Check
+        The rules of the command.
+    begin : Callable[[], None] | None
+        Adds statements to the state BEGIN; they run if the command is not refused.
+    stops_machine : bool
+        The command ends `running`.
+    needs_memory : bool
+        The command is refused once the memory has a fault.
+    first_state : str | None
+        The state that follows BEGIN; REPLY if it is None.
+    add_states : Callable[[], None] | None
+        Adds the states of the command to the FSM. The last of them goes on to REPLY, which sends `answer`, or to
+        RELEASE, which sends nothing.
+    answer : Answer | None
+        The response.
     """
 
     check: Check
@@ -65,27 +92,27 @@ class Handler:
 
 
 class CommandRange:
-    """Registers of the range of the command that is checked or executed.
+    """Holds the range of the command that is checked or executed.
 
     Parameters
     ----------
-    m
-        The module that uses them.
-    bits
-        Bits of any address, and of the one after the last.
-    first_bits
+    m : Module
+        The module that uses the registers.
+    bits : int
+        Bits of an address, and of the address after the last one.
+    first_bits : int
         Bits of ``first``: the same, or more where offsets are longer than addresses.
 
     Members
     -------
     first : ``first_bits`` bits, register
-        The first item; executing moves it on.
+        The first item. Executing the command advances it.
     count : ``bits`` bits, register
-        Items that are left.
+        Number of items that are left.
     is_empty : 1 bit, register
         No item is left.
     end : ``bits`` + 1 bits, register
-        The one after the last item.
+        The number after that of the last item.
     overflows : 1 bit, register
         First or count of the command has bits that are lost here.
     """
@@ -99,17 +126,23 @@ class CommandRange:
         self.overflows = Signal(name="range_overflows")
 
     def load(self, wanted: Range) -> None:
-        """Take the range of a command; in the next cycle, `add` must follow."""
+        """Take the range of a command; `add` must follow in the next cycle.
+
+        Parameters
+        ----------
+        wanted : Range
+            The range of the command.
+        """
         self._m.d.sync += [self.first.eq(wanted.first), self.count.eq(wanted.count)]
         if wanted.overflows is not None:
             self._m.d.sync += self.overflows.eq(wanted.overflows)
 
     def add(self) -> None:
-        """Make `end` and `is_empty`."""
+        """Compute `end` and `is_empty`."""
         self._m.d.sync += [self.end.eq(self.first + self.count), self.is_empty.eq(self.count == 0)]
 
     def count_down(self) -> None:
-        """One item has been dealt with."""
+        """Subtract the item that was handled from `count`."""
         self._m.d.sync += [self.count.eq(self.count - 1), self.is_empty.eq(self.count == 1)]
 
 
@@ -118,24 +151,26 @@ class CommandChecks:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
-    receiver
+    receiver : CommandReceiver
         Holds the command.
-    bits, first_bits
+    bits, first_bits : int
         See `CommandRange`.
 
     Members
     -------
     range : CommandRange
+        The range of the command.
     error : ErrorCode, register
-        Why the command is refused; 0 while no reason is known.
-    memory_fault : 2 bits, input
-        The memory was silent, or answered out of order; None for a memory that cannot.
+        Why the command is refused; 0 while there is no reason.
+    memory_fault : 2 or 3 bits, input
+        The memory was silent, answered out of order, or its bus refused something. None for a memory that has no
+        faults.
 
     Latency
     -------
-    ``error`` is right from the third cycle after the state DECODE on.
+    ``error`` is valid from the third cycle after the state DECODE.
     """
 
     def __init__(self, m: Module, receiver: CommandReceiver, bits: int, first_bits: int) -> None:
@@ -149,20 +184,34 @@ class CommandChecks:
         self._m.d.sync += self.error.eq(code)
 
     def refuse_on_fault(self, next_state: str) -> None:
-        """Statements of a state that waits for the memory: once that has a fault, the response says so."""
+        """Add to a state that waits for the memory: if the memory has a fault, the response is that fault.
+
+        Parameters
+        ----------
+        next_state : str
+            The state that follows the fault.
+        """
         if self.memory_fault is not None:
             with self._m.If(self.memory_fault.any()):
                 self._refuse_first(self.fault_refusals())
                 self._m.next = next_state
 
     def fault_refusals(self) -> tuple[tuple[Value, ErrorCode], ...]:
-        """What the memory's fault is answered with."""
+        """Return the conditions and error codes of the memory's faults."""
         fault = self.memory_fault
         codes = ErrorCode.MEMORY_SILENT, ErrorCode.MEMORY_DISORDER, ErrorCode.MEMORY_REFUSED
         return () if fault is None else tuple(zip(fault, codes, strict=False))
 
     def add_states(self, handlers: dict[Opcode, Handler], in_decode: Callable[[], None]) -> None:
-        """The states, from DECODE until `error` is right in BEGIN; `in_decode` adds further statements to DECODE."""
+        """Add the states from DECODE on; `error` is valid in BEGIN, which follows.
+
+        Parameters
+        ----------
+        handlers : dict[Opcode, Handler]
+            The commands of the machine.
+        in_decode : Callable[[], None]
+            Adds further statements to DECODE.
+        """
         m = self._m
         with m.State("DECODE"):
             m.next = "ADD"

@@ -1,6 +1,6 @@
-"""CRC-32C of bytes, as ``protocol.crc32c``, of which no first byte comes with ``start``.
+"""CRC-32C of bytes, as ``protocol.crc32c``; ``start`` takes a cycle of its own before the first byte.
 
-Cost: 66 LUT4, 32 FF; amaranth.lib.crc, which may start with its first byte, makes 157 LUT4 of it.
+Cost: 66 LUT4 and 32 flip-flops. ``amaranth.lib.crc``, which may start with its first byte, takes 157 LUT4.
 """
 
 from amaranth.hdl import Cat, Elaboratable, Module, Signal
@@ -9,20 +9,44 @@ from amaranth.lib.wiring import In, Out
 
 CRC_BITS = 32
 POLYNOMIAL = 0x82F63B78
-"""Of bytes that come lowest bit first."""
+"""The polynomial for bytes that come lowest bit first."""
 FIRST = (1 << CRC_BITS) - 1
 """The state before the first byte."""
 ADDED = (1 << CRC_BITS) - 1
-"""What makes a CRC of the last state."""
+"""The exclusive or of the last state and this is the CRC."""
 
 
 class Crc32c(wiring.Component):
-    """See above.
+    """Computes the CRC of bytes, one a cycle.
 
-    Members: ``start``: the next byte is the first, ``valid``: ``data`` is the next; never both; ``crc`` of the bytes so
-    far; ``matches``: the last four of them are the CRC of those before.
+    Parameters
+    ----------
+    None.
 
-    Latency: 1. A byte a cycle.
+    Members
+    -------
+    start : 1 bit, input
+        The next byte is the first one. Not allowed together with ``valid``.
+    valid : 1 bit, input
+        ``data`` is the next byte.
+    data : 8 bits, input
+        A byte.
+    crc : 32 bits, output
+        CRC of the bytes so far.
+    matches : 1 bit, output
+        The last four bytes are the CRC of those before them.
+
+    Numerics
+    --------
+    CRC-32C (Castagnoli), lowest bit first.
+
+    Latency
+    -------
+    1 cycle from a byte to ``crc`` and ``matches``.
+
+    Reference
+    ---------
+    ``protocol.crc32c``; RFC 3720.
     """
 
     start: In(1)
@@ -48,7 +72,10 @@ class Crc32c(wiring.Component):
 
 
 def _after(state: int, zeros: int) -> int:
-    """The state after so many bytes 0; after a CRC it is what it is after ``ADDED``, for the CRC has the rest."""
+    """Return the state after ``zeros`` bytes that are 0.
+
+    After a message and its CRC the state equals ``_after(ADDED, 4)``, because the bytes of the CRC cancel the rest.
+    """
     for _ in range(8 * zeros):
         state = state >> 1 ^ (POLYNOMIAL if state & 1 else 0)
     return state

@@ -6,9 +6,9 @@
     │   NOTIFY: the response of a RUN, or a WANT                                        RELEASE ◄─────┘
     └──────────────────────────────────────────────────────────────────────────────────────┘
 
-Nothing is executed before the whole frame has come and its CRC was right. While a command is executed, the receiver
-takes the first bytes of the next frame, then stalls. A RUN is the exception: it executes in the background, and its
-response is sent between two received bytes (NOTIFY); hw/memory/host.py has a drawing.
+No command is executed before its whole frame has arrived and its CRC was correct. While a command is executed, the
+receiver accepts the first bytes of the next frame, then stalls. A RUN is the exception: it executes in the background,
+and its response is sent between two received bytes (NOTIFY). hw/memory/host.py has a drawing.
 """
 
 from typing import Any
@@ -29,17 +29,17 @@ class Executor:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
     port
         The `HostPort`.
     receiver, checks, response, run
-        The parts that the FSM moves.
+        The parts that the FSM controls.
 
     Members
     -------
     handlers : dict
-        The commands of the machine; to be filled before `add_fsm`.
+        The commands of the machine. All must be in it before `add_fsm` is called.
     begin_resets : list of registers
         What BEGIN sets to 0 for the states of the commands.
     is_notifying : 1 bit, output
@@ -75,7 +75,7 @@ class Executor:
         self.brings_host_words: Value = Const(0)
 
     def add_fsm(self) -> None:
-        """The FSM, and what follows from its states."""
+        """Add the FSM, and the logic that depends on its states."""
         m, run = self.m, self.run
         with m.FSM() as machine:
             self._add_receive()
@@ -85,7 +85,7 @@ class Executor:
                 if handler.add_states is not None:
                     handler.add_states()
             self._add_reply()
-        # Whether a RUN that comes is the one that is in progress must not change while that is checked.
+        # A received RUN is compared with the one in progress; the result must not change during the check.
         is_checking = Cat(machine.ongoing(state) for state in CHECK_STATES).any()
         run.add_background(is_checking)
         self._add_response()

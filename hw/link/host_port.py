@@ -1,4 +1,4 @@
-"""The gateware's end of the link: takes commands apart, executes them one at a time, answers each.
+"""The gateware's end of the link: it parses commands, executes one at a time, and answers each.
 
     i_rx ─► CommandReceiver ─► CommandChecks ─► Executor ─┬─ WRITE ────► o_write            memory_commands.py
             frame in a buffer  table of       FSM         ├─ CHECKSUM ─► o_read, i_read     memory_commands.py
@@ -8,14 +8,14 @@
                                                           ├─ MEMORY_TEST, PHASE, RECORDS, ROW, COUNTERS   optional.py
     o_tx ◄─ ResponseMux ◄─────────────────────────────────┘
 
-Formats: hw/protocol.py. All parts add their logic to one module, so that the synthesis sees one block.
+hw/protocol.py has the formats. All parts add their logic to one module, so that the synthesis sees one block.
 
-A WRITE of 512 bytes is executed in 768 cycles at most, and its response waits in a FIFO: on a serial line the next
-frame's first bytes come meanwhile, fewer than the FIFO of the line holds, so the host may send frame upon frame.
+A WRITE of 512 bytes is executed in at most 768 cycles, and its response waits in a FIFO. On a serial line, the bytes of
+the next frame that arrive in that time fit into the FIFO of the line. So the host may send frames without a pause.
 
-Cost: a WRITE of n bytes takes n cycles to come, n (1 + 1 / word_bytes) cycles to be written, some 30 to be answered; a
-CHECKSUM one cycle a byte; a RUN some 12 cycles a stream. One block RAM of 1,024 bytes, one of 128 tokens; one word of
-registers.
+Cost: a WRITE of n bytes takes n cycles to arrive, n (1 + 1 / word_bytes) cycles to be written, and some 30 to be
+answered. A CHECKSUM takes one cycle a byte, a RUN some 12 cycles a stream. Memory: one block RAM of 1,024 bytes, one of
+128 tokens, and one word of registers.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ from lutern.hw.protocol import HEADER_BYTES, RUN_TOKENS, ErrorCode, Opcode, faul
 HOST_OFFSET_BITS = 32
 """Bits of the offset of a RECORDS."""
 DROPPED_BYTES = 4
-"""Bytes of INFO that are not known in advance: its last field, the frames dropped."""
+"""Bytes of INFO that are no constant: its last field, the number of dropped frames."""
 
 
 class HostPort(wiring.Component):
@@ -51,8 +51,7 @@ class HostPort(wiring.Component):
     ----------
     config
         Any object with the attributes that ``protocol.capability`` reads, and ``source``, ``memory``, ``part_bits``,
-        ``address_bits``, ``base_bits``, ``state``, ``top_k``, ``counters``; ``counted_phases`` where there are
-        counters.
+        ``address_bits``, ``base_bits``, ``state``, ``top_k``, ``counters``; ``counted_phases`` if there are counters.
 
     Members
     -------
@@ -63,57 +62,70 @@ class HostPort(wiring.Component):
     o_write : stream of ``protocol.write_layout``, output
         A word and its address.
     o_read : stream of ``protocol.read_layout``, output
-        Asks for words, of which exactly as many must come on ``i_read``.
+        A request for words. Exactly that many must come on ``i_read``.
     i_read : stream of ``8 * word_bytes`` bits, input
+        The words that ``o_read`` asked for.
     setup : ``protocol.SETUP_LAYOUT``, output
         The last SETUP record.
     running : 1 bit, output
-        ``setup`` holds: falls with a WRITE, CHECKSUM, MEMORY_TEST or SETUP that is not refused, and rises a cycle after
-        ``setup`` has changed.
+        ``setup`` is valid. It falls with a WRITE, CHECKSUM, MEMORY_TEST or SETUP that is not refused, and rises a cycle
+        after ``setup`` has changed.
     o_feed : stream of ``protocol.feed_layout``, output
         First token and state of each stream; all come before ``o_run``.
     o_run : stream of ``protocol.RUN_LAYOUT``, output
-        Starts a run, after which one item for each token must come on ``i_token``.
+        Starts a run. One item for each token must come on ``i_token`` after it.
     i_token : stream of ``protocol.TOKEN_LAYOUT``, input
         A token; the last one of the run is marked.
     status : ``protocol.STATUS``, input
-        Figures of the last step, right in the cycle of its token; `cycles` are counted since it began.
+        Figures of the last step, valid in the cycle of its token; `cycles` counts from the begin of the step.
     logits_stream : ``protocol.STREAM_BITS`` bits, output
+        Selects the stream of a logit, for a synchronous read.
     logits_address : 16 bits, output
-        Name a logit, for a synchronous read.
+        Selects the logit.
     logits_data : 24 bits signed, input
         The logit, one cycle after its address.
     scale : ``protocol.SCALE_LAYOUT``, input
         The scale of the stream's logits, one cycle after ``logits_stream``.
     damage : ``protocol.DAMAGE_LAYOUT``, input
-        What is wrong with the weights, since SETUP; it fails a RUN.
-    fault : 2 bits (memory "axi": 3), input, memories over a word source
-        The memory was silent, or answered out of order, or its bus refused something; it stays so.
+        Damage of the weights that was found since SETUP. It fails a RUN.
+    fault : 2 bits (3 with memory "axi"), input, memories over a word source
+        The memory was silent, answered out of order, or its bus refused something. A bit never falls.
     o_test : stream of ``protocol.range_layout``, output, memory "sdram", "ddr3", "port" or "axi"
-        A range of words to be tested; one result must come on ``i_test``.
+        A range of words to be tested. One result must come on ``i_test``.
     i_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, input, memory "sdram", "ddr3", "port" or "axi"
+        The result of the test.
     o_phase : stream of 16 bits signed, output, memory "sdram"
-        Steps of the SDRAM's clock; the sum of all steps must come on ``i_phase``.
+        Steps of the SDRAM's clock. The sum of all steps must come on ``i_phase``.
     i_phase : stream of 16 bits signed, input, memory "sdram"
+        The sum of all steps.
     o_level : stream of ``protocol.level_layout``, output, memory "ddr3"
-        A setting of read leveling; the bytes whose strobe was seen before it must come on ``i_level``.
-    i_level : stream of a bit for each byte, input, memory "ddr3"
+        A setting of read leveling. What was seen with the setting before must come on ``i_level``.
+    i_level : stream of one bit for each byte, input, memory "ddr3"
+        The bytes whose strobe was seen.
     o_host : stream of ``protocol.host_word_layout``, output, memory "host"
         A word of a RECORDS or ROW frame.
     i_want : stream of ``protocol.WANT_LAYOUT``, input, memory "host"
-        A response that is sent without a command; the payload must stay until it is taken, with its last byte.
+        A response without a command. The payload must be stable until it is taken, with its last byte.
     counters_address : 16 bits, output, with counters
-        Names a counter, for a synchronous read.
+        Selects a counter, for a synchronous read.
     counters_data : 32 bits, input, with counters
         The counter, one cycle after its address.
     counted : 16 bits, input, with counters
         Phases of the last token.
 
+    Numerics
+    --------
+    None.
+
     Latency
     -------
-    The first state of a command, or REPLY when it is refused, begins six cycles after the deframer has handed on the
-    end of the frame: two cycles in the receiver, four for the checks. A response enters the Framer one cycle after
-    REPLY begins.
+    The first state of a command, or REPLY if it is refused, begins six cycles after the deframer has delivered the end
+    of the frame: two cycles in the receiver, four for the checks. A response enters the Framer one cycle after REPLY
+    begins.
+
+    Reference
+    ---------
+    hw/protocol.py; docs/protocol.md.
     """
 
     def __init__(self, config: Any) -> None:
@@ -206,7 +218,7 @@ class HostPort(wiring.Component):
         return Handler(Check(receiver.command.byte_count != HEADER_BYTES), answer=Answer(info, FIXED_BYTES))
 
     def _setup_handler(self, m: Module, executor: Executor) -> Handler:
-        """SETUP: `running` rises a cycle after `setup` has changed, so that whatever runs starts anew."""
+        """Handle SETUP: `running` rises a cycle after `setup` has changed, so all that runs starts again."""
         config, command = self.config, executor.command
         setup = command.fields(protocol.SETUP)
         record_limit = (1 << 32) - 1 if self.has_host else config.memory_words
@@ -245,7 +257,7 @@ class HostPort(wiring.Component):
         )
 
     def _logits_handler(self, m: Module, executor: Executor) -> Handler:
-        """LOGITS: read while they are sent."""
+        """Handle LOGITS: each logit is read while the response is sent."""
         config, command, response = self.config, executor.command, executor.response
         logits = command.fields(protocol.LOGITS)
         scale = Signal(protocol.LOGITS_DONE.layout)

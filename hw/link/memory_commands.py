@@ -1,9 +1,9 @@
-"""WRITE and CHECKSUM: words from the buffer to the memory, and what the memory gives back, summed.
+"""WRITE moves words from the buffer to the memory, and CHECKSUM computes the CRC of words that are read back.
 
     buffer ─► word ─► o_write (or o_host)       COLLECT: a byte a cycle into the word; STORE: the word
     o_read: REQUEST;  i_read ─► word ─► CRC-32C      SUM: a byte a cycle out of the word
 
-One register `word` is shifted for both, its first byte lowest.
+Both shift the register `word`, whose lowest byte is the first one.
 
 Cost: a WRITE of n bytes takes n (1 + 1 / word_bytes) cycles, a CHECKSUM one cycle a byte; one word of registers.
 """
@@ -24,15 +24,15 @@ from lutern.hw.protocol import HEADER_BYTES, ErrorCode
 
 
 class MemoryCommands:
-    """Adds what WRITE and CHECKSUM need to a module; their entries are to be put into the table of commands.
+    """Adds to a module what WRITE and CHECKSUM need. The caller puts their entries into the table of commands.
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
     port
         The `HostPort`, for its streams.
-    executor
+    executor : Executor
         The FSM that gets the states.
 
     Members
@@ -40,12 +40,12 @@ class MemoryCommands:
     word : ``8 * word_bytes`` bits, register
         A word on its way to the memory or back.
     out_of_range : 1 bit, output
-        Words of the command's range are not in the memory; right in the state CHECK.
+        Words of the command's range are not in the memory. Valid in the state CHECK.
 
     Latency
     -------
-    The state STORE follows ``word_bytes`` cycles after COLLECT. A CHECKSUM takes the next word with the last byte of
-    the one before.
+    The state STORE follows ``word_bytes`` cycles after COLLECT. A CHECKSUM takes the next word in the cycle in which it
+    sums the last byte of the one before.
     """
 
     def __init__(self, m: Module, port: Any, executor: Executor) -> None:
@@ -53,34 +53,42 @@ class MemoryCommands:
         self._receiver, self._range = executor.receiver, executor.checks.range
         self.word = Signal(8 * port.config.word_bytes, name="word")
         self.out_of_range = Signal(name="out_of_range")
-        self._loaded = Signal(name="loaded")  # the word holds bytes that are not summed
+        self._loaded = Signal(name="loaded")  # the word holds bytes that are not summed yet
         executor.begin_resets.append(self._loaded)
         self._range_bits = port.config.address_bits + 1
         self._add_limits()
 
     def wrong_length_of_words(self) -> Value:
-        """The rule for the length of commands that bring words."""
+        """Return the rule for the length of commands that bring words."""
         command = self._receiver.command
         return ~exceeds(command.byte_count, WORDS_AT - 1) | command.partial_word | (command.word_count == 0)
 
     def written_range(self) -> Range:
-        """The words that a command brings."""
+        """Return the words that a command brings."""
         command = self._receiver.command
         address = command.fields(protocol.WRITE).address
         return Range(address, command.word_count, address[self._range_bits :].any())
 
     def read_range(self) -> Range:
-        """The words that a CHECKSUM or MEMORY_TEST names."""
+        """Return the words that a CHECKSUM or MEMORY_TEST names."""
         check, bits = self._receiver.command.fields(protocol.CHECKSUM), self._range_bits
         return Range(check.address, check.count, check.address[bits:].any() | check.count[bits:].any())
 
     def read_refusals(self) -> tuple[tuple[Value, ErrorCode], ...]:
-        """What is wrong with a range that is read."""
+        """Return the reasons why a range that is read is refused."""
         check = self._receiver.command.fields(protocol.CHECKSUM)
         return (check.count == 0, ErrorCode.BAD_COUNT), (self.out_of_range, ErrorCode.BAD_ADDRESS)
 
     def add_word_states(self, output: Any, final_state: str) -> None:
-        """The states COLLECT and STORE: words of the buffer to the stream `output`, then `final_state`."""
+        """Add the states COLLECT and STORE, which send the words of the buffer.
+
+        Parameters
+        ----------
+        output
+            The stream that gets the words.
+        final_state : str
+            The state that follows the last word.
+        """
         m, receiver = self._m, self._receiver
         with m.State("COLLECT"):
             m.d.comb += receiver.advance.eq(1)
@@ -110,10 +118,10 @@ class MemoryCommands:
                 m.d.comb += self.out_of_range.eq(overflows | exceeds(end, trits_end))
 
     def write_handler(self) -> Handler:
-        """The entry of WRITE in the table of commands."""
+        """Return the entry of WRITE in the table of commands."""
         m, port, next_address = self._m, self._port, self._range.first
         m.d.comb += [port.o_write.p.address.eq(next_address), port.o_write.p.word.eq(self.word)]
-        # Where the host brings the words, there is nothing to write to: every WRITE is out of range.
+        # With memory "host" there is no memory to write to: every WRITE is out of range.
         from_host = port.config.memory == "host"
         return Handler(
             Check(self.wrong_length_of_words(), self.written_range(), ((self.out_of_range, ErrorCode.BAD_ADDRESS),)),
@@ -125,7 +133,7 @@ class MemoryCommands:
         )
 
     def checksum_handler(self) -> Handler:
-        """The entry of CHECKSUM in the table of commands."""
+        """Return the entry of CHECKSUM in the table of commands."""
         m, port, command = self._m, self._port, self._receiver.command
         m.submodules.checksum = checksum = Crc32c()
         check = command.fields(protocol.CHECKSUM)
@@ -159,7 +167,7 @@ class MemoryCommands:
                 checksum.valid.eq(loaded),
                 port.i_read.ready.eq((~loaded | receiver.ends_word) & ~range_.is_empty),
             ]
-            with m.If(loaded):  # shifted as in COLLECT: one multiplexer; what enters above is not summed
+            with m.If(loaded):  # shifted as in COLLECT, to share the multiplexer; what enters at the top is not summed
                 m.d.sync += self.word.eq(Cat(self.word[8:], receiver.buffered_byte))
                 receiver.next_byte()
                 with m.If(receiver.ends_word):

@@ -1,11 +1,12 @@
-"""Commands that some machines have: ports, checks, states and answers of one feature in one place.
+"""Commands that only some machines have: ports, checks, states and answers of each are in one place.
 
     memory "sdram", "ddr3", "port": MEMORY_TEST ─► o_test ... i_test
     memory "sdram": PHASE ─► o_phase ... i_phase      "ddr3": LEVEL ─► o_level ... i_level
     memory "host":  RECORDS, ROW ─► o_host;  i_want ─► WANT, between two received bytes
     counters:       COUNTERS ─► counters_address ... counters_data, counted
 
-`..._ports` are the members of `HostPort` that a feature adds, `add_...` its entries in the table of commands.
+A function `..._ports` returns the members that a command adds to `HostPort`. A function `add_...` adds its entries to
+the table of commands.
 """
 
 from typing import Any
@@ -23,11 +24,11 @@ from lutern.hw.pipeline import exceeds
 from lutern.hw.protocol import HEADER_BYTES, ErrorCode, Opcode
 
 STEP_BITS = 16
-"""Bits of steps of the SDRAM's clock."""
+"""Bits of a number of steps of the SDRAM's clock."""
 
 
 def memory_test_ports(config: Any) -> dict[str, Any]:
-    """Members of a port whose memory is outside the chip."""
+    """Return the members of a port whose memory is outside the chip."""
     return {
         "o_test": Out(stream.Signature(protocol.range_layout(config))),
         "i_test": In(stream.Signature(protocol.MEMORY_TEST_DONE.layout)),
@@ -35,12 +36,24 @@ def memory_test_ports(config: Any) -> dict[str, Any]:
 
 
 def phase_ports() -> dict[str, Any]:
-    """Members of a port whose memory is SDRAM."""
+    """Return the members of a port whose memory is SDRAM."""
     return {"o_phase": Out(stream.Signature(signed(STEP_BITS))), "i_phase": In(stream.Signature(signed(STEP_BITS)))}
 
 
 def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryCommands) -> None:
-    """MEMORY_TEST: a range, then its result, which waits in registers until it is sent."""
+    """Add MEMORY_TEST: it sends a range, and holds the result in registers until it is sent.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    port
+        The `HostPort`, for its members.
+    executor : Executor
+        The FSM that gets the states.
+    words : MemoryCommands
+        The parts of WRITE and CHECKSUM, some of which the command uses.
+    """
     command = executor.command
     test = command.fields(protocol.MEMORY_TEST)
     tested = Signal(protocol.MEMORY_TEST_DONE.layout)
@@ -69,7 +82,17 @@ def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryComma
 
 
 def add_phase(m: Module, port: Any, executor: Executor) -> None:
-    """PHASE: steps, then their sum, which waits in a register until it is sent."""
+    """Add PHASE: it sends steps, and holds their sum in a register until it is sent.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    port
+        The `HostPort`, for its members.
+    executor : Executor
+        The FSM that gets the states.
+    """
     command = executor.command
     phase = command.fields(protocol.PHASE)
     place = Signal(signed(STEP_BITS))
@@ -95,7 +118,7 @@ def add_phase(m: Module, port: Any, executor: Executor) -> None:
 
 
 def level_ports(config: Any) -> dict[str, Any]:
-    """Members of a port whose memory is DDR3."""
+    """Return the members of a port whose memory is DDR3."""
     byte_count = protocol.level_bytes(config)
     return {
         "o_level": Out(stream.Signature(protocol.level_layout(byte_count))),
@@ -104,7 +127,17 @@ def level_ports(config: Any) -> dict[str, Any]:
 
 
 def add_level(m: Module, port: Any, executor: Executor) -> None:
-    """LEVEL: a setting, then what the settings before it saw, which waits in a register until it is sent."""
+    """Add LEVEL: it sends a setting, and holds what was seen with the setting before in a register until it is sent.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    port
+        The `HostPort`, for its members.
+    executor : Executor
+        The FSM that gets the states.
+    """
     command = executor.command
     level = command.fields(protocol.LEVEL)
     seen = Signal(protocol.LEVEL_DONE.layout)
@@ -138,14 +171,24 @@ def add_level(m: Module, port: Any, executor: Executor) -> None:
 
 
 def refuse(executor: Executor, opcode: Opcode, items: Range | None = None) -> None:
-    """A command that is known, but not available on this machine."""
+    """Add a command that is known, but not available on this machine.
+
+    Parameters
+    ----------
+    executor : Executor
+        The FSM, for its table of commands.
+    opcode : Opcode
+        The command.
+    items : Range | None
+        The range that the command names, if it names one.
+    """
     refusals = ((Const(1), ErrorCode.NOT_AVAILABLE),)
     wrong_length = executor.command.byte_count != HEADER_BYTES + protocol.COMMAND_BYTES[opcode]
     executor.handlers[opcode] = Handler(Check(wrong_length, items, refusals))
 
 
 def host_words_ports(word_bytes: int) -> dict[str, Any]:
-    """Members of a port whose words come from the host."""
+    """Return the members of a port whose words come from the host."""
     return {
         "o_host": Out(stream.Signature(protocol.host_word_layout(word_bytes))),
         "i_want": In(stream.Signature(protocol.WANT_LAYOUT)),
@@ -153,7 +196,21 @@ def host_words_ports(word_bytes: int) -> dict[str, Any]:
 
 
 def add_host_words(m: Module, port: Any, executor: Executor, words: MemoryCommands) -> None:
-    """RECORDS and ROW: words for `o_host`, without a response. WANT: a response without a command."""
+    """Add RECORDS and ROW, which send words to `o_host` and have no response.
+
+    Add WANT, too, which is a response without a command.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    port
+        The `HostPort`, for its members.
+    executor : Executor
+        The FSM that gets the states.
+    words : MemoryCommands
+        The parts of WRITE and CHECKSUM, some of which the command uses.
+    """
     command, range_ = executor.command, executor.checks.range
     executor.brings_host_words = command.opcode.matches(Opcode.RECORDS, Opcode.ROW)
     executor.want_valid, executor.want_sequence = port.i_want.valid, port.i_want.p.sequence
@@ -176,12 +233,22 @@ def add_host_words(m: Module, port: Any, executor: Executor, words: MemoryComman
 
 
 def counters_ports() -> dict[str, Any]:
-    """Members of a port whose machine counts cycles."""
+    """Return the members of a port whose machine counts cycles."""
     return {"counters_address": Out(16), "counters_data": In(32), "counted": In(16)}
 
 
 def add_counters(m: Module, port: Any, executor: Executor) -> None:
-    """COUNTERS: numbers of the last token, read synchronously like logits."""
+    """Add COUNTERS: numbers of the last token, read synchronously as logits are.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    port
+        The `HostPort`, for its members.
+    executor : Executor
+        The FSM that gets the states.
+    """
     command, response, config = executor.command, executor.response, port.config
     wanted = command.fields(protocol.COUNTERS)
     m.d.comb += port.counters_address.eq(response.item_address)

@@ -1,11 +1,11 @@
-"""Receives commands: the whole frame in a buffer, its first bytes in registers too.
+"""Receives commands: the whole frame goes to a buffer, and its first bytes also go to registers.
 
     line ─► Deframer ─► item (register) ─┬─► buffer (block RAM) ─► buffered_byte
                                          ├─► head (registers) ───► command.opcode, sequence, arguments
                                          └─► counters ───────────► command.byte_count, word_count, partial_word
 
-There are registers between the deframer and all that looks at its bytes: the placer spreads such small blocks all over
-a large chip.
+A register separates the deframer from all that reads its bytes, because the placer spreads small blocks like these
+over a large chip.
 
 Cost: one block RAM of 1,024 bytes, some 260 registers.
 """
@@ -25,18 +25,18 @@ ARGUMENT_BYTES = max(protocol.COMMAND_BYTES.values())
 """Bytes of the longest record that follows an opcode and a sequence number."""
 BUFFER_BYTES = 1024
 WORDS_AT = HEADER_BYTES + protocol.WRITE.byte_count
-"""Where in a frame the words of a WRITE begin."""
+"""Position in a frame at which the words of a WRITE begin."""
 
 
 class Command:
-    """View of the command in the receiver: valid from the end of its frame until ``release``.
+    """Gives a view of the command in the receiver, valid from the end of its frame until ``release``.
 
     Members
     -------
     opcode, sequence : 8 bits each
         The header.
     arguments : ``8 * ARGUMENT_BYTES`` bits
-        The bytes that follow the header; ``fields`` names them.
+        The bytes that follow the header; ``fields`` gives them names.
     byte_count : ``range(FRAME_BYTES)``
         Bytes of the frame without its CRC.
     word_count : ``range(FRAME_BYTES)``
@@ -57,49 +57,51 @@ class Command:
         self.crc = Signal(32, name="frame_crc")
 
     def fields(self, record: WireRecord) -> Any:
-        """The arguments, read as `record`."""
+        """Return the arguments, read as `record`."""
         return data.View(record.layout, self.arguments[: record.layout.size])
 
 
 class CommandReceiver:
-    """Adds the receiver to a module. Its users drive the inputs from inside their FSM.
+    """Adds the receiver to a module. Its users drive the inputs from their FSM.
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
     line : stream of 8 bits, input
         Raw bytes.
-    word_bytes
+    word_bytes : int
         Bytes of a memory word.
 
     Members
     -------
     command : Command, output
+        The command.
     accept : 1 bit, input
         Take a byte from the deframer. Not allowed while ``has_item``.
     has_item : 1 bit, output
         A byte or the end of a frame is in ``item``.
     item : ``slip.DEFRAMED``, output
+        What came from the deframer.
     frame_arrived : 1 bit, output
         ``item`` is the end of a good frame: ``command`` is valid from the next cycle on.
     pointer : ``range(FRAME_BYTES)``, register
-        The position of ``buffered_byte`` in the frame; its users set it two cycles before they read.
+        The position of ``buffered_byte`` in the frame. It must be set two cycles before the byte is read.
     advance : 1 bit, input
         ``pointer`` moves to the next byte.
     buffered_byte : 8 bits, output
         The byte at ``pointer``.
     byte_index : ``range(word_bytes)``, register
-        Bytes of an unfinished memory word, while words arrive, are written or are summed: users of ``buffered_byte``
-        count it with ``next_byte`` and leave it at 0.
+        Bytes of an unfinished memory word, while words arrive, are written or are summed. A user of ``buffered_byte``
+        counts it with ``next_byte`` and leaves it at 0.
     ends_word : 1 bit, output
-        ``byte_index`` names the last byte of a word.
+        ``byte_index`` is that of the last byte of a word.
     dropped_frames : 16 bits, register
-        Frames that were damaged, modulo 2^16.
+        Number of damaged frames, modulo 2^16.
 
     Latency
     -------
-    An item is in ``item`` one cycle after the deframer has handed it on, ``command`` one cycle later.
+    An item is in ``item`` one cycle after the deframer has delivered it, and in ``command`` one cycle later.
     """
 
     def __init__(self, m: Module, line: Any, word_bytes: int) -> None:
@@ -162,7 +164,8 @@ class CommandReceiver:
             store.addr.eq(self.command.byte_count),
             store.data.eq(self.item.byte),
             store.en.eq(self.has_item),
-            fetch.addr.eq(self.pointer + self.advance),  # so that fetch.data is the byte at pointer, without a wait
+            # The address is one cycle ahead, so that fetch.data is always the byte at pointer.
+            fetch.addr.eq(self.pointer + self.advance),
             fetch.en.eq(1),
         ]
         m.d.sync += self.pointer.eq(self.pointer + self.advance)

@@ -1,9 +1,9 @@
-"""The bytes of a response: a fixed part, then items that are read from a memory one by one.
+"""Serialises a response: a fixed part, then items that are read from a memory one by one.
 
     i ─► opcode, sequence ─► fixed part ─► items of 2 bytes (tokens) or 4 bytes (logits, counters) ─► o ─► Framer
                  fixed_index ... fixed_byte      ▲ item_address ... one cycle ... token_data, long_data
 
-Cost: one byte a cycle, and two cycles more an item.
+Cost: one cycle a byte, and two more an item.
 """
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
@@ -32,11 +32,39 @@ REPLY = data.StructLayout(
 class Reply(wiring.Component):
     """Serialises one response.
 
-    Members: `i` REPLY, taken with the response's last byte; `o` FRAMED; `fixed_index` names a byte of the fixed part,
-    which comes in the same cycle on `fixed_byte`; `item_address` for a synchronous read of the tokens and the longer
-    items, whose data comes one cycle later on `token_data` or `long_data`.
+    Parameters
+    ----------
+    long_bits : int
+        Width of a logit or counter.
 
-    Latency: the first byte leaves in the cycle in which `i` is valid.
+    Members
+    -------
+    i : stream of ``REPLY``, input
+        Describes the response; taken with its last byte.
+    o : stream of ``FRAMED``, output
+        The bytes of the response.
+    fixed_index : ``range(FIXED_BYTES)``, output
+        Selects a byte of the fixed part.
+    fixed_byte : 8 bits, input
+        That byte, in the same cycle.
+    item_address : 16 bits, output
+        Selects an item, for a synchronous read.
+    token_data : 16 bits, input
+        The token at ``item_address``, one cycle later.
+    long_data : ``long_bits`` signed, input
+        The logit or counter at ``item_address``, one cycle later.
+
+    Numerics
+    --------
+    Logits are sign-extended to 32 bits.
+
+    Latency
+    -------
+    0 cycles: the first byte is offered in the cycle in which ``i`` becomes valid.
+
+    Reference
+    ---------
+    hw/protocol.py.
     """
 
     def __init__(self, long_bits: int = LOGIT_BITS) -> None:
@@ -56,7 +84,7 @@ class Reply(wiring.Component):
         m = Module()
         reply = self.i.p
         are_long = Signal()
-        index = Signal.like(self.fixed_index)  # of a byte: of the fixed part, of an item
+        index = Signal.like(self.fixed_index)  # of a byte in the fixed part, or in an item
         items_left = Signal.like(reply.item_count)
         address, item = Signal(16), Signal(32)
         sends = Signal()

@@ -1,8 +1,8 @@
-"""From an answer to the line: the parts of a response are chosen by opcode, serialised, framed and queued.
+"""Makes the bytes of a response: its parts are selected by opcode, serialised, framed and queued.
 
     answers (table) ─► multiplexer ─► Reply ─► register ─► Framer ─► FIFO ─► line
 
-A byte takes two cycles at the register between Reply and Framer; a line needs tens.
+The register between Reply and Framer takes two cycles a byte, while a line takes tens.
 """
 
 from dataclasses import dataclass
@@ -19,15 +19,26 @@ from lutern.hw.protocol import Opcode
 
 COUNTER_BITS = 32
 ANSWER_BYTES = 32
-"""Bytes of responses that wait for the line: one to a WRITE, with every byte escaped."""
+"""Bytes of responses that wait for the line: the response to one WRITE, if every byte is escaped."""
 LONG_ANSWER_BYTES = 1024
-"""The same of machines that ask the host for words while others are on the way."""
+"""The same for machines that ask the host for words while other responses wait."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the response to one opcode is made of: `fixed`, of `byte_count` bytes, then `item_count` items of a memory
-    from `item_offset` on; None for no items, and from the first on."""
+    """The parts of the response to one opcode.
+
+    Parameters
+    ----------
+    fixed : Value
+        The fixed part.
+    byte_count : int
+        Bytes of the fixed part.
+    item_count : Value | None
+        Number of items that follow from a memory; None for no items.
+    item_offset : Value | None
+        The first item; None for item 0.
+    """
 
     fixed: Value
     byte_count: int
@@ -40,27 +51,27 @@ class ResponseMux:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
     line : stream of 8 bits, output
         Raw bytes.
-    has_counters
+    has_counters : bool
         Long items have the 32 bits of a counter, not the 24 of a logit.
-    has_host
-        Words come from the host: a longer FIFO.
+    has_host : bool
+        Words come from the host, which needs a longer FIFO.
 
     Members
     -------
     valid : 1 bit, input
-        Send the response of ``opcode``, which must stay until ``ready``.
+        Send the response of ``opcode``, which must be stable until ``ready``.
     ready : 1 bit, output
-        The last byte of the response has left towards the Framer.
+        The last byte of the response enters the register ahead of the Framer.
     opcode : 8 bits, input
         The command that is answered.
     sequence : 8 bits, input
         Its sequence number.
     item_address : 16 bits, output
-        Names an item of the response, for a synchronous read.
+        Selects an item of the response, for a synchronous read.
     token_data : 16 bits, input
         The token at ``item_address``, one cycle later.
     long_data : signed, 24 or 32 bits, input
@@ -84,7 +95,7 @@ class ResponseMux:
         self.opcode, self.sequence = Signal(8, name="answered_opcode"), reply.i.p.sequence
         self.item_address, self.token_data, self.long_data = reply.item_address, reply.token_data, reply.long_data
 
-        # A register between the choice of the next byte and its escaping, for data and ready.
+        # A register between the selection of the next byte and the Framer cuts the paths of data and ready.
         held = Signal(FRAMED)
         is_held = Signal()
         m.d.comb += [framer.i.p.eq(held), framer.i.valid.eq(is_held), reply.o.ready.eq(~is_held)]
@@ -94,7 +105,15 @@ class ResponseMux:
             m.d.sync += is_held.eq(0)
 
     def add_answers(self, error: Value, answers: dict[Opcode, Answer]) -> None:
-        """The multiplexer: `error` when it is not 0, else the answer of `opcode`; without one, header bytes only."""
+        """Add the multiplexer of the answers.
+
+        Parameters
+        ----------
+        error : Value
+            The response is this error if it is not 0.
+        answers : dict[Opcode, Answer]
+            The answer of each opcode. An opcode without one has a response of header bytes only.
+        """
         m, reply = self._m, self._reply
         m.d.comb += reply.i.p.opcode.eq(self.opcode)
         with m.If(Value.cast(error) != 0):

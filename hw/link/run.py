@@ -1,13 +1,13 @@
-"""The RUN: its feeds go to the decoder, then it executes in the background, while other commands are received.
+"""RUN sends its feeds to the decoder, then executes in the background while other commands are received.
 
     buffer ─► feed (11 bytes) ─► o_feed, once a stream ─► o_run
     i_token ─► tokens (memory) ─► response            status ─► done (registers) ─► response
 
-The response stays until another command comes, for a resend: `is_stored`. A command with the sequence number and the
-CRC of the last RUN is that RUN (`is_same`).
+The response is kept until another command comes, so that it can be sent again: `is_stored`. A command with the sequence
+number and the CRC of the last RUN is that RUN (`is_same`).
 
-Cost: 12 cycles a stream before the run starts; a memory of 128 tokens; a feed, two numbers of a RUN and 112 bits of
-figures in registers.
+Cost: 12 cycles a stream before the run starts; a memory of 128 tokens; registers for a feed, two numbers of a RUN and
+112 bits of figures.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ from lutern.hw.pipeline import exceeds, new_memory
 from lutern.hw.protocol import FEED, HEADER_BYTES, RUN_DONE, RUN_TOKENS, ErrorCode
 
 FEEDS_AT = HEADER_BYTES + protocol.RUN.byte_count
-"""Where in a frame the feeds of a RUN begin."""
+"""Position in a frame at which the feeds of a RUN begin."""
 RUN_COUNT_BITS = RUN_TOKENS.bit_length()
 assert FEED.byte_count == 8 + 2 + 1  # lengths are computed by shifts
 
@@ -34,13 +34,13 @@ class Run:
 
     Parameters
     ----------
-    m
+    m : Module
         The module that gets the logic.
     port
         The `HostPort`, for its streams and `running`.
     receiver, checks, response
         The other parts of the port.
-    token_limit
+    token_limit : int
         Most tokens of a run, all streams together.
 
     Members
@@ -48,12 +48,12 @@ class Run:
     is_busy : 1 bit, register
         The decoder runs.
     is_finished : 1 bit, register
-        The run has ended and its response is due; the state that sends it sets this to 0.
+        The run has ended and its response is due. The state that sends it sets this to 0.
     is_failed : 1 bit, register
-        It has ended without all its tokens: ``failure`` is the response.
+        The run ended without all its tokens: ``failure`` is the response.
     failure : ErrorCode, register
-        Why: the memory has a fault, the weights are damaged, a step lasted longer than its limit, or another command
-        stopped the machine.
+        The reason: the memory has a fault, the weights are damaged, a step took longer than its limit, or another
+        command stopped the machine.
     is_same : 1 bit, register
         The command is the last RUN.
     is_stored : 1 bit, register
@@ -63,12 +63,12 @@ class Run:
     sequence : 8 bits, register
         The sequence number of the last RUN.
     feed_byte, feed_index : registers
-        Byte of a feed and number of the feed, to be 0 when the first feed begins.
+        Byte of a feed and number of the feed. Both must be 0 when the first feed begins.
 
     Latency
     -------
-    ``is_same`` and ``is_resend`` are right one cycle after `compare`. ``o_run`` is valid ``12 * streams`` cycles after
-    the first of state FEED when the decoder takes each feed at once.
+    ``is_same`` and ``is_resend`` are valid one cycle after `compare`. ``o_run`` is valid ``12 * streams`` cycles after
+    the first cycle of the state FEED if the decoder accepts each feed at once.
     """
 
     def __init__(
@@ -102,7 +102,15 @@ class Run:
         ]
 
     def compare(self, brings_host_words: Value) -> None:
-        """Statements for the first cycle in which a command is complete; words from the host are no command."""
+        """Add statements to the first cycle in which a command is complete.
+
+        RECORDS and ROW bring words from the host and do not count as commands.
+
+        Parameters
+        ----------
+        brings_host_words : Value
+            The command is RECORDS or ROW.
+        """
         m, command = self._m, self._receiver.command
         is_same = (command.sequence == self.sequence) & (command.crc == self._crc)
         m.d.sync += self.is_same.eq(is_same)
@@ -110,7 +118,7 @@ class Run:
             m.d.sync += [self.is_stored.eq(self.is_stored & is_same), self.is_resend.eq(self.is_stored & is_same)]
 
     def handler(self) -> Handler:
-        """The entry of RUN in the table of commands."""
+        """Return the entry of RUN in the table of commands."""
         done = self._done
         return Handler(
             self._check(),
@@ -122,7 +130,7 @@ class Run:
 
     def _check(self) -> Check:
         m, run, config = self._m, self._arguments, self._port.config
-        # The frame's length is compared with a register: `streams` came long before the last feed.
+        # The frame's length is compared with a register, since `streams` arrives long before the last feed.
         feeds_end = Signal(range(FEEDS_AT + 255 * FEED.byte_count + 1))
         m.d.sync += feeds_end.eq(FEEDS_AT + (run.streams << 3) + (run.streams << 1) + run.streams)
         streams = run.streams[: config.streams.bit_length()]
@@ -157,7 +165,10 @@ class Run:
             m.next = "FEED"
 
     def _add_states(self) -> None:
-        """FEED takes the bytes of a feed, OFFER hands it to the decoder, RUN starts the run when all have gone."""
+        """Add the states of a RUN.
+
+        FEED takes the bytes of a feed, OFFER sends it to the decoder, and RUN starts the run when all feeds were sent.
+        """
         m, port, receiver = self._m, self._port, self._receiver
         next_feed_bytes = Cat(self._feed_bytes[8:], receiver.buffered_byte)
         bad_token = Signal()
@@ -202,7 +213,10 @@ class Run:
         ]
 
     def _is_too_long(self, takes_token: Value) -> Value:
-        """The limit of a step has passed, in the cycles that the decoder counts since the step began."""
+        """Return whether a step takes longer than its limit.
+
+        The cycles are those that the decoder counts from the begin of the step.
+        """
         m, limit, cycles = self._m, self._port.setup.step_limit, self._port.status.cycles
         late = Signal(name="step_is_late")
         units = cycles[exact_log2(protocol.STEP_LIMIT_CYCLES) :][: len(limit)]
@@ -210,7 +224,13 @@ class Run:
         return late
 
     def add_background(self, is_checking: Value) -> None:
-        """Tokens into their memory, the figures of the last step into the response; not while `is_checking`."""
+        """Add what runs in the background: it stores tokens, and the figures of the last step for the response.
+
+        Parameters
+        ----------
+        is_checking : Value
+            A command is checked; the background waits.
+        """
         m, port, done = self._m, self._port, self._done
         m.submodules.tokens = tokens = new_memory(16, self._token_limit)
         write = tokens.write_port()

@@ -1,12 +1,14 @@
-"""The two ends of a framed byte stream: SLIP escapes and CRC-32C.
+"""The two ends of a framed byte stream: they remove and add SLIP escapes and CRC-32C.
 
-    bytes ─► Deframer ─► bytes of a frame without its CRC, then one item "end" that says whether the frame was whole
+    bytes ─► Deframer ─► bytes of a frame without its CRC, then one item "end" that says whether the frame is good
     bytes ◄─  Framer  ◄─ bytes of a frame, the last one marked
 
-Formats: hw/protocol.py. Cost: the Deframer takes a byte in three cycles, a line tens, so that nothing but registers is
-between one step of it and the next: the placer spreads what is so small all over a large chip. The Framer takes a cycle
-for a byte, two for an escaped one, one for each END, four for a CRC. The Deframer has some 130 registers (a CRC, four
-bytes that may turn out to be one, and what it hands on), the Framer 40.
+hw/protocol.py has the formats.
+
+Cost: the Deframer takes three cycles a byte, while a line takes tens. So every step of it may start and end at
+registers, which helps because the placer spreads small blocks like this one over a large chip. The Framer takes one
+cycle for a byte, two for an escaped one, one for each END, and four for a CRC. The Deframer has some 130 registers (a
+CRC, four bytes that may turn out to be a CRC, and its outputs), the Framer 40.
 
 Reference: RFC 1055.
 """
@@ -20,24 +22,45 @@ from lutern.hw.pipeline import exceeds
 from lutern.hw.protocol import CRC_BYTES, END, ESC, ESC_END, ESC_ESC, FRAME_BYTES, HEADER_BYTES
 
 DEFRAMED = data.StructLayout({"byte": 8, "end": 1, "good": 1})
-"""`end` closes a frame, with `byte` meaningless and `good` telling whether all that came before it may be believed."""
+"""`end` closes a frame. With it, `byte` has no meaning, and `good` says whether the bytes of the frame are valid."""
 
 FRAMED = data.StructLayout({"byte": 8, "last": 1})
-"""A byte of a frame; `last` on its final one."""
+"""A byte of a frame; `last` marks its final one."""
 
 
 class Deframer(wiring.Component):
-    """Takes escapes, END bytes and CRC off.
+    """Removes escapes, END bytes and CRC.
 
-    Every frame that is not empty ends with one item `end`. It is `good` when the CRC fits, every ESC was followed by
-    ESC_END or ESC_ESC, and the frame has at least HEADER_BYTES + CRC_BYTES and at most FRAME_BYTES bytes. Bytes beyond
-    that are not handed on, so that FRAME_BYTES - CRC_BYTES bytes of buffer are always enough.
+    Every frame that is not empty ends with one item `end`. The frame is `good` if the CRC is correct, every ESC was
+    followed by ESC_END or ESC_ESC, and it has at least HEADER_BYTES + CRC_BYTES and at most FRAME_BYTES bytes. Bytes
+    beyond that are dropped, so a buffer of FRAME_BYTES - CRC_BYTES bytes is always enough.
 
-    Members: `i` raw bytes; `o` DEFRAMED; `crc` the CRC received with the frame, from the cycle in which `o` shows `end`
-    to the next `end`.
+    Parameters
+    ----------
+    None.
 
-    Latency: all of `o` and `crc` are registers, and `i.ready` looks at nothing else. A byte leaves two cycles after the
-    fourth byte after it came, `end` two cycles after END; the next is taken when what this one gave has left.
+    Members
+    -------
+    i : stream of 8 bits, input
+        Raw bytes.
+    o : stream of ``DEFRAMED``, output
+        The bytes of the frames, and their ends.
+    crc : 32 bits, output
+        The CRC that came with the frame, from the cycle in which ``o`` shows `end` to the next `end`.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    A byte leaves two cycles after the fourth byte that follows it, `end` two cycles after END. The next byte is
+    accepted when the item of this one has left. All of ``o`` and ``crc`` are registers, and ``i.ready`` depends on
+    nothing else.
+
+    Reference
+    ---------
+    RFC 1055 (SLIP); RFC 3720 (CRC-32C).
     """
 
     i: In(stream.Signature(8))
@@ -48,8 +71,8 @@ class Deframer(wiring.Component):
         m = Module()
         m.submodules.checker = checker = Crc32c()
 
-        came, has = Signal(8), Signal()  # the byte taken a cycle ago
-        held = Signal(8 * CRC_BYTES)  # the last four bytes; the oldest lowest, as in a little-endian CRC
+        came, has = Signal(8), Signal()  # the byte that was accepted a cycle ago
+        held = Signal(8 * CRC_BYTES)  # the last four bytes, the oldest one lowest, as in a little-endian CRC
         count = Signal(range(FRAME_BYTES + 2))  # bytes of this frame so far, at most FRAME_BYTES + 1
         escaped, broken = Signal(), Signal()
 
@@ -103,11 +126,30 @@ class Deframer(wiring.Component):
 
 
 class Framer(wiring.Component):
-    """Puts CRC, escapes and END bytes on.
+    """Adds CRC, escapes and END bytes.
 
-    Members: `i` FRAMED, at least one byte a frame; `o` raw bytes.
+    Parameters
+    ----------
+    None.
 
-    Latency: END leaves in the cycle in which a frame's first byte is offered, the byte itself one cycle later.
+    Members
+    -------
+    i : stream of ``FRAMED``, input
+        The bytes of a frame, at least one.
+    o : stream of 8 bits, output
+        Raw bytes.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    END leaves in the cycle in which a frame's first byte is offered, the byte itself one cycle later.
+
+    Reference
+    ---------
+    RFC 1055 (SLIP); RFC 3720 (CRC-32C).
     """
 
     i: In(stream.Signature(FRAMED))
@@ -117,7 +159,7 @@ class Framer(wiring.Component):
         m = Module()
         m.submodules.maker = maker = Crc32c()
 
-        plain, taken = Signal(8), Signal()  # the byte to be sent, and: it leaves completely in this cycle
+        plain, taken = Signal(8), Signal()  # the byte to be sent; it leaves completely in this cycle
         offered = Signal()
         second = Signal()  # ESC has left
         crc_index = Signal(range(CRC_BYTES))

@@ -1,12 +1,14 @@
-"""A UART, 8N1: the pins of a serial line and the byte streams of the link.
+"""A UART, 8N1, between the pins of a serial line and the byte streams of the link.
 
     rx ─► two flip-flops ─► start, middle of each bit, stop ─► FIFO ─► o
     tx ◄─────────────────── start, eight bits, stop ◄───────────────── i
 
-A bit takes ``divisor`` cycles, lowest bit first. A byte is sampled in the middles of its bits, counted from the edge of
-its start bit, so that the clocks of the two ends may differ by 3.7 % at 8 cycles a bit, and by more with more cycles. A
-byte without its stop bit is dropped, and the line must be high again before the next one begins. A byte that finds the
-FIFO full is lost and sets ``overrun``: the link's checksum finds out, and its resend repairs it.
+A bit takes ``divisor`` cycles, and the lowest bit comes first. A byte is sampled in the middle of its bits, counted
+from the edge of its start bit. So the clocks of the two ends may differ by 3.7 % at 8 cycles a bit, and by more with
+more cycles.
+
+A byte without its stop bit is dropped, and the line must be high again before the next one begins. A byte that finds
+the FIFO full is lost and sets ``overrun``; the checksum of the link detects the loss, and the frame is sent again.
 """
 
 from __future__ import annotations
@@ -25,19 +27,44 @@ LOWEST_DIVISOR = 8
 
 
 class Uart(wiring.Component):
-    """Both directions of a serial line.
+    """Connects both directions of a serial line.
 
-    Parameters: ``divisor``, cycles of a bit. Members: ``rx``, ``tx`` the line, high when idle; ``o`` the bytes that
-    came; ``i`` the bytes to be sent; ``overrun``, 1 from the first byte that was lost until reset.
+    Parameters
+    ----------
+    divisor : int
+        Cycles of a bit, at least ``LOWEST_DIVISOR``.
 
-    Latency: ``tx`` falls a cycle after a byte is taken at ``i``, which is ready again in the last cycle of the stop
-    bit. A byte is at ``o`` ``rx_latency_of(divisor)`` cycles after its start bit fell.
+    Members
+    -------
+    rx : 1 bit, input
+        The line to this machine, high when idle.
+    tx : 1 bit, output
+        The line from this machine, high when idle.
+    o : stream of 8 bits, output
+        The bytes that were received.
+    i : stream of 8 bits, input
+        The bytes to be sent.
+    overrun : 1 bit, output
+        A received byte was lost. It stays 1 until reset.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ``tx`` falls a cycle after a byte is accepted at ``i``, which is ready again in the last cycle of the stop bit. A
+    received byte is at ``o`` ``rx_latency_of(divisor)`` cycles after its start bit fell.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, divisor: int) -> None:
         if divisor < LOWEST_DIVISOR:
             raise LuternError(
-                f"a bit of the serial line takes {divisor} cycles; choose a rate that gives it "
+                f"a bit of the serial line takes {divisor} cycles; choose a baud rate at which it takes "
                 f"{LOWEST_DIVISOR} or more."
             )
         self.divisor = divisor
@@ -53,7 +80,15 @@ class Uart(wiring.Component):
 
     @staticmethod
     def rx_latency_of(divisor: int) -> int:
-        """Synchroniser 2, half a bit, nine bits to the middle of the stop bit, two for the FIFO."""
+        """Return the cycles from the start bit to the byte at ``o``.
+
+        They are 2 of the synchroniser, half a bit, nine bits to the middle of the stop bit, and 2 of the FIFO.
+
+        Parameters
+        ----------
+        divisor : int
+            Cycles of a bit.
+        """
         return 2 + divisor // 2 + 9 * divisor + 2
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -66,7 +101,7 @@ class Uart(wiring.Component):
         line = Signal(init=1)
         m.submodules.synchroniser = FFSynchronizer(self.rx, line, init=1)
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=8, depth=FIFO_BYTES - 1)
-        # Holds one more byte, and ends the path of ready: the host port's is long.
+        # It holds one more byte, and cuts the path of ready, which is long in the host port.
         m.submodules.received = received = Skid(8)
         join_streams(m, fifo.r_stream, received.i)
         m.d.comb += [self.o.valid.eq(received.o.valid), self.o.payload.eq(received.o.payload)]
@@ -109,7 +144,7 @@ class Uart(wiring.Component):
 
     def _send(self, m: Module) -> None:
         wait, left = Signal(range(self.divisor)), Signal(range(11))
-        bits = Signal(9, init=-1)  # next to leave lowest; ones follow
+        bits = Signal(9, init=-1)  # the next bit to be sent is the lowest one; ones follow
         m.d.comb += self.i.ready.eq((left == 0) | ((left == 1) & (wait == 0)))
         with m.If(self.i.ready):
             m.d.sync += left.eq(0)

@@ -1,8 +1,9 @@
-"""The memories that a machine's words come from: block RAM, SDR SDRAM, the host over the link, or a port of the chip.
+"""The memories that a machine's words come from: block RAM, DRAM, the host over the link, or a port of the chip.
 
-memory_for(config) ─► ResidentMemory | StreamedMemory | HostMemory | WordMemory over a word source:
-                                          SDRAM controller, block RAM (with state "memory"), a port of the top
-                         all with ``memory_members(config)``, some with more
+    memory_for(config) ─► ResidentMemory | StreamedMemory | HostMemory | WordMemory over a word source:
+                                              DRAM controller, AXI4, block RAM (with state "memory"), a port of the top
+
+All of them have the members ``memory_members(config)``, and some have more.
 """
 
 from __future__ import annotations
@@ -40,9 +41,16 @@ Timings = SdramTimings | Ddr3Timings
 
 
 def timings_for(config: HwConfig, modes: Ddr3Modes | None = None) -> Timings | None:
-    """``any_part`` or ``any_ddr3_part`` for the machine ``config``; None if its words are in no DRAM of the board.
+    """Return the timings of the DRAM of a machine: those of ``any_part`` or ``any_ddr3_part``.
 
-    ``modes``: the mode registers of DDR3, where a board chooses others.
+    The result is None if the machine has no DRAM on the board.
+
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    modes : Ddr3Modes | None
+        The mode registers of DDR3, if a board chooses others than the default.
     """
     if config.memory == "ddr3":
         part = any_ddr3_part(config.memory_words)
@@ -51,7 +59,10 @@ def timings_for(config: HwConfig, modes: Ddr3Modes | None = None) -> Timings | N
 
 
 def client_fifos(config: HwConfig) -> tuple[int, int]:
-    """Words of a client's FIFO, and how many clients the word source of a machine has; 0 and 0 without one."""
+    """Return how many words the FIFO of a client holds, and how many clients the word source has.
+
+    Both are 0 for a machine without a word source.
+    """
     timings, bits = timings_for(config), client_bits(config)
     shape = source_shape(config)
     if isinstance(timings, Ddr3Timings):
@@ -64,7 +75,15 @@ def client_fifos(config: HwConfig) -> tuple[int, int]:
 
 
 def memory_for(config: HwConfig, timings: Timings | None) -> Memory:
-    """The memory of the machine ``config``; ``timings`` are those of its DRAM part, if it has one."""
+    """Return the memory of a machine.
+
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    timings : Timings | None
+        Those of its DRAM part, if it has one.
+    """
     if config.source == "resident":
         return ResidentMemory(config)
     if isinstance(timings, Ddr3Timings):

@@ -1,29 +1,26 @@
-"""AXI4 as a word source: a word is striped over 1 to 16 ports, each with a read and a write channel of its own.
+"""AXI4 as a word source: a word is striped over 1 to 16 ports, each with its own read and write channels.
 
     port.job ─► stage 1 ─┬─► o_ar of port 0 ─► m_axi0_ar*      m_axi0_r* ─► FIFO 0 ─┐
                (held)    ├─► o_ar of port 1 ─► m_axi1_ar*      m_axi1_r* ─► FIFO 1 ─┼─► join ─► port.word
                          └─► write: m_axi*_aw*, m_axi*_w*, and one m_axi*_b* of each port later
 
-Word w has its byte b at ``bases[k] + port_bytes * w + b % port_bytes`` of port ``k = b // port_bytes``. A read is one
-INCR burst of at most ``BURST`` beats for each port, all of the same length, within an aligned block of 4 KiB; a write
-is one beat. All transactions have ID 0, so the data of a port come in order; the ports drift apart by as many words as
-a FIFO holds.
+Byte b of word w is at ``bases[k] + port_bytes * w + b % port_bytes`` of port ``k = b // port_bytes``. A read is one
+INCR burst for each port, all of the same length. A burst has at most ``BURST`` beats and lies within an aligned block
+of 4 KiB. A write is one beat. All transactions have ID 0, so the data of a port come in order. The ports may drift
+apart by as many words as a FIFO holds.
 
-*Credit.* A read is asked for only while the FIFOs have room for all of its words and of those before it. So RREADY and
-BREADY are always 1, and the bus never waits for this machine. A port has at most ``MOST_WRITES`` writes that are not
-answered.
+*Credit.* A read is requested only while the FIFOs have room for all of its words and of those before it. So RREADY and
+BREADY are always 1, and the bus never waits for this machine. A port has at most ``MOST_WRITES`` writes in flight.
 
-*Order.* AXI4 orders reads and writes among themselves only. Reads of ``Client.FETCH`` and ``Client.STATE`` wait until
-all writes are answered, and a write waits until their words have come. The record stream does not wait: its words are
-written at rest only, and ``idle`` says that all writes are answered.
+*Order.* AXI4 does not order a read after a write. So reads of ``Client.FETCH`` and ``Client.STATE`` wait until all
+writes are answered, and a write waits until the words of these reads have come. The record stream does not wait,
+because its words are written only at rest, and ``idle`` says that all writes are answered.
 
-*Reset.* While it lasts, no VALID is 1. The bus is reset with the machine, as AXI4 has it. If it is not, beats of before
-may come: they are dropped, and the first job waits until ``QUIET_CYCLES`` have passed without one. Such a reset must
-not hit a write: its address may have been accepted, and its data not.
+*Reset.* During reset, no VALID is 1. AXI4 expects that the bus is reset together with the machine. If it is not, beats
+of jobs before the reset may still come. They are dropped, and the first job waits until ``QUIET_CYCLES`` have passed
+without a beat. Such a reset must not hit a write: the bus may have accepted its address, but not its data.
 
-Cycles of a job: 3 (held, address, offered), of which a burst of 16 words hides all. Latency: 2 cycles from a job to
-ARVALID, 3 from the last port's RVALID to the word (1 with one port, which has no FIFO).
-Source: AMBA AXI and ACE Protocol Specification, ARM IHI 0022.
+Cost in time: a job takes 3 cycles (held, address, offered), which a burst of 16 words hides.
 """
 
 from __future__ import annotations
@@ -42,15 +39,23 @@ BURST = 16
 """Most beats of a burst."""
 INCR = 0b01
 CACHE = 0b0011
-"""Normal memory, not cacheable, bufferable."""
+"""AxCACHE: normal memory, not cacheable, bufferable."""
 MOST_WRITES = 15
-"""Most writes that a port has not answered."""
+"""Most writes in flight on a port."""
 QUIET_CYCLES = 1024
-"""Cycles after reset, a power of two, in which no beat must come: more than a memory's latency and refresh."""
+"""Cycles after reset without a beat, a power of two. They must exceed a memory's latency and refresh."""
 
 
 def axi_members(index: int, data_bits: int) -> dict[str, Any]:
-    """The ports of AXI4 master ``index``, with the standard's names in lower case: ``m_axi0_araddr`` ..."""
+    """Return the ports of an AXI4 master, with the standard's names in lower case: ``m_axi0_araddr`` ...
+
+    Parameters
+    ----------
+    index : int
+        Number of the master, which is part of the names.
+    data_bits : int
+        Width of its data.
+    """
     address = {"id": Out(1), "addr": Out(AXI_ADDRESS_BITS), "len": Out(8), "size": Out(3), "burst": Out(2)}
     address |= {"lock": Out(1), "cache": Out(4), "prot": Out(3), "qos": Out(4), "valid": Out(1), "ready": In(1)}
     channels = {
@@ -68,54 +73,86 @@ def axi_members(index: int, data_bits: int) -> dict[str, Any]:
 
 
 def axi_shape(word_bits: int, address_bits: int, in_flight: int, client_bits: int = 1) -> SourceShape:
-    """The shape of an ``AxiSource``."""
+    """Return the shape of an ``AxiSource``.
+
+    Parameters
+    ----------
+    word_bits, address_bits : int
+        Width of a word, and of its address.
+    in_flight : int
+        Words that must be requested ahead to hide the latency of the memory.
+    client_bits : int
+        Width of ``client`` in the port.
+    """
     return SourceShape(word_bits, address_bits, in_flight, BURST, client_bits=client_bits)
 
 
 def fifo_words(shape: SourceShape) -> int:
-    """Words that each port's FIFO holds, and that all of them are asked for at most."""
+    """Return how many words each port's FIFO holds, which is also the most that may be requested."""
     return 1 << (shape.in_flight + 2 * BURST - 1).bit_length()
 
 
 def bus_members(ports: int, port_bits: int) -> dict[str, Any]:
-    """The members of an ``AxiSource`` that leave the machine."""
+    """Return the members of an ``AxiSource`` that leave the machine.
+
+    Parameters
+    ----------
+    ports : int
+        Number of AXI4 masters.
+    port_bits : int
+        Width of the data of each.
+    """
     masters = [axi_members(index, port_bits) for index in range(ports)]
     merged = {name: member for members in masters for name, member in members.items()}
     return {"bases": In(AXI_ADDRESS_BITS * ports), "bus_errors": Out(ERROR_COUNT_BITS), **merged}
 
 
 class AxiSource(wiring.Component):
-    """See above.
+    """Reads and writes words over AXI4 masters.
 
     Parameters
     ----------
-    shape
+    shape : SourceShape
         An ``axi_shape``.
-    ports
+    ports : int
         1, 2, 4, 8 or 16 AXI4 masters, each ``word_bits / ports`` wide: 64, 128, 256 or 512 bits.
 
     Members
     -------
     port : ``WordPort``, input
+        Jobs and their words.
     bases : ``AXI_ADDRESS_BITS`` for each port, input
-        Where the words of each port begin, the first port lowest: multiples of ``BOUNDARY`` that stay as they are while
-        the memory is used.
-    m_axi0_* ... : AXI4
+        Base address of the words of each port, that of the first port in the lowest bits. They are multiples of
+        ``BOUNDARY`` and are constant while the memory is used.
+    m_axi* : AXI4 master of each port, ``m_axi0_*`` and so on
+        ``axi_members`` lists the signals.
     bus_error : 1 bit, output
-        RRESP or BRESP said SLVERR or DECERR; it stays.
+        RRESP or BRESP was SLVERR or DECERR. It stays 1.
     bus_errors : ``ERROR_COUNT_BITS``, output
-        How many beats and writes said so, up to the highest number.
+        Number of such beats and writes; it stops at the highest number.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    2 cycles from a job to ARVALID, 3 from the last port's RVALID to the word (1 with one port, which has no FIFO).
+
+    Reference
+    ---------
+    AMBA AXI and ACE Protocol Specification, ARM IHI 0022.
     """
 
     def __init__(self, shape: SourceShape, ports: int) -> None:
         self.shape, self.ports, self.port_bits = shape, ports, shape.word_bits // ports
         self.depth = fifo_words(shape)
-        self.promised = Signal(range(self.depth + 1))  # words that were asked for and have not been given
-        self.ordered = Signal(range(self.depth + 1))  # of these: not of the record stream
-        self.held, self.there = Signal(shape.job, reset_less=True), Signal()  # the job whose addresses are made
-        self.unanswered = Signal()  # a port has a write under way
+        self.promised = Signal(range(self.depth + 1))  # words that were requested and not delivered yet
+        self.ordered = Signal(range(self.depth + 1))  # those of them that are not for the record stream
+        self.held, self.there = Signal(shape.job, reset_less=True), Signal()  # the job whose addresses are computed
+        self.unanswered = Signal()  # a port has a write in flight
         self.open_writes = [Signal(range(MOST_WRITES + 1), name=f"writes_of_{index}") for index in range(ports)]
-        self.awake = Signal()  # beats are answers to jobs
+        self.awake = Signal()  # beats that come are answers to jobs
         fifos = ports if ports > 1 else 0
         self.beats = [SyncFIFOBuffered(width=self.port_bits, depth=self.depth) for _ in range(fifos)]
         super().__init__({"port": In(WordPort(shape)), "bus_error": Out(1), **bus_members(ports, self.port_bits)})
@@ -144,7 +181,7 @@ class AxiSource(wiring.Component):
         return getattr(self, f"m_axi{index}_{name}")
 
     def _tie(self, m: Module, index: int) -> Value:
-        """What never changes of a port; whether it has a transaction that was not accepted yet."""
+        """Set the constant signals of a port; return whether it offers a transaction that was not accepted yet."""
         size = (self.port_bits // 8).bit_length() - 1
         for channel in ("aw", "ar"):
             m.d.comb += [
@@ -161,7 +198,7 @@ class AxiSource(wiring.Component):
         return Cat(self._axi(index, f"{channel}valid") for channel in ("aw", "w", "ar")).any()
 
     def _add_credit(self, m: Module) -> tuple[Value, Value]:
-        """Whether the FIFOs hold the words of one more burst; whether the job at the port keeps the order."""
+        """Return whether the FIFOs have room for one more burst, and whether the job at the port keeps the order."""
         job, takes = self.port.job.p, self.port.job.valid & self.port.job.ready
         room, may_write, ends = Signal(), Signal(), self.port.valid
         is_stream, gives_stream = job.client == Client.STREAM, self.port.client == Client.STREAM
@@ -169,7 +206,7 @@ class AxiSource(wiring.Component):
         m.d.sync += [
             self.promised.eq(self.promised + Mux(asks, job.length, 0) - ends),
             self.ordered.eq(self.ordered + Mux(asks & ~is_stream, job.length, 0) - (ends & ~gives_stream)),
-            # Both are a cycle late, and have seen the job before: one is accepted in every third cycle at most.
+            # Both are a cycle late. They include the job before, since at most one job in three cycles is accepted.
             room.eq(self.promised <= self.depth - 2 * BURST),
             may_write.eq(~Cat(writes == MOST_WRITES for writes in self.open_writes).any()),
         ]
@@ -177,7 +214,7 @@ class AxiSource(wiring.Component):
         return room, in_order
 
     def _wake_up(self, m: Module) -> None:
-        """Beats that come after reset, and before a job was accepted, belong to jobs of before the reset."""
+        """Drop the beats that come after reset, before a job was accepted: they belong to jobs before the reset."""
         quiet = Signal(range(QUIET_CYCLES + 1))
         beats = Cat(self._axi(index, f"{channel}valid") for index in range(self.ports) for channel in "rb")
         m.d.comb += self.awake.eq(quiet[-1])
@@ -185,7 +222,7 @@ class AxiSource(wiring.Component):
             m.d.sync += quiet.eq(Mux(beats.any(), 0, quiet + 1))
 
     def _ask(self, m: Module, index: int, held: Any, there: Value) -> None:
-        """The transactions of one port."""
+        """Add the transactions of one port."""
         size = (self.port_bits // 8).bit_length() - 1
         address = Signal(AXI_ADDRESS_BITS)
         m.d.comb += address.eq(self.bases.word_select(index, AXI_ADDRESS_BITS) + Cat(Const(0, size), held.address))
@@ -204,11 +241,13 @@ class AxiSource(wiring.Component):
         m.d.sync += self.open_writes[index].eq(self.open_writes[index] + writes - self._came(index, "b"))
 
     def _came(self, index: int, channel: str) -> Value:
-        """A beat of R or B came that answers a job."""
+        """Return whether a beat of R or B came that answers a job."""
         return self._axi(index, f"{channel}valid") & self.awake
 
     def _join(self, m: Module) -> Value:
-        """The beats of all ports side by side, for the client that asked; whether one more job can be noted."""
+        """Join the beats of all ports to a word for the client of the job; return whether one more job fits into the
+        queue.
+        """
         port, job = self.port, self.port.job
         layout = data.StructLayout({"client": self.shape.client_bits, "length": range(BURST + 1)})
         m.submodules.asked = asked = SyncFIFOBuffered(width=layout.size, depth=self.depth // 2)
@@ -227,7 +266,7 @@ class AxiSource(wiring.Component):
         return asked.w_rdy
 
     def _beats(self, m: Module) -> tuple[Value, Value]:
-        """Whether a beat of every port is there, and they."""
+        """Return whether every port has a beat, and the beats."""
         if self.ports == 1:
             return self._came(0, "r"), self._axi(0, "rdata")
         all_there = Signal()
@@ -242,7 +281,7 @@ class AxiSource(wiring.Component):
         return all_there, Cat(fifo.r_data for fifo in self.beats)
 
     def _note_errors(self, m: Module) -> None:
-        """Counts the transactions that the bus refused."""
+        """Count the transactions that the bus refused."""
         bad = []
         for index in range(self.ports):
             bad += [self._came(index, channel) & self._axi(index, f"{channel}resp")[1] for channel in "rb"]

@@ -1,15 +1,15 @@
-"""The memory that a machine reads a token's numbers from; its readers are in hw/memory/readers.py.
+"""The memories in block RAM that a machine reads a token's numbers from; hw/memory/readers.py has their readers.
 
     resident   words: operations, gains ──► FIFO ─► o_words, a word a cycle    host ─► i_write
                trits: beats in parts ─► FIFOs ─► o_trits, a beat a cycle       host ─► i_read ─► o_read
                       embedding rows ──────► o_row
     stream     words: everything           ─► o_words and o_row, together a word a cycle
 
-Every token reads the same words and beats in the same order, so two readers repeat them endlessly and run ahead; only
-the row of the embedding table depends on the token. Who asks for a row gets it at once: rows go first.
+Every token reads the same words and beats in the same order. So two readers repeat them endlessly and read ahead. Only
+the row of the embedding table depends on the token, and a row has priority over the other reads.
 
-After configuration the memory is empty: everything arrives over the link. While ``running`` is 0 the memory serves the
-host and the readers stand at their beginning; when it rises they start, when it falls they drop what they hold.
+After configuration the memory is empty, and everything arrives over the link. While ``running`` is 0, the memory serves
+the host and the readers are in reset. They start when ``running`` rises, and drop what they hold when it falls.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ from lutern.hw.pipeline import join_streams, new_memory, read_register
 
 
 def _add_fetcher(m: Module, memory: Any, stages: int, steps: int = 1) -> tuple[Fetcher, Value]:
-    """The reader of rows and for the host, joined to the ports of ``memory``; and the word that its FIFO takes in."""
-    serving = Signal()  # running, a cycle later: what was asked for before the change is dropped
+    """Connect the reader for rows and for the host to the ports of ``memory``.
+
+    Return the reader, and the input of its FIFO.
+    """
+    serving = Signal()  # running, a cycle later: requests from before a change are dropped
     changes = serving ^ memory.running
     fetcher = Fetcher(memory.config, stages, steps)
     fetched = SyncFIFO(width=memory.config.word_bits, depth=FETCHED)
@@ -59,38 +62,69 @@ def _add_fetcher(m: Module, memory: Any, stages: int, steps: int = 1) -> tuple[F
 
 
 def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value, o: Any) -> Any:
-    """A reader of the port ``o``, at its beginning while not running."""
+    """Add a reader of the port ``o``, which is in reset while not running."""
     m.submodules[name] = ResetInserter(~running)(reader)
-    m.d.comb += reader.count.eq(count)  # 2^n is 0 where addresses have n bits
+    m.d.comb += reader.count.eq(count)  # a count of 2^n reads as 0 if addresses have n bits
     join_streams(m, reader.o, o)
     return reader
 
 
 class ResidentMemory(wiring.Component):
-    """Beats of trits in one memory, words of operations and gains in another.
+    """Holds beats of trits in one memory, words of operations and gains in another.
 
-    Members: ``i_write`` {address, word}; ``i_read`` {address, count} answered on ``o_read`` with exactly ``count``
-    words, only while ``running`` is 0; ``i_start`` {token, stream} answered on ``o_row`` with the
-    ``embedding_row_words`` words of the token's row; ``o_words`` the words 0 to ``record_words`` - 1, ``o_trits`` the
-    beats 0 to ``trit_beats`` - 1, both endlessly; ``setup``, constant from the cycle before ``running`` rises.
+    The block RAMs of the trits are spread over the chip, and all of them are read in every cycle for the lanes. All
+    other reads and writes go through their second port (hw/memory/trit_parts.py), so they do not wait for the trits:
 
-    The host's addresses: ``TRIT_MEMORY | beat << part_bits | part`` for a part of a beat, else a word. Parts that a
-    beat does not have read as 0, and writing them does nothing; of the last part only the bits that exist are kept. The
-    row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride`` and fills the full parts of each
-    beat.
+        reader ─► address █─► █─► banks █─► █─► (one of them █) ─► FIFOs ─► o_trits
+        fetcher, i_write ─► █─► █─► other port █─► a part █─► three of them █─► word, in ``side_steps`` ─► FIFO ─► o_row
 
-    The block RAMs of the trits lie all over the chip, and all of them are read every cycle for the lanes. Whatever else
-    is read or written goes through their other port (hw/memory/trit_parts.py), and waits for no trits:
+    A word is written in chunks of a block RAM, one chunk a cycle, and ``i_write`` is not ready in these cycles. Writes
+    have priority, and every later read sees a write that was accepted.
 
-       reader ─► address █─► █─► banks █─► █─► (one of them █) ─► FIFOs ─► o_trits
-       fetcher, i_write ─► █─► █─► other port █─► a part █─► three of them █─► word, in ``side_steps`` ─► FIFO ─► o_row
+    The host's addresses are ``TRIT_MEMORY | beat << part_bits | part`` for a part of a beat, otherwise the number of a
+    word. Parts that a beat does not have read as 0, and writes to them have no effect. Of the last part only the bits
+    that exist are stored. The row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride``, and
+    fills the full parts of each beat.
 
-    A word is written in chunks of a block RAM, one a cycle, and ``i_write`` waits so long. Writing goes first, and what
-    is accepted is seen by all that is read later.
+    Parameters
+    ----------
+    config : HwConfig
+        A machine with source "resident".
 
-    Latency: ``trit_latency`` from ``running`` to the first beat, ``latency`` to the first word, then one each a cycle;
-    ``row_latency`` from a token to the first word of its row, ``read_latency`` from a host's request to the first word,
-    then one every ``side_steps`` cycles.
+    Members
+    -------
+    i_write : stream of ``protocol.write_layout``, input
+        {address, word}: a word from the host.
+    i_read : stream of ``protocol.read_layout``, input
+        {address, count}: a request of the host, only while ``running`` is 0.
+    o_read : stream of words, output
+        Exactly ``count`` words for each request.
+    running : 1 bit, input
+        The machine runs: rows and the record stream are read.
+    setup : ``protocol.SETUP_LAYOUT``, input
+        The last SETUP record, constant from the cycle before ``running`` rises.
+    i_start : stream of ``layouts.token_payload``, input
+        {token, stream}: a request for the row of a token.
+    o_row : stream of words, output
+        The ``embedding_row_words`` words of the token's row.
+    o_words : stream of words, output
+        The words 0 to ``record_words`` - 1, repeated endlessly.
+    o_trits : stream of beats, output
+        The beats 0 to ``trit_beats`` - 1, repeated endlessly.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ``latency`` = 4 cycles from ``running`` to the first word, and ``trit_latency`` to the first beat, then one of each
+    a cycle. ``row_latency`` from a token to the first word of its row, and ``read_latency`` from a host's request to
+    the first word, then one word every ``side_steps`` cycles.
+
+    Reference
+    ---------
+    None.
     """
 
     latency = 4
@@ -105,19 +139,19 @@ class ResidentMemory(wiring.Component):
 
     @staticmethod
     def trit_latency_of(config: HwConfig) -> int:
-        """``trit_latency`` of such a machine."""
+        """Return ``trit_latency`` of such a machine."""
         return 3 + beat_stages(config)
 
     @staticmethod
     def row_latency_of(config: HwConfig) -> int:
-        """``row_latency`` of such a machine."""
+        """Return ``row_latency`` of such a machine."""
         return 7 + side_steps(config)
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config = self.config
         steps = side_steps(config)
-        running = Signal()  # a register of its own: it resets the readers
+        running = Signal()  # its own register, because it resets the readers
         m.d.sync += running.eq(self.running)
         fetcher, fetched = _add_fetcher(m, self, stages=TritParts.side_stages, steps=steps)
         words = _add_reader(
@@ -136,7 +170,7 @@ class ResidentMemory(wiring.Component):
             self.setup.trit_beats,
             self.o_trits,
         )
-        # The machine may begin anew a cycle ahead of the readers: it sees nothing of what they held.
+        # The machine may restart a cycle before the readers; it must not see what they held.
         m.d.comb += [self.o_words.valid.eq(words.o.valid & running), self.o_trits.valid.eq(trits.o.valid & running)]
         m.d.comb += [trits.granted.eq(1), words.granted.eq(1)]
 
@@ -151,7 +185,7 @@ class ResidentMemory(wiring.Component):
         given = Cat(asked[TRIT_MEMORY_BIT], part, fetcher.step, row, writes & of_trits, word[: len(parts.chunk)])
         m.d.comb += side.eq(registers(m, given, 1))
 
-        # The words' port is the host's while nothing runs; what it reads shows when that of the parts would.
+        # The words' port serves the host while nothing runs; its word is delayed as much as one of the parts.
         asked = registers(m, Mux(running, words.address, registers(m, asked, 2)), 1)
         found = _memory(
             m, "memory", config.word_bits, config.memory_words, write=(address, word, writes & ~of_trits), address=asked
@@ -159,26 +193,61 @@ class ResidentMemory(wiring.Component):
         m.d.comb += words.data.eq(found)
         of_trits, step = registers(m, fetcher.address[TRIT_MEMORY_BIT], 4), registers(m, fetcher.step, 4)
         shown = registers(m, Mux(of_trits, 0, found.word_select(step, len(parts.word))), 1)
-        kept = Signal(config.word_bits - len(parts.word), reset_less=True)  # the steps before the last one
+        kept = Signal(config.word_bits - len(parts.word), reset_less=True)  # the bits of the steps before the last one
         m.d.comb += fetched.eq(Cat(kept, parts.word | shown))
         m.d.sync += kept.eq(fetched[len(parts.word) :])
         return m
 
 
 class StreamedMemory(wiring.Component):
-    """One memory of words for everything, in block RAM.
+    """Holds everything in one memory of words, in block RAM.
 
-    Members: as ``ResidentMemory``, without ``o_trits``; addresses are those of words, the row of token k begins at word
-    ``embedding_base + k * embedding_stride``. The readers share the port: words of a row take the cycles of words of
-    the record stream, and none is idle between the two.
+    A controller of external memory may take its place. It must answer every request in order and drop nothing.
+    ``o_words`` and ``o_row`` may pause at any time, and the rate of words limits the tokens a second. The controller
+    may rely on three facts. The row is requested while ``o_words`` is not taken, because the lanes wait for the row.
+    The records repeat, so they can be prefetched in bursts. Requests of the host and of the readers never overlap.
 
-    A controller of external memory takes the same place. It must answer every request in order and drop nothing;
-    ``o_words`` and ``o_row`` may pause at any time, and tokens a second are its words a second. What it may rely on:
-    the row is asked for while ``o_words`` is not taken (the lanes wait for the row), the records repeat, so they can be
-    fetched ahead in bursts, and the host and the readers never overlap.
+    The readers share the port: each word of a row takes a cycle from the record stream, and no cycle between the two is
+    idle.
 
-    Latency: 2 from ``running`` to the first word, then one a cycle; 4 from a token to the first word of its row, 3 from
-    a host's request to the first word, then one a cycle.
+    Addresses are those of words. The row of token k begins at word ``embedding_base + k * embedding_stride``.
+
+    Parameters
+    ----------
+    config : HwConfig
+        A machine with source "streamed" and memory "block".
+
+    Members
+    -------
+    i_write : stream of ``protocol.write_layout``, input
+        {address, word}: a word from the host.
+    i_read : stream of ``protocol.read_layout``, input
+        {address, count}: a request of the host, only while ``running`` is 0.
+    o_read : stream of words, output
+        Exactly ``count`` words for each request.
+    running : 1 bit, input
+        The machine runs: rows and the record stream are read.
+    setup : ``protocol.SETUP_LAYOUT``, input
+        The last SETUP record, constant from the cycle before ``running`` rises.
+    i_start : stream of ``layouts.token_payload``, input
+        {token, stream}: a request for the row of a token.
+    o_row : stream of words, output
+        The ``embedding_row_words`` words of the token's row.
+    o_words : stream of words, output
+        The words 0 to ``record_words`` - 1, repeated endlessly.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ``latency`` = 2 cycles from ``running`` to the first word, then one a cycle. ``row_latency`` = 4 from a token to the
+    first word of its row, and ``read_latency`` = 3 from a host's request to the first word, then one a cycle.
+
+    Reference
+    ---------
+    None.
     """
 
     latency = 2
@@ -210,7 +279,7 @@ class StreamedMemory(wiring.Component):
 
 
 def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
-    """Address, word and enable of the host's writes, in registers: they reach every block RAM."""
+    """Return address, word and enable of the host's writes, from registers because they reach every block RAM."""
     address = Signal(len(i_write.payload.address), name="write_address", reset_less=True)
     word = Signal(len(i_write.payload.word), name="write_word", reset_less=True)
     writes = Signal()
@@ -220,8 +289,10 @@ def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
 
 
 def _written_in_chunks(m: Module, i_write: Any, bits: int) -> tuple[Value, ...]:
-    """Address, word and enable of the host's writes, as ``_written``; the word goes down by ``bits`` a cycle then, and
-    the last result says as long that it is not done."""
+    """Return address, word and enable of the host's writes, as ``_written``, and whether a write is in progress.
+
+    The word shifts down by ``bits`` a cycle.
+    """
     address = Signal(len(i_write.payload.address), name="write_address", reset_less=True)
     word = Signal(len(i_write.payload.word), name="write_word", reset_less=True)
     chunks = len(word) // bits
@@ -239,9 +310,9 @@ def _written_in_chunks(m: Module, i_write: Any, bits: int) -> tuple[Value, ...]:
 def _memory(
     m: Module, name: str, bits: int, depth: int, *, write: tuple[Value, ...], address: Value, enable: ValueLike = 1
 ) -> Signal:
-    """A block RAM: the word at ``address``, a cycle later, of what ``write`` (address, word, enable) left there.
+    """Add a block RAM; return the word at ``address``, a cycle later. ``write`` is (address, word, enable).
 
-    Nobody uses what is read of a word while it is written, and the synthesis is told so.
+    A word that is read while it is written is never used, and ``no_rw_check`` declares this to the synthesis.
     """
     m.submodules[name] = memory = new_memory(bits, depth, attrs={"no_rw_check": 1})
     port = memory.write_port()

@@ -1,9 +1,8 @@
-"""Block RAM as a word source: a word a cycle, for machines whose state lies in it, for benches and for proofs.
+"""Block RAM as a word source, a word a cycle.
 
     port.job ─► job █─► address ─► block RAM █─► port.valid, client, word
 
-Latency: 2 from a job to its first word, then one a cycle. Two jobs follow one another without a pause when the second
-is offered before the first ends.
+Machines whose state is in block RAM use it, and so do benches and proofs.
 """
 
 from __future__ import annotations
@@ -17,14 +16,49 @@ from lutern.hw.pipeline import new_memory
 
 
 def block_shape(word_bits: int, address_bits: int, client_bits: int) -> SourceShape:
-    """Under way are the words of the job that is served, and of the next one."""
+    """Return the shape of a ``BlockSource``: the words of the present job and of the next one are in flight.
+
+    Parameters
+    ----------
+    word_bits, address_bits : int
+        Width of a word, and of its address.
+    client_bits : int
+        Width of ``client`` in the port.
+    """
     return SourceShape(word_bits, address_bits, in_flight=16, client_bits=client_bits, is_trusted=True)
 
 
 class BlockSource(wiring.Component):
-    """``depth`` words in block RAM, in the place of an external memory.
+    """Holds ``depth`` words in block RAM, in the place of an external memory.
 
-    Members: ``port``, see ``WordPort``; an address beyond ``depth`` is never used.
+    Parameters
+    ----------
+    word_bits : int
+        Width of a word.
+    address_bits : int
+        Width of an address.
+    depth : int
+        Number of words. Larger addresses are never used.
+    client_bits : int
+        Width of ``client`` in the port.
+
+    Members
+    -------
+    port : ``WordPort``, input
+        Jobs and their words.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    2 cycles from a job to its first word, then a word a cycle. Two jobs follow one another without a gap if the second
+    one is offered before the first one ends.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, word_bits: int, address_bits: int, depth: int, client_bits: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Takes a request for many words apart into jobs of a word source, each only when there is room for its words.
+"""Splits a request for many words into jobs of a word source, and offers each only if there is room for its words.
 
     i {address, count} ─► address, left ─► length of the job ─► room? ─► o (jobs)
                                 │
@@ -6,7 +6,7 @@
 
 A job ends at the end of its aligned block of ``burst`` words, or with the request.
 
-Cost: two cycles a job and one a request, of which a burst of 8 words hides all.
+Cost: two cycles a job and one a request, which a burst of 8 words hides.
 """
 
 from __future__ import annotations
@@ -19,24 +19,58 @@ from lutern.hw.memory.word_source import Client, SourceShape
 
 
 def words_layout(shape: SourceShape, count_bits: int) -> data.StructLayout:
-    """A request for ``count`` words from ``address``."""
+    """Return the layout of a request for ``count`` words from ``address``.
+
+    Parameters
+    ----------
+    shape : SourceShape
+        Shape of the source.
+    count_bits : int
+        Width of the count.
+    """
     return data.StructLayout({"address": shape.address_bits, "count": count_bits})
 
 
 class BurstReader(wiring.Component):
-    """See above.
+    """Makes the jobs of one client.
 
-    Parameters: ``shape`` of the source; ``client``, who it reads for; ``count_bits`` of a request's count.
+    Parameters
+    ----------
+    shape : SourceShape
+        Shape of the source.
+    client : Client
+        The client that it reads for.
+    count_bits : int
+        Width of the count of a request.
 
-    Members: ``i`` requests, a new one is taken when the last job of the one before was; ``room``: there is room for a
-    whole burst, and it may be so old that it has not seen the last job; ``o`` jobs; ``ahead``: an address in the page
-    that follows the next job's, after the last page of the request in the first page of the memory (the record stream
-    begins there, and repeats).
+    Members
+    -------
+    i : stream of ``words_layout``, input
+        Requests. A new one is accepted when the last job of the one before was accepted.
+    room : 1 bit, input
+        There is room for a whole burst. It may be so old that it does not include the last job.
+    o : stream of ``shape.job``, output
+        The jobs.
+    ahead : ``address_bits``, output
+        An address in the page after that of the next job. After the last page of the request it is in the first page of
+        the memory, where the record stream begins again.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    2 cycles from a request to its first job, if there is room.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, shape: SourceShape, client: Client, count_bits: int) -> None:
         self.shape, self.client, self.count_bits = shape, client, count_bits
-        self.left = Signal(count_bits)  # words of the request that no job was given for
+        self.left = Signal(count_bits)  # words of the request that no job has asked for
         super().__init__(
             {
                 "i": In(stream.Signature(words_layout(shape, count_bits))),
@@ -88,7 +122,7 @@ class BurstReader(wiring.Component):
         if platform == "formal":
             m.d.comb += Assert(fsm.ongoing("IDLE") | fsm.ongoing("MEASURE") | fsm.ongoing("OFFER"))
             m.d.comb += Assert(fsm.ongoing("IDLE") | (left != 0))
-            with m.If(self.o.valid):  # within the block and the request, and it ends with its last word
+            with m.If(self.o.valid):  # the job is within block and request, and is final if it has the last word
                 m.d.comb += Assert((length != 0) & (address[:in_block] + length <= burst) & (length <= left))
                 m.d.comb += Assert(((length == left) | (length == to_end)) & (final == (length == left)))
         return m

@@ -1,7 +1,7 @@
 """The memory of words in DDR3 SDRAM: ``WordMemory`` over the controller of its part.
 
-Row latency, one clock for both domains: 22 cycles + the read latency of DFI to an open page, at most 2 bursts, a group
-of refreshes and tRP + tRCD more.
+Row latency, with one clock for both domains: 22 cycles + the read latency of DFI to an open page; at most 2 bursts, a
+group of refreshes and tRP + tRCD more.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from lutern.hw.memory.words import WordMemory, memory_of_part
 
 
 def ddr3_memory(config: HwConfig, timings: Ddr3Timings) -> WordMemory:
-    """``timings`` of the part at the clock of domain ``memory``, whose bursts are words as wide as ``config``'s.
+    """Return the memory over a DDR3 part with these ``timings`` at the clock of domain ``memory``.
 
-    Its members: those of ``WordMemory``; ``dfi`` to the PHY.
+    A burst of the part must be as wide as a word of ``config``. The memory has the members of ``WordMemory``, and
+    ``dfi`` to the PHY.
     """
     width = f"a burst of the memory part has {timings.word_bits // 8}"
     return memory_of_part(config, Ddr3Controller(timings, client_bits(config)), width)

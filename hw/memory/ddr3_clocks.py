@@ -5,7 +5,7 @@
 
 DDRDLLA measures a quarter of a period of `edge`. Its code may change, and the dividers may start, only while the edge
 clock is stopped, so that all cells start with the same edge. Each step lasts STEP_CYCLES of `init`, a slow clock that
-never stops. Reference: Lattice FPGA-TN-02035, DDR memory interface and its start-up.
+never stops.
 """
 
 from amaranth.hdl import ClockSignal, Const, Elaboratable, Instance, Module, ResetSignal, Signal
@@ -17,10 +17,36 @@ STEP_CYCLES = 8
 
 
 class Ddr3Start(wiring.Component):
-    """DDRDLLA and its steps, in domain `init`.
+    """Controls DDRDLLA and the order of the start, in domain `init`.
 
-    Members: ``delay`` the code, to each DQSBUFM; ``stop`` to ECLKSYNCB; ``reset`` to CLKDIVF; ``pause`` to each
-    DQSBUFM; ``ready`` from the last step on.
+    Parameters
+    ----------
+    None.
+
+    Members
+    -------
+    delay : 1 bit, output
+        The code of DDRDLLA, to each DQSBUFM.
+    stop : 1 bit, output
+        Stops the edge clock, to ECLKSYNCB.
+    reset : 1 bit, output
+        Resets the divider, to CLKDIVF.
+    pause : 1 bit, output
+        To each DQSBUFM, while the code changes.
+    ready : 1 bit, output
+        The last step was made.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ``ready`` rises 10 ``STEP_CYCLES`` after DDRDLLA has locked, and some cycles of synchronisers.
+
+    Reference
+    ---------
+    Lattice FPGA-TN-02035, DDR memory interface and its start-up.
     """
 
     delay: Out(1)
@@ -71,10 +97,38 @@ class Ddr3Start(wiring.Component):
 
 
 class Ddr3Clocks(wiring.Component):
-    """Clocks from that of domain `pll`; the reset of domain `memory`, which lasts until ``ready``.
+    """Makes the clocks of domains `edge` and `memory` from that of `pll`, and the reset of `memory`.
 
-    Members: ``stop``, ``reset``, ``ready`` of `Ddr3Start`; ``edge``, ``memory``: clocks of these domains, which the
-    parent defines.
+    The reset lasts until ``ready``. The parent defines the domains.
+
+    Parameters
+    ----------
+    None.
+
+    Members
+    -------
+    stop : 1 bit, input
+        ``stop`` of `Ddr3Start`.
+    reset : 1 bit, input
+        ``reset`` of `Ddr3Start`.
+    ready : 1 bit, input
+        ``ready`` of `Ddr3Start`.
+    edge : 1 bit, output
+        Clock of domain `edge`.
+    memory : 1 bit, output
+        Clock of domain `memory`, half of it.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    None.
+
+    Reference
+    ---------
+    Lattice FPGA-TN-02035, DDR memory interface and its start-up.
     """
 
     stop: In(1)

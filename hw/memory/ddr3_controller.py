@@ -1,38 +1,36 @@
-"""Controller of one part of DDR3 SDRAM, made for reading in order; two clocks of the part in a cycle.
+"""Controller of one part of DDR3 SDRAM, made for reading in order. A cycle is two clocks of the part.
 
     port.job ─► job ─► check ─► decide ─► slots of both phases ─► DFI ─► PHY, part
     port.ahead ► page ► check ──┘                                          │ read latency
     port.word ◄─ register ◄────────────────────────────── rddata ◄─────────┘
 
-A *word* is a burst of 8 beats, which keeps the data pins busy for two cycles. A *page* is a row of one bank. A *job* is
-1 to 8 words of an aligned block of 8, read, or one word written. READ takes every second slot of its phase, so a page
-has 256 free slots in the other phase, where the page that comes next is closed and opened. With CL 6 and CWL 5, at the
-change from page A (bank 0, its last two words) to page B (bank 1, opened long ago); page C (bank 2) is the new
-``ahead``, D was the page that bank 2 had; tRP = 2, tRCD = 2 cycles:
+A *word* is a burst of 8 beats, which keeps the data pins busy for two cycles. A *page* is a row of one bank. A *job*
+reads 1 to 8 words of an aligned block of 8, or writes one word. READ takes every second slot of its phase, so a page
+has 256 free slots in the other phase. In these, the next page is closed and opened. The table shows CL 6 and CWL 5 with
+tRP = 2 and tRCD = 2 cycles, at the change from page A (bank 0, its last two words) to page B (bank 1, which was opened
+long before). Page C (bank 2) is the new ``ahead``, and D was the page that bank 2 had open:
 
     cycle    0    1    2    3    4      5    6      7    8    ..   0 + rd      2 + rd     4 + rd
     phase 0  RD A .    RD A .    RD B   .    RD B   .    RD B      A126        A127       B0      (at DFI, a register
     phase 1  .    .    .    .    PRE D  .    ACT C  .    .         .           .          .       after the decision)
 
-so no cycle is lost at a change. WRITE goes out in phase 1 then, and keeps rows waiting for that cycle; a word that is
-written blocks reads for CWL + 4 + tWTR clocks, 7 cycles. What a sequential read loses is refreshing: it takes the place
-of the next READ when no bank holds out (tRAS, tRTP, tWR) any more. From the time that it is due, no job starts. With n
-refreshes together, all in phase 1:
+So no cycle is lost at a change of pages. With these latencies WRITE goes out in phase 1, where row commands wait for
+that cycle. A written word blocks reads for CWL + 4 + tWTR clocks, which are 7 cycles.
+
+A sequential read loses cycles only to refreshes. A group of refreshes takes the place of the next READ, as soon as all
+banks may be closed (tRAS, tRTP, tWR). No job starts from the cycle in which the refreshes are due. With n refreshes
+together, all in phase 1:
 
     cycle    0     1  2     ..  2 + tRP  ..  2 + tRP + n tRFC  ..  + tRCD
     phase 0  RD A  .  .     .   .            .                     RD A     lost: (tRP + n tRFC + tRCD) each n intervals
     phase 1  .     .  PREA  .   REF  ..      ACT A                 .
 
-tFAW is kept by a quarter of it between two ACTIVATE, which tRRD is longer than at these clocks; tRC by holding a page
-for max(tRAS, tRC - tRP). Who reads must have room for every word of a job when it gives it: words cannot wait here.
+tFAW is kept by waiting a quarter of it between two ACTIVATE; at these clocks tRRD is longer than that. tRC is kept by
+holding a page for max(tRAS, tRC - tRP). The reader must have room for every word of a job when it gives the job,
+because words cannot wait here. `Ddr3Init` initialises the part, and no job is accepted before that is done.
 
-Latency: from a job whose page is open, accepted, to its first word at ``port``: 4 + read latency cycles; tRCD more for
-a closed bank, tRP + tRCD for a bank with another page. A word every two cycles; a job of one word takes 3 cycles.
-`Ddr3Init` wakes up the part; until it is done no job is accepted.
-
-Cost (x16 of 4 Gb, with `Ddr3Init`): 600 LUT4 (yosys without wide LUTs), 635 FF, of which a job is 160, a word 128, the
-open rows 128; no block RAM. Alone it routes at 119 MHz (speed grade 6).
-Reference: JEDEC JESD79-3F; data sheets in boards/ddr3_parts.py.
+Cost (x16 of 4 Gb, with `Ddr3Init`, yosys): 1,061 LUT4, 24 CCU2C and 635 flip-flops, of which a job takes 160, a word
+128 and the open rows 128; no block RAM. Alone it routes at 119 MHz (speed grade 6).
 """
 
 from __future__ import annotations
@@ -52,15 +50,17 @@ from lutern.hw.memory.dram_rows import ACTIVATE, PRECHARGE, READ, REFRESH, WRITE
 from lutern.hw.memory.word_source import WordPort
 
 REFRESH_WAIT = 2 * BURST
-"""Most cycles that a refresh which is due waits for the words of a job, rows and writes. Induction proves it for a
-small part, with one and two refreshes together (tests/hw/memory/test_ddr3_proofs.py); no real part's times are longer.
+"""Most cycles that a due refresh waits for the words of a job, rows and writes.
+
+Induction proves it for a small part, with one and two refreshes together (tests/hw/memory/test_ddr3_proofs.py). No real
+part has longer times.
 """
 ALL_BANKS = 1 << 10
 
 
 @dataclass(frozen=True)
 class _Page:
-    """A page that is wanted; whether its bank had it open, had another page open, or was closed, a cycle before."""
+    """A page that is wanted, and the state of its bank a cycle before: page open, other page open, or closed."""
 
     bank: Value
     row: Value
@@ -71,7 +71,10 @@ class _Page:
 
 @dataclass(frozen=True)
 class _Refreshes:
-    """``owed`` refreshes; ``due``: enough for a group; ``begins``: a group is made, from this cycle on."""
+    """The refreshes that are ``owed``.
+
+    ``due``: they are enough for a group. ``begins``: a group starts in this cycle.
+    """
 
     owed: Signal
     due: Signal
@@ -79,7 +82,36 @@ class _Refreshes:
 
 
 class Ddr3Controller(wiring.Component):
-    """See above. Members: ``port``, the words; ``dfi``. Parameters: ``client_bits`` of the port's shape."""
+    """Executes jobs on one part of DDR3 SDRAM.
+
+    Parameters
+    ----------
+    timings : Ddr3Timings
+        The part at its clock.
+    client_bits : int
+        Width of ``client`` in the port.
+
+    Members
+    -------
+    port : ``WordPort``, input
+        Jobs and their words.
+    dfi : ``Dfi``, output
+        Commands and data, to the PHY.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    4 + read latency cycles from the acceptance of a job, whose page is open, to its first word at ``port``. It is tRCD
+    more for a closed bank, and tRP + tRCD more for a bank with another page. Then a word every two cycles; a job of one
+    word takes 3 cycles.
+
+    Reference
+    ---------
+    JEDEC JESD79-3F; data sheets in boards/ddr3_parts.py.
+    """
 
     def __init__(self, timings: Ddr3Timings, client_bits: int = 1) -> None:
         self.timings, self.shape = timings, timings.source_shape(client_bits)
@@ -99,7 +131,7 @@ class Ddr3Controller(wiring.Component):
         m.d.sync += dfi.odt.eq(init.done)
 
         job, there, checked, starts = Signal(self.shape.job), Signal(), Signal(), Signal()
-        sent = Signal(t.write_latency + 1)  # a WRITE on its way to its word
+        sent = Signal(t.write_latency + 1)  # a WRITE whose word was not sent yet
         m.d.comb += [port.job.ready.eq(~there & init.done), dfi.wrdata.eq(job.word), dfi.wrdata_en.eq(sent[0])]
         m.d.sync += [sent.eq(Cat(starts & job.write, sent)), checked.eq(there & ~starts & (sent == 0))]
         with m.If(~there):
@@ -146,9 +178,9 @@ class Ddr3Controller(wiring.Component):
         return m
 
     def _look_up(self, m: Module, rows: OpenRows, address: Value) -> tuple[_Page, _Page]:
-        """The job's page and the next one, looked up a cycle before they are acted on.
+        """Look up the job's page and the next one, a cycle before commands for them are decided.
 
-        A command to their bank meanwhile unsettles it.
+        A command to their bank in that cycle makes the bank unsettled.
         """
         t = self.timings
 
@@ -164,7 +196,7 @@ class Ddr3Controller(wiring.Component):
         return look_up(page, page, "page"), look_up(ahead, ahead_acted_on, "ahead")
 
     def _owe_refreshes(self, m: Module, done: Value) -> _Refreshes:
-        """Counts the refreshes that are owed."""
+        """Count the refreshes that are owed."""
         t = self.timings
         tick = Signal(range(t.refresh_interval), init=t.refresh_interval - 1)
         owed, due, begins = Signal(range(2 * t.refresh_group + 1)), Signal(), Signal()
@@ -186,7 +218,7 @@ class Ddr3Controller(wiring.Component):
         page: _Page,
         ahead: _Page,
     ) -> None:
-        """PRECHARGE or ACTIVATE for the job's page, else for the next one, unless a WRITE takes the slot."""
+        """Send PRECHARGE or ACTIVATE for the job's page, else for the next one, unless a WRITE takes the slot."""
         t = self.timings
         free = ~writes if t.write_phase == t.row_phase else Const(1)
         may_look = there & (ahead.bank != page.bank) & rows.settled(ahead.bank) & free
@@ -201,7 +233,7 @@ class Ddr3Controller(wiring.Component):
                 rows.activate(wanted.bank, wanted.row)
 
     def _add_refresh_states(self, m: Module, slot: CommandSlot, pause: Signal, left: Signal) -> None:
-        """The refreshes of a group, and the last one's time."""
+        """Send the refreshes of a group, and wait for the last one's tRFC."""
         t = self.timings
         with m.State("REFRESH"):
             with m.If(pause == 0):
@@ -214,7 +246,7 @@ class Ddr3Controller(wiring.Component):
                 m.next = "RUN"
 
     def _send(self, m: Module, slots: list[CommandSlot], waits: Waits, starts: Signal, job: Any) -> Signal:
-        """READ and WRITE: of the job that starts, and of the words that the last one has left."""
+        """Send READ and WRITE: for the job that starts, and for the words that are left of the last one."""
         t = self.timings
         reads, more = Signal(), Signal()
         bank, column = Signal(t.bank_bits), Signal(t.page_bits)
@@ -242,7 +274,7 @@ class Ddr3Controller(wiring.Component):
         return reads
 
     def _take_words(self, m: Module, reads: Value, client: Value) -> Signal:
-        """Words come the read latency and two registers (command, this one) after the decision."""
+        """Take words the read latency and two registers (command, this one) after the decision."""
         delay, bits = self.timings.read_latency + 1, self.shape.client_bits
         comes, whose = Signal(delay), Signal(delay * bits)
         m.d.comb += self.dfi.rddata_en.eq(comes[0])
@@ -256,7 +288,7 @@ class Ddr3Controller(wiring.Component):
         return comes
 
     def _claim(self, m: Module, refreshes: _Refreshes, running: Value) -> None:
-        """The refresh deadline: how long one that is due waits, and that none is forgotten."""
+        """Assert the refresh deadline: how long a due refresh waits, and that none is lost."""
         age = Signal(range(2 * REFRESH_WAIT))
         with m.If(refreshes.due & running & ~refreshes.begins):
             m.d.sync += age.eq(age + 1)
@@ -267,7 +299,7 @@ class Ddr3Controller(wiring.Component):
     def _claim_states(
         self, m: Module, fsm: Any, init: Any, pause: Signal, left: Signal, waits: Waits, at_rest: Value
     ) -> None:
-        """States that no run reaches, for the induction."""
+        """Assert that unreachable states are not reached, for the induction."""
         t = self.timings
         reading = fsm.ongoing("RUN") & (waits.read.left() <= waits.read_to_read)
         m.d.comb += [
@@ -280,7 +312,7 @@ class Ddr3Controller(wiring.Component):
         ]
 
     def _claim_words(self, m: Module, waits: Waits, reads: Value, length: Value, comes: Signal) -> None:
-        """Exactly the words that were asked for: what is wanted is on its way, and no more."""
+        """Assert that exactly the words that were asked for are in flight."""
         wanted = Signal(8)
         m.d.sync += wanted.eq(wanted + Mux(reads, length, 0) - self.port.valid)
         on_way = sum((bit for bit in comes), start=Const(0, 5)) + waits.left + self.port.valid

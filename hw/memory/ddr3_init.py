@@ -1,15 +1,15 @@
-"""Wakes up a part of DDR3: the steps of its data sheet, each with a pause, and then nothing any more.
+"""Initialises a part of DDR3: the steps of its data sheet, each with a pause. Afterwards it does nothing.
 
     step  0           1          2      3          4    5    6    7    8               9
           RESET_N 0   RESET_N 1  CKE 1  close all  MR2  MR3  MR1  MR0  calibrate (ZQ)  done
     pause 200 us      500 us     tXPR   tRP        tMRD tMRD tMRD tMOD tZQinit, tDLLK
 
-A board may not join RESET_N to the chip (ECPIX-5). A part that was in use before the chip was configured anew then has
-rows open, and takes no mode register until its banks are closed; to idle banks that is nothing. MR0 resets the DLL,
-which has locked by the end. A pause is counted in cycles, from the parts' clocks. Every reset of the clock domain wakes
-the part up anew, and its words are lost.
+Some boards do not connect RESET_N to the chip (ECPIX-5). If the chip is configured again there, the part may have open
+rows, and it accepts no mode register until its banks are closed. Step 3 closes them, and has no effect on idle banks.
+MR0 resets the DLL, which has locked by the end. Pauses are counted in cycles, computed from the part's clocks. Every
+reset of the clock domain initialises the part again, and its words are lost.
 
-Cost (4 Gb at 75 MHz): 46 LUT4 and 13 carry cells, 23 FF. Reference: JEDEC JESD79-3F 3.3.1.
+Cost (4 Gb at 75 MHz): 46 LUT4 and 13 carry cells, 23 FF.
 """
 
 from __future__ import annotations
@@ -23,14 +23,45 @@ from lutern.hw.memory.dram_rows import NOP, PRECHARGE, SET_MODE
 
 CALIBRATE = 0b011
 LONG = ALL = 1 << 10
-"""Of an address: the calibration after power-up, and all banks of a precharge."""
+"""Bit A10 of an address: the long calibration after power-up, and all banks of a precharge."""
 
 
 class Ddr3Init(wiring.Component):
-    """See above.
+    """Gives the commands that initialise the part.
 
-    Members: ``reset_n``, ``cke``; ``gives``: the command ``code`` with ``ba`` and ``a`` goes out, in this cycle;
-    ``done``: it has ended.
+    Parameters
+    ----------
+    timings : Ddr3Timings
+        The part at its clock.
+
+    Members
+    -------
+    reset_n : 1 bit, output
+        RESET_N of the part.
+    cke : 1 bit, output
+        CKE of the part.
+    gives : 1 bit, output
+        A command goes out in this cycle.
+    code : 3 bits, output
+        The command.
+    ba : ``bank_bits``, output
+        Its bank.
+    a : ``pin_address_bits``, output
+        Its address.
+    done : 1 bit, output
+        The part is initialised.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    The sum of the pauses, some 700 us.
+
+    Reference
+    ---------
+    JEDEC JESD79-3F 3.3.1.
     """
 
     def __init__(self, timings: Ddr3Timings) -> None:
@@ -46,7 +77,7 @@ class Ddr3Init(wiring.Component):
 
     @property
     def steps(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Clocks after each step, code, bank and address of its command."""
+        """Clocks after each step; code, bank and address of its command."""
         t = self.timings
         mr0, mr1, mr2, mr3 = t.mode_registers
         return (
@@ -81,7 +112,7 @@ class Ddr3Init(wiring.Component):
             m.d.sync += more.eq(more - 1)
             with m.If(more == 0):
                 m.d.sync += [step.eq(step + 1), begins.eq(1), more.eq(Array([*pauses[1:], 1])[step] - 1)]
-        # The registers of the command slots are here, too: CKE rises with the step that a command of it would go with.
+        # These registers match those of the command slots, so CKE rises in the cycle of a command of its step.
         m.d.sync += [self.reset_n.eq(step >= 1), self.cke.eq(step >= 2)]
         return m
 

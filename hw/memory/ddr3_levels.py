@@ -1,10 +1,10 @@
-"""Settings of read leveling, a few registers that the host writes: for each byte a delay and a bit slip.
+"""Registers with the settings of read leveling, which the host writes: for each byte a delay and a bit slip.
 
     i {byte, delay, slip} ─► pause, change, go on ─► o (bytes whose burst was seen with the settings before)
 
-DQSBUFM takes a new READCLKSEL only while PAUSE is high, and all bytes pause together, since a byte that did not pause
-after the last change may use another delay than the one set. No word may be on its way meanwhile: the host changes
-settings between two march tests. The answer to a change says what the test before it saw, and clears it.
+DQSBUFM accepts a new READCLKSEL only while PAUSE is high. All bytes pause together, since a byte that did not pause
+after the last change may use another delay than the one set. No word may be in flight then, so the host changes
+settings between two march tests. The answer to a change reports what the test before it saw, and clears it.
 
 Cost (2 bytes): 35 LUT4, 25 FF.
 """
@@ -23,14 +23,20 @@ PAUSE_CYCLES = 16
 
 
 class LevelSettings(wiring.Signature):
-    """As `Ddr3Levels` sees it.
+    """The settings of all bytes, as `Ddr3Levels` sees them.
 
-    delay, slip
-        of each byte: READCLKSEL, in quarters of a clock of the part; beats that the word begins later.
-    pause, clear
-        PAUSE of each byte; ``burst_seen`` is cleared.
-    burst_seen
-        a bit for each byte: a read's strobe came whole since ``clear``.
+    Members
+    -------
+    delay : array of ``range(LEVEL_DELAYS)``, output
+        READCLKSEL of each byte, in quarters of a clock of the part.
+    slip : array of ``range(LEVEL_SLIPS)``, output
+        Beats by which the word of each byte begins later.
+    pause : a bit for each byte, output
+        PAUSE of each byte.
+    clear : 1 bit, output
+        Clears ``burst_seen``.
+    burst_seen : a bit for each byte, input
+        A read's strobe was complete since ``clear``.
     """
 
     def __init__(self, byte_count: int) -> None:
@@ -46,11 +52,33 @@ class LevelSettings(wiring.Signature):
 
 
 class Ddr3Levels(wiring.Component):
-    """See above.
+    """Changes the settings of one byte at a time.
 
-    Members: ``i`` a change; ``o`` an item for each, when it is made; ``settings`` to the PHY.
+    Parameters
+    ----------
+    byte_count : int
+        Bytes of the part.
 
-    Latency: PAUSE_CYCLES + 1.
+    Members
+    -------
+    i : stream of ``protocol.level_layout``, input
+        A change.
+    o : stream of a bit for each byte, output
+        An item for each change, when it is made: the bytes whose burst was seen before it.
+    settings : ``LevelSettings``, output
+        The settings, to the PHY.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ``PAUSE_CYCLES`` + 1 cycles from a change to its item at ``o``.
+
+    Reference
+    ---------
+    Lattice FPGA-TN-02035 (DQSBUFM).
     """
 
     def __init__(self, byte_count: int) -> None:
@@ -95,7 +123,34 @@ class Ddr3Levels(wiring.Component):
 
 
 class HostLevels(wiring.Component):
-    """`Ddr3Levels` in domain `memory`, with ``i`` and ``o`` in domain `sync`."""
+    """Puts `Ddr3Levels` into domain `memory`, with ``i`` and ``o`` in domain `sync`.
+
+    Parameters
+    ----------
+    byte_count : int
+        Bytes of the part.
+
+    Members
+    -------
+    i : stream of ``protocol.level_layout``, input
+        A change.
+    o : stream of a bit for each byte, output
+        As of `Ddr3Levels`.
+    settings : ``LevelSettings``, output
+        The settings, to the PHY, in domain `memory`.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    That of `Ddr3Levels`, and two clock domain crossings.
+
+    Reference
+    ---------
+    None.
+    """
 
     def __init__(self, byte_count: int) -> None:
         self.levels = Ddr3Levels(byte_count)

@@ -1,4 +1,4 @@
-"""The mode registers of a DDR3 part: what a board chooses, as the bits of MR0 to MR3.
+"""The mode registers of a DDR3 part: they turn a board's choices into the bits of MR0 to MR3.
 
 Reference: JEDEC JESD79-3F 3.4.
 """
@@ -18,14 +18,19 @@ _DRIVE_CODES = {40: 0, 34: 1 << 1}
 
 @dataclass(frozen=True)
 class Ddr3Modes:
-    """What the mode registers choose.
+    """The choices that the mode registers hold.
 
-    cl, cwl
-        clocks from READ and WRITE to their data. Below 125 MHz some parts want the DLL off, and then 6 and 6.
-    dll
-        whether the part's DLL runs.
-    rtt_nom, rtt_wr, drive
-        ohm: termination otherwise and while written to (0: none), strength of the outputs.
+    Parameters
+    ----------
+    cl, cwl : int
+        Clocks from READ and WRITE to their data. Below 125 MHz some parts require that the DLL is off, and then 6 and
+        6.
+    dll : bool
+        Whether the part's DLL runs.
+    rtt_nom, rtt_wr : int
+        Termination in ohm, normally and while the part is written to; 0 for none.
+    drive : int
+        Output impedance in ohm.
     """
 
     cl: int = 6
@@ -36,7 +41,13 @@ class Ddr3Modes:
     drive: int = 34
 
     def registers(self, write_recovery: int) -> tuple[int, int, int, int]:
-        """MR0 (with a reset of the DLL that runs) to MR3."""
+        """Return MR0 (which resets the DLL if that runs) to MR3.
+
+        Parameters
+        ----------
+        write_recovery : int
+            tWR in clocks of the part.
+        """
         cas = _code("CL", _CAS_CODES, self.cl)
         recovery = _WRITE_RECOVERY_CODES[min(n for n in _WRITE_RECOVERY_CODES if n >= write_recovery)]
         mr0 = recovery << 9 | int(self.dll) << 8 | (cas >> 1) << 4 | (cas & 1) << 2

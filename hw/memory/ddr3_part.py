@@ -3,16 +3,16 @@
     Ddr3Part (ns) ── timings(clock_hz) ──► Ddr3Timings (clocks of the part) ──► controller, model in simulation
                                                └─ cycles(clocks, from, to) ──► cycles of the memory's clock
 
-A cycle of the memory's clock is two clocks of the part (tCK), which are the two phases of DFI, each with a command. A
-time between commands in different phases is half a cycle longer or shorter than in the same one, so times stay in
-clocks, as the data sheet has them, and `Ddr3Timings.cycles` makes whole cycles of them.
+A cycle of the memory's clock is two clocks of the part (tCK). These are the two phases of DFI, and each has a command.
+The time between commands in different phases is half a cycle longer or shorter than in the same phase. So all times
+are stored in clocks, as in the data sheet, and `Ddr3Timings.cycles` converts them to whole cycles.
 
-Data of READ and WRITE begin in phase 0. So READ goes out in phase CL mod 2, WRITE in phase CWL mod 2, and all commands
-to rows in the phase that READ leaves free.
+Data of READ and WRITE begin in phase 0. So READ goes out in phase CL mod 2, WRITE in phase CWL mod 2, and all row
+commands in the phase that READ does not use.
 
-Words are 8 beats (BL8). Words of an address: column in the lowest bits, then bank, then row, so that consecutive pages
-lie in consecutive banks. The data themselves are in boards/ddr3_parts.py.
-Reference: JEDEC JESD79-3F; tRFC by density in its table 61.
+A word has 8 beats (BL8). In the address of a word the lowest bits are the column, then come bank and row, so
+consecutive pages are in consecutive banks. boards/ddr3_parts.py has the data of the parts. Reference: JEDEC JESD79-3F;
+tRFC by density in its table 61.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from lutern.hw.memory.word_source import SourceShape
 from lutern.model_ref.errors import LuternError
 
 BEATS = 8
-"""Of a word: BL8."""
+"""Beats of a word: BL8."""
 GENERIC_ROW_BITS = {13: 1, 14: 2, 15: 4, 16: 8}
 """Densities in Gb of x16 parts by the bits of a row's address."""
 BURST = 8
 """Words of the longest job."""
 MOST_POSTPONED = 8
-"""Refreshes that a part lets one postpone."""
+"""Refreshes that the standard allows to postpone."""
 REFRESH_SHARE = 0.995
-"""Of the refresh interval: a refresh waits for the job before it."""
+"""Part of the refresh interval that the controller uses, since a refresh waits for the job before it."""
 RFC_NS = {1: 110.0, 2: 160.0, 4: 260.0, 8: 350.0}
 """tRFC by density in Gb."""
 PHY_READ_CYCLES = 10
@@ -43,28 +43,32 @@ PHY_READ_CYCLES = 10
 
 @dataclass(frozen=True)
 class Ddr3Part:
-    """One part and speed grade, x16. Times in ns unless the name says otherwise; ``reference``: data sheet and table.
+    """One part and speed grade, x16. Times are in ns unless the name says otherwise.
 
-    gigabits
-        density, of which tRFC depends.
-    row_bits, column_bits, bank_bits, data_bits
-        geometry; a page is 2 ** column_bits columns.
-    least_period_ns
-        shortest tCK with CL 6 and CWL 5.
-    rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, faw_ns, wr_ns, wtr_ns, rtp_ns
+    Parameters
+    ----------
+    reference : str
+        Data sheet and table.
+    gigabits : int
+        Density, on which tRFC depends.
+    row_bits, column_bits, bank_bits, data_bits : int
+        Geometry; a page is 2 ** column_bits columns.
+    least_period_ns : float
+        Shortest tCK with CL 6 and CWL 5.
+    rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, faw_ns, wr_ns, wtr_ns, rtp_ns : float
         tRC activate to activate of a bank, tRAS activate to precharge, tRP precharge to activate, tRCD activate to
         read, tRRD activate to activate of another bank, tFAW four activates, tWR last beat written to precharge, tWTR
         last beat written to read, tRTP read to precharge.
-    rrd_clocks, wtr_clocks, rtp_clocks, ccd_clocks
-        at least so many clocks; tCCD read to read, write to write.
+    rrd_clocks, wtr_clocks, rtp_clocks, ccd_clocks : int
+        Least clocks of the same; tCCD read to read, write to write.
     mrd_clocks, mod_ns, mod_clocks
         tMRD mode register to mode register, tMOD to another command.
     zq_init_ns, zq_init_clocks, dll_clocks
         tZQinit of the long calibration, tDLLK from the reset of the DLL to the first read.
-    reset_us, wake_us
+    reset_us, wake_us : float
         RESET_N low, and from its rise to CKE.
     refresh_ms, refresh_count
-        so many refreshes in so much time: tREFI.
+        ``refresh_count`` refreshes are needed in ``refresh_ms``: tREFI.
     """
 
     name: str
@@ -106,11 +110,21 @@ class Ddr3Part:
 
     @property
     def byte_count(self) -> int:
-        """Capacity."""
+        """Capacity in bytes."""
         return (1 << self.bank_bits + self.row_bits + self.column_bits) * self.data_bits // 8
 
     def timings(self, clock_hz: float, refresh_group: int = 1, modes: Ddr3Modes | None = None) -> Ddr3Timings:
-        """All of it for a clock of the memory, half the part's."""
+        """Return all times at a clock.
+
+        Parameters
+        ----------
+        clock_hz : float
+            Clock of the memory, half the part's.
+        refresh_group : int
+            Refreshes that are made together.
+        modes : Ddr3Modes | None
+            The mode registers; the default ones if None.
+        """
         modes = modes or Ddr3Modes()
         period = 1e9 / clock_hz / 2
         if period < self.least_period_ns - 1e-6:
@@ -121,7 +135,7 @@ class Ddr3Part:
             )
         if not 1 <= refresh_group <= MOST_POSTPONED:
             raise LuternError(
-                f"{refresh_group} refreshes together are asked of {self.name}; DDR3 lets 1 to {MOST_POSTPONED} wait."
+                f"{self.name} is asked for {refresh_group} refreshes together; DDR3 allows 1 to {MOST_POSTPONED}."
             )
 
         def least(ns: float, clocks: int = 1) -> int:
@@ -164,7 +178,15 @@ class Ddr3Part:
 
 
 def any_ddr3_part(words: int) -> Ddr3Part:
-    """The x16 part of at least ``words`` bursts of 16 bytes, with the longest times of all in boards/ddr3_parts.py."""
+    """Return the smallest x16 part that holds enough words.
+
+    It has the longest times of all parts in boards/ddr3_parts.py.
+
+    Parameters
+    ----------
+    words : int
+        Bursts of 16 bytes that it must hold.
+    """
     for row_bits, gigabits in GENERIC_ROW_BITS.items():
         part = Ddr3Part(
             f"DDR3 x16 of {gigabits} Gb",
@@ -181,7 +203,7 @@ def any_ddr3_part(words: int) -> Ddr3Part:
         if words * BEATS * part.data_bits // 8 <= part.byte_count:
             return part
     raise LuternError(
-        f"{words:,} words of 16 bytes are wanted of a DDR3 part, the largest has 8 Gb, {part.byte_count >> 4:,}; "
+        f"{words:,} words of 16 bytes are wanted of a DDR3 part, but the largest (8 Gb) has {part.byte_count >> 4:,}; "
         "choose a smaller memory_words."
     )
 
@@ -190,14 +212,18 @@ def any_ddr3_part(words: int) -> Ddr3Part:
 class Ddr3Timings:
     """A part at a clock: geometry, and every time of the data sheet in clocks of the part.
 
-    mode_registers
+    Parameters
+    ----------
+    mode_registers : tuple[int, int, int, int]
         MR0 to MR3.
-    refi, refresh_limit
-        tREFI, and the time within which each row has had a refresh.
-    refresh_interval
-        *cycles* of the controller's refreshes, on average; ``refresh_group``: refreshes that are made together.
-    phy_read_cycles
-        cycles that the PHY adds to CL.
+    refi, refresh_limit : int
+        tREFI, and the time within which each row must be refreshed.
+    refresh_interval : int
+        *Cycles* from one refresh of the controller to the next, on average.
+    refresh_group : int
+        Refreshes that are made together.
+    phy_read_cycles : int
+        Cycles that the PHY adds to CL.
     """
 
     clock_hz: float
@@ -254,7 +280,7 @@ class Ddr3Timings:
 
     @property
     def pin_address_bits(self) -> int:
-        """Pins A: a row's, and those of a mode register in any case."""
+        """Number of pins A: those of a row, but at least those of a mode register."""
         return max(self.row_bits, 13)
 
     @property
@@ -274,12 +300,12 @@ class Ddr3Timings:
 
     @property
     def read_latency(self) -> int:
-        """Cycles from the command to its word at DFI."""
+        """Cycles from a READ to its word at DFI."""
         return (self.cl + 1) // 2 + self.phy_read_cycles
 
     @property
     def write_latency(self) -> int:
-        """Cycles from the command to its word at DFI."""
+        """Cycles from a WRITE to its word at DFI."""
         return (self.cwl + 1) // 2
 
     @property
@@ -295,15 +321,28 @@ class Ddr3Timings:
         return self.refresh_cycles / (self.refresh_group * self.refresh_interval)
 
     def cycles(self, clocks: int, start: int = 0, end: int = 0) -> int:
-        """Cycles from a command in phase ``start`` to one in phase ``end`` that is at least ``clocks`` later."""
+        """Return the cycles from a command to a later one.
+
+        Parameters
+        ----------
+        clocks : int
+            Least clocks of the part between the two.
+        start : int
+            Phase of the first command.
+        end : int
+            Phase of the second command.
+        """
         return max(1, (start + clocks - end + 1) // 2)
 
     def with_(self, **changes: Any) -> Ddr3Timings:
-        """A copy with some values changed."""
+        """Return a copy with some values changed."""
         return replace(self, **changes)
 
     def source_shape(self, client_bits: int = 1) -> SourceShape:
-        """The part as a word source: a burst is read, one waits, and words, two cycles each, are on their way."""
+        """Return the shape of the part as a word source.
+
+        In flight are the words of the burst that is read, of one that waits, and of the latency, at two cycles a word.
+        """
         return SourceShape(
             word_bits=self.word_bits,
             address_bits=self.address_bits,

@@ -1,4 +1,4 @@
-"""PHY of DDR3 on ECP5: the cells between DFI and the pins, with the little logic that times them.
+"""PHY of DDR3 on ECP5: the cells between DFI and the pins, and the logic that times them.
 
     commands ──► ODDRX2F ─► DELAYG ─► ck, cke, cs_n, ras_n, ..., a        two commands of a cycle, one after the other
     wrdata   ──► half a word a cycle ─► ODDRX2DQA, TSHX2DQA ─► dq
@@ -6,16 +6,15 @@
     rddata_en ─► delay line ─► READ ─► DQSBUFM (each byte) ◄─ dqs
     rddata   ◄── slip ◄── IDDRX2DQA ◄─ DELAYG ◄─ dq
 
-Domains: `memory`, two clocks of the part; `edge`, the part's clock; `init`, of `Ddr3Start`. Masks of the part are tied
-to 0 outside, since whole words are written. Outputs change with the falling edge of ck, strobes rise with it.
+Domains: `memory`, two clocks of the part; `edge`, the part's clock; `init`, of `Ddr3Start`. The board ties the masks of
+the part to 0, since only whole words are written. Outputs change with the falling edge of ck, strobes rise with it.
 
 Cycles from a command (its cycle is 0), which follow from CL and CWL; WL = ceil(CWL / 2), C = ceil(CL / 2):
 
     write: wrdata at WL; cells get beats 0 to 3 at WL + 1, beats 4 to 7 at WL + 2; dqs also at WL and WL + 3, by half
     read:  READ at C + 1 and C + 2; rddata at C + 10
 
-Cost (x16, CL 6): 391 LUT4 and 4 carry cells, 351 FF, beside the cells of the pins.
-Reference: Lattice FPGA-TN-02035, ECP5 high-speed I/O interface.
+Cost (x16, CL 6): 391 LUT4 and 4 carry cells, 351 FF, and the cells of the pins.
 """
 
 from __future__ import annotations
@@ -34,13 +33,31 @@ from lutern.hw.memory.dfi import Dfi
 GEAR = 4
 """Beats of a pin in a cycle."""
 STROBE = (0, 1, 0, 1)
-"""Of ck and dqs, which rise in the middle of a command."""
+"""Pattern of ck and dqs, which rise in the middle of a command."""
 CONTROLS = ("reset_n", "cke", "odt")
 COMMANDS = ("cs_n", "ras_n", "cas_n", "we_n", "ba", "a")
 
 
 class Ddr3Pins(wiring.Signature):
-    """As the PHY sees them; ``dq_z``, ``dqs_z``: 1 leaves the pin to the part."""
+    """The pins of a part, as the PHY sees them.
+
+    Members
+    -------
+    ck, reset_n, cke, odt, cs_n, ras_n, cas_n, we_n : 1 bit, output
+        Clock and controls.
+    ba : ``bank_bits``, output
+        Bank.
+    a : ``pin_address_bits``, output
+        Address.
+    dq_o, dq_z : ``data_bits``, output
+        Data, and for each bit whether the pin is released to the part.
+    dq_i : ``data_bits``, input
+        Data from the part.
+    dqs_o, dqs_z : a bit for each byte, output
+        Strobes, and for each whether the pin is released to the part.
+    dqs_i : a bit for each byte, input
+        Strobes from the part.
+    """
 
     def __init__(self, bank_bits: int, pin_address_bits: int, data_bits: int) -> None:
         byte_count = data_bits // 8
@@ -58,13 +75,41 @@ class Ddr3Pins(wiring.Signature):
 
 
 class Ddr3Phy(wiring.Component):
-    """See above.
+    """Connects DFI to the pins of a part.
 
-    Members: ``dfi`` of the controller; ``levels`` from `Ddr3Levels`; ``pins``; ``stop``, ``reset``, ``ready`` of
-    `Ddr3Start`, to `Ddr3Clocks`.
+    Parameters
+    ----------
+    timings : Ddr3Timings
+        The part at its clock.
+    command_delay : int
+        Delay of ck, commands and addresses, 0 to 127 steps of DELAYG (25 ps each).
 
-    command_delay
-        of ck, commands and addresses, 0 to 127 steps of DELAYG (25 ps each).
+    Members
+    -------
+    dfi : ``Dfi``, input
+        Commands and data of the controller.
+    levels : ``LevelSettings``, input
+        Settings from `Ddr3Levels`.
+    pins : ``Ddr3Pins``, output
+        The pins.
+    stop : 1 bit, output
+        ``stop`` of `Ddr3Start`, to `Ddr3Clocks`.
+    reset : 1 bit, output
+        ``reset`` of `Ddr3Start`, to `Ddr3Clocks`.
+    ready : 1 bit, output
+        ``ready`` of `Ddr3Start`, to `Ddr3Clocks`.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ceil(CL / 2) + 10 cycles from a READ to ``dfi.rddata``. The word of a WRITE is taken ceil(CWL / 2) cycles after it.
+
+    Reference
+    ---------
+    Lattice FPGA-TN-02035, ECP5 high-speed I/O interface.
     """
 
     def __init__(self, timings: Ddr3Timings, command_delay: int = 0) -> None:
@@ -97,12 +142,12 @@ class Ddr3Phy(wiring.Component):
         return m
 
     def _cell(self, m: Module, kind: str, name: str, **ports: Any) -> None:
-        """A cell with the clocks and the reset that all of them have."""
+        """Add a cell with the clocks and the reset that all cells have."""
         clocks = {"i_RST": ResetSignal("memory"), "i_SCLK": ClockSignal("memory"), "i_ECLK": ClockSignal("edge")}
         m.submodules[f"{name}_{kind.lower()}"] = Instance(kind, **clocks, **ports)
 
     def _output(self, m: Module, name: str, pin: Value, items: tuple[Value | int, ...]) -> None:
-        """A pin that gives ``items`` in turn, each for half a clock of the part."""
+        """Add a pin that gives ``items`` in turn, each for half a clock of the part."""
         early = Signal(name=f"{name}_early")
         data = {
             f"i_D{n}": Value.cast(item) if not isinstance(item, int) else Const(item, 1) for n, item in enumerate(items)
@@ -121,26 +166,29 @@ class Ddr3Phy(wiring.Component):
                 self._output(m, f"{name}_{bit}", pin[bit], (first[bit], first[bit], second[bit], second[bit]))
 
     def _line(self, m: Module, value: Value, length: int, name: str) -> list[Value]:
-        """``value`` so many cycles later, by index."""
+        """Return ``value`` and its delays; item k is k cycles late."""
         line = Signal(length, name=name)
         m.d.memory += line.eq(Cat(value, line))
         return [value, *line]
 
     def _write_times(self, m: Module) -> tuple[Value, Value, Value, Value]:
-        """The outputs drive; dqs does so already, and still; the second half of the word goes out."""
+        """Return when the outputs drive, when dqs drives before and after them, and when the second half goes out."""
         first = self.timings.write_latency + 1
         later = self._line(m, self.dfi.wrdata_en, first + 2, "write_line")
         oe = later[first] | later[first + 1]
         return oe, later[first - 1] & ~later[first], later[first + 2] & ~later[first + 1], later[first]
 
     def _read_times(self, m: Module) -> Value:
-        """READ of DQSBUFM: for the two cycles of a burst."""
+        """Return READ of DQSBUFM, which is 1 in the two cycles of a burst."""
         first = (self.timings.cl + 1) // 2 + 1
         later = self._line(m, self.dfi.rddata_en, first + 1, "read_line")
         return later[first] | later[first + 1]
 
     def _write_beats(self, m: Module, second: Value) -> list[Value]:
-        """Of each bit, four beats: those of a word's first half in a cycle, those of its second in the next."""
+        """Return four beats of each bit.
+
+        They are those of a word's first half, and in the next cycle those of its second half.
+        """
         width = self.timings.data_bits
         half = GEAR * width
         rest, now = Signal(half), Signal(half)
@@ -148,7 +196,10 @@ class Ddr3Phy(wiring.Component):
         return [now[bit::width] for bit in range(width)]
 
     def _strobe_buffer(self, m: Module, byte: int, start: Ddr3Start, read: Value) -> dict[str, Value]:
-        """DQSBUFM of a byte: its clocks and pointers, by port; LOADN low, so that the DLL's code counts."""
+        """Add DQSBUFM of a byte; return its clocks and pointers by port.
+
+        LOADN is low, so the code of the DLL is used.
+        """
         buffer: dict[str, Value] = {
             name: Signal(name=f"{name.lower()}_{byte}") for name in ("DQSR90", "DQSW", "DQSW270")
         }
@@ -185,7 +236,7 @@ class Ddr3Phy(wiring.Component):
         return buffer
 
     def _strobe(self, m: Module, byte: int, buffer: dict[str, Value], oe: Value, before: Value, after: Value) -> None:
-        """The strobe drives for half a cycle before the data, and for half a cycle after them."""
+        """Add the strobe, which drives half a cycle before the data and half a cycle after them, too."""
         items = {f"i_D{n}": Const(level, 1) for n, level in enumerate(STROBE)}
         clock = buffer["DQSW"]
         self._cell(m, "ODDRX2DQSB", f"dqs_{byte}", **items, i_DQSW=clock, o_Q=self.pins.dqs_o[byte])
@@ -206,7 +257,7 @@ class Ddr3Phy(wiring.Component):
         self._cell(m, "TSHX2DQA", f"dq_{bit}", i_T0=~oe, i_T1=~oe, i_DQSW270=clock, o_Q=self.pins.dq_z[bit])
 
     def _data_in(self, m: Module, bit: int, buffer: dict[str, Value], slip: Value) -> None:
-        """Beats of two cycles, from which ``slip`` takes a half of a word; the half before is kept."""
+        """Add a data input: ``slip`` selects half a word from the beats of two cycles, and the half before is kept."""
         late = Signal(name=f"dq_{bit}_late")
         beats, kept, half, last = (
             Signal(bits, name=f"dq_{bit}_{name}", reset_less=name == "kept")

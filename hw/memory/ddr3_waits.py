@@ -1,6 +1,8 @@
-"""Times between the commands of a DDR3 part in cycles, and what they make `Ddr3Controller` wait for.
+"""Times between the commands of a DDR3 part in cycles, and what `Ddr3Controller` waits for because of them.
 
-READ, WRITE ─► Waits ─► may a READ, a WRITE, a PRECHARGE go out?     left: words that the job has still to read
+    READ, WRITE ─► Waits ─► may a READ, a WRITE, a PRECHARGE go out?     left: words that the job has still to read
+
+`OpenRows` has the times between row commands.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from lutern.hw.memory.dram_rows import Countdown, RowCycles
 
 
 def row_cycles(timings: Ddr3Timings) -> RowCycles:
-    """Times of the rows, all of whose commands are in one phase; READ and WRITE may be in the other."""
+    """Return the times of the rows. All row commands are in one phase; READ and WRITE may be in the other."""
     t = timings
     rp = max(2, t.cycles(t.rp))
     rcd = max(2, *(t.cycles(t.rcd, t.row_phase, phase) for phase in (t.read_phase, t.write_phase)))
@@ -21,7 +23,24 @@ def row_cycles(timings: Ddr3Timings) -> RowCycles:
 
 
 class Waits:
-    """The times between commands that are not of one bank's rows, and the words that a job has still to read."""
+    """Counts the times between commands that are not row commands of one bank.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    timings : Ddr3Timings
+        The part at its clock.
+    client_bits : int
+        Width of ``client``.
+
+    Members
+    -------
+    left, bank, column, client : registers
+        The words that a job has still to read: how many, the place of the next one, and its client.
+    read, write, close, recover : Countdown
+        Cycles until the next READ, WRITE, and PRECHARGE after a READ or WRITE.
+    """
 
     def __init__(self, m: Module, timings: Ddr3Timings, client_bits: int) -> None:
         t = timings
@@ -29,7 +48,7 @@ class Waits:
         burst = BEATS // 2
         self.read_to_read = t.cycles(t.ccd, reads, reads)
         self.read_to_close = t.cycles(t.rtp, reads, rows)
-        # Two clocks between the last beat and the first one written, and a cycle more for the pins to turn.
+        # Two clocks between the last beat read and the first one written, and a cycle more to turn the pins round.
         self.read_to_write = t.cycles(t.cl + burst + 2 - t.cwl, reads, writes) + 1
         self.write_to_read = t.cycles(t.cwl + burst + t.wtr, writes, reads)
         self.write_to_close = t.cycles(t.cwl + burst + t.wr, writes, rows)
@@ -53,20 +72,21 @@ class Waits:
         self.recover.start(self.write_to_close)
 
     def may_close(self, bank: Value) -> Value:
-        """Whether reads and writes allow that a bank is precharged."""
+        """Return whether reads and writes allow a PRECHARGE of the bank."""
         return self.recover.over & ((self.bank != bank) | ((self.left == 0) & self.close.over))
 
     def may_turn(self, bank: Value) -> Value:
-        """Whether reads may go on in this bank: the one before must not be precharged too soon after its last READ.
+        """Return whether reads may continue in this bank.
 
-        From the cycle after the turn on `may_close` looks after the new bank only.
+        The bank of the reads before must not be precharged too soon after its last READ, and from the next cycle on
+        `may_close` checks the new bank only.
         """
         if self.read_to_close <= self.read_to_read + 1:
             return self.read.over
         return self.read.over & (self.close.over | (self.bank == bank))
 
     def rest(self) -> Value:
-        """Whether they allow it for all banks, and no word is left to read."""
+        """Return whether a PRECHARGE of all banks is allowed, and no word is left to read."""
         return self.recover.over & (self.left == 0) & self.close.over
 
 

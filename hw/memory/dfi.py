@@ -4,8 +4,8 @@
                ─► wrdata, wr latency cycles later ─►
                ◄─ rddata, rd latency cycles later ──
 
-A word is a whole burst: all its beats in one cycle, beat 0 in the lowest bits. ``wrdata_en`` and ``rddata_en`` go with
-the command. Reference: DDR PHY Interface specification 3.1, frequency ratio 1:2.
+A word is a whole burst: all its beats are in one cycle, beat 0 in the lowest bits. ``wrdata_en`` and ``rddata_en`` are
+set in the cycle of the command. Reference: DDR PHY Interface specification 3.1, frequency ratio 1:2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,19 @@ from lutern.hw.memory.dram_rows import NOP
 
 
 class DfiCommand(wiring.Signature):
-    """A command slot; ``cs_n`` 1: no command."""
+    """A command slot, as the controller sees it.
+
+    Members
+    -------
+    cs_n : 1 bit, output
+        1 if there is no command.
+    ras_n, cas_n, we_n : 1 bit, output
+        The command.
+    ba : ``bank_bits``, output
+        Bank.
+    a : ``pin_address_bits``, output
+        Address.
+    """
 
     def __init__(self, bank_bits: int, pin_address_bits: int) -> None:
         super().__init__(
@@ -32,7 +44,23 @@ class DfiCommand(wiring.Signature):
 
 
 class Dfi(wiring.Signature):
-    """As the controller sees it."""
+    """The whole interface, as the controller sees it.
+
+    Members
+    -------
+    p0, p1 : ``DfiCommand``, output
+        The commands of both phases.
+    reset_n, cke, odt : 1 bit, output
+        Levels of these pins.
+    wrdata_en : 1 bit, output
+        A WRITE goes out.
+    rddata_en : 1 bit, output
+        A READ goes out.
+    wrdata : ``word_bits``, output
+        The word of a WRITE, the write latency after it.
+    rddata : ``word_bits``, input
+        The word of a READ, the read latency after it.
+    """
 
     def __init__(self, bank_bits: int, pin_address_bits: int, word_bits: int) -> None:
         command = DfiCommand(bank_bits, pin_address_bits)
@@ -48,7 +76,17 @@ class Dfi(wiring.Signature):
 
 
 class CommandSlot:
-    """Registers of one phase: no command, unless ``give`` says so."""
+    """Adds the registers of one phase. They hold no command in a cycle after one without `give`.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the registers.
+    pins : ``DfiCommand``
+        What the registers drive.
+    name : str
+        Prefix of their names.
+    """
 
     def __init__(self, m: Module, pins: wiring.PureInterface, name: str) -> None:
         self._m = m
@@ -64,7 +102,15 @@ class CommandSlot:
         m.d.sync += [self._cs_n.eq(1), self._code.eq(NOP)]
 
     def give(self, code: Value | int, bank: Value | int = 0, address: Value | int = 0) -> None:
-        """Put a command into the slot of the next cycle."""
+        """Put a command into the slot in the next cycle.
+
+        Parameters
+        ----------
+        code : Value | int
+            ras_n, cas_n and we_n, from bit 0.
+        bank, address : Value | int
+            The pins ba and a.
+        """
         self._m.d.sync += [self._cs_n.eq(0), self._code.eq(code), self._ba.eq(bank), self._a.eq(address)]
 
 

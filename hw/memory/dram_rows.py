@@ -1,4 +1,4 @@
-"""The commands of a DRAM, its open rows, and when a bank may get its next command: shared by controllers of all kinds.
+"""The commands of a DRAM, its open rows, and when a bank may get its next command. All controllers share it.
 
     PRECHARGE, ACTIVATE ─► OpenRows ─► page_state, settled, held ─► decision of a controller
 
@@ -17,7 +17,22 @@ NOP, READ, WRITE, ACTIVATE, PRECHARGE, REFRESH, SET_MODE = 0b111, 0b101, 0b001, 
 
 
 class Countdown:
-    """Cycles until something is allowed: after ``start(n)`` in cycle t, the register ``over`` is 1 from t + n on."""
+    """Counts the cycles until something is allowed.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    name : str
+        Prefix of the names of its registers.
+    most : int
+        Most cycles of a `start`.
+
+    Members
+    -------
+    over : 1 bit, register
+        It is allowed: after ``start(n)`` in cycle t, this is 1 from t + n on.
+    """
 
     def __init__(self, m: Module, name: str, most: int) -> None:
         self._m, self._more = m, Signal(range(max(2, most)), name=f"{name}_more")
@@ -26,22 +41,26 @@ class Countdown:
             m.d.sync += [self._more.eq(self._more - 1), self.over.eq(self._more == 0)]
 
     def start(self, cycles: int | Value) -> None:
-        """Statements that start it, for ``cycles`` of 1 and more."""
+        """Start the countdown; ``cycles`` is at least 1."""
         self._m.d.sync += [self._more.eq(cycles - 2), self.over.eq(cycles == 1)]
 
     def left(self) -> Value:
-        """Cycles until it is over."""
+        """Return the cycles until it is over."""
         return Mux(self.over, 0, self._more + 1)
 
 
 @dataclass(frozen=True)
 class RowCycles:
-    """Geometry, and times in cycles: ``rp`` and ``rcd`` of at least 2, so that a look-up knows the last command.
+    """Geometry, and times in cycles.
 
-    hold
-        from ACTIVATE to PRECHARGE of a bank: tRAS, and so long that tRC is kept, too.
-    rrd
-        from ACTIVATE to ACTIVATE of any bank.
+    Parameters
+    ----------
+    rp, rcd : int
+        tRP and tRCD, but at least 2, so that a look-up includes the last command.
+    hold : int
+        From ACTIVATE to PRECHARGE of a bank: tRAS, but long enough to keep tRC, too.
+    rrd : int
+        From ACTIVATE to ACTIVATE of any bank.
     """
 
     bank_bits: int
@@ -53,32 +72,49 @@ class RowCycles:
 
 
 class OpenRows:
-    """The state of the banks; `close` and `activate` are statements that go with the command."""
+    """Holds the state of the banks. A controller calls `close` and `activate` where it sends these commands.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    cycles : RowCycles
+        Geometry and times.
+
+    Members
+    -------
+    is_open, rows : registers of each bank
+        Whether the bank is open, and with which row.
+    settle, hold : Countdown of each bank
+        Cycles until the next command, and until a PRECHARGE.
+    next_activate : Countdown
+        Cycles until an ACTIVATE of any bank.
+    """
 
     def __init__(self, m: Module, cycles: RowCycles) -> None:
         self._m, self._cycles = m, cycles
         banks = range(1 << cycles.bank_bits)
         self.is_open = [Signal(name=f"open_{b}") for b in banks]
         self.rows = [Signal(cycles.row_bits, name=f"row_{b}") for b in banks]
-        # The command after the last ACTIVATE or PRECHARGE may come.
+        # over: the bank may get a command after its last ACTIVATE or PRECHARGE.
         self.settle = [Countdown(m, f"settle_{b}", max(cycles.rp, cycles.rcd)) for b in banks]
         self.hold = [Countdown(m, f"hold_{b}", cycles.hold) for b in banks]
         self.next_activate = Countdown(m, "next_activate", cycles.rrd)
 
     def page_state(self, bank: Value, row: Value) -> tuple[Value, Value]:
-        """Whether the bank is open, and with this row."""
+        """Return whether the bank is open, and whether its open row is this one."""
         return _of(self.is_open, bank), _of(self.rows, bank) == row
 
     def settled(self, bank: Value) -> Value:
-        """Whether the bank may get its next command."""
+        """Return whether the bank may get its next command."""
         return _of([countdown.over for countdown in self.settle], bank)
 
     def held(self, bank: Value) -> Value:
-        """Whether the bank was open for long enough."""
+        """Return whether the bank was open for long enough."""
         return _of([countdown.over for countdown in self.hold], bank)
 
     def all_held(self) -> Value:
-        """Whether all banks were."""
+        """Return whether all banks were open for long enough."""
         held: Value = self.hold[0].over
         for countdown in self.hold[1:]:
             held = held & countdown.over
@@ -94,7 +130,7 @@ class OpenRows:
                     settle.start(self._cycles.rp)
 
     def close_all(self) -> None:
-        """Note a PRECHARGE of all banks; who sends it waits for tRP."""
+        """Note a PRECHARGE of all banks; the caller waits for tRP."""
         self._m.d.sync += [is_open.eq(0) for is_open in self.is_open]
 
     def activate(self, bank: Value, row: Value) -> None:

@@ -4,28 +4,32 @@
          ─► ROW frames ────► o_host ──────────────────────────► o_row            the decoder holds a whole row
          ◄─ WANT frames ◄─── i_want ◄── what is wanted, and how much was taken
 
-The chip keeps four numbers, and a WANT frame says all of them: ``offset``, the next word of the record stream that it
-waits for; ``taken``, the words that have left the FIFO; ``row``, how many rows it has asked for, with the ``token`` of
-the last; ``place``, the words of it that came. So any WANT frame may be lost, and the next one says what it said.
+The chip keeps four counts, and a WANT frame contains all of them. ``offset`` is the next word of the record stream that
+it waits for. ``taken`` counts the words that have left the FIFO. ``row`` counts the rows that it has requested, and
+``token`` is that of the last row. ``place`` counts the words of that row that came. Each WANT frame has the whole
+state, so any frame may be lost.
 
-*Flow.* The host may have ``memory_words`` words under way that are not taken, so there is room for every word that
-comes. *Loss.* A word that is not the next one is dropped, and the frame that brought it is answered by a WANT. It bears
-the sequence number of the last frame that ended: the host knows what it had sent by then, sees what is missing, and
-goes back to it. If the line falls silent, because the last frames or the last WANT are lost, the host sends some words
-again. *Rows* have frames of their own, which the host sends ahead of the records.
+*Flow.* The host may send at most ``memory_words`` words that are not taken, so there is room for every word that comes.
 
-A WANT is due when a row is asked for, when another ``CHUNK_BYTES`` of words were taken, and when a word was dropped.
+*Loss.* A word that is not the next one is dropped, and the frame that brought it is answered by a WANT with the
+sequence number of the last frame that ended. The host knows what it had sent by then, finds what is missing, and sends
+again from there. If the line falls silent, because the last frames or the last WANT are lost, the host sends some words
+again.
 
-*The host port meanwhile.* A run lasts as long as its words take to come, so the host port must receive while it runs:
+*Rows* have frames of their own, which the host sends before the records.
 
-    RECEIVE ─► DECODE ─► BEGIN ─┬─ RUN: FEED, OFFER, RUN ─► RECEIVE      tokens are gathered beside this machine (busy)
-       ▲ │                      ├─ RECORDS, ROW: COLLECT, STORE ─► RECEIVE         no answer but the WANT that is due
+A WANT is due if a row is requested, if another ``CHUNK_BYTES`` of words were taken, or if a word was dropped.
+
+*The host port.* A run lasts as long as its words take to come, so the host port must receive while it runs:
+
+    RECEIVE ─► DECODE ─► BEGIN ─┬─ RUN: FEED, OFFER, RUN ─► RECEIVE      tokens are stored in the background (busy)
+       ▲ │                      ├─ RECORDS, ROW: COLLECT, STORE ─► RECEIVE         no answer, but a WANT if it is due
        │ └─► NOTIFY: between any two bytes, a WANT, or the answer of the run that is finished
        └────────────────────────┴─ all others ─► REPLY
 
-A resend of the RUN in progress is answered only when it ends; another RUN is refused. Responses go through a FIFO of
-1,024 bytes (a block RAM), so that NOTIFY takes some 30 cycles, less than a byte of the line, and no byte that comes is
-lost.
+A resend of the RUN in progress is answered only when it ends, and another RUN is refused. Responses go through a FIFO
+of 1,024 bytes (a block RAM), so that NOTIFY takes some 30 cycles. This is less than a byte of the line, so no received
+byte is lost.
 
 Cost: the FIFO (``memory_words`` of word_bytes), one 32-bit comparison and 200 flip-flops.
 """
@@ -43,13 +47,47 @@ from lutern.hw.protocol import CHUNK_BYTES, WANT, WANT_LAYOUT, host_word_layout
 
 
 class HostMemory(wiring.Component):
-    """Words from the host, in the place of a memory.
+    """Takes words from the host, in the place of a memory.
 
-    Members: ``i_host`` words of RECORDS and ROW frames, always ready but while the decoder is not for a row's;
-    ``o_want`` {sequence, want}; ``i_start``, ``o_row``, ``o_words``, ``running``, ``setup`` as other memories have
-    them. There is nothing to write or to read: ``i_write`` is taken and dropped, ``i_read`` is never answered.
+    Parameters
+    ----------
+    config : HwConfig
+        A machine with memory "host".
 
-    Latency: a row's word leaves in the cycle in which it comes; 2 from a word of a record to ``o_words``.
+    Members
+    -------
+    i_write : stream of ``protocol.write_layout``, input
+        Accepted and dropped: there is nothing to write to.
+    i_read : stream of ``protocol.read_layout``, input
+        Never answered: there is nothing to read.
+    o_read : stream of words, output
+        Never valid.
+    running : 1 bit, input
+        The machine runs: rows and the record stream are read.
+    setup : ``protocol.SETUP_LAYOUT``, input
+        The last SETUP record, constant from the cycle before ``running`` rises.
+    i_start : stream of ``layouts.token_payload``, input
+        {token, stream}: a request for the row of a token.
+    o_row : stream of words, output
+        The ``embedding_row_words`` words of the token's row.
+    o_words : stream of words, output
+        The words 0 to ``record_words`` - 1, repeated endlessly.
+    i_host : stream of ``protocol.host_word_layout``, input
+        Words of RECORDS and ROW frames. It is ready except while the decoder is not ready for a word of a row.
+    o_want : stream of ``protocol.WANT_LAYOUT``, output
+        {sequence, want}: a WANT frame.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    0 cycles from a word of a row to ``o_row``, 2 from a word of a record to ``o_words``.
+
+    Reference
+    ---------
+    hw/protocol.py.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -70,7 +108,7 @@ class HostMemory(wiring.Component):
         item = self.i_host.p
         want = Signal(WANT.layout)
         sequence = Signal(8)
-        wanting = Signal()  # words of a row
+        wanting = Signal()  # words of a row are expected
         is_next, accepted, dropped = Signal(), Signal(), Signal()
         moves = Signal()
         m.d.comb += [
@@ -94,7 +132,7 @@ class HostMemory(wiring.Component):
 
         due, has_dropped = Signal(), Signal()
         chunk_words = CHUNK_BYTES // config.word_bytes
-        since = Signal(range(chunk_words))  # words taken
+        since = Signal(range(chunk_words))  # words taken since a WANT was due for them
         takes = self.o_words.valid & self.o_words.ready
         with m.If(~self.o_want.valid | self.o_want.ready):
             m.d.sync += [self.o_want.valid.eq(due), self.o_want.p.sequence.eq(sequence), self.o_want.p.want.eq(want)]

@@ -1,4 +1,4 @@
-"""The side of the memory of words that lies in the machine's clock domain: who may ask, and who gets the words.
+"""The side of the memory of words in the machine's clock domain: it takes requests, and hands out their words.
 
     i_write, i_read, march test ─► (at rest)  ─┐
     i_start ─► row's address ────► (running) ──┴─► requests[fetch]        fetched ─► o_read, march test │ o_row
@@ -8,8 +8,9 @@
     HOST ── running rises ──► STOP ─► START ─► RUN ── running falls ──► STOP ─► HOST
     (host's requests)         (words are dropped until the source's side rests)
 
-``go`` lets the record stream run. When it falls, words are dropped until ``rested`` says that nothing is on its way on
-the other side; a new run begins only when ``rested`` has fallen. So each crossing is one bit that waits for its answer.
+``go`` starts the record stream. When it falls, words are dropped until ``rested`` says that no word is in flight on the
+other side. A new run begins only when ``rested`` has fallen again. So each clock domain crossing is one bit that waits
+for its answer.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from lutern.hw.pipeline import Skid, join_streams
 from lutern.hw.protocol import MEMORY_TEST_DONE, range_layout
 
 REST_CYCLES = 8
-"""A level that says "empty" may be as old as that, as long as neither clock is 4 times as fast as the other."""
+"""Most cycles that a level which says "empty" may be old, if neither clock is 4 times as fast as the other."""
 
 
 def march_members(config: HwConfig) -> dict[str, Any]:
-    """Members of a memory that can be tested."""
+    """Return the members of a memory that can be tested."""
     return {
         "i_test": In(stream.Signature(range_layout(config))),
         "o_test": Out(stream.Signature(MEMORY_TEST_DONE.layout)),
@@ -41,16 +42,70 @@ def march_members(config: HwConfig) -> dict[str, Any]:
 
 
 class MachineSide(wiring.Component):
-    """See above.
+    """Takes the machine's requests, and hands out their words.
 
-    Members: those of ``WordMemory`` towards the machine; ``requests`` of FETCH and STATE, ``asked_none``: none of them
-    waits in its FIFO; ``came``, the words of all clients out of their FIFOs; ``go``, ``rested``.
+    Parameters
+    ----------
+    config : HwConfig
+        A machine whose memory is a ``WordMemory``.
+    shape : SourceShape
+        Shape of the word source.
+
+    Members
+    -------
+    i_write : stream of ``protocol.write_layout``, input
+        {address, word}: a word from the host.
+    i_read : stream of ``protocol.read_layout``, input
+        {address, count}: a request of the host, only while ``running`` is 0.
+    o_read : stream of words, output
+        Exactly ``count`` words for each request.
+    running : 1 bit, input
+        The machine runs: rows and the record stream are read.
+    setup : ``protocol.SETUP_LAYOUT``, input
+        The last SETUP record, constant from the cycle before ``running`` rises.
+    i_start : stream of ``layouts.token_payload``, input
+        {token, stream}: a request for the row of a token.
+    o_row : stream of words, output
+        The ``embedding_row_words`` words of the token's row.
+    o_words : stream of words, output
+        The words 0 to ``record_words`` - 1, repeated endlessly.
+    i_state : stream of ``state_request_layout``, input, state "memory"
+        {write, address, payload}: a word that is written, or a request for ``payload`` words, in order.
+    o_state : stream of words, output, state "memory"
+        The words of these requests, in order.
+    i_test : stream of ``protocol.range_layout``, input
+        A range for a march test, only while ``running`` is 0.
+    o_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, output
+        Its result.
+    requests : array of streams of ``source_side.request_layout``, output
+        Requests of FETCH and STATE.
+    asked_none : 1 bit, input
+        No request waits in a FIFO.
+    came : array of streams of words, input
+        The words of each client, from its FIFO.
+    go : 1 bit, output
+        The record stream runs.
+    rested : 1 bit, input
+        The source's side has no word in flight.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    1 cycle from a word at ``came`` to its output. A row's request is valid 2 cycles after its token is
+    accepted at ``i_start``.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, config: HwConfig, shape: SourceShape) -> None:
         self.config, self.shape = config, shape
         clients = len(shape.clients)
-        self.serves, self.runs, self.drops = Signal(), Signal(), Signal()  # the host; the machine; words
+        self.serves, self.runs, self.drops = Signal(), Signal(), Signal()  # serves the host, runs, or drops words
         self.waiting = [Signal(data.StructLayout({"valid": 1, "word": config.word_bits})) for _ in shape.clients]
         self.skids = [Skid(config.word_bits) for _ in shape.clients]
         super().__init__(
@@ -86,7 +141,7 @@ class MachineSide(wiring.Component):
             ]
 
         quiet = Signal(range(REST_CYCLES + 1))
-        again = Signal()  # running fell while nobody looked
+        again = Signal()  # running fell in the state START
         with m.FSM():
             with m.State("HOST"):
                 m.d.comb += serves.eq(1)
@@ -137,7 +192,10 @@ class MachineSide(wiring.Component):
         return m
 
     def _register(self, m: Module, client: Client, drops: Value) -> Any:
-        """The client's words after a register and a skid buffer, emptied while ``drops``: no ready reaches the FIFO."""
+        """Register a client's words, followed by a skid buffer; both are emptied while ``drops``.
+
+        So no combinational path of ready reaches the FIFO.
+        """
         name, came = client.name.lower(), self.came[client]
         register, skid = self.waiting[client], self.skids[client]
         valid, word = register.valid, register.word
@@ -148,7 +206,7 @@ class MachineSide(wiring.Component):
         return skid.o
 
     def _hand_out(self, m: Module, outputs: list[Any], test: Any, serves: Value, runs: Value) -> None:
-        """The words to those who asked for them."""
+        """Send the words to the outputs that asked for them."""
         streamed, found = outputs[Client.STREAM], outputs[Client.FETCH]
         for o, takes in ((self.o_read, serves & ~test.busy), (self.o_row, runs), (test.i_read, serves & test.busy)):
             m.d.comb += [o.valid.eq(found.valid & takes), o.payload.eq(found.payload)]
@@ -160,7 +218,10 @@ class MachineSide(wiring.Component):
             m.d.comb += [o.valid.eq(words.valid & runs), o.payload.eq(words.payload), words.ready.eq(o.ready & runs)]
 
     def _add_row_address(self, m: Module, runs: Value) -> tuple[Signal, Signal, Signal]:
-        """The row's address, a register behind the product and one behind the sum; what stands in each of them."""
+        """Compute the row's address, with a register after the product and one after the sum.
+
+        Return the address, and the valid bits of both registers.
+        """
         bits = self.config.address_bits
         product, row = Signal(bits, reset_less=True), Signal(bits, reset_less=True)
         asked, row_asked = Signal(), Signal()

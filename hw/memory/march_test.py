@@ -1,14 +1,16 @@
-"""March test of a range of an external memory, block by block, each word by a pattern of its address.
+"""March test of a range of an external memory, block by block; each word has a pattern made of its address.
 
     up: write p │ up: read p, write ~p │ down: read ~p, write p │ up: read p        blocks of 32 words, up in each
 
-The pattern of an address is its lowest 16 bits, the next 8 added (modulo 2) to both of their bytes, the last 8 as they
-are and turned by a bit: every address line changes it, and no two lines in the same way. A word repeats it, inverted in
-parts 1, 3, 4, 6, ..., which no part of DDR3's bursts equals that begins some beats late. So the test finds stuck and
-coupled bits, address lines that are stuck or joined, cells that forget, data lines that fail at one polarity, and words
-that are taken too early or too late. What the range held is lost.
+The pattern begins with the lowest 16 bits of the address. The next 8 bits are added (modulo 2) to both of their bytes,
+the last 8 as they are to one byte and rotated by a bit to the other. So every address line changes the pattern, and no
+two lines change it in the same way. A word repeats the 16 bits, inverted in parts 1, 3, 4, 6, ..., so that a burst of
+DDR3 that begins some beats late never equals it.
 
-Cost: 14 cycles a word for the six passes, with one clock for both domains: 16 M words take 2.3 s at 100 MHz.
+The test finds stuck and coupled bits, address lines that are stuck or joined, cells that lose their value, data lines
+that fail at one polarity, and words that are sampled too early or too late. It overwrites the range.
+
+Cost in time: 14 cycles a word for the six passes, with one clock for both domains: 16 M words take 2.3 s at 100 MHz.
 """
 
 from __future__ import annotations
@@ -24,12 +26,20 @@ from lutern.hw.protocol import MEMORY_TEST_DONE, WRONG_BYTES, range_layout, read
 
 BLOCK = 32
 
-# up, reads, writes, inverted when reading; writes the other polarity than it reads, the first one p
+# (up, reads, writes, inverted when reading); it writes the inverse of what it reads, the first element writes p
 ELEMENTS = ((1, 0, 1, 1), (1, 1, 1, 0), (0, 1, 1, 1), (1, 1, 0, 0))
 
 
 def pattern(address: int, bits: int) -> int:
-    """The word of an address, before inversion: twin of the gateware's."""
+    """Return the word of an address before inversion; the twin of the gateware's.
+
+    Parameters
+    ----------
+    address : int
+        Address of the word.
+    bits : int
+        Width of the word.
+    """
     high, top = address >> 16 & 0xFF, address >> 24 & 0xFF
     low = (address ^ high * 0x0101 ^ (top | _turned(top) << 8)) & 0xFFFF
     parts = range(-(-bits // 16))
@@ -37,12 +47,12 @@ def pattern(address: int, bits: int) -> int:
 
 
 def _is_inverted(part: int) -> bool:
-    """Of the parts of 16 bits of a word."""
+    """Return whether this part of 16 bits of a word is inverted."""
     return bool((part ^ part >> 2) & 1)
 
 
 def _turned(top: int) -> int:
-    """A byte turned by one bit, so that no two address lines change the same bits."""
+    """Return a byte rotated by one bit, so that no two address lines change the same bits."""
     return (top << 1 | top >> 7) & 0xFF
 
 
@@ -53,11 +63,40 @@ def _pattern(address: Value, bits: int) -> Value:
 
 
 class MemoryTest(wiring.Component):
-    """See above.
+    """Tests a range of words.
 
-    Members: ``i`` {first, count}, taken with the result; ``o`` the result: words that were wrong, and address, wanted
-    and got (their lowest 32 bits) of the first of them, cycles, bytes that were wrong in any word; ``o_write``,
-    ``o_read`` to the memory, ``i_read`` from it; ``busy``.
+    Parameters
+    ----------
+    config : HwConfig
+        A machine with an external memory.
+
+    Members
+    -------
+    i : stream of ``protocol.range_layout``, input
+        {first, count}: the range; accepted with the result.
+    o : stream of ``protocol.MEMORY_TEST_DONE.layout``, output
+        The number of wrong words; address, wanted and got (their lowest 32 bits) of the first one; cycles; and which
+        bytes were wrong in any word.
+    o_write : stream of ``protocol.write_layout``, output
+        Writes to the memory.
+    o_read : stream of ``protocol.read_layout``, output
+        Requests to the memory.
+    i_read : stream of words, input
+        The words that were requested.
+    busy : 1 bit, output
+        A test is running.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    None fixed: it depends on the memory. The result is offered 2 cycles after the last word.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -85,8 +124,8 @@ class MemoryTest(wiring.Component):
         base, offset = (
             Signal(self.address_bits),
             Signal(self.address_bits),
-        )  # of the block: its address, words before it
-        last_offset = Signal(self.address_bits)  # of the last block
+        )  # the block's address, and the words of the range before it
+        last_offset = Signal(self.address_bits)  # offset of the last block
         last_words = Signal(range(BLOCK + 1))
         words, index = Signal(range(BLOCK + 1)), Signal(range(BLOCK + 1))
         address = Signal(self.address_bits)
@@ -107,7 +146,7 @@ class MemoryTest(wiring.Component):
             m.d.sync += result.cycles.eq(result.cycles + 1)
 
         def begin_words(polarity: Value) -> None:
-            """The first word of the block."""
+            """Begin with the first word of the block."""
             m.d.sync += [index.eq(words - 1), address.eq(base)]
             m.d.sync += expected.eq(_pattern(base, self.word_bits) ^ polarity.replicate(self.word_bits))
 
@@ -163,7 +202,7 @@ class MemoryTest(wiring.Component):
                     with m.If(index == 0):
                         m.next = "NEXT"
             self._next_state(m, element, up, offset, base, last_offset)
-            with m.State("DONE"):  # the last comparison was a cycle before
+            with m.State("DONE"):  # the last comparison was made in the cycle before
                 m.d.comb += [self.o.valid.eq(1), self.i.ready.eq(self.o.ready)]
                 with m.If(self.o.ready):
                     m.next = "IDLE"
@@ -172,7 +211,7 @@ class MemoryTest(wiring.Component):
     def _judge(
         self, m: Module, result: Any, compared: Signal, got: Signal, wanted: Signal, its_address: Signal
     ) -> None:
-        """A word that was ``compared`` into the result: whether and in which bytes it is wrong."""
+        """Add a ``compared`` word to the result: whether it is wrong, and in which bytes."""
         differs = got ^ wanted
         lanes = [
             Cat(differs[place : place + 8] for place in range(8 * lane, self.word_bits, 8 * WRONG_BYTES)).any()
@@ -188,7 +227,7 @@ class MemoryTest(wiring.Component):
     def _next_state(
         self, m: Module, element: Signal, up: Signal, offset: Signal, base: Signal, last_offset: Signal
     ) -> None:
-        """On to the next block, or to the first block of the next element."""
+        """Go to the next block, or to the first block of the next element."""
         with m.State("NEXT"):
             m.next = "BLOCK"
             with m.If(up & (offset != last_offset)):
@@ -197,7 +236,7 @@ class MemoryTest(wiring.Component):
                 m.d.sync += [offset.eq(offset - BLOCK), base.eq(base - BLOCK)]
             with m.Else():
                 m.d.sync += element.eq(element + 1)
-                # The next element begins where it must: at the other end, or this one's.
+                # The next element begins at the first or the last block, as its direction requires.
                 following_up = Signal()
                 with m.Switch(element):
                     for number, values in enumerate(ELEMENTS[1:]):

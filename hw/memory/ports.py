@@ -1,4 +1,4 @@
-"""The ports that every memory of words offers to the host and to the decoder."""
+"""The ports that every memory of words offers to the host and to the decoder, as functions of the machine."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from lutern.hw.protocol import SETUP_LAYOUT, read_layout, write_layout
 
 
 def state_request_layout(config: HwConfig) -> data.StructLayout:
-    """A word of the state that is written, or a request for ``payload`` words of it."""
+    """Return the layout of a word of the state that is written, or of a request for ``payload`` words of it."""
     payload_bits = max(config.word_bits, config.address_bits)
     return data.StructLayout({"write": 1, "address": config.address_bits, "payload": payload_bits})
 
 
 def client_bits(config: HwConfig) -> int:
-    """Bits that name the clients of a word source."""
+    """Return the width of ``client`` in the word source of a machine."""
     return 2 if config.state == "memory" else 1
 
 
 def has_word_source(config: HwConfig) -> bool:
-    """Whether the memory is a ``WordMemory``: over a DRAM, a port, or block RAM that holds the state too."""
+    """Return whether the memory is a ``WordMemory``: over a DRAM, a port, or block RAM that also holds the state."""
     return config.memory in OUTSIDE or (config.memory == "block" and config.state == "memory")
 
 
 def source_shape(config: HwConfig) -> SourceShape | None:
-    """The word source at the port of a machine's top, or at its bus; None if it has neither."""
+    """Return the shape of the word source at the port of a machine's top, or at its bus; None if it has neither."""
     if config.memory == "axi":
         return axi_shape(config.word_bits, config.address_bits, config.words_in_flight, client_bits(config))
     if config.memory != "port":
@@ -40,8 +40,7 @@ def source_shape(config: HwConfig) -> SourceShape | None:
 
 
 def memory_members(config: HwConfig) -> dict[str, Any]:
-    """Members of the signature of any memory; ``ResidentMemory`` says what each of them means, ``WordMemory`` those of
-    the state."""
+    """Return the members that every memory of words has; ``ResidentMemory`` and ``WordMemory`` say what each means."""
     word = stream.Signature(config.word_bits)
     state = {"i_state": In(stream.Signature(state_request_layout(config))), "o_state": Out(word)}
     return {

@@ -1,10 +1,11 @@
-"""Readers of a memory: words and beats again and again, and what a token or the host asks for.
+"""Readers of a memory: two repeat words or beats endlessly, one reads what a token or the host asks for.
 
     Repeater      a port that others may take ─► register ─► o              one item a cycle while granted
     ReaderAhead   a port ─► registers ─► FIFO ─► o                          as far ahead as the FIFO has room
     Fetcher       a token's row, or words for the host ─► registers ─► FIFO of ``hw/memory/block.py``
 
-Cost: an address counter each; a ReaderAhead's FIFO 1.5 LUT4 a bit; the Fetcher one multiplier, for the row's address.
+Cost: an address counter each; the FIFO of a ReaderAhead 1.5 LUT4 a bit; the Fetcher one multiplier, for the row's
+address.
 """
 
 from __future__ import annotations
@@ -21,17 +22,48 @@ from lutern.hw.protocol import SETUP_LAYOUT, read_layout
 
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
 FETCHED = 16
-"""Words that wait for the row's or the host's reader: as many as are under way from an address on, and some more."""
+"""Depth of the FIFO for rows and for the host: more words than are in flight from an address on."""
 
 
 class Repeater(wiring.Component):
-    """Reads items 0 to ``count`` - 1 of a memory again and again.
+    """Reads items 0 to ``count`` - 1 of a memory again and again, on a port that others may take.
 
-    Members: ``count``, constant since the cycle before reset ends; ``granted``: the read port is this reader's in this
-    cycle; ``address``, ``read`` to the port; ``data`` from it, a cycle later; ``o`` the items. Out of reset it begins
-    with item 0. What stands at the port when it is taken away is read again later, unless ``o`` moves in that cycle.
+    It begins with item 0 after reset. If the port is taken away while an item is at its output, the item is read again
+    later, unless ``o`` moves in that cycle.
 
-    Latency: 2. One item a cycle while granted.
+    Parameters
+    ----------
+    bits : int
+        Width of an item.
+    address_bits : int
+        Width of an address.
+
+    Members
+    -------
+    count : ``address_bits``, input
+        Number of items, constant since the cycle before reset ends.
+    granted : 1 bit, input
+        The read port is this reader's in this cycle.
+    address : ``address_bits``, output
+        Address, to the port.
+    read : 1 bit, output
+        Enable of the port.
+    data : ``bits``, input
+        The item, a cycle later.
+    o : stream of ``bits``, output
+        The items.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ``latency`` = 2 cycles. One item a cycle while granted.
+
+    Reference
+    ---------
+    None.
     """
 
     latency = 2
@@ -51,7 +83,7 @@ class Repeater(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        there = Signal()  # an item stands at the port
+        there = Signal()  # an item is at the output of the port
         its_address, last = Signal(self.address_bits), Signal(self.address_bits, reset_less=True)
         advance = ~self.o.valid | self.o.ready
         m.d.comb += self.read.eq(self.granted & (~there | advance))
@@ -76,11 +108,41 @@ class Repeater(wiring.Component):
 class ReaderAhead(wiring.Component):
     """Reads items 0 to ``count`` - 1 of a resident memory again and again, as far ahead as a FIFO has room.
 
-    Members: ``count``, constant since the cycle before reset ends; ``granted``: the port is this reader's in this
-    cycle; ``address`` to it; ``data`` from it, ``stages`` + 1 cycles later; ``o`` the items. Nothing between port and
-    FIFO has an enable: an item is asked for only where it has room.
+    No register between port and FIFO has an enable, because an item is read only if the FIFO has room for it.
 
-    Latency: ``stages`` + 2. One item a cycle while granted, and while ``CREDITS`` is at least the latency + 2.
+    Parameters
+    ----------
+    bits : int
+        Width of an item.
+    address_bits : int
+        Width of an address.
+    stages : int
+        Registers between the port and ``data``.
+
+    Members
+    -------
+    count : ``address_bits``, input
+        Number of items, constant since the cycle before reset ends.
+    granted : 1 bit, input
+        The read port is this reader's in this cycle.
+    address : ``address_bits``, output
+        Address, to the port.
+    data : ``bits``, input
+        The item, ``stages`` + 1 cycles later.
+    o : stream of ``bits``, output
+        The items.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ``stages`` + 2 cycles. One item a cycle while granted, if ``CREDITS`` is at least that + 2.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, bits: int, address_bits: int, stages: int) -> None:
@@ -98,7 +160,7 @@ class ReaderAhead(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         last = Signal(self.address_bits, reset_less=True)
-        valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
+        valid = Signal(1 + self.stages)  # valid bits of the port's output and of each register after it
         m.submodules.ahead = ahead = CreditFifo(len(self.data))
         issue = self.granted & ahead.room
         m.d.comb += [ahead.enters.eq(issue), ahead.i.valid.eq(valid[-1]), ahead.i.payload.eq(self.data)]
@@ -112,14 +174,56 @@ class ReaderAhead(wiring.Component):
 class Fetcher(wiring.Component):
     """Reads what is asked for: words for the host, or the row of a token.
 
-    Members: ``host``: requests of ``i_read`` are served, else those of ``i_start``; ``owns``: the reader wants the read
-    port in this cycle, ``granted``: it may have it; ``address`` (as the host counts) to the port, and ``step``, which
-    of the ``steps`` cycles of a word this is. Behind the port stand ``stages`` registers, then a FIFO of ``FETCHED``
-    words: ``valid`` writes it, ``taken`` says that a word has left it. What is under way always has room, so nothing
-    behind the port needs an enable.
+    A row's address is ``embedding_base + token * embedding_stride``. It counts beats if beats have parts, and then a
+    row fills the full parts of each beat.
 
-    A row's address is ``embedding_base + token * embedding_stride``, in beats if there are parts; there a row fills the
-    full parts of each beat.
+    After the port come ``stages`` registers, then a FIFO of ``FETCHED`` words. The FIFO always has room for the words
+    in flight, so nothing after the port needs an enable.
+
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    stages : int
+        Registers between the port and the FIFO.
+    steps : int
+        Cycles in which a word is read.
+
+    Members
+    -------
+    host : 1 bit, input
+        Requests of ``i_read`` are served, otherwise those of ``i_start``.
+    i_read : stream of ``protocol.read_layout``, input
+        Requests of the host.
+    i_start : stream of ``layouts.token_payload``, input
+        Requests for the row of a token.
+    setup : ``protocol.SETUP_LAYOUT``, input
+        Where the rows are.
+    address : ``address_bits``, output
+        Address to the port, as the host counts.
+    step : ``range(steps)``, output
+        Which step of a word is read.
+    owns : 1 bit, output
+        The reader wants the read port in this cycle.
+    granted : 1 bit, input
+        It may have the port.
+    valid : 1 bit, output
+        A word is written to the FIFO.
+    taken : 1 bit, input
+        A word has left the FIFO.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    2 cycles from a token to the first address of its row, 1 from a host's request; the word is ``valid`` ``steps`` +
+    ``stages`` cycles after the first address.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, config: HwConfig, stages: int, steps: int = 1) -> None:
@@ -127,7 +231,7 @@ class Fetcher(wiring.Component):
         largest = config.memory_words
         if config.source == "resident":
             largest = max(largest, config.trit_beats << config.part_bits)
-        self.count_bits = bits_for(largest - 1)  # of the words that a request names, less one
+        self.count_bits = bits_for(largest - 1)  # bits of the number of words of a request, less one
         super().__init__(
             {
                 "host": In(1),
@@ -147,12 +251,12 @@ class Fetcher(wiring.Component):
         m = Module()
         config, setup = self.config, self.setup
         asked, busy = Signal(), Signal()
-        product = Signal(config.address_bits, reset_less=True)  # a register of its own
+        product = Signal(config.address_bits, reset_less=True)  # its own register
         left = Signal(self.count_bits, reset_less=True)  # words after this one
-        valid = Signal(1 + self.stages)  # of what stands at the port, and in each register behind it
-        room = Signal(range(FETCHED + 1), init=FETCHED)  # words of the FIFO that no read under way will fill
+        valid = Signal(1 + self.stages)  # valid bits of the port's output and of each register after it
+        room = Signal(range(FETCHED + 1), init=FETCHED)  # words of the FIFO that no read in flight will fill
         reads = busy & self.granted & (room != 0)
-        issue = reads & (self.step == self.steps - 1)  # of a word
+        issue = reads & (self.step == self.steps - 1)  # the last step of a word
         idle = ~asked & ~busy
         m.d.comb += [
             self.i_read.ready.eq(idle & self.host),
@@ -169,7 +273,7 @@ class Fetcher(wiring.Component):
             m.d.sync += asked.eq(1)
 
         row, following = setup.embedding_base + product, self.address + 1
-        if config.source == "resident":  # no carry reaches the bit that names the memory
+        if config.source == "resident":  # no carry may reach the bit that selects the memory
             following = Cat(following[:TRIT_MEMORY_BIT], self.address[TRIT_MEMORY_BIT])
             row = Cat(Const(0, config.part_bits), row[: TRIT_MEMORY_BIT - config.part_bits], Const(1, 1))
             last_part = self.address[: config.part_bits] == full_parts(config) - 1

@@ -1,6 +1,6 @@
 """The memory of words in an SDRAM: ``WordMemory`` over the controller of its part.
 
-Row latency, one clock for both domains: 24 + CAS latency cycles to an open page, at most 2 bursts, a refresh and
+Row latency, with one clock for both domains: 24 + CAS latency cycles to an open page; at most 2 bursts, a refresh and
 tRP + tRCD more.
 """
 
@@ -14,9 +14,10 @@ from lutern.hw.memory.words import WordMemory, memory_of_part
 
 
 def sdram_memory(config: HwConfig, timings: SdramTimings) -> WordMemory:
-    """``timings`` of the part at the clock of domain ``memory``, whose words are as wide as ``config``'s.
+    """Return the memory over an SDRAM part with these ``timings`` at the clock of domain ``memory``.
 
-    Its members: those of ``WordMemory``; ``pins`` of the part.
+    The part must be as wide as a word of ``config``. The memory has the members of ``WordMemory``, and ``pins`` of the
+    part.
     """
     width = f"the memory part is {timings.data_bits} bits wide"
     return memory_of_part(config, SdramController(timings, client_bits(config)), width)

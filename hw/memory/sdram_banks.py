@@ -1,8 +1,10 @@
 """The banks of a part of SDR SDRAM and the commands to them: what `SdramController` decides with.
 
-Banks ── what is open, what may come next ─► decision ─► Commands ─► pins
-  ▲                                                         │
-  └─────────────── every command changes its bank ──────────┘
+    Banks ── what is open, what may come next ─► decision ─► Commands ─► pins
+      ▲                                                         │
+      └─────────────── every command changes its bank ──────────┘
+
+`OpenRows` has what all kinds of DRAM share.
 """
 
 from __future__ import annotations
@@ -21,28 +23,72 @@ SINGLE_WRITE = 1 << 9
 
 
 class Banks(OpenRows):
-    """The state of the banks and the data pins: which rows are open, and how long the next commands must wait."""
+    """Holds the state of the banks and the data pins: which rows are open, and when the next commands may come.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    timings : SdramTimings
+        The part at its clock.
+    client_bits : int
+        Width of ``client``.
+
+    Members
+    -------
+    recover : Countdown
+        Cycles from a WRITE until a PRECHARGE.
+    quiet : Countdown
+        Cycles from a READ until the part has released the data pins.
+    burst : Countdown
+        Words of the burst that is read, of which one comes a cycle.
+    burst_bank, burst_client : registers
+        Bank and client of that burst.
+    """
 
     def __init__(self, m: Module, timings: SdramTimings, client_bits: int) -> None:
         t = timings
         super().__init__(m, RowCycles(t.bank_bits, t.row_bits, t.rp, t.rcd, max(t.ras, t.rc - t.rp), t.rrd))
         self.recover = Countdown(m, "recover", t.wr)
-        self.quiet_cycles = BURST + t.cas_latency + 2  # the part has let go of the data pins, and a cycle more
+        self.quiet_cycles = BURST + t.cas_latency + 2  # until the part has released the data pins, and a cycle more
         self.quiet = Countdown(m, "quiet", self.quiet_cycles)
         self.burst = Countdown(m, "burst", BURST)
         self.burst_bank, self.burst_client = Signal(t.bank_bits), Signal(client_bits)
 
     def can_close(self, bank: Value) -> Value:
-        """Whether the bank may be precharged."""
+        """Return whether the bank may be precharged."""
         return self.held(bank) & self.recover.over & (self.burst.over | (self.burst_bank != bank))
 
     def all_rest(self) -> Value:
-        """Whether all banks may be precharged."""
+        """Return whether all banks may be precharged."""
         return self.burst.over & self.recover.over & self.all_held()
 
 
 class Commands:
-    """The command pins, in a register after the decision; every command changes the state of its banks."""
+    """Drives the command pins from registers, and notes each command in the state of its banks.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    timings : SdramTimings
+        The part at its clock.
+    pins
+        The pins of the part.
+    banks : Banks
+        The state that the commands change.
+    initialised : 1 bit
+        The part has its mode register; until then the masks are 1.
+    word : Value
+        The data of a WRITE.
+
+    Members
+    -------
+    command : 3 bits, register
+        The command on the pins.
+    pause, left : registers
+        Cycles until the next command of the states that `start_states` adds, and refreshes that are left in them.
+    """
 
     def __init__(
         self, m: Module, timings: SdramTimings, pins: Any, banks: Banks, initialised: Signal, word: Value
@@ -63,7 +109,15 @@ class Commands:
         self.pause, self.left = pause, left
 
     def give(self, code: int, bank: Value | int = 0, address: Value | int = 0) -> None:
-        """Put a command on the pins in the next cycle."""
+        """Put a command on the pins in the next cycle.
+
+        Parameters
+        ----------
+        code : int
+            ras_n, cas_n and we_n, from bit 0.
+        bank, address : Value | int
+            The pins ba and a.
+        """
         self._m.d.sync += [self.command.eq(code), self._pins.ba.eq(bank), self._pins.a.eq(address)]
 
     def close(self, bank: Value) -> None:
@@ -77,14 +131,26 @@ class Commands:
         self._banks.activate(bank, row)
 
     def close_all(self, refreshes: int) -> None:
-        """Send PRECHARGE to all banks; ``refreshes`` times REFRESH follow, in the state REFRESH."""
+        """Send PRECHARGE to all banks; REFRESH commands follow, in the state REFRESH.
+
+        Parameters
+        ----------
+        refreshes : int
+            Number of the refreshes.
+        """
         self.give(PRECHARGE, 0, Const(1 << 10, len(self._pins.a)))
         self._banks.close_all()
         self._m.d.sync += [self.pause.eq(self._timings.rp - 1), self.left.eq(refreshes - 1)]
         self._m.next = "REFRESH"
 
     def start_states(self, initialised: Signal) -> None:
-        """Add the states from power-up to the first job, and those of the refreshes between jobs."""
+        """Add the states from power-up to the first job, and those of the refreshes between jobs.
+
+        Parameters
+        ----------
+        initialised : Signal
+            Register that is set with the mode register.
+        """
         m, t = self._m, self._timings
         with m.State("POWER"):
             with m.If(self.pause == 0):
@@ -95,7 +161,7 @@ class Commands:
                 m.d.sync += [self.pause.eq(t.rfc - 1), self.left.eq(self.left - 1)]
                 with m.If(self.left == 0):
                     m.next = "END"
-        with m.State("END"):  # the last command's time, less this cycle
+        with m.State("END"):  # the time of the last command, less this cycle
             with m.If(initialised & (self.pause == 1)):
                 m.next = "RUN"
             with m.If(~initialised & (self.pause == 0)):

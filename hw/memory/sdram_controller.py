@@ -1,33 +1,31 @@
-"""Controller of one part of SDR SDRAM, made for reading in order.
+"""Controller of one part of SDR SDRAM, made for reading in order. It is a word source (word_source.py).
 
     port.job ─► job ─► check ─► decide ─► pins ─► [I/O register] ─► part
     port.ahead► page ► check ──┘                                      │ CAS latency
     port.word ◄─ register ◄──────────────────── [I/O register] ◄──────┘
 
-A word source (word_source.py). A *page* is a row of one bank; a job is a burst of 1 to 8 words, or a word written.
-Bursts of 8 leave seven of eight slots of the command bus free, in which the page that comes next is opened while this
-one is read. Slots at the change from page A (bank 0, its last two bursts) to page B (bank 1, opened long ago), with
-tRCD = tRP = 2; page C (bank 2) is the new ``ahead``, D was the page that bank 2 had:
+A *page* is a row of one bank. A job is a burst of 1 to 8 words that are read, or a word that is written. Bursts of 8
+leave seven of eight slots of the command bus free. In these, the next page is opened while this one is read. The table
+shows the slots at the change from page A (bank 0, its last two bursts) to page B (bank 1, which was opened long
+before), with tRCD = tRP = 2. Page C (bank 2) is the new ``ahead``, and D was the page that bank 2 had open:
 
     slot     0    1   2   3   4   5   6   7    8    9  10  11  ...  15    16    17   18   19   20
     command  RD A .   .   .   .   .   .   .   RD A  .   .   .   ..   .   RD B  PRE D .   ACT C .
     data     A0   A1  A2  A3  A4  A5  A6  A7   A8   A9  ..                B0    B1   ..        (CAS latency later)
 
-so no slot is lost at a change. What is lost is refreshing: it takes the place of the next READ, when no bank holds out
-(tRAS, tWR) any more, and from then on no page is opened ahead. With n refreshes together:
+So no slot is lost at a change of pages. Only refreshes lose slots. A group of refreshes takes the place of the next
+READ, as soon as all banks may be closed (tRAS, tWR). No page is opened ahead from the slot in which the refreshes are
+due. With n refreshes together:
 
     slot     0     ..  tRP  ..  tRP + tRFC  ..  tRP + n tRFC  ..  + tRCD
     command  PREA  .   REF  .   REF         .   ACT           .   RD        lost: (tRP + n tRFC + tRCD) each n intervals
 
-A short burst is cut by the next READ or PRECHARGE; words beyond it are dropped. Words are written one at a time: the
-mode register is BL 8, sequential, single-location write. tRC is kept by holding a page for max(tRAS, tRC - tRP).
+The next READ or PRECHARGE cuts a short burst, and words beyond its end are dropped. Words are written one at a time:
+the mode register says BL 8, sequential, single-location write. tRC is kept by holding a page for max(tRAS, tRC - tRP).
 
-Between each output and its pin stands exactly one register, and one between the pin and ``dq_i``. Latency: from a job
-whose page is open, accepted, to its first word: 6 + CAS latency cycles; tRCD more for a closed bank, tRP +
-tRCD for a bank with another page. A word a cycle; a job of fewer than 4 words takes 4 cycles.
+Exactly one register is between each output and its pin, and one between the pin and ``dq_i``.
 
 Cost (x16): some 500 LUT4, 280 FF, no block RAM; alone it routes at 143 MHz (speed grade 6).
-Reference: JEDEC Standard 21-C 3.11.5 (SDR SDRAM); data sheets in boards/sdram_parts.py.
 """
 
 from __future__ import annotations
@@ -45,12 +43,33 @@ from lutern.hw.memory.sdram_part import SdramTimings
 from lutern.hw.memory.word_source import SourceShape, WordPort
 
 REFRESH_WAIT = 3 * BURST
-"""Most cycles that a refresh which is due waits for bursts, rows and writes. Induction proves it with the timings of
-the presets, and for a small part with two refreshes together (tests/hw/memory/test_sdram_proofs.py)."""
+"""Most cycles that a due refresh waits for bursts, rows and writes.
+
+Induction proves it with the timings of the presets, and for a small part with two refreshes together
+(tests/hw/memory/test_sdram_proofs.py).
+"""
 
 
 class SdramPins(wiring.Signature):
-    """Pins of a part, from the controller; data in two directions and their enable."""
+    """The pins of a part, as the controller sees them.
+
+    Members
+    -------
+    cke, cs_n, ras_n, cas_n, we_n : 1 bit, output
+        The command.
+    ba : ``bank_bits``, output
+        Bank.
+    a : ``pin_address_bits``, output
+        Address.
+    dqm : a bit for each byte, output
+        Masks.
+    dq_o : ``data_bits``, output
+        Data to the part.
+    dq_oe : 1 bit, output
+        The data are driven.
+    dq_i : ``data_bits``, input
+        Data from the part.
+    """
 
     def __init__(self, timings: SdramTimings) -> None:
         super().__init__(
@@ -67,7 +86,17 @@ class SdramPins(wiring.Signature):
 
 
 def sdram_shape(timings: SdramTimings, client_bits: int = 1) -> SourceShape:
-    """The controller as a word source: a burst is read, one waits, and words are under way to the pins and back."""
+    """Return the shape of the controller as a word source.
+
+    In flight are the words of the burst that is read, of one that waits, and of the way to the pins and back.
+
+    Parameters
+    ----------
+    timings : SdramTimings
+        The part at its clock.
+    client_bits : int
+        Width of ``client`` in the port.
+    """
     return SourceShape(
         timings.data_bits,
         timings.address_bits,
@@ -81,7 +110,7 @@ def sdram_shape(timings: SdramTimings, client_bits: int = 1) -> SourceShape:
 
 @dataclass(frozen=True)
 class _Page:
-    """A page that is wanted, and whether its bank held another page or was closed a cycle before."""
+    """A page that is wanted, and whether its bank had another page open or was closed a cycle before."""
 
     bank: Value
     row: Value
@@ -90,10 +119,35 @@ class _Page:
 
 
 class SdramController(wiring.Component):
-    """See above.
+    """Executes jobs on one part of SDR SDRAM.
 
-    Members: ``port``, see ``WordPort``: the page of ``ahead`` is opened when the bank of the present job is another;
-    ``pins``.
+    Parameters
+    ----------
+    timings : SdramTimings
+        The part at its clock.
+    client_bits : int
+        Width of ``client`` in the port.
+
+    Members
+    -------
+    port : ``WordPort``, input
+        Jobs and their words. The page of ``ahead`` is opened if it is in another bank than the present job.
+    pins : ``SdramPins``, output
+        The pins of the part.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    6 + CAS latency cycles from the acceptance of a job, whose page is open, to its first word. It is tRCD more for a
+    closed bank, and tRP + tRCD more for a bank with another page. Then a word a cycle; a job of fewer than 4 words
+    takes 4 cycles.
+
+    Reference
+    ---------
+    JEDEC Standard 21-C 3.11.5 (SDR SDRAM); data sheets in boards/sdram_parts.py.
     """
 
     def __init__(self, timings: SdramTimings, client_bits: int = 1) -> None:
@@ -149,9 +203,9 @@ class SdramController(wiring.Component):
         return m
 
     def _look_up(self, m: Module, banks: Banks, job_page: Value) -> tuple[_Page, Signal, _Page]:
-        """The job's page, whether it is open, and the next page, all looked up a cycle before they are acted on.
+        """Look up the job's page, whether it is open, and the next page, a cycle before commands for them are decided.
 
-        A command to their bank meanwhile unsettles it.
+        A command to their bank in that cycle makes the bank unsettled.
         """
         t = self.timings
         hit, wrong, shut = Signal(), Signal(), Signal()
@@ -174,7 +228,7 @@ class SdramController(wiring.Component):
         )
 
     def _owe_refreshes(self, m: Module) -> tuple[Signal, Signal, Signal, Signal]:
-        """Counts the refreshes that are owed: ``owed``, ``initialised``, ``due``, ``closes`` (they begin)."""
+        """Count the refreshes that are owed: ``owed``, ``initialised``, ``due``, ``closes`` (they begin)."""
         t = self.timings
         tick = Signal(range(t.refresh_interval), init=t.refresh_interval - 1)
         owed, initialised = Signal(range(4 * t.refresh_group)), Signal()
@@ -186,7 +240,7 @@ class SdramController(wiring.Component):
         return owed, initialised, due, closes
 
     def _start(self, m: Module, banks: Banks, commands: Commands, job: Any, bank: Value) -> None:
-        """READ or WRITE of the job."""
+        """Send READ or WRITE of the job."""
         t = self.timings
         m.d.sync += self.pins.dq_oe.eq(job.write)
         commands.give(READ, bank, job.address[: t.column_bits])
@@ -199,7 +253,7 @@ class SdramController(wiring.Component):
             banks.quiet.start(banks.quiet_cycles)
 
     def _take_words(self, m: Module, banks: Banks, reads: Value, client: Value) -> Signal:
-        """Words come CAS latency and four registers (command, two at the pins, this one) after the decision."""
+        """Take words CAS latency and four registers (command, two at the pins, this one) after the decision."""
         latency = self.timings.cas_latency + 3
         comes = Signal(latency)
         bits = self.shape.client_bits
@@ -216,7 +270,7 @@ class SdramController(wiring.Component):
     def _claim_states(
         self, m: Module, commands: Commands, running: Value, ended: Value, initialised: Value, at_rest: Value
     ) -> None:
-        """States that no run reaches, for the induction."""
+        """Assert that unreachable states are not reached, for the induction."""
         t, pause, left = self.timings, commands.pause, commands.left
         m.d.comb += [
             Assert(~(ended & initialised & (pause == 0))),
@@ -227,14 +281,14 @@ class SdramController(wiring.Component):
         ]
 
     def _claim_words(self, m: Module, banks: Banks, reads: Value, length: Value, comes: Signal) -> None:
-        """Exactly the words that were asked for: what is wanted is on its way, and no more."""
+        """Assert that exactly the words that were asked for are in flight."""
         wanted = Signal(8)
         m.d.sync += wanted.eq(wanted + Mux(reads, length, 0) - self.port.valid)
         on_way = sum((bit for bit in comes), start=Const(0, 5)) + banks.burst.left() + self.port.valid
         m.d.comb += [Assert(wanted == on_way), Assume(~reads | ((length > 0) & (length <= BURST)))]
 
     def _claim(self, m: Module, owed: Signal, waits: Value) -> None:
-        """The refresh deadline: how long one that is due waits, and that none is forgotten."""
+        """Assert the refresh deadline: how long a due refresh waits, and that none is lost."""
         age = Signal(range(2 * REFRESH_WAIT))
         with m.If(waits):
             m.d.sync += age.eq(age + 1)

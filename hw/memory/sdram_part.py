@@ -2,8 +2,8 @@
 
     SdramPart (ns) ── timings(clock_hz) ──► SdramTimings (cycles) ──► controller, model in simulation
 
-The data themselves are in boards/sdram_parts.py: a part is a choice of the board. Words of an address: column in the
-lowest bits, then bank, then row, so that consecutive pages lie in consecutive banks.
+boards/sdram_parts.py has the data of the parts, because a board chooses its part. In the address of a word the lowest
+bits are the column, then come bank and row, so consecutive pages are in consecutive banks.
 """
 
 from __future__ import annotations
@@ -17,32 +17,41 @@ from lutern.model_ref.errors import LuternError
 PART_BITS = (16, 32)
 """Widths of the parts in boards/sdram_parts.py."""
 REFRESH_SHARE = 0.995
-"""Of the refresh interval: a refresh waits for the burst before it, after a reset all wait for the power-up pause."""
+"""Part of the refresh interval that the controller uses.
+
+A refresh waits for the burst before it, and after a reset all wait for the power-up pause.
+"""
 
 
 @dataclass(frozen=True)
 class SdramPart:
-    """One part and speed grade. Times in ns unless the name says otherwise; ``reference``: data sheet and table.
+    """One part and speed grade. Times are in ns unless the name says otherwise.
 
-    bank_bits, row_bits, column_bits, data_bits
-        geometry.
-    period_ns
-        shortest clock period, by CAS latency.
-    access_ns
-        tAC, clock to data valid, by CAS latency; ``hold_ns`` tOH, data still valid after the next clock.
-    setup_ns, input_hold_ns
-        tDS and tDH (tIS and tIH: the same or shorter) of every input.
-    rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, rfc_ns
+    Parameters
+    ----------
+    reference : str
+        Data sheet and table.
+    bank_bits, row_bits, column_bits, data_bits : int
+        Geometry.
+    period_ns : Mapping[int, float]
+        Shortest clock period, by CAS latency.
+    access_ns : Mapping[int, float]
+        tAC, clock to data valid, by CAS latency.
+    hold_ns : float
+        tOH, data still valid after the next clock.
+    setup_ns, input_hold_ns : float
+        tDS and tDH of every input; tIS and tIH are the same or shorter.
+    rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, rfc_ns : float
         tRC activate to activate of a bank, tRAS activate to precharge, tRP precharge to activate, tRCD activate to
         read, tRRD activate to activate of another bank, tRFC refresh to activate.
     wr_ns, wr_cycles
         tWR (tDPL), last word written to precharge: the longer of the two.
-    mrd_cycles
+    mrd_cycles : int
         tMRD, mode register to any command.
     refresh_ms, refresh_count
-        so many refreshes in so much time.
-    power_up_us
-        pause before the first command.
+        ``refresh_count`` refreshes are needed in ``refresh_ms``.
+    power_up_us : float
+        Pause before the first command.
     """
 
     name: str
@@ -76,16 +85,26 @@ class SdramPart:
 
     @property
     def byte_count(self) -> int:
-        """Capacity."""
+        """Capacity in bytes."""
         return self.words * self.data_bits // 8
 
     def cycles(self, ns: float, clock_hz: float) -> int:
-        """Whole cycles that last at least so long."""
+        """Return the fewest whole cycles that last at least ``ns``."""
         return math.ceil(ns * clock_hz / 1e9 - 1e-6)
 
     def timings(self, clock_hz: float, refresh_group: int = 1) -> SdramTimings:
-        """All of it in cycles of a clock; the CAS latency whose data come soonest after the clock: a sequential read is
-        as fast with either."""
+        """Return all times in cycles of a clock.
+
+        A sequential read is as fast with either CAS latency, so the one is chosen whose data come soonest after the
+        clock.
+
+        Parameters
+        ----------
+        clock_hz : float
+            Clock of the memory.
+        refresh_group : int
+            Refreshes that are made together.
+        """
         period = 1e9 / clock_hz
         latencies = [latency for latency, shortest in self.period_ns.items() if period >= shortest - 1e-6]
         if not latencies:
@@ -125,10 +144,16 @@ class SdramPart:
 
 @dataclass(frozen=True)
 class SdramTimings:
-    """A part at a clock: geometry, and every time in cycles, at least 2 of those between two commands.
+    """A part at a clock: geometry, and every time in cycles. A time between two commands is at least 2.
 
-    ``refresh_interval``: of the controller's refreshes, on average; ``refresh_limit``: within which each row has had
-    one; ``refresh_group``: refreshes that are made together.
+    Parameters
+    ----------
+    refresh_interval : int
+        Cycles from one refresh of the controller to the next, on average.
+    refresh_limit : int
+        Cycles within which each row must be refreshed.
+    refresh_group : int
+        Refreshes that are made together.
     """
 
     clock_hz: float
@@ -162,7 +187,7 @@ class SdramTimings:
 
     @property
     def pin_address_bits(self) -> int:
-        """Pins A: a row's, and A10 in any case."""
+        """Number of pins A: those of a row, but at least up to A10."""
         return max(self.row_bits, 11)
 
     @property
@@ -172,14 +197,19 @@ class SdramTimings:
         return lost / (self.refresh_group * self.refresh_interval)
 
     def with_(self, **changes: int) -> SdramTimings:
-        """A copy with some times changed."""
+        """Return a copy with some times changed."""
         return replace(self, **changes)
 
 
 def any_part(data_bits: int) -> SdramTimings:
-    """Timings at 100 MHz that suit all parts of that width in boards/sdram_parts.py: x32 of 8 MB, else of 32 MB.
+    """Return timings at 100 MHz that suit all parts of this width in boards/sdram_parts.py: x32 of 8 MB, else of 32 MB.
 
-    A slower clock keeps all times but the refresh interval, which is counted in cycles of 100 MHz.
+    A slower clock keeps all times except the refresh interval, which is counted in cycles of 100 MHz.
+
+    Parameters
+    ----------
+    data_bits : int
+        Width of the part, 16 or 32.
     """
     if data_bits not in PART_BITS:
         raise LuternError(

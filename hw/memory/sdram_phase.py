@@ -1,10 +1,10 @@
-"""Moves the phase of a PLL's output step by step: the clock of an SDRAM against that of its controller.
+"""Shifts the phase of a PLL's output step by step: the clock of an SDRAM relative to that of its controller.
 
-    i (steps) ─► dir, then so many pulses of step ─► o (where it stands)
+    i (steps) ─► dir, then a pulse of step for each ─► o (the sum of all steps)
 
-ECP5's EHXPLLL moves the output that PHASESEL names by 1/8 of a VCO period with each falling edge of PHASESTEP, later
-with PHASEDIR = 0, earlier with 1; PHASESTEP stays high for 4 VCO cycles at least (Lattice TN1263, Dynamic Phase
-Adjustment). Pulse and pause are 8 cycles each: enough from a VCO of 400 MHz at a clock of 800 MHz down.
+The output of ECP5's EHXPLLL that PHASESEL selects moves by 1/8 of a VCO period with each falling edge of PHASESTEP:
+later with PHASEDIR = 0, earlier with 1. PHASESTEP must stay high for at least 4 VCO cycles. Pulse and pause have 8
+cycles each, which is enough for a VCO of 400 MHz or more and a clock of 800 MHz or less.
 """
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal, signed
@@ -15,12 +15,34 @@ PULSE_CYCLES = 8
 
 
 class PhaseStepper(wiring.Component):
-    """See above.
+    """Makes steps of the phase.
 
-    Members: ``i`` steps, positive ones later; ``o`` the sum of all steps so far, one item when those of ``i`` are made;
-    ``step``, ``dir`` to the PLL.
+    Parameters
+    ----------
+    None.
 
-    Latency: 2 * PULSE_CYCLES a step.
+    Members
+    -------
+    i : stream of 16 bits signed, input
+        Steps; positive ones are later.
+    o : stream of 16 bits signed, output
+        The sum of all steps so far, one item when those of ``i`` were made.
+    step : 1 bit, output
+        PHASESTEP of the PLL.
+    dir : 1 bit, output
+        PHASEDIR of the PLL.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    2 * ``PULSE_CYCLES`` a step.
+
+    Reference
+    ---------
+    Lattice TN1263, Dynamic Phase Adjustment.
     """
 
     i: In(stream.Signature(signed(16)))
@@ -41,7 +63,7 @@ class PhaseStepper(wiring.Component):
                 m.d.sync += [left.eq(self.i.payload), self.dir.eq(self.i.payload < 0)]
                 with m.If(self.i.valid):
                     m.next = "SETTLE"
-            with m.State("SETTLE"):  # dir stands still for a while before the pulse
+            with m.State("SETTLE"):  # dir is stable for a while before the pulse
                 m.d.sync += timer.eq(PULSE_CYCLES - 1)
                 m.next = "STEP"
             with m.State("STEP"):

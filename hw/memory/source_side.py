@@ -1,4 +1,4 @@
-"""The side of the memory of words that lies in the clock domain of its source: who gives the next job, and when.
+"""The side of the memory of words in the clock domain of its source: it decides who gives the next job, and when.
 
     i[fetch] ─► BurstReader ──┬──────────── first      ┌─► port (word source)
     i[state] ─► BurstReader ──┤             second ────┤
@@ -6,17 +6,18 @@
                     ▲           stream                                  │
                     └── room ◄── credit: depth - level - owed ◄─────────┘
 
-*Credit.* Every client has a FIFO of ``depth`` words, and ``owed``, the words that it was promised and that are not in
-the FIFO yet. A job is offered only while level + owed leaves room for two bursts: that of the job, and that of the one
-before it, which ``room`` may not have seen. So nothing is asked for without room, whatever the latency of the source.
+*Credit.* Every client has a FIFO of ``depth`` words. ``owed`` counts the words that it was promised and that are not in
+the FIFO yet. A job is offered only while level + owed leaves room for two bursts: that of the job, and that of the job
+before it, which ``room`` may not include yet. So nothing is requested without room, whatever the latency of the source.
 
-Cycles of a job, from an accepted one to the next one of the same client: 2 (MEASURE, OFFER), 3 at the end of a request.
-A source that takes 8 cycles for a burst waits for no job while ``in_flight`` words are promised. Slack: ``depth`` is at
-least in_flight + 2 bursts + CROSSING, the words that a level is late by (a register, and two and a half for the
-crossing). Bubbles: a record stream shorter than a burst (3 cycles for its words), and a client that takes no words.
+*Cycles.* A client's next job comes 2 cycles after one is accepted (MEASURE, OFFER), and 3 at the end of a request. A
+source that takes 8 cycles for a burst never waits for a job while ``in_flight`` words are promised. ``depth`` is at
+least in_flight + 2 bursts + CROSSING, the words by which a level may be late: one for a register, and two and a half
+for the crossing. The source does idle if the record stream is shorter than a burst (3 cycles for its words), or if a
+client does not take its words.
 
-A write is given only when the reader of its client has no more job to give, so a client's reads and writes stay in
-order. Latency: 3 from a request at ``i`` to its job.
+A write is given only when the reader of its client has no more job to give, so reads and writes of a client stay in
+order.
 """
 
 from __future__ import annotations
@@ -32,25 +33,54 @@ from lutern.hw.memory.source_watch import Fault, SourceWatch
 from lutern.hw.memory.word_source import Client, SourceShape, WordPort
 
 CROSSING = 8
-"""Words that a level may be late by: it crosses from the other clock."""
+"""Words by which a level may be late, because it crosses from the other clock domain."""
 ROOM_BURSTS = 2
-"""Bursts that must have room: that of the job, and that of a job before it that ``room`` has not seen."""
+"""Bursts that must have room: that of the job, and that of a job before it that ``room`` does not include yet."""
 
 
 def fifo_depth(shape: SourceShape) -> int:
-    """Words of a client's FIFO: a power of two, 64 for SDRAM."""
+    """Return how many words a client's FIFO holds: a power of two, 64 for SDRAM."""
     return 1 << (shape.in_flight + ROOM_BURSTS * shape.burst + CROSSING - 1).bit_length()
 
 
 def request_layout(shape: SourceShape, address_bits: int) -> data.StructLayout:
-    """A word that is written, or a request for ``payload`` words; counts have a bit more than addresses."""
+    """Return the layout of a word that is written, or of a request for ``payload`` words.
+
+    Counts have a bit more than addresses.
+
+    Parameters
+    ----------
+    shape : SourceShape
+        Shape of the source.
+    address_bits : int
+        Width of an address of the machine.
+    """
     payload_bits = max(shape.word_bits, address_bits + 1)
     return data.StructLayout({"write": 1, "address": shape.address_bits, "payload": payload_bits})
 
 
 class Credit:
-    """What one client was promised. A word that comes in cycle t is in the level, and leaves ``owed``, from t + 2 on; a
-    job that is accepted in t is in ``owed`` from t + 2 on, and in ``used`` from t + 3 on."""
+    """Counts what one client was promised.
+
+    A word that comes in cycle t is in the level, and has left ``owed``, from t + 2 on. A job that is accepted in t is
+    in ``owed`` from t + 2 on, and in ``used`` from t + 3 on.
+
+    Parameters
+    ----------
+    client : Client
+        The client, whose name is a prefix of the registers' names.
+    depth : int
+        Words of its FIFO.
+
+    Members
+    -------
+    owed : register
+        Words that were promised and are not in the level.
+    used : register
+        Words in the FIFO, or owed.
+    promised, arrived : 1 bit, register
+        A job was accepted, a word came, in the cycle before.
+    """
 
     def __init__(self, client: Client, depth: int) -> None:
         name = client.name.lower()
@@ -60,13 +90,45 @@ class Credit:
 
 
 class SourceSide(wiring.Component):
-    """See above.
+    """Gives the jobs of all clients to a word source, and its words to their FIFOs.
 
-    Parameters: ``shape`` of the source; ``address_bits`` of the machine, a bit fewer than those of a count.
+    Parameters
+    ----------
+    shape : SourceShape
+        Shape of the source.
+    address_bits : int
+        Width of an address of the machine. Counts have one bit more.
 
-    Members: ``i`` requests of FETCH and STATE; ``going``: the record stream, ``record_words`` from address 0, repeats;
-    ``levels``, of each client's FIFO, at most two cycles old where words enter; ``enters``, a bit for each client:
-    ``port.word`` is its next word; ``port``; ``rests``: nothing is asked for, on its way or in a FIFO; ``fault``.
+    Members
+    -------
+    i : array of streams of ``request_layout``, input
+        Requests of FETCH and STATE.
+    going : 1 bit, input
+        The record stream runs: the words from address 0 on, repeated.
+    record_words : ``address_bits`` + 1 bits, input
+        Number of words of the record stream.
+    levels : array of ``range(depth + 1)``, input
+        Level of each client's FIFO, at most two cycles old where words enter.
+    enters : a bit for each client, output
+        ``port.word`` is its next word.
+    port : ``WordPort``, output
+        The word source.
+    rests : 1 bit, output
+        Nothing is requested, in flight or in a FIFO.
+    fault : ``Fault``, output
+        What is wrong with the source.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    3 cycles from a request at ``i`` to its job.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, shape: SourceShape, address_bits: int) -> None:
@@ -137,7 +199,7 @@ class SourceSide(wiring.Component):
         owed = self._add_credits(m, granted, accepts)
         self._join_watch(m, watch, granted, owed)
 
-        # Levels are some cycles old: nothing may have moved for as long.
+        # Levels are some cycles old, so nothing may have moved for as many cycles.
         still = self.still
         empty = ~Cat(self.levels[client] != 0 for client in shape.clients).any()
         nothing = ~self.going & at_rest & port.idle & ~owed & empty
@@ -145,7 +207,7 @@ class SourceSide(wiring.Component):
         return m
 
     def _add_credits(self, m: Module, granted: dict[Client, Value], accepts: Value) -> Value:
-        """The words that each client is promised, and from them its reader's ``room``; whether any are."""
+        """Count the words that each client is promised; set its reader's ``room``; return whether any are owed."""
         port, any_owed = self.port, []
         m.d.sync += self.given.eq(port.job.p.length)  # words of the job that was accepted a cycle ago
         for client, credit in self.credits.items():
@@ -179,7 +241,19 @@ class SourceSide(wiring.Component):
 
 
 def join_job(m: Module, job: Any, port: Any, accepts: Value) -> None:
-    """The reader's job to the source, and the source's answer to the reader."""
+    """Connect a reader's job to the source, and the source's answer to the reader.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the connection.
+    job
+        The reader's stream of jobs.
+    port
+        The ``WordPort``, to the source.
+    accepts : Value
+        The source accepts a job in this cycle.
+    """
     m.d.comb += [port.job.payload.eq(job.payload), job.ready.eq(accepts)]
 
 

@@ -1,9 +1,10 @@
-"""Watches a word source from outside: one that answers wrongly or never is named, and does not hang the machine.
+"""Watches a word source from outside: it reports a source that answers wrongly or never, so the machine cannot hang.
 
     jobs that it accepted ─► queue of {client, length} ─┐
     words that came ────────────────────────────────────┴─► in order?      words awaited for how long?  ─► fault
 
-Cost: a counter of 17 bits; where the order is watched (not of a source that is proved) a queue of the jobs under way.
+Cost: a counter of 16 bits. If the order of the source is not proved, it is watched, too. That takes a counter of 23
+bits and a queue of the jobs in flight.
 """
 
 from __future__ import annotations
@@ -18,14 +19,26 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.memory.word_source import SourceShape
 
 WATCH_CYCLES = 1 << 16
-"""Cycles without a word after which a source that owes words is silent."""
+"""Cycles without a word after which a source that owes words is called silent."""
 ACCEPT_CYCLES = 1 << 23
-"""Cycles after which one is silent that accepts no job, or ends no write: an external memory takes milliseconds to
-wake up."""
+"""Cycles without an accepted job or a finished write after which a source is called silent.
+
+An external memory takes milliseconds to initialise.
+"""
 
 
 class Fault(IntFlag):
-    """What is wrong with a source; the first fault stays."""
+    """Names what is wrong with a source. The first fault stays.
+
+    Members
+    -------
+    NONE
+        Nothing is wrong.
+    SILENT
+        A word or an answer did not come in time.
+    DISORDER
+        A word came that was not asked for, or for another client.
+    """
 
     NONE = 0
     SILENT = 1
@@ -33,11 +46,48 @@ class Fault(IntFlag):
 
 
 class SourceWatch(wiring.Component):
-    """See above.
+    """Watches one word source.
 
-    Members: ``pending``, a job is offered to the source, or was accepted and has not ended; ``reads``, ``client``,
-    ``length``: a read is accepted in this cycle, only while ``room`` (of the queue) is 1; ``accepted``: a job is;
-    ``valid``, ``o_client``: a word comes; ``owed``: words are awaited; ``fault``.
+    Parameters
+    ----------
+    shape : SourceShape
+        Shape of the source.
+
+    Members
+    -------
+    pending : 1 bit, input
+        A job is offered to the source, or was accepted and has not ended.
+    accepted : 1 bit, input
+        A job is accepted in this cycle.
+    reads : 1 bit, input
+        It is a read. Allowed only while ``room`` is 1.
+    client : ``client_bits``, input
+        Client of the job.
+    length : ``range(burst + 1)``, input
+        Words of the job.
+    room : 1 bit, output
+        The queue has room for a job.
+    valid : 1 bit, input
+        A word comes.
+    o_client : ``client_bits``, input
+        Client of the word.
+    owed : 1 bit, input
+        Words are awaited.
+    fault : ``Fault``, output
+        The first fault.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    1 cycle from a word for the wrong client to ``fault``. ``WATCH_CYCLES`` without an awaited word, ``ACCEPT_CYCLES``
+    without an accepted job.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, shape: SourceShape) -> None:
@@ -74,11 +124,11 @@ class SourceWatch(wiring.Component):
         return m
 
     def _watch_order(self, m: Module, wrong: Signal) -> None:
-        """Every word must be for the client of the oldest job that is not answered."""
+        """Check that every word is for the client of the oldest job that is not answered."""
         layout = data.StructLayout({"client": self.shape.client_bits, "length": range(self.shape.burst + 1)})
         m.submodules.jobs = jobs = SyncFIFOBuffered(width=layout.size, depth=self.queue_depth)
         asked, oldest = data.View(layout, jobs.w_data), data.View(layout, jobs.r_data)
-        came = Signal(range(self.shape.burst + 1))  # words of the oldest job
+        came = Signal(range(self.shape.burst + 1))  # words of the oldest job that came
         ends = came + 1 == oldest.length
         m.d.comb += [
             self.room.eq(jobs.w_rdy),
@@ -93,7 +143,7 @@ class SourceWatch(wiring.Component):
 
     @property
     def queue_depth(self) -> int:
-        """Jobs under way: twice as many as full bursts would be."""
+        """Jobs in flight: twice as many as full bursts would be."""
         return 2 * -(-self.shape.in_flight // self.shape.burst) + 4
 
 

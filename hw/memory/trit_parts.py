@@ -1,14 +1,14 @@
-"""The block RAMs of a resident machine's trits: wide for the lanes, narrow for everybody else.
+"""The block RAMs of a resident machine's trits: a wide port serves the lanes, a narrow one all others.
 
     address █─► █─► banks █─► (█) ──────────────────────► beat      all parts at once, a beat a cycle
               a part  port B   one of the banks
     side: row, part, step █─► █─► port A █─► a part █─► a third █─► word  1 / ``steps`` of a word a cycle
           chunk, write    █─► █─► port A                                  a block RAM's width a cycle
 
-A beat comes from block RAMs all over the chip and goes to lanes all over the chip. Nobody else is in a hurry: the host
-writes a chunk a cycle, which only the block RAM that it belongs to takes, and rows of the embedding table and what the
-host reads come through the other port, from part to part, so that no net of the trits goes to the middle of the chip.
-Each part of a bank has its addresses, and each part the chunk, in registers of its own.
+A beat comes from block RAMs all over the chip and goes to lanes all over the chip. The other accesses need no such
+rate. The host writes a chunk a cycle, and only the block RAM to which the chunk belongs takes it. Rows of the embedding
+table and reads of the host use the other port and move from part to part, so no net of the trits crosses the chip. Each
+part of a bank has its own address registers, and each part has its own register of the chunk.
 
 Cost on ECP5: half a LUT4 a bit of a beat, and a flip-flop for each bit of a step and part.
 """
@@ -30,27 +30,33 @@ from lutern.hw.pipeline import new_memory, own_register, read_register
 BANK_BEATS = 2048
 """Beats of a bank with cells "ecp5": the depth of a block RAM of 9 bits."""
 NEIGHBOURS = 3
-"""Parts whose words are joined first: their block RAMs lie beside each other (boards/block_rams.py)."""
+"""Parts whose words are joined first, because their block RAMs are adjacent (boards/block_rams.py)."""
 
 
 def chunk_bits(config: HwConfig) -> int:
-    """Bits that the host writes in a cycle: those of a block RAM at its deepest where words consist of such."""
+    """Return the bits that the host writes in a cycle: 9 if words are multiples of 9, otherwise 8.
+
+    9 bits are the width of a block RAM at its greatest depth.
+    """
     return 9 if config.word_bits % 9 == 0 else 8
 
 
 def side_steps(config: HwConfig) -> int:
-    """Cycles in which a word is read through the side port: two, if a row comes as fast as its elements are used."""
+    """Return the cycles in which a word is read through the side port.
+
+    They are two if a row still comes as fast as its elements are used, otherwise one.
+    """
     halves = config.word_bits % (2 * chunk_bits(config)) == 0
     return 2 if halves and config.word_bits >= 2 * ITEM_BITS * config.results_per_cycle else 1
 
 
 def beat_stages(config: HwConfig) -> int:
-    """Cycles from an address to its beat."""
+    """Return the cycles from an address to its beat."""
     return 4 if config.trit_beats > BANK_BEATS else 3
 
 
 def registers(m: Module, value: Value, count: int) -> Value:
-    """``value`` that many cycles later."""
+    """Return ``value`` after ``count`` cycles."""
     for _ in range(count):
         register = Signal.like(value, name="held", reset_less=True)
         m.d.sync += register.eq(value)
@@ -59,12 +65,48 @@ def registers(m: Module, value: Value, count: int) -> Value:
 
 
 class TritParts(wiring.Component):
-    """``config.trit_beats`` beats, in a memory a part and bank (with cells "ecp5" of ``BANK_BEATS`` beats).
+    """Holds ``config.trit_beats`` beats, in one memory for each part and bank.
 
-    Members: ``address`` of the beat ``beat``, ``beat_stages`` cycles later; ``row``, ``part`` and ``step`` of what is
-    read, ``word`` (the step's bits of the word) ``side_stages`` cycles later, 0 of a part that a beat does not have and
-    while ``chosen`` is 0; ``write`` with the first ``chunk`` of a word, the others follow in the next cycles, while
-    ``row`` stays.
+    With cells "ecp5" a bank has ``BANK_BEATS`` beats, otherwise there is one bank.
+
+    Parameters
+    ----------
+    config : HwConfig
+        A machine with source "resident".
+
+    Members
+    -------
+    address : ``ceil_log2(trit_beats)`` bits, input
+        Number of a beat.
+    beat : ``beat_bits``, output
+        The beat, ``beat_stages`` cycles later.
+    row : ``ceil_log2(trit_beats)`` bits, input
+        The beat that is read or written through the side port.
+    part : ``part_bits``, input
+        Its part.
+    step : bits of a step, input
+        The step of the word that is read.
+    chosen : 1 bit, input
+        The part is read; ``word`` is 0 otherwise.
+    word : ``word_bits / side_steps``, output
+        The step's bits of the word, ``side_stages`` cycles later; 0 for a part that a beat does not have.
+    write : 1 bit, input
+        ``chunk`` is the first chunk of a word that is written. The other chunks follow in the next cycles, in which
+        ``row`` must be stable.
+    chunk : ``chunk_bits``, input
+        A chunk of a word.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ``beat_stages`` cycles (3 or 4) from ``address`` to ``beat``; ``side_stages`` = 4 from ``row`` to ``word``.
+
+    Reference
+    ---------
+    None.
     """
 
     side_stages = 4
@@ -122,7 +164,7 @@ class TritParts(wiring.Component):
                 gated += self._gated(side, registers(m, reads, 1))
             if banks > 1:
                 found = [registers(m, Array(found)[own_register(m, bank, cells=cells)], 1)]
-            elif beat_stages(config) == 4:  # as many as with banks
+            elif beat_stages(config) == 4:  # as many stages as with banks
                 found = [registers(m, found[0], 1)]
             beat.append(found[0])
             sides.append(registers(m, reduce(or_, gated), 1))
@@ -134,15 +176,17 @@ class TritParts(wiring.Component):
         return m
 
     def _gated(self, side: Value, reads: Value) -> list[Value]:
-        """The steps of ``side``, 0 where they are not read."""
+        """Return the steps of ``side``, each 0 if it is not read."""
         steps = [side[first : first + self.step_bits] for first in range(0, len(side), self.step_bits)]
         return [Mux(reads[index], step, 0) for index, step in enumerate(steps)]
 
     def _bank(
         self, m: Module, name: str, bits: int, depth: int, port: tuple[Value, ...], chunk: Value
     ) -> tuple[Value, Value]:
-        """A memory: what is at ``address`` of the trits, and at ``row``, a cycle later. Nobody uses what is read of a
-        word while it is written, and the synthesis is told so."""
+        """Add a memory; return the trits at ``address`` and the word at ``row``, a cycle later.
+
+        A word that is read while it is written is never used, and ``no_rw_check`` declares this to the synthesis.
+        """
         address, row, writes, reads = port
         chunks = -(-bits // len(chunk))
         memory = new_memory(chunks * len(chunk), depth, attrs={"no_rw_check": 1})
@@ -152,7 +196,7 @@ class TritParts(wiring.Component):
         if chunks > 1:
             m.d.sync += enables.eq(Cat(writes, enables))
         m.d.comb += [store.addr.eq(row), store.data.eq(chunk.replicate(chunks)), store.en.eq(Cat(writes, enables))]
-        # In simulation a port that is not used takes no time; a block RAM's has one enable for both of its uses.
+        # In simulation an unused port must cost no time. The port of a block RAM has one enable for reads and writes.
         side = read_register(m, memory, row, 1 if self.config.cells == "ecp5" else reads)
         return read_register(m, memory, address)[:bits], side[:bits]
 

@@ -1,4 +1,4 @@
-"""The one interface between the machine and any memory of words: jobs go out, their words come back in order.
+"""The one interface between the machine and any memory of words: jobs go out, and their words come back in order.
 
     WordMemory (hw/memory/words.py)                        a word source
       job {address, length, write, word, client} ────────►  SDRAM controller, block RAM, a port of the chip
@@ -7,12 +7,12 @@
       idle ◄───────────────────────────────────────────────
 
 A *job* reads 1 to ``burst`` words of one aligned block of ``burst`` words, or writes one word. A source accepts jobs in
-order, and answers a read with exactly its words, in order, each once, from the cycle after it accepted the job on. It
-never holds a word back for the reader: the reader has made sure of the room for every word before it gave the job. A
-read sees every write that was accepted before it. All signals belong to the clock domain of the source, ``memory``.
+order. It answers a read with exactly its words, in order, each once, from the cycle after it accepted the job on. It
+never holds a word back: the reader gives a job only if it has room for every word. A read returns what every write
+accepted before it has written. All signals belong to the clock domain of the source, ``memory``.
 
-Within the chip a job that is not accepted yet may be replaced by a more urgent one, or withdrawn. At a port of the top
-(``PortSource``) it stays until it is accepted, as any payload of a stream.
+Within the chip, a job that is not accepted yet may be replaced by a more urgent one, or withdrawn. At a port of the top
+(``PortSource``) it is stable until it is accepted, as any payload of a stream.
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ from amaranth.lib.wiring import In, Out
 
 
 class Client(IntEnum):
-    """Who a word is read for: the record stream, a fetch (row, host, march test), the state of the recurrence."""
+    """Names whom a word is read for.
+
+    Members
+    -------
+    STREAM
+        The record stream.
+    FETCH
+        A row of the embedding table, the host or the march test.
+    STATE
+        The state of the recurrence.
+    """
 
     STREAM = 0
     FETCH = 1
@@ -37,18 +47,20 @@ class Client(IntEnum):
 class SourceShape:
     """Widths of a word source, and what its reader must know of it.
 
-    word_bits, address_bits
-        of a word, and of its address.
-    in_flight
-        words that must be asked for ahead so that the source never waits for a job: latency times words a cycle.
-    burst
-        most words of a job, a power of two.
-    page_bits
-        log2 of the words of a page, which a source may open ahead of its first job; ``address_bits`` if it has none.
-    client_bits
-        width of ``client``: 1 without ``Client.STATE``.
-    is_trusted
-        the source is a block of this package, whose order is proved: it is watched for silence only.
+    Parameters
+    ----------
+    word_bits, address_bits : int
+        Width of a word, and of its address.
+    in_flight : int
+        Words that must be requested ahead so that the source never waits for a job: latency times words a cycle.
+    burst : int
+        Most words of a job, a power of two.
+    page_bits : int
+        log2 of the words of a page, which a source may open before its first job; ``address_bits`` if it has none.
+    client_bits : int
+        Width of ``client``: 1 without ``Client.STATE``.
+    is_trusted : bool
+        The source is a block of this package, and its order is proved. So it is watched for silence only.
     """
 
     word_bits: int
@@ -61,7 +73,7 @@ class SourceShape:
 
     @property
     def job(self) -> data.StructLayout:
-        """``length`` words from ``address``, read for ``client``; or ``word`` written to ``address``."""
+        """Layout of a job: ``length`` words from ``address`` for ``client``, or ``word`` written to ``address``."""
         return data.StructLayout(
             {
                 "write": 1,
@@ -74,16 +86,27 @@ class SourceShape:
 
     @property
     def clients(self) -> tuple[Client, ...]:
-        """Who reads from it."""
+        """The clients that read from the source."""
         return tuple(Client) if self.client_bits > 1 else (Client.STREAM, Client.FETCH)
 
 
 class WordPort(wiring.Signature):
     """The interface as its reader sees it; a source has a member ``In(WordPort(shape))``.
 
-    Members: ``job``, a stream of ``SourceShape.job``; ``ahead``, an address in the page that will be read after the
-    present one, a hint that a source may ignore; ``valid``, ``client``, ``word``: a word that was read; ``idle``: no
-    accepted job has a word to deliver or to write.
+    Members
+    -------
+    job : stream of ``SourceShape.job``, output
+        The jobs.
+    ahead : ``address_bits``, output
+        An address in the page that will be read after the present one: a hint that a source may ignore.
+    valid : 1 bit, input
+        A word was read.
+    client : ``client_bits``, input
+        Its client.
+    word : ``word_bits``, input
+        The word.
+    idle : 1 bit, input
+        No accepted job has a word to deliver or to write.
     """
 
     def __init__(self, shape: SourceShape) -> None:
@@ -101,10 +124,31 @@ class WordPort(wiring.Signature):
 
 
 class PortSource(wiring.Component):
-    """A source outside the chip: a register holds the job until it is accepted there.
+    """Connects a source outside the chip; a register holds each job until it is accepted there.
 
-    Members: ``port`` to the reader, ``words`` to the source. Latency: 1 for a job, 0 for a word. A job every second
-    cycle.
+    Parameters
+    ----------
+    shape : SourceShape
+        Shape of the source.
+
+    Members
+    -------
+    port : ``WordPort``, input
+        To the reader.
+    words : ``WordPort``, output
+        To the source.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    1 cycle for a job, 0 for a word. A job every second cycle.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, shape: SourceShape) -> None:

@@ -4,21 +4,21 @@
     i_write, i_read ─┐                           ┌─ writes ─┐
     i_start (rows) ──┼─► requests ──────────────►│─ rows ───┤
     memory test ─────┘                           │          ├─► port of the word source
-    i_state ───────────► requests ──────────────►│─ state ──┤     SDRAM controller (sdram.py), block RAM
+    i_state ───────────► requests ──────────────►│─ state ──┤     DRAM controller, block RAM
     o_row, o_read ◄───── fetched ◄───────────────┼─ stream ─┘     (block_source.py), a port of the chip
     o_state ◄─────────── state ◄─────────────────┤                │
     o_words ◄─────────── words ◄─────────────────┴────────────────┘
          machine_side.py          AsyncFIFOs            source_side.py
 
-The record stream repeats endlessly, in bursts; rows go first, at the next burst, then the state. Every client has a
-FIFO of its own and is given only what fits, so nothing waits in the source but for its turn: words that nobody takes
-hold no row up. Host and machine never overlap: see machine_side.py.
+The record stream repeats endlessly, in bursts. Rows have priority at the next burst, then comes the state. Every client
+has its own FIFO and is given only what fits into it, so a client that does not take its words does not delay a row.
+Requests of host and machine never overlap (machine_side.py).
 
-Reset: both domains together; on a board there is none, and the domains begin in any order. Requests wait while the
-source wakes up.
+Reset applies to both domains together. A board has none, and there the domains may start in any order. Requests wait
+while the source initialises its part.
 
-Row latency, one clock for both: 18 cycles and the source's latency, at most 2 bursts more.
-Cost with SDRAM (x16): 1,500 LUT4 and 45 distributed RAMs, of which the controller is 500, the march test some 400.
+Row latency, with one clock for both domains: 18 cycles and the source's latency, at most 2 bursts more.
+Cost with SDRAM (x16): 1,630 LUT4 and 45 distributed RAMs, of which the controller takes 500, the march test some 650.
 """
 
 from __future__ import annotations
@@ -44,18 +44,57 @@ REQUESTS = 8
 
 
 class WordMemory(wiring.Component):
-    """Ports of ``StreamedMemory`` over a word source.
+    """Has the ports of ``StreamedMemory``, over a word source.
 
-    Parameters: ``config``; ``source``, a component with a member ``port`` (see ``WordPort``) and an attribute
-    ``shape``, with words as wide as ``config``'s. It is put into domain ``memory``.
+    Parameters
+    ----------
+    config : HwConfig
+        The machine.
+    source
+        A component with a member ``port`` (see ``WordPort``) and an attribute ``shape``, whose words are as wide as
+        those of ``config``. It is put into domain ``memory``. Its other members are members of this component, too.
 
-    Members: as ``StreamedMemory``; those of the source but for ``port``; ``i_test`` a range, ``o_test`` its march
-    test's result (see ``march_test.py``), only while ``running`` is 0; ``fault``, see ``Fault``, above it whether a
-    bus refused something: it stays, and nothing else is promised any more.
+    Members
+    -------
+    i_write : stream of ``protocol.write_layout``, input
+        {address, word}: a word from the host.
+    i_read : stream of ``protocol.read_layout``, input
+        {address, count}: a request of the host, only while ``running`` is 0.
+    o_read : stream of words, output
+        Exactly ``count`` words for each request.
+    running : 1 bit, input
+        The machine runs: rows and the record stream are read.
+    setup : ``protocol.SETUP_LAYOUT``, input
+        The last SETUP record, constant from the cycle before ``running`` rises.
+    i_start : stream of ``layouts.token_payload``, input
+        {token, stream}: a request for the row of a token.
+    o_row : stream of words, output
+        The ``embedding_row_words`` words of the token's row.
+    o_words : stream of words, output
+        The words 0 to ``record_words`` - 1, repeated endlessly.
+    i_state : stream of ``state_request_layout``, input, state "memory"
+        {write, address, payload}: a word that is written, or a request for ``payload`` words, in order.
+    o_state : stream of words, output, state "memory"
+        The words of these requests, in order. A word that was accepted reaches the memory even if ``running`` falls;
+        words on their way to ``o_state`` are dropped.
+    i_test : stream of ``protocol.range_layout``, input
+        A range for a march test, only while ``running`` is 0.
+    o_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, output
+        Its result (see ``march_test.py``).
+    fault : 2 bits (3 with memory "axi"), output
+        ``Fault``, and above it whether a bus refused something. A bit stays 1, and then no other promise holds.
 
-    With state "memory", while ``running``: ``i_state`` {write, address, payload}, in order: a word written, or a
-    request for ``payload`` words, which come on ``o_state`` in order. A stop drops words on their way; a write that was
-    accepted reaches the memory.
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    See above: it is that of the source and some 18 cycles.
+
+    Reference
+    ---------
+    None.
     """
 
     def __init__(self, config: HwConfig, source: Any) -> None:
@@ -74,7 +113,7 @@ class WordMemory(wiring.Component):
         m.submodules.side = in_memory(side)
         m.submodules.source = in_memory(self.source)
         port = side.port
-        if self.config.memory == "axi":  # whose answer hangs upon the job: it goes no further than to a register
+        if self.config.memory == "axi":  # its ready depends on the job, so a register ends that path
             m.submodules.jobs = jobs = in_memory(PortSource(self.shape))
             wiring.connect(m, port, jobs.port)
             port = jobs.words
@@ -102,7 +141,7 @@ class WordMemory(wiring.Component):
             m.d.comb += side.levels[client].eq(fifo.w_level)
         m.d.comb += [
             machine.asked_none.eq(~Cat(waiting).any()),
-            side.record_words.eq(self.setup.record_words),  # stands still since before `go` rose
+            side.record_words.eq(self.setup.record_words),  # stable since before `go` rose
         ]
         m.submodules.go_cdc = FFSynchronizer(machine.go, side.going, o_domain="memory")
         m.submodules.rests_cdc = FFSynchronizer(side.rests, machine.rested)
@@ -112,25 +151,44 @@ class WordMemory(wiring.Component):
 
 
 def memory_of_part(config: HwConfig, source: Any, width: str) -> WordMemory:
-    """``WordMemory`` over the controller of a DRAM part; refuses a part of other words, whose ``width`` it says, or of
-    fewer."""
+    """Return a ``WordMemory`` over the controller of a DRAM part.
+
+    Parameters
+    ----------
+    config : HwConfig
+        The machine. A LuternError refuses a part whose words have another width, or that has too few.
+    source
+        The controller.
+    width : str
+        What the part's words are, for the error.
+    """
     shape, word_bytes = source.shape, source.shape.word_bits // 8
     if shape.word_bits != config.word_bits:
         raise LuternError(
-            f"HwConfig {config.name} has words of {config.word_bytes} bytes, {width}; choose a preset of "
+            f"HwConfig {config.name} has words of {config.word_bytes} bytes, but {width}; choose a preset of "
             f"{word_bytes}-byte words."
         )
     words = 1 << shape.address_bits
     if words < config.memory_words:
         raise LuternError(
-            f"HwConfig {config.name} has {config.memory_words:,} words of memory, the memory part has {words:,}; "
+            f"HwConfig {config.name} has {config.memory_words:,} words of memory, but the memory part has {words:,}; "
             "choose a smaller memory_words or a larger part."
         )
     return WordMemory(config, source)
 
 
 def connect_member(m: Module, ours: Any, theirs: Any, name: str) -> None:
-    """Hand a member of a component inside on, as a member of the same name and direction."""
+    """Connect a member of an inner component to the member of the same name and direction of the outer one.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the connection.
+    ours, theirs
+        The outer and the inner component.
+    name : str
+        The member.
+    """
     if ours.signature.members[name].is_signature:
         wiring.connect(m, wiring.flipped(getattr(ours, name)), getattr(theirs, name))
     elif ours.signature.members[name].flow is Out:

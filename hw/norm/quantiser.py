@@ -1,12 +1,13 @@
-"""u_k of a vector in memory, and its int8 codes Q a cycle: ``code = sign(u) * min(127, rsh(rsh(|u|, s) * R, 26))``.
+"""Makes int8 codes, Q a cycle, of u_k in memory: ``code = sign(u) * min(127, rsh(rsh(|u|, s) * R, 26))``.
 
     P x 3 elements ─► Q/P banks ─║─ u_k ──║─ e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─► Q
                                  1        2                 3         4         5       6
 
-One pass an operation and stream; the next begins in the cycle after the last read of the one before, when it is given.
-R is used last, so a pass begins when only the exponent of the largest is known. Nothing waits once a pass has begun:
-it does when there is a bank for its codes. Cost of a code a cycle: 1 multiplier; memory 72 bits an element (all three
-u side by side).
+There is one pass for each operation and stream. A pass may begin in the cycle after the last read of the pass before
+it. R is used in the last step, so a pass begins when only the exponent of the largest is known. A pass begins only if
+the code memory has a free bank, so it never stalls once it has begun.
+
+Cost of one code a cycle: 1 multiplier. The memory has 72 bits an element, for all three u.
 """
 
 from __future__ import annotations
@@ -26,23 +27,50 @@ from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import CODE_MAX
 
 CODE_SHIFT = 26
-"""|u| 2^shift and R have 17 bits each, and R is 127/128 of 2^33 / largest: 33 - 7 bits."""
+"""|u| 2^shift and R have 17 bits each, and R is 127/128 of 2^33 / largest: the shift is 33 - 7 bits."""
 CODE_ROUND = 1 << (CODE_SHIFT - 1)
 
 
 class Quantiser(wiring.Component):
-    """Memory of u and the code pass.
+    """Holds u in memory and turns it into codes, one pass an operation and stream.
 
-    Parameters: ``config``; vectors of at most ``max_width`` elements.
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` (P), ``codes_per_cycle`` (Q), ``streams``; a vector has at most ``max_width`` elements.
 
-    Members: ``u``, ``u_valid``, ``u_stream``, ``u_index`` as `NormStatistics` gives them; ``i_pass`` describes a pass
-    and is taken with the pass's last read; ``factor`` its R, ``factor_stage`` cycles after each read; ``may_begin``:
-    the passes of an operation may begin, and ``begins``: that of stream 0 does, in this cycle; ``o`` the codes,
-    ``last`` with the last beat of the pass; its ``ready`` is not looked at.
+    Members
+    -------
+    u : P x 3 elements of ``U_BITS``, input
+        Elements of u as `NormStatistics` gives them.
+    u_valid : 1 bit, input
+        ``u`` is written in this cycle.
+    u_stream : ``stream_bits``, input
+        The stream of ``u``.
+    u_index : ``index_bits``, input
+        The P-beat of ``u`` in its vector.
+    i_pass : stream of ``layouts.pass_payload``, input
+        Describes a pass; accepted with the last read of the pass.
+    factor : 17 bits, input
+        R of the pass, ``factor_stage`` cycles after each read.
+    may_begin : 1 bit, input
+        The passes of an operation may begin.
+    begins : 1 bit, output
+        The pass of stream 0 begins in this cycle.
+    o : stream of ``layouts.quantised_payload``, output
+        The codes, with ``last`` in the last beat of the pass. ``ready`` is ignored.
 
-    Numerics: exact, ``model_ref.norm.quantise``. Elements beyond the vector in its last beat are old ones: any code.
+    Numerics
+    --------
+    Exact: ``model_ref.norm.quantise``. Codes past the end of the vector in its last beat have no meaning.
 
-    Latency: ``latency`` from ``i_pass.valid`` to the first codes, a beat a cycle from then on.
+    Latency
+    -------
+    ``latency`` = 6 cycles from ``i_pass.valid`` to the first codes, then a beat a cycle.
+
+    Reference
+    ---------
+    ``model_ref.norm.quantise``.
     """
 
     latency = 6
@@ -70,9 +98,9 @@ class Quantiser(wiring.Component):
         banks = config.codes_per_cycle // config.results_per_cycle
         rows = -(-config.max_width // config.codes_per_cycle)
         row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
-        # As in hw/pipeline/vectors.py: no place is left unused where rows are no power of two.
+        # As in hw/pipeline/vectors.py, no place is left unused if the number of rows is no power of two.
         is_low = config.streams > 1 and rows != 1 << row_bits
-        depth = config.streams * rows  # of a power of two of rows in either order
+        depth = config.streams * rows  # the same in both orders
         attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
         s = Stages(m)
 
@@ -85,7 +113,7 @@ class Quantiser(wiring.Component):
         given = self.i_pass.payload
         row, next_row, begun, enters = Signal(range(rows)), Signal(range(rows)), Signal(), Signal()
         last = row + 1 == given.beats
-        first = ~begun & (given.stream == 0 if config.streams > 1 else Const(1, 1))  # of an operation
+        first = ~begun & (given.stream == 0 if config.streams > 1 else Const(1, 1))  # pass of an operation
         m.d.comb += [
             enters.eq(self.i_pass.valid & (self.may_begin | ~first)),
             self.i_pass.ready.eq(last & (self.may_begin | ~first)),
@@ -110,8 +138,8 @@ class Quantiser(wiring.Component):
             words.append(read.data)
         elements = Cat(*words)
 
-        # The u of several streams fill block RAMs all over the chip: their words are taken as they come, and u_k
-        # is chosen a register later.
+        # The u of several streams fill block RAMs all over the chip. So their words are registered first, and u_k is
+        # chosen after that register.
         spread = config.streams > 1
         u_index = s.delay(given.u_index, 2 if spread else 1)
         exponent = s.delay(given.exponent, 2)
@@ -131,7 +159,7 @@ class Quantiser(wiring.Component):
 
     @staticmethod
     def _code(s: Stages, u: Value, exponent: Value, multiplier: Value) -> Value:
-        """One code, behind register 6, from its u (register 2)."""
+        """Return one code, which is valid after register 6, from its u in register 2."""
         shift = s.register((exponent - u[MANTISSA_BITS:KEY_BITS])[: KEY_BITS - MANTISSA_BITS])
         aligned = s.register(align(s.register(u[:MANTISSA_BITS]), shift))
         product = s.register(s.register(round_aligned(aligned)) * multiplier)

@@ -1,17 +1,26 @@
-"""RMSNorm and the int8 codes of a BitLinear; formulas in ``model_ref.norm``, which this computes bit for bit.
+"""RMSNorm and the int8 codes of a BitLinear. It computes the formulas of ``model_ref.norm``, bit for bit.
 
     i_x, P a cycle ─► NormStatistics ─┬─ u ─────────────────────────► Quantiser ─► o_codes, Q a cycle
                                       └─ largest, ss ─► NormScalar ─ pass, R ─┘
     i_op ───────────────────────────────────────────────────┴─────────────────────► o_scale, one an operation and stream
 
-An element costs 1/P cycle as it arrives and 1/Q cycle as codes are made; an operation 7 + 1 cycles until its first
-codes, of which another operation on the same vector hides all when the codes before take long enough
-(`first_interval`).
-Streams share all of it: an operation has a pass for each, and while one runs the next is prepared. Each has
-its u, its running statistics and its last scale. `schedule` says when: 8 streams of 256 elements at Q = 4 have their
-last codes 533 cycles after the last x, of which 512 are passes; a stream's scalars take 24 cycles (eps: 44 and 43).
-ECP5, P = 1, Q = 4, 512 elements: 2,673 LUT4, 459 CCU2C, 2,486 flip-flops, 10 multipliers, 9 block RAMs (yosys); 8
-streams, P = 2, Q = 4, 1024 elements: 3,550, 651, 3,621, 15 and 33, 71 distributed RAMs.
+Cost in time: an element takes 1/P cycle when it arrives and 1/Q cycle when its codes are made. An operation takes 8
+cycles from the largest of its vector to its first codes (``NormScalar.pass_latency`` + ``Quantiser.latency``). The next
+operation on the same vector overlaps with the codes of the one before, and loses no cycle if these take
+`first_interval` cycles or more.
+
+Streams share all hardware. An operation has one pass for each stream, and the scalars of the next pass are computed
+while one runs. Each stream has its own u, running statistics and last scale. `schedule` computes the cycles of all
+passes. For example, 8 streams of 256 elements at P = 2 and Q = 4 have their last codes 526 cycles after the last x,
+and 512 of these are passes. The scalars of a stream take 26 cycles, 42 with the eps term of O_PROJ and 44 with that
+of DOWN_PROJ.
+
+Cost on ECP5 (``lutern cost norm``), with P = 1 and Q = 4:
+
+    sim-64       512 elements                2,880 LUT4, 459 CCU2C, 2,369 FF, 10 multipliers, 9 block RAMs
+    stream-x16   1,024 elements, 8 streams   2,917 LUT4, 472 CCU2C, 2,462 FF, 10 multipliers, 33 block RAMs
+
+The second one has 71 distributed RAMs, too.
 """
 
 from __future__ import annotations
@@ -37,7 +46,7 @@ from lutern.model_ref.norm import GAIN_LOW_BITS, GAIN_MANTISSA_BITS, Gains, Scal
 
 @dataclass(frozen=True)
 class NormInput:
-    """One vector for `RmsNorm.model`: x ``[n]``, gains, and what an O_PROJ operation samples."""
+    """One vector for `RmsNorm.model`: x ``[n]``, its gains, and what an O_PROJ operation samples."""
 
     x: Int
     outer: Gains | None
@@ -48,7 +57,7 @@ class NormInput:
 
 @dataclass(frozen=True)
 class NormOp:
-    """One operation for `RmsNorm.model`."""
+    """One operation for `RmsNorm.model`: which u of a vector, its constants and its eps term."""
 
     u_index: int
     new_vector: bool
@@ -57,41 +66,62 @@ class NormOp:
 
 
 class RmsNorm(wiring.Component):
-    """The norm of the engine.
+    """Normalises vectors, and makes codes and scales of them.
 
     Parameters
     ----------
-    config
+    config : HwConfig
         ``streams`` T, ``results_per_cycle`` P, ``codes_per_cycle`` Q, ``max_width``.
 
     Members
     -------
-    i_x : P elements and their gains. Item 0 of a tuple is w1 (ignored unless ``outer``), items 1 to 3 are G_0 to G_2;
-        u_k with k >= ``matrices`` has no meaning. Beats of the streams 0 to ``final_stream`` in any order, ``index``
-        0 first in each; the last beat of ``final_stream`` comes last of all.
-    i_op : ``QUANTISE_OP``, one for each operation with codes, for every stream. ``new_vector``: for the next vectors;
-        else for those of the operation before. An eps operation has ``new_vector`` and is not the first one. May come
-        before, while or after its vectors.
-    final_stream : number of the last active stream.
-    eps_stream : the stream whose ``g_squares`` and ``state_shift`` are wanted; named two cycles before they are
-        sampled, at least.
-    g_squares, state_shift : sum of squares of g and ``mlgru.state_shift``, sampled from an O_PROJ operation's taking
-        its vector until its factor is there: steady from the last beat of x on, for as long as the codes of the last
-        stream have not begun.
-    may_begin, begins : an operation's passes may begin, for all its codes will be taken; and they do, in this cycle.
-    o_codes : Q codes a beat, ``last`` with the stream's last. Elements past the vector are unspecified.
-        They never wait: ``ready`` is not looked at.
-    o_scale : mantissa and exponent of each operation and stream, in order; a FIFO of 4 operations.
+    i_x : stream of ``layouts.gathered_payload``, input
+        P elements and their gains. Item 0 of a tuple is w1 (ignored unless ``outer``), items 1 to 3 are G_0 to G_2. u_k
+        with k >= ``matrices`` has no meaning. The beats of streams 0 to ``final_stream`` may come in any order, but the
+        ``index`` of each stream counts from 0, and the last beat of ``final_stream`` comes last of all. ``|x| < 2^34``;
+        the gains' mantissas are symmetric.
+    i_op : stream of ``layouts.QUANTISE_OP``, input
+        One operation for each set of codes, which applies to every stream. With ``new_vector`` it is for the next
+        vectors, otherwise for those of the operation before. An operation with an eps term has ``new_vector`` and is
+        not the first one. It may come before, during or after its vectors.
+    final_stream : ``stream_bits``, input
+        Number of the last active stream.
+    eps_stream : ``stream_bits``, output
+        The stream whose ``g_squares`` and ``state_shift`` are sampled, named at least two cycles before.
+    g_squares : 48 bits, input
+        Sum of squares of g. It is sampled from the cycle in which an O_PROJ operation takes its vector until its factor
+        is computed, and must be stable from the last beat of x until the codes of the last stream begin.
+    state_shift : 7 bits signed, input
+        ``mlgru.state_shift`` of the same vector, sampled likewise.
+    may_begin : 1 bit, input
+        The passes of an operation may begin, because all its codes will be accepted.
+    begins : 1 bit, output
+        They begin in this cycle.
+    o_codes : stream of ``layouts.quantised_payload``, output
+        Q codes a beat, with ``last`` in the stream's last beat. Codes past the end of the vector are unspecified. The
+        codes never stall: ``ready`` is ignored.
+    o_scale : stream of ``layouts.SCALAR``, output
+        Mantissa and exponent of each operation and stream, in order, from a FIFO that holds 4 operations.
 
-    Contract: a beat of x of the next vectors comes only when the last codes of those before have been read, at the
-    earliest 6 cycles before the ``last`` beat of ``final_stream`` appears at ``o_codes``. (Earlier, u would be
-    overwritten.) ``|x| < 2^34``; gains' mantissas are symmetric.
+    Numerics
+    --------
+    Exact: ``model_ref.norm.gather``, ``quantise``, ``scale_of`` and ``eps_term``.
 
-    Numerics: exact. Reference: ``model_ref.norm.gather``, ``quantise``, ``scale_of``; ``model_ref.model.o_eps``.
+    Latency
+    -------
+    ``latency`` by ``results_per_cycle``: 14 for 1 and 2, 15 for 4, 16 for 8. It counts the cycles from the last beat of
+    x to the first codes of one stream. It is ``largest_latency(config)`` + 8, so one more with several streams.
 
-    Latency, one stream: ``latency``, ``scale_latency(eps)``, ``first_interval`` and ``next_interval``, all for an
-    operation that was there 16 cycles ahead and without pauses at the outputs. Between passes on one vector no cycle is
-    lost when the first has ``first_interval`` beats and the others ``next_interval``. Several: ``schedule``.
+    `scale_latency`, `first_interval` and `next_interval` are the other cycles of one stream, for an operation that came
+    16 cycles before its vector and outputs that do not stall. No cycle is lost between passes on one vector if the
+    first has `first_interval` beats and the others `next_interval`. `schedule` computes the cycles of several streams.
+
+    A beat of the next vectors must come at the earliest 6 cycles before the ``last`` beat of ``final_stream`` appears
+    at ``o_codes``: then the last u of the vectors before has been read. A beat before that would overwrite u.
+
+    Reference
+    ---------
+    ``model_ref.norm``; ``model_ref.model.o_eps``.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -117,7 +147,13 @@ class RmsNorm(wiring.Component):
         return largest_latency(self.config) + NormScalar.pass_latency + Quantiser.latency
 
     def scale_latency(self, eps: layouts.Eps) -> int:
-        """Cycles from the last beat of x to the scale of the vector's first operation."""
+        """Return the cycles from the last beat of x to the scale of the vector's first operation.
+
+        Parameters
+        ----------
+        eps : layouts.Eps
+            The eps term of the operation.
+        """
         after_factor = NormScalar.adding[eps] + cycles_of("ROOT", "SCALE", "PUSH")
         return largest_latency(self.config) + NormScalar.factor_latency + after_factor
 
@@ -135,15 +171,27 @@ class RmsNorm(wiring.Component):
     def schedule(
         eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True, last_read: int = 0
     ) -> tuple[list[tuple[int, int]], int]:
-        """The (first read of u, scale at ``o_scale``) of each stream of an operation, in cycles of any clock.
+        """Return the (first read of u, scale at ``o_scale``) of each stream of an operation, in cycles.
 
-        ``begins`` is the cycle in which the scalar unit has the first stream's largest: for new vectors the later of
-        ``largest`` (last beat of x + `largest_latency`) and the cycle 1 + `NormScalar.preparation` after the
-        operation's acceptance. Else the cycle of acceptance. ``last_read`` is that of the pass before. Returns also the
-        first cycle in which the next operation can be accepted. The first codes appear `Quantiser.latency` cycles after
-        the first read; without pauses a pass reads a beat a cycle.
+        The second result is the first cycle in which the next operation can be accepted. The first codes appear
+        ``Quantiser.latency`` cycles after the first read, and a pass reads a beat a cycle.
+
+        Parameters
+        ----------
+        eps : layouts.Eps
+            The eps term of the operation.
+        begins : int
+            The cycle in which the scalar unit has the first stream's largest. For new vectors it is the later of
+            ``largest`` (last beat of x + `largest_latency`) and the cycle 1 + ``NormScalar.preparation`` after the
+            operation was accepted. Otherwise it is the cycle in which the operation was accepted.
+        beats, streams : int
+            Beats of a pass, and passes.
+        new_vector : bool
+            Whether the operation is for new vectors.
+        last_read : int
+            The cycle of the last read of the pass before.
         """
-        # From the start to RECIPROCAL, which gives the pass, from there to PUSH, from PUSH to the next stream's start.
+        # From the start to RECIPROCAL, which offers the pass; from there to PUSH; from PUSH to the next stream's start.
         ahead, after = cycles_of("IDLE", "VECTOR"), cycles_of("RECIPROCAL", "FACTOR", "SCALE")
         between = PATH["PUSH"]
         if new_vector:
@@ -193,7 +241,15 @@ class RmsNorm(wiring.Component):
 
     @staticmethod
     def model(vectors: Iterable[NormInput], ops: Sequence[NormOp]) -> list[tuple[Int, tuple[int, int]]]:
-        """Codes ``[n]`` and scale of each operation, after a reset."""
+        """Return codes ``[n]`` and scale of each operation, after a reset.
+
+        Parameters
+        ----------
+        vectors : Iterable[NormInput]
+            The vectors, in order.
+        ops : Sequence[NormOp]
+            The operations, in order.
+        """
         remaining = iter(vectors)
         scale: tuple[Int, Int] = np.array(0), np.array(0)
         results = []
@@ -211,7 +267,7 @@ class RmsNorm(wiring.Component):
 
     @staticmethod
     def _eps(op: NormOp, source: NormInput, producer_scale: tuple[Int, Int]) -> tuple[Int, Int]:
-        """``model_ref.model.o_eps`` and its counterpart ahead of down_proj, from sums that the hardware is given."""
+        """Return the eps term of an operation, from sums that the hardware gets from outside."""
         if op.eps is layouts.Eps.DOWN_PROJ:
             return norm.eps_term(op.constants, producer_scale, (np.array(0), np.array(0)))
         exponent = source.g_squares.bit_length() - MANTISSA_BITS if source.g_squares else 0
@@ -221,7 +277,17 @@ class RmsNorm(wiring.Component):
 
 
 def pack_gains(outer: Gains | None, inner: Sequence[Gains], element: int) -> int:
-    """The tuple of one element as a flat integer: w1 (0 without), then G_k."""
+    """Pack the tuple of one element into an integer: w1, then G_k.
+
+    Parameters
+    ----------
+    outer : Gains | None
+        The gains w1; None gives 0.
+    inner : Sequence[Gains]
+        The gains G_k.
+    element : int
+        Index of the element.
+    """
     flat = 0
     for item, gains in enumerate([outer, *inner]):
         if gains is not None:

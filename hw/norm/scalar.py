@@ -1,5 +1,6 @@
-"""The scalars of RMSNorm, one operation and stream at a time on one multiplier: R = 127 / largest, y = 1 /
-sqrt(ss + eps), scale.
+"""Computes the scalars of RMSNorm on one multiplier, for one operation and stream at a time.
+
+R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes:
 
     i_op ─► 1 / producer_scale^2 * e1 [* e2] ─► largest ─► RECIPROCAL ─► R ─► factor       critical: 7 cycles
        each stream in turn                          │  │      └─► largest * K
@@ -7,13 +8,15 @@ sqrt(ss + eps), scale.
                      squares of g ─► LeadingBits ─► + ..  * e2 ─┐
                                ss ─► LeadingBits ───────────────┴─► + ─► ROOT ─► y * (largest * K) ─► o_scale
 
-The upper row and the additions are used only by operations with an eps term: O_PROJ adds the squares of g, then
-multiplies by e2; DOWN_PROJ multiplies by e2 directly. ss and ROOT are used only with a new vector. `LeadingBits` and
-`FloatAdder` run all the time: the squares of g and their sum with the term are ready when R is, ss three cycles later.
-The tables of both Newton iterations share a block RAM with an output register; the multiplier's operands and product
-are registered, so a product takes three states; the first one of a reciprocal two, for the guess is multiplied where it
-stands. Cost: 1 multiplier, 1 block RAM, and with several streams a LUT RAM for the root and the last scale
-of each.
+Only operations with an eps term use the upper row and the additions. O_PROJ adds the squares of g, then multiplies by
+e2. DOWN_PROJ multiplies by e2 directly. Only an operation with a new vector uses ss and ROOT. `LeadingBits` and
+`FloatAdder` run in every cycle: the sum of the squares of g and the term is ready when R is, ss three cycles later.
+
+The tables of both Newton iterations share a block RAM with an output register. The operands and the product of the
+multiplier are registered, so a product takes three states. The first product of a reciprocal takes only two, because
+the guess goes to the multiplier from its own register.
+
+Cost: 1 multiplier and 1 block RAM; with several streams also LUT RAM for the root and the last scale of each stream.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from lutern.model_ref.norm import KEY_EXPONENT_BIAS
 
 G_SQUARES_BITS = 48
 ROUND_FACTOR = 1 << 6
-"""Half of the last place of R: ``127 y`` has 7 bits more."""
+"""Half of the last place of R: ``127 y`` has 7 bits more than R."""
 RECIPROCAL_EXPONENT = -33
 ROOT_EXPONENT = -25
 
@@ -58,31 +61,66 @@ PATH = {
     "SCALE": 3,
     "PUSH": 1,
 }
-"""Cycles of each step of the state machine; each cycle is a state: ``RECIPROCAL``, ``RECIPROCAL TABLE`` and so on."""
+"""Cycles of each step of the state machine. A cycle is a state: ``RECIPROCAL``, ``RECIPROCAL PRODUCT`` and so on."""
 
 
 def cycles_of(*steps: str) -> int:
-    """Cycles that steps of ``PATH`` take one after the other."""
+    """Return the cycles that steps of ``PATH`` take one after the other."""
     return sum(PATH[step] for step in steps)
 
 
 class NormScalar(wiring.Component):
-    """Factor and scale of each operation and each stream from 0 to ``final_stream``, in order.
+    """Computes factor and scale of each operation, for the streams from 0 to ``final_stream`` in order.
 
-    Members: ``i_op``; ``largest`` of ``stream`` with valid and take, ``early`` bits of it, ``squares`` of ``stream``,
-    as `NormStatistics` offers them; ``g_squares``, ``state_shift`` of ``stream``, sampled from an O_PROJ operation's
-    taking the vector until its factor is there; ``o_pass``, a code pass that may begin; ``factor``, its R: there 5
-    cycles after ``o_pass.valid``, and until 5 cycles after ``o_pass`` is taken, or longer; ``o_scale`` (a FIFO of 4
-    operations).
+    Parameters
+    ----------
+    config : HwConfig
+        ``streams`` T.
 
-    ``stream`` names a stream for at least one cycle before anything of it is sampled. The first operation of a stream
-    has no eps term. The largest keys are read again for every operation.
+    Members
+    -------
+    i_op : stream of ``layouts.QUANTISE_OP``, input
+        The operations. The first operation of a stream has no eps term.
+    final_stream : ``stream_bits``, input
+        Number of the last active stream.
+    stream : ``stream_bits``, output
+        The stream that is computed. It names a stream at least one cycle before anything of that stream is sampled.
+    g_squares : 48 bits, input
+        Sum of squares of g of ``stream``. It is sampled from the cycle in which an O_PROJ operation takes its vector
+        until its factor is computed.
+    state_shift : 7 bits signed, input
+        The right shift of the state of ``stream``, sampled likewise.
+    largest : 3 keys, input
+        The largest key of each u of ``stream``, as `NormStatistics` gives them. They are read again for every
+        operation.
+    early : 3 x 8 bits, input
+        The ``leading_bits`` of these keys.
+    largest_valid : 1 bit, input
+        The statistics of the next vectors are complete.
+    largest_take : 1 bit, output
+        The vectors are taken: their statistics may be overwritten.
+    squares : 82 bits, input
+        Sum of squares ss of ``stream``.
+    o_pass : stream of ``layouts.pass_payload``, output
+        A code pass that may begin.
+    factor : 17 bits, output
+        R of that pass. It is valid from 5 cycles after ``o_pass.valid`` until at least 5 cycles after ``o_pass`` is
+        taken.
+    o_scale : stream of ``layouts.SCALAR``, output
+        The scales, from a FIFO that holds 4 operations.
 
-    Numerics: ``model_ref.norm.quantise`` (the factor), ``scale_of``, ``eps_term``, ``model_ref.model.o_eps``; exponents
-    in 12 bits.
+    Numerics
+    --------
+    Exact, with exponents of 12 bits: ``model_ref.norm.quantise`` (the factor), ``scale_of``, ``eps_term``.
 
-    Latency: ``pass_latency`` from ``largest_valid`` to ``o_pass.valid``, ``factor_latency`` to the ``factor``. A vector
-    is taken ``1 + preparation[eps]`` cycles after its operation is accepted at the earliest.
+    Latency
+    -------
+    ``pass_latency`` = 2 cycles from ``largest_valid`` to ``o_pass.valid``, ``factor_latency`` = 7 to the ``factor``. A
+    vector is taken ``1 + preparation[eps]`` cycles after its operation is accepted, at the earliest.
+
+    Reference
+    ---------
+    ``model_ref.norm``; ``model_ref.model.o_eps``; ``model_ref.fixed.reciprocal`` and ``rsqrt_float``.
     """
 
     pass_latency = cycles_of("VECTOR") + 1
@@ -92,13 +130,13 @@ class NormScalar(wiring.Component):
         layouts.Eps.O_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1"),
         layouts.Eps.DOWN_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1", "EPS E2"),
     }
-    """Cycles from the acceptance of an operation that the part of its eps term from the scale before takes."""
+    """Cycles from the acceptance of an operation that the part of its eps term made of the last scale takes."""
     adding = {
         layouts.Eps.NONE: cycles_of("SUM"),
         layouts.Eps.O_PROJ: cycles_of("EXTRA", "SQUARES", "ADD"),
         layouts.Eps.DOWN_PROJ: cycles_of("SUM", "ADD"),
     }
-    """Cycles between the factor and the root in which ss is waited for, and the eps term is added to it."""
+    """Cycles between the factor and the root: ss becomes ready, and the eps term is added to it."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -172,7 +210,7 @@ class NormScalar(wiring.Component):
         unless: Value | None = None,
         otherwise: str = "",
     ) -> None:
-        """Three states: ``t = left * right``, short floats whose exponents add to ``exponent``."""
+        """Add three states: ``t = left * right``, short floats whose exponents add to ``exponent``."""
         with m.State(state):
             m.d.sync += [path.a.eq(left), path.b.eq(right), path.sum_exponent.eq(exponent)]
             m.next = f"{state} PRODUCT"
@@ -187,20 +225,20 @@ class NormScalar(wiring.Component):
 
     @staticmethod
     def _wait(m: Module, state: str, then: str) -> None:
-        """A state that only waits: for the product or the sum of what an earlier state has loaded."""
+        """Add a state that only waits, for a product or sum whose operands an earlier state has loaded."""
         with m.State(state):
             m.next = then
 
     @staticmethod
     def _begin(m: Module, path: ScalarPath, entering: Any) -> None:
-        """The first state of an operation on a stream."""
+        """Add the first state of an operation on a stream."""
         m.d.sync += [path.preparing.eq(1), path.b.eq(path.previous.mantissa | MANTISSA_ONE)]
         m.next = "VECTOR"
         with m.If(entering.eps.any()):
             m.next = "RECIPROCAL"
 
     def _eps_states(self, m: Module, path: ScalarPath) -> None:
-        """e1 / producer_scale^2, before the vector is complete; times e2 where nothing is added before that."""
+        """Compute e1 / producer_scale^2 before the vector is complete, times e2 if nothing is added in between."""
         op, t, inverse = path.op, path.t, path.inverse
         exponent = (RECIPROCAL_EXPONENT - path.previous.exponent) << 1
         self._multiply(m, path, "EPS SQUARE", inverse, inverse, exponent, "EPS E1")
@@ -219,7 +257,7 @@ class NormScalar(wiring.Component):
         self._multiply(m, path, "EPS E2", t.mantissa, op.e2.mantissa, exponent, "VECTOR")
 
     def _vector_state(self, m: Module, path: ScalarPath) -> None:
-        """Waits for the largest of a new vector."""
+        """Wait for the largest of a new vector."""
         op = path.op
         with m.State("VECTOR"):
             m.d.comb += [path.for_largest.eq(1), self.largest_take.eq(self.largest_valid & op.new_vector & path.ending)]
@@ -230,9 +268,10 @@ class NormScalar(wiring.Component):
                 m.next = "RECIPROCAL"
 
     def _reciprocal_states(self, m: Module, path: ScalarPath, giving: Signal) -> None:
-        """``fixed.reciprocal``, and the product of largest and K after it.
+        """Compute ``fixed.reciprocal``, and the product of largest and K after it.
 
-        Gives a pass to the quantiser when the one before it is gone; R follows. The table is read again meanwhile.
+        The pass is offered to the quantiser when the one before it is gone, and R follows. The table is read again
+        until then.
         """
         op, largest, a, b, guess, payload = path.op, path.largest, path.a, path.b, path.guess, self.o_pass.payload
         with m.State("RECIPROCAL"):
@@ -270,7 +309,10 @@ class NormScalar(wiring.Component):
                 m.next = "EPS SQUARE"
 
     def _factor_state(self, m: Module, path: ScalarPath) -> None:
-        """R. The pass before has used its own: its last element was read 6 cycles ago, or more."""
+        """Compute R.
+
+        The pass before does not need its own R any more, because its last element was read at least 6 cycles ago.
+        """
         op, inverse = path.op, path.inverse
         with m.State("FACTOR"):
             m.d.sync += [path.largest_k.mantissa.eq(path.rounded), path.largest_k.exponent.eq(path.rounded_exponent)]
@@ -284,7 +326,7 @@ class NormScalar(wiring.Component):
                     m.next = "EXTRA"
 
     def _sum_states(self, m: Module, path: ScalarPath) -> None:
-        """ss is waited for. Squares of g + e1 / .. were added meanwhile: times e2, and that plus ss."""
+        """Wait for ss. Multiply the sum of the squares of g and e1 / .. by e2, and add ss."""
         op, total = path.op, path.adder.total
         self._wait(m, "SUM", "SUM WAIT")
         self._wait(m, "SUM WAIT", "SUM READY")
@@ -300,7 +342,7 @@ class NormScalar(wiring.Component):
             self._wait(m, state, then)
 
     def _root_states(self, m: Module, path: ScalarPath) -> None:
-        """``fixed.rsqrt_float`` of ss, or of its sum with the eps term."""
+        """Compute ``fixed.rsqrt_float`` of ss, or of its sum with the eps term."""
         a, b, guess, operand, product = path.a, path.b, path.guess, path.operand, path.product
         with m.State("ROOT"):
             of = Mux(path.op.eps.any(), path.adder.total.as_value(), path.leading.value.as_value())
@@ -339,7 +381,7 @@ class NormScalar(wiring.Component):
             m.next = "SCALE"
 
     def _push_state(self, m: Module, path: ScalarPath, fifo: SyncFIFO) -> None:
-        """The scale goes into the FIFO, and the next stream begins."""
+        """Write the scale to the FIFO, and begin the next stream."""
         with m.State("PUSH"):
             m.d.comb += [fifo.w_en.eq(1), fifo.w_data.eq(path.result)]
             with m.If(fifo.w_rdy):

@@ -1,9 +1,11 @@
-"""Registers and arithmetic of `NormScalar`, which its states use in turn: one multiplier, one table, one adder.
+"""Registers and arithmetic of `NormScalar`, which its states use in turn.
 
-operand, previous scale, largest ─► address ─► table ─► guess
-a or guess, b ─► product ─┬─► rounded               a short float
-                 └─► newton                a step of an iteration on the guess
-ss or squares of g ─► LeadingBits ─► FloatAdder ◄─ t
+    operand, previous scale, largest ─► address ─► table ─► guess
+    a or guess, b ─► product ─┬─► rounded               a short float
+                              └─► newton                a step of an iteration on the guess
+    ss or squares of g ─► LeadingBits ─► FloatAdder ◄─ t
+
+There is one multiplier, one table and one adder.
 """
 
 from __future__ import annotations
@@ -22,18 +24,57 @@ from lutern.hw.pipeline import new_memory
 from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, RECIPROCAL_TABLE, RSQRT_TABLE, SCALAR_EXPONENT_BITS
 
 TABLE_WORDS = [0] * 128 + [int(y) for y in RSQRT_TABLE] + [int(y) for y in RECIPROCAL_TABLE]
-"""Root at ``m >> 9`` (128 to 511), reciprocal at ``512 + m[15:8]``."""
+"""The root is at ``m >> 9`` (128 to 511), the reciprocal at ``512 + m[15:8]``."""
 
 
 class ScalarPath:
-    """What the states of ``scalar`` read and write.
+    """Holds what the states of ``scalar`` read and write.
 
-    Attributes that a state may assign: ``op`` the operation, ``largest`` of its u, ``state_shift``, ``t`` the short
-    float of the last product, ``preparing`` (the reciprocal is that of the producer's scale), ``zero`` (the vector's ss
-    is 0), ``root`` and its exponent, ``inverse``, ``largest_k`` = largest * K, ``a`` and ``b`` of the multiplier,
-    ``of_guess`` (the guess takes the place of a), ``sum_exponent`` of its product, ``guess``, ``operand`` of a root,
-    ``counting_g``, ``scaled`` (the operation's scale of this stream is ready, in t), ``for_root`` and ``for_largest``
-    of the table's address.
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    config : HwConfig
+        ``streams`` T.
+    scalar
+        The `NormScalar`, for its members.
+
+    Attributes
+    ----------
+    op : QUANTISE_OP
+        The operation.
+    largest : key
+        The largest of the operation's u.
+    state_shift : 7 bits signed
+        ``state_shift`` of the vector, sampled.
+    t : SCALAR
+        The short float of the last product.
+    preparing : 1 bit
+        The reciprocal is that of the producer's scale, not that of the largest.
+    zero : 1 bit
+        The vector's ss is 0.
+    root, root_exponent : mantissa, exponent
+        1 / sqrt(ss + eps).
+    inverse : mantissa
+        The result of a reciprocal.
+    largest_k : SCALAR
+        largest * K.
+    a, b : 18 bits signed
+        Operands of the multiplier.
+    of_guess : 1 bit
+        The guess takes the place of ``a``.
+    sum_exponent : exponent
+        Exponent of the product.
+    guess : mantissa
+        The word that was read from the table.
+    operand : 18 bits
+        The number whose root is computed.
+    counting_g : 1 bit
+        The leading bits are those of the squares of g.
+    scaled : 1 bit
+        The scale of the operation and stream is ready in ``t``.
+    for_root, for_largest : 1 bit
+        What the table's address is made of.
     """
 
     def __init__(self, m: Module, config: HwConfig, scalar: Any) -> None:
@@ -54,7 +95,7 @@ class ScalarPath:
         self._add(m, scalar)
 
     def _keep_scales(self, m: Module, config: HwConfig, scalar: Any) -> None:
-        """The root, and the last scale and root of each stream."""
+        """Add the root, and the last scale and root of each stream."""
         self.zero = Signal(reset_less=True)
         self.root = Signal(MANTISSA_BITS, reset_less=True)
         self.root_exponent = Signal(signed(SCALAR_EXPONENT_BITS), reset_less=True)
@@ -69,7 +110,7 @@ class ScalarPath:
             self.kept_roots.replace(self.scaled, self.roots)
 
     def _multiply(self, m: Module) -> None:
-        """The multiplier, and what its product is used as."""
+        """Add the multiplier, and the forms in which its product is used."""
         self.a, self.b = Signal(signed(18), reset_less=True), Signal(signed(18), reset_less=True)
         self.product = product = Signal(signed(36), reset_less=True)
         self.guess, self.of_guess = Signal(MANTISSA_BITS, reset_less=True), Signal()
@@ -84,7 +125,7 @@ class ScalarPath:
         m.d.comb += self.newton.eq(Mux(stepped > MANTISSA_MAX, MANTISSA_MAX, stepped))
 
     def _look_up(self, m: Module) -> None:
-        """The table's address; that of a reciprocal is applied one state before RECIPROCAL, and in it."""
+        """Add the table's address; that of a reciprocal is applied in RECIPROCAL and the state before it."""
         for_root, for_largest = Signal(), Signal()
         self.for_root, self.for_largest = for_root, for_largest
         reciprocal_of = Mux(for_largest, self.early, leading_bits(self.previous.mantissa))
@@ -92,9 +133,9 @@ class ScalarPath:
         m.d.comb += self.read.addr.eq(address)
 
     def _add(self, m: Module, scalar: Any) -> None:
-        """The leading bits are those of ss, which is ready in the state SUM.
+        """Add the adder. The leading bits are those of ss, which is ready in the state SUM.
 
-        In an O_PROJ operation they are those of the squares of g until the factor is there, however long that takes,
+        In an O_PROJ operation they are those of the squares of g until the factor is computed, however long that takes,
         and of ss in the state ADD.
         """
         m.submodules.leading = self.leading = LeadingBits(SQUARES_BITS)

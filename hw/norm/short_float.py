@@ -1,14 +1,17 @@
-"""Gateware twins of the short floats of ``model_ref.fixed``: combinational pieces, cut where a register belongs.
+"""Gateware twins of the short floats of ``model_ref.fixed``.
+
+Most are combinational pieces, cut where a register belongs:
 
     to_float        integer ─► magnitude ─║─ normalise_coarse ─║─ normalise_fine ─║─ round_up ─║─ mantissa
     multiply_float  mantissas ─║─ product ─║─ round_product ─║─ mantissa, "one bit higher"
     rsh by data     mantissa ─► align ─║─ round_aligned ─║─
     add_float       FloatAdder
 
-║ marks a register that the caller places. Mantissas are magnitudes of 17 bits with the sign beside them: products need
-no complement, and (exponent, mantissa) compares as one unsigned key.
+║ marks a register that the caller places. Mantissas are magnitudes of 17 bits, with the sign in a bit of its own. So
+products need no complement, and (exponent, mantissa) compares as one unsigned key.
 
-`LeadingBits` normalises a wide sum: 32 bits from the first 16 on that are not zero, then by fours, then by ones.
+`LeadingBits` normalises a wide sum in three steps: it selects 32 bits from the first group of 16 that is not zero, then
+shifts by fours, then by ones.
 """
 
 from __future__ import annotations
@@ -25,16 +28,19 @@ from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, SCALAR_EXPONENT_
 PRODUCT_BITS = 2 * MANTISSA_BITS
 CHUNK = 16
 ALIGN_STEPS = 5
-"""An alignment shifts by 0..31; from 18 on nothing is left of a mantissa."""
+"""An alignment shifts by 0..31; a shift of 18 or more leaves nothing of a mantissa."""
 
 
 def shift_left(value: Value, count: int) -> Value:
-    """``value << count`` in the width of ``value``."""
+    """Return ``value << count`` in the width of ``value``."""
     return Cat(Const(0, count), value)[: len(value)]
 
 
 def normalise_coarse(magnitude: Value) -> tuple[Value, Value]:
-    """``magnitude`` moved up by a multiple of 8 until its top 8 bits are not zero, and that multiple (3 bits)."""
+    """Shift ``magnitude`` left by a multiple of 8 until its top 8 bits are not zero.
+
+    The second result is that multiple, in 3 bits.
+    """
     bits = len(magnitude)
     moved, groups = magnitude, -(-bits // 8)
     count: Value = Const(0, 3)
@@ -48,7 +54,10 @@ def normalise_coarse(magnitude: Value) -> tuple[Value, Value]:
 
 
 def normalise_fine(magnitude: Value) -> tuple[Value, Value]:
-    """``magnitude`` moved up by 0..7 until its top bit is set, and the distance (3 bits). 0 moves by 7."""
+    """Shift ``magnitude`` left by 0 to 7 until its top bit is set.
+
+    The second result is the distance, in 3 bits. 0 is shifted by 7.
+    """
     moved, counts = magnitude, []
     for step in (4, 2, 1):
         empty = ~moved[-step:].any()
@@ -58,19 +67,25 @@ def normalise_fine(magnitude: Value) -> tuple[Value, Value]:
 
 
 def round_up(kept: Value, half: Value) -> Value:
-    """``kept + half``, except that all ones stay: the saturation of ``to_float`` and ``multiply_float``."""
+    """Return ``kept + half``, but keep all ones: the saturation of ``to_float`` and ``multiply_float``."""
     return (kept + (half & ~kept.all()))[: len(kept)]
 
 
 def round_product(product: Value) -> tuple[Value, Value]:
-    """Twin of ``multiply_float``: 17-bit magnitude of a 34-bit product, and whether it lies one bit higher."""
+    """Return the 17-bit magnitude of a 34-bit product, and whether it lies one bit higher.
+
+    It is the twin of ``multiply_float``.
+    """
     high = product[PRODUCT_BITS - 1]
     kept = Mux(high, product[17:34], product[16:33])
     return round_up(kept, Mux(high, product[16], product[15])), high
 
 
 def align(mantissa: Value, shift: Value) -> Value:
-    """``mantissa >> shift`` with one more bit below the point, for `round_aligned`; shifts of 32 and more give 0."""
+    """Return ``mantissa >> shift`` with one more bit below the point, for `round_aligned`.
+
+    Shifts of 32 and more give 0.
+    """
     moved: Value = Cat(Const(0, 1), mantissa)
     for step in range(ALIGN_STEPS):
         moved = Mux(shift[step], moved >> (1 << step), moved)
@@ -78,19 +93,38 @@ def align(mantissa: Value, shift: Value) -> Value:
 
 
 def round_aligned(aligned: Value) -> Value:
-    """The rounding of ``rsh``: halves up. Never overflows, because a shift of 0 leaves no half."""
+    """Round as ``rsh`` does, halves up. It cannot overflow, because a shift of 0 leaves no half."""
     return (aligned[1:] + aligned[0])[: len(aligned) - 1]
 
 
 class LeadingBits(wiring.Component):
-    """The 17 leading bits (truncated) of a wide unsigned number, and the exponent that belongs to them.
+    """Finds the 17 leading bits (truncated) of a wide unsigned number, and the exponent that belongs to them.
 
-    Parameters: ``number_bits``, at most 112.
+    It takes a number in every cycle and has no handshake. Cost for 82 bits: 383 LUT4 and 172 flip-flops.
 
-    Members: ``number``; ``value``, as many cycles later as ``latency`` says. A number a cycle; nothing starts or stops
-    it. The exponent of 0 has no meaning.
+    Parameters
+    ----------
+    number_bits : int
+        Width of the number, at most 112.
 
-    Numerics: ``model_ref.norm.square_sum``, its last three lines. 383 LUT4 and 172 flip-flops for 82 bits.
+    Members
+    -------
+    number : ``number_bits``, input
+        The number.
+    value : ``layouts.SCALAR``, output
+        Its leading bits and exponent. The exponent of 0 has no meaning.
+
+    Numerics
+    --------
+    Truncates, as the last three lines of ``model_ref.norm.square_sum``.
+
+    Latency
+    -------
+    ``latency`` = 4 cycles.
+
+    Reference
+    ---------
+    ``model_ref.norm.square_sum``.
     """
 
     latency = 4
@@ -145,9 +179,32 @@ class LeadingBits(wiring.Component):
 
 
 class FloatAdder(wiring.Component):
-    """``fixed.add_float`` of short floats that are not negative.
+    """Adds short floats that are not negative. It has no handshake.
 
-    Members: ``a``, ``b``; ``total``, once they have been the same for ``latency`` cycles. Nothing starts or stops it.
+    Parameters
+    ----------
+    None.
+
+    Members
+    -------
+    a : ``layouts.SCALAR``, input
+        A summand.
+    b : ``layouts.SCALAR``, input
+        A summand.
+    total : ``layouts.SCALAR``, output
+        Their sum, once both have been the same for ``latency`` cycles.
+
+    Numerics
+    --------
+    Exact: ``fixed.add_float``.
+
+    Latency
+    -------
+    ``latency`` = 4 cycles.
+
+    Reference
+    ---------
+    ``model_ref.fixed.add_float``.
     """
 
     latency = 4
@@ -181,7 +238,7 @@ class FloatAdder(wiring.Component):
 
 
 def scalar_signal(name: str) -> Any:
-    """A register for a short float that is not negative; cleared, so that the first producer scale is 0."""
+    """Make a register for a short float that is not negative. Reset clears it, so the first producer scale is 0."""
     return Signal(SCALAR, name=name)
 
 

@@ -1,4 +1,6 @@
-"""What RMSNorm gathers while its vectors arrive: u_k = x G_k, the largest |u_k| and the sum of squares of p = x w1.
+"""Gathers what RMSNorm needs while its vectors arrive.
+
+It computes u_k = x G_k, the largest |u_k|, and the sum of squares of p = x w1.
 
     register  1           2, 3        4        5         6             7
     x ─► magnitude ─► normalise ─► round ─┬─► X*G_k ─► round ─┬─► u (to the quantiser's memory)
@@ -6,9 +8,11 @@
                                           └─► X*w1 ──► round ─or X─► p*p ─► shift, shift ─► low half ─► high half
                                                                     7        8      9          10          11
 
-Largest keys and halves are running values, one a stream, read and replaced in the same cycle: beats of different
-streams may follow one another at once. Nothing in it ever waits: vectors are refused at the door (``i_x.ready``) while
-the statistics of those before are still untaken. Cost of an element a cycle: 5 multipliers.
+Largest keys and halves of sums are running values. Each stream has one, and it is read and replaced in the same cycle,
+so beats of different streams may follow one another without a gap. The pipeline never stalls: ``i_x.ready`` is low
+while the statistics of the vectors before have not been taken.
+
+Cost of an element a cycle: 5 multipliers.
 """
 
 from __future__ import annotations
@@ -29,34 +33,68 @@ from lutern.model_ref.norm import GAIN_LOW_BITS, KEY_EXPONENT_BIAS, X_BITS
 
 U_COUNT = 3
 U_BITS = KEY_BITS + 1
-"""An element of u: its key and its sign (top bit)."""
+"""Bits of an element of u: its key and, in the top bit, its sign."""
 SQUARE_BITS = 68
 """A square in units of x's last place: 34 bits, moved up by at most 2 * 17."""
 SQUARES_BITS = 82
 ADDRESS_BITS = 8
-"""Bits of a key that the table of reciprocals is read by."""
+"""Bits of a key that address the table of reciprocals."""
 LOW_BITS = 41
-"""The accumulator is added in two halves, one cycle apart."""
+"""Bits of the low half of the accumulator. The two halves are added one cycle apart."""
 TOP_EXPONENT = X_BITS - 1 - MANTISSA_BITS
-"""Exponent of an x of full width; each zero above x's leading bit takes one off."""
+"""Exponent of an x of full width; each zero above x's leading bit subtracts one."""
 
 
 class NormStatistics(wiring.Component):
-    """Statistics of one set of vectors after the other; a set is a vector of each active stream.
+    """Gathers the statistics of one set of vectors after the other. A set has a vector of each active stream.
 
-    Parameters: ``config`` (``results_per_cycle`` elements a beat, ``streams`` of them).
+    Parameters
+    ----------
+    config : HwConfig
+        ``results_per_cycle`` P elements a beat, ``streams`` T.
 
-    Members: ``i_x``, a vector begins at index 0 and a set ends with the last beat of ``final_stream``, which is the
-    last of the set; ``u``, ``u_valid``, ``u_stream``, ``u_index`` (P x 3 elements of u, element-major, a beat each
-    cycle); ``largest`` (3 keys) and ``squares`` of the stream that ``stream`` named a cycle before. Of all streams of a
-    set, ``largest`` is valid from the cycle after ``largest_valid`` on, ``squares`` five cycles later, or sooner;
-    ``early``, the ``leading_bits`` of each key, with ``largest_valid``. ``largest_take`` ends ``largest_valid`` and
-    opens the door to the next vector; ``largest`` holds until 5 cycles after its first beat is accepted, ``squares``
-    until 8 after.
+    Members
+    -------
+    i_x : stream of ``layouts.gathered_payload``, input
+        P elements and their gains. A vector begins at index 0. The last beat of ``final_stream`` comes last and ends
+        the set. ``|x| < 2^34``; the gains' mantissas are symmetric 12-bit numbers.
+    final_stream : ``stream_bits``, input
+        Number of the last active stream.
+    u : P x 3 elements of ``U_BITS``, output
+        The elements of u, element-major; a beat a cycle.
+    u_valid : 1 bit, output
+        ``u`` is a beat.
+    u_stream : ``stream_bits``, output
+        Its stream.
+    u_index : ``index_bits``, output
+        Its place in the vector.
+    stream : ``stream_bits``, input
+        The stream whose ``largest``, ``early`` and ``squares`` are shown a cycle later.
+    largest : 3 keys, output
+        The largest key of each u. For all streams of a set they are valid from the cycle after ``largest_valid`` until
+        5 cycles after the first beat of the next set is accepted.
+    early : 3 x 8 bits, output
+        The ``leading_bits`` of each key, with ``largest_valid``.
+    largest_valid : 1 bit, output
+        The statistics of a set are complete, except ``squares``.
+    largest_take : 1 bit, input
+        Ends ``largest_valid``; vectors of the next set are accepted from then on.
+    squares : 82 bits, output
+        Sum of squares, valid from at most five cycles after ``largest`` until 8 cycles after the first beat of the next
+        set is accepted.
 
-    Numerics: exact, ``model_ref.norm.gather``. ``|x| < 2^34``; gains' mantissas are symmetric 12-bit numbers.
+    Numerics
+    --------
+    Exact: ``model_ref.norm.gather``.
 
-    Latency: `largest_latency` from the last beat to ``largest_valid``.
+    Latency
+    -------
+    `largest_latency` cycles from the last beat to ``largest_valid``: 6 with one stream, 7 with several, and one more
+    for each doubling of P beyond 2.
+
+    Reference
+    ---------
+    ``model_ref.norm.gather`` and ``square_sum``.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -95,7 +133,7 @@ class NormStatistics(wiring.Component):
             m.d.sync += pending.eq(ends)
 
         def place(came: Value, stream: Value, stages: int) -> Value:
-            """``stages`` later and after one more: the stream of the beat that came, else the one asked for."""
+            """Return, after ``stages`` + 1 cycles, the stream of the beat that came, else the stream asked for."""
             return s.register(Mux(came, s.delay(stream, stages), self.stream)) if streams > 1 else of
 
         elements = [self._element(s, index) for index in range(self.config.results_per_cycle)]
@@ -106,7 +144,7 @@ class NormStatistics(wiring.Component):
             self.u_index.eq(s.delay(beat.index, 6)),
         ]
 
-        # Largest keys: a tree over the beat up to two, then these and the running one.
+        # Largest keys: a tree reduces the beat to two, then these are compared with the running one.
         tree = [[u[:KEY_BITS] for u in us] for us, _ in elements]
         while len(tree) > 2:
             tree = [
@@ -123,7 +161,7 @@ class NormStatistics(wiring.Component):
         keys.replace(go, Cat(*largest))
         m.d.comb += self.largest.eq(keys.value)
         waits = Signal()
-        if streams == 1:  # those of the beat that comes now: the table is read while they are compared
+        if streams == 1:  # those of the present beat: the table is read while they are compared
             now = [leading_bits(Mux(go, new, old)) for new, old in zip(largest, olds, strict=True)]
             m.d.comb += self.largest_valid.eq((go & stop) | waits)
             m.d.sync += waits.eq(self.largest_valid & ~self.largest_take)
@@ -133,7 +171,7 @@ class NormStatistics(wiring.Component):
             m.d.sync += waits.eq((go & stop) | (waits & ~self.largest_take))
         m.d.comb += self.early.eq(Cat(*now))
 
-        # Squares: halves have their own trees, the carry between them is added a cycle later.
+        # Squares: each half has its own adder tree; the carry between the halves is added a cycle later.
         halves = [(square[:LOW_BITS], square[LOW_BITS:]) for square in (self._square(s, p) for _, p in elements)]
         while len(halves) > 1:
             halves = [
@@ -156,10 +194,13 @@ class NormStatistics(wiring.Component):
         return m
 
     def _element(self, s: Stages, index: int) -> tuple[list[Value], tuple[Value, Value]]:
-        """Register 6 of one element: three of u, and p as (mantissa, how many bits its exponent lies below the top)."""
+        """Return register 6 of one element.
+
+        These are its three u, and p as (mantissa, how many bits its exponent lies below the top).
+        """
         payload = self.i_x.payload
         x = payload.x.word_select(index, X_BITS).as_signed()
-        # |x|, its carry a register later: x comes out of a FIFO, through a choice of three
+        # |x|; its carry is added a register later, because x comes from a FIFO through a multiplexer of three
         flipped, minus = s.register(Mux(x[-1], ~x, x)[: X_BITS - 1]), s.register(x[-1])
         moved, eights = normalise_coarse((flipped + minus)[: X_BITS - 1])
         negative = s.delay(minus, 2)
@@ -179,7 +220,7 @@ class NormStatistics(wiring.Component):
             products.append((rounded, high, zero, below, sign))
         us: list[Value] = []
         for rounded, high, zero, below, sign in products[1:]:
-            # exponent of X is TOP - zeros, of the gain -17 - e; the product's is their sum + 16 + high
+            # X has the exponent TOP - zeros, the gain has -17 - e; the product has their sum + 16 + high
             exponent = (TOP_EXPONENT - 1 + KEY_EXPONENT_BIAS + high - below)[:6]
             us.append(Cat(s.register(rounded), s.register(Mux(zero, 0, exponent)), sign))
         rounded, high, _, below, _ = products[0]
@@ -190,7 +231,10 @@ class NormStatistics(wiring.Component):
 
     @staticmethod
     def _square(s: Stages, p: tuple[Value, Value]) -> Value:
-        """Register 9 of one element: ``p^2`` in units of x's last place, truncated. Fine shifts first: fewer muxes."""
+        """Return register 9 of one element: ``p^2`` in units of x's last place, truncated.
+
+        Fine shifts come first, which takes fewer multiplexers.
+        """
         mantissa, distance = p
         moved: Value = Cat(Const(0, SQUARE_BITS - 2 * MANTISSA_BITS), s.register(mantissa * mantissa))
         distance = s.register(distance)
@@ -203,8 +247,28 @@ class NormStatistics(wiring.Component):
 
 
 class Running:
-    """``value`` of the stream at ``place``, for each of ``streams`` of them; `replace` writes it in the cycle in which
-    it is read. One stream: a register. More: LUT RAM. Neither is cleared."""
+    """Holds a value for each stream; `replace` writes it in the cycle in which it is read.
+
+    With one stream it is a register, otherwise LUT RAM. Reset clears neither.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the logic.
+    name : str
+        Name of the register or memory in the netlist.
+    bits : int
+        Width of a value.
+    streams : int
+        Number of values.
+    place : Value
+        The stream whose value is read and written.
+
+    Attributes
+    ----------
+    value : ``bits``
+        The present value of the stream at ``place``.
+    """
 
     def __init__(self, m: Module, name: str, bits: int, streams: int, place: Value) -> None:
         self._m, self._place, self._write = m, place, None
@@ -217,7 +281,7 @@ class Running:
         self.value = read.data
 
     def replace(self, enable: Value, value: Value) -> None:
-        """With ``enable``, ``value`` is the new one from the next cycle on."""
+        """Make ``value`` the new one from the next cycle on, if ``enable`` is 1."""
         if self._write is None:
             with self._m.If(enable):
                 self._m.d.sync += self.value.eq(value)
@@ -226,23 +290,36 @@ class Running:
 
 
 def largest_latency(config: HwConfig) -> int:
-    """Cycles from a vector's last beat until its largest keys are there; of several streams they are read again."""
+    """Return the cycles from the last beat of a vector until its largest keys are valid.
+
+    With several streams they are read from memory again, which takes one more.
+    """
     return (6 if config.streams == 1 else 7) + max(exact_log2(config.results_per_cycle) - 1, 0)
 
 
 def pick(words_of_u: Value, u_index: Value) -> Value:
-    """Word ``u_index`` (0 to 2) of three; a selection by index would become a barrel shift."""
+    """Select word ``u_index`` (0 to 2) of three. A selection by index would become a barrel shifter."""
     words = [words_of_u.word_select(index, len(words_of_u) // U_COUNT) for index in range(U_COUNT)]
     return Mux(u_index[1], words[2], Mux(u_index[0], words[1], words[0]))
 
 
 def leading_bits(mantissa: Value) -> Value:
-    """The bits of a mantissa, or of a key, that a table of reciprocals is read by."""
+    """Return the bits of a mantissa, or of a key, that address a table of reciprocals."""
     return mantissa[MANTISSA_BITS - 1 - ADDRESS_BITS : MANTISSA_BITS - 1]
 
 
 def largest_of(news: list[Value], old: Value, start: Value) -> Value:
-    """The largest of one or two new keys and of the old one, unless it is the ``start``; all compared at once."""
+    """Return the largest of new keys and an old one. All comparisons are made in parallel.
+
+    Parameters
+    ----------
+    news : list[Value]
+        One or two new keys.
+    old : Value
+        The old key.
+    start : Value
+        The old key is ignored.
+    """
     *others, last = news
     found = Mux(start | (last > old), last, old)
     for other in others:
@@ -251,5 +328,5 @@ def largest_of(news: list[Value], old: Value, start: Value) -> Value:
 
 
 def larger(a: Value, b: Value) -> Value:
-    """The larger of two keys."""
+    """Return the larger of two keys."""
     return Mux(a > b, a, b)

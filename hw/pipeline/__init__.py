@@ -1,4 +1,4 @@
-"""What every block is written with: registers, memories of vectors, and the FIFOs that hold back-pressure."""
+"""This package has the parts that every block uses: registers, memories of vectors, and FIFOs for back-pressure."""
 
 from lutern.hw.pipeline.credits import CREDITS, FIFO_BITS, ROOM, CreditFifo
 from lutern.hw.pipeline.luts import fewer, lut4, parity

@@ -1,14 +1,14 @@
-"""The end of a pipeline that never waits: a FIFO, and the room in it that nothing under way will fill.
+"""A pipeline that never stalls ends in a FIFO, and an item enters only if the FIFO will have room for it.
 
     may it enter? ─► stage █─► stage █─► ... ─► last stage ─► FIFO ─► o
           ▲                                                    │
           └──────────────────────── room ◄─────────────────────┘
 
-So no register of the pipeline needs an enable, which in a wide one is thousands of flip-flops all over the chip. Ready
-of ``o`` reaches pointers and a count.
+So no register of the pipeline needs an enable. In a wide pipeline an enable would drive thousands of flip-flops all
+over the chip. ``o.ready`` drives only the pointers and a counter.
 
-Cost: distributed RAM, 1.5 LUT4 a bit, in place of the pipeline's last register; beside it 40 LUT4, 9 CCU2C and 19
-flip-flops, and for each further part, which has pointers of its own, 32, 6 and 13.
+Cost: the FIFO is distributed RAM of 1.5 LUT4 a bit and takes the place of the pipeline's last register. Its control
+takes 40 LUT4, 9 CCU2C and 19 flip-flops. Each further part has its own pointers and adds 32, 6 and 13.
 """
 
 from __future__ import annotations
@@ -19,22 +19,47 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 CREDITS = 16
-"""Items on their way or waiting: the depth of a distributed RAM."""
+"""Most items in flight and waiting together: the depth of a distributed RAM."""
 ROOM = 2
 """Cycles from an item that leaves to one that enters in its place."""
 FIFO_BITS = 208
-"""Bits of one FIFO; a wider item lies in several, each where its bits are wanted."""
+"""Most bits of one FIFO. A wider item is split over several, so that each can be placed near its bits."""
 
 
 class CreditFifo(wiring.Component):
-    """A FIFO of ``CREDITS`` items for those that were let into a pipeline.
+    """Holds up to ``CREDITS`` items of a pipeline, and says when another one may enter it.
 
-    Members: ``room``: an item may enter the pipeline, and ``enters``: it does, in this cycle; ``i`` what leaves the
-    last stage, later or in the same cycle, as many as entered (always ready); ``o`` the same. ``part_bits``: bits of an
-    item that lie together; ``o.valid`` is of the last part, so what is looked at first comes last in ``payload``.
+    Parameters
+    ----------
+    payload : ShapeLike
+        Shape of an item.
+    part_bits : int
+        Bits of an item that share one FIFO. ``o.valid`` comes from the part with the highest bits, so the field that
+        the receiver decodes first should be the last one of ``payload``.
 
-    Latency: 1. Room is seen ``ROOM`` cycles after an item has left, so a pipeline of up to ``CREDITS`` - ``ROOM`` - 1
-    stages takes an item every cycle.
+    Members
+    -------
+    room : 1 bit, output
+        An item may enter the pipeline.
+    enters : 1 bit, input
+        An item enters the pipeline in this cycle; allowed only while ``room`` is 1.
+    i : stream of ``payload``, always ready, input
+        What leaves the last stage: each item that entered, in the same cycle or later.
+    o : stream of ``payload``, output
+        The same items.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ``latency`` = 1 cycle from ``i`` to ``o``. ``room`` rises ``ROOM`` cycles after an item has left, so a pipeline of
+    up to ``CREDITS`` - ``ROOM`` - 1 stages takes an item every cycle.
+
+    Reference
+    ---------
+    None.
     """
 
     latency = 1
@@ -57,7 +82,7 @@ class CreditFifo(wiring.Component):
         left = Signal()
         m.d.comb += self.room.eq(~used[-1])
         m.d.sync += [left.eq(self.o.valid & self.o.ready), used.eq(used + self.enters - left)]
-        for first in range(0, len(given), self.part_bits):  # all hold as many
+        for first in range(0, len(given), self.part_bits):  # all parts hold the same number of items
             part = slice(first, min(first + self.part_bits, len(given)))
             m.submodules[f"fifo_{first}"] = fifo = SyncFIFO(width=part.stop - part.start, depth=CREDITS)
             m.d.comb += [

@@ -1,4 +1,4 @@
-"""LUT4 of ECP5 that are given, where the synthesis would make trees of a fifth more of them."""
+"""Instantiates LUT4 of the ECP5 directly, where the synthesis would use a fifth more for the same tree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from amaranth.hdl import Const, Instance, Module, Signal, Value
 
 
 def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], bool | int]) -> Value:
-    """A LUT4 of ECP5 with the ``function`` of its inputs' bits, up to four."""
+    """Add one LUT4.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the LUT4.
+    inputs : Sequence[Value]
+        Its inputs, at most four.
+    function : Callable[[list[int]], bool | int]
+        What it computes of the bits of its inputs.
+    """
     table = sum(function([row >> index & 1 for index in range(len(inputs))]) << row for row in range(16))
     found = Signal()
     ports = dict(zip(("i_A", "i_B", "i_C", "i_D"), [*inputs, *[Const(0)] * (4 - len(inputs))], strict=True))
@@ -17,7 +27,19 @@ def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], boo
 
 
 def fewer(m: Module, values: Sequence[Value], count: int, function: Callable[[list[int]], bool | int]) -> list[Value]:
-    """At most ``count`` values that ``function``, which is associative, makes of LUT4 of up to four at a time."""
+    """Combine values with LUT4 until few are left, and return these.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the LUT4.
+    values : Sequence[Value]
+        The values.
+    count : int
+        Most values that may be left.
+    function : Callable[[list[int]], bool | int]
+        An associative function of up to four bits.
+    """
     left = list(values)
     while len(left) > count:
         taken = min(4, len(left) - count + 1)
@@ -26,7 +48,7 @@ def fewer(m: Module, values: Sequence[Value], count: int, function: Callable[[li
 
 
 def parity(values: list[int]) -> int:
-    """The exclusive or of bits."""
+    """Return the exclusive or of bits."""
     return sum(values) % 2
 
 

@@ -1,9 +1,10 @@
-"""A skid buffer: cuts the path of ready, costs no cycle.
+"""A skid buffer registers ``ready`` and costs no cycle of latency.
 
-    i ─┬───────────────► o        nothing held: straight through
-       └─► held ───────► o        o was not ready: one item waits here, and i is told a cycle later
+    i ─┬───────────────► o        nothing is held: the item goes straight through
+       └─► held ───────► o        o was not ready: the item is held, and i sees ready fall a cycle later
 
-Ready of ``i`` is a register, so no path of ready signals goes through. One register a payload bit and one multiplexer.
+``i.ready`` is a register, so no combinational path of ready passes through. Cost: a flip-flop and a multiplexer for
+each bit of the payload.
 """
 
 from __future__ import annotations
@@ -14,11 +15,31 @@ from amaranth.lib.wiring import In, Out
 
 
 class Skid(wiring.Component):
-    """A register for one item between two streams, used only while ``o`` is not ready.
+    """Holds one item between two streams while ``o`` is not ready.
 
-    Members: ``i``, ``o`` streams of ``payload``.
+    Parameters
+    ----------
+    payload : ShapeLike
+        Shape of an item.
 
-    Latency: 0. While ``o`` waits, one more item is taken from ``i``.
+    Members
+    -------
+    i : stream of ``payload``, input
+        The items.
+    o : stream of ``payload``, output
+        The same items.
+
+    Numerics
+    --------
+    None.
+
+    Latency
+    -------
+    ``latency`` = 0 cycles. While ``o`` is not ready, one more item is accepted at ``i``.
+
+    Reference
+    ---------
+    None.
     """
 
     latency = 0

@@ -1,7 +1,7 @@
-"""Registers of a pipeline that never waits, and what else blocks are written with.
+"""Pipeline registers without an enable, and small helpers that all blocks use.
 
 Every arithmetic block of Lutern is a chain of registers without an enable, so an item reaches its end ``latency``
-cycles after it entered. It enters only where it has room at the end, in the FIFO of ``hw/pipeline/credits.py``.
+cycles after it entered. An item enters only when the FIFO at the end has room for it (``hw/pipeline/credits.py``).
 """
 
 from __future__ import annotations
@@ -15,14 +15,30 @@ from lutern.hw.pipeline.shifts import spread
 
 
 class Stages:
-    """Registers of one block: ``register`` delays by one cycle, ``delay`` by several."""
+    """Adds pipeline registers to a module: ``register`` delays a value by one cycle, ``delay`` by several.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the registers, in domain ``sync``.
+    """
 
     def __init__(self, m: Module) -> None:
         self._m = m
         self._count = 0
 
     def register(self, value: ValueLike, name: str | None = None, *, reset_less: bool = True) -> Any:
-        """``value`` one cycle later, of the same shape."""
+        """Return ``value`` one cycle later, in the same shape.
+
+        Parameters
+        ----------
+        value : ValueLike
+            What is delayed.
+        name : str | None
+            Name of the register in the netlist.
+        reset_less : bool
+            Reset does not clear the register.
+        """
         value = Value.cast(value)
         self._count += 1
         held = Signal(value.shape(), name=name or f"stage_{self._count}", reset_less=reset_less)
@@ -30,20 +46,43 @@ class Stages:
         return held
 
     def delay(self, value: ValueLike, stages: int, name: str | None = None, *, reset_less: bool = True) -> Any:
-        """``value`` that many cycles later."""
+        """Return ``value`` after ``stages`` cycles.
+
+        Parameters
+        ----------
+        value : ValueLike
+            What is delayed.
+        stages : int
+            Number of registers.
+        name : str | None
+            Prefix of their names.
+        reset_less : bool
+            Reset does not clear the registers.
+        """
         delayed: Any = Value.cast(value)
         for index in range(stages):
             delayed = self.register(delayed, f"{name}_{index + 1}" if name else None, reset_less=reset_less)
         return delayed
 
     def valid(self, accepted: ValueLike, stages: int) -> Any:
-        """The valid bit that travels along; cleared by reset."""
+        """Return the valid bit of an accepted item after ``stages`` cycles; reset clears it."""
         return self.delay(accepted, stages, "valid", reset_less=False)
 
 
 def own_register(m: Module, value: ValueLike, *, cells: bool) -> Any:
-    """``value`` a cycle later, in flip-flops that the synthesis does not share with others that hold the same: what a
-    signal drives all over the chip gets such registers here and there. ``cells``: of ECP5; else like any other."""
+    """Return ``value`` a cycle later, in flip-flops that the synthesis does not merge with equal ones.
+
+    A signal with a high fan-out over the whole chip gets several such copies, each near its loads.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the flip-flops, in domain ``sync``.
+    value : ValueLike
+        What is registered.
+    cells : bool
+        Instantiate flip-flops of the ECP5. Otherwise an ordinary register is made.
+    """
     value = Value.cast(value)
     held = Signal(value.shape(), name="own", reset_less=True)
     if not cells:
@@ -66,20 +105,25 @@ def own_register(m: Module, value: ValueLike, *, cells: bool) -> Any:
 
 
 def saturate(value: Value, bits: int) -> Value:
-    """Twin of ``fixed.saturate``: signed ``value`` clamped to ``bits`` signed bits, symmetric."""
+    """Clamp signed ``value`` to the symmetric range of ``bits`` signed bits, as ``model_ref.fixed.saturate`` does."""
     sign = value[-1]
     limit = Cat(Const(1, 1), (~sign).replicate(bits - 2), sign)
     return Mux(beyond(value, bits), limit, value[:bits])[:bits].as_signed()
 
 
 def beyond(value: Value, bits: int) -> Value:
-    """Whether ``saturate(value, bits)`` changes signed ``value``, which has at least ``bits`` bits. No carry chain: the
-    bits from the sign of the result on differ, or the value is the one below the least."""
+    """Return whether ``saturate(value, bits)`` would change a signed value of at least ``bits`` bits.
+
+    There is no carry chain: either the bits from the result's sign on differ, or the value is one below the least.
+    """
     return spread(value[bits - 1 :]) | (value[-1] & ~value[: bits - 1].any())
 
 
 def exceeds(value: Value, limit: int) -> Value:
-    """``value > limit``, of unsigned numbers: a LUT for three bits, where a comparison has a carry chain."""
+    """Return ``value > limit`` for unsigned numbers.
+
+    It takes one LUT4 for three bits, while a comparison would take a carry chain.
+    """
     assert limit >= 0
     found: Value = Const(0)
     for index in range(len(value)):
@@ -88,19 +132,29 @@ def exceeds(value: Value, limit: int) -> Value:
 
 
 def magnitude(value: Value) -> Value:
-    """``|value|`` of a symmetric signed value, one bit narrower than the value."""
+    """Return ``|value|`` of a symmetric signed value, one bit narrower than the value."""
     return Mux(value[-1], -value, value)[: len(value) - 1]
 
 
 def pack(values: Sequence[Value]) -> Value:
-    """Equal-width values as one flat vector, the first in the lowest bits (an ArrayLayout confuses ABC9's names)."""
+    """Join values of equal width to one flat vector, the first one in the lowest bits.
+
+    An ArrayLayout in its place would give names that ABC9 confuses.
+    """
     return Cat(*[value[: len(value)] for value in values])
 
 
 def join_streams(m: Module, output: Any, input_: Any) -> None:
-    """Join an output stream to an input stream of the same payload; unequal payloads are refused.
+    """Connect an output stream to an input stream of the same payload; a TypeError refuses other payloads.
 
-    (``wiring.connect`` compares widths only.)
+    ``wiring.connect`` would compare only the widths.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the connection.
+    output, input_
+        The streams, as interfaces.
     """
     if output.signature.members["payload"].shape != input_.signature.members["payload"].shape:
         raise TypeError(

@@ -1,4 +1,4 @@
-"""A register for each stream: one register of a single stream, else a distributed RAM read without delay."""
+"""A register with one value for each stream: a plain register for one stream, else a distributed RAM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,21 @@ from lutern.hw.pipeline.vectors import new_memory
 
 
 class StreamRegister:
-    """``bits`` for each of ``config.streams`` streams: ``read`` once, ``write`` once. Reset clears nothing."""
+    """Holds a value for each of ``config.streams`` streams; reset does not clear it.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the register.
+    config : HwConfig
+        ``streams`` is the number of values.
+    name : str
+        Name of the register or memory in the netlist.
+    bits : int
+        Width of a value.
+
+    `read` and `write` may be called once each: every call adds logic to the only port of its kind.
+    """
 
     def __init__(self, m: Module, config: HwConfig, name: str, bits: int) -> None:
         self._m = m
@@ -22,14 +36,24 @@ class StreamRegister:
         self._write, self._read = memory.write_port(), memory.read_port(domain="comb")
 
     def read(self, stream: ValueLike) -> Value:
-        """What the stream's register holds now."""
+        """Return the present value of a stream, in the same cycle."""
         if self._register is not None:
             return self._register
         self._m.d.comb += self._read.addr.eq(stream)
         return Value.cast(self._read.data)
 
     def write(self, stream: ValueLike, enable: ValueLike, value: ValueLike) -> None:
-        """What it holds from the next cycle on."""
+        """Set the value of a stream from the next cycle on, if ``enable`` is 1.
+
+        Parameters
+        ----------
+        stream : ValueLike
+            The stream.
+        enable : ValueLike
+            The value is written in this cycle.
+        value : ValueLike
+            The new value.
+        """
         if self._register is not None:
             with self._m.If(enable):
                 self._m.d.sync += self._register.eq(value)

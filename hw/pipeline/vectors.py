@@ -1,10 +1,12 @@
-"""Memories that hold one vector in P-beats for each stream: h, z, gates, the newest S.
+"""Memories that hold one vector in P-beats for each stream: h, z, the gates, the newest S.
 
-    place = index of the beat, and above it, of several streams, the stream; below it where beats are no power of two,
-            so that no place is left unused
+    place = index of the beat (low bits), stream (high bits)
+            stream (low bits), index of the beat (high bits)    if the number of beats is no power of two
 
-Their owners never read what is written in the same cycle, or do not use it, and say so to the synthesis: for a read
-that must see the old word, yosys would put a comparator of addresses and a multiplexer behind a block RAM.
+The second order leaves no place unused. With one stream, a place is the index of the beat.
+
+No block uses a word that it reads in the cycle in which the same word is written, and the attribute ``no_rw_check``
+declares this to yosys. Without it, yosys would add an address comparator and a multiplexer to each block RAM.
 """
 
 from __future__ import annotations
@@ -22,28 +24,36 @@ from lutern.hw.pipeline.stages import Stages
 def new_memory(
     shape: ShapeLike, depth: int, init: Sequence[int] = (), attrs: Mapping[str, str | int] | None = None
 ) -> Any:
-    """An Amaranth memory; ``attrs`` are attributes that yosys reads, such as ``no_rw_check`` and ``ram_style``."""
+    """Make an Amaranth memory.
+
+    Parameters
+    ----------
+    shape, depth, init
+        As for ``amaranth.lib.memory.Memory``.
+    attrs : Mapping[str, str | int] | None
+        Attributes that yosys reads, such as ``no_rw_check`` and ``ram_style``.
+    """
     return Memory(shape=shape, depth=depth, init=[*init], attrs=cast(Any, dict(attrs or {})))
 
 
 def _beats(config: HwConfig) -> tuple[int, int]:
-    """Beats of the longest vector, and the bits that count them."""
+    """Return the beats of the longest vector, and the bits of an index of a beat."""
     beats = -(-config.max_width // config.results_per_cycle)
     return beats, max(1, (beats - 1).bit_length())
 
 
 def vector_memory(config: HwConfig, bits: int) -> Any:
-    """Memory of P x ``bits`` at every place."""
+    """Make a memory that has P x ``bits`` at every place."""
     return beats_memory(config, bits, place_count(config, _beats(config)[0]))
 
 
 def in_luts(config: HwConfig, depth: int) -> bool:
-    """Whether a memory of that depth leaves the block RAMs to the trits."""
+    """Return whether a memory of this depth is made of LUTs, to leave the block RAMs to the trits."""
     return config.source == "resident" and depth <= config.lut_ram_depth
 
 
 def beats_memory(config: HwConfig, bits: int, depth: int) -> Any:
-    """Memory of ``depth`` times P x ``bits``."""
+    """Make a memory of ``depth`` words, each of P x ``bits``."""
     attrs: dict[str, str | int] = {"no_rw_check": 1}
     if in_luts(config, depth):
         attrs["ram_style"] = "distributed"
@@ -51,7 +61,21 @@ def beats_memory(config: HwConfig, bits: int, depth: int) -> Any:
 
 
 def read_register(m: Module, memory: Any, address: Value, enable: ValueLike = 1) -> Signal:
-    """The word at ``address``, one cycle later: a synchronous port in the form in which yosys obeys ``no_rw_check``."""
+    """Return the word at ``address`` one cycle later.
+
+    It is a synchronous port written in the only form in which yosys obeys ``no_rw_check``.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the port.
+    memory
+        A memory of `new_memory`.
+    address : Value
+        The address of the word.
+    enable : ValueLike
+        The word is read; otherwise the last one stays.
+    """
     port = memory.read_port(domain="comb")
     data = Signal.like(port.data, reset_less=True)
     m.d.comb += port.addr.eq(address)
@@ -61,8 +85,24 @@ def read_register(m: Module, memory: Any, address: Value, enable: ValueLike = 1)
 
 
 def read_ahead_of_register(m: Module, config: HwConfig, stages: Stages, memory: Any, address: Value) -> Value:
-    """The word at ``address`` of a ``beats_memory``, to be held by a register two cycles after the address: a memory of
-    LUTs has a register ahead of it, a block RAM is one, and slow."""
+    """Return the word at ``address`` of a ``beats_memory``, for a register two cycles after the address.
+
+    The result must go to a register without further logic. A memory of LUTs has its own register at the address. A
+    block RAM has its register at the output, and that output is slow.
+
+    Parameters
+    ----------
+    m : Module
+        The module that gets the port.
+    config : HwConfig
+        The machine, which decides whether the memory is made of LUTs.
+    stages : Stages
+        The registers of the block.
+    memory
+        A ``beats_memory``.
+    address : Value
+        The address of the word.
+    """
     if not in_luts(config, memory.depth):
         return read_register(m, memory, address)
     port = memory.read_port(domain="comb")
@@ -71,12 +111,12 @@ def read_ahead_of_register(m: Module, config: HwConfig, stages: Stages, memory: 
 
 
 def place_of(config: HwConfig, payload: Any) -> Value:
-    """The place of a beat, from its ``index`` and ``stream``."""
+    """Return the place of a beat from the ``index`` and ``stream`` of its payload."""
     return place_at(config, payload.index, payload.stream)
 
 
 def place_at(config: HwConfig, index: Value, stream: Value) -> Value:
-    """The place of a beat of a stream."""
+    """Return the place of the beat ``index`` of a stream."""
     index = index[: _beats(config)[1]]
     if config.streams == 1:
         return Cat(index)
@@ -84,28 +124,28 @@ def place_at(config: HwConfig, index: Value, stream: Value) -> Value:
 
 
 def _stream_is_low(config: HwConfig) -> bool:
-    """Whether the stream is the low part of a place."""
+    """Return whether the low bits of a place are the stream."""
     beats, index_bits = _beats(config)
     return config.streams > 1 and beats != 1 << index_bits
 
 
 def place_count(config: HwConfig, beats: int) -> int:
-    """Places of a vector of so many beats for every stream."""
+    """Return how many places a vector of ``beats`` beats has, for all streams together."""
     return config.streams * beats
 
 
 def place_bits(config: HwConfig) -> int:
-    """Bits of a place."""
+    """Return the width of a place."""
     return _beats(config)[1] + (config.stream_bits if config.streams > 1 else 0)
 
 
 def index_of(config: HwConfig, place: Value) -> Value:
-    """The index in a place."""
+    """Return the index of the beat in a place."""
     return place[config.stream_bits :] if _stream_is_low(config) else place[: _beats(config)[1]]
 
 
 def stream_of(config: HwConfig, place: Value) -> Value:
-    """The stream in a place; 0 if there is only one."""
+    """Return the stream in a place; 0 if the machine has one stream."""
     if config.streams == 1:
         return Const(0, 1)
     return place[: config.stream_bits] if _stream_is_low(config) else place[_beats(config)[1] :]

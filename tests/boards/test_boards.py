@@ -196,7 +196,7 @@ def test_sdram_preset_without_sdram() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "s", sdram)
         with pytest.raises(
-            LuternError, match="preset s reads words of 16 bits from SDR SDRAM, ECP5-5G evaluation board has no m"
+            LuternError, match="preset s reads words of 16 bits from SDR SDRAM, but ECP5-5G evaluation board has no m"
         ):
             BOARDS["ecp5-evn"].config("s")
 
@@ -205,8 +205,8 @@ def test_sdram_preset_with_ddr3() -> None:
     with pytest.raises(LuternError) as error:
         BOARDS["ecpix5-85f"].config("sdram-x32")
     assert str(error.value) == (
-        "preset sdram-x32 reads words of 32 bits from SDR SDRAM, ECPIX-5 85F has DDR3 x16 of 512 MiB; choose one of "
-        "resident-85f, ddr3-x16, ddr3-x16-25f, host, host-45f, host-85f."
+        "preset sdram-x32 reads words of 32 bits from SDR SDRAM, but ECPIX-5 85F has DDR3 x16 of 512 MiB; choose one "
+        "of resident-85f, ddr3-x16, ddr3-x16-25f, host, host-45f, host-85f."
     )
 
 
@@ -214,7 +214,7 @@ def test_a_port_is_no_part_of_a_board() -> None:
     wide = PRESETS["stream-x16"].with_(name="p", memory="port", word_bytes=8, rows=5, columns=8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "p", wide)
-        with pytest.raises(LuternError, match="preset p reads words of 64 bits at a port, where a design of your own"):
+        with pytest.raises(LuternError, match="preset p reads words of 64 bits at a port, to which your own design"):
             BOARDS["ulx3s-85f"].config("p")
 
 
@@ -300,7 +300,7 @@ def test_clock_that_makes_no_rate() -> None:
         with pytest.raises(LuternError) as error:
             link.rate_at(clock_hz)
         assert str(error.value) == (
-            f"a clock of {clock_hz / 1e6:g} MHz makes no rate of this board's link within 2% and in 8 cycles or more a "
+            f"a clock of {clock_hz / 1e6:g} MHz makes no rate of this board's link within 2% at 8 cycles or more a "
             "bit; choose a frequency near a multiple of 1 MHz, from 8 MHz on."
         )
 
@@ -327,7 +327,7 @@ def test_sdram_system(name: str, preset: str, pin_count: int, bits: int) -> None
 
 def test_sdram_of_another_width() -> None:
     with pytest.raises(
-        LuternError, match=r"sdram-x16 reads words of 16 bits, the SDR SDRAM of Colorlight i5 has words of 32;"
+        LuternError, match=r"sdram-x16 reads words of 16 bits, but the SDR SDRAM of Colorlight i5 has words of 32;"
     ):
         BOARDS["colorlight-i5"].config("sdram-x16")
 

@@ -229,8 +229,8 @@ def test_clock_out_of_range(memory_hz: int) -> None:
     with pytest.raises(LuternError) as error:
         BOARDS["ecpix5-85f"].config("ddr3-x16", memory_hz=memory_hz)
     assert str(error.value) == (
-        f"a memory clock of {memory_hz / 1e6:g} MHz is asked for, and the DDR3 interface of ECP5 takes 48 to 200 MHz, "
-        "half of the part's; choose a --memory-frequency in that range."
+        f"a memory clock of {memory_hz / 1e6:g} MHz is asked for, but the DDR3 interface of ECP5 takes 48 to 200 MHz "
+        "(half of the part's); choose a --memory-frequency in that range."
     )
     check_memory_clock(LOWEST_HZ)
     check_memory_clock(HIGHEST_HZ)
@@ -240,7 +240,7 @@ def test_memory_clock_without_ddr3() -> None:
     with pytest.raises(LuternError) as error:
         BOARDS["ecpix5-85f"].config("host", memory_hz=75_000_000)
     assert str(error.value) == (
-        "a memory clock of 75 MHz is given, and preset host has no DDR3; leave --memory-frequency out."
+        "a memory clock of 75 MHz is given, but preset host has no DDR3; leave --memory-frequency out."
     )
 
 
@@ -248,7 +248,7 @@ def test_ddr3_preset_without_ddr3() -> None:
     with pytest.raises(LuternError) as error:
         BOARDS["ulx3s-85f"].config("ddr3-x16")
     assert str(error.value) == (
-        "preset ddr3-x16 reads words of 128 bits from DDR3, ULX3S 85F has SDR SDRAM x16 of 32 MiB; choose one of "
+        "preset ddr3-x16 reads words of 128 bits from DDR3, but ULX3S 85F has SDR SDRAM x16 of 32 MiB; choose one of "
         "resident-85f, sdram-x16, host, host-45f, host-85f."
     )
 
@@ -257,7 +257,7 @@ def test_preset_of_a_larger_memory() -> None:
     with pytest.raises(LuternError) as error:
         BOARDS["orangecrab-25f"].config("ddr3-x16")
     assert str(error.value) == (
-        "preset ddr3-x16 uses 512 MiB, OrangeCrab r0.2 25F has a DDR3L x16 of 128 MiB; choose one of resident-25f, "
+        "preset ddr3-x16 uses 512 MiB, but OrangeCrab r0.2 25F has a DDR3L x16 of 128 MiB; choose one of resident-25f, "
         "ddr3-x16-25f, host."
     )
 

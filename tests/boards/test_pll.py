@@ -53,12 +53,12 @@ def test_presets_are_exact(preset: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ((25 * MHZ, 5, 80, 1, (4,)), "the phase detector would be at 5.000 MHz, ECP5 takes 10 to 400"),
-        ((25 * MHZ, 1, 1, 10, (4,)), "the VCO would be at 250.000 MHz, ECP5 takes 400 to 800"),
+        ((25 * MHZ, 5, 80, 1, (4,)), "the phase detector would be at 5.000 MHz, but ECP5 takes 10 to 400"),
+        ((25 * MHZ, 1, 1, 10, (4,)), "the VCO would be at 250.000 MHz, but ECP5 takes 400 to 800"),
         ((25 * MHZ, 1, 4, 9, (4,)), "the VCO would be at 900.000 MHz"),
-        ((25 * MHZ, 1, 20, 1, (1,)), "the feedback output would be at 500.000 MHz, ECP5 takes 3.125 to 400"),
+        ((25 * MHZ, 1, 20, 1, (1,)), "the feedback output would be at 500.000 MHz, but ECP5 takes 3.125 to 400"),
         ((25 * MHZ, 1, 1, 20, (1,)), "output 0 would be at 500.000 MHz"),
-        ((5 * MHZ, 1, 10, 10, (5,)), "the input would be at 5.000 MHz, ECP5 takes 8 to 400"),
+        ((5 * MHZ, 1, 10, 10, (5,)), "the input would be at 5.000 MHz, but ECP5 takes 8 to 400"),
     ],
 )
 def test_out_of_range(fields: tuple[int, int, int, int, tuple[int, ...]], text: str) -> None:
@@ -69,7 +69,7 @@ def test_out_of_range(fields: tuple[int, int, int, int, tuple[int, ...]], text: 
 def test_what_cannot_be_made() -> None:
     with pytest.raises(LuternError, match=r"^PLL: no dividers make 500 MHz of 25 MHz to 0\.5%; choose other"):
         plan_pll(25 * MHZ, 500 * MHZ)
-    with pytest.raises(LuternError, match=r"^PLL: the input is at 5 MHz, ECP5 takes 8 to 400\.$"):
+    with pytest.raises(LuternError, match=r"^PLL: the input is at 5 MHz, but ECP5 takes 8 to 400\.$"):
         plan_pll(5 * MHZ, 75 * MHZ)
 
 

@@ -175,7 +175,7 @@ def test_selftest_and_cycles(machine: Registers, folder: Path, monkeypatch: pyte
         (
             "selftest",
             "--on axi:/dev/uio9@0",
-            "1 bases were given, and the machine has 2 AXI4 ports; give one for each.",
+            "1 bases were given, but the machine has 2 AXI4 ports; give one for each.",
         ),
         ("selftest", "--on axi:/dev/uio9@0,4097", "the words of port 1 begin at 0x1001; give a multiple of 4,096 so "),
         (
@@ -196,5 +196,7 @@ def test_no_machine() -> None:
     ):
         command("selftest", "--on", "axi:/dev/uio999@0x1000")
     done = lutern("selftest", "--on", "axi:/dev/zero@0x1000")
-    sentence = "register 0 is 0x00000000, that of a Lutern machine 0x4e52544c; give the address of its AXI4-Lite slave."
+    sentence = (
+        "register 0 is 0x00000000, but that of a Lutern machine is 0x4e52544c; give the address of its AXI4-Lite slave."
+    )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"lutern: {sentence}\n")

@@ -33,19 +33,19 @@ def run(*arguments: str) -> Finished:
         (("--board", "ulx3s-25f", "--model", "demo"), "demo does not fit ulx3s-25f: the model needs 407,"),
         (
             ("--board", "ecp5-evn", "--preset", "sdram-x16"),
-            "preset sdram-x16 reads words of 16 bits from SDR SDRAM, ECP5-5G evaluation board has no memory; choose ",
+            "preset sdram-x16 reads words of 16 bits from SDR SDRAM, but ECP5-5G evaluation board has no memory; ",
         ),
         (
             ("--board", "ulx3s-25f", "--preset", "sdram-x32"),
-            "preset sdram-x32 reads words of 32 bits, the SDR SDRAM of ULX3S 25F has words of 16; choose sdram-x16, ",
+            "preset sdram-x32 reads words of 32 bits, but the SDR SDRAM of ULX3S 25F has words of 16; choose sdram",
         ),
         (
             ("--board", "ecpix5-85f", "--preset", "ddr3-x16", "--memory-frequency", "40"),
-            "a memory clock of 40 MHz is asked for, and the DDR3 interface of ECP5 takes 48 to 200 MHz",
+            "a memory clock of 40 MHz is asked for, but the DDR3 interface of ECP5 takes 48 to 200 MHz",
         ),
         (
             ("--board", "ulx3s-25f", "--preset", "tiny", "--memory-frequency", "75"),
-            "a memory clock of 75 MHz is given, and preset tiny has no DDR3; leave --memory-frequency out.",
+            "a memory clock of 75 MHz is given, but preset tiny has no DDR3; leave --memory-frequency out.",
         ),
         (("--board", "ulx3s-25f", "--preset", "tiny", "--frequency", "500"), "PLL: no dividers make 500 MHz of "),
         (

@@ -89,7 +89,9 @@ def test_what_a_session_refuses() -> None:
         session.config = config
         deep = ModelConfig(vocab_size=37, hidden_size=4, num_hidden_layers=30, intermediate_size=4)
         session.program = lay_out(integer_weights(random_checkpoint(deep, SEED)), config)
-        with pytest.raises(LuternError, match=r"^a token of this model has 213 phases, the counters of tiny-four hold"):
+        with pytest.raises(
+            LuternError, match=r"^a token of this model has 213 phases, but the counters of tiny-four hold"
+        ):
             session.counters()
 
 

@@ -92,8 +92,8 @@ def test_bases_and_errors() -> None:
 @pytest.mark.parametrize(
     ("bases", "sizes", "needed", "sentence"),
     [
-        ([0x1000], None, 0, "1 bases were given, and the machine has 2 AXI4 ports; give one for each."),
-        ([0, MIB], [MIB] * 3, 0, "3 sizes of memory were given, and the machine has 2 AXI4 ports; give one for each."),
+        ([0x1000], None, 0, "1 bases were given, but the machine has 2 AXI4 ports; give one for each."),
+        ([0, MIB], [MIB] * 3, 0, "3 sizes of memory were given, but the machine has 2 AXI4 ports; give one for each."),
         (
             [0x1000, 0x1F800],
             None,
@@ -116,7 +116,7 @@ def test_bases_and_errors() -> None:
             [0, 4 * MIB],
             [4 * MIB, MIB],
             2 * MIB,
-            "port 1 has 1,048,576 bytes of memory, and its share of the image is 2,097,152; give every port as much, "
+            "port 1 has 1,048,576 bytes of memory, but its share of the image is 2,097,152; give every port as much, "
             "for a word is striped over all of them.",
         ),
         (
@@ -138,7 +138,9 @@ def test_wrong_places(bases: list[int], sizes: list[int] | None, needed: int, se
 def test_another_device() -> None:
     machine = Machine()
     machine.others[NAME_AT] = 0xFFFFFFFF
-    with pytest.raises(LuternError, match=r"^register 0 is 0xffffffff, that of a Lutern machine 0x4e52544c; give the "):
+    with pytest.raises(
+        LuternError, match=r"^register 0 is 0xffffffff, but that of a Lutern machine is 0x4e52544c; give the "
+    ):
         link(machine)
     assert not machine.poked
 
@@ -161,8 +163,11 @@ def test_no_device(tmp_path: Path) -> None:
     missing, file = tmp_path / "uio0", tmp_path / "file"
     file.write_bytes(bytes(4096))
     for path, sentence in (
-        (missing, f"{missing} cannot be opened (No such file or directory); {mend}, and see that you may write it."),
-        (tmp_path, f"{tmp_path} cannot be opened (Is a directory); {mend}, and see that you may write it."),
+        (
+            missing,
+            f"{missing} cannot be opened (No such file or directory); {mend}, and make sure that you may write to it.",
+        ),
+        (tmp_path, f"{tmp_path} cannot be opened (Is a directory); {mend}, and make sure that you may write to it."),
         (file, f"{file} is no device; {mend}."),
         ("/dev/null", f"/dev/null cannot be mapped ([Errno 19] No such device); {mend}."),
     ):

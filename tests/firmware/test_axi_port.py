@@ -149,7 +149,7 @@ def test_room(monkeypatch: pytest.MonkeyPatch, memory: Path) -> None:
         ),
         (
             "0x1000,0x9000+4096",
-            f"port 1 has 4,096 bytes of memory, and its share of the image is {needed:,}; give every",
+            f"port 1 has 4,096 bytes of memory, but its share of the image is {needed:,}; give every",
         ),
         ("0x1000,0x1f000", f"{memory} cannot be mapped: {needed:,} bytes at 0x1f000 (mmap length is greater than file"),
     ):
@@ -160,7 +160,7 @@ def test_room(monkeypatch: pytest.MonkeyPatch, memory: Path) -> None:
     ):
         port(monkeypatch, "0x1000,0x9000", Path("/no/memory"))
     with pytest.raises(
-        LuternError, match=r"^1 bases were given, and the machine has 2 AXI4 ports; give one for each\.$"
+        LuternError, match=r"^1 bases were given, but the machine has 2 AXI4 ports; give one for each\.$"
     ):
         port(monkeypatch, "0x1000")
 

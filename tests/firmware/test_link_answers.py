@@ -50,16 +50,18 @@ def test_lengths(opcode: Opcode) -> None:
         return
     assert Client(Chip(bytes(wanted))).transact(opcode, command) == bytes(wanted)
     for size in {0, wanted - 1, wanted + 1, wanted + 2} - {wanted, -1}:
-        with pytest.raises(LinkError, match=rf"answered {opcode.name} with {size} bytes, {wanted} are wanted; use"):
+        with pytest.raises(
+            LinkError, match=rf"answered {opcode.name} with {size} bytes, but {wanted} are expected; use"
+        ):
             Client(Chip(bytes(size))).transact(opcode, command)
 
 
 def test_many_commands_at_once() -> None:
-    with pytest.raises(LinkError, match="answered WRITE with 3 bytes, 4 are wanted"):
+    with pytest.raises(LinkError, match="answered WRITE with 3 bytes, but 4 are expected"):
         list(Client(Chip(bytes(3))).transact_all(Opcode.WRITE, [bytes(8)] * 3))
 
 
 @pytest.mark.parametrize("info", [b"", b"\x05", b"\x05\x00", b"\x05\x00" + bytes(100)])
 def test_another_version_is_named_whatever_the_rest(info: bytes) -> None:
-    with pytest.raises(LinkError, match=rf"speaks protocol version {5 if info else 0}, this program version"):
+    with pytest.raises(LinkError, match=rf"speaks protocol version {5 if info else 0}, but this program version"):
         check_version(info)

@@ -393,7 +393,7 @@ def test_another_version_is_refused() -> None:
     with pytest.raises(LinkError) as error:
         Client(Newer()).transact(Opcode.RUN)
     assert str(error.value) == (
-        f"The board speaks protocol version {PROTOCOL_VERSION + 1}, this program version {PROTOCOL_VERSION}; "
+        f"The board speaks protocol version {PROTOCOL_VERSION + 1}, but this program version {PROTOCOL_VERSION}; "
         "use gateware and program of the same release."
     )
 

@@ -61,7 +61,7 @@ def test_a_short_fifo_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_rate_too_high_is_refused() -> None:
-    with pytest.raises(LuternError, match="takes 4 cycles; choose a rate that gives it 8 or more"):
+    with pytest.raises(LuternError, match="takes 4 cycles; choose a baud rate at which it takes 8 or more"):
         Uart(4)
 
 

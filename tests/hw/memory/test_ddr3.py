@@ -45,8 +45,10 @@ def test_ddr3_memory(pause: str) -> None:
 
 def test_bad_input() -> None:
     with pytest.raises(
-        LuternError, match=r"bench has words of 8 bytes, a burst of the memory part has 16; choose a pr"
+        LuternError, match=r"bench has words of 8 bytes, but a burst of the memory part has 16; choose a pr"
     ):
         ddr3_memory(HwConfig("bench", **{**VALUES, "word_bytes": 8, "rows": 5}), timings())
-    with pytest.raises(LuternError, match=r"bench has 256 words of memory, the memory part has 128; choose a smaller"):
+    with pytest.raises(
+        LuternError, match=r"bench has 256 words of memory, but the memory part has 128; choose a smaller"
+    ):
         ddr3_memory(HwConfig("bench", **{**VALUES, "memory_words": 256}), timings())

@@ -165,5 +165,5 @@ def test_bad_input() -> None:
         ddr3_part("X")
     with pytest.raises(LuternError, match=r"is asked to run at 500 MHz, its data sheet ends at 400 MHz with CL 6; cho"):
         ddr3_part("MT41K64M16").timings(250e6)
-    with pytest.raises(LuternError, match="9 refreshes together are asked of MT41K64M16; DDR3 lets 1 to 8 wait"):
+    with pytest.raises(LuternError, match="MT41K64M16 is asked for 9 refreshes together; DDR3 allows 1 to 8"):
         ddr3_part("MT41K64M16").timings(75e6, 9)

@@ -103,9 +103,9 @@ def test_share_of_the_peak(part_name: str, group: int, wanted: float, mib: int) 
 
 def test_bad_input() -> None:
     config = HwConfig("wide", rows=10, columns=4, source="streamed", memory="sdram", word_bytes=4, memory_words=1 << 22)
-    with pytest.raises(LuternError, match="of 4 bytes, the memory part is 16 bits wide; choose a preset of 2-byte"):
+    with pytest.raises(LuternError, match="of 4 bytes, but the memory part is 16 bits wide; choose a preset of 2-byte"):
         sdram_memory(config, any_part(16))
-    with pytest.raises(LuternError, match="has 4,194,304 words of memory, the memory part has 2,097,152; choose"):
+    with pytest.raises(LuternError, match="has 4,194,304 words of memory, but the memory part has 2,097,152; choose"):
         sdram_memory(config, any_part(32))
     wide = config.with_(word_bytes=8, columns=16)
     for make in (Top, lambda config: SerialTop(config, LOWEST_DIVISOR)):
