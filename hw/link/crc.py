@@ -1,6 +1,6 @@
 """CRC-32C of bytes, as ``protocol.crc32c``; ``start`` takes a cycle of its own before the first byte.
 
-Cost: 66 LUT4 and 32 flip-flops. ``amaranth.lib.crc``, which may start with its first byte, takes 157 LUT4.
+Cost: 102 LUT4 and 32 flip-flops. ``amaranth.lib.crc``, which may start with its first byte, takes 157 LUT4.
 """
 
 from amaranth.hdl import Cat, Elaboratable, Module, Signal
