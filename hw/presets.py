@@ -53,7 +53,7 @@ PRESETS = {
             gain_fifo_groups=48,
             clock_hz=65_000_000,
         ),
-        # As much as an 85F holds; the open router does not find a way for all of its wires (docs/engine.md).
+        # As much as an 85F holds; the open router finds no way for all of its wires (docs/decisions/012-lanes.md).
         HwConfig(
             "resident-1024",
             rows=32,

@@ -98,6 +98,7 @@ def violations(source: str, package: str) -> list[str]:
     if folder == "tests":
         of_others |= {
             "fuzz_answers",
+            "documents",
             "fuzz_mutations",
             "fuzz_targets",
             "kernel_cases",
