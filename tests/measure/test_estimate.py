@@ -62,11 +62,11 @@ def test_placed_luts_of_a_preset_that_is_left_out(name: str) -> None:
     assert predict(fitted, row.config) * factor == pytest.approx(row.placed, rel=0.12)
 
 
-def test_builds_of_the_readme() -> None:
+def test_documented_builds() -> None:
     """LUT within 10 % of what the bitstreams took, block RAM and multipliers equal."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
     rows = re.findall(
-        r"\| ULX3S \w+ \| ([\w-]+) \| \d+ \| ([\d,]+) \(\d+ %\) \| [\d,]+ \| (\d+) of \d+ \| (\d+) \|", readme
+        r"\| ULX3S \w+ \| ([\w-]+) \| \d+ \| ([\d,]+) \(\d+ %\) \| [\d,]+ \| (\d+) of \d+ \| (\d+) \|", page
     )
     assert len(rows) >= 3
     for name, luts, block_rams, multipliers in rows:
