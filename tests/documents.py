@@ -32,6 +32,7 @@ PAGES += sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.
 DOCUMENTS = [*PAGES, ROOT / "Makefile", ROOT / "pyproject.toml"]
 OTHER_SUFFIXES = (".cpp", ".h", ".json", ".sv", ".v", ".vlt")
 FENCE = re.compile(r"^ *```(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+WORD = re.compile(r"[A-Za-z_]\w*")
 SPAN = re.compile(r"(`+)([^`]+)\1")
 
 
@@ -74,30 +75,39 @@ class Source:
     """The bases of each class, by name."""
 
 
-def _words(node: ast.AST) -> Iterator[str]:
-    """The names that a node of a syntax tree brings."""
-    for field in ("id", "attr", "arg", "name", "asname", "module"):
-        name = getattr(node, field, None)
-        if isinstance(name, str):
-            yield from name.split(".")
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Every statement of a file; expressions are not looked into, which is most of the time."""
+    for node in body:
+        yield node
+        for field in ("body", "orelse", "finalbody"):
+            yield from _statements(getattr(node, field, []))
+        for handler in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+            yield from _statements(handler.body)
+
+
+def _strings(path: Path, tree: ast.Module, docstrings: set[int]) -> Iterator[Passage]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.lineno not in docstrings:
+            yield Passage(path, node.lineno, node.value, is_message=True)
 
 
 @cache
 def read_source(path: Path) -> Source:
     text = path.read_text()
-    docstrings, strings, words, classes = {}, [], set(), {}
-    for node in ast.walk(ast.parse(text)):
-        words.update(_words(node))
+    tree = ast.parse(text)
+    lines = text.splitlines()
+    docstrings, classes = [], {}
+    for node in _statements(tree.body):
         if isinstance(node, ast.ClassDef):
             classes[node.name] = tuple(base.id for base in node.bases if isinstance(base, ast.Name))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            docstrings[node.value] = Passage(path, node.lineno, node.value.value)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
-            strings.append(Passage(path, node.lineno, node.value, is_message=True))
-            words.update(re.findall(r"\w+", node.value))
-    lines = enumerate(text.splitlines(), 1)
-    comments = tuple(Passage(path, line, code.partition("#")[2]) for line, code in lines if "#" in code)
-    return Source(tuple(docstrings.values()), comments, tuple(strings), frozenset(words), classes)
+            docstrings.append(Passage(path, node.lineno, node.value.value))
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    code = "\n".join(line.partition(" #")[0] for line in lines if not line.lstrip().startswith("#"))
+    comments = [Passage(path, number, line.partition("#")[2]) for number, line in enumerate(lines, 1) if "#" in line]
+    speaks = ROOT / "tests" not in path.parents and ("`lutern" in code or "docs/" in code)
+    strings = _strings(path, tree, {passage.line for passage in docstrings}) if speaks else ()
+    return Source(tuple(docstrings), tuple(comments), tuple(strings), frozenset(WORD.findall(code)), classes)
 
 
 @cache
@@ -112,13 +122,13 @@ def passages() -> tuple[Passage, ...]:
 
 @cache
 def messages() -> tuple[Passage, ...]:
-    """What the program says, and whatever other strings it has."""
-    return tuple(text for path in SOURCES if ROOT / "tests" not in path.parents for text in read_source(path).strings)
+    """Strings of the sources that name a page or a command, and of the same files all others."""
+    return tuple(text for path in SOURCES for text in read_source(path).strings)
 
 
 @cache
 def code_words() -> frozenset[str]:
-    """Every name and every word of a string of the code; of files that are not Python, every word.
+    """Every word of the code without docstrings and comments; of files that are not Python, every word.
 
     But for the tests of documents, which have names that there are not.
     """
@@ -131,9 +141,9 @@ def code_words() -> frozenset[str]:
             for path in (ROOT / folder).rglob(f"*{suffix}"):
                 if ROOT / "tests" / "data" in path.parents:
                     continue
-                found.update(re.findall(r"\w+", path.read_text()))
+                found.update(WORD.findall(path.read_text()))
     for name in ("pyproject.toml", "Makefile"):
-        found.update(re.findall(r"\w+", (ROOT / name).read_text()))
+        found.update(WORD.findall((ROOT / name).read_text()))
     return frozenset(found)
 
 
