@@ -179,6 +179,24 @@ def test_every_page_is_linked() -> None:
         )
 
 
+def test_presets_are_those_of_the_page() -> None:
+    page = (ROOT / "docs" / "engine.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
+    said = {row[0]: row[1:] for row in rows if row[0] in PRESETS and len(row) == 12}
+    for name, config in PRESETS.items():
+        sizes = (config.lanes, config.results_per_cycle, config.codes_per_cycle, config.streams)
+        limits = (f"{config.max_width:,}", f"{config.max_vocab:,}", f"{config.clock_hz / 1e6:g}")
+        wanted = [config.source, config.memory, str(8 * config.word_bytes), *map(str, sizes), config.state, *limits]
+        assert said.get(name) == wanted, f"docs/engine.md: {name} is {wanted}"
+
+
+def test_boards_are_on_their_page() -> None:
+    """A range of boards is named by its first and its last: `ulx3s-12f` ... `ulx3s-85f`."""
+    page = (ROOT / "docs" / "boards.md").read_text()
+    absent = [name for name in BOARDS if f"`{name.rpartition('-')[0] or name}" not in page]
+    assert not absent, f"docs/boards.md does not name {absent}"
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
