@@ -59,6 +59,8 @@ NAMES = {path.name for path in ROOT.rglob("*.*") if ".venv" not in path.parts}
 
 PLACEHOLDERS = {"boards/NAME.py", "lutern.X"}
 """What a reader is to put another name for."""
+GENERATED = re.compile(r"(?:\.\./)*(?:contributing\.md|changelog\.md|security\.md|api/\w+\.md|token\.svg)")
+"""Pages and pictures that are made with the site of the documents, and are no files."""
 FOREIGN = {
     *("peripheral_reset", "peripheral_aresetn", "proc_sys_reset"),  # Vivado
     *("uio_pdrv_genirq", "save_to_disk", "weight_quant", "memory_libmap"),  # Linux, datasets, the published code, yosys
@@ -116,7 +118,7 @@ def anchor(heading: str) -> str:
 def missing(passage: Passage) -> Iterator[tuple[int, str]]:
     """Offset, and what a passage names that does not exist."""
     checks: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
-        (PATH, lambda path: path in PLACEHOLDERS or (ROOT / path).exists()),
+        (PATH, lambda path: path in PLACEHOLDERS or bool(GENERATED.fullmatch(path)) or (ROOT / path).exists()),
         (MACHINE, lambda name: name in PRESETS),
         (BOARD, lambda name: name in BOARDS),
     )
@@ -156,7 +158,7 @@ def broken(page: Passage) -> Iterator[tuple[int, str]]:
     """Offset and target of the links of a page that lead to no file or no heading of this project."""
     for match in LINK.finditer(page.text):
         target, _, name = match[1].partition("#")
-        if ":" in target:
+        if ":" in target or GENERATED.fullmatch(target):
             continue
         file = (page.path.parent / target).resolve() if target else page.path
         if not file.exists() or (name and name not in map(anchor, headings(file))):
