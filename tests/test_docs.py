@@ -55,7 +55,7 @@ BOARD = re.compile(
 SECTION = re.compile(r'(docs/[\w/-]+\.md)[`)]*,? \(?"([^"]+)"')
 """A section of a page by its heading: docs/engine.md, "Cycles"."""
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-NAMES = {path.name for path in ROOT.rglob("*.*") if ".venv" not in path.parts}
+NAMES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")}
 
 PLACEHOLDERS = {"boards/NAME.py", "lutern.X"}
 """What a reader is to put another name for."""
