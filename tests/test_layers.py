@@ -97,6 +97,7 @@ def violations(source: str, package: str) -> list[str]:
     of_others = of_others.union(*(import_names(extra) for extra in EXTRAS.get(folder, ())))
     if folder == "tests":
         of_others |= {
+            "documents",
             "fuzz_answers",
             "fuzz_mutations",
             "fuzz_targets",

@@ -1,7 +1,7 @@
 """From a plan to a bitstream with the real tools: kept by content, resumed, whole or not there.
 
 Most quick tests build a chip without a machine (``echo.py``): PLL, serial line and lamps of a ULX3S 25F; one builds a
-whole system, the smallest. The slow ones build those of README's table.
+whole system, the smallest. The slow ones build those of docs/measuring.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lutern.model_ref.output_files import UNFINISHED
 BOARD = BOARDS["ulx3s-25f"]
 ECHO = Path(__file__).with_name("echo.py")
 ROWS = (("ulx3s-85f", "resident-85f"), ("ulx3s-85f", "sdram-x16"), ("ulx3s-25f", "sdram-x16"))
-"""Boards and machines of README's table of bitstreams."""
+"""Boards and machines of docs/measuring.md, "Bitstreams"."""
 FILES = {"top.bit", "top.config", "nextpnr.json", "report.json", "manifest.json", "floorplan.svg", "build.log", SEAL}
 
 
@@ -263,7 +263,7 @@ def test_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("board", "machine"), ROWS)
 def test_rows_of_the_table(board: str, machine: str) -> None:
-    """README's bitstreams; each step is kept by its digest, so a second run takes seconds."""
+    """Bitstreams of docs/measuring.md; each step is kept by its digest, so a second run takes seconds."""
     plan = make_plan(BOARDS[board], BOARDS[board].config(machine))
     built = build(plan, [1], lambda done, total, what: None)
     check_bitstream(built, plan.board.fpga.idcode, 10_000)

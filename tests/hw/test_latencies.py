@@ -1,8 +1,11 @@
-"""The table of latencies in docs/engine.md says what the blocks do; each block's own test holds it to its latency."""
+"""Latencies of docs/engine.md and of docstrings are those of the blocks; the test of a block holds it to its own."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,10 @@ from lutern.hw.residual import Residual
 from lutern.hw.scale import SumScale
 from lutern.hw.ternary import TernaryUnit
 
-PAGE = (Path(__file__).parents[2] / "docs" / "engine.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "engine.md").read_text()
+STATED = re.compile(r"\bLatency: (\d+)\b(?! \*)|``latency`` = (\d+)\b")
+"""The latency of a class in its docstring."""
 RESULTS = (1, 2, 4, 8)
 
 
@@ -88,3 +94,22 @@ def test_barrier() -> None:
     least, most = (sum(others) + block + norm + codes for block in (min(blocks), max(blocks)))
     terms = [*map(str, others), f"{{{', '.join(map(str, blocks))}}}", str(norm), str(codes)]
     assert f"{' + '.join(terms)} = {least} to {most} cycles" in PAGE
+
+
+def stated() -> Iterator[tuple[str, str, int]]:
+    """Module, class and latency of the docstrings that give one to a class with one latency."""
+    for path in sorted((ROOT / "hw").rglob("*.py")):
+        module = ".".join(("lutern", *path.relative_to(ROOT).with_suffix("").parts))
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and (found := STATED.search(ast.get_docstring(node) or "")):
+                yield module, node.name, int(found[1] or found[2])
+
+
+def test_docstrings() -> None:
+    compared = 0
+    for module, name, latency in stated():
+        fixed = getattr(getattr(importlib.import_module(module), name), "latency", None)
+        if isinstance(fixed, int):
+            assert latency == fixed, f"{module}.{name}: its docstring says {latency}, it is {fixed}"
+            compared += 1
+    assert compared >= 12

@@ -62,17 +62,51 @@ def test_placed_luts_of_a_preset_that_is_left_out(name: str) -> None:
     assert predict(fitted, row.config) * factor == pytest.approx(row.placed, rel=0.12)
 
 
-def test_builds_of_the_readme() -> None:
+def test_documented_builds() -> None:
     """LUT within 10 % of what the bitstreams took, block RAM and multipliers equal."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
     rows = re.findall(
-        r"\| ULX3S \w+ \| ([\w-]+) \| \d+ \| ([\d,]+) \(\d+ %\) \| [\d,]+ \| (\d+) of \d+ \| (\d+) \|", readme
+        r"\| ULX3S \w+ \| ([\w-]+) \| \d+ \| ([\d,]+) \(\d+ %\) \| [\d,]+ \| (\d+) of \d+ \| (\d+) \|", page
     )
     assert len(rows) >= 3
     for name, luts, block_rams, multipliers in rows:
         found = resources(preset(name))
         assert found.placed_luts == pytest.approx(int(luts.replace(",", "")), rel=0.10), name
         assert (found.block_rams, found.multipliers) == (int(block_rams), int(multipliers)), name
+
+
+ROOT = Path(__file__).parents[2]
+SMALL = ModelConfig(vocab_size=38, hidden_size=128, num_hidden_layers=3, intermediate_size=192)
+"""The shape of demo-small."""
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "pages"),
+    [
+        ("resident-85f", DEMO, ("README.md", "docs/measuring.md")),
+        ("resident-1024", DEMO, ("docs/measuring.md", "docs/decisions/012-lanes.md")),
+        ("resident-25f", SMALL, ("docs/measuring.md",)),
+        ("stream-x16", DEMO, ("docs/measuring.md", "docs/decisions/007-one-record-stream.md")),
+    ],
+)
+def test_documented_cycles(name: str, model: ModelConfig, pages: tuple[str, ...]) -> None:
+    """Of a machine with its memory on the chip, where the cycle model is exact; README says tokens a second, too."""
+    found = estimate(model, preset(name), baud=BAUD)
+    for page in pages:
+        text = (ROOT / page).read_text()
+        assert f"{found.cycles:,}" in text, f"{page} does not give the {found.cycles:,} cycles of {name}"
+        if page == "README.md":
+            assert f"{found.tokens_per_second:,.0f} tokens/s" in text
+
+
+def test_documented_tokens_from_ddr3() -> None:
+    """README's figures of 370M, and of the machine's logic."""
+    board = BOARDS["ecpix5-85f"]
+    config = board.config("ddr3-x16")
+    found, used = estimate(PUBLISHED["370m"], config, baud=BAUD), resources(config)
+    text = (ROOT / "README.md").read_text()
+    assert f"{found.tokens_per_second:.2f} tokens/s, {100 * found.share:.1f} % of what the memory" in text
+    assert f"{used.placed_luts:,.0f} of {board.fpga.luts:,} LUT" in text
 
 
 def test_a_device_is_no_faster_than_memory_and_lanes() -> None:

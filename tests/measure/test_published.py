@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +33,17 @@ def test_the_paper_s_rate_is_of_13b_and_projected() -> None:
 def test_figures_of_a_model_are_together() -> None:
     groups = [model for model, _ in groupby(figure.model for figure in PUBLISHED_FIGURES)]
     assert len(groups) == len(set(groups))
+
+
+def test_the_page_of_comparison() -> None:
+    """Rates and grades of others in docs/comparison.md are those of the table of figures, and every system is there."""
+    page = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
+    others = [row for row in rows if len(row) == 7 and row[0] not in ("system", "**Lutern**") and "---" not in row[0]]
+    assert len(others) >= 9
+    for name, _, _, rates, grades, *_ in others:
+        for rate, grade in zip(rates.split(";"), grades.split(";"), strict=False):
+            found = float(rate.split(" of ")[0].replace(",", ""))
+            known = {(figure.tokens_per_second, figure.grade) for figure in PUBLISHED_FIGURES if figure.who == name}
+            assert (found, grade.strip()) in known, f"docs/comparison.md: {name} {rate} {grade}, not of {known}"
+    assert {row[0] for row in others} >= {figure.who for figure in PUBLISHED_FIGURES} - {"TeLLMe v1"}
