@@ -1,7 +1,7 @@
 """Pages of the site that are no files of docs/, and links that leave it.
 
     CONTRIBUTING.md, CHANGELOG.md, SECURITY.md ─► pages of those names
-    lutern/__init__.py, hw/ ────────────────────► pages of the reference: what is public, block by block
+    lutern/__init__.py, hw/ ────────────────────► docs/reference/: what is public, block by block
     measure/token_picture.py ───────────────────► token.svg
     docs/ ──────────────────────────────────────► pages that mkdocs.yml does not name, put where they belong
 
@@ -24,13 +24,10 @@ from lutern.measure.token_picture import token_picture
 ROOT = Path(__file__).parents[2]
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 OUTSIDE["README.md"] = "index.md"
-FAMILIES = {
-    "engine": ("hw", "The blocks that compute, and those that feed them."),
-    "link": ("hw/link", "From bytes of a serial line or an AXI4-Lite slave to commands and answers."),
-    "memory": ("hw/memory", "Where words come from: block RAM, SDRAM, DDR3, AXI4, a port, the host."),
-    "norm": ("hw/norm", "Statistics, scalar and quantiser of a vector."),
-    "pipeline": ("hw/pipeline", "What the other blocks are written with."),
-}
+PICTURE = "token.svg"
+MARK = re.compile(r"^<!-- (components of|names of|picture of) (\S+)(?: token)? -->$", re.MULTILINE)
+"""Where a page has what is made here; elsewhere the page is read without it."""
+FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -63,9 +60,7 @@ def _section(items: list[Any], title: str) -> list[Any]:
 def on_files(files: Files, config: Any) -> Files:
     """Add what is made here."""
     pages = {page: (ROOT / name).read_text() for name, page in OUTSIDE.items() if name != "README.md"}
-    pages["api/lutern.md"] = _front_door()
-    pages |= {f"api/{name}.md": _family(name, *family) for name, family in FAMILIES.items()}
-    pages["token.svg"] = token_picture(lutern.load("demo").config, lutern.preset("resident-85f"))
+    pages[PICTURE] = token_picture(lutern.load("demo").config, lutern.preset("resident-85f"))
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
@@ -79,10 +74,7 @@ def _front_door() -> str:
         for node in tree.body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_MODULES"
     )
-    text = (
-        "# The package lutern\n\nAll that `import lutern` names. [From Python](../python.md) shows how it is used.\n\n"
-    )
-    return text + "\n".join(f"::: {module}.{name}\n" for module, names in modules.items() for name in names)
+    return "\n".join(f"::: {module}.{name}\n" for module, names in modules.items() for name in names)
 
 
 def _components(path: Path) -> list[str]:
@@ -96,9 +88,9 @@ def _components(path: Path) -> list[str]:
     ]
 
 
-def _family(name: str, folder: str, sentence: str) -> str:
-    """A page with the components of every file of a folder, each below what the file says of itself."""
-    text = f"# {name.capitalize()}\n\n{sentence} Words: [glossary](../glossary.md).\n\n"
+def _family(folder: str) -> str:
+    """The components of every file of a folder, each below what the file says of itself."""
+    text = ""
     for path in sorted((ROOT / folder).glob("*.py")):
         if classes := _components(path):
             module = ".".join(("lutern", *path.relative_to(ROOT).with_suffix("").parts))
@@ -122,4 +114,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             return text
         return f"{mark}[{text}]({posixpath.relpath(found, posixpath.dirname(place) or '.')}{anchor or ''})"
 
-    return LINK.sub(inside, markdown)
+    prose = (text if text.startswith("```") else LINK.sub(inside, text) for text in FENCE.split(markdown))
+    return MARK.sub(_made, "".join(prose))
+
+
+def _made(match: re.Match[str]) -> str:
+    """What a mark of a page stands for."""
+    kind, name = match.groups()
+    if kind == "components of":
+        return _family(name)
+    return _front_door() if kind == "names of" else f"![One token: its phases, and a layer's matrices]({PICTURE})"
