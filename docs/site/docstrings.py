@@ -41,8 +41,13 @@ def _items(body: str) -> str:
         if named and re.fullmatch(r"[\w`*., ]+", named[1]) and len(named[1]) < 60:
             names = ", ".join(f"`{name.strip(' `')}`" for name in named[1].split(","))
             lines.append(f"- {names}: {named[2] or ''}".rstrip())
+        elif line.startswith(" "):
+            begins = lines and lines[-1].startswith("- ") and line.strip()[:1].isupper()
+            if begins and lines[-1][-1].isalnum():  # shape and direction, then a sentence
+                lines[-1] += "."
+            lines.append("    " + line.strip())
         else:
-            lines.append("    " + line.strip() if line.startswith(" ") else line)
+            lines.append(line)
     return "\n".join(lines)
 
 
