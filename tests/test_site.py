@@ -29,11 +29,11 @@ def loaded(name: str) -> ModuleType:
 
 def test_sections_of_hardware_become_markdown() -> None:
     text = (
-        "A block.\n\nParameters\n----------\nshape\n    its size\n\nMembers\n-------\ni, o : streams\n    Of values.\n"
+        "Block.\n\nParameters\n----------\nshape\n    its size\n\nMembers\n-------\ni, o : streams\n    Of values.\n"
         "\nLatency\n-------\n3 cycles.\n\na ─► b\n     └─► c"
     )
     assert loaded("docstrings").markdown(text) == (
-        "A block.\n\n**Parameters**\n\n- `shape`:\n    its size\n\n**Members**\n\n- `i`, `o`: streams.\n    Of values.\n"
+        "Block.\n\n**Parameters**\n\n- `shape`:\n    its size\n\n**Members**\n\n- `i`, `o`: streams.\n    Of values.\n"
         "\n**Latency**\n\n3 cycles.\n\n    a ─► b\n         └─► c\n\n"
     )
 
