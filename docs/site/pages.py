@@ -34,7 +34,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 def on_config(config: Any) -> Any:
     """Name the pages of docs/ that mkdocs.yml does not name."""
     named = set(_names(config["nav"]))
-    for path in sorted((ROOT / "docs").rglob("*.md")):
+    for path in sorted((ROOT / "docs").rglob("*.md"), key=lambda path: (path.stem != "README", path)):
         name = path.relative_to(ROOT / "docs").as_posix()
         if name not in named:
             section = "Decisions" if name.startswith("decisions/") else "How it works"
