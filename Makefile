@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses 2 --dist worksteal
 
-.PHONY: help demo bench test test-all coverage lint format types clean
+.PHONY: help demo bench test test-all coverage docs lint format types clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -37,6 +37,9 @@ test-all: $(VENV)/installed-test-build lint types ## the slow tests too; those o
 coverage: $(VENV)/installed-test-build ## the quick tests, and in build/coverage/ the lines that they reach
 	$(PYTEST) -m "not slow" --cov --cov-report=html --cov-report=term
 
+docs: $(VENV)/installed-docs build/typing/lutern/__init__.py ## the site in build/site/index.html; every link of it is checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 lint: | $(VENV)/installed-test ## ruff: rules, and whether all is formatted
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -62,8 +65,9 @@ build/typing/lutern/__init__.py:
 # Each stamp installs the project editable with its extras, again whenever a dependency or a pin changes.
 $(VENV)/installed-base:       EXTRAS :=
 $(VENV)/installed-test:       EXTRAS := [test,report]
-$(VENV)/installed-test-build: EXTRAS := [test,build,report]
-$(VENV)/installed-base $(VENV)/installed-test $(VENV)/installed-test-build: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+$(VENV)/installed-test-build: EXTRAS := [test,build,report,docs]
+$(VENV)/installed-docs:       EXTRAS := [docs]
+$(VENV)/installed-base $(VENV)/installed-test $(VENV)/installed-test-build $(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(PIP) setuptools
 	$(PIP) --no-build-isolation --editable '.$(EXTRAS)'
 	@touch $@

@@ -29,6 +29,7 @@ PURPOSE_OF_EXTRA = {
     "build": "bitstreams",
     "report": "lutern report",
     "train": "lutern train",
+    "docs": "make docs",
     "data": "lutern train, data sets in .parquet and .arrow",
 }
 PIPE_COLUMNS = 10_000

@@ -44,6 +44,7 @@ EXTRAS = {
     "boards": {"build"},
     "sim": {"test"},
     "measure": {"test", "report"},
+    "examples": {"test", "build"},
     "tests": {"test", "train", "data", "build", "report", "ddr3-check", "fuzz"},
 }
 

@@ -41,7 +41,7 @@ def test_tests_refuse_a_space_in_the_path(target: str, folder: Path) -> None:
     assert list(folder.iterdir()) == [folder / "Makefile"]
 
 
-@pytest.mark.parametrize("target", ["help", "demo", "bench", "lint", "format", "types", "clean"])
+@pytest.mark.parametrize("target", ["help", "demo", "bench", "docs", "lint", "format", "types", "clean"])
 def test_all_else_takes_a_space_in_the_path(target: str, folder: Path) -> None:
     """No command names the folder: relative paths have no space."""
     for name in ("pyproject.toml", "constraints.txt"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +19,6 @@ from lutern.model_ref.synthetic import random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.pty_board import PtyBoard
-from processes import run
 
 ROOT = Path(__file__).parents[2]
 PAGE, README = ((ROOT / name).read_text() for name in ("docs/python.md", "README.md"))
@@ -75,11 +73,3 @@ def test_every_name_is_on_the_page() -> None:
 def test_every_name_on_the_page_is_there() -> None:
     for name in set(re.findall(r"\blutern\.(\w+)", " ".join(re.findall(r"`[^`]+`", PROSE)))) - {"X"}:
         assert name in lutern.__all__, name
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
-def test_examples(name: str, folder: Path, tmp_path: Path) -> None:
-    """Each runs far from the checkout, with a small model and machine."""
-    done = run([sys.executable, ROOT / "examples" / name, folder, "tiny"], cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "equal the integer model's" in done.stdout and "tiny" in done.stdout

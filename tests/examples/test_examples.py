@@ -1,0 +1,80 @@
+"""Every example runs as its first lines say, and what the examples of a block and a board show is looked at."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from lutern.boards.build import make_plan
+from lutern.hw.presets import preset
+from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+from processes import run
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+SEED = 9
+SAID = {
+    "compare.py": r"tiny: 432 logits equal the integer model's\nrelative RMS error against float32 0\.\d{4};",
+    "generate.py": r"tiny: [\d,]+ cycles a token, [\d,]+ tokens/s at its clock\n[\d,]+ values equal the integer",
+    "own_block.py": r"SquaredRelu equals its model, with a latency of 4 cycles$",
+    "own_board.py": r'tiny at 75 MHz, link at 1,000,000 baud\nLOCATE COMP "clk25_0__io" SITE "P3";[^$]*netlist: [1-9]',
+    "quantise.py": r"524,288 bytes of float32 are 26,215 bytes of trits; 31\.\d% are zero\n256 sums, .* are exact",
+}
+"""What each example prints, as a regular expression."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small random checkpoint with letters and a space."""
+    save_checkpoint(tmp_path / "model", CONFIG, random_checkpoint(CONFIG, SEED).tensors)
+    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
+    (tmp_path / "model" / "tokenizer.json").write_text(tokenizer.to_json())
+    return tmp_path / "model"
+
+
+def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """An example as a module, which the simulator's Python finds by its name, too."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return importlib.import_module(name)
+
+
+def test_every_example_is_here() -> None:
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == sorted(SAID)
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_runs(name: str, folder: Path, tmp_path: Path) -> None:
+    """Each runs far from the checkout; those that take a model and a machine, with small ones."""
+    arguments = [folder, "tiny"] if name in ("compare.py", "generate.py") else []
+    done = run([sys.executable, EXAMPLES / name, *arguments], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(SAID[name], done.stdout.strip()), done.stdout
+
+
+def test_block_with_a_wrong_limit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bench of the example has its own copy of the model, so the component alone is wrong here."""
+    block = loaded("own_block", monkeypatch)
+    monkeypatch.setattr(block, "LIMIT", block.LIMIT - 1)
+    with pytest.raises(AssertionError, match=r"squared_relu: index \d+, cycle \d+: got 0x.* seed 3"):
+        block.check(shift=8, seed=3)
+
+
+def test_block_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded("own_block", monkeypatch).check(pause="random", count=200, seed=4)
+
+
+def test_board_has_its_pins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without synthesis: the constraints name every pin, and the link's rate is one of the bridge."""
+    board = loaded("own_board", monkeypatch).BOARD
+    plan = make_plan(board, board.config("tiny"))
+    assert plan.config.rows == preset("tiny").rows and plan.baud == 1_000_000
+    for pin in "P3 H18 J17 U16 U17 U18 V17".split():
+        assert f'SITE "{pin}"' in plan.constraints
