@@ -1,4 +1,4 @@
-"""The cycle model: when everything of a pass happens, from shapes and the latencies of the blocks.
+"""The cycle model: when everything in a pass happens, computed from shapes and the latencies of the blocks.
 
     words ─► router ─┬► trit FIFO ─► beats ─► ternary unit ─► sums ─► scale ─► mlgru, glu, residual ─┐
     beats (resident) ┘                            ▲                                                  │
@@ -7,10 +7,10 @@
                                             codes ◄── quantiser ◄── R = 127 / largest ◄──── norm ◄───┘
 
 The only rules are "a cycle later than", "when both are there" and "one a cycle", so every time is a maximum of sums. A
-pass is worked through in the order of its operations; words are read when one that comes of them is asked for. The
-readers run ahead into the next pass, so some passes are worked through, and the last one counts. Beats, row groups and
-layers that repeat are jumped over (``steady.py``). docs/engine.md says the same in words. Tests hold the RTL to it,
-cycle by cycle. It assumes on-chip memory (a word a cycle) and a host that takes tokens at once.
+pass is computed in the order of its operations; words are read when something made from them is needed. The readers
+run ahead into the next pass, so several passes are computed, and the last one counts. Beats, row groups and layers that
+repeat are jumped over (``steady.py``). docs/engine.md describes the same in words. Tests compare the RTL with it, cycle
+by cycle. It assumes on-chip memory (a word a cycle) and a host that takes tokens at once.
 
 Times are cycles from the start of the first pass. Cost: see ``token_cycles``.
 """
@@ -57,16 +57,16 @@ from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 
-I_AFTER_F = 3  # cycles between the last beat of F and the first of I: its z is written
-G_AFTER_FEW = WRITTEN + 1  # cycles between the last beat of I and the first of G, of few beats: S is written
-I_AFTER_I = WRITTEN - S_READ + 1  # cycles between two of the same index that are chained: the state is written
-UP_AFTER_GATE = GATE_WRITTEN + 1  # cycles from a beat of GATE in glu to that of UP in scale: its gate is written
+I_AFTER_F = 3  # cycles between the last beat of F and the first of I, so that its z is written
+G_AFTER_FEW = WRITTEN + 1  # the same of I and a G of few beats, so that S is written
+I_AFTER_I = WRITTEN - S_READ + 1  # cycles between two chained beats of the same index, so that S is written
+UP_AFTER_GATE = GATE_WRITTEN + 1  # cycles from a beat of GATE in glu to UP's in scale: the gate is written
 PAUSE = 100_000
-"""Cycles ahead of a pass that the host begins: all that can be read ahead has been."""
+"""Cycles before a pass that the host begins: enough for the readers to read all that they can."""
 PASSES = 32
-"""Most passes that are worked through until the readers are as far ahead as they stay; three do, mostly."""
+"""Most passes that are computed until the readers are as far ahead as they stay; mostly it takes three."""
 SHORT_GROUP = 48
-"""Beats of a row group that are worked through sooner than jumped over."""
+"""Most beats of a row group for which computing each is faster than jumping."""
 _LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
 _TIMES = (
     "taken",
@@ -91,7 +91,7 @@ _TIMES = (
 
 @dataclass
 class TokenCycles:
-    """``cycles`` from a token to the next; ``beats`` of the ternary unit; ``words`` that the memory gave."""
+    """``cycles`` from one token to the next, ``beats`` of the ternary unit, and ``words`` that the memory gave."""
 
     cycles: int
     beats: int
@@ -100,16 +100,17 @@ class TokenCycles:
 
 @dataclass
 class PhaseCycles:
-    """``cycles`` and ``beats`` of a phase of a pass, as ``hw/counters.py`` divides it."""
+    """``cycles`` and ``beats`` of one phase of a pass; the phases are those of ``hw/counters.py``."""
 
     cycles: int
     beats: int
 
 
 class PassModel:
-    """Passes of a model on a machine, ``streams`` tokens each; ``chained``: of one prompt, each pass a run.
+    """Passes of a model on a machine; each takes ``streams`` tokens.
 
-    ``embedding_bits``: of an element of the model's embedding table.
+    ``chained``: the streams are tokens of one prompt, and each pass is a run. ``embedding_bits``: bits of an element of
+    the model's embedding table.
     """
 
     def __init__(
@@ -129,8 +130,8 @@ class PassModel:
         self.resident = hw_config.source == "resident"
         self.largest_latency = largest_latency(hw_config)
         self.head_latency = Head.latency_of(hw_config)
-        # from words to groups and beats
-        # Of the resident latencies one cycle is that in which the readers are let go.
+        # The way from words to groups and beats.
+        # The resident latencies include the cycle in which the readers are released.
         self.reader: Reader | ReaderAhead = (
             ReaderAhead(CREDITS, ResidentMemory.latency - 1) if self.resident else Reader()
         )
@@ -142,7 +143,7 @@ class PassModel:
         self.op_accepted = 0
         self.trits = Fifo(hw_config.trit_fifo_words, self._read_word)
         self.gains = Supply(hw_config, self._read_word, self._next_supply)
-        # A row is read from the second cycle after it was asked for, its first word after all of its steps.
+        # A row is read from the second cycle after its request on; its first word comes after all of its steps.
         steps = side_steps(hw_config)
         row_latency = ResidentMemory.row_latency_of(hw_config) - 1 - steps
         self.row_reader = Checked(ReaderAhead(FETCHED, row_latency, room=1, steps=steps), check_words(hw_config))
@@ -156,14 +157,14 @@ class PassModel:
         stages = ("quantise", "engine", "results", "supply", "gains")
         self.queues = {name: Fifo(QUEUE_DEPTH, self._read_word) for name in stages}
         self.popped = dict.fromkeys(self.queues, -1)
-        # pipelines
+        # Pipelines.
         self.ternary_latency = TernaryUnit.latency_of(hw_config)
         self.scale = Pipe(SumScale.latency)
         self.blocks = {"mlgru": Pipe(Mlgru.latency), "glu": Pipe(Glu.latency), "residual": Pipe(Residual.latency)}
         self.codes = ReaderAhead(CREDITS, CodeMemory.read_latency_of(hw_config))
         self.row_slot = Slot()
         self.state = StateTimes(hw_config, self.sizes, streams, chained, self.reader.close)
-        # state of the stages
+        # State of the stages.
         self.scalar_idle = 0
         self.last_read = 0
         self.bank_free = [0, 0]
@@ -176,17 +177,20 @@ class PassModel:
         self.vector_end = 0
         self.last_f = self.last_i = 0
         self.i_entered: dict[int, int] = {}  # by index in a row group: the newest beat of I
-        self.gate_entered: dict[tuple[int, int], int] = {}  # by stream and index, of vectors that UP may wait for
+        self.gate_entered: dict[tuple[int, int], int] = {}  # by stream and index: gates that UP may wait for
         self.vector_last = -1
         self.row_used = -1
         self.beats = 0
-        self.ops: deque[Operation] = deque()  # that wait in the queues, for all stages but the supply
+        self.ops: deque[Operation] = deque()  # waiting in the queues, for all stages except the supply
         self.supply_ops: deque[Operation] = deque()
         self.gains_shows = 0
         self.phases: list[PhaseCycles] = []  # of the last pass
 
     def run(self) -> TokenCycles:
-        """Work through passes until one is as long as the one before, with the reader as far ahead; its figures."""
+        """Compute passes until one equals the one before, with the reader as far ahead; returns its figures.
+
+        Raises ``LuternError`` if no two passes are equal.
+        """
         chosen = [PAUSE] * self.streams
         words = self.sizes.pass_words(self.streams, chained=self.chained)
         found, state = TokenCycles(0, 0, words), (0, 0, 0, 0)
@@ -207,7 +211,7 @@ class PassModel:
         )
 
     def _pass(self, chosen: list[int]) -> list[int]:
-        """One step: tokens chosen in ``chosen`` go in, the cycles of the next choices come out."""
+        """One step: takes the cycles in which tokens were chosen, returns those of the next choices."""
         self.phases = []
         ends, beats = chosen[-1], self.beats
 
@@ -225,7 +229,7 @@ class PassModel:
                 self._matrix()
                 phase(self.beat + 1)
             layer += 1
-            jumped = steady.jump(self.layers - 2 - layer)  # the last one is another, and is read ahead
+            jumped = steady.jump(self.layers - 2 - layer)  # the last layer differs, and is read ahead
             self.phases += self.phases[-len(LAYER) :] * jumped
             layer, ends, beats = layer + jumped, self.beat + 1, self.beats
         done = self._matrix()
@@ -234,7 +238,7 @@ class PassModel:
         return done
 
     def _visit(self, visitor: Visitor, *, layers: bool = False) -> None:
-        """The state between two beats, row groups or ``layers``."""
+        """Show the state between two beats, row groups or ``layers`` to ``visitor``."""
         part = visitor
         for fifo in self.queues.values():
             fifo.visit(part)
@@ -261,7 +265,7 @@ class PassModel:
     # ------------------------------------------------------------------------------------------ stream
 
     def _read_word(self) -> None:
-        """The next word goes through the router; behind the last one follows the first."""
+        """Move the next word through the router; the first word follows the last."""
         item = self.records[self.record]
         is_header = self.place < self.header_words
         self.place += 1
@@ -279,7 +283,7 @@ class PassModel:
             self.taken = (self.gains.words if item.kind == RecordKind.GAINS else self.trits).write(when)
 
     def _deal(self, op: Operation, when: int) -> int:
-        """An operation enters the queues as soon as all have room; returns when it was accepted."""
+        """Put an operation into the queues as soon as all have room; returns the cycle in which it was accepted."""
         for queue in self.queues.values():
             when = queue.room(when)
         embed = op.op == Op.EMBED
@@ -299,7 +303,7 @@ class PassModel:
         return when
 
     def _next_supply(self, popped: int) -> tuple[int, int, int]:
-        """When the supply's next operation shows, items of a group, groups."""
+        """The cycle from which the supply's next operation shows, its items for each group, and its groups."""
         shows = self.queues["supply"].shows(popped)
         op = self.supply_ops.popleft()
         return shows, op.items, op.groups
@@ -311,7 +315,7 @@ class PassModel:
     # ------------------------------------------------------------------------------------------ embedding
 
     def _embed(self, chosen: list[int]) -> None:
-        """The rows of the embedding table that the tokens chosen in ``chosen`` ask for, as vectors."""
+        """Read the rows of the embedding table for the tokens that were chosen in ``chosen``, as vectors."""
         start = max(self.result_end + 1, self._next_op("results"))
         op = self.ops.popleft()
         self.gains_shows = self._next_op("gains")
@@ -320,14 +324,14 @@ class PassModel:
             asked = self._asked(when)
             if self.resident:
                 self.row_reader.begin(asked + 2)
-            else:  # the fetch never waits, and takes cycles of the record stream
+            else:  # the fetch never waits; it takes cycles of the record stream
                 if stream == 0:
                     self._close_port(asked)
                 for word in range(check_words(self.config), self.sizes.row_words):
                     self.row_words.write(asked + self.row_latency + word)
                 self.fetcher_idle = asked + 2 + self.sizes.row_words
                 if stream + 1 < self.streams:
-                    # The next row is asked for while gains of this one are still to be read: when, tells a copy.
+                    # The next row is requested while gains of this one are still to be read. A copy computes when.
                     ahead = self._copy()
                     ahead._take_row(op, stream, start)
                     self._close_port(ahead._asked(chosen[stream + 1]))
@@ -337,15 +341,15 @@ class PassModel:
         self._end_results(self.row_used)
 
     def _asked(self, chosen: int) -> int:
-        """When the row of a token is asked for: that before it has been used, and its fetch is done."""
+        """The cycle in which a token's row is requested: the row before it is used, and its fetch is done."""
         return max(chosen + 1, self.row_used + 1, self.fetcher_idle)
 
     def _close_port(self, asked: int) -> None:
-        """A row asked for then takes the port of the words."""
+        """Reserve the port of the words for a row that is requested in cycle ``asked``."""
         self.reader.close(asked + 2, asked + 2 + self.sizes.row_words)
 
     def _take_row(self, op: Operation, stream: int, start: int) -> None:
-        """The beats of a row, into the norm."""
+        """Pass the beats of a row into the norm."""
         for beat in range(op.beats):
             last = beat == op.beats - 1
             shown = self.row_slot.enter(self.row.next(1))
@@ -355,21 +359,21 @@ class PassModel:
             self._result(op, stream, beat, self.row_used, last, first=beat == 0)
 
     def _copy(self) -> PassModel:
-        """The same state."""
+        """A copy of the state."""
         shared = (self.config, self.records)
         return copy.deepcopy(self, {id(item): item for item in shared})
 
     # ------------------------------------------------------------------------------------------ codes
 
     def _quantise(self, op: Operation) -> None:
-        """Scalars and code passes of an operation: when each column beat is written, and when its scales show."""
+        """Scalars and code passes of an operation: computes when column beats are written and when scales show."""
         accepted = max(self._next_op("quantise"), self.scalar_idle)
         self.popped["quantise"] = accepted
         eps, new_vector = op.eps, op.new_vector
         largest = self.vector_end + self.largest_latency
         parts = self.config.columns // self.config.codes_per_cycle
         self.scale_shows = []
-        for stream in range(self.streams):  # each as if it were an operation; those of stream 0 wait for a bank
+        for stream in range(self.streams):  # each like an operation; the codes of stream 0 wait for a bank
             begins = max(largest, accepted + 1 + NormScalar.preparation[eps]) if new_vector else accepted
             [(first_read, scale)], accepted = RmsNorm.schedule(
                 eps, begins=begins, beats=op.beats, streams=1, new_vector=new_vector, last_read=self.last_read
@@ -389,7 +393,7 @@ class PassModel:
     # ------------------------------------------------------------------------------------------ rows and results
 
     def _matrix(self) -> list[int]:
-        """The rows of the next operation; of HEAD, the cycles in which tokens are chosen."""
+        """Compute the rows of the next operation; for HEAD, returns the cycles in which tokens are chosen."""
         shows = self._next_op("engine")
         op = self.ops.popleft()
         if not op.reuse:
@@ -400,7 +404,7 @@ class PassModel:
         if op.items > 0:
             self.gains_shows = self._next_op("gains")
         of_group = self.config.rows // self.config.results_per_cycle
-        # whole words of gains in so many row groups
+        # row groups whose gains are whole words
         period = math.lcm(of_group, group_shape(self.config, op.items or 1)[0]) // of_group
         steady = Steady(self._visit, lambda: self.beat)
         is_brief = self._is_brief(op)
@@ -423,7 +427,7 @@ class PassModel:
         return done
 
     def _group(self, op: Operation, shows: int, first: bool, beat_words: int) -> None:
-        """The beats of a row group; those of the first wait for their codes."""
+        """The beats of a row group; those of the first group wait for their codes."""
         steady = Steady(self._visit, lambda: self.beat)
         column = 0
         while column < op.column_beats:
@@ -437,7 +441,7 @@ class PassModel:
                 column += steady.jump(op.column_beats - column)
 
     def _trits_show(self, words: int) -> int:
-        """The cycle from which the trits of the next beat show at the ternary unit; ``words`` of records."""
+        """The cycle from which the trits of the next beat show at the ternary unit; they fill ``words`` words."""
         if self.resident:
             return self.trit_reader.shows(self.beat)
         for word in range(words):
@@ -446,7 +450,7 @@ class PassModel:
         return self.assembled + 1
 
     def _start_results(self, op: Operation, shows: int) -> list[int]:
-        """The cycle from which sums of the operation pass, by stream."""
+        """For each stream, the cycle from which sums of the operation pass."""
         start = max(self.result_end + 1, shows)
         if op.reuse:
             return [start] * self.streams
@@ -457,14 +461,14 @@ class PassModel:
         return starts
 
     def _drain(self, op: Operation, results: int, base: int, starts: list[int], last_group: bool) -> list[int]:
-        """Sums of a row group, stream after stream, P at a time."""
+        """Pass the sums of a row group on, stream after stream, P at a time; returns when each stream's are done."""
         moved = self.loaded = max(self.beat + self.ternary_latency - 1, self.drain_shown)
         full = self.config.rows // self.config.results_per_cycle
         self.i_entered = {}
         done = []
         for stream, start in enumerate(starts):
             for index in range(results):
-                # the drain moves on while a beat waits in the register behind it
+                # the drain moves on while a beat waits in the register after it
                 when = self.drain_shown = max(moved, self.drained) + 1
                 moved = when + (full - results if index == results - 1 else 0)
                 last = last_group and index == results - 1
@@ -482,12 +486,12 @@ class PassModel:
         return done
 
     def _gain_shows(self, stream: int, when: int, first: bool) -> int:
-        """The cycle from ``when`` on in which a beat of a stream has its gains; the ring is read one ahead."""
+        """The cycle from ``when`` on in which a beat of a stream has its gains; the ring is read one beat ahead."""
         when = max(when, self.gains_shows)
         return max(when, self.gains.next()) if stream == 0 else when + first
 
     def _enter(self, op: Operation, stream: int, index: int, when: int) -> int:
-        """The first cycle from ``when`` on in which a beat enters the scale: there is room where it goes."""
+        """The first cycle from ``when`` on in which a beat can enter the scale because there is room after it."""
         if op.op in (Op.EMBED, Op.RESIDUAL):
             return self.blocks["residual"].enter(when)
         if op.op == Op.UP:
@@ -497,7 +501,7 @@ class PassModel:
         return self.scale.enter(when)
 
     def _result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> int:
-        """A beat of P values through the scale, then its block, then into the norm; when it leaves the scale."""
+        """Move a beat of P values through the scale, its block and into the norm; returns when it leaves the scale."""
         name = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}.get(op.op)
         shown = self.scale.arrive(entered) if name in (None, "mlgru") else entered
         if name is None:
@@ -530,7 +534,7 @@ class PassModel:
         return inside
 
     def _is_brief(self, op: Operation) -> bool:
-        """Whether an operation has so few beats that UP may come before its gate is written."""
+        """Whether an operation has so few beats that UP could come before its gate is written."""
         return op.groups * self.streams < SumScale.latency + UP_AFTER_GATE
 
     def _end_results(self, when: int) -> None:
@@ -546,7 +550,10 @@ def token_cycles(
     chained: bool = False,
     embedding_bits: int = WIDE_BITS,
 ) -> TokenCycles:
-    """A pass in the middle of a run, the same for every pass of a program; ``chained``: of one token each, as a run."""
+    """Cycles, beats and words of a pass in the middle of a run; they are the same for every pass of a program.
+
+    ``chained``: the streams are tokens of one prompt, and each pass is a run. Raises ``LuternError`` if passes differ.
+    """
     return PassModel(model_config, hw_config, streams, chained=chained, embedding_bits=embedding_bits).run()
 
 
@@ -558,7 +565,7 @@ def token_phases(
     chained: bool = False,
     embedding_bits: int = WIDE_BITS,
 ) -> list[PhaseCycles]:
-    """The phases of the same pass: the embedding's row, each matrix, the choice; their cycles add up to its own."""
+    """The phases of the same pass: the embedding's row, each matrix, the choice. Their cycles add up to the pass's."""
     passes = PassModel(model_config, hw_config, streams, chained=chained, embedding_bits=embedding_bits)
     passes.run()
     return passes.phases
