@@ -38,7 +38,7 @@ Draw = Callable[[int, slice], tuple[Tensor, Tensor]]
 """A function of a step and of which crops of its batch to read: inputs [B, T], and targets [B, T] or [B, T, V]."""
 Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
-VALIDATION_CHUNK = 512  # tokens of a stream at once, or as many as leave so many logits:
+VALIDATION_CHUNK = 512  # most tokens of a stream at once, if the logits are no more than:
 VALIDATION_LOGITS = 1 << 26
 LOOK_EVERY = 100
 """All processes check after this many steps whether the loss is still a number."""

@@ -126,7 +126,7 @@ class TrainOptions:
                 raise LuternError(f"training: {name} is {quoted(getattr(self, name))}, but wants {wanted}.")
         if self.resume and self.force:
             raise LuternError(
-                "training: resume goes on from what is there, and force replaces it; give one of the two."
+                "training: resume continues the run that is there, and force replaces it; give one of the two."
             )
         if not self.separator or not self.column:
             raise LuternError("training: separator and column want a text of at least one character.")

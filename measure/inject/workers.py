@@ -78,7 +78,7 @@ def _taken(connection: Connection, process: BaseProcess) -> Outcome:
         process.join()
         raise LuternError(
             f"a process of the campaign ended by itself (exit code {process.exitcode}); give the same command again, "
-            "which goes on where this one ended if it has an --out."
+            "which continues where this one ended if it has an --out."
         ) from None
     if isinstance(answer, Outcome):
         return answer

@@ -124,7 +124,7 @@ class Surroundings:
     def _take_run(self, cycle: int, payload: int) -> None:
         self.step_begun = cycle
         self.runs.check(cycle, payload)
-        assert self.running, f"cycle {cycle}: a run of a machine that stands, seed {self.seed}"
+        assert self.running, f"cycle {cycle}: a run of a machine that is not running, seed {self.seed}"
         self.run_tokens = b""
         if self.is_mute:
             return
