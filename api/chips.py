@@ -1,8 +1,8 @@
-"""What a machine would do, as a bitstream and as Verilog: nothing here needs a board.
+"""Estimates a machine, and makes its bitstream or its Verilog; nothing here needs a board.
 
 machine, model ─► estimate ─► Estimate      cycles, bytes, tokens a second, resources
 machine, board ─► build ────► Build         a bitstream, its clocks and its report
-machine ────────► verilog ──► text          one file for any tool chain
+machine ────────► verilog ──► text          one file for any toolchain
 """
 
 from __future__ import annotations
@@ -40,34 +40,34 @@ def estimate(
     share: float = 1.0,
     embedding_bits: int | None = None,
 ) -> Estimate:
-    """What a machine would do with a model, computed: nothing is simulated or synthesised.
+    """Estimate a machine with a model by computation; nothing is simulated or synthesised.
 
     Parameters
     ----------
     model : Model, ModelConfig or str
-        A model, what ``load`` opens, or a shape, such as ``lutern.PUBLISHED["1.3b"]``.
+        A model, a name that ``load`` opens, or a shape, such as ``lutern.PUBLISHED["1.3b"]``.
     machine : str or HwConfig
-        A preset's name, or a machine of one's own; default: the board's, else sim-64.
+        A preset's name, or your own machine; default: the board's, or sim-64 without a board.
     board : str
-        A board, whose clock, memory and link the machine then has.
+        A board, which gives the machine its clock, memory and link.
     streams : int
-        Tokens of a pass, 1 to the machine's ``streams``.
+        Tokens that a pass decodes, 1 to the machine's ``streams``.
     share : float
-        Of a word in every cycle, what a memory at a port gives: above 0, at most 1.
+        Words that a memory at a port gives in each cycle, on average: above 0, at most 1.
     embedding_bits : int
-        Bits of an element of the embedding table, 16 or 12; default: the model's, 16 of a shape.
+        Bits of an element of the embedding table, 16 or 12; default: the model's own, or 16 for a shape.
 
     Returns
     -------
     Estimate
-        ``cycles`` of a pass (None where the link sets the pace), ``bytes_read`` of a pass, ``tokens_per_second`` of all
+        ``cycles`` of a pass (None if the link sets the pace), ``bytes_read`` of a pass, ``tokens_per_second`` of all
         streams at the machine's clock, ``bound`` of lanes or memory in the same unit, ``share`` of it, and
-        ``resources`` (LUT, flip-flops, block RAMs, multipliers of an ECP5). docs/measuring.md says what is exact.
+        ``resources`` (LUT, flip-flops, block RAMs, multipliers of an ECP5). docs/measuring.md says which are exact.
 
     Raises
     ------
     LuternError
-        A model that the machine does not hold, by name and number; streams or a share that it does not have.
+        The machine does not hold the model (with name and number), or it does not have these streams or this share.
     """
     if isinstance(model, str):
         model = load(model)
@@ -105,37 +105,37 @@ def build(
     memory_clock_hz: int = 0,
     progress: Progress | None = None,
 ) -> Build:
-    """A bitstream for a board: synthesis, place and route, report. Needs the extra ``build``.
+    """Build a bitstream for a board: synthesis, place and route, report. Needs the extra ``build``.
 
     Parameters
     ----------
     board : str
         One of ``lutern.BOARDS``.
     machine : str
-        Name of a preset, if not the board's.
+        Name of a preset, if it is not the board's own.
     seeds : int
-        Place and route so often; the fastest is kept. Each takes minutes to an hour of a core.
+        How many times to place and route; the fastest is kept. Each takes minutes to an hour of a core.
     model : Model or str
-        Check first that this model fits.
+        A model; it is checked first that it fits.
     counters : bool
         Build the counters that ``Machine.count`` reads.
     clock_hz, memory_clock_hz : int
-        Clock of the machine, and of DDR3's controller; 0: the preset's.
+        Clock of the machine, and of the DDR3 controller; 0 means the preset's.
     progress : Progress
-        Told of the steps.
+        Called for each step.
 
     Returns
     -------
     Build
         ``bitstream``, the file; ``folder``, which also has report, manifest and floorplan; ``best``, the best route:
         ``best.met``, whether every clock reaches its target, ``best.clocks`` in Hz, ``best.used`` of the chip;
-        ``seconds`` of each step. What is kept from an earlier build is used again.
+        ``seconds`` of each step. Results of an earlier build are used again.
 
     Raises
     ------
     LuternError
-        No such board; a model that does not fit; a tool that is missing or fails, with the place of its log. A clock
-        that is missed is no error: look at ``best.met``.
+        There is no such board, the model does not fit, or a tool is missing or fails (with the place of its log). A
+        clock that misses its target is no error: look at ``best.met``.
     """
     from lutern.boards.build import build as build_plan
     from lutern.boards.build import make_plan
@@ -155,11 +155,11 @@ def build(
 
 
 def verilog(machine: str | HwConfig = "sim-64") -> str:
-    """The Verilog of a machine, one text: module lutern, with clk, rst, and the bytes of the link (rx, tx).
+    """The Verilog of a machine as one text: module lutern, with clk, rst, and the bytes of the link (rx, tx).
 
     Machines axi-... and hbm-... have AXI4 masters (m_axi0_...) and, for the link, an AXI4-Lite slave (s_axi_...).
-    Memories to which the text gives no contents hold zeros at the start, as an FPGA loads them. Takes seconds to a
-    minute. Raises LuternError for a preset that is none.
+    Memories without contents in the text start with zeros, as an FPGA loads them. Takes seconds to a minute. Raises
+    LuternError if there is no such preset.
     """
     from lutern.hw.top import AxiTop, Top
     from lutern.sim.convert import convert_rtlil, convert_verilog

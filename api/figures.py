@@ -1,4 +1,4 @@
-"""What writing a text took: tokens, time, clock cycles, and how much of them the lanes worked."""
+"""What writing a text took: tokens, time, clock cycles, and use of the lanes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Figures:
     tokens : int
         Tokens fed and written.
     seconds : float
-        Time on this computer, with that of a simulation.
+        Time on this computer; it includes that of a simulation.
     streams : int
-        Tokens of a pass: conversations in flight.
+        Tokens of a pass, that is, conversations in flight.
     cycles : float
-        Clock cycles of a pass, the mean; 0 for the integer model. The last pass, which had the fewest conversations
-        left, is not counted where there was another.
+        Mean clock cycles of a pass; 0 for the integer model. The last pass, which has the fewest conversations left, is
+        not counted if there was another.
     clock_hz : int
-        Of the machine; 0 for the integer model.
+        Clock of the machine; 0 for the integer model.
     lane_use : float
         Share of the lanes' cycles that a trit of the model took.
     saturations : int
@@ -41,12 +41,12 @@ class Figures:
 
     @property
     def tokens_per_second(self) -> float:
-        """At the machine's clock, all streams together; on this computer for the integer model."""
+        """Tokens a second of all streams together: at the machine's clock; for the integer model on this computer."""
         return self.streams * self.clock_hz / self.cycles if self.cycles else self.tokens / self.seconds
 
 
 def figures_of(machine: Machine, runs: Sequence[Run], tokens: int, seconds: float) -> Figures:
-    """What runs of a machine took, of which so many tokens were fed and written in so many seconds."""
+    """The figures of runs on a machine, in which ``tokens`` tokens were fed or written in ``seconds``."""
     widest = max((len(run.tokens[0]) for run in runs), default=1)
     full = [run for run in runs if len(run.tokens[0]) == widest]
     clipped, session = sum(run.saturations for run in runs), session_of(machine)
@@ -58,7 +58,7 @@ def figures_of(machine: Machine, runs: Sequence[Run], tokens: int, seconds: floa
 
 
 def session_of(machine: Machine) -> Session | None:
-    """The session behind a machine; the integer model has none."""
+    """The session that a machine uses; None for the integer model."""
     inner = getattr(machine, "session", machine)  # a lock step has one
     return inner if isinstance(inner, Session) else None
 

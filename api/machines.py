@@ -1,4 +1,4 @@
-"""A machine that runs a model: the simulated board, or a chip at a port. Both answer the same calls.
+"""A machine that runs a model: the simulated board, or a chip at a port. Both have the same methods.
 
 Model.simulate("sim-64") ─► SimulatedBoard ─┐
 open_machine("/dev/ttyUSB0") ─► port ───────┴─► Client ─► Session ─► Machine: generate, logits, count
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,13 +35,13 @@ from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.lockstep import LockStep
 
 SIM_PRESETS = "resident-85f", "sim-64"
-"""What is simulated unless another is wanted: the first that holds the model. More lanes simulate faster, a token."""
+"""Machines to simulate by default: the first that holds the model is used. With more lanes a token simulates faster."""
 
 
 class Machine:
-    """A machine, and the model that is loaded into it. A context manager: at its end the port or simulation is closed.
+    """A machine with the model that is loaded into it; ``Model.simulate`` and ``open_machine`` make one.
 
-    ``Model.simulate`` and ``open_machine`` make one.
+    It is a context manager, which closes the port or simulation at its end.
 
     Members
     -------
@@ -50,7 +50,7 @@ class Machine:
     where : str
         "simulated", or its port.
     model : Model
-        What is loaded; None before ``load``.
+        The loaded model; None before ``load``.
     """
 
     def __init__(
@@ -75,28 +75,28 @@ class Machine:
         self.close()
 
     def close(self) -> None:
-        """Close the port, or free the simulation; nothing can be asked of the machine after that."""
+        """Close the port, or free the simulation; the machine cannot be used after that."""
         self._session = self._machine = None
         self._stack.close()
 
     def load(
         self, model: Model | str, *, check: bool = False, over_link: bool = False, progress: Progress | None = None
     ) -> Self:
-        """Put a model into the machine's memory; what is there already is compared and stays.
+        """Load a model into the machine's memory; contents that are right already are only compared.
 
         Parameters
         ----------
         model : Model or str
-            A model, or what ``lutern.load`` opens.
+            A model, or a name that ``lutern.load`` opens.
         check, over_link : bool
-            Of a simulated board, see ``Model.simulate``.
+            Only for a simulated board, see ``Model.simulate``.
         progress : Progress
-            Told of the bytes that are compared, sent, and verified.
+            Called with the bytes that are compared, sent, and verified.
 
         Raises
         ------
         LuternError
-            A model that the machine does not hold; a memory that does not keep it; a check without a simulation.
+            The machine does not hold the model, its memory does not keep it, or it cannot be checked.
         """
         model = model if isinstance(model, Model) else load(model)
         board = self._board
@@ -114,71 +114,75 @@ class Machine:
 
     @property
     def session(self) -> Session:
-        """The session with the chip, for what this class does not offer. LuternError where no model is loaded."""
+        """The session with the chip, for calls that this class lacks; raises LuternError if no model is loaded."""
         if self._session is None:
             raise LuternError("no model is loaded into the machine, or it was closed; call load(model) first.")
         return self._session
 
     @property
     def machine(self) -> Session | LockStep:
-        """What chooses the tokens: the session, or the lock step that checks it."""
+        """The object that chooses the tokens: the session, or the lock step that checks it."""
         return self._machine or self.session
 
     @property
     def streams(self) -> int:
-        """Most tokens of a pass: conversations that share each reading of the weights."""
+        """Most tokens of a pass, that is, conversations that share each reading of the weights."""
         return self.session.streams
 
     @property
     def slots(self) -> int:
-        """Conversations whose state the machine holds."""
+        """Number of conversations whose state the machine holds."""
         return self.session.slots
 
     @property
     def repairs(self) -> list[str]:
-        """A sentence for each time that weights were damaged in the machine's memory and loaded again."""
+        """A sentence for each time that weights were damaged in the machine's memory and were loaded again."""
         return self.session.repairs
 
     @property
     def checked(self) -> int:
-        """Values that were compared with the integer model; 0 without ``check``."""
+        """Number of values that were compared with the integer model; 0 without ``check``."""
         return self._lock_step.checked if self._lock_step is not None else 0
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
-        """Go on from a text.
+        """Continue a text.
 
         Parameters
         ----------
         prompt : str
-            The text; empty: the beginning-of-text token alone, if the model has one.
+            The text; if it is empty, the beginning-of-text token alone, if the model has one.
         options
             See ``lutern.api.writing.StyleOptions``.
 
         Returns
         -------
         iterator of str
-            Pieces of the text behind the prompt, each as soon as no later token can change it. The machine runs while
-            it is iterated, a token at a time; the text ends where the iteration ends.
+            Pieces of the text after the prompt, each as soon as no later token can change it. The machine runs while
+            you iterate, a token at a time; the text ends when you stop.
 
         Raises
         ------
         LuternError
-            At once: an option out of range, a character without a token, a choice that needs all logits of a machine
-            that keeps its best. While iterating: a line that is broken, a memory that does not keep the weights, and
-            with ``check`` the first value that differs from the integer model's.
+            At once: for an option out of range, a character without a token, or a choice that needs all logits on a
+            machine that keeps only its best. During iteration: if the line breaks, if the memory does not keep the
+            weights, and with ``check`` at the first value that differs from the integer model's.
         """
         return pieces_of(self._begin([prompt], **options))
 
     def generate_all(self, prompts: Sequence[str], **options: Unpack[Options]) -> Iterator[tuple[int, str]]:
-        """Go on from several texts at once, as many in a pass as the machine has ``streams``: (prompt, piece).
+        """Continue several texts at once, as many in a pass as the machine has ``streams``: yields (prompt, piece).
 
-        Each text is the one that ``generate`` writes with seed + its number. Errors are those of ``generate``.
+        ``prompt`` is the prompt's number. Each text is the one that ``generate`` writes with seed + that number. Errors
+        are those of ``generate``.
         """
         return all_pieces(self._begin(prompts, **options))
 
     def talk(self, *, chat: bool = False, **options: Unpack[StyleOptions]) -> Talk:
-        """Begin a conversation of several turns, whose state stays on the machine: ``talk.say(text)`` iterates over an
-        answer. ``chat``: by the model's chat template. LuternError for a model without one, and as ``generate``."""
+        """Begin a conversation of several turns, whose state stays on the machine.
+
+        ``talk.say(text)`` iterates over an answer. ``chat``: use the model's chat template. Raises LuternError if the
+        model has none, and as ``generate`` does.
+        """
         model = self._loaded()
         style, _ = style_of(model.tokenizer, **options)
         style.sampling.check_kept(self.config.top_k)
@@ -200,11 +204,11 @@ class Machine:
         return np.stack(rows)
 
     def count(self, streams: int = 1) -> Token:
-        """Where the cycles of a pass of so many tokens go, phase by phase, from the counters of the chip.
+        """Where the cycles of a pass of ``streams`` tokens go, phase by phase, from the counters of the chip.
 
-        ``token.phases``: part, name, cycles, those of the cycle model, and counts by cause (``token.total(name)``),
-        which add up to the cycles exactly. Conversations in the machine are lost. Raises LuternError for a machine
-        without counters: simulate it with ``counters=True``, or build it with them.
+        ``token.phases`` have part, name, cycles, those of the cycle model, and counts by cause
+        (``token.total(name)``), which add up to the cycles exactly. Conversations in the machine are lost. Raises
+        LuternError if the machine has no counters: simulate it with ``counters=True``, or build it with them.
         """
         if self._board is not None:
             check_countable(self.config)
@@ -212,7 +216,7 @@ class Machine:
 
     @property
     def figures(self) -> Figures:
-        """What the last ``generate`` or ``generate_all`` took so far. LuternError where there was none."""
+        """What the last ``generate`` or ``generate_all`` has taken so far; raises LuternError if there was none."""
         if self._texts is None:
             raise LuternError("the machine has written no text yet; iterate over generate(...) first.")
         return self._texts.figures()
@@ -237,31 +241,31 @@ def open_machine(
     record: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Machine:
-    """The chip at a port, with a model loaded if one is given.
+    """Open the chip at a port, and load a model if one is given.
 
     Parameters
     ----------
     port : str
-        A serial port such as /dev/ttyUSB0; or axi:DEVICE@BASE,... of a machine with AXI4 beside the processor that this
-        runs on: the device of its registers, and the base of its words at each port.
+        A serial port such as /dev/ttyUSB0; or axi:DEVICE@BASE,... for a machine with AXI4 next to this processor:
+        the device of its registers, and the base of its words at each port.
     model : Model or str
-        What to load; without it, call ``Machine.load``.
+        The model to load; without it, call ``Machine.load``.
     baud : int
-        Rate of a serial port; if not given, the first of the known rates at which the chip answers.
+        Rate of a serial port; by default the first of the known rates at which the chip answers.
     machine : str
-        Name of the only preset that the chip may be.
+        Name of a preset; any other machine is refused.
     memory : path
-        File that maps the memory of a machine with AXI4, as /dev/mem, through which the model goes.
+        File that maps the memory of a machine with AXI4, such as /dev/mem; the model is written through it.
     record : path
-        File to record in what passes at the port; ``lutern link dump`` reads it.
+        File in which to record the traffic of the port; ``lutern link dump`` reads it.
     progress : Progress
-        Told of the bytes that are loaded.
+        Called with the bytes that are loaded.
 
     Raises
     ------
     LuternError
-        A port that cannot be opened, a chip that does not answer or is no machine of this release, a model that it does
-        not hold, a memory that does not keep it.
+        The port cannot be opened; the chip does not answer, is no machine of this release, or does not hold the model;
+        or its memory does not keep it.
     """
     paths = [None if path is None else Path(path) for path in (record, memory)]
     with ExitStack() as stack:
@@ -274,23 +278,23 @@ def open_machine(
     return opened
 
 
-def simulate(
-    model: Model,
-    machine: str | HwConfig | None = None,
-    *,
-    check: bool = False,
-    counters: bool = False,
-    over_link: bool = False,
-    progress: Progress | None = None,
-) -> Machine:
-    """See ``Model.simulate``. The model's fit is checked before anything is compiled."""
+class LoadOptions(TypedDict, total=False):
+    """The options of ``Machine.load``."""
+
+    check: bool
+    over_link: bool
+    progress: Progress | None
+
+
+def simulate(model: Model, machine: str | HwConfig | None, counters: bool, **options: Unpack[LoadOptions]) -> Machine:
+    """See ``Model.simulate``. Whether the model fits is checked before anything is compiled."""
     config = machine_named(machine) if machine is not None else first_that_holds(model.weights)
     config = config.with_(counters=True) if counters else config
     check_fit(model.config, config, model.embedding_bits)
     with ExitStack() as stack:
         board = stack.enter_context(SimulatedBoard(simulated(config)))
         opened = Machine(Client(board), config, "simulated", stack, board)
-        opened.load(model, check=check, over_link=over_link, progress=progress)
+        opened.load(model, **options)
         opened._stack = stack.pop_all()
     return opened
 
@@ -301,7 +305,7 @@ def machine_named(machine: str | HwConfig) -> HwConfig:
 
 
 def first_that_holds(weights: IntegerWeights) -> HwConfig:
-    """The machine that is simulated for a model."""
+    """The machine that is simulated for a model if none is chosen."""
     *others, last = map(preset, SIM_PRESETS)
     bits = weights.embeddings.bits
     return next((config for config in others if not lacks(weights.config, config, bits)), last)

@@ -1,10 +1,10 @@
-"""A model by its name: a shipped one, a checkpoint folder, or an image file; and what it computes without a chip.
+"""A model by its name (a shipped one, a checkpoint folder, or an image file), and what it computes without a chip.
 
     load("demo") ─► Model ─┬─► weights ─► generate, logits      the integer model: what every chip computes
                            ├─► simulate ─► Machine              the gateware, compiled
                            └─► estimate ─► Estimate             cycles, bytes, tokens a second
 
-Everything but the config is read when it is first asked for, and kept. Quantising a checkpoint takes seconds for the
+Everything except the config is read when it is first needed, and kept. Quantising a checkpoint takes seconds for the
 demo and minutes for the released models; an image is quantised already.
 """
 
@@ -32,7 +32,7 @@ from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
 from lutern.model_ref.weight_files import file_for_folder, not_a_folder
 
-if TYPE_CHECKING:  # these bring the gateware's descriptions, which logits do without
+if TYPE_CHECKING:  # these import the descriptions of the gateware, which logits do not need
     from lutern.api.machines import Machine
     from lutern.api.writing import Options
     from lutern.firmware.image import OpenImage
@@ -50,7 +50,7 @@ class Model:
     Members
     -------
     name : str
-        What it was loaded by.
+        The name or path that it was loaded by.
     config : ModelConfig
         Its shape: V ``vocab_size``, d ``hidden_size``, L ``num_hidden_layers``, m ``intermediate_size``.
     embedding_bits : int
@@ -58,9 +58,9 @@ class Model:
     synthetic : str
         How random weights were made; empty for trained ones.
     notes : tuple of str
-        What was read otherwise than one might expect, a sentence each.
+        Where the reading differs from what one might expect, one sentence each.
     source : Checkpoint or OpenImage
-        What it is read from.
+        The checkpoint or image that it is read from.
     """
 
     def __init__(self, name: str, source: Checkpoint | OpenImage) -> None:
@@ -79,17 +79,17 @@ class Model:
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The float weights; an image has none."""
+        """The checkpoint with the float weights; None for an image."""
         return self.source if isinstance(self.source, Checkpoint) else None
 
     @cached_property
     def weights(self) -> IntegerWeights:
-        """The quantised network: what a chip is loaded with."""
+        """The quantised network, which a chip is loaded with."""
         return integer_weights(self.source) if isinstance(self.source, Checkpoint) else self.source.weights()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Text to token numbers and back. Raises LuternError for a checkpoint folder without a tokenizer."""
+        """The tokenizer; raises LuternError for a checkpoint folder without one."""
         if isinstance(self.source, Checkpoint):
             found = load_tokenizer(self.source.folder)
         else:
@@ -98,8 +98,11 @@ class Model:
         return found.limit_to(self.config.vocab_size)
 
     def encode(self, text: str, *, begin: bool = True) -> list[int]:
-        """Token numbers of a text, as the published code gives them. ``begin``: with the tokens that the tokenizer puts
-        ahead of a text. Raises LuternError, with the place, for a character that has no token, and for no tokens."""
+        """Token numbers of a text, as the published code gives them.
+
+        ``begin``: with the tokens that the tokenizer puts ahead of a text. Raises LuternError, with the position, for a
+        character that has no token, and if there are no tokens.
+        """
         return self.tokenizer.encode_prompt(text, begin=begin)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -107,7 +110,7 @@ class Model:
         return self.tokenizer.text_of(tokens)
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
-        """Go on from a text by the integer model: the same tokens as on every chip, without one.
+        """Continue a text with the integer model: the same tokens as on every chip, without one.
 
         See ``Machine.generate``, which takes the same options and raises the same errors.
         """
@@ -129,7 +132,7 @@ class Model:
         Raises
         ------
         LuternError
-            Token numbers that are none of the model's; "float" of an image, which holds no float weights.
+        Token numbers that are not the model's, or "float" for an image, which holds no float weights.
         """
         return np.stack([logits for logits, _ in self.rows(tokens, numerics)])
 
@@ -138,7 +141,7 @@ class Model:
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Logits [V] and hidden [L + 1, d] after each token in turn: of the embedding, then of every layer's output.
 
-        Parameters and errors are those of ``logits``; this keeps one token's in memory.
+        Parameters and errors are those of ``logits``; only one token's results are in memory.
         """
         if numerics not in NUMERICS:
             raise LuternError(f"there are no {numerics} numerics; give one of {', '.join(NUMERICS)}.")
@@ -152,7 +155,7 @@ class Model:
         return rows_of(FloatModel(self.checkpoint), ids)
 
     def token_numbers(self, tokens: str | ArrayLike) -> NDArray[np.int64]:
-        """Token numbers int64 [T] of a text or of what holds them; LuternError for what the model does not know."""
+        """Token numbers int64 [T] of a text or an array; raises LuternError for what the model does not know."""
         ids = np.array(self.encode(tokens)) if isinstance(tokens, str) else np.asarray(tokens)
         if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
             raise LuternError(
@@ -177,36 +180,35 @@ class Model:
         over_link: bool = False,
         progress: Progress | None = None,
     ) -> Machine:
-        """The simulated board with this model loaded: the real top level, compiled, behind the same link as a chip.
+        """The simulated board with this model loaded: the real top level, compiled, with the same link as a chip.
 
         Parameters
         ----------
         machine : str or HwConfig
-            A preset's name, or a machine of one's own; default: the first of resident-85f and sim-64 that holds the
-            model.
+            A preset's name, or your own machine; default: the first of resident-85f and sim-64 that holds the model.
         check : bool
             Compare every h, state, code and logit with the integer model; the first difference raises LuternError.
         counters : bool
             Give the machine the counters that ``Machine.count`` reads.
         over_link : bool
-            Load as a real board is, over the link, not by the simulation's back door: minutes for a large model.
+            Load over the link, as a real board does, not by the simulation's back door: minutes for a large model.
         progress : Progress
-            Told of the bytes that are loaded.
+            Called with the bytes that are loaded.
 
         Returns
         -------
         Machine
-            A context manager. A machine that was not simulated before is compiled first, some ten seconds to minutes;
-            the result is kept in ``LUTERN_CACHE``.
+            A context manager. A machine that was not simulated before is compiled first, which takes ten seconds to
+            minutes; the result is kept in ``LUTERN_CACHE``.
 
         Raises
         ------
         LuternError
-            No such preset; a model that the machine does not hold; no compiler.
+            There is no such preset, the machine does not hold the model, or there is no compiler.
         """
         from lutern.api.machines import simulate
 
-        return simulate(self, machine, check=check, counters=counters, over_link=over_link, progress=progress)
+        return simulate(self, machine, counters, check=check, over_link=over_link, progress=progress)
 
     def estimate(
         self, machine: str | HwConfig = "", *, board: str = "", streams: int = 1, share: float = 1.0
@@ -220,8 +222,8 @@ class Model:
 def load(name: str | os.PathLike[str]) -> Model:
     """Open a model: ``"demo"``, ``"demo-small"``, a checkpoint folder in the published format, or an image file.
 
-    Only headers and the config are read here. Raises LuternError for what is no model, is damaged, or needs what is not
-    built, with the place.
+    Only headers and the config are read here. Raises LuternError for a path that is no model, is damaged, or needs a
+    feature that is not built.
     """
     name = os.fspath(name)
     return Model(name, open_image_file(name) if Path(name).is_file() else open_checkpoint(name))
@@ -233,7 +235,7 @@ def open_checkpoint(name: str) -> Checkpoint:
 
 
 def open_image_file(name: str) -> OpenImage:
-    """Open an image; a file of a checkpoint is refused as that."""
+    """Open an image; a file of a checkpoint is refused with a hint to its folder."""
     from lutern.firmware.image import open_image
 
     reason = file_for_folder(Path(name))
@@ -243,7 +245,7 @@ def open_image_file(name: str) -> OpenImage:
 
 
 def checkpoint_folder(name: str) -> Path:
-    """Folder of a shipped model's name or of a path."""
+    """The folder of a shipped model's name or of a path; raises LuternError if there is none."""
     folder = Path(name)
     if name in SHIPPED:
         return Path(str(resources.files("lutern.firmware") / "models" / name))

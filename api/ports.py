@@ -1,11 +1,11 @@
 """The port of a board: a serial port at the rate of its gateware, or the registers of a machine with AXI4.
 
-The rate of a serial port is the one that is given, or the first at which the chip answers:
+The rate of a serial port is the given one, or the first at which the chip answers:
 
-    rates of the bitstreams that were built here, the newest first ─┐
-    rates that boards have with their own machines ─────────────────┴─► INFO at one after the other, twice round
+    rates of the bitstreams that were built here, newest first ─────┐
+    rates that boards have with their own machines ─────────────────┴─► INFO at each rate in turn, three rounds
 
-At another rate the chip sees damaged frames, which it drops: asking harms nothing.
+At a wrong rate the chip sees damaged frames, which it drops, so asking does no harm.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, refused_output
 
 PATIENCES_S = (0.3, 0.3, 1.0)
-"""Of each round: a chip answers in milliseconds, unless the line damages its answer."""
+"""Seconds to wait for an answer in each round; a chip answers in milliseconds, unless the line damages the answer."""
 
 
 class RatedLink(Link, Protocol):
     """A link whose rate can be set."""
 
     def set_baud(self, baud: int) -> None:
-        """Read and write at this rate from now on."""
+        """Read and write at this rate (bits a second) from now on."""
 
 
 @contextmanager
 def open_port(
     port: str, baud: int | None = None, record: Path | None = None, memory: Path | None = None
 ) -> Iterator[SerialPort | AxiPort]:
-    """The port. A serial one is at the rate ``baud`` or at the one that its chip has; ``memory``: a file that maps the
-    memory of a machine with AXI4. What passes is written to the file ``record``.
+    """A context with the open port.
 
-    Raises LuternError for what does not go with the port, PortError where it cannot be opened, LinkError where no chip
-    answers.
+    A serial port has the rate ``baud``, or the one at which its chip answers. ``memory`` is a file that maps the memory
+    of a machine with AXI4. The traffic is written to the file ``record``. Raises LuternError for options that do not
+    belong to the port, PortError if it cannot be opened, and LinkError if no chip answers.
     """
     is_axi = port.startswith(SCHEME)
     if memory is not None and not is_axi:
@@ -76,7 +76,7 @@ def _new_recording(path: Path) -> TextIO:
 
 
 def find_rate(link: RatedLink, rates: Iterable[int]) -> int:
-    """Set the first rate at which the chip answers, and return it."""
+    """Set the first rate at which the chip answers, and return it; raises LinkError if it answers at none."""
     rates = list(rates)
     heard_bytes = asked = 0
     for patience_s in PATIENCES_S:
@@ -102,13 +102,13 @@ def find_rate(link: RatedLink, rates: Iterable[int]) -> int:
 
 
 def known_rates() -> list[int]:
-    """Rates that a chip may have, the likeliest first."""
+    """Rates that a chip may have, likeliest first."""
     of_boards = {board.baud(board.config(name)) for board in BOARDS.values() for name in board.presets}
     return list(dict.fromkeys((*built_rates(), BAUD, *sorted(of_boards))))
 
 
 def built_rates() -> list[int]:
-    """Rates of the bitstreams that were built here, the newest first; a file that is damaged counts for nothing."""
+    """Rates of the bitstreams that were built here, newest first; damaged files are skipped."""
     manifests = (kept_json(path) for path in newest("builds", f"*/{MANIFEST}"))
     rates = (manifest.get("baud") for manifest in manifests if isinstance(manifest, dict))
     return list(dict.fromkeys(rate for rate in rates if type(rate) is int and rate > 0))

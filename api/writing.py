@@ -1,9 +1,9 @@
-"""How texts are written on any machine: options, several prompts at once, turns of a conversation, and what it took.
+"""How texts are written on any machine: options, several prompts at once, turns of a conversation, and figures.
 
     prompts, Style ─► Texts ─► converse ─► (which, text) as it becomes certain ─► Figures
     turns, Style ───► Talk ──► Dialogue ─► text; the conversation's state stays on the machine
 
-A machine is what ``firmware.session.Machine`` describes: the integer model, the simulated board, a chip at a port.
+A machine is any object with the interface ``firmware.session.Machine``: integer model, simulated board, chip at a port.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from lutern.model_ref.tokenizer import Tokenizer
 
 TOKENS = 200
 TEMPERATURE = 0.8
-"""Where neither the user nor the model's generation_config.json gives one."""
+"""Temperature if neither the user nor the model's generation_config.json gives one."""
 
 
 class StyleOptions(TypedDict, total=False):
     """How a text is written.
 
-    ``tokens``: at most so many, 200 if not given. ``temperature``: 0 takes the likeliest token. ``top_k``, ``top_p``,
-    ``min_p``, ``repetition_penalty``: see ``firmware.host_sampling.Sampling``; with one of these the host chooses, and
-    4 bytes a token of the vocabulary come over the link for every token. What is not given is that of the model's
-    generation_config.json, else temperature 0.8 alone. ``seed``: of the choice; prompt i has seed + i. ``stop``: texts
-    ahead of which to end. ``ignore_eos``: go on after the end-of-text token. ``begin``: feed the tokens that the
-    tokenizer puts ahead of a text.
+    ``tokens``: most tokens to write, 200 by default. ``temperature``: 0 takes the likeliest token. ``top_k``,
+    ``top_p``, ``min_p``, ``repetition_penalty``: see ``firmware.host_sampling.Sampling``; with one of these the host
+    chooses, and for every token 4 bytes for each token of the vocabulary come over the link. Options that are not given
+    are those of the model's generation_config.json, else temperature 0.8 alone. ``seed``: seed of the choice; prompt i
+    has seed + i. ``stop``: texts before which to end. ``ignore_eos``: continue after the end-of-text token. ``begin``:
+    feed the tokens that the tokenizer puts ahead of a text.
     """
 
     tokens: int
@@ -52,16 +52,21 @@ class StyleOptions(TypedDict, total=False):
 
 
 class Options(StyleOptions, total=False):
-    """The options of ``generate``, ``generate_all`` and ``talk``: those of ``StyleOptions``, and ``chat``: a prompt is
-    a message to a chat model, put into its template."""
+    """The options of ``generate``, ``generate_all`` and ``talk``: those of ``StyleOptions``, and ``chat``.
+
+    ``chat``: a prompt is a message to a chat model, and is put into its template.
+    """
 
     chat: bool
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a text goes on: at most ``count`` tokens, each chosen by ``sampling``, up to a token of ``ends`` or ahead of
-    a text of ``stops``; ``begin``: with the tokens that the tokenizer puts ahead of a text."""
+    """How a text continues: at most ``count`` tokens, each chosen by ``sampling``.
+
+    It ends with a token of ``ends`` or before a text of ``stops``. ``begin``: with the tokens that the tokenizer puts
+    ahead of a text.
+    """
 
     count: int
     sampling: Sampling
@@ -70,15 +75,17 @@ class Style:
     begin: bool = True
 
     def write(self, tokenizer: Tokenizer, prompt: list[int], hidden: bool) -> Writing:
-        """The text that goes on from a prompt; ``hidden``: without the prompt's."""
+        """A new text that continues a prompt; ``hidden``: without the prompt's own text."""
         return Writing(tokenizer, prompt, self.ends, self.stops, hidden)
 
 
 def choose_sampling(
     conventions: Conventions, seed: int, asked: Mapping[str, float | None]
 ) -> tuple[Sampling, list[str]]:
-    """What the user asks for, else what generation_config.json says, else the temperature alone; and the names of those
-    that come from the file. Raises LuternError for a number that is out of range."""
+    """The sampling: what the user asks for, else what generation_config.json says, else the temperature alone.
+
+    Also returns the options that come from the file, as texts. Raises LuternError for a number that is out of range.
+    """
     chosen = {name: value for name, value in asked.items() if value is not None}
     of_file = {name: value for name, value in conventions.sampling.items() if name not in chosen}
     values = {"temperature": TEMPERATURE, **of_file, **chosen}
@@ -106,7 +113,10 @@ def style_of(
     min_p: float | None = None,
     repetition_penalty: float | None = None,
 ) -> tuple[Style, list[str]]:
-    """The style that options mean, and what of it generation_config.json decided; see ``StyleOptions``."""
+    """The style that the options mean, and the options that generation_config.json decided; see ``StyleOptions``.
+
+    Raises LuternError for an option that is out of range.
+    """
     if tokens < 1:
         raise LuternError(f"{tokens} tokens were asked for; give 1 or more.")
     stops = [stop] if isinstance(stop, str) else list(stop)
@@ -126,7 +136,7 @@ def style_of(
 
 
 def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], chat: bool, begin: bool) -> list[list[int]]:
-    """Token numbers of every prompt, in a chat of every question by the tokenizer's template."""
+    """Token numbers of every prompt; in a ``chat`` each is a question in the tokenizer's template."""
     if not chat:
         return [tokenizer.encode_prompt(text, begin=begin) for text in texts]
     ids = [Chat(tokenizer).ask(text)[0] for text in texts]
@@ -136,12 +146,12 @@ def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], chat: bool, begin
 
 
 class Texts:
-    """Texts that go on from several prompts, all in flight at once.
+    """Texts that continue several prompts, all in flight at once.
 
     Members
     -------
     texts : list of Writing
-        One a prompt.
+        One for each prompt.
     runs : list of Run
         The runs of the machine so far.
     """
@@ -155,7 +165,7 @@ class Texts:
         self._seconds = 0.0
 
     def pieces(self) -> Iterator[tuple[int, str]]:
-        """(prompt, text) as text becomes certain, the prompt's own first unless it is hidden; a text may be empty."""
+        """Yield (prompt, text) as text becomes certain; a shown prompt comes first; a text may be empty."""
         for which, text in enumerate(self.texts):
             yield which, text.take()
         begin = time.monotonic()
@@ -165,17 +175,17 @@ class Texts:
             yield piece.which, self.texts[piece.which].take()
 
     def rest(self) -> Iterator[tuple[int, str]]:
-        """What is left to print of every text when no more tokens come."""
+        """Yield what is left to print of every text if no more tokens come."""
         for which, text in enumerate(self.texts):
             yield which, text.finish()
 
     @property
     def count(self) -> int:
-        """Tokens written so far, of all texts."""
+        """Tokens of all texts, written so far."""
         return sum(text.count for text in self.texts)
 
     def figures(self) -> Figures:
-        """What it took so far."""
+        """The figures so far."""
         fed = sum(len(prompt) - 1 for prompt in self.prompts)
         return figures_of(self.machine, self.runs, fed + self.count, self._seconds)
 
@@ -184,8 +194,9 @@ class Texts:
 
 
 class Talk:
-    """A conversation of several turns. Its state stays on the machine: only what is new is fed, unless the chat's
-    template writes what was said in another way, or a stop text was cut off.
+    """A conversation of several turns, whose state stays on the machine.
+
+    Only new text is fed, unless the chat's template writes earlier text differently, or a stop text was cut off.
 
     Members
     -------
@@ -205,10 +216,10 @@ class Talk:
         self._text: Writing | None = None
 
     def say(self, turn: str) -> Iterator[str]:
-        """Feed a turn, and go on from it: pieces of the answer as they become certain.
+        """Feed a turn and continue it: yields pieces of the answer as they become certain.
 
-        Raises LuternError for a turn that the tokenizer cannot encode. A turn that is not iterated to its end was never
-        answered whole; the next one then feeds all that was said again.
+        Raises LuternError for a turn that the tokenizer cannot encode. If a turn is not iterated to its end, its answer
+        is not whole; the next turn then feeds everything again.
         """
         tokens, goes_on = self._tokens(turn)
         dialogue, style = self._dialogue, self._style
@@ -216,7 +227,7 @@ class Talk:
             dialogue.restart()
             self._held = []
         elif dialogue.pending in style.ends:
-            dialogue.pending = None  # what follows says how the text goes on behind its end
+            dialogue.pending = None  # the next turn decides how the text continues after its end
             self._held.pop()
         self._held += tokens
         self._text = text = style.write(self._tokenizer, self._held, True)
@@ -236,15 +247,15 @@ class Talk:
                 self._chat.answered(text.text, whole=self._whole)
 
     def rest(self) -> str:
-        """What is left to print of the last answer, where it was broken off."""
+        """What is left to print of the last answer, if it was broken off."""
         return "" if self._text is None else self._text.finish()
 
     def figures(self) -> Figures | None:
-        """What all turns took; None where nothing ran yet."""
+        """The figures of all turns; None if nothing ran yet."""
         return figures_of(self._machine, self.runs, self._steps, self._seconds) if self.runs else None
 
     def _tokens(self, turn: str) -> tuple[list[int], bool]:
-        """Tokens of a turn, and whether they go on from what the machine's state holds."""
+        """Tokens of a turn, and whether they continue from the state that the machine holds."""
         if self._chat is not None:
             return self._chat.ask(turn)
         start, self._said = len(self._said), self._said + turn
@@ -254,7 +265,7 @@ class Talk:
 
 
 def kept(pieces: Iterator[Piece], runs: list[Run]) -> Iterator[Piece]:
-    """The same pieces; every run that they come from is added to ``runs`` once."""
+    """The same pieces; every run that they come from is appended to ``runs`` once."""
     for piece in pieces:
         if not runs or runs[-1] is not piece.run:
             runs.append(piece.run)
@@ -269,7 +280,7 @@ def texts_of(
     chat: bool = False,
     **options: Unpack[StyleOptions],
 ) -> Texts:
-    """Texts that go on from prompts, checked and encoded; see ``Options``."""
+    """Texts that continue prompts; options and prompts are checked at once. See ``Options``."""
     style, _ = style_of(tokenizer, **options)
     if (session := session_of(machine)) is not None:
         style.sampling.check_kept(session.config.top_k)
@@ -277,17 +288,17 @@ def texts_of(
 
 
 def generate(machine: Machine, tokenizer: Tokenizer, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
-    """Pieces of a text that goes on from a prompt."""
+    """Pieces of a text that continues a prompt."""
     return pieces_of(texts_of(machine, tokenizer, [prompt], **options))
 
 
 def pieces_of(texts: Texts) -> Iterator[str]:
-    """Pieces of the first text, without empty ones."""
+    """Yield the pieces of the first text, without empty ones."""
     return (text for _, text in all_pieces(texts))
 
 
 def all_pieces(texts: Texts) -> Iterator[tuple[int, str]]:
-    """(prompt, piece) of all texts, without empty ones."""
+    """Yield (prompt, piece) of all texts, without empty pieces."""
     for which, text in texts.pieces():
         if text:
             yield which, text

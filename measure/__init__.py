@@ -1,1 +1,1 @@
-"""What does it cost: cycles, bytes, energy."""
+"""What a machine costs: cycles, bytes, resources, energy."""

@@ -1,13 +1,14 @@
-"""The released models on the machines with AXI4: tokens a second by clock and by the share of a memory's peak.
+"""The released models on the machines with AXI4: tokens a second, by clock and by the share of the memory's peak rate.
 
     PUBLISHED, preset, streams ─► machine() ─► cycle model ─► axi_cycles.json      python -m lutern.measure.axi_rates
     cycles, words of a row ─► max(cycles, words / share) ─► tokens a second at any clock
 
-``share``: words that the memory gives, of one in every cycle of the machine's clock. With 1.0 a row is the cycle
-model's; below, the FIFOs hold what comes during a barrier, so the longer of cycles and words / share counts
-(``word_rate.py``). No share of a DDR4 or an HBM2 was measured, and no such machine was placed and routed.
+``share`` is the mean number of words that the memory gives in one cycle of the machine's clock. With 1.0 a row has the
+cycle model's cycles. With less, the longer of cycles and words / share counts, because the FIFOs hold the words that
+arrive during a barrier (``word_rate.py``). No share of a DDR4 or an HBM2 was measured, and no such machine was placed
+and routed.
 
-Cost: the cycle model's, 1 to 40 s a row and minutes in all, so the rows are kept in a file; a test makes some again.
+Cost: that of the cycle model, 1 to 40 s a row and minutes in all. So the rows are kept in a file; a test remakes some.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SHARES = (0.8, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class AxiRow:
-    """A pass of ``streams`` tokens of ``model`` on the machine of a preset: cycles by the cycle model, and words."""
+    """A pass of ``streams`` tokens of ``model`` on the machine of a preset: cycles (cycle model) and words read."""
 
     preset: str
     model: str
@@ -43,17 +44,17 @@ class AxiRow:
     words: int
 
     def rate(self, clock_hz: float, share: float = 1.0) -> float:
-        """Tokens a second of all streams."""
+        """Tokens a second of all streams together, if the memory gives ``share`` words a cycle."""
         return self.streams * clock_hz / max(self.cycles, math.ceil(self.words / share))
 
     @property
     def config(self) -> HwConfig:
-        """Its machine."""
+        """The machine of this row."""
         return machine(self.preset, self.model, self.streams)[0]
 
 
 def machine(name: str, model: str, streams: int) -> tuple[HwConfig, tuple[str, ...]]:
-    """The preset as it is where it holds the model and one stream; else with these changes."""
+    """The machine of a row, and its changes to the preset; there are none if the preset is large enough."""
     base, model_config = preset(name), PUBLISHED[model]
     width, state = max(model_config.hidden_size, model_config.intermediate_size), model_config.num_hidden_layers
     changes: dict[str, int | str] = {}
@@ -66,7 +67,7 @@ def machine(name: str, model: str, streams: int) -> tuple[HwConfig, tuple[str, .
 
 
 def make(name: str, model: str, streams: int) -> AxiRow:
-    """A row, by the cycle model."""
+    """Compute a row with the cycle model."""
     config = machine(name, model, streams)[0]
     cycles = token_cycles(PUBLISHED[model], config, streams).cycles
     return AxiRow(name, model, streams, cycles, sizes_of(PUBLISHED[model], config).pass_words(streams))
@@ -74,18 +75,18 @@ def make(name: str, model: str, streams: int) -> AxiRow:
 
 @lru_cache(maxsize=1)
 def rows() -> tuple[AxiRow, ...]:
-    """Those that are kept."""
+    """The rows that the file holds."""
     return tuple(AxiRow(**row) for row in json.loads(FILE.read_text()))
 
 
 def find(name: str, model: str, streams: int) -> AxiRow:
-    """One of them."""
+    """The row of the file for a preset, a model and a number of streams; there must be one."""
     [row] = [row for row in rows() if (row.preset, row.model, row.streams) == (name, model, streams)]
     return row
 
 
 def main() -> None:
-    """Make the file again."""
+    """Compute all rows and write the file."""
     made = [make(name, model, streams) for model in PUBLISHED for name in NAMES for streams in STREAMS]
     lines = ",\n".join(json.dumps(asdict(row)) for row in made)
     write_whole(FILE, f"[\n{lines}\n]\n")

@@ -1,14 +1,14 @@
-"""What a machine does with a model, counted on the simulated board: cycles, lanes, stream, and the tokens they mean.
+"""Measures a machine with a model on the simulated board: cycles, use of lanes and memory, and tokens a second.
 
     preset, model ─► program ─► simulated board ─► RUN of three steps: the last one's counters ─► Row
                                               └──► prefill of a prompt                       ─► Row
     builds of ``lutern build`` ─► newest of the machine ─► the clock that it reached
 
-Definitions, as everywhere in Lutern: *lane use* = trits of the model / (lanes x cycles of a pass); *stream idle* =
-cycles of a pass in which the memory gave no word (source "streamed"); *trit share* = trits of the model / (5 x bytes
-read a pass); *bound* = tokens a second if the lanes (source "resident") or the memory did nothing but trits, or words,
-of every pass. A pass reads the weights once and takes ``streams`` tokens on. Nothing here depends on the speed of this
-computer but ``golden_tokens_per_second``.
+Definitions, used throughout Lutern: *lane use* = trits of the model / (lanes x cycles of a pass); *stream idle* = share
+of a pass's cycles in which the memory gave no word (source "streamed"); *trit share* = trits of the model / (5 x bytes
+read a pass); *bound* = tokens a second if, in every pass, the lanes did nothing but trits (source "resident") or the
+memory nothing but words. A pass reads the weights once and advances ``streams`` tokens. Only
+``golden_tokens_per_second`` depends on the speed of this computer.
 
 Cost: a pass of the demo is 3 thousand (resident-1024) to 200 thousand (stream-x16) cycles of the simulated board.
 """
@@ -41,10 +41,10 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.sim.board import SimulatedBoard, simulated
 
 STEPS = 3
-"""From the second step on the readers are as far ahead as they stay."""
+"""Steps of a measured run: from its second step on, the readers are as far ahead as they stay."""
 PREFILL_TOKENS = 64
 LARGE = ModelConfig(vocab_size=256, hidden_size=1024, num_hidden_layers=2, intermediate_size=1024)
-"""Random weights, to see what widths and depths beyond the demo's do."""
+"""A model with random weights, for widths and depths beyond those of the demo."""
 LARGE_MEMORY: dict[str, dict[str, object]] = {
     "resident-1024": {
         "name": "resident-1024, Q 32, larger memories",
@@ -57,14 +57,17 @@ LARGE_MEMORY: dict[str, dict[str, object]] = {
     },
     "stream-x16": {"name": "stream-x16, larger memory", "memory_words": 1 << 21},
 }
-"""The same machine with memory models in place of what its board has."""
+"""The same machines with larger memories than their boards have."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: ``cycles`` for ``tokens`` of ``what`` with ``streams`` a pass, the mean over prompts with its
-    ``deviation``; ``clock``: where ``clock_hz`` is from; ``line``: the host sends the weights, at the link's pace;
-    ``words_per_cycle`` of the machine's that its memory gives at best."""
+    """One measurement: ``cycles`` for ``tokens`` tokens of ``what`` with ``streams`` a pass.
+
+    ``cycles`` is the mean over prompts, ``deviation`` their deviation. ``clock`` says where ``clock_hz`` is from.
+    ``line``: the host sends the weights, at the link's pace. ``words_per_cycle``: most words that the memory gives in a
+    cycle of the machine.
+    """
 
     preset: str
     what: str
@@ -85,32 +88,32 @@ class Row:
 
     @property
     def passes(self) -> int:
-        """How often the weights were read."""
+        """How many times the weights were read."""
         return -(-self.tokens // self.streams)
 
     @property
     def lane_use(self) -> float:
-        """Share of the lanes' cycles that a trit of the model took."""
+        """Share of the lanes' cycles that were used for a trit of the model."""
         return self.trits * self.passes / (self.lanes * self.cycles)
 
     @property
     def stream_idle(self) -> float | None:
-        """Share of cycles in which the memory of words gave none; None where trits are resident."""
+        """Share of cycles in which the memory of words gave no word; None if trits are resident."""
         return None if self.resident else 1 - self.words * self.passes / self.cycles
 
     @property
     def trit_share(self) -> float:
-        """Share of the bytes read that are trits of the model."""
+        """Share of the bytes read that hold trits of the model."""
         return self.trits / (TRITS_PER_BYTE * self.bytes_read)
 
     @property
     def tokens_per_second(self) -> float:
-        """At its clock."""
+        """Tokens a second of all streams at ``clock_hz``."""
         return self.tokens * self.clock_hz / self.cycles
 
     @property
     def bound(self) -> float | None:
-        """Tokens a second that lanes or memory allow; None where a link sets the pace, which is none of the chip's."""
+        """Tokens a second that lanes or memory allow; None if the link sets the pace, which is no limit of the chip."""
         if self.line:
             return None
         cycles = self.trits / self.lanes if self.resident else self.words / self.words_per_cycle
@@ -118,16 +121,19 @@ class Row:
 
     @property
     def share(self) -> float | None:
-        """Of the bound."""
+        """``tokens_per_second`` as a share of the bound; None if there is no bound."""
         return None if self.bound is None else self.tokens_per_second / self.bound
 
 
 def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iterator[Row]:
-    """One stream, all streams, and a prompt in blocks, on the simulated board; decoding with so many prompts."""
+    """Measure one stream, all streams, and a prompt in blocks, on the simulated board.
+
+    Decoding is measured after each of ``prompts`` first tokens.
+    """
     program = lay_out(weights, config)
     first_tokens = [index * 7 % program.vocab for index in range(prompts)]
     machine: Any = simulated(config)
-    part = getattr(machine, "part_timings", None)  # its own clock: so many cycles in so many of the machine's
+    part = getattr(machine, "part_timings", None)  # cycles of memory and machine in the same time
     clocks = Fraction(round(part.clock_hz), config.clock_hz).as_integer_ratio() if part else None
     with SimulatedBoard(machine, memory_clock=clocks) as board:
         session = Session(Client(board), program, door=board if board.has_back_door else None)
@@ -140,7 +146,7 @@ def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iter
 
 
 def measure_decode(session: Session, streams: int, first_tokens: Sequence[int] = (0,)) -> Row:
-    """A step in the middle of a run of ``streams`` conversations, once for each of the tokens that they begin with."""
+    """Measure a step in the middle of a run of ``streams`` conversations, once for each token that they begin with."""
     program, config = session.program, session.config
     vocab, bits = program.vocab, program.embedding_bits
     runs = [
@@ -163,7 +169,10 @@ def measure_decode(session: Session, streams: int, first_tokens: Sequence[int] =
 
 
 def measure_prefill(session: Session, tokens: int, streams: int) -> Row:
-    """A prompt of ``tokens`` tokens, ``streams`` a pass: cycles of a later pass, times the passes."""
+    """Measure a prompt of ``tokens`` tokens, ``streams`` a pass: the cycles of a later pass times the number of passes.
+
+    Raises ``LuternError`` if ``tokens`` is no multiple of ``streams``.
+    """
     if tokens % streams:
         raise LuternError(f"a prompt of {tokens} tokens is no multiple of {streams} streams; choose one that is.")
     vocab = session.program.vocab
@@ -172,7 +181,7 @@ def measure_prefill(session: Session, tokens: int, streams: int) -> Row:
 
 
 def golden_tokens_per_second(weights: IntegerWeights, tokens: int) -> float:
-    """The integer model on this computer, one stream."""
+    """Tokens a second of the integer model on this computer, with one stream."""
     model = FastModel(weights)
     state = model.initial_state(1)
     ids = np.zeros(1, dtype=np.int64)
@@ -185,20 +194,20 @@ def golden_tokens_per_second(weights: IntegerWeights, tokens: int) -> float:
 
 @dataclass(frozen=True)
 class BuiltClock:
-    """What a build's clock ``sync`` reached."""
+    """The frequency that the clock ``sync`` of a build reached."""
 
     board: str
     hz: float
 
 
 def built_clock(config: HwConfig, board: str = "") -> BuiltClock | None:
-    """The newest build of a machine (on a board): taps, cells and clock do not matter, all else must be equal."""
+    """The newest build of a machine (on a board); taps, cells and clock may differ, all else must be equal."""
     clocks = (_clock_of(path, config, board) for path in cache.newest("builds", f"*/{MANIFEST}"))
     return next((clock for clock in clocks if clock is not None), None)
 
 
 def _clock_of(path: Path, config: HwConfig, board: str) -> BuiltClock | None:
-    """Of a build, if it is one of the machine; what is damaged is none."""
+    """The clock of a build; None if the build is damaged or is not of the machine."""
     try:
         manifest = cache.kept_json(path)
         built = config.with_(debug_tap=False, cells="ecp5")
@@ -213,7 +222,7 @@ def _clock_of(path: Path, config: HwConfig, board: str) -> BuiltClock | None:
 
 
 class _Narrow:
-    """A session that takes fewer streams."""
+    """A session that uses fewer streams than its machine has."""
 
     def __init__(self, session: Session, streams: int) -> None:
         self.streams, self.slots, self.run, self.logits = streams, session.slots, session.run, session.logits

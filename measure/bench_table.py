@@ -1,4 +1,4 @@
-"""The table of the bench: which machines it shows, and the texts of a row."""
+"""The table of the bench: the machines that it shows, and the texts of a row."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "of bound": lambda row: "" if row.share is None else f"{row.share:.1%}",
     "times": lambda row: "",
 }
-"""Of a row; "bytes" of a pass; "times": as fast as the machine's first row, one stream token by token."""
+"""Headings and texts of a row. "bytes" are those of a pass; "times" is the speed relative to the first row."""
 
 
 def cells(model: str, row: Row, first: Row) -> list[str]:
-    """Texts of a row."""
+    """The texts of a row; ``first`` is the machine's first row: one stream, token by token."""
     times = row.tokens_per_second / first.tokens_per_second
     texts = [f"{times:.2f}" if name == "times" else read(row) for name, read in COLUMNS.items()]
     return [row.preset, model, *texts]

@@ -1,10 +1,10 @@
-"""Coefficients that turn counted activity into watts: a file, and the fit that makes one from readings.
+"""Coefficients that turn counted activity into watts: the file that holds them, and their fit to readings.
 
-    watts = static + sum(coefficient * activity a second)           Coefficient: value, low, high; joules an event
+    watts = static + sum(coefficient * activity a second)           Coefficient: value, low, high, in joules an event
 
-A file names its part, source and date. The one that is shipped for ECP5 is not measured: nobody has published any
-coefficients, so it holds bounds, and its source says whence. ``fit`` makes one from a user's readings of designs whose
-activity is known: least squares, intervals of 95 % from resampled readings.
+A file names its part, source and date. The one that comes with Lutern for ECP5 is not measured: no coefficients are
+published, so it holds bounds, and its source says where they are from. ``fit`` makes a file from a user's readings of
+designs whose activity is known: least squares, with intervals of 95 % from resampled readings.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ EVENTS = {
     "ddr4_byte": "the same of DDR4",
     "hbm2_byte": "the same of HBM2",
 }
-"""Bytes of memory that a file leaves out are those of measure/dram.py."""
+"""Events that a coefficient can be for. If a file leaves out the bytes of a memory, measure/dram.py has them."""
 STATIC = "static_watts"
 SAMPLES = 2000
 SEED = 1
 MOST_CONDITION = 1e6
-"""Of the columns scaled to 1: beyond, two of the activities cannot be told apart."""
+"""Largest condition number, with columns scaled to 1: above it two of the activities cannot be told apart."""
 
 
 MAX_BYTES = 1 << 20
 MAX_TEXT = 1000
 LARGEST = 1e6
-"""No coefficient is larger, in joules or watts."""
+"""Largest coefficient, in joules or watts."""
 MOST_EVENTS = 1e18
 MOST_READINGS = 10_000
-"""The fit is repeated for resampled readings, all in memory."""
+"""Most readings of a file: the fit is repeated for resampled readings, which are all in memory."""
 _MENDED = "make one: lutern power calibrate READINGS.csv"
 
 
 @dataclass(frozen=True)
 class Coefficient:
-    """Joules of an event (watts, of ``static_watts``), and the interval."""
+    """Joules of an event (watts for ``static_watts``), with the interval from ``low`` to ``high``."""
 
     value: float
     low: float
@@ -60,7 +60,7 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Coefficients of one part."""
+    """The coefficients of one part, by event."""
 
     part: str
     source: str
@@ -68,17 +68,17 @@ class Calibration:
     coefficients: dict[str, Coefficient]
 
     def require(self, part: str) -> None:
-        """Refuse a file for another part; "ECP5" is any of them."""
+        """Raise ``LuternError`` if this is a file for another part; the part "ECP5" is for all of them."""
         if self.part not in (part, "ECP5"):
             raise LuternError(f"the calibration is of {self.part}, but the chip is {part}; give a file for that part.")
 
     def save(self, path: str | Path) -> None:
-        """As JSON."""
+        """Write the calibration as JSON."""
         write_whole(Path(path), json.dumps(asdict(self), indent=1) + "\n")
 
 
 def load(path: str | Path = SHIPPED) -> Calibration:
-    """A calibration file."""
+    """Read a calibration file; raises ``LuternError`` if it is none."""
     path = Path(path)
     try:
         values = read_json(path, MAX_BYTES, "calibration file")
@@ -103,7 +103,7 @@ def load(path: str | Path = SHIPPED) -> Calibration:
 
 
 def _check(path: Path, name: str, item: Coefficient) -> None:
-    """Refuse a coefficient that no chip has. The interval of one near 0 may begin below 0."""
+    """Refuse a coefficient that no chip has; the interval of one near 0 may begin below 0."""
     if name not in (*EVENTS, STATIC) or not item.low <= item.value <= item.high:
         raise LuternError(f"{path}: the coefficient {named(name)} is unknown or not within its interval; {_MENDED}")
     if item.value < 0 or max(-item.low, item.high) > LARGEST:
@@ -115,7 +115,7 @@ def _check(path: Path, name: str, item: Coefficient) -> None:
 
 @dataclass(frozen=True)
 class Reading:
-    """Watts of a design whose activity (events a second) is known."""
+    """Measured watts of a design whose activity (events a second) is known."""
 
     design: str
     activity: dict[str, float]
@@ -123,7 +123,10 @@ class Reading:
 
 
 def read_readings(path: str | Path) -> list[Reading]:
-    """A CSV with a row a reading: ``design``, ``watts``, and a column of events a second for each event that occurs."""
+    """Read a CSV with one reading a row: ``design``, ``watts``, and events a second in a column for each event.
+
+    Events that do not occur need no column. Raises ``LuternError`` for anything else.
+    """
     path = Path(path)
     rows = read_table(path, "CSV with columns design and watts")
     places = {heading: place for place, heading in enumerate(next(rows, []))}
@@ -147,7 +150,10 @@ def read_readings(path: str | Path) -> list[Reading]:
 
 
 def fit(part: str, readings: list[Reading], source: str, date: str) -> Calibration:
-    """Least squares of all readings; events that no design has are left out."""
+    """Fit coefficients to readings by least squares; events that no design has are left out.
+
+    Raises ``LuternError`` if there are too few readings, or if they do not determine the coefficients.
+    """
     events = [name for name in EVENTS if any(reading.activity[name] for reading in readings)]
     columns = np.array([[1.0, *(reading.activity[name] for name in events)] for reading in readings])
     watts = np.array([reading.watts for reading in readings])

@@ -1,9 +1,9 @@
-"""Which memories of boards hold the weights of a model: `lutern estimate --memories`.
+"""Finds the boards whose memory holds the weights of a model: `lutern estimate --memories`.
 
     ModelConfig, width of a word, bits of an embedding ─► bytes ─┬─► share of every size of memory that a board has
-    Board.memories ─► sizes of memory, and whose they are ───────┘
+    Board.memories ─► sizes of memory, and their boards ─────────┘
 
-The bytes are those of ``program_sizes``; only the memory is judged here, not whether the chip has room for the machine.
+The bytes are those of ``program_sizes``. Whether the chip has room for the machine is not considered.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from lutern.model_ref.embedding import EMBEDDING_BITS, WIDE_BITS
 from lutern.model_ref.synthetic import PUBLISHED
 
 WORD_BITS = (64, 128)
-"""Widths of a word: x16 of DDR3 gives 64 bits a cycle, 128 every two."""
+"""Widths of a word: DDR3 of 16 bits gives 64 bits a cycle, or 128 every two cycles."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a model takes of a memory of words of ``word_bits``, its embedding table ``embedding_bits`` an element."""
+    """The bytes that a model needs in words of ``word_bits``; an element of an embedding has ``embedding_bits``."""
 
     model: str
     word_bits: int
@@ -34,7 +34,7 @@ class Need:
 
 
 def machine_of_width(word_bits: int) -> HwConfig:
-    """A machine that takes the trits of one word a cycle; of its shape only this decides about bytes."""
+    """A machine that takes the trits of one word a cycle; nothing else of its shape changes the bytes."""
     return HwConfig(
         f"{word_bits}-bit words",
         rows=5,
@@ -47,7 +47,7 @@ def machine_of_width(word_bits: int) -> HwConfig:
 
 
 def needs(models: Mapping[str, ModelConfig] = PUBLISHED) -> list[Need]:
-    """Every model, width and size of embeddings."""
+    """The bytes for every model, width of a word and size of embeddings."""
     return [
         Need(name, word_bits, bits, memory_bytes(model, machine_of_width(word_bits), bits))
         for name, model in models.items()
@@ -57,7 +57,7 @@ def needs(models: Mapping[str, ModelConfig] = PUBLISHED) -> list[Need]:
 
 
 def memories() -> dict[int, dict[str, list[Board]]]:
-    """Boards by the title of their memory, by its size, the smallest first."""
+    """Boards by the size of their memory in bytes (smallest first), then by the memory's title."""
     found: dict[int, dict[str, list[Board]]] = {}
     for board in BOARDS.values():
         for memory in board.memories:
@@ -66,8 +66,11 @@ def memories() -> dict[int, dict[str, list[Board]]]:
 
 
 def would_hold(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str:
-    """A clause that names the memories that would hold a model's weights, with its embeddings as they are or converted
-    to fewer bits. The model is one that no preset of these boards holds, be it by its width or by the chip's size."""
+    """A clause that names the memories that would hold a model's weights.
+
+    Its embeddings may be converted to fewer bits. Ask for a model that no preset of these boards holds, because of its
+    width or of the chip's size.
+    """
     texts: list[str] = []
     choices = [bits for bits in EMBEDDING_BITS if bits <= embedding_bits]
     needed = {bits: memory_bytes(model_config, machine_of_width(WORD_BITS[0]), bits) for bits in choices}

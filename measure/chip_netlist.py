@@ -1,13 +1,13 @@
 # amaranth: UnusedElaboratable=no
-# A component is asked for its ports alone.
-"""The netlist of a whole board in simulation: what is placed and routed, from the serial line's pins on.
+# A component is made only to ask for its ports.
+"""Simulates the netlist of a whole board: what is placed and routed, from the pins of the serial line on.
 
     Plan ─► kept netlist ─► Verilog of cells ─► module `chip` ─┐
                                 sim/chip_cells.v: pads, PLL ───┼─► Verilator ─► SimulatedBoard
                      measure/netlist.py: cells of the fabric ──┘
 
-The PLL gives its input out, so a cycle of the simulation is a cycle of the machine. Cost: that of `netlist.py`; a byte
-over the line takes 10 bits of it.
+The model of the PLL passes its input on, so a cycle of the simulation is a cycle of the machine. Cost: that of
+`netlist.py`; a byte over the line takes 10 bits of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lutern.sim.verilate import verilate_text
 
 
 def chip_text(plan: Plan) -> str:
-    """Verilog of a plan's netlist and of what stands around it: module `top` with clk, rst, rx, tx, overrun."""
+    """Verilog of a plan's netlist and of what surrounds it: module `top` with clk, rst, rx, tx, overrun."""
     board = plan.board
     with unfinished_folder(Path(tempfile.gettempdir())) as folder:
         work = Path(folder)
@@ -56,6 +56,6 @@ def serial_top(plan: Plan) -> SerialTop:
 
 
 def verilate_chip(plan: Plan) -> Path:
-    """The simulation of a board of four lamps, for ``SimulatedBoard(serial_top(plan), library=...)``."""
+    """The simulation of a board with four LEDs, for ``SimulatedBoard(serial_top(plan), library=...)``."""
     text = chip_text(plan)
     return verilate_text(serial_top(plan), lambda: cell_models() + text, cell_models(), text)

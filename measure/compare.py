@@ -1,12 +1,12 @@
-"""How far the integer network is from float32, beside a float16 run of the same checkpoint.
+"""How far the integer network's logits are from float32, compared with a float16 run of the same checkpoint.
 
     tokens ─┬─► float32 ─────────────────► logits ─┐
             ├─► integer (what the chip computes) ──┼─► relative RMS error, and its share of the float16 run's
             └─► float16 (measure/float16.py) ──────┘
 
-A gate, not an argument: the integer network must stay below 0.8 of the float16 run. A code that flips between two
-neighbours flips others downstream, which makes the error of logits a plateau; word lengths are justified stage by stage
-in ``word_lengths.py``. Cost: three networks over 48 tokens; V = 32000 with d 1024 takes half a minute.
+This is a gate, not a justification: the integer network's error must stay below 0.8 of the float16 run's. One code that
+flips to its neighbour flips others downstream, so the error of logits is a plateau; ``word_lengths.py`` justifies word
+lengths stage by stage. Cost: three networks over 48 tokens; V = 32000 with d 1024 takes half a minute.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from lutern.model_ref.quantise import integer_weights
 
 SEED, TOKENS, STREAMS = 1, 24, 2
 GATE = 0.8
-"""Largest share of the float16 run's error that is allowed."""
+"""Largest allowed share of the float16 run's error."""
 REFERENCE = Path(__file__).parents[1] / "tests" / "data" / "tiny"
-"""The published implementation's own checkpoint and logits; there in a clone, not in an installed wheel."""
+"""Checkpoint and logits of the published implementation; a clone has them, an installed wheel does not."""
 SHAPES = {
     "odd width": ModelConfig(vocab_size=64, hidden_size=97, num_hidden_layers=3, intermediate_size=255),
     "no lower bound": ModelConfig(
@@ -41,7 +41,7 @@ SHAPES = {
     "no power of two": ModelConfig(vocab_size=256, hidden_size=320, num_hidden_layers=6, intermediate_size=896),
 }
 DEVIATIONS = (("norm", (1.05, 0.26)), ("embeddings", (0.0, 0.6)), ("lower_bounds", (0.0, 0.5)), ("", (0.0, 0.02)))
-"""Mean and deviation of the reference's tensors by a part of the name; the first that fits."""
+"""Mean and deviation of the reference's tensors, by a part of the name; the first that matches counts."""
 LARGE = {"V 32000": ModelConfig(vocab_size=32000, hidden_size=1024, num_hidden_layers=4, intermediate_size=2816)}
 
 
@@ -57,7 +57,7 @@ class Comparison:
 
     @property
     def share(self) -> float:
-        """Of the float16 run's error; a run that overflows is infinitely far off."""
+        """The integer network's error as a share of the float16 run's; 0 if the float16 run overflows."""
         return self.integer / self.float16 if np.isfinite(self.float16) else 0.0
 
     @property
@@ -66,7 +66,7 @@ class Comparison:
 
 
 def compare(name: str, checkpoint: Checkpoint, expected: tuple[NDArray, NDArray] | None = None) -> Comparison:
-    """Compare on seeded tokens, or on ids [T] with the published float32 logits [T, V]."""
+    """Compare on seeded tokens; or on ``expected``: ids [T] and the published float32 logits [T, V]."""
     if expected is None:
         random = np.random.default_rng(SEED)
         ids = random.integers(0, checkpoint.config.vocab_size, (TOKENS, STREAMS))
@@ -80,9 +80,9 @@ def compare(name: str, checkpoint: Checkpoint, expected: tuple[NDArray, NDArray]
 
 
 def synthetic(config: ModelConfig, bfloat16: bool = False, seed: int = SEED) -> Checkpoint:
-    """A random checkpoint with the deviations of the reference's tensors, in float32 as it is, or in bfloat16.
+    """A random checkpoint with the deviations of the reference's tensors, in float32 or rounded to bfloat16.
 
-    Stored in bfloat16, as the releases are, weights survive float16 with fewer flipped trits.
+    The releases are stored in bfloat16; such weights survive a conversion to float16 with fewer flipped trits.
     """
     random = np.random.default_rng(seed)
     tensors = {}
@@ -94,7 +94,7 @@ def synthetic(config: ModelConfig, bfloat16: bool = False, seed: int = SEED) -> 
 
 
 def reference() -> Comparison | None:
-    """The published network's own vectors, where they are."""
+    """Compare on the published network's own vectors; None if they are not installed."""
     if not REFERENCE.is_dir():
         return None
     expected = np.load(REFERENCE / "expected.npz")

@@ -1,14 +1,15 @@
-"""What a block costs on ECP5: the block alone through yosys, and through nextpnr inside a wrapper.
+"""What a block costs on ECP5: the block alone through yosys, or inside a wrapper through nextpnr.
 
     config ─► component ─► RTLIL ─► yosys ─► stat.json ─► Cost
                                           └─► top.json ─► nextpnr, packing only ─► report.json ─► Packed
                    └─► Wrapper ─► RTLIL ─► yosys ─► top.json ─► nextpnr-ecp5 ─► report.json ─► Placement
 
-Blocks are measured as a board has them: without debug taps, lanes of CCU2C, netlists by `boards/synthesis.py`. A block
-alone keeps what the whole design may share or remove, so the rows do not add up to `top` exactly.
+Blocks are measured as a board uses them: without debug taps, with lanes of CCU2C, and with netlists by
+`boards/synthesis.py`. A block alone keeps logic that the whole design may share or remove, so the rows do not add up to
+`top` exactly.
 
-Results are kept by content under LUTERN_CACHE. Cost of a measurement: one to sixty seconds of yosys, and minutes of
-nextpnr for the large blocks; the first run of either compiles WebAssembly for a minute more.
+Results are kept by content under LUTERN_CACHE. Cost of a measurement: 1 to 60 seconds of yosys, and minutes of nextpnr
+for the large blocks; the first run of either tool compiles WebAssembly for another minute.
 """
 
 from __future__ import annotations
@@ -52,18 +53,18 @@ from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, digest
 
 BAUD = 3_000_000
-"""Of the serial line of `chip`."""
+"""Baud of the serial line of `chip`."""
 
 
 def _state_in_memory(config: HwConfig) -> HwConfig:
-    """The machine, or one like it, with its state in the memory of words."""
+    """The machine with its state in the memory of words, or a similar one that can have it there."""
     if config.source == "resident" or config.memory == "host":
         config = config.with_(source="streamed", memory="block", rows=20 * config.results_per_cycle, word_bytes=4)
     return config.with_(state="memory")
 
 
 def _with_axi(config: HwConfig) -> HwConfig:
-    """The machine, or one like it, with its words on an AXI4 bus: 64 bits, which a beat of its trits fills."""
+    """The machine with its words on an AXI4 bus of 64 bits, or a similar one; a beat of its trits fills the bus."""
     if config.memory == "axi":
         return config
     filled = 8 // (config.results_per_cycle * config.columns) or 1
@@ -107,20 +108,20 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
     "chip": lambda config: SerialTop(config, divisor=config.clock_hz // BAUD),
     "axi_top": lambda config: AxiTop(_with_axi(config)),
 }
-"""Every block that has a row, in the order of the table; mlgru and glu share `activation`; `counters`, `state_dma` and
-`axi_...` are of machines that have them. `chip` is `top` behind a serial line, placed as it is: it has three pins.
-`axi_top` is `top` in a system with a processor: its buses end at the registers of a `Wrapper`."""
+"""Every block that has a row, in the order of the table. mlgru and glu share `activation`. `counters`, `state_dma` and
+`axi_...` exist only in some machines. `chip` is `top` with a serial line; it has three pins and is placed without a
+wrapper. `axi_top` is `top` in a system with a processor: its buses end at the registers of a `Wrapper`."""
 
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 TARGET_HZ = 150_000_000
 CHIP_TARGET_HZ = 80_000_000
-"""Above what a block, or a whole chip, should reach, so that the placer does not rest before."""
+"""More than a block or a whole chip should reach, so that the placer does not stop improving before."""
 _KEPT_RESULTS = 400
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cells of one block after synthesis, by their names in ECP5."""
+    """Cells of one block after synthesis, by the names that ECP5 gives them."""
 
     block: str
     lut4: int
@@ -132,14 +133,16 @@ class Cost:
 
     @property
     def comb(self) -> int:
-        """Places of logic: a CCU2C takes two, and a distributed RAM (16 x 4 bits) four and blocks two."""
+        """Places of logic: a CCU2C takes two; a distributed RAM (16 x 4 bits) takes four, and two that it blocks."""
         return self.lut4 + 2 * self.ccu2c + 6 * self.distributed_rams
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Places of logic and flip-flops as nextpnr packs them, which is what a build reports: with what carry chains need
-    at their ends."""
+    """Places of logic and flip-flops as nextpnr packs them, which is what a build reports.
+
+    They include what carry chains need at their ends.
+    """
 
     comb: int
     ff: int
@@ -147,8 +150,10 @@ class Packed:
 
 @dataclass(frozen=True)
 class Placement:
-    """A wrapped block after place and route; `comb` and `ff` hold the wrapper's too. ``path``: the slowest, which
-    limits the clock; its signals are those of `block`, or the wrapper's."""
+    """A wrapped block after place and route; `comb` and `ff` include those of the wrapper.
+
+    ``path`` is the slowest path, which limits the clock; its signals are those of `block`, or the wrapper's.
+    """
 
     block: str
     comb: int
@@ -159,7 +164,7 @@ class Placement:
 
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What a report raises that no tool has written so."""
+"""Exceptions that a damaged report causes, one that no tool wrote."""
 
 
 def _counts(cells: dict[str, Any]) -> dict[str, int]:
@@ -170,7 +175,7 @@ def _counts(cells: dict[str, Any]) -> dict[str, int]:
 
 
 def parse_stat(block: str, text: str) -> Cost:
-    """The cost in what yosys' `stat -json` printed."""
+    """The cost from the output of yosys' `stat -json`; raises ``LuternError`` if it is not there."""
     try:
         cells = _counts(json.loads(text)["design"]["num_cells_by_type"])
     except _DAMAGED:
@@ -191,7 +196,7 @@ def _utilization(report: dict[str, Any]) -> dict[str, int]:
 
 
 def parse_report(block: str, text: str, seed: int) -> Placement:
-    """The placement in nextpnr's `--report`."""
+    """The placement from nextpnr's `--report`; raises ``LuternError`` if it is not there."""
     try:
         report: dict[str, Any] = json.loads(text)
         used = _utilization(report)
@@ -204,7 +209,7 @@ def parse_report(block: str, text: str, seed: int) -> Placement:
 
 
 def parse_packed(block: str, text: str) -> Packed:
-    """What nextpnr's `--report` says about utilisation."""
+    """Utilisation from nextpnr's `--report`; raises ``LuternError`` if it is not there."""
     try:
         used = _utilization(json.loads(text))
         return Packed(used["TRELLIS_COMB"], used["TRELLIS_FF"])
@@ -213,7 +218,7 @@ def parse_packed(block: str, text: str) -> Packed:
 
 
 def measure_packed(config: HwConfig) -> tuple[Cost, Packed]:
-    """A chip, synthesised and packed into an LFE5U-85F; what does not fit its block RAMs is packed all the same."""
+    """Synthesise a chip and pack it into an LFE5U-85F, even if it needs more block RAMs than that has."""
     rtlil_text = convert_rtlil(_component("chip", config))
     endings = ("tee -q -o stat.json stat -json", "write_json top.json")
     pack = (
@@ -240,17 +245,17 @@ def measure_packed(config: HwConfig) -> tuple[Cost, Packed]:
 
 
 def measure_cost(block: str, config: HwConfig) -> Cost:
-    """`block` alone, synthesised."""
+    """Synthesise `block` alone."""
     return count(block, _component(block, config))
 
 
 def measure_placement(block: str, config: HwConfig, seed: int = 1) -> Placement:
-    """`block` between registers, placed and routed."""
+    """Place and route `block` between registers."""
     return place(block, _component(block, config), seed)
 
 
 def count(name: str, component: wiring.Component) -> Cost:
-    """Any component, synthesised; `name` is for texts."""
+    """Synthesise any component; `name` is used in texts."""
     rtlil_text = convert_rtlil(component)
     ending = "tee -q -o stat.json stat -json"
     folder = _result(
@@ -263,7 +268,7 @@ def count(name: str, component: wiring.Component) -> Cost:
 
 
 def place(name: str, component: wiring.Component, seed: int = 1) -> Placement:
-    """Any component between registers, placed and routed on an LFE5U-85F-6; a whole chip as it is."""
+    """Place and route any component between registers on an LFE5U-85F-6; a whole chip gets no registers."""
     rtlil_text = convert_rtlil(component if isinstance(component, SerialTop) else Wrapper(component))
     target_hz = CHIP_TARGET_HZ if isinstance(component, SerialTop | AxiTop) else TARGET_HZ
     ending = "write_json top.json"
@@ -298,7 +303,7 @@ def _component(block: str, config: HwConfig) -> wiring.Component:
 
 
 def _result(block: str, wanted: tuple[str, ...], inputs: tuple[str, ...], run: Callable[[Path], None]) -> Path:
-    """The folder that holds the files `wanted`; `run` makes them in a folder of its own, unless they are there."""
+    """The folder that holds the files `wanted`; if it does not exist, `run` makes the files in a folder of its own."""
     versions = [synthesis.require_package(package) for package in synthesis.PACKAGES]
     folder = cache.cache_folder("cost") / f"cost-{digest(*inputs, *versions)[:32]}"
     cache.kept_result(folder, wanted, run, f"The cost of {block} is not known", f"failed-{block}.log")

@@ -1,10 +1,10 @@
-"""Memories beside a chip, by kind: joules of a bit that is read, watts of standing by, and whence the figures are.
+"""Kinds of memory next to a chip: joules of a bit that is read, watts in standby, and the source of the figures.
 
     joules a token = bits x (core + interface) + standby x parts x seconds
 
-``core``: array and data path of the part. ``interface``: pins, lines, termination and, where a figure includes it, the
-controller's PHY. ``standby``: watts of one part that is clocked and refreshed but not read; it is in no joule of a bit.
-Every figure is an interval, and nothing of it has been compared with a meter.
+``core``: array and data path of the part. ``interface``: pins, lines, termination and, if a figure includes it, the PHY
+of the controller. ``standby``: watts of one part that is clocked and refreshed but not read; no joule of a bit includes
+it. Every figure is an interval, and none has been compared with a meter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from lutern.model_ref.errors import LuternError
 
 @dataclass(frozen=True)
 class Dram:
-    """A kind of memory. ``event``: its bytes in a calibration file; ``peak``: bytes a second of one part."""
+    """A kind of memory; joules of a bit or byte, watts of a part.
+
+    ``event``: name of its bytes in a calibration file. ``peak``: bytes a second of one part.
+    """
 
     name: str
     title: str
@@ -42,11 +45,11 @@ class Dram:
         )
 
     def parts(self, config: HwConfig) -> int:
-        """How many parts give all words that a machine can take."""
+        """The number of parts that give all words that a machine can take."""
         return math.ceil(peak_word_hz(config) * config.word_bytes / self.peak - 1e-9)
 
     def standby_watts(self, config: HwConfig) -> Coefficient:
-        """Of the parts of a machine."""
+        """Standby watts of all parts of a machine."""
         return Coefficient(*(self.parts(config) * getattr(self.standby, name) for name in ("value", "low", "high")))
 
 
@@ -112,15 +115,16 @@ DRAMS = {
         ),
     )
 }
-"""By the name that `lutern power estimate --dram` takes."""
+"""The kinds of memory, by the names that `lutern power estimate --dram` takes."""
 CHOOSES = ("port", "axi")
-"""Memories of machines that may be of any kind."""
+"""Memories of machines that may be of any kind: the user chooses."""
 
 
 def dram_of(config: HwConfig, name: str = "") -> Dram | None:
-    """The kind of a machine's memory, ``name`` where the machine leaves it open; None if it has none beside the chip.
+    """The kind of a machine's memory; None if it has none next to the chip.
 
-    Raises LuternError for a machine that leaves it open if no name is given, and for a name that contradicts.
+    ``name`` chooses the kind where the machine leaves it open. Raises ``LuternError`` if it is missing there, is
+    unknown, or contradicts the machine's kind.
     """
     if name and name not in DRAMS:
         raise LuternError(f"there is no kind of memory {name}; choose one of {', '.join(DRAMS)}.")
@@ -142,7 +146,7 @@ def dram_of(config: HwConfig, name: str = "") -> Dram | None:
 
 @dataclass(frozen=True)
 class Joules:
-    """Of a token: of the bits that are read, and of the parts' standby in its time."""
+    """Joules of a token: ``transport`` of the bits that are read, ``standby`` of the parts while it is computed."""
 
     byte_count: float
     tokens_per_second: float
@@ -153,7 +157,7 @@ class Joules:
 def joules(
     model_config: ModelConfig, config: HwConfig, memory: Dram, tokens_per_second: float, streams: int = 1
 ) -> Joules:
-    """A token of a pass of ``streams``, at a rate of all of them."""
+    """Joules of one token of a pass of ``streams`` tokens, at ``tokens_per_second`` of all streams together."""
     byte_count = sizes_of(model_config, config).pass_words(streams) * config.word_bytes / streams
     transport, watts = memory.byte, memory.standby_watts(config)
     return Joules(

@@ -1,10 +1,10 @@
-"""What embeddings of 12 bits save and cost: bytes of the image, error of the logits.
+"""What embeddings of 12 bits save and what they cost: bytes of the image, error of the logits.
 
     tokens ─┬─► float32 ───────────────────► logits ─┐
             ├─► integer, embeddings of 16 bits ──────┼─► relative RMS error against float32, and of 12 bits against 16
-            └─► integer, embeddings of 12 bits ──────┘   share of tokens whose largest logit is the same one
+            └─► integer, embeddings of 12 bits ──────┘   share of tokens whose largest logit is the same
 
-Weights are bfloat16, as the releases are: 16 bits hold their embeddings exactly, and 12 bits drop one of the 8 bits of
+Weights are bfloat16, as in the releases: 16 bits hold their embeddings exactly, and 12 bits drop one of the 8 bits of
 the mantissa. Cost: three networks over 256 tokens; half a minute for all shapes.
 """
 
@@ -31,8 +31,10 @@ VOCAB, LAYERS = 4096, 4
 
 @dataclass(frozen=True)
 class Cost:
-    """Figures of one checkpoint, by bits of an embedding; ``between``: error of 12 bits against 16, ``same``: share of
-    tokens for which both have the same largest logit."""
+    """Figures of one checkpoint; dictionaries are keyed by the bits of an embedding.
+
+    ``between``: error of 12 bits relative to 16. ``same``: share of tokens for which both have the same largest logit.
+    """
 
     name: str
     config: ModelConfig
@@ -43,12 +45,12 @@ class Cost:
 
 
 def shape(width: int) -> ModelConfig:
-    """A network of this width, with the releases' share of the channel mixer (2.75)."""
+    """A network of this width, with the ratio of the channel mixer to the width that the releases have (2.75)."""
     return ModelConfig(vocab_size=VOCAB, hidden_size=width, num_hidden_layers=LAYERS, intermediate_size=11 * width // 4)
 
 
 def cost(name: str, checkpoint: Checkpoint) -> Cost:
-    """Run a checkpoint on seeded tokens."""
+    """Run a checkpoint on seeded tokens and compare."""
     config = checkpoint.config
     ids = np.random.default_rng(SEED).integers(0, config.vocab_size, (TOKENS, STREAMS))
     wanted = logits(FloatModel(checkpoint), ids)
@@ -65,7 +67,7 @@ def cost(name: str, checkpoint: Checkpoint) -> Cost:
 
 
 def synthetic_cost(width: int) -> Cost:
-    """Of a random checkpoint of this width."""
+    """The figures of a random checkpoint of this width."""
     return cost(f"random, d {width}", synthetic(shape(width), bfloat16=True))
 
 

@@ -1,11 +1,12 @@
-"""Joules of a token, estimated: static power by part, and counted activity times the coefficients of a calibration.
+"""Estimates joules of a token: static power of the part, plus counted activity times a calibration's coefficients.
 
     toggles, cycles, flip-flops, block RAMs, bytes ─► events a token ─┐
     calibration file ─► joules an event, low and high ────────────────┴─► joules a token, low to high
 
 Static power: typical supply currents of the ECP5 and ECP5-5G Family Data Sheet (FPGA-DS-02012, "ECP5 Supply Current
-(Standby)") times their voltages, at 25 degrees; the upper end is twice that, since leakage doubles in some 30 degrees.
-It is listed apart, and is part of no joule of an event. So is the standby of a memory beside the chip (dram.py).
+(Standby)") times their voltages, at 25 degrees. The upper end is twice that, since leakage doubles in about 30 degrees.
+It is listed on its own, and no joule of an event includes it. The same holds for the standby of a memory next to the
+chip (dram.py).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lutern.measure.estimate import Estimate as Computed
 from lutern.model_ref.errors import LuternError
 
 TYPICAL_STATIC_WATTS = {"12F": 0.125, "25F": 0.125, "45F": 0.170, "85F": 0.298}
-"""By the size in a part's name."""
+"""Typical static power in watts, by the size in a part's name."""
 
 
 NO_WATTS = Coefficient(0.0, 0.0, 0.0)
@@ -28,7 +29,7 @@ NO_WATTS = Coefficient(0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Term:
-    """One kind of event: how many a token, and the joules that they are."""
+    """One kind of event: how many a token has, and their joules."""
 
     name: str
     events: float
@@ -39,8 +40,11 @@ class Term:
 
 @dataclass(frozen=True)
 class Estimate:
-    """``static``, ``standby``: watts of the chip and of the memory beside it. ``dynamic``, ``joules``: of a token,
-    without and with both."""
+    """Power and energy of a token.
+
+    ``static`` and ``standby``: watts of the chip and of the memory next to it. ``dynamic``: joules of a token without
+    them. ``joules``: with both.
+    """
 
     part: str
     seconds: float
@@ -51,12 +55,12 @@ class Estimate:
 
     @property
     def dynamic(self) -> Coefficient:
-        """Joules a token of what switches."""
+        """Joules a token of everything that switches."""
         return Coefficient(*(sum(getattr(term, name) for term in self.terms) for name in ("joules", "low", "high")))
 
     @property
     def joules(self) -> Coefficient:
-        """Joules a token with what stands by in its time."""
+        """Joules a token, with static and standby power during its time."""
         return Coefficient(
             *(
                 getattr(self.dynamic, name) + (getattr(self.static, name) + getattr(self.standby, name)) * self.seconds
@@ -66,12 +70,15 @@ class Estimate:
 
     @property
     def watts(self) -> Coefficient:
-        """While it decodes."""
+        """Mean watts while the machine decodes."""
         return Coefficient(*(getattr(self.joules, name) / self.seconds for name in ("value", "low", "high")))
 
 
 def static_watts(part: str, calibration: Calibration) -> Coefficient:
-    """Of a part: measured, where the calibration has it, else the data sheet's."""
+    """Static power of a part: measured, if the calibration has it, else that of the data sheet.
+
+    Raises ``LuternError`` for a part that neither has.
+    """
     if STATIC in calibration.coefficients:
         return calibration.coefficients[STATIC]
     for size, watts in TYPICAL_STATIC_WATTS.items():
@@ -84,7 +91,7 @@ def static_watts(part: str, calibration: Calibration) -> Coefficient:
 
 
 def estimate(part: str, calibration: Calibration, events: Mapping[str, float], seconds: float) -> Estimate:
-    """Joules of a token that has these events and takes ``seconds``."""
+    """Joules of a token that has these events and takes ``seconds``; ``LuternError`` if a coefficient is missing."""
     calibration.require(part)
     terms = []
     for name, count in events.items():
@@ -101,7 +108,7 @@ def estimate(part: str, calibration: Calibration, events: Mapping[str, float], s
 
 
 def with_memory(calibration: Calibration, memory: Dram) -> Calibration:
-    """A calibration that has the bytes of a memory: its own, or those of the memory's table."""
+    """The calibration with a coefficient for the bytes of a memory: its own, or that of the memory's table."""
     if memory.event in calibration.coefficients:
         return calibration
     return replace(
@@ -114,9 +121,9 @@ def with_memory(calibration: Calibration, memory: Dram) -> Calibration:
 def without_nets(
     part: str, calibration: Calibration, config: HwConfig, found: Computed, dram_name: str = ""
 ) -> Estimate:
-    """Of a token of a machine that nobody simulated: memory, clock and block RAM, computed. Nets of logic are left out.
+    """Estimate a token of a machine that was not simulated, from its memory, clock and block RAM; nets are left out.
 
-    Joules and seconds are a token's share of a pass. ``dram_name``: the memory of a machine that leaves its kind open.
+    Joules and seconds are a token's share of a pass. ``dram_name``: kind of memory of a machine that leaves it open.
     """
     memory = dram_of(config, dram_name)
     cycles = config.clock_hz / found.tokens_per_second
@@ -136,7 +143,7 @@ def of_windows(
     block_rams: int,
     clock_hz: float,
 ) -> dict[str, Coefficient]:
-    """Dynamic joules of parts of a token; ``toggles``: (toggles, cycles) of each."""
+    """Dynamic joules of parts of a token; ``toggles`` holds toggles and cycles of each part."""
     return {
         name: estimate(
             part,

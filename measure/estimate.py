@@ -1,4 +1,4 @@
-"""What a machine would do with a model, without a simulation or a synthesis: cycles, bytes, tokens a second, resources.
+"""Estimates a machine with a model without simulation or synthesis: cycles, bytes, tokens a second, resources.
 
     ModelConfig, HwConfig ─► cycle model ───────────────────► cycles          equal to the RTL's; DRAM: word_rate.py
                          ├─► sizes of the program ──────────► bytes, bound    exact
@@ -7,7 +7,7 @@
 
     ModelConfig, Device ──► max(bytes / bandwidth, trits / (lanes x clock)) + barriers      any memory and any lanes
 
-Cost: the cycle model's: a fifth of a second for the demo, seconds for the released models.
+Cost: that of the cycle model, a fifth of a second for the demo, seconds for the released models.
 """
 
 from __future__ import annotations
@@ -27,21 +27,24 @@ from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.quantise import vectors_of
 
 BARRIER_CYCLES = 60
-"""Last beat of a vector to first beat of the next at 1,024 lanes (docs/engine.md, "Cycles")."""
+"""Cycles from the last beat of a vector to the first of the next, at 1,024 lanes (docs/engine.md, "Cycles")."""
 TRIT_SHARE = 0.98
-"""Of the bytes read, for widths from 1,024 on: `lutern bench`, random model."""
+"""Share of trits in the bytes read, for widths from 1,024 on: `lutern bench`, random model."""
 
 NO_GAIN = 0.0005
-"""A gain that rounds to 0.0 %."""
+"""Largest gain that is shown as 0.0 %."""
 MEMORY_BOUND = 0.95
-"""Of the words that the memory has: a machine that takes less waits for something else."""
+"""Share of the memory's words below which a machine waits for something other than the memory."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A pass of ``streams`` tokens. ``cycles``: None where the link sets the pace; rates in tokens a second of all
-    streams; ``bound`` is that of the source: lanes of resident weights, bytes of memory or line else; ``refreshed``:
-    the same of a DRAM without the slots that refreshing takes."""
+    """A pass of ``streams`` tokens; rates are tokens a second of all streams together.
+
+    ``cycles``: None if the link sets the pace. ``bound``: the rate that the source of trits allows: the lanes if
+    weights are resident, else the bytes of memory or line. ``refreshed``: the bound of a DRAM minus the slots that
+    refreshes take.
+    """
 
     cycles: int | None
     bytes_read: int
@@ -54,7 +57,7 @@ class Estimate:
 
     @property
     def share(self) -> float:
-        """Of the bound."""
+        """``tokens_per_second`` as a share of the bound."""
         return self.tokens_per_second / self.bound
 
 
@@ -67,10 +70,11 @@ def estimate(
     embedding_bits: int = WIDE_BITS,
     share: float = 1.0,
 ) -> Estimate:
-    """A model on a machine. ``baud``: of the link, which sets the pace where the host sends the weights. ``share``: of
-    its words a second, what a memory at a port gives.
+    """Estimate a model on a machine.
 
-    Raises LuternError, with name and number, for a model that the machine does not hold.
+    ``baud``: baud of the link, which sets the pace if the host sends the weights. ``share``: share of the words of
+    every second that a memory at a port gives. Raises ``LuternError``, with name and number, for a model that the
+    machine does not hold.
     """
     check_fit(model_config, hw_config, embedding_bits)
     sizes = program_sizes(model_config, hw_config, embedding_bits)
@@ -91,12 +95,12 @@ def estimate(
 
 
 def lane_use(hw_config: HwConfig, found: Estimate) -> float:
-    """Share of the time in which the lanes of a machine take trits."""
+    """Share of the time in which the lanes of a machine work on trits."""
     return found.trits * found.tokens_per_second / found.streams / (hw_config.lanes * hw_config.clock_hz)
 
 
 def limit_sentence(model_config: ModelConfig, hw_config: HwConfig, found: Estimate) -> str:
-    """What sets the pace of a machine, with its share of the time, and what more lanes would give."""
+    """A sentence that says what limits a machine, with its share of the time, and what more lanes would gain."""
     used = f"{lane_use(hw_config, found):.1%}"
     if hw_config.source == "resident":
         return f"The lanes are the limit: they work in {used} of the cycles, else they wait for codes of a new vector."
@@ -116,7 +120,7 @@ def limit_sentence(model_config: ModelConfig, hw_config: HwConfig, found: Estima
 
 
 def _other_limit(model_config: ModelConfig, hw_config: HwConfig, found: Estimate) -> str:
-    """What a machine waits for that does not take the words it could have."""
+    """A clause that says what limits a machine that does not take all words that its memory could give."""
     leave = math.ceil(hw_config.rows * found.streams / hw_config.results_per_cycle)
     beats = math.ceil(model_config.hidden_size / hw_config.columns)
     takes = f"words are taken in {found.share:.1%} of the cycles"
@@ -129,16 +133,16 @@ def _other_limit(model_config: ModelConfig, hw_config: HwConfig, found: Estimate
 
 
 def _words(model_config: ModelConfig, hw_config: HwConfig, streams: int) -> int:
-    """Words that a pass reads."""
+    """Number of words that a pass reads."""
     sizes = sizes_of(model_config, hw_config)
     return sizes.record_words + streams * sizes.row_words
 
 
 @dataclass(frozen=True)
 class Device:
-    """A chip that nobody has built Lutern for: bytes a second of its memory, lanes, clock; where the numbers are from.
+    """A chip for which Lutern has not been built: bandwidth of its memory in bytes a second, lanes, clock, source.
 
-    ``lanes`` are those that the memory feeds at 1.6 bits a trit and that clock, in a fraction of the chip.
+    ``lanes``: as many as the memory feeds at 1.6 bits a trit and that clock; they take a fraction of the chip.
     """
 
     name: str
@@ -153,11 +157,11 @@ DEVICES = (
     Device("Alveo U250", 77e9, 1280, 300e6, "four channels of DDR4-2400, AMD DS962"),
     Device("Alveo U280", 460e9, 7680, 300e6, "HBM2, AMD DS963"),
 )
-"""Lanes times clock times 1.6 bits are what the memory gives, or a little more."""
+"""Lanes times clock times 1.6 bits equal the bandwidth of the memory, or a little more."""
 
 
 def device_tokens_per_second(model_config: ModelConfig, device: Device) -> float:
-    """One stream, all of o_proj, channel mixer and lm_head counted: memory and lanes work at once, barriers add up."""
+    """Estimate one stream, with o_proj, channel mixer and lm_head: memory and lanes overlap, barriers add to them."""
     bytes_read = model_config.trits / TRITS_PER_BYTE / TRIT_SHARE
     barriers = len(vectors_of(model_config)) + 1  # codes wait for their vector, the row for the choice
     seconds = max(bytes_read / device.bandwidth, model_config.trits / (device.lanes * device.clock_hz))

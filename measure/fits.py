@@ -1,4 +1,4 @@
-"""Which board holds a model, how fast it would be there, and what another board lacks, in one sentence.
+"""Finds the board that runs a model fastest, and what another board lacks for it, in one sentence.
 
     ModelConfig ─► every board, every machine of it ─► the fastest that holds it ─► "fits B with P at N tokens/s"
                                                    ├─► the first board that does not ─► what its machine lacks
@@ -27,7 +27,7 @@ from lutern.model_ref.errors import LuternError
 
 @dataclass(frozen=True)
 class Fit:
-    """A board, the name of its machine, and tokens a second; ``host``: the host sends the weights for every token."""
+    """A board, its machine, and tokens a second; ``host``: the host sends the weights for every token."""
 
     board: str
     preset: str
@@ -36,7 +36,7 @@ class Fit:
 
 
 def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> Fit | None:
-    """The board with the most lanes and the fastest clock of those that hold a model; the host's weights come last."""
+    """Of the boards that hold a model, that with most lanes and fastest clock; boards fed by the host come last."""
     found = []
     for board in BOARDS.values():
         for name in board.presets:
@@ -47,7 +47,7 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
                 found.append((not host, speed, board, hw_config))
     if not found:
         return None
-    own, _, board, hw_config = max(found, key=lambda one: one[:2])  # the first of several
+    own, _, board, hw_config = max(found, key=lambda one: one[:2])  # the first, if several are equal
     baud = board.baud(hw_config)
     rate = estimate(model_config, hw_config, baud=baud, embedding_bits=embedding_bits).tokens_per_second
     return Fit(board.name, hw_config.name, rate, not own)
@@ -55,8 +55,10 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
 
 @cache
 def chip_lacks(hw_config: HwConfig, board: Board) -> tuple[Lack, ...]:
-    """What the chip of a board has too little of for a machine; LUT only where the error of the estimate allows no
-    doubt."""
+    """What the chip of a board has too little of for a machine.
+
+    LUTs count only if the error of their estimate leaves no doubt.
+    """
     found, fpga = resources(hw_config), board.fpga
     lacking = []
     for what, needed, surely, held in (
@@ -70,7 +72,7 @@ def chip_lacks(hw_config: HwConfig, board: Board) -> tuple[Lack, ...]:
 
 
 def largest_machine(board: Board) -> HwConfig:
-    """The machine of a board with the most memory of its own."""
+    """The machine of a board whose own memory is largest."""
     return max((board.config(name) for name in board.presets), key=_own_bytes)
 
 
@@ -87,7 +89,7 @@ def _holds(model_config: ModelConfig, board: Board, name: str, embedding_bits: i
 
 
 def lack_of(model_config: ModelConfig, board: Board, embedding_bits: int = WIDE_BITS) -> tuple[str, str] | None:
-    """The machine of a board with the most memory, and what it lacks first; None if a machine of it holds the model."""
+    """The board's machine with the most memory, and what it lacks first; None if the board holds the model."""
     own = [name for name in board.presets if board.config(name).memory != "host"]
     if any(_holds(model_config, board, name, embedding_bits) for name in own):
         return None
@@ -99,7 +101,7 @@ def lack_of(model_config: ModelConfig, board: Board, embedding_bits: int = WIDE_
 def presets_that_hold(
     model_config: ModelConfig, embedding_bits: int = WIDE_BITS, *, memory: str = ""
 ) -> dict[str, str]:
-    """The first preset of every board that holds a model (with ``memory``, if that is given), by the board's name."""
+    """The first preset of each board that holds a model, by the board's name; with ``memory``, if that is given."""
     found = {
         board.name: next(
             (
@@ -117,9 +119,9 @@ def presets_that_hold(
 def check_model(
     model_config: ModelConfig, name: str, board: Board, preset_name: str = "", embedding_bits: int = WIDE_BITS
 ) -> None:
-    """Refuse a model that the board's machine cannot hold: by how much, what holds it, and what would.
+    """Raise ``LuternError`` if the board's machine cannot hold a model: what is too small, and what would hold it.
 
-    Without ``preset_name`` the reason is that of the board's machine with the most memory.
+    Without ``preset_name`` the board's machine with the most memory gives the reason.
     """
     hw_config = board.config(preset_name)
     if not lacks(model_config, hw_config, embedding_bits):
@@ -133,7 +135,7 @@ def check_model(
 
 
 def where_it_fits(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str:
-    """A clause: the presets of boards that hold a model, and the memories that would."""
+    """A clause that names the presets of boards that hold a model, and the memories that would."""
     by_preset: dict[str, list[str]] = {}
     own = False
     for board, name in presets_that_hold(model_config, embedding_bits).items():
@@ -147,7 +149,7 @@ def where_it_fits(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) ->
 
 
 def sentence(model_config: ModelConfig, board: Board | None = None, embedding_bits: int = WIDE_BITS) -> str:
-    """Where a model fits and how fast it is, and what ``board`` lacks: the first that lacks something, if not given."""
+    """A sentence: where a model fits, how fast it is, and what ``board`` (by default the first that fails) lacks."""
     fit = fastest_fit(model_config, embedding_bits)
     text = "fits no board"
     if fit is not None:

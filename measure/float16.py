@@ -1,11 +1,11 @@
-"""The float network as a float16 run of the published code computes it: what the integer network is compared with.
+"""The float network as a float16 run of the published code computes it; the integer network is compared with it.
 
     weights ─► float16 ─► trits and scale in float16     (`weight_quant` works in the type of the weights)
     BL(x) : norm and codes in float32 inside the kernel, q / factor ─► float16, T s in float16, sums ─► float16
     every other operation: operands float16, computed in float32, result ─► float16; the state S stays float32
 
-float16 values are kept in float32 arrays and rounded by `half`; the order of BLAS additions is not that of a GPU, which
-changes the error by a tenth. Cost: that of the float network, and some 20 roundings an element of h.
+float16 values are kept in float32 arrays and rounded by `half`. The order of BLAS additions is not that of a GPU, which
+changes the error by a tenth. Cost: that of the float network, and about 20 roundings for each element of h.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lutern.model_ref.ternarise import SMALLEST_SCALE, one_magnitude
 
 
 def half(x: Any) -> Floats:
-    """Rounded to the nearest float16; beyond 65504 infinity, as in float16."""
+    """Round to the nearest float16; values beyond 65504 become infinity, as in float16."""
     with np.errstate(over="ignore"):
         rounded: Floats = np.asarray(x, np.float32).astype(np.float16).astype(np.float32)
     return rounded
@@ -30,7 +30,7 @@ def half(x: Any) -> Floats:
 
 @dataclass(frozen=True)
 class HalfLinear:
-    """One ternary projection; ``weight`` holds T s rounded to float16, transposed."""
+    """One ternary projection; ``weight`` is T s rounded to float16, transposed: [columns, rows]."""
 
     gain: Floats
     weight: Floats
@@ -53,7 +53,7 @@ class HalfLinear:
 
 
 class Float16Model:
-    """The float16 run of one checkpoint; ``step`` as ``FloatModel``."""
+    """The float16 run of one checkpoint, with the interface of ``FloatModel``."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config = checkpoint.config

@@ -1,11 +1,12 @@
-"""Designs whose activity is known, to fit coefficients of energy to a meter's readings: `lutern power calibrate`.
+"""Designs of known activity, for fitting energy coefficients to a meter's readings: `lutern power calibrate`.
 
-    idle                a clock, and nothing that it reaches
+    idle                a clock that reaches nothing
     registers n         n flip-flops that are clocked and never change
-    nets n              n flip-flops in a ring of alternating bits: each net changes every cycle, and goes nowhere else
-    block_rams n        n block RAMs that read a word every cycle; the words are equal, so no net changes
+    nets n              n flip-flops in a ring of alternating bits: each net changes every cycle, and has no other load
+    block_rams n        n block RAMs that read a word every cycle; all words are equal, so no net changes
 
-Each has one output, so that nothing is optimised away, and runs at ``CLOCK_HZ``. Activity a second follows from n.
+Each design has one output, so that nothing is optimised away, and runs at ``CLOCK_HZ``. Its activity a second follows
+from n.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from lutern.model_ref.output_files import write_whole
 from lutern.sim.convert import convert_rtlil, convert_verilog
 
 CLOCK_HZ = 25_000_000
-"""Oscillator of the board; scale the column of activity where yours is another."""
+"""Oscillator of the board; for another one, scale the columns of activity."""
 RAM_WORDS, RAM_BITS = 512, 36
 
 
 @dataclass(frozen=True)
 class Design:
-    """``kind`` and how many of it."""
+    """A design: its ``kind`` and the number of its elements."""
 
     kind: str
     count: int
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of its file, without ending."""
         return f"{self.kind}_{self.count}"
 
     @property
@@ -60,11 +61,11 @@ DESIGNS = (
     Design("block_rams", 16),
     Design("block_rams", 48),
 )
-"""They fit an LFE5U-12F; the terms of the memory come from decoding itself, idle and loaded."""
+"""They fit an LFE5U-12F. The coefficients of the memory come from decoding itself, idle and loaded."""
 
 
 class KnownDesign(wiring.Component):
-    """One design. Members: ``enable`` must be 1 (a button, so that the synthesis cannot know it), ``o`` a pin."""
+    """One design. Members: ``enable``, a button that must be 1 and that the synthesis cannot know; ``o``, a pin."""
 
     def __init__(self, design: Design) -> None:
         self.design = design
@@ -74,7 +75,7 @@ class KnownDesign(wiring.Component):
         m = Module()
         count = self.design.count
         if self.design.kind == "registers":
-            held = Signal(count)  # all take the pin, which does not move
+            held = Signal(count)  # all copy the pin, which does not change
             m.d.sync += held.eq(Cat(self.enable, held))
             m.d.comb += self.o.eq(held[-1])
         elif self.design.kind == "nets":
@@ -103,7 +104,10 @@ class KnownDesign(wiring.Component):
 
 
 def write_designs(folder: Path) -> None:
-    """Verilog of each design, and ``activity.csv``, to whose rows the watts are added."""
+    """Write Verilog of each design, and ``activity.csv``, in which the user fills in the watts.
+
+    Raises ``LuternError`` if the folder cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,13 +1,14 @@
 # amaranth: UnusedElaboratable=no
-# A component is asked for its ports alone.
-"""What a lane costs on ECP5, folded (`hw/lane.py`) and as products behind a tree, from routed designs.
+# A component is made only to ask for its ports.
+"""What a lane costs on ECP5, from routed designs: folded (`hw/lane.py`), or as products followed by an adder tree.
 
     LUT4 a lane = (TRELLIS_COMB of the routed unit between registers - its XORs - its decoder) / lanes
 
-Everything else of the unit is in it: accumulators, drain, control. The decoder of trits is the same for both kinds of
-lanes and for any number of streams, and has a number of its own: what the unit saves when it takes bits for trits.
+The figure includes the rest of the unit: accumulators, drain, control. The decoder of trits is the same for both kinds
+of lanes and for any number of streams, and is counted separately: it is what the unit saves if the bits of a beat are
+used as trits.
 
-The shapes are those of a machine: up to 32 columns, since a row's accumulator and drain cost 43 LUT4 however long the
+The shapes are those of a machine with up to 32 columns, since a row's accumulator and drain cost 43 LUT4 whatever the
 row is.
 """
 
@@ -22,16 +23,16 @@ from lutern.measure.cost import count, place
 from lutern.measure.wrapper import Wrapper
 
 SHAPES = {16: (2, 8, 1), 32: (2, 16, 1), 64: (4, 16, 1), 128: (4, 32, 1), 256: (8, 32, 2), 512: (16, 32, 4)}
-"""Rows, columns and results a cycle by the number of lanes."""
+"""Rows, columns and results a cycle, by the number of lanes."""
 TREE_LANES = 256
-"""Most lanes of the naive tree that are measured: it is there to compare with."""
+"""Most lanes for which the naive tree is measured, as a comparison."""
 STREAM_LANES = 256
 """Most lanes for which a second stream is measured."""
 
 
 @dataclass(frozen=True)
 class LaneCost:
-    """A ternary unit; numbers a lane, of all its streams."""
+    """Cost of a ternary unit; figures are for one lane with all its streams."""
 
     lanes: int
     cells: str
@@ -44,7 +45,7 @@ class LaneCost:
 
 
 class _Undecoded(TernaryUnit):
-    """Takes the bits of a beat for trits."""
+    """A ternary unit without decoder: it uses the bits of a beat as trits."""
 
     def _trits(self, stages: Stages) -> list[Trit]:
         beat = self.i_weights.payload
@@ -53,7 +54,7 @@ class _Undecoded(TernaryUnit):
 
 
 def lane_config(lanes: int, cells: str, streams: int = 1) -> HwConfig:
-    """A machine of so many lanes."""
+    """A machine with this number of lanes."""
     rows, columns, results = SHAPES[lanes]
     return HwConfig(
         f"{lanes} lanes",
@@ -68,7 +69,7 @@ def lane_config(lanes: int, cells: str, streams: int = 1) -> HwConfig:
 
 
 def measure_lanes(lanes: int, cells: str, streams: int = 1, seed: int = 1) -> LaneCost:
-    """One routed unit."""
+    """Route one unit and measure it."""
     config = lane_config(lanes, cells, streams)
     wrapper = Wrapper(TernaryUnit(config))
     decoder = count(config.name, TernaryUnit(config)).comb - count(config.name, _Undecoded(config)).comb
@@ -87,7 +88,7 @@ def measure_lanes(lanes: int, cells: str, streams: int = 1, seed: int = 1) -> La
 
 @dataclass(frozen=True)
 class LaneRow:
-    """A row of the table; None is not measured."""
+    """A row of the table; None means not measured."""
 
     folded: LaneCost
     tree: LaneCost | None
@@ -95,12 +96,12 @@ class LaneRow:
 
     @property
     def stream_lut4(self) -> float | None:
-        """LUT4 a lane of one more stream."""
+        """LUT4 of a lane for one more stream."""
         return self.two_streams.lut4 - self.folded.lut4 if self.two_streams else None
 
 
 def measure_row(lanes: int, seed: int = 1) -> LaneRow:
-    """Everything about so many lanes."""
+    """Measure all columns for one number of lanes."""
     return LaneRow(
         measure_lanes(lanes, "ecp5", seed=seed),
         measure_lanes(lanes, "generic", seed=seed) if lanes <= TREE_LANES else None,

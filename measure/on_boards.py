@@ -1,10 +1,11 @@
-"""The released models on boards with DDR3: what a machine of each would do there, `lutern estimate --table`.
+"""The released models on boards with DDR3: tokens a second of a machine for each, `lutern estimate --table`.
 
     PUBLISHED, board, streams ─► machine: ddr3-x16 as wide as the model, S in the part ─► bytes, slots ─► tokens/s
                                                                                      └─► what the chip lacks
 
-The memory sets the pace of all of them: a word of trits is a beat, and the machine's clock is at least as fast as words
-come, so the cycle model is left out (``estimate`` says the same, tests/measure/test_on_boards.py). Cost: milliseconds.
+The memory sets the pace of all of them: a word of trits is a beat, and the machine's clock is at least as fast as the
+rate of words. So the cycle model is not needed; ``estimate`` gives the same (tests/measure/test_on_boards.py). Cost:
+milliseconds.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ STREAMS = (1, 2, 4)
 
 @dataclass(frozen=True)
 class OnBoard:
-    """A model on the machine ``config`` of ``boards``, which are alike: ``byte_count`` of its image; tokens a second
-    of all streams, and the bound, at the peak of the pins; ``changes`` that make the machine of its preset."""
+    """A model on the machine ``config``, the same for all ``boards``.
+
+    ``byte_count``: bytes of the image. ``changes``: changes that make the machine from its preset. ``bound`` and
+    ``tokens_per_second`` are rates of all streams together, at the peak of the pins and with refreshes.
+    """
 
     model: str
     embedding_bits: int
@@ -43,12 +47,12 @@ class OnBoard:
 
     @property
     def share(self) -> float:
-        """Of the peak, that refreshing leaves."""
+        """Share of the peak that refreshes leave."""
         return self.tokens_per_second / self.bound
 
 
 def machine(model_config: ModelConfig, board: Board, streams: int) -> tuple[HwConfig, tuple[str, ...]]:
-    """The preset as it is where it holds the model and one stream; else with these changes."""
+    """A board's machine for a model, and its changes to the preset, of which there are none if that is large enough."""
     assert board.ddr3 is not None
     base = preset(PRESET)
     width = max(model_config.hidden_size, model_config.intermediate_size)
@@ -68,7 +72,10 @@ def machine(model_config: ModelConfig, board: Board, streams: int) -> tuple[HwCo
 
 
 def rows() -> list[OnBoard]:
-    """Of every model and board with DDR3 that holds it, boards that are alike together; as many bits as fit."""
+    """A row for every model and board with DDR3 that holds it; boards that are alike share a row.
+
+    Embeddings are as wide as the memory allows.
+    """
     found: dict[tuple[str, int, HwConfig], tuple[OnBoard, list[str]]] = {}
     for name, model_config in PUBLISHED.items():
         for board in BOARDS.values():
@@ -79,7 +86,7 @@ def rows() -> list[OnBoard]:
 
 
 def _of_board(name: str, model_config: ModelConfig, board: Board) -> Iterator[OnBoard]:
-    """One stream, and as many more with S in the part as chip and part hold."""
+    """Rows of a board: one stream, and as many more, with S in the DDR3, as chip and memory hold."""
     for streams in STREAMS:
         config, changes = machine(model_config, board, streams)
         if chip_lacks(config, board):

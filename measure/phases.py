@@ -1,10 +1,10 @@
-"""A token, taken apart: how long each of its phases took on the chip and in the cycle model, and what for.
+"""Takes a token apart: how many cycles each phase took on the chip and in the cycle model, and for which causes.
 
     Session ─► run ─► counters of the chip ─┐
     cycle model ─► its phases ──────────────┴─► Token: Phase(part, name, cycles, model cycles, counts by cause)
 
-The counters are those of a machine with ``counters`` (hw/counters.py), simulated or not; their sum is the token's
-cycles, exactly, or ``count_token`` says so.
+The counters are those of a machine with ``counters`` (hw/counters.py), simulated or real. Their sum equals the token's
+cycles exactly; otherwise ``count_token`` raises an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lutern.measure.cycles import token_phases
 from lutern.model_ref.errors import LuternError
 
 STEPS = 3
-"""Of the run, whose last token is counted: the readers are as far ahead then as they stay."""
+"""Steps of a run, whose last token is counted: the readers are then as far ahead as they stay."""
 MEANINGS = {
     "beats": "trits are taken",
     "barrier": "no code of the next vector is there yet",
@@ -36,7 +36,10 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Phase:
-    """``part``: "embeddings", "layer 0", ..., "head". ``model_cycles``: None where the model does not apply."""
+    """A phase of a token. ``part``: "embeddings", "layer 0", ..., "head". ``counts``: cycles by cause.
+
+    ``model_cycles``: cycles by the cycle model; None if the model does not apply.
+    """
 
     part: str
     name: str
@@ -45,13 +48,13 @@ class Phase:
 
     @property
     def cycles(self) -> int:
-        """Its length."""
+        """Length of the phase in cycles."""
         return sum(self.counts[name] for name in LANE_COUNTERS)
 
 
 @dataclass(frozen=True)
 class Token:
-    """The phases of a pass of ``streams`` tokens on a machine."""
+    """The phases of one pass of ``streams`` tokens on a machine."""
 
     config: HwConfig
     streams: int
@@ -59,12 +62,12 @@ class Token:
 
     @property
     def cycles(self) -> int:
-        """From choice to choice."""
+        """Cycles from one choice of a token to the next."""
         return sum(phase.cycles for phase in self.phases)
 
     @property
     def parts(self) -> dict[str, dict[str, int]]:
-        """Counts of each part."""
+        """Counts by cause, summed for each part."""
         found: dict[str, dict[str, int]] = {}
         for phase in self.phases:
             counts = found.setdefault(phase.part, dict.fromkeys(COUNTER_NAMES, 0))
@@ -78,7 +81,7 @@ class Token:
 
 
 def check_countable(config: HwConfig) -> None:
-    """Refuse a simulated machine that waits for a line that is not simulated."""
+    """Refuse a simulated machine whose words come over a line that is not simulated."""
     if config.memory == "host":
         raise LuternError(
             f"{config.name} waits for words from the host, and how long depends on the line; give a port of a board, "
@@ -87,7 +90,10 @@ def check_countable(config: HwConfig) -> None:
 
 
 def count_token(session: Session, streams: int = 1) -> Token:
-    """The phases of the last step of a run; ``LuternError`` where counters and cycles of it disagree."""
+    """Count the phases of the last step of a run.
+
+    Raises ``LuternError`` if the counters do not add up to its cycles, or for more streams than the machine takes.
+    """
     if not 0 < streams <= min(session.streams, session.slots):
         raise LuternError(
             f"{streams} streams were asked for, {session.config.name} takes 1 to "

@@ -1,7 +1,7 @@
-"""Pictures of measurements, as SVG: a token's timeline, cycles and energy by layer, rooflines.
+"""Draws measurements as SVG: timeline of a token, cycles and energy by layer, rooflines.
 
-Drawn by matplotlib (extra ``report``); text stays text, nothing is loaded from anywhere, and the same data give the
-same bytes. Colours are those of Okabe and Ito, which people of every colour vision can tell apart.
+Matplotlib draws them (extra ``report``). Text stays text, nothing is loaded from the net, and equal data give equal
+bytes. The colours are those of Okabe and Ito, which people with any colour vision can tell apart.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FONT_SIZE = 10
 
 
 def require_matplotlib() -> Any:
-    """The package, or the sentence that says how to get it."""
+    """The package matplotlib; raises ``LuternError`` with the command that installs it."""
     try:
         import matplotlib
     except ModuleNotFoundError:
@@ -57,7 +57,7 @@ def _figure(width: float, height: float, rows: int = 1, **options: Any) -> tuple
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """The picture as an SVG element; ``name`` keeps its ids apart from those of others on the same page."""
+    """The picture as an SVG element; ``name`` keeps its ids different from those of other pictures on the page."""
     matplotlib = require_matplotlib()
     settings = {
         "svg.fonttype": "none",
@@ -83,7 +83,7 @@ def _plain(axes: Any, *, grid: str = "") -> None:
 
 
 def timeline(token: Token) -> Figure:
-    """One token: what lanes and record stream do in each phase (area: cycles), and where its layers are."""
+    """The timeline of a token: what lanes and record stream do in each phase (area: cycles), and where layers are."""
     figure, (lanes, stream) = _figure(10, 5.4, 2, sharex=True)
     edges = np.concatenate([[0], np.cumsum([phase.cycles for phase in token.phases])])
     for axes, names, title, below in ((lanes, LANE_COUNTERS, "lanes", 0.02), (stream, RECORD_COUNTERS, "stream", 0.2)):
@@ -136,7 +136,7 @@ def timeline(token: Token) -> Figure:
 
 
 def layers(token: Token) -> Figure:
-    """A stacked bar a layer: cycles by what the lanes did."""
+    """Bars of cycles for each layer, stacked by what the lanes did."""
     parts = token.parts
     figure, axes = _figure(8, 1.6 + 0.36 * len(parts))
     left = np.zeros(len(parts))
@@ -157,7 +157,7 @@ def layers(token: Token) -> Figure:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a part of a token took; ``low`` and ``high`` of an estimate."""
+    """What a part of a token took; ``low`` and ``high`` are the interval of an estimate."""
 
     name: str
     value: float
@@ -166,7 +166,7 @@ class Bar:
 
 
 def energy(bars: Sequence[Bar], label: str) -> Figure:
-    """A bar a layer; intervals where there are any."""
+    """A bar for each layer, with its interval if it has one."""
     figure, axes = _figure(8, 1.0 + 0.36 * len(bars))
     names, values = [bar.name for bar in bars], np.array([bar.value for bar in bars])
     axes.barh(names, values, color=COLOURS["beats"])
@@ -182,7 +182,7 @@ def energy(bars: Sequence[Bar], label: str) -> Figure:
 
 @dataclass(frozen=True)
 class Roof:
-    """A machine and what it reached: trits a byte read, trits a second; and its two bounds, a second."""
+    """A machine: trits a byte read and trits a second that it reached, and its two bounds a second."""
 
     name: str
     trits_per_byte: float
@@ -192,7 +192,7 @@ class Roof:
 
 
 def roofline(roofs: Sequence[Roof]) -> Figure:
-    """Trits a second over trits a byte, each machine below its own roof."""
+    """Trits a second over trits a byte, with each machine's point below its own roof."""
     figure, axes = _figure(8, 4.4 + 0.2 * len(roofs))
     knees = [roof.lanes_per_second / roof.bytes_per_second for roof in roofs]
     low = min([roof.trits_per_byte for roof in roofs] + knees) / 4

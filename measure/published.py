@@ -1,8 +1,8 @@
-"""What others report of ternary language models on hardware: tokens a second, joules a token, and how each was found.
+"""What others report about ternary language models on hardware: tokens a second, joules a token, and their grade.
 
-Grades: "measured" on hardware by its author; "simulated", which is synthesis and a simulation; "projected" by its
-author from something smaller; "published", where what was read does not say how. The grade of the rate and that of the
-joules may differ, and no figure has a better grade than the worst that it is made of.
+Grades: "measured" on hardware by its author; "simulated" by synthesis and simulation; "projected" by its author from
+something smaller; "published", if the source does not say how. Rate and joules may have different grades. A figure has
+the worst grade of the figures that it is made of.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """Tokens a second of one stream unless ``what`` says another number; joules 0 where none are reported."""
+    """A published result; tokens a second are of one stream unless ``what`` says otherwise; 0 joules: not reported."""
 
     model: str
     device: str
@@ -126,6 +126,6 @@ PUBLISHED_FIGURES = (
         "7",
     ),
 )
-"""Of the released models first, by model; then of other ternary models."""
+"""First the released models, by model; then other ternary models."""
 
 __all__ = ["PUBLISHED_FIGURES", "Published"]

@@ -1,8 +1,8 @@
-"""One HTML file with everything measured: it opens offline, on a wide and on a narrow window.
+"""Writes one HTML file with everything measured; it opens offline, in wide and narrow windows.
 
-    Section(title, parts) ─► render ─► page: style, tables and SVG inside it, no script, nothing loaded
+    Section(title, parts) ─► render ─► page: style, tables and SVG are inside, no script, nothing is loaded
 
-Also finds the newest builds, whose resources, clocks, floorplan and manifest the page shows.
+It also finds the newest builds; the page shows their resources, clocks, floorplan and manifest.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ figure.half svg { max-width: 46rem; }
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it, as HTML."""
+    """A heading and the HTML parts below it."""
 
     title: str
     parts: tuple[str, ...]
@@ -53,7 +53,7 @@ class Section:
 
 @dataclass(frozen=True)
 class BuildFound:
-    """What a build left behind; ``floorplan`` is SVG."""
+    """The results of a build; ``floorplan`` is SVG."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -62,12 +62,12 @@ class BuildFound:
 
 
 def text(words: str) -> str:
-    """A paragraph."""
+    """A paragraph as HTML."""
     return f"<p>{escape(words)}</p>"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """Scrolls sideways where the window is narrow."""
+    """A table as HTML, which scrolls sideways in a narrow window."""
 
     def cells(tag: str, values: Sequence[str]) -> str:
         return "".join(f"<{tag}>{escape(value)}</{tag}>" for value in values)
@@ -78,12 +78,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], kind: str = ""
 
 
 def figure(svg: str, caption: str, kind: str = "") -> str:
-    """A picture and its sentence."""
+    """A picture and its caption as HTML."""
     return f'<figure class="{kind}"><div class="scroll">{svg}</div><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def render(title: str, introduction: str, sections: Sequence[Section]) -> str:
-    """The page."""
+    """The whole page as HTML."""
     names = [f"section-{index}" for index in range(len(sections))]
     links = "\n".join(
         f'<a href="#{name}">{escape(section.title)}</a>' for name, section in zip(names, sections, strict=True)
@@ -101,7 +101,7 @@ def render(title: str, introduction: str, sections: Sequence[Section]) -> str:
 
 
 def newest_builds(most: int = 3) -> list[BuildFound]:
-    """The newest build of each board and preset, newest first; what cannot be read is passed over."""
+    """The newest build of each board and preset, newest first; builds that cannot be read are skipped."""
     found: dict[tuple[str, str], BuildFound] = {}
     for path in cache.newest("builds", f"*/{MANIFEST}"):
         folder = path.parent
@@ -112,12 +112,12 @@ def newest_builds(most: int = 3) -> list[BuildFound]:
                 build = BuildFound(folder, manifest, best, floorplan)
                 found.setdefault((manifest["board"], manifest["preset"]), build)
         except (KeyError, TypeError):
-            continue  # damaged, or of another release
+            continue  # it is damaged, or made by another release
     return list(found.values())[:most]
 
 
 def build_parts(build: BuildFound) -> list[str]:
-    """Resources, clocks, floorplan and manifest of a build."""
+    """HTML of a build: resources, clocks, floorplan and manifest."""
     manifest, best = build.manifest, build.best
     plan = build.floorplan[build.floorplan.index("<svg") :]
     width, height = (plan.split(f'{side}="', 1)[1].split('"', 1)[0] for side in ("width", "height"))
@@ -145,7 +145,7 @@ def build_parts(build: BuildFound) -> list[str]:
 
 
 def roof(row: Row, model: str, config: HwConfig) -> Roof:
-    """A machine's bounds and what a row of the bench reached: lanes, and bytes of its memories a second."""
+    """The two bounds of a machine, and what a row of the bench reached: trits and bytes a second."""
     per_cycle = config.word_bytes * row.words_per_cycle + (config.beat_bytes if config.source == "resident" else 0)
     return Roof(
         f"{row.preset}, {model}, {row.what} of {row.streams}",

@@ -1,14 +1,14 @@
-"""What a machine takes of an ECP5, from its description alone.
+"""Estimates the resources of a machine on an ECP5 from its description.
 
-    block RAM   = those of its memories (memories.py)                 exact
-    multipliers = 13 P + Q + 2, with weights from the host one less: of each P scale 1, glu 2, mlgru 3, sigmoid 1,
+    block RAM   = sum over its memories (memories.py)                 exact
+    multipliers = 13 P + Q + 2, one less if the host sends weights; the 13: scale 1, glu 2, mlgru 3, sigmoid 1,
                   norm 5, head 1
     LUT, FF     = sum of coefficient * term                           terms of ``TERMS``, fitted to synthesised machines
     LUT placed  = LUT * ``packing()``                                 what a build reports
 
-LUT are places of logic before placement (`comb` of `lutern cost chip`). The coefficients are those of relative least
-squares over the rows of ``resources.json`` that are presets or are there to be fitted to; ``errors`` compares with the
-rows that are not. Cost: milliseconds.
+LUTs are places of logic before placement (`comb` of `lutern cost chip`). The coefficients minimise the relative squared
+error over those rows of ``resources.json`` that are presets or made for the fit; ``errors`` compares with the other
+rows. Cost: milliseconds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TERMS: dict[str, Callable[[HwConfig], float]] = {
 
 @dataclass(frozen=True)
 class Resources:
-    """LUT, FF, block RAM and multipliers of a whole chip behind a serial line; ``placed_luts`` as a build reports."""
+    """LUT, FF, block RAM and multipliers of a chip with a serial line; ``placed_luts``: LUT as a build reports them."""
 
     luts: float
     placed_luts: float
@@ -56,8 +56,10 @@ class Resources:
 
 @dataclass(frozen=True)
 class Errors:
-    """Largest errors over ``machines``, as shares: of LUT and FF after synthesis, of LUT as packed over those of them,
-    ``packed``, of which that is known."""
+    """Largest relative errors over ``machines`` machines.
+
+    ``luts`` and ``ff`` are those after synthesis; ``placed_luts`` are LUT after packing, known for ``packed`` machines.
+    """
 
     machines: int
     luts: float
@@ -75,7 +77,7 @@ def _solve(terms: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[n
 
 
 def fit(rows: list[samples.Row]) -> dict[str, NDArray[np.float64]]:
-    """Coefficients of LUT and FF, of least relative squares."""
+    """Coefficients of LUT and FF, by relative least squares."""
     logic = np.array([_logic(row.config) for row in rows], float)
     return {
         "luts": _solve(logic, np.array([row.comb for row in rows], float)),
@@ -90,18 +92,18 @@ def predict(fitted: NDArray[np.float64], config: HwConfig) -> float:
 
 @cache
 def coefficients() -> dict[str, NDArray[np.float64]]:
-    """Of LUT and FF, from the rows that are not there to check them."""
+    """Coefficients of LUT and FF, fitted to the rows that are not reserved for checks."""
     return fit([row for row in samples.read() if row.use != "check"])
 
 
 @cache
 def packing() -> float:
-    """Places of logic that nextpnr packs for each that the synthesis counts: the median over the rows that know it."""
+    """Ratio of LUT after packing by nextpnr to LUT after synthesis: the median over the rows that have both."""
     return float(np.median([row.placed / row.comb for row in samples.read() if row.placed]))
 
 
 def resources(config: HwConfig) -> Resources:
-    """Of a machine."""
+    """Estimate the resources of a machine."""
     luts = predict(coefficients()["luts"], config)
     return Resources(
         luts,
@@ -114,7 +116,7 @@ def resources(config: HwConfig) -> Resources:
 
 @cache
 def errors(use: str) -> Errors:
-    """Largest errors over the rows of a use."""
+    """Largest errors over the rows of one use: "preset", "fit" or "check"."""
     pairs = [(row, resources(row.config)) for row in samples.read() if row.use == use]
     placed = [abs(found.placed_luts / row.placed - 1) for row, found in pairs if row.placed]
     return Errors(

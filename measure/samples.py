@@ -1,11 +1,11 @@
-"""Machines whose resources were synthesised, and the file that keeps what was found.
+"""Synthesises sample machines, and keeps their resources in a file.
 
     machines() ─► lutern cost's `chip` ─► Row ─► resources.json        python -m lutern.measure.samples [NAME]...
 
-Three kinds: the presets; machines to which the formula of ``resources.py`` is fitted; and machines that are only used
-to check it. The last two are drawn from one seeded distribution, so neither is easier than the other.
+There are three kinds: the presets, machines for the fit of the formula of ``resources.py``, and machines that only
+check it. The last two are drawn from one seeded distribution, so neither kind is easier than the other.
 
-Cost: one to five minutes of yosys a machine, once; results are kept as those of ``lutern cost``.
+Cost: one to five minutes of yosys a machine, once; results are kept as those of ``lutern cost`` are.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ COMMAND = "python -m lutern.measure.samples"
 SEED = 6
 DRAWN = 32
 CHECKED = (2, 4)
-"""Of each five machines that are drawn."""
+"""Which of every five drawn machines are for checks."""
 MOST_LANES = 128
 MOST_PRODUCTS = 160
-"""Lanes times streams: a synthesis takes one to two minutes."""
+"""Largest product of lanes and streams, for which a synthesis takes one to two minutes."""
 OF_DDR3: tuple[dict[str, Any], ...] = (
     {"name": "ddr3-x16-wide", "codes_per_cycle": 8},
     {"name": "ddr3-x16-two", "codes_per_cycle": 8, "streams": 2, "state": "memory"},
 )
-"""Machines beside the preset whose words are in DDR3, so that the preset can be left out of the fit."""
+"""Machines with words in DDR3 besides the preset, so that the preset can be left out of the fit."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What yosys made of a machine; ``use`` is "preset", "fit" or "check".
+    """Resources of a machine after synthesis; ``use`` is "preset", "fit" or "check".
 
-    ``placed``: places of logic as nextpnr packs them, what a build reports; 0 where that was not asked. ``made``: by
-    what, and at which commit.
+    ``placed``: places of logic as nextpnr packs them, which a build reports; 0 if they were not asked for. ``made``:
+    date, tool and commit that made the row.
     """
 
     use: str
@@ -63,7 +63,7 @@ class Row:
 
 
 def machines() -> list[tuple[str, HwConfig]]:
-    """(use, machine): presets first, but those whose memory is the user's, others with DDR3, then what is drawn."""
+    """(use, machine): the presets except those with a user's memory, more machines with DDR3, then the drawn ones."""
     drawn = random.Random(SEED)
     found = [("preset", config) for config in PRESETS.values() if config.memory not in CHOOSES]
     found += [("fit", preset("ddr3-x16").with_(**changes)) for changes in OF_DDR3]
@@ -77,7 +77,7 @@ def machines() -> list[tuple[str, HwConfig]]:
 
 
 def _draw(drawn: random.Random, name: str) -> HwConfig | None:
-    """A machine of the distribution; None where the fields do not agree."""
+    """A machine of the distribution; None if its fields contradict one another or it is too large."""
     choose = drawn.choice
     fields: dict[str, Any] = {
         "rows": choose((4, 5, 8, 10)),
@@ -113,7 +113,7 @@ def _draw(drawn: random.Random, name: str) -> HwConfig | None:
 
 
 def collect(chosen: Iterable[tuple[str, HwConfig]], made: str) -> Iterator[Row]:
-    """Synthesise and pack machines, or read what is kept of them."""
+    """Synthesise and pack machines, or read the kept results."""
     for use, config in chosen:
         found, packed = measure_packed(config)
         yield Row(use, config, found.comb, found.ff, found.block_rams, found.multipliers, packed.comb, made)
@@ -126,17 +126,17 @@ def collect(chosen: Iterable[tuple[str, HwConfig]], made: str) -> Iterator[Row]:
 
 
 def write(rows: Iterable[Row]) -> None:
-    """Keep the rows."""
+    """Write the rows into the file."""
     write_whole(FILE, json.dumps({"command": COMMAND, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
 
 
 def read() -> list[Row]:
-    """The rows that are kept."""
+    """Read the rows of the file."""
     return [Row(**{**row, "config": HwConfig.from_dict(row["config"])}) for row in json.loads(FILE.read_text())["rows"]]
 
 
 def main(names: list[str]) -> None:
-    """Make the rows of these machines, or of all, again; each is kept as soon as it is there."""
+    """Make the rows of the named machines (or of all) again; each is saved as soon as it is made."""
     commit = subprocess.run(
         ("git", "describe", "--always", "--dirty"), cwd=FILE.parent, capture_output=True, text=True, check=True
     ).stdout.strip()

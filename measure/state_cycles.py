@@ -1,10 +1,10 @@
-"""When S of a layer is in the window, for the cycle model: ``hw/state_dma.py`` over a memory of a word a cycle.
+"""For the cycle model: when S of a layer is in the window. Models ``hw/state_dma.py`` with a memory of a word a cycle.
 
     last beat of I ─► written ─► save: B + K + 1 a unit ─┐
     last beat of G ─► used ──────────────────────────────┴► load: latency, then B + K a unit ─► loaded ─► I of the next
 
-Its words take the port from the record stream: in the model all of a save, or of a stream's load, one after the other
-as soon as the first is asked for; in the machine they are spread. So cycles are a close estimate, not exact.
+The words of S take the port from the record stream. In the model a whole save, or a stream's whole load, takes it
+without a gap from the first request on; in the machine the words are spread. So the cycles are close, but not exact.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from lutern.hw.state_dma import unit_shape
 from lutern.measure.steady import Visitor
 
 LATENCY = 16
-"""Cycles from a request for words to the first of them, by ``WordMemory``: half a burst is waited for."""
+"""Cycles from a request for words to the first word, as in ``WordMemory``, which waits for half a burst."""
 ROW_LATENCY = StreamedMemory.row_latency + 8
-"""Cycles from a token to the first word of its row: ``WordMemory`` answers later than ``StreamedMemory``."""
+"""Cycles from a token to the first word of its row: ``WordMemory`` answers later than ``StreamedMemory`` does."""
 SAVE_AHEAD, LOAD_AHEAD = 2, 2
-"""Cycles of a stream ahead of its first unit, ahead of its request."""
+"""Cycles of a stream before its first unit when it is saved, and before its request when it is loaded."""
 
 
 class StateTimes:
-    """The DMA of a pass. ``close(start, stop)`` takes the port of the memory; no more than ``loaded`` counts."""
+    """The state DMA of a pass; all times are cycles.
+
+    ``close(start, stop)`` takes the memory's port for these cycles. The caller needs only ``loaded``.
+    """
 
     def __init__(
         self, config: HwConfig, sizes: Sizes, streams: int, chained: bool, close: Callable[[int, int], None]
@@ -42,26 +45,26 @@ class StateTimes:
         self.loaded = 0
 
     def load(self, when: int) -> None:
-        """The next layer, all streams."""
+        """Load the next layer, for all streams."""
         for _ in range(self.streams):
             self.close(when + LATENCY // 2, when + LATENCY // 2 + self.words)
             when += self.load_cycles
         self.loaded = when + 1
 
     def save(self, last_i: int) -> None:
-        """The layer whose last beat of I was accepted then."""
+        """Save the layer whose last beat of I was accepted in cycle ``last_i``."""
         if self.words:
             written = last_i + WRITTEN
             self.close(written + LATENCY // 2, written + LATENCY // 2 + self.streams * self.words)
             self.saved = written + self.save_cycles
 
     def load_next(self, last_g: int) -> None:
-        """After it, and after the last beat of its G."""
+        """Load the next layer after the save, and after the last beat of G, in cycle ``last_g``."""
         if self.words:
             self.load(max(self.saved, last_g + 1) + 1)
 
     def visit(self, visitor: Visitor) -> None:
-        """Its state."""
+        """Show its state to ``visitor``."""
         self.saved, self.loaded = visitor.time(self.saved), visitor.time(self.loaded)
 
 

@@ -1,13 +1,14 @@
-"""Jumps over periods that repeat, so that the cycle model of a large machine's token takes a moment and stays exact.
+"""Jumps over periods that repeat, so that the cycle model is fast for large machines and stays exact.
 
     period ─► state ─┐
     period ─► state ─┼─► equal steps? ─► state + k * step ─► the period after the next k
     period ─► state ─┘
 
-The cycle model knows only "a cycle later than", "when both are there" and "one a cycle": maxima of sums. Where three
-states at equal distances differ by equal steps, each time by the same number of cycles or not at all, every later state
-does: what moves is derived from what moves, and what stands still falls further behind. Counts (words of a record that
-are left, groups that wait) move by steps of their own; a jump ends before any of them runs out.
+The cycle model knows only "a cycle later than", "when both are there" and "one a cycle": maxima of sums. Take three
+states at equal distances that differ by equal steps: each time moves by the length of the period, or not at all. Then
+every later state differs by the same steps. A time that moves depends only on times that move at the same rate, and a
+time that does not move can never become the maximum again. Counts (words left of a record, groups that wait) move by
+their own steps; a jump ends before any of them reaches zero.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 
 class Visitor:
-    """Is shown a state, part by part, always in the same order; here it notes it down, ``before`` a period ago."""
+    """Records a state, part by part, always in the same order; ``before`` is the record of the period before."""
 
     def __init__(self, clock: int = 0, before: Visitor | None = None) -> None:
         self.clock, self.before = clock, before
@@ -28,33 +29,34 @@ class Visitor:
         self.queues: list[tuple[int, int, int, list[int] | None]] = []
 
     def time(self, value: int) -> int:
-        """A cycle."""
+        """A cycle; it moves by a whole period or stays."""
         self.times.append(value)
         return value
 
     def waited(self, value: int) -> int:
-        """When the first of several things in a queue came: moves on as these are taken."""
+        """The cycle in which the first item of a queue came; it moves as items are taken."""
         self.waiting.append(value)
         return value
 
     def count(self, value: int) -> int:
-        """A number of things."""
+        """A number of items; a jump must not take it below 1."""
         self.counts.append(value)
         return value
 
     def same(self, value: object) -> None:
-        """What must not change from one state to the next."""
+        """A value that must not change from one state to the next."""
         self.shape.append(value)
 
     def spans(self, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Spans of cycles."""
+        """Spans of cycles, each from its first to the cycle after its last."""
         self.same(len(spans))
         return [(self.time(start), self.time(stop)) for start, stop in spans]
 
     def moved(self, times: Times, written: int, moved: int) -> int:
-        """When things went on out of a queue, and how many were written and went on so far.
+        """The times at which items left a queue; ``written`` and ``moved`` count items in and out so far.
 
-        Where none was written for a period, only the newest counts until one is: the period's are noted apart.
+        If no item was written during a period, only the newest time counts until one is written again: the times of the
+        period are then recorded apart.
         """
         newest, on = None, 0
         if self.before is not None:
@@ -71,7 +73,7 @@ class Visitor:
 
 
 class _Mover(Visitor):
-    """Moves a state on, ``jumps`` times by the same steps."""
+    """Advances a state by ``jumps`` periods with the same steps."""
 
     def __init__(self, state: Visitor, cycles: int, steps: Sequence[list[int]], jumps: int) -> None:
         super().__init__()
@@ -103,7 +105,7 @@ class _Mover(Visitor):
 
 
 class Times:
-    """A queue of cycles, as runs [first, step, count]; of more than ``most`` the oldest are forgotten."""
+    """A queue of cycles, stored as runs [first, step, count]; of more than ``most``, the oldest are dropped."""
 
     def __init__(self, times: Iterable[int] = (), most: int | None = None) -> None:
         self.most = most
@@ -116,7 +118,7 @@ class Times:
         return self._count
 
     def append(self, when: int) -> None:
-        """The newest."""
+        """Add the newest cycle."""
         run = self._runs[-1] if self._runs else None
         if run is not None and run[2] == 1:
             run[1], run[2] = when - run[0], 2
@@ -129,7 +131,7 @@ class Times:
             self.pop()
 
     def pop(self) -> int:
-        """The oldest, taken away."""
+        """Remove and return the oldest cycle."""
         run = self._runs[0]
         when = run[0]
         run[0], run[2] = when + run[1], run[2] - 1
@@ -141,12 +143,12 @@ class Times:
         return when
 
     def forget(self, when: int) -> None:
-        """Take away what is older than ``when``, but the newest."""
+        """Remove cycles before ``when``, but keep the newest."""
         while self._count > 1 and self._runs[0][0] < when:
             self.pop()
 
     def back(self, place: int) -> int:
-        """The newest but ``place`` - 1."""
+        """The cycle at ``place`` from the end; 1 is the newest."""
         for run in reversed(self._runs):
             if place <= run[2]:
                 return run[0] + run[1] * (run[2] - place)
@@ -154,7 +156,7 @@ class Times:
         raise IndexError(place)
 
     def visit(self, visitor: Visitor) -> None:
-        """Its state; ``most`` less the count is a count that may run out."""
+        """Show its state to ``visitor``; ``most`` minus the count is a count that may run out."""
         visitor.same(len(self._runs))
         for run in self._runs:
             visitor.same(run[1])
@@ -165,7 +167,7 @@ class Times:
 
 
 class Steady:
-    """Watches a state at the ends of periods; ``visit`` shows it, ``clock`` is a time that every period moves."""
+    """Watches a state at the ends of periods; ``visit`` shows the state, every period moves the time ``clock``."""
 
     def __init__(self, visit: Callable[[Visitor], None], clock: Callable[[], int]) -> None:
         self.visit, self.clock = visit, clock
@@ -173,7 +175,7 @@ class Steady:
         self._steps: tuple[int, list[list[int]]] | None = None
 
     def jump(self, most: int) -> int:
-        """Call at the end of a period, ``most`` like it to come at least; how many have been jumped over."""
+        """Call at the end of a period, before at least ``most`` similar ones; returns how many were jumped over."""
         if most <= 0:
             return 0
         before, steps = self._before, self._steps

@@ -1,7 +1,7 @@
-"""CSV tables of measurements, read line by line: what a file can cost is a line's length, not the file's.
+"""Reads CSV tables of measurements line by line, so that a line bounds the memory and not the whole file.
 
 design,watts,net_toggle     headings, in any order; other columns are ignored
-nets,0.412,2.1e9            a row a line: a field in quotation marks ends on its line
+    nets,0.412,2.1e9            one row a line: a field in quotation marks must end on its line
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ MAX_LINE_CHARACTERS = 1 << 16
 
 
 def read_table(path: Path, what: str) -> Iterator[list[str]]:
-    """The headings, then the fields of each row; empty lines are left out. ``what`` says what the file should be."""
+    """Yield the headings, then the fields of each row; empty lines are skipped. ``what`` names the kind of file.
+
+    Raises ``LuternError`` if the file cannot be read or a line is too long.
+    """
     try:
         with open_plain(path, what) as binary, io.TextIOWrapper(binary, "utf-8-sig") as file:
             while line := file.readline(MAX_LINE_CHARACTERS + 1):
@@ -35,7 +38,7 @@ def read_table(path: Path, what: str) -> Iterator[list[str]]:
 
 
 def number(text: str, where: str, least: float, most: float) -> float:
-    """A field as a number within bounds; ``where`` names file and row."""
+    """A field as a number from ``least`` to ``most``; a ``LuternError`` names ``where``: file and row."""
     try:
         value = float(text)
     except ValueError:
@@ -48,7 +51,7 @@ def number(text: str, where: str, least: float, most: float) -> float:
 
 
 def listed(headings: Sequence[str]) -> str:
-    """Headings of a file as a sentence shows them."""
+    """Headings of a file, as an error sentence shows them."""
     shown = ", ".join(name if len(name) <= 20 and name.isprintable() else quoted(name, 20) for name in headings[:8])
     return f"{shown} and {len(headings) - 8} more" if len(headings) > 8 else shown
 

@@ -1,9 +1,10 @@
-"""Parts of the cycle model: when an item passes a pipeline, a skid buffer, a FIFO, an unpacker.
+"""Parts of the cycle model: when an item passes a pipeline, a skid buffer, a FIFO or an unpacker.
 
-    enter(when) ─► first cycle in which it can; leave(.., when) ─► the cycle in which it goes on
+    enter(when) ─► first cycle in which it can enter; leave(.., when) ─► the cycle in which it leaves
 
-Each mirrors one kind of block in ``hw/`` and knows nothing of the network; ``cycles.py`` joins them to a token.
-``visit`` shows a part's state to ``steady.py``, which jumps over periods that repeat. Constant time an item.
+Each part mirrors one kind of block in ``hw/`` and knows nothing of the network; ``cycles.py`` joins them. All times are
+cycles. ``visit`` shows a part's state to ``steady.py``, which jumps over periods that repeat. Cost: constant time an
+item.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lutern.measure.steady import Times, Visitor
 
 
 class Pipe:
-    """A pipeline that never waits, and the FIFO at its end (``CreditFifo``): an item enters if it will have room."""
+    """A pipeline that never stalls, and the FIFO at its end (``CreditFifo``): an item enters if it will have room."""
 
     def __init__(self, latency: int) -> None:
         self.latency = latency
@@ -26,7 +27,7 @@ class Pipe:
         self._leaves = Times(most=CREDITS)
 
     def enter(self, when: int) -> int:
-        """The first cycle from ``when`` on in which an item can enter; when those before leave is worked out."""
+        """The first cycle from ``when`` on in which an item can enter; those before must have left already."""
         when = max(when, self._entered + 1)
         if len(self._leaves) == CREDITS:
             when = max(when, self._leaves.back(CREDITS) + ROOM)
@@ -34,24 +35,24 @@ class Pipe:
         return when
 
     def arrive(self, entered: int) -> int:
-        """The cycle in which an item that entered then shows at the end, if the one before it has left."""
+        """The cycle in which an item that entered in cycle ``entered`` shows at the end, after the one before it."""
         return max(entered + self.latency, self._left + 1)
 
     def leave(self, arrival: int, when: int) -> int:
-        """The item at the end leaves at ``when`` at the earliest."""
+        """The item at the end leaves in cycle ``when`` at the earliest; returns the cycle in which it does."""
         self._left = max(arrival, when)
         self._leaves.append(self._left)
         return self._left
 
     def visit(self, visitor: Visitor) -> None:
-        """Its state."""
+        """Show its state to ``visitor``."""
         self._entered, self._left = visitor.time(self._entered), visitor.time(self._left)
         self._leaves.visit(visitor)
 
 
 @dataclass
 class Slot:
-    """A skid buffer (``hw/pipeline/skid.py``): one item more is taken while the way on is blocked."""
+    """A skid buffer (``hw/pipeline/skid.py``): it takes one more item while its output is blocked."""
 
     _left: int = -1
     _held: bool = False
@@ -61,13 +62,13 @@ class Slot:
         return max(when, self._left + 1) if self._held else when
 
     def leave(self, entered: int, when: int) -> int:
-        """The item goes on at ``when`` at the earliest."""
+        """The item leaves in cycle ``when`` at the earliest; returns the cycle in which it does."""
         self._left = max(entered, when)
         self._held = self._left > entered
         return self._left
 
     def visit(self, visitor: Visitor) -> None:
-        """Its state."""
+        """Show its state to ``visitor``."""
         self._left = visitor.time(self._left)
         visitor.same(self._held)
 
@@ -75,32 +76,32 @@ class Slot:
 class Fifo:
     """amaranth.lib.fifo.SyncFIFOBuffered: a memory of ``depth - 1`` words, then a register.
 
-    ``fill``, where given, is called until the word that is asked for has been written.
+    ``fill``, if given, is called until the word that is wanted has been written.
     """
 
     def __init__(self, depth: int, fill: Callable[[], None] | None = None) -> None:
         self.inner = depth - 1
         self.fill = fill
-        self._written = Times()  # when each word of the memory came
-        self._moved = Times([-1], most=self.inner)  # when those before went on to the register
+        self._written = Times()  # when each word in the memory was written
+        self._moved = Times([-1], most=self.inner)  # when earlier words moved to the register
         self._writes = self._moves = 0
 
     def room(self, when: int) -> int:
         """The first cycle from ``when`` on in which a word can be written."""
         spare = self.inner - len(self._written)
-        assert spare > 0, "the reader of a FIFO is worked out before it is full"
+        assert spare > 0, "the reader of a FIFO must be computed before it is full"
         return max(when, self._moved.back(spare) + 1) if spare <= len(self._moved) else when
 
     def write(self, when: int) -> int:
-        """Write at ``when`` or as soon as there is room."""
+        """Write a word in cycle ``when`` or as soon as there is room; returns the cycle."""
         when = self.room(when)
         self._written.append(when)
         self._writes += 1
-        self._moved.forget(when)  # room was free before
+        self._moved.forget(when)  # there was room before
         return when
 
     def shows(self, popped_before: int) -> int:
-        """The cycle from which the next word shows, given when the one before it was taken."""
+        """The cycle from which the next word shows; the word before it was taken in cycle ``popped_before``."""
         while self.fill is not None and not self._written:
             self.fill()
         when = max(self._written.pop() + 1, popped_before, self._moved.back(1) + 1)
@@ -109,22 +110,22 @@ class Fifo:
         return when + 1
 
     def visit(self, visitor: Visitor) -> None:
-        """Its state."""
+        """Show its state to ``visitor``."""
         self._written.visit(visitor)
         self._moves = visitor.moved(self._moved, self._writes, self._moves)
 
 
 class Reader:
-    """readers.Repeater: a register at the memory's port, one behind it; ``close`` takes the port away for a while."""
+    """readers.Repeater: a register at the memory's port, and one after it; ``close`` takes the port away."""
 
     def __init__(self) -> None:
         self._closed: list[tuple[int, int]] = []
-        self._read = -1  # of the last item: when it was read, when it left the port, when it was taken
+        self._read = -1  # the last item: when it was read, left the port and was taken
         self._moved = -1
         self._taken = -1
 
     def close(self, start: int, stop: int) -> None:
-        """The port is another reader's in cycles ``start`` to ``stop`` - 1."""
+        """Another reader has the port in the cycles ``start`` to ``stop`` - 1."""
         self._closed = [span for span in self._closed if span[1] > self._read]
         self._closed.append((start, stop))
 
@@ -135,47 +136,47 @@ class Reader:
         return when
 
     def shows(self, popped_before: int) -> int:
-        """The cycle from which the next item shows, given when the one before it was taken."""
+        """The cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
         self._taken = popped_before
         read = self._granted(max(self._moved, self._read + 1))
         moved = max(read + 1, self._taken)
         for start, stop in self._closed:
-            if read < start < moved:  # it stood at the port when that was taken away
+            if read < start < moved:  # it was at the port when the port was taken away
                 read = self._granted(stop)
                 moved = max(read + 1, self._taken)
         self._read, self._moved = read, moved
         return moved + 1
 
     def visit(self, visitor: Visitor) -> None:
-        """Its state."""
+        """Show its state to ``visitor``."""
         self._read, self._moved = visitor.time(self._read), visitor.time(self._moved)
         self._taken = visitor.time(self._taken)
         self._closed = _visit_closed(visitor, self._closed, self._read)
 
 
 class ReaderAhead:
-    """readers.ReaderAhead, or Fetcher: items from a port, ``depth`` ahead, which show ``latency`` cycles later.
+    """readers.ReaderAhead, or Fetcher: items from a port, up to ``depth`` ahead, which show ``latency`` cycles later.
 
-    ``room``: cycles from one that is taken to one that is read in its place; ``steps``: cycles that reading one takes.
+    ``room``: cycles from taking an item to reading another in its place; ``steps``: cycles that reading an item takes.
     """
 
     def __init__(self, depth: int, latency: int, room: int = ROOM, steps: int = 1) -> None:
         self.depth, self.latency, self.room, self.steps = depth, latency, room, steps
         self._closed: list[tuple[int, int]] = []
-        self.read = -1  # when the last item was
+        self.read = -1  # when the last item was read
         self._taken = Times(most=depth)
 
     def begin(self, when: int) -> None:
-        """Nothing is read before ``when``."""
+        """From now on, nothing is read before cycle ``when``."""
         self.read = max(self.read, when - 1)
 
     def close(self, start: int, stop: int) -> None:
-        """The port is another reader's in cycles ``start`` to ``stop`` - 1."""
+        """Another reader has the port in the cycles ``start`` to ``stop`` - 1."""
         self._closed = [span for span in self._closed if span[1] > self.read]
         self._closed.append((start, stop))
 
     def shows(self, popped_before: int) -> int:
-        """The cycle from which the next item shows, given when the one before it was taken."""
+        """The cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
         self._taken.append(popped_before)
         read = self.read + 1
         if len(self._taken) == self.depth:
@@ -187,38 +188,38 @@ class ReaderAhead:
         return self.read + self.latency
 
     def visit(self, visitor: Visitor) -> None:
-        """Its state."""
+        """Show its state to ``visitor``."""
         self.read = visitor.time(self.read)
         self._taken.visit(visitor)
         self._closed = _visit_closed(visitor, self._closed, self.read)
 
 
 class Checked:
-    """A reader of rows whose first ``count`` words, their check, are taken as they show (hw/weight_check.py)."""
+    """A reader of rows; the first ``count`` words of a row, its check, are taken as they show (hw/weight_check.py)."""
 
     def __init__(self, source: ReaderAhead, count: int) -> None:
         self.source, self.count = source, count
         self.left = 0
 
     def begin(self, when: int) -> None:
-        """A row of which nothing is read before ``when``."""
+        """Begin a row, of which nothing is read before cycle ``when``."""
         self.source.begin(when)
         self.left = self.count
 
     def shows(self, popped_before: int) -> int:
-        """The cycle from which the next item shows, given when the one before it was taken."""
+        """The cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
         while self.left:
             self.left -= 1
             popped_before = max(self.source.shows(popped_before), popped_before + 1)
         return self.source.shows(popped_before)
 
     def visit(self, visitor: Visitor) -> None:
-        """Its state."""
+        """Show its state to ``visitor``."""
         self.source.visit(visitor)
 
 
 def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) -> list[tuple[int, int]]:
-    """Spans in which a port is another reader's; no jump reaches one that is ahead of the newest ``read``."""
+    """Spans in which another reader has the port; no jump reaches a span that begins after the newest ``read``."""
     ahead = [span for span in closed if span[1] > read]
     for start, _ in ahead:
         visitor.count(start - read)
@@ -226,9 +227,9 @@ def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) ->
 
 
 class Supply:
-    """gains.GainSupply and the skid buffer behind it: groups of operations ahead of those who want them.
+    """gains.GainSupply and the skid buffer after it: groups of operations, read before they are wanted.
 
-    ``next_operation`` gives when the next operation shows, its items and its groups.
+    ``next_operation`` gives the cycle in which the next operation shows, its items for each group, and its groups.
     """
 
     def __init__(
@@ -245,7 +246,7 @@ class Supply:
         self._shows: int | None = None
 
     def _unpack(self) -> None:
-        """One more group into the FIFO."""
+        """Write one more group into the FIFO."""
         if self._left == 0:
             shows, self._items, self._left = self.next_operation(self._popped)
             self.groups.open(shows)
@@ -263,12 +264,12 @@ class Supply:
         return self._shows
 
     def take(self, when: int) -> None:
-        """The group that shows was taken."""
+        """The group that shows is taken in cycle ``when``."""
         self.slot.leave(self.next(), when)
         self._shows = None
 
     def visit(self, visitor: Visitor) -> None:
-        """Its state."""
+        """Show its state to ``visitor``."""
         self.groups.visit(visitor)
         self.fifo.visit(visitor)
         self.slot.visit(visitor)
@@ -281,7 +282,7 @@ class Supply:
 
 
 class Widened:
-    """row_widener.RowWidener behind a FIFO: after three words of it comes one that was collected."""
+    """row_widener.RowWidener after a FIFO: after every three words of the FIFO it gives one that it has collected."""
 
     def __init__(self, words: Fifo) -> None:
         self.words = words
@@ -289,7 +290,7 @@ class Widened:
         self._popped = -1  # when the last word of the FIFO was taken
 
     def shows(self, popped_before: int) -> int:
-        """The cycle from which the next word shows, given when the one before it was taken."""
+        """The cycle from which the next word shows; the word before it was taken in cycle ``popped_before``."""
         if self._count:
             self._popped = popped_before
         if self._count == NARROW_WORDS:
@@ -299,33 +300,33 @@ class Widened:
         return self.words.shows(self._popped)
 
     def end(self) -> None:
-        """A row has ended."""
+        """End a row."""
         self._count = 0
 
     def visit(self, visitor: Visitor) -> None:
-        """Its state."""
+        """Show its state to ``visitor``."""
         self.words.visit(visitor)
         visitor.same(self._count)
         self._popped = visitor.time(self._popped)
 
 
 class Groups:
-    """The unpacker (``router.GroupUnpacker``) behind a FIFO of words, or what reads them."""
+    """The unpacker (``router.GroupUnpacker``) after a FIFO of words, or after a reader."""
 
     def __init__(self, config: HwConfig, words: Checked | Fifo | ReaderAhead | Widened) -> None:
         self.config = config
         self.words = words
         self._left = 0
         self._loaded = -1  # when the last word was loaded
-        self._refill = 0  # from when on a word may be loaded
+        self._refill = 0  # the first cycle in which a word may be loaded
         self._shows = 0
 
     def open(self, when: int) -> None:
-        """The operation whose groups come next is known from ``when`` on."""
+        """The operation whose groups come next is known from cycle ``when`` on."""
         self._refill = max(self._refill, when)
 
     def next(self, items: int) -> int:
-        """The cycle from which the next group shows."""
+        """The cycle from which the next group shows; a group has ``items`` items for each element."""
         groups, words = group_shape(self.config, items)
         if self._left == 0:
             for _ in range(words):
@@ -337,7 +338,7 @@ class Groups:
         return self._shows
 
     def take(self, when: int, last: bool) -> None:
-        """The group was taken; ``last`` of its operation drops the rest of the word."""
+        """The group is taken in cycle ``when``; after the ``last`` of an operation the rest of the word is dropped."""
         self._left -= 1
         self._shows = when + 1
         if last:
@@ -349,7 +350,7 @@ class Groups:
             self._refill = when
 
     def visit(self, visitor: Visitor) -> None:
-        """Its state."""
+        """Show its state to ``visitor``."""
         self.words.visit(visitor)
         self._left = visitor.count(self._left)
         self._loaded, self._refill = visitor.time(self._loaded), visitor.time(self._refill)

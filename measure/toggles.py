@@ -1,16 +1,16 @@
 # amaranth: UnusedElaboratable=no
-# The edges are counted on a component whose simulation may be in the cache.
-"""Toggles of every net in a token, counted: block by block, layer by layer, of a real run on the simulated board.
+# A component whose simulation is in the cache is never elaborated.
+"""Counts the toggles of every net in a token: by block and layer, in a real run on the simulated board.
 
     prompt ─► run with taps: when the layers end ─► the same run with windows ─► SAIF of each layer ─► Activity
 
-A net that changes from 0 to 1 or back toggles once. Values are those at the two edges of each clock cycle: glitches
-within a cycle are not seen, and the clock itself is apart. A net that enters a block through a port counts where it is
-driven, and one that is joined to another by name where that one is, so each is counted once; the debug taps are left
-out. Of the gateware (``Top``), and of the netlist of ECP5's cells that is synthesised from it (``measure.netlist``),
-whose nets are those a chip has.
+A net that changes from 0 to 1 or back toggles once. Values are taken at the two edges of each clock cycle, so glitches
+within a cycle are not seen; the clock itself is counted apart. Each net is counted once: a net that enters a block
+through a port counts where it is driven, and a net that is an alias of another counts as the other. The debug taps are
+left out. Toggles are counted in the gateware (``Top``) or in the netlist of ECP5 cells that is synthesised from it
+(``measure.netlist``), whose nets are those of a chip.
 
-Cost: one to five minutes of C++ a machine, once; then some thousand cycles a second.
+Cost: one to five minutes of C++ a machine, once; then about a thousand cycles a second.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.verilate import verilate
 
 PROMPTS = ("once upon a time", "the dog", "a")
-"""Toggles are counted after these, unless others are wanted."""
+"""Prompts after which toggles are counted, unless others are given."""
 STEPS = 3
-"""Of the run after the prompt; windows lie in its second."""
+"""Steps of the run after the prompt; the windows are in its second step."""
 TOP = "top"
 CLOCK = "clk"
 _MODULE = re.compile(r"^module \\?(\S+?) ?\(([^;]*)\);", re.MULTILINE)
@@ -49,7 +49,7 @@ _LINE = re.compile(r"\s*\((?:INSTANCE (\S+)|(\S+) \(T0 .*\(TC (\d+)\)\))|\s*\((D
 
 @dataclass(frozen=True)
 class Activity:
-    """What toggled in ``cycles`` cycles: toggles of the nets of each block, how many nets it has, rising edges."""
+    """What toggled in ``cycles`` cycles: toggles of the nets of each block, and the number of nets of each."""
 
     name: str
     cycles: int
@@ -58,7 +58,7 @@ class Activity:
 
     @property
     def total(self) -> int:
-        """Toggles of all blocks."""
+        """Toggles of all blocks together."""
         return sum(self.toggles.values())
 
 
@@ -71,12 +71,12 @@ class Token:
 
     @property
     def cycles(self) -> int:
-        """From the first element of the embedding's row to that of the next token."""
+        """Cycles from the first element of the embedding's row to that of the next token."""
         return sum(window.cycles for window in self.windows)
 
     @property
     def by_block(self) -> dict[str, int]:
-        """Toggles of the token."""
+        """Toggles of the token, by block."""
         found: Counter[str] = Counter()
         for window in self.windows:
             found.update(window.toggles)
@@ -84,15 +84,15 @@ class Token:
 
     @property
     def total(self) -> int:
-        """Toggles of the token."""
+        """Toggles of the whole token."""
         return sum(window.total for window in self.windows)
 
 
 class _Board(SimulatedBoard):
-    """A simulated board that can write toggles."""
+    """A simulated board that can record toggles."""
 
     def trace(self, edges: Sequence[int], path: Path) -> None:
-        """From each edge to the next, into ``path``.0, ``path``.1, ..."""
+        """Record toggles from each edge to the next, into ``path``.0, ``path``.1, ..."""
         function = self._library.lutern_trace
         function.restype = None
         function.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
@@ -101,19 +101,19 @@ class _Board(SimulatedBoard):
 
 
 def ports(verilog_text: str) -> dict[str, set[str]]:
-    """Names of every module's ports."""
+    """Names of the ports of every module in a Verilog text."""
     return {name: {port.strip() for port in names.split(",")} for name, names in _MODULE.findall(verilog_text)}
 
 
 def parse_saif(text: str, known_ports: dict[str, set[str]]) -> tuple[Counter[str], Counter[str]]:
-    """Toggles and nets by instance path (``decoder.norm``) below the top module.
+    """Toggles and number of nets by instance path (``decoder.norm``) below the top module.
 
-    Ports count at the top module alone: elsewhere they are nets of the module around.
+    Ports count only at the top module: inside, they are nets of the module around. Raises ``LuternError`` without nets.
     """
     toggles: Counter[str] = Counter()
     nets: Counter[str] = Counter()
     path: list[str] = []
-    depth: list[bool] = []  # of open brackets: whether they are instances
+    depth: list[bool] = []  # for each open bracket, whether it is an instance
     hidden: set[str] = set()
     for line in text.splitlines():
         found = _LINE.match(line)
@@ -142,7 +142,7 @@ def parse_saif(text: str, known_ports: dict[str, set[str]]) -> tuple[Counter[str
 
 
 def block_of(path: str) -> str:
-    """The block of an instance path, or of a flattened name: ``norm`` of ``decoder.norm.quantiser``."""
+    """The block of an instance path or of a flattened name: ``norm`` for ``decoder.norm.quantiser``."""
     parts = [part.split("$")[0] for part in path.split(".")]
     if parts[0] == "decoder":
         return parts[1] if len(parts) > 1 and "__" not in parts[1] else "decoder"  # else a port's fields
@@ -157,14 +157,16 @@ def _grouped(counts: Counter[str]) -> dict[str, int]:
 
 
 def _run(session: Session, prompt: Sequence[int]) -> None:
-    """The prompt into a state that counts as zero; all but its last token."""
+    """Run the prompt, all but its last token, into a state that starts at zero."""
     for place, token in enumerate(prompt[:-1]):
         session.run([Feed(token, fresh=place == 0)], 1)
 
 
 def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
-    """First cycles of a run's second token's parts: row, each layer, head; and the end. ``h_cycles``: when h was
-    written."""
+    """First cycles of the parts of a run's second token (row, each layer, head), and the end.
+
+    ``h_cycles`` are the cycles in which h was written. Raises ``LuternError`` if their number is wrong.
+    """
     model, results = program.model_config, program.hw_config.results_per_cycle
     beats = model.hidden_size // results
     token = beats * (1 + 2 * model.num_hidden_layers)
@@ -180,7 +182,7 @@ def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
 
 
 def _edges(program: Program, prompt: Sequence[int]) -> list[int]:
-    """The edges of a token's windows, in cycles from the start of the run."""
+    """The edges of a token's windows, in cycles since the run began."""
     with SimulatedBoard(Top(program.hw_config)) as board:
         session = Session(Client(board), program)
         _run(session, prompt)
@@ -194,7 +196,10 @@ def _edges(program: Program, prompt: Sequence[int]) -> list[int]:
 def count_toggles(
     program: Program, prompts: Mapping[str, Sequence[int]], *, netlist: Path | None = None
 ) -> list[Token]:
-    """Toggles of the second token that follows each prompt; ``netlist``: in this simulation of the cells."""
+    """Count toggles of the second token after each prompt; ``netlist``: count them in this simulation of cells.
+
+    Raises ``LuternError`` if there is no prompt, or if the run ends too early.
+    """
     chip: HwConfig = program.hw_config.with_(debug_tap=False, cells="ecp5") if netlist else program.hw_config
     if not prompts or not all(len(prompt) for prompt in prompts.values()):
         raise LuternError("there is no prompt whose toggles could be counted; give at least one of at least one token.")
@@ -240,7 +245,7 @@ def _activity(
 
 
 def aliases(verilog: str) -> set[str]:
-    """Nets of a netlist's module `top`, or bits of them as ``name[3]``, that are another one by an `assign`."""
+    """Nets of a netlist's module `top`, or bits of them as ``name[3]``, that an `assign` makes aliases of others."""
     body = verilog.partition(f"module {TOP}(")[2].partition("endmodule")[0]
     found = set()
     for line in body.splitlines():
@@ -256,9 +261,9 @@ def aliases(verilog: str) -> set[str]:
 
 
 def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], Counter[str]]:
-    """Toggles and nets of a flattened netlist, by the path in the nets' names; nets inside cells are the cells'.
+    """Toggles and nets of a flattened netlist, by the path in the nets' names; nets inside cells belong to the cells.
 
-    ``same``: nets that are another one (``aliases``), and count there.
+    ``same``: nets that are aliases (``aliases``), and count as the other net. Raises ``LuternError`` without nets.
     """
     toggles: Counter[str] = Counter()
     nets: Counter[str] = Counter()

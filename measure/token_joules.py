@@ -1,11 +1,11 @@
-"""Joules a token of the released models by kind of memory, `lutern power table`: bytes, standby, an idle chip.
+"""Joules a token of the released models by kind of memory (`lutern power table`): bytes, standby, an idle chip.
 
     PUBLISHED, kind of memory, streams ─► machine ─► bytes, tokens/s ─► dram.joules ─┬─► Row
     idle watts of a chip or board ─► x seconds a token ──────────────────────────────┘
 
-Logic, clocks and block RAM of the machine are not in it: nobody has measured or routed the large ones. Rates with SDR
-and DDR3 are those of a memory that is never waited for but while it refreshes, and of lanes that keep up; with DDR4 and
-HBM2 the cycle model's, with a share of the peak that is assumed.
+The machine's logic, clocks and block RAM are not included: the large machines were neither routed nor measured. Rates
+with SDR and DDR3 assume that only refreshes make the machine wait for memory, and that the lanes keep up. Rates with
+DDR4 and HBM2 are the cycle model's, with an assumed share of the peak.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from lutern.measure.word_rate import mean_word_hz
 from lutern.model_ref.synthetic import PUBLISHED
 
 SHARE = 0.9
-"""Of a DDR4's or HBM2's peak: assumed."""
+"""Assumed share of the peak of a DDR4 or HBM2."""
 AXI_HZ = 300e6
 STREAMS = axi_rates.STREAMS
 
 
 @dataclass(frozen=True)
 class Idle:
-    """Watts of a chip or of a board that does nothing."""
+    """Watts of a chip or board that does nothing."""
 
     title: str
     watts: Coefficient
@@ -63,7 +63,7 @@ MACHINES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A token of a pass of ``streams`` with one kind of memory; ``idle``: joules of the chip or board in its time."""
+    """A token of a pass of ``streams`` with one kind of memory; ``idle``: joules of the chip or board meanwhile."""
 
     model: str
     streams: int
@@ -74,13 +74,13 @@ class Row:
 
     @property
     def together(self) -> Coefficient:
-        """All three."""
+        """Joules of transport, standby and idle chip together."""
         parts = (self.token.transport, self.token.standby, self.idle)
         return Coefficient(*(sum(getattr(part, name) for part in parts) for name in ("value", "low", "high")))
 
 
 def _machine(kind: str, model: str, streams: int) -> tuple[HwConfig, float]:
-    """A machine as wide as the model, and tokens a second of all streams."""
+    """A machine as wide as the model, and its tokens a second over all streams."""
     name = MACHINES[kind][0]
     if preset(name).memory == "axi":
         row = axi_rates.find(name, model, streams)
@@ -93,7 +93,7 @@ def _machine(kind: str, model: str, streams: int) -> tuple[HwConfig, float]:
 
 
 def rows() -> list[Row]:
-    """Every model, kind of memory and number of streams."""
+    """A row for every model, kind of memory and number of streams."""
     found = []
     for model in PUBLISHED:
         for streams in STREAMS:

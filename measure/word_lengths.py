@@ -1,14 +1,14 @@
-"""What each word length costs, stage by stage: every stage is fed the float64 input and only one word is shortened.
+"""What each word length costs, stage by stage: a stage gets the exact float64 input, and one word is shortened.
 
     float64 network ─► inputs of a stage ─► stage with a word of b bits ─► norm ─► 127 u / max|u|   against exact codes
 
-Two figures a cell: RMS error of ``127 u / max|u|`` in steps of the int8 code, and the share of codes that differ after
-rounding. Both grow with the word's own error and with nothing else: unlike the error of logits, where one flipped code
-flips others downstream, they have no plateau. As words grow by 2 bits the error falls to a quarter until the next stage
-is blind to it; 0.01 steps flip about 0.5 % of the codes, of which the network itself flips more from one float32 run to
-the next. The last rows run the integer stages of ``model_ref`` as built.
+Each cell has two figures: the RMS error of ``127 u / max|u|`` in steps of the int8 code, and the share of codes that
+differ after rounding. Both grow only with the word's own error. They have no plateau, unlike the error of logits, where
+one flipped code flips others downstream. With every 2 bits more the error falls to a quarter, until the next stage no
+longer sees it. An error of 0.01 steps flips about 0.5 % of the codes; the network itself flips more from one float32
+run to the next. The last rows run the integer stages of ``model_ref`` as built.
 
-Cost: seconds for d = 128, one float64 pass over T x B tokens and a state of 2,000 steps for every width of the guard.
+Cost: seconds for d = 128: a float64 pass over T x B tokens, and a state of 2,000 steps for every width of the guard.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Real: TypeAlias = NDArray[np.float64]
 Widths: TypeAlias = tuple[int, ...]
 SEED, TOKENS, STREAMS, LONG_STEPS = 1, 48, 4, 2000
 LONG_Z = 2.0**-11
-"""1 - LB of the long memory: a state that forgets over 4,000 tokens."""
+"""1 - LB of the long memory: a state that forgets over about 4,000 tokens."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Bits of the word, error in steps of the code (None where only codes are known), share of codes that differ."""
+    """Bits of a word, error in steps of the code (None if only codes are known), share of codes that differ."""
 
     bits: int
     steps: float | None
@@ -49,7 +49,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One word: how many bits are built, whose codes show its error, and what widths cost."""
+    """One word: the bits that are built, the matrix whose codes show its error, and the errors by width."""
 
     word: str
     built: int
@@ -58,13 +58,13 @@ class Row:
 
 
 def rounded_mantissa(x: Real, bits: int) -> Real:
-    """Magnitudes with ``bits`` leading bits, each element with an exponent of its own."""
+    """Magnitudes rounded to ``bits`` leading bits; each element has its own exponent."""
     fraction, exponent = np.frexp(x)
     return np.ldexp(np.rint(np.ldexp(fraction, bits)), exponent - bits)
 
 
 def rounded_fraction(x: Real, bits: int) -> Real:
-    """``bits`` bits behind the binary point."""
+    """Values rounded to ``bits`` bits after the binary point."""
     return np.ldexp(np.rint(np.ldexp(x, bits)), -bits)
 
 
@@ -77,12 +77,12 @@ def sigmoid(x: Real) -> Real:
 
 
 def positions(u: Real) -> Real:
-    """``127 u / max|u|``: codes before they are rounded."""
+    """``127 u / max|u|``: codes before rounding."""
     return CODE_MAX * u / np.maximum(np.abs(u).max(axis=-1, keepdims=True), 1e-300)
 
 
 def codes_at(position: Real) -> Real:
-    """Rounded half away from zero."""
+    """Positions rounded half away from zero."""
     return np.copysign(np.floor(np.abs(position) + 0.5), position)
 
 
@@ -106,7 +106,7 @@ class Exact:
 
 
 def exact_layers(checkpoint: Checkpoint, ids: Int) -> list[Exact]:
-    """The float64 network over tokens [T, B], layer by layer."""
+    """Run the float64 network over tokens [T, B], layer by layer."""
     tensors = {name: tensor.astype(np.float64) for name, tensor in checkpoint.tensors.items()}
     config = checkpoint.config
     bounds = np.zeros((config.num_hidden_layers, config.hidden_size))
@@ -125,7 +125,7 @@ def exact_layers(checkpoint: Checkpoint, ids: Int) -> list[Exact]:
 def _exact_layer(
     checkpoint: Checkpoint, tensors: dict[str, Real], index: int, keep: Real, h: Real
 ) -> tuple[Exact, Real]:
-    """One layer over all tokens, and its output [T, B, d]; ``keep`` is 1 - LB."""
+    """Run one layer over all tokens; returns its stages and its output [T, B, d]. ``keep`` is 1 - LB."""
     prefix = f"model.layers.{index}."
     scale: dict[str, Real] = {}
     sums: dict[str, Real] = {}
@@ -167,7 +167,7 @@ def _exact_layer(
 
 
 def recurrence(z: Real, silu: Real, frac_bits: int | None = None) -> Real:
-    """States of all tokens [T, B, d]; rounded to ``frac_bits`` after every step, not at all if None."""
+    """States of all tokens [T, B, d]; rounded to ``frac_bits`` after every step, or not at all if None."""
     state, states = np.zeros(z.shape[1:]), np.empty_like(z)
     for step in range(len(z)):
         state = state + z[step] * (silu[step] - state)
@@ -178,17 +178,17 @@ def recurrence(z: Real, silu: Real, frac_bits: int | None = None) -> Real:
 
 
 def cell(bits: int, got: Real, wanted: Real) -> Cell:
-    """Compare positions, codes before they are rounded."""
+    """Compare positions, which are codes before rounding."""
     differ = codes_at(got) != codes_at(wanted)
     return Cell(bits, float(np.sqrt(((got - wanted) ** 2).mean())), float(differ.mean()))
 
 
 ELEVEN, SEVENTEEN = (7, 9, 11, 13, 15), (11, 13, 15, 17, 19)
-"""Widths around those of items and of mantissas."""
+"""Widths around those of items, and around those of mantissas."""
 
 
 class _Sweep:
-    """Words of the last layer, at the positions where codes are made of them."""
+    """Shortens words of the last layer, and compares where codes are made from them."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         config = checkpoint.config
@@ -209,7 +209,7 @@ class _Sweep:
 
     @staticmethod
     def row(word: str, built: int, codes_of: str, widths: Widths, f: Callable[[int], Real], exact: Real) -> Row:
-        """A word at every width: ``f`` of so many bits."""
+        """A row of one word at all widths; ``f(bits)`` computes with that width."""
         return Row(word, built, codes_of, [cell(bits, positions(f(bits)), positions(exact)) for bits in widths])
 
     def mixed(self, state: Real, swish: Callable[[Real], Real] | None = None) -> Real:
@@ -221,27 +221,27 @@ class _Sweep:
         return _silu(a) * self.e.a["up"] * self.e.down_gain
 
     def norm_path(self, bits: int) -> Real:
-        """The norm with all its short floats."""
+        """The norm with all its short floats at this width."""
         short = rounded_mantissa(rounded_mantissa(self.e.x, bits) * self.e.gain, bits)
         largest = np.abs(short).max(axis=-1, keepdims=True)
         return short * rounded_mantissa(CODE_MAX / largest, bits)
 
     def forget(self, z: Real) -> Real:
-        """The vector ahead of o_proj when the forget gates are ``1 - z``, before the lower bound."""
+        """The vector ahead of o_proj if the forget gates, before the lower bound, are ``1 - z``."""
         return self.mixed(recurrence(z * self.e.keep, self.silu_i))
 
     def long_state(self, guard: int) -> Real:
-        """The recurrence of a long memory."""
+        """The recurrence of a long memory with this number of guard bits."""
         return self.mixed(recurrence(self.long_z, self.long_silu, self.i_bits + guard)[-TOKENS:])
 
     def sigma(self, bits: int) -> Real:
-        """All sigmoids of the recurrence."""
+        """The recurrence with all sigmoids at this width."""
         i = self.e.a["i"] * rounded_fraction(sigmoid(self.e.a["i"]), bits)
         state = recurrence(rounded_fraction(self.z_plain, bits) * self.e.keep, i)
         return self.mixed(state, lambda s: s * rounded_fraction(sigmoid(s), bits))
 
     def norm_rows(self) -> list[Row]:
-        """From the embedding to the codes."""
+        """Rows from the embedding to the codes."""
         e, u = self.e, self.e.x * self.e.gain
         return [
             self.row(
@@ -259,7 +259,7 @@ class _Sweep:
         ]
 
     def recurrence_rows(self) -> list[Row]:
-        """Gates and state of the recurrence."""
+        """Rows of the gates and the state of the recurrence."""
         e, state_wanted = self.e, self.mixed(recurrence(self.long_z, self.long_silu)[-TOKENS:])
         return [
             self.row(
@@ -323,7 +323,7 @@ class _Sweep:
         ]
 
     def vector_rows(self) -> list[Row]:
-        """Scales, h, and the gate of the channel mixer."""
+        """Rows of scales, h, and the gate of the channel mixer."""
         e, wanted_gate = self.e, rms(self.e.h_middle) * self.e.y_gain
         return [
             self.row(
@@ -367,19 +367,19 @@ class _Sweep:
 
 
 def _block(x: Real, bits: int) -> Real:
-    """``bits`` bits of magnitude below the largest of the vector: one exponent for all."""
+    """Magnitudes with ``bits`` bits below the largest of the vector: all elements share one exponent."""
     unit = np.exp2(np.ceil(np.log2(np.abs(x).max(axis=-1, keepdims=True))) - bits)
     return np.rint(x / unit) * unit
 
 
 def sweep(checkpoint: Checkpoint) -> list[Row]:
-    """Every word of the last layer (of the first for the embedding), at its own widths."""
+    """Rows of every word of the last layer (for the embedding: of the first), at its own widths."""
     words = _Sweep(checkpoint)
     return [*words.norm_rows(), *words.recurrence_rows(), *words.vector_rows(), *as_built(words.e, words.weights)]
 
 
 def as_built(e: Exact, weights: IntegerWeights) -> list[Row]:
-    """The integer stages of the last layer, each fed the float64 input; share of its codes that differ."""
+    """Run the integer stages of the last layer on float64 inputs: share of codes that differ."""
     layer, streams = weights.layers[-1], e.h.shape[1]
     d, m = weights.config.hidden_size, weights.config.intermediate_size
 
@@ -419,13 +419,13 @@ def _silu(a: Real) -> Real:
 
 
 def _long(x: Real) -> Real:
-    """Repeated until LONG_STEPS tokens, so that the last TOKENS are the sequence once more."""
+    """Repeat a sequence until LONG_STEPS tokens, so that the last TOKENS are the sequence once more."""
     repeats = -(-LONG_STEPS // len(x))
     return np.concatenate([x] * repeats)
 
 
 def _embedding(checkpoint: Checkpoint, ids: Int, bits: int) -> Real:
-    """Normed embeddings whose table has mantissas of ``bits`` bits and 4-bit exponents."""
+    """Normed embeddings from a table with mantissas of ``bits`` bits and 4-bit exponents."""
     table = checkpoint.tensors["model.embeddings.weight"].astype(np.float64)
     top = int(np.frexp(np.abs(table).max())[1])
     values = table[ids]

@@ -1,12 +1,12 @@
-"""Words a second that a memory gives a machine, and the cycles of a pass that follow from them.
+"""Words a second that a memory gives a machine, and the resulting cycles of a pass.
 
     peak_word_hz   a word in every slot (SDR: the part's clock, DDR3: half its controller's), at most clock_hz
-    mean_word_hz   in sequence, refreshes counted, at most clock_hz
+    mean_word_hz   words in sequence, with refreshes, at most clock_hz
     pass_cycles    max(cycle model with a word a cycle, words / mean_word_hz x clock_hz)
 
-The FIFOs of trits and gains hold what comes during a barrier, so words and lanes overlap, and the longer one counts.
-Beside the RTL on the simulated board (tests/measure/test_word_rate.py): within 0.1 % for two layers of 370M, within 1 %
-for the demo, whose token has as many cycles as pass between some ten groups of refreshes.
+The FIFOs of trits and gains hold the words that arrive during a barrier, so words and lanes overlap, and the longer of
+the two counts. Compared with the RTL on the simulated board (tests/measure/test_word_rate.py) it is within 0.1 % for
+two layers of 370M, and within 1 % for the demo, whose token takes only about ten groups of refreshes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lutern.hw.memory import Ddr3Timings, timings_for
 
 
 def _word_hz(hw_config: HwConfig) -> tuple[float, float]:
-    """Of its memory, whatever the machine takes: at best and on average."""
+    """Peak and mean words a second of a machine's memory, whatever the machine takes."""
     timings = timings_for(hw_config)
     if timings is None:
         return (float(hw_config.clock_hz),) * 2
@@ -27,17 +27,17 @@ def _word_hz(hw_config: HwConfig) -> tuple[float, float]:
 
 
 def peak_word_hz(hw_config: HwConfig) -> float:
-    """Words a second of a memory that never refreshes."""
+    """Words a second of the memory if it never refreshes, at most the machine's clock."""
     return min(_word_hz(hw_config)[0], hw_config.clock_hz)
 
 
 def mean_word_hz(hw_config: HwConfig, share: float = 1.0) -> float:
-    """Words a second of a long sequential read; ``share``: of these, where it is less."""
+    """Words a second of a long sequential read, at most the machine's clock, times ``share``."""
     return share * min(_word_hz(hw_config)[1], hw_config.clock_hz)
 
 
 def pass_cycles(hw_config: HwConfig, model_cycles: int, words: int, share: float = 1.0) -> int:
-    """Of the machine's clock; ``model_cycles`` with a word a cycle, ``words`` of the pass."""
+    """Cycles of a pass in the machine's clock, from those with a word a cycle and from the words of the pass."""
     return max(model_cycles, math.ceil(words * hw_config.clock_hz / mean_word_hz(hw_config, share)))
 
 

@@ -1,4 +1,4 @@
-"""A block between registers, on four pins: what lies between them is timed, and nothing is optimised away.
+"""Puts a block between registers on four pins: the paths between the registers are timed; nothing is optimised away.
 
     i ─► shift chain (one register an input bit) ─► block ─► registers ─► XOR of 16 each ─► registers ─► XOR ─► o
 
@@ -12,11 +12,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 GROUP_BITS = 16
-"""Outputs that are XORed between two registers: two levels of LUT4."""
+"""Outputs that are XORed between two registers, which takes two levels of LUT4."""
 
 
 def _widths(outputs: int) -> list[int]:
-    """Registers of the outputs, and of each level of XORs behind them."""
+    """Numbers of registers: of the outputs, then of each level of XORs after them."""
     return [outputs, *(_widths(-(-outputs // GROUP_BITS)) if outputs > 1 else ())]
 
 
@@ -28,7 +28,7 @@ class Wrapper(wiring.Component):
         super().__init__({"i": In(1), "o": Out(1)})
 
     def ports(self, flow: wiring.Flow) -> Value:
-        """All inputs or all outputs of the block."""
+        """All inputs or all outputs of the block, concatenated."""
         return Cat(
             *[
                 Value.cast(port)
@@ -39,12 +39,12 @@ class Wrapper(wiring.Component):
 
     @property
     def ff(self) -> int:
-        """Its own flip-flops."""
+        """Number of flip-flops of the wrapper itself."""
         return len(self.ports(wiring.In)) + sum(_widths(len(self.ports(wiring.Out))))
 
     @property
     def lut4(self) -> int:
-        """Its own LUT4s: each takes three more bits into an XOR."""
+        """Number of LUT4s of the wrapper itself: each adds three more bits to an XOR."""
         widths = _widths(len(self.ports(wiring.Out)))
         return sum(-(-(min(GROUP_BITS, width - at) - 1) // 3) for width in widths for at in range(0, width, GROUP_BITS))
 

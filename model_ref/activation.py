@@ -1,4 +1,4 @@
-"""Sigmoid from a table of 512 straight segments; silu is one multiplication more.
+"""Sigmoid from a table of 512 straight segments; silu is that sigmoid times its argument.
 
     |a| < 16, 17 fraction bits:   index (9 bits) | remainder (12 bits)
     sigma(-|a|) = base[index] - slope[index] * remainder / 2^12              17 fraction bits
@@ -15,7 +15,7 @@ from lutern.model_ref.fixed import MANTISSA_MAX, Int, rsh
 
 ARGUMENT_FRAC_BITS = 17
 ARGUMENT_MAX = (16 << ARGUMENT_FRAC_BITS) - 1
-"""Arguments are clamped below 16, where sigma(-a) is 1e-7: less than one unit."""
+"""Largest argument: arguments are clamped below 16, where sigma(-a) is 1e-7: less than one unit."""
 SEGMENT_BITS = 9
 REMAINDER_BITS = ARGUMENT_MAX.bit_length() - SEGMENT_BITS
 SIGMOID_FRAC_BITS = 17
@@ -35,7 +35,7 @@ SEGMENT_BASE, SEGMENT_SLOPE = _segments()
 
 
 def sigmoid(x: Int, frac_bits: Int | int) -> Int:
-    """``sigma(x)`` with 17 fraction bits, at most 2^17 - 1, for ``x`` with ``frac_bits`` fraction bits.
+    """``sigma(x)`` as integers with 17 fraction bits, at most 2^17 - 1; ``x`` is an integer with ``frac_bits``.
 
     The magnitude is brought to 17 fraction bits by dropping bits (no rounding) or appending zeros, then clamped.
     """
@@ -48,5 +48,5 @@ def sigmoid(x: Int, frac_bits: Int | int) -> Int:
 
 
 def silu(x: Int, frac_bits: Int | int) -> Int:
-    """``x sigma(x)``: one 18 x 18 product; format of the result is that of ``x`` (18 bits)."""
+    """``x sigma(x)`` in the format of ``x`` (18 bits), by one 18 x 18 product; ``x`` has ``frac_bits``."""
     return rsh(x * sigmoid(x, frac_bits), SIGMOID_FRAC_BITS)

@@ -1,9 +1,9 @@
-"""Processor time and memory that a program of somebody else may take while it runs in this process.
+"""Bounds the processor time and the memory of code from others that runs in this process.
 
-    bounded(seconds, bytes): SIGVTALRM ─► TooMuch        address space: what there is, and so many bytes ─► MemoryError
+    bounded(seconds, bytes): SIGVTALRM ─► TooMuch        address space: its present size and ``bytes`` ─► MemoryError
 
-For chat templates: they come with a model, and a few characters of one can double a text forty times. Time is that of
-the processor, so that a busy computer changes nothing; it is bounded in the main thread only, where signals arrive.
+A model brings its chat template, and a few characters of a template can double a text forty times. The time is that of
+the processor, so a busy computer changes nothing. Time is bounded in the main thread only, where signals arrive.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 
 
 class TooMuch(Exception):
-    """The time is over."""
+    """The code has used its processor time."""
 
 
 def _address_bytes() -> int | None:
-    """Bytes of this process's address space; None where the system does not say."""
+    """Size of this process's address space in bytes; None where the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):
@@ -44,7 +44,10 @@ def _bounded_memory(byte_count: int) -> Iterator[None]:
 
 @contextmanager
 def bounded(seconds: float, byte_count: int) -> Iterator[None]:
-    """Raises ``TooMuch`` or ``MemoryError`` where the block takes more."""
+    """Bound the block to ``seconds`` of processor time and ``byte_count`` bytes of memory.
+
+    Raises ``TooMuch`` or ``MemoryError`` when the block takes more.
+    """
     with _bounded_memory(byte_count):
         if threading.current_thread() is not threading.main_thread():
             yield

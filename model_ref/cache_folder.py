@@ -1,4 +1,4 @@
-"""Where results are kept from one run to the next: under LUTERN_CACHE, else under ~/.cache/lutern."""
+"""The folder that keeps results from one run to the next: LUTERN_CACHE if it is set, else ~/.cache/lutern."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from lutern.model_ref.errors import LuternError
 
 
 def cache_folder(kind: str) -> Path:
-    """Where results of a kind are kept: under LUTERN_CACHE, which may begin with ~, else under ~/.cache/lutern."""
+    """The folder for results of one kind: below LUTERN_CACHE, which may begin with ~, else below ~/.cache/lutern."""
     return expanded(os.environ.get("LUTERN_CACHE") or "~/.cache/lutern", "LUTERN_CACHE") / kind
 
 
 def expanded(path: str, variable: str) -> Path:
-    """The absolute path that an environment variable means; a ~ at its start is a home folder."""
+    """The absolute path that the value of an environment variable means; ~ at its start is a home folder."""
     try:
         return Path(path).expanduser().absolute()
-    except RuntimeError:  # nobody has that name, or this user has no home
+    except RuntimeError:  # no user has that name, or this user has no home folder
         raise LuternError(f"{path} begins with no known home folder; set {variable} to an absolute path.") from None
 
 

@@ -1,9 +1,9 @@
-"""Largest values on calibration tokens, for words that no proof makes narrow enough (``quantise.py``).
+"""Largest values on calibration tokens, for tensors whose proved word would be too wide (``quantise.py``).
 
     tokens [T, B] ─► embeddings ─► h [T, B, d] ─► layer 0 over all tokens ─► layer 1 ─► ...
                                                        └─► largest and RMS of i, gate and h
 
-The float network, layer by layer: a layer's state depends on its own past only, so that one layer's weights are in
+The float network runs layer by layer. A layer's state depends only on its own past, so one layer's weights are in
 memory at a time. Cost: one float step a token, and 4 T B d bytes.
 """
 
@@ -21,15 +21,15 @@ from lutern.model_ref.float_model import Floats, Projection, build_layer, layer_
 from lutern.model_ref.ranges import Activation
 
 TOKENS, STREAMS, SEED = 64, 4, 0
-"""What is drawn where no text is given: every token of the vocabulary is equally likely."""
+"""Steps, streams and seed of the random tokens that are drawn where no text is given; all tokens are equally likely."""
 TEXT_TOKENS, TEXT_STREAMS = 2048, 16
-"""What is taken of a text at most, and into how many streams it is cut."""
+"""How many tokens of a text are used at most, and how many streams they are cut into."""
 TEXT_CHARACTERS = 16 * TEXT_TOKENS
-"""What is looked at of a text: tokens of ordinary text have some four characters."""
+"""How many characters of a text are read; a token of ordinary text has about four characters."""
 
 
 class _Statistics:
-    """Largest magnitude and root mean square of everything that is added."""
+    """Largest magnitude and root mean square of all values that were added."""
 
     def __init__(self) -> None:
         self.largest, self.squares, self.count = 0.0, 0.0, 0
@@ -44,7 +44,7 @@ class _Statistics:
 
 
 class _Seen:
-    """A projection that remembers its last output, and the statistics of the first ``rows`` of all."""
+    """A projection that keeps its last output, and the statistics of the first ``rows`` rows of all outputs."""
 
     def __init__(self, inner: Projection, rows: int) -> None:
         self.inner, self.rows = inner, rows
@@ -57,8 +57,10 @@ class _Seen:
 
 
 def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
-    """Calibration tokens ``[T, B]`` from those of a text: the first 2,048, in 16 streams if there are so many, with
-    ``ahead`` at the beginning of each, as the model sees every text."""
+    """Calibration tokens ``[T, B]`` from the tokens of a text: the first 2,048, in up to 16 streams.
+
+    Every stream begins with the tokens ``ahead``, as every text does that the model sees.
+    """
     streams = max(1, min(TEXT_STREAMS, len(ids)))
     length = min(len(ids), TEXT_TOKENS) // streams
     cut = np.array(ids[: length * streams], dtype=np.int64).reshape(streams, length)
@@ -67,10 +69,11 @@ def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
 
 
 def observe(checkpoint: Checkpoint, ids: Int | None = None) -> dict[str, Activation]:
-    """Run the float network over tokens ``[T]`` or ``[T, B]`` (B streams), seeded random ones if None.
+    """Run the float network over tokens ``[T]`` or ``[T, B]`` (B streams); without tokens, over seeded random ones.
 
-    Gives h (embedding, and behind each mixer of each layer) and the pre-activations of i and gate, by the names of
-    their matrices: ``h``, ``model.layers.0.attn.i_proj``, ``model.layers.0.mlp.gate_proj`` ...
+    Returns the largest magnitude and the RMS of h (the embedding, and h after each mixer of each layer) and of the
+    pre-activations of i and gate. Keys are ``h`` and the names of the matrices: ``model.layers.0.attn.i_proj``,
+    ``model.layers.0.mlp.gate_proj`` ... Raises ``LuternError`` if there is no token or a token is not the model's.
     """
     config = checkpoint.config
     if ids is None:

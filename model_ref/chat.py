@@ -1,4 +1,4 @@
-"""Chats: messages through the tokenizer's template, and the part of each turn that the model has not read yet.
+"""Chats: messages go through the tokenizer's template; a turn sends the part that the model has not read yet.
 
 messages ─► template (sandboxed jinja2) ─► text ─┬─ what the model's state holds already
                                                  └─ the rest ─► tokens of the next turn
@@ -21,30 +21,33 @@ from lutern.model_ref.tokenizer import Tokenizer
 Message = dict[str, str]
 MAX_CHAT_CHARACTERS = 1 << 22
 SECONDS, MEMORY_BYTES = 5.0, 1 << 26
-"""Of the processor, and of memory: a template of a published model takes a millisecond and less than a megabyte."""
+"""Processor time and memory of one rendering; a published template takes a millisecond and less than a megabyte."""
 NO_TEMPLATE = "the tokenizer of this model has no chat template; leave --chat out, --interactive needs none."
 _EXTENSIONS: list[type[Extension] | str] = [loopcontrols]
 
 
 class _Refused(Exception):
-    """What a template says by ``raise_exception``."""
+    """The refusal that a template raises with ``raise_exception``."""
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """A template comes with the model and is not trusted: it may not multiply texts without end either."""
+    """Jinja's sandbox, which also bounds products of texts: a template comes with the model and is not trusted."""
 
     intercepted_binops = frozenset(["*", "**", "%"])
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        small = isinstance(right, int) and right <= 1000 and operator == "*"  # a text so many times
+        small = isinstance(right, int) and right <= 1000 and operator == "*"  # a text repeated
         if not (numbers or small) or (operator == "**" and max(abs(left), abs(right)) > 100):
             raise jinja2.exceptions.SecurityError(f"the template computes {operator} of something large or no number")
         return super().call_binop(context, operator, left, right)
 
 
 def render(tokenizer: Tokenizer, messages: list[Message], *, answer: bool = True) -> str:
-    """Text of a chat by the tokenizer's template; with ``answer``, up to where the model's next answer begins."""
+    """Text of a chat by the tokenizer's template; with ``answer`` it ends where the model's next answer begins.
+
+    Raises ``LuternError`` if there is no template, or if it fails, refuses the chat or takes too much.
+    """
     template = tokenizer.conventions.chat_template
     if not template:
         raise LuternError(NO_TEMPLATE)
@@ -80,12 +83,12 @@ def _now(form: str) -> str:
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
-    """JSON as the published templates expect it: letters as they are, no HTML escapes."""
+    """JSON as the published templates expect it: letters are not escaped, and there are no HTML escapes."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 class Chat:
-    """Messages so far, and what of their text the model's state holds."""
+    """The messages of a chat so far, and how much of their text the model's state holds."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -93,11 +96,11 @@ class Chat:
         self._read: tuple[str, ...] = ()  # what the state holds, as a template may write it
 
     def check(self) -> None:
-        """Refuse a tokenizer whose template does not take a question."""
+        """Refuse a tokenizer whose template cannot render a question."""
         render(self._tokenizer, [{"role": "user", "content": "?"}])
 
     def ask(self, question: str) -> tuple[list[int], bool]:
-        """Tokens of the next turn, and whether they go on from the state; if not, they are the whole chat."""
+        """Tokens of the next turn, and whether they continue from the state; if not, they hold the whole chat."""
         self.messages.append({"role": "user", "content": question})
         text = render(self._tokenizer, self.messages)
         read = next((read for read in self._read if text.startswith(read) and len(text) > len(read)), "")
@@ -105,7 +108,7 @@ class Chat:
         return self._tokenizer.encode_body(text, len(read)), bool(read)
 
     def answered(self, answer: str, *, whole: bool) -> None:
-        """Take the model's answer; not ``whole``: the state holds more than it, so the next turn begins anew."""
+        """Take the model's answer. If it is not ``whole``, the state holds more, so the next turn starts anew."""
         self.messages.append({"role": "assistant", "content": answer})
         written = [answer, answer.strip(), f" {answer.strip()}"] if whole else []
         self._read = tuple(self._read[0] + text for text in written)

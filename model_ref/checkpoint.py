@@ -4,13 +4,12 @@
     DIR/model.safetensors   every tensor of the published names, float32, float16 or bfloat16
     DIR/tokenizer.json      what the tokenizers library reads (tokenizer.py)
 
-Large models come in shards instead: ``model.safetensors.index.json`` says which file of the folder has which tensor
+Large models are stored in shards: ``model.safetensors.index.json`` then says which file of the folder has which tensor
 (weight_files.py).
 
-Nothing is allocated before the config's bounds hold, and names, types and shapes of all tensors are compared with the
-config's when a folder is opened; a tensor that the network does not use is refused. Values are read when a tensor is
-asked for, one at a time, memory-mapped, and refused then if they are not finite. Only safetensors is read, never a
-pickle.
+Opening a folder first checks the bounds of the config, then compares names, types and shapes of all tensors with it; a
+tensor that the network does not use is refused. Values are read only when a tensor is asked for, one at a time and
+memory-mapped; a tensor with values that are not finite is refused then. Only safetensors is read, never a pickle.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ __all__ = [
 ]
 
 SYNTHETIC = "lutern_synthetic"
-"""Key of a file's metadata that marks random weights, and says how they were made."""
+"""Key of a file's metadata that marks random weights; its value says how they were made."""
 MAY_BE_ZERO = ("model.lower_bounds",)
 _WRITABLE: dict[str, tuple[str, Any]] = {
     "float32": ("F32", np.float32),
@@ -67,14 +66,14 @@ _WRITABLE: dict[str, tuple[str, Any]] = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's config, its tensors by published name (float32, unquantised) and the folder they came from.
+    """A model's config, its tensors by published name (float32, not quantised) and the folder they came from.
 
     synthetic
         how random weights were made; empty for trained ones.
     notes
-        what was read otherwise than the published code reads it, one sentence each: the commands print them.
+        where the reading differs from that of the published code, one sentence each; the commands print them.
     assumed
-        what the files leave open or hold beside the network: `lutern inspect` prints it.
+        what the files leave open, and what they hold that the network does not use; `lutern inspect` prints it.
     files
         the files that hold the weights.
     """
@@ -89,9 +88,10 @@ class Checkpoint:
 
 
 class LazyTensors(Mapping[str, NDArray[np.float32]]):
-    """Tensors of a checkpoint by name; each access reads, checks and converts one anew, and keeps nothing.
+    """Tensors of a checkpoint by name, float32; each access reads, checks and converts one, and keeps nothing.
 
-    ``places`` are the file of each tensor and its name there.
+    ``places`` gives the file of each tensor and its name there. An access raises ``LuternError`` if the tensor holds
+    NaN, infinity or nothing but zeros.
     """
 
     def __init__(self, places: Mapping[str, tuple[Container, str]]) -> None:
@@ -124,7 +124,10 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:
-    """Open a checkpoint folder; every tensor's presence, type and shape is checked, its values when they are read."""
+    """Open a checkpoint folder: check that every tensor is there, and its type and shape. Values are read later.
+
+    Raises ``LuternError`` if the folder is not a checkpoint of the config's network.
+    """
     name, folder = str(folder), Path(folder)
     if not folder.is_dir():
         wanted = f"give a checkpoint folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
@@ -153,7 +156,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
 
 
 def _no_config(folder: Path) -> str:
-    """Why a folder without a config is no checkpoint."""
+    """The sentence that says why a folder without a config is no checkpoint."""
     refuse_adapter(folder)
     if (folder / WEIGHTS_FILE).exists() or (folder / INDEX_FILE).exists():
         return f"{folder} has no {CONFIG_FILE}; copy it from the folder that the weights come from."
@@ -161,7 +164,7 @@ def _no_config(folder: Path) -> str:
 
 
 def _ternary_note(config: ModelConfig, tensors: LazyTensors) -> list[str]:
-    """Says that matrices are ternary already. Of other matrices a few elements are read."""
+    """The note that matrices are ternary already; only a few elements of other matrices are read to know it."""
     known = [name for name in config.projections if one_magnitude(tensors.stored(f"{name}.weight")) is not None]
     if not known:
         return []
@@ -174,7 +177,10 @@ def _ternary_note(config: ModelConfig, tensors: LazyTensors) -> list[str]:
 def save_checkpoint(
     folder: str | Path, config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], dtype: str = "bfloat16"
 ) -> None:
-    """Write config and tensors; each file appears whole or not at all.  Rounds to ``dtype``, to nearest even."""
+    """Write config and tensors, rounded to ``dtype`` to nearest even; each file appears whole or not at all.
+
+    Raises ``LuternError`` if names or shapes are not the config's, or if a file cannot be written.
+    """
     if dtype not in _WRITABLE:
         raise LuternError(f"checkpoints are not written as {dtype}; choose one of {', '.join(_WRITABLE)}.")
     shapes = config.tensor_shapes

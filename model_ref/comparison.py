@@ -2,8 +2,8 @@
 
     ids [T] ─► model, one token at a time, state zero at the start ─► logits [T, V], hidden [T, L + 1, d]
 
-``hidden``: the embedding and every layer's output (the residual stream h), as real numbers. Integers become float64
-exactly: h is an integer times 2^-h_frac_bits, a logit has 38 bits.
+``hidden`` holds the embedding and every layer's output (the residual stream h), as real numbers. The integer model's
+values become float64 exactly: h is an integer times 2^-h_frac_bits, and a logit has 38 bits.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from lutern.model_ref.model import IntegerModel
 
 
 def rows_of(model: FloatModel | IntegerModel, ids: Int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Logits ``[V]`` and hidden ``[L + 1, d]`` of every token in turn: float32 of the float network, else float64."""
+    """Logits ``[V]`` and hidden ``[L + 1, d]`` of each token in turn: float32 from the float network, else float64."""
     if isinstance(model, IntegerModel):
         return _integer_rows(model, ids)
     return _float_rows(model, ids)
 
 
 def relative_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Root mean square of the difference over that of ``wanted``."""
+    """Root mean square of ``got - wanted`` divided by the root mean square of ``wanted``."""
     got, wanted = got.astype(np.float64), wanted.astype(np.float64)
     return float(np.sqrt(((got - wanted) ** 2).sum() / (wanted**2).sum()))
 

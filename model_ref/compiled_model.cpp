@@ -1,8 +1,8 @@
-// The integer network of model.py, compiled: a token of every stream in one call, equal to it bit for bit.
+// The integer network of model.py, compiled: one token of every stream in one call, equal to it bit for bit.
 //
 //   streams ─► elementwise, each stream alone ─► codes ─► products, a row of trits for all streams ─► sums ─► ...
 //
-// Functions are called as in model.py and mlgru.py. compiled_model.py compiles and calls this.
+// Functions have the names of model.py and mlgru.py. compiled_model.py compiles and calls this.
 
 #include <atomic>
 #include <condition_variable>
@@ -15,7 +15,7 @@
 
 #include "compiled_numbers.h"
 
-// Threads for one call: run(count, grain, job) hands out parts of 0..count, and returns when all are done.
+// Threads for one call: run(count, grain, job) distributes parts of 0..count, and returns when all are done.
 class Team {
     std::vector<std::thread> threads;
     std::mutex mutex;
@@ -72,14 +72,14 @@ class Team {
     }
 };
 
-constexpr Int MOST_MATRICES = 3;        // of a vector: f, i, g
-constexpr Int GRAIN_BYTES = 1 << 15;    // of trits that a thread takes at a time
+constexpr Int MOST_MATRICES = 3;        // most matrices that read one vector: f, i, g
+constexpr Int GRAIN_BYTES = 1 << 15;    // bytes of trits that a thread takes at a time
 
-struct Counts {  // values clipped in one layer
+struct Counts {  // values that were clipped in one layer
     Int i, s, h, gate;
 };
 
-struct Stream {  // one stream's vectors, and what is known of the vector that enters the next matrices
+struct Stream {  // one stream's vectors, and the statistics of the vector that enters the next matrices
     Int *h, *sums;                                        // [d]; [most rows]
     std::vector<Int> v;                                   // [n]
     std::vector<int32_t> mantissa[MOST_MATRICES], exponent[MOST_MATRICES];  // u [n]
@@ -87,7 +87,7 @@ struct Stream {  // one stream's vectors, and what is known of the vector that e
     Int code_sum[MOST_MATRICES];
     Float scale[MOST_MATRICES];
     std::vector<Counts> counts;                           // [layers]
-    Int traced;                                           // elements of the trace ahead of the next stage
+    Int traced;                                           // elements of the trace before the next stage
 };
 
 class Decoder {
@@ -153,14 +153,14 @@ class Decoder {
         });
     }
 
-    // Values of one stream into the trace, in which those of all streams of a stage are together.
+    // Copies values of one stream into the trace, where the streams of a stage are consecutive.
     template <class T> void emit(Int b, const T *values, Int count) {
         if (!trace) return;
         std::copy(values, values + count, trace + stream[b].traced + b * count);
         stream[b].traced += streams * count;
     }
 
-    // norm.gather, quantise and scale_of: from a vector x to the codes and scales of the matrices that it enters.
+    // norm.gather, quantise and scale_of: from a vector x to the codes and scales of the matrices that read it.
     void gather(Int b, const Int *x, Gains outer, const Matrices &matrices, Float eps = {0, 0}) {
         Stream &s = stream[b];
         Int n = matrices[0]->columns, used = Int(matrices.size()), key[MOST_MATRICES] = {0, 0, 0};
@@ -205,7 +205,7 @@ class Decoder {
         emit(b, ordered.data(), matrix.columns);
     }
 
-    // Sums of all streams: of the first matrix from sums[0] on, of the others behind it.
+    // Sums of all streams: those of the first matrix from sums[0] on, those of the others after it.
     void multiply_rows(const Matrices &matrices) {
         Int start = 0;
         for (Int k = 0; k < Int(matrices.size()); start += matrices[k++]->rows) {
@@ -268,9 +268,9 @@ class Decoder {
     }
 };
 
-// A token of every stream, from its embedding h [B, d], which is overwritten, as is the state [L, B, d]. Gives sums
-// [B, V], scale [2, B] (mantissas, exponents), adds to counts [L, 4] (i, S, h, gate) and writes the trace where there is
-// one. Returns 0, or 1 where there is not enough memory.
+// Decodes a token of every stream from its embedding h [B, d], which is overwritten, as is the state [L, B, d]. Gives
+// sums [B, V] and scale [2, B] (mantissas, exponents), adds to counts [L, 4] (i, S, h, gate), and writes the trace if
+// there is one. Returns 0, or 1 if there is not enough memory.
 extern "C" int decode(const Network *net, Int streams, Int threads, Int *h, Int *state, Int *sums, Int *scale, Int *counts,
                       Int *trace) {
     try {

@@ -1,11 +1,11 @@
-"""Compiles and calls ``compiled_model.cpp``: the integer network, a token of every stream in one call.
+"""Compiles and calls ``compiled_model.cpp``: the integer network, one token of every stream in one call.
 
     compiled_model.cpp ─► c++ ─► cache/models/<inputs>-<content>.so ─► ctypes
 
-Compiled once on each kind of processor (some 3 s), and kept under LUTERN_CACHE. The file's name has the digest of what
-it was made from, the compiler's own macros included, and that of its content, so that neither a damaged file nor one of
-another processor is loaded. Without a compiler, or without a place to keep a file, there is None; ``fast_model.py``
-then computes in NumPy.
+It is compiled once on each kind of processor (about 3 s) and kept under LUTERN_CACHE. The file's name contains the
+digest of everything that it was made from, the compiler's macros included, and of its content. So a damaged file, or
+one for another processor, is never loaded. Without a compiler, or without a place to keep a file, ``library`` gives
+None, and ``fast_model.py`` computes in NumPy.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _HEADER = SOURCE.with_name("compiled_numbers.h")
 _COMPILER = ("c++", "-std=c++17", "-O3", "-fwrapv", "-fPIC", "-pthread")
 """``-fwrapv``: integers wrap, as NumPy's do."""
 _OF_PROCESSOR = (("-march=native",), ())
-"""Not every compiler takes the first."""
+"""Flags for this processor, tried in order: not every compiler takes the first."""
 _KEPT = 4
 _MOST_BYTES = 1 << 24
 _SECONDS = 120
-"""That a compiler may take."""
+"""Longest time that a compilation may take."""
 THREADED_TRITS = 1 << 23
-"""Trits of all streams from which on a step is spread over several cores; below, waking them costs more."""
+"""A step with at least this many trits, over all streams, uses several cores; for fewer, waking them costs more."""
 MOST_THREADS = 8
-"""Trits come from memory, which a few cores keep busy."""
+"""Most cores that are used: trits come from memory, which a few cores keep busy."""
 KINDS = ("i", "S", "h", "gate")
-"""The tensors of which clipped values are counted, in the order of ``Counts`` in the source."""
+"""Tensors whose clipped values are counted, in the order of ``Counts`` in the source."""
 
 
 class _Float(Structure):
@@ -89,7 +89,7 @@ class _Network(Structure):
 
 
 class CompiledNetwork:
-    """The weights as the library reads them; nothing of them is copied."""
+    """The weights in the form that the library reads; no weight is copied."""
 
     def __init__(self, library: ctypes.CDLL, weights: IntegerWeights) -> None:
         self._library = library
@@ -111,9 +111,9 @@ class CompiledNetwork:
     def decode(
         self, h: Int, state: Int, traced: bool
     ) -> tuple[Int, tuple[Int, Int], dict[tuple[str, int], int], list[tuple[str, int, Int]]]:
-        """Sums, scale, values clipped by tensor and layer, and what a trace is called with, where it is ``traced``.
+        """Decode one token of every stream: sums, scale, clipped values by tensor and layer, and the calls of a trace.
 
-        ``h [B, d]`` and ``state [L, B, d]`` are overwritten.
+        ``h [B, d]`` and ``state [L, B, d]`` are overwritten. The list of calls is empty unless ``traced``.
         """
         config, streams = self._config, len(h)
         assert h.flags.c_contiguous and state.flags.c_contiguous and h.dtype == state.dtype == np.int64
@@ -173,7 +173,7 @@ class CompiledNetwork:
 
 
 def _stages(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
-    """Stage, layer and width of everything that the library writes into a trace, in order."""
+    """Stage, layer and width of everything that the library writes into a trace, in its order."""
     d, m, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     yield "h", -1, d
     for index in range(layers):
@@ -185,14 +185,14 @@ def _stages(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
 
 
 def thread_count() -> int:
-    """Cores that this process may use, some at most."""
+    """Cores that this process may use, at most ``MOST_THREADS``."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_THREADS)
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled network, or None where it can be neither found nor made."""
+    """The compiled network, or None if it is not in the cache and cannot be compiled."""
     try:
         path = _library_path()
         loaded = ctypes.CDLL(str(path))
@@ -204,7 +204,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _library_path() -> Path:
-    """The library in the cache, compiled if it is not there."""
+    """The library's file in the cache; it is compiled if it is not there."""
     folder = cache_folder("models")
     command, macros = _compiler()
     sources = SOURCE.read_bytes() + _HEADER.read_bytes()
@@ -219,14 +219,14 @@ def _library_path() -> Path:
         made = work / "model.so"
         _run(*command, "-shared", str(SOURCE), "-o", str(made))
         path = made.replace(folder / f"{_name(made_from, made.read_bytes())}.so")
-    with contextlib.suppress(OSError):  # another process tidies too
+    with contextlib.suppress(OSError):  # another process removes old files too
         for old in sorted(folder.glob("*.so"), key=lambda item: item.lstat().st_mtime)[:-_KEPT]:
             old.unlink()
     return path
 
 
 def _compiler() -> tuple[tuple[str, ...], bytes]:
-    """The compiler's command, and its macros: they tell its version and the processor's extensions."""
+    """The compiler's command and its macros, which name its version and the processor's extensions."""
     *others, last = ((*_COMPILER, *flags) for flags in _OF_PROCESSOR)
     macros = ("-dM", "-E", "-x", "c++", os.devnull)
     for command in others:
@@ -240,7 +240,7 @@ def _name(made_from: str, content: bytes) -> str:
 
 
 def _run(*command: str) -> bytes:
-    """What a program prints; when an error or a signal ends the wait, it and all that it has started end too."""
+    """Output of a program; if an error or a signal ends the wait, the program and its children are ended too."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as child:

@@ -1,5 +1,5 @@
-// The arithmetic of the compiled network. Functions are called as in fixed.py, norm.py, activation.py and ternary.py, where
-// formats and reasons stand; tables come from there. Integers wrap as NumPy's do (-fwrapv).
+// The arithmetic of the compiled network. Functions have the names of fixed.py, norm.py, activation.py and ternary.py,
+// which explain formats and reasons and provide the tables. Integers wrap as NumPy's do (-fwrapv).
 
 #pragma once
 
@@ -13,7 +13,7 @@
 using Int = int64_t;
 using Wide = unsigned __int128;
 
-// ------------------------------------------------------------------------------------ what compiled_model.py hands over
+// ------------------------------------------------------------------------------------ what compiled_model.py passes
 
 struct Float {  // a short float
     Int mantissa, exponent;
@@ -23,7 +23,7 @@ struct Gains {  // [n]; without mantissas there is no norm
     const Int *mantissa, *exponent;
 };
 
-struct Matrix {  // trits as packed_trits.py has them, each row from a multiple of 32 bytes on
+struct Matrix {  // trits as in packed_trits.py; each row begins at a multiple of 32 bytes
     const uint8_t *packed;
     Int rows, columns, row_bytes, cut, frac_bits;
     Float k, e1, e2;
@@ -96,9 +96,10 @@ static Float rsqrt(const Network &net, Float a) {
     return {std::min(y0 + rsh(y0 * residual, 25), MANTISSA_MAX), -((a.exponent - odd) >> 1) - 25};
 }
 
-// ------------------------------------------------------------------------------------ norm.py, activation.py, ternary.py
+// ------------------------------------------------------------------------------------ norm.py, activation.py,
+// ternary.py
 
-struct SquareSum {  // of norm.square_sum; low and high halves of 17 bits
+struct SquareSum {  // as norm.square_sum: low and high halves of 17 bits
     uint64_t low = 0, high = 0;
 
     void add(Float p) {
@@ -136,7 +137,7 @@ static inline Int silu(const Network &net, Int x, Int frac_bits) { return rsh(x 
 
 static inline Int cut_sum(Int sum, const Matrix &matrix) { return clip(rsh(sum, matrix.cut), -S18_MAX, S18_MAX); }
 
-struct Scaled {  // ternary.scale_sums of one stream and matrix
+struct Scaled {  // as ternary.scale_sums, for one stream and matrix
     const Matrix &matrix;
     Int mantissa, shift, limit;
 
@@ -149,8 +150,9 @@ struct Scaled {  // ternary.scale_sums of one stream and matrix
     }
 };
 
-// The sum of trits[j] * codes[j]. A byte has 1 + trit of four columns, and codes lie in four planes, those of the first
-// columns of all bytes ahead of those of the second. Of 1 + trit, which is not negative, the codes' own sum is too much.
+// The sum of trits[j] * codes[j]. A byte has 1 + trit of four columns. Codes are in four planes: first those of the
+// first columns of all bytes, then those of the second. As 1 + trit is not negative, the sum of the codes is
+// subtracted.
 static inline int32_t product(const uint8_t *packed, const int8_t *codes, Int row_bytes) {
     int32_t sum = 0;
 #if defined(__AVX2__)

@@ -1,8 +1,8 @@
-"""Which network is computed: the shape of a MatMul-free language model (arXiv 2406.02528, section 3).
+"""The shape of a MatMul-free language model (arXiv 2406.02528, section 3).
 
-``ModelConfig`` reads and writes the ``config.json`` of the published checkpoints (``model_type`` ``hgrn_bit``).
-Options of that file that change what is computed and that Lutern does not build are refused by name, and so are those
-that nobody knows (``config_keys.py``).
+``ModelConfig`` reads and writes the ``config.json`` of the published checkpoints (``model_type`` ``hgrn_bit``). It
+refuses by name every option that would change what is computed and that Lutern does not build, and every key that
+``config_keys.py`` does not know.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lutern.model_ref.errors import LuternError, quoted
 from lutern.model_ref.file_kinds import read_json
 
 NORM_EPS = 1e-6
-"""Inside the norms of the BitLinear layers (their class says 1e-8, the kernel uses 1e-6); the default of all others."""
+"""Eps inside the norms of the BitLinear layers (their class says 1e-8, the kernel uses 1e-6); default of all others."""
 
-# Bounds that a hostile config cannot exceed; the largest published model has d 2560, m 6912, L 32, V 32000.
+# Bounds against a hostile config. The largest published model has d 2560, m 6912, L 32, V 32000.
 MAX_VOCAB_SIZE = 1 << 18
 MAX_HIDDEN_SIZE = 1 << 14
 MAX_INTERMEDIATE_SIZE = 1 << 16
@@ -71,7 +71,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """Build from the published keys.  Refuses, by name, every option that would be another network."""
+        """Build from the published keys; raises ``LuternError`` for every option that would mean another network."""
         check_keys(values)
         for name in SIZES:
             if name not in values:
@@ -89,11 +89,11 @@ class ModelConfig:
         )
 
     def assumptions(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """What the keys that this config was made from leave open, one sentence each."""
+        """What the given keys leave open, one sentence each."""
         return assumptions(values, self.intermediate_size, NORM_EPS)
 
     def to_dict(self) -> dict[str, Any]:
-        """The published keys, enough for the published implementation to load the checkpoint."""
+        """The published keys, as many as the published implementation needs to load the checkpoint."""
         return {
             "architectures": ["HGRNBitForCausalLM"],
             "model_type": MODEL_TYPE,
@@ -126,7 +126,7 @@ class ModelConfig:
 
     @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor of a checkpoint of this shape, by its published name."""
+        """The shape of every tensor of such a checkpoint, by its published name."""
         d, layers = self.hidden_size, self.num_hidden_layers
         shapes: dict[str, tuple[int, ...]] = {"model.embeddings.weight": (self.vocab_size, d)}
         if self.use_lower_bound:
@@ -142,18 +142,18 @@ class ModelConfig:
 
     @property
     def trits(self) -> int:
-        """Ternary weights of the whole model, lm_head included; the embedding table is not ternary."""
+        """Number of ternary weights of the whole model, lm_head included; the embedding table is not ternary."""
         return sum(rows * columns for rows, columns in self.projections.values())
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the shape in canonical JSON, in hexadecimal; equal exactly for equal configs."""
+        """SHA-256 of the shape in canonical JSON, in hexadecimal; equal configs and only they have equal digests."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """The keys of a ``config.json``."""
+    """The keys of a ``config.json``; raises ``LuternError`` if the file is not a JSON object."""
     try:
         values = read_json(path, MAX_CONFIG_BYTES, "model config")
     except OSError as error:
@@ -173,7 +173,7 @@ def _is_int(value: Any) -> bool:
 
 
 def _default_intermediate_size(hidden_size: Any, hidden_ratio: Any) -> int:
-    """Published rule: int(d * hidden_ratio * 2 / 3), rounded up to a multiple of 256."""
+    """The published rule: int(d * hidden_ratio * 2 / 3), rounded up to a multiple of 256."""
     ratio = 4 if hidden_ratio is None else hidden_ratio
     if not _is_int(hidden_size) or not 1 <= hidden_size <= MAX_HIDDEN_SIZE:
         raise LuternError(

@@ -5,7 +5,7 @@
          ├─ HARMLESS   ─► passes: training, text, bookkeeping
          └─ any other  ─► refused by name
 
-A key that nobody knows may change what is computed, so none is ignored.
+An unknown key may change what is computed, so none is ignored.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ BUILT: dict[str, tuple[tuple[Any, ...], Any]] = {
     "cross_attention_hidden_size": ((None,), ABSENT),
     "tie_encoder_decoder": ((False, None), ABSENT),
 }
-"""Options whose other values mean another network: the values that are built, and what the published code takes where
-the key is absent (``ABSENT``: the published code does not know the key)."""
+"""Options whose other values mean another network. Of each: the values that are built, and the value that the published
+code takes if the key is absent (``ABSENT``: the published code does not know the key)."""
 
 TRAINING = frozenset(
     """
@@ -58,7 +58,7 @@ TRAINING = frozenset(
     fuse_swiglu use_l2warp max_position_embeddings conv_size share_conv_kernel loss_type
     """.split()
 )
-"""Keys of training, of the convolution that is not used, and of positions, which a recurrence does not have."""
+"""Keys of training, of the convolution (which is not used) and of positions (which a recurrence does not have)."""
 TEXT = frozenset(
     """
     bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id cls_token_id mask_token_id decoder_start_token_id
@@ -80,14 +80,14 @@ BOOKKEEPING = frozenset(
     custom_pipelines model_name license unsloth_version unsloth_fixed
     """.split()
 )
-"""Keys that say where the checkpoint comes from and how the training library returns what it computes."""
+"""Keys that say where the checkpoint comes from, and how the training library returns its results."""
 HARMLESS = TRAINING | TEXT | BOOKKEEPING
 
 MOST_NAMED = 4
 
 
 def check_keys(values: Mapping[str, Any]) -> None:
-    """Refuse, by name, every key that means another network or that nobody knows."""
+    """Refuse, by name, every key that means another network and every unknown key."""
     for name, (built, default) in BUILT.items():
         value = values.get(name, default)
         if value is not ABSENT and not any(_means(value, one) for one in built):
@@ -97,7 +97,7 @@ def check_keys(values: Mapping[str, Any]) -> None:
                 "option."
             )
     unknown = [name for name in values if name not in _READ | HARMLESS and name not in BUILT]
-    if "use_moe" in values:  # of another program's config, which writes all options of experts that it does not use
+    if "use_moe" in values:  # written by a program that lists all options of experts, used or not
         unknown = [name for name in unknown if not name.startswith("moe_")]
     if unknown:
         listed = ", ".join(f"{named(name)} ({quoted(values[name])})" for name in unknown[:MOST_NAMED])
@@ -109,7 +109,7 @@ def check_keys(values: Mapping[str, Any]) -> None:
 
 
 def eps_of(values: Mapping[str, Any], default: float) -> float:
-    """The constant inside the norms, under either of its names."""
+    """The constant inside the norms, under either of its two names."""
     given = {name: values[name] for name in EPS_NAMES if values.get(name) is not None}
     low, high = EPS_RANGE
     for name, value in given.items():
@@ -122,7 +122,7 @@ def eps_of(values: Mapping[str, Any], default: float) -> float:
 
 
 def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: float) -> tuple[str, ...]:
-    """What a config leaves open and how it is understood, and which of its keys change nothing."""
+    """What a config leaves open and how Lutern understands it, and which of its keys change nothing."""
     found = []
     if values.get("intermediate_size") is None:
         found.append(f"intermediate_size {intermediate_size}, by the published rule from hidden_size and hidden_ratio")
@@ -141,7 +141,7 @@ def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: 
 
 
 def _means(value: Any, built: Any) -> bool:
-    """Whether a value of the file is a value that is built: 1.0 is 1, 0 is False, but True is not 1."""
+    """Whether a value of the file equals a value that is built: 1.0 is 1, 0 is False, but True is not 1."""
     if isinstance(built, bool):
         return type(value) in (bool, int) and value == built
     if isinstance(built, int):

@@ -2,9 +2,9 @@
 
     8 bytes: length of the header ─► JSON: name ─► dtype, shape, data_offsets;  __metadata__ ─► tensors, without gaps
 
-What a hostile file can cost is bounded: the header by ``MAX_HEADER_BYTES`` before it is read, a tensor by the size of
-the file, because its shape must fill exactly the range that the header gives it. Numbers are Python's, nothing wraps.
-A mapped tensor lives as long as the array; memory that a reader needs is that of the tensors that it holds.
+What a hostile file can cost is bounded. ``MAX_HEADER_BYTES`` bounds the header before it is read. The size of the file
+bounds a tensor, whose shape must exactly fill the range that the header gives it. Numbers are Python's and never wrap.
+A mapped tensor lives as long as its array; a reader needs memory only for the tensors that it holds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lutern.model_ref.input_files import open_plain
 from lutern.model_ref.output_files import atomic_file
 
 MAX_HEADER_BYTES = 1 << 23
-"""A model of 256 layers needs 0.7 MB, its image 1.1 MB."""
+"""For comparison: the header of a model of 256 layers is 0.7 MB, that of its image 1.1 MB."""
 LENGTH_BYTES = 8
 METADATA = "__metadata__"
 TYPES: dict[str, Any] = {
@@ -49,12 +49,12 @@ TYPES: dict[str, Any] = {
     "U8": np.uint8,
     "BOOL": np.uint8,
 }
-"""Types of the format and how they are mapped; those of 8 bits that NumPy lacks as bytes."""
+"""Types of the format and the NumPy types that they are mapped as; 8-bit types that NumPy lacks are mapped as bytes."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a file: ``start`` counts from the beginning of the file."""
+    """One tensor of a file: type, shape, and its first byte, counted from the beginning of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -67,14 +67,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Container:
-    """Header of one file. Nothing of its data has been read."""
+    """The header of one file; no data has been read."""
 
     path: Path
     entries: dict[str, Entry]
     metadata: dict[str, str]
 
     def map(self, name: str) -> NDArray[Any]:
-        """A tensor as stored, read-only and memory-mapped."""
+        """A tensor as stored, read-only and memory-mapped; raises ``LuternError`` if the file has gone."""
         entry = self.entries[name]
         if not entry.byte_count:
             return np.zeros(entry.shape, TYPES[entry.dtype])
@@ -85,7 +85,10 @@ class Container:
 
 
 def open_container(path: str | Path, what: str = "safetensors file") -> Container:
-    """Read and check the header of a file; ``what`` names the kind of file in the sentence that refuses it."""
+    """Read and check the header of a file; an error calls the file a ``what``.
+
+    Raises ``LuternError`` if the header is no valid one, or if the tensors do not exactly fill the file.
+    """
     path = Path(path)
     refuse_foreign(path, what)
     try:
@@ -132,7 +135,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any, data_bytes: int) -> tuple[int, int, str, tuple[int, ...]]:
-    """(start, stop, dtype, shape) of a header's entry, when they agree with one another and the file's size."""
+    """(start, stop, dtype, shape) of an entry of the header; ``ValueError`` if they contradict one another."""
     name = named(name)
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name} is not given as dtype, shape and data_offsets")
@@ -153,9 +156,9 @@ def _checked(name: str, value: Any, data_bytes: int) -> tuple[int, int, str, tup
 
 
 class ContainerWriter:
-    """Writes tensors in any order, each whole or in successive parts; ``metadata`` may be set until the end.
+    """Writes tensors in any order, each whole or in successive parts; ``metadata`` may change until ``finish``.
 
-    ``largest_metadata`` has at least the length of what ``metadata`` will be: the header's room is fixed first.
+    ``largest_metadata`` must be at least as long as the final ``metadata``, because the header's size is fixed first.
     """
 
     def __init__(
@@ -179,7 +182,7 @@ class ContainerWriter:
         return json.dumps(header, separators=(",", ":")).encode()
 
     def write(self, name: str, part: NDArray[Any]) -> None:
-        """The next elements of a tensor, in its type."""
+        """Write the next elements of a tensor, in its type."""
         entry = self.entries[name]
         assert part.dtype == np.dtype(TYPES[entry.dtype]).newbyteorder("<"), name
         self.file.seek(LENGTH_BYTES + self.room + entry.start + self.written[name])
@@ -187,7 +190,7 @@ class ContainerWriter:
         self.written[name] += part.nbytes
 
     def finish(self) -> None:
-        """The header, once every tensor is whole."""
+        """Write the header, once every tensor is whole."""
         for name, entry in self.entries.items():
             assert self.written[name] == entry.byte_count, f"{name}: {self.written[name]} bytes"
         header = self._header()
@@ -197,7 +200,7 @@ class ContainerWriter:
 
 
 def container_bytes(shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]) -> int:
-    """Bytes of the file that ``write_container`` makes."""
+    """Size in bytes of the file that ``write_container`` makes."""
     writer = ContainerWriter(io.BytesIO(), shapes, largest_metadata)
     return LENGTH_BYTES + writer.room + sum(entry.byte_count for entry in writer.entries.values())
 
@@ -206,7 +209,7 @@ def container_bytes(shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_m
 def write_container(
     path: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]
 ) -> Iterator[ContainerWriter]:
-    """A writer of a file that appears whole or not at all."""
+    """A writer for a file that appears whole or not at all."""
     with atomic_file(path) as file:
         writer = ContainerWriter(file, shapes, largest_metadata)
         yield writer

@@ -4,8 +4,8 @@
          bos, eos: the first that has a value; sampling and stop texts: generation_config.json alone
     tokenizer_config.json: names of special tokens, add_bos_token, add_eos_token, chat_template (or chat_template.jinja)
 
-The published code reads the same files. An image carries what was read, and the tokenizer with what these files change
-in it, so that image and checkpoint write the same text.
+The published code reads the same files. An image stores what was read here, and the tokenizer as these files change
+it, so image and checkpoint write the same text.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ MAX_JSON_BYTES = 1 << 20
 MAX_TOKENIZER_CONFIG_BYTES = 1 << 24  # it may list every added token
 MAX_TEMPLATE_CHARACTERS = 1 << 18
 NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-PUBLISHED_BOS, PUBLISHED_EOS = 1, 2  # of the published config class, for a config.json without these keys
+PUBLISHED_BOS, PUBLISHED_EOS = 1, 2  # defaults of the published config class, where config.json lacks these keys
 BOS_NAMES = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>")
 EOS_NAMES = ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>")
 LLAMA_CLASSES = ("Llama", "CodeLlama", "Gemma")  # tokenizer classes that write the post-processor themselves
 LARGEST = 1e9
-"""No number of generation_config.json is larger."""
+"""Largest number that generation_config.json may hold."""
 
 _SAMPLING: dict[str, tuple[Callable[[float], bool], str]] = {
     "temperature": (lambda value: value >= 0, "a number from 0 to 1e9"),
@@ -53,7 +53,7 @@ _HARMLESS_OPTIONS: dict[str, tuple[Any, ...]] = {
     "clean_up_tokenization_spaces": (False,),
     "split_special_tokens": (False,),
 }
-"""Keys of tokenizer_config.json that change a text and are not built, and the values that ask for nothing."""
+"""Keys of tokenizer_config.json that change a text and are not built, with the values that change nothing."""
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
     "num_beam_groups": (1,),
@@ -76,14 +76,17 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "guidance_scale": (1,),
     "watermarking_config": (),
 }
-"""Keys of generation_config.json that change the text and are not built, and the values that change nothing."""
+"""Keys of generation_config.json that change the text and are not built, with the values that change nothing."""
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """``bos`` begins an empty prompt; ``eos`` and ``stops`` end a text; ``sampling`` holds defaults of the sampler;
+    """How a model's text begins, ends and is sampled.
+
+    ``bos`` begins an empty prompt; ``eos`` and ``stops`` end a text; ``sampling`` holds defaults of the sampler;
     ``tokens`` names special tokens for ``chat_template``; ``unheeded`` names what generation_config.json and
-    tokenizer_config.json ask for and Lutern does not build."""
+    tokenizer_config.json ask for and Lutern does not build.
+    """
 
     bos: int | None = None
     eos: tuple[int, ...] = ()
@@ -94,12 +97,12 @@ class Conventions:
     unheeded: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """The fields as plain JSON values."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Conventions:
-        """What ``to_dict`` wrote; ``ValueError`` on anything else."""
+        """Build from what ``to_dict`` wrote; raises ``ValueError`` for anything else."""
         if set(values) != set(asdict(cls())):
             raise ValueError("keys")
         bos, eos, template = values["bos"], values["eos"], values["chat_template"]
@@ -118,8 +121,11 @@ class Conventions:
 
 
 def read_conventions(folder: Path, library: tokenizers.Tokenizer) -> Conventions:
-    """Read the files of a checkpoint folder; changes ``library`` as the published code does: special tokens are marked,
-    and the post-processor follows add_bos_token and add_eos_token."""
+    """Read the files of a checkpoint folder, and change ``library`` as the published code does.
+
+    Special tokens are marked, and the post-processor follows add_bos_token and add_eos_token. Raises ``LuternError``
+    if a file cannot be read or a key has a value that it cannot have.
+    """
     generation = read_json(folder / GENERATION_FILE, MAX_JSON_BYTES)
     config = read_json(folder / "config.json", MAX_JSON_BYTES)
     options = read_json(folder / TOKENIZER_CONFIG_FILE, MAX_TOKENIZER_CONFIG_BYTES)
@@ -141,7 +147,7 @@ def read_conventions(folder: Path, library: tokenizers.Tokenizer) -> Conventions
         text = library.id_to_token(number[0]) if number and 0 <= number[0] < 1 << 32 else None
         if text is not None:
             tokens.setdefault(name, text)
-    # A token whose name is in brackets is no text, even where no file calls it special.
+    # A token whose name is in brackets never becomes text, even if no file marks it as special.
     ends = [library.id_to_token(number) for number in (*bos, *eos) if 0 <= number < 1 << 32]
     _mark_special(library, [token for token in ends if token and token[0] in "<[" and token[-1] in ">]"])
     _follow_prefix(library, options, folder / TOKENIZER_CONFIG_FILE)
@@ -165,7 +171,7 @@ def read_conventions(folder: Path, library: tokenizers.Tokenizer) -> Conventions
 
 
 def _numbers(folder: Path, generation: dict[str, Any], config: dict[str, Any], name: str) -> list[int]:
-    """Token numbers of the first file that has them: a number or a list."""
+    """Token numbers from the first file that has the key; its value is a number or a list."""
     for file, values in ((GENERATION_FILE, generation), ("config.json", config)):
         value = values.get(name)
         if value is None or value == []:
@@ -187,11 +193,11 @@ def _default(
     names: tuple[str, ...],
     key: bool,
 ) -> list[int]:
-    """The token where no file has its number: the one that is named, the published default, or a well-known name."""
+    """The token if no file gives its number: the one that is named, the published default, or a well-known name."""
     number = library.token_to_id(named) if named else None
     if number is not None:
         return [number]
-    if key:  # it is null: the model has none
+    if key:  # the key is there and null: the model has no such token
         return []
     if published in special or library.id_to_token(published) in names:
         return [published]
@@ -222,7 +228,7 @@ def _more_special(values: dict[str, Any]) -> list[str]:
 
 
 def _mark_special(library: tokenizers.Tokenizer, texts: list[str]) -> None:
-    """Mark tokens of the vocabulary as special, which a decoded text leaves out."""
+    """Mark tokens of the vocabulary as special; decoded text leaves them out."""
     known = {token.content for token in library.get_added_tokens_decoder().values() if token.special}
     wanted = [text for text in dict.fromkeys(texts) if text not in known and library.token_to_id(text) is not None]
     if wanted:
@@ -230,7 +236,7 @@ def _mark_special(library: tokenizers.Tokenizer, texts: list[str]) -> None:
 
 
 def _follow_prefix(library: tokenizers.Tokenizer, options: dict[str, Any], path: Path) -> None:
-    """Put a space ahead of a text where add_prefix_space asks the byte level for it; without the key all stays."""
+    """Put a space ahead of a text if add_prefix_space asks the byte level for it; without the key nothing changes."""
     value, pre_tokenizer = options.get("add_prefix_space"), library.pre_tokenizer
     if value is not None and not isinstance(value, bool):
         raise LuternError(f"{path}: add_prefix_space is {quoted(value)}, but must be true or false; correct it.")
@@ -240,7 +246,7 @@ def _follow_prefix(library: tokenizers.Tokenizer, options: dict[str, Any], path:
 
 
 def _follow_options(library: tokenizers.Tokenizer, options: dict[str, Any], tokens: dict[str, str], path: Path) -> None:
-    """Write the post-processor that add_bos_token and add_eos_token ask for; without these keys it stays."""
+    """Write the post-processor that add_bos_token and add_eos_token ask for; without these keys it is kept."""
     of_llama = str(options.get("tokenizer_class", "")).startswith(LLAMA_CLASSES)
     wanted = {}
     for key, name, default in (("add_bos_token", "bos_token", True), ("add_eos_token", "eos_token", False)):
@@ -275,7 +281,7 @@ def _follow_options(library: tokenizers.Tokenizer, options: dict[str, Any], toke
 
 
 def added_around(library: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    """Numbers of the tokens that the post-processor puts ahead of a text and behind it."""
+    """Numbers of the tokens that the post-processor puts before a text and after it."""
     words = (library.id_to_token(number) or "" for number in range(1000))
     for text in itertools.chain(("a", "the", "0", "."), words):
         try:
@@ -290,7 +296,7 @@ def added_around(library: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def _sampling(generation: dict[str, Any], path: Path) -> dict[str, float]:
-    """Defaults of the sampler; ``do_sample: false`` is temperature 0."""
+    """Defaults of the sampler; ``do_sample: false`` means temperature 0."""
     found: dict[str, float] = {}
     for name, (_, wanted) in _SAMPLING.items():
         value = generation.get(name)
@@ -320,7 +326,7 @@ def _stops(generation: dict[str, Any], folder: Path) -> tuple[str, ...]:
 
 
 def _chat_template(folder: Path, options: dict[str, Any]) -> str:
-    """The template of a file of its own, or of tokenizer_config.json, where it may be one of several by name."""
+    """The chat template: from its own file, or from tokenizer_config.json, which may hold several by name."""
     path = folder / TEMPLATE_FILE
     if os.path.lexists(path):
         refuse_foreign(path, "chat template")

@@ -1,15 +1,15 @@
-"""The arithmetic of the integer network on float64 arrays: the same integers, without int64's slow paths.
+"""The arithmetic of the integer network on float64 arrays: the same integers, faster than with int64.
 
-float64 holds every integer below 2^53, and no product of the network has more than 36 bits. So a shift to the right
-with rounding is a product with a power of two and a floor, and a short float is simply a float64 with 17 bits. NumPy
-does all that in vector instructions, where shifts by another number an element, ``where`` and ``frexp`` are loops.
+float64 holds every integer below 2^53, and no product of the network has more than 36 bits. So a right shift with
+rounding is a product with a power of two and a floor, and a short float is a float64 with 17 significant bits. NumPy
+uses vector instructions for these; for shifts by a different number per element, ``where`` and ``frexp`` it loops.
 
     fixed.rsh(x, n)          floor(x * 2^-n + 1/2)
     fixed.to_float(x)        17 leading bits of a float64, rounded in its own bits
-    fixed.multiply_float     the same of a product
+    fixed.multiply_float     the same, applied to a product
 
-Every function is the twin of the one that its ``Reference`` line names and is tested equal to it; what is counted once
-a vector instead of once an element (scales, reciprocals) calls the reference itself. Arguments are not changed.
+Every function equals the one that its ``Reference`` line names; tests compare them. Values that are computed once a
+vector instead of once an element (scales, reciprocals) call the reference itself. Arguments are not changed.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from lutern.model_ref.ternary import scale_shift
 Doubles: TypeAlias = NDArray[np.float64]
 
 FRACTION_BITS = 52
-"""Of a float64, below its leading one."""
+"""Bits of a float64 below its leading one."""
 FRACTION = np.uint64((1 << FRACTION_BITS) - 1)
 DROPPED_BITS = FRACTION_BITS + 1 - MANTISSA_BITS
 HALF = np.uint64(1 << (DROPPED_BITS - 1))
 KEPT = ~np.uint64((1 << DROPPED_BITS) - 1)
 HALF_SUM_BITS = 34
-"""Sums of squares run in two parts: a square has 70 bits, and 8192 parts of 36 bits stay below 2^53."""
+"""Sums of squares run in two parts, because a square has 70 bits; 8192 parts of 36 bits stay below 2^53."""
 SLOPE: Doubles = SEGMENT_SLOPE.astype(np.float64) * 2.0**-REMAINDER_BITS
 RISE: Doubles = 2.0 ** (SIGMOID_FRAC_BITS - 1) - SEGMENT_BASE - SEGMENT_SLOPE * np.arange(1 << SEGMENT_BITS)
 """``RISE[segment] + SLOPE[segment] * argument`` is sigma above 1/2: the line of a segment, taken back to argument 0."""
@@ -80,8 +80,8 @@ def saturate(x: Doubles, limit: int, clipped: Clipped | None = None) -> Doubles:
 def short(x: Doubles) -> Doubles:
     """The short float of each value. Reference: ``fixed.to_float``, and of products ``fixed.multiply_float``.
 
-    Half of the last kept place is added to the bits of the float64; a carry out of the fraction would double the
-    value, there all kept bits are ones instead.
+    Half of the last kept place is added to the bits of the float64. A carry out of the fraction would double the value;
+    in that case all kept bits become ones instead.
     """
     bits = x.view(np.uint64)
     rounded = bits + HALF
@@ -128,14 +128,14 @@ def leading(total: Int, exponent: Int) -> tuple[Int, Int]:
 
 @dataclass
 class Factors:
-    """Gains of one vector as float64: of the outer norm (None: there is none), and one a matrix."""
+    """Gains of one vector as float64: those of the outer norm (None if there is none), and those of each matrix."""
 
     outer: Doubles | None
     inner: list[Doubles]
 
     @classmethod
     def of(cls, outer: Gains | None, inner: list[Gains]) -> Factors:
-        """The fields of ``IntegerLayer`` whose names end in ``_gains``."""
+        """Build from the fields of ``IntegerLayer`` whose names end in ``_gains``."""
 
         def values(gains: Gains) -> Doubles:
             mantissa, exponent = gains.factors()
@@ -146,7 +146,7 @@ class Factors:
 
 @dataclass
 class Vector:
-    """What ``norm.Vector`` keeps, with ``u_k`` ``[B, n]`` as float64 and ``largest`` as short floats ``[k, B]``."""
+    """The fields of ``norm.Vector``, with ``u_k`` ``[B, n]`` as float64 and ``largest`` as short floats ``[k, B]``."""
 
     u: list[Doubles]
     largest: tuple[Int, Int]
@@ -184,14 +184,14 @@ def _codes(u: Doubles, unit: Doubles, factor: Doubles) -> Doubles:
 
 
 def scales_of(vector: Vector, ss: tuple[Int, Int], k: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Scales ``[k, B]`` of the sums of all matrices, constants ``k [k, 1]``. Reference: ``norm.scale_of``."""
+    """Scales ``[k, B]`` of the sums of all matrices; ``k [k, 1]`` are constants. Reference: ``norm.scale_of``."""
     scale = multiply_float(multiply_float(vector.largest, k), rsqrt_float(ss))
     zero = (vector.largest[0] == 0) | (ss[0] == 0)
     return np.where(zero, 0, scale[0]), np.where(zero, 0, scale[1])
 
 
 def cut_sums(sums: Doubles, cut: int) -> Doubles:
-    """Sums as an 18-bit operand; where nothing is cut, they fit. Reference: ``ternary.cut_sums``."""
+    """Sums as an 18-bit operand; where no bits are cut, they fit already. Reference: ``ternary.cut_sums``."""
     return saturate(nearest(sums, cut), S18_MAX) if cut else sums
 
 
@@ -204,7 +204,7 @@ def scale_sums(
 
 
 def sigmoid(x: Doubles, frac_bits: int) -> Doubles:
-    """``sigma(x)`` with 17 fraction bits, of 32-bit ``x``. Reference: ``activation.sigmoid``."""
+    """``sigma(x)`` of 32-bit ``x``, with 17 fraction bits. Reference: ``activation.sigmoid``."""
     argument = np.abs(x)
     argument *= 2.0 ** (ARGUMENT_FRAC_BITS - frac_bits)
     np.floor(argument, out=argument)
@@ -219,18 +219,18 @@ def sigmoid(x: Doubles, frac_bits: int) -> Doubles:
 
 @cache
 def table(function: Callable[[Int, int], Int], frac_bits: int) -> NDArray[np.float32]:
-    """Every value (18 bits) of a function of 18-bit integers: those of 0, 1, ..., then those of ..., -2, -1."""
+    """All values (18 bits) of a function of 18-bit integers: first of 0, 1, ..., then of ..., -2, -1."""
     x = np.arange(-S18_MAX - 1, S18_MAX + 1)
     return np.roll(function(x, frac_bits), -S18_MAX - 1).astype(np.float32)
 
 
 def looked_up(function: Callable[[Int, int], Int], frac_bits: int, x: Doubles) -> Doubles:
-    """A function of 18-bit ``x`` out of its table, which 1 MB of the second-level cache holds."""
+    """A function of 18-bit ``x``, read from its table, which takes 1 MB of the second-level cache."""
     return table(function, frac_bits).take(x.astype(np.intp)).astype(np.float64)
 
 
 def silu(x: Doubles, frac_bits: int) -> Doubles:
-    """``x sigma(x)`` of 18-bit ``x``, in its format. Reference: ``activation.silu``."""
+    """``x sigma(x)`` of 18-bit ``x``, in the format of ``x``. Reference: ``activation.silu``."""
     return looked_up(activation.silu, frac_bits, x)
 
 

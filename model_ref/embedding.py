@@ -1,9 +1,9 @@
-"""Embeddings as items: value = mantissa * 2^(base - exponent), one base a table.
+"""Embeddings as items: value = mantissa * 2^(base - exponent), with one base for the whole table.
 
     16 bits (e4s12): sign and 11 bits of mantissa, exponent of 4; bfloat16 is exact down to 2^-18 of the largest
     12 bits (e4s8):  sign and 7 bits of mantissa; the value's item ends in ``SPARE_BITS`` zeros, which are not stored
 
-A value of 12 bits is one of 16 as well, so whoever computes with a table need not know its bits. Decoding is one shift.
+A value of 12 bits is also one of 16, so code that computes with a table need not know its bits. It decodes by a shift.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from lutern.model_ref.ternarise import CHUNK
 WIDE_BITS = ITEM_MANTISSA_BITS + ITEM_EXPONENT_BITS
 NARROW_BITS = 12
 EMBEDDING_BITS = (WIDE_BITS, NARROW_BITS)
-"""Bits of an element of the table that can be chosen."""
+"""Bits that an element of the table may be stored in."""
 SPARE_BITS = WIDE_BITS - NARROW_BITS
-"""Low bits of the mantissa that are 0 in a table of ``NARROW_BITS``."""
+"""Number of low mantissa bits that are 0 in a table of ``NARROW_BITS``."""
 
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Mantissas and exponents [V, d] of a table, its base, and the bits that an element is stored in."""
+    """Mantissas and exponents [V, d] of a table, its base, and the bits in which an element is stored."""
 
     mantissa: NDArray[Any]  # int16: a full-size table stays small
     exponent: NDArray[Any]  # int8
@@ -49,7 +49,7 @@ class EmbeddingTable:
 
     @classmethod
     def from_real(cls, table: NDArray[np.float32], top: int | None = None, bits: int = WIDE_BITS) -> EmbeddingTable:
-        """Nearest coding of a real table [V, d], or of some rows of one whose ``embedding_top`` is given.
+        """Nearest coding of a real table [V, d]; for some rows of a table, ``top`` is the table's ``embedding_top``.
 
         A magnitude that would round to 2^top is coded as the largest mantissa.
         """
@@ -71,12 +71,12 @@ class EmbeddingTable:
 
     @property
     def codes(self) -> NDArray[np.uint16]:
-        """The table as items, one an element; those of a table of 12 bits end in ``SPARE_BITS`` zeros."""
+        """The table [V, d] as items, one for each element; with 12 bits they end in ``SPARE_BITS`` zeros."""
         return items(self.mantissa, self.exponent)
 
     @property
     def largest(self) -> float:
-        """Largest coded magnitude."""
+        """The largest coded magnitude."""
         step = max(1, CHUNK // self.mantissa.shape[1])
         starts = range(0, len(self.mantissa), step)
         parts = (EmbeddingTable(self.mantissa[x : x + step], self.exponent[x : x + step], self.base) for x in starts)
@@ -88,13 +88,13 @@ class EmbeddingTable:
 
 
 def embedding_top(table: NDArray[np.float32]) -> int:
-    """Exponent of the largest magnitude of a table, below 2^top; 0 if all are zero."""
+    """The smallest exponent such that all magnitudes of a table are below 2^top; 0 if all elements are zero."""
     largest = max(float(table.max()), -float(table.min()))
     return int(np.frexp(largest)[1]) if largest else 0
 
 
 def channel_rms(table: NDArray[np.float32]) -> float:
-    """Root mean square of the middling channel of an embedding table [V, d]: an outlier channel does not count."""
+    """Root mean square of the median channel of an embedding table [V, d]; outlier channels do not change it."""
     squares = np.zeros(table.shape[1])
     for start in range(0, len(table), 1024):
         squares += (table[start : start + 1024].astype(np.float64) ** 2).sum(axis=0)

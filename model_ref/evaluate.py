@@ -1,11 +1,11 @@
-"""Bits per character of any model on a text: one protocol for float, integer and training report.
+"""Bits per character of any model on a text: one protocol for the float and integer models and the training report.
 
     bits = mean over counted characters of  -log2 softmax(logits)[next character]
 
-The text is cut into equal parallel streams, a remainder at its end left out.  The state is zero at the start of every
-stream and carried to its end.  Tokens that the tokenizer puts ahead of a text begin every stream; every character
-behind them is counted, and without such tokens all but each stream's first.  Cost: one step of the model for each
-character of a stream.
+The text is cut into parallel streams of equal length; a remainder at its end is left out. The state is zero at the
+start of every stream and is carried to its end. Every stream begins with the tokens that the tokenizer puts ahead of a
+text, and every character after them is counted; if there are no such tokens, each stream's first character is not
+counted. Cost: one step of the model for each character of a stream.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.tokenizer import Tokenizer
 
-VALIDATION_SHARE = 0.05  # the last part of a text; what comes before it trains
+VALIDATION_SHARE = 0.05  # the last part of a text; the part before it is for training
 
 
 class SteppedModel(Protocol):
-    """What is evaluated: a batch of streams, one token a step; the state is the model's own business."""
+    """A model that can be evaluated: a step takes one token of every stream; only the model reads its state."""
 
     def initial_state(self, streams: int) -> Any: ...
 
@@ -31,7 +31,7 @@ class SteppedModel(Protocol):
 
 
 def split(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Training part, the first 95 % of the characters, and validation part, the rest."""
+    """Training part (the first 95 % of the tokens) and validation part (the rest)."""
     cut = int(len(ids) * (1 - VALIDATION_SHARE))
     return ids[:cut], ids[cut:]
 
@@ -43,8 +43,10 @@ def bits_per_character(
     progress: Callable[[int, int], None] | None = None,
     ahead: Sequence[int] = (),
 ) -> float:
-    """Bits per character of ``model`` on ``ids`` [characters], every stream begun with the tokens ``ahead``;
-    ``progress(done, total)`` is told of every step."""
+    """Bits per character of ``model`` on the token numbers ``ids``; every stream begins with the tokens ``ahead``.
+
+    ``progress(done, total)`` is called after every step. Raises ``LuternError`` if the text is too short.
+    """
     tokens = np.asarray(ids, dtype=np.int64)
     length = len(tokens) // streams if streams > 0 else 0
     if length < 2:
@@ -68,20 +70,22 @@ def bits_per_character(
 
 
 def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple[int, int]:
-    """Characters and tokens that ``bits_per_character`` counts: all, or all but each stream's first token where the
-    tokenizer puts nothing ahead of a text."""
+    """The numbers of characters and of tokens that ``bits_per_character`` counts.
+
+    It counts all of them, or leaves out each stream's first token if the tokenizer puts nothing ahead of a text.
+    """
     length = len(ids) // streams
     left_out = 0 if tokenizer.ahead else 1
     characters = 0
     for start in range(0, length * streams, length):
-        before = max(0, start + left_out - 1)  # so that a decoder does not take the part's first space for the text's
+        before = max(0, start + left_out - 1)  # else a decoder takes the part's first space for the text's
         part = ids[before : start + length].tolist()
         characters += len(tokenizer.text_of(part)) - len(tokenizer.text_of(part[: start + left_out - before]))
     return max(characters, 1), (length - left_out) * streams
 
 
 def _surprise(logits: NDArray[np.float64], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
-    """-ln softmax(logits)[wanted] of each stream: [B, V], [B] to [B]."""
+    """-ln softmax(logits)[wanted] of each stream: logits [B, V] and wanted [B] give [B]."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     partition = np.log(np.exp(shifted).sum(axis=-1))
     return np.asarray(partition - shifted[np.arange(len(wanted)), wanted])

@@ -1,4 +1,4 @@
-"""The integer network at full size and over many streams: the same integers as ``model.py``, sooner.
+"""The integer network for large models and many streams: the same integers as ``model.py``, faster.
 
     compiled_model.py   the whole network in one call, where there is a C++ compiler
     _decode             in NumPy, where there is none:
@@ -6,9 +6,9 @@
         trits, four a byte ─► some 64 rows as float32, in the cache ─► BLAS product with the codes ─► sums, exact
         all else ─► ``doubles.py``: integers in float64
 
-``model.py`` is the one to read, and ``_decode`` below follows it line by line. Its products keep every trit as float32,
-1.4 GB for a 370M model. Here memory is two bits a trit. In NumPy a block is widened, used, forgotten, and time is that
-of widening, some 0.2 s a token for 370M; several streams share it. Every partial sum is an integer below
+``model.py`` is the one to read, and ``_decode`` below follows it line by line. There every trit is kept as float32,
+1.4 GB for a 370M model; here a trit takes two bits. The NumPy version widens a block, uses it and drops it; its time is
+that of widening, about 0.2 s a token for 370M, and several streams share it. Every partial sum is an integer below
 127 * 8192 < 2^24, so float32 is exact in whatever order BLAS adds.
 """
 
@@ -30,18 +30,18 @@ from lutern.model_ref.packed_trits import TRITS_PER_BYTE, WIDE_TRITS_OF_BYTE, Pa
 from lutern.model_ref.quantise import IntegerWeights, Matrix
 
 BLOCK_ELEMENTS = 1 << 16
-"""256 KiB of float32: stays in the second-level cache between widening and product."""
+"""Elements of a block: 256 KiB of float32 stay in the second-level cache between widening and product."""
 MANY_STREAMS = 8
-"""From here on the product costs more than the widening, and BLAS wants larger blocks ..."""
+"""From this number of streams on, the product costs more than the widening. BLAS then wants larger blocks ..."""
 UNTHREADED = 1 << 18
-"""... or blocks of so few multiplications that OpenBLAS keeps them on one core: these gain nothing from a second one,
-and where other programs use it, waiting for it takes ten times as long."""
+"""... or blocks with fewer multiplications than this, which OpenBLAS keeps on one core. Such blocks gain nothing from a
+second core; if other programs use it, waiting for it takes ten times as long."""
 SMALLEST_BLOCK = 16
-"""Rows of a block that are worth a call."""
+"""Fewest rows of a block: fewer are not worth a call."""
 
 
 class FastModel(IntegerModel):
-    """``IntegerModel`` in other arithmetic; equal to it bit for bit, in what it returns, traces and counts."""
+    """``IntegerModel`` in other arithmetic: results, traces and counts are equal bit for bit."""
 
     def __init__(
         self, weights: IntegerWeights, saturations: Saturations | None = None, *, compiled: bool = True
@@ -62,7 +62,7 @@ class FastModel(IntegerModel):
         self._bounds = [layer.one_minus_lower_bound.astype(np.float64) for layer in weights.layers]
 
     def decode(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[Int, tuple[Int, Int], Int]:
-        """See ``IntegerModel``."""
+        """As ``IntegerModel.decode``."""
         if self._compiled is None:
             return self._decode(ids, state, trace)
         h = embed(self.weights, np.asarray(ids), self.saturations.at("h", -1) if self.saturations else None)
@@ -77,7 +77,7 @@ class FastModel(IntegerModel):
         return sums, scale, state
 
     def _decode(self, ids: Int, state: Int, trace: Trace | None) -> tuple[Int, tuple[Int, Int], Int]:
-        """The same in NumPy."""
+        """``decode`` in NumPy."""
         weights = self.weights
         count = self.saturations.at if self.saturations else (lambda tensor, layer: None)
 
@@ -85,7 +85,7 @@ class FastModel(IntegerModel):
             if trace is not None:
                 trace(stage, layer, values.astype(np.int64))
 
-        project = partial(_project, emit)  # of all matrices of a vector
+        project = partial(_project, emit)  # projects a vector through all its matrices
         new_state = np.empty_like(state)
 
         h = embed(weights, np.asarray(ids), count("h", -1)).astype(np.float64)
@@ -153,7 +153,7 @@ def _project(
 
 
 def block_sums(codes: Doubles | Int, trits: PackedTrits) -> NDArray[np.float32]:
-    """Sums ``[B, rows]`` of codes ``[B, columns]``, block of rows by block of rows."""
+    """Sums ``[B, rows]`` of codes ``[B, columns]``, computed for one block of rows after another."""
     rows, columns = trits.packed.shape[0], trits.packed.shape[1] * TRITS_PER_BYTE
     wide_codes = np.zeros((columns, len(codes)), np.float32)
     wide_codes[: trits.columns] = codes.T

@@ -1,4 +1,4 @@
-"""What a file is when it is not what it should be, by its first bytes: one sentence, before anything else reads it.
+"""Recognises foreign files by their first bytes, so that one sentence refuses them before any other reader does.
 
 first bytes ─┬─ "version https://git-lfs..." ─► a Git LFS pointer
              ├─ "GGUF"                       ─► its architecture and the type of most of its weights
@@ -22,7 +22,7 @@ from lutern.model_ref.input_files import open_plain, read_plain
 HEAD_BYTES = 64
 LFS = b"version https://git-lfs"
 MAX_GGUF_BYTES = 1 << 26
-"""How far into a GGUF file its description is looked for: vocabularies of 250,000 tokens need some 10 MB."""
+"""How far into a GGUF file its description is read: a vocabulary of 250,000 tokens needs about 10 MB."""
 MAX_GGUF_ITEMS = 1 << 21
 FETCH = "fetch the file itself, with `git lfs pull` or `hf download`"
 SAFETENSORS = "give the safetensors checkpoint that it was made from"
@@ -55,7 +55,7 @@ _STRING, _ARRAY = 8, 9
 
 
 def refuse_foreign(path: Path, wanted: str) -> None:
-    """Refuse a file that is of another kind than ``wanted`` says; an unreadable file is left to its reader."""
+    """Refuse a file of a known other kind than ``wanted``; its reader deals with an unreadable file."""
     try:
         with open_plain(path, wanted) as file:
             found = _kind(file)
@@ -66,7 +66,7 @@ def refuse_foreign(path: Path, wanted: str) -> None:
 
 
 def _kind(file: IO[bytes]) -> tuple[str, str] | None:
-    """What a file is, and what to do."""
+    """What a file is and what to do about it; None if the kind is not known."""
     head = file.read(HEAD_BYTES)
     for magic, what, mend in _MAGICS:
         if head.startswith(magic):
@@ -105,7 +105,7 @@ class _Gguf:
         return self.take(self.number("Q")).decode("utf-8", "replace")
 
     def value(self, kind: int) -> Any:
-        """A value of the metadata; of an array nothing is kept."""
+        """Read a value of the metadata; the elements of an array are skipped."""
         if kind == _STRING:
             return self.text()
         if kind != _ARRAY:
@@ -122,7 +122,7 @@ class _Gguf:
 
 
 def describe_gguf(file: IO[bytes]) -> str:
-    """A GGUF file with its architecture, and the type of most of its weights, as far as they can be read."""
+    """Describe a GGUF file by its architecture and the type of most of its weights, as far as both can be read."""
     architecture, types = "", Counter[str]()
     try:
         reader = _Gguf(file)
@@ -141,7 +141,7 @@ def describe_gguf(file: IO[bytes]) -> str:
             types[_TYPES.get(kind, f"type {kind}")] += math.prod(shape)
             reader.number("Q")
     except (ValueError, KeyError, TypeError, struct.error, RecursionError):
-        pass  # what was read so far is said
+        pass  # the description has what was read so far
     details = [f"architecture {architecture[:40]}"] if isinstance(architecture, str) and architecture else []
     details += [f"weights mostly {types.most_common(1)[0][0]}"] if types else []
     listed = ", ".join(details)
@@ -162,7 +162,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found and found[name] != value:
-            raise ValueError(f"{quoted(name)} stands twice, with two values")
+            raise ValueError(f"{quoted(name)} appears twice")
         found[name] = value
     return found
 

@@ -26,22 +26,22 @@ from numpy.typing import NDArray
 
 Int: TypeAlias = NDArray[np.int64]
 Clipped: TypeAlias = Callable[[int], None]
-"""Is told how many values a saturation changed."""
+"""A function that is called with the number of values that a saturation changed."""
 
 MANTISSA_BITS = 17
-"""Magnitude of a short float and of every table value; with a sign it is the 18-bit operand of MULT18X18D."""
+"""Bits of the magnitude of a short float and of every table value; with a sign it is the operand of MULT18X18D."""
 MANTISSA_ONE = 1 << (MANTISSA_BITS - 1)
 MANTISSA_MAX = (1 << MANTISSA_BITS) - 1
 S18_MAX = (1 << 17) - 1
 S32_MAX = (1 << 31) - 1
 SCALAR_EXPONENT_BITS = 12
-"""Signed exponent of a scalar; 12 bits hold every product that the network forms of 8-bit exponents."""
+"""Bits of a scalar's signed exponent; 12 bits hold every product that the network forms of 8-bit exponents."""
 
 
 def rsh(x: Int, shift: Int | int) -> Int:
     """``x * 2^-shift`` rounded to nearest, halves up; a negative shift multiplies. Shifts above 62 give 0."""
     x = np.asarray(x, dtype=np.int64)
-    if isinstance(shift, int) and 0 < shift <= 62:  # the same, without arrays of shifts
+    if isinstance(shift, int) and 0 < shift <= 62:  # the same result, without arrays of shifts
         return (x + (1 << (shift - 1))) >> shift
     right = np.minimum(np.maximum(shift, 0), 62)
     left = np.minimum(np.maximum(-np.asarray(shift), 0), 62)
@@ -57,7 +57,7 @@ def saturate(x: Int, limit: int, clipped: Clipped | None = None) -> Int:
 
 
 def bit_length(x: Int) -> Int:
-    """Bits of the magnitude, 0 for 0; exact up to 2^53 because float64 holds the value exactly."""
+    """Bits of the magnitude, 0 for 0; exact below 2^53, because float64 holds such integers exactly."""
     return np.frexp(np.abs(np.asarray(x, dtype=np.int64)).astype(np.float64))[1].astype(np.int64)
 
 
@@ -73,7 +73,7 @@ def to_float(x: Int) -> tuple[Int, Int]:
 
 
 def multiply_float(a: tuple[Int, Int], b: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Product of two short floats as a short float: one 18 x 18 product, a one-bit normalisation, one rounding."""
+    """Product of two short floats as a short float: one 18 x 18 product, a shift by 0 or 1 bit, one rounding."""
     product = a[0] * b[0]
     magnitude = np.abs(product)
     high = (magnitude >> 33).astype(np.int64)
@@ -83,7 +83,7 @@ def multiply_float(a: tuple[Int, Int], b: tuple[Int, Int]) -> tuple[Int, Int]:
 
 
 def add_float(a: tuple[Int, Int], b: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Sum of two short floats that are not negative: the smaller is shifted (rounded) to the larger exponent."""
+    """Sum of two short floats that are not negative; the smaller is shifted to the larger exponent and rounded."""
     swap = (b[0] != 0) & ((a[0] == 0) | (b[1] > a[1]))
     big = np.where(swap, b[0], a[0]), np.where(swap, b[1], a[1])
     small = np.where(swap, a[0], b[0]), np.where(swap, a[1], b[1])
@@ -93,7 +93,7 @@ def add_float(a: tuple[Int, Int], b: tuple[Int, Int]) -> tuple[Int, Int]:
 
 
 def scalar_from_real(value: float) -> tuple[int, int]:
-    """The short float nearest to a positive real constant. ``0.0`` gives ``(0, 0)``."""
+    """The short float nearest to a real constant that is not negative; ``0.0`` gives ``(0, 0)``."""
     if value == 0.0:
         return 0, 0
     fraction, exponent = np.frexp(value)
@@ -114,7 +114,7 @@ RECIPROCAL_TABLE = _reciprocal_table()
 
 
 def reciprocal(m: Int) -> Int:
-    """About ``2^33 / m`` for a mantissa ``m`` in [2^16, 2^17): table of 256 and one Newton step.
+    """About ``2^33 / m`` for a mantissa ``m`` in [2^16, 2^17): a table of 256 values and one Newton step.
 
     Largest error 1.0 unit of the last place (relative 2^-16.9), over all 65,536 inputs. The leading bit is forced, so
     that 0 behaves as 2^16: callers never use that result, and no operand grows.
@@ -143,7 +143,7 @@ RSQRT_TABLE = _rsqrt_table()
 
 
 def rsqrt(m: Int) -> Int:
-    """About ``2^25 / sqrt(m)`` for ``m`` in [2^16, 2^18): table of 384 and one Newton step.
+    """About ``2^25 / sqrt(m)`` for ``m`` in [2^16, 2^18): a table of 384 values and one Newton step.
 
     Largest error 1.5 units of the last place (relative 2^-15.4), over all inputs. The 18th bit of ``m`` is added
     separately, so that no operand exceeds 18 signed bits.
@@ -156,7 +156,7 @@ def rsqrt(m: Int) -> Int:
 
 
 def rsqrt_float(a: tuple[Int, Int]) -> tuple[Int, Int]:
-    """``1 / sqrt(a)`` of a short float ``m 2^e``: an odd exponent is made even by doubling ``m`` (18 bits)."""
+    """``1 / sqrt(a)`` of a short float ``m 2^e``; if the exponent is odd, doubling ``m`` (18 bits) makes it even."""
     odd = np.asarray(a[1]) & 1
     m = (np.asarray(a[0], dtype=np.int64) | MANTISSA_ONE) << odd  # 0 behaves as 2^16, see ``reciprocal``
     return rsqrt(m), -((np.asarray(a[1]) - odd) >> 1) - 25

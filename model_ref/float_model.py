@@ -40,7 +40,7 @@ def rms(x: Floats, gain: Floats, eps: float = NORM_EPS) -> Floats:
 
 
 def sigmoid(x: Floats) -> Floats:
-    """1 / (1 + exp(-x)) through tanh, which does not overflow."""
+    """1 / (1 + exp(-x)), computed through tanh, which does not overflow."""
     half = np.float32(0.5)
     value: Floats = half + half * np.tanh(half * x)
     return value
@@ -51,7 +51,7 @@ def silu(x: Floats) -> Floats:
 
 
 def codes(y: Floats) -> tuple[Floats, Floats]:
-    """int8 codes of each vector, as float32, and the value of one code step [..., 1]."""
+    """int8 codes of each vector [..., n], as float32, and the real value of one code step [..., 1]."""
     factor = 127 / np.maximum(np.abs(y).max(axis=-1, keepdims=True), SMALLEST_ABSMAX)
     scaled = y * factor
     # Half away from zero, as the fused kernel rounds; np.rint would round half to even.
@@ -63,7 +63,7 @@ def codes(y: Floats) -> tuple[Floats, Floats]:
 class BitLinear:
     """One ternary projection with its norm: [B, columns] to [B, rows]."""
 
-    gain: Floats  # [columns], of the norm inside
+    gain: Floats  # [columns], gains of the norm inside
     trits: Floats  # [columns, rows], transposed for the product
     scale: np.float32
 
@@ -74,7 +74,7 @@ class BitLinear:
 
 
 Projection: TypeAlias = Callable[[Floats], Floats]
-"""A BitLinear, or something around one that looks at what passes."""
+"""A BitLinear, or an object that wraps one and observes its output."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Layer:
     g_proj: Projection  # [d, d]
     g_norm: Floats  # [d]
     o_proj: Projection  # [d, d]
-    lower_bound: Floats  # [d], what the forget gate cannot go below; 0 in the first layer
+    lower_bound: Floats  # [d], least value of the forget gate; 0 in the first layer
     mlp_norm: Floats  # [d]
     gate_proj: Projection  # [2m, d], gate rows then up rows
     down_proj: Projection  # [d, m]
@@ -95,7 +95,7 @@ class Layer:
 
 
 def lower_bounds(weights: Floats) -> Floats:
-    """LB [L, d]: softmax over the layers, then the running sum less the first layer's share (section 3.3.1)."""
+    """LB [L, d] (section 3.3.1): softmax over the layers, then the running sum without the first layer's share."""
     exponentials = np.exp(weights - weights.max(axis=0))
     shares = exponentials / exponentials.sum(axis=0)
     bounds: Floats = np.cumsum(shares, axis=0, dtype=np.float32) - shares[0]
@@ -103,7 +103,7 @@ def lower_bounds(weights: Floats) -> Floats:
 
 
 def bit_linear(checkpoint: Checkpoint, name: str) -> BitLinear:
-    """One projection by its tensor's name without ``.weight``."""
+    """One projection, by its tensor's name without ``.weight``."""
     trits, scale = ternarise(checkpoint.tensors[f"{name}.weight"])
     transposed = np.ascontiguousarray(trits.T.astype(np.float32))
     return BitLinear(checkpoint.tensors[f"{name}.norm.weight"], transposed, np.float32(scale))
@@ -131,7 +131,7 @@ def build_layer(checkpoint: Checkpoint, index: int) -> Layer:
 
 
 def layer_step(layer: Layer, h: Floats, state: Floats) -> tuple[Floats, Floats]:
-    """One layer for one token of every stream: h ``[B, d]`` and the state ``[B, d]`` that it leaves."""
+    """One layer for one token of every stream: h and state, both ``[B, d]``, give the new h and the new state."""
     # Token mixer, the MLGRU (section 3.3.1).
     x = rms(h, layer.attn_norm, layer.eps)  # [B, d]
     f: Floats = layer.lower_bound + (1 - layer.lower_bound) * sigmoid(layer.f_proj(x))  # [B, d]
@@ -153,11 +153,11 @@ class FloatModel:
         self.lm_head = bit_linear(checkpoint, "lm_head")  # [V, d]
 
     def initial_state(self, streams: int) -> Floats:
-        """State before the first token: zeros, [L, B, d]."""
+        """The state before the first token: zeros [L, B, d]."""
         return np.zeros((self.config.num_hidden_layers, streams, self.config.hidden_size), np.float32)
 
     def step(self, ids: ArrayLike, state: Floats, hidden: list[Floats] | None = None) -> tuple[Floats, Floats]:
-        """One token of every stream.
+        """Decode one token of every stream.
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class FloatModel:
         state: [L, B, d], not changed.
         hidden: if given, receives the embedding and each layer's output, L + 1 arrays [B, d].
 
-        Returns logits [B, V] and the next state [L, B, d].
+        Returns logits [B, V] and the next state [L, B, d]. Raises ``LuternError`` for other token numbers or shapes.
         """
         ids = np.asarray(ids)
         vocab_size = self.config.vocab_size

@@ -1,4 +1,4 @@
-"""The head: largest logit and its token, and the largest few.
+"""The head: the largest logit and its token, or the k largest.
 
 The scale of lm_head is positive and common to all rows, so argmax works on the raw sums; the lowest index wins a tie.
 A logit is ``sum * mantissa * 2^exponent`` with the token's one scale. ``model_ref.sampling`` chooses at random.
@@ -17,11 +17,11 @@ def argmax(sums: Int) -> Int:
 
 
 def top_k(sums: Int, k: int) -> tuple[Int, Int]:
-    """Tokens and sums ``[B, min(k, V)]`` of the largest of ``sums [B, V]``: falling, a tie by rising index."""
+    """Tokens and sums ``[B, min(k, V)]`` of the largest of ``sums [B, V]``, largest first; ties by rising index."""
     tokens = np.argsort(-sums, axis=-1, kind="stable")[..., :k]
     return tokens, np.take_along_axis(sums, tokens, axis=-1)
 
 
 def logits(sums: Int, scale: tuple[Int, Int]) -> np.ndarray:
-    """Real logits float64 ``[B, V]``; exact, since a sum has 21 bits and a mantissa 17."""
+    """Real logits float64 ``[B, V]``; they are exact, since a sum has 21 bits and a mantissa 17."""
     return np.ldexp((sums * scale[0][..., None]).astype(np.float64), scale[1][..., None].astype(np.int32))

@@ -1,11 +1,11 @@
-"""Files that a user names, opened in one way: what is no plain file is refused before anything waits for it.
+"""Opens the files that a user names; whatever is no plain file is refused before anything waits for it.
 
     name ─► what is there? ─┬─ a folder, named pipe, socket, device ─► one sentence
                             ├─ a link that leads to no file         ─► one sentence
-                            └─ a plain file ─► larger than its kind ever is? ─► one sentence, else its bytes
+                            └─ a plain file ─► larger than its kind can be? ─► one sentence, else its bytes
 
-A named pipe without a writer would be waited for without end, and a device may have no end. Memory that a reader
-takes is bounded by the size that it allows.
+Opening a named pipe without a writer would block for ever, and a device may have no end. The allowed size bounds the
+memory that a reader takes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS = (
 
 
 def require_plain(path: Path, wanted: str) -> None:
-    """Refuse what is there and is no plain file; what is not there is left to its reader."""
+    """Refuse a path that exists and is no plain file; if nothing is there, its reader deals with that."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -47,9 +47,12 @@ def _require_plain(mode: int, path: Path, wanted: str) -> None:
 
 
 def open_plain(path: Path, wanted: str) -> BufferedReader:
-    """Open a plain file to read its bytes; ``OSError`` where that is not possible."""
+    """Open a plain file to read its bytes.
+
+    Raises ``OSError`` if that is not possible, and ``LuternError`` if it is no plain file.
+    """
     require_plain(path, wanted)
-    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe that came in between does not block
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # does not wait if it is a pipe by now
     file = os.fdopen(number, "rb")
     try:
         _require_plain(os.fstat(number).st_mode, path, wanted)
@@ -60,7 +63,7 @@ def open_plain(path: Path, wanted: str) -> BufferedReader:
 
 
 def read_plain(path: Path, most_bytes: int, wanted: str) -> bytes:
-    """All bytes of a plain file that has at most so many; ``OSError`` where it cannot be read."""
+    """All bytes of a plain file of at most ``most_bytes``; raises ``OSError`` if it cannot be read."""
     too_large = LuternError(f"{path} is larger than {most_bytes} bytes, so it is no {wanted}; give a {wanted}.")
     content = bytearray()
     with open_plain(path, wanted) as file:
@@ -68,7 +71,7 @@ def read_plain(path: Path, most_bytes: int, wanted: str) -> bytes:
             raise too_large
         while part := file.read(_PART_BYTES):
             content += part
-            if len(content) > most_bytes:  # a file of /proc has more bytes than its size says
+            if len(content) > most_bytes:  # a file of /proc may have more bytes than its size says
                 raise too_large
     return bytes(content)
 

@@ -1,9 +1,9 @@
-"""Items of 16 bits, as which gains, lower bounds and embeddings are stored and read: 12-bit mantissa, 4-bit exponent.
+"""Items: 16 bits with a 12-bit mantissa and a 4-bit exponent. Gains, lower bounds and embeddings are stored as items.
 
     bits 0-11   mantissa, signed, symmetric; 11 bits of magnitude
     bits 12-15  exponent, counts down from the one that all items of a table or vector share
 
-What each of them means is said where it is used: ``norm.Gains``, ``mlgru.Bounds``, ``embedding.EmbeddingTable``.
+The meaning of the exponent is defined where it is used: ``norm.Gains``, ``mlgru.Bounds``, ``embedding.EmbeddingTable``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ITEM_EXPONENT_MAX = (1 << ITEM_EXPONENT_BITS) - 1
 
 
 def items(mantissa: NDArray[Any], exponent: NDArray[Any]) -> NDArray[np.uint16]:
-    """Items of mantissas and exponents, integers of any type."""
+    """Items made from mantissas and exponents, which are integers of any type."""
     low = mantissa.astype(np.uint16) & np.uint16((1 << ITEM_MANTISSA_BITS) - 1)
     return low | exponent.astype(np.uint16) << np.uint16(ITEM_MANTISSA_BITS)
 
@@ -35,7 +35,7 @@ def item_parts(items: NDArray[np.uint16]) -> tuple[NDArray[np.int16], NDArray[np
 
 
 def significant(x: NDArray[Any], bits: int = ITEM_MAGNITUDE_BITS) -> NDArray[np.float64]:
-    """``x`` with ``bits`` significant bits, those of an item's mantissa: relative error 2^-bits at most."""
+    """``x`` rounded to ``bits`` significant bits, as an item's mantissa has: the relative error is at most 2^-bits."""
     fraction, exponent = np.frexp(np.asarray(x, dtype=np.float64))
     rounded: NDArray[np.float64] = np.rint(np.ldexp(fraction, bits))
     return np.asarray(np.ldexp(rounded, exponent - bits))

@@ -4,9 +4,9 @@
     i rows:  il = silu(i);  S += z * (il - S)             S: one vector a layer, the whole memory of the past
     g rows:  v  = g * S * sigma(S)                        v enters the norm ahead of o_proj
 
-The order of matrices is f, i, g: the new state, and with it its largest magnitude, is complete before g needs it. Only
+The order of matrices is f, i, g: so the new state and its largest magnitude are complete before g needs them. Only
 ``z = 1 - f`` is ever formed: near f = 1 it keeps the bits that f would lose. Products an element: f 2, i 2, g 2, and
-one for the sum of squares of g (each with its interpolation product in ``activation.py``).
+one for the sum of squares of g; each f, i and g also has the interpolation product of ``activation.py``.
 
 Paper: section 3.3.1, with the released code's gate direction and lower bounds: f = LB + (1 - LB) sigma(f_proj).
 """
@@ -24,20 +24,20 @@ from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Clipped, Int
 from lutern.model_ref.items import ITEM_EXPONENT_MAX, ITEM_MAGNITUDE_BITS, ITEM_MANTISSA_MAX, items, significant
 
 FORGET_FRAC_BITS = 13
-"""f is Q4.13 in every model: it saturates at +-16 by design, where sigma is 1e-7 from its limit."""
+"""f is Q4.13 in every model: it saturates at +-16 by design, where sigma differs by 1e-7 from its limit."""
 STATE_GUARD_BITS = 14
-"""S has these fraction bits more than silu(i): at z = 2^-14 a step still moves it."""
+"""S has this many fraction bits more than silu(i), so that a step moves it even if z is 2^-14."""
 Z_BITS = 17
 BOUND_LOW_BITS = Z_BITS - ITEM_MAGNITUDE_BITS
-"""Zeros below the mantissa of a bound, before it is shifted."""
+"""Number of zeros below the mantissa of a bound, before the bound is shifted."""
 
 
 @dataclass(frozen=True)
 class Bounds:
     """1 - LB as items: value = (mantissa << 6) >> exponent, with 17 fraction bits; nothing is shifted out.
 
-    That is a number of 17 bits with 11 significant ones, of which 2047 << 6 is the largest. Mantissas are normalised
-    (1024 to 2047) but for the value 1, which has 512, and 0.
+    A bound is a number of 17 bits with 11 significant ones, at most 2047 << 6. Mantissas are normalised (1024 to 2047),
+    except those of the value 1 (512) and of 0.
     """
 
     mantissa: Int
@@ -58,17 +58,17 @@ class Bounds:
 
     @classmethod
     def from_parts(cls, mantissa: NDArray[Any], exponent: NDArray[Any]) -> Bounds:
-        """Of the parts of items, see ``items.item_parts``."""
+        """Bounds from the parts of items, see ``items.item_parts``."""
         return cls(mantissa.astype(np.int64), exponent.astype(np.int64))
 
     @property
     def values(self) -> Int:
-        """The coded bounds, 17 fraction bits."""
+        """The coded bounds, with 17 fraction bits."""
         return (self.mantissa << BOUND_LOW_BITS) >> self.exponent
 
     @property
     def items(self) -> NDArray[np.uint16]:
-        """The bounds as they are stored."""
+        """The bounds as items, in the form in which they are stored."""
         return items(self.mantissa, self.exponent)
 
 
@@ -78,10 +78,10 @@ def forget_gate(f: Int, one_minus_lower_bound: Int) -> Int:
 
 
 def update_state(state: Int, z: Int, i: Int, frac_bits: int, clipped: Clipped | None = None) -> Int:
-    """New state ``[B, d]`` (s32, ``frac_bits + 14`` fraction bits) of gate ``z`` and pre-activation ``i`` (s18).
+    """New state ``[B, d]`` (s32, ``frac_bits + 14`` fraction bits) from gate ``z`` and pre-activation ``i`` (s18).
 
-    S stays in the hull of silu, so the difference fits 18 bits while |i| keeps the bound that chose ``frac_bits``
-    (``quantise.pre_activation_frac_bits``); both saturations are stated, not reached.
+    S stays between the least and the largest silu, so the difference fits 18 bits while |i| is within the bound that
+    chose ``frac_bits`` (``quantise.pre_activation_frac_bits``). Neither saturation acts then.
     """
     difference = saturate(silu(i, frac_bits) - rsh(state, STATE_GUARD_BITS), S18_MAX, clipped)
     return saturate(state + rsh(z * difference, Z_BITS - STATE_GUARD_BITS), S32_MAX, clipped)
@@ -93,7 +93,7 @@ def state_shift(state: Int) -> Int:
 
 
 def gated_output(g: Int, state: Int, state_frac_bits: int) -> Int:
-    """``v [B, d]`` = g * swish(S): 35-bit integers, exponent ``cut + state_shift - state_frac_bits``.
+    """``v [B, d]`` = g * swish(S): 35-bit integers with exponent ``cut + state_shift - state_frac_bits``.
 
     ``g`` are cut sums (s18): their scale cancels in the norm that follows.
     """

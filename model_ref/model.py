@@ -1,7 +1,8 @@
-"""The integer network: exactly what the gateware computes, one token at a time, batched over streams.
+"""The integer network: exactly what the gateware computes, one token at a time, for a batch of streams.
 
-Reads top to bottom as ``float_model.py`` does. B streams, d channels, m channels of the mixer, L layers, V tokens; all
-arrays int64, every rounding in ``fixed.py``. ``Trace`` hands out what the gateware's debug tap shows.
+It reads from top to bottom as ``float_model.py`` does. B streams, d channels, m channels of the mixer, L layers and V
+tokens. All arrays are int64, and every rounding is in ``fixed.py``. A ``Trace`` gets what the gateware's debug tap
+shows.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ down, lm_head with layer L), ``S`` (new state), ``sums`` (of lm_head).
 
 
 class Saturations:
-    """How many values were clipped, by tensor (``h``, ``i``, ``S``, ``gate``) and layer (-1: embedding).
+    """Counts how many values were clipped, by tensor (``h``, ``i``, ``S``, ``gate``) and layer (-1: embedding).
 
-    All stay 0 while every range is proved from the weights (``IntegerWeights.calibrated`` is empty).
+    All counts stay 0 if every range is proved from the weights (``IntegerWeights.calibrated`` is empty).
     """
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, int], int] = {}
 
     def at(self, tensor: str, layer: int) -> Clipped:
-        """What counts for one tensor of one layer."""
+        """A function that adds to the count of one tensor of one layer."""
 
         def clipped(count: int) -> None:
             self.counts[tensor, layer] = self.counts.get((tensor, layer), 0) + count
@@ -43,18 +44,18 @@ class Saturations:
         return clipped
 
     def of(self, tensor: str) -> int:
-        """Values of one tensor over all layers."""
+        """Clipped values of one tensor, summed over all layers."""
         return sum(count for (name, _), count in self.counts.items() if name == tensor)
 
 
 COUNTED = ("h", "i", "S", "gate")
-"""What ``Saturations`` counts. f is limited by design, sums cannot leave their words."""
+"""What ``Saturations`` counts. f saturates by design and is not counted; sums always fit their words."""
 
 
 class IntegerModel:
     """The golden model. ``step`` has the interface that ``evaluate.bits_per_character`` wants.
 
-    ``saturations``, where given, counts what is clipped; without it nothing is spent on counting.
+    ``saturations``, if given, counts clipped values; without it, no time is spent on counting.
     """
 
     def __init__(self, weights: IntegerWeights, saturations: Saturations | None = None) -> None:
@@ -67,11 +68,11 @@ class IntegerModel:
         return ternary_sums(codes, matrix.columns_f32)
 
     def initial_state(self, streams: int) -> Int:
-        """Zero state ``[L, B, d]``."""
+        """The state before the first token: zeros ``[L, B, d]``."""
         return np.zeros((self.config.num_hidden_layers, streams, self.config.hidden_size), dtype=np.int64)
 
     def step(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[np.ndarray, Int]:
-        """Logits float64 ``[B, V]`` and the new state, for one token of every stream (``ids [B]``)."""
+        """Decode one token of every stream (``ids [B]``): logits float64 ``[B, V]`` and the new state ``[L, B, d]``."""
         sums, scale, state = self.decode(ids, state, trace)
         return head.logits(sums, scale), state
 
@@ -136,7 +137,7 @@ class IntegerModel:
 
 
 def embed(weights: IntegerWeights, ids: Int, clipped: Clipped | None = None) -> Int:
-    """h ``[B, d]`` of tokens ``[B]``: one shift an element."""
+    """h ``[B, d]`` (s32) of tokens ``[B]``, by one shift an element."""
     table = weights.embeddings
     shift = table.exponent[ids].astype(np.int64) - table.base - weights.h_frac_bits
     return saturate(rsh(table.mantissa[ids], shift), S32_MAX, clipped)
@@ -151,7 +152,7 @@ def _project(
     emit: Trace,
     eps: tuple[Int, Int] | None = None,
 ) -> tuple[Int, tuple[Int, Int]]:
-    """Sums ``[B, rows]`` and scale ``[B]`` of the ``which``-th matrix on a vector."""
+    """Sums ``[B, rows]`` and scale ``[B]`` of the ``which``-th of the matrices that read a vector."""
     codes = norm.quantise(vector.u[which], vector.largest[which])
     emit("codes", layer, codes)
     ss = add_float(vector.ss, eps) if eps else vector.ss
@@ -160,7 +161,7 @@ def _project(
 
 
 def o_eps(layer: IntegerLayer, g: Int, g_scale: tuple[Int, Int], state: Int) -> tuple[Int, Int]:
-    """Eps ahead of o_proj, in units of ss: ``2^(-2 shift) e2 (sum g^2 + e1 / g_scale^2)``, see docs/engine.md."""
+    """Eps term of o_proj's norm in units of ss: ``2^(-2 shift) e2 (sum g^2 + e1 / g_scale^2)``, see docs/engine.md."""
     term = norm.eps_term(layer.o_proj.scale, g_scale, integer_square_sum(g))
     return term[0], np.where(term[0] == 0, 0, term[1] - 2 * mlgru.state_shift(state))
 
@@ -171,7 +172,7 @@ def integer_square_sum(g: Int) -> tuple[Int, Int]:
 
 
 def add_residual(h: Int, sums: Int, matrix: Matrix, scale: tuple[Int, Int], clipped: Clipped | None = None) -> Int:
-    """``h + BL(x)``, s32 with the fraction bits of h."""
+    """``h + BL(x)``: s32 with the fraction bits of h."""
     added = scale_sums(sums, matrix.cut, scale, matrix.frac_bits, S32_MAX, clipped)
     return saturate(h + added, S32_MAX, clipped)
 

@@ -1,13 +1,13 @@
 """RMSNorm and the int8 codes of a BitLinear, without a division per element.
 
-The codes do not depend on the root mean square, only the scale of the sums does::
+The codes do not depend on the root mean square; only the scale of the sums does::
 
     x ─► X = short float(x) ─┬─► u_k = X * G_k ─► largest |u_k| ─► R = 127 / largest ─► codes_k = round(u_k * R)
                              └─► p = X * w1 ─► ss = sum p^2 ─► y = 1 / sqrt(ss + eps) ─► scale_k = largest_k * K_k * y
 
 ``w1`` are the gains of the outer norm, ``G_k = w1 * w2_k`` the product with the norm inside the k-th BitLinear; i, f
-and g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. Everything that
-is gathered (``ss``, largest) is independent of the order of elements: squares are added as integers, short floats
+and g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. Whatever is
+gathered (``ss``, largest) does not depend on the order of elements: squares are added as integers, and short floats
 compare as integers. Per vector: one reciprocal a matrix and one reciprocal square root.
 
 Paper: section 3.2 (BitLinear with fused RMSNorm); eps 1e-6 inside every norm, as the released code runs.
@@ -43,10 +43,10 @@ from lutern.model_ref.items import (
 )
 
 X_BITS = 35
-"""Signed width of a norm's input: h has 32 bits, the products v of MLGRU and GLU have 35."""
+"""Signed bits of a norm's input: h has 32, the products v of MLGRU and GLU have 35."""
 GAIN_MANTISSA_BITS, GAIN_EXPONENT_BITS, GAIN_EXPONENT_MAX = ITEM_MANTISSA_BITS, ITEM_EXPONENT_BITS, ITEM_EXPONENT_MAX
 GAIN_LOW_BITS = MANTISSA_BITS - ITEM_MAGNITUDE_BITS
-"""Zeros that stand below an item's mantissa in the arithmetic."""
+"""Number of zeros below an item's mantissa in the arithmetic."""
 KEY_EXPONENT_BIAS = 33
 """Exponents of u and p lie in [-32, 17]; with this bias the pair (exponent, magnitude) is a 23-bit unsigned key."""
 CODE_MAX = 127
@@ -54,10 +54,10 @@ CODE_MAX = 127
 
 @dataclass(frozen=True)
 class Gains:
-    """Gains of one vector: normalised mantissas ``[n]`` (s18), exponents ``[n]`` in 0..15, one exponent for all.
+    """Gains of one vector: normalised mantissas ``[n]`` (s18), exponents ``[n]`` (0 to 15), one exponent for all.
 
     real gain = mantissa * 2^-17 * 2^-exponent * 2^vector_exponent; a gain below 2^-15 of the largest is 0. A gain is
-    stored as an item: the low 6 bits of every mantissa are 0.
+    stored as an item, so the low 6 bits of every mantissa are 0.
     """
 
     mantissa: Int
@@ -66,7 +66,7 @@ class Gains:
 
     @classmethod
     def from_real(cls, gains: np.ndarray) -> Gains:
-        """Nearest coding of real gains ``[n]``. The largest relative error is 2^-11, for gains that are not flushed."""
+        """Nearest coding of real gains ``[n]``. The relative error is at most 2^-11, except of gains that become 0."""
         fraction, exponent = np.frexp(significant(gains))
         used = fraction != 0
         top = int(exponent[used].max()) if used.any() else 0
@@ -77,12 +77,12 @@ class Gains:
 
     @classmethod
     def from_parts(cls, mantissa: NDArray[Any], exponent: NDArray[Any], vector_exponent: int) -> Gains:
-        """Of the parts of items, see ``items.item_parts``."""
+        """Gains from the parts of items, see ``items.item_parts``."""
         return cls(mantissa.astype(np.int64) << GAIN_LOW_BITS, exponent.astype(np.int64), vector_exponent)
 
     @property
     def items(self) -> NDArray[np.uint16]:
-        """The gains as they are stored."""
+        """The gains as items, in the form in which they are stored."""
         assert not (self.mantissa & ((1 << GAIN_LOW_BITS) - 1)).any()
         return items(self.mantissa >> GAIN_LOW_BITS, self.exponent)
 
@@ -91,15 +91,16 @@ class Gains:
         return self.mantissa * 2.0 ** (self.vector_exponent - MANTISSA_BITS - self.exponent.astype(np.float64))
 
     def factors(self) -> tuple[Int, Int]:
-        """The gains as short floats without the vector's exponent."""
+        """The gains as short floats, without the vector's exponent."""
         return self.mantissa, -MANTISSA_BITS - self.exponent
 
 
 @dataclass(frozen=True)
 class ScaleConstants:
-    """Constants of one norm and matrix, short floats of the image.
+    """Constants of one norm and one matrix, as short floats ``(mantissa, exponent)`` that the image stores.
 
-    ``k``: scale = largest * k * y. ``e1``, ``e2``: the eps term ``e2 * (extra + e1 / producer_scale^2)``, see ``Eps``.
+    ``k``: scale = largest * k * y. ``e1``, ``e2``: the eps term is ``e2 * (extra + e1 / producer_scale^2)``, see
+    ``eps_term``.
     """
 
     k: tuple[int, int]
@@ -108,13 +109,16 @@ class ScaleConstants:
 
 
 def scalar(constant: tuple[int, int]) -> tuple[Int, Int]:
-    """A constant of the image, as an operand for every stream."""
+    """A constant of the image as an operand that applies to every stream."""
     return np.array(constant[0]), np.array(constant[1])
 
 
 @dataclass
 class Vector:
-    """What is kept of a vector: ``u_k`` as (mantissa, exponent) ``[B, n]``, the largest of each and ``ss`` ``[B]``."""
+    """What a norm keeps of a vector: ``u_k`` ``[B, n]``, the largest of each ``[B]`` and ``ss`` ``[B]``.
+
+    All are short floats, pairs of mantissa and exponent.
+    """
 
     u: list[tuple[Int, Int]]
     largest: list[tuple[Int, Int]]
@@ -124,9 +128,9 @@ class Vector:
 def square_sum(p: tuple[Int, Int]) -> tuple[Int, Int]:
     """Sum of squares ``[B]`` of short floats ``[B, n]``, as a short float.
 
-    Each square (34 bits) is shifted to units of ``x``'s last place and truncated, the 82-bit sum is exact, and its 17
-    leading bits are kept (truncated). Sums run in two halves of 17 bits because an int64 is too small; with these no
-    vector of at most 8192 elements (``quantise.MAX_WIDTH``) overflows.
+    Each square (34 bits) is shifted to units of ``x``'s last place and truncated; the 82-bit sum is exact; its 17
+    leading bits are kept (truncated). An int64 is too small for the sum, so it runs in two halves of 17 bits, in which
+    no vector of at most 8192 elements (``quantise.MAX_WIDTH``) overflows.
     """
     square = p[0] * p[0]
     left = 2 * np.maximum(p[1], 0)
@@ -148,9 +152,9 @@ def largest_float(u: tuple[Int, Int]) -> tuple[Int, Int]:
 
 
 def gather(x: Int, outer: Gains | None, inner: list[Gains]) -> Vector:
-    """Statistics of ``x [B, n]`` (35-bit integers), gathered while it is produced.
+    """Statistics of ``x [B, n]`` (35-bit integers), which the gateware gathers while ``x`` is produced.
 
-    ``outer`` are the gains w1 (None: no outer norm, as ahead of down_proj), ``inner`` one G a matrix.
+    ``outer`` are the gains w1 (None: there is no outer norm, as ahead of down_proj); ``inner`` has one G a matrix.
     """
     short = to_float(x)
     p = multiply_float(short, outer.factors()) if outer else short
@@ -159,9 +163,9 @@ def gather(x: Int, outer: Gains | None, inner: list[Gains]) -> Vector:
 
 
 def quantise(u: tuple[Int, Int], largest: tuple[Int, Int]) -> Int:
-    """Int8 codes ``[B, n]`` of ``u [B, n]``: the largest magnitude gives exactly 127, -128 never occurs.
+    """Int8 codes ``[B, n]`` of ``u [B, n]``: the largest magnitude becomes exactly 127, and -128 never occurs.
 
-    ``R = 127 / largest`` once a vector, then one shift, one 17 x 17 product and one rounding an element.
+    Per vector: ``R = 127 / largest``. Per element: one shift, one 17 x 17 product and one rounding.
     """
     factor, shift = code_factor(largest)
     aligned = rsh(np.abs(u[0]), np.where(u[0] == 0, 0, largest[1][..., None] - u[1]))
@@ -170,14 +174,14 @@ def quantise(u: tuple[Int, Int], largest: tuple[Int, Int]) -> Int:
 
 
 def code_factor(largest: tuple[Int, Int]) -> tuple[Int, int]:
-    """``R = 127 / largest`` of each vector, 17 bits, and the right shift of what is multiplied with it."""
+    """``R = 127 / largest`` of each vector (17 bits), and the right shift of products with R."""
     return np.minimum(rsh(CODE_MAX * reciprocal(largest[0]), 7), MANTISSA_MAX), 26
 
 
 def eps_term(constants: ScaleConstants, producer_scale: tuple[Int, Int], extra: tuple[Int, Int]) -> tuple[Int, Int]:
     """``e2 * (extra + e1 / producer_scale^2)``: the eps of the norms ahead of o_proj and down_proj, in units of ``ss``.
 
-    ``producer_scale`` is the scale of g (o_proj) or of gate and up (down_proj); ``extra`` the sum of g^2, or 0.
+    ``producer_scale`` is the scale of g (o_proj) or of gate and up (down_proj); ``extra`` is the sum of g^2, or 0.
     """
     inverse = reciprocal_float(producer_scale)
     term = add_float(extra, multiply_float(multiply_float(inverse, inverse), scalar(constants.e1)))
@@ -187,7 +191,7 @@ def eps_term(constants: ScaleConstants, producer_scale: tuple[Int, Int], extra: 
 def scale_of(largest: tuple[Int, Int], ss: tuple[Int, Int], constants: ScaleConstants) -> tuple[Int, Int]:
     """Scale of the sums of one matrix: ``largest * k / sqrt(ss)``, a short float ``[B]``; 0 for an all-zero vector.
 
-    In this order ``largest * k`` is there before the root is, which comes last.
+    The product ``largest * k`` comes first, because the root is known last.
     """
     scale = multiply_float(multiply_float(largest, scalar(constants.k)), rsqrt_float(ss))
     zero = (largest[0] == 0) | (ss[0] == 0)

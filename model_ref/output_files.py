@@ -1,12 +1,12 @@
-"""Files and folders that appear whole or not at all.
+"""Writes files and folders that appear whole or not at all.
 
-    made beside its place, under a name that begins with UNFINISHED, and locked ─► whole ─► renamed to its place
-        │ error, Ctrl-C, SIGTERM: removed                    │ SIGKILL, power: the lock goes with the process
+    made next to its place, under a name that begins with UNFINISHED, and locked ─► whole ─► renamed to its place
+        │ error, Ctrl-C, SIGTERM: removed                    │ SIGKILL, power failure: the lock ends with the process
         ▼                                                    ▼
-      nothing is left                     the next one that is begun in that folder removes it
+      nothing is left                     the next output that is begun in that folder removes it
 
-The lock (flock) shows whether the process that works on it still lives, on this machine and for every user. Where a
-file system has no locks, nothing that another process left is removed.
+The lock (flock) shows, on this machine and to every user, whether the process that writes is still alive. On a file
+system without locks, nothing that another process left is removed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from lutern.model_ref.errors import LuternError
 UNFINISHED = ".lutern-"
 """How the names of unfinished files and folders begin."""
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
-"""What the system says where nothing more can be written: a full disk, a quota, `ulimit -f`."""
+"""Errors of the system when nothing more can be written: a full disk, a quota, `ulimit -f`."""
 _DEVICES = ("/dev/", "/proc/")
 _MEMORY = "/dev/shm/"
 
 
 def refused_output(path: Path, error: OSError) -> LuternError:
-    """The sentence for an output that cannot be written."""
+    """The ``LuternError`` for an output that cannot be written."""
     if error.errno == errno.ENAMETOOLONG:
         return LuternError(f"the name {path.name[:40]}... is too long for a file; give another.")
     return LuternError(
@@ -41,8 +41,10 @@ def refused_output(path: Path, error: OSError) -> LuternError:
 
 
 def output_file(path: Path) -> Path:
-    """Where a link leads, else ``path``; refuses what a new file may not take the place of: a device, a pipe, a
-    folder."""
+    """The path that an output will replace: the target of a link, else ``path``.
+
+    Raises ``LuternError`` if something is there that a new file may not replace: a device, a pipe, a folder.
+    """
     place, full = Path(os.path.realpath(path)), os.path.abspath(path)
     if full.startswith(_DEVICES) and not full.startswith(_MEMORY):  # /dev/stdout may lead to a plain file
         raise LuternError(f"{path} is no plain file, and an output takes its place whole; give the name of a file.")
@@ -59,7 +61,7 @@ def output_file(path: Path) -> Path:
 
 
 def _lock(path: str | Path) -> int | None:
-    """A descriptor that holds the lock of a file or folder; None where another process has it or there is no lock."""
+    """A descriptor that holds the lock of a file or folder; None if another process has it or there are no locks."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -75,7 +77,7 @@ def _lock(path: str | Path) -> int | None:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what processes that do not live any more left in a folder."""
+    """Remove what processes that have ended left in a folder."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith(UNFINISHED):
@@ -92,7 +94,7 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def _begin(place: Path) -> tuple[Path, int | None]:
-    """A new unfinished folder and its lock; another process may remove it before it is locked, so that is seen."""
+    """A new unfinished folder and its lock; made anew if another process removed it before it was locked."""
     while True:
         work = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place))
         number = _lock(work)
@@ -102,7 +104,7 @@ def _begin(place: Path) -> tuple[Path, int | None]:
 
 @contextmanager
 def unfinished_folder(place: Path) -> Iterator[Path]:
-    """A new folder inside ``place`` for unfinished work, which goes at the end unless it was renamed."""
+    """A new folder inside ``place`` for unfinished work; it is removed at the end unless it was renamed."""
     clear_unfinished(place)
     work, number = _begin(place)
     try:
@@ -115,7 +117,10 @@ def unfinished_folder(place: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears whole or not at all: written beside ``path``, then renamed; no reader sees half of it."""
+    """A file that appears whole or not at all: written next to ``path``, then renamed, so no reader sees half of it.
+
+    Raises ``LuternError`` if it cannot be written.
+    """
     target = output_file(path)
     try:
         with unfinished_folder(target.parent) as work:
@@ -130,7 +135,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a small file, which appears whole or not at all."""
+    """Write a small file that appears whole or not at all; text is written as UTF-8."""
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 

@@ -1,9 +1,9 @@
-"""Trits in memory, four in a byte: what matrices are kept as while the integer network computes.
+"""Trits in memory, four in a byte: the form of matrices while the integer network computes.
 
     byte of columns 4j .. 4j+3      1 + trit in bits 0-1, 2-3, 4-5, 6-7
-    row                             ``row_bytes``, a multiple of 32, so that a vector instruction never leaves it
+    row                             ``row_bytes``, a multiple of 32, so a vector instruction never reads beyond it
 
-Five trits would fit into a byte, as in the image. Two bits a trit take shifts and masks alone.
+Five trits would fit into a byte, as in the image; two bits a trit need only shifts and masks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 TRITS_PER_BYTE = 4
 ROW_BYTES = 32
-"""Rows are multiples of it; the trits behind the last column are -1 and meet codes of 0."""
+"""The bytes of a row are a multiple of this; trits after the last column are -1, and are multiplied by codes of 0."""
 
 
 def _bytes_to_trits() -> NDArray[np.int8]:
@@ -24,44 +24,44 @@ def _bytes_to_trits() -> NDArray[np.int8]:
 
 
 TRITS_OF_BYTE = _bytes_to_trits()
-"""The trits [256, 4] of every byte."""
+"""The trits [256, 4] of every value of a byte."""
 WIDE_TRITS_OF_BYTE = TRITS_OF_BYTE.astype(np.float32)
 
 
 def row_bytes(columns: int) -> int:
-    """Bytes of a packed row."""
+    """Number of bytes of a packed row."""
     return -(-columns // (TRITS_PER_BYTE * ROW_BYTES)) * ROW_BYTES
 
 
 @dataclass(frozen=True)
 class PackedTrits:
-    """Trits [rows, columns], of which ``packed`` [rows, row_bytes] has the bytes."""
+    """Trits [rows, columns]; ``packed`` [rows, row_bytes] holds them."""
 
     packed: NDArray[np.uint8]
     columns: int
 
     @classmethod
     def of(cls, trits: NDArray[np.int8]) -> PackedTrits:
-        """Of trits int8 [rows, columns]."""
+        """Pack trits int8 [rows, columns]."""
         return cls(pack_rows(trits), trits.shape[1])
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """Number of rows."""
         return len(self.packed)
 
     def part(self, start: int, end: int) -> PackedTrits:
-        """Some of the rows, without a copy."""
+        """The rows from ``start`` to ``end``, without a copy."""
         return PackedTrits(self.packed[start:end], self.columns)
 
     def unpack(self) -> NDArray[np.int8]:
-        """All trits, one a byte."""
+        """All trits, int8 [rows, columns]."""
         trits = TRITS_OF_BYTE.take(self.packed, axis=0).reshape(self.rows, self.packed.shape[1] * TRITS_PER_BYTE)
         return np.ascontiguousarray(trits[:, : self.columns])
 
 
 def pack_rows(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Packed rows [rows, row_bytes] of trits [rows, columns]."""
+    """Packed rows uint8 [rows, row_bytes] of trits [rows, columns]."""
     rows, columns = trits.shape
     four = np.zeros((rows, row_bytes(columns) * TRITS_PER_BYTE), np.uint8)
     four[:, :columns] = trits

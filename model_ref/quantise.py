@@ -1,23 +1,23 @@
-"""Stored weights to what the integer network computes with: trits, scales, gains, codes, binary points.
+"""Turns stored weights into what the integer network computes with: trits, scales, gains, codes, binary points.
 
     s = max(mean|W|, 1e-5)            one scale a matrix
     T = clamp(round_half_even(W / s), -1, 1)
 
-(arXiv 2406.02528, section 3.1; the weight quantiser of BitNet b1.58; a matrix that is ternary already keeps its
-scale, see ``ternarise.py``.) Weights enter as stored, in float32: rounding
-them to float16 first flips trits.
+(arXiv 2406.02528, section 3.1; the weight quantiser of BitNet b1.58. A matrix that is ternary already keeps its scale,
+see ``ternarise.py``.) Weights enter as stored, in float32: rounding them to float16 first flips trits.
 
 Binary points are proved from the weights. A BitLinear's input is ``t * w2`` with ``|t|_2 <= sqrt(n)``, so by Cauchy
 and Schwarz row r of its output is at most ``s sqrt(n) |T_r * w2|_2`` plus what the rounding of the codes adds. Every
-word position follows from these bounds, hence nothing can saturate whatever the text is.
+binary point follows from these bounds, hence no text can make a value saturate.
 
-Where a proved word would lose the signal, the largest value on calibration tokens times 16 takes the place of the bound
-if it is smaller, the tensor is marked ``calibrated``, and ``model.Saturations`` counts what leaves the word.
+Where a proved word would lose the signal, the bound is replaced by 16 times the largest value on calibration tokens, if
+that is smaller. The tensor is then marked ``calibrated``, and ``model.Saturations`` counts the values that exceed the
+word.
 
     weights ─► quantise_matrix, one at a time ─┬─► trits
                                                └─► MatrixFacts ─► constants ─► Constants
 
-A matrix is looked at once and alone; everything else follows from a few numbers of each. So ``integer_weights``, which
+Each matrix is read once, on its own; everything else follows from a few numbers of each. So ``integer_weights``, which
 keeps all trits, and the image's writer, which keeps none, compute the same. Large temporaries are made in chunks.
 """
 
@@ -52,17 +52,18 @@ from lutern.model_ref.ranges import (
 from lutern.model_ref.ternarise import ternarise
 
 MAX_WIDTH = 8192
-"""Longest vector: sums of codes fit 21 bits and float32, sums of squares 82 bits."""
+"""Longest vector for which sums of codes fit 21 bits and float32, and sums of squares fit 82 bits."""
 FRAC_BITS_MIN = -64
-"""Operations hold fraction bits in 7 signed bits."""
+"""Least number of fraction bits: operations hold it in 7 signed bits."""
 
 
 @dataclass(frozen=True)
 class Matrix:
     """One ternary matrix [rows, columns] and the constants of its norm and output.
 
-    ``cut``: low bits of the sums rounded away; ``frac_bits``: fraction bits of the scaled output (i, f, gate: s18;
-    o, down: those of h; g, up and lm_head use sums without a scale). ``calibrated``: the output's word is not proved.
+    ``cut``: number of low bits of the sums that are rounded away. ``frac_bits``: fraction bits of the scaled output
+    (i, f, gate: s18; o, down: those of h; g, up and lm_head use sums without a scale). ``calibrated``: whether the
+    output's word comes from calibration instead of a proof.
     """
 
     packed: PackedTrits
@@ -73,24 +74,24 @@ class Matrix:
 
     @property
     def trits(self) -> NDArray[np.int8]:
-        """The trits [rows, columns], made anew at every call."""
+        """The trits int8 [rows, columns], unpacked at every access."""
         return self.packed.unpack()
 
     @cached_property
     def columns_f32(self) -> NDArray[np.float32]:
-        """The trits as operand of an exact float32 product."""
+        """The trits as float32 [rows, columns], operand of an exact product."""
         return self.trits.astype(np.float32)
 
 
 def cut_bits(trits: NDArray[np.int8]) -> int:
-    """Low bits of a matrix's sums that are rounded away, so that the largest possible sum fits 18 signed bits."""
+    """Number of low bits of a matrix's sums that must be rounded away, so that any sum fits 18 signed bits."""
     largest = CODE_MAX * int(np.count_nonzero(trits, axis=1).max())
     return max(0, largest.bit_length() - MANTISSA_BITS)
 
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """Weights of one layer; ``*_gains`` belong to the vector that its name says (w1, then one G a matrix)."""
+    """Weights of one layer; each ``*_gains`` belongs to the vector of its name: w1, then one G a matrix."""
 
     x_gains: tuple[Gains, list[Gains]]  # attn_norm; times the inner norms of f, i, g
     one_minus_lower_bound: Int  # [d], 0.17, values of ``mlgru.Bounds``
@@ -112,7 +113,7 @@ class IntegerLayer:
 
 @dataclass(frozen=True)
 class IntegerWeights:
-    """Everything that the integer network and the image hold."""
+    """All numbers of the integer network, which are also those of the image."""
 
     config: ModelConfig
     embeddings: EmbeddingTable
@@ -121,11 +122,11 @@ class IntegerWeights:
     final_gains: tuple[Gains, list[Gains]]
     lm_head: Matrix
     h_calibrated: bool = False
-    activations: dict[str, Activation] = field(default_factory=dict)  # as ``Constants.activations``
+    activations: dict[str, Activation] = field(default_factory=dict)  # see ``Constants.activations``
 
     @property
     def calibrated(self) -> list[str]:
-        """Tensors whose words rest on calibration, not on a proof: ``h``, ``i of layer 3``, ``gate of layer 0``."""
+        """Tensors whose words come from calibration, not from a proof: ``h``, ``i of layer 3``, ``gate of layer 0``."""
         found = ["h"] if self.h_calibrated else []
         for index, layer in enumerate(self.layers):
             found += [f"i of layer {index}"] if layer.i_proj.calibrated else []
@@ -134,7 +135,7 @@ class IntegerWeights:
 
 
 def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> Int:
-    """1 - LB of every layer [L, d] as ``mlgru.Bounds`` holds it; the largest where there is no bound."""
+    """1 - LB of every layer [L, d], in the coding of ``mlgru.Bounds``; the largest value if there is no bound."""
     shape = (config.num_hidden_layers, config.hidden_size)
     bounds = np.zeros(shape)
     if config.use_lower_bound:
@@ -149,7 +150,8 @@ def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np
 class MatrixFacts:
     """What is kept of a ternary matrix besides its trits.
 
-    ``bound``: largest magnitude that a row's output can have; of gate_proj the gate rows only, up has no scale.
+    ``bound`` is the largest magnitude that an output can have; of gate_proj only the gate rows count, since the up rows
+    have no scale.
     """
 
     scale: float
@@ -159,13 +161,13 @@ class MatrixFacts:
 
 @dataclass(frozen=True)
 class Constants:
-    """Binary points, scales and gains of a network; keys are names of matrices and norms without ``.weight``."""
+    """Binary points, scales and gains of a network; the keys are names of matrices and norms without ``.weight``."""
 
     h_frac_bits: int
     frac_bits: dict[str, int]
     scales: dict[str, ScaleConstants]
     gains: dict[str, Gains]
-    calibrated: frozenset[str]  # names whose output's word rests on calibration; "h" for the residual stream
+    calibrated: frozenset[str]  # names whose output's word comes from calibration; "h" is the residual stream
     activations: dict[str, Activation] = field(default_factory=dict)
     """h and the outputs of i_proj and gate_proj on the calibration tokens; empty if there was no calibration."""
 
@@ -177,13 +179,13 @@ VECTORS: dict[str, VectorNames] = {
     "y_gains": ("mlp_norm", ("mlp.gate_proj",)),
     "w_gains": (None, ("mlp.down_proj",)),
 }
-"""Fields of ``IntegerLayer``: the outer norm of each vector, and the matrices that it enters."""
+"""For each field of ``IntegerLayer``: the outer norm of its vector, and the matrices that read it."""
 FINAL_VECTOR: VectorNames = ("model.norm", ("lm_head",))
 NORMS_OF_H = ("attn_norm", "mlp_norm", "norm")
 
 
 def vectors_of(config: ModelConfig) -> list[VectorNames]:
-    """Every vector of a token in order, with full names."""
+    """Every vector of a token in order, with full names of its norm and matrices."""
     found: list[VectorNames] = []
     for index in range(config.num_hidden_layers):
         prefix = f"model.layers.{index}."
@@ -193,7 +195,7 @@ def vectors_of(config: ModelConfig) -> list[VectorNames]:
 
 
 def check_width(config: ModelConfig) -> None:
-    """Refuse vectors for which the integer arithmetic is not exact."""
+    """Raise ``LuternError`` if the model has vectors too long for exact integer arithmetic."""
     widest = max(config.hidden_size, config.intermediate_size)
     if widest > MAX_WIDTH:
         raise LuternError(
@@ -205,7 +207,7 @@ def check_width(config: ModelConfig) -> None:
 def quantise_matrix(
     config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], name: str
 ) -> tuple[NDArray[np.int8], MatrixFacts]:
-    """Trits and facts of one matrix; reads its weight and its norm's, and keeps neither."""
+    """Trits int8 [rows, columns] and facts of one matrix; reads its weight and its norm's, and keeps neither."""
     trits, scale = ternarise(tensors[f"{name}.weight"])
     if not trits.any():
         raise LuternError(
@@ -220,10 +222,10 @@ def quantise_matrix(
 def constants(
     checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None = None
 ) -> Constants:
-    """Everything that follows from the facts of all matrices, the gains and the largest coded embedding.
+    """All constants that follow from the facts of all matrices, the gains and the largest coded embedding.
 
-    The float network runs over the tokens ``calibration`` if they are given; if not, over random ones, and only where
-    a bound is too loose for its word.
+    The float network runs over the tokens ``calibration`` if they are given. If not, it runs over random tokens, and
+    only if a bound is too loose for its word.
     """
     config, tensors = checkpoint.config, checkpoint.tensors
     frac_bits, calibrated, activations = _frac_bits(checkpoint, facts, largest_embedding, calibration)
@@ -240,7 +242,7 @@ def constants(
             k = facts[name].scale * np.sqrt(config.projections[name][1]) / CODE_MAX
             k *= 2.0 ** (own.vector_exponent - (gains[outer].vector_exponent if outer else 0))
             if outer is not None and outer.rsplit(".", 1)[-1] in NORMS_OF_H and gains[outer].mantissa.any():
-                # That of the outer norm cancels: the inner one scales its input again.
+                # The eps of the outer norm cancels: the inner norm scales its input again.
                 k /= np.sqrt(1 + NORM_EPS / np.mean(gains[outer].real() ** 2))
             scales[name] = scalar_from_real(float(k))
     eps = {name: _eps(config, name, facts, frac_bits, gains) for name in config.projections}
@@ -251,7 +253,7 @@ def constants(
 def _frac_bits(
     checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None
 ) -> tuple[dict[str, int], frozenset[str], dict[str, Activation]]:
-    """Fraction bits of h and of every matrix's scaled output, which of them rest on calibration, and on what."""
+    """Fraction bits of h and of every matrix's scaled output, which of them are calibrated, and the activations."""
     config = checkpoint.config
     adders = [name for name in config.projections if name.endswith(("o_proj", "down_proj"))]
     activated = [name for name in config.projections if name.endswith(("i_proj", "gate_proj"))]
@@ -265,9 +267,9 @@ def _frac_bits(
     h_steps = channel_rms(checkpoint.tensors["model.embeddings.weight"]) * 2.0 ** frac_bits["h"]
     h_loose = 0 < h_steps < LOOSE_H_STEPS
     if calibration is not None or h_loose or any(frac_bits[name] < LOOSE_FRAC_BITS for name in activated):
-        from lutern.model_ref.calibrate import observe  # runs the float network, which takes its trits from here
+        from lutern.model_ref.calibrate import observe  # the float network imports this module
 
-        with np.errstate(all="ignore"):  # what overflows is refused below
+        with np.errstate(all="ignore"):  # an overflow is refused below
             observed = observe(checkpoint, calibration)
         if not np.isfinite([[seen.largest, seen.rms] for seen in observed.values()]).all():
             raise LuternError("the float network overflows on the calibration tokens; give a trained checkpoint.")
@@ -295,7 +297,7 @@ def _eps(
     frac_bits: Mapping[str, int],
     gains: Mapping[str, Gains],
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The constants e1 and e2 of a matrix whose input comes from other matrices' sums; elsewhere zeros."""
+    """The constants e1 and e2 of a matrix; they are zero unless its input comes from the sums of other matrices."""
     block = name.rsplit(".", 1)[0]
     if name.endswith("o_proj"):
         e1 = config.hidden_size * config.rms_norm_eps * 4.0 ** -facts[f"{block}.g_proj"].cut  # the eps of g_norm
@@ -318,7 +320,7 @@ def assemble(
     h_calibrated: bool = False,
     activations: dict[str, Activation] | None = None,
 ) -> IntegerWeights:
-    """The network from parts that are asked for by name (see ``Constants``); ``lower_bounds`` by layer."""
+    """Assemble the network from parts that are asked for by name (see ``Constants``), ``lower_bounds`` by layer."""
 
     def vector(names: VectorNames, prefix: str = "") -> tuple[Any, list[Gains]]:
         outer, inner = names
@@ -342,8 +344,8 @@ def integer_weights(
 ) -> IntegerWeights:
     """Quantise a checkpoint; ``embedding_bits``: see ``embedding.EMBEDDING_BITS``.
 
-    Pure arithmetic on the stored weights, unless a bound is too loose for its word, or there are tokens ``calibration
-    [T]`` or ``[T, B]``: then the float network runs over these, seeded random ones if None.
+    Only the stored weights are needed, unless a bound is too loose for its word or tokens ``calibration`` (``[T]`` or
+    ``[T, B]``) are given. In that case the float network runs over these tokens, or over seeded random ones.
     """
     config, tensors = checkpoint.config, checkpoint.tensors
     check_width(config)

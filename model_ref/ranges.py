@@ -1,8 +1,8 @@
-"""How large a network's numbers can be, and which words hold them.
+"""How large a network's numbers can become, and the binary points of the words that hold them.
 
     |BL(x)_r| <= s sqrt(n) |T_r * w2|_2 + rounding of the codes            (Cauchy and Schwarz; |t|_2 <= sqrt(n))
 
-The bounds hold whatever the text is. Where one is too loose for its word, the largest ``Activation`` with a margin
+The bounds hold for every text. Where a bound is too loose for its word, the largest ``Activation`` times a margin
 replaces it.
 """
 
@@ -21,7 +21,8 @@ from lutern.model_ref.ternarise import CHUNK
 def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]) -> NDArray[np.float64]:
     """Largest magnitude of each output row [rows] of a BitLinear, whatever its input is.
 
-    Cauchy and Schwarz on ``T_r * w2``, half a code step for each trit that is not zero, 0.1 % for rounded scalars.
+    It adds three parts: Cauchy and Schwarz on ``T_r * w2``, half a code step for each trit that is not zero, and 0.1 %
+    for rounded scalars.
     """
     rows, columns = trits.shape
     w2 = gains.astype(np.float64)
@@ -43,32 +44,32 @@ def pre_activation_frac_bits(bound: float) -> int:
 
 
 CALIBRATION_MARGIN = 16.0
-"""Times the largest value on the calibration tokens: four bits of room for other texts."""
+"""Factor on the largest value of the calibration tokens: four bits of room for other texts."""
 LOOSE_FRAC_BITS = 8
-"""i and gate with fewer fraction bits show the sigmoid steps of more than 2^-8: the bound is too loose."""
+"""With fewer fraction bits, steps of i and gate exceed 2^-8 and are visible in the sigmoid: the bound is too loose."""
 LOOSE_H_STEPS = 2.0**11
-"""h is too coarse when the deviation of a middling channel of the embedding has fewer steps than its own mantissa."""
+"""The bound of h is too loose if the deviation of the embedding's median channel is fewer steps of h than this."""
 
 
 @dataclass(frozen=True)
 class Activation:
-    """What calibration tokens made of one tensor: its largest magnitude and its root mean square."""
+    """Largest magnitude and root mean square of one tensor on the calibration tokens."""
 
     largest: float
     rms: float
 
     def rounded(self) -> Activation:
-        """Three digits, as the image keeps them: further ones depend on the order in which a machine adds."""
+        """Both values with three digits, as the image keeps them: more depend on the order in which a machine adds."""
         return Activation(float(f"{self.largest:.3g}"), float(f"{self.rms:.3g}"))
 
 
 def residual_frac_bits(bound: float) -> int:
-    """Fraction bits, at most 30, with which 32 bits hold h: |h| <= bound."""
+    """Fraction bits (at most 30) with which 32 bits hold h: |h| <= bound."""
     return min(30, 31 - int(np.ceil(np.log2(max(bound, 2.0**-30)))))
 
 
 def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
-    """Fraction bits of i or gate, and whether they rest on calibration: only where the proof is too loose."""
+    """Fraction bits of i or gate, and whether they are calibrated, which they are only if the proof is too loose."""
     proved = pre_activation_frac_bits(bound)
     if proved >= LOOSE_FRAC_BITS:
         return proved, False
@@ -77,5 +78,5 @@ def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
 
 
 def calibrated_bound(bound: float, observed: float) -> float:
-    """The smaller of bound and observation with margin; a tensor that stayed 0 says nothing."""
+    """The smaller of the bound and the observed value with margin; a tensor that was always 0 keeps its bound."""
     return min(bound, CALIBRATION_MARGIN * observed) if observed > 0 else bound

@@ -1,27 +1,27 @@
-"""Sampling by the Gumbel-max trick: one addition and one comparison a logit, no exponential, no division.
+"""Sampling by the Gumbel-max trick: one addition and one comparison a logit, without exponential or division.
 
     token = argmax over v of  score[v] + round(noise[v] * temperature)      noise: independent standard Gumbel variates
 
-Such a maximum falls on v with probability ``softmax(score / temperature)[v]``, exactly. Scores are logits with
+The maximum falls on v with a probability of exactly ``softmax(score / temperature)[v]``. Scores are logits with
 ``SCORE_FRAC_BITS`` fraction bits, the temperature is u4.12 (4096 is 1.0), noise has ``NOISE_FRAC_BITS``. The lowest
-index wins a tie. Temperature 0 is the argmax of the raw sums, and leaves the generator where it is.
+index wins a tie. Temperature 0 takes the argmax of the raw sums, and does not advance the generator.
 
-A variate is ``g(u) = -ln(-ln(1 - u))`` of a uniform u. Large g decide, and belong to small u: the table resolves u by
-octaves. A 32-bit word gives three independent numbers,
+A variate is ``g(u) = -ln(-ln(1 - u))`` of a uniform u. The large g decide, and they belong to small u, so the table
+resolves u by octaves. A 32-bit word gives three independent numbers,
 
     [31 ........ 11] leading zeros z (0 to 21): the octave     [10 .. 6] the cell c in it     [5 .. 0] dither
 
     u in 2^-(z+1) (1 + [c, c+1) / 32), below 2^-21: 2^-21 [c, c+1) / 32;     noise = TABLE[32 z + c] + dither
 
-with ``TABLE``, the mean of g over the cell less that of the dither, which fills most of a cell (64 to 126 units of
-noise in all octaves but the first and last): 704 words of 18 bits. The distribution differs from softmax by less than
-0.03 % in total variation (`tests/model_ref/test_sampling.py` computes it exactly).
+``TABLE`` has 704 words of 18 bits: the mean of g over the cell minus the mean of the dither. The dither fills most of a
+cell (64 to 126 units of noise, except in the first and last octaves). The distribution differs from softmax by less
+than 0.03 % in total variation (`tests/model_ref/test_sampling.py` computes it exactly).
 
 Words come from xorshift32, a linear map M of 32 bits of period 2^32 - 1: logit v uses ``M^v base``. After a token
-``base = J base`` with ``J = M^65536``: the tokens of a stream share no word in 65,535 tokens, and how many draws a
-machine makes ahead or beyond the vocabulary changes nothing. A stream begins at ``J seed``; seed 0 stands for
-``SEED_OF_ZERO``. The map being linear, seeds that differ little make words that differ in a pattern: seeds of streams
-come from ``stream_seeds``.
+``base = J base`` with ``J = M^65536``. So the tokens of a stream share no word in 65,535 tokens, and it does not matter
+how many draws a machine makes ahead, or beyond the vocabulary. A stream begins at ``J seed``; ``SEED_OF_ZERO`` replaces
+the seed 0. As the map is linear, seeds that differ little would make words that differ in a pattern; therefore the
+seeds of streams come from ``stream_seeds``.
 
 Reference: Gumbel, "Statistical theory of extreme values", 1954; Marsaglia, "Xorshift RNGs", 2003 (13, 17, 5).
 """
@@ -47,17 +47,17 @@ WORD_BITS = 32
 DITHER_BITS = 6
 CELL_BITS = 5
 OCTAVE_BITS = WORD_BITS - CELL_BITS - DITHER_BITS
-"""Bits whose leading zeros name the octave."""
+"""Number of bits whose leading zeros select the octave."""
 OCTAVES = OCTAVE_BITS + 1
-"""The last one is all that is left below ``2^-OCTAVE_BITS``."""
+"""The last octave is everything below ``2^-OCTAVE_BITS``."""
 NOISE_BITS = 18
-"""Signed bits of a table word and of the noise."""
+"""Signed bits of a word of the table and of the noise."""
 SHIFTS = (13, -17, 5)
-"""Left, right, left."""
+"""Shifts of a draw: left, right, left."""
 JUMP_LOG2 = 16
-"""Draws between the bases of two tokens: more than a vocabulary has."""
+"""Log2 of the draws between the bases of two tokens, which are more than a vocabulary has."""
 SEED_OF_ZERO = 0x9E3779B9
-"""The state 0 has no successor but 0."""
+"""The seed that replaces 0, because the state 0 has no successor but 0."""
 
 Words = NDArray[np.uint32]
 
@@ -83,7 +83,7 @@ def cells() -> list[tuple[float, float]]:
 
 
 def _table() -> Int:
-    """Means over 16 points of a cell; means, since a variate's place in its cell is lost."""
+    """The mean of g over 16 points of each cell, minus the mean dither: a variate's place in its cell is not known."""
     mean_dither = ((1 << DITHER_BITS) - 1) / 2
     means = [sum(-log(-log1p(-(low + width * (k + 0.5) / 16))) for k in range(16)) / 16 for low, width in cells()]
     return np.rint(np.array(means) * 2.0**NOISE_FRAC_BITS - mean_dither).astype(np.int64)
@@ -93,7 +93,7 @@ TABLE = _table()
 
 
 def noise(words: Words) -> Int:
-    """The variate of each word."""
+    """The variate of each word, with ``NOISE_FRAC_BITS`` fraction bits."""
     octave = OCTAVE_BITS - bit_length(words.astype(np.int64) >> CELL_BITS + DITHER_BITS)
     cell = words.astype(np.int64) >> DITHER_BITS & (1 << CELL_BITS) - 1
     dither = (words & np.uint32((1 << DITHER_BITS) - 1)).astype(np.int64)
@@ -104,14 +104,14 @@ def noise(words: Words) -> Int:
 
 
 def step(words: Words) -> Words:
-    """One draw: M."""
+    """The next word of each generator: one application of M."""
     for shift in SHIFTS:
         words = words ^ (words << np.uint32(shift) if shift > 0 else words >> np.uint32(-shift))
     return words
 
 
 def _multiply(columns: Words, words: Words) -> Words:
-    """A matrix over GF(2), its 32 columns as words, times words of any shape."""
+    """Multiply words of any shape by a matrix over GF(2), which is given by its 32 columns as words."""
     product = np.zeros_like(words)
     for bit in range(WORD_BITS):
         product ^= np.where(words >> np.uint32(bit) & np.uint32(1), columns[bit], np.uint32(0))
@@ -120,7 +120,7 @@ def _multiply(columns: Words, words: Words) -> Words:
 
 @functools.cache
 def power(count: int) -> Words:
-    """M^count: the 32 words that the unit words become after so many draws."""
+    """M^count as 32 words: what the unit words become after ``count`` draws."""
     if count == 0:
         return np.uint32(1) << np.arange(WORD_BITS, dtype=np.uint32)
     if count == 1:
@@ -132,13 +132,13 @@ def power(count: int) -> Words:
 
 @functools.cache
 def _byte_tables(count: int) -> Words:
-    """``[4, 256]``: M^count of each value of each byte."""
+    """``[4, 256]``: M^count applied to each value of each byte."""
     values = np.arange(256, dtype=np.uint32) << (8 * np.arange(4, dtype=np.uint32)[:, None])
     return _multiply(power(count), values)
 
 
 def advance(words: Words, count: int) -> Words:
-    """``count`` draws further."""
+    """The words after ``count`` more draws."""
     tables = _byte_tables(count)
     byte = np.uint32(255)
     product = tables[0][words & byte]
@@ -148,7 +148,7 @@ def advance(words: Words, count: int) -> Words:
 
 
 def draws(base: Words, count: int) -> Words:
-    """The first ``count`` words ``[B, count]`` from ``base [B]`` on, the base itself first."""
+    """The first ``count`` words ``[B, count]`` from ``base [B]`` on; the first is the base itself."""
     words = base[:, None]
     while words.shape[1] < count:
         words = np.concatenate([words, advance(words, words.shape[1])], axis=1)
@@ -156,7 +156,7 @@ def draws(base: Words, count: int) -> Words:
 
 
 def stream_seeds(seed: int, streams: int) -> Words:
-    """Seeds ``[streams]`` that have nothing in common, from one number: the finaliser of MurmurHash3 of equal steps."""
+    """Independent seeds ``[streams]`` from one number: the finaliser of MurmurHash3, applied to equal steps."""
     words = np.uint32(seed & 0xFFFFFFFF) + np.arange(1, streams + 1, dtype=np.uint32) * np.uint32(SEED_OF_ZERO)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         words = (words ^ words >> np.uint32(shift)) * np.uint32(factor)
@@ -164,14 +164,17 @@ def stream_seeds(seed: int, streams: int) -> Words:
 
 
 class Gumbel:
-    """The generators of B streams, and the choice of their tokens."""
+    """The random generators of B streams, which choose their tokens."""
 
     def __init__(self, seeds: ArrayLike) -> None:
         words = np.array(seeds, dtype=np.uint32).reshape(-1)  # [B]
         self.base = advance(np.where(words == 0, np.uint32(SEED_OF_ZERO), words), 1 << JUMP_LOG2)
 
     def choose(self, sums: Int, scores: Int, temperature: int) -> Int:
-        """Tokens ``[B]`` of raw sums and scores ``[B, V]``; each stream advances by a token unless temperature is 0."""
+        """Choose tokens ``[B]`` from raw sums and scores, both ``[B, V]``; every stream advances by one token.
+
+        At temperature 0 no stream advances. Raises ``ValueError`` for a temperature that u4.12 does not hold.
+        """
         if not 0 <= temperature < 1 << TEMPERATURE_BITS:
             raise ValueError(f"temperature is {temperature}; give 0 to {(1 << TEMPERATURE_BITS) - 1} (4096 is 1.0)")
         if temperature == 0:

@@ -1,22 +1,27 @@
-"""Signature of words that are read in order: 42 bits, which are what they must be after the last word of a block.
+"""Signature of words that are read in order: 42 bits, which must have a known value after the last word of a block.
 
     0 ─► state ─► times x ─► + columns of the word's bits that are 1 ─► state     in GF(2^42), + is exclusive or
                                              after the last word: the block's image and place?
 
 Each bit of a word is added to three bits of the state, its *column*; then x multiplies modulo POLYNOMIAL. So a word
 costs a machine a LUT for each of its bits, whatever its width, where a CRC of the same strength costs five. A word of
-records or of a row that has more than WIDE bits is cut into slices of SLICE, each with a signature of its own
+records or of a row that has more than WIDE bits is cut into slices of SLICE bits, each with a signature of its own
 (``WordSignatures``). The beats of a resident machine with many lanes, of more than WIDE bits, are first made narrower
 (``sums_of``); they have no check bytes.
 
-A block has ``CHECK_BYTES`` that the layout chooses so that the last state is ``last_state(image, place)``. What is
-never missed in a block of up to ``LONGEST`` words: any odd number of wrong bits, for the polynomial has the factor
-x + 1 and columns are odd; two wrong bits, for no two bits of a block have the same syndrome (of wide beats: of a pass
-of the presets that have such); in words of up to
-``FOURS`` bits four wrong bits of one word, for no four columns cancel; in words of up to 512 bits a burst of ``BURST``
-bits. Words of other numbers are taken for those of the block with a probability of 2^-41. Of all fours of wrong bits in
-1,024 words of 72 bits a share of 2^-37 is missed, nearly all of them in neighbouring words: of those in a row of 49
-words 2^-25. A good block at another place, or of another image, is never missed, and with 2^-32 if both are others.
+A block has ``CHECK_BYTES`` that the layout chooses so that the last state is ``last_state(image, place)``. These errors
+are never missed in a block of up to ``LONGEST`` words:
+
+- any odd number of wrong bits, because the polynomial has the factor x + 1 and columns have an odd number of ones;
+- two wrong bits, because no two bits of a block have the same syndrome (of wide beats: of a pass of the presets that
+  have such beats);
+- four wrong bits of one word of up to ``FOURS`` bits, because no four columns cancel;
+- a burst of ``BURST`` bits in words of up to 512 bits;
+- a good block of another place or of another image.
+
+Random words pass as those of the block with a probability of 2^-41, and a good block whose place and image are both
+wrong with 2^-32. Of all groups of four wrong bits in 1,024 words of 72 bits a share of 2^-37 is missed, nearly all of
+them in neighbouring words: of the groups within a row of 49 words 2^-25 is missed.
 """
 
 from __future__ import annotations
@@ -31,43 +36,43 @@ from numpy.typing import NDArray
 
 STATE_BITS = 42
 CHECK_BYTES = -(-STATE_BITS // 8)
-"""Of a block: they make its last state right."""
+"""Bytes at the end of a block that make its last state right."""
 TAPS = (6, 11, 29, 37)
 """Exponents of the polynomial between 0 and 42. Without its factor x + 1 it is primitive."""
 POLYNOMIAL = 1 | sum(1 << tap for tap in TAPS)
-"""Without x^42."""
+"""The polynomial without x^42."""
 LONGEST = 1 << 16
-"""Words of a block."""
+"""Most words of a block."""
 FOURS = 256
-"""Words of up to so many bits have no four columns that cancel."""
+"""In words of up to this many bits no four columns cancel."""
 BURST = 9
-"""So many neighbouring bits, of one word or of two, have columns of which no sum is zero."""
+"""The columns of this many neighbouring bits, within one word or two, have no sum that is zero."""
 WIDE = 512
-"""Words of more bits have several signatures; beats of more are first made narrower: see ``sums_of``."""
+"""Words of more bits have several signatures; beats of more bits are first made narrower, see ``sums_of``."""
 SLICE = 256
 """Bits of a slice of a word of more than WIDE bits."""
 GROUP, GROUP_SUMS = 32, 8
 SUM_BITS, SUM_SEED = 5, 5
 PLACE_BITS = 18
-"""Numbers of blocks, and tokens of rows."""
+"""Bits of the number of a block, or of the token of a row."""
 PLACE_SHIFT = 20
 BLOCK_MARK = 1 << 41
-"""In the last state of a block of records."""
+"""Bit that is set in the last state of a block of records."""
 ROW_MARK = 1 << 40
-"""In that of a row of the embedding table."""
+"""Bit that is set in the last state of a row of the embedding table."""
 MASK = (1 << STATE_BITS) - 1
 _STRIDE = 977
-"""Prime: picks the columns of neighbouring bits far from each other in the list of all."""
+"""A prime: it picks the columns of neighbouring bits from distant places in the list of all columns."""
 
 Words = NDArray[np.uint8]
 States = NDArray[np.uint64]
 
 
 def sums_of(bits: int) -> list[int]:
-    """Of which sums each bit of a word is part: ``GROUP_SUMS`` sums for each group of GROUP bits, each bit in one of
-    its group's or in three, no two bits in the same ones; none for words of up to WIDE bits, which have no sums.
+    """The sums to which each bit of a word contributes, as a mask for each bit; empty for words of up to WIDE bits.
 
-    A machine makes sums where the bits are: fewer wires cross it.
+    Each group of GROUP bits has ``GROUP_SUMS`` sums. A bit contributes to one sum of its group or to three, and no two
+    bits to the same ones. A machine makes the sums where the bits are, so fewer wires cross it.
     """
     ones = [1 << place for place in range(GROUP_SUMS)]
     threes = [sum(ones[place] for place in places) for places in combinations(range(GROUP_SUMS), 3)]
@@ -78,7 +83,7 @@ def sums_of(bits: int) -> list[int]:
 
 @lru_cache
 def columns(bits: int) -> tuple[int, ...]:
-    """The column of each bit of a word of ``bits``; of a wide word that of its sums, added up."""
+    """The column of each bit of a word of ``bits``; in a wide word a bit's column is the sum of its sums' columns."""
     sums = sums_of(bits)
     if not sums:
         return _columns(bits)
@@ -88,8 +93,10 @@ def columns(bits: int) -> tuple[int, ...]:
 
 @lru_cache
 def sum_columns(count: int) -> tuple[int, ...]:
-    """The column of each of so many sums of a wide word: five bits of the state. The seed is one with which no two bits
-    of a pass of the presets' beats are alike."""
+    """The column of each of ``count`` sums of a wide word: five bits of the state.
+
+    With this seed no two bits of a pass of the presets' beats have the same syndrome.
+    """
     draw = random.Random(SUM_SEED)
     found: list[int] = []
     while len(found) < count:
@@ -111,16 +118,16 @@ def _added(of_bits: tuple[int, ...], word: int) -> int:
 
 @lru_cache
 def _columns(bits: int) -> tuple[int, ...]:
-    """The column of each bit of a word: three bits of the state, five where there are more than threes.
+    """The column of each bit of a word: three bits of the state; five once all triples are used.
 
-    No two have the same distances between their bits, no four cancel in words of up to FOURS bits, and the bits of
-    check words reach every state. Among the places that are left, each takes one where the machine needs no LUT4 more.
+    No two columns have the same distances between their bits, no four cancel in words of up to FOURS bits, and the bits
+    of check words reach every state. Among the places that remain, each column takes one that needs no further LUT4.
     """
     check_words = -(-STATE_BITS // bits)
     found: list[int] = []
-    later: set[int] = set()  # what they are some words later
-    sums: set[int] = set()  # of any two
-    reached: dict[int, int] = {}  # by highest bit: what the check words reach
+    later: set[int] = set()  # the columns found, as they are some words later
+    sums: set[int] = set()  # of any two columns
+    reached: dict[int, int] = {}  # by highest bit: states that the check words reach
     load: list[int] = [0] * STATE_BITS
 
     def fits(column: int) -> bool:
@@ -148,7 +155,7 @@ def _columns(bits: int) -> tuple[int, ...]:
 
 
 def _multiples(column: int) -> list[int]:
-    """The column in a word and in those before it: further away no two are alike by their shapes."""
+    """The column as it is after 0, 1, 2, ... words; further away, different shapes keep columns different."""
     found = [column]
     for _ in range(3 * STATE_BITS):
         found.append(step(found[-1]))
@@ -156,7 +163,7 @@ def _multiples(column: int) -> list[int]:
 
 
 def _shapes() -> Iterator[tuple[int, ...]]:
-    """Distances of a column's bits from its lowest: all of three bits, then some of five."""
+    """Distances of a column's bits from its lowest bit: all triples, then some groups of five."""
     threes = [(0, a, a + b) for a in range(1, STATE_BITS - 1) for b in range(1, STATE_BITS - a)]
     yield from (threes[index * _STRIDE % len(threes)] for index in range(len(threes)))
     for a, b, c, d in product(range(1, 8), range(2, 10), range(1, 8), range(3, 8)):
@@ -164,9 +171,9 @@ def _shapes() -> Iterator[tuple[int, ...]]:
 
 
 def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
-    """LUT4 for three inputs more of these bits of the state, and how many they have.
+    """LUT4 that one more input to each of these state bits costs, and the inputs that these bits have already.
 
-    The last LUT4 of a bit has the gate, the bit before and the tap as inputs as well, each other one brings three.
+    The last LUT4 of a bit also takes the gate, the bit before and the tap; every other LUT4 adds three inputs.
     """
     free = [2 - (place in TAPS) for place in places]
     full = sum(load[place] >= room and (load[place] - room) % 3 == 0 for place, room in zip(places, free, strict=True))
@@ -174,7 +181,7 @@ def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
 
 
 def _reach(reached: dict[int, int], column: int, check_words: int) -> bool:
-    """Whether a column in so many words after each other reaches as many more states; added to ``reached`` then."""
+    """Whether a column in ``check_words`` successive words reaches as many new states; if so, they join ``reached``."""
     more = dict(reached)
     for _ in range(check_words):
         rest = column
@@ -189,31 +196,34 @@ def _reach(reached: dict[int, int], column: int, check_words: int) -> bool:
 
 
 def step(state: int) -> int:
-    """The state times x."""
+    """The state multiplied by x."""
     return (state << 1 & MASK) ^ (POLYNOMIAL if state >> STATE_BITS - 1 else 0)
 
 
 def column_of(word: int, bits: int) -> int:
-    """The columns of a word's bits that are 1, added up."""
+    """The sum of the columns of a word's bits that are 1."""
     return _added(columns(bits), word)
 
 
 def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
     """The state after the last word of block ``place`` of an image, or of the row of token ``place`` with ROW_MARK.
 
-    Places are numbers modulo 2^PLACE_BITS: blocks of a larger image have the same as others that many further on.
+    Places count modulo 2^PLACE_BITS: blocks whose numbers differ by a multiple of that have the same last state.
     """
     return mark ^ image ^ (place & (1 << PLACE_BITS) - 1) << PLACE_SHIFT
 
 
 def slices_of(bits: int) -> int:
-    """Signatures of a word of records or rows: one, or one for each ``SLICE`` of a word of more than WIDE bits."""
+    """Number of signatures of a word of records or rows: one, or in a word of more than WIDE bits one a slice."""
     return 1 if bits <= WIDE else bits // SLICE
 
 
 class WordSignatures:
-    """What checks the words of records and rows, all slices of them: slice k must end in its block's ``last_state``,
-    whose lowest bits are changed by k, so that slices that were exchanged are seen."""
+    """Checks and makes the words of records and rows, in all slices.
+
+    Slice k must end in the block's ``last_state`` with k added to its lowest bits by exclusive or, so that exchanged
+    slices are seen.
+    """
 
     def __init__(self, word_bytes: int) -> None:
         self._slices = slices_of(8 * word_bytes)
@@ -221,19 +231,19 @@ class WordSignatures:
         self.word_bytes, self.check_words = word_bytes, self._signature.check_words
 
     def block_check(self, words: Words, image: int, place: int) -> Words:
-        """The words [check_words, word_bytes] that end block ``place`` of an image, after words [n, word_bytes]."""
+        """The words [check_words, word_bytes] that end block ``place`` of an image after words [n, word_bytes]."""
         states = self._signature.fold(self._cut(words[None]), np.zeros(self._slices, np.uint64))
         check: Words = self._joined(self._signature.checks(states, self._wanted(image, [place], BLOCK_MARK)))[0]
         return check
 
     def row_checks(self, words: Words, image: int, tokens: Iterable[int]) -> Words:
-        """The words [rows, check_words, word_bytes] that begin the rows of ``tokens``, before words [rows, n,
-        word_bytes]."""
+        """The words [rows, check_words, word_bytes] that begin the rows of ``tokens``; ``words`` [rows, n, word_bytes]
+        follow them."""
         wanted = self._wanted(image, tokens, ROW_MARK)
         return self._joined(self._signature.leading_checks(wanted, self._cut(words)))
 
     def is_right(self, words: Words, image: int, place: int, mark: int = BLOCK_MARK) -> bool:
-        """Whether words [n, word_bytes] are block or row ``place``, its check included."""
+        """Whether words [n, word_bytes], with their check, are block or row ``place``."""
         states = self._signature.fold(self._cut(words[None]), np.zeros(self._slices, np.uint64))
         return bool((states == self._wanted(image, [place], mark)).all())
 
@@ -244,7 +254,7 @@ class WordSignatures:
         )
 
     def _cut(self, words: Words) -> Words:
-        """Words [blocks, n, word_bytes] as those of the slices [blocks x slices, n, bytes of a slice]."""
+        """Cut words [blocks, n, word_bytes] into slices: [blocks x slices, n, bytes of a slice]."""
         blocks, count, _ = words.shape
         cut = words.reshape(blocks, count, self._slices, self._signature.word_bytes)
         return np.asarray(cut.swapaxes(1, 2).reshape(blocks * self._slices, count, self._signature.word_bytes))
@@ -257,7 +267,7 @@ class WordSignatures:
 
 
 class Signature:
-    """Signatures of words of ``word_bytes``, whose lowest ``bits`` count."""
+    """Signatures of words of ``word_bytes`` bytes, of which the lowest ``bits`` bits count."""
 
     def __init__(self, word_bytes: int, bits: int | None = None) -> None:
         self.word_bytes, self.bits = word_bytes, bits or 8 * word_bytes
@@ -267,7 +277,7 @@ class Signature:
         self._powers = [_linear([step(1 << bit) for bit in range(STATE_BITS)])]
 
     def fold(self, words: Words, states: States) -> States:
-        """The states [blocks] after words [blocks, n, word_bytes]."""
+        """The states [blocks] after words [blocks, n, word_bytes], from the states before them."""
         blocks, count, _ = words.shape
         if count == 0:
             return states
@@ -284,16 +294,16 @@ class Signature:
         return self._words_to(self._advanced(states, self.check_words) ^ wanted)
 
     def leading_checks(self, wanted: States, words: Words) -> Words:
-        """The words that lead from zero to ``wanted`` with words [blocks, n, word_bytes] after them."""
+        """The check words that lead from state zero to ``wanted`` if words [blocks, n, word_bytes] follow them."""
         before = wanted ^ self.fold(words, np.zeros(len(words), np.uint64))
         for _ in range(words.shape[1]):
             before = _halved(before)
         return self._words_to(before)
 
     def _words_to(self, wanted: States) -> Words:
-        """Check words whose signature from state zero is ``wanted``."""
+        """Check words that lead from state zero to ``wanted``."""
         numbers = _apply(_inverse_tables(self.bits, self.check_words), wanted)
-        each = STATE_BITS // self.check_words  # bits that are used of a check word, the lowest
+        each = STATE_BITS // self.check_words  # used bits of a check word, its lowest
         raw = np.zeros((len(wanted), self.check_words, self.word_bytes), np.uint8)
         for word in range(self.check_words):
             part = numbers >> np.uint64(word * each) & np.uint64((1 << each) - 1)
@@ -321,7 +331,7 @@ def _units() -> States:
 
 
 def _tables(groups: list[list[int]]) -> list[States]:
-    """For each group of eight columns what any byte gives."""
+    """For each group of eight columns, a table of the sum for every value of a byte."""
     found = []
     for group in groups:
         table = np.zeros(256, np.uint64)
@@ -332,7 +342,7 @@ def _tables(groups: list[list[int]]) -> list[States]:
 
 
 def _linear(images: list[int]) -> list[States]:
-    """The tables of a linear map of states, from the images of their bits."""
+    """The tables of a linear map of states, from the images of the single bits."""
     return _tables([images[8 * byte : 8 * byte + 8] for byte in range(CHECK_BYTES)])
 
 
@@ -351,7 +361,7 @@ def _halved(states: States) -> States:
 
 @lru_cache
 def _inverse_tables(bits: int, check_words: int) -> list[States]:
-    """From a state to the used bits of the check words that lead to it from zero."""
+    """The tables of the map from a state to the used bits of the check words that lead to it from zero."""
     images = []
     for bit in range(STATE_BITS):
         word, place = divmod(bit, STATE_BITS // check_words)
@@ -363,7 +373,7 @@ def _inverse_tables(bits: int, check_words: int) -> list[States]:
 
 
 def _inverse(images: list[int]) -> list[int]:
-    """The inverse of a linear map, by elimination: rows of {image, what it is the image of}."""
+    """The inverse of a linear map, by elimination on rows of an image and its origin."""
     rows = [(image, 1 << bit) for bit, image in enumerate(images)]
     for bit in range(STATE_BITS):
         pivot = next((index for index in range(bit, STATE_BITS) if rows[index][0] >> bit & 1), None)

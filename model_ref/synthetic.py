@@ -1,12 +1,13 @@
-"""Random checkpoints of any shape: what tests run when no trained one has the shape they need.
+"""Random checkpoints of any shape, for tests that need a shape of which no trained model exists.
 
-Matrices are normal with a deviation of 0.02 (the published initialisation), gains near 1, lower bounds normal: every
-stage sees ordinary values. The seed decides everything.
+Matrices are normal with a deviation of 0.02 (the published initialisation), gains are near 1, lower bounds are normal:
+every stage sees ordinary values. The seed decides everything.
 
-``random_checkpoint`` makes one in memory, ``large_checkpoint`` one of which no tensor stays there, ``chain_checkpoint``
-one that writes a known text.
-``write_random_checkpoint`` writes one of any size as the releases are stored, a few rows at a time, marked synthetic in
-the metadata of every file.
+- ``random_checkpoint`` makes a checkpoint in memory.
+- ``large_checkpoint`` makes one whose tensors are not kept in memory.
+- ``chain_checkpoint`` makes one that writes a known text.
+- ``write_random_checkpoint`` writes one of any size in the format of the releases, a few rows at a time. It marks every
+  file as synthetic in its metadata.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
 
 
 class RandomTensors(Mapping[str, NDArray[np.float32]]):
-    """Random tensors of a shape; each access makes one anew, and keeps nothing."""
+    """Random tensors of a shape, float32; each access makes one, and nothing is kept."""
 
     def __init__(self, config: ModelConfig, seed: int) -> None:
         self._shapes, self._seed = config.tensor_shapes, seed
@@ -69,15 +70,15 @@ class RandomTensors(Mapping[str, NDArray[np.float32]]):
 
 
 def large_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
-    """As ``random_checkpoint``, of other values, and without a copy of any tensor in memory."""
+    """As ``random_checkpoint``, with other values, and without a copy of any tensor in memory."""
     return Checkpoint(config, RandomTensors(config, seed), Path("synthetic"), f"random numbers, seed {seed}")
 
 
 def chain_checkpoint(config: ModelConfig, follows: Mapping[int, int], seed: int) -> Checkpoint:
-    """A checkpoint whose likeliest next token is known: ``follows[token]``; without one, any.
+    """A checkpoint whose likeliest next token is known: ``follows[token]``, or any token if that has no entry.
 
     Embeddings are random signs, the head's row of a token is the sum of the embeddings that it follows, and the layers
-    add next to nothing. It takes some 64 channels for the embeddings to be told apart.
+    add next to nothing. About 64 channels are needed to tell the embeddings apart.
     """
     random = np.random.default_rng(seed)
     shapes = config.tensor_shapes
@@ -95,7 +96,7 @@ def chain_checkpoint(config: ModelConfig, follows: Mapping[int, int], seed: int)
 
 
 def _distribution(name: str) -> tuple[float, float]:
-    """Mean and deviation of a tensor's elements."""
+    """Mean and standard deviation of a tensor's elements."""
     if "norm" in name:
         return 1.0, GAIN_RANGE
     return 0.0, 1.0 if name in ("model.embeddings.weight", "model.lower_bounds") else INITIALIZER_RANGE
@@ -111,7 +112,8 @@ def write_random_checkpoint(
 ) -> None:
     """Write a random checkpoint in bfloat16, in files of at most ``shard_bytes`` unless one tensor is larger.
 
-    ``mark`` says how it was made and stands in the metadata; the values are not those of ``random_checkpoint``.
+    ``mark`` says how the checkpoint was made, and is stored in the metadata. The values are not those of
+    ``random_checkpoint``. Raises ``LuternError`` if the folder is not empty or cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -156,7 +158,7 @@ def _values(random: np.random.Generator, name: str, count: int) -> NDArray[np.fl
 
 
 def _shards(config: ModelConfig, shard_bytes: int) -> list[list[str]]:
-    """Tensors of each file, in order; a file is full when the next tensor would exceed its size."""
+    """Names of the tensors of each file, in order; a file is full when the next tensor would exceed its size."""
     shards: list[list[str]] = []
     room = 0
     for name, shape in config.tensor_shapes.items():

@@ -1,4 +1,4 @@
-"""Which stored tensor is which of the model's: prefixes of training tools are taken off, and nothing is left over.
+"""Finds the model's tensors among the stored ones: takes off prefixes of training tools, refuses what is left over.
 
 stored names ─► one prefix of all names ─► wrappers inside a name ─┬─► the model's tensors
                                                                    └─► the rest: harmless, or refused by name
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from lutern.model_ref.errors import LuternError, named
 
 ANCHORS = ("lm_head.weight", "model.embeddings.weight", "model.norm.weight")
-"""Tensors that every model has, before which a prefix is looked for."""
+"""Tensors that every model has; the text before their names is the prefix."""
 SEPARATORS = (".", "/", ":")
 MOST_PREFIXES = 16
 WRAPPERS = frozenset(("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module", "module"))
-"""Modules that training tools put around others, anywhere in a name; no tensor of the model is called so."""
+"""Modules that training tools wrap around others, anywhere in a name; no tensor of the model has such a part."""
 HARMLESS = re.compile(
     r"(?:.*\.)?(?:rotary_emb\.(?:inv_freq|cos_cached|sin_cached)|inv_freq|position_ids|_extra_state|_float_tensor)"
 )
-"""Constants and buffers that other code computes or keeps for itself: no weight is called so."""
+"""Constants and buffers that other code computes or keeps for itself; no weight has such a name."""
 MOST_NAMED = 4
 MERGE = "merge the adapter (PEFT's merge_and_unload) and save the model again"
 _KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -41,10 +41,11 @@ _KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 @dataclass(frozen=True)
 class Naming:
-    """``places``: name of each tensor of the model to the stored one, as far as they are there.
+    """The stored names of a model's tensors.
 
-    ``prefix`` stands before every name, ``wrappers`` inside some; ``harmless`` are stored tensors that nothing uses,
-    and ``left_over`` is the sentence that refuses the others, empty if there are none.
+    ``places`` maps the name of each tensor of the model that was found to its stored name. ``prefix`` begins every
+    stored name, ``wrappers`` are parts of some. ``harmless`` are stored tensors that nothing uses. ``left_over`` is the
+    sentence that refuses the others; it is empty if there are none.
     """
 
     places: Mapping[str, str]
@@ -55,7 +56,7 @@ class Naming:
 
     @property
     def notes(self) -> list[str]:
-        """What was taken off, as sentences."""
+        """What was taken off the names, as sentences."""
         found = []
         if self.prefix:
             found.append(f"all tensor names begin with {named(self.prefix)}, which is taken off")
@@ -65,14 +66,17 @@ class Naming:
 
     @property
     def unused(self) -> list[str]:
-        """What was left out, as a sentence."""
+        """What was left out, as at most one sentence."""
         count = len(self.harmless)
         what = "stored tensors are buffers" if count != 1 else "stored tensor is a buffer"
         return [f"{count} {what} that no weight depends on: {named(self.harmless[0])}"] if count else []
 
 
 def find_names(stored: Iterable[str], wanted: Iterable[str], layers: int, where: str) -> Naming:
-    """Match the stored names with the model's; an adapter is refused at once, because it renames the model's own."""
+    """Match the stored names with the model's. An adapter is refused at once, because it renames the model's tensors.
+
+    ``where`` names the file or folder in a ``LuternError``.
+    """
     names, wanted = list(stored), list(wanted)
     plain = {name: name for name in names}
     prefix = _prefix(plain, wanted, where)
@@ -96,7 +100,7 @@ def find_names(stored: Iterable[str], wanted: Iterable[str], layers: int, where:
 
 
 def _prefix(names: Mapping[str, str], wanted: list[str], where: str) -> str:
-    """The text before the model's names with which most of them are there."""
+    """The prefix with which most of the model's names are stored."""
     found = [""]
     for anchor in ANCHORS:
         ends = (name[: -len(anchor)] for name in names if name.endswith(anchor))
@@ -115,7 +119,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _without_wrappers(names: list[str], where: str) -> dict[str, str]:
-    """Names without the wrappers of training tools, and the stored names they came from."""
+    """Maps names without the wrappers of training tools to the stored names."""
     found: dict[str, str] = {}
     for name in names:
         short = ".".join(part for part in _parts(name) if part not in WRAPPERS)
@@ -131,7 +135,7 @@ def _without_wrappers(names: list[str], where: str) -> dict[str, str]:
 def _left_over(names: list[str], layers: int, where: str) -> str:
     """The sentence that refuses stored tensors that the network does not use."""
     kinds = [_kind(name, layers) for name in names]
-    order = sorted(range(len(names)), key=lambda index: not kinds[index])  # those of a known kind come first
+    order = sorted(range(len(names)), key=lambda index: not kinds[index])  # tensors of a known kind come first
     listed = ", ".join(
         named(names[index]) + (f" ({kinds[index]})" if kinds[index] else "") for index in order[:MOST_NAMED]
     )
@@ -145,7 +149,7 @@ def _left_over(names: list[str], layers: int, where: str) -> str:
 
 
 def _kind(name: str, layers: int) -> str:
-    """What a stored tensor is that the network does not use; empty if its name does not say."""
+    """What kind of tensor it is that the network does not use; empty if the name does not show it."""
     for pattern, what in _KINDS:
         if pattern.search(name):
             return what

@@ -1,13 +1,13 @@
-"""Weights to trits and one scale a matrix (arXiv 2406.02528, section 3.1; the weight quantiser of BitNet b1.58).
+"""Turns weights into trits and one scale a matrix (arXiv 2406.02528, section 3.1; weight quantiser of BitNet b1.58).
 
     s = max(mean|W|, 1e-5)
     T = clamp(round_half_even(W / s), -1, 1)
 
-A matrix that is ternary already, scale times -1, 0 and 1, keeps its scale: its mean would be smaller by the share of
+A matrix that is ternary already (a scale times -1, 0 and 1) keeps its scale; the mean would be smaller, by the share of
 zeros.
 
 Weights enter as stored, in float32: rounding them to float16 first flips trits. Cost: two passes over float64 chunks,
-some 5 ns a weight.
+about 5 ns a weight.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SMALLEST_SCALE = 1e-5  # of the published code: keeps an all-zero matrix from di
 
 
 CHUNK = 1 << 16
-"""Elements that a pass over a matrix takes at a time: its float64 temporaries stay in the cache."""
+"""Elements that a pass over a matrix takes at a time, so that its float64 temporaries stay in the cache."""
 
 
 def _sum_of_magnitudes(flat: NDArray[np.float32]) -> float:
-    """Sum of |w| in float64, in the order of NumPy's pairwise sum: bit for bit that of the whole array at once."""
+    """Sum of |w| in float64, added in the order of NumPy's pairwise sum: equal to that of the whole array at once."""
     if flat.size <= CHUNK:
         return float(np.abs(flat.astype(np.float64)).sum())
     half = flat.size // 2
@@ -36,11 +36,11 @@ def _sum_of_magnitudes(flat: NDArray[np.float32]) -> float:
 
 
 FIRST_LOOK = 256
-"""Elements that tell most matrices of many magnitudes from ternary ones."""
+"""The first elements that are examined; in most matrices they show already that there are many magnitudes."""
 
 
 def one_magnitude(weight: NDArray[Any]) -> float | None:
-    """The magnitude of all elements that are not zero; None if there are several, or if it is below SMALLEST_SCALE."""
+    """The magnitude of all elements other than zero; None if there are several, or if it is below SMALLEST_SCALE."""
     flat = weight.reshape(-1)
     found: np.floating[Any] | None = None
     start, stop = 0, FIRST_LOOK
@@ -59,7 +59,7 @@ def ternarise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
     """Trits (int8, -1, 0 or 1, shape of ``weight``) and the scale that multiplies them.
 
     Mean and quotient are float64: a float32 mean depends on the order of its additions, and so would a trit whose
-    quotient lies next to one half.
+    quotient is close to one half. Raises ``LuternError`` for an empty matrix, NaN or infinity.
     """
     if weight.size == 0:
         raise LuternError("a matrix without elements cannot be ternarised; give a weight with at least one element.")

@@ -1,4 +1,4 @@
-"""The ternary accumulate unit: int8 codes times trits, summed exactly; then the one scale of a row.
+"""The ternary accumulate unit: int8 codes times trits, summed exactly, then multiplied by one scale.
 
     sums[r] = sum over j of trits[r, j] * codes[j]          exact, 21 bits up to 8192 columns
     scaled  = round(sums * mantissa * 2^-shift)             one 18 x 18 product a row
@@ -24,7 +24,7 @@ def ternary_sums(codes: Int, trits_f32: np.ndarray) -> Int:
 
 
 def cut_sums(sums: Int, cut: int) -> Int:
-    """Sums as an 18-bit operand: ``cut`` low bits are rounded away (0 up to 1,032 trits that are not zero a row)."""
+    """Sums as an 18-bit operand: ``cut`` low bits are rounded away (0 if every row has at most 1,032 nonzero trits)."""
     return saturate(rsh(sums, cut), S18_MAX)
 
 
@@ -40,8 +40,8 @@ def scale_sums(
 
 
 SHIFT_MIN, SHIFT_MAX = -15, 40
-"""A product of a cut sum that is not zero and a mantissa lies in [2^16, 2^34): left by 15 it fills 32 bits and
-saturates whatever its value, right by 40 it is zero; nothing beyond these shifts can differ."""
+"""Shifts that make a difference: a product of a cut sum that is not zero and a mantissa lies in [2^16, 2^34). Shifted
+left by 15 it fills 32 bits and always saturates; shifted right by 40 it is zero."""
 
 
 def scale_shift(exponent: Int, cut: int, frac_bits: int) -> Int:

@@ -1,4 +1,4 @@
-"""Text and JSON files as every command reads them: byte-order marks and the line ends of all systems are understood."""
+"""Reads text and JSON files for every command: byte-order marks and the line ends of all systems are understood."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lutern.model_ref.file_kinds import refuse_foreign
 from lutern.model_ref.input_files import open_plain, read_plain
 
 MAX_STREAM_BYTES = 1 << 28
-"""Of standard input; a plain file has the bytes that it has."""
+"""Most bytes of standard input; a plain file needs no bound."""
 MAX_UNPACKED_BYTES = 1 << 30
-"""Of an .xz file."""
+"""Most bytes that an .xz file may hold unpacked."""
 MAX_DICTIONARY_BYTES = 1 << 27
-"""What unpacking may need; the largest preset of xz needs 65 MB."""
+"""Most memory that unpacking may take; the largest preset of xz needs 65 MB."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -33,7 +33,10 @@ def _only_zeros(raw: bytes) -> bool:
 
 
 def decode_text(raw: bytes) -> str:
-    """Text of bytes: UTF-8, or what a byte-order mark says, which is dropped; CR and CR LF become newlines."""
+    """Text of bytes in UTF-8, or in the coding of its byte-order mark, which is dropped; CR and CR LF become newlines.
+
+    Raises ``UnicodeDecodeError`` if the bytes are no such text.
+    """
     pairs = len(raw) >= 8 and len(raw) % 2 == 0 and not _only_zeros(raw)
     if pairs and (_only_zeros(raw[::2]) or _only_zeros(raw[1::2])):
         raise UnicodeDecodeError("utf-8", raw, 0, 1, "every second byte is 0, as in UTF-16 without a byte-order mark")
@@ -42,7 +45,7 @@ def decode_text(raw: bytes) -> str:
 
 
 def read_stream(file: IO[bytes], name: str) -> bytes:
-    """Everything that a pipe gives; a device that gives bytes without end is refused."""
+    """All bytes of a pipe; raises ``LuternError`` after ``MAX_STREAM_BYTES``, since a device may never end."""
     raw = file.read(MAX_STREAM_BYTES + 1)
     if len(raw) > MAX_STREAM_BYTES:
         raise LuternError(f"{name} gives more than {MAX_STREAM_BYTES:,} bytes; give a shorter text, or a plain file.")
@@ -50,7 +53,7 @@ def read_stream(file: IO[bytes], name: str) -> bytes:
 
 
 def read_text(path: str | Path) -> str:
-    """A text file, plain or .xz; see ``decode_text``."""
+    """Read a text file, plain or .xz (see ``decode_text``); raises ``LuternError`` if that is not possible."""
     path = Path(path)
     try:
         with open_plain(path, "text file") as file:
@@ -64,7 +67,7 @@ def read_text(path: str | Path) -> str:
 
 
 def _unpacked(packed: bytes, path: Path) -> bytes:
-    """The streams of an .xz file; a small file that would fill the memory is refused."""
+    """The content of an .xz file; a small file that would fill the memory is refused."""
     parts, room = [], MAX_UNPACKED_BYTES
     while packed.strip(b"\0"):
         stream = lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES)
@@ -81,13 +84,16 @@ def _unpacked(packed: bytes, path: Path) -> bytes:
 
 
 def read_json(path: Path, largest: int) -> dict[str, Any]:
-    """The object that a JSON file of at most ``largest`` bytes holds; empty where there is no such file."""
+    """The object in a JSON file of at most ``largest`` bytes; empty if there is no such file.
+
+    Raises ``LuternError`` if the file holds anything else.
+    """
     if not os.path.lexists(path):
         return {}
     refuse_foreign(path, "JSON file of a checkpoint")
     try:
         values = json.loads(decode_text(read_plain(path, largest, "JSON file of a checkpoint")))
-        json.dumps(values, ensure_ascii=False).encode()  # refuses halves of surrogate pairs, which are no characters
+        json.dumps(values, ensure_ascii=False).encode()  # refuses single surrogates, which are no characters
     except OSError as error:
         raise LuternError(f"{path} cannot be read ({error.strerror}); restore the file of the checkpoint.") from error
     except (ValueError, RecursionError) as error:

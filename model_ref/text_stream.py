@@ -1,9 +1,9 @@
-"""Text of a conversation as its tokens come.
+"""Turns a conversation's tokens into text while they arrive.
 
-    tokens ─► runs of bytes, kept until they end ─► DecodeStream ─► what may begin a stop text, kept ─► text to print
+    tokens ─► runs of bytes, held until complete ─► DecodeStream ─► start of a possible stop text, held ─► printed text
 
-What was printed is never changed by a later token: all parts together are the decoding of the whole sequence, up to the
-first stop text.
+A later token never changes what was printed: all parts together are the decoding of the whole sequence, up to the first
+stop text.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from lutern.model_ref.tokenizer import Tokenizer, is_panic
 
 
 class TextStream:
-    """Cumulative decoding without special tokens; an unfinished character is held back."""
+    """Decodes tokens as they arrive, without special tokens; an unfinished character is held back."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._stream: DecodeStream | None = DecodeStream(skip_special_tokens=True)
         self._tokens: list[int] = []
-        self._held: list[int] = []  # bytes are decoded together, so a run of them is given on whole
+        self._held: list[int] = []  # bytes are decoded together, so a run of them is passed on whole
         self._given = ""
 
     def push(self, tokens: Sequence[int]) -> str:
-        """Text that is certain with these tokens."""
+        """The text that these tokens make certain."""
         self._tokens += tokens
         self._held += tokens
         if self._stream is None or not tokens or not self._tokenizer.ends_run(tokens[-1]):
             return ""
         try:
             new = self._stream.step(self._tokenizer.library, self._held) or ""
-        except BaseException as error:  # the decoder changes text that was given: the rest comes at the end
+        except BaseException as error:  # the decoder changes earlier text: ``finish`` gives the rest
             if not isinstance(error, Exception) and not is_panic(error):
                 raise
             self._stream, new = None, ""
@@ -42,7 +42,7 @@ class TextStream:
         return new
 
     def finish(self) -> str:
-        """What is still missing of the decoding of all tokens."""
+        """The rest of the decoding of all tokens."""
         whole = self._tokenizer.text_of(self._tokens)
         new = whole[len(self._given) :]
         self._given += new
@@ -50,9 +50,9 @@ class TextStream:
 
 
 class Writing:
-    """One conversation's text: it ends with a token of ``ends`` or ahead of the first text of ``stops``.
+    """The text of one conversation, which ends with a token of ``ends`` or before the first text of ``stops``.
 
-    The prompt's text is part of it unless ``hidden``; stop texts are looked for behind it.
+    The prompt's text is part of it unless ``hidden``; stop texts are searched for after the prompt.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class Writing:
         self._printed = self._first if hidden else 0
         self.count = 0
         self.ended_by: int | str | None = None
-        """Token or text that ended it."""
+        """The token or stop text that ended the text; None before that."""
 
     @property
     def text(self) -> str:
-        """What was written behind the prompt."""
+        """The text after the prompt."""
         return self._text[self._first :]
 
     def push(self, token: int) -> bool:
-        """Take the next token; whether the text ends with it."""
+        """Take the next token; returns whether the text ends with it."""
         self.count += 1
         if token in self._ends:
             self.ended_by = token
@@ -86,11 +86,11 @@ class Writing:
         return self.ended_by is not None
 
     def take(self) -> str:
-        """What can be printed since the last call."""
+        """The text that can be printed since the last call."""
         return self._print(len(self._text) - self._open())
 
     def finish(self) -> str:
-        """All that is left to print."""
+        """All text that is left to print."""
         if not isinstance(self.ended_by, str):
             self._add(self._stream.finish())
         return self._print(len(self._text))
@@ -106,7 +106,7 @@ class Writing:
             self._text = self._text[:place]
 
     def _open(self) -> int:
-        """Characters at the end that may begin a stop text."""
+        """Number of characters at the end that may begin a stop text."""
         if self.ended_by is not None:
             return 0
         end = self._text[self._first :]

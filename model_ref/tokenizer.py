@@ -2,8 +2,8 @@
 
     text ─► normalizer ─► pre-tokenizer ─► model ─► post-processor (<s> ahead) ─► token numbers ─► decoder ─► text
 
-The demo models read characters: one token a character.  ``character_tokenizer`` writes such a file, so that host
-program, published implementation and Lutern read the same one.
+The demo models read characters: one token a character. ``character_tokenizer`` writes such a file, so that the host
+program, the published implementation and Lutern read the same one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CONTEXT = 16  # characters ahead of one that the normalizer may join with it
 
 
 class Tokenizer:
-    """``encode`` and ``decode`` of one tokenizer; never maps a character to the unknown token.
+    """Encodes and decodes with one tokenizer; never maps a character to the unknown token.
 
     ``conventions``: what the checkpoint's other files say about its text.
     """
@@ -40,11 +40,11 @@ class Tokenizer:
     ) -> None:
         self.library = library
         self.conventions = Conventions() if conventions is None else conventions
-        # Training leaves these in the file; they shape its batches and are no part of a text.
+        # Training leaves padding and truncation in the file: they shape its batches and are no part of a text.
         library.no_padding()
         library.no_truncation()
         if isinstance(library.model, models.BPE) and library.model.dropout is not None:
-            library.model.dropout = None  # leaves out merges at random
+            library.model.dropout = None  # dropout leaves out merges at random
         vocabulary = library.get_vocab(with_added_tokens=True)
         owners: dict[int, str] = {}
         for token, number in vocabulary.items():
@@ -71,11 +71,11 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, text: str, where: str, conventions: Conventions | None = None) -> Tokenizer:
-        """Read the content of a ``tokenizer.json``; ``where`` names it in the sentence that refuses it."""
+        """Read the content of a ``tokenizer.json``; ``where`` names it in the ``LuternError`` that refuses it."""
         return cls(_read_library(text, where), where, conventions)
 
     def limit_to(self, vocab_size: int) -> Tokenizer:
-        """Refuse, from now on, to encode what a model of ``vocab_size`` tokens does not know."""
+        """From now on refuse to encode to tokens that a model of ``vocab_size`` tokens does not know."""
         self._model_size = vocab_size
         return self
 
@@ -84,8 +84,11 @@ class Tokenizer:
         return str(self.library.to_str(pretty=True))
 
     def encode(self, text: str, *, begin: bool = True) -> list[int]:
-        """Token numbers of ``text`` as the published code gives them, post-processor included; without ``begin`` the
-        tokens that it puts ahead are left out.  A character that the tokenizer lacks raises, with its position."""
+        """Token numbers of ``text`` as the published code gives them, with those of the post-processor.
+
+        Without ``begin``, the tokens that the post-processor puts ahead are left out. Raises ``LuternError`` with the
+        position of the first character that the tokenizer lacks.
+        """
         encoding = self._encode(text, True)
         ids = list(encoding.ids)
         if not begin:
@@ -94,8 +97,10 @@ class Tokenizer:
         return ids
 
     def encode_body(self, text: str, start: int = 0) -> list[int]:
-        """Token numbers of ``text[start:]`` without the post-processor's: as they are in the whole text if one of them
-        begins at ``start``, else those of the part alone."""
+        """Token numbers of ``text[start:]``, without those of the post-processor.
+
+        They are the tokens of the whole text if one of these begins at ``start``, else those of the part alone.
+        """
         encoding = self._encode(text, False)
         if not start:
             return list(encoding.ids)
@@ -105,7 +110,7 @@ class Tokenizer:
         return list(encoding.ids[first:])
 
     def encode_documents(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token numbers of each of several texts, without the post-processor's; on all cores at once."""
+        """Token numbers of each text, without those of the post-processor; uses all cores."""
         encodings = self.library.encode_batch(list(texts), add_special_tokens=False)
         lossless = not self._silent and all(self._unknown_id not in encoding.ids for encoding in encodings)
         for encoding, text in zip(encodings, texts, strict=True):
@@ -115,7 +120,7 @@ class Tokenizer:
         return [list(encoding.ids) for encoding in encodings]
 
     def encode_prompt(self, text: str, *, begin: bool = True) -> list[int]:
-        """``encode``, where an empty text is the beginning-of-text token alone; refused where there is none."""
+        """As ``encode``, but an empty text gives the beginning-of-text token; ``LuternError`` if there is none."""
         ids = self.encode(text, begin=begin) if text else []
         if not text and begin:
             bos = self.conventions.bos
@@ -126,14 +131,14 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int], *, special: bool = True) -> str:
-        """Text of token numbers, without special tokens if not ``special``; a number outside the vocabulary raises."""
+        """Text of token numbers, with special tokens if ``special``; raises ``LuternError`` outside the vocabulary."""
         for token in ids:
             if not 0 <= token < self.vocab_size:
                 raise LuternError(f"token {token} is outside the vocabulary of {self.vocab_size} tokens.")
         return str(self.library.decode(list(ids), skip_special_tokens=not special))
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """Text of any token numbers, without special tokens; a number that the tokenizer lacks leaves no text."""
+        """Text of any token numbers, without special tokens; numbers that the tokenizer lacks give no text."""
         shown = [token for token in ids if token not in self._special]
         try:
             return str(self.library.decode(shown, skip_special_tokens=False)) if shown else ""
@@ -143,12 +148,14 @@ class Tokenizer:
             return ""
 
     def ends_run(self, token: int) -> bool:
-        """Whether the bytes ahead of a token are complete: bytes are decoded together, and special tokens and numbers
-        that the tokenizer lacks leave no text."""
+        """Whether the bytes before a token are complete.
+
+        Bytes are decoded together; special tokens and numbers that the tokenizer lacks give no text.
+        """
         return token not in self._bytes and token not in self._special and self.library.id_to_token(token) is not None
 
     def describe(self) -> str:
-        """The text convention in one sentence."""
+        """Describe the text conventions in one sentence."""
         conventions = self.conventions
 
         def named(numbers: Sequence[int]) -> str:
@@ -167,7 +174,7 @@ class Tokenizer:
     def _encode(self, text: str, special: bool) -> tokenizers.Encoding:
         try:
             encoding = self.library.encode(text, add_special_tokens=special)
-        except BaseException as error:  # the library raises bare exceptions, some for characters that have no token
+        except BaseException as error:  # the library raises bare exceptions, for example for characters without a token
             if not isinstance(error, Exception) and not is_panic(error):
                 raise
             reason = reason_of(error)
@@ -189,7 +196,7 @@ class Tokenizer:
         return encoding
 
     def _check_known(self, ids: Sequence[int]) -> None:
-        """Refuse tokens that the model does not know."""
+        """Refuse tokens whose numbers the model does not have."""
         token = max(ids, default=0)
         if self._model_size is not None and token >= self._model_size:
             raise LuternError(
@@ -198,9 +205,9 @@ class Tokenizer:
             )
 
     def _first_lost(self, text: str, encoding: tokenizers.Encoding) -> int | None:
-        """First character that became the unknown token or that the model dropped; None when all are kept.
+        """Position of the first character that became unknown or was dropped by the model; None if all are kept.
 
-        What the normalizer or the pre-tokenizer drops or joins is not lost: the published code reads the same.
+        What the normalizer or the pre-tokenizer drops or joins is not lost: the published code does the same.
         """
         if self._unknown_id is not None and self._unknown_id in encoding.ids:
             for token, (start, end), added in zip(
@@ -212,8 +219,10 @@ class Tokenizer:
         return self._first_dropped(text, encoding) if self._silent else None
 
     def _first_dropped(self, text: str, encoding: tokenizers.Encoding) -> int | None:
-        """First character that a model without an unknown token leaves out, an added token's apart, and a whole word's
-        where the model looks for whole words first."""
+        """Position of the first character that a model without an unknown token leaves out.
+
+        Characters of added tokens do not count, nor those of whole words if the model looks for whole words first.
+        """
         if all(map(self._has_tokens, set(self._normal(text)))):
             return None
         added = bytearray(len(text))
@@ -227,8 +236,7 @@ class Tokenizer:
         return position
 
     def _is_dropped(self, text: str, position: int) -> bool:
-        """Whether the model has no token for what the normalizer makes of a character; also of one that it joins with
-        what is ahead of it."""
+        """Whether the model lacks a token for the normalised form of a character, joined with those before it."""
         start = max(0, position - _CONTEXT)
         before, after = self._normal(text[start:position]), self._normal(text[start : position + 1])
         same = next((place for place, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), None)
@@ -239,13 +247,13 @@ class Tokenizer:
         return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def _has_tokens(self, character: str) -> bool:
-        """Whether the model has tokens for what the pre-tokenizer makes of a character; it may leave nothing."""
+        """Whether the model has tokens for all pieces that the pre-tokenizer makes of a character, if any."""
         pre_tokenizer = self.library.pre_tokenizer
         pieces = [(character, (0, 1))] if pre_tokenizer is None else pre_tokenizer.pre_tokenize_str(character)
         return all(self._has_character(part) for piece, _ in pieces for part in piece)
 
     def _has_character(self, character: str) -> bool:
-        """Whether a byte-pair model has a token of one character, anywhere in a word, or tokens of its bytes."""
+        """Whether a byte-pair model has a token for one character, anywhere in a word, or tokens for its bytes."""
         prefixes = ("", self.library.model.continuing_subword_prefix or "")
         suffixes = ("", self.library.model.end_of_word_suffix or "")
         forms = (prefix + character + suffix for prefix in prefixes for suffix in suffixes)
@@ -268,12 +276,12 @@ def _read_library(text: str, where: str) -> tokenizers.Tokenizer:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether the library met a defect of its own: decoders such as Strip end so on an empty text."""
+    """Whether the library panicked because of a defect of its own: decoders such as Strip do so on an empty text."""
     return type(error).__name__ == "PanicException"
 
 
 def _unknown_token(library: tokenizers.Tokenizer) -> str | None:
-    """Text of the unknown token; a Unigram model has its number, which only the file shows."""
+    """Text of the unknown token; a Unigram model has only its number, which only the file shows."""
     if isinstance(library.model, models.Unigram):
         number = json.loads(library.to_str())["model"].get("unk_id")
         return None if number is None else str(library.id_to_token(number))
@@ -281,7 +289,7 @@ def _unknown_token(library: tokenizers.Tokenizer) -> str | None:
 
 
 def _decodes_bytes(library: tokenizers.Tokenizer) -> bool:
-    """Whether the decoder makes bytes of tokens such as <0x41>."""
+    """Whether the decoder turns tokens such as <0x41> into bytes."""
     try:
         return "A" in library.decoder.decode(["<0x41>"]) and "x41" not in library.decoder.decode(["<0x41>"])
     except Exception:  # the library raises bare exceptions
@@ -289,7 +297,10 @@ def _decodes_bytes(library: tokenizers.Tokenizer) -> bool:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read ``tokenizer.json`` of a checkpoint folder, and the files that say how its text begins and ends."""
+    """Read ``tokenizer.json`` of a checkpoint folder, and the files that say how its text begins and ends.
+
+    Raises ``LuternError`` if there is no tokenizer or one of the files cannot be read.
+    """
     path = Path(folder) / TOKENIZER_FILE
     require_plain(path, "tokenizer")
     if not path.is_file():
@@ -303,10 +314,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def character_tokenizer(characters: Sequence[str]) -> tokenizers.Tokenizer:
-    """A tokenizer of one token a character, numbered in the order given; without capitals it reads them as small.
+    """A tokenizer with one token a character, numbered in the given order; without capitals, it lower-cases the text.
 
-    A byte-pair model without merges splits into characters and has no unknown token: characters outside the vocabulary
-    are left out of the encoding, which ``Tokenizer.encode`` finds by the offsets.
+    A byte-pair model without merges splits into characters and has no unknown token: it leaves out characters outside
+    the vocabulary, which ``Tokenizer.encode`` finds by the offsets.
     """
     vocabulary = {character: token for token, character in enumerate(characters)}
     library = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

@@ -1,10 +1,10 @@
-"""Which files of a checkpoint folder hold its weights, and what a folder is that holds none.
+"""Finds the files of a checkpoint folder that hold its weights, or says what is there if none does.
 
-    DIR ─┬─ model.safetensors             read, also where an index of shards is beside it
+    DIR ─┬─ model.safetensors             read, even if there is an index of shards
          ├─ model.safetensors.index.json  names the file of each tensor
-         └─ neither                       what is there instead, in one sentence
+         └─ neither                       one sentence says what is there instead
 
-The rule for both is that of the transformers library: the single file is read.
+If both are there, the single file is read, as the transformers library does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
 MAX_INDEX_BYTES = 1 << 22  # 256 layers need 0.4 MB
 IMAGE_KEY = "lutern"
-"""Key of the metadata of an image (firmware/image_format.py), which is a safetensors file too."""
+"""Metadata key of an image (firmware/image_format.py), which is a safetensors file too."""
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _READABLE = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -46,10 +46,10 @@ _PART_OF_A_CHECKPOINT = re.compile(
 
 @dataclass(frozen=True)
 class Weights:
-    """Where each tensor of a model is stored: its file and its name there.
+    """The place of each tensor of a model: its file and its name there.
 
-    ``files`` are the files that were opened. ``notes`` say what is not as the reader of a published checkpoint
-    expects, ``assumed`` what was left out.
+    ``files`` are the files that were opened. ``notes`` say where they differ from what the published reader expects,
+    ``assumed`` what was left out.
     """
 
     places: dict[str, tuple[Container, str]]
@@ -59,7 +59,10 @@ class Weights:
 
 
 def find_weights(folder: Path, config: ModelConfig) -> Weights:
-    """Open the weights of a folder. The values of tensors are not read."""
+    """Open the weight files of a folder and check them; values of tensors are not read.
+
+    Raises ``LuternError`` if a tensor is missing, is not the model's, or has another type or shape.
+    """
     refuse_adapter(folder)
     single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
     for path, what in ((single, "safetensors file"), (index, "index of shards")):
@@ -101,7 +104,7 @@ def refuse_adapter(folder: Path) -> None:
 
 
 def _single(path: Path, config: ModelConfig) -> Weights:
-    """The weights of one file."""
+    """The weights of a single file."""
     file = open_container(path)
     naming = find_names(file.entries, config.tensor_shapes, config.num_hidden_layers, str(path))
     for name, shape in config.tensor_shapes.items():
@@ -160,7 +163,7 @@ def _shards(folder: Path, config: ModelConfig) -> Weights:
 
 
 def _check_tensor(name: str, shape: tuple[int, ...], file: Container, stored: str) -> None:
-    """Refuse a tensor of another shape than the config's, or of a type that is not read."""
+    """Refuse a tensor whose shape is not the config's, or whose type Lutern does not read."""
     entry = file.entries[stored]
     if entry.shape != shape:
         raise LuternError(
@@ -175,7 +178,7 @@ def _check_tensor(name: str, shape: tuple[int, ...], file: Container, stored: st
 
 
 def weight_map(path: Path) -> dict[str, Any]:
-    """The index's table: tensor to file name."""
+    """The index's table of file names by tensor; raises ``LuternError`` if the file is no such index."""
     try:
         values = read_json(path, MAX_INDEX_BYTES, "index of shards")
     except OSError as error:
@@ -189,7 +192,7 @@ def weight_map(path: Path) -> dict[str, Any]:
 
 
 def _names_in(index: Path) -> set[Any]:
-    """Files that an index names; none where it cannot be read, because it is not used then."""
+    """Files that an index names; empty if it cannot be read, because it is not used in that case."""
     try:
         return {place for place in weight_map(index).values() if isinstance(place, str)}
     except LuternError:
@@ -197,7 +200,7 @@ def _names_in(index: Path) -> set[Any]:
 
 
 def no_weights(folder: Path) -> str:
-    """Why a folder has no weights that can be read: what is there instead."""
+    """The sentence that says why a folder has no weights that can be read, and what is there instead."""
     names = sorted(item.name for item in folder.iterdir())
     files = [name for name in names if (folder / name).is_file()]
     inner = _inner_folder(folder, names)
@@ -235,7 +238,7 @@ def no_weights(folder: Path) -> str:
 
 
 def _inner_folder(folder: Path, names: list[str]) -> tuple[Path, str] | None:
-    """The folder inside that holds the model, and what it is."""
+    """The folder inside that holds the model, and what that folder is."""
     folders = [name for name in names if (folder / name).is_dir()]
     steps = sorted((int(match[1]), name) for name in folders if (match := _TRAINER_FOLDER.fullmatch(name)))
     if steps:
@@ -250,7 +253,7 @@ def _inner_folder(folder: Path, names: list[str]) -> tuple[Path, str] | None:
 
 
 def not_a_folder(name: str) -> str | None:
-    """What a name is that is no folder: a file of a checkpoint, or a name of the hub; None for anything else."""
+    """The sentence for a name that is no folder but a file of a checkpoint or a name of the hub; None for others."""
     path = Path(name)
     if path.exists():
         refuse_foreign(path, "checkpoint folder")
@@ -268,7 +271,7 @@ def not_a_folder(name: str) -> str | None:
 
 
 def file_for_folder(path: Path) -> str | None:
-    """The sentence for a file of a checkpoint that is given in place of its folder; None for another file."""
+    """The sentence for a file of a checkpoint that was given instead of its folder; None for another file."""
     if not _PART_OF_A_CHECKPOINT.fullmatch(path.name):
         return None
     if path.suffix == ".safetensors" and IMAGE_KEY in open_container(path).metadata:

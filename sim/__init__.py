@@ -1,1 +1,1 @@
-"""Is it right: cocotb benches, models of buses and memories, the simulated board."""
+"""Checks the gateware: cocotb benches, models of buses and memories, the simulated board."""

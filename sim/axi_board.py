@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-# The simulation may be in the cache: then AxiTop is asked for its ports alone.
+# If the simulation is in the cache, AxiTop is made only to ask for its ports.
 """The simulated board of a machine in a system with a processor: AXI4-Lite control, memory models at its AXI4 masters.
 
 AxiLink ─► peek, poke ─► s_axi_* ─► AxiTop ─► m_axi0_* ... ─► AxiMemory (axi_memory.h)
@@ -21,9 +21,9 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.port_memory import WordCounts, WordTiming
 
 SPACING = 1 << 34
-"""Between the bases of two ports, unless others are given."""
+"""Distance of the bases of two ports, unless others are given."""
 POLL_CYCLES = 2000
-"""Cycles that pass between two looks at the status."""
+"""Cycles between two readings of the status."""
 REGISTER_ERRORS = {2: "SLVERR", 3: "DECERR", 4: "no answer"}
 RULES = (
     "VALID fell or a payload changed before READY",
@@ -37,7 +37,7 @@ RULES = (
 
 
 class _Bus:
-    """Registers of a simulated board, each access a transaction."""
+    """The registers of a simulated board; each access is a transaction on its bus."""
 
     def __init__(self, board: AxiBoard) -> None:
         self._board = board
@@ -56,9 +56,9 @@ class _Bus:
 
 
 class AxiBoard(SimulatedBoard):
-    """A simulated board with ``AxiTop``; a ``Link`` as others.
+    """A simulated board with ``AxiTop``; it is a ``Link`` like other boards.
 
-    ``bases``: bus addresses at which the words of each port begin.
+    ``bases``: the bus addresses at which the words of each port begin.
     """
 
     def __init__(
@@ -69,32 +69,32 @@ class AxiBoard(SimulatedBoard):
         super().__init__(AxiTop(config), word_timing=timing, **others)
 
     def reset(self, cycles: int = 2) -> None:
-        """Pull the reset pin; then the bases are set again."""
+        """Pull the reset pin, then set the bases again."""
         super().reset(cycles)
         numbers = np.array(self._bases, np.uint64)
         self._library.lutern_axi_bases(self._board, numbers.ctypes.data)
         self._link = AxiLink(_Bus(self), self._bases)
 
     def write(self, data: bytes) -> None:
-        """See ``Link``."""
+        """See ``Link.write``."""
         self._link.write(data)
 
     def read(self, limit: int, timeout_s: float) -> bytes:
-        """See ``Link``."""
+        """See ``Link.read``."""
         return self._link.read(limit, timeout_s)
 
     def pass_cycles(self, cycles: int) -> None:
-        """Let cycles pass."""
+        """Simulate this number of cycles."""
         self.run(cycles)
 
     def register_read(self, offset: int) -> int:
-        """A read of the AXI4-Lite slave."""
+        """Read a register of the AXI4-Lite slave."""
         answer = int(self._library.lutern_register_read(self._board, offset))
         self._require(answer, f"a read of register {offset:#x}")
         return answer & 0xFFFFFFFF
 
     def register_write(self, offset: int, value: int) -> None:
-        """A write of the AXI4-Lite slave."""
+        """Write a register of the AXI4-Lite slave."""
         answer = int(self._library.lutern_register_write(self._board, offset, value))
         self._require(answer, f"a write of {value:#x} to register {offset:#x}")
 
@@ -104,11 +104,11 @@ class AxiBoard(SimulatedBoard):
 
     @property
     def bus_errors(self) -> int:
-        """See ``AxiLink``."""
+        """See ``AxiLink.bus_errors``."""
         return self._link.bus_errors
 
     def port_counts(self, index: int) -> WordCounts:
-        """Cycles of a port by cause, since the timing was set."""
+        """Cycles of a port by cause since its timing was set."""
         return WordCounts(*self._library.lutern_axi_counts(self._board, index)[: len(fields(WordCounts))])
 
     def _check_memory(self) -> None:

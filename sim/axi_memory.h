@@ -1,11 +1,12 @@
-// Memories at the AXI4 masters of a machine (hw/memory/axi.py): each port has a DRAM channel, or a part of one.
+// Memories at the AXI4 masters of a machine (hw/memory/axi.py): each port has a DRAM channel, or a share of one.
 //
-//    AR ─► bursts ─► R beats, in order      unless: a burst is younger than its latency, the channel refreshes, or a draw
-//    AW, W ─► writes ─► B, in order         says no
+//    AR ─► bursts ─► R beats, in order      unless: a burst is younger than its latency, the channel refreshes, or a
+//    AW, W ─► writes ─► B, in order         random pause holds it back
 //
-// A cycle is: offer() gives what the slave shows, a function of its state alone; accept() takes what was offered. Every
-// cycle of a port is counted under one cause (WordCause). What a slave may rely on is checked (AxiError).
-// Word w of the machine has its bytes from k * kBytes on at base + kBytes * w of port k; all words lie in one array.
+// In a cycle offer() gives what the slave shows, which depends only on its state; accept() takes what was offered.
+// Every cycle of a port is counted under one cause (WordCause). What a slave may rely on is checked (AxiError). Port k
+// holds kBytes bytes of word w of the machine, from byte k * kBytes on, at base + kBytes * w; all words are in one
+// array.
 
 #include <cstdint>
 #include <cstdlib>
@@ -17,13 +18,13 @@ enum AxiError : uint32_t {
     kAxiBoundary = 2,    // a burst crosses 4 KiB
     kAxiBurst = 4,       // no INCR burst of whole beats, or longer than 16
     kAxiAddress = 8,     // not aligned to a beat, below the base, or beyond the words
-    kAxiId = 16,         // another ID than 0
+    kAxiId = 16,         // an ID is not 0
     kAxiStrobes = 32,    // a write that is not one whole beat
     kAxiNotReady = 64,   // RREADY or BREADY was 0
 };
 
 template <size_t kBytes>
-struct AxiAddress {  // of AR and AW, as the master shows it
+struct AxiAddress {  // AR or AW, as the master shows it
     bool valid = false;
     uint64_t address = 0;
     uint32_t id = 0, length = 0, size = 0, burst = 0;
@@ -34,7 +35,7 @@ struct AxiAddress {  // of AR and AW, as the master shows it
 };
 
 template <size_t kBytes>
-struct AxiData {  // of W
+struct AxiData {  // W, as the master shows it
     bool valid = false, last = false, whole = false;
     uint8_t bytes[kBytes] = {};
     bool operator!=(const AxiData& other) const {
@@ -43,7 +44,7 @@ struct AxiData {  // of W
     }
 };
 
-// A queue without allocation.
+// A queue that does not allocate memory.
 template <typename T, unsigned kDepth>
 struct Ring {
     T items[kDepth];
@@ -59,7 +60,7 @@ struct Ring {
 template <size_t kPorts, size_t kBytes, uint64_t kWords>
 struct AxiMemory {
     static constexpr uint64_t kNever = ~0ull;
-    static constexpr unsigned kBursts = 32;  // that wait at a port
+    static constexpr unsigned kBursts = 32;  // most bursts that wait at a port
     static constexpr uint32_t kSlverr = 2;
 
     struct Burst {
@@ -75,7 +76,7 @@ struct AxiMemory {
         uint64_t base = 0, now = 0, given = 0;
         Ring<Burst, kBursts> reads, addresses, answers;
         Ring<AxiData<kBytes>, kBursts> data;
-        AxiAddress<kBytes> held_ar, held_aw;  // what was shown and not taken
+        AxiAddress<kBytes> held_ar, held_aw;  // what was shown but not accepted
         AxiData<kBytes> held_w;
         Shown shown;
         Random random;
@@ -120,7 +121,7 @@ struct AxiMemory {
         for (size_t k = 0; k < kPorts; ++k) ports[k].base = bases[k];
     }
 
-    // Channels refresh one after the other.
+    // Channels refresh one after another.
     bool refreshes(size_t k) const {
         if (timing.refresh_interval == 0) return false;
         const uint64_t phase = k * timing.refresh_interval / kPorts;
@@ -139,7 +140,7 @@ struct AxiMemory {
         return shown;
     }
 
-    // The oldest write reaches the memory, and is answered a latency later.
+    // The oldest write reaches the memory, and is answered one latency later.
     void write(size_t k) {
         Port& port = ports[k];
         Shown& shown = port.shown;
@@ -183,7 +184,7 @@ struct AxiMemory {
         error |= what;
     }
 
-    // What the master shows at the clock's edge; `rready`, `bready` are always 1 of this one.
+    // What the master shows at the clock's edge; this master's `rready` and `bready` are always 1.
     void accept(size_t k, const AxiAddress<kBytes>& ar, const AxiAddress<kBytes>& aw, const AxiData<kBytes>& w, bool rready,
                 bool bready) {
         Port& port = ports[k];

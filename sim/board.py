@@ -1,12 +1,12 @@
 # amaranth: UnusedElaboratable=no
-# The simulation of a component may be in the cache: then it is asked for its ports alone.
-"""The simulated board: the compiled top level behind the same `Link` as a serial port.
+# If the simulation is in the cache, its component is made only to ask for its ports.
+"""The simulated board: the compiled top level with the same `Link` as a serial port.
 
     Client ─► SimulatedBoard.write ─► rx queue ─► gateware ─► tx queue ─► SimulatedBoard.read ─► Client
                                                      └─► taps ─► board.taps("codes")
 
-Time passes only inside `read`. A second of a reader's patience is `cycles_per_second` cycles, so that what happens does
-not depend on how fast this computer simulates.
+Time passes only inside `read`. A second that a reader is willing to wait is `cycles_per_second` cycles, so the outcome
+does not depend on how fast this computer simulates.
 """
 
 import ctypes
@@ -33,13 +33,13 @@ from lutern.sim.dram import DramTop
 from lutern.sim.port_memory import WordCounts, WordTiming
 from lutern.sim.verilate import Memory, list_taps, memory_of, verilate
 
-_BLOCK_WORDS = 1 << 12  # of a memory, that are kept in a file together
-_SLICE_CYCLES = 500_000  # one call into the library: Ctrl-C is seen between two of them
+_BLOCK_WORDS = 1 << 12  # words of a memory that are saved together
+_SLICE_CYCLES = 500_000  # cycles of one call into the library: Ctrl-C acts between two calls
 
 
 @dataclass(frozen=True)
 class TapLog:
-    """What a tap recorded: `cycles` [n] and `payloads` [n, bytes], little endian."""
+    """What a tap recorded: `cycles` [n] and `payloads` [n, bytes] in little-endian order."""
 
     cycles: NDArray[np.uint64]
     payloads: NDArray[np.uint8]
@@ -50,7 +50,7 @@ class TapLog:
         return len(self.cycles)
 
     def integers(self) -> NDArray[Any]:
-        """The payloads as numbers: int64 up to 63 bits (64 if signed), Python integers beyond."""
+        """The payloads as numbers: int64 up to 63 bits (64 if signed), Python integers for more."""
         if self.bits + (not self.is_signed) > 64:
             return np.array([self._integer(row.tobytes()) for row in self.payloads], dtype=object)
         padded = np.zeros((len(self), 8), np.uint8)
@@ -59,7 +59,7 @@ class TapLog:
         return values << (64 - self.bits) >> (64 - self.bits) if self.is_signed else values
 
     def lanes(self, bits: int, is_signed: bool = True) -> NDArray[np.int64]:
-        """A flat vector's equal parts of `bits` each, lowest first: [n, parts]."""
+        """The payloads as flat vectors of parts of `bits` bits each, lowest first: int64 [n, parts]."""
         parts = self.bits // bits
         columns = np.unpackbits(self.payloads, axis=1, bitorder="little")[:, : parts * bits].reshape(-1, parts, bits)
         weights = np.left_shift(np.int64(1), np.arange(bits, dtype=np.int64))
@@ -120,11 +120,18 @@ def _load(path: str) -> ctypes.CDLL:
 class SimulatedBoard:
     """The gateware of `component` (byte streams rx and tx, taps) as a link.
 
-    Parameters: `pause_share` makes both streams pause in that share of all cycles, seeded by `seed`; `library` is the
-    simulation to use instead of `component`'s own, as of its netlist; `memory_clock` of a memory beside the machine:
-    its cycles, in so many of the machine's (one in one; DDR3: as the machine's description says); `word_timing` of the
-    memory at the port `words`, by default that of a DRAM at the machine's clock. A broken rule of the memory raises
-    AssertionError.
+    Parameters
+    ----------
+    component: what to simulate; it may bring its memory along.
+    pause_share: share of all cycles in which each of both streams pauses, seeded by `seed`.
+    cycles_per_second: cycles that count as a second of a reader's time limit.
+    library: the simulation to use instead of `component`'s own, for example that of its netlist.
+    memory_clock: cycles of the memory's clock, and cycles of the machine in the same time. Default: one and one, and
+    for
+        DDR3 as in the machine's description.
+    word_timing: of the memory at the port `words`; default: that of a DRAM at the machine's clock.
+
+    A call raises AssertionError if the machine has broken a rule of its memory.
     """
 
     def __init__(
@@ -164,7 +171,7 @@ class SimulatedBoard:
         self._library.lutern_write(self._board, data, len(data))
 
     def read(self, limit: int, timeout_s: float) -> bytes:
-        """Simulate until a frame has come or `timeout_s` seconds' worth of cycles have passed."""
+        """Simulate until a frame has arrived, or until `timeout_s` seconds' worth of cycles have passed."""
         budget = round(timeout_s * self.cycles_per_second)
         waiting = self.run(0)
         while not waiting and budget > 0:
@@ -178,7 +185,7 @@ class SimulatedBoard:
         return buffer.raw[:count]
 
     def run(self, cycles: int) -> int:
-        """Let up to `cycles` cycles pass, fewer if a frame leaves; the number of bytes that wait to be read."""
+        """Simulate up to `cycles` cycles, fewer if a frame leaves; returns the number of bytes that can be read."""
         self._require_open()
         waiting = int(self._library.lutern_run(self._board, cycles))
         if self._memory is not None:
@@ -186,7 +193,7 @@ class SimulatedBoard:
         return waiting
 
     def _check_memory(self) -> None:
-        """Refuse to go on when the machine broke a rule of its memory."""
+        """Raise AssertionError if the machine has broken a rule of its memory."""
         if self.memory.blocks:
             return
         if self.memory.is_port:
@@ -201,12 +208,12 @@ class SimulatedBoard:
             )
 
     def poke(self, address: int, words: NDArray[np.uint8]) -> None:
-        """The back door of the machine's memory: words [count, word_bytes] straight into it."""
+        """Write words [count, word_bytes] directly into the machine's memory, by its back door."""
         data = np.ascontiguousarray(words)
         self._reach(self._library.lutern_memory_write, address, data)
 
     def peek(self, address: int, count: int) -> NDArray[np.uint8]:
-        """Words [count, word_bytes] of the machine's memory, as they are in it."""
+        """Words [count, word_bytes] of the machine's memory, read by its back door."""
         data = np.zeros((count, self.memory.word_bytes), np.uint8)
         self._reach(self._library.lutern_memory_read, address, data)
         return data
@@ -222,12 +229,12 @@ class SimulatedBoard:
 
     @property
     def has_back_door(self) -> bool:
-        """Whether `poke` and `peek` reach the words."""
+        """Whether `poke` and `peek` can reach the words."""
         return self._memory is not None
 
     @property
     def memory(self) -> Memory:
-        """The memory that `poke` and `peek` reach."""
+        """The memory that `poke` and `peek` reach; raises LuternError if there is none."""
         if self._memory is None:
             raise LuternError(
                 "This machine's words are with the host, or share block RAM with its state, and cannot be reached; "
@@ -236,11 +243,11 @@ class SimulatedBoard:
         return self._memory
 
     def set_word_timing(self, timing: WordTiming) -> None:
-        """How the memory at the port `words` answers from now on; counts begin at 0."""
+        """Set how the memory at the port `words` answers from now on; counts restart at 0."""
         self._library.lutern_word_timing(self._board, timing.numbers())
 
     def set_wires(self, wires: int) -> None:
-        """What is between the chip and its DDR3 from now on: a value of ``ddr3_pins.wires_layout``."""
+        """Set what is between the chip and its DDR3 from now on: a value of ``ddr3_pins.wires_layout``."""
         self._library.lutern_wires(self._board, wires)
 
     def word_counts(self) -> WordCounts:
@@ -248,27 +255,27 @@ class SimulatedBoard:
         return WordCounts(*self._library.lutern_word_counts(self._board)[: len(fields(WordCounts))])
 
     def upset_register(self, bit: int) -> None:
-        """A cycle passes, and a bit of a register changes in it; for a library with upsets, see ``upsets.py``."""
+        """Simulate one cycle in which a bit of a register changes; for a library with upsets, see ``upsets.py``."""
         self._library.lutern_upset_register(self._board, bit)
 
     def upset_memory(self, memory: int, address: int, mask: int) -> None:
-        """The same of the bits of ``mask`` in a word of a memory of the chip."""
+        """Simulate one cycle in which the bits of ``mask`` change in a word of a memory of the chip."""
         raw = mask.to_bytes(-(-mask.bit_length() // 8), "little")
         self._library.lutern_upset_memory(self._board, memory, address, raw, len(raw))
 
     def reset(self, cycles: int = 2) -> None:
-        """Pull the reset pin. Bytes under way in either direction are lost."""
+        """Pull the reset pin. Bytes in flight in either direction are lost."""
         self._library.lutern_reset(self._board, cycles)
 
     def pause(self, share: float, seed: int) -> None:
-        """From now on pause both streams in that share of all cycles."""
+        """From now on pause both streams in a share of all cycles."""
         self._library.lutern_pause(self._board, seed, round(65536 * share), round(65536 * share))
 
     def save(self, path: Path, **others: NDArray[Any]) -> None:
-        """Write the state of chip and memory to a file, for `restore`: all but what the taps have recorded.
+        """Write the state of chip and memory to a file for `restore`: everything except what the taps have recorded.
 
-        `others` are arrays of the caller's, which are kept with it. Raises LuternError where the file cannot be
-        written, and for a library that is not savable (`verilate`).
+        `others` are arrays of the caller, which are stored with it. Raises LuternError if the file cannot be written,
+        and for a library that is not savable (`verilate`).
         """
         if not hasattr(self._library, "lutern_save"):
             raise LuternError(
@@ -287,7 +294,7 @@ class SimulatedBoard:
             np.savez(file, **{**arrays, **others})
 
     def restore(self, path: Path) -> dict[str, NDArray[Any]]:
-        """Go on from a state that a board of the same library saved; what was kept with it.
+        """Continue from a state that a board with the same library saved; returns the arrays that were stored with it.
 
         Raises LuternError for a file that is damaged or of another simulation; then nothing has changed.
         """
@@ -313,11 +320,11 @@ class SimulatedBoard:
 
     @property
     def _has_words(self) -> bool:
-        """Words are kept beside the chip: those of a part are a state of its model."""
+        """Whether words must be saved: those of a part are in its model, whose state is saved with the chip's."""
         return self._memory is not None and self._memory.is_port
 
     def _blocks(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """(place, words) of the blocks of memory that are not zero."""
+        """Yield (place, words) of the blocks of memory that are not zero."""
         for place in range(0, self.memory.words, _BLOCK_WORDS):
             words = self.peek(place, min(_BLOCK_WORDS, self.memory.words - place))
             if words.any():
@@ -325,7 +332,7 @@ class SimulatedBoard:
 
     @functools.cached_property
     def _key(self) -> NDArray[np.uint8]:
-        """Says which simulation a state is of."""
+        """Identifies the simulation that a state belongs to."""
         return np.frombuffer(hashlib.sha256(self._path.read_bytes()).digest(), np.uint8)
 
     @property
@@ -338,12 +345,12 @@ class SimulatedBoard:
         return list(self._taps)
 
     def record(self, *names: str, on: bool = True) -> None:
-        """Begin (or end) to record these taps, all of them if none is named."""
+        """Begin (or end) recording these taps; all of them if none is named."""
         for name in names or self._taps:
             self._library.lutern_record(self._board, self._index(name), on)
 
     def taps(self, name: str, *, clear: bool = False) -> TapLog:
-        """What the tap recorded so far; `clear` forgets it after that."""
+        """What the tap has recorded so far; `clear` drops it afterwards."""
         index, tap = self._index(name), self._taps[name][1]
         count = self._library.lutern_tap_count(self._board, index)
         cycles = np.zeros(count, np.uint64)
@@ -382,7 +389,7 @@ class SimulatedBoard:
 
 
 def simulated(config: HwConfig, divisor: int | None = None) -> wiring.Component:
-    """All that a board of this machine needs besides pins and clocks, behind bytes or behind a serial line."""
+    """Everything that a board of this machine needs except pins and clocks; with ``divisor``, with a serial line."""
     if config.memory in ("sdram", "ddr3"):
         return DramTop(config, divisor)
     return Top(config) if divisor is None else SerialTop(config, divisor)

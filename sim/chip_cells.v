@@ -1,7 +1,7 @@
 // Cells around a chip of ECP5, as far as a simulation needs them: pads, a PLL whose outputs are its input, clock gates.
 //
-// The PLL is locked from the end of the simulated board's reset on: its clocks begin then. A pad is a TRELLIS_IO of one
-// direction: Verilator does not bear Yosys' model, whose pin has both.
+// The PLL is locked from the end of the simulated board's reset on; its clocks begin then. A pad is a TRELLIS_IO of one
+// direction, because Verilator rejects Yosys' model, whose pin has both.
 
 module TRELLIS_IO_INPUT(input B, output O);
     assign O = B;

@@ -1,9 +1,9 @@
-"""A model of the chip's end of the link in Python, and of a line that damages what passes: a session takes 1 ms.
+"""A model in Python of the chip's end of the link, and of a line that damages traffic: a session takes 1 ms.
 
     Client ─► FaultyLine.write ─► ModelChip ─► answers ─► FaultyLine.read ─► Client
 
-``ModelChip`` answers as ``hw/link`` does, with ``sim.loopback``'s tokens and logits. No time passes: a read that finds
-nothing returns at once, and counts as the seconds that the reader would have waited.
+``ModelChip`` answers as ``hw/link`` does, with the tokens and logits of ``sim.loopback``. No time passes: a read that
+finds nothing returns at once, and counts as the seconds that the reader would have waited.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from lutern.hw.protocol import (
 from lutern.sim.loopback import model_logits, model_tokens
 
 DROPPED_BYTES = 4
-"""Last field of INFO."""
+"""Bytes of the last field of INFO."""
 
 
 @cache
 def _info_of(config: HwConfig) -> bytes:
-    """INFO without its last field: thousands of chips have the same."""
+    """INFO without its last field, cached because thousands of chips have the same."""
     return capability(config)[:-DROPPED_BYTES]
 
 
 class Refusal(Exception):
-    """The chip answers with an ErrorCode."""
+    """The chip refuses a command with an ErrorCode."""
 
 
 class ModelChip:
     """A chip with a memory and a decoder.
 
-    ``written``: bytes of all WRITEs; ``tokens``: of all runs, which shows a RUN that was executed twice; ``hangs``: a
-    RUN does not end. Members of a Link: `write`, `read`.
+    ``written``: bytes of all WRITEs. ``tokens``: the tokens of all runs, which show a RUN that was executed twice.
+    ``hangs``: a RUN does not end. Members of a Link: `write`, `read`.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -62,9 +62,9 @@ class ModelChip:
         self.written = 0
         self.tokens: list[int] = []
         self.hangs = False
-        self._vocab = 0  # of the model that is set up
+        self._vocab = 0  # vocabulary of the model that is set up
         self._last_run: tuple[int, bytes] | None = None
-        self._stored: bytes | None = None  # the answer of the last RUN, until another command comes
+        self._stored: bytes | None = None  # the answer to the last RUN, until another command arrives
         self._is_busy = False
         self._token_count = 0
         self._info = _info_of(config)
@@ -147,15 +147,15 @@ class ModelChip:
 
 
 class LineCut(Exception):
-    """The host was killed: ``FaultyLine.cut_after`` frames were sent."""
+    """The host was killed after ``FaultyLine.cut_after`` frames."""
 
 
 class FaultyLine:
-    """A line with ``rate`` faults a byte either way, seeded: flipped bits, bytes lost, doubled, inserted, exchanged.
+    """A line with ``rate`` faults a byte in each direction: flipped bits; lost, doubled, inserted and swapped bytes.
 
-    Parameters: ``dies_after`` bytes nothing passes any more; ``cut_after`` frames are written, and ``cut_bytes`` of the
-    next one, then ``LineCut`` is raised. Members: ``byte_count`` on the line to the chip and ``fault_count``;
-    ``frames`` written and ``seconds`` waited since a byte was read.
+    Parameters: after ``dies_after`` bytes nothing passes any more. After ``cut_after`` frames and ``cut_bytes`` of the
+    next one, ``LineCut`` is raised. ``seed`` seeds the faults. Members: ``byte_count`` on the line to the chip,
+    ``fault_count``, ``frames`` written, and ``seconds`` waited since a byte was read.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class FaultyLine:
 
     @property
     def is_dead(self) -> bool:
-        """Whether nothing passes any more."""
+        """Whether the line has died."""
         return self.dies_after is not None and self.byte_count > self.dies_after
 
     def write(self, data: bytes) -> None:
@@ -214,7 +214,7 @@ class FaultyLine:
             left += 1 + self._gap()
         self._left[to_chip] = left - len(data)
         self.fault_count += len(places)
-        for place in reversed(places):  # so that the places ahead stay what they are
+        for place in reversed(places):  # from the end, so that the earlier places stay valid
             self._draw.choice(FAULTS)(line, place, self._draw)
         return bytes(line)
 

@@ -1,10 +1,10 @@
-"""An Amaranth component, as RTLIL, as Verilog, and as a list of its ports.
+"""Converts an Amaranth component to RTLIL and Verilog, and lists its ports.
 
     component ──elaborate──► RTLIL ──yosys──► Verilog   0.3 s, and 5 s the first time ever (WebAssembly)
-                               └────► digest            what a build cache is keyed by: no need to run yosys to look
+                               └────► digest            the key of a build cache: a look-up need not run yosys
 
-Ports of streams are named as Amaranth names them: port `i` becomes `i__valid`, `i__ready`, `i__payload`, and a payload
-with a layout stays one flat vector in the layout's bit order. `clk` and `rst` of domain `sync` are added by Amaranth.
+Ports of streams have Amaranth's names: port `i` becomes `i__valid`, `i__ready` and `i__payload`. A payload with a
+layout is one flat vector in the layout's bit order. Amaranth adds `clk` and `rst` of the domain `sync`.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ from lutern.sim.tools import environment
 _INTERNAL = " ".join(
     f"-remove {name}" for name in ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
 )
-"""Attributes that say nothing of the circuit."""
+"""Options that remove attributes which do not describe the circuit."""
 
 
 @dataclass(frozen=True)
 class Port:
-    """One flat port of a component, as Verilog sees it."""
+    """One flat port of a component, as it is in Verilog."""
 
     name: str
     bits: int
@@ -50,21 +50,24 @@ def list_ports(component: wiring.Component) -> list[Port]:
 
 
 def domain_ports(rtlil_text: str) -> list[str]:
-    """Clock and reset of the domain `memory`, where a component has one beside `sync`."""
+    """Names of clock and reset of the domain `memory`, if the component has it in addition to `sync`."""
     ports = rtlil_text.partition("module \\top\n")[2].partition("\nend\n")[0]
     return [name for name in ("memory_clk", "memory_rst") if f"\\{name}\n" in ports]
 
 
 def convert_rtlil(component: wiring.Component, name: str = "top") -> str:
-    """RTLIL without source positions (moving a line rebuilds nothing) and without memories' zeros (see --x-initial)."""
+    """RTLIL without source positions, so that moving a line rebuilds nothing, and without zeros of memories.
+
+    Memories start with zeros by Verilator's option --x-initial.
+    """
     return without_zero_memories(rtlil.convert(component, name=name, emit_src=False))
 
 
 def convert_verilog(rtlil_text: str) -> str:
-    """Verilog of what `convert_rtlil` gave, through the yosys that Amaranth finds.
+    """Verilog of the result of `convert_rtlil`, through the yosys that Amaranth finds; raises LuternError if it fails.
 
-    As `amaranth.back.verilog` does it, but without the optimisation after `proc`: that takes words under a constant
-    mask apart, bit by bit, and Verilator computes each bit alone: six times the instructions for the sampler.
+    It does what `amaranth.back.verilog` does, but without the optimisation after `proc`. That splits words under a
+    constant mask into bits, and Verilator then computes each bit alone: six times the instructions for the sampler.
     """
     script = (
         f"read_rtlil <<rtlil\n{rtlil_text}\nrtlil",
@@ -87,10 +90,10 @@ def convert_verilog(rtlil_text: str) -> str:
 
 
 def registered_resets(verilog_text: str) -> str:
-    """The same Verilog with the resets of module `top` taken in by a register, so that they come a cycle later.
+    """The same Verilog with a register at the resets of module `top`, so that they act a cycle later.
 
-    Verilator computes twice a cycle whatever an input reaches without a register between, and a reset reaches the next
-    state of everything.
+    Verilator evaluates twice a cycle everything that an input reaches without a register, and a reset reaches every
+    register of the design.
     """
     before, start, rest = verilog_text.partition("\nmodule top(")
     ports, end, body = rest.partition(");\n")
@@ -105,7 +108,7 @@ def registered_resets(verilog_text: str) -> str:
 
 
 def digest(*parts: str | bytes) -> str:
-    """SHA-256 over `parts`, each with its length, and over the versions of the tools that a build depends on."""
+    """SHA-256 (hex) over `parts`, each with its length, and over the versions of the tools that a build depends on."""
     state = hashlib.sha256()
     versions = [f"{name}={importlib.metadata.version(name)}" for name in ("amaranth", "verilator")]
     for part in [*versions, *parts]:

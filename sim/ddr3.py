@@ -1,11 +1,11 @@
 # amaranth: UnusedElaboratable=no
-# The simulation of a component may be in the cache: then it is asked for its ports alone.
-"""The memory model of ddr3.v as something to instantiate, and the controller of DDR3 joined to it for benches.
+# If the simulation is in the cache, its component is made only to ask for its ports.
+"""The memory model ddr3.v as an Elaboratable, and the DDR3 controller joined to it for benches.
 
 Ddr3Bench:     jobs ─► Ddr3Controller ─ DFI ─► ddr3_dfi (ddr3.v) ─► error, its address, refreshes
                words ◄──────┘
 Ddr3Sequence:  the same, with a reader of all words in order and a check of each
-Ddr3MemoryBench:  the memory of words over it
+Ddr3MemoryBench:  the memory of words over the same
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SOURCE = Path(__file__).with_name("ddr3.v")
 COMMAND_PINS = ("cs_n", "ras_n", "cas_n", "we_n", "ba", "a")
 OUTPUTS = ("reset_n", "cke", "odt", "wrdata_en", "rddata_en", "wrdata")
 FILL = 0x9E3779B1
-"""A word of the part is its address times this, in each 32 bits, where the bench fills it."""
+"""If the bench fills the part, each 32 bits of a word are the word's address times this."""
 
 
 class Rule(IntEnum):
-    """Codes of the model's ``error``."""
+    """Codes of the model's ``error``: the rule that was broken."""
 
     NONE = 0
     POWER = 1
@@ -60,9 +60,9 @@ class Rule(IntEnum):
 
 
 class Ddr3Model(Elaboratable):
-    """PHY and part, clocked by ``domain``, joined to ``dfi`` of a controller; ``fill``: each word names its address.
+    """PHY and part, clocked by ``domain``, joined to ``dfi`` of a controller; ``fill``: each word holds its address.
 
-    Attributes: ``error``, ``error_address``, ``refreshes`` of the model.
+    Attributes: ``error``, ``error_address`` and ``refreshes`` of the model.
     """
 
     def __init__(self, dfi: Any, timings: Ddr3Timings, domain: str = "memory", fill: bool = False) -> None:
@@ -72,7 +72,7 @@ class Ddr3Model(Elaboratable):
 
     @property
     def parameters(self) -> dict[str, int]:
-        """Those of the module."""
+        """The parameters of the Verilog module."""
         t = self.timings
         geometry = {
             "WORD_BITS": t.word_bits,
@@ -122,7 +122,7 @@ def _results(timings: Ddr3Timings) -> dict[str, Any]:
 
 
 class Ddr3Bench(wiring.Component):
-    """Controller and part in one clock domain; ``part``: timings that the model asserts, where they differ."""
+    """Controller and part in one clock domain; ``part``: timings that the model asserts, if they differ."""
 
     def __init__(self, timings: Ddr3Timings, part: Ddr3Timings | None = None) -> None:
         self.timings, self.part = timings, part or timings
@@ -139,10 +139,10 @@ class Ddr3Bench(wiring.Component):
 
 
 class Ddr3Sequence(wiring.Component):
-    """Reads the whole part in order, over and over, in jobs of full bursts.
+    """Reads the whole part in order, again and again, in jobs of full bursts.
 
-    Members: ``words`` that came, ``wrong`` ones among them; ``cycles`` from the first word to the last; ``error``,
-    ``refreshes`` of the model.
+    Members: ``words`` that arrived, and how many of them were ``wrong``; ``cycles`` from the first word to the last;
+    ``error`` and ``refreshes`` of the model.
     """
 
     def __init__(self, timings: Ddr3Timings) -> None:
@@ -182,7 +182,7 @@ class Ddr3Sequence(wiring.Component):
 
 
 class Ddr3Sequences(wiring.Component):
-    """One `Ddr3Sequence` for each part, in one bench: ``results`` are their members, and then there are ``others``."""
+    """One `Ddr3Sequence` for each part, in one bench: their members are ``results``, followed by ``others``."""
 
     def __init__(self, parts: Sequence[Ddr3Timings], others: int = 0) -> None:
         self.readers = [Ddr3Sequence(part) for part in parts]
@@ -198,9 +198,9 @@ class Ddr3Sequences(wiring.Component):
 
 
 class Ddr3MemoryBench(wiring.Component):
-    """The whole memory of words and its part, both domains on one clock.
+    """The whole memory of words and its part, with both domains on one clock.
 
-    Members: those of the memory but for ``dfi``; ``error``, ``refreshes`` of the model.
+    Members: those of the memory except ``dfi``; ``error`` and ``refreshes`` of the model.
     """
 
     def __init__(self, config: HwConfig, timings: Ddr3Timings) -> None:

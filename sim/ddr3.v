@@ -1,15 +1,15 @@
-// A part of DDR3 SDRAM at DFI: keeps its data sheet's rules, and keeps the first that is broken.
+// A part of DDR3 SDRAM at DFI: checks the rules of its data sheet, and keeps the first that is broken.
 //
 //    controller ─► phase 0, phase 1: a command each; word, WL cycles later ─► PHY and part
 //               ◄───────────────────────────── word, RL cycles later ──────┘
 //
 // A cycle of `clk` is two clocks of the part; all times are clocks, and `now` + phase is the time of a command. `error`
-// keeps the first broken rule, `error_address` {bank, row}; the part goes on as well as it can, but a row that was
-// refreshed too late gives inverted words from its next ACTIVATE on. The stamps of refreshes are those of the part's
-// own refresh counter: an ACTIVATE counts for nothing. The words are public: the simulated board's back door. A word is
-// one burst of 8 beats, beat 0 in the lowest bits. A word that is written is taken when it comes, so that a READ before
-// it does not see it. Refused as UNKNOWN: mode registers other than MR0 to MR3 of the parameters, auto-precharge, self
-// refresh, power down, calibrations but the long one.
+// keeps the first broken rule, `error_address` {bank, row}. The part continues as well as it can, but a row that was
+// refreshed too late gives inverted words from its next ACTIVATE on. Only the part's own refresh counter stamps
+// refreshes: an ACTIVATE does not count as one. The words are public, for the back door of the simulated board. A word
+// is one burst of 8 beats, with beat 0 in the lowest bits. A written word is stored when it arrives, so an earlier READ
+// does not see it. Refused as UNKNOWN: mode registers other than MR0 to MR3 of the parameters, auto-precharge, self
+// refresh, power down, and calibrations except the long one.
 // Rules, in the order of their codes: lutern.sim.ddr3.Rule. Reference: JEDEC JESD79-3F.
 
 module ddr3_dfi #(
@@ -27,14 +27,14 @@ module ddr3_dfi #(
 );
     localparam BANKS = 1 << BANK_BITS, PLACE_BITS = BANK_BITS + ROW_BITS + PAGE_BITS;
     localparam COLUMN_BITS = PAGE_BITS + 3;
-    // A refresh is of all rows whose addresses end alike: 8192 refreshes are of all rows of a part that has more.
+    // A refresh is for all rows whose addresses end alike: 8192 refreshes are for all rows, also of a part with more.
     localparam REFRESH_BITS = ROW_BITS < 13 ? ROW_BITS : 13, REFRESHES = 1 << REFRESH_BITS;
     localparam [4:0] POWER = 1, XPR = 2, MRD = 3, MOD = 4, ZQ = 5, DLLK = 6, INIT = 7, RC = 8, RAS = 9, RP = 10,
         RCD = 11, RRD = 12, FAW = 13, CCD = 14, RTP = 15, RTW = 16, WTR = 17, WR = 18, RFC = 19, POSTPONED = 20,
         DECAYED = 21, STATE = 22, PHASE = 23, UNKNOWN = 24;
 
     reg [WORD_BITS-1:0] words [0:(1 << PLACE_BITS) - 1] /*verilator public_flat_rw*/;
-    reg [31:0] stamp [0:REFRESHES-1];  // of each row's refresh
+    reg [31:0] stamp [0:REFRESHES-1];  // time of each row's last refresh
     reg [REFRESH_BITS-1:0] next_row;
 
     reg [31:0] now;
@@ -42,16 +42,16 @@ module ddr3_dfi #(
     reg [31:0] t_activate [0:BANKS-1], t_precharge [0:BANKS-1], t_read [0:BANKS-1], t_write [0:BANKS-1];
     reg [BANKS-1:0] is_open, decayed, was_activated, was_precharged, was_read, was_written;
     reg [ROW_BITS-1:0] row [0:BANKS-1];
-    reg [31:0] t_activates [0:3];  // of any bank, the last one first
+    reg [31:0] t_activates [0:3];  // of any bank, newest first
     reg [2:0] activates;
     reg [31:0] t_any_read, t_any_write, t_refresh, t_mode, t_dll, t_calibrate, t_reset, t_wake;
     reg any_read, any_write, any_refresh, calibrated, was_reset, awake;
     reg [3:0] modes;  // which mode registers were set
     reg last_reset_n, last_cke;
-    // Refreshes that were postponed, or made ahead if negative, and clocks to the next that is owed.
+    // Refreshes that were postponed (negative: made ahead), and clocks until the next one is due.
     reg signed [5:0] postponed;
     reg [31:0] to_refresh;
-    reg [31:0] t_refreshes [0:15];  // the last one first: no more than 16 in two intervals
+    reg [31:0] t_refreshes [0:15];  // newest first: at most 16 in two intervals
 
     reg [WORD_BITS-1:0] reads [0:RL];
     reg [WL:0] writes;
@@ -65,7 +65,7 @@ module ddr3_dfi #(
         any_read = 0; any_write = 0; any_refresh = 0; calibrated = 0; was_reset = 0; awake = 0; modes = 0;
         last_reset_n = 0; last_cke = 0; postponed = 0; to_refresh = TREFI; writes = 0; t_reset = 0;
         for (i = 0; i < REFRESHES; i = i + 1) stamp[i] = 0;
-        // A word that names its address, for benches that read only.
+        // A word is its address times a constant, for benches that only read.
         if (FILL != 0)
             for (i = 0; i < (1 << PLACE_BITS); i = i + 1) words[i] = {(WORD_BITS + 31) / 32{i * 32'h9e3779b1}};
     end
@@ -154,7 +154,7 @@ module ddr3_dfi #(
             stamp[next_row] = at;
             next_row = next_row + 1;
             refreshes = refreshes + 1;
-            if (postponed > -8) postponed = postponed - 1;  // more than 8 ahead count for nothing
+            if (postponed > -8) postponed = postponed - 1;  // more than 8 ahead do not count
             if (refreshes > 16 && at - t_refreshes[15] < 2 * TREFI) broken(POSTPONED, 0, next_row);
             for (i = 15; i > 0; i = i - 1) t_refreshes[i] = t_refreshes[i-1];
             t_refreshes[0] = at;
@@ -204,12 +204,12 @@ module ddr3_dfi #(
         end
     endtask
 
-    // What was in a part before it was woken up is worth nothing, so its rows count from then on.
+    // The contents of a part before its initialisation are undefined, so its rows count from then on.
     task stamp_all(input [31:0] at);
         for (i = 0; i < REFRESHES; i = i + 1) stamp[i] = at;
     endtask
 
-    // RESET_N and CKE: rises at the right time, and a reset that begins all anew.
+    // RESET_N and CKE: rise at the right time; a reset restarts everything.
     task power;
         begin
             if (!reset_n) begin

@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
-# The simulation of a component may be in the cache: then it is asked for its ports alone.
-"""Many pairs of a DDR3 controller and a part that want different things, under random jobs, in one bench.
+# If the simulation is in the cache, its component is made only to ask for its ports.
+"""Many pairs of a DDR3 controller and a part with different timings, under random jobs, in one bench.
 
 for each pair:  Ddr3Traffic ─► Ddr3Controller (its timings) ─ DFI, damaged or not ─► ddr3_dfi (others) ─► error
 """
@@ -21,12 +21,12 @@ from lutern.hw.memory.word_source import SourceShape, WordPort
 from lutern.sim.ddr3 import COMMAND_PINS, OUTPUTS, Ddr3Model
 
 Damage = Callable[[Module, Any, Any], None]
-"""Adds statements that change the second command of DFI, as it reaches the part, from the first."""
+"""Adds statements that change the second command of DFI, on its way to the part, depending on the first."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A controller that keeps ``ours``, and a part that asserts ``theirs``."""
+    """A controller that obeys ``ours``, and a part that asserts ``theirs``."""
 
     ours: Ddr3Timings
     theirs: Ddr3Timings
@@ -34,7 +34,7 @@ class Pair:
 
 
 class Ddr3Traffic(wiring.Component):
-    """Random jobs, of which the next one is known: short reads and writes, the banks in turn, the same, or any.
+    """Random jobs whose successors are known: short reads and writes, in successive banks, in the same bank, or in any.
 
     Members: ``port``.
     """
@@ -59,7 +59,7 @@ class Ddr3Traffic(wiring.Component):
                 m.d.comb += bank.eq(jobs_bank)
             with m.Default():
                 m.d.comb += bank.eq(x[8:])
-        # A job ends within its block of words: a long one starts at its first word.
+        # A job ends within its block of words: a long job starts at the block's first word.
         length = Mux(x[0:3] == 0, 1 + x[3:6], 1)
         m.d.comb += [port.job.valid.eq(turn > 1), port.job.payload.eq(this), port.ahead.eq(following.address)]
         with m.If((turn <= 1) | port.job.ready):
@@ -77,7 +77,7 @@ class Ddr3Traffic(wiring.Component):
 
 
 class Ddr3Mutants(wiring.Component):
-    """See above; ``errors``: the first broken rule of each pair."""
+    """All pairs in one bench; ``errors``: the first broken rule of each pair."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.pairs = list(pairs)

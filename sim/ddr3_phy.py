@@ -1,11 +1,11 @@
 # amaranth: UnusedElaboratable=no
-# The simulation of a component may be in the cache: then it is asked for its ports alone.
-"""The PHY of DDR3 through models of its cells and of a part's pins, and a scan of its settings.
+# If the simulation is in the cache, its component is made only to ask for its ports.
+"""The PHY of DDR3 with models of its cells and of a part's pins, and a scan of its settings.
 
     clk (ticks) ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory
     LevelScan ─ settings, jobs ─► Ddr3Levels, Ddr3Controller ─► Ddr3Phy ─► cells ─► ddr3_pins ─► ddr3_dfi
 
-What this proves, and what it does not, is said in ecp5_ddr3_cells.v.
+ecp5_ddr3_cells.v says what this proves and what it does not.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ FOLDER = Path(__file__).parent
 CELLS = FOLDER / "ecp5_ddr3_cells.v"
 SOURCES = [SOURCE, CELLS, FOLDER / "ddr3_pins.v"]
 INIT_TICKS = 8
-"""To a period of the clock of `init`."""
+"""Ticks of a period of the clock of `init`."""
 MEMORY_TICKS = 8
-"""To a period of the clock of `memory`."""
+"""Ticks of a period of the clock of `memory`."""
 FLIGHT_BITS = 4
 PIN_PAIRS = 2
-"""Pairs of clocks that ddr3_pins delays commands by."""
+"""Pairs of clocks by which ddr3_pins delays commands."""
 SETTINGS = 32
-"""Slip in the highest two bits, delay below."""
+"""Number of settings: the highest two bits are the slip, the others the delay."""
 
 
 def add_clocks(m: Module, phy: Ddr3Phy | Ddr3Start, tick: str = "sync") -> None:
-    """The domains `pll`, `init`, `edge`, `memory` from that of the tick, whose reset starts the PHY anew."""
+    """The domains `pll`, `init`, `edge`, `memory`, made from the tick's domain, whose reset restarts the PHY."""
     m.domains.pll = pll = ClockDomain("pll", reset_less=True)
     m.domains.init = init = ClockDomain("init")
     m.domains.edge = edge = ClockDomain("edge", reset_less=True)
@@ -48,10 +48,10 @@ def add_clocks(m: Module, phy: Ddr3Phy | Ddr3Start, tick: str = "sync") -> None:
 
 
 class Ddr3Pads(Elaboratable):
-    """The part at the pins of ``phy``; ``flight`` ticks of each byte are between them.
+    """The part at the pins of ``phy``, with ``flight`` ticks of each byte between them.
 
-    Attributes: ``cut``, ``absent``, 0 by default: faults of the board, see ddr3_pins.v; ``error``, ``error_address`` of
-    the model, ``strobe_error`` of the pins.
+    Attributes: ``cut`` and ``absent``, faults of the board that are 0 by default (see ddr3_pins.v); ``error`` and
+    ``error_address`` of the model; ``strobe_error`` of the pins.
     """
 
     def __init__(self, phy: Ddr3Phy, flight: Value) -> None:
@@ -95,10 +95,10 @@ class Ddr3Pads(Elaboratable):
 
 
 class LevelScan(wiring.Component):
-    """Tries settings from ``first`` to ``last``: writes and reads back ``rounds`` bursts with each.
+    """Tries settings from ``first`` to ``last``: with each it writes ``rounds`` bursts and reads them back.
 
-    Members: ``port`` of the controller; ``asks`` for ``setting`` until ``is_set``; ``burst_seen``; ``done``; of each
-    byte, a bit for each setting in ``right`` (all words came back) and ``bursts`` (it was seen).
+    Members: ``port`` of the controller; ``asks`` for ``setting`` until ``is_set``; ``burst_seen``; ``done``. For each
+    byte ``right`` and ``bursts`` have a bit for each setting: all words were read back, and the burst was seen.
     """
 
     def __init__(self, timings: Ddr3Timings) -> None:
@@ -132,7 +132,7 @@ class LevelScan(wiring.Component):
         wrong = Signal(self.byte_count)
 
         def after(value: Signal) -> Value:
-            """A word that has little to do with the one before."""
+            """A pseudo-random word that differs much from the one before."""
             rotated = Cat(value[-29:], value[:-29])
             return (rotated ^ (value << 3) ^ (value >> 7) ^ 0x9E3779B97F4A7C15F39CC0605CEDC835)[: shape.word_bits]
 
@@ -198,7 +198,7 @@ class LevelScan(wiring.Component):
 
 
 class Ddr3PhyBench(wiring.Component):
-    """All of the above; byte 1 gets the setting of byte 0 xor ``other``, so that one can tell them apart."""
+    """PHY, part and scan. Byte 1 gets the setting of byte 0 xor ``other``, so that the bytes can be told apart."""
 
     def __init__(self, timings: Ddr3Timings) -> None:
         self.timings = timings

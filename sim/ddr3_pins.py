@@ -1,12 +1,12 @@
 # amaranth: UnusedElaboratable=no
-# The simulation of a component may be in the cache: then it is asked for its ports alone.
-"""A machine with its DDR3 through the PHY, models of its cells and the pins of the part, which leveling is for.
+# If the simulation is in the cache, its component is made only to ask for its ports.
+"""A machine with its DDR3 through the PHY, models of its cells and the part's pins, so that leveling can be tested.
 
     tick ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory
     sync ─► Top, SerialTop or WordsTop ─ dfi, levels ─► Ddr3Phy ─► cells (ecp5_ddr3_cells.v) ─► ddr3_pins ─► ddr3_dfi
 
-The machine's words are the part's, as in `DramTop`, whose simulation ends at DFI. A token of the released 370M, 8.8
-million cycles, takes 65 s of a processor.
+The machine's words are the part's, as in `DramTop`, whose simulation ends at DFI. A token of the released 370M (8.8
+million cycles) takes 65 s of a processor.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from lutern.sim.ddr3_phy import FLIGHT_BITS, Ddr3Pads, add_clocks
 from lutern.sim.dram import HIDDEN
 
 STROBE_ERROR = 31
-"""Code of ``part_error`` for a strobe or data that were not on time at the pins; ddr3.v has the others."""
+"""Code of ``part_error`` for a strobe or data that were late or early at the pins; ddr3.v has the other codes."""
 
 
 def wires_layout(timings: Ddr3Timings) -> data.StructLayout:
-    """What is between chip and part: ticks of each byte's flight; faults as in ddr3_pins.v."""
+    """What is between chip and part: each byte's flight in ticks, and faults as in ddr3_pins.v."""
     byte_count = timings.data_bits // 8
     return data.StructLayout(
         {"flight": data.ArrayLayout(FLIGHT_BITS, byte_count), "cut": byte_count, "absent": timings.pin_address_bits}
@@ -38,9 +38,9 @@ def wires_layout(timings: Ddr3Timings) -> data.StructLayout:
 
 
 class WordsTop(wiring.Component):
-    """A machine with DDR3 without its decoder: all that can be asked of its words, in a simulation that is soon built.
+    """A machine with DDR3 but without its decoder: for tests of its words, in a simulation that compiles quickly.
 
-    Members: those of ``Top`` but for the taps.
+    Members: those of ``Top`` except the taps.
     """
 
     def __init__(self, config: HwConfig, timings: Ddr3Timings) -> None:
@@ -79,11 +79,11 @@ class WordsTop(wiring.Component):
 
 
 class Ddr3PinsTop(wiring.Component):
-    """A machine with its DDR3 part behind the PHY's cells; with ``words_only`` a machine without its decoder.
+    """A machine with the cells of the PHY and its DDR3 part; with ``words_only`` a machine without its decoder.
 
-    Parameters: as those of ``Top``, and with ``divisor`` of ``SerialTop``. Members: the machine's but for those of the
-    part; ``wires`` between chip and part; ``part_error``, ``part_error_address`` of the models. Attributes:
-    ``part_timings``. Domains: sync; tick, MEMORY_TICKS of which are a cycle of the memory's clock.
+    Parameters: as those of ``Top``, and with ``divisor`` of ``SerialTop``. Members: the machine's, except those of the
+    part; ``wires`` between chip and part; ``part_error`` and ``part_error_address`` of the models. Attributes:
+    ``part_timings``. Domains: sync; and tick, of which MEMORY_TICKS are a cycle of the memory's clock.
     """
 
     part_model = "ddr3_pins"

@@ -1,14 +1,14 @@
-// The pins of a DDR3 part, in front of the model of ddr3.v: commands with the rise of ck, bursts of 8 beats with dqs.
+// The pins of a DDR3 part, before the model of ddr3.v: commands with the rise of ck, bursts of 8 beats with dqs.
 //
 //    ck, commands ─► pairs, of which the first begins with the rise of RESET_N ─► DFI, two pairs later
 //    dq with dqs ──► a word, CWL clocks after its WRITE ────────────────────────► wrdata
 //    pads of dq, dqs ◄── beats, CL clocks after a READ, `flight` ticks late ◄──── rddata
 //
-// Time is counted in ticks, of the clock TICK, four to a clock of the part. `strobe_error` stays 1 from the first write
-// on whose strobe is not on time, or whose data are not stable a quarter of a clock before and after an edge, and from
-// the first time that both sides drive. Nobody drives: the pads change at random.
-// What a board may have wrong: `flight` is given for each byte, and bytes that are `cut` never reach the controller. A
-// part of fewer rows ignores the bits of a row's address that are `absent`.
+// Time is counted in ticks of the clock TICK, four to a clock of the part. `strobe_error` stays 1 after the first write
+// whose strobe is not on time, or whose data are not stable a quarter of a clock before and after an edge, and after
+// the first time that both sides drive. When neither side drives, the pads change at random. Faults of a board:
+// `flight` is given for each byte; bytes that are `cut` never reach the controller. A part with fewer rows ignores the
+// bits of a row's address that are `absent`.
 
 `ifndef TICK
 `define TICK top.clk
@@ -90,11 +90,11 @@ module ddr3_pins #(parameter CL = 6, CWL = 5, BANK_BITS = 3, PIN_BITS = 15) (
                 drives[n] <= 1;
             end else if (drives[n] && place[n] == 15) begin
                 drives[n] <= 0;
-                if (!read_line[4 * CL - 3 + flight[4*n +: 4]]) preamble[n] <= 1;  // the driver lets go
+                if (!read_line[4 * CL - 3 + flight[4*n +: 4]]) preamble[n] <= 1;  // the driver turns off
             end
             if ((drives[n] || preamble[n] != 0) && !(dqs_z[n] && &dq_z[8*n +: 8])) strobe_error <= 1;
         end
-        // A burst from it.
+        // A burst from the controller.
         for (beat = 0; beat < 8; beat = beat + 1)
             if (write_line[4 * CWL - 1 + 2 * beat]) begin
                 taken[16 * beat +: 16] <= dq;

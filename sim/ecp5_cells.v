@@ -1,16 +1,16 @@
-// Cells of ECP5 that Yosys ships without behaviour, as a netlist uses them: block RAM and multiplier.
+// Cells of ECP5 for which Yosys has no behaviour, as a netlist uses them: block RAM and multiplier.
 //
-// What is not modelled (chip select, registers of ports of 36 bits, shifting sources) stops the build: it names a module
-// that does not exist. Yosys' own models of the other cells (share/ecp5) go with these.
+// What is not modelled (chip select, registers of ports of 36 bits, shifting sources) stops the build, because it names
+// a module that does not exist. Yosys' own models of the other cells (share/ecp5) are used with these.
 
-// 18432 bits, two ports. A row has 36 bits; a port of fewer reads and writes a part of it:
+// 18432 bits, two ports. A row has 36 bits; a narrower port reads and writes a part of it:
 //
 //    AD[13:5] row, AD[4] its half, AD[3] a byte of 9 bits, AD[2] 4 bits of a byte, AD[1] 2 of these, AD[0] one
 //
 // A port of 36 bits has data 0 to 17 at A and 18 to 35 at B; port A writes, port B reads. Ports of 18 and 36 bits write
-// where the byte enables AD[1:0] or AD[3:0] say. A read of bits that the other port writes in that cycle gives their
-// inverse: the real cell promises nothing, and no design may rely on it. With REGMODE OUTREG what is read shows a cycle
-// later, where OCE is 1.
+// the bytes that AD[1:0] or AD[3:0] enable. A read of bits that the other port writes in the same cycle gives their
+// inverse: the real cell promises nothing, and no design may rely on it. With REGMODE OUTREG the data show a cycle
+// later, if OCE is 1.
 module DP16KD #(
     parameter DATA_WIDTH_A = 18, DATA_WIDTH_B = 18,
     parameter REGMODE_A = "NOREG", REGMODE_B = "NOREG",
@@ -46,7 +46,7 @@ module DP16KD #(
             block_ram_configuration_not_modelled stop();
     endgenerate
 
-    // Bits of the row that a port of so many bits means.
+    // The bits of the row that a port of `bits` bits selects.
     function [35:0] place(input integer bits, input [13:0] ad);
         place = (36'd1 << bits) - 36'd1;
         if (bits <= 18 && ad[4]) place = place << 18;

@@ -1,9 +1,9 @@
-// Cells of ECP5 between a DDR3 controller and its pins, as far as a simulation needs them.
+// Cells of ECP5 between a DDR3 controller and its pins, modelled as far as a simulation needs them.
 //
 //    ECLKSYNCB ─► CLKDIVF     DDRDLLA ─► DQSBUFM ─► IDDRX2DQA, ODDRX2DQA, ODDRX2DQSB, TSHX2DQA, TSHX2DQSA
 //                                                   ODDRX2F, DELAYG
 //
-// Time is counted in ticks, of the clock TICK: four to a period of ECLK, eight to one of SCLK.
+// Time is counted in ticks of the clock TICK: four to a period of ECLK, eight to one of SCLK.
 //
 // From Lattice's FPGA-TN-02035: READ0 and READ1 are halves of a cycle; READCLKSEL moves READ by a quarter of a period
 // of ECLK each; DQSR90 is the part's strobe between preamble and postamble, a quarter of a period later; BURSTDET says
@@ -13,7 +13,7 @@
 // cycle of SCLK later than the cells of dq and dqs; a beat leaves a quarter of a period after the level of dqs with
 // the same number; the cycles through IDDRX2DQA; with the least READCLKSEL, READ opens a tick after SCLK took it.
 // Not modelled: delays of DELAYG and of DQS_LI_DEL and DQS_LO_DEL, metastable strobes, jitter, voltage, temperature.
-// So a bench with these cells proves wires, order and cycles of a PHY; that a board has a window, only a board proves.
+// So a bench with these cells proves wires, order and cycles of a PHY; only a board proves that it has a window.
 
 `ifndef TICK
 `define TICK top.clk
@@ -34,7 +34,7 @@ module DELAYG #(parameter DEL_VALUE = 0, DEL_MODE = "USER_DEFINED") (input A, ou
     assign Z = A;
 endmodule
 
-// DDRDEL is 1 from the first update after the lock on: a code that may be used.
+// DDRDEL is 1 from the first update after the lock on; it means that the delay code is usable.
 module DDRDLLA #(parameter FORCE_MAX_DELAY = "NO") (input CLK, RST, UDDCNTLN, FREEZE, output reg DDRDEL, output LOCK);
     reg [6:0] count = 0;
     initial DDRDEL = 0;

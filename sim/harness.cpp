@@ -3,13 +3,13 @@
 //   write ─► queue ─► rx ─► Vtop ─► tx ─► queue ─► read          one call simulates up to millions of cycles
 //                            └─► taps (cycle, payload) ─► logs
 //
-// A cycle is: drive the inputs, clock low, look at valid and ready and at the taps, clock high. The harness knows nothing of
-// the design but its ports; taps.h, written for each design, lists TAPS(X) as X(index, name, bytes), and defines BIT_CYCLES
-// where rx and tx are the pins of a serial line: 8N1, bit by bit. A design with a memory of MEMORY_COUNT words of
-// MEMORY_BYTES beside it has a second clock, MEMORY_CLOCK, of so many cycles for each of clk. The words are those of a DRAM
-// part, at PART_WORDS, or of port_memory.h, joined to the port `words` (PORT_MEMORY), or of AXI4 masters. Words in the
-// chip's own memories are found by BLOCKS(X), as X(place, first word, words to the next row, rows, bits). Verilator spells
-// the double underscore of Amaranth's port names ___05F.
+// A cycle: drive the inputs, clock low, read valid, ready and the taps, clock high. The harness knows only the ports of
+// the design. taps.h, which is written for each design, lists TAPS(X) as X(index, name, bytes), and defines BIT_CYCLES
+// if rx and tx are the pins of a serial line (8N1, bit by bit). A design with an external memory of MEMORY_COUNT words
+// of MEMORY_BYTES has a second clock, MEMORY_CLOCK, with a number of cycles for each cycle of clk. The words are those
+// of a DRAM part, at PART_WORDS; or of port_memory.h, joined to the port `words` (PORT_MEMORY); or at AXI4 masters.
+// Words in the chip's own memories are found by BLOCKS(X), as X(place, first word, words to the next row, rows, bits).
+// Verilator writes the double underscore of Amaranth's port names as ___05F.
 
 #include <algorithm>
 #include <cstdint>
@@ -46,10 +46,10 @@ struct Log {
 };
 
 #ifdef BIT_CYCLES
-// The far end of a serial line: a start bit, eight bits, lowest first, a stop bit, of BIT_CYCLES each.
+// The far end of a serial line: a start bit, eight bits (lowest first) and a stop bit, of BIT_CYCLES each.
 struct Line {
-    uint32_t out = 1;  // bits that are still to be sent, the one on the line lowest
-    uint32_t out_left = 0, in_left = 0;  // cycles of the byte that is being sent, and received
+    uint32_t out = 1;  // bits that are still to be sent; the lowest is on the line
+    uint32_t out_left = 0, in_left = 0;  // cycles that are left of the byte that is sent, and of the one that is received
     uint32_t in = 0;
 };
 #endif
@@ -60,7 +60,7 @@ struct Board {
     uint64_t cycle = 0;
     std::vector<uint8_t> rx, tx;
     size_t rx_at = 0, tx_at = 0;
-    bool rx_offered = false;  // valid must stay until ready, so a pause may not begin in between
+    bool rx_offered = false;  // valid must stay until ready, so no pause may begin in between
     bool in_frame = false;    // tx: bytes since the last END
 #ifdef BIT_CYCLES
     Line line;
@@ -73,11 +73,11 @@ struct Board {
     AxiMemory<MEMORY_BYTES / AXI_BYTES, AXI_BYTES, MEMORY_COUNT> memory;
 #elif defined PORT_MEMORY
     WordMemory<MEMORY_BYTES, MEMORY_COUNT> memory;
-    bool offered = false, ready = false;  // to the next edge of MEMORY_CLOCK
-    std::vector<uint8_t> refused;  // the job that was not taken at the edge before
+    bool offered = false, ready = false;  // at the next edge of MEMORY_CLOCK
+    std::vector<uint8_t> refused;  // the job that was not accepted at the last edge
 #endif
 #ifdef MEMORY_CLOCK
-    uint32_t memory_cycles = PART_TICKS, core_cycles = 1;  // so many of the one in so many of the other
+    uint32_t memory_cycles = PART_TICKS, core_cycles = 1;  // cycles of memory and machine in the same time
     uint32_t memory_phase = 0;
     uint64_t memory_ticks = 0;
 #endif
@@ -90,7 +90,7 @@ struct Board {
 };
 
 #ifdef LUTERN_SAIF
-// Toggles go to a file of their own from each edge to the next: path.0, path.1, ...
+// Toggles from each edge to the next go to separate files: path.0, path.1, ...
 inline void trace(Board& board, bool high) {
     if (!high && board.window < board.edges.size() && board.cycle == board.edges[board.window]) {
         if (board.saif) board.saif->close();
@@ -123,7 +123,7 @@ inline void look_at_taps(Board& board) {
 #undef LOOK
 }
 
-// A byte has left; true when it ended a frame.
+// Handles a byte that has left; returns true if it ended a frame.
 inline bool take(Board& board, uint8_t byte) {
     board.tx.push_back(byte);
     const bool ends = byte == kEnd && board.in_frame;
@@ -160,12 +160,12 @@ inline bool look(Board& board) {
         if (board.top->tx == 0) line.in_left = 10 * BIT_CYCLES - 1;
         return false;
     }
-    const uint32_t left = --line.in_left;  // of the stop bit only the first half is waited for
+    const uint32_t left = --line.in_left;  // only the first half of the stop bit is waited for
     if (left % BIT_CYCLES != BIT_CYCLES / 2) return false;
     line.in = line.in >> 1 | static_cast<uint32_t>(board.top->tx) << 9;
     if (left >= BIT_CYCLES) return false;
     line.in_left = 0;
-    return (line.in >> 9) != 0 && take(board, static_cast<uint8_t>(line.in >> 1));  // without its stop bit it is none
+    return (line.in >> 9) != 0 && take(board, static_cast<uint8_t>(line.in >> 1));  // without its stop bit it is dropped
 }
 #else
 inline void drive(Board& board) {
@@ -256,7 +256,7 @@ inline void accept(Board& board) {
     const bool valid = top->words___05Fjob___05Fvalid && !top->MEMORY_RESET;
     constexpr size_t kPayload = (JOB_BITS + 7) / 8;
     const auto* payload = reinterpret_cast<const uint8_t*>(&top->words___05Fjob___05Fpayload);
-    if (!board.refused.empty()) {  // a job stays as it is until it is taken
+    if (!board.refused.empty()) {  // a job must not change until it is accepted
         if (!valid || std::memcmp(payload, board.refused.data(), kPayload) != 0) board.memory.error |= kJobChanged;
         board.refused.clear();
     }
@@ -282,7 +282,8 @@ inline void accept(Board&) {}
 #endif
 
 #ifdef MEMORY_CLOCK
-// The memory's clock has its rising edges with those of clk, as far as there are as many, and others between two of them.
+// As many rising edges of the memory's clock as possible coincide with those of clk; the others lie between two of
+// them.
 inline void clock_low(Board& board) {
     board.top->clk = 0;
     board.top->MEMORY_CLOCK = 0;
@@ -296,7 +297,7 @@ inline void clock_high(Board& board) {
     for (bool first = true; board.memory_phase >= board.core_cycles; first = false) {
         board.memory_phase -= board.core_cycles;
         ++board.memory_ticks;
-        if (!first) {  // the edge before it is done, with that of clk if it was the first
+        if (!first) {  // evaluate the edge before, together with that of clk if it was the first
             top->eval();
             top->MEMORY_CLOCK = 0;
             offer(board);
@@ -317,7 +318,7 @@ inline void clock_high(Board& board) {
 }
 #endif
 
-// One cycle; true when it ended a frame on tx.
+// Simulates one cycle; returns true if it ended a frame on tx.
 inline bool step(Board& board) {
     Vtop* top = board.top.get();
     drive(board);
@@ -334,8 +335,8 @@ inline bool step(Board& board) {
 }
 
 #ifdef BLOCKS
-// A word of the chip's memories: Verilator keeps rows as little-endian integers. Bits that no row has, and parts that no
-// beat has, are lost, as when the chip writes them, and read as 0.
+// A word of the chip's memories: Verilator keeps rows as little-endian integers. Bits that no row has, and parts that
+// no beat has, are lost, as they are when the chip writes them, and are read as 0.
 struct Row {
     uint8_t* bytes = nullptr;
     size_t bits = 0;
@@ -365,7 +366,7 @@ inline void read_block(Board& board, uint64_t address, uint8_t* bytes) {
 #endif
 
 #ifdef SAVABLE
-// What is kept of a board besides its chip.
+// The state of a board besides its chip that is saved.
 template <typename File>
 void each_state(Board& board, File& file) {
     file.each(board.cycle);
@@ -429,7 +430,7 @@ void lutern_destroy(Board* board) {
     delete board;
 }
 
-// Hold reset for some cycles. Bytes that wait in the queues are lost, as on a board.
+// Holds reset for some cycles. Bytes that wait in the queues are lost, as on a board.
 void lutern_reset(Board* board, uint64_t cycles) {
     board->rx.clear();
     board->tx.clear();
@@ -455,12 +456,12 @@ void lutern_reset(Board* board, uint64_t cycles) {
     board->top->MEMORY_RESET = 0;
     for (uint64_t until = board->memory_ticks + PART_TICKS; board->memory_ticks < until;) step(*board);
 #endif
-    step(*board);  // a register takes the reset in: it ends now
+    step(*board);  // a register delays the reset, which ends now
     board->tx.clear();
     board->in_frame = false;
 }
 
-// Random pauses on rx and tx, in 65536ths of all cycles; a serial line has none.
+// Sets random pauses on rx and tx, in 65536ths of all cycles; a serial line has none.
 void lutern_pause(Board* board, uint64_t seed, uint32_t rx_share, uint32_t tx_share) {
     board->random.seed(seed);
     board->rx_pause = rx_share;
@@ -471,7 +472,7 @@ void lutern_write(Board* board, const uint8_t* bytes, size_t count) {
     board->rx.insert(board->rx.end(), bytes, bytes + count);
 }
 
-// Simulate until a frame has left or so many cycles have passed; the number of bytes that wait to be read.
+// Simulates until a frame has left, or for some cycles; returns the number of bytes that can be read.
 size_t lutern_run(Board* board, uint64_t cycles) {
     for (uint64_t i = 0; i < cycles; ++i) {
         if (step(*board)) break;
@@ -492,7 +493,7 @@ size_t lutern_read(Board* board, uint8_t* bytes, size_t limit) {
 }
 
 #ifdef MEMORY_CLOCK
-// The memory's clock makes `memory` cycles in `core` cycles of clk.
+// The memory's clock makes `memory` cycles during `core` cycles of clk.
 void lutern_memory_clock(Board* board, uint32_t memory, uint32_t core) {
     board->memory_cycles = PART_TICKS * memory;
     board->core_cycles = core;
@@ -501,7 +502,7 @@ void lutern_memory_clock(Board* board, uint32_t memory, uint32_t core) {
 
 #ifdef MEMORY_COUNT
 
-// The back door: words straight into the memory. False if it does not have them.
+// The back door: writes words directly into the memory. Returns false if it does not have them.
 bool lutern_memory_write(Board* board, uint64_t first, const uint8_t* bytes, uint64_t count) {
     if (first + count > MEMORY_COUNT) return false;
 #ifdef BLOCKS
@@ -529,7 +530,7 @@ bool lutern_memory_read(Board* board, uint64_t first, uint8_t* bytes, uint64_t c
 
 #ifdef PART_WORDS
 #ifdef HAS_WIRES
-// What is between the chip and its part; see ddr3_pins.py.
+// Sets what is between the chip and its part; see ddr3_pins.py.
 void lutern_wires(Board* board, uint64_t wires) { board->top->wires = wires; }
 #endif
 
@@ -540,30 +541,30 @@ uint64_t lutern_memory_error(const Board* board) {
 #endif
 
 #ifdef AXI_BYTES
-// Where the words of each port begin.
+// Sets where the words of each port begin.
 void lutern_axi_bases(Board* board, const uint64_t* bases) { board->memory.set_bases(bases); }
 
-// Cycles by cause of port `k`.
+// Cycles of port `k` by cause.
 const uint64_t* lutern_axi_counts(const Board* board, uint32_t k) { return board->memory.ports[k].counts; }
 
-// From now on; forgets the counts.
+// Sets the timing from now on, and clears the counts.
 void lutern_word_timing(Board* board, const WordTiming* timing) { board->memory.set(*timing); }
 
-// Which rules of AXI4 were broken, bits of AxiError.
+// The rules of AXI4 that were broken, as bits of AxiError.
 uint32_t lutern_word_error(const Board* board) { return board->memory.error; }
 #elif defined PORT_MEMORY
-// From now on; forgets the counts.
+// Sets the timing from now on, and clears the counts.
 void lutern_word_timing(Board* board, const WordTiming* timing) { board->memory.set(*timing); }
 
 // Cycles by cause.
 const uint64_t* lutern_word_counts(const Board* board) { return board->memory.counts; }
 
-// What was wrong with a job, bits of WordError.
+// What was wrong with a job, as bits of WordError.
 uint32_t lutern_word_error(const Board* board) { return board->memory.error; }
 #endif
 
 #ifdef UPSETS
-// A cycle in which a bit of a register changes when it is clocked (see upsets.py).
+// Simulates a cycle in which a bit of a register changes when it is clocked (see upsets.py).
 void lutern_upset_register(Board* board, uint64_t bit) {
     uint8_t* byte = reinterpret_cast<uint8_t*>(&board->top->upset) + bit / 8;
     *byte = static_cast<uint8_t>(1u << bit % 8);
@@ -571,7 +572,7 @@ void lutern_upset_register(Board* board, uint64_t bit) {
     *byte = 0;
 }
 
-// A cycle in which bits of a word of a memory change: those of the mask.
+// Simulates a cycle in which the bits of the mask change in a word of a memory.
 void lutern_upset_memory(Board* board, uint32_t memory, uint32_t address, const uint8_t* mask, size_t bytes) {
     Vtop* top = board->top.get();
     std::memset(&top->upset_mask, 0, sizeof(top->upset_mask));
@@ -584,10 +585,10 @@ void lutern_upset_memory(Board* board, uint32_t memory, uint32_t address, const 
 #endif
 
 #ifdef AXI_CONTROL
-constexpr uint64_t kRegisterCycles = 1000;  // in which a register answers
+constexpr uint64_t kRegisterCycles = 1000;  // most cycles that a register takes to answer
 constexpr uint64_t kNoAnswer = 4ull << 32;
 
-// A transaction of the AXI4-Lite slave: its response, above 32 bits; of a read the data below it.
+// A transaction of the AXI4-Lite slave: returns its response above 32 bits and, for a read, the data below it.
 uint64_t lutern_register_write(Board* board, uint32_t offset, uint32_t value) {
     Vtop* top = board->top.get();
     top->s_axi_awaddr = offset;
@@ -627,7 +628,7 @@ uint64_t lutern_register_read(Board* board, uint32_t offset) {
 #endif
 
 #ifdef SAVABLE
-// The state, and how many bytes it has; they are kept until the next call.
+// The state, and its number of bytes; they are valid until the next call.
 const uint8_t* lutern_save(Board* board, uint64_t* count) {
     static std::vector<uint8_t> bytes;
     Saving file;
@@ -639,7 +640,7 @@ const uint8_t* lutern_save(Board* board, uint64_t* count) {
     return bytes.data();
 }
 
-// `bytes` are a state of this simulation.
+// Restores a state of this simulation from `bytes`.
 void lutern_restore(Board* board, const uint8_t* bytes, uint64_t count) {
     Restoring file(bytes, count);
     file >> *board->top;
@@ -665,7 +666,7 @@ void lutern_tap_clear(Board* board, uint32_t tap) {
 }
 
 #ifdef LUTERN_SAIF
-// Write toggles: from edges[0] on to path.0, from edges[1] on to path.1, ...; the last edge ends the last file.
+// Writes toggles: from edges[0] on to path.0, from edges[1] on to path.1, ...; the last edge ends the last file.
 void lutern_trace(Board* board, const uint64_t* edges, size_t count, const char* path) {
     board->edges.assign(edges, edges + count);
     board->window = 0;

@@ -26,14 +26,14 @@ from lutern.sim.taps import Expected
 
 
 class Difference(LuternError):
-    """Gateware and integer model disagree."""
+    """The gateware and the integer model disagree."""
 
 
 class LockStep:
     """A ``Machine`` that checks every token of a session on a simulated board.
 
-    ``model``: which of the two equal models computes. ``checked`` counts the values compared. Raises ``Difference`` at
-    the first that is not equal.
+    ``model``: the class of the integer model to use; all are equal. ``checked`` counts the compared values. Raises
+    ``Difference`` at the first value that is not equal.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LockStep:
         board.record()
 
     def run(self, feeds: Sequence[Feed], count: int = 1, *, temperature: float = 0.0, chained: bool = False) -> Run:
-        """Run and check ``count`` tokens a stream; the chip chooses them, the integer model must choose the same."""
+        """Run and check ``count`` tokens a stream; the chip chooses, and the integer model must choose the same."""
         run = self.session.run(feeds, count, temperature=temperature, chained=chained)
         self._expected.begin(self.steps)
         expected = self.golden.run(feeds, count, temperature=temperature, chained=chained)
@@ -65,15 +65,15 @@ class LockStep:
         return run
 
     def logits(self, stream: int = 0) -> Logits:
-        """Raw logits of a stream's last token, from the chip."""
+        """Raw logits of a stream's last token, read from the chip."""
         return self.session.logits(stream)
 
     def save(self, path: Path, **others: NDArray[Any]) -> None:
-        """Write to a file how far this has come, for ``restore``; see ``SimulatedBoard.save``."""
+        """Write the state of board and integer model to a file for ``restore``; see ``SimulatedBoard.save``."""
         self.board.save(path, state=self.golden.state, counted=np.array([self.steps, self.checked]), **others)
 
     def restore(self, path: Path) -> dict[str, NDArray[Any]]:
-        """Go on from a file; see ``SimulatedBoard.restore``."""
+        """Continue from a file; see ``SimulatedBoard.restore``."""
         kept = self.board.restore(path)
         self.golden.state = kept.pop("state")
         self.steps, self.checked = map(int, kept.pop("counted"))
@@ -109,7 +109,7 @@ class LockStep:
 
 
 def _lanes(log: TapLog, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Values [beats, elements] of a tap, and whose each beat is [beats]."""
+    """Values [beats, elements] of a tap, and the stream of each beat [beats]."""
     values = log.lanes(bits)
     payload_bits = log.bits - TAP_STREAM_BITS
     owners = log.payloads[:, payload_bits // 8].astype(np.int64)

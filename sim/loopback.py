@@ -1,10 +1,10 @@
-"""The link without a decoder behind it: host port, image memory, and a stand-in whose tokens are easy to foretell.
+"""The link without a decoder: host port, image memory, and a stand-in whose tokens are easy to predict.
 
     rx ─► host port ─► image memory ─► CHECKSUM
-    tx ◄──────┴─────── stand-in: token' = (5 token + 3) mod vocab, or (5 token + 4) right after `fresh`
+    tx ◄──────┴─────── stand-in: token' = (5 token + 3) mod vocab, or (5 token + 4) directly after `fresh`
 
-Each token takes TOKEN_CYCLES cycles, whichever stream it is of; logit k of stream s is (k - 8) * (tokens so far) + s.
-For benches of the link and of the simulated board; `model_tokens` and `model_logits` say what must come.
+Each token takes TOKEN_CYCLES cycles, whatever its stream. Logit k of stream s is (k - 8) * (tokens so far) + s. It is
+used in benches of the link and of the simulated board; `model_tokens` and `model_logits` compute the expected answers.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ SCALE_MANTISSA, SCALE_EXPONENT, SATURATIONS, WORDS = 0x1ABCD, -77, 0xC0DB, 0xDBC
 
 
 def model_tokens(feeds: Sequence[tuple[int, bool]], count: int, vocab: int) -> list[int]:
-    """The tokens of a RUN, from each stream's token and `fresh`."""
+    """The tokens of a RUN, from the token and `fresh` of each stream."""
     tokens: list[int] = []
     held = [token for token, _ in feeds]
     for step in range(count):
@@ -36,12 +36,12 @@ def model_tokens(feeds: Sequence[tuple[int, bool]], count: int, vocab: int) -> l
 
 
 def model_logits(of_stream: int, offset: int, count: int, tokens_so_far: int) -> list[int]:
-    """The sums of a LOGITS."""
+    """The sums that LOGITS returns."""
     return [(k - 8) * tokens_so_far + of_stream for k in range(offset, offset + count)]
 
 
 class Loopback(wiring.Component):
-    """Members: `rx`, `tx` bytes; taps `token` (each one), `write` (words to memory) and `sum` (signed)."""
+    """Members: `rx` and `tx` bytes; taps `token` (every token), `write` (words to memory) and `sum` (signed)."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -127,7 +127,7 @@ class Loopback(wiring.Component):
 
 
 class SerialLoopback(wiring.Component):
-    """``Loopback`` behind a serial line of ``divisor`` cycles a bit, as ``hw.top.SerialTop`` is: pins `rx`, `tx`."""
+    """``Loopback`` with a serial line of ``divisor`` cycles a bit, as ``hw.top.SerialTop`` has: pins `rx`, `tx`."""
 
     def __init__(self, config: HwConfig, divisor: int) -> None:
         self.config, self.divisor = config, divisor

@@ -1,11 +1,11 @@
 // A memory of words at the port of a machine (hw/memory/word_source.py): latency, refresh, random pauses, and faults.
 //
 //    job ─► queue ─► its words, in order, one a cycle        unless: the job is younger than its latency, the memory
-//                                                            refreshes, or a seeded draw says no
+//                                                            refreshes, or a seeded random pause holds the word back
 //
-// A cycle is: offer() gives what the memory shows, a function of its state alone; accept() takes the job that was
-// offered, if one was. Every cycle is counted under one cause. The words lie in host memory, which the operating system
-// gives when it is first written to.
+// In a cycle offer() gives what the memory shows, which depends only on its state; accept() takes the job that was
+// offered, if there was one. Every cycle is counted under one cause. The words are in host memory, which the operating
+// system allocates when it is first written.
 
 #include <cstdint>
 #include <cstdlib>
@@ -37,7 +37,7 @@ enum WordError : uint32_t { kJobOutside = 1, kJobChanged = 2 };
 
 template <size_t kBytes, uint64_t kCount>
 struct WordMemory {
-    static constexpr unsigned kJobs = 64;  // that wait; a power of two
+    static constexpr unsigned kJobs = 64;  // most jobs that wait; a power of two
     static constexpr uint64_t kNever = ~0ull;
 
     struct Job {
@@ -56,7 +56,7 @@ struct WordMemory {
     WordTiming timing{1, 1, 0, 0, 0, 0, 0, kNever, kNever, kNever};
     Random random;
     Job jobs[kJobs];
-    unsigned first = 0, last = 0;  // of the jobs that wait, counted on
+    unsigned first = 0, last = 0;  // numbers of the jobs that wait; they are not reduced modulo kJobs
     uint64_t now = 0, accepted = 0, given = 0;
     bool swapped = false;
     uint32_t error = 0;
@@ -124,7 +124,7 @@ struct WordMemory {
         if (!swapped && job.number > timing.swap_from && !job.write) swap_with_last(job);
     }
 
-    // The fault: two reads for different clients change places, if the older one has not begun.
+    // A fault: two reads for different clients are exchanged, if the older one has not begun.
     void swap_with_last(const Job& job) {
         if (last - first < 3) return;  // the oldest may have begun
         Job& before = jobs[(last - 2) % kJobs];

@@ -1,8 +1,8 @@
-"""The memory that a simulated board has at the port of a machine (memory "port"): how it answers, what it counts.
+"""The memory that a simulated board has at the port of a machine (memory "port"): how it answers, and what it counts.
 
     machine ─► jobs ─► WordMemory (port_memory.h, in the harness) ─► their words, in order          clock: memory_clk
 
-The model stands for any DRAM with its controller: words come after a latency, one a cycle, but not while the memory
+The model can represent any DRAM with its controller: words come after a latency, one a cycle, except while the memory
 refreshes. Random pauses show that nothing depends on when a word comes. ``WordCounts`` says where the cycles of the
 memory's clock went.
 """
@@ -25,19 +25,19 @@ class WordTiming:
     """How a memory of words answers; all cycles are those of its clock.
 
     latency_least, latency_most
-        1 or more cycles from a job to its first word, if nothing is ahead of it; drawn for each job, and answers stay
-        in order.
+        cycles, at least 1, from a job to its first word if no other job is ahead; drawn for each job. Answers stay in
+        order.
     refresh_interval, refresh_cycles
-        no word comes in the last ``refresh_cycles`` of every ``refresh_interval``; 0: never.
+        no word comes in the last ``refresh_cycles`` of every ``refresh_interval``; 0 means never.
     busy_share, pause_share
-        share of the cycles in which no job is taken, and in which a word that could come does not; seeded by ``seed``.
+        shares of the cycles in which no job is taken, and in which an available word is held back; seeded by ``seed``.
     silent_from
-        a fault: words that come before the memory answers nothing more.
+        a fault: number of words after which the memory answers nothing more.
     swap_from
-        a fault: jobs that are answered before two reads for different clients are answered in the wrong order, once.
-        Not of AXI4, whose answers are in order.
+        a fault: number of jobs after which two reads for different clients are answered in the wrong order, once. Not
+        for AXI4, whose answers are in order.
     error_from
-        a fault, of AXI4 alone: beats that a port gives before it answers everything with SLVERR.
+        a fault, only for AXI4: number of beats of a port after which it answers everything with SLVERR.
     """
 
     latency_least: int = 100
@@ -67,12 +67,12 @@ class WordTiming:
 
     @classmethod
     def dram(cls, clock_hz: float, **others: Any) -> WordTiming:
-        """A latency of 100 cycles and the refreshes of DDR3 at ``clock_hz``; ``others``: what differs."""
+        """The timing of a DRAM: a latency of 100 cycles, and refreshes of DDR3 at ``clock_hz``; ``others`` override."""
         interval, cycles = int(REFRESH_INTERVAL_S * clock_hz), -int(-REFRESH_S * clock_hz // 1)
         return cls(**{"refresh_interval": interval, "refresh_cycles": cycles, **others})
 
     def numbers(self) -> ctypes.Array[ctypes.c_uint64]:
-        """The fields as the harness takes them."""
+        """The fields in the form that the harness takes."""
         values = [NEVER if value is None else value for value in astuple(self)]
         shares = [field.name.endswith("share") for field in fields(self)]
         whole = [round(65536 * value) if share else value for value, share in zip(values, shares, strict=True)]
@@ -81,13 +81,13 @@ class WordTiming:
 
 @dataclass(frozen=True)
 class WordCounts:
-    """Cycles of a memory of words since its timing was set, each under one cause.
+    """Cycles of a memory of words since its timing was set; each is counted under one cause.
 
     words, writes
         a word was read, or written.
     latency, refresh, pause, silent
-        a word was owed and none was given: the oldest job is younger than its latency, the memory refreshed, a draw
-        said no, the memory is silent for good.
+        a word was due and none was given, because the oldest job is younger than its latency, the memory refreshed, a
+        random pause held it back, or the memory is silent for good.
     not_asked
         no job waits.
     """
@@ -102,11 +102,11 @@ class WordCounts:
 
     @property
     def withheld(self) -> int:
-        """Cycles in which a word was owed and none was given."""
+        """Cycles in which a word was due and none was given."""
         return self.latency + self.refresh + self.pause + self.silent
 
     def __sub__(self, earlier: WordCounts) -> WordCounts:
-        """What was counted since ``earlier``."""
+        """The counts since ``earlier``."""
         return WordCounts(*(a - b for a, b in zip(astuple(self), astuple(earlier), strict=True)))
 
 

@@ -1,9 +1,9 @@
-"""The simulated board at the end of a cable: a pseudo-terminal that any program may open as its serial port.
+"""The simulated board at the end of a cable: a pseudo-terminal that any program can open as its serial port.
 
     program ─► port ═► pty ═► PtyBoard ─► bit-level line ─► hw.top.SerialTop ─► bit-level line ═► pty ═► port
 
-A thread of its own moves bytes and lets the simulation run while it has something to do. Time on the line passes as
-fast as it is simulated, whatever rate the port is set to; the port shows it (``firmware.serial_port``). If the
+A thread moves bytes, and lets the simulation run while there is something to do. Time on the line passes as fast as it
+is simulated, whatever the rate of the port; the path of the port shows this (``firmware.serial_port``). If the
 simulation fails, the port is closed, as if the cable were pulled, and ``wait`` says why.
 """
 
@@ -19,21 +19,21 @@ from lutern.firmware.serial_port import show_cycles
 from lutern.model_ref.errors import LuternError
 
 READ_BYTES = 4096
-SLICE_CYCLES = 50_000  # what is simulated between two looks at the port
-QUIET_CYCLES = 20_000_000  # so long after the last byte a chip has nothing more to say
+SLICE_CYCLES = 50_000  # cycles that are simulated between two looks at the port
+QUIET_CYCLES = 20_000_000  # cycles after the last byte, after which a chip sends nothing more
 
 
 class Board(Protocol):
-    """What stands at the end: a ``SimulatedBoard``, or one whose line is damaged."""
+    """The board at the end: a ``SimulatedBoard``, or one whose line is damaged."""
 
     def write(self, data: bytes) -> None:
         """Queue bytes for the chip."""
 
     def read(self, limit: int, timeout_s: float) -> bytes:
-        """What the chip has said."""
+        """The bytes that the chip has sent."""
 
     def run(self, cycles: int) -> int:
-        """Let so many cycles pass; the number of bytes that wait."""
+        """Let ``cycles`` cycles pass; returns the number of bytes that can be read."""
 
 
 class PtyBoard:
@@ -82,7 +82,7 @@ class PtyBoard:
             show_cycles(self._ours, cycles, is_idle=quiet >= QUIET_CYCLES)
 
     def _send(self, data: bytes) -> None:
-        """All of it, unless nobody reads and the board is closed."""
+        """Send all bytes, unless no program reads them and the board is closed."""
         while data:
             ready, writable, _ = select.select([self._wake], [self._ours], [])
             if ready:
@@ -91,12 +91,12 @@ class PtyBoard:
                 data = data[os.write(self._ours, data) :]
 
     def wait(self) -> None:
-        """Wait until the port is closed; raise if that is because the simulation failed."""
+        """Wait until the port is closed; raises LuternError if the simulation failed."""
         self._ended.wait()
         self._raise()
 
     def close(self) -> None:
-        """Pull the cable; any thread may, once or again."""
+        """Pull the cable; any thread may call it, also more than once."""
         with self._closing:
             if self._open:
                 self._open = False

@@ -1,16 +1,16 @@
-"""Runs a cocotb bench on an Amaranth component: one call from a plain pytest function.
+"""Runs a cocotb bench on an Amaranth component, with one call from an ordinary pytest function.
 
-    component ─► RTLIL ─► digest ─► build/benches/<digest>/top      built once, kept while the RTL stays the same
+    component ─► RTLIL ─► digest ─► build/benches/<digest>/top      built once, and kept while the RTL stays the same
                                          └─► runs/<bench>-<id>/     bench.log, results.xml, parameters.json of this run
 
     def test_norm() -> None:
         run_bench(RmsNorm(config), "lutern.sim.benches.norm", parameters={"columns": 8}, seed=7)
 
-Inside the bench, `bench_parameters()` and `bench_seed()` give back what was passed. A failing bench raises
-AssertionError with the cocotb test's name, its message, the seed and the log's path. Only the ports of the component
-can be read and driven: with every signal public, Verilator optimises nothing. `public="all"` opens the inside too, for
-debugging. Verilator's own runtime and headers are compiled once and shared by all benches: they are most of a small
-bench's build.
+Inside the bench, `bench_parameters()` and `bench_seed()` return what was passed. A failing bench raises AssertionError
+with the cocotb test's name, its message, the seed and the log's path. Only the ports of the component can be read and
+driven, because Verilator optimises nothing if every signal is public. `public="all"` opens the inside too, for
+debugging. Verilator's own runtime and headers are compiled once and shared by all benches: they are most of the build
+of a small bench.
 """
 
 import contextlib
@@ -36,15 +36,15 @@ from lutern.sim.tools import environment, is_plain, prune, require_compiler, tai
 _PARAMETERS = "LUTERN_BENCH_PARAMETERS"
 _SEED = "LUTERN_BENCH_SEED"
 _FLAGS = ("-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "0", "-O3", "--output-split", "0")
-_COMPILER_FLAGS = "-O1"  # a bench waits for Python more than for the gateware, so a fast compiler counts for more
+_COMPILER_FLAGS = "-O1"  # Python takes more of a bench's time than the gateware, so compile time matters more
 _MAKE_FLAGS = ("OPT_FAST=", "OPT_SLOW=", "OPT_GLOBAL=")  # a precompiled header wants equal flags in all files
 _HEADERS = ("verilated.h", "verilated_vpi.h", "verilated_dpi.h", "memory", "string")
-_TRACE_FLAGS = ("-CFLAGS", "-UVM_TRACE -DVM_TRACE=1")  # cocotb 2.1 leaves VM_TRACE at 0 otherwise
+_TRACE_FLAGS = ("-CFLAGS", "-UVM_TRACE -DVM_TRACE=1")  # otherwise cocotb 2.1 leaves VM_TRACE at 0
 
 
 @functools.cache
 def bench_parameters() -> dict[str, Any]:
-    """Inside a bench: the `parameters` that run_bench was given."""
+    """Inside a bench: the `parameters` that were given to run_bench."""
     path = os.environ.get(_PARAMETERS)
     if path is None:
         raise LuternError(f"{_PARAMETERS} is not set: start this bench through lutern.sim.runner.run_bench.")
@@ -52,12 +52,12 @@ def bench_parameters() -> dict[str, Any]:
 
 
 def bench_seed() -> int:
-    """Inside a bench: the `seed` that run_bench was given."""
+    """Inside a bench: the `seed` that was given to run_bench."""
     return int(os.environ.get(_SEED, "0"))
 
 
 def build_root() -> Path:
-    """Where build products go: LUTERN_BUILD, else build/ beside the sources, else build/ in the working folder."""
+    """The folder for builds: LUTERN_BUILD, else build/ next to the sources, else build/ in the working folder."""
     repository = Path(__file__).resolve().parents[1]
     default = (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "build"
     folder = expanded(os.environ.get("LUTERN_BUILD") or str(default), "LUTERN_BUILD")
@@ -80,7 +80,7 @@ def _verilate(
     targets: Sequence[str] = (),
 ) -> None:
     """Verilate and compile `sources` in `folder`; the command `ahead` runs between the two steps."""
-    from cocotb_tools.runner import Verilator  # cocotb is there for tests only
+    from cocotb_tools.runner import Verilator  # cocotb is installed for tests only
 
     dropped = "--public-flat-rw" if public == "ports" else ""
 
@@ -112,14 +112,14 @@ def _verilate(
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Two test processes may want the same build: one waits here for the other."""
+    """Hold a lock: if two test processes want the same build, one waits here for the other."""
     with open(path, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _runtime(parent: Path, waves: bool) -> Path:
-    """The folder with Verilator's compiled runtime and precompiled headers."""
+    """The folder with Verilator's compiled runtime and its precompiled headers."""
     runtime = parent / f".runtime-{digest(*_FLAGS, _COMPILER_FLAGS, *_MAKE_FLAGS, *_HEADERS, str(waves))[:12]}"
     parent.mkdir(parents=True, exist_ok=True)
     with _locked(parent / f"{runtime.name}.lock"):
@@ -148,11 +148,11 @@ def _build(
         if (folder / "built").exists():
             return
         (folder / "top.v").write_text(convert_verilog(rtlil_text))
-        # The component's own ports and nothing else.
+        # Only the component's own ports are public.
         names = ["clk", "rst", *domain_ports(rtlil_text), *(port.name for port in list_ports(component))]
         rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
         (folder / "public.vlt").write_text("`verilator_config\n" + "".join(rules))
-        # cp -p would keep a time older than the generated header that make compares with.
+        # cp -p would keep times older than the generated header, with which make compares them.
         take = ["cp", *map(str, runtime.glob("*.o")), str(folder)]
         flags = f"{_COMPILER_FLAGS} -include ../{runtime.name}/runtime.h"
         _verilate(
@@ -179,9 +179,9 @@ def run_bench(
 ) -> Path:
     """Build `component` with Verilator (cached) and run the cocotb tests of `testbench_module` on it.
 
-    `parameters` must survive JSON. `testcase` names one or several cocotb tests, all of them otherwise. `sources`:
-    Verilog of modules that the component instantiates. Returns the folder of the run: bench.log, results.xml, dump.vcd
-    with `waves`, and what the bench wrote into its working folder.
+    `parameters` must survive JSON. `testcase` names one or several cocotb tests; the default is all. `sources` are
+    Verilog files of modules that the component instantiates. Returns the folder of the run: bench.log, results.xml,
+    dump.vcd with `waves`, and what the bench wrote into its working folder. Raises AssertionError if a test fails.
     """
     from cocotb_tools.runner import get_runner
 
@@ -223,12 +223,12 @@ def run_bench(
     if failures or not passed or code:
         what = "\n".join(failures) or f"no test passed ({code})"
         raise AssertionError(f"{testbench_module} on {type(component).__name__}, seed {seed}: {what}\n{tail(log)}")
-    print(log.read_text(errors="replace"))  # pytest keeps it to itself unless asked with -s
+    print(log.read_text(errors="replace"))  # pytest shows it only with -s
     return run
 
 
 def _read_results(path: Path) -> tuple[list[str], int]:
-    """Texts of the failed tests and the number of passed ones in cocotb's results.xml."""
+    """Texts of the failed tests and number of passed tests in cocotb's results.xml."""
     failures, passed = [], 0
     if path.exists():
         for case in ElementTree.parse(path).iter("testcase"):

@@ -1,5 +1,5 @@
-// The state of a simulated board as bytes, for a simulation with --savable: the chip's, the harness's, the memory's but
-// for its words. What the taps have recorded is not kept.
+// The state of a simulated board as bytes, for a simulation with --savable: those of the chip, the harness and the
+// memory, except the memory's words. What the taps have recorded is not saved.
 
 #ifdef SAVABLE
 #include "verilated_save.h"
@@ -31,7 +31,7 @@ public:
         m_isOpen = true;
         m_cp = m_endp = m_bufp;
     }
-    void fill() override {  // what is not read yet moves to the buffer's begin; zeros follow the end
+    void fill() override {  // unread bytes move to the start of the buffer; zeros follow the end
         m_endp = std::copy(m_cp, m_endp, m_bufp);
         m_cp = m_bufp;
         const size_t count = std::min<size_t>(m_bufp + bufferSize() - m_endp, end - at);

@@ -1,10 +1,10 @@
-"""An exact checker, in order, whose first mismatch tells the whole story.
+"""An exact checker, in order, whose first mismatch is described completely.
 
 board = Scoreboard("norm.codes", seed=seed, decode=lambda value: f"{value / 127:+.3f}")
-board.expect_all(codes, token=3, layer=1)            # from the golden model, any time before the item comes
+board.expect_all(codes, token=3, layer=1)            # from the golden model, at any time before the item arrives
 StreamMonitor(dut, "o", on_item=board.check)
 ...
-board.finish()                                       # everything that was expected has come
+board.finish()                                       # everything that was expected has arrived
 
 norm.codes: token 3, layer 1, index 17, cycle 412: got 0x7e (126, +0.992), expected 0x7f (127, +1.000), seed 7
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Expected:
-    """One item of the golden model and where it belongs."""
+    """One item of the golden model, and where it belongs."""
 
     value: int
     token: int | None = None
@@ -25,7 +25,7 @@ class Expected:
     index: int | None = None
 
     def place(self) -> str:
-        """The parts that are known, as text."""
+        """The known parts of the place, as text."""
         parts = (("token", self.token), ("layer", self.layer), ("index", self.index))
         return ", ".join(f"{name} {value}" for name, value in parts if value is not None)
 
@@ -39,10 +39,10 @@ class Mismatch(AssertionError):
 
 
 class Scoreboard:
-    """Compares what comes with what was expected, in order and exactly.
+    """Compares arriving items with expected ones, in order and exactly.
 
     The comparison is modulo 2 to the power `bits`, so that a model's negative numbers compare with flat payloads: pass
-    the payload's width. `decode` gives a code's meaning for the failure text; `wave` names where this run's trace lies.
+    the payload's width. `decode` gives a code's meaning for the failure text; `wave` is the path of this run's trace.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class Scoreboard:
     def expect(
         self, value: int, *, token: int | None = None, layer: int | None = None, index: int | None = None
     ) -> None:
-        """One more item, after all earlier ones."""
+        """Expect one more item, after all earlier ones."""
         self.pending.append(Expected(int(value), token, layer, index))
 
     def expect_all(self, values: Iterable[int], *, token: int | None = None, layer: int | None = None) -> None:
-        """A whole vector, indexed from 0."""
+        """Expect a whole vector, indexed from 0."""
         for index, value in enumerate(values):
             self.expect(value, token=token, layer=layer, index=index)
 
     def check(self, cycle: int, value: int) -> None:
-        """Compare one item that came; the signature of StreamMonitor's `on_item`."""
+        """Compare one item that arrived; it can be StreamMonitor's `on_item`."""
         if not self.pending:
             self._fail("an item came that nothing expects", cycle, value, None)
         expected = self.pending.popleft()
@@ -79,7 +79,7 @@ class Scoreboard:
         self.checked_count += 1
 
     def finish(self) -> int:
-        """Everything has come: the number of items checked, which must not be zero."""
+        """Check that everything has arrived; returns the number of items checked, which must not be zero."""
         if self.pending or not self.checked_count:
             expected = self.pending[0] if self.pending else None
             self._fail(f"{len(self.pending)} items are missing after {self.checked_count}", -1, None, expected)

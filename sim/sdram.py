@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
-# The simulation of a component may be in the cache: then it is asked for its ports alone.
-"""The memory model of sdram.v as something to instantiate, and the controller joined to it for benches.
+# If the simulation is in the cache, its component is made only to ask for its ports.
+"""The memory model sdram.v as an Elaboratable, and the controller joined to it for benches.
 
 SdramBench:   jobs ─► SdramController ─► sdram_board (sdram.v) ─► error, its address, refreshes
               words ◄──────┘
@@ -24,7 +24,7 @@ SOURCE = Path(__file__).with_name("sdram.v")
 
 
 class Rule(IntEnum):
-    """Codes of the model's ``error``."""
+    """Codes of the model's ``error``: the rule that was broken."""
 
     NONE = 0
     INIT = 1
@@ -43,9 +43,9 @@ class Rule(IntEnum):
 
 
 class SdramModel(Elaboratable):
-    """The part behind its I/O registers, clocked by domain ``memory``, joined to ``pins`` of a controller.
+    """The part with its I/O registers, clocked by domain ``memory``, joined to ``pins`` of a controller.
 
-    Attributes: ``error``, ``error_address``, ``refreshes`` of the model.
+    Attributes: ``error``, ``error_address`` and ``refreshes`` of the model.
     """
 
     def __init__(self, pins: Any, timings: SdramTimings, domain: str = "memory") -> None:
@@ -89,7 +89,7 @@ class SdramModel(Elaboratable):
 
 
 class SdramBench(wiring.Component):
-    """Controller and part in one clock domain; ``part``: timings that the model asserts, where they differ."""
+    """Controller and part in one clock domain; ``part``: timings that the model asserts, if they differ."""
 
     def __init__(self, timings: SdramTimings, part: SdramTimings | None = None) -> None:
         self.timings, self.part = timings, part or timings
@@ -118,10 +118,10 @@ class SdramBench(wiring.Component):
 
 
 class SdramMemoryBench(wiring.Component):
-    """The whole memory and its part, both domains on one clock.
+    """The whole memory and its part, with both domains on one clock.
 
-    Members: those of the memory but for the pins; ``stuck``: bits of a word that are read as 1; ``joined``: bits
-    of pins A that are 0 when a column is named; ``words`` that left in order; ``error``, ``refreshes`` of the model.
+    Members: those of the memory except the pins; ``stuck``: bits of a word that are read as 1; ``joined``: bits of pins
+    A that are 0 when a column is selected; ``words`` that left in order; ``error`` and ``refreshes`` of the model.
     """
 
     def __init__(self, config: HwConfig, timings: SdramTimings) -> None:

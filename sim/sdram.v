@@ -1,12 +1,12 @@
-// A part of SDR SDRAM with its I/O registers: keeps its data sheet's rules, and tells the first that is broken.
+// A part of SDR SDRAM with its I/O registers: checks the rules of its data sheet, and reports the first that is broken.
 //
 //    controller ─► register ─► part ─► register ─► controller          one clock, the part's rising edge is the chip's
 //
-// Parameters are cycles. `error` keeps the first broken rule, `error_address` {bank, row}; the part goes on as well as
-// it can, but a row that was refreshed too late gives inverted words from its next ACTIVATE on. The stamps of refreshes
-// are those of the part's own refresh counter: an ACTIVATE counts for nothing. The words are public: the simulated
-// board's back door. Not modelled: self refresh, power down (CKE low), interleaved bursts, bursts of writes: refused as
-// error 12.
+// Parameters are cycles. `error` keeps the first broken rule, `error_address` {bank, row}. The part continues as well
+// as it can, but a row that was refreshed too late gives inverted words from its next ACTIVATE on. Only the part's own
+// refresh counter stamps refreshes: an ACTIVATE does not count as one. The words are public, for the back door of the
+// simulated board. Not modelled, and refused as error 12: self refresh, power down (CKE low), interleaved bursts,
+// bursts of writes.
 
 module sdram_board #(
     parameter DATA_BITS = 16, BANK_BITS = 2, ROW_BITS = 13, COLUMN_BITS = 9, PIN_BITS = 13,
@@ -57,7 +57,7 @@ module sdram_chip #(
         DECAYED = 11, UNKNOWN = 12, CONTENTION = 13;
 
     reg [DATA_BITS-1:0] words [0:(1 << (BANK_BITS + ROW_BITS + COLUMN_BITS)) - 1] /*verilator public_flat_rw*/;
-    reg [31:0] stamp [0:ROWS-1];  // of each row's refresh
+    reg [31:0] stamp [0:ROWS-1];  // time of each row's last refresh
     reg [ROW_BITS-1:0] next_row = 0;
 
     reg [31:0] now = 0;
@@ -71,11 +71,11 @@ module sdram_chip #(
     reg [3:0] burst_length = 0;
     reg [2:0] latency = 3;
 
-    // a burst that runs
+    // The burst in progress.
     reg [3:0] left = 0;
     reg [BANK_BITS-1:0] b_bank = 0;
     reg [COLUMN_BITS-1:0] b_column = 0;
-    // words on their way to the pins
+    // Words on their way to the pins.
     reg [DATA_BITS-1:0] p0, p1, p2;
     reg [2:0] flying = 0;
     assign read = latency == 2 ? p1 : p2;
@@ -97,7 +97,7 @@ module sdram_chip #(
         end
     endtask
 
-    // Rules that hold for a bank's precharge.
+    // Rules for the precharge of a bank.
     task check_precharge(input [BANK_BITS-1:0] bank);
         if (is_open[bank]) begin
             if (now - t_activate[bank] < TRAS) broken(RAS, bank);

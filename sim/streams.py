@@ -1,16 +1,16 @@
-"""Both ends of an Amaranth stream for cocotb benches, and the watcher between them.
+"""Both ends of an Amaranth stream for cocotb benches, and the monitor between them.
 
     StreamSource(dut, "i") ──► i__valid i__payload │ block │ o__valid o__payload ──► StreamSink(dut, "o")
                            ◄── i__ready            │       │ o__ready            ◄──
                                       StreamMonitor(dut, "i") and ("o") watch, check the contract, count cycles
 
-All of them drive right after the rising edge and look at the falling edge, when every combinational path has settled:
-what is valid and ready there is transferred by the next rising edge. Cycle k is the time between rising edges k and
-k + 1, so that the difference of two monitors' cycles is a latency. Payloads are flat unsigned integers; `pack` and
+All of them drive directly after the rising edge and read at the falling edge, when every combinational path has
+settled: what is valid and ready there is transferred by the next rising edge. Cycle k is the time between rising edges
+k and k + 1, so the difference of two monitors' cycles is a latency. Payloads are flat unsigned integers; `pack` and
 `unpack` translate layouts.
 
 The contract: once valid, valid and payload stay until ready. A block whose valid waits for ready hangs with the sink's
-pause pattern "after_valid", which raises ready only when it has seen valid.
+pause pattern "after_valid", which raises ready only after it has seen valid.
 """
 
 import itertools
@@ -32,7 +32,7 @@ PAUSES = ("none", "random", "bursty", "alternating")
 
 
 class ContractError(AssertionError):
-    """A stream broke valid or payload."""
+    """A stream took back valid or changed its payload before it was ready."""
 
 
 class _Field(NamedTuple):
@@ -43,7 +43,7 @@ class _Field(NamedTuple):
 
 
 _fields: dict[int, tuple[data.Layout, dict[str, _Field]]] = {}
-"""By the layout's id: the layout, which keeps that id its own, and its fields. Amaranth takes long to work them out."""
+"""Layouts by their id, with their fields, which Amaranth computes slowly. Holding a layout keeps its id unique."""
 
 
 def _fields_of(layout: data.Layout) -> dict[str, _Field]:
@@ -58,7 +58,7 @@ def _fields_of(layout: data.Layout) -> dict[str, _Field]:
 
 
 def pack(layout: data.Layout, fields: Any) -> int:
-    """The flat integer of `fields` (a mapping, or a sequence for an array layout)."""
+    """The flat integer of `fields`: a mapping, or a sequence for an array layout."""
     if not (isinstance(layout, data.StructLayout) and isinstance(fields, Mapping)):
         return int(Const.cast(layout.const(fields)).value)
     places, packed = _fields_of(layout), 0
@@ -70,7 +70,7 @@ def pack(layout: data.Layout, fields: Any) -> int:
 
 
 def unpack(layout: data.StructLayout, value: int) -> dict[str, int]:
-    """The fields of a flat integer; signed members come out signed, nested layouts as flat integers."""
+    """The fields of a flat integer; signed members become signed, nested layouts stay flat integers."""
     fields = {}
     for name, field in _fields_of(layout).items():
         raw = value >> field.offset & (1 << field.bits) - 1
@@ -79,19 +79,20 @@ def unpack(layout: data.StructLayout, value: int) -> dict[str, int]:
 
 
 def to_signed(value: int, bits: int) -> int:
-    """Two's complement of a flat integer."""
+    """The signed value of a flat integer of `bits` bits."""
     return value - (1 << bits) if value >> (bits - 1) & 1 else value
 
 
 def cycle_now() -> int:
-    """Rising edges so far."""
+    """Number of rising edges so far."""
     return int(get_sim_time("ns")) // PERIOD_NS
 
 
 def pauses(pattern: str, seed: int = 0, share: float = 0.5) -> Iterator[bool]:
-    """An endless pattern, True where an end pauses for a cycle.
+    """An endless pattern, True in every cycle in which an end pauses.
 
-    "random" pauses in `share` of all cycles, "bursty" for runs of 1 to 20 cycles and then not for as long.
+    "random" pauses in `share` of all cycles; "bursty" alternates between runs of 1 to 20 cycles with and without pause.
+    Raises ValueError for an unknown pattern.
     """
     if pattern == "none":
         return itertools.repeat(False)
@@ -107,7 +108,7 @@ def pauses(pattern: str, seed: int = 0, share: float = 0.5) -> Iterator[bool]:
 
 
 async def start(dut: Any, *, reset_cycles: int = 2) -> None:
-    """Start the clock, hold reset for `reset_cycles`, release it right after a rising edge."""
+    """Start the clock, hold reset for `reset_cycles`, and release it directly after a rising edge."""
     Clock(dut.clk, PERIOD_NS, "ns").start()
     await reset(dut, reset_cycles)
 
@@ -122,7 +123,7 @@ async def reset(dut: Any, cycles: int = 1) -> None:
 
 
 class _Port:
-    """The three signals of a stream; a payload of no bits has no signal."""
+    """The three signals of a stream; a payload without bits has no signal."""
 
     def __init__(self, dut: Any, prefix: str) -> None:
         self.dut, self.prefix, self.clk, self.rst = dut, prefix, dut.clk, dut.rst
@@ -144,7 +145,7 @@ def to_int(signal: Any) -> int:
 
 
 class StreamSource(_Port):
-    """Drives a block's input stream from a queue. While nothing is valid, the payload is junk."""
+    """Drives a block's input stream from a queue. While nothing is valid, the payload is random."""
 
     def __init__(self, dut: Any, prefix: str, *, pause: str = "none", seed: int = 0) -> None:
         super().__init__(dut, prefix)
@@ -157,16 +158,16 @@ class StreamSource(_Port):
         cocotb.start_soon(self._drive())
 
     def queue(self, payloads: Iterable[int]) -> None:
-        """Hand over payloads, to be sent in order."""
+        """Append payloads, which are sent in order."""
         self.pending.extend(payloads)
 
     async def send(self, *payloads: int) -> None:
-        """Queue and wait until the last one was taken."""
+        """Queue payloads and wait until the last one was taken."""
         self.queue(payloads)
         await self.drained()
 
     async def drained(self) -> None:
-        """Wait until all that is queued was taken."""
+        """Wait until all queued payloads were taken."""
         while self.pending:
             self._moved.clear()
             await self._moved.wait()
@@ -175,7 +176,7 @@ class StreamSource(_Port):
         offered = False
         while True:
             await RisingEdge(self.clk)
-            if not (offered and self.pending):  # a cleared source takes its offer back
+            if not (offered and self.pending):  # a cleared source withdraws its offer
                 offered = bool(self.pending) and not next(self.pause)
             self.valid.value = int(offered)
             if self.payload is not None:
@@ -188,13 +189,13 @@ class StreamSource(_Port):
                 self._moved.set()
 
     def clear(self) -> None:
-        """Drop what is queued, as a bench does around a reset; call it while `rst` is high."""
+        """Drop queued payloads, as a bench does around a reset; call it while `rst` is high."""
         self.pending.clear()
         self._moved.set()
 
 
 class StreamSink(_Port):
-    """Takes a block's output stream. Patterns of `pauses`, and "after_valid": ready waits for valid."""
+    """Takes a block's output stream, with a pattern of `pauses` or "after_valid": ready waits for valid."""
 
     def __init__(self, dut: Any, prefix: str, *, pause: str = "none", seed: int = 0) -> None:
         super().__init__(dut, prefix)
@@ -206,7 +207,7 @@ class StreamSink(_Port):
         cocotb.start_soon(self._drive())
 
     async def receive(self, count: int, timeout_cycles: int = 100_000) -> list[int]:
-        """The next `count` payloads; a block that stays silent for `timeout_cycles` fails the bench."""
+        """The next `count` payloads; raises TimeoutError if the block is silent for `timeout_cycles`."""
         waited_from, seen = cycle_now(), len(self.received)
         while len(self.received) < count:
             await FallingEdge(self.clk)
@@ -231,9 +232,9 @@ class StreamSink(_Port):
 
 
 class StreamMonitor(_Port):
-    """Records (cycle, payload) of every transfer and raises ContractError at the first broken rule.
+    """Records (cycle, payload) of every transfer, and raises ContractError at the first broken rule.
 
-    `on_item(cycle, payload)` is called at every transfer: feed a model with it, or check with a Scoreboard.
+    `on_item(cycle, payload)` is called at every transfer: it can feed a model, or check with a Scoreboard.
     """
 
     def __init__(self, dut: Any, prefix: str, *, on_item: Callable[[int, int], None] | None = None) -> None:
@@ -251,7 +252,7 @@ class StreamMonitor(_Port):
         while True:
             await FallingEdge(self.clk)
             if int(self.rst.value):
-                held = None  # a reset may take a payload back
+                held = None  # a reset may withdraw a payload
                 continue
             if not int(self.valid.value):
                 if held is not None:

@@ -1,9 +1,9 @@
-"""Compares what the decoder's debug taps show with the integer model: every h, S and code, by stream.
+"""Compares the output of the decoder's debug taps with the integer model: every h, S and code, by stream.
 
     integer model ─► trace ─► Expected ─┐
     taps: cycles, streams, values ──────┴─► first difference: cycle, stage, stream, layer, index, got, expected
 
-Used by the lock step of the simulated board and by the decoder's bench.
+The lock step of the simulated board and the decoder's bench use it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from lutern.hw.decoder import TAP_VALUE_BITS
 
 TAP_OF_STAGE = {"h": "h", "S": "s", "codes": "codes"}
-"""Which tap shows a stage of the integer model's trace."""
+"""The tap that shows a stage of the integer model's trace."""
 
 Difference = tuple[int, str]
-"""The cycle of a wrong value, and a sentence about it."""
+"""The cycle of a wrong value, and a sentence about the value."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Values [n] that a stage of a layer shows for one stream, in order. ``step``: the first step of its run."""
+    """Values [n] that a stage of a layer shows for one stream, in order. ``step``: the first step of the run."""
 
     step: int
     stage: str
@@ -34,21 +34,21 @@ class Segment:
 
 
 class Expected:
-    """What the taps must show of a run that begins with ``step``; ``trace`` is for the integer model."""
+    """What the taps must show in a run that begins with ``step``; pass ``trace`` to the integer model."""
 
     def __init__(self, streams: int) -> None:
         self.streams = streams
         self.begin(0)
 
     def begin(self, step: int) -> None:
-        """Forget the run before."""
+        """Begin a run and forget the run before."""
         self.step = step
         self._segments: dict[tuple[str, int], list[Segment]] = {
             (tap, stream): [] for tap in TAP_VALUE_BITS for stream in range(self.streams)
         }
 
     def trace(self, streams: Sequence[int], stage: str, layer: int, values: NDArray[np.int64]) -> None:
-        """Take ``values [streams, n]`` of a stage down."""
+        """Record ``values [streams, n]`` of a stage."""
         if stage in TAP_OF_STAGE:
             for row, stream in zip(values, streams, strict=True):
                 self._segments[TAP_OF_STAGE[stage], stream].append(Segment(self.step, stage, layer, row.copy()))
@@ -56,9 +56,9 @@ class Expected:
     def differences(
         self, tap: str, cycles: NDArray[np.uint64], owners: NDArray[np.int64], values: NDArray[np.int64]
     ) -> list[Difference]:
-        """The first difference of each stream on a tap: ``cycles [beats]``, ``owners [beats]``, ``values [beats, P]``.
+        """The first difference of each stream on a tap.
 
-        ``owners`` says whose values they are.
+        ``cycles [beats]``, ``owners [beats]`` (the stream of each beat) and ``values [beats, P]`` are what it recorded.
         """
         found = []
         for stream in range(self.streams):
@@ -71,7 +71,7 @@ class Expected:
 def first_difference(
     tap: str, stream: int, cycles: NDArray[np.uint64], values: NDArray[np.int64], expected: Sequence[Segment]
 ) -> Difference | None:
-    """The first value of a stream that is not as expected. ``values [beats, P]``, ``cycles [beats]``."""
+    """The first value of a stream that differs from what is expected. ``values [beats, P]``, ``cycles [beats]``."""
     beat, width = 0, values.shape[1]
     for segment in expected:
         beats = -(-len(segment.values) // width)

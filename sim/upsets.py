@@ -1,11 +1,11 @@
-"""Upsets of a simulated board: bits of its registers and of its memories that change by themselves.
+"""Upsets of a simulated board: bits of its registers and memories that change by themselves.
 
     Verilog ─► every register  q <= next       becomes  q <= next ^ top.upset[its bits]
-               every memory    m[a] <= data    also     m[top.upset_address] ^= top.upset_mask where it is chosen
+               every memory    m[a] <= data    also     m[top.upset_address] ^= top.upset_mask if it is chosen
 
-The inputs ``upset...`` of the module `top` are 0 but in the cycle of an upset, so the machine is otherwise the one that
-it was. Not reached: registers with an asynchronous reset, the output registers of block RAM, and memories that are
-never written, which are tables.
+The inputs ``upset...`` of the module `top` are 0 except in the cycle of an upset, so the machine is otherwise
+unchanged. Not reached are registers with an asynchronous reset, the output registers of block RAM, and memories that
+are never written, which are tables.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 _LEAST = 65
-"""Bits of an input that Verilator keeps as an array of words, as the harness expects it."""
+"""Fewest bits of an input; Verilator keeps that many as an array of words, as the harness expects."""
 _NAME = r"(?:\\\S+ |[A-Za-z_]\w*)"
 _REGISTER = re.compile(rf"^  always @\(posedge \w+\)\n    ({_NAME}) *<= (.*);$", re.MULTILINE)
 _WRITTEN = re.compile(
@@ -27,7 +27,7 @@ _NOTE = re.compile(r"^// (register|memory) (\d+) (\d+) (\d+) (\S+) (\S+)$", re.M
 
 @dataclass(frozen=True)
 class Register:
-    """A register: ``bits`` bits from ``first`` on of all; ``path``: the modules that it is in."""
+    """A register: ``bits`` bits from ``first`` on, counted over all registers; ``path``: the modules that it is in."""
 
     first: int
     bits: int
@@ -37,7 +37,7 @@ class Register:
 
 @dataclass(frozen=True)
 class ChipMemory:
-    """A memory of the chip: the ``number``-th, ``words`` of ``bits`` each; ``path``: the modules that it is in."""
+    """Memory ``number`` of the chip: ``words`` of ``bits`` bits; ``path``: the modules that it is in."""
 
     number: int
     words: int
@@ -47,7 +47,7 @@ class ChipMemory:
 
 
 def with_upsets(verilog_text: str) -> str:
-    """The same Verilog with inputs that upset its registers and memories, and a list of them in front."""
+    """The same Verilog with inputs that upset its registers and memories, preceded by a list of them."""
     registers: list[Register] = []
     memories: list[ChipMemory] = []
 
@@ -88,7 +88,7 @@ def with_upsets(verilog_text: str) -> str:
 
 
 def listed(verilog_text: str) -> tuple[list[Register], list[ChipMemory]]:
-    """What the list in front of such Verilog says: its registers and its memories."""
+    """The registers and memories that the list at the start of such Verilog names."""
     found = _NOTE.findall(verilog_text)
     registers = [Register(int(a), int(b), path, name) for kind, a, b, _, path, name in found if kind == "register"]
     memories = [

@@ -1,16 +1,16 @@
 """Compiles a component into a shared library that simulates it: Amaranth ─► Verilog ─► Verilator ─► C++ ─► board.so.
 
 The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` and `tx` of a serial line and an attribute
-`divisor`, cycles of a bit; and any number of taps, ports `tap_<name>_valid` (1 bit) and `tap_<name>_payload` (any
-width). A component with a memory beside it has a second clock, memory_clk, and words that the harness reaches: with an
-attribute `part_timings` it brings its memory part along (dram.py; ddr3_pins.py, whose second clock is tick_clk); with
-`source_shape` it has the port `words`, where it gets `config.memory_words` words (port_memory.py). Words in block RAM
-are reached by the names of the chip's memories. harness.cpp is the same for all of them; what depends on the component
-is taps.h, which is written here.
+`divisor`, the cycles of a bit. It has any number of taps: ports `tap_<name>_valid` (1 bit) and `tap_<name>_payload`
+(any width). A component with an external memory has a second clock, memory_clk, and words that the harness reaches. If
+it has an attribute `part_timings`, it brings its memory part along (dram.py; ddr3_pins.py, whose second clock is
+tick_clk). If it has `source_shape`, its port `words` gets `config.memory_words` words (port_memory.py). Words in block
+RAM are reached by the names of the chip's memories. harness.cpp is the same for all components; what depends on the
+component is in taps.h, which is written here.
 
 Builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), the newest few of them, as boards.cache keeps
-results: made in a folder of their own, sealed and renamed, compared with their digests when they are used, and built
-again where they are damaged.
+results: they are made in a folder of their own, sealed and renamed, compared with their digests when they are used, and
+built again if they are damaged.
 """
 
 import contextlib
@@ -87,21 +87,21 @@ _FLAGS = (
     LIBRARY,
 )
 _QUICK_BUILD = "LUTERN_QUICK_BUILD"
-"""Environment variable of the tests, which compile many simulations and run each for a moment only."""
+"""Environment variable of the tests, which compile many simulations and run each one only briefly."""
 _TOGGLE_FLAGS = ("--trace-saif", "--trace-underscore", "-CFLAGS", "-DLUTERN_SAIF")
-"""In addition, for a simulation that can write the toggles of all nets: measure.toggles."""
+"""More flags for a simulation that can write the toggles of all nets: measure.toggles."""
 _SAVABLE_FLAGS = ("--savable", "-CFLAGS", "-DSAVABLE")
-"""In addition, for a simulation whose state can be written to a file."""
+"""More flags for a simulation whose state can be written to a file."""
 _OF_TOP_ALONE = ("--trace-depth", "1", "-MAKEFLAGS", "OPT_FAST=-O1")
-"""In addition, for those of the nets of `top` alone: a netlist's cells have ten times as many inside, and -O2 takes the
-compiler minutes for each file of a traced netlist."""
+"""More flags to trace only the nets of `top`: a netlist's cells have ten times as many nets inside, and with -O2 the
+compiler takes minutes for each file of a traced netlist."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A model of a memory part: its files beside this one, and where its words are in the simulation.
+    """A model of a memory part: its files next to this one, and where its words are in the simulation.
 
-    `clock` is the domain that the harness clocks, `ticks` times in a cycle of the memory's controller.
+    `clock` is the domain that the harness clocks; a cycle of the memory's controller has `ticks` of its cycles.
     """
 
     files: tuple[str, ...]
@@ -121,8 +121,10 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Block:
-    """A memory of the chip with words that the harness reaches: `rows` of `bits`, the first of them word `first`, the
-    next `step` words on."""
+    """A memory of the chip with words that the harness reaches.
+
+    It has `rows` of `bits` bits: the first is word `first`, and each further one is `step` words later.
+    """
 
     place: str
     first: int
@@ -133,8 +135,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Memory:
-    """The memory of a machine: `words` of `word_bytes`, in the model of a `part`, or joined to its port `words`, or to
-    `axi_ports` AXI4 masters, or in `blocks` of the chip, of which some words are in none."""
+    """The memory of a machine: `words` words of `word_bytes` bytes.
+
+    They are in the model of a `part`, at the machine's port `words`, at `axi_ports` AXI4 masters, or in `blocks` of the
+    chip, which may lack some of the words.
+    """
 
     word_bytes: int
     words: int
@@ -144,18 +149,18 @@ class Memory:
 
     @property
     def is_port(self) -> bool:
-        """It is joined to ports of the chip."""
+        """Whether it is joined to ports of the chip."""
         return self.part is None and not self.blocks
 
     def has(self, first: int, count: int) -> bool:
-        """Whether `count` words from `first` on are in it; parts of a beat that it does not have are."""
+        """Whether it has `count` words from `first` on; parts that a beat lacks count as there."""
         spans = {(block.first & -block.step, block.step * block.rows) for block in self.blocks} or {(0, self.words)}
         return any(begin <= first and first + count <= begin + words for begin, words in spans)
 
 
 @dataclass(frozen=True)
 class Tap:
-    """A debug output: `payload` counts in a cycle in which `valid` is 1."""
+    """A debug output; `payload` is valid in every cycle in which `valid` is 1."""
 
     name: str
     bits: int
@@ -167,7 +172,7 @@ class Tap:
 
 
 def list_taps(component: wiring.Component) -> list[Tap]:
-    """The taps of `component`, in the order of its signature; refuses one that lacks its other half."""
+    """The taps of `component`, in the order of its signature; raises LuternError if half of one is missing."""
     ports = {port.name: port for port in list_ports(component)}
     for name in ("rx__valid", "rx__ready", "rx__payload", "tx__valid", "tx__ready", "tx__payload"):
         if name not in ports and not _is_serial(component) and "s_axi_awaddr" not in ports:
@@ -186,17 +191,17 @@ def list_taps(component: wiring.Component) -> list[Tap]:
 
 
 def _is_serial(component: wiring.Component) -> bool:
-    """Whether rx and tx are pins."""
+    """Whether rx and tx are pins of a serial line."""
     return {"rx", "tx"} <= {port.name for port in list_ports(component)} and hasattr(component, "divisor")
 
 
 def cache_folder() -> Path:
-    """Where builds are kept."""
+    """The folder in which builds are kept."""
     return cache.cache_folder("boards")
 
 
 def _flags(*more: str) -> tuple[str, ...]:
-    """Verilator's flags. At -O2 a simulation is 4 % faster than at -O1, but takes 1.5 times as long to compile."""
+    """Verilator's flags. With -O2 a simulation is 4 % faster than with -O1, but takes 1.5 times as long to compile."""
     fast = "-O1" if os.environ.get(_QUICK_BUILD) else "-O2"
     return (*_FLAGS, "-MAKEFLAGS", f"OPT_FAST={fast} OPT_SLOW=-O0 OPT_GLOBAL=-O1", *more)
 
@@ -204,10 +209,10 @@ def _flags(*more: str) -> tuple[str, ...]:
 def verilate(
     component: wiring.Component, *, toggles: bool = False, upsets: bool = False, savable: bool = False
 ) -> Path:
-    """The shared library of `component`, built if it is not in the cache.
+    """The shared library of `component`; it is built if it is not in the cache.
 
-    With `toggles` it can count them, slowly; with `upsets` its registers and memories can be upset (upsets.py); with
-    `savable` its state can be saved and restored.
+    With `toggles` it can count toggles, slowly; with `upsets` its registers and memories can be upset (upsets.py); with
+    `savable` its state can be saved and restored. Raises LuternError if a compiler is missing or fails.
     """
     header = _header(component, upsets=upsets)
     flags = _flags(*(_TOGGLE_FLAGS if toggles else ()), *(_SAVABLE_FLAGS if savable else ()))
@@ -233,9 +238,10 @@ def verilate(
 def verilate_text(
     component: wiring.Component, make: Callable[[], str], *made_from: str, toggles: bool = False, upsets: bool = False
 ) -> Path:
-    """As `verilate`, of Verilog that `make` gives: a module `top` with the ports of `component`, from `made_from`.
+    """As `verilate`, for Verilog that `make` returns: a module `top` with the ports of `component`.
 
-    With `toggles` it can count those of the nets of `top` itself; with `upsets` the Verilog has their inputs.
+    `made_from` decides whether the cache's library is the same. With `toggles` it can count those of the nets of `top`
+    itself; with `upsets` the Verilog already has their inputs.
     """
     header = _header(component, upsets=upsets, has_blocks=False)
     flags = _flags(*_TOGGLE_FLAGS, *_OF_TOP_ALONE) if toggles else _flags()
@@ -252,7 +258,7 @@ def verilate_text(
 
 
 def _used(folder: Path) -> Path:
-    """The library in a folder of the cache, which is now the newest."""
+    """The library in a folder of the cache; marks the folder as the newest."""
     with contextlib.suppress(OSError):
         os.utime(folder)
     clear_unfinished(folder.parent)
@@ -261,11 +267,11 @@ def _used(folder: Path) -> Path:
 
 
 def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | None:
-    """The note that says which build this component is, so that a second start need not elaborate it.
+    """The path of the note that says which build a component is, so that a second start need not elaborate it.
 
-    It is named by what the gateware is made from: the component's class, its config's digest and the text of all
-    sources that a component may be made of (what stands in `built_with` too). Only for components whose parameters are
-    `config`, `timings` of a memory part and, of a serial line, `divisor`.
+    The note is named by what the gateware is made from: the component's class, its config's digest, and the text of all
+    sources that a component may be made of (those in `built_with` too). There are notes only for components whose
+    parameters are `config`, `timings` of a memory part and, for a serial line, `divisor`.
     """
     config: Any = getattr(component, "config", None)
     parameters = list(inspect.signature(type(component).__init__).parameters)
@@ -282,11 +288,11 @@ def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | N
 
 
 def _note(path: Path, board: str) -> None:
-    """Note which build a component is. The digest says that the note is whole, and of this component."""
+    """Note which build a component is. The digest shows that the note is whole and belongs to this component."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     elif path.is_symlink() or not path.is_file():
-        path.unlink(missing_ok=True)  # a link would be followed
+        path.unlink(missing_ok=True)  # a link would be written through
     write_whole(path, f"{board} {digest(path.name, board)}")
     for old in cache.newest(cache_folder().name, "note-*")[4 * _KEPT_BUILDS :]:
         with contextlib.suppress(OSError):
@@ -294,7 +300,7 @@ def _note(path: Path, board: str) -> None:
 
 
 def _noted(path: Path) -> str:
-    """The build that a note names; what is damaged names none."""
+    """The build that a note names; a damaged note names none."""
     try:
         board, check = read_plain(path, 1000, "note").decode().split(" ")
     except (OSError, ValueError, LuternError):
@@ -303,10 +309,9 @@ def _noted(path: Path) -> str:
 
 
 def _header(component: wiring.Component, *, upsets: bool, has_blocks: bool = True) -> str:
-    """The part of the harness that depends on the ports, and on the memories of the chip, where it `has_blocks` by
-    their names."""
+    """The part of the harness that depends on ports and, if it `has_blocks`, on the names of the chip's memories."""
     taps = list_taps(component)
-    names = [tap.name.replace("__", "___05F") for tap in taps]  # as Verilator spells them
+    names = [tap.name.replace("__", "___05F") for tap in taps]  # as Verilator writes them
     items = " ".join(f"X({i}, {name}, {tap.byte_count})" for i, (name, tap) in enumerate(zip(names, taps, strict=True)))
     line = f"#define BIT_CYCLES {component.divisor}\n" if _is_serial(component) else ""
     line += "#define UPSETS\n" if upsets else ""
@@ -316,7 +321,7 @@ def _header(component: wiring.Component, *, upsets: bool, has_blocks: bool = Tru
 
 
 def memory_of(component: wiring.Component) -> Memory | None:
-    """The memory whose words the simulated board of `component` reaches, if it has one."""
+    """The memory whose words the simulated board of `component` can reach; None if there is none."""
     if isinstance(component, Top) and (blocks := _blocks(component.config)):
         return Memory(component.config.word_bytes, blocks[-1].first + blocks[-1].step * blocks[-1].rows, blocks=blocks)
     timings: Any = getattr(component, "part_timings", None)
@@ -332,8 +337,8 @@ def memory_of(component: wiring.Component) -> Memory | None:
 
 
 def _blocks(config: HwConfig) -> tuple[Block, ...]:
-    """The memories of the chip that hold a machine's words (hw/memory/block.py, trit_parts.py); none if elsewhere."""
-    if config.memory != "block" or config.state == "memory" or config.cells == "ecp5":  # that has banks of its own
+    """The memories of the chip that hold a machine's words (hw/memory/block.py, trit_parts.py), if any."""
+    if config.memory != "block" or config.state == "memory" or config.cells == "ecp5":  # "ecp5" has other banks
         return ()
     found = [Block("memory__DOT__memory", 0, 1, config.memory_words, config.word_bits)]
     if config.source == "resident":
@@ -346,7 +351,7 @@ def _blocks(config: HwConfig) -> tuple[Block, ...]:
 
 
 def _part_sources(component: wiring.Component) -> list[Path]:
-    """The model of the memory part beside the component."""
+    """Source files of the model of the component's memory part."""
     memory = memory_of(component)
     names = () if memory is None or memory.part is None else memory.part.files
     return [Path(__file__).with_name(name) for name in names]
@@ -361,7 +366,7 @@ def _part_text(component: wiring.Component) -> tuple[bytes, ...]:
 
 
 def _memory_header(component: wiring.Component, memory: Memory) -> str:
-    """The words of a component's memory: where and how many they are, and how its jobs are packed."""
+    """Definitions for the harness: where a component's words are, how many, and how its jobs are packed."""
     lines: dict[str, object] = {"MEMORY_BYTES": memory.word_bytes, "MEMORY_COUNT": f"{memory.words}ull"}
     if memory.blocks:
         items = (f"X(rootp->top__DOT__{b.place}, {b.first}, {b.step}, {b.rows}, {b.bits})" for b in memory.blocks)
@@ -397,7 +402,7 @@ def _build(
 def _compile(
     name: str, verilog_text: str, header: str, work: Path, flags: tuple[str, ...], parts: Sequence[Path]
 ) -> None:
-    """Make the library in a new folder of the cache."""
+    """Compile the library in a new folder of the cache."""
     with plain_folder(work) as place:
         (place / VERILOG).write_text(verilog_text)
         (place / "taps.h").write_text(header)
@@ -415,7 +420,7 @@ def _compile(
 
 
 def _failed(name: str, status: int, log: Path) -> LuternError:
-    """What a compiler that failed is told as; its log is kept beside the builds, where there is room."""
+    """The error for a failed compiler; its log is kept next to the builds, if there is room."""
     if os.strerror(errno.ENOSPC) in log.read_text(errors="replace"):
         return LuternError(
             f"{name} cannot be compiled ({os.strerror(errno.ENOSPC)} in {cache_folder()} or {tempfile.gettempdir()}); "

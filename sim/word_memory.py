@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
-# The simulation of a component may be in the cache: then it is asked for its ports alone.
-"""A memory of words over block RAM that answers late, and wrongly where it is told to, for benches.
+# If the simulation is in the cache, its component is made only to ask for its ports.
+"""For benches: a memory of words over block RAM that answers late, and wrongly if it is told to.
 
 WordMemory ─► LateSource: BlockSource ─► `latency` registers ─► FIFO ─► words, with random pauses
 """
@@ -22,7 +22,7 @@ WAITING_WORDS = 2048
 
 
 class LateSource(wiring.Component):
-    """``depth`` words of block RAM, ``latency`` cycles late; where ``pauses`` jobs and words wait at random.
+    """``depth`` words of block RAM that answer ``latency`` cycles late; ``pauses``: jobs and words pause at random.
 
     Members: ``port``; ``mute``: words are lost; ``astray``: words name another client; ``stall``: no job is accepted.
     """
@@ -63,9 +63,9 @@ class LateSource(wiring.Component):
 
 
 class WordMemoryBench(wiring.Component):
-    """``WordMemory`` over a ``LateSource``, both domains on one clock.
+    """``WordMemory`` over a ``LateSource``, with both domains on one clock.
 
-    Members: those of the memory and of the source; ``words`` of the record stream that were taken.
+    Members: those of the memory and of the source; ``words``: how many of the record stream were taken.
     """
 
     def __init__(self, config: HwConfig, latency: int, pauses: bool) -> None:

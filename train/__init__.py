@@ -1,4 +1,4 @@
-"""Where weights come from: training in PyTorch (an optional extra), from a text or a data set to a checkpoint folder.
+"""Trains weights in PyTorch (an optional extra), from a text or a data set to a checkpoint folder.
 
 ``TrainOptions`` needs no PyTorch; ``train`` imports it when called.
 """
@@ -17,17 +17,20 @@ __all__ = ["ProcessError", "TrainOptions", "benchmark", "speaks", "train"]
 
 
 class ProcessError(LuternError):
-    """An error of one process among several, which it says itself; any other error the first process says for all."""
+    """An error of one process among several, which that process prints; the first process prints all other errors."""
 
 
 def speaks(error: LuternError) -> bool:
-    """Whether this process is to say an error, as torchrun numbers the processes."""
+    """Whether this process prints the error; torchrun numbers the processes."""
     return isinstance(error, ProcessError) or os.environ.get("RANK", "0") == "0"
 
 
 def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | None = None) -> dict[str, Any]:
-    """Train a model on a text, a data set or token numbers (sources.py), write its checkpoint to ``out_dir`` and return
-    the report; {} in every process that torchrun started but the first."""
+    """Train a model on a text, a data set or token numbers (sources.py), and write its checkpoint to ``out_dir``.
+
+    Returns the report; {} in all processes of torchrun but the first. Raises ``LuternError`` without PyTorch, for bad
+    data and for bad options.
+    """
     _want_torch()
     from lutern.train import trainer
 
@@ -35,7 +38,7 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
 
 
 def benchmark(baseline: str = "") -> Iterator[str]:
-    """Lines of what training and decoding cost here, ``baseline`` (a folder, or "fla") beside them."""
+    """Yield lines on the cost of training and decoding here, compared with ``baseline`` (a folder, or "fla")."""
     _want_torch()
     from lutern.train.benchmark import tables
 

@@ -1,16 +1,16 @@
-"""What a training step costs on this GPU: time, memory, share of its peak, ours beside others.
+"""What a training step costs on this GPU: time, memory and share of its peak, compared with other implementations.
 
-    step = forward, backward, gradients clipped, AdamW; parameters, gradients, moments in float32; random token numbers
+    step = forward, backward, gradient clipping, AdamW; parameters, gradients, moments in float32; random token numbers
 
     plain      the network's modules in PyTorch, products in TF32
     compiled   the same through torch.compile
     eager      the kernels, launched one by one
     fused      the kernels as one CUDA graph
-    lean       the same, gate and up computed again in backward
+    lean       as fused, but gate and up are computed again in backward
     baseline   the published code from a folder, or fla-core's FusedBitLinear in the network's modules; both under
                bfloat16 autocast
 
-Times are medians of single steps by the GPU's own clock; the peak is PyTorch's of allocated memory.
+Times are medians of single steps by the GPU's own clock; the peak memory is the most that PyTorch allocated.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CASES = {
     ("1.3B", 2): ("plain", "fused", "lean"),
     ("1.3B", 8): ("fused", "lean"),
 }
-"""Shape and batch to what is measured; sequences of LENGTH."""
+"""What is measured for each shape and batch; sequences have LENGTH tokens."""
 LENGTH = 2048
 WARM_UP, TIMED = 3, 10
 FLA = "fla"
@@ -55,7 +55,7 @@ FLA = "fla"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; ``error`` in place of figures where a step did not run."""
+    """One line of the table; if a step did not run, ``error`` says why, and there are no figures."""
 
     shape: str
     batch: int
@@ -79,7 +79,7 @@ class Row:
 def benchmark(
     cases: Iterable[tuple[str, int]] = CASES, kinds: tuple[str, ...] = (), baseline: str = "", length: int = LENGTH
 ) -> Iterator[Row]:
-    """Rows of the table, each when it is measured."""
+    """Yield the rows of the table, each as soon as it is measured; raises ``LuternError`` without a GPU."""
     if not torch.cuda.is_available():
         raise LuternError("the training benchmark wants a GPU, and PyTorch sees none; run it where there is one.")
     torch.set_float32_matmul_precision("high")
@@ -94,14 +94,14 @@ def benchmark(
 
 
 def _measure(name: str, batch: int, what: str, baseline: str, length: int) -> Row:
-    config, before = SHAPES[name], torch.cuda.memory_allocated()  # what earlier rows' libraries keep is not this one's
+    config, before = SHAPES[name], torch.cuda.memory_allocated()  # earlier rows' libraries keep memory
     torch.manual_seed(1)
     with torch.device("cuda"):
         loss_of, parameters = make(config, what, baseline)
         ids = torch.randint(config.vocab_size, (batch, length + 1))
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     step_of = step_by(loss_of, parameters, graphed=what in ("fused", "lean"))
-    for parameter in parameters:  # the moments first: recording a graph must count in a peak that has them
+    for parameter in parameters:  # moments first, so that the peak of recording a graph includes them
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -124,7 +124,7 @@ def _measure(name: str, batch: int, what: str, baseline: str, length: int) -> Ro
 
 
 def make(config: ModelConfig, what: str, baseline: str = "") -> tuple[Loss, list[nn.Parameter]]:
-    """Loss of inputs and targets [B, T], and what it trains."""
+    """The loss of inputs and targets [B, T], and the parameters that it trains."""
     if what == "baseline" and baseline != FLA:
         return _published(config, Path(baseline))
     network = Network(config, fused=what in ("eager", "fused", "lean"), lean=what == "lean").train()
@@ -142,7 +142,7 @@ def make(config: ModelConfig, what: str, baseline: str = "") -> tuple[Loss, list
 
 
 def _use_fla(network: Network) -> None:
-    """fla-core's fused BitLinear in every projection's place."""
+    """Replace every projection by fla-core's fused BitLinear."""
     try:
         fused = importlib.import_module("fla.modules.fused_bitlinear").FusedBitLinear
     except ImportError as error:
@@ -155,10 +155,10 @@ def _use_fla(network: Network) -> None:
 
 
 def _published(config: ModelConfig, folder: Path) -> tuple[Loss, list[nn.Parameter]]:
-    """The published model from its repository's folder."""
+    """The published model, from a clone of its repository."""
     import triton.language as tl
 
-    if not hasattr(tl.math, "round"):  # gone in newer Triton; the same function under its later name
+    if not hasattr(tl.math, "round"):  # newer Triton has the same function under another name
         tl.math.round = importlib.import_module("triton.language.extra.cuda.libdevice").round
     sys.path.insert(0, str(folder))
     try:
@@ -182,7 +182,7 @@ def _published(config: ModelConfig, folder: Path) -> tuple[Loss, list[nn.Paramet
 
 
 def tables(baseline: str = "") -> Iterator[str]:
-    """Lines of `lutern train --benchmark`: training and decoding on the GPU, if there is one; decoding on the CPU."""
+    """Yield lines of `lutern train --benchmark`: training and decoding on a GPU, if there is one, and on the CPU."""
     on_gpu = torch.cuda.is_available()
     yield f"{torch.cuda.get_device_name() if on_gpu else 'no GPU'}, PyTorch {torch.__version__}"
     if on_gpu:
@@ -194,7 +194,7 @@ def tables(baseline: str = "") -> Iterator[str]:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m lutern.train.benchmark KIND,... SHAPE:BATCH,... [BASELINE]`: some rows; or `curves TEXT`."""
+    """Run `python -m lutern.train.benchmark KIND,... SHAPE:BATCH,... [BASELINE]` (some rows) or `... curves TEXT`."""
     if arguments[0] == "curves":
         for line in spread_of_curves(Path(arguments[1])):
             print(line, flush=True)

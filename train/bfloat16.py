@@ -1,10 +1,10 @@
-"""Latent weights to bfloat16 without a trit changing.
+"""Rounds latent weights to bfloat16 without changing a trit.
 
-    W ─► nearest bfloat16 ─► trits again ─► where one differs from W's, the next bfloat16 towards its side ─► ...
+    W ─► nearest bfloat16 ─► trits ─► where one differs from W's, the next bfloat16 in its direction ─► trits ─► ...
 
-A checkpoint stores the weights before they are made ternary, in bfloat16.  Many lie next to a threshold, half the mean
-magnitude of their matrix, and plain rounding carries some of them across.  Each move is one unit in the last place, so
-the mean hardly changes, and a few rounds settle it.
+A checkpoint stores the weights as they are before they become ternary, in bfloat16. Many are close to a threshold, half
+the mean magnitude of their matrix, and plain rounding carries some of them across. Each correction moves a weight by
+one unit in the last place, so the mean hardly changes, and a few rounds suffice.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ ROUNDS = 16  # two or three suffice
 
 
 def rounded_with_trits_kept(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``weight`` as float32 numbers that bfloat16 holds exactly, with the trits of ``weight``."""
+    """``weight`` rounded to values of bfloat16, as float32, such that its trits stay the same."""
     wanted, _ = ternarise(weight)
-    # As integers: the magnitude's bits count upwards with the magnitude, the sign bit stays out of it.
+    # As integers, the bits below the sign rise with the magnitude.
     bits = weight.astype(ml_dtypes.bfloat16).view(np.uint16)
     for _ in range(ROUNDS):
         rounded = bits.view(ml_dtypes.bfloat16).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Whether the fused network learns as the plain one: both on a text, the same crops, weights and rates, several seeds.
+"""Compares the learning of the fused and the plain network on a text: same crops, weights and rates, several seeds.
 
 spread      largest difference between two seeds of the plain network, of losses averaged over WINDOW steps
-difference  largest difference between fused and plain of one seed, of the same averages
+difference  largest difference between the fused and the plain network for one seed, of the same averages
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH, LENGTH, RATE, WARM_UP = 32, 512, 4e-3, 50
 
 
 def spread_of_curves(text: Path, steps: int = STEPS) -> Iterator[str]:
-    """Lines: each run's losses now and then, then the two figures; d 256, 4 layers, m 256, character tokens."""
+    """Yield lines: some losses of each run, then the two figures; d 256, 4 layers, m 256, character tokens."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")
     content = read_text(text)
@@ -47,7 +47,7 @@ def spread_of_curves(text: Path, steps: int = STEPS) -> Iterator[str]:
 
 
 def losses_of(ids: Tensor, config: ModelConfig, fused: bool, seed: int, steps: int) -> Tensor:
-    """Losses [steps] in nats."""
+    """Train a network; returns its losses [steps] in nats."""
     torch.manual_seed(seed)
     with ids.device:
         network = Network(config, fused=fused).train()

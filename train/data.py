@@ -1,9 +1,9 @@
-"""Token numbers in, batches of crops out.
+"""Cuts token numbers into batches of crops.
 
-    training part ─► crops: ahead (<s>), then tokens from anywhere     targets: the token that follows each
+    training part ─► crops: tokens ahead (<s>), then tokens from any place     targets: the token that follows each
 
-A batch depends only on the seed and the step's number, so that a resumed run reads what an uninterrupted one reads, and
-a process reads of it the crops that are its own.
+A batch depends only on the seed and the step's number. So a resumed run reads what an uninterrupted one would read, and
+each process reads its own crops of the batch.
 """
 
 from __future__ import annotations
@@ -22,21 +22,25 @@ ALL = slice(0, 1 << 62)
 
 
 class Corpus(Protocol):
-    """What crops are cut from."""
+    """Data from which crops are cut."""
 
     def crops(
         self, count: int, length: int, generator: np.random.Generator, part: slice = ALL
     ) -> tuple[Tensor, Tensor]:
-        """Inputs [n, length] and targets, [n, length] token numbers or [n, length, V] probabilities, of those of
-        ``count`` crops that ``part`` names; the generator ends in the same state whatever ``part`` is."""
+        """Inputs [n, length] of n crops, and targets: token numbers [n, length] or probabilities [n, length, V].
+
+        The n crops are the ``part`` of ``count`` crops; the generator ends in the same state whatever ``part`` is.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class DeviceCorpus:
-    """Rows of tokens in the device's memory: ids [rows, length]; targets [rows, length, V], the probabilities of what
-    follows each token, or None where the next token itself is the target.  ``ahead`` begins every crop, in the place of
-    its first tokens."""
+    """Rows of tokens in the device's memory: ids [rows, length].
+
+    Targets [rows, length, V] are the probabilities of what follows each token; None if the next token itself is the
+    target. ``ahead`` replaces the first tokens of every crop.
+    """
 
     ids: Tensor
     targets: Tensor | None = None
@@ -61,7 +65,7 @@ class DeviceCorpus:
 
 @dataclass(frozen=True)
 class MappedCorpus:
-    """Token numbers of a memory-mapped file [tokens]: what a crop holds is read when it is cut."""
+    """Token numbers [tokens] in a memory-mapped file; a crop is read when it is cut."""
 
     ids: NDArray[Any]
     device: torch.device
@@ -86,7 +90,7 @@ class MappedCorpus:
 def mixed(
     corpora: list[tuple[float, Corpus]], count: int, length: int, generator: np.random.Generator, part: slice = ALL
 ) -> tuple[Tensor, Tensor]:
-    """A batch with every corpus's share of crops, in whole crops; of it, the crops that ``part`` names."""
+    """A batch in which each corpus has its share of crops, rounded to whole crops; returns the crops of ``part``."""
     counts = [round(share * count) for share, _ in corpora]
     counts[0] = count - sum(counts[1:])
     begin, parts = 0, []
@@ -100,12 +104,12 @@ def mixed(
 
 
 def generator_of(seed: int, *path: int) -> np.random.Generator:
-    """The random numbers of one purpose and step, the same in every run with that seed."""
+    """The random generator of one purpose and step, equal in every run with that seed."""
     return np.random.default_rng([seed, *path])
 
 
 def _begin(inputs: Tensor, ahead: tuple[int, ...]) -> None:
-    """Put the tokens ahead of a text in the place of the first ones."""
+    """Replace the first tokens by those ahead of a text."""
     for position, token in enumerate(ahead[: inputs.shape[1]]):
         inputs[:, position] = token
 

@@ -1,13 +1,14 @@
-"""Writing token by token with packed trits, and beside it the same network as float16 matrices in PyTorch.
+"""Decodes token by token with packed trits or, for comparison, with the same network's float16 matrices in PyTorch.
 
     token ─► embedding ─► layers: codes ─► packed product ─► gates ─► ... ─► head ─► next token
 
-Both keep everything on the device and, on a GPU, run a token as one CUDA graph.  The packed form computes what training
-computes (8-bit codes, exact sums); the float16 form skips codes, which is the fewest kernels that PyTorch can do with.
+Both keep everything on the device and, on a GPU, run a token as one CUDA graph. The packed form computes the same as
+training (8-bit codes, exact sums); the float16 form has no codes, so that PyTorch needs as few kernels as possible.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -29,8 +30,8 @@ def _products(words: Tensor, codes: Tensor, digits: int) -> Tensor:
     return packed.products_of(words, codes, digits)
 
 
-class Decoder:
-    """What both forms share: a token in, the next one out, state inside."""
+class Decoder(ABC):
+    """What both forms share: ``token`` goes in, the next token comes out; the state is kept."""
 
     def __init__(self, config: ModelConfig, embeddings: Tensor, bounds: Tensor) -> None:
         self.config, self.embeddings, self.bounds = config, embeddings, bounds
@@ -38,13 +39,13 @@ class Decoder:
         self.token = torch.zeros(1, dtype=torch.long, device=embeddings.device)
         self._graph: torch.cuda.CUDAGraph | None = None
 
+    @abstractmethod
     def logits(self) -> Tensor:
-        """Logits [V] after ``token``; the states go on."""
-        raise NotImplementedError
+        """Logits [V] after ``token``; advances the states."""
 
     @property
     def held_bytes(self) -> int:
-        """Of every tensor it keeps."""
+        """Bytes of all tensors that it keeps."""
 
         def of(value: Any) -> int:
             if isinstance(value, Tensor):
@@ -54,7 +55,7 @@ class Decoder:
         return sum(map(of, vars(self).values()))
 
     def step(self) -> None:
-        """The likeliest next token takes the place of ``token``."""
+        """Replace ``token`` by the likeliest next token."""
         if not self.token.is_cuda:
             self.token.copy_(self.logits().argmax(-1))
             return
@@ -76,11 +77,11 @@ def _recorded(work: Callable[[], Any]) -> torch.cuda.CUDAGraph:
     return graph
 
 
-Parameters = Callable[[str, tuple[int, ...]], Tensor]  # name and shape to a tensor
+Parameters = Callable[[str, tuple[int, ...]], Tensor]  # from a name and a shape to a tensor
 
 
 class PackedDecoder(Decoder):
-    """Trits at 2 or 1.6 bits, embeddings in float16, gains in float32."""
+    """The network with trits of 2 or 1.6 bits, embeddings in float16, gains in float32."""
 
     def __init__(self, config: ModelConfig, weight: Parameters, gain: Parameters, digits: int) -> None:
         d, m = config.hidden_size, config.intermediate_size
@@ -90,7 +91,7 @@ class PackedDecoder(Decoder):
         self.digits, self.layers = digits, []
 
         def matrices(prefix: str, names: str, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-            """Words, scales and gains of equal matrices."""
+            """Words, scales and gains of matrices of one shape."""
             words, scales, gains = [], [], []
             for name in names.split():
                 latent = weight(f"{prefix}{name}.weight", (rows, columns))
@@ -141,13 +142,13 @@ class PackedDecoder(Decoder):
 
     @property
     def weight_bytes(self) -> int:
-        """Of the ternary matrices alone."""
+        """Bytes of the ternary matrices alone."""
         matrices = [self.head] + [part for layer in self.layers for part in layer[:4]]
         return sum(words.numel() * 4 + scales.numel() * 4 for words, scales, _ in matrices)
 
 
 class HalfDecoder(Decoder):
-    """The ternary matrices as float16, trits times scale, in PyTorch's own kernels."""
+    """The network with its ternary matrices as float16 (trits times scale), in PyTorch's own kernels."""
 
     def __init__(self, config: ModelConfig, weight: Parameters, gain: Parameters, dtype: torch.dtype) -> None:
         d, m = config.hidden_size, config.intermediate_size
@@ -192,7 +193,7 @@ class HalfDecoder(Decoder):
 
     @property
     def weight_bytes(self) -> int:
-        """Of the ternary matrices alone."""
+        """Bytes of the ternary matrices alone."""
         matrices = [self.head[0]] + [w for projections, _ in self.layers for w, _ in projections]
         return sum(w.numel() * w.element_size() for w in matrices)
 
@@ -207,13 +208,13 @@ def _bounds(config: ModelConfig, gain: Parameters) -> Tensor:
 
 
 def parameters_of(network: Network) -> Parameters:
-    """A network's own."""
+    """The parameters of a network."""
     tensors = network.state_dict()
     return lambda name, shape: tensors[name].detach()
 
 
 def synthetic(device: str) -> tuple[Parameters, Parameters]:
-    """Random weights and gains of 1: no speed depends on values."""
+    """Random weights, and gains of 1: no speed depends on values."""
     generator = torch.Generator(device).manual_seed(1)
 
     def weight(name: str, shape: tuple[int, ...]) -> Tensor:

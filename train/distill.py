@@ -1,12 +1,12 @@
 """Teachers: larger float networks whose probabilities the model learns (distillation, Hinton et al. 2015).
 
-    text ─► teachers ─┬─► probabilities on the text itself, mixed with the true next characters ─┐
-                      └─► text they write, with the probabilities they wrote it from ────────────┴─► crops
+    text ─► teachers ─┬─► probabilities on the text itself, mixed with the true next tokens ─────────┐
+                      └─► text that they write, with the probabilities it was drawn from ────────────┴─► crops
 
-A few megabytes of text are soon known by heart.  Teachers with much dropout overfit less, their average less still, and
-the text they write never repeats.  What confidence they have too much is taken back by one temperature, fitted on the
-end of the training text, which they do not read.  Cost: the teachers' training, then one pass of each teacher over text
-and written text.
+A network soon knows a few megabytes of text by heart. Teachers with much dropout overfit less, and their average still
+less; the text that they write never repeats. One temperature corrects their overconfidence. It is fitted to the end of
+the training text, which they do not read. Cost: the teachers' training, then one pass of each teacher over the text and
+over the written text.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from lutern.train.fit import half_precision
 from lutern.train.network import Network
 from lutern.train.progress import Progress
 
-LABEL_ROWS = 256  # the text is cut in this many rows to be labelled side by side
-LABEL_CHUNK = 512  # characters a teacher reads at once
-WRITE_STREAMS = 32_768  # texts written side by side
-WRITE_CHARACTERS = 2048  # length of one
-PROMPT_CHARACTERS = 64  # of the given text, read before writing begins, so that texts start anywhere
-CALIBRATED_LOGITS = 1 << 26  # of a chunk, at most
+LABEL_ROWS = 256  # the text is cut into this many rows, which are labelled together
+LABEL_CHUNK = 512  # tokens a teacher reads at once
+WRITE_STREAMS = 32_768  # texts written at the same time
+WRITE_CHARACTERS = 2048  # tokens of each text
+PROMPT_CHARACTERS = 64  # tokens of the given text that are read before writing, so that texts start at any place
+CALIBRATED_LOGITS = 1 << 26  # most logits of a chunk
 TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # tried for the ensemble
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Teachers that answer as one: the mean of their probabilities, p, as p^(1/temperature), normalised."""
+    """Teachers that answer as one: the mean p of their probabilities, as p^(1/temperature), normalised."""
 
     teachers: list[Network]
     temperature: float = 1.0
@@ -47,7 +47,7 @@ class Ensemble:
         return [teacher.initial_state(streams) for teacher in self.teachers]
 
     def __call__(self, ids: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Probabilities [B, T, V] of what follows each of ids [B, T]; and the next states."""
+        """Probabilities [B, T, V] of what follows each of ids [B, T], and the next states."""
         answers = []
         with half_precision(self.teachers[0]):
             for teacher, state in zip(self.teachers, states, strict=True):
@@ -59,7 +59,7 @@ class Ensemble:
 
 @torch.no_grad()
 def calibrated(teachers: list[Network], unread: Tensor) -> Ensemble:
-    """The ensemble with the temperature that predicts text [characters] best which its teachers have not read."""
+    """The ensemble with the temperature that best predicts the tokens [n] of a text that its teachers have not read."""
     ensemble = Ensemble(teachers)
     rows = max(1, len(unread) // (4 * LABEL_CHUNK))
     table = unread[: len(unread) // rows * rows].view(rows, -1)
@@ -79,7 +79,7 @@ def calibrated(teachers: list[Network], unread: Tensor) -> Ensemble:
 
 @torch.no_grad()
 def labelled(ensemble: Ensemble, ids: Tensor, label_weight: float, ahead: tuple[int, ...] = ()) -> DeviceCorpus:
-    """The text [characters] with targets: the true next character at ``label_weight``, the teachers' for the rest."""
+    """The text (tokens [n]) with targets: the true next token at ``label_weight``, the teachers' for the rest."""
     rows = min(LABEL_ROWS, max(1, len(ids) // (2 * LABEL_CHUNK)))
     length = len(ids) // rows
     table = ids[: rows * length].view(rows, length)
@@ -96,7 +96,7 @@ def labelled(ensemble: Ensemble, ids: Tensor, label_weight: float, ahead: tuple[
 
 @torch.no_grad()
 def written(ensemble: Ensemble, ids: Tensor, characters: int, seed: int, ahead: tuple[int, ...] = ()) -> DeviceCorpus:
-    """At least ``characters`` of text that the teachers write together, with the probabilities of every character."""
+    """At least ``characters`` tokens of text that the teachers write together, with the probabilities of each token."""
     streams = -(-characters // WRITE_CHARACTERS)
     generator = torch.Generator(ids.device).manual_seed(seed)
     vocab_size = ensemble.vocab_size

@@ -1,10 +1,10 @@
-"""The processes that train one network together: one, or those that torchrun started.
+"""The processes that train one network together: this process alone, or those that torchrun started.
 
     torchrun ─► RANK, WORLD_SIZE ─► Group ─┬─ part: which crops of a batch this process reads
-                                           ├─ first: what one process does for all (files), and its error for all
+                                           ├─ first: what one process does for all (files), with its error for all
                                            └─ spread: DDP, each process has the model; or FSDP2, each has a part of it
 
-The engine is PyTorch's.  A batch is the same whatever the number of processes: each reads its share of the crops.
+The engine is PyTorch's. A batch is the same for any number of processes: each reads its share of the crops.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from lutern.train.options import TrainOptions
 Result = TypeVar("Result")
 
 PATIENCE = datetime.timedelta(hours=24)
-"""How long the other processes wait while the first prepares data or writes files."""
+"""How long the other processes wait while the first one prepares data or writes files."""
 
 
 class SilentError(LuternError):
-    """An error that another process says."""
+    """An error that another process prints."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """This process among ``size``; ``patient`` is the group of processes for ``first``, None for one process."""
+    """This process among ``size``. ``patient`` is the process group that ``first`` uses; None for a single process."""
 
     device: torch.device
     rank: int = 0
@@ -45,7 +45,7 @@ class Group:
     patient: Any = None
 
     def first(self, work: Callable[[], Result]) -> Result:
-        """What ``work`` returns in the first process, in all of them; its ``LuternError`` ends all of them."""
+        """Call ``work`` in the first process and return its result in all; its ``LuternError`` ends all of them."""
         if self.size == 1:
             return work()
         answer: list[Any] = [None, None]
@@ -64,21 +64,21 @@ class Group:
         return result
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a value over the processes."""
+        """The mean of a value over all processes."""
         if self.size > 1:
             dist.all_reduce(value)
             value /= self.size
         return value
 
     def part(self, batch: int, accumulate: int, index: int) -> slice:
-        """Which crops of a batch this process reads as its part ``index`` of ``accumulate``."""
+        """The crops of a batch that this process reads as its part ``index`` of ``accumulate``."""
         count = batch // (self.size * accumulate)
         begin = (self.rank * accumulate + index) * count
         return slice(begin, begin + count)
 
 
 def refuse_uneven(batch: int, accumulate: int, size: int) -> None:
-    """Refuse a batch that the processes cannot share equally."""
+    """Raise ``LuternError`` if the processes cannot share a batch equally."""
     if batch % (size * accumulate):
         shares = f"{size} processes" if size > 1 else "1 process"
         raise LuternError(
@@ -89,7 +89,10 @@ def refuse_uneven(batch: int, accumulate: int, size: int) -> None:
 
 @contextmanager
 def opened(name: str) -> Iterator[Group]:
-    """The processes that torchrun started, or this one alone; ``name`` is "cpu", "cuda" or "auto"."""
+    """The processes of torchrun, or this one alone; ``name`` is "cpu", "cuda" or "auto".
+
+    Raises ``LuternError`` if a process has no GPU that it should have.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise LuternError("training: device is cuda, but PyTorch sees no GPU; use cpu or auto.")
     kind = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -114,12 +117,12 @@ def opened(name: str) -> Iterator[Group]:
 
 
 def pieces(objective: Objective) -> list[nn.Module]:
-    """The layers: what is computed again, compiled and split as one piece each."""
+    """The layers; each is recomputed, compiled and split as one piece."""
     return list(objective.network.model.layers)
 
 
 def spread(objective: Objective, group: Group, options: TrainOptions, compiled: bool) -> nn.Module:
-    """The module to call while training.  With "fsdp" the parameters of ``objective`` are replaced by parts of them."""
+    """The module to call while training. With "fsdp", parts replace the parameters of ``objective``."""
     if options.checkpoint_activations:
         for piece in pieces(objective):
             _compute_again(piece)
@@ -142,7 +145,7 @@ def spread(objective: Objective, group: Group, options: TrainOptions, compiled: 
 
 
 def gradients_stay(module: nn.Module, stay: bool) -> Any:
-    """A context in which gradients add up in each process, not yet shared with the others, if ``stay``."""
+    """A context in which, if ``stay``, gradients add up in each process and are not yet shared."""
     sharded: Any = module
     if hasattr(sharded, "set_requires_gradient_sync"):
         sharded.set_requires_gradient_sync(not stay)
@@ -152,7 +155,7 @@ def gradients_stay(module: nn.Module, stay: bool) -> Any:
 
 
 def _compute_again(module: nn.Module) -> None:
-    """Keep a module's inputs alone for the gradient; names of parameters stay."""
+    """Keep only a module's inputs for the gradient; the names of its parameters stay the same."""
     plain = module.forward
 
     def forward(*inputs: Any) -> Any:

@@ -1,6 +1,6 @@
-"""What ends a run from outside, in one sentence: no memory left, a process that was lost, numbers that are none.
+"""Explains in one sentence what ends a run from outside: no memory left, a lost process, a loss that is no number.
 
-Whatever it is, the last save is whole, and the sentence says how to go on from it.
+In each case the last save is whole, and the sentence says how to continue from it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lutern.train.options import TrainOptions
 from lutern.train.outputs import last_save
 
 TERMINATED = 143
-"""Status of a process that SIGTERM ended: torchrun ends the others so when one is lost."""
+"""Exit status of a process that SIGTERM ended; torchrun ends the other processes so when one is lost."""
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|cudaErrorMemoryAllocation", re.IGNORECASE
 )
@@ -29,7 +29,7 @@ _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|socket|broken pipe|proc
 
 @contextmanager
 def explained(folder: Path, batch: int, options: TrainOptions, group: Group) -> Iterator[None]:
-    """Turn what ends the training of ``folder`` (OUT/training) into one sentence."""
+    """A context that turns whatever ends the training of ``folder`` (OUT/training) into one sentence."""
     try:
         yield
     except SystemExit as error:
@@ -45,7 +45,7 @@ def explained(folder: Path, batch: int, options: TrainOptions, group: Group) -> 
 
 
 def refuse_nonsense(loss: float, step: int, folder: Path) -> None:
-    """Refuse to go on from a loss that is no number."""
+    """Raise ``LuternError`` if the loss is no number."""
     if loss != loss or loss in (float("inf"), float("-inf")):
         raise LuternError(f"the loss is {loss} at step {step}; lower the learning rate ({_how_to_go_on(folder)}).")
 
@@ -56,7 +56,7 @@ def _is_no_memory(error: BaseException) -> bool:
 
 
 def _no_memory(batch: int, options: TrainOptions, group: Group) -> str:
-    """Which setting to change: the first of those that cost nothing but time."""
+    """The sentence with the setting to change: the first one that costs nothing but time."""
     crops = batch // (group.size * options.accumulate)
     if group.device.type == "cuda":
         where = f"the GPU's memory ({torch.cuda.get_device_properties(group.device).total_memory / 2**30:.0f} GiB)"

@@ -1,6 +1,6 @@
-"""From a trained network to a checkpoint folder, and from a checkpoint's weights to a network that is trained on.
+"""Turns a trained network into a checkpoint folder, and a checkpoint's weights into a network to train.
 
-network ─► temperature ─► bfloat16, every trit as trained ─► files beside their places ─► moved there ─► measured
+network ─► temperature ─► bfloat16, trits as trained ─► files next to their places ─► moved there ─► measured
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from lutern.train.prepare import VALIDATION_STREAMS, Data
 from lutern.train.progress import Progress
 
 MEASURED_PRODUCTS = 1 << 41
-"""The float model measures the checkpoint on the CPU with at most so many products: a large model on less text."""
+"""Most products for measuring the checkpoint on the CPU: a large model is measured on less text."""
 
 
 def finish(network: Network, data: Data, unread: torch.Tensor, out: Path) -> dict[str, Any]:
-    """Calibrate the network, write checkpoint and tokenizer, and measure what was written."""
+    """Calibrate the network, write checkpoint and tokenizer, and measure what was written; returns the figures."""
     temperature = calibrated([network], unread).temperature
     network.divide_logits(temperature)
     write_checkpoint(network, out, data.files, data.keys)
@@ -60,9 +60,11 @@ def finish(network: Network, data: Data, unread: torch.Tensor, out: Path) -> dic
 
 
 def write_checkpoint(network: Network, out: Path, files: dict[str, bytes], keys: dict[str, Any]) -> None:
-    """The network in the published format, bfloat16, every trit as trained, with the ``files`` of its tokenizer and
-    more ``keys`` of config.json.  All files are written beside their places first; config.json, moved last, says that
-    the folder is finished."""
+    """Write the network in the published format: bfloat16, with every trit as trained.
+
+    ``files`` are those of its tokenizer, ``keys`` more keys of config.json. All files are first written next to their
+    places. config.json is moved last and marks the folder as finished.
+    """
     tensors = {name: value.detach().float().cpu().numpy() for name, value in network.state_dict().items()}
     for name in network.config.projections:
         tensors[f"{name}.weight"] = rounded_with_trits_kept(tensors[f"{name}.weight"])
@@ -82,10 +84,10 @@ def write_checkpoint(network: Network, out: Path, files: dict[str, bytes], keys:
 
 
 def start_weights(folder: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint as the beginning of training.
+    """The tensors of a checkpoint, as the start of training.
 
-    A matrix that is ternary already has its magnitude as its scale; here the scale is the mean of all magnitudes, so
-    such a matrix is multiplied by one over its share of weights other than zero, which computes the same.
+    A matrix that is ternary already has its magnitude as its scale; in training the scale is the mean of all
+    magnitudes. So such a matrix is divided by its share of nonzero weights, after which it computes the same.
     """
     found = {}
     checkpoint = load_checkpoint(folder)

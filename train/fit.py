@@ -1,12 +1,12 @@
-"""The training loop: AdamW, warm-up and cosine, clipped gradients, saves to resume from.
+"""The training loop: AdamW, warm-up and cosine, clipped gradients, saves for resuming.
 
     loss = cross-entropy of the next token (or of the teachers' probabilities for it), in nats
 
     step ─► batch ─► crops of this process, in ``accumulate`` parts ─► gradients, their mean over parts and processes
 
-The random state of a step (its crops, its dropout) comes from the seed and the step's number alone, so a resumed run
-equals an uninterrupted one; several processes read the same batch as one, and without dropout differ from it by the
-order of their sums.
+The random state of a step (its crops, its dropout) depends only on the seed and the step's number, so a resumed run
+equals an uninterrupted one. Several processes read the same batch as one; without dropout they differ from it only in
+the order of their sums.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from lutern.train.progress import Progress
 from lutern.train.saves import restore, store
 
 Draw = Callable[[int, slice], tuple[Tensor, Tensor]]
-"""Step, and which crops of its batch, to inputs [B, T] and targets [B, T] or [B, T, V]."""
+"""A function of a step and of which crops of its batch to read: inputs [B, T], and targets [B, T] or [B, T, V]."""
 Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
-VALIDATION_CHUNK = 512  # tokens of a stream at once, or as many as leave so many logits:
+VALIDATION_CHUNK = 512  # most tokens of a stream at once, if the logits are no more than:
 VALIDATION_LOGITS = 1 << 26
 LOOK_EVERY = 100
-"""Steps after which all processes see whether the loss is still a number."""
+"""All processes check after this many steps whether the loss is still a number."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how hard one network is trained; fields as in TrainOptions."""
+    """How long one network is trained and with which rates; the fields are as in TrainOptions."""
 
     steps: int
     batch: int
@@ -58,7 +58,7 @@ class Schedule:
     halved: bool = False
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step: linear to the top, then half a cosine to nothing; ``halved`` from the middle on."""
+        """Learning rate of a step: linear to the top, then half a cosine to zero; ``halved`` from the middle on."""
         factor = 0.5 if self.halved and 2 * step >= self.steps else 1.0
         if step < self.warmup_steps:
             return factor * self.learning_rate * (step + 1) / self.warmup_steps
@@ -70,9 +70,9 @@ class Schedule:
 class Run:
     """One network to train.
 
-    name: what its progress is called.
-    saves: its folder of saves, which keep ``settings``, and must be resumed with the same.
-    validation: tokens [n]; ``per_character`` is how many of them a character takes.
+    name: its name in the lines of progress.
+    saves: the folder of its saves; they store ``settings``, and can be resumed only with the same.
+    validation: tokens [n]; a character takes ``per_character`` tokens on average.
     """
 
     network: Network
@@ -88,7 +88,7 @@ class Run:
 
 @dataclass
 class _Course:
-    """How far a run is: steps done, the running mean of the loss, and the validation record."""
+    """The progress of a run: steps done, running mean of the loss, validation record."""
 
     done: int
     average: Tensor
@@ -100,9 +100,12 @@ class _Course:
 
 
 def fit(run: Run, group: Group, options: TrainOptions) -> Record:
-    """Train the network of ``run`` in place and return its validation record, in bits a character."""
+    """Train the network of ``run`` in place; returns its validation record, in bits a character.
+
+    Raises ``LuternError`` if the loss is no number, or if a save cannot be resumed from.
+    """
     network, schedule = run.network, run.schedule
-    fused = network.is_fused()  # nothing is left for torch.compile then
+    fused = network.is_fused()  # then nothing is left for torch.compile
     compiled = not fused and (group.device.type == "cuda" if options.compile is None else options.compile)
     objective = Objective(network)
     called = spread(objective, group, options, compiled)
@@ -137,7 +140,7 @@ def fit(run: Run, group: Group, options: TrainOptions) -> Record:
 
 
 def _begin(run: Run, optimizer: torch.optim.Optimizer, group: Group, options: TrainOptions) -> _Course:
-    """The last save, or the beginning; says from where a run goes on."""
+    """Start from the last save if ``resume``, else from the beginning; prints where a resumed run starts."""
     save = group.first(lambda: last_save(run.saves)) if options.resume else None
     if save is None:
         return _Course(0, torch.zeros((), device=group.device))
@@ -150,7 +153,7 @@ def _begin(run: Run, optimizer: torch.optim.Optimizer, group: Group, options: Tr
 
 
 def graphed_step(called: nn.Module, network: Network) -> GraphedStep:
-    """A step of one process as one CUDA graph."""
+    """A training step of a single process, as one CUDA graph."""
 
     def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
         loss: Tensor = called(inputs, targets, network.initial_state(len(inputs)))[0]
@@ -162,7 +165,7 @@ def graphed_step(called: nn.Module, network: Network) -> GraphedStep:
 def _gradients(
     run: Run, called: nn.Module, step: int, group: Group, options: TrainOptions, graphed: GraphedStep | None
 ) -> Tensor:
-    """Add up the gradients of a step's batch; its loss, the mean over all processes."""
+    """Accumulate the gradients of a step's batch; returns its loss, the mean over all processes."""
     total = torch.zeros((), device=group.device)
     for index in range(options.accumulate):
         torch.manual_seed(run.schedule.seed * 1_000_003 + step + 7_919 * (group.rank * options.accumulate + index))
@@ -178,7 +181,7 @@ def _gradients(
 
 
 class _Meter:
-    """The line of progress: loss, speed, share of the GPU's peak, memory."""
+    """Shows the line of progress: loss, speed, share of the GPU's peak, memory."""
 
     def __init__(self, run: Run, group: Group, options: TrainOptions, done: int) -> None:
         self._run, self._group = run, group
@@ -188,7 +191,7 @@ class _Meter:
         self._peak = peak_flops(torch.cuda.get_device_name(group.device)) if group.device.type == "cuda" else None
 
     def show(self, course: _Course, end: bool) -> None:
-        """Show it if it is time to; with ``end`` whatever the time."""
+        """Show the line if it is due; with ``end``, always."""
         if self._group.rank or not (end or self._progress.due):
             return
         now = time.monotonic()
@@ -207,7 +210,7 @@ class _Meter:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """The most that this process has had: of the GPU's memory, or of the computer's."""
+    """The most memory in bytes that this process has used: of the GPU, or of the computer."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -215,7 +218,7 @@ def _memory_bytes(device: torch.device) -> int:
 
 @contextmanager
 def half_precision(network: Network) -> Iterator[None]:
-    """bfloat16 products for a float teacher on a GPU; a ternary network keeps TF32, exact for its integers."""
+    """Use bfloat16 products for a float teacher on a GPU; a ternary network keeps TF32, exact for its integers."""
     on = network.lm_head.weight.is_cuda and not network.lm_head.ternary
     with torch.autocast("cuda", torch.bfloat16, enabled=on):
         yield
@@ -223,10 +226,10 @@ def half_precision(network: Network) -> Iterator[None]:
 
 @torch.no_grad()
 def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tuple[int, ...] = ()) -> float:
-    """Bits a token by the protocol of model_ref/evaluate.py, all tokens of a chunk at once.
+    """Bits a token by the protocol of model_ref/evaluate.py, with all tokens of a chunk at once.
 
-    Each process takes some of the streams.  Steers and reports training; the figure of a shipped checkpoint comes from
-    model_ref/evaluate.py itself.
+    Each process takes some of the streams. The result steers training and appears in its report; the figure of a
+    finished checkpoint comes from model_ref/evaluate.py itself.
     """
     network = objective.network
     was_training = network.training
@@ -235,7 +238,7 @@ def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tupl
     rows = ids[: length * VALIDATION_STREAMS].view(VALIDATION_STREAMS, length)[group.rank :: group.size]
     begin = torch.tensor(ahead, dtype=rows.dtype, device=rows.device).expand(len(rows), -1)
     inputs = torch.cat([begin, rows], 1)
-    skipped = max(0, len(ahead) - 1)  # of the tokens ahead, the last alone has something to predict
+    skipped = max(0, len(ahead) - 1)  # of the tokens ahead, only the last has something to predict
     state = zero_state(network, len(rows), torch.zeros((), device=group.device))
     nats, counted = torch.zeros((), dtype=torch.float64, device=group.device), 0
     if skipped:
@@ -253,7 +256,7 @@ def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tupl
 
 
 def make_optimizer(network: Network, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW that decays matrices; gains and bounds, which have their own natural size, it leaves alone."""
+    """AdamW with decay of matrices; gains and bounds, which have a natural size, do not decay."""
     matrices = [p for n, p in network.named_parameters() if p.ndim == 2 and not n.endswith("lower_bounds")]
     others = [p for n, p in network.named_parameters() if p.ndim != 2 or n.endswith("lower_bounds")]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

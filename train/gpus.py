@@ -1,10 +1,10 @@
-"""What GPUs can do at most, from their makers' data sheets: dense bfloat16 products with float32 sums."""
+"""Peak rates of GPUs from their makers' data sheets: dense bfloat16 products with float32 sums."""
 
 from __future__ import annotations
 
 import re
 
-# The name is looked for as words of what the driver says; the first that is there counts.
+# A name is searched as whole words in the driver's name of the GPU; the first that is found counts.
 PEAK_TFLOPS: tuple[tuple[str, float], ...] = (
     ("GH200", 989),
     ("H200", 989),
@@ -30,13 +30,15 @@ PEAK_TFLOPS: tuple[tuple[str, float], ...] = (
 
 
 def peak_flops(name: str) -> float | None:
-    """Operations a second of a GPU as its driver calls it; None for one that is not in the table."""
+    """Peak operations a second of a GPU, by its driver's name; None if the table does not have it."""
     return next((1e12 * tflops for part, tflops in PEAK_TFLOPS if re.search(rf"\b{part}\b", name)), None)
 
 
 def training_flops(weights: int) -> int:
-    """Operations that training takes a token: two a weight forward, four for the gradients.  What is computed again to
-    save memory is no work."""
+    """Operations that training needs for a token: two a weight forward, four for the gradients.
+
+    What is recomputed to save memory does not count.
+    """
     return 6 * weights
 
 

@@ -1,10 +1,10 @@
-"""Forward and backward as one CUDA graph: launched as a whole, where launching kernel by kernel takes a CPU longer than
-a GPU takes to run them.
+"""Forward and backward as one CUDA graph. Launching each kernel would take the CPU longer than the GPU takes to run it.
 
-    first call: two steps as usual, one recorded ─► every call: inputs copied in, the recorded step run again
+    first call: two ordinary steps, one recorded step ─► every call: copy the inputs in, run the recorded step again
 
-Gradients stay where the recording put them, in memory that the activations of the next step use again, so that a step
-needs no more than without a graph.  The optimiser runs outside.  One shape of inputs, one GPU, no hooks on gradients.
+Gradients stay where the recording put them, in memory that the activations of the next step use again; so a step needs
+no more memory than without a graph. The optimiser runs outside. Inputs have one shape; there is one GPU, and gradients
+have no hooks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-WARM_UP = 2  # PyTorch and Triton make what they keep before anything is recorded
+WARM_UP = 2  # steps in which PyTorch and Triton allocate what they keep, before recording
 
 
 class GraphedStep:
@@ -32,7 +32,7 @@ class GraphedStep:
         self._inputs.copy_(inputs)
         self._targets.copy_(targets)
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
-            parameter.grad = gradient  # also where the caller has set it to None
+            parameter.grad = gradient  # the caller may have set it to None
         self._graph.replay()
         return self._loss.clone()
 
@@ -59,13 +59,13 @@ class GraphedStep:
 
 
 def step_by(loss_of: Loss, parameters: list[nn.Parameter], graphed: bool) -> Loss:
-    """What sets every gradient and returns the loss: as a graph, or operation by operation."""
+    """A function that sets every gradient and returns the loss, as a graph or operation by operation."""
     if graphed:
         return GraphedStep(loss_of, parameters)
 
     def step(inputs: Tensor, targets: Tensor) -> Tensor:
         for parameter in parameters:
-            parameter.grad = None  # before the activations come
+            parameter.grad = None  # freed before the activations are made
         loss = loss_of(inputs, targets)
         loss.backward()
         return loss.detach()

@@ -1,11 +1,12 @@
 """The network as PyTorch modules whose parameters carry the checkpoint's names (arXiv 2406.02528, sections 3.1 to 3.3).
 
-The same formulas as model_ref/float_model.py, over whole sequences: B streams of T characters.  Rounding to codes and
-trits passes gradients straight through (section 3.1).  With ``ternary=False`` the projections are plain float matrices:
-that is a teacher.
+The formulas are those of model_ref/float_model.py, over whole sequences: B streams of T tokens. Gradients pass straight
+through the rounding to codes and trits (section 3.1). With ``ternary=False`` the projections are plain float matrices,
+which makes a teacher.
 
-On a GPU with Triton a ternary network runs layer by layer through ``kernels/``: the same network in less time and
-memory, its products' sums and their gradients in bfloat16, all else in float32.  The modules below are the plain form.
+On a GPU with Triton a ternary network runs layer by layer through ``kernels/``: the same network with less time and
+memory, where sums of products and their gradients are bfloat16 and everything else float32. The modules below are the
+plain form.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ class Norm(nn.Module):
 
 
 def wide(x: Tensor) -> Tensor:
-    """float32 where autocast made it narrower."""
+    """float32, also if autocast made it narrower."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
-    """``rounded`` forward, the gradient of ``value`` backward."""
+    """``rounded`` in forward, the gradient of ``value`` in backward."""
     return value + (rounded - value).detach()
 
 
 class BitLinear(nn.Module):
     """Ternary projection with its norm, [..., columns] to [..., rows].
 
-    The product is of codes and trits, small integers that TF32 holds exactly; scales follow it.
+    The product multiplies codes and trits, small integers that TF32 holds exactly; the scales are applied to the sums.
     """
 
     def __init__(self, columns: int, rows: int, ternary: bool) -> None:
@@ -76,7 +77,7 @@ class BitLinear(nn.Module):
 
 
 class TokenMixer(nn.Module):
-    """The MLGRU."""
+    """The MLGRU, by published names."""
 
     def __init__(self, size: int, ternary: bool, eps: float) -> None:
         super().__init__()
@@ -87,14 +88,14 @@ class TokenMixer(nn.Module):
         self.o_proj = BitLinear(size, size, ternary)
 
     def forward(self, x: Tensor, bound: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, T, d], bound [d], start [B, d] to the output [B, T, d] and the last state [B, d]."""
+        """x [B, T, d], bound [d] and start [B, d] give the output [B, T, d] and the last state [B, d]."""
         f = bound + (1 - bound) * torch.sigmoid(wide(self.f_proj(x)))
         states = recurrence(f, (1 - f) * F.silu(wide(self.i_proj(x))), start)
         return self.o_proj(self.g_norm(self.g_proj(x)) * F.silu(states)), states[:, -1]
 
 
 class ChannelMixer(nn.Module):
-    """The GLU."""
+    """The GLU, by published names."""
 
     def __init__(self, size: int, intermediate_size: int, ternary: bool) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class ChannelMixer(nn.Module):
 
 
 class Layer(nn.Module):
-    """A token mixer and a channel mixer, each beside the residual stream."""
+    """A token mixer and a channel mixer, each added to the residual stream."""
 
     def __init__(self, config: ModelConfig, ternary: bool) -> None:
         super().__init__()
@@ -121,7 +122,7 @@ class Layer(nn.Module):
     def forward(
         self, h: Tensor, bound: Tensor, start: Tensor, dropout: float = 0.0, fused: bool = False, lean: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """h [B, T, d], bound [d], start [B, d] to the next h and the last state; ``dropout`` of the mixers' outputs."""
+        """h [B, T, d], bound [d], start [B, d] give the next h and the last state; mixers' outputs have ``dropout``."""
         if fused:
             seed = torch.randint(1 << 30, (1,), device=h.device) if dropout else None
             return fused_layer(self, h, bound, start, LayerSettings(self.eps, NORM_EPS, dropout, seed, lean))
@@ -131,7 +132,7 @@ class Layer(nn.Module):
 
 
 class Body(nn.Module):
-    """Everything but the head; exists so that parameter names are the checkpoint's."""
+    """Everything except the head; it exists so that parameters have the names of the checkpoint."""
 
     def __init__(self, config: ModelConfig, ternary: bool) -> None:
         super().__init__()
@@ -148,11 +149,11 @@ class Network(nn.Module):
 
     Parameters
     ----------
-    config: its shape.
-    ternary: codes and trits as the checkpoint's user computes them, or plain floats for a teacher.
-    dropout: share zeroed while training: of the embedding, of each mixer's output, of the last hidden vector.
-    fused: run through ``kernels/``; None means wherever they run: a ternary network on a GPU with Triton.
-    lean: when fused, keep less for backward and compute one product of each layer again.
+    config: the shape.
+    ternary: compute with codes and trits, as users of the checkpoint do; else with plain floats, as a teacher.
+    dropout: share that is zeroed in training: of the embedding, each mixer's output, and the last hidden vector.
+    fused: run through ``kernels/``; None means wherever they can run: a ternary network on a GPU with Triton.
+    lean: if fused, keep less for backward, and compute one product of each layer again.
     """
 
     def __init__(
@@ -171,20 +172,21 @@ class Network(nn.Module):
         self.lm_head = BitLinear(config.hidden_size, config.vocab_size, ternary)
 
     def initial_state(self, streams: int) -> Tensor:
-        """Zeros, [L, B, d]."""
+        """The state before the first token: zeros [L, B, d]."""
         weight = self.model.embeddings.weight
         return weight.new_zeros(self.config.num_hidden_layers, streams, self.config.hidden_size)
 
     def is_fused(self) -> bool:
-        """Whether ``forward`` runs through the kernels; torch.compile has nothing to do then."""
+        """Whether ``forward`` runs through the kernels; then torch.compile has nothing to do."""
         if self.fused is None:
             return self.ternary and self.lm_head.weight.is_cuda and importlib.util.find_spec("triton") is not None
         return self.fused
 
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """ids [B, T] and state [L, B, d] to logits [B, T, V] and the state after the last character.
+        """ids [B, T] and state [L, B, d] give logits [B, T, V] and the state after the last token.
 
-        With ``targets``, token numbers [B, T] or probabilities [B, T, V], to the mean cross-entropy in nats and state.
+        With ``targets`` (token numbers [B, T] or probabilities [B, T, V]) the first result is instead the mean
+        cross-entropy in nats.
         """
         share = self.dropout if self.training else 0.0
         fused = self.is_fused()
@@ -209,7 +211,7 @@ class Network(nn.Module):
         self.lm_head.norm.weight.div_(temperature)
 
     def _bounds(self) -> Tensor:
-        """LB [L, d]: softmax over the layers, running sum, less the first layer's share."""
+        """LB [L, d]: softmax over the layers, then the running sum without the first layer's share."""
         if not self.config.use_lower_bound:
             return torch.zeros_like(self.initial_state(1)[:, 0])
         shares = self.model.lower_bounds.softmax(0)

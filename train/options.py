@@ -1,4 +1,4 @@
-"""What a training run can be told; every field has a default that trains the demo's shape."""
+"""The options of a training run; the default of every field trains the demo's shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lutern.model_ref.errors import LuternError, quoted
 SCHEDULES = ("cosine", "paper")
 PARALLEL = ("ddp", "fsdp")
 DEFAULTS = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 256, "learning_rate": 8e-3}
-"""Of the fields that are None unless they are given: of the shape without ``start_from``, of the rate with "cosine"."""
+"""Defaults of fields that are None: of the shape if there is no ``start_from``, of the rate if it is "cosine"."""
 PAPER_RATES = ((341_049_344, 4e-3), (1_298_661_376, 2.5e-3), (2_619_473_920, 1.5e-3))
 """Ternary weights of the published 370M, 1.3B and 2.7B, and the learning rates that they were trained with."""
 
@@ -21,40 +21,40 @@ class TrainOptions:
 
     Parameters
     ----------
-    hidden_size, num_hidden_layers, intermediate_size: shape of the model; None is that of ``start_from``, else
+    hidden_size, num_hidden_layers, intermediate_size: shape of the model; None means that of ``start_from``, else
         ``DEFAULTS``.
-    tokenizer: "character", "bpe:N" for N pieces, or a tokenizer.json or a folder with one; None is that of
+    tokenizer: "character", "bpe:N" for N pieces, or a tokenizer.json or a folder with one; None means that of
         ``start_from``, else "character".
-    start_from: checkpoint folder whose weights, shape and tokenizer the run begins with.
-    separator: what stands between the documents of a text file.
-    column: of a data set's rows, the one that holds the text or the token numbers.
+    start_from: checkpoint folder that gives the run its first weights, its shape and its tokenizer.
+    separator: text between the documents of a text file.
+    column: column of a data set that holds the text or the token numbers.
     steps: optimiser steps, the schedule's length.
-    batch: crops a step, those of all processes together.
-    accumulate: parts that a process's share of the batch is read in, one after another.
-    checkpoint_activations: keep the inputs of the layers alone and compute the rest again for the gradient.
-    parallel: what several processes do, "ddp" (each has the whole model) or "fsdp" (each has a part).
+    batch: crops a step, over all processes.
+    accumulate: number of parts in which a process reads its share of the batch, one after another.
+    checkpoint_activations: keep only the inputs of the layers, and compute the rest again for the gradient.
+    parallel: how several processes share the work: "ddp" (each has the whole model) or "fsdp" (each has a part).
     sequence_length: tokens a crop; the state is zero at its start.
-    schedule: "cosine" to nothing, or "paper": the same, halved from the middle on, at the published learning rates.
-    learning_rate: AdamW's, at the top of the schedule; None is the schedule's own.
+    schedule: "cosine" to zero; or "paper": the same, halved from the middle on, at the published learning rates.
+    learning_rate: AdamW's, at the top of the schedule; None means the schedule's own.
     warmup_steps: steps from zero to the top.
     weight_decay: AdamW's, on matrices only.
-    dropout: share of embedding, mixer outputs and last hidden vector that is zeroed while training; needless with
-        teachers that write enough text.
+    dropout: share of embedding, mixer outputs and last hidden vector that is zeroed in training; not needed if
+        teachers write enough text.
     gradient_clip: largest norm of the gradient.
     teachers: float networks trained first and distilled into the model; 0 trains on the text alone.
     teacher_hidden_size, teacher_num_hidden_layers, teacher_intermediate_size, teacher_steps, teacher_batch,
     teacher_learning_rate, teacher_weight_decay, teacher_dropout: the same for the teachers.
-    synthetic_characters: text that the teachers write for the model to read.  It lies in the device's memory with
+    synthetic_characters: amount of text that the teachers write for the model. It is stored in the device's memory with
         a half-precision probability for each token of the vocabulary: 80 bytes a character for 38 tokens.
     synthetic_share: share of the crops taken from that text.
-    label_weight: on the given text, the weight of the true next character beside the teachers' probabilities.
-    seed: of everything random.
-    device: "cpu", "cuda", or "auto" for a GPU where there is one.
+    label_weight: on the given text, the weight of the true next token relative to the teachers' probabilities.
+    seed: seed of everything random.
+    device: "cpu", "cuda", or "auto", which means a GPU if there is one.
     compile: let torch.compile fuse the network; None means on a GPU only.
     save_every: steps between two saves of what ``resume`` needs.
     validate_every: steps between two validations.
-    resume: go on from the last save in the output folder.
-    force: replace what the output folder holds.
+    resume: continue from the last save in the output folder.
+    force: replace the contents of the output folder.
     """
 
     hidden_size: int | None = None
@@ -126,7 +126,7 @@ class TrainOptions:
                 raise LuternError(f"training: {name} is {quoted(getattr(self, name))}, but wants {wanted}.")
         if self.resume and self.force:
             raise LuternError(
-                "training: resume goes on from what is there, and force replaces it; give one of the two."
+                "training: resume continues the run that is there, and force replaces it; give one of the two."
             )
         if not self.separator or not self.column:
             raise LuternError("training: separator and column want a text of at least one character.")
@@ -137,7 +137,7 @@ class TrainOptions:
         return int(DEFAULTS[name] if value is None else value)
 
     def rate(self, trits: int) -> float:
-        """The learning rate at the top: as given, or the schedule's own for a model of so many ternary weights."""
+        """Learning rate at the top: the given one, or the schedule's own for a model of ``trits`` ternary weights."""
         if self.learning_rate is not None:
             return self.learning_rate
         if self.schedule == "cosine":

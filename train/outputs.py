@@ -1,10 +1,10 @@
-"""The output folder of a run: what may be begun there, what is gone on from, what is kept. Needs no PyTorch.
+"""The output folder of a run: what may begin there, what a run resumes from, what is kept. Needs no PyTorch.
 
     OUT/config.json, model.safetensors, tokenizer.json ...   a finished model: kept, unless ``force`` replaces it
-    OUT/training/step-N/, OUT/teacher-I/step-N/              saves: gone on from (``resume``), or ``force`` drops them
+    OUT/training/step-N/, OUT/teacher-I/step-N/              saves: ``resume`` continues from them, ``force`` drops them
     OUT/data/                                                the prepared data (prepare.py)
 
-A model's files are written beside their places and moved there at the very end, config.json last: a folder with
+A model's files are written next to their places and moved there at the very end, config.json last: a folder with
 config.json is finished.
 """
 
@@ -28,7 +28,7 @@ from lutern.train.vocabulary import COMPANIONS
 
 TRAINING, TEACHER = "training", "teacher-{}"
 STATE_FILE = "state.json"
-"""Of a save: its options, step, and record; written last."""
+"""File of a save with its options, step and record; it is written last."""
 REPORT_FILE = "training_report.json"
 MAX_STATE_BYTES = 1 << 26
 _STEP = re.compile(r"step-(\d{1,12})")
@@ -47,7 +47,10 @@ def last_save(folder: Path) -> Path | None:
 
 
 def claim(out: Path, options: TrainOptions) -> None:
-    """Make the output folder, or refuse it for what it holds; ``force`` drops what an earlier run needs to go on."""
+    """Make the output folder; ``force`` drops what an earlier run would resume from.
+
+    Raises ``LuternError`` if the folder holds something that the options do not allow to replace.
+    """
     if out.is_symlink() and not out.exists():
         raise LuternError(f"{out} is a link that leads nowhere; mend it, or give another --out.")
     if out.exists() and not out.is_dir():
@@ -83,7 +86,7 @@ def claim(out: Path, options: TrainOptions) -> None:
 
 
 def release(out: Path, options: TrainOptions) -> None:
-    """Remove what a run that was refused has prepared, and its folder if nothing else is there."""
+    """Remove what a refused run has prepared, and its folder if that is empty then."""
     if not options.resume:
         shutil.rmtree(out / DATA, ignore_errors=True)
     with suppress(OSError):
@@ -91,14 +94,14 @@ def release(out: Path, options: TrainOptions) -> None:
 
 
 def clear_stale(out: Path, written: Mapping[str, bytes]) -> None:
-    """Remove the files of an earlier model that would change what the new one means."""
+    """Remove files of an earlier model that would change the meaning of the new one."""
     old = [name for name in (INDEX_FILE, TOKENIZER_FILE, *COMPANIONS) if name not in written]
     for path in [*(out / name for name in old), *out.glob("model-*-of-*.safetensors")]:
         path.unlink(missing_ok=True)
 
 
 def read_state(save: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a save says of itself; refuses one that was made with other ``settings``."""
+    """The state file of a save; raises ``LuternError`` if the save was made with other ``settings``."""
     state = read_json(save / STATE_FILE, MAX_STATE_BYTES)
     before = state.get("settings")
     if not isinstance(before, dict) or type(state.get("step")) is not int or not isinstance(state.get("record"), list):

@@ -1,4 +1,4 @@
-"""Data to token numbers, once a run: OUT/data, which every process of the run maps into its memory. Needs no PyTorch.
+"""Turns data into token numbers, once for each run: OUT/data, which all its processes map. Needs no PyTorch.
 
     documents ─► vocabulary ─► <s> document </s> ... ─► first 95 % train, last 5 % validate
 
@@ -6,8 +6,8 @@
     OUT/data/tokenizer.json ...          the tokenizer and the files that go with it
     OUT/data/data.json                   what they were made from, so that a resumed run reads the same
 
-A single text stands as it is, without special tokens; every crop of it begins with the tokens that the tokenizer puts
-ahead of a text (data.py).  A token file is not copied: data.json says where it lies.
+A single text is kept as it is, without special tokens; every crop of it begins with the tokens that the tokenizer puts
+ahead of a text (data.py). A token file is not copied: data.json says where it is.
 """
 
 from __future__ import annotations
@@ -39,21 +39,24 @@ from lutern.train.vocabulary import COMPANIONS, Vocabulary, byte_pairs, characte
 
 DATA = "data"
 VALIDATION_TOKENS = 1 << 20
-"""Validate at most so many; what is beyond is left unread."""
+"""Most tokens for validation; further ones are not read."""
 VALIDATION_STREAMS = 64  # of the protocol in model_ref/evaluate.py
 VOCABULARY_CHARACTERS = 200_000_000
-"""Of a large data set, so many are looked at to find pieces."""
+"""Characters of a large data set that are searched for pieces."""
 BATCH_CHARACTERS = 1 << 20
-"""Characters that are encoded at once."""
+"""Characters that are encoded at a time."""
 PART_CHARACTERS = 1 << 16
 SAMPLE_BYTES = 1 << 24
-"""Of a token file, its first and last so many tell it from another of the same length."""
+"""This many bytes at the start and the end of a token file distinguish it from others of the same length."""
 MAX_NOTE_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a run reads: token numbers [tokens] of both parts, and the tokenizer with what belongs to its checkpoint."""
+    """The data of a run: token numbers [tokens] of both parts, the tokenizer, and what a checkpoint needs with it.
+
+    ``files`` are the tokenizer's files by name, ``keys`` its keys of config.json, ``digest`` that of the data.
+    """
 
     tokenizer: Tokenizer
     training: NDArray[Any]
@@ -64,7 +67,10 @@ class Data:
 
 
 def prepare(path: str | Path, out: Path, options: TrainOptions) -> Data:
-    """Write OUT/data, or find it written: a resumed run must have what it began with."""
+    """Write OUT/data, or check that it is there: a resumed run must have the data that it began with.
+
+    Raises ``LuternError`` if the data cannot be read, or are not those of a resumed run.
+    """
     source, folder = find_source(path), out / DATA
     key = _key(source, options)
     note = read_json(folder / "data.json", MAX_NOTE_BYTES)
@@ -90,7 +96,7 @@ def prepare(path: str | Path, out: Path, options: TrainOptions) -> Data:
 
 
 def load(out: Path) -> Data:
-    """Map what ``prepare`` wrote."""
+    """Map the files that ``prepare`` wrote."""
     folder = out / DATA
     note = read_json(folder / "data.json", MAX_NOTE_BYTES)
     tokenizer = load_tokenizer(folder)
@@ -105,7 +111,7 @@ def load(out: Path) -> Data:
 
 
 def refuse_short(data: Data, path: str | Path, sequence_length: int, unread_share: float) -> None:
-    """Refuse data from which no crop and no validation can be cut."""
+    """Raise ``LuternError`` if no crop or no validation can be cut from the data."""
     training, validation = len(data.training), len(data.validation)
     if validation < 2 * VALIDATION_STREAMS or int(training * (1 - unread_share)) <= sequence_length:
         raise LuternError(
@@ -116,7 +122,7 @@ def refuse_short(data: Data, path: str | Path, sequence_length: int, unread_shar
 
 
 def _key(source: Source, options: TrainOptions) -> dict[str, Any]:
-    """What the prepared files follow from."""
+    """Everything that decides what the prepared files contain."""
     tokenizer = options.tokenizer or ""
     if Path(tokenizer).exists():
         tokenizer = str(Path(tokenizer).resolve())
@@ -126,7 +132,7 @@ def _key(source: Source, options: TrainOptions) -> dict[str, Any]:
 
 
 def _vocabulary(source: Source, options: TrainOptions) -> Vocabulary:
-    """The tokenizer that the options name, made of the data or read."""
+    """The tokenizer that the options name; it is read, or made from the data."""
     if options.start_from is not None:
         return _of_checkpoint(options.start_from, options.tokenizer)
     name = options.tokenizer or "character"
@@ -146,7 +152,7 @@ def _vocabulary(source: Source, options: TrainOptions) -> Vocabulary:
 
 
 def _of_checkpoint(folder: str, name: str | None) -> Vocabulary:
-    """The tokenizer of a checkpoint that training begins with, or the file that stands in for a missing one."""
+    """The tokenizer of the checkpoint that training begins with, or the named file if the checkpoint has none."""
     config = load_checkpoint(folder).config
     if name is not None and (name == "character" or pieces_of(name)):
         raise LuternError(
@@ -177,7 +183,7 @@ def _text(document: Document, name: str) -> str:
 
 
 def _training_texts(source: Source, options: TrainOptions, several: bool, name: str) -> Iterator[str]:
-    """What pieces are found in: no text that validates, and of a large data set its beginning."""
+    """The texts from which pieces are found: none that validates, and of a large data set only the beginning."""
     room = VOCABULARY_CHARACTERS
     for document in _read(source, options):
         text = _text(document, name)
@@ -190,7 +196,7 @@ def _training_texts(source: Source, options: TrainOptions, several: bool, name: 
 
 
 def _write(folder: Path, source: Source, chosen: Vocabulary, options: TrainOptions, key: dict[str, Any]) -> None:
-    """Everything of OUT/data."""
+    """Write all files of OUT/data."""
     for name, content in chosen.files.items():
         (folder / name).write_bytes(content)
     (folder / "config.json").write_text(json.dumps(chosen.keys))
@@ -217,7 +223,7 @@ def _vocabulary_size(chosen: Vocabulary, options: TrainOptions) -> int:
 
 
 def _tokenise(folder: Path, source: Source, chosen: Vocabulary, options: TrainOptions) -> list[NDArray[Any]]:
-    """Write train.npy and validation.npy, and map them."""
+    """Write train.npy and validation.npy, and map both."""
     size = _vocabulary_size(chosen, options)
     whole = folder / "train.npy"
     _write_tokens(whole, _read(source, options), source, chosen, size)
@@ -231,7 +237,7 @@ def _tokenise(folder: Path, source: Source, chosen: Vocabulary, options: TrainOp
 
 
 def _write_tokens(path: Path, found: Iterator[Document], source: Source, chosen: Vocabulary, size: int) -> None:
-    """Token numbers of documents, one after another, with what stands around each of several."""
+    """Write the token numbers of documents, one after another; several get the tokens around each."""
     kind = np.dtype("<u2" if size <= 1 << 16 else "<u4")
     first, second = next(found, None), next(found, None)
     one = second is None and source.kind == "text"
@@ -251,7 +257,7 @@ def _write_tokens(path: Path, found: Iterator[Document], source: Source, chosen:
 
 
 def _encoded(found: Iterator[Document], chosen: Vocabulary, ahead: list[int], end: list[int]) -> Iterator[list[int]]:
-    """Token numbers of each document; many texts are encoded at once, long ones of a tokenizer of ours in parts."""
+    """Token numbers of each document; many short texts are encoded at once, long ones in parts if that is safe."""
     encode = chosen.tokenizer.encode_documents
     waiting: list[str] = []
 
@@ -277,7 +283,7 @@ def _encoded(found: Iterator[Document], chosen: Vocabulary, ahead: list[int], en
 
 
 def _parts(text: str) -> Iterator[str]:
-    """A text in parts that end behind a line, each long enough to be worth its call."""
+    """Parts of a text that end after a line, each long enough to be worth a call."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + PART_CHARACTERS)
@@ -287,7 +293,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _write_header(file: Any, kind: np.dtype[Any], count: int) -> None:
-    """The header of a .npy file; NumPy leaves room in it, so that a longer count takes the same place."""
+    """Write the header of a .npy file; NumPy pads it, so that a longer count takes the same space."""
     npy.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": (count,)})
 
 
@@ -300,7 +306,7 @@ def _shorten(path: Path, count: int) -> None:
 
 
 def _refuse_unknown(tokens: NDArray[Any], size: int, path: Path) -> None:
-    """Refuse numbers that the vocabulary lacks, a part of the file at a time."""
+    """Raise ``LuternError`` for numbers that the vocabulary lacks; the file is read in parts."""
     for start in range(0, len(tokens), SAMPLE_BYTES):
         part = tokens[start : start + SAMPLE_BYTES]
         if part.size and not 0 <= int(part.min()) <= int(part.max()) < size:
@@ -311,7 +317,10 @@ def _refuse_unknown(tokens: NDArray[Any], size: int, path: Path) -> None:
 
 
 def shape_of(options: TrainOptions, vocab_size: int) -> ModelConfig:
-    """The config that is trained: the given shape, or that of the checkpoint that training begins with."""
+    """The config to train: the given shape, or that of the checkpoint that training begins with.
+
+    Raises ``LuternError`` if both are given and differ.
+    """
     names = ("hidden_size", "num_hidden_layers", "intermediate_size")
     if options.start_from is None:
         hidden_size, layers, intermediate_size = (options.shape(name) for name in names)

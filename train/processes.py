@@ -1,11 +1,11 @@
-"""What a training step costs with several processes: the parts of the training loop, on random token numbers.
+"""What a training step costs with several processes: runs the parts of the training loop on random token numbers.
 
     python -m lutern.train.processes 370M:16:ddp 1.3B:8:ddp                                one process
     torchrun --nproc-per-node 2 -m lutern.train.processes 370M:16:ddp 1.3B:8:fsdp          two
 
-An argument is SHAPE:CROPS:PARALLEL, the crops of each process. One process runs a step as one CUDA graph, as ``fit``
-does; several launch their kernels one by one, so that few crops leave the GPU waiting for the computer. Times are
-medians of ``REPEATS`` times ``STEPS`` steps.
+An argument is SHAPE:CROPS:PARALLEL, with the crops of each process. One process runs a step as one CUDA graph, as
+``fit`` does. Several launch their kernels one by one, so with few crops the GPU waits for the CPU. Times are medians of
+``REPEATS`` times ``STEPS`` steps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WARM_UP, REPEATS, STEPS = 4, 3, 5
 
 
 def measure(shape: str, crops: int, parallel: str, group: Group, length: int = LENGTH) -> Row:
-    """The row of all processes together; milliseconds a step, memory of this process."""
+    """The row of all processes together: milliseconds a step, memory of this process."""
     config = SHAPES[shape]
     torch.manual_seed(1)
     step = _step_of(config, crops, parallel, group, length)
@@ -56,7 +56,7 @@ def measure(shape: str, crops: int, parallel: str, group: Group, length: int = L
 
 
 def _step_of(config: ModelConfig, crops: int, parallel: str, group: Group, length: int) -> Callable[[], None]:
-    """A step of the training loop on one batch."""
+    """A function that runs a step of the training loop on one batch."""
     options = TrainOptions(batch=crops * group.size, parallel=parallel, sequence_length=length, dropout=0.0)
     network = Network(config).to(group.device).train()
     called = spread(Objective(network), group, options, compiled=False)
@@ -78,7 +78,7 @@ def _step_of(config: ModelConfig, crops: int, parallel: str, group: Group, lengt
 
 
 def parse_case(text: str) -> tuple[str, int, str]:
-    """SHAPE:CROPS:PARALLEL. LuternError for any other text."""
+    """Parse SHAPE:CROPS:PARALLEL; raises ``LuternError`` for any other text."""
     parts = text.split(":")
     if len(parts) != 3 or parts[0] not in SHAPES or not parts[1].isdigit() or parts[2] not in PARALLEL:
         wanted = f"SHAPE:CROPS:PARALLEL with a shape of {', '.join(SHAPES)} and {' or '.join(PARALLEL)}"
@@ -87,7 +87,7 @@ def parse_case(text: str) -> tuple[str, int, str]:
 
 
 def main(arguments: list[str]) -> None:
-    """Print a row for each case; the first process prints."""
+    """Measure each case; the first process prints the rows."""
     cases = [parse_case(text) for text in arguments]
     torch.set_float32_matmul_precision("high")
     with opened("cuda") as group:

@@ -1,4 +1,4 @@
-"""One line that says how a long run is doing: rewritten in place on a terminal, now and then a plain line elsewhere."""
+"""One line that shows the progress of a long run: on a terminal rewritten in place, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 class Progress:
-    """``show`` the state of a run of ``total`` steps; about twice a second on a terminal, every 30 s in a pipe."""
+    """Shows a run of ``total`` steps: about twice a second on a terminal, every 30 s in a pipe."""
 
     def __init__(self, name: str, total: int, stream: TextIO | None = None) -> None:
         self._name, self._total = name, total
@@ -19,16 +19,16 @@ class Progress:
 
     @staticmethod
     def say(text: str) -> None:
-        """One line beside the progress."""
+        """Print a line apart from the progress."""
         print(text, file=sys.stderr, flush=True)
 
     @property
     def due(self) -> bool:
-        """Whether a line would be shown now; asking first spares the caller reading values back from a GPU."""
+        """Whether a line would be shown now; a caller can ask this before it reads values from a GPU."""
         return time.monotonic() >= self._next_s
 
     def show(self, step: int, text: str, end: bool = False) -> None:
-        """Show ``text`` for this step if it is time to, or, with ``end``, whatever the time."""
+        """Show ``text`` for this step if a line is due; with ``end``, always."""
         if not (end or self.due):
             return
         self._next_s = time.monotonic() + self._every_s

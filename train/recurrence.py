@@ -4,8 +4,9 @@
 
     backward, with G[t] = dS[t] + f[t+1] G[t+1]:   dx = G,  df[t] = G[t] S[t-1],  dstart = f[0] G[0]
 
-Elementwise over streams and channels, so both directions are one scan each.  On a GPU a kernel (recurrence_kernel.py)
-scans chunks of time at once; on a CPU the plain loop is fast enough.  Cost: 2 operations an element, memory-bound.
+It is elementwise over streams and channels, so both directions are one scan each. On a GPU a kernel
+(recurrence_kernel.py) scans chunks of time in parallel; on a CPU the plain loop is fast enough. Cost: 2 operations an
+element, bound by memory.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 
 def _scan(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
-    """S of the formula above, [B, T, d]; ``reverse`` scans from the last time and reads f one time later (G)."""
+    """S of the formula above, [B, T, d]; ``reverse`` gives G: it scans from the last time and reads f a step later."""
     if x.is_cuda:
         from lutern.train.recurrence_kernel import scan_on_gpu
 
@@ -37,7 +38,7 @@ def _scan(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
 
 @torch.library.custom_op("lutern::recurrence", mutates_args=())
 def recurrence(f: Tensor, x: Tensor, start: Tensor) -> Tensor:
-    """All states: f, x [B, T, d] and start [B, d], float32, to S [B, T, d]."""
+    """All states: f and x [B, T, d] and start [B, d], float32, give S [B, T, d]."""
     return _scan(f.contiguous(), x.contiguous(), start.contiguous(), reverse=False)
 
 

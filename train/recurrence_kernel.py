@@ -1,7 +1,7 @@
 """The scan of recurrence.py as one Triton kernel: a program takes one stream and a block of channels.
 
-Time goes in chunks.  Inside a chunk the pairs (f, x) are combined by an associative scan; between chunks one row of
-states is carried.  Reversed, the same kernel walks time backwards and reads f one time later.
+Time is cut into chunks. Inside a chunk an associative scan combines the pairs (f, x); between chunks one row of states
+is carried. Reversed, the same kernel walks time backwards and reads f one step later.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-CHUNK = 64  # times a scan combines at once
-BLOCK = 32  # channels a program takes: one full memory transaction of 128 bytes a row
+CHUNK = 64  # steps of time that a scan combines at once
+BLOCK = 32  # channels of a program: a row is one memory transaction of 128 bytes
 
 
 @triton.jit
@@ -40,7 +40,7 @@ def _kernel(  # type: ignore[no-untyped-def]
             f_inside = inside
             f_at = (stream * length + t) * channels + channel
         at = (stream * length + t) * channels + channel
-        # Beyond the end f is 1 and x is 0, so that the last row still carries the state.
+        # After the end f is 1 and x is 0, so that the last row still carries the state.
         f = tl.load(f_ptr + f_at, mask=f_inside, other=1.0)
         x = tl.load(x_ptr + at, mask=inside, other=0.0)
         decay, states = tl.associative_scan((f, x), 0, _combine)
@@ -50,7 +50,7 @@ def _kernel(  # type: ignore[no-untyped-def]
 
 
 def scan_on_gpu(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
-    """States of the recurrence: f, x [B, T, d] and start [B, d], contiguous float32, to [B, T, d]."""
+    """States [B, T, d] of the recurrence, from contiguous float32: f and x [B, T, d], and start [B, d]."""
     streams, length, channels = x.shape
     out = torch.empty_like(x)
     grid = (streams, triton.cdiv(channels, BLOCK))

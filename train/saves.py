@@ -1,10 +1,10 @@
-"""Saves of a run in shards, to go on from with any number of processes.
+"""Saves of a run in shards, from which any number of processes can resume.
 
     OUT/training/step-N/.metadata, __R_0.distcp   PyTorch's distributed checkpoint: each process writes what it has
     OUT/training/step-N/state.json                options, step, validation record; written last
 
-A save is written beside its place and renamed when it is whole; then the one before it goes.  PyTorch keeps .metadata
-as a pickle, which can run code: resume from saves of your own only.
+A save is written next to its place and renamed when it is whole; then the one before it is removed. PyTorch stores
+.metadata as a pickle, which can run code: resume only from saves of your own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ from lutern.train.outputs import STATE_FILE, step_folder
 def store(
     folder: Path, network: Network, optimizer: torch.optim.Optimizer, state: dict[str, Any], group: Group
 ) -> None:
-    """Write a save of the step that ``state`` names into OUT/training or OUT/teacher-I."""
+    """Write a save, of the step that ``state`` names, into OUT/training or OUT/teacher-I.
+
+    Raises ``LuternError`` if it cannot be written.
+    """
     tensors = _tensors(network, optimizer)
     with ExitStack() as stack:
 
@@ -60,7 +63,7 @@ def store(
 
 
 def restore(save: Path, network: Network, optimizer: torch.optim.Optimizer, group: Group) -> None:
-    """Load what ``store`` wrote, by this or another number of processes."""
+    """Load what ``store`` wrote, with any number of processes; raises ``LuternError`` for a damaged save."""
     tensors = _tensors(network, optimizer)
     try:
         _quietly(shards.load, tensors, save, group)
@@ -73,7 +76,7 @@ def restore(save: Path, network: Network, optimizer: torch.optim.Optimizer, grou
 
 
 def whole_network(network: Network, group: Group) -> dict[str, torch.Tensor]:
-    """All parameters in the first process's memory, wherever their parts are; empty in the others."""
+    """All parameters, gathered in the first process's memory; empty in the other processes."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=group.size > 1)
     found: dict[str, Any] = get_model_state_dict(network, options=options)
     return found
@@ -84,14 +87,14 @@ def _tensors(network: Network, optimizer: torch.optim.Optimizer) -> dict[str, An
 
 
 def _quietly(act: Any, tensors: dict[str, Any], folder: Path, group: Group) -> None:
-    """Save or load; that one process alone does it is no news."""
+    """Save or load without PyTorch's warning that a single process does it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         act(tensors, checkpoint_id=folder, no_dist=group.size == 1)
 
 
 def _finish(folder: Path, work: Path, state: dict[str, Any]) -> None:
-    """Say what a save is, put it in its place, and remove the older ones."""
+    """Write the state file, move the save to its place, and remove older ones."""
     try:
         (work / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
         place = folder / step_folder(state["step"])
@@ -112,7 +115,7 @@ def _refused(folder: Path, error: CheckpointException) -> LuternError:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What went wrong in the first process that a checkpoint's error tells of."""
+    """The exception in the first process that failed, which a checkpoint's exception contains."""
     if isinstance(error, CheckpointException) and error.failures:
         return next(iter(error.failures.values()))[0]
     return error

@@ -2,10 +2,10 @@
 
     DATA ─┬─ text file, plain or .xz ────────────────────────────► documents (cut at the separator)
           ├─ .jsonl, .parquet, .arrow, or a folder of one kind ──► documents: text or token numbers of a column
-          └─ .npy, .bin ─────────────────────────────────────────► token numbers, mapped as they lie
+          └─ .npy, .bin ─────────────────────────────────────────► token numbers, mapped from the file
 
-A folder is a Hugging Face data set: as it is downloaded, or as ``save_to_disk`` writes it.  Files whose name or folder
-begins with one of ``VALIDATION`` validate, those of ``LEFT_OUT`` are not read, all others train.
+A folder is a Hugging Face data set, as downloaded or as ``save_to_disk`` writes it. Files whose name or folder begins
+with one of ``VALIDATION`` are for validation, those of ``LEFT_OUT`` are not read, all others are for training.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ TOKENS = (".npy", ".bin")
 ROWS = (".jsonl", ".jsonl.gz", ".parquet", ".arrow")
 VALIDATION = ("validation", "valid", "val-", "dev")
 LEFT_OUT = ("test", "cache-")
-"""What a data set holds beside: its test part, and files of the library ``datasets``."""
+"""Other parts of a data set: its test part, and files of the library ``datasets``."""
 NO_PYARROW = "{path} is read by the package pyarrow, which is not installed; run pip install pyarrow, or give .jsonl."
 ARROW_ROWS = 1024
-"""Rows that are read at once."""
+"""Rows that are read at a time."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files of one kind ("text", "rows" or "tokens"); ``validation`` is empty where the data have no such part."""
+    """Files of one kind ("text", "rows" or "tokens"); ``validation`` is empty if the data have no such part."""
 
     path: Path
     kind: str
@@ -48,13 +48,13 @@ class Source:
     validation: tuple[Path, ...] = ()
 
     def key(self) -> list[list[Any]]:
-        """What tells the files from others of the same names: names, sizes and times."""
+        """Names, sizes and times of the files, which distinguish them from other files of the same names."""
         files = (*self.training, *self.validation)
         return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def find_source(path: str | Path) -> Source:
-    """Which files ``path`` means; refuses what is nothing to learn from."""
+    """Find the files that ``path`` means; raises ``LuternError`` if there is nothing to learn from."""
     path = Path(path)
     if path.is_dir():
         return _find_in_folder(path)
@@ -67,7 +67,7 @@ def find_source(path: str | Path) -> Source:
 
 
 def _find_in_folder(folder: Path) -> Source:
-    """Files of the first kind that the folder has."""
+    """Find the data set's files in a folder; they must be of one kind."""
     files = sorted(file for file in folder.rglob("*") if file.name.endswith(ROWS))
     kinds = [kind for kind in ROWS if any(file.name.endswith(kind) for file in files)]
     if not kinds:
@@ -88,13 +88,13 @@ def _find_in_folder(folder: Path) -> Source:
 
 
 def documents(files: tuple[Path, ...], kind: str, separator: str, column: str) -> Iterator[Document]:
-    """Documents of files in order, empty ones left out; a text without separators is one document."""
+    """Yield the documents of files in order, without empty ones; a text without separators is one document."""
     for file in files:
         found: Iterator[Any]
         if kind == "text":
             refuse_foreign(file, "text") if file.suffix != ".xz" else None
             text = read_text(file)
-            # Without a separator nothing is taken from the text; with one, neither are the line ends around it.
+            # A text without separators is kept whole; line ends around separators are dropped.
             found = (part.strip("\n") for part in text.split(separator)) if separator in text else iter((text,))
         elif file.name.endswith((".jsonl", ".jsonl.gz")):
             found = _json_lines(file, column)
@@ -115,7 +115,7 @@ def _checked(document: Any, file: Path, column: str) -> Document:
 
 
 def _json_lines(file: Path, column: str) -> Iterator[Any]:
-    """The column of a file with one JSON object a line."""
+    """Yield the column of a file with one JSON object a line."""
     require_plain(file, "data set")
     try:
         with (
@@ -141,7 +141,7 @@ def _json_lines(file: Path, column: str) -> Iterator[Any]:
 
 
 def _arrow_rows(file: Path, column: str) -> Iterator[Any]:
-    """The column of a .parquet file or of an .arrow file, stream or file format."""
+    """Yield the column of a .parquet file, or of an .arrow file in stream or file format."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -174,7 +174,10 @@ def _arrow_rows(file: Path, column: str) -> Iterator[Any]:
 
 
 def map_tokens(path: Path) -> NDArray[Any]:
-    """Token numbers of a file [tokens], memory-mapped: one axis of integers (.npy), or 16 bits each (.bin)."""
+    """Memory-mapped token numbers [tokens] of a file: one axis of integers (.npy), or 16 bits each (.bin).
+
+    Raises ``LuternError`` for any other file.
+    """
     require_plain(path, "token file")
     try:
         if path.suffix == ".bin":

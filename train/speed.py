@@ -1,9 +1,9 @@
-"""How fast PyTorch and packed trits decode, one stream, and in how many bytes: for `lutern bench`, and a table.
+"""How fast PyTorch and packed trits decode one stream, and in how many bytes: for `lutern bench`, and as a table.
 
-    packed     trits at 2 or 1.6 bits, on a GPU through kernels, on a CPU unpacked matrix by matrix
-    float      the ternary matrices in float16, on a CPU in bfloat16, PyTorch's kernels
+    packed     trits at 2 or 1.6 bits; through kernels on a GPU, unpacked matrix by matrix on a CPU
+    float      ternary matrices in float16 (on a CPU in bfloat16), with PyTorch's kernels
 
-"All" is what the device holds while decoding: matrices, embeddings, gains, states, what a token needs.
+"All" is everything that the device holds while decoding: matrices, embeddings, gains, states, and one token's values.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from lutern.train.network import Network
 
 @torch.no_grad()
 def torch_tokens_per_second(config: ModelConfig, tokens: int) -> float:
-    """Tokens a second of the network with random weights, one stream, token by token; no speed depends on values.
+    """Tokens a second of the network with random weights, one stream, token by token; no speed depends on the values.
 
-    The weights are made ternary anew for every token, as in training.
+    The weights are made ternary again for every token, as in training.
     """
     torch.manual_seed(1)
     network = Network(config).eval()
@@ -41,7 +41,7 @@ def torch_tokens_per_second(config: ModelConfig, tokens: int) -> float:
 
 @dataclass(frozen=True)
 class DecodeRow:
-    """One form of one shape on one device."""
+    """The speed and size of one form of one shape on one device."""
 
     shape: str
     device: str
@@ -58,7 +58,7 @@ class DecodeRow:
 
 
 def decode_rows(shapes: dict[str, ModelConfig], device: str, tokens: int) -> Iterator[DecodeRow]:
-    """Rows of the table, synthetic weights, batch 1, each when it is measured."""
+    """Yield the rows of the table, each when it is measured: synthetic weights, batch 1."""
     half = torch.float16 if device == "cuda" else torch.bfloat16
     for shape, config in shapes.items():
         for what in ("float", *DIGITS):
@@ -78,7 +78,7 @@ def decode_rows(shapes: dict[str, ModelConfig], device: str, tokens: int) -> Ite
 
 
 def _rate(decoder: Decoder, device: str, tokens: int) -> tuple[float, int]:
-    """Tokens a second and bytes held."""
+    """Tokens a second, and bytes held."""
     on_gpu = device == "cuda"
     if on_gpu:
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""``train``: from data to a checkpoint folder in the published format.
+"""``train``: turns data into a checkpoint folder in the published format.
 
     DATA ─► OUT/data: training part ─┬─► read 98 %   ─► teachers ─► corpora ─► network ─┐
                                      └─► unread 2 %  ─► temperatures ───────────────────┴─► checkpoint
@@ -6,10 +6,10 @@
 
     OUT/config.json, model.safetensors (bfloat16), tokenizer.json ...  the checkpoint
     OUT/training_report.json                                           options, record, bits per character
-    OUT/training/, teacher-*/, data/                                   what resuming needs; may be deleted afterwards
+    OUT/training/, teacher-*/, data/                                   for resuming; may be deleted afterwards
 
-Dropout makes a network too sure of itself once it is switched off: the noise it added took part in every norm.  So the
-logits are divided by one temperature, fitted on text that nothing has read, and folded into a gain of the head.
+Dropout makes a network overconfident once it is switched off, because its noise took part in every norm. So the logits
+are divided by one temperature, which is fitted to text that no network has read, and folded into a gain of the head.
 
 All processes that torchrun started run this; the first one prepares the data and writes the checkpoint.
 """
@@ -42,22 +42,22 @@ from lutern.train.outputs import REPORT_FILE, TEACHER, TRAINING, claim, release
 from lutern.train.prepare import VALIDATION_STREAMS, Data, load, prepare, refuse_short, shape_of
 from lutern.train.saves import whole_network
 
-UNREAD_SHARE = 0.02  # of the training part, its end: for the temperatures
-UNREAD_TOKENS = 1 << 18  # at most
+UNREAD_SHARE = 0.02  # share at the end of the training part that the temperatures are fitted to
+UNREAD_TOKENS = 1 << 18  # most tokens of it
 DEVICE_TOKENS = 1 << 28  # a larger training part stays in its file
 
-# Options that do not change what is learned, or what the data are, which have a digest of their own.
+# Options that do not change what is learned, and those of the data, which have a digest.
 _FREE_ON_RESUME = {
     *("device", "compile", "save_every", "validate_every", "resume", "force", "accumulate", "checkpoint_activations"),
     *("parallel", "tokenizer", "separator", "column", "start_from"),
 }
-# Options that a teacher depends on, beside its own; what the model is asked does not change a teacher.
+# Options of the model that a teacher depends on, besides its own options.
 _SHARED_WITH_TEACHERS = ("sequence_length", "warmup_steps", "gradient_clip", "seed")
 
 
 @dataclass(frozen=True)
 class Text:
-    """The data of a run as this process has them."""
+    """The data of a run in this process."""
 
     data: Data
     config: ModelConfig
@@ -72,8 +72,10 @@ class Text:
 
 
 def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | None = None) -> dict[str, Any]:
-    """Train a model on ``text_path`` (sources.py), write its checkpoint to ``out_dir`` and return the report; {} in all
-    processes but the first."""
+    """Train a model on ``text_path`` (sources.py) and write its checkpoint to ``out_dir``.
+
+    Returns the report; {} in all processes but the first. Raises ``LuternError`` for bad data or options.
+    """
     options = TrainOptions() if options is None else options
     out, began_s = Path(out_dir), time.monotonic()
     torch.set_float32_matmul_precision("high")  # TF32: exact for codes and trits
@@ -103,7 +105,7 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
 
 
 def load_text(text_path: str | Path, out: Path, options: TrainOptions, group: Group) -> Text:
-    """Prepare the data once, and cut them in their parts; whatever is refused is refused here, before training."""
+    """Prepare the data once and cut them into their parts; bad data and options are refused here, before training."""
     refuse_uneven(options.batch, options.accumulate, group.size)
     if options.teachers and group.size > 1:
         raise LuternError("teachers are trained by one process only; start without torchrun, or with --set teachers=0.")
@@ -136,7 +138,7 @@ def load_text(text_path: str | Path, out: Path, options: TrainOptions, group: Gr
 
 
 def train_teacher(index: int, text: Text, out: Path, options: TrainOptions, group: Group) -> tuple[Network, Record]:
-    """One float teacher, trained on the text or restored, and its validation record."""
+    """Train or restore one float teacher; returns it and its validation record."""
     config = ModelConfig(
         text.config.vocab_size,
         options.teacher_hidden_size,
@@ -168,7 +170,7 @@ def train_teacher(index: int, text: Text, out: Path, options: TrainOptions, grou
 
 
 def distilled(ensemble: Ensemble, text: Text, options: TrainOptions) -> list[tuple[float, Corpus]]:
-    """What the network reads when there are teachers: the labelled text and the text they write, with their shares."""
+    """The corpora of a network with teachers, with their shares: the labelled text and the text that they write."""
     if not isinstance(text.read, DeviceCorpus):
         raise LuternError(f"teachers want a text of at most {DEVICE_TOKENS:,} tokens; give less, or --set teachers=0.")
     ids = text.read.ids[0].long()
@@ -182,7 +184,7 @@ def distilled(ensemble: Ensemble, text: Text, options: TrainOptions) -> list[tup
 def train_network(
     corpora: list[tuple[float, Corpus]], text: Text, out: Path, options: TrainOptions, group: Group
 ) -> tuple[Network, Record]:
-    """The ternary network, trained or restored, and its validation record."""
+    """Train or restore the ternary network; returns it and its validation record."""
     torch.manual_seed(options.seed)
     network = Network(text.config, dropout=options.dropout).to(group.device)
     if options.start_from is not None:

@@ -1,12 +1,13 @@
-"""Which tokenizer a run has: one made of its text, or a given one. Needs no PyTorch.
+"""The tokenizer of a run: made from its text, or given. Needs no PyTorch.
 
     --tokenizer character ─► one token a character          ─┐
     --tokenizer bpe:N     ─► N pieces, found in the text      ├─► tokenizer.json and the files that go with it
     --tokenizer FILE      ─► tokenizer.json, or its folder   ─┘   bos_token_id, eos_token_id of config.json
 
-Made of a text, tokens 0, 1 and 2 are ``<unk>``, ``<s>`` and ``</s>``, as in the releases; ``<s>`` begins every text.
-A single text read by characters has none of the three: it has no beginning to tell.  From ``BYTES_FROM`` pieces on, 256
-of them are the bytes, so that every text has tokens; a smaller vocabulary knows the characters of its text alone.
+If the tokenizer is made from several documents, tokens 0, 1 and 2 are ``<unk>``, ``<s>`` and ``</s>``, as in the
+releases, and ``<s>`` begins every text. A single text read by characters has none of the three, because its beginning
+needs no mark. With at least ``BYTES_FROM`` pieces, 256 of them are the bytes, so that every text has tokens; a smaller
+vocabulary knows only the characters of its text.
 """
 
 from __future__ import annotations
@@ -43,19 +44,21 @@ from lutern.model_ref.tokenizer import (
 
 UNKNOWN, BEGIN, END = SPECIAL = ("<unk>", "<s>", "</s>")
 BYTES_FROM = 1024
-"""Pieces from which on 256 are spent on bytes."""
+"""Number of pieces from which on 256 are used for bytes."""
 BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
 SPACE = "▁"
 WORDS = rf"{SPACE}?\p{{L}}+|\p{{N}}|{SPACE}?[^\s{SPACE}\p{{L}}\p{{N}}]+|{SPACE}|\s"
-"""What no piece reaches across: a word, a digit or punctuation, the first and last with the space ahead."""
+"""Units that no piece crosses: a word, a digit or punctuation; words and punctuation include the space before them."""
 COMPANIONS = (TOKENIZER_CONFIG_FILE, SPECIAL_FILE, GENERATION_FILE, TEMPLATE_FILE, TEMPLATE_JSON_FILE)
 WANTED = "character, bpe:N with the number of pieces, or a tokenizer.json"
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer, the files of a checkpoint folder that belong to it (by name) and its numbers in config.json;
-    ``splits_lines``: no token reaches across the end of a line, so that a text may be encoded in parts."""
+    """A tokenizer, its files in a checkpoint folder (by name) and its keys of config.json.
+
+    ``splits_lines``: no token crosses the end of a line, so a text may be encoded in parts.
+    """
 
     tokenizer: Tokenizer
     files: dict[str, bytes]
@@ -64,13 +67,13 @@ class Vocabulary:
 
     @property
     def end(self) -> list[int]:
-        """What stands at the end of each of several documents."""
+        """The token at the end of each of several documents; empty if the tokenizer has none."""
         eos = self.tokenizer.conventions.eos
         return [eos[0]] if eos and eos[0] >= 0 else []
 
 
 def pieces_of(name: str) -> int | None:
-    """N of ``bpe:N``; None for any other name."""
+    """N of ``bpe:N``; None for any other name. Raises ``LuternError`` if N is no number in range."""
     if not name.startswith("bpe:"):
         return None
     if not (name[4:].isascii() and name[4:].isdigit()) or not 1 <= int(name[4:]) <= MAX_VOCAB_SIZE:
@@ -79,7 +82,10 @@ def pieces_of(name: str) -> int | None:
 
 
 def given(name: str) -> Vocabulary:
-    """The tokenizer of a folder or of a file; the files beside a ``tokenizer.json`` go with it."""
+    """The tokenizer of a folder or of a ``tokenizer.json``, together with the other files of its folder.
+
+    Raises ``LuternError`` if it cannot be read.
+    """
     path = Path(name)
     if path.is_file() and path.name == TOKENIZER_FILE:
         path = path.absolute().parent
@@ -105,7 +111,7 @@ def given(name: str) -> Vocabulary:
 
 
 def characters(texts: Iterable[str], several: bool) -> Vocabulary:
-    """One token a character, in the order of their code points; ``several`` documents have beginnings and ends."""
+    """One token a character, in order of code points; ``several`` documents get marks at beginning and end."""
     found: set[str] = set()
     for text in texts:
         found.update(text)
@@ -122,7 +128,10 @@ def characters(texts: Iterable[str], several: bool) -> Vocabulary:
 
 
 def byte_pairs(texts: Iterable[str], pieces: int) -> Vocabulary:
-    """A vocabulary of exactly so many pieces: pairs that are joined in the order of how often the text has them."""
+    """A vocabulary of exactly ``pieces`` pieces; pairs are joined in order of their frequency in the text.
+
+    Raises ``LuternError`` if the text has too many characters or too few pairs.
+    """
     spare = len(BYTES) if pieces >= BYTES_FROM else 0
     small = True
 
@@ -164,7 +173,7 @@ def byte_pairs(texts: Iterable[str], pieces: int) -> Vocabulary:
 
 
 def _made(library: tokenizers.Tokenizer) -> Vocabulary:
-    """A tokenizer of ours with its special tokens marked, ``<s>`` ahead of every text, and the files that say so."""
+    """Mark the special tokens of a tokenizer made here, put ``<s>`` ahead of every text, and make its files."""
     library.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     library.post_processor = processors.TemplateProcessing(single=[BEGIN, "$A"], special_tokens=[(BEGIN, 1)])
     names = {"bos_token": BEGIN, "eos_token": END, "unk_token": UNKNOWN}
@@ -177,14 +186,14 @@ def _made(library: tokenizers.Tokenizer) -> Vocabulary:
         SPECIAL_FILE: json.dumps(names, indent=2) + "\n",
         GENERATION_FILE: json.dumps(keys, indent=2) + "\n",
     }
-    # Nothing lies beside a name that is no folder: what the library itself says is what is read.
+    # No files are next to a path that does not exist, so only the library's own conventions are read.
     conventions = read_conventions(Path("tokenizer.json/none"), library)
     tokenizer = Tokenizer(library, conventions=conventions)
     return Vocabulary(tokenizer, {name: text.encode() for name, text in files.items()}, keys, True)
 
 
 def _keys(bos: int | None, eos: int | list[int] | None) -> dict[str, Any]:
-    """The keys of config.json that say where a text begins and ends; null says that the model has no such token."""
+    """The keys of config.json for the beginning and end of a text; null means that the model has no such token."""
     return {"bos_token_id": bos, "eos_token_id": eos}
 
 

@@ -1,1 +1,1 @@
-"""Campaigns of faults on the simulated board, and what became of each fault."""
+"""Fault campaigns on the simulated board: what became of each injected fault."""

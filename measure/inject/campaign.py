@@ -1,15 +1,15 @@
-"""A campaign: the faults 0, 1, 2, ... of one kind of place, and what becomes of each.
+"""A campaign: the faults 0, 1, 2, ... of one kind of place, and the outcome of each.
 
-    campaign, seed, index ─► draw ─► fault ─► a fresh board that works, and is struck ─► outcome
+    campaign, seed, index ─► draw ─► fault ─► a fresh, working board that is struck ─► outcome
 
-A fault and its outcome depend on these three, the machine and the model only: every fault meets a board of its own, as
-it is after power-up, so it does not matter which faults came before it, nor which process computes it.
+A fault and its outcome depend only on these three, the machine and the model. Every fault meets its own board, in the
+state after power-up, so it does not matter which faults came before it, or which process computes it.
 
-    masked     same tokens and logits, nothing reported
-    corrected  same tokens and logits after the host reported and mended something
-    detected   an error in place of an answer
-    silent     another token or logit
-    hung       no answer at all, until the host gave up
+    masked     the same tokens and logits, nothing reported
+    corrected  the same tokens and logits, after the host reported and mended something
+    detected   an error instead of an answer
+    silent     a wrong token or logit
+    hung       no answer until the host gave up
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RESULTS = ("masked", "detected", "corrected", "silent", "hung")
 
 @dataclass(frozen=True)
 class Settings:
-    """What all faults of a campaign have in common. ``library``: the compiled board."""
+    """What all faults of a campaign share. ``library`` is the compiled board."""
 
     campaign: str
     seed: int
@@ -40,7 +40,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a fault: ``result`` is one of ``RESULTS``; ``note``: where it was, and what was reported."""
+    """The outcome of a fault. ``result`` is one of ``RESULTS``; ``note`` says where it was and what was reported."""
 
     index: int
     kind: str
@@ -49,12 +49,12 @@ class Outcome:
 
 
 class Campaign(ABC):
-    """See above. ``kinds``: names of the faults, as the table has them; ``needs_upsets``: of its compiled board."""
+    """A kind of campaign. ``kinds`` names its faults, as in the table; ``needs_upsets``: its board has upsets."""
 
     kinds: tuple[str, ...]
     needs_upsets = False
     fault_count: int | None = None
-    """How many faults there are; None: without end."""
+    """Number of faults; None if there is no end."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -63,16 +63,16 @@ class Campaign(ABC):
 
     @classmethod
     def check_machine(cls, config: HwConfig) -> None:
-        """Refuse a machine that has no place for these faults."""
+        """Raise ``LuternError`` for a machine that has no place for these faults."""
         return
 
     @property
     def program(self) -> Program:
-        """What the board computes."""
+        """The program that the board runs."""
         return self.bench.program
 
     def outcome(self, index: int) -> Outcome:
-        """Of fault ``index``."""
+        """Inject fault ``index`` and return its outcome."""
         settings = self.settings
         draw = random.Random(f"{settings.campaign} {settings.seed} {index}")
         kind = self.draw_kind(draw)
@@ -81,12 +81,12 @@ class Campaign(ABC):
         return Outcome(index, kind, result, note)
 
     def draw_kind(self, draw: random.Random) -> str:
-        """Which kind the fault is of: any of them as likely as another."""
+        """Draw the kind of the fault; all kinds are equally likely."""
         return draw.choice(self.kinds)
 
     @abstractmethod
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
-        """The result and the note of a fault of this kind."""
+        """Inject a fault of this kind; returns its result and its note."""
 
 
 __all__ = ["RESULTS", "Campaign", "Outcome", "Settings"]

@@ -1,4 +1,4 @@
-"""The campaigns by name, and the machine and model that they have where none is chosen."""
+"""The campaigns by name, and the machine and model of each if none is chosen."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SMALL_MACHINE: HwConfig = preset("tiny").with_(
     name="tiny-streamed", source="streamed", memory="port", rows=5, memory_words=1 << 12, gain_fifo_words=128
 )
 SMALL_MODEL = ModelConfig(vocab_size=20, hidden_size=32, num_hidden_layers=3, intermediate_size=48)
-"""Random weights of this shape, in two blocks."""
+"""A model with random weights, whose record stream has two blocks."""
 
 
 def campaign_of(name: str, config: HwConfig) -> type[Campaign]:
-    """The campaign of that name for a machine."""
+    """The campaign of that name for a machine; raises ``LuternError`` if there is none."""
     if name not in CAMPAIGNS:
         raise LuternError(f"there is no campaign {name}; choose one of {', '.join(CAMPAIGNS)}.")
     is_resident = name == "weights" and config.source == "resident"
@@ -39,7 +39,7 @@ def campaign_of(name: str, config: HwConfig) -> type[Campaign]:
 
 
 def open_campaign(settings: Settings) -> Campaign:
-    """A campaign, ready to be asked for outcomes."""
+    """A campaign that can be asked for outcomes."""
     return campaign_of(settings.campaign, settings.config)(settings)
 
 

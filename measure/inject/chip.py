@@ -1,12 +1,12 @@
-"""Upsets of the chip: bits of its state, its vectors and its registers that change in the middle of a run.
+"""Upsets of the chip: bits of its state, vectors and registers that change during a run.
 
     state     S of the layers and h, the vector between them
-    codes     the memory of codes, what the ternary unit multiplies
-    control   every register of the chip, by the block that it is in
-    setup     the register that SETUP filled, by its field; or the same SETUP once more in the middle of a run
-    weights   of a machine that has them in block RAM: 1, 2 or 3 bits of its words, its trits or a row
+    codes     the memory of codes, which the ternary unit multiplies
+    control   all registers of the chip, by the block that they are in
+    setup     the register that SETUP filled, by field; or a second, equal SETUP during a run
+    weights   of a machine with weights in block RAM: 1, 2 or 3 bits of its words, its trits or a row
 
-The run chooses two tokens, and goes on with a conversation, so that an upset of the first may show in the second.
+The run chooses two tokens and continues a conversation, so an upset during the first can show in the second.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Change = Callable[[StruckBoard], None]
 SCENARIO = Scenario(has_past=True, count=2)
 AGAIN = "SETUP again"
 OTHER_SEQUENCE = 0x80
-"""Sequence number of a SETUP that the session knows nothing of."""
+"""Sequence number of a SETUP that the session did not send."""
 
 
 class ChipCampaign(Campaign):
-    """Changes of a board with upsets at a cycle of the run."""
+    """A campaign that changes a board with upsets at one cycle of the run."""
 
     needs_upsets = True
 
@@ -39,8 +39,8 @@ class ChipCampaign(Campaign):
         self.registers, self.memories = listed(settings.library.with_name(VERILOG).read_text())
 
     def at_a_cycle(self, draw: random.Random, change: Change, where: str) -> tuple[str, str]:
-        """The result of ``change(board)`` at a cycle of the run."""
-        cycles = draw.randrange(self.bench.sound(SCENARIO).cycles)  # of a token: the run has two
+        """The result of ``change(board)`` at a drawn cycle of the run."""
+        cycles = draw.randrange(self.bench.sound(SCENARIO).cycles)  # of one token; the run has two
         with self.bench.board() as board:
 
             def begin(session: Session) -> None:
@@ -50,7 +50,7 @@ class ChipCampaign(Campaign):
         return result, f"{where}, cycle {cycles}. {note}".rstrip()
 
     def in_memory(self, draw: random.Random, memories: list[ChipMemory]) -> tuple[str, str]:
-        """The result of a bit of one of these memories that changes."""
+        """The result of changing one bit of one of these memories."""
         memory = draw.choices(memories, [each.words * each.bits for each in memories])[0]
         address, bit = draw.randrange(memory.words), draw.randrange(memory.bits)
 
@@ -61,12 +61,12 @@ class ChipCampaign(Campaign):
 
 
 class State(ChipCampaign):
-    """S and h."""
+    """Upsets of S and h."""
 
     kinds = ("S", "h")
 
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
-        """See ``Campaign``. Only words that hold something are struck."""
+        """See ``Campaign``. Only words that hold a value are struck."""
         model, config = self.program.model_config, self.settings.config
         if kind == "S" and config.state == "memory":
             return self._in_words(draw)
@@ -76,7 +76,7 @@ class State(ChipCampaign):
         return self.in_memory(draw, [used(each, elements // config.results_per_cycle) for each in found])
 
     def _in_words(self, draw: random.Random) -> tuple[str, str]:
-        """Of an S in the memory beside the chip."""
+        """The result of a changed bit of an S that is in the memory next to the chip."""
         address = self.program.setup["state_base"] + draw.randrange(self.program.state_stride)
         bit = draw.randrange(self.settings.config.word_bits)
 
@@ -89,8 +89,10 @@ class State(ChipCampaign):
 
 
 class ResidentWeights(ChipCampaign):
-    """Bits of the block RAM of weights, of those that the run reads. Half of the faults come before the run, the others
-    at a cycle of it."""
+    """Bits of the block RAM of weights, among those that the run reads.
+
+    Half of the faults happen before the run, the others at a cycle of it.
+    """
 
     kinds = ("1 bit", "2 bits", "3 bits")
 
@@ -98,10 +100,10 @@ class ResidentWeights(ChipCampaign):
         super().__init__(settings)
         self._words = next(each for each in self.memories if (each.path, each.name) == ("top.memory", "memory"))
         parts = [each for each in self.memories if each.path == "top.memory" and each.name.startswith("part_")]
-        self._parts = {tuple(map(int, each.name.split("_")[1:])): each for each in parts}  # by bank and part
+        self._parts = {tuple(map(int, each.name.split("_")[1:])): each for each in parts}  # by bank and part of a beat
 
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
-        """See ``Campaign``. All bits are in what has one signature."""
+        """See ``Campaign``. All changed bits belong to the same signature."""
         scenario = Scenario(has_past=False, count=1)
         setup, config = self.program.setup, self.settings.config
         row = setup["embedding_base"] + SECOND * setup["embedding_stride"]
@@ -129,14 +131,14 @@ class ResidentWeights(ChipCampaign):
         return result, f"{where} {places}, cycle {cycles}. {note}".rstrip()
 
     def _in_beat(self, beat: int, bit: int) -> tuple[ChipMemory, int, int]:
-        """Where a bit of a beat is."""
+        """The memory, word and bit that hold a bit of a beat."""
         part, at = divmod(bit, self.settings.config.word_bits)
         beats = self._parts[0, part].words
         return self._parts[beat // beats, part], beat % beats, at
 
 
 class Codes(ChipCampaign):
-    """The memory of codes."""
+    """Upsets of the memory of codes."""
 
     kinds = ("codes",)
 
@@ -146,7 +148,7 @@ class Codes(ChipCampaign):
 
 
 class Control(ChipCampaign):
-    """Registers: each bit of the chip is as likely as any other."""
+    """Upsets of registers: all bits of the chip are equally likely."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -156,7 +158,7 @@ class Control(ChipCampaign):
         self.kinds = tuple(sorted(self._blocks))
 
     def draw_kind(self, draw: random.Random) -> str:
-        """The block that is struck."""
+        """Draw the block that is struck."""
         return draw.choices(self.kinds, [bits(self._blocks[kind]) for kind in self.kinds])[0]
 
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
@@ -169,7 +171,7 @@ class Control(ChipCampaign):
 
 
 class Setup(ChipCampaign):
-    """What SETUP told the chip, and a SETUP at any cycle."""
+    """Upsets of what SETUP wrote, and a second SETUP at any cycle."""
 
     kinds = (*SETUP.names, AGAIN)
 
@@ -186,17 +188,17 @@ class Setup(ChipCampaign):
 
 
 def block_of(register: Register) -> str:
-    """The block that a register is in, by its name: a part of the machine, or of the decoder."""
+    """The block that a register is in: a part of the machine, or of the decoder."""
     return ".".join(part.partition("$")[0] for part in register.path.split(".")[1:3]) or "top"
 
 
 def bits(registers: list[Register]) -> int:
-    """Of all these."""
+    """Number of bits of all these registers."""
     return sum(each.bits for each in registers)
 
 
 def used(memory: ChipMemory, words: int) -> ChipMemory:
-    """A memory of which only so many words hold something."""
+    """The memory, as if only its first ``words`` words existed, which are those that hold something."""
     return ChipMemory(memory.number, min(words, memory.words), memory.bits, memory.path, memory.name)
 
 

@@ -1,7 +1,7 @@
-"""Faults of the line between host and board, and of the host itself, in a session that loads, runs and asks for logits.
+"""Faults of the line between host and board and of the host itself, in a session that loads, runs and reads logits.
 
-host ─► bytes ─► FaultyByte ─► board          one byte of the session, either way, is struck
-host ─► frames ─► Killed ─► board             the host ends after so many bytes; another one begins anew
+host ─► bytes ─► FaultyByte ─► board          one byte of the session, in either direction, is struck
+host ─► frames ─► Killed ─► board             the host ends after some bytes; another host begins anew
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCENARIO = Scenario(has_past=True, count=2)
 
 
 class Line:
-    """A link that counts its bytes, ``sent`` to the board and ``received``; ``frames``: bytes sent before each."""
+    """A link that counts bytes: ``sent`` to the board, ``received``, and in ``frames`` those sent before each frame."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -43,7 +43,7 @@ class Line:
 
 
 class FaultyByte(Line):
-    """Byte ``at``, to the board or from it, is struck by ``fault``, once."""
+    """Strikes byte ``at``, to the board or from it, once with ``fault``."""
 
     def __init__(self, link: Link, fault: str, at: int, draw: random.Random, *, to_board: bool) -> None:
         super().__init__(link)
@@ -70,11 +70,11 @@ class FaultyByte(Line):
 
 
 class HostKilled(Exception):
-    """The host ends here."""
+    """The host has been killed."""
 
 
 class Killed(Line):
-    """Only ``most`` bytes are sent before the host is killed."""
+    """A link over which only ``most`` bytes are sent before the host is killed."""
 
     def __init__(self, link: Link, most: int) -> None:
         super().__init__(link)
@@ -94,18 +94,18 @@ BY_NAME = {fault.__name__.strip("_"): fault for fault in FAULTS}
 
 
 class LinkCampaign(Campaign):
-    """A session over the link alone."""
+    """A campaign whose sessions use only the link."""
 
     @cached_property
     def traffic(self) -> Line:
-        """What a session without faults sends and receives."""
+        """The traffic of a session without faults."""
         with self.bench.board(is_loaded=False) as board:
             line = Line(board)
             play(self.bench.session(board, line), SCENARIO)
         return line
 
     def compared(self, board: StruckBoard, result: str, note: str) -> tuple[str, str]:
-        """A result that is right only if the memory is, as far as it can be looked at."""
+        """Turn a good result into "silent" if the board's memory, where it can be read, is wrong."""
         if result in ("masked", "corrected") and board.has_back_door:
             for address, words in self.program.sections:
                 if not np.array_equal(board.peek(address, len(words)), words):
@@ -114,7 +114,7 @@ class LinkCampaign(Campaign):
 
 
 class Bytes(LinkCampaign):
-    """One fault of the line somewhere in the session."""
+    """One fault of the line at any byte of the session."""
 
     kinds = tuple(BY_NAME)
 
@@ -130,7 +130,7 @@ class Bytes(LinkCampaign):
 
 
 class Kill(LinkCampaign):
-    """The host is killed at the end of a frame or inside one, while it loads or later; another one begins anew."""
+    """The host is killed after a frame or inside one, while it loads or later; another host begins anew."""
 
     kinds = ("after a frame", "in a frame")
 
@@ -148,7 +148,7 @@ class Kill(LinkCampaign):
                 pass
             board.run(draw.randrange(1, 2000))
             while board.read(1 << 16, 0.0):
-                pass  # what the first host was sent and nobody read
+                pass  # what the first host did not read
             result, note = self.compared(board, *self.bench.judge(board, SCENARIO, _nothing, Line(board)))
         note = f"after {most} bytes, in frame {number + 1} of {len(ends)}. {note}".rstrip()
         return ("corrected" if result == "masked" else result), note

@@ -1,11 +1,11 @@
-"""Faults of a memory beside the chip: weights that change after they were loaded, before or while they are read.
+"""Faults of a memory next to the chip: weights that change after loading, before or while they are read.
 
     1, 2, 3 bits   anywhere in a block of records or in a row of the embedding table
     burst          up to 64 bits in a row, the first and the last of them wrong
-    page           another page of the memory in place of this one
+    page           another page of the memory instead of this one
     swap           two blocks, or two rows, exchanged
-    stale          a block or a row of another model of this shape
-    address        up to 16 words of another address
+    stale          a block or a row of another model of the same shape
+    address        up to 16 words from another address
 
 A fault hits words that the run reads: the record stream, or the rows of the tokens that are fed.
 """
@@ -32,21 +32,21 @@ Words = NDArray[np.uint8]
 BURST_BITS = 64
 WRONG_ADDRESS_WORDS = 16
 PAGE_BYTES = 1024
-"""Of a row of the SDRAM parts that boards have: 512 columns of 16 bits."""
+"""Bytes of a page: a row of the SDRAM parts on the boards, 512 columns of 16 bits."""
 PAST_SHARE = 0.25
-"""Of the runs go on with a conversation."""
+"""Share of the runs that continue a conversation."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """``count`` words from ``first`` on that have a check of their own."""
+    """``count`` words from ``first`` on that have their own check."""
 
     first: int
     count: int
 
 
 class MemoryCampaign(Campaign):
-    """Words of the memory that are changed at a time."""
+    """A campaign that changes words of the memory."""
 
     @classmethod
     def check_machine(cls, config: HwConfig) -> None:
@@ -63,7 +63,7 @@ class MemoryCampaign(Campaign):
         return [Span(first, count) for first, count in self.program.blocks]
 
     def rows(self, scenario: Scenario) -> list[Span]:
-        """The rows that are read."""
+        """The rows of the embedding table that the run reads."""
         setup = self.program.setup
         return [
             Span(setup["embedding_base"] + token * setup["embedding_stride"], setup["embedding_row_words"])
@@ -71,12 +71,12 @@ class MemoryCampaign(Campaign):
         ]
 
     def of_words(self, draw: random.Random, scenario: Scenario) -> Span:
-        """The block or row of a word that is read."""
+        """The block or row of a randomly drawn word that the run reads."""
         spans = [*self.blocks, *self.rows(scenario)]
         return draw.choices(spans, [span.count for span in spans])[0]
 
     def with_words(self, scenario: Scenario, changed: Words, cycles: int, where: str) -> tuple[str, str]:
-        """The result where the memory holds ``changed`` from a cycle of the run on."""
+        """The result if the memory holds ``changed`` from a cycle of the run on."""
         different = np.flatnonzero((changed != self.program.words).any(axis=1))
         first, last = int(different[0]), int(different[-1])
 
@@ -90,16 +90,16 @@ class MemoryCampaign(Campaign):
 
 
 class DrawnCampaign(MemoryCampaign):
-    """Words that are drawn anew for each fault."""
+    """A campaign that draws words for each fault."""
 
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
-        """See ``Campaign``. Half of the faults come before the run, the others at a cycle of it."""
+        """See ``Campaign``. Half of the faults happen before the run, the others at a cycle of it."""
         scenario = Scenario(draw.random() < PAST_SHARE, 1)
         cycles = draw.choice((0, draw.randrange(self.bench.sound(scenario).cycles)))
         return self.strike_at(cycles, kind, draw, index, scenario)
 
     def strike_at(self, cycles: int, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, str]:
-        """The same at a cycle of the run; 0: before it."""
+        """As ``strike``, at a given cycle of the run; 0 means before it."""
         words = self.program.words
         where, changed = "", words
         while np.array_equal(changed, words):
@@ -108,11 +108,11 @@ class DrawnCampaign(MemoryCampaign):
 
     @abstractmethod
     def change(self, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, Words]:
-        """Where the fault is, and all words with it; they may be the same by chance."""
+        """Where the fault is, and all words with the fault; by chance they may be unchanged."""
 
 
 class Weights(DrawnCampaign):
-    """See the top of this file."""
+    """Faults of the kinds that are listed at the top of this file."""
 
     kinds = ("1 bit", "2 bits", "3 bits", "burst", "page", "swap", "stale", "address")
 
@@ -160,7 +160,7 @@ class Weights(DrawnCampaign):
         return f"words {first} to {first + count - 1} are those from {source} on", words
 
     def _swapped(self, words: Words, draw: random.Random, scenario: Scenario, span: Span) -> tuple[str, Words]:
-        """This span and another one exchanged, as far as the shorter one goes."""
+        """Exchange this span with another one, up to the length of the shorter."""
         setup = self.program.setup
         others = self.blocks
         if span not in others or len(others) == 1:
@@ -175,7 +175,7 @@ class Weights(DrawnCampaign):
 
 
 class Bits(MemoryCampaign):
-    """Every single bit of one block: fault i is bit i of the shortest block, which is wrong before the run."""
+    """Every single bit of one block: fault i is bit i of the shortest block, wrong from before the run on."""
 
     kinds = ("1 bit",)
 
@@ -192,7 +192,7 @@ class Bits(MemoryCampaign):
 
 
 class Row(DrawnCampaign):
-    """A row of a DRAM is lost: the words of a page that the run reads."""
+    """A row of a DRAM is lost: all words of a page that the run reads."""
 
     kinds = ("zeros", "ones", "noise")
 
@@ -209,8 +209,10 @@ class Row(DrawnCampaign):
 
 
 class Refresh(DrawnCampaign):
-    """The refresh stopped and began again: a share of all cells lost their charge, at least one that is read. A cell
-    without charge reads 0 in every other page, and 1 in the pages between."""
+    """Refreshing stopped for a time: a share of all cells lost their charge, at least one of which is read.
+
+    A cell without charge reads 0 in every other page, and 1 in the pages between.
+    """
 
     kinds = ("1e-6", "1e-5", "1e-4", "1e-3", "1e-2", "1e-1", "1")
 
@@ -236,7 +238,7 @@ def flip(words: Words, bits: list[int]) -> None:
 
 
 def page_of(words: Words, at: int) -> Span:
-    """The page that a word is in."""
+    """The page that contains word ``at``."""
     count = max(1, PAGE_BYTES // words.shape[1])
     first = at // count * count
     return Span(first, min(count, len(words) - first))

@@ -1,9 +1,9 @@
-"""Outcomes in a file that a campaign goes on from, and the table of them.
+"""Keeps outcomes in a file from which a campaign can continue, and makes the table of them.
 
-    first line    {"campaign", "seed", "machine", "board", "image"}    what the outcomes are of
-    other lines   {"index", "kind", "result", "note"}                  as they come; one that was cut is computed again
+    first line    {"campaign", "seed", "machine", "board", "image"}    what the outcomes belong to
+    other lines   {"index", "kind", "result", "note"}                  in any order; one that was cut off is recomputed
 
-Shares have intervals of 95 % by Wilson, which hold for a share of 0 as well.
+Shares have intervals of 95 % by Wilson, which are valid for a share of 0 too.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from lutern.model_ref.input_files import open_plain
 from lutern.model_ref.output_files import output_file, refused_output
 
 Z95 = 1.959963984540054
-"""Of the normal distribution: 95 % are within so many deviations."""
+"""95 % of a normal distribution lie within this many deviations."""
 WANTED = "file of outcomes"
 LONGEST_LINE = 1 << 16
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """The interval of 95 % for a share of which ``hits`` of ``trials`` were seen.
+    """The interval of 95 % for a share that was ``hits`` of ``trials``.
 
-    Reference: Wilson 1927, without correction of continuity.
+    Reference: Wilson 1927, without continuity correction.
     """
     if not trials:
         return 0.0, 1.0
@@ -47,9 +47,9 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
 
 
 class ResultsFile:
-    """Outcomes of one campaign, kept by index in ``outcomes``; without a path only in memory.
+    """The outcomes of one campaign by index, in ``outcomes`` and in a file; without a path only in memory.
 
-    ``about``: what the outcomes are of; a file of something else is refused.
+    ``about`` says what the outcomes belong to. Raises ``LuternError`` for a file with other contents.
     """
 
     def __init__(self, path: Path | None, about: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class ResultsFile:
             self._write(about)
 
     def _read(self, place: Path, about: dict[str, Any]) -> int:
-        """Take down what is there; the place after the last whole line."""
+        """Read the outcomes of the file; returns the position after its last whole line."""
         end, number = 0, 0
         with open_plain(place, WANTED) as file:
             while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):
@@ -112,7 +112,7 @@ class ResultsFile:
         return LuternError(f"{self._path} is no {WANTED}: line {number} is none of its; give another file.")
 
     def add(self, outcome: Outcome) -> None:
-        """Keep an outcome."""
+        """Keep an outcome, and append it to the file."""
         self.outcomes[outcome.index] = outcome
         self._write(asdict(outcome))
 
@@ -141,7 +141,7 @@ HEADINGS = ("kind", "injected", *RESULTS, "silent, 95 %", "hung, 95 %")
 
 
 def rows(outcomes: Iterable[Outcome]) -> list[list[str]]:
-    """The table: a row for each kind, by name, and one for all of them."""
+    """The rows of the table: one for each kind, by name, and one for all."""
     counts: dict[str, Counter[str]] = {}
     for outcome in outcomes:
         counts.setdefault(outcome.kind, Counter())[outcome.result] += 1
@@ -158,7 +158,7 @@ def _row(kind: str, count: Counter[str]) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A share in per cent with two digits that say something."""
+    """A share in per cent with two significant digits."""
     return np.format_float_positional(100 * share, precision=2, unique=False, fractional=False, trim="-")
 
 

@@ -1,9 +1,9 @@
-"""One trial: a fresh board with the program, a fault in the middle of its work, and a judgement of what it answered.
+"""One trial: a fresh board with the program, a fault while it works, and a judgement of its answer.
 
-    fresh board ─► (a token of the conversation before) ─► run ─► logits
-                                                            └─ strike: in so many cycles, a change
+    fresh board ─► (a token of an earlier conversation) ─► run ─► logits
+                                                            └─ strike: a change after some cycles
 
-The answer of a sound board is computed once for each scenario, and its tokens compared with the integer model's.
+The answer of a sound board is computed once for each scenario, and its tokens are compared with the integer model's.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.sim.board import SimulatedBoard, simulated
 
 CYCLES_PER_SECOND = 50_000
-"""Cycles of a second of the host's patience: few, for a board that does not answer is waited for in vain."""
+"""Simulated cycles that the host takes for a second. They are few, since a hung board is waited for in vain."""
 FIRST, SECOND = 3, 1
-"""Tokens that are fed: to the conversation before, and to the run that is struck."""
+"""Tokens that are fed: one to the earlier conversation, one to the run that is struck."""
 
 
 class ShortLimits(Program):
-    """A program whose watchdog waits for an eighth of the usual cycles, still twice as long as a token takes: a machine
-    that hangs is most of what a campaign computes."""
+    """A program whose watchdog waits an eighth of the usual cycles, which is still twice the time of a token.
+
+    Hung machines take most of the time of a campaign.
+    """
 
     @property
     def step_limit(self) -> int:
@@ -41,13 +43,13 @@ class ShortLimits(Program):
 
     @classmethod
     def of(cls, program: Program) -> ShortLimits:
-        """The same program."""
+        """The same program with short limits."""
         return cls(**{field.name: getattr(program, field.name) for field in fields(program)})
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """``has_past``: the run goes on with a conversation of a token; ``count``: tokens that it chooses."""
+    """``has_past``: the run continues a conversation of one token. ``count``: tokens that it chooses."""
 
     has_past: bool
     count: int
@@ -55,25 +57,25 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run gave, its logits as bytes; ``cycles`` that it took."""
+    """The answer of a run: tokens, its logits as bytes, and the ``cycles`` that it took."""
 
     tokens: list[list[int]]
     logits: bytes
     cycles: int = 0
 
     def is_same(self, other: Answer) -> bool:
-        """Whether both say the same."""
+        """Whether tokens and logits are equal."""
         return self.tokens == other.tokens and self.logits == other.logits
 
 
 class StruckBoard(SimulatedBoard):
-    """A board to which something happens in the middle of its work."""
+    """A board that can be changed while it works."""
 
     _due: int | None = None
     _change: Callable[[], None]
 
     def strike(self, cycles: int, change: Callable[[], None]) -> None:
-        """``change`` the board in so many cycles from now."""
+        """Call ``change`` after ``cycles`` more cycles."""
         self._due, self._change = self.cycles + cycles, change
 
     def run(self, cycles: int) -> int:
@@ -89,11 +91,11 @@ class StruckBoard(SimulatedBoard):
         return super().run(0) or super().run(max(0, end - self.cycles))
 
     def _check_memory(self) -> None:
-        """A machine that was struck may break the rules of its memory: that is no error of its design."""
+        """Allow a struck machine to break the rules of its memory, which is no error of the design."""
 
 
 class Bench:
-    """Fresh boards of a machine with a program, and the answers of a sound one."""
+    """Makes fresh boards of a machine with a program, and knows the answers of a sound board."""
 
     def __init__(self, config: HwConfig, program: Program, weights: IntegerWeights, library: Path) -> None:
         self.config, self.program, self.weights, self.library = config, ShortLimits.of(program), weights, library
@@ -101,7 +103,7 @@ class Bench:
         self._sound: dict[Scenario, Answer] = {}
 
     def board(self, *, is_loaded: bool = True) -> StruckBoard:
-        """A board as after power-up, but for the program where its memory has a back door."""
+        """A board as after power-up; if its memory has a back door, the program is loaded."""
         board = StruckBoard(self.component, library=self.library, cycles_per_second=CYCLES_PER_SECOND)
         if board.has_back_door and is_loaded:
             for address, words in self.program.sections:
@@ -115,7 +117,7 @@ class Bench:
         return Session(client, self.program, door=board if has_door else None, is_loaded=has_door)
 
     def sound(self, scenario: Scenario) -> Answer:
-        """The answer of a board that works, which is that of the integer model."""
+        """The answer of a working board; raises ``LuternError`` if it is not that of the integer model."""
         if scenario not in self._sound:
             with self.board() as board:
                 answer = play(self.session(board), scenario)
@@ -130,7 +132,7 @@ class Bench:
     def judge(
         self, board: StruckBoard, scenario: Scenario, begin: Callable[[Session], None], link: Link | None = None
     ) -> tuple[str, str]:
-        """The result of a session in which ``begin`` strikes the board before the run, and what was reported."""
+        """The result and the note of a session in which ``begin`` strikes the board before the run."""
         sound = self.sound(scenario)
         try:
             session = self.session(board, link)
@@ -147,7 +149,7 @@ class Bench:
         return ("corrected" if reports else "masked"), " ".join(reports)
 
     def _after_reset(self, board: StruckBoard, scenario: Scenario) -> str:
-        """Whether a reset helps."""
+        """A sentence that says whether a reset helps."""
         board.reset()
         try:
             helps = play(self.session(board), scenario).is_same(self.sound(scenario))
@@ -157,7 +159,7 @@ class Bench:
 
 
 def play(session: Any, scenario: Scenario, begin: Callable[[Any], None] | None = None) -> Answer:
-    """The answer of a session; ``begin`` is called before its run."""
+    """Play a scenario in a session and return its answer; ``begin`` is called before the run."""
     if scenario.has_past:
         session.run([Feed(FIRST, fresh=True)])
     if begin is not None:

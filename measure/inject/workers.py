@@ -1,10 +1,9 @@
-"""The one place that starts processes for a campaign: faults go in, outcomes come out, in any order.
+"""The only module that starts processes for a campaign: faults go in, outcomes come out, in any order.
 
     settings, indices ─► map_faults ─► outcomes
 
-Another engine can take its place: it needs a campaign that is opened once for each process (``open_campaign``), and
-calls ``outcome(index)`` for each index. A process ends when its pipe is closed, so none is left where this one is
-killed.
+Another engine can replace it. It must open a campaign once in each process (``open_campaign``) and call
+``outcome(index)`` for each index. A process ends when its pipe is closed, so no process is left if this one is killed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from lutern.model_ref.errors import LuternError
 
 
 def map_faults(settings: Settings, indices: Iterable[int], workers: int) -> Iterator[Outcome]:
-    """What becomes of the faults with these indices, in any order; one worker is this process itself."""
+    """Yield the outcomes of the faults with these indices, in any order; a single worker is this process itself."""
     if workers == 1:
         campaign = open_campaign(settings)
         yield from map(campaign.outcome, indices)
@@ -50,7 +49,7 @@ def map_faults(settings: Settings, indices: Iterable[int], workers: int) -> Iter
 
 
 def _start(settings: Settings) -> tuple[Connection, BaseProcess]:
-    """A process that waits for indices. Ctrl-C is for its parent, from its first moment on."""
+    """Start a process that waits for indices. Ctrl-C goes only to its parent, from its first moment on."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -64,10 +63,10 @@ def _start(settings: Settings) -> tuple[Connection, BaseProcess]:
 
 
 def _give(connection: Connection, left: Iterator[int]) -> bool:
-    """Send the next index to a process; whether there was one."""
+    """Send the next index to a process; returns whether there was one."""
     index = next(left, None)
     if index is not None:
-        with suppress(OSError):  # one that has ended is seen by its answer
+        with suppress(OSError):  # a process that has ended is noticed when its answer is read
             connection.send(index)
     return index is not None
 
@@ -79,7 +78,7 @@ def _taken(connection: Connection, process: BaseProcess) -> Outcome:
         process.join()
         raise LuternError(
             f"a process of the campaign ended by itself (exit code {process.exitcode}); give the same command again, "
-            "which goes on where this one ended if it has an --out."
+            "which continues where this one ended if it has an --out."
         ) from None
     if isinstance(answer, Outcome):
         return answer

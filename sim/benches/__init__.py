@@ -1,1 +1,1 @@
-"""Cocotb benches, one module for each block: run by ``lutern.sim.runner.run_bench`` from the block's test."""
+"""Cocotb benches, one module for each block; the block's test runs it with ``lutern.sim.runner.run_bench``."""

@@ -54,7 +54,7 @@ class Bench:
         self.count = 0
 
     def beats(self, generator: np.random.Generator) -> list[int]:
-        """The arguments, those of the same fraction bits P to a beat (the next ones fill up)."""
+        """The arguments, P in a beat; a beat has one number of fraction bits, and zeros fill it up."""
         items = sorted(arguments(generator), key=lambda item: item[1])
         beats = []
         for begin in range(0, len(items) - self.lanes + 1, self.lanes):

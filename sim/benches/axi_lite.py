@@ -36,7 +36,7 @@ READY_AFTER, ANSWER_AFTER = 1, 2
 
 
 class Rules:
-    """Answers come after what they answer, and stay until READY; READY and answers in so many cycles, at most."""
+    """Answers follow their requests and stay until READY; READY and answers come within a fixed number of cycles."""
 
     PAYLOADS = {"b": ("resp",), "r": ("resp", "data")}
 
@@ -84,7 +84,7 @@ class Rules:
                 self.taken[channel] += self.read(f"{channel}valid") and self.read(f"{channel}ready")
 
     def _measure(self, name: str, requests: tuple[str, ...], answer: str, asked: dict[str, int]) -> None:
-        """Cycles from the first in which all of a request is there and no answer is left."""
+        """Measure cycles from the first in which a whole request is there and no answer is left."""
         if self.read(f"{answer}valid"):
             if name in asked:
                 self.latencies[name].append(cycle_now() - asked.pop(name))
@@ -96,7 +96,7 @@ class Rules:
 
 
 class Bench:
-    """The master, both streams, and what they must carry."""
+    """The master, both streams, and the bytes that they must carry."""
 
     def __init__(self, dut: Any) -> None:
         self.dut, self.seed, self.parameters = dut, bench_seed(), bench_parameters()
@@ -112,12 +112,12 @@ class Bench:
         assert holds, f"{what}, cycle {cycle_now()}, seed {self.seed}"
 
     def channel(self, name: str) -> Any:
-        """The master's end of a channel."""
+        """The master's end of a channel, by its name."""
         side = self.master.write_if if name in ("aw", "w", "b") else self.master.read_if
         return getattr(side, f"{name}_channel")
 
     def pause(self, share: float) -> None:
-        """Pauses at random, on all channels."""
+        """Pause at random, on all channels."""
 
         def generator(seed: int) -> Iterator[bool]:
             draw = random.Random(seed)
@@ -128,27 +128,27 @@ class Bench:
             self.channel(name).set_pause_generator(generator(self.seed + number))
 
     async def peek(self, address: int) -> int:
-        """A register that can be read."""
+        """Read a register, which must be answered with OKAY."""
         answer = await self.master.read(address, 4)
         self.require(answer.resp == AxiResp.OKAY, f"a read of {address:#x} was answered with {answer.resp.name}")
         return int.from_bytes(answer.data, "little")
 
     async def poke(self, address: int, value: int, wanted: AxiResp = AxiResp.OKAY, size: int = 4) -> None:
-        """A write that is answered as ``wanted``."""
+        """Write a register, which must be answered as ``wanted``."""
         answer = await self.master.write(address, value.to_bytes(size, "little"))
         self.require(
             answer.resp == wanted, f"a write of {value:#x} to {address:#x} was answered with {answer.resp.name}"
         )
 
     async def status(self) -> tuple[int, int]:
-        """Bytes that have room, bytes that wait."""
+        """Bytes that the FIFO to the machine has room for, and bytes that wait for the host."""
         value = await self.peek(STATUS_AT)
         return value & 0xFFFF, value >> 16
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def registers(dut: Any) -> None:
-    """All of them, in all ways that are refused, too."""
+    """All registers, including every access that is refused."""
     bench = Bench(dut)
     dut.i__valid.value = dut.i__payload.value = dut.o__ready.value = 0
     await start(dut)
@@ -189,7 +189,7 @@ async def registers(dut: Any) -> None:
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def a_full_fifo(dut: Any) -> None:
-    """As many bytes as STATUS says have room; then SLVERR, and the byte is not taken."""
+    """As many bytes are taken as STATUS has room for; the next one gets SLVERR and is not taken."""
     bench = Bench(dut)
     sink = StreamSink(dut, "o", pause="none")
     closed = [True]
@@ -217,7 +217,7 @@ async def a_full_fifo(dut: Any) -> None:
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def bytes_both_ways(dut: Any) -> None:
-    """Random bytes through DATA with pauses on all channels and streams; reads and writes at the same time."""
+    """Random bytes through DATA, with pauses on all channels and streams, and reads and writes at the same time."""
     bench = Bench(dut)
     bench.pause(bench.parameters["pause"])
     sink = StreamSink(dut, "o", pause="random", seed=bench.seed)
@@ -246,7 +246,7 @@ async def bytes_both_ways(dut: Any) -> None:
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def address_and_data(dut: Any) -> None:
-    """AW long before W, W long before AW, both at once; nothing is taken, nothing answered before both are there."""
+    """AW long before W, W long before AW, or both at once: nothing is taken or answered before both are there."""
     bench = Bench(dut)
     dut.i__valid.value = dut.i__payload.value = dut.o__ready.value = 0
     await start(dut)

@@ -1,6 +1,6 @@
-"""Wrong versions of ``AxiSource``, one for each thing that a slave, or the machine, may rely on.
+"""Wrong versions of ``AxiSource``, one for each property that a slave or the machine may rely on.
 
-hw/memory/axi.py ─► a piece of its text is replaced ─► a module of its own ─► AxiSource
+hw/memory/axi.py ─► a part of its text is replaced ─► a separate module ─► AxiSource
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from lutern.hw.memory.axi import AxiSource
 
 @dataclass(frozen=True)
 class Mutant:
-    """``old`` is replaced by ``new``. ``testcase`` of lutern.sim.benches.axi says ``complaint``, a regular expression;
-    a mutant that ``is_proved`` away breaks a claim of the proof, too."""
+    """A change of the source: ``old`` is replaced by ``new``.
+
+    ``testcase`` of lutern.sim.benches.axi then fails with a message that the regular expression ``complaint`` matches.
+    If ``is_proved``, the mutant breaks a claim of the proof too.
+    """
 
     old: str
     new: str
@@ -25,7 +28,7 @@ class Mutant:
     is_proved: bool = True
 
     def block(self) -> type[AxiSource]:
-        """The wrong version, with the constants that hw/memory/axi.py has now."""
+        """The wrong version, with the present constants of hw/memory/axi.py."""
         text = Path(axi.__file__).read_text()
         if text.count(self.old) != 1:
             raise AssertionError(f"{text.count(self.old)} times in hw/memory/axi.py, not once: {self.old}")
@@ -72,7 +75,7 @@ MUTANTS: dict[str, Mutant] = {
         'self._axi(index, "arlen").eq(held.length - 1)',
         'self._axi(index, "arlen").eq(held.length)',
         JOBS,
-        "4 KiB|17 beats|nobody asked|is 0x|is for client",
+        "4 KiB|17 beats|not requested|is 0x|is for client",
     ),
     "over 4 KiB": Mutant(
         "m.d.comb += address.eq(self.bases.word_select(index, AXI_ADDRESS_BITS) + ",
@@ -141,11 +144,11 @@ MUTANTS: dict[str, Mutant] = {
         "m.d.comb += self.awake.eq(quiet[-1])",
         "m.d.comb += self.awake.eq(1)",
         "beats_of_before_a_reset",
-        "nobody asked|is for|is 0x",
+        "not requested|is for|is 0x",
         False,
     ),
     "late beats after a while": Mutant(
-        "Mux(beats.any(), 0, quiet + 1)", "quiet + 1", "beats_of_before_a_reset", "did not wait|nobody|is 0x", False
+        "Mux(beats.any(), 0, quiet + 1)", "quiet + 1", "beats_of_before_a_reset", "not wait|not requested|is 0x", False
     ),
     "errors of reads alone": Mutant(
         'for channel in "rb"]\n        found',

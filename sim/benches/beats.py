@@ -1,6 +1,6 @@
-"""Bench of the beat assembler: words come out as beats, in order, and a waiting beat holds no word up.
+"""Bench of the beat assembler: words leave as beats, in order, and a waiting beat stalls no word.
 
-Beats of a word alone are among them; of those only that word is compared.
+Some beats have a single word; of those only this word is compared.
 """
 
 import random
@@ -29,8 +29,8 @@ class Bench:
         self.sink = StreamSink(dut, "o", pause=pause or self.pause, seed=self.seed + 1)
         self.board = Scoreboard("beats", seed=self.seed, bits=config.beat_bits)
         self.entered, self.left = StreamMonitor(dut, "i"), StreamMonitor(dut, "o", on_item=self.on_beat)
-        self.alone: list[bool] = []  # of the beats that were queued, from the next one on
-        self.ends: list[bool] = []  # of all words: it ends its beat
+        self.alone: list[bool] = []  # for each queued beat that has not left, whether it has a single word
+        self.ends: list[bool] = []  # for each word, whether it ends its beat
 
     def on_beat(self, cycle: int, beat: int) -> None:
         self.board.check(cycle, beat & (1 << self.bits) - 1 if self.alone.pop(0) else beat)
@@ -61,7 +61,7 @@ async def words_become_beats(dut: Any) -> None:
 
 @cocotb.test()
 async def a_waiting_beat_holds_no_word_up(dut: Any) -> None:
-    """Every beat is taken a cycle after it shows. (Beats of a word come too soon for that.)"""
+    """Each beat is taken a cycle after it shows. (Beats of a single word come too fast for that.)"""
     bench = Bench(dut, "after_valid")
     await start(dut)
     bench.queue(50, alone_share=0.0)

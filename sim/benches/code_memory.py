@@ -1,4 +1,4 @@
-"""Bench of the code memory: vectors of any length, kept and read again, read while they are written."""
+"""Bench of the code memory: vectors of any length, which are kept and read again, or read while they are written."""
 
 import random
 from itertools import chain
@@ -17,7 +17,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, st
 
 
 class Bench:
-    """Drives one CodeMemory. The reference keeps both banks, so that what stands behind a vector's end is known too."""
+    """Drives one CodeMemory. The reference keeps both banks, so it also knows the codes after the end of a vector."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -38,14 +38,14 @@ class Bench:
         self.restart()
 
     def restart(self) -> None:
-        """After a reset the banks are filled from the first one on; what stands in them stays."""
+        """After a reset the banks are filled from the first one on; their contents stay."""
         self.board.pending.clear()
         self.bank, self.count = 0, 0
         if not hasattr(self, "banks"):
             self.banks = [[[0] * self.config.max_width for _ in range(self.config.streams)] for _ in range(2)]
 
     def vector(self, length: int, *row_groups: int) -> None:
-        """Queue a vector a stream and so many operations on them, all but the last of which keep them."""
+        """Queue a vector for each stream, and operations on it, all but the last of which keep it."""
         config, draw = self.config, self.draw
         bank, per_cycle, columns = self.banks[self.bank], config.codes_per_cycle, config.columns
         for stream, codes in enumerate(bank[: self.active]):
@@ -122,9 +122,9 @@ async def vectors_of_any_length(dut: Any) -> None:
 
 @cocotb.test()
 async def codes_arrive_after_the_operation(dut: Any) -> None:
-    """An operation that waits shows each beat ``latency`` after its last code, then goes on at full rate.
+    """An operation that waits shows each beat ``latency`` after its last code, then continues at full rate.
 
-    One cycle more takes a beat of LUTs that the vector does not fill.
+    A beat of LUTs that the vector does not fill takes one cycle more.
     """
     bench = Bench(dut)
     config = bench.config
@@ -147,7 +147,7 @@ async def codes_arrive_after_the_operation(dut: Any) -> None:
 
 @cocotb.test()
 async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
-    """Where codes are there, the ternary unit never waits, and the third operation's vectors wait for a bank."""
+    """If codes are there, the ternary unit never waits; the third operation's vectors wait for a bank."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
@@ -168,7 +168,7 @@ async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """Whole vectors after a reset are right, whatever was half written or half read."""
+    """Whole vectors after a reset are right, whatever was partly written or partly read."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)

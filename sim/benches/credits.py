@@ -1,4 +1,4 @@
-"""Bench of a pipeline that never waits: items in order, none lost, full rate, and no more under way than have room."""
+"""Bench of a pipeline that never stalls: items in order, none lost, full rate, no more in flight than have room."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ITEMS = 300
 
 @cocotb.test()
 async def items_pass(dut: Any) -> None:
-    """What enters leaves, under the pauses of both ends; without pauses one a cycle, each after the latency."""
+    """What enters leaves, with pauses at both ends; without pauses one a cycle, each after the latency."""
     parameters, seed = bench_parameters(), bench_seed()
     bits = parameters["bits"]
     board = Scoreboard("credits", seed=seed, bits=bits)
@@ -39,7 +39,7 @@ async def items_pass(dut: Any) -> None:
 
 @cocotb.test()
 async def a_blocked_output_leaves_as_many_inside_as_have_room(dut: Any) -> None:
-    """``CREDITS`` items enter and no more; a reset forgets them."""
+    """``CREDITS`` items enter and no more; a reset drops them."""
     dut.o__ready.value = 0
     source = StreamSource(dut, "i")
     entered = StreamMonitor(dut, "i")

@@ -1,4 +1,4 @@
-"""Bench of the DDR3 controller: jobs against a dictionary, the part's rules kept, refreshes on time, cycles counted."""
+"""Bench of the DDR3 controller: jobs against a dictionary, the part's rules, refreshes on time, counted cycles."""
 
 import random
 from itertools import pairwise
@@ -14,11 +14,11 @@ from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import StreamMonitor, StreamSource, cycle_now, pack, start, to_int
 
 WORDS: dict[int, int] = {}
-"""What the part holds: it stays from one test to the next."""
+"""The contents of the part, which stay from one test to the next."""
 
 
 class Bench:
-    """Gives jobs, compares the words that come with what was written."""
+    """Gives jobs, and compares the words that come with what was written."""
 
     def __init__(self, dut: Any) -> None:
         self.parameters = bench_parameters()
@@ -41,7 +41,7 @@ class Bench:
             error = Rule(to_int(self.dut.error))
             assert error == Rule.NONE, self.text(f"rule {error.name} is broken at {to_int(self.dut.error_address):#x}")
             if to_int(self.dut.port__valid) and not to_int(self.dut.rst):
-                assert self.expected, self.text("a word came that nobody asked for")
+                assert self.expected, self.text("a word came that was not requested")
                 client, address, word = self.expected.pop(0)
                 assert to_int(self.dut.port__client) == client, self.text(f"client of word {address}")
                 got = to_int(self.dut.port__word)
@@ -64,13 +64,13 @@ class Bench:
         self.source.queue([pack(self.layout, fields)])
 
     async def begin(self) -> None:
-        """Clock and reset; the first word comes when the part is awake."""
+        """Start clock and reset; the first word comes when the part has been initialised."""
         await start(self.dut)
         self.read(0, 1)
         await self.rest()
 
     async def rest(self, limit: int = 100_000) -> None:
-        """Until all that was asked for has come."""
+        """Wait until everything that was requested has come."""
         await self.source.drained()
         for _ in range(limit):
             await FallingEdge(self.dut.clk)
@@ -80,7 +80,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Aligned bursts in order; the page after that of the burst that waits is named ahead."""
+        """Request aligned bursts in order; the page after that of the waiting burst is announced ahead."""
         t, before = self.timings, self.source.sent_count
         for address in range(first, first + count, self.burst):
             self.read(address % t.words, self.burst)
@@ -90,13 +90,13 @@ class Bench:
             self.dut.port__ahead.value = ((done >> t.page_bits) + 1 << t.page_bits) % t.words
 
     def page(self, row: int, bank: int) -> int:
-        """Address of a page's first word."""
+        """Address of the first word of a page."""
         return (row << self.timings.bank_bits | bank) << self.timings.page_bits
 
 
 @cocotb.test()
 async def reads_what_was_written(dut: Any) -> None:
-    """Any order, any length, any page, writes and reads mixed."""
+    """Jobs in any order, of any length, in any page, writes and reads mixed."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst
@@ -119,14 +119,14 @@ async def reads_what_was_written(dut: Any) -> None:
 
 @cocotb.test()
 async def pages_in_turn(dut: Any) -> None:
-    """A word or two of a page, then another row in the next bank, or in the one before: rows change at the fastest."""
+    """A word or two of a page, then another row in the next bank or the one before: rows change as fast as possible."""
     bench = Bench(dut)
     await bench.begin()
     t, draw = bench.timings, bench.draw
     banks, rows = 1 << t.bank_bits, 1 << t.row_bits
     pages = []
     for turn in range(bench.parameters["jobs"]):
-        # Of each kind a run of 20, since each would hide rules from another one.
+        # Each kind comes in runs of 20, since one kind would hide broken rules of another.
         bank = {0: turn, 1: turn // 2, 2: draw.randrange(banks)}[turn // 20 % 3] % banks
         pages.append(bench.page(draw.randrange(rows), bank))
     for turn, address in enumerate(pages):
@@ -143,7 +143,7 @@ async def pages_in_turn(dut: Any) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """Of a job, to an open page, a shut bank, another page."""
+    """The latency of a job to an open page, to a closed bank, and to another page."""
     bench = Bench(dut)
     await bench.begin()
     t = bench.timings
@@ -171,7 +171,7 @@ async def latency(dut: Any) -> None:
 
 @cocotb.test()
 async def no_cycle_is_lost(dut: Any) -> None:
-    """Over many pages: a word every two cycles, and only refreshes interrupt them, for as long as the formula says."""
+    """Over many pages a word comes every two cycles; only refreshes interrupt them, as long as the formula says."""
     bench = Bench(dut)
     await bench.begin()
     t = bench.timings
@@ -189,7 +189,7 @@ async def no_cycle_is_lost(dut: Any) -> None:
 
 @cocotb.test()
 async def refreshes_are_on_time(dut: Any) -> None:
-    """At rest, and under load, and in between: as many as the time that has passed asks for; no row decays."""
+    """At rest, under load, and in between, there are as many refreshes as the elapsed time needs; no row decays."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst
@@ -215,7 +215,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
 
 @cocotb.test()
 async def a_reset_wakes_it_up_anew(dut: Any) -> None:
-    """Whatever the reset cuts, no rule is broken, and words that are written from then on are right."""
+    """Whatever the reset interrupts, no rule is broken, and words that are written afterwards are right."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst

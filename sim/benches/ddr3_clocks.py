@@ -1,4 +1,4 @@
-"""Bench of the start of the DDR3 PHY's clocks: the order of the steps, and which clock runs meanwhile."""
+"""Bench of the start of the DDR3 PHY's clocks: the order of the steps, and which clocks run meanwhile."""
 
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,7 @@ LEVELS = ("stop", "reset", "pause", "ready")
 
 @cocotb.test()
 async def starts_in_order(dut: Any) -> None:
-    """Each step a while after the one before; clocks that are stopped do not move; the reset lasts until the end."""
+    """Each step comes some time after the one before; stopped clocks do not move; the reset lasts until the end."""
     given = bench_parameters()
     await start(dut)
     events: list[tuple[str, int, int]] = []

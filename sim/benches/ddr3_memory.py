@@ -1,4 +1,4 @@
-"""Bench of the DDR3 memory: the cases of the memories on the chip, over a part whose rules are watched."""
+"""Bench of the DDR3 memory: the cases of the memories on the chip, with a part whose rules are checked."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from lutern.sim.streams import to_int
 class Bench(memory_bench.Bench):
     """Stops at the first broken rule."""
 
-    patience = 2000  # a word that is written to a page of its own takes some 20 cycles
+    patience = 2000  # a word that is written to another page takes about 20 cycles
 
     def __init__(self, dut: Any, pause: str | None = None) -> None:
         super().__init__(dut, pause)

@@ -1,4 +1,4 @@
-"""Bench of pairs of controller and part: runs them, and writes down the first broken rule of each."""
+"""Bench of pairs of controller and part: runs them, and records the first broken rule of each."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Bench of the DDR3 PHY: settings are tried in gateware, and compared with those that the models' times ask for."""
+"""Bench of the DDR3 PHY: the gateware tries settings, which are compared with those that the models' times need."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ WAIT = 2000
 
 
 async def scan(dut: Any, limit: int = 2000) -> dict[str, int]:
-    """Runs the scan that the parameters ask for, and gives its bit masks."""
+    """Run the scan that the parameters describe, and return its bit masks."""
     given = bench_parameters()
     for name in ("flight", "first", "last", "other", "rounds"):
         getattr(dut, name).value = given[name]
@@ -31,7 +31,7 @@ async def scan(dut: Any, limit: int = 2000) -> dict[str, int]:
 
 @cocotb.test()
 async def settings_are_those_expected(dut: Any) -> None:
-    """Each byte passes with the settings that it should pass with, and with no other one."""
+    """Each byte works with the settings with which it should, and with no others."""
     masks = await scan(dut)
     dut._log.info(" ".join(f"{name} {mask:032b}" for name, mask in masks.items()))
     wanted = bench_parameters()["wanted"]

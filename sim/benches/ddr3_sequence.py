@@ -1,6 +1,6 @@
-"""Bench of sequential reads of several MiB, one of each part: how many words came, in how many cycles.
+"""Bench of sequential reads of several MiB, one for each part: the words that came, and their cycles.
 
-Written down: the share of each reader in ``shares.json``.
+It writes the share of each reader into ``shares.json``.
 """
 
 import json

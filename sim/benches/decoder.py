@@ -1,11 +1,11 @@
-"""Bench of the whole decoder: the record stream in, chosen tokens out, every h, S and code watched.
+"""Bench of the whole decoder: the record stream goes in, chosen tokens come out, every h, S and code is compared.
 
     words, again and again ─► i_words ─► Decoder ─► o_token, logits memory
     beats, again and again ─► i_trits      │ └────► taps h, S, codes
     row of the token ───────► i_row ◄── o_start
 
-The golden model is fed with the tokens that were started (``o_start``), so a wrong choice shows as itself and not as
-everything that follows. Pauses on all streams come from the pattern; a reset may fall in the middle of a token.
+The golden model gets the tokens that were started (``o_start``), so a wrong choice shows as a wrong choice, and not as
+all its consequences. The pattern gives the pauses of all streams; a reset may come in the middle of a token.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def numbers(words: NDArray[np.uint8]) -> list[int]:
 
 
 def row_words(program: Program, token: int) -> NDArray[np.uint8]:
-    """The words of a token's row of the embedding table, its check included, as the memory gives them."""
+    """The words of a token's row of the embedding table, with its check, as the memory gives them."""
     sizes, config = program.sizes, program.hw_config
     first = program.setup["embedding_base"] + token * sizes.stride
     if config.source == "streamed":
@@ -61,7 +61,7 @@ def row_words(program: Program, token: int) -> NDArray[np.uint8]:
 
 
 class Memory:
-    """Words and beats without end, and rows as ``o_start`` asks for them, as the memory gives them."""
+    """Gives words and beats without end, and rows on ``o_start``, as the memory does."""
 
     def __init__(self, dut: Any, program: Program, config: HwConfig, pause: str) -> None:
         if takes_narrow_rows(config):
@@ -98,7 +98,7 @@ class Memory:
                 self.row.queue(self.rows[payload & 0xFFFF])
 
     def forget(self) -> None:
-        """Begin anew (call it in reset)."""
+        """Begin again; call it in reset."""
         for source in (self.row, *(source for source, _ in self.endless)):
             source.clear()
         self.starts.received.clear()
@@ -106,7 +106,7 @@ class Memory:
 
 
 class TapRecorder:
-    """Values of the debug taps, cycle by cycle."""
+    """Records the values of the debug taps, cycle by cycle."""
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
@@ -126,7 +126,7 @@ class TapRecorder:
 
 
 class Golden:
-    """Compares what a run showed with the integer model, in order."""
+    """Compares the outputs of a run with the integer model, in order."""
 
     def __init__(self, weights: IntegerWeights, config: HwConfig) -> None:
         self.config = config
@@ -134,7 +134,7 @@ class Golden:
         self.session = GoldenSession(weights, config.streams, config.streams, IntegerModel, self.expected.trace)
 
     def run(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> list[list[int]]:
-        """Tokens of a run; what the taps must show is kept."""
+        """The tokens of a run; keeps what the taps must show."""
         self.expected.begin(0)
         return self.session.run(feeds, count, temperature=temperature / 4096, chained=chained).tokens
 
@@ -155,7 +155,7 @@ class Golden:
 
 
 async def read_logits(dut: Any, stream: int, vocab: int) -> list[int]:
-    """Raw logits through the host's port: one cycle from address to value."""
+    """Raw logits, read through the host's port: one cycle from address to value."""
     values = []
     dut.logits_stream.value = stream
     for address in range(vocab):
@@ -195,7 +195,7 @@ class Bench:
         self.random = np.random.default_rng(bench_seed())
 
     async def begin(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> None:
-        """Hand a run to the decoder."""
+        """Give a run to the decoder."""
         for stream, feed in enumerate(feeds):
             fields = {
                 "stream": stream,
@@ -211,7 +211,7 @@ class Bench:
     async def run(
         self, feeds: list[Feed], count: int = 1, temperature: int = 0, chained: bool = False
     ) -> list[list[int]]:
-        """A run, checked: taps, tokens, rows asked for, logits."""
+        """Run and check: taps, tokens, requested rows, logits."""
         for name in TAP_VALUE_BITS:
             self.taps.values[name] = []
         self.memory.started.clear()
@@ -237,7 +237,7 @@ class Bench:
 
 @cocotb.test()
 async def tokens(dut: Any) -> None:
-    """Runs that go on from each other's state, alone and together, with argmax and sampling; and a repeat."""
+    """Runs that continue from each other's state, alone and together, with argmax and sampling; and a repeat."""
     bench = Bench(dut)
     await start(dut)
     vocab, most = bench.model.vocab_size, bench.config.streams
@@ -258,7 +258,7 @@ async def tokens(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_token(dut: Any) -> None:
-    """A reset at any cycle of a token: the next token equals a cold start."""
+    """After a reset at any cycle of a token, the next token equals that of a cold start."""
     if not bench_parameters().get("resets"):
         return
     bench = Bench(dut)

@@ -1,4 +1,4 @@
-"""Bench of the gain join: groups of every tuple size beside their vectors, and bounds to the rows of f."""
+"""Bench of the gain join: groups of every tuple size join their vectors, and bounds join the rows of f."""
 
 import itertools
 import random
@@ -25,7 +25,7 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
 
 KINDS = ((0, 1, 3), (0, 1, 1), (0, 0, 1), (1, 0, 0))
-"""bounds, outer, matrices: of h, of v or y, of w, of the rows of f."""
+"""(bounds, outer, matrices): of h, of v or y, of w, of the rows of f."""
 INPUTS = ("i_op", "i_group", "i_x", "i_sums")
 
 
@@ -50,11 +50,11 @@ class Bench:
         self.entered = {name: StreamMonitor(dut, name) for name in INPUTS}
         self.left = StreamMonitor(dut, "o", on_item=self.check)
         StreamMonitor(dut, "o_bounds", on_item=self.bounds.check)
-        self.program: list[int] = []  # groups of every operation
+        self.program: list[int] = []  # number of groups of every operation
         dut.final_stream.value = self.active - 1
 
     def check(self, cycle: int, payload: int) -> None:
-        """Items of a tuple that the operation does not have are anything: they count as 0."""
+        """Compare; items of a tuple that the operation does not have may have any value, and count as 0."""
         layout = gathered_payload(self.config)
         fields = unpack(layout, payload)
         some = (1 << ITEM_BITS * (1 + fields["matrices"])) - (1 if fields["outer"] else 1 << ITEM_BITS)
@@ -62,13 +62,13 @@ class Bench:
         self.board.check(cycle, pack(layout, fields))
 
     def operation(self, bounds: int, outer: int, matrices: int, beats: int, block: int) -> None:
-        """Queue all that belongs to an operation: so many beats a stream, in blocks of ``block``."""
+        """Queue everything that belongs to an operation: ``beats`` beats for each stream, in blocks of ``block``."""
         draw, lanes = self.draw, self.lanes
         self.sources["i_op"].queue([pack(GAINS_OP, {"bounds": bounds, "outer": outer, "matrices": matrices})])
         items = 1 if bounds else outer + matrices
         self.program.append(beats)
         groups = [draw.getrandbits(TUPLE_GAINS * ITEM_BITS * lanes) for _ in range(beats)]
-        if bounds:  # not negative
+        if bounds:  # bounds are not negative
             groups = [group & ~flat([1 << GAIN_MANTISSA_BITS - 1] * lanes, ITEM_BITS) for group in groups]
         self.sources["i_group"].queue(groups)
         for stream, index in blocks(beats, block, self.active):
@@ -102,7 +102,7 @@ class Bench:
             )
 
     async def follow(self) -> None:
-        """Every operation takes its groups once, and ends with the last beat of its last stream."""
+        """Check that every operation takes its groups once, and ends with the last beat of its last stream."""
         groups = beats = idle = 0
         dut = self.dut
 
@@ -153,7 +153,7 @@ async def vectors_and_bounds(dut: Any) -> None:
             for cycle, item in bench.entered[name].items
         )
         for (before, *ahead), (cycle, stream, index) in itertools.pairwise(passed):
-            gap = 1 if (stream == 0 and index) or [stream, index - 1] == ahead else 2  # an operation takes a cycle
+            gap = 1 if (stream == 0 and index) or [stream, index - 1] == ahead else 2  # a new operation takes a cycle
             assert cycle - before == gap, f"stream {stream}, index {index} in cycle {cycle}, the one before in {before}"
         assert [c for c, _ in bench.left.items] == [c for c, _ in bench.entered["i_x"].items], "latency 0"
 

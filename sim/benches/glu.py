@@ -1,6 +1,6 @@
 """Bench of the channel mixer's gate: GATE and UP of all streams against the golden model, every beat.
 
-In a row group of ``group`` beats comes a block a stream; 1 is the shortest.
+A row group of ``group`` beats has one block for each stream; 1 is the shortest.
 """
 
 import random
@@ -25,12 +25,12 @@ LATENCY = 3
 GATE_TO_UP = 10
 LARGEST = (1 << 17) - 1
 TIES_FRAC_BITS = 15
-"""There are arguments of this format whose silu is a tie."""
+"""A format in which some arguments have a silu that is a tie of the rounding."""
 EDGES = ("zeros", "largest", "all_minus", "mixed", "ties")
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> np.ndarray:
-    """Gates whose product with their sigma is a tie of the rounding, and one less, in turn."""
+    """Alternately gates whose product with their sigma is a tie of the rounding, and the next smaller gates."""
     every = np.arange(-LARGEST, LARGEST + 1)
     rest = (every * sigmoid(every, frac)) & (1 << SIGMOID_FRAC_BITS) - 1
     half = 1 << (SIGMOID_FRAC_BITS - 1)
@@ -76,11 +76,11 @@ class Bench:
 
     def restart(self) -> None:
         self.board = Scoreboard("glu.v", seed=self.seed, bits=len(self.dut.o__payload))
-        self.gates: dict[tuple[int, int], tuple[np.ndarray, int]] = {}  # of each stream and index
+        self.gates: dict[tuple[int, int], tuple[np.ndarray, int]] = {}  # for each stream and index
         self.vector = 0
 
     def beats_of(self, name: str, beats: int) -> list[int]:
-        """One vector a stream: GATE, then UP. What the block does not look at is random."""
+        """One vector a stream: GATE, then UP. Fields that the block does not read are random."""
         frac = TIES_FRAC_BITS if name == "ties" else int(self.generator.integers(0, 18))
         items = []
         data = [vectors(name, frac, beats * self.lanes, self.generator) for _ in range(self.active)]
@@ -106,7 +106,7 @@ class Bench:
         return items
 
     def on_input(self, cycle: int, payload: int) -> None:
-        """Feed the golden model with what the block accepted."""
+        """Feed the golden model with what the block has accepted."""
         fields = unpack(self.layout, payload)
         values = split(fields["values"], VALUE_BITS, self.lanes)
         place = fields["stream"], fields["index"]
@@ -120,7 +120,7 @@ class Bench:
         self.vector += not self.gates
 
     def check_cycles(self) -> None:
-        """Without pauses: latency, and UP as early as its gate allows, exactly."""
+        """Without pauses the latency is exact, and UP comes exactly as early as its gate allows."""
         inputs = [(cycle, unpack(self.layout, item)) for cycle, item in self.entered.items]
         ups = [cycle for cycle, item in inputs if item["op"] == Op.UP]
         gates = [cycle for cycle, item in inputs if item["op"] == Op.GATE]
@@ -156,7 +156,7 @@ async def reset_in_mid_vector_forgets_it(dut: Any) -> None:
     generator = random.Random(bench.seed)
     for op in range(2):
         bench.restart()
-        beats = bench.beats * bench.active  # of an operation
+        beats = bench.beats * bench.active  # beats of an operation
         stop = bench.source.sent_count + (2 + op) * beats + generator.randrange(1, beats + 1)
         bench.source.queue([*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)])
         items = [*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)]

@@ -1,4 +1,4 @@
-"""Bench of the head: ties, padding, largest and drawn tokens of several streams, latency, logits as the host reads."""
+"""Bench of the head: ties, padding, largest and drawn tokens of several streams, latency, and logits for the host."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ TEMPERATURES = (4096, 0, 2867, 1, 65535, 0, 300)
 
 
 class Bench:
-    """Drives one Head; the model is fed with what the block accepts."""
+    """Drives one Head; the model gets what the block accepts."""
 
     def __init__(self, dut: Any, vocab: int | None = None) -> None:
         parameters = bench_parameters()
@@ -56,11 +56,11 @@ class Bench:
         self.dut.temperature.value = temperature
 
     def forget(self) -> None:
-        """Rows of vectors that have not ended."""
+        """Forget the rows of vectors that have not ended."""
         self.rows: list[list[list[int]]] = [[[], []] for _ in range(self.streams)]
 
     async def give_seeds(self, *seeds: int) -> None:
-        """A seed for each stream; others are random."""
+        """Give a seed to each stream; those that are not listed are random."""
         for stream in range(self.streams):
             seed = seeds[stream] if stream < len(seeds) else int(self.generator.integers(0, 1 << 32))
             self.generators[stream] = Gumbel(seed)
@@ -68,7 +68,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     def vectors(self) -> list[tuple[Int, Int]]:
-        """Sums and scores [V] of named vectors, then random ones."""
+        """Sums and scores [V] of named vectors, then of random ones."""
         ones, place, draw = np.ones(self.vocab, dtype=np.int64), np.arange(self.vocab), self.generator
         named = [0 * ones, LARGEST * ones, -LARGEST * ones, place, -place, -place - 5, place // 3, -(place // 3) - 1]
         named += [np.where(place == best, -5, -6) for best in (0, 1, self.vocab - 2, self.vocab - 1)]
@@ -85,7 +85,7 @@ class Bench:
         return list(zip(named, scores, strict=True))
 
     def step(self, vectors: list[tuple[Int, Int]]) -> list[int]:
-        """Payloads of a vector for each of the first streams, in blocks; padding rows hold what would win."""
+        """Payloads of a vector for each of the first streams, in blocks; padding rows hold sums that would win."""
         draw, block = self.generator, int(self.generator.choice((1, 2, 5)))
         beats = -(-self.vocab // self.lanes)
         pad = np.ones(-self.vocab % self.lanes, dtype=np.int64)
@@ -118,7 +118,7 @@ class Bench:
         ]
 
     def queue(self, vectors: list[tuple[Int, Int]]) -> int:
-        """Steps of all active streams (the last of as many as there are vectors for); returns the tokens they make."""
+        """Queue steps of all active streams, the last one with the remaining vectors; returns the number of tokens."""
         for at in range(0, len(vectors), self.active):
             self.source.queue(self.step(vectors[at : at + self.active]))
         return len(vectors)
@@ -138,7 +138,7 @@ class Bench:
             self.rows[stream] = [[], []]
 
     async def check_logits(self, streams: int) -> None:
-        """Addresses one a cycle, data one cycle later."""
+        """Read one address a cycle; data come one cycle later."""
         wanted: dict[tuple[int, int], int] = {}
         for stream in range(streams):
             if self.config.top_k:
@@ -158,7 +158,7 @@ class Bench:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Vectors back to back, the temperature changed between them; the logits of the last ones."""
+    """Vectors back to back, with changes of the temperature between them; then the logits of the last ones."""
     bench = Bench(dut)
     await start(dut)
     await bench.give_seeds(0, 1, (1 << 32) - 1)
@@ -186,7 +186,7 @@ async def every_vector_can_be_read(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """The next vectors start at row 0, nothing of the old ones wins, and seeds given before are kept."""
+    """After a reset the next vectors start at row 0, no old logit wins, and seeds that were given before are kept."""
     bench = Bench(dut)
     await start(dut)
     await bench.give_seeds()
@@ -219,10 +219,10 @@ async def reset_in_mid_vector(dut: Any) -> None:
 
 @cocotb.test()
 async def every_table_entry(dut: Any) -> None:
-    """Two logits. The first one's word is chosen; a tie is its token, and one more for the second is the second's."""
+    """Two logits: the first one's word is chosen. A tie chooses its token, and one more for the second the second."""
     bench = Bench(dut, vocab=2)
     await start(dut)
-    back = (1 << 32) - 1 - (1 << sampling.JUMP_LOG2)  # the seed whose first word is wanted
+    back = (1 << 32) - 1 - (1 << sampling.JUMP_LOG2)  # number of draws back from a word to the seed that begins with it
     temperatures = (4096, 1000, 65535)
     for entry in range(len(sampling.TABLE)):
         octave, cell = divmod(entry, 1 << sampling.CELL_BITS)

@@ -1,4 +1,4 @@
-"""Bench of hw/memory/host.py: words in any order, lost and doubled, leave in order, once each; what WANT says is true.
+"""Bench of hw/memory/host.py: words in any order, lost or doubled, leave in order and once; WANT is always true.
 
 `parameters`: config (fields of HwConfig), pause (of all streams), frames.
 """
@@ -21,7 +21,7 @@ ROW_WORDS = 7
 
 
 class Bench:
-    """The host of one chip: what it sent, what the chip took."""
+    """The host of one chip: knows what it sent and what the chip took."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -58,7 +58,7 @@ class Bench:
         return (place * 40503 + row * 77 + self.seed) & (1 << self.config.word_bits) - 1
 
     def frame(self, place: int, count: int, row: int = 0) -> None:
-        """Words of the records, or of a row from 1 on."""
+        """Send words of the records, or of a row with a number from 1 on."""
         self.sequence = self.sequence + 1 & 0xFF
         self.words.queue(
             pack(
@@ -75,7 +75,7 @@ class Bench:
         )
 
     async def settled(self) -> dict[str, int]:
-        """What the chip wants when nothing moves any more; it has said so of the last frame."""
+        """What the chip wants once nothing moves any more; it has reported so after the last frame."""
         await self.words.drained()
         await ClockCycles(self.dut.clk, 60)
         sequence, want = self.wants[-1]
@@ -94,7 +94,7 @@ async def words_come_once_and_in_order(dut: Any) -> None:
         match bench.draw.randrange(4):
             case 0:  # the frame before was lost
                 bench.frame(sent + bench.draw.randint(1, 50), count)
-            case 1 if sent:  # again, with some new words perhaps
+            case 1 if sent:  # repeated words, perhaps followed by new ones
                 back = bench.draw.randint(1, min(sent, 40))
                 bench.frame(sent - back, count)
                 sent = max(sent, sent - back + count)
@@ -126,7 +126,7 @@ async def a_full_fifo_drops_and_says_so(dut: Any) -> None:
 
 @cocotb.test()
 async def rows(dut: Any) -> None:
-    """A row's words overtake those of records; those of another row, or not in turn, are dropped."""
+    """A row's words overtake those of records; words of another row, or out of turn, are dropped."""
     bench = Bench(dut)
     await start(dut)
     dut.running.value = 1

@@ -1,4 +1,4 @@
-"""Bench of hw/link/host_port.py: every port watched, every payload foretold by the host's own code.
+"""Bench of hw/link/host_port.py: every port is watched, and the host's own code predicts every payload.
 
 host_port_surroundings.py has a drawing of what is watched, and the parameters.
 """
@@ -36,7 +36,7 @@ from lutern.sim.streams import cycle_now, pack, reset, start
 
 @cocotb.test()
 async def commands(dut: Any) -> None:
-    """Each command in random order and with random contents."""
+    """All commands in random order and with random contents."""
     around = Surroundings(dut)
     generator, word_bytes, config = around.random, around.word_bytes, around.config
     await start(dut)
@@ -74,7 +74,7 @@ async def commands(dut: Any) -> None:
             case 3:
                 await around.refused(ErrorCode.UNKNOWN_OPCODE, 0x77, sequence, b"")
             case 4:
-                await around.set_up(sequence, vocab=generator.randint(1, config.max_vocab))  # in mid-stream
+                await around.set_up(sequence, vocab=generator.randint(1, config.max_vocab))  # replaces a setup
                 await around.set_up(sequence)
             case 5:
                 streams = generator.randint(1, config.streams)
@@ -89,7 +89,7 @@ async def commands(dut: Any) -> None:
 
 @cocotb.test()
 async def runs(dut: Any) -> None:
-    """RUN: the feeds, the request, the tokens, the figures; and a resend that reaches nobody but the host."""
+    """RUN: the feeds, the request, the tokens, the figures; a repeated RUN goes to the host only."""
     around = Surroundings(dut)
     vocab, most = around.config.max_vocab, around.config.streams
     await start(dut)
@@ -103,7 +103,7 @@ async def runs(dut: Any) -> None:
             await around.send_run(sequence, frame)
     around.runs.finish()
 
-    # A command in between, even one that is refused: the same frame is a new RUN.
+    # After another command, even a refused one, the same frame is a new RUN.
     feeds = around.draw_feeds(most, vocab)
     random_state = around.random.getstate()
     await around.run(77, 1, feeds)
@@ -117,7 +117,7 @@ async def runs(dut: Any) -> None:
 
 @cocotb.test()
 async def bad_runs(dut: Any) -> None:
-    """Counts and streams at their limits, lengths that do not fit, a bad token in any feed: no run begins."""
+    """Counts and streams at their limits, wrong lengths, a bad token in any feed: no run begins."""
     around = Surroundings(dut)
     config, draw = around.config, around.random
     most, vocab = config.streams, config.max_vocab - 1
@@ -158,7 +158,7 @@ async def bad_runs(dut: Any) -> None:
 
 @cocotb.test()
 async def a_faulty_memory(dut: Any) -> None:
-    """What waits for the memory is answered with its fault, and so is all that needs it from then on; INFO answers."""
+    """Commands that wait for the memory are answered with its fault, like all later ones that need it; INFO works."""
     if not hasattr(dut, "fault"):
         return
     around = Surroundings(dut)
@@ -202,8 +202,10 @@ async def a_faulty_memory(dut: Any) -> None:
 
 @cocotb.test()
 async def damaged_weights(dut: Any) -> None:
-    """Damage while a run is under way ends it, whether tokens have come or not; SETUP is wanted then. Damage that was
-    there before ends a run as soon as it has begun."""
+    """Damage during a run ends it, whether tokens have come or not; then SETUP is needed.
+
+    Damage from before a run ends the run as soon as it has begun.
+    """
     around = Surroundings(dut)
     most = around.config.streams
     await start(dut)
@@ -223,7 +225,7 @@ async def damaged_weights(dut: Any) -> None:
             command = await around.begin_run(sequence, most)
             await around.answered()
         assert not around.running, f"running after {kind.name}, seed {around.seed}"
-        for again in (sequence, sequence + 1):  # that answer is no tokens to be sent again
+        for again in (sequence, sequence + 1):  # that answer must not be repeated as tokens
             await around.refused(ErrorCode.NOT_SET_UP, Opcode.RUN, again, command)
         await around.show_damage(sequence, kind)
         dut.damage.value = 0
@@ -236,11 +238,13 @@ async def damaged_weights(dut: Any) -> None:
 
 @cocotb.test()
 async def a_step_that_takes_too_long(dut: Any) -> None:
-    """The limit is counted from the run's begin, and anew from each token; a token in time changes nothing else. 0 is
-    no limit, however long a step lasts."""
+    """The limit counts from the begin of the run, and again from each token; a token in time changes nothing else.
+
+    0 means no limit, however long a step takes.
+    """
     unit = bench_parameters()["step_limit_cycles"]
     if not unit:
-        return  # cycles of a real one take too long here
+        return  # a real limit has too many cycles for a bench
     around = Surroundings(dut)
     await start(dut)
     for sequence, (limit, tokens) in enumerate(((1, 0), (3, 0), (2, 1), (2, 3), (7, 2)), 0xD8):
@@ -263,14 +267,14 @@ async def a_step_that_takes_too_long(dut: Any) -> None:
         around.is_mute = False
     await around.set_up(1, step_limit=0)
     await around.begin_run(1)
-    around.step_begun -= (1 << 32) - 3 * unit  # so that the decoder's count begins anew
+    around.step_begun -= (1 << 32) - 3 * unit  # so that the decoder's count restarts
     await ClockCycles(dut.clk, 9 * unit)
     assert around.running, f"a step without limit, seed {around.seed}"
     around.run_sequence, around.is_mute = 1, False
     await around.tokens.send(pack(TOKEN_LAYOUT, {"token": 1, "last": 1}))
     await around.answered()
     await around.set_up(1, step_limit=2)
-    await ClockCycles(dut.clk, 5 * unit)  # no run is under way
+    await ClockCycles(dut.clk, 5 * unit)  # no run is in progress
     await around.run(2, 5, around.draw_feeds(1, around.config.max_vocab))
     around.feeds.finish()
     around.runs.finish()
@@ -278,7 +282,7 @@ async def a_step_that_takes_too_long(dut: Any) -> None:
 
 @cocotb.test()
 async def a_run_that_another_command_ends(dut: Any) -> None:
-    """Its answer comes after that command's; resent without a feed that is fresh it would go on from half a state."""
+    """Its answer comes after that command's; repeated without a fresh feed, it would continue from a partial state."""
     around = Surroundings(dut)
     await start(dut)
     setup = SETUP.pack(**around.setup_fields())
@@ -307,7 +311,7 @@ async def a_run_that_another_command_ends(dut: Any) -> None:
 
 @cocotb.test()
 async def limits(dut: Any) -> None:
-    """The longest and shortest frame, one byte beyond either, broken escapes; the last word, the largest counts."""
+    """The longest and shortest frame, one byte more or less, broken escapes; the last word, the largest counts."""
     around = Surroundings(dut)
     config, word_bytes = around.config, around.word_bytes
     await start(dut)
@@ -379,7 +383,7 @@ async def limits(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_frame(dut: Any) -> None:
-    """A reset anywhere: nothing of the old frame is left, in either direction."""
+    """After a reset at any time nothing of the old frame is left, in either direction."""
     around = Surroundings(dut)
     await start(dut)
     for cut in range(1, 60, 3):

@@ -1,11 +1,11 @@
-"""What is around the host port in its bench: memory, decoder, logits and host, and checks of all that it sends.
+"""What surrounds the host port in its bench: memory, decoder, logits and host, and checks of everything that it sends.
 
     frames ─► i_rx │ host port │ o_tx ─► frames, compared byte for byte
                      o_write ─► memory ─► o_read, i_read;  o_feed, o_run ─► tokens ─► i_token, status
-                     logits and scale of a stream, one cycle later;  setup and running, every cycle
+                     logits and scale of a stream, one cycle later;  setup and running, in every cycle
 
-`parameters` of the bench: config (the attributes that HostPort wants), info, pause (of all streams), frames (of random
-commands).
+`parameters` of the bench: config (the attributes that HostPort wants), info, pause (of all streams), frames (number of
+random commands).
 """
 
 import random
@@ -44,12 +44,12 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, to_int, to_signed, unpack
 
 RESPONSE = 0x80
-MOST_FEEDS = (PAYLOAD_BYTES - RUN.byte_count) // FEED.byte_count  # of a frame
+MOST_FEEDS = (PAYLOAD_BYTES - RUN.byte_count) // FEED.byte_count  # most feeds of a frame
 Feeds = list[dict[str, int]]
 
 
 class Surroundings:
-    """Memory, decoder and logits as the host port sees them, and the checks of what it sends."""
+    """Memory, decoder and logits as the host port sees them, with checks of what it sends."""
 
     def __init__(self, dut: Any) -> None:
         parameters, seed = bench_parameters(), bench_seed()
@@ -90,14 +90,14 @@ class Surroundings:
 
     @property
     def memory_ends(self) -> list[int]:
-        """The address behind the last word, and behind the last part of a beat."""
+        """The address after the last word, and the one after the last part of a beat."""
         config = self.config
         beats = [TRIT_MEMORY + (config.trit_beats << config.part_bits)] if config.source == "resident" else []
         return [config.memory_words, *beats]
 
     @property
     def entries(self) -> int:
-        """Items of logits that a stream has."""
+        """Number of logits that a stream has."""
         return int(2 * self.config.top_k or self.config.max_vocab)
 
     @property
@@ -124,7 +124,7 @@ class Surroundings:
     def _take_run(self, cycle: int, payload: int) -> None:
         self.step_begun = cycle
         self.runs.check(cycle, payload)
-        assert self.running, f"cycle {cycle}: a run of a machine that stands, seed {self.seed}"
+        assert self.running, f"cycle {cycle}: a run of a machine that is not running, seed {self.seed}"
         self.run_tokens = b""
         if self.is_mute:
             return
@@ -148,13 +148,13 @@ class Surroundings:
         return {"mantissa": 0x1FFFF - stream * 0xDB, "exponent": 5 * stream - 2048}
 
     def logits(self, stream: int, offset: int, count: int) -> bytes:
-        """The answer to LOGITS."""
+        """The expected answer to LOGITS."""
         scale = {f"scale_{name}": value for name, value in self.scale(stream).items()}
         sums = (self.logit(stream, offset + k) for k in range(count))
         return LOGITS_DONE.pack(**scale) + b"".join(number.to_bytes(4, "little", signed=True) for number in sums)
 
     async def _serve(self) -> None:
-        """Logits and scale a cycle after their address; another status in every cycle."""
+        """Give logits and scale a cycle after their address, and another status in every cycle."""
         while True:
             await FallingEdge(self.dut.clk)
             stream, address = to_int(self.dut.logits_stream), to_int(self.dut.logits_address)
@@ -167,7 +167,7 @@ class Surroundings:
             self.dut.status.value = self.status
 
     async def _watch_setup(self) -> None:
-        """Readers take the setup in the cycle before they begin: it has come by then, and stays."""
+        """Check that the setup has arrived in the cycle before readers begin, in which they take it, and stays."""
         before = None
         while True:
             await FallingEdge(self.dut.clk)
@@ -177,24 +177,24 @@ class Surroundings:
             before = setup
 
     def expect(self, opcode: int, sequence: int, payload: bytes) -> None:
-        """This frame must come, byte for byte."""
+        """Expect this frame, byte for byte."""
         for index, byte in enumerate(encode_frame(opcode, sequence, payload)):
             self.answers.expect(byte, index=index)
 
     async def ask(self, opcode: int, sequence: int, payload: bytes, answer: bytes, answer_opcode: int = 0) -> None:
-        """One command and its foretold answer."""
+        """Send one command and expect its predicted answer."""
         self.expect(answer_opcode or opcode | RESPONSE, sequence, answer)
         self.rx.queue(encode_frame(opcode, sequence, payload))
         await self.answered()
 
     async def refused(self, code: ErrorCode, opcode: int, sequence: int, payload: bytes) -> None:
-        """One command that is refused and leaves the machine as it is."""
+        """Send one command that must be refused and leave the machine unchanged."""
         running, setup = self.running, to_int(self.dut.setup)
         await self.ask(opcode, sequence, payload, bytes([code]), Opcode.ERROR)
         assert (self.running, to_int(self.dut.setup)) == (running, setup), f"{code.name} changed something"
 
     async def answered(self) -> None:
-        """Until a whole answer has come."""
+        """Wait until a whole answer has come."""
         wanted = self.answer_count + 1
         for _ in range(20_000):
             if self.answer_count == wanted:
@@ -233,7 +233,7 @@ class Surroundings:
             self.feeds.expect(pack(feed_layout(self.config), {"stream": stream, **feed}), index=stream)
 
     async def run(self, sequence: int, count: int, feeds: Feeds) -> bytes:
-        """A RUN that is carried out; its frame."""
+        """Send a RUN that is executed; returns its frame."""
         request = {"count": count, "chained": self.random.getrandbits(1), "temperature": self.random.getrandbits(16)}
         self.expect_feeds(feeds)
         self.runs.expect(pack(RUN_LAYOUT, {"final_stream": len(feeds) - 1, **request}))
@@ -247,7 +247,7 @@ class Surroundings:
         await self.answered()
 
     def setup_fields(self) -> dict[str, int]:
-        """The largest SETUP that fits."""
+        """The fields of the largest SETUP that fits."""
         config = self.config
         resident = config.source == "resident"
         return {
@@ -267,20 +267,20 @@ class Surroundings:
         }
 
     async def set_up(self, sequence: int, **changes: int) -> None:
-        """A SETUP that is carried out."""
+        """Send a SETUP that is executed."""
         setup = SETUP.pack(**{**self.setup_fields(), **changes})
         await self.ask(Opcode.SETUP, sequence, setup, b"")
         assert self.running, f"not running after SETUP, seed {self.seed}"
         assert to_int(self.dut.setup) == int.from_bytes(setup, "little"), f"setup, seed {self.seed}"
 
     async def show_damage(self, sequence: int, kind: Damage) -> None:
-        """Damage of this kind, and the answer to DAMAGE."""
+        """Show damage of this kind, and check the answer to DAMAGE."""
         fields = {"count": self.random.getrandbits(16), "kind": kind, "place": self.random.getrandbits(32)}
         self.dut.damage.value = pack(DAMAGE_LAYOUT, fields)
         await self.ask(Opcode.DAMAGE, sequence, b"", DAMAGE_DONE.pack(**fields))
 
     async def begin_run(self, sequence: int, streams: int = 1, count: int = 1) -> bytes:
-        """A RUN whose tokens do not come; its payload. Returns when the decoder has it."""
+        """Begin a RUN whose tokens do not come; returns its payload as soon as the decoder has it."""
         self.is_mute = True
         feeds, request = self.draw_feeds(streams, self.config.max_vocab), {"count": count, "chained": 0}
         self.expect_feeds(feeds)
@@ -300,7 +300,7 @@ class Surroundings:
 
 
 def run_command(feeds: Feeds, *, count: int = 1, streams: int | None = None, **fields: int) -> bytes:
-    """The payload of a RUN; ``streams`` other than there are feeds is a wrong length."""
+    """The payload of a RUN; if ``streams`` is not the number of feeds, its length is wrong."""
     fields = {"chained": 0, "temperature": 0, **fields}
     head = RUN.pack(count=count, streams=len(feeds) if streams is None else streams, **fields)
     return head + b"".join(FEED.pack(**feed) for feed in feeds)

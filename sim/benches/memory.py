@@ -1,4 +1,4 @@
-"""Bench of both memories: what is written is read, readers repeat and lose nothing, rows go first."""
+"""Bench of both memories: written words are read, readers repeat and lose nothing, rows go first."""
 
 import random
 from itertools import pairwise
@@ -16,7 +16,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 
 
 class _Stopped:
-    """A reset, as streams of the running memory see it: there is none to keep while it does not run."""
+    """A reset for streams of the memory: it is also active while the memory does not run."""
 
     def __init__(self, dut: Any) -> None:
         self._dut = dut
@@ -43,7 +43,7 @@ class Bench:
     """Drives one memory; lists are the reference."""
 
     patience = 500
-    """Cycles that a word may take, after the writes of a case."""
+    """Most cycles from the writes of a case until a word comes."""
 
     def __init__(self, dut: Any, pause: str | None = None) -> None:
         self.parameters = bench_parameters()
@@ -73,7 +73,7 @@ class Bench:
         self.setup: dict[str, int] = {}
 
     def _checker(self, name: str) -> Any:
-        """Compares an item; those of the endless streams are expected in turn."""
+        """A function that compares an item; items of the endless streams are expected in turn."""
 
         def check(cycle: int, value: int) -> None:
             if name in self.endless:
@@ -85,7 +85,7 @@ class Bench:
         return check
 
     def item(self, name: str, place: int) -> int:
-        """Item of an endless stream."""
+        """The item at a place of an endless stream."""
         if name == "o_words":
             return self.words[place]
         return sum(part << self.config.word_bits * index for index, part in enumerate(self.beats[place]))
@@ -93,14 +93,14 @@ class Bench:
     # ------------------------------------------------------------------------------------------ the host
 
     def stored(self, address: int) -> int:
-        """What the host reads."""
+        """The word that the host reads at an address."""
         if address < TRIT_MEMORY:
             return self.words[address]
         beat, part = divmod(address - TRIT_MEMORY, 1 << self.config.part_bits)
         return self.beats[beat][part] if part < self.config.parts else 0
 
     def write(self, address: int) -> None:
-        """A random word; the last part of a beat keeps the bits that it has, other parts nothing."""
+        """Write a random word; the last part of a beat keeps only its own bits, and parts beyond keep nothing."""
         word = self.draw.getrandbits(self.config.word_bits)
         self.sources["i_write"].queue([address | word << self.config.address_bits])
         if address < TRIT_MEMORY:
@@ -113,12 +113,12 @@ class Bench:
 
     @property
     def addresses(self) -> list[int]:
-        """All that the host can write, holes included."""
+        """All addresses that the host can write, holes included."""
         trits = range(TRIT_MEMORY, TRIT_MEMORY + (len(self.beats) << self.config.part_bits))
         return [*range(len(self.words)), *(trits if self.resident else ())]
 
     async def fill(self) -> None:
-        """Every word, parts of beats first: writes to the wrong memory show."""
+        """Write every word, parts of beats first, so that writes to the wrong memory show."""
         words = len(self.words)
         for address in (
             *self.draw.sample(self.addresses[words:], len(self.addresses) - words),
@@ -134,7 +134,7 @@ class Bench:
             self.boards["o_read"].expect(self.stored(index), index=index)
 
     async def finish(self) -> None:
-        """All that was asked for has come."""
+        """Check that everything that was requested has come."""
         for name in ("o_read", "o_row"):
             await self.sinks[name].receive(
                 len(self.boards[name].pending) + len(self.sinks[name].received), self.patience
@@ -148,7 +148,7 @@ class Bench:
     # ------------------------------------------------------------------------------------------ the readers
 
     async def run(self, **values: int) -> None:
-        """Set up, and let the readers run: they begin at their beginning."""
+        """Set up and start the readers, which begin at the beginning."""
         self.setup = dict.fromkeys(SETUP.names, 0) | values
         self.dut.setup.value = int.from_bytes(SETUP.pack(**self.setup), "little")
         await ClockCycles(self.dut.clk, 1)
@@ -159,7 +159,7 @@ class Bench:
         self.since = cycle_now()
 
     async def stop(self, cycles: int | None = None) -> None:
-        """Between two cycles; what is on its way is dropped. A run adds a cycle."""
+        """Stop between two cycles; what is in flight is dropped. A run adds a cycle."""
         self.dut.running.value = 0
         for name in ("o_row", *self.endless):
             self.boards[name].pending.clear()
@@ -170,7 +170,7 @@ class Bench:
             sink.received.clear()
 
     def row(self, token: int) -> list[int]:
-        """Words of a row, taken out of the reference."""
+        """The words of a row, from the reference."""
         s, config = self.setup, self.config
         at, count = s["embedding_base"] + token * s["embedding_stride"], s["embedding_row_words"]
         if not self.resident:
@@ -179,14 +179,14 @@ class Bench:
         return [self.beats[(at + index // parts) % len(self.beats)][index % parts] for index in range(count)]
 
     def token(self, token: int) -> None:
-        """Ask for a row, for any stream."""
+        """Request a row, for any stream."""
         stream = self.draw.randrange(self.config.streams)
         self.sources["i_start"].queue([token | stream << 16])
         for index, word in enumerate(self.row(token)):
             self.boards["o_row"].expect(word, token=token, index=index)
 
     def shape(self, record_words: int = 40, row_words: int = 6, vocab: int = 9) -> dict[str, int]:
-        """A setup that the small memories hold: the table at their end."""
+        """A setup that the small memories can hold, with the table at their end."""
         if not self.resident:
             base = len(self.words) - vocab * row_words
             return {
@@ -246,7 +246,7 @@ async def host_reads_what_it_wrote(dut: Any) -> None:
 
 @cocotb.test()
 async def readers_repeat(dut: Any) -> None:
-    """Several times round, from the beginning after each start; setups of other lengths."""
+    """Several rounds, from the beginning after each start, and setups of other lengths."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -269,7 +269,7 @@ async def readers_repeat(dut: Any) -> None:
 
 @cocotb.test()
 async def a_start_right_after_a_stop(dut: Any) -> None:
-    """``running`` falls for a cycle, as the host port lets it: what the readers held is not seen any more."""
+    """``running`` falls for one cycle, as the host port allows: what the readers held is never seen again."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -281,7 +281,7 @@ async def a_start_right_after_a_stop(dut: Any) -> None:
 
 @cocotb.test()
 async def rows_go_first(dut: Any) -> None:
-    """Rows of tokens at any time, one behind the other and apart, while the other streams move."""
+    """Rows of tokens at any time, back to back and apart, while the other streams move."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -312,7 +312,7 @@ async def rows_go_first(dut: Any) -> None:
 
 @cocotb.test()
 async def rows_pass_what_waits(dut: Any) -> None:
-    """Streams that nobody takes hold nothing up, and lose nothing."""
+    """Streams that are not taken stall nothing else, and lose nothing."""
     bench = Bench(dut, "none")
     await start(dut)
     await bench.fill()
@@ -339,7 +339,7 @@ async def rows_pass_what_waits(dut: Any) -> None:
 
 
 def _held(cycles: int) -> Any:
-    """A pause of so many cycles, then none."""
+    """A pause of ``cycles`` cycles, then none."""
     for _ in range(cycles):
         yield True
     while True:
@@ -348,7 +348,7 @@ def _held(cycles: int) -> Any:
 
 @cocotb.test()
 async def a_large_table(dut: Any) -> None:
-    """Products of all 16 bits; the address is taken modulo the memory, as the reference does here."""
+    """Products with all 16 bits; addresses are taken modulo the memory's size, in the reference too."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -365,7 +365,7 @@ async def a_large_table(dut: Any) -> None:
 
 @cocotb.test()
 async def writes_while_reading(dut: Any) -> None:
-    """Words that nobody reads just then."""
+    """Write words that are not being read at that time."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -395,7 +395,7 @@ async def stops_and_resets_in_mid_row(dut: Any) -> None:
             if reset:
                 dut.rst.value = 1
             dut.running.value = 0
-            await RisingEdge(dut.clk)  # no request is taken from here on
+            await RisingEdge(dut.clk)  # from here on no request is taken
             for source in bench.sources.values():
                 source.clear()
             await bench.stop()

@@ -1,7 +1,7 @@
 """Bench of the recurrence: layers, tokens, streams; v, S and both scalars against the golden model, every beat.
 
-The order of beats is F, I, G; in each, row groups of ``group`` beats with a block a stream. Chained, the model of S is
-one place for all streams, in the order in which beats of I enter.
+The order of beats is F, I, G; each has row groups of ``group`` beats, with a block for each stream. If chained, the
+model of S has one place for all streams, in the order in which beats of I enter.
 """
 
 import random
@@ -24,17 +24,17 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 
 LATENCY = 11
 F_TO_I, I_TO_I, I_TO_G, I_TO_FEW_G, FEW = 3, 7, 8, 13, 5
-"""Earliest beats of the same place, of the same index (chained), of all, and of all of a vector of few beats."""
+"""Fewest cycles between beats: of one place, of one index (chained), of a vector, and of a vector of few beats."""
 OFFSET = 3
-"""First beat of S that is used: bases are never 0."""
+"""First beat of S that is used, so that bases are never 0."""
 LARGEST = (1 << 17) - 1
 EDGES = ("zeros", "ties", "open", "largest", "all_minus", "mixed", "closed")
-"""Named tokens, first in every run; what follows is random, each vector with a magnitude of its own. "ties" wants the
-S = 0 that "zeros" leaves, and "open" after it, which shows how the S of "ties" is rounded."""
+"""Named tokens, which begin every run; the others are random, each vector with its own magnitude. "ties" needs S = 0,
+which "zeros" leaves; "open" after it shows how the S of "ties" is rounded."""
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Even elements: z is a tie of its rounding, or one less. Odd ones: so is the S that comes of S = 0."""
+    """Even elements: z is a tie of its rounding, or one less. Odd elements: the same for the S that follows S = 0."""
     data = {key: np.zeros(elements, dtype=np.int64) for key in ("f", "bound", "i", "g")}
     for k in range(elements):
         below = k // 2 % 2
@@ -68,7 +68,7 @@ def vectors(name: str, frac: int, elements: int, generator: np.random.Generator)
         return {"f": value, "bound": ones * (0 if name == "zeros" else LARGEST), "i": value, "g": value}
     if name == "mixed":
         return {"f": signs * LARGEST, "bound": bound, "i": -signs * LARGEST, "g": signs * LARGEST}
-    if name in ("closed", "open"):  # z next to 0 and to 1
+    if name in ("closed", "open"):  # z is close to 0, or to 1
         f = ones * (LARGEST if name == "closed" else -LARGEST)
         return {"f": f, "bound": ones * LARGEST, "i": signs * LARGEST, "g": draw()}
     return {"f": draw(), "bound": bound, "i": draw(), "g": draw()}
@@ -101,10 +101,10 @@ class Bench:
         cocotb.start_soon(self.watch())
 
     def prepare(self) -> None:
-        """For a bench that has more to drive."""
+        """For a subclass that has more to drive."""
 
     def restart(self) -> None:
-        """What the golden side knows after a reset. S has junk in it: the first token may not look at it."""
+        """Reset the golden side. S holds random values, which the first token must not use."""
         self.v_board = Scoreboard("mlgru.v", seed=self.seed, bits=len(self.dut.o__payload))
         tap_bits = 32 * self.lanes + self.config.stream_bits + self.config.index_bits
         self.s_board = Scoreboard("mlgru.S", seed=self.seed, bits=tap_bits)
@@ -114,21 +114,21 @@ class Bench:
         self.g = np.zeros_like(self.newest)
         self.place = (0, 0)  # token, layer
         self.scalars: dict[int, list[tuple[int, int]]] = {stream: [] for stream in range(self.active)}
-        self.begun = dict.fromkeys(range(self.active), 0)  # vectors of G whose last v has not left
-        self.held: dict[int, tuple[int, int]] = {}  # of streams whose last v has left, until their next G
+        self.begun = dict.fromkeys(range(self.active), 0)  # number of vectors of G whose last v has not left
+        self.held: dict[int, tuple[int, int]] = {}  # scalars of streams whose last v has left, until their next G
 
     def set_fresh(self, bits: int) -> None:
-        """Chained, the streams after the first one go on."""
+        """Choose fresh streams; if chained, only the first stream can be fresh."""
         self.fresh = bits & 1 if self.chained else bits
         self.dut.fresh.value = self.fresh
 
     def set_slots(self, slots: list[int]) -> None:
-        """Where each stream's state stands: the layers of a slot stand together."""
+        """Choose where each stream's state is; the layers of a slot are consecutive."""
         self.bases = [self.first + (0 if self.chained else slot) * self.layers * self.beats for slot in slots]
         self.dut.bases.value = sum(base << self.config.state_bits * stream for stream, base in enumerate(self.bases))
 
     def token(self, name: str) -> list[int]:
-        """Beats of one token of all streams: of every layer F, I, G. What the block does not look at is random."""
+        """Beats of one token of all streams: F, I, G of every layer. Fields that the block does not read are random."""
         items, draw = [], self.generator
         for layer in range(self.layers):
             frac = int(draw.integers(0, 17))
@@ -160,7 +160,7 @@ class Bench:
         return items
 
     def on_input(self, cycle: int, payload: int) -> None:
-        """Feed the golden model with what the block accepted."""
+        """Feed the golden model with what the block has accepted."""
         fields = unpack(self.layout, payload)
         op, values = fields["op"], split(fields["values"], VALUE_BITS, self.lanes)
         stream, index = fields["stream"], fields["index"]
@@ -178,7 +178,7 @@ class Bench:
             self.s_board.expect(self.tap(flat(self.state[words], 32), stream, index), **where)
         else:
             if index == 0:
-                self.held.pop(stream, None)  # the scalars may change from now on
+                self.held.pop(stream, None)  # from now on the scalars may change
                 self.begun[stream] += 1
             self.g[part] = values
             v = mlgru.gated_output(self.g[stream], self.newest[stream], fields["frac"])[part[1]]
@@ -195,7 +195,7 @@ class Bench:
         return (fields["state_base"] + self.bases[fields["stream"]] + fields["index"]) * self.lanes
 
     def tap(self, s: int, stream: int, index: int) -> int:
-        """The tap as one number."""
+        """The tap's fields as one number."""
         return s | (stream | index << self.config.stream_bits) << 32 * self.lanes
 
     def on_output(self, cycle: int, payload: int) -> None:
@@ -205,11 +205,11 @@ class Bench:
             stream = fields["stream"]
             scalars = self.scalars[stream].pop(0)
             self.begun[stream] -= 1
-            if not self.begun[stream]:  # v waits behind the scalars; in the machine the next G waits for all v
+            if not self.begun[stream]:  # v comes after the scalars; in the machine the next G waits for all v
                 self.held[stream] = scalars
 
     async def watch(self) -> None:
-        """The tap, and the scalars of the stream that was asked for in the cycle before, while they must hold."""
+        """Check the tap, and the scalars of the stream that was selected in the cycle before, while they must hold."""
         draw = random.Random(self.seed)
         asked = now = 0
         while True:
@@ -231,7 +231,7 @@ class Bench:
                 self.scalar_checks += 1
 
     async def run(self, names: list[str]) -> None:
-        """Whole tokens; the first one is fresh, and later some streams begin anew, or change their places."""
+        """Run whole tokens; the first is fresh, and later some streams start again or change their slots."""
         for number, name in enumerate(names):
             if number:
                 anew = int(self.generator.integers(0, 1 << self.active)) if self.config.streams > 1 else 0
@@ -247,7 +247,7 @@ class Bench:
         assert self.scalar_checks >= len(names) * self.layers
 
     def check_cycles(self) -> None:
-        """Without pauses: latency, one beat a cycle, and the holds of the interlocks, exactly."""
+        """Without pauses latency, one beat a cycle, and the waits of the interlocks are exact."""
         inputs = [(cycle, unpack(self.layout, item)) for cycle, item in self.entered.items]
         g_cycles = [cycle for cycle, item in inputs if item["op"] == Op.G]
         assert {b - a for a, (b, _) in zip(g_cycles, self.left.items, strict=True)} == {LATENCY}
@@ -262,7 +262,7 @@ class Bench:
                     earliest = max(earliest, updated[item["index"]] + I_TO_I)
             elif op == Op.G:
                 earliest = max(earliest, last_i + (I_TO_FEW_G if self.beats <= FEW else I_TO_G))
-            if op != Op.F or place != (0, 0):  # a token may come later than it could
+            if op != Op.F or place != (0, 0):  # a token may begin later
                 assert cycle == earliest, f"{Op(op).name} {place}: came in cycle {cycle}, not in {earliest}"
             if op == Op.F:
                 last_f = cycle
@@ -287,7 +287,7 @@ async def reset_in_mid_vector_then_fresh_is_a_cold_start(dut: Any) -> None:
     generator = random.Random(bench.seed)
     for op in range(3):
         items = bench.token("random") + bench.token("random")
-        beats = bench.beats * bench.active  # of an operation
+        beats = bench.beats * bench.active  # beats of an operation
         stop = len(items) // 2 + op * beats + generator.randrange(1, beats + 1)
         sent = bench.source.sent_count
         bench.set_fresh((1 << bench.active) - 1)

@@ -1,8 +1,8 @@
-"""Bench of the norm: programs of operations on vectors, what passes the ports goes to the golden model, exact checks.
+"""Bench of the norm: programs of operations on vectors; the golden model gets what passes the ports; checks are exact.
 
-The streams' vectors come in blocks of one beat, of two or whole. The bench keeps the block's one contract: x comes only
-when all codes of the vectors before have left; g_squares follows eps_stream a cycle later, and is junk before the end
-of x.
+The streams' vectors come in blocks of one beat, in blocks of two, or whole. The bench obeys the block's one contract: x
+comes only after all codes of the vectors before have left. g_squares follows eps_stream a cycle later, and is random
+before the end of x.
 """
 
 import random
@@ -39,12 +39,12 @@ from lutern.sim.streams import (
 X_MAX = (1 << (X_BITS - 1)) - 1
 EDGES = ("zeros", "largest", "all_minus", "one", "powers", "rounding", "small", "last_only", "ties")
 QUIET_CYCLES = 80
-"""Longer than any operation: then a vector meets an idle unit whose next operation waits for it."""
+"""More cycles than any operation takes: a vector then meets an idle unit whose next operation waits for it."""
 
 
 @dataclass
 class Case:
-    """A vector of each stream and the operations on them; x comes in blocks of so many beats."""
+    """A vector of each stream and the operations on them; x comes in blocks of ``block`` beats."""
 
     name: str
     vectors: list[NormInput]
@@ -57,7 +57,7 @@ class Case:
 
 
 def edge_vector(name: str, elements: int, rng: np.random.Generator) -> np.ndarray:
-    """A named vector, or a random one of random size."""
+    """A named vector, or a random one of random magnitude."""
     x = np.zeros(elements, dtype=np.int64)
     if name == "largest":
         x[:] = X_MAX
@@ -73,7 +73,7 @@ def edge_vector(name: str, elements: int, rng: np.random.Generator) -> np.ndarra
         x[:] = rng.integers(-3, 4, elements)
     elif name == "last_only":
         x[-1] = X_MAX
-    elif name == "ties":  # with equal gains: halfway between two codes
+    elif name == "ties":  # with equal gains they are halfway between two codes
         halves = (rng.integers(0, 127, elements) + 0.5) * rng.choice([-1, 1], elements)
         x[:] = np.rint((X_MAX - (1 << 29)) / 127 * halves)
         x[0] = X_MAX - (1 << 29)
@@ -84,7 +84,7 @@ def edge_vector(name: str, elements: int, rng: np.random.Generator) -> np.ndarra
 
 
 def random_gains(name: str, elements: int, rng: np.random.Generator) -> Gains:
-    """Gains over the whole range of exponents, some 0; for "ties" all the same."""
+    """Gains over the whole range of exponents, of which some are 0; for "ties" all are equal."""
     if name == "ties":
         mantissa = np.full(elements, rng.integers(MANTISSA_ONE, 2 * MANTISSA_ONE) >> GAIN_LOW_BITS << GAIN_LOW_BITS)
         return Gains(mantissa, np.zeros_like(mantissa), 0)
@@ -93,14 +93,14 @@ def random_gains(name: str, elements: int, rng: np.random.Generator) -> Gains:
 
 
 def short_float(rng: np.random.Generator, exponent: float, spread: int = 3) -> tuple[int, int]:
-    """Random mantissa, exponent near the given one."""
+    """A short float with a random mantissa and an exponent near the given one."""
     return int(rng.integers(MANTISSA_ONE, 2 * MANTISSA_ONE)), round(exponent) + int(rng.integers(-spread, spread + 1))
 
 
 def build_cases(names: list[str], elements: list[int], seed: int, active: int = 1) -> list[Case]:
-    """The four kinds of operations in the order of a layer, with an eps term of about the size of ss or far from it.
+    """The four kinds of operations in the order of a layer, with an eps term close to ss or far from it.
 
-    Names of vectors are those of stream 0, each further stream has the next of them.
+    Names of vectors are for stream 0; each further stream has the next name.
     """
     rng = np.random.default_rng(seed)
     cases: list[Case] = []
@@ -134,7 +134,7 @@ def build_cases(names: list[str], elements: list[int], seed: int, active: int = 
 
 
 class NormBench:
-    """Drivers, monitors and the model between them."""
+    """The drivers, the monitors, and the model between them."""
 
     def __init__(self, dut: Any) -> None:
         parameters, seed = bench_parameters(), bench_seed()
@@ -145,13 +145,13 @@ class NormBench:
         names = [*EDGES, *["random"] * parameters["random"]]
         self.active = parameters.get("active", self.config.streams)
         self.cases = build_cases(names, self.elements, seed, self.active)
-        self.shown: Case | None = None  # whose g_squares are at the port; None: junk
+        self.shown: Case | None = None  # the case whose g_squares are at the port; None: random ones
         self.junk = random.Random(seed)
         self.x = StreamSource(dut, "i_x", pause=pause, seed=seed)
         self.op = StreamSource(dut, "i_op", pause=pause, seed=seed + 1)
         self.codes_sink = StreamSink(dut, "o_codes")
         waits = parameters.get("sink", pause)
-        self.waits = pauses("none" if waits == "after_valid" else waits, seed + 2)  # for a bank
+        self.waits = pauses("none" if waits == "after_valid" else waits, seed + 2)  # cycles without a bank
         self.scale_sink = StreamSink(dut, "o_scale", pause=parameters.get("sink", pause), seed=seed + 3)
         self.codes = Scoreboard("norm.codes", seed=seed, bits=8)
         self.scales = Scoreboard("norm.scale", seed=seed, bits=29, decode=lambda value: unpack(layouts.SCALAR, value))
@@ -164,11 +164,11 @@ class NormBench:
         StreamMonitor(dut, "o_scale", on_item=self.scale_came)
 
     def fresh(self) -> None:
-        """As after a reset."""
+        """Forget everything, as a reset does."""
         self.beats: list[list[dict[str, int]]] = [[] for _ in range(self.active)]
         self.vectors: list[list[NormInput]] = [[] for _ in range(self.active)]
         self.ops: list[NormOp] = []
-        self.passes: list[tuple[int, int]] = []  # (stream, codes) of the passes that are still to come
+        self.passes: list[tuple[int, int]] = []  # (stream, codes) of the expected passes
         self.expected_count = self.code_position = 0
         self.last_x_cycle: list[int] = []
         self.first_code_cycle: list[int] = []
@@ -222,7 +222,7 @@ class NormBench:
         self.expect()
 
     def expect(self) -> None:
-        """Whatever the model can tell now."""
+        """Expect everything that the model can compute by now."""
         known = list(self.ops)
         while sum(op.new_vector for op in known) > len(self.last_x_cycle):
             known.pop()
@@ -269,7 +269,7 @@ class NormBench:
     # Running ---------------------------------------------------------------------------------------------------------
 
     async def show_g_squares(self) -> None:
-        """Ports that follow ``eps_stream`` a cycle later."""
+        """Drive the ports that follow ``eps_stream`` a cycle later."""
         while True:
             await FallingEdge(self.dut.clk)
             stream = int(self.dut.eps_stream.value)
@@ -282,7 +282,7 @@ class NormBench:
             set_ports(self.dut, ports)
 
     async def give_banks(self) -> None:
-        """Lets passes begin; an operation's own, once each."""
+        """Let passes begin, once for each operation that has passes."""
         while True:
             await RisingEdge(self.dut.clk)
             self.dut.may_begin.value = int(not next(self.waits))
@@ -327,7 +327,7 @@ class NormBench:
         )
 
     async def run(self) -> None:
-        """All cases, and the checks that only the end allows."""
+        """Run all cases, then make the checks that are possible only at the end."""
         for case in self.cases:
             self.op.queue(self.op_payload(op, case.length) for op in case.ops)
         ops_done = 0

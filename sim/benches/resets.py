@@ -1,4 +1,4 @@
-"""A reset in the middle of a vector, for benches with one source, one sink and a `restart` of their reference."""
+"""A reset in the middle of a vector, for benches with one source, one sink, and a `restart` of their reference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 
 async def reset_after(dut: Any, bench: Any, sent_count: int, items: Iterable[int]) -> None:
-    """Reset when so many items have been sent in all; ``items`` take the place of what was queued and expected."""
+    """Reset after ``sent_count`` items in all; ``items`` replace what was queued and expected."""
     while bench.source.sent_count < sent_count:
         await FallingEdge(dut.clk)
     await RisingEdge(dut.clk)

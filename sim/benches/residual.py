@@ -1,6 +1,6 @@
-"""Bench of the residual stream: tokens of one EMBED and several RESIDUAL vectors a stream, every beat.
+"""Bench of the residual stream: tokens of one EMBED vector and several RESIDUAL vectors a stream, every beat.
 
-EMBED is a block a stream, the whole vector; RESIDUAL's blocks are the beats of a row group.
+EMBED has one block for each stream, the whole vector; the blocks of RESIDUAL are the beats of a row group.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ EDGES = ("zeros", "largest", "all_minus", "mixed")
 
 
 class Bench:
-    """Drives one Residual; the model is fed with what the block accepts."""
+    """Drives one Residual; the model gets what the block accepts."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -49,14 +49,14 @@ class Bench:
         cocotb.start_soon(self.watch())
 
     def tap(self, h: int, stream: int, index: int, saturated: int) -> tuple[int, int]:
-        """The tap and the saturation as one number, and its bits."""
+        """The tap and the saturation as one number, and the number's bits."""
         bits = VALUE_BITS * self.lanes
         number = h | stream << bits | index << bits + self.config.stream_bits
         bits += self.config.stream_bits + self.config.index_bits
         return number | saturated << bits, bits + 1
 
     def token(self, name: str, beats: int, adds: int = 3) -> list[int]:
-        """EMBED and `adds` times RESIDUAL; what this block does not look at is random."""
+        """EMBED, then RESIDUAL `adds` times; fields that this block does not read are random."""
         items, draw = [], self.generator
         for vector in range(1 + adds):
             limit = min(S32_MAX, 1 << int(draw.integers(1, 33)))
@@ -102,7 +102,7 @@ class Bench:
         self.vector += fields["last"]
 
     async def watch(self) -> None:
-        """The tap, with the saturation as one bit more."""
+        """Check the tap, with the saturation as one bit more."""
         while True:
             await FallingEdge(self.dut.clk)
             if to_int(self.dut.rst):
@@ -124,7 +124,7 @@ class Bench:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Vectors back to back, from four beats (three others between two visits) to the longest."""
+    """Vectors back to back, from four beats (three others between two visits of a place) to the longest."""
     bench = Bench(dut)
     await start(dut)
     longest = bench.config.max_width // bench.lanes
@@ -142,7 +142,7 @@ async def edges_then_random(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """What was inside is forgotten, and never written."""
+    """What was in flight is dropped, and never written."""
     bench = Bench(dut)
     await start(dut)
     for cycles in range(1, 8):

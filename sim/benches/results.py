@@ -1,4 +1,4 @@
-"""Bench of the results stage's control: the program of a token, each sum with the constants of operation and stream."""
+"""Bench of the results stage's control: the operations of a token; each sum gets the constants of its stream."""
 
 import random
 from typing import Any
@@ -17,7 +17,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 
 PROGRAM = (Op.EMBED, Op.F, Op.I, Op.G, Op.RESIDUAL, Op.GATE, Op.UP, Op.RESIDUAL, Op.HEAD)
 CONSTANTS = ("mantissa", "shift", "cut")
-"""What the scale unit does not look at in some operations."""
+"""Fields that the scale unit does not read in some operations."""
 UNUSED = {Op.EMBED: ("cut",), Op.G: CONSTANTS[:2], Op.UP: CONSTANTS[:2]}
 INPUTS = ("i_op", "i_scale", "i_sums", "i_bounds", "i_row")
 
@@ -44,18 +44,18 @@ class Bench:
             decode=lambda value: unpack(self.layout, value),
         )
         self.left = StreamMonitor(dut, "o", on_item=lambda cycle, item: self.board.check(cycle, self.masked(item)))
-        self.scales: list[dict[str, int]] = []  # of the last operation that has any
+        self.scales: list[dict[str, int]] = []  # scales of the last operation that has any
         self.count = 0
         dut.final_stream.value = self.active - 1
         dut.scale_stream.value = 0
 
     def masked(self, payload: int) -> int:
-        """A payload without what nobody looks at."""
+        """A payload in which the fields that are not read are 0."""
         fields = unpack(self.layout, payload)
         return pack(self.layout, fields | dict.fromkeys(UNUSED.get(Op(fields["op"]), ()), 0))
 
     def operation(self, op: Op, beats: int, block: int = 2) -> None:
-        """Queue all that belongs to an operation: so many beats a stream, in blocks of ``block``."""
+        """Queue everything that belongs to an operation: ``beats`` beats for each stream, in blocks of ``block``."""
         draw, sources, active = self.draw, self.sources, range(self.active)
         scaled, embed = op not in (Op.EMBED, Op.UP), op == Op.EMBED
         frac = draw.choice((-64, 63, draw.randrange(-64, 64)))
@@ -182,7 +182,7 @@ async def a_beat_waits_for_the_scale_of_its_stream(dut: Any) -> None:
 
 @cocotb.test()
 async def scales_stay_until_the_next_ones(dut: Any) -> None:
-    """What the host asks for at the end of a token, while operations without a scale and one that waits go on."""
+    """What the host reads at the end of a token, while operations without a scale and one that waits continue."""
     bench = Bench(dut)
     await start(dut)
     bench.operation(Op.HEAD, 2)
@@ -199,7 +199,7 @@ async def scales_stay_until_the_next_ones(dut: Any) -> None:
         assert unpack(SCALAR, to_int(dut.scale)) == held[stream], f"stream {stream}, seed {bench.seed}"
         await RisingEdge(dut.clk)
     bench.sources["i_scale"].queue(later)
-    bench.sink.received.clear()  # of EMBED; the board has checked them
+    bench.sink.received.clear()  # the beats of EMBED, which the board has checked
     await bench.run()
 
 

@@ -1,4 +1,4 @@
-"""Bench of the record router: records of every kind, length and neighbour, each word where its header says."""
+"""Bench of the record router: records of every kind and length, in any order; each word goes where its header says."""
 
 import random
 from typing import Any
@@ -15,11 +15,11 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 OUTPUTS = {RecordKind.OP: "o_op", RecordKind.GAINS: "o_gains", RecordKind.TRITS: "o_trits"}
 UNKNOWN = (0, *range(6, 16))
 LONG = 5000
-"""Words of a record whose length takes more bits than a word of 16 holds beside the kind."""
+"""Words of a record whose length needs more bits than a 16-bit word has besides the kind."""
 
 
 class Bench:
-    """Drives one RecordRouter; the reference takes what it accepts apart."""
+    """Drives one RecordRouter; the reference parses the words that it accepts."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -54,14 +54,14 @@ class Bench:
                 self.checked.append(cycle_now())
 
     def record(self, kind: int, length: int) -> list[int]:
-        """Header and words; what the header does not use is random."""
+        """Header and words of a record; unused bits of the header are random."""
         width = self.bits * self.header_words
         whole = header(RecordKind.OP, length) - RecordKind.OP + kind | self.draw.getrandbits(width) >> 24 << 24
         head = [whole >> self.bits * place & (1 << self.bits) - 1 for place in range(self.header_words)]
         return [*head, *(self.draw.getrandbits(self.bits) for _ in range(length))]
 
     def records(self, count: int) -> list[int]:
-        """Named ones first: empty ones, operations in a row, every unknown kind, a long one."""
+        """First named records: empty ones, successive operations, every unknown kind, a long one; then random ones."""
         pairs = [(kind, length) for kind in (*UNKNOWN, 2, 3, 4, 5) for length in (0, 1, 3)]
         pairs += [(RecordKind.OP, self.op_words)] * 4 + [(RecordKind.TRITS, LONG)]
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""Bench of the row widener: rows of both formats and every length, with what was collected and is not theirs."""
+"""Bench of the row widener: rows of both formats and every length, with collected bits that belong to no row."""
 
 import random
 from typing import Any
@@ -16,7 +16,7 @@ from lutern.sim.streams import StreamSource, cycle_now, reset, start, to_int
 
 
 class Bench:
-    """Drives one RowWidener and plays the decoder: takes the words of a row, then flushes."""
+    """Drives one RowWidener as the decoder does: takes the words of a row, then flushes."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -30,7 +30,7 @@ class Bench:
             getattr(dut, name).value = 0
 
     def row(self, elements: int, narrow: bool) -> tuple[list[int], list[int]]:
-        """The words of a random row, and those that it is to come out as."""
+        """The words of a random row, and the words as which it must leave."""
         items = self.generator.integers(0, 1 << ITEM_BITS, elements).astype(np.uint16)
         if narrow:
             items &= np.uint16(0xFFF0)
@@ -43,14 +43,14 @@ class Bench:
         return words, wide
 
     async def take(self, expected: list[int], where: str) -> list[int]:
-        """Takes as many words as are expected, and compares them; returns the cycles."""
+        """Take as many words as are expected, and compare them; returns their cycles."""
         cycles: list[int] = []
         while len(cycles) < len(expected):
             paused = self.pause != "none" and self.draw.random() < 0.4
             self.dut.o__ready.value = int(not paused)
             await FallingEdge(self.dut.clk)
             valid, got = to_int(self.dut.o__valid), to_int(self.dut.o__payload)
-            got &= (1 << ITEM_BITS * self.lanes) - 1  # bits of no item are anything
+            got &= (1 << ITEM_BITS * self.lanes) - 1  # bits that belong to no item may have any value
             assert valid or not to_int(self.dut.i__valid), "latency 0"
             if valid and not paused:
                 wanted = expected[len(cycles)]
@@ -60,7 +60,7 @@ class Bench:
         return cycles
 
     async def end_row(self) -> None:
-        """Flushes; before that a word more may be taken, as by an unpacker that runs ahead."""
+        """Flush; before that one more word may be taken, as by an unpacker that runs ahead."""
         self.dut.o__ready.value = self.draw.getrandbits(1)
         await ClockCycles(self.dut.clk, self.draw.randrange(1, 3))
         self.dut.flush.value = 1
@@ -105,5 +105,5 @@ async def reset_in_mid_row(dut: Any) -> None:
         await reset(dut)
         words, wide = bench.row(5 * bench.config.results_per_cycle, narrow=True)
         bench.source.queue(words)
-        await bench.take(wide, f"after a reset behind {taken} words")
+        await bench.take(wide, f"after {taken} words and a reset")
         await bench.end_row()

@@ -19,18 +19,18 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 TOP = (1 << SUM_BITS - 1) - 1
 MANTISSAS = (0, 1 << 16, (1 << 17) - 1, 0x15555)
 SHIFTS = (-2112, *range(SHIFT_MIN - 3, SHIFT_MAX + 4), 2117)
-"""The ends are those of -(exponent + cut + frac); between them every shift that differs, and some that must not."""
+"""The ends are those of -(exponent + cut + frac); between them is every shift that differs, and some that must not."""
 DIRECT = {
     Op.UP: ("o_up", "cuts", CUT_VALUE_BITS, 2),
     Op.RESIDUAL: ("o_h", "h_values", VALUE_BITS, 5),
     Op.EMBED: ("o_h", "h_values", VALUE_BITS, 5),
 }
-"""Where the place and the values of an operation that takes no FIFO come, and how many cycles later."""
+"""For operations that use no FIFO: the ports of place and values, the bits of a value, and the latency in cycles."""
 SUMS = (0, 1, -1, 63, 64, -64, -65, 131071, 131072, -131071, -131072, TOP, -TOP, -TOP - 1)
 
 
 class Bench:
-    """Drives one SumScale; the model is fed with what the unit accepts."""
+    """Drives one SumScale; the model gets what the unit accepts."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -44,11 +44,11 @@ class Bench:
         self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
         self.board = Scoreboard("scale.values", seed=self.seed, bits=self.out.size, decode=self.show)
         self.direct = [StreamSink(dut, name, pause=parameters["sink"], seed=self.seed + 2) for name in ("o_up", "o_h")]
-        self.late: dict[int, tuple[str, int, str]] = {}  # cycle, port, its value, of which operation
+        self.late: dict[int, tuple[str, int, str]] = {}  # by cycle: port, its value, operation
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=self.on_output)
         self.saturations = 0
-        self.pulses: set[int] = set()  # cycles in which a beat is said to have saturated
+        self.pulses: set[int] = set()  # cycles in which a beat reports saturation
         self.latency = parameters["latency"]
         cocotb.start_soon(self.watch())
 
@@ -58,7 +58,7 @@ class Bench:
         return Op(fields["op"]).name, *vectors, fields["stream"], fields["index"]
 
     def beat(self, op: Op, sums: Any, cut: int = 0, mantissa: int = 1 << 16, shift: int = 16) -> int:
-        """One payload; what only travels along is random, streams too."""
+        """One payload; fields that only pass through, such as the stream, are random."""
         wide = (("state_base", self.config.state_bits), ("index", self.config.index_bits), ("last", 1))
         junk = {name: int(self.generator.integers(0, 1 << bits)) for name, bits in wide}
         junk["stream"] = int(self.generator.integers(0, self.config.streams))
@@ -78,7 +78,7 @@ class Bench:
         )
 
     def random_beat(self) -> int:
-        """Any operation; sums of any magnitude; mostly shifts between all and nothing."""
+        """A beat of any operation, with sums of any magnitude and mostly shifts that keep some bits."""
         draw = self.generator
         op = Op(int(draw.integers(1, 9)))
         mantissa = int(draw.integers(1 << 16, 1 << 17))
@@ -119,7 +119,7 @@ class Bench:
         self.board.expect(expected, index=len(self.entered.items) - 1)
 
     def on_direct(self, cycle: int, op: Op, fields: dict[str, int], values: Any) -> None:
-        """The place is told at once, the values come when they are made."""
+        """The place comes at once, the values when they are computed."""
         name, port, bits, cycles = DIRECT[op]
         self.late[cycle + cycles] = port, flat(values, bits), op.name
         place = unpack(place_payload(self.config), to_int(getattr(self.dut, f"{name}__payload")))
@@ -130,7 +130,7 @@ class Bench:
     def on_output(self, cycle: int, payload: int) -> None:
         fields = unpack(self.out, payload)
         if fields["op"] != Op.HEAD:
-            payload = pack(self.out, {**fields, "scores": 0})  # anything
+            payload = pack(self.out, {**fields, "scores": 0})  # scores may have any value
         self.board.check(cycle, payload)
 
     async def watch(self) -> None:

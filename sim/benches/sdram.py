@@ -1,4 +1,4 @@
-"""Bench of the SDRAM controller: jobs against a dictionary, the part's rules kept, refreshes on time, slots counted."""
+"""Bench of the SDRAM controller: jobs against a dictionary, the part's rules, refreshes on time, counted slots."""
 
 import random
 from itertools import pairwise
@@ -15,11 +15,11 @@ from lutern.sim.sdram import Rule
 from lutern.sim.streams import StreamMonitor, StreamSource, cycle_now, pack, reset, start, to_int
 
 WORDS: dict[int, int] = {}
-"""What the part holds: it stays from one test to the next."""
+"""The contents of the part, which stay from one test to the next."""
 
 
 class Bench:
-    """Gives jobs, compares the words that come with what was written."""
+    """Gives jobs, and compares the words that come with what was written."""
 
     def __init__(self, dut: Any) -> None:
         self.parameters = bench_parameters()
@@ -39,7 +39,7 @@ class Bench:
             await FallingEdge(self.dut.clk)
             self.check_rules()
             if to_int(self.dut.port__valid) and not to_int(self.dut.rst):
-                assert self.expected, self.text("a word came that nobody asked for")
+                assert self.expected, self.text("a word came that was not requested")
                 client, address, word = self.expected.pop(0)
                 assert to_int(self.dut.port__client) == client, self.text(f"client of word {address}")
                 got = to_int(self.dut.port__word)
@@ -66,7 +66,7 @@ class Bench:
         self.source.queue([pack(self.layout, fields)])
 
     async def rest(self, limit: int = 100_000) -> None:
-        """Until all that was asked for has come."""
+        """Wait until everything that was requested has come."""
         await self.source.drained()
         for _ in range(limit):
             await FallingEdge(self.dut.clk)
@@ -76,7 +76,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Aligned bursts in order; the page after that of the burst that waits is named ahead."""
+        """Request aligned bursts in order; the page after that of the waiting burst is announced ahead."""
         for address in range(first, first + count, BURST):
             self.read(address % self.timings.words, BURST)
         page, before = -1, self.source.sent_count
@@ -91,7 +91,7 @@ class Bench:
 
 @cocotb.test()
 async def reads_what_was_written(dut: Any) -> None:
-    """Any order, any length, any page, writes and reads mixed."""
+    """Jobs in any order, of any length, in any page, writes and reads mixed."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw
@@ -114,7 +114,7 @@ async def reads_what_was_written(dut: Any) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """Of a job, to an open page, a shut bank, another page."""
+    """The latency of a job to an open page, to a closed bank, and to another page."""
     bench = Bench(dut)
     await start(dut)
     t = bench.timings
@@ -142,7 +142,7 @@ async def latency(dut: Any) -> None:
 
 @cocotb.test()
 async def no_slot_is_lost(dut: Any) -> None:
-    """Over many pages: only refreshes interrupt the words, for as long as the formula says."""
+    """Over many pages only refreshes interrupt the words, as long as the formula says."""
     bench = Bench(dut)
     await start(dut)
     t = bench.timings
@@ -161,7 +161,7 @@ async def no_slot_is_lost(dut: Any) -> None:
 
 @cocotb.test()
 async def refreshes_are_on_time(dut: Any) -> None:
-    """At rest, and under load, and in between: as many as the time that has passed asks for; no row decays."""
+    """At rest, under load, and in between, there are as many refreshes as the elapsed time needs; no row decays."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw
@@ -189,7 +189,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_burst(dut: Any) -> None:
-    """Whatever the reset cuts: what was written before stays, and no rule is broken."""
+    """Whatever the reset interrupts, words that were written before stay, and no rule is broken."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw

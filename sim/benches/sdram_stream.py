@@ -1,4 +1,4 @@
-"""Bench of a sequential read of several MiB: how many words came, of how many slots."""
+"""Bench of a sequential read of several MiB: the words that came, and the slots."""
 
 from typing import Any
 

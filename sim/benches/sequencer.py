@@ -1,4 +1,4 @@
-"""Bench of the sequencer: operations dealt to their queues, full queues, and the loop of tokens."""
+"""Bench of the sequencer: operations are distributed to their queues, queues are full, tokens loop."""
 
 import random
 from collections import deque
@@ -35,11 +35,11 @@ OUTPUTS = {
     "gains": GAINS_OP,
 }
 WITHIN = [op for op in Op if op not in (Op.EMBED, Op.HEAD)]
-"""Operations that neither begin a pass nor end it."""
+"""Operations that neither begin nor end a pass."""
 
 
 def wanted(op: dict[str, int]) -> dict[str, dict[str, int]]:
-    """Which stages get an operation, and what is derived for them."""
+    """The stages that get an operation, and the fields that are derived for them."""
     embed, own_codes = op["op"] == Op.EMBED, int(op["op"] != Op.EMBED and not op["reuse"])
     outputs: dict[str, dict[str, int]] = {"results": {"scaled": own_codes}}
     if own_codes:
@@ -54,7 +54,7 @@ def wanted(op: dict[str, int]) -> dict[str, dict[str, int]]:
 
 
 class Bench:
-    """Source of operations, boards of the outputs; `sinks` names the outputs that are taken from the start."""
+    """A source of operations, and a scoreboard for each output; outputs in `sinks` are taken from the start."""
 
     def __init__(self, dut: Any, sinks: tuple[str, ...] = tuple(OUTPUTS)) -> None:
         self.dut, self.seed, pause = dut, bench_seed(), bench_parameters()["pause"]
@@ -72,7 +72,7 @@ class Bench:
         }
 
     def operations(self, count: int) -> list[int]:
-        """Short passes of any bits, F and reuse often."""
+        """Short passes with random bits, and with many F and reuse."""
         items: list[int] = []
         op = Op.HEAD
         for _ in range(count):
@@ -81,12 +81,12 @@ class Bench:
         return items
 
     def operation(self, op: Op) -> int:
-        """One with any bits."""
+        """An operation with random bits."""
         return pack(OPERATION, self.nested({**unpack(OPERATION, self.draw.getrandbits(OPERATION.size)), "op": op}))
 
     @staticmethod
     def nested(fields: dict[str, int]) -> dict[str, Any]:
-        """Nested layouts again as mappings."""
+        """The fields with nested layouts as mappings again."""
         inner = {name: shape for name, shape in OPERATION.members.items() if hasattr(shape, "members")}
         return {name: unpack(inner[name], value) if name in inner else value for name, value in fields.items()}
 
@@ -114,7 +114,7 @@ async def operations_are_dealt(dut: Any) -> None:
 
 @cocotb.test()
 async def a_full_queue_stops_the_stream(dut: Any) -> None:
-    """Whatever queue is full, nothing is lost and nothing is dealt twice."""
+    """Whichever queue is full, nothing is lost, and nothing is distributed twice."""
     for name in OUTPUTS:
         getattr(dut, f"o_{name}__ready").value = 0
     bench = Bench(dut, sinks=())
@@ -155,7 +155,7 @@ async def reset_empties_the_queues(dut: Any) -> None:
 
 @cocotb.test()
 async def a_pass_begins_with_its_row(dut: Any) -> None:
-    """An operation that is not where it belongs is not accepted, and nothing after it."""
+    """An operation out of place is not accepted, and neither is anything after it."""
     bench = Bench(dut)
     await start(dut)
     within = bench.draw.choice(WITHIN)
@@ -179,7 +179,7 @@ async def a_pass_begins_with_its_row(dut: Any) -> None:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the ports showed in a cycle; transfers as fields, None without one."""
+    """The ports in one cycle; transfers are fields, or None if there was none."""
 
     cycle: int
     feed: dict[str, int] | None
@@ -197,7 +197,7 @@ class Sample:
 
 
 HELD = ("final_stream", "bases", "fresh", "chained", "temperature")
-"""Ports that blocks look at all through a run."""
+"""Ports that blocks read during the whole run."""
 
 
 class Loop:
@@ -228,7 +228,7 @@ class Loop:
         cocotb.start_soon(self.watch())
 
     async def run(self, streams: int, count: int) -> None:
-        """The host's side of a run, feeds in order, and all its tokens."""
+        """The host's side of a run: feeds in order, then all its tokens."""
         draw, self.streams, self.rows = self.draw, streams, 0
         for stream in range(streams):
             feed = {
@@ -263,7 +263,7 @@ class Loop:
         return self.fields(name) if to_int(valid) and to_int(ready) else None
 
     async def choose(self) -> None:
-        """The head answers after a while, when all rows of the step have come."""
+        """Let the head answer after some time, when all rows of the step have come."""
         for stream in range(self.streams):
             await ClockCycles(self.dut.clk, self.draw.choice((1, 2, 30)))
             token = self.draw.randrange(1 << 16)
@@ -300,10 +300,10 @@ class Loop:
             )
 
     def check(self) -> int:
-        """Tokens that passed, each with its row, counts, flag and answer; what is held, held."""
+        """Check every token with its row, counts, flag and answer, and that held ports hold; returns their number."""
         left = tokens = cycles = beats = words = 0
         feeds: dict[int, dict[str, int]] = {}
-        rows: deque[dict[str, int]] = deque()  # to be asked for, from the next cycle on
+        rows: deque[dict[str, int]] = deque()  # rows to request, from the next cycle on
         held: dict[str, int] = {}
         for now in self.samples:
             where = f"cycle {now.cycle}, token {tokens}, seed {self.seed}"
@@ -352,7 +352,7 @@ class Loop:
 
 @cocotb.test()
 async def tokens_loop_on_the_chip(dut: Any) -> None:
-    """Runs of any streams and counts: rows in order, each as soon as its token came; what is held; counters."""
+    """Runs of any streams and counts: rows in order, each as soon as its token came; held ports; counters."""
     loop = Loop(dut)
     await start(dut)
     total = 0
@@ -375,7 +375,7 @@ async def reset_ends_a_run(dut: Any) -> None:
     endless.cancel()
     await ClockCycles(dut.clk, loop.draw.randrange(40))
     dut.rst.value = 1
-    await ClockCycles(dut.clk, 40 * loop.config.streams)  # what the head still owed is lost
+    await ClockCycles(dut.clk, 40 * loop.config.streams)  # answers that the head still owed are lost
     loop.head.clear()
     loop.samples.clear()
     loop.sink.received.clear()

@@ -1,4 +1,4 @@
-"""Bench of hw/signature.py: blocks of any length, right ones and wrong ones, words with and without pauses."""
+"""Bench of hw/signature.py: right and wrong blocks of any length, words with and without pauses."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import cycle_now, pauses, start, to_int
 
 Blocks = list[tuple[list[int], int]]
-"""Words, and bits of the last state that are not as wanted."""
+"""The words of each block, and the bits of its last state that are wrong."""
 
 
 def last_state_of(words: list[int], bits: int) -> int:
-    """By the definition, one word at a time."""
+    """The last state by its definition, one word at a time."""
     state = 0
     for word in words:
         state = step(state) ^ column_of(word, bits)
@@ -25,7 +25,7 @@ def last_state_of(words: list[int], bits: int) -> int:
 
 
 def blocks(draw: random.Random, bits: int) -> Blocks:
-    """Every bit of a word alone, in a block of one and of two words; each wrong bit of the state; any words."""
+    """Every bit of a word alone, in blocks of one and two words; each wrong bit of the state; random words."""
     found: Blocks = [([1 << bit], 0) for bit in range(bits)]
     found += [([1 << bit, 0], 0) for bit in range(0, bits, 5)]
     found += [([draw.getrandbits(bits) for _ in range(draw.randint(1, 4))], 1 << bit) for bit in range(STATE_BITS)]
@@ -41,7 +41,7 @@ async def blocks_are_judged(dut: Any) -> None:
     """``done`` and ``bad`` come ``latency`` cycles after each last word, and at no other time."""
     parameters, seed = bench_parameters(), bench_seed()
     draw, bits, pause = random.Random(seed), parameters["bits"], pauses(parameters["pause"], seed)
-    wanted: dict[int, int] = {}  # by cycle
+    wanted: dict[int, int] = {}  # expected results by cycle
     expected: dict[int, int] = {}
     names: dict[int, str] = {}
     judged = 0
@@ -77,7 +77,7 @@ async def blocks_are_judged(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_begins_a_block(dut: Any) -> None:
-    """Nothing of a block that a reset broke off is in the next one."""
+    """Nothing of a block that a reset has interrupted is in the next one."""
     bits, seed = bench_parameters()["bits"], bench_seed()
     draw = random.Random(seed)
     dut.valid.value, dut.last.value = 0, 0

@@ -1,4 +1,4 @@
-"""Bench of the skid buffer: items in order, none lost, ready one cycle behind, no cycle lost."""
+"""Bench of the skid buffer: items in order, none lost, ready one cycle late, no cycle lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BITS = 16
 
 @cocotb.test()
 async def items_pass(dut: Any) -> None:
-    """What enters leaves, under the pauses of both ends; without pauses in the same cycle."""
+    """What enters leaves, with pauses at both ends; without pauses in the same cycle."""
     pauses = bench_parameters()
     board = Scoreboard("skid", seed=bench_seed(), bits=BITS)
     entered = StreamMonitor(dut, "i", on_item=lambda cycle, item: board.expect(item))
@@ -36,7 +36,7 @@ async def items_pass(dut: Any) -> None:
 
 @cocotb.test()
 async def one_item_waits(dut: Any) -> None:
-    """A blocked output is seen at the input one item later, and not before."""
+    """A blocked output reaches the input one item later, and not before."""
     dut.o__ready.value = 0
     source = StreamSource(dut, "i")
     entered = StreamMonitor(dut, "i")

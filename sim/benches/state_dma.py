@@ -1,7 +1,7 @@
-"""Bench of the DMA of the state: runs of several steps and layers against a memory of words and a window in Python.
+"""Bench of the state DMA: runs of several steps and layers, with a memory of words and a window in Python.
 
-Every request must be the one that ``StateDma.model`` gives next. The window plays MLGRU: once it is loaded, each place
-must hold what the golden states have; then they all change, and the DMA must leave the new ones in memory.
+Every request must be the next one of ``StateDma.model``. The window acts as MLGRU: when it is loaded, each place must
+hold the golden state's value; then all values change, and the DMA must leave the new ones in memory.
 """
 
 import random
@@ -23,9 +23,9 @@ BASE = 5
 
 
 class StateWords:
-    """The memory of words at ``o_request`` and ``i_word``: writes and reads in order, a read's words follow it.
+    """The memory of words at ``o_request`` and ``i_word``: writes and reads in order, and the words of a read after it.
 
-    ``expected`` gives the request that must come next: (whether a write, its address).
+    ``expected`` gives the next expected request: (whether it is a write, its address).
     """
 
     def __init__(self, dut: Any, config: HwConfig, state_words: int, size: int, pause: str, seed: int) -> None:
@@ -39,7 +39,7 @@ class StateWords:
         self.took = StreamMonitor(dut, "i_word")
 
     def on_request(self, cycle: int, payload: int) -> None:
-        """Serve a request, and hold it against the one that was expected."""
+        """Serve a request, and compare it with the expected one."""
         fields = unpack(state_request_layout(self.config), payload)
         got = bool(fields["write"]), fields["address"]
         wanted = next(self.expected, None)
@@ -53,7 +53,7 @@ class StateWords:
             self.given.queue(self.words[fields["address"] :][: self.state_words])
 
     def vector(self, first: int, places: int) -> list[int]:
-        """What is in so many places from word ``first`` on."""
+        """The contents of ``places`` places from word ``first`` on."""
         bits = self.config.word_bits
         flat = sum(word << bits * k for k, word in enumerate(self.words[first : first + self.state_words]))
         place = self.config.results_per_cycle * STATE_BITS
@@ -89,7 +89,7 @@ class Bench:
         return index | stream << self.index_bits
 
     async def serve(self) -> None:
-        """The window: a place that is read is there a cycle later, junk in any other cycle."""
+        """Serve the window: a place that is read shows a cycle later; in other cycles random data show."""
         grant = pauses(self.pause, self.seed + 5)
         data = 0
         while True:
@@ -105,7 +105,7 @@ class Bench:
                 self.window[place] = to_int(self.dut.window__fill_data)
 
     async def pulse(self, name: str) -> None:
-        """High for a cycle, which is noted down."""
+        """Set a port for one cycle, and record the cycle."""
         await RisingEdge(self.dut.clk)
         getattr(self.dut, name).value = 1
         await FallingEdge(self.dut.clk)
@@ -114,7 +114,7 @@ class Bench:
         getattr(self.dut, name).value = 0
 
     async def wait_for(self, name: str) -> None:
-        """Until a port is high; the first such cycle is noted down."""
+        """Wait until a port is high, and record the first such cycle."""
         for _ in range(20_000):
             await FallingEdge(self.dut.clk)
             if to_int(getattr(self.dut, name)):
@@ -123,7 +123,7 @@ class Bench:
         raise TimeoutError(f"state_dma: {name} did not rise, seed {self.seed}")
 
     async def run(self, active: int, steps: int, *, chained: bool) -> None:
-        """A run of ``active`` streams, whose states lie in slots at random."""
+        """A run of ``active`` streams, whose states are in random slots."""
         dut, memory = self.dut, self.memory
         slots = [self.random.randrange(self.slots)] * active if chained else []
         slots = slots or self.random.sample(range(self.slots), active)
@@ -162,7 +162,7 @@ class Bench:
         assert next(memory.expected, None) is None, f"not all requests of the run came, seed {self.seed}"
 
     async def saved(self, writes: int) -> None:
-        """Until so many words have been written in all."""
+        """Wait until ``writes`` words have been written in all."""
         for _ in range(20_000):
             if self.memory.writes == writes:
                 return
@@ -170,7 +170,7 @@ class Bench:
         raise TimeoutError(f"state_dma: {self.memory.writes} of {writes} words were written, seed {self.seed}")
 
     def check_cycles(self) -> None:
-        """Without pauses: every request and every word comes in the cycle that the documented latencies give."""
+        """Without pauses every request and every word comes in the cycle that the documented latencies give."""
         places, words = unit_shape(self.config)
         layout = state_request_layout(self.config)
         events = [

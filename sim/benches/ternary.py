@@ -1,7 +1,7 @@
-"""Bench of the ternary unit: matrices and vectors in, sums against the golden model, cycles of every row group.
+"""Bench of the ternary unit: matrices and vectors go in, sums are compared with the golden model, cycles are counted.
 
-Two monitors rebuild codes and trits from what the unit takes, decode bytes with `layouts.decode_byte`, and ask the
-golden model for the sums of each row group; a third checks what comes out.
+Two monitors rebuild codes and trits from what the unit takes, decode bytes with `layouts.decode_byte`, and get the sums
+of each row group from the golden model; a third monitor checks the output.
 """
 
 import random
@@ -33,7 +33,7 @@ class Beats:
     codes: list[int] = field(default_factory=list)
 
     def add(self, config: HwConfig, trits: np.ndarray, codes: np.ndarray, **flags: int) -> None:
-        """One beat; trits [R, C], codes [T, C]."""
+        """Add one beat: trits [R, C] and codes [T, C]."""
         fives = np.pad(trits.ravel(), (0, -config.lanes % TRITS_PER_BYTE)).reshape(-1, TRITS_PER_BYTE)
         self.add_word(config, [BYTE_OF[tuple(map(int, five))] for five in fives], codes, **flags)
 
@@ -42,7 +42,7 @@ class Beats:
         self.codes.append(pack(codes_payload(config), {"codes": flat(codes.ravel(), CODE_BITS), **flags}))
 
     def add_matrix(self, config: HwConfig, trits: np.ndarray, codes: np.ndarray) -> None:
-        """All row groups of trits [rows, n] against codes [T, n]; padded in the trits, with junk in the codes."""
+        """Add all row groups of trits [rows, n] with codes [T, n]; trits are padded, codes get random padding."""
         rows, columns = config.rows, config.columns
         count, n = trits.shape
         padded = np.pad(trits, ((0, -count % rows), (0, -n % columns)))
@@ -61,7 +61,7 @@ class Beats:
 
 
 class Model:
-    """The golden model, fed by the monitors of both inputs."""
+    """The golden model, which the monitors of both inputs feed."""
 
     def __init__(self, config: HwConfig, active: int, board: Scoreboard) -> None:
         self.config, self.active, self.board = config, active, board
@@ -73,7 +73,7 @@ class Model:
         self.base = 0
 
     def clear(self) -> None:
-        """What a reset drops."""
+        """Forget what a reset drops."""
         self.words, self.trits, self.codes, self.base = [], [], [], 0
         self.board.pending.clear()
 
@@ -81,7 +81,7 @@ class Model:
         self.words.append(payload)
 
     def take_codes(self, cycle: int, payload: int) -> None:
-        """Called behind take_word of the same cycle: that monitor was started first."""
+        """Runs after take_word of the same cycle, whose monitor was started first."""
         config, beat = self.config, unpack(codes_payload(self.config), payload)
         assert len(self.words) == 1, "the unit took codes without a word"
         trits = [
@@ -141,7 +141,7 @@ class Bench:
         self.dut, self.generator = dut, np.random.default_rng(seed)
 
     async def run(self, beats: Beats) -> None:
-        """Send all beats and check all that comes."""
+        """Send all beats, and check everything that comes."""
         self.weights.queue(beats.words)
         self.codes.queue(beats.codes)
         await self.codes.drained()
@@ -153,11 +153,11 @@ class Bench:
         self.board.finish()
 
     def draw_codes(self, n: int) -> np.ndarray:
-        """Random codes [T, n]: streams beyond the run's have junk."""
+        """Random codes [T, n], also for streams that the run does not have."""
         return self.generator.integers(-127, 128, (self.config.streams, n))
 
     def draw_trits(self, *shape: int) -> np.ndarray:
-        """Random trits."""
+        """Random trits of a shape."""
         return self.generator.integers(-1, 2, shape)
 
 
@@ -181,14 +181,14 @@ def edge_matrices(config: HwConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Named matrices, then random ones of odd sizes, back to back, under the pause pattern."""
+    """Named matrices, then random ones of odd sizes, back to back, with the pause pattern."""
     bench = Bench(dut, pause=bench_parameters()["pause"])
     config, generator = bench.config, bench.generator
     await start(dut)
     beats = Beats()
     for number, (trits, codes) in enumerate(edge_matrices(config).values()):
         every = bench.draw_codes(len(codes))
-        every[number % bench.active] = codes  # what the others have is no business of this one
+        every[number % bench.active] = codes  # the other streams have other codes
         beats.add_matrix(config, trits, every)
     for _ in range(6):
         rows, n = int(generator.integers(1, 4 * config.rows)), int(generator.integers(1, 5 * config.columns))
@@ -198,7 +198,7 @@ async def edges_then_random(dut: Any) -> None:
 
 @cocotb.test()
 async def every_byte(dut: Any) -> None:
-    """All 243 bytes at every place of a word; codes 1, 3, 9, 27, ... make a sum name its trits."""
+    """All 243 bytes at every place of a word; with codes 1, 3, 9, 27, ... a sum identifies its trits."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
@@ -220,7 +220,7 @@ async def every_byte(dut: Any) -> None:
 
 @cocotb.test()
 async def widest_row(dut: Any) -> None:
-    """The most columns that the machine has, all of 127, reach the ends of its sums."""
+    """The most columns that the machine supports, all with codes of 127, reach the ends of the sums' range."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
@@ -233,14 +233,14 @@ async def widest_row(dut: Any) -> None:
 
 @cocotb.test()
 async def latency_and_rate(dut: Any) -> None:
-    """Without pauses: sums `latency` cycles after the row group's end, a row group waits only for the one ahead."""
+    """Without pauses sums come `latency` cycles after the row group's end, and it waits only for the one ahead."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
     full, per_cycle = config.rows // config.results_per_cycle, config.results_per_cycle
     drain = bench.active * full
     for column_beats in sorted({drain, drain + 3, 1}, reverse=True):
-        for results in (full, 1):  # of the last row group
+        for results in (full, 1):  # results of the last row group
             bench.left.items.clear()
             bench.model.group_ends.clear()
             beats, rows, n = Beats(), 5 * config.rows + results * per_cycle, column_beats * config.columns
@@ -264,7 +264,7 @@ async def latency_and_rate(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """A reset in the middle of a row group, and of a drain, drops both; the next matrix is whole."""
+    """A reset in the middle of a row group and of a drain drops both; the next matrix is whole."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)

@@ -1,4 +1,4 @@
-"""Bench of the largest few: ties, rising sums, padding, several streams; entries as the host reads them; cycles."""
+"""Bench of the k largest: ties, rising sums, padding, several streams; entries as the host reads them; cycles."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ LARGEST = 127 * 8192
 
 
 class Bench:
-    """Drives one TopK; the model is fed with what the block accepts."""
+    """Drives one TopK; the model gets what the block accepts."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -48,7 +48,7 @@ class Bench:
         return named
 
     def step(self, vectors: list[Int]) -> list[int]:
-        """Payloads of a vector for each of the first streams, in blocks; padding rows hold what would win."""
+        """Payloads of a vector for each of the first streams, in blocks; padding rows hold sums that would win."""
         draw, block = self.generator, int(self.generator.choice((1, 2, 5)))
         beats = -(-self.vocab // self.lanes)
         pad = np.full(-self.vocab % self.lanes, (1 << SUM_BITS - 1) - 1)
@@ -84,7 +84,7 @@ class Bench:
         self.rows[fields["stream"]] += split(fields["values"], VALUE_BITS, self.lanes).tolist()
 
     async def settle(self) -> None:
-        """Until every logit has its place: ready rises for a cycle between the last beats."""
+        """Wait until every logit has its place; between the last beats ready rises for single cycles."""
         await self.source.drained()
         quiet = 0
         while quiet < 4:
@@ -92,7 +92,7 @@ class Bench:
             quiet = quiet + 1 if to_int(self.dut.i__ready) else 0
 
     async def check(self, streams: int) -> None:
-        """Entries in any order of addresses, one a cycle, data one cycle later."""
+        """Read entries in any order of addresses, one a cycle; data come one cycle later."""
         wanted: dict[tuple[int, int], int] = {}
         for stream in range(streams):
             tokens, sums = TopK.model(np.array(self.rows[stream][: self.vocab]), self.config.top_k)
@@ -103,7 +103,7 @@ class Bench:
         await read_back(self.dut, "top_k", wanted, places, self.seed)
 
     def longest_wait(self) -> int:
-        """Cycles between two beats."""
+        """Largest number of cycles between two beats."""
         return int(np.diff([cycle for cycle, _ in self.entered.items]).max())
 
 
@@ -121,7 +121,7 @@ async def edges_then_random(dut: Any) -> None:
 
 @cocotb.test()
 async def vectors_back_to_back(dut: Any) -> None:
-    """Nothing of a vector stays for the next one."""
+    """Nothing of a vector is left for the next one."""
     bench = Bench(dut)
     await start(dut)
     for _ in range(8):
@@ -133,7 +133,7 @@ async def vectors_back_to_back(dut: Any) -> None:
 
 @cocotb.test()
 async def cycles(dut: Any) -> None:
-    """A logit that finds no place costs nothing; one that does, 6 cycles and those of the entries that it passes."""
+    """A logit without a place costs nothing; one with a place costs 6 cycles, and one for each entry that it passes."""
     bench = Bench(dut)
     await start(dut)
     lanes, kept, place = bench.lanes, bench.config.top_k, np.arange(bench.vocab)
@@ -142,7 +142,7 @@ async def cycles(dut: Any) -> None:
     for climbs in range(kept):
         sums = -(10 * place)
         at = bench.vocab // 2
-        sums[at] = -10 * (kept - 1 - climbs) + 1  # above so many of the k that are kept; the least of them falls out
+        sums[at] = -10 * (kept - 1 - climbs) + 1  # above ``climbs`` of the k; the least is dropped
         first = len(bench.entered.items)
         bench.source.queue(bench.step([sums]))
         await bench.settle()

@@ -1,4 +1,4 @@
-"""Bench of the UART, and of the whole chip behind it: a line driven and read at a rate of its own."""
+"""Bench of the UART, and of a whole chip with it: the line is driven and read at a rate of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BYTES = 40
 
 
 class Line:
-    """The other end: ``sends`` drives rx, and a watcher reads tx."""
+    """The other end of the line: ``sends`` drives rx, and a watcher reads tx."""
 
     def __init__(self, dut: Any, bit: float) -> None:
         self.dut, self.bit = dut, bit
@@ -31,7 +31,7 @@ class Line:
         cocotb.start_soon(self._watch())
 
     async def sends(self, data: bytes, *, stop: int = 1, idle_bits: float = 0.0) -> None:
-        """Bytes, each followed by ``idle_bits`` more of a high line."""
+        """Send bytes, each followed by ``idle_bits`` more bits of a high line."""
         at = 0.0
         first = cycle_now()
         for byte in data:
@@ -49,7 +49,7 @@ class Line:
             await RisingEdge(self.dut.clk)
 
     async def _watch(self) -> None:
-        """Every cycle of every bit of tx is looked at."""
+        """Check every cycle of every bit of tx."""
         while True:
             await FallingEdge(self.dut.clk)
             if to_int(self.dut.rst) or to_int(self.dut.tx):
@@ -61,7 +61,7 @@ class Line:
                 if len(levels) < 10 * divisor:
                     await FallingEdge(self.dut.clk)
             if len(levels) < 10 * divisor:
-                continue  # a reset broke it off
+                continue  # a reset interrupted it
             bits = [levels[divisor * place : divisor * (place + 1)] for place in range(10)]
             assert all(len(set(bit)) == 1 for bit in bits), f"cycle {began}: tx changed within a bit: {bits}"
             assert bits[9][0] == 1, f"cycle {began}: no stop bit"
@@ -79,7 +79,7 @@ def some_bytes(count: int = BYTES) -> bytes:
 
 @cocotb.test()
 async def bytes_come(dut: Any) -> None:
-    """Back to back and apart; each at its latency when none waits."""
+    """Bytes back to back and apart; each arrives after its latency if none waits."""
     line, sink, left = Line(dut, bit_cycles()), StreamSink(dut, "o"), StreamMonitor(dut, "o")
     await start(dut)
     await ClockCycles(dut.clk, 10)
@@ -99,7 +99,7 @@ async def bytes_come(dut: Any) -> None:
 
 @cocotb.test()
 async def bytes_leave(dut: Any) -> None:
-    """Every bit is ``divisor`` cycles long; bytes that wait leave without a gap."""
+    """Every bit is ``divisor`` cycles long; waiting bytes leave without a gap."""
     divisor = bench_parameters()["divisor"]
     pause = bench_parameters()["pause"]
     line, source = Line(dut, bit_cycles()), StreamSource(dut, "i", pause=pause, seed=bench_seed())
@@ -115,7 +115,7 @@ async def bytes_leave(dut: Any) -> None:
 
 @cocotb.test()
 async def lost_bytes_are_told(dut: Any) -> None:
-    """A FIFO's worth waits; what comes on top is lost, sets the flag, and harms nothing else."""
+    """A FIFO full of bytes waits; further bytes are lost and set the flag, and nothing else is harmed."""
     line, sink = Line(dut, bit_cycles()), StreamSink(dut, "o")
     sink.pause = itertools.repeat(True)
     await start(dut)
@@ -139,7 +139,7 @@ async def lost_bytes_are_told(dut: Any) -> None:
 
 @cocotb.test()
 async def a_byte_without_stop_bit_is_dropped(dut: Any) -> None:
-    """So is a glitch shorter than half a bit, and a line that is held low."""
+    """So are a glitch shorter than half a bit, and a line that is held low."""
     divisor = bench_parameters()["divisor"]
     line, sink = Line(dut, bit_cycles()), StreamSink(dut, "o")
     await start(dut)
@@ -163,7 +163,7 @@ async def a_byte_without_stop_bit_is_dropped(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_byte(dut: Any) -> None:
-    """Both ways. After a byte's time of silence the next byte is right."""
+    """In both directions. After a byte's time of silence the next byte is right."""
     divisor = bench_parameters()["divisor"]
     line, sink, source = Line(dut, bit_cycles()), StreamSink(dut, "o"), StreamSource(dut, "i")
     await start(dut)
@@ -193,7 +193,7 @@ async def reset_in_mid_byte(dut: Any) -> None:
 
 @cocotb.test()
 async def the_chip_answers(dut: Any) -> None:
-    """INFO over the line of ``SerialTop``."""
+    """INFO over the line of ``SerialTop`` is answered."""
     if "answer" not in bench_parameters():
         return
     line = Line(dut, bit_cycles())

@@ -1,4 +1,4 @@
-"""Bench of the group unpacker: operations of every tuple size and length, with what stands behind them in the word."""
+"""Bench of the group unpacker: operations of every tuple size and length, with what follows them in the word."""
 
 import random
 from typing import Any
@@ -14,7 +14,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, start, t
 
 
 class Bench:
-    """Drives one GroupUnpacker and plays the operation: `items`, and `flush` with the last group."""
+    """Drives one GroupUnpacker as an operation does: with `items`, and with `flush` for the last group."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -36,7 +36,7 @@ class Bench:
         self.board.check(cycle, payload & (1 << self.bits(self.items)) - 1)
 
     def words(self, items: int, count: int, layer: int) -> list[int]:
-        """Words of `count` groups, junk where nothing stands; the groups are expected."""
+        """Words of `count` groups, with random bits between them; the groups are expected."""
         width, (groups, words) = self.config.word_bits, group_shape(self.config, items)
         values = [self.draw.getrandbits(self.bits(items)) for _ in range(count)]
         for index, value in enumerate(values):
@@ -51,7 +51,7 @@ class Bench:
         return packed
 
     async def operation(self, items: int, count: int) -> None:
-        """Hold `items` until `count` groups have left; returns right after the rising edge that takes the last."""
+        """Hold `items` until `count` groups have left; returns directly after the rising edge that takes the last."""
         self.items = items
         for index in range(count):
             self.dut.items.value = items
@@ -64,7 +64,7 @@ class Bench:
                     break
 
     async def idle(self, cycles: int) -> None:
-        """No operation: nothing may be taken."""
+        """Show no operation: nothing may be taken."""
         self.dut.items.value = 0
         for _ in range(cycles):
             self.dut.flush.value = self.draw.randrange(2)

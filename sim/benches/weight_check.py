@@ -1,4 +1,4 @@
-"""Bench of hw/weight_check.py: every port in every cycle against a reference that keeps whole blocks.
+"""Bench of hw/weight_check.py: compares every port in every cycle with a reference that keeps whole blocks.
 
     passes of blocks ─► word, checked ─┐
     beats of a pass ──► beat ──────────┤ check ├─► damage
@@ -6,7 +6,7 @@
     tokens of steps ──► i_token ───────┘       └─► o_token ─► host
 
 Steps, passes and rows come at any time: tokens may wait for words, and words may be two passes ahead. A `Fault` damages
-one block, row or pass. Which words end a block is told as the router tells it, from the headers that came.
+one block, row or pass. As from the router, the words that end a block are marked by the headers that came.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, pauses, start, to_int, unpack
 
 LATENCY = 4
-"""Cycles from the last word of a pass, row or block to a token that leaves, or to the damage."""
+"""Cycles from the last word of a pass, row or block until a token leaves, or until damage shows."""
 AHEAD = 2
-"""Passes that are read before their token has left."""
+"""Most passes that are read before their token has left."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong in pass, or with row, number ``at``; see ``Program``."""
+    """What is wrong in pass number ``at``, or with row number ``at``; see ``Program``."""
 
     kind: str = "none"
     at: int = 0
@@ -57,7 +57,7 @@ def state_of(numbers: list[int], word_bytes: int) -> int:
 
 
 class Program:
-    """Random contents of an image: blocks with their checks, rows with theirs, beats and their last state."""
+    """Random contents of an image: blocks and rows with their checks, and beats with their last state."""
 
     def __init__(self, config: HwConfig, draw: random.Random, image: int) -> None:
         self.config, self.image = config, image
@@ -93,14 +93,14 @@ class Program:
         return self.signatures.is_right(to_words(numbers, self.bytes), self.image, place, mark)
 
     def read(self, number: int, fault: Fault, draw: random.Random) -> list[tuple[int, bool]]:
-        """Pass ``number``: words, and whether each ends a block."""
+        """The words of pass ``number``, each with whether it ends a block."""
         blocks = [list(block) for block in self.blocks]
         ends = [[place == len(block) - 1 for place in range(len(block))] for block in blocks]
         if fault.at == number:
             at = fault.block
             if fault.kind == "flip":
                 blocks[at][draw.randrange(len(blocks[at]))] ^= 1 << draw.randrange(8 * self.bytes)
-            elif fault.kind == "unended":  # a damaged length has run over the block's end
+            elif fault.kind == "unended":  # a damaged length runs over the block's end
                 blocks[at][0] ^= 16
                 ends[at][-1] = False
             elif fault.kind == "ended":  # or the record after it looks like a CHECK
@@ -134,18 +134,18 @@ class Program:
 
 
 class Reference:
-    """What the ports must show, from what they showed before."""
+    """Computes what the ports must show from what they showed before."""
 
     def __init__(self, dut: Any, config: HwConfig, seed: int) -> None:
         self.dut, self.config, self.seed = dut, config, seed
         self.resident = config.source == "resident"
-        self.damage = unpack(DAMAGE_LAYOUT, to_int(dut.damage))  # of the test before: no reset changes it
+        self.damage = unpack(DAMAGE_LAYOUT, to_int(dut.damage))  # kept from earlier tests: no reset changes it
         self.program: Program | None = None
         self.restart()
         cocotb.start_soon(self._watch())
 
     def restart(self) -> None:
-        """What a reset does; ``damage`` stays."""
+        """Do what a reset does; ``damage`` stays."""
         self.words: list[int] = []
         self.of_pass = self.block = 0
         self.beats: list[int] = []
@@ -189,7 +189,7 @@ class Reference:
             self.token = to_int(dut.token)
 
     def _look_at_token(self, where: str) -> bool:
-        """Whether a step's last token leaves."""
+        """Check the token's ports; returns whether the last token of a step leaves."""
         dut = self.dut
         may_leave = all(self.good.values()) and not self.is_damaged
         valid, ready = to_int(dut.i_token__valid), to_int(dut.o_token__ready)
@@ -228,7 +228,7 @@ class Reference:
         self.due.setdefault(cycle_now() + LATENCY - 1, []).append((kind, place, right, of_pass))
 
     def _settle(self, now: int, step_ends: bool) -> None:
-        """What the next cycle shows."""
+        """Compute what the next cycle shows."""
         ended = sorted(self.due.pop(now, []))
         wrong = [(kind, place) for kind, place, right, _ in ended if not right]
         for name in self.good:
@@ -241,7 +241,7 @@ class Reference:
 
 
 class Bench:
-    """Drives all inputs for so many steps."""
+    """Drives all inputs for a number of steps."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -256,7 +256,7 @@ class Bench:
             StreamMonitor(dut, name)
         for port in ("word_valid", "checked", "asked", "begins", *(["beat_valid"] if self.resident else [])):
             getattr(dut, port).value = 0
-        self.words: deque[Any] = deque()  # words, and whether each ends a block; None: a cycle without
+        self.words: deque[Any] = deque()  # words, each with whether it ends a block; None: a cycle without a word
         self.beats: deque[Any] = deque()
         self.reference = Reference(dut, self.config, self.seed)
         self.program = Program(self.config, self.draw, self.draw.getrandbits(32))
@@ -271,7 +271,7 @@ class Bench:
         return self.config.source == "resident"
 
     async def set_up(self, fault: Fault) -> None:
-        """Reset, as while a SETUP comes, and another image."""
+        """Reset, as happens during a SETUP, and load another image."""
         dut = self.dut
         await RisingEdge(dut.clk)
         dut.rst.value = 1
@@ -289,7 +289,7 @@ class Bench:
         self.read_pass()
 
     def read_pass(self) -> None:
-        """The readers go on."""
+        """Let the readers read another pass."""
         for queue, items in (
             (self.words, self.program.read(self.passes, self.fault, self.draw)),
             (self.beats, self.program.read_beats(self.passes, self.fault, self.draw)),
@@ -316,7 +316,7 @@ class Bench:
             dut.beat.value = self.draw.getrandbits(self.config.beat_bits) if item is None else item
 
     async def pulse(self, name: str, **ports: int) -> None:
-        """A port that is 1 for a cycle, and others with it."""
+        """Set a port to 1 for one cycle, together with others."""
         await RisingEdge(self.dut.clk)
         getattr(self.dut, name).value = 1
         for port, value in ports.items():
@@ -327,7 +327,7 @@ class Bench:
             getattr(self.dut, port).value = value ^ 1
 
     async def ask_row(self) -> None:
-        """The next one is asked for two cycles after the last word of this one at the earliest."""
+        """Request a row; the next request comes at least two cycles after the last word of this row."""
         token = self.draw.randrange(len(self.program.rows))
         await self.pulse("asked", token=token)
         self.rows.queue(self.program.row(self.rows_asked, token, self.fault, self.draw))
@@ -336,12 +336,12 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     def read_ahead(self, step: int) -> None:
-        """The pass of this step has come or comes, and maybe the next ones."""
+        """Make sure that the pass of this step is read, and perhaps the next ones."""
         while self.passes < self.steps_done + step + 1 + self.draw.randrange(AHEAD):
             self.read_pass()
 
     async def run(self, streams: int, steps: int) -> int:
-        """Tokens that left; fewer than all only after damage."""
+        """Run, and return the number of tokens that left; it is smaller only after damage."""
         self.sink.received.clear()
         await self.pulse("begins", final_stream=streams - 1)
         for step in range(steps):
@@ -375,7 +375,7 @@ FAULTS = {
         Fault("flip", 1, 1),
         Fault("flip", 2, 2),
         Fault("unended", 1, 1),
-        Fault("unended", 0, 2),  # the last of a pass
+        Fault("unended", 0, 2),  # the last block of a pass
         Fault("ended", 1, 2),
         Fault("image", 2, 0),
         Fault("swap", 1),
@@ -387,7 +387,7 @@ FAULTS = {
 
 @cocotb.test()
 async def right_weights(dut: Any) -> None:
-    """All tokens leave, of one stream and of several, and no damage is seen."""
+    """All tokens of one stream and of several leave, and no damage is reported."""
     bench = Bench(dut)
     most = bench.config.streams
     await start(dut)
@@ -401,7 +401,7 @@ async def right_weights(dut: Any) -> None:
 
 @cocotb.test()
 async def damage(dut: Any) -> None:
-    """Of each kind: no token leaves any more, and the first place is known, until SETUP and the next run."""
+    """After damage of each kind no token leaves, and the first place is reported, until SETUP and the next run."""
     bench, steps = Bench(dut), 3
     most = bench.config.streams
     await start(dut)
@@ -417,7 +417,7 @@ async def damage(dut: Any) -> None:
             assert len(bench.sink.received) <= left + 1 < most * steps, f"{left} tokens left, {where}"
             assert (found["kind"], found["count"]) == (kind, count), f"{found}, {where}"
             if fault.kind in ("flip", "unended", "image"):
-                # A block that has no end is found with the end of the next one, or of the pass.
+                # A block without an end is found at the end of the next one, or of the pass.
                 assert found["place"] == fault.block, f"{found}, {where}"
             await bench.set_up(Fault())
             assert bench.reference.damage == found, f"forgotten in a reset, {where}"
@@ -427,7 +427,7 @@ async def damage(dut: Any) -> None:
 
 @cocotb.test()
 async def damage_before_the_run(dut: Any) -> None:
-    """What was found between SETUP and a run ends that run."""
+    """Damage that is found between SETUP and a run ends that run."""
     bench = Bench(dut)
     await start(dut)
     before = bench.reference.damage["count"]

@@ -1,6 +1,6 @@
-"""Residual and Glu take where values belong ahead of the values; their benches give both at once, by this.
+"""Residual and Glu get the place of values before the values; with these wrappers, benches give both at once.
 
-i ─┬─► place ─────────────► block       of the operations that come so
+i ─┬─► place ─────────────► block       for operations whose values come so
    └─► values, cycles later ─┘
 """
 
@@ -20,7 +20,7 @@ from lutern.hw.scale import SumScale
 
 
 def _connect_rest(m: Module, outer: Any, block: Any) -> None:
-    """The ports that both have."""
+    """Connect the ports that both have."""
     for name, member in outer.signature.members.items():
         if name == "i":
             continue

@@ -1,4 +1,4 @@
-"""A code memory whose codes come as a stream that waits: the bench of the code memory claims its banks by this.
+"""A code memory whose codes come as a stream with back-pressure, for the bench of the code memory.
 
 i_codes ─► CodeMemory        ready: no pass of stream 0 begins, or a bank is free
 """
@@ -14,7 +14,7 @@ from lutern.hw.layouts import quantised_payload
 
 
 class WithPasses(wiring.Component):
-    """``block`` with an ``i_codes`` that waits in place of ``may_begin`` and ``begins``."""
+    """``block`` with an ``i_codes`` that can wait, in place of ``may_begin`` and ``begins``."""
 
     def __init__(self, block: CodeMemory) -> None:
         self.block = block

@@ -1,4 +1,4 @@
-"""A pipeline of registers with ``CreditFifo`` at its end, as a block of its own for the bench of the latter."""
+"""A pipeline of registers with a ``CreditFifo`` at its end, as a separate block for the bench of ``CreditFifo``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lutern.hw.pipeline import CreditFifo, Stages
 
 
 class FreePipeline(wiring.Component):
-    """``i`` through ``stages`` registers without an enable, then the FIFO, to ``o``; ``bits`` wide."""
+    """``i`` passes ``stages`` registers without an enable, then the FIFO, to ``o``; ``bits`` wide."""
 
     def __init__(self, bits: int, stages: int) -> None:
         self.bits, self.stages = bits, stages

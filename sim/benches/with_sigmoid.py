@@ -1,7 +1,7 @@
-"""What benches of the sigmoid and of its users need around them.
+"""Wrappers for the benches of the sigmoid and of the blocks that use it.
 
 i ─► valid bits ─► Sigmoid ─► o                     StreamedSigmoid
-ports ─► block ◄─► Sigmoid, GateMemory             WithSigmoid: the ports of the block, but `sigmoid` and `gates`
+ports ─► block ◄─► Sigmoid, GateMemory             WithSigmoid: the ports of the block, except `sigmoid` and `gates`
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lutern.hw.pipeline import Stages
 
 
 class StreamedSigmoid(wiring.Component):
-    """``Sigmoid`` as a block of its own: ``i`` values_payload, ``o`` sigma of its ``values``, which never waits."""
+    """``Sigmoid`` as a separate block: ``i`` is values_payload, ``o`` the sigma of its ``values``; it never waits."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config

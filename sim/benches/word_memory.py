@@ -1,4 +1,4 @@
-"""Bench of the memory of words over a source that answers late: the cases of the memories on the chip, the state, and
+"""Bench of the memory of words, over a source that answers late: the cases of the memories on the chip, the state, and
 sources that answer wrongly or never."""
 
 from typing import Any
@@ -12,11 +12,11 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, start, to_int
 
 ROW_CYCLES = 120
-"""From a token to the last of 6 words of its row, latency of the source apart, with pauses at random."""
+"""Most cycles from a token to the last of the 6 words of its row, with random pauses, without the source's latency."""
 
 
 class Bench(memory_bench.Bench):
-    """Asks for state as well."""
+    """Requests state as well."""
 
     def __init__(self, dut: Any, pause: str | None = None) -> None:
         super().__init__(dut, pause)
@@ -32,7 +32,7 @@ class Bench(memory_bench.Bench):
             self.state_left = StreamMonitor(running, "o_state", on_item=self.state.check)
 
     def ask_state(self, write: int, address: int, payload: int) -> None:
-        """A word that is written, or words that are read."""
+        """Request to write a word, or to read words."""
         fields = {"write": write, "address": address, "payload": payload}
         self.asks.queue([pack(state_request_layout(self.config), fields)])
         if write:
@@ -60,7 +60,7 @@ stops_and_resets_in_mid_row = memory_bench.stops_and_resets_in_mid_row
 
 @cocotb.test()
 async def the_stream_repeats(dut: Any) -> None:
-    """Streams of several lengths, and starts after stops of a cycle, whatever is on its way."""
+    """Streams of several lengths, and starts after stops of one cycle, whatever is in flight."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -79,7 +79,7 @@ async def the_stream_repeats(dut: Any) -> None:
 
 @cocotb.test()
 async def a_stream_that_nobody_takes(dut: Any) -> None:
-    """It holds neither rows nor the state up."""
+    """It stalls neither rows nor the state."""
     bench = Bench(dut, "none")
     bench.sinks["o_words"].pause = memory_bench._held(1 << 30)
     await start(dut)
@@ -101,7 +101,7 @@ async def a_stream_that_nobody_takes(dut: Any) -> None:
 
 @cocotb.test()
 async def state_is_read_and_written(dut: Any) -> None:
-    """In order, while the record stream and rows go on; a stop drops words, and keeps what was written."""
+    """In order, while the record stream and rows continue; a stop drops words, and keeps what was written."""
     bench = Bench(dut)
     if not bench.has_state:
         return
@@ -135,7 +135,7 @@ async def state_is_read_and_written(dut: Any) -> None:
 
 @cocotb.test()
 async def a_faulty_source_is_named(dut: Any) -> None:
-    """Mute, astray, or one that takes no job: each by its code, and never without reason."""
+    """A source that is mute, answers another client, or takes no job is named by its code, and never without reason."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()

@@ -251,4 +251,4 @@ def test_links_that_lead_nowhere(folder: Path, shards: Path, target: str) -> Non
 def test_a_key_that_stands_twice_is_named(folder: Path) -> None:
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"vocab_size"', '"vocab_size": 5, "vocab_size"'))
-    assert "'vocab_size' stands twice" in refusal(folder)
+    assert "'vocab_size' appears twice" in refusal(folder)

@@ -1,4 +1,4 @@
-"""What comes before the output and down projections, as Triton kernels: gate, product, norm, codes, a row a program.
+"""Triton kernels ahead of the output and down projections: gate, product, norm and codes, one row a program.
 
 Formulas and names: ``plain.py``; layout of the programs: ``rows.py``.
 """

@@ -1,8 +1,8 @@
-"""The head with its loss, in chunks of rows, so that logits [N, V] never exist.
+"""The head with its loss, in chunks of rows, so that the logits [N, V] are never in memory at once.
 
     h ─► norm, codes ─► chunk: codes @ trits^T ─► losses, their gradient ─► dcodes of the chunk, dW += ...
 
-The gradient is made on the way forward, where the chunk's logits are at hand; backward multiplies it by the loss's own.
+The gradient is computed in forward, where the chunk's logits exist; backward multiplies it by the gradient of the loss.
 Cost: the three products; memory: one chunk's logits, dcodes (2 d bytes a token) and dW.
 """
 
@@ -16,11 +16,11 @@ from torch import Tensor
 from lutern.train.kernels.layer import forms, narrow
 
 CHUNK_LOGITS = 1 << 25
-"""128 MiB of float32: rows enough for full tiles of every product, little beside the rest."""
+"""128 MiB of float32: enough rows for full tiles of every product, and little compared with the rest."""
 
 
 def head_loss(h: Tensor, norm: Tensor, eps: float, head: Any, bit_eps: float, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of h [B, T, d] for targets [B, T]; ``head`` is the BitLinear, ``norm`` a gain [d]."""
+    """Mean cross-entropy in nats of h [B, T, d] for targets [B, T]; ``head`` is a BitLinear, ``norm`` a gain [d]."""
     loss: Tensor = _HeadLoss.apply(
         h.reshape(-1, h.shape[-1]), norm, eps, head.weight, head.norm.weight, bit_eps, targets.flatten()
     )
@@ -61,5 +61,5 @@ class _HeadLoss(torch.autograd.Function):
         _, dh, dgain, dnorm = forms(h).norm_codes_backward(
             h, norm, ctx.eps, gain[None], ctx.bit_eps, factor[None], scales * dloss, dcodes[None], None, narrow(h)
         )
-        # In place: a second backward is refused by PyTorch instead of being wrong.
+        # In place, so that PyTorch refuses a second backward, which would be wrong.
         return dh, dnorm, None, dweight.mul_(dloss), dgain[0], None, None

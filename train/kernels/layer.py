@@ -1,14 +1,14 @@
-"""One layer of the network, forward and backward by hand: products, and between them one kernel each.
+"""One layer of the network with its own forward and backward: products, and one kernel between any two of them.
 
     h ─► norm, codes x3 ─► i f g ─► scan ─► states ─┐
                                └──► norm(g)·swish ──┴─► codes ─► o ─► h + o ─┐
     h + o + down ◄─ down ◄─ codes, swish·up ◄─ gate up ◄─ codes, norm ◄──────┘
 
-Kept for backward, bytes a token: h (4 d), the sums of i, f, g, o (2 d each) and of gate and up (4 m), a factor a row of
-each product; and the trits, packed in 2 bits.  Codes, states, the middle h and all else are computed again.  With
-``lean`` the sums of gate and up, too, at the cost of that product.
+Backward keeps, in bytes a token: h (4 d), the sums of i, f, g, o (2 d each) and of gate and up (4 m), a factor a row of
+each product; and the trits, packed in 2 bits. Codes, states, the middle h and everything else are computed again. With
+``lean`` the sums of gate and up are computed again too, at the cost of that product.
 
-The state is cut here: no gradient flows into ``start`` or out of the last state.
+No gradient flows into ``start`` or out of the last state.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lutern.train.kernels import plain
 
 
 def forms(x: Tensor) -> ModuleType:
-    """The kernels where they run, elsewhere their plain forms."""
+    """The kernels where they can run, elsewhere their plain forms."""
     if x.is_cuda and x.dtype == torch.float32:
         from lutern.train.kernels import fast
 
@@ -33,20 +33,20 @@ def forms(x: Tensor) -> ModuleType:
 
 
 def narrow(x: Tensor) -> torch.dtype:
-    """Of sums, codes and scaled gradients: bfloat16 beside float32; float64 stays, so that tests can be exact."""
+    """Type of sums, codes and scaled gradients: bfloat16 for float32; float64 stays, so that tests can be exact."""
     return torch.bfloat16 if x.dtype == torch.float32 else x.dtype
 
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """What a layer is told beside tensors.
+    """Settings of a layer that are no tensors of the network.
 
     Parameters
     ----------
-    eps: inside the norms of attention and GLU, and of g.
+    eps: inside the norms ahead of the mixers, and of g.
     bit_eps: inside the norms of BitLinear.
     dropout: share of each mixer's output that is zeroed.
-    seed: of this layer's dropout in this step, a whole number [1] on the device; None without dropout.
+    seed: seed of this layer's dropout in this step, an integer [1] on the device; None without dropout.
     lean: keep no sums of gate and up.
     """
 
@@ -67,7 +67,7 @@ NORMS = ("attn_norm", "attn.g_norm", "mlp_norm")
 def fused_layer(
     layer: nn.Module, h: Tensor, bound: Tensor, start: Tensor, settings: LayerSettings
 ) -> tuple[Tensor, Tensor]:
-    """h [B, T, d], bound [d], start [B, d] to the next h and the state after the last character."""
+    """h [B, T, d], bound [d] and start [B, d] give the next h and the state after the last token."""
     modules: list[Any] = [layer.get_submodule(name) for name in MATRICES]
     weights = [module.weight for module in modules]
     gains = [module.norm.weight for module in modules]
@@ -125,7 +125,7 @@ class _Layer(torch.autograd.Function):
         shape, dout = dout.shape, dout.contiguous().view(h.shape)
         middle = k.add_product(h, (o_sums, o_factor, scales[3]), settings.drop(0))
 
-        # The GLU, from its end.
+        # The GLU, from its end backwards.
         if p_sums is None:
             codes, _ = k.norm_codes(middle, mlp_norm, settings.eps, gains[4][None], settings.bit_eps, thin)
             p_sums = k.product(codes[0], trits[4], thin)
@@ -189,7 +189,7 @@ class _Layer(torch.autograd.Function):
 
 
 def stacked(matrices: list[Tensor]) -> Tensor:
-    """Equal matrices as one tensor, without a copy where they lie one behind another in one buffer."""
+    """Equal matrices as one tensor, without a copy if they are consecutive in one buffer."""
     first, step = matrices[0], matrices[0].numel()
     begin = first.storage_offset()
     same = all(m.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() for m in matrices)

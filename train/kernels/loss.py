@@ -1,6 +1,6 @@
-"""Cross-entropy of one chunk of logits as a Triton kernel: a row a program, two walks over it.
+"""Cross-entropy of one chunk of logits as a Triton kernel: a program takes a row and reads it twice.
 
-Formulas and names: ``plain.py``.  The second walk finds the row in the cache.
+Formulas and names: ``plain.py``. The second reading finds the row in the cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _cross_entropy(  # type: ignore[no-untyped-def]
     factor = tl.load(factors + n)
     times = tl.load(scale) / factor
     token = tl.arange(0, BLOCK)
-    # Largest and total of each lane; one reduction at the end.
+    # Each lane has its largest value and its total; they are reduced once, at the end.
     largest = tl.full((BLOCK,), -float("inf"), tl.float32)
     total = tl.zeros((BLOCK,), tl.float32)
     for begin in range(0, vocab, BLOCK):

@@ -1,10 +1,10 @@
-"""Trits packed row by row for products with one vector of codes: 2 bits each, or 1.6 (five to a byte).
+"""Trits packed row by row, for products with one vector of codes: 2 bits each, or 1.6 (five in a byte).
 
     byte b of word w of a row holds digit k (a trit plus 1) of column 4 W k + 4 w + b,   W words a row
 
-so that digit k of a whole word, four columns, meets four neighbouring codes, one 32-bit word of theirs, in one
-instruction (dp4a: four products of bytes, added).  2 bits: digit k at bit 2 k of its byte.  1.6 bits: the byte is the
-fraction 0.d0 d1 d2 d3 d4 in base 3, times 256, rounded up: times 3, what overflows is the next digit.
+so that digit k of a whole word (four columns) meets four neighbouring codes, which are one 32-bit word, in a single
+instruction (dp4a: four products of bytes, added). With 2 bits, digit k is at bit 2 k of its byte. With 1.6 bits, the
+byte is the fraction 0.d0 d1 d2 d3 d4 in base 3, times 256, rounded up: multiplied by 3, its overflow is the next digit.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ DIGITS = {2.0: 4, 1.6: 5}  # bits a trit to digits a byte
 
 
 def words_of(columns: int, digits: int) -> int:
-    """W: 32-bit words of a row."""
+    """W, the number of 32-bit words of a row."""
     return -(-columns // (4 * digits))
 
 
 def pack(trits: Tensor, digits: int) -> Tensor:
-    """Trits [rows, columns] to words [rows, W], int32."""
+    """Pack trits [rows, columns] into words [rows, W], int32."""
     rows, columns = trits.shape
     width = words_of(columns, digits)
     table = torch.ones(rows, digits * 4 * width, dtype=torch.int32, device=trits.device)
@@ -36,7 +36,7 @@ def pack(trits: Tensor, digits: int) -> Tensor:
 
 
 def unpack_rows(words: Tensor, columns: int, digits: int) -> Tensor:
-    """The trits back, int8 [rows, columns]."""
+    """Unpack words into trits, int8 [rows, columns]."""
     value = words.view(torch.uint8).to(torch.int32)
     if digits == 4:
         parts = [(value >> (2 * k)) & 3 for k in range(4)]
@@ -49,7 +49,7 @@ def unpack_rows(words: Tensor, columns: int, digits: int) -> Tensor:
 
 
 def products_of(words: Tensor, codes: Tensor, digits: int) -> Tensor:
-    """The plain form of ``packed_kernel.products_of``: sums [J, rows] of words [J, rows, W] and codes [J, columns]."""
+    """The plain form of ``packed_kernel.products_of``: words [J, rows, W] and codes [J, columns] give [J, rows]."""
     columns = codes.shape[-1]
     trits = torch.stack([unpack_rows(matrix, columns, digits) for matrix in words]).to(torch.float32)
     return (trits @ codes.to(torch.float32).unsqueeze(-1)).squeeze(-1)

@@ -1,7 +1,8 @@
-"""Packed trits times one vector of codes, as a Triton kernel; layout and plain form: ``packed.py``.
+"""Packed trits times one vector of codes, as a Triton kernel; ``packed.py`` has the layout and the plain form.
 
-A program takes some rows, and walks their words: for each digit, mask, shift, dp4a.  The digits are trits plus 1, so
-the sum of the codes, taken the same way, is subtracted.  Cost: 0.25 or 0.2 bytes and 0.75 or 2.75 instructions a trit.
+A program takes some rows and walks their words: for each digit a mask, a shift and dp4a. The digits are trits plus 1,
+so the sum of the codes, computed in the same way, is subtracted. Cost: 0.25 or 0.2 bytes, and 0.75 or 2.75
+instructions, a trit.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE_WORDS = 512  # words a program holds at once
-NATIVE = os.environ.get("TRITON_INTERPRET") != "1"  # the interpreter runs no instructions by name
+TILE_WORDS = 512  # words that a program holds at once
+NATIVE = os.environ.get("TRITON_INTERPRET") != "1"  # Triton's interpreter cannot run inline instructions
 
 
 @triton.jit
 def _dot4(digits, codes, total, NATIVE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """total + the products of four unsigned and four signed bytes."""
+    """``total`` plus the products of four unsigned bytes and four signed bytes."""
     if NATIVE:
         out = tl.inline_asm_elementwise(
             "dp4a.u32.s32 $0, $1, $2, $3;", "=r,r,r,r", [digits, codes, total], dtype=tl.int32, is_pure=True, pack=1
@@ -67,7 +68,7 @@ def _products(  # type: ignore[no-untyped-def]
 
 
 def products_of(words: Tensor, codes: Tensor, digits: int) -> Tensor:
-    """Sums [J, rows], float32, of words [J, rows, W] and codes [J, columns], int8, columns a multiple of 4."""
+    """Sums float32 [J, rows] of words [J, rows, W] and codes int8 [J, columns]; columns is a multiple of 4."""
     matrices, rows, width = words.shape
     out = torch.empty(matrices, rows, device=words.device)
     block = min(256, triton.next_power_of_2(width))

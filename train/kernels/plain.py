@@ -1,12 +1,14 @@
 """The plain PyTorch form of every kernel of ``fast.py``: the same names, arguments and results, on any device.
 
-They say what the kernels compute, run the fused layer where there is no GPU, and in float64 are what tests compare to.
+They define what the kernels compute, run the fused layer where there is no GPU, and are the tests' reference in
+float64.
 
     BitLinear:         value = sums * (scale / factor),   sums = codes @ trits^T, scale of the matrix, factor of the row
     scaled gradient:   d = dvalue / factor,               dW = d^T @ codes,   dcodes = d @ trits
-    before the codes:  dy = dcodes * scale * factor,      codes = round(y * factor), gradients straight through
+    before the codes:  dy = dcodes * scale * factor,      codes = round(y * factor), gradients pass straight through
 
-N rows are the B streams' T characters.  Narrow tensors (sums, codes, scaled gradients) are bfloat16 beside float32.
+The N rows are the T tokens of B streams. Narrow tensors (sums, codes, scaled gradients) are bfloat16 if the rest is
+float32.
 """
 
 from __future__ import annotations
@@ -20,23 +22,23 @@ from lutern.model_ref.ternarise import SMALLEST_SCALE
 
 SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)
 
-Dropout = tuple[Tensor | None, int, float]  # seed [1] on the device, which use of it this is, share zeroed
+Dropout = tuple[Tensor | None, int, float]  # seed [1] on the device, number of this use of it, share that is zeroed
 Product = tuple[Tensor, Tensor, Tensor]  # sums [..., N, rows], factor [..., N] and scale [...] of a BitLinear
 
 
 def value_of(product: Product) -> Tensor:
-    """What the BitLinear gives, in the precision of its factors."""
+    """The output of the BitLinear, in the precision of its factors."""
     sums, factor, scale = product
     return sums.to(factor.dtype) * (scale / factor).unsqueeze(-1)
 
 
 def rounded(x: Tensor) -> Tensor:
-    """To whole numbers of int8, half away from zero."""
+    """Round to integers of int8, half away from zero."""
     return torch.copysign(torch.floor(x.abs() + 0.5), x).clamp(-128, 127)
 
 
 def kept(shape: tuple[int, int], dropout: Dropout, like: Tensor) -> Tensor:
-    """What dropout multiplies by: 0, or 1 / (1 - share)."""
+    """The factors of dropout: 0, or 1 / (1 - share)."""
     seed, use, share = dropout
     if seed is None or share == 0:
         return torch.ones((), dtype=like.dtype, device=like.device)
@@ -45,13 +47,13 @@ def kept(shape: tuple[int, int], dropout: Dropout, like: Tensor) -> Tensor:
 
 
 def scales_of(weights: list[Tensor]) -> Tensor:
-    """Scale of each matrix, its mean magnitude."""
+    """Scale of each matrix: its mean magnitude."""
     means = torch._foreach_mul(torch._foreach_norm(weights, 1), [1 / weight.numel() for weight in weights])
     return torch.stack(means).clamp(min=SMALLEST_SCALE)
 
 
 def ternarise(weights: list[Tensor], scales: Tensor, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
-    """Trits of each matrix in ``dtype``, and all of them packed, four to a byte, each matrix at a multiple of 16."""
+    """Trits of each matrix in ``dtype``; and all of them packed, four in a byte, each matrix at a multiple of 16."""
     trits = [(weight / scale).round().clamp(-1, 1) for weight, scale in zip(weights, scales, strict=True)]
     flat = torch.cat([F.pad(t.flatten(), (0, padded(t.numel()) - t.numel())) for t in trits])
     digits = (flat + 1).to(torch.uint8).view(-1, 4) << torch.arange(0, 8, 2, dtype=torch.uint8, device=flat.device)
@@ -59,18 +61,18 @@ def ternarise(weights: list[Tensor], scales: Tensor, dtype: torch.dtype) -> tupl
 
 
 def unpack(packed: Tensor, shapes: list[torch.Size], dtype: torch.dtype) -> list[Tensor]:
-    """The trits back, in ``dtype``."""
+    """Unpack the trits of all matrices, in ``dtype``."""
     digits = packed[:, None] >> torch.arange(0, 8, 2, dtype=torch.uint8, device=packed.device) & 3
     return matrices_of((digits.to(dtype) - 1).flatten(), shapes)
 
 
 def padded(elements: int) -> int:
-    """Elements that a matrix takes in a buffer of several."""
+    """Elements that a matrix takes in a buffer of several matrices."""
     return -(-elements // 16) * 16
 
 
 def matrices_of(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
-    """Views of a buffer as matrices, one behind another."""
+    """Views of a buffer as consecutive matrices."""
     out, begin = [], 0
     for shape in shapes:
         out.append(flat[begin : begin + shape.numel()].view(shape))
@@ -79,7 +81,7 @@ def matrices_of(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
 
 
 def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
-    """Sums [..., N, rows] of codes [..., N, columns] and trits [..., rows, columns], exact until they are ``dtype``."""
+    """Sums [..., N, rows] of codes [..., N, columns] and trits [..., rows, columns]; only ``dtype`` rounds them."""
     return (codes @ trits.transpose(-1, -2)).to(dtype)
 
 
@@ -89,7 +91,7 @@ def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x over its root mean square, and what it was multiplied by."""
+    """x divided by its root mean square, and the factor."""
     root = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
     return x * root, root
 
@@ -113,7 +115,7 @@ def add_product(h: Tensor, added: Product, dropout: Dropout) -> Tensor:
 
 
 def add_product_backward(dh: Tensor, factor: Tensor, dropout: Dropout, dtype: torch.dtype) -> Tensor:
-    """The scaled gradient of ``add_product``'s sums."""
+    """The scaled gradient of the sums of ``add_product``."""
     return (dh * kept((dh.shape[0], dh.shape[1]), dropout, dh) / factor.unsqueeze(-1)).to(dtype)
 
 
@@ -137,7 +139,7 @@ def norm_codes_backward(
     dh: Tensor | None,
     narrow: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Codes again; dh plus the gradient of h; gradients of ``gains`` and ``outer``; scale [J], factor [J, N]."""
+    """The codes again; dh plus the gradient of h; gradients of ``gains`` and ``outer``; scale [J], factor [J, N]."""
     unit_outer, root_outer = _unit(h, outer_eps)
     u, root = _unit(unit_outer * outer, eps)
     y = u * gains[:, None]
@@ -169,7 +171,7 @@ def gated_codes_backward(
     dcodes: Tensor,
     out: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Codes again, dstates, gradients of ``gain`` and ``norm``; g's scaled gradient goes to ``out``."""
+    """The codes again; gradients of ``states``, ``gain`` and ``norm``. The scaled gradient of g goes to ``out``."""
     unit_g, root_g = _unit(value_of(g), norm_eps)
     swish = F.silu(states)
     u, root = _unit(unit_g * norm * swish, eps)
@@ -196,7 +198,7 @@ def swish_codes(p: Product, gain: Tensor, eps: float, dtype: torch.dtype) -> tup
 def swish_codes_backward(
     p: Product, gain: Tensor, eps: float, factor: Tensor, scale: Tensor, dcodes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes again, p's scaled gradient [N, 2m], gradient of ``gain``."""
+    """The codes again; the scaled gradient of p [N, 2m]; the gradient of ``gain``."""
     gate, up = value_of(p).chunk(2, -1)
     swish = F.silu(gate)
     u, root = _unit(swish * up, eps)
@@ -208,7 +210,7 @@ def swish_codes_backward(
 
 
 def _gates(i: Product, f: Product, bound: Tensor, streams: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidate, sigmoid and forget gate, [B, T, d]."""
+    """Candidate, sigmoid and forget gate, each [B, T, d]."""
     shape = (streams, -1, i[0].shape[-1])
     candidate, opened = value_of(i).view(shape), torch.sigmoid(value_of(f)).view(shape)
     return candidate, opened, bound + (1 - bound) * opened

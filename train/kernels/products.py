@@ -1,6 +1,6 @@
-"""Products of codes and trits on tensor cores, exact before their one rounding: bfloat16 by PyTorch, or int8 by Triton.
+"""Products of codes and trits on tensor cores, exact until one rounding: bfloat16 by PyTorch, or int8 by Triton.
 
-Every partial sum is a whole number below 127 * 8192 < 2^24, which float32 holds as int32 does.
+Every partial sum is an integer below 127 * 8192 < 2^24, which float32 holds as exactly as int32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _int8_product(  # type: ignore[no-untyped-def]
     codes += batch * rows * columns
     trits += batch * width * columns
     out += batch * rows * width
-    # Programs in groups of so many row tiles, so that neighbours share tiles in the L2 cache.
+    # Programs run in groups of GROUP row tiles, so that neighbours share tiles in the L2 cache.
     tiles_m, tiles_n = tl.cdiv(rows, M), tl.cdiv(width, N)
     program = tl.program_id(0)
     first = program // (GROUP * tiles_n) * GROUP
@@ -43,7 +43,7 @@ def _int8_product(  # type: ignore[no-untyped-def]
 
 
 def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
-    """See ``plain.product``; by the type of the codes, int8 or bfloat16."""
+    """As ``plain.product``; the type of the codes, int8 or bfloat16, selects the kernel."""
     if codes.dtype != torch.int8:
         if dtype == codes.dtype:
             return codes @ trits.transpose(-1, -2)
@@ -61,7 +61,7 @@ def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _wide(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """a @ b of narrow operands, summed and returned in ``dtype``."""
+    """a @ b of narrow operands; sums and result are in ``dtype``."""
     if not a.is_cuda:  # Triton's interpreter
         return a.to(dtype) @ b.to(dtype)
     return torch.bmm(a, b, out_dtype=dtype) if a.ndim == 3 else torch.mm(a, b, out_dtype=dtype)

@@ -1,8 +1,8 @@
-"""Norms, codes and residual sums as Triton kernels; a program takes one row, or every so many rows going backward.
+"""Norms, codes and residual sums as Triton kernels; a program takes one row, or in backward every n-th row.
 
-Formulas and names: ``plain.py``.  A row stays in registers between its loads and its stores, so that each kernel moves
-every tensor once.  Sums over rows (gradients of gains) are kept per program and added by PyTorch: no atomics, the same
-result every time.
+Formulas and names: ``plain.py``. A row stays in registers between its loads and its stores, so each kernel moves every
+tensor once. Sums over rows (gradients of gains) are kept by each program and added by PyTorch: there are no atomics, so
+the result is the same every time.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lutern.train.kernels.plain import SMALLEST_ABSMAX, Dropout, Product
 
-NARROW, WIDE = 16, 32  # elements of a row that a thread holds, measured on an H200
-PROGRAMS = 528  # four a multiprocessor of an H200; more only make more partial sums
+NARROW, WIDE = 16, 32  # elements of a row that a thread holds; measured on an H200
+PROGRAMS = 528  # four for each multiprocessor of an H200; more would only make more partial sums
 TINY = tl.constexpr(SMALLEST_ABSMAX)
 
 
@@ -149,14 +149,14 @@ def _add_product_backward(  # type: ignore[no-untyped-def]
 
 
 def block_of(width: int, copies: int = 1) -> dict[str, int]:
-    """BLOCK for a row, and warps: few elements a thread keep one short row moving, many spare long ones reductions."""
+    """BLOCK and warps for a row: one short row needs few elements a thread, many long rows more, to save reductions."""
     block = triton.next_power_of_2(width)
     elements = WIDE if copies * block > 2048 else NARROW
     return {"BLOCK": block, "num_warps": max(1, min(16, copies * block // (32 * elements)))}
 
 
 def column_sums(parts: Tensor) -> Tensor:
-    """[programs, columns] to [columns]; PyTorch's own takes longer for so few columns."""
+    """Sum [programs, columns] to [columns]; PyTorch's own sum takes longer for so few columns."""
     rows, columns = parts.shape
     out = parts.new_empty(columns)
     _column_sums[(triton.cdiv(columns, 32),)](parts, out, rows, columns, ROWS=64, BLOCK=32, num_warps=4)

@@ -1,13 +1,13 @@
-"""The MLGRU's recurrence with its gates as Triton kernels.
+"""The recurrence of the MLGRU with its gates, as Triton kernels.
 
-Formulas and names: ``plain.py``.  Time is cut in segments; a program walks one segment of some channels of a stream:
+Formulas and names: ``plain.py``. Time is cut into segments; a program walks one segment of some channels of a stream:
 
-    pass 1: each segment from zero ─► its decay and its last state
-    pass 2: the segments before, walked ─► the state it starts from ─► walked again, written
+    pass 1: walk each segment from state zero ─► its decay and its last state
+    pass 2: combine the segments before ─► the state it starts from ─► walk again and write
 
-so that few streams fill a GPU, too.  Backward, the same from the last time to the first.  Gates are computed where they
-are used, from the sums of i and f; a thread has the loads of several times under way.  Cost: i and f read twice
-(8 bytes), the state written (4 bytes).
+so that a few streams fill a GPU too. Backward does the same from the last time to the first. Gates are computed where
+they are used, from the sums of i and f; a thread has loads of several times in flight. Cost: i and f are read twice
+(8 bytes), the state is written (4 bytes).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 from lutern.train.kernels.plain import Product
 from lutern.train.kernels.rows import column_sums
 
-SEGMENT = 32  # times of a segment, a multiple of 4
-TILE = {"BLOCK": 128, "num_warps": 2}  # channels of a program, two a thread
+SEGMENT = 32  # steps of a segment, a multiple of 4
+TILE = {"BLOCK": 128, "num_warps": 2}  # channels of a program, two for each thread
 
 
 @triton.jit
@@ -36,7 +36,7 @@ def _pair(decays, ends, at, inside):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _walked(carried, decays, ends, first, segment, channel, channels):  # type: ignore[no-untyped-def]
-    """The state after the segments before this one; ``first`` of the stream."""
+    """The state after the segments before this one; ``first`` is the first segment of the stream."""
     for before in range(0, segment, 4):
         at = (first + before) * channels + channel
         inside = channel < channels
@@ -53,7 +53,7 @@ def _walked(carried, decays, ends, first, segment, channel, channels):  # type: 
 def _step(  # type: ignore[no-untyped-def]
     i_sums, i_factors, i_scale, f_sums, f_factors, f_scale, bound, stream, t, length, channel, channels
 ):
-    """Forget gate and what is added at time t; 1 and 0 beyond the end."""
+    """Forget gate and addend at time t; 1 and 0 after the end."""
     inside = (channel < channels) & (t < length)
     n = stream * length + t
     forget = bound + (1.0 - bound) * tl.sigmoid(_value(f_sums, f_factors, f_scale, n, channel, channels, inside))
@@ -146,7 +146,7 @@ def _load_back(  # type: ignore[no-untyped-def]
     channels,
     FINAL: tl.constexpr,
 ):
-    """At time t, for the walk back: sigmoid of f, candidate, the state before, its gradient."""
+    """Sigmoid of f, candidate, the state before and its gradient at time t, for the walk backwards."""
     inside = (channel < channels) & (t >= 0)
     n = stream * length + t
     opened = tl.sigmoid(_value(f_sums, f_factors, f_scale, n, channel, channels, inside))
@@ -163,7 +163,7 @@ def _load_back(  # type: ignore[no-untyped-def]
 def _put_back(  # type: ignore[no-untyped-def]
     di, df, i_factors, f_factors, g, opened, candidate, before, first, bound, stream, t, length, channel, channels
 ):
-    """Scaled gradients of i and f at time t; returns the part of the bound's."""
+    """Write the scaled gradients of i and f at time t; returns its contribution to the bound's gradient."""
     inside = (channel < channels) & (t >= 0)
     n = stream * length + t
     s = tl.sigmoid(candidate)
@@ -212,7 +212,7 @@ def _backward(  # type: ignore[no-untyped-def]
     n = stream * length + last + 1
     later = inside & (segment > 0)
     after = bound + (1.0 - bound) * tl.sigmoid(_value(f_sums, f_factors, f_scale, n, channel, channels, later))
-    after = tl.where(later, after, 1.0)  # of nothing: g is zero beyond the end
+    after = tl.where(later, after, 1.0)  # g is zero after the end
     decay = tl.full((BLOCK,), 1.0, tl.float32)
     g = tl.zeros((BLOCK,), tl.float32)
     first = tl.zeros((BLOCK,), tl.float32)
@@ -254,7 +254,7 @@ def _backward(  # type: ignore[no-untyped-def]
 
 
 def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor | None = None) -> Tensor:
-    """See ``plain.gated_scan``; of one time, ``states`` may be ``start`` itself."""
+    """As ``plain.gated_scan``; for a single time, ``states`` may be ``start`` itself."""
     streams, d = start.shape
     length = len(i[0]) // streams
     segments = triton.cdiv(length, SEGMENT)

@@ -1,6 +1,6 @@
-"""Latent weights to trits, once a step: for the products at hand in their type, for backward packed in 2 bits.
+"""Turns latent weights into trits, once a step: in the products' type, and packed in 2 bits for backward.
 
-Formulas and names: ``plain.py``.  Cost: 4 bytes read, 2.25 written a weight; 0.25 read, 2 written to unpack.
+Formulas and names: ``plain.py``. Cost a weight: 4 bytes read, 2.25 written; to unpack, 0.25 read and 2 written.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lutern.train.kernels.plain import matrices_of, padded
 
-BLOCK = 1024  # bytes of packed trits a program makes
+BLOCK = 1024  # bytes of packed trits that a program makes
 
 
 @triton.jit
@@ -21,7 +21,7 @@ def _ternarise(weight, scale, trits, packed, elements, BLOCK: tl.constexpr):  # 
     digit = tl.arange(0, 4)[None, :]
     at = byte[:, None] * 4 + digit
     latent = tl.div_rn(tl.load(weight + at, mask=at < elements, other=0.0), tl.load(scale))
-    # Half to even, as torch.round: the only halves within reach are 0.5, to 0, and 1.5, which the clamp takes to 1.
+    # Half to even, as torch.round does: 0.5 becomes 0; the only other half, 1.5, is clamped to 1.
     trit = tl.where(latent > 0.5, 1, 0) - tl.where(latent < -0.5, 1, 0)
     tl.store(trits + at, trit.to(trits.dtype.element_ty), mask=at < elements)
     tl.store(packed + byte, tl.sum((trit + 1) << (2 * digit), axis=1).to(tl.uint8), mask=byte * 4 < elements)
