@@ -330,7 +330,7 @@ class Head(wiring.Component):
         """A port of the table of noise for each result: a block RAM has two, logic is read once."""
         lanes, is_logic = self.config.results_per_cycle, in_luts(self.config, len(TABLE_WORDS))
         attrs, most = ({"rom_style": "logic"}, 1) if is_logic else ({}, TABLE_PORTS)
-        ports = []
+        ports: list[Any] = []
         while len(ports) < lanes:
             m.submodules += (table := new_memory(NOISE_BITS, len(TABLE_WORDS), init=TABLE_WORDS, attrs=attrs))
             for _ in range(min(most, lanes - len(ports))):
