@@ -15,7 +15,7 @@ from lutern.boards.board import Board
 from lutern.boards.catalog import find_board
 from lutern.firmware.serial_port import BAUD
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import preset
+from lutern.hw.presets import PRESETS, preset
 from lutern.measure.dram import CHOOSES
 from lutern.measure.estimate import Estimate
 from lutern.measure.estimate import estimate as estimate_machine
@@ -89,14 +89,14 @@ def estimate(
 
 
 def _machine_of(machine: str | HwConfig, board: Board | None) -> HwConfig:
-    if isinstance(machine, HwConfig):
-        return machine
-    return board.config(machine) if board else preset(machine or "sim-64")
+    if board:
+        return board.config(machine)
+    return machine if isinstance(machine, HwConfig) else preset(machine or "sim-64")
 
 
 def build(
     board: str,
-    machine: str = "",
+    machine: str | HwConfig = "",
     *,
     seeds: int = 1,
     model: Model | str | None = None,
@@ -111,8 +111,8 @@ def build(
     ----------
     board : str
         One of ``lutern.BOARDS``.
-    machine : str
-        Name of a preset, if not the board's.
+    machine : str or HwConfig
+        A preset's name or a machine of one's own, if not the board's.
     seeds : int
         Place and route so often; the fastest is kept. Each takes minutes to an hour of a core.
     model : Model or str
@@ -166,7 +166,8 @@ def verilog(machine: str | HwConfig = "sim-64") -> str:
 
     config = (preset(machine) if isinstance(machine, str) else machine).with_(debug_tap=False)
     top = AxiTop(config) if config.memory == "axi" else Top(config)
-    return f"// lutern verilog --preset {config.name}\n{convert_verilog(convert_rtlil(top, name=MODULE))}"
+    origin = f"--preset {config.name}" if config.name in PRESETS else f"of machine {config.name}"
+    return f"// lutern verilog {origin}\n{convert_verilog(convert_rtlil(top, name=MODULE))}"
 
 
 __all__ = ["MODULE", "build", "estimate", "verilog"]

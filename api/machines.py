@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from lutern.api import Progress
 from lutern.api.figures import Figures
 from lutern.api.models import Model, load
-from lutern.api.ports import open_port
+from lutern.api.ports import known_machines, open_port
 from lutern.api.writing import Options, StyleOptions, Talk, Texts, all_pieces, pieces_of, style_of, texts_of
 from lutern.firmware.limits import check_fit, lacks
 from lutern.firmware.link import Client
@@ -232,7 +232,7 @@ def open_machine(
     model: Model | str | None = None,
     *,
     baud: int | None = None,
-    machine: str | None = None,
+    machine: str | HwConfig | None = None,
     memory: str | os.PathLike[str] | None = None,
     record: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -248,8 +248,8 @@ def open_machine(
         What to load; without it, call ``Machine.load``.
     baud : int
         Rate of a serial port; if not given, the first of the known rates at which the chip answers.
-    machine : str
-        Name of the only preset that the chip may be.
+    machine : str or HwConfig
+        The only machine that the chip may be; default: any preset, or machine of a bitstream that was built here.
     memory : path
         File that maps the memory of a machine with AXI4, as /dev/mem, through which the model goes.
     record : path
@@ -267,7 +267,8 @@ def open_machine(
     with ExitStack() as stack:
         link = stack.enter_context(open_port(os.fspath(port), baud, *paths))
         client = Client(link)
-        opened = Machine(client, machine_of(client, machine), os.fspath(port), stack)
+        among = known_machines() if machine is None else [machine_named(machine)]
+        opened = Machine(client, machine_of(client, *among), os.fspath(port), stack)
         if model is not None:
             opened.load(model, progress=progress)
         opened._stack = stack.pop_all()

@@ -21,7 +21,7 @@ import shutil
 import sysconfig
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -309,6 +309,7 @@ def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] |
         "speed_grade": board.speed,
         "preset": plan.config.name,
         "machine_digest": plan.config.digest,
+        "machine": asdict(plan.config),
         "clocks_hz": plan.clocks,
         "baud": plan.baud,
         "seed": best.seed,

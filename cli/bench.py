@@ -12,12 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from lutern.boards.catalog import BOARDS, find_board
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, machines_of, preset_option
 from lutern.cli.models import machine_and_weights, open_model
 from lutern.cli.numbers import whole
 from lutern.cli.progress import named_progress_bar
 from lutern.cli.table import draw_table
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import PRESETS
+from lutern.hw.presets import preset
 from lutern.measure.bench import Row, built_clock, golden_tokens_per_second, measure
 from lutern.measure.bench_table import COLUMNS, SHOWN, cells
 from lutern.measure.fits import check_model
@@ -76,9 +77,9 @@ def print_baselines(model: str, weights: IntegerWeights) -> None:
 
 
 def bench(
-    presets: Annotated[
-        list[str] | None, typer.Option("--preset", help=f"Machine, again for more: {', '.join(PRESETS)}.")
-    ] = None,
+    presets: Annotated[list[str] | None, preset_option("a table of several", several=True)] = None,
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     board: Annotated[str, typer.Option(help=f"Its machine and its newest build: {', '.join(BOARDS)}.")] = "",
     model: Annotated[
         str, typer.Option(help="demo, demo-small, a checkpoint folder, an image, or random (d = 1024).")
@@ -89,25 +90,27 @@ def bench(
     """Count cycles of machines and models; without options the table of the presets."""
     if output and output not in FORMATS:
         raise LuternError(f"there is no format {output}; choose one of {', '.join(FORMATS)}.")
+    machines = machines_of(presets, settings, machine_file, find_board(board).preset if board else DEFAULT)
     if board:
         known = find_board(board)
-        presets = presets or [known.preset]
-        for name in presets:
-            config = known.config(name)
+        machines = machines or [preset(known.preset)]
+        for config in machines:
+            known.config(config)
             if model != "random":
                 network = open_model(model)
-                check_model(network.config, model, known, config.name, network.embedding_bits)
-    lines = [(name, model) for name in presets] if presets else list(SHOWN)
+                check_model(network.config, model, known, config, network.embedding_bits)
+    shown = [(preset(name), of_line) for name, of_line in SHOWN]
+    lines = [(config, model) for config in machines] if machines else shown
     headings = ["preset", "model", *COLUMNS]
     streamed = not output and not sys.stdout.isatty()
     if streamed:
         print("\t".join(headings), flush=True)
     rows, data = [], []
     with named_progress_bar("bench") as advance:
-        for index, (preset_name, model_name) in enumerate(lines):
-            advance(index, len(lines), f"{preset_name}, {model_name}")
+        for index, (machine, model_name) in enumerate(lines):
+            advance(index, len(lines), f"{machine.name}, {model_name}")
             first: Row | None = None
-            config, weights = machine_and_weights(preset_name, model_name)
+            config, weights = machine_and_weights(machine, model_name)
             for counted in measure(config, weights, prompts):
                 row = at_built_clock(counted, config, board)
                 first = first or row
@@ -116,10 +119,10 @@ def bench(
                 if streamed:
                     print("\t".join(rows[-1]), flush=True)
     print_rows(headings, rows, data, output)
-    if presets and not output:
+    if machines and not output:
         if board and all(row["clock"] == "target" for row in data):
             print(
-                f"no build of {', '.join(presets)} for {board}: rates are those of the target clock; "
-                f"lutern build --board {board} --preset {presets[0]}"
+                f"no build of {', '.join(config.name for config in machines)} for {board}: rates are those of the "
+                f"target clock; run: lutern build --board {board}"
             )
         print_baselines(model, weights)

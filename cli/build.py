@@ -11,19 +11,19 @@ from lutern.api.chips import build as build_bitstream
 from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT, Build
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.boards.report import Clock, Route, signal_of
+from lutern.cli.machine import MachineOption, SetOption, given_machine, preset_option
 from lutern.cli.models import open_model
 from lutern.cli.numbers import real, whole
 from lutern.cli.progress import named_progress_bar
 from lutern.cli.table import print_table
-from lutern.hw.presets import PRESETS
 from lutern.model_ref.errors import LuternError
 
 
 def build(
     board_name: Annotated[str, typer.Option("--board", help=f"One of {', '.join(BOARDS)}.")],
-    preset_name: Annotated[
-        str, typer.Option("--preset", help=f"Machine, if not the board's: {', '.join(PRESETS)}.")
-    ] = "",
+    preset_name: Annotated[str, preset_option("the board's")] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     seeds: Annotated[
         int,
         whole("--seeds", least=1, most=1000, help="Place and route so often, beside each other; the fastest is kept."),
@@ -41,12 +41,15 @@ def build(
     ] = None,
 ) -> None:
     """Build a bitstream: synthesis, place and route, report. What is kept from before is used again."""
-    find_board(board_name)  # refused before the model is opened
-    clock_hz, memory_clock_hz = (round((mhz or 0) * 1e6) for mhz in (frequency_mhz, memory_mhz))
+    board = find_board(board_name)  # refused before the model is opened
+    chosen = given_machine(preset_name, settings, machine_file, board.preset)
+    clocks = chosen.clocks if chosen else {}
+    clock_hz = round(frequency_mhz * 1e6) if frequency_mhz else clocks.get("clock_hz", 0)
+    memory_clock_hz = round(memory_mhz * 1e6) if memory_mhz else clocks.get("memory_hz", 0)
     with named_progress_bar("build") as advance:
         built = build_bitstream(
             board_name,
-            preset_name,
+            chosen.config if chosen else "",
             seeds=seeds,
             model=open_model(model) if model else None,
             counters=counters,

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from lutern.boards.report import signal_of
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, given_machine, preset_option
 from lutern.cli.models import SHIPPED, open_model
 from lutern.cli.numbers import whole
 from lutern.cli.table import print_as_they_come
+from lutern.hw.config import HwConfig
 from lutern.hw.presets import PRESETS, preset
 from lutern.measure.check_cost import CheckCost, measure_check
 from lutern.measure.cost import BLOCKS, Cost, Placement, measure_cost, measure_placement
@@ -21,7 +23,6 @@ from lutern.model_ref.synthetic import PUBLISHED
 
 LANES = "lanes"
 CHECK = "check"
-PRESET = "sim-64"
 Row = tuple[Cost, Placement | None]
 COLUMNS: dict[str, Callable[[Cost], object]] = {
     "block": lambda cost: cost.block,
@@ -96,14 +97,14 @@ CHECK_COLUMNS: dict[str, Callable[[CheckCost], object]] = {
 """``words`` of a token of the model, those ``of checks``, and their share of the bytes that it would read without."""
 
 
-def check_rows(names: list[str]) -> Iterator[list[str]]:
+def check_rows(machines: list[HwConfig]) -> Iterator[list[str]]:
     """What the check of weights costs each of these machines."""
     models = {"370m": PUBLISHED["370m"], **{name: open_model(name).config for name in SHIPPED}}
-    for name in names:
-        row = measure_check(preset(name), models)
+    for config in machines:
+        row = measure_check(config, models)
         if row is None:
-            raise LuternError(f"{name} holds none of {', '.join(models)}; choose a preset that does.")
-        yield [name, *(str(read(row)) for read in CHECK_COLUMNS.values())]
+            raise LuternError(f"{config.name} holds none of {', '.join(models)}; choose a machine that does.")
+        yield [config.name, *(str(read(row)) for read in CHECK_COLUMNS.values())]
 
 
 def cost(
@@ -116,12 +117,9 @@ def cost(
             "in cells and in words of a token.",
         ),
     ] = None,
-    preset_name: Annotated[
-        str | None,
-        typer.Option(
-            "--preset", help=f"Machine: {', '.join(PRESETS)}; default: {PRESET}, for {CHECK} all that hold a model."
-        ),
-    ] = None,
+    preset_name: Annotated[str, preset_option(f"{DEFAULT}, for {CHECK} all that hold a model")] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     routed: Annotated[bool, typer.Option("--routed", help="Place and route too, on an LFE5U-85F-6.")] = False,
     seed: Annotated[int, whole("--seed", least=1, most=(1 << 31) - 1, help="Of the placer.")] = 1,
     most_lanes: Annotated[
@@ -129,16 +127,17 @@ def cost(
     ] = max(SHAPES),
 ) -> None:
     """Print what blocks cost on ECP5, each synthesised alone; comb is LUT4 + 2 CCU2C + 6 DPR16X4."""
+    given = given_machine(preset_name, settings, machine_file)
     if blocks == [LANES]:
         counts = [lanes for lanes in SHAPES if lanes <= most_lanes]
         texts = ([str(read(row)) for read in LANE_COLUMNS.values()] for row in (measure_row(n, seed) for n in counts))
         print_as_they_come(list(LANE_COLUMNS), texts, len(counts), "place and route", left=())
         return
     if blocks == [CHECK]:
-        machines = [preset_name] if preset_name else [name for name in PRESETS if name != "tiny"]
+        machines = [given.config] if given else [config for config in PRESETS.values() if config.name != "tiny"]
         print_as_they_come(["preset", *CHECK_COLUMNS], check_rows(machines), len(machines), "synthesis")
         return
-    config = preset(preset_name or PRESET)
+    config = given.config if given else preset(DEFAULT)
     names = blocks or list(BLOCKS)
     for name in names:
         if name not in BLOCKS:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lutern.api.machines import Machine, open_machine
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, given_machine, preset_option
 from lutern.cli.models import open_model
 from lutern.cli.numbers import baud_option, whole
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
@@ -16,7 +17,7 @@ from lutern.cli.progress import load_bar
 from lutern.cli.repairs import repairs_shown
 from lutern.cli.table import print_table
 from lutern.firmware.limits import check_fit
-from lutern.hw.presets import PRESETS, preset
+from lutern.hw.presets import preset
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure import pictures
 from lutern.measure.phases import MEANINGS, Token, check_countable
@@ -62,9 +63,9 @@ def print_token(token: Token) -> None:
 
 def cycles(
     model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
-    preset_name: Annotated[
-        str | None, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}; default: sim-64, or the port's.")
-    ] = None,
+    preset_name: Annotated[str, preset_option(f"the port's, else {DEFAULT}")] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
     on: Annotated[str, typer.Option(help=f"sim: the simulated board; or {PORTS}.")] = "sim",
     baud: Annotated[int | None, baud_option()] = None,
@@ -78,6 +79,7 @@ def cycles(
     if on != "sim" and not is_port(on):
         raise LuternError(f"there is nothing called {on} to count on; give sim, {PORTS}.")
     check_options(on, baud, record, memory)
+    chosen = given_machine(preset_name, settings, machine_file)
     if output is not None:
         pictures.require_matplotlib()
         if output.suffix != ".svg" or not output.parent.is_dir():
@@ -85,7 +87,7 @@ def cycles(
         output_file(output)  # refused before anything is measured
     network = open_model(model)
     if on == "sim":
-        config = preset(preset_name or "sim-64")
+        config = chosen.config if chosen else preset(DEFAULT)
         check_fit(network.config, config, network.embedding_bits)
         check_countable(config)
         with load_bar() as advance:
@@ -93,7 +95,13 @@ def cycles(
     else:
         with load_bar() as advance:
             machine = open_machine(
-                on, network, baud=baud, machine=preset_name, memory=memory, record=record, progress=advance
+                on,
+                network,
+                baud=baud,
+                machine=chosen.config if chosen else None,
+                memory=memory,
+                record=record,
+                progress=advance,
             )
     token = counted(machine, streams)
     print_token(token)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from lutern.boards.board import Board
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.cli.estimate_tables import print_axi, print_memories, print_released
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, given_machine, preset_option
 from lutern.cli.models import find_shape, open_model
-from lutern.cli.numbers import LARGEST_COUNT, check_number, one_of, real, whole
+from lutern.cli.numbers import one_of, real, whole
 from lutern.cli.table import draw_table
 from lutern.firmware.limits import state_slots
 from lutern.firmware.schedule import program_sizes
 from lutern.firmware.serial_port import BAUD
-from lutern.hw.config import HwConfig, renamed_or_known
-from lutern.hw.presets import PRESETS, preset
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
 from lutern.measure.dram import CHOOSES
 from lutern.measure.estimate import Estimate, estimate, limit_sentence
 from lutern.measure.fits import check_model, chip_lacks
@@ -51,25 +51,6 @@ CYCLES_OF_STATE = (
     "Bytes are exact; cycles are those of a memory that gives a word a cycle, with the state's words in it."
 )
 """The same where S is in the memory of words."""
-
-
-def changed(config: HwConfig, changes: list[str]) -> HwConfig:
-    """The machine with fields given as NAME=VALUE."""
-    kinds = {field.name: type(getattr(config, field.name)) for field in dataclasses.fields(HwConfig)}
-    values: dict[str, Any] = {}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or name not in kinds:
-            raise LuternError(
-                f"{change} changes no field of a machine; give NAME=VALUE, {renamed_or_known(name, [*kinds])}."
-            )
-        try:
-            values[name] = {"True": True, "False": False}[text] if kinds[name] is bool else kinds[name](text)
-        except (ValueError, KeyError):
-            raise LuternError(f"{change}: {name} is a {kinds[name].__name__}, {text!r} is none.") from None
-        if kinds[name] is int:
-            check_number(f"--set {name}", values[name], 0, LARGEST_COUNT)
-    return config.with_(**values)
 
 
 def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int, embedding_bits: int) -> str:
@@ -140,11 +121,10 @@ def _number(rate: float) -> str:
 def estimate_machine(
     model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder or an image.")] = "demo",
     size: Annotated[str, typer.Option(help=f"A published shape instead: {', '.join(PUBLISHED)}.")] = "",
-    preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "",
+    preset_name: Annotated[str, preset_option(f"the board's, else {DEFAULT}")] = "",
     board_name: Annotated[str, typer.Option("--board", help=f"Its machine and its part: {', '.join(BOARDS)}.")] = "",
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="A field of the machine, NAME=VALUE; again for more.")
-    ] = None,
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
     table: Annotated[bool, typer.Option("--table", help="The released models on boards and larger devices.")] = False,
     axi: Annotated[
@@ -170,8 +150,11 @@ def estimate_machine(
         print_released() if table else print_axi() if axi else print_memories()
         return
     board = find_board(board_name) if board_name else None
-    hw_config = board.config(preset_name) if board else preset(preset_name or "sim-64")
-    hw_config = changed(hw_config, changes or [])
+    chosen = given_machine(preset_name, settings, machine_file, board.preset if board else DEFAULT)
+    if board:
+        hw_config = board.config(chosen.config, **chosen.clocks) if chosen else board.config()
+    else:
+        hw_config = chosen.config if chosen else preset(DEFAULT)
     if streams > hw_config.streams:
         raise LuternError(
             f"{streams} streams are wanted, {hw_config.name} takes {hw_config.streams} at a time; give "
@@ -181,10 +164,12 @@ def estimate_machine(
     if embedding_bits and not size:
         raise LuternError(f"--embedding-bits is for a --size; {model} has its own, leave it out.")
     bits = (embedding_bits or WIDE_BITS) if size else open_model(model).embedding_bits
-    if board and not changes:
-        check_model(model_config, name, board, preset_name, bits)
+    if board:
+        check_model(model_config, name, board, chosen.config if chosen else "", bits)
     if share != 1 and (hw_config.memory not in CHOOSES or hw_config.source != "streamed"):
         raise LuternError(f"--share is for a machine with a port for memory, {hw_config.name} has none; leave it out.")
     baud = board.baud(hw_config) if board else BAUD
     found = estimate(model_config, hw_config, streams=streams, baud=baud, embedding_bits=bits, share=share)
     print_estimate(name, model_config, hw_config, found, board, bits)
+    if chosen and chosen.given:
+        print(f"machine: {chosen.title}")

@@ -11,6 +11,7 @@ import typer
 
 from lutern.api.machines import SIM_PRESETS, Machine, first_that_holds, open_machine
 from lutern.api.writing import TEMPERATURE, TOKENS, choose_sampling, encode_prompts, style_of
+from lutern.cli.machine import MachineOption, SetOption, given_machine, preset_option
 from lutern.cli.models import open_model
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import given_text, given_texts, plain_console
@@ -22,7 +23,6 @@ from lutern.firmware.host_sampling import LOGIT_BYTES
 from lutern.firmware.host_weights import LINE_BITS
 from lutern.firmware.serial_port import BAUD
 from lutern.firmware.session import GoldenSession
-from lutern.hw.presets import PRESETS, preset
 from lutern.model_ref.chat import Chat
 from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.errors import LuternError
@@ -133,13 +133,10 @@ def generate_text(
     check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
     over_link: OverLink = False,
     preset_name: Annotated[
-        str | None,
-        typer.Option(
-            "--preset",
-            help=f"Machine: {', '.join(PRESETS)}; default: the port's, else that of "
-            f"{SIM_PRESETS[0]}, {SIM_PRESETS[1]} which holds the model.",
-        ),
-    ] = None,
+        str, preset_option(f"the port's, else {SIM_PRESETS[0]}, or {SIM_PRESETS[1]} where that does not hold the model")
+    ] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
 ) -> None:
     """Let a model write: on real gateware, simulated, or on the integer model it is proved equal to.
 
@@ -160,7 +157,8 @@ def generate_text(
         "repetition_penalty": repetition_penalty,
     }
     choose_sampling(Conventions(), seed, asked)  # refuses a wrong number before anything is opened
-    wanted = preset(preset_name) if preset_name else None
+    chosen = given_machine(preset_name, settings, machine_file)
+    wanted = chosen.config if chosen else None
     given = prompt is not None or bool(prompts or prompt_files)
     talks = interactive or (chat and not given)
     opened = open_model(model)
@@ -188,7 +186,7 @@ def generate_text(
     else:
         with load_bar() as advance:
             machine = open_machine(
-                on, opened, baud=baud, machine=preset_name, memory=memory, record=record, progress=advance
+                on, opened, baud=baud, machine=wanted, memory=memory, record=record, progress=advance
             )
     with nullcontext() if isinstance(machine, GoldenSession) else machine:
         if isinstance(machine, GoldenSession):

@@ -10,7 +10,6 @@ from lutern.api.models import SHIPPED, Model, checkpoint_folder
 from lutern.cli.output import printable
 from lutern.firmware.image import OpenImage
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import preset
 from lutern.measure.bench import LARGE, LARGE_MEMORY
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import ModelConfig
@@ -61,12 +60,11 @@ def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
     return size.upper(), PUBLISHED[size.lower()]
 
 
-def machine_and_weights(preset_name: str, model: str) -> tuple[HwConfig, IntegerWeights]:
-    """The machine of a preset with the weights of a model; larger memories for those of ``random``."""
-    config = preset(preset_name)
+def machine_and_weights(config: HwConfig, model: str) -> tuple[HwConfig, IntegerWeights]:
+    """A machine with the weights of a model; larger memories for a preset with those of ``random``."""
     if model != "random":
         return config, open_model(model).weights
-    return config.with_(**LARGE_MEMORY.get(preset_name, {})), integer_weights(random_checkpoint(LARGE, seed=1))
+    return config.with_(**LARGE_MEMORY.get(config.name, {})), integer_weights(random_checkpoint(LARGE, seed=1))
 
 
 __all__ = [

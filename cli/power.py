@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, machine_or_default, preset_option
 from lutern.cli.models import find_shape, open_model
 from lutern.cli.numbers import LARGEST_COUNT, real, whole
 from lutern.cli.output import given_text, given_texts
@@ -26,7 +27,6 @@ from lutern.cli.power_table import print_released
 from lutern.cli.progress import progress_bar
 from lutern.firmware.program import Program, lay_out
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import PRESETS, preset
 from lutern.hw.top import Top
 from lutern.measure import calibration, meter
 from lutern.measure.dram import DRAMS
@@ -77,7 +77,7 @@ class PowerGroup(TyperGroup):
 app = typer.Typer(cls=PowerGroup, help="Toggles counted, joules estimated or measured.", rich_markup_mode=None)
 
 ModelOption = Annotated[str, typer.Option("--model", help="demo, demo-small, a checkpoint folder or an image.")]
-PresetOption = Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")]
+PresetOption = Annotated[str, preset_option(DEFAULT)]
 PartOption = Annotated[str, typer.Option("--part", help="Chip.")]
 
 
@@ -89,12 +89,14 @@ def power() -> None:
 @app.command("count")
 def count(
     model: ModelOption = "demo-small",
-    preset_name: PresetOption = "sim-64",
+    preset_name: PresetOption = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     prompts: Annotated[list[str] | None, typer.Option("--prompt", callback=given_texts, help="Again for more.")] = None,
     netlist: Annotated[bool, typer.Option("--netlist", help="Also of ECP5's cells, for one token.")] = False,
 ) -> None:
     """Count toggles of a token: by block, by layer, by prompt."""
-    config = preset(preset_name)
+    config = machine_or_default(preset_name, settings, machine_file)
     check_memory(config)
     program, coded = prepare(model, config, prompts or list(PROMPTS))
     with progress_bar("counting toggles") as advance:
@@ -109,7 +111,9 @@ def count(
 def estimate(
     model: ModelOption = "demo-small",
     size: Annotated[str, typer.Option(help=f"A published shape instead, computed: {', '.join(PUBLISHED)}.")] = "",
-    preset_name: PresetOption = "sim-64",
+    preset_name: PresetOption = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     prompt: Annotated[str, typer.Option(callback=given_text, help="What the counted token follows.")] = PROMPTS[0],
     part: PartOption = "LFE5U-85F",
     dram: Annotated[str, typer.Option(help=f"Memory at a machine's ports: {', '.join(DRAMS)}.")] = "",
@@ -120,7 +124,7 @@ def estimate(
     With memory on the chip toggles of ECP5's cells are counted for it, which compiles them first, for minutes. Of a
     published size, or with memory beside the chip, joules are computed without toggles.
     """
-    config, known = preset(preset_name), calibration.load(file)
+    config, known = machine_or_default(preset_name, settings, machine_file), calibration.load(file)
     if size or config.memory != "block":
         show_computed(*find_shape(model, size), config, part, known, dram)
         return

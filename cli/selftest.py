@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lutern.api.ports import known_machines
 from lutern.cli.models import SHIPPED, open_model
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import plain_console
@@ -24,7 +25,6 @@ from lutern.firmware.selftest import check_decode, check_memory
 from lutern.firmware.serial_port import PortError
 from lutern.firmware.session import GoldenSession
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import PRESETS
 from lutern.hw.protocol import INFO, PROTOCOL_VERSION, Opcode
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -77,7 +77,7 @@ def selftest(
         client = Client(port)
         config: HwConfig | None = None
         with step("link") as done:
-            config = identify(INFO.unpack(client.transact(Opcode.INFO)), PRESETS.values())
+            config = identify(INFO.unpack(client.transact(Opcode.INFO)), known_machines())
             rate = "AXI4-Lite" if isinstance(port, AxiPort) else f"{port.baud:,} baud"
             done(f"protocol version {PROTOCOL_VERSION}, machine {config.name}, {config.clock_hz / 1e6:g} MHz, {rate}")
         if config is None:
@@ -111,7 +111,7 @@ def selftest(
         with step("decode") as done:
             name, weights = model_that_fits(config)
             with load_bar() as bar:
-                session = open_session(client, weights, progress=bar)
+                session = open_session(client, weights, config, progress=bar)
             golden = GoldenSession(weights)
             done(f"{name}: {check_decode(session, golden, TOKENS)}")
         if client.resent_count:

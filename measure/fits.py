@@ -115,17 +115,17 @@ def presets_that_hold(
 
 
 def check_model(
-    model_config: ModelConfig, name: str, board: Board, preset_name: str = "", embedding_bits: int = WIDE_BITS
+    model_config: ModelConfig, name: str, board: Board, machine: str | HwConfig = "", embedding_bits: int = WIDE_BITS
 ) -> None:
     """Refuse a model that the board's machine cannot hold: by how much, what holds it, and what would.
 
-    Without ``preset_name`` the reason is that of the board's machine with the most memory.
+    Without ``machine`` the reason is that of the board's machine with the most memory.
     """
-    hw_config = board.config(preset_name)
+    hw_config = board.config(machine)
     if not lacks(model_config, hw_config, embedding_bits):
         return
     largest = largest_machine(board)
-    if not preset_name and lacks(model_config, largest, embedding_bits):
+    if not machine and lacks(model_config, largest, embedding_bits):
         hw_config = largest
     found = [*lacks(model_config, hw_config, embedding_bits), *chip_lacks(hw_config, board)]
     where = where_it_fits(model_config, embedding_bits)

@@ -142,8 +142,8 @@ def test_what_is_not_exact_is_said(arguments: tuple[str, ...], said: str) -> Non
     ("arguments", "sentence"),
     [
         (("--size", "9b"), "there is no size 9b; choose one of 370m, 1.3b, 2.7b."),
-        (("--set", "rows=x"), "rows=x: rows is a int, 'x' is none."),
-        (("--set", "lines=3"), "lines=3 changes no field of a machine;"),
+        (("--set", "rows=x"), "--set rows=x: rows is 'x'; give a whole number."),
+        (("--set", "lines=3"), "--set lines=3 changes no field of a machine;"),
         (("--share", "0.9"), "--share is for a machine with a port for memory, sim-64 has none; leave it out."),
         (("--streams", "2"), "2 streams are wanted, sim-64 takes 1 at a time;"),
         (
