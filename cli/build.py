@@ -15,7 +15,7 @@ from lutern.cli.machine import MachineOption, SetOption, given_machine, preset_o
 from lutern.cli.models import open_model
 from lutern.cli.numbers import real, whole
 from lutern.cli.progress import named_progress_bar
-from lutern.cli.table import print_table
+from lutern.cli.table import Cell, Column, FormatOption, Printer, fixed, percent, printing
 from lutern.model_ref.errors import LuternError
 
 
@@ -39,6 +39,7 @@ def build(
         float | None,
         real("--memory-frequency", least=1, most=1000, help="Clock of DDR3's controller in MHz, half the part's."),
     ] = None,
+    form: FormatOption = "text",
 ) -> None:
     """Build a bitstream: synthesis, place and route, report. What is kept from before is used again."""
     board = find_board(board_name)  # refused before the model is opened
@@ -57,10 +58,11 @@ def build(
             memory_clock_hz=memory_clock_hz,
             progress=lambda what, done, total: advance(done, total, what),
         )
-    print_build(built)
+    with printing(form) as printer:
+        print_build(printer, built)
+        printer.say(f"link: {built.baud:,} baud")
     for seed, why in built.failed.items():
         print(f"seed {seed} was left out. {why}", file=sys.stderr)
-    print(f"link: {built.baud:,} baud")
     if not built.best.met:
         worst = built.best.worst
         raise LuternError(
@@ -70,43 +72,61 @@ def build(
         )
 
 
-def print_build(built: Build) -> None:
-    """What is used, each clock, the slowest path, the time, where it lies."""
+USED_COLUMNS = (
+    Column("resource", left=True),
+    Column("used"),
+    Column("available", "of"),
+    Column("share", "%", percent(0)),
+)
+FILE_COLUMNS = (Column("bitstream"), Column("folder"), Column("baud"))
+
+
+def print_build(printer: Printer, built: Build) -> None:
+    """What is used, each clock, the slowest path, the time, and where the bitstream is."""
     best = built.best
-    print_table(
-        ("resource", "used", "of", "%"),
-        ((name, f"{used:,}", f"{total:,}", f"{used / total:.0%}") for name, (used, total) in best.used.items()),
+    rows = [(name, used, total, used / total) for name, (used, total) in best.used.items()]
+    printer.table("resources", USED_COLUMNS, rows)
+    printer.say()
+    print_clocks(printer, built)
+    printer.say()
+    path = (
+        Column("source", f"slowest path of {best.worst.domain}", folds=True),
+        Column("signal", folds=True),
+        Column("ns", show=fixed(2)),
     )
-    print()
-    print_table(
-        ("clock", "MHz", "wanted", "margin", *(f"seed {route.seed}" for route in built.routes)),
-        (
-            (
-                clock.domain,
-                reached(clock),
-                f"{clock.target_hz / 1e6:.2f}",
-                f"{clock.margin:+.1%}" if clock.has_path else "",
-                *(reached(route.clock(clock.domain)) for route in built.routes),
-            )
-            for clock in best.clocks
-        ),
-    )
-    print()
-    slowest = f"slowest path of {best.worst.domain}"
-    print_table(
-        (slowest, "signal", "ns"),
-        ((source, signal, f"{delay:.2f}") for source, signal, delay in slowest_path(best)),
-        left=(slowest, "signal"),
-    )
-    print()
+    printer.table("path", path, slowest_path(best))
+    printer.say()
     times = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in built.seconds.items())
-    print(f"built in {sum(built.seconds.values()) / 60:.1f} minutes ({times})")
-    print(f"{built.bitstream}\nbeside it: {REPORT}, {MANIFEST}, {FLOORPLAN}")
+    printer.say(f"built in {sum(built.seconds.values()) / 60:.1f} minutes ({times})")
+    printer.facts("files", FILE_COLUMNS, (str(built.bitstream), str(built.folder), built.baud))
+    printer.say(f"{built.bitstream}\nin the same folder: {REPORT}, {MANIFEST}, {FLOORPLAN}")
 
 
-def reached(clock: Clock) -> str:
-    """In MHz; or that nothing limits it, which is so of a clock that only cells of pins have."""
-    return f"{clock.achieved_hz / 1e6:.2f}" if clock.has_path else "no path"
+def print_clocks(printer: Printer, built: Build) -> None:
+    """What each clock reaches, with the best seed and with every other."""
+    columns = (
+        Column("clock", left=True),
+        Column("achieved_hz", "MHz"),
+        Column("target_hz", "target", fixed(2, 1e6)),
+        Column("margin", show=lambda share: f"{share:+.1%}"),
+        *(Column(f"seed_{route.seed}_hz", f"seed {route.seed}") for route in built.routes),
+    )
+    rows = [
+        (
+            clock.domain,
+            reached(clock),
+            clock.target_hz,
+            clock.margin if clock.has_path else None,
+            *(reached(route.clock(clock.domain)) for route in built.routes),
+        )
+        for clock in built.best.clocks
+    ]
+    printer.table("clocks", columns, rows)
+
+
+def reached(clock: Clock) -> Cell:
+    """Its rate; or that nothing limits it, which is so of a clock that only cells of pins have."""
+    return Cell(clock.achieved_hz, f"{clock.achieved_hz / 1e6:.2f}") if clock.has_path else Cell(None, "no path")
 
 
 def slowest_path(route: Route) -> list[tuple[str, str, float]]:

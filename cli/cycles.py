@@ -15,7 +15,7 @@ from lutern.cli.numbers import baud_option, whole
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
 from lutern.cli.progress import load_bar
 from lutern.cli.repairs import repairs_shown
-from lutern.cli.table import print_table
+from lutern.cli.table import Column, FormatOption, Printer, printing
 from lutern.firmware.limits import check_fit
 from lutern.hw.presets import preset
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
@@ -31,34 +31,29 @@ def counted(machine: Machine, streams: int) -> Token:
         return machine.count(streams)
 
 
-def print_token(token: Token) -> None:
-    """A line a phase; separated by tabs in a pipe."""
-    headings = ["part", "phase", "cycles", "by the model", *COUNTER_NAMES]
+COLUMNS = (
+    Column("part", left=True),
+    Column("phase", left=True),
+    Column("cycles"),
+    Column("model_cycles", "by the model"),
+    *(Column(name.replace(" ", "_"), name) for name in COUNTER_NAMES),
+)
+
+
+def print_token(printer: Printer, token: Token) -> None:
+    """A line a phase, and one for all of them."""
     rows = [
-        [
-            phase.part,
-            phase.name,
-            f"{phase.cycles:,}",
-            "" if phase.model_cycles is None else f"{phase.model_cycles:,}",
-            *(f"{phase.counts[name]:,}" for name in COUNTER_NAMES),
-        ]
+        [phase.part, phase.name, phase.cycles, phase.model_cycles, *(phase.counts[name] for name in COUNTER_NAMES)]
         for phase in token.phases
     ]
     modelled = [phase.model_cycles for phase in token.phases if phase.model_cycles is not None]
-    rows.append(
-        [
-            "all",
-            "",
-            f"{token.cycles:,}",
-            f"{sum(modelled):,}" if modelled else "",
-            *(f"{token.total(name):,}" for name in COUNTER_NAMES),
-        ]
-    )
-    print_table(headings, rows, left=("part", "phase"), total=True)
+    totals = (token.total(name) for name in COUNTER_NAMES)
+    rows.append(["all", "", token.cycles, sum(modelled) if modelled else None, *totals])
+    printer.table("cycles", COLUMNS, rows, total=True)
     if not sys.stdout.isatty():
         return
     for title, names in (("lanes", LANE_COUNTERS), ("record stream", RECORD_COUNTERS)):
-        print(f"{title}: " + "; ".join(f"{name}, {MEANINGS[name]}" for name in names))
+        printer.say(f"{title}: " + "; ".join(f"{name}, {MEANINGS[name]}" for name in names))
 
 
 def cycles(
@@ -74,6 +69,7 @@ def cycles(
     output: Annotated[
         Path | None, typer.Option("-o", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it.")
     ] = None,
+    form: FormatOption = "text",
 ) -> None:
     """Where a token's cycles go, phase by phase: what lanes and record stream waited for, counted on the chip."""
     if on != "sim" and not is_port(on):
@@ -104,9 +100,10 @@ def cycles(
                 progress=advance,
             )
     token = counted(machine, streams)
-    print_token(token)
+    with printing(form) as printer:
+        print_token(printer, token)
     if output is not None:
         write_whole(output, pictures.to_svg(pictures.timeline(token), "timeline"))
         beside = output.with_name(f"{output.stem}-layers.svg")
         write_whole(beside, pictures.to_svg(pictures.layers(token), "layers"))
-        print(f"{output}, {beside}")
+        print(f"{output}, {beside}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from lutern.cli.estimate_tables import print_axi, print_memories, print_released
 from lutern.cli.machine import DEFAULT, MachineOption, SetOption, given_machine, preset_option
 from lutern.cli.models import find_shape, open_model
 from lutern.cli.numbers import one_of, real, whole
-from lutern.cli.table import draw_table
+from lutern.cli.table import Cell, Column, FormatOption, Printer, fixed, percent, printing
 from lutern.firmware.limits import state_slots
 from lutern.firmware.schedule import program_sizes
 from lutern.firmware.serial_port import BAUD
@@ -68,8 +68,27 @@ def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int, em
     )
 
 
+RESOURCE_COLUMNS = (
+    Column("resource", left=True),
+    Column("estimated", show=fixed(0)),
+    Column("available", "of"),
+    Column("share", "%", percent(0)),
+    Column("largest_error", "largest error"),
+)
+ESTIMATE_COLUMNS = tuple(
+    map(Column, ("model", "machine", "streams", "cycles", "bytes", "tokens_per_second", "clock_hz", "bound", "share"))
+)
+"""What the sentences say, for programs."""
+
+
 def print_estimate(
-    name: str, model_config: ModelConfig, config: HwConfig, found: Estimate, board: Board | None, embedding_bits: int
+    printer: Printer,
+    name: str,
+    model_config: ModelConfig,
+    config: HwConfig,
+    found: Estimate,
+    board: Board | None,
+    embedding_bits: int,
 ) -> None:
     """One machine, one model."""
     of_streams = f" of {found.streams} streams" if found.streams > 1 else ""
@@ -81,37 +100,39 @@ def print_estimate(
         else ("lanes" if config.source == "resident" else f"{config.word_bits}-bit memory")
     )
     cycles = f"{found.cycles:,} cycles a pass, " if found.cycles is not None else ""
-    print(
+    printer.say(
         f"{name} on {config.name}: {cycles}{found.bytes_read:,} bytes; {rate} at {config.clock_hz / 1e6:.0f} MHz, "
         f"{found.share:.1%} of the bound of {what}, {_number(found.bound)}"
     )
-    print(limit_sentence(model_config, config, found))
-    presets, others = errors("preset"), errors("check")
-    given = {
-        "placed_luts": f"{presets.placed_luts:.0%}",
-        "luts": f"{others.luts:.0%}",
-        "ff": f"{others.ff:.0%}",
-        "block_rams": "exact",
-        "multipliers": "exact",
-    }
-    rows = []
-    for title, field, of_part in RESOURCES:
-        value = getattr(found.resources, field)
-        total = getattr(board.fpga, of_part) if board else 0
-        place = (f"{total:,}", f"{value / total:.0%}") if board else ()
-        rows.append([title, f"{value:,.0f}", *place, given[field]])
-    draw_table(["resource", "estimated", *(("of", "%") if board else ()), "largest error"], rows)
-    how_good = CYCLES_OF_STATE if config.state == "memory" and config.memory != "axi" else CYCLES[config.memory]
+    printer.say(limit_sentence(model_config, config, found))
+    numbers = (found.streams, found.cycles, found.bytes_read, found.tokens_per_second, config.clock_hz, found.bound)
+    printer.facts("estimate", ESTIMATE_COLUMNS, (name, config.name, *numbers, found.share))
+    printer.table("resources", RESOURCE_COLUMNS, resource_rows(found, board))
     for lack in chip_lacks(config, board) if board else ():
-        print(f"{lack.text}: it does not fit.")
+        printer.say(f"{lack.text}: it does not fit.")
+    how_good = CYCLES_OF_STATE if config.state == "memory" and config.memory != "axi" else CYCLES[config.memory]
+    presets, others = errors("preset"), errors("check")
     inside = config.lanes <= MOST_LANES and config.memory == "block"
-    print(
+    printer.say(
         f"{how_good} LUT and FF are a formula's. Errors: of what is placed, the largest over "
         f"{presets.packed} presets as packed, to which it was fitted; else over {others.machines} machines of up to "
         f"{MOST_LANES} lanes, with memory on the chip, to which the formula was not fitted"
         + ("" if inside else "; this machine is outside of that")
     )
-    print(where_state_is(model_config, config, found.streams, embedding_bits))
+    printer.say(where_state_is(model_config, config, found.streams, embedding_bits))
+
+
+def resource_rows(found: Estimate, board: Board | None) -> list[list[Any]]:
+    """What the machine takes, of what the board's chip has, and how far that may be off."""
+    presets, others = errors("preset"), errors("check")
+    known = {"placed_luts": presets.placed_luts, "luts": others.luts, "ff": others.ff}
+    rows: list[list[Any]] = []
+    for title, field, of_part in RESOURCES:
+        value = round(getattr(found.resources, field))
+        total = getattr(board.fpga, of_part) if board else None
+        error = Cell(known[field], f"{known[field]:.0%}") if field in known else Cell(0, "exact")
+        rows.append([title, value, total, value / total if total else None, error])
+    return rows
 
 
 def _number(rate: float) -> str:
@@ -144,10 +165,12 @@ def estimate_machine(
     of_memories: Annotated[
         bool, typer.Option("--memories", help="Bytes of the released models, and which memories of boards hold them.")
     ] = False,
+    form: FormatOption = "text",
 ) -> None:
     """Cycles, bytes, tokens a second and resources, without simulation or synthesis."""
     if table or axi or of_memories:
-        print_released() if table else print_axi() if axi else print_memories()
+        with printing(form) as printer:
+            (print_released if table else print_axi if axi else print_memories)(printer)
         return
     board = find_board(board_name) if board_name else None
     chosen = given_machine(preset_name, settings, machine_file, board.preset if board else DEFAULT)
@@ -170,6 +193,7 @@ def estimate_machine(
         raise LuternError(f"--share is for a machine with a port for memory, {hw_config.name} has none; leave it out.")
     baud = board.baud(hw_config) if board else BAUD
     found = estimate(model_config, hw_config, streams=streams, baud=baud, embedding_bits=bits, share=share)
-    print_estimate(name, model_config, hw_config, found, board, bits)
-    if chosen and chosen.given:
-        print(f"machine: {chosen.title}")
+    with printing(form) as printer:
+        print_estimate(printer, name, model_config, hw_config, found, board, bits)
+        if chosen and chosen.given:
+            printer.say(f"machine: {chosen.title}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,12 +11,12 @@ from lutern.cli.machine import MachineOption, SetOption, machine_or_default, pre
 from lutern.cli.models import open_model
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, whole
 from lutern.cli.progress import progress_bar
-from lutern.cli.table import print_table
+from lutern.cli.table import Cell, Column, FormatOption, printing
 from lutern.firmware.limits import check_fit
 from lutern.hw.config import HwConfig
 from lutern.measure.inject.campaign import Settings
 from lutern.measure.inject.campaigns import CAMPAIGNS, SMALL_MACHINE, SMALL_MODEL, campaign_of, open_campaign
-from lutern.measure.inject.results import HEADINGS, ResultsFile, rows
+from lutern.measure.inject.results import INTERVALS, KEYS, ResultsFile, percent, rows
 from lutern.measure.inject.workers import map_faults
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
@@ -26,6 +26,14 @@ from lutern.sim.verilate import verilate
 
 FAULTS = 200
 MOST_WORKERS = 256
+COLUMNS = (
+    *(Column(key, left=key == "kind") for key in KEYS),
+    *(
+        column
+        for name in INTERVALS
+        for column in (Column(f"{name}_low", f"{name}, 95 %"), Column(f"{name}_high", f"{name}, 95 %, high"))
+    ),
+)
 
 
 def machine_and_model(config: HwConfig, model: str | None) -> tuple[HwConfig, IntegerWeights]:
@@ -57,6 +65,7 @@ def inject(
     out: Annotated[
         Path | None, typer.Option(help="Keep each outcome here, and go on from those that are there already.")
     ] = None,
+    form: FormatOption = "text",
 ) -> None:
     """Strike a simulated board with faults, and count those that were masked, detected, corrected, or not seen."""
     machine = machine_or_default(preset_name, settings, machine_file, SMALL_MACHINE)
@@ -84,8 +93,18 @@ def inject(
                 results.add(outcome)
                 advance(sum(index < count for index in results.outcomes), count)
         outcomes = [outcome for index, outcome in sorted(results.outcomes.items()) if index < count]
-    print_table(HEADINGS, rows(outcomes), total=True)
-    print(f"campaign {campaign}, seed {seed}, machine {config.name} ({config.digest[:8]}), image {about['image']:08x}")
+    with printing(form) as printer:
+        printer.table("outcomes", COLUMNS, map(row_values, rows(outcomes)), total=True)
+        image = f"image {about['image']:08x}"
+        printer.say(f"campaign {campaign}, seed {seed}, machine {config.name} ({config.digest[:8]}), {image}")
+
+
+def row_values(row: list[Any]) -> list[Any]:
+    """A row of the table; both ends of each interval are columns for programs."""
+    values = row[: len(KEYS)]
+    for low, high in row[len(KEYS) :]:
+        values += [Cell(low, f"{percent(low)} to {percent(high)} %"), Cell(high, "")]
+    return values
 
 
 __all__ = ["inject"]

@@ -25,6 +25,7 @@ from lutern.cli.output import given_text, given_texts
 from lutern.cli.power_shown import show_computed, show_counted, show_estimated, show_measured
 from lutern.cli.power_table import print_released
 from lutern.cli.progress import progress_bar
+from lutern.cli.table import Column, FormatOption, printing
 from lutern.firmware.program import Program, lay_out
 from lutern.hw.config import HwConfig
 from lutern.hw.top import Top
@@ -94,6 +95,7 @@ def count(
     machine_file: MachineOption = None,
     prompts: Annotated[list[str] | None, typer.Option("--prompt", callback=given_texts, help="Again for more.")] = None,
     netlist: Annotated[bool, typer.Option("--netlist", help="Also of ECP5's cells, for one token.")] = False,
+    form: FormatOption = "text",
 ) -> None:
     """Count toggles of a token: by block, by layer, by prompt."""
     config = machine_or_default(preset_name, settings, machine_file)
@@ -104,7 +106,8 @@ def count(
         tokens = count_toggles(program, coded)
         advance(1, 1 + netlist)
         cells = count_cells(program, config, coded) if netlist else []
-    show_counted(tokens, cells, open_model(model).weights, program)
+    with printing(form) as printer:
+        show_counted(printer, tokens, cells, open_model(model).weights, program)
 
 
 @app.command("estimate")
@@ -118,6 +121,7 @@ def estimate(
     part: PartOption = "LFE5U-85F",
     dram: Annotated[str, typer.Option(help=f"Memory at a machine's ports: {', '.join(DRAMS)}.")] = "",
     file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,
+    form: FormatOption = "text",
 ) -> None:
     """Estimate joules of a token, as intervals.
 
@@ -126,20 +130,23 @@ def estimate(
     """
     config, known = machine_or_default(preset_name, settings, machine_file), calibration.load(file)
     if size or config.memory != "block":
-        show_computed(*find_shape(model, size), config, part, known, dram)
+        with printing(form) as printer:
+            show_computed(printer, *find_shape(model, size), config, part, known, dram)
         return
     known.require(part)
     program, coded = prepare(model, config, [prompt])
     with progress_bar("counting toggles") as advance:
         advance(0, 1)
         (token,) = count_cells(program, config, coded)
-    show_estimated(token, config, part, known)
+    with printing(form) as printer:
+        show_estimated(printer, token, config, part, known)
 
 
 @app.command("table")
-def table() -> None:
+def table(form: FormatOption = "text") -> None:
     """Joules a token of the published shapes by kind of memory, beside what others report."""
-    print_released()
+    with printing(form) as printer:
+        print_released(printer)
 
 
 @app.command("log")
@@ -166,9 +173,11 @@ def measure(
     idle: Annotated[Path, typer.Argument(help="CSV log of the idle board.")],
     loaded: Annotated[Path, typer.Argument(help="CSV log of the decoding board.")],
     tokens: Annotated[int, whole("--tokens", least=1, most=LARGEST_COUNT, help="Tokens made during the second log.")],
+    form: FormatOption = "text",
 ) -> None:
     """Joules of a token of a board, from two logs of a meter."""
-    show_measured(meter.joules_per_token(meter.read_csv(idle), meter.read_csv(loaded), tokens))
+    with printing(form) as printer:
+        show_measured(printer, meter.joules_per_token(meter.read_csv(idle), meter.read_csv(loaded), tokens))
 
 
 @app.command("designs")
@@ -183,14 +192,21 @@ def calibrate(
     readings: Annotated[Path, typer.Argument(help="CSV of readings at the designs.")],
     part: PartOption = "LFE5U-85F",
     out: Annotated[Path, typer.Option("-o", "--output", help="File of the coefficients.")] = Path("calibration.json"),
+    form: FormatOption = "text",
 ) -> None:
     """Fit the coefficients of an estimate to readings of a meter."""
     output_file(out)
     today = datetime.date.today().isoformat()
     found = calibration.fit(part, calibration.read_readings(readings), f"readings in {readings.name}", today)
     found.save(out)
-    for name, item in found.coefficients.items():
-        print(f"{name}\t{item.value:.4g}\t{item.low:.4g} to {item.high:.4g}")
+    columns = (Column("coefficient", left=True), *(Column(key, show=_four_digits) for key in ("value", "low", "high")))
+    with printing(form) as printer:
+        rows = [(name, item.value, item.low, item.high) for name, item in found.coefficients.items()]
+        printer.table("coefficients", columns, rows)
+
+
+def _four_digits(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def check_memory(config: HwConfig) -> None:

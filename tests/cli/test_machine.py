@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
+from command_tree import COMMANDS, options_of
 from lutern.api.ports import known_machines
 from lutern.boards.build import MANIFEST
 from lutern.boards.cache import keep
@@ -23,18 +22,7 @@ NO_MACHINE = {"new"}
 """Commands whose --preset was of something else."""
 
 
-def commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    if not hasattr(group, "commands"):
-        return {path: group}
-    return {key: one for name, sub in group.commands.items() for key, one in commands(sub, (*path, name)).items()}
-
-
-COMMANDS = commands(typer.main.get_command(app))
-WITH_MACHINE = [
-    path
-    for path, command in COMMANDS.items()
-    if any("--preset" in option.opts for option in command.params) and path[0] not in NO_MACHINE
-]
+WITH_MACHINE = [path for path in COMMANDS if "--preset" in options_of(path) and path[0] not in NO_MACHINE]
 
 
 def test_what_takes_a_machine() -> None:
@@ -44,8 +32,7 @@ def test_what_takes_a_machine() -> None:
 @pytest.mark.parametrize("path", WITH_MACHINE, ids=" ".join)
 def test_all_three_options(path: tuple[str, ...]) -> None:
     """A wrong field is refused by each command in one sentence, before any work."""
-    options = {name for option in COMMANDS[path].params for name in option.opts}
-    assert {"--preset", "--set", "--machine"} <= options
+    assert {"--preset", "--set", "--machine"} <= options_of(path)
     required = {"build": ["--board", "ulx3s-85f"], "inject": ["weights"], "report": ["-o", "page.html"]}
     done = CliRunner().invoke(app, [*path, *required.get(path[0], []), "--set", "lines=3"])
     assert isinstance(done.exception, LuternError), done.exception

@@ -53,13 +53,13 @@ def test_inspect(folder: Path, name: str) -> None:
         and "tokens/s by the cycle model; " in last
     )
     lines = [line.split("\t") for line in tensors.splitlines()]
-    assert lines[0] == ["tensor", "shape", "count", "stored as", "zeros", "bits per weight", "bytes"]
+    assert lines[0] == ["tensor", "shape", "count", "stored_as", "zero_share", "bits_per_weight", "bytes"]
     gate = next(line for line in lines if line[0] == "model.layers.*.mlp.gate_proj.weight")
     assert gate[1:4] == ["96 x 32", "2", "trits" if name == "image" else "BF16"]
     assert "synthetic: random numbers" in totals and f"{CONFIG.trits:,} ternary weights" in totals
-    fits = {line.split("\t")[0]: line.split("\t")[-1] for line in machines.splitlines()}
-    assert fits["sim-64"] == "yes"
-    assert fits["tiny"] == "no: the model's vocabulary is 96, but tiny holds at most 64 (max_vocab)"
+    fits = {line.split("\t")[0]: line.split("\t")[3:] for line in machines.splitlines()}
+    assert fits["sim-64"] == ["true", ""] and fits["tiny"][0] == "false"
+    assert fits["tiny"][1] == "the model's vocabulary is 96, but tiny holds at most 64 (max_vocab)"
     one_each = run("inspect", "--all", str(folder / name)).stdout
     assert "model.layers.1.mlp.gate_proj.weight" in one_each and "layers.*" not in one_each
 
