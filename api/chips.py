@@ -19,7 +19,7 @@ from lutern.hw.presets import PRESETS, preset
 from lutern.measure.dram import CHOOSES
 from lutern.measure.estimate import Estimate
 from lutern.measure.estimate import estimate as estimate_machine
-from lutern.measure.fits import check_model
+from lutern.measure.fits import check_chip, check_model
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
@@ -134,8 +134,8 @@ def build(
     Raises
     ------
     LuternError
-        No such board; a model that does not fit; a tool that is missing or fails, with the place of its log. A clock
-        that is missed is no error: look at ``best.met``.
+        No such board; a machine that the chip has no room for, by the estimate; a model that does not fit; a tool that
+        is missing or fails, with the place of its log. A clock that is missed is no error: look at ``best.met``.
     """
     from lutern.boards.build import build as build_plan
     from lutern.boards.build import make_plan
@@ -149,6 +149,7 @@ def build(
         model = load(model) if isinstance(model, str) else model
         check_model(model.config, model.name, found, machine, model.embedding_bits)
         described = {"name": model.name, "digest": model.config.digest}
+    check_chip(config, found)
     report("plan", 0, seeds + 2)
     plan = make_plan(found, config)
     return build_plan(plan, range(1, seeds + 1), lambda done, total, what: report(what, done, total), described)

@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from lutern.api import Progress
 from lutern.api.figures import Figures
-from lutern.api.models import Model, load
+from lutern.api.models import SHIPPED, Model, load, open_checkpoint
 from lutern.api.ports import known_machines, open_port
 from lutern.api.writing import Options, StyleOptions, Talk, Texts, all_pieces, pieces_of, style_of, texts_of
-from lutern.firmware.limits import check_fit, lacks
+from lutern.firmware.limits import check_fit, lacks, reasons
 from lutern.firmware.link import Client
 from lutern.firmware.opening import load_session, machine_of
 from lutern.firmware.program import lay_out
@@ -102,6 +102,7 @@ class Machine:
         board = self._board
         if check and board is None:
             raise LuternError(f"only a simulated board can be checked, and {self.where} is none; leave check out.")
+        check_held(model, self.config)
         if board is None:
             session = load_session(self.client, self.config, model.weights, progress)
         else:
@@ -301,6 +302,20 @@ def machine_named(machine: str | HwConfig) -> HwConfig:
     return preset(machine) if isinstance(machine, str) else machine
 
 
+def largest_shipped(hw_config: HwConfig) -> str | None:
+    """The name of the largest shipped model that a machine holds; None where it holds none."""
+    return next((name for name in SHIPPED if not lacks(open_checkpoint(name).config, hw_config)), None)
+
+
+def check_held(model: Model, hw_config: HwConfig) -> None:
+    """Refuse a model that a machine does not hold, and name a shipped one that it does hold."""
+    found = lacks(model.config, hw_config, model.embedding_bits)
+    if found:
+        name = largest_shipped(hw_config)
+        instead = "choose a larger machine or a smaller model" if name is None else f"of the shipped models {name} fits"
+        raise LuternError(f"{model.name} does not fit {hw_config.name}: {reasons(found).rstrip('.')}; {instead}.")
+
+
 def first_that_holds(weights: IntegerWeights) -> HwConfig:
     """The machine that is simulated for a model."""
     *others, last = map(preset, SIM_PRESETS)
@@ -308,4 +323,13 @@ def first_that_holds(weights: IntegerWeights) -> HwConfig:
     return next((config for config in others if not lacks(weights.config, config, bits)), last)
 
 
-__all__ = ["SIM_PRESETS", "Machine", "first_that_holds", "machine_named", "open_machine", "simulate"]
+__all__ = [
+    "SIM_PRESETS",
+    "Machine",
+    "check_held",
+    "first_that_holds",
+    "largest_shipped",
+    "machine_named",
+    "open_machine",
+    "simulate",
+]

@@ -11,7 +11,7 @@ import typer
 
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.cli.machine import DEFAULT, MachineOption, SetOption, machines_of, preset_option
-from lutern.cli.models import machine_and_weights, open_model
+from lutern.cli.models import MODEL_HELP, default_model, machine_and_weights, open_model
 from lutern.cli.numbers import whole
 from lutern.cli.progress import named_progress_bar
 from lutern.cli.table import Cell, Column, FormatOption, Printer, printing
@@ -94,10 +94,10 @@ def bench(
     settings: SetOption = None,
     machine_file: MachineOption = None,
     board: Annotated[str, typer.Option(help=f"Its machine and its newest build: {', '.join(BOARDS)}.")] = "",
-    model: Annotated[
-        str, typer.Option(help="demo, demo-small, a checkpoint folder, an image, or random (d = 1024).")
-    ] = "demo",
-    prompts: Annotated[int, whole("-r", "--prompts", least=1, most=1000, help="Decode with so many prompts.")] = 1,
+    model: Annotated[str, typer.Option(help=f"{MODEL_HELP} Or random: d = 1024.")] = "",
+    prompts: Annotated[
+        int, whole("--prompts", least=1, most=1000, help="Number of prompts that decoding is averaged over.")
+    ] = 1,
     form: FormatOption = "text",
 ) -> None:
     """Count cycles of machines and models; without options the table of the presets."""
@@ -107,11 +107,11 @@ def bench(
         machines = machines or [preset(known.preset)]
         for config in machines:
             known.config(config)
-            if model != "random":
+            if model not in ("", "random"):
                 network = open_model(model)
                 check_model(network.config, model, known, config, network.embedding_bits)
     shown = [(preset(name), of_line) for name, of_line in SHOWN]
-    lines = [(config, model) for config in machines] if machines else shown
+    lines = [(config, model or default_model(config)) for config in machines] if machines else shown
     clocks: list[str] = []
     with printing(form) as printer:
         printer.table_as_it_comes(
@@ -123,7 +123,7 @@ def bench(
                     f"no build of {', '.join(config.name for config in machines)} for {board}: rates are those of the "
                     f"target clock; run: lutern build --board {board}"
                 )
-            print_baselines(printer, model, machine_and_weights(machines[-1], model)[1])
+            print_baselines(printer, lines[-1][1], machine_and_weights(*lines[-1])[1])
 
 
 def _rows(

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lutern.api import Progress
 from lutern.api.chips import build as build_bitstream
+from lutern.boards.board import Board
 from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT, Build
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.boards.report import Clock, Route, signal_of
+from lutern.boards.routing import was_routed
 from lutern.cli.machine import MachineOption, SetOption, given_machine, preset_option
 from lutern.cli.models import open_model
 from lutern.cli.numbers import real, whole
-from lutern.cli.progress import named_progress_bar
+from lutern.cli.progress import step_bar
 from lutern.cli.table import Cell, Column, FormatOption, Printer, fixed, percent, printing
+from lutern.hw.config import HwConfig
+from lutern.measure.fits import check_chip
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import output_file, refused_output
+
+FOLDER = "build"
+"""Where bitstreams go, in the folder that the command runs in."""
 
 
 def build(
@@ -39,15 +51,21 @@ def build(
         float | None,
         real("--memory-frequency", least=1, most=1000, help="Clock of DDR3's controller in MHz, half the part's."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help=f"Bitstream to write; default: {FOLDER}/BOARD-MACHINE.bit.")
+    ] = None,
     form: FormatOption = "text",
 ) -> None:
     """Build a bitstream: synthesis, place and route, report. What is kept from before is used again."""
     board = find_board(board_name)  # refused before the model is opened
     chosen = given_machine(preset_name, settings, machine_file, board.preset)
+    machine = board.config(chosen.config if chosen else "", **(chosen.clocks if chosen else {}))
+    check_chip(machine.with_(counters=counters), board)
+    place = place_of(out, board.name, machine.name)
     clocks = chosen.clocks if chosen else {}
     clock_hz = round(frequency_mhz * 1e6) if frequency_mhz else clocks.get("clock_hz", 0)
     memory_clock_hz = round(memory_mhz * 1e6) if memory_mhz else clocks.get("memory_hz", 0)
-    with named_progress_bar("build") as advance:
+    with step_bar("build") as advance:
         built = build_bitstream(
             board_name,
             chosen.config if chosen else "",
@@ -56,10 +74,11 @@ def build(
             counters=counters,
             clock_hz=clock_hz,
             memory_clock_hz=memory_clock_hz,
-            progress=lambda what, done, total: advance(done, total, what),
+            progress=telling(advance, machine, board),
         )
+    copy_bitstream(built, place)
     with printing(form) as printer:
-        print_build(printer, built)
+        print_build(printer, built, place)
         printer.say(f"link: {built.baud:,} baud")
     for seed, why in built.failed.items():
         print(f"seed {seed} was left out. {why}", file=sys.stderr)
@@ -81,7 +100,44 @@ USED_COLUMNS = (
 FILE_COLUMNS = (Column("bitstream"), Column("folder"), Column("baud"))
 
 
-def print_build(printer: Printer, built: Build) -> None:
+def telling(advance: Callable[[int, int, str], None], machine: HwConfig, board: Board) -> Progress:
+    """What is told of the steps of a build; as the first of them begins, that nobody has routed such a machine yet."""
+    said = was_routed(machine, board.fpga)
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal said
+        if what != "plan" and not said:
+            said = True
+            print(
+                f"note: {machine.name} was never placed and routed on an {board.fpga.name}, so it is not known whether "
+                "it can be routed and reaches its clock.",
+                file=sys.stderr,
+            )
+        advance(done, total, what)
+
+    return report
+
+
+def place_of(out: Path | None, board: str, machine: str) -> Path:
+    """Where the bitstream goes; refused before anything is built."""
+    if out is None:
+        Path(FOLDER).mkdir(exist_ok=True)
+        out = Path(FOLDER) / f"{board}-{machine}.bit"
+    if not out.parent.is_dir():
+        raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
+    return output_file(out)
+
+
+def copy_bitstream(built: Build, place: Path) -> None:
+    """Put the bitstream, and its manifest beside it, where the user wants them."""
+    try:
+        shutil.copyfile(built.bitstream, place)
+        shutil.copyfile(built.folder / MANIFEST, place.with_suffix(".json"))
+    except OSError as error:
+        raise refused_output(place, error) from error
+
+
+def print_build(printer: Printer, built: Build, place: Path | None = None) -> None:
     """What is used, each clock, the slowest path, the time, and where the bitstream is."""
     best = built.best
     rows = [(name, used, total, used / total) for name, (used, total) in best.used.items()]
@@ -98,8 +154,9 @@ def print_build(printer: Printer, built: Build) -> None:
     printer.say()
     times = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in built.seconds.items())
     printer.say(f"built in {sum(built.seconds.values()) / 60:.1f} minutes ({times})")
-    printer.facts("files", FILE_COLUMNS, (str(built.bitstream), str(built.folder), built.baud))
-    printer.say(f"{built.bitstream}\nin the same folder: {REPORT}, {MANIFEST}, {FLOORPLAN}")
+    where = place or built.bitstream
+    printer.facts("files", FILE_COLUMNS, (str(where), str(built.folder), built.baud))
+    printer.say(f"{where}\nkept in {built.folder}: {REPORT}, {MANIFEST}, {FLOORPLAN}")
 
 
 def print_clocks(printer: Printer, built: Build) -> None:

@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from lutern.api.machines import Machine, open_machine
+from lutern.api.machines import Machine, check_held, open_machine
 from lutern.cli.machine import DEFAULT, MachineOption, SetOption, given_machine, preset_option
-from lutern.cli.models import open_model
+from lutern.cli.models import MODEL_HELP, default_model, open_model
 from lutern.cli.numbers import baud_option, whole
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
 from lutern.cli.progress import load_bar
 from lutern.cli.repairs import repairs_shown
 from lutern.cli.table import Column, FormatOption, Printer, printing
-from lutern.firmware.limits import check_fit
+from lutern.hw.machines import Machine as ChosenMachine
 from lutern.hw.presets import preset
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure import pictures
@@ -56,8 +56,33 @@ def print_token(printer: Printer, token: Token) -> None:
         printer.say(f"{title}: " + "; ".join(f"{name}, {MEANINGS[name]}" for name in names))
 
 
+def simulated(chosen: ChosenMachine | None, model: str) -> Machine:
+    """The simulated board with counters, and a model."""
+    config = chosen.config if chosen else preset(DEFAULT)
+    network = open_model(model or default_model(config))
+    check_held(network, config)
+    check_countable(config)
+    with load_bar() as advance:
+        return network.simulate(config, counters=True, progress=advance)
+
+
+def at_port(
+    on: str, chosen: ChosenMachine | None, model: str, baud: int | None, memory: Path | None, record: Path | None
+) -> Machine:
+    """The chip at a port, and a model."""
+    network = open_model(model) if model else None
+    wanted = chosen.config if chosen else None
+    machine = open_machine(on, baud=baud, machine=wanted, memory=memory, record=record)
+    try:
+        with load_bar() as advance:
+            return machine.load(network or open_model(default_model(machine.config)), progress=advance)
+    except BaseException:
+        machine.close()
+        raise
+
+
 def cycles(
-    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "",
     preset_name: Annotated[str, preset_option(f"the port's, else {DEFAULT}")] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
@@ -67,7 +92,8 @@ def cycles(
     record: RecordOption = None,
     memory: MemoryOption = None,
     output: Annotated[
-        Path | None, typer.Option("-o", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it.")
+        Path | None,
+        typer.Option("-o", "--out", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it."),
     ] = None,
     form: FormatOption = "text",
 ) -> None:
@@ -81,24 +107,7 @@ def cycles(
         if output.suffix != ".svg" or not output.parent.is_dir():
             raise LuternError(f"{output} cannot be drawn; give a name that ends in .svg, in a folder that is there.")
         output_file(output)  # refused before anything is measured
-    network = open_model(model)
-    if on == "sim":
-        config = chosen.config if chosen else preset(DEFAULT)
-        check_fit(network.config, config, network.embedding_bits)
-        check_countable(config)
-        with load_bar() as advance:
-            machine = network.simulate(config, counters=True, progress=advance)
-    else:
-        with load_bar() as advance:
-            machine = open_machine(
-                on,
-                network,
-                baud=baud,
-                machine=chosen.config if chosen else None,
-                memory=memory,
-                record=record,
-                progress=advance,
-            )
+    machine = simulated(chosen, model) if on == "sim" else at_port(on, chosen, model, baud, memory, record)
     token = counted(machine, streams)
     with printing(form) as printer:
         print_token(printer, token)

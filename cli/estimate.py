@@ -10,7 +10,7 @@ from lutern.boards.board import Board
 from lutern.boards.catalog import BOARDS, find_board
 from lutern.cli.estimate_tables import print_axi, print_memories, print_released
 from lutern.cli.machine import DEFAULT, MachineOption, SetOption, given_machine, preset_option
-from lutern.cli.models import find_shape, open_model
+from lutern.cli.models import MODEL_HELP, default_model, find_shape, open_model
 from lutern.cli.numbers import one_of, real, whole
 from lutern.cli.table import Cell, Column, FormatOption, Printer, fixed, percent, printing
 from lutern.firmware.limits import state_slots
@@ -140,7 +140,7 @@ def _number(rate: float) -> str:
 
 
 def estimate_machine(
-    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder or an image.")] = "demo",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "",
     size: Annotated[str, typer.Option(help=f"A published shape instead: {', '.join(PUBLISHED)}.")] = "",
     preset_name: Annotated[str, preset_option(f"the board's, else {DEFAULT}")] = "",
     board_name: Annotated[str, typer.Option("--board", help=f"Its machine and its part: {', '.join(BOARDS)}.")] = "",
@@ -183,6 +183,7 @@ def estimate_machine(
             f"{streams} streams are wanted, {hw_config.name} takes {hw_config.streams} at a time; give "
             f"--streams {hw_config.streams}, or --set streams={1 << (streams - 1).bit_length()}."
         )
+    model = model or default_model(hw_config)
     name, model_config = find_shape(model, size)
     if embedding_bits and not size:
         raise LuternError(f"--embedding-bits is for a --size; {model} has its own, leave it out.")

@@ -63,7 +63,8 @@ def inject(
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the faults.")] = 1,
     workers: Annotated[int, whole("--workers", least=1, most=MOST_WORKERS, help="Processes.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Keep each outcome here, and go on from those that are there already.")
+        Path | None,
+        typer.Option("-o", "--out", help="Keep each outcome here, and go on from those that are there already."),
     ] = None,
     form: FormatOption = "text",
 ) -> None:

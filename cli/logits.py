@@ -32,9 +32,9 @@ _MENDED = "save a one-dimensional integer array with numpy.save"
 def write_logits(
     model: Annotated[str, typer.Argument(help="demo, demo-small, a checkpoint folder, or an image.")],
     tokens: Annotated[
-        Path | None, typer.Option("--tokens", help="Token numbers: one integer array saved by numpy.save.")
+        Path | None, typer.Option("--token-file", help="Token numbers: one integer array saved by numpy.save.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--output", help="File to write, .npz.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write, .npz.")] = None,
     numerics: Annotated[str, typer.Option(help="float, or integer: what the gateware computes.")] = "integer",
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="A text in place of token numbers, which are printed.")
@@ -56,7 +56,7 @@ def write_logits(
     elif tokens is not None and prompt is None:
         ids = read_ids(tokens, network.config.vocab_size)
     else:
-        raise LuternError("logits are of one text; give either --prompt TEXT or --tokens FILE.")
+        raise LuternError("logits are of one text; give either --prompt TEXT or --token-file FILE.")
     rows = network.rows(ids, cast(Numerics, numerics))
     shapes = {
         "logits": (len(ids), network.config.vocab_size),

@@ -6,6 +6,7 @@ import sys
 from functools import cache
 
 from lutern.api import models
+from lutern.api.machines import largest_shipped
 from lutern.api.models import SHIPPED, Model, checkpoint_folder
 from lutern.cli.output import printable
 from lutern.firmware.image import OpenImage
@@ -39,6 +40,17 @@ def open_image_file(name: str) -> OpenImage:
     return image
 
 
+MODEL_HELP = (
+    f"demo, demo-small, a checkpoint folder, or an image; default: {SHIPPED[0]}, or {SHIPPED[1]} where the machine "
+    f"does not hold that."
+)
+
+
+def default_model(config: HwConfig | None) -> str:
+    """The model that a command takes where none is given: the largest shipped one that the machine holds."""
+    return (largest_shipped(config) if config else None) or SHIPPED[0]
+
+
 def say_notes(name: str, notes: tuple[str, ...]) -> None:
     """Print what was read otherwise than one might expect."""
     for note in notes:
@@ -68,9 +80,11 @@ def machine_and_weights(config: HwConfig, model: str) -> tuple[HwConfig, Integer
 
 
 __all__ = [
+    "MODEL_HELP",
     "SHIPPED",
     "Model",
     "checkpoint_folder",
+    "default_model",
     "find_shape",
     "machine_and_weights",
     "open_checkpoint",

@@ -152,7 +152,7 @@ def table(form: FormatOption = "text") -> None:
 @app.command("log")
 def log(
     source: Annotated[str, typer.Argument(metavar="METER", help="hwmon, or i2c:BUS:ADDRESS:CHIP:OHM.")],
-    out: Annotated[Path, typer.Option("-o", "--output", help="CSV to write.")] = Path("power.csv"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write.")] = Path("power.csv"),
     seconds: Annotated[float, real("--seconds", least=1, most=10_000_000, help="How long the meter is read.")] = 30.0,
     rate: Annotated[float, real("--rate", least=0.1, most=1000, help="Readings a second.")] = 20.0,
 ) -> None:
@@ -191,7 +191,7 @@ def designs(folder: Annotated[Path, typer.Argument(help="Folder to write them in
 def calibrate(
     readings: Annotated[Path, typer.Argument(help="CSV of readings at the designs.")],
     part: PartOption = "LFE5U-85F",
-    out: Annotated[Path, typer.Option("-o", "--output", help="File of the coefficients.")] = Path("calibration.json"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="File of the coefficients.")] = Path("calibration.json"),
     form: FormatOption = "text",
 ) -> None:
     """Fit the coefficients of an estimate to readings of a meter."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lutern.cli.machine import DEFAULT, MachineOption, SetOption, machines_of, preset_option
-from lutern.cli.models import machine_and_weights, open_model
+from lutern.cli.models import MODEL_HELP, default_model, machine_and_weights, open_model
 from lutern.cli.progress import load_bar, named_progress_bar
 from lutern.firmware.limits import check_fit
 from lutern.firmware.program import lay_out
@@ -187,11 +187,11 @@ def builds_section() -> Section:
 
 
 def write_report(
-    output: Annotated[Path, typer.Option("-o", help="The file.")] = Path("report.html"),
+    output: Annotated[Path, typer.Option("-o", "--out", help="The file.")] = Path("report.html"),
     presets: Annotated[list[str] | None, preset_option("a table of several", several=True)] = None,
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "",
     toggles: Annotated[bool, typer.Option("--toggles", help="Also toggles by layer, of the gateware.")] = False,
     netlist: Annotated[
         bool, typer.Option("--netlist", help="Also toggles and joules by layer, of ECP5's cells: takes minutes.")
@@ -206,7 +206,7 @@ def write_report(
     output_file(output)  # refused before anything is measured
     machines = machines_of(presets, settings, machine_file, DEFAULT)
     shown_by_default = [(preset(name), of_line) for name, of_line in LINES]
-    lines = [(config, model) for config in machines] if machines else shown_by_default
+    lines = [(config, model or default_model(config)) for config in machines] if machines else shown_by_default
     for config, of_line in lines:
         if config.memory == "host":
             raise LuternError(

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from lutern.api.machines import largest_shipped
 from lutern.api.ports import known_machines
-from lutern.cli.models import SHIPPED, open_model
+from lutern.cli.models import open_model
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import plain_console
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, open_port
@@ -17,7 +18,6 @@ from lutern.cli.progress import load_bar, transfer_bar
 from lutern.firmware.axi_port import AxiPort
 from lutern.firmware.identify import identify
 from lutern.firmware.leveling import level_reads
-from lutern.firmware.limits import check_fit
 from lutern.firmware.link import Client
 from lutern.firmware.memory_test import centre_phase, check_size, march
 from lutern.firmware.opening import open_session
@@ -122,11 +122,7 @@ def selftest(
 
 def model_that_fits(config: HwConfig) -> tuple[str, IntegerWeights]:
     """The largest shipped model that a machine holds, else random weights of a small shape."""
-    for name in SHIPPED:
-        network = open_model(name)
-        try:
-            check_fit(network.config, config)
-        except LuternError:
-            continue
-        return name, network.weights
-    return "random weights", integer_weights(random_checkpoint(SMALL, 1))
+    name = largest_shipped(config)
+    if name is None:
+        return "random weights", integer_weights(random_checkpoint(SMALL, 1))
+    return name, open_model(name).weights

@@ -63,7 +63,9 @@ def train(
             ".arrow), or token numbers (.npy, .bin).",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the checkpoint and for what --resume needs.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for the checkpoint and for what --resume needs.")
+    ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(

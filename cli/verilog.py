@@ -22,7 +22,7 @@ def verilog(
     settings: SetOption = None,
     machine_file: MachineOption = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; without it, to standard output.")
+        Path | None, typer.Option("-o", "--out", help="File to write; without it, to standard output.")
     ] = None,
 ) -> None:
     """Print the Verilog of a machine: module lutern, with clk, rst, and the bytes of the link (rx, tx).

@@ -81,6 +81,11 @@ def write_turns(place: Place, tokenizer: Tokenizer, turns: Iterable[str], style:
         show_summary(place, figures)
 
 
+def say_step(command: str) -> None:
+    """Print a command that is run for the user, beside its output."""
+    plain_console(stderr=True).print(f"$ {command}", style="bold", soft_wrap=True)
+
+
 def show_summary(place: Place, figures: Figures) -> None:
     """Print what a run took, beside the text."""
     console = plain_console(stderr=True)

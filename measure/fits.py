@@ -114,6 +114,14 @@ def presets_that_hold(
     return {board: name for board, name in found.items() if name}
 
 
+def check_chip(hw_config: HwConfig, board: Board) -> None:
+    """Refuse a machine that the chip of a board surely has no room for, by the estimate: before any synthesis."""
+    found = chip_lacks(hw_config, board)
+    if found:
+        others = [name for name in board.presets if not chip_lacks(board.config(name), board)]
+        raise LuternError(f"{reasons(found)}; build one of {', '.join(others)}, or for a board with a larger chip.")
+
+
 def check_model(
     model_config: ModelConfig, name: str, board: Board, machine: str | HwConfig = "", embedding_bits: int = WIDE_BITS
 ) -> None:
@@ -164,6 +172,7 @@ def sentence(model_config: ModelConfig, board: Board | None = None, embedding_bi
 
 __all__ = [
     "Fit",
+    "check_chip",
     "check_model",
     "chip_lacks",
     "fastest_fit",

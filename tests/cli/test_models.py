@@ -92,14 +92,14 @@ def test_images_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_new(tmp_path: Path) -> None:
     out = str(tmp_path / "model")
-    done = run("new", "--preset", "370m", "--layers", "1", "--seed", "3", "--shard-bytes", "80000000", "-o", out)
+    done = run("new", "--size", "370m", "--layers", "1", "--seed", "3", "--shard-bytes", "80000000", "-o", out)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "random numbers: lutern new --preset 370m --seed 3 --layers 1" in done.stdout
+    assert "random numbers: lutern new --size 370m --seed 3 --layers 1" in done.stdout
     assert len(list((tmp_path / "model").glob("model-*-of-00003.safetensors"))) == 3
-    again = run("new", "--preset", "370m", "-o", out)
+    again = run("new", "--size", "370m", "-o", out)
     assert again.stderr == f"lutern: {out} is there and not empty; give a folder that is new.\n"
-    other = run("new", "--preset", "7b", "-o", out)
-    assert other.stderr == "lutern: there is no shape 7b; choose one of 370m, 1.3b, 2.7b.\n"
+    other = run("new", "--size", "7b", "-o", out)
+    assert other.stderr == "lutern: there is no size 7b; choose one of 370m, 1.3b, 2.7b.\n"
 
 
 def test_what_is_read_otherwise_is_said_once_and_carried_on(folder: Path, tmp_path: Path) -> None:
