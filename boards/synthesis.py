@@ -22,6 +22,7 @@ from lutern.boards.cache import LOG, wasm_environment
 from lutern.boards.parallel import Tools
 from lutern.boards.tool_state import state_of
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.extras import install_command
 
 Report = Callable[[str], None]
 """Told what a tool is doing."""
@@ -85,7 +86,7 @@ def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top", repo
 def require_package(package: str) -> str:
     """The version of a tool's package; refuses in one sentence where it is missing."""
     if importlib.util.find_spec(package) is None:
-        raise LuternError(f'The package {package.replace("_", "-")} is missing; run: pip install "lutern[build]"')
+        raise LuternError(f"The package {package.replace('_', '-')} is missing; run: {install_command('build')}")
     return importlib.metadata.version(package)
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lutern.boards.catalog import BOARDS, find_board
-from lutern.cli.machine import DEFAULT, MachineOption, SetOption, machines_of, preset_option
+from lutern.boards.catalog import find_board
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, board_option, machines_of, preset_option
 from lutern.cli.models import MODEL_HELP, default_model, machine_and_weights, open_model
 from lutern.cli.numbers import whole
 from lutern.cli.progress import named_progress_bar
@@ -53,7 +53,7 @@ KEYS = {
 }
 """Headings of the table, and what programs call them."""
 MORE_KEYS = ("lanes", "trits", "words", "deviation", "bound")
-"""What programs read beside it."""
+"""What programs read in addition."""
 
 
 def columns(for_programs: bool) -> list[Column]:
@@ -93,7 +93,7 @@ def bench(
     presets: Annotated[list[str] | None, preset_option("a table of several", several=True)] = None,
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    board: Annotated[str, typer.Option(help=f"Its machine and its newest build: {', '.join(BOARDS)}.")] = "",
+    board: Annotated[str, board_option("Its machine and its newest build")] = "",
     model: Annotated[str, typer.Option(help=f"{MODEL_HELP} Or random: d = 1024.")] = "",
     prompts: Annotated[
         int, whole("--prompts", least=1, most=1000, help="Number of prompts that decoding is averaged over.")

@@ -14,10 +14,10 @@ from lutern.api import Progress
 from lutern.api.chips import build as build_bitstream
 from lutern.boards.board import Board
 from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT, Build
-from lutern.boards.catalog import BOARDS, find_board
+from lutern.boards.catalog import find_board
 from lutern.boards.report import Clock, Route, signal_of
 from lutern.boards.routing import was_routed
-from lutern.cli.machine import MachineOption, SetOption, given_machine, preset_option
+from lutern.cli.machine import MachineOption, SetOption, board_option, given_machine, preset_option
 from lutern.cli.models import open_model
 from lutern.cli.numbers import real, whole
 from lutern.cli.progress import step_bar
@@ -32,13 +32,18 @@ FOLDER = "build"
 
 
 def build(
-    board_name: Annotated[str, typer.Option("--board", help=f"One of {', '.join(BOARDS)}.")],
+    board_name: Annotated[str, board_option("Board")],
     preset_name: Annotated[str, preset_option("the board's")] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
     seeds: Annotated[
         int,
-        whole("--seeds", least=1, most=1000, help="Place and route so often, beside each other; the fastest is kept."),
+        whole(
+            "--seeds",
+            least=1,
+            most=1000,
+            help="Runs of place and route, in parallel, each with another seed; the fastest is kept.",
+        ),
     ] = 1,
     model: Annotated[str, typer.Option(help="Check that this model fits: a name, a folder or an image.")] = "",
     counters: Annotated[
@@ -101,7 +106,7 @@ FILE_COLUMNS = (Column("bitstream"), Column("folder"), Column("baud"))
 
 
 def telling(advance: Callable[[int, int, str], None], machine: HwConfig, board: Board) -> Progress:
-    """What is told of the steps of a build; as the first of them begins, that nobody has routed such a machine yet."""
+    """The progress of a build; a note precedes its first step where such a machine was never routed."""
     said = was_routed(machine, board.fpga)
 
     def report(what: str, done: int, total: int) -> None:
@@ -129,7 +134,7 @@ def place_of(out: Path | None, board: str, machine: str) -> Path:
 
 
 def copy_bitstream(built: Build, place: Path) -> None:
-    """Put the bitstream, and its manifest beside it, where the user wants them."""
+    """Copy the bitstream to where the user wants it, and its manifest to the same folder."""
     try:
         shutil.copyfile(built.bitstream, place)
         shutil.copyfile(built.folder / MANIFEST, place.with_suffix(".json"))

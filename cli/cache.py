@@ -31,9 +31,11 @@ COLUMNS = (
 app = typer.Typer(help="What is kept under LUTERN_CACHE: its size, and how to remove it.", rich_markup_mode=None)
 
 
-@app.callback()
-def cache() -> None:
+@app.callback(invoke_without_command=True)
+def cache(context: typer.Context) -> None:
     """What is kept under LUTERN_CACHE: its size, and how to remove it."""
+    if context.invoked_subcommand is None:
+        size()
 
 
 def size_of(folder: Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`lutern compare`: the error of the integer network beside that of a float16 run, and what each word length costs."""
+"""`lutern compare`: errors of the integer network and of a float16 run, and what each word length costs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def compare(
     ] = False,
     form: FormatOption = "text",
 ) -> None:
-    """Print the integer network's error against float32 beside that of a float16 run; status 1 above 0.8 of it."""
+    """Print the errors of the integer network and of a float16 run against float32; status 1 above 0.8."""
     with printing(form) as printer:
         if word_lengths:
             _word_lengths(printer, models or [])

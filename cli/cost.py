@@ -127,7 +127,7 @@ def cost(
     routed: Annotated[bool, typer.Option("--routed", help="Place and route too, on an LFE5U-85F-6.")] = False,
     seed: Annotated[int, whole("--seed", least=1, most=(1 << 31) - 1, help="Of the placer.")] = 1,
     most_lanes: Annotated[
-        int, whole("--most-lanes", least=min(SHAPES), most=max(SHAPES), help=f"{LANES}: up to so many.")
+        int, whole("--most-lanes", least=min(SHAPES), most=max(SHAPES), help=f"{LANES}: most lanes to measure.")
     ] = max(SHAPES),
     form: FormatOption = "text",
 ) -> None:

@@ -93,7 +93,9 @@ def cycles(
     memory: MemoryOption = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it."),
+        typer.Option(
+            "-o", "--out", help="Draw the timeline into this SVG file, and a bar for each layer into NAME-layers.svg."
+        ),
     ] = None,
     form: FormatOption = "text",
 ) -> None:
@@ -113,6 +115,6 @@ def cycles(
         print_token(printer, token)
     if output is not None:
         write_whole(output, pictures.to_svg(pictures.timeline(token), "timeline"))
-        beside = output.with_name(f"{output.stem}-layers.svg")
-        write_whole(beside, pictures.to_svg(pictures.layers(token), "layers"))
-        print(f"{output}, {beside}", file=sys.stderr)
+        layers = output.with_name(f"{output.stem}-layers.svg")
+        write_whole(layers, pictures.to_svg(pictures.layers(token), "layers"))
+        print(f"{output}, {layers}", file=sys.stderr)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from lutern.boards.board import Board
-from lutern.boards.catalog import BOARDS, find_board
+from lutern.boards.catalog import find_board
 from lutern.cli.estimate_tables import print_axi, print_memories, print_released
-from lutern.cli.machine import DEFAULT, MachineOption, SetOption, given_machine, preset_option
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, board_option, given_machine, preset_option
 from lutern.cli.models import MODEL_HELP, default_model, find_shape, open_model
 from lutern.cli.numbers import one_of, real, whole
 from lutern.cli.table import Cell, Column, FormatOption, Printer, fixed, percent, printing
@@ -143,7 +143,7 @@ def estimate_machine(
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "",
     size: Annotated[str, typer.Option(help=f"A published shape instead: {', '.join(PUBLISHED)}.")] = "",
     preset_name: Annotated[str, preset_option(f"the board's, else {DEFAULT}")] = "",
-    board_name: Annotated[str, typer.Option("--board", help=f"Its machine and its part: {', '.join(BOARDS)}.")] = "",
+    board_name: Annotated[str, board_option("Its machine and its part")] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,

@@ -70,7 +70,7 @@ def _duration(seconds: float) -> str:
 
 
 def print_released(printer: Printer) -> None:
-    """The released models on every board that holds them, and on larger devices, beside what others report."""
+    """The released models on every board that holds them, and on larger devices, and what others report."""
     rows: list[tuple[Any, ...]] = []
     unheld: list[str] = []
     for size, model_config in PUBLISHED.items():

@@ -14,6 +14,7 @@ from lutern.api.models import Model
 from lutern.cli.models import open_model
 from lutern.cli.numbers import whole
 from lutern.cli.progress import progress_bar
+from lutern.cli.prompts import STANDARD_INPUT, collect_prompts
 from lutern.cli.table import Column, FormatOption, Printer, fixed, printing
 from lutern.model_ref.evaluate import SteppedModel, bits_per_character, counted, split
 from lutern.model_ref.fast_model import FastModel
@@ -36,7 +37,9 @@ COLUMNS = (
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="demo, demo-small, a checkpoint folder, or an image.")],
-    text: Annotated[Path, typer.Argument(help="Text file, plain or .xz; its last 5 % are evaluated.")],
+    text: Annotated[
+        Path, typer.Argument(help="Text file, plain or .xz, or - for standard input; its last 5 % are evaluated.")
+    ],
     whole: Annotated[bool, typer.Option("--whole", help="Evaluate the whole text, not its last 5 %.")] = False,
     streams: Annotated[
         int | None,
@@ -52,12 +55,17 @@ def evaluate(
     """Print bits per character and per token, float and integer, and how many values saturated."""
     network = open_model(model)
     tokenizer = network.tokenizer
-    ids = np.array(tokenizer.encode(read_text(text), begin=False), dtype=np.int64)
+    ids = np.array(tokenizer.encode(text_of(text), begin=False), dtype=np.int64)
     if not whole:
         ids = split(ids)[1]
     count = streams or min(STREAMS, max(1, len(ids) // STREAM_TOKENS))
     with printing(form) as printer:
         print_figures(printer, network, ids, count)
+
+
+def text_of(path: Path) -> str:
+    """The text of a file, or of standard input."""
+    return collect_prompts(STANDARD_INPUT, [], [], piped=False)[0] if str(path) == STANDARD_INPUT else read_text(path)
 
 
 def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], streams: int) -> None:
@@ -73,7 +81,9 @@ def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], stre
             results[name] = bits_per_character(make(), ids, streams, advance, network.tokenizer.ahead)
         if not characters:  # now known to be at least two tokens a stream
             characters, tokens = counted(network.tokenizer, ids, streams)
-            printer.say(f"{network.name}: {tokens:,} tokens, {characters:,} characters in {streams} streams")
+            printer.say(
+                f"{network.name}: {tokens:,} tokens, {characters:,} characters in {streams} stream{'s' * (streams > 1)}"
+            )
         bits = results[name]
         printer.say(f"{name:8} {bits * tokens / characters:.5f} bits per character  {bits:.5f} bits per token")
     saturated = {"integer": sum(counts.counts.values())}

@@ -42,13 +42,13 @@ LINK_COST = (
 ON_HOST = "Chosen on the host: needs logits"
 
 
-Prompt = Annotated[str | None, typer.Argument(callback=given_text, help="Text to go on from; - is standard input.")]
+Prompt = Annotated[str | None, typer.Argument(callback=given_text, help="Text to continue; - is standard input.")]
 Prompts = Annotated[
     list[str] | None,
-    typer.Option("--prompt", callback=given_texts, help="A text to go on from; again for more, all in flight at once."),
+    typer.Option("--prompt", callback=given_texts, help="A text to continue; again for more, all in flight at once."),
 ]
 PromptFiles = Annotated[
-    list[Path] | None, typer.Option("--prompt-file", help="A file with a text to go on from, plain or .xz.")
+    list[Path] | None, typer.Option("--prompt-file", help="A file with a text to continue, plain or .xz.")
 ]
 ChatOption = Annotated[
     bool,
@@ -102,7 +102,7 @@ OverLink = Annotated[
     typer.Option(
         "--over-link",
         help="Load the simulated board as a real one, over its link: minutes for a large model. Else the image "
-        "goes straight into a simulated memory beside the chip.",
+        "goes straight into a simulated memory outside the chip.",
     ),
 ]
 
@@ -135,7 +135,7 @@ def generate_text(
     check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
     over_link: OverLink = False,
     preset_name: Annotated[
-        str, preset_option(f"the port's, else {SIM_PRESETS[0]}, or {SIM_PRESETS[1]} where that does not hold the model")
+        str, preset_option(f"the port's, else {SIM_PRESETS[0]}, which simulates a token fastest, or {SIM_PRESETS[1]}")
     ] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,

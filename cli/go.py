@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 from serial.tools import list_ports
 
-from lutern.boards.catalog import BOARDS, find_board
+from lutern.boards.catalog import find_board
 from lutern.boards.loader import find_program
 from lutern.cli.build import build
 from lutern.cli.generate import PROMPT, generate_text
-from lutern.cli.machine import MachineOption, SetOption, machine_on_board, preset_option
+from lutern.cli.machine import MachineOption, SetOption, board_option, machine_on_board, preset_option
 from lutern.cli.program import program
 from lutern.cli.selftest import selftest
 from lutern.cli.writing import say_step
@@ -27,8 +27,8 @@ START_SECONDS = 1.0
 
 
 def go(
-    board_name: Annotated[str, typer.Option("--board", help=f"One of {', '.join(BOARDS)}.")],
-    prompt: Annotated[str, typer.Argument(help="Text to go on from.")] = PROMPT,
+    board_name: Annotated[str, board_option("Board")],
+    prompt: Annotated[str, typer.Argument(help="Text to continue.")] = PROMPT,
     on: Annotated[str, typer.Option(help="Port of the board; default: the only USB serial port that there is.")] = "",
     preset_name: Annotated[str, preset_option("the board's")] = "",
     settings: SetOption = None,

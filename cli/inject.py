@@ -64,7 +64,9 @@ def inject(
     workers: Annotated[int, whole("--workers", least=1, most=MOST_WORKERS, help="Processes.")] = 1,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Keep each outcome here, and go on from those that are there already."),
+        typer.Option(
+            "-o", "--out", help="Keep each outcome here; outcomes that are there already are not computed again."
+        ),
     ] = None,
     form: FormatOption = "text",
 ) -> None:

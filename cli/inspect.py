@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lutern.boards.catalog import BOARDS, find_board
+from lutern.boards.catalog import find_board
+from lutern.cli.machine import board_option
 from lutern.cli.models import open_checkpoint, open_image_file, open_model
 from lutern.cli.output import printable
 from lutern.cli.progress import named_progress_bar
@@ -53,9 +54,7 @@ H_BITS, I_BITS = 32, 18  # i and gate alike
 def inspect(
     model: Annotated[str, typer.Argument(help="An image, demo, demo-small, or a checkpoint folder.")],
     every: Annotated[bool, typer.Option("--all", help="One line a tensor, layers apart.")] = False,
-    board_name: Annotated[
-        str, typer.Option("--board", help=f"Say what this board lacks for the model: {', '.join(BOARDS)}.")
-    ] = "",
+    board_name: Annotated[str, board_option("Say what this board lacks for the model")] = "",
     form: FormatOption = "text",
 ) -> None:
     """Print what was read and assumed, tensors and sizes, the memory that the model needs, and where it fits."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lutern.boards.board import Board
+from lutern.boards.catalog import BOARDS
 from lutern.hw.config import HwConfig
 from lutern.hw.machines import Machine, choose_machine
 from lutern.hw.presets import PRESETS
@@ -20,7 +21,13 @@ DEFAULT = "sim-64"
 def preset_option(default: str, several: bool = False) -> Any:
     """``--preset``; ``default`` is a clause that says what is used without it."""
     again = ", again for more" if several else ""
-    return typer.Option("--preset", help=f"Machine{again}: {', '.join(PRESETS)}; default: {default}.")
+    text = f"Machine{again}: {', '.join(PRESETS)}; default: {default}."
+    return typer.Option("--preset", help=text, autocompletion=lambda: list(PRESETS))
+
+
+def board_option(help: str) -> Any:
+    """``--board``; ``help`` says what for, without the names."""
+    return typer.Option("--board", help=f"{help}: {', '.join(BOARDS)}.", autocompletion=lambda: list(BOARDS))
 
 
 SetOption = Annotated[
@@ -73,6 +80,7 @@ __all__ = [
     "DEFAULT",
     "MachineOption",
     "SetOption",
+    "board_option",
     "given_machine",
     "machine_on_board",
     "machine_or_default",

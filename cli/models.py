@@ -59,7 +59,7 @@ def say_notes(name: str, notes: tuple[str, ...]) -> None:
 
 @cache
 def say(note: str) -> None:
-    """Print a note, beside the output and once, however often a command opens a model."""
+    """Print a note once, on standard error, however often a command opens a model."""
     print(printable(f"note: {note}"), file=sys.stderr)
 
 

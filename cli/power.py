@@ -2,7 +2,7 @@
 
 count       toggles of the gateware, and of ECP5's cells
 estimate    joules: of a machine with memory on the chip from counted toggles, else computed
-table       joules of the released models by kind of memory, beside what others report
+table       joules of the released models by kind of memory, and what others report
 log         a meter, read into a file
 measure     joules a token of two such files
 designs     Verilog of known activity, to calibrate with
@@ -59,7 +59,7 @@ REPLACED = {
     "--preset": "lutern power count --preset, or lutern power estimate --preset",
     "-o": "lutern power calibrate READINGS.csv -o",
 }
-"""The options that `lutern power` had without commands, and what stands for each; the first of these that is given says
+"""The options that `lutern power` had without commands, and what replaces each; the first of these that is given says
 what was meant."""
 
 
@@ -126,7 +126,7 @@ def estimate(
     """Estimate joules of a token, as intervals.
 
     With memory on the chip toggles of ECP5's cells are counted for it, which compiles them first, for minutes. Of a
-    published size, or with memory beside the chip, joules are computed without toggles.
+    published size, or with memory outside the chip, joules are computed without toggles.
     """
     config, known = machine_or_default(preset_name, settings, machine_file), calibration.load(file)
     if size or config.memory != "block":
@@ -144,7 +144,7 @@ def estimate(
 
 @app.command("table")
 def table(form: FormatOption = "text") -> None:
-    """Joules a token of the published shapes by kind of memory, beside what others report."""
+    """Joules a token of the published shapes by kind of memory, and what others report."""
     with printing(form) as printer:
         print_released(printer)
 
@@ -184,7 +184,7 @@ def measure(
 def designs(folder: Annotated[Path, typer.Argument(help="Folder to write them into.")]) -> None:
     """Write designs of known activity, to build, run and read a meter at."""
     write_designs(folder)
-    print(f"{len(DESIGNS)} designs and activity.csv in {folder}; docs/measuring.md says how to go on")
+    print(f"{len(DESIGNS)} designs and activity.csv in {folder}; docs/measuring.md describes the next steps")
 
 
 @app.command("calibrate")

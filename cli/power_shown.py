@@ -96,7 +96,7 @@ def show_computed(
     known: calibration.Calibration,
     dram: str,
 ) -> None:
-    """Joules of a published size, or of a machine with memory beside the chip: too large for toggles to be counted."""
+    """Joules of a published size, or of a machine with memory outside the chip: too large for toggles to be counted."""
     memory = dram_of(config, dram)
     computed = estimate(model_config, config, baud=BAUD)
     printer.say(
@@ -138,12 +138,12 @@ def show_terms(printer: Printer, found: energy.Estimate, config: HwConfig, known
 def show_sums(printer: Printer, found: energy.Estimate) -> None:
     """Joules of a token, static power apart."""
     unit = _unit(found)
-    beside = f" and of the memory's standby {interval(found.standby, 1, 'W')}" if found.standby.high else ""
+    standby = f" and of the memory's standby {interval(found.standby, 1, 'W')}" if found.standby.high else ""
     sums = {"dynamic_joules": found.dynamic, "static_watts": found.static, "joules": found.joules, "watts": found.watts}
     columns = [Column(f"{name}_{end}") for name in sums for end in ("low", "high")]
     printer.facts("together", columns, [end for item in sums.values() for end in (item.low, item.high)])
     printer.say(
-        f"dynamic {interval(found.dynamic, *unit)} a token; static {interval(found.static, 1, 'W')}{beside}; "
+        f"dynamic {interval(found.dynamic, *unit)} a token; static {interval(found.static, 1, 'W')}{standby}; "
         f"together {interval(found.joules, *unit)} a token, {interval(found.watts, 1, 'W')}"
     )
 

@@ -50,7 +50,7 @@ def print_released(printer: Printer) -> None:
         ]
         for row in token_joules.rows()
     ]
-    printer.say("estimated: mJ a token, of a pass that takes so many streams one token on")
+    printer.say("estimated: mJ a token, of a pass that advances this number of streams by one token")
     printer.table("memories", COLUMNS, rows)
     idle = dict.fromkeys(f"with {kind} {chip.title}" for kind, (_, chip) in token_joules.MACHINES.items())
     printer.say(

@@ -24,7 +24,7 @@ from lutern.cli.output import plain_console
 
 FIRST_LINE_SECONDS = 60.0
 TRANSFER_BAR_WIDTH = 20
-"""With bytes, rate and time left beside it a line of 80 columns is not cut."""
+"""With bytes, rate and time left a line of 80 columns is not cut."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int
 
 @contextmanager
 def named_progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int, str], None]]:
-    """Gives ``advance(done, total, name)``; the name of what is being worked on stands behind the bar."""
+    """Gives ``advance(done, total, name)``; the name of what is being worked on is shown after the bar."""
     columns = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[name]}", markup=False))
     with _bar(what, columns, hidden) as advance:
         yield advance

@@ -148,7 +148,7 @@ def energy_section(config: HwConfig, model: str, netlist: bool, part: str, file:
 
 
 def computed_energy(model_config: ModelConfig, config: HwConfig, part: str, known: calibration.Calibration) -> Section:
-    """A machine whose memory is beside the chip, as ``lutern power estimate`` computes it: no toggles are counted."""
+    """A machine whose memory is outside the chip, as ``lutern power estimate`` computes it: no toggles are counted."""
     if config.memory in CHOOSES:
         return Section(
             "Energy",

@@ -32,7 +32,7 @@ from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 
 SMALL = ModelConfig(vocab_size=32, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-"""Random weights of this shape stand in where no shipped model fits."""
+"""Random weights of this shape are used where no shipped model fits."""
 TOKENS = 8
 PATTERN_WORDS = 1 << 15
 
@@ -60,7 +60,7 @@ def selftest(
 
     @contextmanager
     def step(name: str) -> Iterator[Callable[[str], None]]:
-        """One line: what ``done`` is told, or what is wrong. A port that is gone ends everything."""
+        """One line: the text given to ``done``, or what is wrong. A port that is gone ends everything."""
         nonlocal failed
         text: list[str] = []
         try:
@@ -87,7 +87,7 @@ def selftest(
                 window = centre_phase(client, config)
                 done(
                     f"the memory passes from {window.first} to {window.last} steps of its clock's phase; "
-                    f"it stands at {window.middle}"
+                    f"it is set to {window.middle}"
                 )
         if config.memory == "ddr3":
             with step("level") as done:

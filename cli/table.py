@@ -100,7 +100,7 @@ def percent(digits: int) -> Callable[[float], str]:
 
 
 def fixed(digits: int, unit: float = 1) -> Callable[[float], str]:
-    """Shows a number with so many digits after the point, divided by ``unit``."""
+    """Shows a number with this number of digits after the point, divided by ``unit``."""
     return lambda value: f"{value / unit:,.{digits}f}"
 
 
@@ -173,7 +173,7 @@ class Printer:
             print(text, flush=True)
 
     def warn(self, text: str) -> None:
-        """A sentence that nobody should miss: on standard error where programs read the output."""
+        """A sentence that must not be missed: on standard error where programs read the output."""
         if self.for_programs:
             print(f"warning: {text}", file=sys.stderr)
         else:
@@ -249,7 +249,7 @@ def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], total: 
 
 
 def blocks(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[tuple[list[int], list[int]]]:
-    """Which columns are drawn beside each other, and how wide each is; ``natural``: what they would take."""
+    """The blocks of columns, and how wide each column is; ``natural``: what they would take."""
     every = list(range(len(columns)))
     whole = _fitted(columns, natural, every, width)
     if whole is not None:
@@ -307,7 +307,7 @@ def _width(text: str) -> int:
 
 
 def round_number(value: float, digits: int = 3) -> str:
-    """With so many digits that count, without an exponent."""
+    """With this number of significant digits, without an exponent."""
     rounded = float(f"{value:.{digits}g}")
     return f"{rounded:,.0f}" if rounded >= 10 ** (digits - 1) else f"{rounded:g}"
 

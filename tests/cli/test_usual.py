@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
+import tomllib
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +18,14 @@ from typer.testing import CliRunner
 from command_tree import COMMANDS
 from lutern.boards import tool_state
 from lutern.cli import ports
+from lutern.cli.board import what_is_next
 from lutern.cli.commands import app
 from lutern.cli.defaults import default_map
 from lutern.cli.renamed import RENAMED
 from lutern.cli.version import commit_of, version_text
+from lutern.hw.presets import preset
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.extras import install_command
 from processes import lutern
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +56,12 @@ def test_short_help(path: tuple[str, ...]) -> None:
 
 def test_completion() -> None:
     """What a shell asks: commands, and values of --board."""
-    for words, wanted in (("lutern est", "estimate"), ("lutern estimate --pre", "--preset")):
+    for words, wanted in (
+        ("lutern est", "estimate"),
+        ("lutern estimate --pre", "--preset"),
+        ("lutern estimate --preset resident-8", "resident-85f"),
+        ("lutern build --board ulx3s-2", "ulx3s-25f"),
+    ):
         environment = {
             "_LUTERN_COMPLETE": "complete_bash",
             "COMP_WORDS": words,
@@ -148,6 +159,7 @@ def test_the_cache(tmp_path: Path) -> None:
     cache = {"LUTERN_CACHE": str(tmp_path)}
     rows = {row["kind"]: row for row in json.loads(lutern("cache", "size", "--format", "json", **cache).stdout)}
     assert rows["builds"]["entries"] == 1 and rows["builds"]["bytes"] == rows["all"]["bytes"] == 1_500_000
+    assert "builds\t1\t1500000\t" in lutern("cache", **cache).stdout
     refused = lutern("cache", "clear", "mine.txt", **cache)
     assert refused.returncode == 1 and "there is nothing called mine.txt in the cache; " in refused.stderr
     assert folder.is_dir()
@@ -185,3 +197,30 @@ def test_the_state_of_a_tool(tmp_path: Path, log: str, state: str) -> None:
     (tmp_path / "log").write_text(log)
     assert tool_state.state_of(tmp_path / "log") == state
     assert tool_state.state_of(tmp_path / "none") == ""
+
+
+def test_no_package_of_an_index_is_named() -> None:
+    """Case C6: Lutern is on no index, so what is typed installs the clone that this runs from."""
+    command = install_command("build")
+    assert command.startswith(f"{sys.executable} -m pip install -e ") and command.rstrip("'").endswith("[build]")
+    assert (Path(command.split(" -e ")[1].strip("'").removesuffix("[build]")) / "pyproject.toml").is_file()
+    wrong = re.compile(r"pip install .?lutern\[")
+    folders = ("api", "boards", "cli", "docs", "firmware", "hw", "measure", "model_ref", "sim", "train")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md")]
+    assert not [str(path) for path in [*files, ROOT / "README.md"] if wrong.search(path.read_text())]
+
+
+def test_packages_that_only_tests_import() -> None:
+    """Case C15: what is needed to run is imported by what runs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert not any(text.startswith("safetensors") for text in project["dependencies"])
+    assert any(text.startswith("safetensors") for text in project["optional-dependencies"]["test"])
+
+
+def test_what_to_type_after_a_board() -> None:
+    """Commands that can be copied, with a model that the machine holds."""
+    lines = what_is_next(preset("sim-64"), "/dev/pts/7", 9000)
+    assert lines[1] == "  lutern selftest --on /dev/pts/7"
+    assert lines[2].startswith("  lutern generate --on /dev/pts/7    with demo, ")
+    assert lines[3].startswith("  socat PTY,raw,echo=0,link=board TCP:127.0.0.1:9000 ")
+    assert "--model MODEL" in what_is_next(preset("tiny"), "/dev/pts/7", None)[2]
