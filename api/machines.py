@@ -20,7 +20,7 @@ from lutern.api.figures import Figures
 from lutern.api.models import SHIPPED, Model, load, open_checkpoint
 from lutern.api.ports import known_machines, open_port
 from lutern.api.writing import Options, StyleOptions, Talk, Texts, all_pieces, pieces_of, style_of, texts_of
-from lutern.firmware.limits import check_fit, lacks, reasons
+from lutern.firmware.limits import lacks, reasons
 from lutern.firmware.link import Client
 from lutern.firmware.opening import load_session, machine_of
 from lutern.firmware.program import lay_out
@@ -288,7 +288,7 @@ def simulate(
     """See ``Model.simulate``. The model's fit is checked before anything is compiled."""
     config = machine_named(machine) if machine is not None else first_that_holds(model.weights)
     config = config.with_(counters=True) if counters else config
-    check_fit(model.config, config, model.embedding_bits)
+    check_held(model, config)
     with ExitStack() as stack:
         board = stack.enter_context(SimulatedBoard(simulated(config)))
         opened = Machine(Client(board), config, "simulated", stack, board)

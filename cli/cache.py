@@ -54,12 +54,12 @@ def size_of(folder: Path) -> tuple[int, int]:
 @app.command("size")
 def size(form: FormatOption = "text") -> None:
     """Print how much is kept, by kind."""
-    rows = [(kind, *size_of(cache_folder(kind)), what) for kind, what in KINDS.items()]
+    sizes = {kind: size_of(cache_folder(kind)) for kind in KINDS}
+    rows: list[tuple[str, int, int, str]] = [(kind, *sizes[kind], what) for kind, what in KINDS.items()]
+    entries, byte_count = (sum(found[place] for found in sizes.values()) for place in (0, 1))
     with printing(form) as printer:
         printer.say(f"{cache_folder('')}")
-        printer.table(
-            "cache", COLUMNS, [*rows, ("all", *(sum(row[i] for row in rows) for i in (1, 2)), "")], total=True
-        )
+        printer.table("cache", COLUMNS, [*rows, ("all", entries, byte_count, "")], total=True)
 
 
 @app.command("clear")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lutern.api.machines import SIM_PRESETS, Machine, check_held, first_that_holds, open_machine
+from lutern.api.machines import SIM_PRESETS, Machine, first_that_holds, open_machine
 from lutern.api.models import Model
 from lutern.api.writing import TEMPERATURE, TOKENS, choose_sampling, encode_prompts, style_of
 from lutern.cli.machine import MachineOption, SetOption, given_machine, preset_option
@@ -205,7 +205,6 @@ def simulated_for(opened: Model, wanted: HwConfig | None, sampling: Sampling, ch
     """The simulated board of a machine, or of the first that holds the model."""
     hw_config = wanted or first_that_holds(opened.weights)
     sampling.check_kept(hw_config.top_k)
-    check_held(opened, hw_config)
     with load_bar() as advance:
         return opened.simulate(hw_config, check=check, over_link=over_link, progress=advance)
 

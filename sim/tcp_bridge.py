@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 from types import TracebackType
+from typing import Any
 
 from lutern.model_ref.errors import LuternError
 
@@ -38,7 +39,8 @@ class TcpBridge:
 
     def _run(self) -> None:
         while True:
-            ready, _, _ = select.select([self._listener, self._wake], [], [])
+            waited_for: list[Any] = [self._listener, self._wake]
+            ready, _, _ = select.select(waited_for, [], [])
             if self._wake in ready:
                 return
             client, _ = self._listener.accept()
@@ -51,7 +53,8 @@ class TcpBridge:
         port = os.open(self._port, os.O_RDWR | os.O_NOCTTY)
         try:
             while True:
-                ready, _, _ = select.select([client, port, self._wake], [], [])
+                waited_for: list[Any] = [client, port, self._wake]
+                ready, _, _ = select.select(waited_for, [], [])
                 if self._wake in ready:
                     return
                 if client in ready:

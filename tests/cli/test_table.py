@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from command_tree import COMMANDS, options_of
-from lutern.cli import table
+from lutern.cli import drawing
 from lutern.cli.bench import columns, row_cells
 from lutern.cli.commands import app
+from lutern.cli.drawing import draw_table
 from lutern.cli.output import plain_console
-from lutern.cli.table import Cell, Column, draw_table, fixed, percent, printing
+from lutern.cli.table import Cell, Column, fixed, percent, printing
 from lutern.measure.bench import Row
 from lutern.model_ref.errors import LuternError
 
@@ -34,7 +35,7 @@ ROWS = [["a", 1_844_736, 0.346, 65e6, None, "fits"], ["b", 12, 1.0, 75e6, None, 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
     """A terminal of 80 columns."""
-    monkeypatch.setattr(table, "plain_console", lambda: plain_console(width=80))
+    monkeypatch.setattr(drawing, "plain_console", lambda: plain_console(width=80))
     return capsys
 
 
