@@ -61,6 +61,10 @@ def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 def load_bar(text: str = "{} the model") -> Iterator[Callable[[str, int, int], None]]:
     """Gives ``advance(stage, done, total)`` in bytes, as ``firmware.loader.Progress``: each stage has its own rate and
     its own time left."""
+    if not plain_console(stderr=True).is_terminal:
+        with _lines("bytes") as line:
+            yield lambda what, done, total: line(done, total, text.format(what))
+        return
     stage = ""
     with _progress((DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()), False, TRANSFER_BAR_WIDTH) as bar:
         task = bar.add_task("", total=None)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from command_tree import COMMANDS, options_of
-from lutern.cli import drawing
+from lutern.cli import compare, cost, cycles, drawing, estimate, inspect
 from lutern.cli.bench import columns, row_cells
 from lutern.cli.commands import app
 from lutern.cli.drawing import draw_table
@@ -120,6 +120,32 @@ def test_bench_at_80_columns(terminal: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, shown.splitlines())) <= 80 and "1,844,735" in shown.split() and "30,000,000" in shown.split()
     blocks = [block for block in shown.split("\n\n") if block.strip()]
     assert len(blocks) >= 2 and all(block.count("prefill") == 2 for block in blocks)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        cycles.COLUMNS,
+        inspect.TENSORS,
+        inspect.MACHINES,
+        inspect.ACTIVATIONS,
+        cost.LANE_COLUMNS,
+        (*cost.COLUMNS, *cost.ROUTED_COLUMNS),
+        compare.ERROR_COLUMNS,
+        estimate.RESOURCE_COLUMNS,
+    ],
+)
+def test_commands_at_80_columns(columns: tuple[Column, ...], terminal: pytest.CaptureFixture[str]) -> None:
+    """Case C1: each table with large numbers and long names: every number is whole, and beside the name of its row."""
+    row = [
+        "model.layers.*.mlp.gate_proj.norm.weight" if column.left or column.folds else 98_765_432 for column in columns
+    ]
+    draw_table(columns, [row, row])
+    shown = terminal.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80, shown
+    for column, value in zip(columns, row, strict=True):
+        if isinstance(value, int):
+            assert shown.split().count(column.text(value)) >= 2, f"{column.key}\n{shown}"
 
 
 def test_empty_columns_are_not_drawn(terminal: pytest.CaptureFixture[str]) -> None:
