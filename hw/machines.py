@@ -147,9 +147,16 @@ def read_machine(path: Path) -> Machine:
     for key, value in values.items():
         if key not in kinds:
             raise LuternError(f"{path}: {key!r} is no field of a machine; {renamed_or_known(key, [*kinds])}.")
-        if type(value) is not kinds[key] or (kinds[key] is int and not 0 <= value <= _LARGEST):
+        if not _is_one(value, kinds[key]):
             raise LuternError(f"{path}: {key} is {str(value)[:60]!r}; give {KINDS[kinds[key]]}.")
     return Machine(derive(preset(base), values, name), base, values)
+
+
+def _is_one(value: Any, kind: type) -> bool:
+    """Whether a value of a file can be a field's: true and false are no numbers."""
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    return isinstance(value, kind) and (kind is not int or 0 <= value <= _LARGEST)
 
 
 def choose_machine(
