@@ -111,6 +111,11 @@ _UsageError: Any = typer.BadParameter.__base__
 """What the command line's parser raises."""
 
 
+def defaults() -> dict[str, Any]:
+    """Defaults of options, from the environment and the configuration file."""
+    return default_map(typer.main.get_command(app))
+
+
 def _end(number: int, frame: FrameType | None) -> None:
     """End by a signal as by an error: ports are closed and temporary files removed on the way out."""
     sys.exit(128 + number)
@@ -129,9 +134,8 @@ def run() -> int:
         open_streams()
         if missing is not None and sys.argv[1:] != ["doctor"]:
             raise LuternError(f"the package {missing} is not installed; run `lutern doctor`, which says how to get it.")
-        defaults = default_map(typer.main.get_command(app))
         arguments = sys.argv[1:] or ["--help"]
-        status = app(arguments, prog_name="lutern", standalone_mode=False, default_map=defaults)
+        status = app(arguments, prog_name="lutern", standalone_mode=False, default_map=defaults())
         if status != INTERRUPTED:
             sys.stdout.flush()
     except LuternError as error:

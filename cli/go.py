@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -41,7 +42,7 @@ def go(
     port = on or ("PORT" if dry_run else only_port())
     given = (("--preset", preset_name), ("--machine", machine_file), *(("--set", change) for change in settings or []))
     machine = [str(word) for option in given if option[1] for word in option]
-    steps = (
+    steps: tuple[tuple[list[str], Callable[[], None]], ...] = (
         (["build", "--board", board_name, *machine], lambda: build(board_name, preset_name, settings, machine_file)),
         (["program", "--board", board_name], lambda: program(board_name)),
         (["selftest", "--on", port], lambda: selftest(port)),

@@ -156,7 +156,8 @@ def _is_one(value: Any, kind: type) -> bool:
     """Whether a value of a file can be a field's: true and false are no numbers."""
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
-    return isinstance(value, kind) and (kind is not int or 0 <= value <= _LARGEST)
+    in_range = not isinstance(value, int) or 0 <= value <= _LARGEST
+    return isinstance(value, kind) and in_range
 
 
 def choose_machine(
