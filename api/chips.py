@@ -15,11 +15,11 @@ from lutern.boards.board import Board
 from lutern.boards.catalog import find_board
 from lutern.firmware.serial_port import BAUD
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import preset
+from lutern.hw.presets import PRESETS, preset
 from lutern.measure.dram import CHOOSES
 from lutern.measure.estimate import Estimate
 from lutern.measure.estimate import estimate as estimate_machine
-from lutern.measure.fits import check_model
+from lutern.measure.fits import check_chip, check_model
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
@@ -89,14 +89,14 @@ def estimate(
 
 
 def _machine_of(machine: str | HwConfig, board: Board | None) -> HwConfig:
-    if isinstance(machine, HwConfig):
-        return machine
-    return board.config(machine) if board else preset(machine or "sim-64")
+    if board:
+        return board.config(machine)
+    return machine if isinstance(machine, HwConfig) else preset(machine or "sim-64")
 
 
 def build(
     board: str,
-    machine: str = "",
+    machine: str | HwConfig = "",
     *,
     seeds: int = 1,
     model: Model | str | None = None,
@@ -111,8 +111,8 @@ def build(
     ----------
     board : str
         One of ``lutern.BOARDS``.
-    machine : str
-        Name of a preset, if it is not the board's own.
+    machine : str or HwConfig
+        A preset's name or a machine of one's own, if not the board's.
     seeds : int
         How many times to place and route; the fastest is kept. Each takes minutes to an hour of a core.
     model : Model or str
@@ -134,8 +134,9 @@ def build(
     Raises
     ------
     LuternError
-        There is no such board, the model does not fit, or a tool is missing or fails (with the place of its log). A
-        clock that misses its target is no error: look at ``best.met``.
+        There is no such board, the chip has no room for the machine by the estimate, the model does not fit, or a tool
+        is missing or fails (with the place of its log). A clock that misses its target is no error: look at
+        ``best.met``.
     """
     from lutern.boards.build import build as build_plan
     from lutern.boards.build import make_plan
@@ -149,6 +150,7 @@ def build(
         model = load(model) if isinstance(model, str) else model
         check_model(model.config, model.name, found, machine, model.embedding_bits)
         described = {"name": model.name, "digest": model.config.digest}
+    check_chip(config, found)
     report("plan", 0, seeds + 2)
     plan = make_plan(found, config)
     return build_plan(plan, range(1, seeds + 1), lambda done, total, what: report(what, done, total), described)
@@ -166,7 +168,8 @@ def verilog(machine: str | HwConfig = "sim-64") -> str:
 
     config = (preset(machine) if isinstance(machine, str) else machine).with_(debug_tap=False)
     top = AxiTop(config) if config.memory == "axi" else Top(config)
-    return f"// lutern verilog --preset {config.name}\n{convert_verilog(convert_rtlil(top, name=MODULE))}"
+    origin = f"--preset {config.name}" if config.name in PRESETS else f"of machine {config.name}"
+    return f"// lutern verilog {origin}\n{convert_verilog(convert_rtlil(top, name=MODULE))}"
 
 
 __all__ = ["MODULE", "build", "estimate", "verilog"]

@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from lutern.api import Progress
 from lutern.api.figures import Figures
-from lutern.api.models import Model, load
-from lutern.api.ports import open_port
+from lutern.api.models import SHIPPED, Model, load, open_checkpoint
+from lutern.api.ports import known_machines, open_port
 from lutern.api.writing import Options, StyleOptions, Talk, Texts, all_pieces, pieces_of, style_of, texts_of
-from lutern.firmware.limits import check_fit, lacks
+from lutern.firmware.limits import lacks, reasons
 from lutern.firmware.link import Client
 from lutern.firmware.opening import load_session, machine_of
 from lutern.firmware.program import lay_out
@@ -102,6 +102,7 @@ class Machine:
         board = self._board
         if check and board is None:
             raise LuternError(f"only a simulated board can be checked, and {self.where} is none; leave check out.")
+        check_held(model, self.config)
         if board is None:
             session = load_session(self.client, self.config, model.weights, progress)
         else:
@@ -236,7 +237,7 @@ def open_machine(
     model: Model | str | None = None,
     *,
     baud: int | None = None,
-    machine: str | None = None,
+    machine: str | HwConfig | None = None,
     memory: str | os.PathLike[str] | None = None,
     record: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -252,8 +253,8 @@ def open_machine(
         The model to load; without it, call ``Machine.load``.
     baud : int
         Rate of a serial port; by default the first of the known rates at which the chip answers.
-    machine : str
-        Name of a preset; any other machine is refused.
+    machine : str or HwConfig
+        The only machine that the chip may be. By default any preset, or the machine of a bitstream that was built here.
     memory : path
         File that maps the memory of a machine with AXI4, such as /dev/mem; the model is written through it.
     record : path
@@ -271,7 +272,8 @@ def open_machine(
     with ExitStack() as stack:
         link = stack.enter_context(open_port(os.fspath(port), baud, *paths))
         client = Client(link)
-        opened = Machine(client, machine_of(client, machine), os.fspath(port), stack)
+        among = known_machines() if machine is None else [machine_named(machine)]
+        opened = Machine(client, machine_of(client, *among), os.fspath(port), stack)
         if model is not None:
             opened.load(model, progress=progress)
         opened._stack = stack.pop_all()
@@ -290,7 +292,7 @@ def simulate(model: Model, machine: str | HwConfig | None, counters: bool, **opt
     """See ``Model.simulate``. Whether the model fits is checked before anything is compiled."""
     config = machine_named(machine) if machine is not None else first_that_holds(model.weights)
     config = config.with_(counters=True) if counters else config
-    check_fit(model.config, config, model.embedding_bits)
+    check_held(model, config)
     with ExitStack() as stack:
         board = stack.enter_context(SimulatedBoard(simulated(config)))
         opened = Machine(Client(board), config, "simulated", stack, board)
@@ -304,6 +306,20 @@ def machine_named(machine: str | HwConfig) -> HwConfig:
     return preset(machine) if isinstance(machine, str) else machine
 
 
+def largest_shipped(hw_config: HwConfig) -> str | None:
+    """The name of the largest shipped model that a machine holds; None where it holds none."""
+    return next((name for name in SHIPPED if not lacks(open_checkpoint(name).config, hw_config)), None)
+
+
+def check_held(model: Model, hw_config: HwConfig) -> None:
+    """Refuse a model that a machine does not hold, and name a shipped one that it does hold."""
+    found = lacks(model.config, hw_config, model.embedding_bits)
+    if found:
+        name = largest_shipped(hw_config)
+        instead = "choose a larger machine or a smaller model" if name is None else f"of the shipped models {name} fits"
+        raise LuternError(f"{model.name} does not fit {hw_config.name}: {reasons(found).rstrip('.')}; {instead}.")
+
+
 def first_that_holds(weights: IntegerWeights) -> HwConfig:
     """The machine that is simulated for a model if none is chosen."""
     *others, last = map(preset, SIM_PRESETS)
@@ -311,4 +327,13 @@ def first_that_holds(weights: IntegerWeights) -> HwConfig:
     return next((config for config in others if not lacks(weights.config, config, bits)), last)
 
 
-__all__ = ["SIM_PRESETS", "Machine", "first_that_holds", "machine_named", "open_machine", "simulate"]
+__all__ = [
+    "SIM_PRESETS",
+    "Machine",
+    "check_held",
+    "first_that_holds",
+    "largest_shipped",
+    "machine_named",
+    "open_machine",
+    "simulate",
+]

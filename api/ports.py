@@ -22,6 +22,8 @@ from lutern.firmware.axi_port import SCHEME, AxiPort, axi_place
 from lutern.firmware.link import Client, Link, LinkError, SilenceError
 from lutern.firmware.recording import open_serial
 from lutern.firmware.serial_port import BAUD, PortError, SerialPort
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import PRESETS
 from lutern.hw.protocol import Opcode
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, refused_output
@@ -66,6 +68,19 @@ def open_port(
         if baud is None:
             find_rate(link, rates)
         yield link
+
+
+def known_machines() -> list[HwConfig]:
+    """The machines that a chip may be: the presets, and those of bitstreams that were built here."""
+    found = list(PRESETS.values())
+    for path in newest("builds", f"*/{MANIFEST}"):
+        try:
+            machine = HwConfig.from_dict(kept_json(path)["machine"])
+        except (LuternError, KeyError, TypeError):  # damaged, or of an earlier version
+            continue
+        if machine.name not in PRESETS:
+            found.append(machine)
+    return found
 
 
 def _new_recording(path: Path) -> TextIO:

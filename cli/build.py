@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lutern.api import Progress
 from lutern.api.chips import build as build_bitstream
+from lutern.boards.board import Board
 from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT, Build
-from lutern.boards.catalog import BOARDS, find_board
+from lutern.boards.catalog import find_board
 from lutern.boards.report import Clock, Route, signal_of
+from lutern.boards.routing import was_routed
+from lutern.cli.machine import MachineOption, SetOption, board_option, given_machine, preset_option
 from lutern.cli.models import open_model
 from lutern.cli.numbers import real, whole
-from lutern.cli.progress import named_progress_bar
-from lutern.cli.table import print_table
-from lutern.hw.presets import PRESETS
+from lutern.cli.progress import step_bar
+from lutern.cli.table import Cell, Column, FormatOption, Printer, fixed, percent, printing
+from lutern.hw.config import HwConfig
+from lutern.measure.fits import check_chip
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import output_file, refused_output
+
+FOLDER = "build"
+"""Where bitstreams go, in the folder that the command runs in."""
 
 
 def build(
-    board_name: Annotated[str, typer.Option("--board", help=f"One of {', '.join(BOARDS)}.")],
-    preset_name: Annotated[
-        str, typer.Option("--preset", help=f"Machine, if not the board's: {', '.join(PRESETS)}.")
-    ] = "",
+    board_name: Annotated[str, board_option("Board")],
+    preset_name: Annotated[str, preset_option("the board's")] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     seeds: Annotated[
         int,
-        whole("--seeds", least=1, most=1000, help="Place and route so often, beside each other; the fastest is kept."),
+        whole(
+            "--seeds",
+            least=1,
+            most=1000,
+            help="Runs of place and route, in parallel, each with another seed; the fastest is kept.",
+        ),
     ] = 1,
     model: Annotated[str, typer.Option(help="Check that this model fits: a name, a folder or an image.")] = "",
     counters: Annotated[
@@ -39,25 +56,37 @@ def build(
         float | None,
         real("--memory-frequency", least=1, most=1000, help="Clock of DDR3's controller in MHz, half the part's."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help=f"Bitstream to write; default: {FOLDER}/BOARD-MACHINE.bit.")
+    ] = None,
+    form: FormatOption = "text",
 ) -> None:
     """Build a bitstream: synthesis, place and route, report. What is kept from before is used again."""
-    find_board(board_name)  # refused before the model is opened
-    clock_hz, memory_clock_hz = (round((mhz or 0) * 1e6) for mhz in (frequency_mhz, memory_mhz))
-    with named_progress_bar("build") as advance:
+    board = find_board(board_name)  # refused before the model is opened
+    chosen = given_machine(preset_name, settings, machine_file, board.preset)
+    machine = board.config(chosen.config if chosen else "", **(chosen.clocks if chosen else {}))
+    check_chip(machine.with_(counters=counters), board)
+    place = place_of(out, board.name, machine.name)
+    clocks = chosen.clocks if chosen else {}
+    clock_hz = round(frequency_mhz * 1e6) if frequency_mhz else clocks.get("clock_hz", 0)
+    memory_clock_hz = round(memory_mhz * 1e6) if memory_mhz else clocks.get("memory_hz", 0)
+    with step_bar("build") as advance:
         built = build_bitstream(
             board_name,
-            preset_name,
+            chosen.config if chosen else "",
             seeds=seeds,
             model=open_model(model) if model else None,
             counters=counters,
             clock_hz=clock_hz,
             memory_clock_hz=memory_clock_hz,
-            progress=lambda what, done, total: advance(done, total, what),
+            progress=telling(advance, machine, board),
         )
-    print_build(built)
+    copy_bitstream(built, place)
+    with printing(form) as printer:
+        print_build(printer, built, place)
+        printer.say(f"link: {built.baud:,} baud")
     for seed, why in built.failed.items():
         print(f"seed {seed} was left out. {why}", file=sys.stderr)
-    print(f"link: {built.baud:,} baud")
     if not built.best.met:
         worst = built.best.worst
         raise LuternError(
@@ -67,43 +96,99 @@ def build(
         )
 
 
-def print_build(built: Build) -> None:
-    """What is used, each clock, the slowest path, the time, where it lies."""
-    best = built.best
-    print_table(
-        ("resource", "used", "of", "%"),
-        ((name, f"{used:,}", f"{total:,}", f"{used / total:.0%}") for name, (used, total) in best.used.items()),
-    )
-    print()
-    print_table(
-        ("clock", "MHz", "wanted", "margin", *(f"seed {route.seed}" for route in built.routes)),
-        (
-            (
-                clock.domain,
-                reached(clock),
-                f"{clock.target_hz / 1e6:.2f}",
-                f"{clock.margin:+.1%}" if clock.has_path else "",
-                *(reached(route.clock(clock.domain)) for route in built.routes),
+USED_COLUMNS = (
+    Column("resource", left=True),
+    Column("used"),
+    Column("available", "of"),
+    Column("share", "%", percent(0)),
+)
+FILE_COLUMNS = (Column("bitstream"), Column("folder"), Column("baud"))
+
+
+def telling(advance: Callable[[int, int, str], None], machine: HwConfig, board: Board) -> Progress:
+    """The progress of a build; a note precedes its first step where such a machine was never routed."""
+    said = was_routed(machine, board.fpga)
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal said
+        if what != "plan" and not said:
+            said = True
+            print(
+                f"note: {machine.name} was never placed and routed on an {board.fpga.name}, so it is not known whether "
+                "it can be routed and reaches its clock.",
+                file=sys.stderr,
             )
-            for clock in best.clocks
-        ),
+        advance(done, total, what)
+
+    return report
+
+
+def place_of(out: Path | None, board: str, machine: str) -> Path:
+    """Where the bitstream goes; refused before anything is built."""
+    if out is None:
+        Path(FOLDER).mkdir(exist_ok=True)
+        out = Path(FOLDER) / f"{board}-{machine}.bit"
+    if not out.parent.is_dir():
+        raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
+    return output_file(out)
+
+
+def copy_bitstream(built: Build, place: Path) -> None:
+    """Copy the bitstream to where the user wants it, and its manifest to the same folder."""
+    try:
+        shutil.copyfile(built.bitstream, place)
+        shutil.copyfile(built.folder / MANIFEST, place.with_suffix(".json"))
+    except OSError as error:
+        raise refused_output(place, error) from error
+
+
+def print_build(printer: Printer, built: Build, place: Path | None = None) -> None:
+    """What is used, each clock, the slowest path, the time, and where the bitstream is."""
+    best = built.best
+    rows = [(name, used, total, used / total) for name, (used, total) in best.used.items()]
+    printer.table("resources", USED_COLUMNS, rows)
+    printer.say()
+    print_clocks(printer, built)
+    printer.say()
+    path = (
+        Column("source", f"slowest path of {best.worst.domain}", folds=True),
+        Column("signal", folds=True),
+        Column("ns", show=fixed(2)),
     )
-    print()
-    slowest = f"slowest path of {best.worst.domain}"
-    print_table(
-        (slowest, "signal", "ns"),
-        ((source, signal, f"{delay:.2f}") for source, signal, delay in slowest_path(best)),
-        left=(slowest, "signal"),
-    )
-    print()
+    printer.table("path", path, slowest_path(best))
+    printer.say()
     times = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in built.seconds.items())
-    print(f"built in {sum(built.seconds.values()) / 60:.1f} minutes ({times})")
-    print(f"{built.bitstream}\nbeside it: {REPORT}, {MANIFEST}, {FLOORPLAN}")
+    printer.say(f"built in {sum(built.seconds.values()) / 60:.1f} minutes ({times})")
+    where = place or built.bitstream
+    printer.facts("files", FILE_COLUMNS, (str(where), str(built.folder), built.baud))
+    printer.say(f"{where}\nkept in {built.folder}: {REPORT}, {MANIFEST}, {FLOORPLAN}")
 
 
-def reached(clock: Clock) -> str:
-    """In MHz; or that nothing limits it, which is so of a clock that only cells of pins have."""
-    return f"{clock.achieved_hz / 1e6:.2f}" if clock.has_path else "no path"
+def print_clocks(printer: Printer, built: Build) -> None:
+    """What each clock reaches, with the best seed and with every other."""
+    columns = (
+        Column("clock", left=True),
+        Column("achieved_hz", "MHz"),
+        Column("target_hz", "target", fixed(2, 1e6)),
+        Column("margin", show=lambda share: f"{share:+.1%}"),
+        *(Column(f"seed_{route.seed}_hz", f"seed {route.seed}") for route in built.routes),
+    )
+    rows = [
+        (
+            clock.domain,
+            reached(clock),
+            clock.target_hz,
+            clock.margin if clock.has_path else None,
+            *(reached(route.clock(clock.domain)) for route in built.routes),
+        )
+        for clock in built.best.clocks
+    ]
+    printer.table("clocks", columns, rows)
+
+
+def reached(clock: Clock) -> Cell:
+    """Its rate; or that nothing limits it, which is so of a clock that only cells of pins have."""
+    return Cell(clock.achieved_hz, f"{clock.achieved_hz / 1e6:.2f}") if clock.has_path else Cell(None, "no path")
 
 
 def slowest_path(route: Route) -> list[tuple[str, str, float]]:

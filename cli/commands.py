@@ -5,12 +5,15 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from lutern.cli import doctor
+from lutern.cli.defaults import default_map
 from lutern.cli.output import close_output, open_streams, printable, refuse
+from lutern.cli.renamed import renamed
+from lutern.cli.version import version_text
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import FULL
 
@@ -18,14 +21,24 @@ app = typer.Typer(
     name="lutern",
     help="MatMul-free language models as FPGA gateware.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # a help text with brackets or colons, such as a path, is shown as it is
     pretty_exceptions_enable=False,  # a defect of ours shows Python's own traceback
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(version_text())
+        raise typer.Exit
+
+
 @app.callback()
-def lutern() -> None:
+def lutern(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print version and commit, and end.")
+    ] = False,
+) -> None:
     """MatMul-free language models as FPGA gateware."""
 
 
@@ -37,6 +50,7 @@ try:
         bench,
         board,
         build,
+        cache,
         compare,
         convert,
         cost,
@@ -44,11 +58,13 @@ try:
         estimate,
         evaluate,
         generate,
+        go,
         inject,
         inspect,
         link,
         logits,
         new,
+        ports,
         power,
         program,
         report,
@@ -63,6 +79,8 @@ except ModuleNotFoundError as error:
         raise
 else:
     app.command("generate")(generate.generate_text)
+    app.command("go")(go.go)
+    app.command("ports")(ports.ports)
     app.command("selftest")(selftest.selftest)
     app.command("board")(board.serve_board)
     app.add_typer(link.app, name="link")
@@ -84,12 +102,18 @@ else:
     app.command("build")(build.build)
     app.command("program")(program.program)
     app.command("verilog")(verilog.verilog)
+    app.add_typer(cache.app, name="cache")
 
 
 INTERRUPTED = 130
 """The status after Ctrl-C."""
 _UsageError: Any = typer.BadParameter.__base__
 """What the command line's parser raises."""
+
+
+def defaults() -> dict[str, Any]:
+    """Defaults of options, from the environment and the configuration file."""
+    return default_map(typer.main.get_command(app))
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -110,7 +134,8 @@ def run() -> int:
         open_streams()
         if missing is not None and sys.argv[1:] != ["doctor"]:
             raise LuternError(f"the package {missing} is not installed; run `lutern doctor`, which says how to get it.")
-        status = app(sys.argv[1:] or ["--help"], prog_name="lutern", standalone_mode=False)
+        arguments = sys.argv[1:] or ["--help"]
+        status = app(arguments, prog_name="lutern", standalone_mode=False, default_map=defaults())
         if status != INTERRUPTED:
             sys.stdout.flush()
     except LuternError as error:
@@ -123,7 +148,9 @@ def run() -> int:
         )
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "lutern"
-        print(f"lutern: {_asked(printable(error.format_message()), command)}", file=sys.stderr)
+        instead = renamed(command, getattr(error, "option_name", ""))
+        message = _asked(printable(error.format_message()), command) if instead is None else f"{instead}."
+        print(f"lutern: {message}", file=sys.stderr)
         return int(error.exit_code)
     except KeyboardInterrupt:
         return INTERRUPTED

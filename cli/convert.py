@@ -22,7 +22,7 @@ from lutern.model_ref.weight_files import file_for_folder
 
 def convert(
     checkpoint: Annotated[str, typer.Argument(help="demo, demo-small, or a checkpoint folder.")],
-    out: Annotated[Path, typer.Option("-o", "--output", help="Image file to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Image file to write.")],
     calibrate: Annotated[
         Path | None,
         typer.Option(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lutern.boards.report import signal_of
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, given_machine, preset_option
 from lutern.cli.models import SHIPPED, open_model
 from lutern.cli.numbers import whole
-from lutern.cli.table import print_as_they_come
+from lutern.cli.table import Column, FormatOption, Printer, fixed, percent, printing
+from lutern.hw.config import HwConfig
 from lutern.hw.presets import PRESETS, preset
-from lutern.measure.check_cost import CheckCost, measure_check
+from lutern.measure.check_cost import measure_check
 from lutern.measure.cost import BLOCKS, Cost, Placement, measure_cost, measure_placement
 from lutern.measure.lanes import SHAPES, LaneRow, measure_row
 from lutern.model_ref.errors import LuternError
@@ -21,89 +23,92 @@ from lutern.model_ref.synthetic import PUBLISHED
 
 LANES = "lanes"
 CHECK = "check"
-PRESET = "sim-64"
+MHZ = fixed(1, 1e6)
 Row = tuple[Cost, Placement | None]
-COLUMNS: dict[str, Callable[[Cost], object]] = {
-    "block": lambda cost: cost.block,
-    "LUT4": lambda cost: cost.lut4,
-    "CCU2C": lambda cost: cost.ccu2c,
-    "comb": lambda cost: cost.comb,
-    "FF": lambda cost: cost.ff,
-    "DP16KD": lambda cost: cost.block_rams,
-    "DPR16X4": lambda cost: cost.distributed_rams,
-    "MULT18": lambda cost: cost.multipliers,
-}
-ROUTED_COLUMNS: dict[str, Callable[[Placement], object]] = {
-    "placed comb": lambda placement: placement.comb,
-    "placed FF": lambda placement: placement.ff,
-    "MHz": lambda placement: f"{placement.fmax_hz / 1e6:.1f}",
-    "seed": lambda placement: placement.seed,
-}
+COLUMNS = (
+    Column("block", left=True),
+    *(Column(key, title) for key, title in (("lut4", "LUT4"), ("ccu2c", "CCU2C"), ("comb", "comb"), ("ff", "FF"))),
+    Column("dp16kd", "DP16KD"),
+    Column("dpr16x4", "DPR16X4"),
+    Column("mult18", "MULT18"),
+)
+ROUTED_COLUMNS = (
+    Column("placed_comb"),
+    Column("placed_ff", "placed FF"),
+    Column("fmax_hz", "MHz", MHZ),
+    Column("seed"),
+)
 
 
-def cells(row: Row) -> list[str]:
-    """The texts of a row."""
+def row_values(row: Row) -> list[Any]:
+    """A block, synthesised, and placed where that was asked for."""
     cost, placement = row
-    texts = [str(read(cost)) for read in COLUMNS.values()]
-    if placement is not None:
-        texts += [str(read(placement)) for read in ROUTED_COLUMNS.values()]
-    return texts
+    cells = (cost.lut4, cost.ccu2c, cost.comb, cost.ff, cost.block_rams, cost.distributed_rams, cost.multipliers)
+    placed = () if placement is None else (placement.comb, placement.ff, placement.fmax_hz, placement.seed)
+    return [cost.block, *cells, *placed]
 
 
-def headings(routed: bool) -> list[str]:
-    """The texts above the rows."""
-    return [*COLUMNS, *(ROUTED_COLUMNS if routed else ())]
+PATH_COLUMNS = (
+    Column("block", "slowest path of", left=True),
+    Column("signal", folds=True),
+    Column("ns", show=fixed(2)),
+)
 
 
-PATH_COLUMNS = ("slowest path of", "signal", "ns")
-
-
-def path_rows(placement: Placement) -> list[list[str]]:
+def path_rows(placement: Placement) -> list[list[Any]]:
     """The slowest path of a block, from one flip-flop to another; steps that one signal is named after are a row."""
     return [
-        [placement.block, signal, f"{sum(hop.delay_ns for hop in hops):.2f}"]
+        [placement.block, signal, sum(hop.delay_ns for hop in hops)]
         for signal, hops in groupby(placement.path, key=lambda hop: signal_of(hop.name))
     ]
 
 
-LANE_COLUMNS: dict[str, Callable[[LaneRow], object]] = {
-    "lanes": lambda row: row.folded.lanes,
-    "rows x columns": lambda row: "{} x {}".format(*SHAPES[row.folded.lanes]),
-    "LUT4/lane": lambda row: f"{row.folded.lut4:.1f}",
-    "FF/lane": lambda row: f"{row.folded.ff:.1f}",
-    "MHz": lambda row: f"{row.folded.fmax_hz / 1e6:.0f}",
-    "a stream more": lambda row: "-" if row.stream_lut4 is None else f"{row.stream_lut4:.1f}",
-    "decoder": lambda row: f"{row.folded.decoder_lut4:.1f}",
-    "tree LUT4/lane": lambda row: f"{row.tree.lut4:.1f}" if row.tree else "-",
-    "tree FF/lane": lambda row: f"{row.tree.ff:.1f}" if row.tree else "-",
-    "tree MHz": lambda row: f"{row.tree.fmax_hz / 1e6:.0f}" if row.tree else "-",
-    "seed": lambda row: row.folded.seed,
-}
+LANE_COLUMNS = (
+    Column("lanes"),
+    Column("shape", "rows x columns"),
+    Column("lut4_per_lane", "LUT4/lane", fixed(1)),
+    Column("ff_per_lane", "FF/lane", fixed(1)),
+    Column("fmax_hz", "MHz", fixed(0, 1e6)),
+    Column("stream_lut4_per_lane", "a stream more", fixed(1)),
+    Column("decoder_lut4_per_trit", "decoder", fixed(1)),
+    Column("tree_lut4_per_lane", "tree LUT4/lane", fixed(1)),
+    Column("tree_ff_per_lane", "tree FF/lane", fixed(1)),
+    Column("tree_fmax_hz", "tree MHz", fixed(0, 1e6)),
+    Column("seed"),
+)
 """``a stream more``: LUT4 a lane of the second of two streams; ``decoder``: LUT4 a trit, in no other column."""
 
 
-CHECK_COLUMNS: dict[str, Callable[[CheckCost], object]] = {
-    "LUT4": lambda row: row.cost.lut4,
-    "CCU2C": lambda row: row.cost.ccu2c,
-    "comb": lambda row: row.cost.comb,
-    "FF": lambda row: row.cost.ff,
-    "DP16KD": lambda row: row.cost.block_rams,
-    "model": lambda row: row.model,
-    "words": lambda row: f"{row.words:,}",
-    "of checks": lambda row: f"{row.added:,}",
-    "share of bytes": lambda row: f"{row.share:.3%}",
-}
+def lane_values(row: LaneRow) -> list[Any]:
+    """What a lane costs, folded and as a tree."""
+    folded, tree = row.folded, row.tree
+    of_tree = (tree.lut4, tree.ff, tree.fmax_hz) if tree else (None, None, None)
+    shape = "{} x {}".format(*SHAPES[folded.lanes])
+    own = (folded.lanes, shape, folded.lut4, folded.ff, folded.fmax_hz, row.stream_lut4, folded.decoder_lut4)
+    return [*own, *of_tree, folded.seed]
+
+
+CHECK_COLUMNS = (
+    Column("preset", left=True),
+    *COLUMNS[1:6],
+    Column("model", left=True),
+    Column("words"),
+    Column("check_words", "of checks"),
+    Column("share", "share of bytes", percent(3)),
+)
 """``words`` of a token of the model, those ``of checks``, and their share of the bytes that it would read without."""
 
 
-def check_rows(names: list[str]) -> Iterator[list[str]]:
+def check_rows(machines: list[HwConfig]) -> Iterator[list[Any]]:
     """What the check of weights costs each of these machines."""
     models = {"370m": PUBLISHED["370m"], **{name: open_model(name).config for name in SHIPPED}}
-    for name in names:
-        row = measure_check(preset(name), models)
+    for config in machines:
+        row = measure_check(config, models)
         if row is None:
-            raise LuternError(f"{name} holds none of {', '.join(models)}; choose a preset that does.")
-        yield [name, *(str(read(row)) for read in CHECK_COLUMNS.values())]
+            raise LuternError(f"{config.name} holds none of {', '.join(models)}; choose a machine that does.")
+        cost = row.cost
+        cells = (cost.lut4, cost.ccu2c, cost.comb, cost.ff, cost.block_rams)
+        yield [config.name, *cells, row.model, row.words, row.added, row.share]
 
 
 def cost(
@@ -116,47 +121,50 @@ def cost(
             "in cells and in words of a token.",
         ),
     ] = None,
-    preset_name: Annotated[
-        str | None,
-        typer.Option(
-            "--preset", help=f"Machine: {', '.join(PRESETS)}; default: {PRESET}, for {CHECK} all that hold a model."
-        ),
-    ] = None,
+    preset_name: Annotated[str, preset_option(f"{DEFAULT}, for {CHECK} all that hold a model")] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     routed: Annotated[bool, typer.Option("--routed", help="Place and route too, on an LFE5U-85F-6.")] = False,
     seed: Annotated[int, whole("--seed", least=1, most=(1 << 31) - 1, help="Of the placer.")] = 1,
     most_lanes: Annotated[
-        int, whole("--most-lanes", least=min(SHAPES), most=max(SHAPES), help=f"{LANES}: up to so many.")
+        int, whole("--most-lanes", least=min(SHAPES), most=max(SHAPES), help=f"{LANES}: most lanes to measure.")
     ] = max(SHAPES),
+    form: FormatOption = "text",
 ) -> None:
     """Print what blocks cost on ECP5, each synthesised alone; comb is LUT4 + 2 CCU2C + 6 DPR16X4."""
-    if blocks == [LANES]:
-        counts = [lanes for lanes in SHAPES if lanes <= most_lanes]
-        texts = ([str(read(row)) for read in LANE_COLUMNS.values()] for row in (measure_row(n, seed) for n in counts))
-        print_as_they_come(list(LANE_COLUMNS), texts, len(counts), "place and route", left=())
-        return
-    if blocks == [CHECK]:
-        machines = [preset_name] if preset_name else [name for name in PRESETS if name != "tiny"]
-        print_as_they_come(["preset", *CHECK_COLUMNS], check_rows(machines), len(machines), "synthesis")
-        return
-    config = preset(preset_name or PRESET)
+    given = given_machine(preset_name, settings, machine_file)
     names = blocks or list(BLOCKS)
-    for name in names:
+    for name in names if blocks not in ([LANES], [CHECK]) else []:
         if name not in BLOCKS:
             raise LuternError(
                 f"there is no block {name}; choose among {', '.join(BLOCKS)}, or {LANES} or {CHECK} alone."
             )
+    with printing(form) as printer:
+        if blocks == [LANES]:
+            counts = [lanes for lanes in SHAPES if lanes <= most_lanes]
+            found = (lane_values(measure_row(count, seed)) for count in counts)
+            printer.table_as_it_comes("lanes", LANE_COLUMNS, found, len(counts), "place and route")
+        elif blocks == [CHECK]:
+            machines = [given.config] if given else [config for config in PRESETS.values() if config.name != "tiny"]
+            printer.table_as_it_comes("check", CHECK_COLUMNS, check_rows(machines), len(machines), "synthesis")
+        else:
+            print_blocks(printer, names, given.config if given else preset(DEFAULT), routed, seed)
+
+
+def print_blocks(printer: Printer, names: list[str], config: HwConfig, routed: bool, seed: int) -> None:
+    """What blocks cost; with ``routed`` also their slowest paths."""
     placements: list[Placement] = []
 
-    def measured(name: str) -> list[str]:
+    def measured(name: str) -> list[Any]:
         found = measure_cost(name, config)
         if not routed:
-            return cells((found, None))
+            return row_values((found, None))
         placements.append(measure_placement(name, config, seed))
-        return cells((found, placements[-1]))
+        return row_values((found, placements[-1]))
 
     stage = "place and route" if routed else "synthesis"
-    print_as_they_come(headings(routed), map(measured, names), len(names), stage)
+    columns = (*COLUMNS, *(ROUTED_COLUMNS if routed else ()))
+    printer.table_as_it_comes("blocks", columns, map(measured, names), len(names), stage)
     if placements:
-        print()
-        rows = [row for placement in placements for row in path_rows(placement)]
-        print_as_they_come(list(PATH_COLUMNS), rows, len(rows), stage, left=("signal",))
+        printer.say()
+        printer.table("paths", PATH_COLUMNS, [row for placement in placements for row in path_rows(placement)])

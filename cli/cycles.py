@@ -8,15 +8,16 @@ from typing import Annotated
 
 import typer
 
-from lutern.api.machines import Machine, open_machine
-from lutern.cli.models import open_model
+from lutern.api.machines import Machine, check_held, open_machine
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, given_machine, preset_option
+from lutern.cli.models import MODEL_HELP, default_model, open_model
 from lutern.cli.numbers import baud_option, whole
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
 from lutern.cli.progress import load_bar
 from lutern.cli.repairs import repairs_shown
-from lutern.cli.table import print_table
-from lutern.firmware.limits import check_fit
-from lutern.hw.presets import PRESETS, preset
+from lutern.cli.table import Column, FormatOption, Printer, printing
+from lutern.hw.machines import Machine as ChosenMachine
+from lutern.hw.presets import preset
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure import pictures
 from lutern.measure.phases import MEANINGS, Token, check_countable
@@ -30,75 +31,90 @@ def counted(machine: Machine, streams: int) -> Token:
         return machine.count(streams)
 
 
-def print_token(token: Token) -> None:
-    """A line a phase; separated by tabs in a pipe."""
-    headings = ["part", "phase", "cycles", "by the model", *COUNTER_NAMES]
+COLUMNS = (
+    Column("part", left=True),
+    Column("phase", left=True),
+    Column("cycles"),
+    Column("model_cycles", "by the model"),
+    *(Column(name.replace(" ", "_"), name) for name in COUNTER_NAMES),
+)
+
+
+def print_token(printer: Printer, token: Token) -> None:
+    """A line a phase, and one for all of them."""
     rows = [
-        [
-            phase.part,
-            phase.name,
-            f"{phase.cycles:,}",
-            "" if phase.model_cycles is None else f"{phase.model_cycles:,}",
-            *(f"{phase.counts[name]:,}" for name in COUNTER_NAMES),
-        ]
+        [phase.part, phase.name, phase.cycles, phase.model_cycles, *(phase.counts[name] for name in COUNTER_NAMES)]
         for phase in token.phases
     ]
     modelled = [phase.model_cycles for phase in token.phases if phase.model_cycles is not None]
-    rows.append(
-        [
-            "all",
-            "",
-            f"{token.cycles:,}",
-            f"{sum(modelled):,}" if modelled else "",
-            *(f"{token.total(name):,}" for name in COUNTER_NAMES),
-        ]
-    )
-    print_table(headings, rows, left=("part", "phase"), total=True)
+    totals = (token.total(name) for name in COUNTER_NAMES)
+    rows.append(["all", "", token.cycles, sum(modelled) if modelled else None, *totals])
+    printer.table("cycles", COLUMNS, rows, total=True)
     if not sys.stdout.isatty():
         return
     for title, names in (("lanes", LANE_COUNTERS), ("record stream", RECORD_COUNTERS)):
-        print(f"{title}: " + "; ".join(f"{name}, {MEANINGS[name]}" for name in names))
+        printer.say(f"{title}: " + "; ".join(f"{name}, {MEANINGS[name]}" for name in names))
+
+
+def simulated(chosen: ChosenMachine | None, model: str) -> Machine:
+    """The simulated board with counters, and a model."""
+    config = chosen.config if chosen else preset(DEFAULT)
+    network = open_model(model or default_model(config))
+    check_held(network, config)
+    check_countable(config)
+    with load_bar() as advance:
+        return network.simulate(config, counters=True, progress=advance)
+
+
+def at_port(
+    on: str, chosen: ChosenMachine | None, model: str, baud: int | None, memory: Path | None, record: Path | None
+) -> Machine:
+    """The chip at a port, and a model."""
+    network = open_model(model) if model else None
+    wanted = chosen.config if chosen else None
+    machine = open_machine(on, baud=baud, machine=wanted, memory=memory, record=record)
+    try:
+        with load_bar() as advance:
+            return machine.load(network or open_model(default_model(machine.config)), progress=advance)
+    except BaseException:
+        machine.close()
+        raise
 
 
 def cycles(
-    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
-    preset_name: Annotated[
-        str | None, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}; default: sim-64, or the port's.")
-    ] = None,
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "",
+    preset_name: Annotated[str, preset_option(f"the port's, else {DEFAULT}")] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
     on: Annotated[str, typer.Option(help=f"sim: the simulated board; or {PORTS}.")] = "sim",
     baud: Annotated[int | None, baud_option()] = None,
     record: RecordOption = None,
     memory: MemoryOption = None,
     output: Annotated[
-        Path | None, typer.Option("-o", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it.")
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Draw the timeline into this SVG file, and a bar for each layer into NAME-layers.svg."
+        ),
     ] = None,
+    form: FormatOption = "text",
 ) -> None:
     """Where a token's cycles go, phase by phase: what lanes and record stream waited for, counted on the chip."""
     if on != "sim" and not is_port(on):
         raise LuternError(f"there is nothing called {on} to count on; give sim, {PORTS}.")
     check_options(on, baud, record, memory)
+    chosen = given_machine(preset_name, settings, machine_file)
     if output is not None:
         pictures.require_matplotlib()
         if output.suffix != ".svg" or not output.parent.is_dir():
             raise LuternError(f"{output} cannot be drawn; give a name that ends in .svg, in a folder that is there.")
         output_file(output)  # refused before anything is measured
-    network = open_model(model)
-    if on == "sim":
-        config = preset(preset_name or "sim-64")
-        check_fit(network.config, config, network.embedding_bits)
-        check_countable(config)
-        with load_bar() as advance:
-            machine = network.simulate(config, counters=True, progress=advance)
-    else:
-        with load_bar() as advance:
-            machine = open_machine(
-                on, network, baud=baud, machine=preset_name, memory=memory, record=record, progress=advance
-            )
+    machine = simulated(chosen, model) if on == "sim" else at_port(on, chosen, model, baud, memory, record)
     token = counted(machine, streams)
-    print_token(token)
+    with printing(form) as printer:
+        print_token(printer, token)
     if output is not None:
         write_whole(output, pictures.to_svg(pictures.timeline(token), "timeline"))
-        beside = output.with_name(f"{output.stem}-layers.svg")
-        write_whole(beside, pictures.to_svg(pictures.layers(token), "layers"))
-        print(f"{output}, {beside}")
+        layers = output.with_name(f"{output.stem}-layers.svg")
+        write_whole(layers, pictures.to_svg(pictures.layers(token), "layers"))
+        print(f"{output}, {layers}", file=sys.stderr)

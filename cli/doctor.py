@@ -16,11 +16,11 @@ from importlib import metadata, util
 from pathlib import Path
 
 import typer
-from rich.table import Table
 
 from lutern.boards.cache import refusal_to_write, wasm_environment
-from lutern.cli.output import plain_console
+from lutern.cli.table import Column, FormatOption, printing
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.extras import install_command
 
 DEMO = "make demo"
 PURPOSE_OF_EXTRA = {
@@ -32,8 +32,6 @@ PURPOSE_OF_EXTRA = {
     "docs": "make docs",
     "data": "lutern train, data sets in .parquet and .arrow",
 }
-PIPE_COLUMNS = 10_000
-"""Width of the table in a pipe: no row is broken, however long a path is."""
 ROOM_BYTES = 200_000_000
 """What the compiler of the largest simulated board takes, before all but the library is deleted."""
 SECONDS = 60  # for one program to state its version; a cold machine is slow the first time
@@ -60,7 +58,7 @@ def check_packages() -> Iterator[Check]:
         name = re.split(r"[^\w.-]", requirement)[0]
         extra = re.search(r"""extra == ['"](\w+)""", requirement)
         group = extra[1] if extra else ""
-        remedy = f"pip install 'lutern[{group}]'" if group else f"pip install '{requirement}'"
+        remedy = install_command(group) if group else f"pip install '{requirement}'"
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -166,25 +164,28 @@ def all_checks() -> list[Check]:
     ]
 
 
-def doctor() -> None:
+COLUMNS = (
+    Column("name", " ", left=True),
+    Column("version", left=True),
+    Column("needed_for", left=True),
+    Column("how_to_get_it", folds=True),
+)
+
+
+def doctor(form: FormatOption = "text") -> None:
     """Say what is installed, what for, and how to get what is missing."""
     checks = all_checks()
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "version", "needed for"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("how to get it", overflow="fold")
+    rows = []
     for check in checks:
         found = check.found is not None
-        table.add_row(
-            check.name,
-            check.found or "missing",
-            check.purpose,
-            "" if found else check.remedy,
-            style=None if found else "red" if check.purpose == DEMO else "dim",
-        )
-    plain_console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
+        rows.append((check.name, check.found or "missing", check.purpose, "" if found else check.remedy))
     missing = [check.name for check in checks if check.found is None and check.purpose == DEMO]
+    with printing(form) as printer:
+        printer.table("checks", COLUMNS, rows)
+        printer.say()
+        if not missing:
+            printer.say(f"Everything that `{DEMO}` needs is here.")
+        else:
+            printer.say(f"Missing for `{DEMO}`: {'; '.join(missing)}.")
     if missing:
-        print(f"\nMissing for `{DEMO}`: {'; '.join(missing)}.")
         raise typer.Exit(1)
-    print(f"\nEverything that `{DEMO}` needs is here.")

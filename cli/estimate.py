@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Any
 
 import typer
 
 from lutern.boards.board import Board
-from lutern.boards.catalog import BOARDS, find_board
+from lutern.boards.catalog import find_board
 from lutern.cli.estimate_tables import print_axi, print_memories, print_released
-from lutern.cli.models import find_shape, open_model
-from lutern.cli.numbers import LARGEST_COUNT, check_number, one_of, real, whole
-from lutern.cli.table import draw_table
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, board_option, given_machine, preset_option
+from lutern.cli.models import MODEL_HELP, default_model, find_shape, open_model
+from lutern.cli.numbers import one_of, real, whole
+from lutern.cli.table import Cell, Column, FormatOption, Printer, fixed, percent, printing
 from lutern.firmware.limits import state_slots
 from lutern.firmware.schedule import program_sizes
 from lutern.firmware.serial_port import BAUD
-from lutern.hw.config import HwConfig, renamed_or_known
-from lutern.hw.presets import PRESETS, preset
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
 from lutern.measure.dram import CHOOSES
 from lutern.measure.estimate import Estimate, estimate, limit_sentence
 from lutern.measure.fits import check_model, chip_lacks
@@ -53,25 +53,6 @@ CYCLES_OF_STATE = (
 """The same where S is in the memory of words."""
 
 
-def changed(config: HwConfig, changes: list[str]) -> HwConfig:
-    """The machine with fields given as NAME=VALUE."""
-    kinds = {field.name: type(getattr(config, field.name)) for field in dataclasses.fields(HwConfig)}
-    values: dict[str, Any] = {}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or name not in kinds:
-            raise LuternError(
-                f"{change} changes no field of a machine; give NAME=VALUE, {renamed_or_known(name, [*kinds])}."
-            )
-        try:
-            values[name] = {"True": True, "False": False}[text] if kinds[name] is bool else kinds[name](text)
-        except (ValueError, KeyError):
-            raise LuternError(f"{change}: {name} is a {kinds[name].__name__}, {text!r} is none.") from None
-        if kinds[name] is int:
-            check_number(f"--set {name}", values[name], 0, LARGEST_COUNT)
-    return config.with_(**values)
-
-
 def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int, embedding_bits: int) -> str:
     """A sentence: in which memory the recurrence's state is, what of it that takes, for how many conversations."""
     slots = state_slots(model_config, config, embedding_bits)
@@ -87,8 +68,27 @@ def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int, em
     )
 
 
+RESOURCE_COLUMNS = (
+    Column("resource", left=True),
+    Column("estimated", show=fixed(0)),
+    Column("available", "of"),
+    Column("share", "%", percent(0)),
+    Column("largest_error", "largest error"),
+)
+ESTIMATE_COLUMNS = tuple(
+    map(Column, ("model", "machine", "streams", "cycles", "bytes", "tokens_per_second", "clock_hz", "bound", "share"))
+)
+"""What the sentences say, for programs."""
+
+
 def print_estimate(
-    name: str, model_config: ModelConfig, config: HwConfig, found: Estimate, board: Board | None, embedding_bits: int
+    printer: Printer,
+    name: str,
+    model_config: ModelConfig,
+    config: HwConfig,
+    found: Estimate,
+    board: Board | None,
+    embedding_bits: int,
 ) -> None:
     """One machine, one model."""
     of_streams = f" of {found.streams} streams" if found.streams > 1 else ""
@@ -100,37 +100,39 @@ def print_estimate(
         else ("lanes" if config.source == "resident" else f"{config.word_bits}-bit memory")
     )
     cycles = f"{found.cycles:,} cycles a pass, " if found.cycles is not None else ""
-    print(
+    printer.say(
         f"{name} on {config.name}: {cycles}{found.bytes_read:,} bytes; {rate} at {config.clock_hz / 1e6:.0f} MHz, "
         f"{found.share:.1%} of the bound of {what}, {_number(found.bound)}"
     )
-    print(limit_sentence(model_config, config, found))
-    presets, others = errors("preset"), errors("check")
-    given = {
-        "placed_luts": f"{presets.placed_luts:.0%}",
-        "luts": f"{others.luts:.0%}",
-        "ff": f"{others.ff:.0%}",
-        "block_rams": "exact",
-        "multipliers": "exact",
-    }
-    rows = []
-    for title, field, of_part in RESOURCES:
-        value = getattr(found.resources, field)
-        total = getattr(board.fpga, of_part) if board else 0
-        place = (f"{total:,}", f"{value / total:.0%}") if board else ()
-        rows.append([title, f"{value:,.0f}", *place, given[field]])
-    draw_table(["resource", "estimated", *(("of", "%") if board else ()), "largest error"], rows)
-    how_good = CYCLES_OF_STATE if config.state == "memory" and config.memory != "axi" else CYCLES[config.memory]
+    printer.say(limit_sentence(model_config, config, found))
+    numbers = (found.streams, found.cycles, found.bytes_read, found.tokens_per_second, config.clock_hz, found.bound)
+    printer.facts("estimate", ESTIMATE_COLUMNS, (name, config.name, *numbers, found.share))
+    printer.table("resources", RESOURCE_COLUMNS, resource_rows(found, board))
     for lack in chip_lacks(config, board) if board else ():
-        print(f"{lack.text}: it does not fit.")
+        printer.say(f"{lack.text}: it does not fit.")
+    how_good = CYCLES_OF_STATE if config.state == "memory" and config.memory != "axi" else CYCLES[config.memory]
+    presets, others = errors("preset"), errors("check")
     inside = config.lanes <= MOST_LANES and config.memory == "block"
-    print(
+    printer.say(
         f"{how_good} LUT and FF are a formula's. Errors: of what is placed, the largest over "
         f"{presets.packed} presets as packed, to which it was fitted; else over {others.machines} machines of up to "
         f"{MOST_LANES} lanes, with memory on the chip, to which the formula was not fitted"
         + ("" if inside else "; this machine is outside of that")
     )
-    print(where_state_is(model_config, config, found.streams, embedding_bits))
+    printer.say(where_state_is(model_config, config, found.streams, embedding_bits))
+
+
+def resource_rows(found: Estimate, board: Board | None) -> list[list[Any]]:
+    """What the machine takes, of what the board's chip has, and how far that may be off."""
+    presets, others = errors("preset"), errors("check")
+    known = {"placed_luts": presets.placed_luts, "luts": others.luts, "ff": others.ff}
+    rows: list[list[Any]] = []
+    for title, field, of_part in RESOURCES:
+        value = round(getattr(found.resources, field))
+        total = getattr(board.fpga, of_part) if board else None
+        error = Cell(known[field], f"{known[field]:.0%}") if field in known else Cell(0, "exact")
+        rows.append([title, value, total, value / total if total else None, error])
+    return rows
 
 
 def _number(rate: float) -> str:
@@ -138,13 +140,12 @@ def _number(rate: float) -> str:
 
 
 def estimate_machine(
-    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder or an image.")] = "demo",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "",
     size: Annotated[str, typer.Option(help=f"A published shape instead: {', '.join(PUBLISHED)}.")] = "",
-    preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "",
-    board_name: Annotated[str, typer.Option("--board", help=f"Its machine and its part: {', '.join(BOARDS)}.")] = "",
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="A field of the machine, NAME=VALUE; again for more.")
-    ] = None,
+    preset_name: Annotated[str, preset_option(f"the board's, else {DEFAULT}")] = "",
+    board_name: Annotated[str, board_option("Its machine and its part")] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
     table: Annotated[bool, typer.Option("--table", help="The released models on boards and larger devices.")] = False,
     axi: Annotated[
@@ -164,27 +165,36 @@ def estimate_machine(
     of_memories: Annotated[
         bool, typer.Option("--memories", help="Bytes of the released models, and which memories of boards hold them.")
     ] = False,
+    form: FormatOption = "text",
 ) -> None:
     """Cycles, bytes, tokens a second and resources, without simulation or synthesis."""
     if table or axi or of_memories:
-        print_released() if table else print_axi() if axi else print_memories()
+        with printing(form) as printer:
+            (print_released if table else print_axi if axi else print_memories)(printer)
         return
     board = find_board(board_name) if board_name else None
-    hw_config = board.config(preset_name) if board else preset(preset_name or "sim-64")
-    hw_config = changed(hw_config, changes or [])
+    chosen = given_machine(preset_name, settings, machine_file, board.preset if board else DEFAULT)
+    if board:
+        hw_config = board.config(chosen.config, **chosen.clocks) if chosen else board.config()
+    else:
+        hw_config = chosen.config if chosen else preset(DEFAULT)
     if streams > hw_config.streams:
         raise LuternError(
             f"{streams} streams are wanted, {hw_config.name} takes {hw_config.streams} at a time; give "
             f"--streams {hw_config.streams}, or --set streams={1 << (streams - 1).bit_length()}."
         )
+    model = model or default_model(hw_config)
     name, model_config = find_shape(model, size)
     if embedding_bits and not size:
         raise LuternError(f"--embedding-bits is for a --size; {model} has its own, leave it out.")
     bits = (embedding_bits or WIDE_BITS) if size else open_model(model).embedding_bits
-    if board and not changes:
-        check_model(model_config, name, board, preset_name, bits)
+    if board:
+        check_model(model_config, name, board, chosen.config if chosen else "", bits)
     if share != 1 and (hw_config.memory not in CHOOSES or hw_config.source != "streamed"):
         raise LuternError(f"--share is for a machine with a port for memory, {hw_config.name} has none; leave it out.")
     baud = board.baud(hw_config) if board else BAUD
     found = estimate(model_config, hw_config, streams=streams, baud=baud, embedding_bits=bits, share=share)
-    print_estimate(name, model_config, hw_config, found, board, bits)
+    with printing(form) as printer:
+        print_estimate(printer, name, model_config, hw_config, found, board, bits)
+        if chosen and chosen.given:
+            printer.say(f"machine: {chosen.title}")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-
-from rich.table import Table
+from typing import Any
 
 from lutern.boards.catalog import BOARDS
-from lutern.cli.output import plain_console
-from lutern.cli.table import print_table, print_text, round_number
+from lutern.cli.table import Column, Printer, percent, round_number
 from lutern.hw.presets import preset
 from lutern.measure import axi_rates, on_boards
 from lutern.measure.capacity import memories, needs
@@ -21,10 +17,18 @@ from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.synthetic import PUBLISHED
 
 OWN = "lutern"
-HEADINGS = ("model", "tokens/s", "a token takes", "grade", "by", "device", "what")
+COLUMNS = (
+    Column("model", left=True),
+    Column("tokens_per_second", "tokens/s", round_number),
+    Column("token_seconds", "a token", lambda seconds: _duration(seconds)),
+    Column("grade", folds=True),
+    Column("by", folds=True),
+    Column("device", folds=True),
+    Column("what", folds=True),
+)
 
 
-def _own_rows(size: str, model_config: ModelConfig) -> list[tuple[str, ...]]:
+def _own_rows(size: str, model_config: ModelConfig) -> list[tuple[Any, ...]]:
     """What machines of this project would do with a model: on boards, at AXI4 ports, on larger devices."""
     found = [
         _row(size, one.tokens_per_second, "estimated", "", ", ".join(one.boards), _machine_text(one))
@@ -56,16 +60,18 @@ def _sent(model_config: ModelConfig) -> dict[tuple[str, int], list[str]]:
     return sent
 
 
-def _row(model: str, rate: float, grade: str, who: str, device: str, what: str) -> tuple[str, ...]:
-    seconds = 1 / rate
+def _row(model: str, rate: float, grade: str, who: str, device: str, what: str) -> tuple[Any, ...]:
+    return (model.upper() if model in PUBLISHED else model, rate, 1 / rate, grade, who or OWN, device, what)
+
+
+def _duration(seconds: float) -> str:
     unit, name = (60, "min") if seconds > 60 else (1, "s") if seconds > 1 else (1e-3, "ms")
-    took = f"{round_number(seconds / unit)} {name}"
-    return (model.upper() if model in PUBLISHED else model, round_number(rate), took, grade, who or OWN, device, what)
+    return f"{round_number(seconds / unit)} {name}"
 
 
-def print_released() -> None:
-    """The released models on every board that holds them, and on larger devices, beside what others report."""
-    rows: list[tuple[str, ...]] = []
+def print_released(printer: Printer) -> None:
+    """The released models on every board that holds them, and on larger devices, and what others report."""
+    rows: list[tuple[Any, ...]] = []
     unheld: list[str] = []
     for size, model_config in PUBLISHED.items():
         own = _own_rows(size, model_config)
@@ -74,11 +80,8 @@ def print_released() -> None:
         rows += own
         rows += [_published(other) for other in PUBLISHED_FIGURES if other.model == size]
     rows += [_published(other) for other in PUBLISHED_FIGURES if other.model not in PUBLISHED]
-    if sys.stdout.isatty():
-        _print_narrow(rows)
-    else:
-        print_table(HEADINGS, rows)
-    print_text(
+    printer.table("released", COLUMNS, rows)
+    printer.say(
         "Our rows count o_proj, channel mixer, lm_head and embedding. Rows of DDR3 are of memory that is never waited "
         "for but while it refreshes; on the simulated board two layers of 370M are within 0.1 % of that. With presets "
         "host the weights are sent for every token. Rows of AXI4 ports are the cycle model's, see --axi. Grades of "
@@ -87,52 +90,34 @@ def print_released() -> None:
     )
 
 
-def _published(other: Published) -> tuple[str, ...]:
+def _published(other: Published) -> tuple[Any, ...]:
     return _row(other.model, other.tokens_per_second, other.grade, other.who, other.device, other.what)
 
 
-def _print_narrow(rows: Sequence[tuple[str, ...]]) -> None:
-    """On a terminal: who, device and what are one column that wraps."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("tokens/s", "a token"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("grade", "device: what"):
-        table.add_column(heading, max_width=12 if heading == "grade" else None)
-    model = ""
-    for name, rate, took, grade, who, device, what in rows:
-        if name != model:
-            table.add_row("", "", "", "", end_section=True)
-            table.add_row(name, "", "", "")
-        model = name
-        table.add_row(rate, took, grade, f"{'' if who == OWN else f'{who}, '}{device}: {what}")
-    plain_console().print(table)
-
-
-def print_axi() -> None:
+def print_axi(printer: Printer) -> None:
     """Tokens a second of the machines with AXI4, by clock and share of the memory's peak."""
-    headings = [f"{clock / 1e6:.0f}\n{share}" for clock in axi_rates.CLOCKS for share in axi_rates.SHARES]
+    points = [(clock, share) for clock in axi_rates.CLOCKS for share in axi_rates.SHARES]
+    rates = [Column(f"{clock / 1e6:.0f}_mhz_{share}", f"{clock / 1e6:.0f}\n{share}", _rate) for clock, share in points]
+    columns = (Column("model", left=True), Column("machine", left=True), Column("streams", "T"), *rates)
     lines, changed_machines = [], []
     for row in axi_rates.rows():
         changes = axi_rates.machine(row.preset, row.model, 1)[1]
         if changes and row.streams == 1:
             sets = " ".join(f"--set {change}" for change in changes)
             changed_machines.append(f"{row.model.upper()} on {row.preset} with {sets}")
-        rates = [row.rate(clock, share) for clock in axi_rates.CLOCKS for share in axi_rates.SHARES]
-        lines.append(
-            [
-                row.model.upper(),
-                row.preset,
-                str(row.streams),
-                *(f"{rate:.{0 if rate >= 100 else 1}f}" for rate in rates),
-            ]
-        )
-    print_table(["model", "machine", "T", *headings], lines, left=("model", "machine"))
-    print_text(
+        of_row = (row.rate(clock, share) for clock, share in points)
+        lines.append([row.model.upper(), row.preset, row.streams, *of_row])
+    printer.table("axi", columns, lines)
+    printer.say(
         "tokens/s of T streams, by clock in MHz and share: words that the memory gives, of one in every cycle. Share "
         "1.0: the cycle model's; below, the longer of its cycles and words / share. T 8: with --set streams=8 --set "
         "state=memory, cycles a close estimate. No share of a DDR4 or HBM2 was measured, and no clock was reached, for "
         f"no open router knows such chips. {'; '.join(changed_machines)}."
     )
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.{0 if rate >= 100 else 1}f}"
 
 
 def _machine_text(found: on_boards.OnBoard) -> str:
@@ -146,22 +131,28 @@ def _machine_text(found: on_boards.OnBoard) -> str:
     )
 
 
-def print_memories() -> None:
+def print_memories(printer: Printer) -> None:
     """Bytes of the released models, and their share of every memory that a board has."""
     sizes = memories()
-    headings = ["model", "word", "embedding", "bytes", *(f"{size >> 20} MiB" for size in sizes)]
+    columns = (
+        Column("model", left=True),
+        Column("word_bits", "word"),
+        Column("embedding_bits", "embedding"),
+        Column("bytes"),
+        *(Column(f"share_of_{size >> 20}_mib", f"{size >> 20} MiB", percent(1)) for size in sizes),
+    )
     rows = [
         [
             need.model.upper(),
-            str(need.word_bits),
-            str(need.embedding_bits),
-            f"{need.byte_count:,}",
-            *(f"{need.byte_count / size:.1%}" for size in sizes),
+            need.word_bits,
+            need.embedding_bits,
+            need.byte_count,
+            *(need.byte_count / size for size in sizes),
         ]
         for need in needs()
     ]
-    print_table(headings, rows)
-    print_text(
+    printer.table("memories", columns, rows)
+    printer.say(
         "word, embedding: bits of a word of memory and of an element of the embedding table; above 100% it does not fit"
     )
     for boards in (boards for kinds in sizes.values() for boards in kinds.values()):
@@ -170,4 +161,4 @@ def print_memories() -> None:
         for board in boards:
             by_note.setdefault(board.memories[0].note, []).append(board.name)
         names = "; ".join(f"{', '.join(names)}{f' ({note})' if note else ''}" for note, names in by_note.items())
-        print(f"{memory.title}, {'driven' if memory.driven else 'not driven yet'}: {names}")
+        printer.say(f"{memory.title}, {'driven' if memory.driven else 'not driven yet'}: {names}")

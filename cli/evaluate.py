@@ -8,57 +8,102 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
+from lutern.api.models import Model
 from lutern.cli.models import open_model
 from lutern.cli.numbers import whole
-from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
+from lutern.cli.prompts import STANDARD_INPUT, collect_prompts
+from lutern.cli.table import Column, FormatOption, Printer, fixed, printing
 from lutern.model_ref.evaluate import SteppedModel, bits_per_character, counted, split
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.model import COUNTED, Saturations
 from lutern.model_ref.text import read_text
 
+STREAMS = 64
+STREAM_TOKENS = 256
+"""Without --streams a stream is not shorter, since each begins without a past."""
+FEW_CHARACTERS = 10_000
+"""Of fewer the figures of two texts of one kind differ by tenths of a bit."""
+COLUMNS = (
+    Column("numerics", left=True),
+    Column("bits_per_character", show=fixed(5)),
+    Column("bits_per_token", show=fixed(5)),
+    *map(Column, ("characters", "tokens", "streams", "saturated")),
+)
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="demo, demo-small, a checkpoint folder, or an image.")],
-    text: Annotated[Path, typer.Argument(help="Text file, plain or .xz; its last 5 % are evaluated.")],
+    text: Annotated[
+        Path, typer.Argument(help="Text file, plain or .xz, or - for standard input; its last 5 % are evaluated.")
+    ],
     whole: Annotated[bool, typer.Option("--whole", help="Evaluate the whole text, not its last 5 %.")] = False,
     streams: Annotated[
-        int, whole("--streams", least=1, most=65_536, help="Parallel streams that the text is cut into.")
-    ] = 64,
+        int | None,
+        whole(
+            "--streams",
+            least=1,
+            most=65_536,
+            help=f"Parallel streams that the text is cut into; default: {STREAMS}, or fewer of {STREAM_TOKENS} tokens.",
+        ),
+    ] = None,
+    form: FormatOption = "text",
 ) -> None:
     """Print bits per character and per token, float and integer, and how many values saturated."""
     network = open_model(model)
     tokenizer = network.tokenizer
-    ids = np.array(tokenizer.encode(read_text(text), begin=False), dtype=np.int64)
+    ids = np.array(tokenizer.encode(text_of(text), begin=False), dtype=np.int64)
     if not whole:
         ids = split(ids)[1]
-    console = plain_console()
-    weights = network.weights
-    counts = Saturations()
-    checkpoint = network.checkpoint
+    count = streams or min(STREAMS, max(1, len(ids) // STREAM_TOKENS))
+    with printing(form) as printer:
+        print_figures(printer, network, ids, count)
+
+
+def text_of(path: Path) -> str:
+    """The text of a file, or of standard input."""
+    return collect_prompts(STANDARD_INPUT, [], [], piped=False)[0] if str(path) == STANDARD_INPUT else read_text(path)
+
+
+def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], streams: int) -> None:
+    """Each numerics on its own line as soon as it is known, then what saturated."""
+    weights, counts, checkpoint = network.weights, Saturations(), network.checkpoint
     makers: dict[str, Callable[[], SteppedModel]] = {"integer": lambda: FastModel(weights, counts)}
     if checkpoint is not None:
         makers = {"float": lambda: FloatModel(checkpoint), **makers}
     results: dict[str, float] = {}
-    per_character = 0.0
+    characters = tokens = 0
     for name, make in makers.items():
         with progress_bar(name) as advance:
-            results[name] = bits_per_character(make(), ids, streams, advance, tokenizer.ahead)
-        if not per_character:  # now known to be at least two tokens a stream
-            characters, tokens = counted(tokenizer, ids, streams)
-            per_character = tokens / characters
-            console.print(f"{network.name}: {tokens:,} tokens, {characters:,} characters in {streams} streams")
+            results[name] = bits_per_character(make(), ids, streams, advance, network.tokenizer.ahead)
+        if not characters:  # now known to be at least two tokens a stream
+            characters, tokens = counted(network.tokenizer, ids, streams)
+            printer.say(
+                f"{network.name}: {tokens:,} tokens, {characters:,} characters in {streams} stream{'s' * (streams > 1)}"
+            )
         bits = results[name]
-        console.print(f"{name:8} {bits * per_character:.5f} bits per character  {bits:.5f} bits per token")
+        printer.say(f"{name:8} {bits * tokens / characters:.5f} bits per character  {bits:.5f} bits per token")
+    saturated = {"integer": sum(counts.counts.values())}
+    rows = (
+        (name, bits * tokens / characters, bits, characters, tokens, streams, saturated.get(name))
+        for name, bits in results.items()
+    )
+    printer.facts("figures", COLUMNS, *rows)
     if "float" in results:
-        difference = results["integer"] - results["float"]
-        console.print(f"integer - float {difference * per_character:+.5f} bits per character")
+        difference = (results["integer"] - results["float"]) * tokens / characters
+        printer.say(f"integer - float {difference:+.5f} bits per character")
     if network.synthetic:
-        console.print(f"synthetic weights ({network.synthetic})")
-    console.print("saturated: " + ", ".join(f"{name} {counts.of(name):,}" for name in COUNTED))
+        printer.say(f"synthetic weights ({network.synthetic})")
+    printer.say("saturated: " + ", ".join(f"{name} {counts.of(name):,}" for name in COUNTED))
     for (name, layer), count in counts.counts.items():
         if count:
-            console.print(f"  {name} of layer {layer}: {count:,}" if layer >= 0 else f"  embedding: {count:,}")
-    console.print(f"ranges: calibrated for {', '.join(weights.calibrated)}" if weights.calibrated else "ranges: proved")
+            printer.say(f"  {name} of layer {layer}: {count:,}" if layer >= 0 else f"  embedding: {count:,}")
+    printer.say(f"ranges: calibrated for {', '.join(weights.calibrated)}" if weights.calibrated else "ranges: proved")
+    if characters < FEW_CHARACTERS:
+        printer.warn(
+            f"{characters:,} characters are few: figures of another such text may differ by tenths of a bit. Give "
+            f"{FEW_CHARACTERS:,} or more; --whole takes all of a text."
+        )

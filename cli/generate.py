@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lutern.api.machines import SIM_PRESETS, Machine, first_that_holds, open_machine
+from lutern.api.models import Model
 from lutern.api.writing import TEMPERATURE, TOKENS, choose_sampling, encode_prompts, style_of
-from lutern.cli.models import open_model
+from lutern.cli.machine import MachineOption, SetOption, given_machine, preset_option
+from lutern.cli.models import MODEL_HELP, default_model, open_model
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import given_text, given_texts, plain_console
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
 from lutern.cli.progress import load_bar
 from lutern.cli.prompts import collect_prompts, turns
 from lutern.cli.writing import Place, write_texts, write_turns
-from lutern.firmware.host_sampling import LOGIT_BYTES
+from lutern.firmware.host_sampling import LOGIT_BYTES, Sampling
 from lutern.firmware.host_weights import LINE_BITS
 from lutern.firmware.serial_port import BAUD
 from lutern.firmware.session import GoldenSession
-from lutern.hw.presets import PRESETS, preset
+from lutern.hw.config import HwConfig
 from lutern.model_ref.chat import Chat
 from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.errors import LuternError
@@ -40,13 +42,13 @@ LINK_COST = (
 ON_HOST = "Chosen on the host: needs logits"
 
 
-Prompt = Annotated[str | None, typer.Argument(callback=given_text, help="Text to go on from; - is standard input.")]
+Prompt = Annotated[str | None, typer.Argument(callback=given_text, help="Text to continue; - is standard input.")]
 Prompts = Annotated[
     list[str] | None,
-    typer.Option("--prompt", callback=given_texts, help="A text to go on from; again for more, all in flight at once."),
+    typer.Option("--prompt", callback=given_texts, help="A text to continue; again for more, all in flight at once."),
 ]
 PromptFiles = Annotated[
-    list[Path] | None, typer.Option("--prompt-file", help="A file with a text to go on from, plain or .xz.")
+    list[Path] | None, typer.Option("--prompt-file", help="A file with a text to continue, plain or .xz.")
 ]
 ChatOption = Annotated[
     bool,
@@ -100,7 +102,7 @@ OverLink = Annotated[
     typer.Option(
         "--over-link",
         help="Load the simulated board as a real one, over its link: minutes for a large model. Else the image "
-        "goes straight into a simulated memory beside the chip.",
+        "goes straight into a simulated memory outside the chip.",
     ),
 ]
 
@@ -111,7 +113,7 @@ def generate_text(
     prompt_files: PromptFiles = None,
     chat: ChatOption = False,
     interactive: Interactive = False,
-    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "",
     on: Annotated[str, typer.Option(help=f"sim: the simulated board; golden: the integer model; or {PORTS}.")] = "sim",
     baud: Annotated[int | None, baud_option()] = None,
     record: RecordOption = None,
@@ -133,13 +135,10 @@ def generate_text(
     check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
     over_link: OverLink = False,
     preset_name: Annotated[
-        str | None,
-        typer.Option(
-            "--preset",
-            help=f"Machine: {', '.join(PRESETS)}; default: the port's, else that of "
-            f"{SIM_PRESETS[0]}, {SIM_PRESETS[1]} which holds the model.",
-        ),
-    ] = None,
+        str, preset_option(f"the port's, else {SIM_PRESETS[0]}, which simulates a token fastest, or {SIM_PRESETS[1]}")
+    ] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
 ) -> None:
     """Let a model write: on real gateware, simulated, or on the integer model it is proved equal to.
 
@@ -160,46 +159,54 @@ def generate_text(
         "repetition_penalty": repetition_penalty,
     }
     choose_sampling(Conventions(), seed, asked)  # refuses a wrong number before anything is opened
-    wanted = preset(preset_name) if preset_name else None
+    chosen = given_machine(preset_name, settings, machine_file)
+    wanted = chosen.config if chosen else None
     given = prompt is not None or bool(prompts or prompt_files)
     talks = interactive or (chat and not given)
-    opened = open_model(model)
-    tokenizer = opened.tokenizer
-    texts = collect_prompts(prompt, prompts or [], prompt_files or [], piped=not talks)
-    if talks and len(texts) > 1:
-        raise LuternError(
-            f"{len(texts)} prompts were given, but an interactive conversation begins with one; give one."
-        )
-    style, of_file = style_of(
-        tokenizer, tokens=tokens, seed=seed, stop=stop or [], ignore_eos=ignore_eos, begin=not no_bos, **asked
-    )
-    ids = [] if talks else encode_prompts(tokenizer, texts or [PROMPT], chat, style.begin)
-    if talks and chat:
-        Chat(tokenizer).check()
-    say_what_is_read(tokenizer, of_file)
-    weights = opened.weights
-    if on == "golden":
-        machine: Machine | GoldenSession = GoldenSession(weights, max(1, len(ids)), max(1, len(ids)))
-    elif on == "sim":
-        hw_config = wanted or first_that_holds(weights)
-        style.sampling.check_kept(hw_config.top_k)
-        with load_bar() as advance:
-            machine = opened.simulate(hw_config, check=check, over_link=over_link, progress=advance)
-    else:
-        with load_bar() as advance:
-            machine = open_machine(
-                on, opened, baud=baud, machine=preset_name, memory=memory, record=record, progress=advance
+    with ExitStack() as stack:
+        chip: Machine | None = None
+        if is_port(on) and not model:  # the chip says which model it holds
+            chip = stack.enter_context(open_machine(on, baud=baud, machine=wanted, memory=memory, record=record))
+        opened = open_model(model or default_model(chip.config if chip else wanted if on == "sim" else None))
+        tokenizer = opened.tokenizer
+        texts = collect_prompts(prompt, prompts or [], prompt_files or [], piped=not talks)
+        if talks and len(texts) > 1:
+            raise LuternError(
+                f"{len(texts)} prompts were given, but an interactive conversation begins with one; give one."
             )
-    with nullcontext() if isinstance(machine, GoldenSession) else machine:
-        if isinstance(machine, GoldenSession):
-            place = Place(opened, machine)
+        style, of_file = style_of(
+            tokenizer, tokens=tokens, seed=seed, stop=stop or [], ignore_eos=ignore_eos, begin=not no_bos, **asked
+        )
+        ids = [] if talks else encode_prompts(tokenizer, texts or [PROMPT], chat, style.begin)
+        if talks and chat:
+            Chat(tokenizer).check()
+        say_what_is_read(tokenizer, of_file)
+        if on == "golden":
+            place = Place(opened, GoldenSession(opened.weights, max(1, len(ids)), max(1, len(ids))))
         else:
-            place = Place.of(opened, machine)
+            if on == "sim":
+                machine = simulated_for(opened, wanted, style.sampling, check, over_link)
+            else:
+                chip = chip or open_machine(on, baud=baud, machine=wanted, memory=memory, record=record)
+                machine = chip
+            stack.enter_context(machine)
             style.sampling.check_kept(machine.config.top_k)
+            if on != "sim":
+                with load_bar() as advance:
+                    machine.load(opened, progress=advance)
+            place = Place.of(opened, machine)
         if talks:
             write_turns(place, tokenizer, itertools.chain(texts, turns()), style, chat)
         else:
             write_texts(place, tokenizer, ids, style, hidden=chat)
+
+
+def simulated_for(opened: Model, wanted: HwConfig | None, sampling: Sampling, check: bool, over_link: bool) -> Machine:
+    """The simulated board of a machine, or of the first that holds the model."""
+    hw_config = wanted or first_that_holds(opened.weights)
+    sampling.check_kept(hw_config.top_k)
+    with load_bar() as advance:
+        return opened.simulate(hw_config, check=check, over_link=over_link, progress=advance)
 
 
 def say_what_is_read(tokenizer: Tokenizer, of_file: list[str]) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from lutern.cli.machine import MachineOption, SetOption, machine_or_default, preset_option
 from lutern.cli.models import open_model
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, whole
 from lutern.cli.progress import progress_bar
-from lutern.cli.table import print_table
+from lutern.cli.table import Cell, Column, FormatOption, printing
 from lutern.firmware.limits import check_fit
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import PRESETS, preset
 from lutern.measure.inject.campaign import Settings
 from lutern.measure.inject.campaigns import CAMPAIGNS, SMALL_MACHINE, SMALL_MODEL, campaign_of, open_campaign
-from lutern.measure.inject.results import HEADINGS, ResultsFile, rows
+from lutern.measure.inject.results import INTERVALS, KEYS, ResultsFile, percent, rows
 from lutern.measure.inject.workers import map_faults
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
@@ -26,11 +26,18 @@ from lutern.sim.verilate import verilate
 
 FAULTS = 200
 MOST_WORKERS = 256
+COLUMNS = (
+    *(Column(key, left=key == "kind") for key in KEYS),
+    *(
+        column
+        for name in INTERVALS
+        for column in (Column(f"{name}_low", f"{name}, 95 %"), Column(f"{name}_high", f"{name}, 95 %, high"))
+    ),
+)
 
 
-def machine_and_model(preset_name: str | None, model: str | None) -> tuple[HwConfig, IntegerWeights]:
-    """What a campaign strikes; where nothing is chosen, small ones."""
-    config = SMALL_MACHINE if preset_name is None else preset(preset_name)
+def machine_and_model(config: HwConfig, model: str | None) -> tuple[HwConfig, IntegerWeights]:
+    """What a campaign strikes; where no model is chosen, a small one."""
     if config.memory == "host":
         raise LuternError(f"{config.name} waits for words from the host; choose a preset with a memory of its own.")
     weights = integer_weights(random_checkpoint(SMALL_MODEL, 1)) if model is None else open_model(model).weights
@@ -40,12 +47,9 @@ def machine_and_model(preset_name: str | None, model: str | None) -> tuple[HwCon
 
 def inject(
     campaign: Annotated[str, typer.Argument(help=f"{', '.join(CAMPAIGNS)}; see docs/reliability.md.")],
-    preset_name: Annotated[
-        str | None,
-        typer.Option(
-            "--preset", help=f"Machine: {', '.join(PRESETS)}; default: a small one with a memory at its port."
-        ),
-    ] = None,
+    preset_name: Annotated[str, preset_option("a small one with a memory at its port")] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -59,16 +63,21 @@ def inject(
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the faults.")] = 1,
     workers: Annotated[int, whole("--workers", least=1, most=MOST_WORKERS, help="Processes.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Keep each outcome here, and go on from those that are there already.")
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Keep each outcome here; outcomes that are there already are not computed again."
+        ),
     ] = None,
+    form: FormatOption = "text",
 ) -> None:
     """Strike a simulated board with faults, and count those that were masked, detected, corrected, or not seen."""
-    of_campaign = campaign_of(campaign, SMALL_MACHINE if preset_name is None else preset(preset_name))
-    config, weights = machine_and_model(preset_name, model)
+    machine = machine_or_default(preset_name, settings, machine_file, SMALL_MACHINE)
+    of_campaign = campaign_of(campaign, machine)
+    config, weights = machine_and_model(machine, model)
     of_campaign.check_machine(config)
     library = verilate(simulated(config), upsets=of_campaign.needs_upsets)
-    settings = Settings(campaign, seed, config, weights, library)
-    opened = open_campaign(settings)
+    of_run = Settings(campaign, seed, config, weights, library)
+    opened = open_campaign(of_run)
     count = opened.fault_count or FAULTS if faults is None else faults
     if opened.fault_count is not None and count > opened.fault_count:
         raise LuternError(f"--faults is {count:,}, but campaign {campaign} has {opened.fault_count:,}; give no more.")
@@ -83,12 +92,22 @@ def inject(
         left = [index for index in range(count) if index not in results.outcomes]
         with progress_bar(campaign) as advance:
             advance(count - len(left), count)
-            for outcome in map_faults(settings, left, min(workers, len(left))) if left else ():
+            for outcome in map_faults(of_run, left, min(workers, len(left))) if left else ():
                 results.add(outcome)
                 advance(sum(index < count for index in results.outcomes), count)
         outcomes = [outcome for index, outcome in sorted(results.outcomes.items()) if index < count]
-    print_table(HEADINGS, rows(outcomes), total=True)
-    print(f"campaign {campaign}, seed {seed}, machine {config.name} ({config.digest[:8]}), image {about['image']:08x}")
+    with printing(form) as printer:
+        printer.table("outcomes", COLUMNS, map(row_values, rows(outcomes)), total=True)
+        image = f"image {about['image']:08x}"
+        printer.say(f"campaign {campaign}, seed {seed}, machine {config.name} ({config.digest[:8]}), {image}")
+
+
+def row_values(row: list[Any]) -> list[Any]:
+    """A row of the table; both ends of each interval are columns for programs."""
+    values = row[: len(KEYS)]
+    for low, high in row[len(KEYS) :]:
+        values += [Cell(low, f"{percent(low)} to {percent(high)} %"), Cell(high, "")]
+    return values
 
 
 __all__ = ["inject"]

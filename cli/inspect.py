@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from lutern.boards.catalog import BOARDS, find_board
+from lutern.boards.catalog import find_board
+from lutern.cli.machine import board_option
 from lutern.cli.models import open_checkpoint, open_image_file, open_model
 from lutern.cli.output import printable
 from lutern.cli.progress import named_progress_bar
-from lutern.cli.table import print_table
+from lutern.cli.table import Column, FormatOption, Printer, fixed, percent, printing
 from lutern.firmware.contents import Tensor, bfloat16_bytes, grouped, image_bytes, parts_of
 from lutern.firmware.image import OpenImage
 from lutern.firmware.image_writer import image_size
@@ -24,19 +25,37 @@ from lutern.model_ref.conventions import Conventions
 from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.tokenizer import TOKENIZER_FILE
 
-TENSORS = ("tensor", "shape", "count", "stored as", "zeros", "bits per weight", "bytes")
-TEXTS = ("tensor", "shape", "stored as", "rests on", "image memory", "state", "fits")
+TENSORS = (
+    Column("tensor", left=True),
+    Column("shape", folds=True),
+    Column("count"),
+    Column("stored_as", folds=True),
+    Column("zero_share", "zeros", percent(1)),
+    Column("bits_per_weight", show=fixed(2)),
+    Column("bytes"),
+)
+ACTIVATIONS = (
+    Column("activation", left=True),
+    Column("word_holds", show=lambda value: f"{value:g}"),
+    Column("rests_on", folds=True),
+    Column("largest", show=lambda value: f"{value:.3g}"),
+    Column("rms", "RMS", lambda value: f"{value:.3g}"),
+)
+MACHINES = (
+    Column("preset", left=True),
+    Column("image_memory_bytes", "image memory, bytes"),
+    Column("state_bytes", "state, bytes"),
+    Column("fits"),
+    Column("reason", folds=True),
+)
 H_BITS, I_BITS = 32, 18  # i and gate alike
-ACTIVATIONS = ("activation", "word holds", "rests on", "largest", "RMS")
-MACHINES = ("preset", "image memory", "state", "fits")
 
 
 def inspect(
     model: Annotated[str, typer.Argument(help="An image, demo, demo-small, or a checkpoint folder.")],
     every: Annotated[bool, typer.Option("--all", help="One line a tensor, layers apart.")] = False,
-    board_name: Annotated[
-        str, typer.Option("--board", help=f"Say what this board lacks for the model: {', '.join(BOARDS)}.")
-    ] = "",
+    board_name: Annotated[str, board_option("Say what this board lacks for the model")] = "",
+    form: FormatOption = "text",
 ) -> None:
     """Print what was read and assumed, tensors and sizes, the memory that the model needs, and where it fits."""
     board = find_board(board_name) if board_name else None
@@ -44,26 +63,38 @@ def inspect(
     opened = open_image_file(model) if Path(model).is_file() else open_checkpoint(model)
     with named_progress_bar("reading") as advance:
         parts = parts_of(opened, advance)
-    print_table(TENSORS, [part_cells(part) for part in (parts if every else grouped(parts))], folded=TEXTS)
-    print()
+    with printing(form) as printer:
+        print_parts(printer, opened, parts, every)
+        print_text_convention(printer, model, opened)
+        bits = opened.embedding_bits if isinstance(opened, OpenImage) else WIDE_BITS
+        printer.say()
+        printer.table("machines", MACHINES, [machine_cells(opened.config, name, bits) for name in PRESETS])
+        printer.say(f"{model} {sentence(opened.config, board, bits)}")
+
+
+def print_parts(printer: Printer, opened: OpenImage | Checkpoint, parts: list[Tensor], every: bool) -> None:
+    """Tensors, and what all of them together are."""
+    printer.table("tensors", TENSORS, [part_cells(part) for part in (parts if every else grouped(parts))])
+    printer.say()
     for line in [*totals(opened, parts), *what_was_read(opened)]:
-        print(line)
+        printer.say(line)
+
+
+def print_text_convention(printer: Printer, model: str, opened: OpenImage | Checkpoint) -> None:
+    """How the model reads a text, and what a calibration saw of one."""
     if isinstance(opened, OpenImage) or (opened.folder / TOKENIZER_FILE).is_file():
-        print(printable(open_model(model).tokenizer.describe()))
+        printer.say(printable(open_model(model).tokenizer.describe()))
     if isinstance(opened, OpenImage) and opened.activations:
-        print()
-        print_table(ACTIVATIONS, [activation_cells(opened, name) for name in opened.activations], folded=TEXTS)
-    print()
-    bits = opened.embedding_bits if isinstance(opened, OpenImage) else WIDE_BITS
-    print_table(MACHINES, [machine_cells(opened.config, name, bits) for name in PRESETS], folded=TEXTS)
-    print(f"{model} {sentence(opened.config, board, bits)}")
+        printer.say()
+        rows = [activation_cells(opened, name) for name in opened.activations]
+        printer.table("activations", ACTIVATIONS, rows)
 
 
-def part_cells(part: Tensor) -> list[str]:
+def part_cells(part: Tensor) -> list[Any]:
     """The texts of a tensor's line."""
     shape = " x ".join(map(str, part.shape)) or "1"
-    share = "" if part.kind.endswith("text") else f"{part.zeros / max(1, part.elements):.1%}"
-    return [part.name, shape, str(part.count), part.kind, share, f"{part.bits:.2f}", f"{part.byte_count:,}"]
+    share = None if part.kind.endswith("text") else part.zeros / max(1, part.elements)
+    return [part.name, shape, part.count, part.kind, share, part.bits, part.byte_count]
 
 
 def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
@@ -112,18 +143,18 @@ def what_was_read(opened: OpenImage | Checkpoint) -> list[str]:
     return lines
 
 
-def activation_cells(image: OpenImage, name: str) -> list[str]:
+def activation_cells(image: OpenImage, name: str) -> list[Any]:
     """The texts of a line of a calibrated image: what a word holds, and what calibration saw in it."""
     word, frac_bits = (H_BITS, image.h_frac_bits) if name == "h" else (I_BITS, image.matrix(name).frac_bits)
     rests_on = "calibration" if name in image.calibrated else "proof"
     seen = image.activations[name]
-    return [name, f"{2.0 ** (word - 1 - frac_bits):g}", rests_on, f"{seen.largest:.3g}", f"{seen.rms:.3g}"]
+    return [name, 2.0 ** (word - 1 - frac_bits), rests_on, float(seen.largest), float(seen.rms)]
 
 
-def machine_cells(model_config: ModelConfig, name: str, embedding_bits: int) -> list[str]:
+def machine_cells(model_config: ModelConfig, name: str, embedding_bits: int) -> list[Any]:
     """The texts of a preset's line."""
     hw_config = PRESETS[name]
-    memory = f"{memory_bytes(model_config, hw_config, embedding_bits):,} bytes"
-    state = f"{state_elements(model_config) * STATE_BYTES:,} bytes"
+    memory = memory_bytes(model_config, hw_config, embedding_bits)
+    state = state_elements(model_config) * STATE_BYTES
     reason = reason_against(model_config, hw_config, embedding_bits)
-    return [name, memory, state, "yes" if reason is None else f"no: {reason}"]
+    return [name, memory, state, reason is None, reason]

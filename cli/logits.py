@@ -20,6 +20,7 @@ from lutern.api.models import NUMERICS, Numerics
 from lutern.cli.models import open_model
 from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
+from lutern.cli.prompts import collect_prompts
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.input_files import require_plain
 from lutern.model_ref.output_files import output_file, refused_output, unfinished_folder
@@ -32,12 +33,15 @@ _MENDED = "save a one-dimensional integer array with numpy.save"
 def write_logits(
     model: Annotated[str, typer.Argument(help="demo, demo-small, a checkpoint folder, or an image.")],
     tokens: Annotated[
-        Path | None, typer.Option("--tokens", help="Token numbers: one integer array saved by numpy.save.")
+        Path | None, typer.Option("--token-file", help="Token numbers: one integer array saved by numpy.save.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--output", help="File to write, .npz.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write, .npz.")] = None,
     numerics: Annotated[str, typer.Option(help="float, or integer: what the gateware computes.")] = "integer",
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="A text in place of token numbers, which are printed.")
+    ] = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option("--prompt-file", help="A file with such a text, plain or .xz; - is standard input.")
     ] = None,
 ) -> None:
     """Write logits [T, V] and hidden [T, L+1, d] (embedding and every layer's output) of a text's tokens."""
@@ -49,14 +53,15 @@ def write_logits(
         raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
     target = output_file(out)
     network = open_model(model)
-    if prompt is not None and tokens is None:
+    if sum(given is not None for given in (prompt, prompt_file, tokens)) != 1:
+        raise LuternError("logits are of one text; give one of --prompt TEXT, --prompt-file FILE, --token-file FILE.")
+    if tokens is None:
+        (prompt,) = collect_prompts(prompt, [], [] if prompt_file is None else [prompt_file], piped=False)
         coded = network.tokenizer.encode_prompt(prompt)
         print("tokens:", *coded)
         ids = np.array(coded, dtype=np.int64)
-    elif tokens is not None and prompt is None:
-        ids = read_ids(tokens, network.config.vocab_size)
     else:
-        raise LuternError("logits are of one text; give either --prompt TEXT or --tokens FILE.")
+        ids = read_ids(tokens, network.config.vocab_size)
     rows = network.rows(ids, cast(Numerics, numerics))
     shapes = {
         "logits": (len(ids), network.config.vocab_size),

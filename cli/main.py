@@ -12,7 +12,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. A command that ignores Ctrl-C, as a shell starts it in the background, goes on doing so."""
+    """Run the command line. One that ignores Ctrl-C, as a shell starts it in the background, keeps doing so."""
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

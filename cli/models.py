@@ -6,11 +6,11 @@ import sys
 from functools import cache
 
 from lutern.api import models
+from lutern.api.machines import largest_shipped
 from lutern.api.models import SHIPPED, Model, checkpoint_folder
 from lutern.cli.output import printable
 from lutern.firmware.image import OpenImage
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import preset
 from lutern.measure.bench import LARGE, LARGE_MEMORY
 from lutern.model_ref.checkpoint import Checkpoint
 from lutern.model_ref.config import ModelConfig
@@ -40,6 +40,17 @@ def open_image_file(name: str) -> OpenImage:
     return image
 
 
+MODEL_HELP = (
+    f"demo, demo-small, a checkpoint folder, or an image; default: {SHIPPED[0]}, or {SHIPPED[1]} where the machine "
+    f"does not hold that."
+)
+
+
+def default_model(config: HwConfig | None) -> str:
+    """The model that a command takes where none is given: the largest shipped one that the machine holds."""
+    return (largest_shipped(config) if config else None) or SHIPPED[0]
+
+
 def say_notes(name: str, notes: tuple[str, ...]) -> None:
     """Print what was read otherwise than one might expect."""
     for note in notes:
@@ -48,7 +59,7 @@ def say_notes(name: str, notes: tuple[str, ...]) -> None:
 
 @cache
 def say(note: str) -> None:
-    """Print a note, beside the output and once, however often a command opens a model."""
+    """Print a note once, on standard error, however often a command opens a model."""
     print(printable(f"note: {note}"), file=sys.stderr)
 
 
@@ -61,18 +72,19 @@ def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
     return size.upper(), PUBLISHED[size.lower()]
 
 
-def machine_and_weights(preset_name: str, model: str) -> tuple[HwConfig, IntegerWeights]:
-    """The machine of a preset with the weights of a model; larger memories for those of ``random``."""
-    config = preset(preset_name)
+def machine_and_weights(config: HwConfig, model: str) -> tuple[HwConfig, IntegerWeights]:
+    """A machine with the weights of a model; larger memories for a preset with those of ``random``."""
     if model != "random":
         return config, open_model(model).weights
-    return config.with_(**LARGE_MEMORY.get(preset_name, {})), integer_weights(random_checkpoint(LARGE, seed=1))
+    return config.with_(**LARGE_MEMORY.get(config.name, {})), integer_weights(random_checkpoint(LARGE, seed=1))
 
 
 __all__ = [
+    "MODEL_HELP",
     "SHIPPED",
     "Model",
     "checkpoint_folder",
+    "default_model",
     "find_shape",
     "machine_and_weights",
     "open_checkpoint",

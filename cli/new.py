@@ -16,8 +16,8 @@ from lutern.model_ref.synthetic import PUBLISHED, SHARD_BYTES, write_random_chec
 
 
 def new(
-    out: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
-    shape: Annotated[str, typer.Option("--preset", help=f"Shape: {', '.join(PUBLISHED)}.")] = "370m",
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make.")],
+    shape: Annotated[str, typer.Option("--size", help=f"Shape: {', '.join(PUBLISHED)}.")] = "370m",
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Of everything random.")] = 1,
     layers: Annotated[int | None, whole("--layers", least=1, most=MAX_LAYERS, help="Another number of layers.")] = None,
     shard_bytes: Annotated[
@@ -26,11 +26,11 @@ def new(
 ) -> None:
     """Write a checkpoint of random numbers in the published format and shape, marked synthetic."""
     if shape not in PUBLISHED:
-        raise LuternError(f"there is no shape {shape}; choose one of {', '.join(PUBLISHED)}.")
+        raise LuternError(f"there is no size {shape}; choose one of {', '.join(PUBLISHED)}.")
     config = PUBLISHED[shape]
     if layers is not None:
         config = dataclasses.replace(config, num_hidden_layers=layers)
-    mark = f"random numbers: lutern new --preset {shape} --seed {seed}" + (f" --layers {layers}" if layers else "")
+    mark = f"random numbers: lutern new --size {shape} --seed {seed}" + (f" --layers {layers}" if layers else "")
     with named_progress_bar("writing") as advance:
         write_random_checkpoint(out, config, seed, mark, shard_bytes, advance)
     print(f"{out}: {config.trits:,} ternary weights, synthetic ({mark}).")

@@ -29,7 +29,7 @@ BROKEN_PIPE_STATUS = 141
 
 
 class OutputError(LuternError):
-    """Standard output takes no more. ``quiet``: whoever read it has gone, so nobody misses anything."""
+    """Standard output takes no more. ``quiet``: its reader has gone, so nothing needs to be said."""
 
     def __init__(self, sentence: str, quiet: bool = False) -> None:
         super().__init__(sentence)
@@ -107,7 +107,7 @@ def _to_nowhere(number: int) -> None:
 
 
 def _encode(error: UnicodeError) -> tuple[bytes | str, int]:
-    """What stands for a character that an encoding lacks."""
+    """What is written for a character that an encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]

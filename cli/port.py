@@ -26,7 +26,7 @@ MemoryOption = Annotated[
     ),
 ]
 PORTS = "a port such as /dev/ttyUSB0, or axi:/dev/uio0@BASE,BASE"
-"""What ``--on`` takes beside what is simulated."""
+"""What ``--on`` takes in addition to what is simulated."""
 
 
 def is_port(on: str) -> bool:

@@ -2,7 +2,7 @@
 
 count       toggles of the gateware, and of ECP5's cells
 estimate    joules: of a machine with memory on the chip from counted toggles, else computed
-table       joules of the released models by kind of memory, beside what others report
+table       joules of the released models by kind of memory, and what others report
 log         a meter, read into a file
 measure     joules a token of two such files
 designs     Verilog of known activity, to calibrate with
@@ -18,15 +18,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, machine_or_default, preset_option
 from lutern.cli.models import find_shape, open_model
 from lutern.cli.numbers import LARGEST_COUNT, real, whole
 from lutern.cli.output import given_text, given_texts
 from lutern.cli.power_shown import show_computed, show_counted, show_estimated, show_measured
 from lutern.cli.power_table import print_released
 from lutern.cli.progress import progress_bar
+from lutern.cli.table import Column, FormatOption, printing
 from lutern.firmware.program import Program, lay_out
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import PRESETS, preset
 from lutern.hw.top import Top
 from lutern.measure import calibration, meter
 from lutern.measure.dram import DRAMS
@@ -58,7 +59,7 @@ REPLACED = {
     "--preset": "lutern power count --preset, or lutern power estimate --preset",
     "-o": "lutern power calibrate READINGS.csv -o",
 }
-"""The options that `lutern power` had without commands, and what stands for each; the first of these that is given says
+"""The options that `lutern power` had without commands, and what replaces each; the first of these that is given says
 what was meant."""
 
 
@@ -77,7 +78,7 @@ class PowerGroup(TyperGroup):
 app = typer.Typer(cls=PowerGroup, help="Toggles counted, joules estimated or measured.", rich_markup_mode=None)
 
 ModelOption = Annotated[str, typer.Option("--model", help="demo, demo-small, a checkpoint folder or an image.")]
-PresetOption = Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")]
+PresetOption = Annotated[str, preset_option(DEFAULT)]
 PartOption = Annotated[str, typer.Option("--part", help="Chip.")]
 
 
@@ -89,12 +90,15 @@ def power() -> None:
 @app.command("count")
 def count(
     model: ModelOption = "demo-small",
-    preset_name: PresetOption = "sim-64",
+    preset_name: PresetOption = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     prompts: Annotated[list[str] | None, typer.Option("--prompt", callback=given_texts, help="Again for more.")] = None,
     netlist: Annotated[bool, typer.Option("--netlist", help="Also of ECP5's cells, for one token.")] = False,
+    form: FormatOption = "text",
 ) -> None:
     """Count toggles of a token: by block, by layer, by prompt."""
-    config = preset(preset_name)
+    config = machine_or_default(preset_name, settings, machine_file)
     check_memory(config)
     program, coded = prepare(model, config, prompts or list(PROMPTS))
     with progress_bar("counting toggles") as advance:
@@ -102,46 +106,53 @@ def count(
         tokens = count_toggles(program, coded)
         advance(1, 1 + netlist)
         cells = count_cells(program, config, coded) if netlist else []
-    show_counted(tokens, cells, open_model(model).weights, program)
+    with printing(form) as printer:
+        show_counted(printer, tokens, cells, open_model(model).weights, program)
 
 
 @app.command("estimate")
 def estimate(
     model: ModelOption = "demo-small",
     size: Annotated[str, typer.Option(help=f"A published shape instead, computed: {', '.join(PUBLISHED)}.")] = "",
-    preset_name: PresetOption = "sim-64",
+    preset_name: PresetOption = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     prompt: Annotated[str, typer.Option(callback=given_text, help="What the counted token follows.")] = PROMPTS[0],
     part: PartOption = "LFE5U-85F",
     dram: Annotated[str, typer.Option(help=f"Memory at a machine's ports: {', '.join(DRAMS)}.")] = "",
     file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,
+    form: FormatOption = "text",
 ) -> None:
     """Estimate joules of a token, as intervals.
 
     With memory on the chip toggles of ECP5's cells are counted for it, which compiles them first, for minutes. Of a
-    published size, or with memory beside the chip, joules are computed without toggles.
+    published size, or with memory outside the chip, joules are computed without toggles.
     """
-    config, known = preset(preset_name), calibration.load(file)
+    config, known = machine_or_default(preset_name, settings, machine_file), calibration.load(file)
     if size or config.memory != "block":
-        show_computed(*find_shape(model, size), config, part, known, dram)
+        with printing(form) as printer:
+            show_computed(printer, *find_shape(model, size), config, part, known, dram)
         return
     known.require(part)
     program, coded = prepare(model, config, [prompt])
     with progress_bar("counting toggles") as advance:
         advance(0, 1)
         (token,) = count_cells(program, config, coded)
-    show_estimated(token, config, part, known)
+    with printing(form) as printer:
+        show_estimated(printer, token, config, part, known)
 
 
 @app.command("table")
-def table() -> None:
-    """Joules a token of the published shapes by kind of memory, beside what others report."""
-    print_released()
+def table(form: FormatOption = "text") -> None:
+    """Joules a token of the published shapes by kind of memory, and what others report."""
+    with printing(form) as printer:
+        print_released(printer)
 
 
 @app.command("log")
 def log(
     source: Annotated[str, typer.Argument(metavar="METER", help="hwmon, or i2c:BUS:ADDRESS:CHIP:OHM.")],
-    out: Annotated[Path, typer.Option("-o", "--output", help="CSV to write.")] = Path("power.csv"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write.")] = Path("power.csv"),
     seconds: Annotated[float, real("--seconds", least=1, most=10_000_000, help="How long the meter is read.")] = 30.0,
     rate: Annotated[float, real("--rate", least=0.1, most=1000, help="Readings a second.")] = 20.0,
 ) -> None:
@@ -162,31 +173,40 @@ def measure(
     idle: Annotated[Path, typer.Argument(help="CSV log of the idle board.")],
     loaded: Annotated[Path, typer.Argument(help="CSV log of the decoding board.")],
     tokens: Annotated[int, whole("--tokens", least=1, most=LARGEST_COUNT, help="Tokens made during the second log.")],
+    form: FormatOption = "text",
 ) -> None:
     """Joules of a token of a board, from two logs of a meter."""
-    show_measured(meter.joules_per_token(meter.read_csv(idle), meter.read_csv(loaded), tokens))
+    with printing(form) as printer:
+        show_measured(printer, meter.joules_per_token(meter.read_csv(idle), meter.read_csv(loaded), tokens))
 
 
 @app.command("designs")
 def designs(folder: Annotated[Path, typer.Argument(help="Folder to write them into.")]) -> None:
     """Write designs of known activity, to build, run and read a meter at."""
     write_designs(folder)
-    print(f"{len(DESIGNS)} designs and activity.csv in {folder}; docs/measuring.md says how to go on")
+    print(f"{len(DESIGNS)} designs and activity.csv in {folder}; docs/measuring.md describes the next steps")
 
 
 @app.command("calibrate")
 def calibrate(
     readings: Annotated[Path, typer.Argument(help="CSV of readings at the designs.")],
     part: PartOption = "LFE5U-85F",
-    out: Annotated[Path, typer.Option("-o", "--output", help="File of the coefficients.")] = Path("calibration.json"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="File of the coefficients.")] = Path("calibration.json"),
+    form: FormatOption = "text",
 ) -> None:
     """Fit the coefficients of an estimate to readings of a meter."""
     output_file(out)
     today = datetime.date.today().isoformat()
     found = calibration.fit(part, calibration.read_readings(readings), f"readings in {readings.name}", today)
     found.save(out)
-    for name, item in found.coefficients.items():
-        print(f"{name}\t{item.value:.4g}\t{item.low:.4g} to {item.high:.4g}")
+    columns = (Column("coefficient", left=True), *(Column(key, show=_four_digits) for key in ("value", "low", "high")))
+    with printing(form) as printer:
+        rows = [(name, item.value, item.low, item.high) for name, item in found.coefficients.items()]
+        printer.table("coefficients", columns, rows)
+
+
+def _four_digits(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def check_memory(config: HwConfig) -> None:

@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
-from lutern.cli.table import print_table, print_text, round_number
+from lutern.cli.table import Cell, Column, Printer, round_number
 from lutern.measure import token_joules
 from lutern.measure.calibration import Coefficient
 from lutern.measure.dram import DRAMS
 from lutern.measure.published import PUBLISHED_FIGURES
 from lutern.model_ref.synthetic import PUBLISHED
 
+COLUMNS = (
+    Column("model", left=True),
+    Column("streams"),
+    Column("memory", left=True),
+    Column("tokens_per_second", "tokens/s", round_number),
+    *(
+        column
+        for part in ("read", "standby", "idle chip", "together")
+        for column in (
+            Column(f"{part.replace(' ', '_')}_joules_low", part),
+            Column(f"{part.replace(' ', '_')}_joules_high"),
+        )
+    ),
+)
+OTHERS = (
+    Column("model", left=True),
+    Column("device", folds=True),
+    Column("by", folds=True),
+    Column("grade", folds=True),
+    Column("tokens_per_second", "tokens/s", round_number),
+    Column("watts", "W"),
+    Column("joules", "mJ", lambda joules: round_number(1e3 * joules)),
+)
 
-def print_released() -> None:
+
+def print_released(printer: Printer) -> None:
     """Joules a token of the released models by kind of memory, and what others report."""
-    intervals = ("read", "standby", "idle chip", "together")
     rows = [
         [
             row.model.upper(),
-            str(row.streams),
+            row.streams,
             row.memory.name,
-            round_number(row.token.tokens_per_second),
-            *(_rounded(item) for item in (row.token.transport, row.token.standby, row.idle, row.together)),
+            row.token.tokens_per_second,
+            *(
+                cell
+                for item in (row.token.transport, row.token.standby, row.idle, row.together)
+                for cell in (Cell(item.low, _rounded(item)), Cell(item.high, ""))
+            ),
         ]
         for row in token_joules.rows()
     ]
-    print_text("estimated: mJ a token, of a pass that takes so many streams one token on")
-    print_table(["model", "streams", "memory", "tokens/s", *intervals], rows, left=("model",))
+    printer.say("estimated: mJ a token, of a pass that advances this number of streams by one token")
+    printer.table("memories", COLUMNS, rows)
     idle = dict.fromkeys(f"with {kind} {chip.title}" for kind, (_, chip) in token_joules.MACHINES.items())
-    print_text(
+    printer.say(
         "read: bytes from the memory, its pins and the array. standby: of its parts. idle chip: of the chip, with DDR4 "
         f"and HBM2 of a board or card and its memory's standby once more: {'; '.join(idle)}. Logic, clocks and block "
         "RAM of the machine are not in it.\n"
@@ -38,28 +65,28 @@ def print_released() -> None:
     for dram in DRAMS.values():
         bits = f"array {_rounded(dram.core, 1e-12)}, interface {_rounded(dram.interface, 1e-12)} pJ a bit"
         watts = f"standby {_rounded(dram.standby, 1)} W a {dram.part}" if dram.standby.high else "no standby apart"
-        print_text(f"{dram.name}: {dram.title}, {bits}, {watts}; {dram.source}.")
+        printer.say(f"{dram.name}: {dram.title}, {bits}, {watts}; {dram.source}.")
     for chip in (token_joules.ECP5, token_joules.KV260, token_joules.U50):
-        print_text(f"{chip.title}: {_rounded(chip.watts, 1)} W; {chip.source}.")
-    print_text("\nreported by others: mJ a token of all that their watts are of")
-    print_table(
-        ["model", "device", "by", "grade", "tokens/s", "W", "mJ"],
+        printer.say(f"{chip.title}: {_rounded(chip.watts, 1)} W; {chip.source}.")
+    printer.say("\nreported by others: mJ a token of all that their watts are of")
+    printer.table(
+        "others",
+        OTHERS,
         [
             [
                 other.model.upper() if other.model in PUBLISHED else other.model,
                 other.device,
                 other.who,
                 other.joules_grade,
-                round_number(other.tokens_per_second),
+                other.tokens_per_second,
                 other.watts,
-                round_number(1e3 * other.joules),
+                other.joules,
             ]
             for other in PUBLISHED_FIGURES
             if other.joules
         ],
-        left=("model", "device", "by", "grade"),
     )
-    print_text(
+    printer.say(
         "projected: from something smaller, by its author. simulated: synthesis and a simulation. published: what was "
         "read does not say how it was found. lutern estimate --table says what each figure counts."
     )

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from lutern.boards.build import BITSTREAM, newest_build
-from lutern.boards.catalog import BOARDS, find_board
+from lutern.boards.catalog import find_board
 from lutern.boards.loader import check_file, check_part, detect, find_program, load
+from lutern.cli.machine import board_option
 from lutern.model_ref.errors import LuternError
 
 
 def program(
-    board_name: Annotated[str, typer.Option("--board", help=f"One of {', '.join(BOARDS)}.")],
+    board_name: Annotated[str, board_option("Board")],
     file: Annotated[Path | None, typer.Argument(help="Bitstream, if not the newest that was built.")] = None,
     flash: Annotated[bool, typer.Option("--flash", help="Write the board's flash: stays when power goes.")] = False,
 ) -> None:

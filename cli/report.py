@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from lutern.cli.models import machine_and_weights, open_model
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, machines_of, preset_option
+from lutern.cli.models import MODEL_HELP, default_model, machine_and_weights, open_model
 from lutern.cli.progress import load_bar, named_progress_bar
 from lutern.firmware.limits import check_fit
 from lutern.firmware.program import lay_out
 from lutern.firmware.serial_port import BAUD
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import PRESETS, preset
+from lutern.hw.presets import preset
 from lutern.hw.protocol import COUNTER_NAMES
 from lutern.hw.top import Top
 from lutern.measure import calibration, energy, pictures, report
@@ -35,13 +36,13 @@ from lutern.model_ref.output_files import output_file, write_whole
 LINES = [line for line in SHOWN if line[1] != "random"]
 
 
-def bench_section(lines: list[tuple[str, str]]) -> Section:
+def bench_section(lines: list[tuple[HwConfig, str]]) -> Section:
     """Rows of the bench and the roofline that they make."""
     rows, roofs = [], []
     with named_progress_bar("bench") as advance:
-        for index, (preset_name, model) in enumerate(lines):
-            advance(index, len(lines), f"{preset_name}, {model}")
-            config, weights = machine_and_weights(preset_name, model)
+        for index, (machine, model) in enumerate(lines):
+            advance(index, len(lines), f"{machine.name}, {model}")
+            config, weights = machine_and_weights(machine, model)
             first = None
             for row in measure(config, weights):
                 first = first or row
@@ -65,10 +66,10 @@ def bench_section(lines: list[tuple[str, str]]) -> Section:
     )
 
 
-def count_token(preset_name: str, model: str) -> Token:
+def count_token(config: HwConfig, model: str) -> Token:
     """A token on the simulated board, with the counters of its phases."""
     with load_bar() as advance:
-        machine = open_model(model).simulate(preset(preset_name), counters=True, progress=advance)
+        machine = open_model(model).simulate(config, counters=True, progress=advance)
     with machine:
         return machine.count()
 
@@ -100,9 +101,9 @@ def cycles_section(token: Token) -> Section:
     )
 
 
-def energy_section(preset_name: str, model: str, netlist: bool, part: str, file: Path) -> Section:
+def energy_section(config: HwConfig, model: str, netlist: bool, part: str, file: Path) -> Section:
     """Toggles by layer, counted; of the cells, joules as well, estimated."""
-    network, config = open_model(model), preset(preset_name)
+    network = open_model(model)
     known = calibration.load(file)
     known.require(part)
     if config.memory != "block":
@@ -147,7 +148,7 @@ def energy_section(preset_name: str, model: str, netlist: bool, part: str, file:
 
 
 def computed_energy(model_config: ModelConfig, config: HwConfig, part: str, known: calibration.Calibration) -> Section:
-    """A machine whose memory is beside the chip, as ``lutern power estimate`` computes it: no toggles are counted."""
+    """A machine whose memory is outside the chip, as ``lutern power estimate`` computes it: no toggles are counted."""
     if config.memory in CHOOSES:
         return Section(
             "Energy",
@@ -186,11 +187,11 @@ def builds_section() -> Section:
 
 
 def write_report(
-    output: Annotated[Path, typer.Option("-o", help="The file.")] = Path("report.html"),
-    presets: Annotated[
-        list[str] | None, typer.Option("--preset", help=f"Machine, again for more: {', '.join(PRESETS)}.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
+    output: Annotated[Path, typer.Option("-o", "--out", help="The file.")] = Path("report.html"),
+    presets: Annotated[list[str] | None, preset_option("a table of several", several=True)] = None,
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "",
     toggles: Annotated[bool, typer.Option("--toggles", help="Also toggles by layer, of the gateware.")] = False,
     netlist: Annotated[
         bool, typer.Option("--netlist", help="Also toggles and joules by layer, of ECP5's cells: takes minutes.")
@@ -203,12 +204,16 @@ def write_report(
     if not output.parent.is_dir() or output.is_dir():
         raise LuternError(f"{output} cannot be written; give the name of a file in a folder that is there.")
     output_file(output)  # refused before anything is measured
-    lines = [(name, model) for name in presets] if presets else LINES
-    for name, of_line in lines:
-        if preset(name).memory == "host":
-            raise LuternError(f"{name} waits for words from the host, so its cycles are those of a line; leave it out.")
+    machines = machines_of(presets, settings, machine_file, DEFAULT)
+    shown_by_default = [(preset(name), of_line) for name, of_line in LINES]
+    lines = [(config, model or default_model(config)) for config in machines] if machines else shown_by_default
+    for config, of_line in lines:
+        if config.memory == "host":
+            raise LuternError(
+                f"{config.name} waits for words from the host, so its cycles are those of a line; leave it out."
+            )
         network = open_model(of_line)
-        check_fit(network.config, preset(name), network.embedding_bits)  # before anything is measured
+        check_fit(network.config, config, network.embedding_bits)  # before anything is measured
     shown, of_shown = lines[0]
     sections = [
         bench_section(lines),
@@ -224,7 +229,7 @@ def write_report(
     page = report.render(
         "Lutern, measured",
         f"Written on {today} by lutern report; lutern bench, cycles, power and build print "
-        f"the same figures. Timeline and energy are those of {shown} with {of_shown}.",
+        f"the same figures. Timeline and energy are those of {shown.name} with {of_shown}.",
         sections,
     )
     write_whole(output, page)

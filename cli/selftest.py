@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from lutern.cli.models import SHIPPED, open_model
+from lutern.api.machines import largest_shipped
+from lutern.api.ports import known_machines
+from lutern.cli.models import open_model
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, baud_option, whole
 from lutern.cli.output import plain_console
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, open_port
@@ -16,7 +18,6 @@ from lutern.cli.progress import load_bar, transfer_bar
 from lutern.firmware.axi_port import AxiPort
 from lutern.firmware.identify import identify
 from lutern.firmware.leveling import level_reads
-from lutern.firmware.limits import check_fit
 from lutern.firmware.link import Client
 from lutern.firmware.memory_test import centre_phase, check_size, march
 from lutern.firmware.opening import open_session
@@ -24,7 +25,6 @@ from lutern.firmware.selftest import check_decode, check_memory
 from lutern.firmware.serial_port import PortError
 from lutern.firmware.session import GoldenSession
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import PRESETS
 from lutern.hw.protocol import INFO, PROTOCOL_VERSION, Opcode
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -32,7 +32,7 @@ from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 
 SMALL = ModelConfig(vocab_size=32, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-"""Random weights of this shape stand in where no shipped model fits."""
+"""Random weights of this shape are used where no shipped model fits."""
 TOKENS = 8
 PATTERN_WORDS = 1 << 15
 
@@ -60,7 +60,7 @@ def selftest(
 
     @contextmanager
     def step(name: str) -> Iterator[Callable[[str], None]]:
-        """One line: what ``done`` is told, or what is wrong. A port that is gone ends everything."""
+        """One line: the text given to ``done``, or what is wrong. A port that is gone ends everything."""
         nonlocal failed
         text: list[str] = []
         try:
@@ -77,7 +77,7 @@ def selftest(
         client = Client(port)
         config: HwConfig | None = None
         with step("link") as done:
-            config = identify(INFO.unpack(client.transact(Opcode.INFO)), PRESETS.values())
+            config = identify(INFO.unpack(client.transact(Opcode.INFO)), known_machines())
             rate = "AXI4-Lite" if isinstance(port, AxiPort) else f"{port.baud:,} baud"
             done(f"protocol version {PROTOCOL_VERSION}, machine {config.name}, {config.clock_hz / 1e6:g} MHz, {rate}")
         if config is None:
@@ -87,7 +87,7 @@ def selftest(
                 window = centre_phase(client, config)
                 done(
                     f"the memory passes from {window.first} to {window.last} steps of its clock's phase; "
-                    f"it stands at {window.middle}"
+                    f"it is set to {window.middle}"
                 )
         if config.memory == "ddr3":
             with step("level") as done:
@@ -111,7 +111,7 @@ def selftest(
         with step("decode") as done:
             name, weights = model_that_fits(config)
             with load_bar() as bar:
-                session = open_session(client, weights, progress=bar)
+                session = open_session(client, weights, config, progress=bar)
             golden = GoldenSession(weights)
             done(f"{name}: {check_decode(session, golden, TOKENS)}")
         if client.resent_count:
@@ -122,11 +122,7 @@ def selftest(
 
 def model_that_fits(config: HwConfig) -> tuple[str, IntegerWeights]:
     """The largest shipped model that a machine holds, else random weights of a small shape."""
-    for name in SHIPPED:
-        network = open_model(name)
-        try:
-            check_fit(network.config, config)
-        except LuternError:
-            continue
-        return name, network.weights
-    return "random weights", integer_weights(random_checkpoint(SMALL, 1))
+    name = largest_shipped(config)
+    if name is None:
+        return "random weights", integer_weights(random_checkpoint(SMALL, 1))
+    return name, open_model(name).weights

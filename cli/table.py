@@ -1,86 +1,161 @@
-"""The tables of all commands: drawn on a terminal, lines with tabs in a pipe, and sentences beside them."""
+"""The tables of all commands, and the sentences between them: one printer for terminals, pipes and programs.
+
+    --format     a terminal       a pipe                   md                json, csv
+    tables       drawn            tabs, keys, raw values   Markdown          keys, raw values
+    sentences    wrapped          as they are              as they are       left out
+
+On a terminal no number is ever cut. A table that is too wide loses its empty columns, then its texts take several
+lines, then its columns are drawn in several blocks, each of which begins with the names of the rows.
+
+    with printing(form) as printer:
+        printer.table("builds", (Column("board", left=True), Column("clock_hz", "MHz", megahertz)), rows)
+        printer.say("a sentence")
+"""
 
 from __future__ import annotations
 
+import csv
+import json
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
-from rich.table import Table
+import typer
 
+from lutern.cli.columns import Cell, Column, field_text, fixed, percent, raw, round_number, shown
+from lutern.cli.drawing import draw_table
 from lutern.cli.output import plain_console
 from lutern.cli.progress import progress_bar
+from lutern.model_ref.errors import LuternError
+
+FORMATS = ("text", "md", "csv", "json")
 
 
-def print_table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    left: Collection[str] | None = None,
-    folded: Collection[str] = (),
-    total: bool = False,
-) -> None:
-    """A table. ``left``: headings of the columns whose texts begin at the left, the first if not given; ``folded``: of
-    those whose long texts take several lines, too; ``total``: the last row is drawn below a line."""
-    if not sys.stdout.isatty():
-        plain = [text.replace("\n", " ") for text in headings]
-        print("\n".join("\t".join(row) for row in (plain, *rows)))
-        return
-    draw_table(headings, list(rows), left, folded, total)
+def _known(form: str) -> str:
+    if form not in FORMATS:
+        raise LuternError(f"there is no format {form}; choose one of {', '.join(FORMATS)}.")
+    return form
 
 
-def print_as_they_come(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    count: int,
-    stage: str,
-    *,
-    left: Collection[str] | None = None,
-) -> None:
-    """A table of ``count`` rows that take long: each at once in a pipe; a bar, then the table, on a terminal."""
-    in_terminal = sys.stdout.isatty()
-    if not in_terminal:
-        print("\t".join(headings), flush=True)
-    kept = []
-    with progress_bar(stage) as advance:
-        advance(0, count)
-        for index, row in enumerate(rows):
-            advance(index + 1, count)
-            kept.append(row)
-            if not in_terminal:
-                print("\t".join(row), flush=True)
-    if in_terminal:
-        draw_table(headings, kept, left)
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar=f"<{'|'.join(FORMATS)}>",
+        callback=_known,
+        help="How tables are printed; csv and json have raw numbers and no sentences (docs/commands.md).",
+    ),
+]
 
 
-def draw_table(
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    left: Collection[str] | None = None,
-    folded: Collection[str] = (),
-    total: bool = False,
-) -> None:
-    """The table of a terminal; see ``print_table``."""
-    at_left = {*(headings[:1] if left is None else left), *folded}
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, no_wrap=heading not in folded, justify="left" if heading in at_left else "right")
-    for index, row in enumerate(rows):
-        table.add_row(*row, end_section=total and index == len(rows) - 2)
-    plain_console().print(table)
+class Printer:
+    """Prints the tables and sentences of one command; see ``printing``."""
+
+    def __init__(self, form: str = "text") -> None:
+        self.form = _known(form)
+        self.for_programs = form in ("csv", "json")
+        """No sentences."""
+        self._drawn = form == "text" and sys.stdout.isatty()
+        self._data: dict[str, list[dict[str, Any]]] = {}
+        self._count = 0
+
+    def table(self, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], total: bool = False) -> None:
+        """A table. ``name``: of it in JSON; ``total``: a line is drawn above the last row."""
+        kept = [list(row) for row in rows]
+        if self._drawn:
+            draw_table(columns, kept, total)
+            return
+        if self.form == "md":  # readers see no column without a text
+            used = [place for place, column in enumerate(columns) if any(column.text(row[place]) for row in kept)]
+            columns, kept = [columns[place] for place in used], [[row[place] for place in used] for row in kept]
+        self._begin(name, columns)
+        for row in kept:
+            self._row(name, columns, row)
+
+    def table_as_it_comes(
+        self, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], count: int = 0, stage: str = ""
+    ) -> None:
+        """A table of rows that take long: each at once in a pipe, all at the end on a terminal. A bar counts them where
+        it is known that there will be ``count``."""
+        if not self._drawn:
+            self._begin(name, columns)
+        kept = []
+        with progress_bar(stage, hidden=not count) as advance:
+            for index, row in enumerate(rows):
+                advance(index + 1, count)
+                kept.append(row)
+                if not self._drawn:
+                    self._row(name, columns, row)
+        if self._drawn:
+            draw_table(columns, kept)
+
+    def facts(self, name: str, columns: Sequence[Column], *rows: Sequence[Any]) -> None:
+        """What a reader finds in sentences, as a table for programs."""
+        if self.for_programs:
+            self.table(name, columns, rows)
+
+    def say(self, text: str = "") -> None:
+        """A sentence, for readers."""
+        if self.for_programs:
+            return
+        if self._drawn and text:
+            plain_console().print(text)
+        else:
+            print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        """A sentence that must not be missed: on standard error where programs read the output."""
+        if self.for_programs:
+            print(f"warning: {text}", file=sys.stderr)
+        else:
+            self.say(f"warning: {text}")
+
+    def close(self) -> None:
+        """Print what comes at the end: one table of JSON is a list, several are an object of lists."""
+        if self.form == "json":
+            found = next(iter(self._data.values())) if len(self._data) == 1 else self._data
+            print(json.dumps(found, indent=1))
+
+    def _begin(self, name: str, columns: Sequence[Column]) -> None:
+        if self.form == "json":
+            self._data[name] = []
+            return
+        if self.form == "csv" and self._count:
+            print()
+        self._count += 1
+        if self.form == "md":
+            _print_markdown([column.title.replace("\n", " ") for column in columns])
+            _print_markdown(["---"] * len(columns))
+        else:
+            self._print_fields([column.key for column in columns])
+
+    def _row(self, name: str, columns: Sequence[Column], row: Sequence[Any]) -> None:
+        if self.form == "json":
+            self._data[name].append({column.key: raw(value) for column, value in zip(columns, row, strict=True)})
+        elif self.form == "md":
+            _print_markdown([column.text(value) for column, value in zip(columns, row, strict=True)])
+        else:
+            self._print_fields([field_text(value) for value in row])
+        sys.stdout.flush()
+
+    def _print_fields(self, fields: Sequence[str]) -> None:
+        if self.form == "csv":
+            csv.writer(sys.stdout, lineterminator="\n").writerow(fields)
+        else:
+            print("\t".join(" ".join(field.split()) for field in fields))
 
 
-def print_text(text: str) -> None:
-    """Sentences: on a terminal their lines end between words, in a pipe they are as they are."""
-    if sys.stdout.isatty():
-        plain_console().print(text)
-    else:
-        print(text)
+def _print_markdown(texts: Sequence[str]) -> None:
+    print("| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |")
 
 
-def round_number(value: float, digits: int = 3) -> str:
-    """With so many digits that count, without an exponent."""
-    rounded = float(f"{value:.{digits}g}")
-    return f"{rounded:,.0f}" if rounded >= 10 ** (digits - 1) else f"{rounded:g}"
+@contextmanager
+def printing(form: str = "text") -> Iterator[Printer]:
+    """The printer of a command; nothing of JSON is printed where the command fails."""
+    printer = Printer(form)
+    yield printer
+    printer.close()
 
 
-__all__ = ["draw_table", "print_as_they_come", "print_table", "print_text", "round_number"]
+__all__ = ["Cell", "Column", "FormatOption", "Printer", "fixed", "percent", "printing", "round_number", "shown"]

@@ -63,7 +63,9 @@ def train(
             ".arrow), or token numbers (.npy, .bin).",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the checkpoint and for what --resume needs.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for the checkpoint and for what --resume needs.")
+    ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -93,7 +95,7 @@ def train(
         bool, typer.Option("--benchmark", help="Train nothing: measure training and decoding on this computer.")
     ] = False,
     baseline: Annotated[
-        str, typer.Option(metavar="DIR|fla", help="Measured beside: a clone of matmulfreellm, or the package fla-core.")
+        str, typer.Option(metavar="DIR|fla", help="Also measured: a clone of matmulfreellm, or the package fla-core.")
     ] = "",
 ) -> None:
     """Train a model and write its checkpoint."""

@@ -11,23 +11,25 @@ from typing import Annotated
 import typer
 
 from lutern.api import chips
+from lutern.cli.machine import DEFAULT, MachineOption, SetOption, machine_or_default, preset_option
 from lutern.cli.output import plain_console
-from lutern.hw.presets import PRESETS, preset
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, write_whole
 
 
 def verilog(
-    preset_name: Annotated[str, typer.Option("--preset", help=f"Machine: {', '.join(PRESETS)}.")] = "sim-64",
+    preset_name: Annotated[str, preset_option(DEFAULT)] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; without it, to standard output.")
+        Path | None, typer.Option("-o", "--out", help="File to write; without it, to standard output.")
     ] = None,
 ) -> None:
     """Print the Verilog of a machine: module lutern, with clk, rst, and the bytes of the link (rx, tx).
 
     Machines axi-... and hbm-... have AXI4 masters (m_axi0_...) and, for the link, an AXI4-Lite slave (s_axi_...).
     """
-    config = preset(preset_name)
+    config = machine_or_default(preset_name, settings, machine_file)
     if out is not None and not out.parent.is_dir():
         raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
     if out is not None:

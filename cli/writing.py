@@ -81,8 +81,13 @@ def write_turns(place: Place, tokenizer: Tokenizer, turns: Iterable[str], style:
         show_summary(place, figures)
 
 
+def say_step(command: str) -> None:
+    """Print a command that is run for the user, on standard error."""
+    plain_console(stderr=True).print(f"$ {command}", style="bold", soft_wrap=True)
+
+
 def show_summary(place: Place, figures: Figures) -> None:
-    """Print what a run took, beside the text."""
+    """Print what a run took, on standard error."""
     console = plain_console(stderr=True)
     for line in summary(place, figures):
         console.print(line, style="dim", soft_wrap=True)

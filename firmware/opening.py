@@ -18,14 +18,13 @@ from lutern.hw.protocol import INFO, Opcode
 from lutern.model_ref.quantise import IntegerWeights
 
 
-def machine_of(client: Client, preset_name: str | None = None) -> HwConfig:
-    """Which machine the chip is, or only whether it is that one; LuternError where it is none of them."""
-    among = PRESETS.values() if preset_name is None else [preset(preset_name)]
-    return identify(INFO.unpack(client.transact(Opcode.INFO)), among)
+def machine_of(client: Client, *among: HwConfig) -> HwConfig:
+    """Which of these machines the chip is, or which preset where none is given; LuternError where it is none."""
+    return identify(INFO.unpack(client.transact(Opcode.INFO)), among or PRESETS.values())
 
 
 def open_session(
-    client: Client, weights: IntegerWeights, preset_name: str | None = None, progress: Progress | None = None
+    client: Client, weights: IntegerWeights, machine: str | HwConfig | None = None, progress: Progress | None = None
 ) -> Session:
     """A session with the chip at the other end, whichever machine it is, or only if it is that one.
 
@@ -33,7 +32,8 @@ def open_session(
     overwrites, and what else a power-off took, are loaded again; an image that is there stays. A machine with AXI4 must
     have room for the words, which go into its memory directly where the port has a way.
     """
-    return load_session(client, machine_of(client, preset_name), weights, progress)
+    among = [preset(machine)] if isinstance(machine, str) else [machine] if machine is not None else []
+    return load_session(client, machine_of(client, *among), weights, progress)
 
 
 def load_session(

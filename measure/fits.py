@@ -116,18 +116,26 @@ def presets_that_hold(
     return {board: name for board, name in found.items() if name}
 
 
+def check_chip(hw_config: HwConfig, board: Board) -> None:
+    """Refuse a machine that the chip of a board surely has no room for, by the estimate: before any synthesis."""
+    found = chip_lacks(hw_config, board)
+    if found:
+        others = [name for name in board.presets if not chip_lacks(board.config(name), board)]
+        raise LuternError(f"{reasons(found)}; build one of {', '.join(others)}, or for a board with a larger chip.")
+
+
 def check_model(
-    model_config: ModelConfig, name: str, board: Board, preset_name: str = "", embedding_bits: int = WIDE_BITS
+    model_config: ModelConfig, name: str, board: Board, machine: str | HwConfig = "", embedding_bits: int = WIDE_BITS
 ) -> None:
     """Raise ``LuternError`` if the board's machine cannot hold a model: what is too small, and what would hold it.
 
-    Without ``preset_name`` the board's machine with the most memory gives the reason.
+    Without ``machine`` the board's machine with the most memory gives the reason.
     """
-    hw_config = board.config(preset_name)
+    hw_config = board.config(machine)
     if not lacks(model_config, hw_config, embedding_bits):
         return
     largest = largest_machine(board)
-    if not preset_name and lacks(model_config, largest, embedding_bits):
+    if not machine and lacks(model_config, largest, embedding_bits):
         hw_config = largest
     found = [*lacks(model_config, hw_config, embedding_bits), *chip_lacks(hw_config, board)]
     where = where_it_fits(model_config, embedding_bits)
@@ -166,6 +174,7 @@ def sentence(model_config: ModelConfig, board: Board | None = None, embedding_bi
 
 __all__ = [
     "Fit",
+    "check_chip",
     "check_model",
     "chip_lacks",
     "fastest_fit",

@@ -17,6 +17,7 @@ import numpy as np
 from lutern.hw.protocol import LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure.phases import MEANINGS, Token
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.extras import install_command
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ def require_matplotlib() -> Any:
         import matplotlib
     except ModuleNotFoundError:
         raise LuternError(
-            "the package matplotlib, which draws, is not installed; run: pip install 'lutern[report]'"
+            f"the package matplotlib, which draws, is not installed; run: {install_command('report')}"
         ) from None
     return matplotlib
 

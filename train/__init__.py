@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.extras import install_command
 from lutern.train.options import TrainOptions
 
 __all__ = ["ProcessError", "TrainOptions", "benchmark", "speaks", "train"]
@@ -49,4 +50,4 @@ def _want_torch() -> None:
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise LuternError("training needs PyTorch, which is not installed; run pip install 'lutern[train]'.") from error
+        raise LuternError(f"training needs PyTorch, which is not installed; run: {install_command('train')}") from error

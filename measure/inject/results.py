@@ -137,11 +137,13 @@ def _short(value: object) -> str:
     return json.dumps(value)[:40].strip('"')
 
 
-HEADINGS = ("kind", "injected", *RESULTS, "silent, 95 %", "hung, 95 %")
+KEYS = ("kind", "injected", *RESULTS)
+INTERVALS = ("silent", "hung")
+"""Results whose shares have intervals in the table."""
 
 
-def rows(outcomes: Iterable[Outcome]) -> list[list[str]]:
-    """The rows of the table: one for each kind, by name, and one for all."""
+def rows(outcomes: Iterable[Outcome]) -> list[list[Any]]:
+    """The rows of the table, one for each kind and one for all: ``KEYS``, then both ends of ``INTERVALS``."""
     counts: dict[str, Counter[str]] = {}
     for outcome in outcomes:
         counts.setdefault(outcome.kind, Counter())[outcome.result] += 1
@@ -151,10 +153,9 @@ def rows(outcomes: Iterable[Outcome]) -> list[list[str]]:
     return [_row(kind, counts[kind]) for kind in sorted(counts)] + [_row("all", of_all)]
 
 
-def _row(kind: str, count: Counter[str]) -> list[str]:
-    shares = [wilson(count[result], count.total()) for result in ("silent", "hung")]
-    intervals = [f"{percent(low)} to {percent(high)} %" for low, high in shares]
-    return [kind, f"{count.total():,}", *(f"{count[result]:,}" for result in RESULTS), *intervals]
+def _row(kind: str, count: Counter[str]) -> list[Any]:
+    intervals = (wilson(count[result], count.total()) for result in INTERVALS)
+    return [kind, count.total(), *(count[result] for result in RESULTS), *intervals]
 
 
 def percent(share: float) -> str:
@@ -162,4 +163,4 @@ def percent(share: float) -> str:
     return np.format_float_positional(100 * share, precision=2, unique=False, fractional=False, trim="-")
 
 
-__all__ = ["HEADINGS", "ResultsFile", "percent", "rows", "wilson"]
+__all__ = ["INTERVALS", "KEYS", "ResultsFile", "percent", "rows", "wilson"]

@@ -228,7 +228,10 @@ def test_verilog() -> None:
         ("model.generate('a$')", r"the tokenizer has no token for '\$' at position 1; leave that character out"),
         ("model.generate('a', chat=True)", "the tokenizer of this model has no chat template"),
         ("model.simulate('huge')", "there is no preset huge; choose one of"),
-        ("lutern.load('demo').simulate('tiny')", "the model needs .* bytes of block RAM for trits and embeddings"),
+        (
+            "lutern.load('demo').simulate('tiny')",
+            "demo does not fit tiny: the model needs .* bytes of block RAM for trits and embeddings",
+        ),
         ("model.estimate('sim-64', streams=2)", "2 streams are wanted, sim-64 takes 1 to 1 at a time"),
         ("model.estimate('sim-64', share=0.5)", "a share is for a machine with a port for memory, sim-64 has none"),
         ("model.estimate('axi-x128', share=0)", "the share is 0; give a number above 0 and at most 1"),
@@ -242,7 +245,7 @@ def test_verilog() -> None:
         ),
         ("lutern.open_machine('axi:/dev/uio0', baud=9600)", "a rate of 9600 baud is of a serial port, and axi:/dev/u"),
         ("machine.count()", "tiny has no counters; build it with them"),
-        ("machine.load(lutern.load('demo'))", "the model needs .* bytes of block RAM"),
+        ("machine.load(lutern.load('demo'))", "demo does not fit tiny: the model needs .* bytes of block RAM"),
     ],
 )
 def test_what_a_user_can_mend(call: str, sentence: str, model: lutern.Model, request: pytest.FixtureRequest) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 
 import pytest
 
+from lutern.boards import parallel
 from lutern.boards.parallel import Tools, run_together
 from lutern.model_ref.errors import LuternError
 
@@ -94,3 +96,20 @@ def test_a_process_ends_with_its_thread() -> None:
         with pytest.raises(KeyboardInterrupt):
             tools.run(SLEEPER)
     assert seen[0].poll() is not None
+
+
+def test_a_tool_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again and again while it runs, and not after its end; its exit code is as without."""
+    monkeypatch.setattr(parallel, "WATCH_SECONDS", 0.01)
+    seen: list[int] = []
+    program = "import sys; sys.stdin.read(); raise SystemExit(3)"
+    reading, writing = os.pipe()
+
+    def watch() -> None:
+        seen.append(1)
+        if len(seen) == 3:
+            os.close(writing)
+
+    assert Tools().run((sys.executable, "-c", program), watch, stdin=reading) == 3
+    os.close(reading)
+    assert len(seen) >= 3

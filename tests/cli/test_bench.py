@@ -40,7 +40,7 @@ def no_build(tmp_path: Path) -> str:
 
 def test_formats(model: Path, no_build: str) -> None:
     """The same figures in every format, and again."""
-    arguments = ("--preset", "tiny", "--model", str(model), "-r", "2", "-o")
+    arguments = ("--preset", "tiny", "--model", str(model), "--prompts", "2", "--format")
     found = [run(*arguments, form, LUTERN_CACHE=no_build) for form in ("json", "csv", "md")]
     assert all(done.returncode == 0 for done in found), [done.stderr for done in found]
     row = json.loads(found[0].stdout)[0]
@@ -59,7 +59,7 @@ def test_a_board_without_a_build(model: Path, no_build: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("-o", "xml"), "there is no format xml; choose one of md, csv, json."),
+        (("--format", "xml"), "there is no format xml; choose one of text, md, csv, json."),
         (("--board", "zynq"), "there is no board zynq; choose one of "),
         (("--preset", "large"), f"there is no preset large; choose one of {', '.join(PRESETS)}."),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from lutern.boards.build import Build
 from lutern.boards.catalog import BOARDS
 from lutern.boards.report import Clock, Hop, Route
 from lutern.cli.build import print_build, slowest_path
+from lutern.cli.table import printing
 from lutern.measure.fits import check_model
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
@@ -87,18 +89,27 @@ def test_rows_of_one_line_are_one(capsys: pytest.CaptureFixture[str]) -> None:
     )
     route = Route(4, (Clock("sync", 75e6, 80e6),), {"LUT": (1000, 24288)}, path)
     assert slowest_path(route) == [("hw/a.py:1", "a.x", 1.5), ("hw/b.py:9", "b.y", 0.25)]
-    print_build(Build(Path("/builds/x"), route, (route,), {"synthesis": 30.0, "seed 4": 90.0}, 3_000_000))
-    assert capsys.readouterr().out == (
-        "resource\tused\tof\t%\nLUT\t1,000\t24,288\t4%\n\n"
-        "clock\tMHz\twanted\tmargin\tseed 4\nsync\t80.00\t75.00\t+6.7%\t80.00\n\n"
-        "slowest path of sync\tsignal\tns\nhw/a.py:1\ta.x\t1.50\nhw/b.py:9\tb.y\t0.25\n\n"
+    built = Build(Path("/builds/x"), route, (route,), {"synthesis": 30.0, "seed 4": 90.0}, 3_000_000)
+    with printing("md") as printer:
+        print_build(printer, built)
+    assert capsys.readouterr().out.replace("| --- ", "").replace("|\n|\n", "|\n") == (
+        "| resource | used | of | % |\n| LUT | 1,000 | 24,288 | 4% |\n\n"
+        "| clock | MHz | target | margin | seed 4 |\n| sync | 80.00 | 75.00 | +6.7% | 80.00 |\n\n"
+        "| slowest path of sync | signal | ns |\n| hw/a.py:1 | a.x | 1.50 |\n| hw/b.py:9 | b.y | 0.25 |\n\n"
         "built in 2.0 minutes (synthesis 30 s, seed 4 90 s)\n"
-        "/builds/x/top.bit\nbeside it: report.json, manifest.json, floorplan.svg\n"
+        "/builds/x/top.bit\nkept in /builds/x: report.json, manifest.json, floorplan.svg\n"
     )
+    with printing("json") as printer:
+        print_build(printer, built)
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"resources", "clocks", "path", "files"} and found["clocks"][0]["achieved_hz"] == 80e6
+    assert found["files"] == [{"bitstream": "/builds/x/top.bit", "folder": "/builds/x", "baud": 3_000_000}]
 
 
 def test_a_clock_that_nothing_limits(capsys: pytest.CaptureFixture[str]) -> None:
     clocks = (Clock("memory", 100e6, 110e6), Clock("edge", 200e6, has_path=False))
     route = Route(1, clocks, {"LUT": (1, 2)}, ())
-    print_build(Build(Path("/builds/x"), route, (route,), {"synthesis": 30.0}, 3_000_000))
-    assert "memory\t110.00\t100.00\t+10.0%\t110.00\nedge\tno path\t200.00\t\tno path\n" in capsys.readouterr().out
+    with printing("md") as printer:
+        print_build(printer, Build(Path("/builds/x"), route, (route,), {"synthesis": 30.0}, 3_000_000))
+    shown = capsys.readouterr().out
+    assert "| memory | 110.00 | 100.00 | +10.0% | 110.00 |\n| edge | no path | 200.00 |  | no path |\n" in shown

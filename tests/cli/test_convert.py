@@ -46,7 +46,7 @@ def test_calibrated_on_a_text(folder: Path, tmp_path: Path, packed: bool) -> Non
     wanted = {name: seen.rounded() for name, seen in observe(load_checkpoint(folder), ids).items()}
     assert opened.activations == wanted
     lines = [line.split("\t") for line in run("inspect", str(image)).stdout.splitlines()]
-    assert ["activation", "word holds", "rests on", "largest", "RMS"] in lines
+    assert ["activation", "word_holds", "rests_on", "largest", "rms"] in lines
     cells = {line[0]: line[1:] for line in lines if line[0] in wanted and len(line) == 5}
     assert set(cells) == set(wanted)
     for name, (holds, rests_on, largest, rms) in cells.items():

@@ -23,7 +23,7 @@ def test_no_such_block(blocks: list[str]) -> None:
 def test_check_of_a_machine_that_holds_no_model() -> None:
     done = run("check", "--preset", "tiny")
     assert done.returncode == 1
-    assert done.stderr == "lutern: tiny holds none of 370m, demo, demo-small; choose a preset that does.\n"
+    assert done.stderr == "lutern: tiny holds none of 370m, demo, demo-small; choose a machine that does.\n"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -58,6 +59,20 @@ def test_image_has_integer_figures_only(folder: Path, tmp_path: Path) -> None:
     lines = [[line for line in done.stdout.splitlines() if line.startswith("integer  ")] for done in results]
     assert lines[0] == lines[1] and len(lines[0]) == 1
     assert not re.search("float", results[1].stdout)
+
+
+def test_few_characters(folder: Path, tmp_path: Path) -> None:
+    """Case C14: a short text is cut into few streams, and its figures come with a warning, for programs beside them."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    done = run(str(folder), str(tmp_path / "text.txt"), "--whole")
+    warning = (
+        f"warning: {len(TEXT) - 1:,} characters are few: figures of another such text may differ by tenths of a bit."
+    )
+    assert f"{len(TEXT) - 1:,} characters in 1 stream\n" in done.stdout and warning in done.stdout
+    done = run(str(folder), str(tmp_path / "text.txt"), "--whole", "--format", "json")
+    assert [row["numerics"] for row in json.loads(done.stdout)] == ["float", "integer"] and warning in done.stderr
+    (tmp_path / "long.txt").write_text(TEXT * 30)
+    assert "warning" not in run(str(folder), str(tmp_path / "long.txt"), "--whole").stdout
 
 
 def test_characters_and_tokens_are_told_apart() -> None:

@@ -122,6 +122,7 @@ def test_what_the_system_refuses(
         raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)), "a/b")
 
     monkeypatch.setattr(commands, "app", fail)
+    monkeypatch.setattr(commands, "defaults", dict)
     monkeypatch.setattr(commands, "open_streams", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     assert commands.run() == 1
@@ -133,6 +134,7 @@ def test_too_little_memory(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
         raise MemoryError
 
     monkeypatch.setattr(commands, "app", fail)
+    monkeypatch.setattr(commands, "defaults", dict)
     monkeypatch.setattr(commands, "open_streams", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     assert commands.run() == 1

@@ -53,13 +53,13 @@ def test_inspect(folder: Path, name: str) -> None:
         and "tokens/s by the cycle model; " in last
     )
     lines = [line.split("\t") for line in tensors.splitlines()]
-    assert lines[0] == ["tensor", "shape", "count", "stored as", "zeros", "bits per weight", "bytes"]
+    assert lines[0] == ["tensor", "shape", "count", "stored_as", "zero_share", "bits_per_weight", "bytes"]
     gate = next(line for line in lines if line[0] == "model.layers.*.mlp.gate_proj.weight")
     assert gate[1:4] == ["96 x 32", "2", "trits" if name == "image" else "BF16"]
     assert "synthetic: random numbers" in totals and f"{CONFIG.trits:,} ternary weights" in totals
-    fits = {line.split("\t")[0]: line.split("\t")[-1] for line in machines.splitlines()}
-    assert fits["sim-64"] == "yes"
-    assert fits["tiny"] == "no: the model's vocabulary is 96, but tiny holds at most 64 (max_vocab)"
+    fits = {line.split("\t")[0]: line.split("\t")[3:] for line in machines.splitlines()}
+    assert fits["sim-64"] == ["true", ""] and fits["tiny"][0] == "false"
+    assert fits["tiny"][1] == "the model's vocabulary is 96, but tiny holds at most 64 (max_vocab)"
     one_each = run("inspect", "--all", str(folder / name)).stdout
     assert "model.layers.1.mlp.gate_proj.weight" in one_each and "layers.*" not in one_each
 
@@ -92,14 +92,14 @@ def test_images_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_new(tmp_path: Path) -> None:
     out = str(tmp_path / "model")
-    done = run("new", "--preset", "370m", "--layers", "1", "--seed", "3", "--shard-bytes", "80000000", "-o", out)
+    done = run("new", "--size", "370m", "--layers", "1", "--seed", "3", "--shard-bytes", "80000000", "-o", out)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "random numbers: lutern new --preset 370m --seed 3 --layers 1" in done.stdout
+    assert "random numbers: lutern new --size 370m --seed 3 --layers 1" in done.stdout
     assert len(list((tmp_path / "model").glob("model-*-of-00003.safetensors"))) == 3
-    again = run("new", "--preset", "370m", "-o", out)
+    again = run("new", "--size", "370m", "-o", out)
     assert again.stderr == f"lutern: {out} is there and not empty; give a folder that is new.\n"
-    other = run("new", "--preset", "7b", "-o", out)
-    assert other.stderr == "lutern: there is no shape 7b; choose one of 370m, 1.3b, 2.7b.\n"
+    other = run("new", "--size", "7b", "-o", out)
+    assert other.stderr == "lutern: there is no size 7b; choose one of 370m, 1.3b, 2.7b.\n"
 
 
 def test_what_is_read_otherwise_is_said_once_and_carried_on(folder: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ UNKNOWN = CONFIG.with_(name="line", memory_words=1 << 13)
 MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 TOKENS = 4
-BOARD_COMMAND = (sys.executable, "-m", "lutern.cli.main", "board")
+BOARD_COMMAND = (sys.executable, "-m", "lutern.cli.main", "board", "--preset", "tiny")
 
 
 @pytest.fixture(scope="module")

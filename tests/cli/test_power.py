@@ -115,13 +115,13 @@ def test_calibration_of_another_part(tmp_path: Path) -> None:
 
 def test_370m_from_ddr3() -> None:
     """By hand: 68.9 MB a token of 1.2e-10 to 5.9e-10 J a byte; clocks and block RAM; static power of a token's time."""
-    text = run("estimate", "--size", "370m", "--preset", "ddr3-x16")
+    text = run("estimate", "--size", "370m", "--preset", "ddr3-x16", "--format", "md")
     token_bytes = estimate(PUBLISHED["370m"], preset("ddr3-x16"), baud=1).bytes_read
     begin = rf"computed: 370M on ddr3-x16, 8\.40\d tokens/s, {token_bytes:,} bytes a token; nothing was counted"
     assert re.match(begin, text)
     terms = {
         name: (float(low), float(high))
-        for name, low, high in re.findall(r"^(\w+)\t[\d,]+\t([\d.]+) to ([\d.]+)$", text, re.MULTILINE)
+        for name, low, high in re.findall(r"^\| (\w+) \| [\d,]+ \| ([\d.]+) to ([\d.]+) \|$", text, re.MULTILINE)
     }
     assert set(terms) == {"register_clock", "block_ram_access", "ddr3_byte"}
     assert terms["ddr3_byte"] == pytest.approx((8.27, 40.8), rel=0.01)
@@ -162,7 +162,10 @@ def test_weights_over_the_link_have_no_joules() -> None:
 
 def test_the_table() -> None:
     """A pipe's: 24 estimates and nine figures of others, among them 13 W / 23.8 tokens/s, projected."""
-    lines = [line.split("\t") for line in run("table").splitlines()]
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in run("table", "--format", "md").splitlines()
+    ]
+    lines = [line for line in lines if set(line) != {"---"}]
     estimates = [line for line in lines if len(line) == 8]
     assert len(estimates) == 1 + 24
     [ddr4] = [line for line in estimates if line[:3] == ["1.3B", "1", "ddr4"]]
@@ -222,7 +225,7 @@ def test_netlist(tmp_path: Path) -> None:
 
 def toggles(text: str) -> tuple[int, int]:
     """Of the first prompt's token, the sums over its parts: of the gateware, of the cells."""
-    rows = re.findall(r"^(?:row|layer \d+|head)\t([\d,]+)\t[\d,]+\t([\d,]+)$", text, re.MULTILINE)
+    rows = re.findall(r"^(?:row|layer \d+|head)\t(\d+)\t\d+\t(\d+)$", text, re.MULTILINE)
     assert len(rows) == MODEL.num_hidden_layers + 2, text
-    gateware, cells = (sum(int(row[index].replace(",", "")) for row in rows) for index in range(2))
+    gateware, cells = (sum(int(row[index]) for row in rows) for index in range(2))
     return gateware, cells

@@ -90,3 +90,29 @@ def test_another_transfer(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None
             advance(megabytes * 1_000_000, 16_000_000)
             clock.now += 2
     assert re.search(r"^march +\S+ 3\.0/16\.0 MB 500\.0 kB/s 0:00:\d\d\s*$", last_line(file)), last_line(file)
+
+
+def test_long_steps_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Case C14: a line after the first minute, then after twice the time; none of a short step."""
+    drawn(monkeypatch, Clock(), terminal=False)
+    with progress.named_progress_bar("short") as advance:
+        advance(0, 2, "one")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "FIRST_LINE_SECONDS", 1e-3)
+    found, wanted = "", "build, 1 of 3, place and route: 0 min\n"
+    with progress.named_progress_bar("build") as advance:
+        advance(1, 3, "place and route")
+        while wanted not in found:  # else the time of the test ends it
+            found += capsys.readouterr().err
+    assert set(found.splitlines(keepends=True)) <= {wanted, "build: 0 min\n"}
+
+
+def test_elapsed_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """Case C11: of steps that take minutes, with what the tool does, within 80 columns."""
+    file = drawn(monkeypatch, clock, terminal=True)
+    with progress.step_bar("build") as advance:
+        for _ in range(90):
+            advance(1, 3, "place and route: at iteration #20, wirelen 9")
+            clock.now += 1
+    line = last_line(file)
+    assert len(line) <= 80 and " 1/3 0:01:30 " in line and line.rstrip().endswith("wirelen 9"), line

@@ -416,12 +416,14 @@ def test_token_numbers_are_printed(folder: Path, tmp_path: Path) -> None:
     done = run("logits", str(folder), "--prompt", "the cat", "-o", out)
     assert done.stdout.startswith("tokens: 1 316 331\n"), done.stderr
     np.save(tmp_path / "ids.npy", np.array([1, 316, 331]))
-    assert (
-        run("logits", str(folder), "--tokens", str(tmp_path / "ids.npy"), "-o", str(tmp_path / "b.npz")).returncode == 0
-    )
+    (tmp_path / "prompt.txt").write_text("the cat\n")
+    third = str(tmp_path / "c.npz")
+    assert run("logits", str(folder), "--prompt-file", str(tmp_path / "prompt.txt"), "-o", third).returncode == 0
+    done = run("logits", str(folder), "--token-file", str(tmp_path / "ids.npy"), "-o", str(tmp_path / "b.npz"))
+    assert done.returncode == 0
     assert np.array_equal(np.load(out)["logits"], np.load(tmp_path / "b.npz")["logits"])
-    assert "give either" in refused("logits", str(folder), "-o", out)
-    assert "give either" in refused("logits", str(folder), "--prompt", "a", "--tokens", "x", "-o", out)
+    assert "give one of --prompt" in refused("logits", str(folder), "-o", out)
+    assert "give one of --prompt" in refused("logits", str(folder), "--prompt", "a", "--token-file", "x", "-o", out)
     assert "-o FILE" in refused("logits", str(folder), "--prompt", "a")
 
 

@@ -113,4 +113,5 @@ def test_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     result = CliRunner().invoke(app, ["train", "text.txt", "--out", "model"])
     assert isinstance(result.exception, LuternError)
-    assert str(result.exception).endswith("run pip install 'lutern[train]'.")
+    assert str(result.exception).startswith("training needs PyTorch, which is not installed; run: ")
+    assert str(result.exception).rstrip("'").endswith("[train]")

@@ -61,7 +61,7 @@ def test_to_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pyte
     monkeypatch.setattr(top, "Top", Echo)
     out = tmp_path / "top.v"
     out.write_text("what stood there")
-    verilog("sim-64", out)
+    verilog("sim-64", out=out)
     assert ports(out.read_text()) == PORTS
     assert capsys.readouterr().out == f"{out}: module lutern, sim-64, {out.stat().st_size:,} bytes\n"
     assert [path.name for path in tmp_path.iterdir()] == ["top.v"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -19,12 +20,17 @@ TOLERANCE = 0.01
 
 def printed(*arguments: str) -> dict[str, list[str]]:
     """Rows of the table that the command prints, by the name of the checkpoint."""
+    lines = [line for line in text_of(*arguments, "--format", "md").splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return {row[0]: row[1:] for row in rows[2:]}
+
+
+def text_of(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "lutern.cli.main", "compare", *arguments], capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
-    return {row[0]: row[1:] for row in rows}
+    return done.stdout
 
 
 def of_page(section: str) -> dict[str, list[str]]:
@@ -68,19 +74,20 @@ def test_the_table() -> None:
 
 def test_the_word_lengths() -> None:
     """Each figure of the page, rounded as it is there, is the command's."""
-    rows = printed("--word-lengths")
+    rows = json.loads(text_of("--word-lengths", "--format", "json"))
     text = DOC.read_text().split("## Word lengths")[1].split("## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")][2:]
     assert len(lines) >= 14
     for line in lines:
         name, built, codes_of, *cells = [cell.strip() for cell in line.split("|")[1:-1]]
-        assert rows[name][:2] == [built, codes_of], name
-        at = {cell.split()[0]: cell.split()[1:] for cell in rows[name][2:]}
+        of_word = [row for row in rows if row["word"] == name]
+        assert {(str(row["built"]), row["codes_of"]) for row in of_word} == {(built, codes_of)}, name
+        at = {str(row["bits"]): (str(row["steps"]), str(100 * row["differ"])) for row in of_word}
         for cell in cells:
             found = re.fullmatch(r"(\d+): ([\d.]+), ([\d.]+) %", cell)
             assert found, cell
             steps, differ = at[found[1]]
-            assert same(steps, found[2]) and same(differ.rstrip("%"), found[3]), f"{name}: {cell}, printed {at}"
+            assert same(steps, found[2]) and same(differ, found[3]), f"{name}: {cell}, printed {at}"
 
 
 def check_embeddings(name: str, got: list[str]) -> None:

@@ -1,0 +1,81 @@
+"""`lutern cache`: what is kept from one run to the next, how large it is, and how it is removed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lutern.cli.table import Column, FormatOption, fixed, printing
+from lutern.model_ref.cache_folder import cache_folder
+from lutern.model_ref.errors import LuternError
+
+KINDS = {
+    "boards": "simulated boards, compiled",
+    "builds": "netlists, placements and bitstreams",
+    "cost": "what blocks cost, synthesised",
+    "models": "the integer network, compiled",
+    "scapy": "settings of a package of the tests",
+    "wasm": "tools, compiled for this computer",
+}
+"""Folders of the cache, and what is in them."""
+COLUMNS = (
+    Column("kind", left=True),
+    Column("entries"),
+    Column("bytes", "MB", fixed(1, 1e6)),
+    Column("what", folds=True),
+)
+
+app = typer.Typer(help="What is kept under LUTERN_CACHE: its size, and how to remove it.", rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def cache(context: typer.Context) -> None:
+    """What is kept under LUTERN_CACHE: its size, and how to remove it."""
+    if context.invoked_subcommand is None:
+        size()
+
+
+def size_of(folder: Path) -> tuple[int, int]:
+    """Entries of a folder, and bytes of all files in them."""
+    if not folder.is_dir():
+        return 0, 0
+    byte_count = 0
+    for path in folder.rglob("*"):
+        try:
+            byte_count += 0 if path.is_symlink() or path.is_dir() else path.stat().st_size
+        except OSError:
+            continue  # another process tidies
+    return sum(1 for _ in folder.iterdir()), byte_count
+
+
+@app.command("size")
+def size(form: FormatOption = "text") -> None:
+    """Print how much is kept, by kind."""
+    sizes = {kind: size_of(cache_folder(kind)) for kind in KINDS}
+    rows: list[tuple[str, int, int, str]] = [(kind, *sizes[kind], what) for kind, what in KINDS.items()]
+    entries, byte_count = (sum(found[place] for found in sizes.values()) for place in (0, 1))
+    with printing(form) as printer:
+        printer.say(f"{cache_folder('')}")
+        printer.table("cache", COLUMNS, [*rows, ("all", entries, byte_count, "")], total=True)
+
+
+@app.command("clear")
+def clear(kinds: Annotated[list[str] | None, typer.Argument(help=f"All if none: {', '.join(KINDS)}.")] = None) -> None:
+    """Remove what is kept; it is made again when it is needed. Bitstreams take minutes to an hour each."""
+    chosen = list(dict.fromkeys(kinds or KINDS))
+    for kind in chosen:
+        if kind not in KINDS:
+            raise LuternError(f"there is nothing called {kind} in the cache; choose one of {', '.join(KINDS)}.")
+    for kind in chosen:
+        folder = cache_folder(kind)
+        entries, byte_count = size_of(folder)
+        if entries:
+            shutil.rmtree(folder)
+            print(f"{folder}: {entries:,} entries, {byte_count / 1e6:,.1f} MB removed")
+    print(f"{cache_folder('')} holds nothing of {', '.join(chosen)} now")
+
+
+__all__ = ["app"]

@@ -1,0 +1,79 @@
+"""Columns of a table: a key for programs, a heading and a text of each value for readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class Cell(NamedTuple):
+    """A value, and the text that a reader sees of it where its column alone does not say how."""
+
+    value: Any
+    text: str
+
+
+def shown(value: Any) -> str:
+    """The text of a value that a reader sees, if its column says nothing else."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. ``key``: its name for programs, which never changes; ``heading``: what a reader sees, the key if not
+    given; ``show``: the text of a value; ``left``: begins at the left, as texts do; ``folds``: long texts take several
+    lines."""
+
+    key: str
+    heading: str = ""
+    show: Callable[[Any], str] = shown
+    left: bool = False
+    folds: bool = False
+
+    def text(self, value: Any) -> str:
+        """The text of a cell that a reader sees."""
+        if isinstance(value, Cell):
+            return value.text
+        return "" if value is None else self.show(value)
+
+    @property
+    def title(self) -> str:
+        """What a reader sees above it."""
+        return self.heading or self.key.replace("_", " ")
+
+
+def percent(digits: int) -> Callable[[float], str]:
+    """Shows a share."""
+    return lambda value: f"{value:.{digits}%}"
+
+
+def fixed(digits: int, unit: float = 1) -> Callable[[float], str]:
+    """Shows a number with this number of digits after the point, divided by ``unit``."""
+    return lambda value: f"{value / unit:,.{digits}f}"
+
+
+def raw(value: Any) -> Any:
+    """What programs read of a cell."""
+    return value.value if isinstance(value, Cell) else value
+
+
+def field_text(value: Any) -> str:
+    """The same as a text."""
+    found = raw(value)
+    if found is None:
+        return ""
+    return str(found).lower() if isinstance(found, bool) else str(found)
+
+
+def round_number(value: float, digits: int = 3) -> str:
+    """With this number of significant digits, without an exponent."""
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:,.0f}" if rounded >= 10 ** (digits - 1) else f"{rounded:g}"
+
+
+__all__ = ["Cell", "Column", "field_text", "fixed", "percent", "raw", "round_number", "shown"]

@@ -1,0 +1,89 @@
+"""The options that name a machine, the same in every command: --preset, --machine, --set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lutern.boards.board import Board
+from lutern.boards.catalog import BOARDS
+from lutern.hw.config import HwConfig
+from lutern.hw.machines import Machine, choose_machine
+from lutern.hw.presets import PRESETS
+
+DEFAULT = "sim-64"
+"""The machine of commands that neither a board nor a model chooses for: the smallest that holds both demo models."""
+
+
+def preset_option(default: str, several: bool = False) -> Any:
+    """``--preset``; ``default`` is a clause that says what is used without it."""
+    again = ", again for more" if several else ""
+    text = f"Machine{again}: {', '.join(PRESETS)}; default: {default}."
+    return typer.Option("--preset", help=text, autocompletion=lambda: list(PRESETS))
+
+
+def board_option(help: str) -> Any:
+    """``--board``; ``help`` says what for, without the names."""
+    return typer.Option("--board", help=f"{help}: {', '.join(BOARDS)}.", autocompletion=lambda: list(BOARDS))
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Change a field of the machine, again for more; depths that depend on it follow (docs/commands.md).",
+    ),
+]
+MachineOption = Annotated[
+    Path | None, typer.Option("--machine", metavar="FILE.toml", help="A machine of your own, in place of a preset.")
+]
+
+
+def given_machine(
+    preset_name: str | None, settings: Sequence[str] | None, file: Path | None, default: str | HwConfig = DEFAULT
+) -> Machine | None:
+    """The machine of the three options; None where none of them is given."""
+    if not (preset_name or settings or file):
+        return None
+    return choose_machine(preset_name or "", settings or (), file, default)
+
+
+def machine_or_default(
+    preset_name: str | None, settings: Sequence[str] | None, file: Path | None, default: str | HwConfig = DEFAULT
+) -> HwConfig:
+    """The machine of the three options, or the preset ``default``."""
+    return choose_machine(preset_name or "", settings or (), file, default).config
+
+
+def machines_of(
+    presets: Sequence[str] | None, settings: Sequence[str] | None, file: Path | None, default: str = ""
+) -> list[HwConfig]:
+    """Those of a command that takes several presets; the settings change each. None where nothing is given."""
+    names = list(presets or []) or ([default] if default and settings and file is None else [])
+    found = [choose_machine(name, settings or ()).config for name in names]
+    return found + ([choose_machine("", settings or (), file).config] if file is not None else [])
+
+
+def machine_on_board(
+    board: Board, preset_name: str | None, settings: Sequence[str] | None, file: Path | None
+) -> HwConfig:
+    """The machine of the three options as a board has it; the board's own where none is given."""
+    chosen = given_machine(preset_name, settings, file, board.preset)
+    return board.config() if chosen is None else board.config(chosen.config, **chosen.clocks)
+
+
+__all__ = [
+    "DEFAULT",
+    "MachineOption",
+    "SetOption",
+    "board_option",
+    "given_machine",
+    "machine_on_board",
+    "machine_or_default",
+    "machines_of",
+    "preset_option",
+]

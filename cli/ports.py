@@ -1,0 +1,61 @@
+"""`lutern ports`: the serial ports of this computer, and which of them has a board that answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from serial.tools import list_ports
+
+from lutern.api.ports import known_machines, open_port
+from lutern.cli.table import Column, FormatOption, printing
+from lutern.firmware.link import Client
+from lutern.firmware.opening import machine_of
+from lutern.model_ref.errors import LuternError
+
+COLUMNS = (
+    Column("port", left=True),
+    Column("usb", left=True),
+    Column("description", folds=True),
+    Column("machine", folds=True),
+)
+NONE = (
+    "There is no serial port. Plug the board in; if it is, its driver may be missing, or the device may be hidden from "
+    "this container. docs/boards.md says what each board needs."
+)
+
+
+def ports(
+    ask: Annotated[
+        bool, typer.Option("--ask", help="Also ask each port which machine is there; takes seconds for each.")
+    ] = False,
+    form: FormatOption = "text",
+) -> None:
+    """List the serial ports that `--on` takes."""
+    with printing(form) as printer:
+        rows = (row_of(port, ask) for port in sorted(list_ports.comports()))
+        found = list(rows)
+        if found or printer.for_programs:
+            printer.table("ports", COLUMNS, found)
+        if not found:
+            printer.say(NONE)
+        elif not ask:
+            printer.say("lutern ports --ask says which of them has a board; lutern generate --on PORT uses it.")
+
+
+def row_of(port: Any, ask: bool) -> list[Any]:
+    """What the system knows of a port, and with ``ask`` what the chip says."""
+    usb = f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else ""
+    return [port.device, usb, port.description or "", machine_at(port.device) if ask else None]
+
+
+def machine_at(device: str) -> str:
+    """The name of the machine at a port, or why there is none."""
+    try:
+        with open_port(device) as link:
+            return machine_of(Client(link), *known_machines()).name
+    except LuternError as error:
+        return f"none: {str(error).partition(';')[0].rstrip('.')}"
+
+
+__all__ = ["ports"]

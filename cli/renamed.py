@@ -1,0 +1,22 @@
+"""Options of earlier versions: each is refused with what to type now."""
+
+from __future__ import annotations
+
+OUTPUT = "--output is now --out, or -o"
+RENAMED = {
+    ("bench", "-o"): "-o is the path of a file in every command; the format is now --format",
+    ("bench", "--output"): "--output is now --format",
+    ("bench", "-r"): "-r is now --prompts",
+    ("logits", "--tokens"): "--tokens is a number of tokens in every command; the file is now --token-file",
+    ("new", "--preset"): "--preset is a machine in every command; the shape is now --size",
+    **{(name, "--output"): OUTPUT for name in ("verilog", "logits", "new", "convert", "power log", "power calibrate")},
+}
+"""By command and option: why, and the new name."""
+
+
+def renamed(command: str, option: str) -> str | None:
+    """The end of a sentence about an option that a command had; None where it never had it."""
+    return RENAMED.get((command.removeprefix("lutern "), option))
+
+
+__all__ = ["renamed"]

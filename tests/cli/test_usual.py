@@ -1,0 +1,226 @@
+"""What every command line has: -h, --version, completion, defaults, one meaning an option; and ports and the cache."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from command_tree import COMMANDS
+from lutern.boards import tool_state
+from lutern.cli import ports
+from lutern.cli.board import what_is_next
+from lutern.cli.commands import app
+from lutern.cli.defaults import default_map
+from lutern.cli.renamed import RENAMED
+from lutern.cli.version import commit_of, version_text
+from lutern.hw.presets import preset
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.extras import install_command
+from processes import lutern
+
+ROOT = Path(__file__).parents[2]
+TREE = typer.main.get_command(app)
+
+
+def test_version() -> None:
+    """Case C13: the version, and of a clone the commit."""
+    done = lutern("--version")
+    assert done.returncode == 0 and done.stdout == f"{version_text()}\n" and done.stdout.startswith("lutern 0.")
+    if (ROOT / ".git").exists():
+        head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+        assert f"(commit {head[:12]}" in done.stdout
+
+
+def test_no_commit(tmp_path: Path) -> None:
+    assert commit_of(tmp_path) == ""
+    (tmp_path / ".git").write_text("damaged")
+    assert commit_of(tmp_path) == ""
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_short_help(path: tuple[str, ...]) -> None:
+    """Case C13: -h of every command is its --help."""
+    short, long = (CliRunner().invoke(app, [*path, name]) for name in ("-h", "--help"))
+    assert short.exit_code == 0 and short.output == long.output and "Usage: " in short.output
+
+
+def test_completion() -> None:
+    """What a shell asks: commands, and values of --board."""
+    for words, wanted in (
+        ("lutern est", "estimate"),
+        ("lutern estimate --pre", "--preset"),
+        ("lutern estimate --preset resident-8", "resident-85f"),
+        ("lutern build --board ulx3s-2", "ulx3s-25f"),
+    ):
+        environment = {
+            "_LUTERN_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        }
+        assert wanted in lutern(**environment).stdout.split()
+
+
+def test_one_meaning_each() -> None:
+    """Case C13: a short option has one long name in all commands, and every option has a long name."""
+    long_names = defaultdict(set)
+    for path, command in COMMANDS.items():
+        for param in command.params:
+            names = [name for name in param.opts if name.startswith("-")]
+            if not names:
+                continue
+            long = max(names, key=len)
+            assert long.startswith("--"), f"{path}: {names}"
+            for name in names:
+                if not name.startswith("--"):
+                    long_names[name].add(long)
+    assert dict(long_names) == {"-o": {"--out"}, "-t": {"--temperature"}, "-n": {"--tokens"}}
+
+
+@pytest.mark.parametrize(("command", "option"), RENAMED, ids=" ".join)
+def test_old_options(command: str, option: str) -> None:
+    """Each is refused with what to type now, which exists; a sentence of one line."""
+    done = lutern(*command.split(), option, "x")
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr == f"lutern: {RENAMED[command, option]}.\n"
+    new = RENAMED[command, option].split("now ")[1].split()[0].rstrip(",")
+    assert any(new in param.opts for param in COMMANDS[tuple(command.split())].params)
+
+
+def file_of(tmp_path: Path, text: str) -> dict[str, str]:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return {"LUTERN_CONFIG": str(path)}
+
+
+def test_defaults(tmp_path: Path) -> None:
+    """A command's variable wins over the variable of all, that over the command's table, that over the file's top."""
+    of_file = file_of(tmp_path, 'board = "ulx3s-25f"\nstreams = 2\n[estimate]\nstreams = 4\n[power.log]\nrate = 3.5\n')
+    found = default_map(TREE, of_file)
+    assert found["estimate"]["board_name"] == found["build"]["board_name"] == "ulx3s-25f"
+    assert found["estimate"]["streams"] == 4 and found["cycles"]["streams"] == 2
+    assert found["power"]["log"]["rate"] == 3.5 and "rate" not in found["power"]["estimate"]
+    found = default_map(TREE, {**of_file, "LUTERN_BOARD": "a", "LUTERN_ESTIMATE_BOARD": "b", "LUTERN_STREAMS": "8"})
+    assert found["build"]["board_name"] == "a" and found["estimate"]["board_name"] == "b"
+    assert found["estimate"]["streams"] == "8"
+    assert default_map(TREE, {"LUTERN_POWER_LOG_RATE": "2"})["power"]["log"]["rate"] == "2"
+
+
+def test_nothing_of_the_cache(tmp_path: Path) -> None:
+    found = default_map(TREE, {"LUTERN_CACHE": "x", "LUTERN_QUICK_BUILD": "1", "XDG_CONFIG_HOME": str(tmp_path)})
+    assert not any(found[name] for name in ("estimate", "generate"))
+
+
+def test_defaults_as_typed(tmp_path: Path) -> None:
+    """What is typed wins; a wrong default is refused as a wrong option is."""
+    config = file_of(tmp_path, 'board = "ulx3s-25f"\nmodel = "demo-small"\n')
+    assert lutern("estimate", **config).stdout.startswith("demo-small on resident-25f: ")
+    assert lutern("estimate", "--board", "ulx3s-85f", **config).stdout.startswith("demo-small on resident-85f: ")
+    done = lutern("estimate", LUTERN_STREAMS="99", **config)
+    assert (done.returncode, done.stderr) == (1, "lutern: --streams is 99; give a whole number from 1 to 16.\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("boat = 3", ": boat outside of a table is no option of lutern; see lutern --help."),
+        ("[estimate]\nseed = 3", ": seed [estimate] is no option of lutern estimate; see lutern estimate --help."),
+        ("[nothing]\nseed = 3", ": nothing outside of a table is no option of lutern; see lutern --help."),
+        ("board = ", " is no TOML ("),
+        ("board = 2020-01-01", ": board has a value that no option takes; give a text, a number or a list."),
+    ],
+)
+def test_wrong_files(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(LuternError) as refused:
+        default_map(TREE, file_of(tmp_path, text))
+    assert said in str(refused.value)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    assert default_map(TREE, {"XDG_CONFIG_HOME": str(tmp_path)})["estimate"] == {}
+    with pytest.raises(LuternError, match="of LUTERN_CONFIG cannot be read"):
+        default_map(TREE, {"LUTERN_CONFIG": str(tmp_path / "none.toml")})
+
+
+def test_the_cache(tmp_path: Path) -> None:
+    folder = tmp_path / "builds" / "board-1"
+    folder.mkdir(parents=True)
+    (folder / "top.bit").write_bytes(bytes(1_500_000))
+    (tmp_path / "mine.txt").write_text("not ours")
+    cache = {"LUTERN_CACHE": str(tmp_path)}
+    rows = {row["kind"]: row for row in json.loads(lutern("cache", "size", "--format", "json", **cache).stdout)}
+    assert rows["builds"]["entries"] == 1 and rows["builds"]["bytes"] == rows["all"]["bytes"] == 1_500_000
+    assert "builds\t1\t1500000\t" in lutern("cache", **cache).stdout
+    refused = lutern("cache", "clear", "mine.txt", **cache)
+    assert refused.returncode == 1 and "there is nothing called mine.txt in the cache; " in refused.stderr
+    assert folder.is_dir()
+    done = lutern("cache", "clear", **cache)
+    assert f"{tmp_path / 'builds'}: 1 entries, 1.5 MB removed\n" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"]
+
+
+def test_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the system knows; one at which nothing answers is no board."""
+    monkeypatch.setattr(ports.list_ports, "comports", lambda: [])
+    assert "There is no serial port. Plug the board in; " in CliRunner().invoke(app, ["ports"]).output
+    port = SimpleNamespace(device="/dev/none0", vid=0x0403, pid=0x6015, description="ULX3S")
+    monkeypatch.setattr(ports.list_ports, "comports", lambda: [port])
+    lines = CliRunner().invoke(app, ["ports"]).output.splitlines()
+    assert lines[1].split("\t") == ["/dev/none0", "0403:6015", "ULX3S", ""]
+    (row,) = json.loads(CliRunner().invoke(app, ["ports", "--ask", "--format", "json"]).output)
+    assert row["machine"].startswith("none: ") and "/dev/none0" in row["machine"]
+
+
+@pytest.mark.parametrize(
+    ("log", "state"),
+    [
+        ("", ""),
+        ("3.12. Executing OPT pass (performing simple optimizations).\nfoo\n", "3.12. OPT pass"),
+        (
+            "Info: Packing IOs..\nInfo:   at iteration #20, type X:  wirelen = 93\n",
+            "at iteration #20, type X: wirelen = 93",
+        ),
+        ("Info: " + "x" * 9000 + "\nInfo: y\n", "y"),
+    ],
+)
+def test_the_state_of_a_tool(tmp_path: Path, log: str, state: str) -> None:
+    """Case C11: from the end of its log."""
+    (tmp_path / "log").write_text(log)
+    assert tool_state.state_of(tmp_path / "log") == state
+    assert tool_state.state_of(tmp_path / "none") == ""
+
+
+def test_no_package_of_an_index_is_named() -> None:
+    """Case C6: Lutern is on no index, so what is typed installs the clone that this runs from."""
+    command = install_command("build")
+    assert command.startswith(f"{sys.executable} -m pip install -e ") and command.rstrip("'").endswith("[build]")
+    assert (Path(command.split(" -e ")[1].strip("'").removesuffix("[build]")) / "pyproject.toml").is_file()
+    wrong = re.compile(r"pip install .?lutern\[")
+    folders = ("api", "boards", "cli", "docs", "firmware", "hw", "measure", "model_ref", "sim", "train")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md")]
+    assert not [str(path) for path in [*files, ROOT / "README.md"] if wrong.search(path.read_text())]
+
+
+def test_packages_that_only_tests_import() -> None:
+    """Case C15: what is needed to run is imported by what runs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert not any(text.startswith("safetensors") for text in project["dependencies"])
+    assert any(text.startswith("safetensors") for text in project["optional-dependencies"]["test"])
+
+
+def test_what_to_type_after_a_board() -> None:
+    """Commands that can be copied, with a model that the machine holds."""
+    lines = what_is_next(preset("sim-64"), "/dev/pts/7", 9000)
+    assert lines[1] == "  lutern selftest --on /dev/pts/7"
+    assert lines[2].startswith("  lutern generate --on /dev/pts/7    with demo, ")
+    assert lines[3].startswith("  socat PTY,raw,echo=0,link=board TCP:127.0.0.1:9000 ")
+    assert "--model MODEL" in what_is_next(preset("tiny"), "/dev/pts/7", None)[2]
