@@ -53,6 +53,7 @@ try:
         program,
         report,
         selftest,
+        serve,
         tokenize,
         train,
         verilog,
@@ -65,6 +66,7 @@ else:
     app.command("generate")(generate.generate_text)
     app.command("selftest")(selftest.selftest)
     app.command("board")(board.serve_board)
+    app.command("serve")(serve.serve_model)
     app.add_typer(link.app, name="link")
     app.command("eval")(evaluate.evaluate)
     app.command("compare")(compare.compare)

@@ -44,7 +44,8 @@ EXTRAS = {
     "boards": {"build"},
     "sim": {"test"},
     "measure": {"test", "report"},
-    "tests": {"test", "train", "data", "build", "report", "ddr3-check", "fuzz"},
+    "api": {"serve"},
+    "tests": {"test", "train", "data", "build", "report", "serve", "ddr3-check", "fuzz"},
 }
 
 # Packages that are imported under another name than their own, or bring a second one.
@@ -97,12 +98,14 @@ def violations(source: str, package: str) -> list[str]:
     of_others = of_others.union(*(import_names(extra) for extra in EXTRAS.get(folder, ())))
     if folder == "tests":
         of_others |= {
+            "browser",
             "fuzz_answers",
             "fuzz_mutations",
             "fuzz_targets",
             "kernel_cases",
             "processes",
             "proofs",
+            "served",
             "watched",
         }  # files of tests/ itself
     found = []
