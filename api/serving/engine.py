@@ -82,11 +82,14 @@ class Engine:
         What chooses the tokens; only this engine's thread calls it.
     queue : int
         Texts that may wait beside those in flight.
+    repairs : list of str
+        A sentence for each run that the machine repeated, added as it does so; each goes to the log.
     """
 
-    def __init__(self, machine: Machine, queue: int) -> None:
+    def __init__(self, machine: Machine, queue: int, repairs: Sequence[str] = ()) -> None:
         self._batch = Batch(machine, self._finished)
         self._queue = queue
+        self._repairs, self._repairs_said = repairs, 0
         self._news = threading.Condition()
         self._inbox: list[Ticket] = []
         self._cancelled: list[Ticket] = []
@@ -139,6 +142,9 @@ class Engine:
             try:
                 for piece in self._batch.round():
                     self._deliver(piece)
+                for text in self._repairs[self._repairs_said :]:
+                    LOG.warning("%s", text)
+                self._repairs_said = len(self._repairs)
             except LuternError as error:
                 LOG.warning("the machine failed: %s", error)
                 self._fail_all(broken(str(error)))

@@ -60,7 +60,7 @@ class Service:
         inner = GoldenSession(model.weights, GOLDEN_STREAMS, GOLDEN_STREAMS) if machine is None else machine.machine
         session = session_of(inner)
         self.config = None if session is None else session.config
-        self.engine = Engine(inner, self.limits.queue)
+        self.engine = Engine(inner, self.limits.queue, () if session is None else session.repairs)
         self.tokenizer = model.tokenizer
 
     @property

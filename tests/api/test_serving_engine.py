@@ -146,6 +146,21 @@ def test_a_machine_that_fails(
     assert {len(one.text) for one in again} == {5}
 
 
+def test_repairs_are_said_once(machine: Held, caplog: pytest.LogCaptureFixture) -> None:
+    repairs = ["Block 3 of the weights was damaged in memory."]
+    engine = Engine(machine, 2, repairs)
+    engine.start()
+    machine.gate.set()
+    first, second = Asked(), Asked()
+    engine.submit([first.ticket])
+    until(lambda: first.is_done)
+    repairs.append("The embedding of token 7 was damaged in memory.")
+    engine.submit([second.ticket])
+    until(lambda: second.is_done)
+    engine.stop()
+    assert [record.message for record in caplog.records] == repairs
+
+
 def test_the_end(weights: IntegerWeights) -> None:
     """Texts on their way hear it; later ones are refused."""
     machine = Held(weights)
