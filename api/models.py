@@ -82,6 +82,11 @@ class Model:
         """The float weights; an image has none."""
         return self.source if isinstance(self.source, Checkpoint) else None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the weights."""
+        return self.source.files if isinstance(self.source, Checkpoint) else (self.source.path,)
+
     @cached_property
     def weights(self) -> IntegerWeights:
         """The quantised network: what a chip is loaded with."""

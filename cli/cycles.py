@@ -18,10 +18,11 @@ from lutern.cli.table import print_table
 from lutern.firmware.limits import check_fit
 from lutern.hw.presets import PRESETS, preset
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
-from lutern.measure import pictures
+from lutern.measure import figures, pictures
 from lutern.measure.phases import MEANINGS, Token, check_countable
+from lutern.measure.provenance import provenance
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.output_files import output_file, write_whole
+from lutern.model_ref.output_files import output_file
 
 
 def counted(machine: Machine, streams: int) -> Token:
@@ -71,7 +72,12 @@ def cycles(
     record: RecordOption = None,
     memory: MemoryOption = None,
     output: Annotated[
-        Path | None, typer.Option("-o", help="Draw it: the timeline here, a bar a layer in NAME-layers.svg beside it.")
+        Path | None,
+        typer.Option(
+            "-o",
+            help="Draw it: the timeline here, as .svg, .pdf or .png; beside it a bar a layer in NAME-layers, and the "
+            "data of both as .csv.",
+        ),
     ] = None,
 ) -> None:
     """Where a token's cycles go, phase by phase: what lanes and record stream waited for, counted on the chip."""
@@ -80,9 +86,13 @@ def cycles(
     check_options(on, baud, record, memory)
     if output is not None:
         pictures.require_matplotlib()
-        if output.suffix != ".svg" or not output.parent.is_dir():
-            raise LuternError(f"{output} cannot be drawn; give a name that ends in .svg, in a folder that is there.")
-        output_file(output)  # refused before anything is measured
+        if output.suffix[1:] not in figures.FORMATS or not output.parent.is_dir():
+            endings = ", ".join(f".{kind}" for kind in figures.FORMATS)
+            raise LuternError(
+                f"{output} cannot be drawn; give a name that ends in {endings}, in a folder that is there."
+            )
+        for path in (output, output.with_suffix(".csv")):
+            output_file(path)  # refused before anything is measured
     network = open_model(model)
     if on == "sim":
         config = preset(preset_name or "sim-64")
@@ -98,7 +108,8 @@ def cycles(
     token = counted(machine, streams)
     print_token(token)
     if output is not None:
-        write_whole(output, pictures.to_svg(pictures.timeline(token), "timeline"))
-        beside = output.with_name(f"{output.stem}-layers.svg")
-        write_whole(beside, pictures.to_svg(pictures.layers(token), "layers"))
-        print(f"{output}, {beside}")
+        facts = provenance([(network.name, network.config, network.files)], [token.config])
+        beside = output.with_name(f"{output.stem}-layers{output.suffix}")
+        files = figures.write_drawing(figures.timeline(token), output, facts)
+        files += figures.write_drawing(figures.layers(token), beside, facts)
+        print(", ".join(map(str, files)))
