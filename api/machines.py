@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -31,8 +31,10 @@ from lutern.measure.phases import Token, check_countable, count_token
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.quantise import IntegerWeights
+from lutern.sim import waves
 from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.lockstep import LockStep
+from lutern.sim.verilate import verilate
 
 SIM_PRESETS = "resident-85f", "sim-64"
 """What is simulated unless another is wanted: the first that holds the model. More lanes simulate faster, a token."""
@@ -210,6 +212,31 @@ class Machine:
             check_countable(self.config)
         return count_token(self.session, streams)
 
+    def record_waves(
+        self, path: str | os.PathLike[str], cycles: tuple[int, int], signals: Sequence[str] | None = None
+    ) -> AbstractContextManager[None]:
+        """Record signals while a block runs: ``with machine.record_waves("out.vcd", (0, 5000)): ...``.
+
+        Parameters
+        ----------
+        path : path
+            A name in .vcd, or in .fst where GTKWave is installed; a view for GTKWave is written beside it, in .gtkw.
+        cycles : (int, int)
+            From this clock cycle of the block to the one before that.
+        signals : sequence of str
+            Names below the top module, such as ``decoder.norm`` or ``decoder.*__valid``; default:
+            ``sim.waves.DEFAULT``.
+
+        Raises
+        ------
+        LuternError
+            A machine that was not simulated with ``with_waves=True``; a name that is no signal's, or no file's; a block
+            that ends before the first cycle.
+        """
+        if self._board is None or not self._board.has_waves:
+            raise LuternError(f"{self.where} has no waves; simulate the machine with_waves=True.")
+        return waves.recorded(self._board, Path(path), cycles, signals or waves.DEFAULT)
+
     @property
     def figures(self) -> Figures:
         """What the last ``generate`` or ``generate_all`` took so far. LuternError where there was none."""
@@ -281,6 +308,7 @@ def simulate(
     check: bool = False,
     counters: bool = False,
     over_link: bool = False,
+    with_waves: bool = False,
     progress: Progress | None = None,
 ) -> Machine:
     """See ``Model.simulate``. The model's fit is checked before anything is compiled."""
@@ -288,7 +316,9 @@ def simulate(
     config = config.with_(counters=True) if counters else config
     check_fit(model.config, config, model.embedding_bits)
     with ExitStack() as stack:
-        board = stack.enter_context(SimulatedBoard(simulated(config)))
+        component = simulated(config)
+        library = verilate(component, waves=True) if with_waves else None
+        board = stack.enter_context(SimulatedBoard(component, library=library))
         opened = Machine(Client(board), config, "simulated", stack, board)
         opened.load(model, check=check, over_link=over_link, progress=progress)
         opened._stack = stack.pop_all()

@@ -180,6 +180,7 @@ class Model:
         check: bool = False,
         counters: bool = False,
         over_link: bool = False,
+        with_waves: bool = False,
         progress: Progress | None = None,
     ) -> Machine:
         """The simulated board with this model loaded: the real top level, compiled, behind the same link as a chip.
@@ -195,6 +196,8 @@ class Model:
             Give the machine the counters that ``Machine.count`` reads.
         over_link : bool
             Load as a real board is, over the link, not by the simulation's back door: minutes for a large model.
+        with_waves : bool
+            Compile it so that ``Machine.record_waves`` can record signals, which makes it slower.
         progress : Progress
             Told of the bytes that are loaded.
 
@@ -211,7 +214,9 @@ class Model:
         """
         from lutern.api.machines import simulate
 
-        return simulate(self, machine, check=check, counters=counters, over_link=over_link, progress=progress)
+        return simulate(
+            self, machine, check=check, counters=counters, over_link=over_link, with_waves=with_waves, progress=progress
+        )
 
     def estimate(
         self, machine: str | HwConfig = "", *, board: str = "", streams: int = 1, share: float = 1.0

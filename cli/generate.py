@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from lutern.cli.output import given_text, given_texts, plain_console
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
 from lutern.cli.progress import load_bar
 from lutern.cli.prompts import collect_prompts, turns
+from lutern.cli.trace import CYCLES, CyclesOption, SignalOption, TraceOption, check_trace
 from lutern.cli.writing import Place, write_texts, write_turns
 from lutern.firmware.host_sampling import LOGIT_BYTES
 from lutern.firmware.host_weights import LINE_BITS
@@ -132,6 +133,9 @@ def generate_text(
     ] = 1,
     check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
     over_link: OverLink = False,
+    trace: TraceOption = None,
+    cycles: CyclesOption = CYCLES,
+    signals: SignalOption = None,
     preset_name: Annotated[
         str | None,
         typer.Option(
@@ -145,11 +149,9 @@ def generate_text(
 
     The text ends at the model's end-of-text token. Sampling that is not given is that of its generation_config.json.
     """
-    if on not in TARGETS and not is_port(on):
-        raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
+    check_place(on, check)
     check_options(on, baud, record, memory)
-    if check and on != "sim":
-        raise LuternError(CHECK_NEEDS_SIM.format(on=on))
+    span = check_trace(trace, cycles, signals, on)
     if "" in (stop or []):
         raise LuternError("a text of --stop is empty; give the text to end at.")
     asked: dict[str, Any] = {
@@ -177,29 +179,40 @@ def generate_text(
     if talks and chat:
         Chat(tokenizer).check()
     say_what_is_read(tokenizer, of_file)
-    weights = opened.weights
     if on == "golden":
-        machine: Machine | GoldenSession = GoldenSession(weights, max(1, len(ids)), max(1, len(ids)))
+        machine: Machine | GoldenSession = GoldenSession(opened.weights, max(1, len(ids)), max(1, len(ids)))
     elif on == "sim":
-        hw_config = wanted or first_that_holds(weights)
+        hw_config = wanted or first_that_holds(opened.weights)
         style.sampling.check_kept(hw_config.top_k)
         with load_bar() as advance:
-            machine = opened.simulate(hw_config, check=check, over_link=over_link, progress=advance)
+            machine = opened.simulate(
+                hw_config, check=check, over_link=over_link, with_waves=trace is not None, progress=advance
+            )
     else:
         with load_bar() as advance:
             machine = open_machine(
                 on, opened, baud=baud, machine=preset_name, memory=memory, record=record, progress=advance
             )
-    with nullcontext() if isinstance(machine, GoldenSession) else machine:
+    with ExitStack() as stack:
         if isinstance(machine, GoldenSession):
             place = Place(opened, machine)
         else:
-            place = Place.of(opened, machine)
+            place = Place.of(opened, stack.enter_context(machine))
             style.sampling.check_kept(machine.config.top_k)
+            if trace is not None:
+                stack.enter_context(machine.record_waves(trace, span, signals))
         if talks:
             write_turns(place, tokenizer, itertools.chain(texts, turns()), style, chat)
         else:
             write_texts(place, tokenizer, ids, style, hidden=chat)
+
+
+def check_place(on: str, check: bool) -> None:
+    """Refuse what is no place to run on, and a check of what is not simulated."""
+    if on not in TARGETS and not is_port(on):
+        raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
+    if check and on != "sim":
+        raise LuternError(CHECK_NEEDS_SIM.format(on=on))
 
 
 def say_what_is_read(tokenizer: Tokenizer, of_file: list[str]) -> None:

@@ -80,7 +80,9 @@ def timeline(token: Token) -> Drawing:
 
 def layers(token: Token) -> Drawing:
     """Cycles of each layer by cause."""
-    rows = [(part, *(counts[name] for name in COUNTER_NAMES)) for part, counts in token.parts.items()]
+    rows: list[tuple[Cell, ...]] = [
+        (part, *(counts[name] for name in COUNTER_NAMES)) for part, counts in token.parts.items()
+    ]
     return Drawing("layers", lambda: pictures.layers(token), ("part", *COUNTER_NAMES), tuple(rows))
 
 

@@ -92,6 +92,8 @@ _TOGGLE_FLAGS = ("--trace-saif", "--trace-underscore", "-CFLAGS", "-DLUTERN_SAIF
 """In addition, for a simulation that can write the toggles of all nets: measure.toggles."""
 _SAVABLE_FLAGS = ("--savable", "-CFLAGS", "-DSAVABLE")
 """In addition, for a simulation whose state can be written to a file."""
+_WAVE_FLAGS = ("--trace-vcd", "-CFLAGS", "-DLUTERN_VCD")
+"""In addition, for a simulation that can write waves: waves.py."""
 _OF_TOP_ALONE = ("--trace-depth", "1", "-MAKEFLAGS", "OPT_FAST=-O1")
 """In addition, for those of the nets of `top` alone: a netlist's cells have ten times as many inside, and -O2 takes the
 compiler minutes for each file of a traced netlist."""
@@ -202,15 +204,21 @@ def _flags(*more: str) -> tuple[str, ...]:
 
 
 def verilate(
-    component: wiring.Component, *, toggles: bool = False, upsets: bool = False, savable: bool = False
+    component: wiring.Component,
+    *,
+    toggles: bool = False,
+    waves: bool = False,
+    upsets: bool = False,
+    savable: bool = False,
 ) -> Path:
     """The shared library of `component`, built if it is not in the cache.
 
-    With `toggles` it can count them, slowly; with `upsets` its registers and memories can be upset (upsets.py); with
-    `savable` its state can be saved and restored.
+    With `toggles` it can count them, slowly; with `waves` instead it can write signals; with `upsets` its registers and
+    memories can be upset (upsets.py); with `savable` its state can be saved and restored.
     """
     header = _header(component, upsets=upsets)
-    flags = _flags(*(_TOGGLE_FLAGS if toggles else ()), *(_SAVABLE_FLAGS if savable else ()))
+    traced = _TOGGLE_FLAGS if toggles else _WAVE_FLAGS if waves else ()
+    flags = _flags(*traced, *(_SAVABLE_FLAGS if savable else ()))
     built_with: tuple[str | bytes, ...] = (*_harness_text(), *_part_text(component), header, *flags, platform.machine())
     known = _known_as(component, *built_with)
     folder = cache_folder() / (_noted(known) if known else _UNKNOWN)
