@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response
@@ -54,7 +55,7 @@ def make_app(service: Service) -> FastAPI:
             service.engine.stop()
 
     def check_host(request: Request) -> None:
-        if service.only_local and not _is_local(request.url.hostname or ""):
+        if service.only_local and not _is_local(request.headers.get("host", "")):
             raise ApiError(
                 403, "this server answers to localhost alone; ask it by that name, or start it with --host.", "host"
             )
@@ -124,10 +125,10 @@ def _add_errors(app: FastAPI) -> None:
         return error_response(error if isinstance(error, ApiError) else defect())
 
     async def not_found(request: Request, error: Exception) -> Response:
-        return error_response(ApiError(404, f"there is nothing at {request.url.path[:80]}.", "not_found"))
+        return error_response(ApiError(404, f"there is nothing at {request.scope['path'][:80]}.", "not_found"))
 
     async def no_method(request: Request, error: Exception) -> Response:
-        return error_response(ApiError(405, f"{request.url.path[:80]} takes no {request.method}.", "method"))
+        return error_response(ApiError(405, f"{request.scope['path'][:80]} takes no {request.method}.", "method"))
 
     app.add_exception_handler(ApiError, refused)
     app.add_exception_handler(404, not_found)
@@ -135,8 +136,12 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, refused)
 
 
-def _is_local(host: str) -> bool:
-    """Whether a name in a request is one that this computer alone has."""
+def _is_local(header: str) -> bool:
+    """Whether the host that a request names, with or without a port, is one that this computer alone has."""
+    try:
+        host = urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return False
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

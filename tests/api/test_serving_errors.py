@@ -118,6 +118,9 @@ def test_other_statuses(server: Served) -> None:
         ("POST", "/v1/completions", b" " * 5001, {}, 413),
         ("GET", "/v1/models", None, {"Host": "example.org"}, 403),
         ("GET", "/", None, {"Host": "example.org:80"}, 403),
+        ("GET", "/v1/models", None, {"Host": "[::1"}, 403),
+        ("GET", "/v1/models", None, {"Host": "localhost@example.org"}, 403),
+        ("GET", "/nothing", None, {"Host": "[::1"}, 404),
     ):
         found, answer, _ = server.call(method, path, fields, headers)
         assert found == status and set(answer["error"]) == {"message", "type", "param", "code"}, (path, answer)
