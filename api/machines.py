@@ -215,7 +215,7 @@ class Machine:
     def record_waves(
         self, path: str | os.PathLike[str], cycles: tuple[int, int], signals: Sequence[str] | None = None
     ) -> AbstractContextManager[None]:
-        """Record signals while a block runs: ``with machine.record_waves("out.vcd", (0, 5000)): ...``.
+        """Record signals while a block runs, once: ``with machine.record_waves("out.vcd", (0, 5000)): ...``.
 
         Parameters
         ----------

@@ -158,6 +158,8 @@ class SimulatedBoard:
             if self._memory.is_port:
                 self.set_word_timing(word_timing or WordTiming.dram(config.clock_hz))
         self.cycles_per_second = cycles_per_second
+        self.was_traced = False
+        """Waves were recorded, see waves.py."""
         share = round(65536 * pause_share)
         self._library.lutern_pause(self._board, seed, share, share)
         self.reset()

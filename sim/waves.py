@@ -102,9 +102,11 @@ def recorded(
     """Record the block's cycles from the first of ``cycles`` to the one before the second, of signals by their names.
 
     The files appear at the end of the block, also where an error ends it. Raises LuternError for a pattern without a
-    signal, and where the block ended before the first cycle.
+    signal, where the block ended before the first cycle, and for a board that recorded before.
     """
-    begin = board.cycles
+    if board.was_traced:
+        raise LuternError("the waves of a machine are recorded once; simulate it again for others.")
+    begin, board.was_traced = board.cycles, True  # Verilator's second file of a simulation would be damaged
     first, end = cycles
     with unfinished_folder(path.parent) as work:
         header = work / "header"
