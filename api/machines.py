@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
@@ -31,8 +31,10 @@ from lutern.measure.phases import Token, check_countable, count_token
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.quantise import IntegerWeights
+from lutern.sim import waves
 from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.lockstep import LockStep
+from lutern.sim.verilate import verilate
 
 SIM_PRESETS = "resident-85f", "sim-64"
 """Machines to simulate by default: the first that holds the model is used. With more lanes a token simulates faster."""
@@ -215,6 +217,31 @@ class Machine:
             check_countable(self.config)
         return count_token(self.session, streams)
 
+    def record_waves(
+        self, path: str | os.PathLike[str], cycles: tuple[int, int], signals: Sequence[str] | None = None
+    ) -> AbstractContextManager[None]:
+        """Record signals while a block runs, once: ``with machine.record_waves("out.vcd", (0, 5000)): ...``.
+
+        Parameters
+        ----------
+        path : path
+            A name in .vcd, or in .fst where GTKWave is installed; a view for GTKWave is written beside it, in .gtkw.
+        cycles : (int, int)
+            From this clock cycle of the block to the one before that.
+        signals : sequence of str
+            Names below the top module, such as ``decoder.norm`` or ``decoder.*__valid``; default:
+            ``sim.waves.DEFAULT``.
+
+        Raises
+        ------
+        LuternError
+            A machine that was not simulated with ``with_waves=True``; a name that is no signal's, or no file's; a block
+            that ends before the first cycle.
+        """
+        if self._board is None or not self._board.has_waves:
+            raise LuternError(f"{self.where} has no waves; simulate the machine with_waves=True.")
+        return waves.recorded(self._board, Path(path), cycles, signals or waves.DEFAULT)
+
     @property
     def figures(self) -> Figures:
         """What the last ``generate`` or ``generate_all`` has taken so far; raises LuternError if there was none."""
@@ -288,13 +315,17 @@ class LoadOptions(TypedDict, total=False):
     progress: Progress | None
 
 
-def simulate(model: Model, machine: str | HwConfig | None, counters: bool, **options: Unpack[LoadOptions]) -> Machine:
+def simulate(
+    model: Model, machine: str | HwConfig | None, counters: bool, with_waves: bool, **options: Unpack[LoadOptions]
+) -> Machine:
     """See ``Model.simulate``. Whether the model fits is checked before anything is compiled."""
     config = machine_named(machine) if machine is not None else first_that_holds(model.weights)
     config = config.with_(counters=True) if counters else config
     check_held(model, config)
     with ExitStack() as stack:
-        board = stack.enter_context(SimulatedBoard(simulated(config)))
+        component = simulated(config)
+        library = verilate(component, waves=True) if with_waves else None
+        board = stack.enter_context(SimulatedBoard(component, library=library))
         opened = Machine(Client(board), config, "simulated", stack, board)
         opened.load(model, **options)
         opened._stack = stack.pop_all()

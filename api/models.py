@@ -82,6 +82,11 @@ class Model:
         """The checkpoint with the float weights; None for an image."""
         return self.source if isinstance(self.source, Checkpoint) else None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the weights."""
+        return self.source.files if isinstance(self.source, Checkpoint) else (self.source.path,)
+
     @cached_property
     def weights(self) -> IntegerWeights:
         """The quantised network, which a chip is loaded with."""
@@ -178,6 +183,7 @@ class Model:
         check: bool = False,
         counters: bool = False,
         over_link: bool = False,
+        with_waves: bool = False,
         progress: Progress | None = None,
     ) -> Machine:
         """The simulated board with this model loaded: the real top level, compiled, with the same link as a chip.
@@ -192,6 +198,8 @@ class Model:
             Give the machine the counters that ``Machine.count`` reads.
         over_link : bool
             Load over the link, as a real board does, not by the simulation's back door: minutes for a large model.
+        with_waves : bool
+            Compile the simulation so that ``Machine.record_waves`` can record signals, which makes it slower.
         progress : Progress
             Called with the bytes that are loaded.
 
@@ -208,7 +216,7 @@ class Model:
         """
         from lutern.api.machines import simulate
 
-        return simulate(self, machine, counters, check=check, over_link=over_link, progress=progress)
+        return simulate(self, machine, counters, with_waves, check=check, over_link=over_link, progress=progress)
 
     def estimate(
         self, machine: str | HwConfig = "", *, board: str = "", streams: int = 1, share: float = 1.0

@@ -69,6 +69,7 @@ try:
         program,
         report,
         selftest,
+        serve,
         tokenize,
         train,
         verilog,
@@ -83,6 +84,7 @@ else:
     app.command("ports")(ports.ports)
     app.command("selftest")(selftest.selftest)
     app.command("board")(board.serve_board)
+    app.command("serve")(serve.serve_model)
     app.add_typer(link.app, name="link")
     app.command("eval")(evaluate.evaluate)
     app.command("compare")(compare.compare)

@@ -19,10 +19,11 @@ from lutern.cli.table import Column, FormatOption, Printer, printing
 from lutern.hw.machines import Machine as ChosenMachine
 from lutern.hw.presets import preset
 from lutern.hw.protocol import COUNTER_NAMES, LANE_COUNTERS, RECORD_COUNTERS
-from lutern.measure import pictures
+from lutern.measure import figures, pictures
 from lutern.measure.phases import MEANINGS, Token, check_countable
+from lutern.measure.provenance import provenance
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.output_files import output_file, write_whole
+from lutern.model_ref.output_files import output_file
 
 
 def counted(machine: Machine, streams: int) -> Token:
@@ -94,7 +95,10 @@ def cycles(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="Draw the timeline into this SVG file, and a bar for each layer into NAME-layers.svg."
+            "-o",
+            "--out",
+            help="Draw the timeline into this file, as .svg, .pdf or .png; also a bar for each layer in NAME-layers, "
+            "and the data of both as .csv.",
         ),
     ] = None,
     form: FormatOption = "text",
@@ -106,15 +110,21 @@ def cycles(
     chosen = given_machine(preset_name, settings, machine_file)
     if output is not None:
         pictures.require_matplotlib()
-        if output.suffix != ".svg" or not output.parent.is_dir():
-            raise LuternError(f"{output} cannot be drawn; give a name that ends in .svg, in a folder that is there.")
-        output_file(output)  # refused before anything is measured
+        if output.suffix[1:] not in figures.FORMATS or not output.parent.is_dir():
+            endings = ", ".join(f".{kind}" for kind in figures.FORMATS)
+            raise LuternError(
+                f"{output} cannot be drawn; give a name that ends in {endings}, in a folder that is there."
+            )
+        for path in (output, output.with_suffix(".csv")):
+            output_file(path)  # refused before anything is measured
     machine = simulated(chosen, model) if on == "sim" else at_port(on, chosen, model, baud, memory, record)
     token = counted(machine, streams)
     with printing(form) as printer:
         print_token(printer, token)
     if output is not None:
-        write_whole(output, pictures.to_svg(pictures.timeline(token), "timeline"))
-        layers = output.with_name(f"{output.stem}-layers.svg")
-        write_whole(layers, pictures.to_svg(pictures.layers(token), "layers"))
-        print(f"{output}, {layers}", file=sys.stderr)
+        assert machine.model is not None
+        facts = provenance([(machine.model.name, machine.model.config, machine.model.files)], [token.config])
+        beside = output.with_name(f"{output.stem}-layers{output.suffix}")
+        files = figures.write_drawing(figures.timeline(token), output, facts)
+        files += figures.write_drawing(figures.layers(token), beside, facts)
+        print(", ".join(map(str, files)), file=sys.stderr)

@@ -19,6 +19,7 @@ from lutern.cli.output import given_text, given_texts, plain_console
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
 from lutern.cli.progress import load_bar
 from lutern.cli.prompts import collect_prompts, turns
+from lutern.cli.trace import CYCLES, CyclesOption, SignalOption, TraceOption, check_trace
 from lutern.cli.writing import Place, write_texts, write_turns
 from lutern.firmware.host_sampling import LOGIT_BYTES, Sampling
 from lutern.firmware.host_weights import LINE_BITS
@@ -134,6 +135,9 @@ def generate_text(
     ] = 1,
     check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
     over_link: OverLink = False,
+    trace: TraceOption = None,
+    cycles: CyclesOption = CYCLES,
+    signals: SignalOption = None,
     preset_name: Annotated[
         str, preset_option(f"the port's, else {SIM_PRESETS[0]}, which simulates a token fastest, or {SIM_PRESETS[1]}")
     ] = "",
@@ -144,11 +148,9 @@ def generate_text(
 
     The text ends at the model's end-of-text token. Sampling that is not given is that of its generation_config.json.
     """
-    if on not in TARGETS and not is_port(on):
-        raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
+    check_place(on, check)
     check_options(on, baud, record, memory)
-    if check and on != "sim":
-        raise LuternError(CHECK_NEEDS_SIM.format(on=on))
+    span = check_trace(trace, cycles, signals, on)
     if "" in (stop or []):
         raise LuternError("a text of --stop is empty; give the text to end at.")
     asked: dict[str, Any] = {
@@ -185,7 +187,7 @@ def generate_text(
             place = Place(opened, GoldenSession(opened.weights, max(1, len(ids)), max(1, len(ids))))
         else:
             if on == "sim":
-                machine = simulated_for(opened, wanted, style.sampling, check, over_link)
+                machine = simulated_for(opened, wanted, style.sampling, check, over_link, trace is not None)
             else:
                 chip = chip or open_machine(on, baud=baud, machine=wanted, memory=memory, record=record)
                 machine = chip
@@ -195,18 +197,30 @@ def generate_text(
                 with load_bar() as advance:
                     machine.load(opened, progress=advance)
             place = Place.of(opened, machine)
+            if trace is not None:
+                stack.enter_context(machine.record_waves(trace, span, signals))
         if talks:
             write_turns(place, tokenizer, itertools.chain(texts, turns()), style, chat)
         else:
             write_texts(place, tokenizer, ids, style, hidden=chat)
 
 
-def simulated_for(opened: Model, wanted: HwConfig | None, sampling: Sampling, check: bool, over_link: bool) -> Machine:
+def simulated_for(
+    opened: Model, wanted: HwConfig | None, sampling: Sampling, check: bool, over_link: bool, with_waves: bool
+) -> Machine:
     """The simulated board of a machine, or of the first that holds the model."""
     hw_config = wanted or first_that_holds(opened.weights)
     sampling.check_kept(hw_config.top_k)
     with load_bar() as advance:
-        return opened.simulate(hw_config, check=check, over_link=over_link, progress=advance)
+        return opened.simulate(hw_config, check=check, over_link=over_link, with_waves=with_waves, progress=advance)
+
+
+def check_place(on: str, check: bool) -> None:
+    """Refuse what is no place to run on, and a check of what is not simulated."""
+    if on not in TARGETS and not is_port(on):
+        raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
+    if check and on != "sim":
+        raise LuternError(CHECK_NEEDS_SIM.format(on=on))
 
 
 def say_what_is_read(tokenizer: Tokenizer, of_file: list[str]) -> None:

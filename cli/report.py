@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -18,15 +17,17 @@ from lutern.hw.config import HwConfig
 from lutern.hw.presets import preset
 from lutern.hw.protocol import COUNTER_NAMES
 from lutern.hw.top import Top
-from lutern.measure import calibration, energy, pictures, report
+from lutern.measure import calibration, energy, figures, pictures, report
 from lutern.measure.bench import measure
 from lutern.measure.bench_table import COLUMNS, SHOWN, cells
 from lutern.measure.cost import measure_cost
 from lutern.measure.dram import CHOOSES
 from lutern.measure.estimate import estimate
+from lutern.measure.figures import Drawing
 from lutern.measure.netlist import verilate_netlist
 from lutern.measure.phases import Token
 from lutern.measure.pictures import Bar
+from lutern.measure.provenance import provenance
 from lutern.measure.report import Section
 from lutern.measure.toggles import PROMPTS, count_toggles
 from lutern.model_ref.config import ModelConfig
@@ -36,7 +37,13 @@ from lutern.model_ref.output_files import output_file, write_whole
 LINES = [line for line in SHOWN if line[1] != "random"]
 
 
-def bench_section(lines: list[tuple[HwConfig, str]]) -> Section:
+def shown(drawings: list[Drawing], drawing: Drawing, caption: str, kind: str = "") -> str:
+    """A drawing on the page; it is kept, so that it can be written as a file too."""
+    drawings.append(drawing)
+    return report.figure(drawing.svg(), caption, kind)
+
+
+def bench_section(lines: list[tuple[HwConfig, str]], drawings: list[Drawing]) -> Section:
     """Rows of the bench and the roofline that they make."""
     rows, roofs = [], []
     with named_progress_bar("bench") as advance:
@@ -57,8 +64,9 @@ def bench_section(lines: list[tuple[HwConfig, str]]) -> Section:
                 "what a board's clock reaches is below, with its build."
             ),
             report.table(["preset", "model", *COLUMNS], rows),
-            report.figure(
-                pictures.to_svg(pictures.roofline(roofs), "roofline"),
+            shown(
+                drawings,
+                figures.roofline(roofs),
                 "Roofline: each machine below its own bound, which is its lanes or what its memory gives.",
                 "half",
             ),
@@ -74,7 +82,7 @@ def count_token(config: HwConfig, model: str) -> Token:
         return machine.count()
 
 
-def cycles_section(token: Token) -> Section:
+def cycles_section(token: Token, drawings: list[Drawing]) -> Section:
     """The timeline, a bar a layer, and the counters in numbers."""
     rows = [
         [part, f"{sum(counts[name] for name in COUNTER_NAMES[:5]):,}", *(f"{counts[name]:,}" for name in COUNTER_NAMES)]
@@ -91,17 +99,18 @@ def cycles_section(token: Token) -> Section:
                 if token.phases[0].model_cycles is not None
                 else f"A token of {token.cycles:,} cycles on {token.config.name}, from the counters of the chip."
             ),
-            report.figure(
-                pictures.to_svg(pictures.timeline(token), "timeline"),
-                "One token: what the lanes and the record stream do in each phase.",
+            shown(
+                drawings, figures.timeline(token), "One token: what the lanes and the record stream do in each phase."
             ),
-            report.figure(pictures.to_svg(pictures.layers(token), "layers"), "Cycles by layer.", "half"),
+            shown(drawings, figures.layers(token), "Cycles by layer.", "half"),
             report.table(["part", "cycles", *COUNTER_NAMES], rows),
         ),
     )
 
 
-def energy_section(config: HwConfig, model: str, netlist: bool, part: str, file: Path) -> Section:
+def energy_section(
+    config: HwConfig, model: str, netlist: bool, part: str, file: Path, drawings: list[Drawing]
+) -> Section:
     """Toggles by layer, counted; of the cells, joules as well, estimated."""
     network = open_model(model)
     known = calibration.load(file)
@@ -119,10 +128,9 @@ def energy_section(config: HwConfig, model: str, netlist: bool, part: str, file:
         report.text(
             f'Counted: {token.total:,} toggles in a token of {token.cycles:,} cycles after "{prompt}", of the {what}.'
         ),
-        report.figure(
-            pictures.to_svg(
-                pictures.energy([Bar(name, count) for name, (count, _) in windows.items()], "toggles"), "toggles"
-            ),
+        shown(
+            drawings,
+            figures.energy("toggles", [Bar(name, count) for name, (count, _) in windows.items()], "toggles"),
             "Toggles by layer, counted.",
             "half",
         ),
@@ -136,8 +144,9 @@ def energy_section(config: HwConfig, model: str, netlist: bool, part: str, file:
                 f"Estimated: dynamic energy for {part}, without its static power; coefficients: {known.source} "
                 f"({known.date})."
             ),
-            report.figure(
-                pictures.to_svg(pictures.energy(bars, "uJ, estimated; the interval is the calibration's"), "joules"),
+            shown(
+                drawings,
+                figures.energy("joules", bars, "uJ, estimated; the interval is the calibration's"),
                 "Energy by layer, estimated.",
                 "half",
             ),
@@ -198,15 +207,23 @@ def write_report(
     ] = False,
     part: Annotated[str, typer.Option(help="Chip, for the estimate.")] = "LFE5U-85F",
     file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--figures", help="Also write each figure into this folder, as .svg, .pdf, .png, its data as .csv."
+        ),
+    ] = None,
 ) -> None:
     """Write one HTML file: bench, roofline, timeline, cycles and energy by layer, floorplans, resources, manifests."""
     pictures.require_matplotlib()
     if not output.parent.is_dir() or output.is_dir():
         raise LuternError(f"{output} cannot be written; give the name of a file in a folder that is there.")
     output_file(output)  # refused before anything is measured
-    machines = machines_of(presets, settings, machine_file, DEFAULT)
+    if folder is not None:
+        make_folder(folder)
+    given = machines_of(presets, settings, machine_file, DEFAULT)
     shown_by_default = [(preset(name), of_line) for name, of_line in LINES]
-    lines = [(config, model or default_model(config)) for config in machines] if machines else shown_by_default
+    lines = [(config, model or default_model(config)) for config in given] if given else shown_by_default
     for config, of_line in lines:
         if config.memory == "host":
             raise LuternError(
@@ -214,23 +231,36 @@ def write_report(
             )
         network = open_model(of_line)
         check_fit(network.config, config, network.embedding_bits)  # before anything is measured
-    shown, of_shown = lines[0]
+    first, of_first = lines[0]
+    drawings: list[Drawing] = []
     sections = [
-        bench_section(lines),
-        cycles_section(count_token(shown, of_shown)),
+        bench_section(lines, drawings),
+        cycles_section(count_token(first, of_first), drawings),
         *(
-            [energy_section(shown, of_shown, netlist, part, file)]
+            [energy_section(first, of_first, netlist, part, file, drawings)]
             if toggles or netlist
             else [Section("Energy", (report.text("Not counted; add --toggles or --netlist."),))]
         ),
         builds_section(),
     ]
-    today = datetime.date.today().isoformat()
+    opened = [open_model(name) for name in dict.fromkeys(of_line for _, of_line in lines) if name != "random"]
+    machines = list(dict.fromkeys(config for config, _ in lines))
+    facts = provenance([(network.name, network.config, network.files) for network in opened], machines)
     page = report.render(
         "Lutern, measured",
-        f"Written on {today} by lutern report; lutern bench, cycles, power and build print "
-        f"the same figures. Timeline and energy are those of {shown.name} with {of_shown}.",
-        sections,
+        "Written by lutern report; lutern bench, cycles, power and build print the same figures. Timeline and energy "
+        f"are those of {first.name} with {of_first}.",
+        [*sections, Section("Provenance", (report.table([], facts, "facts"),))],
     )
     write_whole(output, page)
     print(f"{output}, {len(page) / 1000:,.0f} kB")
+    if folder is not None:
+        print(f"{folder}, {figures.write_all(drawings, folder, facts)} files")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the figures, if it is not there."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise LuternError(f"the folder {folder} cannot be made ({error.strerror}); give another.") from None

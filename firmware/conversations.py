@@ -36,8 +36,11 @@ class Piece:
     run: Run
 
 
-class _Conversation:
-    """One prompt on its way: where its state is, what its generator's state is, how much is still to come."""
+class Conversation:
+    """One prompt on its way: where its state is, what its generator's state is, how much is still to come.
+
+    Its seed is that of ``sampling`` + ``which``. ``left``: tokens that it may still be given; 0 once it has ended.
+    """
 
     def __init__(self, which: int, prompt: Sequence[int], count: int, sampling: Sampling) -> None:
         self.which, self.prompt, self.left, self.sampling = which, list(prompt), count, sampling
@@ -48,6 +51,7 @@ class _Conversation:
         self.seen = set(prompt)
 
     def feed(self) -> Feed:
+        """What its next step begins with."""
         return Feed(self.token, self.slot, seed=self.generator)
 
     def take(self, tokens: list[int], logits: Logits | None, finished: Finished) -> list[int]:
@@ -68,20 +72,28 @@ class _Conversation:
         return tokens
 
 
-def _never(which: int, token: int) -> bool:
+def never(which: int, token: int) -> bool:
+    """No token ends a conversation."""
     return False
 
 
 def prefill(
     machine: Machine, tokens: Sequence[int], slot: int, *, seed: int = 1, temperature: float = 0.0, fresh: bool = True
 ) -> Run:
-    """Feed a prompt, ``machine.streams`` tokens a pass, from a zero state or, not ``fresh``, from the slot's; the last
-    run, whose last stream is the one that counts."""
+    """Feed a prompt from a zero state or, not ``fresh``, from the slot's; the last run, whose last stream is the one
+    that counts."""
+    *_, run = prefill_blocks(machine, tokens, slot, seed=seed, temperature=temperature, fresh=fresh)
+    return run
+
+
+def prefill_blocks(
+    machine: Machine, tokens: Sequence[int], slot: int, *, seed: int = 1, temperature: float = 0.0, fresh: bool = True
+) -> Iterator[Run]:
+    """The same, a run for each block of ``machine.streams`` tokens."""
     for start in range(0, len(tokens), machine.streams):
         block = tokens[start : start + machine.streams]
         feeds = [Feed(token, slot, fresh=fresh and start + place == 0, seed=seed) for place, token in enumerate(block)]
-        run = machine.run(feeds, temperature=temperature, chained=len(feeds) > 1)
-    return run
+        yield machine.run(feeds, temperature=temperature, chained=len(feeds) > 1)
 
 
 def converse(
@@ -90,7 +102,7 @@ def converse(
     count: int,
     sampling: Sampling,
     burst: int = 1,
-    finished: Finished = _never,
+    finished: Finished = never,
 ) -> Iterator[Piece]:
     """Go on from every prompt by at most ``count`` tokens, in the order in which they come; conversation i uses
     seed + i.
@@ -101,9 +113,9 @@ def converse(
         raise LuternError(EMPTY_PROMPT)
     if count < 1:
         return
-    waiting = deque(_Conversation(which, prompt, count, sampling) for which, prompt in enumerate(prompts))
+    waiting = deque(Conversation(which, prompt, count, sampling) for which, prompt in enumerate(prompts))
     free = list(range(min(machine.slots, machine.streams)))[::-1]
-    active: list[_Conversation] = []
+    active: list[Conversation] = []
     on_host = sampling.on_host
     while waiting or active:
         while waiting and free:
@@ -130,7 +142,7 @@ class Dialogue:
 
     def __init__(self, machine: Machine, sampling: Sampling) -> None:
         self._machine = machine
-        self._one = _Conversation(0, [], 0, sampling)
+        self._one = Conversation(0, [], 0, sampling)
         self._fresh = True
         self.pending: int | None = None
         """The last token, which was chosen and is not in the state yet."""
@@ -140,7 +152,7 @@ class Dialogue:
         self._fresh, self.pending = True, None
         self._one.seen.clear()
 
-    def turn(self, tokens: Sequence[int], count: int, finished: Finished = _never) -> Iterator[Piece]:
+    def turn(self, tokens: Sequence[int], count: int, finished: Finished = never) -> Iterator[Piece]:
         """Feed the last answer's last token and ``tokens``, then go on by at most ``count`` tokens."""
         fed = [*([] if self.pending is None else [self.pending]), *tokens]
         if not fed:
@@ -169,4 +181,17 @@ def generate(
             yield token, piece.run
 
 
-__all__ = ["EMPTY_PROMPT", "Dialogue", "Finished", "Piece", "Sampling", "converse", "generate", "prefill", "sample"]
+__all__ = [
+    "EMPTY_PROMPT",
+    "Conversation",
+    "Dialogue",
+    "Finished",
+    "Piece",
+    "Sampling",
+    "converse",
+    "generate",
+    "never",
+    "prefill",
+    "prefill_blocks",
+    "sample",
+]

@@ -15,7 +15,6 @@ Cost: one to five minutes of C++ a machine, once; then about a thousand cycles a
 
 from __future__ import annotations
 
-import ctypes
 import re
 import tempfile
 from collections import Counter
@@ -86,18 +85,6 @@ class Token:
     def total(self) -> int:
         """Toggles of the whole token."""
         return sum(window.total for window in self.windows)
-
-
-class _Board(SimulatedBoard):
-    """A simulated board that can record toggles."""
-
-    def trace(self, edges: Sequence[int], path: Path) -> None:
-        """Record toggles from each edge to the next, into ``path``.0, ``path``.1, ..."""
-        function = self._library.lutern_trace
-        function.restype = None
-        function.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
-        cycles = np.array(edges, np.uint64)
-        function(self._board, cycles.ctypes.data, len(cycles), str(path).encode())
 
 
 def ports(verilog_text: str) -> dict[str, set[str]]:
@@ -212,13 +199,13 @@ def count_toggles(
     with unfinished_folder(Path(tempfile.gettempdir())) as folder:
         for prompt_name, prompt in prompts.items():
             edges = _edges(program, prompt)
-            traced = _Board(component, library=library)
+            traced = SimulatedBoard(component, library=library)
             with traced as board:
                 session = Session(Client(board), replace(program, hw_config=chip))
                 _run(session, prompt)
                 start = board.cycles
                 path = Path(folder) / "toggles"
-                traced.trace([start + edge for edge in edges], path)
+                traced.trace(path, [start + edge for edge in edges])
                 session.run([Feed(prompt[-1], fresh=len(prompt) == 1)], STEPS)
                 windows = [
                     _activity(

@@ -12,8 +12,9 @@ does not depend on how fast this computer simulates.
 import ctypes
 import functools
 import hashlib
+import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -107,6 +108,9 @@ def _load(path: str) -> ctypes.CDLL:
         ("axi_counts", ctypes.POINTER(u64), (board, u32)),
         ("register_write", u64, (board, u32, u32)),
         ("register_read", u64, (board, u32)),
+        ("trace", None, (board, board, size, text)),
+        ("trace_signals", None, (board, text, u64, u64)),
+        ("trace_header", None, (board, text)),
         ("save", board, (board, ctypes.POINTER(u64))),
         ("restore", None, (board, board, u64)),
     )
@@ -161,6 +165,8 @@ class SimulatedBoard:
             if self._memory.is_port:
                 self.set_word_timing(word_timing or WordTiming.dram(config.clock_hz))
         self.cycles_per_second = cycles_per_second
+        self.was_traced = False
+        """Waves were recorded, see waves.py."""
         share = round(65536 * pause_share)
         self._library.lutern_pause(self._board, seed, share, share)
         self.reset()
@@ -228,6 +234,11 @@ class SimulatedBoard:
             )
 
     @property
+    def has_waves(self) -> bool:
+        """Whether `trace` writes waves."""
+        return hasattr(self._library, "lutern_trace_signals")
+
+    @property
     def has_back_door(self) -> bool:
         """Whether `poke` and `peek` can reach the words."""
         return self._memory is not None
@@ -270,6 +281,29 @@ class SimulatedBoard:
     def pause(self, share: float, seed: int) -> None:
         """From now on pause both streams in a share of all cycles."""
         self._library.lutern_pause(self._board, seed, round(65536 * share), round(65536 * share))
+
+    def trace(
+        self, path: Path, cycles: Sequence[int], signals: Sequence[str] = (), zero: int = 0, ticks: int = 2
+    ) -> None:
+        """From each of ``cycles`` to the next, write to ``path``.0, ``path``.1, ...: toggles, or waves of ``signals``.
+
+        For a library that does so, see `verilate`. A cycle of waves lasts ``ticks`` ns, and cycle ``zero`` is time 0.
+        """
+        self._require_open()
+        if signals:
+            self._library.lutern_trace_signals(self._board, "\n".join(signals).encode(), zero, ticks)
+        edges = np.array(cycles, np.uint64)
+        self._library.lutern_trace(self._board, edges.ctypes.data, len(edges), os.fsencode(path))
+
+    def end_trace(self) -> None:
+        """End what is being written."""
+        if self._board is not None:
+            self.trace(Path(), [])
+
+    def trace_header(self, path: Path) -> None:
+        """Write a VCD that declares all signals and has no wave."""
+        self._require_open()
+        self._library.lutern_trace_header(self._board, os.fsencode(path))
 
     def save(self, path: Path, **others: NDArray[Any]) -> None:
         """Write the state of chip and memory to a file for `restore`: everything except what the taps have recorded.

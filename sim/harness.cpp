@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,8 +32,14 @@
 #endif
 #include "verilated.h"
 #include "saved_state.h"
-#ifdef LUTERN_SAIF
+#if defined LUTERN_SAIF
 #include "verilated_saif_c.h"
+using TraceFile = VerilatedSaifC;
+#define TRACED
+#elif defined LUTERN_VCD
+#include "verilated_vcd_c.h"
+using TraceFile = VerilatedVcdC;
+#define TRACED
 #endif
 
 namespace {
@@ -81,27 +88,41 @@ struct Board {
     uint32_t memory_phase = 0;
     uint64_t memory_ticks = 0;
 #endif
-#ifdef LUTERN_SAIF
+#ifdef TRACED
     std::vector<uint64_t> edges;  // the first cycle of each window, and the end of the last
-    std::string saif_path;
+    std::string trace_path;
     size_t window = 0;
-    std::unique_ptr<VerilatedSaifC> saif;
+    uint64_t trace_zero = 0, trace_ticks = 2;  // the cycle at time 0, and how long a cycle is
+    std::vector<std::string> signals;          // of a VCD; all if none is named
+    std::unique_ptr<TraceFile> trace_file;
 #endif
 };
 
-#ifdef LUTERN_SAIF
-// Toggles from each edge to the next go to separate files: path.0, path.1, ...
+#ifdef TRACED
+inline std::unique_ptr<TraceFile> open_trace(Board& board, const std::string& path) {
+    auto file = std::make_unique<TraceFile>();
+#ifdef LUTERN_VCD
+    file->set_time_unit("1ns");
+    file->set_time_resolution("1ns");
+    for (const auto& name : board.signals) file->dumpvars(1, name);
+#endif
+    board.top->trace(file.get(), 99);
+    file->open(path.c_str());
+    return file;
+}
+
+// Toggles and waves go to a file of their own from each edge to the next: path.0, path.1, ...
 inline void trace(Board& board, bool high) {
     if (!high && board.window < board.edges.size() && board.cycle == board.edges[board.window]) {
-        if (board.saif) board.saif->close();
-        board.saif.reset();
-        if (++board.window < board.edges.size()) {
-            board.saif = std::make_unique<VerilatedSaifC>();
-            board.top->trace(board.saif.get(), 99);
-            board.saif->open((board.saif_path + "." + std::to_string(board.window - 1)).c_str());
-        }
+        if (board.trace_file) board.trace_file->close();
+        board.trace_file.reset();
+        if (++board.window < board.edges.size())
+            board.trace_file = open_trace(board, board.trace_path + "." + std::to_string(board.window - 1));
     }
-    if (board.saif) board.saif->dump(2 * board.cycle + high);
+    if (board.trace_file) {
+        const uint64_t time = board.trace_ticks * (board.cycle - board.trace_zero);
+        board.trace_file->dump(time + (high ? board.trace_ticks / 2 : 0));
+    }
 }
 #else
 inline void trace(Board&, bool) {}
@@ -418,7 +439,7 @@ extern "C" {
 Board* lutern_create() {
     auto* board = new Board;
     board->context.randReset(0);
-#ifdef LUTERN_SAIF
+#ifdef TRACED
     board->context.traceEverOn(true);
 #endif
     board->top.reset(new Vtop(&board->context, "top"));
@@ -665,12 +686,32 @@ void lutern_tap_clear(Board* board, uint32_t tap) {
     board->logs[tap].payloads.clear();
 }
 
-#ifdef LUTERN_SAIF
-// Writes toggles: from edges[0] on to path.0, from edges[1] on to path.1, ...; the last edge ends the last file.
+#ifdef TRACED
+// Write toggles or waves: from edges[0] on to path.0, from edges[1] on to path.1, ...; the last edge ends the last file.
+// Without edges what is being written ends.
 void lutern_trace(Board* board, const uint64_t* edges, size_t count, const char* path) {
+    if (board->trace_file) board->trace_file->close();
+    board->trace_file.reset();
     board->edges.assign(edges, edges + count);
     board->window = 0;
-    board->saif_path = path;
+    board->trace_path = path;
+}
+#endif
+
+#ifdef LUTERN_VCD
+// Which signals are written, a name a line, none: all; and the time of a cycle from cycle `zero` on.
+void lutern_trace_signals(Board* board, const char* names, uint64_t zero, uint64_t ticks) {
+    board->signals.clear();
+    std::istringstream lines(names);
+    for (std::string name; std::getline(lines, name);) board->signals.push_back(name);
+    board->trace_zero = zero;
+    board->trace_ticks = ticks;
+}
+
+// A file that declares all signals and has no wave.
+void lutern_trace_header(Board* board, const char* path) {
+    board->signals.clear();
+    open_trace(*board, path)->close();
 }
 #endif
 

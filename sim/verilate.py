@@ -92,6 +92,8 @@ _TOGGLE_FLAGS = ("--trace-saif", "--trace-underscore", "-CFLAGS", "-DLUTERN_SAIF
 """More flags for a simulation that can write the toggles of all nets: measure.toggles."""
 _SAVABLE_FLAGS = ("--savable", "-CFLAGS", "-DSAVABLE")
 """More flags for a simulation whose state can be written to a file."""
+_WAVE_FLAGS = ("--trace-vcd", "-CFLAGS", "-DLUTERN_VCD")
+"""More flags for a simulation that can write waves: waves.py."""
 _OF_TOP_ALONE = ("--trace-depth", "1", "-MAKEFLAGS", "OPT_FAST=-O1")
 """More flags to trace only the nets of `top`: a netlist's cells have ten times as many nets inside, and with -O2 the
 compiler takes minutes for each file of a traced netlist."""
@@ -207,15 +209,22 @@ def _flags(*more: str) -> tuple[str, ...]:
 
 
 def verilate(
-    component: wiring.Component, *, toggles: bool = False, upsets: bool = False, savable: bool = False
+    component: wiring.Component,
+    *,
+    toggles: bool = False,
+    waves: bool = False,
+    upsets: bool = False,
+    savable: bool = False,
 ) -> Path:
     """The shared library of `component`; it is built if it is not in the cache.
 
-    With `toggles` it can count toggles, slowly; with `upsets` its registers and memories can be upset (upsets.py); with
-    `savable` its state can be saved and restored. Raises LuternError if a compiler is missing or fails.
+    With `toggles` it can count toggles, slowly; with `waves` instead it can write signals; with `upsets` its registers
+    and memories can be upset (upsets.py); with `savable` its state can be saved and restored. Raises LuternError if a
+    compiler is missing or fails.
     """
     header = _header(component, upsets=upsets)
-    flags = _flags(*(_TOGGLE_FLAGS if toggles else ()), *(_SAVABLE_FLAGS if savable else ()))
+    traced = _TOGGLE_FLAGS if toggles else _WAVE_FLAGS if waves else ()
+    flags = _flags(*traced, *(_SAVABLE_FLAGS if savable else ()))
     built_with: tuple[str | bytes, ...] = (*_harness_text(), *_part_text(component), header, *flags, platform.machine())
     known = _known_as(component, *built_with)
     folder = cache_folder() / (_noted(known) if known else _UNKNOWN)

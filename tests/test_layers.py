@@ -48,7 +48,8 @@ EXTRAS = {
     "sim": {"test"},
     "measure": {"test", "report"},
     "examples": {"test", "build"},
-    "tests": {"test", "train", "data", "build", "report", "ddr3-check", "fuzz"},
+    "api": {"serve"},
+    "tests": {"test", "train", "data", "build", "report", "serve", "ddr3-check", "fuzz"},
 }
 
 # Packages that are imported under another name than their own, or bring a second one.
@@ -102,6 +103,7 @@ def violations(source: str, package: str) -> list[str]:
     if folder == "tests":
         of_others |= {
             "documents",
+            "browser",
             "fuzz_answers",
             "fuzz_mutations",
             "fuzz_targets",
@@ -110,6 +112,7 @@ def violations(source: str, package: str) -> list[str]:
             "command_tree",
             "processes",
             "proofs",
+            "served",
             "watched",
         }  # files of tests/ itself
     found = []

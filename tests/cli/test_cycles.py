@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,10 @@ def test_simulated(folder: Path) -> None:
     text = run("--model", folder / "model", "--preset", FOUR.name, "--streams", 3, "-o", folder / "token.svg")
     check(text, FOUR, 3)
     assert all("layer 1" in (folder / name).read_text() for name in ("token.svg", "token-layers.svg"))
+    assert "command: lutern " in (folder / "token.svg").read_text()
+    rows = list(csv.DictReader((folder / "token.csv").open()))
+    assert sum(int(row["cycles"]) for row in rows) == token_cycles(MODEL, FOUR, 3).cycles
+    assert (folder / "token-layers.csv").read_text().startswith("part,beats,")
 
 
 @pytest.mark.slow
@@ -102,7 +107,10 @@ def test_what_a_session_refuses() -> None:
             ("--on", "moon"),
             r"^there is nothing called moon to count on; give sim, a port such as /dev/ttyUSB0, or axi:",
         ),
-        (("-o", "picture.png"), r"^picture.png cannot be drawn; give a name that ends in .svg, in a folder that is"),
+        (
+            ("-o", "picture.jpg"),
+            r"^picture.jpg cannot be drawn; give a name that ends in .svg, .pdf, .png, in a folder",
+        ),
         (("-o", "nowhere/picture.svg"), r"^nowhere/picture.svg cannot be drawn; give a name that ends in .svg"),
         (("--preset", "host"), r"^host waits for words from the host, and how long depends on the line; give a port"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 from pathlib import Path
@@ -42,8 +43,13 @@ def run(*arguments: object) -> str:
 def test_report(folder: Path) -> None:
     """The figures are those of the cycle model."""
     file = folder / "page.html"
-    said = run("--preset", FOUR.name, "--model", folder / "model", "-o", file)
+    said = run("--preset", FOUR.name, "--model", folder / "model", "-o", file, "--figures", folder / "figures")
     page = file.read_text()
+    names = {f"{name}.{kind}" for name in ("timeline", "layers", "roofline") for kind in ("svg", "pdf", "png", "csv")}
+    assert {path.name for path in (folder / "figures").iterdir()} == names and "12 files" in said
+    weights = hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest()
+    for fact in (FOUR.digest, MODEL.digest, weights, "lutern 0.", "<td>commit</td>", "<td>computer</td>"):
+        assert fact in page, fact
     outside = [link for link in re.findall(r'(?:href|src)="([^"]*)"', page) if not link.startswith("#")]
     assert outside == [] and "<script" not in page
     assert said.startswith(f"{file}, ")
@@ -51,7 +57,7 @@ def test_report(folder: Path) -> None:
         assert f"<td>{token_cycles(MODEL, FOUR, streams).cycles:,}</td>" in page
     assert "The cycle model gives the same for every phase." in page
     assert "Not counted; add --toggles or --netlist." in page
-    for title in ("Throughput", "Where the cycles go", "Energy", "Builds"):
+    for title in ("Throughput", "Where the cycles go", "Energy", "Builds", "Provenance"):
         assert f"<h2>{title}</h2>" in page
     assert page.count("<svg ") >= 3 and "% of its bound" in page
     assert not list(folder.glob(".*"))  # nothing half-written is left

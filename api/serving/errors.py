@@ -1,0 +1,61 @@
+"""Refusals as the OpenAI API writes them: a status, and ``{"error": {"message", "type", "param", "code"}}``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ApiError(Exception):
+    """A request that is refused. ``param``: the field that is wrong; ``code``: one word for a program."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.headers = dict(headers or {})
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON that says it."""
+        return {"error": {"message": self.message, "type": _type(self.status), "param": self.param, "code": self.code}}
+
+
+def _type(status: int) -> str:
+    if status == 429:
+        return "requests"
+    return "server_error" if status >= 500 else "invalid_request_error"
+
+
+def full(waiting: int) -> ApiError:
+    """The queue has no room."""
+    return ApiError(
+        429,
+        f"{waiting} texts wait already, which is as many as may; send the request again in a moment.",
+        "rate_limit_exceeded",
+        headers={"Retry-After": "1"},
+    )
+
+
+def stopping() -> ApiError:
+    """The server ends."""
+    return ApiError(503, "the server is being stopped; send the request to another.", "stopping")
+
+
+def broken(reason: str) -> ApiError:
+    """The machine did not do what it was asked for."""
+    return ApiError(503, f"the machine failed: {reason}", "machine_failed")
+
+
+def defect() -> ApiError:
+    """Something that no client can mend."""
+    return ApiError(500, "the server has a defect, which its log describes; tell whoever runs it.", "defect")
+
+
+__all__ = ["ApiError", "broken", "defect", "full", "stopping"]

@@ -1,0 +1,120 @@
+"""`lutern serve`: a model behind the calls of the OpenAI API, and a page for a browser."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lutern.api.machines import SIM_PRESETS, Machine, first_that_holds, open_machine
+from lutern.cli.generate import TARGETS
+from lutern.cli.models import open_model
+from lutern.cli.numbers import LARGEST_COUNT, baud_option, real, whole
+from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
+from lutern.cli.progress import load_bar
+from lutern.hw.presets import PRESETS, preset
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.text import read_text
+
+KEY = "LUTERN_KEY"
+
+
+def serve_model(
+    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
+    on: Annotated[str, typer.Option(help=f"sim: the simulated board; golden: the integer model; or {PORTS}.")] = "sim",
+    preset_name: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            help=f"Machine: {', '.join(PRESETS)}; default: the port's, else that of "
+            f"{SIM_PRESETS[0]}, {SIM_PRESETS[1]} which holds the model.",
+        ),
+    ] = None,
+    streams: Annotated[
+        int | None,
+        whole("--streams", least=1, most=16, help="Texts of a pass, of the simulated board; default: the preset's."),
+    ] = None,
+    baud: Annotated[int | None, baud_option()] = None,
+    record: RecordOption = None,
+    memory: MemoryOption = None,
+    host: Annotated[
+        str, typer.Option(help="Address to serve; with one that others reach, a key is needed.")
+    ] = "127.0.0.1",
+    port: Annotated[int, whole("--port", least=0, most=65_535, help="Port to serve; 0: a free one.")] = 8000,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help=f"A file with the key that clients must send; else {KEY}.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="The model's name in the API; default: its own, or its folder's.")] = "",
+    most_tokens: Annotated[
+        int, whole("--most-tokens", least=1, most=LARGEST_COUNT, help="Most tokens of a text.")
+    ] = 1024,
+    most_prompt: Annotated[
+        int, whole("--most-prompt", least=1, most=LARGEST_COUNT, help="Most tokens of a prompt.")
+    ] = 4096,
+    most_bytes: Annotated[int, whole("--most-bytes", least=1, most=LARGEST_COUNT, help="Most bytes of a request.")] = 1
+    << 20,
+    queue: Annotated[
+        int, whole("--queue", least=0, most=100_000, help="Texts that may wait; more are refused with status 429.")
+    ] = 64,
+    patience: Annotated[
+        float, real("--patience", least=0.1, most=3600, help="Seconds that a client has to send, or to take, a part.")
+    ] = 30.0,
+) -> None:
+    """Serve a model by the OpenAI API: /v1/models, /v1/completions, /v1/chat/completions, and a page at /.
+
+    Requests that are there together share each pass of the weights. Ends with Ctrl-C or SIGTERM.
+    """
+    try:
+        from lutern.api.serving import Limits, Service, bind, make_app, serve
+        from lutern.api.serving.server import address_of, is_loopback
+    except ModuleNotFoundError as error:
+        raise LuternError(
+            f"the package {error.name}, which serves, is not installed; run: pip install 'lutern[serve]'"
+        ) from None
+    _check(on, preset_name, streams)
+    check_options(on, baud, record, memory)
+    limits = Limits(most_tokens, most_prompt, most_bytes, queue, patience_s=patience)
+    key = _key(key_file)
+    with bind(host, port, key, limits) as listening:
+        opened = open_model(model)
+        _ = opened.tokenizer  # refused before anything is compiled
+        with load_bar() as advance:
+            if on == "golden":
+                machine: Machine | None = None
+            elif on == "sim":
+                config = preset(preset_name) if preset_name else first_that_holds(opened.weights)
+                config = config.with_(streams=streams) if streams else config
+                machine = opened.simulate(config, progress=advance)
+            else:
+                machine = open_machine(
+                    on, opened, baud=baud, machine=preset_name, memory=memory, record=record, progress=advance
+                )
+        with nullcontext() if machine is None else machine:
+            only_local = is_loopback(listening.getsockname()[0])
+            service = Service(opened, machine, limits=limits, name=name, key=key, only_local=only_local)
+            print(f"{service.name}, {service.where}: {address_of(listening)}", flush=True)
+            serve(make_app(service), listening)
+
+
+def _check(on: str, preset_name: str | None, streams: int | None) -> None:
+    if on not in TARGETS and not is_port(on):
+        raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
+    if on == "golden" and preset_name:
+        raise LuternError(
+            f"--preset {preset_name} is a machine, and --on golden has none; leave it out, or give --on sim."
+        )
+    if on != "sim" and streams:
+        raise LuternError(f"--streams is of the simulated board; leave it out with --on {on}.")
+
+
+def _key(file: Path | None) -> str:
+    """The key of clients: the first line of a file, or of the environment; empty: none."""
+    key = os.environ.get(KEY, "") if file is None else read_text(file).strip()
+    if file is not None and not key:
+        raise LuternError(f"{file} is empty; write a key into it.")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise LuternError("the key has characters that no header takes; use letters, digits and signs without spaces.")
+    return key

@@ -1,0 +1,53 @@
+"""The options of a trace: signals of the simulated machine over some cycles, in a file for a wave viewer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lutern.model_ref.errors import LuternError, quoted
+from lutern.sim import waves
+
+TraceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        help="Record signals of the simulated machine: a name in .vcd, or in .fst where GTKWave is installed; beside "
+        "it a view for GTKWave, in .gtkw.",
+    ),
+]
+CyclesOption = Annotated[
+    str, typer.Option("--cycles", metavar="A:B", help="With --trace: clock cycles A to B - 1, from the first run on.")
+]
+SignalOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--signal",
+        help="With --trace: a signal, a block such as decoder.norm, or several by *; again for more. Default: "
+        f"{', '.join(waves.DEFAULT)}.",
+    ),
+]
+CYCLES = "0:10000"
+
+
+def check_trace(trace: Path | None, cycles: str, signals: list[str] | None, on: str) -> tuple[int, int]:
+    """The cycles of a trace; refuses what cannot be recorded."""
+    if trace is None and (signals or cycles != CYCLES):
+        raise LuternError("--cycles and --signal are of a trace; give its name with --trace, or leave them out.")
+    if trace is not None and on != "sim":
+        raise LuternError(f"--trace records the simulated board, and --on {on} is none; leave it out.")
+    first, colon, end = cycles.partition(":")
+    if not (colon and all(part.isascii() and part.isdecimal() and len(part) < 16 for part in (first, end))):
+        raise LuternError(
+            f"--cycles is {quoted(cycles)}; give the first cycle and the one after the last, such as {CYCLES}."
+        )
+    if int(first) >= int(end):
+        raise LuternError(f"--cycles {cycles} has no cycle in it; give the smaller number first.")
+    if trace is not None:
+        waves.check_path(trace)
+    return int(first), int(end)
+
+
+__all__ = ["CYCLES", "CyclesOption", "SignalOption", "TraceOption", "check_trace"]

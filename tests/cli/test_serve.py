@@ -1,0 +1,112 @@
+"""`lutern serve`: it answers until it is ended, and what cannot be served is refused in a sentence."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from lutern.cli.commands import app
+from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+from processes import finish, started
+
+CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random checkpoint with letters and a space."""
+    folder = tmp_path_factory.mktemp("models") / "letters"
+    save_checkpoint(folder, CONFIG, random_checkpoint(CONFIG, 9).tensors)
+    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
+    (folder / "tokenizer.json").write_text(tokenizer.to_json())
+    return folder
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_answers_until_it_is_ended(folder: Path, number: signal.Signals, status: int) -> None:
+    """With a text under way; in silence."""
+    command = [sys.executable, "-m", "lutern.cli.main", "serve", "--model", folder, "--on", "golden", "--port", "0"]
+    with started([*command, "--most-tokens", "1000000", "--name", "abc"]) as child:
+        assert child.stdout is not None
+        line = child.stdout.readline()
+        assert line.startswith("abc, integer model: http://127.0.0.1:")
+        port = int(line.rstrip("/\n").rpartition(":")[2])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        body = json.dumps({"prompt": "a", "max_tokens": 1_000_000, "stream": True})
+        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        assert response.status == 200 and response.readline().startswith(b"data: {")
+        child.send_signal(number)
+        *_, last, _, end, _, _ = response.read().split(b"\n")
+        assert b"the server is being stopped" in last and end == b"data: [DONE]"
+        done = finish(child)
+        assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+        connection.close()
+
+
+def refused(*arguments: str) -> str:
+    """The sentence of a refusal; in this process, as starting one takes longer than all else."""
+    with pytest.raises(LuternError) as caught:
+        app(["serve", *arguments], prog_name="lutern", standalone_mode=False)
+    return str(caught.value)
+
+
+def test_a_port_that_is_taken() -> None:
+    """Said before a model is opened."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert refused("--port", str(port), "--model", "nowhere") == (
+            f"port {port} of 127.0.0.1 is in use; give another with --port, or end the program that has it."
+        )
+
+
+def test_where_others_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key is needed, which is no argument: everybody on a computer sees those."""
+    monkeypatch.delenv("LUTERN_KEY", raising=False)
+    said = refused("--host", "0.0.0.0", "--model", "nowhere")
+    assert said.startswith("other computers reach 0.0.0.0, so clients must send a key; put one into a file")
+    (tmp_path / "key").write_text("\n")
+    assert refused("--key-file", str(tmp_path / "key")).endswith("key is empty; write a key into it.")
+    (tmp_path / "key").write_text("two words\n")
+    assert refused("--key-file", str(tmp_path / "key")).startswith("the key has characters that no header takes")
+    monkeypatch.setenv("LUTERN_KEY", "secret")
+    assert refused("--host", "0.0.0.0", "--port", "0", "--model", "nowhere").startswith("there is no model nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["--host", "no.such.host.invalid"],
+            "the host no.such.host.invalid has no address; give one such as 127.0.0.1",
+        ),
+        (["--host", "192.0.2.1", "--port", "0"], "this computer does not have the address 192.0.2.1; give one that it"),
+        (["--on", "moon"], "there is nothing called moon to run on; give one of sim, golden"),
+        (["--on", "golden", "--preset", "tiny"], "--preset tiny is a machine, and --on golden has none; leave it out"),
+        (["--on", "golden", "--streams", "2"], "--streams is of the simulated board; leave it out with --on golden"),
+        (["--port", "70000"], "--port is 70000; give a whole number from 0 to 65,535."),
+        (["--patience", "nan"], "--patience is nan; give a number from 0.1 to 3,600"),
+        (["--model", "nowhere", "--port", "0"], "there is no model nowhere; give one of demo, demo-small"),
+    ],
+)
+def test_what_is_refused(arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUTERN_KEY", "secret")
+    assert refused(*arguments).startswith(sentence)
+
+
+def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("lutern.api.serving")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    said = refused("--port", "0")
+    assert said == "the package uvicorn, which serves, is not installed; run: pip install 'lutern[serve]'"

@@ -1,0 +1,112 @@
+"""A server of lutern.api.serving in a thread of the test, and calls of it that see every byte."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+import lutern
+from lutern.api.serving import Service, bind, make_app
+from lutern.api.serving.server import address_of, make_server
+from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.model_ref.synthetic import chain_checkpoint, random_checkpoint
+from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+
+TIMEOUT_S = 120.0
+"""No call takes as long, even on a busy computer."""
+
+
+SEED = 9
+CONFIG = lutern.ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
+LETTERS = " abcdefghijklmnopqrstuvwxyz"
+TEMPLATE = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant"
+
+
+def make_model(folder: Path, template: str = "", alphabet: bool = False) -> lutern.Model:
+    """A small model of random weights, or of weights that write the alphabet."""
+    numbers = dict(pairwise(range(1, 27)))
+    checkpoint = chain_checkpoint(CONFIG, numbers, SEED) if alphabet else random_checkpoint(CONFIG, SEED)
+    save_checkpoint(folder, CONFIG, checkpoint.tensors)
+    (folder / "tokenizer.json").write_text(Tokenizer(character_tokenizer(LETTERS)).to_json())
+    if template:
+        (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    return lutern.load(folder)
+
+
+def generate(model: lutern.Model, prompt: str, **options: Any) -> str:
+    """What `generate` writes."""
+    return "".join(model.generate(prompt, **options))
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server and its address."""
+
+    service: Service
+    server: uvicorn.Server
+    address: str
+    port: int
+
+    def call(
+        self, method: str, path: str, fields: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any, http.client.HTTPMessage]:
+        """Status, JSON and headers of a response; ``fields`` are bytes, or become JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
+        with contextlib.closing(connection):
+            body = fields if isinstance(fields, bytes | None) else json.dumps(fields).encode()
+            connection.request(method, path, body, {"Content-Type": "application/json", **(headers or {})})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read()), response.headers
+
+    def complete(self, **fields: Any) -> Any:
+        """The answer of /v1/completions."""
+        status, answer, _ = self.call("POST", "/v1/completions", fields)
+        assert status == 200, answer
+        return answer
+
+    def events(self, path: str, **fields: Any) -> list[Any]:
+        """Events of a stream, which ends with [DONE]."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
+        with contextlib.closing(connection):
+            body = json.dumps({**fields, "stream": True})
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+            parts = response.read().decode().split("\n\n")
+        assert parts.pop() == "" and parts.pop() == "data: [DONE]"
+        return [json.loads(part.removeprefix("data: ")) for part in parts]
+
+
+@contextlib.contextmanager
+def served(service: Service) -> Iterator[Served]:
+    """The service, at a port of its own."""
+    with bind("127.0.0.1", 0, service.key, service.limits) as listening:
+        server = make_server(make_app(service))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server", daemon=True)
+        thread.start()
+        try:
+            until(lambda: server.started)
+            yield Served(service, server, address_of(listening), listening.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join(TIMEOUT_S)
+            assert not thread.is_alive(), "the server does not end"
+
+
+def until(is_true: Callable[[], bool]) -> None:
+    """Wait for something that happens in another thread."""
+    end = time.monotonic() + TIMEOUT_S
+    while not is_true():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.005)
