@@ -13,7 +13,7 @@ from typing import Any
 from lutern.model_ref.errors import LuternError
 from lutern.train.options import TrainOptions
 
-__all__ = ["ProcessError", "TrainOptions", "benchmark", "speaks", "train"]
+__all__ = ["ProcessError", "TrainOptions", "benchmark", "speaks", "train", "want_torch"]
 
 
 class ProcessError(LuternError):
@@ -28,7 +28,7 @@ def speaks(error: LuternError) -> bool:
 def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | None = None) -> dict[str, Any]:
     """Train a model on a text, a data set or token numbers (sources.py), write its checkpoint to ``out_dir`` and return
     the report; {} in every process that torchrun started but the first."""
-    _want_torch()
+    want_torch()
     from lutern.train import trainer
 
     return trainer.train(text_path, out_dir, options)
@@ -36,13 +36,14 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
 
 def benchmark(baseline: str = "") -> Iterator[str]:
     """Lines of what training and decoding cost here, ``baseline`` (a folder, or "fla") beside them."""
-    _want_torch()
+    want_torch()
     from lutern.train.benchmark import tables
 
     return tables(baseline)
 
 
-def _want_torch() -> None:
+def want_torch() -> None:
+    """Refuse where PyTorch is missing."""
     try:
         import torch  # noqa: F401
     except ImportError as error:

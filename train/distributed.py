@@ -115,7 +115,7 @@ def opened(name: str) -> Iterator[Group]:
 
 def pieces(objective: Objective) -> list[nn.Module]:
     """The layers: what is computed again, compiled and split as one piece each."""
-    return list(objective.network.model.layers)
+    return list(objective.network.layers)
 
 
 def spread(objective: Objective, group: Group, options: TrainOptions, compiled: bool) -> nn.Module:

@@ -25,6 +25,7 @@ from lutern.train.recurrence import recurrence
 
 SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)  # torch.compile traces no NumPy scalars
 INITIAL_DEVIATION = 0.02  # ``initializer_range`` of the published configs
+VALIDATION_CHUNK = 512  # tokens of a stream that are read at once to validate
 
 
 class Norm(nn.Module):
@@ -170,10 +171,20 @@ class Network(nn.Module):
         self.model = Body(config, ternary)
         self.lm_head = BitLinear(config.hidden_size, config.vocab_size, ternary)
 
-    def initial_state(self, streams: int) -> Tensor:
-        """Zeros, [L, B, d]."""
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.model.layers
+
+    @property
+    def validation_chunk(self) -> int:
+        """Tokens of a stream that are read at once to validate; the state goes on from one chunk to the next."""
+        return VALIDATION_CHUNK
+
+    def initial_state(self, streams: int, like: Tensor | None = None) -> Tensor:
+        """Zeros, [L, B, d]; ``like`` a tensor of the device, where the parameters are parts spread over processes."""
         weight = self.model.embeddings.weight
-        return weight.new_zeros(self.config.num_hidden_layers, streams, self.config.hidden_size)
+        shape = (self.config.num_hidden_layers, streams, self.config.hidden_size)
+        return (weight if like is None else like).new_zeros(shape, dtype=weight.dtype)
 
     def is_fused(self) -> bool:
         """Whether ``forward`` runs through the kernels; torch.compile has nothing to do then."""

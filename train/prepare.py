@@ -40,6 +40,8 @@ from lutern.train.vocabulary import COMPANIONS, Vocabulary, byte_pairs, characte
 DATA = "data"
 VALIDATION_TOKENS = 1 << 20
 """Validate at most so many; what is beyond is left unread."""
+UNREAD_SHARE = 0.02
+"""Of the training part, its end, which no crop is cut from: for the temperatures."""
 VALIDATION_STREAMS = 64  # of the protocol in model_ref/evaluate.py
 VOCABULARY_CHARACTERS = 200_000_000
 """Of a large data set, so many are looked at to find pieces."""
@@ -327,4 +329,4 @@ def shape_of(options: TrainOptions, vocab_size: int) -> ModelConfig:
     return config
 
 
-__all__ = ["DATA", "VALIDATION_STREAMS", "Data", "load", "prepare", "refuse_short", "shape_of"]
+__all__ = ["DATA", "UNREAD_SHARE", "VALIDATION_STREAMS", "Data", "load", "prepare", "refuse_short", "shape_of"]
