@@ -52,6 +52,7 @@ try:
         power,
         program,
         report,
+        scale,
         selftest,
         tokenize,
         train,
@@ -74,6 +75,7 @@ else:
     app.command("inspect")(inspect.inspect)
     app.command("new")(new.new)
     app.command("train")(train.train)
+    app.command("scale")(scale.scale)
     app.command("cost")(cost.cost)
     app.command("bench")(bench.bench)
     app.command("cycles")(cycles.cycles)

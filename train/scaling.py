@@ -6,7 +6,7 @@
 
     OUT/plan.json                    what all runs have in common; another plan in the same folder is refused
     OUT/KIND-SIZE/run.json           a finished run: kept, not trained again
-    OUT/KIND-SIZE/record.json        of a run under way: its validations so far
+    OUT/KIND-SIZE/record.json        the same of a run under way, as of its last validation
     OUT/KIND-SIZE/training, log.txt  its saves, which the next call goes on from, and what it says
 
 Each run is a process of its own (scaling_run.py), some of them at once.  All read the same crops in the same order, so
@@ -34,6 +34,7 @@ from lutern.train import want_torch
 from lutern.train.options import TrainOptions
 from lutern.train.prepare import DATA, UNREAD_SHARE, load, prepare, refuse_short
 
+_NOT_KEPT = ("device", "at_once", "minutes")
 KINDS = ("matmul-free", "transformer")
 SIZES = ((64, 4), (96, 5), (160, 5), (256, 5), (384, 6), (512, 9))
 """Hidden size and layers: 0.2 to 29 million ternary weights with an intermediate size of 2.75 d, as published."""
@@ -45,6 +46,8 @@ RATES = {"matmul-free": (8e-3, 600_000, 0.11), "transformer": (4e-3, 200_000, 0.
 the demo's to the published 370M's."""
 PLAN_FILE, RUN_FILE, RECORD_FILE, LOG_FILE = "plan.json", "run.json", "record.json", "log.txt"
 MAX_BYTES = 1 << 24
+SAVES = 4
+"""Of a run, so that what is stopped goes on from its last quarter."""
 POLL_S = 0.3
 ENDING_S = 10.0
 """A run that is told to end is killed after so many seconds."""
@@ -55,7 +58,7 @@ Advance = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained; all but ``device`` and ``at_once`` must be equal where a folder is gone on with.
+    """What is trained; all but ``device``, ``at_once`` and ``minutes`` must be equal where a folder is gone on with.
 
     Parameters
     ----------
@@ -65,6 +68,7 @@ class Plan:
     validations: how often each run is measured on the validation text.
     device: as in TrainOptions.
     at_once: runs beside each other.
+    minutes: after which all runs are stopped where they are; None lets them finish.
     """
 
     sizes: tuple[tuple[int, int], ...] = SIZES
@@ -76,9 +80,10 @@ class Plan:
     dropout: float = 0.0
     tokenizer: str = "character"
     seed: int = 1
-    validations: int = 10
+    validations: int = 20
     device: str = "auto"
     at_once: int = 1
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         self.train_options()  # refuses what training refuses
@@ -105,6 +110,7 @@ class Plan:
             seed=self.seed,
             device=self.device,
             validate_every=max(1, self.steps // self.validations),
+            save_every=max(1, self.steps // SAVES),
             resume=True,
         )
 
@@ -117,7 +123,7 @@ class Plan:
 
     def kept(self) -> dict[str, Any]:
         """As it stands in PLAN_FILE."""
-        values = {name: value for name, value in asdict(self).items() if name not in ("device", "at_once")}
+        values = {name: value for name, value in asdict(self).items() if name not in _NOT_KEPT}
         return json.loads(json.dumps(values))  # type: ignore[no-any-return]
 
 
@@ -153,8 +159,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: weights in matrices, tokens a step, and its record of step, loss_bits and validation_bits (bits a
-    character); tokens of the training part."""
+    """A run as far as it is: weights of its matrices, tokens a step, tokens of the training part, steps of the whole
+    run, and its record of step, loss_bits and validation_bits (bits a character)."""
 
     kind: str
     size: str
@@ -162,20 +168,31 @@ class Result:
     learning_rate: float
     batch_tokens: int
     training_tokens: int
+    steps: int
     record: list[dict[str, float]]
     seconds: float
     device: str
 
 
 def train_all(data: str | Path, out: Path, plan: Plan, advance: Advance) -> list[Result]:
-    """Train what is not finished in ``out``, and read all results."""
+    """Train what is not finished in ``out``, and read all results, of runs that were stopped as far as they are."""
     refuse_other_plan(out, plan)
     left = [run for run in plan.runs if not (out / run.name / RUN_FILE).is_file()]
     if left:
         want_torch()
     _begin(data, out, plan)
     _start_all(out, plan, left, advance)
-    return [read_result(out / run.name / RUN_FILE) for run in plan.runs]
+    return [_result_of(out, run) for run in plan.runs]
+
+
+def _result_of(out: Path, run: Run) -> Result:
+    for name in (RUN_FILE, RECORD_FILE):
+        if (out / run.name / name).is_file():
+            return read_result(out / run.name / name)
+    raise LuternError(
+        f"the run {run.name} was stopped before its first validation, so there is nothing to compare; give more "
+        "--minutes, and the same command goes on with what is left."
+    )
 
 
 def refuse_other_plan(out: Path, plan: Plan) -> None:
@@ -196,7 +213,7 @@ def refuse_other_plan(out: Path, plan: Plan) -> None:
 
 
 def read_result(path: Path) -> Result:
-    """A finished run."""
+    """A run as its process wrote it."""
     values = read_json(path, MAX_BYTES)
     try:
         result = Result(**values)
@@ -231,12 +248,13 @@ def _remove(out: Path) -> None:
 
 
 def _start_all(out: Path, plan: Plan, left: list[Run], advance: Advance) -> None:
-    """Each run in a process of its own, ``at_once`` beside each other; where one fails, the others go on."""
+    """Each run in a process of its own, ``at_once`` beside each other; where one fails, the others go on, and
+    when ``plan.minutes`` are over, all are ended."""
     count, total, began_s = len(plan.runs), len(plan.runs) * plan.steps, time.monotonic()
     waiting, failures = list(left), []
     working: dict[Run, subprocess.Popen[bytes]] = {}
     try:
-        while waiting or working:
+        while (waiting or working) and not (plan.minutes and time.monotonic() - began_s > 60 * plan.minutes):
             while waiting and len(working) < plan.at_once:
                 run = waiting.pop(0)
                 working[run] = _start(out, run, plan)
@@ -265,7 +283,8 @@ def _start_all(out: Path, plan: Plan, left: list[Run], advance: Advance) -> None
 def _start(out: Path, run: Run, plan: Plan) -> subprocess.Popen[bytes]:
     folder = out / run.name
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "lutern.train.scaling_run", str(out), run.name, plan.device]
+    # -P: a folder lutern/ where the command is given is not the package.
+    command = [sys.executable, "-P", "-m", "lutern.train.scaling_run", str(out), run.name, plan.device]
     with (folder / LOG_FILE).open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 

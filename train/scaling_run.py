@@ -48,8 +48,24 @@ def train_one(out: Path, run: Run, plan: Plan) -> Result:
         def draw(step: int, part: slice) -> tuple[Tensor, Tensor]:
             return text.read.crops(plan.batch, plan.sequence_length, generator_of(plan.seed, 1, step), part)
 
+        device = torch.cuda.get_device_name(group.device) if group.device.type == "cuda" else "CPU"
+
+        def result_of(record: Record) -> Result:
+            return Result(
+                kind=run.kind,
+                size=run.size,
+                weights=text.config.trits,
+                learning_rate=rate,
+                batch_tokens=plan.batch * plan.sequence_length,
+                training_tokens=len(text.data.training),
+                steps=plan.steps,
+                record=record,
+                seconds=round(time.monotonic() - began_s, 1),
+                device=f"{device}, PyTorch {torch.__version__}",
+            )
+
         def noted(record: Record) -> None:
-            write_whole(folder / RECORD_FILE, json.dumps({"record": record, "seconds": time.monotonic() - began_s}))
+            write_whole(folder / RECORD_FILE, json.dumps(asdict(result_of(record))))
 
         settings = {"kind": run.kind, "size": run.size, "learning_rate": rate, "data": text.data.digest}
         settings |= {"steps": plan.steps, "batch": plan.batch}
@@ -61,18 +77,7 @@ def train_one(out: Path, run: Run, plan: Plan) -> Result:
             group,
             options,
         )
-        device = torch.cuda.get_device_name(group.device) if group.device.type == "cuda" else "CPU"
-    result = Result(
-        kind=run.kind,
-        size=run.size,
-        weights=text.config.trits,
-        learning_rate=rate,
-        batch_tokens=plan.batch * plan.sequence_length,
-        training_tokens=len(text.data.training),
-        record=record,
-        seconds=round(time.monotonic() - began_s, 1),
-        device=f"{device}, PyTorch {torch.__version__}",
-    )
+    result = result_of(record)
     write_whole(folder / RUN_FILE, json.dumps(asdict(result), indent=2) + "\n")
     shutil.rmtree(folder / TRAINING, ignore_errors=True)
     (folder / RECORD_FILE).unlink(missing_ok=True)
