@@ -13,7 +13,8 @@ from lutern.cli.table import print_table, print_text
 from lutern.measure import pictures, scaling
 from lutern.model_ref.errors import LuternError, quoted
 from lutern.model_ref.output_files import write_whole
-from lutern.train.scaling import SIZES, Plan, train_all
+from lutern.train.scaling import SIZES, Plan
+from lutern.train.scaling_all import train_all
 
 PICTURE = "scaling"
 """Files of the folder: scaling.svg, scaling.png, scaling.csv."""

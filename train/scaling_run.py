@@ -18,7 +18,6 @@ from torch import Tensor
 
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import write_whole
-from lutern.train import scaling
 from lutern.train.data import generator_of
 from lutern.train.distributed import opened
 from lutern.train.failures import explained
@@ -27,7 +26,7 @@ from lutern.train.fit import Run as Fitted
 from lutern.train.network import Network
 from lutern.train.objective import Trainable
 from lutern.train.outputs import TRAINING
-from lutern.train.scaling import RECORD_FILE, RUN_FILE, Plan, Result, Run
+from lutern.train.scaling import RECORD_FILE, RUN_FILE, Plan, Result, Run, plan_of
 from lutern.train.trainer import Text, loaded
 
 
@@ -94,7 +93,7 @@ def _network(run: Run, text: Text, plan: Plan) -> Trainable:
 
 def main(out: str, name: str, device: str) -> int:
     """The status to end with."""
-    plan = scaling.plan_of(Path(out), device)
+    plan = plan_of(Path(out), device)
     run = next(run for run in plan.runs if run.name == name)
     try:
         train_one(Path(out), run, plan)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lutern.cli.commands import app
 from lutern.model_ref.errors import LuternError
-from lutern.train import scaling
+from lutern.train import scaling_all
 from lutern.train.scaling import Plan, Result, Run
 
 SMALL = ("--sizes", "32x1,64x1,96x1", "--steps", "8", "--batch", "2", "--length", "16")
@@ -65,8 +65,8 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs()
-    monkeypatch.setattr(scaling, "_start", made.start)
-    monkeypatch.setattr(scaling, "want_torch", lambda: None)
+    monkeypatch.setattr(scaling_all, "_start", made.start)
+    monkeypatch.setattr(scaling_all, "want_torch", lambda: None)
     return made
 
 

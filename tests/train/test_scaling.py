@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lutern.model_ref.config import ModelConfig
-from lutern.train.scaling import Plan, Run, read_result, train_all
+from lutern.train.scaling import Plan, Run, read_result
+from lutern.train.scaling_all import train_all
 
 torch = pytest.importorskip("torch", reason="training is an optional extra")
 
@@ -79,13 +80,13 @@ def test_chunks_are_read_behind_half_a_window(ahead: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("kind", ["matmul-free", "transformer"])
 def test_a_run_that_was_stopped_goes_on(kind: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lutern.train import fit, scaling
+    from lutern.train import fit, scaling_all
     from lutern.train.scaling_run import train_one
 
     run = Run(kind, 32, 1, 1.0)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for out in (whole, parts):
-        scaling._begin(text, out, PLAN)
+        scaling_all._begin(text, out, PLAN)
         (out / run.name).mkdir()
     result = train_one(whole, run, PLAN)
     assert [row["step"] for row in result.record] == [4, 8]
