@@ -68,6 +68,7 @@ try:
         power,
         program,
         report,
+        scale,
         selftest,
         serve,
         tokenize,
@@ -94,6 +95,7 @@ else:
     app.command("inspect")(inspect.inspect)
     app.command("new")(new.new)
     app.command("train")(train.train)
+    app.command("scale")(scale.scale)
     app.command("cost")(cost.cost)
     app.command("bench")(bench.bench)
     app.command("cycles")(cycles.cycles)

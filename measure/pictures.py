@@ -1,4 +1,4 @@
-"""Draws measurements as SVG: timeline of a token, cycles and energy by layer, rooflines.
+"""Draws measurements as SVG: timeline of a token, cycles and energy by layer, rooflines, scaling laws.
 
 Matplotlib draws them (extra ``report``). Text stays text, nothing is loaded from the net, and equal data give equal
 bytes. The colours are those of Okabe and Ito, which people with any colour vision can tell apart.
@@ -16,8 +16,11 @@ import numpy as np
 
 from lutern.hw.protocol import LANE_COUNTERS, RECORD_COUNTERS
 from lutern.measure.phases import MEANINGS, Token
+from lutern.measure.scaling import NAMES, best_of, last_bits, laws_of
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.extras import install_command
+from lutern.train.gpus import training_flops
+from lutern.train.scaling import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +39,7 @@ COLOURS = {
 }
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 FONT_SIZE = 10
+PNG_DPI = 110
 
 
 def require_matplotlib() -> Any:
@@ -49,12 +53,12 @@ def require_matplotlib() -> Any:
     return matplotlib
 
 
-def _figure(width: float, height: float, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     require_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, 1, **options)
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def to_svg(figure: Figure, name: str) -> str:
@@ -74,6 +78,15 @@ def to_svg(figure: Figure, name: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'<g id="[\w.]+_\d+">', "<g>", body)  # nothing refers to these
     return re.sub(r'<svg ([^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"<svg \1", body, count=1)
+
+
+def to_png(figure: Figure) -> bytes:
+    """The picture as the bytes of a PNG file."""
+    matplotlib = require_matplotlib()
+    content = io.BytesIO()
+    with matplotlib.rc_context({"font.size": FONT_SIZE}):
+        figure.savefig(content, format="png", dpi=PNG_DPI, metadata={"Software": None}, facecolor="white")
+    return content.getvalue()
 
 
 def _plain(axes: Any, *, grid: str = "") -> None:
@@ -215,5 +228,34 @@ def roofline(roofs: Sequence[Roof]) -> Figure:
         )
     axes.set(xscale="log", yscale="log", xlim=(low, high), xlabel="trits of work a byte read", ylabel="trits a second")
     _plain(axes, grid="both")
+    figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=FONT_SIZE - 1)
+    return figure
+
+
+def scaling(results: Sequence[Result]) -> Figure:
+    """Loss over weights with the laws, and over compute as each run goes: one colour a kind of network.
+
+    A point is a run at the last step of all; lines go on where a run was faster than others."""
+    figure, (over_weights, over_compute) = _figure(10, 4.2, 1, 2, sharey=True)
+    laws = laws_of(results)
+    for colour, (kind, best) in zip(SERIES, best_of(results).items(), strict=False):
+        weights = [one.weights for one in best]
+        law, ends = laws[kind], np.geomspace(weights[0], weights[-1], 50)
+        over_weights.plot(ends, [law.at(x) for x in ends], color=colour, linewidth=1.0, linestyle="--")
+        label = f"{NAMES[kind]}: exponent {law.exponent:.3f} ({law.low:.3f} to {law.high:.3f})"
+        over_weights.plot(weights, [last_bits(one) for one in best], "o", color=colour, label=label)
+        for one in best:
+            step_flops = one.batch_tokens * training_flops(one.weights)
+            chosen = (one.kind, one.size, one.learning_rate)
+            whole = next(run.record for run in results if (run.kind, run.size, run.learning_rate) == chosen)
+            flops = [row["step"] * step_flops for row in whole]
+            over_compute.plot(flops, [row["validation_bits"] for row in whole], color=colour, linewidth=1.0)
+            over_compute.plot(one.record[-1]["step"] * step_flops, last_bits(one), "o", color=colour)
+    over_weights.set(xscale="log", yscale="log", xlabel="weights of matrices", ylabel="bits a character, validation")
+    over_compute.set(xscale="log", xlabel="operations of training, 6 a weight and token")
+    for axes in (over_weights, over_compute):
+        _plain(axes, grid="both")
+    over_weights.yaxis.set_major_formatter("{x:.3g}")
+    over_weights.yaxis.set_minor_formatter("{x:.3g}")
     figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=FONT_SIZE - 1)
     return figure

@@ -14,7 +14,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.extras import install_command
 from lutern.train.options import TrainOptions
 
-__all__ = ["ProcessError", "TrainOptions", "benchmark", "speaks", "train"]
+__all__ = ["ProcessError", "TrainOptions", "benchmark", "speaks", "train", "want_torch"]
 
 
 class ProcessError(LuternError):
@@ -32,7 +32,7 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
     Returns the report; {} in all processes of torchrun but the first. Raises ``LuternError`` without PyTorch, for bad
     data and for bad options.
     """
-    _want_torch()
+    want_torch()
     from lutern.train import trainer
 
     return trainer.train(text_path, out_dir, options)
@@ -40,13 +40,14 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
 
 def benchmark(baseline: str = "") -> Iterator[str]:
     """Yield lines on the cost of training and decoding here, compared with ``baseline`` (a folder, or "fla")."""
-    _want_torch()
+    want_torch()
     from lutern.train.benchmark import tables
 
     return tables(baseline)
 
 
-def _want_torch() -> None:
+def want_torch() -> None:
+    """Refuse where PyTorch is missing."""
     try:
         import torch  # noqa: F401
     except ImportError as error:

@@ -118,7 +118,7 @@ def opened(name: str) -> Iterator[Group]:
 
 def pieces(objective: Objective) -> list[nn.Module]:
     """The layers; each is recomputed, compiled and split as one piece."""
-    return list(objective.network.model.layers)
+    return list(objective.network.layers)
 
 
 def spread(objective: Objective, group: Group, options: TrainOptions, compiled: bool) -> nn.Module:

@@ -27,8 +27,7 @@ from lutern.train.distributed import Group, gradients_stay, spread
 from lutern.train.failures import refuse_nonsense
 from lutern.train.gpus import peak_flops, training_flops
 from lutern.train.graph import GraphedStep
-from lutern.train.network import Network
-from lutern.train.objective import Objective, zero_state
+from lutern.train.objective import Objective, Trainable
 from lutern.train.options import TrainOptions
 from lutern.train.outputs import last_save, read_state
 from lutern.train.progress import Progress
@@ -38,8 +37,7 @@ Draw = Callable[[int, slice], tuple[Tensor, Tensor]]
 """A function of a step and of which crops of its batch to read: inputs [B, T], and targets [B, T] or [B, T, V]."""
 Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
-VALIDATION_CHUNK = 512  # most tokens of a stream at once, if the logits are no more than:
-VALIDATION_LOGITS = 1 << 26
+VALIDATION_LOGITS = 1 << 26  # most logits of a chunk
 LOOK_EVERY = 100
 """All processes check after this many steps whether the loss is still a number."""
 
@@ -73,9 +71,10 @@ class Run:
     name: its name in the lines of progress.
     saves: the folder of its saves; they store ``settings``, and can be resumed only with the same.
     validation: tokens [n]; a character takes ``per_character`` tokens on average.
+    noted: called with the record after every validation.
     """
 
-    network: Network
+    network: Trainable
     schedule: Schedule
     draw: Draw
     name: str
@@ -84,6 +83,7 @@ class Run:
     validation: Tensor
     per_character: float = 1.0
     ahead: tuple[int, ...] = ()
+    noted: Callable[[Record], None] | None = None
 
 
 @dataclass
@@ -131,6 +131,8 @@ def fit(run: Run, group: Group, options: TrainOptions) -> Record:
             bits = validation_bits(objective, run.validation, group, run.ahead) * run.per_character
             loss = float(course.average) / math.log(2) * run.per_character
             course.record.append({"step": course.done, "loss_bits": loss, "validation_bits": bits})
+            if run.noted is not None:
+                run.noted(course.record)
         meter.show(course, end=last)
         if saved:
             state = {"settings": run.settings, "step": course.done, "average": float(course.average)}
@@ -152,11 +154,12 @@ def _begin(run: Run, optimizer: torch.optim.Optimizer, group: Group, options: Tr
     return _Course(step, torch.tensor(state["average"], device=group.device), list(state["record"]))
 
 
-def graphed_step(called: nn.Module, network: Network) -> GraphedStep:
+def graphed_step(called: nn.Module, network: Trainable) -> GraphedStep:
     """A training step of a single process, as one CUDA graph."""
 
     def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
-        loss: Tensor = called(inputs, targets, network.initial_state(len(inputs)))[0]
+        with half_precision(network):
+            loss: Tensor = called(inputs, targets, network.initial_state(len(inputs)))[0]
         return loss
 
     return GraphedStep(loss_of, list(network.parameters()))
@@ -174,7 +177,7 @@ def _gradients(
             return graphed(inputs, targets)
         with gradients_stay(called, index + 1 < options.accumulate):
             with half_precision(run.network):
-                loss, _ = called(inputs, targets, zero_state(run.network, len(inputs), total))
+                loss, _ = called(inputs, targets, run.network.initial_state(len(inputs), total))
             (loss / options.accumulate).backward()
         total += loss.detach() / options.accumulate
     return group.mean(total)
@@ -217,10 +220,13 @@ def _memory_bytes(device: torch.device) -> int:
 
 
 @contextmanager
-def half_precision(network: Network) -> Iterator[None]:
-    """Use bfloat16 products for a float teacher on a GPU; a ternary network keeps TF32, exact for its integers."""
-    on = network.lm_head.weight.is_cuda and not network.lm_head.ternary
-    with torch.autocast("cuda", torch.bfloat16, enabled=on):
+def half_precision(network: Trainable) -> Iterator[None]:
+    """Use bfloat16 products for a float network on a GPU; a ternary network keeps TF32, exact for its integers.
+
+    No narrowed weight is kept: a step that is recorded as a graph must narrow the weights each time that it runs.
+    """
+    on = network.lm_head.weight.is_cuda and not network.ternary
+    with torch.autocast("cuda", torch.bfloat16, enabled=on, cache_enabled=False):
         yield
 
 
@@ -239,12 +245,13 @@ def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tupl
     begin = torch.tensor(ahead, dtype=rows.dtype, device=rows.device).expand(len(rows), -1)
     inputs = torch.cat([begin, rows], 1)
     skipped = max(0, len(ahead) - 1)  # of the tokens ahead, only the last has something to predict
-    state = zero_state(network, len(rows), torch.zeros((), device=group.device))
+    state = network.initial_state(len(rows), torch.zeros((), device=group.device))
     nats, counted = torch.zeros((), dtype=torch.float64, device=group.device), 0
     if skipped:
         with half_precision(network):
             _, state = objective(inputs[:, :skipped], inputs[:, 1 : 1 + skipped], state)
-    chunk = max(1, min(VALIDATION_CHUNK, VALIDATION_LOGITS // (VALIDATION_STREAMS * network.config.vocab_size)))
+    most = VALIDATION_LOGITS // (VALIDATION_STREAMS * network.config.vocab_size)
+    chunk = max(1, min(network.validation_chunk, most))
     for start in range(skipped, inputs.shape[1] - 1, chunk):
         wanted = inputs[:, start + 1 : start + 1 + chunk]
         with half_precision(network):
@@ -255,7 +262,7 @@ def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tupl
     return float(group.mean(nats)) * group.size / counted / math.log(2)
 
 
-def make_optimizer(network: Network, weight_decay: float) -> torch.optim.AdamW:
+def make_optimizer(network: Trainable, weight_decay: float) -> torch.optim.AdamW:
     """AdamW with decay of matrices; gains and bounds, which have a natural size, do not decay."""
     matrices = [p for n, p in network.named_parameters() if p.ndim == 2 and not n.endswith("lower_bounds")]
     others = [p for n, p in network.named_parameters() if p.ndim != 2 or n.endswith("lower_bounds")]

@@ -26,6 +26,7 @@ from lutern.train.recurrence import recurrence
 
 SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)  # torch.compile traces no NumPy scalars
 INITIAL_DEVIATION = 0.02  # ``initializer_range`` of the published configs
+VALIDATION_CHUNK = 512  # tokens of a stream that are read at once to validate
 
 
 class Norm(nn.Module):
@@ -171,10 +172,22 @@ class Network(nn.Module):
         self.model = Body(config, ternary)
         self.lm_head = BitLinear(config.hidden_size, config.vocab_size, ternary)
 
-    def initial_state(self, streams: int) -> Tensor:
-        """The state before the first token: zeros [L, B, d]."""
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers, from the first one on."""
+        return self.model.layers
+
+    @property
+    def validation_chunk(self) -> int:
+        """Tokens of a stream that one step of validation reads; the state continues from one chunk to the next."""
+        return VALIDATION_CHUNK
+
+    def initial_state(self, streams: int, like: Tensor | None = None) -> Tensor:
+        """The state before the first token: zeros [L, B, d]. ``like`` is a tensor of the device, for a network whose
+        parameters are split over processes."""
         weight = self.model.embeddings.weight
-        return weight.new_zeros(self.config.num_hidden_layers, streams, self.config.hidden_size)
+        shape = (self.config.num_hidden_layers, streams, self.config.hidden_size)
+        return (weight if like is None else like).new_zeros(shape, dtype=weight.dtype)
 
     def is_fused(self) -> bool:
         """Whether ``forward`` runs through the kernels; then torch.compile has nothing to do."""

@@ -40,6 +40,8 @@ from lutern.train.vocabulary import COMPANIONS, Vocabulary, byte_pairs, characte
 DATA = "data"
 VALIDATION_TOKENS = 1 << 20
 """Most tokens for validation; further ones are not read."""
+UNREAD_SHARE = 0.02
+"""Share at the end of the training part that no crop is cut from; the temperatures are fitted to it."""
 VALIDATION_STREAMS = 64  # of the protocol in model_ref/evaluate.py
 VOCABULARY_CHARACTERS = 200_000_000
 """Characters of a large data set that are searched for pieces."""
@@ -336,4 +338,4 @@ def shape_of(options: TrainOptions, vocab_size: int) -> ModelConfig:
     return config
 
 
-__all__ = ["DATA", "VALIDATION_STREAMS", "Data", "load", "prepare", "refuse_short", "shape_of"]
+__all__ = ["DATA", "UNREAD_SHARE", "VALIDATION_STREAMS", "Data", "load", "prepare", "refuse_short", "shape_of"]

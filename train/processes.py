@@ -25,7 +25,7 @@ from lutern.train.distributed import Group, opened, spread
 from lutern.train.fit import graphed_step, make_optimizer
 from lutern.train.gpus import peak_flops, training_flops
 from lutern.train.network import Network
-from lutern.train.objective import Objective, zero_state
+from lutern.train.objective import Objective
 from lutern.train.options import PARALLEL, TrainOptions
 
 WARM_UP, REPEATS, STEPS = 4, 3, 5
@@ -70,7 +70,7 @@ def _step_of(config: ModelConfig, crops: int, parallel: str, group: Group, lengt
         if graphed is not None:
             graphed(inputs, targets)
         else:
-            called(inputs, targets, zero_state(network, crops, torch.zeros((), device=group.device)))[0].backward()
+            called(inputs, targets, network.initial_state(crops, torch.zeros((), device=group.device)))[0].backward()
         nn.utils.clip_grad_norm_(network.parameters(), options.gradient_clip)
         optimizer.step()
 

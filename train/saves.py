@@ -31,12 +31,12 @@ from torch.distributed.checkpoint.state_dict import (
 from lutern.model_ref.errors import LuternError, reason_of
 from lutern.model_ref.output_files import refused_output, unfinished_folder
 from lutern.train.distributed import Group
-from lutern.train.network import Network
+from lutern.train.objective import Trainable
 from lutern.train.outputs import STATE_FILE, step_folder
 
 
 def store(
-    folder: Path, network: Network, optimizer: torch.optim.Optimizer, state: dict[str, Any], group: Group
+    folder: Path, network: Trainable, optimizer: torch.optim.Optimizer, state: dict[str, Any], group: Group
 ) -> None:
     """Write a save, of the step that ``state`` names, into OUT/training or OUT/teacher-I.
 
@@ -62,7 +62,7 @@ def store(
         group.first(lambda: _finish(folder, work, state))
 
 
-def restore(save: Path, network: Network, optimizer: torch.optim.Optimizer, group: Group) -> None:
+def restore(save: Path, network: Trainable, optimizer: torch.optim.Optimizer, group: Group) -> None:
     """Load what ``store`` wrote, with any number of processes; raises ``LuternError`` for a damaged save."""
     tensors = _tensors(network, optimizer)
     try:
@@ -75,14 +75,14 @@ def restore(save: Path, network: Network, optimizer: torch.optim.Optimizer, grou
         ) from error
 
 
-def whole_network(network: Network, group: Group) -> dict[str, torch.Tensor]:
+def whole_network(network: Trainable, group: Group) -> dict[str, torch.Tensor]:
     """All parameters, gathered in the first process's memory; empty in the other processes."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=group.size > 1)
     found: dict[str, Any] = get_model_state_dict(network, options=options)
     return found
 
 
-def _tensors(network: Network, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def _tensors(network: Trainable, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {"network": get_model_state_dict(network), "optimizer": get_optimizer_state_dict(network, optimizer)}
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,10 @@ from lutern.train.fit import Record, Run, Schedule, fit
 from lutern.train.network import Network
 from lutern.train.options import TrainOptions
 from lutern.train.outputs import REPORT_FILE, TEACHER, TRAINING, claim, release
-from lutern.train.prepare import VALIDATION_STREAMS, Data, load, prepare, refuse_short, shape_of
+from lutern.train.prepare import UNREAD_SHARE, VALIDATION_STREAMS, Data, load, prepare, refuse_short, shape_of
 from lutern.train.saves import whole_network
 
-UNREAD_SHARE = 0.02  # share at the end of the training part that the temperatures are fitted to
-UNREAD_TOKENS = 1 << 18  # most tokens of it
+UNREAD_TOKENS = 1 << 18  # most tokens that the temperatures are fitted to
 DEVICE_TOKENS = 1 << 28  # a larger training part stays in its file
 
 # Options that do not change what is learned, and those of the data, which have a digest.
@@ -121,6 +121,11 @@ def load_text(text_path: str | Path, out: Path, options: TrainOptions, group: Gr
             raise
 
     group.first(begin)
+    return loaded(out, lambda vocab_size: shape_of(options, vocab_size), group)
+
+
+def loaded(out: Path, shape: Callable[[int], ModelConfig], group: Group) -> Text:
+    """The prepared data of a folder, cut in their parts; ``shape`` gives the config for a size of the vocabulary."""
     data = load(out)
     training = len(data.training)
     cut = max(int(training * (1 - UNREAD_SHARE)), training - UNREAD_TOKENS)
@@ -133,7 +138,7 @@ def load_text(text_path: str | Path, out: Path, options: TrainOptions, group: Gr
         read = MappedCorpus(data.training[:cut], device, ahead)
     unread, validation = (torch.from_numpy(part.astype(np.int64)) for part in (data.training[cut:], data.validation))
     characters, tokens = counted(data.tokenizer, data.validation.astype(np.int64), VALIDATION_STREAMS)
-    config = shape_of(options, data.tokenizer.vocab_size)
+    config = shape(data.tokenizer.vocab_size)
     return Text(data, config, read, unread.to(device), validation.to(device), tokens / characters)
 
 
@@ -211,4 +216,4 @@ def train_network(
     return network, fit(run, group, options)
 
 
-__all__ = ["Text", "load_text", "train", "train_network", "train_teacher"]
+__all__ = ["Text", "load_text", "loaded", "train", "train_network", "train_teacher"]

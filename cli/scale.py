@@ -1,0 +1,95 @@
+"""`lutern scale`: the same training for several sizes, MatMul-free and as a Transformer, and the law they follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, real, whole
+from lutern.cli.progress import named_progress_bar
+from lutern.cli.table import print_table, print_text
+from lutern.measure import pictures, scaling
+from lutern.model_ref.errors import LuternError, quoted
+from lutern.model_ref.output_files import write_whole
+from lutern.train.scaling import SIZES, Plan
+from lutern.train.scaling_all import train_all
+
+PICTURE = "scaling"
+"""Files of the folder: scaling.svg, scaling.png, scaling.csv."""
+
+
+def sizes_of(text: str) -> tuple[tuple[int, int], ...]:
+    """`64x4,96x5` as hidden sizes and layers."""
+    try:
+        return tuple((int(width), int(layers)) for width, layers in (size.split("x") for size in text.split(",")))
+    except ValueError:
+        raise LuternError(
+            f"--sizes is {quoted(text)}, but hidden sizes and layers are wanted, such as {shown(SIZES[:3])}."
+        ) from None
+
+
+def shown(sizes: tuple[tuple[int, int], ...]) -> str:
+    """Sizes as they are given."""
+    return ",".join(f"{width}x{layers}" for width, layers in sizes)
+
+
+def factors_of(text: str) -> tuple[float, ...]:
+    """`0.5,1` as factors."""
+    try:
+        return tuple(float(factor) for factor in text.split(","))
+    except ValueError:
+        raise LuternError(f"--rates is {quoted(text)}, but factors are wanted, such as 0.5,1.") from None
+
+
+def scale(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="What to learn from, as lutern train takes it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, the table and the pictures; gone on with if begun.")],
+    sizes: Annotated[str, typer.Option(metavar="DxL,...", help="Hidden size and layers of each network.")] = shown(
+        SIZES
+    ),
+    steps: Annotated[int, whole("--steps", least=2, most=LARGEST_COUNT, help="Steps of every run.")] = Plan.steps,
+    batch: Annotated[int, whole("--batch", least=1, most=LARGEST_COUNT, help="Crops of a step.")] = Plan.batch,
+    length: Annotated[
+        int, whole("--length", least=2, most=LARGEST_COUNT, help="Tokens of a crop.")
+    ] = Plan.sequence_length,
+    rates: Annotated[
+        str, typer.Option(metavar="F,...", help="Factors of the learning rate: each is trained, the best one counts.")
+    ] = "1",
+    dropout: Annotated[float, real("--dropout", least=0, most=0.99, help="As of lutern train.")] = Plan.dropout,
+    tokenizer: Annotated[str, typer.Option(metavar="NAME|FILE", help="As of lutern train.")] = Plan.tokenizer,
+    at_once: Annotated[
+        int, whole("--at-once", least=1, most=256, help="Runs beside each other, on one GPU or CPU.")
+    ] = Plan.at_once,
+    minutes: Annotated[
+        float | None,
+        real("--minutes", least=0.01, most=1e6, help="Stop all runs then; what all have reached is compared."),
+    ] = None,
+    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Of everything random.")] = Plan.seed,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")] = Plan.device,
+) -> None:
+    """Train several sizes, MatMul-free and as a float Transformer, and draw loss over weights and over compute."""
+    pictures.require_matplotlib()
+    plan = Plan(
+        sizes=sizes_of(sizes),
+        factors=factors_of(rates),
+        steps=steps,
+        batch=batch,
+        sequence_length=length,
+        dropout=dropout,
+        tokenizer=tokenizer,
+        seed=seed,
+        device=device,
+        at_once=at_once,
+        minutes=minutes,
+    )
+    with named_progress_bar("steps") as advance:
+        results = train_all(data, out, plan, advance)
+    figure = pictures.scaling(results)
+    write_whole(out / f"{PICTURE}.csv", scaling.to_csv(results))
+    write_whole(out / f"{PICTURE}.svg", pictures.to_svg(figure, PICTURE))
+    write_whole(out / f"{PICTURE}.png", pictures.to_png(figure))
+    print_table(scaling.COLUMNS, scaling.rows(results), left=("kind", "size"))
+    print_text("\n".join(scaling.sentences(results)))
+    print(f"{out / PICTURE}.svg, .png, .csv")

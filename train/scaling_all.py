@@ -1,0 +1,148 @@
+"""All runs of a scaling law, each as a process of its own; a folder is begun, or gone on with. Needs no PyTorch.
+
+    plan ─► what is not finished ─► data prepared ─► processes, ``at_once`` beside each other ─► results
+
+Which files there are: scaling.py.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from lutern.model_ref.errors import LuternError
+from lutern.model_ref.output_files import refused_output, write_whole
+from lutern.model_ref.text import read_json
+from lutern.train import want_torch
+from lutern.train.prepare import DATA, UNREAD_SHARE, load, prepare, refuse_short
+from lutern.train.scaling import (
+    LOG_FILE,
+    MAX_BYTES,
+    PLAN_FILE,
+    RECORD_FILE,
+    RUN_FILE,
+    Plan,
+    Result,
+    Run,
+    read_result,
+    refuse_other_plan,
+)
+
+POLL_S = 0.3
+ENDING_S = 10.0
+"""A run that is told to end is killed after so many seconds."""
+
+Advance = Callable[[int, int, str], None]
+"""Steps done, steps in all, and what is under way."""
+
+
+def train_all(data: str | Path, out: Path, plan: Plan, advance: Advance) -> list[Result]:
+    """Train what is not finished in ``out``, and read all results, of runs that were stopped as far as they are."""
+    refuse_other_plan(out, plan)
+    left = [run for run in plan.runs if not (out / run.name / RUN_FILE).is_file()]
+    if left:
+        want_torch()
+    _begin(data, out, plan)
+    _start_all(out, plan, left, advance)
+    return [_result_of(out, run) for run in plan.runs]
+
+
+def _result_of(out: Path, run: Run) -> Result:
+    for name in (RUN_FILE, RECORD_FILE):
+        if (out / run.name / name).is_file():
+            return read_result(out / run.name / name)
+    raise LuternError(
+        f"the run {run.name} was stopped before its first validation, so there is nothing to compare; give more "
+        "--minutes, and the same command goes on with what is left."
+    )
+
+
+def _begin(data: str | Path, out: Path, plan: Plan) -> None:
+    """Prepare the data, or find them prepared and the same; then write the plan, which says that all is ready."""
+    new = not (out / PLAN_FILE).exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refused_output(out, error) from error
+    try:
+        prepare(data, out, plan.train_options())
+        refuse_short(load(out), data, plan.sequence_length, UNREAD_SHARE)
+    except BaseException:
+        if new:
+            _remove(out)
+        raise
+    write_whole(out / PLAN_FILE, json.dumps(plan.kept(), indent=2) + "\n")
+
+
+def _remove(out: Path) -> None:
+    """What a beginning that was refused has left."""
+    shutil.rmtree(out / DATA, ignore_errors=True)
+    with suppress(OSError):
+        out.rmdir()
+
+
+def _start_all(out: Path, plan: Plan, left: list[Run], advance: Advance) -> None:
+    """Each run in a process of its own, ``at_once`` beside each other; where one fails, the others go on, and
+    when ``plan.minutes`` are over, all are ended."""
+    count, total, began_s = len(plan.runs), len(plan.runs) * plan.steps, time.monotonic()
+    waiting, failures = list(left), []
+    working: dict[Run, subprocess.Popen[bytes]] = {}
+    try:
+        while (waiting or working) and not (plan.minutes and time.monotonic() - began_s > 60 * plan.minutes):
+            while waiting and len(working) < plan.at_once:
+                run = waiting.pop(0)
+                working[run] = _start(out, run, plan)
+            for run in [run for run, process in working.items() if process.poll() is not None]:
+                process = working.pop(run)
+                if process.returncode or not (out / run.name / RUN_FILE).is_file():
+                    failures.append(_failed(out, run, process.returncode))
+            finished = count - len(waiting) - len(working) - len(failures)
+            done = finished * plan.steps + sum(_steps_of(out / run.name) for run in working)
+            seconds = int(time.monotonic() - began_s)
+            advance(done, total, f"{finished} of {count} runs, {seconds // 60}:{seconds % 60:02}")
+            if working:
+                time.sleep(POLL_S)
+    finally:
+        for process in working.values():
+            process.terminate()
+        for process in working.values():
+            try:
+                process.wait(ENDING_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+    if failures:
+        raise failures[0]
+
+
+def _start(out: Path, run: Run, plan: Plan) -> subprocess.Popen[bytes]:
+    folder = out / run.name
+    folder.mkdir(exist_ok=True)
+    # -P: a folder lutern/ where the command is given is not the package.
+    command = [sys.executable, "-P", "-m", "lutern.train.scaling_run", str(out), run.name, plan.device]
+    with (folder / LOG_FILE).open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def _steps_of(folder: Path) -> int:
+    """How far a run is, as of its last validation."""
+    record = read_json(folder / RECORD_FILE, MAX_BYTES).get("record") or [{"step": 0}]
+    return int(record[-1]["step"])
+
+
+def _failed(out: Path, run: Run, status: int) -> LuternError:
+    """What the last line of its log says."""
+    lines = (out / run.name / LOG_FILE).read_text(errors="replace").strip().splitlines()
+    reason = lines[-1].removeprefix("lutern: ").rstrip(".") if lines else f"it ended with status {status}"
+    return LuternError(
+        f"the run {run.name} failed: {reason}; the same command goes on with what is left ({out / run.name / LOG_FILE} "
+        "has more)."
+    )
+
+
+__all__ = ["Advance", "train_all"]
