@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from lutern.cli.columns import Column, fixed
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, real, whole
 from lutern.cli.progress import named_progress_bar
-from lutern.cli.table import print_table, print_text
+from lutern.cli.table import FormatOption, printing
 from lutern.measure import pictures, scaling
 from lutern.model_ref.errors import LuternError, quoted
 from lutern.model_ref.output_files import write_whole
@@ -18,6 +19,16 @@ from lutern.train.scaling_all import train_all
 
 PICTURE = "scaling"
 """Files of the folder: scaling.svg, scaling.png, scaling.csv."""
+COLUMNS = (
+    Column("kind", left=True),
+    Column("size", left=True),
+    Column("weights"),
+    Column("learning_rate"),
+    Column("training_bits", "training", fixed(4)),
+    Column("validation_bits", "validation", fixed(4)),
+    Column("exponent", "exponent to the next", fixed(3)),
+)
+assert tuple(column.key for column in COLUMNS) == scaling.COLUMNS
 
 
 def sizes_of(text: str) -> tuple[tuple[int, int], ...]:
@@ -68,6 +79,7 @@ def scale(
     ] = None,
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Of everything random.")] = Plan.seed,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")] = Plan.device,
+    form: FormatOption = "text",
 ) -> None:
     """Train several sizes, MatMul-free and as a float Transformer, and draw loss over weights and over compute."""
     pictures.require_matplotlib()
@@ -90,6 +102,8 @@ def scale(
     write_whole(out / f"{PICTURE}.csv", scaling.to_csv(results))
     write_whole(out / f"{PICTURE}.svg", pictures.to_svg(figure, PICTURE))
     write_whole(out / f"{PICTURE}.png", pictures.to_png(figure))
-    print_table(scaling.COLUMNS, scaling.rows(results), left=("kind", "size"))
-    print_text("\n".join(scaling.sentences(results)))
-    print(f"{out / PICTURE}.svg, .png, .csv")
+    with printing(form) as printer:
+        printer.table("scaling", COLUMNS, scaling.rows(results))
+        for sentence in scaling.sentences(results):
+            printer.say(sentence)
+        printer.say(f"{out / PICTURE}.svg, .png, .csv")

@@ -15,6 +15,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ NAMES = dict(zip(KINDS, ("MatMul-free", "Transformer"), strict=True))
 REFITS = 10_000
 TOKENS_A_WEIGHT = 20
 """Of a training that spends its compute best (Hoffmann et al. 2022, arXiv 2203.15556)."""
-COLUMNS = ("kind", "size", "weights", "learning rate", "training", "validation", "exponent to the next")
+COLUMNS = ("kind", "size", "weights", "learning_rate", "training_bits", "validation_bits", "exponent")
 CSV_COLUMNS = (
     *("kind", "size", "weights", "learning_rate", "step", "tokens", "operations", "training_bits", "validation_bits"),
     "counts",
@@ -109,17 +110,17 @@ def laws_of(results: Sequence[Result], seed: int = 1) -> dict[str, PowerLaw]:
     }
 
 
-def rows(results: Sequence[Result]) -> list[list[str]]:
-    """The texts below COLUMNS; the exponent is that of the line from a size to the next."""
+def rows(results: Sequence[Result]) -> list[list[Any]]:
+    """The values below COLUMNS; the exponent is that of the line from a size to the next, and the last has none."""
     found = []
     for kind, best in best_of(results).items():
         for index, one in enumerate(best):
-            onwards = ""
+            onwards = None
             if index + 1 < len(best):
                 after = best[index + 1]
-                onwards = f"{np.log(last_bits(one) / last_bits(after)) / np.log(after.weights / one.weights):.3f}"
-            cells = [NAMES[kind], one.size, f"{one.weights:,}", f"{one.learning_rate:.2g}"]
-            found.append([*cells, f"{one.record[-1]['loss_bits']:.4f}", f"{last_bits(one):.4f}", onwards])
+                onwards = float(np.log(last_bits(one) / last_bits(after)) / np.log(after.weights / one.weights))
+            cells = [NAMES[kind], one.size, one.weights, one.learning_rate]
+            found.append([*cells, float(one.record[-1]["loss_bits"]), last_bits(one), onwards])
     return found
 
 
