@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from lutern.cli.estimate import changed
 from lutern.firmware.schedule import phase_names
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import OPERATION, OPERATION_BITS, results_op, shape_bits
+from lutern.hw.machines import parse_settings
 from lutern.hw.presets import PRESETS, preset
 from lutern.model_ref.errors import LuternError
 
@@ -23,8 +23,8 @@ def test_old_names_of_fields() -> None:
     values["tokens"] = values.pop("streams")
     with pytest.raises(LuternError, match=r"^'tokens' is no field of a machine; it is called streams now\.$"):
         HwConfig.from_dict(values)
-    with pytest.raises(LuternError, match=r"^tokens=4 changes no field .* NAME=VALUE, it is called streams now\.$"):
-        changed(preset("tiny"), ["tokens=4"])
+    with pytest.raises(LuternError, match=r"^--set tokens=4 changes no field .* NAME=VALUE, it is called streams now\.$"):
+        parse_settings(["tokens=4"])
 
 
 def test_old_names_of_sources() -> None:
