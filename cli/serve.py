@@ -11,12 +11,14 @@ import typer
 
 from lutern.api.machines import SIM_PRESETS, Machine, first_that_holds, open_machine
 from lutern.cli.generate import TARGETS
+from lutern.cli.machine import MachineOption, SetOption, given_machine, preset_option
 from lutern.cli.models import open_model
 from lutern.cli.numbers import LARGEST_COUNT, baud_option, real, whole
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
 from lutern.cli.progress import load_bar
-from lutern.hw.presets import PRESETS, preset
+from lutern.hw.config import HwConfig
 from lutern.model_ref.errors import LuternError
+from lutern.model_ref.extras import install_command
 from lutern.model_ref.text import read_text
 
 KEY = "LUTERN_KEY"
@@ -26,13 +28,10 @@ def serve_model(
     model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
     on: Annotated[str, typer.Option(help=f"sim: the simulated board; golden: the integer model; or {PORTS}.")] = "sim",
     preset_name: Annotated[
-        str | None,
-        typer.Option(
-            "--preset",
-            help=f"Machine: {', '.join(PRESETS)}; default: the port's, else that of "
-            f"{SIM_PRESETS[0]}, {SIM_PRESETS[1]} which holds the model.",
-        ),
-    ] = None,
+        str, preset_option(f"the port's, else {SIM_PRESETS[0]}, or {SIM_PRESETS[1]} if that does not hold the model")
+    ] = "",
+    settings: SetOption = None,
+    machine_file: MachineOption = None,
     streams: Annotated[
         int | None,
         whole("--streams", least=1, most=16, help="Texts of a pass, of the simulated board; default: the preset's."),
@@ -72,9 +71,11 @@ def serve_model(
         from lutern.api.serving.server import address_of, is_loopback
     except ModuleNotFoundError as error:
         raise LuternError(
-            f"the package {error.name}, which serves, is not installed; run: pip install 'lutern[serve]'"
+            f"the package {error.name}, which serves, is not installed; run: {install_command('serve')}"
         ) from None
-    _check(on, preset_name, streams)
+    chosen = given_machine(preset_name, settings, machine_file)
+    wanted = chosen.config if chosen else None
+    _check(on, wanted, streams)
     check_options(on, baud, record, memory)
     limits = Limits(most_tokens, most_prompt, most_bytes, queue, patience_s=patience)
     key = _key(key_file)
@@ -85,12 +86,12 @@ def serve_model(
             if on == "golden":
                 machine: Machine | None = None
             elif on == "sim":
-                config = preset(preset_name) if preset_name else first_that_holds(opened.weights)
+                config = wanted or first_that_holds(opened.weights)
                 config = config.with_(streams=streams) if streams else config
                 machine = opened.simulate(config, progress=advance)
             else:
                 machine = open_machine(
-                    on, opened, baud=baud, machine=preset_name, memory=memory, record=record, progress=advance
+                    on, opened, baud=baud, machine=wanted, memory=memory, record=record, progress=advance
                 )
         with nullcontext() if machine is None else machine:
             only_local = is_loopback(listening.getsockname()[0])
@@ -99,13 +100,11 @@ def serve_model(
             serve(make_app(service), listening)
 
 
-def _check(on: str, preset_name: str | None, streams: int | None) -> None:
+def _check(on: str, wanted: HwConfig | None, streams: int | None) -> None:
     if on not in TARGETS and not is_port(on):
         raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
-    if on == "golden" and preset_name:
-        raise LuternError(
-            f"--preset {preset_name} is a machine, and --on golden has none; leave it out, or give --on sim."
-        )
+    if on == "golden" and wanted:
+        raise LuternError(f"{wanted.name} is a machine, and --on golden has none; leave it out, or give --on sim.")
     if on != "sim" and streams:
         raise LuternError(f"--streams is of the simulated board; leave it out with --on {on}.")
 

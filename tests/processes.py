@@ -1,8 +1,8 @@
 """Child processes of tests: each has the default Ctrl-C, an end, and no descendants that outlive it.
 
-A shell that starts ``make test &`` without job control ignores SIGINT in it, and every child would inherit that. So
-children are started with the default action. They lead a session of their own, and the whole session is killed when the
-test is done with the child, or when the child takes too long.
+A shell that starts ``make test &`` without job control ignores SIGINT in it, ``nohup make test`` ignores SIGHUP, and
+every child would inherit that. So children are started with the default actions. They lead a session of their own, and
+the whole session is killed when the test is done with the child, or when the child takes too long.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ Finished = subprocess.CompletedProcess[str]
 
 
 @contextlib.contextmanager
-def _sigint(action: signal.Handlers | object) -> Iterator[None]:
-    """SIGINT has this action in here. A handler written in Python becomes the default action in a child."""
-    before = signal.signal(signal.SIGINT, action)  # type: ignore[arg-type]
+def _signals(of_sigint: signal.Handlers | object) -> Iterator[None]:
+    """SIGINT has this action in here, SIGHUP the default one. A Python handler becomes the default one in a child."""
+    before = signal.signal(signal.SIGINT, of_sigint), signal.signal(signal.SIGHUP, signal.SIG_DFL)  # type: ignore[arg-type]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGHUP, before[1])
 
 
 @contextlib.contextmanager
@@ -42,7 +43,7 @@ def started(
     ignores_sigint: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
     """A child with its stdout and stderr in pipes, until the block ends. ``env`` replaces the environment."""
-    with _sigint(signal.SIG_IGN if ignores_sigint else signal.default_int_handler):
+    with _signals(signal.SIG_IGN if ignores_sigint else signal.default_int_handler):
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL if stdin is None else stdin,

@@ -133,7 +133,7 @@ def test_selftest_and_cycles(machine: Registers, folder: Path, monkeypatch: pyte
     assert done.exit_code == 1
     assert done.stdout.splitlines()[:2] == passed
     assert done.stdout.splitlines()[2].startswith(
-        "fail  decode  port 1 has 4,096 bytes of memory, and its share of the"
+        "fail  decode  port 1 has 4,096 bytes of memory, but its share of the"
     )
     monkeypatch.setattr(selftest, "SHIPPED", ())
     done = command("selftest", "--on", f"{PLACE}+0x2000", "--words", "300")
@@ -145,7 +145,7 @@ def test_selftest_and_cycles(machine: Registers, folder: Path, monkeypatch: pyte
     done = command("selftest", "--on", f"{PLACE}+0x1000", "--words", "513")
     assert done.exit_code == 1
     assert done.stdout.splitlines()[1].startswith(
-        "fail  memory  port 1 has 4,096 bytes of memory, and its share of the "
+        "fail  memory  port 1 has 4,096 bytes of memory, but its share of the "
     )
     with pytest.raises(LuternError, match=r"^axi-x128 has no counters; build it with them"):
         command("cycles", "--on", PLACE, "--model", folder)

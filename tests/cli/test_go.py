@@ -101,7 +101,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_machines_that_were_never_routed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A preset of the README's table says nothing; any other, and every changed one, does."""
+    """A preset of the table of bitstreams says nothing; any other, and every changed one, does."""
     monkeypatch.chdir(tmp_path)
 
     def stop(*_: Any, progress: Any, **__: Any) -> None:
@@ -115,8 +115,8 @@ def test_machines_that_were_never_routed(tmp_path: Path, monkeypatch: pytest.Mon
         done = run("build", "--board", "ulx3s-25f", *words)
         assert str(done.exception) == "begun"
         assert done.stderr.count(" was never placed and routed on an LFE5U-25F, so ") == never, words
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    rows = {line.split("|")[2].strip() for line in readme.splitlines() if line.count("|") == 12}
+    page = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
+    rows = {line.split("|")[2].strip() for line in page.splitlines() if line.count("|") == 12}
     assert {name for name, _ in ROUTED} - {"tiny"} == rows - {"preset", "---"}
     assert not was_routed(PRESETS["resident-1024"], BOARDS["ulx3s-85f"].fpga)
 
