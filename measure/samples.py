@@ -42,6 +42,8 @@ OF_DDR3: tuple[dict[str, Any], ...] = (
     {"name": "ddr3-x16-two", "codes_per_cycle": 8, "streams": 2, "state": "memory"},
 )
 """Machines with words in DDR3 besides the preset, so that the preset can be left out of the fit."""
+IN_LUTS = preset("tiny").with_(name="tiny-in-luts", lut_ram_depth=704)
+"""A machine whose tables are LUTs, beside the preset that has them there, too."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def machines() -> list[tuple[str, HwConfig]]:
     drawn = random.Random(SEED)
     found = [("preset", config) for config in PRESETS.values() if config.memory not in CHOOSES]
     found += [("fit", preset("ddr3-x16").with_(**changes)) for changes in OF_DDR3]
+    found.append(("fit", IN_LUTS))
     count = 0
     while count < DRAWN:
         config = _draw(drawn, f"drawn-{count}")

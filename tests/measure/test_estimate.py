@@ -63,7 +63,8 @@ def test_placed_luts_of_a_preset_that_is_left_out(name: str) -> None:
 
 
 def test_documented_builds() -> None:
-    """LUT within 10 % of what the bitstreams took, block RAM and multipliers equal."""
+    """LUT within 10 % of what the bitstreams took, multipliers equal. Builds of an earlier gateware have up to two more
+    block RAMs: z and the gates, and tables of noise, had their own."""
     page = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
     rows = re.findall(
         r"\| ULX3S \w+ \| ([\w-]+) \| \d+ \| ([\d,]+) \(\d+ %\) \| [\d,]+ \| (\d+) of \d+ \| (\d+) \|", page
@@ -72,7 +73,7 @@ def test_documented_builds() -> None:
     for name, luts, block_rams, multipliers in rows:
         found = resources(preset(name))
         assert found.placed_luts == pytest.approx(int(luts.replace(",", "")), rel=0.10), name
-        assert (found.block_rams, found.multipliers) == (int(block_rams), int(multipliers)), name
+        assert found.multipliers == int(multipliers) and 0 <= int(block_rams) - found.block_rams <= 2, name
 
 
 ROOT = Path(__file__).parents[2]
