@@ -450,7 +450,7 @@ def test_evaluation_begins_every_stream_with_the_beginning_of_text(folder: Path,
         f"float    {wanted * (len(ids) - 1) / len(text):.5f} bits per character  {wanted:.5f} bits per token"
         in done.stdout
     )
-    assert f"{len(ids) - 1:,} tokens, {len(text)} characters in 1 streams" in " ".join(done.stdout.split())
+    assert f"{len(ids) - 1:,} tokens, {len(text)} characters in 1 stream" in " ".join(done.stdout.split())
     tokens = load_tokenizer(folder).encode(text, begin=False)
     several = run("eval", str(folder), str(tmp_path / "text.txt"), "--whole", "--streams", "3")
     length = len(tokens) // 3
