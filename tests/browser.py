@@ -1,7 +1,7 @@
 """A headless Chromium, driven over a pipe: pages, scripts, pictures.
 
-Commands and answers are JSON, a zero byte behind each: file 3 is read, file 4 written by the browser
-(``--remote-debugging-pipe``, the Chrome DevTools Protocol).
+Commands and answers are JSON, each with a zero byte at its end: the browser reads file 3 and writes file 4 (the pipe of
+the Chrome DevTools Protocol).
 """
 
 from __future__ import annotations
