@@ -85,8 +85,8 @@ ROUTED = frozenset(
         ("ddr3-x16-25f", "LFE5U-25F"),
     }
 )
-"""Presets and parts that were placed and routed, with every clock reached: the table of bitstreams in README.md, and
-tiny, which tests/boards/test_build.py routes."""
+"""Presets and parts that were placed and routed, with every clock reached: the table of bitstreams in
+docs/measuring.md, and tiny, which tests/boards/test_build.py routes."""
 
 
 def was_routed(config: HwConfig, fpga: Fpga) -> bool:

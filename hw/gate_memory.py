@@ -22,7 +22,7 @@ GATE_BITS = 18
 
 
 def gates_signature(config: HwConfig) -> wiring.Signature:
-    """Return the port of one user: an element of P x 18 bits is written and one is read in each cycle.
+    """Return the port of one user: a beat of P x 18 bits may be written and another read in each cycle.
 
     ``write`` enables the write of ``data`` at ``place``. ``read_data`` is the beat at ``read_place`` a cycle later; the
     user registers it at the end of that cycle.

@@ -25,7 +25,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import ITEM_BITS, VALUE_BITS, Op, place_payload, scale_payload, values_payload
-from lutern.hw.pipeline import CreditFifo, Stages, saturate, shift_right, spread
+from lutern.hw.pipeline import CreditFifo, Stages, clamp, saturate, shift_right, spread
 from lutern.model_ref import model as network
 from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Int
 from lutern.model_ref.quantise import IntegerWeights
@@ -233,8 +233,8 @@ class SumScale(wiring.Component):
         small = (op_late == Op.F) | (op_late == Op.I) | (op_late == Op.GATE)
         lost, sign = flags.any(), stages.register(product[-1], "sign")
         few_outside, outside = (lost | _rounds_beyond(fine, bits) for bits in (CUT_VALUE_BITS, VALUE_BITS))
-        few = _clamped(few_outside, sign, nearest, CUT_VALUE_BITS)
-        score = _clamped(outside, sign, nearest, VALUE_BITS)
+        few = clamp(nearest, few_outside, sign, CUT_VALUE_BITS)
+        score = clamp(nearest, outside, sign, VALUE_BITS)
         unscaled = (op_late == Op.G) | (op_late == Op.HEAD)
         chosen = Signal(signed(VALUE_BITS))
         m.d.comb += chosen.eq(Mux(unscaled, stages.delay(plain, 2, "plain"), few))
@@ -252,12 +252,6 @@ def _bounded(shift: Value) -> Value:
 
 
 def _rounds_beyond(fine: Value, bits: int) -> Value:
-    """Whether ``(fine + 1) >> 1`` does not fit into ``bits`` signed bits, symmetric, without the addition."""
+    """Return whether ``(fine + 1) >> 1`` does not fit into ``bits`` signed bits, symmetric, without the addition."""
     low, sign = fine[:bits], fine[-1]
     return spread(fine[bits:]) | Mux(sign, ~low.any(), low.all())
-
-
-def _clamped(outside: Value, sign: Value, nearest: Value, bits: int) -> Value:
-    """Return ``nearest``, or if ``outside`` the limit of ``bits`` signed bits that has its sign."""
-    limit = Cat(Const(1, 1), (~sign).replicate(bits - 2), sign)
-    return Mux(outside, limit, nearest[:bits])[:bits].as_signed()

@@ -4,7 +4,17 @@ from lutern.hw.pipeline.credits import CREDITS, FIFO_BITS, ROOM, CreditFifo
 from lutern.hw.pipeline.luts import fewer, lut4, parity
 from lutern.hw.pipeline.shifts import shift_right, spread
 from lutern.hw.pipeline.skid import Skid
-from lutern.hw.pipeline.stages import Stages, beyond, exceeds, join_streams, magnitude, own_register, pack, saturate
+from lutern.hw.pipeline.stages import (
+    Stages,
+    beyond,
+    clamp,
+    exceeds,
+    join_streams,
+    magnitude,
+    own_register,
+    pack,
+    saturate,
+)
 from lutern.hw.pipeline.stream_register import StreamRegister
 from lutern.hw.pipeline.vectors import (
     beats_memory,
@@ -31,6 +41,7 @@ __all__ = [
     "StreamRegister",
     "beats_memory",
     "beyond",
+    "clamp",
     "exceeds",
     "fewer",
     "in_luts",

@@ -30,7 +30,7 @@ def shift_right(m: Module, value: Value, amount: Value, keep: int) -> tuple[Valu
 
 
 def spread(bits: Value) -> Value:
-    """Whether not all ``bits`` are equal: of the top bits of a signed value, whether the value needs them."""
+    """Return whether not all ``bits`` are equal. For the top bits of a signed value: whether the value needs them."""
     return bits.any() & ~bits.all()
 
 

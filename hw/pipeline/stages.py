@@ -106,9 +106,13 @@ def own_register(m: Module, value: ValueLike, *, cells: bool) -> Any:
 
 def saturate(value: Value, bits: int) -> Value:
     """Clamp signed ``value`` to the symmetric range of ``bits`` signed bits, as ``model_ref.fixed.saturate`` does."""
-    sign = value[-1]
+    return clamp(value, beyond(value, bits), value[-1], bits)
+
+
+def clamp(value: Value, outside: Value, sign: Value, bits: int) -> Value:
+    """Return ``value`` in ``bits`` signed bits, or if ``outside`` the limit of these, symmetric, that has this sign."""
     limit = Cat(Const(1, 1), (~sign).replicate(bits - 2), sign)
-    return Mux(beyond(value, bits), limit, value[:bits])[:bits].as_signed()
+    return Mux(outside, limit, value[:bits])[:bits].as_signed()
 
 
 def beyond(value: Value, bits: int) -> Value:
@@ -168,4 +172,4 @@ def join_streams(m: Module, output: Any, input_: Any) -> None:
     ]
 
 
-__all__ = ["Stages", "beyond", "exceeds", "join_streams", "magnitude", "own_register", "pack", "saturate"]
+__all__ = ["Stages", "beyond", "clamp", "exceeds", "join_streams", "magnitude", "own_register", "pack", "saturate"]
