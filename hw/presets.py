@@ -88,6 +88,7 @@ PRESETS = {
             "stream-x32",
             rows=5,
             columns=8,
+            codes_per_cycle=8,
             streams=8,
             source="streamed",
             word_bytes=4,

@@ -39,7 +39,7 @@ MACHINES = {
     config.name: config
     for config in (
         preset("stream-x16").with_(columns=2, codes_per_cycle=2, streams=1, memory="port", **SMALL),
-        preset("stream-x32").with_(columns=4, streams=1, memory="port", **SMALL),
+        preset("stream-x32").with_(columns=4, codes_per_cycle=4, streams=1, memory="port", **SMALL),
         preset("stream-x64").with_(counters=True, top_k=0),  # keeping the best takes cycles that depend on values
         *(preset(f"stream-x{bits}").with_(**SMALL) for bits in (128, 256, 512)),
     )
