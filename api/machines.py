@@ -192,7 +192,7 @@ class Machine:
         return Talk(self.machine, model.tokenizer, style, chat)
 
     def logits(self, tokens: str | ArrayLike) -> NDArray[np.float64]:
-        """Logits float64 [T, V] after each of T tokens (a text, or their numbers), computed on the machine.
+        """Return logits float64 [T, V] after each of T tokens (a text, or their numbers), computed on the machine.
 
         They equal ``Model.logits`` exactly. 4 V bytes come over the link for each token, and the state of the
         conversation in slot 0 is lost. Raises LuternError for a machine that keeps only its best logits.
@@ -207,7 +207,7 @@ class Machine:
         return np.stack(rows)
 
     def count(self, streams: int = 1) -> Token:
-        """Where the cycles of a pass of ``streams`` tokens go, phase by phase, from the counters of the chip.
+        """Return where the cycles of a pass of ``streams`` tokens go, phase by phase, from the counters of the chip.
 
         ``token.phases`` have part, name, cycles, those of the cycle model, and counts by cause
         (``token.total(name)``), which add up to the cycles exactly. Conversations in the machine are lost. Raises
@@ -333,12 +333,12 @@ def simulate(
 
 
 def machine_named(machine: str | HwConfig) -> HwConfig:
-    """A preset by its name, or the machine that is given."""
+    """Return a preset by its name, or the machine that is given."""
     return preset(machine) if isinstance(machine, str) else machine
 
 
 def largest_shipped(hw_config: HwConfig) -> str | None:
-    """The name of the largest shipped model that a machine holds; None where it holds none."""
+    """Return the name of the largest shipped model that a machine holds; None where it holds none."""
     return next((name for name in SHIPPED if not lacks(open_checkpoint(name).config, hw_config)), None)
 
 
@@ -352,7 +352,7 @@ def check_held(model: Model, hw_config: HwConfig) -> None:
 
 
 def first_that_holds(weights: IntegerWeights) -> HwConfig:
-    """The machine that is simulated for a model if none is chosen."""
+    """Return the machine that is simulated for a model if none is chosen."""
     *others, last = map(preset, SIM_PRESETS)
     bits = weights.embeddings.bits
     return next((config for config in others if not lacks(weights.config, config, bits)), last)

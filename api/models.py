@@ -103,7 +103,7 @@ class Model:
         return found.limit_to(self.config.vocab_size)
 
     def encode(self, text: str, *, begin: bool = True) -> list[int]:
-        """Token numbers of a text, as the published code gives them.
+        """Return token numbers of a text, as the published code gives them.
 
         ``begin``: with the tokens that the tokenizer puts ahead of a text. Raises LuternError, with the position, for a
         character that has no token, and if there are no tokens.
@@ -111,7 +111,7 @@ class Model:
         return self.tokenizer.encode_prompt(text, begin=begin)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of token numbers, without special tokens."""
+        """Return text of token numbers, without special tokens."""
         return self.tokenizer.text_of(tokens)
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
@@ -125,7 +125,7 @@ class Model:
         return generate(GoldenSession(self.weights), self.tokenizer, prompt, **options)
 
     def logits(self, tokens: str | ArrayLike, numerics: Numerics = "integer") -> NDArray[Any]:
-        """Logits [T, V] after each of T tokens, from a zero state.
+        """Return logits [T, V] after each of T tokens, from a zero state.
 
         Parameters
         ----------
@@ -144,7 +144,8 @@ class Model:
     def rows(
         self, tokens: str | ArrayLike, numerics: Numerics = "integer"
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Logits [V] and hidden [L + 1, d] after each token in turn: of the embedding, then of every layer's output.
+        """Return logits [V] and hidden [L + 1, d] after each token in turn: of the embedding, then of every layer's
+        output.
 
         Parameters and errors are those of ``logits``; only one token's results are in memory.
         """
@@ -160,7 +161,7 @@ class Model:
         return rows_of(FloatModel(self.checkpoint), ids)
 
     def token_numbers(self, tokens: str | ArrayLike) -> NDArray[np.int64]:
-        """Token numbers int64 [T] of a text or an array; raises LuternError for what the model does not know."""
+        """Return token numbers int64 [T] of a text or an array; raises LuternError for what the model does not know."""
         ids = np.array(self.encode(tokens)) if isinstance(tokens, str) else np.asarray(tokens)
         if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
             raise LuternError(
@@ -186,7 +187,8 @@ class Model:
         with_waves: bool = False,
         progress: Progress | None = None,
     ) -> Machine:
-        """The simulated board with this model loaded: the real top level, compiled, with the same link as a chip.
+        """Return the simulated board with this model loaded: the real top level, compiled, with the same link as a
+        chip.
 
         Parameters
         ----------
@@ -221,7 +223,7 @@ class Model:
     def estimate(
         self, machine: str | HwConfig = "", *, board: str = "", streams: int = 1, share: float = 1.0
     ) -> Estimate:
-        """Cycles, bytes, tokens a second and resources of this model on a machine; see ``lutern.estimate``."""
+        """Return cycles, bytes, tokens a second and resources of this model on a machine; see ``lutern.estimate``."""
         from lutern.api.chips import estimate
 
         return estimate(self, machine, board=board, streams=streams, share=share)
@@ -253,7 +255,7 @@ def open_image_file(name: str) -> OpenImage:
 
 
 def checkpoint_folder(name: str) -> Path:
-    """The folder of a shipped model's name or of a path; raises LuternError if there is none."""
+    """Return the folder of a shipped model's name or of a path; raises LuternError if there is none."""
     folder = Path(name)
     if name in SHIPPED:
         return Path(str(resources.files("lutern.firmware") / "models" / name))

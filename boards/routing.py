@@ -90,12 +90,12 @@ docs/measuring.md, and tiny, which tests/boards/test_build.py routes."""
 
 
 def was_routed(config: HwConfig, fpga: Fpga) -> bool:
-    """Whether a machine is one of ``ROUTED``: a changed one has another name."""
+    """Return whether a machine is one of ``ROUTED``: a changed one has another name."""
     return (config.name, fpga.name) in ROUTED
 
 
 def routing_for(config: HwConfig) -> Routing:
-    """How a machine is placed and routed."""
+    """Return how a machine is placed and routed."""
     return ROUTINGS.get(config.name) or (LARGE if config.lanes >= LARGE_LANES else SMALL)
 
 

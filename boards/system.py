@@ -63,7 +63,7 @@ def pll_domains(config: HwConfig) -> tuple[str, ...]:
 
 
 def board_timings(board: Board, config: HwConfig) -> SdramTimings | Ddr3Timings | None:
-    """Return those of ``timings_for``, with the board's modes.
+    """Return the timings of ``timings_for``, with the board's modes.
 
     A refresh takes as long as that of the largest part that the board may have, because a part that is larger than the
     machine needs takes longer.

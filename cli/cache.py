@@ -39,7 +39,7 @@ def cache(context: typer.Context) -> None:
 
 
 def size_of(folder: Path) -> tuple[int, int]:
-    """Entries of a folder, and bytes of all files in them."""
+    """Return entries of a folder, and bytes of all files in them."""
     if not folder.is_dir():
         return 0, 0
     byte_count = 0

@@ -24,7 +24,7 @@ from lutern.cli.writing import say_step
 from lutern.model_ref.errors import LuternError
 
 START_SECONDS = 1.0
-"""After which a chip that was just loaded runs, and its bridge is a port again."""
+"""Seconds after which a chip that was just loaded runs, and its bridge is a port again."""
 
 
 def go(
@@ -60,7 +60,7 @@ def go(
 
 
 def only_port() -> str:
-    """The USB serial port of this computer; LuternError where there is none, or more than one."""
+    """Return the USB serial port of this computer; raises LuternError if there is none, or more than one."""
     found = sorted(port.device for port in list_ports.comports() if port.vid is not None)
     if len(found) != 1:
         what = f"there are {len(found)} ({', '.join(found)})" if found else "there is none"

@@ -115,7 +115,7 @@ class AxiLink:
     port_bytes
         Bytes of memory that each port has there.
     needed_bytes
-        Bytes that an image takes of each.
+        Bytes that an image takes of each port's memory.
     """
 
     def __init__(

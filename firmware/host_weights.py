@@ -71,7 +71,7 @@ class HostWeights:
         offset, taken = _unwrapped(want["offset"], self.offset), _unwrapped(want["taken"], self.taken)
         self._most_sent = max(self._most_sent, self.sent)
         if not 0 <= taken <= offset <= self._most_sent or want["place"] > self.row_words:
-            return b"", False  # from a chip that was set up since, or from none: nothing of it was sent
+            return b"", False  # impossible counts: from a chip that was set up since, or noise
         self.offset, self.taken = offset, taken
         if want["row"] != self.row:
             self.row, self.token, self.row_sent = want["row"], want["token"], 0

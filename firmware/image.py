@@ -166,7 +166,7 @@ class OpenImage:
         self.activations = self._activations()
 
     def _embedding_bits(self) -> int:
-        """Bits of an element of the embedding table."""
+        """Return bits of an element of the embedding table."""
         if self.body["version"] == WIDE_ONLY_VERSION:
             return WIDE_BITS
         bits = self._integer(self.body, "embedding_bits", min(EMBEDDING_BITS), max(EMBEDDING_BITS))
@@ -174,13 +174,14 @@ class OpenImage:
         return bits
 
     def _notes(self) -> tuple[str, ...]:
-        """What the reader of the checkpoint said; see ``Checkpoint.notes``."""
+        """Return what the reader of the checkpoint said; see ``Checkpoint.notes``."""
         notes = self._part(self.body, "notes", list) if "notes" in self.body else []
         self._check(all(isinstance(note, str) and note.isprintable() for note in notes), "notes")
         return tuple(notes)
 
     def _activations(self) -> dict[str, Activation]:
-        """Return those of every tensor with a binary point of its own, or of none."""
+        """Return the activations of every tensor with a binary point of its own; empty if the image is not
+        calibrated."""
         if "activations" not in self.body:
             return {}
         stored = self._part(self.body, "activations", dict)

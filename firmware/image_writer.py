@@ -95,7 +95,8 @@ LONGEST_ACTIVATION = Activation(9.99e15, 9.99e15)  # 18 characters each; from 1e
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where an image comes from (``notes`` as ``Checkpoint.notes``), with its text and its table."""
+    """Facts about the checkpoint that an image records (for ``notes`` see ``Checkpoint.notes``), and the bits of its
+    embeddings."""
 
     source: str
     synthetic: str

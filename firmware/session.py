@@ -4,8 +4,8 @@
 
 ``Session`` drives anything that answers the protocol at the other end of a ``Link``: the simulated board or a serial
 port. It repairs weights that the chip's memory has damaged: a run that the chip ended is repeated, see ``Session.run``.
-``GoldenSession`` answers the same calls from the integer model. Neither knows which text it makes;
-``conversations.py`` does.
+``GoldenSession`` answers the same calls from the integer model. Neither of them deals with text; ``conversations.py``
+does.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Session:
     door
         The chip's memory, if the host reaches it without the chip; see ``loader.load_sections``.
     is_loaded
-        The memory's content is not compared.
+        The model is in the memory already, which is then not compared.
 
     Attributes
     ----------

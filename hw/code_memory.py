@@ -55,7 +55,7 @@ class CodeMemory(wiring.Component):
 
     Numerics
     --------
-    None: codes are copied.
+    Nothing is computed: codes are copied.
 
     Latency
     -------

@@ -272,7 +272,8 @@ def row_item_bits(config: HwConfig, embedding_bits: int) -> int:
     config : HwConfig
         The machine.
     embedding_bits : int
-        Bits of an element of the model's table. A machine that does not take these has items of 16 bits.
+        Bits of an element of the model's table. A machine that does not take elements of so many bits has items of 16
+        bits.
     """
     return embedding_bits if embedding_bits in row_formats(config) else ITEM_BITS
 

@@ -30,19 +30,19 @@ and from then on it reads ahead.
 
 The answer to MEMORY_TEST is NOT_AVAILABLE if the words are not outside the chip, and that to PHASE if they are not in
 SDRAM. If the memory is silent or answers out of order, every command that needs it is answered with this error until a
-reset. Only machines with DDR3 know LEVEL; its answer is about the reads since the LEVEL before it. Only machines with
+reset. Only machines with DDR3 know LEVEL; its answer covers the reads since the LEVEL before it. Only machines with
 counters know COUNTERS: each phase of the last token has COUNTER_STRIDE numbers, and ``COUNTER_NAMES`` names the first
 of them.
 
-A RUN takes ``streams`` conversations, with one FEED for each, and chooses ``count`` tokens for each of them. It goes
+A RUN takes ``streams`` conversations, with one FEED for each, and chooses ``count`` tokens for each of them. It works
 step after step, and in each step stream 0 comes first. With ``chained`` all streams are one conversation: the FEEDs are
 its tokens in order, and count is 1. A machine that keeps only the k best logits (``top_k``) has 2 k items for each
 stream: sum, token, sum, token and so on.
 
 A command with the sequence number and the CRC of the command before it is a resend. A resent RUN is not run again: its
-stored response is sent again. All other commands may be executed twice without harm, but a resent LEVEL answers about
-no reads. The gateware accepts commands during a RUN. If the same RUN comes again, it is answered when it ends; another
-RUN is refused.
+stored response is sent again. All other commands may be executed twice without harm, but the answer to a resent LEVEL
+covers no reads. The gateware accepts commands during a RUN. If the same RUN comes again, it is answered when it ends;
+another RUN is refused.
 
 RECORDS and ROW exist only on machines whose words the host sends for every token (hw/memory/host.py describes this).
 They are not commands in the sense above: they have no response, and the rule for resends ignores them. Such a machine
@@ -295,7 +295,7 @@ LEVEL = WireRecord(byte="B", delay="B", slip="B")
 LEVEL_DONE = WireRecord(burst_seen="B")
 # count: damage since power-up, modulo 256; kind: Damage; place: number of the block, token of the row, or 0
 DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")
-COUNTERS = WireRecord(offset="H", count="H")  # both count numbers
+COUNTERS = WireRecord(offset="H", count="H")  # in numbers: the first one, and how many
 COUNTERS_DONE = WireRecord(phases="H")  # phases of the last token; 0: no token was chosen since the run began
 RECORDS = WireRecord(offset="I")  # then the words; modulo 2^32
 ROW = WireRecord(place="H", row="H")  # then the words

@@ -38,20 +38,21 @@ class CheckCost:
 
 
 def added_words(model_config: ModelConfig, hw_config: HwConfig) -> int:
-    """Number of words of checks, with their headers, that a token reads."""
+    """Return the number of words of checks, with their headers, that a token reads."""
     checks = sum(record.kind is RecordKind.CHECK for record in records(model_config, hw_config))
     return checks * (header_words(hw_config) + check_words(hw_config)) + check_words(hw_config)
 
 
 def added_share(model_config: ModelConfig, hw_config: HwConfig) -> float:
-    """Bytes of these words as a share of those that the token would read without checks, resident trits included."""
+    """Return bytes of these words as a share of those that the token would read without checks, resident trits
+    included."""
     sizes, added = program_sizes(model_config, hw_config), added_words(model_config, hw_config) * hw_config.word_bytes
     read = sizes.pass_words() * hw_config.word_bytes + sizes.trit_beats * hw_config.beat_bytes
     return added / (read - added)
 
 
 def measure_check(hw_config: HwConfig, models: Mapping[str, ModelConfig]) -> CheckCost | None:
-    """The cost with the first of ``models`` that the machine holds; None if it holds none."""
+    """Return the cost with the first of ``models`` that the machine holds; None if it holds none."""
     for name, model_config in models.items():
         if reason_against(model_config, hw_config) is None:
             return CheckCost(

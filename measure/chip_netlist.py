@@ -28,7 +28,7 @@ from lutern.sim.verilate import verilate_text
 
 
 def chip_text(plan: Plan) -> str:
-    """Verilog of a plan's netlist and of what surrounds it: module `top` with clk, rst, rx, tx, overrun."""
+    """Return Verilog of a plan's netlist and of what surrounds it: module `top` with clk, rst, rx, tx, overrun."""
     board = plan.board
     with unfinished_folder(Path(tempfile.gettempdir())) as folder:
         work = Path(folder)
@@ -50,12 +50,12 @@ endmodule
 
 
 def serial_top(plan: Plan) -> SerialTop:
-    """The component whose ports the simulated chip has."""
+    """Return the component whose ports the simulated chip has."""
     _pll, _baud, divisor = plan_clocks(plan.board, plan.config)
     return SerialTop(plan.config, divisor)
 
 
 def verilate_chip(plan: Plan) -> Path:
-    """The simulation of a board with four LEDs, for ``SimulatedBoard(serial_top(plan), library=...)``."""
+    """Return the simulation of a board with four LEDs, for ``SimulatedBoard(serial_top(plan), library=...)``."""
     text = chip_text(plan)
     return verilate_text(serial_top(plan), lambda: cell_models() + text, cell_models(), text)

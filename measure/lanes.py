@@ -5,8 +5,8 @@
     LUT4 a lane = (TRELLIS_COMB of the routed unit between registers - its XORs - its decoder) / lanes
 
 The figure includes the rest of the unit: accumulators, drain, control. The decoder of trits is the same for both kinds
-of lanes and for any number of streams, and is counted separately: it is what the unit saves if the bits of a beat are
-used as trits.
+of lanes and for any number of streams, and is counted separately: its cost is the difference to a unit that uses the
+bits of a beat as trits.
 
 The shapes are those of a machine with up to 32 columns, since a row's accumulator and drain cost 43 LUT4 whatever the
 row is.
@@ -54,7 +54,7 @@ class _Undecoded(TernaryUnit):
 
 
 def lane_config(lanes: int, cells: str, streams: int = 1) -> HwConfig:
-    """A machine with this number of lanes."""
+    """Return a machine with this number of lanes."""
     rows, columns, results = SHAPES[lanes]
     return HwConfig(
         f"{lanes} lanes",

@@ -22,7 +22,7 @@ SIGMOID_FRAC_BITS = 17
 
 
 def _segments() -> tuple[Int, Int]:
-    """Base (17 bits) and slope (11 bits) of every segment."""
+    """Return base (17 bits) and slope (11 bits) of every segment."""
     width = 16.0 / (1 << SEGMENT_BITS)
     x = np.arange((1 << SEGMENT_BITS) + 1) * width
     s = 1.0 / (1.0 + np.exp(x))  # sigma(-x)
@@ -35,7 +35,7 @@ SEGMENT_BASE, SEGMENT_SLOPE = _segments()
 
 
 def sigmoid(x: Int, frac_bits: Int | int) -> Int:
-    """``sigma(x)`` as integers with 17 fraction bits, at most 2^17 - 1; ``x`` is an integer with ``frac_bits``.
+    """Return ``sigma(x)`` as integers with 17 fraction bits, at most 2^17 - 1; ``x`` is an integer with ``frac_bits``.
 
     The magnitude is brought to 17 fraction bits by dropping bits (no rounding) or appending zeros, then clamped.
     """
@@ -48,5 +48,5 @@ def sigmoid(x: Int, frac_bits: Int | int) -> Int:
 
 
 def silu(x: Int, frac_bits: Int | int) -> Int:
-    """``x sigma(x)`` in the format of ``x`` (18 bits), by one 18 x 18 product; ``x`` has ``frac_bits``."""
+    """Return ``x sigma(x)`` in the format of ``x`` (18 bits), by one 18 x 18 product; ``x`` has ``frac_bits``."""
     return rsh(x * sigmoid(x, frac_bits), SIGMOID_FRAC_BITS)

@@ -21,7 +21,7 @@ class TooMuch(Exception):
 
 
 def _address_bytes() -> int | None:
-    """Size of this process's address space in bytes; None where the system does not say."""
+    """Return size of this process's address space in bytes; None where the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):

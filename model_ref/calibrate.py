@@ -57,7 +57,7 @@ class _Seen:
 
 
 def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
-    """Calibration tokens ``[T, B]`` from the tokens of a text: the first 2,048, in up to 16 streams.
+    """Return calibration tokens ``[T, B]`` from the tokens of a text: the first 2,048, in up to 16 streams.
 
     Every stream begins with the tokens ``ahead``, as every text does that the model sees.
     """

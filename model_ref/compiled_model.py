@@ -173,7 +173,7 @@ class CompiledNetwork:
 
 
 def _stages(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
-    """Stage, layer and width of everything that the library writes into a trace, in its order."""
+    """Yield stage, layer and width of everything that the library writes into a trace, in its order."""
     d, m, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     yield "h", -1, d
     for index in range(layers):
@@ -185,14 +185,14 @@ def _stages(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
 
 
 def thread_count() -> int:
-    """Cores that this process may use, at most ``MOST_THREADS``."""
+    """Return cores that this process may use, at most ``MOST_THREADS``."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_THREADS)
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled network, or None if it is not in the cache and cannot be compiled."""
+    """Return the compiled network, or None if it is not in the cache and cannot be compiled."""
     try:
         path = _library_path()
         loaded = ctypes.CDLL(str(path))
@@ -204,7 +204,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _library_path() -> Path:
-    """The library's file in the cache; it is compiled if it is not there."""
+    """Return the library's file in the cache; it is compiled if it is not there."""
     folder = cache_folder("models")
     command, macros = _compiler()
     sources = SOURCE.read_bytes() + _HEADER.read_bytes()
@@ -226,7 +226,7 @@ def _library_path() -> Path:
 
 
 def _compiler() -> tuple[tuple[str, ...], bytes]:
-    """The compiler's command and its macros, which name its version and the processor's extensions."""
+    """Return the compiler's command and its macros, which name its version and the processor's extensions."""
     *others, last = ((*_COMPILER, *flags) for flags in _OF_PROCESSOR)
     macros = ("-dM", "-E", "-x", "c++", os.devnull)
     for command in others:
@@ -240,7 +240,7 @@ def _name(made_from: str, content: bytes) -> str:
 
 
 def _run(*command: str) -> bytes:
-    """Output of a program; if an error or a signal ends the wait, the program and its children are ended too."""
+    """Return output of a program; if an error or a signal ends the wait, the program and its children are ended too."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as child:

@@ -89,11 +89,11 @@ class ModelConfig:
         )
 
     def assumptions(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """What the given keys leave open, one sentence each."""
+        """Return what the given keys leave open, one sentence each."""
         return assumptions(values, self.intermediate_size, NORM_EPS)
 
     def to_dict(self) -> dict[str, Any]:
-        """The published keys, as many as the published implementation needs to load the checkpoint."""
+        """Return the published keys, as many as the published implementation needs to load the checkpoint."""
         return {
             "architectures": ["HGRNBitForCausalLM"],
             "model_type": MODEL_TYPE,
@@ -153,7 +153,7 @@ class ModelConfig:
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """The keys of a ``config.json``; raises ``LuternError`` if the file is not a JSON object."""
+    """Return the keys of a ``config.json``; raises ``LuternError`` if the file is not a JSON object."""
     try:
         values = read_json(path, MAX_CONFIG_BYTES, "model config")
     except OSError as error:
@@ -173,7 +173,7 @@ def _is_int(value: Any) -> bool:
 
 
 def _default_intermediate_size(hidden_size: Any, hidden_ratio: Any) -> int:
-    """The published rule: int(d * hidden_ratio * 2 / 3), rounded up to a multiple of 256."""
+    """Return the published rule: int(d * hidden_ratio * 2 / 3), rounded up to a multiple of 256."""
     ratio = 4 if hidden_ratio is None else hidden_ratio
     if not _is_int(hidden_size) or not 1 <= hidden_size <= MAX_HIDDEN_SIZE:
         raise LuternError(

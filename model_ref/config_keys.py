@@ -109,7 +109,7 @@ def check_keys(values: Mapping[str, Any]) -> None:
 
 
 def eps_of(values: Mapping[str, Any], default: float) -> float:
-    """The constant inside the norms, under either of its two names."""
+    """Return the constant inside the norms, under either of its two names."""
     given = {name: values[name] for name in EPS_NAMES if values.get(name) is not None}
     low, high = EPS_RANGE
     for name, value in given.items():
@@ -122,7 +122,7 @@ def eps_of(values: Mapping[str, Any], default: float) -> float:
 
 
 def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: float) -> tuple[str, ...]:
-    """What a config leaves open and how Lutern understands it, and which of its keys change nothing."""
+    """Return what a config leaves open and how Lutern understands it, and which of its keys change nothing."""
     found = []
     if values.get("intermediate_size") is None:
         found.append(f"intermediate_size {intermediate_size}, by the published rule from hidden_size and hidden_ratio")
@@ -141,7 +141,7 @@ def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: 
 
 
 def _means(value: Any, built: Any) -> bool:
-    """Whether a value of the file equals a value that is built: 1.0 is 1, 0 is False, but True is not 1."""
+    """Return whether a value of the file equals a value that is built: 1.0 is 1, 0 is False, but True is not 1."""
     if isinstance(built, bool):
         return type(value) in (bool, int) and value == built
     if isinstance(built, int):

@@ -74,7 +74,7 @@ class Container:
     metadata: dict[str, str]
 
     def map(self, name: str) -> NDArray[Any]:
-        """A tensor as stored, read-only and memory-mapped; raises ``LuternError`` if the file has gone."""
+        """Return a tensor as stored, read-only and memory-mapped; raises ``LuternError`` if the file has gone."""
         entry = self.entries[name]
         if not entry.byte_count:
             return np.zeros(entry.shape, TYPES[entry.dtype])
@@ -135,7 +135,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any, data_bytes: int) -> tuple[int, int, str, tuple[int, ...]]:
-    """(start, stop, dtype, shape) of an entry of the header; ``ValueError`` if they contradict one another."""
+    """Return (start, stop, dtype, shape) of an entry of the header; ``ValueError`` if they contradict one another."""
     name = named(name)
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name} is not given as dtype, shape and data_offsets")
@@ -200,7 +200,7 @@ class ContainerWriter:
 
 
 def container_bytes(shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]) -> int:
-    """Size in bytes of the file that ``write_container`` makes."""
+    """Return size in bytes of the file that ``write_container`` makes."""
     writer = ContainerWriter(io.BytesIO(), shapes, largest_metadata)
     return LENGTH_BYTES + writer.room + sum(entry.byte_count for entry in writer.entries.values())
 

@@ -10,7 +10,7 @@ class LuternError(Exception):
 
 
 def quoted(value: Any, most: int = 60) -> str:
-    """A value from a file as Python writes it: printable, on one line, and cut after ``most`` characters."""
+    """Return a value from a file as Python writes it: printable, on one line, and cut after ``most`` characters."""
     try:
         text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
         text = text if text.isprintable() else ascii(value[: most + 1] if isinstance(value, str) else value)
@@ -20,12 +20,12 @@ def quoted(value: Any, most: int = 60) -> str:
 
 
 def named(name: str, most: int = 80) -> str:
-    """A name from a file without quotation marks: printable, on one line, and cut after ``most`` characters."""
+    """Return a name from a file without quotation marks: printable, on one line, and cut after ``most`` characters."""
     return name[:most] if name[:most].isprintable() else ascii(name[:most])
 
 
 def reason_of(error: BaseException, most: int = 200) -> str:
-    """The message of a library's exception: printable, on one line, and cut after ``most`` characters."""
+    """Return the message of a library's exception: printable, on one line, and cut after ``most`` characters."""
     text = " ".join(str(error).split())[:most]
     return text if text.isprintable() else ascii(text)[1:-1]
 

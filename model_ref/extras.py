@@ -10,7 +10,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def install_command(extra: str) -> str:
-    """What to type, from any folder."""
+    """Return what to type, from any folder."""
     place = str(_ROOT) if (_ROOT / "pyproject.toml").is_file() else "CLONE"
     return f"{shlex.quote(sys.executable)} -m pip install -e {shlex.quote(f'{place}[{extra}]')}"
 

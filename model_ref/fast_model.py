@@ -77,7 +77,7 @@ class FastModel(IntegerModel):
         return sums, scale, state
 
     def _decode(self, ids: Int, state: Int, trace: Trace | None) -> tuple[Int, tuple[Int, Int], Int]:
-        """``decode`` in NumPy."""
+        """Return ``decode`` in NumPy."""
         weights = self.weights
         count = self.saturations.at if self.saturations else (lambda tensor, layer: None)
 
@@ -141,7 +141,7 @@ def _project(
     layer: int,
     eps: tuple[Int, Int] | None = None,
 ) -> tuple[list[Doubles], list[tuple[Int, Int]]]:
-    """Sums ``[B, rows]`` and scale ``[B]`` of every matrix of a vector."""
+    """Return sums ``[B, rows]`` and scale ``[B]`` of every matrix of a vector."""
     sums = []
     for codes, matrix in zip(doubles.quantise(vector), matrices, strict=True):
         emit("codes", layer, codes)
@@ -153,7 +153,7 @@ def _project(
 
 
 def block_sums(codes: Doubles | Int, trits: PackedTrits) -> NDArray[np.float32]:
-    """Sums ``[B, rows]`` of codes ``[B, columns]``, computed for one block of rows after another."""
+    """Return sums ``[B, rows]`` of codes ``[B, columns]``, computed for one block of rows after another."""
     rows, columns = trits.packed.shape[0], trits.packed.shape[1] * TRITS_PER_BYTE
     wide_codes = np.zeros((columns, len(codes)), np.float32)
     wide_codes[: trits.columns] = codes.T

@@ -66,7 +66,7 @@ def refuse_foreign(path: Path, wanted: str) -> None:
 
 
 def _kind(file: IO[bytes]) -> tuple[str, str] | None:
-    """What a file is and what to do about it; None if the kind is not known."""
+    """Return what a file is and what to do about it; None if the kind is not known."""
     head = file.read(HEAD_BYTES)
     for magic, what, mend in _MAGICS:
         if head.startswith(magic):
@@ -149,7 +149,7 @@ def describe_gguf(file: IO[bytes]) -> str:
 
 
 def read_json(path: Path, most_bytes: int, what: str) -> Any:
-    """The value of a JSON file in UTF-8 or UTF-16, with or without a byte-order mark.
+    """Return the value of a JSON file in UTF-8 or UTF-16, with or without a byte-order mark.
 
     Raises ``ValueError`` or ``RecursionError`` for what is no JSON, ``OSError`` for what cannot be read.
     """
@@ -158,7 +158,7 @@ def read_json(path: Path, most_bytes: int, what: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object in which no key has two values."""
+    """Return an object in which no key has two values."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found and found[name] != value:

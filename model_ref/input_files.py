@@ -63,7 +63,7 @@ def open_plain(path: Path, wanted: str) -> BufferedReader:
 
 
 def read_plain(path: Path, most_bytes: int, wanted: str) -> bytes:
-    """All bytes of a plain file of at most ``most_bytes``; raises ``OSError`` if it cannot be read."""
+    """Return all bytes of a plain file of at most ``most_bytes``; raises ``OSError`` if it cannot be read."""
     too_large = LuternError(f"{path} is larger than {most_bytes} bytes, so it is no {wanted}; give a {wanted}.")
     content = bytearray()
     with open_plain(path, wanted) as file:

@@ -84,7 +84,7 @@ class Matrix:
 
 
 def cut_bits(trits: NDArray[np.int8]) -> int:
-    """Number of low bits of a matrix's sums that must be rounded away, so that any sum fits 18 signed bits."""
+    """Return number of low bits of a matrix's sums that must be rounded away, so that any sum fits 18 signed bits."""
     largest = CODE_MAX * int(np.count_nonzero(trits, axis=1).max())
     return max(0, largest.bit_length() - MANTISSA_BITS)
 
@@ -135,7 +135,8 @@ class IntegerWeights:
 
 
 def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> Int:
-    """1 - LB of every layer [L, d], in the coding of ``mlgru.Bounds``; the largest value if there is no bound."""
+    """Return 1 - LB of every layer [L, d], in the coding of ``mlgru.Bounds``; the largest value if there is no
+    bound."""
     shape = (config.num_hidden_layers, config.hidden_size)
     bounds = np.zeros(shape)
     if config.use_lower_bound:
@@ -185,7 +186,7 @@ NORMS_OF_H = ("attn_norm", "mlp_norm", "norm")
 
 
 def vectors_of(config: ModelConfig) -> list[VectorNames]:
-    """Every vector of a token in order, with full names of its norm and matrices."""
+    """Return every vector of a token in order, with full names of its norm and matrices."""
     found: list[VectorNames] = []
     for index in range(config.num_hidden_layers):
         prefix = f"model.layers.{index}."
@@ -207,7 +208,7 @@ def check_width(config: ModelConfig) -> None:
 def quantise_matrix(
     config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], name: str
 ) -> tuple[NDArray[np.int8], MatrixFacts]:
-    """Trits int8 [rows, columns] and facts of one matrix; reads its weight and its norm's, and keeps neither."""
+    """Return trits int8 [rows, columns] and facts of one matrix; reads its weight and its norm's, and keeps neither."""
     trits, scale = ternarise(tensors[f"{name}.weight"])
     if not trits.any():
         raise LuternError(
@@ -222,7 +223,7 @@ def quantise_matrix(
 def constants(
     checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None = None
 ) -> Constants:
-    """All constants that follow from the facts of all matrices, the gains and the largest coded embedding.
+    """Return all constants that follow from the facts of all matrices, the gains and the largest coded embedding.
 
     The float network runs over the tokens ``calibration`` if they are given. If not, it runs over random tokens, and
     only if a bound is too loose for its word.
@@ -253,7 +254,8 @@ def constants(
 def _frac_bits(
     checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None
 ) -> tuple[dict[str, int], frozenset[str], dict[str, Activation]]:
-    """Fraction bits of h and of every matrix's scaled output, which of them are calibrated, and the activations."""
+    """Return fraction bits of h and of every matrix's scaled output, which of them are calibrated, and the
+    activations."""
     config = checkpoint.config
     adders = [name for name in config.projections if name.endswith(("o_proj", "down_proj"))]
     activated = [name for name in config.projections if name.endswith(("i_proj", "gate_proj"))]
@@ -297,7 +299,8 @@ def _eps(
     frac_bits: Mapping[str, int],
     gains: Mapping[str, Gains],
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The constants e1 and e2 of a matrix; they are zero unless its input comes from the sums of other matrices."""
+    """Return the constants e1 and e2 of a matrix; they are zero unless its input comes from the sums of other
+    matrices."""
     block = name.rsplit(".", 1)[0]
     if name.endswith("o_proj"):
         e1 = config.hidden_size * config.rms_norm_eps * 4.0 ** -facts[f"{block}.g_proj"].cut  # the eps of g_norm

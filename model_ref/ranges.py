@@ -38,7 +38,8 @@ def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]
 
 
 def pre_activation_frac_bits(bound: float) -> int:
-    """Fraction bits (0..16) with which 18 bits hold a, silu(a) and their difference: |a| <= bound, silu >= -0.2785."""
+    """Return fraction bits (0..16) with which 18 bits hold a, silu(a) and their difference: |a| <= bound, silu >=
+    -0.2785."""
     integer_bits = max(0, int(np.ceil(np.log2(bound + 0.29))))
     return int(np.clip(MANTISSA_BITS - integer_bits, 0, 16))
 
@@ -64,12 +65,13 @@ class Activation:
 
 
 def residual_frac_bits(bound: float) -> int:
-    """Fraction bits (at most 30) with which 32 bits hold h: |h| <= bound."""
+    """Return fraction bits (at most 30) with which 32 bits hold h: |h| <= bound."""
     return min(30, 31 - int(np.ceil(np.log2(max(bound, 2.0**-30)))))
 
 
 def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
-    """Fraction bits of i or gate, and whether they are calibrated, which they are only if the proof is too loose."""
+    """Return fraction bits of i or gate, and whether they are calibrated, which they are only if the proof is too
+    loose."""
     proved = pre_activation_frac_bits(bound)
     if proved >= LOOSE_FRAC_BITS:
         return proved, False
@@ -78,5 +80,6 @@ def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
 
 
 def calibrated_bound(bound: float, observed: float) -> float:
-    """The smaller of the bound and the observed value with margin; a tensor that was always 0 keeps its bound."""
+    """Return the smaller of the bound and the observed value with margin; a tensor that was always 0 keeps its
+    bound."""
     return min(bound, CALIBRATION_MARGIN * observed) if observed > 0 else bound

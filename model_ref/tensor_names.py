@@ -100,7 +100,7 @@ def find_names(stored: Iterable[str], wanted: Iterable[str], layers: int, where:
 
 
 def _prefix(names: Mapping[str, str], wanted: list[str], where: str) -> str:
-    """The prefix with which most of the model's names are stored."""
+    """Return the prefix with which most of the model's names are stored."""
     found = [""]
     for anchor in ANCHORS:
         ends = (name[: -len(anchor)] for name in names if name.endswith(anchor))
@@ -133,7 +133,7 @@ def _without_wrappers(names: list[str], where: str) -> dict[str, str]:
 
 
 def _left_over(names: list[str], layers: int, where: str) -> str:
-    """The sentence that refuses stored tensors that the network does not use."""
+    """Return the sentence that refuses stored tensors that the network does not use."""
     kinds = [_kind(name, layers) for name in names]
     order = sorted(range(len(names)), key=lambda index: not kinds[index])  # tensors of a known kind come first
     listed = ", ".join(
@@ -149,7 +149,7 @@ def _left_over(names: list[str], layers: int, where: str) -> str:
 
 
 def _kind(name: str, layers: int) -> str:
-    """What kind of tensor it is that the network does not use; empty if the name does not show it."""
+    """Return what kind of tensor it is that the network does not use; empty if the name does not show it."""
     for pattern, what in _KINDS:
         if pattern.search(name):
             return what

@@ -51,7 +51,7 @@ class TapLog:
         return len(self.cycles)
 
     def integers(self) -> NDArray[Any]:
-        """The payloads as numbers: int64 up to 63 bits (64 if signed), Python integers for more."""
+        """Return the payloads as numbers: int64 up to 63 bits (64 if signed), Python integers for more."""
         if self.bits + (not self.is_signed) > 64:
             return np.array([self._integer(row.tobytes()) for row in self.payloads], dtype=object)
         padded = np.zeros((len(self), 8), np.uint8)
@@ -60,7 +60,7 @@ class TapLog:
         return values << (64 - self.bits) >> (64 - self.bits) if self.is_signed else values
 
     def lanes(self, bits: int, is_signed: bool = True) -> NDArray[np.int64]:
-        """The payloads as flat vectors of parts of `bits` bits each, lowest first: int64 [n, parts]."""
+        """Return the payloads as flat vectors of parts of `bits` bits each, lowest first: int64 [n, parts]."""
         parts = self.bits // bits
         columns = np.unpackbits(self.payloads, axis=1, bitorder="little")[:, : parts * bits].reshape(-1, parts, bits)
         weights = np.left_shift(np.int64(1), np.arange(bits, dtype=np.int64))
@@ -219,7 +219,7 @@ class SimulatedBoard:
         self._reach(self._library.lutern_memory_write, address, data)
 
     def peek(self, address: int, count: int) -> NDArray[np.uint8]:
-        """Words [count, word_bytes] of the machine's memory, read by its back door."""
+        """Return words [count, word_bytes] of the machine's memory, read by its back door."""
         data = np.zeros((count, self.memory.word_bytes), np.uint8)
         self._reach(self._library.lutern_memory_read, address, data)
         return data
@@ -384,7 +384,7 @@ class SimulatedBoard:
             self._library.lutern_record(self._board, self._index(name), on)
 
     def taps(self, name: str, *, clear: bool = False) -> TapLog:
-        """What the tap has recorded so far; `clear` drops it afterwards."""
+        """Return what the tap has recorded so far; `clear` drops it afterwards."""
         index, tap = self._index(name), self._taps[name][1]
         count = self._library.lutern_tap_count(self._board, index)
         cycles = np.zeros(count, np.uint64)
@@ -423,7 +423,8 @@ class SimulatedBoard:
 
 
 def simulated(config: HwConfig, divisor: int | None = None) -> wiring.Component:
-    """Everything that a board of this machine needs except pins and clocks; with ``divisor``, with a serial line."""
+    """Return everything that a board of this machine needs except pins and clocks; with ``divisor``, with a serial
+    line."""
     if config.memory in ("sdram", "ddr3"):
         return DramTop(config, divisor)
     return Top(config) if divisor is None else SerialTop(config, divisor)

@@ -132,7 +132,7 @@ class LevelScan(wiring.Component):
         wrong = Signal(self.byte_count)
 
         def after(value: Signal) -> Value:
-            """A pseudo-random word that differs much from the one before."""
+            """Return a pseudo-random word that differs much from the one before."""
             rotated = Cat(value[-29:], value[:-29])
             return (rotated ^ (value << 3) ^ (value >> 7) ^ 0x9E3779B97F4A7C15F39CC0605CEDC835)[: shape.word_bits]
 

@@ -30,7 +30,7 @@ class Board(Protocol):
         """Queue bytes for the chip."""
 
     def read(self, limit: int, timeout_s: float) -> bytes:
-        """The bytes that the chip has sent."""
+        """Return the bytes that the chip has sent."""
 
     def run(self, cycles: int) -> int:
         """Let ``cycles`` cycles pass; returns the number of bytes that can be read."""

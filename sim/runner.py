@@ -57,7 +57,8 @@ def bench_seed() -> int:
 
 
 def build_root() -> Path:
-    """The folder for builds: LUTERN_BUILD, else build/ next to the sources, else build/ in the working folder."""
+    """Return the folder for builds: LUTERN_BUILD, else build/ next to the sources, else build/ in the working
+    folder."""
     repository = Path(__file__).resolve().parents[1]
     default = (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "build"
     folder = expanded(os.environ.get("LUTERN_BUILD") or str(default), "LUTERN_BUILD")
@@ -119,7 +120,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _runtime(parent: Path, waves: bool) -> Path:
-    """The folder with Verilator's compiled runtime and its precompiled headers."""
+    """Return the folder with Verilator's compiled runtime and its precompiled headers."""
     runtime = parent / f".runtime-{digest(*_FLAGS, _COMPILER_FLAGS, *_MAKE_FLAGS, *_HEADERS, str(waves))[:12]}"
     parent.mkdir(parents=True, exist_ok=True)
     with _locked(parent / f"{runtime.name}.lock"):
@@ -228,7 +229,7 @@ def run_bench(
 
 
 def _read_results(path: Path) -> tuple[list[str], int]:
-    """Texts of the failed tests and number of passed tests in cocotb's results.xml."""
+    """Return texts of the failed tests and number of passed tests in cocotb's results.xml."""
     failures, passed = [], 0
     if path.exists():
         for case in ElementTree.parse(path).iter("testcase"):

@@ -25,7 +25,7 @@ class Expected:
     index: int | None = None
 
     def place(self) -> str:
-        """The known parts of the place, as text."""
+        """Return the known parts of the place, as text."""
         parts = (("token", self.token), ("layer", self.layer), ("index", self.index))
         return ", ".join(f"{name} {value}" for name, value in parts if value is not None)
 

@@ -46,7 +46,8 @@ class Signal:
 
 
 def read_header(text: str) -> list[Signal]:
-    """The signals of the top module and below it that a VCD declares, but fields of others, which are in these."""
+    """Return the signals of the top module and below it that a VCD declares, but fields of others, which are in
+    these."""
     scopes: list[str] = []
     found: list[Signal] = []
     for line in text.splitlines():
@@ -62,8 +63,8 @@ def read_header(text: str) -> list[Signal]:
 
 
 def choose(signals: Sequence[Signal], patterns: Sequence[str]) -> list[Signal]:
-    """Those that a pattern names, in their own order: a signal, or a block with all that is in it; ``*``, ``?`` and
-    ``[...]`` stand for parts of a name between two points.
+    """Return those that a pattern names, in their own order: a signal, or a block with all that is in it; ``*``, ``?``
+    and ``[...]`` stand for parts of a name between two points.
 
     Raises LuternError for a pattern that names none.
     """
@@ -140,7 +141,7 @@ def _keep(wave: Path, path: Path, signals: Sequence[Signal]) -> None:
 
 
 def view(path: Path, signals: Sequence[Signal]) -> str:
-    """A saved view of GTKWave: every signal below a heading with its block, vectors as hexadecimal numbers."""
+    """Return a saved view of GTKWave: every signal below a heading with its block, vectors as hexadecimal numbers."""
     lines = ["[*] made by lutern generate --trace", f'[dumpfile] "{path.resolve()}"', "[timestart] 0"]
     block = None
     for one in signals:

@@ -124,7 +124,7 @@ def _measure(name: str, batch: int, what: str, baseline: str, length: int) -> Ro
 
 
 def make(config: ModelConfig, what: str, baseline: str = "") -> tuple[Loss, list[nn.Parameter]]:
-    """The loss of inputs and targets [B, T], and the parameters that it trains."""
+    """Return the loss of inputs and targets [B, T], and the parameters that it trains."""
     if what == "baseline" and baseline != FLA:
         return _published(config, Path(baseline))
     network = Network(config, fused=what in ("eager", "fused", "lean"), lean=what == "lean").train()
@@ -155,7 +155,7 @@ def _use_fla(network: Network) -> None:
 
 
 def _published(config: ModelConfig, folder: Path) -> tuple[Loss, list[nn.Parameter]]:
-    """The published model, from a clone of its repository."""
+    """Return the published model, from a clone of its repository."""
     import triton.language as tl
 
     if not hasattr(tl.math, "round"):  # newer Triton has the same function under another name

@@ -64,14 +64,14 @@ class Group:
         return result
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a value over all processes."""
+        """Return the mean of a value over all processes."""
         if self.size > 1:
             dist.all_reduce(value)
             value /= self.size
         return value
 
     def part(self, batch: int, accumulate: int, index: int) -> slice:
-        """The crops of a batch that this process reads as its part ``index`` of ``accumulate``."""
+        """Return the crops of a batch that this process reads as its part ``index`` of ``accumulate``."""
         count = batch // (self.size * accumulate)
         begin = (self.rank * accumulate + index) * count
         return slice(begin, begin + count)
@@ -117,12 +117,12 @@ def opened(name: str) -> Iterator[Group]:
 
 
 def pieces(objective: Objective) -> list[nn.Module]:
-    """The layers; each is recomputed, compiled and split as one piece."""
+    """Return the layers; each is recomputed, compiled and split as one piece."""
     return list(objective.network.layers)
 
 
 def spread(objective: Objective, group: Group, options: TrainOptions, compiled: bool) -> nn.Module:
-    """The module to call while training. With "fsdp", parts replace the parameters of ``objective``."""
+    """Return the module to call while training. With "fsdp", parts replace the parameters of ``objective``."""
     if options.checkpoint_activations:
         for piece in pieces(objective):
             _compute_again(piece)
@@ -145,7 +145,7 @@ def spread(objective: Objective, group: Group, options: TrainOptions, compiled: 
 
 
 def gradients_stay(module: nn.Module, stay: bool) -> Any:
-    """A context in which, if ``stay``, gradients add up in each process and are not yet shared."""
+    """Return a context in which, if ``stay``, gradients add up in each process and are not yet shared."""
     sharded: Any = module
     if hasattr(sharded, "set_requires_gradient_sync"):
         sharded.set_requires_gradient_sync(not stay)

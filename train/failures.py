@@ -56,7 +56,7 @@ def _is_no_memory(error: BaseException) -> bool:
 
 
 def _no_memory(batch: int, options: TrainOptions, group: Group) -> str:
-    """The sentence with the setting to change: the first one that costs nothing but time."""
+    """Return the sentence with the setting to change: the first one that costs nothing but time."""
     crops = batch // (group.size * options.accumulate)
     if group.device.type == "cuda":
         where = f"the GPU's memory ({torch.cuda.get_device_properties(group.device).total_memory / 2**30:.0f} GiB)"

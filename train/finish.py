@@ -84,7 +84,7 @@ def write_checkpoint(network: Network, out: Path, files: dict[str, bytes], keys:
 
 
 def start_weights(folder: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint, as the start of training.
+    """Return the tensors of a checkpoint, as the start of training.
 
     A matrix that is ternary already has its magnitude as its scale; in training the scale is the mean of all
     magnitudes. So such a matrix is divided by its share of nonzero weights, after which it computes the same.

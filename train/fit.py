@@ -56,7 +56,8 @@ class Schedule:
     halved: bool = False
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step: linear to the top, then half a cosine to zero; ``halved`` from the middle on."""
+        """Return learning rate of a step: linear to the top, then half a cosine to zero; ``halved`` from the middle
+        on."""
         factor = 0.5 if self.halved and 2 * step >= self.steps else 1.0
         if step < self.warmup_steps:
             return factor * self.learning_rate * (step + 1) / self.warmup_steps
@@ -155,7 +156,7 @@ def _begin(run: Run, optimizer: torch.optim.Optimizer, group: Group, options: Tr
 
 
 def graphed_step(called: nn.Module, network: Trainable) -> GraphedStep:
-    """A training step of a single process, as one CUDA graph."""
+    """Return a training step of a single process, as one CUDA graph."""
 
     def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
         with half_precision(network):
@@ -213,7 +214,7 @@ class _Meter:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """The most memory in bytes that this process has used: of the GPU, or of the computer."""
+    """Return the most memory in bytes that this process has used: of the GPU, or of the computer."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -232,7 +233,7 @@ def half_precision(network: Trainable) -> Iterator[None]:
 
 @torch.no_grad()
 def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tuple[int, ...] = ()) -> float:
-    """Bits a token by the protocol of model_ref/evaluate.py, with all tokens of a chunk at once.
+    """Return bits a token by the protocol of model_ref/evaluate.py, with all tokens of a chunk at once.
 
     Each process takes some of the streams. The result steers training and appears in its report; the figure of a
     finished checkpoint comes from model_ref/evaluate.py itself.
@@ -263,7 +264,7 @@ def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tupl
 
 
 def make_optimizer(network: Trainable, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with decay of matrices; gains and bounds, which have a natural size, do not decay."""
+    """Return AdamW with decay of matrices; gains and bounds, which have a natural size, do not decay."""
     matrices = [p for n, p in network.named_parameters() if p.ndim == 2 and not n.endswith("lower_bounds")]
     others = [p for n, p in network.named_parameters() if p.ndim != 2 or n.endswith("lower_bounds")]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -59,7 +59,7 @@ class GraphedStep:
 
 
 def step_by(loss_of: Loss, parameters: list[nn.Parameter], graphed: bool) -> Loss:
-    """A function that sets every gradient and returns the loss, as a graph or operation by operation."""
+    """Return a function that sets every gradient and returns the loss, as a graph or operation by operation."""
     if graphed:
         return GraphedStep(loss_of, parameters)
 

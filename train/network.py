@@ -42,12 +42,12 @@ class Norm(nn.Module):
 
 
 def wide(x: Tensor) -> Tensor:
-    """float32, also if autocast made it narrower."""
+    """Return float32, also if autocast made it narrower."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
-    """``rounded`` in forward, the gradient of ``value`` in backward."""
+    """Return ``rounded`` in forward, the gradient of ``value`` in backward."""
     return value + (rounded - value).detach()
 
 
@@ -183,14 +183,14 @@ class Network(nn.Module):
         return VALIDATION_CHUNK
 
     def initial_state(self, streams: int, like: Tensor | None = None) -> Tensor:
-        """The state before the first token: zeros [L, B, d]. ``like`` is a tensor of the device, for a network whose
-        parameters are split over processes."""
+        """Return the state before the first token: zeros [L, B, d]. ``like`` is a tensor of the device, for a network
+        whose parameters are split over processes."""
         weight = self.model.embeddings.weight
         shape = (self.config.num_hidden_layers, streams, self.config.hidden_size)
         return (weight if like is None else like).new_zeros(shape, dtype=weight.dtype)
 
     def is_fused(self) -> bool:
-        """Whether ``forward`` runs through the kernels; then torch.compile has nothing to do."""
+        """Return whether ``forward`` runs through the kernels; then torch.compile has nothing to do."""
         if self.fused is None:
             return self.ternary and self.lm_head.weight.is_cuda and importlib.util.find_spec("triton") is not None
         return self.fused
@@ -224,7 +224,7 @@ class Network(nn.Module):
         self.lm_head.norm.weight.div_(temperature)
 
     def _bounds(self) -> Tensor:
-        """LB [L, d]: softmax over the layers, then the running sum without the first layer's share."""
+        """Return LB [L, d]: softmax over the layers, then the running sum without the first layer's share."""
         if not self.config.use_lower_bound:
             return torch.zeros_like(self.initial_state(1)[:, 0])
         shares = self.model.lower_bounds.softmax(0)

@@ -41,7 +41,7 @@ def step_folder(step: int) -> str:
 
 
 def last_save(folder: Path) -> Path | None:
-    """The newest whole save in OUT/training or OUT/teacher-I."""
+    """Return the newest whole save in OUT/training or OUT/teacher-I."""
     found = [path for path in folder.glob("step-*") if _STEP.fullmatch(path.name) and (path / STATE_FILE).is_file()]
     return max(found, key=lambda path: int(path.name[5:]), default=None)
 
@@ -101,7 +101,7 @@ def clear_stale(out: Path, written: Mapping[str, bytes]) -> None:
 
 
 def read_state(save: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The state file of a save; raises ``LuternError`` if the save was made with other ``settings``."""
+    """Return the state file of a save; raises ``LuternError`` if the save was made with other ``settings``."""
     state = read_json(save / STATE_FILE, MAX_STATE_BYTES)
     before = state.get("settings")
     if not isinstance(before, dict) or type(state.get("step")) is not int or not isinstance(state.get("record"), list):

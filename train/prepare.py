@@ -124,7 +124,7 @@ def refuse_short(data: Data, path: str | Path, sequence_length: int, unread_shar
 
 
 def _key(source: Source, options: TrainOptions) -> dict[str, Any]:
-    """Everything that decides what the prepared files contain."""
+    """Return everything that decides what the prepared files contain."""
     tokenizer = options.tokenizer or ""
     if Path(tokenizer).exists():
         tokenizer = str(Path(tokenizer).resolve())
@@ -134,7 +134,7 @@ def _key(source: Source, options: TrainOptions) -> dict[str, Any]:
 
 
 def _vocabulary(source: Source, options: TrainOptions) -> Vocabulary:
-    """The tokenizer that the options name; it is read, or made from the data."""
+    """Return the tokenizer that the options name; it is read, or made from the data."""
     if options.start_from is not None:
         return _of_checkpoint(options.start_from, options.tokenizer)
     name = options.tokenizer or "character"
@@ -154,7 +154,8 @@ def _vocabulary(source: Source, options: TrainOptions) -> Vocabulary:
 
 
 def _of_checkpoint(folder: str, name: str | None) -> Vocabulary:
-    """The tokenizer of the checkpoint that training begins with, or the named file if the checkpoint has none."""
+    """Return the tokenizer of the checkpoint that training begins with, or the named file if the checkpoint has
+    none."""
     config = load_checkpoint(folder).config
     if name is not None and (name == "character" or pieces_of(name)):
         raise LuternError(
@@ -185,7 +186,7 @@ def _text(document: Document, name: str) -> str:
 
 
 def _training_texts(source: Source, options: TrainOptions, several: bool, name: str) -> Iterator[str]:
-    """The texts from which pieces are found: none that validates, and of a large data set only the beginning."""
+    """Yield the texts from which pieces are found: none that validates, and of a large data set only the beginning."""
     room = VOCABULARY_CHARACTERS
     for document in _read(source, options):
         text = _text(document, name)
@@ -259,7 +260,8 @@ def _write_tokens(path: Path, found: Iterator[Document], source: Source, chosen:
 
 
 def _encoded(found: Iterator[Document], chosen: Vocabulary, ahead: list[int], end: list[int]) -> Iterator[list[int]]:
-    """Token numbers of each document; many short texts are encoded at once, long ones in parts if that is safe."""
+    """Yield token numbers of each document; many short texts are encoded at once, long ones in parts if that is
+    safe."""
     encode = chosen.tokenizer.encode_documents
     waiting: list[str] = []
 
@@ -285,7 +287,7 @@ def _encoded(found: Iterator[Document], chosen: Vocabulary, ahead: list[int], en
 
 
 def _parts(text: str) -> Iterator[str]:
-    """Parts of a text that end after a line, each long enough to be worth a call."""
+    """Yield parts of a text that end after a line, each long enough to be worth a call."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + PART_CHARACTERS)
@@ -319,7 +321,7 @@ def _refuse_unknown(tokens: NDArray[Any], size: int, path: Path) -> None:
 
 
 def shape_of(options: TrainOptions, vocab_size: int) -> ModelConfig:
-    """The config to train: the given shape, or that of the checkpoint that training begins with.
+    """Return the config to train: the given shape, or that of the checkpoint that training begins with.
 
     Raises ``LuternError`` if both are given and differ.
     """

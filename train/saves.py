@@ -76,7 +76,7 @@ def restore(save: Path, network: Trainable, optimizer: torch.optim.Optimizer, gr
 
 
 def whole_network(network: Trainable, group: Group) -> dict[str, torch.Tensor]:
-    """All parameters, gathered in the first process's memory; empty in the other processes."""
+    """Return all parameters, gathered in the first process's memory; empty in the other processes."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=group.size > 1)
     found: dict[str, Any] = get_model_state_dict(network, options=options)
     return found
@@ -115,7 +115,7 @@ def _refused(folder: Path, error: CheckpointException) -> LuternError:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The exception in the first process that failed, which a checkpoint's exception contains."""
+    """Return the exception in the first process that failed, which a checkpoint's exception contains."""
     if isinstance(error, CheckpointException) and error.failures:
         return next(iter(error.failures.values()))[0]
     return error

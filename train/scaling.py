@@ -86,7 +86,7 @@ class Plan:
             raise LuternError("factors of the learning rate must be above 0 and below 1000.")
 
     def train_options(self) -> TrainOptions:
-        """What the training loop is told."""
+        """Return what the training loop is told."""
         return TrainOptions(
             tokenizer=self.tokenizer,
             steps=self.steps,
@@ -179,7 +179,7 @@ def refuse_other_plan(out: Path, plan: Plan) -> None:
 
 
 def read_result(path: Path) -> Result:
-    """A run as its process wrote it."""
+    """Return a run as its process wrote it."""
     values = read_json(path, MAX_BYTES)
     try:
         result = Result(**values)
@@ -194,7 +194,7 @@ def read_result(path: Path) -> Result:
 
 
 def plan_of(out: Path, device: str) -> Plan:
-    """The plan of a folder, for the process of one run."""
+    """Return the plan of a folder, for the process of one run."""
     values = read_json(out / PLAN_FILE, MAX_BYTES)
     values |= {"sizes": tuple(map(tuple, values["sizes"])), "factors": tuple(values["factors"])}
     return Plan(**values, device=device)

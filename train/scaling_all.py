@@ -130,13 +130,13 @@ def _start(out: Path, run: Run, plan: Plan) -> subprocess.Popen[bytes]:
 
 
 def _steps_of(folder: Path) -> int:
-    """How far a run is, as of its last validation."""
+    """Return how far a run is, as of its last validation."""
     record = read_json(folder / RECORD_FILE, MAX_BYTES).get("record") or [{"step": 0}]
     return int(record[-1]["step"])
 
 
 def _failed(out: Path, run: Run, status: int) -> LuternError:
-    """What the last line of its log says."""
+    """Return what the last line of its log says."""
     lines = (out / run.name / LOG_FILE).read_text(errors="replace").strip().splitlines()
     reason = lines[-1].removeprefix("lutern: ").rstrip(".") if lines else f"it ended with status {status}"
     return LuternError(

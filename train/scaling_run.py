@@ -92,7 +92,7 @@ def _network(run: Run, text: Text, plan: Plan) -> Trainable:
 
 
 def main(out: str, name: str, device: str) -> int:
-    """The status to end with."""
+    """Return the status to end with."""
     plan = plan_of(Path(out), device)
     run = next(run for run in plan.runs if run.name == name)
     try:

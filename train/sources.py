@@ -48,7 +48,7 @@ class Source:
     validation: tuple[Path, ...] = ()
 
     def key(self) -> list[list[Any]]:
-        """Names, sizes and times of the files, which distinguish them from other files of the same names."""
+        """Return names, sizes and times of the files, which distinguish them from other files of the same names."""
         files = (*self.training, *self.validation)
         return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
@@ -174,7 +174,7 @@ def _arrow_rows(file: Path, column: str) -> Iterator[Any]:
 
 
 def map_tokens(path: Path) -> NDArray[Any]:
-    """Memory-mapped token numbers [tokens] of a file: one axis of integers (.npy), or 16 bits each (.bin).
+    """Return memory-mapped token numbers [tokens] of a file: one axis of integers (.npy), or 16 bits each (.bin).
 
     Raises ``LuternError`` for any other file.
     """

@@ -23,7 +23,8 @@ from lutern.train.network import Network
 
 @torch.no_grad()
 def torch_tokens_per_second(config: ModelConfig, tokens: int) -> float:
-    """Tokens a second of the network with random weights, one stream, token by token; no speed depends on the values.
+    """Return tokens a second of the network with random weights, one stream, token by token; no speed depends on the
+    values.
 
     The weights are made ternary again for every token, as in training.
     """
@@ -78,7 +79,7 @@ def decode_rows(shapes: dict[str, ModelConfig], device: str, tokens: int) -> Ite
 
 
 def _rate(decoder: Decoder, device: str, tokens: int) -> tuple[float, int]:
-    """Tokens a second, and bytes held."""
+    """Return tokens a second, and bytes held."""
     on_gpu = device == "cuda"
     if on_gpu:
         torch.cuda.empty_cache()

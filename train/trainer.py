@@ -125,7 +125,8 @@ def load_text(text_path: str | Path, out: Path, options: TrainOptions, group: Gr
 
 
 def loaded(out: Path, shape: Callable[[int], ModelConfig], group: Group) -> Text:
-    """The prepared data of a folder, cut in their parts; ``shape`` gives the config for a size of the vocabulary."""
+    """Return the prepared data of a folder, cut in their parts; ``shape`` gives the config for a size of the
+    vocabulary."""
     data = load(out)
     training = len(data.training)
     cut = max(int(training * (1 - UNREAD_SHARE)), training - UNREAD_TOKENS)
@@ -175,7 +176,8 @@ def train_teacher(index: int, text: Text, out: Path, options: TrainOptions, grou
 
 
 def distilled(ensemble: Ensemble, text: Text, options: TrainOptions) -> list[tuple[float, Corpus]]:
-    """The corpora of a network with teachers, with their shares: the labelled text and the text that they write."""
+    """Return the corpora of a network with teachers, with their shares: the labelled text and the text that they
+    write."""
     if not isinstance(text.read, DeviceCorpus):
         raise LuternError(f"teachers want a text of at most {DEVICE_TOKENS:,} tokens; give less, or --set teachers=0.")
     ids = text.read.ids[0].long()

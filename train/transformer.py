@@ -29,14 +29,14 @@ LONGEST_WAVE = 10_000.0
 
 
 def matrix(columns: int, rows: int, deviation: float = INITIAL_DEVIATION) -> nn.Linear:
-    """A projection without bias."""
+    """Return a projection without bias."""
     linear = nn.Linear(columns, rows, bias=False)
     nn.init.normal_(linear.weight, 0, deviation)
     return linear
 
 
 def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """x [..., T, HEAD] with channel c and c + HEAD/2 as a point, turned by its position's angle [T, HEAD/2]."""
+    """Return x [..., T, HEAD] with channel c and c + HEAD/2 as a point, turned by its position's angle [T, HEAD/2]."""
     first, second = x.chunk(2, -1)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], -1).type_as(x)
 
@@ -50,7 +50,7 @@ class Attention(nn.Module):
         self.o_proj = matrix(size, size, deviation)
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """x [B, T, d], angles [T, HEAD/2] to [B, T, d]."""
+        """Return x [B, T, d], angles [T, HEAD/2] to [B, T, d]."""
         q, k, v = self.qkv_proj(x).unflatten(-1, (3, -1, HEAD)).permute(2, 0, 3, 1, 4)  # each [B, heads, T, HEAD]
         mixed = F.scaled_dot_product_attention(turned(q, cosines, sines), turned(k, cosines, sines), v, is_causal=True)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
@@ -83,7 +83,7 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size, deviation)
 
     def forward(self, h: Tensor, cosines: Tensor, sines: Tensor, dropout: float) -> Tensor:
-        """h [B, T, d] to the next h; ``dropout`` of what is added to it."""
+        """Return h [B, T, d] to the next h; ``dropout`` of what is added to it."""
         h = h + F.dropout(self.attn(self.attn_norm(h), cosines, sines), dropout)
         return h + F.dropout(self.mlp(self.mlp_norm(h)), dropout)
 
@@ -123,11 +123,12 @@ class Transformer(nn.Module):
         return (self.lm_head.weight if like is None else like).new_zeros((streams, 0), dtype=torch.long)
 
     def is_fused(self) -> bool:
-        """Whether a step is recorded as a graph of PyTorch's own kernels, with nothing left for torch.compile."""
+        """Return whether a step is recorded as a graph of PyTorch's own kernels, with nothing left for
+        torch.compile."""
         return bool(self.lm_head.weight.is_cuda)
 
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """ids [B, T] behind those of the state [B, P] to logits [B, T, V] and the next state.
+        """Return ids [B, T] behind those of the state [B, P] to logits [B, T, V] and the next state.
 
         With ``targets``, token numbers [B, T], to the mean cross-entropy in nats and the state.
         """

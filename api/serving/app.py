@@ -44,7 +44,7 @@ PAGE_HEADERS = {
 
 
 def make_app(service: Service) -> FastAPI:
-    """The application of a service; the engine runs as long as it does."""
+    """Return the application of a service; the engine runs as long as it does."""
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -137,7 +137,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _is_local(header: str) -> bool:
-    """Whether the host that a request names, with or without a port, is one that this computer alone has."""
+    """Return whether the host that a request names, with or without a port, is one that this computer alone has."""
     try:
         host = urlsplit(f"//{header}").hostname or ""
     except ValueError:

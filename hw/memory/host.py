@@ -1,4 +1,5 @@
-"""Weight memory on the host: the words of every token come over the link, in the order in which they are read.
+"""The weights are in the memory of the host: the words of every token come over the link, in the order in which they
+are read.
 
     host ─► RECORDS frames ─► o_host of the host port ─► FIFO ─► o_words          offset = words so far, modulo 2^32
          ─► ROW frames ────► o_host ──────────────────────────► o_row            the decoder holds a whole row
@@ -6,7 +7,7 @@
 
 The chip keeps four counts, and a WANT frame contains all of them. ``offset`` is the next word of the record stream that
 it waits for. ``taken`` counts the words that have left the FIFO. ``row`` counts the rows that it has requested, and
-``token`` is that of the last row. ``place`` counts the words of that row that came. Each WANT frame has the whole
+``token`` is that of the last row. ``place`` counts the words of that row that have come. Each WANT frame has the whole
 state, so any frame may be lost.
 
 *Flow.* The host may send at most ``memory_words`` words that are not taken, so there is room for every word that comes.

@@ -1,4 +1,4 @@
-"""Readers of a memory: two repeat words or beats endlessly, one reads what a token or the host asks for.
+"""Three readers of a memory: two repeat words or beats endlessly, and one reads what a token or the host asks for.
 
     Repeater      a port that others may take ─► register ─► o              one item a cycle while granted
     ReaderAhead   a port ─► registers ─► FIFO ─► o                          as far ahead as the FIFO has room

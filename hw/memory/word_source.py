@@ -60,7 +60,7 @@ class SourceShape:
     client_bits : int
         Width of ``client``: 1 without ``Client.STATE``.
     is_trusted : bool
-        The source is a block of this package, and its order is proved. So it is watched for silence only.
+        The source is a block of this package, and its order is proved. It is then watched for silence only.
     """
 
     word_bits: int

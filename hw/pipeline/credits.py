@@ -8,7 +8,8 @@ So no register of the pipeline needs an enable. In a wide pipeline an enable wou
 over the chip. ``o.ready`` drives only the pointers and a counter.
 
 Cost: the FIFO is distributed RAM of 1.5 LUT4 a bit and takes the place of the pipeline's last register. Its control
-takes 40 LUT4, 9 CCU2C and 19 flip-flops. Each further part has its own pointers and adds 32, 6 and 13.
+takes 40 LUT4, 9 CCU2C and 19 flip-flops. Each further part has its own pointers and adds 32 LUT4, 6 CCU2C and 13
+flip-flops.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], boo
 
 
 def fewer(m: Module, values: Sequence[Value], count: int, function: Callable[[list[int]], bool | int]) -> list[Value]:
-    """Combine values with LUT4 until few are left, and return these.
+    """Combine values with LUT4 until at most ``count`` are left, and return them.
 
     Parameters
     ----------

@@ -110,7 +110,7 @@ def saturate(value: Value, bits: int) -> Value:
 
 
 def clamp(value: Value, outside: Value, sign: Value, bits: int) -> Value:
-    """Return ``value`` in ``bits`` signed bits, or if ``outside`` the limit of these, symmetric, that has this sign."""
+    """Return ``value`` in ``bits`` signed bits, or if ``outside`` the symmetric limit that has this ``sign``."""
     limit = Cat(Const(1, 1), (~sign).replicate(bits - 2), sign)
     return Mux(outside, limit, value[:bits])[:bits].as_signed()
 

@@ -112,7 +112,7 @@ class Bench:
         assert holds, f"{what}, cycle {cycle_now()}, seed {self.seed}"
 
     def channel(self, name: str) -> Any:
-        """The master's end of a channel, by its name."""
+        """Return the master's end of a channel, by its name."""
         side = self.master.write_if if name in ("aw", "w", "b") else self.master.read_if
         return getattr(side, f"{name}_channel")
 
@@ -141,7 +141,7 @@ class Bench:
         )
 
     async def status(self) -> tuple[int, int]:
-        """Bytes that the FIFO to the machine has room for, and bytes that wait for the host."""
+        """Return bytes that the FIFO to the machine has room for, and bytes that wait for the host."""
         value = await self.peek(STATUS_AT)
         return value & 0xFFFF, value >> 16
 

@@ -199,7 +199,7 @@ class Bench:
                 channels_of(slave)[name].pause = held
 
     def valid(self, channel: str) -> list[int]:
-        """VALID of the channel at each port."""
+        """Return VALID of the channel at each port."""
         return [to_int(getattr(self.dut, f"m_axi{index}_{channel}valid")) for index in range(self.ports)]
 
     def require(self, holds: object, what: str) -> None:

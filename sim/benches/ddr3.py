@@ -90,7 +90,7 @@ class Bench:
             self.dut.port__ahead.value = ((done >> t.page_bits) + 1 << t.page_bits) % t.words
 
     def page(self, row: int, bank: int) -> int:
-        """Address of the first word of a page."""
+        """Return address of the first word of a page."""
         return (row << self.timings.bank_bits | bank) << self.timings.page_bits
 
 

@@ -46,12 +46,12 @@ TIMEOUT_CYCLES = 100_000
 
 
 def numbers(words: NDArray[np.uint8]) -> list[int]:
-    """Words [n, word_bytes] as integers."""
+    """Return words [n, word_bytes] as integers."""
     return [int.from_bytes(word.tobytes(), "little") for word in words]
 
 
 def row_words(program: Program, token: int) -> NDArray[np.uint8]:
-    """The words of a token's row of the embedding table, with its check, as the memory gives them."""
+    """Return the words of a token's row of the embedding table, with its check, as the memory gives them."""
     sizes, config = program.sizes, program.hw_config
     first = program.setup["embedding_base"] + token * sizes.stride
     if config.source == "streamed":
@@ -134,7 +134,7 @@ class Golden:
         self.session = GoldenSession(weights, config.streams, config.streams, IntegerModel, self.expected.trace)
 
     def run(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> list[list[int]]:
-        """The tokens of a run; keeps what the taps must show."""
+        """Return the tokens of a run; keeps what the taps must show."""
         self.expected.begin(0)
         return self.session.run(feeds, count, temperature=temperature / 4096, chained=chained).tokens
 
@@ -155,7 +155,7 @@ class Golden:
 
 
 async def read_logits(dut: Any, stream: int, vocab: int) -> list[int]:
-    """Raw logits, read through the host's port: one cycle from address to value."""
+    """Return raw logits, read through the host's port: one cycle from address to value."""
     values = []
     dut.logits_stream.value = stream
     for address in range(vocab):

@@ -68,7 +68,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     def vectors(self) -> list[tuple[Int, Int]]:
-        """Sums and scores [V] of named vectors, then of random ones."""
+        """Return sums and scores [V] of named vectors, then of random ones."""
         ones, place, draw = np.ones(self.vocab, dtype=np.int64), np.arange(self.vocab), self.generator
         named = [0 * ones, LARGEST * ones, -LARGEST * ones, place, -place, -place - 5, place // 3, -(place // 3) - 1]
         named += [np.where(place == best, -5, -6) for best in (0, 1, self.vocab - 2, self.vocab - 1)]
@@ -85,7 +85,8 @@ class Bench:
         return list(zip(named, scores, strict=True))
 
     def step(self, vectors: list[tuple[Int, Int]]) -> list[int]:
-        """Payloads of a vector for each of the first streams, in blocks; padding rows hold sums that would win."""
+        """Return payloads of a vector for each of the first streams, in blocks; padding rows hold sums that would
+        win."""
         draw, block = self.generator, int(self.generator.choice((1, 2, 5)))
         beats = -(-self.vocab // self.lanes)
         pad = np.ones(-self.vocab % self.lanes, dtype=np.int64)

@@ -75,7 +75,7 @@ class Bench:
         )
 
     async def settled(self) -> dict[str, int]:
-        """What the chip wants once nothing moves any more; it has reported so after the last frame."""
+        """Return what the chip wants once nothing moves any more; it has reported so after the last frame."""
         await self.words.drained()
         await ClockCycles(self.dut.clk, 60)
         sequence, want = self.wants[-1]

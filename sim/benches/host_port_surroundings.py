@@ -148,7 +148,7 @@ class Surroundings:
         return {"mantissa": 0x1FFFF - stream * 0xDB, "exponent": 5 * stream - 2048}
 
     def logits(self, stream: int, offset: int, count: int) -> bytes:
-        """The expected answer to LOGITS."""
+        """Return the expected answer to LOGITS."""
         scale = {f"scale_{name}": value for name, value in self.scale(stream).items()}
         sums = (self.logit(stream, offset + k) for k in range(count))
         return LOGITS_DONE.pack(**scale) + b"".join(number.to_bytes(4, "little", signed=True) for number in sums)
@@ -216,7 +216,7 @@ class Surroundings:
             self.expect(Opcode.RUN | RESPONSE, self.run_sequence, self.last_answer)
 
     def draw_feeds(self, streams: int, vocab: int) -> Feeds:
-        """Feeds with random contents."""
+        """Return feeds with random contents."""
         draw = self.random
         return [
             {
@@ -247,7 +247,7 @@ class Surroundings:
         await self.answered()
 
     def setup_fields(self) -> dict[str, int]:
-        """The fields of the largest SETUP that fits."""
+        """Return the fields of the largest SETUP that fits."""
         config = self.config
         resident = config.source == "resident"
         return {
@@ -300,7 +300,7 @@ class Surroundings:
 
 
 def run_command(feeds: Feeds, *, count: int = 1, streams: int | None = None, **fields: int) -> bytes:
-    """The payload of a RUN; if ``streams`` is not the number of feeds, its length is wrong."""
+    """Return the payload of a RUN; if ``streams`` is not the number of feeds, its length is wrong."""
     fields = {"chained": 0, "temperature": 0, **fields}
     head = RUN.pack(count=count, streams=len(feeds) if streams is None else streams, **fields)
     return head + b"".join(FEED.pack(**feed) for feed in feeds)

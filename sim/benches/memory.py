@@ -73,7 +73,7 @@ class Bench:
         self.setup: dict[str, int] = {}
 
     def _checker(self, name: str) -> Any:
-        """A function that compares an item; items of the endless streams are expected in turn."""
+        """Return a function that compares an item; items of the endless streams are expected in turn."""
 
         def check(cycle: int, value: int) -> None:
             if name in self.endless:
@@ -85,7 +85,7 @@ class Bench:
         return check
 
     def item(self, name: str, place: int) -> int:
-        """The item at a place of an endless stream."""
+        """Return the item at a place of an endless stream."""
         if name == "o_words":
             return self.words[place]
         return sum(part << self.config.word_bits * index for index, part in enumerate(self.beats[place]))
@@ -93,7 +93,7 @@ class Bench:
     # ------------------------------------------------------------------------------------------ the host
 
     def stored(self, address: int) -> int:
-        """The word that the host reads at an address."""
+        """Return the word that the host reads at an address."""
         if address < TRIT_MEMORY:
             return self.words[address]
         beat, part = divmod(address - TRIT_MEMORY, 1 << self.config.part_bits)
@@ -170,7 +170,7 @@ class Bench:
             sink.received.clear()
 
     def row(self, token: int) -> list[int]:
-        """The words of a row, from the reference."""
+        """Return the words of a row, from the reference."""
         s, config = self.setup, self.config
         at, count = s["embedding_base"] + token * s["embedding_stride"], s["embedding_row_words"]
         if not self.resident:
@@ -186,7 +186,7 @@ class Bench:
             self.boards["o_row"].expect(word, token=token, index=index)
 
     def shape(self, record_words: int = 40, row_words: int = 6, vocab: int = 9) -> dict[str, int]:
-        """A setup that the small memories can hold, with the table at their end."""
+        """Return a setup that the small memories can hold, with the table at their end."""
         if not self.resident:
             base = len(self.words) - vocab * row_words
             return {
@@ -339,7 +339,7 @@ async def rows_pass_what_waits(dut: Any) -> None:
 
 
 def _held(cycles: int) -> Any:
-    """A pause of ``cycles`` cycles, then none."""
+    """Return a pause of ``cycles`` cycles, then none."""
     for _ in range(cycles):
         yield True
     while True:

@@ -34,7 +34,8 @@ which "zeros" leaves; "open" after it shows how the S of "ties" is rounded."""
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Even elements: z is a tie of its rounding, or one less. Odd elements: the same for the S that follows S = 0."""
+    """Return even elements: z is a tie of its rounding, or one less. Odd elements: the same for the S that follows S =
+    0."""
     data = {key: np.zeros(elements, dtype=np.int64) for key in ("f", "bound", "i", "g")}
     for k in range(elements):
         below = k // 2 % 2
@@ -52,7 +53,7 @@ def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, 
 
 
 def vectors(name: str, frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """f, bound, i and g of one layer."""
+    """Return f, bound, i and g of one layer."""
 
     def draw() -> np.ndarray:
         limit = 1 << int(generator.integers(1, 18))
@@ -128,7 +129,8 @@ class Bench:
         self.dut.bases.value = sum(base << self.config.state_bits * stream for stream, base in enumerate(self.bases))
 
     def token(self, name: str) -> list[int]:
-        """Beats of one token of all streams: F, I, G of every layer. Fields that the block does not read are random."""
+        """Return beats of one token of all streams: F, I, G of every layer. Fields that the block does not read are
+        random."""
         items, draw = [], self.generator
         for layer in range(self.layers):
             frac = int(draw.integers(0, 17))
@@ -191,11 +193,11 @@ class Bench:
                     self.place = (token + (layer + 1) // self.layers, (layer + 1) % self.layers)
 
     def first_of(self, fields: dict[str, int]) -> int:
-        """Where the golden side keeps S of a beat of I."""
+        """Return where the golden side keeps S of a beat of I."""
         return (fields["state_base"] + self.bases[fields["stream"]] + fields["index"]) * self.lanes
 
     def tap(self, s: int, stream: int, index: int) -> int:
-        """The tap's fields as one number."""
+        """Return the tap's fields as one number."""
         return s | (stream | index << self.config.stream_bits) << 32 * self.lanes
 
     def on_output(self, cycle: int, payload: int) -> None:

@@ -49,14 +49,14 @@ class Bench:
         cocotb.start_soon(self.watch())
 
     def tap(self, h: int, stream: int, index: int, saturated: int) -> tuple[int, int]:
-        """The tap and the saturation as one number, and the number's bits."""
+        """Return the tap and the saturation as one number, and the number's bits."""
         bits = VALUE_BITS * self.lanes
         number = h | stream << bits | index << bits + self.config.stream_bits
         bits += self.config.stream_bits + self.config.index_bits
         return number | saturated << bits, bits + 1
 
     def token(self, name: str, beats: int, adds: int = 3) -> list[int]:
-        """EMBED, then RESIDUAL `adds` times; fields that this block does not read are random."""
+        """Return EMBED, then RESIDUAL `adds` times; fields that this block does not read are random."""
         items, draw = [], self.generator
         for vector in range(1 + adds):
             limit = min(S32_MAX, 1 << int(draw.integers(1, 33)))

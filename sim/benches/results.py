@@ -50,7 +50,7 @@ class Bench:
         dut.scale_stream.value = 0
 
     def masked(self, payload: int) -> int:
-        """A payload in which the fields that are not read are 0."""
+        """Return a payload in which the fields that are not read are 0."""
         fields = unpack(self.layout, payload)
         return pack(self.layout, fields | dict.fromkeys(UNUSED.get(Op(fields["op"]), ()), 0))
 

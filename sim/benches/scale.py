@@ -58,7 +58,7 @@ class Bench:
         return Op(fields["op"]).name, *vectors, fields["stream"], fields["index"]
 
     def beat(self, op: Op, sums: Any, cut: int = 0, mantissa: int = 1 << 16, shift: int = 16) -> int:
-        """One payload; fields that only pass through, such as the stream, are random."""
+        """Return one payload; fields that only pass through, such as the stream, are random."""
         wide = (("state_base", self.config.state_bits), ("index", self.config.index_bits), ("last", 1))
         junk = {name: int(self.generator.integers(0, 1 << bits)) for name, bits in wide}
         junk["stream"] = int(self.generator.integers(0, self.config.streams))
@@ -78,7 +78,7 @@ class Bench:
         )
 
     def random_beat(self) -> int:
-        """A beat of any operation, with sums of any magnitude and mostly shifts that keep some bits."""
+        """Return a beat of any operation, with sums of any magnitude and mostly shifts that keep some bits."""
         draw = self.generator
         op = Op(int(draw.integers(1, 9)))
         mantissa = int(draw.integers(1 << 16, 1 << 17))

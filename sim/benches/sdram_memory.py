@@ -29,7 +29,7 @@ class Bench(memory_bench.Bench):
             assert error == Rule.NONE, f"rule {error.name} is broken, seed {self.seed}"
 
     async def march(self, first: int, count: int) -> dict[str, int]:
-        """The result of a march test of a range."""
+        """Return the result of a march test of a range."""
         self.ranges.queue([first | count << self.config.address_bits])
         return unpack(MEMORY_TEST_DONE.layout, (await self.results.receive(1, 20_000))[0])
 

@@ -53,7 +53,7 @@ class StateWords:
             self.given.queue(self.words[fields["address"] :][: self.state_words])
 
     def vector(self, first: int, places: int) -> list[int]:
-        """The contents of ``places`` places from word ``first`` on."""
+        """Return the contents of ``places`` places from word ``first`` on."""
         bits = self.config.word_bits
         flat = sum(word << bits * k for k, word in enumerate(self.words[first : first + self.state_words]))
         place = self.config.results_per_cycle * STATE_BITS

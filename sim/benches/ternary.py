@@ -153,11 +153,11 @@ class Bench:
         self.board.finish()
 
     def draw_codes(self, n: int) -> np.ndarray:
-        """Random codes [T, n], also for streams that the run does not have."""
+        """Return random codes [T, n], also for streams that the run does not have."""
         return self.generator.integers(-127, 128, (self.config.streams, n))
 
     def draw_trits(self, *shape: int) -> np.ndarray:
-        """Random trits of a shape."""
+        """Return random trits of a shape."""
         return self.generator.integers(-1, 2, shape)
 
 

@@ -89,11 +89,11 @@ class Program:
         return pack(SETUP_LAYOUT, {name: fields.get(name, 0) for name in SETUP_LAYOUT.members})
 
     def is_right(self, numbers: list[int], place: int, mark: int) -> bool:
-        """Whether these words are that block or row."""
+        """Return whether these words are that block or row."""
         return self.signatures.is_right(to_words(numbers, self.bytes), self.image, place, mark)
 
     def read(self, number: int, fault: Fault, draw: random.Random) -> list[tuple[int, bool]]:
-        """The words of pass ``number``, each with whether it ends a block."""
+        """Return the words of pass ``number``, each with whether it ends a block."""
         blocks = [list(block) for block in self.blocks]
         ends = [[place == len(block) - 1 for place in range(len(block))] for block in blocks]
         if fault.at == number:

@@ -243,7 +243,7 @@ def test_verilog() -> None:
             "lutern.open_machine('/dev/none', memory='/dev/mem')",
             "the memory /dev/mem is of a machine with AXI4, and /d",
         ),
-        ("lutern.open_machine('axi:/dev/uio0', baud=9600)", "a rate of 9600 baud is of a serial port, and axi:/dev/u"),
+        ("lutern.open_machine('axi:/dev/uio0', baud=9600)", "a rate of 9600 baud is for a serial port, which axi:/dev"),
         ("machine.count()", "tiny has no counters; build it with them"),
         ("machine.load(lutern.load('demo'))", "demo does not fit tiny: the model needs .* bytes of block RAM"),
     ],

@@ -152,7 +152,7 @@ def test_no_compiler(folder: Path, tmp_path: Path) -> None:
         ),
         (
             ("--on", "golden", "--record", "kept.txt"),
-            "--record kept.txt is of what passes at a port, and --on golden has none; leave it out, or give the port "
+            "--record kept.txt is for the traffic of a port, and --on golden has none; leave it out, or give the port "
             "of a board or of lutern board.",
         ),
         (("--preset", "huge"), f"there is no preset huge; choose one of {', '.join(PRESETS)}."),

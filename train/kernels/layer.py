@@ -24,7 +24,7 @@ from lutern.train.kernels import plain
 
 
 def forms(x: Tensor) -> ModuleType:
-    """The kernels where they can run, elsewhere their plain forms."""
+    """Return the kernels where they can run, elsewhere their plain forms."""
     if x.is_cuda and x.dtype == torch.float32:
         from lutern.train.kernels import fast
 
@@ -33,7 +33,8 @@ def forms(x: Tensor) -> ModuleType:
 
 
 def narrow(x: Tensor) -> torch.dtype:
-    """Type of sums, codes and scaled gradients: bfloat16 for float32; float64 stays, so that tests can be exact."""
+    """Return type of sums, codes and scaled gradients: bfloat16 for float32; float64 stays, so that tests can be
+    exact."""
     return torch.bfloat16 if x.dtype == torch.float32 else x.dtype
 
 
@@ -189,7 +190,7 @@ class _Layer(torch.autograd.Function):
 
 
 def stacked(matrices: list[Tensor]) -> Tensor:
-    """Equal matrices as one tensor, without a copy if they are consecutive in one buffer."""
+    """Return equal matrices as one tensor, without a copy if they are consecutive in one buffer."""
     first, step = matrices[0], matrices[0].numel()
     begin = first.storage_offset()
     same = all(m.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() for m in matrices)

@@ -68,7 +68,7 @@ def _products(  # type: ignore[no-untyped-def]
 
 
 def products_of(words: Tensor, codes: Tensor, digits: int) -> Tensor:
-    """Sums float32 [J, rows] of words [J, rows, W] and codes int8 [J, columns]; columns is a multiple of 4."""
+    """Return sums float32 [J, rows] of words [J, rows, W] and codes int8 [J, columns]; columns is a multiple of 4."""
     matrices, rows, width = words.shape
     out = torch.empty(matrices, rows, device=words.device)
     block = min(256, triton.next_power_of_2(width))

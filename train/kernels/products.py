@@ -61,7 +61,7 @@ def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _wide(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """a @ b of narrow operands; sums and result are in ``dtype``."""
+    """Return a @ b of narrow operands; sums and result are in ``dtype``."""
     if not a.is_cuda:  # Triton's interpreter
         return a.to(dtype) @ b.to(dtype)
     return torch.bmm(a, b, out_dtype=dtype) if a.ndim == 3 else torch.mm(a, b, out_dtype=dtype)
