@@ -111,7 +111,7 @@ class Model:
         return self.tokenizer.encode_prompt(text, begin=begin)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return text of token numbers, without special tokens."""
+        """Return the text of token numbers, without special tokens."""
         return self.tokenizer.text_of(tokens)
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:

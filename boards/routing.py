@@ -20,7 +20,7 @@ from lutern.hw.config import HwConfig
 LARGE_LANES = 512
 """Lanes from which on a machine counts as large."""
 PRESSURE = 1.1
-"""Factor of the clocks that nextpnr is asked for, so that it goes on until there is a margin."""
+"""Factor of the clocks that nextpnr is asked for, so that it does not stop before there is a margin."""
 
 
 @dataclass(frozen=True)

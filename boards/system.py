@@ -128,9 +128,9 @@ class System(Elaboratable):
         m.d.comb += [uart.rx.eq(rx.i), tx.o.eq(uart.tx)]
         for name, number, part, value in self.board.held:
             _drive(m, ports.find(name, number, part), Const(value, 1))
-        lamps = (self._blink(m), self._stretch(m, uart.o.valid), self._stretch(m, uart.i.valid), uart.overrun)
-        for place, lamp in zip(self.board.leds, lamps, strict=False):
-            _drive(m, ports.find(*place), lamp)
+        leds = (self._blink(m), self._stretch(m, uart.o.valid), self._stretch(m, uart.i.valid), uart.overrun)
+        for place, led in zip(self.board.leds, leds, strict=False):
+            _drive(m, ports.find(*place), led)
         return m
 
     def _add_clocks(self, m: Module, ports: _Ports) -> Pll:

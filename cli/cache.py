@@ -33,7 +33,7 @@ app = typer.Typer(help="What is kept under LUTERN_CACHE: its size, and how to re
 
 @app.callback(invoke_without_command=True)
 def cache(context: typer.Context) -> None:
-    """What is kept under LUTERN_CACHE: its size, and how to remove it."""
+    """Show what is kept under LUTERN_CACHE, with its size, or remove it."""
     if context.invoked_subcommand is None:
         size()
 

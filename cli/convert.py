@@ -67,6 +67,4 @@ def convert(
     if tokens is not None:
         print(f"calibrated on {tokens.size:,} tokens of {calibrate}; `lutern inspect` prints the activations.")
     if done.calibrated:
-        print(
-            f"warning: the ranges of {len(done.calibrated)} words are calibrated, not proved (see `lutern inspect`)."
-        )
+        print(f"warning: the ranges of {len(done.calibrated)} words are calibrated, not proved (see `lutern inspect`).")

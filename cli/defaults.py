@@ -121,7 +121,8 @@ def _check(path: Path, config: dict[str, Any], root: Any) -> None:
 def _entries(
     table: dict[str, Any], group: Any, place: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], str, Any, set[str]]]:
-    """Place, name, value and the names that are known there, of everything in the file but its tables."""
+    """Yield the entries of the file, except its tables: place, name, value, and the names that are known at this
+    place."""
     known = set(_all_options(group))
     commands = getattr(group, "commands", {})
     for name, value in table.items():

@@ -82,8 +82,8 @@ def print_released(printer: Printer) -> None:
     rows += [_published(other) for other in PUBLISHED_FIGURES if other.model not in PUBLISHED]
     printer.table("released", COLUMNS, rows)
     printer.say(
-        "Our rows count o_proj, channel mixer, lm_head and embedding. Rows of DDR3 assume that the machine waits for the "
-        "memory only while it refreshes; on the simulated board two layers of 370M are within 0.1 % of that. With "
+        "Our rows count o_proj, channel mixer, lm_head and embedding. Rows of DDR3 assume that the machine waits for "
+        "the memory only while it refreshes; on the simulated board two layers of 370M are within 0.1 % of that. With "
         "presets host the weights are sent for every token. Rows of AXI4 ports are from the cycle model, see --axi. "
         "Grades of others: measured on hardware; simulated; projected from something smaller; published, if the source "
         "does not say how." + (f" No board holds {', '.join(unheld)}." if unheld else "")

@@ -38,8 +38,8 @@ def check_options(on: str, baud: int | None, record: Path | None, memory: Path |
     """Refuse options that do not belong to what ``on`` names, and a place that no machine with AXI4 can have."""
     if record is not None and not is_port(on):
         raise LuternError(
-            f"--record {record} is for the traffic of a port, and --on {on} has none; leave it out, or give the port of "
-            "a board or of lutern board."
+            f"--record {record} is for the traffic of a port, and --on {on} has none; leave it out, or give the port "
+            "of a board or of lutern board."
         )
     if not on.startswith(SCHEME):
         if memory is not None:

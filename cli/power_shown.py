@@ -16,7 +16,7 @@ from lutern.model_ref.quantise import IntegerWeights
 
 
 def interval(item: calibration.Coefficient | meter.Interval, unit: float, text: str) -> str:
-    """Both ends of an interval, with the name of their unit."""
+    """Return both ends of an interval as a text, with the name of the unit."""
     return f"{item.low / unit:.3g} to {item.high / unit:.3g} {text}"
 
 

@@ -1,4 +1,4 @@
-"""`lutern serve`: a model behind the calls of the OpenAI API, and a page for a browser."""
+"""`lutern serve`: serves a model with the calls of the OpenAI API, and a page for a browser."""
 
 from __future__ import annotations
 

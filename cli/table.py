@@ -61,7 +61,8 @@ class Printer:
         self._count = 0
 
     def table(self, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], total: bool = False) -> None:
-        """A table. ``name`` is the key of the table in JSON; with ``total`` a line is drawn above the last row."""
+        """Print a table. ``name`` is the key of the table in JSON; with ``total`` a line is drawn above the last
+        row."""
         kept = [list(row) for row in rows]
         if self._drawn:
             draw_table(columns, kept, total)

@@ -83,7 +83,8 @@ class SquaredRelu(wiring.Component):
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """The bench: every element that leaves is the model's, and without pauses it leaves ``latency`` cycles later."""
+    """Bench: check that every element that leaves is the model's, and without pauses it leaves ``latency`` cycles
+    later."""
     given, seed = bench_parameters(), bench_seed()
     block, generator = SquaredRelu(given["shift"]), np.random.default_rng(seed)
     x = np.array([*EDGES, *generator.integers(-LIMIT, LIMIT + 1, given["count"])])
@@ -102,7 +103,7 @@ async def edges_then_random(dut: Any) -> None:
 
 
 def check(shift: int = 15, pause: str = "none", count: int = 500, seed: int = 1) -> None:
-    """The test: compile the component and run the bench on it; an AssertionError names the first difference."""
+    """Test: compile the component and run the bench on it; an AssertionError names the first difference."""
     run_bench(SquaredRelu(shift), "own_block", parameters={"shift": shift, "pause": pause, "count": count}, seed=seed)
 
 

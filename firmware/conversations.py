@@ -154,7 +154,7 @@ class Dialogue:
         self._one.seen.clear()
 
     def turn(self, tokens: Sequence[int], count: int, finished: Finished = never) -> Iterator[Piece]:
-        """Feed the last answer's last token and ``tokens``, then go on by at most ``count`` tokens."""
+        """Feed the last answer's last token and ``tokens``, then choose at most ``count`` further tokens."""
         fed = [*([] if self.pending is None else [self.pending]), *tokens]
         if not fed:
             raise LuternError(EMPTY_PROMPT)

@@ -10,9 +10,9 @@ The receiver drops a damaged frame, so any damage looks like silence. After a si
 is safe (see hw/protocol.py). The gateware answers in order. So if a command is answered, all those in flight that were
 sent before it are lost, and are sent again at once.
 
-The host gives up if nothing at all is answered: ``TRIES`` times in a row, and not one of so many frames that the line,
-at its measured error rate, cannot have lost all of them. Then it asks for INFO, to find out whether the board is silent
-or only this command is not answered.
+The host gives up if nothing at all is answered: ``TRIES`` times in a row, and for so many frames that the line, at its
+measured error rate, cannot have lost all of them. Then it asks for INFO, to find out whether the board is silent or
+only this command is not answered.
 """
 
 from collections import deque

@@ -38,8 +38,8 @@ def chip_text(plan: Plan) -> str:
         cells = re.sub(r"\.COUT\(1'hx\)", ".COUT()", (work / "chip.v").read_text())
         cells = re.sub(r'TRELLIS_IO #\(\s*\.DIR\("(INPUT|OUTPUT)"\)\s*\)', r"TRELLIS_IO_\1", cells)
     resource = "{}_{}".format(*board.link.resource)
-    lamp, number, part = board.leds[3]
-    overrun = "__".join(filter(None, (f"{lamp}_{number}", part, "io")))
+    led, number, part = board.leds[3]
+    overrun = "__".join(filter(None, (f"{led}_{number}", part, "io")))
     pads = (Path(str(lutern.sim.__path__[0])) / "chip_cells.v").read_text()
     return f"""{cells}
 {pads}

@@ -95,7 +95,7 @@ def estimate(
 
 
 def lane_use(hw_config: HwConfig, found: Estimate) -> float:
-    """Return share of the time in which the lanes of a machine work on trits."""
+    """Return the share of the time in which the lanes of a machine work on trits."""
     return found.trits * found.tokens_per_second / found.streams / (hw_config.lanes * hw_config.clock_hz)
 
 
@@ -133,7 +133,7 @@ def _other_limit(model_config: ModelConfig, hw_config: HwConfig, found: Estimate
 
 
 def _words(model_config: ModelConfig, hw_config: HwConfig, streams: int) -> int:
-    """Return number of words that a pass reads."""
+    """Return the number of words that a pass reads."""
     sizes = sizes_of(model_config, hw_config)
     return sizes.record_words + streams * sizes.row_words
 

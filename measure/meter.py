@@ -184,7 +184,7 @@ def sample(read: Callable[[], float], rate_hz: float, busy: Callable[[], bool]) 
 
 
 def _means(watts: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
-    """Return mean watts of resampled logs, in blocks of the square root of their length."""
+    """Return the mean watts of resampled logs, in blocks of the square root of their length."""
     size = max(1, round(len(watts) ** 0.5))
     starts = random.integers(0, len(watts) - size + 1, (SAMPLES, -(-len(watts) // size)))
     return np.asarray(watts[starts[..., None] + np.arange(size)].mean(axis=(1, 2)))

@@ -235,9 +235,9 @@ def roofline(roofs: Sequence[Roof]) -> Figure:
 
 
 def scaling(results: Sequence[Result]) -> Figure:
-    """Return loss over weights with the laws, and over compute as each run goes: one colour a kind of network.
+    """Return a picture of the loss over weights with the laws, and over compute; each kind of network has a colour.
 
-    A point is a run at the last step of all; lines go on where a run was faster than others."""
+    A point is a run at the last step of all; lines continue where a run was faster than others."""
     figure, (over_weights, over_compute) = _figure(10, 4.2, 1, 2, sharey=True)
     laws = laws_of(results)
     for colour, (kind, best) in zip(SERIES, best_of(results).items(), strict=False):

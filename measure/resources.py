@@ -98,7 +98,8 @@ def coefficients() -> dict[str, NDArray[np.float64]]:
 
 @cache
 def packing() -> float:
-    """Return ratio of LUT after packing by nextpnr to LUT after synthesis: the median over the rows that have both."""
+    """Return the ratio of LUT after packing by nextpnr to LUT after synthesis: the median over the rows that have
+    both."""
     return float(np.median([row.placed / row.comb for row in samples.read() if row.placed]))
 
 
@@ -116,7 +117,7 @@ def resources(config: HwConfig) -> Resources:
 
 @cache
 def errors(use: str) -> Errors:
-    """Return largest errors over the rows of one use: "preset", "fit" or "check"."""
+    """Return the largest errors over the rows of one use: "preset", "fit" or "check"."""
     pairs = [(row, resources(row.config)) for row in samples.read() if row.use == use]
     placed = [abs(found.placed_luts / row.placed - 1) for row, found in pairs if row.placed]
     return Errors(

@@ -126,7 +126,7 @@ class Reader:
         self._taken = -1
 
     def close(self, start: int, stop: int) -> None:
-        """Another reader has the port in the cycles ``start`` to ``stop`` - 1."""
+        """Close the port in the cycles ``start`` to ``stop`` - 1, in which another reader has it."""
         self._closed = [span for span in self._closed if span[1] > self._read]
         self._closed.append((start, stop))
 
@@ -172,7 +172,7 @@ class ReaderAhead:
         self.read = max(self.read, when - 1)
 
     def close(self, start: int, stop: int) -> None:
-        """Another reader has the port in the cycles ``start`` to ``stop`` - 1."""
+        """Close the port in the cycles ``start`` to ``stop`` - 1, in which another reader has it."""
         self._closed = [span for span in self._closed if span[1] > self.read]
         self._closed.append((start, stop))
 

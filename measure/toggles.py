@@ -150,7 +150,7 @@ def _run(session: Session, prompt: Sequence[int]) -> None:
 
 
 def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
-    """Return first cycles of the parts of a run's second token (row, each layer, head), and the end.
+    """Return the first cycles of the parts of a run's second token (row, each layer, head), and the end.
 
     ``h_cycles`` are the cycles in which h was written. Raises ``LuternError`` if their number is wrong.
     """
@@ -283,5 +283,5 @@ def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], C
 
 
 def zero_share(trits: Sequence[NDArray[np.int8]]) -> float:
-    """Return share of zeros among the trits of matrices."""
+    """Return the share of zeros among the trits of matrices."""
     return sum(int((matrix == 0).sum()) for matrix in trits) / sum(matrix.size for matrix in trits)

@@ -4,7 +4,8 @@
     sigma(-|a|) = base[index] - slope[index] * remainder / 2^12              17 fraction bits
 
 Each node is lowered by ``h^2 f'' / 16``, which halves the largest error of the chords. Largest error 2^-16.3 (table and
-rounding together, over all 2^21 arguments). One 512 x 28 table, one 11 x 12 bit product a value.
+rounding together, over all 2^21 arguments). It takes one table of 512 x 28 bits, and one 11 x 12 bit product for each
+value.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SIGMOID_FRAC_BITS = 17
 
 
 def _segments() -> tuple[Int, Int]:
-    """Return base (17 bits) and slope (11 bits) of every segment."""
+    """Return the base (17 bits) and slope (11 bits) of every segment."""
     width = 16.0 / (1 << SEGMENT_BITS)
     x = np.arange((1 << SEGMENT_BITS) + 1) * width
     s = 1.0 / (1.0 + np.exp(x))  # sigma(-x)

@@ -1,4 +1,4 @@
-"""Bounds the processor time and the memory of code from others that runs in this process.
+"""Limits the processor time and the memory of foreign code that runs in this process.
 
     bounded(seconds, bytes): SIGVTALRM ─► TooMuch        address space: its present size and ``bytes`` ─► MemoryError
 
@@ -17,11 +17,11 @@ from pathlib import Path
 
 
 class TooMuch(Exception):
-    """The code has used its processor time."""
+    """The code has used up its processor time."""
 
 
 def _address_bytes() -> int | None:
-    """Return size of this process's address space in bytes; None where the system does not say."""
+    """Return the size of this process's address space in bytes; None where the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):

@@ -35,7 +35,7 @@ class _Statistics:
         self.largest, self.squares, self.count = 0.0, 0.0, 0
 
     def add(self, values: Floats) -> None:
-        self.largest = float(np.maximum(self.largest, np.abs(values).max()))  # NaN stays
+        self.largest = float(np.maximum(self.largest, np.abs(values).max()))  # a NaN is kept
         self.squares += float(np.square(values, dtype=np.float64).sum())
         self.count += values.size
 
@@ -59,7 +59,7 @@ class _Seen:
 def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
     """Return calibration tokens ``[T, B]`` from the tokens of a text: the first 2,048, in up to 16 streams.
 
-    Every stream begins with the tokens ``ahead``, as every text does that the model sees.
+    Every stream begins with the tokens ``ahead``, as every text of the model does.
     """
     streams = max(1, min(TEXT_STREAMS, len(ids)))
     length = min(len(ids), TEXT_TOKENS) // streams

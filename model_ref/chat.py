@@ -44,7 +44,8 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def render(tokenizer: Tokenizer, messages: list[Message], *, answer: bool = True) -> str:
-    """Return text of a chat by the tokenizer's template; with ``answer`` it ends where the model's next answer begins.
+    """Return the text of a chat by the tokenizer's template; with ``answer`` it ends where the model's next answer
+    begins.
 
     Raises ``LuternError`` if there is no template, or if it fails, refuses the chat or takes too much.
     """

@@ -100,7 +100,7 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         file, _ = self._places[name]
         values = self.stored(name).astype(np.float32)
-        if not np.isfinite([values.min(), values.max()]).all():  # both are NaN where one element is
+        if not np.isfinite([values.min(), values.max()]).all():  # both are NaN if one element is
             raise LuternError(f"{file.path}: {name} holds NaN or infinity; give a checkpoint with finite weights.")
         if name not in MAY_BE_ZERO and not values.any():
             raise LuternError(f"{file.path}: {name} holds nothing but zeros; give a trained checkpoint.")
@@ -113,7 +113,7 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
         return len(self._places)
 
     def entry(self, name: str) -> Entry:
-        """Return type and shape of a tensor as stored."""
+        """Return the type and shape of a tensor as stored."""
         file, stored = self._places[name]
         return file.entries[stored]
 

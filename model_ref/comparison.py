@@ -1,4 +1,4 @@
-"""What a network computes on given tokens, for comparison with any other implementation.
+"""Computes logits and hidden values of given tokens, for comparison with any other implementation.
 
     ids [T] ─► model, one token at a time, state zero at the start ─► logits [T, V], hidden [T, L + 1, d]
 
@@ -28,7 +28,7 @@ def rows_of(model: FloatModel | IntegerModel, ids: Int) -> Iterator[tuple[NDArra
 
 
 def relative_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Return root mean square of ``got - wanted`` divided by the root mean square of ``wanted``."""
+    """Return the root mean square of ``got - wanted`` divided by the root mean square of ``wanted``."""
     got, wanted = got.astype(np.float64), wanted.astype(np.float64)
     return float(np.sqrt(((got - wanted) ** 2).sum() / (wanted**2).sum()))
 

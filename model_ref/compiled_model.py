@@ -173,7 +173,7 @@ class CompiledNetwork:
 
 
 def _stages(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
-    """Yield stage, layer and width of everything that the library writes into a trace, in its order."""
+    """Yield the stage, layer and width of everything that the library writes into a trace, in its order."""
     d, m, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     yield "h", -1, d
     for index in range(layers):
@@ -240,7 +240,8 @@ def _name(made_from: str, content: bytes) -> str:
 
 
 def _run(*command: str) -> bytes:
-    """Return output of a program; if an error or a signal ends the wait, the program and its children are ended too."""
+    """Return the output of a program; if an error or a signal ends the wait, the program and its children are ended
+    too."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as child:

@@ -21,7 +21,7 @@ from lutern.model_ref.file_kinds import read_json
 NORM_EPS = 1e-6
 """Eps inside the norms of the BitLinear layers (their class says 1e-8, the kernel uses 1e-6); default of all others."""
 
-# Bounds against a hostile config. The largest published model has d 2560, m 6912, L 32, V 32000.
+# Limits that protect against a hostile config. The largest published model has d 2560, m 6912, L 32, V 32000.
 MAX_VOCAB_SIZE = 1 << 18
 MAX_HIDDEN_SIZE = 1 << 14
 MAX_INTERMEDIATE_SIZE = 1 << 16
@@ -40,7 +40,7 @@ class ModelConfig:
     num_hidden_layers: L, layers of one token mixer (MLGRU) and one channel mixer (GLU) each.
     intermediate_size: m, channels inside the channel mixer.
     use_lower_bound: whether layers above the first raise their forget gate by a learned bound.
-    rms_norm_eps: the constant inside every norm but those of the BitLinear layers, whose is ``NORM_EPS``.
+    rms_norm_eps: the constant inside every norm, except those of the BitLinear layers, which have ``NORM_EPS``.
     """
 
     vocab_size: int

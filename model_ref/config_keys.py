@@ -1,4 +1,5 @@
-"""The keys of a ``config.json``: which are read, which must mean what is built, and which change nothing.
+"""The keys of a ``config.json``: those that are read, those that must have the value that is built, and those that
+change nothing.
 
     key ─┬─ SIZES, EPS_NAMES, use_lower_bound ... ─► ModelConfig
          ├─ BUILT      ─► refused by name, unless the value means the network that is built
@@ -49,8 +50,8 @@ BUILT: dict[str, tuple[tuple[Any, ...], Any]] = {
     "cross_attention_hidden_size": ((None,), ABSENT),
     "tie_encoder_decoder": ((False, None), ABSENT),
 }
-"""Options whose other values mean another network. Of each: the values that are built, and the value that the published
-code takes if the key is absent (``ABSENT``: the published code does not know the key)."""
+"""Options of which other values mean another network. Each has the values that are built, and the value that the
+published code takes if the key is absent (``ABSENT``: the published code does not know the key)."""
 
 TRAINING = frozenset(
     """
@@ -97,7 +98,7 @@ def check_keys(values: Mapping[str, Any]) -> None:
                 "option."
             )
     unknown = [name for name in values if name not in _READ | HARMLESS and name not in BUILT]
-    if "use_moe" in values:  # written by a program that lists all options of experts, used or not
+    if "use_moe" in values:  # some programs write all options of experts, used or not
         unknown = [name for name in unknown if not name.startswith("moe_")]
     if unknown:
         listed = ", ".join(f"{named(name)} ({quoted(values[name])})" for name in unknown[:MOST_NAMED])

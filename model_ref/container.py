@@ -2,7 +2,7 @@
 
     8 bytes: length of the header ─► JSON: name ─► dtype, shape, data_offsets;  __metadata__ ─► tensors, without gaps
 
-What a hostile file can cost is bounded. ``MAX_HEADER_BYTES`` bounds the header before it is read. The size of the file
+The cost of a hostile file is bounded. ``MAX_HEADER_BYTES`` bounds the header before it is read. The size of the file
 bounds a tensor, whose shape must exactly fill the range that the header gives it. Numbers are Python's and never wrap.
 A mapped tensor lives as long as its array; a reader needs memory only for the tensors that it holds.
 """
@@ -87,7 +87,7 @@ class Container:
 def open_container(path: str | Path, what: str = "safetensors file") -> Container:
     """Read and check the header of a file; an error calls the file a ``what``.
 
-    Raises ``LuternError`` if the header is no valid one, or if the tensors do not exactly fill the file.
+    Raises ``LuternError`` if the header is not valid, or if the tensors do not exactly fill the file.
     """
     path = Path(path)
     refuse_foreign(path, what)
@@ -146,7 +146,7 @@ def _checked(name: str, value: Any, data_bytes: int) -> tuple[int, int, str, tup
         if not isinstance(numbers, list) or len(numbers) > count:
             raise ValueError(f"{name} has no shape or range")
         if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
-            raise ValueError(f"{name} has a shape or range with a number that is none")
+            raise ValueError(f"{name} has a shape or range with something that is no number")
     if len(offsets) != 2 or not offsets[0] <= offsets[1] <= data_bytes:
         raise ValueError(f"{name} lies outside the file")
     entry = Entry(dtype, tuple(shape), 0)
@@ -200,7 +200,7 @@ class ContainerWriter:
 
 
 def container_bytes(shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]) -> int:
-    """Return size in bytes of the file that ``write_container`` makes."""
+    """Return the size in bytes of the file that ``write_container`` makes."""
     writer = ContainerWriter(io.BytesIO(), shapes, largest_metadata)
     return LENGTH_BYTES + writer.room + sum(entry.byte_count for entry in writer.entries.values())
 
@@ -209,7 +209,7 @@ def container_bytes(shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_m
 def write_container(
     path: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]
 ) -> Iterator[ContainerWriter]:
-    """A writer for a file that appears whole or not at all."""
+    """Give a writer for a file that appears whole or not at all."""
     with atomic_file(path) as file:
         writer = ContainerWriter(file, shapes, largest_metadata)
         yield writer

@@ -193,8 +193,8 @@ def _default(
     names: tuple[str, ...],
     key: bool,
 ) -> list[int]:
-    """Return the token if no file gives its number: the one that is named, the published default, or a well-known
-    name."""
+    """Return the token if no file gives its number: the token that is named, the published default, or a token with a
+    well-known name."""
     number = library.token_to_id(named) if named else None
     if number is not None:
         return [number]
@@ -207,7 +207,7 @@ def _default(
 
 
 def _token_text(values: dict[str, Any], name: str, path: Path) -> str:
-    """Return text of a special token, which is stored as text or as an object with its ``content``."""
+    """Return the text of a special token, which is stored as text or as an object with its ``content``."""
     value = values.get(name)
     text = value.get("content") if isinstance(value, dict) else value
     if text is None:
@@ -287,7 +287,7 @@ def added_around(library: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
     for text in itertools.chain(("a", "the", "0", "."), words):
         try:
             encoding = library.encode(text)
-        except Exception:  # the library raises bare exceptions for what it lacks
+        except Exception:  # the library raises bare exceptions for tokens that it lacks
             continue
         mask = list(encoding.special_tokens_mask)
         if 0 in mask:

@@ -2,14 +2,15 @@
 
 float64 holds every integer below 2^53, and no product of the network has more than 36 bits. So a right shift with
 rounding is a product with a power of two and a floor, and a short float is a float64 with 17 significant bits. NumPy
-uses vector instructions for these; for shifts by a different number per element, ``where`` and ``frexp`` it loops.
+uses vector instructions for these operations. For shifts by a different number per element, for ``where`` and for
+``frexp`` it uses a loop.
 
     fixed.rsh(x, n)          floor(x * 2^-n + 1/2)
     fixed.to_float(x)        17 leading bits of a float64, rounded in its own bits
     fixed.multiply_float     the same, applied to a product
 
 Every function equals the one that its ``Reference`` line names; tests compare them. Values that are computed once a
-vector instead of once an element (scales, reciprocals) call the reference itself. Arguments are not changed.
+vector instead of once an element (scales, reciprocals) call the reference itself. No function changes its arguments.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def short(x: Doubles) -> Doubles:
 
 
 def parts(x: Doubles) -> tuple[Int, Int]:
-    """Return mantissa and exponent of short floats that are not negative, as the reference holds them."""
+    """Return the mantissa and exponent of short floats that are not negative, as the reference holds them."""
     fraction, exponent = np.frexp(x)
     mantissa = np.ldexp(fraction, MANTISSA_BITS).astype(np.int64)
     return mantissa, np.where(mantissa == 0, 0, exponent.astype(np.int64) - MANTISSA_BITS)
@@ -241,7 +242,7 @@ def forget_gate(f: Doubles, one_minus_lower_bound: Doubles) -> Doubles:
 
 
 def update_state(state: Doubles, z: Doubles, i: Doubles, frac_bits: int, clipped: Clipped | None = None) -> Doubles:
-    """Return new state ``[B, d]``. Reference: ``mlgru.update_state``."""
+    """Return the new state ``[B, d]``. Reference: ``mlgru.update_state``."""
     difference = saturate(silu(i, frac_bits) - nearest(state, STATE_GUARD_BITS), S18_MAX, clipped)
     return saturate(state + nearest(z * difference, Z_BITS - STATE_GUARD_BITS), S32_MAX, clipped)
 
@@ -253,6 +254,6 @@ def gated_output(g: Doubles, state: Doubles, shift: Int, state_frac_bits: int) -
 
 
 def largest_shift(state: Doubles) -> Int:
-    """Return right shift ``[B]`` of ``state [B, d]``. Reference: ``mlgru.state_shift``, of the largest magnitude
+    """Return the right shift ``[B]`` of ``state [B, d]``. Reference: ``mlgru.state_shift``, of the largest magnitude
     alone."""
     return state_shift(np.abs(state).max(axis=-1, keepdims=True).astype(np.int64))

@@ -44,12 +44,12 @@ class EmbeddingTable:
 
     @classmethod
     def from_codes(cls, codes: NDArray[np.uint16], base: int, bits: int = WIDE_BITS) -> EmbeddingTable:
-        """Return inverse of ``codes``."""
+        """Return the inverse of ``codes``."""
         return cls(*item_parts(codes), base, bits)
 
     @classmethod
     def from_real(cls, table: NDArray[np.float32], top: int | None = None, bits: int = WIDE_BITS) -> EmbeddingTable:
-        """Return nearest coding of a real table [V, d]; for some rows of a table, ``top`` is the table's
+        """Return the nearest coding of a real table [V, d]; for some rows of a table, ``top`` is the table's
         ``embedding_top``.
 
         A magnitude that would round to 2^top is coded as the largest mantissa.
@@ -95,7 +95,8 @@ def embedding_top(table: NDArray[np.float32]) -> int:
 
 
 def channel_rms(table: NDArray[np.float32]) -> float:
-    """Return root mean square of the median channel of an embedding table [V, d]; outlier channels do not change it."""
+    """Return the root mean square of the median channel of an embedding table [V, d]; outlier channels do not change
+    it."""
     squares = np.zeros(table.shape[1])
     for start in range(0, len(table), 1024):
         squares += (table[start : start + 1024].astype(np.float64) ** 2).sum(axis=0)

@@ -31,7 +31,7 @@ class SteppedModel(Protocol):
 
 
 def split(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return training part (the first 95 % of the tokens) and validation part (the rest)."""
+    """Return the training part (the first 95 % of the tokens) and validation part (the rest)."""
     cut = int(len(ids) * (1 - VALIDATION_SHARE))
     return ids[:cut], ids[cut:]
 

@@ -55,7 +55,7 @@ _STRING, _ARRAY = 8, 9
 
 
 def refuse_foreign(path: Path, wanted: str) -> None:
-    """Refuse a file of a known other kind than ``wanted``; its reader deals with an unreadable file."""
+    """Refuse a file of a known other kind than ``wanted``; a file that cannot be read is left to its reader."""
     try:
         with open_plain(path, wanted) as file:
             found = _kind(file)

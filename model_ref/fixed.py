@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 Int: TypeAlias = NDArray[np.int64]
 Clipped: TypeAlias = Callable[[int], None]
-"""A function that is called with the number of values that a saturation changed."""
+"""Called with the number of values that a saturation changed."""
 
 MANTISSA_BITS = 17
 """Bits of the magnitude of a short float and of every table value; with a sign it is the operand of MULT18X18D."""
@@ -73,7 +73,8 @@ def to_float(x: Int) -> tuple[Int, Int]:
 
 
 def multiply_float(a: tuple[Int, Int], b: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Return product of two short floats as a short float: one 18 x 18 product, a shift by 0 or 1 bit, one rounding."""
+    """Return the product of two short floats as a short float: one 18 x 18 product, a shift by 0 or 1 bit, one
+    rounding."""
     product = a[0] * b[0]
     magnitude = np.abs(product)
     high = (magnitude >> 33).astype(np.int64)

@@ -33,7 +33,7 @@ SMALLEST_ABSMAX = np.float32(1e-5)  # of the published code: keeps an all-zero v
 
 
 def rms(x: Floats, gain: Floats, eps: float = NORM_EPS) -> Floats:
-    """Return root-mean-square norm over the last axis, without mean subtraction (section 3.1)."""
+    """Return the root-mean-square norm over the last axis, without mean subtraction (section 3.1)."""
     mean_square = np.mean(x * x, axis=-1, keepdims=True)
     normed: Floats = x * (1 / np.sqrt(mean_square + np.float32(eps))) * gain
     return normed
@@ -104,7 +104,7 @@ def lower_bounds(weights: Floats) -> Floats:
 
 
 def bit_linear(checkpoint: Checkpoint, name: str) -> BitLinear:
-    """Return one projection, by its tensor's name without ``.weight``."""
+    """Return the projection whose tensor has this name followed by ``.weight``."""
     trits, scale = ternarise(checkpoint.tensors[f"{name}.weight"])
     transposed = np.ascontiguousarray(trits.T.astype(np.float32))
     return BitLinear(checkpoint.tensors[f"{name}.norm.weight"], transposed, np.float32(scale))
@@ -132,8 +132,8 @@ def build_layer(checkpoint: Checkpoint, index: int) -> Layer:
 
 
 def layer_step(layer: Layer, h: Floats, state: Floats) -> tuple[Floats, Floats]:
-    """Return one layer for one token of every stream: h and state, both ``[B, d]``, give the new h and the new
-    state."""
+    """Compute one layer for one token of every stream, and return the new h and the new state from h and state, all
+    ``[B, d]``."""
     # Token mixer, the MLGRU (section 3.3.1).
     x = rms(h, layer.attn_norm, layer.eps)  # [B, d]
     f: Floats = layer.lower_bound + (1 - layer.lower_bound) * sigmoid(layer.f_proj(x))  # [B, d]

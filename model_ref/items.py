@@ -29,7 +29,7 @@ def items(mantissa: NDArray[Any], exponent: NDArray[Any]) -> NDArray[np.uint16]:
 
 
 def item_parts(items: NDArray[np.uint16]) -> tuple[NDArray[np.int16], NDArray[np.int8]]:
-    """Return inverse of ``items``: mantissas and exponents."""
+    """Return the inverse of ``items``: mantissas and exponents."""
     mantissa = (items << np.uint16(ITEM_EXPONENT_BITS)).view(np.int16) >> np.int16(ITEM_EXPONENT_BITS)
     return mantissa, (items >> np.uint16(ITEM_MANTISSA_BITS)).astype(np.int8)
 

@@ -45,7 +45,7 @@ class Bounds:
 
     @classmethod
     def from_integers(cls, bounds: NDArray[Any]) -> Bounds:
-        """Return nearest coding of integers with 17 fraction bits. The largest relative error is 2^-11."""
+        """Return the nearest coding of integers with 17 fraction bits. The largest relative error is 2^-11."""
         rounded = np.minimum(significant(bounds), ITEM_MANTISSA_MAX << BOUND_LOW_BITS)
         left = np.clip(Z_BITS - np.frexp(rounded)[1], 0, ITEM_EXPONENT_MAX)
         exponent = np.where(rounded == 0, 0, left).astype(np.int64)
@@ -53,7 +53,7 @@ class Bounds:
 
     @classmethod
     def from_real(cls, bounds: NDArray[np.float64]) -> Bounds:
-        """Return coding of real numbers from 0 to 1, which are rounded to 17 fraction bits first."""
+        """Return the coding of real numbers from 0 to 1, which are rounded to 17 fraction bits first."""
         return cls.from_integers(np.rint(np.ldexp(bounds, Z_BITS)))
 
     @classmethod
@@ -79,7 +79,7 @@ def forget_gate(f: Int, one_minus_lower_bound: Int) -> Int:
 
 
 def update_state(state: Int, z: Int, i: Int, frac_bits: int, clipped: Clipped | None = None) -> Int:
-    """Return new state ``[B, d]`` (s32, ``frac_bits + 14`` fraction bits) from gate ``z`` and pre-activation ``i``
+    """Return the new state ``[B, d]`` (s32, ``frac_bits + 14`` fraction bits) from gate ``z`` and pre-activation ``i``
     (s18).
 
     S stays between the least and the largest silu, so the difference fits 18 bits while |i| is within the bound that
@@ -90,7 +90,8 @@ def update_state(state: Int, z: Int, i: Int, frac_bits: int, clipped: Clipped | 
 
 
 def state_shift(state: Int) -> Int:
-    """Return right shift ``[B]`` that brings the largest magnitude of ``state [B, d]`` to 17 bits (negative: left)."""
+    """Return the right shift ``[B]`` that brings the largest magnitude of ``state [B, d]`` to 17 bits (negative:
+    left)."""
     return bit_length(np.bitwise_or.reduce(np.abs(state), axis=-1)) - MANTISSA_BITS
 
 

@@ -162,7 +162,7 @@ def _project(
 
 
 def o_eps(layer: IntegerLayer, g: Int, g_scale: tuple[Int, Int], state: Int) -> tuple[Int, Int]:
-    """Return eps term of o_proj's norm in units of ss: ``2^(-2 shift) e2 (sum g^2 + e1 / g_scale^2)``, see
+    """Return the eps term of o_proj's norm in units of ss: ``2^(-2 shift) e2 (sum g^2 + e1 / g_scale^2)``, see
     docs/engine.md."""
     term = norm.eps_term(layer.o_proj.scale, g_scale, integer_square_sum(g))
     return term[0], np.where(term[0] == 0, 0, term[1] - 2 * mlgru.state_shift(state))

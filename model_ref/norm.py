@@ -6,9 +6,9 @@ The codes do not depend on the root mean square; only the scale of the sums does
                              └─► p = X * w1 ─► ss = sum p^2 ─► y = 1 / sqrt(ss + eps) ─► scale_k = largest_k * K_k * y
 
 ``w1`` are the gains of the outer norm, ``G_k = w1 * w2_k`` the product with the norm inside the k-th BitLinear; i, f
-and g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. Whatever is
-gathered (``ss``, largest) does not depend on the order of elements: squares are added as integers, and short floats
-compare as integers. Per vector: one reciprocal a matrix and one reciprocal square root.
+and g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. The statistics
+(``ss``, largest) do not depend on the order of elements: squares are added as integers, and short floats compare as
+integers. Per vector: one reciprocal a matrix and one reciprocal square root.
 
 Paper: section 3.2 (BitLinear with fused RMSNorm); eps 1e-6 inside every norm, as the released code runs.
 """
@@ -66,8 +66,8 @@ class Gains:
 
     @classmethod
     def from_real(cls, gains: np.ndarray) -> Gains:
-        """Return nearest coding of real gains ``[n]``. The relative error is at most 2^-11, except of gains that become
-        0."""
+        """Return the nearest coding of real gains ``[n]``. The relative error is at most 2^-11, except of gains that
+        become 0."""
         fraction, exponent = np.frexp(significant(gains))
         used = fraction != 0
         top = int(exponent[used].max()) if used.any() else 0
@@ -146,7 +146,7 @@ def square_sum(p: tuple[Int, Int]) -> tuple[Int, Int]:
 
 
 def largest_float(u: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Return short float of the largest magnitude along the last axis: magnitudes compare as (exponent, mantissa)
+    """Return the short float of the largest magnitude along the last axis: magnitudes compare as (exponent, mantissa)
     keys."""
     magnitude = np.abs(u[0])
     key = np.where(magnitude == 0, 0, ((u[1] + KEY_EXPONENT_BIAS) << MANTISSA_BITS) + magnitude).max(axis=-1)
@@ -192,7 +192,7 @@ def eps_term(constants: ScaleConstants, producer_scale: tuple[Int, Int], extra: 
 
 
 def scale_of(largest: tuple[Int, Int], ss: tuple[Int, Int], constants: ScaleConstants) -> tuple[Int, Int]:
-    """Return scale of the sums of one matrix: ``largest * k / sqrt(ss)``, a short float ``[B]``; 0 for an all-zero
+    """Return the scale of the sums of one matrix: ``largest * k / sqrt(ss)``, a short float ``[B]``; 0 for an all-zero
     vector.
 
     The product ``largest * k`` comes first, because the root is known last.

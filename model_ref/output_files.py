@@ -69,7 +69,7 @@ def _lock(path: str | Path) -> int | None:
         return None
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(number), os.lstat(path)):  # else it was removed before it was locked
+        if os.path.samestat(os.fstat(number), os.lstat(path)):  # otherwise the file was removed before it was locked
             return number
     except OSError:
         pass
@@ -95,7 +95,8 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def _begin(place: Path) -> tuple[Path, int | None]:
-    """Return a new unfinished folder and its lock; made anew if another process removed it before it was locked."""
+    """Return a new unfinished folder and its lock; the folder is made again if another process removed it before it was
+    locked."""
     while True:
         work = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place))
         number = _lock(work)
@@ -105,7 +106,7 @@ def _begin(place: Path) -> tuple[Path, int | None]:
 
 @contextmanager
 def unfinished_folder(place: Path) -> Iterator[Path]:
-    """A new folder inside ``place`` for unfinished work; it is removed at the end unless it was renamed."""
+    """Give a new folder inside ``place`` for unfinished work; it is removed at the end unless it was renamed."""
     clear_unfinished(place)
     work, number = _begin(place)
     try:
@@ -118,7 +119,8 @@ def unfinished_folder(place: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears whole or not at all: written next to ``path``, then renamed, so no reader sees half of it.
+    """Give a file that appears whole or not at all: it is written next to ``path``, then renamed, so no reader sees
+    half of it.
 
     Raises ``LuternError`` if it cannot be written.
     """

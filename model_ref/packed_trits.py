@@ -29,7 +29,7 @@ WIDE_TRITS_OF_BYTE = TRITS_OF_BYTE.astype(np.float32)
 
 
 def row_bytes(columns: int) -> int:
-    """Return number of bytes of a packed row."""
+    """Return the number of bytes of a packed row."""
     return -(-columns // (TRITS_PER_BYTE * ROW_BYTES)) * ROW_BYTES
 
 

@@ -7,7 +7,7 @@
 see ``ternarise.py``.) Weights enter as stored, in float32: rounding them to float16 first flips trits.
 
 Binary points are proved from the weights. A BitLinear's input is ``t * w2`` with ``|t|_2 <= sqrt(n)``, so by Cauchy
-and Schwarz row r of its output is at most ``s sqrt(n) |T_r * w2|_2`` plus what the rounding of the codes adds. Every
+and Schwarz row r of its output is at most ``s sqrt(n) |T_r * w2|_2`` plus the error of rounding the codes. Every
 binary point follows from these bounds, hence no text can make a value saturate.
 
 Where a proved word would lose the signal, the bound is replaced by 16 times the largest value on calibration tokens, if
@@ -84,7 +84,8 @@ class Matrix:
 
 
 def cut_bits(trits: NDArray[np.int8]) -> int:
-    """Return number of low bits of a matrix's sums that must be rounded away, so that any sum fits 18 signed bits."""
+    """Return the number of low bits of a matrix's sums that must be rounded away, so that any sum fits 18 signed
+    bits."""
     largest = CODE_MAX * int(np.count_nonzero(trits, axis=1).max())
     return max(0, largest.bit_length() - MANTISSA_BITS)
 
@@ -135,8 +136,8 @@ class IntegerWeights:
 
 
 def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> Int:
-    """Return 1 - LB of every layer [L, d], in the coding of ``mlgru.Bounds``; the largest value if there is no
-    bound."""
+    """Return 1 - LB of every layer [L, d], in the coding of ``mlgru.Bounds``; the largest value of the format if the
+    model has no lower bounds."""
     shape = (config.num_hidden_layers, config.hidden_size)
     bounds = np.zeros(shape)
     if config.use_lower_bound:
@@ -149,7 +150,7 @@ def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np
 
 @dataclass(frozen=True)
 class MatrixFacts:
-    """What is kept of a ternary matrix besides its trits.
+    """The facts of a ternary matrix that are kept in addition to its trits.
 
     ``bound`` is the largest magnitude that an output can have; of gate_proj only the gate rows count, since the up rows
     have no scale.

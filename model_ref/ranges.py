@@ -19,7 +19,7 @@ from lutern.model_ref.ternarise import CHUNK
 
 
 def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Largest magnitude of each output row [rows] of a BitLinear, whatever its input is.
+    """Return the largest magnitude of each output row [rows] of a BitLinear for any input.
 
     It adds three parts: Cauchy and Schwarz on ``T_r * w2``, half a code step for each trit that is not zero, and 0.1 %
     for rounded scalars.
@@ -60,7 +60,8 @@ class Activation:
     rms: float
 
     def rounded(self) -> Activation:
-        """Both values with three digits, as the image keeps them: more depend on the order in which a machine adds."""
+        """Return both values with three digits, as the image keeps them; further digits depend on the order in which a
+        machine adds."""
         return Activation(float(f"{self.largest:.3g}"), float(f"{self.rms:.3g}"))
 
 

@@ -122,7 +122,7 @@ def _multiply(columns: Words, words: Words) -> Words:
 
 @functools.cache
 def power(count: int) -> Words:
-    """Return m^count as 32 words: what the unit words become after ``count`` draws."""
+    """Return M^count as 32 words: what the unit words become after ``count`` draws."""
     if count == 0:
         return np.uint32(1) << np.arange(WORD_BITS, dtype=np.uint32)
     if count == 1:
@@ -158,7 +158,8 @@ def draws(base: Words, count: int) -> Words:
 
 
 def stream_seeds(seed: int, streams: int) -> Words:
-    """Independent seeds ``[streams]`` from one number: the finaliser of MurmurHash3, applied to equal steps."""
+    """Return independent seeds ``[streams]`` from one number: the finaliser of MurmurHash3 is applied to equal
+    steps."""
     words = np.uint32(seed & 0xFFFFFFFF) + np.arange(1, streams + 1, dtype=np.uint32) * np.uint32(SEED_OF_ZERO)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         words = (words ^ words >> np.uint32(shift)) * np.uint32(factor)

@@ -1,4 +1,5 @@
-"""Signature of words that are read in order: 42 bits, which must have a known value after the last word of a block.
+"""The signature of words that are read in order has 42 bits, which must have a known value after the last word of a
+block.
 
     0 ─► state ─► times x ─► + columns of the word's bits that are 1 ─► state     in GF(2^42), + is exclusive or
                                              after the last word: the block's image and place?
@@ -127,8 +128,8 @@ def _columns(bits: int) -> tuple[int, ...]:
     """
     check_words = -(-STATE_BITS // bits)
     found: list[int] = []
-    later: set[int] = set()  # the columns found, as they are some words later
-    sums: set[int] = set()  # of any two columns
+    later: set[int] = set()  # the columns found so far, in the form that they have some words later
+    sums: set[int] = set()  # sums of any two columns
     reached: dict[int, int] = {}  # by highest bit: states that the check words reach
     load: list[int] = [0] * STATE_BITS
 
@@ -218,7 +219,7 @@ def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
 
 
 def slices_of(bits: int) -> int:
-    """Return number of signatures of a word of records or rows: one, or in a word of more than WIDE bits one a
+    """Return the number of signatures of a word of records or rows: one, or in a word of more than WIDE bits one a
     slice."""
     return 1 if bits <= WIDE else bits // SLICE
 
@@ -338,7 +339,7 @@ def _units() -> States:
 
 
 def _tables(groups: list[list[int]]) -> list[States]:
-    """For each group of eight columns, a table of the sum for every value of a byte."""
+    """Return for each group of eight columns a table of the sum for every value of a byte."""
     found = []
     for group in groups:
         table = np.zeros(256, np.uint64)

@@ -70,7 +70,8 @@ class RandomTensors(Mapping[str, NDArray[np.float32]]):
 
 
 def large_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
-    """As ``random_checkpoint``, with other values, and without a copy of any tensor in memory."""
+    """Return a checkpoint as ``random_checkpoint`` does, with other values, and without a copy of any tensor in
+    memory."""
     return Checkpoint(config, RandomTensors(config, seed), Path("synthetic"), f"random numbers, seed {seed}")
 
 
@@ -96,7 +97,7 @@ def chain_checkpoint(config: ModelConfig, follows: Mapping[int, int], seed: int)
 
 
 def _distribution(name: str) -> tuple[float, float]:
-    """Return mean and standard deviation of a tensor's elements."""
+    """Return the mean and standard deviation of a tensor's elements."""
     if "norm" in name:
         return 1.0, GAIN_RANGE
     return 0.0, 1.0 if name in ("model.embeddings.weight", "model.lower_bounds") else INITIALIZER_RANGE
@@ -172,7 +173,8 @@ def _shards(config: ModelConfig, shard_bytes: int) -> list[list[str]]:
 
 
 def synthetic_tokenizer(vocab_size: int) -> Tokenizer:
-    """Reads printable ASCII one token a character; the other tokens are called ``<synthetic 95>`` and so on."""
+    """Return a tokenizer that reads printable ASCII, one token a character; the other tokens are called ``<synthetic
+    95>`` and so on."""
     known = ["\n", *map(chr, range(32, 127))][:vocab_size]
     others = [f"<synthetic {token}>" for token in range(len(known), vocab_size)]
     return Tokenizer(character_tokenizer(known + others))

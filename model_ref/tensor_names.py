@@ -56,7 +56,7 @@ class Naming:
 
     @property
     def notes(self) -> list[str]:
-        """What was taken off the names, as sentences."""
+        """Sentences that say which prefixes were removed from the names."""
         found = []
         if self.prefix:
             found.append(f"all tensor names begin with {named(self.prefix)}, which is taken off")
@@ -66,7 +66,7 @@ class Naming:
 
     @property
     def unused(self) -> list[str]:
-        """What was left out, as at most one sentence."""
+        """At most one sentence, which says which tensors were left out."""
         count = len(self.harmless)
         what = "stored tensors are buffers" if count != 1 else "stored tensor is a buffer"
         return [f"{count} {what} that no weight depends on: {named(self.harmless[0])}"] if count else []
@@ -119,7 +119,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _without_wrappers(names: list[str], where: str) -> dict[str, str]:
-    """Maps names without the wrappers of training tools to the stored names."""
+    """Return a map from names without the wrappers of training tools to the stored names."""
     found: dict[str, str] = {}
     for name in names:
         short = ".".join(part for part in _parts(name) if part not in WRAPPERS)

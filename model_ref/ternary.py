@@ -47,5 +47,5 @@ left by 15 it fills 32 bits and always saturates; shifted right by 40 it is zero
 
 
 def scale_shift(exponent: Int, cut: int, frac_bits: int) -> Int:
-    """Return right shift that turns ``sums * mantissa`` into a number with ``frac_bits`` fraction bits."""
+    """Return the right shift that turns ``sums * mantissa`` into a number with ``frac_bits`` fraction bits."""
     return np.clip(-(np.asarray(exponent) + cut + frac_bits), SHIFT_MIN, SHIFT_MAX)

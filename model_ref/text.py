@@ -33,7 +33,7 @@ def _only_zeros(raw: bytes) -> bool:
 
 
 def decode_text(raw: bytes) -> str:
-    """Return text of bytes in UTF-8, or in the coding of its byte-order mark, which is dropped; CR and CR LF become
+    """Return the text of bytes in UTF-8, or in the coding of its byte-order mark, which is dropped; CR and CR LF become
     newlines.
 
     Raises ``UnicodeDecodeError`` if the bytes are no such text.

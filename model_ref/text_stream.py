@@ -106,7 +106,7 @@ class Writing:
             self._text = self._text[:place]
 
     def _open(self) -> int:
-        """Return number of characters at the end that may begin a stop text."""
+        """Return the number of characters at the end that may begin a stop text."""
         if self.ended_by is not None:
             return 0
         end = self._text[self._first :]

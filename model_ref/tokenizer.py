@@ -75,12 +75,12 @@ class Tokenizer:
         return cls(_read_library(text, where), where, conventions)
 
     def limit_to(self, vocab_size: int) -> Tokenizer:
-        """From now on refuse to encode to tokens that a model of ``vocab_size`` tokens does not know."""
+        """Refuse from now on to encode to tokens that a model of ``vocab_size`` tokens does not know."""
         self._model_size = vocab_size
         return self
 
     def to_json(self) -> str:
-        """Return content of the ``tokenizer.json`` that ``load_tokenizer`` reads."""
+        """Return the content of the ``tokenizer.json`` that ``load_tokenizer`` reads."""
         return str(self.library.to_str(pretty=True))
 
     def encode(self, text: str, *, begin: bool = True) -> list[int]:
@@ -120,7 +120,8 @@ class Tokenizer:
         return [list(encoding.ids) for encoding in encodings]
 
     def encode_prompt(self, text: str, *, begin: bool = True) -> list[int]:
-        """As ``encode``, but an empty text gives the beginning-of-text token; ``LuternError`` if there is none."""
+        """Encode as ``encode`` does, but an empty text gives the beginning-of-text token; raises ``LuternError`` if
+        there is none."""
         ids = self.encode(text, begin=begin) if text else []
         if not text and begin:
             bos = self.conventions.bos
@@ -131,7 +132,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int], *, special: bool = True) -> str:
-        """Return text of token numbers, with special tokens if ``special``; raises ``LuternError`` outside the
+        """Return the text of token numbers, with special tokens if ``special``; raises ``LuternError`` outside the
         vocabulary."""
         for token in ids:
             if not 0 <= token < self.vocab_size:
@@ -139,7 +140,8 @@ class Tokenizer:
         return str(self.library.decode(list(ids), skip_special_tokens=not special))
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """Return text of any token numbers, without special tokens; numbers that the tokenizer lacks give no text."""
+        """Return the text of any token numbers, without special tokens; numbers that the tokenizer lacks give no
+        text."""
         shown = [token for token in ids if token not in self._special]
         try:
             return str(self.library.decode(shown, skip_special_tokens=False)) if shown else ""
@@ -206,7 +208,8 @@ class Tokenizer:
             )
 
     def _first_lost(self, text: str, encoding: tokenizers.Encoding) -> int | None:
-        """Return position of the first character that became unknown or was dropped by the model; None if all are kept.
+        """Return the position of the first character that became unknown or was dropped by the model; None if all are
+        kept.
 
         What the normalizer or the pre-tokenizer drops or joins is not lost: the published code does the same.
         """
@@ -220,7 +223,7 @@ class Tokenizer:
         return self._first_dropped(text, encoding) if self._silent else None
 
     def _first_dropped(self, text: str, encoding: tokenizers.Encoding) -> int | None:
-        """Return position of the first character that a model without an unknown token leaves out.
+        """Return the position of the first character that a model without an unknown token leaves out.
 
         Characters of added tokens do not count, nor those of whole words if the model looks for whole words first.
         """
@@ -285,7 +288,7 @@ def is_panic(error: BaseException) -> bool:
 
 
 def _unknown_token(library: tokenizers.Tokenizer) -> str | None:
-    """Return text of the unknown token; a Unigram model has only its number, which only the file shows."""
+    """Return the text of the unknown token; a Unigram model has only its number, which only the file shows."""
     if isinstance(library.model, models.Unigram):
         number = json.loads(library.to_str())["model"].get("unk_id")
         return None if number is None else str(library.id_to_token(number))

@@ -1,4 +1,4 @@
-"""Finds the files of a checkpoint folder that hold its weights, or says what is there if none does.
+"""Finds the files of a checkpoint folder that hold its weights; if no file does, it says what the folder holds instead.
 
     DIR ─┬─ model.safetensors             read, even if there is an index of shards
          ├─ model.safetensors.index.json  names the file of each tensor

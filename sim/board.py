@@ -34,7 +34,7 @@ from lutern.sim.dram import DramTop
 from lutern.sim.port_memory import WordCounts, WordTiming
 from lutern.sim.verilate import Memory, list_taps, memory_of, verilate
 
-_BLOCK_WORDS = 1 << 12  # words of a memory that are saved together
+_BLOCK_WORDS = 1 << 12  # number of words of a memory that are saved together
 _SLICE_CYCLES = 500_000  # cycles of one call into the library: Ctrl-C acts between two calls
 
 
@@ -262,7 +262,7 @@ class SimulatedBoard:
         self._library.lutern_wires(self._board, wires)
 
     def word_counts(self) -> WordCounts:
-        """Cycles of the memory at the port `words` by cause, since its timing was set."""
+        """Return the cycles of the memory at the port `words` by cause, counted since its timing was set."""
         return WordCounts(*self._library.lutern_word_counts(self._board)[: len(fields(WordCounts))])
 
     def upset_register(self, bit: int) -> None:
@@ -279,15 +279,16 @@ class SimulatedBoard:
         self._library.lutern_reset(self._board, cycles)
 
     def pause(self, share: float, seed: int) -> None:
-        """From now on pause both streams in a share of all cycles."""
+        """Pause both streams from now on, in a share of all cycles."""
         self._library.lutern_pause(self._board, seed, round(65536 * share), round(65536 * share))
 
     def trace(
         self, path: Path, cycles: Sequence[int], signals: Sequence[str] = (), zero: int = 0, ticks: int = 2
     ) -> None:
-        """From each of ``cycles`` to the next, write to ``path``.0, ``path``.1, ...: toggles, or waves of ``signals``.
+        """Write toggles, or waves of ``signals``, from each of ``cycles`` to the next into ``path``.0, ``path``.1 and
+        so on.
 
-        For a library that does so, see `verilate`. A cycle of waves lasts ``ticks`` ns, and cycle ``zero`` is time 0.
+        `verilate` says which libraries can do this. A cycle of waves lasts ``ticks`` ns, and cycle ``zero`` is time 0.
         """
         self._require_open()
         if signals:
@@ -296,7 +297,7 @@ class SimulatedBoard:
         self._library.lutern_trace(self._board, edges.ctypes.data, len(edges), os.fsencode(path))
 
     def end_trace(self) -> None:
-        """End what is being written."""
+        """End the file that is being written."""
         if self._board is not None:
             self.trace(Path(), [])
 

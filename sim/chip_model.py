@@ -41,7 +41,7 @@ DROPPED_BYTES = 4
 
 @cache
 def _info_of(config: HwConfig) -> bytes:
-    """INFO without its last field, cached because thousands of chips have the same."""
+    """Return INFO without its last field; it is cached because thousands of chips have the same."""
     return capability(config)[:-DROPPED_BYTES]
 
 

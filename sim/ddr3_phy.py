@@ -34,7 +34,7 @@ SETTINGS = 32
 
 
 def add_clocks(m: Module, phy: Ddr3Phy | Ddr3Start, tick: str = "sync") -> None:
-    """The domains `pll`, `init`, `edge`, `memory`, made from the tick's domain, whose reset restarts the PHY."""
+    """Add the domains `pll`, `init`, `edge`, `memory`, made from the tick's domain, whose reset restarts the PHY."""
     m.domains.pll = pll = ClockDomain("pll", reset_less=True)
     m.domains.init = init = ClockDomain("init")
     m.domains.edge = edge = ClockDomain("edge", reset_less=True)

@@ -1,4 +1,5 @@
-"""The memory that a simulated board has at the port of a machine (memory "port"): how it answers, and what it counts.
+"""The memory that a simulated board has at the port of a machine (memory "port"): how it answers, and which cycles it
+counts.
 
     machine ─► jobs ─► WordMemory (port_memory.h, in the harness) ─► their words, in order          clock: memory_clk
 

@@ -24,7 +24,7 @@ QUIET_CYCLES = 20_000_000  # cycles after the last byte, after which a chip send
 
 
 class Board(Protocol):
-    """The board at the end: a ``SimulatedBoard``, or one whose line is damaged."""
+    """The board at the end of the cable: a ``SimulatedBoard``, or one whose line is damaged."""
 
     def write(self, data: bytes) -> None:
         """Queue bytes for the chip."""

@@ -37,14 +37,14 @@ _PARAMETERS = "LUTERN_BENCH_PARAMETERS"
 _SEED = "LUTERN_BENCH_SEED"
 _FLAGS = ("-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "0", "-O3", "--output-split", "0")
 _COMPILER_FLAGS = "-O1"  # Python takes more of a bench's time than the gateware, so compile time matters more
-_MAKE_FLAGS = ("OPT_FAST=", "OPT_SLOW=", "OPT_GLOBAL=")  # a precompiled header wants equal flags in all files
+_MAKE_FLAGS = ("OPT_FAST=", "OPT_SLOW=", "OPT_GLOBAL=")  # a precompiled header needs equal flags in all files
 _HEADERS = ("verilated.h", "verilated_vpi.h", "verilated_dpi.h", "memory", "string")
 _TRACE_FLAGS = ("-CFLAGS", "-UVM_TRACE -DVM_TRACE=1")  # otherwise cocotb 2.1 leaves VM_TRACE at 0
 
 
 @functools.cache
 def bench_parameters() -> dict[str, Any]:
-    """Inside a bench: the `parameters` that were given to run_bench."""
+    """Return, inside a bench, the `parameters` that were given to run_bench."""
     path = os.environ.get(_PARAMETERS)
     if path is None:
         raise LuternError(f"{_PARAMETERS} is not set: start this bench through lutern.sim.runner.run_bench.")
@@ -52,7 +52,7 @@ def bench_parameters() -> dict[str, Any]:
 
 
 def bench_seed() -> int:
-    """Inside a bench: the `seed` that was given to run_bench."""
+    """Return, inside a bench, the `seed` that was given to run_bench."""
     return int(os.environ.get(_SEED, "0"))
 
 

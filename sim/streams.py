@@ -5,9 +5,9 @@
                                       StreamMonitor(dut, "i") and ("o") watch, check the contract, count cycles
 
 All of them drive directly after the rising edge and read at the falling edge, when every combinational path has
-settled: what is valid and ready there is transferred by the next rising edge. Cycle k is the time between rising edges
-k and k + 1, so the difference of two monitors' cycles is a latency. Payloads are flat unsigned integers; `pack` and
-`unpack` translate layouts.
+settled: an item that is valid and ready at the falling edge is transferred by the next rising edge. Cycle k is the time
+between rising edges k and k + 1, so the difference of two monitors' cycles is a latency. Payloads are flat unsigned
+integers; `pack` and `unpack` translate layouts.
 
 The contract: once valid, valid and payload stay until ready. A block whose valid waits for ready hangs with the sink's
 pause pattern "after_valid", which raises ready only after it has seen valid.
@@ -43,7 +43,8 @@ class _Field(NamedTuple):
 
 
 _fields: dict[int, tuple[data.Layout, dict[str, _Field]]] = {}
-"""Layouts by their id, with their fields, which Amaranth computes slowly. Holding a layout keeps its id unique."""
+"""Layouts and their fields, by the id of the layout. They are kept because Amaranth computes fields slowly. The layout
+is held so that its id stays unique."""
 
 
 def _fields_of(layout: data.Layout) -> dict[str, _Field]:
@@ -84,7 +85,7 @@ def to_signed(value: int, bits: int) -> int:
 
 
 def cycle_now() -> int:
-    """Return number of rising edges so far."""
+    """Return the number of rising edges so far."""
     return int(get_sim_time("ns")) // PERIOD_NS
 
 

@@ -58,7 +58,8 @@ def plain_temporary_folder() -> str:
 
 @contextlib.contextmanager
 def plain_folder(folder: Path) -> Iterator[Path]:
-    """A folder in which make works: ``folder``, or a temporary one whose files are moved to ``folder`` at the end."""
+    """Give a folder in which make works: ``folder``, or a temporary one whose files are moved to ``folder`` at the
+    end."""
     if is_plain(folder):
         yield folder
         return

@@ -248,7 +248,7 @@ def verilate(
 def verilate_text(
     component: wiring.Component, make: Callable[[], str], *made_from: str, toggles: bool = False, upsets: bool = False
 ) -> Path:
-    """As `verilate`, for Verilog that `make` returns: a module `top` with the ports of `component`.
+    """Do as `verilate` for Verilog that `make` returns: a module `top` with the ports of `component`.
 
     `made_from` decides whether the cache's library is the same. With `toggles` it can count those of the nets of `top`
     itself; with `upsets` the Verilog already has their inputs.
@@ -362,7 +362,7 @@ def _blocks(config: HwConfig) -> tuple[Block, ...]:
 
 
 def _part_sources(component: wiring.Component) -> list[Path]:
-    """Return source files of the model of the component's memory part."""
+    """Return the source files of the model of the component's memory part."""
     memory = memory_of(component)
     names = () if memory is None or memory.part is None else memory.part.files
     return [Path(__file__).with_name(name) for name in names]
@@ -448,7 +448,7 @@ def _failed(name: str, status: int, log: Path) -> LuternError:
 
 @contextlib.contextmanager
 def _progress(text: str) -> Iterator[None]:
-    """A spinner on a terminal, nothing in a pipe."""
+    """Show a spinner on a terminal, and nothing in a pipe."""
     if not sys.stderr.isatty():
         yield
         return

@@ -55,7 +55,7 @@ FLA = "fla"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; if a step did not run, ``error`` says why, and there are no figures."""
+    """One line of the table. If a step did not run, ``error`` says why, and the line has no figures."""
 
     shape: str
     batch: int

@@ -105,7 +105,7 @@ def mixed(
 
 
 def generator_of(seed: int, *path: int) -> np.random.Generator:
-    """The random generator of one purpose and step, equal in every run with that seed."""
+    """Return the random generator of one purpose and step, equal in every run with that seed."""
     return np.random.default_rng([seed, *path])
 
 

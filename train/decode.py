@@ -31,7 +31,7 @@ def _products(words: Tensor, codes: Tensor, digits: int) -> Tensor:
 
 
 class Decoder(ABC):
-    """What both forms share: ``token`` goes in, the next token comes out; the state is kept."""
+    """The common part of both forms: ``token`` goes in, the next token comes out, and the state is kept."""
 
     def __init__(self, config: ModelConfig, embeddings: Tensor, bounds: Tensor) -> None:
         self.config, self.embeddings, self.bounds = config, embeddings, bounds
@@ -77,7 +77,7 @@ def _recorded(work: Callable[[], Any]) -> torch.cuda.CUDAGraph:
     return graph
 
 
-Parameters = Callable[[str, tuple[int, ...]], Tensor]  # from a name and a shape to a tensor
+Parameters = Callable[[str, tuple[int, ...]], Tensor]  # a function from a name and a shape to a tensor
 
 
 class PackedDecoder(Decoder):

@@ -29,7 +29,7 @@ WRITE_STREAMS = 32_768  # texts written at the same time
 WRITE_CHARACTERS = 2048  # tokens of each text
 PROMPT_CHARACTERS = 64  # tokens of the given text that are read before writing, so that texts start at any place
 CALIBRATED_LOGITS = 1 << 26  # most logits of a chunk
-TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # tried for the ensemble
+TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # temperatures that are tried for the ensemble
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def labelled(ensemble: Ensemble, ids: Tensor, label_weight: float, ahead: tuple[
 
 @torch.no_grad()
 def written(ensemble: Ensemble, ids: Tensor, characters: int, seed: int, ahead: tuple[int, ...] = ()) -> DeviceCorpus:
-    """At least ``characters`` tokens of text that the teachers write together, with the probabilities of each token."""
+    """Return at least ``characters`` tokens of text that the teachers write together, with the probabilities of each
+    token."""
     streams = -(-characters // WRITE_CHARACTERS)
     generator = torch.Generator(ids.device).manual_seed(seed)
     vocab_size = ensemble.vocab_size

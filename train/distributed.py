@@ -4,7 +4,7 @@
                                            ├─ first: what one process does for all (files), with its error for all
                                            └─ spread: DDP, each process has the model; or FSDP2, each has a part of it
 
-The engine is PyTorch's. A batch is the same for any number of processes: each reads its share of the crops.
+PyTorch does the communication. A batch is the same for any number of processes: each reads its share of the crops.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class SilentError(LuternError):
 
 @dataclass(frozen=True)
 class Group:
-    """This process among ``size``. ``patient`` is the process group that ``first`` uses; None for a single process."""
+    """This process, number ``rank`` among ``size``. ``patient`` is the process group that ``first`` uses; None for a
+    single process."""
 
     device: torch.device
     rank: int = 0
@@ -89,7 +90,7 @@ def refuse_uneven(batch: int, accumulate: int, size: int) -> None:
 
 @contextmanager
 def opened(name: str) -> Iterator[Group]:
-    """The processes of torchrun, or this one alone; ``name`` is "cpu", "cuda" or "auto".
+    """Open the group of the processes of torchrun, or of this one alone; ``name`` is "cpu", "cuda" or "auto".
 
     Raises ``LuternError`` if a process has no GPU that it should have.
     """

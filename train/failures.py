@@ -29,7 +29,7 @@ _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|socket|broken pipe|proc
 
 @contextmanager
 def explained(folder: Path, batch: int, options: TrainOptions, group: Group) -> Iterator[None]:
-    """A context that turns whatever ends the training of ``folder`` (OUT/training) into one sentence."""
+    """Turn every error that ends the training of ``folder`` (OUT/training) into one sentence."""
     try:
         yield
     except SystemExit as error:
@@ -90,7 +90,7 @@ def _how_to_go_on(folder: Path) -> str:
     save = last_save(folder)
     if save is None:
         return "nothing was saved yet, so begin again"
-    return f"--resume goes on from step {int(save.name[5:]):,}"
+    return f"--resume continues from step {int(save.name[5:]):,}"
 
 
 __all__ = ["explained", "refuse_nonsense"]

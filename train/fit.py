@@ -5,8 +5,8 @@
     step ─► batch ─► crops of this process, in ``accumulate`` parts ─► gradients, their mean over parts and processes
 
 The random state of a step (its crops, its dropout) depends only on the seed and the step's number, so a resumed run
-equals an uninterrupted one. Several processes read the same batch as one; without dropout they differ from it only in
-the order of their sums.
+equals an uninterrupted one. Several processes together read the same batch as a single one. Without dropout, their
+result differs only by the order of sums.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Schedule:
     halved: bool = False
 
     def rate(self, step: int) -> float:
-        """Return learning rate of a step: linear to the top, then half a cosine to zero; ``halved`` from the middle
+        """Return the learning rate of a step: linear to the top, then half a cosine to zero; ``halved`` from the middle
         on."""
         factor = 0.5 if self.halved and 2 * step >= self.steps else 1.0
         if step < self.warmup_steps:
@@ -106,7 +106,7 @@ def fit(run: Run, group: Group, options: TrainOptions) -> Record:
     Raises ``LuternError`` if the loss is no number, or if a save cannot be resumed from.
     """
     network, schedule = run.network, run.schedule
-    fused = network.is_fused()  # then nothing is left for torch.compile
+    fused = network.is_fused()  # then torch.compile has nothing to do
     compiled = not fused and (group.device.type == "cuda" if options.compile is None else options.compile)
     objective = Objective(network)
     called = spread(objective, group, options, compiled)
@@ -151,7 +151,7 @@ def _begin(run: Run, optimizer: torch.optim.Optimizer, group: Group, options: Tr
     restore(save, run.network, optimizer, group)
     step = int(state["step"])
     if group.rank == 0:
-        Progress.say(f"{run.name}: going on from step {step:,} of {run.schedule.steps:,} ({save})")
+        Progress.say(f"{run.name}: continuing from step {step:,} of {run.schedule.steps:,} ({save})")
     return _Course(step, torch.tensor(state["average"], device=group.device), list(state["record"]))
 
 
@@ -245,7 +245,7 @@ def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tupl
     rows = ids[: length * VALIDATION_STREAMS].view(VALIDATION_STREAMS, length)[group.rank :: group.size]
     begin = torch.tensor(ahead, dtype=rows.dtype, device=rows.device).expand(len(rows), -1)
     inputs = torch.cat([begin, rows], 1)
-    skipped = max(0, len(ahead) - 1)  # of the tokens ahead, only the last has something to predict
+    skipped = max(0, len(ahead) - 1)  # among the tokens ahead of a text, only the last one predicts a token of it
     state = network.initial_state(len(rows), torch.zeros((), device=group.device))
     nats, counted = torch.zeros((), dtype=torch.float64, device=group.device), 0
     if skipped:

@@ -37,7 +37,7 @@ def peak_flops(name: str) -> float | None:
 def training_flops(weights: int) -> int:
     """Return operations that training needs for a token: two a weight forward, four for the gradients.
 
-    What is recomputed to save memory does not count.
+    Operations that are repeated to save memory do not count.
     """
     return 6 * weights
 

@@ -65,7 +65,7 @@ def step_by(loss_of: Loss, parameters: list[nn.Parameter], graphed: bool) -> Los
 
     def step(inputs: Tensor, targets: Tensor) -> Tensor:
         for parameter in parameters:
-            parameter.grad = None  # freed before the activations are made
+            parameter.grad = None  # freed before the activations are allocated
         loss = loss_of(inputs, targets)
         loss.backward()
         return loss.detach()

@@ -47,7 +47,7 @@ def wide(x: Tensor) -> Tensor:
 
 
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
-    """Return ``rounded`` in forward, the gradient of ``value`` in backward."""
+    """Return ``rounded`` in forward; in backward the gradient goes to ``value``."""
     return value + (rounded - value).detach()
 
 

@@ -12,7 +12,7 @@ Trainable = Network | Transformer
 
 
 class Objective(nn.Module):
-    """Mean cross-entropy in nats, over all tokens, of the next token or of probabilities for it."""
+    """The mean cross-entropy in nats, over all tokens, of the next token or of probabilities for it."""
 
     def __init__(self, network: Trainable) -> None:
         super().__init__()

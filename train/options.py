@@ -137,7 +137,7 @@ class TrainOptions:
         return int(DEFAULTS[name] if value is None else value)
 
     def rate(self, trits: int) -> float:
-        """Return learning rate at the top: the given one, or the schedule's own for a model of ``trits`` ternary
+        """Return the learning rate at the top: the given one, or the schedule's own for a model of ``trits`` ternary
         weights."""
         if self.learning_rate is not None:
             return self.learning_rate

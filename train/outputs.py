@@ -1,4 +1,5 @@
-"""The output folder of a run: what may begin there, what a run resumes from, what is kept. Needs no PyTorch.
+"""The output folder of a run: which runs may begin there, where a run resumes, and which files are kept. Needs no
+PyTorch.
 
     OUT/config.json, model.safetensors, tokenizer.json ...   a finished model: kept, unless ``force`` replaces it
     OUT/training/step-N/, OUT/teacher-I/step-N/              saves: ``resume`` continues from them, ``force`` drops them
@@ -78,7 +79,7 @@ def claim(out: Path, options: TrainOptions) -> None:
     if saved and not options.resume:
         where = max(saved, key=lambda save: (save.parent.name == TRAINING, save.name))
         raise LuternError(
-            f"{out} holds a run that was saved as {where.relative_to(out)}; give --resume to go on with it, or --force "
+            f"{out} holds a run that was saved as {where.relative_to(out)}; give --resume to continue it, or --force "
             "to begin anew."
         )
     if options.resume and not saved:

@@ -1,4 +1,4 @@
-"""Saves of a run in shards, from which any number of processes can resume.
+"""Saves a run in shards, from which any number of processes can resume.
 
     OUT/training/step-N/.metadata, __R_0.distcp   PyTorch's distributed checkpoint: each process writes what it has
     OUT/training/step-N/state.json                options, step, validation record; written last

@@ -1,4 +1,4 @@
-"""What a run reads: a text, rows with a column of text, or token numbers. Needs no PyTorch.
+"""Reads the data of a run: a text, rows with a column of text, or token numbers. Needs no PyTorch.
 
     DATA ─┬─ text file, plain or .xz ────────────────────────────► documents (cut at the separator)
           ├─ .jsonl, .parquet, .arrow, or a folder of one kind ──► documents: text or token numbers of a column
@@ -135,9 +135,7 @@ def _json_lines(file: Path, column: str) -> Iterator[Any]:
                     )
                 yield row[column]
     except (OSError, EOFError, ValueError, RecursionError) as error:
-        raise LuternError(
-            f"{file} is not read to its end as JSON, one object a line ({reason_of(error)}); restore it."
-        ) from error
+        raise LuternError(f"{file} is not JSON with one object a line ({reason_of(error)}); restore it.") from error
 
 
 def _arrow_rows(file: Path, column: str) -> Iterator[Any]:

@@ -1,4 +1,5 @@
-"""How fast PyTorch and packed trits decode one stream, and in how many bytes: for `lutern bench`, and as a table.
+"""Measures the speed and the bytes of decoding one stream with PyTorch and with packed trits: for `lutern bench`, and
+as a table.
 
     packed     trits at 2 or 1.6 bits; through kernels on a GPU, unpacked matrix by matrix on a CPU
     float      ternary matrices in float16 (on a CPU in bfloat16), with PyTorch's kernels

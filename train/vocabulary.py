@@ -73,7 +73,7 @@ class Vocabulary:
 
 
 def pieces_of(name: str) -> int | None:
-    """Return N of ``bpe:N``; None for any other name. Raises ``LuternError`` if N is no number in range."""
+    """Return N of ``bpe:N``; None for any other name. Raises ``LuternError`` if N is not a number in range."""
     if not name.startswith("bpe:"):
         return None
     if not (name[4:].isascii() and name[4:].isdigit()) or not 1 <= int(name[4:]) <= MAX_VOCAB_SIZE:
@@ -111,7 +111,8 @@ def given(name: str) -> Vocabulary:
 
 
 def characters(texts: Iterable[str], several: bool) -> Vocabulary:
-    """Return one token a character, in order of code points; ``several`` documents get marks at beginning and end."""
+    """Return a vocabulary with one token for each character, in order of code points; ``several`` documents get marks
+    at beginning and end."""
     found: set[str] = set()
     for text in texts:
         found.update(text)

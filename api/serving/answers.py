@@ -34,11 +34,11 @@ class Mail:
         """Add an update; any thread may call this."""
         try:
             self._loop.call_soon_threadsafe(self._queue.put_nowait, update)
-        except RuntimeError:  # the server has ended, and nobody waits
+        except RuntimeError:  # the server has ended, and no request waits
             return
 
     async def read(self, texts: int) -> AsyncIterator[Update]:
-        """Yield updates up to the last one of so many texts, or to the first error."""
+        """Yield updates up to the last one of ``texts`` texts, or to the first error."""
         while texts:
             update = await self._queue.get()
             yield update
@@ -74,12 +74,12 @@ class Shape:
         return {**self._head, "object": kind, "choices": choices, **more}
 
     def first(self, which: int) -> dict[str, Any] | None:
-        """Return what a chat's text begins with."""
+        """Return the part of the answer ahead of a chat's text."""
         role = {"role": "assistant", "content": ""}
         return self.chunk([self._choice(which, None, delta=role)]) if self._chat else None
 
     def part(self, update: Update) -> dict[str, Any]:
-        """Return text as it comes."""
+        """Return the text as it comes."""
         text = update.text
         if not self._chat:
             choice = self._choice(update.which, update.ended, text=text)
@@ -93,7 +93,7 @@ class Shape:
 
 
 class Answer(Response):
-    """The answer to a request, sent while the machine writes it; it gives its texts up when nobody waits for them."""
+    """The answer to a request, sent while the machine writes it; it gives up its texts when the client is gone."""
 
     def __init__(self, service: Service, wanted: TextRequest, mail: Mail) -> None:
         self.status_code = 200

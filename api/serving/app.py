@@ -3,8 +3,8 @@
     /                       the page, its script, its style, the picture of the machine
     /health                 whether the server answers; no key
     /v1/models[/NAME]       the model, and the machine
-    /v1/completions         a text goes on
-    /v1/chat/completions    a chat goes on, where the model has a template
+    /v1/completions         continues a text
+    /v1/chat/completions    continues a chat, if the model has a template
 
 400 a field is wrong; 401 no key, or a wrong one; 403 another host's name; 404, 405 no such thing; 408, 413, 415 body
 slow, large, no JSON; 429 the queue is full; 500 a defect; 503 the machine failed, or the server ends.

@@ -1,6 +1,6 @@
-"""The thread that runs the machine: texts come from any thread, and go on together.
+"""The thread that runs the machine: texts come from any thread, and are continued together.
 
-    submit ─► queue ─► Batch: a round at a time ─► Ticket.push ─► Update, to whoever asked
+    submit ─► queue ─► Batch: a round at a time ─► Ticket.push ─► Update, to the request
     cancel ─► looked at between two rounds
 
 A client that goes away costs the machine at most one more round. A failure of the machine ends the texts that are in
@@ -130,7 +130,7 @@ class Engine:
             self._news.notify()
 
     def cancel(self, tickets: Sequence[Ticket]) -> None:
-        """Give up texts that nobody waits for any more; those that have ended stay as they are."""
+        """Give up texts whose client is gone; those that have ended stay as they are."""
         with self._news:
             self._cancelled += tickets
             self._news.notify()

@@ -55,7 +55,7 @@ def broken(reason: str) -> ApiError:
 
 def defect() -> ApiError:
     """Return the error of a defect of the server, which no client can mend."""
-    return ApiError(500, "the server has a defect, which its log describes; tell whoever runs it.", "defect")
+    return ApiError(500, "the server has a defect, which its log describes; tell its administrator.", "defect")
 
 
 __all__ = ["ApiError", "broken", "defect", "full", "stopping"]

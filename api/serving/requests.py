@@ -52,7 +52,7 @@ _NOT_BUILT: dict[str, tuple[Any, ...]] = {
 
 
 def _joined(value: Any) -> Any:
-    """Return text of a message, which may come in parts."""
+    """Return the text of a message, which may come in parts."""
     if not isinstance(value, list):
         return value
     for part in value:
@@ -133,7 +133,7 @@ class CompletionRequest(TextRequest):
     prompt: str | list[str] | list[int] | list[list[int]]
 
     def prompts(self) -> list[str | list[int]]:
-        """Each prompt as a text, or as token numbers."""
+        """Return each prompt as a text, or as token numbers."""
         given = self.prompt
         if isinstance(given, str):
             return [given]

@@ -279,7 +279,7 @@ class StreamedMemory(wiring.Component):
 
 
 def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
-    """Return address, word and enable of the host's writes, from registers because they reach every block RAM."""
+    """Return the address, word and enable of the host's writes, from registers because they reach every block RAM."""
     address = Signal(len(i_write.payload.address), name="write_address", reset_less=True)
     word = Signal(len(i_write.payload.word), name="write_word", reset_less=True)
     writes = Signal()
@@ -289,7 +289,7 @@ def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
 
 
 def _written_in_chunks(m: Module, i_write: Any, bits: int) -> tuple[Value, ...]:
-    """Return address, word and enable of the host's writes, as ``_written``, and whether a write is in progress.
+    """Return the address, word and enable of the host's writes, as ``_written``, and whether a write is in progress.
 
     The word shifts down by ``bits`` a cycle.
     """

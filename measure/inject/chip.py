@@ -193,7 +193,7 @@ def block_of(register: Register) -> str:
 
 
 def bits(registers: list[Register]) -> int:
-    """Return number of bits of all these registers."""
+    """Return the number of bits of all these registers."""
     return sum(each.bits for each in registers)
 
 

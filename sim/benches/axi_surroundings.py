@@ -43,11 +43,11 @@ class Region:
         return slice(offset, offset + length)
 
     async def read(self, address: int, length: int) -> bytes:
-        """As AxiSlave calls it."""
+        """Serve a call of AxiSlave."""
         return bytes(self.bytes[self._at(address, length)])
 
     async def write(self, address: int, data: bytes) -> None:
-        """As AxiSlave calls it."""
+        """Serve a call of AxiSlave."""
         self.bytes[self._at(address, len(data))] = data
 
 
@@ -126,7 +126,7 @@ class Rules:
 
 
 def channels_of(slave: AxiSlave) -> dict[str, Any]:
-    """The slave's ends of the channels, by their names."""
+    """Return the slave's ends of the channels, by their names."""
     write, read = slave.write_if, slave.read_if
     writes = {"aw": write.aw_channel, "w": write.w_channel, "b": write.b_channel}
     return {**writes, "ar": read.ar_channel, "r": read.r_channel}

@@ -5,7 +5,7 @@
     row of the token ───────► i_row ◄── o_start
 
 The golden model gets the tokens that were started (``o_start``), so a wrong choice shows as a wrong choice, and not as
-all its consequences. The pattern gives the pauses of all streams; a reset may come in the middle of a token.
+all its consequences. A pattern decides when the streams pause; a reset may come in the middle of a token.
 """
 
 from __future__ import annotations
@@ -237,7 +237,8 @@ class Bench:
 
 @cocotb.test()
 async def tokens(dut: Any) -> None:
-    """Runs that continue from each other's state, alone and together, with argmax and sampling; and a repeat."""
+    """Check runs that continue from each other's state, alone and together, with argmax and sampling, and a repeated
+    run."""
     bench = Bench(dut)
     await start(dut)
     vocab, most = bench.model.vocab_size, bench.config.streams

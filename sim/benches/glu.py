@@ -30,7 +30,7 @@ EDGES = ("zeros", "largest", "all_minus", "mixed", "ties")
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> np.ndarray:
-    """Alternately gates whose product with their sigma is a tie of the rounding, and the next smaller gates."""
+    """Return gates whose product with their sigma is a tie of the rounding, alternating with the next smaller gates."""
     every = np.arange(-LARGEST, LARGEST + 1)
     rest = (every * sigmoid(every, frac)) & (1 << SIGMOID_FRAC_BITS) - 1
     half = 1 << (SIGMOID_FRAC_BITS - 1)

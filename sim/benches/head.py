@@ -159,7 +159,8 @@ class Bench:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Vectors back to back, with changes of the temperature between them; then the logits of the last ones."""
+    """Send vectors back to back, with changes of the temperature between them; then read the logits of the last
+    ones."""
     bench = Bench(dut)
     await start(dut)
     await bench.give_seeds(0, 1, (1 << 32) - 1)
@@ -220,7 +221,8 @@ async def reset_in_mid_vector(dut: Any) -> None:
 
 @cocotb.test()
 async def every_table_entry(dut: Any) -> None:
-    """Two logits: the first one's word is chosen. A tie chooses its token, and one more for the second the second."""
+    """Check every entry of the table with two logits; the word of the first one is chosen. In a tie the first token
+    wins; with one unit more the second token wins."""
     bench = Bench(dut, vocab=2)
     await start(dut)
     back = (1 << 32) - 1 - (1 << sampling.JUMP_LOG2)  # number of draws back from a word to the seed that begins with it

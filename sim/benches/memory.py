@@ -246,7 +246,7 @@ async def host_reads_what_it_wrote(dut: Any) -> None:
 
 @cocotb.test()
 async def readers_repeat(dut: Any) -> None:
-    """Several rounds, from the beginning after each start, and setups of other lengths."""
+    """Read several rounds, from the beginning after each start, with setups of other lengths."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -281,7 +281,7 @@ async def a_start_right_after_a_stop(dut: Any) -> None:
 
 @cocotb.test()
 async def rows_go_first(dut: Any) -> None:
-    """Rows of tokens at any time, back to back and apart, while the other streams move."""
+    """Request rows of tokens at any time, back to back and apart, while the other streams move."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -348,7 +348,8 @@ def _held(cycles: int) -> Any:
 
 @cocotb.test()
 async def a_large_table(dut: Any) -> None:
-    """Products with all 16 bits; addresses are taken modulo the memory's size, in the reference too."""
+    """Request rows whose product has all 16 bits; addresses are taken modulo the memory's size, in the reference
+    too."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -383,7 +384,7 @@ async def writes_while_reading(dut: Any) -> None:
 
 @cocotb.test()
 async def stops_and_resets_in_mid_row(dut: Any) -> None:
-    """Both drop requests and what the readers hold, and keep the words."""
+    """Stop or reset in the middle of a row: both drop requests and what the readers hold, and keep the words."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()

@@ -102,10 +102,11 @@ class Bench:
         cocotb.start_soon(self.watch())
 
     def prepare(self) -> None:
-        """For a subclass that has more to drive."""
+        """Do nothing here; a subclass drives further ports."""
 
     def restart(self) -> None:
-        """Reset the golden side. S holds random values, which the first token must not use."""
+        """Reset the golden model and what is expected of the block. S holds random values, which the first token must
+        not use."""
         self.v_board = Scoreboard("mlgru.v", seed=self.seed, bits=len(self.dut.o__payload))
         tap_bits = 32 * self.lanes + self.config.stream_bits + self.config.index_bits
         self.s_board = Scoreboard("mlgru.S", seed=self.seed, bits=tap_bits)
@@ -193,7 +194,7 @@ class Bench:
                     self.place = (token + (layer + 1) // self.layers, (layer + 1) % self.layers)
 
     def first_of(self, fields: dict[str, int]) -> int:
-        """Return where the golden side keeps S of a beat of I."""
+        """Return where the golden model keeps S of a beat of I."""
         return (fields["state_base"] + self.bases[fields["stream"]] + fields["index"]) * self.lanes
 
     def tap(self, s: int, stream: int, index: int) -> int:

@@ -347,7 +347,8 @@ class NormBench:
         self.scales.finish()
 
     def check_latencies(self) -> None:
-        """Exact cycles of an idle unit without pauses: of every pass and scale, and the four figures of one stream."""
+        """Check the exact cycles of an idle unit without pauses: those of every pass and scale, and the four figures of
+        one stream."""
         norm = RmsNorm(self.config)
         assert norm.latency <= 25 and max(map(norm.scale_latency, layouts.Eps)) <= 60
         index, previous, gaps = 0, 0, set()

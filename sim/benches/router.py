@@ -54,7 +54,7 @@ class Bench:
                 self.checked.append(cycle_now())
 
     def record(self, kind: int, length: int) -> list[int]:
-        """Return header and words of a record; unused bits of the header are random."""
+        """Return the header and words of a record; unused bits of the header are random."""
         width = self.bits * self.header_words
         whole = header(RecordKind.OP, length) - RecordKind.OP + kind | self.draw.getrandbits(width) >> 24 << 24
         head = [whole >> self.bits * place & (1 << self.bits) - 1 for place in range(self.header_words)]

@@ -228,7 +228,7 @@ class Loop:
         cocotb.start_soon(self.watch())
 
     async def run(self, streams: int, count: int) -> None:
-        """The host's side of a run: feeds in order, then all its tokens."""
+        """Play the host's side of a run: feeds in order, then all its tokens."""
         draw, self.streams, self.rows = self.draw, streams, 0
         for stream in range(streams):
             feed = {
@@ -352,7 +352,8 @@ class Loop:
 
 @cocotb.test()
 async def tokens_loop_on_the_chip(dut: Any) -> None:
-    """Runs of any streams and counts: rows in order, each as soon as its token came; held ports; counters."""
+    """Play runs of any streams and counts: rows come in order, each as soon as its token came; ports hold; counters
+    count."""
     loop = Loop(dut)
     await start(dut)
     total = 0

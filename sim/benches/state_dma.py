@@ -123,7 +123,7 @@ class Bench:
         raise TimeoutError(f"state_dma: {name} did not rise, seed {self.seed}")
 
     async def run(self, active: int, steps: int, *, chained: bool) -> None:
-        """A run of ``active`` streams, whose states are in random slots."""
+        """Play a run of ``active`` streams, whose states are in random slots."""
         dut, memory = self.dut, self.memory
         slots = [self.random.randrange(self.slots)] * active if chained else []
         slots = slots or self.random.sample(range(self.slots), active)

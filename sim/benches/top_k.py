@@ -37,7 +37,7 @@ class Bench:
         dut.logits_stream.value = 0
 
     def vectors(self) -> list[Int]:
-        """Named sums [V], then random ones."""
+        """Return named sums [V], then random ones."""
         place, draw = np.arange(self.vocab), self.generator
         named = [0 * place, LARGEST + 0 * place, -LARGEST + 0 * place, place, -place, place // 3, -(place // 3) - 1]
         named += [np.where(place == best, LARGEST, -LARGEST) for best in (0, 1, self.vocab - 1)]
@@ -104,7 +104,7 @@ class Bench:
         await read_back(self.dut, "top_k", wanted, places, self.seed)
 
     def longest_wait(self) -> int:
-        """Return largest number of cycles between two beats."""
+        """Return the largest number of cycles between two beats."""
         return int(np.diff([cycle for cycle, _ in self.entered.items]).max())
 
 

@@ -33,7 +33,7 @@ def forms(x: Tensor) -> ModuleType:
 
 
 def narrow(x: Tensor) -> torch.dtype:
-    """Return type of sums, codes and scaled gradients: bfloat16 for float32; float64 stays, so that tests can be
+    """Return the type of sums, codes and scaled gradients: bfloat16 for float32; float64 stays, so that tests can be
     exact."""
     return torch.bfloat16 if x.dtype == torch.float32 else x.dtype
 

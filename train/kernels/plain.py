@@ -22,7 +22,7 @@ from lutern.model_ref.ternarise import SMALLEST_SCALE
 
 SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)
 
-Dropout = tuple[Tensor | None, int, float]  # seed [1] on the device, number of this use of it, share that is zeroed
+Dropout = tuple[Tensor | None, int, float]  # seed [1] on the device, number of this use, share that is zeroed
 Product = tuple[Tensor, Tensor, Tensor]  # sums [..., N, rows], factor [..., N] and scale [...] of a BitLinear
 
 
@@ -47,7 +47,7 @@ def kept(shape: tuple[int, int], dropout: Dropout, like: Tensor) -> Tensor:
 
 
 def scales_of(weights: list[Tensor]) -> Tensor:
-    """Return scale of each matrix: its mean magnitude."""
+    """Return the scale of each matrix: its mean magnitude."""
     means = torch._foreach_mul(torch._foreach_norm(weights, 1), [1 / weight.numel() for weight in weights])
     return torch.stack(means).clamp(min=SMALLEST_SCALE)
 
@@ -215,7 +215,7 @@ def swish_codes_backward(
 
 
 def _gates(i: Product, f: Product, bound: Tensor, streams: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidate, sigmoid and forget gate, each [B, T, d]."""
+    """Return candidate, sigmoid and forget gate, each [B, T, d]."""
     shape = (streams, -1, i[0].shape[-1])
     candidate, opened = value_of(i).view(shape), torch.sigmoid(value_of(f)).view(shape)
     return candidate, opened, bound + (1 - bound) * opened
@@ -234,7 +234,7 @@ def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor) -> Tensor:
 def gated_scan_backward(
     i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor, dstates: Tensor, di: Tensor, df: Tensor
 ) -> Tensor:
-    """Return gradient of ``bound``; the scaled gradients of i and f go to ``di`` and ``df``, [N, d]."""
+    """Return the gradient of ``bound``; the scaled gradients of i and f go to ``di`` and ``df``, [N, d]."""
     candidate, opened, forget = _gates(i, f, bound, len(start))
     carried, gradients = torch.zeros_like(start), []
     for t in reversed(range(states.shape[1])):

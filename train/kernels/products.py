@@ -43,7 +43,7 @@ def _int8_product(  # type: ignore[no-untyped-def]
 
 
 def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
-    """As ``plain.product``; the type of the codes, int8 or bfloat16, selects the kernel."""
+    """Compute ``plain.product``; the type of the codes, int8 or bfloat16, selects the kernel."""
     if codes.dtype != torch.int8:
         if dtype == codes.dtype:
             return codes @ trits.transpose(-1, -2)
