@@ -18,6 +18,7 @@ from pathlib import Path
 import typer
 
 from lutern.boards.cache import refusal_to_write, wasm_environment
+from lutern.cli.columns import Cell
 from lutern.cli.table import Column, FormatOption, printing
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.extras import install_command
@@ -31,6 +32,9 @@ PURPOSE_OF_EXTRA = {
     "train": "lutern train",
     "docs": "make docs",
     "data": "lutern train, data sets in .parquet and .arrow",
+    "serve": "lutern serve",
+    "ddr3-check": "tests of DDR3 against LiteDRAM",
+    "fuzz": "tests/fuzz.py",
 }
 ROOM_BYTES = 200_000_000
 """Bytes that compiling the largest simulated board takes, before all files except the library are deleted."""
@@ -39,12 +43,14 @@ SECONDS = 60  # for one program to state its version; a cold machine is slow the
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the table: `found` is a version or a place, or None where the thing is missing."""
+    """One row of the table: `found` is a version or a place, or None if the thing is missing; `extra` is that of a
+    package."""
 
     name: str
     purpose: str
     found: str | None
     remedy: str
+    extra: str = ""
 
 
 def check_python() -> Check:
@@ -56,14 +62,14 @@ def check_packages() -> Iterator[Check]:
     """Yield one row for each dependency that the installed project declares, extras included."""
     for requirement in metadata.requires("lutern") or []:
         name = re.split(r"[^\w.-]", requirement)[0]
-        extra = re.search(r"""extra == ['"](\w+)""", requirement)
+        extra = re.search(r"""extra == ['"]([\w-]+)""", requirement)
         group = extra[1] if extra else ""
         remedy = install_command(group) if group else f"pip install '{requirement}'"
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
             found = None
-        yield Check(name, PURPOSE_OF_EXTRA.get(group, group), found, remedy)
+        yield Check(name, PURPOSE_OF_EXTRA.get(group, group), found, remedy, group)
 
 
 def run_version(command: list[str], environment: dict[str, str] | None = None) -> str | None:
@@ -181,11 +187,15 @@ def doctor(form: FormatOption = "text") -> None:
     rows = []
     for check in checks:
         found = check.found is not None
-        rows.append((check.name, check.found or "missing", check.purpose, "" if found else check.remedy))
+        how = Cell(check.remedy, f"extra {check.extra}, see below") if check.extra else check.remedy
+        rows.append((check.name, check.found or "missing", check.purpose, "" if found else how))
+    extras = dict.fromkeys(check.extra for check in checks if check.extra and check.found is None)
     missing = [check.name for check in checks if check.found is None and check.purpose == DEMO]
     with printing(form) as printer:
         printer.table("checks", COLUMNS, rows)
         printer.say()
+        for extra in extras:
+            printer.say(f"extra {extra}, for {PURPOSE_OF_EXTRA.get(extra, extra)}: {install_command(extra)}")
         if not missing:
             printer.say(f"Everything that `{DEMO}` needs is here.")
         else:

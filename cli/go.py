@@ -63,9 +63,10 @@ def only_port() -> str:
     """Return the USB serial port of this computer; raises LuternError if there is none, or more than one."""
     found = sorted(port.device for port in list_ports.comports() if port.vid is not None)
     if len(found) != 1:
-        what = f"there are {len(found)} ({', '.join(found)})" if found else "there is none"
+        if found:
+            raise LuternError(f"there are {len(found)} USB serial ports ({', '.join(found)}); give one with --on PORT.")
         raise LuternError(
-            f"the board's port is not known: of USB serial ports {what}; give --on PORT, lutern ports lists them."
+            "no USB serial port is here; plug the board in, and give its port with --on PORT: lutern ports lists them."
         )
     return found[0]
 

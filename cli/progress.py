@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.progress import (
     BarColumn,
@@ -21,8 +18,8 @@ from rich.progress import (
 )
 
 from lutern.cli.output import plain_console
+from lutern.sim.elapsed import lines
 
-FIRST_LINE_SECONDS = 60.0
 TRANSFER_BAR_WIDTH = 20
 """Width with which bytes, rate and time left fit into 80 columns."""
 
@@ -63,9 +60,29 @@ def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 def load_bar(text: str = "{} the model") -> Iterator[Callable[[str, int, int], None]]:
     """Give ``advance(stage, done, total)`` in bytes, as ``firmware.loader.Progress``; each stage has its own rate and
     time left."""
+    with ExitStack() as stack:
+        draw: Callable[[str, int, int], None] | None = None
+
+        def advance(what: str, done: int, total: int) -> None:
+            nonlocal draw
+            if draw is None:  # what comes before the first byte, such as compiling, has a progress of its own
+                draw = stack.enter_context(_load_bar(text))
+            draw(what, done, total)
+
+        yield advance
+
+
+@contextmanager
+def _load_bar(text: str) -> Iterator[Callable[[str, int, int], None]]:
     if not plain_console(stderr=True).is_terminal:
-        with _lines("bytes") as line:
-            yield lambda what, done, total: line(done, total, text.format(what))
+        line = text.format("loading")
+
+        def note(what: str, done: int, total: int) -> None:
+            nonlocal line
+            line = f"{text.format(what)}, {done:,} of {total:,} bytes"
+
+        with lines(lambda: line):
+            yield note
         return
     stage = ""
     with _progress((DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()), False, TRANSFER_BAR_WIDTH) as bar:
@@ -97,24 +114,15 @@ def _bar(
 
 @contextmanager
 def _lines(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Print lines on stderr for a pipe: the first after a minute, each further one after twice the time of the last
-    one."""
-    state, ended, began = {"text": ""}, threading.Event(), time.monotonic()
+    """Give ``advance(done, total, name)`` for a pipe, in which a line is printed after 1, 2, 4, ... minutes."""
+    text = what
 
     def advance(done: int, total: int, name: str) -> None:
-        state["text"] = f", {done:,} of {total:,}{f', {name}' if name else ''}"
+        nonlocal text
+        text = f"{what}, {done:,} of {total:,}{f', {name}' if name else ''}"
 
-    def speak() -> None:
-        seconds = FIRST_LINE_SECONDS
-        while not ended.wait(max(0.0, began + seconds - time.monotonic())):
-            print(f"{what}{state['text']}: {seconds / 60:.0f} min", file=sys.stderr, flush=True)
-            seconds *= 2
-
-    threading.Thread(target=speak, daemon=True).start()
-    try:
+    with lines(lambda: text):
         yield advance
-    finally:
-        ended.set()
 
 
 def _progress(columns: tuple[ProgressColumn, ...], hidden: bool, bar_width: int = 40) -> Progress:

@@ -20,9 +20,8 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from lutern.model_ref.input_files import read_plain
 from lutern.model_ref.output_files import clear_unfinished, write_whole
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports, registered_resets
 from lutern.sim.ddr3_phy import MEMORY_TICKS
+from lutern.sim.elapsed import elapsed
 from lutern.sim.tools import plain_folder, prune, require_compiler, run_program, tail, verilator_environment
 from lutern.sim.upsets import with_upsets
 
@@ -232,7 +232,7 @@ def verilate(
     if not cache.is_whole(folder, _WANTED):
         name = type(component).__name__
         cache.require_writable(cache_folder(), "The simulated board cannot be built")
-        with _progress(f"Compiling {name} (once; kept in {cache_folder()})"):
+        with elapsed(f"Compiling {name} (once; kept in {cache_folder()})"):
             rtlil_text = convert_rtlil(component)
             folder = cache_folder() / f"board-{digest(rtlil_text, *built_with)[:32]}"
             if not cache.is_whole(folder, _WANTED):
@@ -262,7 +262,7 @@ def verilate_text(
         cache.require_writable(cache_folder(), "The simulated board cannot be built")
         require_compiler()
         name = type(component).__name__
-        with _progress(f"Compiling a netlist of {name} (once; kept in {cache_folder()})"):
+        with elapsed(f"Compiling a netlist of {name} (once; kept in {cache_folder()})"):
             _build(name, make(), header, folder, flags, _part_sources(component))
     return _used(folder)
 
@@ -444,16 +444,3 @@ def _failed(name: str, status: int, log: Path) -> LuternError:
     return LuternError(
         f"Verilator or the C++ compiler failed on {name} (exit code {status}); read the log:\n{tail(log, 20)}"
     )
-
-
-@contextlib.contextmanager
-def _progress(text: str) -> Iterator[None]:
-    """Show a spinner on a terminal, and nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    with Console(stderr=True).status(Text(text)):
-        yield
