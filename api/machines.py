@@ -26,7 +26,7 @@ from lutern.firmware.opening import load_session, machine_of
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, Session
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import preset
+from lutern.hw.presets import PRESETS, preset
 from lutern.measure.phases import Token, check_countable, count_token
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
@@ -343,11 +343,17 @@ def largest_shipped(hw_config: HwConfig) -> str | None:
 
 
 def check_held(model: Model, hw_config: HwConfig) -> None:
-    """Refuse a model that a machine does not hold, and name a shipped one that it does hold."""
+    """Refuse a model that a machine does not hold; name a shipped model that fits, or a preset that holds this one."""
     found = lacks(model.config, hw_config, model.embedding_bits)
     if found:
-        name = largest_shipped(hw_config)
-        instead = "choose a larger machine or a smaller model" if name is None else f"of the shipped models {name} fits"
+        shipped = largest_shipped(hw_config) if model.name in SHIPPED else None
+        held = (name for name, of in PRESETS.items() if not lacks(model.config, of, model.embedding_bits))
+        if shipped is not None:
+            instead = f"of the shipped models {shipped} fits"
+        elif (name := next(held, None)) is not None:
+            instead = f"choose a machine that holds it, such as {name} (lutern inspect lists all)"
+        else:
+            instead = "choose a smaller model"
         raise LuternError(f"{model.name} does not fit {hw_config.name}: {reasons(found).rstrip('.')}; {instead}.")
 
 

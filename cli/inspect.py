@@ -105,8 +105,8 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
     ternary_bytes = sum(part.byte_count for part in ternary)
     released = bfloat16_bytes(config)
     lines = [
-        f"{config.num_hidden_layers} layers, hidden size {config.hidden_size}, intermediate size "
-        f"{config.intermediate_size}, {config.vocab_size} tokens: {config.trits:,} ternary weights, "
+        f"{config.num_hidden_layers} layer{'s' * (config.num_hidden_layers > 1)}, hidden size {config.hidden_size}, "
+        f"intermediate size {config.intermediate_size}, {config.vocab_size} tokens: {config.trits:,} ternary weights, "
         f"{sum(part.zeros for part in ternary) / config.trits:.1%} of them zero"
     ]
     if isinstance(opened, OpenImage):

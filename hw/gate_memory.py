@@ -55,7 +55,7 @@ class GateMemory(wiring.Component):
 
     Numerics
     --------
-    None: the data that was written is read.
+    Nothing is computed: the data that was written is read. There is therefore no ``model()``.
 
     Latency
     -------

@@ -230,7 +230,7 @@ def verilate(
     known = _known_as(component, *built_with)
     folder = cache_folder() / (_noted(known) if known else _UNKNOWN)
     if not cache.is_whole(folder, _WANTED):
-        name = type(component).__name__
+        name = _name_of(component)
         cache.require_writable(cache_folder(), "The simulated board cannot be built")
         with elapsed(f"Compiling {name} (once; kept in {cache_folder()})"):
             rtlil_text = convert_rtlil(component)
@@ -261,10 +261,15 @@ def verilate_text(
     if not cache.is_whole(folder, _WANTED):
         cache.require_writable(cache_folder(), "The simulated board cannot be built")
         require_compiler()
-        name = type(component).__name__
+        name = _name_of(component)
         with elapsed(f"Compiling a netlist of {name} (once; kept in {cache_folder()})"):
             _build(name, make(), header, folder, flags, _part_sources(component))
     return _used(folder)
+
+
+def _name_of(component: wiring.Component) -> str:
+    """Return the name of a component's machine, or that of its class if it is of none."""
+    return str(getattr(getattr(component, "config", None), "name", type(component).__name__))
 
 
 def _used(folder: Path) -> Path:

@@ -120,7 +120,7 @@ def test_model_too_large_for_the_board(folder: Path) -> None:
         f"{folder} does not fit tiny: "
         f"the model needs {needed:,} bytes of block RAM for trits and embeddings, tiny has {held:,} (trit_beats): "
         f"{excess(needed, held)}; beyond its limits are also hidden size 96 (at most 64), state (layers x hidden size) "
-        "192 (at most 128); choose a larger machine or a smaller model.",
+        "192 (at most 128); choose a machine that holds it, such as sim-64 (lutern inspect lists all).",
     )
 
 
