@@ -189,7 +189,7 @@ def measure(
 def designs(folder: Annotated[Path, typer.Argument(help="Folder to write them into.")]) -> None:
     """Write designs of known activity: build and run each, and read the meter."""
     write_designs(folder)
-    print(f"{len(DESIGNS)} designs and activity.csv in {folder}; docs/measuring.md describes the next steps")
+    print(f"{len(DESIGNS)} designs and activity.csv in {folder}; docs/power.md describes the next steps")
 
 
 @app.command("calibrate")
