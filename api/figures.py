@@ -10,7 +10,7 @@ from lutern.firmware.session import Machine, Run, Session
 
 @dataclass(frozen=True)
 class Figures:
-    """What a text took.
+    """The figures of a text.
 
     Members
     -------

@@ -129,7 +129,7 @@ class Machine:
 
     @property
     def streams(self) -> int:
-        """Most tokens of a pass, that is, conversations that share each reading of the weights."""
+        """Largest number of tokens of a pass, that is, conversations that share each reading of the weights."""
         return self.session.streams
 
     @property
@@ -244,7 +244,7 @@ class Machine:
 
     @property
     def figures(self) -> Figures:
-        """What the last ``generate`` or ``generate_all`` has taken so far; raises LuternError if there was none."""
+        """The figures of the last ``generate`` or ``generate_all`` so far; raises LuternError if there was none."""
         if self._texts is None:
             raise LuternError("the machine has written no text yet; iterate over generate(...) first.")
         return self._texts.figures()

@@ -1,4 +1,5 @@
-"""A model by its name (a shipped one, a checkpoint folder, or an image file), and what it computes without a chip.
+"""Opens a model by its name (a shipped one, a checkpoint folder, or an image file), and computes with it without a
+chip.
 
     load("demo") ─► Model ─┬─► weights ─► generate, logits      the integer model: what every chip computes
                            ├─► simulate ─► Machine              the gateware, compiled
@@ -161,7 +162,8 @@ class Model:
         return rows_of(FloatModel(self.checkpoint), ids)
 
     def token_numbers(self, tokens: str | ArrayLike) -> NDArray[np.int64]:
-        """Return token numbers int64 [T] of a text or an array; raises LuternError for what the model does not know."""
+        """Return token numbers int64 [T] of a text or an array; raises LuternError for numbers that the model does not
+        have."""
         ids = np.array(self.encode(tokens)) if isinstance(tokens, str) else np.asarray(tokens)
         if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
             raise LuternError(

@@ -71,7 +71,7 @@ def open_port(
 
 
 def known_machines() -> list[HwConfig]:
-    """Return the machines that a chip may be: the presets, and those of bitstreams that were built here."""
+    """Return the machines that a chip may have: the presets, and the machines of bitstreams that were built here."""
     found = list(PRESETS.values())
     for path in newest("builds", f"*/{MANIFEST}"):
         try:

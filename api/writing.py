@@ -1,4 +1,4 @@
-"""How texts are written on any machine: options, several prompts at once, turns of a conversation, and figures.
+"""Writes texts on any machine: options, several prompts at once, turns of a conversation, and figures.
 
     prompts, Style ─► Texts ─► converse ─► (which, text) as it becomes certain ─► Figures
     turns, Style ───► Talk ──► Dialogue ─► text; the conversation's state stays on the machine
@@ -62,7 +62,7 @@ class Options(StyleOptions, total=False):
 
 @dataclass(frozen=True)
 class Style:
-    """How a text continues: at most ``count`` tokens, each chosen by ``sampling``.
+    """The rules by which a text continues: at most ``count`` tokens, each chosen by ``sampling``.
 
     It ends with a token of ``ends`` or before a text of ``stops``. ``begin``: with the tokens that the tokenizer puts
     ahead of a text.
@@ -82,7 +82,7 @@ class Style:
 def choose_sampling(
     conventions: Conventions, seed: int, asked: Mapping[str, float | None]
 ) -> tuple[Sampling, list[str]]:
-    """Return the sampling: what the user asks for, else what generation_config.json says, else the temperature alone.
+    """Return the sampling: the user's options, else those of generation_config.json, else the temperature alone.
 
     Also returns the options that come from the file, as texts. Raises LuternError for a number that is out of range.
     """

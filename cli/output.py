@@ -29,7 +29,7 @@ BROKEN_PIPE_STATUS = 141
 
 
 class OutputError(LuternError):
-    """Standard output takes no more. ``quiet``: its reader has gone, so nothing needs to be said."""
+    """Standard output accepts no further text. ``quiet``: its reader has gone, so nothing needs to be said."""
 
     def __init__(self, sentence: str, quiet: bool = False) -> None:
         super().__init__(sentence)

@@ -105,8 +105,8 @@ def converse(
     burst: int = 1,
     finished: Finished = never,
 ) -> Iterator[Piece]:
-    """Go on from every prompt by at most ``count`` tokens, in the order in which they come; conversation i uses
-    seed + i.
+    """Continue every prompt by at most ``count`` tokens, and yield the tokens in the order in which they come;
+    conversation i uses seed + i.
 
     ``burst``: tokens that a run may choose before the host sees them (1 where the host samples).
     """
@@ -149,7 +149,7 @@ class Dialogue:
         """The last token, which was chosen and is not in the state yet."""
 
     def restart(self) -> None:
-        """Forget what was said: the next turn begins from a zero state."""
+        """Forget all turns: the next turn begins from a zero state."""
         self._fresh, self.pending = True, None
         self._one.seen.clear()
 

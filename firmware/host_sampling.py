@@ -65,7 +65,7 @@ class Sampling:
                 f"the repetition penalty is {self.repetition_penalty:g}; give a number from {low:g} to {high:g}, 1 for "
                 "no penalty."
             )
-        temperature_word(self.on_chip)  # refuses what the chip cannot hold
+        temperature_word(self.on_chip)  # refuses a temperature that the chip cannot hold
 
     @property
     def on_host(self) -> bool:

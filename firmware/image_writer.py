@@ -68,7 +68,7 @@ ROWS = 128
 
 @dataclass(frozen=True)
 class Conversion:
-    """The result of a conversion: the image's digest, and what the coding cost.
+    """The result of a conversion: the image's digest, and the errors of the coding.
 
     embedding_error
         Relative RMS error of the embeddings, weighted as the first norm weights them. In 16 bits, an error above

@@ -23,7 +23,7 @@ from lutern.model_ref.errors import LuternError
 STEP_WORDS = 1 << 18
 SWEEP_WORDS = 4096
 SWEEP_STEPS = 64
-"""Most steps in each direction: a period of 10 ns has 32 to 64."""
+"""Largest number of steps in each direction: a period of 10 ns has 32 to 64."""
 WORDS_PER_S = 10_000
 """The slowest rate, of a simulated board; a real one is some 500 times as fast."""
 

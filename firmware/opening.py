@@ -30,9 +30,8 @@ def open_session(
     """Open a session with the chip at the other end; with ``machine``, refuse a chip that is another machine.
 
     Reads of DDR3 are leveled first, because the chip loses these settings in a reset. Leveling overwrites a few words.
-    These are loaded again, and so is all else that the memory does not hold; the rest of an image that is there is not
-    sent again. A machine with AXI4 must have room for the words, which are written to that memory directly if the port
-    can reach it.
+    Only these, and other words that the memory does not hold, are loaded again. A machine with AXI4 must have room for
+    the words, which are written to that memory directly if the port can reach it.
     """
     among = [preset(machine)] if isinstance(machine, str) else [machine] if machine is not None else []
     return load_session(client, machine_of(client, *among), weights, progress)

@@ -144,7 +144,7 @@ class Program:
 
     @property
     def sections(self) -> list[tuple[int, NDArray[np.uint8]]]:
-        """Return what the host writes: (address, words [n, word_bytes]).
+        """Return the sections that the host writes: (address, words [n, word_bytes]).
 
         Beats are padded to whole parts, whose number is a power of two.
         """

@@ -106,10 +106,10 @@ class HwConfig:
     max_width : int
         Longest vector: hidden or intermediate size.
     max_state : int
-        Most words of state: layers * hidden size * streams. With state "memory" it is not used: the free words of that
-        memory decide how many states fit.
+        Largest number of words of state: layers * hidden size * streams. With state "memory" it is not used: the free
+        words of that memory decide how many states fit.
     max_vocab : int
-        Most tokens of a vocabulary.
+        Largest number of tokens of a vocabulary.
     trit_fifo_words : int
         Source "streamed": words of trits that are buffered after the router, which runs ahead during a barrier.
     gain_fifo_words : int

@@ -45,7 +45,7 @@ HEADER_LENGTH_BITS = 20
 BLOCKS_OF_CHECK = 512
 """A block has at least this many times the words of its CHECK."""
 LONGEST_RECORD = 1 << 15
-"""Most words of a record, so that no block is longer than ``signature.LONGEST``."""
+"""Largest number of words of a record, so that no block is longer than ``signature.LONGEST``."""
 
 
 class RecordKind(IntEnum):

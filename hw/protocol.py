@@ -71,8 +71,8 @@ CRC_BYTES = 4
 CHUNK_BYTES = 512  # CRC-32C finds all errors of up to 5 bits in frames of this length (Koopman 2002)
 PAYLOAD_BYTES = CHUNK_BYTES + 8
 FRAME_BYTES = HEADER_BYTES + PAYLOAD_BYTES + CRC_BYTES  # before escaping
-RUN_TOKENS = 128  # most tokens of one RUN, all streams together
-LOGITS_COUNT = 128  # most sums of one LOGITS: 4 bytes each fill a chunk
+RUN_TOKENS = 128  # largest number of tokens of one RUN, all streams together
+LOGITS_COUNT = 128  # largest number of sums of one LOGITS: 4 bytes each fill a chunk
 LANE_COUNTERS = ("beats", "barrier", "codes", "trits", "sums")
 """Causes of the lanes. Each cycle counts for one of them: a beat of trits is taken; no code of the next vector is
 written yet; the first row group waits for further codes; no trits are there; the sums of the row group before have
@@ -82,7 +82,7 @@ RECORD_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
 stalled by the queues of operations, the FIFO of gains, or the FIFO of trits."""
 COUNTER_NAMES = (*LANE_COUNTERS, *RECORD_COUNTERS)
 COUNTER_STRIDE = 16
-COUNTERS_COUNT = 128  # most numbers of one COUNTERS
+COUNTERS_COUNT = 128  # largest number of numbers of one COUNTERS
 LEVEL_DELAYS = 8
 """Number of delays of a byte's reads from DDR3, in steps of a quarter of the part's clock."""
 LEVEL_SLIPS = 4
@@ -271,7 +271,7 @@ SETUP = WireRecord(
     vocab="H",
     image="I",  # image number: part of every check, see model_ref.signature
     trit_state="Q",  # resident: the signature's last state after the beats of trits
-    step_limit="H",  # most cycles between two tokens of a run, in STEP_LIMIT_CYCLES; 0: no limit
+    step_limit="H",  # largest number of cycles between two tokens of a run, in STEP_LIMIT_CYCLES; 0: no limit
 )
 RUN = WireRecord(
     count="H", temperature="H", streams="B", chained="B"

@@ -45,7 +45,7 @@ LARGEST = 1e6
 """Largest coefficient, in joules or watts."""
 MOST_EVENTS = 1e18
 MOST_READINGS = 10_000
-"""Most readings of a file: the fit is repeated for resampled readings, which are all in memory."""
+"""Largest number of readings of a file: the fit is repeated for resampled readings, which are all in memory."""
 _MENDED = "make one: lutern power calibrate READINGS.csv"
 
 

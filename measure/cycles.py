@@ -39,9 +39,10 @@ from lutern.model_ref.errors import LuternError
 PAUSE = 100_000
 """Cycles before a pass that the host begins: enough for the readers to read all that they can."""
 PASSES = 32
-"""Most passes that are computed until the readers are as far ahead as they stay; usually three are enough."""
+"""Largest number of passes that are computed until the readers are as far ahead as they stay; usually three are
+enough."""
 SHORT_GROUP = 48
-"""Most beats of a row group for which computing each is faster than jumping."""
+"""Largest number of beats of a row group for which computing each is faster than jumping."""
 _LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
 
 

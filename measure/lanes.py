@@ -25,9 +25,9 @@ from lutern.measure.wrapper import Wrapper
 SHAPES = {16: (2, 8, 1), 32: (2, 16, 1), 64: (4, 16, 1), 128: (4, 32, 1), 256: (8, 32, 2), 512: (16, 32, 4)}
 """Rows, columns and results a cycle, by the number of lanes."""
 TREE_LANES = 256
-"""Most lanes for which the naive tree is measured, as a comparison."""
+"""Largest number of lanes for which the naive tree is measured, as a comparison."""
 STREAM_LANES = 256
-"""Most lanes for which a second stream is measured."""
+"""Largest number of lanes for which a second stream is measured."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ SEED = 1
 SECONDS, WATTS = (-1e12, 1e12), (0.0, 1e6)
 """Bounds of a log's readings. A board does not return power, so negative watts mean that the shunt is reversed."""
 FEWEST = 8
-"""Fewest readings for which an interval is given."""
+"""Smallest number of readings for which an interval is given."""
 
 
 @dataclass(frozen=True)

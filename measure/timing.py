@@ -35,8 +35,8 @@ class Pipe:
         return when
 
     def arrive(self, entered: int) -> int:
-        """Return the cycle in which an item that entered in cycle ``entered`` shows at the end, after the one before
-        it."""
+        """Return the cycle in which an item that entered in cycle ``entered`` shows at the end; this is after the
+        previous item."""
         return max(entered + self.latency, self._left + 1)
 
     def leave(self, arrival: int, when: int) -> int:
@@ -117,7 +117,8 @@ class Fifo:
 
 
 class Reader:
-    """readers.Repeater: a register at the memory's port, and one after it; ``close`` takes the port away."""
+    """readers.Repeater: a register at the memory's port, and one after it; ``close`` gives the port to another
+    reader."""
 
     def __init__(self) -> None:
         self._closed: list[tuple[int, int]] = []
@@ -142,7 +143,7 @@ class Reader:
         read = self._granted(max(self._moved, self._read + 1))
         moved = max(read + 1, self._taken)
         for start, stop in self._closed:
-            if read < start < moved:  # it was at the port when the port was taken away
+            if read < start < moved:  # the item was at the port when another reader took the port
                 read = self._granted(stop)
                 moved = max(read + 1, self._taken)
         self._read, self._moved = read, moved
@@ -220,7 +221,7 @@ class Checked:
 
 
 def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) -> list[tuple[int, int]]:
-    """Return spans in which another reader has the port; no jump reaches a span that begins after the newest
+    """Return spans in which another reader has the port. A jump ends before the next span that begins after the newest
     ``read``."""
     ahead = [span for span in closed if span[1] > read]
     for start, _ in ahead:

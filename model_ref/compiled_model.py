@@ -48,7 +48,7 @@ _SECONDS = 120
 THREADED_TRITS = 1 << 23
 """A step with at least this many trits, over all streams, uses several cores; for fewer, waking them costs more."""
 MOST_THREADS = 8
-"""Most cores that are used: trits come from memory, which a few cores keep busy."""
+"""Largest number of cores that are used: trits come from memory, which a few cores keep busy."""
 KINDS = ("i", "S", "h", "gate")
 """Tensors whose clipped values are counted, in the order of ``Counts`` in the source."""
 

@@ -37,7 +37,7 @@ UNTHREADED = 1 << 18
 """... or blocks with fewer multiplications than this, which OpenBLAS keeps on one core. Such blocks gain nothing from a
 second core; if other programs use it, waiting for it takes ten times as long."""
 SMALLEST_BLOCK = 16
-"""Fewest rows of a block; with fewer rows, the calls would cost too much."""
+"""Smallest number of rows of a block; with fewer rows, the calls would cost too much."""
 
 
 class FastModel(IntegerModel):

@@ -43,7 +43,7 @@ TAPS = (6, 11, 29, 37)
 POLYNOMIAL = 1 | sum(1 << tap for tap in TAPS)
 """The polynomial without x^42."""
 LONGEST = 1 << 16
-"""Most words of a block."""
+"""Largest number of words of a block."""
 FOURS = 256
 """In words of up to this many bits no four columns cancel."""
 BURST = 9

@@ -14,9 +14,9 @@ from lutern.model_ref.file_kinds import refuse_foreign
 from lutern.model_ref.input_files import open_plain, read_plain
 
 MAX_STREAM_BYTES = 1 << 28
-"""Most bytes of standard input; a plain file needs no bound."""
+"""Largest number of bytes of standard input; a plain file needs no bound."""
 MAX_UNPACKED_BYTES = 1 << 30
-"""Most bytes that an .xz file may hold unpacked."""
+"""Largest number of bytes that an .xz file may hold unpacked."""
 MAX_DICTIONARY_BYTES = 1 << 27
 """Most memory that unpacking may take; the largest preset of xz needs 65 MB."""
 _MARKS = (

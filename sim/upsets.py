@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 _LEAST = 65
-"""Fewest bits of an input; Verilator keeps that many as an array of words, as the harness expects."""
+"""Smallest number of bits of an input; Verilator keeps that many as an array of words, as the harness expects."""
 _NAME = r"(?:\\\S+ |[A-Za-z_]\w*)"
 _REGISTER = re.compile(rf"^  always @\(posedge \w+\)\n    ({_NAME}) *<= (.*);$", re.MULTILINE)
 _WRITTEN = re.compile(

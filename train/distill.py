@@ -28,7 +28,7 @@ LABEL_CHUNK = 512  # tokens a teacher reads at once
 WRITE_STREAMS = 32_768  # texts written at the same time
 WRITE_CHARACTERS = 2048  # tokens of each text
 PROMPT_CHARACTERS = 64  # tokens of the given text that are read before writing, so that texts start at any place
-CALIBRATED_LOGITS = 1 << 26  # most logits of a chunk
+CALIBRATED_LOGITS = 1 << 26  # largest number of logits of a chunk
 TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # temperatures that are tried for the ensemble
 
 

@@ -25,7 +25,7 @@ from lutern.train.prepare import VALIDATION_STREAMS, Data
 from lutern.train.progress import Progress
 
 MEASURED_PRODUCTS = 1 << 41
-"""Most products for measuring the checkpoint on the CPU: a large model is measured on less text."""
+"""Largest number of products for measuring the checkpoint on the CPU: a large model is measured on less text."""
 
 
 def finish(network: Network, data: Data, unread: torch.Tensor, out: Path) -> dict[str, Any]:

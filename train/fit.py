@@ -37,7 +37,7 @@ Draw = Callable[[int, slice], tuple[Tensor, Tensor]]
 """A function of a step and of which crops of its batch to read: inputs [B, T], and targets [B, T] or [B, T, V]."""
 Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
-VALIDATION_LOGITS = 1 << 26  # most logits of a chunk
+VALIDATION_LOGITS = 1 << 26  # largest number of logits of a chunk
 LOOK_EVERY = 100
 """All processes check after this many steps whether the loss is still a number."""
 

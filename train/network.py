@@ -4,9 +4,9 @@ The formulas are those of model_ref/float_model.py, over whole sequences: B stre
 through the rounding to codes and trits (section 3.1). With ``ternary=False`` the projections are plain float matrices,
 which makes a teacher.
 
-On a GPU with Triton a ternary network runs layer by layer through ``kernels/``: the same network with less time and
-memory, where sums of products and their gradients are bfloat16 and everything else float32. The modules below are the
-plain form.
+On a GPU with Triton a ternary network runs layer by layer through ``kernels/``: it is the same network, but takes less
+time and memory. There, sums of products and their gradients are bfloat16, and all other values float32. The modules
+below are the plain form.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class BitLinear(nn.Module):
 
 
 class TokenMixer(nn.Module):
-    """The MLGRU, by published names."""
+    """The MLGRU; its parameters have the published names."""
 
     def __init__(self, size: int, ternary: bool, eps: float) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class TokenMixer(nn.Module):
 
 
 class ChannelMixer(nn.Module):
-    """The GLU, by published names."""
+    """The GLU; its parameters have the published names."""
 
     def __init__(self, size: int, intermediate_size: int, ternary: bool) -> None:
         super().__init__()

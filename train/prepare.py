@@ -39,7 +39,7 @@ from lutern.train.vocabulary import COMPANIONS, Vocabulary, byte_pairs, characte
 
 DATA = "data"
 VALIDATION_TOKENS = 1 << 20
-"""Most tokens for validation; further ones are not read."""
+"""Largest number of tokens for validation; further ones are not read."""
 UNREAD_SHARE = 0.02
 """Share at the end of the training part that no crop is cut from; the temperatures are fitted to it."""
 VALIDATION_STREAMS = 64  # of the protocol in model_ref/evaluate.py

@@ -43,7 +43,7 @@ from lutern.train.outputs import REPORT_FILE, TEACHER, TRAINING, claim, release
 from lutern.train.prepare import UNREAD_SHARE, VALIDATION_STREAMS, Data, load, prepare, refuse_short, shape_of
 from lutern.train.saves import whole_network
 
-UNREAD_TOKENS = 1 << 18  # most tokens that the temperatures are fitted to
+UNREAD_TOKENS = 1 << 18  # largest number of tokens that the temperatures are fitted to
 DEVICE_TOKENS = 1 << 28  # a larger training part stays in its file
 
 # Options that a resumed run may change: they do not change the result, or, like those of the data, a digest covers

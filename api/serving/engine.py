@@ -58,7 +58,7 @@ class Ticket:
         self.is_open = True
 
     def push(self, piece: Piece) -> None:
-        """Publish what the tokens of a piece made certain."""
+        """Publish the text that the tokens of a piece made certain."""
         writing, ended = self.writing, None
         text = writing.take()
         if not self.conversation.left:
@@ -75,12 +75,12 @@ class Ticket:
 
 
 class Engine:
-    """A machine, the texts in flight on it, and those that wait.
+    """A machine, the texts in flight on it, and the texts that wait.
 
     Parameters
     ----------
     machine : Machine
-        What chooses the tokens; only this engine's thread calls it.
+        Chooses the tokens; only this engine's thread calls it.
     queue : int
         Texts that may wait beside those in flight.
     repairs : list of str
@@ -155,8 +155,8 @@ class Engine:
         self._fail_all(stopping())
 
     def _take_news(self) -> bool:
-        """Wait until there is something to run; take what came and what was given up. Return False when it is time to
-        end."""
+        """Wait until there is something to run; take new texts, and remove those that were given up. Return False when
+        it is time to end."""
         with self._news:
             self._news.wait_for(lambda: self._stops or self._inbox or self._cancelled or len(self._batch))
             for ticket in self._inbox:

@@ -23,7 +23,7 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON that says it."""
+        """The JSON of the error."""
         return {"error": {"message": self.message, "type": _type(self.status), "param": self.param, "code": self.code}}
 
 

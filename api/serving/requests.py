@@ -1,4 +1,5 @@
-"""Bodies of requests: read whole or refused, checked field by field, and what they ask for.
+"""Reads the bodies of requests whole or refuses them, checks them field by field, and returns the texts that they ask
+for.
 
     body ─► JSON ─► without nulls and what changes nothing ─► CompletionRequest, ChatRequest ─► Style, prompts
 

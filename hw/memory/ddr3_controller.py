@@ -50,7 +50,7 @@ from lutern.hw.memory.dram_rows import ACTIVATE, PRECHARGE, READ, REFRESH, WRITE
 from lutern.hw.memory.word_source import WordPort
 
 REFRESH_WAIT = 2 * BURST
-"""Most cycles that a due refresh waits for the words of a job, rows and writes.
+"""Largest number of cycles that a due refresh waits for the words of a job, rows and writes.
 
 Induction proves it for a small part, with one and two refreshes together (tests/hw/memory/test_ddr3_proofs.py). No real
 part has longer times.

@@ -26,7 +26,7 @@ class Countdown:
     name : str
         Prefix of the names of its registers.
     most : int
-        Most cycles of a `start`.
+        Largest number of cycles of a `start`.
 
     Members
     -------

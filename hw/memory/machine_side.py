@@ -30,8 +30,8 @@ from lutern.hw.pipeline import Skid, join_streams
 from lutern.hw.protocol import MEMORY_TEST_DONE, range_layout
 
 REST_CYCLES = 8
-"""Most cycles by which the level of a FIFO that shows "empty" may be late, if neither clock is 4 times as fast as the
-other."""
+"""Largest number of cycles by which the level of a FIFO that shows "empty" may be late, if neither clock is 4 times as
+fast as the other."""
 
 
 def march_members(config: HwConfig) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from lutern.hw.memory.sdram_part import SdramTimings
 from lutern.hw.memory.word_source import SourceShape, WordPort
 
 REFRESH_WAIT = 3 * BURST
-"""Most cycles that a due refresh waits for bursts, rows and writes.
+"""Largest number of cycles that a due refresh waits for bursts, rows and writes.
 
 Induction proves it with the timings of the presets, and for a small part with two refreshes together
 (tests/hw/memory/test_sdram_proofs.py).

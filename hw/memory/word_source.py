@@ -54,7 +54,7 @@ class SourceShape:
     in_flight : int
         Words that must be requested ahead so that the source never waits for a job: latency times words a cycle.
     burst : int
-        Most words of a job, a power of two.
+        Largest number of words of a job, a power of two.
     page_bits : int
         log2 of the words of a page, which a source may open before its first job; ``address_bits`` if it has none.
     client_bits : int

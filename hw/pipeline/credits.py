@@ -20,11 +20,11 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 CREDITS = 16
-"""Most items in flight and waiting together: the depth of a distributed RAM."""
+"""Largest number of items in flight and waiting together: the depth of a distributed RAM."""
 ROOM = 2
 """Cycles from an item that leaves to one that enters in its place."""
 FIFO_BITS = 208
-"""Most bits of one FIFO. A wider item is split over several, so that each can be placed near its bits."""
+"""Largest number of bits of one FIFO. A wider item is split over several, so that each can be placed near its bits."""
 
 
 class CreditFifo(wiring.Component):

@@ -36,7 +36,7 @@ def fewer(m: Module, values: Sequence[Value], count: int, function: Callable[[li
     values : Sequence[Value]
         The values.
     count : int
-        Most values that may be left.
+        Largest number of values that may be left.
     function : Callable[[list[int]], bool | int]
         An associative function of up to four bits.
     """

@@ -175,7 +175,8 @@ class Weights(DrawnCampaign):
 
 
 class Bits(MemoryCampaign):
-    """Every single bit of one block: fault i is bit i of the shortest block, wrong from before the run on."""
+    """Flips every single bit of one block: fault i is bit i of the shortest block, which is wrong from the beginning of
+    the run on."""
 
     kinds = ("1 bit",)
 
@@ -192,7 +193,7 @@ class Bits(MemoryCampaign):
 
 
 class Row(DrawnCampaign):
-    """A row of a DRAM is lost: all words of a page that the run reads."""
+    """Loses a row of a DRAM: all words of a page that the run reads."""
 
     kinds = ("zeros", "ones", "noise")
 
@@ -209,7 +210,7 @@ class Row(DrawnCampaign):
 
 
 class Refresh(DrawnCampaign):
-    """Refreshing stopped for a time: a share of all cells lost their charge, at least one of which is read.
+    """Stops refreshing for a time: a share of all cells lose their charge, and at least one of them is read.
 
     A cell without charge reads 0 in every other page, and 1 in the pages between.
     """

@@ -43,7 +43,7 @@ class Bench:
     """Drives one memory; lists are the reference."""
 
     patience = 500
-    """Most cycles from the writes of a case until a word comes."""
+    """Largest number of cycles from the writes of a case until a word comes."""
 
     def __init__(self, dut: Any, pause: str | None = None) -> None:
         self.parameters = bench_parameters()

@@ -24,7 +24,8 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 
 LATENCY = 11
 F_TO_I, I_TO_I, I_TO_G, I_TO_FEW_G, FEW = 3, 7, 8, 13, 5
-"""Fewest cycles between beats: of one place, of one index (chained), of a vector, and of a vector of few beats."""
+"""Smallest number of cycles between beats: of one place, of one index (chained), of a vector, and of a vector of few
+beats."""
 OFFSET = 3
 """First beat of S that is used, so that bases are never 0."""
 LARGEST = (1 << 17) - 1

@@ -30,7 +30,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 LATENCY = 4
 """Cycles from the last word of a pass, row or block until a token leaves, or until damage shows."""
 AHEAD = 2
-"""Most passes that are read before their token has left."""
+"""Largest number of passes that are read before their token has left."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, start, to_int
 
 ROW_CYCLES = 120
-"""Most cycles from a token to the last of the 6 words of its row, with random pauses, without the source's latency."""
+"""Largest number of cycles from a token to the last of the 6 words of its row, with random pauses, without the source's
+latency."""
 
 
 class Bench(memory_bench.Bench):
