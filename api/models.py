@@ -30,6 +30,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
+from lutern.model_ref.synthetic import PUBLISHED
 from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
 from lutern.model_ref.weight_files import file_for_folder, not_a_folder
 
@@ -265,6 +266,11 @@ def checkpoint_folder(name: str) -> Path:
         if folder.is_file() and file_for_folder(folder) is None:
             open_image_file(name)
             raise LuternError(f"{name} is an image already; give the checkpoint folder that it was made from.")
+        if name in PUBLISHED:
+            raise LuternError(
+                f"{name} is a published shape, whose weights are not shipped; give the checkpoint folder. No weights are "
+                f'needed by lutern estimate --size {name}, and from Python by lutern.estimate(lutern.PUBLISHED["{name}"]).'
+            )
         raise LuternError(
             not_a_folder(name)
             or f"there is no model {name}; give one of {', '.join(SHIPPED)}, or a folder with config.json and "

@@ -243,7 +243,7 @@ class Talk:
             self._seconds += time.monotonic() - before
             self._steps += len(tokens) + text.count
             self._said += text.text
-            self._whole = is_done and not isinstance(text.ended_by, str)  # else the state holds more than was written
+            self._whole = is_done and not isinstance(text.ended_by, str)  # else the state is ahead of the text
             if self._chat is not None:
                 self._chat.answered(text.text, whole=self._whole)
 

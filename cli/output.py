@@ -128,7 +128,7 @@ def open_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes this number, which one of our files would get otherwise
+            os.open(os.devnull, os.O_RDWR)  # takes this number, which a file of ours would get otherwise
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")
     elif isinstance(sys.stderr, io.TextIOWrapper):
