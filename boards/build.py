@@ -220,7 +220,8 @@ _PASSED = {"DCCA": ("CLKI", "CLKO"), "ECLKBRIDGECS": ("CLK0", "ECSOUT"), "ECLKSY
 
 
 def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str, str] | None = None) -> Build:
-    """Run what is not kept, the ``seeds`` beside each other. ``model``: name and digest, for the manifest.
+    """Run the steps whose results are not kept, with the ``seeds`` in parallel. ``model``: name and digest, for the
+    manifest.
 
     A missed clock is in the result and no error; a tool that fails is one, with its log, unless another seed ends well.
     """
@@ -338,7 +339,7 @@ def _seconds(folder: Path) -> float:
 
 
 def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] | None) -> dict[str, Any]:
-    """Return what the bitstream is made from."""
+    """Return the inputs of the bitstream, which its digest is made of."""
     board = plan.board
     return {
         "board": board.name,

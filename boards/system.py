@@ -65,8 +65,7 @@ def pll_domains(config: HwConfig) -> tuple[str, ...]:
 def board_timings(board: Board, config: HwConfig) -> SdramTimings | Ddr3Timings | None:
     """Return the timings of ``timings_for``, with the board's modes.
 
-    A refresh takes as long as that of the largest part that the board may have, because a part that is larger than the
-    machine needs takes longer.
+    The time of a refresh is that of the largest part that the board may have, because larger parts take longer.
     """
     if config.memory != "ddr3" or board.ddr3 is None:
         return timings_for(config)

@@ -1,4 +1,4 @@
-"""Reads what a long tool is doing from the end of its log, while it runs.
+"""Finds the present step of a long tool at the end of its log, while it runs.
 
 yosys     "3.12. Executing OPT pass."                  ─► "3.12. OPT pass"
 nextpnr   "Info:  at iteration #20, ... wirelen = 93"  ─► "at iteration #20, ... wirelen = 93"

@@ -1,4 +1,4 @@
-"""`lutern cache`: what is kept from one run to the next, how large it is, and how it is removed."""
+"""`lutern cache`: shows the folders that are kept from one run to the next, with their sizes, and removes them."""
 
 from __future__ import annotations
 

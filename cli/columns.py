@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 
 class Cell(NamedTuple):
-    """A value, and the text that a reader sees of it where its column alone does not say how."""
+    """A value with a text of its own, for a cell that its column would write in another way."""
 
     value: Any
     text: str
 
 
 def shown(value: Any) -> str:
-    """Return the text of a value that a reader sees, if its column says nothing else."""
+    """Return the text that a reader sees for a value, if its column names no other."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -36,7 +36,7 @@ def convert(
         ),
     ] = WIDE_BITS,
 ) -> None:
-    """Quantise a checkpoint into an image: the file that goes into the board's memory, whatever the board."""
+    """Quantise a checkpoint into an image: the file that goes into a board's memory. One image is for all boards."""
     folder = checkpoint_folder(checkpoint)
     opened = open_checkpoint(checkpoint)
     if out.is_file() and file_for_folder(out):

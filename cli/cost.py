@@ -81,7 +81,7 @@ LANE_COLUMNS = (
 
 
 def lane_values(row: LaneRow) -> list[Any]:
-    """Return what a lane costs, folded and as a tree."""
+    """Return the rows of a lane's cost, folded and as a tree."""
     folded, tree = row.folded, row.tree
     of_tree = (tree.lut4, tree.ff, tree.fmax_hz) if tree else (None, None, None)
     shape = "{} x {}".format(*SHAPES[folded.lanes])
@@ -101,7 +101,7 @@ CHECK_COLUMNS = (
 
 
 def check_rows(machines: list[HwConfig]) -> Iterator[list[Any]]:
-    """Yield what the check of weights costs each of these machines."""
+    """Yield the cost of the check of weights in each of these machines."""
     models = {"370m": PUBLISHED["370m"], **{name: open_model(name).config for name in SHIPPED}}
     for config in machines:
         row = measure_check(config, models)

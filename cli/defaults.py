@@ -5,8 +5,9 @@
     [generate] temperature = 0.5        of one command       │
     board = "ulx3s-25f"                 of all commands     ─┘
 
-The file is ~/.config/lutern/config.toml, or what LUTERN_CONFIG names. What is typed wins over all of them. A name in
-the file that is no option of any command is refused. Variables of the environment that nothing reads are ignored.
+The file is ~/.config/lutern/config.toml, or what LUTERN_CONFIG names. An option on the command line wins over all of
+them. A name in the file that is no option of any command is refused. Variables of the environment that nothing reads
+are ignored.
 """
 
 from __future__ import annotations

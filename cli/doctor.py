@@ -1,4 +1,4 @@
-"""`lutern doctor`: what is installed, what it is for, and how to get what is missing.
+"""`lutern doctor`: shows which tools are installed, their uses, and how to get the missing ones.
 
 Runs where nearly everything is missing: it imports only the standard library and the two packages that draw the table.
 The packages are read from the installed project's own metadata, so that no second list of them exists.
@@ -43,8 +43,8 @@ SECONDS = 60  # for one program to state its version; a cold machine is slow the
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the table: `found` is a version or a place, or None if the thing is missing; `extra` is that of a
-    package."""
+    """One row of the table: `found` is a version or a place, or None if the thing is missing; `extra` names the extra
+    that a package belongs to."""
 
     name: str
     purpose: str

@@ -1,4 +1,4 @@
-"""A table on a terminal, whatever its width: no number is ever cut.
+"""Draws a table on a terminal of any width, and never cuts a number.
 
     wider than the terminal? ─► headings on several lines ─► texts on several lines ─► names, too ─► blocks of columns
 

@@ -1,4 +1,4 @@
-"""`lutern inspect`: what a checkpoint or an image consists of, and which machines hold it."""
+"""`lutern inspect`: shows the parts of a checkpoint or an image, and which machines hold it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def inspect(
 
 
 def print_parts(printer: Printer, opened: OpenImage | Checkpoint, parts: list[Tensor], every: bool) -> None:
-    """Print the tensors, and what the whole model is and takes."""
+    """Print the tensors, and the shape and sizes of the whole model."""
     printer.table("tensors", TENSORS, [part_cells(part) for part in (parts if every else grouped(parts))])
     printer.say()
     for line in [*totals(opened, parts), *what_was_read(opened)]:
@@ -98,7 +98,7 @@ def part_cells(part: Tensor) -> list[Any]:
 
 
 def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
-    """Return what the whole model is and takes."""
+    """Return the shape and sizes of the whole model."""
     config = opened.config
     names = {f"{name}.weight" for name in config.projections}
     ternary = [part for part in parts if part.name in names]
@@ -136,7 +136,7 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
 
 
 def what_was_read(opened: OpenImage | Checkpoint) -> list[str]:
-    """Return what was read otherwise than one might expect, and what the files leave open."""
+    """Return the notes: what was read in an unexpected way, and what the files leave open."""
     lines = [f"read: {printable(note)}" for note in opened.notes]
     if isinstance(opened, Checkpoint):
         lines += [f"{CONFIG_FILE}: {printable(text)}" for text in opened.assumed]
@@ -144,7 +144,8 @@ def what_was_read(opened: OpenImage | Checkpoint) -> list[str]:
 
 
 def activation_cells(image: OpenImage, name: str) -> list[Any]:
-    """Return the texts of a line of a calibrated image: what a word holds, and what calibration measured in it."""
+    """Return the texts of a line of a calibrated image: the range of a word, and the range that calibration measured in
+    it."""
     word, frac_bits = (H_BITS, image.h_frac_bits) if name == "h" else (I_BITS, image.matrix(name).frac_bits)
     rests_on = "calibration" if name in image.calibrated else "proof"
     seen = image.activations[name]

@@ -1,4 +1,4 @@
-"""`lutern logits`: what a model computes on given tokens, as arrays, for comparison with any other implementation."""
+"""`lutern logits`: writes a model's logits on given tokens as arrays, for comparison with any other implementation."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def default_model(config: HwConfig | None) -> str:
 
 
 def say_notes(name: str, notes: tuple[str, ...]) -> None:
-    """Print what was read otherwise than one might expect."""
+    """Print what was read in an unexpected way."""
     for note in notes:
         say(f"{name}: {note}")
 
@@ -73,7 +73,7 @@ def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
 
 
 def machine_and_weights(config: HwConfig, model: str) -> tuple[HwConfig, IntegerWeights]:
-    """Return a machine with the weights of a model; larger memories for a preset with those of ``random``."""
+    """Return a machine with the weights of a model; a preset with ``random`` weights gets larger memories."""
     if model != "random":
         return config, open_model(model).weights
     return config.with_(**LARGE_MEMORY.get(config.name, {})), integer_weights(random_checkpoint(LARGE, seed=1))

@@ -29,7 +29,8 @@ BROKEN_PIPE_STATUS = 141
 
 
 class OutputError(LuternError):
-    """Standard output accepts no further text. ``quiet``: its reader has gone, so nothing needs to be said."""
+    """Standard output accepts no further text. ``quiet``: the reader of the output has gone, so no message is
+    needed."""
 
     def __init__(self, sentence: str, quiet: bool = False) -> None:
         super().__init__(sentence)
@@ -81,7 +82,7 @@ class Output(io.TextIOWrapper):
 
 
 class Messages(io.TextIOWrapper):
-    """Standard error; what it does not take is lost, since an error could be reported nowhere else."""
+    """Standard error. A message that cannot be written is lost, since there is no other place for it."""
 
     def write(self, text: str, /) -> int:
         """Write a text."""
@@ -182,7 +183,7 @@ def plain_console(stderr: bool = False, **options: Any) -> Console:
 
 
 def given_text(text: str | None) -> str | None:
-    """Return a text of the command line, which must be UTF-8 whatever the locale is, and which the output can show."""
+    """Return a text of the command line: UTF-8 in every locale, and with characters that the output can show."""
     if text is None:
         return None
     try:

@@ -44,7 +44,7 @@ def ports(
 
 
 def row_of(port: Any, ask: bool) -> list[Any]:
-    """Return what the system knows about a port, and with ``ask`` the answer of the chip."""
+    """Return the system's description of a port, and with ``ask`` the answer of the chip."""
     usb = f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else ""
     return [port.device, usb, port.description or "", machine_at(port.device) if ask else None]
 

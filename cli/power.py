@@ -60,8 +60,8 @@ REPLACED = {
     "--preset": "lutern power count --preset, or lutern power estimate --preset",
     "-o": "lutern power calibrate READINGS.csv -o",
 }
-"""The options that `lutern power` had without commands, and what replaces each; the first of these that is given says
-what was meant."""
+"""Options of an earlier `lutern power` without commands, and the command that replaces each. If several are given, the
+first in this list decides."""
 
 
 class PowerGroup(TyperGroup):

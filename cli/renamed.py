@@ -1,4 +1,4 @@
-"""Refuses options of earlier versions, and says what to type now."""
+"""Refuses options of earlier versions with a message that names the new ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lutern report`: one HTML file with what was measured, that opens offline."""
+"""`lutern report`: writes the measurements as one HTML file, which opens offline."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def cycles_section(token: Token, drawings: list[Drawing]) -> Section:
                 else f"A token of {token.cycles:,} cycles on {token.config.name}, from the counters of the chip."
             ),
             shown(
-                drawings, figures.timeline(token), "One token: what the lanes and the record stream do in each phase."
+                drawings, figures.timeline(token), "One token: the work of lanes and record stream in each phase."
             ),
             shown(drawings, figures.layers(token), "Cycles by layer.", "half"),
             report.table(["part", "cycles", *COUNTER_NAMES], rows),

@@ -77,8 +77,8 @@ class Printer:
     def table_as_it_comes(
         self, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], count: int = 0, stage: str = ""
     ) -> None:
-        """Print a table whose rows take long: in a pipe each row at once, on a terminal all rows at the end. A bar
-        counts the rows if their ``count`` is known."""
+        """Print a table whose rows take long to compute: in a pipe each row at once, on a terminal all rows at the end.
+        A bar counts the rows if their ``count`` is known."""
         if not self._drawn:
             self._begin(name, columns)
         kept = []
@@ -113,7 +113,7 @@ class Printer:
             self.say(f"warning: {text}")
 
     def close(self) -> None:
-        """Print what was kept for the end: one table of JSON is a list, several are an object of lists."""
+        """Print the tables that were kept for the end: one table of JSON is a list, several are an object of lists."""
         if self.form == "json":
             found = next(iter(self._data.values())) if len(self._data) == 1 else self._data
             print(json.dumps(found, indent=1))

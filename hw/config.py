@@ -1,7 +1,7 @@
 """``HwConfig`` describes how the network is computed. Every width and depth of the gateware follows from it.
 
-The limits of a bitstream (widest vector, state words, memory) are part of ``HwConfig``. ``ModelConfig`` describes what
-is computed, and is part of the image. Presets are data (hw/presets.py), and are the choices of the command line.
+The limits of a bitstream (widest vector, state words, memory) are part of ``HwConfig``. ``ModelConfig`` describes the
+network, and is part of the image. Presets are data (hw/presets.py), and are the choices of the command line.
 """
 
 from __future__ import annotations
@@ -357,8 +357,7 @@ class HwConfig:
 
         Raises
         ------
-        LuternError
-            A name is not that of a field. If it is an old name, the sentence says the present one.
+        LuternError A name is no field's. For an old name, the message gives the new one.
         """
         known = [field.name for field in fields(cls)]
         for name in values:

@@ -9,7 +9,7 @@
                                                codes                        └─► head ─► token               │
                                                  └──────────────────────────────────────────────────────────┘
 
-This file only joins blocks. The module of each block says what the block does, and docs/engine.md says when.
+This file only joins blocks. The module of each block describes its work, and docs/engine.md the times of it.
 """
 
 from __future__ import annotations

@@ -299,7 +299,7 @@ class Head(wiring.Component):
         """Return whether a token may leave: every logit before it has been inserted among the largest few.
 
         This is so if ``kept`` is 1 in this cycle and was 1 in the one before: between the stalls for two logits it may
-        be 1 for a single cycle. A token that is at the output stays there, whatever follows.
+        be 1 for a single cycle. A token that is at the output stays there in any case.
         """
         shown, before = Signal(), Signal()
         m.d.sync += [shown.eq(self.o.valid & ~self.o.ready), before.eq(kept)]

@@ -12,7 +12,7 @@ A machine file has the name of the preset that it is derived from, and the field
 Depths follow the fields that they depend on unless they are given: the memories of trits and words keep their bytes,
 the states of as many layers fit for every stream, and no more codes are made in a cycle than are used in one. A machine
 with changed fields is called PRESET-DIGEST, so that two different machines never share a name. A machine of a file has
-the name that the file gives, or else the name of the file.
+the name that the file gives; without one, it has the name of the file.
 """
 
 from __future__ import annotations

@@ -324,7 +324,7 @@ STREAM_BITS = 4
 RUN_LAYOUT = data.StructLayout({"count": 16, "final_stream": STREAM_BITS, "chained": 1, "temperature": 16})
 TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})  # last: it is the last token of its run
 SCALE_LAYOUT = data.StructLayout({"mantissa": 17, "exponent": signed(12)})
-# What the decoder reports with the last token of each step: cycles, beats and memory words of that step.
+# The decoder's report with the last token of each step: cycles, beats and memory words of that step.
 STATUS = data.StructLayout({"cycles": 32, "beats": 32, "words": 32, "saturations": 16})
 
 

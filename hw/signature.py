@@ -1,4 +1,4 @@
-"""The check of a signature runs over words in order and says whether the last state is the wanted one.
+"""The check of a signature runs over words in order, and tells whether the last state is the expected one.
 
     word ─► (sums) ─► register ─► state times x, plus columns ─► state ─► as wanted after the last word? ─► done, bad
 

@@ -435,8 +435,7 @@ class TernaryUnit(wiring.Component):
         return lane
 
     def _choose(self, m: Module, row: int, by: Value, one: Value, other: Value) -> Value:
-        """Return ``one`` where ``by`` is 1, else ``other``: in spare halves of the row's lanes as long as there are
-        any."""
+        """Return ``one`` where ``by`` is 1, else ``other``: in spare halves of the row's lanes while some are free."""
         chosen: list[Value] = []
         spare = self._choices[row % self.config.rows]
         for a, b in zip(other, one, strict=True):

@@ -64,9 +64,9 @@ LARGE_MEMORY: dict[str, dict[str, object]] = {
 class Row:
     """One measurement: ``cycles`` for ``tokens`` tokens of ``what`` with ``streams`` a pass.
 
-    ``cycles`` is the mean over prompts, ``deviation`` their deviation. ``clock`` says where ``clock_hz`` is from.
-    ``line``: the host sends the weights, at the link's pace. ``words_per_cycle``: most words that the memory gives in a
-    cycle of the machine.
+    ``cycles`` is the mean over prompts, ``deviation`` their deviation. ``clock`` names the source of ``clock_hz``: a
+    build, or the preset. ``line``: the host sends the weights, at the link's pace. ``words_per_cycle``: most words that
+    the memory gives in a cycle of the machine.
     """
 
     preset: str

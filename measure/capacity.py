@@ -34,7 +34,7 @@ class Need:
 
 
 def machine_of_width(word_bits: int) -> HwConfig:
-    """Return a machine that takes the trits of one word a cycle; nothing else of its shape changes the bytes."""
+    """Return a machine that takes the trits of one word a cycle; no other field of it changes the bytes."""
     return HwConfig(
         f"{word_bits}-bit words",
         rows=5,

@@ -1,4 +1,5 @@
-"""What the check of weights (`hw/weight_check.py`) costs a machine: its cells, and the words that it adds to a token.
+"""Counts the cost of the check of weights (`hw/weight_check.py`) in a machine: its cells, and the words that it adds to
+a token.
 
     machine ─► `weight_check` alone, synthesised ─► LUT4, FF, block RAM
             └► program's sizes for the largest model that fits ─► words of a token, and how many of them are checks
@@ -24,7 +25,7 @@ BLOCK = "weight_check"
 
 @dataclass(frozen=True)
 class CheckCost:
-    """Cells of the block and what it adds to a token of ``model``.
+    """Cells of the block, and the words that it adds to a token of ``model``.
 
     A token reads ``words`` words, of which ``added`` are checks with their headers: a ``share`` of all bytes that the
     token would read without them.

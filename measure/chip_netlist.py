@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
 # A component is made only to ask for its ports.
-"""Simulates the netlist of a whole board: what is placed and routed, from the pins of the serial line on.
+"""Simulates the netlist of a whole board, which is placed and routed, from the pins of the serial line.
 
     Plan ─► kept netlist ─► Verilog of cells ─► module `chip` ─┐
                                 sim/chip_cells.v: pads, PLL ───┼─► Verilator ─► SimulatedBoard

@@ -1,4 +1,4 @@
-"""What a block costs on ECP5: the block alone through yosys, or inside a wrapper through nextpnr.
+"""Finds the cost of a block on ECP5: the block alone through yosys, or inside a wrapper through nextpnr.
 
     config ─► component ─► RTLIL ─► yosys ─► stat.json ─► Cost
                                           └─► top.json ─► nextpnr, packing only ─► report.json ─► Packed

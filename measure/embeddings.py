@@ -1,4 +1,4 @@
-"""What embeddings of 12 bits save and what they cost: bytes of the image, error of the logits.
+"""Compares embeddings of 12 bits with those of 16: bytes of the image, error of the logits.
 
     tokens ─┬─► float32 ───────────────────► logits ─┐
             ├─► integer, embeddings of 16 bits ──────┼─► relative RMS error against float32, and of 12 bits against 16

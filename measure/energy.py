@@ -75,7 +75,7 @@ class Estimate:
 
 
 def static_watts(part: str, calibration: Calibration) -> Coefficient:
-    """Return the static power of a part: measured, if the calibration has it, else that of the data sheet.
+    """Return the static power of a part: measured, if the calibration has it, else the data sheet's.
 
     Raises ``LuternError`` for a part that neither has.
     """

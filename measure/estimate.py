@@ -7,7 +7,7 @@
 
     ModelConfig, Device ──► max(bytes / bandwidth, trits / (lanes x clock)) + barriers      any memory and any lanes
 
-Cost: that of the cycle model, a fifth of a second for the demo, seconds for the released models.
+Its time is the cycle model's: a fifth of a second for the demo, seconds for the released models.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     Token, roofs, bars ─► Drawing: picture, headings, rows ─► NAME.svg │ .pdf │ .png, and NAME.csv
 
-The numbers of a CSV are those that are drawn, without units and separators. What a picture comes from (provenance.py)
-is in its metadata.
+The numbers of a CSV are those that are drawn, without units and separators. The metadata of a picture hold its origin
+(provenance.py).
 """
 
 from __future__ import annotations

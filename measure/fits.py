@@ -56,7 +56,7 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
 
 @cache
 def chip_lacks(hw_config: HwConfig, board: Board) -> tuple[Lack, ...]:
-    """Return what the chip of a board has too little of for a machine.
+    """Return the resources of which a board's chip has too few for a machine.
 
     LUTs count only if the error of their estimate leaves no doubt.
     """

@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
 # A component is made only to ask for its ports.
-"""What a lane costs on ECP5, from routed designs: folded (`hw/lane.py`), or as products followed by an adder tree.
+"""The cost of a lane on ECP5, from routed designs: folded (`hw/lane.py`), or as products followed by an adder tree.
 
     LUT4 a lane = (TRELLIS_COMB of the routed unit between registers - its XORs - its decoder) / lanes
 
@@ -8,8 +8,8 @@ The figure includes the rest of the unit: accumulators, drain, control. The deco
 of lanes and for any number of streams, and is counted separately: its cost is the difference to a unit that uses the
 bits of a beat as trits.
 
-The shapes are those of a machine with up to 32 columns, since a row's accumulator and drain cost 43 LUT4 whatever the
-row is.
+The shapes are those of a machine with up to 32 columns, since a row's accumulator and drain cost 43 LUT4 for every
+length of the row.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ def netlist(rtlil_text: str) -> str:
 
 
 LONG = 60
-"""Longest name that Verilator can still trace, whatever it writes for characters that are no letters."""
+"""Longest name that Verilator can still trace after it has replaced each character that is no letter by a longer
+code."""
 
 
 def short_names(text: str) -> str:

@@ -173,7 +173,7 @@ def layers(token: Token) -> Figure:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a part of a token took; ``low`` and ``high`` are the interval of an estimate."""
+    """The cost of a part of a token; ``low`` and ``high`` are the interval of an estimate."""
 
     name: str
     value: float

@@ -26,7 +26,8 @@ _BLOCK_BYTES = 1 << 20
 def provenance(
     models: Iterable[tuple[str, ModelConfig, Iterable[Path]]] = (), machines: Iterable[HwConfig] = ()
 ) -> Facts:
-    """Return what is known of a measurement. ``models``: name, config and files of each."""
+    """Return the origin of a measurement: version, commit, command, date, computer. ``models``: name, config and files
+    of each."""
     facts = [
         ("version", f"lutern {metadata.version('lutern')}"),
         ("commit", commit()),

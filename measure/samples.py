@@ -5,7 +5,8 @@
 There are three kinds: the presets, machines for the fit of the formula of ``resources.py``, and machines that only
 check it. The last two are drawn from one seeded distribution, so neither kind is easier than the other.
 
-Cost: one to five minutes of yosys a machine, once; results are kept as those of ``lutern cost`` are.
+Its time is one to five minutes of yosys a machine, once; results are kept in the same cache as those of ``lutern
+cost``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Fits a power law to runs of several sizes, for each kind of network and with an interval, and says what the text
-limits.
+"""Fits a power law, with an interval, to runs of several sizes for each kind of network, and says where the text is too
+short.
 
     loss = a * weights^-exponent      a line in logarithms, by least squares through a loss of every size
 
@@ -82,7 +82,7 @@ def common_step(results: Sequence[Result]) -> int:
 
 
 def until(results: Sequence[Result], step: int) -> list[Result]:
-    """Return the runs as they were at a step, which is then their last record."""
+    """Return the runs up to a step, which is then their last record."""
     return [replace(one, record=[row for row in one.record if row["step"] <= step]) for one in results]
 
 
@@ -113,8 +113,7 @@ def laws_of(results: Sequence[Result], seed: int = 1) -> dict[str, PowerLaw]:
 
 
 def rows(results: Sequence[Result]) -> list[list[Any]]:
-    """Return the values below COLUMNS; the exponent is that of the line from a size to the next, and the last has
-    none."""
+    """Return the values below COLUMNS; the exponent is the slope from a size to the next, so the last size has none."""
     found = []
     for kind, best in best_of(results).items():
         for index, one in enumerate(best):
@@ -147,7 +146,7 @@ def to_csv(results: Sequence[Result]) -> str:
 
 
 def sentences(results: Sequence[Result], seed: int = 1) -> list[str]:
-    """Return the laws, and what the text limits."""
+    """Return sentences for the laws, and for sizes whose text is too short."""
     best, found = best_of(results), []
     for kind, law in laws_of(results, seed).items():
         found.append(

@@ -156,7 +156,7 @@ class Times:
         raise IndexError(place)
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``; ``most`` minus the count is a count that may run out."""
+        """Show its state to ``visitor``, with the items that still fit, ``most`` minus the count."""
         visitor.same(len(self._runs))
         for run in self._runs:
             visitor.same(run[1])

@@ -27,7 +27,8 @@ class Pipe:
         self._leaves = Times(most=CREDITS)
 
     def enter(self, when: int) -> int:
-        """Return the first cycle from ``when`` on in which an item can enter; those before must have left already."""
+        """Return the first cycle, not before ``when``, in which an item can enter; earlier items must have left
+        already."""
         when = max(when, self._entered + 1)
         if len(self._leaves) == CREDITS:
             when = max(when, self._leaves.back(CREDITS) + ROOM)

@@ -63,7 +63,8 @@ MACHINES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A token of a pass of ``streams`` with one kind of memory; ``idle``: joules of the chip or board meanwhile."""
+    """A token of a pass of ``streams`` with one kind of memory; ``idle``: static joules of the chip or board in the
+    token's time."""
 
     model: str
     streams: int

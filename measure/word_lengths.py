@@ -184,7 +184,7 @@ def cell(bits: int, got: Real, wanted: Real) -> Cell:
 
 
 ELEVEN, SEVENTEEN = (7, 9, 11, 13, 15), (11, 13, 15, 17, 19)
-"""Widths around those of items, and around those of mantissas."""
+"""Widths near the width of items, and near the width of mantissas."""
 
 
 class _Sweep:

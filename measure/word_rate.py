@@ -27,7 +27,7 @@ def _word_hz(hw_config: HwConfig) -> tuple[float, float]:
 
 
 def peak_word_hz(hw_config: HwConfig) -> float:
-    """Return words a second of the memory if it never refreshes, at most the machine's clock."""
+    """Return words a second of the memory without refreshes, at most the machine's clock."""
     return min(_word_hz(hw_config)[0], hw_config.clock_hz)
 
 

@@ -2,8 +2,8 @@
 
     bounded(seconds, bytes): SIGVTALRM ─► TooMuch        address space: its present size and ``bytes`` ─► MemoryError
 
-A model brings its chat template, and a few characters of a template can double a text forty times. The time is that of
-the processor, so a busy computer changes nothing. Time is bounded in the main thread only, where signals arrive.
+A model brings its chat template, and a few characters of a template can double a text forty times. The limit counts
+processor time, so a busy computer changes nothing. Time is bounded in the main thread only, where signals arrive.
 """
 
 from __future__ import annotations

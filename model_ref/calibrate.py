@@ -23,7 +23,7 @@ from lutern.model_ref.ranges import Activation
 TOKENS, STREAMS, SEED = 64, 4, 0
 """Steps, streams and seed of the random tokens that are drawn where no text is given; all tokens are equally likely."""
 TEXT_TOKENS, TEXT_STREAMS = 2048, 16
-"""How many tokens of a text are used at most, and how many streams they are cut into."""
+"""Largest number of tokens of a text that are used, and the number of streams that they are cut into."""
 TEXT_CHARACTERS = 16 * TEXT_TOKENS
 """How many characters of a text are read; a token of ordinary text has about four characters."""
 

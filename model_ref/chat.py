@@ -94,7 +94,7 @@ class Chat:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.messages: list[Message] = []
-        self._read: tuple[str, ...] = ()  # what the state holds, as a template may write it
+        self._read: tuple[str, ...] = ()  # the turns that the state holds, in a template's form
 
     def check(self) -> None:
         """Refuse a tokenizer whose template cannot render a question."""

@@ -156,7 +156,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
 
 
 def _no_config(folder: Path) -> str:
-    """Return the sentence that says why a folder without a config is no checkpoint."""
+    """Return the reason, as a sentence, why a folder without a config is no checkpoint."""
     refuse_adapter(folder)
     if (folder / WEIGHTS_FILE).exists() or (folder / INDEX_FILE).exists():
         return f"{folder} has no {CONFIG_FILE}; copy it from the folder that the weights come from."

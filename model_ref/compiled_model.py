@@ -94,7 +94,7 @@ class CompiledNetwork:
     def __init__(self, library: ctypes.CDLL, weights: IntegerWeights) -> None:
         self._library = library
         self._config = config = weights.config
-        self._kept: list[NDArray[Any]] = []  # what the structures point to
+        self._kept: list[NDArray[Any]] = []  # the arrays that the structures point to
         self._stages = list(_stages(config))
         self._layers = (_Layer * config.num_hidden_layers)(*map(self._layer, weights.layers))
         outer, (inner,) = weights.final_gains

@@ -1,7 +1,7 @@
 """The shape of a MatMul-free language model (arXiv 2406.02528, section 3).
 
 ``ModelConfig`` reads and writes the ``config.json`` of the published checkpoints (``model_type`` ``hgrn_bit``). It
-refuses by name every option that would change what is computed and that Lutern does not build, and every key that
+refuses, by name, every option that would change the network in a way that Lutern does not build, and every key that
 ``config_keys.py`` does not know.
 """
 

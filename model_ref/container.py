@@ -29,7 +29,7 @@ from lutern.model_ref.input_files import open_plain
 from lutern.model_ref.output_files import atomic_file
 
 MAX_HEADER_BYTES = 1 << 23
-"""For comparison: the header of a model of 256 layers is 0.7 MB, that of its image 1.1 MB."""
+"""For comparison: the header of a model of 256 layers has 0.7 MB, the header of its image 1.1 MB."""
 LENGTH_BYTES = 8
 METADATA = "__metadata__"
 TYPES: dict[str, Any] = {

@@ -102,7 +102,7 @@ class Conventions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Conventions:
-        """Build from what ``to_dict`` wrote; raises ``ValueError`` for anything else."""
+        """Build from a dict of ``to_dict``; raises ``ValueError`` for anything else."""
         if set(values) != set(asdict(cls())):
             raise ValueError("keys")
         bos, eos, template = values["bos"], values["eos"], values["chat_template"]

@@ -129,7 +129,7 @@ def leading(total: Int, exponent: Int) -> tuple[Int, Int]:
 
 @dataclass
 class Factors:
-    """Gains of one vector as float64: those of the outer norm (None if there is none), and those of each matrix."""
+    """Gains of one vector as float64: the gains of the outer norm (None if there is none), and of each matrix."""
 
     outer: Doubles | None
     inner: list[Doubles]

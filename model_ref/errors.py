@@ -1,4 +1,5 @@
-"""The one exception that Lutern raises for whatever a user can mend, and how its sentence quotes a file's content."""
+"""The one exception that Lutern raises for every fault that a user can correct, and functions that quote a file's
+content in its message."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Any
 
 
 class LuternError(Exception):
-    """One clear sentence: it says what was given, what is wanted and what to do."""
+    """Its message is one clear sentence: what was given, what is expected, and what to do."""
 
 
 def quoted(value: Any, most: int = 60) -> str:

@@ -79,7 +79,7 @@ def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple
     left_out = 0 if tokenizer.ahead else 1
     characters = 0
     for start in range(0, length * streams, length):
-        before = max(0, start + left_out - 1)  # else a decoder takes the part's first space for the text's
+        before = max(0, start + left_out - 1)  # a decoder drops the first space of a text
         part = ids[before : start + length].tolist()
         characters += len(tokenizer.text_of(part)) - len(tokenizer.text_of(part[: start + left_out - before]))
     return max(characters, 1), (length - left_out) * streams

@@ -9,7 +9,7 @@
 ``model.py`` is the version to read first, and ``_decode`` below follows it line by line. ``model.py`` keeps every trit
 as float32, 1.4 GB for a 370M model; here a trit takes two bits. The NumPy version converts a block to float32, uses it
 and drops it. Converting takes most of the time, about 0.2 s a token for 370M, and several streams share it. Every
-partial sum is an integer below 127 * 8192 < 2^24, so float32 is exact in whatever order BLAS adds.
+partial sum is an integer below 127 * 8192 < 2^24, so float32 is exact for every order in which BLAS adds.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def describe_gguf(file: IO[bytes]) -> str:
             types[_TYPES.get(kind, f"type {kind}")] += math.prod(shape)
             reader.number("Q")
     except (ValueError, KeyError, TypeError, struct.error, RecursionError):
-        pass  # the description has what was read so far
+        pass  # the description has the part that could be read
     details = [f"architecture {architecture[:40]}"] if isinstance(architecture, str) and architecture else []
     details += [f"weights mostly {types.most_common(1)[0][0]}"] if types else []
     listed = ", ".join(details)

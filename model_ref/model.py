@@ -1,8 +1,8 @@
 """The integer network: exactly what the gateware computes, one token at a time, for a batch of streams.
 
 It reads from top to bottom as ``float_model.py`` does. B streams, d channels, m channels of the mixer, L layers and V
-tokens. All arrays are int64, and every rounding is in ``fixed.py``. A ``Trace`` gets what the gateware's debug tap
-shows.
+tokens. All arrays are int64, and every rounding is in ``fixed.py``. A ``Trace`` gets the values that the gateware's
+debug tap shows.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def scalar(constant: tuple[int, int]) -> tuple[Int, Int]:
 
 @dataclass
 class Vector:
-    """What a norm keeps of a vector: ``u_k`` ``[B, n]``, the largest of each ``[B]`` and ``ss`` ``[B]``.
+    """The values that a norm keeps of a vector: ``u_k`` ``[B, n]``, the largest of each ``[B]`` and ``ss`` ``[B]``.
 
     All are short floats, pairs of mantissa and exponent.
     """

@@ -1,4 +1,4 @@
-"""Turns stored weights into what the integer network computes with: trits, scales, gains, codes, binary points.
+"""Turns stored weights into the numbers of the integer network: trits, scales, gains, codes, binary points.
 
     s = max(mean|W|, 1e-5)            one scale a matrix
     T = clamp(round_half_even(W / s), -1, 1)
@@ -114,7 +114,7 @@ class IntegerLayer:
 
 @dataclass(frozen=True)
 class IntegerWeights:
-    """All numbers of the integer network, which are also those of the image."""
+    """All numbers of the integer network; an image stores the same ones."""
 
     config: ModelConfig
     embeddings: EmbeddingTable

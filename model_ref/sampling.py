@@ -122,7 +122,7 @@ def _multiply(columns: Words, words: Words) -> Words:
 
 @functools.cache
 def power(count: int) -> Words:
-    """Return M^count as 32 words: what the unit words become after ``count`` draws."""
+    """Return M^count as 32 words: the unit words after ``count`` draws."""
     if count == 0:
         return np.uint32(1) << np.arange(WORD_BITS, dtype=np.uint32)
     if count == 1:

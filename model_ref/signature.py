@@ -4,9 +4,9 @@ block.
     0 ─► state ─► times x ─► + columns of the word's bits that are 1 ─► state     in GF(2^42), + is exclusive or
                                              after the last word: the block's image and place?
 
-Each bit of a word is added to three bits of the state, its *column*; then x multiplies modulo POLYNOMIAL. So a word
-costs a machine a LUT for each of its bits, whatever its width, where a CRC of the same strength costs five. A word of
-records or of a row that has more than WIDE bits is cut into slices of SLICE bits, each with a signature of its own
+Each bit of a word is added to three bits of the state, its *column*; then x multiplies modulo POLYNOMIAL. So a word of
+any width costs a machine one LUT for each of its bits; a CRC of the same strength costs five. A word of records or of a
+row that has more than WIDE bits is cut into slices of SLICE bits, each with a signature of its own
 (``WordSignatures``). The beats of a resident machine with many lanes, of more than WIDE bits, are first made narrower
 (``sums_of``); they have no check bytes.
 
@@ -158,7 +158,7 @@ def _columns(bits: int) -> tuple[int, ...]:
 
 
 def _multiples(column: int) -> list[int]:
-    """Return the column as it is after 0, 1, 2, ... words; further away, different shapes keep columns different."""
+    """Return the column after 0, 1, 2, ... words; further away, different shapes keep columns different."""
     found = [column]
     for _ in range(3 * STATE_BITS):
         found.append(step(found[-1]))

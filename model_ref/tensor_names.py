@@ -1,4 +1,5 @@
-"""Finds the model's tensors among the stored ones: takes off prefixes of training tools, refuses what is left over.
+"""Finds the model's tensors among the stored ones: removes prefixes of training tools, and refuses tensors that are
+left over.
 
 stored names ─► one prefix of all names ─► wrappers inside a name ─┬─► the model's tensors
                                                                    └─► the rest: harmless, or refused by name

@@ -27,7 +27,8 @@ CHUNK = 1 << 16
 
 
 def _sum_of_magnitudes(flat: NDArray[np.float32]) -> float:
-    """Sum of |w| in float64, added in the order of NumPy's pairwise sum: equal to that of the whole array at once."""
+    """Sum of |w| in float64, added in the order of NumPy's pairwise sum: equal to the sum of the whole array in one
+    call."""
     if flat.size <= CHUNK:
         return float(np.abs(flat.astype(np.float64)).sum())
     half = flat.size // 2

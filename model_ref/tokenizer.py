@@ -211,7 +211,8 @@ class Tokenizer:
         """Return the position of the first character that became unknown or was dropped by the model; None if all are
         kept.
 
-        What the normalizer or the pre-tokenizer drops or joins is not lost: the published code does the same.
+        Characters that the normalizer or the pre-tokenizer drops or joins are no error: the published code does the
+        same.
         """
         if self._unknown_id is not None and self._unknown_id in encoding.ids:
             for token, (start, end), added in zip(
@@ -304,7 +305,8 @@ def _decodes_bytes(library: tokenizers.Tokenizer) -> bool:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read ``tokenizer.json`` of a checkpoint folder, and the files that say how its text begins and ends.
+    """Read ``tokenizer.json`` of a checkpoint folder, and the files that name the tokens at the begin and end of its
+    text.
 
     Raises ``LuternError`` if there is no tokenizer or one of the files cannot be read.
     """

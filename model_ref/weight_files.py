@@ -1,4 +1,4 @@
-"""Finds the files of a checkpoint folder that hold its weights; if no file does, it says what the folder holds instead.
+"""Finds the files of a checkpoint folder that hold its weights. If no file does, the error names what the folder holds.
 
     DIR ─┬─ model.safetensors             read, even if there is an index of shards
          ├─ model.safetensors.index.json  names the file of each tensor
@@ -200,7 +200,7 @@ def _names_in(index: Path) -> set[Any]:
 
 
 def no_weights(folder: Path) -> str:
-    """Return the sentence that says why a folder has no weights that can be read, and what is there instead."""
+    """Return the reason, as a sentence, why a folder has no weights that can be read, and what is there instead."""
     names = sorted(item.name for item in folder.iterdir())
     files = [name for name in names if (folder / name).is_file()]
     inner = _inner_folder(folder, names)

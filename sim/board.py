@@ -40,7 +40,7 @@ _SLICE_CYCLES = 500_000  # cycles of one call into the library: Ctrl-C acts betw
 
 @dataclass(frozen=True)
 class TapLog:
-    """What a tap recorded: `cycles` [n] and `payloads` [n, bytes] in little-endian order."""
+    """The record of a tap: `cycles` [n] and `payloads` [n, bytes] in little-endian order."""
 
     cycles: NDArray[np.uint64]
     payloads: NDArray[np.uint8]
@@ -258,7 +258,7 @@ class SimulatedBoard:
         self._library.lutern_word_timing(self._board, timing.numbers())
 
     def set_wires(self, wires: int) -> None:
-        """Set what is between the chip and its DDR3 from now on: a value of ``ddr3_pins.wires_layout``."""
+        """Set the wires between the chip and its DDR3 from now on: a value of ``ddr3_pins.wires_layout``."""
         self._library.lutern_wires(self._board, wires)
 
     def word_counts(self) -> WordCounts:
@@ -307,7 +307,7 @@ class SimulatedBoard:
         self._library.lutern_trace_header(self._board, os.fsencode(path))
 
     def save(self, path: Path, **others: NDArray[Any]) -> None:
-        """Write the state of chip and memory to a file for `restore`: everything except what the taps have recorded.
+        """Write the state of chip and memory to a file for `restore`: everything except the records of the taps.
 
         `others` are arrays of the caller, which are stored with it. Raises LuternError if the file cannot be written,
         and for a library that is not savable (`verilate`).
@@ -385,7 +385,7 @@ class SimulatedBoard:
             self._library.lutern_record(self._board, self._index(name), on)
 
     def taps(self, name: str, *, clear: bool = False) -> TapLog:
-        """Return what the tap has recorded so far; `clear` drops it afterwards."""
+        """Return the tap's record so far; `clear` drops it afterwards."""
         index, tap = self._index(name), self._taps[name][1]
         count = self._library.lutern_tap_count(self._board, index)
         cycles = np.zeros(count, np.uint64)

@@ -3,7 +3,7 @@
     Client ─► FaultyLine.write ─► ModelChip ─► answers ─► FaultyLine.read ─► Client
 
 ``ModelChip`` answers as ``hw/link`` does, with the tokens and logits of ``sim.loopback``. No time passes: a read that
-finds nothing returns at once, and counts as the seconds that the reader would have waited.
+finds no byte returns at once, and its timeout is added to the model's clock.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     clk (ticks) ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory
     LevelScan ─ settings, jobs ─► Ddr3Levels, Ddr3Controller ─► Ddr3Phy ─► cells ─► ddr3_pins ─► ddr3_dfi
 
-ecp5_ddr3_cells.v says what this proves and what it does not.
+ecp5_ddr3_cells.v says how much this proves.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ NEVER = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class WordTiming:
-    """How a memory of words answers; all cycles are those of its clock.
+    """The times in which a memory of words answers, in cycles of its own clock.
 
     latency_least, latency_most
         cycles, at least 1, from a job to its first word if no other job is ahead; drawn for each job. Answers stay in

@@ -6,11 +6,11 @@
     def test_norm() -> None:
         run_bench(RmsNorm(config), "lutern.sim.benches.norm", parameters={"columns": 8}, seed=7)
 
-Inside the bench, `bench_parameters()` and `bench_seed()` return what was passed. A failing bench raises AssertionError
-with the cocotb test's name, its message, the seed and the log's path. Only the ports of the component can be read and
-driven, because Verilator optimises nothing if every signal is public. `public="all"` opens the inside too, for
-debugging. Verilator's own runtime and headers are compiled once and shared by all benches: they are most of the build
-of a small bench.
+Inside the bench, `bench_parameters()` and `bench_seed()` return the values that were passed. A failing bench raises
+AssertionError with the cocotb test's name, its message, the seed and the log's path. Only the ports of the component
+can be read and driven, because Verilator optimises nothing if every signal is public. `public="all"` opens the inside
+too, for debugging. Verilator's own runtime and headers are compiled once and shared by all benches: they are most of
+the build of a small bench.
 """
 
 import contextlib

@@ -140,7 +140,7 @@ class _Port:
 
 
 def to_int(signal: Any) -> int:
-    """Return a port's value as an unsigned integer, whatever its width."""
+    """Return a port's value, of any width, as an unsigned integer."""
     value = signal.value
     return int(value) if len(signal) == 1 else int(value.to_unsigned())
 

@@ -34,7 +34,7 @@ class Segment:
 
 
 class Expected:
-    """What the taps must show in a run that begins with ``step``; pass ``trace`` to the integer model."""
+    """The values that the taps must show in a run that begins with ``step``; pass ``trace`` to the integer model."""
 
     def __init__(self, streams: int) -> None:
         self.streams = streams
@@ -58,7 +58,8 @@ class Expected:
     ) -> list[Difference]:
         """Return the first difference of each stream on a tap.
 
-        ``cycles [beats]``, ``owners [beats]`` (the stream of each beat) and ``values [beats, P]`` are what it recorded.
+        ``cycles [beats]``, ``owners [beats]`` (the stream of each beat) and ``values [beats, P]`` are the record of the
+        tap.
         """
         found = []
         for stream in range(self.streams):

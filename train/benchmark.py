@@ -1,4 +1,4 @@
-"""What a training step costs on this GPU: time, memory and share of its peak, compared with other implementations.
+"""Measures a training step on this GPU: time, memory and share of its peak, compared with other implementations.
 
     step = forward, backward, gradient clipping, AdamW; parameters, gradients, moments in float32; random token numbers
 
@@ -47,7 +47,7 @@ CASES = {
     ("1.3B", 2): ("plain", "fused", "lean"),
     ("1.3B", 8): ("fused", "lean"),
 }
-"""What is measured for each shape and batch; sequences have LENGTH tokens."""
+"""The measurements for each shape and batch; sequences have LENGTH tokens."""
 LENGTH = 2048
 WARM_UP, TIMED = 3, 10
 FLA = "fla"

@@ -29,7 +29,8 @@ MEASURED_PRODUCTS = 1 << 41
 
 
 def finish(network: Network, data: Data, unread: torch.Tensor, out: Path) -> dict[str, Any]:
-    """Calibrate the network, write checkpoint and tokenizer, and measure what was written; returns the figures."""
+    """Calibrate the network, write checkpoint and tokenizer, and measure the written checkpoint; returns the
+    figures."""
     temperature = calibrated([network], unread).temperature
     network.divide_logits(temperature)
     write_checkpoint(network, out, data.files, data.keys)
@@ -62,8 +63,8 @@ def finish(network: Network, data: Data, unread: torch.Tensor, out: Path) -> dic
 def write_checkpoint(network: Network, out: Path, files: dict[str, bytes], keys: dict[str, Any]) -> None:
     """Write the network in the published format: bfloat16, with every trit as trained.
 
-    ``files`` are those of its tokenizer, ``keys`` more keys of config.json. All files are first written next to their
-    places. config.json is moved last and marks the folder as finished.
+    ``files`` are the files of its tokenizer, ``keys`` more keys of config.json. All files are first written next to
+    their places. config.json is moved last and marks the folder as finished.
     """
     tensors = {name: value.detach().float().cpu().numpy() for name, value in network.state_dict().items()}
     for name in network.config.projections:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-WARM_UP = 2  # steps in which PyTorch and Triton allocate what they keep, before recording
+WARM_UP = 2  # steps before recording, in which PyTorch and Triton allocate their buffers
 
 
 class GraphedStep:

@@ -8,7 +8,7 @@ from lutern.train.network import Network
 from lutern.train.transformer import Transformer
 
 Trainable = Network | Transformer
-"""What the training loop trains."""
+"""The interface of a network to the training loop."""
 
 
 class Objective(nn.Module):

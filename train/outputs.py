@@ -106,7 +106,7 @@ def read_state(save: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     state = read_json(save / STATE_FILE, MAX_STATE_BYTES)
     before = state.get("settings")
     if not isinstance(before, dict) or type(state.get("step")) is not int or not isinstance(state.get("record"), list):
-        raise LuternError(f"{save / STATE_FILE} is not what a save holds; train anew in another folder.")
+        raise LuternError(f"{save / STATE_FILE} is not the state of a save; train anew in another folder.")
     for name, value in settings.items():
         if before.get(name) != value:
             raise LuternError(

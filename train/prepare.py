@@ -4,7 +4,7 @@
 
     OUT/data/train.npy, validation.npy   token numbers, 16 bits each where that is enough
     OUT/data/tokenizer.json ...          the tokenizer and the files that go with it
-    OUT/data/data.json                   what they were made from, so that a resumed run reads the same
+    OUT/data/data.json their sources, so that a resumed run reads the same
 
 A single text is kept as it is, without special tokens; every crop of it begins with the tokens that the tokenizer puts
 ahead of a text (data.py). A token file is not copied: data.json says where it is.
@@ -55,7 +55,8 @@ MAX_NOTE_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class Data:
-    """The data of a run: token numbers [tokens] of both parts, the tokenizer, and what a checkpoint needs with it.
+    """The data of a run: token numbers [tokens] of both parts, the tokenizer, and the files that a checkpoint needs
+    with it.
 
     ``files`` are the tokenizer's files by name, ``keys`` its keys of config.json, ``digest`` that of the data.
     """

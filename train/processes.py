@@ -1,4 +1,4 @@
-"""What a training step costs with several processes: runs the parts of the training loop on random token numbers.
+"""Measures a training step with several processes: runs the parts of the training loop on random token numbers.
 
     python -m lutern.train.processes 370M:16:ddp 1.3B:8:ddp                                one process
     torchrun --nproc-per-node 2 -m lutern.train.processes 370M:16:ddp 1.3B:8:fsdp          two

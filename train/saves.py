@@ -1,9 +1,9 @@
 """Saves a run in shards, from which any number of processes can resume.
 
-    OUT/training/step-N/.metadata, __R_0.distcp   PyTorch's distributed checkpoint: each process writes what it has
+    OUT/training/step-N/.metadata, __R_0.distcp   PyTorch's distributed checkpoint: each process writes its part
     OUT/training/step-N/state.json                options, step, validation record; written last
 
-A save is written next to its place and renamed when it is whole; then the one before it is removed. PyTorch stores
+A save is written next to its place and renamed when it is whole; then the earlier save is removed. PyTorch stores
 .metadata as a pickle, which can run code: resume only from saves of your own.
 """
 

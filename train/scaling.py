@@ -146,7 +146,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """A run, as far as it has come: weights of its matrices, tokens a step, tokens of the training part, steps of the
+    """A run up to its present step: weights of its matrices, tokens a step, tokens of the training part, steps of the
     whole run, and its record of step, loss_bits and validation_bits (bits a character)."""
 
     kind: str
@@ -162,7 +162,7 @@ class Result:
 
 
 def refuse_other_plan(out: Path, plan: Plan) -> None:
-    """Refuse a folder that holds something else, or runs that cannot be compared with those of ``plan``."""
+    """Refuse a folder with other files, or with runs that cannot be compared with the runs of ``plan``."""
     if out.exists() and not out.is_dir():
         raise LuternError(f"{out} is a file, but --out wants a folder for the runs; give another name.")
     before = read_json(out / PLAN_FILE, MAX_BYTES)

@@ -5,7 +5,7 @@ is compared.
 
 Attention is causal, in heads of ``HEAD`` channels, with rotary positions (arXiv 2104.09864).  A layer has 4 d^2 + 3 d m
 weights, exactly as many as MLGRU and GLU of the same config, and the head has V d.  On a GPU products are bfloat16
-under autocast, all else is float32.
+under autocast, all other operations float32.
 
 It is trained on crops of ``window`` tokens and knows no later position.  Its state is therefore text: the last half
 window of tokens, which it reads again before the next half.  In a validation of several chunks, each token after the

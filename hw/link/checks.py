@@ -1,4 +1,4 @@
-"""A table says what a valid command is: opcode -> rule of its length, range of items, rules of its values.
+"""A table defines the valid commands: opcode -> rule of its length, range of items, rules of its values.
 
     cycle  DECODE            ADD                  CHECK                      BEGIN
            opcode, length    end of the range     ranges and values          executed, or refused

@@ -13,9 +13,9 @@ state, so any frame may be lost.
 *Flow.* The host may send at most ``memory_words`` words that are not taken, so there is room for every word that comes.
 
 *Loss.* A word that is not the next one is dropped, and the frame that brought it is answered by a WANT with the
-sequence number of the last frame that ended. The host knows what it had sent by then, finds what is missing, and sends
-again from there. If the line falls silent, because the last frames or the last WANT are lost, the host sends some words
-again.
+sequence number of the last frame that ended. The host compares this with the words that it has sent, and sends again
+from the first missing one. If the line falls silent, because the last frames or the last WANT are lost, the host sends
+some words again.
 
 *Rows* have frames of their own, which the host sends before the records.
 

@@ -9,7 +9,7 @@ when.
 
 *Credit.* Every client has a FIFO of ``depth`` words. ``owed`` counts the words that it was promised and that are not in
 the FIFO yet. A job is offered only while level + owed leaves room for two bursts: that of the job, and that of the job
-before it, which ``room`` may not include yet. So nothing is requested without room, whatever the latency of the source.
+before it, which ``room`` may not include yet. So with any latency of the source, no word is requested without room.
 
 *Cycles.* A client's next job comes 2 cycles after one is accepted (MEASURE, OFFER), and 3 at the end of a request. A
 source that takes 8 cycles for a burst never waits for a job while ``in_flight`` words are promised. ``depth`` is at

@@ -28,7 +28,7 @@ An external memory takes milliseconds to initialise.
 
 
 class Fault(IntFlag):
-    """Names what is wrong with a source. The first fault stays.
+    """The faults of a source. The first fault stays.
 
     Members
     -------

@@ -271,7 +271,7 @@ class NormScalar(wiring.Component):
     def _reciprocal_states(self, m: Module, path: ScalarPath, giving: Signal) -> None:
         """Compute ``fixed.reciprocal``, and the product of largest and K after it.
 
-        The pass is offered to the quantiser when the one before it is gone, and R follows. The table is read again
+        The pass is offered to the quantiser after the earlier pass has left, and R follows. The table is read again
         until then.
         """
         op, largest, a, b, guess, payload = path.op, path.largest, path.a, path.b, path.guess, self.o_pass.payload

@@ -28,7 +28,7 @@ TABLE_WORDS = [0] * 128 + [int(y) for y in RSQRT_TABLE] + [int(y) for y in RECIP
 
 
 class ScalarPath:
-    """Holds what the states of ``scalar`` read and write.
+    """Holds the registers that the states of ``scalar`` read and write.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], boo
     inputs : Sequence[Value]
         Its inputs, at most four.
     function : Callable[[list[int]], bool | int]
-        What it computes of the bits of its inputs.
+        The function of the bits of its inputs.
     """
     table = sum(function([row >> index & 1 for index in range(len(inputs))]) << row for row in range(16))
     found = Signal()

@@ -49,7 +49,7 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
 class ResultsFile:
     """The outcomes of one campaign by index, in ``outcomes`` and in a file; without a path only in memory.
 
-    ``about`` says what the outcomes belong to. Raises ``LuternError`` for a file with other contents.
+    ``about`` is the first line, which names the campaign. Raises ``LuternError`` for a file with other contents.
     """
 
     def __init__(self, path: Path | None, about: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from lutern.sim.streams import cycle_now, pack, to_int
 SPACING = 1 << 20
 WORDS = 512
 SETTLED = 4000
-"""Cycles after which every transaction in flight has ended, whatever the pauses."""
+"""Cycles after which every transaction in flight has ended, with pauses of any length."""
 
 
 class Region:
@@ -52,7 +52,7 @@ class Region:
 
 
 class Rules:
-    """What a slave may rely on, checked in every cycle."""
+    """Rules that a slave may rely on, checked in every cycle."""
 
     PAYLOADS = {
         "ar": ("id", "addr", "len", "size", "burst", "lock", "cache", "prot", "qos"),

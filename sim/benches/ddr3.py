@@ -216,7 +216,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
 
 @cocotb.test()
 async def a_reset_wakes_it_up_anew(dut: Any) -> None:
-    """Whatever the reset interrupts, no rule is broken, and words that are written afterwards are right."""
+    """A reset at any time breaks no rule, and words that are written afterwards are right."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst

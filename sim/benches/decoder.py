@@ -134,7 +134,7 @@ class Golden:
         self.session = GoldenSession(weights, config.streams, config.streams, IntegerModel, self.expected.trace)
 
     def run(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> list[list[int]]:
-        """Return the tokens of a run; keeps what the taps must show."""
+        """Return the tokens of a run; keeps the values that the taps must show."""
         self.expected.begin(0)
         return self.session.run(feeds, count, temperature=temperature / 4096, chained=chained).tokens
 

@@ -269,7 +269,7 @@ async def readers_repeat(dut: Any) -> None:
 
 @cocotb.test()
 async def a_start_right_after_a_stop(dut: Any) -> None:
-    """``running`` falls for one cycle, as the host port allows: what the readers held is never seen again."""
+    """``running`` falls for one cycle, as the host port allows: no word that the readers held is seen again."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -281,7 +281,7 @@ async def a_start_right_after_a_stop(dut: Any) -> None:
 
 @cocotb.test()
 async def rows_go_first(dut: Any) -> None:
-    """Request rows of tokens at any time, back to back and apart, while the other streams move."""
+    """Request rows of tokens at any time, with and without pauses, while the other streams move."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -312,7 +312,7 @@ async def rows_go_first(dut: Any) -> None:
 
 @cocotb.test()
 async def rows_pass_what_waits(dut: Any) -> None:
-    """Streams that are not taken stall nothing else, and lose nothing."""
+    """A stream whose words are not taken stalls no other, and loses no word."""
     bench = Bench(dut, "none")
     await start(dut)
     await bench.fill()
@@ -384,7 +384,8 @@ async def writes_while_reading(dut: Any) -> None:
 
 @cocotb.test()
 async def stops_and_resets_in_mid_row(dut: Any) -> None:
-    """Stop or reset in the middle of a row: both drop requests and what the readers hold, and keep the words."""
+    """Stop or reset in the middle of a row: both drop requests and the words in the readers, and keep the memory's
+    words."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()

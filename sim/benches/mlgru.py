@@ -106,8 +106,8 @@ class Bench:
         """Do nothing here; a subclass drives further ports."""
 
     def restart(self) -> None:
-        """Reset the golden model and what is expected of the block. S holds random values, which the first token must
-        not use."""
+        """Reset the golden model and the outputs that are expected of the block. S holds random values, which the first
+        token must not use."""
         self.v_board = Scoreboard("mlgru.v", seed=self.seed, bits=len(self.dut.o__payload))
         tap_bits = 32 * self.lanes + self.config.stream_bits + self.config.index_bits
         self.s_board = Scoreboard("mlgru.S", seed=self.seed, bits=tap_bits)

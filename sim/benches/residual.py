@@ -142,7 +142,7 @@ async def edges_then_random(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """What was in flight is dropped, and never written."""
+    """Values in flight are dropped, and never written."""
     bench = Bench(dut)
     await start(dut)
     for cycles in range(1, 8):

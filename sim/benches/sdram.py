@@ -189,7 +189,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_burst(dut: Any) -> None:
-    """Whatever the reset interrupts, words that were written before stay, and no rule is broken."""
+    """A reset at any time breaks no rule, and words that were written before it stay."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw

@@ -44,7 +44,7 @@ stops_and_resets_in_mid_row = memory_bench.stops_and_resets_in_mid_row
 
 @cocotb.test()
 async def the_stream_repeats(dut: Any) -> None:
-    """Read streams of all lengths, several rounds; stops of one cycle restart them, whatever is in flight."""
+    """Read streams of all lengths, in several rounds; stops of one cycle restart them, with any words in flight."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()

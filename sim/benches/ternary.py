@@ -73,7 +73,7 @@ class Model:
         self.base = 0
 
     def clear(self) -> None:
-        """Forget what a reset drops."""
+        """Forget all values that a reset drops."""
         self.words, self.trits, self.codes, self.base = [], [], [], 0
         self.board.pending.clear()
 
@@ -220,8 +220,7 @@ async def every_byte(dut: Any) -> None:
 
 @cocotb.test()
 async def widest_row(dut: Any) -> None:
-    """Send the most columns that the machine supports, all with codes of 127; the sums reach the ends of their
-    range."""
+    """Send as many columns as the machine supports, all with codes of 127; the sums reach the ends of their range."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)

@@ -79,7 +79,7 @@ def some_bytes(count: int = BYTES) -> bytes:
 
 @cocotb.test()
 async def bytes_come(dut: Any) -> None:
-    """Send bytes back to back and apart; each arrives after its latency if none waits."""
+    """Send bytes with and without pauses; each arrives after its latency if no byte waits."""
     line, sink, left = Line(dut, bit_cycles()), StreamSink(dut, "o"), StreamMonitor(dut, "o")
     await start(dut)
     await ClockCycles(dut.clk, 10)
@@ -115,7 +115,7 @@ async def bytes_leave(dut: Any) -> None:
 
 @cocotb.test()
 async def lost_bytes_are_told(dut: Any) -> None:
-    """A FIFO full of bytes waits; further bytes are lost and set the flag, and nothing else is harmed."""
+    """A full FIFO of bytes waits; further bytes are lost and set the flag, and all others arrive."""
     line, sink = Line(dut, bit_cycles()), StreamSink(dut, "o")
     sink.pause = itertools.repeat(True)
     await start(dut)

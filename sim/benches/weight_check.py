@@ -134,7 +134,7 @@ class Program:
 
 
 class Reference:
-    """Computes what the ports must show from what they showed before."""
+    """Computes the ports' next values from their values so far."""
 
     def __init__(self, dut: Any, config: HwConfig, seed: int) -> None:
         self.dut, self.config, self.seed = dut, config, seed
@@ -145,7 +145,7 @@ class Reference:
         cocotb.start_soon(self._watch())
 
     def restart(self) -> None:
-        """Do what a reset does; ``damage`` stays."""
+        """Reset the model; ``damage`` stays."""
         self.words: list[int] = []
         self.of_pass = self.block = 0
         self.beats: list[int] = []
@@ -228,7 +228,7 @@ class Reference:
         self.due.setdefault(cycle_now() + LATENCY - 1, []).append((kind, place, right, of_pass))
 
     def _settle(self, now: int, step_ends: bool) -> None:
-        """Compute what the next cycle shows."""
+        """Compute the values of the next cycle."""
         ended = sorted(self.due.pop(now, []))
         wrong = [(kind, place) for kind, place, right, _ in ended if not right]
         for name in self.good:

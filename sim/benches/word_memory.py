@@ -61,7 +61,7 @@ stops_and_resets_in_mid_row = memory_bench.stops_and_resets_in_mid_row
 
 @cocotb.test()
 async def the_stream_repeats(dut: Any) -> None:
-    """Read streams of several lengths, and start again after stops of one cycle, whatever is in flight."""
+    """Read streams of several lengths, and start again after stops of one cycle, with any words in flight."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()

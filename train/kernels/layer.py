@@ -5,7 +5,7 @@
     h + o + down ◄─ down ◄─ codes, swish·up ◄─ gate up ◄─ codes, norm ◄──────┘
 
 Backward keeps, in bytes a token: h (4 d), the sums of i, f, g, o (2 d each) and of gate and up (4 m), a factor a row of
-each product; and the trits, packed in 2 bits. Codes, states, the middle h and everything else are computed again. With
+each product; and the trits, packed in 2 bits. Codes, states, the middle h and all other values are computed again. With
 ``lean`` the sums of gate and up are computed again too, at the cost of that product.
 
 No gradient flows into ``start`` or out of the last state.
